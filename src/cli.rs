@@ -1,0 +1,183 @@
+//! The command line: what can be said there, what it means, and how a mistake is told.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use log::LevelFilter;
+
+use crate::config::{Config, ConfigError, HerdConfig, Overrides, Source};
+use crate::core::settings::{PlacesApi, Secret};
+
+/// One server of a herd.
+///
+/// Clients connect over TCP and say where they are (IAMAT); servers pass it on among themselves, so that any of them can answer
+/// what is near any client (WHATSAT) by asking Google Places.
+#[derive(Debug, Parser)]
+#[command(name = "herd-mio", version, after_help = AFTER_HELP, max_term_width = 110)]
+pub struct Cli {
+    /// Which server of the herd this is
+    pub name: String,
+
+    /// A TOML file that describes the herd: its servers, links, Places, limits and log
+    #[arg(long, value_name = "FILE", conflicts_with = "herd")]
+    config: Option<PathBuf>,
+
+    /// A herd of the course, by year: 2016, 2018, 2020, 2021, 2022 or 2023 [default: 2021, or the newest that has NAME]
+    #[arg(long, value_name = "PRESET")]
+    herd: Option<String>,
+
+    /// Where to listen for clients, instead of what the herd says; port 0 lets the system choose
+    #[arg(long, value_name = "HOST:PORT", env = "HERD_LISTEN")]
+    listen: Option<String>,
+
+    /// Where to listen for neighbours, instead of what the herd says
+    #[arg(long, value_name = "HOST:PORT", env = "HERD_LISTEN_PEERS")]
+    listen_peers: Option<String>,
+
+    /// The file with the secret that the herd's servers share (or give it in HERD_SECRET)
+    #[arg(long, value_name = "FILE", env = "HERD_SECRET_FILE")]
+    secret_file: Option<PathBuf>,
+
+    /// Whom to ask for places: https://host or https://host:port [default: Google's host for the API]
+    #[arg(long, value_name = "URL", env = "HERD_PLACES_URL")]
+    places_url: Option<String>,
+
+    /// Trust this certificate authority (PEM) for Places, instead of those that browsers trust
+    #[arg(long, value_name = "FILE", env = "HERD_PLACES_CA")]
+    places_ca: Option<PathBuf>,
+
+    /// Which of Google's two interfaces to speak [default: legacy]
+    #[arg(long, value_name = "API", env = "HERD_PLACES_API")]
+    places_api: Option<Api>,
+
+    /// The file with the key for Google Places (or give it in HERD_PLACES_KEY)
+    #[arg(long, value_name = "FILE", env = "HERD_PLACES_KEY_FILE")]
+    places_key_file: Option<PathBuf>,
+
+    /// Which fields to ask the New API for, joined by commas
+    #[arg(long, value_name = "FIELDS", env = "HERD_PLACES_FIELD_MASK")]
+    places_field_mask: Option<String>,
+
+    /// Where the log goes; - is the standard error [default: NAME.log]
+    #[arg(long, value_name = "FILE", env = "HERD_LOG_FILE")]
+    log_file: Option<PathBuf>,
+
+    /// How much is logged: off, error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL", env = "HERD_LOG_LEVEL")]
+    log_level: Option<LevelFilter>,
+
+    /// Read everything, say what it means, and exit
+    #[arg(long)]
+    pub check: bool,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  herd-mio Riley                          a server of the course's herd of 2021, on 127.0.0.1:10000
+  herd-mio Clark --herd 2022 --check      what it would do, without doing it
+  herd-mio Alice --config herd.toml       a server of your own herd
+
+Then, from another terminal:
+  echo 'IAMAT kiwi +34.068930-118.445127 1621464827.959498503' | nc -q1 127.0.0.1 10000
+  echo 'WHATSAT kiwi 10 5' | nc -q1 127.0.0.1 10000
+
+Flags win over the environment, the environment wins over the file.
+Exit status: 0 after a clean stop, 1 if something failed while running, 2 for a mistake in usage or configuration.";
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Api {
+    Legacy,
+    New,
+}
+
+impl Cli {
+    /// Reads the program's arguments. `--help` and `--version` are errors too, as clap has it: see [`clap::Error::exit_code`].
+    ///
+    /// # Errors
+    /// What clap finds wrong.
+    pub fn from_arguments() -> Result<Cli, clap::Error> {
+        Cli::try_parse()
+    }
+
+    /// What the command line and the environment mean.
+    ///
+    /// # Errors
+    /// Something is missing, wrong or unreadable.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let source = match (&self.config, &self.herd) {
+            (Some(path), _) => Source::File(path.clone()),
+            (None, Some(year)) => Source::Preset(year.clone()),
+            (None, None) => Source::Name,
+        };
+        let overrides = Overrides {
+            listen: self.listen.clone(),
+            listen_peers: self.listen_peers.clone(),
+            secret_file: self.secret_file.clone(),
+            secret: secret_of("HERD_SECRET"),
+            places_url: self.places_url.clone(),
+            places_ca: self.places_ca.clone(),
+            places_api: self.places_api.map(|api| match api {
+                Api::Legacy => PlacesApi::Legacy,
+                Api::New => PlacesApi::New,
+            }),
+            places_key_file: self.places_key_file.clone(),
+            places_key: secret_of("HERD_PLACES_KEY"),
+            places_field_mask: self.places_field_mask.clone(),
+            log_file: self.log_file.clone(),
+            log_level: self.log_level,
+        };
+        HerdConfig::load(&source, Some(&self.name))?.server(&self.name, &overrides)
+    }
+}
+
+/// A secret from the environment; an empty variable is as good as none.
+fn secret_of(variable: &str) -> Option<Secret> {
+    use std::os::unix::ffi::OsStrExt;
+    let value = std::env::var_os(variable)?;
+    let value = value.as_bytes().trim_ascii();
+    (!value.is_empty()).then(|| Secret::new(value.to_vec()))
+}
+
+/// What clap finds wrong, in one line.
+#[must_use]
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let first_paragraph = text
+        .lines()
+        .take_while(|line| !line.trim().is_empty())
+        .map(str::trim);
+    let joined = first_paragraph.collect::<Vec<_>>().join(" ");
+    format!(
+        "{}; see herd-mio --help",
+        joined.strip_prefix("error: ").unwrap_or(&joined)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_take_one_line() {
+        let mistake = |arguments: &[&str]| one_line(&Cli::try_parse_from(arguments).unwrap_err());
+        assert_eq!(
+            mistake(&["herd-mio"]),
+            "the following required arguments were not provided: <NAME>; see herd-mio --help"
+        );
+        assert_eq!(
+            mistake(&["herd-mio", "Riley", "--prot", "1"]),
+            "unexpected argument '--prot' found; see herd-mio --help"
+        );
+        let api = mistake(&["herd-mio", "Riley", "--places-api", "old"]);
+        assert_eq!(
+            api,
+            "invalid value 'old' for '--places-api <API>' [possible values: legacy, new]; see herd-mio --help"
+        );
+    }
+}

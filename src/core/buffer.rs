@@ -1,0 +1,92 @@
+//! Bytes that wait: appended behind, taken from the front.
+//!
+//! An empty buffer owns no memory, so an idle connection costs none.
+
+/// Below this many bytes, room that is not used is not worth giving back.
+const SPARE: usize = 1024;
+
+/// A queue of bytes.
+#[derive(Default)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    /// What waits.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// How much waits.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends bytes.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Where to append what is written piece by piece.
+    pub fn tail(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Takes `count` bytes from the front.
+    ///
+    /// ```
+    /// use herd_mio::core::buffer::Buffer;
+    ///
+    /// let mut buffer = Buffer::default();
+    /// buffer.extend(b"abc");
+    /// buffer.consume(2);
+    /// assert_eq!(buffer.as_slice(), b"c");
+    /// ```
+    pub fn consume(&mut self, count: usize) {
+        self.start += count.min(self.len());
+        if self.is_empty() {
+            *self = Buffer::default();
+        } else if self.start > SPARE && self.start > self.bytes.len() / 2 {
+            // Moves less than it freed, so each byte is moved once at most on average; and gives the room back.
+            self.bytes.drain(..self.start);
+            self.bytes.shrink_to(self.bytes.len() + SPARE);
+            self.start = 0;
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Buffer::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn it_is_a_queue(steps in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..3000), 0usize..4000), 0..40)) {
+            let mut buffer = Buffer::default();
+            let mut model = std::collections::VecDeque::new();
+            for (bytes, count) in steps {
+                buffer.extend(&bytes);
+                model.extend(bytes);
+                buffer.consume(count);
+                model.drain(..count.min(model.len()));
+                prop_assert_eq!(buffer.as_slice(), &*model.make_contiguous());
+                prop_assert!(!buffer.is_empty() || buffer.bytes.capacity() == 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! A client's connection: commands in, answers out, in order.
+//!
+//! ```text
+//!              WHATSAT: suspend                     an overlong line, a stop
+//!   Reading ───────────────────► Awaiting(call)  ─────────────────► Closing
+//!      ▲  │                           │                               ▲
+//!      │  └───────────────────────────┼───────────────────────────────┘
+//!      └───────────────resume─────────┘
+//! ```
+//!
+//! A client that waits for Places *is* `Awaiting`: what the asyncio version keeps in the frame of a suspended coroutine is
+//! written out here. Its later commands stay unread; those that came in the same segment wait in `input`.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use log::{debug, info, warn};
+
+use crate::core::buffer::Buffer;
+use crate::core::clock::{Now, Time};
+use crate::core::coordinates::Coordinates;
+use crate::core::escape::Escaped;
+use crate::core::limits::{LINE_BYTES, Limits, count, ms};
+use crate::core::lines::{Split, split, without_cr};
+use crate::core::message::{At, Command, Iamat, Whatsat};
+use crate::core::node::Fate;
+use crate::core::places::answer;
+use crate::core::places::call::CallId;
+use crate::core::places::request::Question;
+use crate::core::posix_time::{PosixTime, Skew};
+use crate::core::records::{Offer, Records, Teacher};
+use crate::core::settings::{PlacesApi, Settings};
+
+/// What a client's commands work on.
+pub struct World<'a> {
+    /// Everybody's position.
+    pub records: &'a mut Records,
+    /// Who we are.
+    pub settings: &'a Settings,
+    /// When this happens.
+    pub now: Now,
+}
+
+/// A `WHATSAT` that was understood: what to ask Places, and what to do with the answer.
+pub struct Asked {
+    /// What to ask.
+    pub question: Question,
+    /// The record it is about, as it stands now: the first line of the answer.
+    at_line: Box<[u8]>,
+    bound: u8,
+}
+
+enum State {
+    Reading,
+    Awaiting(CallId, Box<Asked>),
+    /// What is left to do is to deliver the output; with `linger`, to listen on until the client has closed, because
+    /// closing with unread input destroys what the client has not read yet (RFC 9293 §3.6.1).
+    Closing {
+        linger: bool,
+    },
+}
+
+/// One client.
+pub struct Client {
+    who: Who,
+    state: State,
+    /// Bytes not acted on yet: an unfinished line, or commands behind a `WHATSAT`.
+    input: Buffer,
+    output: Buffer,
+    /// No more input will come.
+    eof: bool,
+    /// The output passed the high mark, and is not below the low one yet.
+    paused: bool,
+    /// The answer being waited for is the last one: the server stops.
+    stopping: bool,
+    /// Since when a line is unfinished.
+    line_since: Option<Time>,
+    /// Since when output waits and the client takes none; in `Closing`, since when it is closing.
+    stalled_since: Option<Time>,
+}
+
+/// A client's name in the log.
+#[derive(Clone, Copy)]
+struct Who {
+    serial: u32,
+    address: SocketAddr,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "client {} {}", self.serial, self.address)
+    }
+}
+
+impl Client {
+    /// A client that just connected from `address`.
+    #[must_use]
+    pub fn connection_made(serial: u32, address: SocketAddr) -> Client {
+        let who = Who { serial, address };
+        debug!("{who}: connected");
+        Client {
+            who,
+            state: State::Reading,
+            input: Buffer::default(),
+            output: Buffer::default(),
+            eof: false,
+            paused: false,
+            stopping: false,
+            line_since: None,
+            stalled_since: None,
+        }
+    }
+
+    /// Acts on bytes that came in. Returns a question if one has to be asked before the next command: the caller either
+    /// [suspends](Client::suspend) the client or gives it an [answer](Client::answer_now) at once, and goes on with
+    /// [`Client::go_on`].
+    pub fn data_received(&mut self, data: &[u8], world: &mut World<'_>) -> Option<Asked> {
+        if !self.input.is_empty() {
+            self.input.extend(data);
+            return self.go_on(world);
+        }
+        let (used, asked) = self.run(data, world);
+        self.input.extend(&data[used..]);
+        self.watch_line(used > 0, world.now.time);
+        asked
+    }
+
+    /// The client will send no more; what it sent is still answered.
+    pub fn eof_received(&mut self, world: &mut World<'_>) -> Option<Asked> {
+        self.eof = true;
+        self.go_on(world)
+    }
+
+    /// Acts on what waits in the input.
+    pub fn go_on(&mut self, world: &mut World<'_>) -> Option<Asked> {
+        let mut input = std::mem::take(&mut self.input);
+        let (used, asked) = self.run(input.as_slice(), world);
+        input.consume(used);
+        self.input = input;
+        self.watch_line(used > 0, world.now.time);
+        asked
+    }
+
+    /// Runs commands until one has to wait, the output is full, or there are no more. Returns how many bytes were used.
+    fn run(&mut self, bytes: &[u8], world: &mut World<'_>) -> (usize, Option<Asked>) {
+        let mut used = 0;
+        while self.may_run(&world.settings.limits) {
+            let rest = &bytes[used..];
+            let line = match split(rest, LINE_BYTES) {
+                Split::Line(line, length) => {
+                    used += length;
+                    line
+                }
+                // At the end of input, a last line needs no LF.
+                Split::Unfinished if self.eof && !rest.is_empty() => {
+                    used += rest.len();
+                    rest
+                }
+                Split::Unfinished => break,
+                Split::TooLong => {
+                    warn!(
+                        "{}: closing: a line of more than {LINE_BYTES} bytes",
+                        self.who
+                    );
+                    self.quote(&rest[..LINE_BYTES]);
+                    self.state = State::Closing { linger: true };
+                    break;
+                }
+            };
+            if let Some(asked) = self.command(line, world) {
+                return (used, Some(asked));
+            }
+        }
+        let nothing_more_counts = matches!(self.state, State::Closing { .. });
+        (
+            if nothing_more_counts {
+                bytes.len()
+            } else {
+                used
+            },
+            None,
+        )
+    }
+
+    fn may_run(&mut self, limits: &Limits) -> bool {
+        self.paused = match self.paused {
+            true => self.output.len() > count(limits.output_low_bytes),
+            false => self.output.len() > count(limits.output_high_bytes),
+        };
+        matches!(self.state, State::Reading) && !self.paused
+    }
+
+    fn command(&mut self, line: &[u8], world: &mut World<'_>) -> Option<Asked> {
+        let command = Command::parse(line);
+        if command != Command::Blank {
+            info!("{} <- {}", self.who, Escaped(without_cr(line)));
+        }
+        match command {
+            Command::Blank => {}
+            Command::Iamat(iamat) => {
+                if !self.iamat(&iamat, world) {
+                    self.quote(without_cr(line));
+                }
+            }
+            Command::Whatsat(whatsat) => {
+                let asked = Asked::new(&whatsat, world.records, world.settings.places.api);
+                if asked.is_none() {
+                    self.quote(without_cr(line));
+                }
+                return asked;
+            }
+            Command::Invalid => self.quote(without_cr(line)),
+        }
+        None
+    }
+
+    /// Answers an `IAMAT`, and offers it to the table; `false` if the table has no room for it.
+    fn iamat(&mut self, iamat: &Iamat<'_>, world: &mut World<'_>) -> bool {
+        let skew = Skew::between(PosixTime::from_nanos(world.now.wall), iamat.stamp);
+        let output = self.output.tail();
+        let start = output.len();
+        let at = At::write(output, &world.settings.name, skew, iamat);
+        let line = &output[start..output.len() - 1];
+        match at.map(|at| world.records.offer(line, &at, Teacher::NOBODY)) {
+            Some(Offer::Accepted | Offer::Stale) => {
+                info!("{} -> {}", self.who, Escaped(line));
+                true
+            }
+            Some(Offer::Full) | None => {
+                output.truncate(start);
+                if world.records.refused().is_power_of_two() {
+                    warn!(
+                        "{}: no room for its record: limits.max_records is {}",
+                        self.who,
+                        world.records.len()
+                    );
+                }
+                false
+            }
+        }
+    }
+
+    /// Answers what can not be answered: `? ` and a copy of it.
+    fn quote(&mut self, line: &[u8]) {
+        info!("{} -> ? {}", self.who, Escaped(line));
+        let output = self.output.tail();
+        output.extend_from_slice(b"? ");
+        output.extend_from_slice(line);
+        output.push(b'\n');
+    }
+
+    /// Reading stops until the call is answered.
+    pub fn suspend(&mut self, call: CallId, asked: Asked) {
+        self.line_since = None;
+        self.state = State::Awaiting(call, Box::new(asked));
+    }
+
+    /// The call is answered: reading goes on, with [`Client::go_on`].
+    pub fn resume(&mut self, answer: &Result<String, String>, api: PlacesApi) {
+        if let State::Awaiting(_, asked) = std::mem::replace(&mut self.state, State::Reading) {
+            self.answer_now(&asked, answer, api);
+        }
+        if self.stopping {
+            self.state = State::Closing { linger: true };
+        }
+    }
+
+    /// Answers a `WHATSAT`: the record's line, the JSON, two LF.
+    pub fn answer_now(&mut self, asked: &Asked, answer: &Result<String, String>, api: PlacesApi) {
+        let json = match answer {
+            Ok(google) => {
+                answer::answer(google, api, asked.bound).unwrap_or_else(|answer::NotJson| {
+                    answer::error("Google Places answered with something that is not JSON")
+                })
+            }
+            Err(reason) => answer::error(reason),
+        };
+        let outcome = if answer.is_ok() {
+            "from Places"
+        } else {
+            "an error of our own"
+        };
+        info!(
+            "{} -> {} and {} bytes of JSON, {outcome}",
+            self.who,
+            Escaped(asked.at_line.trim_ascii_end()),
+            json.len(),
+        );
+        let output = self.output.tail();
+        output.extend_from_slice(&asked.at_line);
+        output.extend_from_slice(json.as_bytes());
+        output.extend_from_slice(b"\n\n");
+    }
+
+    /// The call that the client waits for.
+    #[must_use]
+    pub fn awaits(&self) -> Option<CallId> {
+        match &self.state {
+            State::Awaiting(call, _) => Some(*call),
+            State::Reading | State::Closing { .. } => None,
+        }
+    }
+
+    /// The server stops: what is being answered is the last thing.
+    pub fn stop(&mut self) {
+        match self.state {
+            State::Awaiting(..) => self.stopping = true,
+            State::Reading => {
+                self.state = State::Closing {
+                    linger: !self.output.is_empty() || !self.input.is_empty(),
+                }
+            }
+            State::Closing { .. } => {}
+        }
+        self.input.clear();
+    }
+
+    /// Bytes that wait for the socket.
+    #[must_use]
+    pub fn output(&self) -> &[u8] {
+        self.output.as_slice()
+    }
+
+    /// The socket took `count` bytes. A client that was paused may go on: see [`Client::go_on`].
+    pub fn output_sent(&mut self, count: usize, now: Time) {
+        self.output.consume(count);
+        self.stalled_since = Some(now);
+    }
+
+    /// Whether commands wait in the input that could be acted on now.
+    #[must_use]
+    pub fn can_go_on(&self, limits: &Limits) -> bool {
+        let room = self.output.len() <= count(limits.output_low_bytes);
+        matches!(self.state, State::Reading) && self.paused && room && !self.input.is_empty()
+    }
+
+    /// Whether bytes from the socket are wanted now.
+    #[must_use]
+    pub fn wants_read(&self) -> bool {
+        match self.state {
+            State::Reading => !self.paused && !self.eof,
+            State::Awaiting(..) => false,
+            State::Closing { linger } => linger && !self.eof,
+        }
+    }
+
+    /// What is to become of the connection.
+    #[must_use]
+    pub fn fate(&self) -> Fate {
+        if !self.output.is_empty() {
+            return Fate::Open;
+        }
+        match self.state {
+            State::Reading if self.eof && self.input.is_empty() => Fate::Close,
+            State::Closing { linger: true } if !self.eof => Fate::Finish,
+            State::Closing { .. } => Fate::Close,
+            State::Reading | State::Awaiting(..) => Fate::Open,
+        }
+    }
+
+    /// Notes when a line began that is not finished.
+    fn watch_line(&mut self, progress: bool, now: Time) {
+        if progress || self.input.is_empty() {
+            self.line_since = None;
+        }
+        let unfinished =
+            matches!(self.state, State::Reading) && !self.paused && !self.input.is_empty();
+        if unfinished && self.line_since.is_none() {
+            self.line_since = Some(now);
+        }
+    }
+
+    /// Notes whether output waits; called once a turn, when the socket has taken what it could.
+    pub fn watch_output(&mut self, now: Time) {
+        let waits = !self.output.is_empty() || matches!(self.state, State::Closing { .. });
+        self.stalled_since = if waits {
+            self.stalled_since.or(Some(now))
+        } else {
+            None
+        };
+    }
+
+    /// When somebody has to look at it again.
+    #[must_use]
+    pub fn deadline(&self, limits: &Limits) -> Option<Time> {
+        let line = self.line_since.map(|since| since + ms(limits.line_ms));
+        let stall_ms = if self.output.is_empty() {
+            limits.linger_ms
+        } else {
+            limits.output_stall_ms
+        };
+        let stall = self.stalled_since.map(|since| since + ms(stall_ms));
+        line.into_iter().chain(stall).min()
+    }
+
+    /// The deadline has come.
+    pub fn deadline_reached(&mut self, limits: &Limits, now: Time) {
+        let is_due = |since: Option<Time>, patience: u64| {
+            since.is_some_and(|since| since + ms(patience) <= now)
+        };
+        if is_due(self.line_since, limits.line_ms) {
+            warn!(
+                "{}: closing: a line was not finished within {} ms",
+                self.who, limits.line_ms
+            );
+            let unfinished = std::mem::take(&mut self.input);
+            self.quote(unfinished.as_slice());
+            self.line_since = None;
+            self.state = State::Closing { linger: true };
+        } else if self.output.is_empty() {
+            if is_due(self.stalled_since, limits.linger_ms) {
+                self.state = State::Closing { linger: false };
+            }
+        } else if is_due(self.stalled_since, limits.output_stall_ms) {
+            warn!(
+                "{}: closing: it did not read its answers for {} ms",
+                self.who, limits.output_stall_ms
+            );
+            self.output.clear();
+            self.state = State::Closing { linger: false };
+        }
+    }
+
+    /// The connection is gone, `why` if the core did not want it so.
+    pub fn connection_lost(&self, why: Option<&str>) {
+        let unanswered = match self.state {
+            State::Awaiting(..) => ", without waiting for an answer of Places",
+            State::Reading | State::Closing { .. } => "",
+        };
+        let reason = why.unwrap_or("closed");
+        debug!(
+            "{}: gone: {reason}{unanswered}, {} bytes unsent",
+            self.who,
+            self.output.len()
+        );
+    }
+}
+
+impl Asked {
+    /// `None` if the client asked about is not known.
+    fn new(whatsat: &Whatsat<'_>, records: &Records, api: PlacesApi) -> Option<Asked> {
+        let at_line = records.line(whatsat.client)?;
+        let at = At::parse(at_line.strip_suffix(b"\n")?)?;
+        let place = Coordinates::parse(at.location)?;
+        let question = Question::new(api, place, whatsat.radius, whatsat.bound);
+        Some(Asked {
+            question,
+            at_line: at_line.into(),
+            bound: whatsat.bound,
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! The neighbours of one server: whether each is linked, when it is dialled again, and how far it has been heard.
+//!
+//! What this remembers of a neighbour outlives its connections; what happens on a connection is in `link.rs`.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::core::backoff::Backoff;
+use crate::core::clock::Time;
+use crate::core::limits::{Limits, ms};
+use crate::core::records::Teacher;
+use crate::core::settings::NeighbourSettings;
+use crate::core::slots::Id;
+
+/// Which life of its process a server is in: a random number that it takes when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BootId(pub u64);
+
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl BootId {
+    /// Reads sixteen hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<BootId> {
+        let digits = std::str::from_utf8(text)
+            .ok()
+            .filter(|text| text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        u64::from_str_radix(digits, 16).ok().map(BootId)
+    }
+}
+
+/// How far a neighbour's feed has been heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// In which of its lives.
+    pub boot: BootId,
+    /// Up to which of its changes.
+    pub position: u64,
+    /// The name under which what it taught us is kept, so that it is not sent back.
+    pub teacher: Teacher,
+}
+
+/// What the dialling side is doing about a neighbour that is not linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dial {
+    /// It is the other side that dials, or there is a link.
+    Nothing,
+    /// Its name is being looked up.
+    LookingUp,
+    /// A connection is being made or proven; these addresses were not tried yet.
+    Trying(VecDeque<SocketAddr>),
+    /// After a failure.
+    Waiting {
+        /// Until when.
+        until: Time,
+    },
+}
+
+/// A server that this one is configured to be linked with.
+pub struct Neighbour {
+    /// Who and where it is.
+    pub settings: NeighbourSettings,
+    /// The connection that has proven to be it.
+    pub link: Option<Id>,
+    /// What is being done to have one.
+    pub dial: Dial,
+    /// How long to wait after the next failure.
+    pub backoff: Backoff,
+    /// What we have of its feed.
+    pub heard: Option<Heard>,
+    /// The last failure told in the log, so that the same one is not told every second.
+    last_complaint: Option<String>,
+}
+
+/// All of them.
+pub struct Herd {
+    /// In the order of the settings.
+    pub neighbours: Vec<Neighbour>,
+    last_teacher: Teacher,
+}
+
+impl Herd {
+    /// Nobody linked yet.
+    #[must_use]
+    pub fn new(neighbours: &[NeighbourSettings], limits: &Limits) -> Herd {
+        let neighbours = neighbours.iter().map(|settings| Neighbour {
+            settings: settings.clone(),
+            link: None,
+            dial: Dial::Nothing,
+            backoff: Backoff::new(ms(limits.redial_first_ms), ms(limits.redial_cap_ms)),
+            heard: None,
+            last_complaint: None,
+        });
+        Herd {
+            neighbours: neighbours.collect(),
+            last_teacher: Teacher::NOBODY,
+        }
+    }
+
+    /// The neighbour of that name.
+    #[must_use]
+    pub fn find(&self, name: &[u8]) -> Option<usize> {
+        self.neighbours
+            .iter()
+            .position(|neighbour| neighbour.settings.name.as_bytes() == name)
+    }
+
+    /// The neighbour says which life it is in: what was heard of that life counts, what was heard of another does not.
+    pub fn lives(&mut self, neighbour: usize, boot: BootId) -> Heard {
+        let heard = &mut self.neighbours[neighbour].heard;
+        match heard {
+            Some(heard) if heard.boot == boot => *heard,
+            Some(_) | None => {
+                self.last_teacher = self.last_teacher.next();
+                *heard.insert(Heard {
+                    boot,
+                    position: 0,
+                    teacher: self.last_teacher,
+                })
+            }
+        }
+    }
+}
+
+impl Neighbour {
+    /// Whether this failure is news to the operator.
+    pub fn is_news(&mut self, complaint: &str) -> bool {
+        if self.last_complaint.as_deref() == Some(complaint) {
+            return false;
+        }
+        self.last_complaint = Some(complaint.to_owned());
+        true
+    }
+
+    /// It is linked: whatever fails next is news.
+    pub fn all_is_well(&mut self) {
+        self.last_complaint = None;
+    }
+}

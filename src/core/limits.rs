@@ -1,0 +1,197 @@
+//! Every limit of a server: its name, what it bounds, its default and its range.
+//!
+//! This is the one list: the `[limits]` table of a config file, its checks, and what `--check` prints are all made from it.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Bytes that a client's line may have before its LF. Part of the protocol, so no setting.
+pub const LINE_BYTES: usize = 4096;
+/// Bytes that a neighbour's line may have: an `AT` line is an `IAMAT` line plus a server's name and a skew.
+pub const LINK_LINE_BYTES: usize = LINE_BYTES + 256;
+/// Bytes that one connection may read, or be filled with, in one turn.
+pub const TURN_BYTES: usize = 64 * 1024;
+
+/// One limit, as `--check` shows it.
+pub struct Limit {
+    /// Its key in the `[limits]` table.
+    pub name: &'static str,
+    /// Its value now.
+    pub value: u64,
+    /// What it may be.
+    pub range: RangeInclusive<u64>,
+    /// What it bounds.
+    pub about: &'static str,
+}
+
+macro_rules! limits {
+    ($($(#[doc = $about:literal])+ $name:ident = $default:literal, $range:expr;)+) => {
+        /// The limits of one server. Times end in `_ms`, sizes in `_bytes`; the rest are counts.
+        #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Limits {
+            $($(#[doc = $about])+ pub $name: u64,)+
+        }
+
+        impl Default for Limits {
+            fn default() -> Limits {
+                Limits { $($name: $default,)+ }
+            }
+        }
+
+        impl Limits {
+            /// All of them, in the order of this file.
+            #[must_use]
+            pub fn all(&self) -> Vec<Limit> {
+                vec![$(Limit {
+                    name: stringify!($name),
+                    value: self.$name,
+                    range: $range,
+                    about: concat!($($about),+).trim_ascii(),
+                },)+]
+            }
+        }
+    };
+}
+
+limits! {
+    /// Clients connected at once; one more is closed at once.
+    max_clients = 50_000, 1..=4_000_000;
+    /// Clients that have a record; an IAMAT of one more is refused.
+    max_records = 5_000_000, 1..=1_000_000_000;
+    /// Time for a line to be finished once it has begun.
+    line_ms = 10_000, 10..=3_600_000;
+    /// Output waiting for a client above which its commands are left unread.
+    output_high_bytes = 262_144, 1..=1_073_741_824;
+    /// Output waiting for a client below which its commands are read again.
+    output_low_bytes = 65_536, 0..=1_073_741_824;
+    /// Time for a client to take any of the output that waits for it.
+    output_stall_ms = 60_000, 10..=3_600_000;
+    /// Time that a connection which was told its last words is still listened to, so that they are not lost.
+    linger_ms = 2_000, 1..=60_000;
+    /// Time for a server that was told to stop to finish what is being answered.
+    stop_ms = 5_000, 1..=600_000;
+
+    /// Time for a connection to a neighbour to be made.
+    link_connect_ms = 3_000, 10..=600_000;
+    /// Time for a neighbour to prove who it is, once connected.
+    link_proof_ms = 5_000, 10..=600_000;
+    /// Silence towards a neighbour after which it is sent a heartbeat.
+    heartbeat_ms = 3_000, 10..=600_000;
+    /// Silence of a neighbour after which it counts as lost.
+    link_silence_ms = 10_000, 20..=3_600_000;
+    /// Wait before a neighbour is dialled again, after the first failure.
+    redial_first_ms = 100, 1..=600_000;
+    /// Wait before a neighbour is dialled again, after many failures.
+    redial_cap_ms = 1_000, 1..=600_000;
+    /// Connections on the neighbours' port that have not proven who they are.
+    max_unproven = 64, 1..=1_000_000;
+
+    /// Time for Places to answer a question, waiting for a connection included.
+    places_ms = 10_000, 10..=600_000;
+    /// Time for a host's name to be looked up.
+    lookup_ms = 3_000, 10..=600_000;
+    /// Time for a connection to one of Places' addresses to be made.
+    places_connect_ms = 3_000, 10..=600_000;
+    /// Time for the TLS handshake with Places.
+    places_handshake_ms = 4_000, 10..=600_000;
+    /// Time that a connection to Places is kept without a question.
+    places_idle_ms = 60_000, 10..=3_600_000;
+    /// Connections to Places.
+    max_places_connections = 16, 1..=10_000;
+    /// Questions that wait for a connection to Places; one more is answered with an error.
+    max_places_waiting = 1_024, 0..=1_000_000;
+    /// Bytes in the head of an answer of Places.
+    places_head_bytes = 16_384, 256..=1_048_576;
+    /// Bytes in the body of an answer of Places.
+    places_body_bytes = 2_097_152, 256..=1_073_741_824;
+
+    /// Bytes of log lines that wait for the disk; more are dropped and counted.
+    log_buffer_bytes = 8_388_608, 4_096..=1_073_741_824;
+}
+
+impl Limits {
+    /// What is wrong with them, in words for the person who wrote the config file.
+    ///
+    /// # Errors
+    /// The first limit that is out of its range, or two that contradict each other.
+    pub fn check(&self) -> Result<(), String> {
+        for limit in self.all() {
+            if !limit.range.contains(&limit.value) {
+                let (least, most) = limit.range.into_inner();
+                return Err(format!(
+                    "limits.{} is {}, must be {least} to {most}",
+                    limit.name, limit.value
+                ));
+            }
+        }
+        let in_order = |less: (&str, u64), more: (&str, u64)| {
+            if less.1 < more.1 {
+                return Ok(());
+            }
+            Err(format!(
+                "limits.{} ({}) must be less than limits.{} ({})",
+                less.0, less.1, more.0, more.1
+            ))
+        };
+        in_order(
+            ("output_low_bytes", self.output_low_bytes),
+            ("output_high_bytes", self.output_high_bytes),
+        )?;
+        in_order(
+            ("heartbeat_ms", self.heartbeat_ms),
+            ("link_silence_ms", self.link_silence_ms),
+        )?;
+        in_order(
+            ("redial_first_ms", self.redial_first_ms),
+            ("redial_cap_ms", self.redial_cap_ms + 1),
+        )
+    }
+}
+
+/// A limit in milliseconds as a length of time.
+#[must_use]
+pub const fn ms(limit: u64) -> Duration {
+    Duration::from_millis(limit)
+}
+
+/// A limit as a count of things in memory.
+#[must_use]
+pub fn count(limit: u64) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_allowed() {
+        assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_wrong_limit_is_named_with_its_range() {
+        let limits = Limits {
+            max_unproven: 0,
+            ..Limits::default()
+        };
+        assert_eq!(
+            limits.check(),
+            Err("limits.max_unproven is 0, must be 1 to 1000000".into())
+        );
+        let limits = Limits {
+            heartbeat_ms: 10_000,
+            ..Limits::default()
+        };
+        assert_eq!(
+            limits.check(),
+            Err(
+                "limits.heartbeat_ms (10000) must be less than limits.link_silence_ms (10000)"
+                    .into()
+            )
+        );
+    }
+}

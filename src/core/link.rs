@@ -1,0 +1,678 @@
+//! A connection between two servers of the herd: the neighbours' protocol.
+//!
+//! # The protocol
+//!
+//! Lines of bytes, each ended by LF, fields separated by one space. There is one connection for each edge of the herd; the
+//! server that the configuration names first dials it. Nothing that comes over it is believed before it has proven who is there.
+//!
+//! ```text
+//!   dialler                                              acceptor
+//!   HERD 1 <from> <to> <nonce>                    ──►
+//!                                                 ◄──    HERD 1 <from> <to> <nonce>
+//!   PROOF <mac>                                   ──►
+//!                                                 ◄──    PROOF <mac>
+//!                                                 ◄──    LIFE <boot> <wall> <your boot> <position>
+//!   LIFE <boot> <wall> <your boot> <position>     ──►
+//!   AT …  SYNC <position>                         ◄─►    AT …  SYNC <position>
+//! ```
+//!
+//! - `HERD`: version, own name, the name that is meant, and 16 random bytes as 32 hexadecimal digits.
+//! - `PROOF`: 64 hexadecimal digits: HMAC-SHA256, keyed with the herd's secret, of these lines, each ended by LF:
+//!   `herd-mio link 1`, `dialler` or `acceptor` (who speaks), the dialler's name, the acceptor's, the dialler's nonce, the
+//!   acceptor's. Both nonces are in it, so an old proof proves nothing; the speaker's side is in it, so a proof that is sent back
+//!   proves nothing either. The dialler proves itself first: a stranger that dials learns nothing made with the secret.
+//!   On a herd without a secret the key is empty, and the proof only shows that names and versions agree.
+//! - `LIFE`: the speaker's boot id (16 hexadecimal digits, new with each start of its process); its wall clock in nanoseconds since
+//!   the epoch; then which boot id of the hearer it knows and how far it has got in that life's feed, `- 0` if it knows none. The
+//!   hearer's feed is sent from there, or from the start if the life is not the present one.
+//! - `AT`: a record, as clients are answered with it. One that the hearer taught us is not sent back.
+//! - `SYNC`: "with this, you have everything up to that position of my feed". It follows each batch of records, and, when there was
+//!   nothing to say for a while, is the heartbeat.
+//! - `BYE <reason>`: why the connection is being closed.
+//!
+//! ```text
+//!   Connecting ──► Greeting ──► Proving ──► Starting ──► Linked
+//!        └────────────┴────────────┴───────────┴───────────┴──► Closing
+//! ```
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use log::{debug, info, warn};
+use ring::hmac;
+
+use crate::core::buffer::Buffer;
+use crate::core::clock::{Now, Time};
+use crate::core::escape::Escaped;
+use crate::core::herd::{BootId, Dial, Herd};
+use crate::core::limits::{LINK_LINE_BYTES, Limits, TURN_BYTES, ms};
+use crate::core::lines::{Split, split};
+use crate::core::message::At;
+use crate::core::node::Fate;
+use crate::core::records::{Offer, ReaderId, Records, Teacher};
+use crate::core::settings::Settings;
+use crate::core::slots::Id;
+
+/// A wall clock that is further off than this is told in the log.
+const CLOCK_TOLERANCE_NS: u64 = 1_000_000_000;
+
+/// What the lines of a link work on.
+pub struct World<'a> {
+    /// Everybody's position.
+    pub records: &'a mut Records,
+    /// The neighbours.
+    pub herd: &'a mut Herd,
+    /// Who we are.
+    pub settings: &'a Settings,
+    /// Which life of ours this is.
+    pub boot: BootId,
+    /// When this happens.
+    pub now: Now,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Dialler,
+    Acceptor,
+}
+
+impl Side {
+    const fn other(self) -> Side {
+        match self {
+            Side::Dialler => Side::Acceptor,
+            Side::Acceptor => Side::Dialler,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Side::Dialler => "dialler",
+            Side::Acceptor => "acceptor",
+        }
+    }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Exactly `2 * N` hexadecimal digits as bytes.
+fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        let digit = |at: usize| char::from(pair[at]).to_digit(16);
+        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+    }
+    Some(bytes)
+}
+
+/// A whole number, digits only.
+fn number(text: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(text)
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
+}
+
+type Nonce = [u8; 16];
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// The socket is not connected yet.
+    Connecting,
+    /// Waiting for the other side's `HERD`.
+    Greeting,
+    /// Waiting for its `PROOF`.
+    Proving { their_nonce: Nonce },
+    /// It has proven who it is; waiting for its `LIFE`.
+    Starting,
+    /// Records flow.
+    Linked { reader: ReaderId, teacher: Teacher },
+    /// The last words are in the output.
+    Closing,
+}
+
+/// One connection between servers.
+pub struct Link {
+    id: Id,
+    address: SocketAddr,
+    side: Side,
+    /// Whom we dialled, or who it says it is.
+    neighbour: Option<usize>,
+    state: State,
+    nonce: Nonce,
+    input: Buffer,
+    output: Buffer,
+    /// When the present wait for a proof began.
+    since: Time,
+    last_heard: Time,
+    last_sent: Time,
+    /// Our place in the feed, once there was one: given back when the connection is gone.
+    reader: Option<ReaderId>,
+    /// Why it is being closed, the first reason only.
+    farewell: Option<String>,
+    /// The other side will say no more.
+    eof: bool,
+    /// A link that this one took the place of.
+    replaced: Option<Id>,
+}
+
+/// A link's name in the log.
+struct Who<'a>(&'a Link, &'a Settings);
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Who(link, settings) = self;
+        match link.neighbour {
+            Some(neighbour) => write!(
+                f,
+                "neighbour {} {}",
+                settings.neighbours[neighbour].name, link.address
+            ),
+            None => write!(f, "neighbour (not proven) {}", link.address),
+        }
+    }
+}
+
+/// A link that can not go on, and why.
+type Broken = String;
+
+impl Link {
+    /// A connection that we begin to make.
+    #[must_use]
+    pub fn dial(id: Id, neighbour: usize, address: SocketAddr, nonce: Nonce, now: Time) -> Link {
+        let neighbour = Some(neighbour);
+        Link {
+            side: Side::Dialler,
+            neighbour,
+            state: State::Connecting,
+            ..Link::accept(id, address, nonce, now)
+        }
+    }
+
+    /// A connection that somebody made to us.
+    #[must_use]
+    pub fn accept(id: Id, address: SocketAddr, nonce: Nonce, now: Time) -> Link {
+        Link {
+            id,
+            address,
+            side: Side::Acceptor,
+            neighbour: None,
+            state: State::Greeting,
+            nonce,
+            input: Buffer::default(),
+            output: Buffer::default(),
+            since: now,
+            last_heard: now,
+            last_sent: now,
+            reader: None,
+            farewell: None,
+            eof: false,
+            replaced: None,
+        }
+    }
+
+    /// The connection that we dialled is made.
+    pub fn connection_made(&mut self, settings: &Settings, now: Time) {
+        if let (State::Connecting, Some(neighbour)) = (self.state, self.neighbour) {
+            self.state = State::Greeting;
+            self.since = now;
+            self.greet(settings, neighbour);
+        }
+    }
+
+    fn greet(&mut self, settings: &Settings, neighbour: usize) {
+        let (from, to) = (&settings.name, &settings.neighbours[neighbour].name);
+        let nonce = self.nonce;
+        self.say(format_args!("HERD 1 {from} {to} {}", Hex(&nonce)));
+    }
+
+    /// Acts on bytes that came in.
+    pub fn data_received(&mut self, data: &[u8], world: &mut World<'_>) {
+        self.last_heard = world.now.time;
+        if self.input.is_empty() {
+            let used = self.run(data, world);
+            self.input.extend(&data[used..]);
+        } else {
+            let mut input = std::mem::take(&mut self.input);
+            input.extend(data);
+            let used = self.run(input.as_slice(), world);
+            input.consume(used);
+            self.input = input;
+        }
+    }
+
+    /// Acts on whole lines; returns how many bytes they took.
+    fn run(&mut self, bytes: &[u8], world: &mut World<'_>) -> usize {
+        let mut used = 0;
+        while !matches!(self.state, State::Closing) {
+            let outcome = match split(&bytes[used..], LINK_LINE_BYTES) {
+                Split::Line(line, length) => {
+                    used += length;
+                    self.line(line, world)
+                }
+                Split::Unfinished => return used,
+                Split::TooLong => Err(format!("a line of more than {LINK_LINE_BYTES} bytes")),
+            };
+            if let Err(reason) = outcome {
+                self.end(reason);
+            }
+        }
+        bytes.len()
+    }
+
+    fn line(&mut self, line: &[u8], world: &mut World<'_>) -> Result<(), Broken> {
+        if let State::Linked { teacher, .. } = self.state
+            && line.starts_with(b"AT ")
+        {
+            return at(line, teacher, world);
+        }
+        let mut words = line.split(|&byte| byte == b' ');
+        let verb = words.next().unwrap_or_default();
+        let rest: Vec<&[u8]> = words.collect();
+        match (verb, &*rest, self.state) {
+            (b"BYE", reason, _) => {
+                self.close(format!("it said goodbye: {}", Escaped(&reason.join(&b' '))));
+                Ok(())
+            }
+            (b"HERD", [b"1", from, to, nonce], State::Greeting) => {
+                self.herd(from, to, nonce, world)
+            }
+            (b"HERD", [version, ..], State::Greeting) if *version != b"1" => Err(format!(
+                "it speaks version {} of the neighbours' protocol, this server 1",
+                Escaped(version)
+            )),
+            (b"PROOF", [mac], State::Proving { their_nonce }) => {
+                self.proof(mac, &their_nonce, world)
+            }
+            (b"LIFE", [boot, wall, own_boot, position], State::Starting) => {
+                self.life([boot, wall, own_boot, position], world)
+            }
+            (b"SYNC", [position], State::Linked { .. }) => {
+                let position = number(position).ok_or("a SYNC without a position")?;
+                if let Some(neighbour) = self.neighbour
+                    && let Some(heard) = &mut world.herd.neighbours[neighbour].heard
+                {
+                    heard.position = position;
+                }
+                Ok(())
+            }
+            _ => Err(format!(
+                "not the neighbours' protocol: {}",
+                Escaped(&line[..line.len().min(200)])
+            )),
+        }
+    }
+
+    fn herd(
+        &mut self,
+        from: &[u8],
+        to: &[u8],
+        nonce: &[u8],
+        world: &World<'_>,
+    ) -> Result<(), Broken> {
+        if to != world.settings.name.as_bytes() {
+            return Err(format!(
+                "it looks for {}, this is {}",
+                Escaped(to),
+                world.settings.name
+            ));
+        }
+        let neighbour = world.herd.find(from).ok_or_else(|| {
+            format!(
+                "{} is not linked with {}",
+                Escaped(from),
+                world.settings.name
+            )
+        })?;
+        let their_nonce = unhex(nonce).ok_or("a nonce that is not 32 hexadecimal digits")?;
+        match self.side {
+            Side::Dialler if self.neighbour != Some(neighbour) => {
+                return Err(format!("{} answered instead", Escaped(from)));
+            }
+            Side::Acceptor if world.settings.neighbours[neighbour].we_dial => {
+                return Err(format!(
+                    "it is {} that dials {}",
+                    world.settings.name,
+                    Escaped(from)
+                ));
+            }
+            Side::Dialler => {
+                let mac = self.mac(self.side, neighbour, &their_nonce, world.settings);
+                self.say(format_args!("PROOF {}", Hex(mac.as_ref())));
+            }
+            Side::Acceptor => {
+                self.neighbour = Some(neighbour);
+                self.greet(world.settings, neighbour);
+            }
+        }
+        self.state = State::Proving { their_nonce };
+        Ok(())
+    }
+
+    fn proof(
+        &mut self,
+        mac: &[u8],
+        their_nonce: &Nonce,
+        world: &mut World<'_>,
+    ) -> Result<(), Broken> {
+        let wrong = "a wrong proof: do both servers have the same herd secret?";
+        let neighbour = self.neighbour.ok_or(wrong)?;
+        let claimed: [u8; 32] = unhex(mac).ok_or(wrong)?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, world.settings.secret.expose());
+        let text = self.proof_text(self.side.other(), neighbour, their_nonce, world.settings);
+        // In constant time.
+        hmac::verify(&key, text.as_bytes(), &claimed).map_err(|_| wrong)?;
+        if self.side == Side::Acceptor {
+            let mac = self.mac(self.side, neighbour, their_nonce, world.settings);
+            self.say(format_args!("PROOF {}", Hex(mac.as_ref())));
+        }
+        let (boot, wall) = (world.boot, world.now.wall);
+        match world.herd.neighbours[neighbour].heard {
+            Some(heard) => self.say(format_args!(
+                "LIFE {boot} {wall} {} {}",
+                heard.boot, heard.position
+            )),
+            None => self.say(format_args!("LIFE {boot} {wall} - 0")),
+        }
+        self.state = State::Starting;
+        Ok(())
+    }
+
+    fn mac(
+        &self,
+        speaker: Side,
+        neighbour: usize,
+        their_nonce: &Nonce,
+        settings: &Settings,
+    ) -> hmac::Tag {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, settings.secret.expose());
+        hmac::sign(
+            &key,
+            self.proof_text(speaker, neighbour, their_nonce, settings)
+                .as_bytes(),
+        )
+    }
+
+    fn proof_text(
+        &self,
+        speaker: Side,
+        neighbour: usize,
+        their_nonce: &Nonce,
+        settings: &Settings,
+    ) -> String {
+        let us = (&settings.name, &self.nonce);
+        let them = (&settings.neighbours[neighbour].name, their_nonce);
+        let (dialler, acceptor) = match self.side {
+            Side::Dialler => (us, them),
+            Side::Acceptor => (them, us),
+        };
+        format!(
+            "herd-mio link 1\n{}\n{}\n{}\n{}\n{}\n",
+            speaker.name(),
+            dialler.0,
+            acceptor.0,
+            Hex(dialler.1),
+            Hex(acceptor.1),
+        )
+    }
+
+    fn life(
+        &mut self,
+        [boot, wall, own_boot, position]: [&[u8]; 4],
+        world: &mut World<'_>,
+    ) -> Result<(), Broken> {
+        let neighbour = self.neighbour.ok_or("a life of nobody")?;
+        let boot = BootId::parse(boot).ok_or("a LIFE without a boot id")?;
+        let wall = number(wall).ok_or("a LIFE without a clock")?;
+        let position = number(position).ok_or("a LIFE without a position")?;
+        let heard = world.herd.lives(neighbour, boot);
+        let known_life =
+            BootId::parse(own_boot) == Some(world.boot) && position <= world.records.last_seq();
+        let from = if known_life { position } else { 0 };
+        let reader = world.records.open_reader(from);
+        self.reader = Some(reader);
+        self.state = State::Linked {
+            reader,
+            teacher: heard.teacher,
+        };
+
+        let name = &world.settings.neighbours[neighbour].name;
+        let behind = world.records.last_seq() - from;
+        match known_life {
+            true => info!(
+                "{}: linked, {behind} changes behind",
+                Who(self, world.settings)
+            ),
+            false => info!(
+                "{}: linked, to be sent all {} records",
+                Who(self, world.settings),
+                world.records.len()
+            ),
+        }
+        let apart = wall.abs_diff(world.now.wall);
+        if apart > CLOCK_TOLERANCE_NS {
+            let seconds = apart / 1_000_000_000;
+            let than = if wall > world.now.wall {
+                "ahead of"
+            } else {
+                "behind"
+            };
+            warn!(
+                "neighbour {name}: its clock is {seconds} s {than} ours; both should follow a time server"
+            );
+        }
+        let entry = &mut world.herd.neighbours[neighbour];
+        entry.dial = Dial::Nothing;
+        entry.backoff.reset();
+        entry.all_is_well();
+        self.replaced = entry.link.replace(self.id);
+        Ok(())
+    }
+
+    /// A link that has to go, because this one is newer and proven. Given out once.
+    pub fn take_replaced(&mut self) -> Option<Id> {
+        self.replaced.take()
+    }
+
+    /// The other side closed its direction: the end of the link, wherever it is.
+    pub fn eof_received(&mut self) {
+        self.eof = true;
+        self.close("it closed the connection".to_owned());
+    }
+
+    /// Ends the link; the other side is told why.
+    pub fn end(&mut self, reason: String) {
+        if !matches!(self.state, State::Closing | State::Connecting) {
+            let line: String = reason.chars().take(200).collect();
+            self.say(format_args!("BYE {line}"));
+        }
+        self.close(reason);
+    }
+
+    fn close(&mut self, reason: String) {
+        self.farewell.get_or_insert(reason);
+        self.state = State::Closing;
+        self.input.clear();
+    }
+
+    /// The server stops: the link ends when everything is said.
+    pub fn stop(&mut self, records: &Records) {
+        let all_said = match self.state {
+            State::Linked { reader, .. } => records.is_caught_up(reader) && self.output.is_empty(),
+            State::Connecting
+            | State::Greeting
+            | State::Proving { .. }
+            | State::Starting
+            | State::Closing => true,
+        };
+        if all_said {
+            self.end("this server stops".to_owned());
+        }
+    }
+
+    /// Appends a line.
+    fn say(&mut self, line: fmt::Arguments<'_>) {
+        let output = self.output.tail();
+        // Writing into memory does not fail.
+        let _ = std::io::Write::write_fmt(output, line);
+        output.push(b'\n');
+    }
+
+    /// What waits for the socket. When nothing does, the next records of the feed are pulled.
+    pub fn output(&mut self, records: &mut Records) -> &[u8] {
+        if let State::Linked { reader, teacher } = self.state
+            && self.output.is_empty()
+        {
+            let count = records.read(reader, teacher, TURN_BYTES, self.output.tail());
+            if count > 0 {
+                let position = records.position(reader);
+                self.say(format_args!("SYNC {position}"));
+            }
+        }
+        self.output.as_slice()
+    }
+
+    /// The socket took `count` bytes.
+    pub fn output_sent(&mut self, count: usize, now: Time) {
+        self.output.consume(count);
+        self.last_sent = now;
+    }
+
+    /// What is to become of the connection.
+    #[must_use]
+    pub fn fate(&self) -> Fate {
+        match self.state {
+            State::Closing if self.eof => Fate::Close,
+            State::Closing if self.output.is_empty() => Fate::Finish,
+            State::Connecting
+            | State::Greeting
+            | State::Proving { .. }
+            | State::Starting
+            | State::Linked { .. }
+            | State::Closing => Fate::Open,
+        }
+    }
+
+    /// Whether somebody made it to us and has not proven who they are.
+    #[must_use]
+    pub fn is_stranger(&self) -> bool {
+        let proven = match self.state {
+            State::Starting | State::Linked { .. } => true,
+            State::Connecting | State::Greeting | State::Proving { .. } | State::Closing => false,
+        };
+        self.side == Side::Acceptor && !proven
+    }
+
+    /// Whom it leads to, or claims to.
+    #[must_use]
+    pub fn neighbour(&self) -> Option<usize> {
+        self.neighbour
+    }
+
+    /// Whether it is we who dialled.
+    #[must_use]
+    pub fn is_dialled(&self) -> bool {
+        self.side == Side::Dialler
+    }
+
+    /// When somebody has to look at it again.
+    #[must_use]
+    pub fn deadline(&self, limits: &Limits) -> Time {
+        match self.state {
+            State::Connecting => self.since + ms(limits.link_connect_ms),
+            State::Greeting | State::Proving { .. } | State::Starting => {
+                self.since + ms(limits.link_proof_ms)
+            }
+            State::Linked { .. } => {
+                let silence = self.last_heard + ms(limits.link_silence_ms);
+                // With output stuck there is no use in a heartbeat behind it.
+                if self.output.is_empty() {
+                    silence.min(self.last_sent + ms(limits.heartbeat_ms))
+                } else {
+                    silence
+                }
+            }
+            State::Closing => self.last_heard.max(self.last_sent) + ms(limits.linger_ms),
+        }
+    }
+
+    /// The deadline has come.
+    pub fn deadline_reached(&mut self, records: &Records, limits: &Limits, now: Time) {
+        let reason = match self.state {
+            State::Connecting => format!("no connection within {} ms", limits.link_connect_ms),
+            State::Greeting | State::Proving { .. } | State::Starting => {
+                format!(
+                    "it did not prove who it is within {} ms",
+                    limits.link_proof_ms
+                )
+            }
+            State::Linked { .. } if self.last_heard + ms(limits.link_silence_ms) <= now => {
+                format!("nothing heard for {} ms", limits.link_silence_ms)
+            }
+            State::Linked { reader, .. } => {
+                return self.say(format_args!("SYNC {}", records.position(reader)));
+            }
+            State::Closing => "it did not close".to_owned(),
+        };
+        // Whoever is silent is not told, and not waited for.
+        self.output.clear();
+        self.eof = true;
+        self.close(reason);
+    }
+
+    /// The connection is gone, `why` if the core did not want it so. Tells the log, and the herd.
+    pub fn connection_lost(self, why: Option<&str>, world: &mut World<'_>) {
+        if let Some(reader) = self.reader {
+            world.records.close_reader(reader);
+        }
+        let reason = self.farewell.as_deref().or(why).unwrap_or("closed");
+        let who = Who(&self, world.settings);
+        let Some(neighbour) = self
+            .neighbour
+            .map(|neighbour| &mut world.herd.neighbours[neighbour])
+        else {
+            warn!("{who}: refused: {reason}");
+            return;
+        };
+        if neighbour.link == Some(self.id) {
+            neighbour.link = None;
+            warn!("{who}: lost: {reason}");
+        } else if neighbour.link.is_some() || !neighbour.is_news(reason) {
+            debug!("{who}: {reason}");
+        } else {
+            let next = if self.side == Side::Dialler {
+                "; trying on"
+            } else {
+                ""
+            };
+            warn!("{who}: not linked: {reason}{next}");
+        }
+    }
+}
+
+/// A record from a neighbour.
+fn at(line: &[u8], teacher: Teacher, world: &mut World<'_>) -> Result<(), Broken> {
+    let at = At::parse(line)
+        .ok_or_else(|| format!("not an AT line: {}", Escaped(&line[..line.len().min(200)])))?;
+    match world.records.offer(line, &at, teacher) {
+        Offer::Accepted => debug!("heard {}", Escaped(line)),
+        Offer::Stale => {}
+        Offer::Full if world.records.refused().is_power_of_two() => {
+            warn!(
+                "no room for a neighbour's record: limits.max_records is {}",
+                world.records.len()
+            );
+        }
+        Offer::Full => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,366 @@
+//! What a line says: a client's `IAMAT` and `WHATSAT`, and the `AT` line that answers one and crosses the herd.
+//!
+//! Everything is borrowed from the line; nothing here allocates but [`At::write`].
+
+use crate::core::coordinates::Coordinates;
+use crate::core::lines::{fields, is_space};
+use crate::core::posix_time::{PosixTime, Skew, effective_time};
+
+/// A client's command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// White space only: nothing is answered.
+    Blank,
+    /// "I am at": where the client says it is.
+    Iamat(Iamat<'a>),
+    /// "What is at": what is near a client.
+    Whatsat(Whatsat<'a>),
+    /// Anything else, a neighbour's `AT` included.
+    Invalid,
+}
+
+/// `IAMAT <client> <location> <time>`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Iamat<'a> {
+    /// The client's name for itself: bytes that are not white space.
+    pub client: &'a [u8],
+    /// Its position, already known to parse as [`Coordinates`].
+    pub location: &'a [u8],
+    /// Its clock, as it wrote it.
+    pub time: &'a [u8],
+    /// Its clock, as a number.
+    pub stamp: PosixTime,
+}
+
+/// `WHATSAT <client> <radius km> <bound>`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whatsat<'a> {
+    /// Whose surroundings.
+    pub client: &'a [u8],
+    /// How far around.
+    pub radius: Radius,
+    /// At most so many places: 1–20.
+    pub bound: u8,
+}
+
+impl<'a> Command<'a> {
+    /// Reads one line (without its LF).
+    ///
+    /// ```
+    /// use herd_mio::core::message::Command;
+    ///
+    /// let Command::Iamat(iamat) = Command::parse(b"IAMAT kiwi +34.068930-118.445127 1621464827.959") else { panic!() };
+    /// assert_eq!(iamat.client, b"kiwi");
+    /// assert_eq!(Command::parse(b"WHATSAT kiwi 10 21"), Command::Invalid);
+    /// ```
+    #[must_use]
+    pub fn parse(line: &'a [u8]) -> Command<'a> {
+        let mut fields = fields(line);
+        let Some(verb) = fields.next() else {
+            return Command::Blank;
+        };
+        let arguments = (fields.next(), fields.next(), fields.next(), fields.next());
+        let (Some(first), Some(second), Some(third), None) = arguments else {
+            return Command::Invalid;
+        };
+        let command = match verb {
+            b"IAMAT" => Iamat::new(first, second, third).map(Command::Iamat),
+            b"WHATSAT" => Whatsat::new(first, second, third).map(Command::Whatsat),
+            _ => None,
+        };
+        command.unwrap_or(Command::Invalid)
+    }
+}
+
+impl<'a> Iamat<'a> {
+    fn new(client: &'a [u8], location: &'a [u8], time: &'a [u8]) -> Option<Iamat<'a>> {
+        Coordinates::parse(location)?;
+        let stamp = PosixTime::parse(time)?;
+        Some(Iamat {
+            client,
+            location,
+            time,
+            stamp,
+        })
+    }
+}
+
+impl<'a> Whatsat<'a> {
+    fn new(client: &'a [u8], radius: &'a [u8], bound: &'a [u8]) -> Option<Whatsat<'a>> {
+        let radius = Radius::parse(radius)?;
+        let bound = whole_number(bound).filter(|bound| (1..=20).contains(bound))?;
+        Some(Whatsat {
+            client,
+            radius,
+            bound,
+        })
+    }
+}
+
+/// A whole number without a sign; `None` too if it is above 255.
+fn whole_number(text: &[u8]) -> Option<u8> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0u8, |value, byte| {
+        let digit = byte.is_ascii_digit().then(|| byte - b'0')?;
+        value.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// A search radius, 0 < r ≤ 50 km, held in nanometres; a finer one is rounded up, so none becomes zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Radius(u64);
+
+impl Radius {
+    const MAX_NM: u64 = 50 * Self::KM_NM;
+    const KM_NM: u64 = 1_000_000_000_000;
+    const METRE_NM: u64 = 1_000_000_000;
+
+    /// Reads kilometres: digits, optionally a point and digits; no sign, no exponent.
+    #[must_use]
+    pub fn parse(kilometres: &[u8]) -> Option<Radius> {
+        let (whole, fraction) = match memchr::memchr(b'.', kilometres) {
+            Some(point) => (&kilometres[..point], &kilometres[point + 1..]),
+            None => (kilometres, &b"0"[..]),
+        };
+        if fraction.is_empty() || !fraction.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let mut nanometres = u64::from(whole_number(whole)?) * Self::KM_NM;
+        let mut unit = Self::KM_NM;
+        for digit in fraction {
+            if unit == 1 {
+                nanometres += u64::from(fraction[12..].iter().any(|&digit| digit != b'0'));
+                break;
+            }
+            unit /= 10;
+            nanometres += u64::from(digit - b'0') * unit;
+        }
+        (0 < nanometres && nanometres <= Self::MAX_NM).then_some(Radius(nanometres))
+    }
+
+    /// The radius in metres, as a plain decimal number.
+    ///
+    /// ```
+    /// use herd_mio::core::message::Radius;
+    ///
+    /// assert_eq!(Radius::parse(b"10").unwrap().metres(), "10000");
+    /// assert_eq!(Radius::parse(b"0.00125").unwrap().metres(), "1.25");
+    /// ```
+    #[must_use]
+    pub fn metres(self) -> String {
+        let (whole, fraction) = (self.0 / Self::METRE_NM, self.0 % Self::METRE_NM);
+        if fraction == 0 {
+            return whole.to_string();
+        }
+        format!("{whole}.{fraction:09}")
+            .trim_end_matches('0')
+            .to_owned()
+    }
+}
+
+/// An `AT` line, taken apart: `AT <server> <skew> <client> <location> <time>`.
+///
+/// The line itself is what servers store, repeat and flood, byte for byte; this is only a view of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At<'a> {
+    /// The server that heard the `IAMAT`.
+    pub server: &'a [u8],
+    /// Where the client's name stands: the offset of its first byte in the line.
+    pub client_offset: usize,
+    /// Whose record it is.
+    pub client: &'a [u8],
+    /// Where it is.
+    pub location: &'a [u8],
+    /// Its own clock.
+    pub stamp: PosixTime,
+    /// What orders the records of one client, see [`effective_time`].
+    pub effective: PosixTime,
+}
+
+impl<'a> At<'a> {
+    /// Reads a line as [`At::write`] writes it (without its LF): single spaces, nothing before or after.
+    #[must_use]
+    pub fn parse(line: &'a [u8]) -> Option<At<'a>> {
+        let mut fields = line.split(|&byte| byte == b' ');
+        if fields.next()? != b"AT" {
+            return None;
+        }
+        let server = name(fields.next()?)?;
+        let skew_text = fields.next()?;
+        let client = name(fields.next()?)?;
+        let location = fields.next()?;
+        let stamp = PosixTime::parse(fields.next()?)?;
+        if fields.next().is_some() {
+            return None;
+        }
+        Coordinates::parse(location)?;
+        let effective = effective_time(stamp, Skew::parse(skew_text)?)?;
+        let client_offset = b"AT ".len() + server.len() + 1 + skew_text.len() + 1;
+        Some(At {
+            server,
+            client_offset,
+            client,
+            location,
+            stamp,
+            effective,
+        })
+    }
+
+    /// Appends the line, LF included, with which `server` answers `iamat`; returns what [`At::parse`] would make of it, or
+    /// `None` if our own clock stands so far before the stamp's epoch that no server could read the line.
+    pub fn write(
+        out: &mut Vec<u8>,
+        server: &'a str,
+        skew: Skew,
+        iamat: &Iamat<'a>,
+    ) -> Option<At<'a>> {
+        let start = out.len();
+        out.extend_from_slice(b"AT ");
+        out.extend_from_slice(server.as_bytes());
+        out.push(b' ');
+        skew.write(out);
+        out.push(b' ');
+        let client_offset = out.len() - start;
+        out.extend_from_slice(iamat.client);
+        out.push(b' ');
+        out.extend_from_slice(iamat.location);
+        out.push(b' ');
+        out.extend_from_slice(iamat.time);
+        out.push(b'\n');
+        let Iamat {
+            client,
+            location,
+            stamp,
+            ..
+        } = *iamat;
+        let effective = effective_time(stamp, skew)?;
+        Some(At {
+            server: server.as_bytes(),
+            client_offset,
+            client,
+            location,
+            stamp,
+            effective,
+        })
+    }
+}
+
+/// A field that names somebody: not empty, no white space in it.
+fn name(field: &[u8]) -> Option<&[u8]> {
+    (!field.is_empty() && !field.iter().any(|&byte| is_space(byte))).then_some(field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn commands_of_the_wire() {
+        assert_eq!(Command::parse(b" \t\x0b\x0c\r"), Command::Blank);
+        assert!(matches!(
+            Command::parse(b"\tIAMAT  x\x0b+1+2\x0c3 \r"),
+            Command::Iamat(_)
+        ));
+        for invalid in [
+            "IAMAT",
+            "IAMAT x +1+2",
+            "IAMAT x +1+2 3 4",
+            "iamat x +1+2 3",
+            "IAMATx +1+2 3 4",
+            "IAMAT x 1+2 3",
+            "IAMAT x +1+2 -3",
+            "AT Riley +0.000000000 x +1+2 3",
+            "WHATSAT x 0 5",
+            "WHATSAT x 50.000000000000000001 5",
+            "WHATSAT x -1 5",
+            "WHATSAT x nan 5",
+            "WHATSAT x 1e1 5",
+            "WHATSAT x 10 0",
+            "WHATSAT x 10 5.0",
+            "WHATSAT x 10 -5",
+            "WHATSAT x 10 21",
+            "WHATSAT x 10 five",
+            "WHATSAT x 10",
+            "WHATSAT x 10 5 5",
+            "WHATSAT x 1. 5",
+            "WHATSAT x .5 5",
+            "WHATSAT x +5 5",
+            "WHATSAT x 10 +5",
+            "WHATSAT x 256 5",
+            "WHATSAT x 10 261",
+            "HELLO",
+        ] {
+            assert_eq!(
+                Command::parse(invalid.as_bytes()),
+                Command::Invalid,
+                "{invalid}"
+            );
+        }
+    }
+
+    #[test]
+    fn radii_keep_every_digit_that_matters() {
+        let metres = |km: &str| Radius::parse(km.as_bytes()).map(Radius::metres);
+        assert_eq!(metres("50"), Some("50000".into()));
+        assert_eq!(metres("50.000"), Some("50000".into()));
+        assert_eq!(metres("0050"), Some("50000".into()));
+        assert_eq!(metres("0.000000000001"), Some("0.000000001".into()));
+        assert_eq!(
+            metres("0.0000000000000001"),
+            Some("0.000000001".into()),
+            "rounded up, never to zero"
+        );
+        assert_eq!(metres("0.000"), None);
+        assert_eq!(
+            metres(&format!("0.{}1", "0".repeat(4000))),
+            Some("0.000000001".into())
+        );
+    }
+
+    #[test]
+    fn an_at_line_is_read_in_one_spelling_only() {
+        let at = At::parse(b"AT Riley +0.250000000 kiwi +1-2 3").unwrap();
+        assert_eq!(
+            (at.server, at.client, at.location),
+            (&b"Riley"[..], &b"kiwi"[..], &b"+1-2"[..])
+        );
+        assert_eq!(at.client_offset, 22);
+        for bad in [
+            "AT  Riley +0.250000000 kiwi +1-2 3",
+            "AT Riley 0.250000000 kiwi +1-2 3",
+            "AT Riley +0.25 kiwi +1-2 3",
+            "AT Riley +0.250000000 kiwi +1-2 3 ",
+            "AT Riley +0.250000000 kiwi +1-2 3\r",
+            "AT Riley +0.250000000 ki\twi +1-2 3",
+            "AT Riley +0.250000000 kiwi +91-2 3",
+            "AT Riley -4.000000000 kiwi +1-2 3",
+            "IAMAT kiwi +1-2 3",
+            "",
+        ] {
+            assert_eq!(At::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_it_panic(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Command::parse(&line);
+            let _ = At::parse(&line);
+        }
+
+        #[test]
+        fn an_answer_is_read_as_it_was_written(client in "[^ \t\r\n\x0b\x0c]{1,20}", latitude in -90i32..=90, longitude in -180i32..=180, stamp in 0u64..1_000_000_000_000_000_000, receipt in any::<u64>()) {
+            let command = format!("IAMAT {client} {latitude:+}{longitude:+} {stamp}");
+            let Command::Iamat(iamat) = Command::parse(command.as_bytes()) else { return Err(TestCaseError::fail("not an IAMAT")) };
+            let mut line = Vec::new();
+            let written = At::write(&mut line, "Riley", Skew::between(PosixTime::from_nanos(receipt), iamat.stamp), &iamat);
+            prop_assert_eq!(line.pop(), Some(b'\n'));
+            prop_assert_eq!(written, At::parse(&line));
+            let at = written.unwrap();
+            prop_assert!(line[at.client_offset..].starts_with(at.client));
+        }
+    }
+}

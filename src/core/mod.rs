@@ -1,0 +1,25 @@
+//! The server as a pure state machine: bytes and a time go in, bytes and a few requests come out.
+//!
+//! Nothing in here has a socket, a clock, a thread or a file; [`node::Node`] says how it is driven. That is what lets a simulator
+//! drive the very same code under a virtual clock and a faulty network.
+
+pub mod backoff;
+pub mod buffer;
+pub mod client;
+pub mod clock;
+pub mod coordinates;
+pub mod deadlines;
+pub mod entropy;
+pub mod escape;
+pub mod herd;
+pub mod limits;
+pub mod lines;
+pub mod link;
+pub mod message;
+pub mod names;
+pub mod node;
+pub mod places;
+pub mod posix_time;
+pub mod records;
+pub mod settings;
+pub mod slots;

@@ -1,0 +1,217 @@
+//! Host names: what they stand for, remembered for a minute, and the last good answer when the name server fails.
+//!
+//! Looking a name up blocks, so the core only asks for it; the shell does it on its executor thread and reports back.
+//!
+//! ```text
+//!   unknown ──ask──► asking ──answer──► fresh ──60 s──► stale ──ask──► asking …
+//!                      │ failure, or no answer in time
+//!                      └──► failed for a second; whoever has a stale answer goes on with it
+//! ```
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::core::clock::Time;
+use crate::core::settings::HostPort;
+
+/// How long an answer is used without asking again.
+const FRESH: Duration = Duration::from_secs(60);
+/// How long a failure stands, so that a crowd of callers does not ask a broken name server in a loop.
+const FAILED: Duration = Duration::from_secs(1);
+
+/// What is known of a name now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Where it is; never empty.
+    Known(Vec<SocketAddr>),
+    /// Being looked up; ask again when it was, or at [`Names::deadline`].
+    Pending,
+    /// It could not be found, and never was.
+    Failed(String),
+}
+
+#[derive(Default)]
+struct Entry {
+    addresses: Vec<IpAddr>,
+    fresh_until: Time,
+    /// Since when the executor is on it.
+    asking_since: Option<Time>,
+    failed: Option<(Time, String)>,
+}
+
+/// The names that one server dials.
+pub struct Names {
+    entries: HashMap<String, Entry>,
+    timeout: Duration,
+}
+
+impl Names {
+    /// Waits `timeout` for an answer before it goes on without.
+    #[must_use]
+    pub fn new(timeout: Duration) -> Names {
+        Names {
+            entries: HashMap::new(),
+            timeout,
+        }
+    }
+
+    /// Where `target` is. If its name has to be looked up, it is handed to `look_up`, once.
+    pub fn resolve(
+        &mut self,
+        target: &HostPort,
+        now: Time,
+        look_up: impl FnOnce(&str),
+    ) -> Resolution {
+        if let Ok(ip) = target.host.parse::<IpAddr>() {
+            return Resolution::Known(vec![SocketAddr::new(ip, target.port)]);
+        }
+        let timeout = self.timeout;
+        let entry = self.entries.entry(target.host.clone()).or_default();
+        if !entry.addresses.is_empty() && now < entry.fresh_until {
+            return entry.known(target.port);
+        }
+        let failure = match (&entry.failed, entry.asking_since) {
+            (Some((until, reason)), None) if now < *until => reason.clone(),
+            (_, Some(since)) if now.since(since) >= timeout => {
+                format!(
+                    "no answer from the name server within {} s",
+                    timeout.as_secs_f32()
+                )
+            }
+            (_, Some(_)) => return Resolution::Pending,
+            (_, None) => {
+                entry.asking_since = Some(now);
+                look_up(&target.host);
+                return Resolution::Pending;
+            }
+        };
+        if entry.addresses.is_empty() {
+            Resolution::Failed(failure)
+        } else {
+            entry.known(target.port)
+        }
+    }
+
+    /// When a look-up that begins now is given up.
+    #[must_use]
+    pub fn deadline(&self, now: Time) -> Time {
+        now + self.timeout
+    }
+
+    /// What the executor found.
+    pub fn looked_up(&mut self, host: &str, found: Result<Vec<IpAddr>, String>, now: Time) {
+        let Some(entry) = self.entries.get_mut(host) else {
+            return;
+        };
+        entry.asking_since = None;
+        match found {
+            Ok(addresses) if !addresses.is_empty() => {
+                entry.addresses = addresses;
+                entry.fresh_until = now + FRESH;
+                entry.failed = None;
+            }
+            Ok(_) => entry.failed = Some((now + FAILED, "the name has no address".to_owned())),
+            Err(reason) => entry.failed = Some((now + FAILED, reason)),
+        }
+    }
+}
+
+impl Entry {
+    fn known(&self, port: u16) -> Resolution {
+        Resolution::Known(
+            self.addresses
+                .iter()
+                .map(|&ip| SocketAddr::new(ip, port))
+                .collect(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn at(seconds: u64) -> Time {
+        Time::from_nanos(seconds * SECOND)
+    }
+
+    struct Asked(Names, Vec<String>);
+
+    impl Asked {
+        fn resolve(&mut self, now: Time) -> Resolution {
+            let target = HostPort {
+                host: "places.test".into(),
+                port: 443,
+            };
+            let asked = &mut self.1;
+            self.0
+                .resolve(&target, now, |host| asked.push(host.to_owned()))
+        }
+    }
+
+    fn known(ip: &str) -> Resolution {
+        Resolution::Known(vec![SocketAddr::new(ip.parse().unwrap(), 443)])
+    }
+
+    #[test]
+    fn an_answer_lasts_a_minute_and_longer_when_the_name_server_fails() {
+        let mut names = Asked(Names::new(Duration::from_secs(3)), vec![]);
+        assert_eq!(names.resolve(at(0)), Resolution::Pending);
+        assert_eq!(names.resolve(at(1)), Resolution::Pending);
+        assert_eq!(names.1.len(), 1, "two that wait share one look-up");
+        names
+            .0
+            .looked_up("places.test", Ok(vec!["192.0.2.1".parse().unwrap()]), at(1));
+        assert_eq!(names.resolve(at(60)), known("192.0.2.1"));
+        assert_eq!(names.resolve(at(61)), Resolution::Pending);
+        names
+            .0
+            .looked_up("places.test", Err("refused".into()), at(62));
+        assert_eq!(names.resolve(at(62)), known("192.0.2.1"), "stale on error");
+        assert_eq!(names.1.len(), 2);
+        assert_eq!(
+            names.resolve(at(64)),
+            Resolution::Pending,
+            "and asked again after a second"
+        );
+        assert_eq!(
+            names.resolve(at(67)),
+            known("192.0.2.1"),
+            "stale when it takes too long"
+        );
+        assert_eq!(
+            names.1.len(),
+            3,
+            "one that hangs is not asked again meanwhile"
+        );
+    }
+
+    #[test]
+    fn a_name_that_was_never_found_fails() {
+        let mut names = Asked(Names::new(Duration::from_secs(3)), vec![]);
+        names.resolve(at(0));
+        assert_eq!(
+            names.resolve(at(3)),
+            Resolution::Failed("no answer from the name server within 3 s".into())
+        );
+        names.0.looked_up("places.test", Ok(vec![]), at(4));
+        assert_eq!(
+            names.resolve(at(4)),
+            Resolution::Failed("the name has no address".into())
+        );
+    }
+
+    #[test]
+    fn a_number_is_not_looked_up() {
+        let mut names = Names::new(Duration::from_secs(3));
+        let target = HostPort {
+            host: "::1".into(),
+            port: 1,
+        };
+        let found = names.resolve(&target, at(0), |_| panic!("looked up"));
+        assert_eq!(found, Resolution::Known(vec!["[::1]:1".parse().unwrap()]));
+    }
+}

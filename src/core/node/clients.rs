@@ -1,0 +1,109 @@
+//! What a [`Node`] does for its clients.
+
+use std::net::SocketAddr;
+
+use log::warn;
+
+use super::{ConnId, Node, Phase, Session};
+use crate::core::client::{Asked, Client, World};
+use crate::core::clock::Now;
+use crate::core::limits::count;
+
+impl Node {
+    /// A client connected. `None` if there are too many, or the server stops: close it.
+    pub fn client_connected(&mut self, address: SocketAddr) -> Option<ConnId> {
+        if self.phase != Phase::Running {
+            return None;
+        }
+        if self.clients >= count(self.settings.limits.max_clients) {
+            warn!(
+                "client {address}: refused: there are {} clients, which is limits.max_clients",
+                self.clients
+            );
+            return None;
+        }
+        self.clients += 1;
+        Some(self.admit(|id| Session::Client(Client::connection_made(id.serial(), address))))
+    }
+
+    pub(super) fn client_sent(&mut self, id: ConnId, data: &[u8], now: Now) {
+        let asked = self.with_client(id, now, |client, world| client.data_received(data, world));
+        self.client_goes_on(id, asked, now);
+    }
+
+    pub(super) fn client_ended(&mut self, id: ConnId, now: Now) {
+        let asked = self.with_client(id, now, Client::eof_received);
+        self.client_goes_on(id, asked, now);
+    }
+
+    pub(super) fn client_took(&mut self, id: ConnId, taken: usize, now: Now) {
+        let asked = self.with_client(id, now, |client, world| {
+            client.output_sent(taken, now.time);
+            if client.can_go_on(&world.settings.limits) {
+                client.go_on(world)
+            } else {
+                None
+            }
+        });
+        self.client_goes_on(id, asked, now);
+    }
+
+    /// The call that it waits for is answered.
+    pub(super) fn client_answered(
+        &mut self,
+        id: ConnId,
+        answer: &Result<String, String>,
+        now: Now,
+    ) {
+        let asked = self.with_client(id, now, |client, world| {
+            client.resume(answer, world.settings.places.api);
+            client.go_on(world)
+        });
+        self.client_goes_on(id, asked, now);
+        self.touch(id);
+    }
+
+    /// Asks what the client wants asked; if the answer is there at once, its next commands follow.
+    fn client_goes_on(&mut self, id: ConnId, mut asked: Option<Asked>, now: Now) {
+        while let Some(wanted) = asked {
+            let call = self.ask(&wanted.question, id, now);
+            asked = self.with_client(id, now, |client, world| match call {
+                Ok(call) => {
+                    client.suspend(call, wanted);
+                    None
+                }
+                Err(reason) => {
+                    client.answer_now(&wanted, &Err(reason), world.settings.places.api);
+                    client.go_on(world)
+                }
+            });
+        }
+    }
+
+    pub(super) fn client_lost(&mut self, id: ConnId, client: &Client, why: Option<&str>) {
+        self.clients -= 1;
+        client.connection_lost(why);
+        if let Some(call) = client.awaits() {
+            self.asker_lost(call, id);
+        }
+    }
+
+    fn with_client<T: Default>(
+        &mut self,
+        id: ConnId,
+        now: Now,
+        act: impl FnOnce(&mut Client, &mut World<'_>) -> T,
+    ) -> T {
+        match self.sessions.get_mut(id).map(|slot| &mut slot.session) {
+            Some(Session::Client(client)) => act(
+                client,
+                &mut World {
+                    records: &mut self.records,
+                    settings: &self.settings,
+                    now,
+                },
+            ),
+            Some(Session::Link(_) | Session::Exchange(_)) | None => T::default(),
+        }
+    }
+}

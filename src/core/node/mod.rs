@@ -1,0 +1,441 @@
+//! One server, without a socket: events and a time go in, bytes and requests come out.
+//!
+//! A [`Node`] is driven like this, by the shell in production and by a simulator in tests:
+//!
+//! ```text
+//!   connection_made, data_received, eof_received, connection_lost, looked_up, deadlines_due   ──► Node
+//!   Node ──► next_request (connect, look up) · take_touched, output, fate (write, finish, close) · next_deadline
+//! ```
+//!
+//! The names are asyncio's: a reader who knows `asyncio.Protocol` knows what each is for. Nothing here blocks, and nothing here
+//! knows what time it is but by being told.
+
+mod clients;
+mod neighbours;
+mod questions;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::core::client::Client;
+use crate::core::clock::{Now, Time};
+use crate::core::deadlines::Deadlines;
+use crate::core::entropy::Entropy;
+use crate::core::herd::{BootId, Herd};
+use crate::core::limits::ms;
+use crate::core::link::Link;
+use crate::core::names::Names;
+use crate::core::places::call::{CallId, Calls};
+use crate::core::places::exchange::Exchange;
+use crate::core::records::Records;
+use crate::core::settings::Settings;
+use crate::core::slots::{Id, Slots};
+
+/// The name of a connection.
+pub type ConnId = Id;
+
+/// What the core needs done outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Make a TCP connection; then [`Node::connection_made`], or [`Node::connection_lost`] if it can not be.
+    Connect {
+        /// The name that the connection already has.
+        id: ConnId,
+        /// Where to.
+        address: SocketAddr,
+    },
+    /// Look a host name up, without blocking the loop; then [`Node::looked_up`].
+    LookUp {
+        /// The name.
+        host: String,
+    },
+}
+
+/// What is to become of a connection, as far as its session is concerned. Derived from its state, each time anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on.
+    Open,
+    /// All is said: shut down the writing side, and read until the other side closes.
+    Finish,
+    /// Close it, then [`Node::connection_lost`].
+    Close,
+}
+
+/// One connection's protocol and where it stands.
+enum Session {
+    Client(Client),
+    Link(Link),
+    Exchange(Box<Exchange>),
+}
+
+struct Slot {
+    session: Session,
+    /// It is on a list of [`Node::take_touched`].
+    touched: bool,
+    /// The earliest deadline that is in the heap for it.
+    armed: Option<Time>,
+}
+
+/// What a deadline is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Connection(ConnId),
+    Call(CallId),
+    Redial(usize),
+    LookUp,
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// Told to stop; what is being answered is finished.
+    Stopping,
+    /// The time for that is over.
+    Overdue,
+}
+
+/// One server.
+pub struct Node {
+    settings: Settings,
+    boot: BootId,
+    phase: Phase,
+    sessions: Slots<Slot>,
+    clients: usize,
+    /// Connections to the neighbours' port that had not proven who they are when last looked at.
+    strangers: Vec<ConnId>,
+    records: Records,
+    herd: Herd,
+    calls: Calls,
+    /// Answers of Places, with the clients that wait for each; worked off at the end of every event.
+    answers: VecDeque<(Vec<ConnId>, Result<String, String>)>,
+    names: Names,
+    deadlines: Deadlines<Timer>,
+    requests: VecDeque<Request>,
+    /// Connections whose output, interest or fate may have changed; links first, so that the herd hears of an update before
+    /// its client hears that it was taken.
+    touched_links: Vec<ConnId>,
+    touched: Vec<ConnId>,
+    /// Up to which change the links know that there is something to send.
+    announced: u64,
+    entropy: Entropy,
+    plaintext: Vec<u8>,
+}
+
+impl Node {
+    /// A server that has heard nothing yet, and begins to dial its neighbours. Everything unpredictable in it grows from `seed`.
+    #[must_use]
+    pub fn new(settings: Settings, seed: &[u8; 32], now: Now) -> Node {
+        let mut entropy = Entropy::new(seed);
+        let limits = &settings.limits;
+        let mut node = Node {
+            boot: BootId(entropy.number()),
+            phase: Phase::Running,
+            sessions: Slots::default(),
+            clients: 0,
+            strangers: Vec::new(),
+            records: Records::new(crate::core::limits::count(limits.max_records)),
+            herd: Herd::new(&settings.neighbours, limits),
+            calls: Calls::new(limits),
+            answers: VecDeque::new(),
+            names: Names::new(ms(limits.lookup_ms)),
+            deadlines: Deadlines::default(),
+            requests: VecDeque::new(),
+            touched_links: Vec::new(),
+            touched: Vec::new(),
+            announced: 0,
+            entropy,
+            plaintext: Vec::new(),
+            settings,
+        };
+        node.dial_all(now);
+        node
+    }
+
+    /// Which life of its process this server is in.
+    #[must_use]
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    /// Everybody's position.
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// A connection that was asked for by [`Request::Connect`] is made.
+    pub fn connection_made(&mut self, id: ConnId, now: Now) {
+        match self.session(id) {
+            Some(Session::Link(_)) => self.link_connected(id, now),
+            Some(Session::Exchange(_)) => self.exchange_connected(id, now),
+            Some(Session::Client(_)) | None => {}
+        }
+        self.work_off_questions(now);
+        self.touch(id);
+    }
+
+    /// Bytes came in.
+    pub fn data_received(&mut self, id: ConnId, data: &[u8], now: Now) {
+        match self.session(id) {
+            Some(Session::Client(_)) => self.client_sent(id, data, now),
+            Some(Session::Link(_)) => self.link_sent(id, data, now),
+            Some(Session::Exchange(_)) => self.exchange_sent(id, data, now),
+            None => return,
+        }
+        self.work_off_questions(now);
+        self.touch(id);
+    }
+
+    /// The other side will send no more; it may still be listening.
+    pub fn eof_received(&mut self, id: ConnId, now: Now) {
+        match self.session(id) {
+            Some(Session::Client(_)) => self.client_ended(id, now),
+            Some(Session::Link(link)) => link.eof_received(),
+            Some(Session::Exchange(_)) => self.exchange_ended(id, now),
+            None => return,
+        }
+        self.work_off_questions(now);
+        self.touch(id);
+    }
+
+    /// The connection is gone: its one death. `why` is what the system said, if it was not the core that wanted it closed.
+    pub fn connection_lost(&mut self, id: ConnId, why: Option<&str>, now: Now) {
+        let Some(slot) = self.sessions.remove(id) else {
+            return;
+        };
+        match slot.session {
+            Session::Client(client) => self.client_lost(id, &client, why),
+            Session::Link(link) => self.link_lost(link, why, now),
+            Session::Exchange(exchange) => self.exchange_lost(id, *exchange, why),
+        }
+        self.work_off_questions(now);
+        if self.phase != Phase::Running {
+            self.touch_all(); // a link may have waited for this one
+        }
+    }
+
+    /// What the executor found for [`Request::LookUp`].
+    pub fn looked_up(&mut self, host: &str, found: Result<Vec<IpAddr>, String>, now: Now) {
+        self.names.looked_up(host, found, now.time);
+        self.names_changed(now);
+    }
+
+    fn names_changed(&mut self, now: Now) {
+        self.dial_looked_up(now);
+        self.work_off_questions(now);
+    }
+
+    /// The next thing to be done outside.
+    pub fn next_request(&mut self) -> Option<Request> {
+        self.requests.pop_front()
+    }
+
+    /// Connections to be looked at before the turn ends: write their [`Node::output`], then obey their [`Node::fate`]. Appends
+    /// them to `touched`, links first; each is named once.
+    pub fn take_touched(&mut self, touched: &mut Vec<ConnId>) {
+        if self.announced != self.records.last_seq() {
+            self.announced = self.records.last_seq();
+            for neighbour in 0..self.herd.neighbours.len() {
+                if let Some(link) = self.herd.neighbours[neighbour].link {
+                    self.touch(link);
+                }
+            }
+        }
+        for list in [&mut self.touched_links, &mut self.touched] {
+            for id in list.drain(..) {
+                if let Some(slot) = self.sessions.get_mut(id) {
+                    slot.touched = false;
+                    touched.push(id);
+                }
+            }
+        }
+    }
+
+    /// What waits for the socket; empty if nothing does. For a link, this is where the feed is pulled.
+    pub fn output(&mut self, id: ConnId) -> &[u8] {
+        match self.sessions.get_mut(id).map(|slot| &mut slot.session) {
+            Some(Session::Client(client)) => client.output(),
+            Some(Session::Link(link)) => link.output(&mut self.records),
+            Some(Session::Exchange(exchange)) => exchange.output().as_slice(),
+            None => &[],
+        }
+    }
+
+    /// The socket took the first `count` bytes of [`Node::output`].
+    pub fn output_sent(&mut self, id: ConnId, count: usize, now: Now) {
+        match self.session(id) {
+            Some(Session::Client(_)) => self.client_took(id, count, now),
+            Some(Session::Link(link)) => link.output_sent(count, now.time),
+            Some(Session::Exchange(exchange)) => exchange.output().consume(count),
+            None => {}
+        }
+        self.work_off_questions(now);
+    }
+
+    /// Whether bytes from the socket are wanted now: asyncio's `pause_reading` and `resume_reading`, derived.
+    #[must_use]
+    pub fn wants_read(&self, id: ConnId) -> bool {
+        match self.sessions.get(id).map(|slot| &slot.session) {
+            Some(Session::Client(client)) => client.wants_read(),
+            Some(Session::Link(_) | Session::Exchange(_)) => true,
+            None => false,
+        }
+    }
+
+    /// What is to become of the connection; asked at the end of a turn, when the socket has taken what it could. Also notes
+    /// when the connection has to be looked at again.
+    pub fn fate(&mut self, id: ConnId, now: Now) -> Fate {
+        if self.phase == Phase::Overdue {
+            return Fate::Close;
+        }
+        let limits = &self.settings.limits;
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return Fate::Open;
+        };
+        let (fate, deadline) = match &mut slot.session {
+            Session::Client(client) => {
+                client.watch_output(now.time);
+                (client.fate(), client.deadline(limits))
+            }
+            Session::Link(link) => {
+                if self.phase == Phase::Stopping && self.clients == 0 {
+                    link.stop(&self.records);
+                }
+                (link.fate(), Some(link.deadline(limits)))
+            }
+            Session::Exchange(exchange) => {
+                if self.phase == Phase::Stopping && exchange.is_idle() {
+                    exchange.close();
+                }
+                let fate = if exchange.is_closing() {
+                    Fate::Close
+                } else {
+                    Fate::Open
+                };
+                (fate, exchange.deadline(limits))
+            }
+        };
+        if let Some(deadline) = deadline
+            && slot.armed.is_none_or(|armed| deadline < armed)
+        {
+            slot.armed = Some(deadline);
+            self.deadlines.call_at(deadline, Timer::Connection(id));
+        }
+        fate
+    }
+
+    /// When [`Node::deadlines_due`] has to be called next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.deadlines.next()
+    }
+
+    /// Acts on every deadline that has come.
+    pub fn deadlines_due(&mut self, now: Now) {
+        while let Some(timer) = self.deadlines.due(now.time) {
+            match timer {
+                Timer::Connection(id) => self.connection_due(id, now),
+                Timer::Call(call) => self.call_due(call, now),
+                Timer::Redial(neighbour) => self.redial_due(neighbour, now),
+                Timer::LookUp => self.names_changed(now),
+                Timer::Stop => {
+                    self.phase = Phase::Overdue;
+                    self.touch_all();
+                }
+            }
+        }
+        self.work_off_questions(now);
+    }
+
+    fn connection_due(&mut self, id: ConnId, now: Now) {
+        let limits = &self.settings.limits;
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return;
+        };
+        slot.armed = None;
+        match &mut slot.session {
+            Session::Client(client) => client.deadline_reached(limits, now.time),
+            Session::Link(link) if link.deadline(limits) <= now.time => {
+                link.deadline_reached(&self.records, limits, now.time);
+            }
+            Session::Exchange(exchange)
+                if exchange
+                    .deadline(limits)
+                    .is_some_and(|deadline| deadline <= now.time) =>
+            {
+                let failure = exchange.deadline_reached(limits);
+                self.exchange_failed(id, &failure);
+            }
+            Session::Link(_) | Session::Exchange(_) => {}
+        }
+        self.touch(id);
+    }
+
+    /// Begins to stop: nobody new is served, what is being answered is finished, records go out to the neighbours; after the
+    /// deadline `limits.stop_ms`, or when told again, whoever is left is cut off.
+    pub fn stop(&mut self, now: Now) {
+        if self.phase != Phase::Running {
+            self.phase = Phase::Overdue; // told twice: at once, then
+            return self.touch_all();
+        }
+        self.phase = Phase::Stopping;
+        self.deadlines
+            .call_at(now.time + ms(self.settings.limits.stop_ms), Timer::Stop);
+        let ids: Vec<ConnId> = self.sessions.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            if let Some(Session::Client(client)) = self.session(id) {
+                client.stop();
+            }
+        }
+        self.touch_all();
+    }
+
+    /// Whether it was told to stop, and no connection is left.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.phase != Phase::Running && self.sessions.is_empty()
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.sessions.len()
+    }
+
+    fn session(&mut self, id: ConnId) -> Option<&mut Session> {
+        self.sessions.get_mut(id).map(|slot| &mut slot.session)
+    }
+
+    /// The one place where connections get their ids.
+    fn admit(&mut self, session: impl FnOnce(ConnId) -> Session) -> ConnId {
+        let id = self.sessions.insert_with(|id| Slot {
+            session: session(id),
+            touched: false,
+            armed: None,
+        });
+        self.touch(id);
+        id
+    }
+
+    /// Puts a connection on the list of those to be looked at before the turn ends.
+    pub fn touch(&mut self, id: ConnId) {
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return;
+        };
+        if slot.touched {
+            return;
+        }
+        slot.touched = true;
+        match slot.session {
+            Session::Link(_) => self.touched_links.push(id),
+            Session::Client(_) | Session::Exchange(_) => self.touched.push(id),
+        }
+    }
+
+    fn touch_all(&mut self) {
+        let ids: Vec<ConnId> = self.sessions.iter().map(|(id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.touch(id));
+    }
+}

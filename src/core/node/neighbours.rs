@@ -1,0 +1,179 @@
+//! What a [`Node`] does for its links: dialling, one link for each neighbour, dialling again.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use log::{debug, warn};
+
+use super::{ConnId, Node, Phase, Request, Session, Timer};
+use crate::core::clock::Now;
+use crate::core::herd::Dial;
+use crate::core::limits::count;
+use crate::core::link::{Link, World};
+use crate::core::names::Resolution;
+use crate::core::settings::HostPort;
+
+impl Node {
+    /// Somebody connected to the neighbours' port. `None` if too many strangers are there, or the server stops: close it.
+    pub fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
+        if self.phase != Phase::Running {
+            return None;
+        }
+        let sessions = &self.sessions;
+        let is_stranger = |id: &ConnId| match sessions.get(*id).map(|slot| &slot.session) {
+            Some(Session::Link(link)) => link.is_stranger(),
+            Some(Session::Client(_) | Session::Exchange(_)) | None => false,
+        };
+        self.strangers.retain(is_stranger);
+        if self.strangers.len() >= count(self.settings.limits.max_unproven) {
+            warn!(
+                "neighbour (not proven) {address}: refused: as many as limits.max_unproven are there already"
+            );
+            return None;
+        }
+        let nonce = self.entropy.bytes();
+        let id = self.admit(|id| Session::Link(Link::accept(id, address, nonce, now.time)));
+        self.strangers.push(id);
+        Some(id)
+    }
+
+    pub(super) fn dial_all(&mut self, now: Now) {
+        for neighbour in 0..self.herd.neighbours.len() {
+            if self.herd.neighbours[neighbour].settings.we_dial {
+                self.dial(neighbour, now);
+            }
+        }
+    }
+
+    fn dial(&mut self, neighbour: usize, now: Now) {
+        let address = self.herd.neighbours[neighbour].settings.address.clone();
+        match self.resolve(&address, now) {
+            Resolution::Known(addresses) => self.try_next(neighbour, addresses.into(), now),
+            Resolution::Pending => self.herd.neighbours[neighbour].dial = Dial::LookingUp,
+            Resolution::Failed(reason) => {
+                let entry = &mut self.herd.neighbours[neighbour];
+                if entry.is_news(&reason) {
+                    warn!(
+                        "neighbour {} {address}: not linked: {reason}; trying on",
+                        entry.settings.name
+                    );
+                }
+                self.dial_later(neighbour, now);
+            }
+        }
+    }
+
+    /// Where that is; a name that has to be looked up is.
+    pub(super) fn resolve(&mut self, target: &HostPort, now: Now) -> Resolution {
+        let (requests, deadlines) = (&mut self.requests, &mut self.deadlines);
+        let give_up_at = self.names.deadline(now.time);
+        self.names.resolve(target, now.time, |host| {
+            requests.push_back(Request::LookUp {
+                host: host.to_owned(),
+            });
+            deadlines.call_at(give_up_at, Timer::LookUp);
+        })
+    }
+
+    fn try_next(&mut self, neighbour: usize, mut addresses: VecDeque<SocketAddr>, now: Now) {
+        let Some(address) = addresses.pop_front() else {
+            return self.dial_later(neighbour, now);
+        };
+        self.herd.neighbours[neighbour].dial = Dial::Trying(addresses);
+        let nonce = self.entropy.bytes();
+        let id =
+            self.admit(|id| Session::Link(Link::dial(id, neighbour, address, nonce, now.time)));
+        self.requests.push_back(Request::Connect { id, address });
+    }
+
+    fn dial_later(&mut self, neighbour: usize, now: Now) {
+        let random = self.entropy.number();
+        let entry = &mut self.herd.neighbours[neighbour];
+        let wait = entry.backoff.next_wait(random);
+        let until = now.time + wait;
+        entry.dial = Dial::Waiting { until };
+        debug!(
+            "neighbour {}: dialling again in {} ms",
+            entry.settings.name,
+            wait.as_millis()
+        );
+        self.deadlines.call_at(until, Timer::Redial(neighbour));
+    }
+
+    pub(super) fn redial_due(&mut self, neighbour: usize, now: Now) {
+        let is_due = matches!(self.herd.neighbours[neighbour].dial, Dial::Waiting { until } if until <= now.time);
+        if is_due && self.phase == Phase::Running {
+            self.dial(neighbour, now);
+        }
+    }
+
+    /// A name was looked up, or took too long: whoever waits for one looks again.
+    pub(super) fn dial_looked_up(&mut self, now: Now) {
+        for neighbour in 0..self.herd.neighbours.len() {
+            if self.herd.neighbours[neighbour].dial == Dial::LookingUp
+                && self.phase == Phase::Running
+            {
+                self.dial(neighbour, now);
+            }
+        }
+    }
+
+    pub(super) fn link_connected(&mut self, id: ConnId, now: Now) {
+        if let Some(Session::Link(link)) = self.sessions.get_mut(id).map(|slot| &mut slot.session) {
+            link.connection_made(&self.settings, now.time);
+        }
+    }
+
+    pub(super) fn link_sent(&mut self, id: ConnId, data: &[u8], now: Now) {
+        let Some(Session::Link(link)) = self.sessions.get_mut(id).map(|slot| &mut slot.session)
+        else {
+            return;
+        };
+        link.data_received(
+            data,
+            &mut World {
+                records: &mut self.records,
+                herd: &mut self.herd,
+                settings: &self.settings,
+                boot: self.boot,
+                now,
+            },
+        );
+        // A neighbour that proves itself anew was cut off without our noticing: its old link is dead.
+        if let Some(replaced) = link.take_replaced()
+            && let Some(Session::Link(old)) = self.session(replaced)
+        {
+            old.end("a newer connection took its place".to_owned());
+            self.touch(replaced);
+        }
+    }
+
+    pub(super) fn link_lost(&mut self, link: Link, why: Option<&str>, now: Now) {
+        let dialled = if link.is_dialled() {
+            link.neighbour()
+        } else {
+            None
+        };
+        link.connection_lost(
+            why,
+            &mut World {
+                records: &mut self.records,
+                herd: &mut self.herd,
+                settings: &self.settings,
+                boot: self.boot,
+                now,
+            },
+        );
+        let Some(neighbour) = dialled.filter(|_| self.phase == Phase::Running) else {
+            return;
+        };
+        match std::mem::replace(&mut self.herd.neighbours[neighbour].dial, Dial::Nothing) {
+            Dial::Trying(addresses) if !addresses.is_empty() => {
+                self.try_next(neighbour, addresses, now)
+            }
+            Dial::Trying(_) | Dial::Nothing | Dial::LookingUp | Dial::Waiting { .. } => {
+                self.dial_later(neighbour, now)
+            }
+        }
+    }
+}

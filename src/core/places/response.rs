@@ -1,0 +1,602 @@
+//! An HTTP/1.1 response, read from whatever pieces it comes in.
+//!
+//! httparse reads the head; where the body ends is decided here, after RFC 9112 §6.3, and whatever can be read in two ways
+//! is refused: what one side takes for an answer's end, the other may take for its middle.
+//!
+//! ```text
+//!   Head ──► Sized ────────────────────────────────► Done
+//!     ├────► ChunkSize ⇄ ChunkData   │                ▲ ▲
+//!     │          └──► Trailers ──────────────────────┘ │
+//!     └────► UntilClose ──clean end of the stream─────┘
+//! ```
+
+use std::fmt;
+
+use crate::core::limits::{Limits, count};
+
+/// Headers that a head may have.
+const MAX_HEADERS: usize = 64;
+/// Interim (1xx) responses before the real one.
+const MAX_INTERIM: u8 = 8;
+/// Bytes of a chunk's size line, or of a trailer line, extensions included.
+const MAX_CHUNK_LINE: usize = 1024;
+/// Bytes of all trailers.
+const MAX_TRAILERS: usize = 8192;
+
+/// Why a response can not be trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResponseError {
+    /// Not HTTP.
+    BadHead,
+    /// More head than allowed.
+    HeadTooLarge,
+    /// The length of the body is not said, said twice, or can be read in two ways.
+    AmbiguousLength(&'static str),
+    /// The chunked coding is broken.
+    BadChunk,
+    /// More body than allowed.
+    BodyTooLarge,
+    /// The body is encoded in a way that was not asked for.
+    Encoded,
+    /// The connection ended before the response did.
+    Truncated,
+}
+
+impl fmt::Display for ResponseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            ResponseError::BadHead => "its answer was not HTTP",
+            ResponseError::HeadTooLarge => "the head of its answer was too large",
+            ResponseError::AmbiguousLength(how) => {
+                return write!(f, "the length of its answer was ambiguous ({how})");
+            }
+            ResponseError::BadChunk => "its answer was wrongly chunked",
+            ResponseError::BodyTooLarge => "its answer was too large",
+            ResponseError::Encoded => "its answer was encoded in a way that was not asked for",
+            ResponseError::Truncated => "its answer was cut off",
+        };
+        f.write_str(text)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Head,
+    Sized { left: usize },
+    ChunkSize,
+    ChunkData { left: usize },
+    ChunkEnd,
+    Trailers { bytes: usize },
+    UntilClose,
+    Done,
+}
+
+/// A response in the making.
+///
+/// ```
+/// use herd_mio::core::{limits::Limits, places::response::Response};
+///
+/// let mut response = Response::new(&Limits::default());
+/// response.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Enc")?;
+/// response.data_received(b"oding: chunked\r\n\r\n4\r\n{\"a\"\r\n3\r\n:1}\r\n0\r\n\r\n")?;
+/// assert!(response.is_done());
+/// assert_eq!(response.body(), b"{\"a\":1}");
+/// # Ok::<(), herd_mio::core::places::response::ResponseError>(())
+/// ```
+pub struct Response {
+    state: State,
+    status: u16,
+    keep_alive: bool,
+    interim: u8,
+    /// Bytes of an unfinished head, chunk size or trailer.
+    pending: Vec<u8>,
+    body: Vec<u8>,
+    max_head: usize,
+    max_body: usize,
+}
+
+impl Response {
+    /// Nothing received yet.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Response {
+        Response {
+            state: State::Head,
+            status: 0,
+            keep_alive: false,
+            interim: 0,
+            pending: Vec::new(),
+            body: Vec::new(),
+            max_head: count(limits.places_head_bytes),
+            max_body: count(limits.places_body_bytes),
+        }
+    }
+
+    /// Whether all of it is here.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// The status code, once the head is read.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The body so far.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Whether the connection may be used for another request.
+    #[must_use]
+    pub fn keep_alive(&self) -> bool {
+        self.is_done() && self.keep_alive
+    }
+
+    /// Takes the next bytes. Bytes behind the end of the response belong to nothing that was asked: the response stands, but
+    /// the connection is not used again.
+    ///
+    /// # Errors
+    /// The response can not be trusted; nothing more may be read from its connection.
+    pub fn data_received(&mut self, mut data: &[u8]) -> Result<(), ResponseError> {
+        while !data.is_empty() {
+            data = match self.state {
+                State::Head => self.head(data)?,
+                State::Sized { left } => {
+                    let left_then = |left| {
+                        if left == 0 {
+                            State::Done
+                        } else {
+                            State::Sized { left }
+                        }
+                    };
+                    self.take_body(data, left, left_then)?
+                }
+                State::ChunkSize => self.chunk_size(data)?,
+                State::ChunkData { left } => {
+                    let left_then = |left| {
+                        if left == 0 {
+                            State::ChunkEnd
+                        } else {
+                            State::ChunkData { left }
+                        }
+                    };
+                    self.take_body(data, left, left_then)?
+                }
+                State::ChunkEnd => match self.line(data, 2)? {
+                    (Some(line), rest) if line.is_empty() => {
+                        self.state = State::ChunkSize;
+                        rest
+                    }
+                    (Some(_), _) => return Err(ResponseError::BadChunk),
+                    (None, rest) => rest,
+                },
+                State::Trailers { bytes } => self.trailer(data, bytes)?,
+                State::UntilClose => self.take_body(data, usize::MAX, |_| State::UntilClose)?,
+                State::Done => {
+                    self.keep_alive = false;
+                    &[]
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// The stream ended; `cleanly` means with TLS's `close_notify`, so that nobody can have cut it.
+    ///
+    /// # Errors
+    /// The response was not complete.
+    pub fn eof_received(&mut self, cleanly: bool) -> Result<(), ResponseError> {
+        self.keep_alive = false;
+        match self.state {
+            State::Done => Ok(()),
+            State::UntilClose if cleanly => {
+                self.state = State::Done;
+                Ok(())
+            }
+            State::Head
+            | State::Sized { .. }
+            | State::ChunkSize
+            | State::ChunkData { .. }
+            | State::ChunkEnd
+            | State::Trailers { .. }
+            | State::UntilClose => Err(ResponseError::Truncated),
+        }
+    }
+
+    /// Takes at most `left` bytes of body.
+    fn take_body<'a>(
+        &mut self,
+        data: &'a [u8],
+        left: usize,
+        then: impl FnOnce(usize) -> State,
+    ) -> Result<&'a [u8], ResponseError> {
+        let (taken, rest) = data.split_at(data.len().min(left));
+        if self.body.len() + taken.len() > self.max_body {
+            return Err(ResponseError::BodyTooLarge);
+        }
+        self.body.extend_from_slice(taken);
+        self.state = then(left - taken.len());
+        Ok(rest)
+    }
+
+    /// Collects bytes until the blank line, then reads the head.
+    fn head<'a>(&mut self, data: &'a [u8]) -> Result<&'a [u8], ResponseError> {
+        let before = self.pending.len();
+        let room = self.max_head.saturating_sub(before).min(data.len());
+        self.pending.extend_from_slice(&data[..room]);
+        // The blank line may begin in what came before. httparse takes LF alone for a line's end, so that is looked for too.
+        let searched_from = before.saturating_sub(3);
+        let Some(end) = head_end(&self.pending, searched_from) else {
+            return if room < data.len() {
+                Err(ResponseError::HeadTooLarge)
+            } else {
+                Ok(&[])
+            };
+        };
+        let rest = &data[end - before..];
+        let head = std::mem::take(&mut self.pending);
+        self.read_head(&head[..end])?;
+        Ok(rest)
+    }
+
+    fn read_head(&mut self, head: &[u8]) -> Result<(), ResponseError> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        match response.parse(head) {
+            Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+            Err(httparse::Error::TooManyHeaders) => return Err(ResponseError::HeadTooLarge),
+            Ok(_) | Err(_) => return Err(ResponseError::BadHead),
+        }
+        let (Some(status), Some(minor)) = (response.code, response.version) else {
+            return Err(ResponseError::BadHead);
+        };
+        if (100..200).contains(&status) {
+            self.interim += 1;
+            // 101 would hand the connection to a protocol that nobody asked for.
+            return if status == 101 || self.interim > MAX_INTERIM {
+                Err(ResponseError::BadHead)
+            } else {
+                Ok(())
+            };
+        }
+        self.status = status;
+        let framing = Framing::of(response.headers)?;
+        self.keep_alive = minor == 1 && !framing.close;
+        self.state = match (framing.chunked, framing.length) {
+            (true, Some(_)) => {
+                return Err(ResponseError::AmbiguousLength("both a length and chunks"));
+            }
+            (true, None) if minor == 0 => {
+                return Err(ResponseError::AmbiguousLength("chunks in HTTP/1.0"));
+            }
+            _ if status == 204 || status == 304 => State::Done,
+            (true, None) => State::ChunkSize,
+            (false, Some(0)) => State::Done,
+            (false, Some(left)) if left > self.max_body => return Err(ResponseError::BodyTooLarge),
+            (false, Some(left)) => State::Sized { left },
+            (false, None) => {
+                self.keep_alive = false;
+                State::UntilClose
+            }
+        };
+        Ok(())
+    }
+
+    /// Collects bytes until CRLF; a line with a bare LF is refused, and so is one of more than `max` bytes.
+    fn line<'a>(
+        &mut self,
+        data: &'a [u8],
+        max: usize,
+    ) -> Result<(Option<Vec<u8>>, &'a [u8]), ResponseError> {
+        let end = memchr::memchr(b'\n', data);
+        let taken = end.map_or(data.len(), |lf| lf + 1);
+        if self.pending.len() + taken > max {
+            return Err(ResponseError::BadChunk);
+        }
+        self.pending.extend_from_slice(&data[..taken]);
+        if end.is_none() {
+            return Ok((None, &[]));
+        }
+        let mut line = std::mem::take(&mut self.pending);
+        if !line.ends_with(b"\r\n") {
+            return Err(ResponseError::BadChunk);
+        }
+        line.truncate(line.len() - 2);
+        Ok((Some(line), &data[taken..]))
+    }
+
+    fn chunk_size<'a>(&mut self, data: &'a [u8]) -> Result<&'a [u8], ResponseError> {
+        let (Some(line), rest) = self.line(data, MAX_CHUNK_LINE)? else {
+            return Ok(&[]);
+        };
+        // Hexadecimal digits and nothing else; an extension behind a semicolon is allowed and means nothing.
+        let digits = line
+            .iter()
+            .position(|&byte| byte == b';')
+            .map_or(&line[..], |at| line[..at].trim_ascii_end());
+        let all_hex = !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
+        if !all_hex || line.contains(&b'\r') {
+            return Err(ResponseError::BadChunk);
+        }
+        let size = std::str::from_utf8(digits)
+            .ok()
+            .and_then(|digits| usize::from_str_radix(digits, 16).ok());
+        self.state = match size {
+            None => return Err(ResponseError::BodyTooLarge),
+            Some(size) if size > self.max_body => return Err(ResponseError::BodyTooLarge),
+            Some(0) => State::Trailers { bytes: 0 },
+            Some(left) => State::ChunkData { left },
+        };
+        Ok(rest)
+    }
+
+    fn trailer<'a>(&mut self, data: &'a [u8], bytes: usize) -> Result<&'a [u8], ResponseError> {
+        let (Some(line), rest) = self.line(data, MAX_CHUNK_LINE)? else {
+            return Ok(&[]);
+        };
+        let bytes = bytes + line.len();
+        if bytes > MAX_TRAILERS {
+            return Err(ResponseError::BadChunk);
+        }
+        self.state = if line.is_empty() {
+            State::Done
+        } else {
+            State::Trailers { bytes }
+        };
+        Ok(rest)
+    }
+}
+
+/// Where the head ends, behind its blank line.
+fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+    memchr::memchr_iter(b'\n', &bytes[from..])
+        .map(|at| from + at)
+        .find_map(|lf| match bytes[..lf] {
+            [.., b'\n'] | [.., b'\n', b'\r'] => Some(lf + 1),
+            _ => None,
+        })
+}
+
+/// What the headers say of the body's end.
+struct Framing {
+    chunked: bool,
+    length: Option<usize>,
+    close: bool,
+}
+
+impl Framing {
+    fn of(headers: &[httparse::Header<'_>]) -> Result<Framing, ResponseError> {
+        let mut framing = Framing {
+            chunked: false,
+            length: None,
+            close: false,
+        };
+        for header in headers {
+            let value = header.value.trim_ascii();
+            if header.name.eq_ignore_ascii_case("transfer-encoding") {
+                if framing.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(ResponseError::AmbiguousLength(
+                        "a transfer coding other than one chunked",
+                    ));
+                }
+                framing.chunked = true;
+            } else if header.name.eq_ignore_ascii_case("content-length") {
+                if framing.length.is_some() {
+                    return Err(ResponseError::AmbiguousLength("two lengths"));
+                }
+                if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+                    return Err(ResponseError::AmbiguousLength("a length that is no number"));
+                }
+                let number = std::str::from_utf8(value)
+                    .ok()
+                    .and_then(|digits| digits.parse().ok());
+                framing.length = Some(number.ok_or(ResponseError::BodyTooLarge)?);
+            } else if header.name.eq_ignore_ascii_case("connection") {
+                framing.close |= value
+                    .split(|&byte| byte == b',')
+                    .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"));
+            } else if header.name.eq_ignore_ascii_case("content-encoding")
+                && !value.eq_ignore_ascii_case(b"identity")
+            {
+                return Err(ResponseError::Encoded);
+            }
+        }
+        Ok(framing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Feeds the bytes in pieces of `piece` and then the end of the stream.
+    fn read(
+        bytes: &[u8],
+        piece: usize,
+        cleanly: bool,
+    ) -> Result<(u16, Vec<u8>, bool), ResponseError> {
+        let mut response = Response::new(&Limits {
+            places_head_bytes: 300,
+            places_body_bytes: 256,
+            ..Limits::default()
+        });
+        for piece in bytes.chunks(piece) {
+            response.data_received(piece)?;
+        }
+        let keep_alive = response.keep_alive();
+        response.eof_received(cleanly)?;
+        Ok((response.status(), response.body().to_vec(), keep_alive))
+    }
+
+    fn every_way(bytes: &[u8]) -> Result<(u16, Vec<u8>, bool), ResponseError> {
+        let whole = read(bytes, usize::MAX, false);
+        for piece in 1..bytes.len() {
+            assert_eq!(read(bytes, piece, false), whole, "in pieces of {piece}");
+        }
+        whole
+    }
+
+    fn ok(body: &str, keep_alive: bool) -> Result<(u16, Vec<u8>, bool), ResponseError> {
+        Ok((200, body.as_bytes().to_vec(), keep_alive))
+    }
+
+    #[test]
+    fn bodies_end_where_their_head_says() {
+        assert_eq!(
+            every_way(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"),
+            ok("abc", true)
+        );
+        assert_eq!(
+            every_way(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+            ok("", true)
+        );
+        assert_eq!(
+            every_way(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: x, Close\r\n\r\nabc"),
+            ok("abc", false)
+        );
+        assert_eq!(
+            every_way(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc"),
+            ok("abc", false)
+        );
+        assert_eq!(every_way(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n2;x=y\r\nab\r\n01\r\nc\r\n0\r\nT: 1\r\n\r\n"), ok("abc", true));
+        assert_eq!(every_way(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"), ok("a", true));
+        assert_eq!(
+            every_way(b"HTTP/1.1 204 No Content\r\n\r\n"),
+            Ok((204, vec![], true))
+        );
+        assert_eq!(
+            read(b"HTTP/1.1 200 OK\r\n\r\nabc", 5, true),
+            ok("abc", false)
+        );
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        use ResponseError::{
+            AmbiguousLength, BadChunk, BadHead, BodyTooLarge, Encoded, HeadTooLarge, Truncated,
+        };
+        let head = |headers: &str, body: &str| {
+            every_way(format!("HTTP/1.1 200 OK\r\n{headers}\r\n\r\n{body}").as_bytes())
+        };
+        for (headers, body) in [
+            (
+                "Content-Length: 3\r\nTransfer-Encoding: chunked",
+                "3\r\nabc\r\n0\r\n\r\n",
+            ),
+            ("Content-Length: 3\r\nContent-Length: 4", "abc"),
+            ("Content-Length: 3\r\nContent-Length: 3", "abc"),
+            ("Content-Length: 3, 3", "abc"),
+            ("Content-Length: +3", "abc"),
+            ("Content-Length: ", "abc"),
+            ("Content-Length: 0x3", "abc"),
+            ("Transfer-Encoding: gzip, chunked", ""),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+                "",
+            ),
+            ("Transfer-Encoding: identity", "abc"),
+        ] {
+            assert!(
+                matches!(head(headers, body), Err(AmbiguousLength(_))),
+                "{headers}"
+            );
+        }
+        for chunks in [
+            "\r\n",
+            "+3\r\nabc\r\n0\r\n\r\n",
+            "-1\r\n",
+            "0x3\r\nabc",
+            " 3\r\nabc",
+            "g\r\n",
+            ";x\r\n",
+            "3\nabc\r\n",
+            "3\r\nabcd\r\n",
+            "3\r\nabc\n",
+            "3\r\nabcXYZ",
+        ] {
+            assert_eq!(
+                head("Transfer-Encoding: chunked", chunks),
+                Err(BadChunk),
+                "{chunks:?}"
+            );
+        }
+        for chunks in ["", "3", "3\r\n", "3\r\nabc\r\n", "0\r\n", "0\r\nT: 1\r\n"] {
+            assert_eq!(
+                head("Transfer-Encoding: chunked", chunks),
+                Err(Truncated),
+                "{chunks:?}"
+            );
+        }
+        assert_eq!(
+            head("Transfer-Encoding: chunked", "ffffffffffffffffff\r\n"),
+            Err(BodyTooLarge)
+        );
+        assert_eq!(
+            head("Transfer-Encoding: chunked", "101\r\n"),
+            Err(BodyTooLarge)
+        );
+        assert_eq!(head("Content-Length: 257", ""), Err(BodyTooLarge));
+        assert_eq!(
+            head("Content-Length: 99999999999999999999999", ""),
+            Err(BodyTooLarge)
+        );
+        assert_eq!(head("Content-Length: 4", "abc"), Err(Truncated));
+        assert_eq!(head("Content-Encoding: gzip", "abc"), Err(Encoded));
+        assert_eq!(
+            head(&format!("X: {}", "x".repeat(300)), ""),
+            Err(HeadTooLarge)
+        );
+        assert_eq!(
+            every_way(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc"),
+            Err(Truncated),
+            "no close_notify"
+        );
+        assert_eq!(
+            every_way(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+            Err(BadHead)
+        );
+        assert_eq!(every_way(b"HTTP/2 200 OK\r\n\r\n"), Err(BadHead));
+        assert_eq!(every_way(b"SSH-2.0-x\r\n\r\n"), Err(BadHead));
+        assert_eq!(
+            every_way("HTTP/1.1 100 Continue\r\n\r\n".repeat(9).as_bytes()),
+            Err(BadHead)
+        );
+        assert_eq!(
+            every_way(b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+            Err(AmbiguousLength("chunks in HTTP/1.0"))
+        );
+    }
+
+    #[test]
+    fn an_answer_with_something_behind_it_ends_the_connection() {
+        assert_eq!(
+            every_way(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\n"),
+            ok("abc", false)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_no_difference(bytes in proptest::collection::vec(any::<u8>(), 0..200), head in 0usize..4, piece in 1usize..20, cleanly: bool) {
+            let head = [&b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b""][head];
+            let bytes = [head, &bytes].concat();
+            prop_assert_eq!(read(&bytes, piece, cleanly), read(&bytes, usize::MAX, cleanly));
+        }
+
+        #[test]
+        fn any_chunking_gives_the_body_back(body in proptest::collection::vec(any::<u8>(), 0..200), size in 1usize..50, piece in 1usize..30) {
+            let mut bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            for chunk in body.chunks(size) {
+                bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                bytes.extend_from_slice(chunk);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            bytes.extend_from_slice(b"0\r\n\r\n");
+            prop_assert_eq!(read(&bytes, piece, false), Ok((200, body, true)));
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! POSIX times as exact decimals: a client's stamp, the skew that a server finds, and the effective time that orders records.
+//!
+//! An `f64` holds a time of today to about 200 ns and would call two different stamps equal; so stamps are kept as two
+//! integers, whole seconds and attoseconds (10⁻¹⁸ s), which hold every stamp that the wire allows without loss.
+
+/// Digits allowed on either side of a stamp's point.
+const MAX_DIGITS: usize = 18;
+/// 10¹⁸: attoseconds in a second.
+const ATTOS: u64 = 1_000_000_000_000_000_000;
+const ATTOS_PER_NANO: u64 = 1_000_000_000;
+const NANOS: u64 = 1_000_000_000;
+/// A stamp further than this ahead of its receipt orders by the receipt instead. Part of the protocol, so no setting.
+const MAX_LEAD_S: u64 = 60;
+
+/// An exact time: seconds since the POSIX epoch, with up to 18 decimals.
+///
+/// ```
+/// use herd_mio::core::posix_time::PosixTime;
+///
+/// let stamp = PosixTime::parse(b"1621464827.959498503").unwrap();
+/// assert!(stamp < PosixTime::parse(b"1621464827.9594985031").unwrap());
+/// assert_eq!(PosixTime::parse(b"7.50"), PosixTime::parse(b"007.5"));
+/// assert_eq!(PosixTime::parse(b"1e9"), None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PosixTime {
+    seconds: u64,
+    attos: u64,
+}
+
+impl PosixTime {
+    /// Reads a stamp: 1–18 digits, optionally a point and 1–18 digits; no sign, exponent or white space.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<PosixTime> {
+        let (whole, fraction) = match memchr::memchr(b'.', text) {
+            Some(point) => (&text[..point], Some(&text[point + 1..])),
+            None => (text, None),
+        };
+        let seconds = digits(whole)?;
+        let attos = match fraction {
+            Some(fraction) => {
+                let missing = u32::try_from(MAX_DIGITS.checked_sub(fraction.len())?).ok()?;
+                digits(fraction)? * 10u64.pow(missing)
+            }
+            None => 0,
+        };
+        Some(PosixTime { seconds, attos })
+    }
+
+    /// The time `nanos` nanoseconds after the epoch.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> PosixTime {
+        PosixTime {
+            seconds: nanos / NANOS,
+            attos: (nanos % NANOS) * ATTOS_PER_NANO,
+        }
+    }
+}
+
+/// One to eighteen ASCII digits as a number.
+fn digits(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > MAX_DIGITS {
+        return None;
+    }
+    let mut value = 0;
+    for &byte in text {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        value = value * 10 + u64::from(byte - b'0');
+    }
+    Some(value)
+}
+
+/// Receipt minus stamp, to the nanosecond: the second field of an `AT` line.
+///
+/// Decimals of the stamp below a nanosecond are cut towards zero, so that every server that reads the line computes the
+/// same receipt from it.
+///
+/// ```
+/// use herd_mio::core::posix_time::{PosixTime, Skew};
+///
+/// let receipt = PosixTime::parse(b"1621464828.222").unwrap();
+/// let skew = Skew::between(receipt, PosixTime::parse(b"1621464827.959498503").unwrap());
+/// let mut text = Vec::new();
+/// skew.write(&mut text);
+/// assert_eq!(text, b"+0.262501497");
+/// assert_eq!(Skew::parse(&text), Some(skew));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skew {
+    negative: bool, // never with a size of zero: there is no "-0.000000000"
+    seconds: u64,
+    nanos: u32,
+}
+
+impl Skew {
+    /// What a server that heard `stamp` at `receipt` says.
+    #[must_use]
+    pub fn between(receipt: PosixTime, stamp: PosixTime) -> Skew {
+        let negative = receipt < stamp;
+        let (later, earlier) = if negative {
+            (stamp, receipt)
+        } else {
+            (receipt, stamp)
+        };
+        let (borrow, attos) = match later.attos.checked_sub(earlier.attos) {
+            Some(attos) => (0, attos),
+            None => (1, later.attos + ATTOS - earlier.attos),
+        };
+        let seconds = later.seconds - earlier.seconds - borrow;
+        // Below 10⁹, as attos is below 10¹⁸.
+        let nanos = (attos / ATTOS_PER_NANO) as u32;
+        Skew {
+            negative: negative && (seconds, nanos) != (0, 0),
+            seconds,
+            nanos,
+        }
+    }
+
+    /// Reads what [`Skew::write`] writes, and nothing else: a neighbour that says it otherwise is not one of us.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Skew> {
+        let (&sign, size) = text.split_first()?;
+        let negative = match sign {
+            b'+' => false,
+            b'-' => true,
+            _ => return None,
+        };
+        let point = size.len().checked_sub(10)?;
+        let whole = &size[..point];
+        if size[point] != b'.' || (whole.len() > 1 && whole[0] == b'0') {
+            return None;
+        }
+        let seconds = digits(whole)?;
+        let nanos = u32::try_from(digits(&size[point + 1..])?).ok()?;
+        if negative && (seconds, nanos) == (0, 0) {
+            return None;
+        }
+        Some(Skew {
+            negative,
+            seconds,
+            nanos,
+        })
+    }
+
+    /// Appends it: a sign always, whole seconds, a point, nine digits.
+    pub fn write(self, out: &mut Vec<u8>) {
+        let mut text = [b'0'; 30];
+        let mut rest = self.nanos;
+        for digit in text[21..].iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        text[20] = b'.';
+        let mut start = 20;
+        let mut rest = self.seconds;
+        loop {
+            start -= 1;
+            text[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        out.push(if self.negative { b'-' } else { b'+' });
+        out.extend_from_slice(&text[start..]);
+    }
+
+    /// Whether the stamp was more than 60 s ahead of the receipt.
+    fn stamp_leads_too_far(self) -> bool {
+        self.negative && (self.seconds, self.nanos) > (MAX_LEAD_S, 0)
+    }
+}
+
+/// The time that decides which of two records of one client is the later one: the client's stamp, or the receipt if the
+/// stamp is more than 60 s after it. `None` if the receipt would lie before the epoch, which no server's clock says.
+///
+/// A client whose clock is a year ahead therefore can not freeze its own record; and any server computes the same answer
+/// from the `AT` line alone.
+#[must_use]
+pub fn effective_time(stamp: PosixTime, skew: Skew) -> Option<PosixTime> {
+    if !skew.negative {
+        return Some(stamp);
+    }
+    let skew_attos = u64::from(skew.nanos) * ATTOS_PER_NANO;
+    let (borrow, attos) = match stamp.attos.checked_sub(skew_attos) {
+        Some(attos) => (0, attos),
+        None => (1, stamp.attos + ATTOS - skew_attos),
+    };
+    let seconds = stamp
+        .seconds
+        .checked_sub(skew.seconds)?
+        .checked_sub(borrow)?;
+    let receipt = PosixTime { seconds, attos };
+    Some(if skew.stamp_leads_too_far() {
+        receipt
+    } else {
+        stamp
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn time(text: &str) -> PosixTime {
+        PosixTime::parse(text.as_bytes()).unwrap_or_else(|| panic!("not a time: {text}"))
+    }
+
+    fn skew_text(receipt: &str, stamp: &str) -> String {
+        let mut out = Vec::new();
+        Skew::between(time(receipt), time(stamp)).write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn only_plain_decimals_are_times() {
+        for good in [
+            "0",
+            "1",
+            "1.5",
+            "000000000000000000.000000000000000000",
+            "999999999999999999.999999999999999999",
+        ] {
+            assert!(PosixTime::parse(good.as_bytes()).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "+1",
+            "-1",
+            "1e9",
+            "nan",
+            "inf",
+            "0x10",
+            "1_000",
+            "1.2.3",
+            " 1",
+            "1 ",
+            "1000000000000000000",
+            "1.0000000000000000000",
+            "١",
+        ] {
+            assert_eq!(PosixTime::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn skews_are_exact_and_signed() {
+        assert_eq!(skew_text("10", "10"), "+0.000000000");
+        assert_eq!(skew_text("10.5", "10.25"), "+0.250000000");
+        assert_eq!(skew_text("10.25", "10.5"), "-0.250000000");
+        assert_eq!(skew_text("10", "9.999999999"), "+0.000000001");
+        assert_eq!(
+            skew_text("10", "10.0000000000000001"),
+            "+0.000000000",
+            "never -0"
+        );
+        assert_eq!(
+            skew_text("0", "999999999999999999.999999999"),
+            "-999999999999999999.999999999"
+        );
+    }
+
+    #[test]
+    fn a_skew_is_read_in_one_spelling_only() {
+        for bad in [
+            "",
+            "+",
+            "0.000000000",
+            "+0.00000000",
+            "+0.0000000000",
+            "-0.000000000",
+            "+00.000000000",
+            "+.000000000",
+            "--1.000000000",
+            "+1e0000000000",
+            "+1,000000000",
+        ] {
+            assert_eq!(Skew::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_stamp_leads_by_sixty_seconds_at_most() {
+        let effective = |receipt: &str, stamp: &str| {
+            effective_time(time(stamp), Skew::between(time(receipt), time(stamp)))
+        };
+        assert_eq!(effective("100", "160"), Some(time("160")));
+        assert_eq!(effective("100", "160.000000001"), Some(time("100")));
+        assert_eq!(effective("100", "31536100"), Some(time("100")));
+        assert_eq!(
+            effective("100", "1"),
+            Some(time("1")),
+            "a late message is as old as it says"
+        );
+        assert_eq!(
+            effective_time(time("1"), Skew::parse(b"-2.000000000").unwrap()),
+            None
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_skew_survives_the_wire(receipt in 0u64..=u64::MAX, seconds in 0u64..ATTOS, nanos in 0u64..NANOS) {
+            let stamp = PosixTime { seconds, attos: nanos * ATTOS_PER_NANO };
+            let receipt = PosixTime::from_nanos(receipt);
+            let skew = Skew::between(receipt, stamp);
+            let mut text = Vec::new();
+            skew.write(&mut text);
+            prop_assert_eq!(Skew::parse(&text), Some(skew));
+            let as_nanos = |t: PosixTime| i128::from(t.seconds) * i128::from(NANOS) + i128::from(t.attos / ATTOS_PER_NANO);
+            let size = i128::from(skew.seconds) * i128::from(NANOS) + i128::from(skew.nanos);
+            prop_assert_eq!(as_nanos(receipt) - as_nanos(stamp), if skew.negative { -size } else { size });
+        }
+
+        #[test]
+        fn parsing_never_panics(text in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = PosixTime::parse(&text);
+            let _ = Skew::parse(&text);
+        }
+
+        #[test]
+        fn what_parses_is_a_decimal(text in "[0-9.+e-]{0,40}") {
+            let decimal = text.split_once('.').map_or(
+                (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()),
+                |(a, b)| [a, b].iter().all(|p| (1..=18).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit())),
+            );
+            prop_assert_eq!(PosixTime::parse(text.as_bytes()).is_some(), decimal);
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! The table of positions, and its changes feed.
+//!
+//! Each client has one record: the `AT` line of its latest position, as the server that heard it wrote it. The table is
+//! also an ordered *feed*: an accepted change takes the next sequence number and moves its record to the feed's tail, so
+//! the feed holds every record once, newest last.
+//!
+//! ```text
+//!   oldest                                   newest
+//!     │                                         │
+//!   [ada 3] ⇄ [bob 7] ⇄ [eve 8] ⇄ [kiwi 12] ⇄ nothing yet
+//!                          ▲                    ▲
+//!            a reader that is behind    a reader that has it all
+//! ```
+//!
+//! A link to a neighbour is a [`ReaderId`] in that feed, not a queue: however far behind it is, it costs 16 bytes here, and a
+//! record that changed twice meanwhile is sent once. Following a reader, adding a change and moving a record are all O(1).
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::core::message::At;
+use crate::core::posix_time::PosixTime;
+
+/// "No record": the end of the feed.
+const NONE: u32 = u32::MAX;
+
+/// Who taught us a record: a neighbour in one life of its process, or nobody (a client told us).
+///
+/// A record is not sent back to its teacher; a neighbour in a new life is a new teacher, and is sent everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Teacher(u32);
+
+impl Teacher {
+    /// The teacher of what our own clients said.
+    pub const NOBODY: Teacher = Teacher(0);
+
+    /// The one after this: each life of each neighbour gets its own.
+    #[must_use]
+    pub fn next(self) -> Teacher {
+        Teacher(self.0.wrapping_add(1).max(1))
+    }
+}
+
+/// What became of a record that was offered to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It is the newest of its client: stored, and now the feed's last.
+    Accepted,
+    /// What is stored is as new or newer; nothing changed.
+    Stale,
+    /// A client not seen before, and the table holds as many as it may.
+    Full,
+}
+
+/// A place in the feed from which one neighbour is being sent changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReaderId(usize);
+
+struct Reader {
+    /// The next record to send, or `NONE`.
+    next: u32,
+    /// Everything up to this sequence number was handed out.
+    position: u64,
+}
+
+struct Record {
+    /// The `AT` line with its LF.
+    line: Box<[u8]>,
+    client_offset: u16,
+    client_len: u16,
+    teacher: Teacher,
+    effective: PosixTime,
+    seq: u64,
+    older: u32,
+    newer: u32,
+}
+
+impl Record {
+    fn client(&self) -> &[u8] {
+        let start = usize::from(self.client_offset);
+        &self.line[start..start + usize::from(self.client_len)]
+    }
+
+    /// Whether `at`, whose line is `line`, is newer: later effective time, then later stamp, then greater bytes.
+    /// The order is total and the same on every server, so the order of arrival decides nothing.
+    fn is_older_than(&self, at: &At<'_>, line: &[u8]) -> bool {
+        if self.effective != at.effective {
+            return self.effective < at.effective;
+        }
+        let own_line = &self.line[..self.line.len() - 1];
+        let own_stamp = At::parse(own_line).map(|own| own.stamp);
+        (own_stamp, own_line) < (Some(at.stamp), line)
+    }
+}
+
+/// The table and its feed.
+pub struct Records {
+    by_client: HashTable<u32>,
+    hasher: RandomState,
+    records: Vec<Record>,
+    max_records: usize,
+    oldest: u32,
+    newest: u32,
+    last_seq: u64,
+    readers: Slab<Reader>,
+    refused: u64,
+}
+
+impl Records {
+    /// An empty table that will hold at most `max_records` clients.
+    #[must_use]
+    pub fn new(max_records: usize) -> Records {
+        Records {
+            by_client: HashTable::new(),
+            hasher: RandomState::new(),
+            records: Vec::new(),
+            max_records: max_records.min(NONE as usize),
+            oldest: NONE,
+            newest: NONE,
+            last_seq: 0,
+            readers: Slab::new(),
+            refused: 0,
+        }
+    }
+
+    /// How many clients have a record.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether no client has a record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// How many records were refused for want of room.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// The sequence number of the latest change; 0 before the first.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// The `AT` line of a client, LF included.
+    #[must_use]
+    pub fn line(&self, client: &[u8]) -> Option<&[u8]> {
+        self.find(client)
+            .map(|index| &*self.records[index as usize].line)
+    }
+
+    fn find(&self, client: &[u8]) -> Option<u32> {
+        let hash = self.hasher.hash_one(client);
+        let same = |&index: &u32| self.records[index as usize].client() == client;
+        self.by_client.find(hash, same).copied()
+    }
+
+    /// Takes the record of `line` (an `AT` line without its LF, taken apart as `at`) if it is the newest of its client.
+    pub fn offer(&mut self, line: &[u8], at: &At<'_>, teacher: Teacher) -> Offer {
+        let known = self.find(at.client);
+        match known {
+            Some(index) if !self.records[index as usize].is_older_than(at, line) => {
+                return Offer::Stale;
+            }
+            None if self.records.len() >= self.max_records => {
+                self.refused += 1;
+                return Offer::Full;
+            }
+            Some(_) | None => {}
+        }
+        let (Ok(client_offset), Ok(client_len)) = (
+            u16::try_from(at.client_offset),
+            u16::try_from(at.client.len()),
+        ) else {
+            // Both framings limit a line to far less than 64 KiB.
+            return Offer::Full;
+        };
+        let mut with_lf = Vec::with_capacity(line.len() + 1);
+        with_lf.extend_from_slice(line);
+        with_lf.push(b'\n');
+        self.last_seq += 1;
+        let record = Record {
+            line: with_lf.into_boxed_slice(),
+            client_offset,
+            client_len,
+            teacher,
+            effective: at.effective,
+            seq: self.last_seq,
+            older: NONE,
+            newer: NONE,
+        };
+        let index = match known {
+            Some(index) => {
+                self.unlink(index);
+                self.records[index as usize] = record;
+                index
+            }
+            None => self.insert(record),
+        };
+        self.append(index);
+        Offer::Accepted
+    }
+
+    fn insert(&mut self, record: Record) -> u32 {
+        // `max_records` fits in a u32, and there is room.
+        let index = self.records.len() as u32;
+        let hash = self.hasher.hash_one(record.client());
+        self.records.push(record);
+        let (records, hasher) = (&self.records, &self.hasher);
+        self.by_client.insert_unique(hash, index, |&other| {
+            hasher.hash_one(records[other as usize].client())
+        });
+        index
+    }
+
+    /// Takes a record out of the feed; readers that were about to send it go on to the one after it.
+    fn unlink(&mut self, index: u32) {
+        let Record { older, newer, .. } = self.records[index as usize];
+        for (_, reader) in &mut self.readers {
+            if reader.next == index {
+                reader.next = newer;
+            }
+        }
+        match older {
+            NONE => self.oldest = newer,
+            _ => self.records[older as usize].newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            _ => self.records[newer as usize].older = older,
+        }
+    }
+
+    /// Puts a record at the feed's tail; readers that had it all have this one before them.
+    fn append(&mut self, index: u32) {
+        self.records[index as usize].older = self.newest;
+        match self.newest {
+            NONE => self.oldest = index,
+            newest => self.records[newest as usize].newer = index,
+        }
+        self.newest = index;
+        for (_, reader) in &mut self.readers {
+            if reader.next == NONE {
+                reader.next = index;
+            }
+        }
+    }
+
+    /// Starts reading behind the change `after` (0: from the start).
+    pub fn open_reader(&mut self, after: u64) -> ReaderId {
+        let mut next = NONE;
+        if after == 0 {
+            next = self.oldest;
+        } else {
+            let mut index = self.newest;
+            // As many steps as there are records to send.
+            while index != NONE && self.records[index as usize].seq > after {
+                next = index;
+                index = self.records[index as usize].older;
+            }
+        }
+        ReaderId(self.readers.insert(Reader {
+            next,
+            position: after,
+        }))
+    }
+
+    /// Ends reading.
+    pub fn close_reader(&mut self, reader: ReaderId) {
+        self.readers.try_remove(reader.0);
+    }
+
+    /// Whether the reader has been handed everything.
+    #[must_use]
+    pub fn is_caught_up(&self, reader: ReaderId) -> bool {
+        self.readers[reader.0].next == NONE
+    }
+
+    /// Up to which change the reader has been handed everything.
+    #[must_use]
+    pub fn position(&self, reader: ReaderId) -> u64 {
+        self.readers[reader.0].position
+    }
+
+    /// Appends the next records to `out`, oldest first, until `out` holds `full_at` bytes or there are no more; those that
+    /// `except` taught us are passed over. Returns how many it appended.
+    pub fn read(
+        &mut self,
+        reader: ReaderId,
+        except: Teacher,
+        full_at: usize,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let reader = &mut self.readers[reader.0];
+        let mut appended = 0;
+        while reader.next != NONE && out.len() < full_at {
+            let record = &self.records[reader.next as usize];
+            if record.teacher != except {
+                out.extend_from_slice(&record.line);
+                appended += 1;
+            }
+            reader.position = record.seq;
+            reader.next = record.newer;
+        }
+        if reader.next == NONE {
+            reader.position = self.last_seq;
+        }
+        appended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn offer(records: &mut Records, line: &str, teacher: Teacher) -> Offer {
+        let at = At::parse(line.as_bytes()).unwrap_or_else(|| panic!("not an AT line: {line}"));
+        records.offer(line.as_bytes(), &at, teacher)
+    }
+
+    fn heard(records: &mut Records, client: &str, stamp: u32) -> Offer {
+        offer(
+            records,
+            &format!("AT Riley +0.000000000 {client} +1+2 {stamp}"),
+            Teacher::NOBODY,
+        )
+    }
+
+    fn read_all(records: &mut Records, reader: ReaderId, except: Teacher) -> String {
+        let mut out = Vec::new();
+        records.read(reader, except, usize::MAX, &mut out);
+        let lines = String::from_utf8(out).unwrap();
+        lines
+            .lines()
+            .map(|line| {
+                line.split(' ')
+                    .skip(3)
+                    .step_by(2)
+                    .collect::<Vec<_>>()
+                    .join("@")
+            })
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn the_newest_wins_whatever_came_first() {
+        let mut records = Records::new(10);
+        assert_eq!(heard(&mut records, "a", 5), Offer::Accepted);
+        assert_eq!(heard(&mut records, "a", 4), Offer::Stale);
+        assert_eq!(
+            heard(&mut records, "a", 5),
+            Offer::Stale,
+            "the same again is no change"
+        );
+        assert_eq!(heard(&mut records, "a", 6), Offer::Accepted);
+        assert_eq!(
+            records.line(b"a"),
+            Some(&b"AT Riley +0.000000000 a +1+2 6\n"[..])
+        );
+        assert_eq!((records.len(), records.last_seq()), (1, 2));
+    }
+
+    #[test]
+    fn a_client_from_the_future_does_not_freeze_its_record() {
+        let mut records = Records::new(10);
+        let at_100 = |stamp: u32| {
+            format!(
+                "AT Riley {:+}.000000000 a +1+2 {stamp}",
+                100 - i64::from(stamp)
+            )
+        };
+        assert_eq!(
+            offer(&mut records, &at_100(31_536_100), Teacher::NOBODY),
+            Offer::Accepted
+        );
+        assert_eq!(
+            offer(
+                &mut records,
+                "AT Riley +0.000000000 a +1+2 101",
+                Teacher::NOBODY
+            ),
+            Offer::Accepted
+        );
+        assert_eq!(
+            offer(&mut records, &at_100(31_536_100), Teacher::NOBODY),
+            Offer::Stale
+        );
+    }
+
+    #[test]
+    fn ties_go_to_the_later_stamp_and_then_to_the_greater_bytes() {
+        // All three have the effective time 100: two by their stamp, one by its receipt.
+        let by_receipt = "AT Riley -900.000000000 a +1+2 1000";
+        let by_stamp = "AT Riley +0.000000000 a +1+2 100";
+        let by_stamp_with_zeros = "AT Riley +0.000000000 a +1+2 100.0";
+        let mut records = Records::new(10);
+        for (line, expected) in [
+            (by_stamp, Offer::Accepted),
+            (by_stamp_with_zeros, Offer::Accepted),
+            (by_stamp, Offer::Stale),
+            (by_receipt, Offer::Accepted),
+            (by_stamp_with_zeros, Offer::Stale),
+        ] {
+            assert_eq!(
+                offer(&mut records, line, Teacher::NOBODY),
+                expected,
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_full_table_still_updates_whom_it_knows() {
+        let mut records = Records::new(1);
+        assert_eq!(heard(&mut records, "a", 1), Offer::Accepted);
+        assert_eq!(heard(&mut records, "b", 1), Offer::Full);
+        assert_eq!(heard(&mut records, "a", 2), Offer::Accepted);
+    }
+
+    #[test]
+    fn a_reader_is_sent_each_record_once_in_its_newest_version() {
+        let mut records = Records::new(10);
+        let (nobody, teacher) = (Teacher::NOBODY, Teacher::NOBODY.next());
+        heard(&mut records, "a", 1);
+        heard(&mut records, "b", 1);
+        let reader = records.open_reader(0);
+        heard(&mut records, "a", 2);
+        heard(&mut records, "a", 3);
+        assert_eq!(read_all(&mut records, reader, teacher), "b@1 a@3");
+        assert!(records.is_caught_up(reader));
+        assert_eq!(records.position(reader), 4);
+        heard(&mut records, "a", 4);
+        assert_eq!(
+            read_all(&mut records, reader, teacher),
+            "a@4",
+            "the tail itself moved"
+        );
+        offer(&mut records, "AT Riley +0.000000000 c +1+2 1", teacher);
+        assert_eq!(
+            read_all(&mut records, reader, teacher),
+            "",
+            "not sent back to who taught it"
+        );
+        assert_eq!(records.position(reader), 6);
+        let second = records.open_reader(3);
+        assert_eq!(
+            read_all(&mut records, second, nobody.next().next()),
+            "a@4 c@1"
+        );
+    }
+
+    #[test]
+    fn reading_stops_when_the_buffer_is_full_and_goes_on_there() {
+        let mut records = Records::new(10);
+        for client in ["a", "b", "c"] {
+            heard(&mut records, client, 1);
+        }
+        let reader = records.open_reader(0);
+        let mut out = Vec::new();
+        assert_eq!(
+            records.read(reader, Teacher::NOBODY.next(), 40, &mut out),
+            2
+        );
+        assert_eq!(records.position(reader), 2);
+        assert_eq!(
+            read_all(&mut records, reader, Teacher::NOBODY.next()),
+            "c@1"
+        );
+    }
+
+    proptest! {
+        /// Two tables that are offered the same records in different orders end up equal.
+        #[test]
+        fn order_of_arrival_decides_nothing(mut offers in proptest::collection::vec((0u8..4, 0u32..200, -100i64..100), 1..40), seed in any::<u64>()) {
+            let line = |&(client, stamp, skew): &(u8, u32, i64)| {
+                let skew = skew.max(-i64::from(stamp));
+                format!("AT Riley {skew:+}.000000000 {client} +1+2 {stamp}")
+            };
+            let mut one = Records::new(10);
+            offers.iter().for_each(|o| { offer(&mut one, &line(o), Teacher::NOBODY); });
+            let mut state = seed;
+            for i in (1..offers.len()).rev() {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                offers.swap(i, (state >> 33) as usize % (i + 1));
+            }
+            let mut other = Records::new(10);
+            offers.iter().for_each(|o| { offer(&mut other, &line(o), Teacher::NOBODY); });
+            for client in [b"0", b"1", b"2", b"3"] {
+                prop_assert_eq!(one.line(client), other.line(client));
+            }
+        }
+
+        /// However offers and reads alternate, a reader ends up with exactly what the table holds.
+        #[test]
+        fn a_reader_misses_nothing(steps in proptest::collection::vec((0u8..6, 0u32..50, 0usize..200), 1..100)) {
+            let mut records = Records::new(10);
+            let reader = records.open_reader(0);
+            let mut copy = Records::new(10);
+            let mut out = Vec::new();
+            for (client, stamp, bytes) in steps {
+                heard(&mut records, &client.to_string(), stamp);
+                records.read(reader, Teacher::NOBODY.next(), bytes, &mut out);
+                for line in std::mem::take(&mut out).split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
+                    copy.offer(line, &At::parse(line).unwrap(), Teacher::NOBODY);
+                }
+            }
+            records.read(reader, Teacher::NOBODY.next(), usize::MAX, &mut out);
+            for line in out.split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
+                copy.offer(line, &At::parse(line).unwrap(), Teacher::NOBODY);
+            }
+            prop_assert!(records.is_caught_up(reader));
+            prop_assert_eq!(records.len(), copy.len());
+            for client in 0u8..6 {
+                let client = client.to_string();
+                prop_assert_eq!(records.line(client.as_bytes()), copy.line(client.as_bytes()));
+            }
+        }
+    }
+}

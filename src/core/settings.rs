@@ -1,0 +1,98 @@
+//! What one server has to know before it starts, whoever wrote it down: the core's side of the configuration.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::core::limits::Limits;
+
+/// Bytes that nobody may see: no `Display`, and a `Debug` that says only that they are there.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Wraps the bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Secret {
+        Secret(bytes)
+    }
+
+    /// The bytes themselves, for the one who has to use them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// A host, by name or by number, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// `127.0.0.1`, `::1` or `riley.example`.
+    pub host: String,
+    /// 1–65535; 0 where the system may choose.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// A server that this one is linked with.
+#[derive(Clone, Debug)]
+pub struct NeighbourSettings {
+    /// Its name.
+    pub name: String,
+    /// Where it listens for neighbours.
+    pub address: HostPort,
+    /// Whether this side dials; the other side waits.
+    pub we_dial: bool,
+}
+
+/// Which of Google's two interfaces is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlacesApi {
+    /// Nearby Search (legacy): `GET /maps/api/place/nearbysearch/json`.
+    Legacy,
+    /// Nearby Search (New): `POST /v1/places:searchNearby`.
+    New,
+}
+
+/// Whom to ask what is near, and how.
+#[derive(Clone)]
+pub struct PlacesSettings {
+    /// Which interface.
+    pub api: PlacesApi,
+    /// Where: the host and port of the origin.
+    pub origin: HostPort,
+    /// The API key. Without one, a `WHATSAT` is answered with an error.
+    pub key: Option<Secret>,
+    /// Which fields the New API is to return.
+    pub field_mask: String,
+    /// Whom to trust, and with which cryptography.
+    pub tls: Arc<rustls::ClientConfig>,
+}
+
+/// One server.
+#[derive(Clone)]
+pub struct Settings {
+    /// Its name.
+    pub name: String,
+    /// Those it is linked with.
+    pub neighbours: Vec<NeighbourSettings>,
+    /// What every server of the herd knows and nobody else does; empty on a herd without one.
+    pub secret: Secret,
+    /// Google Places, or what stands in for it.
+    pub places: PlacesSettings,
+    /// What it may use up.
+    pub limits: Limits,
+}

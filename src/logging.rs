@@ -1,0 +1,231 @@
+//! The log: `log` and `simplelog` write into memory, a thread of its own writes to the disk.
+//!
+//! ```text
+//!   loop: log lines ──► the turn's buffer ──flush, once a turn──► shared buffer ──► writer thread ──► file
+//! ```
+//!
+//! The loop never waits for the disk. When the shared buffer is full, whole lines are dropped, counted, and told once there is
+//! room. The writer is woken only when it sleeps, and gathers for a moment after each write, so that a busy log costs the loop no
+//! system calls to speak of.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use log::LevelFilter;
+use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+/// RFC 3339, UTC, microseconds.
+const TIME_FORMAT: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+/// How long the writer gathers lines before the next write.
+const GATHER: Duration = Duration::from_millis(50);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whole lines that the writer has not taken yet.
+    lines: Vec<u8>,
+    /// Lines that the writer took and could not write.
+    unwritten: u64,
+    /// The writer will come for the lines by itself.
+    awake: bool,
+    closing: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end that simplelog writes to: the turn's buffer.
+struct TurnBuffer {
+    shared: Arc<Shared>,
+    lines: Vec<u8>,
+    /// Lines may wait for the disk in this many bytes, the turn's own included.
+    limit: usize,
+    /// What waited in the shared buffer when last seen.
+    handed_over: usize,
+    at_line_start: bool,
+    dropping: bool,
+    dropped: u64,
+}
+
+impl Write for TurnBuffer {
+    /// simplelog writes a line in pieces; all of a line is kept, or none of it.
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        if self.at_line_start {
+            self.dropping = self.lines.len() + self.handed_over >= self.limit;
+            self.dropped += u64::from(self.dropping);
+        }
+        if !self.dropping {
+            self.lines.extend_from_slice(piece);
+        }
+        self.at_line_start = piece.ends_with(b"\n");
+        Ok(piece.len())
+    }
+
+    /// Hands the turn's lines over.
+    fn flush(&mut self) -> io::Result<()> {
+        if self.lines.is_empty() && self.dropped == 0 {
+            return Ok(());
+        }
+        let mut state = self.shared.lock();
+        if self.dropped + state.unwritten > 0 && state.lines.len() < self.limit / 2 {
+            let lost = std::mem::take(&mut self.dropped) + std::mem::take(&mut state.unwritten);
+            let time = OffsetDateTime::now_utc()
+                .format(TIME_FORMAT)
+                .unwrap_or_default();
+            writeln!(
+                self.lines,
+                "{time} [WARN ] log: {lost} lines were dropped, the disk did not keep up"
+            )?;
+        }
+        if state.lines.is_empty() {
+            std::mem::swap(&mut state.lines, &mut self.lines);
+        } else {
+            state.lines.append(&mut self.lines);
+        }
+        self.handed_over = state.lines.len();
+        if !state.awake {
+            state.awake = true;
+            self.shared.wake.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// The writer thread; when this is dropped, everything logged so far is written.
+pub struct Logging {
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// Begins to log into `path` (`-`: the standard error), appending, at most `limit` bytes waiting for the disk.
+///
+/// # Errors
+/// The file can not be opened, the thread not be started, or somebody else logs already.
+pub fn start(path: &Path, level: LevelFilter, limit: usize) -> io::Result<Logging> {
+    let sink = match path.to_str() {
+        Some("-") => Sink::StandardError,
+        _ => Sink::File(OpenOptions::new().create(true).append(true).open(path)?),
+    };
+    let shared = Arc::new(Shared::default());
+    let writer = thread::Builder::new().name("log".into()).spawn({
+        let (shared, name) = (shared.clone(), path.display().to_string());
+        move || write_out(&shared, sink, &name)
+    })?;
+    let config = ConfigBuilder::new()
+        .set_time_format_custom(TIME_FORMAT)
+        .set_level_padding(LevelPadding::Right)
+        .set_thread_level(LevelFilter::Off)
+        .set_target_level(LevelFilter::Off)
+        .set_location_level(LevelFilter::Off)
+        // What rustls has to say is about bytes; what it means for us is in our own lines.
+        .add_filter_allow_str("herd_mio")
+        .build();
+    let turn = TurnBuffer {
+        shared: shared.clone(),
+        lines: Vec::new(),
+        limit,
+        handed_over: 0,
+        at_line_start: true,
+        dropping: false,
+        dropped: 0,
+    };
+    WriteLogger::init(level, config, turn).map_err(io::Error::other)?;
+    Ok(Logging {
+        shared,
+        writer: Some(writer),
+    })
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        log::logger().flush();
+        self.shared.lock().closing = true;
+        self.shared.wake.notify_one();
+        if let Some(writer) = self.writer.take() {
+            // It ends by itself; if it panicked there is nothing left to save.
+            let _ = writer.join();
+        }
+    }
+}
+
+enum Sink {
+    File(File),
+    StandardError,
+}
+
+impl Sink {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Sink::File(file) => file.write_all(bytes),
+            Sink::StandardError => io::stderr().write_all(bytes),
+        }
+    }
+}
+
+/// The writer thread.
+fn write_out(shared: &Shared, mut sink: Sink, name: &str) {
+    let mut lines = Vec::new();
+    let mut failing = false;
+    loop {
+        let mut state = shared.lock();
+        while state.lines.is_empty() && !state.closing {
+            state.awake = false;
+            state = shared
+                .wake
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.lines.is_empty() {
+            return; // closing, and nothing left
+        }
+        std::mem::swap(&mut state.lines, &mut lines);
+        drop(state);
+
+        // A line that was torn by a full disk ends here, so that the next one begins a line.
+        let torn = if failing {
+            sink.write_all(b"\n")
+        } else {
+            Ok(())
+        };
+        let written = torn.and_then(|()| sink.write_all(&lines));
+        let lost = if written.is_err() {
+            memchr::memchr_iter(b'\n', &lines).count() as u64
+        } else {
+            0
+        };
+        if let (Err(error), false) = (&written, failing) {
+            // The standard error may be closed too; then nobody can be told.
+            let _ = writeln!(
+                io::stderr(),
+                "herd-mio: cannot write the log {name}: {error}; lines are dropped until it works again"
+            );
+        }
+        failing = written.is_err();
+        lines.clear();
+
+        let mut state = shared.lock();
+        state.unwritten += lost;
+        if !state.closing {
+            let gather = shared
+                .wake
+                .wait_timeout_while(state, GATHER, |state| !state.closing);
+            drop(gather);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Parses the command line, loads the configuration, runs the server; nothing else.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use log::{info, warn};
+
+use herd_mio::cli::{Cli, one_line};
+use herd_mio::config::Config;
+use herd_mio::core::limits::count;
+use herd_mio::logging;
+use herd_mio::shell::event_loop::Server;
+
+fn main() -> ExitCode {
+    let cli = match Cli::from_arguments() {
+        Ok(cli) => cli,
+        Err(error) if error.exit_code() == 0 => {
+            // --help and --version; a closed pipe is no reason to fail.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return fail(2, &one_line(&error)),
+    };
+    let config = match cli.config() {
+        Ok(config) => config,
+        Err(error) => return fail(2, &error.to_string()),
+    };
+    if cli.check {
+        let _ = write!(io::stdout(), "{}", config.describe());
+        return ExitCode::SUCCESS;
+    }
+    serve(config)
+}
+
+fn serve(config: Config) -> ExitCode {
+    let log_name = config.log_file.display().to_string();
+    let _logging = match logging::start(
+        &config.log_file,
+        config.log_level,
+        count(config.settings.limits.log_buffer_bytes),
+    ) {
+        Ok(logging) => logging,
+        Err(error) => {
+            return fail(
+                2,
+                &format!(
+                    "cannot write the log {log_name}: {error}; choose another place with --log-file"
+                ),
+            );
+        }
+    };
+    let name = config.settings.name.clone();
+    // More descriptors than the shell's usual 1,024, if the system's hard limit allows.
+    if let Err(error) = rlimit::increase_nofile_limit(rlimit::INFINITY) {
+        warn!("cannot raise the limit of open files: {error}");
+    }
+    let started = Server::start(
+        config.settings,
+        &config.listen,
+        config.listen_peers.as_ref(),
+    );
+    let served = started
+        .map_err(|error| error.to_string())
+        .and_then(|server| {
+            let clients = server
+                .clients_address()
+                .map_err(|error| error.to_string())?;
+            let mut ready = format!("herd-mio {name}: clients on {clients}");
+            if let Some(neighbours) = server
+                .neighbours_address()
+                .map_err(|error| error.to_string())?
+            {
+                ready.push_str(&format!(", neighbours on {neighbours}"));
+            }
+            info!("{ready}, process {}", std::process::id());
+            config.notes.iter().for_each(|note| warn!("{note}"));
+            // Whoever started it may have closed the standard output; that is no reason not to serve.
+            let _ = writeln!(io::stdout(), "{ready}, log in {log_name}");
+            server
+                .run()
+                .map_err(|error| format!("the event loop failed: {error}"))
+        });
+    match served {
+        Ok(()) => {
+            info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            log::error!("{error}");
+            fail(1, &error)
+        }
+    }
+}
+
+fn fail(status: u8, what: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "herd-mio: {what}");
+    ExitCode::from(status)
+}

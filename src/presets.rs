@@ -1,0 +1,151 @@
+//! The herds that need no config file: those of the course, by year.
+
+/// A herd that is known by its year.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Preset {
+    /// Its name on the command line.
+    pub year: &'static str,
+    /// In the order of their ports.
+    pub servers: [&'static str; 5],
+    /// Who is linked with whom; the first of two dials.
+    pub links: &'static [(&'static str, &'static str)],
+}
+
+/// The first server's port for clients; the others follow in order.
+pub const CLIENT_PORT: u16 = 10_000;
+/// The first server's port for neighbours.
+pub const PEER_PORT: u16 = 11_000;
+/// The herd that a name alone means.
+pub const DEFAULT: &str = "2021";
+
+/// All of them, oldest first.
+pub const PRESETS: [Preset; 6] = [
+    Preset {
+        year: "2016",
+        servers: ["Alford", "Ball", "Hamilton", "Holiday", "Welsh"],
+        links: &[
+            ("Alford", "Hamilton"),
+            ("Alford", "Welsh"),
+            ("Ball", "Holiday"),
+            ("Ball", "Welsh"),
+            ("Hamilton", "Holiday"),
+        ],
+    },
+    Preset {
+        year: "2018",
+        servers: ["Goloman", "Hands", "Holiday", "Welsh", "Wilkes"],
+        links: &[
+            ("Goloman", "Hands"),
+            ("Goloman", "Holiday"),
+            ("Goloman", "Wilkes"),
+            ("Hands", "Wilkes"),
+            ("Holiday", "Welsh"),
+            ("Holiday", "Wilkes"),
+        ],
+    },
+    Preset {
+        year: "2020",
+        servers: ["Hill", "Jaquez", "Smith", "Campbell", "Singleton"],
+        links: &[
+            ("Hill", "Jaquez"),
+            ("Hill", "Smith"),
+            ("Singleton", "Jaquez"),
+            ("Singleton", "Smith"),
+            ("Singleton", "Campbell"),
+            ("Smith", "Campbell"),
+        ],
+    },
+    Preset {
+        year: "2021",
+        servers: ["Riley", "Jaquez", "Juzang", "Campbell", "Bernard"],
+        links: &[
+            ("Riley", "Jaquez"),
+            ("Riley", "Juzang"),
+            ("Bernard", "Jaquez"),
+            ("Bernard", "Juzang"),
+            ("Bernard", "Campbell"),
+            ("Juzang", "Campbell"),
+        ],
+    },
+    Preset {
+        year: "2022",
+        servers: ["Clark", "Jaquez", "Juzang", "Bernard", "Johnson"],
+        links: &[
+            ("Clark", "Jaquez"),
+            ("Clark", "Juzang"),
+            ("Bernard", "Juzang"),
+            ("Bernard", "Jaquez"),
+            ("Bernard", "Johnson"),
+            ("Juzang", "Johnson"),
+        ],
+    },
+    Preset {
+        year: "2023",
+        servers: ["Bailey", "Bona", "Campbell", "Clark", "Jaquez"],
+        links: &[
+            ("Clark", "Jaquez"),
+            ("Clark", "Bona"),
+            ("Campbell", "Bailey"),
+            ("Campbell", "Bona"),
+            ("Campbell", "Jaquez"),
+            ("Bona", "Bailey"),
+        ],
+    },
+];
+
+/// The preset of that year.
+#[must_use]
+pub fn by_year(year: &str) -> Option<&'static Preset> {
+    PRESETS.iter().find(|preset| preset.year == year)
+}
+
+/// The preset that a server's name alone means: 2021's if it is there, else the newest that has it.
+///
+/// ```
+/// use herd_mio::presets;
+///
+/// assert_eq!(presets::by_server("Jaquez").unwrap().year, "2021");
+/// assert_eq!(presets::by_server("Clark").unwrap().year, "2023");
+/// assert_eq!(presets::by_server("Wilkes").unwrap().year, "2018");
+/// ```
+#[must_use]
+pub fn by_server(name: &str) -> Option<&'static Preset> {
+    let default = by_year(DEFAULT).into_iter();
+    default
+        .chain(PRESETS.iter().rev())
+        .find(|preset| preset.servers.contains(&name))
+}
+
+/// All of them in one line, for somebody who asked for one that is not there.
+#[must_use]
+pub fn listing() -> String {
+    let herds = PRESETS
+        .iter()
+        .map(|preset| format!("{} ({})", preset.year, preset.servers.join(" ")));
+    herds.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_link_joins_two_servers_of_its_herd_and_every_herd_is_connected() {
+        for preset in &PRESETS {
+            let mut reached = HashSet::from([preset.servers[0]]);
+            for _ in 0..preset.servers.len() {
+                for (a, b) in preset.links {
+                    assert!(
+                        preset.servers.contains(a) && preset.servers.contains(b) && a != b,
+                        "{a}-{b}"
+                    );
+                    if reached.contains(a) || reached.contains(b) {
+                        reached.extend([*a, *b]);
+                    }
+                }
+            }
+            assert_eq!(reached.len(), 5, "{}", preset.year);
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! The loop: one thread, one poll, one turn after the other: asyncio's `BaseEventLoop._run_once`.
+//!
+//! ```text
+//!   poll ─► note what is ready ─► accept ─► for each ready connection: read ─► core
+//!        ─► deadlines ─► for each connection that was touched: write its output, finish or close it ─► hand the log over
+//! ```
+//!
+//! A turn runs only what was ready when it began, and reads at most one buffer of each connection; what is still ready then is
+//! on the next turn's list, and that turn polls without waiting. So nobody is served twice before everybody was served once.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use log::{info, warn};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::core::clock::{Now, Time};
+use crate::core::limits::TURN_BYTES;
+use crate::core::node::{ConnId, Fate, Node, Request};
+use crate::core::settings::{HostPort, Settings};
+use crate::shell::clock::Clock;
+use crate::shell::executor::Executor;
+use crate::shell::signals::Signals;
+use crate::shell::transport::{Received, Transport};
+
+// A connection's token is its id: index and generation.
+const _: () = assert!(
+    usize::BITS == 64,
+    "a mio token has to hold an index and a generation"
+);
+const CLIENTS: Token = Token(usize::MAX);
+const NEIGHBOURS: Token = Token(usize::MAX - 1);
+const SIGNALS: Token = Token(usize::MAX - 2);
+const EXECUTOR: Token = Token(usize::MAX - 3);
+
+/// Events taken from the system at once.
+const EVENTS: usize = 1024;
+/// Connections accepted from one listener in one turn.
+const ACCEPTS: usize = 64;
+/// How long nobody is accepted after the system refused a new socket (out of descriptors, of memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// A port, and who comes in there.
+struct Door {
+    listener: TcpListener,
+    token: Token,
+    /// Somebody may be waiting.
+    ready: bool,
+}
+
+/// A server that runs.
+pub struct Server {
+    poll: Poll,
+    clock: Clock,
+    node: Node,
+    doors: Vec<Door>,
+    /// After a failed accept: when to try again.
+    accept_again: Option<Time>,
+    transports: Vec<Option<Transport>>,
+    /// Connections to be run in the next turn.
+    ready: Vec<ConnId>,
+    touched: Vec<ConnId>,
+    executor: Executor,
+    signals: Signals,
+    scratch: Box<[u8]>,
+}
+
+/// Why a server could not be started.
+#[derive(Debug)]
+pub struct StartError {
+    /// What was being done.
+    pub what: String,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, self.error)?;
+        match self.error.kind() {
+            io::ErrorKind::AddrInUse => {
+                f.write_str("; another program has that port: end it, or choose another port")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                f.write_str("; no interface of this machine has that address: choose another")
+            }
+            io::ErrorKind::PermissionDenied => {
+                f.write_str("; this user may not: choose a port from 1024 up")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Server {
+    /// Opens the ports and begins to dial the neighbours; nobody is served before [`Server::run`].
+    ///
+    /// # Errors
+    /// A port can not be opened, or the system lacks something that every server needs.
+    pub fn start(
+        settings: Settings,
+        clients: &HostPort,
+        neighbours: Option<&HostPort>,
+    ) -> Result<Server, StartError> {
+        let needed = |error| StartError {
+            what: "cannot start the event loop".into(),
+            error,
+        };
+        let poll = Poll::new().map_err(needed)?;
+        let mut doors = vec![Door::open(clients, CLIENTS)?];
+        if let Some(address) = neighbours {
+            doors.push(Door::open(address, NEIGHBOURS)?);
+        }
+        for door in &mut doors {
+            poll.registry()
+                .register(&mut door.listener, door.token, Interest::READABLE)
+                .map_err(needed)?;
+        }
+        let mut signals = Signals::catch().map_err(needed)?;
+        poll.registry()
+            .register(signals.source(), SIGNALS, Interest::READABLE)
+            .map_err(needed)?;
+        let executor = Executor::new(Waker::new(poll.registry(), EXECUTOR).map_err(needed)?);
+        let mut seed = [0; 32];
+        SystemRandom::new()
+            .fill(&mut seed)
+            .map_err(|_| needed(io::Error::other("no random numbers")))?;
+        let clock = Clock::start();
+        let node = Node::new(settings, &seed, clock.now());
+        Ok(Server {
+            poll,
+            clock,
+            node,
+            doors,
+            accept_again: None,
+            transports: Vec::new(),
+            ready: Vec::new(),
+            touched: Vec::new(),
+            executor,
+            signals,
+            scratch: vec![0; TURN_BYTES].into_boxed_slice(),
+        })
+    }
+
+    /// Where clients come in, with the port that the system chose if it had the choice.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn clients_address(&self) -> io::Result<SocketAddr> {
+        self.doors[0].listener.local_addr()
+    }
+
+    /// Where neighbours come in, if anywhere.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn neighbours_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.doors
+            .get(1)
+            .map(|door| door.listener.local_addr())
+            .transpose()
+    }
+
+    /// Serves until a signal stops it.
+    ///
+    /// # Errors
+    /// The poll itself failed; nothing that a client or a neighbour does leads here.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        self.settle();
+        while !self.node.is_stopped() {
+            self.turn(&mut events)?;
+            log::logger().flush();
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+        match self.poll.poll(events, self.patience()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            Err(error) => return Err(error),
+        }
+        self.note(events);
+        self.accept();
+        for id in std::mem::take(&mut self.ready) {
+            self.receive(id);
+        }
+        self.node.deadlines_due(self.clock.now());
+        self.settle();
+        Ok(())
+    }
+
+    /// How long the poll may wait: not at all if somebody is still ready.
+    fn patience(&self) -> Option<Duration> {
+        let acceptable = self.accept_again.is_none() && self.doors.iter().any(|door| door.ready);
+        if acceptable || !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self
+            .node
+            .next_deadline()
+            .into_iter()
+            .chain(self.accept_again)
+            .min()?;
+        Some(deadline.since(self.clock.now().time))
+    }
+
+    fn note(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                token @ (CLIENTS | NEIGHBOURS) => {
+                    self.doors
+                        .iter_mut()
+                        .filter(|door| door.token == token)
+                        .for_each(|door| door.ready = true);
+                }
+                SIGNALS => self.signalled(),
+                EXECUTOR => {
+                    let now = self.clock.now();
+                    while let Some((host, found)) = self.executor.finished() {
+                        self.node.looked_up(&host, found, now);
+                    }
+                }
+                Token(number) => {
+                    let id = ConnId::from_u64(number as u64);
+                    // An event for somebody who is gone is for nobody, even if the place is taken again.
+                    if let Some(transport) = transport(&mut self.transports, id) {
+                        transport.note(event);
+                        if transport.queue() {
+                            self.ready.push(id);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn signalled(&mut self) {
+        if self.signals.came() {
+            info!("stopping: {} connections", self.node.connections());
+            self.doors.clear();
+            self.node.stop(self.clock.now());
+        }
+    }
+
+    fn accept(&mut self) {
+        let now = self.clock.now();
+        if self.accept_again.is_some_and(|again| now.time < again) {
+            return;
+        }
+        self.accept_again = None;
+        for door in 0..self.doors.len() {
+            for _ in 0..ACCEPTS {
+                if !self.doors[door].ready {
+                    break;
+                }
+                match self.doors[door].listener.accept() {
+                    Ok((stream, address)) => {
+                        self.admit(self.doors[door].token, stream, address, now)
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.doors[door].ready = false
+                    }
+                    // The one who came is gone already (accept(2)); whoever is next is not.
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                        ) => {}
+                    Err(error) => {
+                        warn!(
+                            "cannot accept connections: {error}; trying again in {} ms",
+                            ACCEPT_PAUSE.as_millis()
+                        );
+                        self.accept_again = Some(now.time + ACCEPT_PAUSE);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, door: Token, stream: TcpStream, address: SocketAddr, now: Now) {
+        let admitted = match door {
+            CLIENTS => self.node.client_connected(address),
+            _ => self.node.neighbour_connected(address, now),
+        };
+        if let Some(id) = admitted {
+            self.adopt(Transport::new(id, stream, false), now);
+        }
+    }
+
+    /// Takes a socket into the loop.
+    fn adopt(&mut self, mut transport: Transport, now: Now) {
+        let id = transport.id();
+        let token = Token(id.to_u64() as usize);
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(transport.source(), token, BOTH)
+        {
+            return self.node.connection_lost(id, Some(&error.to_string()), now);
+        }
+        if self.transports.len() <= id.index() {
+            self.transports.resize_with(id.index() + 1, || None);
+        }
+        self.transports[id.index()] = Some(transport);
+    }
+
+    /// One ready connection: finishes connecting, or reads once.
+    fn receive(&mut self, id: ConnId) {
+        let Some(transport) = transport(&mut self.transports, id) else {
+            return;
+        };
+        transport.unqueue();
+        let now = self.clock.now();
+        match transport.finish_connecting() {
+            Ok(true) => self.node.connection_made(id, now),
+            Ok(false) => {}
+            Err(error) => return self.lose(id, Some(&error.to_string()), now),
+        }
+        if !self.node.wants_read(id) {
+            if transport.is_hung_up() {
+                let error = transport.error();
+                return self.lose(id, Some(&error), now);
+            }
+        } else if transport.is_readable() {
+            match transport.read(&mut self.scratch) {
+                Ok(Received::Bytes(count)) => {
+                    self.node.data_received(id, &self.scratch[..count], now)
+                }
+                Ok(Received::End) => self.node.eof_received(id, now),
+                Ok(Received::Nothing) => {}
+                Err(error) => return self.lose(id, Some(&error.to_string()), now),
+            }
+        }
+        self.node.touch(id);
+    }
+
+    /// Does what the core asked for, then writes, finishes and closes, until nobody is touched any more.
+    fn settle(&mut self) {
+        loop {
+            while let Some(request) = self.node.next_request() {
+                self.carry_out(request);
+            }
+            let mut touched = std::mem::take(&mut self.touched);
+            self.node.take_touched(&mut touched);
+            if touched.is_empty() {
+                return;
+            }
+            for id in touched.drain(..) {
+                self.settle_one(id);
+            }
+            self.touched = touched; // its memory is used again
+        }
+    }
+
+    fn carry_out(&mut self, request: Request) {
+        match request {
+            Request::LookUp { host } => self.executor.look_up(host),
+            Request::Connect { id, address } => {
+                let now = self.clock.now();
+                match TcpStream::connect(address) {
+                    Ok(stream) => self.adopt(Transport::new(id, stream, true), now),
+                    Err(error) => self.node.connection_lost(id, Some(&error.to_string()), now),
+                }
+            }
+        }
+    }
+
+    /// Writes what waits, once; then finishes or closes the connection if its session is through with it.
+    fn settle_one(&mut self, id: ConnId) {
+        let Some(transport) = transport(&mut self.transports, id) else {
+            return;
+        };
+        let now = self.clock.now();
+        if transport.is_writable() {
+            let output = self.node.output(id);
+            if !output.is_empty() {
+                match transport.write(output) {
+                    Ok(count) => self.node.output_sent(id, count, now),
+                    Err(error) => return self.lose(id, Some(&error.to_string()), now),
+                }
+            }
+        }
+        match self.node.fate(id, now) {
+            Fate::Open => {}
+            Fate::Finish => transport.finish(),
+            Fate::Close => return self.lose(id, None, now),
+        }
+        let more = (transport.is_readable() && self.node.wants_read(id))
+            || (transport.is_writable() && !self.node.output(id).is_empty());
+        if more && transport.queue() {
+            self.ready.push(id);
+        }
+    }
+
+    /// The one death of a connection: its socket closes, its session hears of it.
+    fn lose(&mut self, id: ConnId, why: Option<&str>, now: Now) {
+        self.transports[id.index()] = None;
+        self.node.connection_lost(id, why, now);
+    }
+}
+
+impl Door {
+    fn open(address: &HostPort, token: Token) -> Result<Door, StartError> {
+        let failed = |error| StartError {
+            what: format!("cannot listen on {address}"),
+            error,
+        };
+        let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in (address.host.as_str(), address.port)
+            .to_socket_addrs()
+            .map_err(failed)?
+        {
+            // On Unix, mio sets SO_REUSEADDR: the port can be used again as soon as the server has stopped.
+            match TcpListener::bind(address) {
+                Ok(listener) => {
+                    return Ok(Door {
+                        listener,
+                        token,
+                        ready: false,
+                    });
+                }
+                Err(error) => last_error = error,
+            }
+        }
+        Err(failed(last_error))
+    }
+}
+
+/// The socket of a connection that is alive.
+fn transport(transports: &mut [Option<Transport>], id: ConnId) -> Option<&mut Transport> {
+    transports
+        .get_mut(id.index())?
+        .as_mut()
+        .filter(|transport| transport.id() == id)
+}

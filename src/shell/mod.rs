@@ -1,0 +1,7 @@
+//! The server's outside: sockets, `Poll`, clocks and threads, and nothing of what is said over them.
+
+pub mod clock;
+pub mod event_loop;
+pub mod executor;
+pub mod signals;
+pub mod transport;

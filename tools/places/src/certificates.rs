@@ -1,0 +1,71 @@
+//! A certificate authority that lives as long as the process, and the one certificate it signs.
+
+use std::io;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
+};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// What a server needs to be believed, and what a client needs to believe it.
+pub(crate) struct Identity {
+    pub(crate) tls: Arc<ServerConfig>,
+    /// The CA's certificate. Its private key is gone by now: it signs once.
+    pub(crate) ca_pem: String,
+}
+
+/// Makes a CA, and a leaf for these DNS names and IP addresses.
+///
+/// The validity is rcgen's default, which is to say for ever: a test with a strange clock must fail for
+/// its own reasons.
+pub(crate) fn make(names: &[String]) -> io::Result<Identity> {
+    if names.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a certificate needs at least one name",
+        ));
+    }
+
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    ca.distinguished_name
+        .push(DnType::CommonName, "herd-places CA (tests only)");
+    let ca =
+        CertifiedIssuer::self_signed(ca, KeyPair::generate().map_err(invalid)?).map_err(invalid)?;
+
+    let key = KeyPair::generate().map_err(invalid)?;
+    let mut leaf = CertificateParams::new(names).map_err(invalid)?;
+    leaf.distinguished_name
+        .push(DnType::CommonName, "herd-places");
+    leaf.use_authority_key_identifier_extension = true;
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let leaf = leaf.signed_by(&key, &ca).map_err(invalid)?;
+
+    // The provider is named, not taken from the process: a test binary may hold two of them.
+    let mut tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(invalid)?
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![leaf.der().clone()],
+            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        )
+        .map_err(invalid)?;
+    // A client that offers h2 as well gets HTTP/1.1; one that offers only h2 fails in the handshake,
+    // where the reason is plain. No ALPN at all is fine.
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Identity {
+        tls: Arc::new(tls),
+        ca_pem: ca.pem(),
+    })
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error)
+}

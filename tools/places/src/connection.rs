@@ -1,0 +1,266 @@
+//! One connection, from its handshake to its end, on a thread of its own.
+//!
+//! ```text
+//!     handshake ──► idle ──► request ──► behaviour ──► answer ──┐
+//!                    ▲                                          │
+//!                    └──────────────── kept alive ◄─────────────┤
+//!                                                               └──► closed, in the way that was asked for
+//! ```
+
+use std::io::{self, ErrorKind};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::behaviour::{Behaviour, End};
+use crate::event::Event;
+use crate::http::{self, Answer, Delivery, HEAD_MAX, Head, Refusal, Request};
+use crate::ledger::{Until, Visit, Waited};
+use crate::server::House;
+use crate::wire::{self, Wire};
+use crate::{legacy, new_api};
+
+/// From the TCP connection to the end of the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// From a request's first byte to its last.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a request that waits looks whether its client is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a client that was refused may take to hear why.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Serves one client until either side has enough. The socket is closed when this returns.
+pub(crate) fn serve(house: &House, visit: &Visit<'_>, socket: Arc<TcpStream>) {
+    if house.silent_accept {
+        // Until the client gives up, or the server stops and shuts the socket down.
+        wire::discard(&socket, usize::MAX);
+        return;
+    }
+    let greeted = Wire::new(socket, Arc::clone(&house.tls)).and_then(|mut wire| {
+        wire.handshake(after(HANDSHAKE_TIMEOUT))?;
+        Ok(wire)
+    });
+    match greeted {
+        Ok(wire) => {
+            house.ledger.handshake(true);
+            Conversation { house, visit, wire }.run();
+        }
+        // Cut off by ourselves: not the client's failure.
+        Err(_) if house.ledger.is_stopping() => {}
+        Err(error) => {
+            house.ledger.handshake(false);
+            let reason = match error.kind() {
+                ErrorKind::TimedOut => "it took too long".to_owned(),
+                _ => error.to_string(),
+            };
+            house.tell(&Event::HandshakeFailed {
+                connection: visit.id(),
+                reason,
+            });
+        }
+    }
+}
+
+/// A connection whose handshake is done.
+struct Conversation<'a> {
+    house: &'a House,
+    visit: &'a Visit<'a>,
+    wire: Wire,
+}
+
+/// How a request came in.
+enum Heard {
+    /// The request, and whether the connection may stay open.
+    Request(Request, bool),
+    Refused(Refusal),
+    /// Nothing more: the client left, the connection was idle for too long, or was dismissed.
+    Nothing,
+}
+
+impl Conversation<'_> {
+    fn run(mut self) {
+        loop {
+            match self.hear() {
+                Ok(Heard::Request(request, keep_alive)) => match self.respond(&request, keep_alive)
+                {
+                    End::KeepAlive => {}
+                    End::CloseNotify => return self.wire.close(),
+                    End::Abrupt => return self.wire.close_abruptly(),
+                },
+                Ok(Heard::Refused(refusal)) => return self.refuse(refusal),
+                Ok(Heard::Nothing) => return self.wire.close(),
+                Err(_) => return self.wire.close_abruptly(),
+            }
+        }
+    }
+
+    /// Waits for a request, then reads it.
+    fn hear(&mut self) -> io::Result<Heard> {
+        // What was sent behind the last request (pipelining) is already here.
+        if self.wire.received.is_empty() {
+            self.visit.idle();
+            match self.wire.fill(after(self.house.keep_alive)) {
+                Ok(0) => return Ok(Heard::Nothing),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(Heard::Nothing),
+                Err(error) => return Err(error),
+            }
+        }
+        if !self.visit.busy() {
+            return Ok(Heard::Nothing);
+        }
+        match self.read_request(after(REQUEST_TIMEOUT)) {
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                Ok(Heard::Refused(Refusal::TimedOut))
+            }
+            other => other,
+        }
+    }
+
+    fn read_request(&mut self, deadline: Instant) -> io::Result<Heard> {
+        let head = loop {
+            match http::head(&self.wire.received, self.visit.id()) {
+                Ok(Some(head)) => break head,
+                Ok(None) => debug_assert!(
+                    self.wire.received.len() < HEAD_MAX,
+                    "a longer head is refused"
+                ),
+                Err(refusal) => return Ok(Heard::Refused(refusal)),
+            }
+            if self.wire.fill(deadline)? == 0 {
+                return Ok(Heard::Nothing);
+            }
+        };
+        let Head {
+            mut request,
+            length,
+            body,
+            keep_alive,
+            expects_continue,
+        } = head;
+        let end = length + body;
+        if expects_continue && self.wire.received.len() < end {
+            self.wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        while self.wire.received.len() < end {
+            if self.wire.fill(deadline)? == 0 {
+                return Ok(Heard::Nothing);
+            }
+        }
+        request.body = self.wire.received[length..end].to_vec();
+        self.wire.received.drain(..end);
+        Ok(Heard::Request(request, keep_alive))
+    }
+
+    fn refuse(mut self, refusal: Refusal) {
+        let delivery = http::deliver(&refusal.answer(), &Behaviour::Answer, false);
+        for piece in &delivery.pieces {
+            if self.wire.send(piece).is_err() {
+                break;
+            }
+        }
+        self.house.tell(&Event::Refused {
+            connection: self.visit.id(),
+            reason: refusal.reason(),
+        });
+        self.wire.close_on_a_talker(LINGER);
+    }
+
+    /// Does with a request what the behaviour of the hour says.
+    fn respond(&mut self, request: &Request, keep_alive: bool) -> End {
+        let begun = Instant::now();
+        let (behaviour, releases) = self.house.ledger.heard(request);
+        let until = match &behaviour {
+            Behaviour::Slow { delay } => Some(Until::Time(after(*delay))),
+            Behaviour::Hold => Some(Until::Released(releases)),
+            Behaviour::Answer
+            | Behaviour::Chunked { .. }
+            | Behaviour::CloseDelimited
+            | Behaviour::Truncated
+            | Behaviour::Drip { .. }
+            | Behaviour::Drop
+            | Behaviour::Status(_)
+            | Behaviour::Raw { .. } => None,
+        };
+        let delivery = until.is_none_or(|until| self.outlast(&until)).then(|| {
+            let answer = if let Behaviour::Status(code) = behaviour {
+                new_api::failure(code)
+            } else {
+                route(&self.house.key, request)
+            };
+            http::deliver(&answer, &behaviour, keep_alive)
+        });
+        let delivered = delivery
+            .as_ref()
+            .is_some_and(|delivery| self.send(delivery).is_ok());
+        self.house.tell(&Event::Answered {
+            connection: self.visit.id(),
+            method: request.method.clone(),
+            target: request.target_without_key(),
+            behaviour: behaviour.word(),
+            status: delivery.as_ref().and_then(|delivery| delivery.status),
+            bytes: delivery
+                .as_ref()
+                .map_or(0, |delivery| delivery.pieces.iter().map(Vec::len).sum()),
+            took: begun.elapsed(),
+            delivered,
+        });
+        // An answer that could not be sent whole leaves nothing to be polite about.
+        delivery
+            .filter(|_| delivered)
+            .map_or(End::Abrupt, |delivery| delivery.end)
+    }
+
+    /// Waits; false if the client, or the server, has gone before the wait was over.
+    fn outlast(&mut self, until: &Until) -> bool {
+        loop {
+            match self.house.ledger.wait(until, LOOK_EVERY) {
+                Waited::Done => return true,
+                Waited::Stopping => return false,
+                Waited::NotYet if self.wire.client_is_gone() => return false,
+                Waited::NotYet => {}
+            }
+        }
+    }
+
+    fn send(&mut self, delivery: &Delivery) -> io::Result<()> {
+        let Delivery {
+            pieces, pause, end, ..
+        } = delivery;
+        for (index, piece) in pieces.iter().enumerate() {
+            if index > 0 && !pause.is_zero() {
+                let over = Until::Time(after(*pause));
+                if self.house.ledger.wait(&over, *pause) == Waited::Stopping {
+                    return Err(ErrorKind::ConnectionAborted.into());
+                }
+            }
+            if index + 1 == pieces.len() && *end == End::KeepAlive {
+                // Before the write, not after: a client that has read the whole answer may count on
+                // `close_idle` finding the connection idle (test: close_idle_closes_at_once).
+                self.visit.idle();
+            }
+            self.wire.send(piece)?;
+        }
+        Ok(())
+    }
+}
+
+/// So long from now. What is beyond the clock's reach (`Duration::MAX`, say) is a century away.
+fn after(duration: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    let now = Instant::now();
+    now.checked_add(duration).unwrap_or(now + CENTURY)
+}
+
+/// Who answers what.
+fn route(key: &str, request: &Request) -> Answer {
+    match (request.method.as_str(), request.path()) {
+        ("GET", legacy::PATH) => legacy::answer(key, &request.target),
+        ("POST", new_api::PATH) => new_api::answer(key, request),
+        ("HEAD", _) => Answer::page(405, "").without_body(),
+        (_, path) => Answer::page(
+            404,
+            &format!("The requested URL {path} was not found on this server."),
+        ),
+    }
+}

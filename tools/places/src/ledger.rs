@@ -1,0 +1,374 @@
+//! What all threads of a server share: what was heard, who is connected, and what is to be done next.
+//!
+//! One mutex and one condition variable; every change is announced. Nothing in here touches the network
+//! but to shut a socket down, which never blocks.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{Shutdown, TcpStream};
+use std::num::NonZeroU64;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::behaviour::Behaviour;
+use crate::http::Request;
+
+/// How much a server has seen so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests heard whole.
+    pub requests: u64,
+    /// TCP connections accepted, those turned away for want of room among them.
+    pub connections: u64,
+    /// TCP connections that are open now.
+    pub open_connections: usize,
+    /// TLS handshakes that ended well.
+    pub handshakes_done: u64,
+    /// TLS handshakes that did not, be it that the client went away or did not believe the certificate.
+    pub handshakes_failed: u64,
+}
+
+/// Which part of a connection's life it is in.
+///
+/// ```text
+///     Busy ──► Idle ──► Dismissed      (close_idle)
+///      ▲        │
+///      └────────┘                      (the first byte of the next request)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Handshaking, or with a request that is not answered yet.
+    Busy,
+    /// Between two requests; the last piece of an answer may still be on its way out.
+    Idle,
+    /// To be closed by its thread as soon as it looks.
+    Dismissed,
+}
+
+struct Open {
+    socket: Arc<TcpStream>,
+    phase: Phase,
+}
+
+struct Inner {
+    stopping: bool,
+    standing: Behaviour,
+    every: NonZeroU64,
+    queue: VecDeque<Behaviour>,
+    remember: bool,
+    requests: Vec<Request>,
+    releases: u64,
+    counts: Counts,
+    open: HashMap<u64, Open>,
+}
+
+/// See the top of the file.
+pub(crate) struct Ledger {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+/// What the accepting thread is told about a new connection.
+pub(crate) enum Admission<'a> {
+    Welcome(Visit<'a>),
+    Full,
+    Stopping,
+}
+
+/// When a wait is over.
+pub(crate) enum Until {
+    /// `Places::release` was called after this many earlier calls.
+    Released(u64),
+    Time(Instant),
+}
+
+/// How a wait went.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Done,
+    NotYet,
+    Stopping,
+}
+
+impl Ledger {
+    pub(crate) fn new(standing: Behaviour, every: NonZeroU64, remember: bool) -> Ledger {
+        let inner = Inner {
+            stopping: false,
+            standing,
+            every,
+            queue: VecDeque::new(),
+            remember,
+            requests: Vec::new(),
+            releases: 0,
+            counts: Counts::default(),
+            open: HashMap::new(),
+        };
+        Ledger {
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// A thread that panicked left nothing half done: each change below is one statement or two.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+        let result = act(&mut self.lock());
+        self.changed.notify_all();
+        result
+    }
+
+    // --- for the one who owns the server ---
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.lock().requests.clone()
+    }
+
+    pub(crate) fn set_behaviour(&self, behaviour: Behaviour) {
+        self.change(|inner| inner.standing = behaviour);
+    }
+
+    pub(crate) fn push_behaviour(&self, behaviour: Behaviour) {
+        self.change(|inner| inner.queue.push_back(behaviour));
+    }
+
+    pub(crate) fn release(&self) {
+        self.change(|inner| inner.releases += 1);
+    }
+
+    /// True as soon as the condition holds; false when `patience` is over first.
+    pub(crate) fn wait_until(
+        &self,
+        patience: Duration,
+        condition: impl Fn(&Counts) -> bool,
+    ) -> bool {
+        let inner = self.lock();
+        let waiting = |inner: &mut Inner| !condition(&inner.counts);
+        let waited = self
+            .changed
+            .wait_timeout_while(inner, patience, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        !waited.1.timed_out()
+    }
+
+    /// Dismisses all that are idle, and waits until they are gone; says how many they were.
+    pub(crate) fn close_idle(&self, patience: Duration) -> usize {
+        let dismissed = self.change(|inner| {
+            let mut dismissed = Vec::new();
+            for (id, open) in inner
+                .open
+                .iter_mut()
+                .filter(|(_, open)| open.phase == Phase::Idle)
+            {
+                open.phase = Phase::Dismissed;
+                // Its thread, which reads, now reads the end; what it is writing still goes out.
+                // An error means that the client was faster, which is as good.
+                let _ = open.socket.shutdown(Shutdown::Read);
+                dismissed.push(*id);
+            }
+            dismissed
+        });
+        let inner = self.lock();
+        let waiting = |inner: &mut Inner| dismissed.iter().any(|id| inner.open.contains_key(id));
+        // Nothing hangs on the outcome: past its patience the caller goes on.
+        drop(self.changed.wait_timeout_while(inner, patience, waiting));
+        dismissed.len()
+    }
+
+    /// From now on nobody is admitted, every wait ends, and every open socket is shut down.
+    pub(crate) fn stop(&self) {
+        self.change(|inner| {
+            inner.stopping = true;
+            for open in inner.open.values() {
+                let _ = open.socket.shutdown(Shutdown::Both);
+            }
+        });
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
+    // --- for the accepting thread ---
+
+    pub(crate) fn admit(&self, socket: &Arc<TcpStream>, most: usize) -> Admission<'_> {
+        self.change(|inner| {
+            if inner.stopping {
+                return Admission::Stopping;
+            }
+            inner.counts.connections += 1;
+            if inner.open.len() >= most {
+                return Admission::Full;
+            }
+            let id = inner.counts.connections;
+            inner.open.insert(
+                id,
+                Open {
+                    socket: Arc::clone(socket),
+                    phase: Phase::Busy,
+                },
+            );
+            inner.counts.open_connections = inner.open.len();
+            Admission::Welcome(Visit { ledger: self, id })
+        })
+    }
+
+    // --- for a connection's thread ---
+
+    pub(crate) fn handshake(&self, done: bool) {
+        self.change(|inner| {
+            let count = if done {
+                &mut inner.counts.handshakes_done
+            } else {
+                &mut inner.counts.handshakes_failed
+            };
+            *count += 1;
+        });
+    }
+
+    /// Writes a request down, and says what is to be done with it, and how many releases there were
+    /// before it: one that comes after is meant for it too.
+    pub(crate) fn heard(&self, request: &Request) -> (Behaviour, u64) {
+        self.change(|inner| {
+            inner.counts.requests += 1;
+            if inner.remember {
+                inner.requests.push(request.clone());
+            }
+            let its_turn = inner.counts.requests % inner.every == 0;
+            let behaviour = match inner.queue.pop_front() {
+                Some(behaviour) => behaviour,
+                None if its_turn => inner.standing.clone(),
+                None => Behaviour::Answer,
+            };
+            (behaviour, inner.releases)
+        })
+    }
+
+    /// Waits, but not longer than `tick`.
+    pub(crate) fn wait(&self, until: &Until, tick: Duration) -> Waited {
+        let is_done = |inner: &Inner| match until {
+            Until::Released(before) => inner.releases > *before,
+            Until::Time(time) => Instant::now() >= *time,
+        };
+        let tick = match until {
+            Until::Released(_) => tick,
+            Until::Time(time) => tick.min(time.saturating_duration_since(Instant::now())),
+        };
+        let waiting = |inner: &mut Inner| !inner.stopping && !is_done(inner);
+        let (inner, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), tick, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        match (inner.stopping, is_done(&inner)) {
+            (true, _) => Waited::Stopping,
+            (false, true) => Waited::Done,
+            (false, false) => Waited::NotYet,
+        }
+    }
+}
+
+/// One connection's entry in the ledger. Dropping it strikes the connection out: whoever serves one
+/// must close the socket first, or a test would see "closed" too early.
+pub(crate) struct Visit<'a> {
+    ledger: &'a Ledger,
+    id: u64,
+}
+
+impl Visit<'_> {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// From here on `close_idle` may close it.
+    pub(crate) fn idle(&self) {
+        self.phase(Phase::Idle);
+    }
+
+    /// A request begins. False if the connection was dismissed before, and must be closed.
+    #[must_use]
+    pub(crate) fn busy(&self) -> bool {
+        self.phase(Phase::Busy)
+    }
+
+    /// Dismissed it stays dismissed.
+    fn phase(&self, phase: Phase) -> bool {
+        self.ledger
+            .change(|inner| match inner.open.get_mut(&self.id) {
+                Some(open) if open.phase != Phase::Dismissed => {
+                    open.phase = phase;
+                    true
+                }
+                _ => false,
+            })
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.ledger.change(|inner| {
+            // The map's handle on the socket is the last: this closes it.
+            inner.open.remove(&self.id);
+            inner.counts.open_connections = inner.open.len();
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+    use super::*;
+
+    fn request() -> Request {
+        Request {
+            connection: 1,
+            method: "GET".to_owned(),
+            target: "/".to_owned(),
+            headers: vec![],
+            body: vec![],
+        }
+    }
+
+    #[test]
+    fn the_queue_goes_first_then_the_standing_behaviour_on_each_nth() {
+        let ledger = Ledger::new(Behaviour::Drop, NonZeroU64::new(3).unwrap(), true);
+        ledger.push_behaviour(Behaviour::Truncated);
+        let heard: Vec<Behaviour> = (0..6).map(|_| ledger.heard(&request()).0).collect();
+        use Behaviour::{Answer, Drop, Truncated};
+        assert_eq!(heard, [Truncated, Answer, Drop, Answer, Answer, Drop]);
+        assert_eq!((ledger.requests().len(), ledger.counts().requests), (6, 6));
+    }
+
+    #[test]
+    fn a_release_frees_what_was_heard_before_it_and_nothing_after() {
+        let ledger = Ledger::new(Behaviour::Hold, NonZeroU64::MIN, false);
+        let (_, early) = ledger.heard(&request());
+        assert_eq!(
+            ledger.wait(&Until::Released(early), Duration::ZERO),
+            Waited::NotYet
+        );
+        ledger.release();
+        let (_, late) = ledger.heard(&request());
+        assert_eq!(
+            ledger.wait(&Until::Released(early), Duration::ZERO),
+            Waited::Done
+        );
+        assert_eq!(
+            ledger.wait(&Until::Released(late), Duration::ZERO),
+            Waited::NotYet
+        );
+        ledger.stop();
+        assert_eq!(
+            ledger.wait(&Until::Released(late), Duration::from_secs(60)),
+            Waited::Stopping
+        );
+        assert!(
+            ledger.requests().is_empty(),
+            "it was told not to remember them"
+        );
+    }
+}

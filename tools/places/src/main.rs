@@ -1,0 +1,224 @@
+//! `herd-places`: the stand-in as a program, for a demo or for a test from outside.
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgGroup, Parser};
+use herd_places::{Behaviour, Event, Options, Places};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// A small HTTPS server that stands in for Google Places, with invented places.
+///
+/// It answers both Nearby Searches, the legacy one and the New API, in Google's layouts, and can be told
+/// to misbehave. When it is ready it prints one line to standard output; then one line for each request
+/// to standard error, without the key. SIGTERM and SIGINT end it.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(group = ArgGroup::new("fault"))]
+struct Arguments {
+    /// Where to listen; port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10443")]
+    listen: SocketAddr,
+
+    /// Where to write the CA certificate that clients must trust; a new one is made at each start
+    #[arg(long, value_name = "PATH", default_value = "places-ca.pem")]
+    ca_file: PathBuf,
+
+    /// The API key that is right: any word, but never a real one
+    #[arg(long, value_name = "KEY", default_value = "test-key",
+          value_parser = NonEmptyStringValueParser::new())]
+    key: String,
+
+    /// No line for each request
+    #[arg(long)]
+    quiet: bool,
+
+    /// Wait so many milliseconds before each answer
+    #[arg(
+        long,
+        value_name = "MS",
+        group = "fault",
+        help_heading = "Faults (at most one)"
+    )]
+    slow: Option<u64>,
+
+    /// Send bodies in chunks of so many bytes (which is no fault: Google does it too)
+    #[arg(
+        long,
+        value_name = "BYTES",
+        group = "fault",
+        help_heading = "Faults (at most one)"
+    )]
+    chunk: Option<NonZeroUsize>,
+
+    /// Send bodies without a length: they end with the connection
+    #[arg(long, group = "fault", help_heading = "Faults (at most one)")]
+    close_delimited: bool,
+
+    /// Close the connection without an answer
+    #[arg(long, group = "fault", help_heading = "Faults (at most one)")]
+    drop: bool,
+
+    /// Send half of each body, then close the connection
+    #[arg(long, group = "fault", help_heading = "Faults (at most one)")]
+    truncate: bool,
+
+    /// Answer with this HTTP status, 400 to 599, and an error in Google's shape
+    #[arg(long, value_name = "STATUS", group = "fault", help_heading = "Faults (at most one)",
+          value_parser = clap::value_parser!(u16).range(400..=599))]
+    fail: Option<u16>,
+
+    /// Accept TCP connections, but never begin a TLS handshake
+    #[arg(long, group = "fault", help_heading = "Faults (at most one)")]
+    silent: bool,
+
+    /// The fault hits only each Nth request
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "fault",
+        conflicts_with = "silent",
+        help_heading = "Faults (at most one)"
+    )]
+    every: Option<NonZeroU64>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  herd-places
+  curl --cacert places-ca.pem \\
+    'https://localhost:10443/maps/api/place/nearbysearch/json?location=34.0689,-118.4452&radius=1000&key=test-key'
+  curl --cacert places-ca.pem https://localhost:10443/v1/places:searchNearby \\
+    -H 'X-Goog-Api-Key: test-key' -H 'X-Goog-FieldMask: places.displayName,places.location' \\
+    -d '{\"maxResultCount\": 3, \"locationRestriction\": {\"circle\": {
+          \"center\": {\"latitude\": 34.0689, \"longitude\": -118.4452}, \"radius\": 1000}}}'
+
+  herd-places --fail 503 --every 3      each third request fails
+  herd-places --slow 2000               each answer takes two seconds
+  herd-places --listen 127.0.0.1:0      any free port; the line that is printed says which
+
+  herd-mio Riley --places-url https://localhost:10443 --places-ca places-ca.pem
+                                        with HERD_PLACES_KEY=test-key: a herd that asks this one
+
+Around any point there are 60 places; beyond 80 degrees of latitude 7, beyond 85 none.
+
+Exit status: 0 after a signal, 1 if it cannot listen or write the CA file, 2 for usage.";
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            // Not eprintln!, which panics when there is no standard error.
+            let _ = writeln!(io::stderr(), "herd-places: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until a signal comes. An error is one line: what, where, and what to do.
+fn run(arguments: Arguments) -> Result<(), String> {
+    // Before anything can be seen of this process: whoever has read the line below may send a signal.
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| {
+        format!("cannot wait for signals: {error}; the system's limits may be too tight")
+    })?;
+
+    let options = options(&arguments);
+    let places = Places::start(options).map_err(|error| {
+        let listen = arguments.listen;
+        format!("cannot listen on {listen}: {error}; stop what holds that address, or choose another with --listen")
+    })?;
+    let shown = shown(&arguments.ca_file);
+    write_whole(&arguments.ca_file, places.ca_pem()).map_err(|error| {
+        format!("cannot write {shown}: {error}; choose another place with --ca-file")
+    })?;
+
+    let mut stdout = io::stdout();
+    let ready = format!("herd-places: {} (CA in {shown})", places.url());
+    writeln!(stdout, "{ready}").and_then(|()| stdout.flush()).map_err(|error| {
+        format!("cannot write to standard output: {error}; send it to a file, a terminal or a pipe that is read")
+    })?;
+
+    // Blocks until one comes; the iterator has no other end.
+    signals.forever().next();
+    drop(places);
+    Ok(())
+}
+
+fn options(arguments: &Arguments) -> Options {
+    let mut options = Options {
+        listen: arguments.listen,
+        key: arguments.key.clone(),
+        behaviour: behaviour(arguments),
+        every: arguments.every.unwrap_or(NonZeroU64::MIN),
+        silent_accept: arguments.silent,
+        // It may run for days, and nobody in this process asks what was heard.
+        remember: false,
+        ..Options::default()
+    };
+    // Whoever is reached by its address from elsewhere must be believed there.
+    let ip = arguments.listen.ip().to_string();
+    if !arguments.listen.ip().is_unspecified() && !options.names.contains(&ip) {
+        options.names.push(ip);
+    }
+    if !arguments.quiet {
+        options.observer = Some(Arc::new(|event: &Event| {
+            // Nothing is to be done about a standard error that is gone.
+            let _ = writeln!(io::stderr(), "{event}");
+        }));
+    }
+    options
+}
+
+fn behaviour(arguments: &Arguments) -> Behaviour {
+    if let Some(delay_ms) = arguments.slow {
+        Behaviour::Slow {
+            delay: Duration::from_millis(delay_ms),
+        }
+    } else if let Some(size) = arguments.chunk {
+        Behaviour::Chunked { size: size.get() }
+    } else if arguments.close_delimited {
+        Behaviour::CloseDelimited
+    } else if arguments.drop {
+        Behaviour::Drop
+    } else if arguments.truncate {
+        Behaviour::Truncated
+    } else if let Some(status) = arguments.fail {
+        Behaviour::Status(status)
+    } else {
+        Behaviour::Answer
+    }
+}
+
+/// Whoever waits for the file must never read half of it: written beside its place, then renamed.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    // A certificate is public, so all may read it; a temporary file usually is its owner's alone.
+    let all_may_read = std::fs::Permissions::from_mode(0o644);
+    let mut file = tempfile::Builder::new()
+        .prefix(".places-ca-")
+        .permissions(all_may_read)
+        .tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// A path on one line, whatever characters are in it.
+fn shown(path: &Path) -> String {
+    path.display()
+        .to_string()
+        .replace(char::is_control, "\u{fffd}")
+}
