@@ -13,7 +13,7 @@ use crate::core::settings::{PlacesApi, Secret};
 /// Clients connect over TCP and say where they are (IAMAT); servers pass it on among themselves, so that any of them can answer
 /// what is near any client (WHATSAT) by asking Google Places.
 #[derive(Debug, Parser)]
-#[command(name = "herd-mio", version, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(name = "herd-mio", version, args_override_self = true, after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Cli {
     /// Which server of the herd this is
     pub name: String,

@@ -149,7 +149,7 @@ impl Client {
             let line = match split(rest, LINE_BYTES) {
                 Split::Line(line, length) => {
                     used += length;
-                    line
+                    without_cr(line)
                 }
                 // At the end of input, a last line needs no LF.
                 Split::Unfinished if self.eof && !rest.is_empty() => {
@@ -193,23 +193,23 @@ impl Client {
     fn command(&mut self, line: &[u8], world: &mut World<'_>) -> Option<Asked> {
         let command = Command::parse(line);
         if command != Command::Blank {
-            info!("{} <- {}", self.who, Escaped(without_cr(line)));
+            info!("{} <- {}", self.who, Escaped(line));
         }
         match command {
             Command::Blank => {}
             Command::Iamat(iamat) => {
                 if !self.iamat(&iamat, world) {
-                    self.quote(without_cr(line));
+                    self.quote(line);
                 }
             }
             Command::Whatsat(whatsat) => {
                 let asked = Asked::new(&whatsat, world.records, world.settings.places.api);
                 if asked.is_none() {
-                    self.quote(without_cr(line));
+                    self.quote(line);
                 }
                 return asked;
             }
-            Command::Invalid => self.quote(without_cr(line)),
+            Command::Invalid => self.quote(line),
         }
         None
     }

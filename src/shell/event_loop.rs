@@ -1,8 +1,8 @@
 //! The loop: one thread, one poll, one turn after the other: asyncio's `BaseEventLoop._run_once`.
 //!
 //! ```text
-//!   poll ─► note what is ready ─► accept ─► for each ready connection: read ─► core
-//!        ─► deadlines ─► for each connection that was touched: write its output, finish or close it ─► hand the log over
+//!   hand the log over ─► poll ─► note what is ready ─► accept ─► for each ready connection: read ─► core
+//!        ─► deadlines ─► for each connection that was touched: write its output, finish or close it
 //! ```
 //!
 //! A turn runs only what was ready when it began, and reads at most one buffer of each connection; what is still ready then is
@@ -174,8 +174,8 @@ impl Server {
         let mut events = Events::with_capacity(EVENTS);
         self.settle();
         while !self.node.is_stopped() {
+            log::logger().flush(); // before sleeping
             self.turn(&mut events)?;
-            log::logger().flush();
         }
         Ok(())
     }

@@ -1,0 +1,171 @@
+//! What one server hears, every other one knows.
+
+use std::collections::HashMap;
+
+use crate::common::{Herd, Server, without_skew};
+
+/// A position told at each server is, byte for byte, the answer of every other.
+fn floods_from_each_to_all(year: &str) {
+    let herd = Herd::preset(year);
+    let servers = herd.start_all();
+    for name in herd.names() {
+        let at = servers[&name]
+            .client()
+            .ask(&format!("IAMAT of-{name} +1.50-2.50 1621464827.000000001"));
+        assert_eq!(
+            without_skew(&at),
+            format!("AT {name} of-{name} +1.50-2.50 1621464827.000000001")
+        );
+        for other in servers.values() {
+            other
+                .client()
+                .wait_for_record(&format!("of-{name}"), |line| line == at);
+        }
+    }
+    // And nothing crossed an edge more than once each way.
+    for (name, server) in servers {
+        let heard = server
+            .stop()
+            .iter()
+            .filter(|line| line.contains("heard AT "))
+            .count();
+        assert_eq!(heard, 4, "{name} took each of the others' records once");
+    }
+}
+
+#[test]
+fn preset_2016() {
+    floods_from_each_to_all("2016");
+}
+
+#[test]
+fn preset_2018() {
+    floods_from_each_to_all("2018");
+}
+
+#[test]
+fn preset_2020() {
+    floods_from_each_to_all("2020");
+}
+
+#[test]
+fn preset_2021() {
+    floods_from_each_to_all("2021");
+}
+
+#[test]
+fn preset_2022() {
+    floods_from_each_to_all("2022");
+}
+
+#[test]
+fn preset_2023() {
+    floods_from_each_to_all("2023");
+}
+
+fn two() -> (Herd, HashMap<String, Server>) {
+    let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]);
+    let servers = herd.start_all();
+    (herd, servers)
+}
+
+#[test]
+fn the_newest_position_wins_wherever_it_was_told() {
+    let (_herd, servers) = two();
+    let newer = servers["Jaquez"].client().ask("IAMAT x +1+1 1000.2");
+    servers["Riley"]
+        .client()
+        .wait_for_record("x", |line| line == newer);
+    let older = servers["Riley"].client().ask("IAMAT x +2+2 1000.1");
+    assert!(older.starts_with("AT Riley "));
+    // A later update shows that whatever was to cross has crossed.
+    let marker = servers["Riley"].client().ask("IAMAT marker +2+2 1");
+    servers["Jaquez"]
+        .client()
+        .wait_for_record("marker", |line| line == marker);
+    for server in servers.values() {
+        assert_eq!(
+            server
+                .client()
+                .wait_for_record("x", |line| line.starts_with("AT ")),
+            newer
+        );
+    }
+}
+
+#[test]
+fn the_neighbours_hear_an_update_before_its_client_does() {
+    let (_herd, servers) = two();
+    let (mut teller, mut asker) = (servers["Riley"].client(), servers["Jaquez"].client());
+    // Both servers run at once, so this can not be seen in one try; but a server that answered its client first would be caught
+    // in some of many: then the record is not even on the wire when the client asks.
+    for round in 0..200 {
+        let at = teller.ask(&format!("IAMAT x{round} +1+1 1"));
+        asker.wait_for_record(&format!("x{round}"), |line| line == at);
+    }
+}
+
+#[test]
+fn ids_of_any_bytes_cross_the_herd() {
+    let (_herd, servers) = two();
+    let id = &b"\xff\x00\x1b?\xc2\xa0"[..];
+    let mut teller = servers["Riley"].client();
+    let at = teller
+        .send([b"IAMAT ", id, b" +1+1 1\n"].concat())
+        .until(b"\n");
+    let mut asker = servers["Jaquez"].client();
+    let deadline = std::time::Instant::now() + crate::common::SOON;
+    loop {
+        let line = asker
+            .send([b"WHATSAT ", id, b" 1 1\n"].concat())
+            .until(b"\n");
+        if line == at {
+            return;
+        }
+        assert!(
+            line.starts_with(b"? ") && std::time::Instant::now() < deadline,
+            "{}",
+            line.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn many_clients_many_updates_and_every_server_agrees() {
+    let herd = Herd::preset("2021").level("info");
+    let servers = herd.start_all();
+    let names = herd.names();
+    let newest: HashMap<String, String> = std::thread::scope(|scope| {
+        let tellers: Vec<_> = (0..4)
+            .map(|teller| {
+                let server = &servers[&names[teller]];
+                scope.spawn(move || {
+                    let mut client = server.client();
+                    let mut newest = HashMap::new();
+                    for round in 0..300 {
+                        let id = format!("c{teller}-{}", round % 50);
+                        newest.insert(
+                            id.clone(),
+                            client.ask(&format!(
+                                "IAMAT {id} +1.{round}-2.{round} {}.5",
+                                1000 + round
+                            )),
+                        );
+                    }
+                    newest
+                })
+            })
+            .collect();
+        tellers
+            .into_iter()
+            .flat_map(|teller| teller.join().unwrap())
+            .collect()
+    });
+    assert_eq!(newest.len(), 200);
+    for server in servers.values() {
+        let mut client = server.client();
+        for (id, at) in &newest {
+            client.wait_for_record(id, |line| line == at);
+        }
+    }
+}

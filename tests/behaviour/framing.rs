@@ -1,0 +1,166 @@
+//! How bytes become lines: whatever way they come, and when they are too many.
+
+use std::io::Write;
+
+use crate::common::{Herd, without_skew};
+
+#[test]
+fn byte_by_byte() {
+    let server = Herd::single().start("Riley");
+    let mut client = server.client();
+    for byte in b"IAMAT x +1+2 3\nno\n" {
+        client.send([*byte]);
+    }
+    assert_eq!(without_skew(&client.line()), "AT Riley x +1+2 3");
+    client.expect("? no\n");
+}
+
+#[test]
+fn many_in_one_segment_and_a_last_one_without_lf() {
+    let server = Herd::single().start("Riley");
+    let mut client = server.client();
+    client.send("a\nb\r\n\nIAMAT x +1+2 3\nc").finish();
+    client.expect("? a\n? b\n");
+    assert_eq!(without_skew(&client.line()), "AT Riley x +1+2 3");
+    client.expect("? c\n").expect_end();
+}
+
+#[test]
+fn a_last_line_keeps_a_cr_that_no_lf_follows() {
+    let server = Herd::single().start("Riley");
+    server
+        .client()
+        .send("a\r")
+        .finish()
+        .expect("? a\r\n")
+        .expect_end();
+}
+
+#[test]
+fn the_connection_stays_open_after_an_answer() {
+    let server = Herd::single().start("Riley");
+    let mut client = server.client();
+    for _ in 0..3 {
+        client.send("x\n").expect("? x\n");
+    }
+    client.finish().expect_end();
+}
+
+#[test]
+fn a_line_of_4096_bytes_is_answered() {
+    let server = Herd::single().start("Riley");
+    let line = "x".repeat(4096);
+    server
+        .client()
+        .send(format!("{line}\n{line}"))
+        .finish()
+        .expect(format!("? {line}\n? {line}\n"))
+        .expect_end();
+    let longest_id = "y".repeat(4096 - "IAMAT  +1+2 3".len());
+    let mut client = server.client();
+    let answer = client.ask(&format!("IAMAT {longest_id} +1+2 3"));
+    assert_eq!(
+        without_skew(&answer),
+        format!("AT Riley {longest_id} +1+2 3")
+    );
+}
+
+#[test]
+fn a_longer_one_is_quoted_in_part_after_what_came_before_it_is_answered_and_the_connection_closed()
+{
+    let server = Herd::single().start("Riley");
+    let line = "x".repeat(4097);
+    let mut client = server.client();
+    client.send(format!("before\n{line}\nafter\n"));
+    client
+        .expect(format!("? before\n? {}\n", &line[..4096]))
+        .expect_end();
+    // Without an LF in sight, too.
+    server
+        .client()
+        .send(&line)
+        .expect(format!("? {}\n", &line[..4096]))
+        .expect_end();
+    // The LF counts as the end only if at most 4,096 bytes are before it, a CR among them.
+    let crlf = format!("{}\r\n", "x".repeat(4096));
+    server
+        .client()
+        .send(crlf)
+        .expect(format!("? {}\n", &line[..4096]))
+        .expect_end();
+}
+
+#[test]
+fn a_mebibyte_without_a_newline_does_not_lose_its_answer() {
+    let server = Herd::single().start("Riley");
+    let mut client = server.client();
+    let before = server.status("VmRSS");
+    // The server stops believing after 4,096 bytes, but reads on for a while, so that no reset destroys the answer.
+    let _ = client.stream().write_all(&vec![b'z'; 1 << 20]);
+    client.expect(format!("? {}\n", "z".repeat(4096)));
+    client.expect_end();
+    let grown = server.status("VmRSS").saturating_sub(before);
+    assert!(grown < 1024, "grown by {grown} KiB");
+}
+
+#[test]
+fn random_bytes_are_answered_line_by_line() {
+    let server = Herd::single().start("Riley");
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::new();
+    let mut expected = Vec::new();
+    let is_space = |byte: &u8| b" \t\r\n\x0b\x0c".contains(byte);
+    for _ in 0..300 {
+        let length = (state >> 40) as usize % 400;
+        let mut line = Vec::new();
+        for _ in 0..length {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            line.push((state >> 56) as u8);
+        }
+        line.retain(|&byte| byte != b'\n');
+        state = state.wrapping_add(1);
+        bytes.extend_from_slice(&line);
+        bytes.push(b'\n');
+        if !line.iter().all(is_space) {
+            let quoted = line.strip_suffix(b"\r").unwrap_or(&line);
+            expected.extend_from_slice(b"? ");
+            expected.extend_from_slice(quoted);
+            expected.push(b'\n');
+        }
+    }
+    let mut client = server.client();
+    let writer = std::thread::spawn({
+        let mut stream = client.stream().try_clone().unwrap();
+        move || {
+            stream.write_all(&bytes).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+    });
+    client.expect(expected).expect_end();
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_line_that_is_never_finished_is_given_up() {
+    let server = Herd::single()
+        .with("[limits]\nline_ms = 300\nlinger_ms = 300\n")
+        .start("Riley");
+    let mut client = server.client();
+    client.send("whole\nhalf");
+    client.expect("? whole\n? half\n").expect_end();
+}
+
+#[test]
+fn an_idle_client_is_left_alone_whatever_the_time_for_a_line() {
+    let server = Herd::single()
+        .with("[limits]\nline_ms = 50\nlinger_ms = 50\noutput_stall_ms = 50\n")
+        .start("Riley");
+    let mut idle = server.client();
+    idle.send("one\n").expect("? one\n");
+    // Another client is given up meanwhile: more than the time for a line has passed.
+    server.client().send("half").expect("? half\n").expect_end();
+    server.client().send("half").expect("? half\n").expect_end();
+    idle.send("two\n").expect("? two\n");
+}

@@ -1,0 +1,157 @@
+//! The log: one line an event, nothing raw from outside, and never in the way.
+
+use std::fs;
+
+use crate::common::{Herd, Server, wait_until};
+use crate::places::stand_in;
+
+/// Starts a server that logs into a file.
+fn logging_to(herd: &Herd, path: &str) -> Server {
+    let mut command = herd.command("Riley");
+    command.args(["--log-file", path]);
+    Server::start(&mut command)
+}
+
+#[test]
+fn one_line_an_event_with_time_level_connection_and_what() {
+    let places = stand_in();
+    let server = Herd::single().asking(&places).level("info").start("Riley");
+    let mut client = server.client();
+    let from = client.stream().local_addr().unwrap();
+    let at = client.ask("IAMAT x +1+2 3");
+    client.send("WHATSAT x 10 5\n").places();
+    client.send("no\n").expect("? no\n");
+    let log = server.stop();
+    for line in &log {
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert_eq!(time.len(), "2026-11-21T00:41:37.655376Z".len(), "{line}");
+        assert!(
+            time.ends_with('Z') && time.as_bytes()[10] == b'T' && time.as_bytes()[19] == b'.',
+            "{line}"
+        );
+        assert!(
+            ["[INFO ] ", "[WARN ] "]
+                .iter()
+                .any(|level| rest.starts_with(level)),
+            "{line}"
+        );
+    }
+    let has = |text: &str| {
+        assert!(
+            log.iter().any(|line| line.contains(text)),
+            "{text} in {log:#?}"
+        )
+    };
+    has(&format!(" {from} <- IAMAT x +1+2 3"));
+    has(&format!(" {from} -> {at}"));
+    has(&format!(" {from} <- WHATSAT x 10 5"));
+    has(&format!(" {from} -> {at} and "));
+    has(" bytes of JSON, from Places");
+    has("places call 1 1,2 within 10000 m: HTTP 200, ");
+    has(&format!(" {from} <- no"));
+    has(&format!(" {from} -> ? no"));
+}
+
+#[test]
+fn nothing_from_outside_reaches_it_raw() {
+    let herd = Herd::single();
+    let server = logging_to(&herd, "own.log");
+    server
+        .client()
+        .send(b"a\x1b[31m\x07\\\xff\x00b\rc\td\xc2\x9b\n")
+        .expect(b"? a\x1b[31m\x07\\\xff\x00b\rc\td\xc2\x9b\n");
+    server.stop();
+    let log = fs::read(herd.directory.path().join("own.log")).unwrap();
+    assert!(log.iter().all(|byte| matches!(byte, b'\n' | b' '..=b'~')));
+    let text = String::from_utf8(log).unwrap();
+    assert!(
+        text.contains(r"<- a\x1b[31m\x07\x5c\xff\x00b\x0dc\x09d\xc2\x9b"),
+        "{text}"
+    );
+}
+
+#[test]
+fn it_is_appended_to() {
+    let herd = Herd::single();
+    for _ in 0..2 {
+        logging_to(&herd, "own.log").stop();
+    }
+    let text = fs::read_to_string(herd.directory.path().join("own.log")).unwrap();
+    assert_eq!(text.matches("clients on").count(), 2);
+    assert_eq!(text.matches("stopped").count(), 2);
+}
+
+#[test]
+fn a_full_disk_stops_nobody_and_is_told() {
+    let herd = Herd::single();
+    let server = logging_to(&herd, "/dev/full");
+    server.wait_for_log(
+        "cannot write the log /dev/full: No space left on device",
+        "",
+    );
+    for _ in 0..100 {
+        server.client().send("x\n").expect("? x\n");
+    }
+    let log = server.stop();
+    assert_eq!(log.len(), 1, "told once: {log:?}");
+}
+
+#[test]
+fn a_reader_that_stands_still_delays_nobody_and_lines_are_dropped_and_counted() {
+    let herd = Herd::single().with("[limits]\nlog_buffer_bytes = 20000\n");
+    let pipe = herd.directory.path().join("pipe");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    // Open for both, so that opening does not wait; nobody reads yet.
+    let mut reader = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&pipe)
+        .unwrap();
+    let server = logging_to(&herd, "pipe");
+    let mut client = server.client();
+    for round in 0..3000 {
+        client.send(format!("{round}{}\n", "x".repeat(100))).line();
+    }
+    let drained = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    std::thread::spawn({
+        let drained = drained.clone();
+        move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count) = std::io::Read::read(&mut reader, &mut buffer) {
+                drained
+                    .lock()
+                    .unwrap()
+                    .push_str(&String::from_utf8_lossy(&buffer[..count]));
+            }
+        }
+    });
+    wait_until("the lost lines are counted", || {
+        client.send("again\n").line();
+        drained.lock().unwrap().contains("lines were dropped")
+    });
+    let text = drained.lock().unwrap().clone();
+    let lost: u64 = text
+        .lines()
+        .filter_map(|line| {
+            line.split_once("log: ")?
+                .1
+                .split(' ')
+                .next()?
+                .parse::<u64>()
+                .ok()
+        })
+        .sum();
+    assert!(lost > 1000, "{lost} of 6,000 lines lost");
+    assert!(
+        text.lines()
+            .all(|line| line.starts_with("20") || line.is_empty()),
+        "every line is whole"
+    );
+}

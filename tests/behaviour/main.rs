@@ -1,0 +1,27 @@
+//! What the server does, seen from outside: real processes, real sockets, one file for each behaviour.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends at what it did not expect"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "deadlines of tests are real time"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod command_line;
+mod commands;
+mod crowds;
+mod flood;
+mod framing;
+mod logs;
+mod neighbours;
+mod order;
+mod places;
+mod places_answers;
+mod stopping;

@@ -1,0 +1,429 @@
+//! Links: proving who is there, one for each edge, lost and found again.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use ring::hmac;
+use rustix::process::Signal;
+
+use crate::common::{Client, Herd, SOON};
+
+const SECRET: &[u8] = b"the herd's own secret";
+const NONCE: &str = "000102030405060708090a0b0c0d0e0f";
+
+fn two() -> Herd {
+    Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The proof of `side` (dialler or acceptor) on a link between Riley, who dials, and Jaquez.
+fn proof(secret: &[u8], side: &str, diallers_nonce: &str, acceptors_nonce: &str) -> String {
+    let text =
+        format!("herd-mio link 1\n{side}\nRiley\nJaquez\n{diallers_nonce}\n{acceptors_nonce}\n");
+    hex(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), text.as_bytes()).as_ref())
+}
+
+/// Somebody who says to be Riley, as far as the greeting; returns Jaquez's nonce too.
+fn pose_as_riley(herd: &Herd) -> (Client, String) {
+    let mut riley = Client::connect(herd.peers_address("Jaquez"));
+    riley.send(format!("HERD 1 Riley Jaquez {NONCE}\n"));
+    let greeting = riley.line();
+    let theirs = greeting
+        .strip_prefix("HERD 1 Jaquez Riley ")
+        .unwrap_or_else(|| panic!("{greeting}"))
+        .to_owned();
+    assert_eq!(theirs.len(), 32);
+    (riley, theirs)
+}
+
+/// A Riley that knows the secret, linked with Jaquez.
+fn linked_riley(herd: &Herd) -> Client {
+    let (mut riley, theirs) = pose_as_riley(herd);
+    riley.send(format!(
+        "PROOF {}\n",
+        proof(SECRET, "dialler", NONCE, &theirs)
+    ));
+    assert_eq!(
+        riley.line(),
+        format!("PROOF {}", proof(SECRET, "acceptor", NONCE, &theirs))
+    );
+    assert!(riley.line().starts_with("LIFE "));
+    riley.send("LIFE 00000000000000aa 1 - 0\n");
+    riley
+}
+
+#[test]
+fn the_documented_protocol_is_the_one_that_is_spoken() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    let known = jaquez.client().ask("IAMAT known +1+2 3");
+    let mut riley = linked_riley(&herd);
+    assert_eq!(
+        riley.line(),
+        known,
+        "a fresh neighbour is sent the whole feed"
+    );
+    assert_eq!(riley.line(), "SYNC 1");
+    riley.send("AT Riley +0.000000000 x +1+2 7\nSYNC 1\n");
+    let told = jaquez
+        .client()
+        .wait_for_record("x", |line| line.starts_with("AT "));
+    assert_eq!(told, "AT Riley +0.000000000 x +1+2 7");
+    let later = jaquez.client().ask("IAMAT y +1+2 3");
+    assert_eq!(riley.line(), later, "and not sent back what it taught us");
+    assert_eq!(riley.line(), "SYNC 3");
+}
+
+#[test]
+fn a_connection_resumes_where_the_neighbour_says_it_was() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    let mut client = jaquez.client();
+    client.ask("IAMAT one +1+2 3");
+    let two = client.ask("IAMAT two +1+2 3");
+    let (mut riley, theirs) = pose_as_riley(&herd);
+    riley.send(format!(
+        "PROOF {}\n",
+        proof(SECRET, "dialler", NONCE, &theirs)
+    ));
+    riley.line();
+    let life = riley.line();
+    let boot = life.split(' ').nth(1).unwrap();
+    riley.send(format!("LIFE 00000000000000aa 1 {boot} 1\n"));
+    assert_eq!(riley.line(), two);
+    assert_eq!(riley.line(), "SYNC 2");
+}
+
+#[test]
+fn wrong_guessed_reflected_and_replayed_proofs_are_refused() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    let refused = |proof: String, riley: &mut Client| {
+        riley.send(format!(
+            "PROOF {proof}\nLIFE 00000000000000aa 1 - 0\nAT Riley +0.000000000 forged +1+2 7\n"
+        ));
+        assert_eq!(
+            riley.line(),
+            "BYE a wrong proof: do both servers have the same herd secret?"
+        );
+        riley.expect_end();
+    };
+    let (mut riley, theirs) = pose_as_riley(&herd);
+    let old_proof = proof(SECRET, "dialler", NONCE, &theirs);
+    refused(
+        proof(b"another secret", "dialler", NONCE, &theirs),
+        &mut riley,
+    );
+    let (mut riley, theirs) = pose_as_riley(&herd);
+    refused(proof(SECRET, "acceptor", NONCE, &theirs), &mut riley); // what Jaquez itself would say
+    let (mut riley, _) = pose_as_riley(&herd);
+    refused(old_proof, &mut riley);
+    let (mut riley, _) = pose_as_riley(&herd);
+    refused(String::new(), &mut riley);
+    let (mut riley, _) = pose_as_riley(&herd);
+    refused("00".repeat(32), &mut riley);
+    assert_eq!(
+        jaquez.client().ask("WHATSAT forged 1 1"),
+        "? WHATSAT forged 1 1"
+    );
+    jaquez.wait_for_log("not linked: a wrong proof", "neighbour Riley");
+}
+
+#[test]
+fn nothing_is_believed_before_the_proof() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    for (said, farewell) in [
+        (
+            "AT Riley +0.000000000 forged +1+2 7\n",
+            "BYE not the neighbours' protocol: AT Riley +0.000000000 forged +1+2 7",
+        ),
+        (
+            "LIFE 00000000000000aa 1 - 0\n",
+            "BYE not the neighbours' protocol: LIFE 00000000000000aa 1 - 0",
+        ),
+        (
+            "IAMAT forged +1+2 7\n",
+            "BYE not the neighbours' protocol: IAMAT forged +1+2 7",
+        ),
+        (
+            "HERD 1 Bernard Jaquez 000102030405060708090a0b0c0d0e0f\n",
+            "BYE Bernard is not linked with Jaquez",
+        ),
+        (
+            "HERD 1 Jaquez Jaquez 000102030405060708090a0b0c0d0e0f\n",
+            "BYE Jaquez is not linked with Jaquez",
+        ),
+        (
+            "HERD 1 Riley Juzang 000102030405060708090a0b0c0d0e0f\n",
+            "BYE it looks for Juzang, this is Jaquez",
+        ),
+        (
+            "HERD 2 Riley Jaquez 00\n",
+            "BYE it speaks version 2 of the neighbours' protocol, this server 1",
+        ),
+        (
+            "HERD 1 Riley Jaquez 0001\n",
+            "BYE a nonce that is not 32 hexadecimal digits",
+        ),
+        ("\x1b[2J\n", "BYE not the neighbours' protocol: \\x1b[2J"),
+    ] {
+        let mut stranger = Client::connect(herd.peers_address("Jaquez"));
+        stranger.send(said);
+        assert_eq!(stranger.line(), farewell);
+        stranger.expect_end();
+    }
+    let mut stranger = Client::connect(herd.peers_address("Jaquez"));
+    stranger.send("x".repeat(5000));
+    assert_eq!(stranger.line(), "BYE a line of more than 4352 bytes");
+    assert_eq!(
+        jaquez.client().ask("WHATSAT forged 1 1"),
+        "? WHATSAT forged 1 1"
+    );
+}
+
+#[test]
+fn a_proven_neighbour_that_talks_nonsense_is_dropped() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    for nonsense in [
+        "AT Riley 0.5 x +1+2 7",
+        "AT Riley +0.000000000 x +91+2 7",
+        "AT Riley -9.000000000 x +1+2 7",
+        "SYNC x",
+        "HELLO",
+        "",
+    ] {
+        let mut riley = linked_riley(&herd);
+        riley.send(format!("{nonsense}\n"));
+        let farewell = riley.line();
+        assert!(farewell.starts_with("BYE "), "{farewell}");
+        riley.expect_end();
+    }
+    jaquez.wait_for_nth_log(6, "neighbour Riley", "lost: ");
+}
+
+#[test]
+fn the_one_that_should_be_dialled_does_not_get_in_by_dialling() {
+    let herd = two();
+    let riley = herd.start("Riley");
+    let mut jaquez = Client::connect(herd.peers_address("Riley"));
+    jaquez.send(format!("HERD 1 Jaquez Riley {NONCE}\n"));
+    assert_eq!(jaquez.line(), "BYE it is Riley that dials Jaquez");
+    jaquez.expect_end();
+    drop(riley);
+}
+
+#[test]
+fn a_newer_proven_link_takes_the_place_of_the_old_one() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    let mut old = linked_riley(&herd);
+    jaquez.wait_for_log("neighbour Riley", "linked");
+    let mut new = linked_riley(&herd);
+    assert_eq!(old.line(), "BYE a newer connection took its place");
+    old.expect_end();
+    let at = jaquez.client().ask("IAMAT x +1+2 3");
+    assert_eq!(new.line(), at);
+    // One that can not prove itself takes nobody's place.
+    let (mut impostor, theirs) = pose_as_riley(&herd);
+    impostor.send(format!(
+        "PROOF {}\n",
+        proof(b"guess", "dialler", NONCE, &theirs)
+    ));
+    assert!(impostor.line().starts_with("BYE "));
+    let at = jaquez.client().ask("IAMAT y +1+2 3");
+    assert_eq!((new.line(), new.line()), ("SYNC 1".to_owned(), at));
+}
+
+#[test]
+fn a_dialler_is_not_fooled_by_who_answers() {
+    let herd = two();
+    let listener = TcpListener::bind(herd.peers_address("Jaquez")).unwrap();
+    let riley = herd.start("Riley");
+    let accept = || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream
+    };
+    let line = |stream: &mut TcpStream| {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while stream.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    };
+    // Somebody else; somebody who sends its own proof back; somebody who guesses.
+    let mut stream = accept();
+    line(&mut stream);
+    writeln!(stream, "HERD 1 Bernard Riley {NONCE}").unwrap();
+    assert_eq!(line(&mut stream), "BYE Bernard is not linked with Riley");
+    let mut stream = accept();
+    line(&mut stream);
+    writeln!(stream, "HERD 1 Jaquez Riley {NONCE}").unwrap();
+    let reflected = line(&mut stream);
+    writeln!(
+        stream,
+        "{reflected}\nLIFE 00000000000000aa 1 - 0\nAT Jaquez +0.000000000 forged +1+2 7"
+    )
+    .unwrap();
+    assert_eq!(
+        line(&mut stream),
+        "BYE a wrong proof: do both servers have the same herd secret?"
+    );
+    assert_eq!(
+        riley.client().ask("WHATSAT forged 1 1"),
+        "? WHATSAT forged 1 1"
+    );
+}
+
+#[test]
+fn servers_with_different_secrets_do_not_link_and_say_why_once() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    let riley =
+        crate::common::Server::start(herd.command("Riley").env("HERD_SECRET", "another one"));
+    riley.wait_for_log(
+        "neighbour Jaquez",
+        "not linked: it said goodbye: a wrong proof: do both servers have the same herd secret?",
+    );
+    jaquez.wait_for_log("neighbour Riley", "not linked: a wrong proof");
+    // It is tried again and again, but told once.
+    riley.wait_for_nth_log(4, "neighbour Jaquez: dialling again", "");
+    let told = |server: &crate::common::Server| {
+        server
+            .log_lines()
+            .iter()
+            .filter(|line| line.contains("[WARN ] neighbour"))
+            .count()
+    };
+    assert_eq!(
+        (told(&riley), told(&jaquez)),
+        (1, 1),
+        "{:#?}",
+        riley.log_lines()
+    );
+}
+
+#[test]
+fn a_herd_without_a_secret_says_so() {
+    let herd = two().env("HERD_SECRET", "");
+    let servers = herd.start_all();
+    servers["Riley"].wait_for_log("the herd has no secret", "[WARN ]");
+}
+
+#[test]
+fn a_neighbour_that_is_killed_is_linked_again_within_a_second_of_its_return() {
+    let herd = Herd::preset("2021");
+    let mut servers = herd.start_all();
+    let neighbours = ["Riley", "Bernard"];
+    for life in 2..4 {
+        servers.remove("Jaquez").unwrap().kill();
+        for name in neighbours {
+            servers[name].wait_for_nth_log(life - 1, "neighbour Jaquez", "lost: ");
+        }
+        let missed = servers["Riley"]
+            .client()
+            .ask(&format!("IAMAT missed +1+2 {life}"));
+        // The backoff has reached its cap when it comes back.
+        servers["Riley"].wait_for_nth_log(5 * (life - 1), "neighbour Jaquez: dialling again", "");
+        let jaquez = herd.start("Jaquez");
+        let back = Instant::now();
+        for name in neighbours {
+            servers[name].wait_for_nth_log(life, "neighbour Jaquez", ": linked");
+            jaquez.wait_for_log(&format!("neighbour {name}"), ": linked");
+        }
+        let took = back.elapsed();
+        assert!(took < Duration::from_millis(1300), "linked after {took:?}"); // a second, and the log's own delay
+        jaquez
+            .client()
+            .wait_for_record("missed", |line| line == missed);
+        servers.insert("Jaquez".into(), jaquez);
+    }
+}
+
+#[test]
+fn a_frozen_neighbour_is_lost_delays_nobody_and_is_sent_what_it_missed() {
+    let herd = Herd::new(
+        &["Riley", "Jaquez", "Juzang"],
+        &[("Riley", "Jaquez"), ("Riley", "Juzang")],
+    )
+    .with("[limits]\nheartbeat_ms = 100\nlink_silence_ms = 500\nlink_proof_ms = 500\n");
+    let servers = herd.start_all();
+    servers["Jaquez"].signal(Signal::STOP);
+    let mut client = servers["Riley"].client();
+    let mut slowest = Duration::ZERO;
+    let mut last = String::new();
+    for round in 0..500 {
+        let asked = Instant::now();
+        last = client.ask(&format!("IAMAT x +1+2 {round}"));
+        slowest = slowest.max(asked.elapsed());
+    }
+    assert!(
+        slowest < Duration::from_secs(1),
+        "an IAMAT took {slowest:?}"
+    );
+    servers["Juzang"]
+        .client()
+        .wait_for_record("x", |line| line == last);
+    servers["Riley"].wait_for_log("neighbour Jaquez", "lost: nothing heard for 500 ms");
+    servers["Jaquez"].signal(Signal::CONT);
+    servers["Jaquez"]
+        .client()
+        .wait_for_record("x", |line| line == last);
+}
+
+#[test]
+fn silence_is_filled_with_heartbeats() {
+    let herd = two().with("[limits]\nheartbeat_ms = 50\nlink_silence_ms = 1000\n");
+    let jaquez = herd.start("Jaquez");
+    let mut riley = linked_riley(&herd);
+    for _ in 0..5 {
+        assert_eq!(riley.line(), "SYNC 0");
+    }
+    // Ours missing, the link is lost.
+    jaquez.wait_for_log("neighbour Riley", "lost: nothing heard for 1000 ms");
+}
+
+#[test]
+fn strangers_have_little_time_and_little_room() {
+    let herd = two().with("[limits]\nlink_proof_ms = 200\nmax_unproven = 2\n");
+    let jaquez = herd.start("Jaquez");
+    let mut strangers: Vec<Client> = (0..2)
+        .map(|_| Client::connect(herd.peers_address("Jaquez")))
+        .collect();
+    let mut third = Client::connect(herd.peers_address("Jaquez"));
+    third.expect_end();
+    jaquez.wait_for_log("refused: as many as limits.max_unproven", "");
+    for stranger in &mut strangers {
+        stranger.expect_end();
+    }
+    jaquez.wait_for_nth_log(2, "it did not prove who it is within 200 ms", "");
+    linked_riley(&herd);
+}
+
+#[test]
+fn at_lines_from_clients_are_not_believed() {
+    let herd = two();
+    let servers = herd.start_all();
+    let mut client = servers["Riley"].client();
+    client
+        .send("AT Jaquez +0.000000000 forged +1+2 7\n")
+        .expect("? AT Jaquez +0.000000000 forged +1+2 7\n");
+    client
+        .send("WHATSAT forged 1 1\n")
+        .expect("? WHATSAT forged 1 1\n");
+}
+
+#[test]
+fn a_clock_that_is_off_is_told() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    linked_riley(&herd);
+    jaquez.wait_for_log("neighbour Riley: its clock is", "s behind ours");
+}

@@ -1,0 +1,96 @@
+//! Answers come in the order of the commands, also when one of them takes long.
+
+use std::fmt::Write as _;
+
+use herd_places::Behaviour;
+
+use crate::common::{Herd, SOON, without_skew};
+use crate::places::stand_in;
+
+#[test]
+fn what_comes_behind_a_whatsat_waits_for_it() {
+    let places = stand_in();
+    let server = Herd::single().asking(&places).start("Riley");
+    places.push_behaviour(Behaviour::Hold);
+    let mut client = server.client();
+    client.send("IAMAT x +1+2 1\nWHATSAT x 10 5\nIAMAT x +3+4 2\nWHATSAT x 10 5\nlast\n");
+    assert!(places.wait_for_requests(1, SOON));
+    let first = client.line();
+    // Somebody else is served meanwhile, and x is still where it was: its second IAMAT has not been acted on.
+    assert_eq!(server.client().ask("other"), "? other");
+    assert_eq!(server.client().send("WHATSAT x 1 1\n").places().0, first);
+    places.release();
+    let (at, json) = client.places();
+    assert_eq!(at, first, "the record as it stood when it was asked for");
+    assert!(json.contains("\"OK\""));
+    let second = client.line();
+    assert_eq!(without_skew(&second), "AT Riley x +3+4 2");
+    let (at, _) = client.places();
+    assert_eq!(at, second);
+    client.expect("? last\n");
+}
+
+#[test]
+fn a_client_may_end_its_side_during_a_slow_call_and_gets_every_answer() {
+    let places = stand_in();
+    let server = Herd::single().asking(&places).start("Riley");
+    places.push_behaviour(Behaviour::Hold);
+    let mut client = server.client();
+    client.send("IAMAT x +1+2 1\nWHATSAT x 10 5\nlast").finish();
+    assert!(places.wait_for_requests(1, SOON));
+    places.release();
+    let at = client.line();
+    assert_eq!(client.places().0, at);
+    client.expect("? last\n").expect_end();
+}
+
+#[test]
+fn a_thousand_mixed_commands_in_one_write() {
+    let places = stand_in();
+    let server = Herd::single().asking(&places).level("warn").start("Riley");
+    let mut commands = String::new();
+    for round in 0..250 {
+        writeln!(
+            commands,
+            "IAMAT x +1+2 {round}\nWHATSAT x 10 1\nnonsense {round}\n\nWHATSAT nobody 1 1"
+        )
+        .unwrap();
+    }
+    let mut client = server.client();
+    let writer = std::thread::spawn({
+        let mut stream = client.stream().try_clone().unwrap();
+        move || std::io::Write::write_all(&mut stream, commands.as_bytes()).unwrap()
+    });
+    for round in 0..250 {
+        let at = client.line();
+        assert_eq!(without_skew(&at), format!("AT Riley x +1+2 {round}"));
+        let (line, json) = client.places();
+        assert_eq!(line, at);
+        assert!(json.contains("\"status\" : \"OK\""));
+        client.expect(format!("? nonsense {round}\n? WHATSAT nobody 1 1\n"));
+    }
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_client_of_another_connection_never_gets_the_answer() {
+    let places = stand_in();
+    let server = Herd::single().asking(&places).start("Riley");
+    server.client().ask("IAMAT x +1+2 1");
+    for _ in 0..20 {
+        // Its connection's place in the table is taken by the next client while the call is still out.
+        let asked = places.requests().len();
+        places.push_behaviour(Behaviour::Hold);
+        let mut gone = server.client();
+        gone.send("WHATSAT x 10 1\n");
+        assert!(places.wait_for_requests(asked + 1, SOON));
+        socket2::SockRef::from(gone.stream())
+            .set_linger(Some(std::time::Duration::ZERO))
+            .unwrap();
+        drop(gone);
+        let mut next = server.client();
+        places.release();
+        next.send("first\n").expect("? first\n");
+        next.finish().expect_end();
+    }
+}

@@ -1,0 +1,172 @@
+//! Stopping: what is being answered is finished, what was accepted is passed on, and the port is free.
+
+use std::time::{Duration, Instant};
+
+use herd_places::Behaviour;
+use rustix::process::Signal;
+
+use crate::common::{Client, Herd, SOON};
+use crate::places::stand_in;
+
+#[test]
+fn a_signal_stops_it_with_status_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = Herd::single().start("Riley");
+        let mut idle = server.client();
+        idle.send("x\n").expect("? x\n");
+        let begun = Instant::now();
+        server.signal(signal);
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(0));
+        assert!(log.last().unwrap().ends_with("stopped"), "{log:?}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            begun.elapsed()
+        );
+        idle.expect_end();
+    }
+}
+
+#[test]
+fn the_port_can_be_used_again_at_once() {
+    let herd = Herd::single();
+    for _ in 0..3 {
+        let server = herd.start("Riley");
+        let mut client = server.client();
+        client.send("x\n").expect("? x\n");
+        server.stop();
+        client.expect_end();
+    }
+}
+
+#[test]
+fn what_is_being_answered_is_finished() {
+    let places = stand_in();
+    places.push_behaviour(Behaviour::Hold);
+    let server = Herd::single().asking(&places).start("Riley");
+    let address = server.address;
+    let mut client = server.client();
+    client.send("IAMAT x +1+2 3\nWHATSAT x 10 5\nnever answered\n");
+    assert!(places.wait_for_requests(1, SOON));
+    server.signal(Signal::TERM);
+    server.wait_for_log("stopping", "");
+    assert!(
+        std::net::TcpStream::connect(address).is_err(),
+        "nobody new is accepted"
+    );
+    places.release();
+    let at = client.line();
+    let (line, json) = client.places();
+    assert_eq!(line, at);
+    assert!(json.contains("\"OK\""));
+    client.expect_end();
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_stop_has_a_deadline() {
+    let places = stand_in();
+    places.set_behaviour(Behaviour::Hold);
+    let server = Herd::single()
+        .asking(&places)
+        .with("[limits]\nstop_ms = 300\n")
+        .start("Riley");
+    let mut client = server.client();
+    client.send("IAMAT x +1+2 3\nWHATSAT x 10 5\n");
+    assert!(places.wait_for_requests(1, SOON));
+    let begun = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().0.code(), Some(0));
+    assert!(
+        begun.elapsed() >= Duration::from_millis(300) && begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+    client.line();
+    client.expect_end();
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let places = stand_in();
+    places.set_behaviour(Behaviour::Hold);
+    let server = Herd::single()
+        .asking(&places)
+        .with("[limits]\nstop_ms = 60000\nplaces_ms = 60000\n")
+        .start("Riley");
+    let mut client = server.client();
+    client.send("IAMAT x +1+2 3\nWHATSAT x 10 5\n");
+    assert!(places.wait_for_requests(1, SOON));
+    server.signal(Signal::INT);
+    server.wait_for_log("stopping", "");
+    server.signal(Signal::INT);
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn ten_thousand_answers_in_flight_are_not_lost() {
+    let server = Herd::single().level("warn").start("Riley");
+    let mut client = server.client();
+    client.send("ready\n").expect("? ready\n");
+    let commands = "q\n".repeat(10_000);
+    client.send(&commands);
+    // The first answer shows that they are being worked on.
+    client.expect("? q\n");
+    server.signal(Signal::TERM);
+    let rest = client.rest();
+    assert_eq!(rest.len() % "? q\n".len(), 0, "the last answer is whole");
+    assert!(rest.chunks(4).all(|answer| answer == b"? q\n"));
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn what_was_accepted_reaches_the_neighbours() {
+    let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]).level("info");
+    for round in 0..5 {
+        let mut servers = herd.start_all();
+        let (riley, jaquez) = (
+            servers.remove("Riley").unwrap(),
+            servers.remove("Jaquez").unwrap(),
+        );
+        let mut client = riley.client();
+        let mut last = String::new();
+        for number in 0..200 {
+            last = client.ask(&format!("IAMAT x{number} +1+2 {round}"));
+        }
+        riley.stop();
+        let mut asker = jaquez.client();
+        asker.wait_for_record("x199", |line| line == last);
+        for number in 0..200 {
+            assert!(
+                asker
+                    .wait_for_record(&format!("x{number}"), |_| true)
+                    .starts_with("AT Riley ")
+            );
+        }
+        jaquez.stop();
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_can_not_hold_it_up() {
+    let server = Herd::single()
+        .level("warn")
+        .with("[limits]\nstop_ms = 500\n")
+        .start("Riley");
+    let client: Client = server.client();
+    let line = format!("{}\n", "x".repeat(4000)).repeat(2000);
+    // Until the server stops reading because its answers are not read.
+    client
+        .stream()
+        .set_write_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let _ = std::io::Write::write_all(&mut client.stream(), line.as_bytes());
+    let begun = Instant::now();
+    server.stop();
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+}
