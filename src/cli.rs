@@ -78,8 +78,8 @@ Examples:
   herd-mio Alice --config herd.toml       a server of your own herd
 
 Then, from another terminal:
-  echo 'IAMAT kiwi +34.068930-118.445127 1621464827.959498503' | nc -q1 127.0.0.1 10000
-  echo 'WHATSAT kiwi 10 5' | nc -q1 127.0.0.1 10000
+  echo 'IAMAT kiwi +34.068930-118.445127 1621464827.959498503' | nc -N 127.0.0.1 10000
+  echo 'WHATSAT kiwi 10 5' | nc -N 127.0.0.1 10000
 
 Flags win over the environment, the environment wins over the file.
 Exit status: 0 after a clean stop, 1 if something failed while running, 2 for a mistake in usage or configuration.";

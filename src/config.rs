@@ -281,7 +281,10 @@ impl HerdConfig {
             if !names.insert(name.as_str()) {
                 return Err(format!("two servers are called {name}"));
             }
-            for address in member.addresses().filter(|address| address.port != 0) {
+            // Every host has a wildcard address of its own, and port 0 is another one each time.
+            let is_one_place =
+                |address: &&HostPort| address.port != 0 && !is_unspecified(&address.host);
+            for address in member.addresses().filter(is_one_place) {
                 if !addresses.insert(address) {
                     return Err(format!(
                         "the address {address} is used twice, the second time by {name}"
@@ -709,6 +712,10 @@ fn origin(url: &str) -> Result<HostPort, ConfigError> {
 
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn is_unspecified(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
 }
 
 /// A secret from a file, without the white space around it.

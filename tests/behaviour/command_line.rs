@@ -346,3 +346,46 @@ fn a_closed_standard_output_does_not_matter() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn the_readme_s_config_file_is_one() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let toml = readme
+        .split_once("```toml\n")
+        .unwrap()
+        .1
+        .split_once("```")
+        .unwrap()
+        .0;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("herd.toml");
+    fs::write(&path, toml).unwrap();
+    fs::write(directory.path().join("herd.secret"), "secret\n").unwrap();
+    fs::write(directory.path().join("places.key"), "key\n").unwrap();
+    for (name, link) in [
+        ("Alice", "Bob, dialled at bob.example.net:11000"),
+        ("Bob", "Carol, dialled at carol.example.net:11000"),
+        ("Carol", "Bob, dials us from bob.example.net"),
+    ] {
+        let text = check(&[name, "--config", path.to_str().unwrap()]);
+        assert!(text.contains(&format!("link        {link}\n")), "{text}");
+        assert!(text.contains("new API") && text.contains("20000"), "{text}");
+    }
+}
+
+#[test]
+fn the_readme_and_the_help_name_every_flag_that_they_should() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    for flag in readme
+        .split(|c: char| c.is_whitespace() || "`;,()".contains(c))
+        .filter(|word| word.starts_with("--"))
+    {
+        let of_cargo_or_demo = ["--release", "--open", "--once"].contains(&flag);
+        let name = flag.split('=').next().unwrap();
+        assert!(
+            of_cargo_or_demo || help.contains(name),
+            "{flag} is in the README and not in --help"
+        );
+    }
+}

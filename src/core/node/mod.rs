@@ -8,7 +8,31 @@
 //! ```
 //!
 //! The names are asyncio's: a reader who knows `asyncio.Protocol` knows what each is for. Nothing here blocks, and nothing here
-//! knows what time it is but by being told.
+//! knows what time it is but by being told. One client, walked through:
+//!
+//! ```
+//! use herd_mio::config::{HerdConfig, Overrides, Source};
+//! use herd_mio::core::clock::{Now, Time};
+//! use herd_mio::core::node::{Fate, Node};
+//!
+//! let settings = HerdConfig::load(&Source::Name, Some("Riley"))?.server("Riley", &Overrides::default())?.settings;
+//! let now = Now { time: Time::from_nanos(0), wall: 1_621_464_828_000_000_000 };
+//! let mut node = Node::new(settings, &[7; 32], now);
+//!
+//! let client = node.client_connected("192.0.2.1:4000".parse()?).ok_or("refused")?;
+//! node.data_received(client, b"IAMAT kiwi +34.068930-118.445127 1621464827.959", now);
+//! assert_eq!(node.output(client), b"", "half a line is no command");
+//! node.data_received(client, b"498503\n", now);
+//! let answer = b"AT Riley +0.040501497 kiwi +34.068930-118.445127 1621464827.959498503\n";
+//! assert_eq!(node.output(client), answer);
+//! node.output_sent(client, answer.len(), now);
+//! assert_eq!(node.fate(client, now), Fate::Open);
+//!
+//! node.eof_received(client, now);
+//! assert_eq!(node.fate(client, now), Fate::Close, "all is answered, and no more will come");
+//! node.connection_lost(client, None, now);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod clients;
 mod neighbours;
