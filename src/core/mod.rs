@@ -11,6 +11,7 @@ pub mod coordinates;
 pub mod deadlines;
 pub mod entropy;
 pub mod escape;
+pub mod fate;
 pub mod herd;
 pub mod limits;
 pub mod lines;

@@ -18,8 +18,9 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::core::clock::{Now, Time};
+use crate::core::fate::Fate;
 use crate::core::limits::TURN_BYTES;
-use crate::core::node::{ConnId, Fate, Node, Request};
+use crate::core::node::{ConnId, Node, Request};
 use crate::core::settings::{HostPort, Settings};
 use crate::shell::clock::Clock;
 use crate::shell::executor::Executor;

@@ -13,7 +13,8 @@
 //! ```
 //! use herd_mio::config::{HerdConfig, Overrides, Source};
 //! use herd_mio::core::clock::{Now, Time};
-//! use herd_mio::core::node::{Fate, Node};
+//! use herd_mio::core::fate::Fate;
+//! use herd_mio::core::node::Node;
 //!
 //! let settings = HerdConfig::load(&Source::Name, Some("Riley"))?.server("Riley", &Overrides::default())?.settings;
 //! let now = Now { time: Time::from_nanos(0), wall: 1_621_464_828_000_000_000 };
@@ -45,6 +46,7 @@ use crate::core::client::Client;
 use crate::core::clock::{Now, Time};
 use crate::core::deadlines::Deadlines;
 use crate::core::entropy::Entropy;
+use crate::core::fate::Fate;
 use crate::core::herd::{BootId, Herd};
 use crate::core::limits::ms;
 use crate::core::link::Link;
@@ -73,17 +75,6 @@ pub enum Request {
         /// The name.
         host: String,
     },
-}
-
-/// What is to become of a connection, as far as its session is concerned. Derived from its state, each time anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It goes on.
-    Open,
-    /// All is said: shut down the writing side, and read until the other side closes.
-    Finish,
-    /// Close it, then [`Node::connection_lost`].
-    Close,
 }
 
 /// One connection's protocol and where it stands.
