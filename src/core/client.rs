@@ -404,7 +404,9 @@ impl Client {
                 self.who, limits.line_ms
             );
             let unfinished = std::mem::take(&mut self.input);
-            self.quote(unfinished.as_slice());
+            if Command::parse(unfinished.as_slice()) != Command::Blank {
+                self.quote(unfinished.as_slice());
+            }
             self.line_since = None;
             self.state = State::Closing { linger: true };
         } else if self.output.is_empty() {

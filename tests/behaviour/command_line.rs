@@ -332,7 +332,7 @@ fn a_closed_standard_output_does_not_matter() {
         .args(["Riley", "--log-file", "own.log", "--config"])
         .arg(herd.config_file())
         .env("HERD_SECRET", "x");
-    let mut child = command.spawn().unwrap();
+    let _ended_with_the_test = Ended(command.spawn().unwrap());
     let log = herd.directory.path().join("own.log");
     let address = || {
         let text = fs::read_to_string(&log).ok()?;
@@ -343,8 +343,16 @@ fn a_closed_standard_output_does_not_matter() {
     crate::common::Client::connect(address().unwrap())
         .send("x\n")
         .expect("? x\n");
-    child.kill().unwrap();
-    child.wait().unwrap();
+}
+
+/// A process that does not outlive the test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
