@@ -1,1 +1,82 @@
-fn main() {}
+//! `herd-client`: talks to a server of a herd, for a person at a prompt or for a script.
+//!
+//! ```text
+//!   cli ──► target ──► pipe   (a script: everything at once, answers as they come)   ──► connection ──► answers
+//!                  └─► prompt ──► session (a person: one command, one answer)        ──┘       (framing, sans-IO)
+//!                                     helpers (iamat, whatsat)           show, places, printable (what is printed)
+//! ```
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use crate::cli::Cli;
+use crate::failure::{Failure, Status, Stop};
+use crate::input::Input;
+use crate::show::Show;
+use crate::target::Target;
+
+mod answers;
+mod cli;
+mod clock;
+mod connection;
+mod failure;
+mod helpers;
+mod hints;
+mod input;
+mod pipe;
+mod places;
+mod printable;
+mod prompt;
+mod session;
+mod show;
+mod target;
+
+fn main() -> ExitCode {
+    let cli = match Cli::from_arguments() {
+        Ok(cli) => cli,
+        Err(error) if error.exit_code() == 0 => {
+            // --help and --version; a closed pipe is no reason to fail.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            failure::tell(&cli::one_line(&error));
+            return Status::Usage.into();
+        }
+    };
+    match run(&cli) {
+        Ok(status) => status.into(),
+        Err(Stop::Failed(failure)) => {
+            failure::tell(&failure.message);
+            failure.status.into()
+        }
+        // `herd-client Riley … | head -1`: whoever read has seen enough.
+        Err(Stop::NobodyReads) => ExitCode::SUCCESS,
+    }
+}
+
+fn run(cli: &Cli) -> Result<Status, Stop> {
+    let target = Target::resolve(&cli.server, cli.source())?;
+    let show = Show::new(cli.style(), io::stdout().is_terminal());
+    let input = if let Some(line) = cli.command_line() {
+        // A mistake in a command is told before anybody is called.
+        helpers::outgoing(&line, clock::now).map_err(|what| Failure {
+            status: Status::Usage,
+            message: what,
+        })?;
+        Input::argument(line)
+    } else if io::stdin().is_terminal() && io::stdout().is_terminal() {
+        return prompt::run(target, cli.timeout, &show);
+    } else {
+        Input::stdin()
+    };
+    let mut stdout = io::BufWriter::with_capacity(64 * 1024, io::stdout().lock());
+    let ended = pipe::run(&target, cli.timeout, input, &show, &mut stdout);
+    // What was answered before something went wrong is still worth reading.
+    let flushed = stdout.flush();
+    let status = ended?;
+    flushed?;
+    Ok(status)
+}

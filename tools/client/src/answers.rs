@@ -1,0 +1,281 @@
+//! The framing of answers: where one ends and the next begins.
+//!
+//! The stream itself does not say what an answer belongs to: answers come in the order of the commands, so whoever sent the commands
+//! knows what comes next. This is a state machine without a socket: bytes go in, whole answers come out.
+//!
+//! ```text
+//!   command          answer
+//!   blank            nothing
+//!   WHATSAT …        AT line, JSON, LF LF        (in the JSON, LF LF never occurs)
+//!                    or a refusal
+//!   anything else    AT line, or a refusal: `? ` and a copy of the command
+//! ```
+
+use std::fmt;
+
+use herd_mio::core::lines::fields;
+
+use crate::printable;
+
+/// Bytes that a line of an answer may have. A herd-mio server stays below 4,400; a longer one is no server of ours.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that the JSON may have. Google's has some 30,000 for 20 places.
+const JSON_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a command is answered with, if it is not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// One line.
+    Line,
+    /// An AT line and JSON.
+    Places,
+}
+
+impl Expected {
+    /// What the server answers to this line; `None` is nothing at all.
+    pub(crate) fn for_line(line: &[u8]) -> Option<Expected> {
+        match fields(line).next() {
+            None => None,
+            Some(b"WHATSAT") => Some(Expected::Places),
+            Some(_) => Some(Expected::Line),
+        }
+    }
+}
+
+/// One answer, byte for byte. Lines come without their LF, the JSON without the two LF behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer<'a> {
+    /// An AT line.
+    At(&'a [u8]),
+    /// An AT line, and what is near.
+    Places { at: &'a [u8], json: &'a [u8] },
+    /// `? ` and a copy of the command.
+    Refused(&'a [u8]),
+}
+
+/// What came in is no answer, so nothing behind it can be told apart either.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Nonsense(String);
+
+impl fmt::Display for Nonsense {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Bytes that came in, and how far they have been understood.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    buffer: Vec<u8>,
+    /// Where the next answer begins.
+    start: usize,
+    /// Bytes of that answer that hold no end: they need not be looked at again.
+    scanned: usize,
+    /// Bytes of its AT line, LF included, once that is whole and JSON has to follow.
+    at_bytes: Option<usize>,
+}
+
+impl Answers {
+    /// Bytes came in.
+    pub(crate) fn data_received(&mut self, data: &[u8]) {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        self.buffer.extend_from_slice(data);
+    }
+
+    /// Whether bytes are left that no command has asked for yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.len() == self.start
+    }
+
+    /// The next answer, if it is there as a whole; `expected` must be the same until it is.
+    pub(crate) fn next(&mut self, expected: Expected) -> Result<Option<Answer<'_>>, Nonsense> {
+        let Some(length) = self.length(expected)? else {
+            return Ok(None);
+        };
+        let whole = &self.buffer[self.start..self.start + length];
+        let at_bytes = self.at_bytes.take();
+        self.start += length;
+        self.scanned = 0;
+        Ok(Some(match at_bytes {
+            Some(at_bytes) => Answer::Places {
+                at: &whole[..at_bytes - 1],
+                json: &whole[at_bytes..length - 2],
+            },
+            None if whole[0] == b'?' => Answer::Refused(&whole[..length - 1]),
+            None => Answer::At(&whole[..length - 1]),
+        }))
+    }
+
+    /// How many bytes the next answer has, if all of it is there.
+    fn length(&mut self, expected: Expected) -> Result<Option<usize>, Nonsense> {
+        let rest = &self.buffer[self.start..];
+        if self.at_bytes.is_none() {
+            begins_well(rest)?;
+            let Some(end) = rest[self.scanned..].iter().position(|&byte| byte == b'\n') else {
+                self.scanned = rest.len();
+                return fits(rest, LINE_BYTES_MAX, "a line");
+            };
+            let line_bytes = self.scanned + end + 1;
+            if expected == Expected::Line || rest[0] == b'?' {
+                return Ok(Some(line_bytes));
+            }
+            self.at_bytes = Some(line_bytes);
+            self.scanned = line_bytes;
+        }
+        match rest[self.scanned..]
+            .windows(2)
+            .position(|two| two == b"\n\n")
+        {
+            Some(end) => Ok(Some(self.scanned + end + 2)),
+            None => {
+                // The last byte may be the first of the two LF, unless it ends the AT line.
+                let behind_at = self.at_bytes.unwrap_or(0);
+                self.scanned = behind_at.max(rest.len() - 1);
+                fits(rest, JSON_BYTES_MAX, "JSON")
+            }
+        }
+    }
+}
+
+/// Tells a stranger from the first bytes on, not only when a line of it has come.
+fn begins_well(rest: &[u8]) -> Result<(), Nonsense> {
+    let begins = |with: &[u8]| with.starts_with(&rest[..rest.len().min(with.len())]);
+    if begins(b"AT ") || begins(b"? ") {
+        return Ok(());
+    }
+    let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let shown = printable::line(&line[..line.len().min(40)]);
+    Err(Nonsense(format!(
+        "\"{shown}\", which is neither an AT line nor a refusal"
+    )))
+}
+
+fn fits<T>(rest: &[u8], limit: usize, what: &str) -> Result<Option<T>, Nonsense> {
+    if rest.len() > limit {
+        return Err(Nonsense(format!("{what} of more than {limit} bytes")));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: &[u8] = b"AT Riley +0.263873386 kiwi +34.068930-118.445127 1621464827.959498503";
+    const JSON: &[u8] = b"{\n   \"results\" : [],\n   \"status\" : \"OK\"\n}";
+
+    /// Commands, their answers, and those answers as the server would send them.
+    fn transcript() -> (Vec<Expected>, Vec<Answer<'static>>, Vec<u8>) {
+        let steps = [
+            ("IAMAT a", Answer::At(AT)),
+            ("WHATSAT kiwi 10 5", Answer::Places { at: AT, json: JSON }),
+            ("WHATSAT kiwi 10 5", Answer::Places { at: AT, json: b"" }),
+            (
+                "WHATSAT kiwi 10 5",
+                Answer::Places {
+                    at: AT,
+                    json: b"\n{}\nAT x\n? x",
+                },
+            ),
+            ("WHATSAT x", Answer::Refused(b"? WHATSAT x")),
+            ("x", Answer::Refused(b"? x")),
+            ("AT x", Answer::Refused(b"? AT \xff\r \x1b")),
+            ("IAMAT b", Answer::At(b"AT b")),
+        ];
+        let mut sent = Vec::new();
+        for (_, answer) in steps {
+            match answer {
+                Answer::At(line) | Answer::Refused(line) => {
+                    sent.extend_from_slice(line);
+                    sent.push(b'\n');
+                }
+                Answer::Places { at, json } => {
+                    sent.extend_from_slice(at);
+                    sent.push(b'\n');
+                    sent.extend_from_slice(json);
+                    sent.extend_from_slice(b"\n\n");
+                }
+            }
+        }
+        let expected = steps.map(|(line, _)| Expected::for_line(line.as_bytes()).unwrap());
+        (
+            expected.to_vec(),
+            steps.map(|(_, answer)| answer).to_vec(),
+            sent,
+        )
+    }
+
+    fn check(pieces: &[&[u8]]) {
+        let (expected, wanted, _) = transcript();
+        let mut answers = Answers::default();
+        let mut found = 0;
+        for piece in pieces {
+            answers.data_received(piece);
+            while let Some(&next) = expected.get(found) {
+                match answers.next(next).unwrap() {
+                    Some(answer) => assert_eq!(answer, wanted[found], "{pieces:?}"),
+                    None => break,
+                }
+                found += 1;
+            }
+        }
+        assert_eq!(found, wanted.len(), "{pieces:?}");
+        assert!(answers.is_empty());
+    }
+
+    #[test]
+    fn answers_are_found_at_every_split() {
+        let (_, _, sent) = transcript();
+        for first in 0..=sent.len() {
+            for second in first..=sent.len() {
+                check(&[&sent[..first], &sent[first..second], &sent[second..]]);
+            }
+        }
+    }
+
+    #[test]
+    fn answers_are_found_byte_by_byte() {
+        let (_, _, sent) = transcript();
+        check(&sent.chunks(1).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_a_line_is_answered_with() {
+        for blank in [&b""[..], b" \t\r\x0b\x0c"] {
+            assert_eq!(Expected::for_line(blank), None);
+        }
+        for (line, expected) in [
+            (&b"WHATSAT"[..], Expected::Places),
+            (b" \x0bWHATSAT\tkiwi", Expected::Places),
+            (b"WHATSAT\xc2\xa0kiwi", Expected::Line), // a no-break space is none
+            (b"\x1c", Expected::Line),
+            (b"IAMAT", Expected::Line),
+        ] {
+            assert_eq!(Expected::for_line(line), Some(expected));
+        }
+    }
+
+    #[test]
+    fn strangers_are_told_at_once() {
+        for (sent, told) in [
+            (&b"H"[..], "\"H\", which"),
+            (
+                b"HTTP/1.1 400 Bad Request\r\n",
+                "\"HTTP/1.1 400 Bad Request\\x0d\", which",
+            ),
+            (b"\n", "\"\", which"),
+            (b"ATx", "\"ATx\", which"),
+            (b"?x\n", "\"?x\", which"),
+        ] {
+            let mut answers = Answers::default();
+            answers.data_received(sent);
+            let told_of = answers.next(Expected::Line).unwrap_err().to_string();
+            assert!(told_of.starts_with(told), "{told_of}");
+        }
+        let mut answers = Answers::default();
+        answers.data_received(b"AT ");
+        answers.data_received(&[b'x'; LINE_BYTES_MAX]);
+        assert!(answers.next(Expected::Line).is_err());
+    }
+}

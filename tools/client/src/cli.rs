@@ -1,0 +1,166 @@
+//! The command line: what can be said there, what it means, and how a mistake is told.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use herd_mio::config::Source;
+
+use crate::helpers;
+use crate::show::Style;
+
+/// Talks to a server of a herd-mio herd.
+///
+/// With a COMMAND, sends it and prints the answer. Without one, sends each line of the standard input, or, on a terminal,
+/// gives a prompt.
+#[derive(Debug, Parser)]
+#[command(name = "herd-client", version, after_help = format!("{}\n{AFTER_HELP}", helpers::COMMANDS), max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Which server: its name in the herd, or its address as host:port
+    pub(crate) server: String,
+
+    /// One command for the server, such as: whatsat kiwi 10 5
+    // Everything behind its first word belongs to it: -118.44 is no option.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+
+    /// The TOML file that describes the herd, as for herd-mio
+    #[arg(long, value_name = "FILE", conflicts_with = "herd")]
+    config: Option<PathBuf>,
+
+    /// A herd of the course, by year: 2016, 2018, 2020, 2021, 2022 or 2023 [default: 2021, or the newest that has SERVER]
+    #[arg(long, value_name = "YEAR")]
+    herd: Option<String>,
+
+    /// How long a server may be silent while an answer is due
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+
+    /// Make answers readable, even if the standard output is no terminal
+    #[arg(long, conflicts_with = "raw")]
+    pretty: bool,
+
+    /// Print answers byte for byte, even on a terminal (where control characters are still escaped)
+    #[arg(long)]
+    raw: bool,
+}
+
+// At most 79 columns, so that no terminal has to break a line.
+const AFTER_HELP: &str = "\
+Examples:
+  herd-client Riley                                a prompt
+  herd-client Riley iamat kiwi 34.0689 -118.4452   one command
+  herd-client Riley --raw whatsat kiwi 10 5        options go before the command
+  echo 'whatsat kiwi 2' | herd-client Jaquez       a pipe, to another server
+  herd-client 127.0.0.1:10000 < commands.txt       many commands, pipelined
+  herd-client Alice --config herd.toml             a server of your own herd
+
+Answers go to the standard output: readable on a terminal, else byte for byte.
+NO_COLOR turns colours off. The prompt keeps its history in
+$XDG_STATE_HOME/herd-client/history (~/.local/state/herd-client/history).
+
+Exit status, the greatest that applies (a prompt ends with 0):
+  0  every command was answered, and none refused
+  1  a command was refused (its answer begins with ?), or Places had an error
+  2  a mistake in the command line, the config file, or an iamat or whatsat
+     (which is then not sent)
+  3  no connection, a connection lost, or no answer in time";
+
+impl Cli {
+    /// Reads the program's arguments. `--help` and `--version` are errors too, as clap has it: see [`clap::Error::exit_code`].
+    ///
+    /// # Errors
+    /// What clap finds wrong.
+    pub(crate) fn from_arguments() -> Result<Cli, clap::Error> {
+        Cli::try_parse()
+    }
+
+    /// Which herd SERVER is a name in.
+    pub(crate) fn source(&self) -> Source {
+        match (&self.config, &self.herd) {
+            (Some(path), _) => Source::File(path.clone()),
+            (None, Some(year)) => Source::Preset(year.clone()),
+            (None, None) => Source::Name,
+        }
+    }
+
+    /// How answers are to look, if it was said.
+    pub(crate) fn style(&self) -> Option<Style> {
+        match (self.raw, self.pretty) {
+            (true, _) => Some(Style::Raw),
+            (false, true) => Some(Style::Readable),
+            (false, false) => None,
+        }
+    }
+
+    /// The command among the arguments, as a line without its LF.
+    pub(crate) fn command_line(&self) -> Option<Vec<u8>> {
+        use std::os::unix::ffi::OsStrExt;
+        let words: Vec<&[u8]> = self.command.iter().map(|word| word.as_bytes()).collect();
+        (!words.is_empty()).then(|| words.join(&b' '))
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    const LIMITS: std::ops::RangeInclusive<f64> = 0.001..=86_400.0;
+    let seconds = text.parse().ok().filter(|s| LIMITS.contains(s));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or("it must be a number of seconds from 0.001 to 86400")
+}
+
+/// What clap finds wrong, in one line.
+pub(crate) fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let first_paragraph = text.lines().take_while(|line| !line.trim().is_empty());
+    let joined = first_paragraph.map(str::trim).collect::<Vec<_>>().join(" ");
+    let what = joined.strip_prefix("error: ").unwrap_or(&joined);
+    format!("{what}; see herd-client --help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(arguments: &str) -> Result<Cli, String> {
+        let words = std::iter::once("herd-client").chain(arguments.split(' '));
+        Cli::try_parse_from(words).map_err(|error| one_line(&error))
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_stands_behind_the_server_is_a_command_and_keeps_its_minus_signs() {
+        let cli = parse("Riley iamat kiwi -34.07 -118.44").unwrap();
+        assert_eq!(cli.command_line().unwrap(), b"iamat kiwi -34.07 -118.44");
+        for options_first in [
+            "Riley --raw --timeout 2.5 whatsat kiwi 10 5",
+            "--raw --timeout 2.5 Riley whatsat kiwi 10 5",
+        ] {
+            let cli = parse(options_first).unwrap();
+            assert_eq!(cli.style(), Some(Style::Raw), "{options_first}");
+            assert_eq!(cli.timeout, Duration::from_millis(2500));
+            assert_eq!(cli.command_line().unwrap(), b"whatsat kiwi 10 5");
+        }
+        assert_eq!(parse("Riley").unwrap().command_line(), None);
+    }
+
+    #[test]
+    fn mistakes_take_one_line() {
+        let mistake = |arguments: &str| parse(arguments).unwrap_err();
+        assert!(mistake("--raw --pretty Riley").contains("cannot be used with"));
+        assert!(mistake("--herd 2022 --config x Riley").contains("cannot be used with"));
+        for bad in ["0", "-1", "nan", "inf", "1e9", "soon"] {
+            let what = mistake(&format!("--timeout={bad} Riley"));
+            assert!(
+                what.contains("from 0.001 to 86400; see herd-client --help"),
+                "{what}"
+            );
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! One connection to a server, and how it can break.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::answers::{Answers, Nonsense};
+use crate::failure::{Failure, Status, commands};
+use crate::target::Target;
+
+/// How long the connect may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that one read may bring.
+const READ_BYTES: usize = 64 * 1024;
+
+/// A connection, and the answers that came over it.
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    pub(crate) answers: Answers,
+    chunk: Box<[u8]>,
+    timeout: Duration,
+}
+
+/// Why nothing more comes.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The server closed it.
+    Closed,
+    /// It sent nothing for so long.
+    Silent(Duration),
+    /// It sent something that is no answer.
+    Nonsense(Nonsense),
+    Failed(io::Error),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::Closed => f.write_str("closed the connection"),
+            Broken::Silent(timeout) => {
+                write!(f, "sent nothing for {} s", timeout.as_secs_f64())
+            }
+            Broken::Nonsense(what) => {
+                write!(
+                    f,
+                    "sent {what} (is it a herd-mio server's port for clients?)"
+                )
+            }
+            Broken::Failed(error) => write!(f, "is lost: {error}"),
+        }
+    }
+}
+
+impl From<Nonsense> for Broken {
+    fn from(what: Nonsense) -> Broken {
+        Broken::Nonsense(what)
+    }
+}
+
+impl Broken {
+    /// The line that tells it.
+    pub(crate) fn failure(&self, target: &Target, unanswered: usize) -> Failure {
+        let was = if unanswered == 1 { "was" } else { "were" };
+        Failure {
+            status: Status::Lost,
+            message: format!(
+                "{target} {self}; {} {was} left unanswered",
+                commands(unanswered)
+            ),
+        }
+    }
+}
+
+impl Connection {
+    /// Connects; a name may have several addresses, which share the time.
+    pub(crate) fn open(target: &Target, timeout: Duration) -> Result<Connection, Failure> {
+        let failure = |what: String| Failure {
+            status: Status::Lost,
+            message: format!("cannot connect to {target}: {what}"),
+        };
+        let address = &target.address;
+        let found = (address.host.as_str(), address.port).to_socket_addrs();
+        let found: Vec<_> = found.map_err(|error| failure(error.to_string()))?.collect();
+        let patience = CONNECT_TIMEOUT / u32::try_from(found.len().max(1)).unwrap_or(u32::MAX);
+        let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+        for address in found {
+            match TcpStream::connect_timeout(&address, patience) {
+                Ok(stream) => {
+                    return Connection::new(stream, timeout)
+                        .map_err(|error| failure(error.to_string()));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(failure(match last.kind() {
+            ErrorKind::ConnectionRefused => format!(
+                "nobody listens there; start it with: herd-mio {}",
+                if target.label.contains(':') {
+                    "NAME"
+                } else {
+                    &target.label
+                }
+            ),
+            ErrorKind::TimedOut => format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+            _ => last.to_string(),
+        }))
+    }
+
+    fn new(stream: TcpStream, timeout: Duration) -> io::Result<Connection> {
+        // A read is begun only when an answer is due, so its timeout is the time without any answer.
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_nodelay(true)?;
+        Ok(Connection {
+            stream,
+            answers: Answers::default(),
+            chunk: vec![0; READ_BYTES].into_boxed_slice(),
+            timeout,
+        })
+    }
+
+    /// Sends a command; waits no longer for that than the write timeout says, if there is one.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        self.stream
+            .write_all(bytes)
+            .map_err(|error| self.broken(error))
+    }
+
+    /// Waits for bytes, and hands them to the answers.
+    pub(crate) fn receive(&mut self) -> Result<(), Broken> {
+        loop {
+            match self.stream.read(&mut self.chunk) {
+                Ok(0) => return Err(Broken::Closed),
+                Ok(count) => {
+                    self.answers.data_received(&self.chunk[..count]);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.broken(error)),
+            }
+        }
+    }
+
+    fn broken(&self, error: io::Error) -> Broken {
+        match error.kind() {
+            // Which of the two a timeout is, is up to the system (`TcpStream::set_read_timeout`).
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Broken::Silent(self.timeout),
+            // The server closed it with commands unread.
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Broken::Closed,
+            _ => Broken::Failed(error),
+        }
+    }
+
+    /// What makes it useless for another command, if anything: the server may have closed it since the last one.
+    pub(crate) fn staleness(&self) -> Option<&'static str> {
+        const UNASKED: Option<&str> = Some("sent something that nobody asked for");
+        let mut byte = [0];
+        let peeked = self
+            .stream
+            .set_nonblocking(true)
+            .and_then(|()| self.stream.peek(&mut byte));
+        let blocking = self.stream.set_nonblocking(false);
+        match peeked.and_then(|count| blocking.map(|()| count)) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && self.answers.is_empty() => None,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => UNASKED,
+            Ok(1..) => UNASKED,
+            Ok(0) | Err(_) => Some("has closed the connection"),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Bytes from outside, made fit for a terminal: no byte of a server's may move the cursor, set a title or ring a bell.
+//!
+//! Unlike the log's escaping this one leaves letters of all languages alone: names of places are there to be read.
+
+/// One line: everything that is not a visible character or a space is written as an escape.
+pub(crate) fn line(bytes: &[u8]) -> String {
+    escaped(bytes, |_| false)
+}
+
+/// Text of several lines: as [`line`], but line feeds and tabs stay.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    escaped(bytes, |c| matches!(c, '\n' | '\t'))
+}
+
+fn escaped(bytes: &[u8], stays: fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if stays(c) || !(c.is_control() || rearranges(c)) {
+                out.push(c);
+            } else if c.is_ascii() {
+                out.push_str(&format!("\\x{:02x}", u32::from(c)));
+            } else {
+                out.extend(c.escape_unicode());
+            }
+        }
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
+}
+
+/// Line and paragraph separators, and what changes the direction of all the text that follows: with it, a line can be made to
+/// read as something else (CVE-2021-42574).
+const fn rearranges(c: char) -> bool {
+    matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_stay_and_controls_do_not() {
+        assert_eq!(line("Café 東京 ★".as_bytes()), "Café 東京 ★");
+        assert_eq!(
+            line(b"\x1b]0;owned\x07\r\x7f \xff"),
+            r"\x1b]0;owned\x07\x0d\x7f \xff"
+        );
+        assert_eq!(
+            line("\u{9b}31m\u{202e}x\u{2028}".as_bytes()),
+            r"\u{9b}31m\u{202e}x\u{2028}"
+        );
+        assert_eq!(line(b"a\n\tb"), r"a\x0a\x09b");
+        assert_eq!(text(b"a\n\tb\x1b"), "a\n\tb\\x1b");
+    }
+
+    #[test]
+    fn no_byte_gets_through_as_a_control() {
+        for byte in 0..=u8::MAX {
+            for shown in [line(&[byte]), line(&[b'a', byte, b'b'])] {
+                assert!(shown.bytes().all(|b| (b' '..=b'~').contains(&b)), "{shown}");
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The prompt: a person types a line, and reads what comes of it.
+
+use std::env;
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{CompletionType, Config, Editor};
+
+use crate::clock;
+use crate::failure::{self, Failure, Status, Stop};
+use crate::helpers;
+use crate::hints::Hints;
+use crate::session::Session;
+use crate::show::Show;
+use crate::target::Target;
+
+const HELP: &str = "  help, quit                   this text, and the end (or Ctrl-D)
+
+Such as:
+  iamat kiwi 34.0689 -118.4452
+  whatsat kiwi 2 10
+
+The server answers AT <server> <skew> <client> <location> <time>: which server
+heard the client, that server's clock minus the client's, and what the client
+said. What it does not understand, and a whatsat of a client that it does not
+know, it answers with ? and a copy of the command.
+";
+
+/// Entries that the history keeps.
+const HISTORY_ENTRIES: usize = 1000;
+
+type LineEditor = Editor<Hints, FileHistory>;
+
+/// Runs until the person leaves.
+pub(crate) fn run(target: Target, timeout: Duration, show: &Show) -> Result<Status, Stop> {
+    let mut editor = editor(show).map_err(|error| Failure {
+        status: Status::Usage,
+        message: format!("cannot set up the terminal: {error}; give the command as arguments"),
+    })?;
+    let mut history = History::load(&mut editor);
+    let mut session = Session::new(target, timeout);
+    match session.connect() {
+        Ok(()) => {
+            let target = session.target();
+            let mut stdout = io::stdout();
+            writeln!(
+                stdout,
+                "Connected to {target}. Type help for help, quit or Ctrl-D to leave."
+            )?;
+        }
+        // The server may come up later; the next command tries again.
+        Err(failure) => failure::tell(&failure.message),
+    }
+    loop {
+        let label = &session.target().label;
+        let prompt = if session.is_connected() {
+            format!("{label}> ")
+        } else {
+            format!("{label} (not connected)> ")
+        };
+        let typed = match editor.readline(&prompt) {
+            Ok(typed) => typed,
+            // Ctrl-C throws the line away, as in a shell.
+            Err(ReadlineError::Interrupted) => continue,
+            Err(ReadlineError::Eof) => return Ok(Status::Fine),
+            Err(error) => {
+                return Err(Stop::Failed(Failure {
+                    status: Status::Usage,
+                    message: format!("cannot read from the terminal: {error}"),
+                }));
+            }
+        };
+        history.add(&mut editor, &typed);
+        // Something pasted may have several lines.
+        for line in typed.split('\n') {
+            match line.trim_ascii() {
+                "help" => write!(io::stdout(), "{}{HELP}", helpers::COMMANDS)?,
+                "quit" | "exit" => return Ok(Status::Fine),
+                _ => one(line, &mut session, show)?,
+            }
+        }
+    }
+}
+
+/// Does one line. Only what ends the session is an error.
+fn one(line: &str, session: &mut Session, show: &Show) -> Result<(), Stop> {
+    let command = match helpers::outgoing(line.as_bytes(), clock::now) {
+        Ok(command) => command,
+        Err(what) => {
+            failure::tell(&what);
+            return Ok(());
+        }
+    };
+    if command.expected.is_none() {
+        return Ok(());
+    }
+    match session.command(&command, show, &mut io::stdout().lock()) {
+        Err(Stop::Failed(failure)) => {
+            failure::tell(&failure.message);
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn editor(show: &Show) -> rustyline::Result<LineEditor> {
+    let config = Config::builder()
+        .completion_type(CompletionType::List)
+        .max_history_size(HISTORY_ENTRIES)?
+        .build();
+    let mut editor = Editor::with_config(config)?;
+    editor.set_helper(Some(Hints {
+        coloured: show.is_coloured(),
+    }));
+    Ok(editor)
+}
+
+/// Where the history is kept; `None` once that has failed: one warning is enough.
+struct History(Option<PathBuf>);
+
+impl History {
+    fn load(editor: &mut LineEditor) -> History {
+        let Some(path) = history_path() else {
+            failure::tell(
+                "warning: the history is not kept: neither XDG_STATE_HOME nor HOME is set",
+            );
+            return History(None);
+        };
+        let mut history = History(Some(path.clone()));
+        let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+        history.warn(folder.map_err(ReadlineError::Io));
+        match editor.load_history(&path) {
+            // The first time.
+            Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            other => history.warn(other),
+        }
+        history
+    }
+
+    /// Saved at once: a session that ends with Ctrl-C while it waits is remembered too.
+    fn add(&mut self, editor: &mut LineEditor, typed: &str) {
+        if typed.trim_ascii().is_empty() {
+            return;
+        }
+        // It stays in memory whatever happens to the file.
+        let _ = editor.add_history_entry(typed);
+        if let Some(path) = &self.0 {
+            let saved = editor.append_history(path);
+            self.warn(saved);
+        }
+    }
+
+    fn warn(&mut self, done: rustyline::Result<()>) {
+        if let (Err(error), Some(path)) = (done, self.0.as_ref()) {
+            let path = path.display();
+            failure::tell(&format!(
+                "warning: the history is not kept in {path}: {error}"
+            ));
+            self.0 = None;
+        }
+    }
+}
+
+/// As the XDG Base Directory Specification has it: a relative path there counts as none.
+fn history_path() -> Option<PathBuf> {
+    let folder = |variable: &str| {
+        env::var_os(variable)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")))?;
+    Some(state.join("herd-client").join("history"))
+}
