@@ -332,9 +332,12 @@ impl Server {
                 return self.lose(id, Some(&error), now);
             }
         } else if transport.is_readable() {
-            match transport.read(&mut self.scratch) {
+            let received = transport.read(&mut self.scratch);
+            // The time of receipt: not before the last byte was sent, or a clock that agrees with ours would seem ahead of it.
+            let now = self.clock.now();
+            match received {
                 Ok(Received::Bytes(count)) => {
-                    self.node.data_received(id, &self.scratch[..count], now)
+                    self.node.data_received(id, &self.scratch[..count], now);
                 }
                 Ok(Received::End) => self.node.eof_received(id, now),
                 Ok(Received::Nothing) => {}

@@ -1,0 +1,139 @@
+//! Everything that is waited for, in one channel: signals, and what the children print.
+//!
+//! ```text
+//!   signals ────────────┐
+//!   a child's stdout ───┼──► channel ──► next(), pause()
+//!   a child's stdout ───┘
+//! ```
+//!
+//! That a child has ended is an event too: its standard output is closed then. A signal ends every wait at once, also all later
+//! ones, with `Stop::Signal`; whoever waits passes it up with `?` and the guards on the way clean up.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::clock;
+use crate::stop::{Stop, failure};
+
+/// What a child did; which one is said by its process id.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// It printed a line.
+    Line { process: u32, text: String },
+    /// Its standard output is closed: it has ended.
+    Closed { process: u32 },
+}
+
+enum Happening {
+    Signal(i32),
+    Child(Event),
+}
+
+/// The channel's end, and what was taken out of it too early.
+pub(crate) struct Events {
+    sender: Sender<Happening>,
+    receiver: Receiver<Happening>,
+    /// The first signal that came.
+    signal: Option<i32>,
+    /// Came during a pause, for whoever asks next.
+    aside: VecDeque<Event>,
+}
+
+impl Events {
+    /// From now on SIGINT, SIGTERM and SIGHUP are events.
+    pub(crate) fn start() -> io::Result<Events> {
+        let (sender, receiver) = mpsc::channel();
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let to_channel = sender.clone();
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                for signal in signals.forever() {
+                    // Nobody receives any more when the demo is ending anyway.
+                    let _ = to_channel.send(Happening::Signal(signal));
+                }
+            })?;
+        Ok(Events {
+            sender,
+            receiver,
+            signal: None,
+            aside: VecDeque::new(),
+        })
+    }
+
+    /// From now on what this child prints is an event. The thread ends with the child's output.
+    pub(crate) fn listen(
+        &self,
+        process: u32,
+        output: impl Read + Send + 'static,
+    ) -> io::Result<()> {
+        let to_channel = self.sender.clone();
+        thread::Builder::new()
+            .name(format!("output of {process}"))
+            .spawn(move || {
+                let mut output = BufReader::new(output);
+                let mut line = Vec::new();
+                // An output that can not be read any more is as good as closed.
+                while output
+                    .read_until(b'\n', &mut line)
+                    .is_ok_and(|count| count > 0)
+                {
+                    let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+                    let _ = to_channel.send(Happening::Child(Event::Line { process, text }));
+                    line.clear();
+                }
+                let _ = to_channel.send(Happening::Child(Event::Closed { process }));
+            })?;
+        Ok(())
+    }
+
+    /// The next thing that happens; `None` if nothing does before the deadline.
+    pub(crate) fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Event>, Stop> {
+        match self.aside.pop_front() {
+            Some(event) => Ok(Some(event)),
+            None => self.receive(deadline),
+        }
+    }
+
+    /// Waits, unless a signal comes. What children do meanwhile is kept for [`next`](Events::next).
+    pub(crate) fn pause(&mut self, duration: Duration) -> Result<(), Stop> {
+        let deadline = clock::now() + duration;
+        while let Some(event) = self.receive(Some(deadline))? {
+            self.aside.push_back(event);
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, deadline: Option<Instant>) -> Result<Option<Event>, Stop> {
+        if let Some(signal) = self.signal {
+            return Err(Stop::Signal(signal));
+        }
+        let happening = match deadline {
+            Some(deadline) => {
+                let patience = deadline.saturating_duration_since(clock::now());
+                match self.receiver.recv_timeout(patience) {
+                    Ok(happening) => happening,
+                    Err(_) => return Ok(None),
+                }
+            }
+            None => match self.receiver.recv() {
+                Ok(happening) => happening,
+                // It holds a sender itself.
+                Err(_) => return failure("the channel of events is closed"),
+            },
+        };
+        match happening {
+            Happening::Signal(signal) => {
+                self.signal = Some(signal);
+                Err(Stop::Signal(signal))
+            }
+            Happening::Child(event) => Ok(Some(event)),
+        }
+    }
+}

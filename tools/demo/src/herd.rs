@@ -1,0 +1,499 @@
+//! The five server processes, and the guard that none of them outlives the demo.
+//!
+//! A server has a life from when it is spawned until it is reaped:
+//!
+//! ```text
+//!   (no life) ──spawn──► alive, not ready ──its line on stdout──► ready ──┐
+//!       ▲                        │                                        │
+//!       └──────── reaped ────────┴── its stdout closes, kill, stop, drop ─┘
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::clock;
+use crate::events::{Event, Events};
+use crate::plan::{Plan, Who};
+use crate::stage::Stage;
+use crate::stop::{Stop, failure};
+
+/// A server is ready within half a second; a machine that is busy with other things may take its time.
+const READY: Duration = Duration::from_secs(30);
+/// Linked within a second, the same.
+const LINKED: Duration = Duration::from_secs(30);
+/// After SIGTERM a server answers what it has been asked, for at most 5 s. Then SIGKILL.
+const STOP: Duration = Duration::from_secs(6);
+/// How often a log file is read again, a child asked whether it has ended, or a port tried again.
+const GLANCE: Duration = Duration::from_millis(10);
+/// The herd is moved to other ports so many times, if somebody takes one between choosing and listening.
+const STARTS: usize = 5;
+/// When something went wrong, servers that are ending get this long to have ended.
+const AFTERMATH: Duration = Duration::from_millis(300);
+/// How much of a log is shown when its server is gone.
+const LAST_LINES: usize = 8;
+
+/// What the servers must know and nobody else: they get it in their environment, where no process listing shows it.
+pub(crate) struct Secrets {
+    /// With this they prove to one another who they are.
+    pub(crate) herd: String,
+    /// The API key that the stand-in takes.
+    pub(crate) places_key: String,
+}
+
+/// A process.
+struct Life {
+    child: Child,
+    ready: bool,
+    /// Its log begins here in the file; what is before was written by an earlier life.
+    log_from: usize,
+}
+
+/// A server, running or not.
+struct Server {
+    who: Who,
+    life: Option<Life>,
+    /// How it ended, if nobody here ended it.
+    fate: Option<ExitStatus>,
+}
+
+/// How an attempt to start came out.
+enum Started {
+    Ready,
+    /// In the server's words.
+    PortTaken(String),
+}
+
+/// The herd. Dropping it ends every process of it and waits for them.
+pub(crate) struct Herd {
+    binary: PathBuf,
+    directory: PathBuf,
+    secrets: Secrets,
+    plan: Plan,
+    /// In the order of [`Who::ALL`].
+    servers: [Server; 5],
+}
+
+impl Drop for Herd {
+    fn drop(&mut self) {
+        // Whoever wants to know how they ended has called it before.
+        let _ = self.stop();
+    }
+}
+
+impl Herd {
+    /// A herd of which no server runs yet. Config and logs go to the directory.
+    pub(crate) fn new(binary: &Path, directory: &Path, secrets: Secrets) -> Herd {
+        Herd {
+            binary: binary.to_owned(),
+            directory: directory.to_owned(),
+            secrets,
+            plan: Plan::usual(),
+            servers: Who::ALL.map(|who| Server {
+                who,
+                life: None,
+                fate: None,
+            }),
+        }
+    }
+
+    /// Starts all five and waits until every link is up.
+    pub(crate) fn start(
+        &mut self,
+        places_url: &str,
+        events: &mut Events,
+        stage: &mut Stage,
+    ) -> Result<(), Stop> {
+        if let Some(address) = self.plan.taken() {
+            stage.remark(&format!(
+                "Somebody else has {address}, so this herd listens on free ports instead of 10000–10004 and 11000–11004."
+            ));
+            self.plan = Plan::elsewhere()?;
+        }
+        for _ in 0..STARTS {
+            fs::write(self.config_path(), self.plan.config_file(places_url))?;
+            for who in Who::ALL {
+                self.spawn(who, events)?;
+            }
+            match self.await_ready(events)? {
+                Started::Ready => {
+                    let all = Who::ALL.map(|who| {
+                        (
+                            who,
+                            self.plan.doors(who),
+                            self.process(who).unwrap_or_default(),
+                        )
+                    });
+                    stage.roll_call(&all, places_url, &self.config_path());
+                    return self.await_linked(&Who::ALL, events);
+                }
+                Started::PortTaken(words) => {
+                    stage.remark(&format!("{words}\nTrying again with other ports."));
+                    self.stop();
+                    self.plan = Plan::elsewhere()?;
+                }
+            }
+        }
+        failure(format!(
+            "{STARTS} times somebody took a port between choosing and using it; try again when less is going on"
+        ))
+    }
+
+    /// SIGKILL: no farewell, no flush. It is gone when this returns.
+    pub(crate) fn kill(&mut self, who: Who) -> io::Result<()> {
+        if let Some(mut life) = self.server_mut(who).life.take() {
+            life.child.kill()?;
+            life.child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Starts a server again that was killed, on its old ports, and waits until it is linked with all its neighbours.
+    pub(crate) fn start_again(&mut self, who: Who, events: &mut Events) -> Result<(), Stop> {
+        let deadline = clock::now() + READY;
+        loop {
+            self.spawn(who, events)?;
+            match self.await_ready(events)? {
+                Started::Ready => return self.await_linked(&[who], events),
+                // If its ports were chosen by the system, a passing connection may have been given one meanwhile.
+                Started::PortTaken(_) if clock::now() < deadline => events.pause(GLANCE)?,
+                Started::PortTaken(words) => return failure(words),
+            }
+        }
+    }
+
+    /// Where everybody listens.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The id of a server's process, if it runs.
+    pub(crate) fn process(&self, who: Who) -> Option<u32> {
+        self.server(who).life.as_ref().map(|life| life.child.id())
+    }
+
+    /// Where a server listens for clients.
+    pub(crate) fn clients(&self, who: Who) -> SocketAddr {
+        self.plan.doors(who).clients
+    }
+
+    /// Whose end this event is; it has been reaped then.
+    pub(crate) fn ended(&mut self, event: &Event) -> Option<Who> {
+        let Event::Closed { process } = event else {
+            return None;
+        };
+        let who = self.by_process(*process)?;
+        let server = self.server_mut(who);
+        let mut life = server.life.take()?;
+        server.fate = reap(&mut life.child, clock::now() + STOP);
+        Some(who)
+    }
+
+    /// How a server ended by itself, with its last words.
+    pub(crate) fn obituary(&self, who: Who) -> String {
+        let name = who.name();
+        let how = self.server(who).fate.map_or_else(
+            || "it closed its standard output".to_owned(),
+            |fate| fate.to_string(),
+        );
+        let mut text = format!("{name} has ended ({how}), and it was not the demo that ended it.");
+        let words = self.last_words(who);
+        if !words.is_empty() {
+            text.push_str("\n  Its last words:");
+        }
+        for line in words.lines() {
+            text.push_str(&format!("\n    {line}"));
+        }
+        let path = self.log_path(who);
+        let log = fs::read(&path).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        if !lines.is_empty() {
+            text.push_str(&format!("\n  The end of {}:", path.display()));
+        }
+        for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
+            text.push_str(&format!("\n    {line}"));
+        }
+        text
+    }
+
+    /// Whether a server that ended by itself failed, and was not ended by somebody with `kill` or Ctrl-C.
+    pub(crate) fn failed(&self, who: Who) -> bool {
+        let by_hand = [Signal::INT, Signal::TERM, Signal::KILL, Signal::HUP].map(Signal::as_raw);
+        self.server(who).fate.is_some_and(|fate| {
+            !fate.success()
+                && !fate
+                    .signal()
+                    .is_some_and(|signal| by_hand.contains(&signal))
+        })
+    }
+
+    /// On new lines, who has ended by itself: the obituary of the first, the names of others.
+    pub(crate) fn obituaries(&mut self, events: &mut Events) -> String {
+        // What a dying server did to its clients is often seen before its end is.
+        let deadline = clock::now() + AFTERMATH;
+        while let Ok(Some(event)) = events.next(Some(deadline)) {
+            self.ended(&event);
+        }
+        let dead = self.servers.iter().filter(|server| server.fate.is_some());
+        let mut dead = dead.map(|server| server.who);
+        let Some(first) = dead.next() else {
+            return String::new();
+        };
+        let mut text = format!("\n{}", self.obituary(first));
+        let others: Vec<&str> = dead.map(Who::name).collect();
+        if !others.is_empty() {
+            text.push_str(&format!("\nSo have: {}.", others.join(", ")));
+        }
+        text
+    }
+
+    /// Ends every server, and says which did not end as it should.
+    pub(crate) fn stop(&mut self) -> Vec<String> {
+        for server in &self.servers {
+            if let Some(life) = &server.life {
+                // If it has ended by itself, it is not reaped yet, so its id is still its own.
+                let _ = kill_process(Pid::from_child(&life.child), Signal::TERM);
+            }
+        }
+        let deadline = clock::now() + STOP;
+        let mut complaints = Vec::new();
+        for server in &mut self.servers {
+            let Some(mut life) = server.life.take() else {
+                continue;
+            };
+            let name = server.who.name();
+            match reap(&mut life.child, deadline) {
+                Some(status) if status.success() => {}
+                Some(status) => complaints.push(format!("{name} did not stop cleanly: {status}")),
+                None => {
+                    let seconds = STOP.as_secs();
+                    complaints.push(format!("{name} was still there {seconds} s after SIGTERM"));
+                    // These fail only if it has ended after all.
+                    let _ = life.child.kill();
+                    let _ = life.child.wait();
+                }
+            }
+        }
+        complaints
+    }
+
+    fn spawn(&mut self, who: Who, events: &Events) -> Result<(), Stop> {
+        let log = self.log_path(who);
+        let log_from = fs::metadata(&log).map_or(0, |metadata| metadata.len());
+        let mut command = Command::new(&self.binary);
+        command
+            .arg(who.name())
+            .arg("--config")
+            .arg(self.config_path())
+            .arg("--log-file")
+            .arg(&log)
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(self.words_path(who))?)
+            // Ctrl-C in the terminal is for the demo, which then ends its children in good order.
+            .process_group(0);
+        // What somebody has set for other herds would win over this herd's config file.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("HERD_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .env("HERD_SECRET", &self.secrets.herd)
+            .env("HERD_PLACES_KEY", &self.secrets.places_key);
+        let mut child = command
+            .spawn()
+            .or_else(|error| failure(format!("cannot run {}: {error}", self.binary.display())))?;
+        let (process, output) = (child.id(), child.stdout.take());
+        // From here on the guard knows it.
+        let server = self.server_mut(who);
+        server.fate = None;
+        server.life = Some(Life {
+            child,
+            ready: false,
+            log_from: usize::try_from(log_from).unwrap_or(usize::MAX),
+        });
+        if let Some(output) = output {
+            events.listen(process, output)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every server that lives has said that it is ready.
+    fn await_ready(&mut self, events: &mut Events) -> Result<Started, Stop> {
+        let deadline = clock::now() + READY;
+        while let Some(late) = self.unready() {
+            let Some(event) = events.next(Some(deadline))? else {
+                let seconds = READY.as_secs();
+                return failure(format!("{} is not ready after {seconds} s", late.name()));
+            };
+            if let Event::Line { process, text } = &event
+                && let Some(who) = self.by_process(*process)
+            {
+                self.hear(who, text)?;
+            }
+            if let Some(who) = self.ended(&event) {
+                let words = self.last_words(who);
+                if words.contains("Address already in use") {
+                    return Ok(Started::PortTaken(words));
+                }
+                return failure(format!("{} does not start", who.name()));
+            }
+        }
+        Ok(Started::Ready)
+    }
+
+    /// The first server that lives and has not said that it is ready.
+    fn unready(&self) -> Option<Who> {
+        let mut servers = self.servers.iter();
+        servers
+            .find(|server| server.life.as_ref().is_some_and(|life| !life.ready))
+            .map(|server| server.who)
+    }
+
+    /// The only thing that a server prints is where it listens.
+    fn hear(&mut self, who: Who, text: &str) -> Result<(), Stop> {
+        let name = who.name();
+        let doors = self.plan.doors(who);
+        let log = self.log_path(who);
+        let expected = format!(
+            "herd-mio {name}: clients on {}, neighbours on {}, log in {}",
+            doors.clients,
+            doors.peers,
+            log.display()
+        );
+        match &mut self.server_mut(who).life {
+            Some(life) if text == expected && !life.ready => {
+                life.ready = true;
+                Ok(())
+            }
+            Some(_) | None => failure(format!(
+                "{name} printed something unexpected\n  expected  {expected}\n  came      {text}"
+            )),
+        }
+    }
+
+    /// Waits until these servers' logs say that they are linked with all their neighbours.
+    fn await_linked(&mut self, whom: &[Who], events: &mut Events) -> Result<(), Stop> {
+        let deadline = clock::now() + LINKED;
+        for who in whom {
+            while let Some(missing) = self.unlinked(*who) {
+                let (name, missing) = (who.name(), missing.name());
+                let now = clock::now();
+                if now >= deadline {
+                    let seconds = LINKED.as_secs();
+                    return failure(format!(
+                        "{name} is not linked with {missing} after {seconds} s"
+                    ));
+                }
+                if let Some(event) = events.next(Some(now + GLANCE))?
+                    && let Some(dead) = self.ended(&event)
+                {
+                    let dead = dead.name();
+                    return failure(format!(
+                        "{dead} ended while {name} and {missing} were linking"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The first neighbour that this server's log does not call linked.
+    fn unlinked(&self, who: Who) -> Option<Who> {
+        let log = fs::read(self.log_path(who)).unwrap_or_default();
+        let from = self
+            .server(who)
+            .life
+            .as_ref()
+            .map_or(0, |life| life.log_from);
+        let log = String::from_utf8_lossy(log.get(from..).unwrap_or_default());
+        who.neighbours()
+            .find(|neighbour| !log.lines().any(|line| says_linked(line, neighbour.name())))
+    }
+
+    /// What it wrote to its standard error: one line, if it could not start.
+    fn last_words(&self, who: Who) -> String {
+        let words = fs::read(self.words_path(who)).unwrap_or_default();
+        String::from_utf8_lossy(&words).trim_end().to_owned()
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.directory.join("herd.toml")
+    }
+
+    fn log_path(&self, who: Who) -> PathBuf {
+        self.directory.join(format!("{}.log", who.name()))
+    }
+
+    fn words_path(&self, who: Who) -> PathBuf {
+        self.directory.join(format!("{}.stderr", who.name()))
+    }
+
+    fn by_process(&self, process: u32) -> Option<Who> {
+        Who::ALL
+            .into_iter()
+            .find(|who| self.process(*who) == Some(process))
+    }
+
+    fn server(&self, who: Who) -> &Server {
+        &self.servers[who as usize]
+    }
+
+    fn server_mut(&mut self, who: Who) -> &mut Server {
+        &mut self.servers[who as usize]
+    }
+}
+
+/// Whether this line of a log says `neighbour NAME ADDRESS: linked, …`.
+fn says_linked(line: &str, neighbour: &str) -> bool {
+    let Some((_, event)) = line.split_once("] ") else {
+        return false;
+    };
+    event
+        .strip_prefix("neighbour ")
+        .and_then(|rest| rest.strip_prefix(neighbour))
+        .is_some_and(|rest| rest.starts_with(' ') && rest.contains(": linked, "))
+}
+
+/// Waits for a child that is about to end, up to the deadline: std can wait for ever or not at all.
+fn reap(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if clock::now() < deadline => thread::sleep(GLANCE),
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_read_from_the_log() {
+        let linked = "2026-11-21T00:48:07.659507Z [INFO ] neighbour Juzang 127.0.0.1:11002: linked, to be sent all 0 records";
+        assert!(says_linked(linked, "Juzang"));
+        assert!(!says_linked(linked, "Juz"));
+        assert!(!says_linked(linked, "Jaquez"));
+        assert!(!says_linked(
+            "2026-11-21T00:48:07.658185Z [WARN ] neighbour Jaquez 127.0.0.1:11001: not linked: Connection refused (os error 111); trying on",
+            "Jaquez"
+        ));
+        // A client may say anything.
+        assert!(!says_linked(
+            "2026-11-21T00:48:07.658185Z [INFO ] client 1 127.0.0.1:50000 <- neighbour Jaquez x: linked, x",
+            "Jaquez"
+        ));
+    }
+}

@@ -1,0 +1,196 @@
+//! The herd on paper: who is in it, who is linked with whom, where each listens, and the config file that says so.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+/// The file with the certificate authority of the stand-in for Places, beside the config file.
+pub(crate) const CA_FILE: &str = "ca.pem";
+
+/// The first server's usual port for clients; the others follow in order.
+const CLIENT_PORT: u16 = 10_000;
+/// The first server's usual port for neighbours.
+const PEER_PORT: u16 = 11_000;
+
+/// A server of the herd of 2021.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    Riley,
+    Jaquez,
+    Juzang,
+    Campbell,
+    Bernard,
+}
+
+use Who::{Bernard, Campbell, Jaquez, Juzang, Riley};
+
+impl Who {
+    /// In the order of their ports.
+    pub(crate) const ALL: [Who; 5] = [Riley, Jaquez, Juzang, Campbell, Bernard];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Riley => "Riley",
+            Jaquez => "Jaquez",
+            Juzang => "Juzang",
+            Campbell => "Campbell",
+            Bernard => "Bernard",
+        }
+    }
+
+    pub(crate) fn neighbours(self) -> impl Iterator<Item = Who> {
+        LINKS.into_iter().filter_map(move |(a, b)| {
+            if a == self {
+                Some(b)
+            } else {
+                (b == self).then_some(a)
+            }
+        })
+    }
+}
+
+/// Who is linked with whom; the first of two dials.
+pub(crate) const LINKS: [(Who, Who); 6] = [
+    (Riley, Jaquez),
+    (Riley, Juzang),
+    (Bernard, Jaquez),
+    (Bernard, Juzang),
+    (Bernard, Campbell),
+    (Juzang, Campbell),
+];
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doors {
+    pub(crate) clients: SocketAddr,
+    pub(crate) peers: SocketAddr,
+}
+
+/// Where each server listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// In the order of [`Who::ALL`].
+    doors: [Doors; 5],
+}
+
+impl Plan {
+    /// The ports that a bare `herd-mio NAME` uses.
+    pub(crate) fn usual() -> Plan {
+        let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let places = [0, 1, 2, 3, 4];
+        Plan {
+            doors: places.map(|place| Doors {
+                clients: at(CLIENT_PORT + place),
+                peers: at(PEER_PORT + place),
+            }),
+        }
+    }
+
+    /// Ports that are free now, whichever the system gives. Somebody else may take one before the herd does.
+    pub(crate) fn elsewhere() -> io::Result<Plan> {
+        let mut held = Vec::new(); // until all are chosen, so that none is given twice
+        let mut free = || {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let address = listener.local_addr();
+            held.push(listener);
+            address
+        };
+        let mut plan = Plan::usual();
+        for doors in &mut plan.doors {
+            *doors = Doors {
+                clients: free()?,
+                peers: free()?,
+            };
+        }
+        Ok(plan)
+    }
+
+    /// The first address that somebody else has.
+    pub(crate) fn taken(&self) -> Option<SocketAddr> {
+        let addresses = self
+            .doors
+            .iter()
+            .flat_map(|doors| [doors.clients, doors.peers]);
+        addresses
+            .into_iter()
+            .find(|address| TcpListener::bind(address).is_err())
+    }
+
+    pub(crate) fn doors(&self, who: Who) -> Doors {
+        self.doors[who as usize]
+    }
+
+    /// The config file: all five servers are started with the same one.
+    pub(crate) fn config_file(&self, places_url: &str) -> String {
+        let mut text = String::from("# The herd that `cargo demo` shows.\n\nlinks = [\n");
+        // Writing into a String does not fail.
+        for (a, b) in LINKS {
+            let _ = writeln!(text, "    [\"{}\", \"{}\"],", a.name(), b.name());
+        }
+        text.push_str("]\n");
+        for who in Who::ALL {
+            let Doors { clients, peers } = self.doors(who);
+            let _ = write!(
+                text,
+                "\n[[servers]]\nname = \"{}\"\nclients = \"{clients}\"\npeers = \"{peers}\"\n",
+                who.name()
+            );
+        }
+        let _ = write!(
+            text,
+            "\n[places]\napi = \"legacy\"\nurl = \"{places_url}\"\nca_file = \"{CA_FILE}\"\n\n[log]\nlevel = \"info\"\n"
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use herd_mio::presets;
+    use std::collections::HashSet;
+
+    #[test]
+    fn the_herd_is_the_one_that_a_bare_name_means() {
+        let preset = presets::by_year(presets::DEFAULT).unwrap();
+        assert_eq!(Who::ALL.map(Who::name), preset.servers);
+        assert_eq!(LINKS.map(|(a, b)| (a.name(), b.name())), preset.links);
+        assert_eq!(
+            (CLIENT_PORT, PEER_PORT),
+            (presets::CLIENT_PORT, presets::PEER_PORT)
+        );
+    }
+
+    #[test]
+    fn everybody_stands_where_its_number_says() {
+        for (place, who) in Who::ALL.into_iter().enumerate() {
+            assert_eq!(who as usize, place);
+        }
+    }
+
+    #[test]
+    fn ten_different_free_ports() {
+        let plan = Plan::elsewhere().unwrap();
+        let ports: HashSet<SocketAddr> = Who::ALL
+            .map(|who| [plan.doors(who).clients, plan.doors(who).peers])
+            .concat()
+            .into_iter()
+            .collect();
+        assert_eq!(ports.len(), 10);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_noticed() {
+        let mut plan = Plan::elsewhere().unwrap();
+        let squatter = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        plan.doors[3].peers = squatter.local_addr().unwrap();
+        assert_eq!(plan.taken(), squatter.local_addr().ok());
+    }
+
+    #[test]
+    fn neighbours_go_both_ways() {
+        assert!(Riley.neighbours().eq([Jaquez, Juzang]));
+        assert!(Jaquez.neighbours().eq([Riley, Bernard]));
+        assert!(Campbell.neighbours().eq([Bernard, Juzang]));
+    }
+}
