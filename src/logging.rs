@@ -79,7 +79,7 @@ impl Write for TurnBuffer {
 
     /// Hands the turn's lines over.
     fn flush(&mut self) -> io::Result<()> {
-        if self.lines.is_empty() && self.dropped == 0 {
+        if self.lines.is_empty() && self.dropped == 0 && self.handed_over == 0 {
             return Ok(());
         }
         let mut state = self.shared.lock();
@@ -99,7 +99,7 @@ impl Write for TurnBuffer {
             state.lines.append(&mut self.lines);
         }
         self.handed_over = state.lines.len();
-        if !state.awake {
+        if !state.awake && self.handed_over > 0 {
             state.awake = true;
             self.shared.wake.notify_one();
         }

@@ -24,7 +24,7 @@ use crate::core::fate::Fate;
 use crate::core::limits::{LINE_BYTES, Limits, count, ms};
 use crate::core::lines::{Split, split, without_cr};
 use crate::core::message::{At, Command, Iamat, Whatsat};
-use crate::core::places::answer;
+use crate::core::places::answer::Outcome;
 use crate::core::places::call::CallId;
 use crate::core::places::request::Question;
 use crate::core::posix_time::{PosixTime, Skew};
@@ -42,6 +42,7 @@ pub struct World<'a> {
 }
 
 /// A `WHATSAT` that was understood: what to ask Places, and what to do with the answer.
+#[derive(Default)]
 pub struct Asked {
     /// What to ask.
     pub question: Question,
@@ -230,7 +231,7 @@ impl Client {
                 output.truncate(start);
                 if world.records.refused().is_power_of_two() {
                     warn!(
-                        "{}: no room for its record: limits.max_records is {}",
+                        "{}: no room for its record: limits.max_records or limits.max_record_bytes; {} records are there",
                         self.who,
                         world.records.len()
                     );
@@ -256,32 +257,29 @@ impl Client {
     }
 
     /// The call is answered: reading goes on, with [`Client::go_on`].
-    pub fn resume(&mut self, answer: &Result<String, String>, api: PlacesApi) {
-        if let State::Awaiting(_, asked) = std::mem::replace(&mut self.state, State::Reading) {
-            self.answer_now(&asked, answer, api);
-        }
-        if self.stopping {
-            self.state = State::Closing { linger: true };
-        }
+    pub fn resume(&mut self, outcome: &mut Outcome) {
+        let State::Awaiting(_, asked) = &mut self.state else {
+            return; // closed meanwhile
+        };
+        let asked = std::mem::take(asked);
+        self.state = if self.stopping {
+            State::Closing { linger: true }
+        } else {
+            State::Reading
+        };
+        self.answer_now(&asked, outcome);
     }
 
     /// Answers a `WHATSAT`: the record's line, the JSON, two LF.
-    pub fn answer_now(&mut self, asked: &Asked, answer: &Result<String, String>, api: PlacesApi) {
-        let json = match answer {
-            Ok(google) => {
-                answer::answer(google, api, asked.bound).unwrap_or_else(|answer::NotJson| {
-                    answer::error("Google Places answered with something that is not JSON")
-                })
-            }
-            Err(reason) => answer::error(reason),
-        };
-        let outcome = if answer.is_ok() {
+    pub fn answer_now(&mut self, asked: &Asked, outcome: &mut Outcome) {
+        let source = if outcome.is_google_s() {
             "from Places"
         } else {
             "an error of our own"
         };
+        let json = outcome.json(asked.bound);
         info!(
-            "{} -> {} and {} bytes of JSON, {outcome}",
+            "{} -> {} and {} bytes of JSON, {source}",
             self.who,
             Escaped(asked.at_line.trim_ascii_end()),
             json.len(),
@@ -305,14 +303,12 @@ impl Client {
     pub fn stop(&mut self) {
         match self.state {
             State::Awaiting(..) => self.stopping = true,
-            State::Reading => {
-                self.state = State::Closing {
-                    linger: !self.output.is_empty() || !self.input.is_empty(),
-                }
-            }
+            // Its next command may be on its way: closing in the face of it would destroy answers that it has not read yet.
+            State::Reading => self.state = State::Closing { linger: true },
             State::Closing { .. } => {}
         }
         self.input.clear();
+        self.line_since = None;
     }
 
     /// Bytes that wait for the socket.
@@ -327,11 +323,12 @@ impl Client {
         self.stalled_since = Some(now);
     }
 
-    /// Whether commands wait in the input that could be acted on now.
+    /// Whether it was paused and is no longer above the low mark: then it has to [go on](Client::go_on), also if no command
+    /// waits in the input, or it would never be read again.
     #[must_use]
     pub fn can_go_on(&self, limits: &Limits) -> bool {
         let room = self.output.len() <= count(limits.output_low_bytes);
-        matches!(self.state, State::Reading) && self.paused && room && !self.input.is_empty()
+        matches!(self.state, State::Reading) && self.paused && room
     }
 
     /// Whether bytes from the socket are wanted now.

@@ -73,8 +73,14 @@ pub struct Neighbour {
     pub backoff: Backoff,
     /// What we have of its feed.
     pub heard: Option<Heard>,
-    /// The last failure told in the log, so that the same one is not told every second.
-    last_complaint: Option<String>,
+    /// What it was last told for.
+    pub complaints: Complaints,
+}
+
+/// Remembers the last failure that the log was told of, so that the same one is not told every second.
+#[derive(Default)]
+pub struct Complaints {
+    last: Option<String>,
 }
 
 /// All of them.
@@ -82,23 +88,26 @@ pub struct Herd {
     /// In the order of the settings.
     pub neighbours: Vec<Neighbour>,
     last_teacher: Teacher,
+    /// What strangers were last refused for.
+    pub strangers: Complaints,
 }
 
 impl Herd {
     /// Nobody linked yet.
     #[must_use]
-    pub fn new(neighbours: &[NeighbourSettings], limits: &Limits) -> Herd {
-        let neighbours = neighbours.iter().map(|settings| Neighbour {
-            settings: settings.clone(),
+    pub fn new(neighbours: Vec<NeighbourSettings>, limits: &Limits) -> Herd {
+        let neighbours = neighbours.into_iter().map(|settings| Neighbour {
+            settings,
             link: None,
             dial: Dial::Nothing,
             backoff: Backoff::new(ms(limits.redial_first_ms), ms(limits.redial_cap_ms)),
             heard: None,
-            last_complaint: None,
+            complaints: Complaints::default(),
         });
         Herd {
             neighbours: neighbours.collect(),
             last_teacher: Teacher::NOBODY,
+            strangers: Complaints::default(),
         }
     }
 
@@ -127,18 +136,18 @@ impl Herd {
     }
 }
 
-impl Neighbour {
+impl Complaints {
     /// Whether this failure is news to the operator.
     pub fn is_news(&mut self, complaint: &str) -> bool {
-        if self.last_complaint.as_deref() == Some(complaint) {
+        if self.last.as_deref() == Some(complaint) {
             return false;
         }
-        self.last_complaint = Some(complaint.to_owned());
+        self.last = Some(complaint.to_owned());
         true
     }
 
-    /// It is linked: whatever fails next is news.
-    pub fn all_is_well(&mut self) {
-        self.last_complaint = None;
+    /// All is well: whatever fails next is news.
+    pub fn clear(&mut self) {
+        self.last = None;
     }
 }

@@ -61,6 +61,10 @@ limits! {
     max_clients = 50_000, 1..=4_000_000;
     /// Clients that have a record; an IAMAT of one more is refused.
     max_records = 5_000_000, 1..=1_000_000_000;
+    /// Bytes of all records; an IAMAT that needs more is refused.
+    max_record_bytes = 2_147_483_648, 4_096..=1_099_511_627_776;
+    /// Connections that the system keeps waiting until they are accepted (it may have a lower limit of its own).
+    accept_backlog = 4_096, 1..=65_535;
     /// Time for a line to be finished once it has begun.
     line_ms = 10_000, 10..=3_600_000;
     /// Output waiting for a client above which its commands are left unread.

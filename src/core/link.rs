@@ -56,6 +56,9 @@ use crate::core::slots::Id;
 /// A wall clock that is further off than this is told in the log.
 const CLOCK_TOLERANCE_NS: u64 = 1_000_000_000;
 
+/// So much of what the other side said is repeated in a log line.
+const SHOWN_BYTES: usize = 100;
+
 /// What the lines of a link work on.
 pub struct World<'a> {
     /// Everybody's position.
@@ -151,8 +154,10 @@ pub struct Link {
     nonce: Nonce,
     input: Buffer,
     output: Buffer,
-    /// When the present wait for a proof began.
+    /// When the present wait began: for the connection, for a proof, for the other side to close.
     since: Time,
+    /// It has proven who it is.
+    is_proven: bool,
     last_heard: Time,
     last_sent: Time,
     /// Our place in the feed, once there was one: given back when the connection is gone.
@@ -165,21 +170,26 @@ pub struct Link {
     replaced: Option<Id>,
 }
 
-/// A link's name in the log.
-struct Who<'a>(&'a Link, &'a Settings);
+/// A link's name in the log. Whoever has not proven a name is a stranger, whatever it says.
+struct Who<'a>(&'a Link, &'a Herd);
 
 impl fmt::Display for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Who(link, settings) = self;
-        match link.neighbour {
-            Some(neighbour) => write!(
-                f,
-                "neighbour {} {}",
-                settings.neighbours[neighbour].name, link.address
-            ),
-            None => write!(f, "neighbour (not proven) {}", link.address),
+        let Who(link, herd) = self;
+        let name = link
+            .neighbour
+            .map(|neighbour| &herd.neighbours[neighbour].settings.name);
+        match name {
+            Some(name) if link.is_known() => write!(f, "neighbour {name} {}", link.address),
+            Some(name) => write!(f, "stranger {}, who says to be {name}", link.address),
+            None => write!(f, "stranger {}", link.address),
         }
     }
+}
+
+/// The beginning of what the other side said, fit for a log line.
+fn shown(bytes: &[u8]) -> Escaped<'_> {
+    Escaped(&bytes[..bytes.len().min(SHOWN_BYTES)])
 }
 
 /// A link that can not go on, and why.
@@ -211,6 +221,7 @@ impl Link {
             input: Buffer::default(),
             output: Buffer::default(),
             since: now,
+            is_proven: false,
             last_heard: now,
             last_sent: now,
             reader: None,
@@ -221,18 +232,17 @@ impl Link {
     }
 
     /// The connection that we dialled is made.
-    pub fn connection_made(&mut self, settings: &Settings, now: Time) {
+    pub fn connection_made(&mut self, own_name: &str, herd: &Herd, now: Time) {
         if let (State::Connecting, Some(neighbour)) = (self.state, self.neighbour) {
             self.state = State::Greeting;
             self.since = now;
-            self.greet(settings, neighbour);
+            self.greet(own_name, herd, neighbour);
         }
     }
 
-    fn greet(&mut self, settings: &Settings, neighbour: usize) {
-        let (from, to) = (&settings.name, &settings.neighbours[neighbour].name);
-        let nonce = self.nonce;
-        self.say(format_args!("HERD 1 {from} {to} {}", Hex(&nonce)));
+    fn greet(&mut self, own_name: &str, herd: &Herd, neighbour: usize) {
+        let (to, nonce) = (&herd.neighbours[neighbour].settings.name, self.nonce);
+        self.say(format_args!("HERD 1 {own_name} {to} {}", Hex(&nonce)));
     }
 
     /// Acts on bytes that came in.
@@ -263,7 +273,7 @@ impl Link {
                 Split::TooLong => Err(format!("a line of more than {LINK_LINE_BYTES} bytes")),
             };
             if let Err(reason) = outcome {
-                self.end(reason);
+                self.end(reason, world.now.time);
             }
         }
         bytes.len()
@@ -280,7 +290,8 @@ impl Link {
         let rest: Vec<&[u8]> = words.collect();
         match (verb, &*rest, self.state) {
             (b"BYE", reason, _) => {
-                self.close(format!("it said goodbye: {}", Escaped(&reason.join(&b' '))));
+                let reason = format!("it said goodbye: {}", shown(&reason.join(&b' ')));
+                self.close(reason, world.now.time);
                 Ok(())
             }
             (b"HERD", [b"1", from, to, nonce], State::Greeting) => {
@@ -288,7 +299,7 @@ impl Link {
             }
             (b"HERD", [version, ..], State::Greeting) if *version != b"1" => Err(format!(
                 "it speaks version {} of the neighbours' protocol, this server 1",
-                Escaped(version)
+                shown(version)
             )),
             (b"PROOF", [mac], State::Proving { their_nonce }) => {
                 self.proof(mac, &their_nonce, world)
@@ -305,10 +316,7 @@ impl Link {
                 }
                 Ok(())
             }
-            _ => Err(format!(
-                "not the neighbours' protocol: {}",
-                Escaped(&line[..line.len().min(200)])
-            )),
+            _ => Err(format!("not the neighbours' protocol: {}", shown(line))),
         }
     }
 
@@ -322,36 +330,33 @@ impl Link {
         if to != world.settings.name.as_bytes() {
             return Err(format!(
                 "it looks for {}, this is {}",
-                Escaped(to),
+                shown(to),
                 world.settings.name
             ));
         }
-        let neighbour = world.herd.find(from).ok_or_else(|| {
-            format!(
-                "{} is not linked with {}",
-                Escaped(from),
-                world.settings.name
-            )
-        })?;
+        let neighbour = world
+            .herd
+            .find(from)
+            .ok_or_else(|| format!("{} is not linked with {}", shown(from), world.settings.name))?;
         let their_nonce = unhex(nonce).ok_or("a nonce that is not 32 hexadecimal digits")?;
         match self.side {
             Side::Dialler if self.neighbour != Some(neighbour) => {
-                return Err(format!("{} answered instead", Escaped(from)));
+                return Err(format!("{} answered instead", shown(from)));
             }
-            Side::Acceptor if world.settings.neighbours[neighbour].we_dial => {
+            Side::Acceptor if world.herd.neighbours[neighbour].settings.we_dial => {
                 return Err(format!(
                     "it is {} that dials {}",
                     world.settings.name,
-                    Escaped(from)
+                    shown(from)
                 ));
             }
             Side::Dialler => {
-                let mac = self.mac(self.side, neighbour, &their_nonce, world.settings);
+                let mac = self.mac(self.side, neighbour, &their_nonce, world);
                 self.say(format_args!("PROOF {}", Hex(mac.as_ref())));
             }
             Side::Acceptor => {
                 self.neighbour = Some(neighbour);
-                self.greet(world.settings, neighbour);
+                self.greet(&world.settings.name, world.herd, neighbour);
             }
         }
         self.state = State::Proving { their_nonce };
@@ -368,11 +373,12 @@ impl Link {
         let neighbour = self.neighbour.ok_or(wrong)?;
         let claimed: [u8; 32] = unhex(mac).ok_or(wrong)?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, world.settings.secret.expose());
-        let text = self.proof_text(self.side.other(), neighbour, their_nonce, world.settings);
+        let text = self.proof_text(self.side.other(), neighbour, their_nonce, world);
         // In constant time.
         hmac::verify(&key, text.as_bytes(), &claimed).map_err(|_| wrong)?;
+        self.is_proven = true;
         if self.side == Side::Acceptor {
-            let mac = self.mac(self.side, neighbour, their_nonce, world.settings);
+            let mac = self.mac(self.side, neighbour, their_nonce, world);
             self.say(format_args!("PROOF {}", Hex(mac.as_ref())));
         }
         let (boot, wall) = (world.boot, world.now.wall);
@@ -392,12 +398,12 @@ impl Link {
         speaker: Side,
         neighbour: usize,
         their_nonce: &Nonce,
-        settings: &Settings,
+        world: &World<'_>,
     ) -> hmac::Tag {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, settings.secret.expose());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, world.settings.secret.expose());
         hmac::sign(
             &key,
-            self.proof_text(speaker, neighbour, their_nonce, settings)
+            self.proof_text(speaker, neighbour, their_nonce, world)
                 .as_bytes(),
         )
     }
@@ -407,10 +413,10 @@ impl Link {
         speaker: Side,
         neighbour: usize,
         their_nonce: &Nonce,
-        settings: &Settings,
+        world: &World<'_>,
     ) -> String {
-        let us = (&settings.name, &self.nonce);
-        let them = (&settings.neighbours[neighbour].name, their_nonce);
+        let us = (&world.settings.name, &self.nonce);
+        let them = (&world.herd.neighbours[neighbour].settings.name, their_nonce);
         let (dialler, acceptor) = match self.side {
             Side::Dialler => (us, them),
             Side::Acceptor => (them, us),
@@ -445,16 +451,13 @@ impl Link {
             teacher: heard.teacher,
         };
 
-        let name = &world.settings.neighbours[neighbour].name;
+        let name = &world.herd.neighbours[neighbour].settings.name;
         let behind = world.records.last_seq() - from;
         match known_life {
-            true => info!(
-                "{}: linked, {behind} changes behind",
-                Who(self, world.settings)
-            ),
+            true => info!("{}: linked, {behind} changes behind", Who(self, world.herd)),
             false => info!(
                 "{}: linked, to be sent all {} records",
-                Who(self, world.settings),
+                Who(self, world.herd),
                 world.records.len()
             ),
         }
@@ -473,7 +476,7 @@ impl Link {
         let entry = &mut world.herd.neighbours[neighbour];
         entry.dial = Dial::Nothing;
         entry.backoff.reset();
-        entry.all_is_well();
+        entry.complaints.clear();
         self.replaced = entry.link.replace(self.id);
         Ok(())
     }
@@ -484,28 +487,35 @@ impl Link {
     }
 
     /// The other side closed its direction: the end of the link, wherever it is.
-    pub fn eof_received(&mut self) {
+    pub fn eof_received(&mut self, now: Time) {
         self.eof = true;
-        self.close("it closed the connection".to_owned());
+        self.close("it closed the connection".to_owned(), now);
     }
 
     /// Ends the link; the other side is told why.
-    pub fn end(&mut self, reason: String) {
-        if !matches!(self.state, State::Closing | State::Connecting) {
-            let line: String = reason.chars().take(200).collect();
-            self.say(format_args!("BYE {line}"));
+    pub fn end(&mut self, reason: String, now: Time) {
+        match self.state {
+            State::Closing => {}
+            // Nobody is there yet who could be told, or waited for.
+            State::Connecting => self.eof = true,
+            State::Greeting | State::Proving { .. } | State::Starting | State::Linked { .. } => {
+                self.say(format_args!("BYE {reason}"));
+            }
         }
-        self.close(reason);
+        self.close(reason, now);
     }
 
-    fn close(&mut self, reason: String) {
+    fn close(&mut self, reason: String, now: Time) {
+        if !matches!(self.state, State::Closing) {
+            self.since = now;
+        }
         self.farewell.get_or_insert(reason);
         self.state = State::Closing;
         self.input.clear();
     }
 
     /// The server stops: the link ends when everything is said.
-    pub fn stop(&mut self, records: &Records) {
+    pub fn stop(&mut self, records: &Records, now: Time) {
         let all_said = match self.state {
             State::Linked { reader, .. } => records.is_caught_up(reader) && self.output.is_empty(),
             State::Connecting
@@ -515,7 +525,7 @@ impl Link {
             | State::Closing => true,
         };
         if all_said {
-            self.end("this server stops".to_owned());
+            self.end("this server stops".to_owned(), now);
         }
     }
 
@@ -562,14 +572,10 @@ impl Link {
         }
     }
 
-    /// Whether somebody made it to us and has not proven who they are.
+    /// Whether it is known who is there: we dialled it, or it has proven a name.
     #[must_use]
-    pub fn is_stranger(&self) -> bool {
-        let proven = match self.state {
-            State::Starting | State::Linked { .. } => true,
-            State::Connecting | State::Greeting | State::Proving { .. } | State::Closing => false,
-        };
-        self.side == Side::Acceptor && !proven
+    pub fn is_known(&self) -> bool {
+        self.side == Side::Dialler || self.is_proven
     }
 
     /// Whom it leads to, or claims to.
@@ -601,7 +607,7 @@ impl Link {
                     silence
                 }
             }
-            State::Closing => self.last_heard.max(self.last_sent) + ms(limits.linger_ms),
+            State::Closing => self.since + ms(limits.linger_ms),
         }
     }
 
@@ -626,7 +632,7 @@ impl Link {
         // Whoever is silent is not told, and not waited for.
         self.output.clear();
         self.eof = true;
-        self.close(reason);
+        self.close(reason, now);
     }
 
     /// The connection is gone, `why` if the core did not want it so. Tells the log, and the herd.
@@ -635,40 +641,35 @@ impl Link {
             world.records.close_reader(reader);
         }
         let reason = self.farewell.as_deref().or(why).unwrap_or("closed");
-        let who = Who(&self, world.settings);
-        let Some(neighbour) = self
-            .neighbour
-            .map(|neighbour| &mut world.herd.neighbours[neighbour])
-        else {
-            warn!("{who}: refused: {reason}");
+        let who = Who(&self, world.herd).to_string();
+        let known = self.neighbour.filter(|_| self.is_known());
+        let Some(neighbour) = known.map(|neighbour| &mut world.herd.neighbours[neighbour]) else {
+            match world.herd.strangers.is_news(reason) {
+                true => warn!("{who}: refused: {reason}"),
+                false => debug!("{who}: refused: {reason}"),
+            }
             return;
         };
         if neighbour.link == Some(self.id) {
             neighbour.link = None;
             warn!("{who}: lost: {reason}");
-        } else if neighbour.link.is_some() || !neighbour.is_news(reason) {
+        } else if neighbour.link.is_some() || !neighbour.complaints.is_news(reason) {
             debug!("{who}: {reason}");
         } else {
-            let next = if self.side == Side::Dialler {
-                "; trying on"
-            } else {
-                ""
-            };
-            warn!("{who}: not linked: {reason}{next}");
+            warn!("{who}: not linked: {reason}; trying on");
         }
     }
 }
 
 /// A record from a neighbour.
 fn at(line: &[u8], teacher: Teacher, world: &mut World<'_>) -> Result<(), Broken> {
-    let at = At::parse(line)
-        .ok_or_else(|| format!("not an AT line: {}", Escaped(&line[..line.len().min(200)])))?;
+    let at = At::parse(line).ok_or_else(|| format!("not an AT line: {}", shown(line)))?;
     match world.records.offer(line, &at, teacher) {
         Offer::Accepted => debug!("heard {}", Escaped(line)),
         Offer::Stale => {}
         Offer::Full if world.records.refused().is_power_of_two() => {
             warn!(
-                "no room for a neighbour's record: limits.max_records is {}",
+                "no room for a neighbour's record: limits.max_records or limits.max_record_bytes; {} records are there",
                 world.records.len()
             );
         }

@@ -109,7 +109,7 @@ fn whole_number(text: &[u8]) -> Option<u8> {
 }
 
 /// A search radius, 0 < r ≤ 50 km, held in nanometres; a finer one is rounded up, so none becomes zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Radius(u64);
 
 impl Radius {

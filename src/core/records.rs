@@ -20,6 +20,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 use slab::Slab;
 
+use crate::core::limits::{Limits, count};
 use crate::core::message::At;
 use crate::core::posix_time::PosixTime;
 
@@ -50,7 +51,7 @@ pub enum Offer {
     Accepted,
     /// What is stored is as new or newer; nothing changed.
     Stale,
-    /// A client not seen before, and the table holds as many as it may.
+    /// The table holds as many clients, or as many bytes, as it may.
     Full,
 }
 
@@ -106,22 +107,27 @@ pub struct Records {
     last_seq: u64,
     readers: Slab<Reader>,
     refused: u64,
+    /// Bytes of all lines, and how many there may be.
+    line_bytes: usize,
+    max_line_bytes: usize,
 }
 
 impl Records {
-    /// An empty table that will hold at most `max_records` clients.
+    /// An empty table that will hold as many clients as it may.
     #[must_use]
-    pub fn new(max_records: usize) -> Records {
+    pub fn new(limits: &Limits) -> Records {
         Records {
             by_client: HashTable::new(),
             hasher: RandomState::new(),
             records: Vec::new(),
-            max_records: max_records.min(NONE as usize),
+            max_records: count(limits.max_records).min(NONE as usize),
             oldest: NONE,
             newest: NONE,
             last_seq: 0,
             readers: Slab::new(),
             refused: 0,
+            line_bytes: 0,
+            max_line_bytes: count(limits.max_record_bytes),
         }
     }
 
@@ -165,15 +171,17 @@ impl Records {
     /// Takes the record of `line` (an `AT` line without its LF, taken apart as `at`) if it is the newest of its client.
     pub fn offer(&mut self, line: &[u8], at: &At<'_>, teacher: Teacher) -> Offer {
         let known = self.find(at.client);
-        match known {
-            Some(index) if !self.records[index as usize].is_older_than(at, line) => {
-                return Offer::Stale;
-            }
-            None if self.records.len() >= self.max_records => {
-                self.refused += 1;
-                return Offer::Full;
-            }
-            Some(_) | None => {}
+        let known_bytes = known.map_or(0, |index| self.records[index as usize].line.len());
+        if let Some(index) = known
+            && !self.records[index as usize].is_older_than(at, line)
+        {
+            return Offer::Stale;
+        }
+        let line_bytes = self.line_bytes - known_bytes + line.len() + 1;
+        let too_many = known.is_none() && self.records.len() >= self.max_records;
+        if too_many || line_bytes > self.max_line_bytes.max(self.line_bytes) {
+            self.refused += 1;
+            return Offer::Full;
         }
         let (Ok(client_offset), Ok(client_len)) = (
             u16::try_from(at.client_offset),
@@ -185,6 +193,7 @@ impl Records {
         let mut with_lf = Vec::with_capacity(line.len() + 1);
         with_lf.extend_from_slice(line);
         with_lf.push(b'\n');
+        self.line_bytes = line_bytes;
         self.last_seq += 1;
         let record = Record {
             line: with_lf.into_boxed_slice(),
@@ -326,6 +335,13 @@ mod tests {
         records.offer(line.as_bytes(), &at, teacher)
     }
 
+    fn table(max_records: u64) -> Records {
+        Records::new(&Limits {
+            max_records,
+            ..Limits::default()
+        })
+    }
+
     fn heard(records: &mut Records, client: &str, stamp: u32) -> Offer {
         offer(
             records,
@@ -353,7 +369,7 @@ mod tests {
 
     #[test]
     fn the_newest_wins_whatever_came_first() {
-        let mut records = Records::new(10);
+        let mut records = table(10);
         assert_eq!(heard(&mut records, "a", 5), Offer::Accepted);
         assert_eq!(heard(&mut records, "a", 4), Offer::Stale);
         assert_eq!(
@@ -371,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_client_from_the_future_does_not_freeze_its_record() {
-        let mut records = Records::new(10);
+        let mut records = table(10);
         let at_100 = |stamp: u32| {
             format!(
                 "AT Riley {:+}.000000000 a +1+2 {stamp}",
@@ -402,7 +418,7 @@ mod tests {
         let by_receipt = "AT Riley -900.000000000 a +1+2 1000";
         let by_stamp = "AT Riley +0.000000000 a +1+2 100";
         let by_stamp_with_zeros = "AT Riley +0.000000000 a +1+2 100.0";
-        let mut records = Records::new(10);
+        let mut records = table(10);
         for (line, expected) in [
             (by_stamp, Offer::Accepted),
             (by_stamp_with_zeros, Offer::Accepted),
@@ -420,15 +436,39 @@ mod tests {
 
     #[test]
     fn a_full_table_still_updates_whom_it_knows() {
-        let mut records = Records::new(1);
+        let mut records = table(1);
         assert_eq!(heard(&mut records, "a", 1), Offer::Accepted);
         assert_eq!(heard(&mut records, "b", 1), Offer::Full);
         assert_eq!(heard(&mut records, "a", 2), Offer::Accepted);
     }
 
     #[test]
+    fn a_table_has_a_limit_of_bytes_too() {
+        let line = |stamp: &str| format!("AT Riley +0.000000000 a +1+2 {stamp}");
+        let max_record_bytes = line("1").len() as u64 + 1;
+        let mut records = Records::new(&Limits {
+            max_record_bytes,
+            ..Limits::default()
+        });
+        assert_eq!(
+            offer(&mut records, &line("1"), Teacher::NOBODY),
+            Offer::Accepted
+        );
+        assert_eq!(
+            offer(&mut records, &line("22"), Teacher::NOBODY),
+            Offer::Full
+        );
+        assert_eq!(
+            offer(&mut records, &line("2"), Teacher::NOBODY),
+            Offer::Accepted,
+            "no longer than before"
+        );
+        assert_eq!(heard(&mut records, "b", 1), Offer::Full);
+    }
+
+    #[test]
     fn a_reader_is_sent_each_record_once_in_its_newest_version() {
-        let mut records = Records::new(10);
+        let mut records = table(10);
         let (nobody, teacher) = (Teacher::NOBODY, Teacher::NOBODY.next());
         heard(&mut records, "a", 1);
         heard(&mut records, "b", 1);
@@ -460,7 +500,7 @@ mod tests {
 
     #[test]
     fn reading_stops_when_the_buffer_is_full_and_goes_on_there() {
-        let mut records = Records::new(10);
+        let mut records = table(10);
         for client in ["a", "b", "c"] {
             heard(&mut records, client, 1);
         }
@@ -485,14 +525,14 @@ mod tests {
                 let skew = skew.max(-i64::from(stamp));
                 format!("AT Riley {skew:+}.000000000 {client} +1+2 {stamp}")
             };
-            let mut one = Records::new(10);
+            let mut one = table(10);
             offers.iter().for_each(|o| { offer(&mut one, &line(o), Teacher::NOBODY); });
             let mut state = seed;
             for i in (1..offers.len()).rev() {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 offers.swap(i, (state >> 33) as usize % (i + 1));
             }
-            let mut other = Records::new(10);
+            let mut other = table(10);
             offers.iter().for_each(|o| { offer(&mut other, &line(o), Teacher::NOBODY); });
             for client in [b"0", b"1", b"2", b"3"] {
                 prop_assert_eq!(one.line(client), other.line(client));
@@ -502,9 +542,9 @@ mod tests {
         /// However offers and reads alternate, a reader ends up with exactly what the table holds.
         #[test]
         fn a_reader_misses_nothing(steps in proptest::collection::vec((0u8..6, 0u32..50, 0usize..200), 1..100)) {
-            let mut records = Records::new(10);
+            let mut records = table(10);
             let reader = records.open_reader(0);
-            let mut copy = Records::new(10);
+            let mut copy = table(10);
             let mut out = Vec::new();
             for (client, stamp, bytes) in steps {
                 heard(&mut records, &client.to_string(), stamp);

@@ -65,6 +65,8 @@ pub struct Server {
     transports: Vec<Option<Transport>>,
     /// Connections to be run in the next turn.
     ready: Vec<ConnId>,
+    /// Connections that are run in this one.
+    running: Vec<ConnId>,
     touched: Vec<ConnId>,
     executor: Executor,
     signals: Signals,
@@ -113,9 +115,10 @@ impl Server {
             error,
         };
         let poll = Poll::new().map_err(needed)?;
-        let mut doors = vec![Door::open(clients, CLIENTS)?];
+        let backlog = i32::try_from(settings.limits.accept_backlog).unwrap_or(i32::MAX);
+        let mut doors = vec![Door::open(clients, CLIENTS, backlog)?];
         if let Some(address) = neighbours {
-            doors.push(Door::open(address, NEIGHBOURS)?);
+            doors.push(Door::open(address, NEIGHBOURS, backlog)?);
         }
         for door in &mut doors {
             poll.registry()
@@ -141,6 +144,7 @@ impl Server {
             accept_again: None,
             transports: Vec::new(),
             ready: Vec::new(),
+            running: Vec::new(),
             touched: Vec::new(),
             executor,
             signals,
@@ -189,9 +193,12 @@ impl Server {
         }
         self.note(events);
         self.accept();
-        for id in std::mem::take(&mut self.ready) {
-            self.receive(id);
+        // Only who was ready when the turn began: whoever becomes ready in it is on the next turn's list.
+        std::mem::swap(&mut self.ready, &mut self.running);
+        for place in 0..self.running.len() {
+            self.receive(self.running[place]);
         }
+        self.running.clear();
         self.node.deadlines_due(self.clock.now());
         self.settle();
         Ok(())
@@ -413,7 +420,7 @@ impl Server {
 }
 
 impl Door {
-    fn open(address: &HostPort, token: Token) -> Result<Door, StartError> {
+    fn open(address: &HostPort, token: Token, backlog: i32) -> Result<Door, StartError> {
         let failed = |error| StartError {
             what: format!("cannot listen on {address}"),
             error,
@@ -426,6 +433,9 @@ impl Door {
             // On Unix, mio sets SO_REUSEADDR: the port can be used again as soon as the server has stopped.
             match TcpListener::bind(address) {
                 Ok(listener) => {
+                    // mio lets only 128 connections wait; one more of a burst would be put off for a second.
+                    rustix::net::listen(&listener, backlog)
+                        .map_err(|error| failed(error.into()))?;
                     return Ok(Door {
                         listener,
                         token,

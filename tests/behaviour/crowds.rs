@@ -75,6 +75,38 @@ fn a_client_that_never_reads_is_not_read_and_costs_little() {
 }
 
 #[test]
+fn one_that_was_paused_at_its_last_command_is_read_again() {
+    let server = Herd::single()
+        .level("warn")
+        .with("[limits]\noutput_high_bytes = 10000\noutput_low_bytes = 100\n")
+        .start("Riley");
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    let mut client = Client::of(socket.into());
+    client
+        .stream()
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let line = format!("{}\n", "x".repeat(4000));
+    // One command a segment, each with the time to be acted on, until the server reads no more.
+    let mut sent = 0;
+    while sent < 5000 && client.stream().write_all(line.as_bytes()).is_ok() {
+        sent += 1;
+        std::thread::park_timeout(Duration::from_micros(200));
+    }
+    client.expect(format!("? {line}").repeat(sent));
+    // What the last write left of its line is in; its rest, and one more.
+    client.stream().shutdown(Shutdown::Write).unwrap();
+    let rest = client.rest();
+    assert!(
+        rest.len() <= line.len() + 2 && rest.ends_with(b"\n"),
+        "{} bytes",
+        rest.len()
+    );
+}
+
+#[test]
 fn one_that_does_not_read_for_too_long_is_cut_off() {
     let server = Herd::single()
         .level("warn")
@@ -227,7 +259,7 @@ fn more_records_than_allowed_are_refused() {
         client.ask("IAMAT a +1+2 4").starts_with("AT "),
         "whom it knows may still move"
     );
-    server.wait_for_log("no room for its record: limits.max_records is 2", "");
+    server.wait_for_log("no room for its record: limits.max_records or limits.max_record_bytes; 2 records are there", "");
 }
 
 #[test]

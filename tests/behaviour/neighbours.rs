@@ -130,7 +130,7 @@ fn wrong_guessed_reflected_and_replayed_proofs_are_refused() {
         jaquez.client().ask("WHATSAT forged 1 1"),
         "? WHATSAT forged 1 1"
     );
-    jaquez.wait_for_log("not linked: a wrong proof", "neighbour Riley");
+    jaquez.wait_for_log("who says to be Riley: refused: a wrong proof", "stranger ");
 }
 
 #[test]
@@ -292,14 +292,14 @@ fn servers_with_different_secrets_do_not_link_and_say_why_once() {
         "neighbour Jaquez",
         "not linked: it said goodbye: a wrong proof: do both servers have the same herd secret?",
     );
-    jaquez.wait_for_log("neighbour Riley", "not linked: a wrong proof");
+    jaquez.wait_for_log("stranger ", "who says to be Riley: refused: a wrong proof");
     // It is tried again and again, but told once.
     riley.wait_for_nth_log(4, "neighbour Jaquez: dialling again", "");
     let told = |server: &crate::common::Server| {
         server
             .log_lines()
             .iter()
-            .filter(|line| line.contains("[WARN ] neighbour"))
+            .filter(|line| line.contains("[WARN ]") && line.contains("wrong proof"))
             .count()
     };
     assert_eq!(
@@ -405,6 +405,22 @@ fn strangers_have_little_time_and_little_room() {
     }
     jaquez.wait_for_nth_log(2, "it did not prove who it is within 200 ms", "");
     linked_riley(&herd);
+}
+
+#[test]
+fn a_stranger_that_was_told_to_go_goes_whatever_it_says() {
+    let herd = two().with("[limits]\nlinger_ms = 300\n");
+    let jaquez = herd.start("Jaquez");
+    let mut stranger = Client::connect(herd.peers_address("Jaquez"));
+    stranger.send("nonsense\n");
+    assert!(stranger.line().starts_with("BYE "));
+    let told = Instant::now();
+    // It keeps talking; each byte is heard, and none of them wins it time.
+    while stranger.stream().write_all(b"x").is_ok() {
+        assert!(told.elapsed() < SOON, "still there");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    jaquez.wait_for_log("refused: not the neighbours' protocol", "stranger ");
 }
 
 #[test]

@@ -208,6 +208,28 @@ fn what_is_behind_an_answer_is_never_taken_for_the_next() {
 }
 
 #[test]
+fn a_connection_that_is_closed_with_its_answer_is_not_asked_again() {
+    let mut scene = scene();
+    let response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+    for _ in 0..3 {
+        assert_eq!(scene.raw(&[response], End::CloseNotify), "{}");
+    }
+    scene.is_in_step();
+    assert_eq!(scene.places.requests().len(), 4, "none was asked twice");
+}
+
+#[test]
+fn an_answer_that_repeats_the_key_is_not_passed_on() {
+    let mut scene = scene();
+    let body = "{\"error\" : \"bad gateway for /json?key=test-key\"}";
+    let response = format!(
+        "HTTP/1.1 502 Bad Gateway\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    scene.refuses(&response, End::KeepAlive, "something that may not be shown");
+}
+
+#[test]
 fn what_is_no_json_object_is_no_answer() {
     let mut scene = scene();
     for body in [

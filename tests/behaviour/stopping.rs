@@ -83,8 +83,36 @@ fn a_stop_has_a_deadline() {
         "{:?}",
         begun.elapsed()
     );
-    client.line();
+    let at = client.line();
+    // It is told so, rather than left without an answer.
+    let (line, json) = client.places();
+    assert_eq!(line, at);
+    assert!(json.contains("this server is stopping"), "{json}");
     client.expect_end();
+}
+
+#[test]
+fn a_command_that_comes_with_the_signal_destroys_no_answer() {
+    let server = Herd::single().level("warn").start("Riley");
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap(); // so that answers wait in the server's kernel
+    socket.connect(&server.address.into()).unwrap();
+    let mut client = Client::of(socket.into());
+    let line = format!("{}\n", "x".repeat(1000));
+    client.send(line.repeat(100));
+    client.expect(format!("? {line}"));
+    client.send("one more\n");
+    server.signal(Signal::TERM);
+    // What was not read yet is not answered; what was answered arrives whole, and no reset cuts it off.
+    let rest = client.rest();
+    let answer = format!("? {line}");
+    assert!(
+        rest.chunks(answer.len())
+            .all(|piece| piece == answer.as_bytes() || piece == b"? one more\n"),
+        "{} bytes came",
+        rest.len()
+    );
+    assert_eq!(server.wait().0.code(), Some(0));
 }
 
 #[test]

@@ -397,7 +397,11 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect_timeout(&address, SOON).unwrap();
+        Client::of(TcpStream::connect_timeout(&address, SOON).unwrap())
+    }
+
+    /// A client over a socket that was made otherwise.
+    pub(crate) fn of(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(SOON)).unwrap();
         stream.set_write_timeout(Some(SOON)).unwrap();
         stream.set_nodelay(true).unwrap();

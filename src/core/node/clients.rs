@@ -8,6 +8,7 @@ use super::{ConnId, Node, Phase, Session};
 use crate::core::client::{Asked, Client, World};
 use crate::core::clock::Now;
 use crate::core::limits::count;
+use crate::core::places::answer::Outcome;
 
 impl Node {
     /// A client connected. `None` if there are too many, or the server stops: close it.
@@ -49,14 +50,9 @@ impl Node {
     }
 
     /// The call that it waits for is answered.
-    pub(super) fn client_answered(
-        &mut self,
-        id: ConnId,
-        answer: &Result<String, String>,
-        now: Now,
-    ) {
+    pub(super) fn client_answered(&mut self, id: ConnId, outcome: &mut Outcome, now: Now) {
         let asked = self.with_client(id, now, |client, world| {
-            client.resume(answer, world.settings.places.api);
+            client.resume(outcome);
             client.go_on(world)
         });
         self.client_goes_on(id, asked, now);
@@ -73,7 +69,10 @@ impl Node {
                     None
                 }
                 Err(reason) => {
-                    client.answer_now(&wanted, &Err(reason), world.settings.places.api);
+                    client.answer_now(
+                        &wanted,
+                        &mut Outcome::new(world.settings.places.api, Err(reason)),
+                    );
                     client.go_on(world)
                 }
             });
@@ -82,6 +81,9 @@ impl Node {
 
     pub(super) fn client_lost(&mut self, id: ConnId, client: &Client, why: Option<&str>) {
         self.clients -= 1;
+        if self.clients == 0 && self.phase != Phase::Running {
+            self.touch_all(); // the links waited for the last one
+        }
         client.connection_lost(why);
         if let Some(call) = client.awaits() {
             self.asker_lost(call, id);

@@ -51,6 +51,7 @@ use crate::core::herd::{BootId, Herd};
 use crate::core::limits::ms;
 use crate::core::link::Link;
 use crate::core::names::Names;
+use crate::core::places::answer::Outcome;
 use crate::core::places::call::{CallId, Calls};
 use crate::core::places::exchange::Exchange;
 use crate::core::records::Records;
@@ -99,6 +100,11 @@ enum Timer {
     Call(CallId),
     Redial(usize),
     LookUp,
+    /// Answers are left to be delivered.
+    Answers,
+    /// Of a server that stops: who still waits for Places is told that there will be no answer.
+    LastAnswers,
+    /// Of a server that stops: who is still there is cut off.
     Stop,
 }
 
@@ -124,7 +130,7 @@ pub struct Node {
     herd: Herd,
     calls: Calls,
     /// Answers of Places, with the clients that wait for each; worked off at the end of every event.
-    answers: VecDeque<(Vec<ConnId>, Result<String, String>)>,
+    answers: VecDeque<(Vec<ConnId>, Outcome)>,
     names: Names,
     deadlines: Deadlines<Timer>,
     requests: VecDeque<Request>,
@@ -141,8 +147,9 @@ pub struct Node {
 impl Node {
     /// A server that has heard nothing yet, and begins to dial its neighbours. Everything unpredictable in it grows from `seed`.
     #[must_use]
-    pub fn new(settings: Settings, seed: &[u8; 32], now: Now) -> Node {
+    pub fn new(mut settings: Settings, seed: &[u8; 32], now: Now) -> Node {
         let mut entropy = Entropy::new(seed);
+        let neighbours = std::mem::take(&mut settings.neighbours);
         let limits = &settings.limits;
         let mut node = Node {
             boot: BootId(entropy.number()),
@@ -150,8 +157,8 @@ impl Node {
             sessions: Slots::default(),
             clients: 0,
             strangers: Vec::new(),
-            records: Records::new(crate::core::limits::count(limits.max_records)),
-            herd: Herd::new(&settings.neighbours, limits),
+            records: Records::new(limits),
+            herd: Herd::new(neighbours, limits),
             calls: Calls::new(limits),
             answers: VecDeque::new(),
             names: Names::new(ms(limits.lookup_ms)),
@@ -207,7 +214,7 @@ impl Node {
     pub fn eof_received(&mut self, id: ConnId, now: Now) {
         match self.session(id) {
             Some(Session::Client(_)) => self.client_ended(id, now),
-            Some(Session::Link(link)) => link.eof_received(),
+            Some(Session::Link(link)) => link.eof_received(now.time),
             Some(Session::Exchange(_)) => self.exchange_ended(id, now),
             None => return,
         }
@@ -226,9 +233,6 @@ impl Node {
             Session::Exchange(exchange) => self.exchange_lost(id, *exchange, why),
         }
         self.work_off_questions(now);
-        if self.phase != Phase::Running {
-            self.touch_all(); // a link may have waited for this one
-        }
     }
 
     /// What the executor found for [`Request::LookUp`].
@@ -316,7 +320,7 @@ impl Node {
             }
             Session::Link(link) => {
                 if self.phase == Phase::Stopping && self.clients == 0 {
-                    link.stop(&self.records);
+                    link.stop(&self.records, now.time);
                 }
                 (link.fate(), Some(link.deadline(limits)))
             }
@@ -355,6 +359,8 @@ impl Node {
                 Timer::Call(call) => self.call_due(call, now),
                 Timer::Redial(neighbour) => self.redial_due(neighbour, now),
                 Timer::LookUp => self.names_changed(now),
+                Timer::Answers => {} // below
+                Timer::LastAnswers => self.give_up_calls(),
                 Timer::Stop => {
                     self.phase = Phase::Overdue;
                     self.touch_all();
@@ -396,8 +402,10 @@ impl Node {
             return self.touch_all();
         }
         self.phase = Phase::Stopping;
+        let stop_ms = self.settings.limits.stop_ms;
+        self.deadlines.call_at(now.time + ms(stop_ms), Timer::Stop);
         self.deadlines
-            .call_at(now.time + ms(self.settings.limits.stop_ms), Timer::Stop);
+            .call_at(now.time + ms(stop_ms - stop_ms / 10), Timer::LastAnswers);
         let ids: Vec<ConnId> = self.sessions.iter().map(|(id, _)| id).collect();
         for id in ids {
             if let Some(Session::Client(client)) = self.session(id) {
@@ -452,5 +460,92 @@ impl Node {
     fn touch_all(&mut self) {
         let ids: Vec<ConnId> = self.sessions.iter().map(|(id, _)| id).collect();
         ids.into_iter().for_each(|id| self.touch(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{HerdConfig, Overrides, Source};
+    use std::fmt::Write as _;
+
+    /// A server without neighbours or a key for Places.
+    fn node(limits: crate::core::limits::Limits) -> Node {
+        let config = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
+        let mut settings = config
+            .server("Riley", &Overrides::default())
+            .unwrap()
+            .settings;
+        settings.neighbours.clear();
+        settings.limits = limits;
+        Node::new(settings, &[7; 32], at(0))
+    }
+
+    fn at(ms: u64) -> Now {
+        Now {
+            time: Time::from_nanos(ms * 1_000_000),
+            wall: 1_700_000_000_000_000_000 + ms * 1_000_000,
+        }
+    }
+
+    #[test]
+    fn a_client_paused_by_its_last_command_goes_on_when_its_output_is_taken() {
+        let limits = crate::core::limits::Limits {
+            output_high_bytes: 10,
+            output_low_bytes: 5,
+            ..Default::default()
+        };
+        let mut node = node(limits);
+        let client = node
+            .client_connected("192.0.2.1:1".parse().unwrap())
+            .unwrap();
+        node.data_received(client, b"a long line\nand another\n", at(0));
+        assert!(!node.wants_read(client), "above the high mark");
+        for _ in 0..2 {
+            let waiting = node.output(client).len();
+            node.output_sent(client, waiting, at(1));
+        }
+        assert!(node.output(client).is_empty() && node.wants_read(client));
+    }
+
+    #[test]
+    fn a_stop_looks_at_each_connection_a_few_times_however_many_there_are() {
+        let mut node = node(Default::default());
+        let mut ids: Vec<ConnId> = (0..20_000)
+            .map(|_| {
+                node.client_connected("192.0.2.1:1".parse().unwrap())
+                    .unwrap()
+            })
+            .collect();
+        node.stop(at(0));
+        let mut looks = 0;
+        while let Some(id) = ids.pop() {
+            node.connection_lost(id, None, at(1));
+            let mut touched = Vec::new();
+            node.take_touched(&mut touched);
+            looks += touched.len();
+        }
+        assert!(node.is_stopped() && looks <= 20_000, "{looks} looks");
+    }
+
+    #[test]
+    fn the_same_seed_and_events_give_the_same_bytes() {
+        let run = || {
+            let mut node = node(Default::default());
+            let mut said = String::new();
+            let client = node
+                .client_connected("192.0.2.1:1".parse().unwrap())
+                .unwrap();
+            node.data_received(client, b"IAMAT x +1+2 3\nWHATSAT x 1 1\nno\n", at(5));
+            write!(
+                said,
+                "{:?} {}",
+                node.boot(),
+                String::from_utf8_lossy(node.output(client))
+            )
+            .unwrap();
+            said
+        };
+        assert_eq!(run(), run());
     }
 }

@@ -21,14 +21,12 @@ impl Node {
         }
         let sessions = &self.sessions;
         let is_stranger = |id: &ConnId| match sessions.get(*id).map(|slot| &slot.session) {
-            Some(Session::Link(link)) => link.is_stranger(),
+            Some(Session::Link(link)) => !link.is_known(),
             Some(Session::Client(_) | Session::Exchange(_)) | None => false,
         };
         self.strangers.retain(is_stranger);
         if self.strangers.len() >= count(self.settings.limits.max_unproven) {
-            warn!(
-                "neighbour (not proven) {address}: refused: as many as limits.max_unproven are there already"
-            );
+            warn!("stranger {address}: refused: as many as limits.max_unproven are there already");
             return None;
         }
         let nonce = self.entropy.bytes();
@@ -52,7 +50,7 @@ impl Node {
             Resolution::Pending => self.herd.neighbours[neighbour].dial = Dial::LookingUp,
             Resolution::Failed(reason) => {
                 let entry = &mut self.herd.neighbours[neighbour];
-                if entry.is_news(&reason) {
+                if entry.complaints.is_news(&reason) {
                     warn!(
                         "neighbour {} {address}: not linked: {reason}; trying on",
                         entry.settings.name
@@ -120,7 +118,7 @@ impl Node {
 
     pub(super) fn link_connected(&mut self, id: ConnId, now: Now) {
         if let Some(Session::Link(link)) = self.sessions.get_mut(id).map(|slot| &mut slot.session) {
-            link.connection_made(&self.settings, now.time);
+            link.connection_made(&self.settings.name, &self.herd, now.time);
         }
     }
 
@@ -143,7 +141,7 @@ impl Node {
         if let Some(replaced) = link.take_replaced()
             && let Some(Session::Link(old)) = self.session(replaced)
         {
-            old.end("a newer connection took its place".to_owned());
+            old.end("a newer connection took its place".to_owned(), now.time);
             self.touch(replaced);
         }
     }

@@ -6,11 +6,19 @@ use super::{ConnId, Node, Request, Session, Timer};
 use crate::core::clock::Now;
 use crate::core::limits::ms;
 use crate::core::names::Resolution;
-use crate::core::places::answer;
-use crate::core::places::call::{CallId, Place};
+use crate::core::places::answer::{self, Outcome};
+use crate::core::places::call::{Call, CallId, Place};
 use crate::core::places::exchange::{Exchange, Failure, Progress, Stage};
 use crate::core::places::request::Question;
 use crate::core::places::response::Response;
+use crate::core::settings::Secret;
+
+/// Clients that one event may answer; the others are answered in the next turn, so that a crowd that waits for the same
+/// answer does not hold up everybody else.
+const ANSWERS_AT_ONCE: usize = 64;
+
+/// A shorter key would be found in many an innocent answer; Google's have 39 characters.
+const LEAST_KEY_BYTES: usize = 8;
 
 impl Node {
     /// Asks Places for a client; the answer comes by `client_answered`, never from within this call.
@@ -36,13 +44,19 @@ impl Node {
     /// Gives waiting calls connections, and answers to those who wait for them, until there is nothing more to do. Every event
     /// ends with this, so an answer is never delivered while its client is still at work (and nothing here recurses).
     pub(super) fn work_off_questions(&mut self, now: Now) {
+        let mut delivered = 0;
         loop {
             self.carry_calls(now);
-            let Some((askers, answer)) = self.answers.pop_front() else {
+            let Some((mut askers, mut outcome)) = self.answers.pop_front() else {
                 return;
             };
-            for asker in askers {
-                self.client_answered(asker, &answer, now);
+            while let Some(asker) = askers.pop() {
+                self.client_answered(asker, &mut outcome, now);
+                delivered += 1;
+                if delivered == ANSWERS_AT_ONCE {
+                    self.answers.push_front((askers, outcome));
+                    return self.deadlines.call_at(now.time, Timer::Answers);
+                }
             }
         }
     }
@@ -61,9 +75,13 @@ impl Node {
         let (Some(call), Some(key)) = (self.calls.get_mut(id), &places.key) else {
             return false; // the waiting line holds only calls that are out, and without a key there are none
         };
-        let request = call.question.request(places, key);
-        let (wants_new, addresses) = (call.retried, call.addresses.take());
-        if !wants_new && let Some(connection) = self.calls.idle.pop() {
+        let wants_new = call.retried;
+        let request = |call: &Call| call.question.request(places, key);
+        if !wants_new && !self.calls.idle.is_empty() {
+            let request = self.calls.get(id).map(request).unwrap_or_default();
+            let Some(connection) = self.calls.idle.pop() else {
+                return false;
+            };
             if let Some(Session::Exchange(exchange)) = self
                 .sessions
                 .get_mut(connection)
@@ -78,11 +96,13 @@ impl Node {
             return true;
         }
         if !self.calls.may_connect() {
-            if let Some(call) = self.calls.get_mut(id) {
-                call.addresses = addresses;
-            }
             return false;
         }
+        let request = self.calls.get(id).map(request).unwrap_or_default();
+        let addresses = self
+            .calls
+            .get_mut(id)
+            .and_then(|call| call.addresses.take());
         let origin = places.origin.clone();
         let mut addresses = match addresses {
             Some(addresses) => addresses,
@@ -105,7 +125,7 @@ impl Node {
         if let Some(call) = self.calls.get_mut(id) {
             call.addresses = Some(addresses);
         }
-        let exchange = Exchange::new(address, id, request, &self.settings.limits, now.time);
+        let exchange = Exchange::new(id, request, &self.settings.limits, now.time);
         let connection = self.admit(|_| Session::Exchange(Box::new(exchange)));
         self.calls.connections += 1;
         self.calls.carried(id, connection);
@@ -177,7 +197,8 @@ impl Node {
                 served + 1,
             );
         }
-        self.finish_call(call_id, judge(response));
+        let answer = judge(&response, self.settings.places.key.as_ref());
+        self.finish_call(call_id, answer);
     }
 
     pub(super) fn exchange_failed(&mut self, id: ConnId, failure: &Failure) {
@@ -295,13 +316,37 @@ impl Node {
         if let Err(reason) = &answer {
             warn!("{}: {reason}", Asked(id, &call.question));
         }
-        self.answers.push_back((call.askers, answer));
+        let outcome = Outcome::new(self.settings.places.api, answer);
+        self.answers.push_back((call.askers, outcome));
+    }
+
+    /// The server stops, and can not wait for Places any longer.
+    pub(super) fn give_up_calls(&mut self) {
+        for id in self.calls.ids() {
+            if let Some(Place::On(connection)) = self.calls.get(id).map(|call| call.place) {
+                self.close_exchange(connection);
+            }
+            self.finish_call(
+                id,
+                Err("this server is stopping; ask another one".to_owned()),
+            );
+        }
     }
 }
 
-/// Whether a response is an answer: what Google says with 200, and what it says in JSON of an error.
-fn judge(response: Response) -> Result<String, String> {
+/// Whether a response is an answer: what Google says with 200, and what it says in JSON of an error. Nothing that repeats the key,
+/// as something between Google and us might in an error page, is one.
+fn judge(response: &Response, key: Option<&Secret>) -> Result<String, String> {
     let status = response.status();
+    let tells_key = |key: &Secret| memchr::memmem::find(response.body(), key.expose()).is_some();
+    if key
+        .filter(|key| key.expose().len() >= LEAST_KEY_BYTES)
+        .is_some_and(tells_key)
+    {
+        return Err(format!(
+            "Google Places answered with HTTP status {status}, and something that may not be shown"
+        ));
+    }
     let text = std::str::from_utf8(response.body())
         .ok()
         .filter(|text| answer::is_json_object(text));

@@ -10,6 +10,50 @@ use serde_json::value::RawValue;
 
 use crate::core::settings::PlacesApi;
 
+/// How a call to Places ended, for all who wait for it: the answer is cut once for each bound, not once for each client.
+pub struct Outcome {
+    api: PlacesApi,
+    answer: Result<String, String>,
+    cuts: Vec<(u8, String)>,
+}
+
+impl Outcome {
+    /// Google's own text, or why there is none, in words that a client can act on.
+    #[must_use]
+    pub fn new(api: PlacesApi, answer: Result<String, String>) -> Outcome {
+        Outcome {
+            api,
+            answer,
+            cuts: Vec::new(),
+        }
+    }
+
+    /// Whether it is Google's own text.
+    #[must_use]
+    pub fn is_google_s(&self) -> bool {
+        self.answer.is_ok()
+    }
+
+    /// The JSON for a client that wants at most `bound` places.
+    pub fn json(&mut self, bound: u8) -> &str {
+        let place = self
+            .cuts
+            .iter()
+            .position(|(cut, _)| *cut == bound)
+            .unwrap_or_else(|| {
+                let json = match &self.answer {
+                    Ok(text) => answer(text, self.api, bound).unwrap_or_else(|NotJson| {
+                        error("Google Places answered with something that is not JSON")
+                    }),
+                    Err(reason) => error(reason),
+                };
+                self.cuts.push((bound, json));
+                self.cuts.len() - 1
+            });
+        &self.cuts[place].1
+    }
+}
+
 /// The text is not a JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotJson;

@@ -9,7 +9,6 @@
 //!
 //! The request, and with it the key, is not even encrypted before the handshake has proven whom it goes to.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,8 +66,6 @@ pub enum Stage {
 
 /// The connection.
 pub struct Exchange {
-    /// Which of Places' addresses it goes to.
-    pub address: SocketAddr,
     /// Whose question it carries.
     pub call: Option<CallId>,
     state: State,
@@ -86,15 +83,8 @@ pub struct Exchange {
 impl Exchange {
     /// A connection about to be made, to carry `request` for `call`.
     #[must_use]
-    pub fn new(
-        address: SocketAddr,
-        call: CallId,
-        request: Vec<u8>,
-        limits: &Limits,
-        now: Time,
-    ) -> Exchange {
+    pub fn new(call: CallId, request: Vec<u8>, limits: &Limits, now: Time) -> Exchange {
         Exchange {
-            address,
             call: Some(call),
             state: State::Connecting,
             since: now,
@@ -179,7 +169,7 @@ impl Exchange {
                 self.response
                     .data_received(scratch)
                     .map_err(|error| self.failure(error.to_string()))?;
-                if !self.response.is_done() && received.closed_cleanly {
+                if received.closed_cleanly {
                     return self.stream_ended(true);
                 }
             }

@@ -5,7 +5,7 @@ use crate::core::message::Radius;
 use crate::core::settings::{PlacesApi, PlacesSettings, Secret};
 
 /// What is asked. Two clients whose questions are equal share one call.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Question {
     /// Degrees, as the client wrote them.
     pub latitude: String,
