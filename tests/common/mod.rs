@@ -43,9 +43,15 @@ fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(127, 1 + high % 250, low, c)
 }
 
-/// A free port of `ip`, chosen by the system.
-fn free_port(ip: Ipv4Addr) -> SocketAddr {
-    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
+/// So many free ports of `ip`, chosen by the system; all are taken before any is let go, so no two are the same.
+fn free_ports(ip: Ipv4Addr, count: usize) -> Vec<SocketAddr> {
+    let taken: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind((ip, 0)).unwrap())
+        .collect();
+    taken
+        .iter()
+        .map(|listener| listener.local_addr().unwrap())
+        .collect()
 }
 
 /// A herd on paper: its config file, and the options that every one of its servers is started with.
@@ -62,10 +68,11 @@ pub(crate) struct Herd {
 impl Herd {
     /// Servers and links; nothing is started.
     pub(crate) fn new(names: &[&str], links: &[(&str, &str)]) -> Herd {
-        let ip = own_address();
+        let ports = free_ports(own_address(), 2 * names.len());
         let members = names
             .iter()
-            .map(|name| (name.to_string(), free_port(ip), free_port(ip)))
+            .zip(ports.chunks(2))
+            .map(|(name, ports)| (name.to_string(), ports[0], ports[1]))
             .collect();
         let links = links
             .iter()
