@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use herd_places::{Behaviour, End, Places};
 
-use crate::common::{Client, Herd, Server};
+use crate::common::{Client, Herd, SOON, Server};
 use crate::places::{message, stand_in};
 
 struct Scene {
@@ -193,16 +193,20 @@ fn what_is_behind_an_answer_is_never_taken_for_the_next() {
     let smuggled = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\" : 1}";
     assert_eq!(scene.raw(&[smuggled], End::KeepAlive), "{}");
     scene.is_in_step();
-    // Neither is what comes on an idle connection.
+    // Neither is what comes on an idle connection: it is closed. (What comes after the next question was sent can not be told from
+    // its answer, in HTTP/1.1; so this waits until it is closed.)
+    let unasked = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\" : 1}";
     assert_eq!(
         scene.raw(
-            &[
-                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-                b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\" : 1}"
-            ],
+            &[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", unasked],
             End::KeepAlive
         ),
         "{}"
+    );
+    assert!(
+        scene
+            .places
+            .wait_until(SOON, |counts| counts.open_connections == 0)
     );
     scene.is_in_step();
 }
