@@ -6,6 +6,7 @@ use clap::{Parser, ValueEnum};
 use log::LevelFilter;
 
 use crate::config::{Config, ConfigError, HerdConfig, Overrides, Source};
+use crate::core::durability::Fsync;
 use crate::core::settings::{PlacesApi, Secret};
 
 /// One server of a herd.
@@ -58,6 +59,14 @@ pub struct Cli {
     #[arg(long, value_name = "FIELDS", env = "HERD_PLACES_FIELD_MASK")]
     places_field_mask: Option<String>,
 
+    /// Keep a journal in this directory, so that positions outlast the server; without one they live in memory
+    #[arg(long, value_name = "DIR", env = "HERD_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// When the journal is synced to the disk: always (before each answer), interval (every second) or never [default: interval]
+    #[arg(long, value_name = "WHEN", env = "HERD_FSYNC")]
+    fsync: Option<When>,
+
     /// Where the log goes; - is the standard error [default: NAME.log]
     #[arg(long, value_name = "FILE", env = "HERD_LOG_FILE")]
     log_file: Option<PathBuf>,
@@ -88,6 +97,13 @@ Exit status: 0 after a clean stop, 1 if something failed while running, 2 for a 
 enum Api {
     Legacy,
     New,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum When {
+    Always,
+    Interval,
+    Never,
 }
 
 impl Cli {
@@ -123,6 +139,12 @@ impl Cli {
             places_key_file: self.places_key_file.clone(),
             places_key: secret_of("HERD_PLACES_KEY"),
             places_field_mask: self.places_field_mask.clone(),
+            data_dir: self.data_dir.clone(),
+            fsync: self.fsync.map(|when| match when {
+                When::Always => Fsync::Always,
+                When::Interval => Fsync::Interval,
+                When::Never => Fsync::Never,
+            }),
             log_file: self.log_file.clone(),
             log_level: self.log_level,
         };

@@ -15,11 +15,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 
+use crate::core::durability::Fsync;
 use crate::core::limits::Limits;
 use crate::core::settings::{
     HostPort, NeighbourSettings, PlacesApi, PlacesSettings, Secret, Settings,
 };
 use crate::presets::{self, Preset};
+use crate::shell::event_loop::JournalConfig;
 
 /// What is wrong, in one line.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,6 +62,10 @@ pub struct Overrides {
     pub places_key: Option<Secret>,
     /// Which fields to ask the New API for.
     pub places_field_mask: Option<String>,
+    /// Where the journal is kept.
+    pub data_dir: Option<PathBuf>,
+    /// When it is synced.
+    pub fsync: Option<Fsync>,
     /// Where the log goes.
     pub log_file: Option<PathBuf>,
     /// How much is logged.
@@ -109,6 +115,8 @@ pub struct Config {
     pub listen: HostPort,
     /// Where to listen for neighbours, if it has any.
     pub listen_peers: Option<HostPort>,
+    /// Where positions are kept, if they are to outlast the server.
+    pub journal: Option<JournalConfig>,
     /// Where the log goes; `-` is the standard error.
     pub log_file: PathBuf,
     /// How much is logged.
@@ -128,6 +136,9 @@ struct File {
     servers: Vec<FileServer>,
     links: Vec<(String, String)>,
     secret_file: Option<PathBuf>,
+    /// Each server has a directory of its own in it, called like itself.
+    data_dir: Option<PathBuf>,
+    fsync: Option<String>,
     places: FilePlaces,
     limits: Limits,
     log: FileLog,
@@ -418,6 +429,7 @@ impl HerdConfig {
         if places.key.is_none() {
             notes.push("no key for Google Places: WHATSAT is answered with an error (--places-key-file, HERD_PLACES_KEY)".into());
         }
+        let journal = self.journal(name, overrides)?;
         let log_level = match (&overrides.log_level, &self.file.log.level) {
             (Some(level), _) => *level,
             (None, Some(text)) => text.parse().or_else(|_| {
@@ -444,6 +456,7 @@ impl HerdConfig {
             },
             listen,
             listen_peers,
+            journal,
             log_file,
             log_level,
             notes,
@@ -471,6 +484,33 @@ impl HerdConfig {
             (None, None, Some(path)) => from_file(&self.path(path)),
             (None, None, None) => Ok((Secret::default(), "none".into())),
         }
+    }
+
+    fn journal(
+        &self,
+        name: &str,
+        overrides: &Overrides,
+    ) -> Result<Option<JournalConfig>, ConfigError> {
+        let fsync = match (overrides.fsync, self.file.fsync.as_deref()) {
+            (Some(fsync), _) => fsync,
+            (None, Some("always")) => Fsync::Always,
+            (None, Some("interval") | None) => Fsync::Interval,
+            (None, Some("never")) => Fsync::Never,
+            (None, Some(other)) => {
+                return wrong(format!(
+                    "{}: fsync is {other:?}; it may be \"always\", \"interval\" or \"never\"",
+                    self.title
+                ));
+            }
+        };
+        let of_file = || {
+            self.file
+                .data_dir
+                .as_ref()
+                .map(|directory| self.path(directory).join(name))
+        };
+        let directory = overrides.data_dir.clone().or_else(of_file);
+        Ok(directory.map(|directory| JournalConfig { directory, fsync }))
     }
 
     fn places(
@@ -629,6 +669,21 @@ impl Config {
         }
         let _ = writeln!(text, "places key  {}", self.key_source);
         let _ = writeln!(text, "places CA   {}", self.ca_source);
+        let _ = match &self.journal {
+            Some(JournalConfig { directory, fsync }) => {
+                let when = match fsync {
+                    Fsync::Always => "before each answer",
+                    Fsync::Interval => "at intervals (limits.fsync_ms)",
+                    Fsync::Never => "when the system likes",
+                };
+                writeln!(
+                    text,
+                    "journal     in {}, synced {when}",
+                    directory.display()
+                )
+            }
+            None => writeln!(text, "journal     none: positions live in memory"),
+        };
         let _ = writeln!(
             text,
             "log         {}, level {}",

@@ -24,6 +24,7 @@
 //! | who wins when two servers know different positions | [`core::records`], [`core::posix_time`] |
 //! | the flood, and the neighbours' protocol | [`core::link`], [`core::herd`] |
 //! | HTTPS without blocking | [`core::places`]: [`exchange`](core::places::exchange), [`response`](core::places::response), [`call`](core::places::call) |
+//! | what outlasts a crash | [`core::journal`] (the format), [`core::durability`] (what waits for it), [`shell::disk`] |
 //! | every limit | [`core::limits`] |
 //! | what is configured, and how mistakes are told | [`config`], [`cli`], [`presets`] |
 //!
@@ -64,7 +65,8 @@
 //!    ([`core::lines`]); [`Command::parse`](core::message::Command::parse) makes an [`Iamat`](core::message::Iamat) of it, all of it borrowed from the scratch buffer.
 //! 4. `Client::iamat` computes the skew ([`Skew::between`](core::posix_time::Skew::between)), appends the `AT` line to the client's output, and offers it to
 //!    the table ([`Records::offer`](core::records::Records::offer)). If it is the newest of its client, it goes to the tail of the feed.
-//! 5. The turn's reading is over. `settle` asks [`Node::take_touched`](core::node::Node::take_touched) who has something to write. The feed has moved, so the
+//! 5. The turn's reading is over. With a data directory, `write_journal` appends what was accepted in it, once; until then,
+//!    [`Node::output`](core::node::Node::output) has nothing to give that promises it. `settle` asks [`Node::take_touched`](core::node::Node::take_touched) who has something to write. The feed has moved, so the
 //!    links come first: [`Node::output`](core::node::Node::output) of a link pulls the records behind its cursor, `settle_one` writes them.
 //! 6. Then the client: the same `settle_one`, one `write`. [`Node::fate`](core::node::Node::fate) says `Open`, and the next turn polls.
 //!

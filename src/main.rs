@@ -58,6 +58,7 @@ fn serve(config: Config) -> ExitCode {
         config.settings,
         &config.listen,
         config.listen_peers.as_ref(),
+        config.journal.as_ref(),
     );
     let served = started
         .map_err(|error| error.to_string())

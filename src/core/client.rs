@@ -19,8 +19,10 @@ use log::{debug, info, warn};
 use crate::core::buffer::Buffer;
 use crate::core::clock::{Now, Time};
 use crate::core::coordinates::Coordinates;
+use crate::core::durability::{Durability, Room};
 use crate::core::escape::Escaped;
 use crate::core::fate::Fate;
+use crate::core::journal::MAX_ENTRY;
 use crate::core::limits::{LINE_BYTES, Limits, count, ms};
 use crate::core::lines::{Split, split, without_cr};
 use crate::core::message::{At, Command, Iamat, Whatsat};
@@ -35,10 +37,21 @@ use crate::core::settings::{PlacesApi, Settings};
 pub struct World<'a> {
     /// Everybody's position.
     pub records: &'a mut Records,
+    /// What outlasts us, if anything does.
+    pub durability: Option<&'a mut Durability>,
     /// Who we are.
     pub settings: &'a Settings,
     /// When this happens.
     pub now: Now,
+}
+
+impl World<'_> {
+    /// Whether the journal has room for another record.
+    fn room(&self) -> Room {
+        self.durability
+            .as_ref()
+            .map_or(Room::Enough, |durability| durability.room_for(MAX_ENTRY))
+    }
 }
 
 /// A `WHATSAT` that was understood: what to ask Places, and what to do with the answer.
@@ -74,6 +87,10 @@ pub struct Client {
     paused: bool,
     /// The answer being waited for is the last one: the server stops.
     stopping: bool,
+    /// Its next command waits until the journal has room.
+    wants_room: bool,
+    /// No output may leave before this change is safe in the journal.
+    held_until: u64,
     /// Since when a line is unfinished.
     line_since: Option<Time>,
     /// Since when output waits and the client takes none; in `Closing`, since when it is closing.
@@ -107,6 +124,8 @@ impl Client {
             eof: false,
             paused: false,
             stopping: false,
+            wants_room: false,
+            held_until: 0,
             line_since: None,
             stalled_since: None,
         }
@@ -146,6 +165,11 @@ impl Client {
     fn run(&mut self, bytes: &[u8], world: &mut World<'_>) -> (usize, Option<Asked>) {
         let mut used = 0;
         while self.may_run(&world.settings.limits) {
+            let room = world.room();
+            self.wants_room = room == Room::Wait;
+            if self.wants_room {
+                break;
+            }
             let rest = &bytes[used..];
             let line = match split(rest, LINE_BYTES) {
                 Split::Line(line, length) => {
@@ -215,15 +239,22 @@ impl Client {
         None
     }
 
-    /// Answers an `IAMAT`, and offers it to the table; `false` if the table has no room for it.
+    /// Answers an `IAMAT`, and offers it to the table; `false` if the table or the journal has no room for it.
     fn iamat(&mut self, iamat: &Iamat<'_>, world: &mut World<'_>) -> bool {
+        if world.room() == Room::Full {
+            return false;
+        }
         let skew = Skew::between(PosixTime::from_nanos(world.now.wall), iamat.stamp);
         let output = self.output.tail();
         let start = output.len();
         let at = At::write(output, &world.settings.name, skew, iamat);
         let line = &output[start..output.len() - 1];
         match at.map(|at| world.records.offer(line, &at, Teacher::NOBODY)) {
-            Some(Offer::Accepted | Offer::Stale) => {
+            Some(offer @ (Offer::Accepted | Offer::Stale)) => {
+                if let (Offer::Accepted, Some(durability)) = (offer, &mut world.durability) {
+                    self.held_until = world.records.last_seq();
+                    durability.record(self.held_until, line);
+                }
                 info!("{} -> {}", self.who, Escaped(line));
                 true
             }
@@ -311,10 +342,30 @@ impl Client {
         self.line_since = None;
     }
 
-    /// Bytes that wait for the socket.
+    /// Bytes that wait for the socket, if they may leave when the journal is safe up to the change `released`.
     #[must_use]
-    pub fn output(&self) -> &[u8] {
-        self.output.as_slice()
+    pub fn output(&self, released: u64) -> &[u8] {
+        if self.held_until > released {
+            &[]
+        } else {
+            self.output.as_slice()
+        }
+    }
+
+    /// Which change has to be safe in the journal before anything that waits may leave.
+    #[must_use]
+    pub fn held_until(&self) -> u64 {
+        if self.output.is_empty() {
+            0
+        } else {
+            self.held_until
+        }
+    }
+
+    /// Whether its next command waits until the journal has room.
+    #[must_use]
+    pub fn wants_room(&self) -> bool {
+        self.wants_room
     }
 
     /// The socket took `count` bytes. A client that was paused may go on: see [`Client::go_on`].
@@ -335,7 +386,7 @@ impl Client {
     #[must_use]
     pub fn wants_read(&self) -> bool {
         match self.state {
-            State::Reading => !self.paused && !self.eof,
+            State::Reading => !self.paused && !self.wants_room && !self.eof,
             State::Awaiting(..) => false,
             State::Closing { linger } => linger && !self.eof,
         }

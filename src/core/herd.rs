@@ -43,6 +43,8 @@ pub struct Heard {
     pub position: u64,
     /// The name under which what it taught us is kept, so that it is not sent back.
     pub teacher: Teacher,
+    /// The journal tells of it.
+    pub is_noted: bool,
 }
 
 /// What the dialling side is doing about a neighbour that is not linked.
@@ -119,6 +121,17 @@ impl Herd {
             .position(|neighbour| neighbour.settings.name.as_bytes() == name)
     }
 
+    /// What a journal tells of a neighbour; one that is no neighbour any more is passed over.
+    pub fn restore(&mut self, name: &[u8], boot: BootId, position: u64) {
+        if let Some(neighbour) = self.find(name) {
+            self.lives(neighbour, boot);
+            if let Some(heard) = &mut self.neighbours[neighbour].heard {
+                heard.position = position;
+                heard.is_noted = true;
+            }
+        }
+    }
+
     /// The neighbour says which life it is in: what was heard of that life counts, what was heard of another does not.
     pub fn lives(&mut self, neighbour: usize, boot: BootId) -> Heard {
         let heard = &mut self.neighbours[neighbour].heard;
@@ -130,6 +143,7 @@ impl Herd {
                     boot,
                     position: 0,
                     teacher: self.last_teacher,
+                    is_noted: false,
                 })
             }
         }

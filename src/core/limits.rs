@@ -112,6 +112,11 @@ limits! {
     /// Bytes in the body of an answer of Places.
     places_body_bytes = 2_097_152, 256..=1_073_741_824;
 
+    /// Time after which an accepted change is synced to the disk, with `fsync = "interval"`.
+    fsync_ms = 1_000, 1..=3_600_000;
+    /// Bytes of a journal below which it is not compacted.
+    compact_bytes = 67_108_864, 1..=1_099_511_627_776;
+
     /// Bytes of log lines that wait for the disk; more are dropped and counted.
     log_buffer_bytes = 8_388_608, 4_096..=1_073_741_824;
 }

@@ -43,9 +43,11 @@ use ring::hmac;
 
 use crate::core::buffer::Buffer;
 use crate::core::clock::{Now, Time};
+use crate::core::durability::{Durability, Room};
 use crate::core::escape::Escaped;
 use crate::core::fate::Fate;
 use crate::core::herd::{BootId, Dial, Herd};
+use crate::core::journal::MAX_ENTRY;
 use crate::core::limits::{LINK_LINE_BYTES, Limits, TURN_BYTES, ms};
 use crate::core::lines::{Split, split};
 use crate::core::message::At;
@@ -65,12 +67,38 @@ pub struct World<'a> {
     pub records: &'a mut Records,
     /// The neighbours.
     pub herd: &'a mut Herd,
+    /// What outlasts us, if anything does.
+    pub durability: Option<&'a mut Durability>,
     /// Who we are.
     pub settings: &'a Settings,
     /// Which life of ours this is.
     pub boot: BootId,
     /// When this happens.
     pub now: Now,
+}
+
+impl World<'_> {
+    /// Whether the journal has room for another record.
+    fn room(&self) -> Room {
+        self.durability
+            .as_ref()
+            .map_or(Room::Enough, |durability| durability.room_for(MAX_ENTRY))
+    }
+
+    /// From which change on a neighbour lacks something that says it knows our life `boot` up to `position`; `None` if that
+    /// life is not known.
+    fn resume(&self, boot: BootId, position: u64) -> Option<u64> {
+        let last_seq = self.records.last_seq();
+        if boot == self.boot {
+            return (position <= last_seq).then_some(position);
+        }
+        Some(
+            self.durability
+                .as_ref()?
+                .resume(boot, position)?
+                .min(last_seq),
+        )
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +188,8 @@ pub struct Link {
     is_proven: bool,
     last_heard: Time,
     last_sent: Time,
+    /// Its next line waits until the journal has room.
+    wants_room: bool,
     /// Our place in the feed, once there was one: given back when the connection is gone.
     reader: Option<ReaderId>,
     /// Why it is being closed, the first reason only.
@@ -224,6 +254,7 @@ impl Link {
             is_proven: false,
             last_heard: now,
             last_sent: now,
+            wants_room: false,
             reader: None,
             farewell: None,
             eof: false,
@@ -252,18 +283,27 @@ impl Link {
             let used = self.run(data, world);
             self.input.extend(&data[used..]);
         } else {
-            let mut input = std::mem::take(&mut self.input);
-            input.extend(data);
-            let used = self.run(input.as_slice(), world);
-            input.consume(used);
-            self.input = input;
+            self.input.extend(data);
+            self.go_on(world);
         }
+    }
+
+    /// Acts on what waits in the input.
+    pub fn go_on(&mut self, world: &mut World<'_>) {
+        let mut input = std::mem::take(&mut self.input);
+        let used = self.run(input.as_slice(), world);
+        input.consume(used);
+        self.input = input;
     }
 
     /// Acts on whole lines; returns how many bytes they took.
     fn run(&mut self, bytes: &[u8], world: &mut World<'_>) -> usize {
         let mut used = 0;
         while !matches!(self.state, State::Closing) {
+            self.wants_room = world.room() == Room::Wait;
+            if self.wants_room {
+                return used;
+            }
             let outcome = match split(&bytes[used..], LINK_LINE_BYTES) {
                 Split::Line(line, length) => {
                     used += length;
@@ -277,6 +317,12 @@ impl Link {
             }
         }
         bytes.len()
+    }
+
+    /// Whether its next line waits until the journal has room.
+    #[must_use]
+    pub fn wants_room(&self) -> bool {
+        self.wants_room
     }
 
     fn line(&mut self, line: &[u8], world: &mut World<'_>) -> Result<(), Broken> {
@@ -312,6 +358,7 @@ impl Link {
                 if let Some(neighbour) = self.neighbour
                     && let Some(heard) = &mut world.herd.neighbours[neighbour].heard
                 {
+                    heard.is_noted &= heard.position == position;
                     heard.position = position;
                 }
                 Ok(())
@@ -441,9 +488,8 @@ impl Link {
         let wall = number(wall).ok_or("a LIFE without a clock")?;
         let position = number(position).ok_or("a LIFE without a position")?;
         let heard = world.herd.lives(neighbour, boot);
-        let known_life =
-            BootId::parse(own_boot) == Some(world.boot) && position <= world.records.last_seq();
-        let from = if known_life { position } else { 0 };
+        let resumed = BootId::parse(own_boot).and_then(|boot| world.resume(boot, position));
+        let from = resumed.unwrap_or(0);
         let reader = world.records.open_reader(from);
         self.reader = Some(reader);
         self.state = State::Linked {
@@ -453,9 +499,9 @@ impl Link {
 
         let name = &world.herd.neighbours[neighbour].settings.name;
         let behind = world.records.last_seq() - from;
-        match known_life {
-            true => info!("{}: linked, {behind} changes behind", Who(self, world.herd)),
-            false => info!(
+        match resumed {
+            Some(_) => info!("{}: linked, {behind} changes behind", Who(self, world.herd)),
+            None => info!(
                 "{}: linked, to be sent all {} records",
                 Who(self, world.herd),
                 world.records.len()
@@ -537,12 +583,13 @@ impl Link {
         output.push(b'\n');
     }
 
-    /// What waits for the socket. When nothing does, the next records of the feed are pulled.
-    pub fn output(&mut self, records: &mut Records) -> &[u8] {
+    /// What waits for the socket. When nothing does, the next records of the feed are pulled, up to the change `released`, which
+    /// is as far as the journal is safe.
+    pub fn output(&mut self, records: &mut Records, released: u64) -> &[u8] {
         if let State::Linked { reader, teacher } = self.state
             && self.output.is_empty()
         {
-            let count = records.read(reader, teacher, TURN_BYTES, self.output.tail());
+            let count = records.read(reader, teacher, released, TURN_BYTES, self.output.tail());
             if count > 0 {
                 let position = records.position(reader);
                 self.say(format_args!("SYNC {position}"));
@@ -664,8 +711,17 @@ impl Link {
 /// A record from a neighbour.
 fn at(line: &[u8], teacher: Teacher, world: &mut World<'_>) -> Result<(), Broken> {
     let at = At::parse(line).ok_or_else(|| format!("not an AT line: {}", shown(line)))?;
+    let has_room = world.room() == Room::Enough;
     match world.records.offer(line, &at, teacher) {
-        Offer::Accepted => debug!("heard {}", Escaped(line)),
+        Offer::Accepted => {
+            let seq = world.records.last_seq();
+            match &mut world.durability {
+                Some(durability) if has_room => durability.record(seq, line),
+                Some(durability) => durability.record_unwritten(seq),
+                None => {}
+            }
+            debug!("heard {}", Escaped(line));
+        }
         Offer::Stale => {}
         Offer::Full if world.records.refused().is_power_of_two() => {
             warn!(

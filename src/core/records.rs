@@ -20,6 +20,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 use slab::Slab;
 
+use crate::core::journal::Entry;
 use crate::core::limits::{Limits, count};
 use crate::core::message::At;
 use crate::core::posix_time::PosixTime;
@@ -84,13 +85,18 @@ impl Record {
         &self.line[start..start + usize::from(self.client_len)]
     }
 
+    /// The line without its LF.
+    fn at_line(&self) -> &[u8] {
+        &self.line[..self.line.len() - 1]
+    }
+
     /// Whether `at`, whose line is `line`, is newer: later effective time, then later stamp, then greater bytes.
     /// The order is total and the same on every server, so the order of arrival decides nothing.
     fn is_older_than(&self, at: &At<'_>, line: &[u8]) -> bool {
         if self.effective != at.effective {
             return self.effective < at.effective;
         }
-        let own_line = &self.line[..self.line.len() - 1];
+        let own_line = self.at_line();
         let own_stamp = At::parse(own_line).map(|own| own.stamp);
         (own_stamp, own_line) < (Some(at.stamp), line)
     }
@@ -281,6 +287,33 @@ impl Records {
         }))
     }
 
+    /// Takes a record that a journal tells of, at the place in the feed that it had. Places are told in order.
+    pub fn restore(&mut self, seq: u64, line: &[u8], at: &At<'_>) -> Offer {
+        self.last_seq = self.last_seq.max(seq.saturating_sub(1));
+        let offer = self.offer(line, at, Teacher::NOBODY);
+        self.last_seq = self.last_seq.max(seq);
+        offer
+    }
+
+    /// About how many bytes a journal of exactly this table takes.
+    #[must_use]
+    pub fn journal_bytes(&self) -> u64 {
+        (self.line_bytes + self.records.len() * Entry::record_bytes(0)) as u64
+    }
+
+    /// Tells the next records in order, about `bytes` bytes of them: the copying of the table into a journal.
+    pub fn copy(&mut self, reader: ReaderId, bytes: usize, mut tell: impl FnMut(u64, &[u8])) {
+        let reader = &mut self.readers[reader.0];
+        let mut told = 0;
+        while reader.next != NONE && told < bytes {
+            let record = &self.records[reader.next as usize];
+            tell(record.seq, record.at_line());
+            told += Entry::record_bytes(record.line.len());
+            reader.position = record.seq;
+            reader.next = record.newer;
+        }
+    }
+
     /// Ends reading.
     pub fn close_reader(&mut self, reader: ReaderId) {
         self.readers.try_remove(reader.0);
@@ -299,11 +332,12 @@ impl Records {
     }
 
     /// Appends the next records to `out`, oldest first, until `out` holds `full_at` bytes or there are no more; those that
-    /// `except` taught us are passed over. Returns how many it appended.
+    /// `except` taught us are passed over, and none later than the change `up_to` is read. Returns how many it appended.
     pub fn read(
         &mut self,
         reader: ReaderId,
         except: Teacher,
+        up_to: u64,
         full_at: usize,
         out: &mut Vec<u8>,
     ) -> usize {
@@ -311,6 +345,9 @@ impl Records {
         let mut appended = 0;
         while reader.next != NONE && out.len() < full_at {
             let record = &self.records[reader.next as usize];
+            if record.seq > up_to {
+                return appended;
+            }
             if record.teacher != except {
                 out.extend_from_slice(&record.line);
                 appended += 1;
@@ -352,7 +389,7 @@ mod tests {
 
     fn read_all(records: &mut Records, reader: ReaderId, except: Teacher) -> String {
         let mut out = Vec::new();
-        records.read(reader, except, usize::MAX, &mut out);
+        records.read(reader, except, u64::MAX, usize::MAX, &mut out);
         let lines = String::from_utf8(out).unwrap();
         lines
             .lines()
@@ -507,7 +544,7 @@ mod tests {
         let reader = records.open_reader(0);
         let mut out = Vec::new();
         assert_eq!(
-            records.read(reader, Teacher::NOBODY.next(), 40, &mut out),
+            records.read(reader, Teacher::NOBODY.next(), u64::MAX, 40, &mut out),
             2
         );
         assert_eq!(records.position(reader), 2);
@@ -548,12 +585,12 @@ mod tests {
             let mut out = Vec::new();
             for (client, stamp, bytes) in steps {
                 heard(&mut records, &client.to_string(), stamp);
-                records.read(reader, Teacher::NOBODY.next(), bytes, &mut out);
+                records.read(reader, Teacher::NOBODY.next(), u64::MAX, bytes, &mut out);
                 for line in std::mem::take(&mut out).split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
                     copy.offer(line, &At::parse(line).unwrap(), Teacher::NOBODY);
                 }
             }
-            records.read(reader, Teacher::NOBODY.next(), usize::MAX, &mut out);
+            records.read(reader, Teacher::NOBODY.next(), u64::MAX, usize::MAX, &mut out);
             for line in out.split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
                 copy.offer(line, &At::parse(line).unwrap(), Teacher::NOBODY);
             }

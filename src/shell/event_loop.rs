@@ -10,6 +10,8 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
@@ -18,12 +20,15 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::core::clock::{Now, Time};
+use crate::core::durability::Fsync;
 use crate::core::fate::Fate;
 use crate::core::limits::TURN_BYTES;
 use crate::core::node::{ConnId, Node, Request};
 use crate::core::settings::{HostPort, Settings};
 use crate::shell::clock::Clock;
+use crate::shell::disk::Disk;
 use crate::shell::executor::Executor;
+use crate::shell::look_up::{self, LookedUp};
 use crate::shell::signals::Signals;
 use crate::shell::transport::{Received, Transport};
 
@@ -68,24 +73,44 @@ pub struct Server {
     /// Connections that are run in this one.
     running: Vec<ConnId>,
     touched: Vec<ConnId>,
-    executor: Executor,
+    names: Executor<String, LookedUp>,
+    /// The journal's files, if there is a data directory.
+    disk: Option<Disk>,
     signals: Signals,
     scratch: Box<[u8]>,
 }
 
+/// Where a server keeps its journal, and how safely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// The data directory.
+    pub directory: PathBuf,
+    /// When what was appended is synced.
+    pub fsync: Fsync,
+}
+
 /// Why a server could not be started.
 #[derive(Debug)]
-pub struct StartError {
-    /// What was being done.
-    pub what: String,
-    /// What the system said.
-    pub error: io::Error,
+pub enum StartError {
+    /// A port could not be opened, or the system lacks something that every server needs.
+    System {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The journal can not be used; in words.
+    Journal(String),
 }
 
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.what, self.error)?;
-        match self.error.kind() {
+        let (what, error) = match self {
+            StartError::System { what, error } => (what, error),
+            StartError::Journal(what) => return f.write_str(what),
+        };
+        write!(f, "{what}: {error}")?;
+        match error.kind() {
             io::ErrorKind::AddrInUse => {
                 f.write_str("; another program has that port: end it, or choose another port")
             }
@@ -109,8 +134,9 @@ impl Server {
         settings: Settings,
         clients: &HostPort,
         neighbours: Option<&HostPort>,
+        journal: Option<&JournalConfig>,
     ) -> Result<Server, StartError> {
-        let needed = |error| StartError {
+        let needed = |error| StartError::System {
             what: "cannot start the event loop".into(),
             error,
         };
@@ -129,13 +155,23 @@ impl Server {
         poll.registry()
             .register(signals.source(), SIGNALS, Interest::READABLE)
             .map_err(needed)?;
-        let executor = Executor::new(Waker::new(poll.registry(), EXECUTOR).map_err(needed)?);
+        let waker = Arc::new(Waker::new(poll.registry(), EXECUTOR).map_err(needed)?);
         let mut seed = [0; 32];
         SystemRandom::new()
             .fill(&mut seed)
             .map_err(|_| needed(io::Error::other("no random numbers")))?;
         let clock = Clock::start();
-        let node = Node::new(settings, &seed, clock.now());
+        let name = settings.name.clone();
+        let mut node = Node::new(settings, &seed, clock.now());
+        let mut disk = None;
+        if let Some(JournalConfig { directory, fsync }) = journal {
+            node.keep_journal(*fsync);
+            let (opened, length, machine) =
+                Disk::open(directory, &name, waker.clone(), |entry| node.restore(entry))
+                    .map_err(StartError::Journal)?;
+            node.journal_opened(length, machine);
+            disk = Some(opened);
+        }
         Ok(Server {
             poll,
             clock,
@@ -146,7 +182,8 @@ impl Server {
             ready: Vec::new(),
             running: Vec::new(),
             touched: Vec::new(),
-            executor,
+            names: Executor::new("names", look_up::MAX_THREADS, waker, look_up::look_up),
+            disk,
             signals,
             scratch: vec![0; TURN_BYTES].into_boxed_slice(),
         })
@@ -181,8 +218,11 @@ impl Server {
         while !self.node.is_stopped() {
             log::logger().flush(); // before sleeping
             self.turn(&mut events)?;
+            if let Some(reason) = self.node.failure() {
+                return Err(io::Error::other(reason.to_owned()));
+            }
         }
-        Ok(())
+        self.disk.as_ref().map_or(Ok(()), Disk::finish)
     }
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
@@ -229,12 +269,7 @@ impl Server {
                         .for_each(|door| door.ready = true);
                 }
                 SIGNALS => self.signalled(),
-                EXECUTOR => {
-                    let now = self.clock.now();
-                    while let Some((host, found)) = self.executor.finished() {
-                        self.node.looked_up(&host, found, now);
-                    }
-                }
+                EXECUTOR => self.work_finished(),
                 Token(number) => {
                     let id = ConnId::from_u64(number as u64);
                     // An event for somebody who is gone is for nobody, even if the place is taken again.
@@ -246,6 +281,17 @@ impl Server {
                     }
                 }
             }
+        }
+    }
+
+    /// An executor's thread has finished something.
+    fn work_finished(&mut self) {
+        let now = self.clock.now();
+        while let Some((host, found)) = self.names.finished() {
+            self.node.looked_up(&host, found, now);
+        }
+        while let Some(done) = self.disk.as_mut().and_then(Disk::finished) {
+            self.node.disk_done(done, now);
         }
     }
 
@@ -360,6 +406,7 @@ impl Server {
             while let Some(request) = self.node.next_request() {
                 self.carry_out(request);
             }
+            self.write_journal();
             let mut touched = std::mem::take(&mut self.touched);
             self.node.take_touched(&mut touched);
             if touched.is_empty() {
@@ -372,9 +419,31 @@ impl Server {
         }
     }
 
+    /// Has the journal written before anything that it has to remember leaves.
+    fn write_journal(&mut self) {
+        let Some(disk) = &mut self.disk else {
+            return;
+        };
+        let now = self.clock.now();
+        while let Some(work) = self.node.next_disk_work(now) {
+            if let Some(done) = disk.perform(work) {
+                self.node.disk_done(done, now);
+            }
+        }
+    }
+
     fn carry_out(&mut self, request: Request) {
         match request {
-            Request::LookUp { host } => self.executor.look_up(host),
+            Request::LookUp { host } => {
+                if let Err(error) = self.names.submit(host.clone()) {
+                    let now = self.clock.now();
+                    self.node.looked_up(
+                        &host,
+                        Err(format!("no thread to look it up: {error}")),
+                        now,
+                    );
+                }
+            }
             Request::Connect { id, address } => {
                 let now = self.clock.now();
                 match TcpStream::connect(address) {
@@ -421,7 +490,7 @@ impl Server {
 
 impl Door {
     fn open(address: &HostPort, token: Token, backlog: i32) -> Result<Door, StartError> {
-        let failed = |error| StartError {
+        let failed = |error| StartError::System {
             what: format!("cannot listen on {address}"),
             error,
         };

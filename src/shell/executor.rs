@@ -1,7 +1,6 @@
 //! What would block the loop is done here: asyncio's `run_in_executor`, with mio's `Waker` for `call_soon_threadsafe`.
 
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,106 +8,89 @@ use std::thread;
 
 use mio::Waker;
 
-/// Threads at most: a name server that hangs holds up one of them, not the other names.
-const MAX_THREADS: usize = 4;
-
-/// A look-up that is finished: the name, and its addresses or why there are none.
-pub type LookedUp = (String, Result<Vec<IpAddr>, String>);
-
-/// A few threads that look names up; they are started when they are first needed.
-pub struct Executor {
-    jobs: Sender<String>,
-    queue: Arc<Mutex<Receiver<String>>>,
-    results: Receiver<LookedUp>,
-    report: Sender<LookedUp>,
+/// Threads for one kind of work, from jobs `J` to results `R`; each is started when there is nobody free for a job.
+pub struct Executor<J, R> {
+    name: &'static str,
+    work: fn(J) -> R,
+    jobs: Sender<J>,
+    queue: Arc<Mutex<Receiver<J>>>,
+    results: Receiver<R>,
+    report: Sender<R>,
     waker: Arc<Waker>,
     /// Jobs handed over and not finished.
     busy: Arc<AtomicUsize>,
     threads: usize,
+    max_threads: usize,
 }
 
-impl Executor {
-    /// An executor without a thread yet; `waker` interrupts the loop's `poll` when a result is there.
+impl<J: Send + 'static, R: Send + 'static> Executor<J, R> {
+    /// An executor without a thread yet; `waker` interrupts the loop's `poll` when a result is there. With one thread at most,
+    /// jobs are done in order.
     #[must_use]
-    pub fn new(waker: Waker) -> Executor {
+    pub fn new(
+        name: &'static str,
+        max_threads: usize,
+        waker: Arc<Waker>,
+        work: fn(J) -> R,
+    ) -> Executor<J, R> {
         let (jobs, queue) = channel();
         let (report, results) = channel();
         Executor {
+            name,
+            work,
             jobs,
             queue: Arc::new(Mutex::new(queue)),
             results,
             report,
-            waker: Arc::new(waker),
+            waker,
             busy: Arc::default(),
             threads: 0,
+            max_threads,
         }
     }
 
-    /// Looks `host` up; see [`Executor::finished`].
-    pub fn look_up(&mut self, host: String) {
-        let busy = self.busy.fetch_add(1, Ordering::SeqCst);
-        if busy >= self.threads && self.threads < MAX_THREADS {
+    /// Has `job` done; see [`Executor::finished`].
+    ///
+    /// # Errors
+    /// There is no thread, and none can be started; the job is dropped.
+    pub fn submit(&mut self, job: J) -> io::Result<()> {
+        let busy = self.busy.load(Ordering::SeqCst);
+        if busy >= self.threads && self.threads < self.max_threads {
             match self.start_thread() {
                 Ok(()) => self.threads += 1,
                 // Another thread will come to it; without any, nobody would.
-                Err(error) if self.threads == 0 => {
-                    self.busy.fetch_sub(1, Ordering::SeqCst);
-                    return self.fail(host, &error);
-                }
+                Err(error) if self.threads == 0 => return Err(error),
                 Err(_) => {}
             }
         }
+        self.busy.fetch_add(1, Ordering::SeqCst);
         // The queue's other end is in `self`: sending can not fail.
-        let _ = self.jobs.send(host);
-    }
-
-    fn fail(&self, host: String, error: &io::Error) {
-        let _ = self
-            .report
-            .send((host, Err(format!("no thread to look it up: {error}"))));
-        let _ = self.waker.wake();
+        let _ = self.jobs.send(job);
+        Ok(())
     }
 
     fn start_thread(&self) -> io::Result<()> {
-        let (queue, report, waker, busy) = (
-            self.queue.clone(),
-            self.report.clone(),
-            self.waker.clone(),
-            self.busy.clone(),
-        );
-        let work = move || {
+        let (queue, report) = (self.queue.clone(), self.report.clone());
+        let (waker, busy, work) = (self.waker.clone(), self.busy.clone(), self.work);
+        let serve = move || {
             loop {
                 let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                let Ok(host) = job else { return };
-                let found = look_up(&host);
+                let Ok(job) = job else { return };
+                let result = work(job);
                 busy.fetch_sub(1, Ordering::SeqCst);
-                if report.send((host, found)).is_err() || waker.wake().is_err() {
+                if report.send(result).is_err() || waker.wake().is_err() {
                     return; // the loop is gone
                 }
             }
         };
         thread::Builder::new()
-            .name("executor".into())
-            .spawn(work)
+            .name(self.name.into())
+            .spawn(serve)
             .map(drop)
     }
 
     /// The next result, if there is one.
-    pub fn finished(&self) -> Option<LookedUp> {
+    pub fn finished(&self) -> Option<R> {
         self.results.try_recv().ok()
     }
-}
-
-/// `getaddrinfo`, each address once, in the order that it recommends.
-fn look_up(host: &str) -> Result<Vec<IpAddr>, String> {
-    let found = (host, 0)
-        .to_socket_addrs()
-        .map_err(|error| error.to_string())?;
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for address in found {
-        if !addresses.contains(&address.ip()) {
-            addresses.push(address.ip());
-        }
-    }
-    Ok(addresses)
 }

@@ -1,7 +1,9 @@
 //! The server's outside: sockets, `Poll`, clocks and threads, and nothing of what is said over them.
 
 pub mod clock;
+pub mod disk;
 pub mod event_loop;
 pub mod executor;
+pub mod look_up;
 pub mod signals;
 pub mod transport;

@@ -2,9 +2,10 @@
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
 
 use mio::net::UnixStream;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::low_level::pipe;
 
 /// The reading end.
@@ -22,6 +23,8 @@ impl Signals {
         receiver.set_nonblocking(true)?;
         pipe::register(SIGTERM, sender.try_clone()?)?;
         pipe::register(SIGINT, sender)?;
+        // A file that may not grow is an error of the write, not the end of the server.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         Ok(Signals {
             stream: UnixStream::from_std(receiver),
         })

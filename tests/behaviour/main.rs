@@ -19,6 +19,7 @@ mod commands;
 mod crowds;
 mod flood;
 mod framing;
+mod journal;
 mod logs;
 mod neighbours;
 mod order;

@@ -106,6 +106,12 @@ impl Herd {
         self
     }
 
+    /// TOML keys to stand at the top of the config file.
+    pub(crate) fn with_top(mut self, toml: &str) -> Herd {
+        self.top.push_str(toml);
+        self
+    }
+
     /// An environment variable for the servers.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Herd {
         self.environment.insert(name.into(), value.into());
@@ -514,6 +520,24 @@ impl Client {
     pub(crate) fn expect_end(&mut self) {
         let rest = self.rest();
         assert!(rest.is_empty(), "more came: {}", rest.escape_ascii());
+    }
+
+    /// Sends a command and returns its one line of answer, or `None` if the server is gone before it is whole.
+    pub(crate) fn try_ask(&mut self, command: &str) -> Option<String> {
+        self.stream.write_all(command.as_bytes()).ok()?;
+        let mut line = Vec::new();
+        loop {
+            let mut byte = [0; 256];
+            let count = self
+                .stream
+                .read(&mut byte)
+                .ok()
+                .filter(|&count| count > 0)?;
+            line.extend_from_slice(&byte[..count]);
+            if line.pop_if(|byte| *byte == b'\n').is_some() {
+                return String::from_utf8(line).ok();
+            }
+        }
     }
 
     /// Sends a command and returns its one line of answer.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use log::warn;
 
+use super::journaling::Journal;
 use super::{ConnId, Node, Phase, Session};
 use crate::core::client::{Asked, Client, World};
 use crate::core::clock::Now;
@@ -59,6 +60,12 @@ impl Node {
         self.touch(id);
     }
 
+    /// The journal has room for what it wants to say.
+    pub(super) fn client_has_room(&mut self, id: ConnId, now: Now) {
+        let asked = self.with_client(id, now, Client::go_on);
+        self.client_goes_on(id, asked, now);
+    }
+
     /// Asks what the client wants asked; if the answer is there at once, its next commands follow.
     fn client_goes_on(&mut self, id: ConnId, mut asked: Option<Asked>, now: Now) {
         while let Some(wanted) = asked {
@@ -101,6 +108,7 @@ impl Node {
                 client,
                 &mut World {
                     records: &mut self.records,
+                    durability: self.journal.as_mut().map(Journal::durability),
                     settings: &self.settings,
                     now,
                 },

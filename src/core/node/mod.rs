@@ -36,6 +36,7 @@
 //! ```
 
 mod clients;
+mod journaling;
 mod neighbours;
 mod questions;
 
@@ -57,6 +58,7 @@ use crate::core::places::exchange::Exchange;
 use crate::core::records::Records;
 use crate::core::settings::Settings;
 use crate::core::slots::{Id, Slots};
+use journaling::Journal;
 
 /// The name of a connection.
 pub type ConnId = Id;
@@ -91,6 +93,10 @@ struct Slot {
     touched: bool,
     /// The earliest deadline that is in the heap for it.
     armed: Option<Time>,
+    /// It is on the list of those that wait for room in the journal.
+    wants_room: bool,
+    /// It is on the list of those whose answers wait for the journal.
+    held: bool,
 }
 
 /// What a deadline is about.
@@ -105,6 +111,7 @@ enum Timer {
     /// Of a server that stops: who still waits for Places is told that there will be no answer.
     LastAnswers,
     /// Of a server that stops: who is still there is cut off.
+    Journal,
     Stop,
 }
 
@@ -132,13 +139,15 @@ pub struct Node {
     /// Answers of Places, with the clients that wait for each; worked off at the end of every event.
     answers: VecDeque<(Vec<ConnId>, Outcome)>,
     names: Names,
+    /// What outlasts this server, if it has a data directory.
+    journal: Option<Journal>,
     deadlines: Deadlines<Timer>,
     requests: VecDeque<Request>,
     /// Connections whose output, interest or fate may have changed; links first, so that the herd hears of an update before
     /// its client hears that it was taken.
     touched_links: Vec<ConnId>,
     touched: Vec<ConnId>,
-    /// Up to which change the links know that there is something to send.
+    /// Up to which change the links and the clients know that things may leave.
     announced: u64,
     entropy: Entropy,
     plaintext: Vec<u8>,
@@ -162,6 +171,7 @@ impl Node {
             calls: Calls::new(limits),
             answers: VecDeque::new(),
             names: Names::new(ms(limits.lookup_ms)),
+            journal: None,
             deadlines: Deadlines::default(),
             requests: VecDeque::new(),
             touched_links: Vec::new(),
@@ -254,8 +264,10 @@ impl Node {
     /// Connections to be looked at before the turn ends: write their [`Node::output`], then obey their [`Node::fate`]. Appends
     /// them to `touched`, links first; each is named once.
     pub fn take_touched(&mut self, touched: &mut Vec<ConnId>) {
-        if self.announced != self.records.last_seq() {
-            self.announced = self.records.last_seq();
+        let released = self.released().min(self.records.last_seq());
+        if self.announced != released {
+            self.announced = released;
+            self.release_held();
             for neighbour in 0..self.herd.neighbours.len() {
                 if let Some(link) = self.herd.neighbours[neighbour].link {
                     self.touch(link);
@@ -274,9 +286,10 @@ impl Node {
 
     /// What waits for the socket; empty if nothing does. For a link, this is where the feed is pulled.
     pub fn output(&mut self, id: ConnId) -> &[u8] {
+        let released = self.released();
         match self.sessions.get_mut(id).map(|slot| &mut slot.session) {
-            Some(Session::Client(client)) => client.output(),
-            Some(Session::Link(link)) => link.output(&mut self.records),
+            Some(Session::Client(client)) => client.output(released),
+            Some(Session::Link(link)) => link.output(&mut self.records, released),
             Some(Session::Exchange(exchange)) => exchange.output().as_slice(),
             None => &[],
         }
@@ -313,6 +326,9 @@ impl Node {
         let Some(slot) = self.sessions.get_mut(id) else {
             return Fate::Open;
         };
+        if let Some(journal) = &mut self.journal {
+            journal.watch(id, slot);
+        }
         let (fate, deadline) = match &mut slot.session {
             Session::Client(client) => {
                 client.watch_output(now.time);
@@ -361,6 +377,7 @@ impl Node {
                 Timer::LookUp => self.names_changed(now),
                 Timer::Answers => {} // below
                 Timer::LastAnswers => self.give_up_calls(),
+                Timer::Journal => self.journal_due(now),
                 Timer::Stop => {
                     self.phase = Phase::Overdue;
                     self.touch_all();
@@ -437,6 +454,8 @@ impl Node {
             session: session(id),
             touched: false,
             armed: None,
+            wants_room: false,
+            held: false,
         });
         self.touch(id);
         id

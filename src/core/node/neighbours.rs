@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use log::{debug, warn};
 
+use super::journaling::Journal;
 use super::{ConnId, Node, Phase, Request, Session, Timer};
 use crate::core::clock::Now;
 use crate::core::herd::Dial;
@@ -123,26 +124,40 @@ impl Node {
     }
 
     pub(super) fn link_sent(&mut self, id: ConnId, data: &[u8], now: Now) {
+        self.with_link(id, now, |link, world| link.data_received(data, world));
+    }
+
+    /// The journal has room for what it wants to say.
+    pub(super) fn link_has_room(&mut self, id: ConnId, now: Now) {
+        self.with_link(id, now, Link::go_on);
+    }
+
+    fn with_link(&mut self, id: ConnId, now: Now, act: impl FnOnce(&mut Link, &mut World<'_>)) {
         let Some(Session::Link(link)) = self.sessions.get_mut(id).map(|slot| &mut slot.session)
         else {
             return;
         };
-        link.data_received(
-            data,
+        act(
+            link,
             &mut World {
                 records: &mut self.records,
                 herd: &mut self.herd,
+                durability: self.journal.as_mut().map(Journal::durability),
                 settings: &self.settings,
                 boot: self.boot,
                 now,
             },
         );
+        let (replaced, neighbour) = (link.take_replaced(), link.neighbour());
         // A neighbour that proves itself anew was cut off without our noticing: its old link is dead.
-        if let Some(replaced) = link.take_replaced()
+        if let Some(replaced) = replaced
             && let Some(Session::Link(old)) = self.session(replaced)
         {
             old.end("a newer connection took its place".to_owned(), now.time);
             self.touch(replaced);
+        }
+        if let Some(neighbour) = neighbour {
+            self.note_heard_soon(neighbour, now);
         }
     }
 
@@ -157,6 +172,7 @@ impl Node {
             &mut World {
                 records: &mut self.records,
                 herd: &mut self.herd,
+                durability: None,
                 settings: &self.settings,
                 boot: self.boot,
                 now,

@@ -1,0 +1,382 @@
+//! The data directory: what was answered outlasts the server, however it ends; and what can not be trusted is told, not guessed.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use herd_mio::core::journal::{Entry, Replay};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+
+use crate::common::{Herd, Server, wait_until};
+
+fn data_dir(herd: &Herd, name: &str) -> PathBuf {
+    herd.directory.path().join("data").join(name)
+}
+
+/// A herd whose servers keep journals.
+fn keeping(herd: Herd) -> Herd {
+    herd.with_top("data_dir = \"data\"\n")
+}
+
+fn single() -> Herd {
+    keeping(Herd::single())
+}
+
+/// Up to which byte a journal has entries; behind that is reserved room.
+fn end_of(path: &std::path::Path, server: &str) -> u64 {
+    let mut replay = Replay::new(server, 0);
+    replay
+        .data_received(&fs::read(path).unwrap(), |_| ())
+        .unwrap();
+    replay.finish().unwrap().offset
+}
+
+/// What the log of a restarted server says of its journal.
+fn told_of_journal(server: &Server) -> String {
+    server.wait_for_log("journal: ", " records in ")
+}
+
+#[test]
+fn what_was_answered_outlasts_a_clean_stop_and_a_kill() {
+    for fsync in ["always", "interval", "never"] {
+        let herd = single().with_top(&format!("fsync = {fsync:?}\n"));
+        let mut answers = Vec::new();
+        for life in 0..4 {
+            let server = herd.start("Riley");
+            assert!(told_of_journal(&server).contains(&format!("journal: {life} records")));
+            let mut client = server.client();
+            for (number, at) in answers.iter().enumerate() {
+                assert_eq!(&client.wait_for_record(&format!("x{number}"), |_| true), at);
+            }
+            answers.push(client.ask(&format!("IAMAT x{life} +1+2 {life}")));
+            if life % 2 == 0 {
+                server.kill()
+            } else {
+                drop(server.stop())
+            }
+        }
+    }
+}
+
+#[test]
+fn kill_9_at_random_moments_under_load_loses_nothing_that_was_answered() {
+    let herd = keeping(Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])).level("info");
+    let mut newest: HashMap<String, String> = HashMap::new();
+    let mut seed = 12345_u64;
+    for life in 0..5 {
+        let servers = herd.start_all();
+        has_all(&servers["Jaquez"], &newest);
+        let stop = AtomicBool::new(false);
+        let told = std::thread::scope(|scope| {
+            let mut client = servers["Riley"].client();
+            let stop = &stop;
+            let teller = scope.spawn(move || {
+                let mut told = Vec::new();
+                for round in 0.. {
+                    let id = format!("x{}", round % 20);
+                    let command = format!("IAMAT {id} +1+2 {life}.{round:09}\n");
+                    // The server is killed in the middle of this; what was not answered was not promised.
+                    match client.try_ask(&command) {
+                        Some(at) => told.push((id, at)),
+                        None => break,
+                    }
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+                told
+            });
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let pause = std::time::Duration::from_micros(5_000 + (seed >> 44) % 30_000);
+            std::thread::park_timeout(pause);
+            for server in servers.values() {
+                server.signal(Signal::KILL);
+            }
+            stop.store(true, Ordering::Relaxed);
+            teller.join().unwrap()
+        });
+        newest.extend(told);
+    }
+    assert!(!newest.is_empty());
+    let servers = herd.start_all();
+    servers.values().for_each(|server| has_all(server, &newest));
+}
+
+/// The server has, or is sent, all these records or newer ones of the same clients: the very last command before a kill may have
+/// been taken without being answered.
+fn has_all(server: &Server, newest: &HashMap<String, String>) {
+    let stamp = |line: &str| line.rsplit(' ').next().unwrap().to_owned();
+    let mut asker = server.client();
+    for (id, at) in newest {
+        asker.wait_for_record(id, |line| {
+            line == at || (line.starts_with("AT ") && stamp(line) > stamp(at))
+        });
+    }
+}
+
+#[test]
+fn a_restart_resumes_and_is_not_sent_the_world() {
+    let herd = keeping(Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]));
+    let mut servers = herd.start_all();
+    let mut client = servers["Riley"].client();
+    for number in 0..100 {
+        client.ask(&format!("IAMAT x{number} +1+2 3"));
+    }
+    servers["Jaquez"]
+        .client()
+        .wait_for_record("x99", |line| line.starts_with("AT "));
+    // What was heard is noted within a second.
+    let noted = || {
+        let mut replay = Replay::new("Jaquez", 0);
+        let mut position = 0;
+        let tell = |entry: Entry<'_>| {
+            if let Entry::Heard {
+                position: heard, ..
+            } = entry
+            {
+                position = heard;
+            }
+        };
+        replay
+            .data_received(
+                &fs::read(data_dir(&herd, "Jaquez").join("journal")).unwrap(),
+                tell,
+            )
+            .unwrap();
+        position >= 100
+    };
+    wait_until("what was heard of Riley is noted", noted);
+    servers.remove("Jaquez").unwrap().kill();
+    let missed = client.ask("IAMAT missed +1+2 3");
+    let jaquez = herd.start("Jaquez");
+    jaquez
+        .client()
+        .wait_for_record("missed", |line| line == missed);
+    // Riley's own life is the same: it says how far behind Jaquez was.
+    let linked = servers["Riley"].wait_for_nth_log(2, "neighbour Jaquez", ": linked, ");
+    assert!(
+        linked.contains("1 changes behind") || linked.contains(" changes behind"),
+        "{linked}"
+    );
+    // And when it is Riley that restarts, Jaquez knows its earlier life.
+    servers.remove("Riley").unwrap().kill();
+    let riley = herd.start("Riley");
+    let linked = riley.wait_for_log("neighbour Jaquez", ": linked, ");
+    assert!(linked.contains(" changes behind"), "{linked}");
+    let after = riley.client().ask("IAMAT after +1+2 3");
+    jaquez
+        .client()
+        .wait_for_record("after", |line| line == after);
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_with_a_warning() {
+    let herd = single();
+    let server = herd.start("Riley");
+    let kept = server.client().ask("IAMAT kept +1+2 3");
+    server.client().ask("IAMAT torn +1+2 3");
+    server.stop();
+    let path = data_dir(&herd, "Riley").join("journal");
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(end_of(&path, "Riley") - 5).unwrap();
+    let server = herd.start("Riley");
+    server.wait_for_log(
+        "[WARN ] journal: the last ",
+        "were not written whole; they are cut off",
+    );
+    assert_eq!(server.client().wait_for_record("kept", |_| true), kept);
+    assert_eq!(
+        server.client().ask("WHATSAT torn 1 1"),
+        "? WHATSAT torn 1 1"
+    );
+    let again = server.client().ask("IAMAT again +1+2 3");
+    server.kill();
+    let server = herd.start("Riley");
+    assert_eq!(server.client().wait_for_record("again", |_| true), again);
+}
+
+#[test]
+fn damage_in_the_middle_is_refused_loudly() {
+    let herd = single();
+    let server = herd.start("Riley");
+    for number in 0..3 {
+        server.client().ask(&format!("IAMAT x{number} +1+2 3"));
+    }
+    server.stop();
+    let path = data_dir(&herd, "Riley").join("journal");
+    let before = fs::read(&path).unwrap();
+    let at = before
+        .windows(3)
+        .position(|window| window == b" x1")
+        .unwrap() as u64;
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .write_all_at(b"X", at)
+        .unwrap();
+    let output = herd.command("Riley").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("herd-mio: "))
+        .unwrap_or_else(|| panic!("{text}"));
+    let offset: u64 = line
+        .split("damaged at byte ")
+        .nth(1)
+        .unwrap()
+        .split(',')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(offset < at && at < offset + 100, "{line}");
+    assert!(
+        line.contains("put a good copy in its place, or move it away"),
+        "{line}"
+    );
+    // Nothing was changed; moved away, the server starts empty.
+    assert_eq!(fs::read(&path).unwrap().len(), before.len());
+    fs::rename(&path, path.with_extension("bad")).unwrap();
+    assert_eq!(
+        herd.start("Riley").client().ask("WHATSAT x0 1 1"),
+        "? WHATSAT x0 1 1"
+    );
+}
+
+#[test]
+fn a_directory_is_one_process_s_and_a_journal_one_server_s() {
+    let herd = keeping(Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]));
+    let riley = herd.start("Riley");
+    let refused = |reason: &str| {
+        let output = herd
+            .command("Jaquez")
+            .arg("--data-dir")
+            .arg(data_dir(&herd, "Riley"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(reason), "{text}");
+    };
+    refused("another process uses the data directory");
+    riley.kill();
+    refused("it is not the journal of this server");
+}
+
+#[test]
+fn a_full_disk_refuses_updates_and_nothing_else_and_recovers_by_itself() {
+    let herd = keeping(Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])).level("info");
+    let servers = herd.start_all();
+    let (riley, jaquez) = (&servers["Riley"], &servers["Jaquez"]);
+    let mut client = riley.client();
+    let first = client.ask("IAMAT first +1+2 3");
+    // The limit of a file's size stands in for the disk's: reserving beyond it fails in the same way.
+    let limit = |bytes: Option<u64>| {
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        prlimit(Pid::from_raw(riley.pid() as i32), Resource::Fsize, limit).unwrap();
+    };
+    limit(Some(6 << 20));
+    let mut accepted = 0;
+    let refusal = loop {
+        let answer = client.ask(&format!("IAMAT x{accepted} +1.{}-2 3", "0".repeat(3000)));
+        if !answer.starts_with("AT ") {
+            break answer;
+        }
+        accepted += 1;
+        assert!(accepted < 10_000, "never full");
+    };
+    assert!(
+        refusal.starts_with(&format!("? IAMAT x{accepted} +1.000")),
+        "{}",
+        &refusal[..60]
+    );
+    riley.wait_for_log(
+        "[WARN ] journal: no room: ",
+        "IAMATs are refused until there is some",
+    );
+    // Reads and floods go on.
+    assert_eq!(client.wait_for_record("first", |_| true), first);
+    let flooded = jaquez.client().ask("IAMAT flooded +1+2 3");
+    client.wait_for_record("flooded", |line| line == flooded);
+    limit(None);
+    let mut recovered = String::new();
+    wait_until("updates are accepted again", || {
+        recovered = client.ask("IAMAT recovered +1+2 3");
+        recovered.starts_with("AT ")
+    });
+    riley.wait_for_log("journal: there is room again", "");
+    // What was flooded while there was no room is written down too, by a compaction.
+    riley.wait_for_log("journal: compacted from", "");
+    riley.signal(Signal::KILL);
+    drop(servers);
+    let alone = herd.start("Riley");
+    let mut client = alone.client();
+    for (id, at) in [
+        ("first", &first),
+        ("flooded", &flooded),
+        ("recovered", &recovered),
+    ] {
+        assert_eq!(&client.wait_for_record(id, |_| true), at);
+    }
+}
+
+#[test]
+fn a_long_journal_is_compacted_while_it_is_used() {
+    let herd = single()
+        .with("[limits]\ncompact_bytes = 20000\n")
+        .level("info");
+    let server = herd.start("Riley");
+    let mut client = server.client();
+    let mut newest = Vec::new();
+    for round in 0..40 {
+        newest = (0..50)
+            .map(|number| client.ask(&format!("IAMAT x{number} +1+2 {round}")))
+            .collect();
+    }
+    server.wait_for_log("journal: compacted from ", "");
+    let last = client.ask("IAMAT last +1+2 3");
+    let path = data_dir(&herd, "Riley").join("journal");
+    let length = end_of(&path, "Riley");
+    assert!(length < 40 * 50 * 80 / 2, "{length} bytes");
+    server.kill();
+    let server = herd.start("Riley");
+    let mut client = server.client();
+    for (number, at) in newest.iter().enumerate() {
+        assert_eq!(&client.wait_for_record(&format!("x{number}"), |_| true), at);
+    }
+    assert_eq!(client.wait_for_record("last", |_| true), last);
+    assert!(!data_dir(&herd, "Riley").join("journal.new").exists());
+}
+
+#[test]
+fn ten_thousand_pipelined_updates_are_all_there() {
+    for fsync in ["always", "interval"] {
+        let herd = single()
+            .with_top(&format!("fsync = {fsync:?}\n"))
+            .level("warn");
+        let server = herd.start("Riley");
+        let mut client = server.client();
+        let commands: String = (0..10_000)
+            .map(|number| format!("IAMAT x{number} +1+2 3\n"))
+            .collect();
+        let writer = std::thread::spawn({
+            let mut stream = client.stream().try_clone().unwrap();
+            move || std::io::Write::write_all(&mut stream, commands.as_bytes()).unwrap()
+        });
+        let answers: Vec<String> = (0..10_000).map(|_| client.line()).collect();
+        writer.join().unwrap();
+        server.kill();
+        let server = herd.start("Riley");
+        let mut client = server.client();
+        for (number, at) in answers.iter().enumerate() {
+            assert_eq!(&client.wait_for_record(&format!("x{number}"), |_| true), at);
+        }
+    }
+}
