@@ -489,13 +489,13 @@ impl Client {
 impl Asked {
     /// `None` if the client asked about is not known.
     fn new(whatsat: &Whatsat<'_>, records: &Records, api: PlacesApi) -> Option<Asked> {
-        let at_line = records.line(whatsat.client)?;
+        let at_line = records.line(whatsat.client)?.into_boxed_slice();
         let at = At::parse(at_line.strip_suffix(b"\n")?)?;
         let place = Coordinates::parse(at.location)?;
         let question = Question::new(api, place, whatsat.radius, whatsat.bound);
         Some(Asked {
             question,
-            at_line: at_line.into(),
+            at_line,
             bound: whatsat.bound,
         })
     }

@@ -825,7 +825,7 @@ mod tests {
             .unwrap();
         replay.finish().unwrap();
         let stamp = |client: &[u8]| {
-            String::from_utf8(records.line(client).unwrap().to_vec())
+            String::from_utf8(records.line(client).unwrap())
                 .unwrap()
                 .rsplit(' ')
                 .next()

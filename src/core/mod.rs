@@ -21,6 +21,7 @@ pub mod link;
 pub mod message;
 pub mod names;
 pub mod node;
+pub mod packed_line;
 pub mod places;
 pub mod posix_time;
 pub mod records;

@@ -23,7 +23,7 @@ use slab::Slab;
 use crate::core::journal::Entry;
 use crate::core::limits::{Limits, count};
 use crate::core::message::At;
-use crate::core::posix_time::PosixTime;
+use crate::core::packed_line::{PackedLine, ServerNames};
 
 /// "No record": the end of the feed.
 const NONE: u32 = u32::MAX;
@@ -68,38 +68,19 @@ struct Reader {
 }
 
 struct Record {
-    /// The `AT` line with its LF.
-    line: Box<[u8]>,
-    client_offset: u16,
-    client_len: u16,
-    teacher: Teacher,
-    effective: PosixTime,
+    line: PackedLine,
     seq: u64,
+    teacher: Teacher,
     older: u32,
     newer: u32,
 }
 
-impl Record {
-    fn client(&self) -> &[u8] {
-        let start = usize::from(self.client_offset);
-        &self.line[start..start + usize::from(self.client_len)]
-    }
-
-    /// The line without its LF.
-    fn at_line(&self) -> &[u8] {
-        &self.line[..self.line.len() - 1]
-    }
-
-    /// Whether `at`, whose line is `line`, is newer: later effective time, then later stamp, then greater bytes.
-    /// The order is total and the same on every server, so the order of arrival decides nothing.
-    fn is_older_than(&self, at: &At<'_>, line: &[u8]) -> bool {
-        if self.effective != at.effective {
-            return self.effective < at.effective;
-        }
-        let own_line = self.at_line();
-        let own_stamp = At::parse(own_line).map(|own| own.stamp);
-        (own_stamp, own_line) < (Some(at.stamp), line)
-    }
+/// Whether a record is older than `at`, whose line is `line`: later effective time, then later stamp, then greater bytes.
+/// The order is total and the same on every server, so the order of arrival decides nothing.
+fn is_older(own_line: &[u8], at: &At<'_>, line: &[u8]) -> bool {
+    // What is in the table is an AT line; if it were not, anything would be better.
+    At::parse(own_line)
+        .is_none_or(|own| (own.effective, own.stamp, own_line) < (at.effective, at.stamp, line))
 }
 
 /// The table and its feed.
@@ -107,6 +88,9 @@ pub struct Records {
     by_client: HashTable<u32>,
     hasher: RandomState,
     records: Vec<Record>,
+    servers: ServerNames,
+    /// Where a line is unpacked.
+    unpacked: Vec<u8>,
     max_records: usize,
     oldest: u32,
     newest: u32,
@@ -126,6 +110,8 @@ impl Records {
             by_client: HashTable::new(),
             hasher: RandomState::new(),
             records: Vec::new(),
+            servers: ServerNames::default(),
+            unpacked: Vec::new(),
             max_records: count(limits.max_records).min(NONE as usize),
             oldest: NONE,
             newest: NONE,
@@ -163,51 +149,52 @@ impl Records {
 
     /// The `AT` line of a client, LF included.
     #[must_use]
-    pub fn line(&self, client: &[u8]) -> Option<&[u8]> {
-        self.find(client)
-            .map(|index| &*self.records[index as usize].line)
+    pub fn line(&self, client: &[u8]) -> Option<Vec<u8>> {
+        let record = &self.records[self.find(client)? as usize];
+        let mut line = Vec::with_capacity(128);
+        record.line.write(&self.servers, &mut line);
+        line.push(b'\n');
+        Some(line)
     }
 
     fn find(&self, client: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(client);
-        let same = |&index: &u32| self.records[index as usize].client() == client;
+        let same = |&index: &u32| self.records[index as usize].line.client() == client;
         self.by_client.find(hash, same).copied()
     }
 
     /// Takes the record of `line` (an `AT` line without its LF, taken apart as `at`) if it is the newest of its client.
     pub fn offer(&mut self, line: &[u8], at: &At<'_>, teacher: Teacher) -> Offer {
         let known = self.find(at.client);
-        let known_bytes = known.map_or(0, |index| self.records[index as usize].line.len());
-        if let Some(index) = known
-            && !self.records[index as usize].is_older_than(at, line)
-        {
-            return Offer::Stale;
+        let mut known_bytes = 0;
+        if let Some(index) = known {
+            self.unpacked.clear();
+            self.records[index as usize]
+                .line
+                .write(&self.servers, &mut self.unpacked);
+            if !is_older(&self.unpacked, at, line) {
+                return Offer::Stale;
+            }
+            known_bytes = self.unpacked.len();
         }
-        let line_bytes = self.line_bytes - known_bytes + line.len() + 1;
+        let line_bytes = self.line_bytes - known_bytes + line.len();
         let too_many = known.is_none() && self.records.len() >= self.max_records;
-        if too_many || line_bytes > self.max_line_bytes.max(self.line_bytes) {
+        let too_long = line_bytes > self.max_line_bytes.max(self.line_bytes);
+        let packed = if too_many || too_long {
+            None
+        } else {
+            PackedLine::pack(line, at, &mut self.servers)
+        };
+        let Some(packed) = packed else {
             self.refused += 1;
             return Offer::Full;
-        }
-        let (Ok(client_offset), Ok(client_len)) = (
-            u16::try_from(at.client_offset),
-            u16::try_from(at.client.len()),
-        ) else {
-            // Both framings limit a line to far less than 64 KiB.
-            return Offer::Full;
         };
-        let mut with_lf = Vec::with_capacity(line.len() + 1);
-        with_lf.extend_from_slice(line);
-        with_lf.push(b'\n');
         self.line_bytes = line_bytes;
         self.last_seq += 1;
         let record = Record {
-            line: with_lf.into_boxed_slice(),
-            client_offset,
-            client_len,
-            teacher,
-            effective: at.effective,
+            line: packed,
             seq: self.last_seq,
+            teacher,
             older: NONE,
             newer: NONE,
         };
@@ -226,11 +213,11 @@ impl Records {
     fn insert(&mut self, record: Record) -> u32 {
         // `max_records` fits in a u32, and there is room.
         let index = self.records.len() as u32;
-        let hash = self.hasher.hash_one(record.client());
+        let hash = self.hasher.hash_one(record.line.client());
         self.records.push(record);
         let (records, hasher) = (&self.records, &self.hasher);
         self.by_client.insert_unique(hash, index, |&other| {
-            hasher.hash_one(records[other as usize].client())
+            hasher.hash_one(records[other as usize].line.client())
         });
         index
     }
@@ -307,8 +294,10 @@ impl Records {
         let mut told = 0;
         while reader.next != NONE && told < bytes {
             let record = &self.records[reader.next as usize];
-            tell(record.seq, record.at_line());
-            told += Entry::record_bytes(record.line.len());
+            self.unpacked.clear();
+            record.line.write(&self.servers, &mut self.unpacked);
+            tell(record.seq, &self.unpacked);
+            told += Entry::record_bytes(self.unpacked.len());
             reader.position = record.seq;
             reader.next = record.newer;
         }
@@ -349,7 +338,8 @@ impl Records {
                 return appended;
             }
             if record.teacher != except {
-                out.extend_from_slice(&record.line);
+                record.line.write(&self.servers, out);
+                out.push(b'\n');
                 appended += 1;
             }
             reader.position = record.seq;
@@ -417,7 +407,7 @@ mod tests {
         assert_eq!(heard(&mut records, "a", 6), Offer::Accepted);
         assert_eq!(
             records.line(b"a"),
-            Some(&b"AT Riley +0.000000000 a +1+2 6\n"[..])
+            Some(b"AT Riley +0.000000000 a +1+2 6\n".to_vec())
         );
         assert_eq!((records.len(), records.last_seq()), (1, 2));
     }
@@ -482,7 +472,7 @@ mod tests {
     #[test]
     fn a_table_has_a_limit_of_bytes_too() {
         let line = |stamp: &str| format!("AT Riley +0.000000000 a +1+2 {stamp}");
-        let max_record_bytes = line("1").len() as u64 + 1;
+        let max_record_bytes = line("1").len() as u64;
         let mut records = Records::new(&Limits {
             max_record_bytes,
             ..Limits::default()
