@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use crate::core::durability::Fsync;
 use crate::core::limits::Limits;
+use crate::core::link::OPERATOR;
 use crate::core::settings::{
     HostPort, NeighbourSettings, PlacesApi, PlacesSettings, Secret, Settings,
 };
@@ -289,6 +290,11 @@ impl HerdConfig {
                     "a server's name is 1 to {NAME_BYTES} printable ASCII characters without spaces, {name:?} is not"
                 ));
             }
+            if name == OPERATOR {
+                return Err(format!(
+                    "no server can be called {OPERATOR}: that is what tools call themselves that ask how a server stands"
+                ));
+            }
             if !names.insert(name.as_str()) {
                 return Err(format!("two servers are called {name}"));
             }
@@ -467,7 +473,11 @@ impl HerdConfig {
         })
     }
 
-    fn secret(&self, overrides: &Overrides) -> Result<(Secret, String), ConfigError> {
+    /// The herd's secret (empty if it has none), and where it was found.
+    ///
+    /// # Errors
+    /// It can not be read.
+    pub fn secret(&self, overrides: &Overrides) -> Result<(Secret, String), ConfigError> {
         let from_file = |path: &Path| {
             Ok((
                 read_secret(path, "the herd secret")?,

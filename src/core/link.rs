@@ -17,11 +17,9 @@
 //! ```
 //!
 //! - `HERD`: version, own name, the name that is meant, and 16 random bytes as 32 hexadecimal digits.
-//! - `PROOF`: 64 hexadecimal digits: HMAC-SHA256, keyed with the herd's secret, of these lines, each ended by LF:
-//!   `herd-mio link 1`, `dialler` or `acceptor` (who speaks), the dialler's name, the acceptor's, the dialler's nonce, the
-//!   acceptor's. Both nonces are in it, so an old proof proves nothing; the speaker's side is in it, so a proof that is sent back
-//!   proves nothing either. The dialler proves itself first: a stranger that dials learns nothing made with the secret.
-//!   On a herd without a secret the key is empty, and the proof only shows that names and versions agree.
+//! - `PROOF`: 64 hexadecimal digits, see [`crate::core::proof`]. The dialler proves itself first: a stranger that dials learns nothing
+//!   made with the secret. On a herd without a secret the key is empty, and the proof only shows that names and versions agree. What
+//!   follows the proofs is not encrypted; run links over a network that you trust.
 //! - `LIFE`: the speaker's boot id (16 hexadecimal digits, new with each start of its process); its wall clock in nanoseconds since
 //!   the epoch; then which boot id of the hearer it knows and how far it has got in that life's feed, `- 0` if it knows none. The
 //!   hearer's feed is sent from there, or from the start if the life is not the present one.
@@ -29,6 +27,15 @@
 //! - `SYNC`: "with this, you have everything up to that position of my feed". It follows each batch of records, and, when there was
 //!   nothing to say for a while, is the heartbeat.
 //! - `BYE <reason>`: why the connection is being closed.
+//!
+//! A tool that knows the secret may dial as `operator`, a name that no server has. Instead of `LIFE` it is told, after the
+//! acceptor's `PROOF`, how the server stands, and the connection is closed:
+//!
+//! ```text
+//!   STATUS <boot> <records> <digest> <clients> <linked neighbour> …
+//! ```
+//!
+//! The digest is 16 hexadecimal digits, the same for the same table whatever the order in which it came about.
 //!
 //! ```text
 //!   Connecting ──► Greeting ──► Proving ──► Starting ──► Linked
@@ -39,7 +46,6 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use log::{debug, info, warn};
-use ring::hmac;
 
 use crate::core::buffer::Buffer;
 use crate::core::clock::{Now, Time};
@@ -51,6 +57,7 @@ use crate::core::journal::MAX_ENTRY;
 use crate::core::limits::{LINK_LINE_BYTES, Limits, TURN_BYTES, ms};
 use crate::core::lines::{Split, split};
 use crate::core::message::At;
+use crate::core::proof::{Hex, Nonce, Parties, Side, unhex};
 use crate::core::records::{Offer, ReaderId, Records, Teacher};
 use crate::core::settings::Settings;
 use crate::core::slots::Id;
@@ -61,6 +68,9 @@ const CLOCK_TOLERANCE_NS: u64 = 1_000_000_000;
 /// So much of what the other side said is repeated in a log line.
 const SHOWN_BYTES: usize = 100;
 
+/// The name under which a tool asks how a server stands; no server is called so.
+pub const OPERATOR: &str = "operator";
+
 /// What the lines of a link work on.
 pub struct World<'a> {
     /// Everybody's position.
@@ -69,6 +79,8 @@ pub struct World<'a> {
     pub herd: &'a mut Herd,
     /// What outlasts us, if anything does.
     pub durability: Option<&'a mut Durability>,
+    /// How many clients are connected.
+    pub clients: usize,
     /// Who we are.
     pub settings: &'a Settings,
     /// Which life of ours this is.
@@ -101,50 +113,6 @@ impl World<'_> {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Dialler,
-    Acceptor,
-}
-
-impl Side {
-    const fn other(self) -> Side {
-        match self {
-            Side::Dialler => Side::Acceptor,
-            Side::Acceptor => Side::Dialler,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Side::Dialler => "dialler",
-            Side::Acceptor => "acceptor",
-        }
-    }
-}
-
-/// Bytes as lower-case hexadecimal digits.
-struct Hex<'a>(&'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// Exactly `2 * N` hexadecimal digits as bytes.
-fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if text.len() != 2 * N {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        let digit = |at: usize| char::from(pair[at]).to_digit(16);
-        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
-    }
-    Some(bytes)
-}
-
 /// A whole number, digits only.
 fn number(text: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(text)
@@ -152,8 +120,6 @@ fn number(text: &[u8]) -> Option<u64> {
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     digits.parse().ok()
 }
-
-type Nonce = [u8; 16];
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -186,6 +152,8 @@ pub struct Link {
     since: Time,
     /// It has proven who it is.
     is_proven: bool,
+    /// It is no server, but a tool that asks how this one stands.
+    is_operator: bool,
     last_heard: Time,
     last_sent: Time,
     /// Its next line waits until the journal has room.
@@ -212,6 +180,7 @@ impl fmt::Display for Who<'_> {
         match name {
             Some(name) if link.is_known() => write!(f, "neighbour {name} {}", link.address),
             Some(name) => write!(f, "stranger {}, who says to be {name}", link.address),
+            None if link.is_operator && link.is_proven => write!(f, "operator {}", link.address),
             None => write!(f, "stranger {}", link.address),
         }
     }
@@ -252,6 +221,7 @@ impl Link {
             output: Buffer::default(),
             since: now,
             is_proven: false,
+            is_operator: false,
             last_heard: now,
             last_sent: now,
             wants_room: false,
@@ -267,13 +237,13 @@ impl Link {
         if let (State::Connecting, Some(neighbour)) = (self.state, self.neighbour) {
             self.state = State::Greeting;
             self.since = now;
-            self.greet(own_name, herd, neighbour);
+            self.greet(own_name, &herd.neighbours[neighbour].settings.name);
         }
     }
 
-    fn greet(&mut self, own_name: &str, herd: &Herd, neighbour: usize) {
-        let (to, nonce) = (&herd.neighbours[neighbour].settings.name, self.nonce);
-        self.say(format_args!("HERD 1 {own_name} {to} {}", Hex(&nonce)));
+    fn greet(&mut self, from: &str, to: &str) {
+        let nonce = self.nonce;
+        self.say(format_args!("HERD 1 {from} {to} {}", Hex(&nonce)));
     }
 
     /// Acts on bytes that came in.
@@ -381,11 +351,17 @@ impl Link {
                 world.settings.name
             ));
         }
+        let their_nonce = unhex(nonce).ok_or("a nonce that is not 32 hexadecimal digits")?;
+        if self.side == Side::Acceptor && from == OPERATOR.as_bytes() {
+            self.is_operator = true;
+            self.greet(&world.settings.name, OPERATOR);
+            self.state = State::Proving { their_nonce };
+            return Ok(());
+        }
         let neighbour = world
             .herd
             .find(from)
             .ok_or_else(|| format!("{} is not linked with {}", shown(from), world.settings.name))?;
-        let their_nonce = unhex(nonce).ok_or("a nonce that is not 32 hexadecimal digits")?;
         match self.side {
             Side::Dialler if self.neighbour != Some(neighbour) => {
                 return Err(format!("{} answered instead", shown(from)));
@@ -398,36 +374,63 @@ impl Link {
                 ));
             }
             Side::Dialler => {
-                let mac = self.mac(self.side, neighbour, &their_nonce, world);
-                self.say(format_args!("PROOF {}", Hex(mac.as_ref())));
+                let proof = self
+                    .parties(&their_nonce, world)
+                    .prove(self.side, &world.settings.secret);
+                self.say(format_args!("PROOF {proof}"));
             }
             Side::Acceptor => {
                 self.neighbour = Some(neighbour);
-                self.greet(&world.settings.name, world.herd, neighbour);
+                self.greet(
+                    &world.settings.name,
+                    &world.herd.neighbours[neighbour].settings.name,
+                );
             }
         }
         self.state = State::Proving { their_nonce };
         Ok(())
     }
 
+    /// Who is at the two ends.
+    fn parties<'a>(&'a self, their_nonce: &'a Nonce, world: &'a World<'_>) -> Parties<'a> {
+        let their_name = self.neighbour.map_or(OPERATOR, |neighbour| {
+            &world.herd.neighbours[neighbour].settings.name
+        });
+        let (us, them) = (
+            (&*world.settings.name, &self.nonce),
+            (their_name, their_nonce),
+        );
+        match self.side {
+            Side::Dialler => Parties {
+                dialler: us,
+                acceptor: them,
+            },
+            Side::Acceptor => Parties {
+                dialler: them,
+                acceptor: us,
+            },
+        }
+    }
+
     fn proof(
         &mut self,
-        mac: &[u8],
+        proof: &[u8],
         their_nonce: &Nonce,
         world: &mut World<'_>,
     ) -> Result<(), Broken> {
-        let wrong = "a wrong proof: do both servers have the same herd secret?";
-        let neighbour = self.neighbour.ok_or(wrong)?;
-        let claimed: [u8; 32] = unhex(mac).ok_or(wrong)?;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, world.settings.secret.expose());
-        let text = self.proof_text(self.side.other(), neighbour, their_nonce, world);
-        // In constant time.
-        hmac::verify(&key, text.as_bytes(), &claimed).map_err(|_| wrong)?;
+        let secret = &world.settings.secret;
+        let parties = self.parties(their_nonce, world);
+        if !parties.is_proven(self.side.other(), secret, proof) {
+            return Err("a wrong proof: do both servers have the same herd secret?".to_owned());
+        }
+        let own_proof = parties.prove(self.side, secret);
         self.is_proven = true;
         if self.side == Side::Acceptor {
-            let mac = self.mac(self.side, neighbour, their_nonce, world);
-            self.say(format_args!("PROOF {}", Hex(mac.as_ref())));
+            self.say(format_args!("PROOF {own_proof}"));
         }
+        let Some(neighbour) = self.neighbour else {
+            return self.status(world);
+        };
         let (boot, wall) = (world.boot, world.now.wall);
         match world.herd.neighbours[neighbour].heard {
             Some(heard) => self.say(format_args!(
@@ -440,42 +443,31 @@ impl Link {
         Ok(())
     }
 
-    fn mac(
-        &self,
-        speaker: Side,
-        neighbour: usize,
-        their_nonce: &Nonce,
-        world: &World<'_>,
-    ) -> hmac::Tag {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, world.settings.secret.expose());
-        hmac::sign(
-            &key,
-            self.proof_text(speaker, neighbour, their_nonce, world)
-                .as_bytes(),
-        )
-    }
-
-    fn proof_text(
-        &self,
-        speaker: Side,
-        neighbour: usize,
-        their_nonce: &Nonce,
-        world: &World<'_>,
-    ) -> String {
-        let us = (&world.settings.name, &self.nonce);
-        let them = (&world.herd.neighbours[neighbour].settings.name, their_nonce);
-        let (dialler, acceptor) = match self.side {
-            Side::Dialler => (us, them),
-            Side::Acceptor => (them, us),
-        };
-        format!(
-            "herd-mio link 1\n{}\n{}\n{}\n{}\n{}\n",
-            speaker.name(),
-            dialler.0,
-            acceptor.0,
-            Hex(dialler.1),
-            Hex(acceptor.1),
-        )
+    /// Tells an operator how the server stands; that is all an operator is told.
+    fn status(&mut self, world: &World<'_>) -> Result<(), Broken> {
+        let World {
+            boot,
+            records,
+            clients,
+            herd,
+            ..
+        } = world;
+        let mut line = format!(
+            "STATUS {boot} {} {:016x} {clients}",
+            records.len(),
+            records.digest()
+        );
+        for neighbour in herd
+            .neighbours
+            .iter()
+            .filter(|neighbour| neighbour.link.is_some())
+        {
+            line.push(' ');
+            line.push_str(&neighbour.settings.name);
+        }
+        self.say(format_args!("{line}"));
+        self.close("told how the server stands".to_owned(), world.now.time);
+        Ok(())
     }
 
     fn life(
@@ -689,6 +681,9 @@ impl Link {
         }
         let reason = self.farewell.as_deref().or(why).unwrap_or("closed");
         let who = Who(&self, world.herd).to_string();
+        if self.is_operator && self.is_proven {
+            return info!("{who}: {reason}");
+        }
         let known = self.neighbour.filter(|_| self.is_known());
         let Some(neighbour) = known.map(|neighbour| &mut world.herd.neighbours[neighbour]) else {
             match world.herd.strangers.is_news(reason) {

@@ -24,6 +24,7 @@ pub mod node;
 pub mod packed_line;
 pub mod places;
 pub mod posix_time;
+pub mod proof;
 pub mod records;
 pub mod settings;
 pub mod slots;

@@ -443,3 +443,62 @@ fn a_clock_that_is_off_is_told() {
     linked_riley(&herd);
     jaquez.wait_for_log("neighbour Riley: its clock is", "s behind ours");
 }
+
+/// What a server tells somebody who dials as operator with that secret.
+fn status_of(herd: &Herd, name: &str, secret: &[u8]) -> Result<String, String> {
+    let mut operator = Client::connect(herd.peers_address(name));
+    operator.send(format!("HERD 1 operator {name} {NONCE}\n"));
+    let greeting = operator.line();
+    let theirs = greeting
+        .strip_prefix(&format!("HERD 1 {name} operator "))
+        .unwrap();
+    let text =
+        |side: &str| format!("herd-mio link 1\n{side}\noperator\n{name}\n{NONCE}\n{theirs}\n");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let mac = |side: &str| hex(hmac::sign(&key, text(side).as_bytes()).as_ref());
+    operator.send(format!(
+        "PROOF {}\nAT Riley +0.000000000 forged +1+2 7\n",
+        mac("dialler")
+    ));
+    let answer = operator.line();
+    if answer != format!("PROOF {}", mac("acceptor")) {
+        return Err(answer);
+    }
+    let status = operator.line();
+    operator.expect_end();
+    Ok(status)
+}
+
+#[test]
+fn an_operator_who_knows_the_secret_is_told_how_a_server_stands_and_nothing_is_taken_from_it() {
+    let herd = two();
+    let servers = herd.start_all();
+    let mut client = servers["Riley"].client();
+    client.ask("IAMAT x +1+2 3");
+    let last = client.ask("IAMAT y +1+2 3");
+    servers["Jaquez"]
+        .client()
+        .wait_for_record("y", |line| line == last);
+    let words = |name: &str| -> Vec<String> {
+        let status = status_of(&herd, name, SECRET).unwrap();
+        status.split(' ').map(str::to_owned).collect()
+    };
+    let (riley, jaquez) = (words("Riley"), words("Jaquez"));
+    assert_eq!(
+        (&*riley[0], &*riley[2], &riley[5..]),
+        ("STATUS", "2", &["Jaquez".to_owned()][..])
+    );
+    assert_eq!(
+        (&jaquez[2], &jaquez[3], &jaquez[5]),
+        (&riley[2], &riley[3], &"Riley".to_owned()),
+        "the same table, the same digest"
+    );
+    assert_ne!(riley[1], jaquez[1], "each its own life");
+    client.ask("IAMAT y +1+2 4");
+    assert_ne!(words("Riley")[3], riley[3], "another table, another digest");
+    assert_eq!(
+        status_of(&herd, "Riley", b"a guess"),
+        Err("BYE a wrong proof: do both servers have the same herd secret?".to_owned())
+    );
+    assert_eq!(client.ask("WHATSAT forged 1 1"), "? WHATSAT forged 1 1");
+}

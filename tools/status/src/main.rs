@@ -1,0 +1,146 @@
+//! `herd-status`: asks every server of a herd how it stands, and says whether all hold the same records.
+
+#![forbid(unsafe_code)]
+
+mod ask;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+
+use clap::Parser;
+use herd_mio::cli::one_line;
+use herd_mio::config::{ConfigError, HerdConfig, Overrides, Source};
+use herd_mio::core::settings::Secret;
+
+use ask::{Standing, ask};
+
+/// Ask every server of a herd how it stands: records, digest, clients, links
+///
+/// Servers that hold the same records have the same digest. Each is asked on its neighbours' port, with the herd's secret.
+#[derive(Parser)]
+#[command(name = "herd-status", version, args_override_self = true, after_help = AFTER_HELP, max_term_width = 110)]
+struct Cli {
+    /// The TOML file that describes the herd [default: the course's herd of 2021]
+    #[arg(long, value_name = "FILE", conflicts_with = "herd")]
+    config: Option<PathBuf>,
+
+    /// A herd of the course, by year
+    #[arg(long, value_name = "PRESET")]
+    herd: Option<String>,
+
+    /// The file with the secret that the herd's servers share (or give it in HERD_SECRET)
+    #[arg(long, value_name = "FILE", env = "HERD_SECRET_FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  herd-status                          the herd of 2021 on this machine
+  herd-status --config herd.toml       your own herd
+  until herd-status; do sleep 1; done  wait until all agree
+
+Exit status: 0 if all servers answered and hold the same records, 1 if not, 2 for a mistake in usage or configuration.";
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.exit_code() == 0 => {
+            // --help and --version; a closed pipe is no reason to fail.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            return mistake(&one_line(&error).replace("herd-mio --help", "herd-status --help"));
+        }
+    };
+    match herd(&cli) {
+        Ok((herd, secret)) => report(&herd, &secret),
+        Err(error) => mistake(&error.to_string()),
+    }
+}
+
+fn mistake(what: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "herd-status: {what}");
+    ExitCode::from(2)
+}
+
+fn herd(cli: &Cli) -> Result<(HerdConfig, Secret), ConfigError> {
+    let source = match (&cli.config, &cli.herd) {
+        (Some(path), _) => Source::File(path.clone()),
+        (None, Some(year)) => Source::Preset(year.clone()),
+        (None, None) => Source::Name,
+    };
+    let herd = HerdConfig::load(&source, None)?;
+    let secret = std::env::var("HERD_SECRET")
+        .ok()
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty());
+    let overrides = Overrides {
+        secret_file: cli.secret_file.clone(),
+        secret: secret.map(|text| Secret::new(text.into_bytes())),
+        ..Overrides::default()
+    };
+    let (secret, _) = herd.secret(&overrides)?;
+    Ok((herd, secret))
+}
+
+fn report(herd: &HerdConfig, secret: &Secret) -> ExitCode {
+    let standings: Vec<Result<Standing, String>> = thread::scope(|scope| {
+        let asked: Vec<_> = herd
+            .members
+            .iter()
+            .map(|member| scope.spawn(|| ask(member, secret)))
+            .collect();
+        let answer = |thread: thread::ScopedJoinHandle<'_, _>| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err("the question failed".to_owned()))
+        };
+        asked.into_iter().map(answer).collect()
+    });
+    let width = herd
+        .members
+        .iter()
+        .map(|member| member.name.len())
+        .max()
+        .unwrap_or(0)
+        .max("server".len());
+    let mut text = format!(
+        "{:<width$}  {:>10}  {:<16}  {:>8}  linked with\n",
+        "server", "records", "digest", "clients"
+    );
+    for (member, standing) in herd.members.iter().zip(&standings) {
+        let line = match standing {
+            Ok(Standing {
+                records,
+                digest,
+                clients,
+                linked,
+            }) => {
+                let linked = if linked.is_empty() {
+                    "nobody".to_owned()
+                } else {
+                    linked.join(" ")
+                };
+                format!("{records:>10}  {digest:016x}  {clients:>8}  {linked}")
+            }
+            Err(reason) => format!("no answer: {reason}"),
+        };
+        text.push_str(&format!("{:<width$}  {line}\n", member.name));
+    }
+    let answered: Vec<&Standing> = standings.iter().flatten().collect();
+    let agree = answered
+        .windows(2)
+        .all(|pair| (pair[0].records, pair[0].digest) == (pair[1].records, pair[1].digest));
+    let (verdict, status) = match (answered.len() == standings.len(), agree) {
+        (true, true) => (format!("all {} hold the same {} records", answered.len(), answered.first().map_or(0, |one| one.records)), 0),
+        (true, false) => ("they differ; under load this is normal, on a quiet herd it should pass within a second".to_owned(), 1),
+        (false, true) => (format!("{} of {} answered; those hold the same records", answered.len(), standings.len()), 1),
+        (false, false) => (format!("{} of {} answered; those differ", answered.len(), standings.len()), 1),
+    };
+    // Whoever closed the pipe wants no more.
+    let _ = writeln!(io::stdout(), "{text}{verdict}");
+    ExitCode::from(status)
+}
