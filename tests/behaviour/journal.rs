@@ -5,11 +5,12 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use herd_mio::core::journal::{Entry, Replay};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use crate::common::{Herd, Server, wait_until};
+use crate::common::{Client, Herd, Server, wait_until};
 
 fn data_dir(herd: &Herd, name: &str) -> PathBuf {
     herd.directory.path().join("data").join(name)
@@ -60,48 +61,118 @@ fn what_was_answered_outlasts_a_clean_stop_and_a_kill() {
     }
 }
 
+/// How often the next test kills; `HERD_KILLS=100 cargo test --release kill_9` for more.
+fn kills() -> usize {
+    std::env::var("HERD_KILLS").map_or(10, |text| text.parse().expect("HERD_KILLS is a number"))
+}
+
 #[test]
-fn kill_9_at_random_moments_under_load_loses_nothing_that_was_answered() {
-    let herd = keeping(Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])).level("info");
+fn kill_9_of_one_two_or_all_at_random_moments_under_load_loses_nothing_that_was_answered() {
+    let herd = keeping(Herd::preset("2021")).level("info");
+    let names = herd.names();
+    let mut servers = herd.start_all();
     let mut newest: HashMap<String, String> = HashMap::new();
-    let mut seed = 12345_u64;
-    for life in 0..5 {
-        let servers = herd.start_all();
-        has_all(&servers["Jaquez"], &newest);
+    let mut random = 12_345_u64;
+    let mut draw = |below: usize| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % below
+    };
+    for round in 0..kills() {
+        let clients: Vec<Client> = names.iter().map(|name| servers[name].client()).collect();
         let stop = AtomicBool::new(false);
-        let told = std::thread::scope(|scope| {
-            let mut client = servers["Riley"].client();
-            let stop = &stop;
-            let teller = scope.spawn(move || {
-                let mut told = Vec::new();
-                for round in 0.. {
-                    let id = format!("x{}", round % 20);
-                    let command = format!("IAMAT {id} +1+2 {life}.{round:09}\n");
-                    // The server is killed in the middle of this; what was not answered was not promised.
-                    match client.try_ask(&command) {
-                        Some(at) => told.push((id, at)),
-                        None => break,
+        let told: Vec<(String, String)> = std::thread::scope(|scope| {
+            let tell = |(number, mut client): (usize, Client)| {
+                let stop = &stop;
+                scope.spawn(move || {
+                    let mut told = Vec::new();
+                    for count in 0.. {
+                        let id = format!("x{number}-{}", count % 20);
+                        // Its server may be killed in the middle of this; what was not answered was not promised.
+                        match client.try_ask(&format!("IAMAT {id} +1+2 {round}.{count:09}\n")) {
+                            Some(at) => told.push((id, at)),
+                            None => break,
+                        }
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
                     }
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                }
-                told
-            });
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let pause = std::time::Duration::from_micros(5_000 + (seed >> 44) % 30_000);
-            std::thread::park_timeout(pause);
-            for server in servers.values() {
-                server.signal(Signal::KILL);
-            }
+                    told
+                })
+            };
+            let tellers: Vec<_> = clients.into_iter().enumerate().map(tell).collect();
+            std::thread::park_timeout(Duration::from_micros(3_000 + draw(30_000) as u64));
+            let victims = [1, 2, names.len()][draw(3)];
+            let first = draw(names.len());
+            let killed: Vec<&String> = (0..victims)
+                .map(|place| &names[(first + place) % names.len()])
+                .collect();
+            killed
+                .iter()
+                .for_each(|name| servers[*name].signal(Signal::KILL));
             stop.store(true, Ordering::Relaxed);
-            teller.join().unwrap()
+            let told = tellers
+                .into_iter()
+                .flat_map(|teller| teller.join().unwrap())
+                .collect();
+            for name in killed {
+                servers.remove(name).unwrap().kill();
+                servers.insert(name.clone(), herd.start(name));
+            }
+            told
         });
+        assert!(!told.is_empty());
         newest.extend(told);
+        servers.values().for_each(|server| has_all(server, &newest));
     }
-    assert!(!newest.is_empty());
-    let servers = herd.start_all();
-    servers.values().for_each(|server| has_all(server, &newest));
+}
+
+#[test]
+fn a_neighbour_frozen_under_a_hundred_thousand_updates_costs_nothing_and_has_them_all_when_it_thaws()
+ {
+    let herd = Herd::new(
+        &["Riley", "Jaquez", "Juzang"],
+        &[("Riley", "Jaquez"), ("Riley", "Juzang")],
+    )
+    .level("warn");
+    let servers = herd.start_all_quietly();
+    let mut client = servers["Riley"].client();
+    client.ask("IAMAT warm +1+2 3");
+    servers["Juzang"]
+        .client()
+        .wait_for_record("warm", |line| line.starts_with("AT "));
+    servers["Jaquez"]
+        .client()
+        .wait_for_record("warm", |line| line.starts_with("AT "));
+    let total = 100_000;
+    let send = |client: &mut Client, rounds: std::ops::Range<usize>| {
+        let commands: String = rounds
+            .clone()
+            .map(|round| format!("IAMAT x{} +1+2 {round}\n", round % 500))
+            .collect();
+        let writer = std::thread::spawn({
+            let mut stream = client.stream().try_clone().unwrap();
+            move || std::io::Write::write_all(&mut stream, commands.as_bytes()).unwrap()
+        });
+        let last = rounds.map(|_| client.line()).last().unwrap();
+        writer.join().unwrap();
+        last
+    };
+    send(&mut client, 0..5000); // every record is there, and every buffer has been used
+    let before = servers["Riley"].status("VmRSS");
+    servers["Jaquez"].signal(Signal::STOP);
+    let last = send(&mut client, 5000..total);
+    let id = format!("x{}", (total - 1) % 500);
+    let grown = servers["Riley"].status("VmRSS").saturating_sub(before);
+    assert!(grown < 1024, "grown by {grown} KiB for a frozen neighbour");
+    servers["Juzang"]
+        .client()
+        .wait_for_record(&id, |line| line == last);
+    servers["Jaquez"].signal(Signal::CONT);
+    servers["Jaquez"]
+        .client()
+        .wait_for_record(&id, |line| line == last);
 }
 
 /// The server has, or is sent, all these records or newer ones of the same clients: the very last command before a kill may have

@@ -206,6 +206,16 @@ impl Herd {
     }
 }
 
+impl Herd {
+    /// Starts them all without waiting for links, which a quiet log does not tell of.
+    pub(crate) fn start_all_quietly(&self) -> HashMap<String, Server> {
+        self.names()
+            .into_iter()
+            .map(|name| (name.clone(), self.start(&name)))
+            .collect()
+    }
+}
+
 /// The server program, without any setting from this process's environment.
 pub(crate) fn server_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
