@@ -71,9 +71,9 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", env = "HERD_LOG_FILE")]
     log_file: Option<PathBuf>,
 
-    /// How much is logged: off, error, warn, info, debug or trace [default: info]
+    /// How much is logged [default: info]
     #[arg(long, value_name = "LEVEL", env = "HERD_LOG_LEVEL")]
-    log_level: Option<LevelFilter>,
+    log_level: Option<Level>,
 
     /// Read everything, say what it means, and exit
     #[arg(long)]
@@ -97,6 +97,16 @@ Exit status: 0 after a clean stop, 1 if something failed while running, 2 for a 
 enum Api {
     Legacy,
     New,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Level {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -146,7 +156,14 @@ impl Cli {
                 When::Never => Fsync::Never,
             }),
             log_file: self.log_file.clone(),
-            log_level: self.log_level,
+            log_level: self.log_level.map(|level| match level {
+                Level::Off => LevelFilter::Off,
+                Level::Error => LevelFilter::Error,
+                Level::Warn => LevelFilter::Warn,
+                Level::Info => LevelFilter::Info,
+                Level::Debug => LevelFilter::Debug,
+                Level::Trace => LevelFilter::Trace,
+            }),
         };
         HerdConfig::load(&source, Some(&self.name))?.server(&self.name, &overrides)
     }

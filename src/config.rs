@@ -172,6 +172,8 @@ struct FileLog {
 
 /// What the New API is asked for unless something else is wanted.
 const FIELD_MASK: &str = "places.displayName,places.formattedAddress,places.location,places.types";
+/// A shorter secret is said to be short.
+const SHORT_SECRET: usize = 16;
 /// The longest name that a server may have.
 const NAME_BYTES: usize = 64;
 
@@ -197,8 +199,11 @@ impl HerdConfig {
                     Some(preset) => HerdConfig::from_preset(preset),
                     None => {
                         let name = name.unwrap_or_default();
+                        let all = presets::PRESETS.iter().flat_map(|preset| preset.servers);
+                        let guess = meant(name, all)
+                            .map_or(String::new(), |guess| format!(" did you mean {guess}?"));
                         return wrong(format!(
-                            "no preset has a server {name:?}; there are: {}; or describe your own herd with --config",
+                            "no preset has a server {name:?};{guess} there are: {}; or describe your own herd with --config",
                             presets::listing()
                         ));
                     }
@@ -248,14 +253,17 @@ impl HerdConfig {
     fn from_file(path: &Path) -> Result<HerdConfig, ConfigError> {
         let title = path.display().to_string();
         let text = fs::read_to_string(path).map_err(|error| {
-            ConfigError(format!("cannot read the config file {title}: {error}"))
+            ConfigError(format!(
+                "cannot read the config file {title}: {error}; name another with --config"
+            ))
         })?;
         let file: File = toml::from_str(&text).map_err(|error| {
             let (line, column) = line_and_column(&text, error.span().map_or(0, |span| span.start));
-            ConfigError(format!(
-                "{title}:{line}:{column}: {}",
-                error.message().replace('\n', " ")
-            ))
+            let what = error
+                .message()
+                .replace('\n', " ")
+                .replace("expected u64", "expected a whole number");
+            ConfigError(format!("{title}:{line}:{column}: {what}"))
         })?;
         let herd = HerdConfig {
             members: file
@@ -383,11 +391,14 @@ impl HerdConfig {
         let listen = overrides
             .listen
             .as_deref()
-            .map(|text| address(text, "--listen"))
+            .map(|text| address(text, "where to listen for clients (--listen, HERD_LISTEN)"))
             .transpose()?
             .unwrap_or_else(|| member.clients.clone());
         let listen_peers = match overrides.listen_peers.as_deref() {
-            Some(text) => Some(address(text, "--listen-peers")?),
+            Some(text) => Some(address(
+                text,
+                "where to listen for neighbours (--listen-peers, HERD_LISTEN_PEERS)",
+            )?),
             None => member.peers.clone(),
         };
         let neighbours = self.links.iter().filter_map(|(a, b)| {
@@ -423,7 +434,8 @@ impl HerdConfig {
                 .find(|address| !is_loopback(&address.host));
             if let Some(address) = exposed {
                 return wrong(format!(
-                    "the herd has no secret, and {address} is not loopback: anybody there could pose as a server; give every server the same one with --secret-file or HERD_SECRET"
+                    "the herd has no secret, and not all of its addresses are loopback ({address} is not); give every server the same \
+                     secret with --secret-file or HERD_SECRET (openssl rand -hex 32 makes a good one)"
                 ));
             }
             if !neighbours.is_empty() {
@@ -431,6 +443,9 @@ impl HerdConfig {
             }
         }
 
+        if (1..SHORT_SECRET).contains(&secret.expose().len()) {
+            notes.push(format!("the herd secret has only {} bytes, which can be guessed; openssl rand -hex 32 makes a good one", secret.expose().len()));
+        }
         let (places, key_source, ca_source) = self.places(overrides)?;
         if places.key.is_none() {
             notes.push("no key for Google Places: WHATSAT is answered with an error (--places-key-file, HERD_PLACES_KEY)".into());
@@ -715,6 +730,17 @@ impl Config {
     }
 }
 
+/// The name that somebody may have meant who wrote `name`.
+fn meant(name: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let likeness = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
+    let likely = names
+        .map(|other| (likeness(other), other))
+        .filter(|(likeness, _)| *likeness > 0.8);
+    likely
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, other)| other)
+}
+
 /// `host:port` or `[v6]:port`.
 ///
 /// # Errors
@@ -787,7 +813,7 @@ fn is_unspecified(host: &str) -> bool {
 fn read_secret(path: &Path, what: &str) -> Result<Secret, ConfigError> {
     let bytes = fs::read(path).map_err(|error| {
         ConfigError(format!(
-            "cannot read {what} from {}: {error}",
+            "cannot read {what} from {}: {error}; make that file, or name another",
             path.display()
         ))
     })?;
@@ -801,7 +827,7 @@ fn read_secret(path: &Path, what: &str) -> Result<Secret, ConfigError> {
 fn roots_of(path: &Path) -> Result<RootCertStore, ConfigError> {
     let failed = |what: String| {
         ConfigError(format!(
-            "cannot read certificates from {}: {what}",
+            "cannot read certificates from {}: {what}; name a PEM file with --places-ca",
             path.display()
         ))
     };
@@ -898,7 +924,7 @@ mod tests {
             .server("A", &Overrides::default())
             .err()
             .unwrap();
-        assert!(error.0.contains("192.0.2.1:4 is not loopback"), "{error}");
+        assert!(error.0.contains("(192.0.2.1:4 is not)"), "{error}");
         let with_secret = Overrides {
             secret: Some(Secret::new(b"x".to_vec())),
             ..Overrides::default()

@@ -32,20 +32,27 @@
 //!
 //! | asyncio | here | what is different |
 //! |---|---|---|
-//! | `BaseEventLoop._run_once` | `Server::turn` in [`shell::event_loop`] | only what was ready when the turn began is run, as there; replies of a turn leave together at its end |
+//! | `run_forever`, `BaseEventLoop._run_once` | `Server::run`, `Server::turn` in [`shell::event_loop`] | only what was ready when the turn began is run, as there; replies of a turn leave together at its end |
+//! | `loop._ready`, `call_soon` | `Server::ready`: who is run in the next turn, which then does not wait | names connections, not callbacks |
 //! | `selectors.EpollSelector`, `add_reader`, `add_writer` | [`mio::Poll`], registered once, edge-triggered | interest is never set by hand: [`Node::wants_read`](core::node::Node::wants_read) is asked |
+//! | `start_server`, `Server._accept_connection` | `Door` and `Server::accept` | |
 //! | `_SelectorSocketTransport` | [`Transport`](shell::transport::Transport) | remembers readiness; owns no buffer |
 //! | `Protocol` | a variant of `Session` in [`core::node`]: [`Client`](core::client::Client), [`Link`](core::link::Link), [`Exchange`](core::places::exchange::Exchange) | an `enum` and a `match` instead of an object and its methods' overrides |
-//! | `connection_made`, `data_received`, `eof_received`, `connection_lost` | the same names, methods of [`Node`](core::node::Node) | they take the time as an argument |
+//! | `connection_made` | of those who come: [`Node::client_connected`](core::node::Node::client_connected), [`Node::neighbour_connected`](core::node::Node::neighbour_connected); of those we dial: [`Node::connection_made`](core::node::Node::connection_made) | a client, a neighbour and Places come in at different doors |
+//! | `data_received`, `eof_received`, `connection_lost` | the same names, methods of [`Node`](core::node::Node) | they take the time as an argument |
+//! | `StreamReader.readline` and its `limit` | [`lines::split`](core::lines::split) | a line is borrowed from the buffer that it came in |
 //! | `transport.write` | appending to a session's output | nothing is written before the turn ends; then once |
 //! | `pause_reading`, `resume_reading` | derived from state | never called |
 //! | `pause_writing`, `await writer.drain()` | the high and low mark in [`Client`](core::client::Client) | a client above the mark is not read, so its next command is not begun |
-//! | `await` | a state: `Awaiting` in [`Client`](core::client::Client), `Handshaking` in [`Exchange`](core::places::exchange::Exchange) | entered by `suspend`, left by `resume` |
-//! | a `Task` and its frame | the session's value in a slab, named by a [`ConnId`](core::node::ConnId) | an id of somebody gone names nothing, for ever |
+//! | `await` | a state: `Awaiting` in [`Client`](core::client::Client), `Handshaking` in [`Exchange`](core::places::exchange::Exchange) | a client enters and leaves it in `suspend` and `resume`, an exchange in `enter` |
+//! | `create_task`, a `Task` and its frame | `Node::admit`: the session's value in a slab, named by a [`ConnId`](core::node::ConnId) | an id of somebody gone names nothing, for ever |
+//! | one `Future` awaited by several | [`Call::askers`](core::places::call::Call) | |
 //! | `Task.cancel` | `asker_lost`: a call that nobody waits for is hung up | cancelling is an event, not an exception |
+//! | `Semaphore`, `Queue` | `max_places_connections` and the waiting line of [`Calls`](core::places::call::Calls) | both have an end |
 //! | `asyncio.wait_for`, `timeout` | a deadline of a state ([`core::deadlines`]) | one heap; an entry is a hint that is checked when it is due |
-//! | `loop.call_later` | `Deadlines::call_at` | names whom to look at; there is no callback |
+//! | `loop.call_later`, a task that loops over `sleep` | `Deadlines::call_at`: heartbeats, dialling again | names whom to look at; there is no callback |
 //! | `loop.time()` | [`Now::time`](core::clock::Now), an argument | the core never asks what time it is |
+//! | `create_connection`, trying each address | [`Request::Connect`](core::node::Request), `Dial::Trying` in [`core::herd`] | |
 //! | `loop.getaddrinfo`, `run_in_executor` | [`Request::LookUp`](core::node::Request), [`shell::executor`] | |
 //! | `call_soon_threadsafe` | [`mio::Waker`] | |
 //! | `sslproto.SSLProtocol` over `MemoryBIO` | [`Tls`](core::places::tls::Tls) over rustls | the same shape: bytes in, bytes out |
@@ -70,8 +77,33 @@
 //!    links come first: [`Node::output`](core::node::Node::output) of a link pulls the records behind its cursor, `settle_one` writes them.
 //! 6. Then the client: the same `settle_one`, one `write`. [`Node::fate`](core::node::Node::fate) says `Open`, and the next turn polls.
 //!
-//! Three system calls: `epoll_wait`, `read`, `write`. On the neighbour's side the same six steps happen with a [`Link`](core::link::Link)
-//! in place of the client; its cursor passes over the record when it comes to the link that taught it.
+//! Three system calls for a server alone, `epoll_wait`, `read` and `write`, and one `write` more for each neighbour. On the neighbour's
+//! side the same steps happen with a [`Link`](core::link::Link) in place of the client; its cursor passes over the record when it comes to
+//! the link that taught it.
+//!
+//! # One WHATSAT, and a Places that is slow
+//!
+//! 1. `Client::command` understands it, `Asked::new` copies the record's line and makes the [`Question`](core::places::request::Question); the client stops
+//!    running commands and hands it out. `Node::client_goes_on` has it asked: [`Calls::ask`](core::places::call::Calls::ask) joins a call that is out, or
+//!    puts a new one into the waiting line and its deadline into the heap. The client is [suspended](core::client::Client::suspend).
+//! 2. Every event ends with `work_off_questions`. It gives the waiting call an idle connection, or makes one ([`Request::Connect`](core::node::Request)), or, before
+//!    that, has the name looked up; or it leaves it waiting, if as many connections are out as may be.
+//! 3. The connection is an [`Exchange`](core::places::exchange::Exchange): `connection_made` begins TLS, `data_received` goes through
+//!    `Handshaking`, sends the request, and feeds the [`Response`](core::places::response::Response) until it is whole.
+//! 4. `exchange_answered` judges it, `finish_call` puts the outcome with all who wait for it on the list of answers, and
+//!    `work_off_questions` delivers it: `Client::resume` writes line and JSON, `Client::go_on` acts on what waited behind.
+//! 5. If it takes too long, `Timer::Call` is due: `call_due` hangs up and ends the call with an error in Google's shape, and the rest
+//!    is as in 4. Meanwhile everybody else is served: nothing of this waits, it only remembers.
+//!
+//! # One neighbour that is lost
+//!
+//! 1. Its end is a read of zero bytes, an error, or silence: [`Link::deadline_reached`](core::link::Link::deadline_reached) after `link_silence_ms` without a
+//!    heartbeat. The session says it is through ([`Fate::Close`](core::fate::Fate)), the loop closes the socket, and
+//!    [`Node::connection_lost`](core::node::Node::connection_lost) runs, once.
+//! 2. `Link::connection_lost` gives its place in the feed back and tells the log. If it was we who dialled, `dial_later` asks to be
+//!    told in a while ([`Backoff`](core::backoff::Backoff)); if not, the other side dials.
+//! 3. Nothing is kept for it. When it is back, its `LIFE` says how far it had got, [`Records::open_reader`](core::records::Records::open_reader) finds the place, and
+//!    the records behind it are pulled as its socket takes them.
 
 #![forbid(unsafe_code)]
 

@@ -11,11 +11,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use log::LevelFilter;
+use signal_hook::consts::SIGHUP;
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -33,6 +35,9 @@ struct Shared {
     wake: Condvar,
 }
 
+/// How long the end of the program waits for the last lines to be written: a disk or a pipe that hangs does not keep it.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 #[derive(Default)]
 struct State {
     /// Whole lines that the writer has not taken yet.
@@ -42,6 +47,8 @@ struct State {
     /// The writer will come for the lines by itself.
     awake: bool,
     closing: bool,
+    /// The writer has written everything and is gone.
+    closed: bool,
 }
 
 impl Shared {
@@ -107,25 +114,28 @@ impl Write for TurnBuffer {
     }
 }
 
-/// The writer thread; when this is dropped, everything logged so far is written.
+/// The writer thread; when this is dropped, everything logged so far is written, if the disk takes it within a second.
 pub struct Logging {
     shared: Arc<Shared>,
-    writer: Option<JoinHandle<()>>,
 }
 
-/// Begins to log into `path` (`-`: the standard error), appending, at most `limit` bytes waiting for the disk.
+/// Begins to log into `path` (`-`: the standard error), appending, at most `limit` bytes waiting for the disk. After a SIGHUP the
+/// file is opened anew, so that it can be moved away and be rotated.
 ///
 /// # Errors
 /// The file can not be opened, the thread not be started, or somebody else logs already.
 pub fn start(path: &Path, level: LevelFilter, limit: usize) -> io::Result<Logging> {
-    let sink = match path.to_str() {
-        Some("-") => Sink::StandardError,
-        _ => Sink::File(OpenOptions::new().create(true).append(true).open(path)?),
-    };
+    let sink = Sink::open(path)?;
+    let reopen = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGHUP, reopen.clone())?;
     let shared = Arc::new(Shared::default());
-    let writer = thread::Builder::new().name("log".into()).spawn({
-        let (shared, name) = (shared.clone(), path.display().to_string());
-        move || write_out(&shared, sink, &name)
+    thread::Builder::new().name("log".into()).spawn({
+        let (shared, path) = (shared.clone(), path.to_owned());
+        move || {
+            write_out(&shared, sink, &path, &reopen);
+            shared.lock().closed = true;
+            shared.wake.notify_all();
+        }
     })?;
     let config = ConfigBuilder::new()
         .set_time_format_custom(TIME_FORMAT)
@@ -146,21 +156,20 @@ pub fn start(path: &Path, level: LevelFilter, limit: usize) -> io::Result<Loggin
         dropped: 0,
     };
     WriteLogger::init(level, config, turn).map_err(io::Error::other)?;
-    Ok(Logging {
-        shared,
-        writer: Some(writer),
-    })
+    Ok(Logging { shared })
 }
 
 impl Drop for Logging {
     fn drop(&mut self) {
         log::logger().flush();
-        self.shared.lock().closing = true;
-        self.shared.wake.notify_one();
-        if let Some(writer) = self.writer.take() {
-            // It ends by itself; if it panicked there is nothing left to save.
-            let _ = writer.join();
-        }
+        let mut state = self.shared.lock();
+        state.closing = true;
+        self.shared.wake.notify_all();
+        let written = self
+            .shared
+            .wake
+            .wait_timeout_while(state, LAST_LINES, |state| !state.closed);
+        drop(written); // in time or not, the program ends
     }
 }
 
@@ -170,6 +179,15 @@ enum Sink {
 }
 
 impl Sink {
+    fn open(path: &Path) -> io::Result<Sink> {
+        match path.to_str() {
+            Some("-") => Ok(Sink::StandardError),
+            _ => Ok(Sink::File(
+                OpenOptions::new().create(true).append(true).open(path)?,
+            )),
+        }
+    }
+
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Sink::File(file) => file.write_all(bytes),
@@ -179,7 +197,8 @@ impl Sink {
 }
 
 /// The writer thread.
-fn write_out(shared: &Shared, mut sink: Sink, name: &str) {
+fn write_out(shared: &Shared, mut sink: Sink, path: &Path, reopen: &AtomicBool) {
+    let name = path.display();
     let mut lines = Vec::new();
     let mut failing = false;
     loop {
@@ -197,6 +216,16 @@ fn write_out(shared: &Shared, mut sink: Sink, name: &str) {
         std::mem::swap(&mut state.lines, &mut lines);
         drop(state);
 
+        if reopen.swap(false, Ordering::Relaxed) {
+            // If it can not be opened, the old one is better than none.
+            match Sink::open(path) {
+                Ok(opened) => sink = opened,
+                Err(error) => drop(writeln!(
+                    io::stderr(),
+                    "herd-mio: cannot open the log {name} anew: {error}"
+                )),
+            }
+        }
         // A line that was torn by a full disk ends here, so that the next one begins a line.
         let torn = if failing {
             sink.write_all(b"\n")

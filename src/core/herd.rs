@@ -75,6 +75,8 @@ pub struct Neighbour {
     pub backoff: Backoff,
     /// What we have of its feed.
     pub heard: Option<Heard>,
+    /// Since when it is linked.
+    pub linked_since: Time,
     /// What it was last told for.
     pub complaints: Complaints,
 }
@@ -104,6 +106,7 @@ impl Herd {
             dial: Dial::Nothing,
             backoff: Backoff::new(ms(limits.redial_first_ms), ms(limits.redial_cap_ms)),
             heard: None,
+            linked_since: Time::default(),
             complaints: Complaints::default(),
         });
         Herd {

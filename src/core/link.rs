@@ -44,6 +44,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use log::{debug, info, warn};
 
@@ -65,6 +66,8 @@ use crate::core::slots::Id;
 /// A wall clock that is further off than this is told in the log.
 const CLOCK_TOLERANCE_NS: u64 = 1_000_000_000;
 
+/// A link that held for so long was a good one.
+const STEADY: Duration = Duration::from_secs(2);
 /// So much of what the other side said is repeated in a log line.
 const SHOWN_BYTES: usize = 100;
 
@@ -79,6 +82,8 @@ pub struct World<'a> {
     pub herd: &'a mut Herd,
     /// What outlasts us, if anything does.
     pub durability: Option<&'a mut Durability>,
+    /// The server stops.
+    pub is_stopping: bool,
     /// How many clients are connected.
     pub clients: usize,
     /// Who we are.
@@ -162,7 +167,7 @@ pub struct Link {
     reader: Option<ReaderId>,
     /// Why it is being closed, the first reason only.
     farewell: Option<String>,
-    /// The other side will say no more.
+    /// The other side will say no more, or is not waited for.
     eof: bool,
     /// A link that this one took the place of.
     replaced: Option<Id>,
@@ -479,6 +484,7 @@ impl Link {
         let boot = BootId::parse(boot).ok_or("a LIFE without a boot id")?;
         let wall = number(wall).ok_or("a LIFE without a clock")?;
         let position = number(position).ok_or("a LIFE without a position")?;
+        let before = world.herd.neighbours[neighbour].heard;
         let heard = world.herd.lives(neighbour, boot);
         let resumed = BootId::parse(own_boot).and_then(|boot| world.resume(boot, position));
         let from = resumed.unwrap_or(0);
@@ -499,6 +505,14 @@ impl Link {
                 world.records.len()
             ),
         }
+        // A server that restarts has lost its old connection first; two that take each other's place are two.
+        let is_linked = world.herd.neighbours[neighbour].link.is_some();
+        if is_linked && before.is_some_and(|before| before.boot != boot) {
+            warn!(
+                "neighbour {name}: another process of that name was linked until now; does {name} run twice? This one is at {}",
+                self.address
+            );
+        }
         let apart = wall.abs_diff(world.now.wall);
         if apart > CLOCK_TOLERANCE_NS {
             let seconds = apart / 1_000_000_000;
@@ -513,7 +527,7 @@ impl Link {
         }
         let entry = &mut world.herd.neighbours[neighbour];
         entry.dial = Dial::Nothing;
-        entry.backoff.reset();
+        entry.linked_since = world.now.time;
         entry.complaints.clear();
         self.replaced = entry.link.replace(self.id);
         Ok(())
@@ -563,7 +577,7 @@ impl Link {
             | State::Closing => true,
         };
         if all_said {
-            self.end("this server stops".to_owned(), now);
+            self.end("stopping".to_owned(), now);
         }
     }
 
@@ -694,7 +708,14 @@ impl Link {
         };
         if neighbour.link == Some(self.id) {
             neighbour.link = None;
-            warn!("{who}: lost: {reason}");
+            // One that comes and goes is dialled ever more slowly.
+            if world.now.time.since(neighbour.linked_since) >= STEADY {
+                neighbour.backoff.reset();
+            }
+            match world.is_stopping {
+                true => info!("{who}: lost: {reason}"),
+                false => warn!("{who}: lost: {reason}"),
+            }
         } else if neighbour.link.is_some() || !neighbour.complaints.is_news(reason) {
             debug!("{who}: {reason}");
         } else {

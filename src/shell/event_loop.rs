@@ -120,7 +120,7 @@ impl std::fmt::Display for StartError {
             io::ErrorKind::PermissionDenied => {
                 f.write_str("; this user may not: choose a port from 1024 up")
             }
-            _ => Ok(()),
+            _ => f.write_str("; choose where to listen with --listen and --listen-peers"),
         }
     }
 }

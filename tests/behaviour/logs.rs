@@ -157,3 +157,52 @@ fn a_reader_that_stands_still_delays_nobody_and_lines_are_dropped_and_counted() 
         "every line is whole"
     );
 }
+
+#[test]
+fn a_log_that_nobody_takes_does_not_keep_the_server_from_stopping() {
+    let herd = Herd::single();
+    let pipe = herd.directory.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let _reader_who_never_reads = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&pipe)
+        .unwrap();
+    let server = logging_to(&herd, "pipe");
+    let mut client = server.client();
+    for _ in 0..1500 {
+        client.send(format!("{}\n", "x".repeat(100))).line();
+    }
+    drop(client);
+    let begun = std::time::Instant::now();
+    server.stop();
+    assert!(
+        begun.elapsed() < std::time::Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn after_a_sighup_it_is_opened_anew() {
+    let herd = Herd::single();
+    let server = logging_to(&herd, "own.log");
+    let (path, moved) = (
+        herd.directory.path().join("own.log"),
+        herd.directory.path().join("own.log.1"),
+    );
+    let mut client = server.client();
+    client.send("before\n").line();
+    let has = |path: &std::path::Path, text: &str| {
+        fs::read_to_string(path).is_ok_and(|log| log.contains(text))
+    };
+    wait_until("the first line is written", || has(&path, "<- before"));
+    fs::rename(&path, &moved).unwrap();
+    server.signal(rustix::process::Signal::HUP);
+    wait_until("lines go to the new file", || {
+        client.send("after\n").line();
+        has(&path, "<- after")
+    });
+    assert!(has(&moved, "<- before") && !has(&path, "<- before"));
+}

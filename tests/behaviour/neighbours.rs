@@ -502,3 +502,21 @@ fn an_operator_who_knows_the_secret_is_told_how_a_server_stands_and_nothing_is_t
     );
     assert_eq!(client.ask("WHATSAT forged 1 1"), "? WHATSAT forged 1 1");
 }
+
+#[test]
+fn two_servers_of_one_name_are_told_of() {
+    let herd = two().level("info");
+    let jaquez = herd.start("Jaquez");
+    let _one = linked_riley(&herd);
+    jaquez.wait_for_log("neighbour Riley", ": linked");
+    // Another life, while the first is linked.
+    let (mut other, theirs) = pose_as_riley(&herd);
+    other.send(format!(
+        "PROOF {}\n",
+        proof(SECRET, "dialler", NONCE, &theirs)
+    ));
+    other.line();
+    other.line();
+    other.send("LIFE 00000000000000bb 1 - 0\n");
+    jaquez.wait_for_log("[WARN ] neighbour Riley: another process of that name was linked until now; does Riley run twice?", "");
+}

@@ -284,7 +284,7 @@ impl Node {
         }
     }
 
-    /// What waits for the socket; empty if nothing does. For a link, this is where the feed is pulled.
+    /// What waits for the socket; empty if nothing does. More than a question: for a link, this is where the feed is pulled.
     pub fn output(&mut self, id: ConnId) -> &[u8] {
         let released = self.released();
         match self.sessions.get_mut(id).map(|slot| &mut slot.session) {
@@ -316,8 +316,8 @@ impl Node {
         }
     }
 
-    /// What is to become of the connection; asked at the end of a turn, when the socket has taken what it could. Also notes
-    /// when the connection has to be looked at again.
+    /// What is to become of the connection; asked at the end of a turn, when the socket has taken what it could. More than a
+    /// question: this is also where it is noted when the connection has to be looked at again.
     pub fn fate(&mut self, id: ConnId, now: Now) -> Fate {
         if self.phase == Phase::Overdue {
             return Fate::Close;

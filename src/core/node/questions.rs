@@ -189,7 +189,7 @@ impl Node {
         if let Some(call) = self.calls.get(call_id) {
             info!(
                 "{}: HTTP {}, {} bytes in {:.6} s over connection {}, its answer {}",
-                Asked(call_id, &call.question),
+                Named(call_id, &call.question),
                 response.status(),
                 response.body().len(),
                 now.time.since(call.since).as_secs_f64(),
@@ -240,18 +240,27 @@ impl Node {
             Stage::Unconnected if another_address => {
                 debug!(
                     "{}: {reason}; trying the next address",
-                    Asked(id, &call.question)
+                    Named(id, &call.question)
                 );
                 self.calls.wait_again(id);
             }
             Stage::DiedIdle if !call.retried => {
                 debug!(
                     "{}: a kept connection had died ({reason}); asking once more",
-                    Asked(id, &call.question)
+                    Named(id, &call.question)
                 );
                 call.retried = true;
                 call.addresses = None;
                 self.calls.wait_again(id);
+            }
+            Stage::Unconnected if reason.contains("certificate") => {
+                let advice = "its operator has to look at the certificate authority that it trusts (--places-ca)";
+                self.finish_call(
+                    id,
+                    Err(format!(
+                        "Google Places can not be reached: {reason}; {advice}"
+                    )),
+                );
             }
             Stage::Unconnected => {
                 self.finish_call(
@@ -261,7 +270,7 @@ impl Node {
                     )),
                 );
             }
-            Stage::DiedIdle | Stage::Asked => {
+            Stage::DiedIdle | Stage::Sent => {
                 self.finish_call(
                     id,
                     Err(format!(
@@ -293,7 +302,7 @@ impl Node {
         if let Some(abandoned) = self.calls.leave(call, asker) {
             info!(
                 "{}: given up, nobody waits for it any more",
-                Asked(call, &abandoned.question)
+                Named(call, &abandoned.question)
             );
             if let Place::On(connection) = abandoned.place {
                 self.close_exchange(connection);
@@ -314,7 +323,7 @@ impl Node {
             return;
         };
         if let Err(reason) = &answer {
-            warn!("{}: {reason}", Asked(id, &call.question));
+            warn!("{}: {reason}", Named(id, &call.question));
         }
         let outcome = Outcome::new(self.settings.places.api, answer);
         self.answers.push_back((call.askers, outcome));
@@ -362,11 +371,11 @@ fn judge(response: &Response, key: Option<&Secret>) -> Result<String, String> {
 }
 
 /// A call's name in the log.
-struct Asked<'a>(CallId, &'a Question);
+struct Named<'a>(CallId, &'a Question);
 
-impl std::fmt::Display for Asked<'_> {
+impl std::fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Asked(id, question) = self;
+        let Named(id, question) = self;
         let Question {
             latitude,
             longitude,

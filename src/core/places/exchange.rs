@@ -61,7 +61,7 @@ pub enum Stage {
     /// On a connection kept from before, with not a byte of the answer seen: it had died idle.
     DiedIdle,
     /// After the request was sent.
-    Asked,
+    Sent,
 }
 
 /// The connection.
@@ -255,7 +255,7 @@ impl Exchange {
         let stage = match self.state {
             State::Connecting | State::Handshaking => Stage::Unconnected,
             State::Idle | State::Exchanging if self.served > 0 && !self.heard => Stage::DiedIdle,
-            State::Idle | State::Exchanging | State::Closing => Stage::Asked,
+            State::Idle | State::Exchanging | State::Closing => Stage::Sent,
         };
         Failure { reason, stage }
     }

@@ -94,7 +94,9 @@ pub(crate) fn play(
     talk.whatsat(Who::Jaquez, KIWI, 10, 1, &at_bernard)?;
 
     let right = talk.right;
-    stage.verdict(&format!("All {right} answers were right, byte for byte."));
+    stage.verdict(&format!(
+        "All {right} answers were right: every byte, and a plausible delay."
+    ));
     Ok(())
 }
 

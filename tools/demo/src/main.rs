@@ -128,7 +128,7 @@ fn play(
     let complaints = herd.stop();
     outcome?;
     if complaints.is_empty() {
-        stage.remark("Every server stopped cleanly; nothing is left behind.");
+        stage.remark("All servers have stopped; nothing is left behind.");
         Ok(())
     } else {
         failure(complaints.join("\n"))

@@ -213,7 +213,7 @@ impl Stage {
         self.line("");
         self.line(&format!("    nc 127.0.0.1 {}", port(Who::Riley)));
         self.line(&format!(
-            "    cargo run --quiet -p herd-client -- 127.0.0.1:{}",
+            "    cargo run -p herd-client -- 127.0.0.1:{}",
             port(Who::Campbell)
         ));
         self.line("");

@@ -266,7 +266,11 @@ fn the_herd_stays_up_until_a_signal() {
     demo.signal(Signal::TERM);
     let end = demo.end();
     end.assert_status(0);
-    assert!(end.output.contains("stopped cleanly"), "{}", end.output);
+    assert!(
+        end.output.contains("All servers have stopped"),
+        "{}",
+        end.output
+    );
     end.assert_nothing_is_left();
 }
 

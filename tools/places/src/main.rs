@@ -21,6 +21,9 @@ use signal_hook::iterator::Signals;
 /// It answers both Nearby Searches, the legacy one and the New API, in Google's layouts, and can be told
 /// to misbehave. When it is ready it prints one line to standard output; then one line for each request
 /// to standard error, without the key. SIGTERM and SIGINT end it.
+/// The key that is right unless another is given: a secret to nobody.
+const DEFAULT_KEY: &str = "test-key";
+
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 #[command(group = ArgGroup::new("fault"))]
@@ -34,7 +37,7 @@ struct Arguments {
     ca_file: PathBuf,
 
     /// The API key that is right: any word, but never a real one
-    #[arg(long, value_name = "KEY", default_value = "test-key",
+    #[arg(long, value_name = "KEY", default_value = DEFAULT_KEY,
           value_parser = NonEmptyStringValueParser::new())]
     key: String,
 
@@ -143,7 +146,20 @@ fn run(arguments: Arguments) -> Result<(), String> {
 
     let mut stdout = io::stdout();
     let ready = format!("herd-places: {} (CA in {shown})", places.url());
-    writeln!(stdout, "{ready}").and_then(|()| stdout.flush()).map_err(|error| {
+    // What is typed next; a key that somebody chose is theirs to write.
+    let key = if arguments.key == DEFAULT_KEY {
+        DEFAULT_KEY
+    } else {
+        "YOUR-KEY"
+    };
+    let absolute =
+        std::path::absolute(&arguments.ca_file).unwrap_or_else(|_| arguments.ca_file.clone());
+    let next = format!(
+        "HERD_PLACES_KEY={key} herd-mio NAME --places-url {} --places-ca {}",
+        places.url(),
+        absolute.display()
+    );
+    writeln!(stdout, "{ready}\na server that asks it: {next}").and_then(|()| stdout.flush()).map_err(|error| {
         format!("cannot write to standard output: {error}; send it to a file, a terminal or a pipe that is read")
     })?;
 
