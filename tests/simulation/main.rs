@@ -1,0 +1,111 @@
+//! Whole herds under virtual time, on a network that does everything that networks do: see `simulator/mod.rs`. A few hundred seeds
+//! here; as many as you have patience for with `cargo simulate --seeds 10000`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends at what it did not expect"
+)]
+
+mod simulator;
+
+use simulator::{Story, case, explain, simulate};
+
+/// Runs so many seeds of a herd (ten times as many in a release build), all of which have to hold.
+fn hold(herd: &str, seeds: u64) -> Vec<Story> {
+    let seeds = if cfg!(debug_assertions) {
+        seeds
+    } else {
+        seeds * 10
+    };
+    let run = |seed| {
+        let case = case(seed, herd);
+        let story = simulate(&case).expect("a herd of that name");
+        if let Some(failure) = story.failure {
+            panic!("{case} fails: {}\n{}", failure.what, explain(&case));
+        }
+        story
+    };
+    (0..seeds).map(run).collect()
+}
+
+#[test]
+fn herds_of_the_course_hold_whatever_happens_to_them() {
+    for herd in ["2016", "2020", "2022"] {
+        hold(herd, 25);
+    }
+}
+
+#[test]
+fn the_other_herds_of_the_course_hold_too() {
+    for herd in ["2018", "2021", "2023"] {
+        hold(herd, 25);
+    }
+}
+
+#[test]
+fn two_servers_hold_and_nothing_is_left_untried() {
+    let stories = hold("pair", 100);
+    let sum = |of: fn(&Story) -> u64| stories.iter().map(of).sum::<u64>();
+    for kind in [
+        "reset",
+        "half-open",
+        "silent cut",
+        "one-way cut",
+        "stall",
+        "slow link",
+        "freeze",
+        "kill",
+        "power cut",
+        "stop",
+        "clock set",
+        "no name server",
+    ] {
+        let times = stories.iter().filter_map(|story| story.faults.get(kind));
+        assert!(times.sum::<u64>() >= 5, "{kind}");
+    }
+    assert!(sum(|story| story.acknowledged) > 1_000);
+    assert!(sum(|story| story.kept) > 1_000);
+    assert!(sum(|story| story.records_sent) > 1_000);
+}
+
+#[test]
+fn large_herds_hold() {
+    hold("ring-50", 4);
+    hold("tree-200", 2);
+    hold("graph-1000", 1);
+}
+
+#[test]
+fn there_is_no_herd_that_is_not_tried() {
+    let tried = [
+        "2016",
+        "2018",
+        "2020",
+        "2021",
+        "2022",
+        "2023",
+        "pair",
+        "ring-50",
+        "tree-200",
+        "graph-1000",
+    ];
+    assert_eq!(simulator::herds(), tried);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for (herd, seeds) in [("pair", 8), ("2021", 4), ("ring-50", 1)] {
+        let run = |seed| simulate(&case(seed, herd)).expect("a herd of that name");
+        for seed in 0..seeds {
+            let (one, other) = (run(seed), run(seed));
+            assert_eq!(
+                (one.hash, one.events, one.length, one.slowest),
+                (other.hash, other.events, other.length, other.slowest),
+                "seed {seed} of herd {herd}"
+            );
+            assert_ne!(one.hash, run(seed + 1).hash);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The simulator: whole herds of production servers ([`herd_mio::core::node::Node`]) in one thread, under virtual time, on a
+//! network that does everything that networks do. A seed decides all of it, so whatever fails can be seen again.
+//!
+//! ```text
+//!   plan (what a seed means) ──► world (runs it) ──► host (a server and its sockets) ──┐
+//!     herds, rng                   │   └───────────► mobile (a client)  ───────────────┴──► network, timeline
+//!                                  └─► ledger, wire, order (what must hold), chronicle (what happened)
+//! ```
+//!
+//! It shares one thing with the server that it checks: the `Node`. How records are ordered, what a client is answered and what may
+//! cross a link is written anew here, from DESIGN.md and PROTOCOL.md. A disk with faults of its own has its place beside the
+//! network: a machine ([`host`]) would own one, and a kill would leave of it what a crash leaves.
+
+mod chronicle;
+mod herds;
+mod host;
+mod ledger;
+mod mobile;
+mod network;
+mod order;
+mod plan;
+mod rng;
+mod shrink;
+mod timeline;
+mod wire;
+mod world;
+
+pub(crate) use plan::Case;
+pub(crate) use world::Story;
+
+use plan::Plan;
+
+/// The herds that there are: those of the course, by year, then a pair of servers, then the large ones.
+pub(crate) fn herds() -> Vec<&'static str> {
+    herds::names().collect()
+}
+
+/// The case of a seed in a herd.
+pub(crate) fn case(seed: u64, herd: &str) -> Case {
+    Case {
+        seed,
+        herd: herd.to_owned(),
+        faults: None,
+        sessions: None,
+    }
+}
+
+/// Runs a case; `None` if there is no such herd.
+pub(crate) fn simulate(case: &Case) -> Option<Story> {
+    Some(world::run(Plan::new(case)?, false))
+}
+
+/// What a person needs to know about a case that failed: the smallest that still does, what happened in it, and how to run it.
+pub(crate) fn explain(case: &Case) -> String {
+    let smallest = shrink::shrink(case);
+    format!(
+        "{}run it again:\n  cargo simulate {smallest} --verbose\nall of it:\n  cargo simulate {case}\n",
+        tell(&smallest, 80)
+    )
+}
+
+/// A case in words: the herd, its faults, and the last `most` events that concern its failure; all of them if it does not fail.
+pub(crate) fn tell(case: &Case, most: usize) -> String {
+    let Some(plan) = Plan::new(case) else {
+        return String::new();
+    };
+    let mut text = format!(
+        "the herd: {}\nthe weather: {:?}\nits faults:\n",
+        plan.herd.describe(),
+        plan.weather
+    );
+    for fault in &plan.faults {
+        text += &format!(
+            "  {}: in storm {} at {:?} for {:?}: {:?}\n",
+            fault.number, fault.storm, fault.at, fault.lasts, fault.trouble
+        );
+    }
+    text += "what happens:\n";
+    let log = world::run(plan, true).log;
+    for line in &log[log.len().saturating_sub(most)..] {
+        text += &format!("  {line}\n");
+    }
+    text
+}

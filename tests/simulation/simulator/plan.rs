@@ -1,0 +1,711 @@
+//! What a seed means: the herd, its networks, its storms, its faults and its clients, all decided before the run begins.
+//!
+//! A plan is data, so a failing one can be made smaller (see `shrink.rs`) and a run can be told which parts of it to keep.
+
+use std::fmt;
+use std::time::Duration;
+
+use herd_mio::core::limits::{LINE_BYTES, LINK_LINE_BYTES, Limits};
+
+use super::herds::Herd;
+use super::rng::Rng;
+
+/// The wall clock at the beginning of every run, in nanoseconds since the epoch.
+pub(crate) const WALL_ORIGIN: u64 = 1_621_464_828_000_000_000;
+
+/// Which run: everything else follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Case {
+    pub(crate) seed: u64,
+    /// A name that [`Herd::new`] knows.
+    pub(crate) herd: String,
+    /// The faults that are kept, by number; all if `None`.
+    pub(crate) faults: Option<Vec<usize>>,
+    /// The clients that are kept, by number; all if `None`.
+    pub(crate) sessions: Option<Vec<usize>>,
+}
+
+impl fmt::Display for Case {
+    /// As arguments of the command that runs it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--seed {} --herd {}", self.seed, self.herd)?;
+        for (flag, kept) in [("--faults", &self.faults), ("--sessions", &self.sessions)] {
+            if let Some(kept) = kept {
+                let numbers: Vec<String> = kept.iter().map(usize::to_string).collect();
+                write!(f, " {flag} '{}'", numbers.join(","))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What kind of trouble a run is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weather {
+    /// None.
+    Calm,
+    /// Links break in every way.
+    Links,
+    /// Servers are killed, and come back knowing nothing.
+    Crashes,
+    /// Servers are told to stop, one after the other, on a network that works: nothing may be lost.
+    Stops,
+    /// Small buffers, long delays, many large records.
+    Slow,
+    /// Clocks of servers jump.
+    Clocks,
+    /// All of it.
+    Everything,
+}
+
+const WEATHERS: [Weather; 10] = [
+    Weather::Calm,
+    Weather::Links,
+    Weather::Crashes,
+    Weather::Stops,
+    Weather::Slow,
+    Weather::Clocks,
+    Weather::Links,
+    Weather::Everything,
+    Weather::Everything,
+    Weather::Everything,
+];
+
+/// How a stream is cut into segments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Segments {
+    /// Each write arrives as it was written.
+    Whole,
+    /// Pieces of at most so many bytes, each with a delay of its own.
+    UpTo(usize),
+}
+
+/// What a stretch of network is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Path {
+    /// From the side that connects to the other, and back.
+    pub(crate) latency: [Duration; 2],
+    /// Up to so much more, anew for each segment.
+    pub(crate) jitter: Duration,
+    /// Bytes that may be under way or unread in one direction.
+    pub(crate) capacity: usize,
+    pub(crate) segments: Segments,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug)]
+pub(crate) enum Trouble {
+    /// The connections over an edge are reset. Of a side that is spared, the other side's kernel remembers nothing; if `mute`,
+    /// not even an answer to what it sends comes back.
+    Reset {
+        edge: usize,
+        spared: Option<usize>,
+        mute: bool,
+    },
+    /// What is sent in these directions vanishes, and nobody is told.
+    Swallow { edge: usize, directions: [bool; 2] },
+    /// What is sent in these directions arrives when it is over.
+    Stall { edge: usize, directions: [bool; 2] },
+    /// Small windows and long delays.
+    Slow {
+        edge: usize,
+        capacity: usize,
+        latency: Duration,
+    },
+    /// The process is not run; its kernel goes on.
+    Freeze { host: usize },
+    /// The process ends at once; its kernel closes the connections. With `power`, the kernel is gone too.
+    Kill { host: usize, power: bool },
+    /// The process is told to stop.
+    Stop { host: usize },
+    /// The wall clock is set.
+    SetClock { host: usize, by_ms: i64 },
+    /// The name server fails.
+    NoNames,
+}
+
+impl Trouble {
+    /// Its name in the summary.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Trouble::Reset { spared: None, .. } => "reset",
+            Trouble::Reset {
+                spared: Some(_), ..
+            } => "half-open",
+            Trouble::Swallow {
+                directions: [true, true],
+                ..
+            } => "silent cut",
+            Trouble::Swallow { .. } => "one-way cut",
+            Trouble::Stall { .. } => "stall",
+            Trouble::Slow { .. } => "slow link",
+            Trouble::Freeze { .. } => "freeze",
+            Trouble::Kill { power: false, .. } => "kill",
+            Trouble::Kill { power: true, .. } => "power cut",
+            Trouble::Stop { .. } => "stop",
+            Trouble::SetClock { .. } => "clock set",
+            Trouble::NoNames => "no name server",
+        }
+    }
+}
+
+/// Something that goes wrong, and for how long.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    /// Its number in the plan of the whole seed.
+    pub(crate) number: usize,
+    pub(crate) storm: usize,
+    /// After the storm began.
+    pub(crate) at: Duration,
+    pub(crate) lasts: Duration,
+    pub(crate) trouble: Trouble,
+}
+
+/// What a command is, as the client meant it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// `IAMAT`, with the fields that have to come back.
+    Iamat {
+        client: Vec<u8>,
+        location: Vec<u8>,
+        time: Vec<u8>,
+    },
+    /// `WHATSAT`
+    Whatsat { client: Vec<u8> },
+    /// Nothing to answer.
+    Blank,
+    /// Not a command.
+    Garbage,
+    /// Longer than a line may be: the last thing that is answered.
+    Overlong,
+}
+
+/// A command and its bytes, LF included.
+#[derive(Clone, Debug)]
+pub(crate) struct Command {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) meaning: Meaning,
+}
+
+impl Command {
+    /// The line as a server quotes it: without its LF or CRLF.
+    pub(crate) fn line(&self) -> &[u8] {
+        let line = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
+        line.strip_suffix(b"\r").unwrap_or(line)
+    }
+}
+
+/// How a client leaves, once its chunks are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It shuts down its writing side, and reads until the server closes.
+    HalfClose,
+    /// It waits for every answer, then closes.
+    Leave,
+    /// It closes at once.
+    Vanish,
+    /// It resets the connection at once.
+    Abort,
+}
+
+/// One client's connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    /// Its number in the plan of the whole seed.
+    pub(crate) number: usize,
+    pub(crate) storm: usize,
+    /// After the storm began.
+    pub(crate) at: Duration,
+    pub(crate) host: usize,
+    pub(crate) path: Path,
+    pub(crate) commands: Vec<Command>,
+    /// How the bytes of the commands are written: a wait, then so many of them. The last commands may be cut short.
+    pub(crate) chunks: Vec<(Duration, usize)>,
+    /// Each command waits for the answer to the one before.
+    pub(crate) lockstep: bool,
+    pub(crate) ending: Ending,
+    /// It reads at most so many bytes at a time, and then pauses.
+    pub(crate) sips: Option<(usize, Duration)>,
+}
+
+/// A whole run.
+pub(crate) struct Plan {
+    pub(crate) case: Case,
+    pub(crate) herd: Herd,
+    pub(crate) weather: Weather,
+    pub(crate) limits: Limits,
+    /// Neighbours are configured by host name.
+    pub(crate) by_name: bool,
+    /// Bytes that a server reads at once.
+    pub(crate) scratch: usize,
+    /// The servers' wall clocks show whole seconds only.
+    pub(crate) coarse: bool,
+    /// How long one turn of a server's loop takes.
+    pub(crate) turn: Duration,
+    /// One for each edge of the herd.
+    pub(crate) paths: Vec<Path>,
+    /// How long each storm lasts.
+    pub(crate) storms: Vec<Duration>,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) sessions: Vec<Session>,
+}
+
+impl Plan {
+    /// The plan of a case; `None` if there is no herd of that name.
+    pub(crate) fn new(case: &Case) -> Option<Plan> {
+        let herd = Herd::new(&case.herd, case.seed)?;
+        let rng = &mut Rng::new(case.seed, "plan");
+        let weather = *rng.pick(&WEATHERS);
+        let is_large = herd.servers.len() > 20;
+        let rough = matches!(
+            weather,
+            Weather::Slow | Weather::Stops | Weather::Everything
+        );
+        let bulky = rough && rng.percent(40);
+        let finest = if bulky || is_large { 300 } else { 1 };
+        let paths = herd.edges.iter().map(|_| path(rng, rough, finest));
+        let paths: Vec<Path> = paths.collect();
+        let count = if is_large { 1 } else { 1 + rng.below(3) };
+        let storms: Vec<Duration> = (0..count)
+            .map(|_| rng.millis(4_000, if is_large { 6_000 } else { 16_000 }))
+            .collect();
+        let mut plan = Plan {
+            case: case.clone(),
+            weather,
+            limits: limits(rng, rough),
+            by_name: !is_large && rng.percent(25),
+            // At least a line: so that a server that was frozen reads the end of a line before it asks how long that took.
+            scratch: *rng.pick(&[64 * 1024, 64 * 1024, LINK_LINE_BYTES + 1]),
+            coarse: rng.percent(10),
+            turn: *rng.pick(&[
+                Duration::from_micros(3),
+                Duration::from_micros(40),
+                Duration::from_millis(2),
+            ]),
+            paths,
+            storms,
+            faults: Vec::new(),
+            sessions: Vec::new(),
+            herd,
+        };
+        plan.faults = plan.make_faults(&mut Rng::new(case.seed, "faults"), is_large);
+        plan.sessions = plan.make_sessions(&mut Rng::new(case.seed, "sessions"), bulky);
+        if let Some(kept) = &case.faults {
+            plan.faults.retain(|fault| kept.contains(&fault.number));
+        }
+        if let Some(kept) = &case.sessions {
+            plan.sessions
+                .retain(|session| kept.contains(&session.number));
+        }
+        Some(plan)
+    }
+
+    fn make_faults(&self, rng: &mut Rng, is_large: bool) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for (storm, &length) in self.storms.iter().enumerate() {
+            if self.weather == Weather::Stops {
+                faults.extend(self.one_stop(rng, storm, faults.len()));
+                continue;
+            }
+            let count = match self.weather {
+                Weather::Calm => 0,
+                _ if is_large => 10 + rng.below(20),
+                _ => 1 + rng.below(8),
+            };
+            for _ in 0..count {
+                let at = length.mul_f64(rng.below(1_000) as f64 / 1_000.0);
+                let lasts = if rng.percent(70) {
+                    rng.millis(0, 3_000)
+                } else {
+                    rng.millis(3_000, 14_000)
+                };
+                let trouble = self.trouble(rng);
+                let aftershock = self.aftershock(rng, &trouble);
+                let after = at + lasts + rng.millis(0, 1_500);
+                let mut add = |at, lasts, trouble| {
+                    faults.push(Fault {
+                        number: faults.len(),
+                        storm,
+                        at,
+                        lasts,
+                        trouble,
+                    });
+                };
+                add(at, lasts, trouble);
+                if let Some(trouble) = aftershock.filter(|_| after < length) {
+                    add(after, Duration::ZERO, trouble);
+                }
+            }
+        }
+        faults
+    }
+
+    /// A link that is back is often lost again before all is sent.
+    fn aftershock(&self, rng: &mut Rng, trouble: &Trouble) -> Option<Trouble> {
+        let edge = match *trouble {
+            Trouble::Reset { edge, .. }
+            | Trouble::Swallow { edge, .. }
+            | Trouble::Stall { edge, .. }
+            | Trouble::Slow { edge, .. } => edge,
+            Trouble::Freeze { host } | Trouble::Kill { host, .. } | Trouble::Stop { host } => {
+                let edges = self.herd.edges.iter();
+                edges.clone().position(|(a, b)| *a == host || *b == host)?
+            }
+            Trouble::SetClock { .. } | Trouble::NoNames => return None,
+        };
+        rng.percent(25).then_some(Trouble::Reset {
+            edge,
+            spared: None,
+            mute: false,
+        })
+    }
+
+    /// Late enough that the herd is linked, so long that the storm is over when the server is back.
+    fn one_stop(&self, rng: &mut Rng, storm: usize, number: usize) -> Option<Fault> {
+        Some(Fault {
+            number,
+            storm,
+            at: rng.millis(3_000, 3_900),
+            lasts: rng.millis(6_000, 9_000),
+            trouble: Trouble::Stop {
+                host: rng.below(self.herd.servers.len()),
+            },
+        })
+    }
+
+    fn trouble(&self, rng: &mut Rng) -> Trouble {
+        let edge = rng.below(self.herd.edges.len());
+        let host = rng.below(self.herd.servers.len());
+        let directions = *rng.pick(&[[true, true], [true, false], [false, true]]);
+        let kind = match self.weather {
+            Weather::Calm | Weather::Stops => unreachable!("these have no such troubles"),
+            Weather::Links => rng.below(9),
+            Weather::Crashes => 9 + rng.below(3),
+            Weather::Slow => *rng.pick(&[8, 8, 12, 2]),
+            Weather::Clocks => 13,
+            Weather::Everything => rng.below(15),
+        };
+        match kind {
+            0..2 => Trouble::Reset {
+                edge,
+                spared: None,
+                mute: false,
+            },
+            2..4 => Trouble::Reset {
+                edge,
+                spared: Some(rng.below(2)),
+                mute: rng.percent(60),
+            },
+            4..6 => Trouble::Swallow { edge, directions },
+            6..8 => Trouble::Stall { edge, directions },
+            8 => Trouble::Slow {
+                edge,
+                capacity: *rng.pick(&[64, 500, 2_000, 10_000]),
+                latency: rng.millis(1, 300),
+            },
+            9 => Trouble::Kill { host, power: false },
+            10 => Trouble::Kill { host, power: true },
+            11 => Trouble::Stop { host },
+            12 => Trouble::Freeze { host },
+            13 => Trouble::SetClock {
+                host,
+                by_ms: *rng.pick(&[-86_400_000, -120_000, -61_000, -700, 700, 61_000, 120_000]),
+            },
+            _ => Trouble::NoNames,
+        }
+    }
+
+    fn make_sessions(&self, rng: &mut Rng, bulky: bool) -> Vec<Session> {
+        let mut author = Author::new(rng, bulky);
+        let mut sessions = Vec::new();
+        for (storm, &length) in self.storms.iter().enumerate() {
+            for _ in 0..3 + rng.below(8) + self.herd.servers.len() / 20 {
+                let at = length.mul_f64(rng.below(1_000) as f64 / 1_000.0);
+                let start: Duration = self.storms[..storm].iter().sum::<Duration>() + at;
+                let commands: Vec<Command> = (0..1 + rng.below(if bulky { 24 } else { 6 }))
+                    .map(|_| author.command(rng, start))
+                    .collect();
+                let lockstep = rng.percent(30);
+                let ending = *rng.pick(&[
+                    Ending::HalfClose,
+                    Ending::HalfClose,
+                    Ending::Leave,
+                    Ending::Leave,
+                    Ending::Vanish,
+                    Ending::Abort,
+                ]);
+                sessions.push(Session {
+                    number: sessions.len(),
+                    storm,
+                    at,
+                    host: rng.below(self.herd.servers.len()),
+                    path: client_path(rng, bulky),
+                    chunks: chunks(rng, &commands, lockstep, ending),
+                    commands,
+                    lockstep,
+                    ending,
+                    sips: rng
+                        .percent(20)
+                        .then(|| (200 + rng.below(400), rng.millis(1, 10))),
+                });
+            }
+        }
+        sessions
+    }
+}
+
+fn path(rng: &mut Rng, rough: bool, finest: usize) -> Path {
+    let is_narrow = rough && rng.percent(50);
+    let latency = |rng: &mut Rng| match rng.below(3) {
+        0 => rng.micros(20, 200),
+        1 => rng.millis(0, 4),
+        // A narrow path that is long too would take minutes for what a storm leaves to be sent.
+        _ if is_narrow => rng.millis(1, 5),
+        _ => rng.millis(1, 120),
+    };
+    Path {
+        latency: [latency(rng), latency(rng)],
+        jitter: rng.micros(0, 3_000),
+        capacity: if is_narrow {
+            *rng.pick(&[1_000, 5_000, 20_000])
+        } else {
+            200_000
+        },
+        segments: match rng.below(5) {
+            0 => Segments::UpTo(finest + rng.below(9)),
+            1 => Segments::UpTo(1_460),
+            _ => Segments::Whole,
+        },
+    }
+}
+
+fn client_path(rng: &mut Rng, bulky: bool) -> Path {
+    let latency = rng.micros(20, 30_000);
+    Path {
+        latency: [latency, latency],
+        jitter: rng.micros(0, 500),
+        // More than a whole line: so a server that was frozen finds the end of each line it finds the beginning of.
+        capacity: *rng.pick(&[3 * LINE_BYTES, 64 * 1024, 200_000]),
+        segments: *rng.pick(&[
+            Segments::Whole,
+            Segments::Whole,
+            Segments::UpTo(1_460),
+            Segments::UpTo(if bulky { 700 } else { 11 }),
+        ]),
+    }
+}
+
+/// The defaults, and others that bring rare states within reach.
+fn limits(rng: &mut Rng, rough: bool) -> Limits {
+    let mut limits = Limits::default();
+    if rng.percent(40) {
+        limits.heartbeat_ms = rng.between(500, 3_000);
+        limits.link_silence_ms = limits.heartbeat_ms * 2 + rng.between(500, 5_000);
+    }
+    if rng.percent(30) {
+        limits.redial_first_ms = rng.between(1, 500);
+        limits.redial_cap_ms = limits.redial_first_ms + rng.between(0, 1_500);
+    }
+    if rough || rng.percent(30) {
+        limits.output_high_bytes = rng.between(100, 6_000);
+        limits.output_low_bytes = rng.between(0, limits.output_high_bytes - 1);
+    }
+    limits
+}
+
+/// Cuts the commands into writes; a client that does not stay for its answers leaves somewhere in the middle.
+fn chunks(
+    rng: &mut Rng,
+    commands: &[Command],
+    lockstep: bool,
+    ending: Ending,
+) -> Vec<(Duration, usize)> {
+    let pause = |rng: &mut Rng| {
+        if rng.percent(50) {
+            Duration::ZERO
+        } else {
+            rng.millis(0, 400)
+        }
+    };
+    let mut chunks = Vec::new();
+    if lockstep {
+        for command in commands {
+            chunks.push((pause(rng), command.bytes.len()));
+        }
+    } else {
+        let total: usize = commands.iter().map(|command| command.bytes.len()).sum();
+        let largest = *rng.pick(&[total, total / 3 + 1, total / 10 + 1]);
+        let mut left = total;
+        while left > 0 {
+            let size = (1 + rng.below(largest)).min(left);
+            chunks.push((pause(rng), size));
+            left -= size;
+        }
+    }
+    let leaves_early = match ending {
+        Ending::Leave => false,
+        Ending::HalfClose => rng.percent(30) && !lockstep,
+        Ending::Vanish | Ending::Abort => true,
+    };
+    if leaves_early {
+        chunks.truncate(1 + rng.below(chunks.len()));
+    }
+    chunks
+}
+
+/// Writes commands: few ids, so that they conflict; each position once, so that each update can be told from every other.
+struct Author {
+    ids: Vec<Vec<u8>>,
+    /// How far each id's clock is off.
+    off_s: Vec<i64>,
+    /// The stamp each id used last: some use one twice.
+    last_time: Vec<Option<String>>,
+    updates: u64,
+}
+
+impl Author {
+    fn new(rng: &mut Rng, bulky: bool) -> Author {
+        let mut ids: Vec<Vec<u8>> = [&b"kiwi"[..], b"ada", b"\xff\xfe\x80\xc2\xa0", b"x"]
+            .map(<[u8]>::to_vec)
+            .to_vec();
+        if bulky {
+            for number in 0..40 {
+                let mut id = format!("bulk{number}-").into_bytes();
+                id.resize(LINE_BYTES - 120 - rng.below(1_000), b'A' + number);
+                ids.push(id);
+            }
+        }
+        let keep = if bulky {
+            ids.len()
+        } else {
+            1 + rng.below(ids.len())
+        };
+        ids.truncate(keep);
+        Author {
+            off_s: ids.iter().map(|_| Author::off(rng)).collect(),
+            last_time: vec![None; ids.len()],
+            ids,
+            updates: 0,
+        }
+    }
+
+    /// Right to a few seconds, mostly; or off by what the protocol treats differently.
+    fn off(rng: &mut Rng) -> i64 {
+        *rng.pick(&[
+            0,
+            0,
+            0,
+            -3,
+            2,
+            59,
+            60,
+            60,
+            61,
+            -61,
+            3_600,
+            31_536_000,
+            -31_536_000,
+        ])
+    }
+
+    fn command(&mut self, rng: &mut Rng, at: Duration) -> Command {
+        match rng.below(20) {
+            0..13 => self.iamat(rng, at),
+            13..17 => self.whatsat(rng),
+            17 => Command {
+                bytes: rng.pick(&[&b"\n"[..], b" \t\r\n", b"\x0b\x0c\n"]).to_vec(),
+                meaning: Meaning::Blank,
+            },
+            18 | 19 if rng.percent(4) => {
+                let mut bytes = vec![b'z'; LINE_BYTES + 1 + rng.below(100)];
+                bytes.push(b'\n');
+                Command {
+                    bytes,
+                    meaning: Meaning::Overlong,
+                }
+            }
+            _ => Command {
+                bytes: rng
+                    .pick(&[
+                        &b"AT Riley +0.000000000 kiwi +1+2 3\n"[..],
+                        b"IAMAT kiwi +1 3\n",
+                        b"IAMAT kiwi +1+2 -3\r\n",
+                        b"IAMAT kiwi +91+2 3\n",
+                        b"WHATSAT kiwi 51 1\n",
+                        b"WHATSAT kiwi 1 21\n",
+                        b"hello\n",
+                        b"\xff\x00 \x85 \n",
+                    ])
+                    .to_vec(),
+                meaning: Meaning::Garbage,
+            },
+        }
+    }
+
+    fn iamat(&mut self, rng: &mut Rng, at: Duration) -> Command {
+        let who = rng.below(self.ids.len());
+        if rng.percent(7) {
+            self.off_s[who] = Author::off(rng);
+        }
+        let time = match &self.last_time[who] {
+            // The same stamp again, or the same number in other digits.
+            Some(last) if rng.percent(15) => match last.split_once('.') {
+                None => format!("{last}.0"),
+                Some((_, fraction)) if fraction.len() < 18 && rng.percent(50) => format!("{last}0"),
+                Some(_) => last.clone(),
+            },
+            Some(_) | None => {
+                let seconds = (WALL_ORIGIN / 1_000_000_000).saturating_add_signed(self.off_s[who])
+                    + at.as_secs();
+                let decimals = *rng.pick(&[0, 0, 1, 3, 9, 9, 12, 18]);
+                let fraction = format!("{:018}", rng.next() % 1_000_000_000_000_000_000);
+                match decimals {
+                    0 => seconds.to_string(),
+                    _ => format!("{seconds}.{}", &fraction[..decimals]),
+                }
+            }
+        };
+        self.last_time[who] = Some(time.clone());
+        self.updates += 1;
+        let location = format!("+34.{:06}-118.{:06}", self.updates, rng.below(1_000_000));
+        let client = self.ids[who].clone();
+        let (gap, end) = separators(rng);
+        let mut bytes = b"IAMAT".to_vec();
+        for field in [&client[..], location.as_bytes(), time.as_bytes()] {
+            bytes.extend_from_slice(gap);
+            bytes.extend_from_slice(field);
+        }
+        bytes.extend_from_slice(end);
+        Command {
+            bytes,
+            meaning: Meaning::Iamat {
+                client,
+                location: location.into_bytes(),
+                time: time.into_bytes(),
+            },
+        }
+    }
+
+    fn whatsat(&mut self, rng: &mut Rng) -> Command {
+        let client = rng.pick(&self.ids).clone();
+        let (gap, end) = separators(rng);
+        let mut bytes = b"WHATSAT".to_vec();
+        for field in [&client[..], b"10", b"5"] {
+            bytes.extend_from_slice(gap);
+            bytes.extend_from_slice(field);
+        }
+        bytes.extend_from_slice(end);
+        Command {
+            bytes,
+            meaning: Meaning::Whatsat { client },
+        }
+    }
+}
+
+/// What stands between the fields of a line, and at its end.
+fn separators(rng: &mut Rng) -> (&'static [u8], &'static [u8]) {
+    (
+        *rng.pick(&[&b" "[..], b" ", b"\t", b"  ", b" \x0b\x0c "]),
+        *rng.pick(&[&b"\n"[..], b"\n", b"\r\n", b" \n"]),
+    )
+}

@@ -1,0 +1,389 @@
+//! A listener on the links between servers: what may never cross them, whatever goes wrong elsewhere.
+//!
+//! - a record crosses one connection at most once in each direction;
+//! - a record is not sent back over the connection that taught it, nor over a later one to the same life of the same neighbour;
+//! - a link that is resumed is not sent again what it confirmed (`AT … SYNC`), unless two connections were there at once;
+//! - the network never changes a byte, so no server ever says `BYE` because it did not understand;
+//! - only lines of the protocol cross.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use herd_mio::core::clock::Time;
+use herd_mio::core::limits::LINK_LINE_BYTES;
+
+use super::chronicle::{Chronicle, Shown, Subject, fnv};
+use super::network::Key;
+use super::order::Fields;
+
+/// What the listener heard that must not be, and whom it concerns.
+#[derive(Debug)]
+pub(crate) struct Foul {
+    pub(crate) what: String,
+    pub(crate) subjects: Vec<Subject>,
+}
+
+/// How many lines of which kind were sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) records: u64,
+    pub(crate) syncs: u64,
+    pub(crate) others: u64,
+}
+
+/// What one side of a connection sent and received.
+#[derive(Default)]
+struct Half {
+    /// The unfinished lines at either end of the stream.
+    sent_tail: Vec<u8>,
+    received_tail: Vec<u8>,
+    /// Records that this side sent.
+    sent: HashSet<u64>,
+    /// Records that this side had not, until the other side sent them here.
+    learned: HashSet<u64>,
+    /// Records that this side received, and that no `SYNC` has confirmed yet.
+    unconfirmed: Vec<u64>,
+    /// This side received the other side's `LIFE`.
+    linked: bool,
+    /// Another connection took this one's place: what still comes in is not read.
+    deaf: bool,
+    /// This side sent its `LIFE` when it had no other connection to this neighbour: it meant what it said.
+    resumes: bool,
+}
+
+struct Tap {
+    edge: usize,
+    /// The servers at the two sides.
+    hosts: [usize; 2],
+    halves: [Half; 2],
+    /// Which sides' servers still have it.
+    open: [bool; 2],
+    /// One of its servers has ended since: what it confirms is about a life that is over.
+    outlived: bool,
+}
+
+/// All links.
+pub(crate) struct Wire {
+    taps: BTreeMap<Key, Tap>,
+    /// By edge: the connections that a server still has.
+    edges: Vec<Vec<Key>>,
+    /// By edge and receiving server: the records that it confirmed to have from the other, and on which connection it first did.
+    confirmed: BTreeMap<(usize, usize), HashMap<u64, Key>>,
+    /// By edge and receiving server: the records that it had not, until the other taught them.
+    learned: BTreeMap<(usize, usize), HashSet<u64>>,
+    /// Servers that were told to stop.
+    stopping: BTreeSet<usize>,
+    counts: Counts,
+    /// Where the last line crossed that is no heartbeat.
+    busiest: Option<usize>,
+    /// `SYNC` lines by edge and sending server.
+    beats: BTreeMap<(usize, usize), u64>,
+}
+
+impl Wire {
+    /// Hears nothing yet.
+    pub(crate) fn new(edges: usize) -> Wire {
+        Wire {
+            taps: BTreeMap::new(),
+            edges: vec![Vec::new(); edges],
+            confirmed: BTreeMap::new(),
+            learned: BTreeMap::new(),
+            stopping: BTreeSet::new(),
+            counts: Counts::default(),
+            busiest: None,
+            beats: BTreeMap::new(),
+        }
+    }
+
+    /// A connection over an edge has been asked for; the servers at its two sides.
+    pub(crate) fn connecting(&mut self, key: Key, edge: usize, hosts: [usize; 2]) {
+        let tap = Tap {
+            edge,
+            hosts,
+            halves: [Half::default(), Half::default()],
+            open: [true, false],
+            outlived: false,
+        };
+        self.taps.insert(key, tap);
+        self.edges[edge].push(key);
+    }
+
+    /// The server at the acceptor's side has it too.
+    pub(crate) fn accepted(&mut self, key: Key) {
+        if let Some(tap) = self.taps.get_mut(&key) {
+            tap.open[1] = true;
+        }
+    }
+
+    /// A server has it no more.
+    pub(crate) fn closed(&mut self, key: Key, side: usize) {
+        if let Some(tap) = self.taps.get_mut(&key) {
+            tap.open[side] = false;
+            if tap.open == [false; 2] {
+                self.edges[tap.edge].retain(|&other| other != key);
+                self.taps.remove(&key);
+            }
+        }
+    }
+
+    /// A server was told to stop.
+    pub(crate) fn stopping(&mut self, host: usize) {
+        self.stopping.insert(host);
+    }
+
+    /// A server's life is over: nothing that it confirmed over its edges, or that was confirmed to it, counts any more.
+    pub(crate) fn died(&mut self, host: usize, edges: &[usize]) {
+        self.stopping.remove(&host);
+        self.confirmed.retain(|(edge, _), _| !edges.contains(edge));
+        self.learned.retain(|(edge, _), _| !edges.contains(edge));
+        for &edge in edges {
+            for key in self.edges[edge].clone() {
+                if let Some(tap) = self.taps.get_mut(&key) {
+                    tap.outlived = true;
+                }
+                for side in [0, 1] {
+                    if self
+                        .taps
+                        .get(&key)
+                        .is_some_and(|tap| tap.hosts[side] == host)
+                    {
+                        self.closed(key, side);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The edge that a connection is of.
+    pub(crate) fn edge(&self, key: Key) -> Option<usize> {
+        self.taps.get(&key).map(|tap| tap.edge)
+    }
+
+    /// How many lines were sent so far.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The edge over which the last line crossed that is no heartbeat.
+    pub(crate) fn busiest(&self) -> Option<usize> {
+        self.busiest
+    }
+
+    /// How often a server said `SYNC` over an edge.
+    pub(crate) fn beats(&self, edge: usize, host: usize) -> u64 {
+        self.beats.get(&(edge, host)).copied().unwrap_or_default()
+    }
+
+    /// The one connection of an edge, if there is exactly one, both servers have it, and both have the other's `LIFE`.
+    pub(crate) fn link(&self, edge: usize) -> Option<Key> {
+        let [key] = *self.edges[edge] else {
+            return None;
+        };
+        let tap = self.taps.get(&key)?;
+        let is_linked = tap.halves.iter().all(|half| half.linked);
+        (tap.open == [true; 2] && is_linked).then_some(key)
+    }
+
+    /// Bytes that a socket took from a server.
+    pub(crate) fn sent(
+        &mut self,
+        key: Key,
+        side: usize,
+        bytes: &[u8],
+        now: Time,
+        chronicle: &mut Chronicle,
+    ) -> Option<Foul> {
+        let tap = self.taps.get_mut(&key)?;
+        let mut tail = std::mem::take(&mut tap.halves[side].sent_tail);
+        let mut foul = None;
+        for_lines(&mut tail, bytes, |line| {
+            let tap = self.taps.get(&key);
+            if let Some(tap) = tap {
+                chronicle.tell(now, &subjects(tap, line), || {
+                    format!(
+                        "connection {key}: host {} sends {}",
+                        tap.hosts[side],
+                        Shown(line)
+                    )
+                });
+            }
+            let found = self.line_sent(key, side, line);
+            foul = foul.take().or(found);
+        });
+        if tail.len() > LINK_LINE_BYTES {
+            foul = foul.or(Some(Foul {
+                what: format!("a line of more than {LINK_LINE_BYTES} bytes on a link"),
+                subjects: Vec::new(),
+            }));
+        }
+        if let Some(tap) = self.taps.get_mut(&key) {
+            tap.halves[side].sent_tail = tail;
+        }
+        foul
+    }
+
+    fn line_sent(&mut self, key: Key, side: usize, line: &[u8]) -> Option<Foul> {
+        let tap = self.taps.get_mut(&key)?;
+        let (edge, sender, receiver) = (tap.edge, tap.hosts[side], tap.hosts[1 - side]);
+        let foul = |tap: &Tap, what: &str| {
+            Some(Foul {
+                what: format!("on connection {key}, host {sender} {what}: {}", Shown(line)),
+                subjects: subjects(tap, line),
+            })
+        };
+        if !line.starts_with(b"SYNC ") {
+            self.busiest = Some(edge);
+        }
+        match line.split(|&byte| byte == b' ').next() {
+            Some(b"AT") => {
+                self.counts.records += 1;
+                let hash = fnv(line);
+                if !tap.halves[side].sent.insert(hash) {
+                    return foul(tap, "sent a record twice");
+                }
+                let before = self.learned.get(&(edge, sender));
+                if tap.halves[side].learned.contains(&hash)
+                    || before.is_some_and(|before| before.contains(&hash))
+                {
+                    return foul(tap, "sent a record back to who taught it");
+                }
+                let confirmed = self.confirmed.get(&(edge, receiver));
+                let before = confirmed.and_then(|confirmed| confirmed.get(&hash));
+                if tap.halves[1 - side].resumes && before.is_some_and(|before| *before < key) {
+                    return foul(tap, "sent a record that the other side had confirmed");
+                }
+            }
+            Some(b"SYNC") => {
+                self.counts.syncs += 1;
+                *self.beats.entry((edge, sender)).or_default() += 1;
+            }
+            Some(b"BYE") => {
+                self.counts.others += 1;
+                // Whoever stops says so, and so does whoever has a newer connection; nothing else is a reason here.
+                if !(self.stopping.contains(&sender) || tap.halves[side].deaf) {
+                    return foul(tap, "did not understand the other side");
+                }
+            }
+            Some(b"LIFE") => {
+                self.counts.others += 1;
+                let alone = self.is_alone(key, side);
+                if !alone {
+                    self.confirmed.remove(&(edge, sender));
+                }
+                if let Some(tap) = self.taps.get_mut(&key) {
+                    tap.halves[side].resumes = alone;
+                }
+            }
+            Some(b"HERD" | b"PROOF") => self.counts.others += 1,
+            _ => return foul(tap, "said what is not in the protocol"),
+        }
+        None
+    }
+
+    /// Whether a server has no other connection over the same edge.
+    fn is_alone(&self, key: Key, side: usize) -> bool {
+        let Some(own) = self.taps.get(&key) else {
+            return false;
+        };
+        self.edges[own.edge].iter().all(|other| {
+            let has = |tap: &Tap, at: usize| tap.open[at] && tap.hosts[at] == own.hosts[side];
+            *other == key
+                || !self
+                    .taps
+                    .get(other)
+                    .is_some_and(|tap| has(tap, 0) || has(tap, 1))
+        })
+    }
+
+    /// Bytes that a server is about to be given; returns the records among them.
+    pub(crate) fn received(&mut self, key: Key, side: usize, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let Some(tap) = self.taps.get_mut(&key) else {
+            return Vec::new();
+        };
+        if tap.halves[side].deaf {
+            return Vec::new();
+        }
+        let mut records = Vec::new();
+        let mut tail = std::mem::take(&mut tap.halves[side].received_tail);
+        for_lines(&mut tail, bytes, |line| {
+            match line.split(|&byte| byte == b' ').next() {
+                Some(b"AT") => records.push(line.to_vec()),
+                Some(b"SYNC") => self.confirm(key, side),
+                Some(b"LIFE") => self.life_received(key, side),
+                _ => {}
+            }
+            if line.starts_with(b"AT ")
+                && let Some(tap) = self.taps.get_mut(&key)
+            {
+                tap.halves[side].unconfirmed.push(fnv(line));
+            }
+        });
+        if let Some(tap) = self.taps.get_mut(&key) {
+            tap.halves[side].received_tail = tail;
+        }
+        records
+    }
+
+    fn confirm(&mut self, key: Key, side: usize) {
+        let Some(tap) = self.taps.get_mut(&key).filter(|tap| !tap.outlived) else {
+            return;
+        };
+        let place = (tap.edge, tap.hosts[side]);
+        let confirmed = self.confirmed.entry(place).or_default();
+        for record in tap.halves[side].unconfirmed.drain(..) {
+            confirmed.entry(record).or_insert(key);
+        }
+    }
+
+    fn life_received(&mut self, key: Key, side: usize) {
+        let alone = self.is_alone(key, side);
+        let Some(tap) = self.taps.get_mut(&key) else {
+            return;
+        };
+        tap.halves[side].linked = true;
+        if alone {
+            return;
+        }
+        // Which of the connections' positions counts is the server's affair; the others are deaf from now on.
+        let (edge, host) = (tap.edge, tap.hosts[side]);
+        self.confirmed.remove(&(edge, host));
+        self.learned.remove(&(edge, host));
+        for other in self.edges[edge].clone() {
+            if other != key
+                && let Some(tap) = self.taps.get_mut(&other)
+            {
+                let side = usize::from(tap.hosts[1] == host);
+                tap.halves[side].deaf |= tap.halves[side].linked;
+            }
+        }
+    }
+
+    /// A server took a record that it did not have.
+    pub(crate) fn learned(&mut self, key: Key, side: usize, line: &[u8]) {
+        if let Some(tap) = self.taps.get_mut(&key) {
+            tap.halves[side].learned.insert(fnv(line));
+            if !tap.outlived {
+                let place = (tap.edge, tap.hosts[side]);
+                self.learned.entry(place).or_default().insert(fnv(line));
+            }
+        }
+    }
+}
+
+fn subjects(tap: &Tap, line: &[u8]) -> Vec<Subject> {
+    let mut subjects = vec![Subject::Edge(tap.edge)];
+    if let Some(fields) = Fields::of(line) {
+        subjects.push(Subject::Record(fields.client.to_vec()));
+    }
+    subjects
+}
+
+/// Hands out the lines (without LF) that `bytes` finish behind `tail`; what is unfinished stays there.
+fn for_lines(tail: &mut Vec<u8>, bytes: &[u8], mut act: impl FnMut(&[u8])) {
+    tail.extend_from_slice(bytes);
+    let mut start = 0;
+    while let Some(length) = tail[start..].iter().position(|&byte| byte == b'\n') {
+        act(&tail[start..start + length]);
+        start += length + 1;
+    }
+    tail.drain(..start);
+}

@@ -1,0 +1,693 @@
+//! One run: the storms of a plan, each followed by peace, and what must hold then.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use herd_mio::core::clock::Time;
+use herd_mio::core::limits::ms;
+
+use super::chronicle::{Chronicle, Seconds, Shown, Subject};
+use super::host::{Condition, Host, Setup};
+use super::ledger::Ledger;
+use super::mobile::Mobile;
+use super::network::{Flow, Key, Network, Notice, Party};
+use super::order::Line;
+use super::plan::{Fault, Plan, Trouble, Weather};
+use super::rng::Rng;
+use super::timeline::{Event, Timeline};
+use super::wire::{Counts, Wire};
+
+/// How often a herd at peace is asked whether it is one again.
+const STEP: Duration = Duration::from_millis(200);
+/// How long what is left of old connections may linger once it is.
+const AFTERMATH: Duration = Duration::from_secs(4);
+/// How many heartbeats of silence are listened to.
+const SILENT_BEATS: u32 = 4;
+/// Where nothing is wrong, all are linked by then.
+const LINKED: Time = Time::from_nanos(3_500_000_000);
+/// Where nothing is wrong, the longest that a record takes from one server to the next.
+const A_HOP: Duration = Duration::from_millis(150);
+/// Lines that two servers say to be linked: HERD, PROOF and LIFE, each of them.
+const GREETINGS: u64 = 6;
+/// No run needs as many events; one that does never comes to rest.
+const MOST_EVENTS: u64 = 20_000_000;
+
+/// Everything that is not a server or a client, as servers and clients see it.
+pub(crate) struct Outside {
+    pub(crate) timeline: Timeline,
+    pub(crate) network: Network,
+    pub(crate) wire: Wire,
+    pub(crate) chronicle: Chronicle,
+    pub(crate) rng: Rng,
+    /// The herd's edges: the first of two dials.
+    pub(crate) edges: Vec<(usize, usize)>,
+    /// How soon an update has to be everywhere, if nothing is wrong; and those that were acknowledged, by client.
+    prompt: Option<Duration>,
+    promises: Vec<(Vec<u8>, Line)>,
+    failure: Option<Failure>,
+}
+
+/// What must not be, and was.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) time: Time,
+    pub(crate) what: String,
+    pub(crate) subjects: Vec<Subject>,
+}
+
+/// The run fails; only the first failure counts.
+pub(crate) fn failed(outside: &mut Outside, what: &str, subjects: &[Subject]) {
+    let time = outside.timeline.now();
+    outside.failure.get_or_insert_with(|| Failure {
+        time,
+        what: what.to_owned(),
+        subjects: subjects.to_vec(),
+    });
+}
+
+impl Outside {
+    /// Adds to the event log.
+    pub(crate) fn say(&mut self, subjects: &[Subject], text: impl FnOnce() -> String) {
+        self.chronicle.tell(self.timeline.now(), subjects, text);
+    }
+
+    /// Adds to the event log what concerns a connection of a server.
+    pub(crate) fn say_of(&mut self, key: Key, host: usize, text: impl FnOnce() -> String) {
+        let edge = self.wire.edge(key);
+        let subjects = [Subject::Host(host)]
+            .into_iter()
+            .chain(edge.map(Subject::Edge));
+        let subjects: Vec<Subject> = subjects.collect();
+        self.say(&subjects, text);
+    }
+
+    /// An update was acknowledged.
+    pub(crate) fn promise(&mut self, client: &[u8], line: &Line) {
+        if let Some(prompt) = self.prompt.filter(|_| self.timeline.now() > LINKED) {
+            let promise = self.promises.len();
+            self.promises.push((client.to_vec(), line.clone()));
+            self.timeline.after(prompt, Event::Due { promise });
+        }
+    }
+
+    /// A server has sent bytes to a neighbour.
+    pub(crate) fn sent(&mut self, key: Key, side: usize, bytes: &[u8]) {
+        let now = self.timeline.now();
+        let foul = self.wire.sent(key, side, bytes, now, &mut self.chronicle);
+        if let Some(foul) = foul {
+            failed(self, &foul.what, &foul.subjects);
+        }
+    }
+}
+
+/// What a run was.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Story {
+    /// The same for the same seed.
+    pub(crate) hash: u64,
+    pub(crate) events: u64,
+    /// How long it took, in virtual time.
+    pub(crate) length: Duration,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) acknowledged: u64,
+    /// Promises that were found kept: each client's, at each server, after each storm.
+    pub(crate) kept: u64,
+    /// Records that crossed a link.
+    pub(crate) records_sent: u64,
+    /// The longest time from the end of a storm until all servers were linked and knew the same.
+    pub(crate) slowest: Duration,
+    /// What went wrong.
+    pub(crate) failure: Option<Failure>,
+    /// What led to it, if that was asked for.
+    pub(crate) log: Vec<String>,
+}
+
+/// A plan that is being run.
+struct World {
+    plan: Plan,
+    hosts: Vec<Host>,
+    mobiles: Vec<Mobile>,
+    ledger: Ledger,
+    outside: Outside,
+    /// When a machine that is down comes back.
+    back_at: BTreeMap<usize, Time>,
+    names_fail: bool,
+    kept: u64,
+    /// How many faults of each kind there were.
+    struck: BTreeMap<&'static str, u64>,
+    slowest: Duration,
+}
+
+/// Runs a plan; with `in_words`, the events that concern a failure are told.
+pub(crate) fn run(plan: Plan, in_words: bool) -> Story {
+    let mut world = World::new(plan, in_words);
+    let storms = world.plan.storms.clone();
+    for (storm, length) in storms.into_iter().enumerate() {
+        world.storm(storm, length);
+        world.peace();
+        if world.outside.failure.is_some() {
+            break;
+        }
+    }
+    world.story()
+}
+
+impl World {
+    fn new(plan: Plan, in_words: bool) -> World {
+        let seed = plan.case.seed;
+        let hosts = (0..plan.herd.servers.len()).map(|number| {
+            let edges = plan.herd.edges.iter().enumerate();
+            let own = edges.filter(|(_, (a, b))| *a == number || *b == number);
+            Host::new(
+                number,
+                Setup {
+                    settings: plan.herd.settings(number, &plan.limits, plan.by_name),
+                    scratch: plan.scratch,
+                    coarse: plan.coarse,
+                    turn: plan.turn,
+                    edges: own.map(|(edge, _)| edge).collect(),
+                },
+            )
+        });
+        let hosts: Vec<Host> = hosts.collect();
+        let edges = plan.herd.edges.clone();
+        let sessions = plan.sessions.iter().enumerate();
+        let mobiles = sessions
+            .map(|(number, session)| Mobile::new(number, session.clone(), edges.len() + number));
+        let mobiles = mobiles.collect();
+        let of_clients = plan.sessions.iter().map(|session| session.path.clone());
+        let paths = plan.paths.iter().cloned().chain(of_clients);
+        let outside = Outside {
+            timeline: Timeline::default(),
+            network: Network::new(paths, Rng::new(seed, "network")),
+            wire: Wire::new(edges.len()),
+            chronicle: Chronicle::new(in_words),
+            rng: Rng::new(seed, "hosts"),
+            edges,
+            prompt: (plan.weather == Weather::Calm).then(|| A_HOP * hosts.len() as u32),
+            promises: Vec::new(),
+            failure: None,
+        };
+        let mut world = World {
+            hosts,
+            mobiles,
+            ledger: Ledger::default(),
+            outside,
+            back_at: BTreeMap::new(),
+            names_fail: false,
+            kept: 0,
+            struck: BTreeMap::new(),
+            slowest: Duration::ZERO,
+            plan,
+        };
+        for host in 0..world.hosts.len() {
+            let wait = world.outside.rng.millis(0, 400);
+            world.outside.timeline.after(wait, Event::Start { host });
+        }
+        world
+    }
+
+    fn storm(&mut self, storm: usize, length: Duration) {
+        let Outside { timeline, .. } = &mut self.outside;
+        for (fault, planned) in self.plan.faults.iter().enumerate() {
+            if planned.storm == storm {
+                timeline.after(planned.at, Event::Strike { fault });
+            }
+        }
+        for (session, planned) in self.plan.sessions.iter().enumerate() {
+            if planned.storm == storm {
+                timeline.after(planned.at, Event::Act { session });
+            }
+        }
+        self.outside
+            .say(&[Subject::Herd], || format!("storm {storm} begins"));
+        self.run_for(length);
+        // What still rages ends now; what was about to end later finds that it is over.
+        for fault in 0..self.plan.faults.len() {
+            if self.plan.faults[fault].storm == storm {
+                self.relieve(fault);
+            }
+        }
+        self.outside
+            .say(&[Subject::Herd], || format!("storm {storm} is over"));
+    }
+
+    fn run_for(&mut self, length: Duration) {
+        let end = self.outside.timeline.now() + length;
+        while self.outside.failure.is_none()
+            && let Some(event) = self.outside.timeline.next_before(end)
+        {
+            self.happen(event);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let outside = &mut self.outside;
+        if outside.timeline.planned() > MOST_EVENTS {
+            return failed(outside, "the herd never comes to rest", &[]);
+        }
+        match event {
+            Event::Syn { key, attempt } => {
+                let target = match outside.network.party(key, 1) {
+                    Party::Host { host, .. } => self.hosts[host].listener(),
+                    Party::Nobody => Some(Party::Nobody),
+                    Party::Session(_) => None,
+                };
+                outside
+                    .network
+                    .syn(key, attempt, target, &mut outside.timeline);
+            }
+            Event::SynAnswered { key, refused } => {
+                let notice = outside
+                    .network
+                    .syn_answered(key, refused, &mut outside.timeline);
+                self.notice(notice);
+            }
+            Event::Arrive { key, side } => {
+                let notice = outside.network.arrive(key, side, &mut outside.timeline);
+                self.notice(notice);
+            }
+            Event::Room { key, side, count } => {
+                let notice = outside
+                    .network
+                    .room(key, side, count, &mut outside.timeline);
+                self.notice(notice);
+            }
+            Event::Turn { host } => {
+                self.hosts[host].turn(outside);
+                if self.hosts[host].is_stopped() {
+                    self.stopped(host);
+                }
+            }
+            Event::LookedUp { host, life, name } => {
+                self.hosts[host].looked_up(life, &name, !self.names_fail, outside);
+            }
+            Event::Start { host } => {
+                let is_due = self
+                    .back_at
+                    .get(&host)
+                    .is_none_or(|at| *at <= outside.timeline.now());
+                if self.hosts[host].condition != Condition::Up && is_due {
+                    self.back_at.remove(&host);
+                    self.hosts[host].start(outside);
+                }
+            }
+            Event::Act { session } => self.act(session),
+            Event::Due { promise } => self.due(promise),
+            Event::Strike { fault } => self.strike(fault),
+            Event::Relieve { fault } => self.relieve(fault),
+        }
+    }
+
+    fn act(&mut self, session: usize) {
+        self.mobiles[session].act(&self.hosts, &mut self.ledger, &mut self.outside);
+    }
+
+    /// Without faults, an update is everywhere as soon as it can have got there.
+    fn due(&mut self, promise: usize) {
+        let (client, line) = &self.outside.promises[promise];
+        let late = self.hosts.iter().find(|host| {
+            let held = host.held(client);
+            held.as_ref() < Some(line)
+        });
+        if let Some(host) = late {
+            let text = format!(
+                "though nothing is wrong, host {} still lacks {}",
+                host.number,
+                Shown(line.bytes())
+            );
+            let subjects = [Subject::Host(host.number), Subject::Record(client.clone())];
+            failed(&mut self.outside, &text, &subjects);
+        }
+    }
+
+    fn notice(&mut self, notice: impl IntoIterator<Item = Notice>) {
+        for notice in notice {
+            match notice.party {
+                Party::Host { host, life } => {
+                    if self.hosts[host].life == life && self.hosts[host].condition == Condition::Up
+                    {
+                        self.hosts[host].notice(notice, &mut self.outside);
+                    }
+                }
+                Party::Session(session) => self.act(session),
+                Party::Nobody => {}
+            }
+        }
+    }
+
+    fn strike(&mut self, number: usize) {
+        let Fault { lasts, trouble, .. } = self.plan.faults[number].clone();
+        let outside = &mut self.outside;
+        outside
+            .chronicle
+            .mix(outside.timeline.now(), &[5, number as u64], &[]);
+        outside.say(&[Subject::Herd], || {
+            format!("fault {number}: {trouble:?}, for {lasts:?}")
+        });
+        *self.struck.entry(trouble.kind()).or_default() += 1;
+        outside
+            .timeline
+            .after(lasts, Event::Relieve { fault: number });
+        match trouble {
+            Trouble::Reset { edge, spared, mute } => {
+                let notices = outside.network.reset(edge, spared, mute);
+                self.notice(notices);
+            }
+            Trouble::Swallow { edge, directions } => {
+                outside
+                    .network
+                    .set_flow(edge, directions, Flow::Swallowed, &mut outside.timeline);
+            }
+            Trouble::Stall { edge, directions } => {
+                outside
+                    .network
+                    .set_flow(edge, directions, Flow::Stalled, &mut outside.timeline);
+            }
+            Trouble::Slow {
+                edge,
+                capacity,
+                latency,
+            } => outside.network.slow_down(edge, capacity, latency),
+            Trouble::Freeze { host } => self.hosts[host].frozen |= self.hosts[host].is_up(),
+            Trouble::Kill { host, power } => {
+                if self.hosts[host].condition == Condition::Up {
+                    self.ledger.dies(host, &self.hosts);
+                    self.hosts[host].end(power, &mut self.outside);
+                    self.comes_back(host, lasts);
+                }
+            }
+            Trouble::Stop { host } => {
+                // One that is frozen would hear the signal only when it thaws.
+                if self.hosts[host].is_up() && !self.hosts[host].frozen {
+                    self.hosts[host].stop(outside);
+                    let back = outside.timeline.now() + lasts;
+                    self.back_at.insert(host, back);
+                }
+            }
+            Trouble::SetClock { host, by_ms } => {
+                let now = outside.timeline.now();
+                self.hosts[host].set_clock(now, by_ms * 1_000_000);
+            }
+            Trouble::NoNames => self.names_fail = true,
+        }
+    }
+
+    fn comes_back(&mut self, host: usize, wait: Duration) {
+        let back = self.outside.timeline.now() + wait;
+        self.back_at.insert(host, back);
+        self.outside.timeline.at(back, Event::Start { host });
+    }
+
+    /// A server has stopped in good order.
+    fn stopped(&mut self, host: usize) {
+        if self.plan.weather == Weather::Stops
+            && let Err((what, client)) = self.ledger.leaves(host, &self.hosts)
+        {
+            let subjects = [Subject::Host(host), Subject::Record(client)];
+            failed(&mut self.outside, &what, &subjects);
+        }
+        self.outside.say(&[Subject::Host(host)], || {
+            format!("host {host} has stopped")
+        });
+        self.ledger.dies(host, &self.hosts);
+        self.hosts[host].end(false, &mut self.outside);
+        let wait = self.back_at.get(&host).map_or(Duration::ZERO, |back| {
+            back.since(self.outside.timeline.now())
+        });
+        self.comes_back(host, wait);
+    }
+
+    /// A fault is over; one that is over already is so again, which changes nothing.
+    fn relieve(&mut self, number: usize) {
+        let outside = &mut self.outside;
+        match self.plan.faults[number].trouble {
+            Trouble::Reset { .. } | Trouble::SetClock { .. } => {}
+            Trouble::Swallow { edge, directions } | Trouble::Stall { edge, directions } => {
+                outside
+                    .network
+                    .set_flow(edge, directions, Flow::Open, &mut outside.timeline);
+            }
+            Trouble::Slow { edge, .. } => {
+                let notices = outside.network.speed_up(edge);
+                self.notice(notices);
+            }
+            Trouble::Freeze { host } => {
+                if self.hosts[host].frozen {
+                    self.hosts[host].thaw(outside);
+                }
+            }
+            Trouble::Kill { host, .. } | Trouble::Stop { host } => {
+                // One that is still stopping comes back as soon as it has stopped.
+                if let Some(back) = self.back_at.get_mut(&host) {
+                    *back = outside.timeline.now();
+                    outside
+                        .timeline
+                        .after(Duration::ZERO, Event::Start { host });
+                }
+            }
+            Trouble::NoNames => self.names_fail = false,
+        }
+    }
+
+    /// After a storm: the herd must come together, and then fall silent.
+    fn peace(&mut self) {
+        let began = self.outside.timeline.now();
+        let patience = self.patience();
+        loop {
+            self.run_for(STEP);
+            let now = self.outside.timeline.now();
+            if self.outside.failure.is_some() {
+                return;
+            }
+            for mobile in &mut self.mobiles {
+                mobile.give_up(&self.hosts, &mut self.outside);
+            }
+            self.is_dialling_in_vain(now);
+            if self.is_together() {
+                self.slowest = self.slowest.max(now.since(began));
+                break;
+            }
+            if now.since(began) > patience {
+                return self.not_together(patience);
+            }
+        }
+        self.run_for(AFTERMATH);
+        self.outside
+            .say(&[Subject::Herd], || "silence begins".to_owned());
+        self.silence();
+        self.audit();
+    }
+
+    /// What the slowest honest way back takes: a link that died unnoticed in the last moment of the storm is found silent, its
+    /// successor is dialled, fails half-way, and is dialled again; then records cross the whole herd.
+    fn patience(&self) -> Duration {
+        let limits = &self.plan.limits;
+        let notice = ms(limits.link_silence_ms) + ms(limits.linger_ms);
+        let dial = ms(limits.redial_cap_ms + limits.link_connect_ms + limits.lookup_ms);
+        let across = Duration::from_millis(500) * self.hosts.len().min(60) as u32;
+        notice + dial * 3 + ms(limits.link_proof_ms + limits.stop_ms) + across
+    }
+
+    fn is_together(&self) -> bool {
+        self.mobiles.iter().all(|mobile| self.is_through(mobile))
+            && self.hosts.iter().all(Host::is_up)
+            && (0..self.outside.edges.len()).all(|edge| self.is_linked(edge))
+            && self.ledger.is_equal(&self.hosts)
+    }
+
+    /// In peace, whoever dials gives up in time.
+    fn is_dialling_in_vain(&mut self, now: Time) {
+        let limit = ms(self.plan.limits.link_connect_ms) + STEP;
+        let since = Time::from_nanos(now.since(Time::default() + limit).as_nanos() as u64);
+        if let Some(host) = self.hosts.iter().find(|host| host.dials_in_vain(since)) {
+            let text = format!("host {} dials for longer than {limit:?}", host.number);
+            failed(&mut self.outside, &text, &[Subject::Host(host.number)]);
+        }
+    }
+
+    fn is_through(&self, mobile: &Mobile) -> bool {
+        mobile.is_done() || mobile.is_before()
+    }
+
+    fn is_linked(&self, edge: usize) -> bool {
+        let wire = &self.outside.wire;
+        wire.link(edge)
+            .is_some_and(|key| self.outside.network.is_sound(key))
+    }
+
+    fn not_together(&mut self, patience: Duration) {
+        let patience = patience.as_secs_f32();
+        let down: Vec<usize> = self
+            .hosts
+            .iter()
+            .filter(|host| !host.is_up())
+            .map(|host| host.number)
+            .collect();
+        let unlinked: Vec<usize> = (0..self.outside.edges.len())
+            .filter(|&edge| !self.is_linked(edge))
+            .collect();
+        let waiting = self.mobiles.iter().find(|mobile| !self.is_through(mobile));
+        let (what, subjects) = if !down.is_empty() {
+            let subjects = down.iter().map(|host| Subject::Host(*host)).collect();
+            (format!("hosts {down:?} are not up"), subjects)
+        } else if let Some(edge) = unlinked.first() {
+            let (a, b) = self.outside.edges[*edge];
+            (
+                format!("edges {unlinked:?} are not linked (edge {edge} is {a}–{b})"),
+                vec![Subject::Edge(*edge), Subject::Host(a), Subject::Host(b)],
+            )
+        } else if let Some((what, client)) = self.ledger.difference(&self.hosts) {
+            (what, vec![Subject::Record(client)])
+        } else if let Some(mobile) = waiting {
+            let subjects = vec![
+                Subject::Host(mobile.host()),
+                Subject::Session(mobile.number()),
+            ];
+            (mobile.describe(), subjects)
+        } else {
+            (
+                "servers hold different numbers of records".to_owned(),
+                Vec::new(),
+            )
+        };
+        let text = format!("{patience} s after the storm, {what}");
+        failed(&mut self.outside, &text, &subjects);
+    }
+
+    /// A herd at rest says heartbeats, and nothing else.
+    fn silence(&mut self) {
+        let beat = ms(self.plan.limits.heartbeat_ms);
+        let before = self.measure();
+        self.run_for(beat * SILENT_BEATS);
+        let after = self.measure();
+        if self.outside.failure.is_some() {
+            return;
+        }
+        let edges = 0..self.outside.edges.len();
+        if let Some(lost) = edges.clone().find(|&edge| !self.is_linked(edge)) {
+            let text = format!("edge {lost} is lost in peace");
+            return failed(&mut self.outside, &text, &[Subject::Edge(lost)]);
+        }
+        for host in &self.hosts {
+            if host.connections() != (host.setup.edges.len(), 0) {
+                let text = format!(
+                    "at rest, host {} has {:?} connections to neighbours and clients",
+                    host.number,
+                    host.connections()
+                );
+                return failed(&mut self.outside, &text, &[Subject::Host(host.number)]);
+            }
+        }
+        let said = Counts {
+            records: after.counts.records - before.counts.records,
+            syncs: 0,
+            others: after.counts.others - before.counts.others,
+        };
+        if said != Counts::default() {
+            let text = format!(
+                "at rest, {} records and {} greetings cross the links",
+                said.records, said.others
+            );
+            let place = self.outside.wire.busiest().map(Subject::Edge);
+            return failed(&mut self.outside, &text, place.as_slice());
+        }
+        for edge in edges {
+            let (a, b) = self.outside.edges[edge];
+            for (place, host) in [a, b].into_iter().enumerate() {
+                let beats = after.beats[edge][place] - before.beats[edge][place];
+                let most = u64::from(SILENT_BEATS) + 1;
+                if !(most - 2..=most).contains(&beats) {
+                    let text = format!(
+                        "at rest, host {host} says SYNC {beats} times in {SILENT_BEATS} heartbeats on edge {edge}"
+                    );
+                    return failed(&mut self.outside, &text, &[Subject::Edge(edge)]);
+                }
+            }
+        }
+        let is_fair = matches!(self.plan.weather, Weather::Calm | Weather::Clocks);
+        let greetings = GREETINGS * self.outside.edges.len() as u64;
+        if is_fair && after.counts.others != greetings {
+            let text = format!(
+                "though the network is sound, {} greetings and goodbyes crossed it, instead of {greetings}",
+                after.counts.others
+            );
+            return failed(&mut self.outside, &text, &[]);
+        }
+        // A heartbeat wakes its sender once, or twice if it had moved; and its hearer once for each segment that it came in.
+        let syncs = after.counts.syncs - before.counts.syncs;
+        let arrivals = after.arrivals - before.arrivals;
+        let turns = after.turns - before.turns;
+        let most = arrivals + 3 * syncs + 4 * self.hosts.len() as u64;
+        if turns > most {
+            let text = format!("at rest, servers wake up {turns} times for {syncs} heartbeats");
+            failed(&mut self.outside, &text, &[]);
+        }
+    }
+
+    fn measure(&self) -> Measure {
+        let wire = &self.outside.wire;
+        let edges = self.outside.edges.iter().enumerate();
+        Measure {
+            counts: wire.counts(),
+            beats: edges
+                .map(|(edge, (a, b))| [wire.beats(edge, *a), wire.beats(edge, *b)])
+                .collect(),
+            turns: self.hosts.iter().map(|host| host.turns).sum(),
+            arrivals: self.outside.network.arrivals(),
+        }
+    }
+
+    fn audit(&mut self) {
+        let now = self.outside.timeline.now();
+        for host in &self.hosts {
+            match self.ledger.audit(host, &self.hosts, now) {
+                Ok(kept) => self.kept += kept,
+                Err((what, client)) => {
+                    let subjects = [Subject::Host(host.number), Subject::Record(client)];
+                    return failed(&mut self.outside, &what, &subjects);
+                }
+            }
+        }
+    }
+
+    fn story(self) -> Story {
+        let Outside {
+            timeline,
+            wire,
+            chronicle,
+            failure,
+            ..
+        } = self.outside;
+        let log = match &failure {
+            None => chronicle.about(None),
+            Some(failure) => {
+                let mut log = chronicle.about(Some(&failure.subjects));
+                let last = format!("{}  FAILED: {}", Seconds(failure.time), failure.what);
+                log.push(last);
+                log
+            }
+        };
+        Story {
+            hash: chronicle.hash(),
+            events: timeline.planned(),
+            length: timeline.now().since(Time::default()),
+            faults: self.struck,
+            acknowledged: self.ledger.count(),
+            kept: self.kept,
+            records_sent: wire.counts().records,
+            slowest: self.slowest,
+            failure,
+            log,
+        }
+    }
+}
+
+/// What has been counted so far.
+struct Measure {
+    counts: Counts,
+    /// For each edge, of its two servers.
+    beats: Vec<[u64; 2]>,
+    turns: u64,
+    arrivals: u64,
+}

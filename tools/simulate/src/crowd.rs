@@ -1,0 +1,115 @@
+//! Many seeds: shared out among threads, each run by itself on one of them.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::Cli;
+use crate::simulator::{self, Case};
+use crate::summary::{self, Summary};
+
+/// After so many failures it stops: one bug makes many.
+const MOST_FAILURES: usize = 5;
+
+/// Without a name, the first herds of the list take turns: the six of the course, and the pair.
+const SMALL_HERDS: usize = 7;
+
+/// What all threads add to.
+#[derive(Default)]
+struct Shared {
+    summary: Summary,
+    failures: Vec<Case>,
+}
+
+/// Runs the seeds that the command line asks for.
+pub(crate) fn run(cli: &Cli) -> ExitCode {
+    let started = clock();
+    let bar = ProgressBar::new(cli.seeds);
+    bar.set_style(style());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let next = AtomicU64::new(0);
+    let shared = Mutex::new(Shared::default());
+    let threads = cli.threads.map_or_else(
+        || thread::available_parallelism().map_or(1, usize::from),
+        usize::from,
+    );
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| work(cli, &next, &shared, &bar));
+        }
+    });
+    bar.finish_and_clear();
+    let shared = match shared.into_inner() {
+        Ok(shared) => shared,
+        Err(_) => return ExitCode::FAILURE, // a thread panicked, and has said so
+    };
+    print!("{}", shared.summary.describe(started.elapsed()));
+    let Some(first) = shared.failures.iter().min_by_key(|case| case.seed) else {
+        return ExitCode::SUCCESS;
+    };
+    println!("\n{} failed:", shared.failures.len());
+    for case in &shared.failures {
+        println!("  cargo simulate {case}");
+    }
+    print!("\nthe first of them\n{}", simulator::explain(first));
+    ExitCode::FAILURE
+}
+
+fn work(cli: &Cli, next: &AtomicU64, shared: &Mutex<Shared>, bar: &ProgressBar) {
+    let mut herds = simulator::herds();
+    herds.truncate(SMALL_HERDS);
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= cli.seeds {
+            return;
+        }
+        let seed = cli.first + number;
+        let herd = match &cli.herd {
+            Some(herd) => herd,
+            None => herds[(seed % herds.len() as u64) as usize],
+        };
+        let case = simulator::case(seed, herd);
+        let Some(story) = simulator::simulate(&case) else {
+            return; // the command line has made sure that there is such a herd
+        };
+        bar.inc(1);
+        let Ok(mut shared) = shared.lock() else {
+            return; // another thread panicked
+        };
+        shared.summary.add(&story);
+        match &story.failure {
+            None if cli.verbose => bar.println(format!(
+                "seed {seed} of herd {herd} holds: {}",
+                summary::of_one(&story)
+            )),
+            None => {}
+            Some(failure) => {
+                bar.println(format!(
+                    "seed {seed} of herd {herd} fails: {}",
+                    failure.what
+                ));
+                shared.failures.push(case);
+                if shared.failures.len() >= MOST_FAILURES {
+                    next.store(cli.seeds, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    let template = "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} to go";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how long the person waited; no simulation sees it"
+)]
+fn clock() -> Instant {
+    Instant::now()
+}

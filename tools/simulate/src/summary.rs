@@ -1,0 +1,79 @@
+//! What all runs together were.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::simulator::Story;
+
+/// The sums.
+#[derive(Default)]
+pub(crate) struct Summary {
+    runs: u64,
+    events: u64,
+    length: Duration,
+    faults: BTreeMap<&'static str, u64>,
+    acknowledged: u64,
+    kept: u64,
+    records_sent: u64,
+    slowest: Duration,
+}
+
+impl Summary {
+    /// Adds a run.
+    pub(crate) fn add(&mut self, story: &Story) {
+        self.runs += 1;
+        self.events += story.events;
+        self.length += story.length;
+        for (kind, count) in &story.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+        self.acknowledged += story.acknowledged;
+        self.kept += story.kept;
+        self.records_sent += story.records_sent;
+        self.slowest = self.slowest.max(story.slowest);
+    }
+
+    /// For a reader, after `wall` of real time.
+    pub(crate) fn describe(&self, wall: Duration) -> String {
+        let mut text = String::new();
+        let kinds: Vec<String> = self
+            .faults
+            .iter()
+            .map(|(kind, count)| format!("{kind} {count}"))
+            .collect();
+        let days = self.length.as_secs_f64() / 86_400.0;
+        let speed = self.length.as_secs_f64() / wall.as_secs_f64().max(0.001);
+        // Writing into a String does not fail.
+        let _ = writeln!(text, "seeds                {}", self.runs);
+        let _ = writeln!(text, "events               {}", self.events);
+        let _ = writeln!(
+            text,
+            "virtual time         {days:.2} days, {speed:.0} times as fast as real time"
+        );
+        let _ = writeln!(text, "faults               {}", kinds.join(", "));
+        let _ = writeln!(text, "updates acknowledged {}", self.acknowledged);
+        let _ = writeln!(text, "promises found kept  {}", self.kept);
+        let _ = writeln!(text, "records sent         {}", self.records_sent);
+        let _ = writeln!(
+            text,
+            "slowest recovery     {:.1} s after the end of a storm",
+            self.slowest.as_secs_f64()
+        );
+        let _ = writeln!(text, "wall time            {:.1} s", wall.as_secs_f64());
+        text
+    }
+}
+
+/// One run in a line.
+pub(crate) fn of_one(story: &Story) -> String {
+    format!(
+        "{} events in {:.0} s, {} faults, {} updates acknowledged, together after {:.1} s, hash {:016x}",
+        story.events,
+        story.length.as_secs_f64(),
+        story.faults.values().sum::<u64>(),
+        story.acknowledged,
+        story.slowest.as_secs_f64(),
+        story.hash
+    )
+}
