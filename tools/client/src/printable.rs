@@ -7,7 +7,7 @@ pub(crate) fn line(bytes: &[u8]) -> String {
     escaped(bytes, |_| false)
 }
 
-/// Text of several lines: as [`line`], but line feeds and tabs stay.
+/// Text of several lines: as [`line()`], but line feeds and tabs stay.
 pub(crate) fn text(bytes: &[u8]) -> String {
     escaped(bytes, |c| matches!(c, '\n' | '\t'))
 }
