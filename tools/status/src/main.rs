@@ -134,12 +134,31 @@ fn report(herd: &HerdConfig, secret: &Secret) -> ExitCode {
     let agree = answered
         .windows(2)
         .all(|pair| (pair[0].records, pair[0].digest) == (pair[1].records, pair[1].digest));
-    let (verdict, status) = match (answered.len() == standings.len(), agree) {
-        (true, true) => (format!("all {} hold the same {} records", answered.len(), answered.first().map_or(0, |one| one.records)), 0),
-        (true, false) => ("they differ; under load this is normal, on a quiet herd it should pass within a second".to_owned(), 1),
-        (false, true) => (format!("{} of {} answered; those hold the same records", answered.len(), standings.len()), 1),
-        (false, false) => (format!("{} of {} answered; those differ", answered.len(), standings.len()), 1),
+    let everybody = answered.len() == standings.len();
+    let verdict = match (answered.as_slice(), everybody, agree) {
+        ([], ..) => "nobody answered".to_owned(),
+        ([one, ..], true, true) => format!(
+            "all {} hold the same {} records",
+            answered.len(),
+            one.records
+        ),
+        (_, true, false) => {
+            "they differ; under load this is normal, on a quiet herd it should pass within a second"
+                .to_owned()
+        }
+        ([_], false, _) => format!("1 of {} answered", standings.len()),
+        (_, false, true) => format!(
+            "{} of {} answered; those hold the same records",
+            answered.len(),
+            standings.len()
+        ),
+        (_, false, false) => format!(
+            "{} of {} answered; those differ",
+            answered.len(),
+            standings.len()
+        ),
     };
+    let status = u8::from(!(everybody && agree));
     // Whoever closed the pipe wants no more.
     let _ = writeln!(io::stdout(), "{text}{verdict}");
     ExitCode::from(status)
