@@ -146,22 +146,22 @@ fn run(arguments: Arguments) -> Result<(), String> {
 
     let mut stdout = io::stdout();
     let ready = format!("herd-places: {} (CA in {shown})", places.url());
-    // What is typed next; a key that somebody chose is theirs to write.
+    writeln!(stdout, "{ready}").and_then(|()| stdout.flush()).map_err(|error| {
+        format!("cannot write to standard output: {error}; send it to a file, a terminal or a pipe that is read")
+    })?;
+    // What is typed next; a key that somebody chose is theirs to write. Whoever wanted only the first line may be gone.
     let key = if arguments.key == DEFAULT_KEY {
         DEFAULT_KEY
     } else {
         "YOUR-KEY"
     };
-    let absolute =
-        std::path::absolute(&arguments.ca_file).unwrap_or_else(|_| arguments.ca_file.clone());
+    let ca = std::path::absolute(&arguments.ca_file).unwrap_or_else(|_| arguments.ca_file.clone());
     let next = format!(
         "HERD_PLACES_KEY={key} herd-mio NAME --places-url {} --places-ca {}",
         places.url(),
-        absolute.display()
+        ca.display()
     );
-    writeln!(stdout, "{ready}\na server that asks it: {next}").and_then(|()| stdout.flush()).map_err(|error| {
-        format!("cannot write to standard output: {error}; send it to a file, a terminal or a pipe that is read")
-    })?;
+    let _ = writeln!(stdout, "a server that asks it: {next}");
 
     // Blocks until one comes; the iterator has no other end.
     signals.forever().next();
