@@ -22,7 +22,6 @@ use crate::core::coordinates::Coordinates;
 use crate::core::durability::{Durability, Room};
 use crate::core::escape::Escaped;
 use crate::core::fate::Fate;
-use crate::core::journal::MAX_ENTRY;
 use crate::core::limits::{LINE_BYTES, Limits, count, ms};
 use crate::core::lines::{Split, split, without_cr};
 use crate::core::message::{At, Command, Iamat, Whatsat};
@@ -43,15 +42,6 @@ pub struct World<'a> {
     pub settings: &'a Settings,
     /// When this happens.
     pub now: Now,
-}
-
-impl World<'_> {
-    /// Whether the journal has room for another record.
-    fn room(&self) -> Room {
-        self.durability
-            .as_ref()
-            .map_or(Room::Enough, |durability| durability.room_for(MAX_ENTRY))
-    }
 }
 
 /// A `WHATSAT` that was understood: what to ask Places, and what to do with the answer.
@@ -165,7 +155,7 @@ impl Client {
     fn run(&mut self, bytes: &[u8], world: &mut World<'_>) -> (usize, Option<Asked>) {
         let mut used = 0;
         while self.may_run(&world.settings.limits) {
-            let room = world.room();
+            let room = Room::for_a_record(world.durability.as_deref());
             self.wants_room = room == Room::Wait;
             if self.wants_room {
                 break;
@@ -241,7 +231,7 @@ impl Client {
 
     /// Answers an `IAMAT`, and offers it to the table; `false` if the table or the journal has no room for it.
     fn iamat(&mut self, iamat: &Iamat<'_>, world: &mut World<'_>) -> bool {
-        if world.room() == Room::Full {
+        if Room::for_a_record(world.durability.as_deref()) == Room::Full {
             return false;
         }
         let skew = Skew::between(PosixTime::from_nanos(world.now.wall), iamat.stamp);

@@ -25,7 +25,7 @@ use log::{info, warn};
 
 use crate::core::clock::Time;
 use crate::core::herd::BootId;
-use crate::core::journal::{Entry, header};
+use crate::core::journal::{Entry, MAX_ENTRY, header};
 use crate::core::limits::{Limits, ms};
 use crate::core::records::{ReaderId, Records};
 
@@ -123,6 +123,14 @@ pub enum Room {
     Wait,
     /// No: the disk is full.
     Full,
+}
+
+impl Room {
+    /// Whether another record may be accepted; always, if nothing has to be written down.
+    #[must_use]
+    pub fn for_a_record(durability: Option<&Durability>) -> Room {
+        durability.map_or(Room::Enough, |durability| durability.room_for(MAX_ENTRY))
+    }
 }
 
 /// A past or present life of this server.

@@ -54,7 +54,6 @@ use crate::core::durability::{Durability, Room};
 use crate::core::escape::Escaped;
 use crate::core::fate::Fate;
 use crate::core::herd::{BootId, Dial, Herd};
-use crate::core::journal::MAX_ENTRY;
 use crate::core::limits::{LINK_LINE_BYTES, Limits, TURN_BYTES, ms};
 use crate::core::lines::{Split, split};
 use crate::core::message::At;
@@ -95,13 +94,6 @@ pub struct World<'a> {
 }
 
 impl World<'_> {
-    /// Whether the journal has room for another record.
-    fn room(&self) -> Room {
-        self.durability
-            .as_ref()
-            .map_or(Room::Enough, |durability| durability.room_for(MAX_ENTRY))
-    }
-
     /// From which change on a neighbour lacks something that says it knows our life `boot` up to `position`; `None` if that
     /// life is not known.
     fn resume(&self, boot: BootId, position: u64) -> Option<u64> {
@@ -275,7 +267,7 @@ impl Link {
     fn run(&mut self, bytes: &[u8], world: &mut World<'_>) -> usize {
         let mut used = 0;
         while !matches!(self.state, State::Closing) {
-            self.wants_room = world.room() == Room::Wait;
+            self.wants_room = Room::for_a_record(world.durability.as_deref()) == Room::Wait;
             if self.wants_room {
                 return used;
             }
@@ -727,7 +719,7 @@ impl Link {
 /// A record from a neighbour.
 fn at(line: &[u8], teacher: Teacher, world: &mut World<'_>) -> Result<(), Broken> {
     let at = At::parse(line).ok_or_else(|| format!("not an AT line: {}", shown(line)))?;
-    let has_room = world.room() == Room::Enough;
+    let has_room = Room::for_a_record(world.durability.as_deref()) == Room::Enough;
     match world.records.offer(line, &at, teacher) {
         Offer::Accepted => {
             let seq = world.records.last_seq();

@@ -399,6 +399,7 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
             "--document-private-items",
             "--workspace",
             "--path",
+            "--seeds",
         ]
         .contains(&flag);
         let name = flag.split('=').next().unwrap();
