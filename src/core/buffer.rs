@@ -5,6 +5,9 @@
 /// Below this many bytes, room that is not used is not worth giving back.
 const SPARE: usize = 1024;
 
+/// Room that a buffer begins with: the answers to a dozen commands.
+const FIRST: usize = 1024;
+
 /// A queue of bytes.
 #[derive(Default)]
 pub struct Buffer {
@@ -36,8 +39,12 @@ impl Buffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Where to append what is written piece by piece.
+    /// Where to append what is written piece by piece. Has room at once for what is common, so that it does not grow in
+    /// many small steps.
     pub fn tail(&mut self) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(FIRST);
+        }
         &mut self.bytes
     }
 

@@ -12,6 +12,8 @@ use crate::core::message::At;
 
 /// The characters that numbers are written with; their places are their codes.
 const CHARACTERS: &[u8; 14] = b"0123456789+-. ";
+/// Room for the numbers of a common line.
+const LINE_BYTES: usize = 96;
 /// The half byte behind the last character.
 const END: u8 = 15;
 /// A name of so many bytes or more has its length in two more bytes.
@@ -50,10 +52,15 @@ impl PackedLine {
         let skew = &line[b"AT ".len() + at.server.len() + 1..at.client_offset - 1];
         let place_and_time = &line[at.client_offset + at.client.len()..]; // from its space on
         let halves = skew.len() + place_and_time.len() + 1;
-        let mut bytes = Vec::with_capacity(3 + at.client.len() + 2 + halves.div_ceil(2));
-        match u8::try_from(at.client.len()) {
-            Ok(length) if length < LONG_NAME => bytes.push(length),
-            Ok(_) | Err(_) => {
+        let short = u8::try_from(at.client.len())
+            .ok()
+            .filter(|&length| length < LONG_NAME);
+        let length = if short.is_some() { 1 } else { 3 };
+        // Exactly what is needed: a box that has to shrink is moved.
+        let mut bytes = Vec::with_capacity(length + at.client.len() + 2 + halves.div_ceil(2));
+        match short {
+            Some(length) => bytes.push(length),
+            None => {
                 bytes.push(LONG_NAME);
                 bytes.extend_from_slice(&u16::try_from(at.client.len()).ok()?.to_le_bytes());
             }
@@ -99,20 +106,24 @@ impl PackedLine {
         let Some((server, numbers)) = rest.split_first_chunk::<2>() else {
             return; // nothing is packed like this
         };
+        let server = servers.name(*server);
+        out.reserve(LINE_BYTES + server.len() + client.len());
         out.extend_from_slice(b"AT ");
-        out.extend_from_slice(servers.name(*server));
+        out.extend_from_slice(server);
         out.push(b' ');
-        let mut is_skew = true;
-        for code in numbers.iter().flat_map(|&byte| [byte >> 4, byte & 15]) {
-            let Some(&character) = CHARACTERS.get(usize::from(code)) else {
-                return;
-            };
-            // The client's name stands behind the skew.
-            if character == b' ' && std::mem::replace(&mut is_skew, false) {
-                out.push(b' ');
-                out.extend_from_slice(client);
-            }
-            out.push(character);
+        let skew = out.len();
+        for &byte in numbers {
+            out.extend_from_slice(&PAIRS[usize::from(byte)]);
+        }
+        let ends = numbers.last().map_or(0, |&last| ends_in(last));
+        out.truncate(out.len() - ends);
+        // The client's name stands behind the skew: what follows makes room for it.
+        if let Some(place) = memchr::memchr(b' ', &out[skew..]).map(|space| skew + space) {
+            let end = out.len();
+            out.push(b' ');
+            out.extend_from_slice(client);
+            out[place..].rotate_right(1 + client.len());
+            debug_assert_eq!(out.len(), end + 1 + client.len());
         }
     }
 
@@ -123,14 +134,34 @@ impl PackedLine {
         let Some((server, numbers)) = rest.split_first_chunk::<2>() else {
             return 0; // nothing is packed like this
         };
-        // The last byte ends the numbers with its second half, or with both.
-        let ends = numbers
-            .last()
-            .map_or(0, |&last| if last >> 4 == END { 2 } else { 1 });
+        let ends = numbers.last().map_or(0, |&last| ends_in(last));
         let server = servers.name(*server).len();
         b"AT ".len() + server + 1 + 2 * numbers.len() - ends + 1 + client.len()
     }
 }
+
+/// How many of the last byte's halves are no characters.
+const fn ends_in(last: u8) -> usize {
+    if last >> 4 == END { 2 } else { 1 }
+}
+
+/// The two characters of each byte.
+const PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let halves = [byte >> 4, byte & 15];
+        let mut half = 0;
+        while half < 2 {
+            if halves[half] < CHARACTERS.len() {
+                pairs[byte][half] = CHARACTERS[halves[half]];
+            }
+            half += 1;
+        }
+        byte += 1;
+    }
+    pairs
+};
 
 /// The code of each character; `END` where there is none.
 const CODES: [u8; 256] = {
