@@ -1,0 +1,184 @@
+//! `cargo run --release -p herd-mutants`: do the simulator and the tests notice bugs? Known ones are planted, one at a time, in a
+//! copy of the checkout; what should notice each is built and run there.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::copy::Copy;
+use crate::mutants::{CaughtBy, MUTANTS, Mutant};
+use crate::run::Ran;
+
+mod cli;
+mod copy;
+mod mutants;
+mod run;
+
+/// What became of a planted bug.
+enum Verdict {
+    /// What should notice it did, so long after it began; with what it said.
+    Caught(Duration, String),
+    /// All was well, and it took so long to find that.
+    Missed(Duration),
+    /// The compiler said so.
+    DoesNotBuild(String),
+    /// The list is out of date: the source does not have the pattern exactly once.
+    PatternMissing(usize),
+    /// The list is out of date: there is no test of that name.
+    NoSuchTest,
+    /// It did not end in time, which may be the bug or a slow machine.
+    TookTooLong(Duration),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Caught(after, why) => {
+                write!(f, "caught after {:.1} s: {why}", after.as_secs_f64())
+            }
+            Verdict::Missed(after) => write!(f, "MISSED in {:.1} s", after.as_secs_f64()),
+            Verdict::DoesNotBuild(why) => write!(f, "DOES NOT BUILD: {why}"),
+            Verdict::PatternMissing(0) => write!(f, "PATTERN MISSING: the source has changed"),
+            Verdict::PatternMissing(count) => {
+                write!(f, "PATTERN AMBIGUOUS: the source has it {count} times")
+            }
+            Verdict::NoSuchTest => write!(f, "NO SUCH TEST"),
+            Verdict::TookTooLong(after) => {
+                write!(f, "TOOK TOO LONG: killed after {} s", after.as_secs())
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(number) = cli
+        .only
+        .iter()
+        .find(|&&number| !(1..=MUTANTS.len()).contains(&number))
+    {
+        eprintln!(
+            "herd-mutants: there is no bug {number}; they are 1 to {}",
+            MUTANTS.len()
+        );
+        return ExitCode::from(2);
+    }
+    let chosen = (1..)
+        .zip(MUTANTS)
+        .filter(|(number, _)| cli.only.is_empty() || cli.only.contains(number));
+    let chosen: Vec<(usize, &Mutant)> = chosen.collect();
+    if cli.list {
+        for (number, mutant) in chosen {
+            println!(
+                "{number:3} {} ({}; {})",
+                mutant.name, mutant.file, mutant.caught_by
+            );
+        }
+        return ExitCode::SUCCESS;
+    }
+    match plant_all(&chosen) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("herd-mutants: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Plants one after the other; returns whether all went as expected.
+fn plant_all(chosen: &[(usize, &Mutant)]) -> Result<bool, String> {
+    let copy = Copy::make(&root())?;
+    sound(&copy, chosen)?;
+    let (mut caught, mut missed, mut broken, mut is_expected) = (0, 0, 0, true);
+    for &(number, mutant) in chosen {
+        let verdict = plant(&copy, mutant)?;
+        println!("{number:3} {}: {verdict}", mutant.name);
+        match (&verdict, mutant.missed) {
+            (Verdict::Caught(..), None) => caught += 1,
+            (Verdict::Caught(..), Some(_)) => {
+                caught += 1;
+                println!("    it was expected to be missed: the list may say otherwise now");
+            }
+            (Verdict::Missed(_), Some(reason)) => {
+                missed += 1;
+                println!("    as expected: {reason}");
+            }
+            (Verdict::Missed(_), None) => {
+                missed += 1;
+                is_expected = false;
+            }
+            _ => {
+                broken += 1;
+                is_expected = false;
+            }
+        }
+    }
+    print!("{} planted: {caught} caught, {missed} missed", chosen.len());
+    if broken > 0 {
+        print!(", {broken} not tried to the end");
+    }
+    println!();
+    Ok(is_expected)
+}
+
+/// What fails without a planted bug, too, catches none: everything that is to catch one has to pass first.
+fn sound(copy: &Copy, chosen: &[(usize, &Mutant)]) -> Result<(), String> {
+    let mut seen: Vec<CaughtBy> = Vec::new();
+    for (_, mutant) in chosen {
+        let by = mutant.caught_by;
+        if seen.contains(&by) {
+            continue;
+        }
+        seen.push(by);
+        match judge(copy, by)? {
+            Verdict::Missed(after) => {
+                println!(
+                    "    without a bug, {by} passes in {:.1} s",
+                    after.as_secs_f64()
+                );
+            }
+            verdict => return Err(format!("without a bug, {by} does not pass: {verdict}")),
+        }
+    }
+    Ok(())
+}
+
+/// Plants one, and takes it out again.
+fn plant(copy: &Copy, mutant: &Mutant) -> Result<Verdict, String> {
+    let source = copy.read(mutant.file)?;
+    let count = source.matches(mutant.from).count();
+    if count != 1 {
+        return Ok(Verdict::PatternMissing(count));
+    }
+    copy.write(mutant.file, &source.replace(mutant.from, mutant.to))?;
+    let verdict = judge(copy, mutant.caught_by);
+    copy.write(mutant.file, &source)?;
+    verdict
+}
+
+/// Builds and runs what should notice that something is wrong with the copy.
+fn judge(copy: &Copy, by: CaughtBy) -> Result<Verdict, String> {
+    match run::build(copy, by)? {
+        Ran::Well(..) => {}
+        Ran::Badly(_, text) => return Ok(Verdict::DoesNotBuild(run::reason(&text))),
+        Ran::Killed(after) => return Ok(Verdict::TookTooLong(after)),
+    }
+    Ok(match run::check(copy, by)? {
+        Ran::Well(_, text) if run::ran_nothing(&text) => Verdict::NoSuchTest,
+        Ran::Well(after, _) => Verdict::Missed(after),
+        Ran::Badly(after, text) => Verdict::Caught(after, run::reason(&text)),
+        Ran::Killed(after) => Verdict::TookTooLong(after),
+    })
+}
+
+/// The checkout that this program was built from.
+fn root() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}

@@ -1,0 +1,679 @@
+//! The bugs that are planted. Each stands for a mistake that could be made, at a place where it would be easy to make.
+
+use std::fmt;
+
+/// A bug to be planted.
+pub(crate) struct Mutant {
+    /// What goes wrong.
+    pub(crate) name: &'static str,
+    /// In which file, from the root of the checkout.
+    pub(crate) file: &'static str,
+    /// What stands there, once.
+    pub(crate) from: &'static str,
+    /// What is to stand there instead.
+    pub(crate) to: &'static str,
+    /// What is to notice it.
+    pub(crate) caught_by: CaughtBy,
+    /// Why it is known that nothing does, if it is.
+    pub(crate) missed: Option<&'static str>,
+}
+
+/// What is to notice a bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CaughtBy {
+    /// The simulator.
+    Simulation {
+        /// At the latest in so many seeds.
+        seeds: u64,
+        /// In this herd; without it, the small ones take turns.
+        herd: Option<&'static str>,
+    },
+    /// Tests.
+    Test {
+        /// Of which package.
+        package: &'static str,
+        /// In which of its programs.
+        target: Target,
+        /// What their names contain.
+        name: &'static str,
+    },
+}
+
+/// Where tests are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Beside the code.
+    Library,
+    /// In a program of their own, of that name.
+    Integration(&'static str),
+}
+
+impl fmt::Display for CaughtBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CaughtBy::Simulation { seeds, herd: None } => write!(f, "{seeds} simulations"),
+            CaughtBy::Simulation {
+                seeds,
+                herd: Some(herd),
+            } => write!(f, "{seeds} simulations of {herd}"),
+            CaughtBy::Test {
+                package,
+                target: Target::Library,
+                name,
+            } => write!(f, "the unit tests {name} of {package}"),
+            CaughtBy::Test {
+                package,
+                target: Target::Integration(target),
+                name,
+            } => write!(f, "the tests {target} {name} of {package}"),
+        }
+    }
+}
+
+/// The simulator, for a quarter of a minute.
+const SIMULATED: CaughtBy = CaughtBy::Simulation {
+    seeds: 4000,
+    herd: None,
+};
+
+/// Tests beside the code.
+const fn unit(name: &'static str) -> CaughtBy {
+    CaughtBy::Test {
+        package: "herd-mio",
+        target: Target::Library,
+        name,
+    }
+}
+
+/// Tests of real servers.
+const fn behaviour(name: &'static str) -> CaughtBy {
+    CaughtBy::Test {
+        package: "herd-mio",
+        target: Target::Integration("behaviour"),
+        name,
+    }
+}
+
+/// All of them.
+///
+/// One is left out that was tried: a link's position that is one further after each `AT`. The `SYNC` that follows sets it right
+/// before anything looks at it, so nothing goes wrong.
+pub(crate) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "equal record is taken again (< for <= in the order)",
+        file: "src/core/records.rs",
+        from: "(own.effective, own.stamp, own_line) < (at.effective, at.stamp, line)",
+        to: "(own.effective, own.stamp, own_line) <= (at.effective, at.stamp, line)",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "tie of effective time broken by arrival",
+        file: "src/core/records.rs",
+        from: "(own.effective, own.stamp, own_line) < (at.effective, at.stamp, line)",
+        to: "own.effective < at.effective || (own.effective == at.effective && own_line != line)",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "stamp left out of the tie",
+        file: "src/core/records.rs",
+        from: "(own.effective, own.stamp, own_line) < (at.effective, at.stamp, line)",
+        to: "(own.effective, own_line) < (at.effective, line)",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "effective time ignored",
+        file: "src/core/records.rs",
+        from: "(own.effective, own.stamp, own_line) < (at.effective, at.stamp, line)",
+        to: "(own.stamp, own_line) < (at.stamp, line)",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "60 s border is 61 s",
+        file: "src/core/posix_time.rs",
+        from: "const MAX_LEAD_S: u64 = 60;",
+        to: "const MAX_LEAD_S: u64 = 61;",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "exactly 60 s leads too far (> to >=)",
+        file: "src/core/posix_time.rs",
+        from: "(self.seconds, self.nanos) > (MAX_LEAD_S, 0)",
+        to: "(self.seconds, self.nanos) >= (MAX_LEAD_S, 0)",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "no split horizon",
+        file: "src/core/records.rs",
+        from: "if record.teacher != except {",
+        to: "if record.teacher != except || true {",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "split horizon too wide: nothing learned is passed on",
+        file: "src/core/records.rs",
+        from: "if record.teacher != except {",
+        to: "if record.teacher == Teacher::NOBODY {",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "cursor one too far at open",
+        file: "src/core/records.rs",
+        from: ".seq > after {",
+        to: ".seq > after + 1 {",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "cursor one too early at open",
+        file: "src/core/records.rs",
+        from: ".seq > after {",
+        to: ".seq >= after {",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "reader not advanced when its record moves",
+        file: "src/core/records.rs",
+        from: "                reader.next = newer;\n            }\n        }\n        match older",
+        to: "                reader.next = index;\n            }\n        }\n        match older",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "caught-up readers are not given the new record",
+        file: "src/core/records.rs",
+        from: "            if reader.next == NONE {\n                reader.next = index;",
+        to: "            if reader.next == NONE && false {\n                reader.next = index;",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "SYNC says the feed's end, not what was sent",
+        file: "src/core/link.rs",
+        from: "                let position = records.position(reader);\n                self.say(format_args!(\"SYNC {position}\"));",
+        to: "                let position = records.last_seq().max(records.position(reader));\n                self.say(format_args!(\"SYNC {position}\"));",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "SYNC of the heartbeat one ahead",
+        file: "src/core/link.rs",
+        from: r#"return self.say(format_args!("SYNC {}", records.position(reader)));"#,
+        to: r#"return self.say(format_args!("SYNC {}", records.position(reader) + 1));"#,
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "position of another life is accepted",
+        file: "src/core/link.rs",
+        from: "if boot == self.boot {",
+        to: "if boot.0 != 0 {",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "heard of another life counts on",
+        file: "src/core/herd.rs",
+        from: "Some(heard) if heard.boot == boot => *heard,",
+        to: "Some(heard) => { heard.boot = boot; *heard }\n            #[allow(unreachable_patterns)]",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "a new teacher with every link",
+        file: "src/core/herd.rs",
+        from: "Some(heard) if heard.boot == boot => *heard,",
+        to: "Some(heard) if heard.boot == boot => { self.last_teacher = self.last_teacher.next(); heard.teacher = self.last_teacher; *heard }",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "the same teacher for a new life",
+        file: "src/core/herd.rs",
+        from: "self.last_teacher = self.last_teacher.next();",
+        to: "if self.last_teacher == Teacher::NOBODY { self.last_teacher = self.last_teacher.next(); }",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "output_sent of a link takes one byte too many",
+        file: "src/core/link.rs",
+        from: "        self.output.consume(count);\n        self.last_sent = now;",
+        to: "        self.output.consume(count + usize::from(count > 1000));\n        self.last_sent = now;",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "output_sent of a link forgets a short write",
+        file: "src/core/link.rs",
+        from: "        self.output.consume(count);\n        self.last_sent = now;",
+        to: "        let _ = count; self.output.clear();\n        self.last_sent = now;",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "a feed that moves touches no link",
+        file: "src/core/node/mod.rs",
+        from: "if self.announced != released {",
+        to: "if self.announced != released && released % 7 != 3 {",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "links after clients",
+        file: "src/core/node/mod.rs",
+        from: "for list in [&mut self.touched_links, &mut self.touched] {",
+        to: "for list in [&mut self.touched, &mut self.touched_links] {",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "no redial after a refusal",
+        file: "src/core/node/neighbours.rs",
+        from: "            Dial::Trying(_) | Dial::Nothing | Dial::LookingUp | Dial::Waiting { .. } => {\n                self.dial_later(neighbour, now)\n            }",
+        to: "            Dial::Trying(_) if why == Some(\"refused\") => {}\n            Dial::Trying(_) | Dial::Nothing | Dial::LookingUp | Dial::Waiting { .. } => {\n                self.dial_later(neighbour, now)\n            }",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "no redial after a connect that timed out",
+        file: "src/core/node/neighbours.rs",
+        from: "            Dial::Trying(_) | Dial::Nothing | Dial::LookingUp | Dial::Waiting { .. } => {\n                self.dial_later(neighbour, now)\n            }",
+        to: "            Dial::Trying(_) if why.is_none() => {}\n            Dial::Trying(_) | Dial::Nothing | Dial::LookingUp | Dial::Waiting { .. } => {\n                self.dial_later(neighbour, now)\n            }",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "the second address of a name is not tried",
+        file: "src/core/node/neighbours.rs",
+        from: "self.try_next(neighbour, addresses, now)\n            }\n            Dial::Trying(_)",
+        to: "{ let _ = addresses; self.dial_later(neighbour, now) }\n            }\n            Dial::Trying(_)",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "silence is never noticed",
+        file: "src/core/link.rs",
+        from: "                let silence = self.last_heard + ms(limits.link_silence_ms);",
+        to: "                let silence = self.last_heard + std::time::Duration::from_secs(1_000_000);",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "the connect deadline is never armed",
+        file: "src/core/link.rs",
+        from: "State::Connecting => self.since + ms(limits.link_connect_ms),",
+        to: "State::Connecting => self.since + std::time::Duration::from_secs(1_000_000),",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "the proof deadline is never armed",
+        file: "src/core/link.rs",
+        from: "                self.since + ms(limits.link_proof_ms)\n",
+        to: "                self.since + std::time::Duration::from_secs(1_000_000)\n",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "a deadline that comes earlier is not armed",
+        file: "src/core/node/mod.rs",
+        from: "slot.armed.is_none_or(|armed| deadline < armed)",
+        to: "slot.armed.is_none()",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "the replaced link stays, the new one is closed",
+        file: "src/core/node/neighbours.rs",
+        from: "let Some(Session::Link(old)) = self.session(replaced)",
+        to: "let Some(Session::Link(old)) = self.session(if replaced == id { replaced } else { id })",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "a link that was replaced clears the new one's place",
+        file: "src/core/link.rs",
+        from: "if neighbour.link == Some(self.id) {",
+        to: "if neighbour.link.is_some() {",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "the replaced link is left alone",
+        file: "src/core/node/neighbours.rs",
+        from: r#"old.end("a newer connection took its place".to_owned(), now.time);"#,
+        to: "let _ = old;",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "a SYNC behind every pull, records or not",
+        file: "src/core/link.rs",
+        from: "if count > 0 {",
+        to: "if count > 0 || self.last_heard == self.last_sent {",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "no heartbeats",
+        file: "src/core/link.rs",
+        from: "silence.min(self.last_sent + ms(limits.heartbeat_ms))",
+        to: "silence",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "position follows each AT, not SYNC (too early)",
+        file: "src/core/link.rs",
+        from: "            return at(line, teacher, world);",
+        to: "            if let Some(n) = self.neighbour && let Some(h) = &mut world.herd.neighbours[n].heard { h.position += 1; }\n            return at(line, teacher, world);",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "a client's half-close loses the last line",
+        file: "src/core/client.rs",
+        from: "Split::Unfinished if self.eof && !rest.is_empty() => {",
+        to: "Split::Unfinished if self.eof && !rest.is_empty() && rest.len() > 4000 => {",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "stop does not wait for the feed",
+        file: "src/core/link.rs",
+        from: "records.is_caught_up(reader) && self.output.is_empty()",
+        to: "self.output.is_empty() || records.is_caught_up(reader)",
+        caught_by: SIMULATED,
+        missed: Some(
+            "neither 4000 simulations nor stopping::what_was_accepted_reaches_the_neighbours show it; why not is not known",
+        ),
+    },
+    Mutant {
+        name: "stop ends links before its clients are gone",
+        file: "src/core/node/mod.rs",
+        from: "if self.phase == Phase::Stopping && self.clients == 0 {",
+        to: "if self.phase == Phase::Stopping {",
+        caught_by: SIMULATED,
+        missed: Some(
+            "neither 4000 simulations nor tests/behaviour/stopping.rs show it; why not is not known",
+        ),
+    },
+    Mutant {
+        name: "closing waits as long as anything comes in",
+        file: "src/core/link.rs",
+        from: "State::Closing => self.since + ms(limits.linger_ms),",
+        to: "State::Closing => self.last_heard.max(self.last_sent) + ms(limits.linger_ms),",
+        caught_by: behaviour("neighbours::a_stranger_that_was_told_to_go_goes_whatever_it_says"),
+        missed: None,
+    },
+    Mutant {
+        name: "reading stops after half a line that was kept",
+        file: "src/core/link.rs",
+        from: "        input.consume(used);\n        self.input = input;\n",
+        to: "        input.consume(used);\n        if input.as_slice().len() < 3000 { self.input = input; }\n",
+        caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "an answer leaves before it is synced",
+        file: "src/core/durability.rs",
+        from: "Fsync::Always => self.synced_seq,",
+        to: "Fsync::Always => self.appended_seq,",
+        caught_by: unit("durability"),
+        missed: None,
+    },
+    Mutant {
+        name: "an answer leaves before it is written",
+        file: "src/core/durability.rs",
+        from: "Fsync::Interval | Fsync::Never => self.appended_seq,",
+        to: "Fsync::Interval | Fsync::Never => self.pending_seq,",
+        caught_by: unit("durability"),
+        missed: None,
+    },
+    Mutant {
+        name: "a sync covers what was written while it was on its way",
+        file: "src/core/durability.rs",
+        from: "self.synced_seq = self.synced_seq.max(seq);",
+        to: "self.synced_seq = self.appended_seq.max(seq);",
+        caught_by: unit("durability"),
+        missed: Some(
+            "the tests' disk syncs what is there when a sync ends, not only what was there when it began",
+        ),
+    },
+    Mutant {
+        name: "the second file is not synced while entries go to both",
+        file: "src/core/durability.rs",
+        from: "Some(DiskWork::Sync { both })",
+        to: "Some(DiskWork::Sync { both: false })",
+        caught_by: unit("durability"),
+        missed: None,
+    },
+    Mutant {
+        name: "entries go to the old file alone",
+        file: "src/core/durability.rs",
+        from: "self.for_next.extend_from_slice(&self.appending);",
+        to: "self.for_next.extend_from_slice(&[]);",
+        caught_by: unit("durability"),
+        missed: None,
+    },
+    Mutant {
+        name: "the new file takes the name before it is synced",
+        file: "src/core/durability.rs",
+        from: "self.compaction = Compaction::Doubling,",
+        to: "self.compaction = Compaction::SwitchDue,",
+        caught_by: unit("durability"),
+        missed: None,
+    },
+    Mutant {
+        name: "a compaction copies only what is new",
+        file: "src/core/durability.rs",
+        from: "Compaction::Copying(records.open_reader(0))",
+        to: "Compaction::Copying(records.open_reader(records.last_seq()))",
+        caught_by: unit("durability"),
+        missed: None,
+    },
+    Mutant {
+        name: "a compaction forgets the lives",
+        file: "src/core/durability.rs",
+        from: "life.write(&mut self.for_next);",
+        to: "let _ = life;",
+        caught_by: behaviour("journal::a_restart_resumes_and_is_not_sent_the_world"),
+        missed: Some(
+            "no test restarts a server behind a compaction and counts what its neighbours are sent again",
+        ),
+    },
+    Mutant {
+        name: "a position counts beyond what its life had",
+        file: "src/core/durability.rs",
+        from: "position.min(next.after)",
+        to: "position.min(next.after.max(position))",
+        caught_by: unit("durability"),
+        missed: None,
+    },
+    Mutant {
+        name: "a life does not know where it began",
+        file: "src/core/durability.rs",
+        from: "        self.lives.push(Life {\n            boot,\n            machine,\n            after: last_seq,",
+        to: "        self.lives.push(Life {\n            boot,\n            machine,\n            after: 0,",
+        caught_by: unit("durability"),
+        missed: None,
+    },
+    Mutant {
+        name: "a life is written down without where it began",
+        file: "src/core/durability.rs",
+        from: "            after: last_seq,\n            machine,\n        }\n        .write(",
+        to: "            after: 0,\n            machine,\n        }\n        .write(",
+        caught_by: behaviour("journal::a_restart_resumes_and_is_not_sent_the_world"),
+        missed: Some("it matters to a neighbour that was away for two restarts; no test has one"),
+    },
+    Mutant {
+        name: "room is promised that is not reserved",
+        file: "src/core/durability.rs",
+        from: "let has_room = end <= self.current.reserved && self.appending.is_empty();",
+        to: "let has_room = self.appending.is_empty();",
+        caught_by: behaviour(
+            "journal::a_full_disk_refuses_updates_and_nothing_else_and_recovers_by_itself",
+        ),
+        missed: None,
+    },
+    Mutant {
+        name: "what was heard is noted though records with it were not",
+        file: "src/core/durability.rs",
+        from: "let may_note = !self.is_incomplete && ",
+        to: "let may_note = ",
+        caught_by: behaviour(
+            "journal::a_full_disk_refuses_updates_and_nothing_else_and_recovers_by_itself",
+        ),
+        missed: Some("no test crashes before the compaction that sets it right"),
+    },
+    Mutant {
+        name: "a disk that can not sync is trusted",
+        file: "src/core/durability.rs",
+        from: r#"DiskDone::Synced(Err(error)) => self.fail("the journal can not be synced", &error),"#,
+        to: "DiskDone::Synced(Err(_)) => self.synced(),",
+        caught_by: unit("durability"),
+        missed: Some("no test has a disk that fails to sync"),
+    },
+    Mutant {
+        name: "the checksum is not looked at",
+        file: "src/core/journal.rs",
+        from: "if checksum(*length, payload) != *sum {",
+        to: "if checksum(*length, payload) != *sum && size == 0 {",
+        caught_by: unit("journal"),
+        missed: None,
+    },
+    Mutant {
+        name: "damage in the middle is taken for a torn tail",
+        file: "src/core/journal.rs",
+        from: "if !self.in_header && places.any(is_damage) {",
+        to: "if self.in_header && places.any(is_damage) {",
+        caught_by: unit("journal"),
+        missed: None,
+    },
+    Mutant {
+        name: "a hole in what was synced is taken for a loss of power",
+        file: "src/core/journal.rs",
+        from: "same_machine || offset > self.offset,",
+        to: "same_machine,",
+        caught_by: unit("journal"),
+        missed: None,
+    },
+    Mutant {
+        name: "a hole before what was synced is damage",
+        file: "src/core/journal.rs",
+        from: "same_machine || offset > self.offset,",
+        to: "same_machine || offset >= self.offset,",
+        caught_by: unit("journal"),
+        missed: None,
+    },
+    Mutant {
+        name: "any server's journal will do",
+        file: "src/core/journal.rs",
+        from: "if !self.pending.starts_with(&self.header) {",
+        to: "if self.pending.is_empty() {",
+        caught_by: unit("journal"),
+        missed: None,
+    },
+    Mutant {
+        name: "reserved room is a torn tail",
+        file: "src/core/journal.rs",
+        from: ".rposition(|&byte| byte != 0)",
+        to: ".rposition(|_| true)",
+        caught_by: unit("journal"),
+        missed: None,
+    },
+    Mutant {
+        name: "what is written goes behind the torn tail",
+        file: "src/shell/disk.rs",
+        from: "    Ok(end.offset)\n",
+        to: "    Ok(end.offset + end.torn)\n",
+        caught_by: behaviour("journal::a_torn_tail_is_cut_off_with_a_warning"),
+        missed: None,
+    },
+    Mutant {
+        name: "the torn tail stays",
+        file: "src/shell/disk.rs",
+        from: "file.set_len(end.offset)\n",
+        to: "file.set_len(end.offset + end.torn)\n",
+        caught_by: behaviour("journal::a_torn_tail_is_cut_off_with_a_warning"),
+        missed: Some("the test's torn tail is so short that what is written next covers it"),
+    },
+    Mutant {
+        name: "the new journal does not take the name",
+        file: "src/shell/disk.rs",
+        from: "    fs::rename(directory.join(\"journal.new\"), directory.join(\"journal\"))?;\n",
+        to: "",
+        caught_by: behaviour("journal::a_long_journal_is_compacted_while_it_is_used"),
+        missed: None,
+    },
+    Mutant {
+        name: "after a compaction the old file is written on",
+        file: "src/shell/disk.rs",
+        from: "            self.current = next;",
+        to: "            drop(next);",
+        caught_by: behaviour("journal::a_long_journal_is_compacted_while_it_is_used"),
+        missed: None,
+    },
+    Mutant {
+        name: "a link is sent what is not written yet",
+        file: "src/core/records.rs",
+        from: "if record.seq > up_to {",
+        to: "if record.seq > up_to.max(record.seq) {",
+        caught_by: behaviour("journal::"),
+        missed: Some(
+            "it is written in the same turn, so a killed process does not show it; no test takes the power from a whole server",
+        ),
+    },
+    Mutant {
+        name: "a client is answered before it is written",
+        file: "src/core/client.rs",
+        from: "if self.held_until > released {",
+        to: "if self.held_until > released.max(self.held_until) {",
+        caught_by: behaviour("journal::"),
+        missed: Some(
+            "it is written in the same turn, so a killed process does not show it; no test takes the power from a whole server",
+        ),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn every_pattern_is_in_the_source_once() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for mutant in MUTANTS {
+            let source = std::fs::read_to_string(root.join(mutant.file)).expect(mutant.file);
+            assert_eq!(
+                source.matches(mutant.from).count(),
+                1,
+                "{}: {:?} in {}",
+                mutant.name,
+                mutant.from,
+                mutant.file
+            );
+        }
+    }
+
+    #[test]
+    fn every_bug_has_a_name_of_its_own_and_changes_something() {
+        for (number, mutant) in MUTANTS.iter().enumerate() {
+            assert_ne!(mutant.from, mutant.to, "{}", mutant.name);
+            let same = MUTANTS[..number]
+                .iter()
+                .any(|other| other.name == mutant.name);
+            assert!(!same, "{}", mutant.name);
+        }
+    }
+}

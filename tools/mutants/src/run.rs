@@ -1,0 +1,151 @@
+//! Building and running what should notice a planted bug; nothing runs for longer than it may.
+
+use std::io::{self, Read, Seek};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::copy::Copy;
+use crate::mutants::{CaughtBy, Target};
+
+/// How long a build may take; the first one builds the dependencies, too.
+const BUILD: Duration = Duration::from_secs(900);
+/// How long what should notice a bug may take.
+const CHECK: Duration = Duration::from_secs(240);
+/// How often is looked whether something has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// More of a reason than this is not told.
+const REASON_CHARS: usize = 170;
+
+/// How a command ended.
+pub(crate) enum Ran {
+    /// With status 0, after so long; and what it said.
+    Well(Duration, String),
+    /// With another status.
+    Badly(Duration, String),
+    /// It took longer than it may.
+    Killed(Duration),
+}
+
+/// Builds what should notice the bug.
+pub(crate) fn build(copy: &Copy, by: CaughtBy) -> Result<Ran, String> {
+    let mut cargo = cargo(copy);
+    match by {
+        CaughtBy::Simulation { .. } => {
+            cargo.args(["build", "-q", "--release", "-p", "herd-simulate"])
+        }
+        CaughtBy::Test {
+            package, target, ..
+        } => test(&mut cargo, package, target).arg("--no-run"),
+    };
+    run(cargo, BUILD)
+}
+
+/// Runs what should notice the bug.
+pub(crate) fn check(copy: &Copy, by: CaughtBy) -> Result<Ran, String> {
+    let mut cargo = cargo(copy);
+    match by {
+        CaughtBy::Simulation { seeds, herd } => {
+            cargo
+                .args(["run", "-q", "--release", "-p", "herd-simulate", "--"])
+                .args(["--first", "0", "--seeds", &seeds.to_string()]);
+            if let Some(herd) = herd {
+                cargo.args(["--herd", herd]);
+            }
+        }
+        CaughtBy::Test {
+            package,
+            target,
+            name,
+        } => {
+            test(&mut cargo, package, target).arg(name);
+        }
+    }
+    run(cargo, CHECK)
+}
+
+fn cargo(copy: &Copy) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(copy.directory())
+        .env("CARGO_TARGET_DIR", copy.target())
+        // What makes the checkout's warnings errors would let no mutant build.
+        .env_remove("RUSTFLAGS");
+    cargo
+}
+
+fn test<'a>(cargo: &'a mut Command, package: &str, target: Target) -> &'a mut Command {
+    cargo.args(["test", "-q", "-p", package]);
+    match target {
+        Target::Library => cargo.arg("--lib"),
+        Target::Integration(name) => cargo.args(["--test", name]),
+    }
+}
+
+/// Runs a command to its end or its deadline.
+fn run(mut command: Command, deadline: Duration) -> Result<Ran, String> {
+    let failed = |error: io::Error| format!("cannot run cargo: {error}");
+    // Into a file, not a pipe: nobody has to read it for the command to go on.
+    let mut output = tempfile::tempfile().map_err(failed)?;
+    let started = clock();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().map_err(failed)?)
+        .stderr(output.try_clone().map_err(failed)?)
+        .process_group(0) // so that all that it starts can be ended with it
+        .spawn()
+        .map_err(failed)?;
+    let status = wait(&mut child, started + deadline).map_err(failed)?;
+    let took = started.elapsed();
+    let mut text = Vec::new();
+    output.rewind().map_err(failed)?;
+    output.read_to_end(&mut text).map_err(failed)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Ok(match status {
+        Some(status) if status.success() => Ran::Well(took, text),
+        Some(_) => Ran::Badly(took, text),
+        None => Ran::Killed(took),
+    })
+}
+
+/// The status with which the command ends; `None` if it had to be killed.
+fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+    while clock() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    kill_process_group(Pid::from_child(child), Signal::KILL)?;
+    child.wait().map(|_| None)
+}
+
+/// What an output says most clearly about why something failed.
+pub(crate) fn reason(text: &str) -> String {
+    // Of the simulator, of tests, of whatever panics, of the compiler; a failed test's run ends with an error of cargo's, too.
+    let signs = ["FAILED:", " stdout ----", "panicked at ", "error"];
+    let line = signs
+        .iter()
+        .find_map(|sign| text.lines().find(|line| line.contains(sign)));
+    let line = line.or_else(|| text.lines().last()).unwrap_or_default();
+    let line = line.split_once("FAILED:").map_or(line, |(_, why)| why);
+    let line = line.trim_start_matches("---- ");
+    let line = line.trim_end_matches(" stdout ----");
+    line.trim().chars().take(REASON_CHARS).collect()
+}
+
+/// Whether a test run found no test of the name that it was given.
+pub(crate) fn ran_nothing(text: &str) -> bool {
+    text.lines().any(|line| line == "running 0 tests")
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how long real programs take; no simulation sees it"
+)]
+fn clock() -> Instant {
+    Instant::now()
+}
