@@ -753,6 +753,8 @@ mod tests {
         /// The name `journal` means the next file; a loss of power may undo that until the directory is synced, which
         /// [`DiskWork::Switch`] does in one with it.
         background: VecDeque<DiskWork>,
+        /// What each sync in the background makes safe: the journal, and the next file.
+        syncs: VecDeque<(Vec<u8>, Option<Vec<u8>>)>,
         is_full: bool,
     }
 
@@ -788,7 +790,17 @@ mod tests {
                     self.next = None;
                     None
                 }
-                DiskWork::Reserve { .. } | DiskWork::Sync { .. } | DiskWork::Switch => {
+                DiskWork::Sync { both } => {
+                    // A sync owes nothing to what is written after it was asked for.
+                    let next = self.next.as_ref().filter(|_| both);
+                    self.syncs.push_back((
+                        self.journal.cached.clone(),
+                        next.map(|next| next.cached.clone()),
+                    ));
+                    self.background.push_back(work);
+                    None
+                }
+                DiskWork::Reserve { .. } | DiskWork::Switch => {
                     self.background.push_back(work);
                     None
                 }
@@ -801,10 +813,11 @@ mod tests {
                     Some(DiskDone::Reserved(file, Err(FULL)))
                 }
                 DiskWork::Reserve { file, .. } => Some(DiskDone::Reserved(file, Ok(()))),
-                DiskWork::Sync { both } => {
-                    self.journal.synced = self.journal.cached.clone();
-                    if let Some(next) = self.next.as_mut().filter(|_| both) {
-                        next.synced = next.cached.clone();
+                DiskWork::Sync { .. } => {
+                    let (journal, next_journal) = self.syncs.pop_front()?;
+                    self.journal.synced = journal;
+                    if let (Some(next), Some(synced)) = (&mut self.next, next_journal) {
+                        next.synced = synced;
                     }
                     Some(DiskDone::Synced(Ok(())))
                 }
@@ -880,6 +893,7 @@ mod tests {
             journal: FakeFile::default(),
             next: None,
             background: VecDeque::new(),
+            syncs: VecDeque::new(),
             is_full: false,
         };
         let mut now = Time::default();
