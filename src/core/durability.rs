@@ -750,8 +750,7 @@ mod tests {
     struct FakeDisk {
         journal: FakeFile,
         next: Option<FakeFile>,
-        /// The name `journal` means the next file; a loss of power may undo that until the directory is synced, which
-        /// [`DiskWork::Switch`] does in one with it.
+        /// What was asked for and is not done. A switch takes the name and syncs the directory in one.
         background: VecDeque<DiskWork>,
         /// What each sync in the background makes safe: the journal, and the next file.
         syncs: VecDeque<(Vec<u8>, Option<Vec<u8>>)>,

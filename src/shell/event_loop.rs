@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   hand the log over ─► poll ─► note what is ready ─► accept ─► for each ready connection: read ─► core
-//!        ─► deadlines ─► for each connection that was touched: write its output, finish or close it
+//!        ─► deadlines ─► append the journal ─► for each connection that was touched: write its output, finish or close it
 //! ```
 //!
 //! A turn runs only what was ready when it began, and reads at most one buffer of each connection; what is still ready then is

@@ -5,6 +5,7 @@
 //! ```text
 //!   connection_made, data_received, eof_received, connection_lost, looked_up, deadlines_due   ──► Node
 //!   Node ──► next_request (connect, look up) · take_touched, output, fate (write, finish, close) · next_deadline
+//!   with a data directory:  restore, journal_opened, disk_done ──► Node ──► next_disk_work (before anything is written)
 //! ```
 //!
 //! The names are asyncio's: a reader who knows `asyncio.Protocol` knows what each is for. Nothing here blocks, and nothing here
