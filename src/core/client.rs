@@ -51,6 +51,8 @@ pub struct Asked {
     pub question: Question,
     /// The record it is about, as it stands now: the first line of the answer.
     at_line: Box<[u8]>,
+    /// Which change that was taken with.
+    seq: u64,
     bound: u8,
 }
 
@@ -241,9 +243,16 @@ impl Client {
         let line = &output[start..output.len() - 1];
         match at.map(|at| world.records.offer(line, &at, Teacher::NOBODY)) {
             Some(offer @ (Offer::Accepted | Offer::Stale)) => {
-                if let (Offer::Accepted, Some(durability)) = (offer, &mut world.durability) {
-                    self.held_until = world.records.last_seq();
-                    durability.record(self.held_until, line);
+                if let Some(durability) = &mut world.durability {
+                    let seq = if offer == Offer::Accepted {
+                        let seq = world.records.last_seq();
+                        durability.record(seq, line);
+                        seq
+                    } else {
+                        // A stale one is as safe as the newer record that makes it so.
+                        world.records.seq(iamat.client).unwrap_or_default()
+                    };
+                    self.held_until = self.held_until.max(seq);
                 }
                 info!("{} -> {}", self.who, Escaped(line));
                 true
@@ -309,6 +318,7 @@ impl Client {
         output.extend_from_slice(&asked.at_line);
         output.extend_from_slice(json.as_bytes());
         output.extend_from_slice(b"\n\n");
+        self.held_until = self.held_until.max(asked.seq);
     }
 
     /// The call that the client waits for.
@@ -485,6 +495,7 @@ impl Asked {
         let question = Question::new(api, place, whatsat.radius, whatsat.bound);
         Some(Asked {
             question,
+            seq: records.seq(whatsat.client)?,
             at_line,
             bound: whatsat.bound,
         })

@@ -224,6 +224,8 @@ pub struct Durability {
     appending: Vec<u8>,
     appending_seq: u64,
     is_appending: bool,
+    /// The disk refused it before.
+    is_retry: bool,
     /// Memory for the next turn's entries.
     spare: Vec<u8>,
     /// What the next file is to take.
@@ -248,6 +250,8 @@ pub struct Durability {
     /// The compaction's step of this turn is done.
     has_stepped: bool,
     compact_after: Time,
+    /// How long the journal was after the last compaction.
+    compacted_length: u64,
     failure: Option<String>,
 }
 
@@ -266,6 +270,7 @@ impl Durability {
             appending: Vec::new(),
             appending_seq: 0,
             is_appending: false,
+            is_retry: false,
             spare: Vec::new(),
             for_next: Vec::new(),
             current: JournalFile::default(),
@@ -280,6 +285,7 @@ impl Durability {
             compaction: Compaction::Idle,
             has_stepped: false,
             compact_after: Time::default(),
+            compacted_length: 0,
             failure: None,
         }
     }
@@ -399,8 +405,14 @@ impl Durability {
     #[must_use]
     pub fn deadline(&self, now: Time) -> Option<Time> {
         let copying = matches!(self.compaction, Compaction::Copying(_)).then_some(now);
-        let retry = self.full_since.map(|since| since + RETRY);
-        copying.into_iter().chain(self.sync_due).chain(retry).min()
+        // What the disk is busy with is not waited for by time: a slow one would be asked about without a pause.
+        let sync = self.sync_due.filter(|_| self.syncing.is_none());
+        let is_asked = self.reserving.is_some() || self.compaction == Compaction::Switching;
+        let retry = self
+            .full_since
+            .filter(|_| !is_asked || !self.appending.is_empty())
+            .map(|since| since + RETRY);
+        copying.into_iter().chain(sync).chain(retry).min()
     }
 
     /// The next thing that the disk is to do in this turn. `heard` appends what was heard of every neighbour.
@@ -434,6 +446,7 @@ impl Durability {
         if self.is_appending || waits {
             return None;
         }
+        self.is_retry = is_retry;
         if !is_retry {
             self.appending = std::mem::replace(&mut self.pending, std::mem::take(&mut self.spare));
             self.appending_seq = self.pending_seq;
@@ -509,8 +522,9 @@ impl Durability {
     ) -> Option<DiskWork> {
         match self.compaction {
             Compaction::Idle => {
-                let is_long =
-                    self.current.length > self.compact_bytes.max(2 * records.journal_bytes());
+                // Lives and the header stay however often it is compacted, so what the last compaction left counts as well.
+                let needed = records.journal_bytes().max(self.compacted_length);
+                let is_long = self.current.length > self.compact_bytes.max(2 * needed);
                 if !(is_long || self.is_incomplete)
                     || now < self.compact_after
                     || self.full_since.is_some()
@@ -603,12 +617,14 @@ impl Durability {
                     self.current.length, self.next.length
                 );
                 self.current = self.next;
+                self.compacted_length = self.current.length;
                 Entry::Synced {
                     offset: self.next.synced,
                 }
                 .write(&mut self.pending);
                 self.is_incomplete = false;
                 self.compaction = Compaction::Idle;
+                self.has_room(); // which was reserved before it took its place
             }
             // It may already be the journal, which then lacks this.
             DiskDone::Appended {
@@ -640,6 +656,9 @@ impl Durability {
         self.is_appending = false;
         match outcome {
             Ok(()) => {
+                if self.is_retry {
+                    self.has_room();
+                }
                 self.current.length += bytes.len() as u64;
                 self.appended_seq = self.appending_seq;
                 bytes.clear();
@@ -659,11 +678,15 @@ impl Durability {
         match outcome {
             Ok(()) => {
                 self.current.reserved = end;
-                if self.full_since.take().is_some() {
-                    warn!("journal: there is room again; IAMATs are accepted");
-                }
+                self.has_room();
             }
             Err(error) => self.is_full(&error, now),
+        }
+    }
+
+    fn has_room(&mut self) {
+        if self.full_since.take().is_some() {
+            warn!("journal: there is room again; IAMATs are accepted");
         }
     }
 

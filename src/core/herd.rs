@@ -41,8 +41,6 @@ pub struct Heard {
     pub boot: BootId,
     /// Up to which of its changes.
     pub position: u64,
-    /// The name under which what it taught us is kept, so that it is not sent back.
-    pub teacher: Teacher,
     /// The journal tells of it.
     pub is_noted: bool,
 }
@@ -73,7 +71,10 @@ pub struct Neighbour {
     pub dial: Dial,
     /// How long to wait after the next failure.
     pub backoff: Backoff,
-    /// What we have of its feed.
+    /// Which life of it was met last, and the name under which what that life taught us is kept, so that it is not sent back.
+    life: Option<(BootId, Teacher)>,
+    /// What we have of its feed. In a new life, what was heard of the old one counts until the new one has said how that compares:
+    /// it may know its old lives.
     pub heard: Option<Heard>,
     /// Since when it is linked.
     pub linked_since: Time,
@@ -105,6 +106,7 @@ impl Herd {
             link: None,
             dial: Dial::Nothing,
             backoff: Backoff::new(ms(limits.redial_first_ms), ms(limits.redial_cap_ms)),
+            life: None,
             heard: None,
             linked_since: Time::default(),
             complaints: Complaints::default(),
@@ -127,29 +129,45 @@ impl Herd {
     /// What a journal tells of a neighbour; one that is no neighbour any more is passed over.
     pub fn restore(&mut self, name: &[u8], boot: BootId, position: u64) {
         if let Some(neighbour) = self.find(name) {
-            self.lives(neighbour, boot);
-            if let Some(heard) = &mut self.neighbours[neighbour].heard {
-                heard.position = position;
-                heard.is_noted = true;
-            }
+            self.neighbours[neighbour].heard = Some(Heard {
+                boot,
+                position,
+                is_noted: true,
+            });
         }
     }
 
-    /// The neighbour says which life it is in: what was heard of that life counts, what was heard of another does not.
-    pub fn lives(&mut self, neighbour: usize, boot: BootId) -> Heard {
-        let heard = &mut self.neighbours[neighbour].heard;
-        match heard {
-            Some(heard) if heard.boot == boot => *heard,
+    /// The neighbour says which life it is in. Returns the name under which what that life teaches is kept.
+    pub fn lives(&mut self, neighbour: usize, boot: BootId) -> Teacher {
+        let life = &mut self.neighbours[neighbour].life;
+        match *life {
+            Some((known, teacher)) if known == boot => teacher,
             Some(_) | None => {
                 self.last_teacher = self.last_teacher.next();
-                *heard.insert(Heard {
-                    boot,
-                    position: 0,
-                    teacher: self.last_teacher,
-                    is_noted: false,
-                })
+                *life = Some((boot, self.last_teacher));
+                self.last_teacher
             }
         }
+    }
+}
+
+impl Neighbour {
+    /// Whether another life of it was met last.
+    #[must_use]
+    pub fn was_another(&self, boot: BootId) -> bool {
+        self.life.is_some_and(|(known, _)| known != boot)
+    }
+
+    /// In this life, its feed has been heard up to `position`.
+    pub fn heard_up_to(&mut self, boot: BootId, position: u64) {
+        let before = self
+            .heard
+            .filter(|heard| (heard.boot, heard.position) == (boot, position));
+        self.heard = Some(before.unwrap_or(Heard {
+            boot,
+            position,
+            is_noted: false,
+        }));
     }
 }
 

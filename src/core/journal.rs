@@ -183,6 +183,14 @@ fn checksum(length: [u8; 4], payload: &[u8]) -> [u8; 4] {
     hasher.finalize().to_le_bytes()
 }
 
+/// Whether a file that begins so holds nothing yet: none or some of its header, because the server ended while it wrote that, and
+/// room that was reserved.
+fn is_unwritten(file: &[u8], header: &[u8]) -> bool {
+    let pairs = file.iter().zip(header);
+    let written = pairs.take_while(|(byte, wanted)| byte == wanted).count();
+    file[written..].iter().all(|&byte| byte == 0)
+}
+
 /// What stands at one place of a journal.
 enum Found<'a> {
     /// A good entry, and how many bytes it takes.
@@ -304,11 +312,15 @@ impl Replay {
     ) -> Result<(), JournalError> {
         self.pending.extend_from_slice(data);
         if self.in_header && self.pending.len() >= self.header.len() {
-            if !self.pending.starts_with(&self.header) {
+            if self.pending.starts_with(&self.header) {
+                self.take(self.header.len());
+                self.in_header = false;
+            } else if is_unwritten(&self.pending, &self.header) {
+                // The zeros that are kept see to it that nothing behind them is taken for a header.
+                self.pending.truncate(self.header.len() - 1);
+            } else {
                 return Err(JournalError::Foreign);
             }
-            self.take(self.header.len());
-            self.in_header = false;
         }
         let mut used = 0;
         while !self.in_header && !self.broken {

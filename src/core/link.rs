@@ -25,7 +25,7 @@
 //!   hearer's feed is sent from there, or from the start if the life is not the present one.
 //! - `AT`: a record, as clients are answered with it. One that the hearer taught us is not sent back.
 //! - `SYNC`: "with this, you have everything up to that position of my feed". It follows each batch of records, and, when there was
-//!   nothing to say for a while, is the heartbeat.
+//!   nothing to say for a while, is the heartbeat. Until the first one of a new life, what was heard of the life before still counts.
 //! - `BYE <reason>`: why the connection is being closed.
 //!
 //! A tool that knows the secret may dial as `operator`, a name that no server has. Instead of `LIFE` it is told, after the
@@ -128,8 +128,12 @@ enum State {
     Proving { their_nonce: Nonce },
     /// It has proven who it is; waiting for its `LIFE`.
     Starting,
-    /// Records flow.
-    Linked { reader: ReaderId, teacher: Teacher },
+    /// Records flow: ours from the reader's place in the feed, theirs from the life of it that said so.
+    Linked {
+        reader: ReaderId,
+        teacher: Teacher,
+        boot: BootId,
+    },
     /// The last words are in the output.
     Closing,
 }
@@ -163,6 +167,19 @@ pub struct Link {
     eof: bool,
     /// A link that this one took the place of.
     replaced: Option<Id>,
+    /// What the other side lacked when it was linked is on its way.
+    catch_up: Option<CatchUp>,
+}
+
+/// A neighbour that lacked something when it was linked is being sent it.
+struct CatchUp {
+    /// Up to which change it did.
+    until: u64,
+    since: Time,
+    /// What it was sent so far.
+    records: usize,
+    /// It was told that this is all.
+    is_said: bool,
 }
 
 /// A link's name in the log. Whoever has not proven a name is a stranger, whatever it says.
@@ -226,6 +243,7 @@ impl Link {
             farewell: None,
             eof: false,
             replaced: None,
+            catch_up: None,
         }
     }
 
@@ -257,6 +275,8 @@ impl Link {
 
     /// Acts on what waits in the input.
     pub fn go_on(&mut self, world: &mut World<'_>) {
+        // While it was not read, its silence meant nothing.
+        self.last_heard = world.now.time;
         let mut input = std::mem::take(&mut self.input);
         let used = self.run(input.as_slice(), world);
         input.consume(used);
@@ -320,13 +340,10 @@ impl Link {
             (b"LIFE", [boot, wall, own_boot, position], State::Starting) => {
                 self.life([boot, wall, own_boot, position], world)
             }
-            (b"SYNC", [position], State::Linked { .. }) => {
+            (b"SYNC", [position], State::Linked { boot, .. }) => {
                 let position = number(position).ok_or("a SYNC without a position")?;
-                if let Some(neighbour) = self.neighbour
-                    && let Some(heard) = &mut world.herd.neighbours[neighbour].heard
-                {
-                    heard.is_noted &= heard.position == position;
-                    heard.position = position;
+                if let Some(neighbour) = self.neighbour {
+                    world.herd.neighbours[neighbour].heard_up_to(boot, position);
                 }
                 Ok(())
             }
@@ -476,19 +493,26 @@ impl Link {
         let boot = BootId::parse(boot).ok_or("a LIFE without a boot id")?;
         let wall = number(wall).ok_or("a LIFE without a clock")?;
         let position = number(position).ok_or("a LIFE without a position")?;
-        let before = world.herd.neighbours[neighbour].heard;
-        let heard = world.herd.lives(neighbour, boot);
+        let was_another = world.herd.neighbours[neighbour].was_another(boot);
+        let teacher = world.herd.lives(neighbour, boot);
         let resumed = BootId::parse(own_boot).and_then(|boot| world.resume(boot, position));
         let from = resumed.unwrap_or(0);
         let reader = world.records.open_reader(from);
         self.reader = Some(reader);
         self.state = State::Linked {
             reader,
-            teacher: heard.teacher,
+            teacher,
+            boot,
         };
 
         let name = &world.herd.neighbours[neighbour].settings.name;
         let behind = world.records.last_seq() - from;
+        self.catch_up = (behind > 0).then(|| CatchUp {
+            until: world.records.last_seq(),
+            since: world.now.time,
+            records: 0,
+            is_said: false,
+        });
         match resumed {
             Some(_) => info!("{}: linked, {behind} changes behind", Who(self, world.herd)),
             None => info!(
@@ -499,7 +523,7 @@ impl Link {
         }
         // A server that restarts has lost its old connection first; two that take each other's place are two.
         let is_linked = world.herd.neighbours[neighbour].link.is_some();
-        if is_linked && before.is_some_and(|before| before.boot != boot) {
+        if is_linked && was_another {
             warn!(
                 "neighbour {name}: another process of that name was linked until now; does {name} run twice? This one is at {}",
                 self.address
@@ -584,12 +608,21 @@ impl Link {
     /// What waits for the socket. When nothing does, the next records of the feed are pulled, up to the change `released`, which
     /// is as far as the journal is safe.
     pub fn output(&mut self, records: &mut Records, released: u64) -> &[u8] {
-        if let State::Linked { reader, teacher } = self.state
+        if let State::Linked {
+            reader, teacher, ..
+        } = self.state
             && self.output.is_empty()
         {
             let count = records.read(reader, teacher, released, TURN_BYTES, self.output.tail());
-            if count > 0 {
-                let position = records.position(reader);
+            let position = records.position(reader);
+            let mut has_caught_up = false;
+            if let Some(catch_up) = &mut self.catch_up {
+                catch_up.records += count;
+                // It taught us the last of what it lacked, so that is not sent; that it has it all is.
+                has_caught_up = position >= catch_up.until && !catch_up.is_said;
+                catch_up.is_said |= has_caught_up;
+            }
+            if count > 0 || has_caught_up {
                 self.say(format_args!("SYNC {position}"));
             }
         }
@@ -597,9 +630,21 @@ impl Link {
     }
 
     /// The socket took `count` bytes.
-    pub fn output_sent(&mut self, count: usize, now: Time) {
+    pub fn output_sent(&mut self, count: usize, records: &Records, herd: &Herd, now: Time) {
         self.output.consume(count);
         self.last_sent = now;
+        if let (State::Linked { reader, .. }, Some(catch_up)) = (self.state, &self.catch_up)
+            && self.output.is_empty()
+            && records.position(reader) >= catch_up.until
+        {
+            info!(
+                "{}: caught up, {} records sent in {:.3} s",
+                Who(self, herd),
+                catch_up.records,
+                now.since(catch_up.since).as_secs_f64()
+            );
+            self.catch_up = None;
+        }
     }
 
     /// What is to become of the connection.
@@ -637,23 +682,28 @@ impl Link {
 
     /// When somebody has to look at it again.
     #[must_use]
-    pub fn deadline(&self, limits: &Limits) -> Time {
-        match self.state {
+    pub fn deadline(&self, limits: &Limits) -> Option<Time> {
+        Some(match self.state {
             State::Connecting => self.since + ms(limits.link_connect_ms),
             State::Greeting | State::Proving { .. } | State::Starting => {
                 self.since + ms(limits.link_proof_ms)
             }
             State::Linked { .. } => {
-                let silence = self.last_heard + ms(limits.link_silence_ms);
+                let silence = self.silent_at(limits);
                 // With output stuck there is no use in a heartbeat behind it.
-                if self.output.is_empty() {
-                    silence.min(self.last_sent + ms(limits.heartbeat_ms))
-                } else {
-                    silence
-                }
+                let heartbeat = self
+                    .output
+                    .is_empty()
+                    .then(|| self.last_sent + ms(limits.heartbeat_ms));
+                silence.into_iter().chain(heartbeat).min()?
             }
             State::Closing => self.since + ms(limits.linger_ms),
-        }
+        })
+    }
+
+    /// When its silence means that it is lost; never while it is not read.
+    fn silent_at(&self, limits: &Limits) -> Option<Time> {
+        (!self.wants_room).then(|| self.last_heard + ms(limits.link_silence_ms))
     }
 
     /// The deadline has come.
@@ -666,7 +716,7 @@ impl Link {
                     limits.link_proof_ms
                 )
             }
-            State::Linked { .. } if self.last_heard + ms(limits.link_silence_ms) <= now => {
+            State::Linked { .. } if self.silent_at(limits).is_some_and(|at| at <= now) => {
                 format!("nothing heard for {} ms", limits.link_silence_ms)
             }
             State::Linked { reader, .. } => {

@@ -173,6 +173,12 @@ impl Records {
         Some(line)
     }
 
+    /// Which change the record of a client was taken with.
+    #[must_use]
+    pub fn seq(&self, client: &[u8]) -> Option<u64> {
+        Some(self.records[self.find(client)? as usize].seq)
+    }
+
     fn find(&self, client: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(client);
         let same = |&index: &u32| self.records[index as usize].line.client() == client;

@@ -97,6 +97,10 @@ impl Disk {
         let file = open.map_err(|error| at("open the journal", error))?;
         let machine = machine_boot_id();
         let length = read_back(&file, &path, server, machine, &mut tell)?;
+        // The file may be new, and so may the directory.
+        for directory in [Some(directory), directory.parent()].into_iter().flatten() {
+            sync_directory(directory).map_err(|error| at("sync what is", error))?;
+        }
         let disk = Disk {
             directory: directory.to_owned(),
             _lock: lock,
@@ -253,9 +257,11 @@ fn read_back(
             end.torn
         );
     }
-    // Reserved room is given back, too; it is reserved anew.
+    // Reserved room is given back, too; it is reserved anew. What was read is what this life begins with, so it has to outlast
+    // a loss of power as if this life had written it; and what was cut off must not come back.
     file.set_len(end.offset)
         .map_err(|error| failed("cut", error))?;
+    file.sync_all().map_err(|error| failed("sync", error))?;
     let seconds = clock.now().time.since(Default::default()).as_secs_f64();
     info!(
         "journal: {records} records in {} bytes of {path}, read in {seconds:.3} s",
@@ -307,6 +313,17 @@ fn reserve(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
 /// The new journal takes the old one's name, and the directory remembers it.
 fn switch(directory: &Path) -> io::Result<()> {
     fs::rename(directory.join("journal.new"), directory.join("journal"))?;
+    sync_directory(directory)
+}
+
+/// Makes the names in a directory outlast a loss of power.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    // The parent of a relative path of one name is the empty path.
+    let directory = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    };
     File::open(directory)?.sync_all()
 }
 

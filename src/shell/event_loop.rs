@@ -172,7 +172,7 @@ impl Server {
             node.journal_opened(length, machine);
             disk = Some(opened);
         }
-        Ok(Server {
+        let mut server = Server {
             poll,
             clock,
             node,
@@ -186,7 +186,15 @@ impl Server {
             disk,
             signals,
             scratch: vec![0; TURN_BYTES].into_boxed_slice(),
-        })
+        };
+        // That this life has begun is safe before anybody hears of it.
+        server.write_journal();
+        if let Some(disk) = &server.disk {
+            disk.finish().map_err(|error| {
+                StartError::Journal(format!("cannot sync the journal: {error}"))
+            })?;
+        }
+        Ok(server)
     }
 
     /// Where clients come in, with the port that the system chose if it had the choice.

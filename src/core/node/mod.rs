@@ -298,9 +298,11 @@ impl Node {
 
     /// The socket took the first `count` bytes of [`Node::output`].
     pub fn output_sent(&mut self, id: ConnId, count: usize, now: Now) {
-        match self.session(id) {
+        match self.sessions.get_mut(id).map(|slot| &mut slot.session) {
             Some(Session::Client(_)) => self.client_took(id, count, now),
-            Some(Session::Link(link)) => link.output_sent(count, now.time),
+            Some(Session::Link(link)) => {
+                link.output_sent(count, &self.records, &self.herd, now.time);
+            }
             Some(Session::Exchange(exchange)) => exchange.output().consume(count),
             None => {}
         }
@@ -312,7 +314,8 @@ impl Node {
     pub fn wants_read(&self, id: ConnId) -> bool {
         match self.sessions.get(id).map(|slot| &slot.session) {
             Some(Session::Client(client)) => client.wants_read(),
-            Some(Session::Link(_) | Session::Exchange(_)) => true,
+            Some(Session::Link(link)) => !link.wants_room(),
+            Some(Session::Exchange(_)) => true,
             None => false,
         }
     }
@@ -336,10 +339,10 @@ impl Node {
                 (client.fate(), client.deadline(limits))
             }
             Session::Link(link) => {
-                if self.phase == Phase::Stopping && self.clients == 0 {
+                if self.phase == Phase::Stopping {
                     link.stop(&self.records, now.time);
                 }
-                (link.fate(), Some(link.deadline(limits)))
+                (link.fate(), link.deadline(limits))
             }
             Session::Exchange(exchange) => {
                 if self.phase == Phase::Stopping && exchange.is_idle() {
@@ -396,7 +399,7 @@ impl Node {
         slot.armed = None;
         match &mut slot.session {
             Session::Client(client) => client.deadline_reached(limits, now.time),
-            Session::Link(link) if link.deadline(limits) <= now.time => {
+            Session::Link(link) if link.deadline(limits).is_some_and(|at| at <= now.time) => {
                 link.deadline_reached(&self.records, limits, now.time);
             }
             Session::Exchange(exchange)
@@ -487,6 +490,7 @@ impl Node {
 mod tests {
     use super::*;
     use crate::config::{HerdConfig, Overrides, Source};
+    use crate::core::durability::{DiskDone, DiskWork, Fsync};
     use std::fmt::Write as _;
 
     /// A server without neighbours or a key for Places.
@@ -546,6 +550,54 @@ mod tests {
             looks += touched.len();
         }
         assert!(node.is_stopped() && looks <= 20_000, "{looks} looks");
+    }
+
+    /// Does what the disk is asked for at once, but for syncs; returns how many were asked for.
+    fn write_journal(node: &mut Node, now: Now) -> usize {
+        let mut syncs = 0;
+        while let Some(work) = node.next_disk_work(now) {
+            let done = match work {
+                DiskWork::Append { file, bytes, .. } => DiskDone::Appended {
+                    file,
+                    bytes,
+                    outcome: Ok(()),
+                },
+                DiskWork::Reserve { file, .. } => DiskDone::Reserved(file, Ok(())),
+                DiskWork::Sync { .. } => {
+                    syncs += 1;
+                    continue;
+                }
+                DiskWork::Create | DiskWork::Switch | DiskWork::Discard => {
+                    panic!("nothing is to be compacted")
+                }
+            };
+            node.disk_done(done, now);
+        }
+        syncs
+    }
+
+    #[test]
+    fn an_older_update_is_as_safe_as_the_newer_one_when_it_is_answered() {
+        let mut node = node(Default::default());
+        node.keep_journal(Fsync::Always);
+        node.journal_opened(0, 1);
+        write_journal(&mut node, at(0));
+        let mut ids = ["192.0.2.1:1", "192.0.2.2:2", "192.0.2.3:3"]
+            .map(|address| node.client_connected(address.parse().unwrap()).unwrap());
+        ids.sort_by_key(|id| id.index());
+        let [newer, older, asker] = ids;
+        node.data_received(newer, b"IAMAT x +1+2 5\n", at(1));
+        node.data_received(older, b"IAMAT x +1+2 3\n", at(1));
+        node.data_received(asker, b"WHATSAT x 1 1\n", at(1));
+        assert_eq!(write_journal(&mut node, at(1)), 1);
+        for id in ids {
+            assert_eq!(node.output(id), b"", "what it rests on is not synced");
+        }
+        node.disk_done(DiskDone::Synced(Ok(())), at(2));
+        write_journal(&mut node, at(2));
+        for (id, answer) in ids.iter().zip(["AT Riley ", "AT Riley ", "AT Riley "]) {
+            assert!(node.output(*id).starts_with(answer.as_bytes()));
+        }
     }
 
     #[test]
