@@ -1,4 +1,4 @@
-//! Whole herds under virtual time, on a network that does everything that networks do: see `simulator/mod.rs`. A few hundred seeds
+//! Whole herds under virtual time, on a network and disks that do everything that networks and disks do: see `simulator/mod.rs`. A few hundred seeds
 //! here; as many as you have patience for with `cargo simulate --seeds 10000`.
 
 #![allow(
@@ -61,6 +61,11 @@ fn two_servers_hold_and_nothing_is_left_untried() {
         "stop",
         "clock set",
         "no name server",
+        "kill of all",
+        "power cut of all",
+        "torn write",
+        "full disk",
+        "bad disk",
     ] {
         let times = stories.iter().filter_map(|story| story.faults.get(kind));
         assert!(times.sum::<u64>() >= 5, "{kind}");

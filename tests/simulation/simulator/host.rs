@@ -2,26 +2,30 @@
 //! `src/shell/event_loop.rs` does.
 //!
 //! ```text
-//!   accept ─► for each ready connection: read ─► node ─► deadlines ─► for each touched connection: write, obey its fate
+//!   what the disk did ─► accept ─► for each ready connection: read ─► node ─► deadlines ─► append the journal
+//!       ─► for each touched connection: write, obey its fate
 //! ```
 //!
 //! What this file adds to the production loop are only questions: is a connection that could write left with output, does a link
 //! hold more than it may, does the table ever go backwards, are the neighbours written to before the clients.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use herd_mio::core::clock::{Now, Time};
+use herd_mio::core::durability::{DiskWork, Fsync, Which};
 use herd_mio::core::fate::Fate;
-use herd_mio::core::limits::{LINK_LINE_BYTES, TURN_BYTES};
+use herd_mio::core::limits::{LINK_LINE_BYTES, TURN_BYTES, ms};
 use herd_mio::core::node::{ConnId, Node, Request};
 use herd_mio::core::settings::Settings;
 
 use super::chronicle::{Shown, Subject};
+use super::disk::{Disk, DiskPlan, End};
 use super::herds;
 use super::network::{ACCEPTOR, Key, Notice, OPENER, Party, Received};
 use super::order::{Fields, Line};
 use super::plan::WALL_ORIGIN;
+use super::rng::Rng;
 use super::timeline::Event;
 use super::world::{Outside, failed};
 
@@ -68,6 +72,37 @@ impl Socket {
     }
 }
 
+/// What the end of a process has cost it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// All that it knew.
+    Everything,
+    /// What it had answered later than this may be lost.
+    Since(Time),
+    /// Nothing that it had answered.
+    Nothing,
+}
+
+/// What a machine that lost power may have lost, beyond `fsync_ms`: the slowest that its disk may be, for the few things that it
+/// may have to do first.
+const DISK_JOBS: u32 = 6;
+/// And what its turns take.
+const SYNC_GRACE: Duration = Duration::from_millis(100);
+
+/// So many turns in a row may leave something undone that is due: the steps of a compaction.
+const MOST_OVERDUE: u32 = 40;
+
+/// What a server heard of its neighbours longer ago than this is written down.
+const HEARD_GRACE: Duration = Duration::from_millis(1_500);
+
+/// How long after a full disk has room again the last command may be refused: the longest freeze, and then some.
+const REFUSALS: Duration = Duration::from_secs(20);
+
+/// So much earlier.
+fn before(time: Time, by: Duration) -> Time {
+    Time::from_nanos(time.as_nanos().saturating_sub(by.as_nanos() as u64))
+}
+
 /// What never changes about a machine.
 pub(crate) struct Setup {
     pub(crate) settings: Settings,
@@ -79,6 +114,8 @@ pub(crate) struct Setup {
     pub(crate) turn: Duration,
     /// The edges of the herd that end here.
     pub(crate) edges: Vec<usize>,
+    /// What kind of disk it has, if any.
+    pub(crate) disk: Option<DiskPlan>,
 }
 
 /// One machine.
@@ -103,11 +140,40 @@ pub(crate) struct Host {
     touched: Vec<ConnId>,
     /// How many turns there were, in all its lives.
     pub(crate) turns: u64,
+    pub(crate) disk: Option<Disk>,
+    /// While the process does not run: what its disk will tell it, by client.
+    kept: BTreeMap<Vec<u8>, Line>,
+    /// The process is to end in the middle of its next write to the journal.
+    pub(crate) doomed: bool,
+    /// It has ended of itself, or in the middle of something; the world sees to the rest.
+    pub(crate) fallen: Option<Fallen>,
+    /// When it was frozen last, and when it was thawed.
+    frozen_at: Time,
+    thawed_at: Time,
+    /// The first of its lives since which nothing was lost that it had answered.
+    pub(crate) whole_since: u32,
+    /// Turns in a row that left something undone that is due.
+    overdue: u32,
+    /// When its disk was full last.
+    full_until: Option<Time>,
+    /// Its disk has been full since it was known to hold all that its neighbours taught.
+    was_full: bool,
+}
+
+/// How a process ended that was not ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fallen {
+    /// In the middle of a write.
+    Torn,
+    /// Its disk broke a promise.
+    GaveUp,
 }
 
 impl Host {
     /// A machine whose process does not run yet.
-    pub(crate) fn new(number: usize, setup: Setup) -> Host {
+    pub(crate) fn new(number: usize, setup: Setup, rng: Rng) -> Host {
+        let disk = setup.disk;
+        let disk = disk.map(|plan| Disk::new(plan, &setup.settings.name, rng));
         Host {
             number,
             setup,
@@ -124,6 +190,16 @@ impl Host {
             busy_until: Time::default(),
             touched: Vec::new(),
             turns: 0,
+            disk,
+            kept: BTreeMap::new(),
+            doomed: false,
+            fallen: None,
+            frozen_at: Time::default(),
+            thawed_at: Time::default(),
+            whole_since: 1,
+            overdue: 0,
+            full_until: None,
+            was_full: false,
         }
     }
 
@@ -137,6 +213,14 @@ impl Host {
     /// The same, to be compared with others of that client.
     pub(crate) fn held(&self, client: &[u8]) -> Option<Line> {
         Line::new(&self.line(client)?)
+    }
+
+    /// The same, or what its disk will tell it when it starts again.
+    pub(crate) fn sure(&self, client: &[u8]) -> Option<Line> {
+        match self.node {
+            Some(_) => self.held(client),
+            None => self.kept.get(client).cloned(),
+        }
     }
 
     /// How many clients it holds a line of.
@@ -203,16 +287,40 @@ impl Host {
         self.frozen = false;
         self.busy_until = now;
         let seed = outside.rng.seed();
-        self.node = Some(Node::new(self.setup.settings.clone(), &seed, self.now(now)));
-        outside.network.forget(self.number);
-        outside.say(&[Subject::Host(self.number)], || {
-            format!("host {} starts, life {}", self.number, self.life)
+        let mut node = Node::new(self.setup.settings.clone(), &seed, self.now(now));
+        let opened = self.disk.as_mut().map(|disk| {
+            node.keep_journal(disk.plan.fsync);
+            let opened = disk.open(|entry| node.restore(entry));
+            opened.map(|(length, machine)| node.journal_opened(length, machine))
         });
+        outside.say(&[Subject::Host(self.number)], || {
+            let (life, records) = (self.life, node.records().len());
+            format!(
+                "host {} starts, life {life}, with {records} records",
+                self.number
+            )
+        });
+        if let Some(Err(error)) = opened {
+            let text = format!("host {} refuses its journal: {error}", self.number);
+            failed(outside, &text, &[Subject::Host(self.number)]);
+        }
+        self.node = Some(node);
+        self.kept.clear();
+        self.write_journal(self.now(now), outside);
+        if let Some(disk) = &mut self.disk {
+            disk.sync();
+        }
+        outside.network.forget(self.number);
         self.wake(outside);
     }
 
-    /// The process ends without a word; its table is lost.
-    pub(crate) fn end(&mut self, dark: bool, outside: &mut Outside) {
+    /// The process ends without a word; returns what that has cost it.
+    pub(crate) fn end(&mut self, end: End, outside: &mut Outside) -> Loss {
+        let dark = end == End::Dark;
+        let (loss, kept) = (
+            self.loss(end, outside.timeline.now()),
+            self.heard_until(end),
+        );
         let sockets = self.sockets.drain(..).flatten();
         let keys = sockets.map(|socket| (socket.key, socket.side));
         let waiting = self.backlog.drain(..).map(|(_, key)| (key, ACCEPTOR));
@@ -227,7 +335,16 @@ impl Host {
             outside.network.darken(self.number);
             outside.network.forget(self.number);
         }
-        outside.wire.died(self.number, &self.setup.edges);
+        let kept = kept.filter(|_| loss == Loss::Nothing);
+        outside.wire.died(self.number, &self.setup.edges, kept);
+        if loss != Loss::Nothing {
+            self.whole_since = self.life + 1;
+        }
+        if let Some(disk) = &mut self.disk {
+            disk.end(end);
+            self.kept = disk.table();
+        }
+        self.doomed = false;
         self.node = None;
         self.ready.clear();
         self.touched.clear();
@@ -238,6 +355,62 @@ impl Host {
         } else {
             Condition::Down
         };
+        loss
+    }
+
+    /// What an end costs, by what is promised: see "What outlasts what" in README.md.
+    fn loss(&self, end: End, now: Time) -> Loss {
+        let Some(plan) = self.setup.disk else {
+            return Loss::Everything;
+        };
+        match (end, plan.fsync) {
+            (End::Stopped | End::Killed, _) | (End::Dark, Fsync::Always) => Loss::Nothing,
+            (End::Dark, Fsync::Never) => Loss::Since(Time::default()),
+            (End::Dark, Fsync::Interval) => {
+                let limit = ms(self.setup.settings.limits.fsync_ms) + SYNC_GRACE;
+                let limit = limit + plan.slowness * DISK_JOBS;
+                let ran_until = if self.frozen { self.frozen_at } else { now };
+                let stood_still = self.thawed_at + limit > ran_until;
+                // One that was not run could not sync either.
+                let ran_until = if stood_still {
+                    self.frozen_at.min(ran_until)
+                } else {
+                    ran_until
+                };
+                Loss::Since(before(ran_until, limit))
+            }
+        }
+    }
+
+    /// Up to when what it had heard of its neighbours is written down for sure.
+    fn heard_until(&self, end: End) -> Option<Time> {
+        if end == End::Dark || self.setup.disk.is_none() || self.was_full {
+            return None;
+        }
+        let last = if self.frozen {
+            self.frozen_at
+        } else {
+            self.busy_until
+        };
+        Some(before(last, HEARD_GRACE))
+    }
+
+    /// Its disk has no room any more, or has some again.
+    pub(crate) fn set_full(&mut self, is_full: bool, now: Time) {
+        if let Some(disk) = &mut self.disk {
+            disk.set_full(is_full);
+            self.was_full |= is_full;
+            self.full_until = if is_full {
+                Some(Time::from_nanos(u64::MAX))
+            } else {
+                self.full_until.map(|_| now)
+            };
+        }
+    }
+
+    /// Whether an `IAMAT` that was sent then may be refused, because there was no room to write it down.
+    pub(crate) fn may_refuse(&self, sent: Time) -> bool {
+        self.full_until.is_some_and(|until| sent < until + REFUSALS)
     }
 
     /// Tells the process to stop: SIGTERM.
@@ -259,9 +432,18 @@ impl Host {
         self.node.as_ref().is_some_and(Node::is_stopped)
     }
 
+    /// The process is not run any more.
+    pub(crate) fn freeze(&mut self, now: Time) {
+        if self.is_up() && !self.frozen {
+            self.frozen = true;
+            self.frozen_at = now;
+        }
+    }
+
     /// The process is run again.
     pub(crate) fn thaw(&mut self, outside: &mut Outside) {
         self.frozen = false;
+        self.thawed_at = outside.timeline.now();
         self.wake(outside);
     }
 
@@ -333,6 +515,7 @@ impl Host {
         self.turns += 1;
         outside.chronicle.mix(time, &[1, self.number as u64], &[]);
         let now = self.now(time);
+        self.hear_disk(now);
         self.accept(now, outside);
         let mut ready = std::mem::take(&mut self.ready);
         outside.rng.shuffle(&mut ready);
@@ -343,13 +526,99 @@ impl Host {
             node.deadlines_due(now);
         }
         self.settle(now, outside);
+        self.look_at_disk(outside);
+        if self.fallen.is_some() {
+            return;
+        }
         self.look_around(outside);
+        self.is_spinning(time, outside);
         self.busy_until = time + self.setup.turn;
         if !self.ready.is_empty() || !self.backlog.is_empty() {
             self.turn_at(self.busy_until, outside);
         }
         if let Some(deadline) = self.node.as_ref().and_then(Node::next_deadline) {
             self.turn_at(deadline.max(self.busy_until), outside);
+        }
+    }
+
+    /// What the executor's thread has done.
+    fn hear_disk(&mut self, now: Now) {
+        while let (Some(node), Some(done)) =
+            (&mut self.node, self.disk.as_mut().and_then(Disk::finished))
+        {
+            node.disk_done(done, now);
+        }
+    }
+
+    /// The executor's thread is through with something.
+    pub(crate) fn disk_worked(&mut self, life: u32, outside: &mut Outside) {
+        let Some(disk) = self
+            .disk
+            .as_mut()
+            .filter(|_| life == self.life && self.node.is_some())
+        else {
+            return;
+        };
+        disk.finish_job();
+        self.begin_job(outside);
+        self.wake(outside);
+    }
+
+    fn begin_job(&mut self, outside: &mut Outside) {
+        if let Some(wait) = self.disk.as_mut().and_then(Disk::next_job) {
+            let event = Event::DiskWorked {
+                host: self.number,
+                life: self.life,
+            };
+            outside.timeline.after(wait, event);
+        }
+    }
+
+    /// Has the journal written before anything that it has to remember leaves.
+    fn write_journal(&mut self, now: Now, outside: &mut Outside) {
+        while let (Some(node), Some(disk)) = (&mut self.node, &mut self.disk)
+            && let Some(work) = node.next_disk_work(now)
+        {
+            if let DiskWork::Append {
+                file,
+                offset,
+                bytes,
+            } = &work
+            {
+                let is_next = u64::from(*file == Which::Next);
+                outside
+                    .chronicle
+                    .mix(now.time, &[6, self.number as u64, is_next, *offset], bytes);
+                if self.doomed {
+                    disk.tear(*file, *offset, bytes);
+                    self.fallen = Some(Fallen::Torn);
+                    return;
+                }
+            }
+            let is_idle = disk.jobs() == 0;
+            if let Some(done) = disk.perform(work) {
+                node.disk_done(done, now);
+            }
+            if is_idle {
+                self.begin_job(outside);
+            }
+        }
+    }
+
+    /// A server gives up if its disk broke a promise, and for no other reason.
+    fn look_at_disk(&mut self, outside: &mut Outside) {
+        let (Some(node), Some(disk)) = (&self.node, &self.disk) else {
+            return;
+        };
+        match (node.failure(), disk.has_failed) {
+            (None, false) => {}
+            (Some(_), true) => self.fallen = Some(Fallen::GaveUp),
+            // It has not heard of it yet, or it was a compaction that can be given up.
+            (None, true) => {}
+            (Some(reason), false) => {
+                let text = format!("host {} gives up: {reason}", self.number);
+                failed(outside, &text, &[Subject::Host(self.number)]);
+            }
         }
     }
 
@@ -473,7 +742,7 @@ impl Host {
             .chronicle
             .mix(now.time, &[2, key as u64, side as u64], bytes);
         let records = if is_link {
-            outside.wire.received(key, side, bytes)
+            outside.wire.received(key, side, bytes, now.time)
         } else {
             Vec::new()
         };
@@ -484,6 +753,10 @@ impl Host {
         let before: Vec<Option<Vec<u8>>> = clients.iter().map(|client| self.line(client)).collect();
         if let Some(node) = &mut self.node {
             node.data_received(id, bytes, now);
+            // It waits until there is room in the journal; that nothing is forgotten then shows when the herd is at peace.
+            if is_link && !node.wants_read(id) {
+                return;
+            }
         }
         for ((record, client), before) in records.iter().zip(clients).zip(before) {
             self.judge(key, side, record, client, before.as_deref(), outside);
@@ -526,6 +799,10 @@ impl Host {
         loop {
             while let Some(request) = self.node.as_mut().and_then(Node::next_request) {
                 self.carry_out(request, outside);
+            }
+            self.write_journal(now, outside);
+            if self.fallen.is_some() {
+                return;
             }
             let mut touched = std::mem::take(&mut self.touched);
             if let Some(node) = &mut self.node {
@@ -671,6 +948,20 @@ impl Host {
         }
         if let Some(node) = &mut self.node {
             node.connection_lost(id, why, now);
+        }
+    }
+
+    /// A deadline that has come and is still there after the turn wakes the loop at once, again and again.
+    fn is_spinning(&mut self, time: Time, outside: &mut Outside) {
+        let deadline = self.node.as_ref().and_then(Node::next_deadline);
+        self.overdue = if deadline.is_some_and(|deadline| deadline <= time) {
+            self.overdue + 1
+        } else {
+            0
+        };
+        if self.overdue > MOST_OVERDUE {
+            let text = format!("host {} spins", self.number);
+            failed(outside, &text, &[Subject::Host(self.number)]);
         }
     }
 

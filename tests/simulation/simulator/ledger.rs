@@ -1,21 +1,29 @@
 //! What the herd was told, and what it has promised.
 //!
-//! The promise: an update that was acknowledged reaches every server that is or becomes connected, provided that it, or a newer
-//! one of the same client, had left the server that acknowledged it before that server was killed. So for each client there is a
-//! *floor*: the greatest update that must be everywhere in the end. An acknowledgement raises it; a server's death lowers it to
-//! the greatest line that some other server holds at that moment. (What was under way then may arrive all the same, and is not
-//! promised.)
+//! The promise: an update that was acknowledged reaches every server that is or becomes connected, and survives any crash of a server
+//! that has a disk. From a server without one it must have left (it, or a newer one of the same client) before that server was
+//! killed. So for each client there is a *floor*: the greatest update that must be everywhere in the end. An acknowledgement
+//! raises it; a server's death lowers it to the greatest line that some server holds at that moment, or will find on its disk.
+//! (What was under way then may arrive all the same, and is not promised.) And what a server with a disk has acknowledged must be on
+//! that disk when it ends: all of it, unless the power went too and it does not sync before it answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use herd_mio::core::clock::Time;
 
 use super::chronicle::Shown;
-use super::host::Host;
+use super::host::{Host, Loss};
 use super::order::{Fields, Line, receipt};
 
 /// The fields of an `IAMAT` that decide its `AT` line, and which server was told: server, client, location, time.
 type Told = (usize, Vec<u8>, Vec<u8>, Vec<u8>);
+
+/// An update that was acknowledged, and when.
+struct Acknowledged {
+    time: Time,
+    client: Vec<u8>,
+    line: Line,
+}
 
 /// The book.
 #[derive(Default)]
@@ -25,6 +33,8 @@ pub(crate) struct Ledger {
     clients: BTreeSet<Vec<u8>>,
     floors: BTreeMap<Vec<u8>, Line>,
     acknowledged: u64,
+    /// By server: what its disk has to keep.
+    entrusted: BTreeMap<usize, Vec<Acknowledged>>,
 }
 
 impl Ledger {
@@ -50,17 +60,27 @@ impl Ledger {
         line: &Line,
         client: &[u8],
         hosts: &[Host],
+        time: Time,
     ) -> Result<(), String> {
         self.acknowledged += 1;
         let asked = &hosts[host];
-        if asked.life == life && asked.is_up() {
-            let held = asked.held(client);
+        let is_alive = asked.life == life && asked.is_up();
+        let is_whole = asked.setup.disk.is_some() && life >= asked.whole_since;
+        if is_alive || is_whole {
+            let held = asked.sure(client);
             if held.as_ref() < Some(line) {
                 return Err(format!(
                     "host {host} acknowledged {} and holds {}",
                     Shown(line.bytes()),
                     Shown(held.as_ref().map_or(b"nothing", Line::bytes))
                 ));
+            }
+            if asked.setup.disk.is_some() {
+                self.entrusted.entry(host).or_default().push(Acknowledged {
+                    time,
+                    client: client.to_vec(),
+                    line: line.clone(),
+                });
             }
         } else if greatest(client, hosts.iter()).as_ref() < Some(line) {
             return Ok(()); // it died with the only server that knew
@@ -72,11 +92,32 @@ impl Ledger {
         Ok(())
     }
 
-    /// A server is about to lose its table.
-    pub(crate) fn dies(&mut self, host: usize, hosts: &[Host]) {
-        self.floors.retain(|client, floor| {
-            let others = hosts.iter().filter(|other| other.number != host);
-            match greatest(client, others) {
+    /// A server has ended, and lost something; or what it should not have lost, and whose record that is.
+    pub(crate) fn died(
+        &mut self,
+        host: usize,
+        loss: Loss,
+        hosts: &[Host],
+    ) -> Result<(), (String, Vec<u8>)> {
+        let safe = match loss {
+            Loss::Everything => None,
+            Loss::Since(time) => Some(time),
+            Loss::Nothing => Some(Time::from_nanos(u64::MAX)),
+        };
+        let mut entrusted = self.entrusted.remove(&host).unwrap_or_default();
+        let is_kept = |it: &Acknowledged| hosts[host].sure(&it.client).as_ref() >= Some(&it.line);
+        let must_be = |it: &&Acknowledged| safe.is_some_and(|safe| it.time < safe);
+        if let Some(lost) = entrusted.iter().filter(must_be).find(|it| !is_kept(it)) {
+            let text = format!(
+                "host {host} has ended ({loss:?} may be lost), and its disk lacks {}",
+                Shown(lost.line.bytes())
+            );
+            return Err((text, lost.client.clone()));
+        }
+        entrusted.retain(is_kept);
+        self.entrusted.insert(host, entrusted);
+        self.floors
+            .retain(|client, floor| match greatest(client, hosts.iter()) {
                 Some(left) => {
                     if left < *floor {
                         *floor = left;
@@ -84,8 +125,8 @@ impl Ledger {
                     true
                 }
                 None => false,
-            }
-        });
+            });
+        Ok(())
     }
 
     /// A server that stopped in good order leaves nothing behind that nobody else has.
@@ -214,7 +255,7 @@ impl Ledger {
     }
 }
 
-/// The greatest line of a client that any of these holds.
+/// The greatest line of a client that any of these holds, or will find on its disk.
 fn greatest<'a>(client: &[u8], hosts: impl Iterator<Item = &'a Host>) -> Option<Line> {
-    hosts.filter_map(|host| host.held(client)).max()
+    hosts.filter_map(|host| host.sure(client)).max()
 }

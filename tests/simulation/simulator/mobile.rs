@@ -445,7 +445,9 @@ impl Mobile {
             return self.fail(&text, outside);
         }
         if let (true, Some(life)) = (is_ack, self.life) {
-            if let Err(text) = ledger.acknowledged(host, life, &line, &client, hosts) {
+            if let Err(text) =
+                ledger.acknowledged(host, life, &line, &client, hosts, outside.timeline.now())
+            {
                 return self.fail(&text, outside);
             }
             outside.promise(&client, &line);
@@ -495,10 +497,14 @@ impl Mobile {
             let nine = fields.skew.rsplit(|&byte| byte == b'.').next()?.len() == 9;
             (fields == wanted && heard && nine).then(|| Line::new(answer))?
         };
+        // There was no room to write it down.
+        let refused = quoted == Some(line)
+            && (expected.sent).is_some_and(|sent| hosts[self.plan.host].may_refuse(sent));
         if expected.is_cut {
             let spaces = |byte: &u8| matches!(byte, 9..=13 | 32);
             let fields: Vec<&[u8]> = line.split(spaces).filter(|f| !f.is_empty()).collect();
             return match *fields {
+                [b"IAMAT", ..] if refused => plain(None),
                 [b"IAMAT", client, location, time] if quoted.is_none() => {
                     match echo(client, location, time) {
                         Some(line) => plain(Some(line)),
@@ -511,6 +517,7 @@ impl Mobile {
             };
         }
         match &expected.command.meaning {
+            Meaning::Iamat { .. } if refused => plain(None),
             Meaning::Iamat {
                 client,
                 location,

@@ -1,17 +1,18 @@
 //! The simulator: whole herds of production servers ([`herd_mio::core::node::Node`]) in one thread, under virtual time, on a
-//! network that does everything that networks do. A seed decides all of it, so whatever fails can be seen again.
+//! network and disks that do everything that networks and disks do. A seed decides all of it, so whatever fails can be seen again.
 //!
 //! ```text
 //!   plan (what a seed means) ──► world (runs it) ──► host (a server and its sockets) ──┐
-//!     herds, rng                   │   └───────────► mobile (a client)  ───────────────┴──► network, timeline
+//!     herds, rng                   │   │              └──► disk                         │
+//!                                  │   └───────────► mobile (a client)  ───────────────┴──► network, timeline
 //!                                  └─► ledger, wire, order (what must hold), chronicle (what happened)
 //! ```
 //!
 //! It shares one thing with the server that it checks: the `Node`. How records are ordered, what a client is answered and what may
-//! cross a link is written anew here, from DESIGN.md and PROTOCOL.md. A disk with faults of its own has its place beside the
-//! network: a machine ([`host`]) would own one, and a kill would leave of it what a crash leaves.
+//! cross a link is written anew here, from DESIGN.md and PROTOCOL.md; what outlasts what, from README.md.
 
 mod chronicle;
+mod disk;
 mod herds;
 mod host;
 mod ledger;

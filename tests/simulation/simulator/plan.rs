@@ -5,8 +5,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use herd_mio::core::durability::Fsync;
 use herd_mio::core::limits::{LINE_BYTES, LINK_LINE_BYTES, Limits};
 
+use super::disk::DiskPlan;
 use super::herds::Herd;
 use super::rng::Rng;
 
@@ -46,8 +48,10 @@ pub(crate) enum Weather {
     Calm,
     /// Links break in every way.
     Links,
-    /// Servers are killed, and come back knowing nothing.
+    /// Servers are killed, and come back knowing what is on their disks, if they have any.
     Crashes,
+    /// Disks are slow, full or broken, and power is lost.
+    Disks,
     /// Servers are told to stop, one after the other, on a network that works: nothing may be lost.
     Stops,
     /// Small buffers, long delays, many large records.
@@ -58,10 +62,12 @@ pub(crate) enum Weather {
     Everything,
 }
 
-const WEATHERS: [Weather; 10] = [
+const WEATHERS: [Weather; 12] = [
     Weather::Calm,
     Weather::Links,
     Weather::Crashes,
+    Weather::Disks,
+    Weather::Disks,
     Weather::Stops,
     Weather::Slow,
     Weather::Clocks,
@@ -116,6 +122,14 @@ pub(crate) enum Trouble {
     Freeze { host: usize },
     /// The process ends at once; its kernel closes the connections. With `power`, the kernel is gone too.
     Kill { host: usize, power: bool },
+    /// All of them at once.
+    KillAll { power: bool },
+    /// The process ends in the middle of its next write to its journal, if there is one.
+    Tear { host: usize },
+    /// There is no room on its disk.
+    Full { host: usize },
+    /// The next write, sync or rename on its disk fails.
+    BadDisk { host: usize },
     /// The process is told to stop.
     Stop { host: usize },
     /// The wall clock is set.
@@ -142,6 +156,11 @@ impl Trouble {
             Trouble::Freeze { .. } => "freeze",
             Trouble::Kill { power: false, .. } => "kill",
             Trouble::Kill { power: true, .. } => "power cut",
+            Trouble::KillAll { power: false } => "kill of all",
+            Trouble::KillAll { power: true } => "power cut of all",
+            Trouble::Tear { .. } => "torn write",
+            Trouble::Full { .. } => "full disk",
+            Trouble::BadDisk { .. } => "bad disk",
             Trouble::Stop { .. } => "stop",
             Trouble::SetClock { .. } => "clock set",
             Trouble::NoNames => "no name server",
@@ -242,6 +261,8 @@ pub(crate) struct Plan {
     pub(crate) coarse: bool,
     /// How long one turn of a server's loop takes.
     pub(crate) turn: Duration,
+    /// The disk of each server that has one.
+    pub(crate) disks: Vec<Option<DiskPlan>>,
     /// One for each edge of the herd.
     pub(crate) paths: Vec<Path>,
     /// How long each storm lasts.
@@ -272,7 +293,7 @@ impl Plan {
         let mut plan = Plan {
             case: case.clone(),
             weather,
-            limits: limits(rng, rough),
+            limits: limits(rng, rough || weather == Weather::Disks),
             by_name: !is_large && rng.percent(25),
             // At least a line: so that a server that was frozen reads the end of a line before it asks how long that took.
             scratch: *rng.pick(&[64 * 1024, 64 * 1024, LINK_LINE_BYTES + 1]),
@@ -282,6 +303,11 @@ impl Plan {
                 Duration::from_micros(40),
                 Duration::from_millis(2),
             ]),
+            disks: disks(
+                &mut Rng::new(case.seed, "disks"),
+                weather,
+                herd.servers.len(),
+            ),
             paths,
             storms,
             faults: Vec::new(),
@@ -347,11 +373,18 @@ impl Plan {
             | Trouble::Swallow { edge, .. }
             | Trouble::Stall { edge, .. }
             | Trouble::Slow { edge, .. } => edge,
-            Trouble::Freeze { host } | Trouble::Kill { host, .. } | Trouble::Stop { host } => {
+            Trouble::Freeze { host }
+            | Trouble::Kill { host, .. }
+            | Trouble::Tear { host }
+            | Trouble::BadDisk { host }
+            | Trouble::Stop { host } => {
                 let edges = self.herd.edges.iter();
                 edges.clone().position(|(a, b)| *a == host || *b == host)?
             }
-            Trouble::SetClock { .. } | Trouble::NoNames => return None,
+            Trouble::SetClock { .. }
+            | Trouble::NoNames
+            | Trouble::KillAll { .. }
+            | Trouble::Full { .. } => return None,
         };
         rng.percent(25).then_some(Trouble::Reset {
             edge,
@@ -383,7 +416,8 @@ impl Plan {
             Weather::Crashes => 9 + rng.below(3),
             Weather::Slow => *rng.pick(&[8, 8, 12, 2]),
             Weather::Clocks => 13,
-            Weather::Everything => rng.below(15),
+            Weather::Disks => *rng.pick(&[9, 10, 10, 11, 12, 15, 16, 17, 18, 18, 19]),
+            Weather::Everything => rng.below(20),
         };
         match kind {
             0..2 => Trouble::Reset {
@@ -411,7 +445,12 @@ impl Plan {
                 host,
                 by_ms: *rng.pick(&[-86_400_000, -120_000, -61_000, -700, 700, 61_000, 120_000]),
             },
-            _ => Trouble::NoNames,
+            14 => Trouble::NoNames,
+            15 => Trouble::KillAll { power: false },
+            16 => Trouble::KillAll { power: true },
+            17 => Trouble::Tear { host },
+            18 => Trouble::Full { host },
+            _ => Trouble::BadDisk { host },
         }
     }
 
@@ -495,6 +534,31 @@ fn client_path(rng: &mut Rng, bulky: bool) -> Path {
     }
 }
 
+/// Which servers have disks: all of them, none, or some.
+fn disks(rng: &mut Rng, weather: Weather, servers: usize) -> Vec<Option<DiskPlan>> {
+    let share = match weather {
+        Weather::Disks => *rng.pick(&[100, 100, 100, 60]),
+        _ => *rng.pick(&[0, 0, 100, 60]),
+    };
+    let fsync = *rng.pick(&[Fsync::Always, Fsync::Always, Fsync::Interval, Fsync::Never]);
+    let slowest_ms = match weather {
+        Weather::Calm => 5,
+        _ => *rng.pick(&[0, 5, 40, 300]),
+    };
+    let disk = |rng: &mut Rng| DiskPlan {
+        fsync: if rng.percent(80) {
+            fsync
+        } else {
+            *rng.pick(&[Fsync::Always, Fsync::Interval, Fsync::Never])
+        },
+        reserves: rng.percent(80),
+        slowness: Duration::from_millis(slowest_ms),
+    };
+    (0..servers)
+        .map(|_| rng.percent(share).then(|| disk(rng)))
+        .collect()
+}
+
 /// The defaults, and others that bring rare states within reach.
 fn limits(rng: &mut Rng, rough: bool) -> Limits {
     let mut limits = Limits::default();
@@ -509,6 +573,10 @@ fn limits(rng: &mut Rng, rough: bool) -> Limits {
     if rough || rng.percent(30) {
         limits.output_high_bytes = rng.between(100, 6_000);
         limits.output_low_bytes = rng.between(0, limits.output_high_bytes - 1);
+    }
+    if rng.percent(60) {
+        limits.compact_bytes = *rng.pick(&[1, 300, 3_000, 20_000]);
+        limits.fsync_ms = rng.between(20, 1_500);
     }
     limits
 }

@@ -27,6 +27,8 @@ pub(crate) enum Event {
         life: u32,
         name: String,
     },
+    /// The disk of a server has done something.
+    DiskWorked { host: usize, life: u32 },
     /// A server comes back.
     Start { host: usize },
     /// A client does what is next in its script.

@@ -2,7 +2,8 @@
 //!
 //! - a record crosses one connection at most once in each direction;
 //! - a record is not sent back over the connection that taught it, nor over a later one to the same life of the same neighbour;
-//! - a link that is resumed is not sent again what it confirmed (`AT … SYNC`), unless two connections were there at once;
+//! - a link that is resumed is not sent again what it confirmed (`AT … SYNC`), unless two connections were there at once; nor is it
+//!   if one of the two servers was started anew meanwhile and its journal was not harmed, but for what came in its last second;
 //! - the network never changes a byte, so no server ever says `BYE` because it did not understand;
 //! - only lines of the protocol cross.
 
@@ -66,8 +67,8 @@ pub(crate) struct Wire {
     taps: BTreeMap<Key, Tap>,
     /// By edge: the connections that a server still has.
     edges: Vec<Vec<Key>>,
-    /// By edge and receiving server: the records that it confirmed to have from the other, and on which connection it first did.
-    confirmed: BTreeMap<(usize, usize), HashMap<u64, Key>>,
+    /// By edge and receiving server: the records that it confirmed to have from the other, on which connection it first did, and when.
+    confirmed: BTreeMap<(usize, usize), HashMap<u64, (Key, Time)>>,
     /// By edge and receiving server: the records that it had not, until the other taught them.
     learned: BTreeMap<(usize, usize), HashSet<u64>>,
     /// Servers that were told to stop.
@@ -130,10 +131,20 @@ impl Wire {
         self.stopping.insert(host);
     }
 
-    /// A server's life is over: nothing that it confirmed over its edges, or that was confirmed to it, counts any more.
-    pub(crate) fn died(&mut self, host: usize, edges: &[usize]) {
+    /// A server's life is over: nothing that it confirmed over its edges, or that was confirmed to it, counts any more; unless its
+    /// journal has outlived it, with what it had heard up to `kept`.
+    pub(crate) fn died(&mut self, host: usize, edges: &[usize], kept: Option<Time>) {
         self.stopping.remove(&host);
-        self.confirmed.retain(|(edge, _), _| !edges.contains(edge));
+        match kept {
+            None => self.confirmed.retain(|(edge, _), _| !edges.contains(edge)),
+            Some(kept) => {
+                for ((edge, receiver), confirmed) in &mut self.confirmed {
+                    if edges.contains(edge) && *receiver == host {
+                        confirmed.retain(|_, (_, when)| *when < kept);
+                    }
+                }
+            }
+        }
         self.learned.retain(|(edge, _), _| !edges.contains(edge));
         for &edge in edges {
             for key in self.edges[edge].clone() {
@@ -248,7 +259,7 @@ impl Wire {
                 }
                 let confirmed = self.confirmed.get(&(edge, receiver));
                 let before = confirmed.and_then(|confirmed| confirmed.get(&hash));
-                if tap.halves[1 - side].resumes && before.is_some_and(|before| *before < key) {
+                if tap.halves[1 - side].resumes && before.is_some_and(|(before, _)| *before < key) {
                     return foul(tap, "sent a record that the other side had confirmed");
                 }
             }
@@ -295,7 +306,13 @@ impl Wire {
     }
 
     /// Bytes that a server is about to be given; returns the records among them.
-    pub(crate) fn received(&mut self, key: Key, side: usize, bytes: &[u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn received(
+        &mut self,
+        key: Key,
+        side: usize,
+        bytes: &[u8],
+        now: Time,
+    ) -> Vec<Vec<u8>> {
         let Some(tap) = self.taps.get_mut(&key) else {
             return Vec::new();
         };
@@ -307,7 +324,7 @@ impl Wire {
         for_lines(&mut tail, bytes, |line| {
             match line.split(|&byte| byte == b' ').next() {
                 Some(b"AT") => records.push(line.to_vec()),
-                Some(b"SYNC") => self.confirm(key, side),
+                Some(b"SYNC") => self.confirm(key, side, now),
                 Some(b"LIFE") => self.life_received(key, side),
                 _ => {}
             }
@@ -323,14 +340,18 @@ impl Wire {
         records
     }
 
-    fn confirm(&mut self, key: Key, side: usize) {
+    fn confirm(&mut self, key: Key, side: usize, now: Time) {
         let Some(tap) = self.taps.get_mut(&key).filter(|tap| !tap.outlived) else {
             return;
         };
+        // One that stops has said goodbye, and takes nothing more.
+        if self.stopping.contains(&tap.hosts[side]) {
+            return;
+        }
         let place = (tap.edge, tap.hosts[side]);
         let confirmed = self.confirmed.entry(place).or_default();
         for record in tap.halves[side].unconfirmed.drain(..) {
-            confirmed.entry(record).or_insert(key);
+            confirmed.entry(record).or_insert((key, now));
         }
     }
 

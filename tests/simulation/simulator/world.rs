@@ -7,7 +7,8 @@ use herd_mio::core::clock::Time;
 use herd_mio::core::limits::ms;
 
 use super::chronicle::{Chronicle, Seconds, Shown, Subject};
-use super::host::{Condition, Host, Setup};
+use super::disk::End;
+use super::host::{Condition, Fallen, Host, Setup};
 use super::ledger::Ledger;
 use super::mobile::Mobile;
 use super::network::{Flow, Key, Network, Notice, Party};
@@ -27,6 +28,8 @@ const SILENT_BEATS: u32 = 4;
 const LINKED: Time = Time::from_nanos(3_500_000_000);
 /// Where nothing is wrong, the longest that a record takes from one server to the next.
 const A_HOP: Duration = Duration::from_millis(150);
+/// How long a machine is down whose process ended in the middle of something.
+const FALLEN: Duration = Duration::from_secs(1);
 /// Lines that two servers say to be linked: HERD, PROOF and LIFE, each of them.
 const GREETINGS: u64 = 6;
 /// No run needs as many events; one that does never comes to rest.
@@ -166,7 +169,9 @@ impl World {
                     coarse: plan.coarse,
                     turn: plan.turn,
                     edges: own.map(|(edge, _)| edge).collect(),
+                    disk: plan.disks[number],
                 },
+                Rng::new(seed, &format!("disk {number}")),
             )
         });
         let hosts: Vec<Host> = hosts.collect();
@@ -275,10 +280,15 @@ impl World {
             }
             Event::Turn { host } => {
                 self.hosts[host].turn(outside);
-                if self.hosts[host].is_stopped() {
-                    self.stopped(host);
+                match self.hosts[host].fallen.take() {
+                    None if self.hosts[host].is_stopped() => self.stopped(host),
+                    None => {}
+                    Some(Fallen::Torn) => self.fell(host, End::Killed),
+                    // What the disk holds now is known only once the system has forgotten what it believes.
+                    Some(Fallen::GaveUp) => self.fell(host, End::Dark),
                 }
             }
+            Event::DiskWorked { host, life } => self.hosts[host].disk_worked(life, outside),
             Event::LookedUp { host, life, name } => {
                 self.hosts[host].looked_up(life, &name, !self.names_fail, outside);
             }
@@ -369,14 +379,16 @@ impl World {
                 capacity,
                 latency,
             } => outside.network.slow_down(edge, capacity, latency),
-            Trouble::Freeze { host } => self.hosts[host].frozen |= self.hosts[host].is_up(),
-            Trouble::Kill { host, power } => {
-                if self.hosts[host].condition == Condition::Up {
-                    self.ledger.dies(host, &self.hosts);
-                    self.hosts[host].end(power, &mut self.outside);
-                    self.comes_back(host, lasts);
+            Trouble::Freeze { host } => self.hosts[host].freeze(outside.timeline.now()),
+            Trouble::Kill { host, power } => self.kill(host, power, lasts),
+            Trouble::KillAll { power } => {
+                for host in 0..self.hosts.len() {
+                    self.kill(host, power, lasts);
                 }
             }
+            Trouble::Tear { host } => self.hosts[host].doomed = true,
+            Trouble::Full { host } => self.hosts[host].set_full(true, outside.timeline.now()),
+            Trouble::BadDisk { host } => self.set_broken(host, true),
             Trouble::Stop { host } => {
                 // One that is frozen would hear the signal only when it thaws.
                 if self.hosts[host].is_up() && !self.hosts[host].frozen {
@@ -390,6 +402,37 @@ impl World {
                 self.hosts[host].set_clock(now, by_ms * 1_000_000);
             }
             Trouble::NoNames => self.names_fail = true,
+        }
+    }
+
+    fn kill(&mut self, host: usize, power: bool, lasts: Duration) {
+        if self.hosts[host].condition == Condition::Up {
+            self.ends(host, if power { End::Dark } else { End::Killed });
+            self.comes_back(host, lasts);
+        }
+    }
+
+    /// A server has ended in the middle of something.
+    fn fell(&mut self, host: usize, end: End) {
+        self.outside.say(&[Subject::Host(host)], || {
+            format!("host {host} ends in the middle of a turn")
+        });
+        self.ends(host, end);
+        self.comes_back(host, FALLEN);
+    }
+
+    /// The end of a server's life.
+    fn ends(&mut self, host: usize, end: End) {
+        let loss = self.hosts[host].end(end, &mut self.outside);
+        if let Err((what, client)) = self.ledger.died(host, loss, &self.hosts) {
+            let subjects = [Subject::Host(host), Subject::Record(client)];
+            failed(&mut self.outside, &what, &subjects);
+        }
+    }
+
+    fn set_broken(&mut self, host: usize, is_broken: bool) {
+        if let Some(disk) = &mut self.hosts[host].disk {
+            disk.set_broken(is_broken);
         }
     }
 
@@ -410,8 +453,7 @@ impl World {
         self.outside.say(&[Subject::Host(host)], || {
             format!("host {host} has stopped")
         });
-        self.ledger.dies(host, &self.hosts);
-        self.hosts[host].end(false, &mut self.outside);
+        self.ends(host, End::Stopped);
         let wait = self.back_at.get(&host).map_or(Duration::ZERO, |back| {
             back.since(self.outside.timeline.now())
         });
@@ -437,16 +479,34 @@ impl World {
                     self.hosts[host].thaw(outside);
                 }
             }
-            Trouble::Kill { host, .. } | Trouble::Stop { host } => {
-                // One that is still stopping comes back as soon as it has stopped.
-                if let Some(back) = self.back_at.get_mut(&host) {
-                    *back = outside.timeline.now();
-                    outside
-                        .timeline
-                        .after(Duration::ZERO, Event::Start { host });
+            Trouble::Kill { host, .. } | Trouble::Stop { host } => self.back_now(host),
+            Trouble::KillAll { .. } => {
+                for host in 0..self.hosts.len() {
+                    self.back_now(host);
                 }
             }
+            Trouble::Tear { host } => {
+                self.hosts[host].doomed = false;
+                self.back_now(host);
+            }
+            Trouble::Full { host } => {
+                let now = outside.timeline.now();
+                self.hosts[host].set_full(false, now);
+            }
+            Trouble::BadDisk { host } => {
+                self.set_broken(host, false);
+                self.back_now(host);
+            }
             Trouble::NoNames => self.names_fail = false,
+        }
+    }
+
+    /// One that is still stopping comes back as soon as it has stopped.
+    fn back_now(&mut self, host: usize) {
+        if let Some(back) = self.back_at.get_mut(&host) {
+            *back = self.outside.timeline.now();
+            let start = Event::Start { host };
+            self.outside.timeline.after(Duration::ZERO, start);
         }
     }
 

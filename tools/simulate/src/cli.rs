@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::simulator;
 
-/// Simulates herds of servers under virtual time, on a network that loses, delays and cuts, with servers that crash.
+/// Simulates herds of servers under virtual time, on a network that loses, delays and cuts, with servers that crash and disks that fail.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Cli {
