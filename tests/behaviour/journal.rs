@@ -250,8 +250,12 @@ fn a_torn_tail_is_cut_off_with_a_warning() {
     server.client().ask("IAMAT torn +1+2 3");
     server.stop();
     let path = data_dir(&herd, "Riley").join("journal");
-    let file = fs::File::options().write(true).open(&path).unwrap();
-    file.set_len(end_of(&path, "Riley") - 5).unwrap();
+    let end = end_of(&path, "Riley") as usize;
+    let mut torn = fs::read(&path).unwrap();
+    torn.truncate(end - 5);
+    // Longer than what is written next, so that it shows if any of it is left behind that.
+    torn.extend([b'?'; 2_000]);
+    fs::write(&path, torn).unwrap();
     let server = herd.start("Riley");
     server.wait_for_log(
         "[WARN ] journal: the last ",
@@ -266,6 +270,11 @@ fn a_torn_tail_is_cut_off_with_a_warning() {
     server.kill();
     let server = herd.start("Riley");
     assert_eq!(server.client().wait_for_record("again", |_| true), again);
+    let log = server.stop();
+    let cuts = log
+        .iter()
+        .filter(|line| line.contains("were not written whole"));
+    assert_eq!(cuts.count(), 0, "{log:?}");
 }
 
 #[test]

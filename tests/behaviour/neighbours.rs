@@ -379,6 +379,35 @@ fn a_frozen_neighbour_is_lost_delays_nobody_and_is_sent_what_it_missed() {
 }
 
 #[test]
+fn a_neighbour_that_lacks_much_is_sent_all_of_it_before_a_stop() {
+    const RECORDS: usize = 5_000;
+    let herd = two().level("warn");
+    let jaquez = herd.start("Jaquez");
+    let mut client = jaquez.client();
+    // More than sockets take at once: twenty megabytes.
+    let id = "x".repeat(4_000);
+    for hundred in 0..RECORDS / 100 {
+        let lines = (0..100).map(|number| format!("IAMAT {id}{hundred}-{number} +1+2 3\n"));
+        client.send(lines.collect::<String>());
+        for _ in 0..100 {
+            assert!(client.line().starts_with("AT Jaquez "));
+        }
+    }
+    let mut riley = linked_riley(&herd);
+    riley.line();
+    jaquez.signal(Signal::TERM);
+    let mut records = 1;
+    let farewell = loop {
+        let line = riley.line();
+        if !line.starts_with("AT ") && !line.starts_with("SYNC ") {
+            break line;
+        }
+        records += usize::from(line.starts_with("AT "));
+    };
+    assert_eq!((records, &*farewell), (RECORDS, "BYE stopping"));
+}
+
+#[test]
 fn silence_is_filled_with_heartbeats() {
     let herd = two().with("[limits]\nheartbeat_ms = 50\nlink_silence_ms = 1000\n");
     let jaquez = herd.start("Jaquez");
