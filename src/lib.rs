@@ -55,7 +55,7 @@
 //! | `create_connection`, trying each address | [`Request::Connect`](core::node::Request), `Dial::Trying` in [`core::herd`] | |
 //! | `loop.getaddrinfo`, `run_in_executor` | [`Request::LookUp`](core::node::Request), [`shell::executor`] | |
 //! | `call_soon_threadsafe` | [`mio::Waker`] | |
-//! | `sslproto.SSLProtocol` over `MemoryBIO` | [`Tls`](core::places::tls::Tls) over rustls | the same shape: bytes in, bytes out |
+//! | `sslproto.SSLProtocol` over `MemoryBIO` | [`Tls`](core::tls::Tls) over rustls | the same shape: bytes in, bytes out |
 //! | `aiohttp.ClientSession` | [`core::places`]: calls, exchanges, a pool | identical questions in flight share one call |
 //! | `loop.add_signal_handler` | [`shell::signals`] | |
 //! | `server.close(); await server.wait_closed()` | [`Node::stop`](core::node::Node::stop), [`Node::is_stopped`](core::node::Node::is_stopped) | with a deadline |

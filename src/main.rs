@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use log::{info, warn};
 
@@ -9,7 +10,7 @@ use herd_mio::cli::{Cli, one_line};
 use herd_mio::config::Config;
 use herd_mio::core::limits::count;
 use herd_mio::logging;
-use herd_mio::shell::event_loop::Server;
+use herd_mio::shell::event_loop::{ReadCertificates, Server};
 
 fn main() -> ExitCode {
     let cli = match Cli::from_arguments() {
@@ -54,11 +55,15 @@ fn serve(config: Config) -> ExitCode {
     if let Err(error) = rlimit::increase_nofile_limit(rlimit::INFINITY) {
         warn!("cannot raise the limit of open files: {error}");
     }
+    let tls_files = config.tls_files;
+    let certificates: Option<ReadCertificates> = (!tls_files.is_empty())
+        .then(|| Arc::new(move || tls_files.read().map_err(|error| error.to_string())) as _);
     let started = Server::start(
         config.settings,
         &config.listen,
         config.listen_peers.as_ref(),
         config.journal.as_ref(),
+        certificates,
     );
     let served = started
         .map_err(|error| error.to_string())

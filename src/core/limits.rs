@@ -67,6 +67,8 @@ limits! {
     accept_backlog = 4_096, 1..=65_535;
     /// Time for a line to be finished once it has begun.
     line_ms = 10_000, 10..=3_600_000;
+    /// Time for the TLS handshake with a client or a neighbour.
+    tls_handshake_ms = 4_000, 10..=600_000;
     /// Output waiting for a client above which its commands are left unread.
     output_high_bytes = 262_144, 1..=1_073_741_824;
     /// Output waiting for a client below which its commands are read again.

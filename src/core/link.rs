@@ -47,6 +47,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use log::{debug, info, warn};
+use rustls::pki_types::CertificateDer;
 
 use crate::core::buffer::Buffer;
 use crate::core::clock::{Now, Time};
@@ -61,6 +62,7 @@ use crate::core::proof::{Hex, Nonce, Parties, Side, unhex};
 use crate::core::records::{Offer, ReaderId, Records, Teacher};
 use crate::core::settings::Settings;
 use crate::core::slots::Id;
+use crate::core::tls::is_for;
 
 /// A wall clock that is further off than this is told in the log.
 const CLOCK_TOLERANCE_NS: u64 = 1_000_000_000;
@@ -87,6 +89,8 @@ pub struct World<'a> {
     pub clients: usize,
     /// Who we are.
     pub settings: &'a Settings,
+    /// What the other side has shown in TLS, if that is spoken and it was asked.
+    pub certificate: Option<&'a CertificateDer<'static>>,
     /// Which life of ours this is.
     pub boot: BootId,
     /// When this happens.
@@ -366,6 +370,16 @@ impl Link {
             ));
         }
         let their_nonce = unhex(nonce).ok_or("a nonce that is not 32 hexadecimal digits")?;
+        // Whom we dialled, TLS has made sure of.
+        if self.side == Side::Acceptor
+            && let Some(certificate) = world.certificate
+            && !std::str::from_utf8(from).is_ok_and(|name| is_for(certificate, name))
+        {
+            return Err(format!(
+                "its certificate is for another name than {}",
+                shown(from)
+            ));
+        }
         if self.side == Side::Acceptor && from == OPERATOR.as_bytes() {
             self.is_operator = true;
             self.greet(&world.settings.name, OPERATOR);

@@ -28,3 +28,4 @@ pub mod proof;
 pub mod records;
 pub mod settings;
 pub mod slots;
+pub mod tls;

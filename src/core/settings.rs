@@ -82,6 +82,25 @@ pub struct PlacesSettings {
     pub tls: Arc<rustls::ClientConfig>,
 }
 
+/// Who this server is to others, and whom it believes, where TLS is spoken. May be renewed while the server runs; what is
+/// connected already stays as it is.
+#[derive(Clone, Default)]
+pub struct TlsSettings {
+    /// Towards clients; without it, they speak plain TCP.
+    pub clients: Option<Arc<rustls::ServerConfig>>,
+    /// Towards neighbours, both ways; without it, they speak plain TCP.
+    pub neighbours: Option<NeighbourTls>,
+}
+
+/// Mutual TLS between neighbours: both sides show a certificate of the herd's authority, for their own name.
+#[derive(Clone)]
+pub struct NeighbourTls {
+    /// For links that we dial.
+    pub dialling: Arc<rustls::ClientConfig>,
+    /// For links that we accept.
+    pub accepting: Arc<rustls::ServerConfig>,
+}
+
 /// One server.
 #[derive(Clone)]
 pub struct Settings {
@@ -91,6 +110,8 @@ pub struct Settings {
     pub neighbours: Vec<NeighbourSettings>,
     /// What every server of the herd knows and nobody else does; empty on a herd without one.
     pub secret: Secret,
+    /// Where TLS is spoken, Places aside.
+    pub tls: TlsSettings,
     /// Google Places, or what stands in for it.
     pub places: PlacesSettings,
     /// What it may use up.

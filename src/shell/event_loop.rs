@@ -24,7 +24,7 @@ use crate::core::durability::Fsync;
 use crate::core::fate::Fate;
 use crate::core::limits::TURN_BYTES;
 use crate::core::node::{ConnId, Node, Request};
-use crate::core::settings::{HostPort, Settings};
+use crate::core::settings::{HostPort, Settings, TlsSettings};
 use crate::shell::clock::Clock;
 use crate::shell::disk::Disk;
 use crate::shell::executor::Executor;
@@ -74,11 +74,17 @@ pub struct Server {
     running: Vec<ConnId>,
     touched: Vec<ConnId>,
     names: Executor<String, LookedUp>,
+    /// Where certificates and keys come from when a signal asks for new ones, and who reads them.
+    certificates: Option<ReadCertificates>,
+    renewals: Executor<ReadCertificates, Result<TlsSettings, String>>,
     /// The journal's files, if there is a data directory.
     disk: Option<Disk>,
     signals: Signals,
     scratch: Box<[u8]>,
 }
+
+/// Reads certificates and keys anew, which takes files.
+pub type ReadCertificates = Arc<dyn Fn() -> Result<TlsSettings, String> + Send + Sync>;
 
 /// Where a server keeps its journal, and how safely.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +141,7 @@ impl Server {
         clients: &HostPort,
         neighbours: Option<&HostPort>,
         journal: Option<&JournalConfig>,
+        certificates: Option<ReadCertificates>,
     ) -> Result<Server, StartError> {
         let needed = |error| StartError::System {
             what: "cannot start the event loop".into(),
@@ -182,8 +189,15 @@ impl Server {
             ready: Vec::new(),
             running: Vec::new(),
             touched: Vec::new(),
-            names: Executor::new("names", look_up::MAX_THREADS, waker, look_up::look_up),
+            names: Executor::new(
+                "names",
+                look_up::MAX_THREADS,
+                waker.clone(),
+                look_up::look_up,
+            ),
             disk,
+            certificates,
+            renewals: Executor::new("certificates", 1, waker, |read| read()),
             signals,
             scratch: vec![0; TURN_BYTES].into_boxed_slice(),
         };
@@ -301,10 +315,26 @@ impl Server {
         while let Some(done) = self.disk.as_mut().and_then(Disk::finished) {
             self.node.disk_done(done, now);
         }
+        while let Some(read) = self.renewals.finished() {
+            match read {
+                Ok(tls) => {
+                    self.node.renew_tls(tls);
+                    info!("TLS: certificates and keys were read anew");
+                }
+                Err(error) => warn!("TLS: the old certificates stay in use: {error}"),
+            }
+        }
     }
 
     fn signalled(&mut self) {
-        if self.signals.came() {
+        let asked = self.signals.asked();
+        if asked.renew
+            && let Some(read) = &self.certificates
+            && let Err(error) = self.renewals.submit(read.clone())
+        {
+            warn!("TLS: no thread to read the certificates: {error}");
+        }
+        if asked.stop {
             info!("stopping: {} connections", self.node.connections());
             self.doors.clear();
             self.node.stop(self.clock.now());

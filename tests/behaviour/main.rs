@@ -26,3 +26,4 @@ mod order;
 mod places;
 mod places_answers;
 mod stopping;
+mod tls;

@@ -10,6 +10,7 @@ use crate::core::client::{Asked, Client, World};
 use crate::core::clock::Now;
 use crate::core::limits::count;
 use crate::core::places::answer::Outcome;
+use crate::core::tls::{Secure, Tls};
 
 impl Node {
     /// A client connected. `None` if there are too many, or the server stops: close it.
@@ -24,8 +25,19 @@ impl Node {
             );
             return None;
         }
+        let secure = match &self.settings.tls.clients {
+            None => None,
+            Some(config) => match Tls::server(config.clone()) {
+                Ok(tls) => Some(Secure::new(tls)),
+                Err(error) => {
+                    warn!("client {address}: refused: {error}");
+                    return None;
+                }
+            },
+        };
         self.clients += 1;
-        Some(self.admit(|id| Session::Client(Client::connection_made(id.serial(), address))))
+        let session = |id: ConnId| Session::Client(Client::connection_made(id.serial(), address));
+        Some(self.admit(secure, session))
     }
 
     pub(super) fn client_sent(&mut self, id: ConnId, data: &[u8], now: Now) {

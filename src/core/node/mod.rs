@@ -57,8 +57,9 @@ use crate::core::places::answer::Outcome;
 use crate::core::places::call::{CallId, Calls};
 use crate::core::places::exchange::Exchange;
 use crate::core::records::Records;
-use crate::core::settings::Settings;
+use crate::core::settings::{Settings, TlsSettings};
 use crate::core::slots::{Id, Slots};
+use crate::core::tls::{News, Secure};
 use journaling::Journal;
 
 /// The name of a connection.
@@ -90,6 +91,8 @@ enum Session {
 
 struct Slot {
     session: Session,
+    /// TLS between the socket and the session; an exchange has its own.
+    secure: Option<Box<Secure>>,
     /// It is on a list of [`Node::take_touched`].
     touched: bool,
     /// The earliest deadline that is in the heap for it.
@@ -201,7 +204,7 @@ impl Node {
     /// A connection that was asked for by [`Request::Connect`] is made.
     pub fn connection_made(&mut self, id: ConnId, now: Now) {
         match self.session(id) {
-            Some(Session::Link(_)) => self.link_connected(id, now),
+            Some(Session::Link(_)) => self.link_reached(id, now),
             Some(Session::Exchange(_)) => self.exchange_connected(id, now),
             Some(Session::Client(_)) | None => {}
         }
@@ -211,26 +214,69 @@ impl Node {
 
     /// Bytes came in.
     pub fn data_received(&mut self, id: ConnId, data: &[u8], now: Now) {
-        match self.session(id) {
-            Some(Session::Client(_)) => self.client_sent(id, data, now),
-            Some(Session::Link(_)) => self.link_sent(id, data, now),
-            Some(Session::Exchange(_)) => self.exchange_sent(id, data, now),
+        match self.sessions.get_mut(id).map(|slot| &mut slot.secure) {
+            Some(Some(_)) => self.ciphertext_received(id, data, now),
+            Some(None) => self.plaintext_received(id, data, now),
             None => return,
         }
         self.work_off_questions(now);
         self.touch(id);
     }
 
+    fn ciphertext_received(&mut self, id: ConnId, data: &[u8], now: Now) {
+        let Some(Slot {
+            secure: Some(secure),
+            ..
+        }) = self.sessions.get_mut(id)
+        else {
+            return;
+        };
+        let mut plaintext = std::mem::take(&mut self.plaintext);
+        plaintext.clear();
+        let News { is_made, is_over } = secure.data_received(data, &mut plaintext);
+        if is_made {
+            self.link_connected(id, now);
+        }
+        if !plaintext.is_empty() {
+            self.plaintext_received(id, &plaintext, now);
+        }
+        if is_over {
+            self.stream_ended(id, now);
+        }
+        self.plaintext = plaintext;
+    }
+
+    fn plaintext_received(&mut self, id: ConnId, data: &[u8], now: Now) {
+        match self.session(id) {
+            Some(Session::Client(_)) => self.client_sent(id, data, now),
+            Some(Session::Link(_)) => self.link_sent(id, data, now),
+            Some(Session::Exchange(_)) => self.exchange_sent(id, data, now),
+            None => {}
+        }
+    }
+
     /// The other side will send no more; it may still be listening.
     pub fn eof_received(&mut self, id: ConnId, now: Now) {
-        match self.session(id) {
-            Some(Session::Client(_)) => self.client_ended(id, now),
-            Some(Session::Link(link)) => link.eof_received(now.time),
-            Some(Session::Exchange(_)) => self.exchange_ended(id, now),
+        match self.sessions.get_mut(id).map(|slot| &mut slot.secure) {
+            Some(Some(secure)) => {
+                if secure.eof_received() {
+                    self.stream_ended(id, now);
+                }
+            }
+            Some(None) => self.stream_ended(id, now),
             None => return,
         }
         self.work_off_questions(now);
         self.touch(id);
+    }
+
+    fn stream_ended(&mut self, id: ConnId, now: Now) {
+        match self.session(id) {
+            Some(Session::Client(_)) => self.client_ended(id, now),
+            Some(Session::Link(link)) => link.eof_received(now.time),
+            Some(Session::Exchange(_)) => self.exchange_ended(id, now),
+            None => {}
+        }
     }
 
     /// The connection is gone: its one death. `why` is what the system said, if it was not the core that wanted it closed.
@@ -238,6 +284,8 @@ impl Node {
         let Some(slot) = self.sessions.remove(id) else {
             return;
         };
+        let failure = slot.secure.as_deref().and_then(Secure::failure);
+        let why = failure.or(why);
         match slot.session {
             Session::Client(client) => self.client_lost(id, &client, why),
             Session::Link(link) => self.link_lost(link, why, now),
@@ -288,16 +336,30 @@ impl Node {
     /// What waits for the socket; empty if nothing does. More than a question: for a link, this is where the feed is pulled.
     pub fn output(&mut self, id: ConnId) -> &[u8] {
         let released = self.released();
-        match self.sessions.get_mut(id).map(|slot| &mut slot.session) {
-            Some(Session::Client(client)) => client.output(released),
-            Some(Session::Link(link)) => link.output(&mut self.records, released),
-            Some(Session::Exchange(exchange)) => exchange.output().as_slice(),
-            None => &[],
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return &[];
+        };
+        let plaintext = match &mut slot.session {
+            Session::Client(client) => client.output(released),
+            Session::Link(link) => link.output(&mut self.records, released),
+            Session::Exchange(exchange) => exchange.output().as_slice(),
+        };
+        match &mut slot.secure {
+            Some(secure) => secure.output(plaintext),
+            None => plaintext,
         }
     }
 
     /// The socket took the first `count` bytes of [`Node::output`].
-    pub fn output_sent(&mut self, id: ConnId, count: usize, now: Now) {
+    pub fn output_sent(&mut self, id: ConnId, mut count: usize, now: Now) {
+        if let Some(slot) = self.sessions.get_mut(id)
+            && let Some(secure) = &mut slot.secure
+        {
+            count = secure.output_sent(count);
+            if count == 0 {
+                return;
+            }
+        }
         match self.sessions.get_mut(id).map(|slot| &mut slot.session) {
             Some(Session::Client(_)) => self.client_took(id, count, now),
             Some(Session::Link(link)) => {
@@ -356,11 +418,19 @@ impl Node {
                 (fate, exchange.deadline(limits))
             }
         };
+        let (mut fate, mut deadline, mut again) = (fate, deadline, false);
+        if let Some(secure) = &mut slot.secure {
+            (fate, again) = secure.fate(fate, limits, now.time);
+            deadline = deadline.into_iter().chain(secure.deadline(limits)).min();
+        }
         if let Some(deadline) = deadline
             && slot.armed.is_none_or(|armed| deadline < armed)
         {
             slot.armed = Some(deadline);
             self.deadlines.call_at(deadline, Timer::Connection(id));
+        }
+        if again {
+            self.touch(id);
         }
         fate
     }
@@ -397,6 +467,9 @@ impl Node {
             return;
         };
         slot.armed = None;
+        if let Some(secure) = &mut slot.secure {
+            secure.deadline_reached(limits, now.time);
+        }
         match &mut slot.session {
             Session::Client(client) => client.deadline_reached(limits, now.time),
             Session::Link(link) if link.deadline(limits).is_some_and(|at| at <= now.time) => {
@@ -413,6 +486,11 @@ impl Node {
             Session::Link(_) | Session::Exchange(_) => {}
         }
         self.touch(id);
+    }
+
+    /// From now on, whoever connects is met with these certificates; whoever is connected already stays so.
+    pub fn renew_tls(&mut self, tls: TlsSettings) {
+        self.settings.tls = tls;
     }
 
     /// Begins to stop: nobody new is served, what is being answered is finished, records go out to the neighbours; after the
@@ -453,9 +531,10 @@ impl Node {
     }
 
     /// The one place where connections get their ids.
-    fn admit(&mut self, session: impl FnOnce(ConnId) -> Session) -> ConnId {
+    fn admit(&mut self, secure: Option<Secure>, session: impl FnOnce(ConnId) -> Session) -> ConnId {
         let id = self.sessions.insert_with(|id| Slot {
             session: session(id),
+            secure: secure.map(Box::new),
             touched: false,
             armed: None,
             wants_room: false,

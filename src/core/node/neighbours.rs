@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use log::{debug, warn};
 
 use super::journaling::Journal;
-use super::{ConnId, Node, Phase, Request, Session, Timer};
+use super::{ConnId, Node, Phase, Request, Session, Slot, Timer};
 use crate::core::clock::Now;
 use crate::core::herd::Dial;
 use crate::core::limits::count;
 use crate::core::link::{Link, World};
 use crate::core::names::Resolution;
 use crate::core::settings::HostPort;
+use crate::core::tls::{Secure, Tls};
 
 impl Node {
     /// Somebody connected to the neighbours' port. `None` if too many strangers are there, or the server stops: close it.
@@ -30,8 +31,19 @@ impl Node {
             warn!("stranger {address}: refused: as many as limits.max_unproven are there already");
             return None;
         }
+        let secure = match &self.settings.tls.neighbours {
+            None => None,
+            Some(tls) => match Tls::server(tls.accepting.clone()) {
+                Ok(tls) => Some(Secure::new(tls)),
+                Err(error) => {
+                    warn!("stranger {address}: refused: {error}");
+                    return None;
+                }
+            },
+        };
         let nonce = self.entropy.bytes();
-        let id = self.admit(|id| Session::Link(Link::accept(id, address, nonce, now.time)));
+        let session = |id| Session::Link(Link::accept(id, address, nonce, now.time));
+        let id = self.admit(secure, session);
         self.strangers.push(id);
         Some(id)
     }
@@ -80,8 +92,8 @@ impl Node {
         };
         self.herd.neighbours[neighbour].dial = Dial::Trying(addresses);
         let nonce = self.entropy.bytes();
-        let id =
-            self.admit(|id| Session::Link(Link::dial(id, neighbour, address, nonce, now.time)));
+        let session = |id| Session::Link(Link::dial(id, neighbour, address, nonce, now.time));
+        let id = self.admit(None, session);
         self.requests.push_back(Request::Connect { id, address });
     }
 
@@ -117,6 +129,26 @@ impl Node {
         }
     }
 
+    /// The connection that we dialled is made; where TLS is spoken, only the socket's is.
+    pub(super) fn link_reached(&mut self, id: ConnId, now: Now) {
+        let Some(tls) = &self.settings.tls.neighbours else {
+            return self.link_connected(id, now);
+        };
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return;
+        };
+        if let Session::Link(link) = &mut slot.session
+            && let Some(neighbour) = link.neighbour()
+        {
+            let name = &self.herd.neighbours[neighbour].settings.name;
+            match Tls::client(tls.dialling.clone(), name) {
+                Ok(tls) => slot.secure = Some(Box::new(Secure::new(tls))),
+                Err(error) => link.end(error.reason, now.time),
+            }
+        }
+    }
+
+    /// It is known who is there, as far as TLS knows.
     pub(super) fn link_connected(&mut self, id: ConnId, now: Now) {
         if let Some(Session::Link(link)) = self.sessions.get_mut(id).map(|slot| &mut slot.session) {
             link.connection_made(&self.settings.name, &self.herd, now.time);
@@ -133,7 +165,11 @@ impl Node {
     }
 
     fn with_link(&mut self, id: ConnId, now: Now, act: impl FnOnce(&mut Link, &mut World<'_>)) {
-        let Some(Session::Link(link)) = self.sessions.get_mut(id).map(|slot| &mut slot.session)
+        let Some(Slot {
+            session: Session::Link(link),
+            secure,
+            ..
+        }) = self.sessions.get_mut(id)
         else {
             return;
         };
@@ -146,6 +182,7 @@ impl Node {
                 is_stopping: self.phase != Phase::Running,
                 clients: self.clients,
                 settings: &self.settings,
+                certificate: secure.as_deref().and_then(Secure::certificate),
                 boot: self.boot,
                 now,
             },
@@ -178,6 +215,7 @@ impl Node {
                 is_stopping: self.phase != Phase::Running,
                 clients: self.clients,
                 settings: &self.settings,
+                certificate: None,
                 boot: self.boot,
                 now,
             },

@@ -126,7 +126,7 @@ impl Node {
             call.addresses = Some(addresses);
         }
         let exchange = Exchange::new(id, request, &self.settings.limits, now.time);
-        let connection = self.admit(|_| Session::Exchange(Box::new(exchange)));
+        let connection = self.admit(None, |_| Session::Exchange(Box::new(exchange)));
         self.calls.connections += 1;
         self.calls.carried(id, connection);
         self.requests.push_back(Request::Connect {
@@ -237,7 +237,7 @@ impl Node {
             .as_ref()
             .is_some_and(|addresses| !addresses.is_empty());
         match stage {
-            Stage::Unconnected if another_address => {
+            Stage::Unconnected | Stage::Mistrusted if another_address => {
                 debug!(
                     "{}: {reason}; trying the next address",
                     Named(id, &call.question)
@@ -253,7 +253,7 @@ impl Node {
                 call.addresses = None;
                 self.calls.wait_again(id);
             }
-            Stage::Unconnected if reason.contains("certificate") => {
+            Stage::Mistrusted => {
                 let advice = "its operator has to look at the certificate authority that it trusts (--places-ca)";
                 self.finish_call(
                     id,

@@ -19,7 +19,7 @@ use crate::core::clock::Time;
 use crate::core::limits::{Limits, ms};
 use crate::core::places::call::CallId;
 use crate::core::places::response::Response;
-use crate::core::places::tls::Tls;
+use crate::core::tls::{Tls, TlsError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -58,6 +58,8 @@ pub struct Failure {
 pub enum Stage {
     /// Before any request was sent: another address may do better.
     Unconnected,
+    /// The same, because its certificate was refused: waiting does not help.
+    Mistrusted,
     /// On a connection kept from before, with not a byte of the answer seen: it had died idle.
     DiedIdle,
     /// After the request was sent.
@@ -107,9 +109,9 @@ impl Exchange {
         host: &str,
         now: Time,
     ) -> Result<(), Failure> {
-        let mut tls = Tls::client(config, host).map_err(|reason| self.failure(reason))?;
+        let mut tls = Tls::client(config, host).map_err(|error| self.tls_failure(error))?;
         tls.flush(&mut self.output)
-            .map_err(|reason| self.failure(reason))?;
+            .map_err(|error| self.tls_failure(error))?;
         self.tls = Some(Box::new(tls));
         self.enter(State::Handshaking, now);
         Ok(())
@@ -140,7 +142,7 @@ impl Exchange {
         };
         let sent = tls.send(&request, &mut self.output);
         self.enter(State::Exchanging, now);
-        sent.map_err(|reason| self.failure(reason))
+        sent.map_err(|error| self.tls_failure(error))
     }
 
     /// Takes bytes from the socket; `scratch` is room for plaintext.
@@ -159,7 +161,7 @@ impl Exchange {
         scratch.clear();
         let received = tls.data_received(data, scratch, &mut self.output);
         let handshake_done = !tls.is_handshaking();
-        let received = received.map_err(|reason| self.failure(reason))?;
+        let received = received.map_err(|error| self.tls_failure(error))?;
         if self.state == State::Handshaking && handshake_done {
             self.send_request(now)?;
         }
@@ -258,6 +260,14 @@ impl Exchange {
             State::Idle | State::Exchanging | State::Closing => Stage::Sent,
         };
         Failure { reason, stage }
+    }
+
+    fn tls_failure(&self, error: TlsError) -> Failure {
+        let mut failure = self.failure(error.reason);
+        if error.is_mistrust {
+            failure.stage = Stage::Mistrusted;
+        }
+        failure
     }
 
     /// Says goodbye, in TLS too if it was spoken.

@@ -5,4 +5,3 @@ pub mod call;
 pub mod exchange;
 pub mod request;
 pub mod response;
-pub mod tls;

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use herd_mio::core::limits::Limits;
 use herd_mio::core::settings::{
-    HostPort, NeighbourSettings, PlacesApi, PlacesSettings, Secret, Settings,
+    HostPort, NeighbourSettings, PlacesApi, PlacesSettings, Secret, Settings, TlsSettings,
 };
 use herd_mio::presets;
 use rustls::{ClientConfig, RootCertStore};
@@ -115,6 +115,7 @@ impl Herd {
             name: self.servers[place].clone(),
             neighbours: neighbours.collect(),
             secret: Secret::new(b"known to the herd alone".to_vec()),
+            tls: TlsSettings::default(),
             places: PlacesSettings {
                 api: PlacesApi::Legacy,
                 origin: HostPort {

@@ -2,26 +2,24 @@
 //!
 //! Flags win over the environment, the environment over the file. Whatever is wrong is said in one line: where, what, and what to do.
 
-use std::collections::HashSet;
+mod herd;
+mod tls;
+
+pub use herd::{HerdConfig, Member, Source};
+pub use tls::TlsFiles;
+
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use log::LevelFilter;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
-use serde::Deserialize;
+use rustls::RootCertStore;
 
 use crate::core::durability::Fsync;
-use crate::core::limits::Limits;
-use crate::core::link::OPERATOR;
 use crate::core::settings::{
     HostPort, NeighbourSettings, PlacesApi, PlacesSettings, Secret, Settings,
 };
-use crate::presets::{self, Preset};
 use crate::shell::event_loop::JournalConfig;
 
 /// What is wrong, in one line.
@@ -73,41 +71,6 @@ pub struct Overrides {
     pub log_level: Option<LevelFilter>,
 }
 
-/// Which herd.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// The newest herd of the course that has this server, 2021 first.
-    Name,
-    /// A herd of the course, by year.
-    Preset(String),
-    /// A file.
-    File(PathBuf),
-}
-
-/// A server of a herd, and where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its name.
-    pub name: String,
-    /// Where clients find it.
-    pub clients: HostPort,
-    /// Where neighbours find it; a server without links needs no such place.
-    pub peers: Option<HostPort>,
-}
-
-/// A herd as it is written down.
-#[derive(Clone, Debug)]
-pub struct HerdConfig {
-    /// What to call it in messages.
-    pub title: String,
-    /// Its servers, in order.
-    pub members: Vec<Member>,
-    links: Vec<(String, String)>,
-    file: File,
-    /// What relative paths in the file are relative to.
-    directory: PathBuf,
-}
-
 /// One server, ready to start.
 pub struct Config {
     /// What the core has to know.
@@ -124,252 +87,20 @@ pub struct Config {
     pub log_level: LevelFilter,
     /// What the operator should know, though it is not wrong.
     pub notes: Vec<String>,
+    /// Where its certificates and keys are, to be read anew.
+    pub tls_files: TlsFiles,
     herd: String,
     secret_source: String,
     key_source: String,
     ca_source: String,
 }
 
-/// The TOML file.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct File {
-    servers: Vec<FileServer>,
-    links: Vec<(String, String)>,
-    secret_file: Option<PathBuf>,
-    /// Each server has a directory of its own in it, called like itself.
-    data_dir: Option<PathBuf>,
-    fsync: Option<String>,
-    places: FilePlaces,
-    limits: Limits,
-    log: FileLog,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileServer {
-    name: String,
-    clients: String,
-    peers: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct FilePlaces {
-    api: Option<String>,
-    url: Option<String>,
-    ca_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
-    field_mask: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct FileLog {
-    file: Option<PathBuf>,
-    level: Option<String>,
-}
-
 /// What the New API is asked for unless something else is wanted.
 const FIELD_MASK: &str = "places.displayName,places.formattedAddress,places.location,places.types";
 /// A shorter secret is said to be short.
 const SHORT_SECRET: usize = 16;
-/// The longest name that a server may have.
-const NAME_BYTES: usize = 64;
 
 impl HerdConfig {
-    /// Reads a herd from where it is described; `name` is one of its servers, or `None` if only the herd is of interest.
-    ///
-    /// # Errors
-    /// There is no such herd, or its description is wrong.
-    pub fn load(source: &Source, name: Option<&str>) -> Result<HerdConfig, ConfigError> {
-        let herd = match source {
-            Source::File(path) => HerdConfig::from_file(path)?,
-            Source::Preset(year) => match presets::by_year(year) {
-                Some(preset) => HerdConfig::from_preset(preset),
-                None => {
-                    return wrong(format!(
-                        "there is no preset {year:?}; there are: {}",
-                        presets::listing()
-                    ));
-                }
-            },
-            Source::Name => {
-                match name.map_or_else(|| presets::by_year(presets::DEFAULT), presets::by_server) {
-                    Some(preset) => HerdConfig::from_preset(preset),
-                    None => {
-                        let name = name.unwrap_or_default();
-                        let all = presets::PRESETS.iter().flat_map(|preset| preset.servers);
-                        let guess = meant(name, all)
-                            .map_or(String::new(), |guess| format!(" did you mean {guess}?"));
-                        return wrong(format!(
-                            "no preset has a server {name:?};{guess} there are: {}; or describe your own herd with --config",
-                            presets::listing()
-                        ));
-                    }
-                }
-            }
-        };
-        match name {
-            Some(name) if !herd.members.iter().any(|member| member.name == name) => {
-                let names: Vec<&str> = herd
-                    .members
-                    .iter()
-                    .map(|member| member.name.as_str())
-                    .collect();
-                wrong(format!(
-                    "{} has no server {name:?}; it has: {}",
-                    herd.title,
-                    names.join(" ")
-                ))
-            }
-            Some(_) | None => Ok(herd),
-        }
-    }
-
-    fn from_preset(preset: &Preset) -> HerdConfig {
-        let at = |port: u16| HostPort {
-            host: "127.0.0.1".into(),
-            port,
-        };
-        let members = (0..).zip(preset.servers).map(|(place, name)| Member {
-            name: name.into(),
-            clients: at(presets::CLIENT_PORT + place),
-            peers: Some(at(presets::PEER_PORT + place)),
-        });
-        HerdConfig {
-            title: format!("preset {}", preset.year),
-            members: members.collect(),
-            links: preset
-                .links
-                .iter()
-                .map(|&(a, b)| (a.into(), b.into()))
-                .collect(),
-            file: File::default(),
-            directory: PathBuf::new(),
-        }
-    }
-
-    fn from_file(path: &Path) -> Result<HerdConfig, ConfigError> {
-        let title = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| {
-            ConfigError(format!(
-                "cannot read the config file {title}: {error}; name another with --config"
-            ))
-        })?;
-        let file: File = toml::from_str(&text).map_err(|error| {
-            let (line, column) = line_and_column(&text, error.span().map_or(0, |span| span.start));
-            let what = error
-                .message()
-                .replace('\n', " ")
-                .replace("expected u64", "expected a whole number");
-            ConfigError(format!("{title}:{line}:{column}: {what}"))
-        })?;
-        let herd = HerdConfig {
-            members: file
-                .servers
-                .iter()
-                .map(Member::from_file)
-                .collect::<Result<_, _>>()
-                .map_err(|what| ConfigError(format!("{title}: {what}")))?,
-            links: file.links.clone(),
-            directory: path.parent().map(Path::to_path_buf).unwrap_or_default(),
-            title,
-            file,
-        };
-        herd.check()
-            .map_err(|what| ConfigError(format!("{}: {what}", herd.title)))?;
-        Ok(herd)
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if self.members.is_empty() {
-            return Err("it has no servers; add a [[servers]] table with a name, clients and peers for each".into());
-        }
-        let mut names = HashSet::new();
-        let mut addresses = HashSet::new();
-        for member in &self.members {
-            let name = &member.name;
-            if name.is_empty()
-                || name.len() > NAME_BYTES
-                || !name.bytes().all(|byte| byte.is_ascii_graphic())
-            {
-                return Err(format!(
-                    "a server's name is 1 to {NAME_BYTES} printable ASCII characters without spaces, {name:?} is not"
-                ));
-            }
-            if name == OPERATOR {
-                return Err(format!(
-                    "no server can be called {OPERATOR}: that is what tools call themselves that ask how a server stands"
-                ));
-            }
-            if !names.insert(name.as_str()) {
-                return Err(format!("two servers are called {name}"));
-            }
-            // Every host has a wildcard address of its own, and port 0 is another one each time.
-            let is_one_place =
-                |address: &&HostPort| address.port != 0 && !is_unspecified(&address.host);
-            for address in member.addresses().filter(is_one_place) {
-                if !addresses.insert(address) {
-                    return Err(format!(
-                        "the address {address} is used twice, the second time by {name}"
-                    ));
-                }
-            }
-        }
-        let mut edges = HashSet::new();
-        for (a, b) in &self.links {
-            for name in [a, b] {
-                match self.members.iter().find(|member| member.name == *name) {
-                    None => {
-                        return Err(format!(
-                            "the link {a:?} – {b:?} names {name:?}, which is no server of this herd"
-                        ));
-                    }
-                    Some(member) if member.peers.as_ref().is_none_or(|peers| peers.port == 0) => {
-                        return Err(format!(
-                            "{name} is linked, so it needs `peers`: an address with a port where it listens for neighbours"
-                        ));
-                    }
-                    Some(_) => {}
-                }
-            }
-            if a == b {
-                return Err(format!("{a} is linked with itself"));
-            }
-            if !edges.insert((a.min(b), a.max(b))) {
-                return Err(format!("{a} and {b} are linked twice"));
-            }
-        }
-        self.file.limits.check()
-    }
-
-    /// Servers that no chain of links joins with the first one: an update heard by one of them never gets there.
-    fn unreachable(&self) -> Vec<&str> {
-        let mut reached: HashSet<&str> = self
-            .members
-            .first()
-            .map(|member| member.name.as_str())
-            .into_iter()
-            .collect();
-        for _ in &self.members {
-            for (a, b) in &self.links {
-                if reached.contains(a.as_str()) || reached.contains(b.as_str()) {
-                    reached.extend([a.as_str(), b.as_str()]);
-                }
-            }
-        }
-        self.members
-            .iter()
-            .map(|member| member.name.as_str())
-            .filter(|name| !reached.contains(name))
-            .collect()
-    }
-
-    fn path(&self, path: &Path) -> PathBuf {
-        self.directory.join(path)
-    }
-
     /// The server `name` of this herd, with `overrides` applied and every file read.
     ///
     /// # Errors
@@ -424,7 +155,9 @@ impl HerdConfig {
         let neighbours: Vec<NeighbourSettings> = neighbours.collect();
 
         let (secret, secret_source) = self.secret(overrides)?;
-        if secret.expose().is_empty() {
+        let tls_files = self.tls_files(name);
+        let tls = tls_files.read()?;
+        if secret.expose().is_empty() && !tls_files.has_neighbours() {
             let own = [Some(&listen), listen_peers.as_ref()].into_iter().flatten();
             let exposed = self
                 .members
@@ -435,7 +168,7 @@ impl HerdConfig {
             if let Some(address) = exposed {
                 return wrong(format!(
                     "the herd has no secret, and not all of its addresses are loopback ({address} is not); give every server the same \
-                     secret with --secret-file or HERD_SECRET (openssl rand -hex 32 makes a good one)"
+                     secret with --secret-file or HERD_SECRET (openssl rand -hex 32 makes a good one), or certificates with [peers.tls]"
                 ));
             }
             if !neighbours.is_empty() {
@@ -472,6 +205,7 @@ impl HerdConfig {
                 name: name.into(),
                 neighbours,
                 secret,
+                tls,
                 places,
                 limits: self.file.limits.clone(),
             },
@@ -481,6 +215,7 @@ impl HerdConfig {
             log_file,
             log_level,
             notes,
+            tls_files,
             herd: self.title,
             secret_source,
             key_source,
@@ -599,7 +334,10 @@ impl HerdConfig {
             .clone()
             .or(file.ca_file.as_ref().map(|path| self.path(path)));
         let (roots, ca_source) = match ca_file {
-            Some(path) => (roots_of(&path)?, path.display().to_string()),
+            Some(path) => (
+                tls::roots_of(&path, "--places-ca")?,
+                path.display().to_string(),
+            ),
             None => (
                 RootCertStore {
                     roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
@@ -607,47 +345,17 @@ impl HerdConfig {
                 "the Mozilla list that is built in".into(),
             ),
         };
-        let tls =
-            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(|error| ConfigError(format!("TLS cannot be set up: {error}")))?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
         Ok((
             PlacesSettings {
                 api,
                 origin,
                 key,
                 field_mask,
-                tls: Arc::new(tls),
+                tls: tls::for_places(roots)?,
             },
             key_source,
             ca_source,
         ))
-    }
-}
-
-impl Member {
-    fn from_file(entry: &FileServer) -> Result<Member, String> {
-        let place = |key: &str| format!("servers.{key} of {:?}", entry.name);
-        let clients = address(&entry.clients, &place("clients")).map_err(|error| error.0)?;
-        let peers = entry
-            .peers
-            .as_deref()
-            .map(|peers| address(peers, &place("peers")))
-            .transpose()
-            .map_err(|error| error.0)?;
-        Ok(Member {
-            name: entry.name.clone(),
-            clients,
-            peers,
-        })
-    }
-
-    fn addresses(&self) -> impl Iterator<Item = &HostPort> {
-        [Some(&self.clients), self.peers.as_ref()]
-            .into_iter()
-            .flatten()
     }
 }
 
@@ -662,13 +370,14 @@ impl Config {
             limits,
             ..
         } = &self.settings;
+        let (for_clients, for_neighbours) = self.tls_files.describe();
         let mut text = format!(
-            "server      {name} of {}\nclients     {}\n",
+            "server      {name} of {}\nclients     {}, {for_clients}\n",
             self.herd, self.listen
         );
         // Writing into a String does not fail.
         if let Some(address) = &self.listen_peers {
-            let _ = writeln!(text, "neighbours  {address}");
+            let _ = writeln!(text, "neighbours  {address}, {for_neighbours}");
         }
         for neighbour in neighbours {
             let how = if neighbour.we_dial {
@@ -728,17 +437,6 @@ impl Config {
         }
         text
     }
-}
-
-/// The name that somebody may have meant who wrote `name`.
-fn meant(name: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    let likeness = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
-    let likely = names
-        .map(|other| (likeness(other), other))
-        .filter(|(likeness, _)| *likeness > 0.8);
-    likely
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, other)| other)
 }
 
 /// `host:port` or `[v6]:port`.
@@ -805,10 +503,6 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn is_unspecified(host: &str) -> bool {
-    host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
-}
-
 /// A secret from a file, without the white space around it.
 fn read_secret(path: &Path, what: &str) -> Result<Secret, ConfigError> {
     let bytes = fs::read(path).map_err(|error| {
@@ -822,36 +516,6 @@ fn read_secret(path: &Path, what: &str) -> Result<Secret, ConfigError> {
         return wrong(format!("{what} in {} is empty", path.display()));
     }
     Ok(Secret::new(secret.to_vec()))
-}
-
-fn roots_of(path: &Path) -> Result<RootCertStore, ConfigError> {
-    let failed = |what: String| {
-        ConfigError(format!(
-            "cannot read certificates from {}: {what}; name a PEM file with --places-ca",
-            path.display()
-        ))
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in
-        CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?
-    {
-        let certificate = certificate.map_err(|error| failed(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| failed(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(failed("there is no PEM certificate in it".into()));
-    }
-    Ok(roots)
-}
-
-/// Both from 1.
-fn line_and_column(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
-    (line, column)
 }
 
 #[cfg(test)]

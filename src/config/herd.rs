@@ -1,0 +1,367 @@
+//! A herd on paper: its servers and links, from a preset or a TOML file, checked.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::ServerName;
+use serde::Deserialize;
+
+use super::tls::{FileClients, FilePeers, TlsFiles};
+use super::{ConfigError, address, wrong};
+use crate::core::limits::Limits;
+use crate::core::link::OPERATOR;
+use crate::core::settings::HostPort;
+use crate::presets::{self, Preset};
+
+/// Which herd.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// The newest herd of the course that has this server, 2021 first.
+    Name,
+    /// A herd of the course, by year.
+    Preset(String),
+    /// A file.
+    File(PathBuf),
+}
+
+/// A server of a herd, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Where clients find it.
+    pub clients: HostPort,
+    /// Where neighbours find it; a server without links needs no such place.
+    pub peers: Option<HostPort>,
+}
+
+/// A herd as it is written down.
+#[derive(Clone, Debug)]
+pub struct HerdConfig {
+    /// What to call it in messages.
+    pub title: String,
+    /// Its servers, in order.
+    pub members: Vec<Member>,
+    pub(super) links: Vec<(String, String)>,
+    pub(super) file: File,
+    /// What relative paths in the file are relative to.
+    directory: PathBuf,
+}
+
+/// The TOML file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    servers: Vec<FileServer>,
+    pub(super) links: Vec<(String, String)>,
+    pub(super) secret_file: Option<PathBuf>,
+    /// Each server has a directory of its own in it, called like itself.
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) fsync: Option<String>,
+    pub(super) peers: FilePeers,
+    pub(super) clients: FileClients,
+    pub(super) places: FilePlaces,
+    pub(super) limits: Limits,
+    pub(super) log: FileLog,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileServer {
+    name: String,
+    clients: String,
+    peers: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct FilePlaces {
+    pub(super) api: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) field_mask: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct FileLog {
+    pub(super) file: Option<PathBuf>,
+    pub(super) level: Option<String>,
+}
+
+/// The longest name that a server may have.
+const NAME_BYTES: usize = 64;
+
+impl HerdConfig {
+    /// Reads a herd from where it is described; `name` is one of its servers, or `None` if only the herd is of interest.
+    ///
+    /// # Errors
+    /// There is no such herd, or its description is wrong.
+    pub fn load(source: &Source, name: Option<&str>) -> Result<HerdConfig, ConfigError> {
+        let herd = match source {
+            Source::File(path) => HerdConfig::from_file(path)?,
+            Source::Preset(year) => match presets::by_year(year) {
+                Some(preset) => HerdConfig::from_preset(preset),
+                None => {
+                    return wrong(format!(
+                        "there is no preset {year:?}; there are: {}",
+                        presets::listing()
+                    ));
+                }
+            },
+            Source::Name => {
+                match name.map_or_else(|| presets::by_year(presets::DEFAULT), presets::by_server) {
+                    Some(preset) => HerdConfig::from_preset(preset),
+                    None => {
+                        let name = name.unwrap_or_default();
+                        let all = presets::PRESETS.iter().flat_map(|preset| preset.servers);
+                        let guess = meant(name, all)
+                            .map_or(String::new(), |guess| format!(" did you mean {guess}?"));
+                        return wrong(format!(
+                            "no preset has a server {name:?};{guess} there are: {}; or describe your own herd with --config",
+                            presets::listing()
+                        ));
+                    }
+                }
+            }
+        };
+        match name {
+            Some(name) if !herd.members.iter().any(|member| member.name == name) => {
+                let names: Vec<&str> = herd
+                    .members
+                    .iter()
+                    .map(|member| member.name.as_str())
+                    .collect();
+                wrong(format!(
+                    "{} has no server {name:?}; it has: {}",
+                    herd.title,
+                    names.join(" ")
+                ))
+            }
+            Some(_) | None => Ok(herd),
+        }
+    }
+
+    fn from_preset(preset: &Preset) -> HerdConfig {
+        let at = |port: u16| HostPort {
+            host: "127.0.0.1".into(),
+            port,
+        };
+        let members = (0..).zip(preset.servers).map(|(place, name)| Member {
+            name: name.into(),
+            clients: at(presets::CLIENT_PORT + place),
+            peers: Some(at(presets::PEER_PORT + place)),
+        });
+        HerdConfig {
+            title: format!("preset {}", preset.year),
+            members: members.collect(),
+            links: preset
+                .links
+                .iter()
+                .map(|&(a, b)| (a.into(), b.into()))
+                .collect(),
+            file: File::default(),
+            directory: PathBuf::new(),
+        }
+    }
+
+    fn from_file(path: &Path) -> Result<HerdConfig, ConfigError> {
+        let title = path.display().to_string();
+        let text = fs::read_to_string(path).map_err(|error| {
+            ConfigError(format!(
+                "cannot read the config file {title}: {error}; name another with --config"
+            ))
+        })?;
+        let file: File = toml::from_str(&text).map_err(|error| {
+            let (line, column) = line_and_column(&text, error.span().map_or(0, |span| span.start));
+            let what = error
+                .message()
+                .replace('\n', " ")
+                .replace("expected u64", "expected a whole number");
+            ConfigError(format!("{title}:{line}:{column}: {what}"))
+        })?;
+        let herd = HerdConfig {
+            members: file
+                .servers
+                .iter()
+                .map(Member::from_file)
+                .collect::<Result<_, _>>()
+                .map_err(|what| ConfigError(format!("{title}: {what}")))?,
+            links: file.links.clone(),
+            directory: path.parent().map(Path::to_path_buf).unwrap_or_default(),
+            title,
+            file,
+        };
+        herd.check()
+            .map_err(|what| ConfigError(format!("{}: {what}", herd.title)))?;
+        Ok(herd)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.members.is_empty() {
+            return Err("it has no servers; add a [[servers]] table with a name, clients and peers for each".into());
+        }
+        let mut names = HashSet::new();
+        let mut addresses = HashSet::new();
+        for member in &self.members {
+            let name = &member.name;
+            if name.is_empty()
+                || name.len() > NAME_BYTES
+                || !name.bytes().all(|byte| byte.is_ascii_graphic())
+            {
+                return Err(format!(
+                    "a server's name is 1 to {NAME_BYTES} printable ASCII characters without spaces, {name:?} is not"
+                ));
+            }
+            if name == OPERATOR {
+                return Err(format!(
+                    "no server can be called {OPERATOR}: that is what tools call themselves that ask how a server stands"
+                ));
+            }
+            if !names.insert(name.as_str()) {
+                return Err(format!("two servers are called {name}"));
+            }
+            // Every host has a wildcard address of its own, and port 0 is another one each time.
+            let is_one_place =
+                |address: &&HostPort| address.port != 0 && !is_unspecified(&address.host);
+            for address in member.addresses().filter(is_one_place) {
+                if !addresses.insert(address) {
+                    return Err(format!(
+                        "the address {address} is used twice, the second time by {name}"
+                    ));
+                }
+            }
+        }
+        let mut edges = HashSet::new();
+        for (a, b) in &self.links {
+            for name in [a, b] {
+                match self.members.iter().find(|member| member.name == *name) {
+                    None => {
+                        return Err(format!(
+                            "the link {a:?} – {b:?} names {name:?}, which is no server of this herd"
+                        ));
+                    }
+                    Some(member) if member.peers.as_ref().is_none_or(|peers| peers.port == 0) => {
+                        return Err(format!(
+                            "{name} is linked, so it needs `peers`: an address with a port where it listens for neighbours"
+                        ));
+                    }
+                    Some(_) => {}
+                }
+            }
+            if a == b {
+                return Err(format!("{a} is linked with itself"));
+            }
+            if !edges.insert((a.min(b), a.max(b))) {
+                return Err(format!("{a} and {b} are linked twice"));
+            }
+        }
+        if self.file.peers.tls.is_some() {
+            self.check_names_for_certificates()?;
+        }
+        self.file.limits.check()
+    }
+
+    /// A certificate is for a DNS name, which has fewer characters than a server's name may have, and no upper and lower case.
+    fn check_names_for_certificates(&self) -> Result<(), String> {
+        let mut names = HashSet::new();
+        for Member { name, .. } in &self.members {
+            if !matches!(
+                ServerName::try_from(name.as_str()),
+                Ok(ServerName::DnsName(_))
+            ) {
+                return Err(format!(
+                    "with [peers.tls] a server's name has to be one that a certificate can have: letters, digits and hyphens; {name:?} is not"
+                ));
+            }
+            if !names.insert(name.to_lowercase()) {
+                return Err(format!(
+                    "with [peers.tls] names have to differ in more than upper and lower case; {name:?} does not"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The certificates and keys of `name`, which is a server of the herd or what its tools call themselves.
+    #[must_use]
+    pub fn tls_files(&self, name: &str) -> TlsFiles {
+        TlsFiles::new(name, &self.directory, &self.file.clients, &self.file.peers)
+    }
+
+    /// Servers that no chain of links joins with the first one: an update heard by one of them never gets there.
+    pub(super) fn unreachable(&self) -> Vec<&str> {
+        let mut reached: HashSet<&str> = self
+            .members
+            .first()
+            .map(|member| member.name.as_str())
+            .into_iter()
+            .collect();
+        for _ in &self.members {
+            for (a, b) in &self.links {
+                if reached.contains(a.as_str()) || reached.contains(b.as_str()) {
+                    reached.extend([a.as_str(), b.as_str()]);
+                }
+            }
+        }
+        self.members
+            .iter()
+            .map(|member| member.name.as_str())
+            .filter(|name| !reached.contains(name))
+            .collect()
+    }
+
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
+        self.directory.join(path)
+    }
+}
+
+impl Member {
+    fn from_file(entry: &FileServer) -> Result<Member, String> {
+        let place = |key: &str| format!("servers.{key} of {:?}", entry.name);
+        let clients = address(&entry.clients, &place("clients")).map_err(|error| error.0)?;
+        let peers = entry
+            .peers
+            .as_deref()
+            .map(|peers| address(peers, &place("peers")))
+            .transpose()
+            .map_err(|error| error.0)?;
+        Ok(Member {
+            name: entry.name.clone(),
+            clients,
+            peers,
+        })
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &HostPort> {
+        [Some(&self.clients), self.peers.as_ref()]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// The name that somebody may have meant who wrote `name`.
+fn meant(name: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let likeness = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
+    let likely = names
+        .map(|other| (likeness(other), other))
+        .filter(|(likeness, _)| *likeness > 0.8);
+    likely
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, other)| other)
+}
+
+fn is_unspecified(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+}
+
+/// Both from 1.
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
+    (line, column)
+}

@@ -1,0 +1,256 @@
+//! Certificates and keys, from PEM files to what rustls wants.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
+use serde::Deserialize;
+
+use super::{ConfigError, wrong};
+use crate::core::settings::{NeighbourTls, TlsSettings};
+
+/// `[clients]` of the TOML file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct FileClients {
+    pub(super) tls: Option<FileClientsTls>,
+}
+
+/// `[clients.tls]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileClientsTls {
+    certificate_file: String,
+    key_file: String,
+}
+
+/// `[peers]` of the TOML file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct FilePeers {
+    pub(super) tls: Option<FilePeersTls>,
+}
+
+/// `[peers.tls]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FilePeersTls {
+    ca_file: String,
+    certificate_file: String,
+    key_file: String,
+}
+
+/// Who somebody is: a certificate, with those that lead to its authority, and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+/// The files that make up a server's side of TLS; they can be read anew while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    clients: Option<Identity>,
+    neighbours: Option<(PathBuf, Identity)>,
+}
+
+impl TlsFiles {
+    /// What `name` uses of the file's tables; paths are relative to `directory`, and `{name}` in them is the server's name.
+    pub(super) fn new(
+        name: &str,
+        directory: &Path,
+        clients: &FileClients,
+        peers: &FilePeers,
+    ) -> TlsFiles {
+        let path = |path: &str| directory.join(path.replace("{name}", name));
+        let identity = |certificate: &str, key: &str| Identity {
+            certificate: path(certificate),
+            key: path(key),
+        };
+        TlsFiles {
+            clients: clients
+                .tls
+                .as_ref()
+                .map(|tls| identity(&tls.certificate_file, &tls.key_file)),
+            neighbours: peers.tls.as_ref().map(|tls| {
+                let identity = identity(&tls.certificate_file, &tls.key_file);
+                (path(&tls.ca_file), identity)
+            }),
+        }
+    }
+
+    /// Whether TLS is spoken with neighbours.
+    #[must_use]
+    pub fn has_neighbours(&self) -> bool {
+        self.neighbours.is_some()
+    }
+
+    /// Whether there is anything to be read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == TlsFiles::default()
+    }
+
+    /// Reads all of them.
+    ///
+    /// # Errors
+    /// A file can not be read, or what is in it can not be used.
+    pub fn read(&self) -> Result<TlsSettings, ConfigError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let clients = self
+            .clients
+            .as_ref()
+            .map(|identity| for_clients(identity, &provider))
+            .transpose()?;
+        let neighbours = self
+            .neighbours
+            .as_ref()
+            .map(|(ca, identity)| for_neighbours(ca, identity, &provider))
+            .transpose()?;
+        Ok(TlsSettings {
+            clients,
+            neighbours,
+        })
+    }
+
+    /// For `--check`: towards clients, towards neighbours.
+    pub(super) fn describe(&self) -> (String, String) {
+        let identity = |identity: &Identity| format!("TLS, as {}", identity.certificate.display());
+        (
+            self.clients.as_ref().map_or("plain TCP".into(), identity),
+            self.neighbours
+                .as_ref()
+                .map_or("plain TCP".into(), |(ca, own)| {
+                    format!("mutual {}, trusting {}", identity(own), ca.display())
+                }),
+        )
+    }
+}
+
+fn for_clients(
+    identity: &Identity,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, ConfigError> {
+    let (chain, key) = identity.read(provider)?;
+    let config = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| identity.unusable(&error))?;
+    Ok(Arc::new(config))
+}
+
+fn for_neighbours(
+    ca: &Path,
+    identity: &Identity,
+    provider: &Arc<CryptoProvider>,
+) -> Result<NeighbourTls, ConfigError> {
+    let roots = Arc::new(roots_of(ca, "peers.tls.ca_file")?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+        .build()
+        .map_err(|error| {
+            ConfigError(format!(
+                "the certificates in {} can not be used: {error}",
+                ca.display()
+            ))
+        })?;
+    let (chain, key) = identity.read(provider)?;
+    let accepting = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&version::TLS13])
+        .map_err(unusable)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain.clone(), key.clone_key())
+        .map_err(|error| identity.unusable(&error))?;
+    let dialling = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&version::TLS13])
+        .map_err(unusable)?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| identity.unusable(&error))?;
+    Ok(NeighbourTls {
+        dialling: Arc::new(dialling),
+        accepting: Arc::new(accepting),
+    })
+}
+
+/// What a connection to Places trusts.
+pub(super) fn for_places(roots: RootCertStore) -> Result<Arc<ClientConfig>, ConfigError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+impl Identity {
+    /// The certificate chain, and the key that belongs to it.
+    fn read(
+        &self,
+        provider: &CryptoProvider,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ConfigError> {
+        let chain = certificates_in(&self.certificate, "certificate_file")?;
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| {
+            ConfigError(format!(
+                "cannot read a key from {}: {error}; name a PEM file in key_file",
+                self.key.display()
+            ))
+        })?;
+        // Said here, where both files can be named.
+        let pair = provider
+            .key_provider
+            .load_private_key(key.clone_key())
+            .and_then(|key| CertifiedKey::new(chain.clone(), key).keys_match());
+        pair.map_err(|error| self.unusable(&error))?;
+        Ok((chain, key))
+    }
+
+    fn unusable(&self, error: &rustls::Error) -> ConfigError {
+        ConfigError(format!(
+            "the certificate {} and the key {} can not be used: {error}",
+            self.certificate.display(),
+            self.key.display()
+        ))
+    }
+}
+
+fn unusable(error: rustls::Error) -> ConfigError {
+    ConfigError(format!("TLS cannot be set up: {error}"))
+}
+
+fn certificates_in(path: &Path, option: &str) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let failed = |what: String| {
+        ConfigError(format!(
+            "cannot read certificates from {}: {what}; name a PEM file with {option}",
+            path.display()
+        ))
+    };
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| failed(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(failed("there is no PEM certificate in it".into()));
+    }
+    Ok(certificates)
+}
+
+/// The certificate authorities in a PEM file; `option` is where it was named.
+pub(super) fn roots_of(path: &Path, option: &str) -> Result<RootCertStore, ConfigError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates_in(path, option)? {
+        if let Err(error) = roots.add(certificate) {
+            return wrong(format!(
+                "cannot use a certificate of {}: {error}; name a PEM file with {option}",
+                path.display()
+            ));
+        }
+    }
+    Ok(roots)
+}

@@ -1,0 +1,376 @@
+//! TLS as a layer of bytes: ciphertext of the socket on one side, plaintext of the protocol on the other.
+//!
+//! rustls is a state machine without a socket, as asyncio's `sslproto` drives OpenSSL through a `MemoryBIO`; [`Tls`] is the glue, and
+//! all of it that a connection to Places needs. [`Secure`] puts it between a socket and a session that knows nothing of it: a
+//! client's, or a link's.
+//!
+//! ```text
+//!   Handshaking ──► Open ──► Closed (close_notify is said)
+//!        └───────────┴─────► Failed (an alert is said)
+//! ```
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+
+use crate::core::buffer::Buffer;
+use crate::core::clock::Time;
+use crate::core::fate::Fate;
+use crate::core::limits::{Limits, ms};
+
+/// What came of received ciphertext.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// The other side closed its direction with `close_notify`: no byte was cut off.
+    pub closed_cleanly: bool,
+}
+
+/// Why a connection can not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsError {
+    /// In words for an operator or a client; the other side is its subject.
+    pub reason: String,
+    /// Its certificate was refused: that does not mend itself.
+    pub is_mistrust: bool,
+}
+
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> TlsError {
+        let is_mistrust = matches!(
+            error,
+            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented
+        );
+        let reason = match error {
+            rustls::Error::InvalidCertificate(reason) => {
+                format!("its certificate was refused: {reason}")
+            }
+            rustls::Error::NoCertificatesPresented => "it showed no certificate".to_owned(),
+            rustls::Error::InvalidMessage(_) => "it does not speak TLS".to_owned(),
+            rustls::Error::AlertReceived(alert) => {
+                format!("it refused the TLS handshake: {alert:?}")
+            }
+            other => format!("TLS failed: {other}"),
+        };
+        TlsError {
+            reason,
+            is_mistrust,
+        }
+    }
+}
+
+impl From<io::Error> for TlsError {
+    fn from(error: io::Error) -> TlsError {
+        TlsError {
+            reason: format!("TLS failed: {error}"),
+            is_mistrust: false,
+        }
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+/// One side of a TLS connection.
+pub struct Tls {
+    connection: Connection,
+}
+
+impl Tls {
+    /// The client side, about to send its hello; the certificate must be for `host`.
+    ///
+    /// # Errors
+    /// `host` is neither a DNS name nor an IP address.
+    pub fn client(config: Arc<ClientConfig>, host: &str) -> Result<Tls, TlsError> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError {
+            reason: format!("{host:?} is no name that a certificate can have"),
+            is_mistrust: false,
+        })?;
+        let connection = ClientConnection::new(config, name)?.into();
+        Ok(Tls { connection })
+    }
+
+    /// The server side, waiting for a hello.
+    ///
+    /// # Errors
+    /// The configuration can not be used.
+    pub fn server(config: Arc<ServerConfig>) -> Result<Tls, TlsError> {
+        let connection = ServerConnection::new(config)?.into();
+        Ok(Tls { connection })
+    }
+
+    /// Whether the handshake is still going on.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// The certificate that the other side has proven to be its own, if it was asked for one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.connection.peer_certificates()?.first()
+    }
+
+    /// Takes ciphertext; appends the plaintext in it to `plaintext`, and what has to be said in return to `output`.
+    ///
+    /// # Errors
+    /// The other side is not who it should be, or does not speak TLS. The alert that tells it so is in `output`.
+    pub fn data_received(
+        &mut self,
+        mut data: &[u8],
+        plaintext: &mut Vec<u8>,
+        output: &mut Buffer,
+    ) -> Result<Received, TlsError> {
+        let mut received = Received::default();
+        while !data.is_empty() && !received.closed_cleanly {
+            // Only as much as rustls has room for: what it took is worked off before it is given more.
+            let taken = self.connection.read_tls(&mut data)?;
+            let state = self.connection.process_new_packets();
+            self.flush(output)?;
+            let state = state?;
+            let waiting = state.plaintext_bytes_to_read();
+            let start = plaintext.len();
+            plaintext.resize(start + waiting, 0);
+            if waiting > 0 {
+                self.connection
+                    .reader()
+                    .read_exact(&mut plaintext[start..])?;
+            }
+            received.closed_cleanly = state.peer_has_closed();
+            if taken == 0 {
+                break; // after close_notify rustls takes nothing more
+            }
+        }
+        Ok(received)
+    }
+
+    /// Sends plaintext.
+    ///
+    /// # Errors
+    /// The connection is already closed.
+    pub fn send(&mut self, plaintext: &[u8], output: &mut Buffer) -> Result<(), TlsError> {
+        self.connection.writer().write_all(plaintext)?;
+        self.flush(output)
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn close(&mut self, output: &mut Buffer) {
+        self.connection.send_close_notify();
+        // Writing into memory does not fail, and if it did the connection is being closed anyway.
+        let _ = self.flush(output);
+    }
+
+    /// Moves what rustls wants to send to `output`.
+    ///
+    /// # Errors
+    /// None in practice: the destination is memory.
+    pub fn flush(&mut self, output: &mut Buffer) -> Result<(), TlsError> {
+        while self.connection.wants_write() {
+            self.connection.write_tls(output.tail())?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a certificate is for `name`.
+#[must_use]
+pub fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
+    let (Ok(certificate), Ok(name)) = (
+        ParsedCertificate::try_from(certificate),
+        ServerName::try_from(name),
+    ) else {
+        return false;
+    };
+    rustls::client::verify_server_name(&certificate, &name).is_ok()
+}
+
+/// Plaintext that is encrypted at once: what fits into one TLS record.
+const RECORD_BYTES: usize = 16 * 1024;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// TLS is finding out who is there.
+    Handshaking,
+    /// Both directions may be used.
+    Open,
+    /// `close_notify` is said.
+    Closed,
+    /// It can not go on.
+    Failed(TlsError),
+}
+
+/// What received ciphertext meant for the session above.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// The handshake is over: it is known who is there.
+    pub is_made: bool,
+    /// The other side will say no more, and nothing that it said was cut off.
+    pub is_over: bool,
+}
+
+/// TLS between a socket and a session.
+pub struct Secure {
+    tls: Tls,
+    state: State,
+    /// When the present wait began, once somebody asked: for the end of the handshake, for the other side to take an alert.
+    since: Option<Time>,
+    /// Ciphertext that waits for the socket.
+    output: Buffer,
+    /// How much of the session's output is in it, all of that or none.
+    sealed: usize,
+    /// The other side said `close_notify`.
+    is_over: bool,
+    /// The stream has ended.
+    eof: bool,
+}
+
+impl Secure {
+    /// A connection whose handshake begins.
+    #[must_use]
+    pub fn new(mut tls: Tls) -> Secure {
+        let mut output = Buffer::default();
+        let begun = tls.flush(&mut output);
+        Secure {
+            tls,
+            state: begun.map_or_else(State::Failed, |()| State::Handshaking),
+            since: None,
+            output,
+            sealed: 0,
+            is_over: false,
+            eof: false,
+        }
+    }
+
+    /// The certificate that the other side has proven to be its own, if it was asked for one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.tls.certificate()
+    }
+
+    /// Why it can not go on.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        match &self.state {
+            State::Failed(error) => Some(&error.reason),
+            State::Handshaking | State::Open | State::Closed => None,
+        }
+    }
+
+    /// Takes ciphertext; appends the plaintext in it.
+    pub fn data_received(&mut self, data: &[u8], plaintext: &mut Vec<u8>) -> News {
+        let mut news = News::default();
+        if self.failure().is_some() {
+            return news; // it was told, and is not listened to any more
+        }
+        match self.tls.data_received(data, plaintext, &mut self.output) {
+            Ok(received) => {
+                if self.state == State::Handshaking && !self.tls.is_handshaking() {
+                    self.state = State::Open;
+                    self.since = None;
+                    news.is_made = true;
+                }
+                news.is_over = received.closed_cleanly && !self.is_over;
+                self.is_over |= received.closed_cleanly;
+            }
+            Err(error) => self.fail(error),
+        }
+        news
+    }
+
+    /// The socket's stream ended; returns whether that is news for the session. It is an end for it only if nothing of what it
+    /// still waits for can be lost: otherwise somebody else may have cut the stream off, in the middle of a line.
+    pub fn eof_received(&mut self) -> bool {
+        self.eof = true;
+        match self.state {
+            State::Closed => !self.is_over,
+            State::Handshaking | State::Open if !self.is_over => {
+                self.fail(TlsError {
+                    reason: "it ended the connection without saying so in TLS".to_owned(),
+                    is_mistrust: false,
+                });
+                false
+            }
+            State::Handshaking | State::Open | State::Failed(_) => false,
+        }
+    }
+
+    fn fail(&mut self, error: TlsError) {
+        self.state = State::Failed(error);
+        self.since = None;
+        self.sealed = 0;
+    }
+
+    /// Ciphertext that waits for the socket. When none does, some of `plaintext`, the session's output, is encrypted.
+    pub fn output(&mut self, plaintext: &[u8]) -> &[u8] {
+        if self.state == State::Open && self.output.is_empty() && !plaintext.is_empty() {
+            let piece = &plaintext[..plaintext.len().min(RECORD_BYTES)];
+            match self.tls.send(piece, &mut self.output) {
+                Ok(()) => self.sealed = piece.len(),
+                Err(error) => self.fail(error),
+            }
+        }
+        self.output.as_slice()
+    }
+
+    /// The socket took `count` bytes of ciphertext. Returns how many bytes of the session's output are gone with them.
+    pub fn output_sent(&mut self, count: usize) -> usize {
+        self.output.consume(count);
+        if self.output.is_empty() {
+            std::mem::take(&mut self.sealed)
+        } else {
+            0
+        }
+    }
+
+    /// What is to become of the connection, if its session says `fate`; and whether to ask again, once there was a try to write
+    /// the farewell.
+    pub fn fate(&mut self, fate: Fate, limits: &Limits, now: Time) -> (Fate, bool) {
+        let since = *self.since.get_or_insert(now);
+        match (&self.state, fate) {
+            (State::Failed(_), _) if self.eof || now >= since + ms(limits.linger_ms) => {
+                (Fate::Close, false)
+            }
+            // It is told why, and listened to until it has heard that.
+            (State::Failed(_), _) if self.output.is_empty() => (Fate::Finish, false),
+            (State::Failed(_), _) => (Fate::Open, false),
+            (State::Handshaking | State::Open | State::Closed, Fate::Open) => (Fate::Open, false),
+            (State::Handshaking, Fate::Finish | Fate::Close) => (Fate::Close, false),
+            (State::Open, Fate::Finish | Fate::Close) => {
+                self.tls.close(&mut self.output);
+                self.state = State::Closed;
+                (Fate::Open, true)
+            }
+            (State::Closed, Fate::Finish) if !self.output.is_empty() => (Fate::Open, false),
+            (State::Closed, fate @ (Fate::Finish | Fate::Close)) => (fate, false),
+        }
+    }
+
+    /// When somebody has to look at it again.
+    #[must_use]
+    pub fn deadline(&self, limits: &Limits) -> Option<Time> {
+        let wait = match self.state {
+            State::Handshaking => limits.tls_handshake_ms,
+            State::Failed(_) => limits.linger_ms,
+            State::Open | State::Closed => return None,
+        };
+        Some(self.since? + ms(wait))
+    }
+
+    /// The deadline has come.
+    pub fn deadline_reached(&mut self, limits: &Limits, now: Time) {
+        let is_due = self.deadline(limits).is_some_and(|due| due <= now);
+        if is_due && self.state == State::Handshaking {
+            self.fail(TlsError {
+                reason: format!("no TLS handshake within {} ms", limits.tls_handshake_ms),
+                is_mistrust: false,
+            });
+            self.eof = true; // it is not waited for
+        }
+    }
+}

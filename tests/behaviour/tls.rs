@@ -1,0 +1,381 @@
+//! TLS with clients and between neighbours: who is believed, what is cut off, and how certificates are renewed.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustix::process::Signal;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::common::{Client, Herd, SOON, Server};
+
+/// A certificate authority.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// Writes `<directory>/<file>.pem` and `.key`: a certificate for `name`.
+    fn certify(&self, directory: &Path, file: &str, name: &str, is_expired: bool) {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        if is_expired {
+            params.not_after = date_time_ymd(2020, 1, 1);
+            params.not_before = date_time_ymd(2019, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        fs::write(directory.join(format!("{file}.pem")), certificate.pem()).unwrap();
+        fs::write(directory.join(format!("{file}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+const FOR_CLIENTS: &str =
+    "[clients.tls]\ncertificate_file = \"clients.pem\"\nkey_file = \"clients.key\"\n";
+const FOR_PEERS: &str = "[peers.tls]\nca_file = \"ca.pem\"\ncertificate_file = \"{name}.pem\"\nkey_file = \"{name}.key\"\n";
+
+/// A server that speaks TLS with its clients, and who vouches for it.
+fn secure_server(limits: &str) -> (Herd, Server, Authority) {
+    let herd = Herd::single()
+        .with(FOR_CLIENTS)
+        .with(&format!("[limits]\n{limits}\n"));
+    let authority = Authority::new();
+    authority.certify(herd.directory.path(), "clients", "localhost", false);
+    let server = herd.start("Riley");
+    (herd, server, authority)
+}
+
+type Secure = StreamOwned<ClientConnection, TcpStream>;
+
+/// A client that trusts `authority`.
+fn secure_client(address: SocketAddr, authority: &Authority) -> Secure {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
+        .unwrap();
+    let config = builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    connect(address, config, "localhost")
+}
+
+fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+}
+
+fn connect(address: SocketAddr, config: ClientConfig, name: &'static str) -> Secure {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let name = ServerName::try_from(name).unwrap();
+    StreamOwned::new(
+        ClientConnection::new(Arc::new(config), name).unwrap(),
+        stream,
+    )
+}
+
+fn line(client: &mut Secure) -> String {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while byte != *b"\n" {
+        client.read_exact(&mut byte).unwrap();
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).unwrap()
+}
+
+#[test]
+fn a_client_over_tls_is_answered_as_one_without() {
+    let (_herd, server, authority) = secure_server("");
+    let mut client = secure_client(server.address, &authority);
+    for byte in b"IAMAT x +1+2 3\n" {
+        client.write_all(&[*byte]).unwrap();
+    }
+    let at = line(&mut client);
+    assert!(
+        at.starts_with("AT Riley +") && at.ends_with(" x +1+2 3\n"),
+        "{at}"
+    );
+    client.write_all(b"WHATSAT nobody 1 1\n\nno\n").unwrap();
+    assert_eq!(line(&mut client), "? WHATSAT nobody 1 1\n");
+    assert_eq!(line(&mut client), "? no\n");
+}
+
+#[test]
+fn what_came_before_close_notify_is_answered_and_so_is_a_last_line_without_lf() {
+    let (_herd, server, authority) = secure_server("");
+    let mut client = secure_client(server.address, &authority);
+    // More than one record, and more than sockets hold: its answers wait for it, encrypted piece by piece.
+    let command = format!("{}\n", "x".repeat(1_000));
+    let writer = client.sock.try_clone().unwrap();
+    client.write_all(command.repeat(400).as_bytes()).unwrap();
+    client.write_all(b"IAMAT x +1+2 3").unwrap();
+    client.conn.send_close_notify();
+    client.flush().unwrap();
+    let mut answers = String::new();
+    client.read_to_string(&mut answers).unwrap(); // and it ends with close_notify, or this is an error
+    let lines: Vec<&str> = answers.lines().collect();
+    assert_eq!(lines.len(), 401);
+    assert!(lines[..400].iter().all(|line| line.len() == 1_002));
+    assert!(lines[400].starts_with("AT Riley +"), "{}", lines[400]);
+    drop(writer);
+}
+
+#[test]
+fn a_stream_that_is_cut_off_is_no_end_of_a_line() {
+    let (_herd, server, authority) = secure_server("");
+    let mut victim = secure_client(server.address, &authority);
+    victim
+        .write_all(b"IAMAT whole +1+2 3\nIAMAT cut +1+2 3")
+        .unwrap();
+    assert!(line(&mut victim).contains(" whole "));
+    victim.sock.shutdown(std::net::Shutdown::Write).unwrap();
+    let ended = victim.read(&mut [0; 10]);
+    assert!(
+        matches!(&ended, Ok(0))
+            || ended.is_err_and(|error| error.kind() == ErrorKind::UnexpectedEof)
+    );
+    server.wait_for_log("it ended the connection without saying so in TLS", "gone");
+    let mut asker = secure_client(server.address, &authority);
+    asker.write_all(b"WHATSAT cut 1 1\n").unwrap();
+    assert_eq!(line(&mut asker), "? WHATSAT cut 1 1\n");
+}
+
+#[test]
+fn whoever_does_not_speak_tls_is_told_in_an_alert_and_closed() {
+    let (_herd, server, authority) = secure_server("");
+    let mut plain = Client::connect(server.address);
+    plain.send("IAMAT x +1+2 3\n");
+    let told = plain.rest();
+    assert_eq!(told[0], 21, "an alert: {}", told.escape_ascii());
+    drop(plain);
+    server.wait_for_log("it does not speak TLS", "gone");
+    let mut asker = secure_client(server.address, &authority);
+    asker.write_all(b"WHATSAT x 1 1\n").unwrap();
+    assert_eq!(
+        line(&mut asker),
+        "? WHATSAT x 1 1\n",
+        "nothing of it was believed"
+    );
+}
+
+#[test]
+fn a_handshake_has_a_deadline() {
+    let (_herd, server, authority) = secure_server("tls_handshake_ms = 300");
+    let begun = Instant::now();
+    let mut silent = Client::connect(server.address);
+    silent.expect_end();
+    assert!(
+        begun.elapsed() >= Duration::from_millis(290),
+        "{:?}",
+        begun.elapsed()
+    );
+    server.wait_for_log("no TLS handshake within 300 ms", "gone");
+    let mut client = secure_client(server.address, &authority);
+    client.write_all(b"x\n").unwrap();
+    assert_eq!(
+        line(&mut client),
+        "? x\n",
+        "one that is through it has all the time it wants"
+    );
+    std::thread::sleep(Duration::from_millis(400));
+    client.write_all(b"y\n").unwrap();
+    assert_eq!(line(&mut client), "? y\n");
+}
+
+#[test]
+fn a_signal_renews_the_certificates_and_cuts_nobody_off() {
+    let (herd, server, old) = secure_server("");
+    let mut before = secure_client(server.address, &old);
+    before.write_all(b"x\n").unwrap();
+    assert_eq!(line(&mut before), "? x\n");
+
+    fs::write(herd.directory.path().join("clients.key"), "no key").unwrap();
+    server.signal(Signal::HUP);
+    server.wait_for_log(
+        "the old certificates stay in use: cannot read a key from",
+        "clients.key",
+    );
+    let mut still = secure_client(server.address, &old);
+    still.write_all(b"x\n").unwrap();
+    assert_eq!(line(&mut still), "? x\n");
+
+    let new = Authority::new();
+    new.certify(herd.directory.path(), "clients", "localhost", false);
+    server.signal(Signal::HUP);
+    server.wait_for_log("TLS: certificates and keys were read anew", "");
+    let mut after = secure_client(server.address, &new);
+    after.write_all(b"x\n").unwrap();
+    assert_eq!(line(&mut after), "? x\n");
+    let mut outdated = secure_client(server.address, &old);
+    assert!(
+        outdated.write_all(b"x\n").is_err(),
+        "that is not who it trusts"
+    );
+    before.write_all(b"y\n").unwrap();
+    assert_eq!(line(&mut before), "? y\n");
+}
+
+#[test]
+fn a_stop_says_goodbye_in_tls_too() {
+    let (_herd, server, authority) = secure_server("");
+    let mut client = secure_client(server.address, &authority);
+    client.write_all(b"x\n").unwrap();
+    assert_eq!(line(&mut client), "? x\n");
+    server.signal(Signal::TERM);
+    assert_eq!(client.read(&mut [0; 10]).unwrap(), 0, "close_notify");
+    drop(client);
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+/// Three servers in a row, without a secret, that trust `authority`; each has a certificate of its own.
+fn chain(authority: &Authority) -> Herd {
+    let herd = Herd::new(
+        &["Alice", "Bob", "Carol"],
+        &[("Alice", "Bob"), ("Bob", "Carol")],
+    )
+    .with(FOR_PEERS)
+    .env("HERD_SECRET", "");
+    for name in herd.names() {
+        authority.certify(herd.directory.path(), &name, &name, false);
+    }
+    fs::write(herd.directory.path().join("ca.pem"), authority.pem()).unwrap();
+    herd
+}
+
+#[test]
+fn neighbours_flood_over_mutual_tls_without_a_secret() {
+    let herd = chain(&Authority::new());
+    let servers = herd.start_all();
+    let at = servers["Alice"].client().ask("IAMAT x +1+2 3");
+    let mut carol = servers["Carol"].client();
+    assert_eq!(
+        carol.wait_for_record("x", |line| line.starts_with("AT ")),
+        at
+    );
+    // Many records, and back again.
+    let commands: String = (0..3_000).map(|n| format!("IAMAT c{n} +1+2 3\n")).collect();
+    carol.send(commands);
+    let mut last = String::new();
+    for _ in 0..3_000 {
+        last = carol.line();
+    }
+    let mut alice = servers["Alice"].client();
+    assert_eq!(
+        alice.wait_for_record("c2999", |line| line.starts_with("AT ")),
+        last
+    );
+}
+
+#[test]
+fn a_link_in_tls_shows_nothing_of_what_it_says() {
+    let herd = chain(&Authority::new());
+    let _bob = herd.start("Bob");
+    // Whoever listens sees what a plain connection would be sent: not one line of the protocol.
+    let mut stranger = Client::connect(herd.peers_address("Bob"));
+    stranger.send("HERD 1 Alice Bob 000102030405060708090a0b0c0d0e0f\n");
+    let told = stranger.rest();
+    assert_eq!(told[0], 21, "an alert: {}", told.escape_ascii());
+}
+
+#[test]
+fn whoever_has_no_certificate_for_its_name_from_the_herd_s_authority_is_refused() {
+    let authority = Authority::new();
+    for (case, reason) in [
+        ("another's", "its certificate was refused"),
+        ("expired", "its certificate was refused"),
+        ("of another authority", "its certificate was refused"),
+    ] {
+        let herd = chain(&authority);
+        let directory = herd.directory.path();
+        match case {
+            "another's" => authority.certify(directory, "Bob", "Carol", false),
+            "expired" => authority.certify(directory, "Bob", "Bob", true),
+            _ => Authority::new().certify(directory, "Bob", "Bob", false),
+        }
+        let _bob = herd.start("Bob");
+        let alice = herd.start("Alice");
+        alice.wait_for_log("neighbour Bob", reason);
+        let at = alice.client().ask("IAMAT x +1+2 3");
+        assert!(at.starts_with("AT Alice"), "{case}");
+    }
+}
+
+#[test]
+fn a_certificate_of_the_herd_opens_the_port_for_its_own_name_alone() {
+    let authority = Authority::new();
+    let herd = chain(&authority);
+    let bob = herd.start("Bob");
+    let directory = herd.directory.path();
+    let pose = |certificate: &str, greeting: &str| {
+        let read =
+            |suffix: &str| fs::read(directory.join(format!("{certificate}.{suffix}"))).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
+            .unwrap();
+        let chain = vec![CertificateDer::from_pem_slice(&read("pem")).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(&read("key")).unwrap();
+        let config = builder()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .unwrap();
+        let mut posing = connect(herd.peers_address("Bob"), config, "Bob");
+        posing.write_all(greeting.as_bytes()).unwrap();
+        line(&mut posing)
+    };
+    let greeting = "HERD 1 Alice Bob 000102030405060708090a0b0c0d0e0f\n";
+    assert_eq!(
+        pose("Carol", greeting),
+        "BYE its certificate is for another name than Alice\n"
+    );
+    assert!(pose("Alice", greeting).starts_with("HERD 1 Bob Alice "));
+    bob.wait_for_log("its certificate is for another name than Alice", "refused");
+}
+
+#[test]
+fn what_is_wrong_with_certificates_is_said_before_anything_starts() {
+    let authority = Authority::new();
+    let said = |prepare: &dyn Fn(&Path)| {
+        let herd = chain(&authority);
+        prepare(herd.directory.path());
+        let output = herd.command("Alice").arg("--check").output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let missing = said(&|directory| fs::remove_file(directory.join("Alice.key")).unwrap());
+    assert!(
+        missing.contains("cannot read a key from") && missing.contains("Alice.key"),
+        "{missing}"
+    );
+    let swapped = said(&|directory| {
+        fs::copy(directory.join("Bob.key"), directory.join("Alice.key")).unwrap();
+    });
+    assert!(
+        swapped.contains("Alice.pem and the key") && swapped.contains("can not be used"),
+        "{swapped}"
+    );
+    let empty = said(&|directory| fs::write(directory.join("ca.pem"), "").unwrap());
+    assert!(
+        empty.contains("there is no PEM certificate in it"),
+        "{empty}"
+    );
+    let herd = Herd::new(&["A b", "B"], &[]).with(FOR_PEERS);
+    let output = herd.command("B").arg("--check").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
