@@ -69,10 +69,19 @@ impl Herd {
     /// Servers and links; nothing is started.
     pub(crate) fn new(names: &[&str], links: &[(&str, &str)]) -> Herd {
         let ports = free_ports(own_address(), 2 * names.len());
-        let members = names
+        let members: Vec<_> = names
             .iter()
             .zip(ports.chunks(2))
-            .map(|(name, ports)| (name.to_string(), ports[0], ports[1]))
+            .map(|(name, ports)| (*name, ports[0], ports[1]))
+            .collect();
+        Herd::at(&members, links)
+    }
+
+    /// Servers, each with the address for clients and the one for neighbours that the test chose, and links; nothing is started.
+    pub(crate) fn at(members: &[(&str, SocketAddr, SocketAddr)], links: &[(&str, &str)]) -> Herd {
+        let members = members
+            .iter()
+            .map(|(name, clients, peers)| (name.to_string(), *clients, *peers))
             .collect();
         let links = links
             .iter()

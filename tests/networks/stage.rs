@@ -1,0 +1,135 @@
+//! A herd whose servers are hosts of a network that can be spoilt.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use herd_mio::core::link::OPERATOR;
+use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
+use herd_mio::core::settings::Secret;
+
+use crate::common::{Client, Herd, Server};
+use crate::network::Network;
+
+/// Where every server listens for clients, on its own host's loopback, where no fault of the network reaches.
+const CLIENTS_PORT: u16 = 10_000;
+/// Where every server listens for neighbours, at its host's address.
+const PEERS_PORT: u16 = 11_000;
+const SECRET: &str = "known to each of the hosts";
+
+/// What a server tells an operator.
+#[derive(Debug)]
+struct Standing {
+    records: usize,
+    digest: String,
+    /// How many neighbours it is linked with.
+    linked: usize,
+}
+
+/// Servers that run and are linked.
+pub(crate) struct Stage {
+    // Before the network, so that they are gone when it goes.
+    servers: HashMap<String, Server>,
+    pub(crate) network: Network,
+    herd: Herd,
+}
+
+impl Stage {
+    /// Starts a server on each host, and waits until every link is there. The first of two names of a link dials.
+    pub(crate) fn new(names: &[&str], links: &[(&str, &str)]) -> Stage {
+        let network = Network::new(names).unwrap();
+        let members: Vec<_> = (1..)
+            .zip(names)
+            .map(|(number, name)| {
+                let clients = SocketAddr::from(([127, 0, 0, number], CLIENTS_PORT));
+                (*name, clients, network.address(name, PEERS_PORT))
+            })
+            .collect();
+        let herd = Herd::at(&members, links).env("HERD_SECRET", SECRET);
+        let start = |name: &&str| {
+            let server = network.within(name, || herd.start(name));
+            ((*name).to_owned(), server)
+        };
+        let stage = Stage {
+            servers: names.iter().map(start).collect(),
+            network,
+            herd,
+        };
+        for (a, b) in links {
+            for (name, other) in [(a, b), (b, a)] {
+                let other = format!("neighbour {other} ");
+                stage.server(name).wait_for_log(&other, ": linked, ");
+            }
+        }
+        stage
+    }
+
+    pub(crate) fn server(&self, name: &str) -> &Server {
+        &self.servers[name]
+    }
+
+    /// A client on a server's own host.
+    pub(crate) fn client(&self, name: &str) -> Client {
+        self.network.within(name, || self.server(name).client())
+    }
+
+    /// Asks a server how it stands.
+    fn standing(&self, name: &str) -> Standing {
+        let address = self.herd.peers_address(name);
+        let mut operator = self.network.within(name, || Client::connect(address));
+        let nonce: Nonce = [7; 16];
+        operator.send(format!("HERD 1 {OPERATOR} {name} {}\n", Hex(&nonce)));
+        let greeting = operator.line();
+        let theirs = greeting.rsplit(' ').next().unwrap();
+        let theirs: Nonce = unhex(theirs.as_bytes()).unwrap_or_else(|| panic!("{greeting}"));
+        let parties = Parties {
+            dialler: (OPERATOR, &nonce),
+            acceptor: (name, &theirs),
+        };
+        let secret = Secret::new(SECRET.into());
+        operator.send(format!("PROOF {}\n", parties.prove(Side::Dialler, &secret)));
+        operator.line();
+        let status = operator.line();
+        let words: Vec<&str> = status.split(' ').collect();
+        let ["STATUS", _boot, records, digest, _clients, linked @ ..] = &*words else {
+            panic!("{status}");
+        };
+        Standing {
+            records: records.parse().unwrap(),
+            digest: (*digest).to_owned(),
+            linked: linked.len(),
+        }
+    }
+
+    /// Waits until all servers hold the same so many records, and each is linked with as many as it should be. Fails at the deadline.
+    pub(crate) fn wait_until_agreed(&self, records: usize, deadline: Instant) {
+        let names = self.herd.names();
+        loop {
+            let standings: Vec<Standing> = names.iter().map(|name| self.standing(name)).collect();
+            let agreed = names.iter().zip(&standings).all(|(name, standing)| {
+                let ends = self
+                    .herd
+                    .links()
+                    .iter()
+                    .filter(|(a, b)| a == name || b == name);
+                standing.records == records
+                    && standing.digest == standings[0].digest
+                    && standing.linked == ends.count()
+            });
+            if agreed {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "not all hold the same {records} records and have all their links in time: {names:?} {standings:#?}"
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The log line that says that a server was told of an update by a neighbour.
+    pub(crate) fn heard(&self, name: &str, update: &str) -> String {
+        self.server(name).wait_for_log(" heard ", update)
+    }
+}
