@@ -372,12 +372,12 @@ impl Config {
         } = &self.settings;
         let (for_clients, for_neighbours) = self.tls_files.describe();
         let mut text = format!(
-            "server      {name} of {}\nclients     {}, {for_clients}\n",
+            "server      {name} of {}\nclients     {}\n",
             self.herd, self.listen
         );
         // Writing into a String does not fail.
         if let Some(address) = &self.listen_peers {
-            let _ = writeln!(text, "neighbours  {address}, {for_neighbours}");
+            let _ = writeln!(text, "neighbours  {address}");
         }
         for neighbour in neighbours {
             let how = if neighbour.we_dial {
@@ -397,6 +397,8 @@ impl Config {
             PlacesApi::New => "new",
         };
         let _ = writeln!(text, "secret      {}", self.secret_source);
+        let _ = writeln!(text, "for clients {for_clients}");
+        let _ = writeln!(text, "for peers   {for_neighbours}");
         let _ = writeln!(text, "places      https://{}, {api} API", places.origin);
         if places.api == PlacesApi::New {
             let _ = writeln!(text, "field mask  {}", places.field_mask);

@@ -87,6 +87,8 @@ pub struct Client {
     line_since: Option<Time>,
     /// Since when output waits and the client takes none; in `Closing`, since when it is closing.
     stalled_since: Option<Time>,
+    /// It was not let in.
+    is_turned_away: bool,
 }
 
 /// A client's name in the log.
@@ -120,7 +122,32 @@ impl Client {
             held_until: 0,
             line_since: None,
             stalled_since: None,
+            is_turned_away: false,
         }
+    }
+
+    /// Somebody who can not come in, and is told why.
+    #[must_use]
+    pub fn turned_away(serial: u32, address: SocketAddr, reason: &str) -> Client {
+        let mut client = Client::connection_made(serial, address);
+        client.is_turned_away = true;
+        client.state = State::Closing { linger: true };
+        client.output.extend(b"? ");
+        client.output.extend(reason.as_bytes());
+        client.output.extend(b"\n");
+        client
+    }
+
+    /// Whether it was not let in.
+    #[must_use]
+    pub fn is_turned_away(&self) -> bool {
+        self.is_turned_away
+    }
+
+    /// Where it is connected from.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.who.address
     }
 
     /// Acts on bytes that came in. Returns a question if one has to be asked before the next command: the caller either

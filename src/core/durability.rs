@@ -250,8 +250,8 @@ pub struct Durability {
     /// The compaction's step of this turn is done.
     has_stepped: bool,
     compact_after: Time,
-    /// How long the journal was after the last compaction.
-    compacted_length: u64,
+    /// What the last compaction wrote beside the table.
+    fixed_bytes: u64,
     failure: Option<String>,
 }
 
@@ -285,7 +285,7 @@ impl Durability {
             compaction: Compaction::Idle,
             has_stepped: false,
             compact_after: Time::default(),
-            compacted_length: 0,
+            fixed_bytes: 0,
             failure: None,
         }
     }
@@ -522,8 +522,8 @@ impl Durability {
     ) -> Option<DiskWork> {
         match self.compaction {
             Compaction::Idle => {
-                // Lives and the header stay however often it is compacted, so what the last compaction left counts as well.
-                let needed = records.journal_bytes().max(self.compacted_length);
+                // What is no record stays, however often it is compacted.
+                let needed = records.journal_bytes() + self.fixed_bytes;
                 let is_long = self.current.length > self.compact_bytes.max(2 * needed);
                 if !(is_long || self.is_incomplete)
                     || now < self.compact_after
@@ -544,7 +544,9 @@ impl Durability {
                 // Nothing of this turn is unwritten at this point, so whatever comes from here on goes to both.
                 if records.is_caught_up(reader) {
                     records.close_reader(reader);
+                    let before = self.for_next.len();
                     heard(&mut self.for_next);
+                    self.fixed_bytes += (self.for_next.len() - before) as u64;
                     self.compaction = Compaction::Reserving;
                     let offset = self.next.length + self.for_next.len() as u64;
                     self.next.reserved = offset + CHUNK;
@@ -605,6 +607,7 @@ impl Durability {
                     };
                     life.write(&mut self.for_next);
                 }
+                self.fixed_bytes = self.for_next.len() as u64;
                 self.compaction = Compaction::Copying(records.open_reader(0));
             }
             DiskDone::Synced(Ok(())) => self.synced(),
@@ -617,7 +620,6 @@ impl Durability {
                     self.current.length, self.next.length
                 );
                 self.current = self.next;
-                self.compacted_length = self.current.length;
                 Entry::Synced {
                     offset: self.next.synced,
                 }

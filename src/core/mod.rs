@@ -3,6 +3,7 @@
 //! Nothing in here has a socket, a clock, a thread or a file; [`node::Node`] says how it is driven. That is what lets a simulator
 //! drive the very same code under a virtual clock and a faulty network.
 
+pub mod admission;
 pub mod backoff;
 pub mod buffer;
 pub mod client;

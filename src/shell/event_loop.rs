@@ -18,11 +18,12 @@ use log::{info, warn};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use ring::rand::{SecureRandom, SystemRandom};
+use rustix::net::sockopt;
 
 use crate::core::clock::{Now, Time};
 use crate::core::durability::Fsync;
 use crate::core::fate::Fate;
-use crate::core::limits::TURN_BYTES;
+use crate::core::limits::{TURN_BYTES, ms};
 use crate::core::node::{ConnId, Node, Request};
 use crate::core::settings::{HostPort, Settings, TlsSettings};
 use crate::shell::clock::Clock;
@@ -149,9 +150,11 @@ impl Server {
         };
         let poll = Poll::new().map_err(needed)?;
         let backlog = i32::try_from(settings.limits.accept_backlog).unwrap_or(i32::MAX);
-        let mut doors = vec![Door::open(clients, CLIENTS, backlog)?];
+        // Neighbours have heartbeats of their own.
+        let keepalive = ms(settings.limits.keepalive_ms);
+        let mut doors = vec![Door::open(clients, CLIENTS, backlog, Some(keepalive))?];
         if let Some(address) = neighbours {
-            doors.push(Door::open(address, NEIGHBOURS, backlog)?);
+            doors.push(Door::open(address, NEIGHBOURS, backlog, None)?);
         }
         for door in &mut doors {
             poll.registry()
@@ -527,7 +530,12 @@ impl Server {
 }
 
 impl Door {
-    fn open(address: &HostPort, token: Token, backlog: i32) -> Result<Door, StartError> {
+    fn open(
+        address: &HostPort,
+        token: Token,
+        backlog: i32,
+        keepalive: Option<Duration>,
+    ) -> Result<Door, StartError> {
         let failed = |error| StartError::System {
             what: format!("cannot listen on {address}"),
             error,
@@ -543,6 +551,9 @@ impl Door {
                     // mio lets only 128 connections wait; one more of a burst would be put off for a second.
                     rustix::net::listen(&listener, backlog)
                         .map_err(|error| failed(error.into()))?;
+                    if let Some(silence) = keepalive {
+                        probe(&listener, silence).map_err(|error| failed(error.into()))?;
+                    }
                     return Ok(Door {
                         listener,
                         token,
@@ -562,4 +573,15 @@ fn transport(transports: &mut [Option<Transport>], id: ConnId) -> Option<&mut Tr
         .get_mut(id.index())?
         .as_mut()
         .filter(|transport| transport.id() == id)
+}
+
+/// Has TCP ask the machines of clients that are silent for half of that time whether they are still there, and give up after
+/// the other half (tcp(7)). What is accepted takes that over from the socket that listens.
+fn probe(listener: &TcpListener, silence: Duration) -> rustix::io::Result<()> {
+    const PROBES: u32 = 4;
+    let half = silence / 2;
+    sockopt::set_socket_keepalive(listener, true)?;
+    sockopt::set_tcp_keepidle(listener, half.max(Duration::from_secs(1)))?;
+    sockopt::set_tcp_keepintvl(listener, (half / PROBES).max(Duration::from_secs(1)))?;
+    sockopt::set_tcp_keepcnt(listener, PROBES)
 }

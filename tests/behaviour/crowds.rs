@@ -230,11 +230,25 @@ fn more_clients_than_allowed_are_refused() {
     for client in &mut clients {
         client.send("x\n").expect("? x\n");
     }
-    server.client().expect_end();
+    let mut refused = server.client();
+    refused
+        .send("IAMAT late +1+2 3\n")
+        .expect("? there are 3 clients, which is limits.max_clients\n")
+        .expect_end();
     server.wait_for_log(
-        "refused: there are 3 clients, which is limits.max_clients",
+        "refused: there are 3 clients, which is limits.max_clients; 1 so far",
         "",
     );
+    // A crowd of them costs a few lines of the log, and a few descriptors.
+    let crowd: Vec<Client> = (0..200).map(|_| server.client()).collect();
+    server.wait_for_log("which is limits.max_clients; 128 so far", "WARN");
+    let lines = server.log_lines();
+    let told = lines
+        .iter()
+        .filter(|line| line.contains("[WARN ]") && line.contains("refused: there are 3"));
+    assert!((1..=10).contains(&told.count()), "{lines:?}");
+    clients[0].send("x\n").expect("? x\n");
+    drop((crowd, refused));
     clients.pop();
     wait_until("there is room again", || {
         let client = server.client();
@@ -244,6 +258,27 @@ fn more_clients_than_allowed_are_refused() {
             Ok(4)
         )
     });
+}
+
+#[test]
+fn more_clients_from_one_address_than_allowed_are_refused() {
+    let server = Herd::single()
+        .with("[limits]\nmax_clients_per_address = 2\n")
+        .start("Riley");
+    let _two = [server.client(), server.client()].map(|mut client| {
+        client.send("x\n").expect("? x\n");
+        client
+    });
+    server.client().send("x\n").expect(
+        "? there are 2 clients from its address, which is limits.max_clients_per_address\n",
+    );
+    let elsewhere = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let elsewhere = elsewhere.unwrap();
+    elsewhere
+        .bind(&std::net::SocketAddr::from(([127, 0, 0, 77], 0)).into())
+        .unwrap();
+    elsewhere.connect(&server.address.into()).unwrap();
+    Client::of(elsewhere.into()).send("x\n").expect("? x\n");
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use log::warn;
+use log::{debug, warn};
 
 use super::journaling::Journal;
 use super::{ConnId, Node, Phase, Session};
+use crate::core::admission::Verdict;
 use crate::core::client::{Asked, Client, World};
 use crate::core::clock::Now;
-use crate::core::limits::count;
 use crate::core::places::answer::Outcome;
 use crate::core::tls::{Secure, Tls};
 
@@ -18,12 +18,24 @@ impl Node {
         if self.phase != Phase::Running {
             return None;
         }
-        if self.clients >= count(self.settings.limits.max_clients) {
-            warn!(
-                "client {address}: refused: there are {} clients, which is limits.max_clients",
-                self.clients
-            );
-            return None;
+        let verdict = self.admission.enter(address.ip(), &self.settings.limits);
+        match verdict {
+            Verdict::Welcome => {}
+            Verdict::TurnedAway(reason) => {
+                self.tell_refusal(address, &reason);
+                if self.settings.tls.clients.is_some() {
+                    self.admission.leave_turned_away();
+                    return None; // not worth a handshake
+                }
+                let session = |id: ConnId| {
+                    Session::Client(Client::turned_away(id.serial(), address, &reason))
+                };
+                return Some(self.admit(None, session));
+            }
+            Verdict::Shut(reason) => {
+                self.tell_refusal(address, &reason);
+                return None;
+            }
         }
         let secure = match &self.settings.tls.clients {
             None => None,
@@ -31,13 +43,22 @@ impl Node {
                 Ok(tls) => Some(Secure::new(tls)),
                 Err(error) => {
                     warn!("client {address}: refused: {error}");
+                    self.admission.leave(address.ip());
                     return None;
                 }
             },
         };
-        self.clients += 1;
         let session = |id: ConnId| Session::Client(Client::connection_made(id.serial(), address));
         Some(self.admit(secure, session))
+    }
+
+    fn tell_refusal(&self, address: SocketAddr, reason: &str) {
+        let refused = self.admission.refused();
+        if refused.is_power_of_two() {
+            warn!("client {address}: refused: {reason}; {refused} so far");
+        } else {
+            debug!("client {address}: refused: {reason}");
+        }
     }
 
     pub(super) fn client_sent(&mut self, id: ConnId, data: &[u8], now: Now) {
@@ -99,8 +120,12 @@ impl Node {
     }
 
     pub(super) fn client_lost(&mut self, id: ConnId, client: &Client, why: Option<&str>) {
-        self.clients -= 1;
-        if self.clients == 0 && self.phase != Phase::Running {
+        if client.is_turned_away() {
+            self.admission.leave_turned_away();
+        } else {
+            self.admission.leave(client.address().ip());
+        }
+        if self.admission.clients() == 0 && self.phase != Phase::Running {
             self.touch_all(); // the links waited for the last one
         }
         client.connection_lost(why);

@@ -44,6 +44,7 @@ mod questions;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::core::admission::Admission;
 use crate::core::client::Client;
 use crate::core::clock::{Now, Time};
 use crate::core::deadlines::Deadlines;
@@ -134,7 +135,7 @@ pub struct Node {
     boot: BootId,
     phase: Phase,
     sessions: Slots<Slot>,
-    clients: usize,
+    admission: Admission,
     /// Connections to the neighbours' port that had not proven who they are when last looked at.
     strangers: Vec<ConnId>,
     records: Records,
@@ -168,7 +169,7 @@ impl Node {
             boot: BootId(entropy.number()),
             phase: Phase::Running,
             sessions: Slots::default(),
-            clients: 0,
+            admission: Admission::default(),
             strangers: Vec::new(),
             records: Records::new(limits),
             herd: Herd::new(neighbours, limits),

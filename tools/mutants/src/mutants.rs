@@ -674,7 +674,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a journal is compacted again as soon as it was",
         file: "src/core/durability.rs",
-        from: "records.journal_bytes().max(self.compacted_length)",
+        from: "records.journal_bytes() + self.fixed_bytes",
         to: "records.journal_bytes()",
         caught_by: SIMULATED,
         missed: None,

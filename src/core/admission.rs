@@ -1,0 +1,182 @@
+//! Which clients come in: so many in all, so many from one address, and a few who are told why not.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::core::limits::{Limits, count};
+
+/// Clients who are being told that they can not come in; more are closed without a word.
+const MAX_TURNED_AWAY: usize = 64;
+
+/// What becomes of somebody who connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A client.
+    Welcome,
+    /// It can not come in, for this reason.
+    TurnedAway(String),
+    /// The same, but there are too many to tell each of them.
+    Shut(String),
+}
+
+/// Who is in.
+#[derive(Debug, Default)]
+pub struct Admission {
+    clients: usize,
+    /// How many are from where; empty where that is not limited.
+    origins: BTreeMap<IpAddr, u64>,
+    turned_away: usize,
+    /// How many were not let in, ever.
+    refused: u64,
+}
+
+impl Admission {
+    /// How many clients there are.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.clients
+    }
+
+    /// How many were not let in, ever. A burst of them would fill the log; each power of two is told.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Somebody connected from there.
+    ///
+    /// ```
+    /// use herd_mio::core::admission::{Admission, Verdict};
+    /// use herd_mio::core::limits::Limits;
+    ///
+    /// let limits = Limits { max_clients_per_address: 1, ..Limits::default() };
+    /// let mut admission = Admission::default();
+    /// let (one, other) = ("192.0.2.1".parse()?, "192.0.2.2".parse()?);
+    /// assert_eq!(admission.enter(one, &limits), Verdict::Welcome);
+    /// assert!(matches!(admission.enter(one, &limits), Verdict::TurnedAway(_)));
+    /// assert_eq!(admission.enter(other, &limits), Verdict::Welcome);
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    pub fn enter(&mut self, address: IpAddr, limits: &Limits) -> Verdict {
+        let reason = if self.clients >= count(limits.max_clients) {
+            format!(
+                "there are {} clients, which is limits.max_clients",
+                self.clients
+            )
+        } else if is_limited(limits) && self.from(address) >= limits.max_clients_per_address {
+            format!(
+                "there are {} clients from its address, which is limits.max_clients_per_address",
+                self.from(address)
+            )
+        } else {
+            self.clients += 1;
+            if is_limited(limits) {
+                *self.origins.entry(origin(address)).or_default() += 1;
+            }
+            return Verdict::Welcome;
+        };
+        self.refused += 1;
+        if self.turned_away >= MAX_TURNED_AWAY {
+            return Verdict::Shut(reason);
+        }
+        self.turned_away += 1;
+        Verdict::TurnedAway(reason)
+    }
+
+    /// A client from there is gone.
+    pub fn leave(&mut self, address: IpAddr) {
+        self.clients -= 1;
+        let origin = origin(address);
+        if let Some(clients) = self.origins.get_mut(&origin) {
+            *clients -= 1;
+            if *clients == 0 {
+                self.origins.remove(&origin);
+            }
+        }
+    }
+
+    /// One who was told why not is gone.
+    pub fn leave_turned_away(&mut self) {
+        self.turned_away -= 1;
+    }
+
+    fn from(&self, address: IpAddr) -> u64 {
+        self.origins
+            .get(&origin(address))
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+/// Nobody is counted by address where that could not keep anybody out.
+fn is_limited(limits: &Limits) -> bool {
+    limits.max_clients_per_address < limits.max_clients
+}
+
+/// Who has an IPv6 address has, as a rule, all that begin with the same 64 bits.
+fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_leaves_makes_room() {
+        let limits = Limits {
+            max_clients: 10,
+            max_clients_per_address: 2,
+            ..Limits::default()
+        };
+        let mut admission = Admission::default();
+        // Two addresses of one network count as one; so does an IPv4 address, however it is written.
+        for (one, other) in [
+            ("2001:db8::1", "2001:db8::2"),
+            ("192.0.2.1", "::ffff:192.0.2.1"),
+        ] {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(admission.enter(one, &limits), Verdict::Welcome);
+            assert_eq!(admission.enter(other, &limits), Verdict::Welcome);
+            assert!(matches!(
+                admission.enter(one, &limits),
+                Verdict::TurnedAway(_)
+            ));
+            admission.leave_turned_away();
+            admission.leave(other);
+            assert_eq!(admission.enter(one, &limits), Verdict::Welcome);
+            admission.leave(one);
+            admission.leave(one);
+        }
+        assert!(admission.origins.is_empty() && admission.clients() == 0);
+    }
+
+    #[test]
+    fn not_each_of_a_crowd_is_told() {
+        let limits = Limits {
+            max_clients: 1,
+            ..Limits::default()
+        };
+        let mut admission = Admission::default();
+        let address = "192.0.2.1".parse().unwrap();
+        assert_eq!(admission.enter(address, &limits), Verdict::Welcome);
+        for _ in 0..MAX_TURNED_AWAY {
+            assert!(matches!(
+                admission.enter(address, &limits),
+                Verdict::TurnedAway(_)
+            ));
+        }
+        assert!(matches!(
+            admission.enter(address, &limits),
+            Verdict::Shut(_)
+        ));
+        admission.leave_turned_away();
+        assert!(matches!(
+            admission.enter(address, &limits),
+            Verdict::TurnedAway(_)
+        ));
+    }
+}
