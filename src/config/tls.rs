@@ -107,15 +107,22 @@ impl TlsFiles {
             .as_ref()
             .map(|identity| for_clients(identity, &provider))
             .transpose()?;
-        let neighbours = self
-            .neighbours
-            .as_ref()
-            .map(|(ca, identity)| for_neighbours(ca, identity, &provider))
-            .transpose()?;
         Ok(TlsSettings {
             clients,
-            neighbours,
+            neighbours: self.read_for_neighbours()?,
         })
+    }
+
+    /// Reads what TLS with neighbours takes, if that is spoken.
+    ///
+    /// # Errors
+    /// A file can not be read, or what is in it can not be used.
+    pub fn read_for_neighbours(&self) -> Result<Option<NeighbourTls>, ConfigError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        self.neighbours
+            .as_ref()
+            .map(|(ca, identity)| for_neighbours(ca, identity, &provider))
+            .transpose()
     }
 
     /// For `--check`: towards clients, towards neighbours.

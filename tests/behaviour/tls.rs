@@ -283,6 +283,45 @@ fn neighbours_flood_over_mutual_tls_without_a_secret() {
 }
 
 #[test]
+fn an_operator_with_a_certificate_of_the_herd_is_told_how_servers_stand() {
+    let authority = Authority::new();
+    let herd = chain(&authority);
+    let _servers = herd.start_all();
+    // Beside the server, if the whole workspace was built.
+    let program = Path::new(env!("CARGO_BIN_EXE_herd-mio")).with_file_name("herd-status");
+    if !program.exists() {
+        let mut build = std::process::Command::new(env!("CARGO"));
+        let built = build
+            .args(["build", "--quiet", "-p", "herd-status"])
+            .status();
+        assert!(built.unwrap().success());
+    }
+    let ask = || {
+        std::process::Command::new(&program)
+            .arg("--config")
+            .arg(herd.config_file())
+            .env_remove("HERD_SECRET")
+            .output()
+            .unwrap()
+    };
+    let without = ask();
+    assert_eq!(without.status.code(), Some(2));
+    let said = String::from_utf8(without.stderr).unwrap();
+    assert!(said.contains("operator.pem"), "{said}");
+    authority.certify(herd.directory.path(), "operator", "operator", false);
+    let with = ask();
+    let said = String::from_utf8(with.stdout).unwrap();
+    assert!(said.contains("all 3 hold the same 0 records"), "{said}");
+    authority.certify(herd.directory.path(), "operator", "Alice", false);
+    let posing = ask();
+    assert_eq!(
+        posing.status.code(),
+        Some(1),
+        "a name that it has no certificate for"
+    );
+}
+
+#[test]
 fn a_link_in_tls_shows_nothing_of_what_it_says() {
     let herd = chain(&Authority::new());
     let _bob = herd.start("Bob");

@@ -1,4 +1,5 @@
-//! One question to one server, over its neighbours' port: who dials as `operator` and knows the secret is told how it stands.
+//! One question to one server, over its neighbours' port: who dials as `operator` and knows the secret (and, where TLS is spoken, has
+//! a certificate for that name) is told how it stands.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -8,8 +9,10 @@ use herd_mio::config::Member;
 use herd_mio::core::escape::Escaped;
 use herd_mio::core::link::OPERATOR;
 use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
-use herd_mio::core::settings::Secret;
+use herd_mio::core::settings::{NeighbourTls, Secret};
 use ring::rand::{SecureRandom, SystemRandom};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
 /// How long a server may take for each step.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -30,7 +33,11 @@ pub(crate) struct Standing {
 }
 
 /// Asks, and proves on the way that both sides know the secret.
-pub(crate) fn ask(member: &Member, secret: &Secret) -> Result<Standing, String> {
+pub(crate) fn ask(
+    member: &Member,
+    secret: &Secret,
+    tls: Option<&NeighbourTls>,
+) -> Result<Standing, String> {
     let address = member
         .peers
         .as_ref()
@@ -41,28 +48,48 @@ pub(crate) fn ask(member: &Member, secret: &Secret) -> Result<Standing, String> 
     let mut failure = "its name has no address".to_owned();
     for address in found {
         match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(stream) => return converse(stream, &member.name, secret),
+            Ok(stream) => return over(stream, &member.name, secret, tls),
             Err(error) => failure = format!("{address}: {error}"),
         }
     }
     Err(failure)
 }
 
-fn converse(stream: TcpStream, name: &str, secret: &Secret) -> Result<Standing, String> {
-    let told = |error: std::io::Error| error.to_string();
+/// Asks over that connection, in TLS if it is spoken.
+fn over(
+    stream: TcpStream,
+    name: &str,
+    secret: &Secret,
+    tls: Option<&NeighbourTls>,
+) -> Result<Standing, String> {
     stream
         .set_read_timeout(Some(PATIENCE))
         .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
-        .map_err(told)?;
-    let mut lines = BufReader::new(stream.try_clone().map_err(told)?);
-    let mut stream = stream;
+        .map_err(|error| error.to_string())?;
+    let Some(tls) = tls else {
+        return converse(stream, name, secret);
+    };
+    let host = ServerName::try_from(name.to_owned())
+        .map_err(|_| "its name is none that a certificate can have")?;
+    let connection = ClientConnection::new(tls.dialling.clone(), host)
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    converse(StreamOwned::new(connection, stream), name, secret)
+}
+
+fn converse(stream: impl Read + Write, name: &str, secret: &Secret) -> Result<Standing, String> {
+    let told = |error: std::io::Error| error.to_string();
+    let mut stream = BufReader::new(stream);
     let mut nonce: Nonce = [0; 16];
     SystemRandom::new()
         .fill(&mut nonce)
         .map_err(|_| "no random numbers")?;
 
-    writeln!(stream, "HERD 1 {OPERATOR} {name} {}", Hex(&nonce)).map_err(told)?;
-    let greeting = line(&mut lines)?;
+    let greeting = format!("HERD 1 {OPERATOR} {name} {}\n", Hex(&nonce));
+    stream
+        .get_mut()
+        .write_all(greeting.as_bytes())
+        .map_err(told)?;
+    let greeting = line(&mut stream)?;
     let theirs = greeting
         .strip_prefix(&format!("HERD 1 {name} {OPERATOR} "))
         .and_then(|text| unhex(text.as_bytes()));
@@ -71,17 +98,18 @@ fn converse(stream: TcpStream, name: &str, secret: &Secret) -> Result<Standing, 
         dialler: (OPERATOR, &nonce),
         acceptor: (name, &theirs),
     };
-    writeln!(stream, "PROOF {}", parties.prove(Side::Dialler, secret)).map_err(told)?;
-    let proof = line(&mut lines)?;
+    let proof = format!("PROOF {}\n", parties.prove(Side::Dialler, secret));
+    stream.get_mut().write_all(proof.as_bytes()).map_err(told)?;
+    let proof = line(&mut stream)?;
     let is_proven = |proof: &str| parties.is_proven(Side::Acceptor, secret, proof.as_bytes());
     if !proof.strip_prefix("PROOF ").is_some_and(is_proven) {
         return Err(unexpected(&proof));
     }
-    let status = line(&mut lines)?;
+    let status = line(&mut stream)?;
     standing(&status).ok_or_else(|| unexpected(&status))
 }
 
-fn line(lines: &mut BufReader<TcpStream>) -> Result<String, String> {
+fn line(lines: &mut BufReader<impl Read>) -> Result<String, String> {
     let mut text = String::new();
     lines
         .by_ref()

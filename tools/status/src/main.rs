@@ -12,13 +12,15 @@ use std::thread;
 use clap::Parser;
 use herd_mio::cli::one_line;
 use herd_mio::config::{ConfigError, HerdConfig, Overrides, Source};
-use herd_mio::core::settings::Secret;
+use herd_mio::core::link::OPERATOR;
+use herd_mio::core::settings::{NeighbourTls, Secret};
 
 use ask::{Standing, ask};
 
 /// Ask every server of a herd how it stands: records, digest, clients, links
 ///
-/// Servers that hold the same records have the same digest. Each is asked on its neighbours' port, with the herd's secret.
+/// Servers that hold the same records have the same digest. Each is asked on its neighbours' port, with the herd's secret; where
+/// the herd has [peers.tls], also with a certificate for the name operator.
 #[derive(Parser)]
 #[command(name = "herd-status", version, args_override_self = true, after_help = AFTER_HELP, max_term_width = 110)]
 struct Cli {
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
         }
     };
     match herd(&cli) {
-        Ok((herd, secret)) => report(&herd, &secret),
+        Ok((herd, secret, tls)) => report(&herd, &secret, tls.as_ref()),
         Err(error) => mistake(&error.to_string()),
     }
 }
@@ -66,7 +68,7 @@ fn mistake(what: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn herd(cli: &Cli) -> Result<(HerdConfig, Secret), ConfigError> {
+fn herd(cli: &Cli) -> Result<(HerdConfig, Secret, Option<NeighbourTls>), ConfigError> {
     let source = match (&cli.config, &cli.herd) {
         (Some(path), _) => Source::File(path.clone()),
         (None, Some(year)) => Source::Preset(year.clone()),
@@ -83,15 +85,16 @@ fn herd(cli: &Cli) -> Result<(HerdConfig, Secret), ConfigError> {
         ..Overrides::default()
     };
     let (secret, _) = herd.secret(&overrides)?;
-    Ok((herd, secret))
+    let tls = herd.tls_files(OPERATOR).read_for_neighbours()?;
+    Ok((herd, secret, tls))
 }
 
-fn report(herd: &HerdConfig, secret: &Secret) -> ExitCode {
+fn report(herd: &HerdConfig, secret: &Secret, tls: Option<&NeighbourTls>) -> ExitCode {
     let standings: Vec<Result<Standing, String>> = thread::scope(|scope| {
         let asked: Vec<_> = herd
             .members
             .iter()
-            .map(|member| scope.spawn(|| ask(member, secret)))
+            .map(|member| scope.spawn(move || ask(member, secret, tls)))
             .collect();
         let answer = |thread: thread::ScopedJoinHandle<'_, _>| {
             thread
