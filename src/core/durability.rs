@@ -144,8 +144,6 @@ struct Life {
 
 /// Lives remembered: a neighbour that was away for longer is sent everything.
 const MAX_LIVES: usize = 64;
-/// Room is reserved in pieces of so many bytes, the next one when half of the last is used.
-const CHUNK: u64 = 4 << 20;
 /// Bytes that the compaction copies in one turn: about a millisecond.
 const COPY_STEP: usize = 128 << 10;
 /// Room for an entry about a neighbour.
@@ -215,6 +213,8 @@ pub struct Durability {
     fsync: Fsync,
     fsync_every: Duration,
     compact_bytes: u64,
+    /// Room is reserved in pieces of so many bytes, the next one when half of the last is used.
+    chunk: u64,
     lives: Vec<Life>,
 
     /// Entries of this turn; with them, everything up to the change `pending_seq` is written.
@@ -264,6 +264,7 @@ impl Durability {
             fsync,
             fsync_every: ms(limits.fsync_ms),
             compact_bytes: limits.compact_bytes,
+            chunk: limits.journal_ahead_bytes,
             lives: Vec::new(),
             pending: Vec::new(),
             pending_seq: 0,
@@ -476,15 +477,15 @@ impl Durability {
         let waits = self.full_since.is_some_and(|since| now < since + RETRY);
         // A file that is about to lose its name needs no more room.
         let is_leaving = self.compaction == Compaction::Switching;
-        if self.reserving.is_some() || waits || is_leaving || left >= CHUNK / 2 {
+        if self.reserving.is_some() || waits || is_leaving || left >= self.chunk / 2 {
             return None;
         }
         let offset = reserved.max(length);
-        self.reserving = Some(offset + CHUNK);
+        self.reserving = Some(offset + self.chunk);
         Some(DiskWork::Reserve {
             file: Which::Current,
             offset,
-            bytes: CHUNK,
+            bytes: self.chunk,
         })
     }
 
@@ -549,11 +550,11 @@ impl Durability {
                     self.fixed_bytes += (self.for_next.len() - before) as u64;
                     self.compaction = Compaction::Reserving;
                     let offset = self.next.length + self.for_next.len() as u64;
-                    self.next.reserved = offset + CHUNK;
+                    self.next.reserved = offset + self.chunk;
                     return Some(DiskWork::Reserve {
                         file: Which::Next,
                         offset,
-                        bytes: CHUNK,
+                        bytes: self.chunk,
                     });
                 }
                 self.append_work(now)

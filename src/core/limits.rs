@@ -120,6 +120,8 @@ limits! {
 
     /// Time after which an accepted change is synced to the disk, with `fsync = "interval"`.
     fsync_ms = 1_000, 1..=3_600_000;
+    /// Bytes that are reserved on the disk ahead of what is written to the journal.
+    journal_ahead_bytes = 4_194_304, 16_384..=1_073_741_824;
     /// Bytes of a journal below which it is not compacted.
     compact_bytes = 67_108_864, 1..=1_099_511_627_776;
 

@@ -755,7 +755,7 @@ impl Host {
             node.data_received(id, bytes, now);
             // It waits until there is room in the journal; that nothing is forgotten then shows when the herd is at peace.
             if is_link && !node.wants_read(id) {
-                return;
+                return outside.wire.not_understood_yet(key, side, now.time);
             }
         }
         for ((record, client), before) in records.iter().zip(clients).zip(before) {

@@ -282,7 +282,7 @@ impl Plan {
             weather,
             Weather::Slow | Weather::Stops | Weather::Everything
         );
-        let bulky = rough && rng.percent(40);
+        let bulky = (rough || weather == Weather::Disks) && rng.percent(40);
         let finest = if bulky || is_large { 300 } else { 1 };
         let paths = herd.edges.iter().map(|_| path(rng, rough, finest));
         let paths: Vec<Path> = paths.collect();
@@ -577,6 +577,7 @@ fn limits(rng: &mut Rng, rough: bool) -> Limits {
     if rng.percent(60) {
         limits.compact_bytes = *rng.pick(&[1, 300, 3_000, 20_000]);
         limits.fsync_ms = rng.between(20, 1_500);
+        limits.journal_ahead_bytes = *rng.pick(&[16_384, 16_384, 40_000]);
     }
     limits
 }

@@ -355,6 +355,15 @@ impl Wire {
         }
     }
 
+    /// What a server was just given, it has not acted on.
+    pub(crate) fn not_understood_yet(&mut self, key: Key, side: usize, now: Time) {
+        if let Some(tap) = self.taps.get(&key)
+            && let Some(confirmed) = self.confirmed.get_mut(&(tap.edge, tap.hosts[side]))
+        {
+            confirmed.retain(|_, at| *at != (key, now));
+        }
+    }
+
     fn life_received(&mut self, key: Key, side: usize) {
         let alone = self.is_alone(key, side);
         let Some(tap) = self.taps.get_mut(&key) else {
