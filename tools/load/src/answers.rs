@@ -1,0 +1,408 @@
+//! What an answer must be. Every answer is checked; so it has to cost little: bytes are compared, and only of what is wrong is
+//! found out more.
+
+use std::fmt::{self, Write as _};
+
+use herd_mio::core::escape::Escaped;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// The longest line that is waited for: a command's 4,096 bytes, a server's name and a skew.
+pub(crate) const LINE_BYTES: usize = 4096 + 256;
+/// The longest JSON that is waited for; servers take 2 MiB from Places unless they are told otherwise.
+pub(crate) const JSON_BYTES: usize = 16 * 1024 * 1024;
+/// How much of a long answer is shown.
+const SHOWN_BYTES: usize = 400;
+
+/// What all answers of one server are measured by.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// `AT Riley `, as every answer begins.
+    beginning: Vec<u8>,
+    /// How far the server's clock may be off.
+    pub(crate) tolerance_ns: u64,
+    /// The most places that a `WHATSAT` asks for.
+    pub(crate) bound: usize,
+}
+
+/// An answer that is not what it must be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    /// What is wrong with it.
+    pub(crate) what: String,
+    /// What was asked.
+    pub(crate) sent: Vec<u8>,
+    /// What would have been right, in words where bytes are free.
+    pub(crate) expected: String,
+    pub(crate) got: Vec<u8>,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}\n  sent      {}\n  expected  {}\n  got       ",
+            self.what,
+            Escaped(self.sent.trim_ascii_end()),
+            self.expected
+        )?;
+        let shown = &self.got[..self.got.len().min(SHOWN_BYTES)];
+        write!(f, "{}", Escaped(shown))?;
+        if shown.len() < self.got.len() {
+            write!(f, "… ({} bytes)", self.got.len())?;
+        }
+        Ok(())
+    }
+}
+
+impl Rules {
+    /// Answers come from the server `name`.
+    pub(crate) fn new(name: &[u8], tolerance_ns: u64, bound: u8) -> Rules {
+        Rules {
+            beginning: [b"AT ", name, b" "].concat(),
+            tolerance_ns,
+            bound: bound.into(),
+        }
+    }
+
+    /// Checks the answer to an `IAMAT` (both without their LF) that was stamped `stamp_ns` and answered at `received_ns`.
+    #[inline]
+    pub(crate) fn check_at(
+        &self,
+        line: &[u8],
+        command: &[u8],
+        stamp_ns: u64,
+        received_ns: u64,
+    ) -> Result<(), Box<Wrong>> {
+        let told = told(command);
+        let skew = line
+            .strip_prefix(self.beginning.as_slice())
+            .and_then(|rest| rest.strip_suffix(told))
+            .and_then(|rest| rest.strip_suffix(b" "))
+            .and_then(skew_ns);
+        match skew {
+            Some(skew) if self.is_plausible(skew, stamp_ns, received_ns) => Ok(()),
+            _ => Err(self.wrong_at(line, command, stamp_ns, received_ns)),
+        }
+    }
+
+    /// Whether the receipt that the skew speaks of lies between sending and receiving.
+    fn is_plausible(&self, skew_ns: i64, stamp_ns: u64, received_ns: u64) -> bool {
+        let tolerance = i128::from(self.tolerance_ns);
+        let latest = i128::from(received_ns) - i128::from(stamp_ns) + tolerance;
+        (-tolerance..=latest).contains(&skew_ns.into())
+    }
+
+    #[cold]
+    fn wrong_at(&self, line: &[u8], command: &[u8], stamp_ns: u64, received_ns: u64) -> Box<Wrong> {
+        let mut expected = self.beginning.clone();
+        expected.extend_from_slice(b"<skew> ");
+        expected.extend_from_slice(told(command));
+        let mut shown = Escaped(&expected).to_string();
+        let what = match first_difference(line, &expected) {
+            Some(what) => what,
+            None => {
+                let latest = received_ns.saturating_sub(stamp_ns) + self.tolerance_ns;
+                // Writing into a String does not fail.
+                let _ = write!(
+                    shown,
+                    ", with a skew from {} to {}",
+                    seconds(-i128::from(self.tolerance_ns)),
+                    seconds(latest.into())
+                );
+                let skew = line.split(|&byte| byte == b' ').nth(2).unwrap_or_default();
+                match skew_ns(skew) {
+                    Some(_) => {
+                        "the skew: the server can not have received it then (for a server whose clock is not ours, see --clock-tolerance)"
+                    }
+                    None => "the skew, which is a sign, whole seconds, a point and nine digits",
+                }
+            }
+        };
+        Box::new(Wrong {
+            what: what.into(),
+            sent: command.to_vec(),
+            expected: shown,
+            got: line.to_vec(),
+        })
+    }
+
+    /// Checks the JSON of a `WHATSAT` answer; says whether it tells of places or of an error.
+    pub(crate) fn check_json(&self, json: &[u8]) -> Result<Found, String> {
+        let answer: Answer = serde_json::from_slice(json)
+            .map_err(|error| format!("the JSON can not be read: {error}"))?;
+        let places = answer.results.len() + answer.places.len();
+        if places > self.bound {
+            return Err(format!(
+                "{places} places, where at most {} were asked for",
+                self.bound
+            ));
+        }
+        let is_error =
+            answer.error.is_some() || !matches!(answer.status, Status::Fine | Status::Nothing);
+        Ok(if is_error {
+            Found::Error
+        } else {
+            Found::Places
+        })
+    }
+}
+
+/// What the JSON of an answer tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Places, or that there are none.
+    Places,
+    /// Something went wrong with Places. The protocol allows it; who measures wants to know.
+    Error,
+}
+
+/// What of Google's JSON matters here; no element of it is kept, so nothing is allocated.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    results: Vec<IgnoredAny>,
+    #[serde(default)]
+    places: Vec<IgnoredAny>,
+    #[serde(default)]
+    status: Status,
+    error: Option<IgnoredAny>,
+}
+
+/// The legacy API's status; the New API has none.
+#[derive(Deserialize, Default)]
+enum Status {
+    #[default]
+    #[serde(rename = "OK")]
+    Fine,
+    #[serde(rename = "ZERO_RESULTS")]
+    Nothing,
+    #[serde(other)]
+    Error,
+}
+
+/// What an error of Places says, in the words of its JSON.
+pub(crate) fn error_of(json: &[u8]) -> String {
+    let Ok(json) = serde_json::from_slice::<serde_json::Value>(json) else {
+        return String::new();
+    };
+    let texts = [
+        &json["status"],
+        &json["error_message"],
+        &json["error"]["status"],
+        &json["error"]["message"],
+    ];
+    let texts: Vec<&str> = texts.iter().filter_map(|text| text.as_str()).collect();
+    Escaped(texts.join(": ").as_bytes()).to_string()
+}
+
+/// The server's name, if this line is the answer to an `IAMAT`.
+pub(crate) fn server_of(line: &[u8]) -> Option<&[u8]> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let is_at = fields.next()? == b"AT";
+    fields.next().filter(|name| is_at && !name.is_empty())
+}
+
+/// What a client told of itself in an `IAMAT`: id, place and time, which the answer repeats.
+fn told(command: &[u8]) -> &[u8] {
+    command.strip_prefix(b"IAMAT ").unwrap_or(command)
+}
+
+/// Reads a skew: a sign always, whole seconds, a point, nine digits; no zeros in front, and no negative zero.
+fn skew_ns(text: &[u8]) -> Option<i64> {
+    let (&sign, size) = text.split_first()?;
+    let point = size.len().checked_sub(10)?;
+    let whole = &size[..point];
+    if size[point] != b'.' || whole.is_empty() || (whole.len() > 1 && whole[0] == b'0') {
+        return None;
+    }
+    let digits = whole.iter().chain(&size[point + 1..]);
+    let size = digits.into_iter().try_fold(0i64, |value, digit| {
+        let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
+        value.checked_mul(10)?.checked_add(digit)
+    })?;
+    match sign {
+        b'+' => Some(size),
+        b'-' if size != 0 => Some(-size),
+        _ => None,
+    }
+}
+
+/// In what a line differs from an expected one, the skew aside; `None` if in nothing.
+fn first_difference(line: &[u8], expected: &[u8]) -> Option<&'static str> {
+    const FIELDS: [&str; 6] = [
+        "the answer is no AT line",
+        "the server's name",
+        "the skew",
+        "the client's id",
+        "the place",
+        "the time",
+    ];
+    let mut got = line.split(|&byte| byte == b' ');
+    let mut wanted = expected.split(|&byte| byte == b' ');
+    for (number, field) in FIELDS.into_iter().enumerate() {
+        let (got, wanted) = (got.next(), wanted.next());
+        if number != 2 && got != wanted {
+            return Some(field);
+        }
+    }
+    got.next().map(|_| "there is more than an AT line has")
+}
+
+/// Nanoseconds as a skew is written.
+fn seconds(ns: i128) -> String {
+    let sign = if ns < 0 { '-' } else { '+' };
+    let size = ns.unsigned_abs();
+    format!("{sign}{}.{:09}", size / 1_000_000_000, size % 1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMAND: &[u8] = b"IAMAT load-0000001 +34.068930-118.445127 100.000000000";
+    const STAMP: u64 = 100_000_000_000;
+    const RECEIVED: u64 = STAMP + 500_000;
+
+    fn check(line: &str) -> Result<(), Box<Wrong>> {
+        Rules::new(b"Riley", 1_000_000, 5).check_at(line.as_bytes(), COMMAND, STAMP, RECEIVED)
+    }
+
+    fn what(line: &str) -> String {
+        check(line).unwrap_err().what
+    }
+
+    #[test]
+    fn right_answers() {
+        for skew in [
+            "+0.000000000",
+            "+0.000400000",
+            "+0.001500000", // the end of the answer's way, and the tolerance
+            "-0.001000000",
+        ] {
+            let line = format!("AT Riley {skew} load-0000001 +34.068930-118.445127 100.000000000");
+            assert_eq!(check(&line), Ok(()), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_answers_are_told_apart() {
+        let rest = "load-0000001 +34.068930-118.445127 100.000000000";
+        let line = |skew: &str| format!("AT Riley {skew} {rest}");
+        for skew in [
+            "0.000400000",
+            "+.000400000",
+            "+00.000400000",
+            "+0.00040000",
+            "+0.0004000000",
+            "-0.000000000",
+            "--0.00040000",
+            "+0,000400000",
+            "+4e-4",
+            "+0.00040000x",
+            "",
+        ] {
+            assert!(what(&line(skew)).starts_with("the skew, which"), "{skew}");
+        }
+        for skew in [
+            "+0.001500001",
+            "-0.001000001",
+            "+9223372036.854775807",
+            "-5.000000000",
+        ] {
+            assert!(what(&line(skew)).starts_with("the skew: "), "{skew}");
+        }
+        assert_eq!(
+            what(&format!("AT Jaquez +0.000000001 {rest}")),
+            "the server's name"
+        );
+        assert_eq!(
+            what("AT Riley +0.000000001 load-0000002 +34.068930-118.445127 100.000000000"),
+            "the client's id"
+        );
+        assert_eq!(
+            what("AT Riley +0.000000001 load-0000001 +34.068931-118.445127 100.000000000"),
+            "the place"
+        );
+        assert_eq!(
+            what("AT Riley +0.000000001 load-0000001 +34.068930-118.445127 100.000000001"),
+            "the time"
+        );
+        assert_eq!(
+            what(&format!("AT Riley +0.000000001 {rest} more")),
+            "there is more than an AT line has"
+        );
+        assert_eq!(
+            what(&format!("AT Riley +0.000000001 {rest}\r")),
+            "the time",
+            "an LF alone ends a line"
+        );
+        assert_eq!(what(&format!("? IAMAT {rest}")), "the answer is no AT line");
+    }
+
+    #[test]
+    fn a_wrong_answer_is_shown_beside_the_right_one_and_can_do_no_harm() {
+        let wrong = check("AT Riley +7.000000000 load-0000001 +34.068930-118.445127 100.000000000");
+        assert_eq!(
+            wrong.unwrap_err().to_string(),
+            "the skew: the server can not have received it then (for a server whose clock is not ours, see --clock-tolerance)\n  \
+             sent      IAMAT load-0000001 +34.068930-118.445127 100.000000000\n  \
+             expected  AT Riley <skew> load-0000001 +34.068930-118.445127 100.000000000, with a skew from -0.001000000 to +0.001500000\n  \
+             got       AT Riley +7.000000000 load-0000001 +34.068930-118.445127 100.000000000"
+        );
+        let shown = check(&format!("\x1b[2J{}", "x".repeat(5000)))
+            .unwrap_err()
+            .to_string();
+        assert!(shown.contains("got       \\x1b[2Jxxx") && shown.ends_with("x… (5004 bytes)"));
+    }
+
+    #[test]
+    fn the_json_is_read_and_its_places_are_counted() {
+        let rules = Rules::new(b"Riley", 0, 2);
+        let check = |json: &str| rules.check_json(json.as_bytes());
+        for good in [
+            r#"{"html_attributions" : [], "results" : [{"name": "x]}"}, {}], "status" : "OK"}"#,
+            r#"{"results" : [], "status" : "ZERO_RESULTS"}"#,
+            r#"{"places": [{}]}"#,
+            "{}",
+        ] {
+            assert_eq!(check(good), Ok(Found::Places), "{good}");
+        }
+        for error in [
+            r#"{"results" : [], "status" : "UNKNOWN_ERROR", "error_message" : "no key"}"#,
+            r#"{"error": {"code": 403, "message": "no", "status": "PERMISSION_DENIED"}}"#,
+        ] {
+            assert_eq!(check(error), Ok(Found::Error), "{error}");
+        }
+        assert_eq!(
+            check(r#"{"results": [1, 2, 3], "status": "OK"}"#),
+            Err("3 places, where at most 2 were asked for".into())
+        );
+        for bad in ["", "{", "[", "{}{}", r#"{"results": 5}"#, "null", "\"OK\""] {
+            assert!(
+                check(bad).unwrap_err().starts_with("the JSON can not"),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_in_its_own_words() {
+        let legacy = br#"{"results": [], "status": "UNKNOWN_ERROR", "error_message": "no key\n"}"#;
+        assert_eq!(error_of(legacy), "UNKNOWN_ERROR: no key\\x0a");
+        let new = br#"{"error": {"code": 403, "message": "no", "status": "PERMISSION_DENIED"}}"#;
+        assert_eq!(error_of(new), "PERMISSION_DENIED: no");
+        assert_eq!(error_of(b"x"), "");
+    }
+
+    #[test]
+    fn a_server_says_who_it_is() {
+        assert_eq!(
+            server_of(b"AT Riley +0.000000000 a b c"),
+            Some(&b"Riley"[..])
+        );
+        for nobody in ["", "AT", "AT  +0.0", "? IAMAT", "ATRiley x"] {
+            assert_eq!(server_of(nobody.as_bytes()), None, "{nobody}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! How it can end: the exit status, and the words that say why.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Something that cannot be gone on from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// A wrong answer, no connection, a lost one, silence: status 1.
+    Failed(String),
+    /// A mistake in the command line or the config file: status 2.
+    Usage(String),
+}
+
+impl Failure {
+    /// Says it on the standard error; the exit status to end with.
+    pub(crate) fn tell(&self) -> ExitCode {
+        let (what, status) = match self {
+            Failure::Failed(what) => (what, 1),
+            Failure::Usage(what) => (what, 2),
+        };
+        // Not `eprintln!`, which panics when there is no standard error.
+        let _ = writeln!(io::stderr(), "herd-load: {what}");
+        ExitCode::from(status)
+    }
+}
+
+/// What the system refused while `doing` it.
+pub(crate) fn system(doing: &str) -> impl Fn(io::Error) -> Failure + '_ {
+    move |error| Failure::Failed(format!("cannot {doing}: {error}"))
+}

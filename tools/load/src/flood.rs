@@ -1,0 +1,505 @@
+//! A flood, watched: one server is told where a client is that nobody knows, and every other one is asked about it until it knows.
+//!
+//! ```text
+//!              ┌──────── still refused, and it is time ◄─── Resting ◄──┐
+//!              ▼                                                       │
+//!   round ─► Asked ──── "? WHATSAT …" ─────────────────────────────────┘
+//!              └─────── "AT …" ───► Answering ── the JSON is there ──► Knows
+//! ```
+//!
+//! `WHATSAT` is the only question of the clients' protocol whose answer tells whether a server knows a client: it is refused at once
+//! if not. Each round has a client of its own. A server that has a key for Places asks it before it answers; one that has none
+//! answers with an error at once, and is what this is made for.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use memchr::{memchr, memmem};
+use mio::{Events, Interest, Token};
+
+use crate::answers::{Found, JSON_BYTES, Wrong};
+use crate::clock::{MILLISECOND_NS, SECOND_NS};
+use crate::conversation::Conversation;
+use crate::crew::{Crew, Trouble, into_mio};
+use crate::dial::Dialler;
+use crate::failure::{Failure, system};
+use crate::process::Watched;
+use crate::progress::{Progress, TICK_NS};
+use crate::socket::{Received, Socket};
+use crate::stop::Stop;
+use crate::tally::histogram;
+use crate::target::Target;
+
+/// The longest that a turn waits, so that signals are seen.
+const PATIENCE_NS: u64 = 100 * MILLISECOND_NS;
+/// The token of the server that is told.
+const SOURCE: usize = 0;
+
+/// How the flood is to be watched.
+pub(crate) struct Plan {
+    pub(crate) warm_up_ns: u64,
+    pub(crate) duration_ns: u64,
+    /// Rounds to count, at most.
+    pub(crate) count: Option<u64>,
+    /// How long a round may take.
+    pub(crate) timeout_ns: u64,
+    /// How often each server is asked.
+    pub(crate) poll_interval_ns: u64,
+    pub(crate) spin: bool,
+}
+
+/// What came of it; all latencies are nanoseconds.
+pub(crate) struct Outcome {
+    pub(crate) elapsed_ns: u64,
+    pub(crate) interrupted: bool,
+    /// From the answer until the last server knew.
+    pub(crate) all: Histogram<u64>,
+    /// From the answer until each knew, with its name.
+    pub(crate) each: Vec<(String, Histogram<u64>)>,
+    /// From sending the `IAMAT` until the last server knew.
+    pub(crate) since_sent: Histogram<u64>,
+    /// From the last question that was refused until the answer that was not.
+    pub(crate) resolution: Histogram<u64>,
+    /// Questions asked.
+    pub(crate) polls: u64,
+    /// Places was asked, and its time is in the figures.
+    pub(crate) asked_places: bool,
+}
+
+/// One of the other servers.
+struct Watcher {
+    target: Target,
+    socket: Socket,
+    unsent: Vec<u8>,
+    answer: Vec<u8>,
+    state: State,
+    /// When it was asked last.
+    asked_ns: u64,
+    /// When it was asked last and refused; at first, when the `IAMAT` was sent.
+    unknowing_ns: u64,
+    knows_ns: u64,
+    polls: u64,
+    asked_places: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Asked,
+    Resting,
+    Answering,
+    Knows,
+}
+
+struct Round<'a> {
+    crew: &'a mut Crew,
+    plan: &'a Plan,
+    stop: &'a Stop,
+    watchers: Vec<Watcher>,
+    events: Events,
+    scratch: Box<[u8]>,
+    question: Vec<u8>,
+    refusal: Vec<u8>,
+    /// What the server that was told has answered.
+    line: Vec<u8>,
+    sent_ns: u64,
+    answered_ns: Option<u64>,
+}
+
+/// Watches round after round. The crew is one connection to the server that is told.
+pub(crate) fn run(
+    crew: &mut Crew,
+    others: Vec<Target>,
+    plan: &Plan,
+    watched: &mut Watched,
+    progress: &mut Progress,
+    stop: &Stop,
+) -> Result<Outcome, Failure> {
+    let mut watchers = Vec::with_capacity(others.len());
+    for (number, target) in others.into_iter().enumerate() {
+        watchers.push(Watcher::connect(crew, target, number + 1, plan)?);
+    }
+    let mut outcome = Outcome {
+        elapsed_ns: 0,
+        interrupted: false,
+        all: histogram()?,
+        each: Vec::new(),
+        since_sent: histogram()?,
+        resolution: histogram()?,
+        polls: 0,
+        asked_places: false,
+    };
+    for watcher in &watchers {
+        let name = watcher.target.name.clone().unwrap_or_default();
+        outcome.each.push((name, histogram()?));
+    }
+    let mut round = Round {
+        crew,
+        plan,
+        stop,
+        watchers,
+        events: Events::with_capacity(64),
+        scratch: vec![0; 64 * 1024].into(),
+        question: Vec::new(),
+        refusal: Vec::new(),
+        line: Vec::new(),
+        sent_ns: 0,
+        answered_ns: None,
+    };
+    let begin_ns = round.crew.clock.now_ns();
+    let counts_from_ns = begin_ns + plan.warm_up_ns;
+    let end_ns = counts_from_ns + plan.duration_ns;
+    let (mut begun, mut next_tick_ns) = (false, begin_ns);
+    // The client of number 0 has introduced itself.
+    for number in 1.. {
+        let now_ns = round.crew.clock.now_ns();
+        let counts = now_ns >= counts_from_ns;
+        if counts && !begun {
+            watched.begin()?;
+            begun = true;
+        }
+        outcome.interrupted = stop.is_wanted();
+        let enough = plan.count.is_some_and(|count| outcome.all.len() >= count);
+        if outcome.interrupted || enough || now_ns >= end_ns {
+            outcome.elapsed_ns = now_ns.saturating_sub(counts_from_ns);
+            break;
+        }
+        if now_ns >= next_tick_ns {
+            next_tick_ns = now_ns + TICK_NS;
+            let phase = if counts { "measuring" } else { "warming up" };
+            let done = (now_ns - begin_ns) as f64 / (end_ns - begin_ns).max(1) as f64;
+            progress.measuring(phase, done, number.into(), now_ns);
+        }
+        let complete = round.play(number)?;
+        if complete && counts {
+            round.note(&mut outcome);
+        }
+    }
+    if !begun {
+        watched.begin()?;
+    }
+    watched.end()?;
+    outcome.polls = round.watchers.iter().map(|watcher| watcher.polls).sum();
+    outcome.asked_places = round.watchers.iter().any(|watcher| watcher.asked_places);
+    Ok(outcome)
+}
+
+impl Round<'_> {
+    /// Tells one server, and asks the others until all of them know; `false` if a signal came before.
+    fn play(&mut self, number: u32) -> Result<bool, Failure> {
+        self.question.clear();
+        self.crew.commands.whatsat(&mut self.question, number);
+        self.refusal.clear();
+        self.refusal.extend_from_slice(b"? ");
+        self.refusal.extend_from_slice(&self.question);
+        self.answered_ns = None;
+        self.sent_ns = self.crew.clock.now_ns();
+        let wall_ns = self.crew.clock.wall_ns();
+        let connection = &mut self.crew.connections[SOURCE];
+        connection
+            .conversation
+            .iamat(&mut self.crew.commands, number, self.sent_ns, wall_ns);
+        self.flush_source()?;
+        for watcher in &mut self.watchers {
+            watcher.unknowing_ns = self.sent_ns;
+            watcher.ask(&self.question, self.crew.clock.now_ns());
+            watcher.flush()?;
+        }
+        while !self.is_over() {
+            if self.stop.is_wanted() {
+                return Ok(false);
+            }
+            self.turn()?;
+        }
+        // What they repeat must be what the client was told, to the last byte.
+        for watcher in &self.watchers {
+            watcher.compare(&self.line, &self.question)?;
+        }
+        Ok(true)
+    }
+
+    fn is_over(&self) -> bool {
+        let all_know = self.watchers.iter().all(|w| w.state == State::Knows);
+        self.answered_ns.is_some() && all_know
+    }
+
+    fn turn(&mut self) -> Result<(), Failure> {
+        let now_ns = self.crew.clock.now_ns();
+        if now_ns - self.sent_ns > self.plan.timeout_ns {
+            return Err(self.overdue());
+        }
+        let interval_ns = self.plan.poll_interval_ns;
+        let mut wait_ns = PATIENCE_NS;
+        for watcher in &mut self.watchers {
+            if watcher.state != State::Resting {
+                continue;
+            }
+            let due_ns = watcher.asked_ns + interval_ns;
+            if due_ns <= now_ns {
+                watcher.ask(&self.question, now_ns);
+                watcher.flush()?;
+            } else {
+                // epoll counts in milliseconds; a part of one is spent awake.
+                let whole_ms_ns = (due_ns - now_ns) / MILLISECOND_NS * MILLISECOND_NS;
+                wait_ns = wait_ns.min(whole_ms_ns);
+            }
+        }
+        if self.plan.spin {
+            wait_ns = 0;
+        }
+        match self
+            .crew
+            .poll
+            .poll(&mut self.events, Some(Duration::from_nanos(wait_ns)))
+        {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(system("wait for answers")(error)),
+        }
+        let ready: Vec<usize> = self
+            .events
+            .iter()
+            .map(|event| {
+                let index = event.token().0;
+                match index.checked_sub(1) {
+                    None => self.crew.connections[SOURCE].socket.note(event),
+                    Some(other) => self.watchers[other].socket.note(event),
+                }
+                index
+            })
+            .collect();
+        for index in ready {
+            match index.checked_sub(1) {
+                None => self.receive_source()?,
+                Some(other) => self.receive_other(other)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn receive_source(&mut self) -> Result<(), Failure> {
+        loop {
+            let crew = &mut *self.crew;
+            let connection = &mut crew.connections[SOURCE];
+            let received = match connection.socket.read(&mut self.scratch) {
+                Ok(Received::Bytes(count)) => Ok(count),
+                Ok(Received::Nothing) => break,
+                Ok(Received::End) => Err(Trouble::Ended),
+                Err(error) => Err(error.into()),
+            };
+            let now_ns = crew.clock.now_ns();
+            let wall_ns = crew.clock.wall_ns();
+            let (line, answered_ns) = (&mut self.line, &mut self.answered_ns);
+            let conversation = &mut connection.conversation;
+            received
+                .and_then(|count| {
+                    let bytes = &self.scratch[..count];
+                    conversation
+                        .receive(bytes, wall_ns, &crew.rules, &mut crew.heard, |answered| {
+                            line.clear();
+                            line.extend_from_slice(answered.line);
+                            *answered_ns = Some(now_ns);
+                        })
+                        .map_err(Trouble::Wrong)
+                })
+                .map_err(|trouble| trouble.told(&crew.target, SOURCE, conversation))?;
+        }
+        self.flush_source()
+    }
+
+    fn flush_source(&mut self) -> Result<(), Failure> {
+        let connection = &mut self.crew.connections[SOURCE];
+        let conversation = &mut connection.conversation;
+        let written = connection.socket.write(conversation.unsent());
+        match written {
+            Ok(count) => conversation.sent(count),
+            Err(error) => {
+                return Err(Trouble::from(error).told(&self.crew.target, SOURCE, conversation));
+            }
+        }
+        Ok(())
+    }
+
+    fn receive_other(&mut self, other: usize) -> Result<(), Failure> {
+        let watcher = &mut self.watchers[other];
+        let number = other + 1;
+        loop {
+            let received = watcher.socket.read(&mut self.scratch);
+            let trouble = match received {
+                Ok(Received::Bytes(count)) => {
+                    let now_ns = self.crew.clock.now_ns();
+                    let bytes = &self.scratch[..count];
+                    match watcher.receive(bytes, now_ns, &self.refusal, &self.crew.rules) {
+                        Ok(()) => continue,
+                        Err(wrong) => Trouble::Wrong(wrong),
+                    }
+                }
+                Ok(Received::Nothing) => break,
+                Ok(Received::End) => Trouble::Ended,
+                Err(error) => error.into(),
+            };
+            return Err(trouble.told(&watcher.target, number, &Conversation::default()));
+        }
+        if watcher.state == State::Resting && self.plan.poll_interval_ns == 0 {
+            watcher.ask(&self.question, self.crew.clock.now_ns());
+        }
+        watcher.flush()
+    }
+
+    /// Who does not know, and what that may mean.
+    fn overdue(&self) -> Failure {
+        let seconds = self.plan.timeout_ns as f64 / SECOND_NS as f64;
+        if self.answered_ns.is_none() {
+            let target = &self.crew.target;
+            return Failure::Failed(format!(
+                "{target} has not answered an IAMAT for {seconds:.1} s; see --timeout"
+            ));
+        }
+        let unknowing = |watcher: &&Watcher| watcher.state != State::Knows;
+        let names: Vec<String> = self
+            .watchers
+            .iter()
+            .filter(unknowing)
+            .map(|watcher| watcher.target.to_string())
+            .collect();
+        Failure::Failed(format!(
+            "after {seconds:.1} s the update has not come to {}; are they linked with the others? herd-status tells",
+            names.join(", ")
+        ))
+    }
+
+    fn note(&self, outcome: &mut Outcome) {
+        let answered_ns = self.answered_ns.unwrap_or(self.sent_ns);
+        let mut last_ns = self.sent_ns;
+        for (watcher, (_, latencies)) in self.watchers.iter().zip(&mut outcome.each) {
+            latencies.saturating_record(watcher.knows_ns.saturating_sub(answered_ns));
+            let unsure_ns = watcher.knows_ns - watcher.unknowing_ns;
+            outcome.resolution.saturating_record(unsure_ns);
+            last_ns = last_ns.max(watcher.knows_ns);
+        }
+        outcome
+            .all
+            .saturating_record(last_ns.saturating_sub(answered_ns));
+        outcome.since_sent.saturating_record(last_ns - self.sent_ns);
+    }
+}
+
+impl Watcher {
+    fn connect(
+        crew: &Crew,
+        target: Target,
+        number: usize,
+        plan: &Plan,
+    ) -> Result<Watcher, Failure> {
+        let patience = Duration::from_nanos(plan.timeout_ns);
+        let stream = Dialler::new(&target, patience).call(0)?;
+        let mut socket = Socket::new(into_mio(stream).map_err(system("use a socket"))?);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        crew.poll
+            .registry()
+            .register(socket.source(), Token(number), interest)
+            .map_err(system("watch a socket"))?;
+        Ok(Watcher {
+            target,
+            socket,
+            unsent: Vec::new(),
+            answer: Vec::new(),
+            state: State::Resting,
+            asked_ns: 0,
+            unknowing_ns: 0,
+            knows_ns: 0,
+            polls: 0,
+            asked_places: false,
+        })
+    }
+
+    fn ask(&mut self, question: &[u8], now_ns: u64) {
+        self.unsent.extend_from_slice(question);
+        self.answer.clear();
+        self.asked_ns = now_ns;
+        self.state = State::Asked;
+        self.polls += 1;
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        match self.socket.write(&self.unsent) {
+            Ok(count) => {
+                self.unsent.drain(..count);
+                Ok(())
+            }
+            Err(error) => Err(Trouble::from(error).told(&self.target, 0, &Conversation::default())),
+        }
+    }
+
+    fn receive(
+        &mut self,
+        bytes: &[u8],
+        now_ns: u64,
+        refusal: &[u8],
+        rules: &crate::answers::Rules,
+    ) -> Result<(), Box<Wrong>> {
+        self.answer.extend_from_slice(bytes);
+        let wrong = |what: &str, expected: &str, got: &[u8]| {
+            Box::new(Wrong {
+                what: what.into(),
+                sent: refusal[2..].to_vec(),
+                expected: expected.into(),
+                got: got.to_vec(),
+            })
+        };
+        if !matches!(self.state, State::Asked | State::Answering) {
+            return Err(wrong("nothing was asked", "nothing", bytes));
+        }
+        if self.answer == refusal {
+            self.unknowing_ns = self.asked_ns;
+            self.state = State::Resting;
+            return Ok(());
+        }
+        let Some(line_end) = memchr(b'\n', &self.answer) else {
+            return Ok(());
+        };
+        if !self.answer.starts_with(b"AT ") {
+            let expected = "the client's AT line, or a refusal";
+            return Err(wrong("neither", expected, &self.answer));
+        }
+        if self.state == State::Asked {
+            self.state = State::Answering;
+            self.knows_ns = now_ns;
+        }
+        let behind = &self.answer[line_end + 1..];
+        match memmem::find(behind, b"\n\n") {
+            None if behind.len() > JSON_BYTES => {
+                Err(wrong("a JSON without an end", "two LF", behind))
+            }
+            None => Ok(()),
+            Some(length) => {
+                let json = &behind[..length];
+                let found = rules
+                    .check_json(json)
+                    .map_err(|what| wrong(&what, "a JSON object with at most 1 place", json))?;
+                self.asked_places |= found == Found::Places;
+                if behind.len() > length + 2 {
+                    let more = &behind[length + 2..];
+                    return Err(wrong("nothing was asked", "nothing", more));
+                }
+                self.answer.truncate(line_end);
+                self.state = State::Knows;
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks the line that it knows.
+    fn compare(&self, line: &[u8], question: &[u8]) -> Result<(), Failure> {
+        if self.answer == line {
+            return Ok(());
+        }
+        let wrong = Wrong {
+            what: "the AT line, which is to be the one that the other server answered".into(),
+            sent: question.to_vec(),
+            expected: herd_mio::core::escape::Escaped(line).to_string(),
+            got: self.answer.clone(),
+        };
+        let trouble = Trouble::Wrong(Box::new(wrong));
+        Err(trouble.told(&self.target, 0, &Conversation::default()))
+    }
+}

@@ -1,0 +1,107 @@
+//! Connections that say nothing: what they cost in memory, and whether one client among them is served as if it were alone.
+
+use std::io;
+use std::net::TcpStream;
+
+use crate::answers::Wrong;
+use crate::conversation::Conversation;
+use crate::crew::{Crew, Manner, Trouble, check_signals};
+use crate::failure::Failure;
+use crate::load::{self, Outcome, Plan};
+use crate::process::{Watched, rss_bytes};
+use crate::progress::Progress;
+use crate::report::IdleMemory;
+use crate::stop::Stop;
+use crate::{cli::Speak, files};
+
+/// Connections made before the server is asked to show that it has accepted them: fewer than any server lets wait.
+const MADE_AT_ONCE: usize = 50;
+
+/// What came of it.
+pub(crate) struct Idle {
+    pub(crate) alone: Outcome,
+    pub(crate) among: Outcome,
+    pub(crate) memory: Vec<IdleMemory>,
+}
+
+/// Measures one client alone, makes the others, and measures it again.
+pub(crate) fn run(
+    crew: &mut Crew,
+    manner: &Manner,
+    plan: &Plan,
+    speak: Speak,
+    watched: (&mut Watched, &[u32]),
+    progress: &mut Progress,
+    stop: &Stop,
+) -> Result<Idle, Failure> {
+    let (watched, pids) = watched;
+    files::allow(manner.connections + 2)?;
+    let one = Manner {
+        connections: 1,
+        ..manner.clone()
+    };
+    crew.connect(&one, 1, progress, stop)?;
+    let alone = load::run(crew, plan, watched, progress, stop)?;
+
+    // Accepts are in order and between answers; so when this one is answered, whoever called before is connected.
+    let mut gate = crew.call(0)?;
+    crew.introduce(&mut gate, 0, std::iter::once(0))?;
+    let before = memory_of(pids)?;
+    let mut others = Vec::with_capacity(manner.connections);
+    for number in 0..manner.connections {
+        let mut stream = crew.call(number + 1)?;
+        match speak {
+            Speak::Once => crew.introduce(&mut stream, number + 1, std::iter::once(0))?,
+            Speak::Never => {}
+        }
+        others.push(stream);
+        let is_last = others.len() == manner.connections;
+        if others.len().is_multiple_of(MADE_AT_ONCE) || is_last {
+            crew.introduce(&mut gate, 0, std::iter::once(0))?;
+            progress.connecting(others.len(), manner.connections);
+            check_signals(stop)?;
+        }
+    }
+    let after = memory_of(pids)?;
+    let memory = pids.iter().zip(before.into_iter().zip(after));
+    let each = |(&pid, (before, after)): (&u32, (u64, u64))| IdleMemory {
+        pid,
+        rss_before_bytes: before,
+        rss_after_bytes: after,
+        bytes_per_connection: (after as f64 - before as f64) / manner.connections as f64,
+    };
+    let memory = memory.map(each).collect();
+
+    let among = load::run(crew, plan, watched, progress, stop)?;
+    for (number, stream) in others.iter().enumerate() {
+        still_there(stream)
+            .map_err(|trouble| trouble.told(&crew.target, number + 1, &Conversation::default()))?;
+    }
+    Ok(Idle {
+        alone,
+        among,
+        memory,
+    })
+}
+
+fn memory_of(pids: &[u32]) -> Result<Vec<u64>, Failure> {
+    let memory: Result<Vec<u64>, String> = pids.iter().map(|&pid| rss_bytes(pid)).collect();
+    memory.map_err(Failure::Failed)
+}
+
+/// A connection that says nothing must not be told anything either, least of all that it is over.
+fn still_there(stream: &TcpStream) -> Result<(), Trouble> {
+    stream.set_nonblocking(true)?;
+    let mut byte = [0];
+    match stream.peek(&mut byte) {
+        Ok(0) => Err(Trouble::Ended),
+        Ok(_) => Err(Trouble::Wrong(Box::new(Wrong {
+            what: "nothing was asked".into(),
+            sent: Vec::new(),
+            expected: "nothing".into(),
+            got: byte.to_vec(),
+        }))),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,438 @@
+//! The measuring: one thread, one poll, one turn after the other.
+//!
+//! ```text
+//!   poll ─► for each ready connection: read once ─► check every answer ─► ask as many more ─► write once
+//!        ─► open loop: ask what is due by now ─► now and then: the progress bar, signals, silence
+//! ```
+//!
+//! *Closed loop*: each connection keeps so many commands in flight, and asks one more for each answer. *Open loop*: commands are
+//! due at a steady rate whatever the server does, and an answer's latency counts from when its command was *due*. A command that
+//! could not be sent then, because its connection has too many in flight, has been waiting all the same; leaving that out would
+//! hide the very times when the server was slow (the *coordinated omission* of most load generators).
+//!
+//! A latency ends when the answer was read, not when it arrived: with many connections ready at once it includes the generator's
+//! own work on those before. That errs on the side of honesty, and the report says how busy the generator was.
+
+use std::io;
+use std::time::Duration;
+
+use mio::Events;
+
+use crate::clock::MILLISECOND_NS;
+use crate::conversation::Answered;
+use crate::crew::{Crew, Trouble};
+use crate::failure::{Failure, system};
+use crate::process::Watched;
+use crate::progress::{Progress, TICK_NS};
+use crate::schedule::Schedule;
+use crate::socket::Received;
+use crate::stop::Stop;
+use crate::tally::Tally;
+
+/// Bytes read from one connection in one turn.
+const TURN_BYTES: usize = 256 * 1024;
+/// Events taken from the system at once.
+const EVENTS: usize = 1024;
+/// The longest that a turn waits, so that signals and the end are seen.
+const PATIENCE_NS: u64 = 100 * MILLISECOND_NS;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Iamat,
+    Whatsat,
+    /// So many of a hundred commands are `WHATSAT`, evenly spread.
+    Mix {
+        whatsat_percent: u32,
+    },
+}
+
+/// How the measuring is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) work: Work,
+    /// The most commands in flight on one connection.
+    pub(crate) depth: usize,
+    /// Open loop: commands a second, on all connections together.
+    pub(crate) rate_per_s: Option<f64>,
+    /// Not counted.
+    pub(crate) warm_up_ns: u64,
+    pub(crate) duration_ns: u64,
+    /// Commands to count, at most.
+    pub(crate) count: Option<u64>,
+    /// How long the server may be silent while an answer is due.
+    pub(crate) timeout_ns: u64,
+    /// Never sleep: a core is spent on being there when an answer comes.
+    pub(crate) spin: bool,
+}
+
+/// What came of it.
+pub(crate) struct Outcome {
+    pub(crate) tally: Tally,
+    /// How long the commands that count took, from the first to the last.
+    pub(crate) elapsed_ns: u64,
+    /// A signal ended it.
+    pub(crate) interrupted: bool,
+    /// Open loop: commands that were due, and never sent.
+    pub(crate) unsent: u64,
+}
+
+/// Measures.
+pub(crate) fn run(
+    crew: &mut Crew,
+    plan: &Plan,
+    watched: &mut Watched,
+    progress: &mut Progress,
+    stop: &Stop,
+) -> Result<Outcome, Failure> {
+    let start_ns = crew.clock.now_ns();
+    let counts_from = start_ns + plan.warm_up_ns;
+    let tally = Tally::new(counts_from..counts_from + plan.duration_ns)?;
+    let connections = crew.connections.len();
+    let (window, count) = (&tally.window_ns, plan.count);
+    let run = Run {
+        schedule: plan
+            .rate_per_s
+            .map(|rate| Schedule::new(start_ns, rate, connections, window, count)),
+        sent: vec![0; connections],
+        remaining: plan.count.unwrap_or(u64::MAX),
+        scratch: vec![0; TURN_BYTES].into(),
+        again: Vec::new(),
+        issuing: true,
+        given_up: false,
+        in_flight: 0,
+        answers: 0,
+        mixed: 0,
+        progress_ns: start_ns,
+        tally,
+        start_ns,
+        plan,
+        crew,
+    };
+    run.through(watched, progress, stop)
+}
+
+struct Run<'a> {
+    crew: &'a mut Crew,
+    plan: &'a Plan,
+    start_ns: u64,
+    tally: Tally,
+    scratch: Box<[u8]>,
+    /// Connections that had more to read than one turn takes.
+    again: Vec<usize>,
+    /// More commands may become due.
+    issuing: bool,
+    /// Closed loop: how many more commands count.
+    remaining: u64,
+    /// Open loop: what is due and was not sent by now will not be.
+    given_up: bool,
+    in_flight: u64,
+    answers: u64,
+    /// When an answer came last, or was waited for when none was before.
+    progress_ns: u64,
+    /// Hundredths of a `WHATSAT` that are due in a mix.
+    mixed: u32,
+    schedule: Option<Schedule>,
+    /// Open loop: how many commands each connection has sent.
+    sent: Vec<u64>,
+}
+
+impl Run<'_> {
+    fn through(
+        mut self,
+        watched: &mut Watched,
+        progress: &mut Progress,
+        stop: &Stop,
+    ) -> Result<Outcome, Failure> {
+        let mut events = Events::with_capacity(EVENTS);
+        let (mut begun, mut ended) = (false, false);
+        let mut next_tick_ns = self.start_ns;
+        self.begin()?;
+        let interrupted = loop {
+            let now_ns = self.crew.clock.now_ns();
+            let window = &self.tally.window_ns;
+            if now_ns >= window.start && !begun {
+                watched.begin()?;
+                begun = true;
+            }
+            // An open loop ends with its last answer, which may be long after what was due last.
+            if now_ns >= window.end && self.schedule.is_none() && !ended {
+                watched.end()?;
+                ended = true;
+            }
+            self.issuing = match &self.schedule {
+                Some(schedule) => !schedule.is_over(),
+                None => now_ns < window.end && self.remaining > 0,
+            };
+            if stop.is_wanted() {
+                break true;
+            }
+            // What was due in time is sent however late it is, but not for ever.
+            self.given_up = now_ns > window.end.saturating_add(self.plan.timeout_ns);
+            let owes = self.owed() > 0 && !self.given_up;
+            if !self.issuing && !owes && self.in_flight == 0 {
+                break false;
+            }
+            self.look_for_silence(now_ns)?;
+            if now_ns >= next_tick_ns {
+                next_tick_ns = now_ns + TICK_NS;
+                self.show(progress, now_ns);
+            }
+
+            let patience = self.patience(now_ns);
+            match self.crew.poll.poll(&mut events, Some(patience)) {
+                Ok(()) => {}
+                // A signal, which the next turn looks for.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(system("wait for answers")(error)),
+            }
+            let again = std::mem::take(&mut self.again);
+            for event in &events {
+                let index = event.token().0;
+                self.crew.connections[index].socket.note(event);
+                self.serve(index)?;
+            }
+            for index in again {
+                self.crew.connections[index].queued = false;
+                self.serve(index)?;
+            }
+            self.ask_what_is_due()?;
+        };
+        if !begun {
+            watched.begin()?;
+        }
+        if !ended {
+            watched.end()?;
+        }
+        Ok(Outcome {
+            elapsed_ns: self.elapsed_ns(interrupted),
+            unsent: self.schedule.as_ref().map_or(0, Schedule::owed_that_count),
+            tally: self.tally,
+            interrupted,
+        })
+    }
+
+    /// Closed loop: fills every connection up to its depth.
+    fn begin(&mut self) -> Result<(), Failure> {
+        if self.schedule.is_none() {
+            for index in 0..self.crew.connections.len() {
+                self.ask_more(index);
+                self.flush(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once, checks what came, asks what may be asked now, and writes once.
+    fn serve(&mut self, index: usize) -> Result<(), Failure> {
+        let connection = &mut self.crew.connections[index];
+        let received = match connection.socket.read(&mut self.scratch) {
+            Ok(received) => received,
+            Err(error) => return Err(self.trouble(index, error.into())),
+        };
+        match received {
+            Received::Bytes(count) => {
+                let now_ns = self.crew.clock.now_ns();
+                let wall_ns = self.crew.clock.wall_ns();
+                let tally = &mut self.tally;
+                let before = connection.conversation.answers;
+                let checked = connection.conversation.receive(
+                    &self.scratch[..count],
+                    wall_ns,
+                    &self.crew.rules,
+                    &mut self.crew.heard,
+                    |answered: &Answered<'_>| tally.answered(answered, now_ns),
+                );
+                let answers = connection.conversation.answers - before;
+                self.answers += answers;
+                self.in_flight -= answers;
+                self.progress_ns = now_ns;
+                if connection.socket.is_readable() && !connection.queued {
+                    connection.queued = true;
+                    self.again.push(index);
+                }
+                if let Err(wrong) = checked {
+                    return Err(self.trouble(index, Trouble::Wrong(wrong)));
+                }
+                self.ask_more_at(index, now_ns, wall_ns);
+            }
+            Received::Nothing => {}
+            Received::End => return Err(self.trouble(index, Trouble::Ended)),
+        }
+        self.flush(index)
+    }
+
+    fn flush(&mut self, index: usize) -> Result<(), Failure> {
+        let connection = &mut self.crew.connections[index];
+        match connection.socket.write(connection.conversation.unsent()) {
+            Ok(count) => {
+                connection.conversation.sent(count);
+                Ok(())
+            }
+            Err(error) => Err(self.trouble(index, error.into())),
+        }
+    }
+
+    /// Open loop: everything that has become due goes to its connection.
+    fn ask_what_is_due(&mut self) -> Result<(), Failure> {
+        let now_ns = self.crew.clock.now_ns();
+        let Some(schedule) = &mut self.schedule else {
+            return Ok(());
+        };
+        let due = schedule.release(now_ns);
+        let connections = self.crew.connections.len() as u64;
+        // If there is something for every connection, none needs to be visited twice.
+        let visited = due.start..due.end.min(due.start.saturating_add(connections));
+        for number in visited {
+            // Below the number of connections.
+            let index = (number % connections) as usize;
+            self.ask_more(index);
+            self.flush(index)?;
+        }
+        Ok(())
+    }
+
+    /// Open loop: how many commands are due and not sent.
+    fn owed(&self) -> u64 {
+        self.schedule.as_ref().map_or(0, Schedule::owed)
+    }
+
+    fn ask_more(&mut self, index: usize) {
+        let now_ns = self.crew.clock.now_ns();
+        let wall_ns = self.crew.clock.wall_ns();
+        self.ask_more_at(index, now_ns, wall_ns);
+    }
+
+    /// Asks what the connection has room for.
+    fn ask_more_at(&mut self, index: usize, now_ns: u64, wall_ns: u64) {
+        while self.crew.connections[index].conversation.in_flight() < self.plan.depth {
+            let since_ns = match &mut self.schedule {
+                None if !self.issuing || self.remaining == 0 => return,
+                None => {
+                    if self.tally.window_ns.contains(&now_ns) {
+                        self.remaining -= 1;
+                    }
+                    now_ns
+                }
+                Some(_) if self.given_up => return,
+                Some(schedule) => {
+                    let sent = &mut self.sent[index];
+                    let Some(number) = schedule.next_of(index, *sent) else {
+                        return;
+                    };
+                    *sent += 1;
+                    schedule.sent();
+                    schedule.due_ns(number)
+                }
+            };
+            if self.in_flight == 0 {
+                self.progress_ns = now_ns;
+            }
+            self.ask(index, since_ns, wall_ns);
+        }
+    }
+
+    fn ask(&mut self, index: usize, since_ns: u64, wall_ns: u64) {
+        let whatsat = match self.plan.work {
+            Work::Iamat => false,
+            Work::Whatsat => true,
+            Work::Mix { whatsat_percent } => {
+                self.mixed += whatsat_percent;
+                let is_due = self.mixed >= 100;
+                self.mixed -= if is_due { 100 } else { 0 };
+                is_due
+            }
+        };
+        let crew = &mut *self.crew;
+        let connections = crew.connections.len() as u32;
+        let connection = &mut crew.connections[index];
+        let client = connection.next_client;
+        connection.next_client += connections;
+        if connection.next_client >= crew.clients {
+            connection.next_client = index as u32;
+        }
+        let conversation = &mut connection.conversation;
+        if whatsat {
+            conversation.whatsat(&mut crew.commands, client, since_ns);
+        } else {
+            conversation.iamat(&mut crew.commands, client, since_ns, wall_ns);
+        }
+        self.in_flight += 1;
+    }
+
+    /// How long the poll may wait.
+    fn patience(&self, now_ns: u64) -> Duration {
+        if self.plan.spin || !self.again.is_empty() {
+            return Duration::ZERO;
+        }
+        let window = &self.tally.window_ns;
+        let boundary = if now_ns < window.start {
+            window.start
+        } else {
+            window.end
+        };
+        let mut wait_ns = PATIENCE_NS;
+        if boundary > now_ns {
+            wait_ns = wait_ns.min(boundary - now_ns);
+        }
+        if let (Some(schedule), true) = (&self.schedule, self.issuing) {
+            // epoll counts in milliseconds and mio rounds up, so the last one is spent awake: a command that is sent late would
+            // count as a slow answer.
+            let due_ns = schedule.next_ns().saturating_sub(now_ns);
+            let whole_ms_ns = due_ns / MILLISECOND_NS * MILLISECOND_NS;
+            wait_ns = wait_ns.min(whole_ms_ns);
+        }
+        Duration::from_nanos(wait_ns)
+    }
+
+    /// Fails if answers are due and none came for too long.
+    fn look_for_silence(&self, now_ns: u64) -> Result<(), Failure> {
+        let silent_ns = now_ns.saturating_sub(self.progress_ns);
+        if self.in_flight == 0 || silent_ns <= self.plan.timeout_ns {
+            return Ok(());
+        }
+        let waiting =
+            |connection: &crate::crew::Connection| connection.conversation.in_flight() > 0;
+        let index = self.crew.connections.iter().position(waiting);
+        Err(self.trouble(index.unwrap_or_default(), Trouble::Silent(silent_ns)))
+    }
+
+    fn show(&self, progress: &mut Progress, now_ns: u64) {
+        let window = &self.tally.window_ns;
+        let (phase, from, to) = if now_ns < window.start {
+            ("warming up", self.start_ns, window.start)
+        } else if self.issuing {
+            ("measuring", window.start, window.end)
+        } else {
+            ("finishing", window.start, window.end)
+        };
+        let passed = now_ns.saturating_sub(from) as f64 / (to - from).max(1) as f64;
+        let counted = match self.plan.count {
+            Some(count) => self.tally.answers() as f64 / count as f64,
+            None => 0.0,
+        };
+        progress.measuring(phase, passed.max(counted), self.answers, now_ns);
+    }
+
+    /// From when commands counted until no more did.
+    fn elapsed_ns(&self, interrupted: bool) -> u64 {
+        let window = &self.tally.window_ns;
+        let until = if interrupted {
+            self.crew.clock.now_ns().min(window.end)
+        } else if self.plan.count == Some(self.tally.answers()) {
+            self.tally.last_ns
+        } else if self.schedule.is_some() {
+            // What was due in time may have been answered long after.
+            self.tally.last_ns.max(window.end)
+        } else {
+            window.end
+        };
+        until.saturating_sub(window.start)
+    }
+
+    #[cold]
+    fn trouble(&self, index: usize, trouble: Trouble) -> Failure {
+        let connection = &self.crew.connections[index];
+        trouble.told(&self.crew.target, index, &connection.conversation)
+    }
+}

@@ -1,0 +1,123 @@
+//! `herd-load`: loads a server, checks every answer, and says how fast they came.
+//!
+//! ```text
+//!   cli ─► modes ─┬─► load   (iamat, whatsat, mix)       ─┐
+//!                 ├─► flood  (until every server knows)   ├─► crew ─► dial, socket          sockets
+//!                 └─► idle   (many who say nothing)      ─┘     └──► conversation           what is due, and whether it is right
+//!         echo (a server that only answers)                            └──► commands, answers
+//!                 report ─► table (people), JSON (programs), curve (SVG)
+//! ```
+//!
+//! One thread, one [`mio::Poll`]. In the measuring path there is no thread, no future and no allocation for a message: a command
+//! is a copy of a template, an answer is compared with the command's own bytes, which wait in the connection's buffer for it.
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Common, Mode};
+use crate::curve::Curve;
+use crate::failure::{Failure, system};
+use crate::load::Work;
+use crate::report::Report;
+use crate::stop::Stop;
+use crate::table::Table;
+
+mod answers;
+mod cli;
+mod clock;
+mod commands;
+mod conversation;
+mod crew;
+mod curve;
+mod dial;
+mod echo;
+mod failure;
+mod files;
+mod flood;
+mod idle;
+mod load;
+mod modes;
+mod process;
+mod progress;
+mod report;
+mod schedule;
+mod socket;
+mod stop;
+mod table;
+mod tally;
+mod target;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.exit_code() == 0 => {
+            // --help and --version; a closed pipe is no reason to fail.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return Failure::Usage(cli::one_line(&error)).tell(),
+    };
+    match run(&cli.mode) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn run(mode: &Mode) -> Result<(), Failure> {
+    let stop = Stop::listen().map_err(system("listen for signals"))?;
+    let (report, common) = match mode {
+        Mode::Iamat(load) => (
+            modes::load("iamat", load, None, Work::Iamat, &stop)?,
+            &load.common,
+        ),
+        Mode::Whatsat { load, question } => (
+            modes::load("whatsat", load, Some(question), Work::Whatsat, &stop)?,
+            &load.common,
+        ),
+        Mode::Mix {
+            load,
+            question,
+            whatsat,
+        } => {
+            let work = Work::Mix {
+                whatsat_percent: *whatsat,
+            };
+            (
+                modes::load("mix", load, Some(question), work, &stop)?,
+                &load.common,
+            )
+        }
+        Mode::Flood(flood) => (modes::flood(flood, &stop)?, &flood.common),
+        Mode::Idle(idle) => (modes::idle(idle, &stop)?, &idle.common),
+        Mode::Echo { listen } => {
+            let ready = |address| say(&format!("herd-load echo: listening on {address}\n"));
+            return echo::run(*listen, ready, &stop);
+        }
+    };
+    print(&report, common)
+}
+
+fn print(report: &Report, common: &Common) -> Result<(), Failure> {
+    if common.json {
+        say(&(report.json()? + "\n"));
+    } else {
+        say(&Table(report).to_string());
+    }
+    if let Some(path) = &common.svg {
+        let doing = format!("write {}", path.display());
+        std::fs::write(path, Curve(report).to_string()).map_err(system(&doing))?;
+    }
+    Ok(())
+}
+
+/// On the standard output. Whoever closed it wants no more.
+fn say(text: &str) {
+    let mut stdout = io::stdout();
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+}

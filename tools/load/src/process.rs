@@ -1,0 +1,199 @@
+//! What a process uses, as `/proc` tells it: processor time and memory.
+
+use std::fs;
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Processor time since a process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cpu {
+    pub(crate) user_ms: u64,
+    pub(crate) system_ms: u64,
+}
+
+/// The processes that are watched, and what they used.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    processes: Vec<Process>,
+    /// This very process: near one core's worth, it is itself what limits the rate.
+    own: Process,
+}
+
+#[derive(Debug)]
+struct Process {
+    pid: u32,
+    rss_before_bytes: u64,
+    before: Cpu,
+    after: Cpu,
+}
+
+/// What a process used while it was measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Usage {
+    pub(crate) pid: u32,
+    pub(crate) user_ms: u64,
+    pub(crate) system_ms: u64,
+    /// Resident memory before the first connection was made.
+    pub(crate) rss_before_bytes: u64,
+    /// Resident memory after the last answer.
+    pub(crate) rss_after_bytes: u64,
+}
+
+impl Watched {
+    /// Begins to watch, before anything is asked of these processes.
+    pub(crate) fn new(pids: &[u32]) -> Result<Watched, Failure> {
+        let watch = |pid: u32| {
+            let rss_before_bytes = rss_bytes(pid)?;
+            let now = cpu(pid)?;
+            Ok(Process {
+                pid,
+                rss_before_bytes,
+                before: now,
+                after: now,
+            })
+        };
+        let usage = |what: String| Failure::Usage(what + "; give --pid a process that runs here");
+        let processes: Result<Vec<Process>, String> = pids.iter().copied().map(watch).collect();
+        Ok(Watched {
+            processes: processes.map_err(usage)?,
+            own: watch(std::process::id()).map_err(Failure::Failed)?,
+        })
+    }
+
+    /// The measuring begins.
+    pub(crate) fn begin(&mut self) -> Result<(), Failure> {
+        self.each(|process, now| process.before = now)
+    }
+
+    /// The measuring ends.
+    pub(crate) fn end(&mut self) -> Result<(), Failure> {
+        self.each(|process, now| process.after = now)
+    }
+
+    fn each(&mut self, note: impl Fn(&mut Process, Cpu)) -> Result<(), Failure> {
+        for process in self.processes.iter_mut().chain([&mut self.own]) {
+            let now = cpu(process.pid).map_err(Failure::Failed)?;
+            note(process, now);
+        }
+        Ok(())
+    }
+
+    /// What each of them used, and what this process did.
+    pub(crate) fn usage(&self) -> Result<(Vec<Usage>, Usage), Failure> {
+        let usage = |process: &Process| {
+            let Process { before, after, .. } = process;
+            Ok(Usage {
+                pid: process.pid,
+                user_ms: after.user_ms.saturating_sub(before.user_ms),
+                system_ms: after.system_ms.saturating_sub(before.system_ms),
+                rss_before_bytes: process.rss_before_bytes,
+                rss_after_bytes: rss_bytes(process.pid)?,
+            })
+        };
+        let all: Result<Vec<Usage>, String> = self.processes.iter().map(usage).collect();
+        let all = all.map_err(Failure::Failed)?;
+        Ok((all, usage(&self.own).map_err(Failure::Failed)?))
+    }
+}
+
+/// Processor time of a process and all of its threads.
+fn cpu(pid: u32) -> Result<Cpu, String> {
+    let text = read(pid, "stat")?;
+    cpu_in(&text).ok_or_else(|| unexpected(pid, "stat"))
+}
+
+/// `utime` and `stime` of proc_pid_stat(5), in ticks.
+fn cpu_in(stat: &str) -> Option<Cpu> {
+    // The second field is the program's name in parentheses, and may contain anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut ms = || {
+        let ticks: u64 = fields.next()?.parse().ok()?;
+        Some(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    };
+    Some(Cpu {
+        user_ms: ms()?,
+        system_ms: ms()?,
+    })
+}
+
+/// Resident memory of a process.
+pub(crate) fn rss_bytes(pid: u32) -> Result<u64, String> {
+    // Exact; `VmRSS` of `status` may be off by some pages per processor, and is there if this file is not (kernels before 4.14).
+    if let Some(bytes) = read(pid, "smaps_rollup")
+        .ok()
+        .and_then(|text| kilobytes(&text, "Rss:"))
+    {
+        return Ok(bytes);
+    }
+    let text = read(pid, "status")?;
+    kilobytes(&text, "VmRSS:").ok_or_else(|| unexpected(pid, "status"))
+}
+
+fn kilobytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+fn read(pid: u32, file: &str) -> Result<String, String> {
+    let path = format!("/proc/{pid}/{file}");
+    fs::read_to_string(&path).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            format!("there is no process {pid} (any more)")
+        } else {
+            format!("cannot read {path}: {error}")
+        }
+    })
+}
+
+fn unexpected(pid: u32, file: &str) -> String {
+    format!("/proc/{pid}/{file} is not what it is on Linux")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_s_name_confuses_nobody() {
+        let stat = "42 (a ) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 1 0 100 0 0";
+        let ticks = rustix::param::clock_ticks_per_second();
+        let expected = Cpu {
+            user_ms: 250 * 1000 / ticks,
+            system_ms: 50 * 1000 / ticks,
+        };
+        assert_eq!(cpu_in(stat), Some(expected));
+        assert_eq!(cpu_in("42 (a) S 1 2"), None);
+        assert_eq!(cpu_in(""), None);
+    }
+
+    #[test]
+    fn memory_is_told_in_kilobytes() {
+        assert_eq!(
+            kilobytes("Rss:                 123 kB\nPss: 1 kB\n", "Rss:"),
+            Some(125_952)
+        );
+        assert_eq!(kilobytes("VmRSS:\t  4 kB\n", "VmRSS:"), Some(4096));
+        assert_eq!(kilobytes("VmRSS: many\n", "VmRSS:"), None);
+    }
+
+    #[test]
+    fn this_process_is_watched_and_one_that_is_not_there_is_a_mistake() {
+        let mut watched = Watched::new(&[std::process::id()]).unwrap();
+        watched.begin().unwrap();
+        watched.end().unwrap();
+        let (usage, own) = watched.usage().unwrap();
+        assert_eq!(usage.len(), 1);
+        assert!(usage[0].rss_after_bytes > 100_000, "{usage:?} {own:?}");
+        // Above every limit that a kernel has for process ids.
+        let nobody = u32::MAX;
+        assert_eq!(
+            Watched::new(&[nobody]).err(),
+            Some(Failure::Usage(format!(
+                "there is no process {nobody} (any more); give --pid a process that runs here"
+            )))
+        );
+    }
+}

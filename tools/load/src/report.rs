@@ -1,0 +1,326 @@
+//! What is reported, as one JSON object. [`table`](crate::table) and [`curve`](crate::curve) show the same to people.
+//!
+//! | field | what |
+//! |---|---|
+//! | `program`, `version`, `mode` | `herd-load`, its version, the subcommand |
+//! | `server` | its `name` and `address` |
+//! | `parameters` | every option with the value that it had; those of other modes are left out, and one that was not given is `null` |
+//! | `interrupted` | a signal ended it: the figures are those until then |
+//! | `duration_s` | how long the commands that count took, warm-up excluded |
+//! | `answers` | how many were right (a wrong one ends the program, with status 1 and no JSON); of a flood, its rounds |
+//! | `rate_per_s` | `answers` / `duration_s` |
+//! | `errors`, `first_error` | how many of the answers told of an error of Places, and what the first said |
+//! | `unsent` | open loop: how many commands were due and could not be sent, because the server was too slow |
+//! | `latency_us` | of all answers: `count`, `min`, `mean`, `p50`, `p90`, `p99`, `p99_9`, `p99_99`, `max`, in microseconds; `null` without any |
+//! | `series` | the same in parts: `name`, `answers`, `rate_per_s`, `errors`, `latency_us` |
+//! | `processes` | for each `--pid`: `pid`, `user_ms` and `system_ms` of processor time while it was measured, `cpu_us_per_answer`, `rss_before_bytes` (before the first connection), `rss_after_bytes` (after the last answer) |
+//! | `generator` | the same of herd-load itself: near one core's worth, it was what limited the rate |
+//! | `flood` | `polls`; `asked_places`: whether servers asked Places, whose time is then in the figures; `since_sent_us`: the same rounds counted from when the IAMAT was sent; `resolution_us`: how long before a server was seen to have the update it was last seen not to |
+//! | `idle` | for each `--pid`: `pid`, `rss_before_bytes`, `rss_after_bytes`, `bytes_per_connection` |
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::process::Usage;
+
+/// Everything that a run found out.
+#[derive(Serialize)]
+pub(crate) struct Report {
+    pub(crate) program: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) mode: &'static str,
+    pub(crate) server: Server,
+    pub(crate) parameters: Parameters,
+    pub(crate) interrupted: bool,
+    pub(crate) duration_s: f64,
+    pub(crate) answers: u64,
+    pub(crate) rate_per_s: f64,
+    pub(crate) errors: u64,
+    pub(crate) first_error: Option<String>,
+    pub(crate) unsent: u64,
+    pub(crate) latency_us: Option<Latency>,
+    pub(crate) series: Vec<Series>,
+    pub(crate) processes: Vec<Work>,
+    pub(crate) generator: Work,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) flood: Option<Flood>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) idle: Option<Vec<IdleMemory>>,
+}
+
+/// Who was measured.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) address: String,
+}
+
+/// What the command line said, defaults included.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Parameters {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connections: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) depth: Option<usize>,
+    /// `null` in a closed loop.
+    pub(crate) rate_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) clients: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) whatsat_percent: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) radius_km: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bound: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) speak: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) poll_interval_us: Option<u64>,
+    pub(crate) duration_s: f64,
+    pub(crate) count: Option<u64>,
+    pub(crate) warm_up_s: f64,
+    pub(crate) timeout_s: f64,
+    pub(crate) clock_tolerance_ms: f64,
+    pub(crate) prefix: String,
+    pub(crate) spin: bool,
+}
+
+/// One kind of answers, or one server's.
+#[derive(Serialize)]
+pub(crate) struct Series {
+    pub(crate) name: String,
+    pub(crate) answers: u64,
+    pub(crate) rate_per_s: f64,
+    pub(crate) errors: u64,
+    pub(crate) latency_us: Option<Latency>,
+    /// What the curve is drawn from.
+    #[serde(skip)]
+    pub(crate) histogram: Histogram<u64>,
+}
+
+impl Series {
+    /// Answers that came within `duration_s`.
+    pub(crate) fn new(
+        name: impl Into<String>,
+        histogram: Histogram<u64>,
+        duration_s: f64,
+        errors: u64,
+    ) -> Series {
+        let answers = histogram.len();
+        Series {
+            name: name.into(),
+            answers,
+            rate_per_s: rate(answers, duration_s),
+            errors,
+            latency_us: Latency::of(&histogram),
+            histogram,
+        }
+    }
+}
+
+/// So many in so long; none in no time.
+pub(crate) fn rate(answers: u64, duration_s: f64) -> f64 {
+    if duration_s > 0.0 {
+        (answers as f64 / duration_s * 1000.0).round() / 1000.0
+    } else {
+        0.0
+    }
+}
+
+/// A distribution of latencies, in microseconds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) count: u64,
+    pub(crate) min: f64,
+    pub(crate) mean: f64,
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) p99_9: f64,
+    pub(crate) p99_99: f64,
+    pub(crate) max: f64,
+}
+
+impl Latency {
+    /// `None` if there are none. The histogram is of nanoseconds.
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Latency> {
+        let us = |ns: u64| ns as f64 / 1000.0;
+        let at = |quantile: f64| us(histogram.value_at_quantile(quantile));
+        (!histogram.is_empty()).then(|| Latency {
+            count: histogram.len(),
+            min: us(histogram.min()),
+            mean: (histogram.mean() * 1000.0).round() / 1_000_000.0,
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: at(0.9999),
+            max: us(histogram.max()),
+        })
+    }
+}
+
+/// What a process used, and what that is for each answer.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Work {
+    #[serde(flatten)]
+    pub(crate) usage: Usage,
+    pub(crate) cpu_us_per_answer: Option<f64>,
+}
+
+impl Work {
+    pub(crate) fn new(usage: Usage, answers: u64) -> Work {
+        let cpu_us = (usage.user_ms + usage.system_ms) as f64 * 1000.0;
+        let per_answer = (cpu_us / answers as f64 * 1000.0).round() / 1000.0;
+        Work {
+            usage,
+            cpu_us_per_answer: (answers > 0).then_some(per_answer),
+        }
+    }
+}
+
+/// What is only known of a flood.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Flood {
+    pub(crate) polls: u64,
+    pub(crate) asked_places: bool,
+    pub(crate) since_sent_us: Option<Latency>,
+    pub(crate) resolution_us: Option<Latency>,
+}
+
+/// What idle connections cost a process.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct IdleMemory {
+    pub(crate) pid: u32,
+    pub(crate) rss_before_bytes: u64,
+    pub(crate) rss_after_bytes: u64,
+    pub(crate) bytes_per_connection: f64,
+}
+
+impl Report {
+    /// One line.
+    pub(crate) fn json(&self) -> Result<String, Failure> {
+        serde_json::to_string(self)
+            .map_err(|error| Failure::Failed(format!("cannot write the figures as JSON: {error}")))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::tally::histogram;
+
+    /// 1000 latencies, 1 µs to 1 ms.
+    pub(crate) fn thousand() -> Histogram<u64> {
+        let mut all = histogram().unwrap();
+        for us in 1..=1000 {
+            all.record(us * 1000).unwrap();
+        }
+        all
+    }
+
+    pub(crate) fn usage(pid: u32) -> Usage {
+        Usage {
+            pid,
+            user_ms: 400,
+            system_ms: 600,
+            rss_before_bytes: 5_000_000,
+            rss_after_bytes: 7_340_032,
+        }
+    }
+
+    pub(crate) fn report() -> Report {
+        Report {
+            program: "herd-load",
+            version: "0.1.0",
+            mode: "iamat",
+            server: Server {
+                name: "Riley".into(),
+                address: "127.0.0.1:10000".into(),
+            },
+            parameters: Parameters {
+                connections: Some(50),
+                depth: Some(16),
+                duration_s: 2.0,
+                warm_up_s: 0.5,
+                timeout_s: 10.0,
+                clock_tolerance_ms: 1.0,
+                prefix: "load".into(),
+                ..Parameters::default()
+            },
+            interrupted: false,
+            duration_s: 2.0,
+            answers: 1000,
+            rate_per_s: 500.0,
+            errors: 0,
+            first_error: None,
+            unsent: 0,
+            latency_us: Latency::of(&thousand()),
+            series: vec![Series::new("IAMAT", thousand(), 2.0, 0)],
+            processes: vec![Work::new(usage(42), 1000)],
+            generator: Work::new(usage(43), 1000),
+            flood: None,
+            idle: None,
+        }
+    }
+
+    #[test]
+    fn latencies_are_microseconds() {
+        let latency = Latency::of(&thousand()).unwrap();
+        let near = |value: f64, expected: f64| (value - expected).abs() <= expected / 500.0;
+        for (value, expected) in [
+            (latency.min, 1.0),
+            (latency.mean, 500.5),
+            (latency.p50, 500.0),
+            (latency.p90, 900.0),
+            (latency.p99, 990.0),
+            (latency.p99_9, 999.0),
+            (latency.max, 1000.0),
+        ] {
+            assert!(near(value, expected), "{value} is not {expected}");
+        }
+        assert_eq!(Latency::of(&histogram().unwrap()), None);
+    }
+
+    #[test]
+    fn the_json_is_one_line_and_has_all_fields() {
+        let text = report().json().unwrap();
+        assert!(!text.contains('\n'));
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for field in [
+            "program",
+            "version",
+            "mode",
+            "server",
+            "parameters",
+            "interrupted",
+            "duration_s",
+            "answers",
+            "rate_per_s",
+            "errors",
+            "unsent",
+            "latency_us",
+            "series",
+            "processes",
+            "generator",
+        ] {
+            assert!(!json[field].is_null(), "{field}: {text}");
+        }
+        assert_eq!(json["server"]["name"], "Riley");
+        assert_eq!(json["parameters"]["depth"], 16);
+        assert!(json["parameters"]["rate_per_s"].is_null());
+        assert_eq!(json["processes"][0]["pid"], 42);
+        assert_eq!(json["processes"][0]["user_ms"], 400);
+        assert_eq!(json["processes"][0]["cpu_us_per_answer"], 1000.0);
+        assert_eq!(json["series"][0]["name"], "IAMAT");
+        assert_eq!(json["series"][0]["latency_us"]["count"], 1000);
+    }
+
+    #[test]
+    fn nothing_in_no_time_is_no_rate() {
+        assert_eq!(rate(0, 0.0), 0.0);
+        assert_eq!(rate(10, 4.0), 2.5);
+        assert_eq!(Work::new(usage(1), 0).cpu_us_per_answer, None);
+    }
+}

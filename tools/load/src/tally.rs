@@ -1,0 +1,90 @@
+//! What is counted: answers to commands that began while it was measured, and how long each took.
+
+use std::ops::Range;
+
+use hdrhistogram::Histogram;
+
+use crate::answers::{Found, error_of};
+use crate::clock::SECOND_NS;
+use crate::conversation::{Answered, Kind};
+use crate::failure::Failure;
+
+/// Latencies up to an hour are told apart; no answer is waited for so long.
+const MAX_LATENCY_NS: u64 = 3600 * SECOND_NS;
+/// Decimal digits of a latency that are kept.
+const DIGITS: u8 = 3;
+
+/// An empty histogram of latencies in nanoseconds.
+pub(crate) fn histogram() -> Result<Histogram<u64>, Failure> {
+    Histogram::new_with_bounds(1, MAX_LATENCY_NS, DIGITS)
+        .map_err(|error| Failure::Failed(format!("cannot keep latencies: {error}")))
+}
+
+/// What came of the commands.
+pub(crate) struct Tally {
+    pub(crate) iamat: Histogram<u64>,
+    pub(crate) whatsat: Histogram<u64>,
+    /// Answers that told of an error of Places.
+    pub(crate) errors: u64,
+    /// What the first of them said.
+    pub(crate) first_error: Option<String>,
+    /// Commands that began in here count.
+    pub(crate) window_ns: Range<u64>,
+    /// When the last one that counts was answered.
+    pub(crate) last_ns: u64,
+}
+
+impl Tally {
+    pub(crate) fn new(window_ns: Range<u64>) -> Result<Tally, Failure> {
+        Ok(Tally {
+            iamat: histogram()?,
+            whatsat: histogram()?,
+            errors: 0,
+            first_error: None,
+            last_ns: window_ns.start,
+            window_ns,
+        })
+    }
+
+    /// How many were answered.
+    pub(crate) fn answers(&self) -> u64 {
+        self.iamat.len() + self.whatsat.len()
+    }
+
+    /// An answer came by now.
+    #[inline]
+    pub(crate) fn answered(&mut self, answered: &Answered<'_>, now_ns: u64) {
+        let Answered { asked, json, .. } = answered;
+        if !self.window_ns.contains(&asked.since_ns) {
+            return;
+        }
+        let latency_ns = now_ns.saturating_sub(asked.since_ns);
+        match asked.kind {
+            Kind::Iamat => self.iamat.saturating_record(latency_ns),
+            Kind::Whatsat => self.whatsat.saturating_record(latency_ns),
+        }
+        self.last_ns = now_ns;
+        if let Some((Found::Error, json)) = json {
+            self.errors += 1;
+            self.first_error.get_or_insert_with(|| error_of(json));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_digits_are_kept_up_to_an_hour() {
+        let mut histogram = histogram().unwrap();
+        for value in [0, 1, 999, 1_000_000, MAX_LATENCY_NS, u64::MAX] {
+            histogram.saturating_record(value);
+        }
+        assert_eq!(histogram.len(), 6);
+        let near = |value: u64, expected: u64| value.abs_diff(expected) <= expected / 1000;
+        assert!(near(histogram.value_at_quantile(0.5), 999));
+        assert!(near(histogram.max(), MAX_LATENCY_NS));
+        assert!(near(histogram.value_at_quantile(0.66), 1_000_000));
+    }
+}
