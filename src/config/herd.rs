@@ -269,10 +269,12 @@ impl HerdConfig {
     fn check_names_for_certificates(&self) -> Result<(), String> {
         let mut names = HashSet::new();
         for Member { name, .. } in &self.members {
-            if !matches!(
+            let is_dns_name = matches!(
                 ServerName::try_from(name.as_str()),
                 Ok(ServerName::DnsName(_))
-            ) {
+            );
+            // Certificates know no case, so the operator's name is taken in any.
+            if !is_dns_name || name.ends_with('.') || name.eq_ignore_ascii_case(OPERATOR) {
                 return Err(format!(
                     "with [peers.tls] a server's name has to be one that a certificate can have: letters, digits and hyphens; {name:?} is not"
                 ));

@@ -1,0 +1,121 @@
+//! The command line: what can be said there, and what it means.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use herd_mio::config::Source;
+
+/// How long a certificate lasts unless something else is wanted: the longest that Apple's systems accept of private authorities too.
+const DEFAULT_DAYS: &str = "825";
+
+/// Make a certificate authority for one herd, and a certificate for each of its servers
+///
+/// Servers with [peers.tls] in their config file believe only neighbours that show a certificate of this authority, for their own
+/// name; with [clients.tls] they speak TLS with clients. What is there already is kept: run it again when a server has joined the
+/// herd, and it makes what is missing.
+#[derive(Debug, Parser)]
+#[command(name = "herd-certificates", version, after_help = AFTER_HELP, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// The TOML file that describes the herd, as for herd-mio [default: the course's herd of 2021]
+    #[arg(long, value_name = "FILE", conflicts_with = "herd")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// A herd of the course, by year
+    #[arg(long, value_name = "PRESET")]
+    herd: Option<String>,
+
+    /// Where the certificates and keys are, or are to be; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// How many days the new certificates last; the authority itself lasts ten years
+    #[arg(long, value_name = "DAYS", default_value = DEFAULT_DAYS, value_parser = clap::value_parser!(i64).range(1..=3653))]
+    pub(crate) days: i64,
+
+    /// Also make clients.pem, for TLS towards clients, which connect to these names or IP addresses
+    #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
+    pub(crate) client_names: Vec<String>,
+
+    /// Make new certificates and keys in place of those that these servers have, and nothing else; also `operator` and `clients`
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub(crate) renew: Vec<String>,
+
+    /// Only say until when the certificates in DIR last
+    #[arg(long, conflicts_with_all = ["config", "herd", "days", "client_names", "renew"])]
+    pub(crate) list: bool,
+}
+
+// At most 79 columns, so that no terminal has to break a line.
+const AFTER_HELP: &str = "\
+Examples:
+  herd-certificates --config herd.toml --out certificates
+  herd-certificates --config herd.toml --out certificates \\
+      --client-names herd.example.net,192.0.2.7     TLS towards clients as well
+  herd-certificates --out certificates --list       until when they last
+  herd-certificates --config herd.toml --out certificates --renew Alice Bob
+  herd-certificates --out certificates              the herd of 2021, to try it
+
+DIR has, for each server NAME, NAME.pem and NAME.key; operator.pem and .key for
+tools such as herd-status; ca.pem, which all have to have; and ca.key, which
+nobody else may have: who has it can pose as any server. Nothing is replaced,
+except by --renew, which makes a new key too. A server takes new files at
+SIGHUP, and cuts nobody off.
+
+Certificates cannot be revoked one by one. If a key was stolen, or the
+authority ends, make a new one in another directory; name a file with both
+ca.pem (cat old new) as ca_file on all servers, then give them their new
+certificates, then name the new ca.pem alone. Each step is a copy and a SIGHUP.
+
+--list warns of certificates with less than 30 days left.
+
+Exit status: 0 if all is well, 1 if a file cannot be read, written or used or a
+certificate has expired, 2 for a mistake in usage or configuration.";
+
+impl Cli {
+    /// Which herd.
+    pub(crate) fn source(&self) -> Source {
+        match (&self.config, &self.herd) {
+            (Some(path), _) => Source::File(path.clone()),
+            (None, Some(year)) => Source::Preset(year.clone()),
+            (None, None) => Source::Name,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_add_up() {
+        let cli = Cli::parse_from([
+            "herd-certificates",
+            "--renew",
+            "A",
+            "B",
+            "--out",
+            "x",
+            "--renew",
+            "C",
+            "--client-names",
+            "a,b",
+            "--client-names=c",
+        ]);
+        assert_eq!(cli.renew, ["A", "B", "C"]);
+        assert_eq!(cli.client_names, ["a", "b", "c"]);
+        assert_eq!(cli.days, 825);
+    }
+
+    #[test]
+    fn a_line_of_the_help_fits_a_terminal() {
+        for line in AFTER_HELP.lines() {
+            assert!(line.chars().count() < 80, "{line}");
+        }
+    }
+}

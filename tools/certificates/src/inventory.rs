@@ -1,0 +1,113 @@
+//! What is in the directory already, and whether it can stay: for whom, signed by whom, with which key, until when.
+
+use rustls::crypto::ring;
+use time::OffsetDateTime;
+
+use crate::certificate::Certificate;
+use crate::directory::{Directory, Presence};
+use crate::failure::Failure;
+use crate::subject::{AUTHORITY, CLIENTS, Subject, listed};
+
+/// With fewer days left, a certificate is to be renewed.
+pub(crate) const SOON_DAYS: i64 = 30;
+
+/// Whether there is an authority; half of one is an error.
+pub(crate) fn has_authority(directory: &Directory) -> Result<bool, Failure> {
+    let files = directory.files(AUTHORITY);
+    let (certificate, key) = (files.certificate.display(), files.key.display());
+    match directory.presence(AUTHORITY)? {
+        Presence::Both => Ok(true),
+        Presence::Neither => Ok(false),
+        Presence::OnlyCertificate => Err(Failure::Failed(format!(
+            "{certificate} is there, but not {key}, without which nothing can be signed; put it back, or begin anew in another directory"
+        ))),
+        Presence::OnlyKey => Err(Failure::Failed(format!(
+            "{key} is there, but not {certificate}; put it back, or begin anew in another directory"
+        ))),
+    }
+}
+
+/// The certificate for clients that is there, as far as one can tell from itself.
+pub(crate) fn clients(directory: &Directory) -> Result<Option<Subject>, Failure> {
+    if directory.presence(CLIENTS)? == Presence::Neither {
+        return Ok(None);
+    }
+    let path = directory.files(CLIENTS).certificate;
+    let names = Certificate::read(&path)?.names;
+    if names.is_empty() {
+        return Err(Failure::Failed(format!(
+            "{} is for no name at all; move it away",
+            path.display()
+        )));
+    }
+    Ok(Some(Subject::clients(names)))
+}
+
+/// What `subject` has, if it has something. Half of it, or something that nobody would believe, is an error.
+pub(crate) fn kept(
+    directory: &Directory,
+    subject: &Subject,
+    authority: &Certificate,
+) -> Result<Option<Certificate>, Failure> {
+    let files = directory.files(&subject.stem);
+    let (shown, shown_key) = (files.certificate.display(), files.key.display());
+    let stem = &subject.stem;
+    let half = |is: &dyn std::fmt::Display, is_not: &dyn std::fmt::Display| {
+        Failure::Failed(format!(
+            "{is} is there, but not {is_not}; put it back, or make both anew with --renew {stem}"
+        ))
+    };
+    match directory.presence(stem)? {
+        Presence::Both => {}
+        Presence::Neither => return Ok(None),
+        Presence::OnlyCertificate => return Err(half(&shown, &shown_key)),
+        Presence::OnlyKey => return Err(half(&shown_key, &shown)),
+    }
+    let certificate = Certificate::read(&files.certificate)?;
+    let checked = certificate
+        .check(subject, &authority.der)
+        .and_then(|()| certificate.check_key(&files.key, &ring::default_provider()));
+    checked.map_err(|what| {
+        Failure::Failed(format!(
+            "{shown} cannot be used in this herd: {what}; put the right one back, or make a new one with --renew {stem}"
+        ))
+    })?;
+    Ok(Some(certificate))
+}
+
+/// An error if the certificate for clients is for other names than those that are wanted now.
+pub(crate) fn same_names(is: &Subject, wanted: &Subject) -> Result<(), Failure> {
+    let all_in = |some: &Subject, others: &Subject| {
+        some.names.iter().all(|name| others.names.contains(name))
+    };
+    if all_in(is, wanted) && all_in(wanted, is) {
+        return Ok(());
+    }
+    let wanted = listed(&wanted.names);
+    Err(Failure::Failed(format!(
+        "{CLIENTS}.pem is for {}; make it for {wanted} with --renew {CLIENTS} --client-names {wanted}",
+        listed(&is.names)
+    )))
+}
+
+/// What the operator should know of a certificate's end; `None` if it is far away. `file` is its name in the directory.
+pub(crate) fn ending(certificate: &Certificate, file: &str, now: OffsetDateTime) -> Option<String> {
+    let remedy = if certificate.is_authority {
+        crate::authority::NEW_AUTHORITY.to_owned()
+    } else {
+        let stem = file.strip_suffix(".pem").unwrap_or(file);
+        format!("make a new one with --renew {stem}")
+    };
+    let (first, last) = (certificate.not_before.date(), certificate.not_after.date());
+    if certificate.not_after <= now {
+        return Some(format!("{file} has expired on {last}; {remedy}"));
+    }
+    if certificate.not_before > now {
+        return Some(format!(
+            "{file} begins on {first}, and today is {}; is this machine's clock right?",
+            now.date()
+        ));
+    }
+    let days = certificate.days_left(now);
+    (days < SOON_DAYS).then(|| format!("{file} expires on {last}, days left: {days}; {remedy}"))
+}

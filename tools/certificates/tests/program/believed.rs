@@ -1,0 +1,208 @@
+//! Handshakes in memory, with the very settings that servers make of the files: who is believed, and who is not.
+
+use std::sync::Arc;
+
+use herd_mio::config::{HerdConfig, Source};
+use herd_mio::core::settings::{NeighbourTls, TlsSettings};
+use herd_mio::core::tls::is_for;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, Connection, Error, RootCertStore,
+    ServerConfig, ServerConnection,
+};
+
+use crate::Bench;
+
+/// The certificate that the acceptor was shown, if any, once both sides are content; else the first complaint.
+fn handshake(
+    dialling: &Arc<ClientConfig>,
+    accepting: &Arc<ServerConfig>,
+    name: &str,
+) -> Result<Option<CertificateDer<'static>>, Error> {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut dialler: Connection = ClientConnection::new(dialling.clone(), name)?.into();
+    let mut acceptor: Connection = ServerConnection::new(accepting.clone())?.into();
+    while dialler.wants_write() || acceptor.wants_write() {
+        pass(&mut dialler, &mut acceptor)?;
+        pass(&mut acceptor, &mut dialler)?;
+    }
+    assert!(!dialler.is_handshaking() && !acceptor.is_handshaking());
+    let shown = acceptor.peer_certificates();
+    Ok(shown.map(|chain| chain[0].clone().into_owned()))
+}
+
+/// Moves what one side has to say to the other one.
+fn pass(from: &mut Connection, to: &mut Connection) -> Result<(), Error> {
+    let mut wire = Vec::new();
+    while from.wants_write() {
+        from.write_tls(&mut wire).unwrap();
+    }
+    let mut rest = wire.as_slice();
+    while !rest.is_empty() {
+        to.read_tls(&mut rest).unwrap();
+        to.process_new_packets()?;
+    }
+    Ok(())
+}
+
+/// A herd that has its certificates, and the tables that the program printed in its config file.
+fn certified(servers: &[&str], arguments: &[&str]) -> Bench {
+    let bench = Bench::new(servers);
+    let printed = bench.run(arguments);
+    let tables: String = printed
+        .lines()
+        .filter(|line| line.starts_with('[') || line.contains(" = \""))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    bench.describe(servers, &tables);
+    bench
+}
+
+/// What a server of that name makes of them.
+fn settings(bench: &Bench, name: &str) -> TlsSettings {
+    let herd = HerdConfig::load(&Source::File(bench.config()), None).unwrap();
+    herd.tls_files(name).read().unwrap()
+}
+
+fn neighbour(bench: &Bench, name: &str) -> NeighbourTls {
+    settings(bench, name).neighbours.unwrap()
+}
+
+fn is_for_another_name(error: &Error) -> bool {
+    use CertificateError::{NotValidForName, NotValidForNameContext};
+    matches!(
+        error,
+        Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })
+    )
+}
+
+#[test]
+fn neighbours_believe_one_another_and_know_who_is_there() {
+    let names = ["Alice", "bob.example.net", "Carol_3"];
+    let bench = certified(&names, &[]);
+    for dialler in names {
+        for acceptor in names {
+            let dialling = neighbour(&bench, dialler).dialling;
+            let accepting = neighbour(&bench, acceptor).accepting;
+            let shown = handshake(&dialling, &accepting, acceptor).unwrap().unwrap();
+            for name in names {
+                assert_eq!(
+                    is_for(&shown, name),
+                    name == dialler,
+                    "{name} for {dialler}"
+                );
+                if name != acceptor {
+                    let error = handshake(&dialling, &accepting, name).unwrap_err();
+                    assert!(is_for_another_name(&error), "{error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_operator_dials_and_is_never_dialled() {
+    let bench = certified(&["Alice", "Bob"], &[]);
+    let (alice, operator) = (neighbour(&bench, "Alice"), neighbour(&bench, "operator"));
+    let shown = handshake(&operator.dialling, &alice.accepting, "Alice").unwrap();
+    assert!(is_for(&shown.unwrap(), "operator"));
+    let error = handshake(&alice.dialling, &operator.accepting, "operator").unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::InvalidCertificate(CertificateError::InvalidPurposeContext { .. })
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn nobody_from_elsewhere_is_believed() {
+    let (ours, theirs) = (
+        certified(&["Alice", "Bob"], &[]),
+        certified(&["Alice", "Bob"], &[]),
+    );
+    let (alice, stranger) = (neighbour(&ours, "Alice"), neighbour(&theirs, "Bob"));
+    handshake(&alice.dialling, &stranger.accepting, "Bob").unwrap_err();
+    handshake(&stranger.dialling, &alice.accepting, "Alice").unwrap_err();
+
+    // Nor somebody who trusts us, but has nothing to show.
+    let error = handshake(&client(&ours), &alice.accepting, "Alice").unwrap_err();
+    assert_eq!(error, Error::NoCertificatesPresented);
+}
+
+/// A client of the herd: it trusts the authority, and has no certificate.
+fn client(bench: &Bench) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_file(bench.file("ca.pem")).unwrap();
+    roots.add(authority).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+#[test]
+fn clients_are_spoken_to_under_the_names_that_were_given() {
+    let names = ["herd.example.net", "192.0.2.7", "2001:db8::7"];
+    let bench = certified(&["Alice", "Bob"], &["--client-names", &names.join(",")]);
+    let accepting = settings(&bench, "Bob").clients.unwrap();
+    for name in names {
+        assert_eq!(handshake(&client(&bench), &accepting, name), Ok(None));
+    }
+    for other in ["Alice", "www.herd.example.net", "192.0.2.8"] {
+        let error = handshake(&client(&bench), &accepting, other).unwrap_err();
+        assert!(is_for_another_name(&error), "{other}: {error}");
+    }
+}
+
+#[test]
+fn what_clients_are_shown_does_not_open_the_neighbours_port() {
+    let bench = certified(&["Alice", "Bob"], &["--client-names", "herd.example.net"]);
+    let alice = neighbour(&bench, "Alice");
+    // Somebody who has stolen clients.key, and dials with it.
+    for (from, to) in [("clients.pem", "Bob.pem"), ("clients.key", "Bob.key")] {
+        std::fs::copy(bench.file(from), bench.file(to)).unwrap();
+    }
+    let thief = neighbour(&bench, "Bob");
+    let error = handshake(&thief.dialling, &alice.accepting, "Alice").unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::InvalidCertificate(CertificateError::InvalidPurposeContext { .. })
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn renewed_certificates_are_believed_beside_old_ones() {
+    let bench = certified(&["Alice", "Bob"], &[]);
+    let old = neighbour(&bench, "Bob");
+    bench.run(&["--renew", "Alice"]);
+    let new = neighbour(&bench, "Alice");
+    handshake(&new.dialling, &old.accepting, "Bob").unwrap();
+    handshake(&old.dialling, &new.accepting, "Alice").unwrap();
+}
+
+#[test]
+fn two_authorities_are_trusted_while_one_follows_the_other() {
+    let servers = ["Alice", "Bob"];
+    let (old, new) = (certified(&servers, &[]), certified(&servers, &[]));
+    let (first, second) = (neighbour(&old, "Alice"), neighbour(&new, "Bob"));
+    handshake(&first.dialling, &second.accepting, "Bob").unwrap_err();
+
+    // As --help says: cat old new.
+    let read = |bench: &Bench| std::fs::read_to_string(bench.file("ca.pem")).unwrap();
+    let both = read(&old) + &read(&new);
+    for bench in [&old, &new] {
+        std::fs::write(bench.file("ca.pem"), &both).unwrap();
+    }
+    let (first, second) = (neighbour(&old, "Alice"), neighbour(&new, "Bob"));
+    handshake(&first.dialling, &second.accepting, "Bob").unwrap();
+    handshake(&second.dialling, &first.accepting, "Alice").unwrap();
+}

@@ -1,0 +1,222 @@
+//! What is wrong is said in one line, before anything is written.
+
+use std::fs;
+use std::process::Command;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+
+use crate::{Bench, has, one_line};
+
+/// A herd with its certificates.
+fn certified() -> Bench {
+    let bench = Bench::new(&["Alice", "Bob"]);
+    bench.run(&[]);
+    bench
+}
+
+/// Puts another authority's file in place of ours, as `change` has it.
+fn other_authority(bench: &Bench, change: impl FnOnce(&mut CertificateParams)) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    let certificate = params.self_signed(&key).unwrap();
+    fs::write(bench.file("ca.pem"), certificate.pem()).unwrap();
+    fs::write(bench.file("ca.key"), key.serialize_pem()).unwrap();
+}
+
+#[test]
+fn usage() {
+    let bench = Bench::new(&["Alice"]);
+    for (arguments, what) in [
+        (&["--days", "0"][..], "--days"),
+        (&["--days", "3654"], "--days"),
+        (&["--herd", "2021"], "cannot be used with"),
+        (&["--list"], "cannot be used with"),
+        (&["--renew"], "a value is required"),
+        (&["--frobnicate"], "unexpected argument"),
+        (
+            &["--client-names", "a b"],
+            "neither an IP address nor a DNS name",
+        ),
+        (&["--client-names", "alice"], "Alice's own name"),
+    ] {
+        has(&bench.fail(arguments, 2), &[what]);
+    }
+    let bare = Command::new(env!("CARGO_BIN_EXE_herd-certificates"))
+        .output()
+        .unwrap();
+    has(
+        &one_line(&bare, 2),
+        &["--out <DIR>", "see herd-certificates --help"],
+    );
+    assert!(!bench.out().exists());
+}
+
+#[test]
+fn a_herd_that_cannot_have_certificates() {
+    let bench = Bench::new(&["Alice", "B/../x"]);
+    has(
+        &bench.fail(&[], 2),
+        &["herd.toml: ", "\"B/../x\"", "has to be a DNS name"],
+    );
+    bench.describe(&["Alice", "alice"], "");
+    has(&bench.fail(&[], 2), &["upper and lower case"]);
+    bench.describe(&["ca"], "");
+    has(&bench.fail(&[], 2), &["ca.pem", "another name"]);
+    fs::write(bench.config(), "servers = 3").unwrap();
+    has(&bench.fail(&[], 2), &["herd.toml:1:11: "]);
+    assert!(!bench.out().exists());
+}
+
+#[test]
+fn a_directory_that_cannot_be_written() {
+    let bench = Bench::new(&["Alice"]);
+    fs::write(bench.out(), "a file").unwrap();
+    let fail = |out: &std::path::Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_herd-certificates"));
+        command.arg("--config").arg(bench.config()).arg("--out");
+        one_line(&command.arg(out).output().unwrap(), 1)
+    };
+    has(
+        &fail(&bench.out()),
+        &["is no directory; name one with --out"],
+    );
+    has(
+        &fail(&bench.file("below")),
+        &["cannot make the directory ", "Not a directory"],
+    );
+    // Nobody, root included, can make a file there.
+    has(
+        &fail("/proc/self".as_ref()),
+        &["cannot write into the directory /proc/self: "],
+    );
+}
+
+#[test]
+fn an_authority_that_cannot_sign() {
+    let bench = certified();
+    other_authority(&bench, |params| {
+        params.not_before = date_time_ymd(2019, 1, 1);
+        params.not_after = date_time_ymd(2020, 1, 1);
+    });
+    has(
+        &bench.fail(&[], 1),
+        &["ca.pem has expired on 2020-01-01; make a new one in another directory"],
+    );
+    has(&bench.fail(&["--renew", "Alice"], 1), &["has expired on"]);
+    other_authority(&bench, |params| {
+        params.not_before = date_time_ymd(4000, 1, 1);
+    });
+    has(
+        &bench.fail(&[], 1),
+        &["begins on 4000-01-01", "clock right?"],
+    );
+    other_authority(&bench, |params| params.is_ca = IsCa::NoCa);
+    has(&bench.fail(&[], 1), &["is no certificate authority"]);
+}
+
+#[test]
+fn an_authority_in_parts() {
+    let bench = certified();
+    let (pem, key) = (bench.file("ca.pem"), bench.file("ca.key"));
+    let both = fs::read_to_string(&pem).unwrap().repeat(2);
+    let stranger = KeyPair::generate().unwrap().serialize_pem();
+    for (path, text, what) in [
+        (&pem, both.as_str(), "has 2 certificates"),
+        (&pem, "", "has no certificate in PEM"),
+        (
+            &pem,
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "that is broken",
+        ),
+        (&key, "", "has no private key that can be used"),
+        (&key, &stranger, "is not the key of"),
+    ] {
+        let right = fs::read(path).unwrap();
+        fs::write(path, text).unwrap();
+        has(&bench.fail(&[], 1), &[what]);
+        fs::write(path, right).unwrap();
+    }
+    for (path, what) in [
+        (&pem, "but not"),
+        (&key, "without which nothing can be signed"),
+    ] {
+        let right = fs::read(path).unwrap();
+        fs::remove_file(path).unwrap();
+        has(&bench.fail(&[], 1), &[what, "put it back"]);
+        fs::write(path, right).unwrap();
+    }
+    fs::remove_file(&pem).unwrap();
+    fs::remove_file(&key).unwrap();
+    has(
+        &bench.fail(&[], 1),
+        &["has files of Alice, but no authority"],
+    );
+}
+
+#[test]
+fn certificates_of_somebody_else() {
+    let bench = certified();
+    other_authority(&bench, |_| ());
+    has(
+        &bench.fail(&[], 1),
+        &["Alice.pem cannot be used in this herd: this authority did not sign it"],
+    );
+
+    let bench = certified();
+    let copy = |from: &str, to: &str| fs::copy(bench.file(from), bench.file(to)).unwrap();
+    copy("Bob.pem", "Alice.pem");
+    has(
+        &bench.fail(&[], 1),
+        &["it is not for Alice", "--renew Alice"],
+    );
+    copy("Bob.key", "Alice.key");
+    has(&bench.fail(&[], 1), &["it is not for Alice"]);
+
+    let bench = certified();
+    fs::copy(bench.file("Bob.key"), bench.file("Alice.key")).unwrap();
+    has(
+        &bench.fail(&[], 1),
+        &[
+            "Alice.key is not the one of the certificate",
+            "--renew Alice",
+        ],
+    );
+    fs::remove_file(bench.file("Alice.key")).unwrap();
+    has(
+        &bench.fail(&[], 1),
+        &["Alice.pem is there, but not ", "Alice.key; put it back"],
+    );
+}
+
+#[test]
+fn other_names_for_clients_than_before() {
+    let bench = Bench::new(&["Alice"]);
+    bench.run(&["--client-names", "a.example.net"]);
+    has(
+        &bench.fail(&["--client-names", "a.example.net,b.example.net"], 1),
+        &[
+            "clients.pem is for a.example.net; make it for a.example.net,b.example.net with --renew clients --client-names",
+        ],
+    );
+}
+
+#[test]
+fn an_authority_from_elsewhere_whose_certificates_nobody_would_believe() {
+    use rcgen::{GeneralSubtree, NameConstraints};
+    let bench = Bench::new(&["Alice"]);
+    fs::create_dir(bench.out()).unwrap();
+    other_authority(&bench, |params| {
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName("example.net".into())],
+            excluded_subtrees: vec![],
+        });
+    });
+    has(
+        &bench.fail(&[], 1),
+        &["a certificate for Alice that this authority signs would not be believed: "],
+    );
+    bench.describe(&["alice.example.net"], "");
+    has(&bench.fail(&[], 1), &["a certificate for operator"]);
+}
