@@ -22,12 +22,8 @@ impl<'a> Coordinates<'a> {
     /// Reads `[+-]` 1–3 digits, optional point and digits, twice; latitude within ±90, longitude within ±180.
     #[must_use]
     pub fn parse(text: &'a [u8]) -> Option<Coordinates<'a>> {
-        let second_sign = 1 + text
-            .get(1..)?
-            .iter()
-            .position(|b| matches!(b, b'+' | b'-'))?;
-        let (latitude, longitude) = text.split_at(second_sign);
-        (within(latitude, 90) && within(longitude, 180)).then_some(Coordinates {
+        let (latitude, longitude) = text.split_at(degrees(text, 90)?);
+        (degrees(longitude, 180)? == longitude.len()).then_some(Coordinates {
             latitude,
             longitude,
         })
@@ -46,24 +42,40 @@ impl<'a> Coordinates<'a> {
     }
 }
 
-/// Whether `text` is a signed decimal of 1–3 whole digits whose size is at most `limit`.
-fn within(text: &[u8], limit: u32) -> bool {
-    let Some((b'+' | b'-', size)) = text.split_first() else {
-        return false;
+/// How long the signed decimal is that `text` begins with: 1–3 whole digits, optional point and digits, of a size that is at most
+/// `limit`. Every `IAMAT` comes through here, so it goes over the bytes once.
+fn degrees(text: &[u8], limit: u32) -> Option<usize> {
+    let (b'+' | b'-', size) = text.split_first()? else {
+        return None;
     };
-    let (whole, fraction) = match memchr::memchr(b'.', size) {
-        Some(point) => (&size[..point], Some(&size[point + 1..])),
-        None => (size, None),
-    };
-    let all_digits = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    if whole.len() > 3 || !all_digits(whole) || !fraction.is_none_or(all_digits) {
-        return false;
+    let whole_digits = digits(size);
+    if !(1..=3).contains(&whole_digits) {
+        return None;
     }
-    let degrees = whole
+    let (whole, fraction) = size.split_at(whole_digits);
+    let whole = whole
         .iter()
         .fold(0, |degrees, digit| degrees * 10 + u32::from(digit - b'0'));
-    degrees < limit
-        || (degrees == limit && fraction.is_none_or(|digits| digits.iter().all(|&d| d == b'0')))
+    let mut length = 1 + whole_digits;
+    let mut is_more = false;
+    if let [b'.', fraction @ ..] = fraction {
+        let fraction_digits = digits(fraction);
+        if fraction_digits == 0 {
+            return None;
+        }
+        length += 1 + fraction_digits;
+        is_more = whole == limit
+            && fraction[..fraction_digits]
+                .iter()
+                .any(|&digit| digit != b'0');
+    }
+    (whole <= limit && !is_more).then_some(length)
+}
+
+/// How many digits `text` begins with.
+fn digits(text: &[u8]) -> usize {
+    let count = text.iter().take_while(|byte| byte.is_ascii_digit());
+    count.count()
 }
 
 /// `+034.50` as `34.50`: JSON has neither a plus sign nor leading zeros, and a `+` in a query string means a space.

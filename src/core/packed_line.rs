@@ -5,19 +5,27 @@
 //!
 //! ```text
 //!   length of the client's name (1 byte, or 255 and 2 bytes) · the name · number of the server (2 bytes)
-//!   · "skew location time", each character half a byte, ended by a half byte 15
+//!   · "skew location time", each character half a byte, ended by half bytes 15
 //! ```
+//!
+//! A character's code is the lower half of its ASCII code, but for the space, which would be taken for a `0`: that has 10. So eight
+//! characters are packed or unpacked at once, in a few operations on one register.
 
 use crate::core::message::At;
 
-/// The characters that numbers are written with; their places are their codes.
-const CHARACTERS: &[u8; 14] = b"0123456789+-. ";
-/// Room for the numbers of a common line.
-const LINE_BYTES: usize = 96;
-/// The half byte behind the last character.
-const END: u8 = 15;
+/// What stands behind the last character: its code is 15.
+const END: u8 = b'/';
+/// Two codes of [`END`].
+const ENDS: u8 = 0xff;
 /// A name of so many bytes or more has its length in two more bytes.
 const LONG_NAME: u8 = 255;
+/// Numbers of so many bytes, packed, are unpacked without memory of their own; nearly all are.
+const SHORT_NUMBERS: usize = 64;
+
+/// A register with the same byte in each of its eight places.
+const fn each(byte: u8) -> u64 {
+    u64::MAX / 255 * byte as u64
+}
 
 /// The line.
 pub struct PackedLine(Box<[u8]>);
@@ -45,42 +53,34 @@ impl ServerNames {
 }
 
 impl PackedLine {
-    /// Packs `line` (without its LF), taken apart as `at`. `None` if there are too many servers to number.
+    /// Packs `line` (without its LF), taken apart as `at`, in `scratch`, and keeps it. `None` if there are too many servers to number.
     #[must_use]
-    pub fn pack(line: &[u8], at: &At<'_>, servers: &mut ServerNames) -> Option<PackedLine> {
-        let server = servers.number_of(at.server)?;
-        let skew = &line[b"AT ".len() + at.server.len() + 1..at.client_offset - 1];
-        let place_and_time = &line[at.client_offset + at.client.len()..]; // from its space on
-        let halves = skew.len() + place_and_time.len() + 1;
-        let short = u8::try_from(at.client.len())
-            .ok()
-            .filter(|&length| length < LONG_NAME);
-        let length = if short.is_some() { 1 } else { 3 };
-        // Exactly what is needed: a box that has to shrink is moved.
-        let mut bytes = Vec::with_capacity(length + at.client.len() + 2 + halves.div_ceil(2));
-        match short {
-            Some(length) => bytes.push(length),
-            None => {
-                bytes.push(LONG_NAME);
-                bytes.extend_from_slice(&u16::try_from(at.client.len()).ok()?.to_le_bytes());
-            }
+    pub fn pack(
+        line: &[u8],
+        at: &At<'_>,
+        servers: &mut ServerNames,
+        scratch: &mut Vec<u8>,
+    ) -> Option<PackedLine> {
+        pack(line, at, servers, scratch)?;
+        Some(PackedLine(scratch.as_slice().into()))
+    }
+
+    /// Packs `line` in the place of this one, in the same memory if that fits.
+    #[must_use]
+    pub fn replace(
+        &mut self,
+        line: &[u8],
+        at: &At<'_>,
+        servers: &mut ServerNames,
+        scratch: &mut Vec<u8>,
+    ) -> Option<()> {
+        pack(line, at, servers, scratch)?;
+        if self.0.len() == scratch.len() {
+            self.0.copy_from_slice(scratch);
+        } else {
+            self.0 = scratch.as_slice().into();
         }
-        bytes.extend_from_slice(at.client);
-        bytes.extend_from_slice(&server.to_le_bytes());
-        let mut first = None;
-        for code in skew
-            .iter()
-            .chain(place_and_time)
-            .map(|&character| code_of(character))
-            .chain([END])
-        {
-            match first.take() {
-                None => first = Some(code),
-                Some(first) => bytes.push(first << 4 | code),
-            }
-        }
-        bytes.extend(first.map(|first| first << 4 | END));
-        Some(PackedLine(bytes.into_boxed_slice()))
+        Some(())
     }
 
     /// The client's name, and what follows it.
@@ -107,24 +107,47 @@ impl PackedLine {
             return; // nothing is packed like this
         };
         let server = servers.name(*server);
-        out.reserve(LINE_BYTES + server.len() + client.len());
+        let (mut short, mut long);
+        let text = if numbers.len() <= SHORT_NUMBERS {
+            short = [0; 2 * SHORT_NUMBERS];
+            &mut short[..]
+        } else {
+            long = vec![0; 2 * numbers.len().next_multiple_of(4)];
+            &mut long[..]
+        };
+        unpack(numbers, text);
+        let text = &text[..2 * numbers.len() - ends_of(numbers)];
+        // The client's name stands behind the skew.
+        let skew = memchr::memchr(b' ', text).unwrap_or(text.len());
+        out.reserve(b"AT ".len() + server.len() + 2 + client.len() + text.len());
         out.extend_from_slice(b"AT ");
         out.extend_from_slice(server);
         out.push(b' ');
-        let skew = out.len();
-        for &byte in numbers {
-            out.extend_from_slice(&PAIRS[usize::from(byte)]);
-        }
-        let ends = numbers.last().map_or(0, |&last| ends_in(last));
-        out.truncate(out.len() - ends);
-        // The client's name stands behind the skew: what follows makes room for it.
-        if let Some(place) = memchr::memchr(b' ', &out[skew..]).map(|space| skew + space) {
-            let end = out.len();
-            out.push(b' ');
-            out.extend_from_slice(client);
-            out[place..].rotate_right(1 + client.len());
-            debug_assert_eq!(out.len(), end + 1 + client.len());
-        }
+        out.extend_from_slice(&text[..skew]);
+        out.push(b' ');
+        out.extend_from_slice(client);
+        out.extend_from_slice(&text[skew..]);
+    }
+
+    /// The two fields of its line that order it, as they stand in `line`, which it was unpacked to: the skew, unless it is positive,
+    /// and the time.
+    #[must_use]
+    pub fn skew_and_time<'a>(
+        &self,
+        servers: &ServerNames,
+        line: &'a [u8],
+    ) -> (Option<&'a [u8]>, &'a [u8]) {
+        let (_, rest) = self.split();
+        let server = rest
+            .first_chunk()
+            .map_or(0, |server| servers.name(*server).len());
+        let skew = line.get(b"AT ".len() + server + 1..).unwrap_or_default();
+        let skew = (skew.first() != Some(&b'+')).then(|| {
+            let end = memchr::memchr(b' ', skew).unwrap_or(skew.len());
+            &skew[..end]
+        });
+        let time = memchr::memrchr(b' ', line).map_or(0, |space| space + 1);
+        (skew, &line[time..])
     }
 
     /// How long the line is.
@@ -134,49 +157,89 @@ impl PackedLine {
         let Some((server, numbers)) = rest.split_first_chunk::<2>() else {
             return 0; // nothing is packed like this
         };
-        let ends = numbers.last().map_or(0, |&last| ends_in(last));
         let server = servers.name(*server).len();
-        b"AT ".len() + server + 1 + 2 * numbers.len() - ends + 1 + client.len()
+        b"AT ".len() + server + 1 + 2 * numbers.len() - ends_of(numbers) + 1 + client.len()
+    }
+}
+
+/// Packs `line` into `bytes`, which are cleared.
+fn pack(line: &[u8], at: &At<'_>, servers: &mut ServerNames, bytes: &mut Vec<u8>) -> Option<()> {
+    let server = servers.number_of(at.server)?;
+    let skew = &line[b"AT ".len() + at.server.len() + 1..at.client_offset - 1];
+    let place_and_time = &line[at.client_offset + at.client.len()..]; // from its space on
+    bytes.clear();
+    match u8::try_from(at.client.len()) {
+        Ok(length) if length < LONG_NAME => bytes.push(length),
+        Ok(_) | Err(_) => {
+            bytes.push(LONG_NAME);
+            bytes.extend_from_slice(&u16::try_from(at.client.len()).ok()?.to_le_bytes());
+        }
+    }
+    bytes.extend_from_slice(at.client);
+    bytes.extend_from_slice(&server.to_le_bytes());
+    // One run of characters, filled up to whole registers; then packed over itself.
+    let start = bytes.len();
+    bytes.extend_from_slice(skew);
+    bytes.extend_from_slice(place_and_time);
+    let length = bytes.len() - start;
+    bytes.resize(start + (length + 1).next_multiple_of(8), END);
+    let (words, _) = bytes[start..].as_chunks_mut::<8>();
+    for place in 0..words.len() {
+        let four = pack_eight(words[place]);
+        words[place / 2][place % 2 * 4..][..4].copy_from_slice(&four);
+    }
+    bytes.truncate(start + (length + 1).div_ceil(2));
+    Some(())
+}
+
+/// Eight characters in four bytes.
+fn pack_eight(characters: [u8; 8]) -> [u8; 4] {
+    let word = u64::from_le_bytes(characters);
+    // A space is the only one of them whose lower five bits are zero: there, adding 127 does not reach the top bit.
+    let others = (word & each(0x1f)) + each(0x7f);
+    let spaces = (!others & each(0x80)) >> 7;
+    let codes = (word & each(0x0f)) + spaces * 10;
+    let pairs = (codes << 4 | codes >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    ((fours | fours >> 16) as u32).to_le_bytes()
+}
+
+/// The eight characters of four bytes.
+fn unpack_eight(packed: [u8; 4]) -> [u8; 8] {
+    let word = u64::from(u32::from_le_bytes(packed));
+    let fours = (word | word << 16) & 0x0000_ffff_0000_ffff;
+    let pairs = (fours | fours << 8) & 0x00ff_00ff_00ff_00ff;
+    let codes = pairs >> 4 & each(0x0f) | (pairs << 8) & each(0x0f);
+    // Codes from 10 on are of characters from 0x20 on, the others of those from 0x30 on; and that of the space is ten too much.
+    let signs = (codes + each(6)) & each(0x10);
+    let others = (codes ^ each(10)) + each(0x7f);
+    let spaces = (!others & each(0x80)) >> 7;
+    (codes + each(0x30) - signs - spaces * 10).to_le_bytes()
+}
+
+/// Unpacks numbers; `text` has room for the characters of whole registers.
+fn unpack(numbers: &[u8], text: &mut [u8]) {
+    let (fours, rest) = numbers.as_chunks::<4>();
+    let (words, _) = text.as_chunks_mut::<8>();
+    for (word, &four) in words.iter_mut().zip(fours) {
+        *word = unpack_eight(four);
+    }
+    if !rest.is_empty()
+        && let Some(word) = words.get_mut(fours.len())
+    {
+        let mut last = [ENDS; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        *word = unpack_eight(last);
     }
 }
 
 /// How many of the last byte's halves are no characters.
-const fn ends_in(last: u8) -> usize {
-    if last >> 4 == END { 2 } else { 1 }
-}
-
-/// The two characters of each byte.
-const PAIRS: [[u8; 2]; 256] = {
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let halves = [byte >> 4, byte & 15];
-        let mut half = 0;
-        while half < 2 {
-            if halves[half] < CHARACTERS.len() {
-                pairs[byte][half] = CHARACTERS[halves[half]];
-            }
-            half += 1;
-        }
-        byte += 1;
+fn ends_of(numbers: &[u8]) -> usize {
+    match numbers.last() {
+        None => 0,
+        Some(&ENDS) => 2,
+        Some(_) => 1,
     }
-    pairs
-};
-
-/// The code of each character; `END` where there is none.
-const CODES: [u8; 256] = {
-    let mut codes = [END; 256];
-    let mut code = 0;
-    while code < CHARACTERS.len() {
-        codes[CHARACTERS[code] as usize] = code as u8;
-        code += 1;
-    }
-    codes
-};
-
-/// Whatever an `AT` line has there is one of them: its parser lets nothing else through.
-fn code_of(character: u8) -> u8 {
-    CODES[usize::from(character)]
 }
 
 #[cfg(test)]
@@ -188,7 +251,7 @@ mod tests {
         let mut servers = ServerNames::default();
         servers.number_of(b"Somebody");
         let at = At::parse(line).unwrap_or_else(|| panic!("no AT line: {}", line.escape_ascii()));
-        let packed = PackedLine::pack(line, &at, &mut servers).unwrap();
+        let packed = PackedLine::pack(line, &at, &mut servers, &mut Vec::new()).unwrap();
         assert_eq!(packed.client(), at.client);
         assert_eq!(packed.len(&servers), line.len());
         let mut back = Vec::new();

@@ -32,17 +32,17 @@ impl PosixTime {
     /// Reads a stamp: 1–18 digits, optionally a point and 1–18 digits; no sign, exponent or white space.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<PosixTime> {
-        let (whole, fraction) = match memchr::memchr(b'.', text) {
-            Some(point) => (&text[..point], Some(&text[point + 1..])),
-            None => (text, None),
-        };
-        let seconds = digits(whole)?;
-        let attos = match fraction {
-            Some(fraction) => {
-                let missing = u32::try_from(MAX_DIGITS.checked_sub(fraction.len())?).ok()?;
-                digits(fraction)? * 10u64.pow(missing)
+        let (seconds, whole) = number(text)?;
+        let attos = match &text[whole..] {
+            [] => 0,
+            [b'.', fraction @ ..] => {
+                let (value, digits) = number(fraction)?;
+                if digits < fraction.len() {
+                    return None;
+                }
+                value * TENS[MAX_DIGITS - digits]
             }
-            None => 0,
+            _ => return None,
         };
         Some(PosixTime { seconds, attos })
     }
@@ -57,19 +57,62 @@ impl PosixTime {
     }
 }
 
-/// One to eighteen ASCII digits as a number.
-fn digits(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || text.len() > MAX_DIGITS {
-        return None;
+/// The powers of ten that fit beside a point.
+const TENS: [u64; MAX_DIGITS + 1] = {
+    let mut tens = [1; MAX_DIGITS + 1];
+    let mut place = 1;
+    while place < tens.len() {
+        tens[place] = 10 * tens[place - 1];
+        place += 1;
     }
-    let mut value = 0;
-    for &byte in text {
-        if !byte.is_ascii_digit() {
+    tens
+};
+
+/// The ASCII digits that `text` begins with as a number, and how many there are: one to eighteen.
+fn number(text: &[u8]) -> Option<(u64, usize)> {
+    let (mut value, mut place) = (0, 0);
+    let mut rest = text;
+    // Twice eight digits fit.
+    while let Some((word, after)) = rest.split_first_chunk::<8>()
+        && let Some(eight) = eight_digits(*word)
+        && place < 16
+    {
+        value = value * 100_000_000 + eight;
+        place += 8;
+        rest = after;
+    }
+    for &byte in rest {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        if place == MAX_DIGITS {
             return None;
         }
-        value = value * 10 + u64::from(byte - b'0');
+        value = value * 10 + u64::from(digit);
+        place += 1;
     }
-    Some(value)
+    (place > 0).then_some((value, place))
+}
+
+/// Eight ASCII digits as a number; all at once: pairs become numbers to 99, pairs of those numbers to 9,999, and so on.
+fn eight_digits(text: [u8; 8]) -> Option<u64> {
+    const ONES: u64 = u64::MAX / 255;
+    let word = u64::from_le_bytes(text);
+    let digits = word ^ (ONES * 0x30);
+    // A digit is now 0 to 9: nothing in its upper half, nor once six is added.
+    if (digits | (digits.wrapping_add(ONES * 6))) & (ONES * 0xf0) != 0 {
+        return None;
+    }
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
+    Some(fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff)
+}
+
+/// One to eighteen ASCII digits, and nothing else, as a number.
+fn digits(text: &[u8]) -> Option<u64> {
+    let (value, length) = number(text)?;
+    (length == text.len()).then_some(value)
 }
 
 /// Receipt minus stamp, to the nanosecond: the second field of an `AT` line.
@@ -213,6 +256,20 @@ mod tests {
         let mut out = Vec::new();
         Skew::between(time(receipt), time(stamp)).write(&mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn eight_digits_are_read_at_once_and_nothing_else_is() {
+        assert_eq!(eight_digits(*b"12345678"), Some(12_345_678));
+        assert_eq!(eight_digits(*b"00000000"), Some(0));
+        assert_eq!(eight_digits(*b"99999999"), Some(99_999_999));
+        for place in 0..8 {
+            for byte in (0..=255).filter(|byte: &u8| !byte.is_ascii_digit()) {
+                let mut text = *b"12345678";
+                text[place] = byte;
+                assert_eq!(eight_digits(text), None, "{byte} at {place}");
+            }
+        }
     }
 
     #[test]
