@@ -391,7 +391,7 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
         .split(|c: char| c.is_whitespace() || "`;,()".contains(c))
         .filter(|word| word.starts_with("--"))
     {
-        let of_cargo_or_demo = [
+        let of_cargo_or_tools = [
             "--release",
             "--open",
             "--once",
@@ -400,11 +400,16 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
             "--workspace",
             "--path",
             "--seeds",
+            "--test",
+            "--out",
+            "--list",
+            "--renew",
+            "--client-names",
         ]
         .contains(&flag);
         let name = flag.split('=').next().unwrap();
         assert!(
-            of_cargo_or_demo || help.contains(name),
+            of_cargo_or_tools || help.contains(name),
             "{flag} is in the README and not in --help"
         );
     }
