@@ -330,17 +330,33 @@ impl Durability {
         self.lives.drain(..surplus);
     }
 
-    /// From which change on a neighbour lacks something that says it knows the life `boot` up to `position`; `None` if that life
-    /// is not known. What that life had beyond its successor's beginning was lost with the power, and its numbers were given out
-    /// again: it does not count.
+    /// From which change on a neighbour lacks something that says it knows the life `boot` up to `position`; `None` if that is not
+    /// known. What that life had beyond its successor's beginning was not written, and its numbers were given out again: it does
+    /// not count.
+    ///
+    /// Nothing is known of a life after which the machine was started anew, and may have lost its power. A change that was
+    /// lost then had taken the place of an older one of the same client, which is back now, with its old number; and the
+    /// neighbour, which was told that it had everything up to there, may have been sent neither.
     #[must_use]
     pub fn resume(&self, boot: BootId, position: u64) -> Option<u64> {
         let place = self.lives.iter().position(|life| life.boot == boot)?;
+        let machine = self.lives[place].machine;
+        let since = &self.lives[place + 1..];
+        if machine == 0 || since.iter().any(|life| life.machine != machine) {
+            return None;
+        }
         Some(
-            self.lives
-                .get(place + 1)
+            since
+                .first()
                 .map_or(position, |next| position.min(next.after)),
         )
+    }
+
+    /// Whether everything that was accepted is in the journal. While it is not, because the disk refused it, nobody may be told
+    /// that it has everything up to some change, for the same reason.
+    #[must_use]
+    pub fn is_all_appended(&self) -> bool {
+        self.appended_seq == self.pending_seq
     }
 
     /// Whether an entry of so many bytes may be promised.
@@ -1006,9 +1022,11 @@ mod tests {
     #[test]
     fn a_neighbour_resumes_where_its_life_of_ours_and_the_next_one_agree() {
         let mut durability = Durability::new("Riley", Fsync::Always, &Limits::default());
-        durability.restore_life(BootId(1), 0, 0);
-        durability.restore_life(BootId(2), 90, 0); // the first life had got to 100, and lost ten with the power
-        durability.opened(1000, 0, BootId(3), 150);
+        durability.restore_life(BootId(9), 0, 6);
+        durability.restore_life(BootId(1), 0, 7); // on a machine that was started anew
+        durability.restore_life(BootId(2), 90, 7); // the first life had got to 100, of which ten were not written
+        durability.opened(1000, 7, BootId(3), 150);
+        assert_eq!(durability.resume(BootId(9), 50), None);
         assert_eq!(durability.resume(BootId(1), 50), Some(50));
         assert_eq!(durability.resume(BootId(1), 100), Some(90));
         assert_eq!(durability.resume(BootId(2), 150), Some(150));

@@ -171,6 +171,8 @@ pub struct Link {
     eof: bool,
     /// A link that this one took the place of.
     replaced: Option<Id>,
+    /// Up to which of our changes the other side was told that it has everything.
+    confirmed: u64,
     /// What the other side lacked when it was linked is on its way.
     catch_up: Option<CatchUp>,
 }
@@ -247,6 +249,7 @@ impl Link {
             farewell: None,
             eof: false,
             replaced: None,
+            confirmed: 0,
             catch_up: None,
         }
     }
@@ -513,6 +516,7 @@ impl Link {
         let from = resumed.unwrap_or(0);
         let reader = world.records.open_reader(from);
         self.reader = Some(reader);
+        self.confirmed = from;
         self.state = State::Linked {
             reader,
             teacher,
@@ -620,8 +624,8 @@ impl Link {
     }
 
     /// What waits for the socket. When nothing does, the next records of the feed are pulled, up to the change `released`, which
-    /// is as far as the journal is safe.
-    pub fn output(&mut self, records: &mut Records, released: u64) -> &[u8] {
+    /// is as far as the journal is safe; and confirmed, unless the journal lacks something.
+    pub fn output(&mut self, records: &mut Records, released: u64, confirms: bool) -> &[u8] {
         if let State::Linked {
             reader, teacher, ..
         } = self.state
@@ -636,7 +640,8 @@ impl Link {
                 has_caught_up = position >= catch_up.until && !catch_up.is_said;
                 catch_up.is_said |= has_caught_up;
             }
-            if count > 0 || has_caught_up {
+            if confirms && (count > 0 || has_caught_up) {
+                self.confirmed = position;
                 self.say(format_args!("SYNC {position}"));
             }
         }
@@ -721,7 +726,13 @@ impl Link {
     }
 
     /// The deadline has come.
-    pub fn deadline_reached(&mut self, records: &Records, limits: &Limits, now: Time) {
+    pub fn deadline_reached(
+        &mut self,
+        records: &Records,
+        limits: &Limits,
+        confirms: bool,
+        now: Time,
+    ) {
         let reason = match self.state {
             State::Connecting => format!("no connection within {} ms", limits.link_connect_ms),
             State::Greeting | State::Proving { .. } | State::Starting => {
@@ -734,7 +745,11 @@ impl Link {
                 format!("nothing heard for {} ms", limits.link_silence_ms)
             }
             State::Linked { reader, .. } => {
-                return self.say(format_args!("SYNC {}", records.position(reader)));
+                if confirms {
+                    self.confirmed = records.position(reader);
+                }
+                let confirmed = self.confirmed;
+                return self.say(format_args!("SYNC {confirmed}"));
             }
             State::Closing => "it did not close".to_owned(),
         };

@@ -185,6 +185,12 @@ impl Node {
             .map_or(u64::MAX, |journal| journal.durability.released())
     }
 
+    /// Whether everything that was accepted is written down, where that is done at all.
+    pub(super) fn is_all_written(&self) -> bool {
+        let journal = self.journal.as_ref();
+        journal.is_none_or(|journal| journal.durability.is_all_appended())
+    }
+
     /// More may leave: clients whose answers waited for that look again.
     pub(super) fn release_held(&mut self) {
         let Some(journal) = &mut self.journal else {

@@ -336,13 +336,13 @@ impl Node {
 
     /// What waits for the socket; empty if nothing does. More than a question: for a link, this is where the feed is pulled.
     pub fn output(&mut self, id: ConnId) -> &[u8] {
-        let released = self.released();
+        let (released, confirms) = (self.released(), self.is_all_written());
         let Some(slot) = self.sessions.get_mut(id) else {
             return &[];
         };
         let plaintext = match &mut slot.session {
             Session::Client(client) => client.output(released),
-            Session::Link(link) => link.output(&mut self.records, released),
+            Session::Link(link) => link.output(&mut self.records, released, confirms),
             Session::Exchange(exchange) => exchange.output().as_slice(),
         };
         match &mut slot.secure {
@@ -463,6 +463,7 @@ impl Node {
     }
 
     fn connection_due(&mut self, id: ConnId, now: Now) {
+        let confirms = self.is_all_written();
         let limits = &self.settings.limits;
         let Some(slot) = self.sessions.get_mut(id) else {
             return;
@@ -474,7 +475,7 @@ impl Node {
         match &mut slot.session {
             Session::Client(client) => client.deadline_reached(limits, now.time),
             Session::Link(link) if link.deadline(limits).is_some_and(|at| at <= now.time) => {
-                link.deadline_reached(&self.records, limits, now.time);
+                link.deadline_reached(&self.records, limits, confirms, now.time);
             }
             Session::Exchange(exchange)
                 if exchange

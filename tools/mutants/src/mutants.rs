@@ -206,8 +206,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "SYNC of the heartbeat one ahead",
         file: "src/core/link.rs",
-        from: r#"return self.say(format_args!("SYNC {}", records.position(reader)));"#,
-        to: r#"return self.say(format_args!("SYNC {}", records.position(reader) + 1));"#,
+        from: "self.confirmed = records.position(reader);",
+        to: "self.confirmed = records.position(reader) + 1;",
         caught_by: SIMULATED,
         missed: None,
     },
@@ -358,8 +358,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a SYNC behind every pull, records or not",
         file: "src/core/link.rs",
-        from: "if count > 0 || has_caught_up {",
-        to: "if count > 0 || has_caught_up || self.last_heard == self.last_sent {",
+        from: "if confirms && (count > 0 || has_caught_up) {",
+        to: "if confirms && (count > 0 || has_caught_up || self.last_heard == self.last_sent) {",
         caught_by: SIMULATED,
         missed: None,
     },
@@ -685,6 +685,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         from: "} else if is_unwritten(&self.pending, &self.header) {",
         to: "} else if self.pending.is_empty() {",
         caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "a life is known over a loss of power",
+        file: "src/core/durability.rs",
+        from: "if machine == 0 || since.iter().any(|life| life.machine != machine) {",
+        to: "if machine == 0 && since.is_empty() {",
+        caught_by: unit("durability"),
         missed: None,
     },
 ];
