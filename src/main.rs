@@ -68,14 +68,11 @@ fn serve(config: Config) -> ExitCode {
     let served = started
         .map_err(|error| error.to_string())
         .and_then(|server| {
-            let clients = server
-                .clients_address()
-                .map_err(|error| error.to_string())?;
+            let unknown =
+                |error| format!("the system does not tell where the server listens: {error}");
+            let clients = server.clients_address().map_err(unknown)?;
             let mut ready = format!("herd-mio {name}: clients on {clients}");
-            if let Some(neighbours) = server
-                .neighbours_address()
-                .map_err(|error| error.to_string())?
-            {
+            if let Some(neighbours) = server.neighbours_address().map_err(unknown)? {
                 ready.push_str(&format!(", neighbours on {neighbours}"));
             }
             info!("{ready}, process {}", std::process::id());

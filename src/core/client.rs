@@ -438,16 +438,19 @@ impl Client {
         if progress || self.input.is_empty() {
             self.line_since = None;
         }
-        let unfinished =
-            matches!(self.state, State::Reading) && !self.paused && !self.input.is_empty();
+        // What waits for room in the journal, or for its answers to be read, is not unfinished.
+        let is_read = matches!(self.state, State::Reading) && !self.paused && !self.wants_room;
+        let unfinished = is_read && !self.input.is_empty();
         if unfinished && self.line_since.is_none() {
             self.line_since = Some(now);
         }
     }
 
-    /// Notes whether output waits; called once a turn, when the socket has taken what it could.
-    pub fn watch_output(&mut self, now: Time) {
-        let waits = !self.output.is_empty() || matches!(self.state, State::Closing { .. });
+    /// Notes whether output waits for the client; called once a turn, when the socket has taken what it could. What waits for the
+    /// journal, which is safe up to the change `released`, does not wait for the client.
+    pub fn watch_output(&mut self, released: u64, now: Time) {
+        let waits =
+            !self.output(released).is_empty() || matches!(self.state, State::Closing { .. });
         self.stalled_since = if waits {
             self.stalled_since.or(Some(now))
         } else {

@@ -294,7 +294,9 @@ impl Link {
     fn run(&mut self, bytes: &[u8], world: &mut World<'_>) -> usize {
         let mut used = 0;
         while !matches!(self.state, State::Closing) {
-            self.wants_room = Room::for_a_record(world.durability.as_deref()) == Room::Wait;
+            // Nothing but records has to be written down.
+            self.wants_room = matches!(self.state, State::Linked { .. })
+                && Room::for_a_record(world.durability.as_deref()) == Room::Wait;
             if self.wants_room {
                 return used;
             }

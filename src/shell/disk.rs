@@ -11,7 +11,7 @@ use std::sync::Arc;
 use log::{info, warn};
 use mio::Waker;
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::core::durability::{DiskDone, DiskError, DiskWork, Which};
 use crate::core::journal::{Entry, Replay};
@@ -24,6 +24,8 @@ const READ_BYTES: usize = 1 << 20;
 /// The files of one server.
 pub struct Disk {
     directory: PathBuf,
+    /// The directory itself, held open: to sync a name in it must not fail for want of a descriptor.
+    names: Arc<File>,
     /// Held for as long as the process lives.
     _lock: File,
     current: Arc<File>,
@@ -41,7 +43,10 @@ enum Job {
         bytes: u64,
     },
     Sync(Vec<Arc<File>>),
-    Switch(PathBuf),
+    Switch {
+        directory: PathBuf,
+        names: Arc<File>,
+    },
 }
 
 impl Disk {
@@ -98,11 +103,22 @@ impl Disk {
         let machine = machine_boot_id();
         let length = read_back(&file, &path, server, machine, &mut tell)?;
         // The file may be new, and so may the directory.
-        for directory in [Some(directory), directory.parent()].into_iter().flatten() {
-            sync_directory(directory).map_err(|error| at("sync what is", error))?;
+        let names = File::open(directory).map_err(|error| at("read what is", error))?;
+        let names = Arc::new(names);
+        names
+            .sync_all()
+            .map_err(|error| at("sync what is", error))?;
+        if let Some(parent) = directory.parent() {
+            // The parent of a relative path of one name is the empty path.
+            let parent = Path::new(".").join(parent);
+            let synced = File::open(&parent).and_then(|parent| parent.sync_all());
+            synced.map_err(|error| {
+                format!("cannot sync the directory {}: {error}", parent.display())
+            })?;
         }
         let disk = Disk {
             directory: directory.to_owned(),
+            names,
             _lock: lock,
             current: Arc::new(file),
             next: None,
@@ -170,9 +186,13 @@ impl Disk {
                     .collect();
                 self.submit(Job::Sync(files), |error| DiskDone::Synced(Err(error)))
             }
-            DiskWork::Switch => self.submit(Job::Switch(self.directory.clone()), |error| {
-                DiskDone::Switched(Err(error))
-            }),
+            DiskWork::Switch => {
+                let job = Job::Switch {
+                    directory: self.directory.clone(),
+                    names: self.names.clone(),
+                };
+                self.submit(job, |error| DiskDone::Switched(Err(error)))
+            }
         }
     }
 
@@ -296,14 +316,16 @@ fn work(job: Job) -> DiskDone {
                 .try_for_each(|file| file.sync_data())
                 .map_err(disk_error),
         ),
-        Job::Switch(directory) => DiskDone::Switched(switch(&directory).map_err(disk_error)),
+        Job::Switch { directory, names } => {
+            DiskDone::Switched(switch(&directory, &names).map_err(disk_error))
+        }
     }
 }
 
 /// Reserves room behind what is written: zeros, which reading back passes over. As the file's length stays the same while it is
 /// filled, syncing it is cheaper, too.
 fn reserve(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::empty(), offset, bytes) {
+    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), offset, bytes)) {
         // A file system that can not reserve: there is room for as long as there is.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         outcome => outcome.map_err(io::Error::from),
@@ -311,20 +333,9 @@ fn reserve(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
 }
 
 /// The new journal takes the old one's name, and the directory remembers it.
-fn switch(directory: &Path) -> io::Result<()> {
+fn switch(directory: &Path, names: &File) -> io::Result<()> {
     fs::rename(directory.join("journal.new"), directory.join("journal"))?;
-    sync_directory(directory)
-}
-
-/// Makes the names in a directory outlast a loss of power.
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    // The parent of a relative path of one name is the empty path.
-    let directory = if directory.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        directory
-    };
-    File::open(directory)?.sync_all()
+    names.sync_all()
 }
 
 fn disk_error(error: io::Error) -> DiskError {

@@ -99,10 +99,17 @@ pub struct JournalConfig {
 /// Why a server could not be started.
 #[derive(Debug)]
 pub enum StartError {
-    /// A port could not be opened, or the system lacks something that every server needs.
+    /// The system lacks something that every server needs.
     System {
         /// What was being done.
         what: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A port could not be opened.
+    Listen {
+        /// Where.
+        address: HostPort,
         /// What the system said.
         error: io::Error,
     },
@@ -112,11 +119,14 @@ pub enum StartError {
 
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (what, error) = match self {
-            StartError::System { what, error } => (what, error),
+        let error = match self {
+            StartError::System { what, error } => return write!(f, "{what}: {error}"),
             StartError::Journal(what) => return f.write_str(what),
+            StartError::Listen { address, error } => {
+                write!(f, "cannot listen on {address}: {error}")?;
+                error
+            }
         };
-        write!(f, "{what}: {error}")?;
         match error.kind() {
             io::ErrorKind::AddrInUse => {
                 f.write_str("; another program has that port: end it, or choose another port")
@@ -253,7 +263,11 @@ impl Server {
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
         match self.poll.poll(events, self.patience()) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                events.clear();
+                // Its byte may have found no room on its way here.
+                self.signalled();
+            }
             Err(error) => return Err(error),
         }
         self.note(events);
@@ -536,8 +550,8 @@ impl Door {
         backlog: i32,
         keepalive: Option<Duration>,
     ) -> Result<Door, StartError> {
-        let failed = |error| StartError::System {
-            what: format!("cannot listen on {address}"),
+        let failed = |error| StartError::Listen {
+            address: address.clone(),
             error,
         };
         let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");

@@ -389,6 +389,7 @@ impl Node {
         if self.phase == Phase::Overdue {
             return Fate::Close;
         }
+        let released = self.released();
         let limits = &self.settings.limits;
         let Some(slot) = self.sessions.get_mut(id) else {
             return Fate::Open;
@@ -398,7 +399,7 @@ impl Node {
         }
         let (fate, deadline) = match &mut slot.session {
             Session::Client(client) => {
-                client.watch_output(now.time);
+                client.watch_output(released, now.time);
                 (client.fate(), client.deadline(limits))
             }
             Session::Link(link) => {

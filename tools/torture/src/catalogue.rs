@@ -1,0 +1,155 @@
+//! Which errors each system call may end with, the likeliest first, after its manual page; and which calls are left alone, and why.
+//!
+//! A call that a slow disk can keep waiting is also made late. An error that a call cannot end with proves nothing: a program need not be ready for what no system does.
+
+use crate::case::{DELAY, Target};
+
+/// What is done with a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// It is failed with each of these.
+    Fail(&'static [&'static str]),
+    /// It is let alone, for this reason.
+    Leave(&'static str),
+    /// Nobody has thought about it yet.
+    Unknown,
+}
+
+use Entry::{Fail, Leave, Unknown};
+
+const MEMORY: &str = "a Rust program that gets no memory is aborted, by design";
+const CLOSES: &str = "a close that fails closes all the same, but one that strace fails does not: the leak would be strace's own";
+const NEVER: &str = "it cannot fail as it is called here";
+const STACK: &str =
+    "the C library looks at its own stack with it, before the program begins or as a thread does";
+const WAKES: &str = "a wait may be interrupted, but a wake-up that strace fails wakes nobody, and no system does that";
+const ENDS: &str = "it is the end of a thread or of the process";
+const STARTS: &str = "the C library makes a thread with it, and ends the program if it fails";
+const RUNS: &str = "it starts the program, or is the loader's";
+
+/// How often an error comes that cannot last: a call is interrupted now and then, and what happens to one connection is over with it.
+/// None if it may last.
+pub(crate) fn burst(error: &str) -> Option<u32> {
+    match error {
+        "EINTR" => Some(5),
+        "ECONNABORTED" | "ECONNRESET" | "EPIPE" | "ETIMEDOUT" => Some(20),
+        _ => None,
+    }
+}
+
+/// Looks a target up.
+pub(crate) fn entry(target: &Target) -> Entry {
+    match (target.call.as_str(), target.object.as_deref()) {
+        (_, Some("/proc/self")) => Leave(STACK),
+        // Not blocking, its counter far from full: eventfd(2) has no other error for it.
+        ("write" | "read", Some("[eventfd]")) => Leave(NEVER),
+        // A disk may fill up or break, which a pipe or a terminal cannot.
+        ("write", Some("out" | "err")) => Fail(&["EPIPE", "EIO", "EINTR"]),
+        // Where a name is looked up: the system's resolver may be slow.
+        ("read", Some("/etc/hosts")) => Fail(&["EIO", "EINTR", DELAY]),
+        ("write", Some("riley.log")) => Fail(&["ENOSPC", "EIO", "EINTR", DELAY]),
+        (call, _) => by_name(call),
+    }
+}
+
+fn by_name(call: &str) -> Entry {
+    match call {
+        "accept4" | "accept" => Fail(&[
+            "EMFILE",
+            "ENFILE",
+            "ECONNABORTED",
+            "ENOBUFS",
+            "ENOMEM",
+            "EPROTO",
+            "EINTR",
+            "EPERM",
+        ]),
+        "bind" => Fail(&["EADDRINUSE", "EACCES", "EADDRNOTAVAIL"]),
+        "listen" => Fail(&["EADDRINUSE"]),
+        "socket" => Fail(&["EMFILE", "ENFILE", "ENOBUFS", "EAFNOSUPPORT"]),
+        "socketpair" => Fail(&["EMFILE", "ENFILE"]),
+        "connect" => Fail(&[
+            "ECONNREFUSED",
+            "ETIMEDOUT",
+            "EADDRNOTAVAIL",
+            "ENETUNREACH",
+            "EAGAIN",
+        ]),
+        "shutdown" => Fail(&["ENOTCONN"]),
+        "setsockopt" => Fail(&["ENOBUFS", "EINVAL"]),
+        "getsockopt" | "getsockname" => Fail(&["ENOBUFS"]),
+        "getpeername" => Fail(&["ENOTCONN", "ENOBUFS"]),
+        "recvfrom" | "recvmsg" => Fail(&["ECONNRESET", "ETIMEDOUT", "EINTR", "ENOMEM"]),
+        // First the likeliest that every kind of socket may have: signals come through one, too.
+        "sendto" | "sendmsg" | "sendmmsg" | "writev" => {
+            Fail(&["ENOBUFS", "ECONNRESET", "EPIPE", "EINTR", "ETIMEDOUT"])
+        }
+        "epoll_create1" => Fail(&["EMFILE", "ENFILE", "ENOMEM"]),
+        "epoll_ctl" => Fail(&["ENOMEM", "ENOSPC"]),
+        "epoll_wait" | "epoll_pwait" => Fail(&["EINTR"]),
+        "poll" | "ppoll" => Fail(&["EINTR", "ENOMEM"]),
+        "eventfd2" => Fail(&["EMFILE", "ENFILE", "ENOMEM"]),
+        "fcntl" => Fail(&["EMFILE"]),
+        "ioctl" => Fail(&["ENOMEM"]),
+
+        "open" | "openat" => Fail(&["EMFILE", "EACCES", "ENOSPC", "ENFILE", "EINTR"]),
+        "read" => Fail(&["EIO", "EINTR"]),
+        "pread64" => Fail(&["EIO", "EINTR"]),
+        "write" => Fail(&["ENOSPC", "EIO", "EINTR"]),
+        "pwrite64" => Fail(&["ENOSPC", "EIO", "EDQUOT", "EINTR", DELAY]),
+        "fallocate" => Fail(&["ENOSPC", "EIO", "EOPNOTSUPP", "EINTR", DELAY]),
+        "fdatasync" | "fsync" => Fail(&["EIO", "ENOSPC", "EINTR", DELAY]),
+        "ftruncate" => Fail(&["EIO", "EFBIG", "EINTR"]),
+        "rename" | "renameat" | "renameat2" => Fail(&["ENOSPC", "EIO", "EACCES", DELAY]),
+        "unlink" | "unlinkat" => Fail(&["EACCES", "EIO"]),
+        "mkdir" | "mkdirat" => Fail(&["ENOSPC", "EACCES"]),
+        "flock" => Fail(&["EAGAIN", "ENOLCK"]),
+        "lseek" => Fail(&["ESPIPE"]),
+        "stat" | "fstat" | "lstat" | "newfstatat" | "statx" => Fail(&["EACCES", "ENOMEM"]),
+
+        "clone3" | "clone" => Fail(&["EAGAIN", "ENOMEM"]),
+        "prlimit64" | "setrlimit" | "getrlimit" => Fail(&["EPERM"]),
+        "getrandom" => Fail(&["ENOSYS", "EINTR"]),
+
+        "mmap" | "munmap" | "mremap" | "mprotect" | "brk" | "madvise" => Leave(MEMORY),
+        "close" | "dup" | "dup3" => Leave(CLOSES),
+        "sched_getaffinity" | "sigaltstack" => Leave(STACK),
+        "rt_sigaction" | "rt_sigprocmask" | "rt_sigreturn" | "prctl" | "getpid" | "gettid"
+        | "uname" => Leave(NEVER),
+        "futex" | "restart_syscall" => Leave(WAKES),
+        "exit" | "exit_group" => Leave(ENDS),
+        "set_robust_list" | "rseq" => Leave(STARTS),
+        "execve" | "access" | "arch_prctl" | "set_tid_address" => Leave(RUNS),
+        _ => Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(call: &str, object: Option<&str>) -> Entry {
+        entry(&Target {
+            call: call.to_owned(),
+            object: object.map(str::to_owned),
+        })
+    }
+
+    #[test]
+    fn the_object_counts() {
+        assert_eq!(
+            at("write", Some("riley.log")),
+            Fail(&["ENOSPC", "EIO", "EINTR", DELAY])
+        );
+        assert_eq!(at("write", Some("out")), Fail(&["EPIPE", "EIO", "EINTR"]));
+        assert_eq!(at("write", Some("[eventfd]")), Leave(NEVER));
+        assert_eq!(at("read", Some("/proc/self")), Leave(STACK));
+        assert_eq!(at("read", None), Fail(&["EIO", "EINTR"]));
+    }
+
+    #[test]
+    fn what_is_not_known_is_said_to_be_so() {
+        assert_eq!(at("quotactl", None), Unknown);
+        assert_eq!(at("mmap", None), Leave(MEMORY));
+    }
+}

@@ -1,0 +1,103 @@
+//! Runs side by side: a few threads take one case after the other, and whoever waits is told of each that is over.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use crate::case::Case;
+
+/// Does all cases, `jobs` at a time, and tells of each when it is over. It ends early when `is_stopped` says so, or at the first
+/// error: then no new case is begun.
+///
+/// # Errors
+/// The first one that came.
+pub(crate) fn do_all<R: Send>(
+    cases: &[Case],
+    jobs: usize,
+    is_stopped: impl Fn() -> bool + Sync,
+    run: impl Fn(&Case) -> Result<R, String> + Sync,
+    mut tell: impl FnMut(R),
+) -> Result<(), String> {
+    let next = AtomicUsize::new(0);
+    let (sender, reports) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            let (sender, next, run, is_stopped) = (sender.clone(), &next, &run, &is_stopped);
+            scope.spawn(move || {
+                while !is_stopped() {
+                    let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                        return;
+                    };
+                    let report = run(case).map_err(|error| format!("{case}: {error}"));
+                    if report.is_err() {
+                        next.store(cases.len(), Ordering::Relaxed);
+                    }
+                    // It is not told any more after an error.
+                    let _ = sender.send(report);
+                }
+            });
+        }
+        drop(sender);
+        let mut first_error = Ok(());
+        for report in reports {
+            match (report, &first_error) {
+                (Ok(report), Ok(())) => tell(report),
+                (Err(error), Ok(())) => first_error = Err(error),
+                (_, Err(_)) => {}
+            }
+        }
+        first_error
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Only;
+    use std::sync::atomic::AtomicBool;
+
+    fn cases(count: u32) -> Vec<Case> {
+        (1..=count)
+            .map(|n| {
+                format!("read:EIO:{n}")
+                    .parse::<Only>()
+                    .unwrap()
+                    .case()
+                    .unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_case_is_done_once() {
+        let mut told = Vec::new();
+        let run = |case: &Case| Ok(case.to_string());
+        do_all(&cases(50), 3, || false, run, |case| told.push(case)).unwrap();
+        told.sort();
+        let mut expected: Vec<String> = cases(50).iter().map(Case::to_string).collect();
+        expected.sort();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn nothing_is_begun_after_an_error_or_a_stop() {
+        let run = |case: &Case| match case.to_string().as_str() {
+            "read:EIO:3" => Err("no disk".to_owned()),
+            other => Ok(other.to_owned()),
+        };
+        let mut told = Vec::new();
+        let done = do_all(&cases(50), 1, || false, run, |case| told.push(case));
+        assert_eq!(done, Err("read:EIO:3: no disk".to_owned()));
+        assert_eq!(told, ["read:EIO:1", "read:EIO:2"]);
+
+        let stopped = AtomicBool::new(false);
+        let run = |_: &Case| {
+            stopped.store(true, Ordering::Relaxed);
+            Ok(())
+        };
+        let is_stopped = || stopped.load(Ordering::Relaxed);
+        let mut count = 0;
+        do_all(&cases(50), 1, is_stopped, run, |()| count += 1).unwrap();
+        assert_eq!(count, 1);
+    }
+}

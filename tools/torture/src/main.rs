@@ -1,0 +1,244 @@
+//! `cargo run --release -p herd-torture`: what becomes of a server when the system fails it? Each system call that it makes in a
+//! short conversation is failed in turn, with strace, and what came of it is judged.
+//!
+//! A map of the house:
+//!
+//! | file | |
+//! |---|---|
+//! | `case.rs` | one fault, as it is written |
+//! | `strace.rs`, `trace.rs` | how strace is told, and what it tells |
+//! | `census.rs`, `catalogue.rs`, `plan.rs` | which calls there are, how they may fail, which faults are tried |
+//! | `stage.rs`, `server.rs` | what a run needs around the server, and server processes |
+//! | `talk.rs`, `connection.rs`, `standing.rs` | the conversation |
+//! | `ledger.rs`, `descriptors.rs`, `verdict.rs` | what was promised, what is open, what is right and what is not |
+//! | `run.rs`, `crew.rs` | one run, and many side by side |
+//! | `table.rs`, `progress.rs` | what is shown |
+
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::case::{Case, Only};
+use crate::census::Row;
+use crate::cli::Cli;
+use crate::plan::Depth;
+use crate::progress::Progress;
+use crate::run::{Common, Report};
+use crate::stage::Earlier;
+use crate::stop::Stop;
+use crate::verdict::Outcome;
+
+mod case;
+mod catalogue;
+mod census;
+mod cli;
+mod clock;
+mod connection;
+mod crew;
+mod descriptors;
+mod ledger;
+mod plan;
+mod progress;
+mod run;
+mod server;
+mod server_binary;
+mod stage;
+mod standing;
+mod stop;
+mod strace;
+mod table;
+mod talk;
+mod trace;
+mod verdict;
+
+/// How it came out, if it is no failure of this program's own.
+enum End {
+    /// Nothing failed.
+    Well,
+    /// Something did.
+    Badly,
+    /// Something was asked for that there is not.
+    Usage(String),
+    /// This signal came.
+    Signal(u8),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(why) = strace::probe() {
+        if cli.required {
+            eprintln!("herd-torture: {why}");
+            return ExitCode::FAILURE;
+        }
+        say(&format!("skipped: {why}\n"));
+        return ExitCode::SUCCESS;
+    }
+    match torture(&cli) {
+        Ok(End::Well) => ExitCode::SUCCESS,
+        Ok(End::Badly) => ExitCode::FAILURE,
+        Ok(End::Usage(what)) => {
+            eprintln!("herd-torture: {what}");
+            ExitCode::from(2)
+        }
+        Ok(End::Signal(signal)) => ExitCode::from(128 + signal),
+        Err(error) => {
+            eprintln!("herd-torture: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn torture(cli: &Cli) -> Result<End, String> {
+    let stop = Stop::catch().map_err(|error| format!("cannot catch signals: {error}"))?;
+    let program = match &cli.server {
+        Some(program) => match program.canonicalize() {
+            Ok(program) => program,
+            Err(error) => {
+                return Ok(End::Usage(format!(
+                    "--server {}: {error}",
+                    program.display()
+                )));
+            }
+        },
+        None => server_binary::build()?,
+    };
+    let began = clock::now();
+    let earlier = Earlier::live(&program)?;
+    let dry = run::dry(&program, &earlier)?;
+    let rows = census::census(&trace::calls(&dry.trace), &dry.directory);
+    let depth = if cli.quick { Depth::Quick } else { Depth::Full };
+    let cases = match chosen(plan::plan(&rows, depth), &cli.only) {
+        Ok(cases) => cases,
+        Err(what) => return Ok(End::Usage(what)),
+    };
+    if cli.list {
+        let list = table::list(&rows, &cases);
+        say(&format!("{list}\n{} runs\n", cases.len()));
+        return Ok(End::Well);
+    }
+
+    let common = Common {
+        program: &program,
+        earlier: &earlier,
+        baseline: dry.baseline,
+    };
+    let progress = Progress::of(cases.len());
+    let mut reports: Vec<Report> = Vec::new();
+    crew::do_all(
+        &cases,
+        usize::from(cli.jobs),
+        || stop.signal().is_some(),
+        |case| run::run(&common, case, cli.keep.as_deref()),
+        |report| {
+            // What a signal to all of us did to a server is not to be held against it.
+            if stop.signal().is_some() {
+                return;
+            }
+            progress.step(report.case.to_string());
+            if cli.each {
+                progress.aside(|| say(&table::one(&report)));
+            }
+            if report.outcome == Outcome::Failed {
+                progress.aside(|| say(&format!("{}\n", table::failure(&report))));
+            }
+            reports.push(report);
+        },
+    )?;
+    drop(progress);
+    reports.sort_by(|one, other| one.case.cmp(&other.case));
+    say(&table::results(&reports));
+    let seconds = clock::now().duration_since(began).as_secs_f64();
+    let summary = summary(&rows, &reports, cases.len(), seconds);
+    say(&format!("\n{summary}\n"));
+    if let Some(signal) = stop.signal() {
+        return Ok(End::Signal(signal));
+    }
+    let has_failed = reports
+        .iter()
+        .any(|report| report.outcome == Outcome::Failed);
+    Ok(if has_failed { End::Badly } else { End::Well })
+}
+
+/// To the standard output; that nobody reads any more is no reason to fail.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// What `--only` leaves of the plan, and what it adds.
+fn chosen(planned: Vec<Case>, only: &[Only]) -> Result<Vec<Case>, String> {
+    if only.is_empty() {
+        return Ok(planned);
+    }
+    let mut cases: Vec<Case> = Vec::new();
+    for only in only {
+        let before = cases.len();
+        match only.case() {
+            Some(case) => cases.push(case),
+            None => cases.extend(planned.iter().filter(|case| only.admits(case)).cloned()),
+        }
+        if cases.len() == before {
+            return Err(format!(
+                "--only {only}: nothing in the plan is called so; --list shows what there is"
+            ));
+        }
+    }
+    let mut seen = HashSet::new();
+    cases.retain(|case| seen.insert(case.clone()));
+    Ok(cases)
+}
+
+fn summary(rows: &[Row], reports: &[Report], planned: usize, seconds: f64) -> String {
+    let failed = reports
+        .iter()
+        .filter(|report| report.outcome == Outcome::Failed)
+        .count();
+    let unknown: Vec<String> = rows
+        .iter()
+        .filter(|row| catalogue::entry(&row.target) == catalogue::Entry::Unknown)
+        .map(|row| row.target.to_string())
+        .collect();
+    let mut text = format!(
+        "{} of {planned} runs in {seconds:.1} s: {failed} failed",
+        reports.len()
+    );
+    if !unknown.is_empty() {
+        text.push_str(&format!(
+            "\nnot tried, because nobody has thought about them yet (catalogue.rs): {}",
+            unknown.join(" ")
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn only(text: &str) -> Only {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_chooses_from_the_plan_or_adds_to_it() {
+        let planned: Vec<Case> = ["accept4:EMFILE:1", "accept4:ENFILE:1", "read@x:EIO:1"]
+            .iter()
+            .map(|text| only(text).case().unwrap())
+            .collect();
+        let chosen = |texts: &[&str]| {
+            let only: Vec<Only> = texts.iter().map(|text| only(text)).collect();
+            let cases = super::chosen(planned.clone(), &only)?;
+            Ok::<_, String>(cases.iter().map(Case::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(chosen(&[]).unwrap().len(), 3);
+        assert_eq!(chosen(&["read"]).unwrap(), ["read@x:EIO:1"]);
+        let all = ["accept4:EMFILE", "accept4"];
+        let expected = ["accept4:EMFILE:1", "accept4:ENFILE:1"];
+        assert_eq!(chosen(&all).unwrap(), expected);
+        assert_eq!(chosen(&["accept4:EPERM:77"]).unwrap(), ["accept4:EPERM:77"]);
+        assert!(chosen(&["bind"]).is_err());
+    }
+}

@@ -1,0 +1,206 @@
+//! Which faults are tried: the dry run's list times the catalogue, bounded.
+//!
+//! Of each row the first calls of the start and the first of the conversation are failed with every error, later ones with the
+//! likeliest alone. Then come those that do not end: from the first call on, and from the first in the conversation on; in the place
+//! of an error that cannot last, a burst of them.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::case::{Case, DELAY, When};
+use crate::catalogue::{Entry, burst, entry};
+use crate::census::{Reach, Row};
+
+/// So many calls of the start, and of the conversation, are failed with every error.
+const EACH: u32 = 3;
+/// Up to so many later ones, spread evenly, are failed with the likeliest error.
+const LATER: u32 = 16;
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// One call of each row, with its likeliest error.
+    Quick,
+    /// See above.
+    Full,
+}
+
+/// All cases, in the order of the list.
+pub(crate) fn plan(rows: &[Row], depth: Depth) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for row in rows {
+        let Entry::Fail(errors) = entry(&row.target) else {
+            continue;
+        };
+        for (index, error) in errors.iter().enumerate() {
+            let times = match depth {
+                Depth::Quick if index > 0 => continue,
+                Depth::Quick => vec![When::Nth(quick(row.reach))],
+                Depth::Full => full(row.reach, index == 0, error),
+            };
+            cases.extend(times.into_iter().map(|when| Case {
+                target: row.target.clone(),
+                error: (*error).to_owned(),
+                when,
+            }));
+        }
+    }
+    // Two rows do not have a target in common, nor two errors of a row a case.
+    debug_assert_eq!(cases.iter().collect::<HashSet<_>>().len(), cases.len());
+    cases
+}
+
+/// The first call of the conversation; of the start, if there is none.
+fn quick(reach: Reach) -> u32 {
+    if reach.end > reach.ready {
+        reach.ready + 1
+    } else {
+        reach.loaded + 1
+    }
+}
+
+fn full(reach: Reach, is_likeliest: bool, error: &str) -> Vec<When> {
+    let Reach { loaded, ready, end } = reach;
+    let mut single: BTreeSet<u32> = (loaded + 1..=ready).take(EACH as usize).collect();
+    single.extend((ready + 1..=end).take(EACH as usize));
+    if is_likeliest {
+        let later = later(ready.min(loaded + EACH) + 1, ready).chain(later(ready + EACH + 1, end));
+        single.extend(later);
+    }
+    let mut times: Vec<When> = single.into_iter().map(When::Nth).collect();
+    if error == DELAY {
+        return times; // a disk that is slow each time is tried by hand
+    }
+    let mut firsts = vec![loaded + 1];
+    if ready > loaded && end > ready {
+        firsts.push(ready + 1);
+    }
+    // What only the start does, and once, is not done again: from then on is the same as once.
+    firsts.retain(|_| end > ready || ready - loaded > 1);
+    times.extend(firsts.into_iter().map(|first| match burst(error) {
+        Some(length) => When::Burst(first, first + length - 1),
+        None => When::From(first),
+    }));
+    times
+}
+
+/// Some of `first..=last`, the last among them.
+fn later(first: u32, last: u32) -> impl Iterator<Item = u32> {
+    let count = (last + 1).saturating_sub(first);
+    let chosen = count.min(LATER);
+    (1..=chosen).map(move |part| first - 1 + count * part / chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Target;
+
+    fn row(call: &str, loaded: u32, ready: u32, end: u32) -> Row {
+        Row {
+            target: Target {
+                call: call.to_owned(),
+                object: None,
+            },
+            starting: ready - loaded,
+            serving: end - ready,
+            reach: Reach { loaded, ready, end },
+        }
+    }
+
+    fn written(cases: &[Case]) -> Vec<String> {
+        cases.iter().map(Case::to_string).collect()
+    }
+
+    #[test]
+    fn the_quick_plan_has_one_case_for_each_row() {
+        let rows = [
+            row("accept4", 0, 0, 9),
+            row("listen", 0, 4, 4),
+            row("openat", 3, 9, 12),
+            row("mmap", 9, 20, 30),
+            row("quotactl", 0, 0, 1),
+        ];
+        assert_eq!(
+            written(&plan(&rows, Depth::Quick)),
+            [
+                "accept4:EMFILE:1",
+                "listen:EADDRINUSE:1",
+                "openat:EMFILE:10"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_full_plan_has_the_first_calls_some_later_ones_and_those_without_end() {
+        let cases = plan(&[row("listen", 0, 2, 2)], Depth::Full);
+        let expected = [
+            "listen:EADDRINUSE:1",
+            "listen:EADDRINUSE:2",
+            "listen:EADDRINUSE:1+",
+        ];
+        assert_eq!(written(&cases), expected);
+
+        let cases = plan(&[row("shutdown", 0, 0, 35)], Depth::Full);
+        let times: Vec<String> = cases.iter().map(|case| case.when.to_string()).collect();
+        let later = (5..=35).step_by(2).map(|n| n.to_string());
+        let first = ["1", "2", "3"].map(str::to_owned);
+        let expected: Vec<String> = first
+            .into_iter()
+            .chain(later)
+            .chain(["1+".to_owned()])
+            .collect();
+        assert_eq!(times, expected);
+    }
+
+    #[test]
+    fn what_the_start_does_once_fails_once() {
+        let cases = plan(&[row("mkdir", 0, 1, 1)], Depth::Full);
+        assert_eq!(written(&cases), ["mkdir:ENOSPC:1", "mkdir:EACCES:1"]);
+    }
+
+    #[test]
+    fn the_loader_s_calls_are_nobody_s_business_and_an_interruption_does_not_last() {
+        let cases = plan(&[row("getrandom", 1, 6, 8)], Depth::Full);
+        assert_eq!(
+            written(&cases),
+            [
+                "getrandom:ENOSYS:2",
+                "getrandom:ENOSYS:3",
+                "getrandom:ENOSYS:4",
+                "getrandom:ENOSYS:5",
+                "getrandom:ENOSYS:6",
+                "getrandom:ENOSYS:7",
+                "getrandom:ENOSYS:8",
+                "getrandom:ENOSYS:2+",
+                "getrandom:ENOSYS:7+",
+                "getrandom:EINTR:2",
+                "getrandom:EINTR:3",
+                "getrandom:EINTR:4",
+                "getrandom:EINTR:7",
+                "getrandom:EINTR:8",
+                "getrandom:EINTR:2..6",
+                "getrandom:EINTR:7..11",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_late_call_is_late_once() {
+        let cases = plan(&[row("rename", 0, 0, 1)], Depth::Full);
+        let late: Vec<String> = written(&cases)
+            .into_iter()
+            .filter(|case| case.contains(DELAY))
+            .collect();
+        assert_eq!(late, ["rename:DELAY:1"]);
+    }
+
+    #[test]
+    fn later_calls_are_spread_evenly_and_the_last_is_among_them() {
+        let later = |first, last| super::later(first, last).collect::<Vec<u32>>();
+        assert!(later(4, 3).is_empty());
+        assert_eq!(later(4, 4), [4]);
+        assert_eq!(later(4, 6), [4, 5, 6]);
+        let many = later(1, 160);
+        assert_eq!((many.len(), many[0], many[15]), (16, 10, 160));
+    }
+}

@@ -1,0 +1,315 @@
+//! What a run needs around the server under test: a directory, a stand-in for Places, a healthy neighbour, and a data directory in
+//! which an earlier life has left its journal.
+//!
+//! ```text
+//!   clients ──► Riley ══ dials ══► Jaquez ◄── a client
+//!                 └── TLS ──► Places
+//! ```
+//!
+//! Every port is chosen by the system. The neighbour and Places are dialled by a host name, so that names are looked up as well.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use herd_places::{Options, Places};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::clock;
+use crate::connection::{Connection, Cut};
+use crate::ledger::{EARLIER, Ledger};
+use crate::server::{Doors, ERR, Server};
+use crate::strace::{self, Watch};
+use crate::verdict::Reply;
+
+/// The server under test.
+pub(crate) const VICTIM: &str = "Riley";
+/// The one that nothing is done to.
+pub(crate) const NEIGHBOUR: &str = "Jaquez";
+/// What both know.
+pub(crate) const SECRET: &str = "not a secret: this herd lives for seconds, on loopback alone";
+
+/// Files in the run's directory.
+pub(crate) const LOG: &str = "riley.log";
+pub(crate) const ROTATED_LOG: &str = "riley.log.1";
+const DATA: &str = "data";
+const JOURNAL: &str = "journal";
+const CONFIG: &str = "herd.toml";
+const CA: &str = "ca.pem";
+/// The neighbour's own directory, and that of the server's next life.
+const ASIDE: &str = "neighbour";
+const NEXT_LIFE: &str = "next";
+
+/// A healthy server is ready within half a second; a machine may be busy.
+const READY: Duration = Duration::from_secs(10);
+/// An answer of a healthy server.
+const ANSWER: Duration = Duration::from_secs(10);
+/// It stops at once, if nothing is being answered.
+const STOP: Duration = Duration::from_secs(10);
+/// Each client of the earlier life says so often where it is: the journal is many times as long as what it says.
+const EARLIER_UPDATES: usize = 16;
+
+/// Less patient than the defaults, so that a run that has to wait is over soon; and with a journal that is quickly copied.
+const LIMITS: &str = "\
+line_ms = 2000
+output_stall_ms = 2000
+linger_ms = 300
+stop_ms = 1500
+link_connect_ms = 600
+link_proof_ms = 600
+heartbeat_ms = 1000
+link_silence_ms = 3000
+redial_first_ms = 20
+redial_cap_ms = 100
+places_ms = 2000
+lookup_ms = 800
+places_connect_ms = 800
+places_handshake_ms = 1000
+journal_ahead_bytes = 65536
+";
+/// The journal is compacted whenever it is twice as long as what it says: at once, and again in the conversation.
+const COMPACTED: &str = "compact_bytes = 1\n";
+
+/// An earlier life's data directory, made once and copied for each run.
+#[derive(Debug)]
+pub(crate) struct Earlier {
+    directory: TempDir,
+    ledger: Ledger,
+}
+
+impl Earlier {
+    /// Lives it: some clients say where they are, several times each.
+    pub(crate) fn live(program: &Path) -> Result<Earlier, String> {
+        let directory = directory()?;
+        let path = directory.path();
+        write_config(path, "127.0.0.1:4", "", "")?;
+        let mut server = Server::start(victim(path, Command::new(program)), path)?;
+        let mut ledger = Ledger::default();
+        if let Err(what) = live_well(&mut server, &mut ledger) {
+            let words = server.words();
+            return Err(format!(
+                "the server does not serve even when nothing is failed: {what}; it says {:?}",
+                words.trim_end()
+            ));
+        }
+        Ok(Earlier { directory, ledger })
+    }
+
+    /// What was said in it.
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.ledger.clone()
+    }
+}
+
+fn live_well(server: &mut Server, ledger: &mut Ledger) -> Result<(), String> {
+    let doors = server
+        .ready(clock::now() + READY)
+        .ok_or("it is not ready in time")?;
+    tell_all(ledger, doors).map_err(|cut| format!("{cut:?}"))?;
+    server.signal(Signal::TERM);
+    match server.wait(clock::now() + STOP) {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(format!("it ended with {status}")),
+        None => Err("it does not stop".to_owned()),
+    }
+}
+
+fn tell_all(ledger: &mut Ledger, doors: Doors) -> Result<(), Cut> {
+    let deadline = clock::now() + ANSWER;
+    let mut connection = Connection::open(doors.clients, deadline)?;
+    for _ in 0..EARLIER_UPDATES {
+        for client in EARLIER {
+            let iamat = ledger.iamat(VICTIM, client);
+            connection.send(&format!("{}\n", iamat.text), deadline)?;
+            let line = connection.until(b"\n", deadline)?;
+            if ledger.answered(&iamat, &line) != Reply::Right {
+                return Err(Cut::Gone("a wrong answer".to_owned()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One run's.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    /// Dropped last.
+    pub(crate) neighbour: Server,
+    pub(crate) neighbour_doors: Doors,
+    pub(crate) places: Places,
+    program: PathBuf,
+    path: PathBuf,
+    _directory: TempDir,
+}
+
+impl Stage {
+    /// Everything but the server under test is up when this returns.
+    pub(crate) fn set(program: &Path, earlier: &Earlier) -> Result<Stage, String> {
+        let told = |what: &'static str| move |error: io::Error| format!("cannot {what}: {error}");
+        let temporary = directory()?;
+        let path = temporary
+            .path()
+            .canonicalize()
+            .map_err(told("find the run's directory"))?;
+        let places = Places::start(Options::default()).map_err(told("start a Places"))?;
+        fs::write(path.join(CA), places.ca_pem()).map_err(told("write a certificate"))?;
+
+        let data = path.join(DATA);
+        let journal = earlier.directory.path().join(DATA).join(JOURNAL);
+        fs::create_dir(&data)
+            .and_then(|()| fs::copy(journal, data.join(JOURNAL)))
+            .map_err(told("copy the earlier life's journal"))?;
+
+        let aside = path.join(ASIDE);
+        fs::create_dir(&aside).map_err(told("make the neighbour's directory"))?;
+        write_config(&aside, "127.0.0.1:4", "", "")?;
+        let command = common(Command::new(program), NEIGHBOUR, &aside, &aside);
+        let mut neighbour = Server::start(command, &aside)?;
+        let Some(neighbour_doors) = neighbour.ready(clock::now() + READY) else {
+            let words = neighbour.words();
+            return Err(format!(
+                "the neighbour does not start: {}",
+                words.trim_end()
+            ));
+        };
+        let port = neighbour_doors.neighbours.port();
+        let asked = format!(
+            "url = \"{}\"\nca_file = \"{}\"\n",
+            places.url(),
+            path.join(CA).display()
+        );
+        write_config(&path, &format!("localhost:{port}"), &asked, COMPACTED)?;
+        Ok(Stage {
+            neighbour,
+            neighbour_doors,
+            places,
+            program: program.to_owned(),
+            path,
+            _directory: temporary,
+        })
+    }
+
+    /// The run's directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Starts the server under test, watched.
+    pub(crate) fn start_victim(&self, watch: Watch<'_>) -> Result<Server, String> {
+        let mut command = strace::command(watch, &self.path);
+        command.arg(&self.program);
+        let mut command = victim(&self.path, command);
+        command.env("HERD_PLACES_KEY", Options::default().key);
+        Server::start(command, &self.path)
+    }
+
+    /// Starts it again on the same data directory, with nothing failed and nobody to ask, and waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not start; in its own words.
+    pub(crate) fn start_again(&self) -> Result<(Server, Doors), String> {
+        let aside = self.path.join(NEXT_LIFE);
+        fs::create_dir_all(&aside)
+            .map_err(|error| format!("cannot make a directory for its output: {error}"))?;
+        let mut server = Server::start(victim(&self.path, Command::new(&self.program)), &aside)?;
+        match server.ready(clock::now() + READY) {
+            Some(doors) => Ok((server, doors)),
+            None => Err(format!("it says: {}", server.words().trim_end())),
+        }
+    }
+
+    /// The server's log: what was moved away, then what came after.
+    pub(crate) fn log(&self) -> String {
+        let read = |name: &str| fs::read(self.path.join(name)).unwrap_or_default();
+        let log = [read(ROTATED_LOG), read(LOG)].concat();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Copies everything that a run leaves to a directory.
+    pub(crate) fn keep(&self, to: &Path) -> io::Result<()> {
+        fs::create_dir_all(to)?;
+        for name in [LOG, ROTATED_LOG, ERR, CONFIG, strace::TRACE] {
+            let from = self.path.join(name);
+            if from.exists() {
+                fs::copy(from, to.join(name))?;
+            }
+        }
+        let log = self.path.join(ASIDE).join(LOG);
+        fs::copy(log, to.join("neighbour.log")).map(drop)
+    }
+
+    /// Waits until the neighbour counts the server under test as linked.
+    pub(crate) fn is_linked(&self, deadline: Instant) -> bool {
+        clock::wait_for(deadline, || {
+            let address = self.neighbour_doors.neighbours;
+            let standing = crate::standing::ask(address, NEIGHBOUR, SECRET, deadline).ok()?;
+            standing
+                .linked
+                .iter()
+                .any(|name| name == VICTIM)
+                .then_some(())
+        })
+        .is_some()
+    }
+}
+
+fn directory() -> Result<TempDir, String> {
+    tempfile::Builder::new()
+        .prefix("herd-torture-")
+        .tempdir()
+        .map_err(|error| format!("cannot make a directory: {error}"))
+}
+
+/// The server under test, as an addition to a command line that may begin with a tracer's.
+fn victim(directory: &Path, command: Command) -> Command {
+    let mut command = common(command, VICTIM, directory, directory);
+    command
+        .arg("--data-dir")
+        .arg(directory.join(DATA))
+        .args(["--fsync", "always"]);
+    command
+}
+
+fn common(mut command: Command, name: &str, config: &Path, log: &Path) -> Command {
+    // What somebody has set for other herds would win over this herd's config file.
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("HERD_") {
+            command.env_remove(variable);
+        }
+    }
+    command
+        .arg(name)
+        .arg("--config")
+        .arg(config.join(CONFIG))
+        .args(["--listen", "127.0.0.1:0", "--listen-peers", "127.0.0.1:0"])
+        .arg("--log-file")
+        .arg(log.join(LOG))
+        .args(["--log-level", "debug"])
+        .env("HERD_SECRET", SECRET)
+        .current_dir(log);
+    command
+}
+
+/// Writes the herd's config file. Where the servers listen is said by their command lines; what counts is where the neighbour is
+/// dialled.
+fn write_config(
+    directory: &Path,
+    neighbour: &str,
+    places: &str,
+    more_limits: &str,
+) -> Result<(), String> {
+    let mut text = format!("links = [[\"{VICTIM}\", \"{NEIGHBOUR}\"]]\n");
+    // Writing into a String does not fail.
+    let _ = write!(
+        text,
+        "\n[[servers]]\nname = \"{VICTIM}\"\nclients = \"127.0.0.1:1\"\npeers = \"127.0.0.1:2\"\n\
+         \n[[servers]]\nname = \"{NEIGHBOUR}\"\nclients = \"127.0.0.1:3\"\npeers = \"{neighbour}\"\n\
+         \n[places]\n{places}\n[limits]\n{LIMITS}{more_limits}"
+    );
+    let path = directory.join(CONFIG);
+    fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}

@@ -1,0 +1,499 @@
+//! The conversation: the same in each run, and every answer is judged.
+//!
+//! What is refused is asked again. A fault that ends has to be got over: the conversation is played to its end with right answers,
+//! within a deadline. With one that does not end, it is enough that every no is a clean one.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::case::Case;
+use crate::clock;
+use crate::connection::{Connection, Cut};
+use crate::descriptors::Descriptors;
+use crate::ledger::{Client, Iamat, KIWI, Ledger, MANGO, PLUM, judge_places};
+use crate::server::{Doors, Server};
+use crate::stage::{LOG, NEIGHBOUR, ROTATED_LOG, SECRET, Stage, VICTIM};
+use crate::standing;
+use crate::verdict::{Failure, Kind, Reply};
+
+/// How long an answer may take: longer than every limit of the server.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long after a fault everything has to be well again: the disk is asked again after one second, all else sooner.
+const WELL_AGAIN: Duration = Duration::from_secs(6);
+/// How long it is tried while a fault lasts.
+const IN_VAIN: Duration = Duration::from_millis(300);
+/// How long it is looked what a server that has nothing to do has open.
+const IDLE: Duration = Duration::from_millis(200);
+/// The pause before something is asked again: from, and up to.
+const PAUSE: Duration = Duration::from_millis(5);
+const LONG_PAUSE: Duration = Duration::from_millis(100);
+/// How long the log's writer may take to open the file anew: it gathers lines for a twentieth of a second.
+const ANEW: Duration = Duration::from_millis(500);
+/// So often a client moves that moves a lot.
+const MOVES: usize = 12;
+/// What a question asks for.
+const RADIUS_KM: usize = 10;
+const BOUND: usize = 2;
+
+/// The conversation of one run, as far as it has come.
+pub(crate) struct Talk<'a> {
+    stage: &'a Stage,
+    victim: &'a mut Server,
+    doors: Doors,
+    ledger: &'a mut Ledger,
+    case: Option<&'a Case>,
+    /// Nothing is begun after this.
+    deadline: Instant,
+    /// What was refused, in words.
+    refusals: Vec<String>,
+    failures: Vec<Failure>,
+    /// Nobody is let in any more: what else is asked would only wait.
+    is_deaf: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) refusals: Vec<String>,
+    pub(crate) failures: Vec<Failure>,
+    /// What the server had open when it was linked and had no clients yet.
+    pub(crate) before: Descriptors,
+}
+
+/// Plays it with a server that is ready. `baseline` is what it may have open when all its clients are gone, if that is known.
+pub(crate) fn play(
+    stage: &Stage,
+    victim: &mut Server,
+    doors: Doors,
+    ledger: &mut Ledger,
+    case: Option<&Case>,
+    baseline: Option<&Descriptors>,
+    deadline: Instant,
+) -> Told {
+    let mut talk = Talk {
+        stage,
+        victim,
+        doors,
+        ledger,
+        case,
+        deadline,
+        refusals: Vec::new(),
+        failures: Vec::new(),
+        is_deaf: false,
+    };
+    // Before anything else: a disk that is not ready yet meets a client that does not wait.
+    talk.persist("commands that come together", Talk::ask_together);
+    talk.await_link();
+    let before = match baseline {
+        Some(baseline) => baseline.clone(),
+        None => talk.idle(),
+    };
+    talk.converse();
+    talk.agree();
+    talk.let_go(&before);
+    Told {
+        refusals: talk.refusals,
+        failures: talk.failures,
+        before,
+    }
+}
+
+impl Talk<'_> {
+    fn await_link(&mut self) {
+        self.persist("the link with the neighbour", |talk| {
+            let patience = clock::now() + talk.patience();
+            match talk.stage.is_linked(patience) {
+                true => Reply::Right,
+                false => Reply::NotYet("the neighbour is not linked".to_owned()),
+            }
+        });
+    }
+
+    fn converse(&mut self) {
+        let mut first = None;
+        self.persist("an IAMAT", |talk| {
+            let iamat = talk.ledger.iamat(VICTIM, KIWI);
+            talk.ask(&mut first, &iamat)
+        });
+        self.ask_about("a WHATSAT of another client", &mut None, MANGO);
+        let plum = self.stage.neighbour_doors.clients;
+        let told = self.ledger.iamat(NEIGHBOUR, PLUM);
+        if let Err(failure) = tell_neighbour(self.ledger, plum, &told) {
+            return self.failures.push(failure);
+        }
+        let mut second = None;
+        self.persist("a WHATSAT about what the neighbour was told", |talk| {
+            talk.whatsat(&mut second, PLUM)
+        });
+        self.persist("the IAMATs of a client that moves a lot", Talk::move_a_lot);
+        self.persist("an IAMAT of a client that has moved", |talk| {
+            let iamat = talk.ledger.iamat(VICTIM, KIWI);
+            talk.ask(&mut second, &iamat)
+        });
+        if self.ledger.has_acknowledged(VICTIM, KIWI) {
+            self.persist("an update at the neighbour", |talk| {
+                match recall(talk.ledger, talk.stage.neighbour_doors, KIWI) {
+                    // It may still be on its way.
+                    Reply::Bad(Failure {
+                        kind: Kind::Lost,
+                        what,
+                    }) => Reply::NotYet(what),
+                    Reply::Refused(why) => Reply::NotYet(why),
+                    reply => reply,
+                }
+            });
+        }
+        self.persist("a new log after SIGHUP", Talk::rotate);
+        // The server still counts on the connection to Places that it has.
+        self.stage.places.close_idle();
+        self.ask_about("a WHATSAT", &mut first, KIWI);
+        if self.ledger.has_acknowledged(VICTIM, KIWI) {
+            self.persist("a client's end", |talk| talk.finish(&mut first));
+        }
+    }
+
+    /// Asks where a client is, if the server has said that it knows.
+    fn ask_about(&mut self, what: &str, connection: &mut Option<Connection>, client: Client) {
+        if self.ledger.has_acknowledged(VICTIM, client) {
+            self.persist(what, |talk| talk.whatsat(connection, client));
+        }
+    }
+
+    /// Three commands in one piece, and their answers in order.
+    fn ask_together(&mut self) -> Reply {
+        let iamat = self.ledger.iamat(VICTIM, MANGO);
+        let others = ["WHATSAT nobody 10 2", "hello there"];
+        let text = format!("{}\n{}\n", iamat.text, others.join("\n"));
+        let deadline = self.answer_deadline();
+        let mut together = || -> Result<Reply, Cut> {
+            let mut connection = Connection::open(self.doors.clients, deadline)?;
+            connection.send(&text, deadline)?;
+            let line = connection.until(b"\n", deadline)?;
+            let told = self.ledger.answered(&iamat, &line);
+            for other in others {
+                let line = connection.until(b"\n", deadline)?;
+                let line = String::from_utf8_lossy(&line);
+                if *line != *format!("? {other}") {
+                    return Ok(Reply::wrong(format!("{other:?} is answered with {line:?}")));
+                }
+            }
+            Ok(told)
+        };
+        together().unwrap_or_else(reply)
+    }
+
+    /// As many commands in one piece as make the journal twice as long as it was.
+    fn move_a_lot(&mut self) -> Reply {
+        let deadline = self.answer_deadline();
+        let iamats: Vec<Iamat> = (0..MOVES)
+            .map(|_| self.ledger.iamat(VICTIM, MANGO))
+            .collect();
+        let texts: Vec<&str> = iamats.iter().map(|iamat| iamat.text.as_str()).collect();
+        let mut moves = || -> Result<Reply, Cut> {
+            let mut connection = Connection::open(self.doors.clients, deadline)?;
+            connection.send(&format!("{}\n", texts.join("\n")), deadline)?;
+            let mut all = Reply::Right;
+            for iamat in &iamats {
+                let line = connection.until(b"\n", deadline)?;
+                match self.ledger.answered(iamat, &line) {
+                    Reply::Right => {}
+                    Reply::Refused(why) => all = Reply::Refused(why),
+                    other => return Ok(other),
+                }
+            }
+            Ok(all)
+        };
+        moves().unwrap_or_else(reply)
+    }
+
+    /// One IAMAT over a connection that is made if there is none.
+    fn ask(&mut self, connection: &mut Option<Connection>, iamat: &Iamat) -> Reply {
+        let deadline = self.answer_deadline();
+        let doors = self.doors;
+        let ledger = &mut *self.ledger;
+        over(connection, doors, deadline, |connection| {
+            connection.send(&format!("{}\n", iamat.text), deadline)?;
+            let line = connection.until(b"\n", deadline)?;
+            Ok(ledger.answered(iamat, &line))
+        })
+    }
+
+    fn whatsat(&mut self, connection: &mut Option<Connection>, client: Client) -> Reply {
+        let deadline = self.answer_deadline();
+        let question = question(client);
+        over(connection, self.doors, deadline, |connection| {
+            connection.send(&format!("{question}\n"), deadline)?;
+            read_places(self.ledger, connection, &question, client, deadline)
+        })
+    }
+
+    /// The client says that it will say no more: the server closes, and says nothing else.
+    fn finish(&mut self, connection: &mut Option<Connection>) -> Reply {
+        let deadline = self.answer_deadline();
+        let question = question(KIWI);
+        let reply = over(connection, self.doors, deadline, |connection| {
+            connection.send(&question, deadline)?; // without LF: the end of input ends the line
+            connection.finish()?;
+            let reply = read_places(self.ledger, connection, &question, KIWI, deadline)?;
+            let rest = connection.rest(deadline)?;
+            Ok(match rest.is_empty() {
+                true => reply,
+                false => Reply::wrong(format!("{} bytes that nobody asked for", rest.len())),
+            })
+        });
+        *connection = None;
+        reply
+    }
+
+    /// The log is moved away and opened anew.
+    fn rotate(&mut self) -> Reply {
+        let log = self.stage.path().join(LOG);
+        let rotated = self.stage.path().join(ROTATED_LOG);
+        if log.exists()
+            && !rotated.exists()
+            && let Err(error) = fs::rename(&log, &rotated)
+        {
+            return Reply::Refused(format!("the log cannot be moved: {error}"));
+        }
+        self.victim.signal(Signal::HUP);
+        // It is opened when there is something to write.
+        let iamat = self.ledger.iamat(VICTIM, MANGO);
+        match self.ask(&mut None, &iamat) {
+            Reply::Right => {}
+            other => return other,
+        }
+        let has_words = || fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0);
+        match clock::wait_for(clock::now() + ANEW, || has_words().then_some(())) {
+            Some(()) => Reply::Right,
+            None => Reply::Refused("the log is not opened anew".to_owned()),
+        }
+    }
+
+    /// Both servers come to hold the same records.
+    fn agree(&mut self) {
+        self.persist_or(Kind::Diverged, "the neighbours' agreement", |talk| {
+            let deadline = talk.answer_deadline();
+            let neighbours = talk.stage.neighbour_doors.neighbours;
+            let theirs = match standing::ask(neighbours, NEIGHBOUR, SECRET, deadline) {
+                Ok(theirs) => theirs,
+                Err(cut) => {
+                    return Reply::Bad(Failure::new(Kind::Neighbour, format!("{cut:?}")));
+                }
+            };
+            match standing::ask(talk.doors.neighbours, VICTIM, SECRET, deadline) {
+                Ok(ours) if ours.digest == theirs.digest && !ours.linked.is_empty() => Reply::Right,
+                Ok(ours) => Reply::NotYet(format!(
+                    "{VICTIM} holds {} records and {NEIGHBOUR} {}, and they are not the same",
+                    ours.records, theirs.records
+                )),
+                Err(cut) => reply(cut),
+            }
+        });
+    }
+
+    /// Everybody is gone by now: waits until nothing is open that was not before.
+    fn let_go(&mut self, baseline: &Descriptors) {
+        self.stage.places.close_idle();
+        let mut last = Descriptors::default();
+        let well = clock::wait_for(clock::now() + WELL_AGAIN, || {
+            if self.victim.has_ended() {
+                return Some(());
+            }
+            last = Descriptors::of(self.victim.process()).unwrap_or_default();
+            last.beyond(baseline).is_none().then_some(())
+        });
+        if well.is_none()
+            && let Some(more) = last.beyond(baseline)
+        {
+            let seconds = WELL_AGAIN.as_secs();
+            self.failures.push(Failure::new(
+                Kind::Leaked,
+                format!(
+                    "{seconds} s after the last client left, more is open than should be: {more}"
+                ),
+            ));
+        }
+    }
+
+    /// What is open while nothing happens: the fewest that were seen for a while.
+    fn idle(&self) -> Descriptors {
+        let deadline = clock::now() + IDLE;
+        let mut fewest: Option<Descriptors> = None;
+        let look = || -> Option<()> {
+            let seen = Descriptors::of(self.victim.process()).ok()?;
+            if fewest
+                .as_ref()
+                .is_none_or(|fewest| fewest.beyond(&seen).is_some())
+            {
+                fewest = Some(seen);
+            }
+            None
+        };
+        clock::wait_for(deadline, look);
+        fewest.unwrap_or_default()
+    }
+
+    /// How long something is tried.
+    fn patience(&self) -> Duration {
+        match self.case {
+            Some(case) if !case.when.ends() => IN_VAIN,
+            Some(_) | None => WELL_AGAIN,
+        }
+    }
+
+    fn answer_deadline(&self) -> Instant {
+        (clock::now() + ANSWER).min(self.deadline)
+    }
+
+    /// Tries until it is right, or it is no use.
+    fn persist(&mut self, what: &str, attempt: impl FnMut(&mut Self) -> Reply) {
+        self.persist_or(Kind::Unrecovered, what, attempt);
+    }
+
+    /// The same, with a name of its own for a fault that is over and was not got over.
+    fn persist_or(&mut self, kind: Kind, what: &str, mut attempt: impl FnMut(&mut Self) -> Reply) {
+        let until = (clock::now() + self.patience()).min(self.deadline);
+        let mut pause = PAUSE;
+        while !self.is_deaf && !self.victim.has_ended() {
+            match attempt(self) {
+                Reply::Right => return,
+                Reply::Bad(failure) => return self.failures.push(failure),
+                Reply::Silence if self.case.is_some_and(Case::deafens) => {
+                    self.is_deaf = true;
+                    return self
+                        .refusals
+                        .push(format!("{what}: nobody is let in while that lasts"));
+                }
+                Reply::Silence if self.victim.has_ended() => return,
+                Reply::Silence => {
+                    let seconds = ANSWER.as_secs();
+                    self.is_deaf = true; // one hang is enough to be told
+                    return self.failures.push(Failure::new(
+                        Kind::Hung,
+                        format!("{what}: no answer within {seconds} s"),
+                    ));
+                }
+                reply @ (Reply::Refused(_) | Reply::NotYet(_)) => {
+                    let is_late = clock::now() >= until;
+                    let (is_told, why) = match reply {
+                        Reply::NotYet(why) => (is_late, why),
+                        Reply::Refused(why) => (true, why),
+                        Reply::Right | Reply::Silence | Reply::Bad(_) => return,
+                    };
+                    let why = format!("{what}: {why}");
+                    if is_late && self.patience() == WELL_AGAIN && !self.victim.has_ended() {
+                        return self.failures.push(Failure::new(kind, why));
+                    }
+                    // The first reason of each step is enough.
+                    let step = format!("{what}: ");
+                    if is_told && !self.refusals.iter().any(|told| told.starts_with(&step)) {
+                        self.refusals.push(why);
+                    }
+                    if is_late {
+                        return;
+                    }
+                    thread::sleep(pause);
+                    pause = (2 * pause).min(LONG_PAUSE);
+                }
+            }
+        }
+    }
+}
+
+fn question(client: Client) -> String {
+    format!("WHATSAT {} {RADIUS_KM} {BOUND}", client.name)
+}
+
+/// Does something over a connection, which is made if there is none, and is not used again if it was cut.
+fn over(
+    connection: &mut Option<Connection>,
+    doors: Doors,
+    deadline: Instant,
+    ask: impl FnOnce(&mut Connection) -> Result<Reply, Cut>,
+) -> Reply {
+    let opened = match connection.take() {
+        Some(opened) => Ok(opened),
+        None => Connection::open(doors.clients, deadline),
+    };
+    let mut opened = match opened {
+        Ok(opened) => opened,
+        Err(cut) => return reply(cut),
+    };
+    match ask(&mut opened) {
+        Ok(reply) => {
+            *connection = Some(opened);
+            reply
+        }
+        Err(cut) => reply(cut),
+    }
+}
+
+fn reply(cut: Cut) -> Reply {
+    match cut {
+        Cut::Gone(why) => Reply::Refused(why),
+        Cut::Late => Reply::Silence,
+    }
+}
+
+/// Reads the whole answer to a question about a client: its line, and the JSON.
+fn read_places(
+    ledger: &Ledger,
+    connection: &mut Connection,
+    question: &str,
+    client: Client,
+    deadline: Instant,
+) -> Result<Reply, Cut> {
+    let line = connection.until(b"\n", deadline)?;
+    match ledger.recalled(question, client, &line) {
+        Reply::Right => {}
+        Reply::Refused(why) if !ledger.has_acknowledged(VICTIM, client) => {
+            return Ok(Reply::NotYet(why));
+        }
+        Reply::Refused(_) => {
+            return Ok(Reply::Bad(Failure::new(
+                Kind::Lost,
+                format!("{question} is answered as if the client were not known"),
+            )));
+        }
+        other => return Ok(other),
+    }
+    let json = connection.until(b"\n\n", deadline)?;
+    Ok(judge_places(question, client, BOUND, &json))
+}
+
+/// A position that the neighbour is told; nothing was done to it, so it has to answer.
+fn tell_neighbour(
+    ledger: &mut Ledger,
+    neighbour: std::net::SocketAddr,
+    iamat: &Iamat,
+) -> Result<(), Failure> {
+    let deadline = clock::now() + ANSWER;
+    let told = Connection::open(neighbour, deadline).and_then(|mut connection| {
+        connection.send(&format!("{}\n", iamat.text), deadline)?;
+        connection.until(b"\n", deadline)
+    });
+    match told.map(|line| ledger.answered(iamat, &line)) {
+        Ok(Reply::Right) => Ok(()),
+        other => Err(Failure::new(
+            Kind::Neighbour,
+            format!("{} is answered with {other:?}", iamat.text),
+        )),
+    }
+}
+
+/// What a server that has nobody to ask for places says about a client: whether it holds what it has to.
+pub(crate) fn recall(ledger: &Ledger, doors: Doors, client: Client) -> Reply {
+    let deadline = clock::now() + ANSWER;
+    let question = question(client);
+    let line = Connection::open(doors.clients, deadline).and_then(|mut connection| {
+        connection.send(&format!("{question}\n"), deadline)?;
+        connection.until(b"\n", deadline)
+    });
+    match line {
+        Ok(line) => ledger.recalled(&question, client, &line),
+        Err(cut) => reply(cut),
+    }
+}

@@ -1,0 +1,132 @@
+//! `herd-torture` as somebody runs it: real servers, real strace. Where strace is missing or may not trace, what needs it is
+//! skipped, and says so.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail"
+)]
+
+use std::io::Write as _;
+use std::process::{Command, Output};
+
+fn torture(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-torture"));
+    command
+        .args(arguments)
+        // Somebody's setting for another herd: it must not get to this one's servers.
+        .env("HERD_LISTEN", "127.0.0.1:1");
+    command
+}
+
+fn run(mut command: Command) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// Whether all was skipped; then that is told past the test harness, which would swallow it.
+fn is_skipped(output: &str) -> bool {
+    let skipped = output.starts_with("skipped: ");
+    if skipped {
+        std::io::stderr().write_all(output.as_bytes()).unwrap();
+    }
+    skipped
+}
+
+#[test]
+fn a_few_faults_are_got_over() {
+    let only = ["accept4", "fdatasync", "read@data/journal"];
+    let mut arguments = vec!["--quick"];
+    arguments.extend(only.iter().flat_map(|call| ["--only", call]));
+    let (status, output, errors) = run(torture(&arguments));
+    if is_skipped(&output) {
+        return;
+    }
+    assert_eq!(status, Some(0), "{output}{errors}");
+    for row in [
+        "accept4  ",
+        "fdatasync@data/journal  ",
+        "read@data/journal  ",
+        "all  ",
+    ] {
+        assert!(output.lines().any(|line| line.starts_with(row)), "{output}");
+    }
+    assert!(output.contains(": 0 failed\n"), "{output}");
+    // What fails while the journal is read is the end of the start, with a reason.
+    let (status, output, errors) = run(torture(&["--each", "--only", "read@data/journal:EIO:1"]));
+    assert_eq!(status, Some(0), "{output}{errors}");
+    assert!(
+        output.starts_with("read@data/journal:EIO:1: ended; status 1, \"herd-mio: cannot read"),
+        "{output}"
+    );
+}
+
+#[test]
+fn a_leak_is_found_and_told_with_the_way_to_repeat_it() {
+    // strace does not close what it makes fail to be closed, so this is one.
+    let case = "close@data/journal:EIO:1";
+    let kept = tempfile::tempdir().unwrap();
+    let directory = kept.path().to_str().unwrap();
+    let (status, output, errors) = run(torture(&["--only", case, "--keep", directory]));
+    if is_skipped(&output) {
+        return;
+    }
+    assert_eq!(status, Some(1), "{output}{errors}");
+    assert!(output.contains("\n  LEAK: "), "{output}");
+    assert!(output.contains(&format!(" --only '{case}'\n")), "{output}");
+    let trace = kept.path().join("close@data_journal:EIO:1/trace");
+    let trace = std::fs::read_to_string(trace).unwrap();
+    assert!(trace.contains("(INJECTED)"), "{trace}");
+}
+
+#[test]
+fn without_strace_all_is_skipped_unless_it_is_required() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let without = |arguments: &[&str]| {
+        let mut command = torture(arguments);
+        command.env("PATH", nowhere.path());
+        run(command)
+    };
+    let (status, output, errors) = without(&[]);
+    let expected = "skipped: there is no strace here (apt install strace)\n";
+    assert_eq!(
+        (status, output.as_str(), errors.as_str()),
+        (Some(0), expected, "")
+    );
+    let (status, output, errors) = without(&["--required"]);
+    let expected = "herd-torture: there is no strace here (apt install strace)\n";
+    assert_eq!(
+        (status, output.as_str(), errors.as_str()),
+        (Some(1), "", expected)
+    );
+}
+
+#[test]
+fn mistakes_are_told() {
+    for (arguments, words) in [
+        (&["--only", "accept4:emfile"][..], "\"emfile\" is no error"),
+        (&["--jobs", "0"], "invalid value '0' for '--jobs <N>'"),
+        (&["accept4"], "unexpected argument 'accept4'"),
+    ] {
+        let (status, output, errors) = run(torture(arguments));
+        assert_eq!((status, output.as_str()), (Some(2), ""));
+        assert!(errors.contains(words), "{errors}");
+    }
+}
+
+#[test]
+fn a_server_that_is_none_is_told() {
+    let (status, output, errors) = run(torture(&["--server", "/bin/false"]));
+    if is_skipped(&output) {
+        return;
+    }
+    assert_eq!((status, output.as_str()), (Some(1), ""));
+    let words = "the server does not serve even when nothing is failed";
+    assert!(errors.contains(words), "{errors}");
+}
