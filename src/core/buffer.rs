@@ -10,7 +10,11 @@ const FIRST: usize = 1024;
 
 /// A queue of bytes.
 #[derive(Default)]
-pub struct Buffer {
+pub struct Buffer(Option<Box<Bytes>>);
+
+/// What a buffer has while it is not empty; an idle connection has two buffers, of eight bytes each.
+#[derive(Default)]
+struct Bytes {
     bytes: Vec<u8>,
     start: usize,
 }
@@ -19,33 +23,41 @@ impl Buffer {
     /// What waits.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.start..]
+        self.0
+            .as_deref()
+            .map_or(&[], |bytes| &bytes.bytes[bytes.start..])
     }
 
     /// How much waits.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.start
+        self.as_slice().len()
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.as_slice().is_empty()
     }
 
     /// Appends bytes.
     pub fn extend(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        if !bytes.is_empty() {
+            self.0
+                .get_or_insert_default()
+                .bytes
+                .extend_from_slice(bytes);
+        }
     }
 
     /// Where to append what is written piece by piece. Has room at once for what is common, so that it does not grow in
     /// many small steps.
     pub fn tail(&mut self) -> &mut Vec<u8> {
-        if self.bytes.capacity() == 0 {
-            self.bytes.reserve(FIRST);
+        let Bytes { bytes, .. } = &mut **self.0.get_or_insert_default();
+        if bytes.capacity() == 0 {
+            bytes.reserve(FIRST);
         }
-        &mut self.bytes
+        bytes
     }
 
     /// Takes `count` bytes from the front.
@@ -59,20 +71,23 @@ impl Buffer {
     /// assert_eq!(buffer.as_slice(), b"c");
     /// ```
     pub fn consume(&mut self, count: usize) {
-        self.start += count.min(self.len());
-        if self.is_empty() {
-            *self = Buffer::default();
-        } else if self.start > SPARE && self.start > self.bytes.len() / 2 {
+        let Some(Bytes { bytes, start }) = self.0.as_deref_mut() else {
+            return;
+        };
+        *start += count.min(bytes.len() - *start);
+        if *start == bytes.len() {
+            self.0 = None;
+        } else if *start > SPARE && *start > bytes.len() / 2 {
             // Moves less than it freed, so each byte is moved once at most on average; and gives the room back.
-            self.bytes.drain(..self.start);
-            self.bytes.shrink_to(self.bytes.len() + SPARE);
-            self.start = 0;
+            bytes.drain(..*start);
+            bytes.shrink_to(bytes.len() + SPARE);
+            *start = 0;
         }
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        *self = Buffer::default();
+        self.0 = None;
     }
 }
 
@@ -92,7 +107,7 @@ mod tests {
                 buffer.consume(count);
                 model.drain(..count.min(model.len()));
                 prop_assert_eq!(buffer.as_slice(), &*model.make_contiguous());
-                prop_assert!(!buffer.is_empty() || buffer.bytes.capacity() == 0);
+                prop_assert!(!buffer.is_empty() || buffer.0.is_none());
             }
         }
     }

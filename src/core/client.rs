@@ -12,7 +12,7 @@
 //! written out here. Its later commands stay unread; those that came in the same segment wait in `input`.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use log::{debug, info, warn};
 
@@ -58,7 +58,7 @@ pub struct Asked {
 
 enum State {
     Reading,
-    Awaiting(CallId, Box<Asked>),
+    Awaiting(Box<(CallId, Asked)>),
     /// What is left to do is to deliver the output; with `linger`, to listen on until the client has closed, because
     /// closing with unread input destroys what the client has not read yet (RFC 9293 §3.6.1).
     Closing {
@@ -95,12 +95,32 @@ pub struct Client {
 #[derive(Clone, Copy)]
 struct Who {
     serial: u32,
-    address: SocketAddr,
+    /// An IPv4 address as IPv6 has it: half as much to keep as a socket address.
+    ip: Ipv6Addr,
+    port: u16,
+}
+
+impl Who {
+    fn new(serial: u32, address: SocketAddr) -> Who {
+        let ip = match address.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        Who {
+            serial,
+            ip,
+            port: address.port(),
+        }
+    }
+
+    fn address(self) -> SocketAddr {
+        SocketAddr::new(self.ip.to_canonical(), self.port)
+    }
 }
 
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "client {} {}", self.serial, self.address)
+        write!(f, "client {} {}", self.serial, self.address())
     }
 }
 
@@ -108,7 +128,7 @@ impl Client {
     /// A client that just connected from `address`.
     #[must_use]
     pub fn connection_made(serial: u32, address: SocketAddr) -> Client {
-        let who = Who { serial, address };
+        let who = Who::new(serial, address);
         debug!("{who}: connected");
         Client {
             who,
@@ -147,7 +167,7 @@ impl Client {
     /// Where it is connected from.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.who.address
+        self.who.address()
     }
 
     /// Acts on bytes that came in. Returns a question if one has to be asked before the next command: the caller either
@@ -310,15 +330,15 @@ impl Client {
     /// Reading stops until the call is answered.
     pub fn suspend(&mut self, call: CallId, asked: Asked) {
         self.line_since = None;
-        self.state = State::Awaiting(call, Box::new(asked));
+        self.state = State::Awaiting(Box::new((call, asked)));
     }
 
     /// The call is answered: reading goes on, with [`Client::go_on`].
     pub fn resume(&mut self, outcome: &mut Outcome) {
-        let State::Awaiting(_, asked) = &mut self.state else {
+        let State::Awaiting(awaited) = &mut self.state else {
             return; // closed meanwhile
         };
-        let asked = std::mem::take(asked);
+        let asked = std::mem::take(&mut awaited.1);
         self.state = if self.stopping {
             State::Closing { linger: true }
         } else {
@@ -352,7 +372,7 @@ impl Client {
     #[must_use]
     pub fn awaits(&self) -> Option<CallId> {
         match &self.state {
-            State::Awaiting(call, _) => Some(*call),
+            State::Awaiting(awaited) => Some(awaited.0),
             State::Reading | State::Closing { .. } => None,
         }
     }

@@ -2,32 +2,50 @@
 //!
 //! asyncio's `loop.time()` is [`Now::time`]; `time.time()` is [`Now::wall`].
 
+use std::fmt;
+use std::num::NonZeroU64;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// A moment on the monotonic clock, in nanoseconds since an origin that the shell (or the simulator) chose.
 ///
 /// Deadlines and intervals use this clock alone: a wall clock that is stepped by a day moves none of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(u64);
+///
+/// One more than the nanoseconds is kept, so that a moment that may be missing takes no more room than one that is there: each
+/// connection has three.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(NonZeroU64);
 
 impl Time {
     /// A moment `nanos` nanoseconds after the origin.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Time {
-        Time(nanos)
+        Time(NonZeroU64::MIN.saturating_add(nanos))
     }
 
     /// Nanoseconds since the origin.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// How long after `earlier` this moment is; zero if it is not after it.
     #[must_use]
     pub const fn since(self, earlier: Time) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.as_nanos().saturating_sub(earlier.as_nanos()))
+    }
+}
+
+impl Default for Time {
+    /// The origin.
+    fn default() -> Time {
+        Time::from_nanos(0)
+    }
+}
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Time({})", self.as_nanos())
     }
 }
 

@@ -86,7 +86,8 @@ pub enum Request {
 /// One connection's protocol and where it stands.
 enum Session {
     Client(Client),
-    Link(Link),
+    /// Few and large, where clients are many and small.
+    Link(Box<Link>),
     Exchange(Box<Exchange>),
 }
 
@@ -289,7 +290,7 @@ impl Node {
         let why = failure.or(why);
         match slot.session {
             Session::Client(client) => self.client_lost(id, &client, why),
-            Session::Link(link) => self.link_lost(link, why, now),
+            Session::Link(link) => self.link_lost(*link, why, now),
             Session::Exchange(exchange) => self.exchange_lost(id, *exchange, why),
         }
         self.work_off_questions(now);

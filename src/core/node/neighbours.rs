@@ -42,7 +42,7 @@ impl Node {
             },
         };
         let nonce = self.entropy.bytes();
-        let session = |id| Session::Link(Link::accept(id, address, nonce, now.time));
+        let session = |id| Session::Link(Box::new(Link::accept(id, address, nonce, now.time)));
         let id = self.admit(secure, session);
         self.strangers.push(id);
         Some(id)
@@ -92,7 +92,11 @@ impl Node {
         };
         self.herd.neighbours[neighbour].dial = Dial::Trying(addresses);
         let nonce = self.entropy.bytes();
-        let session = |id| Session::Link(Link::dial(id, neighbour, address, nonce, now.time));
+        let session = |id| {
+            Session::Link(Box::new(Link::dial(
+                id, neighbour, address, nonce, now.time,
+            )))
+        };
         let id = self.admit(None, session);
         self.requests.push_back(Request::Connect { id, address });
     }
