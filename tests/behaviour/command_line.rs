@@ -405,6 +405,7 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
             "--list",
             "--renew",
             "--client-names",
+            "--quick",
         ]
         .contains(&flag);
         let name = flag.split('=').next().unwrap();

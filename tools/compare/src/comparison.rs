@@ -1,0 +1,240 @@
+//! A comparison from its options to its report: which worlds can be had, measuring them, and what has to be known to read the figures.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::bench::Bench;
+use crate::clock::{now, today};
+use crate::cores::Cores;
+use crate::count::code_lines;
+use crate::counters::Counters;
+use crate::figures::{Figure, Figures, Metric, Sample};
+use crate::generator::Generator;
+use crate::machine::{Machine, Noise, load_average};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::report::text::{about, short};
+use crate::report::{Comparison, Standing, json, page};
+use crate::workshop::{Profile, Program, Unprepared, Workshop};
+use crate::worlds::{WORLDS, World};
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How much is measured.
+    pub plan: Plan,
+    /// Of these worlds; none is all.
+    pub worlds: Option<Vec<String>>,
+    /// The page goes here.
+    pub page_file: PathBuf,
+    /// The figures go here.
+    pub json_file: PathBuf,
+    /// What repeats it.
+    pub command: String,
+}
+
+/// Where the page goes if nobody says where: next to what is built, so that nothing is left lying about.
+///
+/// # Errors
+/// Cargo does not say where that is.
+pub fn default_page_file() -> Result<PathBuf, String> {
+    let place = Workshop::of_cargo(Profile::Release)?.place();
+    fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+    Ok(place.join("report.html"))
+}
+
+/// Builds, measures, and writes the report.
+///
+/// # Errors
+/// Nothing could be measured, or the report can not be written.
+pub fn run(options: &Options) -> Result<Comparison, String> {
+    // Before anything is built: that is no noise of others, but it takes a while to leave the average.
+    let load_before = load_average();
+    let date = date()?;
+    // Who is to be written is found out now, not after half an hour.
+    for file in [&options.page_file, &options.json_file] {
+        fs::write(file, "").map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    }
+    let profile = if cfg!(debug_assertions) {
+        Profile::Dev
+    } else {
+        Profile::Release
+    };
+    let workshop = Workshop::of_cargo(profile)?;
+    let cores = Cores::choose()?;
+    let mut preparing = Progress::on_stderr(Duration::ZERO);
+    preparing.begin("building", "herd-load");
+    let unbuilt = |why: Unprepared| format!("herd-load can not be built: {why}");
+    let executable = workshop.workspace_binary("herd-load").map_err(unbuilt)?;
+    let generator = Generator {
+        executable,
+        core: cores.generator,
+    };
+    let directory = tempfile::tempdir().map_err(|error| format!("no place for logs: {error}"))?;
+
+    let mut figures = Figures::default();
+    let mut troubles = Vec::new();
+    let (mut worlds, mut programs) = (Vec::new(), Vec::new());
+    for world in &WORLDS {
+        preparing.begin("building", world.name);
+        let standing = match prepare(&workshop, world, options) {
+            Ok((program, versions)) => {
+                programs.push(program);
+                Standing::Measured { versions }
+            }
+            Err(Unprepared::Missing(reason)) => Standing::Skipped(reason),
+            Err(Unprepared::Failed(reason)) => {
+                troubles.push(format!("{} can not be built: {reason}", world.name));
+                Standing::Skipped(reason)
+            }
+        };
+        worlds.push((world, standing));
+        if let Ok(lines) = world.sources().and_then(|files| code_lines(&files)) {
+            figures.push(world.name, Metric::Lines, lines as f64);
+        }
+    }
+    preparing.finish();
+    if programs.is_empty() {
+        return Err(
+            "none of these worlds can be run here; `herd-compare worlds` says what is missing"
+                .to_owned(),
+        );
+    }
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let logged = programs
+        .iter()
+        .filter(|program| options.plan.is_logged(program.world.name));
+    let estimate = options
+        .plan
+        .estimate(count(programs.len()), count(logged.count()));
+    let began = now();
+    let mut bench = Bench {
+        plan: &options.plan,
+        cores,
+        generator: &generator,
+        counters: &Counters::find(directory.path()),
+        directory: directory.path(),
+        figures,
+        troubles,
+        redis: Err("was not tried".to_owned()),
+        progress: Progress::on_stderr(estimate),
+    };
+    bench.run(&programs);
+    let Bench {
+        figures,
+        troubles,
+        redis,
+        ..
+    } = bench;
+    let comparison = Comparison {
+        date,
+        command: options.command.clone(),
+        took: began.elapsed(),
+        is_optimized: profile == Profile::Release,
+        machine: Machine::this(),
+        cores,
+        noise: noise(&figures, load_before, cores),
+        plan: options.plan.clone(),
+        worlds,
+        redis,
+        figures,
+        troubles,
+    };
+    write(&options.page_file, &page(&comparison))?;
+    write(
+        &options.json_file,
+        &format!("{:#}\n", json::json(&comparison)),
+    )?;
+    Ok(comparison)
+}
+
+fn write(file: &Path, text: &str) -> Result<(), String> {
+    fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))
+}
+
+fn prepare(
+    workshop: &Workshop,
+    world: &'static World,
+    options: &Options,
+) -> Result<(Program, String), Unprepared> {
+    let is_asked_for = |names: &Vec<String>| names.iter().any(|name| name == world.name);
+    if !options.worlds.as_ref().is_none_or(is_asked_for) {
+        return Err(Unprepared::Missing(
+            "was not asked for (--worlds)".to_owned(),
+        ));
+    }
+    let versions = world.check().map_err(Unprepared::Missing)?;
+    Ok((workshop.prepare(world)?, versions))
+}
+
+/// How widely the rates are spread.
+fn noise(figures: &Figures, load_before: Option<f64>, cores: Cores) -> Noise {
+    let mut spreads = Vec::new();
+    for (who, metric, figure) in figures.iter() {
+        if let (Metric::Rate(_), Figure::Measured(sample)) = (metric, figure)
+            && let Some(spread) = sample.spread()
+        {
+            spreads.push((spread, format!("{}, {}", short(who), about(metric))));
+        }
+    }
+    let typical = Sample::new(spreads.iter().map(|(spread, _)| *spread));
+    Noise {
+        load_before,
+        typical_spread: typical.median(),
+        widest: spreads
+            .into_iter()
+            .max_by(|(one, _), (other, _)| one.total_cmp(other)),
+        one_core: !cores.are_two(),
+    }
+}
+
+/// To the minute, in UTC.
+fn date() -> Result<String, String> {
+    let date = OffsetDateTime::from(today());
+    let text = date
+        .format(&Rfc3339)
+        .map_err(|error| format!("the date: {error}"))?;
+    let minutes = text.get(..16).unwrap_or(&text);
+    Ok(format!("{} UTC", minutes.replace('T', " ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::HEADLINE;
+
+    #[test]
+    fn the_widest_spread_is_named() {
+        let mut figures = Figures::default();
+        for (who, values) in [("mio", [99.0, 100.0, 101.0]), ("go", [50.0, 100.0, 150.0])] {
+            for value in values {
+                figures.push(who, Metric::Rate(HEADLINE), value);
+            }
+        }
+        let noise = noise(
+            &figures,
+            Some(0.5),
+            Cores {
+                server: 1,
+                generator: 0,
+            },
+        );
+        let (spread, whose) = noise.widest.unwrap();
+        assert!((spread - 0.5).abs() < 1e-9);
+        assert_eq!(whose, "Go, answers at 50 × 16");
+        assert!(!noise.one_core);
+    }
+
+    #[test]
+    fn the_date_is_to_the_minute() {
+        let date = date().unwrap();
+        assert!(
+            date.ends_with(" UTC") && date.len() == "2026-01-02 03:04 UTC".len(),
+            "{date}"
+        );
+    }
+}

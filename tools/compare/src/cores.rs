@@ -1,0 +1,72 @@
+//! Which core runs the server and which the generator: the same two for every world.
+//!
+//! A process inherits the core of the thread that starts it, and so do its own threads and children; so nothing has to be wrapped in
+//! `taskset`, and a runtime that asks how many processors it may use (Go, Java) hears of one.
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The two cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cores {
+    /// The server's, or the whole herd's.
+    pub server: usize,
+    /// The generator's; on a machine with one core, that same one.
+    pub generator: usize,
+}
+
+impl Cores {
+    /// The last and the first of those that this process may use: interrupts are most often served by the first.
+    ///
+    /// # Errors
+    /// The system does not say which those are.
+    pub fn choose() -> Result<Cores, String> {
+        let allowed = sched_getaffinity(None)
+            .map_err(|error| format!("cannot learn which cores may be used: {error}"))?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+        let generator = cores.next().ok_or("no core may be used")?;
+        Ok(Cores {
+            server: cores.next_back().unwrap_or(generator),
+            generator,
+        })
+    }
+
+    /// Whether each has a core of its own.
+    #[must_use]
+    pub fn are_two(self) -> bool {
+        self.server != self.generator
+    }
+}
+
+/// Does something on that core, and so whatever it starts.
+///
+/// # Errors
+/// The system does not allow it.
+pub fn on<T>(core: usize, what: impl FnOnce() -> T) -> Result<T, String> {
+    let told = |error| format!("cannot move to core {core}: {error}");
+    let before = sched_getaffinity(None).map_err(told)?;
+    let mut only = CpuSet::new();
+    only.set(core);
+    sched_setaffinity(None, &only).map_err(told)?;
+    let result = what();
+    sched_setaffinity(None, &before).map_err(told)?;
+    Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn children_inherit_the_core() {
+        let cores = Cores::choose().unwrap();
+        let before = sched_getaffinity(None).unwrap();
+        let said = on(cores.server, || {
+            Command::new("cat").arg("/proc/self/status").output()
+        });
+        let said = String::from_utf8(said.unwrap().unwrap().stdout).unwrap();
+        let allowed = format!("Cpus_allowed_list:\t{}\n", cores.server);
+        assert!(said.contains(&allowed), "{said}");
+        assert!(sched_getaffinity(None).unwrap() == before);
+    }
+}

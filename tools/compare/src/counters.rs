@@ -1,0 +1,315 @@
+//! System calls and instructions of a server while it is loaded: counted by `perf stat`, or the system calls by `strace`.
+//!
+//! Each is counted in a short and in a longer run, and only the difference goes by the answers: so what connecting costs, and what the
+//! server does by itself, cancels out.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The kernel's own count of all system calls.
+const SYSCALLS: &str = "raw_syscalls:sys_enter";
+/// Instructions outside the kernel.
+const INSTRUCTIONS: &str = "instructions:u";
+
+/// What was counted of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// System calls.
+    pub syscalls: Option<f64>,
+    /// Instructions in user mode.
+    pub instructions: Option<f64>,
+}
+
+/// What this machine lets us count, and with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// How system calls are counted, or why they can not be.
+    pub syscalls: Result<Tracer, String>,
+    /// Why instructions can not be counted, if so.
+    pub instructions: Result<(), String>,
+}
+
+/// Who counts system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracer {
+    /// `perf stat`, which hardly slows the server.
+    Perf,
+    /// `strace -c -f`, which slows it a lot.
+    Strace,
+}
+
+impl Counters {
+    /// Finds out by trying it on a process that does next to nothing.
+    #[must_use]
+    pub fn find(directory: &Path) -> Counters {
+        let tried = |event: &str| {
+            let file = directory.join("perf-trial");
+            let mut perf = Command::new("perf");
+            perf.args(["stat", "-x,", "-e", event, "-o"])
+                .arg(&file)
+                .args(["--", "true"]);
+            let output = perf.stdin(Stdio::null()).output();
+            let output =
+                output.map_err(|error| format!("perf: {error}; apt install linux-perf"))?;
+            let said = fs::read_to_string(&file).unwrap_or_default();
+            match perf_count(&said, event) {
+                Some(_) => Ok(()),
+                None => {
+                    let errors = String::from_utf8_lossy(&output.stderr);
+                    let line = errors.lines().find(|line| !line.trim().is_empty());
+                    let line = line.unwrap_or("is not supported on this machine");
+                    Err(format!("perf does not count {event}: {line}"))
+                }
+            }
+        };
+        let strace = Command::new("strace")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status();
+        let syscalls = match (tried(SYSCALLS), strace) {
+            (Ok(()), _) => Ok(Tracer::Perf),
+            (Err(_), Ok(status)) if status.success() => Ok(Tracer::Strace),
+            (Err(reason), _) => Err(format!("{reason}; and strace is not there")),
+        };
+        Counters {
+            syscalls,
+            instructions: tried(INSTRUCTIONS),
+        }
+    }
+
+    /// Counts what the process does while `load` runs; that is a program and its arguments, already on its core.
+    ///
+    /// # Errors
+    /// Counting failed.
+    pub fn around<T>(
+        &self,
+        pid: u32,
+        directory: &Path,
+        load: impl FnOnce(Wrapper<'_>) -> Result<T, String>,
+    ) -> Result<(T, Counts), String> {
+        let perf_events: Vec<&str> = [
+            matches!(self.syscalls, Ok(Tracer::Perf)).then_some(SYSCALLS),
+            self.instructions.is_ok().then_some(INSTRUCTIONS),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let strace = match self.syscalls {
+            Ok(Tracer::Strace) => Some(Strace::attach(pid, directory)?),
+            Ok(Tracer::Perf) | Err(_) => None,
+        };
+        let file = directory.join("perf");
+        let wrapper = Wrapper {
+            pid,
+            events: &perf_events,
+            file: &file,
+        };
+        let result = load(wrapper);
+        let traced = strace.map(Strace::detach).transpose()?;
+        let result = result?;
+        let said = match perf_events.is_empty() {
+            true => String::new(),
+            false => {
+                fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?
+            }
+        };
+        let counts = Counts {
+            syscalls: traced.or_else(|| perf_count(&said, SYSCALLS)),
+            instructions: perf_count(&said, INSTRUCTIONS),
+        };
+        Ok((result, counts))
+    }
+}
+
+/// Puts `perf stat` before a command, so that it counts another process for as long as that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Wrapper<'a> {
+    pid: u32,
+    events: &'a [&'a str],
+    file: &'a Path,
+}
+
+impl Wrapper<'_> {
+    /// The command with perf before it, or the same, if perf has nothing to count.
+    #[must_use]
+    pub fn wrap(self, command: Command) -> Command {
+        if self.events.is_empty() {
+            return command;
+        }
+        let mut perf = Command::new("perf");
+        perf.args([
+            "stat",
+            "-x,",
+            "-e",
+            &self.events.join(","),
+            "-p",
+            &self.pid.to_string(),
+            "-o",
+        ]);
+        perf.arg(self.file)
+            .arg("--")
+            .arg(command.get_program())
+            .args(command.get_args());
+        perf
+    }
+}
+
+/// The count of an event in what `perf stat -x,` wrote; none if it says `<not counted>` or `<not supported>`.
+#[must_use]
+pub fn perf_count(said: &str, event: &str) -> Option<f64> {
+    said.lines().find_map(|line| {
+        let mut fields = line.split(',');
+        let (count, _unit, name) = (fields.next()?, fields.next()?, fields.next()?);
+        if name == event {
+            count.parse().ok()
+        } else {
+            None
+        }
+    })
+}
+
+/// The number of calls in the last line of `strace -c`'s table.
+#[must_use]
+pub fn strace_total(table: &str) -> Option<f64> {
+    let line = table
+        .lines()
+        .rev()
+        .find(|line| line.split_whitespace().last() == Some("total"))?;
+    // % time, seconds, usecs/call, calls, and errors if there were any.
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
+/// A running strace.
+struct Strace {
+    child: Child,
+    table: PathBuf,
+}
+
+impl Strace {
+    fn attach(pid: u32, directory: &Path) -> Result<Strace, String> {
+        let table = directory.join("strace");
+        let mut command = Command::new("strace");
+        command
+            .args(["-c", "-f", "-p", &pid.to_string(), "-o"])
+            .arg(&table);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .map_err(|error| format!("cannot run strace: {error}"))?;
+        let errors = child.stderr.take().ok_or("strace has no standard error")?;
+        // It says so when it is attached to all threads; from then on it counts.
+        let mut errors = BufReader::new(errors);
+        let mut line = String::new();
+        let _ = errors.read_line(&mut line);
+        // It says so of each new thread as well, and somebody has to listen, or it ends.
+        thread::spawn(move || io::copy(&mut errors, &mut io::sink()));
+        if line.contains("attached") {
+            Ok(Strace { child, table })
+        } else {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(format!("strace does not attach: {}", line.trim()))
+        }
+    }
+
+    fn detach(mut self) -> Result<f64, String> {
+        let told = |error: io::Error| format!("strace: {error}");
+        let _ = kill_process(Pid::from_child(&self.child), Signal::INT);
+        self.child.wait().map_err(told)?;
+        let table = fs::read_to_string(&self.table).map_err(told)?;
+        strace_total(&table).ok_or_else(|| "strace's table has no total".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn perfs_lines_are_taken_apart() {
+        let said = "# started on Sat\n\n113296,,instructions:u,16403774,100.00,,\n2041,,raw_syscalls:sys_enter,16403774,100.00,,\n";
+        assert_eq!(perf_count(said, INSTRUCTIONS), Some(113_296.0));
+        assert_eq!(perf_count(said, SYSCALLS), Some(2041.0));
+        let none = "<not counted>,,instructions:u,0,100.00,,\n<not supported>,,raw_syscalls:sys_enter,0,100.00,,\n";
+        assert_eq!(perf_count(none, INSTRUCTIONS), None);
+        assert_eq!(perf_count(none, SYSCALLS), None);
+    }
+
+    #[test]
+    fn straces_table_is_taken_apart() {
+        let with_errors = "\
+% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 55.10    0.004321           2      2000        12 recvfrom
+ 44.90    0.003521           1      2000           sendto
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.007842           1      4000        12 total
+";
+        assert_eq!(strace_total(with_errors), Some(4000.0));
+        let without = "100.00    0.007842           1        17           total\n";
+        assert_eq!(strace_total(without), Some(17.0));
+        assert_eq!(strace_total("strace: Process 1 detached\n"), None);
+    }
+
+    /// Somebody who is told something answers, with at least a read and a write.
+    #[test]
+    fn strace_counts_what_a_process_does_meanwhile() {
+        let counters = Counters {
+            syscalls: Ok(Tracer::Strace),
+            instructions: Err("not asked for".to_owned()),
+        };
+        let mut command = Command::new("cat");
+        let mut cat = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut to, from) = (cat.stdin.take().unwrap(), cat.stdout.take().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let mut from = BufReader::new(from);
+        let counted = counters.around(cat.id(), directory.path(), |_| {
+            for _ in 0..20 {
+                to.write_all(b"hello\n").unwrap();
+                from.read_line(&mut String::new()).unwrap();
+            }
+            Ok(())
+        });
+        drop(to);
+        cat.wait().unwrap();
+        match counted {
+            Ok(((), counts)) => assert!(counts.syscalls.unwrap() >= 39.0, "{counts:?}"),
+            // Not every machine has it, or lets it.
+            Err(reason) => assert!(reason.contains("strace"), "{reason}"),
+        }
+    }
+
+    #[test]
+    fn perf_stands_before_the_command() {
+        let mut load = Command::new("herd-load");
+        load.arg("iamat");
+        let wrapper = Wrapper {
+            pid: 7,
+            events: &["instructions:u"],
+            file: Path::new("out"),
+        };
+        let wrapped = wrapper.wrap(load);
+        let words: Vec<_> = wrapped
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(
+            words.join(" "),
+            "stat -x, -e instructions:u -p 7 -o out -- herd-load iamat"
+        );
+    }
+}

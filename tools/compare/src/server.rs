@@ -1,0 +1,357 @@
+//! One server as a process, of whatever world: its command line, its start, its end.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::clock::now;
+use crate::workshop::Program;
+use crate::worlds::Recipe;
+
+/// A server is ready within a second or two; a machine that is busy with other things may take its time.
+const READY: Duration = Duration::from_secs(30);
+/// After SIGTERM a server may finish what it is answering. Then SIGKILL.
+const STOP: Duration = Duration::from_secs(8);
+/// How often a child is asked whether it has ended: std can wait for ever or not at all.
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// How much a server logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// A line for each command and answer.
+    Info,
+    /// Only trouble.
+    Warn,
+}
+
+impl LogLevel {
+    /// As it is said on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            LogLevel::Info => "info",
+            LogLevel::Warn => "warn",
+        }
+    }
+}
+
+/// Whom a server asks for places.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// `https://host:port`.
+    pub url: String,
+    /// The certificate authority that is trusted, and no other.
+    pub ca_file: PathBuf,
+    /// The key. It goes into the environment, where no process listing shows it.
+    pub key: String,
+}
+
+/// How a server is to be started.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its name.
+    pub name: String,
+    /// Where it listens for clients.
+    pub clients: SocketAddr,
+    /// Where it listens for neighbours.
+    pub peers: SocketAddr,
+    /// Neighbours that it dials, and where.
+    pub dial: Vec<(String, SocketAddr)>,
+    /// Neighbours that dial it.
+    pub accept: Vec<String>,
+    /// The herd's secret.
+    pub secret: String,
+    /// Whom it asks for places; without, it has no key.
+    pub places: Option<Places>,
+    /// How much it logs.
+    pub log_level: LogLevel,
+    /// Where its log, its config file, and what it writes to its standard error go.
+    pub directory: PathBuf,
+}
+
+impl Plan {
+    /// The file that it logs into.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.directory.join(format!("{}.log", self.name))
+    }
+
+    /// What it writes to its standard error.
+    #[must_use]
+    pub fn error_file(&self) -> PathBuf {
+        self.directory.join(format!("{}.stderr", self.name))
+    }
+
+    /// The command that starts it. herd-mio takes its neighbours from a config file, which is written for it.
+    ///
+    /// # Errors
+    /// The config file can not be written.
+    pub fn command(&self, program: &Program) -> io::Result<Command> {
+        let mut command = Command::new(&program.executable);
+        command.args(&program.arguments).arg(&self.name);
+        command.args(["--listen", &self.clients.to_string()]);
+        command.args(["--listen-peers", &self.peers.to_string()]);
+        match program.world.recipe {
+            Recipe::Mio => {
+                let path = self.directory.join(format!("{}.toml", self.name));
+                fs::write(&path, self.config())?;
+                command.arg("--config").arg(path);
+            }
+            Recipe::Python { .. }
+            | Recipe::Node
+            | Recipe::Java { .. }
+            | Recipe::Go
+            | Recipe::Cargo { .. } => {
+                for (name, address) in &self.dial {
+                    command.arg("--dial").arg(format!("{name}={address}"));
+                }
+                for name in &self.accept {
+                    command.args(["--accept", name]);
+                }
+            }
+        }
+        if let Some(places) = &self.places {
+            command.args(["--places-url", &places.url]);
+            command.arg("--places-ca").arg(&places.ca_file);
+        }
+        command.arg("--log-file").arg(self.log_file());
+        command.args(["--log-level", self.log_level.name()]);
+        // What somebody has set for other herds would be taken for this one's.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("HERD_") {
+                command.env_remove(name);
+            }
+        }
+        command.env("HERD_SECRET", &self.secret);
+        if let Some(places) = &self.places {
+            command.env("HERD_PLACES_KEY", &places.key);
+        }
+        command.envs(program.environment.iter().cloned());
+        command.current_dir(&self.directory);
+        Ok(command)
+    }
+
+    /// herd-mio's config file: this server and its neighbours, as a herd.
+    fn config(&self) -> String {
+        let mut links = String::new();
+        let mut servers = String::new();
+        let mut server = |name: &str, peers: &str| {
+            // Where clients connect is said on the command line, or is another server's affair.
+            let clients = "127.0.0.1:0";
+            // Writing into memory does not fail.
+            let _ = write!(
+                servers,
+                "[[servers]]\nname = {name:?}\nclients = {clients:?}\npeers = {peers:?}\n"
+            );
+        };
+        // The same goes for where neighbours connect; but a port has to be named there.
+        server(&self.name, "0.0.0.0:1");
+        for (name, address) in &self.dial {
+            server(name, &address.to_string());
+            let _ = write!(links, "[{:?}, {name:?}], ", self.name);
+        }
+        for name in &self.accept {
+            // It is never dialled.
+            server(name, "0.0.0.0:1");
+            let _ = write!(links, "[{name:?}, {:?}], ", self.name);
+        }
+        format!("links = [{links}]\n{servers}")
+    }
+}
+
+/// A running server. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    plan: Plan,
+    child: Child,
+    /// Where it listens for clients.
+    pub clients: SocketAddr,
+    /// Where it listens for neighbours.
+    pub peers: SocketAddr,
+}
+
+impl Server {
+    /// Starts it, and waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// It can not be started, ends, or does not get ready; with what it wrote to its standard error.
+    pub fn start(program: &Program, plan: &Plan) -> Result<Server, String> {
+        let name = &plan.name;
+        let world = program.world.name;
+        let told = |error: io::Error| format!("{name} ({world}): {error}");
+        let mut command = plan.command(program).map_err(told)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(plan.error_file()).map_err(told)?);
+        let mut child = command.spawn().map_err(|error| {
+            let executable = program.executable.display();
+            format!("{name} ({world}): cannot run {executable}: {error}")
+        })?;
+        let output = child.stdout.take();
+        let mut server = Server {
+            plan: plan.clone(),
+            child,
+            clients: plan.clients,
+            peers: plan.peers,
+        };
+        let line = output.map(first_line);
+        let line = line.and_then(|line| line.recv_timeout(READY).ok());
+        match line.as_deref().and_then(ready) {
+            Some((clients, peers)) => {
+                (server.clients, server.peers) = (clients, peers);
+                Ok(server)
+            }
+            None => {
+                let how = match (&line, server.child.try_wait()) {
+                    (None, Ok(None)) => format!("is not ready after {} s", READY.as_secs()),
+                    (Some(line), Ok(None)) => format!("says {line:?} when it is ready"),
+                    (_, Ok(Some(status))) => format!("does not start: {status}"),
+                    (_, Err(error)) => format!("does not start: {error}"),
+                };
+                Err(format!("{name} ({world}) {how}\n{}", server.errors()))
+            }
+        }
+    }
+
+    /// How it was started.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The id of its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        text_of(&self.plan.log_file())
+    }
+
+    /// What it wrote to its standard error.
+    #[must_use]
+    pub fn errors(&self) -> String {
+        text_of(&self.plan.error_file())
+    }
+
+    /// SIGKILL: no farewell, no flush. It is gone when this returns.
+    ///
+    /// # Errors
+    /// The system does not let it be killed.
+    pub fn kill(mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// SIGTERM, and its end.
+    ///
+    /// # Errors
+    /// It failed on the way, or was still there after a while, and was killed.
+    pub fn stop(mut self) -> Result<(), String> {
+        self.ask_to_stop();
+        self.await_stop(now() + STOP)
+    }
+
+    /// SIGTERM.
+    pub(crate) fn ask_to_stop(&self) {
+        // If it has ended by itself, it is not reaped yet, so its id is still its own.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn await_stop(&mut self, deadline: Instant) -> Result<(), String> {
+        let name = &self.plan.name;
+        match reap(&mut self.child, deadline) {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(format!(
+                "{name} did not stop cleanly: {status}\n{}",
+                self.errors()
+            )),
+            None => Err(format!(
+                "{name} was still there {} s after SIGTERM, and was killed",
+                STOP.as_secs()
+            )),
+        }
+    }
+
+    /// Until when a server that was asked to stop is waited for.
+    pub(crate) fn stop_deadline() -> Instant {
+        now() + STOP
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // These fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text_of(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// The first line that comes out, as soon as it is there. What follows is passed over, so that nobody who writes it has to wait.
+fn first_line(output: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut output = BufReader::new(output);
+        let mut line = String::new();
+        if output.read_line(&mut line).is_ok_and(|count| count > 0) {
+            let _ = sender.send(line.trim_end().to_owned());
+        }
+        let _ = io::copy(&mut output, &mut io::sink());
+    });
+    receiver
+}
+
+/// `herd-WORLD NAME: clients on HOST:PORT, neighbours on HOST:PORT`, and whatever follows after another comma.
+fn ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let (_, rest) = line.split_once(": clients on ")?;
+    let (clients, rest) = rest.split_once(", neighbours on ")?;
+    let peers = rest.split(',').next()?;
+    Some((clients.parse().ok()?, peers.parse().ok()?))
+}
+
+/// Waits for a child that is about to end, up to the deadline.
+fn reap(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if now() < deadline => thread::sleep(GLANCE),
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_world_says_alike_that_it_is_ready() {
+        let addresses = ("127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap());
+        for line in [
+            "herd-go Riley: clients on 127.0.0.1:1, neighbours on [::1]:2",
+            "herd-mio Riley: clients on 127.0.0.1:1, neighbours on [::1]:2, log in Riley.log",
+        ] {
+            assert_eq!(ready(line), Some(addresses), "{line}");
+        }
+        for line in ["", "herd-mio Riley: clients on 127.0.0.1:1", "Traceback"] {
+            assert_eq!(ready(line), None, "{line}");
+        }
+    }
+}

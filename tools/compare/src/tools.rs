@@ -1,0 +1,173 @@
+//! The tools that a world's server needs of the machine: whether they are there, and new enough.
+
+use std::fmt;
+use std::io;
+use std::process::{Command, Stdio};
+
+/// A program that has to be there.
+#[derive(Debug)]
+pub struct Tool {
+    /// What it is called, which is how it is started.
+    pub program: &'static str,
+    /// What makes it say its version, and nothing else.
+    version: &'static [&'static str],
+    /// The oldest version that will do.
+    pub least: Version,
+    /// How to get it.
+    pub install: &'static str,
+}
+
+/// The first two numbers of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32);
+
+/// CPython.
+pub const PYTHON: Tool = Tool {
+    program: "python3",
+    version: &["--version"],
+    least: Version(3, 11),
+    install: "apt install python3 python3-venv, or https://www.python.org/downloads/",
+};
+/// The part of CPython that Debian packs separately, without which a virtual environment has no pip.
+pub const VENV: Tool = Tool {
+    program: "python3",
+    version: &["-c", "import ensurepip, venv; print(ensurepip.version())"],
+    least: Version(0, 0),
+    install: "apt install python3-venv",
+};
+/// Node.
+pub const NODE: Tool = Tool {
+    program: "node",
+    version: &["--version"],
+    least: Version(18, 11),
+    install: "apt install nodejs, or https://nodejs.org/en/download",
+};
+/// Java's virtual machine.
+pub const JAVA: Tool = Tool {
+    program: "java",
+    version: &["--version"],
+    least: Version(17, 0),
+    install: "apt install openjdk-17-jdk-headless, or https://adoptium.net/",
+};
+/// Java's compiler.
+pub const JAVAC: Tool = Tool {
+    program: "javac",
+    version: &["--version"],
+    ..JAVA
+};
+/// Go.
+pub const GO: Tool = Tool {
+    program: "go",
+    version: &["version"],
+    least: Version(1, 19),
+    install: "apt install golang-go, or https://go.dev/dl/",
+};
+/// Rust's builder.
+pub const CARGO: Tool = Tool {
+    program: "cargo",
+    version: &["--version"],
+    least: Version(1, 85),
+    install: "https://rustup.rs/",
+};
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+impl Version {
+    /// The first word of `text` that begins as a version does, with or without letters before it (`v20.1`, `go1.19`).
+    fn find(text: &str) -> Option<Version> {
+        text.split_whitespace().find_map(|word| {
+            let word = word.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
+            let mut numbers = word.split('.').map(|number| {
+                let end = number
+                    .find(|digit: char| !digit.is_ascii_digit())
+                    .unwrap_or(number.len());
+                number[..end].parse().ok()
+            });
+            let major = numbers.next().flatten()?;
+            Some(Version(major, numbers.next().flatten().unwrap_or(0)))
+        })
+    }
+}
+
+impl Tool {
+    /// Its version.
+    ///
+    /// # Errors
+    /// It is not there, or too old: in words, with what to do.
+    pub fn check(&self) -> Result<Version, String> {
+        let Tool {
+            program,
+            version,
+            least,
+            install,
+        } = self;
+        let said = Command::new(program)
+            .args(*version)
+            .stdin(Stdio::null())
+            .output();
+        let said = match said {
+            Ok(said) => said,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(format!("{program}: not found; {install}"));
+            }
+            Err(error) => return Err(format!("{program}: {error}; {install}")),
+        };
+        let words = [said.stdout, said.stderr].concat();
+        let words = String::from_utf8_lossy(&words);
+        if !said.status.success() {
+            let last = words.lines().last().unwrap_or_default();
+            return Err(format!("{program}: {last} ({}); {install}", said.status));
+        }
+        match Version::find(&words) {
+            Some(found) if found >= *least => Ok(found),
+            Some(found) => Err(format!(
+                "{program}: {found} is too old, {least} is needed; {install}"
+            )),
+            None => Err(format!("{program}: does not say its version; {install}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_as_the_tools_tell_them() {
+        for (said, version) in [
+            ("Python 3.11.7", Version(3, 11)),
+            ("v20.20.2", Version(20, 20)),
+            ("go version go1.19.8 linux/amd64", Version(1, 19)),
+            ("cargo 1.95.0 (f2d3ce0bd 2026-03-21)", Version(1, 95)),
+            ("openjdk 17.0.15 2025-04-15", Version(17, 0)),
+            ("javac 21", Version(21, 0)),
+            ("openjdk 22-ea 2024-03-19", Version(22, 0)),
+        ] {
+            assert_eq!(Version::find(said), Some(version), "{said}");
+        }
+        assert_eq!(Version::find("no such thing"), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_told_with_what_to_do() {
+        let tool = Tool {
+            program: "no-such-tool",
+            install: "find one",
+            ..GO
+        };
+        assert_eq!(
+            tool.check(),
+            Err("no-such-tool: not found; find one".to_owned())
+        );
+        let tool = Tool {
+            least: Version(999, 0),
+            ..CARGO
+        };
+        let reason = tool.check().unwrap_err();
+        assert!(reason.contains("is too old, 999.0 is needed"), "{reason}");
+    }
+}

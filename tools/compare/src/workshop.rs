@@ -1,0 +1,421 @@
+//! Building the worlds' servers, each with the tools of its world.
+//!
+//! Whatever is made goes to `compare/` in cargo's target directory, nothing into the source tree; what is there already and still
+//! right is used again.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+
+use crate::worlds::{Recipe, World};
+
+/// What `cargo run` and `cargo test` tell a program about its own package. Build scripts look at some of it (ring's does): a build that
+/// inherits it would find them changed, and compile them again each time.
+const ABOUT_THIS_PACKAGE: [&str; 6] = [
+    "CARGO_PKG_",
+    "CARGO_MANIFEST_",
+    "CARGO_BIN_",
+    "CARGO_CRATE_",
+    "CARGO_PRIMARY_",
+    "OUT_DIR",
+];
+/// Any manifest of the workspace will do; this one is known.
+const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+/// Says what a directory was made of, so that it is made anew when that changes.
+const MADE_OF: &str = "made-of";
+
+/// How cargo builds: only the optimized programs are worth measuring, the others are there sooner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Quickly built.
+    Dev,
+    /// Optimized.
+    Release,
+}
+
+/// Why a world's server can not be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unprepared {
+    /// This machine lacks something, or can not fetch it: the world is to be skipped, for this reason.
+    Missing(String),
+    /// It should have worked.
+    Failed(String),
+}
+
+impl fmt::Display for Unprepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unprepared::Missing(reason) => write!(f, "skipped: {reason}"),
+            Unprepared::Failed(reason) => write!(f, "failed: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Unprepared {}
+
+/// A server's program, ready to be started.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its world.
+    pub world: &'static World,
+    /// What is executed.
+    pub executable: PathBuf,
+    /// What it is told before the server's name.
+    pub arguments: Vec<OsString>,
+    /// What its environment has besides.
+    pub environment: Vec<(&'static str, OsString)>,
+}
+
+/// Builds programs, each once.
+#[derive(Debug)]
+pub struct Workshop {
+    target: PathBuf,
+    profile: Profile,
+    /// What the recipes came out as: worlds that are built alike, and together, are built once.
+    made: Mutex<HashMap<&'static str, Made>>,
+}
+
+type Made = Arc<Mutex<Option<Result<Program, Unprepared>>>>;
+
+impl Workshop {
+    /// In that target directory.
+    #[must_use]
+    pub fn new(target: &Path, profile: Profile) -> Workshop {
+        Workshop {
+            target: target.to_owned(),
+            profile,
+            made: Mutex::default(),
+        }
+    }
+
+    /// In the target directory that cargo uses here.
+    ///
+    /// # Errors
+    /// Cargo can not be asked.
+    pub fn of_cargo(profile: Profile) -> Result<Workshop, String> {
+        let arguments = ["metadata", "--no-deps", "--format-version", "1"];
+        let said = run(cargo().args(arguments).args(["--manifest-path", MANIFEST]))?;
+        let metadata: Value = serde_json::from_str(&said)
+            .map_err(|error| format!("cargo metadata says something that is not JSON: {error}"))?;
+        match metadata["target_directory"].as_str() {
+            Some(target) => Ok(Workshop::new(Path::new(target), profile)),
+            None => Err("cargo metadata does not say where the target directory is".to_owned()),
+        }
+    }
+
+    /// Where everything is that is made here.
+    #[must_use]
+    pub fn place(&self) -> PathBuf {
+        self.target.join("compare")
+    }
+
+    /// The program of that world's server: built, if it is not there already. Whoever asks for it meanwhile waits.
+    ///
+    /// # Errors
+    /// It can not be had.
+    pub fn prepare(&self, world: &'static World) -> Result<Program, Unprepared> {
+        let made = {
+            let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(world.name).or_default())
+        };
+        let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.get_or_insert_with(|| self.make(world)).clone()
+    }
+
+    fn make(&self, world: &'static World) -> Result<Program, Unprepared> {
+        world.check().map_err(Unprepared::Missing)?;
+        let sources = world.directory();
+        // The three in Python share what they need, and the two in Java are compiled at once.
+        let place = match world.recipe {
+            Recipe::Python { .. } => "python",
+            Recipe::Java { .. } => "java",
+            Recipe::Mio | Recipe::Node | Recipe::Go | Recipe::Cargo { .. } => world.name,
+        };
+        let place = self.place().join(place);
+        let _mine = lock(&place).map_err(|error| {
+            Unprepared::Failed(format!("cannot use {}: {error}", place.display()))
+        })?;
+        let program = |executable: PathBuf, arguments: Vec<OsString>| Program {
+            world,
+            executable,
+            arguments,
+            environment: Vec::new(),
+        };
+        match world.recipe {
+            Recipe::Mio => Ok(program(self.workspace_binary("herd-mio")?, Vec::new())),
+            Recipe::Python { script, arguments } => {
+                let python = virtual_environment(&place, &sources)?;
+                let mut all = vec![sources.join(script).into_os_string()];
+                all.extend(arguments.iter().map(OsString::from));
+                let bytecode = place.join("bytecode").into_os_string();
+                Ok(Program {
+                    environment: vec![("PYTHONPYCACHEPREFIX", bytecode)],
+                    ..program(python, all)
+                })
+            }
+            Recipe::Node => Ok(program(
+                "node".into(),
+                vec![sources.join("main.js").into_os_string()],
+            )),
+            Recipe::Java { main } => {
+                let classes = classes(&place, &sources)?;
+                let arguments = ["-cp".into(), classes.into_os_string(), main.into()];
+                Ok(program("java".into(), arguments.into()))
+            }
+            Recipe::Go => {
+                let executable = place.join("herd-go");
+                let mut go = Command::new("go");
+                // Whoever has no git can build it too.
+                go.args(["build", "-buildvcs=false", "-o"])
+                    .arg(&executable)
+                    .arg(".");
+                // No other version of Go than the one that is here is to be fetched.
+                go.current_dir(&sources).env("GOTOOLCHAIN", "local");
+                run(&mut go).map_err(Unprepared::Failed)?;
+                Ok(program(executable, Vec::new()))
+            }
+            Recipe::Cargo { binary } => {
+                let manifest = sources.join("Cargo.toml");
+                let mut fetch = cargo();
+                fetch
+                    .args(["fetch", "--locked", "--manifest-path"])
+                    .arg(&manifest);
+                run(&mut fetch).map_err(Unprepared::Missing)?;
+                let mut command = cargo();
+                command
+                    .args(["build", "--locked", "--manifest-path"])
+                    .arg(&manifest);
+                let executable = self.cargo_build(&mut command, &place, binary)?;
+                Ok(program(executable, Vec::new()))
+            }
+        }
+    }
+
+    /// A program of this workspace, built; its package has the same name.
+    ///
+    /// # Errors
+    /// It can not be built.
+    pub fn workspace_binary(&self, name: &str) -> Result<PathBuf, Unprepared> {
+        let mut command = cargo();
+        command.args(["build", "--manifest-path", MANIFEST]).args([
+            "--package",
+            name,
+            "--bin",
+            name,
+        ]);
+        self.cargo_build(&mut command, &self.target, name)
+    }
+
+    /// Lets cargo build, and say where it put the binary: that depends on profile and platform, so it is asked and not guessed.
+    fn cargo_build(
+        &self,
+        command: &mut Command,
+        target: &Path,
+        binary: &str,
+    ) -> Result<PathBuf, Unprepared> {
+        if self.profile == Profile::Release {
+            command.arg("--release");
+        }
+        command
+            .arg("--target-dir")
+            .arg(target)
+            .arg("--message-format=json-render-diagnostics");
+        let said = run(command).map_err(Unprepared::Failed)?;
+        let executable = said.lines().find_map(|line| executable_in(line, binary));
+        executable
+            .ok_or_else(|| Unprepared::Failed(format!("cargo does not say where it put {binary}")))
+    }
+}
+
+/// The path, if this is cargo's message that the binary is there.
+fn executable_in(message: &str, binary: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let is_it = message["reason"] == "compiler-artifact" && message["target"]["name"] == binary;
+    let path = message["executable"].as_str()?;
+    is_it.then(|| PathBuf::from(path))
+}
+
+/// Keeps other processes from building there at the same time, as long as the file is open.
+fn lock(place: &Path) -> io::Result<File> {
+    fs::create_dir_all(place)?;
+    let file = File::create(place.join("lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn cargo() -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(cargo);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ABOUT_THIS_PACKAGE
+            .iter()
+            .any(|start| text.starts_with(start))
+        {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// Runs a tool to its end, and returns what it printed; if it fails, why, in its own last words.
+fn run(command: &mut Command) -> Result<String, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run {name}: {error}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        return Ok(text(&output.stdout));
+    }
+    let errors = text(&output.stderr);
+    let last = errors.lines().rev().take(20).collect::<Vec<_>>();
+    let last: Vec<&str> = last.into_iter().rev().collect();
+    let arguments: Vec<_> = command
+        .get_args()
+        .map(|argument| argument.to_string_lossy())
+        .collect();
+    Err(format!(
+        "{name} {}: {}\n{}",
+        arguments.join(" "),
+        output.status,
+        last.join("\n")
+    ))
+}
+
+/// Makes `directory` anew with `make`, unless it was made of the same before.
+fn made_of(
+    directory: &Path,
+    what: &str,
+    make: impl FnOnce() -> Result<(), Unprepared>,
+) -> Result<(), Unprepared> {
+    let failed = |error: io::Error| Unprepared::Failed(format!("{}: {error}", directory.display()));
+    let note = directory.join(MADE_OF);
+    if fs::read_to_string(&note).is_ok_and(|before| before == what) {
+        return Ok(());
+    }
+    if directory.exists() {
+        fs::remove_dir_all(directory).map_err(failed)?;
+    }
+    fs::create_dir_all(directory).map_err(failed)?;
+    make()?;
+    // Last, so that what was left half made is made anew.
+    fs::write(&note, what).map_err(failed)
+}
+
+/// A virtual environment with the packages that `requirements.txt` pins; its Python.
+fn virtual_environment(place: &Path, sources: &Path) -> Result<PathBuf, Unprepared> {
+    let requirements = sources.join("requirements.txt");
+    let pinned = fs::read_to_string(&requirements)
+        .map_err(|error| Unprepared::Failed(format!("{}: {error}", requirements.display())))?;
+    let mut which = Command::new("python3");
+    which.args(["-c", "import sys; print(sys.version, sys.base_prefix)"]);
+    let which = run(&mut which).map_err(Unprepared::Failed)?;
+    let directory = place.join("venv");
+    let python = directory.join("bin").join("python");
+    made_of(&directory, &format!("{which}{pinned}"), || {
+        let mut venv = Command::new("python3");
+        venv.args(["-m", "venv"]).arg(&directory);
+        run(&mut venv).map_err(Unprepared::Missing)?;
+        let mut pip = Command::new(&python);
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]);
+        pip.arg("--requirement").arg(&requirements);
+        run(&mut pip).map(drop).map_err(Unprepared::Missing)
+    })?;
+    Ok(python)
+}
+
+/// The directory with the classes of all Java files there.
+fn classes(place: &Path, sources: &Path) -> Result<PathBuf, Unprepared> {
+    let failed = |error: io::Error| Unprepared::Failed(format!("{}: {error}", sources.display()));
+    let mut files = Vec::new();
+    let mut what = String::new();
+    for entry in fs::read_dir(sources).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "java")
+        {
+            what.push_str(&fs::read_to_string(&path).map_err(failed)?);
+            files.push(path);
+        }
+    }
+    let directory = place.join("classes");
+    made_of(&directory, &what, || {
+        let mut javac = Command::new("javac");
+        javac.arg("-d").arg(&directory).args(&files);
+        run(&mut javac).map(drop).map_err(Unprepared::Failed)
+    })?;
+    Ok(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_is_found_among_cargos_messages() {
+        let message = |name: &str, executable: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","target":{{"kind":["bin"],"name":"{name}"}},"executable":{executable}}}"#
+            )
+        };
+        assert_eq!(
+            executable_in(&message("herd-mio", r#""/t/debug/herd-mio""#), "herd-mio"),
+            Some(PathBuf::from("/t/debug/herd-mio"))
+        );
+        assert_eq!(
+            executable_in(&message("herd-mio", "null"), "herd-mio"),
+            None,
+            "a library"
+        );
+        assert_eq!(executable_in("not JSON", "herd-mio"), None);
+    }
+
+    #[test]
+    fn what_is_made_of_the_same_is_not_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("place");
+        let mut times = 0;
+        for what in ["one", "one", "two", "two"] {
+            made_of(&place, what, || {
+                times += 1;
+                Ok(())
+            })
+            .unwrap();
+        }
+        assert_eq!(times, 2);
+        let failed = made_of(&place, "three", || Err(Unprepared::Failed("no".into())));
+        assert_eq!(failed, Err(Unprepared::Failed("no".into())));
+        made_of(&place, "three", || {
+            times += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(times, 3, "what failed is made again");
+    }
+
+    #[test]
+    fn a_tool_that_fails_is_quoted() {
+        let reason = run(Command::new("cargo").arg("no-such-command")).unwrap_err();
+        assert!(
+            reason.starts_with("cargo no-such-command: exit status: 101"),
+            "{reason}"
+        );
+        assert!(reason.contains("no such command"), "{reason}");
+    }
+}

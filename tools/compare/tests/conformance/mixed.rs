@@ -1,0 +1,306 @@
+//! Herds in which every server is of another world: what one hears, all tell, whatever happens to whom.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use herd_compare::herd::{Common, Herd};
+use herd_compare::server::LogLevel;
+use herd_compare::standing::Standing;
+use herd_compare::workshop::Program;
+use herd_mio::core::message::At;
+use herd_mio::presets;
+
+use crate::clients::record;
+use crate::scene::{Dice, SECRET, prepared, stand_in, wait_for};
+use crate::talk::Talk;
+
+/// Who is what, in the order of the preset: Riley, Jaquez, Juzang, Campbell, Bernard. Riley and Bernard dial all their neighbours, Juzang
+/// dials and is dialled; so each world has both parts in one of these, next to different others.
+const CASTS: [[&str; 5]; 4] = [
+    ["mio", "streams", "protocols", "node", "uvloop"],
+    ["go", "java-threads", "java-nio", "tokio", "mio"],
+    ["node", "uvloop", "streams", "go", "java-nio"],
+    ["java-threads", "mio", "go", "protocols", "tokio"],
+];
+
+#[test]
+fn a_herd_of_mio_streams_protocols_node_and_uvloop() {
+    play(0);
+}
+
+#[test]
+fn a_herd_of_go_java_threads_java_nio_tokio_and_mio() {
+    play(1);
+}
+
+#[test]
+fn a_herd_of_node_uvloop_streams_go_and_java_nio() {
+    play(2);
+}
+
+#[test]
+fn a_herd_of_java_threads_mio_go_protocols_and_tokio() {
+    play(3);
+}
+
+/// A running herd that shows its logs if a test fails.
+struct Stage {
+    herd: Option<Herd>,
+    names: Vec<&'static str>,
+}
+
+impl Stage {
+    fn herd(&self) -> &Herd {
+        self.herd.as_ref().unwrap()
+    }
+
+    fn client(&self, name: &str) -> Talk {
+        Talk::connect(self.herd().server(name).unwrap().clients)
+    }
+
+    /// Everybody who runs holds the same, and so many records.
+    fn await_agreement(&self, records: usize) {
+        let herd = self.herd();
+        let running: Vec<&str> = self
+            .names
+            .iter()
+            .copied()
+            .filter(|name| herd.server(name).is_some())
+            .collect();
+        wait_for(|| {
+            let standings: Vec<_> = running.iter().map(|name| herd.ask(name).unwrap()).collect();
+            let holds = |standing: &Standing| (standing.records, standing.digest);
+            let wanted = (records as u64, standings[0].digest);
+            match standings.iter().all(|standing| holds(standing) == wanted) {
+                true => Ok(()),
+                false => Err(format!(
+                    "all hold the same {records} records: {running:?} {standings:#?}"
+                )),
+            }
+        });
+    }
+
+    /// Everybody who runs tells this line of that client.
+    fn everybody_tells(&self, id: &str, line: &str) {
+        for name in self
+            .names
+            .iter()
+            .filter(|name| self.herd().server(name).is_some())
+        {
+            assert_eq!(
+                record(&mut self.client(name), id),
+                line,
+                "{name} tells something else"
+            );
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let (true, Some(herd)) = (thread::panicking(), &self.herd) {
+            let logs = herd.logs();
+            eprintln!("{}", &logs[..logs.floor_char_boundary(20_000)]);
+        }
+    }
+}
+
+fn play(cast: usize) {
+    let preset = presets::by_year("2021").unwrap();
+    let mut programs: Vec<Program> = Vec::new();
+    for world in CASTS[cast] {
+        // Whoever is missing is played by herd-mio.
+        programs.extend(prepared(world).or_else(|| prepared("mio")));
+    }
+    assert_eq!(programs.len(), 5, "herd-mio itself can always be run here");
+    let servers: Vec<(&str, &Program)> = preset.servers.iter().copied().zip(&programs).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let (_places, told) = stand_in(directory.path());
+    let common = Common {
+        directory: directory.path().to_owned(),
+        secret: SECRET.to_owned(),
+        places: Some(told),
+        log_level: LogLevel::Info,
+    };
+    let herd =
+        Herd::start(&servers, preset.links, &common).unwrap_or_else(|failure| panic!("{failure}"));
+    let mut stage = Stage {
+        herd: Some(herd),
+        names: preset.servers.to_vec(),
+    };
+    stage.herd().await_links().unwrap();
+    everybody_hears_everybody(&stage);
+    conflicts(&stage);
+    storm(&stage);
+    // One that only is dialled, one that only dials, one that does both.
+    for victim in ["Jaquez", "Riley", "Juzang"] {
+        kill_9(&mut stage, victim);
+    }
+    assert_eq!(stage.herd.take().unwrap().stop(), Vec::<String>::new());
+}
+
+fn everybody_hears_everybody(stage: &Stage) {
+    let mut lines = Vec::new();
+    for (number, name) in (1..).zip(&stage.names) {
+        let id = format!("client-of-{name}");
+        let line = stage.client(name).ask(&format!(
+            "IAMAT {id} +34.068930-118.445127 162146482{number}.959498503"
+        ));
+        lines.push((id, line));
+        stage.await_agreement(number);
+    }
+    for (id, line) in &lines {
+        stage.everybody_tells(id, line);
+    }
+}
+
+fn now_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// The one of these lines that is to win.
+fn winner(lines: &[String]) -> &str {
+    let order = |line: &&String| {
+        let at = At::parse(line.as_bytes()).unwrap();
+        (at.effective, at.stamp, line.as_bytes().to_vec())
+    };
+    lines.iter().max_by_key(order).unwrap()
+}
+
+/// Several servers hear of one client: the same line wins on all.
+fn conflicts(stage: &Stage) {
+    let now = now_s();
+    let year = 31_536_000;
+    let conflicts: [(&str, Vec<String>); 5] = [
+        // Newer first, older elsewhere.
+        (
+            "older",
+            vec![
+                "2000".into(),
+                "1000".into(),
+                "1999.999999999999999999".into(),
+            ],
+        ),
+        // The last of eighteen decimals decides.
+        (
+            "close",
+            vec![
+                "1000.000000000000000001".into(),
+                "1000.000000000000000002".into(),
+                "1000".into(),
+            ],
+        ),
+        // The same time in several spellings: the greater bytes win.
+        (
+            "same",
+            vec![
+                "1000".into(),
+                "1000.0".into(),
+                "01000".into(),
+                "1000".into(),
+            ],
+        ),
+        // A clock a year ahead counts as its receipt: what is stamped later than that wins.
+        (
+            "ahead",
+            vec![
+                (now + year).to_string(),
+                (now + 50).to_string(),
+                (now + year).to_string(),
+            ],
+        ),
+        // Two that are ahead: the one that was heard later.
+        (
+            "far",
+            vec![
+                (now + 2 * year).to_string(),
+                (now + year).to_string(),
+                (now - 5).to_string(),
+            ],
+        ),
+    ];
+    let before = usize::try_from(stage.herd().ask(stage.names[0]).unwrap().records).unwrap();
+    let mut won = Vec::new();
+    for (id, stamps) in &conflicts {
+        let servers = ["Campbell", "Riley", "Jaquez", "Bernard"];
+        let lines: Vec<String> = stamps
+            .iter()
+            .zip(servers)
+            .map(|(stamp, server)| {
+                stage
+                    .client(server)
+                    .ask(&format!("IAMAT {id} +1+2 {stamp}"))
+            })
+            .collect();
+        won.push((id, winner(&lines).to_owned()));
+    }
+    stage.await_agreement(before + conflicts.len());
+    for (id, line) in won {
+        stage.everybody_tells(id, &line);
+    }
+}
+
+/// All servers hear of the same few clients at once.
+fn storm(stage: &Stage) {
+    const IDS: usize = 5;
+    const ROUNDS: usize = 100;
+    let before = usize::try_from(stage.herd().ask(stage.names[0]).unwrap().records).unwrap();
+    let now = now_s();
+    let heard: Vec<(usize, String)> = thread::scope(|scope| {
+        let threads: Vec<_> = (1..)
+            .zip(&stage.names)
+            .map(|(seed, name)| {
+                let mut client = stage.client(name);
+                scope.spawn(move || {
+                    let mut dice = Dice::new(seed);
+                    (0..ROUNDS)
+                        .map(|_| {
+                            let id = dice.below(IDS);
+                            let stamp = match dice.below(4) {
+                                0 => format!("{}", now - 20 + dice.below(20) as u64),
+                                1 => format!("{}.{:018}", now - 1, dice.below(3)),
+                                2 => format!("{}", now + 100_000 + dice.below(5) as u64),
+                                _ => format!("{}.5", now + dice.below(55) as u64),
+                            };
+                            (id, client.ask(&format!("IAMAT storm{id} -1-2 {stamp}")))
+                        })
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    stage.await_agreement(before + IDS);
+    let mut by_id: HashMap<usize, Vec<String>> = HashMap::new();
+    for (id, line) in heard {
+        by_id.entry(id).or_default().push(line);
+    }
+    for (id, lines) in by_id {
+        stage.everybody_tells(&format!("storm{id}"), winner(&lines));
+    }
+}
+
+/// One is killed, the others go on, and it is told everything when it is back.
+fn kill_9(stage: &mut Stage, victim: &str) {
+    let before = usize::try_from(stage.herd().ask("Campbell").unwrap().records).unwrap();
+    stage.herd.as_mut().unwrap().kill(victim).unwrap();
+    let id = format!("missed-by-{victim}");
+    let missed = stage.client("Campbell").ask(&format!("IAMAT {id} +1+2 3"));
+    stage.await_agreement(before + 1);
+    stage.herd.as_mut().unwrap().start_again(victim).unwrap();
+    stage.herd().await_links().unwrap();
+    stage.await_agreement(before + 1);
+    stage.everybody_tells(&id, &missed);
+    let back = stage
+        .client(victim)
+        .ask(&format!("IAMAT back-at-{victim} +1+2 3"));
+    stage.await_agreement(before + 2);
+    stage.everybody_tells(&format!("back-at-{victim}"), &back);
+}

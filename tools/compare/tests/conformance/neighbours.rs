@@ -1,0 +1,577 @@
+//! Links, spoken by hand: who is believed, what is said, and which record wins.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use herd_compare::herd::free_addresses;
+use herd_compare::workshop::Program;
+use herd_mio::core::limits::Limits;
+use herd_mio::core::message::At;
+use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
+use herd_mio::core::records::{Records, Teacher};
+use herd_mio::core::settings::Secret;
+use socket2::{Domain, Socket, Type};
+
+use crate::clients::record;
+use crate::scene::{Dice, SECRET, SOON, Scene, wait_for, wait_until};
+use crate::talk::Talk;
+
+const NONCE: Nonce = [7; 16];
+
+fn prove(secret: &str, speaker: Side, dialler: (&str, &Nonce), acceptor: (&str, &Nonce)) -> String {
+    let secret = Secret::new(secret.as_bytes().to_vec());
+    Parties { dialler, acceptor }.prove(speaker, &secret)
+}
+
+/// A server called Jaquez, which Riley and Bernard dial.
+fn jaquez(program: &Program) -> Scene {
+    Scene::planned(program, |plan| {
+        plan.name = "Jaquez".to_owned();
+        plan.accept = vec!["Riley".to_owned(), "Bernard".to_owned()];
+    })
+}
+
+/// Somebody who says to be that neighbour, as far as the greeting; and Jaquez's nonce.
+fn pose_as(name: &str, mut link: Talk) -> (Talk, Nonce) {
+    link.send(format!("HERD 1 {name} Jaquez {}\n", Hex(&NONCE)));
+    let greeting = link.line();
+    let nonce = greeting
+        .strip_prefix(&format!("HERD 1 Jaquez {name} "))
+        .and_then(|text| unhex(text.as_bytes()));
+    let nonce = nonce.unwrap_or_else(|| panic!("{greeting}"));
+    (link, nonce)
+}
+
+/// A neighbour that knows the secret, up to its `LIFE`, which is still to be said; and Jaquez's.
+fn proven(name: &str, link: Talk) -> (Talk, String) {
+    let (mut link, theirs) = pose_as(name, link);
+    let proof = |speaker| prove(SECRET, speaker, (name, &NONCE), ("Jaquez", &theirs));
+    link.send(format!("PROOF {}\n", proof(Side::Dialler)));
+    assert_eq!(link.line(), format!("PROOF {}", proof(Side::Acceptor)));
+    let life = link.line();
+    (link, life)
+}
+
+/// A neighbour that knows the secret, in that life, linked with Jaquez; `known` is what it knows of Jaquez.
+pub(crate) fn linked(name: &str, link: Talk, boot: &str, known: &str) -> Talk {
+    let (mut link, its_life) = proven(name, link);
+    life(&its_life);
+    link.send(format!("LIFE {boot} {} {known}\n", wall_clock()));
+    link
+}
+
+fn wall_clock() -> u128 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap().as_nanos()
+}
+
+/// The boot id of a `LIFE`, what it knows of the hearer's, and up to where.
+fn life(line: &str) -> (String, String, String) {
+    let words: Vec<&str> = line.split(' ').collect();
+    let ["LIFE", boot, wall, known, position] = words[..] else {
+        panic!("{line}")
+    };
+    assert!(unhex::<8>(boot.as_bytes()).is_some(), "{line}");
+    let apart = wall.parse::<u128>().unwrap().abs_diff(wall_clock());
+    assert!(apart < 1_000_000_000, "its clock is {apart} ns off");
+    assert!(
+        known == "-" || unhex::<8>(known.as_bytes()).is_some(),
+        "{line}"
+    );
+    position.parse::<u64>().unwrap();
+    (boot.to_owned(), known.to_owned(), position.to_owned())
+}
+
+/// The `AT` lines up to a `SYNC`, which says how far the hearer is then.
+fn batch(link: &mut Talk) -> (BTreeSet<String>, u64) {
+    let mut lines = BTreeSet::new();
+    loop {
+        let line = link.line();
+        match line.strip_prefix("SYNC ") {
+            Some(position) => return (lines, position.parse().unwrap()),
+            None => assert!(
+                line.starts_with("AT ") && lines.insert(line.clone()),
+                "{line}"
+            ),
+        }
+    }
+}
+
+/// The `AT` lines until all of these have come, each once, and nothing else but `SYNC`s has.
+fn hear(link: &mut Talk, expected: &[&str]) -> u64 {
+    let mut heard = BTreeSet::new();
+    let expected: BTreeSet<String> = expected.iter().map(|line| (*line).to_owned()).collect();
+    loop {
+        let (lines, position) = batch(link);
+        for line in lines {
+            assert!(heard.insert(line.clone()), "twice: {line}");
+        }
+        if heard.len() >= expected.len() {
+            assert_eq!(heard, expected);
+            return position;
+        }
+    }
+}
+
+/// It must be told to go, or the connection must end; whatever else is said.
+fn is_refused(mut link: Talk, who: &str) {
+    while let Some(line) = link.line_or_end() {
+        if line.starts_with("BYE ") {
+            return;
+        }
+        assert!(
+            !line.starts_with("PROOF")
+                && !line.starts_with("LIFE")
+                && !line.starts_with("STATUS")
+                && !line.starts_with("AT "),
+            "{who} was told {line}"
+        );
+    }
+}
+
+/// Neighbours that dial the server.
+pub(crate) fn dialled(program: &Program) {
+    let scene = jaquez(program);
+    the_protocol(&scene);
+    passing_on(&scene);
+    wrong_proofs(&scene);
+    strangers(&scene);
+    nonsense(&scene);
+    slow_neighbour(&scene);
+    operator(&scene);
+    order(&scene);
+}
+
+/// What is documented is what is spoken.
+fn the_protocol(scene: &Scene) {
+    let mut client = scene.client();
+    let known = client.ask("IAMAT known +1+2 3");
+    let mut riley = linked("Riley", scene.neighbour(), "00000000000000aa", "- 0");
+    hear(&mut riley, &[&known]);
+    // What Riley teaches is believed, and not sent back.
+    let taught = "AT Riley +0.000000000 taught\u{e9}\x1b +1+2 7".to_owned();
+    riley.send(format!("{taught}\nSYNC 5\n"));
+    wait_until("Jaquez believes Riley", || {
+        client.send("WHATSAT taught\u{e9}\x1b 1 1\n");
+        let is_known = client.line() == taught;
+        if is_known {
+            client.until(b"\n\n");
+        }
+        is_known
+    });
+    // The neighbour is told before the client is answered: by now it is on its way.
+    let later = client.ask("IAMAT later +1+2 3");
+    let position = hear(&mut riley, &[&later]);
+    // An older one is news for nobody.
+    client.ask("IAMAT later +1+2 2");
+    let latest = client.ask("IAMAT later +1+2 4");
+    hear(&mut riley, &[&latest]);
+    let known = client.ask("IAMAT known +1+2 4");
+    hear(&mut riley, &[&known]);
+    assert_eq!(scene.standing().linked, ["Riley"]);
+
+    // The same life again: it is said how far it was heard, and what it lacks is sent, or more; not what it taught.
+    drop(riley);
+    wait_until("Jaquez notices that Riley is gone", || {
+        scene.standing().linked.is_empty()
+    });
+    let boot = scene.standing().boot;
+    let (mut riley, its_life) = proven("Riley", scene.neighbour());
+    let (its_boot, knows, heard) = life(&its_life);
+    assert_eq!(its_boot, boot);
+    assert!(
+        (knows.as_str(), heard.as_str()) == ("00000000000000aa", "5")
+            || (knows.as_str(), heard.as_str()) == ("-", "0"),
+        "{knows} {heard}"
+    );
+    riley.send(format!(
+        "LIFE 00000000000000aa {} {boot} {position}\n",
+        wall_clock()
+    ));
+    let (lines, _) = batch(&mut riley);
+    assert!(
+        lines.contains(&latest) && lines.contains(&known),
+        "{lines:?}"
+    );
+    assert!(!lines.contains(&taught), "{lines:?}");
+
+    // A newer connection takes the place of this one; and a new life is sent everything, what it once taught included.
+    let mut anew = linked("Riley", scene.neighbour(), "00000000000000bb", "- 0");
+    hear(&mut anew, &[&known, &taught, &latest]);
+    while riley.line_or_end().is_some() {}
+    let last = client.ask("IAMAT last +1+2 3");
+    hear(&mut anew, &[&last]);
+    drop(anew);
+    // Who says to know a life that is not this one, or more of it than there is, is sent everything, too.
+    for says in [
+        "ffffffffffffffff 1000000".to_owned(),
+        format!("{boot} 1000000"),
+    ] {
+        let mut confused = linked("Riley", scene.neighbour(), "00000000000000cc", &says);
+        hear(&mut confused, &[&known, &taught, &latest, &last]);
+    }
+    // AT lines of clients are not believed.
+    client.refused("AT Riley +0.000000000 forged +1+2 7");
+    client.refused("WHATSAT forged 1 1");
+}
+
+/// What one neighbour teaches, the other is told: once, and only if it is news.
+fn passing_on(scene: &Scene) {
+    let mut riley = linked("Riley", scene.neighbour(), "00000000000000d1", "- 0");
+    let mut bernard = linked("Bernard", scene.neighbour(), "00000000000000d2", "- 0");
+    batch(&mut riley);
+    batch(&mut bernard);
+    let at = |id: &str, stamp: u32| format!("AT Campbell -0.500000000 {id} +1+2 {stamp}");
+    riley.send(format!("{}\nSYNC 1\n", at("passed", 5)));
+    hear(&mut bernard, &[&at("passed", 5)]);
+    // The same again, from either side, and what is older, is no news; what stands behind it is.
+    let no_news = format!("{}\n{}\n", at("passed", 5), at("passed", 4));
+    riley.send(format!("{no_news}{}\nSYNC 2\n", at("of-riley", 6)));
+    hear(&mut bernard, &[&at("of-riley", 6)]);
+    bernard.send(format!("{no_news}{}\nSYNC 1\n", at("of-bernard", 6)));
+    hear(&mut riley, &[&at("of-bernard", 6)]);
+    // Either may have the next version.
+    bernard.send(format!("{}\nSYNC 2\n", at("passed", 7)));
+    hear(&mut riley, &[&at("passed", 7)]);
+    assert_eq!(scene.standing().linked.len(), 2);
+}
+
+/// Wrong, guessed, reflected and replayed proofs are refused, and what comes with them is not believed.
+fn wrong_proofs(scene: &Scene) {
+    let (old, old_nonce) = pose_as("Riley", scene.neighbour());
+    drop(old);
+    type Forge = fn(&Nonce, &Nonce) -> String;
+    let forged: [Forge; 6] = [
+        |_, theirs| {
+            prove(
+                "another secret",
+                Side::Dialler,
+                ("Riley", &NONCE),
+                ("Jaquez", theirs),
+            )
+        },
+        |_, theirs| {
+            prove(
+                SECRET,
+                Side::Acceptor,
+                ("Riley", &NONCE),
+                ("Jaquez", theirs),
+            )
+        },
+        |old, _| prove(SECRET, Side::Dialler, ("Riley", &NONCE), ("Jaquez", old)),
+        |_, theirs| {
+            prove(
+                SECRET,
+                Side::Dialler,
+                ("Bernard", &NONCE),
+                ("Jaquez", theirs),
+            )
+        },
+        |_, _| String::new(),
+        |_, _| "00".repeat(32),
+    ];
+    for forge in forged {
+        let (mut riley, theirs) = pose_as("Riley", scene.neighbour());
+        let proof = forge(&old_nonce, &theirs);
+        riley.send(format!(
+            "PROOF {proof}\nLIFE 00000000000000cc 1 - 0\nAT Riley +0.000000000 forged +1+2 7\n"
+        ));
+        is_refused(riley, "a forger");
+    }
+    scene.client().refused("WHATSAT forged 1 1");
+}
+
+/// Nothing is believed before the proof, and not everybody may dial.
+fn strangers(scene: &Scene) {
+    for said in [
+        "AT Riley +0.000000000 forged +1+2 7\n",
+        "LIFE 00000000000000aa 1 - 0\n",
+        "IAMAT forged +1+2 7\n",
+        "HERD 1 Campbell Jaquez 000102030405060708090a0b0c0d0e0f\n",
+        "HERD 1 Jaquez Jaquez 000102030405060708090a0b0c0d0e0f\n",
+        "HERD 1 Riley Juzang 000102030405060708090a0b0c0d0e0f\n",
+        "HERD 2 Riley Jaquez 00\n",
+        "HERD 1 Riley Jaquez 0001\n",
+        "HERD 1 Riley Jaquez 000102030405060708090a0b0c0d0e0g\n",
+        "\x1b[2J\n",
+        "\n",
+    ] {
+        let mut stranger = scene.neighbour();
+        stranger.send(said);
+        is_refused(stranger, said);
+    }
+    let mut stranger = scene.neighbour();
+    stranger.send("x".repeat(5000));
+    is_refused(stranger, "a long one");
+    scene.client().refused("WHATSAT forged 1 1");
+}
+
+/// A proven neighbour that talks nonsense is dropped.
+fn nonsense(scene: &Scene) {
+    for said in [
+        "AT Riley 0.5 x +1+2 7",
+        "AT Riley +0.5 x +1+2 7",
+        "AT Riley +00.500000000 x +1+2 7",
+        "AT Riley -0.000000000 x +1+2 7",
+        "AT Riley +0.000000000 x +91+2 7",
+        "AT Riley -9.000000000 x +1+2 7",
+        "AT  Riley +0.000000000 x +1+2 7",
+        "AT Riley +0.000000000 x +1+2 7 ",
+        "AT Riley +0.000000000 x +1+2 7\r",
+        "AT Riley +0.000000000 x\ty +1+2 7",
+        "AT Riley +0.000000000 x +1+2",
+        "AT Riley +0.000000000 x +1+2 1000000000000000000",
+        "SYNC x",
+        "SYNC",
+        "HELLO",
+        "",
+    ] {
+        let mut riley = linked("Riley", scene.neighbour(), "00000000000000dd", "- 0");
+        riley.send(format!("{said}\n"));
+        while let Some(line) = riley.line_or_end() {
+            if line.starts_with("BYE ") {
+                break;
+            }
+            assert!(
+                line.starts_with("AT ") || line.starts_with("SYNC "),
+                "{said:?}: {line}"
+            );
+        }
+    }
+    scene.client().refused("WHATSAT x 1 1");
+}
+
+/// A neighbour that does not read is sent the newest of each record when it does, and not all that it missed.
+fn slow_neighbour(scene: &Scene) {
+    const ROUNDS: usize = 4000;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    socket.connect(&scene.server().peers.into()).unwrap();
+    let mut riley = linked(
+        "Riley",
+        Talk::over(socket.into()),
+        "00000000000000ee",
+        "- 0",
+    );
+    wait_until("Riley is linked", || scene.standing().linked == ["Riley"]);
+    let id = "slow-".repeat(780);
+    let mut commands = String::new();
+    for round in 0..ROUNDS {
+        commands.push_str(&format!("IAMAT {id} +1+2 {round}\n"));
+    }
+    let most = commands.len() * 3 / 4;
+    let mut client = scene.client();
+    let writer = client.send_meanwhile(commands.into_bytes());
+    for round in 0..ROUNDS {
+        client.expect_at(&format!("AT Jaquez {id} +1+2 {round}"));
+    }
+    writer.join().unwrap();
+    let mut bytes = 0;
+    let last = format!(" {}", ROUNDS - 1);
+    loop {
+        let line = riley.line();
+        bytes += line.len() + 1;
+        if line.contains(&id) && line.ends_with(&last) {
+            break;
+        }
+    }
+    assert!(
+        bytes < most,
+        "{bytes} bytes waited for a neighbour that did not read"
+    );
+}
+
+/// Only who knows the secret is told how the server stands.
+fn operator(scene: &Scene) {
+    let standing = scene.standing();
+    let server = scene.server();
+    assert!(herd_compare::standing::ask(server.peers, "Jaquez", "another secret").is_err());
+    assert!(herd_compare::standing::ask(server.peers, "Juzang", SECRET).is_err());
+    let before = standing.clients;
+    let clients: Vec<Talk> = (0..3).map(|_| scene.client()).collect();
+    wait_until("three clients more are counted", || {
+        scene.standing().clients == before + 3
+    });
+    drop(clients);
+    wait_until("they are gone", || scene.standing().clients == before);
+}
+
+/// Neighbours that the server dials.
+pub(crate) fn dialling(program: &Program) {
+    // Jaquez is not there yet: its port is taken, and nobody listens.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&free_addresses(1).unwrap()[0].into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let scene = Scene::planned(program, |plan| {
+        plan.dial = vec![("Jaquez".to_owned(), address)];
+    });
+    // Most say so; whoever does not has had the time to find out.
+    let patience = Instant::now() + Duration::from_millis(500);
+    while !scene.server().log().contains("Jaquez") && Instant::now() < patience {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    socket.listen(16).unwrap();
+    let listener = TcpListener::from(socket);
+    listener.set_nonblocking(true).unwrap();
+    let accept = || {
+        let deadline = Instant::now() + SOON;
+        let stream = loop {
+            match listener.accept() {
+                Ok((stream, _)) => break stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    assert!(Instant::now() < deadline, "Riley does not dial");
+                    std::thread::park_timeout(Duration::from_millis(5));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        stream.set_nonblocking(false).unwrap();
+        let mut link = Talk::over(stream);
+        let greeting = link.line();
+        let nonce = greeting
+            .strip_prefix("HERD 1 Riley Jaquez ")
+            .and_then(|text| unhex(text.as_bytes()));
+        let nonce: Nonce = nonce.unwrap_or_else(|| panic!("{greeting}"));
+        (link, nonce)
+    };
+    let greeting = |name: &str| format!("HERD 1 {name} Riley {}\n", Hex(&NONCE));
+    // The one that is to be dialled does not get in by dialling.
+    let mut jaquez = scene.neighbour();
+    jaquez.send(format!("HERD 1 Jaquez Riley {}\n", Hex(&NONCE)));
+    is_refused(jaquez, "Jaquez");
+    // Somebody else answers; a proof comes back; one is guessed.
+    let (mut link, _) = accept();
+    link.send(greeting("Bernard"));
+    is_refused(link, "Bernard");
+    let (mut link, nonce) = accept();
+    link.send(greeting("Jaquez"));
+    let reflected = link.line();
+    assert_eq!(
+        reflected,
+        format!(
+            "PROOF {}",
+            prove(SECRET, Side::Dialler, ("Riley", &nonce), ("Jaquez", &NONCE))
+        )
+    );
+    link.send(format!(
+        "{reflected}\nLIFE 00000000000000aa 1 - 0\nAT Jaquez +0.000000000 forged +1+2 7\n"
+    ));
+    is_refused(link, "who sends a proof back");
+    let (mut link, nonce) = accept();
+    link.send(greeting("Jaquez"));
+    link.line();
+    let guess = prove(
+        "another secret",
+        Side::Acceptor,
+        ("Riley", &nonce),
+        ("Jaquez", &NONCE),
+    );
+    link.send(format!(
+        "PROOF {guess}\nLIFE 00000000000000aa 1 - 0\nAT Jaquez +0.000000000 forged +1+2 7\n"
+    ));
+    is_refused(link, "who guesses");
+    scene.client().refused("WHATSAT forged 1 1");
+
+    // It tries on, and is linked with who knows the secret; twice, as if the link was lost.
+    let mut client = scene.client();
+    let at = client.ask("IAMAT x +1+2 3");
+    for (known, boot) in [(1, "00000000000000aa"), (2, "00000000000000bb")] {
+        let (mut link, nonce) = accept();
+        link.send(greeting("Jaquez"));
+        link.line();
+        let proof = prove(
+            SECRET,
+            Side::Acceptor,
+            ("Riley", &nonce),
+            ("Jaquez", &NONCE),
+        );
+        link.send(format!("PROOF {proof}\nLIFE {boot} {} - 0\n", wall_clock()));
+        let (_, knows, _) = life(&link.line());
+        assert!(knows == "-" || knows == "00000000000000aa", "{knows}");
+        let (lines, _) = batch(&mut link);
+        assert!(lines.contains(&at), "{lines:?}");
+        let taught = format!("AT Jaquez +0.000000000 {boot} +1+2 7");
+        link.send(format!("{taught}\nSYNC 1\n"));
+        wait_until("Riley believes Jaquez", || {
+            let standing = scene.standing();
+            standing.linked == ["Jaquez"] && standing.records == known + 1
+        });
+        assert_eq!(record(&mut client, boot), taught);
+    }
+}
+
+/// Records come in an order of no meaning, and the table ends as herd-mio's own.
+fn order(scene: &Scene) {
+    let mut records = Records::new(&Limits::default());
+    let mut offer = |line: &str| {
+        let at = At::parse(line.as_bytes());
+        let taken = at.map(|at| records.offer(line.as_bytes(), &at, Teacher::NOBODY));
+        (taken.is_some(), records.len() as u64, records.digest())
+    };
+    // What it knows already.
+    let mut riley = linked("Riley", scene.neighbour(), "00000000000000f1", "- 0");
+    let known = scene.standing().records;
+    while offer(&riley.line()).1 < known {}
+    let mut dice = Dice::new(11);
+    for round in 1..=5 {
+        let mut lines = String::new();
+        for _ in 0..400 {
+            let line = any_record(&mut dice);
+            if offer(&line).0 {
+                lines.push_str(&format!("{line}\n"));
+            }
+        }
+        riley.send(format!("{lines}SYNC {round}\n"));
+        let (_, count, digest) = offer("");
+        wait_for(|| {
+            let standing = scene.standing();
+            if (standing.records, standing.digest) == (count, digest) {
+                return Ok(());
+            }
+            Err(format!(
+                "the table is herd-mio's: {count} records, digest {digest:016x}; it is {} records, digest {:016x}",
+                standing.records, standing.digest
+            ))
+        });
+    }
+    let mut client = scene.client();
+    for id in 0..10 {
+        let id = format!("id{id}");
+        let line = String::from_utf8(records.line(id.as_bytes()).unwrap()).unwrap();
+        assert_eq!(format!("{}\n", record(&mut client, &id)), line);
+    }
+}
+
+/// Times that are close to one another, or the same in another spelling; each client has a few of them.
+fn any_record(dice: &mut Dice) -> String {
+    let server = dice.pick(&["Riley", "Bernard", "Campbell"]);
+    let skew = dice.pick(&[
+        "+0.000000000",
+        "+0.000000001",
+        "+100.500000000",
+        "-0.000000001",
+        "-59.999999999",
+        "-60.000000000",
+        "-60.000000001",
+        "-100.000000000",
+        "-900.000000000",
+        "-899.999999999",
+    ]);
+    let id = dice.below(200);
+    let place = dice.pick(&["+1+2", "-1-2", "+34.068930-118.445127"]);
+    let whole = dice.pick(&["160", "1000", "1060", "01060", "1960", "1900"]);
+    let fraction = dice.pick(&[
+        "",
+        "",
+        ".0",
+        ".000",
+        ".000000000000000001",
+        ".000000001",
+        ".5",
+        ".999999999999999999",
+        ".000000000999999999",
+    ]);
+    format!("AT {server} {skew} id{id} {place} {whole}{fraction}")
+}

@@ -1,0 +1,75 @@
+//! What takes seconds: heartbeats, silence, and a Places that does not answer. All worlds wait at the same time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use herd_compare::workshop::Program;
+use herd_compare::worlds::WORLDS;
+use herd_places::Behaviour;
+
+use crate::neighbours::linked;
+use crate::places::own_error;
+use crate::scene::{SOON, Scene, prepared};
+
+/// Servers give up after ten seconds, on a machine that is busy a little later.
+const TEN_SECONDS: std::ops::Range<Duration> =
+    Duration::from_millis(8_500)..Duration::from_secs(16);
+
+#[test]
+fn every_world_waits_for_ten_seconds_and_no_longer() {
+    let waiting: Vec<_> = WORLDS
+        .iter()
+        .map(|world| {
+            let wait = || prepared(world.name).iter().for_each(wait);
+            (world.name, thread::spawn(wait))
+        })
+        .collect();
+    let failed: Vec<&str> = waiting
+        .into_iter()
+        .filter_map(|(name, thread)| thread.join().err().map(|_| name))
+        .collect();
+    assert!(failed.is_empty(), "{failed:?}; why is told above");
+}
+
+fn wait(program: &Program) {
+    let world = program.world.name;
+    let scene = Scene::planned(program, |plan| {
+        plan.name = "Jaquez".to_owned();
+        plan.accept = vec!["Riley".to_owned()];
+    });
+    // Places takes the question and says nothing.
+    let mut client = scene.client();
+    let at = client.ask("IAMAT kiwi +34.068930-118.445127 1");
+    scene.places.set_behaviour(Behaviour::Hold);
+    let asked = Instant::now();
+    client.send("WHATSAT kiwi 10 5\n");
+    assert!(scene.places.wait_for_requests(1, SOON), "{world}");
+
+    // A neighbour is linked and says nothing more.
+    let mut riley = linked("Riley", scene.neighbour(), "00000000000000aa", "- 0");
+    let linked = Instant::now();
+    let mut beats = 0;
+    while let Some(line) = riley.line_or_end() {
+        beats +=
+            u32::from(line.starts_with("SYNC ") && linked.elapsed() > Duration::from_millis(500));
+    }
+    let silence = linked.elapsed();
+    assert!(
+        TEN_SECONDS.contains(&silence),
+        "{world}: a silent neighbour was lost after {silence:?}"
+    );
+    assert!(
+        (2..=8).contains(&beats),
+        "{world}: {beats} heartbeats in {silence:?}"
+    );
+
+    let (line, json) = client.places();
+    let deadline = asked.elapsed();
+    assert_eq!(line, at, "{world}");
+    own_error(&json);
+    assert!(
+        TEN_SECONDS.contains(&deadline),
+        "{world}: a question was given up after {deadline:?}"
+    );
+    client.refused("and goes on");
+}

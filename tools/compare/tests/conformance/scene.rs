@@ -1,0 +1,177 @@
+//! What a test plays on: a prepared program, one server of it, a stand-in for Places, and waiting with a deadline.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use herd_compare::herd::free_addresses;
+use herd_compare::server::{self, LogLevel, Plan, Server};
+use herd_compare::workshop::{Profile, Program, Unprepared, Workshop};
+use herd_compare::worlds;
+use herd_places::{Options, Places};
+use tempfile::TempDir;
+
+use crate::talk::Talk;
+
+/// How long anything that should happen soon may take on a slow, busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// What the servers of a herd know.
+pub(crate) const SECRET: &str = "the herd's own secret";
+/// What the stand-in takes.
+pub(crate) const KEY: &str = "test-key";
+
+/// The program of a world's server; `None` if this machine can not run it, which is told once.
+pub(crate) fn prepared(name: &'static str) -> Option<Program> {
+    static WORKSHOP: LazyLock<Workshop> = LazyLock::new(|| {
+        // Cargo gives each test program a directory of its own in the target directory.
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        Workshop::new(target, Profile::Dev)
+    });
+    static TOLD: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    match WORKSHOP.prepare(worlds::by_name(name).unwrap()) {
+        Ok(program) => Some(program),
+        Err(Unprepared::Missing(reason)) => {
+            let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+            if !told.contains(&name) {
+                told.push(name);
+                tell(&format!("{name}: skipped: {reason}\n"));
+            }
+            None
+        }
+        Err(Unprepared::Failed(reason)) => panic!("{name} can not be built: {reason}"),
+    }
+}
+
+/// Not `eprintln!`: what that prints is kept back as long as the test passes.
+fn tell(text: &str) {
+    io::stderr().write_all(text.as_bytes()).unwrap();
+}
+
+/// A stand-in for Google Places, with its certificate authority in a file.
+pub(crate) fn stand_in(directory: &Path) -> (Places, server::Places) {
+    let places = Places::start(Options::default()).unwrap();
+    let ca_file = directory.join("ca.pem");
+    fs::write(&ca_file, places.ca_pem()).unwrap();
+    let told = server::Places {
+        url: places.url(),
+        ca_file,
+        key: KEY.to_owned(),
+    };
+    (places, told)
+}
+
+/// One server, called Riley unless it is said otherwise, and whom it asks.
+pub(crate) struct Scene {
+    pub(crate) server: Option<Server>,
+    pub(crate) places: Places,
+    /// Config, certificate and logs; gone with the scene.
+    _directory: TempDir,
+}
+
+impl Scene {
+    /// A server on its own.
+    pub(crate) fn new(program: &Program) -> Scene {
+        Scene::planned(program, |_| {})
+    }
+
+    /// A server that is started as `change` has it.
+    pub(crate) fn planned(program: &Program, change: impl FnOnce(&mut Plan)) -> Scene {
+        let directory = tempfile::tempdir().unwrap();
+        let (places, told) = stand_in(directory.path());
+        let addresses = free_addresses(2).unwrap();
+        let mut plan = Plan {
+            name: "Riley".to_owned(),
+            clients: addresses[0],
+            peers: addresses[1],
+            dial: Vec::new(),
+            accept: Vec::new(),
+            secret: SECRET.to_owned(),
+            places: Some(told),
+            log_level: LogLevel::Info,
+            directory: directory.path().to_owned(),
+        };
+        change(&mut plan);
+        let server =
+            Some(Server::start(program, &plan).unwrap_or_else(|failure| panic!("{failure}")));
+        Scene {
+            server,
+            places,
+            _directory: directory,
+        }
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    /// A client connected to it.
+    pub(crate) fn client(&self) -> Talk {
+        Talk::connect(self.server().clients)
+    }
+
+    /// Somebody connected to its neighbours' port.
+    pub(crate) fn neighbour(&self) -> Talk {
+        Talk::connect(self.server().peers)
+    }
+
+    /// How it stands.
+    pub(crate) fn standing(&self) -> herd_compare::standing::Standing {
+        let server = self.server();
+        herd_compare::standing::ask(server.peers, &server.plan().name, SECRET).unwrap()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if let (true, Some(server)) = (thread::panicking(), &self.server) {
+            let log = server.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let end = lines[lines.len().saturating_sub(40)..].join("\n");
+            eprintln!(
+                "--- the server's errors\n{}--- the end of its log\n{end}",
+                server.errors()
+            );
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(|| if condition() { Ok(()) } else { Err(what) });
+}
+
+/// Waits until there is nothing left to say against it.
+pub(crate) fn wait_for<E: std::fmt::Display>(mut condition: impl FnMut() -> Result<(), E>) {
+    let deadline = Instant::now() + SOON;
+    while let Err(why) = condition() {
+        assert!(Instant::now() < deadline, "did not happen: {why}");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// Numbers that look random and are the same each time.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        // Knuth's MMIX generator; its upper bits are the good ones.
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
+
+    /// One of these.
+    pub(crate) fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
+        of[self.below(of.len())]
+    }
+}

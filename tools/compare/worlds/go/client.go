@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+const (
+	// clientLineBytes is what a line may have before its LF.
+	clientLineBytes = 4096
+	// keptBytes of memory for answers are kept while a client is idle.
+	keptBytes = 64 * 1024
+	// linger is the time that a connection which was told its last words is still listened to, so that they are not lost.
+	linger = 2 * time.Second
+)
+
+// longAgo as a deadline ends whatever waits.
+var longAgo = time.Unix(1, 0)
+
+// client is one connection of a client: commands in, answers out, in order.
+type client struct {
+	server *server
+	conn   *net.TCPConn
+	who    string
+	out    []byte
+	// seq is the last change among the answers in out: the neighbours have to hear of it first.
+	seq uint64
+}
+
+func (s *server) serveClient(conn *net.TCPConn) {
+	s.mutex.Lock()
+	c := &client{server: s, conn: conn, who: fmt.Sprintf("client %d %s", s.nextSerial(), conn.RemoteAddr())}
+	s.clients[conn] = true
+	if s.isStopping {
+		conn.SetReadDeadline(longAgo)
+	}
+	s.mutex.Unlock()
+
+	// What a client does that is gone is nobody's concern; an error is only the end of its conversation.
+	c.converse()
+
+	s.mutex.Lock()
+	delete(s.clients, conn)
+	s.mutex.Unlock()
+}
+
+func (c *client) converse() error {
+	lines := newLineReader(c.conn, clientLineBytes, c.flush)
+	for {
+		line, err := lines.next()
+		switch {
+		case err == nil:
+			err = c.command(bytes.TrimSuffix(line, []byte("\r")))
+		case err == io.EOF && len(line) > 0:
+			// At the end of input, a last line needs no LF.
+			err = c.command(line)
+		case err == io.EOF:
+			return c.flush()
+		case err == errLineTooLong:
+			logWarn("%s: closing: a line of more than %d bytes", c.who, clientLineBytes)
+			c.quote(line)
+			return c.hangUp()
+		case errors.Is(err, os.ErrDeadlineExceeded): // the server stops
+			return c.hangUp()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// flush writes what is ready, after the neighbours have been told. The client waits here if it does not read its answers, and is
+// not read meanwhile.
+func (c *client) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	if c.seq > 0 {
+		c.server.waitUntilTold(c.seq)
+		c.seq = 0
+	}
+	_, err := c.conn.Write(c.out)
+	if cap(c.out) > keptBytes {
+		c.out = nil
+	}
+	c.out = c.out[:0]
+	return err
+}
+
+// hangUp ends the conversation. Closing with unread input would destroy what the client has not read yet (RFC 9293 §3.6.1), so the
+// rest of it is read first.
+func (c *client) hangUp() error {
+	if err := c.flush(); err != nil {
+		return err
+	}
+	c.conn.CloseWrite()
+	c.conn.SetReadDeadline(time.Now().Add(linger))
+	_, err := io.Copy(io.Discard, c.conn)
+	return err
+}
+
+func (c *client) command(line []byte) error {
+	iamat, whatsat, isBlank := parseCommand(line)
+	if isBlank {
+		return nil
+	}
+	if logsInfo {
+		logInfo("%s <- %s", c.who, escaped(line))
+	}
+	switch {
+	case iamat != nil:
+		c.iamat(iamat)
+	case whatsat != nil:
+		if atLine := c.server.line(whatsat.client); atLine != nil {
+			return c.whatsat(whatsat, atLine)
+		}
+		c.quote(line)
+	default:
+		c.quote(line)
+	}
+	return nil
+}
+
+func (c *client) iamat(i *iamat) {
+	skew := skewBetween(now(), i.stamp)
+	start := len(c.out)
+	c.out = append(c.out, "AT "...)
+	c.out = append(c.out, c.server.name...)
+	c.out = append(c.out, ' ')
+	c.out = skew.appendTo(c.out)
+	for _, field := range [][]byte{i.client, i.location, i.time} {
+		c.out = append(c.out, ' ')
+		c.out = append(c.out, field...)
+	}
+	line := c.out[start:]
+	c.out = append(c.out, '\n')
+	if logsInfo {
+		logInfo("%s -> %s", c.who, escaped(line))
+	}
+	if order, ok := newOrder(i.stamp, skew); ok {
+		if seq := c.server.offer(line, i.client, order, nobody); seq > 0 {
+			c.seq = seq
+		}
+	}
+}
+
+// whatsat asks Places. What was answered before does not wait for that.
+func (c *client) whatsat(w *whatsat, atLine []byte) error {
+	if err := c.flush(); err != nil {
+		return err
+	}
+	at, _ := parseAt(atLine) // what is in the table is one
+	latitude, longitude, _ := parseLocation(at.location)
+	answer := c.server.places.ask(fmt.Sprintf("location=%s,%s&radius=%s", plain(latitude), plain(longitude), metres(w.radiusNm)))
+	json := answer.json(w.bound)
+	if logsInfo {
+		logInfo("%s -> %s and %d bytes of JSON, %s", c.who, escaped(atLine), len(json), answer.source())
+	}
+	c.out = append(c.out, atLine...)
+	c.out = append(c.out, '\n')
+	c.out = append(c.out, json...)
+	c.out = append(c.out, "\n\n"...)
+	return nil
+}
+
+// quote answers what can not be answered: "? " and a copy of it.
+func (c *client) quote(line []byte) {
+	if logsInfo {
+		logInfo("%s -> ? %s", c.who, escaped(line))
+	}
+	c.out = append(c.out, "? "...)
+	c.out = append(c.out, line...)
+	c.out = append(c.out, '\n')
+}

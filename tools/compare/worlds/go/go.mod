@@ -1,0 +1,3 @@
+module herd-go
+
+go 1.19

@@ -1,0 +1,500 @@
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"net"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	// linkLineBytes is a client's line, and a server's name and a skew.
+	linkLineBytes = 4096 + 256
+	// batchBytes are written at once.
+	batchBytes = 64 * 1024
+	// linkConnect is the time for a connection to be made.
+	linkConnect = 3 * time.Second
+	// linkProof is the time for a neighbour to prove who it is.
+	linkProof = 5 * time.Second
+	heartbeat = 3 * time.Second
+	// silence of a neighbour after which it counts as lost.
+	silence = 10 * time.Second
+	// slowAfter is how long a neighbour's socket may take nothing until clients are answered without waiting for it.
+	slowAfter = 100 * time.Millisecond
+	// steady: a link that held for so long was a good one.
+	steady      = 2 * time.Second
+	redialFirst = 100 * time.Millisecond
+	redialCap   = time.Second
+	// clockTolerance: a wall clock that is further off than this is told in the log.
+	clockTolerance = time.Second
+	// shownBytes of what the other side said are repeated in a log line.
+	shownBytes = 100
+)
+
+// link is a connection between two servers of the herd: the neighbours' protocol, as herd-mio's core/link.rs describes it.
+//
+// First the two ends prove who they are, line by line. Then one goroutine hears and another tells. They have to be two: if a server
+// that is writing did not read, two that write to each other at the same time would wait for ever.
+type link struct {
+	server    *server
+	conn      *net.TCPConn
+	isDialler bool
+	neighbour *neighbour // whom we dialled, or who it says it is
+	isProven  bool
+	lines     *lineReader
+	out       []byte // what is to be said before the next line is waited for
+
+	// Once records flow:
+	teacher     uint64
+	linkedSince time.Time
+	hasNews     bool
+	wake        chan struct{} // there is something to tell
+	over        chan struct{} // there is nobody to tell it to
+
+	// Guarded by the server's mutex:
+	position uint64 // the neighbour has been told everything up to this change
+	isBehind bool   // it is still being told what it lacked from before, or its socket takes nothing
+	farewell string // why we end it
+}
+
+// goodbye is what neighbours are told when the server stops.
+const goodbye = "stopping"
+
+// broken is why we end a link: the other side is told.
+type broken string
+
+func (b broken) Error() string { return string(b) }
+
+func breakOff(format string, arguments ...any) error {
+	return broken(fmt.Sprintf(format, arguments...))
+}
+
+func unexpected(line []byte) error { return breakOff("not the neighbours' protocol: %s", shown(line)) }
+
+// shown is the beginning of what the other side said, fit for a log line.
+func shown(bytes []byte) string {
+	if len(bytes) > shownBytes {
+		bytes = bytes[:shownBytes]
+	}
+	return escaped(bytes)
+}
+
+var errClosed = errors.New("it closed the connection")
+
+// serveLink serves whoever connected to the neighbours' port.
+func (s *server) serveLink(conn *net.TCPConn) {
+	l := newLink(s, conn, nil)
+	l.tellLog(l.run())
+}
+
+func newLink(s *server, conn *net.TCPConn, dialled *neighbour) *link {
+	l := &link{
+		server:    s,
+		conn:      conn,
+		isDialler: dialled != nil,
+		neighbour: dialled,
+		wake:      make(chan struct{}, 1),
+		over:      make(chan struct{}),
+	}
+	l.lines = newLineReader(conn, linkLineBytes, l.beforeRead)
+	return l
+}
+
+// keepDialling dials a neighbour, again and again, until the server stops.
+func (s *server) keepDialling(d dialled) {
+	s.mutex.Lock()
+	n := s.find(d.name)
+	s.mutex.Unlock()
+	step, complaint := redialFirst, ""
+	for {
+		var l *link
+		conn, err := net.DialTimeout("tcp", d.address, linkConnect)
+		if err == nil {
+			l = newLink(s, conn.(*net.TCPConn), n)
+			err = l.run()
+			conn.Close()
+		}
+		s.mutex.Lock()
+		isStopping := s.isStopping
+		s.mutex.Unlock()
+		switch {
+		case isStopping:
+			return
+		case l != nil && !l.linkedSince.IsZero():
+			l.tellLog(err)
+			complaint = ""
+			if time.Since(l.linkedSince) >= steady {
+				step = redialFirst
+			}
+		case err.Error() != complaint: // the same failure is not told every second
+			logWarn("neighbour %s %s: not linked: %v; trying on", d.name, d.address, err)
+			complaint = err.Error()
+		}
+		// 50 % to 90 % of it, so that servers which lost the same neighbour do not all dial in the same millisecond.
+		time.Sleep(time.Duration(float64(step) * (0.5 + 0.4*rand.Float64())))
+		if step *= 2; step > redialCap {
+			step = redialCap
+		}
+	}
+}
+
+// run is the whole life of a link; it returns why it ended.
+func (l *link) run() error {
+	l.conn.SetDeadline(time.Now().Add(linkProof))
+	err := l.prove()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = breakOff("it did not prove who it is within %v", linkProof)
+	}
+	isTold := true
+	if err == nil && l.neighbour != nil {
+		err, isTold = l.flow()
+	}
+	reason := broken("")
+	if err != nil && !errors.As(err, &reason) {
+		return err // whoever is gone, or silent, is told nothing
+	}
+	if err != nil && isTold {
+		l.say("BYE %s", reason)
+	}
+	l.conn.SetDeadline(time.Now().Add(linger))
+	if l.flush() == nil {
+		// Last words: listened to until the other side has closed, or they might be lost.
+		l.conn.CloseWrite()
+		io.Copy(io.Discard, l.conn)
+	}
+	return err
+}
+
+func (l *link) say(format string, arguments ...any) {
+	l.out = append(fmt.Appendf(l.out, format, arguments...), '\n')
+}
+
+func (l *link) flush() error {
+	_, err := l.conn.Write(l.out)
+	l.out = nil
+	return err
+}
+
+// beforeRead is called whenever the next line is not there yet.
+func (l *link) beforeRead() error {
+	if l.linkedSince.IsZero() {
+		return l.flush()
+	}
+	// Under the mutex, or it might undo the deadline with which end ends the wait.
+	l.server.mutex.Lock()
+	defer l.server.mutex.Unlock()
+	if l.farewell == "" {
+		l.conn.SetReadDeadline(time.Now().Add(silence))
+	}
+	return nil
+}
+
+// next is the next line of a conversation in which one side waits for the other.
+func (l *link) next() ([]byte, error) {
+	line, err := l.lines.next()
+	switch {
+	case err == io.EOF:
+		return nil, errClosed
+	case err == errLineTooLong:
+		return nil, breakOff("a line of more than %d bytes", linkLineBytes)
+	case err == nil && bytes.HasPrefix(line, []byte("BYE ")):
+		return nil, fmt.Errorf("it said goodbye: %s", shown(line[4:]))
+	}
+	return line, err
+}
+
+// words is the next line, which has to begin with verb and to have so many words.
+func (l *link) words(verb string, count int) ([]string, error) {
+	line, err := l.next()
+	if err != nil {
+		return nil, err
+	}
+	words := strings.Split(string(line), " ")
+	if words[0] != verb || len(words) != count {
+		return nil, unexpected(line)
+	}
+	return words, nil
+}
+
+// prove lets both ends prove who they are. An operator is then told how the server stands; a neighbour is linked.
+func (l *link) prove() error {
+	s := l.server
+	random, err := randomBytes(nonceBytes)
+	if err != nil {
+		return err
+	}
+	us := party{s.name, hex.EncodeToString(random)}
+	if l.isDialler {
+		l.say("HERD 1 %s %s %s", us.name, l.neighbour.name, us.nonce)
+	}
+	them, err := l.greeted()
+	if err != nil {
+		return err
+	}
+	if !l.isDialler {
+		l.say("HERD 1 %s %s %s", us.name, them.name, us.nonce)
+	}
+
+	dialler, acceptor, ourSide, theirSide := them, us, "acceptor", "dialler"
+	if l.isDialler {
+		dialler, acceptor, ourSide, theirSide = us, them, "dialler", "acceptor"
+		// The dialler proves itself first: a stranger that dials learns nothing made with the secret.
+		l.say("PROOF %s", prove(s.secret, ourSide, dialler, acceptor))
+	}
+	words, err := l.words("PROOF", 2)
+	if err != nil {
+		return err
+	}
+	if !isProof([]byte(words[1]), prove(s.secret, theirSide, dialler, acceptor)) {
+		return breakOff("a wrong proof: do both servers have the same herd secret?")
+	}
+	l.isProven = true
+	if !l.isDialler {
+		l.say("PROOF %s", prove(s.secret, ourSide, dialler, acceptor))
+	}
+	if l.neighbour == nil {
+		l.say("%s", s.status())
+		return nil
+	}
+
+	s.mutex.Lock()
+	heard := l.neighbour.heard
+	known := "- 0"
+	if heard != nil {
+		known = fmt.Sprintf("%016x %d", heard.boot, heard.position)
+	}
+	s.mutex.Unlock()
+	l.say("LIFE %016x %d %s", s.boot, time.Now().UnixNano(), known)
+	words, err = l.words("LIFE", 5)
+	if err != nil {
+		return err
+	}
+	return l.life(words)
+}
+
+// greeted acts on HERD 1 <from> <to> <nonce>: who it says it is, and its nonce.
+func (l *link) greeted() (them party, err error) {
+	s := l.server
+	line, err := l.next()
+	if err != nil {
+		return them, err
+	}
+	words := strings.Split(string(line), " ")
+	if words[0] != "HERD" || len(words) < 2 {
+		return them, unexpected(line)
+	}
+	if words[1] != "1" {
+		return them, breakOff("it speaks version %s of the neighbours' protocol, this server 1", shown([]byte(words[1])))
+	}
+	if len(words) != 5 {
+		return them, unexpected(line)
+	}
+	from, to, nonce := words[2], words[3], words[4]
+	if to != s.name {
+		return them, breakOff("it looks for %s, this is %s", shown([]byte(to)), s.name)
+	}
+	if bytes, err := hex.DecodeString(nonce); err != nil || len(bytes) != nonceBytes {
+		return them, breakOff("a nonce that is not %d hexadecimal digits", 2*nonceBytes)
+	}
+	them = party{from, strings.ToLower(nonce)}
+	if !l.isDialler && from == operator {
+		return them, nil
+	}
+	s.mutex.Lock()
+	n := s.find(from)
+	s.mutex.Unlock()
+	switch {
+	case n == nil:
+		return them, breakOff("%s is not linked with %s", shown([]byte(from)), s.name)
+	case l.isDialler && l.neighbour != n:
+		return them, breakOff("%s answered instead", from)
+	case !l.isDialler && n.weDial:
+		return them, breakOff("it is %s that dials %s", s.name, from)
+	}
+	l.neighbour = n
+	return them, nil
+}
+
+// life acts on LIFE <boot> <wall> <your boot> <position>: the link is made.
+func (l *link) life(words []string) error {
+	s, n := l.server, l.neighbour
+	boot, hasBoot := hex64([]byte(words[1]))
+	wall, hasWall := number([]byte(words[2]))
+	ownBoot, knowsBoot := hex64([]byte(words[3]))
+	position, hasPosition := number([]byte(words[4]))
+	if !hasBoot || !hasWall || !hasPosition {
+		return unexpected([]byte(strings.Join(words, " ")))
+	}
+
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	// What was heard of this life counts, what was heard of another does not.
+	if n.heard == nil || n.heard.boot != boot {
+		n.heard = &heard{boot: boot, teacher: s.nextSerial()}
+	}
+	l.teacher = n.heard.teacher
+	if knowsBoot && ownBoot == s.boot && position <= s.records.lastSeq {
+		l.position = position
+	}
+	// A neighbour that proves itself anew was cut off without our noticing: its old link is dead.
+	if n.link != nil {
+		n.link.end("a newer connection took its place")
+	}
+	n.link = l
+	l.linkedSince, l.isBehind = time.Now(), true
+	logInfo("neighbour %s: linked, %d changes behind", n.name, s.records.lastSeq-l.position)
+	if apart := time.Since(time.Unix(0, int64(wall))); apart > clockTolerance || apart < -clockTolerance {
+		logWarn("neighbour %s: its clock is %v off ours", n.name, apart.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// flow lets records flow, in both directions, until the link ends. It returns why it did, and whether all that was begun to be told
+// has been told.
+func (l *link) flow() (err error, isTold bool) {
+	s := l.server
+	if err := l.flush(); err != nil {
+		return err, false
+	}
+	l.conn.SetDeadline(time.Time{})
+	told := make(chan error, 1)
+	go func() { told <- l.tell() }()
+	err = l.hear()
+
+	s.mutex.Lock()
+	if l.farewell != "" {
+		err = broken(l.farewell)
+	}
+	if l.neighbour.link == l {
+		l.neighbour.link = nil
+	}
+	s.told.Broadcast()
+	s.mutex.Unlock()
+	close(l.over)
+	// What is being written may still be taken, but not for ever.
+	cutOff := time.AfterFunc(linger, func() { l.conn.Close() })
+	defer cutOff.Stop()
+	return err, <-told == nil
+}
+
+// end ends the link from outside. The server's mutex is held.
+func (l *link) end(reason string) {
+	l.farewell = reason
+	l.conn.SetReadDeadline(longAgo)
+}
+
+// wakeUp says that there is something to tell.
+func (l *link) wakeUp() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it is awake
+	}
+}
+
+// tell tells the neighbour what it lacks, whenever the feed has grown, and a heartbeat when it has not.
+func (l *link) tell() error {
+	s := l.server
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	hasToSpeak := true // at once: what the neighbour lacks from before
+	var batch []byte
+	for {
+		s.mutex.Lock()
+		var position uint64
+		batch, position = s.records.read(l.position, l.teacher, batchBytes, batch[:0])
+		isAll := position == s.records.lastSeq
+		s.mutex.Unlock()
+		if len(batch) > 0 || hasToSpeak {
+			batch = fmt.Appendf(batch, "SYNC %d\n", position)
+			if err := l.write(batch); err != nil {
+				return err
+			}
+			hasToSpeak = false
+		}
+		s.mutex.Lock()
+		l.position = position
+		l.isBehind = l.isBehind && !isAll
+		s.told.Broadcast()
+		s.mutex.Unlock()
+		if !isAll {
+			continue
+		}
+		select {
+		case <-l.wake:
+		case <-beat.C:
+			hasToSpeak = true
+		case <-l.over:
+			return nil
+		}
+	}
+}
+
+// write writes to the neighbour, however long that takes; if it takes long, clients are answered meanwhile.
+func (l *link) write(batch []byte) error {
+	l.conn.SetWriteDeadline(time.Now().Add(slowAfter))
+	count, err := l.conn.Write(batch)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	l.server.mutex.Lock()
+	l.isBehind = true
+	l.server.told.Broadcast()
+	l.server.mutex.Unlock()
+	l.conn.SetWriteDeadline(time.Time{})
+	_, err = l.conn.Write(batch[count:])
+	return err
+}
+
+// hear hears the neighbour's records until the link ends.
+func (l *link) hear() error {
+	s := l.server
+	for {
+		line, err := l.next()
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return fmt.Errorf("nothing heard for %v", silence)
+		case err != nil:
+			return err
+		case bytes.HasPrefix(line, []byte("AT ")):
+			at, ok := parseAt(line)
+			if !ok {
+				return breakOff("not an AT line: %s", shown(line))
+			}
+			s.offer(line, at.client, at.order, l.teacher)
+		case bytes.HasPrefix(line, []byte("SYNC ")):
+			position, ok := number(line[5:])
+			if !ok {
+				return unexpected(line)
+			}
+			s.mutex.Lock()
+			l.neighbour.heard.position = position
+			s.mutex.Unlock()
+		default:
+			return unexpected(line)
+		}
+	}
+}
+
+func (l *link) tellLog(err error) {
+	address := l.conn.RemoteAddr()
+	switch {
+	case !l.linkedSince.IsZero() && l.farewell == goodbye:
+		logInfo("neighbour %s %s: lost: %v", l.neighbour.name, address, err)
+	case !l.linkedSince.IsZero():
+		logWarn("neighbour %s %s: lost: %v", l.neighbour.name, address, err)
+	case l.isProven && l.neighbour == nil && err == nil:
+		logInfo("operator %s: told how the server stands", address)
+	case !l.server.isNews(err.Error()):
+		// Whoever is refused tries again every second; the same refusal is not told as often.
+	case l.neighbour != nil:
+		logWarn("stranger %s, who says to be %s: refused: %v", address, l.neighbour.name, err)
+	default:
+		logWarn("stranger %s: refused: %v", address, err)
+	}
+}

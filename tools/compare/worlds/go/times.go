@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+)
+
+const (
+	// maxDigits are allowed on either side of a time's point.
+	maxDigits     = 18
+	attosInSecond = 1_000_000_000_000_000_000
+	attosInNano   = 1_000_000_000
+	// maxLeadSeconds: a stamp further than this ahead of its receipt counts as the receipt.
+	maxLeadSeconds = 60
+)
+
+// posixTime is an exact time. Today's times are too large for a float64 to hold their nanoseconds, so it is two integers: seconds
+// since the epoch, and attoseconds (10⁻¹⁸ s), which hold every time that the protocol allows.
+type posixTime struct{ seconds, attos int64 }
+
+// now is the wall clock.
+func now() posixTime {
+	t := time.Now()
+	return posixTime{t.Unix(), int64(t.Nanosecond()) * attosInNano}
+}
+
+// parseTime reads 1–18 digits, optionally a point and 1–18 digits.
+func parseTime(text []byte) (posixTime, bool) {
+	whole, fraction, hasPoint := bytes.Cut(text, []byte("."))
+	if len(whole) > maxDigits || len(fraction) > maxDigits {
+		return posixTime{}, false
+	}
+	seconds, ok := number(whole)
+	attos := uint64(0)
+	if ok && hasPoint {
+		attos, ok = number(fraction)
+		for i := len(fraction); i < maxDigits; i++ {
+			attos *= 10
+		}
+	}
+	return posixTime{int64(seconds), int64(attos)}, ok
+}
+
+func (t posixTime) compare(other posixTime) int {
+	switch {
+	case t.seconds != other.seconds:
+		return sign(t.seconds - other.seconds)
+	default:
+		return sign(t.attos - other.attos)
+	}
+}
+
+func sign(difference int64) int {
+	switch {
+	case difference < 0:
+		return -1
+	case difference > 0:
+		return 1
+	}
+	return 0
+}
+
+// minus is the difference of two times, the later one first.
+func (t posixTime) minus(earlier posixTime) posixTime {
+	difference := posixTime{t.seconds - earlier.seconds, t.attos - earlier.attos}
+	if difference.attos < 0 {
+		difference.seconds--
+		difference.attos += attosInSecond
+	}
+	return difference
+}
+
+// skew is receipt minus stamp, to the nanosecond, cut towards zero.
+type skew struct {
+	negative       bool // never with a size of zero
+	seconds, nanos int64
+}
+
+func skewBetween(receipt, stamp posixTime) skew {
+	later, earlier := receipt, stamp
+	negative := receipt.compare(stamp) < 0
+	if negative {
+		later, earlier = stamp, receipt
+	}
+	size := later.minus(earlier)
+	s := skew{negative, size.seconds, size.attos / attosInNano}
+	s.negative = negative && (s.seconds > 0 || s.nanos > 0)
+	return s
+}
+
+// parseSkew reads what appendTo writes, and nothing else.
+func parseSkew(text []byte) (skew, bool) {
+	point := len(text) - 10
+	if point < 2 || text[point] != '.' || (text[0] != '+' && text[0] != '-') {
+		return skew{}, false
+	}
+	whole, fraction := text[1:point], text[point+1:]
+	seconds, ok := number(whole)
+	nanos, alsoOK := number(fraction)
+	if !ok || !alsoOK || len(whole) > maxDigits || (len(whole) > 1 && whole[0] == '0') {
+		return skew{}, false
+	}
+	s := skew{text[0] == '-', int64(seconds), int64(nanos)}
+	return s, !s.negative || seconds > 0 || nanos > 0
+}
+
+// appendTo writes a sign always, whole seconds, a point, nine digits.
+func (s skew) appendTo(out []byte) []byte {
+	sign := '+'
+	if s.negative {
+		sign = '-'
+	}
+	return fmt.Appendf(out, "%c%d.%09d", sign, s.seconds, s.nanos)
+}
+
+// order is what orders the records of one client, before their bytes do.
+type order struct{ effective, stamp posixTime }
+
+// newOrder finds the effective time: the stamp, or the receipt if the stamp is more than 60 s after it; false if the receipt would
+// lie before the epoch. The receipt is computed from the line alone, so every server finds the same.
+func newOrder(stamp posixTime, s skew) (order, bool) {
+	if !s.negative {
+		return order{stamp, stamp}, true
+	}
+	receipt := stamp.minus(posixTime{s.seconds, s.nanos * attosInNano})
+	if receipt.seconds < 0 {
+		return order{}, false
+	}
+	leadsTooFar := s.seconds > maxLeadSeconds || (s.seconds == maxLeadSeconds && s.nanos > 0)
+	if leadsTooFar {
+		return order{receipt, stamp}, true
+	}
+	return order{stamp, stamp}, true
+}
+
+func (o order) compare(other order) int {
+	if c := o.effective.compare(other.effective); c != 0 {
+		return c
+	}
+	return o.stamp.compare(other.stamp)
+}

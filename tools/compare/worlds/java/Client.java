@@ -1,0 +1,120 @@
+import java.net.SocketAddress;
+
+/**
+ * One client: commands in, answers out, in order. This class knows what is said; who reads and writes, a thread or a selector's loop,
+ * is elsewhere.
+ */
+final class Client {
+    /** Bytes that a line may have before its LF. */
+    private static final int LINE_BYTES = 4096;
+
+    /** What has to happen before the next line can be answered. */
+    enum Next {
+        /** More has to be read. */
+        READ,
+        /** {@link #question} has to be asked, and {@link #answered}. */
+        ASK,
+        /** The conversation is over. */
+        HANG_UP
+    }
+
+    final Lines input = new Lines(LINE_BYTES);
+    final Bytes output = new Bytes();
+    private final Herd herd;
+    private final String who;
+    /** The last change among the answers in the output: the neighbours have to hear of it first. */
+    private long seq;
+    /** The WHATSAT that waits for its answer. */
+    private Grammar.Whatsat asked;
+    /** The record that it is about, as it stood then. */
+    private String askedLine;
+
+    Client(Herd herd, SocketAddress address) {
+        this.herd = herd;
+        this.who = "client " + herd.clientCame() + " " + Log.plain(address);
+    }
+
+    /** The connection is gone. */
+    void lost() {
+        herd.locked(() -> herd.clients--);
+    }
+
+    /** Answers whole lines, until there are no more, or one has to wait for Places. */
+    Next answerLines(boolean isAtEnd) {
+        while (true) {
+            String line = input.next();
+            if (line != null) {
+                line = line.endsWith("\r") ? line.substring(0, line.length() - 1) : line;
+            } else if (input.isTooLong()) {
+                Log.warn(who + ": closing: a line of more than " + LINE_BYTES + " bytes");
+                quote(input.rest());
+                return Next.HANG_UP;
+            } else if (isAtEnd && !input.bytes.isEmpty()) {
+                line = input.rest(); // at the end of input, a last line needs no LF
+            } else {
+                return Next.READ;
+            }
+            if (command(line) == Next.ASK) {
+                return Next.ASK;
+            }
+        }
+    }
+
+    private Next command(String line) {
+        Grammar.Command command = Grammar.command(line);
+        if (command instanceof Grammar.Blank) {
+            return Next.READ;
+        }
+        Log.info(() -> who + " <- " + Log.escaped(line));
+        if (command instanceof Grammar.Iamat iamat) {
+            iamat(iamat);
+            return Next.READ;
+        }
+        if (command instanceof Grammar.Whatsat whatsat) {
+            asked = whatsat;
+            askedLine = herd.line(whatsat.client());
+            if (askedLine != null) {
+                return Next.ASK;
+            }
+        }
+        quote(line);
+        return Next.READ;
+    }
+
+    private void iamat(Grammar.Iamat iamat) {
+        Times.Skew skew = Times.Skew.between(Times.Time.now(), iamat.stamp());
+        String line = "AT " + herd.name + " " + skew + " " + iamat.client() + " " + iamat.location() + " " + iamat.time();
+        Log.info(() -> who + " -> " + Log.escaped(line));
+        Times.Order order = Times.Order.of(iamat.stamp(), skew);
+        if (order != null) {
+            seq = Math.max(seq, herd.offer(line, iamat.client(), order, Records.NOBODY));
+        }
+        output.append(line).append("\n");
+    }
+
+    /** Answers what can not be answered: "? " and a copy of it. */
+    private void quote(String line) {
+        Log.info(() -> who + " -> ? " + Log.escaped(line));
+        output.append("? ").append(line).append("\n");
+    }
+
+    /** The last change that the neighbours have to hear of before the output is written; 0 if there is none. */
+    long takeSeq() {
+        long last = seq;
+        seq = 0;
+        return last;
+    }
+
+    /** What Places is to be asked. */
+    String question() {
+        Grammar.Location location = Grammar.At.parse(askedLine).location(); // what is in the table is an AT line
+        return "location=" + location.plain() + "&radius=" + asked.metres();
+    }
+
+    /** Places has answered. */
+    void answered(Places.Answer answer) {
+        String json = answer.json(asked.bound());
+        Log.info(() -> who + " -> " + Log.escaped(askedLine) + " and " + json.length() + " bytes of JSON, " + answer.source());
+        output.append(askedLine).append("\n").append(json).append("\n\n");
+    }
+}

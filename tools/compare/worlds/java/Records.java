@@ -1,0 +1,95 @@
+import java.util.HashMap;
+import java.util.Map;
+import java.util.TreeMap;
+
+/**
+ * The table of positions, and the feed of its changes.
+ *
+ * <p>Each client has one record: the AT line of its latest position, as the server that heard it wrote it. An accepted change takes
+ * the next sequence number, and moves its record to the end of the feed. A link is nothing but a position in the feed, however far
+ * behind it is, and a record that changed twice meanwhile is sent once.
+ */
+final class Records {
+    /** The teacher of what our own clients said. */
+    static final long NOBODY = 0;
+
+    /** A record; its teacher, a neighbour in one life of its process, is not sent it back. */
+    record Entry(String line, Times.Order order, long seq, long teacher) {}
+
+    private final Map<String, Entry> byClient = new HashMap<>();
+    private final TreeMap<Long, Entry> feed = new TreeMap<>();
+    private long lastSeq;
+    private long digest;
+
+    int size() {
+        return byClient.size();
+    }
+
+    /** The sum of a hash of each line: the same for the same table. */
+    long digest() {
+        return digest;
+    }
+
+    /** The sequence number of the latest change; 0 before the first. */
+    long lastSeq() {
+        return lastSeq;
+    }
+
+    /** The AT line of a client, without its LF, or null. */
+    String line(String client) {
+        Entry entry = byClient.get(client);
+        return entry == null ? null : entry.line;
+    }
+
+    /**
+     * Takes a record if it is the newest of its client, and says whether it did. Later effective time, then later stamp, then greater
+     * bytes: the order is total and the same on every server, so the order of arrival decides nothing.
+     */
+    boolean offer(String line, String client, Times.Order order, long teacher) {
+        Entry known = byClient.get(client);
+        if (known != null) {
+            int difference = known.order.compareTo(order);
+            if (difference > 0 || (difference == 0 && known.line.compareTo(line) >= 0)) {
+                return false;
+            }
+            feed.remove(known.seq);
+            digest -= hash(known.line);
+        }
+        lastSeq++;
+        Entry entry = new Entry(line, order, lastSeq, teacher);
+        byClient.put(client, entry);
+        feed.put(lastSeq, entry);
+        digest += hash(line);
+        return true;
+    }
+
+    /**
+     * Appends the records behind the change {@code after}, oldest first, until {@code out} holds {@code fullAt} bytes or there are no
+     * more; those that {@code except} taught us are passed over. Returns the change up to which everything is told now.
+     */
+    long read(long after, long except, int fullAt, Bytes out) {
+        for (Entry entry : feed.tailMap(after, false).values()) {
+            if (out.length() >= fullAt) {
+                return entry.seq - 1;
+            }
+            if (entry.teacher != except) {
+                out.append(entry.line).append("\n");
+            }
+        }
+        return lastSeq;
+    }
+
+    /** A line's part in the digest: every server of a herd computes it like this, eight bytes (little-endian) at a time. */
+    private static long hash(String line) {
+        long hash = line.length();
+        for (int start = 0; start < line.length(); start += 8) {
+            long word = 0; // the last one is filled up with zeros
+            for (int at = Math.min(start + 8, line.length()) - 1; at >= start; at--) {
+                word = word << 8 | line.charAt(at);
+            }
+            hash = (hash ^ word) * 0x9e3779b97f4a7c15L;
+            hash ^= hash >>> 32;
+        }
+        return hash;
+    }
+}

@@ -1,0 +1,293 @@
+import java.io.FileNotFoundException;
+import java.io.IOException;
+import java.io.InputStream;
+import java.net.ServerSocket;
+import java.net.Socket;
+import java.net.SocketTimeoutException;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
+
+/**
+ * The server of herd-mio, written the classical way: a thread for each client, two for each neighbour, which block where they have to
+ * wait, and a lock around the table that they share. Standard library only.
+ *
+ * <p>Left out, on purpose (here and in {@link Nio}): the journal, Google's New API, the 10 s that a client has to finish a line and
+ * the 60 s it has to take an answer, and limits on how many clients, records and strangers there may be.
+ */
+final class Threads {
+    private static final String PROGRAM = "herd-java-threads";
+    private static final int READ_BYTES = 16 * 1024;
+    private static final int BACKLOG = 4096;
+    /** How long nobody is accepted after the system refused a new socket. */
+    private static final int ACCEPT_PAUSE_MS = 100;
+    /** Time for clients to be answered once the server was told to stop, and for the neighbours to be told goodbye after that. */
+    private static final int STOP_MS = 5_000;
+    private static final int GOODBYE_MS = 1_000;
+
+    private final Herd herd;
+    private final Places places;
+    private final ExecutorService clients = Executors.newCachedThreadPool(Log.daemon("client"));
+    private final ExecutorService links = Executors.newCachedThreadPool(Log.daemon("link"));
+    private final Set<Socket> clientSockets = ConcurrentHashMap.newKeySet();
+
+    private Threads(Herd herd, Places places) {
+        this.herd = herd;
+        this.places = places;
+    }
+
+    public static void main(String[] arguments) throws InterruptedException {
+        Options options = Options.parse(PROGRAM, arguments);
+        try {
+            Places places = new Places(options);
+            Log.start(options.logFile(), options.logLevel());
+            ServerSocket clientsDoor = door(options.listen());
+            ServerSocket linksDoor = door(options.listenPeers());
+            Threads server = new Threads(new Herd(options), places);
+            server.start(options, clientsDoor, linksDoor);
+        } catch (Options.Mistake mistake) {
+            Options.fail(PROGRAM, 2, mistake.getMessage());
+        } catch (FileNotFoundException e) {
+            Options.fail(PROGRAM, 2, "cannot write the log: " + e.getMessage() + "; choose another place with --log-file");
+        } catch (IOException e) {
+            Options.fail(PROGRAM, 1, e.getMessage());
+        }
+        Thread.currentThread().join(); // for ever: a signal ends the program
+    }
+
+    private static ServerSocket door(String address) throws IOException, Options.Mistake {
+        ServerSocket door = new ServerSocket();
+        try {
+            door.bind(Options.address(address), BACKLOG);
+        } catch (IOException e) {
+            throw new IOException("cannot listen on " + address + ": " + e.getMessage(), e);
+        }
+        return door;
+    }
+
+    private void start(Options options, ServerSocket clientsDoor, ServerSocket linksDoor) {
+        String ready = PROGRAM + " " + herd.name + ": clients on " + Log.plain(clientsDoor.getLocalSocketAddress())
+                + ", neighbours on " + Log.plain(linksDoor.getLocalSocketAddress());
+        Log.info(() -> ready + ", process " + ProcessHandle.current().pid());
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> stop(clientsDoor, linksDoor)));
+        System.out.println(ready);
+        System.out.flush();
+        links.execute(() -> accept(clientsDoor, socket -> clients.execute(() -> serveClient(socket))));
+        links.execute(() -> accept(linksDoor, socket -> links.execute(() -> serveStranger(socket))));
+        options.dial().forEach(dialled -> links.execute(() -> keepDialling(dialled)));
+    }
+
+    private static void accept(ServerSocket door, Consumer<Socket> serve) {
+        while (!door.isClosed()) {
+            try {
+                Socket socket = door.accept();
+                socket.setTcpNoDelay(true); // answers are written whole; waiting to fill a segment would only delay them
+                serve.accept(socket);
+            } catch (IOException | RejectedExecutionException e) {
+                if (!door.isClosed()) {
+                    Log.warn("cannot accept connections: " + e.getMessage() + "; trying again in " + ACCEPT_PAUSE_MS + " ms");
+                    pause(ACCEPT_PAUSE_MS);
+                }
+            }
+        }
+    }
+
+    private static void pause(long ms) {
+        try {
+            Thread.sleep(ms);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+    }
+
+    /** SIGTERM. Its status would be 143, so the program ends here, with 0. */
+    private void stop(ServerSocket clientsDoor, ServerSocket linksDoor) {
+        try {
+            Log.info(() -> "stopping");
+            herd.isStopping = true;
+            clientsDoor.close();
+            linksDoor.close();
+            // Clients first: what they were answered has to reach the neighbours.
+            clientSockets.forEach(Threads::endInput);
+            clients.shutdown();
+            clients.awaitTermination(STOP_MS, TimeUnit.MILLISECONDS);
+            herd.locked(() -> herd.neighbours.values().stream()
+                    .filter(neighbour -> neighbour.link != null)
+                    .forEach(neighbour -> neighbour.link.stop()));
+            links.shutdown();
+            links.awaitTermination(GOODBYE_MS, TimeUnit.MILLISECONDS);
+        } catch (IOException | InterruptedException e) {
+            Log.warn("stopping in a hurry: " + e.getMessage());
+        } finally {
+            Runtime.getRuntime().halt(0);
+        }
+    }
+
+    /** Ends the wait for a client's next command. */
+    private static void endInput(Socket socket) {
+        try {
+            socket.shutdownInput();
+        } catch (IOException e) {
+            // It has ended already.
+        }
+    }
+
+    private void serveClient(Socket socket) {
+        Client client = new Client(herd, socket.getRemoteSocketAddress());
+        clientSockets.add(socket);
+        try (socket) {
+            converse(socket, client);
+        } catch (IOException | InterruptedException e) {
+            // The client is gone; that is nobody's concern.
+        } finally {
+            clientSockets.remove(socket);
+            client.lost();
+        }
+    }
+
+    private void converse(Socket socket, Client client) throws IOException, InterruptedException {
+        InputStream in = socket.getInputStream();
+        byte[] buffer = new byte[READ_BYTES];
+        boolean isAtEnd = false;
+        while (true) {
+            Client.Next next = client.answerLines(isAtEnd);
+            // All the lines that one read brought are answered with one write, after the neighbours have been told. The thread waits
+            // here if the client does not read its answers, which is not read meanwhile.
+            if (!client.output.isEmpty()) {
+                herd.awaitTold(client.takeSeq());
+                client.output.writeTo(socket.getOutputStream());
+            }
+            switch (next) {
+                case ASK -> client.answered(places.ask(client.question()).join());
+                case HANG_UP -> {
+                    hangUp(socket);
+                    return;
+                }
+                case READ -> {
+                    if (isAtEnd) {
+                        return;
+                    }
+                    int count = in.read(buffer);
+                    if (count < 0 && herd.isStopping) {
+                        hangUp(socket);
+                        return;
+                    }
+                    isAtEnd = count < 0;
+                    client.input.bytes.append(buffer, Math.max(count, 0));
+                }
+            }
+        }
+    }
+
+    /** Closing with unread input would destroy what the other side has not read yet (RFC 9293 §3.6.1), so the rest is read first. */
+    private static void hangUp(Socket socket) throws IOException {
+        socket.shutdownOutput();
+        socket.setSoTimeout(Link.LINGER_MS);
+        long end = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(Link.LINGER_MS);
+        byte[] ignored = new byte[READ_BYTES];
+        while (socket.getInputStream().read(ignored) >= 0 && System.nanoTime() < end) {
+            // What it says now is not listened to any more.
+        }
+    }
+
+    private void serveStranger(Socket socket) {
+        Link link = Link.accepted(herd, Log.plain(socket.getRemoteSocketAddress()));
+        run(socket, link);
+        herd.locked(link::tellLog);
+    }
+
+    private void keepDialling(Options.Dialled dialled) {
+        Herd.Neighbour neighbour = herd.neighbours.get(dialled.name());
+        Link.Dialling dialling = new Link.Dialling(dialled);
+        while (!herd.isStopping) {
+            Socket socket = new Socket();
+            try {
+                socket.connect(Options.address(dialled.address()), Link.CONNECT_MS);
+                socket.setTcpNoDelay(true);
+                Link link = Link.dialled(herd, neighbour, Log.plain(socket.getRemoteSocketAddress()));
+                run(socket, link);
+                herd.locked(() -> dialling.ended(link));
+            } catch (IOException | Options.Mistake e) {
+                dialling.failed(e.getMessage());
+            }
+            pause(dialling.nextWaitMs());
+        }
+    }
+
+    /**
+     * A link from its greeting to its end: this thread hears, another one tells. They have to be two: if a server that is writing did
+     * not read, two that write to each other at the same time would wait for ever.
+     */
+    private void run(Socket socket, Link link) {
+        Log.daemon("link").newThread(() -> tell(socket, link)).start();
+        long began = System.nanoTime();
+        byte[] buffer = new byte[READ_BYTES];
+        try (socket) {
+            socket.setSoTimeout(Link.PROOF_MS);
+            int count;
+            while ((count = socket.getInputStream().read(buffer)) >= 0) {
+                herd.lock.lock();
+                try {
+                    boolean wasLinked = link.isLinked();
+                    link.input.bytes.append(buffer, count);
+                    link.act();
+                    herd.news.signalAll(); // the other thread may have to answer
+                    if (link.isLinked() && !wasLinked) {
+                        socket.setSoTimeout(Link.SILENCE_MS);
+                    }
+                    if (!link.wasLinked() && System.nanoTime() - began > TimeUnit.MILLISECONDS.toNanos(Link.PROOF_MS)) {
+                        throw new SocketTimeoutException();
+                    }
+                } finally {
+                    herd.lock.unlock();
+                }
+            }
+            herd.locked(() -> link.lost("it closed the connection"));
+        } catch (SocketTimeoutException e) {
+            herd.locked(link::silent);
+        } catch (IOException e) {
+            herd.locked(() -> link.lost(e.getMessage()));
+        }
+    }
+
+    /** Tells the neighbour what there is to say, whenever there is something, and a heartbeat when there is not. */
+    private void tell(Socket socket, Link link) {
+        try {
+            while (true) {
+                byte[] batch;
+                long position;
+                herd.lock.lock();
+                try {
+                    long patience = TimeUnit.MILLISECONDS.toNanos(Link.HEARTBEAT_MS);
+                    link.pull();
+                    while (link.output.isEmpty() && !link.isClosing()) {
+                        link.written(link.position()); // what was passed over, it does not lack
+                        patience = herd.news.awaitNanos(patience);
+                        link.pull();
+                        if (patience <= 0) {
+                            link.beat();
+                            patience = TimeUnit.MILLISECONDS.toNanos(Link.HEARTBEAT_MS);
+                        }
+                    }
+                    batch = link.output.take();
+                    position = link.position();
+                } finally {
+                    herd.lock.unlock();
+                }
+                if (batch.length == 0) {
+                    break; // closing, and everything is said
+                }
+                socket.getOutputStream().write(batch);
+                herd.locked(() -> link.written(position));
+            }
+            socket.shutdownOutput();
+            socket.setSoTimeout(Link.LINGER_MS);
+        } catch (IOException | InterruptedException e) {
+            herd.locked(() -> link.lost(e.getMessage()));
+        }
+    }
+}

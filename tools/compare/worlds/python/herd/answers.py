@@ -1,0 +1,96 @@
+"""What a client is told about what is near: Google's own text, cut to the bound, or an error in Google's shape.
+
+Google's layout varies, so its text is never written anew: `raw_decode` says where a value ends, and whatever
+is behind the bound is cut out of the text.
+"""
+
+import json
+import re
+from typing import NoReturn
+
+_space = re.compile(r"[ \t\n\r]*").match
+_newlines = re.compile(r"\n{2,}").sub
+
+
+class NotJson(ValueError):
+    """The text is not a JSON object."""
+
+
+def _refuse(constant: str) -> NoReturn:
+    # Python reads NaN and Infinity, JSON has no such thing.
+    raise ValueError(constant)
+
+
+_value_at = json.JSONDecoder(parse_constant=_refuse).raw_decode
+
+
+def cut(text: str, bound: int) -> str:
+    """Google's answer with at most `bound` results, no two newlines in a row, and none at the end."""
+    try:
+        surplus = list(_surplus(text, bound))
+    except (ValueError, RecursionError) as why:
+        raise NotJson from why
+    kept = []
+    start = 0
+    for cut_from, cut_to in surplus:
+        kept.append(text[start:cut_from])
+        start = cut_to
+    kept.append(text[start:])
+    return _newlines("\n", "".join(kept)).rstrip("\n")
+
+
+def error(message: str) -> str:
+    """The server's own answer where there is none of Google's."""
+    quoted = json.dumps(message, ensure_ascii=False)
+    return f'{{"html_attributions" : [], "results" : [], "status" : "UNKNOWN_ERROR", "error_message" : {quoted}}}'
+
+
+def _surplus(text: str, bound: int) -> list[tuple[int, int]]:
+    """Where the results beyond the bound stand, with the comma before them. Reads the whole text, and so checks it."""
+    found = []
+    at = _expect(text, _skip(text, 0), "{")
+    is_first = True
+    while not text.startswith("}", at):
+        if not is_first:
+            at = _expect(text, at, ",")
+        is_first = False
+        key, at = _value_at(text, at)
+        if not isinstance(key, str):
+            raise ValueError("a key that is no string")
+        at = _expect(text, _skip(text, at), ":")
+        if key == "results" and text.startswith("[", at):
+            ends, at = _elements(text, at)
+            if len(ends) > bound:
+                found.append((ends[bound - 1], ends[-1]))
+        else:
+            _, at = _value_at(text, at)
+        at = _skip(text, at)
+    if _skip(text, at + 1) != len(text):
+        raise ValueError("more than one value")
+    return found
+
+
+def _elements(text: str, at: int) -> tuple[list[int], int]:
+    """Where each element of the list at `at` ends, and where the list does."""
+    ends: list[int] = []
+    at = _expect(text, at, "[")
+    while not text.startswith("]", at):
+        if ends:
+            at = _expect(text, at, ",")
+        _, at = _value_at(text, at)
+        ends.append(at)
+        at = _skip(text, at)
+    return ends, at + 1
+
+
+def _skip(text: str, at: int) -> int:
+    """Where the white space at `at` ends."""
+    found = _space(text, at)
+    return found.end() if found else at
+
+
+def _expect(text: str, at: int, mark: str) -> int:
+    """Where what follows the mark begins."""
+    if not text.startswith(mark, at):
+        raise ValueError(f"{mark} expected at {at}")
+    return _skip(text, at + 1)

@@ -1,0 +1,296 @@
+"""The other servers: what each still has to be told, how far each was heard, and the words of the handshake.
+
+The protocol is documented in herd-mio's `core::link`. All of this is about lines; who sends and receives them
+is another matter.
+"""
+
+import logging
+import re
+import secrets
+import time
+from typing import Protocol
+
+from .message import LINE_BYTES, parse_at
+from .proof import Parties
+from .records import Records
+
+LINK_LINE_BYTES = LINE_BYTES + 256
+"""An AT line is an IAMAT line with a server's name and a skew."""
+BATCH_BYTES = 64 * 1024
+"""So much is handed to the socket at once."""
+HEARTBEAT_S = 3.0
+SILENCE_S = 10.0
+PROOF_S = 5.0
+CONNECT_S = 3.0
+OPERATOR = "operator"
+"""The name under which a tool asks how a server stands."""
+
+CLOCK_TOLERANCE_S = 1.0
+
+log = logging.getLogger("herd")
+
+Life = tuple[str, str]
+"""A neighbour's name, and which life of its process it is."""
+
+
+class Broken(Exception):
+    """A link can not go on, and why."""
+
+
+class Gone(Broken):
+    """The other side ended it, so there is nobody who could be told why."""
+
+
+class Feed:
+    """What one linked neighbour still has to be told: a set of clients, not a queue of lines.
+
+    A record that changes twice before the socket takes it is sent once, and what waits for a slow neighbour is
+    never more than the table. A set has no order, and needs none: records carry their own.
+    """
+
+    def __init__(self, records: Records, life: Life, after: int) -> None:
+        self._records = records
+        self._life = life
+        self._unsaid = set(records.changed_after(after))
+
+    def add(self, client: bytes) -> None:
+        self._unsaid.add(client)
+
+    @property
+    def unsaid(self) -> int:
+        """How many records wait to be said."""
+        return len(self._unsaid)
+
+    def next_batch(self) -> bytes:
+        """The next lines, empty if there are none; the last of them end with a SYNC."""
+        lines = []
+        size = 0
+        while self._unsaid and size < BATCH_BYTES:
+            record = self._records.get(self._unsaid.pop())
+            # Whoever taught us a record is not taught it.
+            if record and record.teacher != self._life:
+                lines.append(record.line)
+                size += len(record.line) + 1
+        if lines and not self._unsaid:
+            lines.append(self.sync())
+        return b"".join(line + b"\n" for line in lines)
+
+    def sync(self) -> bytes:
+        """ "You have everything up to that change": to be said only when nothing is unsaid."""
+        return b"SYNC %d" % self._records.last_sequence
+
+
+class Link(Protocol):
+    """What a server needs of a link, however it is written."""
+
+    feed: Feed
+
+    def flush(self) -> None:
+        """Hands the socket what is unsaid, as far as it takes it."""
+
+    def end(self, reason: str) -> None:
+        """Says goodbye and closes."""
+
+
+class Neighbour:
+    """A server that this one is to be linked with. This outlives its connections."""
+
+    def __init__(self, name: str, address: tuple[str, int] | None) -> None:
+        self.name = name
+        self.address = address
+        """Where to dial it; None if it dials us."""
+        self.link: Link | None = None
+        self.boot: str | None = None
+        """The latest life that was heard of."""
+        self.position = 0
+        """How far that life's feed was heard."""
+        self._complaint: str | None = None
+
+    @property
+    def life(self) -> Life:
+        return self.name, self.boot or ""
+
+    def lives(self, boot: str) -> None:
+        """What was heard of another life does not count for this one."""
+        if self.boot != boot:
+            self.boot, self.position = boot, 0
+
+    def complain(self, reason: str) -> None:
+        """Tells the log why there is no link, once and not every second."""
+        if reason != self._complaint:
+            self._complaint = reason
+            log.warning("neighbour %s: not linked: %s; trying on", self.name, reason)
+
+    def is_well(self) -> None:
+        self._complaint = None
+
+
+class Herd:
+    """This server among its neighbours."""
+
+    def __init__(self, name: str, secret: bytes, records: Records, neighbours: list[Neighbour]) -> None:
+        self.name = name
+        self.secret = secret
+        self.records = records
+        self.neighbours = {neighbour.name: neighbour for neighbour in neighbours}
+        self.boot = secrets.token_hex(8)
+        self.clients = 0
+        self._has_news = False
+
+    def linked(self) -> list[Neighbour]:
+        return [neighbour for neighbour in self.neighbours.values() if neighbour.link]
+
+    def has_changed(self, client: bytes) -> None:
+        """The table took a record: every neighbour is to hear of it."""
+        self._has_news = True
+        for neighbour in self.neighbours.values():
+            if neighbour.link:
+                neighbour.link.feed.add(client)
+
+    def flood(self) -> None:
+        """Hands the links what changed. Called before any client is answered, so that neighbours know first."""
+        if self._has_news:
+            self._has_news = False
+            for neighbour in self.neighbours.values():
+                if neighbour.link:
+                    neighbour.link.flush()
+
+    def has_linked(self, neighbour: Neighbour, link: Link) -> None:
+        """A neighbour that proves itself anew was cut off without our noticing: its old link is dead."""
+        old, neighbour.link = neighbour.link, link
+        neighbour.is_well()
+        log.info("neighbour %s: linked, to be told %d records", neighbour.name, link.feed.unsaid)
+        if old:
+            old.end("a newer connection took its place")
+
+    def has_lost(self, neighbour: Neighbour, link: Link, reason: str) -> None:
+        if neighbour.link is link:
+            neighbour.link = None
+            log.warning("neighbour %s: lost: %s", neighbour.name, reason)
+
+    def heard(self, neighbour: Neighbour, line: bytes) -> None:
+        """Acts on a line of a linked neighbour."""
+        if len(line) > LINK_LINE_BYTES:
+            raise Broken(f"a line of more than {LINK_LINE_BYTES} bytes")
+        if line.startswith(b"AT "):
+            record = parse_at(line, neighbour.life)
+            if not record:
+                raise Broken(f"not an AT line: {shown(line)}")
+            if self.records.offer(record):
+                self.has_changed(record.client)
+        elif found := _sync(line):
+            neighbour.position = int(found[1])
+        else:
+            raise goodbye_or_nonsense(line)
+
+    def status(self) -> bytes:
+        """How the server stands, for an operator."""
+        names = "".join(f" {neighbour.name}" for neighbour in self.linked())
+        line = f"STATUS {self.boot} {len(self.records)} {self.records.digest():016x} {self.clients}{names}"
+        return line.encode()
+
+
+_herd = re.compile(rb"HERD (\S+) (\S+) (\S+) (\S+)").fullmatch
+_nonce = re.compile(r"[0-9a-fA-F]{32}").fullmatch
+_proof = re.compile(rb"PROOF ([0-9a-fA-F]{64})").fullmatch
+_life = re.compile(rb"LIFE ([0-9a-fA-F]{16}) (\d{1,20}) (\S+) (\d{1,20})").fullmatch
+_sync = re.compile(rb"SYNC (\d{1,20})").fullmatch
+
+
+def shown(line: bytes) -> str:
+    """The beginning of what somebody said, fit for a log line and a goodbye."""
+    return repr(line[:100])[2:-1]
+
+
+def goodbye_or_nonsense(line: bytes) -> Broken:
+    """Why a link ends with a line that was not expected."""
+    if line == b"BYE" or line.startswith(b"BYE "):
+        return Gone(f"it said goodbye: {shown(line[4:])}")
+    return Broken(f"not the neighbours' protocol: {shown(line)}")
+
+
+class Handshake:
+    """The words with which a link begins, and what they have to be.
+
+    The dialler greets, and proves itself first, so that a stranger who dials learns nothing that was made with
+    the secret.
+    """
+
+    def __init__(self, herd: Herd, neighbour: Neighbour | None) -> None:
+        """With the neighbour that was dialled, or with None if somebody dialled us."""
+        self._herd = herd
+        self.neighbour = neighbour
+        self._side, self._other_side = ("dialler", "acceptor") if neighbour else ("acceptor", "dialler")
+        self._other_name = neighbour.name if neighbour else ""
+        self._nonce = secrets.token_hex(16)
+        self._other_nonce = ""
+
+    @property
+    def is_operator(self) -> bool:
+        return self._other_name == OPERATOR
+
+    def greeting(self) -> bytes:
+        return f"HERD 1 {self._herd.name} {self._other_name} {self._nonce}".encode()
+
+    def heard_greeting(self, line: bytes) -> None:
+        found = _herd(line)
+        if not found:
+            raise goodbye_or_nonsense(line)
+        version, name, wanted, nonce = (word.decode("ascii", "backslashreplace") for word in found.groups())
+        if version != "1":
+            raise Broken(f"it speaks version {version} of the neighbours' protocol, this server 1")
+        if wanted != self._herd.name:
+            raise Broken(f"it looks for {wanted}, this is {self._herd.name}")
+        if not _nonce(nonce):
+            raise Broken("a nonce that is not 32 hexadecimal digits")
+        if self.neighbour:
+            if name != self.neighbour.name:
+                raise Broken(f"{name} answered instead")
+        elif name != OPERATOR:
+            self.neighbour = self._herd.neighbours.get(name)
+            if not self.neighbour:
+                raise Broken(f"{name} is not linked with {self._herd.name}")
+            if self.neighbour.address:
+                raise Broken(f"it is {self._herd.name} that dials {name}")
+        self._other_name = name
+        self._other_nonce = nonce.lower()
+
+    def _parties(self) -> Parties:
+        names, nonces = (self._herd.name, self._other_name), (self._nonce, self._other_nonce)
+        if self._side == "acceptor":
+            names, nonces = names[::-1], nonces[::-1]
+        return Parties(*names, *nonces)
+
+    def proof(self) -> bytes:
+        return f"PROOF {self._parties().proof(self._herd.secret, self._side)}".encode()
+
+    def heard_proof(self, line: bytes) -> None:
+        found = _proof(line)
+        if not found:
+            raise goodbye_or_nonsense(line)
+        if not self._parties().is_proven(self._herd.secret, self._other_side, found[1].decode()):
+            raise Broken("a wrong proof: do both servers have the same herd secret?")
+
+    def life(self) -> bytes:
+        """Which life of ours this is, our clock, and how far we got in the other side's feed."""
+        neighbour = self.neighbour
+        known = f"{neighbour.boot} {neighbour.position}" if neighbour and neighbour.boot else "- 0"
+        return f"LIFE {self._herd.boot} {time.time_ns()} {known}".encode()
+
+    def heard_life(self, line: bytes) -> Feed:
+        """What the neighbour lacks: everything, or what changed since it lost us."""
+        found = _life(line)
+        if not found or not self.neighbour:
+            raise goodbye_or_nonsense(line)
+        boot, wall, our_boot, position = (word.decode("ascii", "backslashreplace") for word in found.groups())
+        self.neighbour.lives(boot)
+        apart_s = (int(wall) - time.time_ns()) / 1e9
+        if abs(apart_s) > CLOCK_TOLERANCE_S:
+            log.warning(
+                "neighbour %s: its clock is %.0f s ahead of ours; both should follow a time server",
+                self.neighbour.name,
+                apart_s,
+            )
+        records = self._herd.records
+        knows_us = our_boot == self._herd.boot and int(position) <= records.last_sequence
+        return Feed(records, self.neighbour.life, int(position) if knows_us else 0)

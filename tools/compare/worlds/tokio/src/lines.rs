@@ -1,0 +1,63 @@
+//! Bytes as lines, lines as fields, and bytes from outside made fit for the log.
+
+use std::fmt;
+
+/// What stands at the front of the bytes received so far.
+pub(crate) enum Split<'a> {
+    /// A whole line without its LF, and how many bytes it took with it.
+    Line(&'a [u8], usize),
+    /// No LF yet, and room for one.
+    Unfinished,
+    /// More bytes than a line may have, and no LF among them.
+    TooLong,
+}
+
+/// Finds the first line of `input`; a line has at most `limit` bytes before its LF.
+pub(crate) fn split(input: &[u8], limit: usize) -> Split<'_> {
+    let window = &input[..input.len().min(limit + 1)];
+    match memchr::memchr(b'\n', window) {
+        Some(end) => Split::Line(&input[..end], end + 1),
+        None if input.len() > limit => Split::TooLong,
+        None => Split::Unfinished,
+    }
+}
+
+/// White space as the protocol has it: C's `isspace`. (`is_ascii_whitespace` lacks the vertical tab.)
+pub(crate) const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c)
+}
+
+/// The fields of a line: its runs of bytes that are not white space.
+pub(crate) fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|&byte| is_space(byte))
+        .filter(|field| !field.is_empty())
+}
+
+/// Whether there is a byte at all, and all are digits.
+pub(crate) fn all_digits(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
+
+/// A whole number, digits only.
+pub(crate) fn number(text: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(text)
+        .ok()
+        .filter(|_| all_digits(text))?;
+    digits.parse().ok()
+}
+
+/// Shows bytes as printable ASCII: everything else, and the backslash, as `\xNN`.
+pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'\\';
+        for run in self.0.chunk_by(|a, b| is_plain(a) == is_plain(b)) {
+            match std::str::from_utf8(run) {
+                Ok(text) if is_plain(&run[0]) => f.write_str(text)?,
+                Ok(_) | Err(_) => run.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! POSIX times as exact decimals. Today's times are too large for an `f64` to hold their nanoseconds, so they are integers here:
+//! attoseconds (10⁻¹⁸ s), which an `i128` holds for every time that the protocol allows.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::lines::number;
+
+/// Digits allowed on either side of a time's point.
+const MAX_DIGITS: usize = 18;
+const ATTOS_PER_SECOND: i128 = 1_000_000_000_000_000_000;
+const ATTOS_PER_NANO: i128 = 1_000_000_000;
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+/// A stamp further than this ahead of its receipt counts as the receipt.
+const MAX_LEAD_NANOS: i128 = 60_000_000_000;
+
+/// Attoseconds since the epoch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PosixTime(i128);
+
+/// Receipt minus stamp, in nanoseconds, cut towards zero.
+#[derive(Clone, Copy)]
+pub(crate) struct Skew(i128);
+
+/// What orders the records of one client, before their bytes do: derived, so the effective time comes first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Order {
+    effective: PosixTime,
+    stamp: PosixTime,
+}
+
+/// The wall clock, in nanoseconds since the epoch.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the clock"
+)]
+pub(crate) fn wall_ns() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl PosixTime {
+    /// The wall clock.
+    pub(crate) fn now() -> PosixTime {
+        PosixTime(i128::from(wall_ns()) * ATTOS_PER_NANO)
+    }
+
+    /// Reads 1–18 digits, optionally a point and 1–18 digits.
+    pub(crate) fn parse(text: &[u8]) -> Option<PosixTime> {
+        let (whole, attos) = match memchr::memchr(b'.', text) {
+            Some(point) => {
+                let fraction = &text[point + 1..];
+                let missing = MAX_DIGITS.checked_sub(fraction.len())?;
+                let unit = 10i128.pow(u32::try_from(missing).ok()?);
+                (&text[..point], i128::from(number(fraction)?) * unit)
+            }
+            None => (text, 0),
+        };
+        if whole.len() > MAX_DIGITS {
+            return None;
+        }
+        let seconds = i128::from(number(whole)?);
+        Some(PosixTime(seconds * ATTOS_PER_SECOND + attos))
+    }
+}
+
+impl Skew {
+    pub(crate) fn between(receipt: PosixTime, stamp: PosixTime) -> Skew {
+        Skew((receipt.0 - stamp.0) / ATTOS_PER_NANO)
+    }
+
+    /// Reads what [`Skew`]'s `Display` writes, and nothing else.
+    pub(crate) fn parse(text: &[u8]) -> Option<Skew> {
+        let (&sign, size) = text.split_first()?;
+        let (whole, fraction) = size.split_at(size.len().checked_sub(10)?);
+        let (&point, nanos) = fraction.split_first()?;
+        let spelled_otherwise =
+            point != b'.' || whole.len() > MAX_DIGITS || (whole.len() > 1 && whole[0] == b'0');
+        if spelled_otherwise {
+            return None;
+        }
+        let nanos = i128::from(number(whole)?) * 1_000_000_000 + i128::from(number(nanos)?);
+        match sign {
+            b'+' => Some(Skew(nanos)),
+            b'-' if nanos > 0 => Some(Skew(-nanos)),
+            _ => None,
+        }
+    }
+}
+
+/// A sign always, whole seconds, a point, nine digits.
+impl std::fmt::Display for Skew {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sign = if self.0 < 0 { '-' } else { '+' };
+        let size = self.0.unsigned_abs();
+        let (seconds, nanos) = (size / NANOS_PER_SECOND, size % NANOS_PER_SECOND);
+        write!(f, "{sign}{seconds}.{nanos:09}")
+    }
+}
+
+impl Order {
+    /// The effective time is the stamp, or the receipt if the stamp is more than 60 s after it; `None` if the receipt would lie
+    /// before the epoch. The receipt is computed from the line alone, so every server finds the same.
+    pub(crate) fn new(stamp: PosixTime, skew: Skew) -> Option<Order> {
+        let receipt = PosixTime(stamp.0 + skew.0 * ATTOS_PER_NANO);
+        if receipt.0 < 0 {
+            return None;
+        }
+        let leads_too_far = skew.0 < -MAX_LEAD_NANOS;
+        let effective = if leads_too_far { receipt } else { stamp };
+        Some(Order { effective, stamp })
+    }
+}
