@@ -316,8 +316,8 @@ impl Replay {
                 self.take(self.header.len());
                 self.in_header = false;
             } else if is_unwritten(&self.pending, &self.header) {
-                // The zeros that are kept see to it that nothing behind them is taken for a header.
-                self.pending.truncate(self.header.len() - 1);
+                // As much as a header is kept, with the zero in it that shows that it is none: nothing behind it is taken for one.
+                self.pending.truncate(self.header.len());
             } else {
                 return Err(JournalError::Foreign);
             }
@@ -421,6 +421,29 @@ mod tests {
             entry.write(&mut file);
         }
         (file, starts)
+    }
+
+    #[test]
+    fn a_header_that_was_not_written_whole_is_no_journal_yet_and_one_with_a_hole_is_none() {
+        let header = header("Riley");
+        for written in 0..header.len() {
+            let mut file = header[..written].to_vec();
+            file.resize(100, 0);
+            for piece in [1, 3, 1_000] {
+                let (entries, end) = replay(&file, piece).unwrap();
+                assert_eq!(
+                    (entries.len(), end.offset, end.torn),
+                    (0, 0, written as u64)
+                );
+            }
+            // A zero in its middle, and then the rest of it: found by fuzzing, one byte at a time.
+            let mut file = header[..written].to_vec();
+            file.push(0);
+            file.extend_from_slice(&header[written..]);
+            for piece in [1, 3, 1_000] {
+                assert_eq!(replay(&file, piece), Err(JournalError::Foreign));
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,425 @@
+//! The journal: what is read back of a file, however it was damaged, and what a server makes of it.
+
+use arbitrary::{Arbitrary, Unstructured};
+use herd_mio::core::durability::Fsync;
+use herd_mio::core::herd::BootId;
+use herd_mio::core::journal::{End, Entry, JournalError, MAX_ENTRY, Replay, header};
+use herd_mio::core::limits::LINK_LINE_BYTES;
+use herd_mio::core::node::Node;
+
+use crate::disk::Disk;
+use crate::pieces::pieces;
+use crate::server;
+
+/// Bytes before a payload.
+const FRAME: usize = 8;
+/// The highest sequence number that is restored: there is room behind it for all that a server could ever accept.
+const MAX_SEQ: u64 = u64::MAX / 2;
+
+/// Four bytes that say how, then a journal: as it stands, behind a good header, or as entries and what happened to the file since.
+///
+/// It has to be read as the format's documentation says, whatever the pieces it comes in: all entries before the first place that is no
+/// entry, and then a torn tail or damage. Entries that were written come back, and no others. A server that starts with what could be
+/// read, goes on, and is started again, knows in its second life what it knew in the first.
+pub fn journal(data: &[u8]) {
+    let Some(([how, cut, machine, fsync], rest)) = data.split_first_chunk() else {
+        return;
+    };
+    // 0 is a machine that does not know whether it was started anew.
+    let machine = u64::from(machine % 3);
+    let file = match how % 3 {
+        0 => rest.to_vec(),
+        1 => [&header(server::NAME), rest].concat(),
+        _ => match written(rest, machine) {
+            Ok(file) => file,
+            Err(_) => return,
+        },
+    };
+    let expected = read(&file, machine);
+    for cut in [*cut, u8::MAX] {
+        assert_eq!(replay(&file, cut, machine), expected, "in pieces of {cut}");
+    }
+    if let (entries, Ok(end)) = expected {
+        let fsync = match fsync % 3 {
+            0 => Fsync::Always,
+            1 => Fsync::Interval,
+            _ => Fsync::Never,
+        };
+        live_on(file, &entries, end, machine, fsync);
+    }
+}
+
+/// An [`Entry`] that owns its bytes.
+#[derive(Arbitrary, Clone, Debug, PartialEq, Eq)]
+enum Owned {
+    Life {
+        boot: u64,
+        after: u64,
+        machine: u8,
+    },
+    Synced {
+        offset: u16,
+    },
+    Record {
+        seq: u64,
+        line: Vec<u8>,
+    },
+    /// A record as servers write it.
+    Position {
+        seq: u8,
+        client: u8,
+        time: u16,
+        skew: i16,
+    },
+    Heard {
+        neighbour: u8,
+        boot: u64,
+        position: u64,
+    },
+}
+
+impl Owned {
+    fn of(entry: Entry<'_>) -> Owned {
+        match entry {
+            Entry::Life {
+                boot,
+                after,
+                machine,
+            } => Owned::Life {
+                boot: boot.0,
+                after,
+                machine: machine.min(255) as u8,
+            },
+            Entry::Synced { offset } => Owned::Synced {
+                offset: offset.min(65_535) as u16,
+            },
+            Entry::Record { seq, line } => Owned::Record {
+                seq,
+                line: line.to_vec(),
+            },
+            Entry::Heard {
+                neighbour,
+                boot,
+                position,
+            } => Owned::Heard {
+                neighbour: NAMES
+                    .iter()
+                    .position(|name| name.as_bytes() == neighbour)
+                    .unwrap_or(NAMES.len()) as u8,
+                boot: boot.0,
+                position,
+            },
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Owned::Life {
+                boot,
+                after,
+                machine,
+            } => Entry::Life {
+                boot: BootId(*boot),
+                after: *after,
+                machine: u64::from(*machine),
+            }
+            .write(out),
+            Owned::Synced { offset } => Entry::Synced {
+                offset: u64::from(*offset),
+            }
+            .write(out),
+            Owned::Record { seq, line } => Entry::Record { seq: *seq, line }.write(out),
+            Owned::Position { seq, .. } => Entry::Record {
+                seq: u64::from(*seq),
+                line: self.line().as_bytes(),
+            }
+            .write(out),
+            Owned::Heard {
+                neighbour,
+                boot,
+                position,
+            } => Entry::Heard {
+                neighbour: NAMES[usize::from(*neighbour) % NAMES.len()].as_bytes(),
+                boot: BootId(*boot),
+                position: *position,
+            }
+            .write(out),
+        }
+    }
+
+    /// The line of a position.
+    fn line(&self) -> String {
+        match self {
+            Owned::Position {
+                client, time, skew, ..
+            } => format!("AT Riley {skew:+}.000000000 c{client} +1-2.5 1621464{time:05}"),
+            Owned::Life { .. }
+            | Owned::Synced { .. }
+            | Owned::Record { .. }
+            | Owned::Heard { .. } => String::new(),
+        }
+    }
+
+    /// What comes back of it, if it is written.
+    fn read_back(&self) -> Owned {
+        match self {
+            Owned::Position { seq, .. } => Owned::Record {
+                seq: u64::from(*seq),
+                line: self.line().into_bytes(),
+            },
+            Owned::Heard {
+                neighbour,
+                boot,
+                position,
+            } => Owned::Heard {
+                neighbour: neighbour % NAMES.len() as u8,
+                boot: *boot,
+                position: *position,
+            },
+            other => other.clone(),
+        }
+    }
+}
+
+/// Neighbours of the server, and one who is none.
+const NAMES: [&str; 4] = ["Riley", "Bernard", "Campbell", "Nobody"];
+
+/// What happens to a file that was good.
+#[derive(Arbitrary, Debug)]
+enum Fault {
+    Nothing,
+    /// It is cut off.
+    Cut(u16),
+    /// A range was never written.
+    Hole(u16, u8),
+    /// Bits are turned over.
+    Flips(u16, [u8; 3]),
+    /// Something stands behind it.
+    Tail(Vec<u8>),
+    /// Room was reserved, perhaps after a torn write.
+    Reserved(u16, u8),
+}
+
+/// Entries, and what happened to them. What has to be read back of them is checked here.
+fn written(input: &[u8], machine: u64) -> arbitrary::Result<Vec<u8>> {
+    let mut input = Unstructured::new(input);
+    let fault: Fault = input.arbitrary()?;
+    let mut file = header(server::NAME);
+    let mut starts = vec![file.len()];
+    let mut entries = Vec::new();
+    for entry in input.arbitrary_iter()? {
+        let entry: Owned = entry?;
+        if matches!(&entry, Owned::Record { line, .. } if line.len() > LINK_LINE_BYTES) {
+            continue;
+        }
+        entry.write(&mut file);
+        entries.push(entry.read_back());
+        starts.push(file.len());
+    }
+    let good = file.clone();
+    let (told, end) = replay(&good, u8::MAX, machine);
+    assert_eq!(told, entries, "what was written is read back");
+    let good_end = Ok(End {
+        offset: good.len() as u64,
+        torn: 0,
+    });
+    assert_eq!(end, good_end);
+
+    let place = |at: u16| usize::from(at) % good.len();
+    match fault {
+        Fault::Nothing => {}
+        Fault::Cut(at) => file.truncate(place(at)),
+        Fault::Hole(at, length) => {
+            let until = (place(at) + usize::from(length)).min(file.len());
+            file[place(at)..until].fill(0);
+        }
+        Fault::Flips(at, bits) => {
+            // Close together: a burst that CRC-32 finds for certain.
+            for bit in bits.map(usize::from).map(|bit| bit % 32) {
+                let at = (place(at) + bit / 8).min(good.len() - 1);
+                file[at] ^= 1 << (bit % 8);
+            }
+        }
+        Fault::Tail(tail) => file.extend_from_slice(&tail),
+        Fault::Reserved(at, length) => {
+            file.truncate(place(at));
+            file.resize(file.len() + usize::from(length) * 16, 0);
+        }
+    }
+    let changed = file.iter().zip(&good).position(|(now, then)| now != then);
+    let intact = changed.unwrap_or(file.len().min(good.len()));
+    let whole = starts[1..].iter().filter(|&&end| end <= intact).count();
+    let (told, outcome) = replay(&file, u8::MAX, machine);
+    let has_header = intact >= starts[0];
+    let is_tail = file.len() > good.len() && changed.is_none();
+    assert!(
+        told == entries[..whole] || is_tail && told.starts_with(&entries) || !has_header,
+        "no other entries"
+    );
+    assert!(has_header || told.is_empty(), "nothing of a foreign file");
+    // Good entries behind something that is none, and the machine has run all the time.
+    let is_good = |place: &usize| {
+        let range = starts[*place]..starts[place + 1];
+        file.get(range.clone()) == Some(&good[range])
+    };
+    let mut lives = told.iter().filter_map(|entry| match entry {
+        Owned::Life { machine, .. } => Some(u64::from(*machine)),
+        _ => None,
+    });
+    let has_run = machine != 0 && lives.next_back().is_none_or(|last| last == machine);
+    let is_damaged = has_header && (whole + 1..entries.len()).any(|place| is_good(&place));
+    if has_run && is_damaged {
+        let offset = starts[whole] as u64;
+        assert_eq!(outcome, Err(JournalError::Damaged { offset }));
+    }
+    Ok(file)
+}
+
+type Outcome = (Vec<Owned>, Result<End, JournalError>);
+
+/// What the server reads, in pieces.
+fn replay(file: &[u8], cut: u8, machine: u64) -> Outcome {
+    let mut replay = Replay::new(server::NAME, machine);
+    let mut entries = Vec::new();
+    let fed = pieces(file, cut)
+        .try_for_each(|piece| replay.data_received(piece, |entry| entries.push(Owned::of(entry))));
+    (entries, fed.and_then(|()| replay.finish()))
+}
+
+/// What is to be read, after the format's documentation, all at once.
+fn read(file: &[u8], machine: u64) -> Outcome {
+    let header = header(server::NAME);
+    let last = file.iter().rposition(|&byte| byte != 0);
+    let written = last.map_or(0, |last| last + 1);
+    let Some(mut rest) = file.strip_prefix(&*header) else {
+        // The beginning of a header, and room.
+        let end = End {
+            offset: 0,
+            torn: written as u64,
+        };
+        let is_beginning = header.starts_with(&file[..written]);
+        let end = is_beginning.then_some(end).ok_or(JournalError::Foreign);
+        return (Vec::new(), end);
+    };
+    let mut entries = Vec::new();
+    let mut machine_before = None;
+    while let Some((entry, length)) = entry(rest) {
+        if let Entry::Life { machine, .. } = entry {
+            machine_before = Some(machine);
+        }
+        entries.push(Owned::of(entry));
+        rest = &rest[length..];
+    }
+    let offset = (file.len() - rest.len()) as u64;
+    let torn = written.saturating_sub(offset as usize);
+    let has_run = machine != 0 && machine_before.is_none_or(|before| before == machine);
+    let is_damaged = (1..torn).any(|at| match entry(&rest[at..]) {
+        Some((Entry::Synced { offset: synced }, _)) => has_run || synced > offset,
+        Some(_) => has_run,
+        None => false,
+    });
+    let end = if is_damaged {
+        Err(JournalError::Damaged { offset })
+    } else {
+        Ok(End {
+            offset,
+            torn: torn as u64,
+        })
+    };
+    (entries, end)
+}
+
+/// The entry at the front of `bytes`, and how long it is.
+fn entry(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<4>()?;
+    let size = u32::from_le_bytes(*length) as usize;
+    let payload = rest.get(..size).filter(|_| FRAME + size <= MAX_ENTRY)?;
+    if crc32(&[&length[..], payload].concat()) != u32::from_le_bytes(*sum) {
+        return None;
+    }
+    let number = |at: usize| {
+        let bytes = payload.get(at..)?.first_chunk()?;
+        Some(u64::from_le_bytes(*bytes))
+    };
+    let entry = match (payload.first()?, size) {
+        (b'L', 25) => Entry::Life {
+            boot: BootId(number(1)?),
+            after: number(9)?,
+            machine: number(17)?,
+        },
+        (b'S', 9) => Entry::Synced { offset: number(1)? },
+        (b'R', 9..) => Entry::Record {
+            seq: number(1)?,
+            line: &payload[9..],
+        },
+        (b'H', 17..) => Entry::Heard {
+            boot: BootId(number(1)?),
+            position: number(9)?,
+            neighbour: &payload[17..],
+        },
+        _ => return None,
+    };
+    Some((entry, FRAME + size))
+}
+
+/// CRC-32 (IEEE), bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+/// A server starts with what could be read of the file, goes on, and is started again.
+fn live_on(mut file: Vec<u8>, entries: &[Owned], end: End, machine: u64, fsync: Fsync) {
+    let is_low = |entry: &Owned| !matches!(entry, Owned::Record { seq, .. } if *seq > MAX_SEQ);
+    if !entries.iter().all(is_low) {
+        return;
+    }
+    file.truncate(end.offset as usize);
+    let mut settings = server::settings();
+    settings.limits.compact_bytes = 1;
+    let mut disk = Disk {
+        journal: file,
+        next: Vec::new(),
+    };
+    let start = |disk: &Disk, seed: u8| {
+        let mut node = Node::new(settings.clone(), &[seed; 32], server::at(0));
+        node.keep_journal(fsync);
+        let mut replay = Replay::new(server::NAME, machine);
+        let read = replay.data_received(&disk.journal, |entry| node.restore(entry));
+        let end = read.and_then(|()| replay.finish());
+        let length = disk.journal.len() as u64;
+        assert_eq!(end.map(|end| (end.offset, end.torn)), Ok((length, 0)));
+        node.journal_opened(length, machine);
+        node
+    };
+    let mut node = start(&disk, 1);
+    disk.work(&mut node, server::at(0));
+    let Some(client) = "192.0.2.1:1"
+        .parse()
+        .ok()
+        .and_then(|address| node.client_connected(address))
+    else {
+        panic!("a client is admitted");
+    };
+    let commands = b"IAMAT c1 +1+2 1621464826.5\nIAMAT new +1+2 7\nIAMAT c1 +1+2 3\n";
+    node.data_received(client, commands, server::at(10));
+    for ms in [10, 1_200, 2_400, 70_000] {
+        node.deadlines_due(server::at(ms));
+        disk.work(&mut node, server::at(ms));
+        let mut touched = Vec::new();
+        node.take_touched(&mut touched);
+    }
+    assert_eq!(node.failure(), None);
+    let answers = node.output(client).to_vec();
+    let lines = answers.split_inclusive(|&byte| byte == b'\n');
+    assert_eq!(lines.filter(|line| line.starts_with(b"AT ")).count(), 3);
+    let again = start(&disk, 2);
+    let (before, after) = (node.records(), again.records());
+    assert_eq!(after.digest(), before.digest(), "it knows what it knew");
+    assert_eq!(after.len(), before.len());
+    assert_eq!(after.last_seq(), before.last_seq(), "and since when");
+}

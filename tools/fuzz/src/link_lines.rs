@@ -1,0 +1,495 @@
+//! The neighbours' port: strangers, neighbours that prove themselves, operators, and what each of them may say.
+
+use std::collections::BTreeMap;
+
+use herd_mio::core::durability::Fsync;
+use herd_mio::core::fate::Fate;
+use herd_mio::core::limits::{LINK_LINE_BYTES, TURN_BYTES};
+use herd_mio::core::link::OPERATOR;
+use herd_mio::core::node::{ConnId, Node, Request};
+use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
+use herd_mio::core::settings::Secret;
+
+use crate::disk::Disk;
+use crate::pieces::pieces;
+use crate::{log, reference, server};
+
+/// What the herd shares, or nothing.
+const SECRET: &[u8] = b"known to the herd alone";
+/// Ends what one connection says, and begins the next one.
+const NEXT: u8 = 0xff;
+
+/// A byte for the server, then what is said over one connection after the other, each behind a byte that says who speaks and how.
+///
+/// What a stranger says changes nothing. What a neighbour says is believed as the protocol has it, line by line, whatever the pieces it
+/// comes in; it is sent what it lacks, nothing that it taught, and nothing twice.
+pub fn link_lines(data: &[u8]) {
+    if !log::check(data) {
+        return;
+    }
+    let Some((how, rest)) = data.split_first() else {
+        return;
+    };
+    let whole = Story::new(*how).tell(rest, |_| u8::MAX);
+    let cut = Story::new(*how).tell(rest, |how| how);
+    assert_eq!(whole, cut, "in pieces");
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaker {
+    /// Says what it likes from the first byte on.
+    Stranger,
+    /// Dials the server, as it is to, and proves who it is.
+    Neighbour(&'static str),
+    /// The server dials it.
+    Dialled,
+    /// Knows the secret, and may ask how the server stands.
+    Operator,
+}
+
+impl Speaker {
+    fn name(self) -> &'static str {
+        match self {
+            Speaker::Stranger => "",
+            Speaker::Neighbour(name) => name,
+            Speaker::Dialled => "Campbell",
+            Speaker::Operator => OPERATOR,
+        }
+    }
+}
+
+/// The server, and what it is to know.
+struct Story {
+    node: Node,
+    disk: Option<Disk>,
+    secret: Secret,
+    ms: u64,
+    /// The greatest line of each client, and who taught it in which life.
+    table: BTreeMap<Vec<u8>, (reference::At, Option<Teacher>)>,
+    /// What each neighbour was last heard to say of its own position.
+    heard: BTreeMap<&'static str, (Vec<u8>, u64)>,
+    /// Which life of each neighbour was met last.
+    lives: BTreeMap<&'static str, (Vec<u8>, u32)>,
+    /// The link that counts for each neighbour.
+    linked: BTreeMap<&'static str, ConnId>,
+    /// The connection that it is making.
+    dialling: Option<ConnId>,
+    /// Everything that the server said, for comparison.
+    said: Vec<u8>,
+}
+
+/// A neighbour, and which of its lives it is; one that comes back after another is a new one.
+type Teacher = (&'static str, u32);
+
+/// Where a connection stands, after the protocol's documentation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stands {
+    Starting,
+    Linked(Vec<u8>),
+    /// It is told why.
+    Broken,
+    /// It said goodbye.
+    Gone,
+}
+
+impl Story {
+    fn new(how: u8) -> Story {
+        let mut settings = server::settings();
+        let secret = Secret::new(if how & 1 == 0 { SECRET } else { b"" }.to_vec());
+        settings.secret = secret.clone();
+        let mut node = Node::new(settings, &server::SEED, server::at(0));
+        let mut disk = None;
+        if how & 2 != 0 {
+            node.keep_journal(Fsync::Always);
+            node.journal_opened(0, 1);
+            disk = Some(Disk::default());
+        }
+        let mut story = Story {
+            node,
+            disk,
+            secret,
+            ms: 0,
+            table: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            linked: BTreeMap::new(),
+            dialling: None,
+            said: Vec::new(),
+        };
+        story.settle();
+        if how & 4 != 0 {
+            story.hear_clients();
+        }
+        story
+    }
+
+    /// Some positions of the server's own clients.
+    fn hear_clients(&mut self) {
+        let address = "192.0.2.1:1".parse();
+        let admitted = address.ok().and_then(|it| self.node.client_connected(it));
+        let Some(client) = admitted else {
+            panic!("a client is admitted");
+        };
+        let commands = b"IAMAT a +1+2 1621464827\nIAMAT b +3-4.5 1621464826.25\nIAMAT c -6-7 9\n";
+        self.node.data_received(client, commands, server::at(0));
+        self.settle();
+        let answers = self.node.output(client).to_vec();
+        for line in answers.split(|&byte| byte == b'\n') {
+            if let Some(at) = reference::At::read(line) {
+                self.table.insert(at.client.clone(), (at, None));
+            }
+        }
+        assert_eq!(self.table.len(), 3);
+        self.node.connection_lost(client, None, server::at(0));
+    }
+
+    /// Has the journal written, and looks at whoever is to be looked at; what is to be sent is left.
+    fn settle(&mut self) {
+        let now = server::at(self.ms);
+        if let Some(disk) = &mut self.disk {
+            disk.work(&mut self.node, now);
+        }
+        while let Some(request) = self.node.next_request() {
+            let Request::Connect { id, .. } = request else {
+                panic!("its neighbours are given by number");
+            };
+            assert!(self.dialling.replace(id).is_none(), "it dials once");
+        }
+        let mut touched = Vec::new();
+        self.node.take_touched(&mut touched);
+        for id in touched {
+            if self.node.fate(id, now) == Fate::Close {
+                self.lose(id);
+            }
+        }
+    }
+
+    fn lose(&mut self, id: ConnId) {
+        self.node.connection_lost(id, None, server::at(self.ms));
+        self.linked.retain(|_, link| *link != id);
+        self.dialling = self.dialling.filter(|dialling| *dialling != id);
+    }
+
+    fn tell(mut self, speeches: &[u8], cut: impl Fn(u8) -> u8) -> (Vec<u8>, u64) {
+        let speeches = speeches.split(|&byte| byte == NEXT).take(8);
+        for speech in speeches.filter(|speech| !speech.is_empty()) {
+            let (how, said) = (speech[0], &speech[1..]);
+            let speaker = match how & 7 {
+                0 | 1 => Speaker::Stranger,
+                2 | 3 => Speaker::Neighbour("Riley"),
+                4 => Speaker::Neighbour("Bernard"),
+                5 | 6 => Speaker::Dialled,
+                _ => Speaker::Operator,
+            };
+            self.ms += 100;
+            self.connection(speaker, how & 8 != 0, said, cut(how >> 4));
+        }
+        let digest = self.node.records().digest();
+        (self.said, digest)
+    }
+
+    /// One connection, from its beginning on; with `stays`, it is not closed.
+    fn connection(&mut self, speaker: Speaker, stays: bool, said: &[u8], cut: u8) {
+        let Some(id) = self.open(speaker) else {
+            return;
+        };
+        let wants_proof = speaker != Speaker::Stranger;
+        if wants_proof && !self.prove(id, speaker) {
+            return;
+        }
+        let is_operator = speaker == Speaker::Operator;
+        let before = self.node.records().digest();
+        for piece in pieces(said, cut) {
+            assert!(self.node.wants_read(id), "it is heard");
+            self.node.data_received(id, piece, server::at(self.ms));
+            self.settle();
+        }
+        if !wants_proof || is_operator {
+            assert_eq!(self.node.records().digest(), before, "nobody is believed");
+            let told = self.take(id);
+            let is_public = |line: &[u8]| line.starts_with(b"HERD 1 ") || line.starts_with(b"BYE ");
+            assert!(
+                is_operator || told.split_inclusive(|&b| b == b'\n').all(is_public),
+                "a stranger learns nothing"
+            );
+        } else {
+            self.judge(id, speaker, said);
+        }
+        let end = self.node.fate(id, server::at(self.ms));
+        if !stays || end != Fate::Open {
+            self.end(id);
+        }
+        self.settle();
+    }
+
+    /// A new connection; nothing if the server would have to dial, and has no cause to.
+    fn open(&mut self, speaker: Speaker) -> Option<ConnId> {
+        if speaker != Speaker::Dialled {
+            let address = "192.0.2.2:2".parse().ok()?;
+            let now = server::at(self.ms);
+            let id = self.node.neighbour_connected(address, now);
+            assert!(id.is_some(), "{} are no crowd", self.node.connections());
+            return id;
+        }
+        // It waits before it dials again, and gives up what takes too long.
+        for _ in 0..2 {
+            self.ms += 2_000;
+            self.node.deadlines_due(server::at(self.ms));
+            self.settle();
+        }
+        let id = self.dialling.take()?;
+        self.node.connection_made(id, server::at(self.ms));
+        Some(id)
+    }
+
+    /// The other side closes a connection.
+    fn end(&mut self, id: ConnId) {
+        let now = server::at(self.ms);
+        self.node.eof_received(id, now);
+        self.take(id);
+        assert_eq!(self.node.fate(id, now), Fate::Close);
+        self.lose(id);
+    }
+
+    /// Says what a neighbour says to prove itself; `false` if the server will not have it.
+    fn prove(&mut self, id: ConnId, speaker: Speaker) -> bool {
+        let nonce: Nonce = [9; 16];
+        let (own, name) = (server::NAME, speaker.name());
+        let hello = format!("HERD 1 {name} {own} {}\n", Hex(&nonce));
+        let now = server::at(self.ms);
+        self.node.data_received(id, hello.as_bytes(), now);
+        let told = self.take(id);
+        let their_nonce = told
+            .strip_prefix(format!("HERD 1 {own} {name} ").as_bytes())
+            .and_then(|rest| unhex(rest.get(..32)?));
+        let Some(their_nonce) = their_nonce else {
+            panic!("{name} is told {}", told.escape_ascii());
+        };
+        let (us, them) = ((name, &nonce), (own, &their_nonce));
+        let (side, parties) = match speaker {
+            Speaker::Dialled => (
+                Side::Acceptor,
+                Parties {
+                    dialler: them,
+                    acceptor: us,
+                },
+            ),
+            _ => (
+                Side::Dialler,
+                Parties {
+                    dialler: us,
+                    acceptor: them,
+                },
+            ),
+        };
+        let proof = format!("PROOF {}\n", parties.prove(side, &self.secret));
+        let their_proof = format!("PROOF {}\n", parties.prove(side.other(), &self.secret));
+        self.node.data_received(id, proof.as_bytes(), now);
+        let later = self.take(id);
+        let told = [told, later].concat();
+        let text = String::from_utf8_lossy(&told);
+        let Some((_, greeting)) = text.split_once(&their_proof) else {
+            panic!("it proves itself, too: {text}");
+        };
+        let expected = match speaker {
+            Speaker::Operator => {
+                let records = self.node.records();
+                let mut line = format!(
+                    "STATUS {} {} {:016x} 0",
+                    self.node.boot(),
+                    records.len(),
+                    records.digest()
+                );
+                // In the order of its settings.
+                for name in ["Riley", "Bernard", "Campbell"] {
+                    if self.linked.contains_key(name) {
+                        line = format!("{line} {name}");
+                    }
+                }
+                line
+            }
+            _ => {
+                let (boot, wall) = (self.node.boot(), now.wall);
+                let heard = match self.heard.get(name) {
+                    Some((boot, position)) => format!("{} {position}", boot.escape_ascii()),
+                    None => "- 0".to_owned(),
+                };
+                format!("LIFE {boot} {wall} {heard}")
+            }
+        };
+        assert_eq!(greeting, format!("{expected}\n"));
+        true
+    }
+
+    /// Everything that waits to be sent.
+    fn take(&mut self, id: ConnId) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            let output = self.node.output(id).to_vec();
+            if output.is_empty() {
+                break;
+            }
+            assert!(output.len() <= TURN_BYTES + 2 * LINK_LINE_BYTES, "bounded");
+            all.extend_from_slice(&output);
+            self.node.output_sent(id, output.len(), server::at(self.ms));
+        }
+        self.said.extend_from_slice(&all);
+        assert!(all.last().is_none_or(|&byte| byte == b'\n'), "whole lines");
+        all
+    }
+
+    /// What a neighbour said has its effect, and it is told what it has to be told.
+    fn judge(&mut self, id: ConnId, speaker: Speaker, said: &[u8]) {
+        let known = self.node.records().last_seq();
+        let mut stands = Stands::Starting;
+        let mut resumes_after = None;
+        let mut is_known = false;
+        let mut rest = said;
+        while matches!(stands, Stands::Starting | Stands::Linked(_)) {
+            let window = &rest[..rest.len().min(LINK_LINE_BYTES + 1)];
+            let Some(end) = window.iter().position(|&byte| byte == b'\n') else {
+                if rest.len() > LINK_LINE_BYTES {
+                    stands = Stands::Broken;
+                }
+                break;
+            };
+            let line = &rest[..end];
+            rest = &rest[end + 1..];
+            let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+            stands = match (&*words, stands) {
+                ([b"BYE", ..], _) => Stands::Gone,
+                ([b"LIFE", boot, wall, own_boot, position], Stands::Starting) => {
+                    let own = self.node.boot().to_string();
+                    match (number(wall), number(position)) {
+                        (Some(_), Some(position)) if is_boot(boot) => {
+                            is_known = true;
+                            self.lives(speaker.name(), boot);
+                            let is_own = own_boot.eq_ignore_ascii_case(own.as_bytes());
+                            resumes_after = Some(position).filter(|at| is_own && *at <= known);
+                            Stands::Linked(boot.to_ascii_lowercase())
+                        }
+                        _ => Stands::Broken,
+                    }
+                }
+                ([b"AT", ..], Stands::Linked(boot)) => match reference::At::read(line) {
+                    Some(at) => {
+                        let teacher = self.teacher(speaker.name());
+                        let held = self.table.get(&at.client);
+                        if held.is_none_or(|(held, _)| *held < at) {
+                            self.table.insert(at.client.clone(), (at, teacher));
+                        }
+                        Stands::Linked(boot)
+                    }
+                    None => Stands::Broken,
+                },
+                ([b"SYNC", position], Stands::Linked(boot)) => match number(position) {
+                    Some(position) => {
+                        self.heard.insert(speaker.name(), (boot.clone(), position));
+                        Stands::Linked(boot)
+                    }
+                    None => Stands::Broken,
+                },
+                _ => Stands::Broken,
+            };
+        }
+        self.compare_table();
+        if is_known {
+            self.replace(id, speaker);
+        }
+        let told = self.take(id);
+        let fate = self.node.fate(id, server::at(self.ms));
+        match stands {
+            Stands::Starting => assert!(told.is_empty() && fate == Fate::Open),
+            Stands::Linked(_) => {
+                assert_eq!(fate, Fate::Open);
+                self.compare_feed(&told, self.teacher(speaker.name()), resumes_after);
+            }
+            Stands::Broken => {
+                let last = told.split_inclusive(|&byte| byte == b'\n').next_back();
+                assert!(last.is_some_and(|line| line.starts_with(b"BYE ")));
+                assert_eq!(fate, Fate::Finish);
+            }
+            Stands::Gone => assert!(told.is_empty() && fate == Fate::Finish),
+        }
+    }
+
+    /// The link that counted until now is told that it does not any more.
+    fn replace(&mut self, id: ConnId, speaker: Speaker) {
+        let Some(old) = self.linked.insert(speaker.name(), id) else {
+            return;
+        };
+        let told = self.take(old);
+        assert!(told.ends_with(b"BYE a newer connection took its place\n"));
+        self.end(old);
+    }
+
+    /// A neighbour says which life it is in.
+    fn lives(&mut self, name: &'static str, boot: &[u8]) {
+        let boot = boot.to_ascii_lowercase();
+        let (known, count) = self.lives.entry(name).or_default();
+        if *known != boot {
+            *known = boot;
+            *count += 1;
+        }
+    }
+
+    fn teacher(&self, name: &'static str) -> Option<Teacher> {
+        self.lives.get(name).map(|(_, count)| (name, *count))
+    }
+
+    fn compare_table(&self) {
+        let records = self.node.records();
+        assert_eq!(records.len(), self.table.len());
+        for (client, (at, _)) in &self.table {
+            let line = [&at.line[..], b"\n"].concat();
+            assert_eq!(records.line(client), Some(line));
+        }
+    }
+
+    /// A neighbour that has everything up to `from` is sent the rest, once, but for what it taught.
+    fn compare_feed(&self, told: &[u8], teacher: Option<Teacher>, from: Option<u64>) {
+        let records = self.node.records();
+        let from = from.unwrap_or(0);
+        let mut expected: BTreeMap<&[u8], &reference::At> = self
+            .table
+            .iter()
+            .filter(|(client, (_, taught_by))| {
+                let is_behind = records.seq(client).is_some_and(|seq| seq > from);
+                is_behind && *taught_by != teacher
+            })
+            .map(|(client, (at, _))| (&**client, at))
+            .collect();
+        let mut synced = None;
+        for line in told.split_inclusive(|&byte| byte == b'\n') {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            if let Some(position) = line.strip_prefix(b"SYNC ") {
+                synced = number(position);
+                continue;
+            }
+            let at = reference::At::read(line);
+            let wanted = at.as_ref().and_then(|at| expected.remove(&*at.client));
+            assert!(
+                at.is_some() && wanted == at.as_ref(),
+                "sent {}",
+                line.escape_ascii()
+            );
+        }
+        assert!(expected.is_empty(), "it lacks {expected:?}");
+        assert!(synced.is_none_or(|position| position == records.last_seq()));
+    }
+}
+
+/// A whole number that fits.
+fn number(text: &[u8]) -> Option<u64> {
+    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text)
+        .ok()
+        .filter(|_| is_number)?
+        .parse()
+        .ok()
+}
+
+fn is_boot(text: &[u8]) -> bool {
+    text.len() == 16 && text.iter().all(u8::is_ascii_hexdigit)
+}
