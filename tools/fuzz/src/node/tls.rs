@@ -181,8 +181,11 @@ impl Shield {
         out
     }
 
-    /// Says that there is no more.
+    /// Says that there is no more; nothing while the handshake goes on, as rustls would not hear the other side's goodbye then.
     pub(crate) fn close(&mut self) -> Vec<u8> {
+        if self.tls.is_handshaking() {
+            return Vec::new();
+        }
         self.tls.send_close_notify();
         self.seal(b"")
     }
