@@ -18,6 +18,7 @@ pub mod herd;
 pub mod journal;
 pub mod limits;
 pub mod lines;
+pub mod lines_kept;
 pub mod link;
 pub mod message;
 pub mod names;

@@ -27,16 +27,17 @@ const fn each(byte: u8) -> u64 {
     u64::MAX / 255 * byte as u64
 }
 
-/// The line.
-pub struct PackedLine(Box<[u8]>);
+/// A packed line, borrowed from whoever keeps it.
+#[derive(Clone, Copy)]
+pub struct PackedLine<'a>(&'a [u8]);
 
 /// The names of servers, each told once. A herd has a handful.
 #[derive(Default)]
 pub struct ServerNames(Vec<Box<[u8]>>);
 
 impl ServerNames {
-    /// The number of a name; `None` if there are 65,536 others already.
-    fn number_of(&mut self, name: &[u8]) -> Option<u16> {
+    /// The number of a name, now or from now on; `None` if there are 65,536 others already.
+    pub fn number_of(&mut self, name: &[u8]) -> Option<u16> {
         let known = self.0.iter().position(|known| **known == *name);
         let number = u16::try_from(known.unwrap_or(self.0.len())).ok()?;
         if known.is_none() {
@@ -52,40 +53,16 @@ impl ServerNames {
     }
 }
 
-impl PackedLine {
-    /// Packs `line` (without its LF), taken apart as `at`, in `scratch`, and keeps it. `None` if there are too many servers to number.
+impl<'a> PackedLine<'a> {
+    /// The line that [`pack`] made `bytes` of.
     #[must_use]
-    pub fn pack(
-        line: &[u8],
-        at: &At<'_>,
-        servers: &mut ServerNames,
-        scratch: &mut Vec<u8>,
-    ) -> Option<PackedLine> {
-        pack(line, at, servers, scratch)?;
-        Some(PackedLine(scratch.as_slice().into()))
-    }
-
-    /// Packs `line` in the place of this one, in the same memory if that fits.
-    #[must_use]
-    pub fn replace(
-        &mut self,
-        line: &[u8],
-        at: &At<'_>,
-        servers: &mut ServerNames,
-        scratch: &mut Vec<u8>,
-    ) -> Option<()> {
-        pack(line, at, servers, scratch)?;
-        if self.0.len() == scratch.len() {
-            self.0.copy_from_slice(scratch);
-        } else {
-            self.0 = scratch.as_slice().into();
-        }
-        Some(())
+    pub fn new(bytes: &'a [u8]) -> PackedLine<'a> {
+        PackedLine(bytes)
     }
 
     /// The client's name, and what follows it.
-    fn split(&self) -> (&[u8], &[u8]) {
-        match &*self.0 {
+    fn split(self) -> (&'a [u8], &'a [u8]) {
+        match self.0 {
             [LONG_NAME, low, high, rest @ ..] => {
                 rest.split_at(usize::from(u16::from_le_bytes([*low, *high])))
             }
@@ -96,12 +73,12 @@ impl PackedLine {
 
     /// The client's name.
     #[must_use]
-    pub fn client(&self) -> &[u8] {
+    pub fn client(self) -> &'a [u8] {
         self.split().0
     }
 
     /// Appends the line, without an LF.
-    pub fn write(&self, servers: &ServerNames, out: &mut Vec<u8>) {
+    pub fn write(self, servers: &ServerNames, out: &mut Vec<u8>) {
         let (client, rest) = self.split();
         let Some((server, numbers)) = rest.split_first_chunk::<2>() else {
             return; // nothing is packed like this
@@ -132,11 +109,11 @@ impl PackedLine {
     /// The two fields of its line that order it, as they stand in `line`, which it was unpacked to: the skew, unless it is positive,
     /// and the time.
     #[must_use]
-    pub fn skew_and_time<'a>(
-        &self,
+    pub fn skew_and_time<'b>(
+        self,
         servers: &ServerNames,
-        line: &'a [u8],
-    ) -> (Option<&'a [u8]>, &'a [u8]) {
+        line: &'b [u8],
+    ) -> (Option<&'b [u8]>, &'b [u8]) {
         let (_, rest) = self.split();
         let server = rest
             .first_chunk()
@@ -149,21 +126,16 @@ impl PackedLine {
         let time = memchr::memrchr(b' ', line).map_or(0, |space| space + 1);
         (skew, &line[time..])
     }
-
-    /// How long the line is.
-    #[must_use]
-    pub fn len(&self, servers: &ServerNames) -> usize {
-        let (client, rest) = self.split();
-        let Some((server, numbers)) = rest.split_first_chunk::<2>() else {
-            return 0; // nothing is packed like this
-        };
-        let server = servers.name(*server).len();
-        b"AT ".len() + server + 1 + 2 * numbers.len() - ends_of(numbers) + 1 + client.len()
-    }
 }
 
-/// Packs `line` into `bytes`, which are cleared.
-fn pack(line: &[u8], at: &At<'_>, servers: &mut ServerNames, bytes: &mut Vec<u8>) -> Option<()> {
+/// Packs `line` (without its LF), taken apart as `at`, into `bytes`, which are cleared. `None` if there are too many servers to number.
+#[must_use]
+pub fn pack(
+    line: &[u8],
+    at: &At<'_>,
+    servers: &mut ServerNames,
+    bytes: &mut Vec<u8>,
+) -> Option<()> {
     let server = servers.number_of(at.server)?;
     let skew = &line[b"AT ".len() + at.server.len() + 1..at.client_offset - 1];
     let place_and_time = &line[at.client_offset + at.client.len()..]; // from its space on
@@ -251,12 +223,13 @@ mod tests {
         let mut servers = ServerNames::default();
         servers.number_of(b"Somebody");
         let at = At::parse(line).unwrap_or_else(|| panic!("no AT line: {}", line.escape_ascii()));
-        let packed = PackedLine::pack(line, &at, &mut servers, &mut Vec::new()).unwrap();
+        let mut bytes = Vec::new();
+        pack(line, &at, &mut servers, &mut bytes).unwrap();
+        let packed = PackedLine::new(&bytes);
         assert_eq!(packed.client(), at.client);
-        assert_eq!(packed.len(&servers), line.len());
         let mut back = Vec::new();
         packed.write(&servers, &mut back);
-        (back, packed.0.len())
+        (back, bytes.len())
     }
 
     #[test]

@@ -22,29 +22,12 @@ use slab::Slab;
 
 use crate::core::journal::Entry;
 use crate::core::limits::{Limits, count};
+pub use crate::core::lines_kept::Teacher;
+use crate::core::lines_kept::{LinesKept, hash_of};
 use crate::core::message::At;
-use crate::core::packed_line::{PackedLine, ServerNames};
-use crate::core::posix_time::{PosixTime, Skew, effective_time};
 
 /// "No record": the end of the feed.
 const NONE: u32 = u32::MAX;
-
-/// Who taught us a record: a neighbour in one life of its process, or nobody (a client told us).
-///
-/// A record is not sent back to its teacher; a neighbour in a new life is a new teacher, and is sent everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Teacher(u32);
-
-impl Teacher {
-    /// The teacher of what our own clients said.
-    pub const NOBODY: Teacher = Teacher(0);
-
-    /// The one after this: each life of each neighbour gets its own.
-    #[must_use]
-    pub fn next(self) -> Teacher {
-        Teacher(self.0.wrapping_add(1).max(1))
-    }
-}
 
 /// What became of a record that was offered to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,55 +51,11 @@ struct Reader {
     position: u64,
 }
 
+/// Where a record stands in the feed. Its line has the same number.
 struct Record {
-    line: PackedLine,
     seq: u64,
-    teacher: Teacher,
     older: u32,
     newer: u32,
-}
-
-/// Whether a record, whose line is `own_line` with this skew (`None` if that is positive) and this time, is older than `at`, whose line is `line`: later effective
-/// time, then later stamp, then greater bytes. The order is total and the same on every server, so the order of arrival decides
-/// nothing.
-fn is_older(
-    (own_skew, own_time): (Option<&[u8]>, &[u8]),
-    own_line: &[u8],
-    at: &At<'_>,
-    line: &[u8],
-) -> bool {
-    // What is in the table was parsed before it came there; if it were not an AT line, anything would be better.
-    let own = PosixTime::parse(own_time).and_then(|stamp| {
-        // A client that is behind its receipt is ordered by its stamp, whatever it is behind by.
-        let effective = match own_skew {
-            None => stamp,
-            Some(skew) => effective_time(stamp, Skew::parse(skew)?)?,
-        };
-        Some((effective, stamp))
-    });
-    own.is_none_or(|(own_effective, own_stamp)| {
-        (own_effective, own_stamp, own_line) < (at.effective, at.stamp, line)
-    })
-}
-
-/// A hash of a line that is the same on every machine and in every version. It begins with the line's length; for each eight bytes
-/// of it (little-endian; the last ones filled up with zeros) it is xored with them, multiplied by the odd number next to 2⁶⁴/φ, and
-/// its upper half is xored into its lower one. Hardly anything else is done as often, so it takes eight bytes at a time.
-fn hash_of(line: &[u8]) -> u64 {
-    let mix = |hash: u64, word: u64| {
-        let hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        hash ^ hash >> 32
-    };
-    let (words, rest) = line.as_chunks::<8>();
-    let hash = words.iter().fold(line.len() as u64, |hash, word| {
-        mix(hash, u64::from_le_bytes(*word))
-    });
-    if rest.is_empty() {
-        return hash;
-    }
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    mix(hash, u64::from_le_bytes(last))
 }
 
 /// Where a client stands in the table. Keyed, so that nobody can choose names that all stand in one place.
@@ -130,12 +69,10 @@ fn client_hash(hasher: &RandomState, client: &[u8]) -> u64 {
 pub struct Records {
     by_client: HashTable<u32>,
     hasher: RandomState,
+    lines: LinesKept,
     records: Vec<Record>,
-    servers: ServerNames,
-    /// Where a line is unpacked.
-    unpacked: Vec<u8>,
-    /// Where one is packed.
-    packing: Vec<u8>,
+    /// Where a line is copied to be told to a journal.
+    copying: Vec<u8>,
     max_records: usize,
     oldest: u32,
     newest: u32,
@@ -155,10 +92,9 @@ impl Records {
         Records {
             by_client: HashTable::new(),
             hasher: RandomState::new(),
+            lines: LinesKept::new(limits),
             records: Vec::new(),
-            servers: ServerNames::default(),
-            unpacked: Vec::new(),
-            packing: Vec::new(),
+            copying: Vec::new(),
             max_records: count(limits.max_records).min(NONE as usize),
             oldest: NONE,
             newest: NONE,
@@ -205,9 +141,8 @@ impl Records {
     /// The `AT` line of a client, LF included.
     #[must_use]
     pub fn line(&self, client: &[u8]) -> Option<Vec<u8>> {
-        let record = &self.records[self.find(client)? as usize];
         let mut line = Vec::with_capacity(128);
-        record.line.write(&self.servers, &mut line);
+        self.lines.write(self.find(client)?, &mut line);
         line.push(b'\n');
         Some(line)
     }
@@ -219,79 +154,63 @@ impl Records {
     }
 
     fn find(&self, client: &[u8]) -> Option<u32> {
-        let hash = client_hash(&self.hasher, client);
-        let same = |&index: &u32| self.records[index as usize].line.client() == client;
+        self.find_hashed(client_hash(&self.hasher, client), client)
+    }
+
+    fn find_hashed(&self, hash: u64, client: &[u8]) -> Option<u32> {
+        let same = |&index: &u32| self.lines.client(index) == client;
         self.by_client.find(hash, same).copied()
     }
 
     /// Takes the record of `line` (an `AT` line without its LF, taken apart as `at`) if it is the newest of its client.
     pub fn offer(&mut self, line: &[u8], at: &At<'_>, teacher: Teacher) -> Offer {
-        let known = self.find(at.client);
-        let mut known_bytes = 0;
+        let client_hash = client_hash(&self.hasher, at.client);
+        let known = self.find_hashed(client_hash, at.client);
+        let (mut known_bytes, mut known_hash) = (0, 0);
         if let Some(index) = known {
-            let own = &self.records[index as usize].line;
-            self.unpacked.clear();
-            own.write(&self.servers, &mut self.unpacked);
-            let fields = own.skew_and_time(&self.servers, &self.unpacked);
-            if !is_older(fields, &self.unpacked, at, line) {
+            let own = self.lines.look_at(index);
+            if !own.is_older(line, at) {
                 return Offer::Stale;
             }
-            known_bytes = self.unpacked.len();
+            (known_bytes, known_hash) = (own.line.len(), own.hash);
         }
-        let known_hash = known.map_or(0, |_| hash_of(&self.unpacked));
         let line_bytes = self.line_bytes - known_bytes + line.len();
         let too_many = known.is_none() && self.records.len() >= self.max_records;
         let too_long = line_bytes > self.max_line_bytes.max(self.line_bytes);
-        let index = if too_many || too_long {
-            None
-        } else {
-            self.keep(known, line, at)
+        let line_hash = hash_of(line);
+        let index = match known {
+            _ if too_many || too_long => None,
+            None => self.add(client_hash, line, at, teacher),
+            Some(index) => {
+                let kept = self.lines.replace(index, (line, line_hash), at, teacher);
+                kept.map(|()| {
+                    self.unlink(index);
+                    index
+                })
+            }
         };
         let Some(index) = index else {
             self.refused += 1;
             return Offer::Full;
         };
         self.line_bytes = line_bytes;
-        self.digest = self
-            .digest
-            .wrapping_sub(known_hash)
-            .wrapping_add(hash_of(line));
+        self.digest = self.digest.wrapping_sub(known_hash).wrapping_add(line_hash);
         self.last_seq += 1;
-        if known.is_some() {
-            self.unlink(index);
-        }
-        let record = &mut self.records[index as usize];
-        record.seq = self.last_seq;
-        record.teacher = teacher;
-        record.newer = NONE;
         self.append(index);
         Offer::Accepted
     }
 
-    /// Puts a line in the place of a known record's, or into a new record that is not in the feed yet. `None` if there are too many
-    /// servers to number.
-    fn keep(&mut self, known: Option<u32>, line: &[u8], at: &At<'_>) -> Option<u32> {
-        let (servers, packing) = (&mut self.servers, &mut self.packing);
-        if let Some(index) = known {
-            let own = &mut self.records[index as usize].line;
-            own.replace(line, at, servers, packing)?;
-            return Some(index);
-        }
-        // `max_records` fits in a u32, and there is room.
-        let index = self.records.len() as u32;
-        let record = Record {
-            line: PackedLine::pack(line, at, servers, packing)?,
+    /// Makes a record that is not in the feed yet. `None` if there are too many servers to number.
+    fn add(&mut self, client_hash: u64, line: &[u8], at: &At<'_>, teacher: Teacher) -> Option<u32> {
+        let index = self.lines.add(line, at, teacher)?;
+        self.records.push(Record {
             seq: 0,
-            teacher: Teacher::NOBODY,
             older: NONE,
             newer: NONE,
-        };
-        let hash = client_hash(&self.hasher, at.client);
-        self.records.push(record);
-        let (records, hasher) = (&self.records, &self.hasher);
-        self.by_client.insert_unique(hash, index, |&other| {
-            client_hash(hasher, records[other as usize].line.client())
         });
+        let (lines, hasher) = (&self.lines, &self.hasher);
+        let hash = |&other: &u32| self::client_hash(hasher, lines.client(other));
+        self.by_client.insert_unique(client_hash, index, hash);
         Some(index)
     }
 
@@ -313,9 +232,13 @@ impl Records {
         }
     }
 
-    /// Puts a record at the feed's tail; readers that had it all have this one before them.
+    /// Puts a record at the feed's tail, as the latest change; readers that had it all have this one before them.
     fn append(&mut self, index: u32) {
-        self.records[index as usize].older = self.newest;
+        self.records[index as usize] = Record {
+            seq: self.last_seq,
+            older: self.newest,
+            newer: NONE,
+        };
         match self.newest {
             NONE => self.oldest = index,
             newest => self.records[newest as usize].newer = index,
@@ -367,10 +290,10 @@ impl Records {
         let mut told = 0;
         while reader.next != NONE && told < bytes {
             let record = &self.records[reader.next as usize];
-            self.unpacked.clear();
-            record.line.write(&self.servers, &mut self.unpacked);
-            tell(record.seq, &self.unpacked);
-            told += Entry::record_bytes(self.unpacked.len());
+            self.copying.clear();
+            self.lines.write(reader.next, &mut self.copying);
+            tell(record.seq, &self.copying);
+            told += Entry::record_bytes(self.copying.len());
             reader.position = record.seq;
             reader.next = record.newer;
         }
@@ -410,8 +333,8 @@ impl Records {
             if record.seq > up_to {
                 return appended;
             }
-            if record.teacher != except {
-                record.line.write(&self.servers, out);
+            if self.lines.teacher(reader.next) != except {
+                self.lines.write(reader.next, out);
                 out.push(b'\n');
                 appended += 1;
             }

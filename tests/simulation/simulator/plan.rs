@@ -579,6 +579,9 @@ fn limits(rng: &mut Rng, rough: bool) -> Limits {
         limits.fsync_ms = rng.between(20, 1_500);
         limits.journal_ahead_bytes = *rng.pick(&[16_384, 16_384, 40_000]);
     }
+    if rng.percent(60) {
+        limits.unpacked_records = rng.between(0, 4);
+    }
     limits
 }
 

@@ -6,7 +6,7 @@ use herd_mio::core::coordinates::Coordinates;
 use herd_mio::core::escape::Escaped;
 use herd_mio::core::limits::{LINE_BYTES, LINK_LINE_BYTES, Limits};
 use herd_mio::core::message::{At, Command, Iamat, Radius};
-use herd_mio::core::packed_line::{PackedLine, ServerNames};
+use herd_mio::core::packed_line::{PackedLine, ServerNames, pack};
 use herd_mio::core::posix_time::{PosixTime, Skew};
 use herd_mio::core::records::{Offer, Records, Teacher};
 
@@ -58,7 +58,12 @@ fn command(line: &[u8], receipt: u64, answers: &mut Vec<Vec<u8>>) {
     assert_eq!(seen, expected, "{}", line.escape_ascii());
     if let Command::Iamat(iamat) = found {
         let again = [b"IAMAT", iamat.client, iamat.location, iamat.time].join(&b' ');
-        assert_eq!(Command::parse(&again), found, "in one spelling");
+        let Command::Iamat(spelled) = Command::parse(&again) else {
+            panic!("{} is no IAMAT", again.escape_ascii());
+        };
+        let words = |iamat: &Iamat<'_>| [iamat.client, iamat.location, iamat.time].concat();
+        assert_eq!(words(&spelled), words(&iamat), "in one spelling");
+        assert_eq!(spelled.stamp, iamat.stamp);
         answers.push(answer(&iamat, receipt));
     }
 }
@@ -149,44 +154,31 @@ fn at_line(line: &[u8], shelf: &mut Shelf) -> bool {
     true
 }
 
-/// A line as the table keeps it, in the place of the one before.
+/// Packs lines, all of them with the same names of servers.
 #[derive(Default)]
 struct Shelf {
     servers: ServerNames,
-    packed: Option<PackedLine>,
-    scratch: Vec<u8>,
+    packed: Vec<u8>,
+    back: Vec<u8>,
 }
 
 impl Shelf {
+    /// What is kept is what was given.
     fn keep(&mut self, line: &[u8], at: &At<'_>) {
-        let (servers, scratch) = (&mut self.servers, &mut self.scratch);
-        let packed = PackedLine::pack(line, at, servers, scratch);
-        let Some(mut packed) = packed else {
-            panic!("the servers of one input are not too many");
-        };
-        come_back(&packed, servers, line, at);
-        if let Some(before) = &mut self.packed {
-            assert!(before.replace(line, at, servers, scratch).is_some());
-            come_back(before, servers, line, at);
-            std::mem::swap(before, &mut packed);
-        }
-        self.packed = Some(packed);
+        let done = pack(line, at, &mut self.servers, &mut self.packed);
+        assert!(done.is_some(), "the servers of one input are not too many");
+        let packed = PackedLine::new(&self.packed);
+        self.back.clear();
+        packed.write(&self.servers, &mut self.back);
+        assert_eq!(
+            self.back,
+            line,
+            "{} for {}",
+            self.back.escape_ascii(),
+            line.escape_ascii()
+        );
+        assert_eq!(packed.client(), at.client);
     }
-}
-
-/// What was kept is what was given.
-fn come_back(packed: &PackedLine, servers: &ServerNames, line: &[u8], at: &At<'_>) {
-    let mut back = Vec::new();
-    packed.write(servers, &mut back);
-    assert_eq!(
-        back,
-        line,
-        "{} for {}",
-        back.escape_ascii(),
-        line.escape_ascii()
-    );
-    assert_eq!(packed.client(), at.client);
-    assert_eq!(packed.len(servers), line.len());
 }
 
 /// Offers the lines to two tables, to one of them backwards.
@@ -207,7 +199,10 @@ fn table(lines: &[Vec<u8>]) {
             expected.insert(ours.client.clone(), ours);
         }
     }
-    let mut backwards = Records::new(&Limits::default());
+    let mut backwards = Records::new(&Limits {
+        unpacked_records: 1,
+        ..Limits::default()
+    });
     for line in lines.iter().rev() {
         if let Some(at) = At::parse(line) {
             backwards.offer(line, &at, Teacher::NOBODY);

@@ -107,6 +107,7 @@ fn settings(kind: u8) -> Settings {
         output_high_bytes: 2_000,
         output_low_bytes: 500,
         max_records: if kind & 16 == 0 { 5 } else { 5_000 },
+        unpacked_records: if kind & 16 == 0 { 2 } else { 16_384 },
         compact_bytes: if kind & 32 == 0 { 1 } else { 1 << 30 },
         ..Limits::default()
     };
