@@ -2,6 +2,8 @@
 //!
 //! Digits stay text: they go to Google as the client wrote them, so nothing is rounded on the way.
 
+use crate::core::swar;
+
 /// A latitude and a longitude, each within range, borrowed from the command that named them.
 ///
 /// ```
@@ -22,11 +24,25 @@ impl<'a> Coordinates<'a> {
     /// Reads `[+-]` 1–3 digits, optional point and digits, twice; latitude within ±90, longitude within ±180.
     #[must_use]
     pub fn parse(text: &'a [u8]) -> Option<Coordinates<'a>> {
-        let (latitude, longitude) = text.split_at(degrees(text, 90)?);
-        (degrees(longitude, 180)? == longitude.len()).then_some(Coordinates {
-            latitude,
-            longitude,
-        })
+        let (place, end) = Coordinates::read(text, 0)?;
+        (end == text.len()).then_some(place)
+    }
+
+    /// Reads those that begin at `start`; tells where they end, too.
+    #[inline]
+    #[must_use]
+    pub fn read(text: &'a [u8], start: usize) -> Option<(Coordinates<'a>, usize)> {
+        let middle = degrees(text, start, 90)?;
+        let end = degrees(text, middle, 180)?;
+        let latitude = text.get(start..middle)?;
+        let longitude = text.get(middle..end)?;
+        Some((
+            Coordinates {
+                latitude,
+                longitude,
+            },
+            end,
+        ))
     }
 
     /// The latitude as a plain decimal number, as URLs and JSON have it: no `+`, no leading zeros.
@@ -42,40 +58,40 @@ impl<'a> Coordinates<'a> {
     }
 }
 
-/// How long the signed decimal is that `text` begins with: 1–3 whole digits, optional point and digits, of a size that is at most
-/// `limit`. Every `IAMAT` comes through here, so it goes over the bytes once.
-fn degrees(text: &[u8], limit: u32) -> Option<usize> {
-    let (b'+' | b'-', size) = text.split_first()? else {
+/// Where the signed decimal ends that begins at `start`: 1–3 whole digits, optional point and digits, of a size that is at most
+/// `limit`. Every `IAMAT` comes through here.
+#[inline]
+fn degrees(text: &[u8], start: usize, limit: u64) -> Option<usize> {
+    let (b'+' | b'-') = text.get(start)? else {
         return None;
     };
-    let whole_digits = digits(size);
+    let word = swar::word_at(text, start + 1);
+    let whole_digits = swar::leading_digits(word);
     if !(1..=3).contains(&whole_digits) {
         return None;
     }
-    let (whole, fraction) = size.split_at(whole_digits);
-    let whole = whole
-        .iter()
-        .fold(0, |degrees, digit| degrees * 10 + u32::from(digit - b'0'));
-    let mut length = 1 + whole_digits;
-    let mut is_more = false;
-    if let [b'.', fraction @ ..] = fraction {
-        let fraction_digits = digits(fraction);
-        if fraction_digits == 0 {
-            return None;
-        }
-        length += 1 + fraction_digits;
-        is_more = whole == limit
-            && fraction[..fraction_digits]
-                .iter()
-                .any(|&digit| digit != b'0');
+    let whole = swar::number_of(word, whole_digits);
+    let point = start + 1 + whole_digits;
+    if text.get(point) != Some(&b'.') {
+        return (whole <= limit).then_some(point);
     }
-    (whole <= limit && !is_more).then_some(length)
+    let end = end_of_digits(text, point + 1);
+    let fraction = &text[point + 1..end];
+    let is_more = whole == limit && fraction.iter().any(|&digit| digit != b'0');
+    (whole <= limit && !is_more && !fraction.is_empty()).then_some(end)
 }
 
-/// How many digits `text` begins with.
-fn digits(text: &[u8]) -> usize {
-    let count = text.iter().take_while(|byte| byte.is_ascii_digit());
-    count.count()
+/// Where the digits end that begin at `start`.
+#[inline]
+fn end_of_digits(text: &[u8], start: usize) -> usize {
+    let mut end = start;
+    loop {
+        let digits = swar::leading_digits(swar::word_at(text, end));
+        end += digits;
+        if digits < 8 {
+            return end;
+        }
+    }
 }
 
 /// `+034.50` as `34.50`: JSON has neither a plus sign nor leading zeros, and a `+` in a query string means a space.

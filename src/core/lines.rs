@@ -1,5 +1,7 @@
 //! Framing: a stream of bytes as lines, and a line as fields.
 
+use crate::core::swar;
+
 /// What stands at the front of the bytes received so far.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Split<'a> {
@@ -50,34 +52,28 @@ const SPACES: [bool; 256] = {
 };
 
 /// The fields of a line: its runs of bytes that are not white space.
-pub fn fields(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let start = rest.iter().position(|&byte| !is_space(byte))?;
-        let field = &rest[start..];
-        let (field, after) = field.split_at(find_space(field).unwrap_or(field.len()));
-        rest = after;
-        Some(field)
-    })
+pub fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|&byte| is_space(byte))
+        .filter(|field| !field.is_empty())
 }
 
-/// Where the first white space is. Eight bytes at a time: most of a line is none.
-fn find_space(text: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 255;
-    let (words, rest) = text.as_chunks::<8>();
-    for (place, word) in words.iter().enumerate() {
-        let word_of_bytes = u64::from_le_bytes(*word);
-        // The top bit of each byte that is at most a space; above the first such byte there may be others by mistake.
-        let low =
-            word_of_bytes.wrapping_sub(ONES * (b' ' as u64 + 1)) & !word_of_bytes & (ONES << 7);
-        if low != 0 {
-            let first = (low.trailing_zeros() / 8) as usize;
-            if let Some(at) = word[first..].iter().position(|&byte| is_space(byte)) {
-                return Some(8 * place + first + at);
+/// Where the first white space from `start` on is, or the end.
+#[inline]
+#[must_use]
+pub fn end_of_field(line: &[u8], start: usize) -> usize {
+    let mut end = start;
+    while end < line.len() {
+        let step = swar::first_marked(swar::mark_blanks(swar::word_at(line, end)));
+        end += step;
+        // Behind the end stands a zero, which is marked as well; other controls may be part of a field.
+        if step < 8 {
+            match line.get(end) {
+                Some(&byte) if !is_space(byte) => end += 1,
+                _ => break,
             }
         }
     }
-    let at = rest.iter().position(|&byte| is_space(byte))?;
-    Some(8 * words.len() + at)
+    end
 }
 
 /// A line as it is quoted back: without the CR of a CRLF.
@@ -107,9 +103,10 @@ mod tests {
                     // Controls that are no white space stand before it.
                     text[..at].fill(0x1c);
                     text[at] = byte;
+                    let expected = if is_space(byte) { at } else { length + 1 };
                     assert_eq!(
-                        find_space(&text),
-                        is_space(byte).then_some(at),
+                        end_of_field(&text, 0),
+                        expected,
                         "{byte} at {at} of {length}"
                     );
                 }

@@ -3,7 +3,7 @@
 //! Everything is borrowed from the line; nothing here allocates but [`At::write`].
 
 use crate::core::coordinates::Coordinates;
-use crate::core::lines::{fields, is_space};
+use crate::core::lines::{end_of_field, fields};
 use crate::core::posix_time::{PosixTime, Skew, effective_time};
 
 /// A client's command.
@@ -30,6 +30,8 @@ pub struct Iamat<'a> {
     pub time: &'a [u8],
     /// Its clock, as a number.
     pub stamp: PosixTime,
+    /// The three as they stood in the line, if single spaces separated them and nothing came behind: the `AT` line ends like this.
+    as_written: Option<&'a [u8]>,
 }
 
 /// `WHATSAT <client> <radius km> <bound>`
@@ -55,6 +57,9 @@ impl<'a> Command<'a> {
     /// ```
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Command<'a> {
+        if let Some(iamat) = Iamat::read(line) {
+            return Command::Iamat(iamat);
+        }
         let mut fields = fields(line);
         let Some(verb) = fields.next() else {
             return Command::Blank;
@@ -73,6 +78,26 @@ impl<'a> Command<'a> {
 }
 
 impl<'a> Iamat<'a> {
+    /// Reads the line in one pass if it is written as nearly all are: single spaces, and nothing before or behind.
+    #[inline]
+    fn read(line: &'a [u8]) -> Option<Iamat<'a>> {
+        let as_written = line.strip_prefix(b"IAMAT ")?;
+        let space = end_of_field(as_written, 0);
+        let (_, other_space) = Coordinates::read(as_written, space + 1)?;
+        let (stamp, end) = PosixTime::read(as_written, other_space + 1)?;
+        let spaces = [space, other_space].map(|at| as_written.get(at));
+        if space == 0 || spaces != [Some(&b' '); 2] || end < as_written.len() {
+            return None;
+        }
+        Some(Iamat {
+            client: &as_written[..space],
+            location: &as_written[space + 1..other_space],
+            time: &as_written[other_space + 1..],
+            stamp,
+            as_written: Some(as_written),
+        })
+    }
+
     fn new(client: &'a [u8], location: &'a [u8], time: &'a [u8]) -> Option<Iamat<'a>> {
         Coordinates::parse(location)?;
         let stamp = PosixTime::parse(time)?;
@@ -81,6 +106,7 @@ impl<'a> Iamat<'a> {
             location,
             time,
             stamp,
+            as_written: None,
         })
     }
 }
@@ -183,26 +209,21 @@ impl<'a> At<'a> {
     /// Reads a line as [`At::write`] writes it (without its LF): single spaces, nothing before or after.
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<At<'a>> {
-        let mut fields = line.split(|&byte| byte == b' ');
-        if fields.next()? != b"AT" {
+        let (server, skew) = name(line, line.strip_prefix(b"AT ").map(|_| b"AT ".len())?)?;
+        let skew_text = line[skew..].split(|&byte| byte == b' ').next()?;
+        let client_offset = skew + skew_text.len() + 1;
+        let (client, place) = name(line, client_offset)?;
+        let (_, space) = Coordinates::read(line, place)?;
+        let (stamp, end) = PosixTime::read(line, space + 1)?;
+        if line.get(space) != Some(&b' ') || end < line.len() {
             return None;
         }
-        let server = name(fields.next()?)?;
-        let skew_text = fields.next()?;
-        let client = name(fields.next()?)?;
-        let location = fields.next()?;
-        let stamp = PosixTime::parse(fields.next()?)?;
-        if fields.next().is_some() {
-            return None;
-        }
-        Coordinates::parse(location)?;
         let effective = effective_time(stamp, Skew::parse(skew_text)?)?;
-        let client_offset = b"AT ".len() + server.len() + 1 + skew_text.len() + 1;
         Some(At {
             server,
             client_offset,
             client,
-            location,
+            location: &line[place..space],
             stamp,
             effective,
         })
@@ -223,11 +244,13 @@ impl<'a> At<'a> {
         skew.write(out);
         out.push(b' ');
         let client_offset = out.len() - start;
-        out.extend_from_slice(iamat.client);
-        out.push(b' ');
-        out.extend_from_slice(iamat.location);
-        out.push(b' ');
-        out.extend_from_slice(iamat.time);
+        if let Some(text) = iamat.as_written {
+            out.extend_from_slice(text);
+        } else {
+            for field in [iamat.client, b" ", iamat.location, b" ", iamat.time] {
+                out.extend_from_slice(field);
+            }
+        }
         out.push(b'\n');
         let Iamat {
             client,
@@ -247,9 +270,12 @@ impl<'a> At<'a> {
     }
 }
 
-/// A field that names somebody: not empty, no white space in it.
-fn name(field: &[u8]) -> Option<&[u8]> {
-    (!field.is_empty() && !field.iter().any(|&byte| is_space(byte))).then_some(field)
+/// The field of `line` that begins at `start` and names somebody, and where the next one begins: it is not empty, and one space is behind it.
+#[inline]
+fn name(line: &[u8], start: usize) -> Option<(&[u8], usize)> {
+    let end = end_of_field(line, start);
+    let name = line.get(start..end).filter(|name| !name.is_empty())?;
+    (line.get(end) == Some(&b' ')).then_some((name, end + 1))
 }
 
 #[cfg(test)]
@@ -349,6 +375,21 @@ mod tests {
         fn no_line_makes_it_panic(line in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Command::parse(&line);
             let _ = At::parse(&line);
+        }
+
+        /// What is read in one pass is what the fields say; white space decides which way it is read.
+        #[test]
+        fn white_space_makes_no_difference(client in "[!-~]{1,20}", location in "[+-][0-9]{1,3}(\\.[0-9]{0,9})?[+-][0-9]{1,3}(\\.[0-9]{0,9})?", time in "[0-9]{1,19}(\\.[0-9]{0,19})?", space in "[ \t\x0b\x0c\r]{1,3}", behind in "[ \r]{0,2}") {
+            let plain = format!("IAMAT {client} {location} {time}");
+            let spaced = format!("IAMAT {client}{space}{location} {time}{behind}");
+            let words = |line: &'_ str| match Command::parse(line.as_bytes()) {
+                Command::Iamat(iamat) => Some((iamat.client.to_vec(), iamat.location.to_vec(), iamat.time.to_vec(), iamat.stamp)),
+                _ => None,
+            };
+            let expected = Coordinates::parse(location.as_bytes()).and(PosixTime::parse(time.as_bytes()))
+                .map(|stamp| (client.clone().into_bytes(), location.clone().into_bytes(), time.clone().into_bytes(), stamp));
+            prop_assert_eq!(&words(&plain), &expected);
+            prop_assert_eq!(&words(&spaced), &expected);
         }
 
         #[test]

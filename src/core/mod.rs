@@ -30,4 +30,5 @@ pub mod proof;
 pub mod records;
 pub mod settings;
 pub mod slots;
+pub mod swar;
 pub mod tls;

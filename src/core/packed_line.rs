@@ -12,6 +12,7 @@
 //! characters are packed or unpacked at once, in a few operations on one register.
 
 use crate::core::message::At;
+use crate::core::swar::each;
 
 /// What stands behind the last character: its code is 15.
 const END: u8 = b'/';
@@ -21,11 +22,6 @@ const ENDS: u8 = 0xff;
 const LONG_NAME: u8 = 255;
 /// Numbers of so many bytes, packed, are unpacked without memory of their own; nearly all are.
 const SHORT_NUMBERS: usize = 64;
-
-/// A register with the same byte in each of its eight places.
-const fn each(byte: u8) -> u64 {
-    u64::MAX / 255 * byte as u64
-}
 
 /// A packed line, borrowed from whoever keeps it.
 #[derive(Clone, Copy)]

@@ -3,12 +3,16 @@
 //! An `f64` holds a time of today to about 200 ns and would call two different stamps equal; so stamps are kept as two
 //! integers, whole seconds and attoseconds (10⁻¹⁸ s), which hold every stamp that the wire allows without loss.
 
+use crate::core::swar;
+
 /// Digits allowed on either side of a stamp's point.
 const MAX_DIGITS: usize = 18;
 /// 10¹⁸: attoseconds in a second.
 const ATTOS: u64 = 1_000_000_000_000_000_000;
 const ATTOS_PER_NANO: u64 = 1_000_000_000;
 const NANOS: u64 = 1_000_000_000;
+/// 10⁸: the numbers that eight digits hold.
+const EIGHT_DIGITS: u32 = 100_000_000;
 /// A stamp further than this ahead of its receipt orders by the receipt instead. Part of the protocol, so no setting.
 const MAX_LEAD_S: u64 = 60;
 
@@ -32,19 +36,21 @@ impl PosixTime {
     /// Reads a stamp: 1–18 digits, optionally a point and 1–18 digits; no sign, exponent or white space.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<PosixTime> {
-        let (seconds, whole) = number(text)?;
-        let attos = match &text[whole..] {
-            [] => 0,
-            [b'.', fraction @ ..] => {
-                let (value, digits) = number(fraction)?;
-                if digits < fraction.len() {
-                    return None;
-                }
-                value * TENS[MAX_DIGITS - digits]
-            }
-            _ => return None,
-        };
-        Some(PosixTime { seconds, attos })
+        let (stamp, end) = PosixTime::read(text, 0)?;
+        (end == text.len()).then_some(stamp)
+    }
+
+    /// Reads the one that begins at `start`; tells where it ends, too.
+    #[inline]
+    #[must_use]
+    pub fn read(text: &[u8], start: usize) -> Option<(PosixTime, usize)> {
+        let (seconds, point) = number(text, start)?;
+        if text.get(point) != Some(&b'.') {
+            return Some((PosixTime { seconds, attos: 0 }, point));
+        }
+        let (fraction, end) = number(text, point + 1)?;
+        let attos = fraction * TENS[MAX_DIGITS - (end - point - 1)];
+        Some((PosixTime { seconds, attos }, end))
     }
 
     /// The time `nanos` nanoseconds after the epoch.
@@ -68,51 +74,28 @@ const TENS: [u64; MAX_DIGITS + 1] = {
     tens
 };
 
-/// The ASCII digits that `text` begins with as a number, and how many there are: one to eighteen.
-fn number(text: &[u8]) -> Option<(u64, usize)> {
-    let (mut value, mut place) = (0, 0);
-    let mut rest = text;
-    // Twice eight digits fit.
-    while let Some((word, after)) = rest.split_first_chunk::<8>()
-        && let Some(eight) = eight_digits(*word)
-        && place < 16
-    {
-        value = value * 100_000_000 + eight;
-        place += 8;
-        rest = after;
-    }
-    for &byte in rest {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            break;
-        }
-        if place == MAX_DIGITS {
+/// The ASCII digits that `text` has from `start` on as a number, and where they end: there are one to eighteen.
+#[inline]
+fn number(text: &[u8], start: usize) -> Option<(u64, usize)> {
+    let (mut value, mut end) = (0, start);
+    loop {
+        let word = swar::word_at(text, end);
+        let digits = swar::leading_digits(word);
+        if end - start + digits > MAX_DIGITS {
             return None;
         }
-        value = value * 10 + u64::from(digit);
-        place += 1;
+        value = value * TENS[digits] + swar::number_of(word, digits);
+        end += digits;
+        if digits < 8 {
+            return (end > start).then_some((value, end));
+        }
     }
-    (place > 0).then_some((value, place))
-}
-
-/// Eight ASCII digits as a number; all at once: pairs become numbers to 99, pairs of those numbers to 9,999, and so on.
-fn eight_digits(text: [u8; 8]) -> Option<u64> {
-    const ONES: u64 = u64::MAX / 255;
-    let word = u64::from_le_bytes(text);
-    let digits = word ^ (ONES * 0x30);
-    // A digit is now 0 to 9: nothing in its upper half, nor once six is added.
-    if (digits | (digits.wrapping_add(ONES * 6))) & (ONES * 0xf0) != 0 {
-        return None;
-    }
-    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8) & 0x00ff_00ff_00ff_00ff;
-    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
-    Some(fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff)
 }
 
 /// One to eighteen ASCII digits, and nothing else, as a number.
 fn digits(text: &[u8]) -> Option<u64> {
-    let (value, length) = number(text)?;
-    (length == text.len()).then_some(value)
+    let (value, end) = number(text, 0)?;
+    (end == text.len()).then_some(value)
 }
 
 /// Receipt minus stamp, to the nanosecond: the second field of an `AT` line.
@@ -189,25 +172,25 @@ impl Skew {
 
     /// Appends it: a sign always, whole seconds, a point, nine digits.
     pub fn write(self, out: &mut Vec<u8>) {
-        let mut text = [b'0'; 30];
-        let mut rest = self.nanos;
-        for digit in text[21..].iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        text[20] = b'.';
-        let mut start = 20;
-        let mut rest = self.seconds;
-        loop {
-            start -= 1;
-            text[start] = b'0' + (rest % 10) as u8;
-            rest /= 10;
+        const POINT: usize = 24;
+        let mut text = [b'0'; POINT + 1 + 9];
+        text[POINT] = b'.';
+        text[POINT + 1] += (self.nanos / EIGHT_DIGITS) as u8; // one digit
+        text[POINT + 2..].copy_from_slice(&swar::digits_of(self.nanos % EIGHT_DIGITS));
+        // Eight digits at a time, from the last to the first.
+        let (mut start, mut rest) = (POINT, self.seconds);
+        let first = loop {
+            let digits = swar::digits_of((rest % u64::from(EIGHT_DIGITS)) as u32);
+            start -= 8;
+            text[start..start + 8].copy_from_slice(&digits);
+            rest /= u64::from(EIGHT_DIGITS);
             if rest == 0 {
-                break;
+                break u64::from_le_bytes(digits);
             }
-        }
+        };
+        let leading_zeros = (first ^ swar::each(b'0')).trailing_zeros() as usize / 8;
         out.push(if self.negative { b'-' } else { b'+' });
-        out.extend_from_slice(&text[start..]);
+        out.extend_from_slice(&text[start + leading_zeros.min(7)..]);
     }
 
     /// Whether the stamp was more than 60 s ahead of the receipt.
@@ -259,20 +242,6 @@ mod tests {
     }
 
     #[test]
-    fn eight_digits_are_read_at_once_and_nothing_else_is() {
-        assert_eq!(eight_digits(*b"12345678"), Some(12_345_678));
-        assert_eq!(eight_digits(*b"00000000"), Some(0));
-        assert_eq!(eight_digits(*b"99999999"), Some(99_999_999));
-        for place in 0..8 {
-            for byte in (0..=255).filter(|byte: &u8| !byte.is_ascii_digit()) {
-                let mut text = *b"12345678";
-                text[place] = byte;
-                assert_eq!(eight_digits(text), None, "{byte} at {place}");
-            }
-        }
-    }
-
-    #[test]
     fn only_plain_decimals_are_times() {
         for good in [
             "0",
@@ -321,6 +290,19 @@ mod tests {
             skew_text("0", "999999999999999999.999999999"),
             "-999999999999999999.999999999"
         );
+    }
+
+    #[test]
+    fn seconds_are_written_with_as_many_digits_as_they_have() {
+        for power in 0..18 {
+            for seconds in [10_u64.pow(power), 10_u64.pow(power + 1) - 1] {
+                assert_eq!(
+                    skew_text(&seconds.to_string(), "0"),
+                    format!("+{seconds}.000000000")
+                );
+            }
+        }
+        assert_eq!(skew_text("0.123456789", "0"), "+0.123456789");
     }
 
     #[test]

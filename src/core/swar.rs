@@ -1,0 +1,148 @@
+//! Eight bytes at a time, in one register (*SIMD within a register*): what is done to every byte of every command.
+//!
+//! A word is the eight bytes as a little-endian number, so that its lowest byte is the first one of the text.
+
+/// The word with the same byte in each of its places.
+pub const fn each(byte: u8) -> u64 {
+    u64::MAX / 255 * byte as u64
+}
+
+/// The word of `text` from `start` on, with zeros for what is behind the end.
+#[inline]
+#[must_use]
+pub fn word_at(text: &[u8], start: usize) -> u64 {
+    let rest = text.get(start..).unwrap_or_default();
+    match rest.first_chunk() {
+        Some(word) => u64::from_le_bytes(*word),
+        None => last_word(text, rest.len()),
+    }
+}
+
+/// The last `count` bytes of `text`, less than eight.
+#[cold]
+fn last_word(text: &[u8], count: usize) -> u64 {
+    // The last eight bytes hold them, unless there are not that many.
+    if let Some(word) = text.last_chunk() {
+        let before = 8 * (8 - count) as u32;
+        return u64::from_le_bytes(*word).checked_shr(before).unwrap_or(0);
+    }
+    let bytes = &text[text.len() - count..];
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |word, &byte| word << 8 | u64::from(byte))
+}
+
+/// In which place of a word the first byte is whose top bit is set in `marks`; 8 if there is none.
+#[inline]
+#[must_use]
+pub const fn first_marked(marks: u64) -> usize {
+    (marks.trailing_zeros() / 8) as usize
+}
+
+/// Marks a word's bytes that are less than or equal to a space, with their top bits. Behind the first of them, others may be marked by mistake.
+#[inline]
+#[must_use]
+pub const fn mark_blanks(word: u64) -> u64 {
+    word.wrapping_sub(each(b' ' + 1)) & !word & each(0x80)
+}
+
+/// How many ASCII digits a word begins with.
+#[inline]
+#[must_use]
+pub const fn leading_digits(word: u64) -> usize {
+    let digits = word ^ each(b'0');
+    // A digit is now 0 to 9: nothing in its upper half, nor once six is added. What is no digit may carry into the byte behind it, which does
+    // not matter: it stands behind the first one.
+    first_marked((digits | digits.wrapping_add(each(6))) & each(0xf0))
+}
+
+/// The first `count` bytes of a word, all of them ASCII digits, as a number. Pairs become numbers to 99, pairs of those numbers to 9,999, and so on.
+#[inline]
+#[must_use]
+pub const fn number_of(word: u64, count: usize) -> u64 {
+    if count == 0 {
+        return 0;
+    }
+    // Whatever stands in front now is zero: no digit at all.
+    let digits = (word ^ each(b'0')) << (8 * (8 - count));
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
+    fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff
+}
+
+/// A number below 10⁸ as eight ASCII digits: the way of [`number_of`] back.
+#[inline]
+#[must_use]
+pub const fn digits_of(number: u32) -> [u8; 8] {
+    let number = number as u64;
+    // 10,486 / 2²⁰ is 1 / 100, and 103 / 2¹⁰ is 1 / 10, as far as numbers of this size can tell.
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = (fours * 10_486) >> 20 & 0x0000_007f_0000_007f;
+    let pairs = (fours - 100 * hundreds) << 16 | hundreds;
+    let tens = (pairs * 103) >> 10 & 0x000f_000f_000f_000f;
+    let digits = (pairs - 10 * tens) << 8 | tens;
+    (digits | each(b'0')).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_word_ends_where_the_text_ends() {
+        let text = b"0123456789abcdef";
+        for length in 0..=text.len() {
+            for start in 0..=length + 1 {
+                let mut expected = [0; 8];
+                let rest = text[..length].get(start..).unwrap_or_default();
+                let count = rest.len().min(8);
+                expected[..count].copy_from_slice(&rest[..count]);
+                assert_eq!(
+                    word_at(&text[..length], start),
+                    u64::from_le_bytes(expected),
+                    "{start} of {length}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn only_digits_are_digits() {
+        for place in 0..8 {
+            for byte in 0..=255 {
+                let mut text = *b"12345678";
+                text[place] = byte;
+                let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let word = u64::from_le_bytes(text);
+                assert_eq!(leading_digits(word), digits, "{byte} at {place}");
+                let number = text[..digits]
+                    .iter()
+                    .fold(0, |number, digit| 10 * number + u64::from(digit - b'0'));
+                assert_eq!(number_of(word, digits), number);
+            }
+        }
+    }
+
+    #[test]
+    fn each_pair_and_each_four_of_digits_comes_out() {
+        for number in (0..10_000).chain((0..10_000).map(|upper| upper * 10_000)) {
+            assert_eq!(digits_of(number), *format!("{number:08}").as_bytes());
+        }
+        assert_eq!(digits_of(99_999_999), *b"99999999");
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_come_back(number in 0u32..100_000_000) {
+            prop_assert_eq!(number_of(u64::from_le_bytes(digits_of(number)), 8), u64::from(number));
+        }
+
+        #[test]
+        fn the_first_blank_is_found(bytes in any::<[u8; 8]>()) {
+            let first = bytes.iter().position(|&byte| byte <= b' ').unwrap_or(8);
+            prop_assert_eq!(first_marked(mark_blanks(u64::from_le_bytes(bytes))), first);
+        }
+    }
+}
