@@ -65,20 +65,24 @@ fn degrees(text: &[u8], start: usize, limit: u64) -> Option<usize> {
     let (b'+' | b'-') = text.get(start)? else {
         return None;
     };
-    let word = swar::word_at(text, start + 1);
-    let whole_digits = swar::leading_digits(word);
-    if !(1..=3).contains(&whole_digits) {
+    let (mut whole, mut point) = (0, start + 1);
+    while let Some(digit) = swar::digit_at(text, point) {
+        whole = whole * 10 + digit;
+        point += 1;
+        if point > start + 4 {
+            return None;
+        }
+    }
+    if point == start + 1 || whole > limit {
         return None;
     }
-    let whole = swar::number_of(word, whole_digits);
-    let point = start + 1 + whole_digits;
     if text.get(point) != Some(&b'.') {
-        return (whole <= limit).then_some(point);
+        return Some(point);
     }
     let end = end_of_digits(text, point + 1);
     let fraction = &text[point + 1..end];
     let is_more = whole == limit && fraction.iter().any(|&digit| digit != b'0');
-    (whole <= limit && !is_more && !fraction.is_empty()).then_some(end)
+    (!fraction.is_empty() && !is_more).then_some(end)
 }
 
 /// Where the digits end that begin at `start`.

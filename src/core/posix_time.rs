@@ -78,18 +78,21 @@ const TENS: [u64; MAX_DIGITS + 1] = {
 #[inline]
 fn number(text: &[u8], start: usize) -> Option<(u64, usize)> {
     let (mut value, mut end) = (0, start);
-    loop {
-        let word = swar::word_at(text, end);
-        let digits = swar::leading_digits(word);
-        if end - start + digits > MAX_DIGITS {
+    // Twice eight digits fit; then there is no room for another eight.
+    while end - start <= MAX_DIGITS - 8
+        && let Some(eight) = swar::eight_digits_at(text, end)
+    {
+        value = value * u64::from(EIGHT_DIGITS) + eight;
+        end += 8;
+    }
+    while let Some(digit) = swar::digit_at(text, end) {
+        if end - start == MAX_DIGITS {
             return None;
         }
-        value = value * TENS[digits] + swar::number_of(word, digits);
-        end += digits;
-        if digits < 8 {
-            return (end > start).then_some((value, end));
-        }
+        value = value * 10 + digit;
+        end += 1;
     }
+    (end > start).then_some((value, end))
 }
 
 /// One to eighteen ASCII digits, and nothing else, as a number.

@@ -47,31 +47,45 @@ pub const fn mark_blanks(word: u64) -> u64 {
     word.wrapping_sub(each(b' ' + 1)) & !word & each(0x80)
 }
 
+/// Marks a word's bytes that are no ASCII digits, in their upper halves. Behind the first of them, others may be marked by mistake.
+#[inline]
+const fn mark_other_than_digits(word: u64) -> u64 {
+    let digits = word ^ each(b'0');
+    // A digit is now 0 to 9: nothing in its upper half, nor once six is added.
+    (digits | digits.wrapping_add(each(6))) & each(0xf0)
+}
+
 /// How many ASCII digits a word begins with.
 #[inline]
 #[must_use]
 pub const fn leading_digits(word: u64) -> usize {
-    let digits = word ^ each(b'0');
-    // A digit is now 0 to 9: nothing in its upper half, nor once six is added. What is no digit may carry into the byte behind it, which does
-    // not matter: it stands behind the first one.
-    first_marked((digits | digits.wrapping_add(each(6))) & each(0xf0))
+    first_marked(mark_other_than_digits(word))
 }
 
-/// The first `count` bytes of a word, all of them ASCII digits, as a number. Pairs become numbers to 99, pairs of those numbers to 9,999, and so on.
+/// The digit at `at`, if there is one.
 #[inline]
 #[must_use]
-pub const fn number_of(word: u64, count: usize) -> u64 {
-    if count == 0 {
-        return 0;
-    }
-    // Whatever stands in front now is zero: no digit at all.
-    let digits = (word ^ each(b'0')) << (8 * (8 - count));
-    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8) & 0x00ff_00ff_00ff_00ff;
-    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
-    fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff
+pub fn digit_at(text: &[u8], at: usize) -> Option<u64> {
+    let digit = text.get(at)?.wrapping_sub(b'0');
+    (digit <= 9).then_some(u64::from(digit))
 }
 
-/// A number below 10⁸ as eight ASCII digits: the way of [`number_of`] back.
+/// The eight ASCII digits from `start` on as a number, if there are that many. Pairs become numbers to 99, pairs of those numbers to
+/// 9,999, and so on.
+#[inline]
+#[must_use]
+pub fn eight_digits_at(text: &[u8], start: usize) -> Option<u64> {
+    let word = u64::from_le_bytes(*text.get(start..)?.first_chunk()?);
+    if mark_other_than_digits(word) != 0 {
+        return None;
+    }
+    let digits = word ^ each(b'0');
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
+    Some(fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff)
+}
+
+/// A number below 10⁸ as eight ASCII digits: the way of [`eight_digits_at`] back.
 #[inline]
 #[must_use]
 pub const fn digits_of(number: u32) -> [u8; 8] {
@@ -115,12 +129,16 @@ mod tests {
                 let mut text = *b"12345678";
                 text[place] = byte;
                 let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-                let word = u64::from_le_bytes(text);
-                assert_eq!(leading_digits(word), digits, "{byte} at {place}");
-                let number = text[..digits]
-                    .iter()
-                    .fold(0, |number, digit| 10 * number + u64::from(digit - b'0'));
-                assert_eq!(number_of(word, digits), number);
+                assert_eq!(
+                    leading_digits(u64::from_le_bytes(text)),
+                    digits,
+                    "{byte} at {place}"
+                );
+                let number = str::from_utf8(&text).ok().filter(|_| digits == 8);
+                assert_eq!(
+                    eight_digits_at(&text, 0),
+                    number.map(|text| text.parse().unwrap())
+                );
             }
         }
     }
@@ -136,7 +154,7 @@ mod tests {
     proptest! {
         #[test]
         fn numbers_come_back(number in 0u32..100_000_000) {
-            prop_assert_eq!(number_of(u64::from_le_bytes(digits_of(number)), 8), u64::from(number));
+            prop_assert_eq!(eight_digits_at(&digits_of(number), 0), Some(u64::from(number)));
         }
 
         #[test]
