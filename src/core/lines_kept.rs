@@ -161,6 +161,13 @@ impl LinesKept {
         }
     }
 
+    /// The line, unless it is packed.
+    #[must_use]
+    pub fn unpacked(&self, number: u32) -> Option<&[u8]> {
+        let line = &self.lines[number as usize];
+        (line.place != PACKED).then_some(&line.bytes)
+    }
+
     /// Who taught us the line.
     #[must_use]
     pub fn teacher(&self, number: u32) -> Teacher {
@@ -169,11 +176,12 @@ impl LinesKept {
 
     /// Appends the line to `out`.
     pub fn write(&self, number: u32, out: &mut Vec<u8>) {
-        let line = &self.lines[number as usize];
-        if line.place == PACKED {
-            PackedLine::new(&line.bytes).write(&self.servers, out);
-        } else {
-            out.extend_from_slice(&line.bytes);
+        match self.unpacked(number) {
+            Some(line) => out.extend_from_slice(line),
+            None => {
+                let packed = PackedLine::new(&self.lines[number as usize].bytes);
+                packed.write(&self.servers, out);
+            }
         }
     }
 

@@ -57,7 +57,7 @@ use crate::core::fate::Fate;
 use crate::core::herd::{BootId, Dial, Herd};
 use crate::core::limits::{LINK_LINE_BYTES, Limits, TURN_BYTES, ms};
 use crate::core::lines::{Split, split};
-use crate::core::message::At;
+use crate::core::message::AtHead;
 use crate::core::proof::{Hex, Nonce, Parties, Side, unhex};
 use crate::core::records::{Offer, ReaderId, Records, Teacher};
 use crate::core::settings::Settings;
@@ -799,9 +799,15 @@ impl Link {
 
 /// A record from a neighbour.
 fn at(line: &[u8], teacher: Teacher, world: &mut World<'_>) -> Result<(), Broken> {
-    let at = At::parse(line).ok_or_else(|| format!("not an AT line: {}", shown(line)))?;
+    let broken = || format!("not an AT line: {}", shown(line));
+    let head = AtHead::parse(line).ok_or_else(broken)?;
+    let spot = world.records.spot(head.client);
+    if world.records.is_kept(spot, line) {
+        return Ok(()); // another neighbour was faster
+    }
+    let at = head.whole().ok_or_else(broken)?;
     let has_room = Room::for_a_record(world.durability.as_deref()) == Room::Enough;
-    match world.records.offer(line, &at, teacher) {
+    match world.records.offer_at(spot, line, &at, teacher) {
         Offer::Accepted => {
             let seq = world.records.last_seq();
             match &mut world.durability {

@@ -205,28 +205,63 @@ pub struct At<'a> {
     pub effective: PosixTime,
 }
 
-impl<'a> At<'a> {
-    /// Reads a line as [`At::write`] writes it (without its LF): single spaces, nothing before or after.
+/// Whom an `AT` line is about. The rest of it is not read yet: most lines that come over a second way are known by then.
+#[derive(Clone, Copy, Debug)]
+pub struct AtHead<'a> {
+    line: &'a [u8],
+    server: &'a [u8],
+    skew: &'a [u8],
+    client_offset: usize,
+    /// Whose record it is.
+    pub client: &'a [u8],
+    location_offset: usize,
+}
+
+impl<'a> AtHead<'a> {
+    /// Reads the first fields of a line (without its LF).
     #[must_use]
-    pub fn parse(line: &'a [u8]) -> Option<At<'a>> {
-        let (server, skew) = name(line, line.strip_prefix(b"AT ").map(|_| b"AT ".len())?)?;
-        let skew_text = line[skew..].split(|&byte| byte == b' ').next()?;
-        let client_offset = skew + skew_text.len() + 1;
-        let (client, place) = name(line, client_offset)?;
-        let (_, space) = Coordinates::read(line, place)?;
+    pub fn parse(line: &'a [u8]) -> Option<AtHead<'a>> {
+        if !line.starts_with(b"AT ") {
+            return None;
+        }
+        let (server, skew_offset) = field(line, b"AT ".len())?;
+        let (skew, client_offset) = field(line, skew_offset)?;
+        let (client, location_offset) = field(line, client_offset)?;
+        Some(AtHead {
+            line,
+            server,
+            skew,
+            client_offset,
+            client,
+            location_offset,
+        })
+    }
+
+    /// Reads the rest.
+    #[must_use]
+    pub fn whole(self) -> Option<At<'a>> {
+        let line = self.line;
+        let (_, space) = Coordinates::read(line, self.location_offset)?;
         let (stamp, end) = PosixTime::read(line, space + 1)?;
         if line.get(space) != Some(&b' ') || end < line.len() {
             return None;
         }
-        let effective = effective_time(stamp, Skew::parse(skew_text)?)?;
         Some(At {
-            server,
-            client_offset,
-            client,
-            location: &line[place..space],
+            server: self.server,
+            client_offset: self.client_offset,
+            client: self.client,
+            location: &line[self.location_offset..space],
             stamp,
-            effective,
+            effective: effective_time(stamp, Skew::parse(self.skew)?)?,
         })
+    }
+}
+
+impl<'a> At<'a> {
+    /// Reads a line as [`At::write`] writes it (without its LF): single spaces, nothing before or after.
+    #[must_use]
+    pub fn parse(line: &'a [u8]) -> Option<At<'a>> {
+        AtHead::parse(line)?.whole()
     }
 
     /// Appends the line, LF included, with which `server` answers `iamat`; returns what [`At::parse`] would make of it, or
@@ -270,12 +305,12 @@ impl<'a> At<'a> {
     }
 }
 
-/// The field of `line` that begins at `start` and names somebody, and where the next one begins: it is not empty, and one space is behind it.
+/// The field of `line` that begins at `start`, and where the next one begins: it is not empty, and one space is behind it.
 #[inline]
-fn name(line: &[u8], start: usize) -> Option<(&[u8], usize)> {
+fn field(line: &[u8], start: usize) -> Option<(&[u8], usize)> {
     let end = end_of_field(line, start);
-    let name = line.get(start..end).filter(|name| !name.is_empty())?;
-    (line.get(end) == Some(&b' ')).then_some((name, end + 1))
+    let field = line.get(start..end).filter(|field| !field.is_empty())?;
+    (line.get(end) == Some(&b' ')).then_some((field, end + 1))
 }
 
 #[cfg(test)]

@@ -44,6 +44,13 @@ pub enum Offer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReaderId(usize);
 
+/// Where a client stands in the table, or would stand.
+#[derive(Clone, Copy)]
+pub struct Spot {
+    hash: u64,
+    known: Option<u32>,
+}
+
 struct Reader {
     /// The next record to send, or `NONE`.
     next: u32,
@@ -154,18 +161,33 @@ impl Records {
     }
 
     fn find(&self, client: &[u8]) -> Option<u32> {
-        self.find_hashed(client_hash(&self.hasher, client), client)
+        self.spot(client).known
     }
 
-    fn find_hashed(&self, hash: u64, client: &[u8]) -> Option<u32> {
+    /// Where this client stands, until the table changes.
+    #[must_use]
+    pub fn spot(&self, client: &[u8]) -> Spot {
+        let hash = client_hash(&self.hasher, client);
         let same = |&index: &u32| self.lines.client(index) == client;
-        self.by_client.find(hash, same).copied()
+        let known = self.by_client.find(hash, same).copied();
+        Spot { hash, known }
+    }
+
+    /// Whether it can be told at a glance that exactly this line is the client's record: then there is no need to read it.
+    #[must_use]
+    pub fn is_kept(&self, spot: Spot, line: &[u8]) -> bool {
+        let known = spot.known.and_then(|known| self.lines.unpacked(known));
+        known == Some(line)
     }
 
     /// Takes the record of `line` (an `AT` line without its LF, taken apart as `at`) if it is the newest of its client.
     pub fn offer(&mut self, line: &[u8], at: &At<'_>, teacher: Teacher) -> Offer {
-        let client_hash = client_hash(&self.hasher, at.client);
-        let known = self.find_hashed(client_hash, at.client);
+        self.offer_at(self.spot(at.client), line, at, teacher)
+    }
+
+    /// [`Records::offer`] for a client whose spot is known.
+    pub fn offer_at(&mut self, spot: Spot, line: &[u8], at: &At<'_>, teacher: Teacher) -> Offer {
+        let Spot { hash, known } = spot;
         let (mut known_bytes, mut known_hash) = (0, 0);
         if let Some(index) = known {
             let own = self.lines.look_at(index);
@@ -180,7 +202,7 @@ impl Records {
         let line_hash = hash_of(line);
         let index = match known {
             _ if too_many || too_long => None,
-            None => self.add(client_hash, line, at, teacher),
+            None => self.add(hash, line, at, teacher),
             Some(index) => {
                 let kept = self.lines.replace(index, (line, line_hash), at, teacher);
                 kept.map(|()| {
