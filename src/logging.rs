@@ -8,26 +8,27 @@
 //! room. The writer is woken only when it sleeps, and gathers for a moment after each write, so that a busy log costs the loop no
 //! system calls to speak of.
 
+mod stamp;
+
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use log::LevelFilter;
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use signal_hook::consts::SIGHUP;
-use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
-use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
+use simplelog::{ConfigBuilder, WriteLogger};
 
-/// RFC 3339, UTC, microseconds.
-const TIME_FORMAT: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-/// How long the writer gathers lines before the next write.
+use stamp::Stamp;
+
+/// How long the writer gathers lines before the next write,
 const GATHER: Duration = Duration::from_millis(50);
+/// unless so much of the room for them is taken: an eighth.
+const ENOUGH: usize = 8;
 
 #[derive(Default)]
 struct Shared {
@@ -57,9 +58,33 @@ impl Shared {
     }
 }
 
+thread_local! {
+    /// How grave the line is that this thread writes.
+    static LEVEL: Cell<Level> = const { Cell::new(Level::Info) };
+}
+
+/// Lets simplelog write the lines, but for their stamps: these are put before them where they arrive.
+struct Stamped(Box<WriteLogger<TurnBuffer>>);
+
+impl Log for Stamped {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        LEVEL.set(record.level());
+        self.0.log(record);
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
 /// The end that simplelog writes to: the turn's buffer.
 struct TurnBuffer {
     shared: Arc<Shared>,
+    stamp: Stamp,
     lines: Vec<u8>,
     /// Lines may wait for the disk in this many bytes, the turn's own included.
     limit: usize,
@@ -76,6 +101,9 @@ impl Write for TurnBuffer {
         if self.at_line_start {
             self.dropping = self.lines.len() + self.handed_over >= self.limit;
             self.dropped += u64::from(self.dropping);
+            if !self.dropping {
+                self.stamp.write(now(), LEVEL.get(), &mut self.lines);
+            }
         }
         if !self.dropping {
             self.lines.extend_from_slice(piece);
@@ -92,12 +120,10 @@ impl Write for TurnBuffer {
         let mut state = self.shared.lock();
         if self.dropped + state.unwritten > 0 && state.lines.len() < self.limit / 2 {
             let lost = std::mem::take(&mut self.dropped) + std::mem::take(&mut state.unwritten);
-            let time = OffsetDateTime::now_utc()
-                .format(TIME_FORMAT)
-                .unwrap_or_default();
+            self.stamp.write(now(), Level::Warn, &mut self.lines);
             writeln!(
                 self.lines,
-                "{time} [WARN ] log: {lost} lines were dropped, the disk did not keep up"
+                "log: {lost} lines were dropped, the disk did not keep up"
             )?;
         }
         if state.lines.is_empty() {
@@ -105,8 +131,10 @@ impl Write for TurnBuffer {
         } else {
             state.lines.append(&mut self.lines);
         }
+        let had_enough = self.handed_over >= self.limit / ENOUGH;
         self.handed_over = state.lines.len();
-        if !state.awake && self.handed_over > 0 {
+        let has_enough = self.handed_over >= self.limit / ENOUGH;
+        if !state.awake && self.handed_over > 0 || has_enough && !had_enough {
             state.awake = true;
             self.shared.wake.notify_one();
         }
@@ -132,14 +160,14 @@ pub fn start(path: &Path, level: LevelFilter, limit: usize) -> io::Result<Loggin
     thread::Builder::new().name("log".into()).spawn({
         let (shared, path) = (shared.clone(), path.to_owned());
         move || {
-            write_out(&shared, sink, &path, &reopen);
+            write_out(&shared, sink, &path, &reopen, limit / ENOUGH);
             shared.lock().closed = true;
             shared.wake.notify_all();
         }
     })?;
     let config = ConfigBuilder::new()
-        .set_time_format_custom(TIME_FORMAT)
-        .set_level_padding(LevelPadding::Right)
+        .set_time_level(LevelFilter::Off)
+        .set_max_level(LevelFilter::Off)
         .set_thread_level(LevelFilter::Off)
         .set_target_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)
@@ -148,6 +176,7 @@ pub fn start(path: &Path, level: LevelFilter, limit: usize) -> io::Result<Loggin
         .build();
     let turn = TurnBuffer {
         shared: shared.clone(),
+        stamp: Stamp::default(),
         lines: Vec::new(),
         limit,
         handed_over: 0,
@@ -155,7 +184,9 @@ pub fn start(path: &Path, level: LevelFilter, limit: usize) -> io::Result<Loggin
         dropping: false,
         dropped: 0,
     };
-    WriteLogger::init(level, config, turn).map_err(io::Error::other)?;
+    let logger = Stamped(WriteLogger::new(level, config, turn));
+    log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
+    log::set_max_level(level);
     Ok(Logging { shared })
 }
 
@@ -171,6 +202,14 @@ impl Drop for Logging {
             .wait_timeout_while(state, LAST_LINES, |state| !state.closed);
         drop(written); // in time or not, the program ends
     }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the log is read beside clocks on walls"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 enum Sink {
@@ -197,7 +236,7 @@ impl Sink {
 }
 
 /// The writer thread.
-fn write_out(shared: &Shared, mut sink: Sink, path: &Path, reopen: &AtomicBool) {
+fn write_out(shared: &Shared, mut sink: Sink, path: &Path, reopen: &AtomicBool, enough: usize) {
     let name = path.display();
     let mut lines = Vec::new();
     let mut failing = false;
@@ -251,9 +290,9 @@ fn write_out(shared: &Shared, mut sink: Sink, path: &Path, reopen: &AtomicBool) 
         let mut state = shared.lock();
         state.unwritten += lost;
         if !state.closing {
-            let gather = shared
-                .wake
-                .wait_timeout_while(state, GATHER, |state| !state.closing);
+            let gather = shared.wake.wait_timeout_while(state, GATHER, |state| {
+                !state.closing && state.lines.len() < enough
+            });
             drop(gather);
         }
     }

@@ -11,8 +11,7 @@
 //! A client that waits for Places *is* `Awaiting`: what the asyncio version keeps in the frame of a suspended coroutine is
 //! written out here. Its later commands stay unread; those that came in the same segment wait in `input`.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use log::{debug, info, warn};
 
@@ -31,6 +30,7 @@ use crate::core::places::request::Question;
 use crate::core::posix_time::{PosixTime, Skew};
 use crate::core::records::{Offer, Records, Teacher};
 use crate::core::settings::{PlacesApi, Settings};
+use crate::core::who::Who;
 
 /// What a client's commands work on.
 pub struct World<'a> {
@@ -89,39 +89,6 @@ pub struct Client {
     stalled_since: Option<Time>,
     /// It was not let in.
     is_turned_away: bool,
-}
-
-/// A client's name in the log.
-#[derive(Clone, Copy)]
-struct Who {
-    serial: u32,
-    /// An IPv4 address as IPv6 has it: half as much to keep as a socket address.
-    ip: Ipv6Addr,
-    port: u16,
-}
-
-impl Who {
-    fn new(serial: u32, address: SocketAddr) -> Who {
-        let ip = match address.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        Who {
-            serial,
-            ip,
-            port: address.port(),
-        }
-    }
-
-    fn address(self) -> SocketAddr {
-        SocketAddr::new(self.ip.to_canonical(), self.port)
-    }
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "client {} {}", self.serial, self.address())
-    }
 }
 
 impl Client {

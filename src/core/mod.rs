@@ -32,3 +32,4 @@ pub mod settings;
 pub mod slots;
 pub mod swar;
 pub mod tls;
+pub mod who;

@@ -1,0 +1,137 @@
+//! A client's name in the log: its number, and where it is connected from.
+
+use std::fmt::{self, Write as _};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Longest for a number of ten digits and an IPv6 address in full, with its brackets and port.
+const MAX_LENGTH: usize = "client 4294967295 [ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".len();
+
+/// One client.
+#[derive(Clone, Copy)]
+pub struct Who {
+    serial: u32,
+    /// An IPv4 address as IPv6 has it: half as much to keep as a socket address.
+    ip: Ipv6Addr,
+    port: u16,
+}
+
+impl Who {
+    /// The client with this number, connected from `address`.
+    #[must_use]
+    pub fn new(serial: u32, address: SocketAddr) -> Who {
+        let ip = match address.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        Who {
+            serial,
+            ip,
+            port: address.port(),
+        }
+    }
+
+    /// Where it is connected from.
+    #[must_use]
+    pub fn address(self) -> SocketAddr {
+        SocketAddr::new(self.ip.to_canonical(), self.port)
+    }
+}
+
+impl fmt::Display for Who {
+    /// Two lines for each command begin like this, so it is put together here and given to the formatter in one piece.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Text::default();
+        text.push(b"client ");
+        text.number(self.serial);
+        text.push(b" ");
+        if let Some(v4) = self.ip.to_ipv4_mapped() {
+            let [a, b, c, d] = v4.octets();
+            text.number(a.into());
+            for octet in [b, c, d] {
+                text.push(b".");
+                text.number(octet.into());
+            }
+            text.push(b":");
+            text.number(self.port.into());
+        } else {
+            write!(text, "{}", self.address())?;
+        }
+        f.write_str(text.as_str())
+    }
+}
+
+/// Text of at most `MAX_LENGTH` bytes.
+struct Text {
+    bytes: [u8; MAX_LENGTH],
+    length: usize,
+}
+
+impl Default for Text {
+    fn default() -> Text {
+        Text {
+            bytes: [0; MAX_LENGTH],
+            length: 0,
+        }
+    }
+}
+
+impl Text {
+    fn push(&mut self, piece: &[u8]) {
+        if let Some(room) = self.bytes[self.length..].get_mut(..piece.len()) {
+            room.copy_from_slice(piece);
+            self.length += piece.len();
+        }
+    }
+
+    fn number(&mut self, number: u32) {
+        let mut digits = [0; 10];
+        let mut start = digits.len();
+        let mut rest = number;
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.push(&digits[start..]);
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        self.push(piece.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_longest_name_fits() {
+        let address: SocketAddr = "[1111:2222:3333:4444:5555:6666:7777:8888]:65535"
+            .parse()
+            .unwrap();
+        let name = Who::new(u32::MAX, address).to_string();
+        assert_eq!(name, format!("client 4294967295 {address}"));
+        assert_eq!(name.len(), MAX_LENGTH);
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_what_the_standard_library_writes(serial: u32, ip: IpAddr, port: u16) {
+            let address = SocketAddr::new(ip.to_canonical(), port);
+            let who = Who::new(serial, SocketAddr::new(ip, port));
+            prop_assert_eq!(who.to_string(), format!("client {serial} {address}"));
+            prop_assert_eq!(who.address(), address);
+        }
+    }
+}
