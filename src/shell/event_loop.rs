@@ -260,7 +260,11 @@ impl Server {
         self.disk.as_ref().map_or(Ok(()), Disk::finish)
     }
 
-    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+    /// One turn: waits until something is ready, and serves it. [`Server::run`] is this again and again; a benchmark has it to itself.
+    ///
+    /// # Errors
+    /// The poll itself failed.
+    pub fn turn(&mut self, events: &mut Events) -> io::Result<()> {
         match self.poll.poll(events, self.patience()) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
