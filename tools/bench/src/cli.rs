@@ -1,0 +1,82 @@
+//! The command line of `cargo bench -p herd-bench --bench instructions --`.
+
+use clap::Parser;
+
+use crate::workload::{Entry, WORKLOADS};
+
+/// Counts the instructions that herd-mio takes for each message, with valgrind's callgrind, beside those that are kept.
+#[derive(Debug, Parser)]
+#[command(
+    name = "instructions",
+    bin_name = "cargo bench -p herd-bench --bench instructions --",
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    /// Which workloads; all by default
+    #[arg(value_name = "WORKLOAD", value_parser = entry)]
+    pub(crate) workloads: Vec<&'static Entry>,
+
+    /// Keep the figures, for later comparisons: in instructions.json and README.md
+    #[arg(long, conflicts_with_all = ["workloads", "compare"])]
+    pub(crate) save: bool,
+
+    /// End with status 1 if a workload takes so many percent more than what is kept
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub(crate) compare: Option<f64>,
+
+    /// Say what the workloads are, and count nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+
+    /// Cargo says so
+    #[arg(long, hide = true)]
+    pub(crate) bench: bool,
+
+    /// Be counted
+    #[arg(long, value_name = "WORKLOAD", hide = true, value_parser = entry)]
+    pub(crate) count: Option<&'static Entry>,
+}
+
+fn entry(name: &str) -> Result<&'static Entry, String> {
+    WORKLOADS
+        .iter()
+        .find(|entry| entry.name == name)
+        .ok_or_else(|| "no workload is called so; --list names all".to_owned())
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let is_sensible = number.is_finite() && number >= 0.0;
+    is_sensible
+        .then_some(number)
+        .ok_or_else(|| "it has to be 0 or more".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let told = |arguments: &[&str]| {
+            let arguments = ["instructions"].iter().chain(arguments);
+            Cli::try_parse_from(arguments)
+                .map_err(|error| error.to_string())
+                .map(|cli| cli.compare)
+        };
+        assert_eq!(told(&["--bench", "split", "--compare", "2"]), Ok(Some(2.0)));
+        assert!(told(&["spilt"]).is_err_and(|text| text.contains("--list")));
+        assert!(told(&["--compare", "-1"]).is_err());
+        assert!(told(&["--compare", "nan"]).is_err());
+        assert!(
+            told(&["--save", "split"]).is_err(),
+            "part of the figures would be of another day"
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! Instruction counts that are kept, to compare later ones with.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::toolchain::Toolchain;
+use crate::workload::{Entry, Failure};
+
+/// The command that makes them.
+pub(crate) const COMMAND: &str = "cargo bench -p herd-bench --bench instructions -- --save";
+
+/// What was counted, and with what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// How they are made.
+    pub command: String,
+    /// What they depend on, apart from the program.
+    pub made_with: Toolchain,
+    /// The figures.
+    pub workloads: Vec<Figure>,
+}
+
+/// What one operation of a workload costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// The workload.
+    pub name: String,
+    /// What one operation of it is.
+    pub operation: String,
+    /// User instructions per operation, to a tenth.
+    pub instructions: f64,
+}
+
+impl Figure {
+    pub(crate) fn new(entry: &Entry, instructions: f64) -> Figure {
+        Figure {
+            name: entry.name.to_owned(),
+            operation: entry.operation.to_owned(),
+            instructions: (instructions * 10.0).round() / 10.0,
+        }
+    }
+}
+
+/// How many percent more than `kept` that is; `None` if there is nothing to compare with.
+pub(crate) fn change_percent(instructions: f64, kept: Option<f64>) -> Option<f64> {
+    let kept = kept.filter(|kept| *kept > 0.0)?;
+    Some((instructions / kept - 1.0) * 100.0)
+}
+
+/// A change for a reader: with its sign, to a tenth.
+pub(crate) fn signed(percent: f64) -> String {
+    let tenths = (percent * 10.0).round() as i64; // which has one zero only
+    let sign = if tenths < 0 { '-' } else { '+' };
+    format!("{sign}{}.{} %", tenths.abs() / 10, tenths.abs() % 10)
+}
+
+/// A number of instructions for a reader: tenths where they matter, thousands apart where there are some.
+pub(crate) fn readable(instructions: f64) -> String {
+    if instructions < 1_000.0 {
+        return format!("{instructions:.1}");
+    }
+    let digits = format!("{instructions:.0}");
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+impl Figures {
+    /// Where they are kept.
+    pub(crate) fn file() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json")
+    }
+
+    /// The kept ones; `None` if none are.
+    ///
+    /// # Errors
+    /// The file can not be read, or is none of ours.
+    pub fn kept() -> Result<Option<Figures>, Failure> {
+        let file = Figures::file();
+        let failed = |error: &dyn std::fmt::Display| {
+            format!("{}: {error}; make it anew: {COMMAND}", file.display())
+        };
+        match fs::read_to_string(&file) {
+            Ok(text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|error| failed(&error)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// Instructions per operation of the workload of that name.
+    pub(crate) fn of(&self, name: &str) -> Option<f64> {
+        let figure = self.workloads.iter().find(|figure| figure.name == name)?;
+        Some(figure.instructions)
+    }
+
+    /// As the file has them.
+    pub(crate) fn json(&self) -> String {
+        // Nothing in it can fail to be written.
+        let text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text + "\n"
+    }
+
+    /// As the README has them.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = format!("```sh\n{}\n```\n\n", self.command);
+        text.push_str("| workload | one operation | instructions |\n|---|---|---:|\n");
+        for figure in &self.workloads {
+            let Figure {
+                name,
+                operation,
+                instructions,
+            } = figure;
+            let instructions = readable(*instructions);
+            // Nothing fails that writes into a String.
+            let _ = writeln!(text, "| `{name}` | {operation} | {instructions} |");
+        }
+        let Toolchain {
+            rustc,
+            valgrind,
+            machine,
+        } = &self.made_with;
+        let _ = writeln!(text, "\nMade with {rustc}, {valgrind}, on {machine}.");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(readable(39.14), "39.1");
+        assert_eq!(readable(999.9), "999.9");
+        assert_eq!(readable(1_234.4), "1,234");
+        assert_eq!(readable(1_234_567.8), "1,234,568");
+    }
+
+    #[test]
+    fn a_change_is_told_in_percent_of_what_is_kept() {
+        let change = |now, kept| change_percent(now, kept).map(|change| change.round());
+        assert_eq!(change(110.0, Some(100.0)), Some(10.0));
+        assert_eq!(change(50.0, Some(100.0)), Some(-50.0));
+        assert_eq!(change(50.0, None), None);
+        assert_eq!(change(50.0, Some(0.0)), None);
+        assert_eq!(signed(1.26), "+1.3 %");
+        assert_eq!(signed(-12.0), "-12.0 %");
+        assert_eq!(signed(-0.01), "+0.0 %");
+    }
+}

@@ -1,0 +1,161 @@
+//! Workloads: clients say where they are, the server answers, and its neighbours hear of it.
+
+use herd_mio::core::node::ConnId;
+
+use crate::crowd::{CLIENTS, Crowd};
+use crate::stage::{Read, SERVER, Stage, same};
+use crate::workload::{Failure, Workload};
+
+/// An hour: how old a stale position is.
+const STALE_NS: u64 = 3_600_000_000_000;
+
+/// Whether what is told is news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// It is, and takes the place of what was known.
+    Newest,
+    /// It is not.
+    Stale,
+}
+
+/// A thousand clients, known to the server, each on a connection of its own: in a pass each says once where it is.
+pub(crate) struct Iamat {
+    stage: Stage,
+    clients: Vec<ConnId>,
+    links: Vec<ConnId>,
+    crowd: Crowd,
+    age: Age,
+    /// Lines in one read. Those of several clients share the connection of one of them.
+    per_read: usize,
+    /// Reads in one turn.
+    per_turn: usize,
+    reads: Vec<Read>,
+    /// What each connection is to be answered, by its place among `clients`.
+    answers: Vec<String>,
+    /// What the server knew before the pass: a digest of it, and how many changes it had seen.
+    before: (u64, u64),
+}
+
+impl Iamat {
+    /// A server that so many neighbours are linked with.
+    pub(crate) fn new(age: Age, neighbours: usize) -> Result<Iamat, Failure> {
+        let (mut stage, links) = Stage::new(neighbours)?;
+        let clients = stage.clients(CLIENTS)?;
+        let mut iamat = Iamat {
+            stage,
+            clients,
+            links,
+            crowd: Crowd::new(),
+            age: Age::Newest,
+            per_read: 1,
+            per_turn: 1,
+            reads: Vec::new(),
+            answers: Vec::new(),
+            before: (0, 0),
+        };
+        // All are known before anything is measured.
+        iamat.prepare()?;
+        iamat.pass();
+        iamat.check()?;
+        iamat.age = age;
+        Ok(iamat)
+    }
+
+    /// The same with so many lines in one read.
+    pub(crate) fn per_read(self, per_read: usize) -> Iamat {
+        Iamat { per_read, ..self }
+    }
+
+    /// The same with so many reads in one turn.
+    pub(crate) fn per_turn(self, per_turn: usize) -> Iamat {
+        Iamat { per_turn, ..self }
+    }
+}
+
+impl Workload for Iamat {
+    fn operations(&self) -> u64 {
+        CLIENTS as u64
+    }
+
+    fn prepare(&mut self) -> Result<(), Failure> {
+        // Neighbours that said nothing for long would be cut off.
+        let synced = self.links.iter().map(|&id| Read {
+            id,
+            bytes: b"SYNC 0\n".to_vec(),
+        });
+        self.stage.turn(&synced.collect::<Vec<Read>>());
+        self.stage.forget_written();
+        self.reads.clear();
+        self.answers = vec![String::new(); CLIENTS];
+        for (place, client) in (0..CLIENTS).step_by(self.per_read).enumerate() {
+            let receipt_ns = self.stage.receipt_ns(place);
+            let mut bytes = Vec::new();
+            for client in client..CLIENTS.min(client + self.per_read) {
+                let said = match self.age {
+                    Age::Newest => self.crowd.iamat(client, receipt_ns),
+                    Age::Stale => self.crowd.iamat_aged(client, receipt_ns, STALE_NS),
+                };
+                bytes.extend_from_slice(said.line.as_bytes());
+                self.answers[place].push_str(&said.answer(SERVER));
+            }
+            let id = self.clients[place];
+            self.reads.push(Read { id, bytes });
+        }
+        let records = self.stage.node.records();
+        self.before = (records.digest(), records.last_seq());
+        Ok(())
+    }
+
+    fn pass(&mut self) {
+        for ready in self.reads.chunks(self.per_turn) {
+            self.stage.turn(ready);
+        }
+    }
+
+    fn check(&mut self) -> Result<(), Failure> {
+        self.stage.check()?;
+        for (&id, answer) in self.clients.iter().zip(&self.answers) {
+            same("a client", self.stage.written(id), answer.as_bytes())?;
+        }
+        let records = self.stage.node.records();
+        let (digest, seq) = self.before;
+        if records.len() != CLIENTS {
+            return Err(format!("{} records", records.len()));
+        }
+        let news = match self.age {
+            Age::Stale if records.digest() != digest => return Err("a stale record is kept".into()),
+            Age::Stale => 0,
+            Age::Newest => CLIENTS as u64,
+        };
+        if records.last_seq() - seq != news {
+            return Err(format!("{} changes", records.last_seq() - seq));
+        }
+        for &id in &self.links {
+            told(self.stage.written(id), &self.answers, seq, news)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a neighbour was told all of these lines in their order, and up to which change that is.
+pub(crate) fn told(written: &[u8], lines: &[String], seq: u64, news: u64) -> Result<(), Failure> {
+    let is_sync = |line: &&[u8]| line.starts_with(b"SYNC ");
+    let parts = || written.split_inclusive(|&byte| byte == b'\n');
+    let records: Vec<u8> = parts()
+        .filter(|line| !is_sync(line))
+        .flatten()
+        .copied()
+        .collect();
+    let expected = if news == 0 {
+        String::new()
+    } else {
+        lines.concat()
+    };
+    same("a neighbour", &records, expected.as_bytes())?;
+    if news > 0 {
+        let last = parts().rfind(is_sync).unwrap_or_default();
+        let position = format!("SYNC {}\n", seq + news);
+        same("a neighbour's position", last, position.as_bytes())?;
+    }
+    Ok(())
+}

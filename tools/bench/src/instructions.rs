@@ -1,0 +1,154 @@
+//! `cargo bench -p herd-bench --bench instructions`: counts, shows, compares, keeps.
+
+use std::fs;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::callgrind;
+use crate::cli::Cli;
+use crate::figures::{COMMAND, Figure, Figures, change_percent, readable, signed};
+use crate::readme;
+use crate::toolchain::Toolchain;
+use crate::workload::{Entry, Failure, WORKLOADS};
+
+/// The whole program.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Cargo's tests of benchmarks come without it. The answers have tests of their own.
+    let is_wanted = |argument: String| ["--bench", callgrind::COUNT].contains(&&*argument);
+    if !std::env::args().any(is_wanted) {
+        println!("nothing is counted but by cargo bench, which says --bench");
+        return ExitCode::SUCCESS;
+    }
+    run(&Cli::parse()).unwrap_or_else(|why| {
+        eprintln!("herd-bench: {why}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(cli: &Cli) -> Result<ExitCode, Failure> {
+    if let Some(entry) = cli.count {
+        return callgrind::be_counted(entry).map(|()| ExitCode::SUCCESS);
+    }
+    if cli.list {
+        for Entry {
+            name, operation, ..
+        } in WORKLOADS
+        {
+            println!("{name:20} {operation}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(valgrind) = callgrind::version()? else {
+        let why =
+            "instructions are not counted: valgrind is not installed (apt-get install valgrind)";
+        if cli.save || cli.compare.is_some() {
+            return Err(why.to_owned());
+        }
+        println!("skipped: {why}");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let toolchain = Toolchain::here(valgrind)?;
+    let kept = match Figures::kept() {
+        // What can not be read is about to be made anew.
+        Err(_) if cli.save => None,
+        kept => kept?,
+    };
+    if let Some(kept) = &kept
+        && kept.made_with != toolchain
+    {
+        println!(
+            "what is kept was made elsewhere, and part of a change may come from there:\n  kept  {}\n  now   {}",
+            kept.made_with, toolchain
+        );
+    }
+    let workloads = match &*cli.workloads {
+        [] => WORKLOADS.iter().collect(),
+        chosen => chosen.to_vec(),
+    };
+    let Counted { figures, worst } = count(&workloads, kept.as_ref())?;
+    if cli.save {
+        let figures = Figures {
+            command: COMMAND.to_owned(),
+            made_with: toolchain,
+            workloads: figures,
+        };
+        let file = Figures::file();
+        fs::write(&file, figures.json()).map_err(|error| format!("{}: {error}", file.display()))?;
+        readme::update(&figures)?;
+        println!("kept in {} and in README.md beside it", file.display());
+    }
+    let Some(allowed) = cli.compare else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let (is_well, what) = verdict(worst, allowed)?;
+    println!("{what}");
+    Ok(match is_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// Whether the worst change is one of at most `allowed` percent, and that in words.
+fn verdict(worst: Option<(&str, f64)>, allowed: f64) -> Result<(bool, String), Failure> {
+    let nothing = || format!("there is nothing to compare with; first: {COMMAND}");
+    let (name, change) = worst.ok_or_else(nothing)?;
+    let is_well = change <= allowed;
+    let what = match is_well {
+        true => format!("nothing takes more than {allowed} % more than what is kept"),
+        false => format!("{name}: {}; +{allowed} % is allowed", signed(change)),
+    };
+    Ok((is_well, what))
+}
+
+/// What was counted.
+#[derive(Default)]
+struct Counted {
+    figures: Vec<Figure>,
+    /// Which workload has the greatest change, in percent of what is kept.
+    worst: Option<(&'static str, f64)>,
+}
+
+/// Counts one after the other, and says each as soon as it is counted.
+fn count(workloads: &[&'static Entry], kept: Option<&Figures>) -> Result<Counted, Failure> {
+    println!(
+        "{:20} {:>12} {:>12} {:>9}",
+        "instructions for one", "now", "kept", "change"
+    );
+    let mut counted = Counted::default();
+    for entry in workloads {
+        let figure = Figure::new(entry, callgrind::count(entry)?);
+        let before = kept.and_then(|kept| kept.of(entry.name));
+        let change = change_percent(figure.instructions, before);
+        println!(
+            "{:20} {:>12} {:>12} {:>9}",
+            entry.name,
+            readable(figure.instructions),
+            before.map_or("–".to_owned(), readable),
+            change.map_or("–".to_owned(), signed),
+        );
+        if let Some(change) = change
+            && counted.worst.is_none_or(|(_, most)| change > most)
+        {
+            counted.worst = Some((entry.name, change));
+        }
+        counted.figures.push(figure);
+    }
+    Ok(counted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_more_than_is_allowed_is_named() {
+        let judged = |change| verdict(Some(("split", change)), 2.0);
+        assert!(judged(-50.0).is_ok_and(|(is_well, _)| is_well));
+        assert!(judged(2.0).is_ok_and(|(is_well, _)| is_well));
+        let (is_well, what) = judged(2.26).unwrap();
+        assert!(!is_well && what.starts_with("split: +2.3 %"), "{what}");
+        assert!(verdict(None, 2.0).is_err_and(|why| why.contains(COMMAND)));
+    }
+}

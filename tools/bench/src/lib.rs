@@ -1,0 +1,32 @@
+//! What a message costs herd-mio.
+//!
+//! ```text
+//! cargo bench                                               both of these:
+//! cargo bench -p herd-bench --bench times                   how long each workload takes, with divan
+//! cargo bench -p herd-bench --bench instructions            how many instructions, counted by valgrind's callgrind
+//! cargo bench -p herd-bench --bench instructions -- --save  … and keep the figures
+//! ```
+//!
+//! A [`Workload`] is something that a server does for each message or answer: [`WORKLOADS`] lists them. Their input looks like that of
+//! real clients and is the same in each run; what comes out is checked after each pass, outside of what is measured. A benchmark
+//! whose answers are wrong fails.
+
+#![forbid(unsafe_code)]
+
+mod callgrind;
+mod cli;
+mod clock;
+mod crowd;
+pub mod figures;
+mod iamat;
+pub mod instructions;
+mod neighbours;
+mod parsing;
+mod places;
+mod readme;
+mod stage;
+mod toolchain;
+mod turn;
+mod workload;
+
+pub use workload::{Entry, Failure, Rounds, WORKLOADS, Workload};

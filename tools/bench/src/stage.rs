@@ -1,0 +1,236 @@
+//! One server without a socket: a [`Node`], driven as the loop in [`herd_mio::shell::event_loop`] drives it, with memory in the place of
+//! sockets and a clock that goes on by a millisecond with each read.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use herd_mio::config::{HerdConfig, Overrides, Source};
+use herd_mio::core::clock::{Now, Time};
+use herd_mio::core::fate::Fate;
+use herd_mio::core::node::{ConnId, Node};
+use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
+use herd_mio::core::settings::{HostPort, NeighbourSettings, Secret, Settings};
+
+use crate::crowd::WALL_NS;
+use crate::workload::Failure;
+
+/// The server that is measured.
+pub(crate) const SERVER: &str = "Riley";
+/// Those it may be linked with; they dial it.
+pub(crate) const NEIGHBOURS: [&str; 4] = ["Jaquez", "Juzang", "Campbell", "Bernard"];
+
+const MILLISECOND_NS: u64 = 1_000_000;
+const SECRET: &[u8] = b"known to the herd alone";
+const SEED: [u8; 32] = [7; 32];
+const NONCE: Nonce = [9; 16];
+
+/// What the server is configured with, apart from neighbours: what it is without a file.
+pub(crate) fn settings() -> Result<Settings, Failure> {
+    let herd = HerdConfig::load(&Source::Name, Some(SERVER)).map_err(|error| error.to_string())?;
+    let config = herd.server(SERVER, &Overrides::default());
+    let mut settings = config.map_err(|error| error.to_string())?.settings;
+    settings.neighbours.clear();
+    settings.secret = Secret::new(SECRET.to_vec());
+    Ok(settings)
+}
+
+/// Bytes that come in on a connection in one read.
+pub(crate) struct Read {
+    pub(crate) id: ConnId,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The server and all that it has said.
+pub(crate) struct Stage {
+    pub(crate) node: Node,
+    now: Now,
+    touched: Vec<ConnId>,
+    /// What it has written, by the connection's index.
+    written: Vec<Vec<u8>>,
+    /// Connections that it wanted closed.
+    closed: usize,
+}
+
+impl Stage {
+    /// A server that so many neighbours are linked with, and that knows nobody's position.
+    pub(crate) fn new(neighbours: usize) -> Result<(Stage, Vec<ConnId>), Failure> {
+        let mut settings = settings()?;
+        settings.neighbours = NEIGHBOURS[..neighbours]
+            .iter()
+            .map(|name| NeighbourSettings {
+                name: (*name).to_owned(),
+                address: HostPort {
+                    host: "192.0.2.1".to_owned(),
+                    port: 1,
+                },
+                we_dial: false,
+            })
+            .collect();
+        let now = Now {
+            time: Time::from_nanos(0),
+            wall: WALL_NS,
+        };
+        let mut stage = Stage {
+            node: Node::new(settings, &SEED, now),
+            now,
+            touched: Vec::new(),
+            written: Vec::new(),
+            closed: 0,
+        };
+        let links = NEIGHBOURS[..neighbours]
+            .iter()
+            .map(|name| stage.link(name))
+            .collect::<Result<Vec<ConnId>, Failure>>()?;
+        stage.forget_written();
+        Ok((stage, links))
+    }
+
+    /// So many clients connect, each from an address of its own.
+    pub(crate) fn clients(&mut self, count: usize) -> Result<Vec<ConnId>, Failure> {
+        let first = u32::from(Ipv4Addr::new(198, 18, 0, 1));
+        (first..)
+            .take(count)
+            .map(|address| {
+                let address = SocketAddr::new(IpAddr::V4(address.into()), 4_000);
+                let client = self.node.client_connected(address);
+                let client = client.ok_or("a client is refused")?;
+                self.make_room(client);
+                Ok(client)
+            })
+            .collect()
+    }
+
+    /// A neighbour dials, proves who it is, and says that it knows nothing.
+    fn link(&mut self, name: &str) -> Result<ConnId, Failure> {
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 4_000);
+        let id = self.node.neighbour_connected(address, self.now);
+        let id = id.ok_or("a neighbour is refused")?;
+        self.make_room(id);
+
+        self.hear(id, &format!("HERD 1 {name} {SERVER} {}\n", Hex(&NONCE)));
+        let greeting = self.take_text(id);
+        let nonce = greeting.split_whitespace().last().map(str::as_bytes);
+        let nonce: Nonce = nonce
+            .and_then(unhex)
+            .ok_or_else(|| format!("{name} was greeted with {greeting:?}"))?;
+        let parties = Parties {
+            dialler: (name, &NONCE),
+            acceptor: (SERVER, &nonce),
+        };
+        let proof = parties.prove(Side::Dialler, &Secret::new(SECRET.to_vec()));
+        self.hear(id, &format!("PROOF {proof}\n"));
+        let answer = self.take_text(id);
+        if !answer.contains("\nLIFE ") {
+            return Err(format!("{name} was not believed: {answer:?}"));
+        }
+        let wall = self.now.wall;
+        self.hear(
+            id,
+            &format!("LIFE {:016x} {wall} - 0\nSYNC 0\n", id.to_u64()),
+        );
+        Ok(id)
+    }
+
+    fn hear(&mut self, id: ConnId, text: &str) {
+        let read = Read {
+            id,
+            bytes: text.as_bytes().to_vec(),
+        };
+        self.turn(&[read]);
+    }
+
+    fn take_text(&mut self, id: ConnId) -> String {
+        let written = std::mem::take(&mut self.written[id.index()]);
+        String::from_utf8_lossy(&written).into_owned()
+    }
+
+    fn make_room(&mut self, id: ConnId) {
+        if self.written.len() <= id.index() {
+            self.written.resize_with(id.index() + 1, Vec::new);
+        }
+    }
+
+    /// When the read after so many others is received, on the wall clock.
+    pub(crate) fn receipt_ns(&self, reads_before: usize) -> u64 {
+        self.now.wall + (reads_before as u64 + 1) * MILLISECOND_NS
+    }
+
+    /// One turn of the loop, in which all of this is ready.
+    pub(crate) fn turn(&mut self, ready: &[Read]) {
+        for Read { id, bytes } in ready {
+            self.now.wall += MILLISECOND_NS;
+            self.now.time =
+                Time::from_nanos(self.now.time.as_nanos().saturating_add(MILLISECOND_NS));
+            if self.node.wants_read(*id) {
+                self.node.data_received(*id, bytes, self.now);
+            }
+            self.node.touch(*id);
+        }
+        self.node.deadlines_due(self.now);
+        self.settle();
+    }
+
+    /// As the loop does it: whoever is touched is written to and asked for its fate, until nobody is touched any more.
+    fn settle(&mut self) {
+        loop {
+            while self.node.next_request().is_some() {}
+            let mut touched = std::mem::take(&mut self.touched);
+            self.node.take_touched(&mut touched);
+            if touched.is_empty() {
+                return;
+            }
+            for id in touched.drain(..) {
+                let output = self.node.output(id);
+                if !output.is_empty() {
+                    // The system copies it, too.
+                    self.written[id.index()].extend_from_slice(output);
+                    let count = output.len();
+                    self.node.output_sent(id, count, self.now);
+                }
+                if self.node.fate(id, self.now) != Fate::Open {
+                    self.closed += 1;
+                }
+                if !self.node.output(id).is_empty() {
+                    self.node.touch(id);
+                }
+            }
+            self.touched = touched;
+        }
+    }
+
+    /// What was written to a connection since [`Stage::forget_written`].
+    pub(crate) fn written(&self, id: ConnId) -> &[u8] {
+        &self.written[id.index()]
+    }
+
+    /// Keeps the memory, so that passes do not allocate what a socket would not.
+    pub(crate) fn forget_written(&mut self) {
+        self.written.iter_mut().for_each(Vec::clear);
+    }
+
+    /// Whether nobody was cut off.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match self.closed {
+            0 => Ok(()),
+            count => Err(format!("{count} connections were closed")),
+        }
+    }
+}
+
+/// Whether that is what was written, and where it begins to differ if it is not.
+pub(crate) fn same(what: &str, written: &[u8], expected: &[u8]) -> Result<(), Failure> {
+    if written == expected {
+        return Ok(());
+    }
+    let mut lines = written.split(|&byte| byte == b'\n');
+    for line in expected.split(|&byte| byte == b'\n') {
+        let found = lines.next().unwrap_or(b"(nothing)");
+        if found != line {
+            let (found, line) = (
+                String::from_utf8_lossy(found),
+                String::from_utf8_lossy(line),
+            );
+            return Err(format!("{what}: {found:?} instead of {line:?}"));
+        }
+    }
+    Err(format!("{what}: more than was expected"))
+}

@@ -1,0 +1,209 @@
+//! Workload: a turn of the server's real loop, over real sockets on loopback.
+//!
+//! Clients and server are in one thread, so that it is certain who is ready when the turn begins: the clients write, the server has its
+//! turn, the clients read. Only the turn is measured: one `epoll_wait`, then a `read` and a `write` for each client that is ready, and
+//! all that the server does between them, without a log. What the clients do is not in it.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+
+use herd_mio::core::settings::HostPort;
+use herd_mio::shell::event_loop::Server;
+use mio::Events;
+
+use crate::clock::wall_ns;
+use crate::crowd::{Crowd, Said};
+use crate::stage::{SERVER, settings};
+use crate::workload::{Failure, Workload};
+
+/// Clients that are connected.
+const CONNECTED: usize = 500;
+/// More than the system tells of at once.
+const EVENTS: usize = 1_024;
+/// Of a thousand answers, so many may come a turn late: loopback is not always through with a packet when `write` returns.
+const LATE_PER_MILLE: u64 = 10;
+/// Turns in which an answer has to come; the first ones are for those that connect, 64 in each.
+const PATIENCE_TURNS: u32 = 100;
+/// Each `IAMAT` was stamped so long ago when the first one is heard; the clock of the clients goes on by a microsecond with each, which is
+/// slower than any server answers, so that none is from the future.
+const FIRST_AGE_NS: u64 = 250_000_000;
+const STEP_NS: u64 = 1_000;
+
+/// A server, and clients of whom so many are ready in each turn.
+pub(crate) struct Turn {
+    server: Server,
+    events: Events,
+    clients: Vec<TcpStream>,
+    crowd: Crowd,
+    stamp_ns: u64,
+    ready: usize,
+    /// Who speaks first in the next pass.
+    next: usize,
+    /// Who has spoken in this one, and what.
+    said: Vec<(usize, Said)>,
+    answered: u64,
+    late: u64,
+    failure: Option<Failure>,
+}
+
+impl Turn {
+    pub(crate) fn new(ready: usize) -> Result<Turn, Failure> {
+        // Whether it is enough is seen when clients connect.
+        let _ = rlimit::increase_nofile_limit(u64::MAX);
+        let any_port = HostPort {
+            host: Ipv4Addr::LOCALHOST.to_string(),
+            port: 0,
+        };
+        let server = Server::start(settings()?, &any_port, None, None, None)
+            .map_err(|error| error.to_string())?;
+        let address = server
+            .clients_address()
+            .map_err(|error| error.to_string())?;
+        let connect = |_| {
+            let stream = TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            Ok(stream)
+        };
+        let clients = (0..CONNECTED)
+            .map(connect)
+            .collect::<std::io::Result<Vec<TcpStream>>>()
+            .map_err(|error| format!("a client can not connect: {error}"))?;
+        let mut turn = Turn {
+            server,
+            events: Events::with_capacity(EVENTS),
+            clients,
+            crowd: Crowd::new(),
+            stamp_ns: wall_ns() - FIRST_AGE_NS,
+            ready: CONNECTED,
+            next: 0,
+            said: Vec::new(),
+            answered: 0,
+            late: 0,
+            failure: None,
+        };
+        // All are accepted and known before anything is measured; that takes several turns.
+        turn.prepare()?;
+        turn.pass();
+        turn.hear_all()?;
+        (turn.answered, turn.late, turn.ready) = (0, 0, ready);
+        Ok(turn)
+    }
+
+    /// Reads every answer; whoever has none yet gets it in another turn.
+    fn hear_all(&mut self) -> Result<(), Failure> {
+        let mut waiting = std::mem::take(&mut self.said);
+        self.answered += waiting.len() as u64;
+        for turns in 0..PATIENCE_TURNS {
+            let mut late = Vec::new();
+            for (client, said) in waiting {
+                match hear(&mut self.clients[client])? {
+                    Some(answer) => right(&answer, &said)?,
+                    None => late.push((client, said)),
+                }
+            }
+            let Some((client, _)) = late.first() else {
+                return Ok(());
+            };
+            if turns == 0 {
+                self.late += late.len() as u64;
+            }
+            // A blank line is not answered, and a turn in which one comes in does not wait for ever.
+            say(&mut self.clients[*client], "\n")?;
+            self.pass();
+            self.failure.take().map_or(Ok(()), Err)?;
+            waiting = late;
+        }
+        Err("there are clients that get no answer".into())
+    }
+}
+
+fn say(client: &mut TcpStream, line: &str) -> Result<(), Failure> {
+    let said = client.write_all(line.as_bytes());
+    said.map_err(|error| format!("a client can not write: {error}"))
+}
+
+/// What has come for a client, if anything has. One answer is one packet.
+fn hear(client: &mut TcpStream) -> Result<Option<Vec<u8>>, Failure> {
+    let mut bytes = [0; 256];
+    match client.read(&mut bytes) {
+        Ok(0) => Err("the server has closed a connection".into()),
+        Ok(count) => Ok(Some(bytes[..count].to_vec())),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(format!("a client can not read: {error}")),
+    }
+}
+
+/// Whether that is the answer; when the server has heard it, only the server knows.
+fn right(answer: &[u8], said: &Said) -> Result<(), Failure> {
+    let answer = String::from_utf8_lossy(answer);
+    let is_right = answer
+        .strip_prefix(&format!("AT {SERVER} +"))
+        .and_then(|rest| rest.split_once(' '))
+        .is_some_and(|(skew, fields)| {
+            skew.parse::<f64>().is_ok() && fields.strip_suffix('\n') == Some(&*said.fields)
+        });
+    let wrong = || format!("{answer:?} is the answer to {:?}", said.line);
+    is_right.then_some(()).ok_or_else(wrong)
+}
+
+impl Workload for Turn {
+    fn operations(&self) -> u64 {
+        self.ready as u64
+    }
+
+    fn prepare(&mut self) -> Result<(), Failure> {
+        for _ in 0..self.ready {
+            let client = self.next;
+            self.next = (client + 1) % CONNECTED;
+            self.stamp_ns += STEP_NS;
+            let said = self.crowd.iamat_aged(client, self.stamp_ns, 0);
+            say(&mut self.clients[client], &said.line)?;
+            self.said.push((client, said));
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self) {
+        if let Err(error) = self.server.turn(&mut self.events) {
+            self.failure = Some(error.to_string());
+        }
+    }
+
+    fn check(&mut self) -> Result<(), Failure> {
+        self.failure.take().map_or(Ok(()), Err)?;
+        self.hear_all()?;
+        let (answered, late) = (self.answered, self.late);
+        if answered >= 1_000 && late * 1_000 > answered * LATE_PER_MILLE {
+            return Err(format!(
+                "{late} of {answered} answers did not come in the turn that is measured"
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crowd::WALL_NS;
+
+    #[test]
+    fn only_the_right_answer_is_one() {
+        let mut crowd = Crowd::new();
+        let said = crowd.iamat(7, WALL_NS);
+        let answer = said.answer(SERVER);
+        assert_eq!(right(answer.as_bytes(), &said), Ok(()));
+        let other = crowd.iamat(7, WALL_NS);
+        for wrong in [
+            other.answer(SERVER),
+            said.answer("Jaquez"),
+            answer.replace(" +", " -"),
+            answer.replace("AT ", "? "),
+            answer.clone() + &answer,
+            answer.trim_end().to_owned(),
+        ] {
+            assert!(right(wrong.as_bytes(), &said).is_err(), "{wrong}");
+        }
+    }
+}
