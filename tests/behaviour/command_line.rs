@@ -406,6 +406,8 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
             "--renew",
             "--client-names",
             "--quick",
+            "--bench",
+            "--compare",
         ]
         .contains(&flag);
         let name = flag.split('=').next().unwrap();
