@@ -1,0 +1,112 @@
+//! The tour (`README.md` of this crate) shows code and figures: each excerpt is what its file has, each figure what was measured.
+//!
+//! ```text
+//! HERD_TOUR=update      cargo test -p herd-compare --test tour    writes excerpts and figures anew, where they stand
+//! HERD_TOUR=report.json cargo test -p herd-compare --test tour    the same, with the figures of another run of `cargo compare`
+//! ```
+//!
+//! In Markdown, what is checked stands behind a comment that says where it comes from:
+//!
+//! | comment | what follows |
+//! |---|---|
+//! | `<!-- from src/core/client.rs: fn suspend -->` | a fenced block: lines of that item, whole and in order; `// …` or `# …` where some are left out |
+//! | `<!-- figures: rate_per_s 50x16; lines_of_code -->` | a table of these figures, up to `<!-- end of figures -->` |
+//! | `<!-- run -->` | where and how they were measured, up to `<!-- end of run -->` |
+//! | `<!-- holds: rate_per_s 50x16: mio > 5 streams -->` | nothing: what the text says in words, checked with the figures |
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends at what it did not expect"
+)]
+
+mod excerpts;
+mod figures;
+mod links;
+mod page;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use figures::Figures;
+use page::Page;
+
+const TOUR: &str = "tools/compare/README.md";
+const MAP: &str = "src/lib.rs";
+const FIGURES: &str = "tools/compare/tour-figures.json";
+const REFRESH: &str = "to write it anew: HERD_TOUR=update cargo test -p herd-compare --test tour";
+
+/// A file of this repository.
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(file)
+}
+
+/// The text of a file of this repository.
+fn read(file: &str) -> Result<String, String> {
+    fs::read_to_string(path(file)).map_err(|error| format!("{file}: {error}"))
+}
+
+/// Puts a text in the place of a file: whoever reads it meanwhile sees the old one or the new one.
+fn write(file: &str, text: &str) {
+    if read(file).is_ok_and(|before| before == text) {
+        return;
+    }
+    let directory = path(file).parent().unwrap().to_owned();
+    let mut new = tempfile::NamedTempFile::new_in(directory).unwrap();
+    new.write_all(text.as_bytes()).unwrap();
+    // A temporary file is for one user, and this one is for all who had the old one.
+    let permissions = fs::metadata(path(file)).unwrap().permissions();
+    new.as_file().set_permissions(permissions).unwrap();
+    new.persist(path(file)).unwrap();
+}
+
+/// The page; written anew before, if that was asked for.
+fn tour() -> Page {
+    static TOUR_NOW: OnceLock<Page> = OnceLock::new();
+    let page = TOUR_NOW.get_or_init(|| {
+        match std::env::var("HERD_TOUR").ok().as_deref() {
+            None | Some("") => {}
+            Some("update") => renew(),
+            Some(report) => {
+                let report = fs::read_to_string(path(report)).expect(report);
+                write(FIGURES, &figures::of_report(&report).unwrap());
+                renew();
+            }
+        }
+        Page::markdown(TOUR, &read(TOUR).unwrap())
+    });
+    page.clone()
+}
+
+fn renew() {
+    let mut page = Page::markdown(TOUR, &read(TOUR).unwrap());
+    let unclear = excerpts::renew(&mut page, &read);
+    figures::renew(&mut page, &measured());
+    write(TOUR, &page.text());
+    assert!(unclear.is_empty(), "by hand:\n{}", unclear.join("\n"));
+}
+
+fn measured() -> Figures {
+    Figures::parse(&read(FIGURES).unwrap()).unwrap()
+}
+
+#[test]
+fn the_tour_shows_what_the_programs_have_and_what_was_measured() {
+    let page = tour();
+    let mut wrong = excerpts::wrong(&page, &read);
+    wrong.extend(figures::wrong(&page, &measured()));
+    wrong.extend(links::wrong(&page, &|file| path(file).exists()));
+    assert!(wrong.is_empty(), "{}\n{REFRESH}", wrong.join("\n"));
+}
+
+/// The map of the house may show code too, under the same rule.
+#[test]
+fn the_map_of_the_house_shows_what_the_program_has() {
+    let wrong = excerpts::wrong(&Page::rustdoc(MAP, &read(MAP).unwrap()), &read);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,106 @@
+//! A page of Markdown as lines, and where its fenced blocks and checked parts are.
+
+use std::ops::Range;
+
+/// A page.
+#[derive(Clone)]
+pub(crate) struct Page {
+    /// Where it is, for whoever has to mend it.
+    pub(crate) file: &'static str,
+    pub(crate) lines: Vec<String>,
+}
+
+/// A fenced block.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    /// As the fence says it.
+    pub(crate) language: String,
+    /// What the comment on the line before says after `from`.
+    pub(crate) source: Option<Source>,
+    /// Its lines, without the fences.
+    pub(crate) body: Range<usize>,
+}
+
+/// Where an excerpt comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) file: String,
+    /// How the item begins that the lines are of.
+    pub(crate) item: String,
+}
+
+impl Page {
+    pub(crate) fn markdown(file: &'static str, text: &str) -> Page {
+        let lines = text.lines().map(str::to_owned).collect();
+        Page { file, lines }
+    }
+
+    /// The documentation at the head of a Rust file.
+    pub(crate) fn rustdoc(file: &'static str, text: &str) -> Page {
+        let head = text.lines().map_while(|line| line.strip_prefix("//!"));
+        let lines = head.map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned());
+        Page {
+            file,
+            lines: lines.collect(),
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.lines.join("\n") + "\n"
+    }
+
+    /// Where a line is, as editors and terminals understand it.
+    pub(crate) fn place(&self, line: usize) -> String {
+        format!("{}:{}", self.file, line + 1)
+    }
+
+    pub(crate) fn blocks(&self) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        let mut lines = 0..self.lines.len();
+        while let Some(line) = lines.next() {
+            let Some(language) = self.lines[line].strip_prefix("```") else {
+                continue;
+            };
+            let before = line
+                .checked_sub(1)
+                .map_or("", |before| &self.lines[before][..]);
+            let source = comment(before)
+                .and_then(|said| said.strip_prefix("from "))
+                .and_then(|said| said.split_once(": "))
+                .map(|(file, item)| Source {
+                    file: file.to_owned(),
+                    item: item.to_owned(),
+                });
+            let end = lines.find(|line| self.lines[*line] == "```");
+            blocks.push(Block {
+                language: language.to_owned(),
+                source,
+                body: line + 1..end.unwrap_or(self.lines.len()),
+            });
+        }
+        blocks
+    }
+
+    /// The lines between `<!-- begin … -->` and `<!-- end of begin -->`, with what the former says after that word.
+    pub(crate) fn parts(&self, begin: &str) -> Vec<(String, Range<usize>)> {
+        let end = format!("end of {begin}");
+        let mut parts = Vec::new();
+        for (line, text) in self.lines.iter().enumerate() {
+            let Some(said) = comment(text).and_then(|said| said.strip_prefix(begin)) else {
+                continue;
+            };
+            let rest = &self.lines[line + 1..];
+            let length = rest.iter().position(|text| comment(text) == Some(&end));
+            let length = length.unwrap_or_else(|| panic!("{}: no {end}", self.place(line)));
+            let said = said.trim_start_matches(':').trim().to_owned();
+            parts.push((said, line + 1..line + 1 + length));
+        }
+        parts
+    }
+}
+
+/// What a line says that is a comment and nothing else.
+pub(crate) fn comment(line: &str) -> Option<&str> {
+    let said = line.strip_prefix("<!--")?.strip_suffix("-->")?;
+    Some(said.trim())
+}
