@@ -19,6 +19,9 @@
 //! | what came of it | [`figures`], [`targets`], [`claims`] |
 //! | the page | [`report`] |
 //!
+//! `README.md` of this crate reads the asyncio servers and herd-mio side by side, concept by concept; the test `tour` holds it to their code
+//! and to the figures of a measured run.
+//!
 //! The servers themselves are in `worlds/`, each with its own dependencies; this crate builds without any of their tools.
 
 #![forbid(unsafe_code)]

@@ -78,6 +78,7 @@ Examples:
   herd-compare worlds --prepare           build all that can be built
 
 On a quiet machine: others' load is in the figures, and the page says so.
+tools/compare/README.md reads the programs of asyncio and herd-mio side by side.
 
 Exit status: 0 if all went well, worlds that are missing included; 1 if one could not be built or measured;
 2 for a mistake in usage.";
