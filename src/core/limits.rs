@@ -61,7 +61,7 @@ limits! {
     max_clients = 50_000, 1..=4_000_000;
     /// Clients from one address (of IPv6: from one network of 64 bits); one more is told so and closed.
     max_clients_per_address = 50_000, 1..=4_000_000;
-    /// Silence of a client's machine, TCP's probes included, after which it counts as vanished.
+    /// Silence of a client's machine, TCP's probes included, after which it counts as vanished; or time in which it takes nothing.
     keepalive_ms = 120_000, 4_000..=86_400_000;
     /// Clients that have a record; an IAMAT of one more is refused.
     max_records = 5_000_000, 1..=1_000_000_000;

@@ -601,5 +601,12 @@ fn probe(listener: &TcpListener, silence: Duration) -> rustix::io::Result<()> {
     sockopt::set_socket_keepalive(listener, true)?;
     sockopt::set_tcp_keepidle(listener, half.max(Duration::from_secs(1)))?;
     sockopt::set_tcp_keepintvl(listener, (half / PROBES).max(Duration::from_secs(1)))?;
-    sockopt::set_tcp_keepcnt(listener, PROBES)
+    sockopt::set_tcp_keepcnt(listener, PROBES)?;
+    // While something is not acknowledged, nothing is asked, and TCP would send it again for a quarter of an hour.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    sockopt::set_tcp_user_timeout(
+        listener,
+        u32::try_from(silence.as_millis()).unwrap_or(u32::MAX),
+    )?;
+    Ok(())
 }

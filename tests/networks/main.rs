@@ -30,3 +30,4 @@ mod network;
 mod one_way;
 mod poor;
 mod stage;
+mod vanished;
