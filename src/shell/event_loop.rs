@@ -68,6 +68,8 @@ pub struct Server {
     doors: Vec<Door>,
     /// After a failed accept: when to try again.
     accept_again: Option<Time>,
+    /// An accept failed, and whoever waits has not been accepted since.
+    is_accept_failing: bool,
     transports: Vec<Option<Transport>>,
     /// Connections to be run in the next turn.
     ready: Vec<ConnId>,
@@ -198,6 +200,7 @@ impl Server {
             node,
             doors,
             accept_again: None,
+            is_accept_failing: false,
             transports: Vec::new(),
             ready: Vec::new(),
             running: Vec::new(),
@@ -358,6 +361,7 @@ impl Server {
         if asked.stop {
             info!("stopping: {} connections", self.node.connections());
             self.doors.clear();
+            self.is_accept_failing = false;
             self.node.stop(self.clock.now());
         }
     }
@@ -387,15 +391,22 @@ impl Server {
                             io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
                         ) => {}
                     Err(error) => {
-                        warn!(
-                            "cannot accept connections: {error}; trying again in {} ms",
-                            ACCEPT_PAUSE.as_millis()
-                        );
+                        // Told once, however long it lasts.
+                        if !std::mem::replace(&mut self.is_accept_failing, true) {
+                            warn!(
+                                "cannot accept connections: {error}; trying again every {} ms",
+                                ACCEPT_PAUSE.as_millis()
+                            );
+                        }
                         self.accept_again = Some(now.time + ACCEPT_PAUSE);
                         return;
                     }
                 }
             }
+        }
+        if self.is_accept_failing && self.doors.iter().all(|door| !door.ready) {
+            self.is_accept_failing = false;
+            info!("connections are accepted again");
         }
     }
 

@@ -1,0 +1,115 @@
+//! Descriptors: a server that has none left waits until it has, and whoever goes, however it goes, leaves none behind.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use herd_places::Behaviour;
+
+use crate::common::{Client, Herd, SOON, Server, wait_until};
+use crate::outside::{descriptors, processor_time, wrapped};
+use crate::places::stand_in;
+
+/// Goes away with a reset.
+fn reset(client: Client) {
+    socket2::SockRef::from(client.stream())
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+}
+
+#[test]
+fn out_of_descriptors_it_waits_without_spinning_tells_it_once_and_goes_on() {
+    let herd = Herd::single().level("info");
+    let limited = wrapped(
+        &["sh", "-c", "ulimit -n 40; exec \"$@\"", "sh"],
+        &[],
+        &herd.command("Riley"),
+    );
+    let server = Server::start(&mut { limited });
+    let mut first = server.client();
+    first.send("x\n").expect("? x\n");
+    // The kernel accepts them for the server; it has no descriptors for all.
+    let mut crowd: Vec<Client> = (0..60).map(|_| server.client()).collect();
+    server.wait_for_log("cannot accept connections: Too many open files", "[WARN ]");
+    let (begun, before) = (Instant::now(), processor_time(&server));
+    while begun.elapsed() < Duration::from_secs(1) {
+        first.send("still\n").expect("? still\n");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let used = processor_time(&server) - before;
+    assert!(used < Duration::from_millis(200), "{used:?} in one second");
+    // Those who are in are served; those who are not are, once others leave.
+    crowd[0].send("x\n").expect("? x\n");
+    let mut last = crowd.split_off(40);
+    drop(crowd);
+    for client in &mut last {
+        client.send("x\n").expect("? x\n");
+    }
+    server.client().send("x\n").expect("? x\n");
+    server.wait_for_log("connections are accepted again", "");
+    let log = server.stop();
+    let told = log.iter().filter(|line| line.contains("cannot accept"));
+    assert_eq!(told.count(), 1, "{log:#?}");
+}
+
+#[test]
+fn resets_at_every_moment_of_a_conversation_leave_nothing_behind() {
+    let places = stand_in();
+    places.set_behaviour(Behaviour::Hold);
+    let server = Herd::single().asking(&places).level("info").start("Riley");
+    server.client().ask("IAMAT x +1+2 3");
+    // Whoever stays, to see that it lives; and the connections to Places that it may keep.
+    let mut stays = server.client();
+    stays.ask("begin");
+    server.wait_for_log("-> ? begin", "");
+    let before = descriptors(&server);
+    let begun = server.log_lines().len();
+
+    let rounds = 40;
+    for round in 0..rounds {
+        // Before a word was said.
+        reset(server.client());
+        // In the middle of a line.
+        let mut client = server.client();
+        client.send("IAMAT half a li");
+        reset(client);
+        // With an answer that was not read, and more on the way.
+        let mut client = server.client();
+        client.send("x\n".repeat(100));
+        reset(client);
+        // With so many answers not read that the server reads no more.
+        let client = server.client();
+        let timeout = Some(Duration::from_millis(20));
+        client.stream().set_write_timeout(timeout).unwrap();
+        let line = format!("{}\n", "y".repeat(4000));
+        while round % 10 == 0 && client.stream().write_all(line.as_bytes()).is_ok() {}
+        reset(client);
+        // With its last words not read yet.
+        let mut client = server.client();
+        client.send("z".repeat(4097));
+        reset(client);
+        // While Places is asked, with commands behind that.
+        let asked = places.requests().len();
+        let mut client = server.client();
+        client.send(format!("WHATSAT x 1.{round} 5\nnext\n"));
+        assert!(places.wait_for_requests(asked + 1, SOON));
+        reset(client);
+        // Having ended its own side before.
+        let mut client = server.client();
+        client.send("x\n").finish();
+        reset(client);
+    }
+    wait_until("every descriptor is closed", || {
+        descriptors(&server) <= before
+    });
+    stays.send("x\n").expect("? x\n");
+    assert!(places.wait_until(SOON, |counts| counts.open_connections == 0));
+    let told: Vec<String> = server.log_lines().split_off(begun);
+    // What was said and answered is told, and nothing of the resets but the calls that nobody waits for any more, and what was wrong.
+    let strange: Vec<_> = told
+        .iter()
+        .filter(|line| !line.contains(" <- ") && !line.contains(" -> "))
+        .filter(|line| !line.contains("places call ") && !line.contains("a line of more than 4096"))
+        .collect();
+    assert!(strange.is_empty(), "{strange:#?}");
+    server.stop();
+}
