@@ -348,7 +348,7 @@ fn a_closed_standard_output_does_not_matter() {
 }
 
 /// A process that does not outlive the test.
-struct Ended(std::process::Child);
+pub(crate) struct Ended(pub(crate) std::process::Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {

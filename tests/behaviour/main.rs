@@ -14,6 +14,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bad_night;
 mod command_line;
 mod commands;
 mod crowds;

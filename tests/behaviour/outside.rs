@@ -1,11 +1,33 @@
 //! What the system says of a server's process: its descriptors, its processor time, its system calls. And how a test is skipped
 //! where the system lacks what it takes: in words.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::common::Server;
+
+/// Tells of something that is not tested. Not with `eprintln`, which the test harness keeps to itself when a test passes.
+pub(crate) fn skipped(what: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {what}: {why}");
+}
+
+/// Runs a program to its end, given with its arguments as one would type them. The error says what was run and what it said.
+pub(crate) fn run_to_end(line: &str) -> Result<(), String> {
+    let mut words = line.split(' ');
+    let output = Command::new(words.next().unwrap_or_default())
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("`{line}`: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("`{line}`: {} {}", output.status, said.trim()))
+}
 
 /// The same command, environment and directory, started by another program: `before`, `more`, then the command's own words.
 pub(crate) fn wrapped(before: &[&str], more: &[&str], command: &Command) -> Command {
@@ -38,4 +60,27 @@ pub(crate) fn processor_time(server: &Server) -> Duration {
     // utime and stime (proc(5)), in ticks of 10 ms.
     let ticks = fields.skip(11).take(2).map(|field| field.parse::<u64>());
     Duration::from_millis(10 * ticks.map(Result::unwrap).sum::<u64>())
+}
+
+/// Whether this process is the system's administrator, who may make namespaces; if not, that `what` is not tested is said.
+pub(crate) fn is_root(what: &str) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        skipped(what, "it takes root");
+    }
+    is_root
+}
+
+/// Whether there is a program of that name, which does nothing but say how it is used; if not, that `what` is not tested is said.
+pub(crate) fn has_program(name: impl AsRef<OsStr>, what: &str) -> bool {
+    let name = name.as_ref();
+    let asked = Command::new(name)
+        .arg("--help")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if let Err(error) = &asked {
+        skipped(what, &format!("`{}`: {error}", name.display()));
+    }
+    asked.is_ok()
 }

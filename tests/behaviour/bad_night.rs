@@ -1,0 +1,124 @@
+//! What a machine does to a server on a bad night: it is not run for seconds, whoever reads its log dies, and nobody is there to
+//! look after its process.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use herd_places::Behaviour;
+use rustix::process::Signal;
+
+use crate::command_line::Ended;
+use crate::common::{Client, Herd, SOON, Server};
+use crate::outside::{self, wrapped};
+use crate::places::stand_in;
+
+#[test]
+fn a_server_that_was_not_run_for_longer_than_any_deadline_blames_nobody_for_it() {
+    // More than are told to a turn at once.
+    const CROWD: usize = 1500;
+    let places = stand_in();
+    places.set_behaviour(Behaviour::Hold);
+    let server = Herd::single()
+        .asking(&places)
+        .with("[limits]\nline_ms = 1500\nplaces_ms = 1500\n")
+        .level("warn")
+        .start("Riley");
+    server.client().ask("IAMAT x +1+2 3");
+    let mut crowd: Vec<Client> = (0..CROWD).map(|_| server.client()).collect();
+    let mut asking: Vec<Client> = (1..=3).map(|_| server.client()).collect();
+    for client in &mut crowd {
+        client.send("half ");
+    }
+    for (radius, client) in (1..).zip(&mut asking) {
+        client.send(format!("WHATSAT x {radius} 5\n"));
+    }
+    assert!(places.wait_for_requests(3, SOON));
+    // Whoever comes last is answered when everybody before it was heard.
+    server.client().ask("all");
+    server.signal(Signal::STOP);
+    let stopped = Instant::now();
+    for client in &mut crowd {
+        client.send("a line\n");
+    }
+    places.release();
+    while stopped.elapsed() < Duration::from_secs(2) {
+        std::thread::park_timeout(Duration::from_secs(2).saturating_sub(stopped.elapsed()));
+    }
+    server.signal(Signal::CONT);
+    for client in &mut crowd {
+        client.expect("? half a line\n");
+        client.send("and on\n").expect("? and on\n");
+    }
+    for client in &mut asking {
+        let json = client.places().1;
+        assert!(json.contains("\"status\" : \"OK\""), "{json}");
+    }
+    let log = server.stop();
+    let blamed: Vec<_> = log.iter().filter(|line| line.contains("closing")).collect();
+    assert!(blamed.is_empty(), "{blamed:#?}");
+}
+
+#[test]
+fn whoever_reads_its_output_may_die_and_it_serves_on() {
+    let herd = Herd::single().with("[limits]\nlinger_ms = 50\n");
+    let mut command = herd.command("Riley");
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ended(child) = &mut Ended(command.spawn().unwrap());
+    let mut ready = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut ready).unwrap();
+    let (_, rest) = ready.split_once("clients on ").unwrap();
+    let address = rest.split(',').next().unwrap().parse().unwrap();
+    let mut client = Client::connect(address);
+    client.send("x\n").expect("? x\n");
+    // Both ends of what it writes to are closed: its log has nowhere to go.
+    drop((output, child.stderr.take()));
+    for _ in 0..200 {
+        client.send("x\n").expect("? x\n");
+        Client::connect(address).send("x\n").expect("? x\n");
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), Signal::TERM).unwrap();
+    client.expect_end();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn as_the_first_process_of_a_container_it_obeys_signals_and_has_no_children() {
+    let what = "a server that is process 1";
+    if !outside::is_root(what) || !outside::has_program("unshare", what) {
+        return;
+    }
+    if let Err(why) = outside::run_to_end("unshare --pid --fork --mount-proc true") {
+        return outside::skipped(what, &why);
+    }
+    for signal in [Signal::TERM, Signal::INT] {
+        let herd = Herd::single().with("[limits]\nlinger_ms = 50\n");
+        let contained = &mut wrapped(
+            &["unshare", "--pid", "--fork", "--mount-proc"],
+            &[],
+            &herd.command("Riley"),
+        );
+        let server = Server::start(contained);
+        let children = |process: &str| {
+            let path = format!("/proc/{process}/task/{process}/children");
+            fs::read_to_string(path).unwrap()
+        };
+        // unshare waits for its only child, which is the server.
+        let inner = children(&server.pid().to_string()).trim().to_owned();
+        let status = fs::read_to_string(format!("/proc/{inner}/status")).unwrap();
+        let numbers = status.lines().find(|line| line.starts_with("NSpid:"));
+        assert!(numbers.unwrap().ends_with("\t1"), "{numbers:?}");
+        let mut client = server.client();
+        client.send("x\n").expect("? x\n");
+        assert_eq!(children(&inner), "");
+        let pid = rustix::process::Pid::from_raw(inner.parse().unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        client.expect_end();
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(0), "{}", log.join("\n"));
+        assert!(log.last().unwrap().ends_with("stopped"), "{log:?}");
+    }
+}
