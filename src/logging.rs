@@ -13,6 +13,7 @@ mod stamp;
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -221,9 +222,13 @@ impl Sink {
     fn open(path: &Path) -> io::Result<Sink> {
         match path.to_str() {
             Some("-") => Ok(Sink::StandardError),
-            _ => Ok(Sink::File(
-                OpenOptions::new().create(true).append(true).open(path)?,
-            )),
+            _ => {
+                // Opened for both, a pipe that nobody reads yet keeps nobody waiting (fifo(7)).
+                let is_pipe = path.metadata().is_ok_and(|file| file.file_type().is_fifo());
+                let mut options = OpenOptions::new();
+                options.create(true).append(true).read(is_pipe);
+                Ok(Sink::File(options.open(path)?))
+            }
         }
     }
 

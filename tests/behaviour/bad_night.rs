@@ -10,7 +10,7 @@ use herd_places::Behaviour;
 use rustix::process::Signal;
 
 use crate::command_line::Ended;
-use crate::common::{Client, Herd, SOON, Server};
+use crate::common::{Client, Herd, SOON, Server, wait_until};
 use crate::outside::{self, wrapped};
 use crate::places::stand_in;
 
@@ -83,6 +83,40 @@ fn whoever_reads_its_output_may_die_and_it_serves_on() {
     rustix::process::kill_process(rustix::process::Pid::from_child(child), Signal::TERM).unwrap();
     client.expect_end();
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_pipe_for_a_log_that_nobody_has_opened_keeps_nobody_waiting() {
+    let herd = Herd::single().with("[limits]\nlog_buffer_bytes = 20000\n");
+    let pipe = herd.directory.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let server = Server::start(herd.command("Riley").args(["--log-file", "pipe"]));
+    let mut client = server.client();
+    for _ in 0..3000 {
+        client.send(format!("{}\n", "x".repeat(100))).line();
+    }
+    // Somebody reads at last: what was kept, and how much was not.
+    let reader = BufReader::new(fs::File::open(&pipe).unwrap());
+    let (told, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in reader.lines().map_while(Result::ok) {
+            if told.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let mut lost = 0;
+    wait_until("the lost lines are counted", || {
+        client.send("again\n").line();
+        for line in lines.try_iter() {
+            if let Some((_, rest)) = line.split_once("[WARN ] log: ") {
+                lost += rest.split(' ').next().unwrap().parse::<u64>().unwrap();
+            }
+        }
+        lost > 1000
+    });
+    server.stop();
 }
 
 #[test]
