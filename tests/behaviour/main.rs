@@ -30,3 +30,4 @@ mod places;
 mod places_answers;
 mod stopping;
 mod tls;
+mod turns;

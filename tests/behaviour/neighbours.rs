@@ -41,7 +41,7 @@ fn pose_as_riley(herd: &Herd) -> (Client, String) {
 }
 
 /// A Riley that knows the secret, linked with Jaquez.
-fn linked_riley(herd: &Herd) -> Client {
+pub(crate) fn linked_riley(herd: &Herd) -> Client {
     let (mut riley, theirs) = pose_as_riley(herd);
     riley.send(format!(
         "PROOF {}\n",

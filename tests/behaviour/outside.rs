@@ -4,10 +4,12 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::common::Server;
+use crate::common::{Herd, Server};
 
 /// Tells of something that is not tested. Not with `eprintln`, which the test harness keeps to itself when a test passes.
 pub(crate) fn skipped(what: &str, why: &str) {
@@ -60,6 +62,46 @@ pub(crate) fn processor_time(server: &Server) -> Duration {
     // utime and stime (proc(5)), in ticks of 10 ms.
     let ticks = fields.skip(11).take(2).map(|field| field.parse::<u64>());
     Duration::from_millis(10 * ticks.map(Result::unwrap).sum::<u64>())
+}
+
+/// What strace writes of a server.
+pub(crate) struct Trace {
+    file: PathBuf,
+    options: Vec<String>,
+}
+
+impl Trace {
+    /// To be written into the herd's directory; the options say what of it.
+    pub(crate) fn new(herd: &Herd, options: &[&str]) -> Trace {
+        Trace {
+            file: herd.directory.path().join("trace"),
+            options: options.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// The command, traced. The server is the child, and strace the grandchild (`-D`): signals and status are the server's own.
+    pub(crate) fn command(&self, command: &Command) -> Command {
+        let file = self.file.to_str().unwrap();
+        let mut before = vec!["strace", "-D", "-f", "-q", "-o", file, "-e", "signal=none"];
+        before.extend(self.options.iter().map(String::as_str));
+        wrapped(&before, &["--"], command)
+    }
+
+    /// What was written by now.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.file).unwrap_or_default()).into_owned()
+    }
+}
+
+/// Whether strace can be used here, which is found out once; if not, that `what` is not tested is said.
+pub(crate) fn can_trace(what: &str) -> bool {
+    static MISSING: OnceLock<Option<String>> = OnceLock::new();
+    let probe = || run_to_end("strace -D -f -q -o /dev/null -e inject=sync:error=EINTR true").err();
+    let missing = MISSING.get_or_init(probe);
+    if let Some(why) = missing {
+        skipped(what, why);
+    }
+    missing.is_none()
 }
 
 /// Whether this process is the system's administrator, who may make namespaces; if not, that `what` is not tested is said.

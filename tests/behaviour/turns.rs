@@ -1,0 +1,205 @@
+//! What the loop makes of a turn: everybody's share, system calls that are interrupted, and connections that are gone before they
+//! were accepted. Seen by strace; where there is none, most of this is skipped.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::net::{Shutdown, TcpStream};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::common::{Client, Herd, Server, wait_until};
+use crate::neighbours::linked_riley;
+use crate::outside;
+
+/// Somebody who says the same again and again, and reads and forgets what is answered.
+struct Flood {
+    stream: TcpStream,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Flood {
+    fn of(client: &Client, line: impl Fn(u64) -> String + Send + 'static) -> Flood {
+        let [mut reader, mut writer, stream] =
+            [(); 3].map(|()| client.stream().try_clone().unwrap());
+        let drain = move || {
+            // It ends when the test or the server ends it.
+            let _ = std::io::copy(&mut reader, &mut std::io::sink());
+        };
+        let pump = move || {
+            for round in 0.. {
+                let lines: String = (0..2000)
+                    .map(|number| line(2000 * round + number))
+                    .collect();
+                if writer.write_all(lines.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        };
+        Flood {
+            stream,
+            threads: vec![thread::spawn(drain), thread::spawn(pump)],
+        }
+    }
+
+    fn end(self) {
+        // The server may have ended it already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn two() -> Herd {
+    Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]).level("warn")
+}
+
+/// What a neighbour that floods says: a newer position of one of a hundred clients.
+fn news(number: u64) -> String {
+    format!("AT Riley +0.000000000 x{} +1+2 {number}\n", number % 100)
+}
+
+#[test]
+fn nobody_is_read_twice_in_a_turn_or_more_than_a_turn_s_share() {
+    let what = "what is read in a turn";
+    if !outside::can_trace(what) {
+        return;
+    }
+    let herd = two();
+    let trace = outside::Trace::new(&herd, &["-s", "0", "-e", "trace=recvfrom,epoll_wait"]);
+    let jaquez = Server::start(&mut trace.command(&herd.command("Jaquez")));
+    // Two clients and a neighbour who has proven who it is; and one who asks now and then.
+    let flooding = [
+        (
+            jaquez.client(),
+            (|_| "IAMAT flood +1+2 3\n".to_owned()) as fn(u64) -> String,
+        ),
+        (jaquez.client(), |number| {
+            format!("WHATSAT nobody{number} 1 1\n")
+        }),
+        (linked_riley(&herd), news),
+    ];
+    let floods: Vec<Flood> = flooding
+        .iter()
+        .map(|(client, line)| Flood::of(client, *line))
+        .collect();
+    let mut calm = jaquez.client();
+    for round in 0..50 {
+        calm.ask(&format!("IAMAT calm +1+2 {round}"));
+    }
+    floods.into_iter().for_each(Flood::end);
+    let process = jaquez.pid().to_string();
+    jaquez.stop();
+
+    let mut reads: HashMap<&str, u32> = HashMap::new();
+    let (mut all, mut crowded) = (0, 0);
+    let text = trace.text();
+    for line in text.lines() {
+        let Some(call) = line.strip_prefix(&process).map(str::trim_start) else {
+            continue;
+        };
+        if call.starts_with("epoll_wait(") {
+            crowded += u32::from(reads.len() >= 3);
+            reads.clear();
+        } else if let Some(arguments) = call.strip_prefix("recvfrom(") {
+            let (descriptor, rest) = arguments.split_once(", ").unwrap();
+            if rest.contains(", 64, ") {
+                continue; // what signals say, which is read to its end
+            }
+            let count = reads.entry(descriptor).or_default();
+            *count += 1;
+            assert_eq!(
+                *count, 1,
+                "descriptor {descriptor} again in one turn: {line}"
+            );
+            // recvfrom(7, ""..., 65536, 0, NULL, NULL) = 65536
+            if let Some((_, result)) = rest.rsplit_once(" = ")
+                && let Ok(bytes) = result.trim().parse::<usize>()
+            {
+                assert!(bytes <= herd_mio::core::limits::TURN_BYTES, "{line}");
+            }
+            all += 1;
+        }
+    }
+    assert!(
+        all >= 100 && crowded >= 10,
+        "{all} reads, {crowded} turns with three readers or more"
+    );
+}
+
+#[test]
+fn a_proven_neighbour_that_floods_leaves_the_others_their_share_and_costs_little() {
+    let herd = two().with("[limits]\nmax_records = 1000\n");
+    let jaquez = herd.start("Jaquez");
+    let mut other = jaquez.client();
+    other.ask("IAMAT other +1+2 0");
+    let riley = linked_riley(&herd);
+    // The table is full soon; everything that is new after that is refused.
+    let flood = Flood::of(&riley, |number| {
+        format!("AT Riley +0.000000000 y{number} +1+2 {number}\n")
+    });
+    jaquez.wait_for_log("no room for a neighbour's record", "");
+    let before = jaquez.status("VmHWM");
+    let mut slowest = Duration::ZERO;
+    for round in 1..=200 {
+        let asked = Instant::now();
+        other.ask(&format!("IAMAT other +1+2 {round}"));
+        slowest = slowest.max(asked.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    flood.end();
+    let grown = jaquez.status("VmHWM") - before;
+    assert!(grown < 2048, "grown by {grown} KiB");
+    jaquez.wait_for_log("neighbour Riley", "lost: ");
+    // Each doubling of what was refused is told, not each refusal.
+    let log = jaquez.stop();
+    assert!(log.len() < 40, "{} lines", log.len());
+}
+
+/// Serves and stops as ever with these faults, and finds nothing to complain of.
+fn serves_with(call: &str, fault: &str) {
+    let herd = Herd::single().level("info");
+    let calls = format!("trace={call}");
+    let inject = format!("inject={call}:{fault}");
+    let trace = outside::Trace::new(&herd, &["-e", &calls, "-e", &inject]);
+    let server = Server::start(&mut trace.command(&herd.command("Riley")));
+    for number in 0..30 {
+        let mut client = server.client();
+        for round in 0..5 {
+            let at = client.ask(&format!("IAMAT x{number} +1+2 {round}"));
+            assert!(at.starts_with("AT "), "{at}");
+        }
+        client.send("last").finish().expect("? last\n").expect_end();
+    }
+    let log = server.stop();
+    wait_until("strace is through", || {
+        trace.text().contains("+++ exited with 0 +++")
+    });
+    let injected = trace.text().matches("(INJECTED)").count();
+    assert!(injected >= 5, "{injected} calls failed");
+    let complaints: Vec<_> = log
+        .iter()
+        .filter(|line| line.contains("[WARN ]") && !line.contains("no key for Google Places"))
+        .collect();
+    assert!(complaints.is_empty(), "{inject}: {complaints:#?}");
+}
+
+#[test]
+fn interrupted_system_calls_hurt_nobody() {
+    let what = "system calls that are interrupted";
+    if !outside::can_trace(what) {
+        return;
+    }
+    for call in ["epoll_wait", "recvfrom", "sendto", "accept4"] {
+        serves_with(call, "error=EINTR:when=1+2");
+    }
+}
+
+#[test]
+fn connections_that_are_aborted_before_they_are_accepted_delay_nobody() {
+    let what = "connections that are aborted before they are accepted";
+    if !outside::can_trace(what) {
+        return;
+    }
+    serves_with("accept4", "error=ECONNABORTED:when=1+2");
+}
