@@ -23,6 +23,8 @@ mod flood;
 mod framing;
 mod journal;
 mod logs;
+mod memory;
+mod mixed_up;
 mod neighbours;
 mod order;
 mod outside;

@@ -1,0 +1,129 @@
+//! What hostile clients cost in memory, measured: those who stall, those who never end a line, those who never read.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use crate::common::{Client, Herd, Server};
+use crate::outside::skipped;
+use crate::places::stand_in;
+
+/// The most memory that a server ever had, in KiB, from now on.
+struct Peak<'a> {
+    server: &'a Server,
+    before: u64,
+}
+
+impl Peak<'_> {
+    fn of(server: &Server) -> Peak<'_> {
+        // Makes the peak what there is now (proc(5)).
+        std::fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").unwrap();
+        Peak {
+            server,
+            before: server.status("VmRSS"),
+        }
+    }
+
+    fn grown(&self) -> u64 {
+        self.server.status("VmHWM").saturating_sub(self.before)
+    }
+}
+
+/// A server that has answered something of every kind, so that what everybody shares is there.
+fn warm(herd: Herd) -> Server {
+    let server = herd.level("warn").start("Riley");
+    for _ in 0..20 {
+        let mut client = server.client();
+        client.ask("IAMAT x +1+2 3");
+        client.send("WHATSAT x 10 20\n").places();
+        client.send("x".repeat(4096)).send("\n").line();
+    }
+    server
+}
+
+#[test]
+fn ten_thousand_who_stall_in_the_middle_of_a_line_cost_little_and_delay_nobody() {
+    const CROWD: u64 = 10_000;
+    let most = rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap_or_default();
+    if most < CROWD + 200 {
+        return skipped(
+            "ten thousand clients",
+            &format!("a process may open {most} files here"),
+        );
+    }
+    let server = warm(Herd::single().with("[limits]\nline_ms = 600000\n"));
+    let peak = Peak::of(&server);
+    let half = format!("IAMAT {}", "x".repeat(2000));
+    let mut crowd: Vec<Client> = (0..CROWD)
+        .map(|_| {
+            let mut client = server.client();
+            client.send(&half);
+            client
+        })
+        .collect();
+    let mut slowest = Duration::ZERO;
+    let mut live = server.client();
+    for round in 0..200 {
+        let asked = Instant::now();
+        live.ask(&format!("IAMAT live +1+2 {round}"));
+        slowest = slowest.max(asked.elapsed());
+    }
+    let grown = peak.grown();
+    assert!(grown <= 16 * CROWD, "{grown} KiB for {CROWD} clients");
+    assert!(
+        grown >= CROWD,
+        "{grown} KiB: their halves are not there yet"
+    );
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    // They are not forgotten.
+    for client in crowd.iter_mut().step_by(997) {
+        client.send(" +1+2 3\n");
+        assert!(client.line().starts_with("AT Riley "));
+    }
+}
+
+#[test]
+fn sixty_four_mebibytes_without_a_newline_cost_less_than_one() {
+    let server = warm(Herd::single());
+    let peak = Peak::of(&server);
+    let client = server.client();
+    let megabyte = vec![b'z'; 1 << 20];
+    let mut reader = Client::of(client.stream().try_clone().unwrap());
+    // The server listens for a while after it has given its answer, and closes then.
+    let sent = (0..64).take_while(|_| client.stream().write_all(&megabyte).is_ok());
+    let sent = sent.count();
+    reader.expect(format!("? {}\n", "z".repeat(4096)));
+    assert!(sent >= 1, "nothing could be sent");
+    let grown = peak.grown();
+    assert!(grown < 1024, "grown by {grown} KiB");
+    server.client().send("x\n").expect("? x\n");
+}
+
+#[test]
+fn one_who_never_reads_costs_less_than_a_mebibyte_whatever_it_asks() {
+    let places = stand_in();
+    let server = warm(Herd::single().asking(&places));
+    let longest = format!(
+        "IAMAT {} +1+2 3\n",
+        "x".repeat(4080 - "IAMAT  +1+2 3".len())
+    );
+    for command in [&*longest, "WHATSAT x 10 20\n", "? \n"] {
+        server.client().send(&longest).line(); // its record is not what is measured
+        let peak = Peak::of(&server);
+        let deaf = server.client();
+        let timeout = Some(Duration::from_millis(700));
+        deaf.stream().set_write_timeout(timeout).unwrap();
+        let many = command.repeat(65_536 / command.len());
+        let mut sent = 0;
+        while sent < 100 << 20 && deaf.stream().write_all(many.as_bytes()).is_ok() {
+            sent += many.len();
+        }
+        assert!(sent < 100 << 20, "100 MiB were swallowed");
+        let grown = peak.grown();
+        assert!(
+            grown < 1024,
+            "grown by {grown} KiB for {:?}",
+            command.split(' ').next()
+        );
+        server.client().send("x\n").expect("? x\n");
+    }
+}
