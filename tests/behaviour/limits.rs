@@ -1,0 +1,248 @@
+//! Every limit has a test that reaches it: which one it is stands here, and a limit without one is noticed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use crate::common::server_command;
+
+/// A limit, and the test that reaches it: its file in `tests`, and its name.
+const REACHED_BY: [(&str, &str, &str); 36] = [
+    (
+        "max_clients",
+        "behaviour/crowds.rs",
+        "more_clients_than_allowed_are_refused",
+    ),
+    (
+        "max_clients_per_address",
+        "behaviour/crowds.rs",
+        "more_clients_from_one_address_than_allowed_are_refused",
+    ),
+    (
+        "keepalive_ms",
+        "networks/vanished.rs",
+        "a_client_whose_machine_vanished_is_let_go",
+    ),
+    (
+        "max_records",
+        "behaviour/crowds.rs",
+        "more_records_than_allowed_are_refused",
+    ),
+    (
+        "max_record_bytes",
+        "behaviour/limits_clients.rs",
+        "a_table_that_is_full_by_count_or_by_bytes_is_told_seldom_however_often_it_refuses",
+    ),
+    (
+        "accept_backlog",
+        "behaviour/limits_clients.rs",
+        "as_many_may_knock_as_the_backlog_holds_and_each_is_served",
+    ),
+    (
+        "line_ms",
+        "behaviour/framing.rs",
+        "a_line_that_is_never_finished_is_given_up",
+    ),
+    (
+        "tls_handshake_ms",
+        "behaviour/tls.rs",
+        "a_handshake_has_a_deadline",
+    ),
+    (
+        "output_high_bytes",
+        "behaviour/limits_clients.rs",
+        "output_marks_stop_a_client_s_commands_and_let_them_go_on",
+    ),
+    (
+        "output_low_bytes",
+        "behaviour/limits_clients.rs",
+        "output_marks_stop_a_client_s_commands_and_let_them_go_on",
+    ),
+    (
+        "output_stall_ms",
+        "behaviour/crowds.rs",
+        "one_that_does_not_read_for_too_long_is_cut_off",
+    ),
+    (
+        "linger_ms",
+        "behaviour/limits_clients.rs",
+        "a_client_that_was_told_its_last_words_may_not_talk_for_ever",
+    ),
+    ("stop_ms", "behaviour/stopping.rs", "a_stop_has_a_deadline"),
+    (
+        "link_connect_ms",
+        "behaviour/limits_outward.rs",
+        "a_neighbour_that_can_not_be_reached_is_given_up_and_dialled_again",
+    ),
+    (
+        "link_proof_ms",
+        "behaviour/neighbours.rs",
+        "strangers_have_little_time_and_little_room",
+    ),
+    (
+        "heartbeat_ms",
+        "behaviour/neighbours.rs",
+        "silence_is_filled_with_heartbeats",
+    ),
+    (
+        "link_silence_ms",
+        "behaviour/neighbours.rs",
+        "a_frozen_neighbour_is_lost_delays_nobody_and_is_sent_what_it_missed",
+    ),
+    (
+        "redial_first_ms",
+        "behaviour/limits_outward.rs",
+        "waits_before_dialling_again_grow_from_the_first_to_the_cap",
+    ),
+    (
+        "redial_cap_ms",
+        "behaviour/limits_outward.rs",
+        "waits_before_dialling_again_grow_from_the_first_to_the_cap",
+    ),
+    (
+        "max_unproven",
+        "behaviour/neighbours.rs",
+        "strangers_have_little_time_and_little_room",
+    ),
+    (
+        "places_ms",
+        "behaviour/places.rs",
+        "a_call_that_hangs_ends_at_its_deadline_and_delays_nobody",
+    ),
+    (
+        "lookup_ms",
+        "behaviour/limits_outward.rs",
+        "a_name_server_that_does_not_answer_is_given_up",
+    ),
+    (
+        "places_connect_ms",
+        "behaviour/limits_outward.rs",
+        "places_that_can_not_be_reached_is_given_up",
+    ),
+    (
+        "places_handshake_ms",
+        "behaviour/places.rs",
+        "a_handshake_that_never_comes_ends_at_its_deadline",
+    ),
+    (
+        "places_idle_ms",
+        "behaviour/limits_outward.rs",
+        "a_connection_to_places_without_a_question_is_closed",
+    ),
+    (
+        "max_places_connections",
+        "behaviour/places.rs",
+        "connections_have_a_cap_questions_wait_in_line_and_the_line_has_an_end",
+    ),
+    (
+        "max_places_waiting",
+        "behaviour/places.rs",
+        "connections_have_a_cap_questions_wait_in_line_and_the_line_has_an_end",
+    ),
+    (
+        "places_head_bytes",
+        "behaviour/limits_outward.rs",
+        "a_head_of_an_answer_of_places_has_a_limit",
+    ),
+    (
+        "places_body_bytes",
+        "behaviour/places_answers.rs",
+        "a_body_has_a_limit",
+    ),
+    (
+        "fsync_ms",
+        "behaviour/limits_outward.rs",
+        "an_accepted_change_is_synced_within_its_time_and_not_before",
+    ),
+    (
+        "journal_ahead_bytes",
+        "behaviour/limits_outward.rs",
+        "room_is_reserved_ahead_of_the_journal_and_no_more_than_that",
+    ),
+    (
+        "compact_bytes",
+        "behaviour/journal.rs",
+        "a_long_journal_is_compacted_while_it_is_used",
+    ),
+    (
+        "log_buffer_bytes",
+        "behaviour/logs.rs",
+        "a_reader_that_stands_still_delays_nobody_and_lines_are_dropped_and_counted",
+    ),
+    // These are no settings: their tests know them by their value.
+    (
+        "LINE_BYTES",
+        "behaviour/framing.rs",
+        "a_longer_one_is_quoted_in_part_after_what_came_before_it_is_answered_and_the_connection_closed",
+    ),
+    (
+        "LINK_LINE_BYTES",
+        "behaviour/neighbours.rs",
+        "nothing_is_believed_before_the_proof",
+    ),
+    (
+        "TURN_BYTES",
+        "behaviour/turns.rs",
+        "nobody_is_read_twice_in_a_turn_or_more_than_a_turn_s_share",
+    ),
+];
+
+/// The limits that `--check` prints, and those that are constants.
+fn limits() -> BTreeSet<String> {
+    let output = server_command()
+        .args(["Riley", "--check"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (_, table) = text.split_once("\nlimits\n").unwrap();
+    let settings = table.lines().map_while(|line| line.strip_prefix("  "));
+    let source = include_str!("../../src/core/limits.rs");
+    let constants = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub const "))
+        .filter(|line| !line.starts_with("fn "));
+    settings
+        .chain(constants)
+        .filter_map(|line| line.split([' ', ':']).next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_limit_has_a_test_that_reaches_it() {
+    let limits = limits();
+    assert!(
+        limits.contains("max_clients") && limits.contains("LINE_BYTES"),
+        "{limits:?}"
+    );
+    let reached: BTreeSet<String> = REACHED_BY
+        .iter()
+        .map(|(limit, ..)| (*limit).to_owned())
+        .collect();
+    let without: Vec<_> = limits.difference(&reached).collect();
+    assert!(
+        without.is_empty(),
+        "write a test that reaches each of {without:?}, and name it in REACHED_BY"
+    );
+    let gone: Vec<_> = reached.difference(&limits).collect();
+    assert!(gone.is_empty(), "no limits any more: {gone:?}");
+}
+
+#[test]
+fn the_tests_that_reach_limits_are_there_and_set_them() {
+    for (limit, file, test) in REACHED_BY {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests")
+            .join(file);
+        let source = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(
+            source.contains(&format!("#[test]\nfn {test}()")),
+            "{file} has no test {test}, which is to reach {limit}"
+        );
+        let is_setting = limit.starts_with(|first: char| first.is_ascii_lowercase());
+        assert!(
+            !is_setting || source.contains(&format!("{limit} = ")),
+            "{file} sets no {limit}"
+        );
+    }
+}

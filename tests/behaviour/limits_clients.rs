@@ -1,0 +1,192 @@
+//! The limits of clients that no other file reaches: how many may knock at once, how much they may say, and how long a farewell lasts.
+
+use std::io::{ErrorKind, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::common::{Client, Herd, SOON, Server, wait_until};
+
+/// Lines of the log with both texts in them.
+fn told(server: &Server, one: &str, other: &str) -> usize {
+    let lines = server.log_lines();
+    lines
+        .iter()
+        .filter(|line| line.contains(one) && line.contains(other))
+        .count()
+}
+
+/// A client whose kernel takes no more than that before it reads.
+fn small_client(address: SocketAddr, bytes: usize) -> Client {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(bytes).unwrap();
+    socket.connect(&address.into()).unwrap();
+    Client::of(socket.into())
+}
+
+#[test]
+fn as_many_may_knock_as_the_backlog_holds_and_each_is_served() {
+    let server = Herd::single()
+        .with("[limits]\naccept_backlog = 8\n")
+        .start("Riley");
+    server.client().send("x\n").expect("? x\n");
+    // While it can not accept, the kernel does: one more than it was told (listen(2) of Linux), and no more than that.
+    server.signal(Signal::STOP);
+    let mut knocking = Vec::new();
+    while knocking.len() < 100 {
+        match TcpStream::connect_timeout(&server.address, Duration::from_millis(500)) {
+            Ok(stream) => knocking.push(Client::of(stream)),
+            Err(error) if error.kind() == ErrorKind::TimedOut => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!((8..=9).contains(&knocking.len()), "{}", knocking.len());
+    server.signal(Signal::CONT);
+    for client in &mut knocking {
+        client.send("x\n").expect("? x\n");
+    }
+    server.client().send("x\n").expect("? x\n");
+}
+
+#[test]
+fn a_table_that_is_full_by_count_or_by_bytes_is_told_seldom_however_often_it_refuses() {
+    for limit in ["max_records = 2", "max_record_bytes = 4096"] {
+        let server = Herd::single()
+            .level("warn")
+            .with(&format!("[limits]\n{limit}\n"))
+            .start("Riley");
+        let mut client = server.client();
+        let known = client.ask("IAMAT known +1+2 3");
+        assert!(known.starts_with("AT "));
+        // A long id fills the bytes; then no other has room, however short.
+        let filler = format!("IAMAT {} +1+2 3", "f".repeat(3500));
+        assert!(client.ask(&filler).starts_with("AT "), "{limit}");
+        let mut refused = 0;
+        for number in 0..1000 {
+            let command = format!("IAMAT {number:0>500} +1+2 3");
+            let answer = client.ask(&command);
+            if answer.starts_with("? ") {
+                assert_eq!(answer, format!("? {command}"));
+                refused += 1;
+            }
+        }
+        assert!(refused >= 999, "{limit}: {refused} refused");
+        let again = client.ask("IAMAT known +1+2 4");
+        assert!(again.starts_with("AT "), "{limit}: whom it knows may move");
+        assert_eq!(client.wait_for_record("known", |_| true), again);
+        server.wait_for_log("no room for its record", "[WARN ]");
+        let lines = told(&server, "no room for its record", "limits.max_record");
+        assert!(lines <= 10, "{limit}: {lines} lines for {refused} refusals");
+    }
+}
+
+#[test]
+fn a_last_answer_is_not_destroyed_by_megabytes_that_come_behind_it() {
+    let server = Herd::single().level("warn").start("Riley");
+    let mut client = small_client(server.address, 4096);
+    // So many answers that they wait in the server and in its kernel, but not so many that it stops reading.
+    let line = format!("{}\n", "x".repeat(4000));
+    client.send(line.repeat(50));
+    client.send("z".repeat(4097));
+    // Not one byte is read before all of this is written.
+    client.send(vec![b'z'; 8 << 20]);
+    client.stream().shutdown(Shutdown::Write).unwrap();
+    client.expect(format!("? {line}").repeat(50));
+    client
+        .expect(format!("? {}\n", "z".repeat(4096)))
+        .expect_end();
+}
+
+#[test]
+fn a_client_that_was_told_its_last_words_may_not_talk_for_ever() {
+    let server = Herd::single()
+        .with("[limits]\nlinger_ms = 300\n")
+        .start("Riley");
+    let mut client = server.client();
+    client.send("z".repeat(4097));
+    client
+        .expect(format!("? {}\n", "z".repeat(4096)))
+        .expect_end();
+    let told = Instant::now();
+    // Each byte is heard, and none wins it time.
+    while client.stream().write_all(b"x").is_ok() {
+        assert!(told.elapsed() < SOON, "still there");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    assert!(
+        told.elapsed() >= Duration::from_millis(250),
+        "{:?}",
+        told.elapsed()
+    );
+}
+
+/// A server with these marks. Its log goes to a file, for there is much of it.
+struct Marked {
+    herd: Herd,
+    server: Server,
+}
+
+impl Marked {
+    fn start(high: usize, low: usize) -> Marked {
+        let herd = Herd::single()
+            .with(&format!(
+                "[limits]\noutput_high_bytes = {high}\noutput_low_bytes = {low}\n"
+            ))
+            .level("info");
+        let server = Server::start(herd.command("Riley").args(["--log-file", "own.log"]));
+        Marked { herd, server }
+    }
+
+    /// Has somebody who does not read say more than can be answered; returns it, and how many commands were acted on.
+    fn deaf(&self) -> (Client, usize) {
+        let client = small_client(self.server.address, 65_536);
+        let timeout = Some(Duration::from_millis(300));
+        client.stream().set_write_timeout(timeout).unwrap();
+        let line = format!("{}\n", "x".repeat(4000));
+        while client.stream().write_all(line.as_bytes()).is_ok() {}
+        let acted_on = self.settled();
+        (client, acted_on)
+    }
+
+    /// How many commands were acted on, when everything that can be is: three who came later are answered, and the log is written.
+    fn settled(&self) -> usize {
+        let log = || std::fs::read_to_string(self.herd.directory.path().join("own.log")).unwrap();
+        for _ in 0..3 {
+            let before = log().matches("-> ? mark").count();
+            self.server.client().ask("mark");
+            wait_until("it is in the log", || {
+                log().matches("-> ? mark").count() > before
+            });
+        }
+        log().matches(" <- xxx").count()
+    }
+}
+
+#[test]
+fn output_marks_stop_a_client_s_commands_and_let_them_go_on() {
+    const PART: usize = 256 * 1024;
+    // What the kernel takes besides.
+    let (_client, little) = Marked::start(1, 0).deaf();
+    // It stops at the high mark: four mebibytes more are answered where the mark is so much higher.
+    let marked = Marked::start(16 * PART, 15 * PART);
+    let (mut client, much) = marked.deaf();
+    let more = (much - little) * 4003;
+    assert!(
+        (12 * PART..=20 * PART).contains(&more),
+        "{little} and {much} commands: {more} bytes"
+    );
+    // It goes on below the low mark, a sixteenth from here.
+    let answer = format!("? {}\n", "x".repeat(4000));
+    let half = 8 * PART / answer.len();
+    client.expect(answer.repeat(half));
+    wait_until("it goes on", || marked.settled() > much);
+
+    // With a low mark at the bottom, it does not: there is still output above it.
+    let marked = Marked::start(16 * PART, 0);
+    let (mut client, much) = marked.deaf();
+    client.expect(answer.repeat(half));
+    assert_eq!(marked.settled(), much);
+    client.expect(answer.repeat(much - half));
+    wait_until("it goes on", || marked.settled() > much);
+}

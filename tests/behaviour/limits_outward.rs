@@ -1,0 +1,241 @@
+//! The limits of what a server does to others that no other file reaches: dialling, looking names up, asking Places, writing to
+//! the disk.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
+
+use herd_places::{Behaviour, End};
+
+use crate::common::{Client, Herd, SOON, Server, wait_until};
+use crate::outside;
+use crate::places::{message, stand_in};
+
+/// An address where connecting neither succeeds nor fails: whoever listens there accepts nobody, and its queue is full.
+struct Silence {
+    address: SocketAddr,
+    _listener: socket2::Socket,
+    _queue: Vec<TcpStream>,
+}
+
+impl Silence {
+    fn at(address: SocketAddr) -> Silence {
+        let listener =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&address.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let knock = || TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok();
+        let queue = std::iter::from_fn(knock).take(10).collect::<Vec<_>>();
+        assert!(queue.len() < 10, "the queue has no end");
+        Silence {
+            address,
+            _listener: listener,
+            _queue: queue,
+        }
+    }
+}
+
+/// The message of the error that a `WHATSAT` is answered with.
+fn complaint(server: &Server) -> String {
+    let mut client = server.client();
+    client.ask("IAMAT x +1+2 3");
+    let json = client.send("WHATSAT x 10 5\n").places().1;
+    message(&serde_json::from_str(&json).unwrap()).to_owned()
+}
+
+#[test]
+fn a_neighbour_that_can_not_be_reached_is_given_up_and_dialled_again() {
+    let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
+        .with("[limits]\nlink_connect_ms = 200\nredial_first_ms = 10\n");
+    let _silence = Silence::at(herd.peers_address("Jaquez"));
+    let riley = herd.start("Riley");
+    riley.wait_for_log(
+        "neighbour Jaquez",
+        "not linked: no connection within 200 ms",
+    );
+    riley.wait_for_nth_log(2, "neighbour Jaquez: dialling again", "");
+}
+
+#[test]
+fn waits_before_dialling_again_grow_from_the_first_to_the_cap() {
+    let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
+        .with("[limits]\nredial_first_ms = 20\nredial_cap_ms = 160\n");
+    let riley = herd.start("Riley"); // and nobody listens where Jaquez should be
+    let wait_ms = |n| -> u64 {
+        let line = riley.wait_for_nth_log(n, "neighbour Jaquez: dialling again in ", " ms");
+        let (_, ms) = line.split_once(" in ").unwrap();
+        ms.strip_suffix(" ms").unwrap().parse().unwrap()
+    };
+    // Each is between half and nine tenths of its step.
+    for (n, step) in [20, 40, 80, 160, 160, 160].into_iter().enumerate() {
+        let waited = wait_ms(n + 1);
+        assert!(
+            (step / 2..=step * 9 / 10).contains(&waited),
+            "wait {n}: {waited} ms"
+        );
+    }
+}
+
+#[test]
+fn places_that_can_not_be_reached_is_given_up() {
+    let places = stand_in(); // its CA alone
+    let silence = Silence::at((Ipv4Addr::LOCALHOST, 0).into());
+    let herd = Herd::single()
+        .asking(&places)
+        .with("[limits]\nplaces_connect_ms = 200\n");
+    let url = format!("https://{}", silence.address);
+    let server = Server::start(herd.command("Riley").args(["--places-url", &url]));
+    let said = complaint(&server);
+    assert!(said.contains("no connection within 0.2 s"), "{said}");
+}
+
+#[test]
+fn a_name_server_that_does_not_answer_is_given_up() {
+    let what = "a name server that does not answer";
+    if let Err(why) = outside::run_to_end("unshare --mount mount --bind /dev/null /etc/resolv.conf")
+    {
+        return outside::skipped(what, &why);
+    }
+    // It hears, and says nothing.
+    let silent = std::net::UdpSocket::bind("127.0.0.53:53");
+    let silent = match silent {
+        Ok(silent) => silent,
+        Err(error) => return outside::skipped(what, &format!("port 53: {error}")),
+    };
+    let places = stand_in();
+    let herd = Herd::single()
+        .asking(&places)
+        .with("[limits]\nlookup_ms = 300\n");
+    let resolver = herd.directory.path().join("resolv.conf");
+    fs::write(&resolver, "nameserver 127.0.0.53\n").unwrap();
+    // A mount namespace of its own, where that is the system's name server.
+    let command = herd.command("Riley");
+    let mut within = outside::wrapped(
+        &["unshare", "--mount", "sh", "-c"],
+        &[
+            "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"",
+            resolver.to_str().unwrap(),
+        ],
+        &command,
+    );
+    let server = Server::start(within.args(["--places-url", "https://places.herd.test"]));
+    let begun = Instant::now();
+    let said = complaint(&server);
+    assert!(
+        said.contains("no answer from the name server within 0.3 s"),
+        "{said}"
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "{:?}: the resolver itself waits for 5 s",
+        begun.elapsed()
+    );
+    drop(silent);
+}
+
+#[test]
+fn a_connection_to_places_without_a_question_is_closed() {
+    let places = stand_in(); // it would keep it for a minute
+    let server = Herd::single()
+        .asking(&places)
+        .with("[limits]\nplaces_idle_ms = 400\n")
+        .start("Riley");
+    let mut client = server.client();
+    client.ask("IAMAT x +1+2 3");
+    let ask = |client: &mut Client| {
+        let json = client.send("WHATSAT x 10 5\n").places().1;
+        assert!(json.contains("\"status\" : \"OK\""), "{json}");
+    };
+    ask(&mut client);
+    assert!(places.wait_until(SOON, |counts| counts.open_connections == 0));
+    ask(&mut client);
+    assert_eq!(places.connections(), 2);
+}
+
+#[test]
+fn a_head_of_an_answer_of_places_has_a_limit() {
+    let places = stand_in();
+    let server = Herd::single()
+        .asking(&places)
+        .with("[limits]\nplaces_head_bytes = 300\n")
+        .start("Riley");
+    let head = |bytes: usize| {
+        let frame = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: \r\n\r\n";
+        let x = "x".repeat(bytes - frame.len());
+        let text = frame.replace("X: ", &format!("X: {x}"));
+        Behaviour::Raw {
+            segments: vec![text.into_bytes(), b"{}".to_vec()],
+            end: End::KeepAlive,
+        }
+    };
+    places.push_behaviour(head(301));
+    let said = complaint(&server);
+    assert!(
+        said.contains("the head of its answer was too large"),
+        "{said}"
+    );
+    places.push_behaviour(head(300));
+    let json = server.client().send("WHATSAT x 10 5\n").places().1;
+    assert_eq!(json, "{}");
+}
+
+#[test]
+fn room_is_reserved_ahead_of_the_journal_and_no_more_than_that() {
+    for ahead in [16_384_u64, 1 << 20] {
+        let herd = Herd::single()
+            .with_top("data_dir = \"data\"\n")
+            .with(&format!("[limits]\njournal_ahead_bytes = {ahead}\n"));
+        let server = herd.start("Riley");
+        let mut client = server.client();
+        let journal = herd.directory.path().join("data/Riley/journal");
+        let mut written = 0;
+        let mut most = 0;
+        for number in 0..200 {
+            let id = format!("{number:0>500}");
+            assert!(client.ask(&format!("IAMAT {id} +1+2 3")).starts_with("AT "));
+            written += 500;
+            let there = fs::metadata(&journal).unwrap();
+            most = most.max(there.size().saturating_sub(written));
+        }
+        // An entry is a little longer than its id, and room is reserved anew before it is used up.
+        assert!(
+            (ahead * 3 / 4..=ahead * 2 + 20_000).contains(&most),
+            "{most} bytes ahead, limit {ahead}"
+        );
+    }
+}
+
+#[test]
+fn an_accepted_change_is_synced_within_its_time_and_not_before() {
+    let what = "when the journal is synced";
+    if !outside::can_trace(what) {
+        return;
+    }
+    let syncs_after_an_iamat = |fsync_ms: u64, wanted: usize| {
+        let herd = Herd::single()
+            .with_top("data_dir = \"data\"\nfsync = \"interval\"\n")
+            .with(&format!("[limits]\nfsync_ms = {fsync_ms}\n"));
+        let trace = outside::Trace::new(&herd, &["-e", "trace=fdatasync"]);
+        let server = Server::start(&mut trace.command(&herd.command("Riley")));
+        let before = trace.text().matches("fdatasync(").count();
+        let mut client = server.client();
+        let begun = Instant::now();
+        assert!(client.ask("IAMAT x +1+2 3").starts_with("AT "));
+        let synced = || trace.text().matches("fdatasync(").count() - before;
+        if wanted > 0 {
+            wait_until("it is synced", || synced() >= wanted);
+        } else {
+            // What would have synced it has passed for the other server.
+            for _ in 0..50 {
+                client.ask("x");
+            }
+        }
+        (synced(), begun.elapsed())
+    };
+    let (_, took) = syncs_after_an_iamat(700, 1);
+    assert!(took >= Duration::from_millis(650), "{took:?}");
+    let (synced, _) = syncs_after_an_iamat(3_600_000, 0);
+    assert_eq!(synced, 0);
+}
