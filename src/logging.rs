@@ -148,24 +148,34 @@ pub struct Logging {
     shared: Arc<Shared>,
 }
 
+/// Why nothing can be logged.
+#[derive(Debug)]
+pub enum LogError {
+    /// The file can not be opened.
+    File(io::Error),
+    /// The system has no thread to write it.
+    System(io::Error),
+}
+
 /// Begins to log into `path` (`-`: the standard error), appending, at most `limit` bytes waiting for the disk. After a SIGHUP the
 /// file is opened anew, so that it can be moved away and be rotated.
 ///
 /// # Errors
 /// The file can not be opened, the thread not be started, or somebody else logs already.
-pub fn start(path: &Path, level: LevelFilter, limit: usize) -> io::Result<Logging> {
-    let sink = Sink::open(path)?;
+pub fn start(path: &Path, level: LevelFilter, limit: usize) -> Result<Logging, LogError> {
+    let sink = Sink::open(path).map_err(LogError::File)?;
     let reopen = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGHUP, reopen.clone())?;
+    signal_hook::flag::register(SIGHUP, reopen.clone()).map_err(LogError::System)?;
     let shared = Arc::new(Shared::default());
-    thread::Builder::new().name("log".into()).spawn({
+    let writer = thread::Builder::new().name("log".into()).spawn({
         let (shared, path) = (shared.clone(), path.to_owned());
         move || {
             write_out(&shared, sink, &path, &reopen, limit / ENOUGH);
             shared.lock().closed = true;
             shared.wake.notify_all();
         }
-    })?;
+    });
+    writer.map_err(LogError::System)?;
     let config = ConfigBuilder::new()
         .set_time_level(LevelFilter::Off)
         .set_max_level(LevelFilter::Off)
@@ -186,7 +196,8 @@ pub fn start(path: &Path, level: LevelFilter, limit: usize) -> io::Result<Loggin
         dropped: 0,
     };
     let logger = Stamped(WriteLogger::new(level, config, turn));
-    log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
+    log::set_boxed_logger(Box::new(logger))
+        .map_err(|error| LogError::System(io::Error::other(error)))?;
     log::set_max_level(level);
     Ok(Logging { shared })
 }

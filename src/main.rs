@@ -9,7 +9,7 @@ use log::{info, warn};
 use herd_mio::cli::{Cli, one_line};
 use herd_mio::config::Config;
 use herd_mio::core::limits::count;
-use herd_mio::logging;
+use herd_mio::logging::{self, LogError};
 use herd_mio::shell::event_loop::{ReadCertificates, Server};
 
 fn main() -> ExitCode {
@@ -41,11 +41,19 @@ fn serve(config: Config) -> ExitCode {
         count(config.settings.limits.log_buffer_bytes),
     ) {
         Ok(logging) => logging,
-        Err(error) => {
+        Err(LogError::File(error)) => {
             return fail(
                 2,
                 &format!(
                     "cannot write the log {log_name}: {error}; choose another place with --log-file"
+                ),
+            );
+        }
+        Err(LogError::System(error)) => {
+            return fail(
+                1,
+                &format!(
+                    "no thread to write the log {log_name}: {error}; raise the limits of processes and of memory (ulimit -u, -v)"
                 ),
             );
         }

@@ -18,6 +18,7 @@ use log::{info, warn};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use ring::rand::{SecureRandom, SystemRandom};
+use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use crate::core::clock::{Now, Time};
@@ -122,14 +123,21 @@ pub enum StartError {
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let error = match self {
-            StartError::System { what, error } => return write!(f, "{what}: {error}"),
             StartError::Journal(what) => return f.write_str(what),
+            StartError::System { what, error } => {
+                write!(f, "{what}: {error}")?;
+                error
+            }
             StartError::Listen { address, error } => {
                 write!(f, "cannot listen on {address}: {error}")?;
                 error
             }
         };
         match error.kind() {
+            _ if Errno::from_io_error(error) == Some(Errno::MFILE) => {
+                f.write_str("; raise the limit of open files (ulimit -n)")
+            }
+            _ if matches!(self, StartError::System { .. }) => Ok(()),
             io::ErrorKind::AddrInUse => {
                 f.write_str("; another program has that port: end it, or choose another port")
             }

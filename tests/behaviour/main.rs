@@ -30,6 +30,7 @@ mod memory;
 mod mixed_up;
 mod neighbours;
 mod order;
+mod os_limits;
 mod outside;
 mod places;
 mod places_answers;

@@ -1,0 +1,266 @@
+//! What the system allows a process, lowered: a server that can not start says why in one line, and one that runs goes on with what
+//! it has.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+
+use crate::command_line::Ended;
+use crate::common::{Herd, Server, wait_until};
+use crate::outside::{self, wrapped};
+use crate::places::stand_in;
+
+/// The same command in a shell that lowers its limits before.
+fn limited(limits: &str, command: &Command) -> Command {
+    let script = format!("{limits} && exec \"$@\"");
+    wrapped(&["sh", "-c", &script, "sh"], &[], command)
+}
+
+/// From now on a server may have so much of something; `None`: as much as there is.
+fn allow(server: &Server, what: Resource, amount: Option<u64>) {
+    let limit = Rlimit {
+        current: amount,
+        maximum: None,
+    };
+    prlimit(
+        Some(Pid::from_raw(server.pid() as i32).unwrap()),
+        what,
+        limit,
+    )
+    .unwrap();
+}
+
+/// Starts a server that may fail to. `Err`: its status, and what it said; one that did start is stopped again.
+fn try_start(command: &mut Command) -> Result<(), (Option<i32>, String)> {
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ended(child) = &mut Ended(command.spawn().unwrap());
+    let mut ready = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut ready).unwrap();
+    let has_started = ready.contains("clients on ");
+    if has_started {
+        kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+    }
+    let mut said = String::new();
+    let mut errors = child.stderr.take().unwrap();
+    errors.read_to_string(&mut said).unwrap();
+    let status = child.wait().unwrap();
+    if has_started {
+        assert_eq!(status.code(), Some(0), "{said}");
+        return Ok(());
+    }
+    Err((status.code(), said))
+}
+
+#[test]
+fn a_start_without_enough_descriptors_is_told_in_one_line() {
+    let herd = Herd::single();
+    let mut refusals = 0;
+    for descriptors in 5.. {
+        assert!(descriptors < 40, "it never starts");
+        let command = herd.command("Riley");
+        let Err((status, said)) =
+            try_start(&mut limited(&format!("ulimit -n {descriptors}"), &command))
+        else {
+            break;
+        };
+        assert_eq!(status, Some(1), "{descriptors}: {said}");
+        let told: Vec<_> = said
+            .lines()
+            .filter(|line| line.starts_with("herd-mio: "))
+            .collect();
+        assert!(
+            told.len() == 1
+                && told[0].ends_with(
+                    "Too many open files (os error 24); raise the limit of open files (ulimit -n)"
+                ),
+            "{descriptors}: {said}"
+        );
+        refusals += 1;
+    }
+    assert!(refusals >= 3, "{refusals}");
+}
+
+#[test]
+fn a_log_that_may_not_grow_ends_nobody_and_what_is_lost_is_counted() {
+    let herd = Herd::single();
+    let server = Server::start(herd.command("Riley").args(["--log-file", "own.log"]));
+    let mut client = server.client();
+    let path = herd.directory.path().join("own.log");
+    let log = || fs::read_to_string(&path).unwrap();
+    client.ask("before");
+    wait_until("it is logged", || log().contains("-> ? before"));
+    // SIGXFSZ comes with it, which ends whoever is not ready for it.
+    allow(&server, Resource::Fsize, Some(log().len() as u64 + 1000));
+    for number in 0..500 {
+        client.ask(&format!("lost {number}"));
+    }
+    server.wait_for_log("cannot write the log own.log: File too large", "");
+    allow(&server, Resource::Fsize, None);
+    wait_until("the lost lines are counted", || {
+        client.ask("after");
+        log().contains("lines were dropped, the disk did not keep up")
+    });
+    let text = log();
+    let lost: u64 = text
+        .lines()
+        .filter_map(|line| {
+            line.split_once("[WARN ] log: ")?
+                .1
+                .split(' ')
+                .next()?
+                .parse::<u64>()
+                .ok()
+        })
+        .sum();
+    // Each command is two lines; what a failed write left behind is there, too.
+    let kept = text.matches("lost ").count() as u64;
+    assert!(
+        lost >= 100 && lost + kept >= 990,
+        "{lost} lost, {kept} kept"
+    );
+    drop(client);
+    server.stop();
+}
+
+#[test]
+fn where_no_file_may_grow_everything_is_served_that_needs_none() {
+    let herd = Herd::single().with_top("data_dir = \"data\"\n");
+    let mut command = herd.command("Riley");
+    command.args(["--log-file", "own.log"]);
+    let server = Server::start(&mut limited("ulimit -f 0", &command));
+    let mut client = server.client();
+    assert_eq!(client.ask("hello"), "? hello");
+    // What can not be kept is not promised.
+    assert_eq!(client.ask("IAMAT x +1+2 3"), "? IAMAT x +1+2 3");
+    server.wait_for_log("cannot write the log own.log: File too large", "");
+    drop(client);
+    server.stop();
+}
+
+#[test]
+fn without_threads_it_does_not_start_and_says_why_or_does_without() {
+    let what = "a server that may have no threads";
+    if !outside::is_root(what)
+        || !outside::has_program("prlimit", what)
+        || !outside::has_program("setpriv", what)
+    {
+        return;
+    }
+    // The limit does not bind root; nobody else is this user.
+    let user = (60_000 + std::process::id() % 5000).to_string();
+    let herd = |top: &str| {
+        let herd = Herd::single().with_top(top).env("HERD_PLACES_KEY", "key");
+        let all = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(herd.directory.path(), all).unwrap();
+        herd
+    };
+    let probe = herd("");
+    let program = probe.command("Riley");
+    let (program, directory) = (
+        program.get_program().display(),
+        probe.directory.path().display(),
+    );
+    if let Err(why) = outside::run_to_end(&format!(
+        "setpriv --reuid {user} --clear-groups test -x {program} -a -w {directory}"
+    )) {
+        return outside::skipped(what, &format!("another user can not run the server: {why}"));
+    }
+    let with_threads = |count: u32, command: &Command| {
+        let processes = format!("--nproc={}", count + 1); // the first thread counts too
+        let before = [
+            "prlimit",
+            &processes,
+            "setpriv",
+            "--reuid",
+            &user,
+            "--clear-groups",
+        ];
+        wrapped(&before, &[], command)
+    };
+    let (status, said) = try_start(&mut with_threads(0, &probe.command("Riley"))).unwrap_err();
+    assert_eq!(status, Some(1));
+    assert_eq!(
+        said,
+        "herd-mio: no thread to write the log -: Resource temporarily unavailable (os error 11); raise the limits of processes and of \
+         memory (ulimit -u, -v)\n"
+    );
+    // With one for the log, and none to look names up.
+    let mut command = with_threads(1, &probe.command("Riley"));
+    let server = Server::start(command.args(["--places-url", "https://places.test"]));
+    let mut client = server.client();
+    let at = client.ask("IAMAT x +1+2 3");
+    let (line, json) = client.send("WHATSAT x 10 5\n").places();
+    assert_eq!(line, at);
+    assert!(json.contains("no thread to look it up"), "{json}");
+    drop(client);
+    server.stop();
+    // Nor one for the disk: what can not be kept is not promised.
+    let keeping = herd("data_dir = \"data\"\n");
+    let server = Server::start(&mut with_threads(1, &keeping.command("Riley")));
+    let mut client = server.client();
+    assert_eq!(client.ask("IAMAT x +1+2 3"), "? IAMAT x +1+2 3");
+    server.wait_for_log("[WARN ] journal: no room: ", "IAMATs are refused");
+    drop(client);
+    server.stop();
+}
+
+#[test]
+fn little_stack_no_core_and_no_locked_memory_are_enough() {
+    let places = stand_in();
+    let herd = Herd::single()
+        .asking(&places)
+        .with_top("data_dir = \"data\"\n");
+    let limits = "ulimit -s 1024 && ulimit -c 0 && ulimit -l 0";
+    let server = Server::start(&mut limited(limits, &herd.command("Riley")));
+    let mut client = server.client();
+    assert!(client.ask("IAMAT x +1+2 3").starts_with("AT Riley "));
+    let json = client.send("WHATSAT x 10 20\n").places().1;
+    assert!(json.contains("\"status\" : \"OK\""), "{json}");
+    drop(client);
+    server.stop();
+}
+
+#[test]
+fn out_of_memory_it_ends_loudly_and_nothing_that_was_answered_is_lost() {
+    let herd = Herd::single()
+        .with_top("data_dir = \"data\"\n")
+        .level("warn");
+    let server = herd.start("Riley");
+    let mut client = server.client();
+    assert!(client.ask("IAMAT x0 +1+2 3").starts_with("AT "));
+    let room_kib = 8 * 1024;
+    allow(
+        &server,
+        Resource::As,
+        Some((server.status("VmSize") + room_kib) * 1024),
+    );
+    // It serves on in that room, until the table has outgrown it.
+    let filler = "f".repeat(3000);
+    let mut answers = Vec::new();
+    while let Some(at) = client.try_ask(&format!("IAMAT x{}{filler} +1+2 3\n", answers.len())) {
+        assert!(at.starts_with("AT Riley "), "{at}");
+        answers.push(at);
+        assert!(answers.len() < 50_000, "it needs no memory");
+    }
+    assert!(answers.len() > 500, "{} answers", answers.len());
+    let (status, log) = server.wait();
+    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{log:?}");
+    assert!(
+        log.iter().any(|line| line.contains("memory allocation of")),
+        "{log:?}"
+    );
+    let server = herd.start("Riley");
+    let mut client = server.client();
+    for (number, at) in answers.iter().enumerate() {
+        assert_eq!(
+            &client.wait_for_record(&format!("x{number}{filler}"), |_| true),
+            at
+        );
+    }
+}
