@@ -203,6 +203,11 @@ impl HerdConfig {
         Ok(Config {
             settings: Settings {
                 name: name.into(),
+                herd: self
+                    .members
+                    .iter()
+                    .map(|member| member.name.clone())
+                    .collect(),
                 neighbours,
                 secret,
                 tls,

@@ -271,7 +271,7 @@ impl Client {
                 info!("{} -> {}", self.who, Escaped(line));
                 true
             }
-            Some(Offer::Full) | None => {
+            Some(Offer::Full | Offer::UnknownServer) | None => {
                 output.truncate(start);
                 if world.records.refused().is_power_of_two() {
                     warn!(

@@ -136,6 +136,11 @@ impl LinesKept {
         }
     }
 
+    /// This is a server of the herd: there is always room for its name.
+    pub fn know_server(&mut self, name: &str) {
+        self.servers.know(name.as_bytes());
+    }
+
     /// How many lines are kept.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -214,7 +219,7 @@ impl LinesKept {
         }
     }
 
-    /// Keeps the first line of a client, taken apart as `at`; tells its number. `None` if there are too many servers to number.
+    /// Keeps the first line of a client, taken apart as `at`; tells its number. `None` if there are too many names of servers.
     #[must_use]
     pub fn add(&mut self, line: &[u8], at: &At<'_>, teacher: Teacher) -> Option<u32> {
         let number = u32::try_from(self.lines.len()).ok()?;
@@ -228,7 +233,7 @@ impl LinesKept {
     }
 
     /// Keeps a line with this [hash](hash_of), taken apart as `at`, in the place of one of the same client. `None` if there are too
-    /// many servers to number.
+    /// many names of servers.
     #[must_use]
     pub fn replace(
         &mut self,

@@ -818,13 +818,19 @@ fn at(line: &[u8], teacher: Teacher, world: &mut World<'_>) -> Result<(), Broken
             debug!("heard {}", Escaped(line));
         }
         Offer::Stale => {}
+        Offer::UnknownServer if world.records.refused().is_power_of_two() => {
+            warn!(
+                "a neighbour's record was refused: it is from {}, which is no server of this herd, and too many such are known already",
+                shown(at.server)
+            );
+        }
         Offer::Full if world.records.refused().is_power_of_two() => {
             warn!(
                 "no room for a neighbour's record: limits.max_records or limits.max_record_bytes; {} records are there",
                 world.records.len()
             );
         }
-        Offer::Full => {}
+        Offer::Full | Offer::UnknownServer => {}
     }
     Ok(())
 }

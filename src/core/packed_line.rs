@@ -27,14 +27,28 @@ const SHORT_NUMBERS: usize = 64;
 #[derive(Clone, Copy)]
 pub struct PackedLine<'a>(&'a [u8]);
 
-/// The names of servers, each told once. A herd has a handful.
+/// Names that are kept. A herd has a handful of servers; a neighbour that makes names up is not to fill the memory with them, nor
+/// the time that it takes to find one.
+const MAX_NAMES: usize = 1_024;
+
+/// The names of servers, each told once.
 #[derive(Default)]
 pub struct ServerNames(Vec<Box<[u8]>>);
 
 impl ServerNames {
-    /// The number of a name, now or from now on; `None` if there are 65,536 others already.
+    /// Makes sure that a name is there, whatever others say later.
+    pub fn know(&mut self, name: &[u8]) {
+        if !self.0.iter().any(|known| **known == *name) {
+            self.0.push(name.into());
+        }
+    }
+
+    /// The number of a name, now or from now on; `None` if it is not known, and there are [`MAX_NAMES`] others already.
     pub fn number_of(&mut self, name: &[u8]) -> Option<u16> {
         let known = self.0.iter().position(|known| **known == *name);
+        if known.is_none() && self.0.len() >= MAX_NAMES {
+            return None;
+        }
         let number = u16::try_from(known.unwrap_or(self.0.len())).ok()?;
         if known.is_none() {
             self.0.push(name.into());
@@ -124,7 +138,7 @@ impl<'a> PackedLine<'a> {
     }
 }
 
-/// Packs `line` (without its LF), taken apart as `at`, into `bytes`, which are cleared. `None` if there are too many servers to number.
+/// Packs `line` (without its LF), taken apart as `at`, into `bytes`, which are cleared. `None` if there are too many names of servers.
 #[must_use]
 pub fn pack(
     line: &[u8],

@@ -38,6 +38,8 @@ pub enum Offer {
     Stale,
     /// The table holds as many clients, or as many bytes, as it may.
     Full,
+    /// It is from a server that is none of the herd, and so many of those are known that no more are taken in.
+    UnknownServer,
 }
 
 /// A place in the feed from which one neighbour is being sent changes.
@@ -114,6 +116,13 @@ impl Records {
         }
     }
 
+    /// These are the servers of the herd: there is always room for what they heard.
+    pub fn know_servers<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        for name in names {
+            self.lines.know_server(name);
+        }
+    }
+
     /// How many clients have a record.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -133,7 +142,7 @@ impl Records {
         self.digest
     }
 
-    /// How many records were refused for want of room.
+    /// How many records were refused for want of room, or of a server that is known.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
@@ -199,9 +208,12 @@ impl Records {
         let line_bytes = self.line_bytes - known_bytes + line.len();
         let too_many = known.is_none() && self.records.len() >= self.max_records;
         let too_long = line_bytes > self.max_line_bytes.max(self.line_bytes);
+        if too_many || too_long {
+            self.refused += 1;
+            return Offer::Full;
+        }
         let line_hash = hash_of(line);
         let index = match known {
-            _ if too_many || too_long => None,
             None => self.add(hash, line, at, teacher),
             Some(index) => {
                 let kept = self.lines.replace(index, (line, line_hash), at, teacher);
@@ -213,7 +225,7 @@ impl Records {
         };
         let Some(index) = index else {
             self.refused += 1;
-            return Offer::Full;
+            return Offer::UnknownServer;
         };
         self.line_bytes = line_bytes;
         self.digest = self.digest.wrapping_sub(known_hash).wrapping_add(line_hash);
@@ -222,7 +234,7 @@ impl Records {
         Offer::Accepted
     }
 
-    /// Makes a record that is not in the feed yet. `None` if there are too many servers to number.
+    /// Makes a record that is not in the feed yet. `None` if there are too many names of servers.
     fn add(&mut self, client_hash: u64, line: &[u8], at: &At<'_>, teacher: Teacher) -> Option<u32> {
         let index = self.lines.add(line, at, teacher)?;
         self.records.push(Record {
@@ -485,6 +497,30 @@ mod tests {
         assert_eq!(heard(&mut records, "a", 1), Offer::Accepted);
         assert_eq!(heard(&mut records, "b", 1), Offer::Full);
         assert_eq!(heard(&mut records, "a", 2), Offer::Accepted);
+    }
+
+    #[test]
+    fn servers_that_nobody_has_take_no_room_from_those_of_the_herd() {
+        let mut records = table(10);
+        records.know_servers(["Riley", "Jaquez"]);
+        let mut from = |server: &str, stamp: u32| {
+            let line = format!("AT {server} +0.000000000 a +1+2 {stamp}");
+            offer(&mut records, &line, Teacher::NOBODY)
+        };
+        let mut stamp = 0;
+        let mut made_up = || {
+            stamp += 1;
+            from(&format!("Nobody{stamp}"), stamp)
+        };
+        while made_up() == Offer::Accepted {}
+        assert!((1_000..2_000).contains(&stamp), "{stamp}");
+        assert_eq!(
+            from("Nobody1", 5_000),
+            Offer::Accepted,
+            "it is known by now"
+        );
+        assert_eq!(from("Jaquez", 5_001), Offer::Accepted);
+        assert_eq!(from("Nobody", 5_002), Offer::UnknownServer);
     }
 
     #[test]

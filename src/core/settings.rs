@@ -106,6 +106,8 @@ pub struct NeighbourTls {
 pub struct Settings {
     /// Its name.
     pub name: String,
+    /// All servers of the herd, this one too.
+    pub herd: Vec<String>,
     /// Those it is linked with.
     pub neighbours: Vec<NeighbourSettings>,
     /// What every server of the herd knows and nobody else does; empty on a herd without one.

@@ -85,6 +85,11 @@ impl Node {
                     Some(Offer::Full) => {
                         warn!("journal: a record more than limits.max_records was left out")
                     }
+                    Some(Offer::UnknownServer) => {
+                        warn!(
+                            "journal: change {seq} is from one server too many that is none of the herd; it was left out"
+                        )
+                    }
                     None => warn!(
                         "journal: change {seq} is no record that this version understands; it was left out"
                     ),

@@ -166,13 +166,15 @@ impl Node {
         let mut entropy = Entropy::new(seed);
         let neighbours = std::mem::take(&mut settings.neighbours);
         let limits = &settings.limits;
+        let mut records = Records::new(limits);
+        records.know_servers(settings.herd.iter().map(String::as_str));
         let mut node = Node {
             boot: BootId(entropy.number()),
             phase: Phase::Running,
             sessions: Slots::default(),
             admission: Admission::default(),
             strangers: Vec::new(),
-            records: Records::new(limits),
+            records,
             herd: Herd::new(neighbours, limits),
             calls: Calls::new(limits),
             answers: VecDeque::new(),

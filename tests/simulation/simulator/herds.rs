@@ -113,6 +113,7 @@ impl Herd {
         });
         Settings {
             name: self.servers[place].clone(),
+            herd: self.servers.clone(),
             neighbours: neighbours.collect(),
             secret: Secret::new(b"known to the herd alone".to_vec()),
             tls: TlsSettings::default(),
