@@ -5,6 +5,9 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use log::{debug, warn};
 
 use crate::core::backoff::Backoff;
 use crate::core::clock::Time;
@@ -88,13 +91,27 @@ pub struct Complaints {
     last: Option<String>,
 }
 
+/// In [`STRANGERS_EVERY`], so many refusals of strangers are told of at level `warn`.
+const STRANGERS_TOLD: u32 = 20;
+/// See [`STRANGERS_TOLD`].
+const STRANGERS_EVERY: Duration = Duration::from_secs(60);
+
+/// Tells the log what strangers were refused for. Anybody can be one, as often as they like, and say something else each time; so the
+/// operator is told of what is new, and not of too much.
+#[derive(Default)]
+pub struct Strangers {
+    complaints: Complaints,
+    told: u32,
+    since: Time,
+}
+
 /// All of them.
 pub struct Herd {
     /// In the order of the settings.
     pub neighbours: Vec<Neighbour>,
     last_teacher: Teacher,
-    /// What strangers were last refused for.
-    pub strangers: Complaints,
+    /// Those who are none of them.
+    pub strangers: Strangers,
 }
 
 impl Herd {
@@ -114,7 +131,7 @@ impl Herd {
         Herd {
             neighbours: neighbours.collect(),
             last_teacher: Teacher::NOBODY,
-            strangers: Complaints::default(),
+            strangers: Strangers::default(),
         }
     }
 
@@ -168,6 +185,26 @@ impl Neighbour {
             position,
             is_noted: false,
         }));
+    }
+}
+
+impl Strangers {
+    /// One of them was refused.
+    pub fn refused(&mut self, who: impl fmt::Display, reason: &str, now: Time) {
+        if now.since(self.since) >= STRANGERS_EVERY {
+            (self.since, self.told) = (now, 0);
+        }
+        if self.told >= STRANGERS_TOLD || !self.complaints.is_news(reason) {
+            return debug!("{who}: refused: {reason}");
+        }
+        warn!("{who}: refused: {reason}");
+        self.told += 1;
+        if self.told == STRANGERS_TOLD {
+            let minutes = STRANGERS_EVERY.as_secs() / 60;
+            warn!(
+                "strangers: {STRANGERS_TOLD} were told of within {minutes} minute; until it is over, more are at level debug only"
+            );
+        }
     }
 }
 

@@ -773,11 +773,7 @@ impl Link {
         }
         let known = self.neighbour.filter(|_| self.is_known());
         let Some(neighbour) = known.map(|neighbour| &mut world.herd.neighbours[neighbour]) else {
-            match world.herd.strangers.is_news(reason) {
-                true => warn!("{who}: refused: {reason}"),
-                false => debug!("{who}: refused: {reason}"),
-            }
-            return;
+            return world.herd.strangers.refused(who, reason, world.now.time);
         };
         if neighbour.link == Some(self.id) {
             neighbour.link = None;

@@ -28,7 +28,9 @@ impl Node {
         };
         self.strangers.retain(is_stranger);
         if self.strangers.len() >= count(self.settings.limits.max_unproven) {
-            warn!("stranger {address}: refused: as many as limits.max_unproven are there already");
+            let reason = "as many as limits.max_unproven are there already";
+            let who = format_args!("stranger {address}");
+            self.herd.strangers.refused(who, reason, now.time);
             return None;
         }
         let secure = match &self.settings.tls.neighbours {
