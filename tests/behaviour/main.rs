@@ -21,6 +21,7 @@ mod crowds;
 mod descriptors;
 mod flood;
 mod framing;
+mod hostile_neighbours;
 mod journal;
 mod limits;
 mod limits_clients;

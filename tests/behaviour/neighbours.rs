@@ -9,10 +9,10 @@ use rustix::process::Signal;
 
 use crate::common::{Client, Herd, SOON};
 
-const SECRET: &[u8] = b"the herd's own secret";
-const NONCE: &str = "000102030405060708090a0b0c0d0e0f";
+pub(crate) const SECRET: &[u8] = b"the herd's own secret";
+pub(crate) const NONCE: &str = "000102030405060708090a0b0c0d0e0f";
 
-fn two() -> Herd {
+pub(crate) fn two() -> Herd {
     Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
 }
 
@@ -21,14 +21,19 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The proof of `side` (dialler or acceptor) on a link between Riley, who dials, and Jaquez.
-fn proof(secret: &[u8], side: &str, diallers_nonce: &str, acceptors_nonce: &str) -> String {
+pub(crate) fn proof(
+    secret: &[u8],
+    side: &str,
+    diallers_nonce: &str,
+    acceptors_nonce: &str,
+) -> String {
     let text =
         format!("herd-mio link 1\n{side}\nRiley\nJaquez\n{diallers_nonce}\n{acceptors_nonce}\n");
     hex(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), text.as_bytes()).as_ref())
 }
 
 /// Somebody who says to be Riley, as far as the greeting; returns Jaquez's nonce too.
-fn pose_as_riley(herd: &Herd) -> (Client, String) {
+pub(crate) fn pose_as_riley(herd: &Herd) -> (Client, String) {
     let mut riley = Client::connect(herd.peers_address("Jaquez"));
     riley.send(format!("HERD 1 Riley Jaquez {NONCE}\n"));
     let greeting = riley.line();
@@ -474,7 +479,7 @@ fn a_clock_that_is_off_is_told() {
 }
 
 /// What a server tells somebody who dials as operator with that secret.
-fn status_of(herd: &Herd, name: &str, secret: &[u8]) -> Result<String, String> {
+pub(crate) fn status_of(herd: &Herd, name: &str, secret: &[u8]) -> Result<String, String> {
     let mut operator = Client::connect(herd.peers_address(name));
     operator.send(format!("HERD 1 operator {name} {NONCE}\n"));
     let greeting = operator.line();

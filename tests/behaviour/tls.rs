@@ -16,21 +16,21 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use crate::common::{Client, Herd, SOON, Server};
 
 /// A certificate authority.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// Writes `<directory>/<file>.pem` and `.key`: a certificate for `name`.
-    fn certify(&self, directory: &Path, file: &str, name: &str, is_expired: bool) {
+    pub(crate) fn certify(&self, directory: &Path, file: &str, name: &str, is_expired: bool) {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         if is_expired {
             params.not_after = date_time_ymd(2020, 1, 1);
@@ -43,12 +43,12 @@ impl Authority {
     }
 }
 
-const FOR_CLIENTS: &str =
+pub(crate) const FOR_CLIENTS: &str =
     "[clients.tls]\ncertificate_file = \"clients.pem\"\nkey_file = \"clients.key\"\n";
-const FOR_PEERS: &str = "[peers.tls]\nca_file = \"ca.pem\"\ncertificate_file = \"{name}.pem\"\nkey_file = \"{name}.key\"\n";
+pub(crate) const FOR_PEERS: &str = "[peers.tls]\nca_file = \"ca.pem\"\ncertificate_file = \"{name}.pem\"\nkey_file = \"{name}.key\"\n";
 
 /// A server that speaks TLS with its clients, and who vouches for it.
-fn secure_server(limits: &str) -> (Herd, Server, Authority) {
+pub(crate) fn secure_server(limits: &str) -> (Herd, Server, Authority) {
     let herd = Herd::single()
         .with(FOR_CLIENTS)
         .with(&format!("[limits]\n{limits}\n"));
@@ -58,10 +58,10 @@ fn secure_server(limits: &str) -> (Herd, Server, Authority) {
     (herd, server, authority)
 }
 
-type Secure = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Secure = StreamOwned<ClientConnection, TcpStream>;
 
 /// A client that trusts `authority`.
-fn secure_client(address: SocketAddr, authority: &Authority) -> Secure {
+pub(crate) fn secure_client(address: SocketAddr, authority: &Authority) -> Secure {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
@@ -72,13 +72,13 @@ fn secure_client(address: SocketAddr, authority: &Authority) -> Secure {
     connect(address, config, "localhost")
 }
 
-fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+pub(crate) fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
 }
 
-fn connect(address: SocketAddr, config: ClientConfig, name: &'static str) -> Secure {
+pub(crate) fn connect(address: SocketAddr, config: ClientConfig, name: &'static str) -> Secure {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -89,7 +89,7 @@ fn connect(address: SocketAddr, config: ClientConfig, name: &'static str) -> Sec
     )
 }
 
-fn line(client: &mut Secure) -> String {
+pub(crate) fn line(client: &mut Secure) -> String {
     let mut line = Vec::new();
     let mut byte = [0];
     while byte != *b"\n" {
@@ -244,7 +244,7 @@ fn a_stop_says_goodbye_in_tls_too() {
 }
 
 /// Three servers in a row, without a secret, that trust `authority`; each has a certificate of its own.
-fn chain(authority: &Authority) -> Herd {
+pub(crate) fn chain(authority: &Authority) -> Herd {
     let herd = Herd::new(
         &["Alice", "Bob", "Carol"],
         &[("Alice", "Bob"), ("Bob", "Carol")],

@@ -1,0 +1,479 @@
+//! Whoever reaches a server's ports and is no neighbour, and a neighbour that lies: what they say changes nothing, and costs
+//! little.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::common::{Client, Herd, SOON, Server, wait_until};
+use crate::neighbours::{NONCE, SECRET, linked_riley, pose_as_riley, proof, status_of, two};
+
+/// How many records a server has, and their digest.
+fn standing(herd: &Herd, name: &str) -> (usize, String) {
+    let status = status_of(herd, name, SECRET).unwrap();
+    let words: Vec<&str> = status.split(' ').collect();
+    (words[2].parse().unwrap(), words[3].to_owned())
+}
+
+/// Log lines with both texts in them.
+fn told(server: &Server, one: &str, other: &str) -> usize {
+    let lines = server.log_lines();
+    lines
+        .iter()
+        .filter(|line| line.contains(one) && line.contains(other))
+        .count()
+}
+
+#[test]
+fn forged_lines_change_nothing_on_either_port() {
+    let herd = Herd::new(
+        &["Riley", "Jaquez", "Juzang"],
+        &[("Riley", "Jaquez"), ("Jaquez", "Juzang")],
+    );
+    let servers = herd.start_all();
+    let known = servers["Jaquez"].client().ask("IAMAT known +1+2 3");
+    for name in herd.names() {
+        servers[&name]
+            .client()
+            .wait_for_record("known", |line| line == known);
+    }
+    let before = standing(&herd, "Jaquez");
+    assert_eq!(before.0, 1);
+    let proof_of_nothing = "00".repeat(32);
+    let lines = [
+        "AT Jaquez +0.000000000 forged +1+2 7".to_owned(),
+        "AT Riley +0.000000000 known +9+9 999999999".to_owned(),
+        format!("HERD 1 Riley Jaquez {NONCE}"),
+        format!("PROOF {proof_of_nothing}"),
+        "LIFE 00000000000000aa 1 - 0".to_owned(),
+        "SYNC 18446744073709551615".to_owned(),
+        "STATUS 00000000000000aa 1 0000000000000000 1".to_owned(),
+        "BYE".to_owned(),
+    ];
+    // To the clients' port, all of them are what no command is.
+    let mut client = servers["Jaquez"].client();
+    for line in &lines {
+        client
+            .send(format!("{line}\n"))
+            .expect(format!("? {line}\n"));
+    }
+    // To the neighbours' port, each alone, and each behind a greeting that is not proven.
+    for line in &lines {
+        for greeting in ["", &*format!("HERD 1 Riley Jaquez {NONCE}\n")] {
+            let mut stranger = Client::connect(herd.peers_address("Jaquez"));
+            stranger.send(format!(
+                "{greeting}{line}\nAT Riley +0.000000000 forged +1+2 7\n"
+            ));
+            if !greeting.is_empty() {
+                assert!(stranger.line().starts_with("HERD 1 Jaquez Riley "));
+            }
+            // A second greeting, or none behind a first, is answered by a goodbye like everything else.
+            let farewell = String::from_utf8(stranger.rest()).unwrap();
+            let last = farewell.lines().last().unwrap_or_default();
+            assert!(
+                last.starts_with("BYE ") || line == "BYE",
+                "{line}: {farewell:?}"
+            );
+            let is_proof = |told: &str| told.starts_with("PROOF");
+            assert!(!farewell.lines().any(is_proof), "{line}: {farewell:?}");
+        }
+    }
+    // A later update shows that whatever was to cross has crossed.
+    let marker = servers["Jaquez"].client().ask("IAMAT marker +1+2 3");
+    for name in herd.names() {
+        let mut client = servers[&name].client();
+        client.wait_for_record("marker", |line| line == marker);
+        client
+            .send("WHATSAT forged 1 1\n")
+            .expect("? WHATSAT forged 1 1\n");
+        client.wait_for_record("known", |line| line == known);
+        assert_eq!(
+            told(&servers[&name], "heard ", "forged"),
+            0,
+            "flooded to {name}"
+        );
+    }
+    let standings: Vec<_> = herd
+        .names()
+        .iter()
+        .map(|name| standing(&herd, name))
+        .collect();
+    assert!(standings.iter().all(|standing| standing.0 == 2));
+    assert!(
+        standings.iter().all(|standing| *standing == standings[0]),
+        "{standings:?}"
+    );
+}
+
+#[test]
+fn a_name_that_is_claimed_wrongly_is_told_in_one_line_each() {
+    let herd = two().level("info");
+    let jaquez = herd.start("Jaquez");
+    for (name, reason) in [
+        ("Jaquez", "Jaquez is not linked with Jaquez"),
+        ("Bernard", "Bernard is not linked with Jaquez"),
+        ("riley", "riley is not linked with Jaquez"),
+        ("Riley\0", "Riley\\x00 is not linked with Jaquez"),
+        ("Riley\u{a0}", "Riley\\xc2\\xa0 is not linked with Jaquez"),
+    ] {
+        let mut stranger = Client::connect(herd.peers_address("Jaquez"));
+        let said = stranger.stream().local_addr().unwrap();
+        stranger.send(format!("HERD 1 {name} Jaquez {NONCE}\n"));
+        assert_eq!(stranger.line(), format!("BYE {reason}"));
+        stranger.expect_end();
+        drop(stranger);
+        let line = jaquez.wait_for_log(reason, "refused");
+        assert!(line.contains("[WARN ] stranger "), "{line}");
+        assert_eq!(told(&jaquez, &said.to_string(), ""), 1, "{reason}");
+    }
+    // The right name, without the secret, is no more than that, and does not disturb who is linked.
+    let mut riley = linked_riley(&herd);
+    jaquez.wait_for_log("neighbour Riley", ": linked");
+    let (mut stranger, theirs) = pose_as_riley(&herd);
+    let said = stranger.stream().local_addr().unwrap().to_string();
+    stranger.send(format!(
+        "PROOF {}\n",
+        proof(b"a guess", "dialler", NONCE, &theirs)
+    ));
+    assert!(stranger.line().starts_with("BYE a wrong proof"));
+    drop(stranger);
+    jaquez.wait_for_log(&said, "who says to be Riley: refused: a wrong proof");
+    let at = jaquez.client().ask("IAMAT x +1+2 3");
+    assert_eq!(riley.line(), at, "the true one is still linked");
+    assert_eq!(told(&jaquez, "neighbour Riley", "lost"), 0);
+}
+
+#[test]
+fn garbage_of_every_kind_ends_the_link_and_nothing_else() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    let long = "9".repeat(400);
+    let kinds: Vec<Vec<u8>> = vec![
+        b"\xff\xfe\xfd".to_vec(),
+        b"AT Riley +0.000000000 x +1+2 7\0".to_vec(),
+        b"\0".to_vec(),
+        vec![b'x'; 5_000],
+        [&b"AT Riley +0.000000000 "[..], &[b'x'; 5_000], b" +1+2 7"].concat(),
+        b"AT".to_vec(),
+        b"AT ".to_vec(),
+        b"AT  +0.000000000 x +1+2 7".to_vec(),
+        b"AT Riley +0.000000000  +1+2 7".to_vec(),
+        b"AT Riley +0.000000000 x +1+2 7 8".to_vec(),
+        b"AT Riley +0.000000000 x +1+2".to_vec(),
+        b"AT Riley +0.000000000 x +91+2 7".to_vec(),
+        b"AT Riley +0.000000000 x +1+181 7".to_vec(),
+        b"AT Riley +0.000000000 x +1+2 -7".to_vec(),
+        b"AT Riley +0.000000000 x +1+2 1e9".to_vec(),
+        b"AT Riley +0.000000000 x +1+2 nan".to_vec(),
+        b"AT Riley ++0.000000000 x +1+2 7".to_vec(),
+        b"AT Riley 0.000000000 x +1+2 7".to_vec(),
+        format!("AT Riley +{long}.000000000 x +1+2 7").into_bytes(),
+        format!("AT Riley -{long}.000000000 x +1+2 7").into_bytes(),
+        format!("AT Riley +0.{long} x +1+2 7").into_bytes(),
+        format!("AT Riley +0.000000000 x +1+2 {long}").into_bytes(),
+        b"AT Riley -9.000000000 x +1+2 7".to_vec(),
+        b"SYNC".to_vec(),
+        b"SYNC ".to_vec(),
+        b"SYNC -1".to_vec(),
+        b"SYNC +1".to_vec(),
+        b"SYNC 1 2".to_vec(),
+        b"SYNC 18446744073709551616".to_vec(),
+        format!("SYNC {long}").into_bytes(),
+        b"LIFE 00000000000000aa 1 - 0".to_vec(),
+        format!("HERD 1 Riley Jaquez {NONCE}").into_bytes(),
+        format!("PROOF {}", "00".repeat(32)).into_bytes(),
+        b"STATUS 00000000000000aa 1 0000000000000000 1".to_vec(),
+        b"IAMAT x +1+2 3".to_vec(),
+        b"GET / HTTP/1.1\r".to_vec(),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc".to_vec(),
+    ];
+    for (number, garbage) in (1..).zip(&kinds) {
+        let shown = garbage.escape_ascii().to_string();
+        let mut riley = linked_riley(&herd);
+        // What it said before is believed: it is a neighbour.
+        riley.send(format!("AT Riley +0.000000000 before +1+2 {number}\n"));
+        riley.send([&garbage[..], b"\nAT Riley +0.000000000 after +1+2 7\n"].concat());
+        let told = riley.rest();
+        let farewell = told.split(|&byte| byte == b'\n').rev().nth(1).unwrap();
+        assert!(farewell.starts_with(b"BYE "), "{shown}: {farewell:?}");
+        assert!(
+            farewell.iter().all(|byte| matches!(byte, b' '..=b'~')),
+            "{shown}"
+        );
+        drop(riley);
+        jaquez.wait_for_nth_log(number, "neighbour Riley", "lost: ");
+    }
+    let mut client = jaquez.client();
+    client.wait_for_record("before", |line| {
+        line.ends_with(&format!(" {}", kinds.len()))
+    });
+    for name in ["after", "x"] {
+        assert_eq!(
+            client.ask(&format!("WHATSAT {name} 1 1")),
+            format!("? WHATSAT {name} 1 1")
+        );
+    }
+}
+
+#[test]
+fn what_a_life_must_be_is_checked_before_there_is_a_link() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    for life in [
+        "LIFE",
+        "LIFE 00000000000000aa 1 -",
+        "LIFE 00000000000000aa 1 - 0 0",
+        "LIFE aa 1 - 0",
+        "LIFE 000000000000000000aa 1 - 0",
+        "LIFE +0000000000000aa 1 - 0",
+        "LIFE 00000000000000aa x - 0",
+        "LIFE 00000000000000aa 18446744073709551616 - 0",
+        "LIFE 00000000000000aa 1 - x",
+        "LIFE 00000000000000aa 1 - 18446744073709551616",
+        "SYNC 1",
+        "AT Riley +0.000000000 forged +1+2 7",
+    ] {
+        let (mut riley, theirs) = pose_as_riley(&herd);
+        let proof = proof(SECRET, "dialler", NONCE, &theirs);
+        riley.send(format!("PROOF {proof}\n{life}\n"));
+        assert!(riley.line().starts_with("PROOF "));
+        assert!(riley.line().starts_with("LIFE "));
+        let farewell = riley.line();
+        assert!(farewell.starts_with("BYE "), "{life}: {farewell}");
+        riley.expect_end();
+    }
+    assert_eq!(told(&jaquez, "neighbour Riley", ": linked"), 0);
+    assert_eq!(
+        jaquez.client().ask("WHATSAT forged 1 1"),
+        "? WHATSAT forged 1 1"
+    );
+}
+
+#[test]
+fn positions_beyond_every_feed_do_no_harm() {
+    const MOST: u64 = u64::MAX;
+    let herd = two().with_top("data_dir = \"data\"");
+    let mut jaquez = herd.start("Jaquez");
+    let mut known = Vec::new();
+    for _life in 0..2 {
+        let mut client = jaquez.client();
+        known.push(client.ask(&format!("IAMAT c{} +1+2 3", known.len())));
+        // Which lives of Jaquez there were, and positions that none of them ever reached.
+        for their_position in [MOST, MOST - 1, 1 << 63, 1_000_000] {
+            let (mut riley, theirs) = pose_as_riley(&herd);
+            let proof = proof(SECRET, "dialler", NONCE, &theirs);
+            riley.send(format!("PROOF {proof}\n"));
+            riley.line();
+            let life = riley.line();
+            let boot = life.split(' ').nth(1).unwrap().to_owned();
+            // Of this life, one that is not known, and with the clock of a far future.
+            riley.send(format!(
+                "LIFE 00000000000000aa {MOST} {boot} {their_position}\n"
+            ));
+            for expected in &known {
+                assert_eq!(
+                    riley.line(),
+                    *expected,
+                    "it has not got that: it is sent all"
+                );
+            }
+            assert_eq!(riley.line(), format!("SYNC {}", known.len()));
+            // Forwards, backwards, and as far as numbers go.
+            let positions = [MOST, 0, MOST, 1, MOST - 1, MOST];
+            riley.send(
+                positions
+                    .map(|position| format!("SYNC {position}\n"))
+                    .concat(),
+            );
+            riley.send("BYE enough\n");
+            riley.expect_end();
+            drop(riley);
+        }
+        jaquez.wait_for_nth_log(4, "neighbour Riley", "lost: it said goodbye: enough");
+        drop(client);
+        let journal = herd.directory.path().join("data/Jaquez/journal");
+        wait_until("what was heard is written down", || {
+            let written = fs::read(&journal).unwrap();
+            written.windows(8).any(|bytes| bytes == [0xff; 8])
+        });
+        jaquez.stop();
+        jaquez = herd.start("Jaquez");
+    }
+    let (mut riley, theirs) = pose_as_riley(&herd);
+    let proof = proof(SECRET, "dialler", NONCE, &theirs);
+    riley.send(format!("PROOF {proof}\n"));
+    riley.line();
+    let life = riley.line();
+    assert!(
+        life.ends_with(&format!(" 00000000000000aa {MOST}")),
+        "it believes what it is told of the other's feed: {life}"
+    );
+}
+
+/// Jaquez as Riley finds it: proves itself, is linked, and then says `garbage`. Returns when it has hung up.
+fn serve_garbage(listener: &TcpListener, garbage: &[u8]) {
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap());
+    let mut line = || {
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    };
+    let say = |text: &[u8]| (&stream).write_all(text).unwrap();
+    let greeting = line();
+    let theirs = greeting.strip_prefix("HERD 1 Riley Jaquez ").unwrap();
+    say(format!("HERD 1 Jaquez Riley {NONCE}\n").as_bytes());
+    let proven = line();
+    assert_eq!(
+        proven,
+        format!("PROOF {}", proof(SECRET, "dialler", theirs, NONCE))
+    );
+    let own = proof(SECRET, "acceptor", theirs, NONCE);
+    say(format!("PROOF {own}\nLIFE 00000000000000bb 1 - 0\n").as_bytes());
+    assert!(line().starts_with("LIFE "));
+    say(garbage);
+    while line() != "" {}
+}
+
+#[test]
+fn a_proven_neighbour_that_talks_nonsense_is_dialled_ever_more_slowly() {
+    const DIALS: usize = 7;
+    let herd = two().with("[limits]\nredial_first_ms = 20\nredial_cap_ms = 60000\n");
+    let listener = TcpListener::bind(herd.peers_address("Jaquez")).unwrap();
+    let riley = herd.start("Riley");
+    for dial in 1..=DIALS {
+        serve_garbage(&listener, b"nonsense\n");
+        riley.wait_for_nth_log(
+            dial,
+            "neighbour Jaquez",
+            "lost: not the neighbours' protocol: nonsense",
+        );
+    }
+    let line = riley.wait_for_nth_log(DIALS, "neighbour Jaquez: dialling again in ", "");
+    let waits: Vec<u64> = riley
+        .log_lines()
+        .iter()
+        .filter_map(|line| {
+            let (_, wait) = line.split_once("dialling again in ")?;
+            wait.split(' ').next()?.parse().ok()
+        })
+        .collect();
+    // Each wait is 50 to 90 % of a step, and each step is twice the one before: to have proven itself was no merit.
+    for (place, wait) in waits.iter().enumerate() {
+        let step = 20 << place;
+        assert!(
+            (step / 2..=step).contains(wait),
+            "{waits:?}, the last in {line}"
+        );
+    }
+    assert_eq!(waits.len(), DIALS);
+}
+
+#[test]
+fn names_of_servers_that_nobody_has_do_not_fill_the_table_of_names() {
+    const NAMES: usize = 20_000;
+    let herd = two().level("warn");
+    let jaquez = herd.start("Jaquez");
+    let mut riley = linked_riley(&herd);
+    let before = jaquez.status("VmRSS");
+    // One client, ever newer, heard by ever another server: the table holds one record.
+    let name = "x".repeat(3_000);
+    for thousand in 0..NAMES / 1_000 {
+        let lines = (0..1_000).map(|place| {
+            let number = thousand * 1_000 + place;
+            format!("AT {name}{number} +0.000000000 c +1+2 {number}\n")
+        });
+        riley.send(lines.collect::<String>());
+    }
+    riley.send("AT Riley +0.000000000 last +1+2 7\nBYE enough\n");
+    riley.expect_end(); // whatever was said has been worked off
+    let mut client = jaquez.client();
+    client.wait_for_record("last", |line| line == "AT Riley +0.000000000 last +1+2 7");
+    let grown = jaquez.status("VmRSS").saturating_sub(before);
+    assert!(grown < 30_000, "grew by {grown} KiB"); // the names are 60,000
+    jaquez.wait_for_log(
+        "a neighbour's record was refused: it is from ",
+        "which is no server of this herd",
+    );
+    // Its own clients are answered as ever, and so are those of the servers of its herd.
+    assert!(client.ask("IAMAT own +1+2 3").starts_with("AT Jaquez "));
+    assert_eq!(standing(&herd, "Jaquez").0, 3);
+}
+
+#[test]
+fn a_proven_neighbour_can_not_make_the_table_grow_beyond_its_limit() {
+    let herd = two()
+        .level("warn")
+        .with("[limits]\nmax_records = 100\nmax_record_bytes = 1000000\n");
+    let jaquez = herd.start("Jaquez");
+    let mut client = jaquez.client();
+    client.ask("IAMAT own +1+2 3");
+    let mut riley = linked_riley(&herd);
+    let lines = (0..20_000).map(|number| format!("AT Riley +0.000000000 c{number} +1+2 7\n"));
+    riley.send(lines.collect::<String>());
+    // One that is known is still heard of; so all before it was worked off.
+    riley.send("AT Riley +0.000000000 c0 +1+2 8\n");
+    client.wait_for_record("c0", |line| line == "AT Riley +0.000000000 c0 +1+2 8");
+    assert_eq!(standing(&herd, "Jaquez").0, 100);
+    let full = "no room for a neighbour's record";
+    jaquez.wait_for_log(full, "limits.max_records");
+    let lines = told(&jaquez, full, "");
+    assert!(lines <= 16, "{lines} lines of the same in the log");
+    assert!(client.ask("IAMAT own +1+2 4").starts_with("AT Jaquez "));
+}
+
+#[test]
+fn a_crowd_of_strangers_is_told_of_in_few_lines() {
+    const CROWD: usize = 300;
+    let herd = two().with("[limits]\nmax_unproven = 4\nlink_proof_ms = 60000\n");
+    let jaquez = herd.start("Jaquez");
+    let address = herd.peers_address("Jaquez");
+    // Each says something else.
+    for number in 0..CROWD {
+        let mut stranger = Client::connect(address);
+        stranger.send(format!("nonsense {number}\n"));
+        let farewell = stranger.line();
+        assert_eq!(
+            farewell,
+            format!("BYE not the neighbours' protocol: nonsense {number}")
+        );
+        stranger.expect_end();
+    }
+    // And more than may come at once, who say nothing.
+    let _crowd: Vec<Client> = (0..CROWD).map(|_| Client::connect(address)).collect();
+    jaquez.wait_for_nth_log(2 * CROWD - 4, "stranger ", "refused: ");
+    let warnings = told(&jaquez, "[WARN ]", "stranger");
+    assert!((3..=30).contains(&warnings), "{warnings} warnings");
+    jaquez.wait_for_log("[WARN ] strangers: ", "more are at level debug only");
+    assert!(jaquez.client().ask("IAMAT x +1+2 3").starts_with("AT "));
+}
+
+#[test]
+fn a_stranger_wins_no_time_by_saying_little_at_a_time() {
+    let herd = two().with("[limits]\nlink_proof_ms = 600\n");
+    let jaquez = herd.start("Jaquez");
+    let begun = Instant::now();
+    let mut slow = TcpStream::connect(herd.peers_address("Jaquez")).unwrap();
+    let (mut greeted, _) = pose_as_riley(&herd);
+    let (mut proven, theirs) = pose_as_riley(&herd);
+    proven.send(format!(
+        "PROOF {}\n",
+        proof(SECRET, "dialler", NONCE, &theirs)
+    ));
+    assert!(proven.line().starts_with("PROOF "));
+    assert!(proven.line().starts_with("LIFE "));
+    // One byte at a time, of greetings that would be right in the end.
+    let mut bytes = b"HERD 1 Riley Jaquez".iter().cycle();
+    while slow.write_all(&[*bytes.next().unwrap()]).is_ok() {
+        assert!(begun.elapsed() < SOON, "still there");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    greeted.expect_end();
+    proven.expect_end();
+    let reason = "it did not prove who it is within 600 ms";
+    jaquez.wait_for_nth_log(3, reason, "");
+    assert!(begun.elapsed() >= Duration::from_millis(590));
+    linked_riley(&herd);
+}
