@@ -15,12 +15,14 @@
 mod common;
 
 mod bad_night;
+mod certificates;
 mod command_line;
 mod commands;
 mod crowds;
 mod descriptors;
 mod flood;
 mod framing;
+mod hostile_links;
 mod hostile_neighbours;
 mod journal;
 mod limits;

@@ -1,0 +1,382 @@
+//! Links over mutual TLS, and somebody at the other end who has the wrong certificate, none, or does not speak TLS.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use ring::hmac;
+use rustix::process::Signal;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion,
+};
+
+use crate::certificates::{Flaw, Identity, identity};
+use crate::common::{Client, Herd, SOON, Server};
+use crate::neighbours::NONCE;
+use crate::tls::{Authority, FOR_CLIENTS, FOR_PEERS, Secure, chain, connect};
+
+/// Who trusts `authority` and nobody else.
+fn trusting(authority: &Authority) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
+        .unwrap();
+    roots
+}
+
+/// Dials Bob as somebody who shows `identity`, or nothing.
+fn dial_bob(
+    herd: &Herd,
+    authority: &Authority,
+    identity: Option<Identity>,
+    version: &'static SupportedProtocolVersion,
+) -> Secure {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(trusting(authority));
+    let config = match identity {
+        Some(Identity { chain, key }) => config.with_client_auth_cert(chain, key).unwrap(),
+        None => config.with_no_client_auth(),
+    };
+    connect(herd.peers_address("Bob"), config, "Bob")
+}
+
+/// Greets, and returns all that is said in return, in the clear of TLS; and whether TLS ended it.
+fn greet(stream: &mut Secure, greeting: &str) -> (String, bool) {
+    // Its handshake may be over for us before the other side has refused us.
+    let wrote = stream.write_all(greeting.as_bytes()).is_ok();
+    let mut told = Vec::new();
+    let mut buffer = [0; 1024];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return (String::from_utf8(told).unwrap(), false),
+            Ok(count) if wrote => {
+                told.extend_from_slice(&buffer[..count]);
+                if told.ends_with(b"\n") {
+                    return (String::from_utf8(told).unwrap(), false);
+                }
+            }
+            Ok(_) | Err(_) => return (String::from_utf8(told).unwrap(), true),
+        }
+    }
+}
+
+const AS_ALICE: &str = "HERD 1 Alice Bob 000102030405060708090a0b0c0d0e0f\n";
+
+#[test]
+fn whoever_dials_with_a_wrong_certificate_or_none_is_told_nothing() {
+    let authority = Authority::new();
+    let herd = chain(&authority);
+    let bob = herd.start("Bob");
+    for (flaw, reason) in [
+        (Some(Flaw::Expired), "its certificate was refused: "),
+        (Some(Flaw::NotYetValid), "its certificate was refused: "),
+        (Some(Flaw::ForServersOnly), "its certificate was refused: "),
+        (Some(Flaw::SelfSigned), "its certificate was refused: "),
+        (
+            Some(Flaw::UnknownAuthority),
+            "its certificate was refused: ",
+        ),
+        (Some(Flaw::SignedByAPeer), "its certificate was refused: "),
+        (None, "it showed no certificate"),
+    ] {
+        let identity = flaw.map(|flaw| identity(&authority, "Alice", flaw));
+        let mut stranger = dial_bob(&herd, &authority, identity, &rustls::version::TLS13);
+        let (told, refused) = greet(&mut stranger, AS_ALICE);
+        assert_eq!((&*told, refused), ("", true), "{flaw:?}");
+        let address = stranger.sock.local_addr().unwrap().to_string();
+        drop(stranger);
+        bob.wait_for_log(&address, &format!("refused: {reason}"));
+    }
+    // Names count once the certificate does: here only the greeting is refused, in words.
+    for flaw in [Flaw::OtherName, Flaw::OtherWildcard, Flaw::SubjectOnly] {
+        let identity = identity(&authority, "Alice", flaw);
+        let mut stranger = dial_bob(&herd, &authority, Some(identity), &rustls::version::TLS13);
+        assert_eq!(
+            greet(&mut stranger, AS_ALICE).0,
+            "BYE its certificate is for another name than Alice\n",
+            "{flaw:?}"
+        );
+    }
+    // A server of the herd that is not linked with this one.
+    let dave = identity(&authority, "Dave", Flaw::None);
+    let mut stranger = dial_bob(&herd, &authority, Some(dave), &rustls::version::TLS13);
+    assert_eq!(
+        greet(&mut stranger, &AS_ALICE.replace("Alice", "Dave")).0,
+        "BYE Dave is not linked with Bob\n"
+    );
+    // TLS before 1.3 is not spoken between neighbours: it shows the certificates to whoever listens.
+    let alice = || Some(identity(&authority, "Alice", Flaw::None));
+    let mut old = dial_bob(&herd, &authority, alice(), &rustls::version::TLS12);
+    assert_eq!(greet(&mut old, AS_ALICE), (String::new(), true));
+    // And the right one is let in.
+    let mut alice = dial_bob(&herd, &authority, alice(), &rustls::version::TLS13);
+    assert!(
+        greet(&mut alice, AS_ALICE)
+            .0
+            .starts_with("HERD 1 Bob Alice ")
+    );
+    assert_eq!(
+        bob.client().ask("WHATSAT forged 1 1"),
+        "? WHATSAT forged 1 1"
+    );
+}
+
+/// What somebody shows who waits where Bob should be.
+enum Posing {
+    As(Flaw),
+    InTls12,
+    /// Answers in the protocol, without TLS.
+    InTheClear,
+}
+
+/// Answers Alice's next dial; returns every byte that came out of TLS, or out of the socket where none was spoken.
+fn meet_alice(listener: &TcpListener, authority: &Authority, posing: &Posing) -> Vec<u8> {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let (flaw, version) = match posing {
+        Posing::As(flaw) => (*flaw, &rustls::version::TLS13),
+        Posing::InTls12 => (Flaw::None, &rustls::version::TLS12),
+        Posing::InTheClear => {
+            // It may have hung up.
+            let _ = writeln!(stream, "HERD 1 Bob Alice {NONCE}");
+            let mut heard = Vec::new();
+            let _ = stream.read_to_end(&mut heard);
+            return heard;
+        }
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = Arc::new(trusting(authority));
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
+        .build()
+        .unwrap();
+    let Identity { chain, key } = identity(authority, "Bob", flaw);
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .unwrap();
+    let connection = ServerConnection::new(Arc::new(config)).unwrap();
+    let mut stream = StreamOwned::new(connection, stream);
+    let mut heard = Vec::new();
+    let mut byte = [0];
+    while let Ok(1) = stream.read(&mut byte) {
+        heard.push(byte[0]);
+        if byte == *b"\n" {
+            break;
+        }
+    }
+    heard
+}
+
+#[test]
+fn whoever_waits_where_a_neighbour_should_be_is_not_even_greeted() {
+    let authority = Authority::new();
+    let herd = chain(&authority).with("[limits]\nredial_first_ms = 10\nredial_cap_ms = 20\n");
+    let listener = TcpListener::bind(herd.peers_address("Bob")).unwrap();
+    let alice = herd.start("Alice");
+    for posing in [
+        Posing::As(Flaw::OtherName),
+        Posing::As(Flaw::OtherWildcard),
+        Posing::As(Flaw::SubjectOnly),
+        Posing::As(Flaw::Expired),
+        Posing::As(Flaw::NotYetValid),
+        Posing::As(Flaw::ForClientsOnly),
+        Posing::As(Flaw::SelfSigned),
+        Posing::As(Flaw::UnknownAuthority),
+        Posing::As(Flaw::SignedByAPeer),
+        Posing::InTls12,
+    ] {
+        let heard = meet_alice(&listener, &authority, &posing);
+        assert_eq!(heard.escape_ascii().to_string(), "");
+    }
+    let heard = meet_alice(&listener, &authority, &Posing::InTheClear);
+    assert!(!heard.windows(4).any(|window| window == b"HERD"));
+    let heard = meet_alice(&listener, &authority, &Posing::As(Flaw::None));
+    assert!(heard.starts_with(b"HERD 1 Alice Bob "));
+    alice.wait_for_log("neighbour Bob", "its certificate was refused");
+    alice.wait_for_log("neighbour Bob", "it does not speak TLS");
+    // Told when it is new, not at each of the tries.
+    let warnings = alice.log_lines();
+    let warnings = warnings
+        .iter()
+        .filter(|line| line.contains("[WARN ] neighbour Bob"));
+    assert!(warnings.count() <= 12);
+}
+
+#[test]
+fn tls_on_a_port_that_does_not_speak_it_is_refused_in_time_and_told_of_once() {
+    let authority = Authority::new();
+    let herd =
+        Herd::new(&["Alice", "Bob"], &[("Alice", "Bob")]).with("[limits]\nlink_proof_ms = 500\n");
+    let bob = herd.start("Bob");
+    let alice = identity(&authority, "Alice", Flaw::None);
+    let mut stranger = dial_bob(&herd, &authority, Some(alice), &rustls::version::TLS13);
+    let (told, refused) = greet(&mut stranger, AS_ALICE);
+    assert_eq!((&*told, refused), ("", true));
+    let address = stranger.sock.local_addr().unwrap().to_string();
+    drop(stranger);
+    let line = bob.wait_for_log(&address, "refused: ");
+    assert!(line.contains("[WARN ] stranger "), "{line}");
+    assert_eq!(
+        bob.log_lines()
+            .iter()
+            .filter(|line| line.contains(&address))
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_certificate_does_not_stand_in_for_the_secret_nor_the_secret_for_a_certificate() {
+    const SECRET: &[u8] = b"known to all but one of them";
+    let authority = Authority::new();
+    let herd = chain(&authority).env("HERD_SECRET", "known to all but one of them");
+    let bob = herd.start("Bob");
+    let prove = |flaw: Flaw, secret: &[u8]| {
+        let alice = identity(&authority, "Alice", flaw);
+        let mut stream = dial_bob(&herd, &authority, Some(alice), &rustls::version::TLS13);
+        let (greeting, refused) = greet(&mut stream, AS_ALICE);
+        if refused {
+            return None;
+        }
+        let theirs = greeting
+            .trim_end()
+            .strip_prefix("HERD 1 Bob Alice ")?
+            .to_owned();
+        let text = format!("herd-mio link 1\ndialler\nAlice\nBob\n{NONCE}\n{theirs}\n");
+        let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), text.as_bytes());
+        let mac: String = mac
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Some(greet(&mut stream, &format!("PROOF {mac}\n")).0)
+    };
+    assert_eq!(prove(Flaw::UnknownAuthority, SECRET), None);
+    assert_eq!(
+        prove(Flaw::None, b"").as_deref(),
+        Some("BYE a wrong proof: do both servers have the same herd secret?\n")
+    );
+    assert!(prove(Flaw::None, SECRET).unwrap().starts_with("PROOF "));
+    bob.wait_for_log("refused: a wrong proof", "who says to be Alice");
+}
+
+#[test]
+fn a_signal_cuts_no_link_and_a_broken_file_renews_nothing() {
+    let authority = Authority::new();
+    let herd = chain(&authority);
+    let servers = herd.start_all();
+    let directory = herd.directory.path();
+    let lost = |server: &Server| {
+        let lines = server.log_lines();
+        lines
+            .iter()
+            .filter(|line| line.contains(": lost: "))
+            .count()
+    };
+    let flows = |marker: &str| {
+        let at = servers["Alice"]
+            .client()
+            .ask(&format!("IAMAT {marker} +1+2 3"));
+        let mut carol = servers["Carol"].client();
+        carol.wait_for_record(marker, |line| line == at);
+    };
+    // An authority that is half written, then whole again.
+    fs::write(directory.join("ca.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    for server in servers.values() {
+        server.signal(Signal::HUP);
+        server.wait_for_log("the old certificates stay in use", "");
+    }
+    flows("one");
+    fs::write(directory.join("ca.pem"), authority.pem()).unwrap();
+    for server in servers.values() {
+        server.signal(Signal::HUP);
+        server.wait_for_log("TLS: certificates and keys were read anew", "");
+    }
+    flows("two");
+    assert!(servers.values().all(|server| lost(server) == 0));
+}
+
+#[test]
+fn a_half_made_handshake_counts_as_a_stranger() {
+    let authority = Authority::new();
+    let herd = chain(&authority)
+        .with("[limits]\nmax_unproven = 3\ntls_handshake_ms = 700\nlink_proof_ms = 60000\n");
+    let bob = herd.start("Bob");
+    // The beginning of a TLS record, and no more.
+    let mut half: Vec<Client> = (0..3)
+        .map(|_| {
+            let mut half = Client::connect(herd.peers_address("Bob"));
+            half.send(b"\x16\x03\x01\x02\x00\x01");
+            half
+        })
+        .collect();
+    Client::connect(herd.peers_address("Bob")).expect_end();
+    bob.wait_for_log("limits.max_unproven", "refused");
+    for half in &mut half {
+        half.expect_end();
+    }
+    bob.wait_for_log("no TLS handshake within 700 ms", "refused");
+    let alice = identity(&authority, "Alice", Flaw::None);
+    let mut alice = dial_bob(&herd, &authority, Some(alice), &rustls::version::TLS13);
+    assert!(
+        greet(&mut alice, AS_ALICE)
+            .0
+            .starts_with("HERD 1 Bob Alice ")
+    );
+}
+
+#[test]
+fn a_herd_that_spans_hosts_starts_with_a_secret_or_certificates_only() {
+    let authority = Authority::new();
+    let herd = |tables: &str| {
+        let far = "192.0.2.7:11000".parse().unwrap();
+        let near = ["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:11000"];
+        let near = near.map(|address| address.parse().unwrap());
+        let herd = Herd::at(
+            &[("Alice", near[0], near[2]), ("Bob", near[1], far)],
+            &[("Alice", "Bob")],
+        )
+        .with(tables)
+        .env("HERD_SECRET", "");
+        for file in ["Alice", "clients"] {
+            authority.certify(herd.directory.path(), file, "Alice", false);
+        }
+        fs::write(herd.directory.path().join("ca.pem"), authority.pem()).unwrap();
+        herd
+    };
+    let check = |herd: &Herd, secret: &str, arguments: &[&str]| {
+        let mut command = herd.command("Alice");
+        command.env("HERD_SECRET", secret).args(arguments);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    for (tables, arguments) in [
+        ("", &["--check"][..]),
+        ("", &[]),
+        (FOR_CLIENTS, &["--check"]),
+    ] {
+        let (status, said) = check(&herd(tables), "", arguments);
+        assert_eq!(status, Some(2), "{said}");
+        assert!(
+            said.contains("the herd has no secret, and not all of its addresses are loopback (192.0.2.7:11000 is not)")
+                && said.lines().count() == 1,
+            "{said}"
+        );
+    }
+    assert_eq!(
+        check(&herd(""), "a secret of some length", &["--check"]).0,
+        Some(0)
+    );
+    assert_eq!(check(&herd(FOR_PEERS), "", &["--check"]).0, Some(0));
+}
