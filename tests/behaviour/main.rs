@@ -22,6 +22,7 @@ mod crowds;
 mod descriptors;
 mod flood;
 mod framing;
+mod hostile_clients_tls;
 mod hostile_links;
 mod hostile_neighbours;
 mod journal;

@@ -1,0 +1,426 @@
+//! Clients over TLS that are old, slow, broken or mean: each is served or told to go, and costs little.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+
+use crate::common::{Client, Herd, SOON, Server, wait_until};
+use crate::tls::{Authority, FOR_CLIENTS, Secure, connect, line, secure_client, secure_server};
+
+fn config(authority: &Authority, version: &'static SupportedProtocolVersion) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
+        .unwrap();
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+fn is_served(mut client: Secure) {
+    client.write_all(b"IAMAT x +1+2 3\nno\n").unwrap();
+    assert!(line(&mut client).starts_with("AT Riley +"));
+    assert_eq!(line(&mut client), "? no\n");
+}
+
+/// The first handshake message of a client of ours.
+fn hello(authority: &Authority) -> Vec<u8> {
+    let config = Arc::new(config(authority, &rustls::version::TLS13));
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut connection = ClientConnection::new(config, name).unwrap();
+    let mut hello = Vec::new();
+    connection.write_tls(&mut hello).unwrap();
+    hello
+}
+
+/// Log lines about a client at that address.
+fn told(server: &Server, client: &Client) -> Vec<String> {
+    let address = client.stream().local_addr().unwrap().to_string();
+    let lines = server.log_lines().into_iter();
+    lines.filter(|line| line.contains(&address)).collect()
+}
+
+#[test]
+fn tls_1_2_and_1_3_are_spoken() {
+    let (_herd, server, authority) = secure_server("");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        is_served(connect(
+            server.address,
+            config(&authority, version),
+            "localhost",
+        ));
+    }
+}
+
+/// A `ClientHello` of that version, without extensions, with the commonest suites of its time.
+fn old_hello(minor: u8) -> Vec<u8> {
+    let mut body = vec![3, minor];
+    body.extend_from_slice(&[7; 32]);
+    body.push(0); // no session
+    body.extend_from_slice(&[0, 8, 0xc0, 0x13, 0xc0, 0x14, 0x00, 0x2f, 0x00, 0x35]);
+    body.extend_from_slice(&[1, 0]); // no compression
+    let mut hello = vec![22, 3, minor.min(1), 0, body.len() as u8 + 4];
+    hello.extend_from_slice(&[1, 0, 0, body.len() as u8]);
+    hello.extend_from_slice(&body);
+    hello
+}
+
+#[test]
+fn older_versions_are_refused_in_an_alert() {
+    const FATAL_ALERT: [u8; 2] = [21, 2];
+    let (_herd, server, _authority) = secure_server("");
+    for minor in 0..=3 {
+        // TLS 1.2 in the hello of a client that knows none of what makes it safe is no better than 1.1.
+        let mut old = Client::connect(server.address);
+        old.send(old_hello(minor));
+        let told_it = old.rest();
+        assert_eq!(told_it.len(), 7, "3.{minor}: {}", told_it.escape_ascii());
+        assert_eq!([told_it[0], told_it[5]], FATAL_ALERT, "3.{minor}");
+        let address = old.stream().local_addr().unwrap().to_string();
+        drop(old);
+        server.wait_for_log(&address, "TLS failed: ");
+    }
+    // SSL 2.0, whose hello is framed in another way.
+    let mut older = Client::connect(server.address);
+    older.send(b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10\x07\x00\xc0");
+    assert_eq!(older.rest()[0], 21);
+}
+
+#[test]
+fn plain_text_is_refused_at_once_and_told_of_in_one_quiet_line() {
+    let (_herd, server, authority) = secure_server("linger_ms = 60000");
+    for number in 0..50 {
+        let begun = Instant::now();
+        let mut plain = Client::connect(server.address);
+        plain.send(format!("IAMAT x{number} +1+2 3\nWHATSAT x{number} 1 1\n"));
+        let told_it = plain.rest();
+        assert_eq!(told_it[0], 21, "an alert: {}", told_it.escape_ascii());
+        assert!(begun.elapsed() < SOON / 2);
+        plain.finish();
+        server.wait_for_log(
+            &format!("{}: gone", plain.stream().local_addr().unwrap()),
+            "",
+        );
+        let lines = told(&server, &plain);
+        assert_eq!(lines.len(), 2, "connected and gone: {lines:?}");
+        assert!(
+            lines.iter().all(|line| line.contains("[DEBUG]")),
+            "{lines:?}"
+        );
+    }
+    is_served(secure_client(server.address, &authority));
+}
+
+#[test]
+fn a_handshake_may_come_one_byte_at_a_time() {
+    let (_herd, server, authority) = secure_server("");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let name = ServerName::try_from("localhost").unwrap();
+        let config = Arc::new(config(&authority, version));
+        let mut connection = ClientConnection::new(config, name).unwrap();
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        connection
+            .writer()
+            .write_all(b"IAMAT x +1+2 3\nno\n")
+            .unwrap();
+        let mut answers = String::new();
+        while !answers.ends_with("? no\n") {
+            while connection.wants_write() {
+                let mut bytes = Vec::new();
+                connection.write_tls(&mut bytes).unwrap();
+                for byte in bytes {
+                    stream.write_all(&[byte]).unwrap();
+                }
+            }
+            connection.read_tls(&mut stream).unwrap();
+            connection.process_new_packets().unwrap();
+            match connection.reader().read_to_string(&mut answers) {
+                Ok(_) => {}
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+        assert!(answers.starts_with("AT Riley +"), "{answers}");
+    }
+}
+
+#[test]
+fn bytes_that_trickle_in_win_a_handshake_no_time() {
+    let (_herd, server, authority) = secure_server("tls_handshake_ms = 500");
+    let hello = hello(&authority);
+    let begun = Instant::now();
+    let mut slow = TcpStream::connect(server.address).unwrap();
+    slow.set_nodelay(true).unwrap();
+    let mut sent = 0;
+    for byte in hello.iter().cycle() {
+        if slow.write_all(&[*byte]).is_err() {
+            break;
+        }
+        sent += 1;
+        assert!(begun.elapsed() < SOON, "still there after {sent} bytes");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(490));
+    assert!(sent < hello.len(), "it was through");
+    server.wait_for_log("no TLS handshake within 500 ms", "gone");
+}
+
+#[test]
+fn a_goodbye_or_a_failure_in_mid_handshake_is_the_end() {
+    let (_herd, server, authority) = secure_server("tls_handshake_ms = 60000\nlinger_ms = 60000");
+    let hello = hello(&authority);
+    let handshake_failure = b"\x15\x03\x03\x00\x02\x02\x28";
+    let close_notify = b"\x15\x03\x03\x00\x02\x01\x00";
+    let (whole, half) = (&hello[..], &hello[..hello.len() / 2]);
+    for (said, ends_by_itself) in [
+        (vec![&handshake_failure[..]], true),
+        (vec![&close_notify[..]], false),
+        (vec![whole, handshake_failure], true),
+        (vec![whole, close_notify], false),
+        (vec![half], false),
+        (vec![whole], false),
+        (vec![], false),
+    ] {
+        let mut client = Client::connect(server.address);
+        client.send(said.concat());
+        if !ends_by_itself {
+            client.finish();
+        }
+        let told_it = client.rest();
+        assert!(!told_it.windows(2).any(|bytes| bytes == b"? "));
+        client.stream().shutdown(Shutdown::Both).ok();
+        let address = client.stream().local_addr().unwrap().to_string();
+        server.wait_for_log(&format!("{address}: gone"), "");
+    }
+    is_served(secure_client(server.address, &authority));
+}
+
+#[test]
+fn records_that_are_none_end_the_connection() {
+    let (_herd, server, authority) = secure_server("linger_ms = 300");
+    let hello = hello(&authority);
+    let zeros = vec![0; 17_000];
+    let header = |kind: u8, length: u16| [&[kind, 3, 3][..], &length.to_be_bytes()].concat();
+    let records: Vec<Vec<u8>> = vec![
+        header(22, u16::MAX),
+        [header(22, 16_385 + 2_048), zeros.clone()].concat(),
+        [header(99, 10), zeros[..10].to_vec()].concat(),
+        [header(23, 10), zeros[..10].to_vec()].concat(),
+        [header(20, 1), vec![2]].concat(),
+        [header(22, 4), vec![1, 0xff, 0xff, 0xff]].concat(),
+        [header(22, 4), vec![77, 0, 0, 0]].concat(),
+        header(22, 0).repeat(50),
+        zeros.clone(),
+    ];
+    for (number, record) in records.iter().enumerate() {
+        for before in [&[][..], &hello[..]] {
+            let mut client = Client::connect(server.address);
+            // It may be refused before all is written.
+            let _ = client.stream().write_all(&[before, record].concat());
+            let told_it = client.rest();
+            // If anything, it is told so in an alert: in the clear, as long as nothing is encrypted.
+            assert!(
+                !before.is_empty() || told_it.first().is_none_or(|kind| *kind == 21),
+                "{number}: {}",
+                told_it.escape_ascii()
+            );
+        }
+        // And after a handshake that was good.
+        let mut client = secure_client(server.address, &authority);
+        client.write_all(b"x\n").unwrap();
+        assert_eq!(line(&mut client), "? x\n");
+        let _ = client.sock.write_all(record);
+        let mut more = Vec::new();
+        assert!(
+            client.read_to_end(&mut more).is_err(),
+            "{number}: no goodbye"
+        );
+        assert_eq!(more, b"", "{number}");
+    }
+    is_served(secure_client(server.address, &authority));
+}
+
+#[test]
+fn half_made_handshakes_take_little_and_no_more_than_their_places() {
+    const PLACES: usize = 600;
+    let (_herd, server, authority) =
+        secure_server(&format!("max_clients = {PLACES}\ntls_handshake_ms = 8000"));
+    is_served(secure_client(server.address, &authority));
+    let before = server.status("VmRSS");
+    let hello = hello(&authority);
+    let crowd: Vec<Client> = (0..PLACES)
+        .map(|_| {
+            let mut client = Client::connect(server.address);
+            client.send(&hello); // and nothing of what the server answers is taken
+            client
+        })
+        .collect();
+    wait_until("all places are taken", || {
+        let mut one_more = Client::connect(server.address);
+        let is_out = one_more
+            .stream()
+            .read(&mut [0])
+            .is_ok_and(|count| count == 0);
+        one_more.finish();
+        is_out
+    });
+    let grown = server.status("VmRSS").saturating_sub(before);
+    let each = grown as usize / PLACES;
+    assert!(each < 64, "{each} KiB each");
+    // None of them stays, and their places are free again.
+    for mut client in crowd {
+        client.rest();
+    }
+    server.wait_for_nth_log(PLACES / 2, "no TLS handshake within 8000 ms", "gone");
+    wait_until("there is a place", || {
+        let mut client = secure_client(server.address, &authority);
+        client.write_all(b"x\n").is_ok() && client.read(&mut [0; 4]).is_ok_and(|count| count > 0)
+    });
+}
+
+#[test]
+fn new_keys_may_be_wanted_and_not_without_end() {
+    let (_herd, server, authority) = secure_server("linger_ms = 300");
+    let config = config(&authority, &rustls::version::TLS13);
+    let mut client = connect(server.address, config, "localhost");
+    client.write_all(b"x\n").unwrap();
+    assert_eq!(line(&mut client), "? x\n");
+    client.conn.refresh_traffic_keys().unwrap();
+    client.write_all(b"y\n").unwrap();
+    assert_eq!(line(&mut client), "? y\n");
+    // Nothing but that, and nothing is read.
+    let before = server.status("VmRSS");
+    let mut sent = 0;
+    while client.conn.refresh_traffic_keys().is_ok() && client.flush().is_ok() {
+        sent += 1;
+        assert!(sent < 100_000, "no end to it");
+    }
+    let ended = loop {
+        match client.read(&mut [0; 100]) {
+            Ok(0) => break false,
+            Ok(_) => {}
+            Err(error) => break error.kind() != ErrorKind::WouldBlock,
+        }
+    };
+    assert!(ended, "cut off");
+    assert!(server.status("VmRSS") < before + 10_000);
+    is_served(secure_client(server.address, &authority));
+}
+
+#[test]
+fn pipelined_commands_are_answered_in_order() {
+    const COMMANDS: usize = 5_000;
+    let (_herd, server, authority) = secure_server("");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut client = connect(server.address, config(&authority, version), "localhost");
+        let mut socket = client.sock.try_clone().unwrap();
+        socket.set_nodelay(true).unwrap();
+        let commands: String = (0..COMMANDS)
+            .map(|number| format!("no {number}\n"))
+            .collect();
+        // All of them at once, then the end of what we say; the answers are read after that.
+        client.write_all(commands.as_bytes()).unwrap();
+        client.conn.send_close_notify();
+        client.flush().unwrap();
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).unwrap();
+        let expected: String = (0..COMMANDS)
+            .map(|number| format!("? no {number}\n"))
+            .collect();
+        assert!(answers == expected, "{} bytes", answers.len());
+        socket.flush().unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_either_and_cut_off_in_the_end() {
+    let herd = Herd::single()
+        .level("warn") // lines that wait for the log are memory too
+        .with(FOR_CLIENTS)
+        .with("[limits]\noutput_stall_ms = 1500\n");
+    let authority = Authority::new();
+    authority.certify(herd.directory.path(), "clients", "localhost", false);
+    let server = herd.start("Riley");
+    let mut client = secure_client(server.address, &authority);
+    client.write_all(b"x\n").unwrap();
+    assert_eq!(line(&mut client), "? x\n");
+    let before = server.status("VmRSS");
+    client
+        .sock
+        .set_write_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let command = format!("{}\n", "x".repeat(4_000)).repeat(16);
+    let mut written = 0;
+    while client.write_all(command.as_bytes()).is_ok() && client.flush().is_ok() {
+        written += command.len();
+        assert!(written < 400_000_000, "it is read without end");
+    }
+    let grown = server.status("VmRSS").saturating_sub(before);
+    assert!(grown < 3_000, "{grown} KiB for one client");
+    server.wait_for_log("it did not read its answers for 1500 ms", "client ");
+    is_served(secure_client(server.address, &authority));
+}
+
+#[test]
+fn renegotiation_is_refused() {
+    let (_herd, server, authority) = secure_server("");
+    let Ok(_) = Command::new("openssl").arg("version").output() else {
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: renegotiation: there is no program `openssl`"
+        );
+        return;
+    };
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), authority.pem()).unwrap();
+    let mut openssl = Command::new("openssl")
+        .args(["s_client", "-tls1_2", "-legacy_renegotiation", "-connect"])
+        .arg(server.address.to_string())
+        .args(["-servername", "localhost", "-CAfile"])
+        .arg(ca.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keyboard = openssl.stdin.take().unwrap();
+    let mut screen = openssl.stdout.take().unwrap();
+    let mut shown = String::new();
+    let mut buffer = [0; 4096];
+    keyboard.write_all(b"before\n").unwrap();
+    while !shown.contains("? before") {
+        let count = screen.read(&mut buffer).unwrap();
+        assert!(count > 0, "{shown}");
+        shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    assert!(shown.contains("TLSv1.2"), "{shown}");
+    keyboard.write_all(b"R\n").unwrap(); // its command for a renegotiation
+    keyboard.flush().unwrap();
+    let mut rest = String::new();
+    let deadline = Instant::now() + SOON;
+    while openssl.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "openssl is satisfied");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    openssl
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut rest)
+        .unwrap();
+    assert!(
+        rest.contains("no renegotiation") || rest.contains("alert"),
+        "{rest}"
+    );
+    drop(keyboard);
+    is_served(secure_client(server.address, &authority));
+}
