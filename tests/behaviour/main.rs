@@ -25,6 +25,7 @@ mod framing;
 mod hostile_clients_tls;
 mod hostile_links;
 mod hostile_neighbours;
+mod impostors;
 mod journal;
 mod limits;
 mod limits_clients;

@@ -1,0 +1,324 @@
+//! Whoever poses as Google: by whatever means, it is sent neither the key nor a question, and says nothing that becomes an answer.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+use socket2::SockRef;
+
+use crate::certificates::{Flaw, Identity, identity};
+use crate::common::{Herd, SOON, Server};
+use crate::places::message;
+use crate::tls::Authority;
+
+/// A key that would be seen if it were anywhere.
+const KEY: &str = "AIzaImpostorsMustNotSee-0123456789_abcd";
+
+/// How somebody poses as Google.
+#[derive(Clone, Copy, Debug)]
+enum Guise {
+    /// In a handshake with such a certificate.
+    Showing(Flaw, &'static SupportedProtocolVersion),
+    /// Without TLS: it says this at once, and listens.
+    Saying(&'static [u8]),
+    /// It hears the hello, says this, and ends its side of the connection.
+    Ending(&'static [u8]),
+    /// It sends back what it hears.
+    Echoing,
+    /// It hears the hello, and resets the connection.
+    Resetting,
+    /// It says nothing, for longer than anybody waits.
+    Silent,
+    /// It sends a handshake record that never ends.
+    Trickling,
+}
+
+/// All that an impostor was told: every byte of the sockets, and every byte that came out of TLS.
+#[derive(Default)]
+struct Heard {
+    raw: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+/// A socket that remembers what was read from it.
+struct Tap<'a>(&'a TcpStream, &'a Mutex<Heard>);
+
+impl Read for Tap<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        self.1
+            .lock()
+            .unwrap()
+            .raw
+            .extend_from_slice(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+impl Write for Tap<'_> {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        self.0.write(buffer)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Impostor {
+    url: String,
+    heard: Arc<Mutex<Heard>>,
+    /// One word for each connection that is over.
+    gone: Receiver<()>,
+}
+
+impl Impostor {
+    fn start(guise: Guise, authority: &Authority) -> Impostor {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let (tell, gone) = channel();
+        let config = match guise {
+            Guise::Showing(flaw, version) => Some(config(authority, flaw, version)),
+            Guise::Saying(_)
+            | Guise::Ending(_)
+            | Guise::Echoing
+            | Guise::Resetting
+            | Guise::Silent
+            | Guise::Trickling => None,
+        };
+        let config = config.map(Arc::new);
+        thread::spawn({
+            let heard = heard.clone();
+            move || {
+                for stream in listener.incoming() {
+                    let stream = stream.unwrap();
+                    stream.set_read_timeout(Some(SOON)).unwrap();
+                    pose(guise, &stream, config.clone(), &heard);
+                    drop(stream);
+                    if tell.send(()).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let url = format!("https://localhost:{port}");
+        Impostor { url, heard, gone }
+    }
+}
+
+fn config(
+    authority: &Authority,
+    flaw: Flaw,
+    version: &'static SupportedProtocolVersion,
+) -> ServerConfig {
+    let Identity { chain, key } = identity(authority, "localhost", flaw);
+    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap()
+}
+
+/// One conversation, to its end. That the other side hangs up in its middle is what should happen.
+fn pose(guise: Guise, stream: &TcpStream, config: Option<Arc<ServerConfig>>, heard: &Mutex<Heard>) {
+    let mut tap = Tap(stream, heard);
+    let mut buffer = [0; 4096];
+    let mut listen =
+        |tap: &mut Tap<'_>| while tap.read(&mut buffer).is_ok_and(|count| count > 0) {};
+    match guise {
+        Guise::Showing(..) => {
+            let Some(config) = config else { return };
+            let mut connection = ServerConnection::new(config).unwrap();
+            let mut plain = [0; 4096];
+            // An answer, should it be asked.
+            while let Ok((read, written)) = connection.complete_io(&mut tap) {
+                while let Ok(count @ 1..) = connection.reader().read(&mut plain) {
+                    heard
+                        .lock()
+                        .unwrap()
+                        .plain
+                        .extend_from_slice(&plain[..count]);
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"forged\" : 1}";
+                    connection.writer().write_all(answer).unwrap();
+                }
+                if read + written == 0 {
+                    return;
+                }
+            }
+        }
+        Guise::Saying(words) => {
+            let _ = tap.write_all(words);
+            listen(&mut tap);
+        }
+        Guise::Ending(words) => {
+            let _ = tap.read(&mut [0; 4096]);
+            let _ = tap.write_all(words);
+            let _ = stream.shutdown(Shutdown::Write);
+            listen(&mut tap);
+        }
+        Guise::Echoing => {
+            let mut echoed = [0; 4096];
+            while let Ok(count @ 1..) = tap.read(&mut echoed) {
+                if tap.write_all(&echoed[..count]).is_err() {
+                    return;
+                }
+            }
+        }
+        Guise::Resetting => {
+            let _ = tap.read(&mut [0; 16]);
+            SockRef::from(stream)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+        }
+        Guise::Silent => listen(&mut tap),
+        Guise::Trickling => {
+            let _ = tap.read(&mut [0; 4096]);
+            let _ = tap.write_all(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc");
+            while tap.write_all(b"\x03").is_ok() {
+                thread::park_timeout(Duration::from_millis(20));
+            }
+            listen(&mut tap);
+        }
+    }
+}
+
+/// The key in each form that somebody could write it in.
+fn tells_key(bytes: &[u8]) -> bool {
+    let hex: String = KEY.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let has = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+    // A part of it is too much.
+    has(&KEY.as_bytes()[4..16]) || has(&KEY.as_bytes()[20..]) || has(&hex.as_bytes()[8..32])
+}
+
+const GUISES: &[(Guise, &str)] = {
+    const TLS12: &SupportedProtocolVersion = &rustls::version::TLS12;
+    const TLS13: &SupportedProtocolVersion = &rustls::version::TLS13;
+    const REFUSED: &str = "its certificate was refused";
+    const NO_TLS: &str = "it does not speak TLS";
+    const CLOSED: &str = "it closed the connection";
+    const TOO_LATE: &str = "no TLS handshake within 0.4 s";
+    use Guise::{Echoing, Ending, Resetting, Saying, Showing, Silent, Trickling};
+    &[
+        (Showing(Flaw::OtherName, TLS13), REFUSED),
+        (Showing(Flaw::OtherName, TLS12), REFUSED),
+        (Showing(Flaw::OtherWildcard, TLS13), REFUSED),
+        (Showing(Flaw::SubjectOnly, TLS13), REFUSED),
+        (Showing(Flaw::Expired, TLS13), REFUSED),
+        (Showing(Flaw::Expired, TLS12), REFUSED),
+        (Showing(Flaw::NotYetValid, TLS13), REFUSED),
+        (Showing(Flaw::ForClientsOnly, TLS13), REFUSED),
+        (Showing(Flaw::SelfSigned, TLS13), REFUSED),
+        (Showing(Flaw::SelfSigned, TLS12), REFUSED),
+        (Showing(Flaw::UnknownAuthority, TLS13), REFUSED),
+        (Showing(Flaw::SignedByAPeer, TLS13), REFUSED),
+
+        (Saying(b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"forged\" : 1}"), NO_TLS),
+        (Saying(b"HTTP/1.1 400 Bad Request\r\n\r\nuse http://"), NO_TLS),
+        (Saying(b"{\"forged\" : 1}\n"), NO_TLS),
+        (Saying(b"SSH-2.0-OpenSSH_9.2\r\n"), NO_TLS),
+        (Saying(b"220 mail.test ESMTP\r\n"), NO_TLS),
+        (Saying(b"\x16\x03\x03\xff\xff garbage"), NO_TLS),
+        (Saying(&[0; 64]), NO_TLS),
+        (Saying(b"\x15\x03\x03\x00\x02\x02\x28"), "it refused the TLS handshake: HandshakeFailure"),
+        (Saying(b"\x15\x03\x03\x00\x02\x02\x70"), "it refused the TLS handshake: UnrecognisedName"),
+        (Saying(b"\x15\x03\x03\x00\x02\x02\x46"), "it refused the TLS handshake: ProtocolVersion"),
+        // A ServerHello of TLS 1.1, and one that takes a suite which was not offered.
+        (Saying(b"\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x0201234567890123456789012345678901\x00\x00\x2f\x00"), "TLS failed"),
+        (Saying(b"\x16\x03\x03\x00\x2a\x02\x00\x00\x26\x03\x0301234567890123456789012345678901\x00\x00\x00\x00"), "TLS failed"),
+        // Application data before there are keys.
+        (Saying(b"\x17\x03\x03\x00\x0e{\"forged\" : 1}"), "TLS failed"),
+        (Ending(b"\x15\x03\x03\x00\x02\x01\x00"), CLOSED),
+        (Ending(b"\x16\x03\x03"), CLOSED),
+        (Ending(b""), CLOSED),
+        (Echoing, "TLS failed"),
+        (Resetting, "Connection reset"),
+        (Silent, TOO_LATE),
+        (Trickling, TOO_LATE),
+    ]
+};
+
+fn no_guise_gets_anything(api: &'static str) {
+    let authority = Authority::new();
+    let herd = Herd::single()
+        .level("trace")
+        .env("HERD_PLACES_KEY", KEY)
+        .with("[limits]\nplaces_handshake_ms = 400\n");
+    let ca = herd.directory.path().join("ca.pem");
+    std::fs::write(&ca, authority.pem()).unwrap();
+    for (guise, reason) in GUISES {
+        let impostor = Impostor::start(*guise, &authority);
+        let mut command = herd.command("Riley");
+        command.args(["--places-url", &impostor.url, "--places-api", api]);
+        command.arg("--places-ca").arg(&ca);
+        let server = Server::start(&mut command);
+        let mut client = server.client();
+        let at = client.ask("IAMAT kiwi +34.068930-118.445127 1");
+        let (line, json) = client.send("WHATSAT kiwi 10 5\n").places();
+        assert_eq!(line, at);
+        let error = serde_json::from_str(&json).unwrap();
+        assert!(
+            message(&error).contains("Google Places can not be reached: ")
+                && message(&error).contains(reason),
+            "{guise:?}: {json}"
+        );
+        client.send("no\n").expect("? no\n");
+        drop(client);
+        // The name has one address or two, and each is tried.
+        impostor.gone.recv_timeout(SOON).unwrap();
+        let log = server.stop().join("\n");
+        let heard = impostor.heard.lock().unwrap();
+        let told = String::from_utf8_lossy(&heard.raw);
+        assert!(
+            !heard.raw.is_empty() || matches!(guise, Guise::Saying(_)),
+            "{guise:?}"
+        );
+        assert_eq!(heard.plain.escape_ascii().to_string(), "", "{guise:?}");
+        assert!(
+            !told.contains("34.06893") && !told.contains("HTTP/1.1"),
+            "{guise:?}: {told}"
+        );
+        for shown in [heard.raw.as_slice(), log.as_bytes(), json.as_bytes()] {
+            assert!(!tells_key(shown), "{guise:?}");
+        }
+    }
+}
+
+#[test]
+fn no_guise_gets_the_key_of_the_legacy_api() {
+    no_guise_gets_anything("legacy");
+}
+
+#[test]
+fn no_guise_gets_the_key_of_the_new_api() {
+    no_guise_gets_anything("new");
+}
+
+#[test]
+fn without_any_flaw_the_same_somebody_is_asked() {
+    let authority = Authority::new();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let impostor = Impostor::start(Guise::Showing(Flaw::None, version), &authority);
+        let herd = Herd::single().env("HERD_PLACES_KEY", KEY);
+        let ca = herd.directory.path().join("ca.pem");
+        std::fs::write(&ca, authority.pem()).unwrap();
+        let mut command = herd.command("Riley");
+        command
+            .args(["--places-url", &impostor.url, "--places-ca"])
+            .arg(&ca);
+        let server = Server::start(&mut command);
+        let mut client = server.client();
+        client.ask("IAMAT kiwi +34.068930-118.445127 1");
+        let (_, json) = client.send("WHATSAT kiwi 10 5\n").places();
+        assert_eq!(json, "{\"forged\" : 1}");
+        drop(client);
+        server.stop();
+        let heard = impostor.heard.lock().unwrap();
+        assert!(tells_key(&heard.plain) && !tells_key(&heard.raw));
+    }
+}
