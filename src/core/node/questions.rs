@@ -9,7 +9,7 @@ use crate::core::names::Resolution;
 use crate::core::places::answer::{self, Outcome};
 use crate::core::places::call::{Call, CallId, Place};
 use crate::core::places::exchange::{Exchange, Failure, Progress, Stage};
-use crate::core::places::request::Question;
+use crate::core::places::request::{Question, repeats};
 use crate::core::places::response::Response;
 use crate::core::settings::Secret;
 
@@ -347,7 +347,7 @@ impl Node {
 /// as something between Google and us might in an error page, is one.
 fn judge(response: &Response, key: Option<&Secret>) -> Result<String, String> {
     let status = response.status();
-    let tells_key = |key: &Secret| memchr::memmem::find(response.body(), key.expose()).is_some();
+    let tells_key = |key: &Secret| repeats(response.body(), key);
     if key
         .filter(|key| key.expose().len() >= LEAST_KEY_BYTES)
         .is_some_and(tells_key)

@@ -2,6 +2,7 @@
 
 use crate::core::coordinates::Coordinates;
 use crate::core::message::Radius;
+use crate::core::proof::unhex;
 use crate::core::settings::{PlacesApi, PlacesSettings, Secret};
 
 /// What is asked. Two clients whose questions are equal share one call.
@@ -96,6 +97,29 @@ fn percent_encoded(bytes: &[u8]) -> String {
     text
 }
 
+/// Whether `text` repeats the key: as it is, or as it stands in the address of a request.
+#[must_use]
+pub fn repeats(text: &[u8], key: &Secret) -> bool {
+    let is_in = |text: &[u8]| memchr::memmem::find(text, key.expose()).is_some();
+    is_in(text) || memchr::memchr(b'%', text).is_some() && is_in(&percent_decoded(text))
+}
+
+/// What `%XX` stands for is put in its place; what is no such code stays.
+fn percent_decoded(mut text: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(at) = memchr::memchr(b'%', text) {
+        decoded.extend_from_slice(&text[..at]);
+        let (byte, length) = match text.get(at + 1..at + 3).and_then(unhex) {
+            Some([byte]) => (byte, 3),
+            None => (b'%', 1),
+        };
+        decoded.push(byte);
+        text = &text[at + length..];
+    }
+    decoded.extend_from_slice(text);
+    decoded
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -152,5 +176,30 @@ pub(crate) mod tests {
         let expected = serde_json::json!({"maxResultCount": 7, "locationRestriction": {"circle":
             {"center": {"latitude": 34.068930, "longitude": -118.445127}, "radius": 2500}}});
         assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn a_key_is_found_however_an_address_has_it() {
+        let key = Secret::new(b"a&key/1%".to_vec());
+        for text in [
+            "a&key/1%",
+            "x?key=a%26key%2F1%25&y",
+            "a%26key%2f1%25",
+            "%a&key/1%",
+            "%%61&key/1%25",
+        ] {
+            assert!(repeats(text.as_bytes(), &key), "{text}");
+        }
+        for text in [
+            "",
+            "%",
+            "%2",
+            "%zz",
+            "a&key/1",
+            "a%2526key%2F1%25",
+            "a&key/2%",
+        ] {
+            assert!(!repeats(text.as_bytes(), &key), "{text}");
+        }
     }
 }
