@@ -39,6 +39,7 @@ mod os_limits;
 mod outside;
 mod places;
 mod places_answers;
+mod places_tricks;
 mod stopping;
 mod tls;
 mod turns;

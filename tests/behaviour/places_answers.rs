@@ -7,13 +7,13 @@ use herd_places::{Behaviour, End, Places};
 use crate::common::{Client, Herd, SOON, Server};
 use crate::places::{message, stand_in};
 
-struct Scene {
-    places: Places,
+pub(crate) struct Scene {
+    pub(crate) places: Places,
     _server: Server,
-    client: Client,
+    pub(crate) client: Client,
 }
 
-fn scene() -> Scene {
+pub(crate) fn scene() -> Scene {
     let places = stand_in();
     let server = Herd::single().asking(&places).start("Riley");
     let mut client = server.client();
@@ -26,13 +26,13 @@ fn scene() -> Scene {
 }
 
 impl Scene {
-    fn ask(&mut self, behaviour: Behaviour) -> String {
+    pub(crate) fn ask(&mut self, behaviour: Behaviour) -> String {
         self.places.push_behaviour(behaviour);
         self.client.send("WHATSAT kiwi 10 5\n").places().1
     }
 
     /// The stand-in sends exactly these pieces, each as a TLS record of its own, after the given head.
-    fn raw(&mut self, pieces: &[&[u8]], end: End) -> String {
+    pub(crate) fn raw(&mut self, pieces: &[&[u8]], end: End) -> String {
         self.ask(Behaviour::Raw {
             segments: pieces.iter().map(|piece| piece.to_vec()).collect(),
             end,
@@ -40,14 +40,14 @@ impl Scene {
     }
 
     /// The answer must be refused, and the next one, on whatever connection, be right.
-    fn refuses(&mut self, response: &str, end: End, why: &str) {
+    pub(crate) fn refuses(&mut self, response: &str, end: End, why: &str) {
         let json = self.raw(&[response.as_bytes()], end);
         let json = serde_json::from_str(&json).unwrap();
         assert!(message(&json).contains(why), "{response:?}: {json}");
         self.is_in_step();
     }
 
-    fn is_in_step(&mut self) {
+    pub(crate) fn is_in_step(&mut self) {
         assert!(self.ask(Behaviour::Answer).contains("\"status\" : \"OK\""));
     }
 }
