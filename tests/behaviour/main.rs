@@ -33,6 +33,7 @@ mod limits_outward;
 mod logs;
 mod memory;
 mod mixed_up;
+mod name_servers;
 mod neighbours;
 mod order;
 mod os_limits;
