@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
+use super::discretion::of_parser;
 use super::tls::{FileClients, FilePeers, TlsFiles};
 use super::{ConfigError, address, wrong};
 use crate::core::limits::Limits;
@@ -177,10 +178,8 @@ impl HerdConfig {
         })?;
         let file: File = toml::from_str(&text).map_err(|error| {
             let (line, column) = line_and_column(&text, error.span().map_or(0, |span| span.start));
-            let what = error
-                .message()
-                .replace('\n', " ")
-                .replace("expected u64", "expected a whole number");
+            let what =
+                of_parser(error.message()).replace("expected u64", "expected a whole number");
             ConfigError(format!("{title}:{line}:{column}: {what}"))
         })?;
         let herd = HerdConfig {

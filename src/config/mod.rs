@@ -2,12 +2,14 @@
 //!
 //! Flags win over the environment, the environment over the file. Whatever is wrong is said in one line: where, what, and what to do.
 
+pub mod discretion;
 mod herd;
 mod tls;
 
 pub use herd::{HerdConfig, Member, Source};
 pub use tls::TlsFiles;
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::net::IpAddr;
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 use rustls::RootCertStore;
 
+use self::discretion::{discreet, of_url};
 use crate::core::durability::Fsync;
 use crate::core::settings::{
     HostPort, NeighbourSettings, PlacesApi, PlacesSettings, Secret, Settings,
@@ -188,8 +191,9 @@ impl HerdConfig {
             (Some(level), _) => *level,
             (None, Some(text)) => text.parse().or_else(|_| {
                 wrong(format!(
-                    "{}: log.level is {text:?}; it may be off, error, warn, info, debug or trace",
-                    self.title
+                    "{}: log.level is {:?}; it may be off, error, warn, info, debug or trace",
+                    self.title,
+                    discreet(text)
                 ))
             })?,
             (None, None) => LevelFilter::Info,
@@ -263,8 +267,9 @@ impl HerdConfig {
             (None, Some("never")) => Fsync::Never,
             (None, Some(other)) => {
                 return wrong(format!(
-                    "{}: fsync is {other:?}; it may be \"always\", \"interval\" or \"never\"",
-                    self.title
+                    "{}: fsync is {:?}; it may be \"always\", \"interval\" or \"never\"",
+                    self.title,
+                    discreet(other)
                 ));
             }
         };
@@ -289,8 +294,9 @@ impl HerdConfig {
             (None, Some("new")) => PlacesApi::New,
             (None, Some(other)) => {
                 return wrong(format!(
-                    "{}: places.api is {other:?}; it may be \"legacy\" or \"new\"",
-                    self.title
+                    "{}: places.api is {:?}; it may be \"legacy\" or \"new\"",
+                    self.title,
+                    discreet(other)
                 ));
             }
         };
@@ -331,7 +337,8 @@ impl HerdConfig {
             .unwrap_or_else(|| FIELD_MASK.into());
         if field_mask.is_empty() || !field_mask.bytes().all(|byte| byte.is_ascii_graphic()) {
             return wrong(format!(
-                "the field mask {field_mask:?} must be names joined by commas, without spaces"
+                "the field mask {:?} must be names joined by commas, without spaces",
+                discreet(&field_mask)
             ));
         }
         let ca_file = overrides
@@ -453,7 +460,8 @@ impl Config {
 pub fn address(text: &str, place: &str) -> Result<HostPort, ConfigError> {
     let error = || {
         ConfigError(format!(
-            "{place} is {text:?}; it must be host:port, such as 127.0.0.1:10000 or [::1]:10000"
+            "{place} is {:?}; it must be host:port, such as 127.0.0.1:10000 or [::1]:10000",
+            discreet(text)
         ))
     };
     let (host, port) = text.rsplit_once(':').ok_or_else(error)?;
@@ -487,7 +495,8 @@ pub fn address(text: &str, place: &str) -> Result<HostPort, ConfigError> {
 fn origin(url: &str) -> Result<HostPort, ConfigError> {
     let error = || {
         ConfigError(format!(
-            "the Places URL {url:?} must be https://host or https://host:port, without a path"
+            "the Places URL {:?} must be https://host or https://host:port, without a path",
+            of_url(url)
         ))
     };
     let rest = url.strip_prefix("https://").ok_or_else(error)?;
@@ -513,9 +522,14 @@ fn is_loopback(host: &str) -> bool {
 /// A secret from a file, without the white space around it.
 fn read_secret(path: &Path, what: &str) -> Result<Secret, ConfigError> {
     let bytes = fs::read(path).map_err(|error| {
+        // The file's own name may be what should be in it; its directory is not.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let file = match discreet(&name) {
+            Cow::Borrowed(_) => path.display().to_string(),
+            Cow::Owned(unsaid) => path.with_file_name(unsaid).display().to_string(),
+        };
         ConfigError(format!(
-            "cannot read {what} from {}: {error}; make that file, or name another",
-            path.display()
+            "cannot read {what} from {file}: {error}; make that file, or name another"
         ))
     })?;
     let secret = bytes.trim_ascii();

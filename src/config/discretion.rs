@@ -1,0 +1,139 @@
+//! What an error may repeat of what an operator wrote: not what might be a key or a secret in the wrong place.
+//!
+//! `key_file = "AIza…"` is an easy mistake, and standard error goes to logs that many can read. So an error says where the mistake is,
+//! and quotes it only as far as it can not be what nobody may see.
+
+use std::borrow::Cow;
+
+/// Keys and secrets that are worth the name have so many characters; Google's have 39, `openssl rand -hex 32` makes 64.
+const SECRET_BYTES: usize = 20;
+/// What stands in the place of one.
+const UNSAID: &str = "(not shown: it might be a secret)";
+
+/// Letters and digits together, long, and nothing else but what base64 and base64url need.
+fn might_be_secret(word: &str) -> bool {
+    word.len() >= SECRET_BYTES
+        && word.bytes().any(|byte| byte.is_ascii_digit())
+        && word.bytes().any(|byte| byte.is_ascii_alphabetic())
+}
+
+fn may_be_in_secret(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "+/=_-".contains(c)
+}
+
+/// The text, without words that might be secrets.
+///
+/// ```
+/// use herd_mio::config::discretion::discreet;
+///
+/// assert_eq!(discreet("unknown field `max_cleints`"), "unknown field `max_cleints`");
+/// assert_eq!(
+///     discreet("unknown field `AIzaSyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY`"),
+///     "unknown field `(not shown: it might be a secret)`"
+/// );
+/// ```
+#[must_use]
+pub fn discreet(text: &str) -> Cow<'_, str> {
+    let is_word = |word: &&str| might_be_secret(word);
+    if text.split(|c| !may_be_in_secret(c)).find(is_word).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut said = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let word = rest.find(|c| !may_be_in_secret(c)).unwrap_or(rest.len());
+        said.push_str(if might_be_secret(&rest[..word]) {
+            UNSAID
+        } else {
+            &rest[..word]
+        });
+        let next = rest[word..]
+            .find(may_be_in_secret)
+            .map_or(rest.len(), |at| word + at);
+        said.push_str(&rest[word..next]);
+        rest = &rest[next..];
+    }
+    Cow::Owned(said)
+}
+
+/// What is wrong with a file, as the parser of TOML has it, in one line; without the text that stands where a table or a number
+/// should, for no length or alphabet tells whether that is a secret.
+#[must_use]
+pub fn of_parser(message: &str) -> String {
+    let message = message.replace('\n', " ");
+    let without_value = ["invalid type: string \"", "invalid value: string \""]
+        .into_iter()
+        .find_map(|start| {
+            let (_, expected) = message.strip_prefix(start)?.rsplit_once("\", expected ")?;
+            let kind = start.strip_suffix(" \"")?;
+            Some(format!("{kind}, expected {expected}"))
+        });
+    discreet(&without_value.unwrap_or(message)).into_owned()
+}
+
+/// A URL as far as the end of its path, and without the name and the password of a user: what is behind may be a key.
+#[must_use]
+pub fn of_url(url: &str) -> String {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    let (shown, rest) = url.split_at(end);
+    let shown = match shown.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => shown.to_owned(),
+    };
+    let more = if rest.is_empty() { "" } else { "…" };
+    format!("{}{more}", discreet(&shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_might_be_a_secret_is_not_repeated() {
+        for secret in [
+            "AIzaSyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY",
+            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=",
+        ] {
+            for around in ["{}", "a {} b", "'{}'", "x: \"{}\", expected y", "<{}>{}"] {
+                let text = around.replace("{}", secret);
+                let said = discreet(&text);
+                assert!(!said.contains(&secret[8..16]), "{said}");
+                assert!(said.contains(UNSAID), "{said}");
+            }
+        }
+        for harmless in [
+            "",
+            "--places-field-mask",
+            "127.0.0.1:10000",
+            "output_high_bytes, output_low_bytes, places_handshake_ms",
+            "Ümläute and – dashes, 2026",
+        ] {
+            assert_eq!(discreet(harmless), harmless);
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_table_is_not_repeated() {
+        assert_eq!(
+            of_parser("invalid type: string \"correct horse\", expected \", expected struct X"),
+            "invalid type: string, expected struct X"
+        );
+        assert_eq!(
+            of_parser("unknown field `a`,\nexpected `b`"),
+            "unknown field `a`, expected `b`"
+        );
+    }
+
+    #[test]
+    fn a_url_is_shown_as_far_as_its_path() {
+        for (url, shown) in [
+            ("http://a.test/b", "http://a.test/b"),
+            ("https://a.test/json?key=k&x", "https://a.test/json…"),
+            ("https://me:pass@a.test:1", "…@a.test:1"),
+            ("https://a.test#k", "https://a.test…"),
+        ] {
+            assert_eq!(of_url(url), shown);
+        }
+    }
+}
