@@ -29,9 +29,10 @@ fn trusting(authority: &Authority) -> RootCertStore {
     roots
 }
 
-/// Dials Bob as somebody who shows `identity`, or nothing.
-fn dial_bob(
+/// Dials a server as somebody who shows `identity`, or nothing.
+pub(crate) fn dial(
     herd: &Herd,
+    name: &'static str,
     authority: &Authority,
     identity: Option<Identity>,
     version: &'static SupportedProtocolVersion,
@@ -45,11 +46,11 @@ fn dial_bob(
         Some(Identity { chain, key }) => config.with_client_auth_cert(chain, key).unwrap(),
         None => config.with_no_client_auth(),
     };
-    connect(herd.peers_address("Bob"), config, "Bob")
+    connect(herd.peers_address(name), config, name)
 }
 
 /// Greets, and returns all that is said in return, in the clear of TLS; and whether TLS ended it.
-fn greet(stream: &mut Secure, greeting: &str) -> (String, bool) {
+pub(crate) fn greet(stream: &mut Secure, greeting: &str) -> (String, bool) {
     // Its handshake may be over for us before the other side has refused us.
     let wrote = stream.write_all(greeting.as_bytes()).is_ok();
     let mut told = Vec::new();
@@ -88,7 +89,7 @@ fn whoever_dials_with_a_wrong_certificate_or_none_is_told_nothing() {
         (None, "it showed no certificate"),
     ] {
         let identity = flaw.map(|flaw| identity(&authority, "Alice", flaw));
-        let mut stranger = dial_bob(&herd, &authority, identity, &rustls::version::TLS13);
+        let mut stranger = dial(&herd, "Bob", &authority, identity, &rustls::version::TLS13);
         let (told, refused) = greet(&mut stranger, AS_ALICE);
         assert_eq!((&*told, refused), ("", true), "{flaw:?}");
         let address = stranger.sock.local_addr().unwrap().to_string();
@@ -98,7 +99,13 @@ fn whoever_dials_with_a_wrong_certificate_or_none_is_told_nothing() {
     // Names count once the certificate does: here only the greeting is refused, in words.
     for flaw in [Flaw::OtherName, Flaw::OtherWildcard, Flaw::SubjectOnly] {
         let identity = identity(&authority, "Alice", flaw);
-        let mut stranger = dial_bob(&herd, &authority, Some(identity), &rustls::version::TLS13);
+        let mut stranger = dial(
+            &herd,
+            "Bob",
+            &authority,
+            Some(identity),
+            &rustls::version::TLS13,
+        );
         assert_eq!(
             greet(&mut stranger, AS_ALICE).0,
             "BYE its certificate is for another name than Alice\n",
@@ -107,17 +114,23 @@ fn whoever_dials_with_a_wrong_certificate_or_none_is_told_nothing() {
     }
     // A server of the herd that is not linked with this one.
     let dave = identity(&authority, "Dave", Flaw::None);
-    let mut stranger = dial_bob(&herd, &authority, Some(dave), &rustls::version::TLS13);
+    let mut stranger = dial(
+        &herd,
+        "Bob",
+        &authority,
+        Some(dave),
+        &rustls::version::TLS13,
+    );
     assert_eq!(
         greet(&mut stranger, &AS_ALICE.replace("Alice", "Dave")).0,
         "BYE Dave is not linked with Bob\n"
     );
     // TLS before 1.3 is not spoken between neighbours: it shows the certificates to whoever listens.
     let alice = || Some(identity(&authority, "Alice", Flaw::None));
-    let mut old = dial_bob(&herd, &authority, alice(), &rustls::version::TLS12);
+    let mut old = dial(&herd, "Bob", &authority, alice(), &rustls::version::TLS12);
     assert_eq!(greet(&mut old, AS_ALICE), (String::new(), true));
     // And the right one is let in.
-    let mut alice = dial_bob(&herd, &authority, alice(), &rustls::version::TLS13);
+    let mut alice = dial(&herd, "Bob", &authority, alice(), &rustls::version::TLS13);
     assert!(
         greet(&mut alice, AS_ALICE)
             .0
@@ -219,7 +232,13 @@ fn tls_on_a_port_that_does_not_speak_it_is_refused_in_time_and_told_of_once() {
         Herd::new(&["Alice", "Bob"], &[("Alice", "Bob")]).with("[limits]\nlink_proof_ms = 500\n");
     let bob = herd.start("Bob");
     let alice = identity(&authority, "Alice", Flaw::None);
-    let mut stranger = dial_bob(&herd, &authority, Some(alice), &rustls::version::TLS13);
+    let mut stranger = dial(
+        &herd,
+        "Bob",
+        &authority,
+        Some(alice),
+        &rustls::version::TLS13,
+    );
     let (told, refused) = greet(&mut stranger, AS_ALICE);
     assert_eq!((&*told, refused), ("", true));
     let address = stranger.sock.local_addr().unwrap().to_string();
@@ -243,7 +262,13 @@ fn a_certificate_does_not_stand_in_for_the_secret_nor_the_secret_for_a_certifica
     let bob = herd.start("Bob");
     let prove = |flaw: Flaw, secret: &[u8]| {
         let alice = identity(&authority, "Alice", flaw);
-        let mut stream = dial_bob(&herd, &authority, Some(alice), &rustls::version::TLS13);
+        let mut stream = dial(
+            &herd,
+            "Bob",
+            &authority,
+            Some(alice),
+            &rustls::version::TLS13,
+        );
         let (greeting, refused) = greet(&mut stream, AS_ALICE);
         if refused {
             return None;
@@ -327,7 +352,13 @@ fn a_half_made_handshake_counts_as_a_stranger() {
     }
     bob.wait_for_log("no TLS handshake within 700 ms", "refused");
     let alice = identity(&authority, "Alice", Flaw::None);
-    let mut alice = dial_bob(&herd, &authority, Some(alice), &rustls::version::TLS13);
+    let mut alice = dial(
+        &herd,
+        "Bob",
+        &authority,
+        Some(alice),
+        &rustls::version::TLS13,
+    );
     assert!(
         greet(&mut alice, AS_ALICE)
             .0

@@ -20,7 +20,7 @@ const KEY: &str = "AIzaImpostorsMustNotSee-0123456789_abcd";
 
 /// How somebody poses as Google.
 #[derive(Clone, Copy, Debug)]
-enum Guise {
+pub(crate) enum Guise {
     /// In a handshake with such a certificate.
     Showing(Flaw, &'static SupportedProtocolVersion),
     /// Without TLS: it says this at once, and listens.
@@ -69,15 +69,15 @@ impl Write for Tap<'_> {
     }
 }
 
-struct Impostor {
-    url: String,
+pub(crate) struct Impostor {
+    pub(crate) url: String,
     heard: Arc<Mutex<Heard>>,
     /// One word for each connection that is over.
     gone: Receiver<()>,
 }
 
 impl Impostor {
-    fn start(guise: Guise, authority: &Authority) -> Impostor {
+    pub(crate) fn start(guise: Guise, authority: &Authority) -> Impostor {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let heard = Arc::new(Mutex::new(Heard::default()));

@@ -41,6 +41,7 @@ mod outside;
 mod places;
 mod places_answers;
 mod places_tricks;
+mod secrets;
 mod stopping;
 mod tls;
 mod turns;

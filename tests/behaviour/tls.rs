@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -286,12 +286,8 @@ fn neighbours_flood_over_mutual_tls_without_a_secret() {
     );
 }
 
-#[test]
-fn an_operator_with_a_certificate_of_the_herd_is_told_how_servers_stand() {
-    let authority = Authority::new();
-    let herd = chain(&authority);
-    let _servers = herd.start_all();
-    // Beside the server, if the whole workspace was built.
+/// The program that asks servers how they stand: beside the server, if the whole workspace was built.
+pub(crate) fn status_program() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_herd-mio")).with_file_name("herd-status");
     if !program.exists() {
         let mut build = std::process::Command::new(env!("CARGO"));
@@ -300,6 +296,15 @@ fn an_operator_with_a_certificate_of_the_herd_is_told_how_servers_stand() {
             .status();
         assert!(built.unwrap().success());
     }
+    program
+}
+
+#[test]
+fn an_operator_with_a_certificate_of_the_herd_is_told_how_servers_stand() {
+    let authority = Authority::new();
+    let herd = chain(&authority);
+    let _servers = herd.start_all();
+    let program = status_program();
     let ask = || {
         std::process::Command::new(&program)
             .arg("--config")
