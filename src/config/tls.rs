@@ -1,4 +1,7 @@
 //! Certificates and keys, from PEM files to what rustls wants.
+//!
+//! Clients and Places may speak TLS 1.2 or 1.3. Servers speak 1.3 with one another: it encrypts certificates too, and there is no
+//! old server to be kind to.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -6,6 +6,11 @@ use std::sync::Arc;
 use crate::core::limits::Limits;
 
 /// Bytes that nobody may see: no `Display`, and a `Debug` that says only that they are there.
+///
+/// ```compile_fail,E0277
+/// # use herd_mio::core::settings::Secret;
+/// let shown = format!("{}", Secret::new(b"key".to_vec())); // is not written by mistake
+/// ```
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(Vec<u8>);
 
@@ -118,4 +123,27 @@ pub struct Settings {
     pub places: PlacesSettings,
     /// What it may use up.
     pub limits: Limits,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_masked_however_it_is_debugged() {
+        let secret = Secret::new(b"key".to_vec());
+        let held = (Some(secret.clone()), vec![secret.clone()], &secret);
+        for shown in [
+            format!("{secret:?}"),
+            format!("{secret:#?}"),
+            format!("{secret:02x?}"),
+            format!("{held:?}"),
+            format!("{held:#X?}"),
+        ] {
+            assert!(shown.contains("(secret)"), "{shown}");
+            for form in ["key", "107", "6b", "6B"] {
+                assert!(!shown.contains(form), "{shown}");
+            }
+        }
+    }
 }
