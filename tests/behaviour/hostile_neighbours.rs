@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use crate::common::{Client, Herd, SOON, Server, wait_until};
 use crate::neighbours::{NONCE, SECRET, linked_riley, pose_as_riley, proof, status_of, two};
 
+/// No heartbeat comes in between, however slow the machine is.
+const PATIENT: &str = "[limits]\nheartbeat_ms = 60000\nlink_silence_ms = 120000\n";
+
 /// How many records a server has, and their digest.
 fn standing(herd: &Herd, name: &str) -> (usize, String) {
     let status = status_of(herd, name, SECRET).unwrap();
@@ -108,7 +111,7 @@ fn forged_lines_change_nothing_on_either_port() {
 
 #[test]
 fn a_name_that_is_claimed_wrongly_is_told_in_one_line_each() {
-    let herd = two().level("info");
+    let herd = two().level("info").with(PATIENT);
     let jaquez = herd.start("Jaquez");
     for (name, reason) in [
         ("Jaquez", "Jaquez is not linked with Jaquez"),
@@ -253,7 +256,7 @@ fn what_a_life_must_be_is_checked_before_there_is_a_link() {
 #[test]
 fn positions_beyond_every_feed_do_no_harm() {
     const MOST: u64 = u64::MAX;
-    let herd = two().with_top("data_dir = \"data\"");
+    let herd = two().with_top("data_dir = \"data\"").with(PATIENT);
     let mut jaquez = herd.start("Jaquez");
     let mut known = Vec::new();
     for _life in 0..2 {
@@ -374,7 +377,7 @@ fn a_proven_neighbour_that_talks_nonsense_is_dialled_ever_more_slowly() {
 #[test]
 fn names_of_servers_that_nobody_has_do_not_fill_the_table_of_names() {
     const NAMES: usize = 20_000;
-    let herd = two().level("warn");
+    let herd = two().level("warn").with(PATIENT);
     let jaquez = herd.start("Jaquez");
     let mut riley = linked_riley(&herd);
     let before = jaquez.status("VmRSS");
