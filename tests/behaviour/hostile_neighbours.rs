@@ -337,7 +337,7 @@ fn serve_garbage(listener: &TcpListener, garbage: &[u8]) {
     say(format!("PROOF {own}\nLIFE 00000000000000bb 1 - 0\n").as_bytes());
     assert!(line().starts_with("LIFE "));
     say(garbage);
-    while line() != "" {}
+    while !line().is_empty() {}
 }
 
 #[test]
