@@ -187,6 +187,8 @@ fn each_command_behind_a_spoilt_answer_gets_its_own() {
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}".to_owned(),
     ];
     for response in &spoilt {
+        scene.is_in_step();
+        let connections = scene.places.connections();
         scene.places.push_behaviour(Behaviour::Raw {
             segments: vec![response.clone().into_bytes()],
             end: End::KeepAlive,
@@ -201,6 +203,8 @@ fn each_command_behind_a_spoilt_answer_gets_its_own() {
         assert!(scene.client.places().1.contains("\"status\" : \"OK\""));
         assert!(scene.client.line().starts_with("AT Riley "));
         assert!(scene.client.places().1.contains("\"status\" : \"OK\""));
+        // However much of it was read: what else there was on its connection is nobody's.
+        assert_eq!(scene.places.connections(), connections + 1, "{response}");
     }
 }
 
