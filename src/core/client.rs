@@ -422,12 +422,12 @@ impl Client {
 
     /// Notes when a line began that is not finished.
     fn watch_line(&mut self, progress: bool, now: Time) {
-        if progress || self.input.is_empty() {
-            self.line_since = None;
-        }
-        // What waits for room in the journal, or for its answers to be read, is not unfinished.
+        // What waits for room in the journal, or for its answers to be read, is not unfinished: whole lines may be among it.
         let is_read = matches!(self.state, State::Reading) && !self.paused && !self.wants_room;
         let unfinished = is_read && !self.input.is_empty();
+        if progress || !unfinished {
+            self.line_since = None;
+        }
         if unfinished && self.line_since.is_none() {
             self.line_since = Some(now);
         }
