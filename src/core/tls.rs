@@ -352,9 +352,15 @@ impl Secure {
         }
     }
 
-    /// When somebody has to look at it again.
+    /// When somebody has to look at it again, if its session has this deadline. That of a session whose connection has failed counts no
+    /// more: there is nothing that it could do about it.
     #[must_use]
-    pub fn deadline(&self, limits: &Limits) -> Option<Time> {
+    pub fn deadline(&self, session: Option<Time>, limits: &Limits) -> Option<Time> {
+        let session = session.filter(|_| self.failure().is_none());
+        session.into_iter().chain(self.own_deadline(limits)).min()
+    }
+
+    fn own_deadline(&self, limits: &Limits) -> Option<Time> {
         let wait = match self.state {
             State::Handshaking => limits.tls_handshake_ms,
             State::Failed(_) => limits.linger_ms,
@@ -365,7 +371,7 @@ impl Secure {
 
     /// The deadline has come.
     pub fn deadline_reached(&mut self, limits: &Limits, now: Time) {
-        let is_due = self.deadline(limits).is_some_and(|due| due <= now);
+        let is_due = self.own_deadline(limits).is_some_and(|due| due <= now);
         if is_due && self.state == State::Handshaking {
             self.fail(TlsError {
                 reason: format!("no TLS handshake within {} ms", limits.tls_handshake_ms),

@@ -426,7 +426,7 @@ impl Node {
         let (mut fate, mut deadline, mut again) = (fate, deadline, false);
         if let Some(secure) = &mut slot.secure {
             (fate, again) = secure.fate(fate, limits, now.time);
-            deadline = deadline.into_iter().chain(secure.deadline(limits)).min();
+            deadline = secure.deadline(deadline, limits);
         }
         if let Some(deadline) = deadline
             && slot.armed.is_none_or(|armed| deadline < armed)
