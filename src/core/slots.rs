@@ -48,20 +48,30 @@ impl std::fmt::Debug for Id {
 
 /// The table.
 pub struct Slots<T> {
-    slab: Slab<(u32, T)>,
+    slab: Slab<T>,
+    /// Of each place, whoever has it or had it last. Beside the slab, where four bytes take four.
+    generations: Vec<u32>,
     last_generation: u32,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Slots<T> {
-        Slots {
-            slab: Slab::new(),
-            last_generation: 0,
-        }
+        Slots::with_capacity(0)
     }
 }
 
 impl<T> Slots<T> {
+    /// A table that has room for so many at once. What nobody touches takes address space and no memory, and a table that never
+    /// moves leaves no holes behind.
+    #[must_use]
+    pub fn with_capacity(count: usize) -> Slots<T> {
+        Slots {
+            slab: Slab::with_capacity(count),
+            generations: Vec::with_capacity(count),
+            last_generation: 0,
+        }
+    }
+
     /// Adds an entry.
     ///
     /// ```
@@ -87,32 +97,36 @@ impl<T> Slots<T> {
             index: place.key() as u32,
             generation: self.last_generation,
         };
-        place.insert((id.generation, make(id)));
+        match self.generations.get_mut(id.index()) {
+            Some(generation) => *generation = id.generation,
+            None => self.generations.push(id.generation), // a slab grows by one place
+        }
+        place.insert(make(id));
         id
+    }
+
+    /// Whether whoever has this place now is meant, if anybody has.
+    fn is_of(&self, id: Id) -> bool {
+        self.generations.get(id.index()) == Some(&id.generation)
     }
 
     /// The entry, if it is still alive.
     #[must_use]
     pub fn get(&self, id: Id) -> Option<&T> {
-        self.slab
-            .get(id.index())
-            .filter(|entry| entry.0 == id.generation)
-            .map(|entry| &entry.1)
+        self.slab.get(id.index()).filter(|_| self.is_of(id))
     }
 
     /// The entry, if it is still alive.
     #[must_use]
     pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
-        self.slab
-            .get_mut(id.index())
-            .filter(|entry| entry.0 == id.generation)
-            .map(|entry| &mut entry.1)
+        let is_meant = self.is_of(id);
+        self.slab.get_mut(id.index()).filter(|_| is_meant)
     }
 
     /// Takes the entry out, if it is still alive.
     pub fn remove(&mut self, id: Id) -> Option<T> {
         self.get(id)?;
-        Some(self.slab.remove(id.index()).1)
+        self.slab.try_remove(id.index())
     }
 
     /// How many are alive.
@@ -129,14 +143,12 @@ impl<T> Slots<T> {
 
     /// All that are alive, by place.
     pub fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
-        self.slab.iter().map(|(index, (generation, value))| {
-            (
-                Id {
-                    index: index as u32,
-                    generation: *generation,
-                },
-                value,
-            )
+        self.slab.iter().map(|(index, value)| {
+            let id = Id {
+                index: index as u32,
+                generation: self.generations[index],
+            };
+            (id, value)
         })
     }
 }

@@ -25,7 +25,7 @@ use crate::core::clock::{Now, Time};
 use crate::core::durability::Fsync;
 use crate::core::fate::Fate;
 use crate::core::limits::{TURN_BYTES, ms};
-use crate::core::node::{ConnId, Node, Request};
+use crate::core::node::{ConnId, Node, Request, expected_connections};
 use crate::core::settings::{HostPort, Settings, TlsSettings};
 use crate::shell::clock::Clock;
 use crate::shell::disk::Disk;
@@ -172,6 +172,7 @@ impl Server {
         let backlog = i32::try_from(settings.limits.accept_backlog).unwrap_or(i32::MAX);
         // Neighbours have heartbeats of their own.
         let keepalive = ms(settings.limits.keepalive_ms);
+        let expected = expected_connections(&settings.limits);
         let mut doors = vec![Door::open(clients, CLIENTS, backlog, Some(keepalive))?];
         if let Some(address) = neighbours {
             doors.push(Door::open(address, NEIGHBOURS, backlog, None)?);
@@ -209,7 +210,7 @@ impl Server {
             doors,
             accept_again: None,
             is_accept_failing: false,
-            transports: Vec::new(),
+            transports: Vec::with_capacity(expected),
             ready: Vec::new(),
             running: Vec::new(),
             touched: Vec::new(),

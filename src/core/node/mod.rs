@@ -51,7 +51,7 @@ use crate::core::deadlines::Deadlines;
 use crate::core::entropy::Entropy;
 use crate::core::fate::Fate;
 use crate::core::herd::{BootId, Herd};
-use crate::core::limits::ms;
+use crate::core::limits::{Limits, count, ms};
 use crate::core::link::Link;
 use crate::core::names::Names;
 use crate::core::places::answer::Outcome;
@@ -159,6 +159,12 @@ pub struct Node {
     plaintext: Vec<u8>,
 }
 
+/// How many connections to have address space for at once: all that may be, unless somebody allows far more than are likely.
+#[must_use]
+pub fn expected_connections(limits: &Limits) -> usize {
+    count(limits.max_clients).min(65_536)
+}
+
 impl Node {
     /// A server that has heard nothing yet, and begins to dial its neighbours. Everything unpredictable in it grows from `seed`.
     #[must_use]
@@ -171,7 +177,7 @@ impl Node {
         let mut node = Node {
             boot: BootId(entropy.number()),
             phase: Phase::Running,
-            sessions: Slots::default(),
+            sessions: Slots::with_capacity(expected_connections(limits)),
             admission: Admission::default(),
             strangers: Vec::new(),
             records,
