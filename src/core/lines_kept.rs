@@ -3,7 +3,9 @@
 //! Most clients are silent most of the time, so a line is [packed](crate::core::packed_line) when it is the first of its client. The line that
 //! takes its place shows that this client moves, and will again: it is kept as it was heard, beside what orders it. Replacing such a line,
 //! or telling it to a neighbour, computes nothing. There is a place for so many of them ([`Limits::unpacked_records`]);
-//! when all are taken, each newcomer gets the next one in turn, and the line that was there is packed again.
+//! when all are taken, each eighth newcomer gets the next one in turn, and the line that was there is packed again.
+
+use std::ops::Range;
 
 use crate::core::limits::{Limits, count};
 use crate::core::message::At;
@@ -12,6 +14,9 @@ use crate::core::posix_time::{PosixTime, Skew, effective_time};
 
 /// The place of a line that is packed.
 const PACKED: u32 = u32::MAX;
+
+/// When all places are taken, one newcomer of so many gets one.
+const KNOCKS: u32 = 8;
 
 /// Who taught us a record: a neighbour in one life of its process, or nobody (a client told us).
 ///
@@ -50,6 +55,12 @@ struct Unpacked {
 }
 
 impl Unpacked {
+    /// Where the client's name stands in the line.
+    fn client(&self) -> Range<usize> {
+        let from = usize::from(self.client_offset);
+        from..from + usize::from(self.client_length)
+    }
+
     /// `None` if the line is far longer than any that a server reads.
     fn new(number: u32, hash: u64, at: &At<'_>) -> Option<Unpacked> {
         Some(Unpacked {
@@ -115,6 +126,8 @@ pub struct LinesKept {
     max_unpacked: usize,
     /// The place that the next newcomer gets, once all are taken.
     next_place: usize,
+    /// How many newcomers there were since then.
+    knocks: u32,
     /// Where a line is unpacked.
     unpacking: Vec<u8>,
     /// Where one is packed.
@@ -131,6 +144,7 @@ impl LinesKept {
             unpacked: Vec::new(),
             max_unpacked: count(limits.unpacked_records).min(PACKED as usize),
             next_place: 0,
+            knocks: 0,
             unpacking: Vec::new(),
             packing: Vec::new(),
         }
@@ -158,10 +172,7 @@ impl LinesKept {
     pub fn client(&self, number: u32) -> &[u8] {
         let line = &self.lines[number as usize];
         match self.unpacked.get(line.place as usize) {
-            Some(of) => {
-                let (from, length) = (of.client_offset.into(), of.client_length.into());
-                &line.bytes[from..][..length]
-            }
+            Some(of) => &line.bytes[of.client()],
             None => PackedLine::new(&line.bytes).client(),
         }
     }
@@ -223,7 +234,12 @@ impl LinesKept {
     #[must_use]
     pub fn add(&mut self, line: &[u8], at: &At<'_>, teacher: Teacher) -> Option<u32> {
         let number = u32::try_from(self.lines.len()).ok()?;
-        pack(line, at, &mut self.servers, &mut self.packing)?;
+        pack(
+            line,
+            at.client_range(),
+            &mut self.servers,
+            &mut self.packing,
+        )?;
         self.lines.push(Line {
             bytes: self.packing.as_slice().into(),
             place: PACKED,
@@ -251,7 +267,12 @@ impl LinesKept {
         };
         let bytes = match place {
             None => {
-                pack(line, at, &mut self.servers, &mut self.packing)?;
+                pack(
+                    line,
+                    at.client_range(),
+                    &mut self.servers,
+                    &mut self.packing,
+                )?;
                 &self.packing
             }
             Some(place) => {
@@ -275,18 +296,27 @@ impl LinesKept {
 
     /// A place for one more unpacked line: a new one, or that of a line which is packed again. `None` if there is none to be had.
     fn make_room(&mut self) -> Option<u32> {
-        let place = if self.unpacked.len() < self.max_unpacked {
-            self.unpacked.len()
-        } else {
-            let place = self.next_place;
-            let leaving = &mut self.lines[self.unpacked.get(place)?.number as usize];
-            let at = At::parse(&leaving.bytes)?;
-            pack(&leaving.bytes, &at, &mut self.servers, &mut self.packing)?;
-            leaving.bytes = self.packing.as_slice().into();
-            leaving.place = PACKED;
-            self.next_place = (place + 1) % self.max_unpacked;
-            place
-        };
+        let taken = self.unpacked.len();
+        if taken < self.max_unpacked {
+            return u32::try_from(taken).ok();
+        }
+        // Those who move seldom, if they are many, are not to drive out those who move often, nor to pack a line for each of theirs.
+        self.knocks = self.knocks.wrapping_add(1);
+        if !self.knocks.is_multiple_of(KNOCKS) {
+            return None;
+        }
+        let place = self.next_place;
+        let leaving = self.unpacked.get(place)?;
+        let line = &mut self.lines[leaving.number as usize];
+        pack(
+            &line.bytes,
+            leaving.client(),
+            &mut self.servers,
+            &mut self.packing,
+        )?;
+        line.bytes = self.packing.as_slice().into();
+        line.place = PACKED;
+        self.next_place = (place + 1) % self.max_unpacked;
         u32::try_from(place).ok()
     }
 }
@@ -313,21 +343,24 @@ mod tests {
             assert_eq!(lines.add(first, &at(first), Teacher::NOBODY), Some(number));
             assert!(lines.lines[number as usize].bytes.len() < first.len() * 6 / 10);
         }
-        for number in [0, 1] {
-            lines
-                .replace(
-                    number,
-                    (second, hash_of(second)),
-                    &at(second),
-                    Teacher::NOBODY,
-                )
-                .unwrap();
-            assert_eq!(*lines.lines[number as usize].bytes, *second);
+        let is_packed = |lines: &LinesKept, number: usize| {
+            lines.lines[number].bytes.len() < first.len() * 6 / 10
+        };
+        let mut move_on = |number| {
+            let moved = lines.replace(
+                number,
+                (second, hash_of(second)),
+                &at(second),
+                Teacher::NOBODY,
+            );
+            assert_eq!(moved, Some(()));
+            [0, 1].map(|number| is_packed(&lines, number))
+        };
+        assert_eq!(move_on(0), [false, true]);
+        for _ in 1..KNOCKS {
+            assert_eq!(move_on(1), [false, true], "the only place is taken");
         }
-        assert!(
-            lines.lines[0].bytes.len() < first.len() * 6 / 10,
-            "it made room"
-        );
+        assert_eq!(move_on(1), [true, false], "it made room");
     }
 
     proptest! {

@@ -2,6 +2,8 @@
 //!
 //! Everything is borrowed from the line; nothing here allocates but [`At::write`].
 
+use std::ops::Range;
+
 use crate::core::coordinates::Coordinates;
 use crate::core::lines::{end_of_field, fields};
 use crate::core::posix_time::{PosixTime, Skew, effective_time};
@@ -262,6 +264,12 @@ impl<'a> At<'a> {
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<At<'a>> {
         AtHead::parse(line)?.whole()
+    }
+
+    /// Where the client's name stands in the line.
+    #[must_use]
+    pub fn client_range(&self) -> Range<usize> {
+        self.client_offset..self.client_offset + self.client.len()
     }
 
     /// Appends the line, LF included, with which `server` answers `iamat`; returns what [`At::parse`] would make of it, or

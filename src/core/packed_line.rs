@@ -11,7 +11,8 @@
 //! A character's code is the lower half of its ASCII code, but for the space, which would be taken for a `0`: that has 10. So eight
 //! characters are packed or unpacked at once, in a few operations on one register.
 
-use crate::core::message::At;
+use std::ops::Range;
+
 use crate::core::swar::each;
 
 /// What stands behind the last character: its code is 15.
@@ -138,26 +139,29 @@ impl<'a> PackedLine<'a> {
     }
 }
 
-/// Packs `line` (without its LF), taken apart as `at`, into `bytes`, which are cleared. `None` if there are too many names of servers.
+/// Packs `line` (an `AT` line without its LF), in which the client's name stands at `client`, into `bytes`, which are cleared. `None` if
+/// there are too many names of servers.
 #[must_use]
 pub fn pack(
     line: &[u8],
-    at: &At<'_>,
+    client: Range<usize>,
     servers: &mut ServerNames,
     bytes: &mut Vec<u8>,
 ) -> Option<()> {
-    let server = servers.number_of(at.server)?;
-    let skew = &line[b"AT ".len() + at.server.len() + 1..at.client_offset - 1];
-    let place_and_time = &line[at.client_offset + at.client.len()..]; // from its space on
+    let (before, place_and_time) = (&line[..client.start - 1], &line[client.end..]); // the latter from its space on
+    let client = &line[client];
+    let server_and_skew = &before[b"AT ".len()..];
+    let (server, skew) = server_and_skew.split_at(memchr::memchr(b' ', server_and_skew)?);
+    let (server, skew) = (servers.number_of(server)?, &skew[1..]);
     bytes.clear();
-    match u8::try_from(at.client.len()) {
+    match u8::try_from(client.len()) {
         Ok(length) if length < LONG_NAME => bytes.push(length),
         Ok(_) | Err(_) => {
             bytes.push(LONG_NAME);
-            bytes.extend_from_slice(&u16::try_from(at.client.len()).ok()?.to_le_bytes());
+            bytes.extend_from_slice(&u16::try_from(client.len()).ok()?.to_le_bytes());
         }
     }
-    bytes.extend_from_slice(at.client);
+    bytes.extend_from_slice(client);
     bytes.extend_from_slice(&server.to_le_bytes());
     // One run of characters, filled up to whole registers; then packed over itself.
     let start = bytes.len();
@@ -227,6 +231,7 @@ fn ends_of(numbers: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::message::At;
     use proptest::prelude::*;
 
     fn there_and_back(line: &[u8]) -> (Vec<u8>, usize) {
@@ -234,7 +239,7 @@ mod tests {
         servers.number_of(b"Somebody");
         let at = At::parse(line).unwrap_or_else(|| panic!("no AT line: {}", line.escape_ascii()));
         let mut bytes = Vec::new();
-        pack(line, &at, &mut servers, &mut bytes).unwrap();
+        pack(line, at.client_range(), &mut servers, &mut bytes).unwrap();
         let packed = PackedLine::new(&bytes);
         assert_eq!(packed.client(), at.client);
         let mut back = Vec::new();

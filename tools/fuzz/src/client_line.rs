@@ -165,7 +165,7 @@ struct Shelf {
 impl Shelf {
     /// What is kept is what was given.
     fn keep(&mut self, line: &[u8], at: &At<'_>) {
-        let done = pack(line, at, &mut self.servers, &mut self.packed);
+        let done = pack(line, at.client_range(), &mut self.servers, &mut self.packed);
         assert!(done.is_some(), "the servers of one input are not too many");
         let packed = PackedLine::new(&self.packed);
         self.back.clear();

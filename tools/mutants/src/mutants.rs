@@ -142,7 +142,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a line that made room for another counts as unpacked",
         file: "src/core/lines_kept.rs",
-        from: "            leaving.place = PACKED;\n",
+        from: "        line.place = PACKED;\n",
         to: "",
         caught_by: SIMULATED,
         missed: None,
