@@ -80,6 +80,8 @@ impl fmt::Display for TlsError {
 /// One side of a TLS connection.
 pub struct Tls {
     connection: Connection,
+    /// `close_notify` is said.
+    is_closed: bool,
 }
 
 impl Tls {
@@ -92,8 +94,7 @@ impl Tls {
             reason: format!("{host:?} is no name that a certificate can have"),
             is_mistrust: false,
         })?;
-        let connection = ClientConnection::new(config, name)?.into();
-        Ok(Tls { connection })
+        Ok(Tls::of(ClientConnection::new(config, name)?.into()))
     }
 
     /// The server side, waiting for a hello.
@@ -101,8 +102,14 @@ impl Tls {
     /// # Errors
     /// The configuration can not be used.
     pub fn server(config: Arc<ServerConfig>) -> Result<Tls, TlsError> {
-        let connection = ServerConnection::new(config)?.into();
-        Ok(Tls { connection })
+        Ok(Tls::of(ServerConnection::new(config)?.into()))
+    }
+
+    fn of(connection: Connection) -> Tls {
+        Tls {
+            connection,
+            is_closed: false,
+        }
     }
 
     /// Whether the handshake is still going on.
@@ -117,7 +124,9 @@ impl Tls {
         self.connection.peer_certificates()?.first()
     }
 
-    /// Takes ciphertext; appends the plaintext in it to `plaintext`, and what has to be said in return to `output`.
+    /// Takes ciphertext; appends the plaintext in it to `plaintext`, and what has to be said in return to `output`. After
+    /// [`Tls::close`] it is passed over: nobody waits for it, and of what is wrong in it nobody could be told any more, for which rustls
+    /// is not made (test: `garbage_behind_a_goodbye_is_passed_over`).
     ///
     /// # Errors
     /// The other side is not who it should be, or does not speak TLS. The alert that tells it so is in `output`.
@@ -128,6 +137,9 @@ impl Tls {
         output: &mut Buffer,
     ) -> Result<Received, TlsError> {
         let mut received = Received::default();
+        if self.is_closed {
+            return Ok(received);
+        }
         while !data.is_empty() && !received.closed_cleanly {
             // Only as much as rustls has room for: what it took is worked off before it is given more.
             let taken = self.connection.read_tls(&mut data)?;
@@ -161,6 +173,7 @@ impl Tls {
 
     /// Says that nothing more will be sent.
     pub fn close(&mut self, output: &mut Buffer) {
+        self.is_closed = true;
         self.connection.send_close_notify();
         // Writing into memory does not fail, and if it did the connection is being closed anyway.
         let _ = self.flush(output);

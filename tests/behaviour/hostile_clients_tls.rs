@@ -250,6 +250,31 @@ fn records_that_are_none_end_the_connection() {
 }
 
 #[test]
+fn garbage_behind_a_goodbye_is_passed_over() {
+    let (_herd, server, authority) = secure_server("linger_ms = 300");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = config(&authority, version);
+        let mut client = connect(server.address, config, "localhost");
+        let address = client.sock.local_addr().unwrap().to_string();
+        // Too long a line is quoted, and that is the end.
+        client.write_all(&[b'x'; 5_000]).unwrap();
+        client.write_all(b"\n").unwrap();
+        assert_eq!(line(&mut client).len(), 2 + 4_096 + 1);
+        assert_eq!(client.read(&mut [0; 10]).unwrap(), 0, "close_notify");
+        for garbage in [
+            &b"\x17\x03\x03\x00\x0a0123456789"[..],
+            b"\x15\x03\x03\x00\x02\x02\x28",
+            &[0; 100],
+        ] {
+            // It may have hung up by now.
+            let _ = client.sock.write_all(garbage);
+        }
+        server.wait_for_log(&format!("{address}: gone"), "");
+    }
+    is_served(secure_client(server.address, &authority));
+}
+
+#[test]
 fn half_made_handshakes_take_little_and_no_more_than_their_places() {
     const PLACES: usize = 600;
     let (_herd, server, authority) =
