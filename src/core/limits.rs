@@ -98,7 +98,7 @@ limits! {
     redial_first_ms = 100, 1..=600_000;
     /// Wait before a neighbour is dialled again, after many failures.
     redial_cap_ms = 1_000, 1..=600_000;
-    /// Connections on the neighbours' port that have not proven who they are.
+    /// Connections on the neighbours' port that have not proven who they are; one more takes the place of the oldest.
     max_unproven = 64, 1..=1_000_000;
 
     /// Time for Places to answer a question, waiting for a connection included.

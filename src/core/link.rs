@@ -755,7 +755,11 @@ impl Link {
             }
             State::Closing => "it did not close".to_owned(),
         };
-        // Whoever is silent is not told, and not waited for.
+        self.cut(reason, now);
+    }
+
+    /// Ends the link at once: the other side is not told, and not waited for.
+    pub fn cut(&mut self, reason: String, now: Time) {
         self.output.clear();
         self.eof = true;
         self.close(reason, now);

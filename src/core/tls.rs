@@ -350,6 +350,8 @@ impl Secure {
             (State::Failed(_), _) if self.eof || now >= since + ms(limits.linger_ms) => {
                 (Fate::Close, false)
             }
+            // Its session does not wait for it.
+            (State::Failed(_), Fate::Close) => (Fate::Close, false),
             // It is told why, and listened to until it has heard that.
             (State::Failed(_), _) if self.output.is_empty() => (Fate::Finish, false),
             (State::Failed(_), _) => (Fate::Open, false),

@@ -17,6 +17,7 @@ use rustls::{
 
 use crate::certificates::{Flaw, Identity, identity};
 use crate::common::{Client, Herd, SOON, Server};
+use crate::hostile_neighbours::wait_for_end;
 use crate::neighbours::NONCE;
 use crate::tls::{Authority, FOR_CLIENTS, FOR_PEERS, Secure, chain, connect};
 
@@ -338,17 +339,17 @@ fn a_half_made_handshake_counts_as_a_stranger() {
         .with("[limits]\nmax_unproven = 3\ntls_handshake_ms = 700\nlink_proof_ms = 60000\n");
     let bob = herd.start("Bob");
     // The beginning of a TLS record, and no more.
-    let mut half: Vec<Client> = (0..3)
+    let half: Vec<Client> = (0..3)
         .map(|_| {
             let mut half = Client::connect(herd.peers_address("Bob"));
             half.send(b"\x16\x03\x01\x02\x00\x01");
             half
         })
         .collect();
-    Client::connect(herd.peers_address("Bob")).expect_end();
+    let _one_more = Client::connect(herd.peers_address("Bob"));
     bob.wait_for_log("limits.max_unproven", "refused");
-    for half in &mut half {
-        half.expect_end();
+    for half in &half {
+        wait_for_end(half);
     }
     bob.wait_for_log("no TLS handshake within 700 ms", "refused");
     let alice = identity(&authority, "Alice", Flaw::None);

@@ -2,7 +2,7 @@
 //! little.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,18 @@ fn told(server: &Server, one: &str, other: &str) -> usize {
         .iter()
         .filter(|line| line.contains(one) && line.contains(other))
         .count()
+}
+
+/// Waits until the server has hung up: with a reset, if there was something that it had not read.
+pub(crate) fn wait_for_end(client: &Client) {
+    let mut stream = client.stream();
+    loop {
+        match stream.read(&mut [0; 1024]) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => return assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    }
 }
 
 #[test]
@@ -451,6 +463,35 @@ fn a_crowd_of_strangers_is_told_of_in_few_lines() {
     assert!((3..=30).contains(&warnings), "{warnings} warnings");
     jaquez.wait_for_log("[WARN ] strangers: ", "more are at level debug only");
     assert!(jaquez.client().ask("IAMAT x +1+2 3").starts_with("AT "));
+}
+
+#[test]
+fn strangers_do_not_keep_a_neighbour_out() {
+    let herd = two().with("[limits]\nmax_unproven = 4\nlink_proof_ms = 60000\nlinger_ms = 60000\n");
+    let jaquez = herd.start("Jaquez");
+    let address = herd.peers_address("Jaquez");
+    let sockets = || fs::read_dir(format!("/proc/{}/fd", jaquez.pid())).map(Iterator::count);
+    let before = sockets();
+    // Some say nothing, some greet and say no more, and some were told to go and do not.
+    let mut crowd = Vec::new();
+    for _ in 0..20 {
+        crowd.push(Client::connect(address));
+        crowd.push(pose_as_riley(&herd).0);
+        let mut told_to_go = Client::connect(address);
+        told_to_go.send("nonsense\n");
+        assert!(told_to_go.line().starts_with("BYE "));
+        crowd.push(told_to_go);
+    }
+    let mut riley = linked_riley(&herd);
+    jaquez.wait_for_log("neighbour Riley", ": linked");
+    let at = jaquez.client().ask("IAMAT x +1+2 3");
+    assert_eq!(riley.line(), at);
+    // They are no more than may be there at once, and the oldest had to go.
+    if let (Ok(before), Ok(now)) = (before, sockets()) {
+        assert!(now <= before + 4 + 2, "{before} and then {now} descriptors");
+    }
+    wait_for_end(&crowd[0]);
+    jaquez.wait_for_log("as many as limits.max_unproven", "stranger ");
 }
 
 #[test]

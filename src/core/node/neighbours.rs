@@ -16,7 +16,10 @@ use crate::core::settings::HostPort;
 use crate::core::tls::{Secure, Tls};
 
 impl Node {
-    /// Somebody connected to the neighbours' port. `None` if too many strangers are there, or the server stops: close it.
+    /// Somebody connected to the neighbours' port. `None` if the server stops: close it.
+    ///
+    /// If too many strangers are there already, the one that has had the longest time to prove itself goes: so strangers who say
+    /// nothing, which costs them nothing, do not keep a neighbour out, which proves itself at once.
     pub fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
@@ -28,10 +31,13 @@ impl Node {
         };
         self.strangers.retain(is_stranger);
         if self.strangers.len() >= count(self.settings.limits.max_unproven) {
-            let reason = "as many as limits.max_unproven are there already";
-            let who = format_args!("stranger {address}");
-            self.herd.strangers.refused(who, reason, now.time);
-            return None;
+            let oldest = self.strangers.remove(0);
+            if let Some(Session::Link(link)) = self.session(oldest) {
+                let reason =
+                    "as many as limits.max_unproven were there, and it was the first of them";
+                link.cut(reason.to_owned(), now.time);
+            }
+            self.touch(oldest);
         }
         let secure = match &self.settings.tls.neighbours {
             None => None,
