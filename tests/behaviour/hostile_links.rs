@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ring::hmac;
 use rustix::process::Signal;
@@ -233,6 +234,7 @@ fn tls_on_a_port_that_does_not_speak_it_is_refused_in_time_and_told_of_once() {
         Herd::new(&["Alice", "Bob"], &[("Alice", "Bob")]).with("[limits]\nlink_proof_ms = 500\n");
     let bob = herd.start("Bob");
     let alice = identity(&authority, "Alice", Flaw::None);
+    let begun = Instant::now();
     let mut stranger = dial(
         &herd,
         "Bob",
@@ -242,6 +244,7 @@ fn tls_on_a_port_that_does_not_speak_it_is_refused_in_time_and_told_of_once() {
     );
     let (told, refused) = greet(&mut stranger, AS_ALICE);
     assert_eq!((&*told, refused), ("", true));
+    assert!(begun.elapsed() < SOON / 2, "{:?}", begun.elapsed());
     let address = stranger.sock.local_addr().unwrap().to_string();
     drop(stranger);
     let line = bob.wait_for_log(&address, "refused: ");
