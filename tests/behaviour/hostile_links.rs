@@ -371,6 +371,42 @@ fn a_half_made_handshake_counts_as_a_stranger() {
 }
 
 #[test]
+fn whoever_was_refused_in_tls_takes_no_place_from_a_neighbour() {
+    let authority = Authority::new();
+    let herd = chain(&authority)
+        .with("[limits]\nmax_unproven = 3\nlinger_ms = 60000\nlink_proof_ms = 60000\n");
+    let bob = herd.start("Bob");
+    let sockets = || fs::read_dir(format!("/proc/{}/fd", bob.pid())).map(Iterator::count);
+    let before = sockets();
+    let refused: Vec<Client> = (0..30)
+        .map(|_| {
+            let mut plain = Client::connect(herd.peers_address("Bob"));
+            plain.send("GET / HTTP/1.1\r\n\r\n");
+            assert_eq!(plain.until(b"\x15")[0], 21, "an alert");
+            plain // and it does not hang up
+        })
+        .collect();
+    let alice = identity(&authority, "Alice", Flaw::None);
+    let mut alice = dial(
+        &herd,
+        "Bob",
+        &authority,
+        Some(alice),
+        &rustls::version::TLS13,
+    );
+    assert!(
+        greet(&mut alice, AS_ALICE)
+            .0
+            .starts_with("HERD 1 Bob Alice ")
+    );
+    // It dials Carol meanwhile.
+    if let (Ok(before), Ok(now)) = (before, sockets()) {
+        assert!(now <= before + 3 + 2, "{before} and then {now} descriptors");
+    }
+    wait_for_end(&refused[0]);
+}
+
+#[test]
 fn a_herd_that_spans_hosts_starts_with_a_secret_or_certificates_only() {
     let authority = Authority::new();
     let herd = |tables: &str| {
