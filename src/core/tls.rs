@@ -278,9 +278,8 @@ impl Secure {
     /// Takes ciphertext; appends the plaintext in it.
     pub fn data_received(&mut self, data: &[u8], plaintext: &mut Vec<u8>) -> News {
         let mut news = News::default();
-        // Who was told why, or goodbye, is not listened to any more; rustls would answer garbage behind its own close_notify with an alert.
-        if matches!(self.state, State::Failed(_) | State::Closed) {
-            return news;
+        if self.failure().is_some() {
+            return news; // it was told, and is not listened to any more
         }
         match self.tls.data_received(data, plaintext, &mut self.output) {
             Ok(received) => {

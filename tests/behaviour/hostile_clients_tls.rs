@@ -195,8 +195,7 @@ fn a_goodbye_or_a_failure_in_mid_handshake_is_the_end() {
         if !ends_by_itself {
             client.finish();
         }
-        let told_it = client.rest();
-        assert!(!told_it.windows(2).any(|bytes| bytes == b"? "));
+        client.rest();
         client.stream().shutdown(Shutdown::Both).ok();
         let address = client.stream().local_addr().unwrap().to_string();
         server.wait_for_log(&format!("{address}: gone"), "");

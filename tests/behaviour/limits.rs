@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::common::server_command;
 
 /// A limit, and the test that reaches it: its file in `tests`, and its name.
-const REACHED_BY: [(&str, &str, &str); 36] = [
+const REACHED_BY: [(&str, &str, &str); 37] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -32,6 +32,11 @@ const REACHED_BY: [(&str, &str, &str); 36] = [
         "max_record_bytes",
         "behaviour/limits_clients.rs",
         "a_table_that_is_full_by_count_or_by_bytes_is_told_seldom_however_often_it_refuses",
+    ),
+    (
+        "unpacked_records",
+        "behaviour/limits_clients.rs",
+        "clients_that_move_are_told_of_right_however_few_are_kept_unpacked",
     ),
     (
         "accept_backlog",

@@ -50,6 +50,27 @@ fn as_many_may_knock_as_the_backlog_holds_and_each_is_served() {
 }
 
 #[test]
+fn clients_that_move_are_told_of_right_however_few_are_kept_unpacked() {
+    for places in [0, 1, 2] {
+        let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
+            .with(&format!("[limits]\nunpacked_records = {places}\n"));
+        let servers = herd.start_all();
+        let (mut told, mut asked) = (servers["Riley"].client(), servers["Jaquez"].client());
+        let mut last = ["", "", ""].map(str::to_owned);
+        // Each of them moves often enough to get a place, and to lose it again.
+        for step in 1..=60 {
+            let who = step % 3;
+            last[who] = told.ask(&format!("IAMAT client{who} +{step}.5-{step}.25 {step}.125"));
+        }
+        for (who, line) in last.iter().enumerate() {
+            for client in [&mut told, &mut asked] {
+                client.wait_for_record(&format!("client{who}"), |known| known == line);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_table_that_is_full_by_count_or_by_bytes_is_told_seldom_however_often_it_refuses() {
     for limit in ["max_records = 2", "max_record_bytes = 4096"] {
         let server = Herd::single()
