@@ -22,6 +22,7 @@
 //! | the whole server without a socket | [`core::node`] |
 //! | a client | [`core::client`], [`core::message`], [`core::lines`] |
 //! | who wins when two servers know different positions | [`core::records`], [`core::posix_time`] |
+//! | what a position costs in memory, and in time | [`core::lines_kept`], [`core::packed_line`], [`core::swar`] |
 //! | the flood, and the neighbours' protocol | [`core::link`], [`core::herd`] |
 //! | HTTPS without blocking | [`core::places`]: [`exchange`](core::places::exchange), [`response`](core::places::response), [`call`](core::places::call) |
 //! | what outlasts a crash | [`core::journal`] (the format), [`core::durability`] (what waits for it), [`shell::disk`] |
