@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use herd_places::Behaviour;
@@ -91,14 +92,25 @@ fn a_pipe_for_a_log_that_nobody_has_opened_keeps_nobody_waiting() {
     let pipe = herd.directory.path().join("pipe");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    // If it waits for a reader, it gets one, but late.
+    let begun = Instant::now();
+    let (tell, is_started) = channel::<()>();
+    let late = pipe.clone();
+    std::thread::spawn(move || {
+        if is_started.recv_timeout(SOON) == Err(RecvTimeoutError::Timeout) {
+            drop(fs::File::options().read(true).write(true).open(late));
+        }
+    });
     let server = Server::start(herd.command("Riley").args(["--log-file", "pipe"]));
+    drop(tell);
+    assert!(begun.elapsed() < SOON, "it waited for a reader");
     let mut client = server.client();
     for _ in 0..3000 {
         client.send(format!("{}\n", "x".repeat(100))).line();
     }
     // Somebody reads at last: what was kept, and how much was not.
     let reader = BufReader::new(fs::File::open(&pipe).unwrap());
-    let (told, lines) = std::sync::mpsc::channel();
+    let (told, lines) = channel();
     std::thread::spawn(move || {
         for line in reader.lines().map_while(Result::ok) {
             if told.send(line).is_err() {
@@ -125,13 +137,14 @@ fn as_the_first_process_of_a_container_it_obeys_signals_and_has_no_children() {
     if !outside::is_root(what) || !outside::has_program("unshare", what) {
         return;
     }
-    if let Err(why) = outside::run_to_end("unshare --pid --fork --mount-proc true") {
+    if let Err(why) = outside::run_to_end("unshare --pid --kill-child --mount-proc true") {
         return outside::skipped(what, &why);
     }
     for signal in [Signal::TERM, Signal::INT] {
         let herd = Herd::single().with("[limits]\nlinger_ms = 50\n");
         let contained = &mut wrapped(
-            &["unshare", "--pid", "--fork", "--mount-proc"],
+            // If the test fails, the server ends with it.
+            &["unshare", "--pid", "--kill-child", "--mount-proc"],
             &[],
             &herd.command("Riley"),
         );

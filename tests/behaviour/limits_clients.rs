@@ -192,7 +192,7 @@ fn output_marks_stop_a_client_s_commands_and_let_them_go_on() {
     // It stops at the high mark: four mebibytes more are answered where the mark is so much higher.
     let marked = Marked::start(16 * PART, 15 * PART);
     let (mut client, much) = marked.deaf();
-    let more = (much - little) * 4003;
+    let more = much.saturating_sub(little) * 4003;
     assert!(
         (12 * PART..=20 * PART).contains(&more),
         "{little} and {much} commands: {more} bytes"

@@ -98,18 +98,19 @@ fn a_name_server_that_does_not_answer_is_given_up() {
     {
         return outside::skipped(what, &why);
     }
-    // It hears, and says nothing.
-    let silent = std::net::UdpSocket::bind("127.0.0.53:53");
-    let silent = match silent {
+    // It hears, and says nothing; at an address of its own.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let address = Ipv4Addr::new(127, 253, high, low);
+    let silent = match std::net::UdpSocket::bind((address, 53)) {
         Ok(silent) => silent,
-        Err(error) => return outside::skipped(what, &format!("port 53: {error}")),
+        Err(error) => return outside::skipped(what, &format!("port 53 of {address}: {error}")),
     };
     let places = stand_in();
     let herd = Herd::single()
         .asking(&places)
         .with("[limits]\nlookup_ms = 300\n");
     let resolver = herd.directory.path().join("resolv.conf");
-    fs::write(&resolver, "nameserver 127.0.0.53\n").unwrap();
+    fs::write(&resolver, format!("nameserver {address}\n")).unwrap();
     // A mount namespace of its own, where that is the system's name server.
     let command = herd.command("Riley");
     let mut within = outside::wrapped(
