@@ -40,6 +40,8 @@ mod clients;
 mod journaling;
 mod neighbours;
 mod questions;
+#[cfg(test)]
+mod wall_clock;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};

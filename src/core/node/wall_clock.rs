@@ -1,0 +1,74 @@
+//! A wall clock that is set moves no deadline: waits are measured by the other clock. The simulator sets clocks too, but never asks
+//! Places.
+
+use super::{Node, Request};
+use crate::config::{HerdConfig, Overrides, Source};
+use crate::core::clock::{Now, Time};
+use crate::core::fate::Fate;
+use crate::core::settings::Secret;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// What a server does by itself in twelve seconds, if its wall clock shows `wall(nanoseconds)`: when it wants to be called, and what
+/// becomes of its connections then.
+fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Fate>)> {
+    let at = |nanos| Now {
+        time: Time::from_nanos(nanos),
+        wall: wall(nanos),
+    };
+    let herd = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
+    let server = herd.server("Riley", &Overrides::default()).unwrap();
+    let mut settings = server.settings;
+    settings.places.key = Some(Secret::new(b"key".to_vec()));
+    let mut node = Node::new(settings, &[7; 32], at(0));
+    let client = |node: &mut Node| node.client_connected("192.0.2.1:1".parse().unwrap());
+    // One that does not finish its line; one that asks Places, which nobody finds; one that does not read its answers.
+    let [stalls, asks, deaf] = [(); 3].map(|()| client(&mut node).unwrap());
+    node.data_received(stalls, b"half a li", at(10));
+    node.data_received(asks, b"IAMAT x +1+2 3\nWHATSAT x 1 1\n", at(20));
+    node.data_received(deaf, b"x\n", at(30));
+    let mut story = Vec::new();
+    let mut now = 40;
+    while now < 12 * SECOND {
+        // Nobody answers: neither whoever is dialled nor whoever looks names up. Every second connection is made, and says nothing.
+        while let Some(request) = node.next_request() {
+            if let Request::Connect { id, .. } = request {
+                match story.len() % 2 {
+                    0 => node.connection_made(id, at(now)),
+                    _ => node.connection_lost(id, Some("refused"), at(now)),
+                }
+            }
+        }
+        let mut touched = Vec::new();
+        node.take_touched(&mut touched);
+        let fates = touched.iter().map(|id| {
+            let fate = node.fate(*id, at(now));
+            if fate == Fate::Close {
+                node.connection_lost(*id, None, at(now));
+            }
+            fate
+        });
+        let fates = fates.collect();
+        let next = node.next_deadline().unwrap().as_nanos();
+        story.push((next, fates));
+        now = next.max(now + 1);
+        node.deadlines_due(at(now));
+    }
+    story
+}
+
+#[test]
+fn a_wall_clock_that_is_set_moves_no_deadline() {
+    const NOW: u64 = 1_700_000_000 * SECOND;
+    let steady = twelve_seconds(|nanos| NOW + nanos);
+    assert!(steady.len() > 10, "{steady:?}");
+    for seconds in [1, 3_600, 1_000_000_000] {
+        let back = twelve_seconds(|nanos| match nanos {
+            0..100 => NOW + nanos,
+            _ => NOW + nanos - seconds * SECOND,
+        });
+        assert_eq!(back, steady, "{seconds} s back");
+        let forth = twelve_seconds(|nanos| NOW + nanos * seconds);
+        assert_eq!(forth, steady, "{seconds} times as fast");
+    }
+}
