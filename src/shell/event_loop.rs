@@ -277,9 +277,11 @@ impl Server {
     /// # Errors
     /// The poll itself failed.
     pub fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        self.poll(events, self.patience())?;
-        // Whoever spoke in time is heard before a deadline of this turn is looked at, however many they are: after the machine
-        // did not run us for a while, the system has more to tell than it can at once.
+        // Whoever spoke in time is heard before a deadline is looked at, whenever the machine did not run us for a while: deadlines
+        // are those of the moment before the poll, and all that the poll has to tell is noted, also if it is more than it can tell
+        // at once. A deadline that ends the poll's wait is one of the next turn.
+        let now = self.clock.now();
+        self.poll(events, self.patience(now.time))?;
         for _ in 0..self.node.connections() / EVENTS {
             if events.iter().count() < EVENTS {
                 break;
@@ -293,7 +295,7 @@ impl Server {
             self.receive(self.running[place]);
         }
         self.running.clear();
-        self.node.deadlines_due(self.clock.now());
+        self.node.deadlines_due(now);
         self.settle();
         Ok(())
     }
@@ -314,7 +316,7 @@ impl Server {
     }
 
     /// How long the poll may wait: not at all if somebody is still ready.
-    fn patience(&self) -> Option<Duration> {
+    fn patience(&self, now: Time) -> Option<Duration> {
         let acceptable = self.accept_again.is_none() && self.doors.iter().any(|door| door.ready);
         if acceptable || !self.ready.is_empty() {
             return Some(Duration::ZERO);
@@ -325,7 +327,7 @@ impl Server {
             .into_iter()
             .chain(self.accept_again)
             .min()?;
-        Some(deadline.since(self.clock.now().time))
+        Some(deadline.since(now))
     }
 
     fn note(&mut self, events: &Events) {
