@@ -1,7 +1,7 @@
 //! The log: `log` and `simplelog` write into memory, a thread of its own writes to the disk.
 //!
 //! ```text
-//!   loop: log lines ──► the turn's buffer ──flush, once a turn──► shared buffer ──► writer thread ──► file
+//!   loop: log lines ──► the turn's buffer ──flush, at least once a turn──► shared buffer ──► writer thread ──► file
 //! ```
 //!
 //! The loop never waits for the disk. When the shared buffer is full, whole lines are dropped, counted, and told once there is
@@ -100,6 +100,10 @@ impl Write for TurnBuffer {
     /// simplelog writes a line in pieces; all of a line is kept, or none of it.
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         if self.at_line_start {
+            // A turn may say more than there is room for, and the writer may have made room since it began.
+            if self.lines.len() >= self.limit / ENOUGH {
+                self.flush()?;
+            }
             self.dropping = self.lines.len() + self.handed_over >= self.limit;
             self.dropped += u64::from(self.dropping);
             if !self.dropping {
@@ -127,12 +131,13 @@ impl Write for TurnBuffer {
                 "log: {lost} lines were dropped, the disk did not keep up"
             )?;
         }
+        let waited = state.lines.len();
         if state.lines.is_empty() {
             std::mem::swap(&mut state.lines, &mut self.lines);
         } else {
             state.lines.append(&mut self.lines);
         }
-        let had_enough = self.handed_over >= self.limit / ENOUGH;
+        let had_enough = waited >= self.limit / ENOUGH;
         self.handed_over = state.lines.len();
         let has_enough = self.handed_over >= self.limit / ENOUGH;
         if !state.awake && self.handed_over > 0 || has_enough && !had_enough {
@@ -170,7 +175,7 @@ pub fn start(path: &Path, level: LevelFilter, limit: usize) -> Result<Logging, L
     let writer = thread::Builder::new().name("log".into()).spawn({
         let (shared, path) = (shared.clone(), path.to_owned());
         move || {
-            write_out(&shared, sink, &path, &reopen, limit / ENOUGH);
+            write_out(&shared, sink, &path, &reopen, (GATHER, limit / ENOUGH));
             shared.lock().closed = true;
             shared.wake.notify_all();
         }
@@ -252,7 +257,13 @@ impl Sink {
 }
 
 /// The writer thread.
-fn write_out(shared: &Shared, mut sink: Sink, path: &Path, reopen: &AtomicBool, enough: usize) {
+fn write_out(
+    shared: &Shared,
+    mut sink: Sink,
+    path: &Path,
+    reopen: &AtomicBool,
+    (gather, enough): (Duration, usize),
+) {
     let name = path.display();
     let mut lines = Vec::new();
     let mut failing = false;
@@ -306,10 +317,78 @@ fn write_out(shared: &Shared, mut sink: Sink, path: &Path, reopen: &AtomicBool, 
         let mut state = shared.lock();
         state.unwritten += lost;
         if !state.closing {
-            let gather = shared.wake.wait_timeout_while(state, GATHER, |state| {
+            let gathered = shared.wake.wait_timeout_while(state, gather, |state| {
                 !state.closing && state.lines.len() < enough
             });
-            drop(gather);
+            drop(gathered);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "deadlines of tests are real time"
+)]
+mod tests {
+    use std::fs;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A turn's buffer with room for 8,000 bytes, and a writer that gathers for a minute unless there is enough to write.
+    fn with_writer(path: &Path) -> TurnBuffer {
+        let shared = Arc::new(Shared::default());
+        let sink = Sink::open(path).unwrap();
+        let (path, of_writer) = (path.to_owned(), shared.clone());
+        let gather = (Duration::from_secs(60), 8_000 / ENOUGH);
+        thread::spawn(move || {
+            write_out(&of_writer, sink, &path, &AtomicBool::new(false), gather);
+        });
+        TurnBuffer {
+            shared,
+            stamp: Stamp::default(),
+            lines: Vec::new(),
+            limit: 8_000,
+            handed_over: 0,
+            at_line_start: true,
+            dropping: false,
+            dropped: 0,
+        }
+    }
+
+    fn wait_for_lines(path: &Path, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while fs::read_to_string(path).unwrap().lines().count() < count {
+            assert!(Instant::now() < deadline, "{count} lines are not written");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn whenever_there_is_enough_the_writer_writes_it_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut turn = with_writer(&path);
+        for count in 1..=20 {
+            turn.write_all(&[b'x'; 2_000]).unwrap();
+            turn.write_all(b"\n").unwrap();
+            turn.flush().unwrap();
+            wait_for_lines(&path, count);
+        }
+    }
+
+    #[test]
+    fn a_turn_may_say_more_than_there_is_room_for_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut turn = with_writer(&path);
+        for count in 1..=20 {
+            turn.write_all(&[b'x'; 2_000]).unwrap();
+            turn.write_all(b"\n").unwrap();
+            // The last line stays with the turn until the next one begins.
+            wait_for_lines(&path, count - 1);
+        }
+        assert_eq!(turn.dropped, 0);
     }
 }
