@@ -18,8 +18,8 @@ use crate::core::tls::{Secure, Tls};
 impl Node {
     /// Somebody connected to the neighbours' port. `None` if the server stops: close it.
     ///
-    /// If too many strangers are there already, the one that has had the longest time to prove itself goes: so strangers who say
-    /// nothing, which costs them nothing, do not keep a neighbour out, which proves itself at once.
+    /// If too many strangers are there already, one of them goes, whichever: so strangers do not keep a neighbour out that proves itself
+    /// at once, be they many and silent or many and fast.
     pub fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
@@ -31,13 +31,13 @@ impl Node {
         };
         self.strangers.retain(is_stranger);
         if self.strangers.len() >= count(self.settings.limits.max_unproven) {
-            let oldest = self.strangers.remove(0);
-            if let Some(Session::Link(link)) = self.session(oldest) {
-                let reason =
-                    "as many as limits.max_unproven were there, and it was the first of them";
+            let place = self.entropy.number() % self.strangers.len() as u64;
+            let leaving = self.strangers.swap_remove(place as usize);
+            if let Some(Session::Link(link)) = self.session(leaving) {
+                let reason = "as many as limits.max_unproven were there, and its place was needed";
                 link.cut(reason.to_owned(), now.time);
             }
-            self.touch(oldest);
+            self.touch(leaving);
         }
         let secure = match &self.settings.tls.neighbours {
             None => None,
