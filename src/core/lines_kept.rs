@@ -155,18 +155,6 @@ impl LinesKept {
         self.servers.know(name.as_bytes());
     }
 
-    /// How many lines are kept.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.lines.len()
-    }
-
-    /// Whether none is.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
     /// Whose line it is.
     #[must_use]
     pub fn client(&self, number: u32) -> &[u8] {
@@ -372,7 +360,7 @@ mod tests {
             for (number, stamp, skew, server) in steps {
                 let line = format!("AT {server} {skew:+}.000000001 client{number} +1.5-2 {stamp}");
                 let Some(at) = At::parse(line.as_bytes()) else { continue };
-                if number < lines.len() as u32 {
+                if (number as usize) < model.len() {
                     lines.replace(number, (line.as_bytes(), hash_of(line.as_bytes())), &at, Teacher(number)).unwrap();
                     model[number as usize] = line;
                 } else {

@@ -1,6 +1,6 @@
 //! What a line says: a client's `IAMAT` and `WHATSAT`, and the `AT` line that answers one and crosses the herd.
 //!
-//! Everything is borrowed from the line; nothing here allocates but [`At::write`].
+//! Everything is borrowed from the line.
 
 use std::ops::Range;
 

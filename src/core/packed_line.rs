@@ -44,7 +44,7 @@ impl ServerNames {
         }
     }
 
-    /// The number of a name, now or from now on; `None` if it is not known, and there are 1,024 others already.
+    /// The number of a name, now or from now on; `None` if it is not known, and too many others are.
     pub fn number_of(&mut self, name: &[u8]) -> Option<u16> {
         let known = self.0.iter().position(|known| **known == *name);
         if known.is_none() && self.0.len() >= MAX_NAMES {

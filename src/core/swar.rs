@@ -33,7 +33,7 @@ fn last_word(text: &[u8], count: usize) -> u64 {
         .fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
-/// In which place of a word the first byte is whose top bit is set in `marks`; 8 if there is none.
+/// In which place of a word the first byte is that `marks` has any bit of; 8 if there is none.
 #[inline]
 #[must_use]
 pub const fn first_marked(marks: u64) -> usize {

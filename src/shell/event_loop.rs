@@ -282,7 +282,7 @@ impl Server {
         // at once. A deadline that ends the poll's wait is one of the next turn.
         let now = self.clock.now();
         self.poll(events, self.patience(now.time))?;
-        for _ in 0..self.node.connections() / EVENTS {
+        for _ in 0..=self.node.connections() / EVENTS {
             if events.iter().count() < EVENTS {
                 break;
             }

@@ -164,7 +164,9 @@ pub struct Node {
 /// How many connections to have address space for at once: all that may be, unless somebody allows far more than are likely.
 #[must_use]
 pub fn expected_connections(limits: &Limits) -> usize {
-    count(limits.max_clients).min(65_536)
+    // Neighbours, and clients that are told why they can not come in, are few beside these.
+    let others = limits.max_unproven + limits.max_places_connections + 1_024;
+    count(limits.max_clients + others).min(131_072)
 }
 
 impl Node {
