@@ -356,6 +356,14 @@ impl Client {
         self.line_since = None;
     }
 
+    /// Its answers can not leave for now, and it is not kept waiting for them; but first for what it asked Places.
+    pub fn let_go(&mut self) {
+        if self.awaits().is_none() {
+            self.output.clear();
+            self.state = State::Closing { linger: false };
+        }
+    }
+
     /// Bytes that wait for the socket, if they may leave when the journal is safe up to the change `released`.
     #[must_use]
     pub fn output(&self, released: u64) -> &[u8] {

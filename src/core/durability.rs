@@ -359,6 +359,12 @@ impl Durability {
         self.appended_seq == self.pending_seq
     }
 
+    /// Whether the disk has refused what was promised, and not taken it since.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.is_retry || !self.is_appending && !self.appending.is_empty()
+    }
+
     /// Whether an entry of so many bytes may be promised.
     #[must_use]
     pub fn room_for(&self, bytes: usize) -> Room {

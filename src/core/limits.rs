@@ -98,7 +98,7 @@ limits! {
     redial_first_ms = 100, 1..=600_000;
     /// Wait before a neighbour is dialled again, after many failures.
     redial_cap_ms = 1_000, 1..=600_000;
-    /// Connections on the neighbours' port that have not proven who they are; one more takes the place of the oldest.
+    /// Connections on the neighbours' port that have not proven who they are; one more takes the place of any of them.
     max_unproven = 64, 1..=1_000_000;
 
     /// Time for Places to answer a question, waiting for a connection included.
@@ -122,6 +122,8 @@ limits! {
 
     /// Time after which an accepted change is synced to the disk, with `fsync = "interval"`.
     fsync_ms = 1_000, 1..=3_600_000;
+    /// Time that an answer waits for a journal that the disk refuses, though it had promised the room; then its client is let go without it.
+    journal_wait_ms = 2_000, 10..=600_000;
     /// Bytes that are reserved on the disk ahead of what is written to the journal.
     journal_ahead_bytes = 4_194_304, 16_384..=1_073_741_824;
     /// Bytes of a journal below which it is not compacted.

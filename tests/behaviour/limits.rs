@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::common::server_command;
 
 /// A limit, and the test that reaches it: its file in `tests`, and its name.
-const REACHED_BY: [(&str, &str, &str); 37] = [
+const REACHED_BY: [(&str, &str, &str); 38] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -158,6 +158,11 @@ const REACHED_BY: [(&str, &str, &str); 37] = [
         "fsync_ms",
         "behaviour/limits_outward.rs",
         "an_accepted_change_is_synced_within_its_time_and_not_before",
+    ),
+    (
+        "journal_wait_ms",
+        "behaviour/limits_outward.rs",
+        "nobody_waits_for_a_journal_that_the_disk_refuses",
     ),
     (
         "journal_ahead_bytes",

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use herd_places::{Behaviour, End};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::common::{Client, Herd, SOON, Server, wait_until};
 use crate::outside;
@@ -239,4 +240,48 @@ fn an_accepted_change_is_synced_within_its_time_and_not_before() {
     assert!(took >= Duration::from_millis(650), "{took:?}");
     let (synced, _) = syncs_after_an_iamat(3_600_000, 0);
     assert_eq!(synced, 0);
+}
+
+#[test]
+fn nobody_waits_for_a_journal_that_the_disk_refuses() {
+    const WAIT: Duration = Duration::from_millis(300);
+    let herd = Herd::single()
+        .with_top("data_dir = \"data\"\n")
+        .with("[limits]\njournal_wait_ms = 300\n");
+    let server = herd.start("Riley");
+    let mut client = server.client();
+    client.ask("IAMAT kept +1+2 3");
+    // The room is reserved, and yet the disk does not take anything there any more, as where blocks are copied when they are written.
+    let allow = |bytes: Option<u64>| {
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        prlimit(Pid::from_raw(server.pid() as i32), Resource::Fsize, limit).unwrap();
+    };
+    allow(Some(1));
+    let asked = Instant::now();
+    client.send("IAMAT doubtful +1+2 3\n").expect_end();
+    assert!(asked.elapsed() >= WAIT, "{:?}", asked.elapsed());
+    server.wait_for_log("1 clients are let go without an answer", "300 ms");
+    let refused = server.client().ask("IAMAT late +1+2 3");
+    assert_eq!(refused, "? IAMAT late +1+2 3");
+    // Whoever asks about what may be forgotten is not kept waiting either.
+    server.client().send("WHATSAT doubtful 10 5\n").expect_end();
+    let known = server.client().ask("WHATSAT kept 10 5");
+    assert!(known.starts_with("AT Riley "), "{known}");
+    allow(None);
+    server.wait_for_log("there is room again", "");
+    let (mut client, mut record) = (server.client(), String::new());
+    wait_until("it is written", || {
+        record = client.ask("IAMAT late +1+2 3");
+        record.starts_with("AT ")
+    });
+    server.kill();
+    let again = herd.start("Riley");
+    for (client, written) in [("late", Some(&record)), ("kept", None), ("doubtful", None)] {
+        let line = again.client().ask(&format!("WHATSAT {client} 10 5"));
+        assert!(line.starts_with("AT Riley "), "{line}");
+        assert!(written.is_none_or(|written| *written == line));
+    }
 }

@@ -8,6 +8,7 @@ use super::{ConnId, Node, Session, Slot, Timer};
 use crate::core::clock::{Now, Time};
 use crate::core::durability::{DiskDone, DiskWork, Durability, Fsync};
 use crate::core::journal::Entry;
+use crate::core::limits::ms;
 use crate::core::message::At;
 use crate::core::records::Offer;
 
@@ -23,6 +24,8 @@ pub(super) struct Journal {
     want_room: Vec<ConnId>,
     /// Clients whose answers wait until what they promise is written.
     held: Vec<ConnId>,
+    /// When they are let go without, because the disk refuses it.
+    held_due: Option<Time>,
     /// When what was heard of the neighbours is written down.
     heard_due: Option<Time>,
     /// The earliest deadline that is in the heap for it.
@@ -62,6 +65,7 @@ impl Node {
             urgent: None,
             want_room: Vec::new(),
             held: Vec::new(),
+            held_due: None,
             heard_due: None,
             armed: None,
         });
@@ -137,13 +141,16 @@ impl Node {
                 .durability
                 .next_work(&mut self.records, now.time, heard)
         });
+        let patience = ms(self.settings.limits.journal_wait_ms);
+        journal.held_due = (journal.durability.is_refused() && !journal.held.is_empty())
+            .then(|| journal.held_due.unwrap_or(now.time + patience));
+        let deadlines = [
+            journal.durability.deadline(now.time),
+            journal.heard_due,
+            journal.held_due,
+        ];
         if work.is_none()
-            && let Some(deadline) = journal
-                .durability
-                .deadline(now.time)
-                .into_iter()
-                .chain(journal.heard_due)
-                .min()
+            && let Some(deadline) = deadlines.into_iter().flatten().min()
             && journal.armed.is_none_or(|armed| deadline < armed)
         {
             journal.armed = Some(deadline);
@@ -209,6 +216,28 @@ impl Node {
         }
     }
 
+    /// What the answers of these clients promise can not be kept, and not be taken back either: others may have heard of it.
+    fn let_held_go(&mut self) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let held = std::mem::take(&mut journal.held);
+        warn!(
+            "journal: the disk has refused it for {} ms; {} clients are let go without an answer",
+            self.settings.limits.journal_wait_ms,
+            held.len()
+        );
+        for id in held {
+            if let Some(slot) = self.sessions.get_mut(id) {
+                slot.held = false;
+                if let Session::Client(client) = &mut slot.session {
+                    client.let_go();
+                }
+                self.touch(id);
+            }
+        }
+    }
+
     /// A turn begins, or a deadline of the journal's has come.
     pub(super) fn journal_due(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else {
@@ -216,6 +245,13 @@ impl Node {
         };
         journal.armed = None;
         journal.durability.turn_begins();
+        if journal.held_due.is_some_and(|due| due <= now.time) {
+            journal.held_due = None;
+            self.let_held_go();
+        }
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
         if journal.heard_due.is_none_or(|due| now.time < due) {
             return;
         }

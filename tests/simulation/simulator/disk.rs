@@ -131,6 +131,8 @@ pub(crate) struct Disk {
     jobs: VecDeque<Job>,
     finished: VecDeque<DiskDone>,
     is_full: bool,
+    /// It refused what it had no reserved room for: whoever waits for that may be let go.
+    pub(crate) has_refused: bool,
     /// The next write, sync or rename fails.
     is_broken: bool,
     /// Something failed that may not be tried again: the server has to give up.
@@ -150,6 +152,7 @@ impl Disk {
             jobs: VecDeque::new(),
             finished: VecDeque::new(),
             is_full: false,
+            has_refused: false,
             is_broken: false,
             has_failed: false,
         }
@@ -264,6 +267,7 @@ impl Disk {
             return Ok(());
         }
         file.write(offset, &bytes[..written]);
+        self.has_refused |= !broken;
         Err(if broken { bad() } else { full() })
     }
 

@@ -371,12 +371,13 @@ impl Mobile {
         }
     }
 
-    /// The connection ended early, which only the end of the server excuses.
+    /// The connection ended early, which only the end of the server excuses, and a disk that does not take what it has room for.
     fn lost(&mut self, hosts: &[Host], outside: &mut Outside) {
         let host = &hosts[self.plan.host];
         let dooms = |e: &Expected| e.command.meaning == Meaning::Overlong && e.sent.is_some();
         let is_doomed = self.last_words || self.expected.iter().any(dooms);
-        let is_excused = Some(host.life) != self.life || !host.is_up() || is_doomed;
+        let is_refused = host.disk.as_ref().is_some_and(|disk| disk.has_refused);
+        let is_excused = Some(host.life) != self.life || !host.is_up() || is_doomed || is_refused;
         if !is_excused {
             let text = format!(
                 "the server ends the connection, with {} answers to come, after {}",

@@ -640,6 +640,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
+        name: "a client waits for ever for a journal that the disk refuses",
+        file: "src/core/node/journaling.rs",
+        from: "            self.let_held_go();\n",
+        to: "",
+        caught_by: behaviour("limits_outward::nobody_waits_for_a_journal_that_the_disk_refuses"),
+        missed: None,
+    },
+    Mutant {
         name: "a client is answered before it is written",
         file: "src/core/client.rs",
         from: "if self.held_until > released {",
