@@ -80,8 +80,6 @@ impl fmt::Display for TlsError {
 /// One side of a TLS connection.
 pub struct Tls {
     connection: Connection,
-    /// `close_notify` is said.
-    is_closed: bool,
 }
 
 impl Tls {
@@ -94,7 +92,8 @@ impl Tls {
             reason: format!("{host:?} is no name that a certificate can have"),
             is_mistrust: false,
         })?;
-        Ok(Tls::of(ClientConnection::new(config, name)?.into()))
+        let connection = ClientConnection::new(config, name)?.into();
+        Ok(Tls { connection })
     }
 
     /// The server side, waiting for a hello.
@@ -102,14 +101,8 @@ impl Tls {
     /// # Errors
     /// The configuration can not be used.
     pub fn server(config: Arc<ServerConfig>) -> Result<Tls, TlsError> {
-        Ok(Tls::of(ServerConnection::new(config)?.into()))
-    }
-
-    fn of(connection: Connection) -> Tls {
-        Tls {
-            connection,
-            is_closed: false,
-        }
+        let connection = ServerConnection::new(config)?.into();
+        Ok(Tls { connection })
     }
 
     /// Whether the handshake is still going on.
@@ -124,9 +117,7 @@ impl Tls {
         self.connection.peer_certificates()?.first()
     }
 
-    /// Takes ciphertext; appends the plaintext in it to `plaintext`, and what has to be said in return to `output`. After
-    /// [`Tls::close`] it is passed over: nobody waits for it, and of what is wrong in it nobody could be told any more, for which rustls
-    /// is not made (test: `garbage_behind_a_goodbye_is_passed_over`).
+    /// Takes ciphertext; appends the plaintext in it to `plaintext`, and what has to be said in return to `output`.
     ///
     /// # Errors
     /// The other side is not who it should be, or does not speak TLS. The alert that tells it so is in `output`.
@@ -137,9 +128,6 @@ impl Tls {
         output: &mut Buffer,
     ) -> Result<Received, TlsError> {
         let mut received = Received::default();
-        if self.is_closed {
-            return Ok(received);
-        }
         while !data.is_empty() && !received.closed_cleanly {
             // Only as much as rustls has room for: what it took is worked off before it is given more.
             let taken = self.connection.read_tls(&mut data)?;
@@ -173,7 +161,6 @@ impl Tls {
 
     /// Says that nothing more will be sent.
     pub fn close(&mut self, output: &mut Buffer) {
-        self.is_closed = true;
         self.connection.send_close_notify();
         // Writing into memory does not fail, and if it did the connection is being closed anyway.
         let _ = self.flush(output);
@@ -278,8 +265,10 @@ impl Secure {
     /// Takes ciphertext; appends the plaintext in it.
     pub fn data_received(&mut self, data: &[u8], plaintext: &mut Vec<u8>) -> News {
         let mut news = News::default();
-        if self.failure().is_some() {
-            return news; // it was told, and is not listened to any more
+        // Who was told why, or goodbye, is not listened to any more. Nobody waits for what comes behind a goodbye; of what is wrong in it
+        // nobody could be told any more, for which rustls is not made (test: `garbage_behind_a_goodbye_is_passed_over`).
+        if matches!(self.state, State::Failed(_) | State::Closed) {
+            return news;
         }
         match self.tls.data_received(data, plaintext, &mut self.output) {
             Ok(received) => {
