@@ -7,7 +7,7 @@ mod herd;
 mod tls;
 
 pub use herd::{HerdConfig, Member, Source};
-pub use tls::TlsFiles;
+pub use tls::{TlsFiles, for_a_client};
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -16,7 +16,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
-use rustls::RootCertStore;
 
 use self::discretion::{discreet, of_url};
 use crate::core::durability::Fsync;
@@ -351,9 +350,7 @@ impl HerdConfig {
                 path.display().to_string(),
             ),
             None => (
-                RootCertStore {
-                    roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-                },
+                tls::of_browsers(),
                 "the Mozilla list that is built in".into(),
             ),
         };
@@ -363,7 +360,7 @@ impl HerdConfig {
                 origin,
                 key,
                 field_mask,
-                tls: tls::for_places(roots)?,
+                tls: tls::trusting(roots)?,
             },
             key_source,
             ca_source,

@@ -93,6 +93,18 @@ impl TlsFiles {
         self.neighbours.is_some()
     }
 
+    /// Whether TLS is spoken with clients.
+    #[must_use]
+    pub fn has_clients(&self) -> bool {
+        self.clients.is_some()
+    }
+
+    /// The file with the herd's own authority, if it has one.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Path> {
+        self.neighbours.as_ref().map(|(ca, _)| ca.as_path())
+    }
+
     /// Whether there is anything to be read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -189,8 +201,33 @@ fn for_neighbours(
     })
 }
 
-/// What a connection to Places trusts.
-pub(super) fn for_places(roots: RootCertStore) -> Result<Arc<ClientConfig>, ConfigError> {
+/// What a client of a herd trusts: the authorities in `only` (`--ca`), or else those that browsers trust and those in `own`, the herd's.
+///
+/// # Errors
+/// A file can not be read, or what is in it can not be used.
+pub fn for_a_client(
+    only: Option<&Path>,
+    own: Option<&Path>,
+) -> Result<Arc<ClientConfig>, ConfigError> {
+    let mut roots = match only {
+        Some(_) => RootCertStore::empty(),
+        None => of_browsers(),
+    };
+    if let Some(path) = only.or(own) {
+        roots.roots.extend(roots_of(path, "--ca")?.roots);
+    }
+    trusting(roots)
+}
+
+/// The authorities that browsers trust, as they were when this was built.
+pub(super) fn of_browsers() -> RootCertStore {
+    RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    }
+}
+
+/// How to dial servers that one of `roots` vouches for, without a certificate of one's own.
+pub(super) fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, ConfigError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

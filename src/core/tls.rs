@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
+};
 
 use crate::core::buffer::Buffer;
 use crate::core::clock::Time;
@@ -30,20 +32,20 @@ pub struct Received {
 }
 
 /// Why a connection can not go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TlsError {
     /// In words for an operator or a client; the other side is its subject.
     pub reason: String,
-    /// Its certificate was refused: that does not mend itself.
-    pub is_mistrust: bool,
+    /// Why its certificate was refused, if it was: that does not mend itself. In a box, because every connection has room for it.
+    pub mistrust: Option<Box<CertificateError>>,
 }
 
 impl From<rustls::Error> for TlsError {
     fn from(error: rustls::Error) -> TlsError {
-        let is_mistrust = matches!(
-            error,
-            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented
-        );
+        let mistrust = match &error {
+            rustls::Error::InvalidCertificate(reason) => Some(Box::new(reason.clone())),
+            _ => None,
+        };
         let reason = match error {
             rustls::Error::InvalidCertificate(reason) => {
                 format!("its certificate was refused: {reason}")
@@ -55,10 +57,7 @@ impl From<rustls::Error> for TlsError {
             }
             other => format!("TLS failed: {other}"),
         };
-        TlsError {
-            reason,
-            is_mistrust,
-        }
+        TlsError { reason, mistrust }
     }
 }
 
@@ -66,7 +65,7 @@ impl From<io::Error> for TlsError {
     fn from(error: io::Error) -> TlsError {
         TlsError {
             reason: format!("TLS failed: {error}"),
-            is_mistrust: false,
+            mistrust: None,
         }
     }
 }
@@ -90,7 +89,7 @@ impl Tls {
     pub fn client(config: Arc<ClientConfig>, host: &str) -> Result<Tls, TlsError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError {
             reason: format!("{host:?} is no name that a certificate can have"),
-            is_mistrust: false,
+            mistrust: None,
         })?;
         let connection = ClientConnection::new(config, name)?.into();
         Ok(Tls { connection })
@@ -193,7 +192,7 @@ pub fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
 /// Plaintext that is encrypted at once: what fits into one TLS record.
 const RECORD_BYTES: usize = 16 * 1024;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum State {
     /// TLS is finding out who is there.
     Handshaking,
@@ -294,7 +293,7 @@ impl Secure {
             State::Handshaking | State::Open if !self.is_over => {
                 self.fail(TlsError {
                     reason: "it ended the connection without saying so in TLS".to_owned(),
-                    is_mistrust: false,
+                    mistrust: None,
                 });
                 false
             }
@@ -378,7 +377,7 @@ impl Secure {
         if is_due && self.state == State::Handshaking {
             self.fail(TlsError {
                 reason: format!("no TLS handshake within {} ms", limits.tls_handshake_ms),
-                is_mistrust: false,
+                mistrust: None,
             });
             self.eof = true; // it is not waited for
         }

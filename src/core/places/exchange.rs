@@ -264,7 +264,7 @@ impl Exchange {
 
     fn tls_failure(&self, error: TlsError) -> Failure {
         let mut failure = self.failure(error.reason);
-        if error.is_mistrust {
+        if error.mistrust.is_some() {
             failure.stage = Stage::Mistrusted;
         }
         failure
