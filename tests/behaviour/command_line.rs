@@ -408,6 +408,9 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
             "--quick",
             "--bench",
             "--compare",
+            "--tls",
+            "--tls-name",
+            "--ca",
         ]
         .contains(&flag);
         let name = flag.split('=').next().unwrap();

@@ -21,6 +21,8 @@ use crate::printable;
 const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that the JSON may have. Google's has some 30,000 for 20 places.
 const JSON_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What a server that speaks TLS begins its complaint with.
+const TLS_ALERT: u8 = 0x15;
 
 /// What a command is answered with, if it is not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,16 +146,24 @@ fn begins_well(rest: &[u8]) -> Result<(), Nonsense> {
     if begins(b"AT ") || begins(b"? ") {
         return Ok(());
     }
+    if rest.starts_with(&[TLS_ALERT]) {
+        return Err(Nonsense(
+            "a TLS alert: it speaks TLS with its clients, so say --tls (and with --ca whom to trust, if its authority is the herd's own)"
+                .to_owned(),
+        ));
+    }
     let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let shown = printable::line(&line[..line.len().min(40)]);
     Err(Nonsense(format!(
-        "\"{shown}\", which is neither an AT line nor a refusal"
+        "\"{shown}\", which is neither an AT line nor a refusal (is it a herd-mio server's port for clients?)"
     )))
 }
 
 fn fits<T>(rest: &[u8], limit: usize, what: &str) -> Result<Option<T>, Nonsense> {
     if rest.len() > limit {
-        return Err(Nonsense(format!("{what} of more than {limit} bytes")));
+        return Err(Nonsense(format!(
+            "{what} of more than {limit} bytes (is it a herd-mio server's port for clients?)"
+        )));
     }
     Ok(None)
 }

@@ -9,6 +9,7 @@ use herd_mio::config::Source;
 
 use crate::helpers;
 use crate::show::Style;
+use crate::tls::TlsOptions;
 
 /// Talks to a server of a herd-mio herd.
 ///
@@ -33,6 +34,9 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "YEAR")]
     herd: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
+
     /// How long a server may be silent while an answer is due
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
     pub(crate) timeout: Duration,
@@ -55,6 +59,9 @@ Examples:
   echo 'whatsat kiwi 2' | herd-client Jaquez       a pipe, to another server
   herd-client 127.0.0.1:10000 < commands.txt       many commands, pipelined
   herd-client Alice --config herd.toml             a server of your own herd
+  herd-client herd.example.net:10000 --tls         over TLS
+  herd-client 192.0.2.7:10000 --ca tls/ca.pem --tls-name herd.example.net
+                                                   the same, certified otherwise
 
 Answers go to the standard output: readable on a terminal, else byte for byte.
 NO_COLOR turns colours off. The prompt keeps its history in

@@ -1,13 +1,14 @@
 //! One connection to a server, and how it can break.
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::answers::{Answers, Nonsense};
 use crate::failure::{Failure, Status, commands};
 use crate::target::Target;
+use crate::wire::Wire;
 
 /// How long the connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -16,7 +17,7 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// A connection, and the answers that came over it.
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+    pub(crate) wire: Wire,
     pub(crate) answers: Answers,
     chunk: Box<[u8]>,
     timeout: Duration,
@@ -41,12 +42,7 @@ impl fmt::Display for Broken {
             Broken::Silent(timeout) => {
                 write!(f, "sent nothing for {} s", timeout.as_secs_f64())
             }
-            Broken::Nonsense(what) => {
-                write!(
-                    f,
-                    "sent {what} (is it a herd-mio server's port for clients?)"
-                )
-            }
+            Broken::Nonsense(what) => write!(f, "sent {what}"),
             Broken::Failed(error) => write!(f, "is lost: {error}"),
         }
     }
@@ -86,10 +82,7 @@ impl Connection {
         let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
         for address in found {
             match TcpStream::connect_timeout(&address, patience) {
-                Ok(stream) => {
-                    return Connection::new(stream, timeout)
-                        .map_err(|error| failure(error.to_string()));
-                }
+                Ok(stream) => return Connection::new(stream, target, timeout).map_err(failure),
                 Err(error) => last = error,
             }
         }
@@ -107,12 +100,21 @@ impl Connection {
         }))
     }
 
-    fn new(stream: TcpStream, timeout: Duration) -> io::Result<Connection> {
+    fn new(stream: TcpStream, target: &Target, timeout: Duration) -> Result<Connection, String> {
+        let told = |error: io::Error| error.to_string();
+        stream.set_nodelay(true).map_err(told)?;
+        let wire = match &target.tls {
+            None => Wire::plain(stream),
+            Some(trust) => {
+                let patience = Some(timeout.min(CONNECT_TIMEOUT));
+                stream.set_read_timeout(patience).map_err(told)?;
+                Wire::secure(stream, trust)?
+            }
+        };
         // A read is begun only when an answer is due, so its timeout is the time without any answer.
-        stream.set_read_timeout(Some(timeout))?;
-        stream.set_nodelay(true)?;
+        wire.stream.set_read_timeout(Some(timeout)).map_err(told)?;
         Ok(Connection {
-            stream,
+            wire,
             answers: Answers::default(),
             chunk: vec![0; READ_BYTES].into_boxed_slice(),
             timeout,
@@ -121,23 +123,15 @@ impl Connection {
 
     /// Sends a command; waits no longer for that than the write timeout says, if there is one.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        self.stream
-            .write_all(bytes)
-            .map_err(|error| self.broken(error))
+        self.wire.send(bytes).map_err(|error| self.broken(error))
     }
 
     /// Waits for bytes, and hands them to the answers.
     pub(crate) fn receive(&mut self) -> Result<(), Broken> {
-        loop {
-            match self.stream.read(&mut self.chunk) {
-                Ok(0) => return Err(Broken::Closed),
-                Ok(count) => {
-                    self.answers.data_received(&self.chunk[..count]);
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.broken(error)),
-            }
+        match self.wire.receive(&mut self.chunk, &mut self.answers) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Broken::Closed),
+            Err(error) => Err(self.broken(error)),
         }
     }
 
@@ -152,19 +146,24 @@ impl Connection {
     }
 
     /// What makes it useless for another command, if anything: the server may have closed it since the last one.
-    pub(crate) fn staleness(&self) -> Option<&'static str> {
+    pub(crate) fn staleness(&mut self) -> Option<&'static str> {
         const UNASKED: Option<&str> = Some("sent something that nobody asked for");
-        let mut byte = [0];
-        let peeked = self
-            .stream
-            .set_nonblocking(true)
-            .and_then(|()| self.stream.peek(&mut byte));
-        let blocking = self.stream.set_nonblocking(false);
-        match peeked.and_then(|count| blocking.map(|()| count)) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock && self.answers.is_empty() => None,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => UNASKED,
-            Ok(1..) => UNASKED,
-            Ok(0) | Err(_) => Some("has closed the connection"),
+        const CLOSED: Option<&str> = Some("has closed the connection");
+        if !self.answers.is_empty() {
+            return UNASKED;
+        }
+        if self.wire.stream.set_nonblocking(true).is_err() {
+            return CLOSED;
+        }
+        // Not a mere look at whether something is there: TLS has things to say that are no answer.
+        let received = self.wire.receive(&mut self.chunk, &mut self.answers);
+        if self.wire.stream.set_nonblocking(false).is_err() {
+            return CLOSED;
+        }
+        match received {
+            Ok(true) => UNASKED,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Ok(false) | Err(_) => CLOSED,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   cli ──► target ──► pipe   (a script: everything at once, answers as they come)   ──► connection ──► answers
-//!                  └─► prompt ──► session (a person: one command, one answer)        ──┘       (framing, sans-IO)
+//!       (tls)      └─► prompt ──► session (a person: one command, one answer)        ──┘  (wire)   (framing, sans-IO)
 //!                                     helpers (iamat, whatsat)           show, places, printable (what is printed)
 //! ```
 
@@ -32,6 +32,8 @@ mod prompt;
 mod session;
 mod show;
 mod target;
+mod tls;
+mod wire;
 
 fn main() -> ExitCode {
     let cli = match Cli::from_arguments() {
@@ -58,7 +60,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<Status, Stop> {
-    let target = Target::resolve(&cli.server, cli.source())?;
+    let target = Target::resolve(&cli.server, cli.source(), &cli.tls)?;
     let show = Show::new(cli.style(), io::stdout().is_terminal());
     let input = if let Some(line) = cli.command_line() {
         // A mistake in a command is told before anybody is called.

@@ -12,7 +12,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use crate::failure::{self, Failure, Status, Stop};
 use crate::input::{Input, Next, Step};
 use crate::show::Show;
 use crate::target::Target;
+use crate::wire::Wire;
 
 /// Batches that the sender may be ahead of the answers; a batch has at most some 200 KB of commands.
 const BATCHES_AHEAD: usize = 8;
@@ -56,10 +56,10 @@ fn exchange(
     out: &mut impl Write,
 ) -> Result<(Status, Input), Stop> {
     let (sender, coming) = sync_channel(BATCHES_AHEAD);
-    let stream = connection.stream.try_clone();
-    let stream = stream.map_err(|error| Broken::Failed(error).failure(target, 0))?;
+    let wire = connection.wire.try_clone();
+    let wire = wire.map_err(|error| Broken::Failed(error).failure(target, 0))?;
     // Not joined if something goes wrong: it may be waiting for input, and ends with the process.
-    let sending = thread::spawn(move || send(input, &stream, &sender));
+    let sending = thread::spawn(move || send(input, &wire, &sender));
 
     let mut status = Status::Fine;
     let mut due = VecDeque::new();
@@ -107,18 +107,13 @@ fn exchange(
 }
 
 /// The sender's thread. Errors are those of the input; those of the connection show on its reading side, too.
-fn send(
-    mut input: Input,
-    mut stream: &TcpStream,
-    steps: &SyncSender<Vec<Step>>,
-) -> io::Result<Input> {
+fn send(mut input: Input, wire: &Wire, steps: &SyncSender<Vec<Step>>) -> io::Result<Input> {
     loop {
         let batch = input.next_batch()?;
         // First what to expect, then what brings it about: an answer never comes unexpected.
-        let sent = steps.send(batch.steps).is_ok() && stream.write_all(&batch.bytes).is_ok();
+        let sent = steps.send(batch.steps).is_ok() && wire.send(&batch.bytes).is_ok();
         if !sent || batch.next == Next::Nothing {
-            // The server may have closed it already.
-            let _ = stream.shutdown(Shutdown::Write);
+            wire.finish();
             return Ok(input);
         }
     }

@@ -46,10 +46,11 @@ pub(crate) fn run(target: Target, timeout: Duration, show: &Show) -> Result<Stat
     match session.connect() {
         Ok(()) => {
             let target = session.target();
+            let how = target.tls.as_ref().map_or("", |_| " over TLS");
             let mut stdout = io::stdout();
             writeln!(
                 stdout,
-                "Connected to {target}. Type help for help, quit or Ctrl-D to leave."
+                "Connected to {target}{how}. Type help for help, quit or Ctrl-D to leave."
             )?;
         }
         // The server may come up later; the next command tries again.

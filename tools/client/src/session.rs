@@ -47,7 +47,7 @@ impl Session {
             None => {
                 let connection = Connection::open(&self.target, self.timeout)?;
                 // A server that does not read its commands is as silent as one that does not answer them.
-                let limited = connection.stream.set_write_timeout(Some(self.timeout));
+                let limited = connection.wire.stream.set_write_timeout(Some(self.timeout));
                 limited.map_err(|error| Broken::Failed(error).failure(&self.target, 0))?;
                 connection
             }
@@ -62,7 +62,7 @@ impl Session {
         show: &Show,
         out: &mut impl Write,
     ) -> Result<(), Stop> {
-        if let Some(what) = self.connection.as_ref().and_then(Connection::staleness) {
+        if let Some(what) = self.connection.as_mut().and_then(Connection::staleness) {
             self.connection = None;
             failure::tell(&format!("{} {what}; connecting again", self.target));
         }
@@ -142,7 +142,14 @@ mod tests {
             port,
         };
         let label = address.to_string();
-        let session = Session::new(Target { label, address }, Duration::from_secs(20));
+        let session = Session::new(
+            Target {
+                label,
+                address,
+                tls: None,
+            },
+            Duration::from_secs(20),
+        );
         (session, server)
     }
 
@@ -162,7 +169,7 @@ mod tests {
         let (mut session, server) = session(&["a", "a.", "a"]);
         assert_eq!(say(&mut session, "a").unwrap(), "? a\n");
         // Until the server's FIN is here; after that, no command is wasted on the old connection.
-        let stream = &session.connection.as_ref().unwrap().stream;
+        let stream = &session.connection.as_ref().unwrap().wire.stream;
         assert_eq!(stream.peek(&mut [0]).unwrap(), 0);
         assert_eq!(say(&mut session, "b").unwrap(), "? b\n");
 
@@ -174,7 +181,7 @@ mod tests {
 
         assert_eq!(say(&mut session, "d").unwrap(), "? d\n");
         server.join().unwrap();
-        let stream = &session.connection.as_ref().unwrap().stream;
+        let stream = &session.connection.as_ref().unwrap().wire.stream;
         assert_eq!(stream.peek(&mut [0]).unwrap(), 0);
         let failure = say(&mut session, "e").unwrap_err();
         assert!(

@@ -6,13 +6,15 @@ use herd_mio::config::{self, HerdConfig, Source};
 use herd_mio::core::settings::HostPort;
 
 use crate::failure::{Failure, Status};
+use crate::tls::{TlsOptions, Trust};
 
 /// A server, and where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     /// What to call it at the prompt.
     pub(crate) label: String,
     pub(crate) address: HostPort,
+    /// `None` is plain TCP.
+    pub(crate) tls: Option<Trust>,
 }
 
 impl fmt::Display for Target {
@@ -28,13 +30,19 @@ impl fmt::Display for Target {
 
 impl Target {
     /// Finds `server` in the herd that `source` names. Without such a herd ([`Source::Name`]), a text with a colon is an address.
-    pub(crate) fn resolve(server: &str, source: Source) -> Result<Target, Failure> {
+    pub(crate) fn resolve(
+        server: &str,
+        source: Source,
+        options: &TlsOptions,
+    ) -> Result<Target, Failure> {
         let no_herd = matches!(source, Source::Name);
         let target = if no_herd && server.contains(':') {
             let address = config::address(server, "SERVER").map_err(|error| usage(error.0))?;
+            let tls = options.trust(&address.host, None);
             Target {
                 label: address.to_string(),
                 address,
+                tls: tls.map_err(|error| usage(error.0))?,
             }
         } else {
             let or_address = if no_herd {
@@ -44,6 +52,7 @@ impl Target {
             };
             let herd = HerdConfig::load(&source, Some(server))
                 .map_err(|error| usage(error.0 + or_address))?;
+            let files = herd.tls_files(server);
             let member = herd
                 .members
                 .into_iter()
@@ -51,9 +60,11 @@ impl Target {
             // `load` has refused a name that the herd does not have.
             let member =
                 member.ok_or_else(|| usage(format!("{} has no server {server:?}", herd.title)))?;
+            let tls = options.trust(&member.clients.host, Some(&files));
             Target {
                 label: member.name,
                 address: member.clients,
+                tls: tls.map_err(|error| usage(error.0))?,
             }
         };
         if target.address.port == 0 {
@@ -77,7 +88,7 @@ mod tests {
     use super::*;
 
     fn resolved(server: &str, source: Source) -> String {
-        match Target::resolve(server, source) {
+        match Target::resolve(server, source, &TlsOptions::default()) {
             Ok(target) => target.to_string(),
             Err(failure) => format!("{:?}: {}", failure.status, failure.message),
         }

@@ -1,5 +1,6 @@
 //! A server that does what a test tells it, and the real program to talk to it. Everything has a deadline, nothing sleeps.
 
+#![allow(dead_code, reason = "each test program uses its own part of this")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

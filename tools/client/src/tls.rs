@@ -1,0 +1,149 @@
+//! TLS with a server: whether to speak it, whom to trust, and what to do about a certificate that is refused.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use herd_mio::config::{ConfigError, TlsFiles, for_a_client};
+use herd_mio::core::tls::TlsError;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig};
+use time::{Date, OffsetDateTime};
+
+/// What the command line says about it.
+#[derive(Debug, Default, Args)]
+pub(crate) struct TlsOptions {
+    /// Speak TLS, as servers with [clients.tls] do; not needed with a --config file that has that table
+    #[arg(long)]
+    pub(crate) tls: bool,
+
+    /// Trust only the authorities in this PEM file (implies --tls) [default: those that browsers trust, and ca_file in the config
+    /// file's [peers.tls]]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// The name or IP address that the server's certificate must be for (implies --tls) [default: the host in its address]
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub(crate) tls_name: Option<String>,
+}
+
+fn name(text: &str) -> Result<String, &'static str> {
+    match ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("it must be a DNS name or an IP address"),
+    }
+}
+
+/// Who says that TLS is to be spoken.
+#[derive(Clone, Copy, Debug)]
+enum Because {
+    Options,
+    ConfigFile,
+}
+
+/// Whom to trust, and under which name.
+#[derive(Clone, Debug)]
+pub(crate) struct Trust {
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) name: String,
+    /// For messages: who is trusted.
+    authorities: String,
+    because: Because,
+}
+
+impl TlsOptions {
+    /// What to do with a server at `host`, whose herd has these `files` if it is described in one: `None` is plain TCP.
+    ///
+    /// # Errors
+    /// A file can not be read, or what is in it can not be used.
+    pub(crate) fn trust(
+        &self,
+        host: &str,
+        files: Option<&TlsFiles>,
+    ) -> Result<Option<Trust>, ConfigError> {
+        let because = if self.tls || self.ca.is_some() || self.tls_name.is_some() {
+            Because::Options
+        } else if files.is_some_and(TlsFiles::has_clients) {
+            Because::ConfigFile
+        } else {
+            return Ok(None);
+        };
+        let own = files.and_then(TlsFiles::authority);
+        Ok(Some(Trust {
+            config: for_a_client(self.ca.as_deref(), own)?,
+            name: self.tls_name.clone().unwrap_or_else(|| host.to_owned()),
+            authorities: match (&self.ca, own) {
+                (Some(path), _) => format!("those of {}", path.display()),
+                (None, Some(path)) => {
+                    format!("those that browsers trust and those of {}", path.display())
+                }
+                (None, None) => "those that browsers trust".to_owned(),
+            },
+            because,
+        }))
+    }
+}
+
+impl Trust {
+    /// What is wrong with the other side's TLS, and what to do.
+    pub(crate) fn explain(&self, error: TlsError) -> String {
+        match error.mistrust {
+            Some(reason) => self.mistrust(&reason),
+            None => error.reason,
+        }
+    }
+
+    /// No answer to the handshake, or one of another protocol: `what`.
+    pub(crate) fn not_tls(&self, what: impl fmt::Display) -> String {
+        let advice = match self.because {
+            Because::Options => "without --tls, --ca and --tls-name plain TCP is spoken",
+            Because::ConfigFile => {
+                "was it started with the config file's [clients.tls]? as host:port, without --config, it is spoken to in plain TCP"
+            }
+        };
+        format!("{what}, so it seems to speak no TLS; {advice}")
+    }
+
+    fn mistrust(&self, reason: &CertificateError) -> String {
+        match reason {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
+                "its certificate is from an authority that is not trusted; trusted are {}; name its authority's file with --ca",
+                self.authorities
+            ),
+            CertificateError::NotValidForNameContext { presented, .. } => format!(
+                "its certificate is not for {}, but for {}; if that is whom you mean, say so with --tls-name",
+                self.name,
+                listed(presented)
+            ),
+            CertificateError::ExpiredContext { not_after, .. } => format!(
+                "its certificate has expired{}; the server needs a new one (herd-certificates --renew), or the clock here is wrong",
+                day(*not_after).map_or(String::new(), |day| format!(" on {day}"))
+            ),
+            CertificateError::NotValidYetContext { not_before, .. } => format!(
+                "its certificate is not valid yet{}; the clock here is slow, or that where it was made is fast",
+                day(*not_before).map_or(String::new(), |day| format!(" (from {day} on)"))
+            ),
+            other => format!("its certificate was refused: {other}"),
+        }
+    }
+}
+
+fn day(time: UnixTime) -> Option<Date> {
+    let seconds = i64::try_from(time.as_secs()).ok()?;
+    Some(OffsetDateTime::from_unix_timestamp(seconds).ok()?.date())
+}
+
+/// Names as rustls writes them, such as `DnsName("localhost")`, in plain words.
+fn listed(names: &[String]) -> String {
+    let plain = |name: &String| {
+        let inner = name
+            .split_once('(')
+            .and_then(|(_, rest)| rest.strip_suffix(')'));
+        inner.unwrap_or(name).trim_matches('"').to_owned()
+    };
+    match names {
+        [] => "no name at all".to_owned(),
+        _ => names.iter().map(plain).collect::<Vec<_>>().join(", "),
+    }
+}

@@ -1,0 +1,458 @@
+//! TLS with real servers: how it is asked for, who is believed, what is said if not, and that pipes and prompts work as without it.
+
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at what it did not expect"
+)]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use tempfile::TempDir;
+
+use common::{DEADLINE, Ended, client, end, run};
+
+const CLIENTS_TLS: &str =
+    "[clients.tls]\ncertificate_file = \"clients.pem\"\nkey_file = \"clients.key\"\n";
+const PEERS_TLS: &str = "[peers.tls]\nca_file = \"ca.pem\"\ncertificate_file = \"clients.pem\"\nkey_file = \"clients.key\"\n";
+
+/// A certificate authority.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Writes `ca.pem`, and `clients.pem` and `.key`: a certificate for `name` in these years.
+    fn certify(&self, directory: &Path, name: &str, years: [i32; 2]) {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(years[0], 1, 1);
+        params.not_after = date_time_ymd(years[1], 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let write = |file: &str, pem: String| fs::write(directory.join(file), pem).unwrap();
+        write("ca.pem", self.0.pem());
+        write("clients.pem", certificate.pem());
+        write("clients.key", key.serialize_pem());
+    }
+}
+
+const NOW: [i32; 2] = [2000, 4000];
+
+/// The server program: beside the client, if the whole workspace was built.
+fn server_program() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_herd-client")).with_file_name("herd-mio");
+    if !program.exists() {
+        let mut build = Command::new(env!("CARGO"));
+        let built = build.args(["build", "--quiet", "-p", "herd-mio"]).status();
+        assert!(built.unwrap().success());
+    }
+    program
+}
+
+/// A server process, and the directory with its config file and certificates.
+struct Server {
+    directory: TempDir,
+    process: Child,
+    address: SocketAddr,
+    tables: String,
+}
+
+impl Server {
+    /// Speaks TLS, with a certificate for `name` that the authority in `ca.pem` has signed.
+    fn secure(name: &str) -> Server {
+        Server::valid_in(name, NOW)
+    }
+
+    fn valid_in(name: &str, years: [i32; 2]) -> Server {
+        let directory = tempfile::tempdir().unwrap();
+        Authority::new().certify(directory.path(), name, years);
+        Server::start(directory, CLIENTS_TLS)
+    }
+
+    fn plain() -> Server {
+        Server::start(tempfile::tempdir().unwrap(), "")
+    }
+
+    fn start(directory: TempDir, tables: &str) -> Server {
+        describe(&directory, "127.0.0.1:0", tables);
+        let mut process = Command::new(server_program())
+            .args(["Riley", "--config", "herd.toml"])
+            .current_dir(directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        stdout.read_line(&mut ready).unwrap();
+        let address = ready.split_once("clients on ").unwrap().1;
+        let address = address.split([',', '\n']).next().unwrap().parse().unwrap();
+        let server = Server {
+            directory,
+            process,
+            address,
+            tables: tables.to_owned(),
+        };
+        server.describe("");
+        server
+    }
+
+    /// Writes the config file anew, for clients: with the port that the system chose, and `more` tables.
+    fn describe(&self, more: &str) {
+        let tables = self.tables.clone() + more;
+        describe(&self.directory, &self.address.to_string(), &tables);
+    }
+
+    fn file(&self, name: &str) -> String {
+        let path = self.directory.path().join(name);
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// The arguments that name it by its config file.
+    fn by_config(&self) -> Vec<String> {
+        vec!["Riley".into(), "--config".into(), self.file("herd.toml")]
+    }
+
+    /// The arguments that name it by its address, its authority, and the name in its certificate.
+    fn by_address(&self, name: &str) -> Vec<String> {
+        let ca = self.file("ca.pem");
+        [&*self.address.to_string(), "--ca", &ca, "--tls-name", name]
+            .map(str::to_owned)
+            .to_vec()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn describe(directory: &TempDir, clients: &str, tables: &str) {
+    let text = format!("[[servers]]\nname = \"Riley\"\nclients = \"{clients}\"\n{tables}");
+    fs::write(directory.path().join("herd.toml"), text).unwrap();
+}
+
+/// One command, with these arguments before it.
+fn ask(arguments: &[String]) -> Ended {
+    let words = arguments.iter().map(String::as_str);
+    run(words.chain(["iamat", "kiwi", "34.07", "-118.44"]), b"")
+}
+
+#[track_caller]
+fn is_answered(ended: &Ended) {
+    assert_eq!((ended.status, &*ended.stderr), (Some(0), ""), "{ended:?}");
+    assert!(ended.stdout.starts_with(b"AT Riley +"), "{ended:?}");
+}
+
+/// It is told in one line with all of these in it, that there is no connection.
+#[track_caller]
+fn is_refused(ended: &Ended, told: &[&str]) {
+    assert_eq!(
+        (ended.status, &*ended.stdout),
+        (Some(3), &b""[..]),
+        "{ended:?}"
+    );
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    for text in told {
+        assert!(ended.stderr.contains(text), "{text:?} in {ended:?}");
+    }
+}
+
+#[test]
+fn a_config_file_that_says_so_is_enough() {
+    let server = Server::secure("127.0.0.1");
+    server.describe(PEERS_TLS);
+    is_answered(&ask(&server.by_config()));
+    // Not its own authority's file: nothing but --ca helps.
+    server.describe("");
+    is_refused(
+        &ask(&server.by_config()),
+        &["trusted are those that browsers trust;", "--ca"],
+    );
+    let given = [
+        server.by_config(),
+        vec!["--ca".into(), server.file("ca.pem")],
+    ]
+    .concat();
+    is_answered(&ask(&given));
+}
+
+#[test]
+fn an_address_needs_options() {
+    let server = Server::secure("herd.example.net");
+    is_answered(&ask(&server.by_address("herd.example.net")));
+    // The name is that of the address, unless it is said.
+    let server = Server::secure("localhost");
+    let address = format!("localhost:{}", server.address.port());
+    is_answered(&ask(&[address, "--ca".into(), server.file("ca.pem")]));
+}
+
+#[test]
+fn a_certificate_for_another_name_is_refused_and_its_names_are_told() {
+    let server = Server::secure("herd.example.net");
+    let told = [
+        "its certificate is not for 127.0.0.1, but for herd.example.net; ",
+        "--tls-name",
+    ];
+    let ended = ask(&[
+        server.address.to_string(),
+        "--ca".into(),
+        server.file("ca.pem"),
+    ]);
+    is_refused(&ended, &told);
+    let ended = ask(&server.by_address("herd.example.com"));
+    is_refused(
+        &ended,
+        &["not for herd.example.com, but for herd.example.net;"],
+    );
+}
+
+#[test]
+fn an_authority_that_is_not_trusted_is_refused() {
+    let server = Server::secure("localhost");
+    let address = server.address.to_string();
+    let told = [
+        "its certificate is from an authority that is not trusted; trusted are those",
+        "--ca",
+    ];
+    // Browsers do not trust it; and what is given with --ca counts, even if it has the same name.
+    is_refused(&ask(&[address.clone(), "--tls".into()]), &told);
+    Authority::new().certify(server.directory.path(), "localhost", NOW);
+    is_refused(&ask(&server.by_address("localhost")), &told);
+    // --ca is instead of the herd's own, not beside it.
+    let other = Server::secure("127.0.0.1");
+    other.describe(PEERS_TLS);
+    let ended = ask(&[
+        other.by_config(),
+        vec!["--ca".into(), server.file("ca.pem")],
+    ]
+    .concat());
+    is_refused(&ended, &told);
+}
+
+#[test]
+fn a_certificate_is_valid_in_its_time_alone() {
+    let server = Server::valid_in("localhost", [2000, 2020]);
+    let told = ["its certificate has expired on 2020-01-01; the server needs a new one"];
+    is_refused(&ask(&server.by_address("localhost")), &told);
+    let server = Server::valid_in("localhost", [3999, 4000]);
+    let told = ["its certificate is not valid yet (from 3999-01-01 on); "];
+    is_refused(&ask(&server.by_address("localhost")), &told);
+}
+
+#[test]
+fn a_server_that_speaks_plain_tcp_is_told_of() {
+    let told = "it answers a TLS handshake with something else, so it seems to speak no TLS; ";
+    let server = Server::plain();
+    let ended = ask(&[server.address.to_string(), "--tls".into()]);
+    is_refused(&ended, &["cannot connect to ", told, "without --tls"]);
+    // The config file was changed, and the server not started again.
+    server.describe(CLIENTS_TLS);
+    let advice = "was it started with the config file's [clients.tls]?";
+    is_refused(&ask(&server.by_config()), &[told, advice]);
+}
+
+#[test]
+fn a_server_that_says_nothing_in_a_handshake_is_told_of() {
+    let server = common::Server::start(1, |mut peer| {
+        peer.0.fill_buf().unwrap();
+    });
+    let ended = ask(&[server.address.clone(), "--tls".into()]);
+    let told = "it ended the connection in the TLS handshake, so it seems to speak no TLS;";
+    is_refused(&ended, &[told]);
+
+    let server = common::Server::start(1, |mut peer| peer.rest());
+    let ended = ask(&[&*server.address, "--tls", "--timeout=0.5"].map(str::to_owned));
+    let told = "it does not answer a TLS handshake, so it seems to speak no TLS;";
+    is_refused(&ended, &[told]);
+}
+
+#[test]
+fn a_server_that_speaks_tls_is_told_of() {
+    let server = Server::secure("localhost");
+    let ended = ask(&[server.address.to_string()]);
+    is_refused(
+        &ended,
+        &["sent a TLS alert: it speaks TLS with its clients, so say --tls"],
+    );
+}
+
+#[test]
+fn mistakes_are_2() {
+    for (arguments, told) in [
+        (
+            ["--ca", "/nonexistent/ca.pem"],
+            "cannot read certificates from /nonexistent/ca.pem: ",
+        ),
+        (
+            ["--tls-name", "no name"],
+            "it must be a DNS name or an IP address",
+        ),
+    ] {
+        let ended = run([&["127.0.0.1:1"], &arguments[..]].concat(), b"");
+        assert_eq!((ended.status, ended.stderr.lines().count()), (Some(2), 1));
+        assert!(ended.stderr.contains(told), "{ended:?}");
+    }
+}
+
+/// The end of the input is said in TLS, or the server would not believe in a last line without LF.
+#[test]
+fn a_pipe_gets_all_answers_and_its_end_is_an_end() {
+    let server = Server::secure("localhost");
+    let arguments = server.by_address("localhost");
+    let commands = "IAMAT kiwi +1+2 3\n\nwhatsat nobody\n".to_owned() + "IAMAT kiwi +1+2 4";
+    let ended = run(arguments.iter().map(String::as_str), commands.as_bytes());
+    let text = String::from_utf8(ended.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        (ended.status, &*ended.stderr, lines.len()),
+        (Some(1), "", 3),
+        "{text}"
+    );
+    assert!(lines[0].ends_with("kiwi +1+2 3") && lines[2].ends_with("kiwi +1+2 4"));
+    assert_eq!(lines[1], "? WHATSAT nobody 10 5");
+}
+
+/// It reads no commands while its answers are not read: who sends must not keep the other thread from reading.
+#[test]
+fn a_server_that_waits_for_its_reader() {
+    let server = Server::secure("localhost");
+    let line = |number: usize| format!("{number:05} {}\n", "x".repeat(3_000));
+    let commands: String = (0..5_000).map(line).collect();
+    let answers: String = (0..5_000)
+        .map(|number| format!("? {}", line(number)))
+        .collect();
+    let arguments = server.by_address("localhost");
+    let mut child = client(arguments.iter().map(String::as_str));
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = thread::spawn(move || stdin.write_all(commands.as_bytes()));
+    let ended = end(child);
+    writer.join().unwrap().unwrap();
+    assert_eq!((ended.status, &*ended.stderr), (Some(1), ""));
+    assert!(
+        ended.stdout == answers.as_bytes(),
+        "{} bytes",
+        ended.stdout.len()
+    );
+}
+
+#[test]
+fn a_line_that_is_too_long_loses_nothing_behind_it() {
+    let server = Server::secure("localhost");
+    let arguments = server.by_address("localhost");
+    let long = "x".repeat(100_000);
+    let input = format!("a\n{long}\nb\n");
+    let ended = run(arguments.iter().map(String::as_str), input.as_bytes());
+    assert_eq!((ended.status, &*ended.stderr), (Some(1), ""));
+    assert!(ended.stdout == format!("? a\n? {}\n? b\n", &long[..4096]).as_bytes());
+}
+
+/// The client at a terminal, which script(1) makes.
+struct Prompt {
+    process: Child,
+    keys: ChildStdin,
+    shown: Receiver<Vec<u8>>,
+    screen: String,
+}
+
+impl Prompt {
+    fn new(arguments: &[String], home: &Path) -> Prompt {
+        let program = env!("CARGO_BIN_EXE_herd-client");
+        let mut process = Command::new("script")
+            .args([
+                "-qec",
+                &format!("'{program}' '{}'", arguments.join("' '")),
+                "/dev/null",
+            ])
+            .env("XDG_STATE_HOME", home)
+            .env("TERM", "dumb")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let keys = process.stdin.take().unwrap();
+        let mut stdout = process.stdout.take().unwrap();
+        let (sender, shown) = channel();
+        thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(count @ 1..) = stdout.read(&mut chunk) {
+                if sender.send(chunk[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Prompt {
+            process,
+            keys,
+            shown,
+            screen: String::new(),
+        }
+    }
+
+    /// Waits until the screen shows this behind all that was waited for before; gives what came until then.
+    fn until(&mut self, text: &str) -> String {
+        loop {
+            if let Some(at) = self.screen.find(text) {
+                let rest = self.screen.split_off(at + text.len());
+                return std::mem::replace(&mut self.screen, rest);
+            }
+            match self.shown.recv_timeout(DEADLINE) {
+                Ok(bytes) => self.screen += &String::from_utf8_lossy(&bytes),
+                Err(error) => panic!("{error} while waiting for {text:?}: {:?}", self.screen),
+            }
+        }
+    }
+
+    fn type_line(&mut self, line: &str) {
+        writeln!(self.keys, "{line}").unwrap();
+    }
+}
+
+impl Drop for Prompt {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_prompt_keeps_its_connection_and_notices_when_it_ends() {
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no script(1) here, which makes a terminal");
+        return;
+    }
+    let mut server = Server::secure("localhost");
+    let address = server.address;
+    let mut prompt = Prompt::new(&server.by_address("localhost"), server.directory.path());
+    prompt.until(&format!("Connected to {address} over TLS."));
+    // Tickets for another session, which came behind the handshake, are nothing that nobody asked for.
+    for word in ["one", "two", "three"] {
+        prompt.type_line(word);
+        let shown = prompt.until(&format!("? {word}"));
+        assert!(!shown.contains("herd-client:"), "{shown}");
+    }
+    server.process.kill().unwrap();
+    server.process.wait().unwrap();
+    prompt.type_line("four");
+    prompt.until(&format!(
+        "{address} has closed the connection; connecting again"
+    ));
+    prompt.until("nobody listens there");
+    prompt.type_line("quit");
+    assert_eq!(prompt.process.wait().unwrap().code(), Some(0));
+}
