@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The lock is never held while a socket makes somebody wait: a server that reads nothing until its answers are read would
-//! otherwise wait for a reader that waits for the writer (`tests/tls.rs`, a_server_that_waits_for_its_reader).
+//! otherwise wait for a reader that waits for the writer (test: who_sends_keeps_nobody_from_receiving).
 
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -193,4 +193,102 @@ impl Wire {
 
 fn other(error: TlsError) -> Error {
     Error::other(error.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answers::{Answer, Expected};
+    use crate::tls::TlsOptions;
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
+    use std::net::{SocketAddr, TcpListener};
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    /// Longer than anything takes here: reached only by a failure.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    type Peer = StreamOwned<ServerConnection, TcpStream>;
+
+    /// A connection to a server that does what `script` says; it stays open as long as what that returns is kept.
+    fn connected<T: Send + 'static>(
+        script: impl FnOnce(Peer) -> T + Send + 'static,
+    ) -> (Wire, thread::JoinHandle<T>) {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![cert.der().clone()],
+                PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address: SocketAddr = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            let connection = ServerConnection::new(Arc::new(config)).unwrap();
+            script(StreamOwned::new(connection, stream))
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let ca = directory.path().join("ca.pem");
+        std::fs::write(&ca, cert.pem()).unwrap();
+        let options = TlsOptions {
+            ca: Some(ca),
+            ..TlsOptions::default()
+        };
+        let trust = options.trust("localhost", None).unwrap().unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        (Wire::secure(stream, &trust).unwrap(), server)
+    }
+
+    #[test]
+    fn who_sends_keeps_nobody_from_receiving() {
+        let (wire, server) = connected(|mut peer| {
+            peer.read_exact(&mut [0]).unwrap();
+            peer.write_all(b"? x\n").unwrap();
+            peer.flush().unwrap();
+            peer // and nothing more is read
+        });
+        let sending = wire.try_clone().unwrap();
+        // More than all sockets hold.
+        let sender = thread::spawn(move || sending.send(&vec![b'x'; 64 << 20]));
+        let (done, received) = channel();
+        let receiving = wire.try_clone().unwrap();
+        thread::spawn(move || {
+            let mut answers = Answers::default();
+            let is_open = receiving.receive(&mut [0; 1000], &mut answers).unwrap();
+            let is_there = answers.next(Expected::Line).unwrap() == Some(Answer::Refused(b"? x"));
+            done.send((is_open, is_there)).unwrap();
+        });
+        assert_eq!(received.recv_timeout(DEADLINE), Ok((true, true)));
+        assert!(!sender.is_finished());
+        drop(server.join().unwrap());
+        assert!(sender.join().unwrap().is_err());
+    }
+
+    #[test]
+    fn tickets_are_no_answer_and_a_farewell_is_an_end() {
+        let (wire, server) = connected(|mut peer| {
+            peer.read_exact(&mut [0]).unwrap();
+            peer.write_all(b"? x\n").unwrap();
+            peer.conn.send_close_notify();
+            peer.flush().unwrap();
+            peer // the socket stays open
+        });
+        wire.send(b"x").unwrap();
+        let peer = server.join().unwrap();
+        let (mut answers, mut chunk) = (Answers::default(), [0; 1000]);
+        assert!(wire.receive(&mut chunk, &mut answers).unwrap());
+        assert!(!answers.is_empty());
+        assert!(!wire.receive(&mut chunk, &mut answers).unwrap());
+        drop(peer);
+    }
 }
