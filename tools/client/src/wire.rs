@@ -199,7 +199,10 @@ fn other(error: TlsError) -> Error {
 mod tests {
     use super::*;
     use crate::answers::{Answer, Expected};
+    use crate::connection::Connection;
+    use crate::target::Target;
     use crate::tls::TlsOptions;
+    use herd_mio::core::settings::HostPort;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use rustls::pki_types::PrivateKeyDer;
     use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
@@ -213,10 +216,10 @@ mod tests {
 
     type Peer = StreamOwned<ServerConnection, TcpStream>;
 
-    /// A connection to a server that does what `script` says; it stays open as long as what that returns is kept.
-    fn connected<T: Send + 'static>(
+    /// A server that does on a connection what `script` says; that stays open as long as what it returns is kept.
+    fn serving<T: Send + 'static>(
         script: impl FnOnce(Peer) -> T + Send + 'static,
-    ) -> (Wire, thread::JoinHandle<T>) {
+    ) -> (Target, thread::JoinHandle<T>) {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -243,10 +246,46 @@ mod tests {
             ca: Some(ca),
             ..TlsOptions::default()
         };
-        let trust = options.trust("localhost", None).unwrap().unwrap();
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        (Wire::secure(stream, &trust).unwrap(), server)
+        let target = Target {
+            label: "localhost".into(),
+            address: HostPort {
+                host: address.ip().to_string(),
+                port: address.port(),
+            },
+            tls: options.trust("localhost", None).unwrap(),
+        };
+        (target, server)
+    }
+
+    /// The same, and a connection to it.
+    fn connected<T: Send + 'static>(
+        script: impl FnOnce(Peer) -> T + Send + 'static,
+    ) -> (Wire, thread::JoinHandle<T>) {
+        let (target, server) = serving(script);
+        let connection = Connection::open(&target, DEADLINE).unwrap();
+        (connection.wire, server)
+    }
+
+    #[test]
+    fn tickets_make_no_connection_stale_and_a_farewell_does() {
+        let (target, server) = serving(|mut peer| {
+            peer.conn.complete_io(&mut peer.sock).unwrap();
+            peer.read_exact(&mut [0]).unwrap();
+            peer.conn.send_close_notify();
+            peer.flush().unwrap();
+            peer
+        });
+        let mut connection = Connection::open(&target, DEADLINE).unwrap();
+        let something_came = |connection: &Connection| {
+            assert_eq!(connection.wire.stream.peek(&mut [0]).unwrap(), 1);
+        };
+        something_came(&connection);
+        assert_eq!(connection.staleness(), None);
+        assert!(connection.send(b"x").is_ok());
+        let peer = server.join().unwrap();
+        something_came(&connection);
+        assert_eq!(connection.staleness(), Some("has closed the connection"));
+        drop(peer);
     }
 
     #[test]
