@@ -160,16 +160,22 @@ impl Shield {
             .map_err(Anyhow::from)
             .and_then(|name| Ok(ClientConnection::new(config, name)?));
         match begun {
-            Ok(tls) => Shield { tls: tls.into() },
+            Ok(tls) => Shield::of(tls.into()),
             Err(error) => panic!("TLS can begin: {error}"),
         }
     }
 
     fn accepting(config: Arc<ServerConfig>) -> Shield {
         match ServerConnection::new(config) {
-            Ok(tls) => Shield { tls: tls.into() },
+            Ok(tls) => Shield::of(tls.into()),
             Err(error) => panic!("TLS can begin: {error}"),
         }
+    }
+
+    fn of(mut tls: Connection) -> Shield {
+        // What is said before the handshake is over waits for that, however much it is.
+        tls.set_buffer_limit(None);
+        Shield { tls }
     }
 
     /// Says something, once the handshake is done; returns the bytes for the socket.
