@@ -11,6 +11,7 @@ use crate::core::limits::{Limits, count};
 use crate::core::message::At;
 use crate::core::packed_line::{PackedLine, ServerNames, pack};
 use crate::core::posix_time::{PosixTime, Skew, effective_time};
+use crate::core::swar::word_at;
 
 /// The place of a line that is packed.
 const PACKED: u32 = u32::MAX;
@@ -113,9 +114,7 @@ pub fn hash_of(line: &[u8]) -> u64 {
     if rest.is_empty() {
         return hash;
     }
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    mix(hash, u64::from_le_bytes(last))
+    mix(hash, word_at(line, line.len() - rest.len()))
 }
 
 /// All lines, numbered from 0 in the order in which their clients came.

@@ -148,6 +148,7 @@ impl Skew {
     }
 
     /// Reads what [`Skew::write`] writes, and nothing else: a neighbour that says it otherwise is not one of us.
+    #[inline(always)] // see `AtHead::parse`
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Skew> {
         let (&sign, size) = text.split_first()?;
@@ -207,6 +208,7 @@ impl Skew {
 ///
 /// A client whose clock is a year ahead therefore can not freeze its own record; and any server computes the same answer
 /// from the `AT` line alone.
+#[inline(always)] // see `AtHead::parse`
 #[must_use]
 pub fn effective_time(stamp: PosixTime, skew: Skew) -> Option<PosixTime> {
     if !skew.negative {

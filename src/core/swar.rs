@@ -18,8 +18,9 @@ pub fn word_at(text: &[u8], start: usize) -> u64 {
     }
 }
 
-/// The last `count` bytes of `text`, less than eight.
-#[cold]
+/// The last `count` bytes of `text`, less than eight. Not put together from smaller pieces in memory: a processor that has just written
+/// those waits before it can read the whole.
+#[inline]
 fn last_word(text: &[u8], count: usize) -> u64 {
     // The last eight bytes hold them, unless there are not that many.
     if let Some(word) = text.last_chunk() {
