@@ -359,7 +359,10 @@ impl Client {
     /// Its answers can not leave for now, and it is not kept waiting for them; but first for what it asked Places.
     pub fn let_go(&mut self) {
         if self.awaits().is_none() {
+            // Not another word: it would take it for the answer to what is not answered.
             self.output.clear();
+            self.input.clear();
+            self.line_since = None;
             self.state = State::Closing { linger: false };
         }
     }
