@@ -352,11 +352,11 @@ impl Durability {
         )
     }
 
-    /// Whether everything that was accepted is in the journal. While it is not, because the disk refused it, nobody may be told
-    /// that it has everything up to some change, for the same reason.
+    /// Whether everything that was accepted is in the journal. While it is not, because the disk refused it or had no room for what a
+    /// neighbour taught, nobody may be told that it has everything up to some change, for the same reason.
     #[must_use]
     pub fn is_all_appended(&self) -> bool {
-        self.appended_seq == self.pending_seq
+        self.appended_seq == self.pending_seq && !self.is_incomplete
     }
 
     /// Whether the disk has refused what was promised, and not taken it since.

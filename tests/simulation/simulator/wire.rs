@@ -43,6 +43,9 @@ struct Half {
     learned: HashSet<u64>,
     /// Records that this side received, and that no `SYNC` has confirmed yet.
     unconfirmed: Vec<u64>,
+    /// Up to where the other side's feed is confirmed here: as this side's `LIFE` said, then as the other side's `SYNC`s do. One that says
+    /// the same again confirms nothing: whoever has no room in its journal has no more to say.
+    synced: u64,
     /// This side received the other side's `LIFE`.
     linked: bool,
     /// Another connection took this one's place: what still comes in is not read.
@@ -282,6 +285,7 @@ impl Wire {
                 }
                 if let Some(tap) = self.taps.get_mut(&key) {
                     tap.halves[side].resumes = alone;
+                    tap.halves[side].synced = last_number(line);
                 }
             }
             Some(b"HERD" | b"PROOF") => self.counts.others += 1,
@@ -324,7 +328,7 @@ impl Wire {
         for_lines(&mut tail, bytes, |line| {
             match line.split(|&byte| byte == b' ').next() {
                 Some(b"AT") => records.push(line.to_vec()),
-                Some(b"SYNC") => self.confirm(key, side, now),
+                Some(b"SYNC") => self.confirm(key, side, last_number(line), now),
                 Some(b"LIFE") => self.life_received(key, side),
                 _ => {}
             }
@@ -340,10 +344,13 @@ impl Wire {
         records
     }
 
-    fn confirm(&mut self, key: Key, side: usize, now: Time) {
+    fn confirm(&mut self, key: Key, side: usize, position: u64, now: Time) {
         let Some(tap) = self.taps.get_mut(&key).filter(|tap| !tap.outlived) else {
             return;
         };
+        if std::mem::replace(&mut tap.halves[side].synced, position) == position {
+            return;
+        }
         // One that stops has said goodbye, and takes nothing more.
         if self.stopping.contains(&tap.hosts[side]) {
             return;
@@ -416,4 +423,11 @@ fn for_lines(tail: &mut Vec<u8>, bytes: &[u8], mut act: impl FnMut(&[u8])) {
         start += length + 1;
     }
     tail.drain(..start);
+}
+
+/// The number at the end of a line.
+fn last_number(line: &[u8]) -> u64 {
+    let word = line.rsplit(|&byte| byte == b' ').next();
+    let number = word.and_then(|word| std::str::from_utf8(word).ok());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
