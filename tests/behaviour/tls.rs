@@ -197,7 +197,9 @@ fn a_handshake_has_a_deadline() {
         "? x\n",
         "one that is through it has all the time it wants"
     );
-    std::thread::sleep(Duration::from_millis(400));
+    // Who came after it has had all of the time by then.
+    let _half_made = TcpStream::connect(server.address).unwrap();
+    server.wait_for_nth_log(2, "no TLS handshake within 300 ms", "gone");
     client.write_all(b"y\n").unwrap();
     assert_eq!(line(&mut client), "? y\n");
 }
