@@ -2,7 +2,7 @@
 //!
 //! Most clients are silent most of the time, so a line is [packed](crate::core::packed_line) when it is the first of its client. The line that
 //! takes its place shows that this client moves, and will again: it is kept as it was heard, beside what orders it. Replacing such a line,
-//! or telling it to a neighbour, computes nothing. There is a place for so many of them ([`Limits::unpacked_records`]);
+//! or telling it to a neighbour, reads and packs nothing. There is a place for so many of them ([`Limits::unpacked_records`]);
 //! when all are taken, each eighth newcomer gets the next one in turn, and the line that was there is packed again.
 
 use std::ops::Range;
