@@ -205,6 +205,11 @@ impl Mobile {
         self.is_over = true;
     }
 
+    /// How much it has heard.
+    pub(crate) fn heard_bytes(&self) -> usize {
+        self.heard.len()
+    }
+
     /// Whether everything is answered that can be.
     pub(crate) fn is_content(&mut self) -> bool {
         while let Next::Line(line, length) = self.next()
