@@ -125,12 +125,19 @@ pub(crate) struct Host {
     is_stopping: bool,
     overdue: u32,
     /// Which life of the process this is.
-    pub(crate) life: u8,
+    pub(crate) life: u32,
+}
+
+/// What the operating system gives a life of the process for its random numbers: never the same twice.
+fn seed(life: u32) -> [u8; 32] {
+    let mut seed = server::SEED;
+    seed[..4].copy_from_slice(&life.to_le_bytes());
+    seed
 }
 
 impl Host {
     pub(crate) fn new(settings: Settings, journal: Option<Fsync>, scratch: usize) -> Host {
-        let node = Node::new(settings.clone(), &server::SEED, server::at(0));
+        let node = Node::new(settings.clone(), &seed(0), server::at(0));
         let mut host = Host {
             settings,
             fsync: journal.unwrap_or(Fsync::Never),
@@ -183,14 +190,14 @@ impl Host {
 
     /// The process ends without a word, and another begins.
     pub(crate) fn restart(&mut self) {
-        self.life = self.life.wrapping_add(1);
+        self.life += 1;
         self.sockets.clear();
         self.ready.clear();
         self.look_ups.clear();
         self.is_stopping = false;
         self.was_full = false;
         self.held.clear();
-        self.node = Node::new(self.settings.clone(), &[self.life; 32], self.now());
+        self.node = Node::new(self.settings.clone(), &seed(self.life), self.now());
         self.open_journal();
         if self.storage.is_some() && !self.refused {
             for promise in self.promises.values() {
