@@ -1,6 +1,6 @@
 //! The neighbours of one server: whether each is linked, when it is dialled again, and how far it has been heard.
 //!
-//! What this remembers of a neighbour outlives its connections; what happens on a connection is in `link.rs`.
+//! What this remembers of a neighbour outlives its connections; what happens on a connection is in `link`.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -221,7 +221,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "SYNC says the feed's end, not what was sent",
-        file: "src/core/link.rs",
+        file: "src/core/link/feed.rs",
         from: "            let position = records.position(reader);\n            let mut has_caught_up",
         to: "            let position = records.last_seq().max(records.position(reader));\n            let mut has_caught_up",
         caught_by: SIMULATED,
@@ -229,7 +229,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "SYNC of the heartbeat one ahead",
-        file: "src/core/link.rs",
+        file: "src/core/link/mod.rs",
         from: "self.confirmed = records.position(reader);",
         to: "self.confirmed = records.position(reader) + 1;",
         caught_by: SIMULATED,
@@ -237,7 +237,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "position of another life is accepted",
-        file: "src/core/link.rs",
+        file: "src/core/link/greeting.rs",
         from: "if boot == self.boot {",
         to: "if boot.0 != 0 {",
         caught_by: SIMULATED,
@@ -269,7 +269,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "output_sent of a link takes one byte too many",
-        file: "src/core/link.rs",
+        file: "src/core/link/feed.rs",
         from: "        self.output.consume(count);\n        self.last_sent = now;",
         to: "        self.output.consume(count + usize::from(count > 1000));\n        self.last_sent = now;",
         caught_by: SIMULATED,
@@ -277,7 +277,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "output_sent of a link forgets a short write",
-        file: "src/core/link.rs",
+        file: "src/core/link/feed.rs",
         from: "        self.output.consume(count);\n        self.last_sent = now;",
         to: "        let _ = count; self.output.clear();\n        self.last_sent = now;",
         caught_by: SIMULATED,
@@ -325,7 +325,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "silence is never noticed",
-        file: "src/core/link.rs",
+        file: "src/core/link/mod.rs",
         from: "(!self.wants_room).then(|| self.last_heard + ms(limits.link_silence_ms))",
         to: "(!self.wants_room).then(|| self.last_heard + ms(1_000_000 * limits.link_silence_ms))",
         caught_by: SIMULATED,
@@ -333,7 +333,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the connect deadline is never armed",
-        file: "src/core/link.rs",
+        file: "src/core/link/mod.rs",
         from: "State::Connecting => self.since + ms(limits.link_connect_ms),",
         to: "State::Connecting => self.since + std::time::Duration::from_secs(1_000_000),",
         caught_by: SIMULATED,
@@ -341,7 +341,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the proof deadline is never armed",
-        file: "src/core/link.rs",
+        file: "src/core/link/mod.rs",
         from: "                self.since + ms(limits.link_proof_ms)\n",
         to: "                self.since + std::time::Duration::from_secs(1_000_000)\n",
         caught_by: SIMULATED,
@@ -365,7 +365,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a link that was replaced clears the new one's place",
-        file: "src/core/link.rs",
+        file: "src/core/link/mod.rs",
         from: "if neighbour.link == Some(self.id) {",
         to: "if neighbour.link.is_some() {",
         caught_by: SIMULATED,
@@ -381,7 +381,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a SYNC behind every pull, records or not",
-        file: "src/core/link.rs",
+        file: "src/core/link/feed.rs",
         from: "if confirms && (count > 0 || has_caught_up) {",
         to: "if confirms && (count > 0 || has_caught_up || self.last_heard == self.last_sent) {",
         caught_by: SIMULATED,
@@ -389,7 +389,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "no heartbeats",
-        file: "src/core/link.rs",
+        file: "src/core/link/mod.rs",
         from: "silence.into_iter().chain(heartbeat).min()?",
         to: "silence.into_iter().chain(heartbeat.filter(|_| false)).min()?",
         caught_by: SIMULATED,
@@ -397,9 +397,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "position follows each AT, not SYNC (too early)",
-        file: "src/core/link.rs",
-        from: "            return at(line, teacher, world);",
-        to: "            if let Some(n) = self.neighbour && let Some(h) = &mut world.herd.neighbours[n].heard { h.position += 1; }\n            return at(line, teacher, world);",
+        file: "src/core/link/mod.rs",
+        from: "            return feed::at(line, teacher, world);",
+        to: "            if let Some(n) = self.neighbour && let Some(h) = &mut world.herd.neighbours[n].heard { h.position += 1; }\n            return feed::at(line, teacher, world);",
         caught_by: SIMULATED,
         missed: None,
     },
@@ -413,7 +413,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "stop does not wait for the feed",
-        file: "src/core/link.rs",
+        file: "src/core/link/mod.rs",
         from: "records.is_caught_up(reader) && self.output.is_empty()",
         to: "self.output.is_empty() || records.is_caught_up(reader)",
         caught_by: behaviour(
@@ -423,7 +423,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "closing waits as long as anything comes in",
-        file: "src/core/link.rs",
+        file: "src/core/link/mod.rs",
         from: "State::Closing => self.since + ms(limits.linger_ms),",
         to: "State::Closing => self.last_heard.max(self.last_sent) + ms(limits.linger_ms),",
         caught_by: behaviour("neighbours::a_stranger_that_was_told_to_go_goes_whatever_it_says"),
@@ -431,7 +431,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "reading stops after half a line that was kept",
-        file: "src/core/link.rs",
+        file: "src/core/link/mod.rs",
         from: "        input.consume(used);\n        self.input = input;\n",
         to: "        input.consume(used);\n        if input.as_slice().len() < 3000 { self.input = input; }\n",
         caught_by: SIMULATED,
@@ -439,7 +439,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an answer leaves before it is synced",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/mod.rs",
         from: "Fsync::Always => self.synced_seq,",
         to: "Fsync::Always => self.appended_seq,",
         caught_by: unit("durability"),
@@ -447,7 +447,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an answer leaves before it is written",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/mod.rs",
         from: "Fsync::Interval | Fsync::Never => self.appended_seq,",
         to: "Fsync::Interval | Fsync::Never => self.pending_seq,",
         caught_by: unit("durability"),
@@ -455,7 +455,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a sync covers what was written while it was on its way",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/mod.rs",
         from: "self.synced_seq = self.synced_seq.max(seq);",
         to: "self.synced_seq = self.appended_seq.max(seq);",
         caught_by: unit("durability"),
@@ -463,7 +463,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the second file is not synced while entries go to both",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/mod.rs",
         from: "Some(DiskWork::Sync { both })",
         to: "Some(DiskWork::Sync { both: false })",
         caught_by: unit("durability"),
@@ -471,7 +471,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "entries go to the old file alone",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/mod.rs",
         from: "self.for_next.extend_from_slice(&self.appending);",
         to: "self.for_next.extend_from_slice(&[]);",
         caught_by: unit("durability"),
@@ -479,7 +479,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the new file takes the name before it is synced",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/mod.rs",
         from: "self.compaction = Compaction::Doubling,",
         to: "self.compaction = Compaction::SwitchDue,",
         caught_by: unit("durability"),
@@ -487,7 +487,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a compaction copies only what is new",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/compaction.rs",
         from: "Compaction::Copying(records.open_reader(0))",
         to: "Compaction::Copying(records.open_reader(records.last_seq()))",
         caught_by: unit("durability"),
@@ -495,7 +495,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a compaction forgets the lives",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/compaction.rs",
         from: "life.write(&mut self.for_next);",
         to: "let _ = life;",
         caught_by: SIMULATED,
@@ -503,7 +503,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a position counts beyond what its life had",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/lives.rs",
         from: "position.min(next.after)",
         to: "position.min(next.after.max(position))",
         caught_by: unit("durability"),
@@ -511,23 +511,23 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a life does not know where it began",
-        file: "src/core/durability.rs",
-        from: "        self.lives.push(Life {\n            boot,\n            machine,\n            after: last_seq,",
-        to: "        self.lives.push(Life {\n            boot,\n            machine,\n            after: 0,",
+        file: "src/core/durability/mod.rs",
+        from: "self.lives.push(life);",
+        to: "self.lives.push(Life { after: 0, ..life });",
         caught_by: unit("durability"),
         missed: None,
     },
     Mutant {
         name: "a life is written down without where it began",
-        file: "src/core/durability.rs",
-        from: "            after: last_seq,\n            machine,\n        }\n        .write(",
-        to: "            after: 0,\n            machine,\n        }\n        .write(",
+        file: "src/core/durability/mod.rs",
+        from: "life.write(&mut self.pending);",
+        to: "Life { after: 0, ..life }.write(&mut self.pending);",
         caught_by: SIMULATED,
         missed: None,
     },
     Mutant {
         name: "room is promised that is not reserved",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/mod.rs",
         from: "let has_room = end <= self.current.reserved && self.appending.is_empty();",
         to: "let has_room = self.appending.is_empty();",
         caught_by: behaviour(
@@ -537,7 +537,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "what was heard is noted though records with it were not",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/mod.rs",
         from: "let may_note = !self.is_incomplete && ",
         to: "let may_note = ",
         caught_by: SIMULATED,
@@ -545,7 +545,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a disk that can not sync is trusted",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/mod.rs",
         from: r#"DiskDone::Synced(Err(error)) => self.fail("the journal can not be synced", &error),"#,
         to: "DiskDone::Synced(Err(_)) => self.synced(),",
         caught_by: SIMULATED,
@@ -681,7 +681,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a disk that is being asked for room is asked without a pause",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/mod.rs",
         from: ".filter(|_| !is_asked || !self.appending.is_empty())",
         to: ".filter(|_| !is_asked || self.full_since.is_some())",
         caught_by: SIMULATED,
@@ -689,7 +689,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a sync that is under way is asked for without a pause",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/mod.rs",
         from: "self.sync_due.filter(|_| self.syncing.is_none())",
         to: "self.sync_due",
         caught_by: SIMULATED,
@@ -697,7 +697,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a disk that refused once is full for ever",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/mod.rs",
         from: "                if self.is_retry {\n",
         to: "                if self.is_retry && self.full_since.is_none() {\n",
         caught_by: SIMULATED,
@@ -705,7 +705,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a journal is compacted again as soon as it was",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/compaction.rs",
         from: "records.journal_bytes() + self.fixed_bytes",
         to: "records.journal_bytes()",
         caught_by: SIMULATED,
@@ -721,7 +721,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a life is known over a loss of power",
-        file: "src/core/durability.rs",
+        file: "src/core/durability/lives.rs",
         from: "if machine == 0 || since.iter().any(|life| life.machine != machine) {",
         to: "if machine == 0 && since.is_empty() {",
         caught_by: unit("durability"),

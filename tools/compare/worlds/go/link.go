@@ -37,7 +37,7 @@ const (
 	shownBytes = 100
 )
 
-// link is a connection between two servers of the herd: the neighbours' protocol, as herd-mio's core/link.rs describes it.
+// link is a connection between two servers of the herd: the neighbours' protocol, as herd-mio's core/link describes it.
 //
 // First the two ends prove who they are, line by line. Then one goroutine hears and another tells. They have to be two: if a server
 // that is writing did not read, two that write to each other at the same time would wait for ever.

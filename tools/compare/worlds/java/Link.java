@@ -2,7 +2,7 @@ import java.util.HexFormat;
 import java.util.regex.Pattern;
 
 /**
- * A connection between two servers of the herd: the neighbours' protocol, as herd-mio's core/link.rs describes it. This class knows
+ * A connection between two servers of the herd: the neighbours' protocol, as herd-mio's core/link describes it. This class knows
  * what is said; who reads and writes, two threads or a selector's loop, is elsewhere. Whoever calls it holds the herd's lock, unless
  * it is new.
  *

@@ -42,6 +42,9 @@
 //!        └────────────┴────────────┴───────────┴───────────┴──► Closing
 //! ```
 
+mod feed;
+mod greeting;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -49,23 +52,19 @@ use std::time::Duration;
 use log::{debug, info, warn};
 use rustls::pki_types::CertificateDer;
 
+use self::feed::CatchUp;
 use crate::core::buffer::Buffer;
 use crate::core::clock::{Now, Time};
 use crate::core::durability::{Durability, Room};
 use crate::core::escape::Escaped;
 use crate::core::fate::Fate;
-use crate::core::herd::{BootId, Dial, Herd};
-use crate::core::limits::{LINK_LINE_BYTES, Limits, TURN_BYTES, ms};
+use crate::core::herd::{BootId, Herd};
+use crate::core::limits::{LINK_LINE_BYTES, Limits, ms};
 use crate::core::lines::{Split, split};
-use crate::core::message::AtHead;
-use crate::core::proof::{Hex, Nonce, Parties, Side, unhex};
-use crate::core::records::{Offer, ReaderId, Records, Teacher};
+use crate::core::proof::{Nonce, Side};
+use crate::core::records::{ReaderId, Records, Teacher};
 use crate::core::settings::Settings;
 use crate::core::slots::Id;
-use crate::core::tls::is_for;
-
-/// A wall clock that is further off than this is told in the log.
-const CLOCK_TOLERANCE_NS: u64 = 1_000_000_000;
 
 /// A link that held for so long was a good one.
 const STEADY: Duration = Duration::from_secs(2);
@@ -95,23 +94,6 @@ pub struct World<'a> {
     pub boot: BootId,
     /// When this happens.
     pub now: Now,
-}
-
-impl World<'_> {
-    /// From which change on a neighbour lacks something that says it knows our life `boot` up to `position`; `None` if that
-    /// life is not known.
-    fn resume(&self, boot: BootId, position: u64) -> Option<u64> {
-        let last_seq = self.records.last_seq();
-        if boot == self.boot {
-            return (position <= last_seq).then_some(position);
-        }
-        Some(
-            self.durability
-                .as_ref()?
-                .resume(boot, position)?
-                .min(last_seq),
-        )
-    }
 }
 
 /// A whole number, digits only.
@@ -175,17 +157,6 @@ pub struct Link {
     confirmed: u64,
     /// What the other side lacked when it was linked is on its way.
     catch_up: Option<CatchUp>,
-}
-
-/// A neighbour that lacked something when it was linked is being sent it.
-struct CatchUp {
-    /// Up to which change it did.
-    until: u64,
-    since: Time,
-    /// What it was sent so far.
-    records: usize,
-    /// It was told that this is all.
-    is_said: bool,
 }
 
 /// A link's name in the log. Whoever has not proven a name is a stranger, whatever it says.
@@ -263,11 +234,6 @@ impl Link {
         }
     }
 
-    fn greet(&mut self, from: &str, to: &str) {
-        let nonce = self.nonce;
-        self.say(format_args!("HERD 1 {from} {to} {}", Hex(&nonce)));
-    }
-
     /// Acts on bytes that came in.
     pub fn data_received(&mut self, data: &[u8], world: &mut World<'_>) {
         self.last_heard = world.now.time;
@@ -325,7 +291,7 @@ impl Link {
         if let State::Linked { teacher, .. } = self.state
             && line.starts_with(b"AT ")
         {
-            return at(line, teacher, world);
+            return feed::at(line, teacher, world);
         }
         let mut words = line.split(|&byte| byte == b' ');
         let verb = words.next().unwrap_or_default();
@@ -358,215 +324,6 @@ impl Link {
             }
             _ => Err(format!("not the neighbours' protocol: {}", shown(line))),
         }
-    }
-
-    fn herd(
-        &mut self,
-        from: &[u8],
-        to: &[u8],
-        nonce: &[u8],
-        world: &World<'_>,
-    ) -> Result<(), Broken> {
-        if to != world.settings.name.as_bytes() {
-            return Err(format!(
-                "it looks for {}, this is {}",
-                shown(to),
-                world.settings.name
-            ));
-        }
-        let their_nonce = unhex(nonce).ok_or("a nonce that is not 32 hexadecimal digits")?;
-        // Whom we dialled, TLS has made sure of.
-        if self.side == Side::Acceptor
-            && let Some(certificate) = world.certificate
-            && !std::str::from_utf8(from).is_ok_and(|name| is_for(certificate, name))
-        {
-            return Err(format!(
-                "its certificate is for another name than {}",
-                shown(from)
-            ));
-        }
-        if self.side == Side::Acceptor && from == OPERATOR.as_bytes() {
-            self.is_operator = true;
-            self.greet(&world.settings.name, OPERATOR);
-            self.state = State::Proving { their_nonce };
-            return Ok(());
-        }
-        let neighbour = world
-            .herd
-            .find(from)
-            .ok_or_else(|| format!("{} is not linked with {}", shown(from), world.settings.name))?;
-        match self.side {
-            Side::Dialler if self.neighbour != Some(neighbour) => {
-                return Err(format!("{} answered instead", shown(from)));
-            }
-            Side::Acceptor if world.herd.neighbours[neighbour].settings.we_dial => {
-                return Err(format!(
-                    "it is {} that dials {}",
-                    world.settings.name,
-                    shown(from)
-                ));
-            }
-            Side::Dialler => {
-                let proof = self
-                    .parties(&their_nonce, world)
-                    .prove(self.side, &world.settings.secret);
-                self.say(format_args!("PROOF {proof}"));
-            }
-            Side::Acceptor => {
-                self.neighbour = Some(neighbour);
-                self.greet(
-                    &world.settings.name,
-                    &world.herd.neighbours[neighbour].settings.name,
-                );
-            }
-        }
-        self.state = State::Proving { their_nonce };
-        Ok(())
-    }
-
-    /// Who is at the two ends.
-    fn parties<'a>(&'a self, their_nonce: &'a Nonce, world: &'a World<'_>) -> Parties<'a> {
-        let their_name = self.neighbour.map_or(OPERATOR, |neighbour| {
-            &world.herd.neighbours[neighbour].settings.name
-        });
-        let (us, them) = (
-            (&*world.settings.name, &self.nonce),
-            (their_name, their_nonce),
-        );
-        match self.side {
-            Side::Dialler => Parties {
-                dialler: us,
-                acceptor: them,
-            },
-            Side::Acceptor => Parties {
-                dialler: them,
-                acceptor: us,
-            },
-        }
-    }
-
-    fn proof(
-        &mut self,
-        proof: &[u8],
-        their_nonce: &Nonce,
-        world: &mut World<'_>,
-    ) -> Result<(), Broken> {
-        let secret = &world.settings.secret;
-        let parties = self.parties(their_nonce, world);
-        if !parties.is_proven(self.side.other(), secret, proof) {
-            return Err("a wrong proof: do both servers have the same herd secret?".to_owned());
-        }
-        let own_proof = parties.prove(self.side, secret);
-        self.is_proven = true;
-        if self.side == Side::Acceptor {
-            self.say(format_args!("PROOF {own_proof}"));
-        }
-        let Some(neighbour) = self.neighbour else {
-            return self.status(world);
-        };
-        let (boot, wall) = (world.boot, world.now.wall);
-        match world.herd.neighbours[neighbour].heard {
-            Some(heard) => self.say(format_args!(
-                "LIFE {boot} {wall} {} {}",
-                heard.boot, heard.position
-            )),
-            None => self.say(format_args!("LIFE {boot} {wall} - 0")),
-        }
-        self.state = State::Starting;
-        Ok(())
-    }
-
-    /// Tells an operator how the server stands; that is all an operator is told.
-    fn status(&mut self, world: &World<'_>) -> Result<(), Broken> {
-        let World {
-            boot,
-            records,
-            clients,
-            herd,
-            ..
-        } = world;
-        let mut line = format!(
-            "STATUS {boot} {} {:016x} {clients}",
-            records.len(),
-            records.digest()
-        );
-        for neighbour in herd
-            .neighbours
-            .iter()
-            .filter(|neighbour| neighbour.link.is_some())
-        {
-            line.push(' ');
-            line.push_str(&neighbour.settings.name);
-        }
-        self.say(format_args!("{line}"));
-        self.close("told how the server stands".to_owned(), world.now.time);
-        Ok(())
-    }
-
-    fn life(
-        &mut self,
-        [boot, wall, own_boot, position]: [&[u8]; 4],
-        world: &mut World<'_>,
-    ) -> Result<(), Broken> {
-        let neighbour = self.neighbour.ok_or("a life of nobody")?;
-        let boot = BootId::parse(boot).ok_or("a LIFE without a boot id")?;
-        let wall = number(wall).ok_or("a LIFE without a clock")?;
-        let position = number(position).ok_or("a LIFE without a position")?;
-        let was_another = world.herd.neighbours[neighbour].was_another(boot);
-        let teacher = world.herd.lives(neighbour, boot);
-        let resumed = BootId::parse(own_boot).and_then(|boot| world.resume(boot, position));
-        let from = resumed.unwrap_or(0);
-        let reader = world.records.open_reader(from);
-        self.reader = Some(reader);
-        self.confirmed = from;
-        self.state = State::Linked {
-            reader,
-            teacher,
-            boot,
-        };
-
-        let name = &world.herd.neighbours[neighbour].settings.name;
-        let behind = world.records.last_seq() - from;
-        self.catch_up = (behind > 0).then(|| CatchUp {
-            until: world.records.last_seq(),
-            since: world.now.time,
-            records: 0,
-            is_said: false,
-        });
-        match resumed {
-            Some(_) => info!("{}: linked, {behind} changes behind", Who(self, world.herd)),
-            None => info!(
-                "{}: linked, to be sent all {} records",
-                Who(self, world.herd),
-                world.records.len()
-            ),
-        }
-        // A server that restarts has lost its old connection first; two that take each other's place are two.
-        let is_linked = world.herd.neighbours[neighbour].link.is_some();
-        if is_linked && was_another {
-            warn!(
-                "neighbour {name}: another process of that name was linked until now; does {name} run twice? This one is at {}",
-                self.address
-            );
-        }
-        let apart = wall.abs_diff(world.now.wall);
-        if apart > CLOCK_TOLERANCE_NS {
-            let seconds = apart / 1_000_000_000;
-            let than = if wall > world.now.wall {
-                "ahead of"
-            } else {
-                "behind"
-            };
-            warn!(
-                "neighbour {name}: its clock is {seconds} s {than} ours; both should follow a time server"
-            );
-        }
-        let entry = &mut world.herd.neighbours[neighbour];
-        entry.dial = Dial::Nothing;
-        entry.linked_since = world.now.time;
-        entry.complaints.clear();
-        self.replaced = entry.link.replace(self.id);
-        Ok(())
     }
 
     /// A link that has to go, because this one is newer and proven. Given out once.
@@ -623,49 +380,6 @@ impl Link {
         // Writing into memory does not fail.
         let _ = std::io::Write::write_fmt(output, line);
         output.push(b'\n');
-    }
-
-    /// What waits for the socket. When nothing does, the next records of the feed are pulled, up to the change `released`, which
-    /// is as far as the journal is safe; and confirmed, unless the journal lacks something.
-    pub fn output(&mut self, records: &mut Records, released: u64, confirms: bool) -> &[u8] {
-        if let State::Linked {
-            reader, teacher, ..
-        } = self.state
-            && self.output.is_empty()
-        {
-            let count = records.read(reader, teacher, released, TURN_BYTES, self.output.tail());
-            let position = records.position(reader);
-            let mut has_caught_up = false;
-            if let Some(catch_up) = &mut self.catch_up {
-                catch_up.records += count;
-                // It taught us the last of what it lacked, so that is not sent; that it has it all is.
-                has_caught_up = position >= catch_up.until && !catch_up.is_said;
-                catch_up.is_said |= has_caught_up;
-            }
-            if confirms && (count > 0 || has_caught_up) {
-                self.confirmed = position;
-                self.say(format_args!("SYNC {position}"));
-            }
-        }
-        self.output.as_slice()
-    }
-
-    /// The socket took `count` bytes.
-    pub fn output_sent(&mut self, count: usize, records: &Records, herd: &Herd, now: Time) {
-        self.output.consume(count);
-        self.last_sent = now;
-        if let (State::Linked { reader, .. }, Some(catch_up)) = (self.state, &self.catch_up)
-            && self.output.is_empty()
-            && records.position(reader) >= catch_up.until
-        {
-            info!(
-                "{}: caught up, {} records sent in {:.3} s",
-                Who(self, herd),
-                catch_up.records,
-                now.since(catch_up.since).as_secs_f64()
-            );
-            self.catch_up = None;
-        }
     }
 
     /// What is to become of the connection.
@@ -795,42 +509,4 @@ impl Link {
             warn!("{who}: not linked: {reason}; trying on");
         }
     }
-}
-
-/// A record from a neighbour.
-fn at(line: &[u8], teacher: Teacher, world: &mut World<'_>) -> Result<(), Broken> {
-    let broken = || format!("not an AT line: {}", shown(line));
-    let head = AtHead::parse(line).ok_or_else(broken)?;
-    let spot = world.records.spot(head.client);
-    if world.records.is_kept(spot, line) {
-        return Ok(()); // another neighbour was faster
-    }
-    let at = head.whole().ok_or_else(broken)?;
-    let has_room = Room::for_a_record(world.durability.as_deref()) == Room::Enough;
-    match world.records.offer_at(spot, line, &at, teacher) {
-        Offer::Accepted => {
-            let seq = world.records.last_seq();
-            match &mut world.durability {
-                Some(durability) if has_room => durability.record(seq, line),
-                Some(durability) => durability.record_unwritten(seq),
-                None => {}
-            }
-            debug!("heard {}", Escaped(line));
-        }
-        Offer::Stale => {}
-        Offer::UnknownServer if world.records.refused().is_power_of_two() => {
-            warn!(
-                "a neighbour's record was refused: it is from {}, which is no server of this herd, and too many such are known already",
-                shown(at.server)
-            );
-        }
-        Offer::Full if world.records.refused().is_power_of_two() => {
-            warn!(
-                "no room for a neighbour's record: limits.max_records or limits.max_record_bytes; {} records are there",
-                world.records.len()
-            );
-        }
-        Offer::Full | Offer::UnknownServer => {}
-    }
-    Ok(())
 }
