@@ -1,0 +1,90 @@
+//! What a configuration means, for `--check`.
+
+use std::fmt::Write as _;
+
+use super::Config;
+use crate::core::durability::Fsync;
+use crate::core::settings::{PlacesApi, Settings};
+use crate::shell::event_loop::JournalConfig;
+
+impl Config {
+    /// What all of it means, for `--check`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let Settings {
+            name,
+            neighbours,
+            places,
+            limits,
+            ..
+        } = &self.settings;
+        let (for_clients, for_neighbours) = self.tls_files.describe();
+        let mut text = format!(
+            "server      {name} of {}\nclients     {}\n",
+            self.herd, self.listen
+        );
+        // Writing into a String does not fail.
+        if let Some(address) = &self.listen_peers {
+            let _ = writeln!(text, "neighbours  {address}");
+        }
+        for neighbour in neighbours {
+            let how = if neighbour.we_dial {
+                "dialled at"
+            } else {
+                "dials us from"
+            };
+            let host = if neighbour.we_dial {
+                neighbour.address.to_string()
+            } else {
+                neighbour.address.host.clone()
+            };
+            let _ = writeln!(text, "link        {}, {how} {host}", neighbour.name);
+        }
+        let api = match places.api {
+            PlacesApi::Legacy => "legacy",
+            PlacesApi::New => "new",
+        };
+        let _ = writeln!(text, "secret      {}", self.secret_source);
+        let _ = writeln!(text, "for clients {for_clients}");
+        let _ = writeln!(text, "for peers   {for_neighbours}");
+        let _ = writeln!(text, "places      https://{}, {api} API", places.origin);
+        if places.api == PlacesApi::New {
+            let _ = writeln!(text, "field mask  {}", places.field_mask);
+        }
+        let _ = writeln!(text, "places key  {}", self.key_source);
+        let _ = writeln!(text, "places CA   {}", self.ca_source);
+        let _ = match &self.journal {
+            Some(JournalConfig { directory, fsync }) => {
+                let when = match fsync {
+                    Fsync::Always => "before each answer",
+                    Fsync::Interval => "at intervals (limits.fsync_ms)",
+                    Fsync::Never => "when the system likes",
+                };
+                writeln!(
+                    text,
+                    "journal     in {}, synced {when}",
+                    directory.display()
+                )
+            }
+            None => writeln!(text, "journal     none: positions live in memory"),
+        };
+        let _ = writeln!(
+            text,
+            "log         {}, level {}",
+            self.log_file.display(),
+            self.log_level.as_str().to_lowercase()
+        );
+        for note in &self.notes {
+            let _ = writeln!(text, "note        {note}");
+        }
+        text.push_str("limits\n");
+        for limit in limits.all() {
+            let _ = writeln!(
+                text,
+                "  {:<24}{:>12}  {}",
+                limit.name, limit.value, limit.about
+            );
+        }
+        text
+    }
+}

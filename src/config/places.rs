@@ -1,0 +1,98 @@
+//! How one server asks Google Places: the key, the API, and whom it trusts.
+
+use super::address::origin;
+use super::discretion::discreet;
+use super::server::read_secret;
+use super::{ConfigError, HerdConfig, Overrides, tls, wrong};
+use crate::core::settings::{HostPort, PlacesApi, PlacesSettings};
+
+/// What the New API is asked for unless something else is wanted.
+const FIELD_MASK: &str = "places.displayName,places.formattedAddress,places.location,places.types";
+
+impl HerdConfig {
+    /// With it, where the key and the authority were found.
+    pub(super) fn places(
+        &self,
+        overrides: &Overrides,
+    ) -> Result<(PlacesSettings, String, String), ConfigError> {
+        let file = &self.file.places;
+        let api = match (overrides.places_api, file.api.as_deref()) {
+            (Some(api), _) => api,
+            (None, Some("legacy") | None) => PlacesApi::Legacy,
+            (None, Some("new")) => PlacesApi::New,
+            (None, Some(other)) => {
+                return wrong(format!(
+                    "{}: places.api is {:?}; it may be \"legacy\" or \"new\"",
+                    self.title,
+                    discreet(other)
+                ));
+            }
+        };
+        let origin = match overrides.places_url.as_ref().or(file.url.as_ref()) {
+            Some(url) => origin(url)?,
+            None => HostPort {
+                host: match api {
+                    PlacesApi::Legacy => "maps.googleapis.com".into(),
+                    PlacesApi::New => "places.googleapis.com".into(),
+                },
+                port: 443,
+            },
+        };
+        let key_file = match (&overrides.places_key_file, &overrides.places_key) {
+            (Some(path), _) => Some(path.clone()),
+            (None, Some(_)) => None,
+            (None, None) => file.key_file.as_ref().map(|path| self.path(path)),
+        };
+        let (key, key_source) = match (key_file, &overrides.places_key) {
+            (Some(path), _) => (
+                Some(read_secret(&path, "the Places key")?),
+                path.display().to_string(),
+            ),
+            (None, Some(key)) => (Some(key.clone()), "HERD_PLACES_KEY".into()),
+            (None, None) => (None, "none".into()),
+        };
+        if key.as_ref().is_some_and(|key| {
+            key.expose().is_empty() || !key.expose().iter().all(u8::is_ascii_graphic)
+        }) {
+            return wrong(format!(
+                "the Places key from {key_source} is empty or has characters that no key has (spaces, controls, non-ASCII)"
+            ));
+        }
+        let field_mask = overrides
+            .places_field_mask
+            .clone()
+            .or(file.field_mask.clone())
+            .unwrap_or_else(|| FIELD_MASK.into());
+        if field_mask.is_empty() || !field_mask.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return wrong(format!(
+                "the field mask {:?} must be names joined by commas, without spaces",
+                discreet(&field_mask)
+            ));
+        }
+        let ca_file = overrides
+            .places_ca
+            .clone()
+            .or(file.ca_file.as_ref().map(|path| self.path(path)));
+        let (roots, ca_source) = match ca_file {
+            Some(path) => (
+                tls::roots_of(&path, "--places-ca")?,
+                path.display().to_string(),
+            ),
+            None => (
+                tls::of_browsers(),
+                "the Mozilla list that is built in".into(),
+            ),
+        };
+        Ok((
+            PlacesSettings {
+                api,
+                origin,
+                key,
+                field_mask,
+                tls: tls::trusting(roots)?,
+            },
+            key_source,
+            ca_source,
+        ))
+    }
+}

@@ -1,0 +1,241 @@
+//! From the configuration of a herd to that of one of its servers.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use log::LevelFilter;
+
+use super::address::{address, is_loopback};
+use super::discretion::discreet;
+use super::{Config, ConfigError, HerdConfig, Member, Overrides, wrong};
+use crate::core::durability::Fsync;
+use crate::core::settings::{HostPort, NeighbourSettings, Secret, Settings};
+use crate::shell::event_loop::JournalConfig;
+
+/// A shorter secret is said to be short.
+const SHORT_SECRET: usize = 16;
+
+impl HerdConfig {
+    /// The server `name` of this herd, with `overrides` applied and every file read.
+    ///
+    /// # Errors
+    /// Something is missing, wrong or unreadable.
+    pub fn server(self, name: &str, overrides: &Overrides) -> Result<Config, ConfigError> {
+        let Some(member) = self.members.iter().find(|member| member.name == name) else {
+            return wrong(format!("{} has no server {name:?}", self.title));
+        };
+        let (listen, listen_peers) = listens_at(member, overrides)?;
+        let (secret, secret_source) = self.secret(overrides)?;
+        let tls_files = self.tls_files(name);
+        let tls = tls_files.read()?;
+        let own = [Some(&listen), listen_peers.as_ref()];
+        if secret.expose().is_empty() && !tls_files.has_neighbours() {
+            self.stays_on_this_machine(own.into_iter().flatten())?;
+        }
+        let (places, key_source, ca_source) = self.places(overrides)?;
+        let settings = Settings {
+            name: name.into(),
+            herd: self
+                .members
+                .iter()
+                .map(|member| member.name.clone())
+                .collect(),
+            neighbours: self.neighbours(name),
+            secret,
+            tls,
+            places,
+            limits: self.file.limits.clone(),
+        };
+        Ok(Config {
+            listen,
+            listen_peers,
+            journal: self.journal(name, overrides)?,
+            log_level: self.log_level(overrides)?,
+            log_file: self.log_file(name, overrides),
+            notes: self.notes(&settings, tls_files.has_neighbours()),
+            settings,
+            tls_files,
+            herd: self.title,
+            secret_source,
+            key_source,
+            ca_source,
+        })
+    }
+
+    /// Whom the links join with `name`.
+    fn neighbours(&self, name: &str) -> Vec<NeighbourSettings> {
+        let neighbour = |(a, b): &(String, String)| {
+            let (other, we_dial) = if a == name {
+                (b, true)
+            } else if b == name {
+                (a, false)
+            } else {
+                return None;
+            };
+            let member = self.members.iter().find(|member| member.name == *other)?;
+            Some(NeighbourSettings {
+                name: other.clone(),
+                address: member.peers.clone()?,
+                we_dial,
+            })
+        };
+        self.links.iter().filter_map(neighbour).collect()
+    }
+
+    /// Of a herd whose servers can not prove who they are: that nobody from elsewhere gets at them. `own` is where this one listens,
+    /// whatever the herd's configuration says.
+    fn stays_on_this_machine<'a>(
+        &'a self,
+        own: impl Iterator<Item = &'a HostPort>,
+    ) -> Result<(), ConfigError> {
+        let of_herd = self.members.iter().flat_map(Member::addresses);
+        match of_herd
+            .chain(own)
+            .find(|address| !is_loopback(&address.host))
+        {
+            None => Ok(()),
+            Some(exposed) => wrong(format!(
+                "the herd has no secret, and not all of its addresses are loopback ({exposed} is not); give every server the same \
+                 secret with --secret-file or HERD_SECRET (openssl rand -hex 32 makes a good one), or certificates with [peers.tls]"
+            )),
+        }
+    }
+
+    /// What the operator should know, though it is not wrong.
+    fn notes(&self, settings: &Settings, has_certificates: bool) -> Vec<String> {
+        let mut notes = Vec::new();
+        let lost = self.unreachable();
+        if !lost.is_empty() {
+            notes.push(format!(
+                "no chain of links joins {} with {}: updates will not cross",
+                self.members[0].name,
+                lost.join(", ")
+            ));
+        }
+        let secret_bytes = settings.secret.expose().len();
+        if secret_bytes == 0 && !has_certificates && !settings.neighbours.is_empty() {
+            notes.push("the herd has no secret: any program on this machine can pose as a neighbour (--secret-file, HERD_SECRET)".into());
+        }
+        if (1..SHORT_SECRET).contains(&secret_bytes) {
+            notes.push(format!("the herd secret has only {secret_bytes} bytes, which can be guessed; openssl rand -hex 32 makes a good one"));
+        }
+        if settings.places.key.is_none() {
+            notes.push("no key for Google Places: WHATSAT is answered with an error (--places-key-file, HERD_PLACES_KEY)".into());
+        }
+        notes
+    }
+
+    fn log_level(&self, overrides: &Overrides) -> Result<LevelFilter, ConfigError> {
+        match (&overrides.log_level, &self.file.log.level) {
+            (Some(level), _) => Ok(*level),
+            (None, Some(text)) => text.parse().or_else(|_| {
+                wrong(format!(
+                    "{}: log.level is {:?}; it may be off, error, warn, info, debug or trace",
+                    self.title,
+                    discreet(text)
+                ))
+            }),
+            (None, None) => Ok(LevelFilter::Info),
+        }
+    }
+
+    fn log_file(&self, name: &str, overrides: &Overrides) -> PathBuf {
+        match (&overrides.log_file, &self.file.log.file) {
+            (Some(path), _) => path.clone(),
+            (None, Some(path)) if path == Path::new("-") => path.clone(),
+            (None, Some(path)) => self.path(path),
+            (None, None) => PathBuf::from(format!("{name}.log")),
+        }
+    }
+
+    /// The herd's secret (empty if it has none), and where it was found.
+    ///
+    /// # Errors
+    /// It can not be read.
+    pub fn secret(&self, overrides: &Overrides) -> Result<(Secret, String), ConfigError> {
+        let from_file = |path: &Path| {
+            Ok((
+                read_secret(path, "the herd secret")?,
+                path.display().to_string(),
+            ))
+        };
+        match (
+            &overrides.secret_file,
+            &overrides.secret,
+            &self.file.secret_file,
+        ) {
+            (Some(path), _, _) => from_file(path),
+            (None, Some(secret), _) => Ok((secret.clone(), "HERD_SECRET".into())),
+            (None, None, Some(path)) => from_file(&self.path(path)),
+            (None, None, None) => Ok((Secret::default(), "none".into())),
+        }
+    }
+
+    fn journal(
+        &self,
+        name: &str,
+        overrides: &Overrides,
+    ) -> Result<Option<JournalConfig>, ConfigError> {
+        let fsync = match (overrides.fsync, self.file.fsync.as_deref()) {
+            (Some(fsync), _) => fsync,
+            (None, Some("always")) => Fsync::Always,
+            (None, Some("interval") | None) => Fsync::Interval,
+            (None, Some("never")) => Fsync::Never,
+            (None, Some(other)) => {
+                return wrong(format!(
+                    "{}: fsync is {:?}; it may be \"always\", \"interval\" or \"never\"",
+                    self.title,
+                    discreet(other)
+                ));
+            }
+        };
+        let of_file = || {
+            self.file
+                .data_dir
+                .as_ref()
+                .map(|directory| self.path(directory).join(name))
+        };
+        let directory = overrides.data_dir.clone().or_else(of_file);
+        Ok(directory.map(|directory| JournalConfig { directory, fsync }))
+    }
+}
+
+/// Where a server listens: for clients, and for neighbours if it has any.
+fn listens_at(
+    member: &Member,
+    overrides: &Overrides,
+) -> Result<(HostPort, Option<HostPort>), ConfigError> {
+    let clients = match &overrides.listen {
+        Some(text) => address(text, "where to listen for clients (--listen, HERD_LISTEN)")?,
+        None => member.clients.clone(),
+    };
+    let peers = match &overrides.listen_peers {
+        Some(text) => Some(address(
+            text,
+            "where to listen for neighbours (--listen-peers, HERD_LISTEN_PEERS)",
+        )?),
+        None => member.peers.clone(),
+    };
+    Ok((clients, peers))
+}
+
+/// A secret from a file, without the white space around it.
+pub(super) fn read_secret(path: &Path, what: &str) -> Result<Secret, ConfigError> {
+    let bytes = fs::read(path).map_err(|error| {
+        // The file's own name may be what should be in it; its directory is not.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let file = match discreet(&name) {
+            Cow::Borrowed(_) => path.display().to_string(),
+            Cow::Owned(unsaid) => path.with_file_name(unsaid).display().to_string(),
+        };
+        ConfigError(format!(
+            "cannot read {what} from {file}: {error}; make that file, or name another"
+        ))
+    })?;
+    let secret = bytes.trim_ascii();
+    if secret.is_empty() {
+        return wrong(format!("{what} in {} is empty", path.display()));
+    }
+    Ok(Secret::new(secret.to_vec()))
+}
