@@ -10,15 +10,28 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use herd_mio::core::settings::Secret;
+use herd_status::Standing;
+
 use crate::clock::now;
 use crate::server::{LogLevel, Places, Plan, Server};
-use crate::standing::{self, Standing};
 use crate::workshop::Program;
 
 /// Links are there within a second; a machine that is busy may take its time.
 const LINKED: Duration = Duration::from_secs(30);
+/// How long a server may take for each step of telling how it stands.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a server is asked how it stands.
 const GLANCE: Duration = Duration::from_millis(10);
+
+/// How the server called `name` stands whose neighbours' port is `peers`.
+///
+/// # Errors
+/// It does not answer, or otherwise than the protocol has it.
+pub fn ask(peers: SocketAddr, name: &str, secret: &str) -> io::Result<Standing> {
+    let secret = Secret::new(secret.as_bytes().to_vec());
+    herd_status::ask(peers, name, &secret, None, PATIENCE)
+}
 
 /// What all servers of a herd have in common.
 #[derive(Clone, Debug)]
@@ -142,7 +155,7 @@ impl Herd {
     /// It does not run, or does not say.
     pub fn ask(&self, name: &str) -> Result<Standing, String> {
         let server = self.server(name).ok_or(format!("{name} does not run"))?;
-        standing::ask(server.peers, name, &server.plan().secret)
+        ask(server.peers, name, &server.plan().secret)
             .map_err(|error| format!("{name} does not say how it stands: {error}"))
     }
 

@@ -11,7 +11,7 @@
 //! | how its server is built | [`workshop`] |
 //! | one running server | [`server`] |
 //! | a herd of them | [`herd`] |
-//! | whether all hold the same records | [`standing`] |
+//! | whether all hold the same records | [`herd_status`] |
 //! | how long a program is | [`count`] |
 //! | a comparison, from its options to its report | [`comparison`] |
 //! | what is measured, and how | [`plan`], [`mod@bench`] |
@@ -41,7 +41,6 @@ pub mod progress;
 pub mod redis;
 pub mod report;
 pub mod server;
-pub mod standing;
 pub mod targets;
 pub mod tools;
 pub mod workshop;

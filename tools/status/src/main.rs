@@ -2,20 +2,22 @@
 
 #![forbid(unsafe_code)]
 
-mod ask;
-
 use std::io::{self, Write};
+use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use clap::Parser;
 use herd_mio::cli::one_line;
-use herd_mio::config::{ConfigError, HerdConfig, Overrides, Source};
+use herd_mio::config::{ConfigError, HerdConfig, Member, Overrides, Source};
 use herd_mio::core::link::OPERATOR;
 use herd_mio::core::settings::{NeighbourTls, Secret};
+use herd_status::Standing;
 
-use ask::{Standing, ask};
+/// How long a server may take for each step of its answer.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Ask every server of a herd how it stands: records, digest, clients, links
 ///
@@ -89,6 +91,25 @@ fn herd(cli: &Cli) -> Result<(HerdConfig, Secret, Option<NeighbourTls>), ConfigE
     Ok((herd, secret, tls))
 }
 
+/// Asks one server, wherever its name leads.
+fn ask(member: &Member, secret: &Secret, tls: Option<&NeighbourTls>) -> Result<Standing, String> {
+    let address = member
+        .peers
+        .as_ref()
+        .ok_or("it has no address for neighbours")?;
+    let found = (address.host.as_str(), address.port)
+        .to_socket_addrs()
+        .map_err(|error| error.to_string())?;
+    let mut failure = "its name has no address".to_owned();
+    for address in found {
+        match herd_status::ask(address, &member.name, secret, tls, PATIENCE) {
+            Ok(standing) => return Ok(standing),
+            Err(error) => failure = format!("{address}: {error}"),
+        }
+    }
+    Err(failure)
+}
+
 fn report(herd: &HerdConfig, secret: &Secret, tls: Option<&NeighbourTls>) -> ExitCode {
     let standings: Vec<Result<Standing, String>> = thread::scope(|scope| {
         let asked: Vec<_> = herd
@@ -121,6 +142,7 @@ fn report(herd: &HerdConfig, secret: &Secret, tls: Option<&NeighbourTls>) -> Exi
                 digest,
                 clients,
                 linked,
+                ..
             }) => {
                 let linked = if linked.is_empty() {
                     "nobody".to_owned()

@@ -127,6 +127,20 @@ fn servers_that_differ_or_do_not_answer() {
 }
 
 #[test]
+fn a_server_that_says_nothing_is_told_of_in_words() {
+    // The system takes connections for it.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = ask(&[("A", silent.local_addr().unwrap())]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "no answer: 127.0.0.1:";
+    let text = out(&output);
+    assert!(
+        text.contains(expected) && text.contains("said nothing for 3s\nnobody answered\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_mistake_is_told_in_one_line() {
     let output = Command::new(env!("CARGO_BIN_EXE_herd-status"))
         .args(["--herd", "1999"])

@@ -94,13 +94,14 @@ impl Connection {
 }
 
 /// How long it is until then; never zero, which would mean for ever.
-fn left(deadline: Instant) -> Duration {
+pub(crate) fn left(deadline: Instant) -> Duration {
     deadline
         .saturating_duration_since(clock::now())
         .max(Duration::from_millis(1))
 }
 
-fn cut(error: std::io::Error) -> Cut {
+/// What an error of a socket comes to.
+pub(crate) fn cut(error: std::io::Error) -> Cut {
     match error.kind() {
         // What a timeout is called differs between calls and systems.
         ErrorKind::WouldBlock | ErrorKind::TimedOut => Cut::Late,

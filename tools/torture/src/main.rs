@@ -9,7 +9,7 @@
 //! | `strace.rs`, `trace.rs` | how strace is told, and what it tells |
 //! | `census.rs`, `catalogue.rs`, `plan.rs` | which calls there are, how they may fail, which faults are tried |
 //! | `stage.rs`, `server.rs` | what a run needs around the server, and server processes |
-//! | `talk.rs`, `connection.rs`, `standing.rs` | the conversation |
+//! | `talk.rs`, `connection.rs` | the conversation |
 //! | `ledger.rs`, `descriptors.rs`, `verdict.rs` | what was promised, what is open, what is right and what is not |
 //! | `run.rs`, `crew.rs` | one run, and many side by side |
 //! | `table.rs`, `progress.rs` | what is shown |
@@ -47,7 +47,6 @@ mod run;
 mod server;
 mod server_binary;
 mod stage;
-mod standing;
 mod stop;
 mod strace;
 mod table;

@@ -11,16 +11,19 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use herd_mio::core::settings::Secret;
 use herd_places::{Options, Places};
+use herd_status::Standing;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::clock;
-use crate::connection::{Connection, Cut};
+use crate::connection::{Connection, Cut, cut, left};
 use crate::ledger::{EARLIER, Ledger};
 use crate::server::{Doors, ERR, Server};
 use crate::strace::{self, Watch};
@@ -31,7 +34,7 @@ pub(crate) const VICTIM: &str = "Riley";
 /// The one that nothing is done to.
 pub(crate) const NEIGHBOUR: &str = "Jaquez";
 /// What both know.
-pub(crate) const SECRET: &str = "not a secret: this herd lives for seconds, on loopback alone";
+const SECRET: &str = "not a secret: this herd lives for seconds, on loopback alone";
 
 /// Files in the run's directory.
 pub(crate) const LOG: &str = "riley.log";
@@ -246,7 +249,7 @@ impl Stage {
     pub(crate) fn is_linked(&self, deadline: Instant) -> bool {
         clock::wait_for(deadline, || {
             let address = self.neighbour_doors.neighbours;
-            let standing = crate::standing::ask(address, NEIGHBOUR, SECRET, deadline).ok()?;
+            let standing = standing(address, NEIGHBOUR, deadline).ok()?;
             standing
                 .linked
                 .iter()
@@ -255,6 +258,19 @@ impl Stage {
         })
         .is_some()
     }
+}
+
+/// How a server of the herd stands.
+///
+/// # Errors
+/// It does not answer until then, or otherwise than the protocol has it.
+pub(crate) fn standing(
+    neighbours: SocketAddr,
+    name: &str,
+    deadline: Instant,
+) -> Result<Standing, Cut> {
+    let secret = Secret::new(SECRET.as_bytes().to_vec());
+    herd_status::ask(neighbours, name, &secret, None, left(deadline)).map_err(cut)
 }
 
 fn directory() -> Result<TempDir, String> {

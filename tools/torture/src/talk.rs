@@ -15,8 +15,7 @@ use crate::connection::{Connection, Cut};
 use crate::descriptors::Descriptors;
 use crate::ledger::{Client, Iamat, KIWI, Ledger, MANGO, PLUM, judge_places};
 use crate::server::{Doors, Server};
-use crate::stage::{LOG, NEIGHBOUR, ROTATED_LOG, SECRET, Stage, VICTIM};
-use crate::standing;
+use crate::stage::{self, LOG, NEIGHBOUR, ROTATED_LOG, Stage, VICTIM};
 use crate::verdict::{Failure, Kind, Reply};
 
 /// How long an answer may take: longer than every limit of the server.
@@ -277,13 +276,13 @@ impl Talk<'_> {
         self.persist_or(Kind::Diverged, "the neighbours' agreement", |talk| {
             let deadline = talk.answer_deadline();
             let neighbours = talk.stage.neighbour_doors.neighbours;
-            let theirs = match standing::ask(neighbours, NEIGHBOUR, SECRET, deadline) {
+            let theirs = match stage::standing(neighbours, NEIGHBOUR, deadline) {
                 Ok(theirs) => theirs,
                 Err(cut) => {
                     return Reply::Bad(Failure::new(Kind::Neighbour, format!("{cut:?}")));
                 }
             };
-            match standing::ask(talk.doors.neighbours, VICTIM, SECRET, deadline) {
+            match stage::standing(talk.doors.neighbours, VICTIM, deadline) {
                 Ok(ours) if ours.digest == theirs.digest && !ours.linked.is_empty() => Reply::Right,
                 Ok(ours) => Reply::NotYet(format!(
                     "{VICTIM} holds {} records and {NEIGHBOUR} {}, and they are not the same",

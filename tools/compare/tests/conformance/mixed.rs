@@ -6,10 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use herd_compare::herd::{Common, Herd};
 use herd_compare::server::LogLevel;
-use herd_compare::standing::Standing;
 use herd_compare::workshop::Program;
 use herd_mio::core::message::At;
 use herd_mio::presets;
+use herd_status::Standing;
 
 use crate::clients::record;
 use crate::scene::{Dice, SECRET, prepared, stand_in, wait_for};

@@ -387,8 +387,8 @@ fn slow_neighbour(scene: &Scene) {
 fn operator(scene: &Scene) {
     let standing = scene.standing();
     let server = scene.server();
-    assert!(herd_compare::standing::ask(server.peers, "Jaquez", "another secret").is_err());
-    assert!(herd_compare::standing::ask(server.peers, "Juzang", SECRET).is_err());
+    assert!(herd_compare::herd::ask(server.peers, "Jaquez", "another secret").is_err());
+    assert!(herd_compare::herd::ask(server.peers, "Juzang", SECRET).is_err());
     let before = standing.clients;
     let clients: Vec<Talk> = (0..3).map(|_| scene.client()).collect();
     wait_until("three clients more are counted", || {

@@ -118,9 +118,9 @@ impl Scene {
     }
 
     /// How it stands.
-    pub(crate) fn standing(&self) -> herd_compare::standing::Standing {
+    pub(crate) fn standing(&self) -> herd_status::Standing {
         let server = self.server();
-        herd_compare::standing::ask(server.peers, &server.plan().name, SECRET).unwrap()
+        herd_compare::herd::ask(server.peers, &server.plan().name, SECRET).unwrap()
     }
 }
 
