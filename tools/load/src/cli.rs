@@ -97,7 +97,7 @@ pub(crate) enum Mode {
     /// knew before). How finely that is seen is reported as the resolution. Servers that have a key for Places ask it before
     /// they answer; start them without one, or that time is in the figures.
     Flood(Flood),
-    /// What connections cost that say nothing: memory, and the latency of one client among them
+    /// What connections cost that say nothing, or half a word: memory, and the latency of one client among them
     ///
     /// The latency of one client alone comes first, then as long again among the others. Give server and herd-load a core each
     /// (taskset), or it is the system's choice of cores that is compared. For the memory, take a server that was just started: one
@@ -234,7 +234,7 @@ pub(crate) struct Idle {
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) connections: u32,
 
-    /// Whether each of them has said something before it fell silent
+    /// What each of them says before it falls silent
     #[arg(long, value_name = "WHEN", default_value = "once")]
     pub(crate) speak: Speak,
 }
@@ -246,6 +246,8 @@ pub(crate) enum Speak {
     Never,
     /// One IAMAT, all of the same client, so that the server has one record and not thousands
     Once,
+    /// The first 2,000 bytes of a command, and never the rest; the server has to have limits.line_ms beyond the time of the run
+    Half,
 }
 
 impl Common {
@@ -357,7 +359,7 @@ mod tests {
             ("whatsat Riley --bound 21", "1..=20"),
             ("whatsat Riley --radius 51", "at most 50"),
             ("mix Riley --whatsat 100", "1..=99"),
-            ("idle Riley --speak twice", "never, once"),
+            ("idle Riley --speak twice", "never, once, half"),
             ("echo --listen here", "invalid"),
         ] {
             let what = mistake(arguments);

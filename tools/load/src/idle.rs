@@ -1,6 +1,7 @@
-//! Connections that say nothing: what they cost in memory, and whether one client among them is served as if it were alone.
+//! Connections that say nothing, or half a word: what they cost in memory, and whether one client among them is served as if it were
+//! alone.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpStream;
 
 use crate::answers::Wrong;
@@ -12,10 +13,14 @@ use crate::process::{Watched, rss_bytes};
 use crate::progress::Progress;
 use crate::report::IdleMemory;
 use crate::stop::Stop;
+use crate::target::Target;
 use crate::{cli::Speak, files};
 
 /// Connections made before the server is asked to show that it has accepted them: fewer than any server lets wait.
 const MADE_AT_ONCE: usize = 50;
+
+/// What is sent of a command that is never finished.
+const HALF_BYTES: usize = 2_000;
 
 /// What came of it.
 pub(crate) struct Idle {
@@ -53,6 +58,9 @@ pub(crate) fn run(
         match speak {
             Speak::Once => crew.introduce(&mut stream, number + 1, std::iter::once(0))?,
             Speak::Never => {}
+            Speak::Half => half_a_command(&mut stream).map_err(|trouble| {
+                trouble.told(&crew.target, number + 1, &Conversation::default())
+            })?,
         }
         others.push(stream);
         let is_last = others.len() == manner.connections;
@@ -74,14 +82,32 @@ pub(crate) fn run(
 
     let among = load::run(crew, plan, watched, progress, stop)?;
     for (number, stream) in others.iter().enumerate() {
-        still_there(stream)
-            .map_err(|trouble| trouble.told(&crew.target, number + 1, &Conversation::default()))?;
+        still_there(stream).map_err(|trouble| match speak {
+            Speak::Half => cut_off(&crew.target, number + 1),
+            Speak::Never | Speak::Once => {
+                trouble.told(&crew.target, number + 1, &Conversation::default())
+            }
+        })?;
     }
     Ok(Idle {
         alone,
         among,
         memory,
     })
+}
+
+fn half_a_command(stream: &mut TcpStream) -> Result<(), Trouble> {
+    let mut half = b"IAMAT ".to_vec();
+    half.resize(HALF_BYTES, b'x');
+    Ok(stream.write_all(&half)?)
+}
+
+/// A server need not wait for ever for the rest of a command.
+fn cut_off(target: &Target, number: usize) -> Failure {
+    Failure::Failed(format!(
+        "{target} did not wait for the rest of the command on connection {}: give it limits.line_ms beyond the time that this takes",
+        number + 1
+    ))
 }
 
 fn memory_of(pids: &[u32]) -> Result<Vec<u64>, Failure> {

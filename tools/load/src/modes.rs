@@ -186,6 +186,7 @@ pub(crate) fn idle(idle: &Idle, stop: &Stop) -> Result<Report, Failure> {
         speak: Some(match idle.speak {
             Speak::Never => "never",
             Speak::Once => "once",
+            Speak::Half => "half",
         }),
         ..parameters(common)
     };

@@ -267,6 +267,14 @@ fn idle_connections_must_stay_and_be_left_alone() {
 }
 
 #[test]
+fn a_server_that_does_not_wait_for_the_rest_of_a_command_is_told_of() {
+    let herd = Herd::start_with(&["A"], &[], "warn", "[limits]\nline_ms = 100\n");
+    let mut words = vec!["idle", "A", "--config", &herd.config, "--speak", "half"];
+    words.extend("-c 3 --duration 1 --warm-up 0".split(' '));
+    run(&words).failed(1, &["did not wait for the rest", "limits.line_ms"]);
+}
+
+#[test]
 fn nobody_is_there() {
     let address = {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

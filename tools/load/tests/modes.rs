@@ -226,7 +226,7 @@ fn a_server_that_the_flood_does_not_reach_is_named() {
 fn idle_connections_are_weighed() {
     let herd = Herd::start(&["Riley"]);
     let pid = herd.pid(0);
-    for speak in ["never", "once"] {
+    for speak in ["never", "once", "half"] {
         let mut words = vec!["idle", "Riley", "--config", &herd.config, "--pid", &pid];
         words.extend("--connections 300 --duration 0.2 --warm-up 0.05 --json".split(' '));
         words.extend(["--speak", speak]);
