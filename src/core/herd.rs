@@ -74,6 +74,8 @@ pub struct Neighbour {
     pub dial: Dial,
     /// How long to wait after the next failure.
     pub backoff: Backoff,
+    /// Until when it is not let in, if it is the one that dials: it had proven itself, and then broke the protocol.
+    pub kept_out_until: Time,
     /// Which life of it was met last, and the name under which what that life taught us is kept, so that it is not sent back.
     life: Option<(BootId, Teacher)>,
     /// What we have of its feed. In a new life, what was heard of the old one counts until the new one has said how that compares:
@@ -123,6 +125,7 @@ impl Herd {
             link: None,
             dial: Dial::Nothing,
             backoff: Backoff::new(ms(limits.redial_first_ms), ms(limits.redial_cap_ms)),
+            kept_out_until: Time::default(),
             life: None,
             heard: None,
             linked_since: Time::default(),
@@ -169,6 +172,13 @@ impl Herd {
 }
 
 impl Neighbour {
+    /// It had proven itself, and then broke the protocol: it may come again, and if it goes on like this, ever later. Whom we dial is
+    /// dialled ever later instead.
+    pub fn keep_out(&mut self, now: Time) {
+        // The longest wait of that step: there is nobody to keep out of step with.
+        self.kept_out_until = now + self.backoff.next_wait(u64::MAX);
+    }
+
     /// Whether another life of it was met last.
     #[must_use]
     pub fn was_another(&self, boot: BootId) -> bool {

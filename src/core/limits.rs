@@ -94,9 +94,9 @@ limits! {
     heartbeat_ms = 3_000, 10..=600_000;
     /// Silence of a neighbour after which it counts as lost.
     link_silence_ms = 10_000, 20..=3_600_000;
-    /// Wait before a neighbour is dialled again, after the first failure.
+    /// Wait before a neighbour is dialled again, or let in that broke the protocol, after the first failure.
     redial_first_ms = 100, 1..=600_000;
-    /// Wait before a neighbour is dialled again, after many failures.
+    /// Wait before a neighbour is dialled again, or let in that broke the protocol, after many failures.
     redial_cap_ms = 1_000, 1..=600_000;
     /// Connections on the neighbours' port that have not proven who they are; one more takes the place of any of them.
     max_unproven = 64, 1..=1_000_000;

@@ -7,7 +7,9 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::common::{Client, Herd, SOON, Server, wait_until};
-use crate::neighbours::{NONCE, SECRET, linked_riley, pose_as_riley, proof, status_of, two};
+use crate::neighbours::{
+    FORGIVING, NONCE, SECRET, linked_riley, pose_as_riley, proof, status_of, two,
+};
 
 /// No heartbeat comes in between, however slow the machine is.
 const PATIENT: &str = "[limits]\nheartbeat_ms = 60000\nlink_silence_ms = 120000\n";
@@ -161,7 +163,7 @@ fn a_name_that_is_claimed_wrongly_is_told_in_one_line_each() {
 
 #[test]
 fn garbage_of_every_kind_ends_the_link_and_nothing_else() {
-    let herd = two();
+    let herd = two().with(FORGIVING);
     let jaquez = herd.start("Jaquez");
     let long = "9".repeat(400);
     let kinds: Vec<Vec<u8>> = vec![
@@ -384,6 +386,32 @@ fn a_proven_neighbour_that_talks_nonsense_is_dialled_ever_more_slowly() {
         );
     }
     assert_eq!(waits.len(), DIALS);
+}
+
+#[test]
+fn a_proven_neighbour_that_talks_nonsense_is_let_in_ever_more_rarely() {
+    const LINKS: u32 = 4;
+    const FIRST: Duration = Duration::from_millis(200);
+    let herd = two().with("[limits]\nredial_first_ms = 200\nredial_cap_ms = 60000\n");
+    let jaquez = herd.start("Jaquez");
+    for link in 0..LINKS {
+        let mut riley = linked_riley(&herd);
+        let broken = Instant::now();
+        riley.send("nonsense\n");
+        assert_eq!(
+            riley.line(),
+            "BYE not the neighbours' protocol: nonsense",
+            "{link}"
+        );
+        // It does not get in by trying: each wait is 90 % of a step, and each step is twice the one before.
+        drop(pose_as_riley(&herd));
+        let waited = broken.elapsed();
+        assert!(waited >= FIRST.mul_f64(0.9) * 2_u32.pow(link), "{waited:?}");
+    }
+    // However often it came, the operator is told of each time that it was let in, and at most once between them that it was not.
+    assert_eq!(told(&jaquez, "neighbour Riley", "linked"), LINKS as usize);
+    let refused = "Riley broke the protocol just now, and has to wait";
+    assert!((1..=LINKS as usize).contains(&told(&jaquez, "[WARN ]", refused)));
 }
 
 #[test]

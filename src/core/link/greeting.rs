@@ -82,6 +82,12 @@ impl Link {
                     shown(from)
                 ));
             }
+            Side::Acceptor if world.now.time < world.herd.neighbours[neighbour].kept_out_until => {
+                return Err(format!(
+                    "{} broke the protocol just now, and has to wait",
+                    shown(from)
+                ));
+            }
             Side::Dialler => {
                 let proof = self
                     .parties(&their_nonce, world)

@@ -28,6 +28,9 @@
 //!   nothing to say for a while, is the heartbeat. Until the first one of a new life, what was heard of the life before still counts.
 //! - `BYE <reason>`: why the connection is being closed.
 //!
+//! Whoever has proven itself and then says anything else is cut off, and backed off from: the server that dials dials ever later, the
+//! one that is dialled lets it in ever later.
+//!
 //! A tool that knows the secret may dial as `operator`, a name that no server has. Instead of `LIFE` it is told, after the
 //! acceptor's `PROOF`, how the server stands, and the connection is closed:
 //!
@@ -275,10 +278,21 @@ impl Link {
                 Split::TooLong => Err(format!("a line of more than {LINK_LINE_BYTES} bytes")),
             };
             if let Err(reason) = outcome {
-                self.end(reason, world.now.time);
+                self.broken(reason, world);
             }
         }
         bytes.len()
+    }
+
+    /// The other side broke the protocol. If it had proven itself, that is backed off from: here, if it is the one that dials.
+    fn broken(&mut self, reason: Broken, world: &mut World<'_>) {
+        self.end(reason, world.now.time);
+        if self.is_proven
+            && self.side == Side::Acceptor
+            && let Some(neighbour) = self.neighbour
+        {
+            world.herd.neighbours[neighbour].keep_out(world.now.time);
+        }
     }
 
     /// Whether its next line waits until the journal has room.

@@ -430,6 +430,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
+        name: "a neighbour that broke the protocol is let in at once",
+        file: "src/core/link/greeting.rs",
+        from: "if world.now.time < world.herd.neighbours[neighbour].kept_out_until",
+        to: "if false && world.now.time < world.herd.neighbours[neighbour].kept_out_until",
+        caught_by: behaviour(
+            "hostile_neighbours::a_proven_neighbour_that_talks_nonsense_is_let_in_ever_more_rarely",
+        ),
+        missed: None,
+    },
+    Mutant {
         name: "reading stops after half a line that was kept",
         file: "src/core/link/mod.rs",
         from: "        input.consume(used);\n        self.input = input;\n",
