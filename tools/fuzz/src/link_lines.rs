@@ -73,10 +73,30 @@ struct Story {
     lives: BTreeMap<&'static str, (Vec<u8>, u32)>,
     /// The link that counts for each neighbour.
     linked: BTreeMap<&'static str, ConnId>,
+    /// How long those who dial are kept out.
+    patience: BTreeMap<&'static str, Patience>,
     /// The connection that it is making.
     dialling: Option<ConnId>,
     /// Everything that the server said, for comparison.
     said: Vec<u8>,
+}
+
+/// How a neighbour that breaks the protocol is backed off from.
+struct Patience {
+    /// The next wait is nine tenths of that.
+    step_ms: u64,
+    kept_out_until: u64,
+    linked_since: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience {
+            step_ms: 100,
+            kept_out_until: 0,
+            linked_since: 0,
+        }
+    }
 }
 
 /// A neighbour, and which of its lives it is; one that comes back after another is a new one.
@@ -114,6 +134,7 @@ impl Story {
             heard: BTreeMap::new(),
             lives: BTreeMap::new(),
             linked: BTreeMap::new(),
+            patience: BTreeMap::new(),
             dialling: None,
             said: Vec::new(),
         };
@@ -167,7 +188,13 @@ impl Story {
 
     fn lose(&mut self, id: ConnId) {
         self.node.connection_lost(id, None, server::at(self.ms));
-        self.linked.retain(|_, link| *link != id);
+        for (name, _) in self.linked.extract_if(.., |_, link| *link == id) {
+            let patience = self.patience.entry(name).or_default();
+            // It was a good one.
+            if self.ms >= patience.linked_since + 2_000 {
+                patience.step_ms = 100;
+            }
+        }
         self.dialling = self.dialling.filter(|dialling| *dialling != id);
     }
 
@@ -263,6 +290,13 @@ impl Story {
         let their_nonce = told
             .strip_prefix(format!("HERD 1 {own} {name} ").as_bytes())
             .and_then(|rest| unhex(rest.get(..32)?));
+        let kept_out = self.patience.get(name).map_or(0, |it| it.kept_out_until);
+        if matches!(speaker, Speaker::Neighbour(_)) && self.ms < kept_out {
+            let reason = format!("BYE {name} broke the protocol just now, and has to wait\n");
+            assert_eq!(told, reason.as_bytes());
+            self.end(id);
+            return false;
+        }
         let Some(their_nonce) = their_nonce else {
             panic!("{name} is told {}", told.escape_ascii());
         };
@@ -409,6 +443,9 @@ impl Story {
                 let last = told.split_inclusive(|&byte| byte == b'\n').next_back();
                 assert!(last.is_some_and(|line| line.starts_with(b"BYE ")));
                 assert_eq!(fate, Fate::Finish);
+                let patience = self.patience.entry(speaker.name()).or_default();
+                patience.kept_out_until = self.ms + patience.step_ms * 9 / 10;
+                patience.step_ms = (patience.step_ms * 2).min(1_000);
             }
             Stands::Gone => assert!(told.is_empty() && fate == Fate::Finish),
         }
@@ -416,6 +453,8 @@ impl Story {
 
     /// The link that counted until now is told that it does not any more.
     fn replace(&mut self, id: ConnId, speaker: Speaker) {
+        let patience = self.patience.entry(speaker.name()).or_default();
+        patience.linked_since = self.ms;
         let Some(old) = self.linked.insert(speaker.name(), id) else {
             return;
         };
