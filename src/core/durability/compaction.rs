@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!   Idle ──► Creating ──► Copying ──► Reserving ──► Doubling ──► SwitchDue ──► Switching ──► Idle
-//!              └────────────┴────────────┴────────────┴─────────────┴──► given up: Idle, and tried again later
+//!              │            │           │   │          │             │
+//!              │            │           │   └──► Leaving ──┐         │
+//!              └────────────┴───────────┴───────────────┴──┴─────────┴──► given up: Idle, and tried again later
 //! ```
 //!
 //! When the journal is twice as long as what it says, a new one is written beside it: a reader in the feed copies the table, a step each
@@ -34,6 +36,8 @@ pub(super) enum Compaction {
     Copying(ReaderId),
     /// It has all of the table; entries now go to both files, and room is reserved in it.
     Reserving,
+    /// It was given up meanwhile. Nothing is begun until the disk has answered, or that answer would be taken for one to what is begun.
+    Leaving,
     /// Both files are to be synced.
     Doubling,
     /// Both are; it is to take the current one's place.
@@ -43,6 +47,11 @@ pub(super) enum Compaction {
 }
 
 impl Compaction {
+    /// Whether there is a next file.
+    pub(super) const fn is_on(self) -> bool {
+        !matches!(self, Compaction::Idle | Compaction::Leaving)
+    }
+
     /// Whether entries go to both files.
     pub(super) const fn doubles(self) -> bool {
         match self {
@@ -50,7 +59,10 @@ impl Compaction {
             | Compaction::Doubling
             | Compaction::SwitchDue
             | Compaction::Switching => true,
-            Compaction::Idle | Compaction::Creating | Compaction::Copying(_) => false,
+            Compaction::Idle
+            | Compaction::Creating
+            | Compaction::Copying(_)
+            | Compaction::Leaving => false,
         }
     }
 }
@@ -108,6 +120,7 @@ impl Durability {
             Compaction::Creating
             | Compaction::Copying(_)
             | Compaction::Reserving
+            | Compaction::Leaving
             | Compaction::Doubling
             | Compaction::Switching => None,
         }
@@ -121,6 +134,23 @@ impl Durability {
         }
         self.fixed_bytes = self.for_next.len() as u64;
         self.compaction = Compaction::Copying(records.open_reader(0));
+    }
+
+    /// The disk has answered whether there is room in the next file, or in the one that was given up.
+    pub(super) fn next_reserved(
+        &mut self,
+        outcome: Result<(), DiskError>,
+        records: &mut Records,
+        now: Time,
+    ) -> Option<DiskWork> {
+        let is_wanted = self.compaction == Compaction::Reserving;
+        self.compaction = Compaction::Idle;
+        match outcome {
+            Ok(()) if is_wanted => self.compaction = Compaction::Doubling,
+            Err(error) if is_wanted => return self.give_up_compaction(&error, records, now),
+            Ok(()) | Err(_) => {}
+        }
+        None
     }
 
     /// The next file is the journal now.
@@ -155,7 +185,13 @@ impl Durability {
             records.close_reader(reader);
         }
         self.for_next.clear();
-        self.compaction = Compaction::Idle;
+        self.compaction = match self.compaction {
+            Compaction::Reserving => Compaction::Leaving,
+            _ => Compaction::Idle,
+        };
+        if let Some(syncing) = &mut self.syncing {
+            syncing.both = false; // whatever is synced beside the journal
+        }
         self.compact_after = now + COMPACT_AGAIN;
         Some(DiskWork::Discard)
     }

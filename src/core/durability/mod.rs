@@ -401,14 +401,11 @@ impl Durability {
 
     /// The disk did something, or could not. Returns what it is to do at once about it.
     pub fn done(&mut self, done: DiskDone, records: &mut Records, now: Time) -> Option<DiskWork> {
-        let is_compacting = self.compaction != Compaction::Idle;
         match done {
             // A compaction that was given up is not heard any more.
             DiskDone::Appended {
                 file: Which::Next, ..
-            }
-            | DiskDone::Reserved(Which::Next, _)
-                if !is_compacting => {}
+            } if !self.compaction.is_on() => {}
             DiskDone::Appended {
                 file: Which::Current,
                 bytes,
@@ -420,7 +417,9 @@ impl Durability {
                 ..
             } => {}
             DiskDone::Reserved(Which::Current, outcome) => self.room_reserved(outcome, now),
-            DiskDone::Reserved(Which::Next, Ok(())) => self.compaction = Compaction::Doubling,
+            DiskDone::Reserved(Which::Next, outcome) => {
+                return self.next_reserved(outcome, records, now);
+            }
             DiskDone::Created(Ok(())) => self.begin_copy(records),
             DiskDone::Synced(Ok(())) => self.synced(),
             // What was written may be gone from the cache without being on the disk; asked again, the system would say that
@@ -440,7 +439,6 @@ impl Durability {
                 outcome: Err(error),
                 ..
             }
-            | DiskDone::Reserved(Which::Next, Err(error))
             | DiskDone::Created(Err(error)) => {
                 return self.give_up_compaction(&error, records, now);
             }

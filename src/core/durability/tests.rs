@@ -31,10 +31,17 @@ struct FakeDisk {
     /// What each sync in the background makes safe: the journal, and the next file.
     syncs: VecDeque<(Vec<u8>, Option<Vec<u8>>)>,
     is_full: bool,
+    /// The next file can not be written.
+    is_next_bad: bool,
 }
 
 const FULL: DiskError = DiskError {
     is_full: true,
+    text: String::new(),
+};
+
+const BAD: DiskError = DiskError {
+    is_full: false,
     text: String::new(),
 };
 
@@ -51,10 +58,11 @@ impl FakeDisk {
                     (Which::Next, Some(next)) => next.write(offset, &bytes),
                     (Which::Next, None) => panic!("there is no next file"),
                 }
+                let is_bad = file == Which::Next && self.is_next_bad;
                 Some(DiskDone::Appended {
                     file,
                     bytes,
-                    outcome: Ok(()),
+                    outcome: if is_bad { Err(BAD) } else { Ok(()) },
                 })
             }
             DiskWork::Create => {
@@ -142,6 +150,7 @@ enum Step {
     Finish,
     Later(u64),
     Full(bool),
+    NextBad(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -150,79 +159,117 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Turn),
         4 => Just(Step::Finish),
         1 => (1u64..2000).prop_map(Step::Later),
+        1 => Just(Step::Later(60_000)),
         1 => any::<bool>().prop_map(Step::Full),
+        1 => any::<bool>().prop_map(Step::NextBad),
     ]
 }
 
-/// Whatever the order in which things happen: what was released is in the journal as it would be found after a kill, and
-/// with `always` after a loss of power.
-fn nothing_released_is_lost(fsync: Fsync, steps: &[Step]) -> Result<(), TestCaseError> {
-    let limits = Limits {
-        compact_bytes: 600,
-        ..Limits::default()
-    };
-    let mut durability = Durability::new("Riley", fsync, &limits);
-    let mut records = Records::new(&limits);
-    durability.opened(0, 0, BootId(1), 0);
-    let mut disk = FakeDisk {
-        journal: FakeFile::default(),
-        next: None,
-        background: VecDeque::new(),
-        syncs: VecDeque::new(),
-        is_full: false,
-    };
-    let mut now = Time::default();
-    // Each accepted change: its client and its stamp.
-    let mut accepted: Vec<(Vec<u8>, u64)> = Vec::new();
-    let mut refused = 0;
-    for step in steps {
-        match step {
-            Step::Update(client) => {
-                let stamp = accepted.len() as u64 + 1;
-                let line = format!("AT Riley +0.000000000 c{client} +1+2 {stamp}");
-                let at = At::parse(line.as_bytes()).unwrap();
-                match durability.room_for(Entry::record_bytes(line.len())) {
-                    Room::Enough => {
-                        prop_assert_eq!(
-                            records.offer(line.as_bytes(), &at, Teacher::NOBODY),
-                            Offer::Accepted
-                        );
-                        durability.record(records.last_seq(), line.as_bytes());
-                        accepted.push((at.client.to_vec(), stamp));
-                    }
-                    Room::Wait | Room::Full => refused += 1,
-                }
-            }
-            Step::Turn => {
-                durability.turn_begins();
-                let mut works = 0;
-                while let Some(work) = durability.next_work(&mut records, now, |_| ()) {
-                    works += 1;
-                    prop_assert!(works < 100, "a turn without an end: {:?}", work);
-                    if let Some(done) = disk.perform(work) {
-                        durability
-                            .done(done, &mut records, now)
-                            .map(|work| disk.perform(work));
-                    }
-                }
-            }
-            Step::Finish => {
-                if let Some(done) = disk.finish_one() {
-                    durability
-                        .done(done, &mut records, now)
-                        .map(|work| disk.perform(work));
-                }
-            }
-            Step::Later(ms) => now = now + Duration::from_millis(*ms),
-            Step::Full(is_full) => disk.is_full = *is_full,
+/// A journal, what it is about, and the disk that it is on.
+struct Story {
+    fsync: Fsync,
+    durability: Durability,
+    records: Records,
+    disk: FakeDisk,
+    now: Time,
+    /// Each accepted change: its client and its stamp.
+    accepted: Vec<(Vec<u8>, u64)>,
+    refused: usize,
+}
+
+impl Story {
+    fn begin(fsync: Fsync) -> Story {
+        let limits = Limits {
+            compact_bytes: 600,
+            ..Limits::default()
+        };
+        let mut durability = Durability::new("Riley", fsync, &limits);
+        durability.opened(0, 0, BootId(1), 0);
+        Story {
+            fsync,
+            durability,
+            records: Records::new(&limits),
+            disk: FakeDisk {
+                journal: FakeFile::default(),
+                next: None,
+                background: VecDeque::new(),
+                syncs: VecDeque::new(),
+                is_full: false,
+                is_next_bad: false,
+            },
+            now: Time::default(),
+            accepted: Vec::new(),
+            refused: 0,
         }
-        prop_assert_eq!(durability.failure(), None);
-        let survives = match fsync {
-            Fsync::Always => &disk.journal.synced,
-            Fsync::Interval | Fsync::Never => &disk.journal.cached,
+    }
+
+    fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Update(client) => self.update(&format!("c{client}"))?,
+            Step::Turn => self.turn()?,
+            Step::Finish => self.finish(),
+            Step::Later(ms) => self.now = self.now + Duration::from_millis(*ms),
+            Step::Full(is_full) => self.disk.is_full = *is_full,
+            Step::NextBad(is_bad) => self.disk.is_next_bad = *is_bad,
+        }
+        self.check()
+    }
+
+    fn update(&mut self, client: &str) -> Result<(), TestCaseError> {
+        let stamp = self.accepted.len() as u64 + 1;
+        let line = format!("AT Riley +0.000000000 {client} +1+2 {stamp}");
+        let at = At::parse(line.as_bytes()).unwrap();
+        match self.durability.room_for(Entry::record_bytes(line.len())) {
+            Room::Enough => {
+                let offer = self.records.offer(line.as_bytes(), &at, Teacher::NOBODY);
+                prop_assert_eq!(offer, Offer::Accepted);
+                let seq = self.records.last_seq();
+                self.durability.record(seq, line.as_bytes());
+                self.accepted.push((at.client.to_vec(), stamp));
+            }
+            Room::Wait | Room::Full => self.refused += 1,
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<(), TestCaseError> {
+        self.durability.turn_begins();
+        let mut works = 0;
+        while let Some(work) = self
+            .durability
+            .next_work(&mut self.records, self.now, |_| ())
+        {
+            works += 1;
+            prop_assert!(works < 100, "a turn without an end: {:?}", work);
+            if let Some(done) = self.disk.perform(work) {
+                self.hear(done);
+            }
+        }
+        Ok(())
+    }
+
+    /// The disk finishes the first thing that it does in the background.
+    fn finish(&mut self) {
+        if let Some(done) = self.disk.finish_one() {
+            self.hear(done);
+        }
+    }
+
+    fn hear(&mut self, done: DiskDone) {
+        let work = self.durability.done(done, &mut self.records, self.now);
+        work.map(|work| self.disk.perform(work));
+    }
+
+    /// What was released is in the journal as it would be found after a kill, and with `always` after a loss of power.
+    fn check(&self) -> Result<(), TestCaseError> {
+        prop_assert!(self.durability.failure().is_none() || self.disk.is_next_bad);
+        let survives = match self.fsync {
+            Fsync::Always => &self.disk.journal.synced,
+            Fsync::Interval | Fsync::Never => &self.disk.journal.cached,
         };
         let table = table_of(survives);
-        for (client, stamp) in accepted.iter().take(durability.released() as usize) {
+        let released = self.durability.released() as usize;
+        for (client, stamp) in self.accepted.iter().take(released) {
             let there = table
                 .get(client)
                 .and_then(|stamp| stamp.parse::<u64>().ok());
@@ -234,8 +281,20 @@ fn nothing_released_is_lost(fsync: Fsync, steps: &[Step]) -> Result<(), TestCase
                 there
             );
         }
+        Ok(())
     }
-    prop_assert!(refused + accepted.len() <= steps.len());
+}
+
+/// Whatever the order in which things happen.
+fn nothing_released_is_lost(fsync: Fsync, steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut story = Story::begin(fsync);
+    for step in steps {
+        story.take(step)?;
+        if story.durability.failure().is_some() {
+            return Ok(()); // the server stops
+        }
+    }
+    prop_assert!(story.refused + story.accepted.len() <= steps.len());
     Ok(())
 }
 
@@ -267,4 +326,44 @@ fn a_neighbour_resumes_where_its_life_of_ours_and_the_next_one_agree() {
     assert_eq!(durability.resume(BootId(2), 170), Some(150));
     assert_eq!(durability.resume(BootId(3), 160), Some(160));
     assert_eq!(durability.resume(BootId(4), 1), None);
+}
+
+#[test]
+fn what_the_disk_still_did_for_a_compaction_that_was_given_up_is_not_taken_for_the_next_one_s()
+-> Result<(), TestCaseError> {
+    // So much that copying it takes several turns.
+    const CLIENTS: usize = 60;
+    let mut story = Story::begin(Fsync::Interval);
+    let name = "x".repeat(3_000);
+    story.take(&Step::Turn)?;
+    story.take(&Step::Finish)?;
+    for _ in 0..3 {
+        for client in 0..CLIENTS {
+            story.update(&format!("{name}{client}"))?;
+        }
+        story.take(&Step::Turn)?;
+    }
+    prop_assert_eq!(story.refused, 0);
+    // All is copied, and the disk takes its time to reserve room behind it; the next entry can not be written there.
+    while story.durability.compaction != Compaction::Reserving {
+        story.take(&Step::Turn)?;
+    }
+    story.take(&Step::NextBad(true))?;
+    story.update("y")?;
+    story.take(&Step::Turn)?;
+    prop_assert!(story.disk.next.is_none(), "it is given up");
+    // A minute later it is tried again, and in the middle of that the first one's room is there.
+    story.take(&Step::NextBad(false))?;
+    story.take(&Step::Later(60_000))?;
+    story.take(&Step::Turn)?;
+    while !story.disk.background.is_empty() {
+        story.take(&Step::Finish)?;
+    }
+    let before = story.disk.journal.cached.len();
+    for _ in 0..10 {
+        story.take(&Step::Turn)?;
+        story.take(&Step::Finish)?;
+    }
+    prop_assert!(story.disk.journal.cached.len() < before, "compacted");
+    story.check()
 }

@@ -489,7 +489,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the new file takes the name before it is synced",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/durability/compaction.rs",
         from: "self.compaction = Compaction::Doubling,",
         to: "self.compaction = Compaction::SwitchDue,",
         caught_by: unit("durability"),
@@ -719,6 +719,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         from: "records.journal_bytes() + self.fixed_bytes",
         to: "records.journal_bytes()",
         caught_by: SIMULATED,
+        missed: None,
+    },
+    Mutant {
+        name: "a compaction that was given up goes on when there is room for it",
+        file: "src/core/durability/compaction.rs",
+        from: "Ok(()) if is_wanted =>",
+        to: "Ok(()) =>",
+        caught_by: unit("durability"),
         missed: None,
     },
     Mutant {
