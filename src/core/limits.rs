@@ -75,6 +75,8 @@ limits! {
     line_ms = 10_000, 10..=3_600_000;
     /// Time for the TLS handshake with a client or a neighbour.
     tls_handshake_ms = 4_000, 10..=600_000;
+    /// Bytes that a client may say in its TLS handshake.
+    tls_handshake_bytes = 8_192, 1_024..=65_536;
     /// Output waiting for a client above which its commands are left unread.
     output_high_bytes = 262_144, 1..=1_073_741_824;
     /// Output waiting for a client below which its commands are read again.

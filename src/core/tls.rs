@@ -79,6 +79,8 @@ impl fmt::Display for TlsError {
 /// One side of a TLS connection.
 pub struct Tls {
     connection: Connection,
+    /// Bytes that the other side may still say in the handshake.
+    handshake_left: usize,
 }
 
 impl Tls {
@@ -91,8 +93,7 @@ impl Tls {
             reason: format!("{host:?} is no name that a certificate can have"),
             mistrust: None,
         })?;
-        let connection = ClientConnection::new(config, name)?.into();
-        Ok(Tls { connection })
+        Ok(Tls::new(ClientConnection::new(config, name)?.into()))
     }
 
     /// The server side, waiting for a hello.
@@ -100,8 +101,22 @@ impl Tls {
     /// # Errors
     /// The configuration can not be used.
     pub fn server(config: Arc<ServerConfig>) -> Result<Tls, TlsError> {
-        let connection = ServerConnection::new(config)?.into();
-        Ok(Tls { connection })
+        Ok(Tls::new(ServerConnection::new(config)?.into()))
+    }
+
+    fn new(connection: Connection) -> Tls {
+        Tls {
+            connection,
+            handshake_left: usize::MAX,
+        }
+    }
+
+    /// The other side may say no more than `bytes` in the handshake. rustls keeps a message of it until it is whole, which may take
+    /// 64 KiB, and nobody has proven anything yet (test: `a_handshake_has_so_many_bytes_and_no_more`).
+    #[must_use]
+    pub fn with_handshake_of(mut self, bytes: usize) -> Tls {
+        self.handshake_left = bytes;
+        self
     }
 
     /// Whether the handshake is still going on.
@@ -133,6 +148,13 @@ impl Tls {
             let state = self.connection.process_new_packets();
             self.flush(output)?;
             let state = state?;
+            if self.connection.is_handshaking() {
+                let left = self.handshake_left.checked_sub(taken);
+                self.handshake_left = left.ok_or_else(|| TlsError {
+                    reason: "it said too much in the TLS handshake".to_owned(),
+                    mistrust: None,
+                })?;
+            }
             let waiting = state.plaintext_bytes_to_read();
             let start = plaintext.len();
             plaintext.resize(start + waiting, 0);

@@ -311,6 +311,59 @@ fn half_made_handshakes_take_little_and_no_more_than_their_places() {
     });
 }
 
+/// A hello that says it has 65,000 bytes, and all of them but the last.
+fn endless_hello() -> Vec<u8> {
+    const BYTES: u32 = 65_000;
+    let mut message = vec![1];
+    message.extend_from_slice(&BYTES.to_be_bytes()[1..]);
+    message.resize(3 + BYTES as usize, 0);
+    let records = message.chunks(16_384).map(|piece| {
+        let length = (piece.len() as u16).to_be_bytes();
+        [&[22, 3, 1], &length[..], piece].concat()
+    });
+    records.collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn a_handshake_has_so_many_bytes_and_no_more() {
+    const CROWD: usize = 300;
+    let (_herd, server, authority) =
+        secure_server("tls_handshake_bytes = 2048\ntls_handshake_ms = 60000\nlinger_ms = 60000");
+    is_served(secure_client(server.address, &authority));
+    let endless = endless_hello();
+    let before = server.status("VmRSS");
+    let crowd: Vec<Client> = (0..CROWD)
+        .map(|_| {
+            let client = Client::connect(server.address);
+            // It may be told to go before all is written.
+            let _ = client.stream().write_all(&endless);
+            client
+        })
+        .collect();
+    for mut client in crowd {
+        client.expect_end();
+    }
+    let reason = "gone: it said too much in the TLS handshake";
+    server.wait_for_nth_log(CROWD, reason, "");
+    let grown = server.status("VmHWM").saturating_sub(before) as usize;
+    assert!(
+        grown < 16 * CROWD,
+        "{grown} KiB for {CROWD} hellos without end"
+    );
+    // What comes in one piece with the end of a handshake is not part of it.
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = config(&authority, version);
+        let mut client = connect(server.address, config, "localhost");
+        let line_of_its_own = format!("{}\n", "x".repeat(4_000));
+        client
+            .write_all(line_of_its_own.repeat(5).as_bytes())
+            .unwrap();
+        for _ in 0..5 {
+            assert_eq!(line(&mut client), format!("? {line_of_its_own}"));
+        }
+    }
+}
+
 #[test]
 fn new_keys_may_be_wanted_and_not_without_end() {
     let (_herd, server, authority) = secure_server("linger_ms = 300");

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::common::server_command;
 
 /// A limit, and the test that reaches it: its file in `tests`, and its name.
-const REACHED_BY: [(&str, &str, &str); 38] = [
+const REACHED_BY: [(&str, &str, &str); 39] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -52,6 +52,11 @@ const REACHED_BY: [(&str, &str, &str); 38] = [
         "tls_handshake_ms",
         "behaviour/tls.rs",
         "a_handshake_has_a_deadline",
+    ),
+    (
+        "tls_handshake_bytes",
+        "behaviour/hostile_clients_tls.rs",
+        "a_handshake_has_so_many_bytes_and_no_more",
     ),
     (
         "output_high_bytes",

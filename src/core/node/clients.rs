@@ -9,6 +9,7 @@ use super::{ConnId, Node, Phase, Session};
 use crate::core::admission::Verdict;
 use crate::core::client::{Asked, Client, World};
 use crate::core::clock::Now;
+use crate::core::limits::count;
 use crate::core::places::answer::Outcome;
 use crate::core::tls::{Secure, Tls};
 
@@ -40,7 +41,10 @@ impl Node {
         let secure = match &self.settings.tls.clients {
             None => None,
             Some(config) => match Tls::server(config.clone()) {
-                Ok(tls) => Some(Secure::new(tls)),
+                Ok(tls) => {
+                    let bytes = count(self.settings.limits.tls_handshake_bytes);
+                    Some(Secure::new(tls.with_handshake_of(bytes)))
+                }
                 Err(error) => {
                     warn!("client {address}: refused: {error}");
                     self.admission.leave(address.ip());
