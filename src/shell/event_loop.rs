@@ -52,6 +52,11 @@ const ACCEPTS: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+/// What is asked of epoll for each connection.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const INTEREST: Interest = BOTH.add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const INTEREST: Interest = BOTH;
 
 /// A port, and who comes in there.
 struct Door {
@@ -452,7 +457,7 @@ impl Server {
         if let Err(error) = self
             .poll
             .registry()
-            .register(transport.source(), token, BOTH)
+            .register(transport.source(), token, INTEREST)
         {
             return self.node.connection_lost(id, Some(&error.to_string()), now);
         }

@@ -29,8 +29,8 @@ pub struct Transport {
     connecting: bool,
     readable: bool,
     writable: bool,
-    /// A FIN or a reset was seen: a short read does not mean that the socket is drained.
-    read_closed: bool,
+    /// A FIN, a reset or urgent data was seen: a short read does not mean that the socket is drained.
+    short_reads: bool,
     /// Both directions are dead.
     hung_up: bool,
     finished: bool,
@@ -52,7 +52,7 @@ impl Transport {
             readable: false,
             // A new socket's send buffer is empty.
             writable: !connecting,
-            read_closed: false,
+            short_reads: false,
             hung_up: false,
             finished: false,
             queued: false,
@@ -74,7 +74,8 @@ impl Transport {
     pub fn note(&mut self, event: &Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
-        self.read_closed |= event.is_read_closed() || event.is_error();
+        // A read ends before urgent data, whatever is behind it (tcp(7)).
+        self.short_reads |= event.is_read_closed() || event.is_error() || event.is_priority();
         self.hung_up |= event.is_write_closed() || event.is_error();
     }
 
@@ -142,8 +143,9 @@ impl Transport {
                     return Ok(Received::End);
                 }
                 Ok(count) => {
-                    // epoll(7): a short read of a stream means that it is drained, unless its end is there to be read too.
-                    if count < into.len() && !self.read_closed {
+                    // epoll(7): a short read of a stream means that it is drained, unless its end is there to be read too, or
+                    // something urgent (test: `urgent_data_hides_nothing_that_is_behind_it`).
+                    if count < into.len() && !self.short_reads {
                         self.readable = false;
                     }
                     return Ok(Received::Bytes(count));

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use rustix::process::Signal;
+
 use crate::common::{Herd, without_skew};
 
 #[test]
@@ -164,4 +166,20 @@ fn an_idle_client_is_left_alone_whatever_the_time_for_a_line() {
     server.client().send("half").expect("? half\n").expect_end();
     server.client().send("half").expect("? half\n").expect_end();
     idle.send("two\n").expect("? two\n");
+}
+
+#[test]
+fn urgent_data_hides_nothing_that_is_behind_it() {
+    let server = Herd::single().start("Riley");
+    server.client().ask("begin");
+    // All of it is there when the server looks: a read ends before the urgent byte, which is no part of the stream.
+    server.signal(Signal::STOP);
+    let mut client = server.client();
+    client.send("one\ntw");
+    socket2::SockRef::from(client.stream())
+        .send_out_of_band(b"!")
+        .unwrap();
+    client.send("o\nthree\n");
+    server.signal(Signal::CONT);
+    client.expect("? one\n? two\n? three\n");
 }
