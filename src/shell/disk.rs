@@ -100,6 +100,14 @@ impl Disk {
             .truncate(false)
             .open(&path);
         let file = open.map_err(|error| at("open the journal", error))?;
+        // A pipe or a device may have no end, and nothing that is read there comes back.
+        let is_file = file.metadata().map(|metadata| metadata.is_file());
+        if !is_file.map_err(|error| at("look at the journal", error))? {
+            return Err(format!(
+                "the journal {} is no regular file: move it away, or choose another directory",
+                path.display()
+            ));
+        }
         let machine = machine_boot_id();
         let length = read_back(&file, &path, server, machine, &mut tell)?;
         // The file may be new, and so may the directory.

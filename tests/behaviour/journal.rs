@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use herd_mio::core::journal::{Entry, Replay};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
+use crate::command_line::Ended;
 use crate::common::{Client, Herd, Server, wait_until};
 
 fn data_dir(herd: &Herd, name: &str) -> PathBuf {
@@ -324,6 +327,52 @@ fn damage_in_the_middle_is_refused_loudly() {
     assert_eq!(
         herd.start("Riley").client().ask("WHATSAT x0 1 1"),
         "? WHATSAT x0 1 1"
+    );
+}
+
+#[test]
+fn a_journal_that_is_no_file_is_refused_at_once() {
+    let herd = single();
+    let directory = data_dir(&herd, "Riley");
+    fs::create_dir_all(&directory).unwrap();
+    let journal = directory.join("journal");
+    let make_pipe = || {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &journal,
+            rustix::fs::FileType::Fifo,
+            mode,
+            0,
+        )
+        .unwrap();
+    };
+    let make_endless = || std::os::unix::fs::symlink("/dev/zero", &journal).unwrap();
+    for make in [&make_pipe as &dyn Fn(), &make_endless] {
+        make();
+        let mut command = herd.command("Riley");
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let Ended(child) = &mut Ended(command.spawn().unwrap());
+        wait_until("it gives up", || child.try_wait().unwrap().is_some());
+        let mut said = String::new();
+        let mut errors = child.stderr.take().unwrap();
+        errors.read_to_string(&mut said).unwrap();
+        let told: Vec<_> = said
+            .lines()
+            .filter(|line| line.starts_with("herd-mio: "))
+            .collect();
+        assert!(
+            told.len() == 1 && told[0].contains("journal is no regular file: move it away"),
+            "{said}"
+        );
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        fs::remove_file(&journal).unwrap();
+    }
+    assert!(
+        herd.start("Riley")
+            .client()
+            .ask("IAMAT x +1+2 3")
+            .starts_with("AT ")
     );
 }
 
