@@ -8,10 +8,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use herd_mio::core::limits::TURN_BYTES;
+use herd_places::Behaviour;
+use rustix::process::Signal;
 
-use crate::common::{Client, Herd, Server, wait_until};
+use crate::common::{Client, Herd, SOON, Server, wait_until};
 use crate::neighbours::linked_riley;
 use crate::outside;
+use crate::places::stand_in;
 
 /// Somebody who says the same again and again, and reads and forgets what is answered.
 struct Flood {
@@ -161,6 +164,89 @@ fn a_proven_neighbour_that_floods_leaves_the_others_their_share_and_costs_little
     flood.end();
     jaquez.wait_for_log("neighbour Riley", "lost: ");
     jaquez.stop();
+}
+
+/// The most calls of that kind that succeeded in one turn.
+fn most_in_a_turn(trace: &str, process: u32, call: &str) -> usize {
+    let process = process.to_string();
+    let (call, mut most, mut count) = (format!("{call}("), 0, 0);
+    for line in trace.lines() {
+        let Some(line) = line.strip_prefix(&process).map(str::trim_start) else {
+            continue;
+        };
+        if line.starts_with("epoll_wait(") {
+            count = 0;
+        } else if line.starts_with(&call) && !line.contains(" = -1 ") {
+            count += 1;
+            most = most.max(count);
+        }
+    }
+    most
+}
+
+#[test]
+fn a_crowd_that_waits_for_one_answer_is_given_it_over_several_turns() {
+    const CROWD: usize = 400;
+    let what = "how many are answered in a turn";
+    if !outside::can_trace(what) {
+        return;
+    }
+    let places = stand_in();
+    places.set_behaviour(Behaviour::Hold);
+    let herd = Herd::single().asking(&places).level("warn");
+    let trace = outside::Trace::new(&herd, &["-s", "0", "-e", "trace=sendto,epoll_wait"]);
+    let server = Server::start(&mut trace.command(&herd.command("Riley")));
+    let at = server.client().ask("IAMAT x +1+2 3");
+    let mut crowd: Vec<Client> = (0..CROWD)
+        .map(|_| {
+            let mut client = server.client();
+            client.send("WHATSAT x 10 5\n");
+            client
+        })
+        .collect();
+    // Whoever comes last is answered when everybody before it was heard.
+    server.client().ask("all");
+    assert!(places.wait_for_requests(1, SOON));
+    places.release();
+    for client in &mut crowd {
+        assert_eq!(client.places().0, at);
+    }
+    assert_eq!(places.requests().len(), 1);
+    let process = server.pid();
+    drop(crowd);
+    server.stop();
+    let most = most_in_a_turn(&trace.text(), process, "sendto");
+    assert!(
+        (32..=80).contains(&most),
+        "{most} of {CROWD} were written to in one turn"
+    );
+}
+
+#[test]
+fn a_crowd_that_knocks_is_let_in_over_several_turns() {
+    const CROWD: usize = 400;
+    let what = "how many are let in in a turn";
+    if !outside::can_trace(what) {
+        return;
+    }
+    let herd = Herd::single().level("warn");
+    let trace = outside::Trace::new(&herd, &["-e", "trace=accept4,epoll_wait"]);
+    let server = Server::start(&mut trace.command(&herd.command("Riley")));
+    server.client().ask("begin");
+    server.signal(Signal::STOP);
+    let mut crowd: Vec<Client> = (0..CROWD).map(|_| server.client()).collect();
+    server.signal(Signal::CONT);
+    for client in &mut crowd {
+        client.ask("x");
+    }
+    let process = server.pid();
+    drop(crowd);
+    server.stop();
+    let most = most_in_a_turn(&trace.text(), process, "accept4");
+    assert!(
+        (32..=64).contains(&most),
+        "{most} of {CROWD} were let in in one turn"
+    );
 }
 
 /// Serves and stops as ever with these faults, and finds nothing to complain of.

@@ -146,6 +146,8 @@ pub struct Node {
     calls: Calls,
     /// Answers of Places, with the clients that wait for each; worked off at the end of every event.
     answers: VecDeque<(Vec<ConnId>, Outcome)>,
+    /// This turn has delivered its share of them.
+    answers_wait: bool,
     names: Names,
     /// What outlasts this server, if it has a data directory.
     journal: Option<Journal>,
@@ -188,6 +190,7 @@ impl Node {
             herd: Herd::new(neighbours, limits),
             calls: Calls::new(limits),
             answers: VecDeque::new(),
+            answers_wait: false,
             names: Names::new(ms(limits.lookup_ms)),
             journal: None,
             deadlines: Deadlines::default(),
@@ -464,7 +467,7 @@ impl Node {
                 Timer::Call(call) => self.call_due(call, now),
                 Timer::Redial(neighbour) => self.redial_due(neighbour, now),
                 Timer::LookUp => self.names_changed(now),
-                Timer::Answers => {} // below
+                Timer::Answers => self.answers_wait = false, // the next share goes out below
                 Timer::LastAnswers => self.give_up_calls(),
                 Timer::Journal => self.journal_due(now),
                 Timer::Stop => {

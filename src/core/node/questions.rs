@@ -47,6 +47,10 @@ impl Node {
         let mut delivered = 0;
         loop {
             self.carry_calls(now);
+            // Each answer that a socket takes is an event, too (test: `a_crowd_that_waits_for_one_answer_is_given_it_over_several_turns`).
+            if self.answers_wait {
+                return;
+            }
             let Some((mut askers, mut outcome)) = self.answers.pop_front() else {
                 return;
             };
@@ -55,6 +59,7 @@ impl Node {
                 delivered += 1;
                 if delivered == ANSWERS_AT_ONCE {
                     self.answers.push_front((askers, outcome));
+                    self.answers_wait = true;
                     return self.deadlines.call_at(now.time, Timer::Answers);
                 }
             }
