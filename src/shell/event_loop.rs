@@ -651,3 +651,23 @@ fn probe(listener: &TcpListener, silence: Duration) -> rustix::io::Result<()> {
     )?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_there_before_is_not_taken_for_who_is_there_now() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut slots = crate::core::slots::Slots::default();
+        let before = slots.insert(());
+        slots.remove(before);
+        let now = slots.insert(());
+        assert_eq!(before.index(), now.index());
+        let mut transports = [Some(Transport::new(now, stream, true))];
+        // An event, or a turn, of one who is gone ends nobody else's connection.
+        assert!(transport(&mut transports, before).is_none());
+        assert!(transport(&mut transports, now).is_some_and(|found| found.id() == now));
+    }
+}
