@@ -62,6 +62,38 @@ fn a_server_that_was_not_run_for_longer_than_any_deadline_blames_nobody_for_it()
 }
 
 #[test]
+fn whoever_speaks_while_it_is_not_run_behind_its_poll_is_not_late() {
+    let what = "a server that is not run between its poll and its deadlines";
+    if !outside::can_trace(what) {
+        return;
+    }
+    let herd = Herd::single()
+        .with("[limits]\nline_ms = 500\n")
+        .level("warn");
+    // Each poll is over when it is, and the server learns of it a second later.
+    let inject = "inject=epoll_wait:delay_exit=1000000";
+    let trace = outside::Trace::new(&herd, &["-e", "trace=epoll_wait", "-e", inject]);
+    let server = Server::start(&mut trace.command(&herd.command("Riley")));
+    let (mut slow, mut other) = (server.client(), server.client());
+    slow.ask("begin");
+    other.ask("begin");
+    let polls = || trace.text().matches("(DELAYED)").count();
+    // It is asleep in a poll: both have their answers, and nothing else happens.
+    let before = polls();
+    slow.send("half ");
+    wait_until("a poll tells of it", || polls() > before);
+    // Read a second later, and half a second after that it would be late. The next poll tells of somebody else,
+    other.send("x\n");
+    wait_until("a poll tells of another", || polls() > before + 1);
+    // and before the server learns of that, the line is finished.
+    slow.send("a line\n").expect("? half a line\n");
+    other.expect("? x\n");
+    slow.ask("and on");
+    drop((slow, other));
+    server.stop();
+}
+
+#[test]
 fn whoever_reads_its_output_may_die_and_it_serves_on() {
     let herd = Herd::single().with("[limits]\nlinger_ms = 50\n");
     let mut command = herd.command("Riley");
