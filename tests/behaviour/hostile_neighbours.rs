@@ -549,3 +549,22 @@ fn a_stranger_wins_no_time_by_saying_little_at_a_time() {
     assert!(begun.elapsed() >= Duration::from_millis(590));
     linked_riley(&herd);
 }
+
+#[test]
+fn a_goodbye_is_not_destroyed_by_what_comes_behind_its_reason() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    for is_proven in [false, true] {
+        let mut talker = match is_proven {
+            false => Client::connect(herd.peers_address("Jaquez")),
+            true => linked_riley(&herd),
+        };
+        // Not one byte is read before all of this is written.
+        talker.send("nonsense\n").send(vec![b'z'; 8 << 20]);
+        talker.stream().shutdown(std::net::Shutdown::Write).unwrap();
+        talker
+            .expect("BYE not the neighbours' protocol: nonsense\n")
+            .expect_end();
+    }
+    jaquez.wait_for_log("neighbour Riley", "lost: not the neighbours' protocol");
+}

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use crate::common::{Client, Herd, Server};
+use crate::neighbours::{linked_riley, two};
 use crate::outside::skipped;
 use crate::places::stand_in;
 
@@ -126,4 +127,27 @@ fn one_who_never_reads_costs_less_than_a_mebibyte_whatever_it_asks() {
         );
         server.client().send("x\n").expect("? x\n");
     }
+}
+
+#[test]
+fn a_neighbour_that_lacks_everything_and_reads_nothing_costs_little() {
+    const RECORDS: usize = 8_000;
+    let herd = two().level("warn");
+    let jaquez = herd.start("Jaquez");
+    let filler = "f".repeat(3_000);
+    let commands = (0..RECORDS).map(|number| format!("IAMAT {number}{filler} +1+2 3\n"));
+    let mut client = jaquez.client();
+    for command in commands {
+        client.ask(command.trim_end());
+    }
+    let peak = Peak::of(&jaquez);
+    // It has to be sent 24 MB, and takes none of it.
+    let deaf = linked_riley(&herd);
+    jaquez.wait_for_log("neighbour Riley: its clock is ", ""); // so it is linked
+    for round in 0..100 {
+        client.ask(&format!("IAMAT other +1+2 {round}"));
+    }
+    let grown = peak.grown();
+    assert!(grown < 1024, "grown by {grown} KiB");
+    drop(deaf);
 }
