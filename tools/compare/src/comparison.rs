@@ -1,6 +1,6 @@
 //! A comparison from its options to its report: which worlds can be had, measuring them, and what has to be known to read the figures.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::bench::Bench;
+use crate::children;
 use crate::clock::{now, today};
 use crate::cores::Cores;
 use crate::count::code_lines;
@@ -55,9 +56,10 @@ pub fn run(options: &Options) -> Result<Comparison, String> {
     // Before anything is built: that is no noise of others, but it takes a while to leave the average.
     let load_before = load_average();
     let date = date()?;
-    // Who is to be written is found out now, not after half an hour.
+    // Whether they can be written is found out now, not after half an hour; what is in them stays until there is something new.
     for file in [&options.page_file, &options.json_file] {
-        fs::write(file, "").map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        let opened = File::options().append(true).create(true).open(file);
+        opened.map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     }
     let profile = if cfg!(debug_assertions) {
         Profile::Dev
@@ -98,6 +100,7 @@ pub fn run(options: &Options) -> Result<Comparison, String> {
         }
     }
     preparing.finish();
+    children::go_on()?;
     if programs.is_empty() {
         return Err(
             "none of these worlds can be run here; `herd-compare worlds` says what is missing"
@@ -124,6 +127,8 @@ pub fn run(options: &Options) -> Result<Comparison, String> {
         progress: Progress::on_stderr(estimate),
     };
     bench.run(&programs);
+    // Half of a comparison is none.
+    children::go_on()?;
     let Bench {
         figures,
         troubles,

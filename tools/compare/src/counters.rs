@@ -6,10 +6,12 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::children::{self, Running};
 
 /// The kernel's own count of all system calls.
 const SYSCALLS: &str = "raw_syscalls:sys_enter";
@@ -53,7 +55,7 @@ impl Counters {
             perf.args(["stat", "-x,", "-e", event, "-o"])
                 .arg(&file)
                 .args(["--", "true"]);
-            let output = perf.stdin(Stdio::null()).output();
+            let output = children::output(&mut perf);
             let output =
                 output.map_err(|error| format!("perf: {error}; apt install linux-perf"))?;
             let said = fs::read_to_string(&file).unwrap_or_default();
@@ -67,13 +69,10 @@ impl Counters {
                 }
             }
         };
-        let strace = Command::new("strace")
-            .arg("--version")
-            .stdout(Stdio::null())
-            .status();
+        let strace = children::output(Command::new("strace").arg("--version"));
         let syscalls = match (tried(SYSCALLS), strace) {
             (Ok(()), _) => Ok(Tracer::Perf),
-            (Err(_), Ok(status)) if status.success() => Ok(Tracer::Strace),
+            (Err(_), Ok(output)) if output.status.success() => Ok(Tracer::Strace),
             (Err(reason), _) => Err(format!("{reason}; and strace is not there")),
         };
         Counters {
@@ -186,7 +185,7 @@ pub fn strace_total(table: &str) -> Option<f64> {
 
 /// A running strace.
 struct Strace {
-    child: Child,
+    process: Running,
     table: PathBuf,
 }
 
@@ -201,10 +200,13 @@ impl Strace {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .map_err(|error| format!("cannot run strace: {error}"))?;
-        let errors = child.stderr.take().ok_or("strace has no standard error")?;
+        let mut process =
+            Running::spawn(&mut command).map_err(|error| format!("cannot run strace: {error}"))?;
+        let errors = process
+            .child
+            .stderr
+            .take()
+            .ok_or("strace has no standard error")?;
         // It says so when it is attached to all threads; from then on it counts.
         let mut errors = BufReader::new(errors);
         let mut line = String::new();
@@ -212,18 +214,16 @@ impl Strace {
         // It says so of each new thread as well, and somebody has to listen, or it ends.
         thread::spawn(move || io::copy(&mut errors, &mut io::sink()));
         if line.contains("attached") {
-            Ok(Strace { child, table })
+            Ok(Strace { process, table })
         } else {
-            let _ = child.kill();
-            let _ = child.wait();
             Err(format!("strace does not attach: {}", line.trim()))
         }
     }
 
     fn detach(mut self) -> Result<f64, String> {
         let told = |error: io::Error| format!("strace: {error}");
-        let _ = kill_process(Pid::from_child(&self.child), Signal::INT);
-        self.child.wait().map_err(told)?;
+        let _ = kill_process(Pid::from_child(&self.process.child), Signal::INT);
+        self.process.wait().map_err(told)?;
         let table = fs::read_to_string(&self.table).map_err(told)?;
         strace_total(&table).ok_or_else(|| "strace's table has no total".to_owned())
     }

@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::children;
 use crate::cores;
 use crate::figures::Setting;
 
@@ -109,7 +110,7 @@ impl Generator {
     /// # Errors
     /// It can not be run, or a server answered wrongly or not at all; in herd-load's words.
     pub fn run(&self, command: &mut Command) -> Result<Outcome, String> {
-        let output = cores::on(self.core, || command.stdin(Stdio::null()).output())?;
+        let output = cores::on(self.core, || children::output(command))?;
         let output = output.map_err(|error| {
             let program = command.get_program().to_string_lossy();
             format!("cannot run {program}: {error}")

@@ -13,6 +13,7 @@ use std::time::Duration;
 use herd_mio::core::settings::Secret;
 use herd_status::Standing;
 
+use crate::children;
 use crate::clock::now;
 use crate::server::{LogLevel, Places, Plan, Server};
 use crate::workshop::Program;
@@ -181,6 +182,7 @@ impl Herd {
                         "{name} is not linked with {missing} after {seconds} s"
                     ));
                 }
+                children::go_on()?;
                 thread::sleep(GLANCE);
             }
         }

@@ -10,6 +10,7 @@
 //! | what a world needs of the machine | [`tools`] |
 //! | how its server is built | [`workshop`] |
 //! | one running server | [`server`] |
+//! | what becomes of them when a signal comes | [`children`] |
 //! | a herd of them | [`herd`] |
 //! | whether all hold the same records | [`herd_status`] |
 //! | how long a program is | [`count`] |
@@ -27,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod children;
 pub mod claims;
 pub mod comparison;
 pub mod cores;

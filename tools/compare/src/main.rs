@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
+use herd_compare::children;
 use herd_compare::comparison::{self, Options};
 use herd_compare::count::code_lines;
 use herd_compare::plan::Plan;
@@ -80,15 +81,28 @@ Examples:
 On a quiet machine: others' load is in the figures, and the page says so.
 tools/compare/README.md reads the programs of asyncio and herd-mio side by side.
 
-Exit status: 0 if all went well, worlds that are missing included; 1 if one could not be built or measured;
-2 for a mistake in usage.";
+Ctrl-C ends all that was started, and leaves the last report as it is.
+
+Exit status: 0 if all went well, worlds that are missing included; 1 if one could
+not be built or measured; 2 for a mistake in usage; 128 + N after signal N.";
 
 fn main() -> ExitCode {
     let Cli { command, measuring } = Cli::parse();
-    let result = match command {
-        Some(What::Worlds { prepare }) => worlds(prepare),
-        None => compare(&measuring),
-    };
+    let told = |error| format!("cannot catch signals: {error}");
+    let result = children::catch_signals()
+        .map_err(told)
+        .and_then(|()| match command {
+            Some(What::Worlds { prepare }) => worlds(prepare),
+            None => compare(&measuring),
+        });
+    if let Some(number) = children::signal() {
+        let _ = writeln!(
+            io::stderr(),
+            "herd-compare: stopped by signal {number}; nothing that was started is left, and no report is written"
+        );
+        // As a shell reports a program that a signal ended; the numbers are small.
+        return ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX));
+    }
     match result {
         Ok(all_well) => ExitCode::from(u8::from(!all_well)),
         Err(error) => {

@@ -5,10 +5,11 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use crate::children::{self, Running};
 use crate::clock::now;
 use crate::cores::{self, Cores};
 use crate::figures::Setting;
@@ -23,7 +24,7 @@ const GLANCE: Duration = Duration::from_millis(10);
 /// A running Redis. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Redis {
-    child: Child,
+    _process: Running,
     address: SocketAddr,
     /// What it says of itself.
     pub version: String,
@@ -37,10 +38,7 @@ impl Redis {
     pub fn start(cores: Cores, directory: &Path) -> Result<Redis, String> {
         let install = "apt install redis-server redis-tools";
         let said = |program: &str| {
-            let output = Command::new(program)
-                .arg("--version")
-                .stdin(Stdio::null())
-                .output();
+            let output = children::output(Command::new(program).arg("--version"));
             output.map_err(|error| format!("{program}: {error}; {install}"))
         };
         said("redis-benchmark")?;
@@ -64,15 +62,16 @@ impl Redis {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let child = cores::on(cores.server, || command.spawn())?;
-        let child = child.map_err(|error| format!("redis-server: {error}; {install}"))?;
+        let process = cores::on(cores.server, || Running::spawn(&mut command))?;
+        let process = process.map_err(|error| format!("redis-server: {error}; {install}"))?;
         let redis = Redis {
-            child,
+            _process: process,
             address,
             version,
         };
         let deadline = now() + READY;
         while TcpStream::connect(address).is_err() {
+            children::go_on()?;
             if now() >= deadline {
                 return Err(format!(
                     "redis-server is not ready after {} s",
@@ -110,19 +109,11 @@ impl Redis {
             "--csv",
         ]);
         command.args(["geoadd", "herd", "-118.445127", "34.068930", "__rand_int__"]);
-        let output = cores::on(cores.generator, || command.stdin(Stdio::null()).output())?;
+        let output = cores::on(cores.generator, || children::output(&mut command))?;
         let output = output.map_err(|error| format!("redis-benchmark: {error}"))?;
         let said = String::from_utf8_lossy(&output.stdout);
         let rate = benchmark_rate(&said).filter(|_| output.status.success());
         rate.ok_or_else(|| format!("redis-benchmark: {} ({})", said.trim(), output.status))
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // These fail only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

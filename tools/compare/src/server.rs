@@ -5,13 +5,14 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::children::Running;
 use crate::clock::now;
 use crate::workshop::Program;
 use crate::worlds::Recipe;
@@ -171,7 +172,7 @@ impl Plan {
 #[derive(Debug)]
 pub struct Server {
     plan: Plan,
-    child: Child,
+    process: Running,
     /// Where it listens for clients.
     pub clients: SocketAddr,
     /// Where it listens for neighbours.
@@ -192,14 +193,14 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(plan.error_file()).map_err(told)?);
-        let mut child = command.spawn().map_err(|error| {
+        let mut process = Running::spawn(&mut command).map_err(|error| {
             let executable = program.executable.display();
             format!("{name} ({world}): cannot run {executable}: {error}")
         })?;
-        let output = child.stdout.take();
+        let output = process.child.stdout.take();
         let mut server = Server {
             plan: plan.clone(),
-            child,
+            process,
             clients: plan.clients,
             peers: plan.peers,
         };
@@ -211,7 +212,7 @@ impl Server {
                 Ok(server)
             }
             None => {
-                let how = match (&line, server.child.try_wait()) {
+                let how = match (&line, server.process.try_wait()) {
                     (None, Ok(None)) => format!("is not ready after {} s", READY.as_secs()),
                     (Some(line), Ok(None)) => format!("says {line:?} when it is ready"),
                     (_, Ok(Some(status))) => format!("does not start: {status}"),
@@ -231,7 +232,7 @@ impl Server {
     /// The id of its process.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.child.id()
     }
 
     /// What it has logged so far.
@@ -251,8 +252,7 @@ impl Server {
     /// # Errors
     /// The system does not let it be killed.
     pub fn kill(mut self) -> io::Result<()> {
-        self.child.kill()?;
-        self.child.wait().map(drop)
+        self.process.kill()
     }
 
     /// SIGTERM, and its end.
@@ -267,13 +267,13 @@ impl Server {
     /// SIGTERM.
     pub(crate) fn ask_to_stop(&self) {
         // If it has ended by itself, it is not reaped yet, so its id is still its own.
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let _ = kill_process(Pid::from_child(&self.process.child), Signal::TERM);
     }
 
     /// Waits for its end.
     pub(crate) fn await_stop(&mut self, deadline: Instant) -> Result<(), String> {
         let name = &self.plan.name;
-        match reap(&mut self.child, deadline) {
+        match reap(&mut self.process, deadline) {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(format!(
                 "{name} did not stop cleanly: {status}\n{}",
@@ -289,14 +289,6 @@ impl Server {
     /// Until when a server that was asked to stop is waited for.
     pub(crate) fn stop_deadline() -> Instant {
         now() + STOP
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // These fail only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -327,9 +319,9 @@ fn ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 /// Waits for a child that is about to end, up to the deadline.
-fn reap(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
+fn reap(process: &mut Running, deadline: Instant) -> Option<ExitStatus> {
     loop {
-        match child.try_wait() {
+        match process.try_wait() {
             Ok(Some(status)) => return Some(status),
             Ok(None) if now() < deadline => thread::sleep(GLANCE),
             Ok(None) | Err(_) => return None,

@@ -9,11 +9,12 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
+use crate::children;
 use crate::worlds::{Recipe, World};
 
 /// What `cargo run` and `cargo test` tell a program about its own package. Build scripts look at some of it (ring's does): a build that
@@ -268,10 +269,8 @@ fn cargo() -> Command {
 /// Runs a tool to its end, and returns what it printed; if it fails, why, in its own last words.
 fn run(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("cannot run {name}: {error}"))?;
+    let output =
+        children::output(command).map_err(|error| format!("cannot run {name}: {error}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() {
         return Ok(text(&output.stdout));

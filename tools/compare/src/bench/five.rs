@@ -9,6 +9,7 @@ use std::time::Duration;
 use herd_mio::presets;
 
 use super::{Bench, SECRET};
+use crate::children;
 use crate::clock::now;
 use crate::cores;
 use crate::figures::{HEADLINE, Metric};
@@ -148,6 +149,7 @@ fn await_agreement(herd: &Herd, before: Option<(u64, u64)>) -> Result<(u64, u64)
                 "the servers do not hold the same after {seconds} s"
             ));
         }
+        children::go_on()?;
         thread::sleep(GLANCE);
     }
 }
