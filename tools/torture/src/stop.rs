@@ -1,10 +1,11 @@
-//! Ctrl-C and SIGTERM: no new run is begun, those that are under way come to their end and clean up. A second one does not wait.
+//! Ctrl-C, SIGTERM, and a terminal that is closed: no new run is begun, those that are under way come to their end and clean up.
+//! A second one does not wait.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// The signal that came, if one did.
@@ -15,7 +16,7 @@ impl Stop {
     /// From now on these signals are only noted, the first time.
     pub(crate) fn catch() -> io::Result<Stop> {
         let which = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
             let came_before = Arc::new(AtomicBool::new(false));
             // In this order: the second one finds the flag that the first one left.
             flag::register_conditional_shutdown(signal, 128 + signal, came_before.clone())?;
