@@ -16,14 +16,14 @@ use herd_places::{Behaviour, Event, Options, Places};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+/// The key that is right unless another is given: a secret to nobody.
+const DEFAULT_KEY: &str = "test-key";
+
 /// A small HTTPS server that stands in for Google Places, with invented places.
 ///
 /// It answers both Nearby Searches, the legacy one and the New API, in Google's layouts, and can be told
 /// to misbehave. When it is ready it prints one line to standard output; then one line for each request
 /// to standard error, without the key. SIGTERM and SIGINT end it.
-/// The key that is right unless another is given: a secret to nobody.
-const DEFAULT_KEY: &str = "test-key";
-
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 #[command(group = ArgGroup::new("fault"))]
