@@ -12,6 +12,7 @@ use tempfile::TempDir;
 pub(crate) struct Copy {
     directory: TempDir,
     target: PathBuf,
+    temporary: PathBuf,
 }
 
 impl Copy {
@@ -44,7 +45,14 @@ impl Copy {
         );
         let target = std::path::absolute(target)
             .map_err(|error| format!("cannot find the target directory: {error}"))?;
-        Ok(Copy { directory, target })
+        let temporary = directory.path().join("tmp");
+        fs::create_dir(&temporary)
+            .map_err(|error| format!("cannot make {}: {error}", temporary.display()))?;
+        Ok(Copy {
+            directory,
+            target,
+            temporary,
+        })
     }
 
     /// Where it is.
@@ -55,6 +63,11 @@ impl Copy {
     /// Where it is built.
     pub(crate) fn target(&self) -> &Path {
         &self.target
+    }
+
+    /// Where what runs in it puts its temporary files.
+    pub(crate) fn temporary(&self) -> &Path {
+        &self.temporary
     }
 
     /// A file of it.

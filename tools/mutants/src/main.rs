@@ -14,11 +14,13 @@ use crate::cli::Cli;
 use crate::copy::Copy;
 use crate::mutants::{CaughtBy, MUTANTS, Mutant};
 use crate::run::Ran;
+use crate::stop::Stop;
 
 mod cli;
 mod copy;
 mod mutants;
 mod run;
+mod stop;
 
 /// What became of a planted bug.
 enum Verdict {
@@ -82,23 +84,32 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    match plant_all(&chosen) {
+    let stop = match Stop::catch() {
+        Ok(stop) => stop,
+        Err(error) => {
+            eprintln!("herd-mutants: cannot catch signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match plant_all(&chosen, &stop) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("herd-mutants: {error}");
-            ExitCode::from(2)
+            // As a shell reports a program that a signal ended.
+            stop.signal()
+                .map_or(ExitCode::FAILURE, |signal| ExitCode::from(128 + signal))
         }
     }
 }
 
 /// Plants one after the other; returns whether all went as expected.
-fn plant_all(chosen: &[(usize, &Mutant)]) -> Result<bool, String> {
+fn plant_all(chosen: &[(usize, &Mutant)], stop: &Stop) -> Result<bool, String> {
     let copy = Copy::make(&root())?;
-    sound(&copy, chosen)?;
+    sound(&copy, chosen, stop)?;
     let (mut caught, mut missed, mut broken, mut is_expected) = (0, 0, 0, true);
     for &(number, mutant) in chosen {
-        let verdict = plant(&copy, mutant)?;
+        let verdict = plant(&copy, mutant, stop)?;
         println!("{number:3} {}: {verdict}", mutant.name);
         match (&verdict, mutant.missed) {
             (Verdict::Caught(..), None) => caught += 1,
@@ -129,7 +140,12 @@ fn plant_all(chosen: &[(usize, &Mutant)]) -> Result<bool, String> {
 }
 
 /// What fails without a planted bug, too, catches none: everything that is to catch one has to pass first.
-fn sound(copy: &Copy, chosen: &[(usize, &Mutant)]) -> Result<(), String> {
+fn sound(copy: &Copy, chosen: &[(usize, &Mutant)], stop: &Stop) -> Result<(), String> {
+    // Cargo is quiet, and there is nothing to be told for a while.
+    eprintln!(
+        "herd-mutants: building a copy of the checkout, and running without a bug all that is to notice one; \
+         the first time this takes minutes"
+    );
     let mut seen: Vec<CaughtBy> = Vec::new();
     for (_, mutant) in chosen {
         let by = mutant.caught_by;
@@ -137,7 +153,7 @@ fn sound(copy: &Copy, chosen: &[(usize, &Mutant)]) -> Result<(), String> {
             continue;
         }
         seen.push(by);
-        match judge(copy, by)? {
+        match judge(copy, by, stop)? {
             Verdict::Missed(after) => {
                 println!(
                     "    without a bug, {by} passes in {:.1} s",
@@ -151,26 +167,26 @@ fn sound(copy: &Copy, chosen: &[(usize, &Mutant)]) -> Result<(), String> {
 }
 
 /// Plants one, and takes it out again.
-fn plant(copy: &Copy, mutant: &Mutant) -> Result<Verdict, String> {
+fn plant(copy: &Copy, mutant: &Mutant, stop: &Stop) -> Result<Verdict, String> {
     let source = copy.read(mutant.file)?;
     let count = source.matches(mutant.from).count();
     if count != 1 {
         return Ok(Verdict::PatternMissing(count));
     }
     copy.write(mutant.file, &source.replace(mutant.from, mutant.to))?;
-    let verdict = judge(copy, mutant.caught_by);
+    let verdict = judge(copy, mutant.caught_by, stop);
     copy.write(mutant.file, &source)?;
     verdict
 }
 
 /// Builds and runs what should notice that something is wrong with the copy.
-fn judge(copy: &Copy, by: CaughtBy) -> Result<Verdict, String> {
-    match run::build(copy, by)? {
+fn judge(copy: &Copy, by: CaughtBy, stop: &Stop) -> Result<Verdict, String> {
+    match run::build(copy, by, stop)? {
         Ran::Well(..) => {}
         Ran::Badly(_, text) => return Ok(Verdict::DoesNotBuild(run::reason(&text))),
         Ran::Killed(after) => return Ok(Verdict::TookTooLong(after)),
     }
-    Ok(match run::check(copy, by)? {
+    Ok(match run::check(copy, by, stop)? {
         Ran::Well(_, text) if run::ran_nothing(&text) => Verdict::NoSuchTest,
         Ran::Well(after, _) => Verdict::Missed(after),
         Ran::Badly(after, text) => Verdict::Caught(after, run::reason(&text)),

@@ -6,15 +6,18 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::copy::Copy;
 use crate::mutants::{CaughtBy, Target};
+use crate::stop::Stop;
 
 /// How long a build may take; the first one builds the dependencies, too.
 const BUILD: Duration = Duration::from_secs(900);
 /// How long what should notice a bug may take.
 const CHECK: Duration = Duration::from_secs(240);
+/// How long what was killed may take to be gone; where nobody reaps orphans it never is.
+const LAST_ONES: Duration = Duration::from_secs(1);
 /// How often is looked whether something has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// More of a reason than this is not told.
@@ -31,7 +34,7 @@ pub(crate) enum Ran {
 }
 
 /// Builds what should notice the bug.
-pub(crate) fn build(copy: &Copy, by: CaughtBy) -> Result<Ran, String> {
+pub(crate) fn build(copy: &Copy, by: CaughtBy, stop: &Stop) -> Result<Ran, String> {
     let mut cargo = cargo(copy);
     match by {
         CaughtBy::Simulation { .. } => {
@@ -41,11 +44,11 @@ pub(crate) fn build(copy: &Copy, by: CaughtBy) -> Result<Ran, String> {
             package, target, ..
         } => test(&mut cargo, package, target).arg("--no-run"),
     };
-    run(cargo, BUILD)
+    run(cargo, BUILD, stop)
 }
 
 /// Runs what should notice the bug.
-pub(crate) fn check(copy: &Copy, by: CaughtBy) -> Result<Ran, String> {
+pub(crate) fn check(copy: &Copy, by: CaughtBy, stop: &Stop) -> Result<Ran, String> {
     let mut cargo = cargo(copy);
     match by {
         CaughtBy::Simulation { seeds, herd } => {
@@ -64,7 +67,7 @@ pub(crate) fn check(copy: &Copy, by: CaughtBy) -> Result<Ran, String> {
             test(&mut cargo, package, target).arg(name);
         }
     }
-    run(cargo, CHECK)
+    run(cargo, CHECK, stop)
 }
 
 fn cargo(copy: &Copy) -> Command {
@@ -72,6 +75,8 @@ fn cargo(copy: &Copy) -> Command {
     cargo
         .current_dir(copy.directory())
         .env("CARGO_TARGET_DIR", copy.target())
+        // A test that is killed leaves its files; they go with the copy.
+        .env("TMPDIR", copy.temporary())
         // What makes the checkout's warnings errors would let no mutant build.
         .env_remove("RUSTFLAGS");
     cargo
@@ -85,8 +90,8 @@ fn test<'a>(cargo: &'a mut Command, package: &str, target: Target) -> &'a mut Co
     }
 }
 
-/// Runs a command to its end or its deadline.
-fn run(mut command: Command, deadline: Duration) -> Result<Ran, String> {
+/// Runs a command to its end, its deadline, or a signal.
+fn run(mut command: Command, deadline: Duration, stop: &Stop) -> Result<Ran, String> {
     let failed = |error: io::Error| format!("cannot run cargo: {error}");
     // Into a file, not a pipe: nobody has to read it for the command to go on.
     let mut output = tempfile::tempfile().map_err(failed)?;
@@ -98,7 +103,10 @@ fn run(mut command: Command, deadline: Duration) -> Result<Ran, String> {
         .process_group(0) // so that all that it starts can be ended with it
         .spawn()
         .map_err(failed)?;
-    let status = wait(&mut child, started + deadline).map_err(failed)?;
+    let status = wait(&mut child, started + deadline, stop).map_err(failed)?;
+    if let Some(signal) = stop.signal() {
+        return Err(format!("stopped by signal {signal}; the copy is removed"));
+    }
     let took = started.elapsed();
     let mut text = Vec::new();
     output.rewind().map_err(failed)?;
@@ -112,15 +120,22 @@ fn run(mut command: Command, deadline: Duration) -> Result<Ran, String> {
 }
 
 /// The status with which the command ends; `None` if it had to be killed.
-fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
-    while clock() < deadline {
+fn wait(child: &mut Child, deadline: Instant, stop: &Stop) -> io::Result<Option<ExitStatus>> {
+    while clock() < deadline && stop.signal().is_none() {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
         thread::sleep(LOOK_EVERY);
     }
-    kill_process_group(Pid::from_child(child), Signal::KILL)?;
-    child.wait().map(|_| None)
+    let group = Pid::from_child(child);
+    kill_process_group(group, Signal::KILL)?;
+    child.wait()?;
+    // Those that it started write no more files into the copy once they are gone, too.
+    let deadline = clock() + LAST_ONES;
+    while clock() < deadline && test_kill_process_group(group).is_ok() {
+        thread::sleep(LOOK_EVERY);
+    }
+    Ok(None)
 }
 
 /// What an output says most clearly about why something failed.

@@ -1,0 +1,33 @@
+//! Ctrl-C, SIGTERM, and a terminal that is closed: what cargo is doing is ended, and the copy removed. A second one does not wait.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// The signal that came, if one did.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop(Arc<AtomicUsize>);
+
+impl Stop {
+    /// From now on these signals are only noted, the first time.
+    pub(crate) fn catch() -> io::Result<Stop> {
+        let which = Arc::new(AtomicUsize::new(0));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            let came_before = Arc::new(AtomicBool::new(false));
+            // In this order: the second one finds the flag that the first one left.
+            flag::register_conditional_shutdown(signal, 128 + signal, came_before.clone())?;
+            flag::register(signal, came_before)?;
+            flag::register_usize(signal, which.clone(), signal as usize)?;
+        }
+        Ok(Stop(which))
+    }
+
+    /// Which one came.
+    pub(crate) fn signal(&self) -> Option<u8> {
+        let signal = self.0.load(Ordering::Relaxed);
+        u8::try_from(signal).ok().filter(|signal| *signal > 0)
+    }
+}

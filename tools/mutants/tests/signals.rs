@@ -1,0 +1,52 @@
+//! A signal ends the planting, cargo and the compilers with it, and nothing of the copy is left.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends at what it did not expect"
+)]
+
+use std::fs;
+use std::io::Write;
+use std::process::Command;
+
+#[path = "../../../tests/common/left_behind.rs"]
+mod left_behind;
+
+use left_behind::{Program, SIGNALS};
+
+/// Whether this is a checkout that git can list; if not, that is told past the test harness, which would swallow it.
+fn is_checkout() -> bool {
+    let git = Command::new("git")
+        .args(["ls-files", "--error-unmatch", "Cargo.toml"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    let is_one = git.is_ok_and(|git| git.status.success());
+    if !is_one {
+        let words = b"skipped: this is no checkout that git can list\n";
+        std::io::stderr().write_all(words).unwrap();
+    }
+    is_one
+}
+
+#[test]
+fn a_signal_leaves_no_cargo_and_no_copy() {
+    if !is_checkout() || !left_behind::can_be_seen() {
+        return;
+    }
+    for signal in SIGNALS {
+        let place = tempfile::tempdir().unwrap();
+        let copies = place.path().join("tmp");
+        fs::create_dir(&copies).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mutants"));
+        // Built in an empty directory, so that it takes long enough.
+        command.args(["--only", "1"]);
+        command.env("CARGO_TARGET_DIR", place.path().join("target"));
+        let mut planting = Program::start(&mut command, &copies);
+        planting.await_child("rustc --crate-name ");
+        let said = planting.end_with(signal);
+        let words = format!("stopped by signal {}", signal.as_raw());
+        assert!(said.contains(&words), "{said}");
+    }
+}
