@@ -100,6 +100,8 @@ pub struct Config {
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
 
     fn herd(text: &str) -> Result<HerdConfig, ConfigError> {
         let directory = tempfile::tempdir().unwrap();
@@ -157,6 +159,31 @@ mod tests {
         assert!(error(&TWO.replace("127.0.0.1:4", "127.0.0.1")).contains("must be host:port"));
         assert!(error(&TWO.replace("peers = \"127.0.0.1:4\"\n", "")).contains("needs `peers`"));
         assert!(error(&TWO.replace("name = \"B\"", "name = \"B b\"")).contains("printable ASCII"));
+    }
+
+    #[test]
+    fn a_secret_that_everybody_may_read_is_noted() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = ["secret", "key"].map(|name| directory.path().join(name));
+        let overrides = Overrides {
+            secret_file: Some(files[0].clone()),
+            places_key_file: Some(files[1].clone()),
+            ..Overrides::default()
+        };
+        let notes = |modes: [u32; 2]| {
+            for (file, mode) in files.iter().zip(modes) {
+                fs::write(file, "0123456789abcdef").unwrap();
+                fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+            }
+            herd(TWO).unwrap().server("A", &overrides).unwrap().notes
+        };
+        let note = |file: &Path| {
+            let file = file.display();
+            format!("every user of this machine may read {file}: chmod 600 {file}")
+        };
+        assert_eq!(notes([0o600, 0o640]), [""; 0]);
+        assert_eq!(notes([0o604, 0o600]), [note(&files[0])]);
+        assert_eq!(notes([0o644, 0o644]), [note(&files[0]), note(&files[1])]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! How one server asks Google Places: the key, the API, and whom it trusts.
 
+use std::path::PathBuf;
+
 use super::address::origin;
 use super::discretion::discreet;
 use super::server::read_secret;
@@ -38,12 +40,7 @@ impl HerdConfig {
                 port: 443,
             },
         };
-        let key_file = match (&overrides.places_key_file, &overrides.places_key) {
-            (Some(path), _) => Some(path.clone()),
-            (None, Some(_)) => None,
-            (None, None) => file.key_file.as_ref().map(|path| self.path(path)),
-        };
-        let (key, key_source) = match (key_file, &overrides.places_key) {
+        let (key, key_source) = match (self.places_key_file(overrides), &overrides.places_key) {
             (Some(path), _) => (
                 Some(read_secret(&path, "the Places key")?),
                 path.display().to_string(),
@@ -94,5 +91,19 @@ impl HerdConfig {
             key_source,
             ca_source,
         ))
+    }
+
+    /// The file with the key for Places, if it is in one.
+    pub(super) fn places_key_file(&self, overrides: &Overrides) -> Option<PathBuf> {
+        match (&overrides.places_key_file, &overrides.places_key) {
+            (Some(path), _) => Some(path.clone()),
+            (None, Some(_)) => None,
+            (None, None) => self
+                .file
+                .places
+                .key_file
+                .as_ref()
+                .map(|path| self.path(path)),
+        }
     }
 }

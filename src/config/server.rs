@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
 use super::address::{address, is_loopback};
 use super::discretion::discreet;
-use super::{Config, ConfigError, HerdConfig, Member, Overrides, wrong};
+use super::{Config, ConfigError, HerdConfig, Member, Overrides, TlsFiles, wrong};
 use crate::core::durability::Fsync;
 use crate::core::settings::{HostPort, NeighbourSettings, Secret, Settings};
 use crate::shell::event_loop::JournalConfig;
@@ -53,7 +54,7 @@ impl HerdConfig {
             journal: self.journal(name, overrides)?,
             log_level: self.log_level(overrides)?,
             log_file: self.log_file(name, overrides),
-            notes: self.notes(&settings, tls_files.has_neighbours()),
+            notes: self.notes(&settings, &tls_files, overrides),
             settings,
             tls_files,
             herd: self.title,
@@ -103,7 +104,12 @@ impl HerdConfig {
     }
 
     /// What the operator should know, though it is not wrong.
-    fn notes(&self, settings: &Settings, has_certificates: bool) -> Vec<String> {
+    fn notes(
+        &self,
+        settings: &Settings,
+        tls_files: &TlsFiles,
+        overrides: &Overrides,
+    ) -> Vec<String> {
         let mut notes = Vec::new();
         let lost = self.unreachable();
         if !lost.is_empty() {
@@ -114,7 +120,7 @@ impl HerdConfig {
             ));
         }
         let secret_bytes = settings.secret.expose().len();
-        if secret_bytes == 0 && !has_certificates && !settings.neighbours.is_empty() {
+        if secret_bytes == 0 && !tls_files.has_neighbours() && !settings.neighbours.is_empty() {
             notes.push("the herd has no secret: any program on this machine can pose as a neighbour (--secret-file, HERD_SECRET)".into());
         }
         if (1..SHORT_SECRET).contains(&secret_bytes) {
@@ -122,6 +128,14 @@ impl HerdConfig {
         }
         if settings.places.key.is_none() {
             notes.push("no key for Google Places: WHATSAT is answered with an error (--places-key-file, HERD_PLACES_KEY)".into());
+        }
+        let secret_files = [self.secret_file(overrides), self.places_key_file(overrides)];
+        let secret_files = secret_files.into_iter().flatten().chain(tls_files.keys());
+        for file in secret_files.filter(|file| may_be_read_by_all(file)) {
+            let file = file.display();
+            notes.push(format!(
+                "every user of this machine may read {file}: chmod 600 {file}"
+            ));
         }
         notes
     }
@@ -160,15 +174,19 @@ impl HerdConfig {
                 path.display().to_string(),
             ))
         };
-        match (
-            &overrides.secret_file,
-            &overrides.secret,
-            &self.file.secret_file,
-        ) {
-            (Some(path), _, _) => from_file(path),
-            (None, Some(secret), _) => Ok((secret.clone(), "HERD_SECRET".into())),
-            (None, None, Some(path)) => from_file(&self.path(path)),
-            (None, None, None) => Ok((Secret::default(), "none".into())),
+        match (self.secret_file(overrides), &overrides.secret) {
+            (Some(path), _) => from_file(&path),
+            (None, Some(secret)) => Ok((secret.clone(), "HERD_SECRET".into())),
+            (None, None) => Ok((Secret::default(), "none".into())),
+        }
+    }
+
+    /// The file with the herd's secret, if it is in one.
+    fn secret_file(&self, overrides: &Overrides) -> Option<PathBuf> {
+        match (&overrides.secret_file, &overrides.secret) {
+            (Some(path), _) => Some(path.clone()),
+            (None, Some(_)) => None,
+            (None, None) => self.file.secret_file.as_ref().map(|path| self.path(path)),
         }
     }
 
@@ -218,6 +236,11 @@ fn listens_at(
         None => member.peers.clone(),
     };
     Ok((clients, peers))
+}
+
+/// Whether its mode lets everybody read a file that only the server's user should.
+fn may_be_read_by_all(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
 /// A secret from a file, without the white space around it.

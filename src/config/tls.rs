@@ -105,6 +105,13 @@ impl TlsFiles {
         self.neighbours.as_ref().map(|(ca, _)| ca.as_path())
     }
 
+    /// The files with private keys.
+    pub(super) fn keys(&self) -> impl Iterator<Item = PathBuf> {
+        let neighbours = self.neighbours.as_ref().map(|(_, own)| own);
+        let identities = self.clients.iter().chain(neighbours);
+        identities.map(|identity| identity.key.clone())
+    }
+
     /// Whether there is anything to be read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
