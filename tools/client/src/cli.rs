@@ -22,8 +22,8 @@ pub(crate) struct Cli {
     pub(crate) server: String,
 
     /// One command for the server, such as: whatsat kiwi 10 5
-    // Everything behind its first word belongs to it: -118.44 is no option.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    // Everything behind its first word belongs to it: -118.44 is no option. In its first word's place, --tsl is a misspelt one.
+    #[arg(trailing_var_arg = true)]
     command: Vec<OsString>,
 
     /// The TOML file that describes the herd, as for herd-mio
@@ -160,6 +160,8 @@ mod tests {
     #[test]
     fn mistakes_take_one_line() {
         let mistake = |arguments: &str| parse(arguments).unwrap_err();
+        assert!(mistake("Riley --tsl").starts_with("unexpected argument '--tsl' found"));
+        assert!(mistake("Riley --tsl whatsat kiwi").contains("'--tsl'"));
         assert!(mistake("--raw --pretty Riley").contains("cannot be used with"));
         assert!(mistake("--herd 2022 --config x Riley").contains("cannot be used with"));
         for bad in ["0", "-1", "nan", "inf", "1e9", "soon"] {

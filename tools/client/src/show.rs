@@ -314,7 +314,9 @@ fn why_refused(line: &[u8]) -> String {
                 "refused: the server does not know {client}; tell it where that is with an IAMAT, here or at another server of its herd"
             )
         }
-        Command::Iamat(_) => "refused: the server has no room for another client".into(),
+        Command::Iamat(_) => {
+            "refused: the server has no room for it: too many clients, or a full disk; its log says which".into()
+        }
         Command::Blank | Command::Invalid => {
             let verb = line.trim_ascii_start();
             let usage = if verb.starts_with(b"IAMAT") {
@@ -322,7 +324,7 @@ fn why_refused(line: &[u8]) -> String {
             } else if verb.starts_with(b"WHATSAT") {
                 "WHATSAT ID RADIUS BOUND, with a RADIUS above 0 and at most 50 km, and a BOUND from 1 to 20"
             } else {
-                "the server understands IAMAT and WHATSAT, in capitals"
+                "the server understands IAMAT and WHATSAT, in capitals; help at the prompt says more"
             };
             format!("refused: {usage}")
         }
