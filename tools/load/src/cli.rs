@@ -1,7 +1,7 @@
 //! The command line: what can be said there, what it means, and how a mistake is told.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -160,7 +160,7 @@ pub(crate) struct Common {
     pub(crate) json: bool,
 
     /// Draw the latencies into this file too
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = in_a_directory)]
     pub(crate) svg: Option<PathBuf>,
 }
 
@@ -277,6 +277,18 @@ impl Load {
 fn number(text: &str, least: f64, most: f64) -> Option<f64> {
     let number = text.parse().ok();
     number.filter(|number| (least..=most).contains(number))
+}
+
+/// A file whose directory is there: told now, not after the measuring.
+fn in_a_directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.parent() {
+        Some(directory) if directory != Path::new("") && !directory.is_dir() => {
+            Err(format!("there is no directory {}", directory.display()))
+        }
+        _ if path.is_dir() => Err("it is a directory".to_owned()),
+        _ => Ok(path),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, &'static str> {

@@ -324,6 +324,11 @@ fn mistakes_are_told_in_one_line_with_status_2() {
         ),
         ("iamat 127.0.0.1:0", "port 0"),
         (
+            "iamat 127.0.0.1:1 --svg /nowhere/x.svg",
+            "there is no directory /nowhere",
+        ),
+        ("iamat 127.0.0.1:1 --svg /", "it is a directory"),
+        (
             "iamat 127.0.0.1:1 --pid 4294967295",
             "there is no process 4294967295",
         ),
@@ -347,7 +352,7 @@ fn a_file_that_can_not_be_written() {
         "--warm-up",
         "0",
         "--svg",
-        "/nowhere/x.svg",
+        "/dev/full",
     ];
     let ended = run(&words);
     assert_eq!(ended.status, Some(1));
@@ -358,7 +363,7 @@ fn a_file_that_can_not_be_written() {
     assert!(
         ended
             .stderr
-            .starts_with("herd-load: cannot write /nowhere/x.svg: ")
+            .starts_with("herd-load: cannot write /dev/full: ")
     );
 }
 
