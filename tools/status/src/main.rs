@@ -161,7 +161,9 @@ fn report(herd: &HerdConfig, secret: &Secret, tls: Option<&NeighbourTls>) -> Exi
         .all(|pair| (pair[0].records, pair[0].digest) == (pair[1].records, pair[1].digest));
     let everybody = answered.len() == standings.len();
     let verdict = match (answered.as_slice(), everybody, agree) {
-        ([], ..) => "nobody answered".to_owned(),
+        ([], ..) => {
+            "nobody answered: do they run, and is this their herd (--config, --herd)?".to_owned()
+        }
         ([one, ..], true, true) => format!(
             "all {} hold the same {} records",
             answered.len(),
