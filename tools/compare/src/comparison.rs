@@ -59,7 +59,10 @@ pub fn run(options: &Options) -> Result<Comparison, String> {
     // Whether they can be written is found out now, not after half an hour; what is in them stays until there is something new.
     for file in [&options.page_file, &options.json_file] {
         let opened = File::options().append(true).create(true).open(file);
-        opened.map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        opened.map_err(|error| {
+            let file = file.display();
+            format!("cannot write {file}: {error}; name another with --out (and --json)")
+        })?;
     }
     let profile = if cfg!(debug_assertions) {
         Profile::Dev
