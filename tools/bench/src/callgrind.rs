@@ -6,6 +6,7 @@
 use std::fs;
 use std::hint::black_box;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::process::Command;
 
 use crate::workload::{Entry, Failure, Rounds};
@@ -49,7 +50,9 @@ pub(crate) fn version() -> Result<Option<String>, Failure> {
 pub(crate) fn count(entry: &Entry) -> Result<f64, Failure> {
     let failed = |error: std::io::Error| format!("{entry}: {error}");
     let own_program = std::env::current_exe().map_err(failed)?;
-    let directory = tempfile::tempdir().map_err(failed)?;
+    // Beside itself: what is left of it when somebody ends this goes with cargo's other files.
+    let place = own_program.parent().unwrap_or(Path::new("."));
+    let directory = tempfile::tempdir_in(place).map_err(failed)?;
     let counts = directory.path().join("callgrind.out");
     let mut out_file = std::ffi::OsString::from("--callgrind-out-file=");
     out_file.push(&counts);
