@@ -103,7 +103,10 @@ fn torture(cli: &Cli) -> Result<End, String> {
                 )));
             }
         },
-        None => server_binary::build()?,
+        None => match (server_binary::build(), stop.signal()) {
+            (_, Some(signal)) => return Ok(End::Signal(signal)),
+            (built, None) => built?,
+        },
     };
     let began = clock::now();
     let earlier = Earlier::live(&program)?;
