@@ -209,6 +209,19 @@ fn each_command_behind_a_spoilt_answer_gets_its_own() {
 }
 
 #[test]
+fn a_body_that_comes_behind_an_answer_without_one_is_nobody_s() {
+    let mut scene = scene();
+    for status in ["204 No Content", "304 Not Modified"] {
+        scene.is_in_step();
+        let connections = scene.places.connections();
+        // Its body is announced, and will come when the next question is out: then it could not be told from that one's answer.
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: 40\r\n\r\n");
+        scene.refuses(&head, End::KeepAlive, &status[..3]);
+        assert_eq!(scene.places.connections(), connections + 1, "{status}");
+    }
+}
+
+#[test]
 fn an_answer_that_drips_ends_at_the_deadline() {
     let places = stand_in();
     let server = Herd::single()

@@ -272,7 +272,11 @@ impl Response {
             (true, None) if minor == 0 => {
                 return Err(ResponseError::AmbiguousLength("chunks in HTTP/1.0"));
             }
-            _ if status == 204 || status == 304 => State::Done,
+            _ if status == 204 || status == 304 => {
+                // Neither has a body: whoever announces one may send it, and nothing tells it from the next answer.
+                self.keep_alive &= !framing.chunked && framing.length.unwrap_or(0) == 0;
+                State::Done
+            }
             (true, None) => State::ChunkSize,
             (false, Some(0)) => State::Done,
             (false, Some(left)) if left > self.max_body => return Err(ResponseError::BodyTooLarge),
