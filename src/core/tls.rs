@@ -29,6 +29,8 @@ use crate::core::limits::{Limits, ms};
 pub struct Received {
     /// The other side closed its direction with `close_notify`: no byte was cut off.
     pub closed_cleanly: bool,
+    /// The record in which it ends began in it.
+    pub is_new_record: bool,
 }
 
 /// Why a connection can not go on.
@@ -81,6 +83,48 @@ pub struct Tls {
     connection: Connection,
     /// Bytes that the other side may still say in the handshake.
     handshake_left: usize,
+    records: RecordLayer,
+}
+
+/// Where the records of a stream begin and end (RFC 8446, section 5.1): rustls keeps one until it is whole, and does not tell.
+#[derive(Default)]
+struct RecordLayer {
+    /// Of the present record: type, version and length, as far as they are there.
+    header: [u8; 5],
+    header_bytes: usize,
+    /// What is missing behind the header.
+    left: usize,
+}
+
+impl RecordLayer {
+    /// Takes what rustls was given; returns whether the record in which it ends began in it, too.
+    fn take(&mut self, mut data: &[u8]) -> bool {
+        let mut is_new = !self.is_inside();
+        while !data.is_empty() {
+            if self.header_bytes < self.header.len() {
+                let bytes = data.len().min(self.header.len() - self.header_bytes);
+                self.header[self.header_bytes..][..bytes].copy_from_slice(&data[..bytes]);
+                self.header_bytes += bytes;
+                data = &data[bytes..];
+                let [.., high, low] = self.header;
+                self.left = usize::from(u16::from_be_bytes([high, low]));
+            } else {
+                let bytes = data.len().min(self.left);
+                self.left -= bytes;
+                data = &data[bytes..];
+            }
+            if self.header_bytes == self.header.len() && self.left == 0 {
+                self.header_bytes = 0;
+                is_new = true;
+            }
+        }
+        is_new
+    }
+
+    /// Whether one was begun, and is not over.
+    fn is_inside(&self) -> bool {
+        self.header_bytes > 0
+    }
 }
 
 impl Tls {
@@ -108,6 +152,7 @@ impl Tls {
         Tls {
             connection,
             handshake_left: usize::MAX,
+            records: RecordLayer::default(),
         }
     }
 
@@ -144,7 +189,9 @@ impl Tls {
         let mut received = Received::default();
         while !data.is_empty() && !received.closed_cleanly {
             // Only as much as rustls has room for: what it took is worked off before it is given more.
+            let given = data;
             let taken = self.connection.read_tls(&mut data)?;
+            received.is_new_record |= self.records.take(&given[..taken]);
             let state = self.connection.process_new_packets();
             self.flush(output)?;
             let state = state?;
@@ -239,7 +286,8 @@ pub struct News {
 pub struct Secure {
     tls: Tls,
     state: State,
-    /// When the present wait began, once somebody asked: for the end of the handshake, for the other side to take an alert.
+    /// When the present wait began, once somebody asked: for the end of the handshake, for the end of a record, for the other side to
+    /// take an alert.
     since: Option<Time>,
     /// Ciphertext that waits for the socket.
     output: Buffer,
@@ -298,6 +346,9 @@ impl Secure {
                     self.since = None;
                     news.is_made = true;
                 }
+                if self.state == State::Open && received.is_new_record {
+                    self.since = None;
+                }
                 news.is_over = received.closed_cleanly && !self.is_over;
                 self.is_over |= received.closed_cleanly;
             }
@@ -351,9 +402,12 @@ impl Secure {
         }
     }
 
-    /// What is to become of the connection, if its session says `fate`; and whether to ask again, once there was a try to write
-    /// the farewell.
-    pub fn fate(&mut self, fate: Fate, limits: &Limits, now: Time) -> (Fate, bool) {
+    /// What is to become of the connection, if its session says `fate` and is read from or not; and whether to ask again, once there was
+    /// a try to write the farewell.
+    pub fn fate(&mut self, fate: Fate, is_read: bool, limits: &Limits, now: Time) -> (Fate, bool) {
+        if self.state == State::Open && !is_read {
+            self.since = None; // the other side can not help it
+        }
         let since = *self.since.get_or_insert(now);
         match (&self.state, fate) {
             (State::Failed(_), _) if self.eof || now >= since + ms(limits.linger_ms) => {
@@ -388,6 +442,8 @@ impl Secure {
         let wait = match self.state {
             State::Handshaking => limits.tls_handshake_ms,
             State::Failed(_) => limits.linger_ms,
+            // It may begin anything, and has to finish it.
+            State::Open if self.tls.records.is_inside() => limits.line_ms,
             State::Open | State::Closed => return None,
         };
         Some(self.since? + ms(wait))
@@ -395,13 +451,44 @@ impl Secure {
 
     /// The deadline has come.
     pub fn deadline_reached(&mut self, limits: &Limits, now: Time) {
-        let is_due = self.own_deadline(limits).is_some_and(|due| due <= now);
-        if is_due && self.state == State::Handshaking {
-            self.fail(TlsError {
-                reason: format!("no TLS handshake within {} ms", limits.tls_handshake_ms),
-                mistrust: None,
-            });
-            self.eof = true; // it is not waited for
+        if self.own_deadline(limits).is_none_or(|due| due > now) {
+            return;
+        }
+        let reason = match self.state {
+            State::Handshaking => format!("no TLS handshake within {} ms", limits.tls_handshake_ms),
+            State::Open => format!("no end of a TLS record within {} ms", limits.line_ms),
+            State::Closed | State::Failed(_) => return,
+        };
+        self.fail(TlsError {
+            reason,
+            mistrust: None,
+        });
+        self.eof = true; // it is not waited for
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_records_begin_and_end() {
+        let record = |bytes: u8| [&[23, 3, 3, 0, bytes][..], &vec![b'x'; bytes.into()]].concat();
+        let stream = [record(3), record(0), record(200)].concat();
+        let ends = [8, 13, stream.len()];
+        for step in 1..stream.len() {
+            let mut records = RecordLayer::default();
+            let mut at = 0;
+            for piece in stream.chunks(step) {
+                let was_inside = records.is_inside();
+                let is_new = records.take(piece);
+                let passed = ends
+                    .iter()
+                    .any(|end| (at + 1..=at + piece.len()).contains(end));
+                assert_eq!(is_new, passed || !was_inside, "{step} {at}");
+                at += piece.len();
+                assert_eq!(records.is_inside(), !ends.contains(&at), "{step} {at}");
+            }
         }
     }
 }

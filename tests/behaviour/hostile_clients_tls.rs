@@ -175,6 +175,49 @@ fn bytes_that_trickle_in_win_a_handshake_no_time() {
 }
 
 #[test]
+fn a_record_that_was_begun_has_to_be_finished() {
+    let (_herd, server, authority) = secure_server("line_ms = 500");
+    let config = || config(&authority, &rustls::version::TLS13);
+    let mut idle = connect(server.address, config(), "localhost");
+    idle.write_all(b"IAMAT x +1+2 3\n").unwrap();
+    assert!(line(&mut idle).starts_with("AT Riley +"));
+    for begun in [1, 5, 6, 3_000] {
+        let mut client = connect(server.address, config(), "localhost");
+        client.write_all(b"no\n").unwrap();
+        assert_eq!(line(&mut client), "? no\n");
+        let asked = Instant::now();
+        client
+            .conn
+            .writer()
+            .write_all(&b"IAMAT x +1+2 3\n".repeat(1_000))
+            .unwrap();
+        let mut record = Vec::new();
+        client.conn.write_tls(&mut record).unwrap();
+        client.sock.write_all(&record[..begun]).unwrap();
+        let mut rest = Vec::new();
+        client.sock.read_to_end(&mut rest).unwrap();
+        assert!(
+            asked.elapsed() >= Duration::from_millis(490),
+            "{begun} bytes"
+        );
+        let address = client.sock.local_addr().unwrap().to_string();
+        server.wait_for_log(&address, "gone: no end of a TLS record within 500 ms");
+    }
+    // Whoever says nothing may stay, and then has that time for a record as anybody has.
+    idle.conn.writer().write_all(b"no\n").unwrap();
+    let mut record = Vec::new();
+    idle.conn.write_tls(&mut record).unwrap();
+    let (half, rest) = record.split_at(7);
+    idle.sock.write_all(half).unwrap();
+    connect(server.address, config(), "localhost")
+        .write_all(b"what is there is read by then\n")
+        .unwrap();
+    server.wait_for_log("what is there is read by then", "");
+    idle.sock.write_all(rest).unwrap();
+    assert_eq!(line(&mut idle), "? no\n");
+}
+
+#[test]
 fn a_goodbye_or_a_failure_in_mid_handshake_is_the_end() {
     let (_herd, server, authority) = secure_server("tls_handshake_ms = 60000\nlinger_ms = 60000");
     let hello = hello(&authority);

@@ -93,6 +93,16 @@ enum Session {
     Exchange(Box<Exchange>),
 }
 
+impl Session {
+    fn wants_read(&self) -> bool {
+        match self {
+            Session::Client(client) => client.wants_read(),
+            Session::Link(link) => !link.wants_room(),
+            Session::Exchange(_) => true,
+        }
+    }
+}
+
 struct Slot {
     session: Session,
     /// TLS between the socket and the session; an exchange has its own.
@@ -391,12 +401,8 @@ impl Node {
     /// Whether bytes from the socket are wanted now: asyncio's `pause_reading` and `resume_reading`, derived.
     #[must_use]
     pub fn wants_read(&self, id: ConnId) -> bool {
-        match self.sessions.get(id).map(|slot| &slot.session) {
-            Some(Session::Client(client)) => client.wants_read(),
-            Some(Session::Link(link)) => !link.wants_room(),
-            Some(Session::Exchange(_)) => true,
-            None => false,
-        }
+        let slot = self.sessions.get(id);
+        slot.is_some_and(|slot| slot.session.wants_read())
     }
 
     /// What is to become of the connection; asked at the end of a turn, when the socket has taken what it could. More than a
@@ -438,7 +444,7 @@ impl Node {
         };
         let (mut fate, mut deadline, mut again) = (fate, deadline, false);
         if let Some(secure) = &mut slot.secure {
-            (fate, again) = secure.fate(fate, limits, now.time);
+            (fate, again) = secure.fate(fate, slot.session.wants_read(), limits, now.time);
             deadline = secure.deadline(deadline, limits);
         }
         if let Some(deadline) = deadline
