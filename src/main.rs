@@ -9,6 +9,7 @@ use log::{info, warn};
 use herd_mio::cli::{Cli, one_line};
 use herd_mio::config::Config;
 use herd_mio::core::limits::count;
+use herd_mio::core::settings::Settings;
 use herd_mio::logging::{self, LogError};
 use herd_mio::shell::event_loop::{ReadCertificates, Server};
 
@@ -32,6 +33,9 @@ fn main() -> ExitCode {
     }
     serve(config)
 }
+
+/// Descriptors that are nobody's connection: standard streams, log, journal, listeners, epoll; and some to spare.
+const OWN_DESCRIPTORS: u64 = 32;
 
 fn serve(config: Config) -> ExitCode {
     let log_name = config.log_file.display().to_string();
@@ -60,9 +64,10 @@ fn serve(config: Config) -> ExitCode {
     };
     let name = config.settings.name.clone();
     // More descriptors than the shell's usual 1,024, if the system's hard limit allows.
-    if let Err(error) = rlimit::increase_nofile_limit(rlimit::INFINITY) {
-        warn!("cannot raise the limit of open files: {error}");
-    }
+    let few_descriptors = match rlimit::increase_nofile_limit(rlimit::INFINITY) {
+        Ok(most) => too_few_descriptors(most, &config.settings),
+        Err(error) => Some(format!("cannot raise the limit of open files: {error}")),
+    };
     let tls_files = config.tls_files;
     let certificates: Option<ReadCertificates> = (!tls_files.is_empty())
         .then(|| Arc::new(move || tls_files.read().map_err(|error| error.to_string())) as _);
@@ -84,7 +89,8 @@ fn serve(config: Config) -> ExitCode {
                 ready.push_str(&format!(", neighbours on {neighbours}"));
             }
             info!("{ready}, process {}", std::process::id());
-            config.notes.iter().for_each(|note| warn!("{note}"));
+            let notes = config.notes.iter().chain(&few_descriptors);
+            notes.for_each(|note| warn!("{note}"));
             // Whoever started it may have closed the standard output; that is no reason not to serve.
             let _ = writeln!(io::stdout(), "{ready}, log in {log_name}");
             server
@@ -101,6 +107,21 @@ fn serve(config: Config) -> ExitCode {
             fail(1, &error)
         }
     }
+}
+
+/// What the operator should know if clients may take all of the descriptors that there are.
+fn too_few_descriptors(most: u64, settings: &Settings) -> Option<String> {
+    let limits = &settings.limits;
+    let others =
+        settings.neighbours.len() as u64 + limits.max_unproven + limits.max_places_connections;
+    let left = most.saturating_sub(others + OWN_DESCRIPTORS);
+    (left < limits.max_clients).then(|| {
+        format!(
+            "only {most} files may be open at once: where there are more than {left} clients, neighbours and Places may find none left; \
+             raise that (ulimit -n), or lower limits.max_clients, which is {}",
+            limits.max_clients
+        )
+    })
 }
 
 fn fail(status: u8, what: &str) -> ExitCode {

@@ -114,7 +114,7 @@ fn is_limited(limits: &Limits) -> bool {
 }
 
 /// Who has an IPv6 address has, as a rule, all that begin with the same 64 bits.
-fn origin(address: IpAddr) -> IpAddr {
+pub(crate) fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
         v4 @ IpAddr::V4(_) => v4,

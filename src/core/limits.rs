@@ -71,7 +71,7 @@ limits! {
     unpacked_records = 16_384, 0..=1_000_000_000;
     /// Connections that the system keeps waiting until they are accepted (it may have a lower limit of its own).
     accept_backlog = 4_096, 1..=65_535;
-    /// Time for a line to be finished once it has begun.
+    /// Time for a line to be finished once it has begun; over TLS for a record, too.
     line_ms = 10_000, 10..=3_600_000;
     /// Time for the TLS handshake with a client or a neighbour.
     tls_handshake_ms = 4_000, 10..=600_000;

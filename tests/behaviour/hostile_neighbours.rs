@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::common::{Client, Herd, SOON, Server, wait_until};
 use crate::neighbours::{
@@ -520,6 +522,36 @@ fn strangers_do_not_keep_a_neighbour_out() {
     }
     wait_for_end(&crowd[0]);
     jaquez.wait_for_log("as many as limits.max_unproven", "stranger ");
+}
+
+#[test]
+fn a_crowd_from_one_address_keeps_nobody_out_who_comes_from_another() {
+    let herd = two().with("[limits]\nmax_unproven = 4\nlink_proof_ms = 60000\n");
+    let jaquez = herd.start("Jaquez");
+    let from_elsewhere = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket
+            .bind(&SocketAddr::from(([127, 0, 0, 9], 0)).into())
+            .unwrap();
+        socket
+            .connect(&herd.peers_address("Jaquez").into())
+            .unwrap();
+        TcpStream::from(socket)
+    };
+    let mut crowd: Vec<TcpStream> = (0..3).map(|_| from_elsewhere()).collect();
+    // Between every two words of Riley there are more of them than there is room for.
+    let (mut riley, theirs) = pose_as_riley(&herd);
+    for _ in 0..100 {
+        crowd.push(from_elsewhere());
+    }
+    let refused = |stream: &mut TcpStream| stream.read_to_end(&mut Vec::new());
+    let _ = refused(&mut crowd[0]);
+    riley.send(format!(
+        "PROOF {}\n",
+        proof(SECRET, "dialler", NONCE, &theirs)
+    ));
+    assert!(riley.line().starts_with("PROOF "));
+    jaquez.wait_for_log("as many as limits.max_unproven", "stranger 127.0.0.9");
 }
 
 #[test]

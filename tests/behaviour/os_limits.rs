@@ -87,6 +87,24 @@ fn a_start_without_enough_descriptors_is_told_in_one_line() {
 }
 
 #[test]
+fn who_may_open_fewer_files_than_clients_may_come_is_told() {
+    for (max_clients, is_told) in [(901, false), (902, true)] {
+        // One neighbour, 64 strangers, 2 connections to Places, and 32 of its own: 901 are left.
+        let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]).with(&format!(
+            "[limits]\nmax_clients = {max_clients}\nmax_places_connections = 2\n"
+        ));
+        let server = Server::start(&mut limited("ulimit -n 1000", &herd.command("Riley")));
+        server.wait_for_log("clients on ", "");
+        server.client().ask("what is noted is logged by now");
+        let told = server.log_lines();
+        let mut told = told
+            .iter()
+            .filter(|line| line.contains("files may be open"));
+        assert_eq!(told.next().is_some(), is_told);
+    }
+}
+
+#[test]
 fn a_log_that_may_not_grow_ends_nobody_and_what_is_lost_is_counted() {
     let herd = Herd::single();
     let server = Server::start(herd.command("Riley").args(["--log-file", "own.log"]));

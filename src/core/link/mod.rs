@@ -417,6 +417,12 @@ impl Link {
         self.side == Side::Dialler || self.is_proven
     }
 
+    /// Where the other side is.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Whom it leads to, or claims to.
     #[must_use]
     pub fn neighbour(&self) -> Option<usize> {

@@ -7,6 +7,7 @@ use log::{debug, warn};
 
 use super::journaling::Journal;
 use super::{ConnId, Node, Phase, Request, Session, Slot, Timer};
+use crate::core::admission::origin;
 use crate::core::clock::Now;
 use crate::core::herd::Dial;
 use crate::core::limits::count;
@@ -18,8 +19,8 @@ use crate::core::tls::{Secure, Tls};
 impl Node {
     /// Somebody connected to the neighbours' port. `None` if the server stops: close it.
     ///
-    /// If too many strangers are there already, one of them goes, whichever: so strangers do not keep a neighbour out that proves itself
-    /// at once, be they many and silent or many and fast.
+    /// If too many strangers are there already, one of them goes: one from the same address, or else any. So strangers do not keep a
+    /// neighbour out that comes from elsewhere, and hardly one from among them, be they many and silent or many and fast.
     pub fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
@@ -31,8 +32,8 @@ impl Node {
         };
         self.strangers.retain(is_stranger);
         if self.strangers.len() >= count(self.settings.limits.max_unproven) {
-            let place = self.entropy.number() % self.strangers.len() as u64;
-            let leaving = self.strangers.swap_remove(place as usize);
+            let leaving = self.stranger_to_go(address);
+            self.strangers.retain(|&stranger| stranger != leaving);
             if let Some(Session::Link(link)) = self.session(leaving) {
                 let reason = "as many as limits.max_unproven were there, and its place was needed";
                 link.cut(reason.to_owned(), now.time);
@@ -54,6 +55,22 @@ impl Node {
         let id = self.admit(secure, session);
         self.strangers.push(id);
         Some(id)
+    }
+
+    /// Which of the strangers, of whom there is one, has to go for one who comes from there.
+    fn stranger_to_go(&mut self, newcomer: SocketAddr) -> ConnId {
+        let is_near = |id: &&ConnId| match self.sessions.get(**id).map(|slot| &slot.session) {
+            Some(Session::Link(link)) => origin(link.address().ip()) == origin(newcomer.ip()),
+            Some(Session::Client(_) | Session::Exchange(_)) | None => false,
+        };
+        let near: Vec<ConnId> = self.strangers.iter().filter(is_near).copied().collect();
+        let candidates = if near.is_empty() {
+            &self.strangers
+        } else {
+            &near
+        };
+        let place = self.entropy.number() % candidates.len() as u64;
+        candidates[place as usize]
     }
 
     pub(super) fn dial_all(&mut self, now: Now) {
