@@ -62,7 +62,7 @@ pub fn ask(
     answer.map_err(|error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => io::Error::new(
             ErrorKind::TimedOut,
-            format!("it takes the connection, and said nothing for {patience:?}"),
+            format!("it said nothing for {} s", patience.as_secs_f64()),
         ),
         _ => error,
     })
