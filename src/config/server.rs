@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -124,7 +125,7 @@ impl HerdConfig {
             notes.push("the herd has no secret: any program on this machine can pose as a neighbour (--secret-file, HERD_SECRET)".into());
         }
         if (1..SHORT_SECRET).contains(&secret_bytes) {
-            notes.push(format!("the herd secret has only {secret_bytes} bytes, which can be guessed; openssl rand -hex 32 makes a good one"));
+            notes.push(format!("the herd secret has fewer than {SHORT_SECRET} bytes, which can be guessed; openssl rand -hex 32 makes a good one"));
         }
         if settings.places.key.is_none() {
             notes.push("no key for Google Places: WHATSAT is answered with an error (--places-key-file, HERD_PLACES_KEY)".into());
@@ -252,9 +253,12 @@ pub(super) fn read_secret(path: &Path, what: &str) -> Result<Secret, ConfigError
             Cow::Borrowed(_) => path.display().to_string(),
             Cow::Owned(unsaid) => path.with_file_name(unsaid).display().to_string(),
         };
-        ConfigError(format!(
-            "cannot read {what} from {file}: {error}; make that file, or name another"
-        ))
+        let advice = match error.kind() {
+            io::ErrorKind::PermissionDenied => "let the user who runs this read it",
+            io::ErrorKind::NotFound => "make that file, or name another",
+            _ => "name another file",
+        };
+        ConfigError(format!("cannot read {what} from {file}: {error}; {advice}"))
     })?;
     let secret = bytes.trim_ascii();
     if secret.is_empty() {
