@@ -53,6 +53,19 @@ pub fn default_page_file() -> Result<PathBuf, String> {
 /// # Errors
 /// Nothing could be measured, or the report can not be written.
 pub fn run(options: &Options) -> Result<Comparison, String> {
+    let result = measure(options);
+    if result.is_err() {
+        // What was opened, and nothing came of it. One that was there before is not empty.
+        for file in [&options.page_file, &options.json_file] {
+            if fs::metadata(file).is_ok_and(|is| is.is_file() && is.len() == 0) {
+                let _ = fs::remove_file(file);
+            }
+        }
+    }
+    result
+}
+
+fn measure(options: &Options) -> Result<Comparison, String> {
     // Before anything is built: that is no noise of others, but it takes a while to leave the average.
     let load_before = load_average();
     let date = date()?;

@@ -37,5 +37,7 @@ fn a_signal_leaves_no_server_no_load_and_the_last_report() {
         let words = format!("stopped by signal {}", signal.as_raw());
         assert!(said.contains(&words), "{said}");
         assert_eq!(fs::read_to_string(&page_file).unwrap(), "an earlier report");
+        // There was none of these.
+        assert!(!page_file.with_extension("json").exists());
     }
 }
