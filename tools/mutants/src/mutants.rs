@@ -676,8 +676,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a link that waits for room is read on, without end",
         file: "src/core/node/mod.rs",
-        from: "Some(Session::Link(link)) => !link.wants_room(),",
-        to: "Some(Session::Link(_)) => true,",
+        from: "Session::Link(link) => !link.wants_room(),",
+        to: "Session::Link(_) => true,",
         caught_by: SIMULATED,
         missed: None,
     },

@@ -308,9 +308,19 @@ fn strangers(scene: &Scene) {
     scene.client().refused("WHATSAT forged 1 1");
 }
 
+/// A server may keep out for a while who broke the protocol: waits until it does not.
+fn let_in(scene: &Scene, name: &str) {
+    wait_until("it is let in again", || {
+        let mut link = scene.neighbour();
+        link.send(format!("HERD 1 {name} Jaquez {}\n", Hex(&NONCE)));
+        link.line().starts_with("HERD ")
+    });
+}
+
 /// A proven neighbour that talks nonsense is dropped.
 fn nonsense(scene: &Scene) {
-    for said in [
+    let names = ["Riley", "Bernard"];
+    for (name, said) in names.into_iter().cycle().zip([
         "AT Riley 0.5 x +1+2 7",
         "AT Riley +0.5 x +1+2 7",
         "AT Riley +00.500000000 x +1+2 7",
@@ -327,8 +337,9 @@ fn nonsense(scene: &Scene) {
         "SYNC",
         "HELLO",
         "",
-    ] {
-        let mut riley = linked("Riley", scene.neighbour(), "00000000000000dd", "- 0");
+    ]) {
+        let_in(scene, name);
+        let mut riley = linked(name, scene.neighbour(), "00000000000000dd", "- 0");
         riley.send(format!("{said}\n"));
         while let Some(line) = riley.line_or_end() {
             if line.starts_with("BYE ") {
@@ -340,6 +351,7 @@ fn nonsense(scene: &Scene) {
             );
         }
     }
+    names.iter().for_each(|name| let_in(scene, name));
     scene.client().refused("WHATSAT x 1 1");
 }
 
