@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use log::{info, warn};
+use log::{error, info, warn};
 
 use herd_mio::cli::{Cli, one_line};
 use herd_mio::config::Config;
@@ -103,7 +103,10 @@ fn serve(config: Config) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            log::error!("{error}");
+            // Where the log is the standard error, it is told there once.
+            if log_name != "-" {
+                error!("{error}");
+            }
             fail(1, &error)
         }
     }

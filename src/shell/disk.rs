@@ -2,9 +2,9 @@
 //!
 //! In the data directory: `journal`, `journal.new` while a compaction writes it, and `lock`, which one process at a time holds.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +20,9 @@ use crate::shell::executor::Executor;
 
 /// Bytes read from the journal at once when it is read back.
 const READ_BYTES: usize = 1 << 20;
+
+/// Where clients are is nobody else's business.
+const OWNERS: u32 = 0o600;
 
 /// The files of one server.
 pub struct Disk {
@@ -67,9 +70,11 @@ impl Disk {
                 directory.display()
             )
         };
-        fs::create_dir_all(directory).map_err(|error| {
+        let mut make = DirBuilder::new();
+        make.recursive(true).mode(0o700);
+        make.create(directory).map_err(|error| {
             format!(
-                "cannot make the data directory {}: {error}",
+                "cannot make the data directory {}: {error}; choose another",
                 directory.display()
             )
         })?;
@@ -98,6 +103,7 @@ impl Disk {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(OWNERS)
             .open(&path);
         let file = open.map_err(|error| at("open the journal", error))?;
         // A pipe or a device may have no end, and nothing that is read there comes back.
@@ -157,6 +163,7 @@ impl Disk {
                     .write(true)
                     .create(true)
                     .truncate(true)
+                    .mode(OWNERS)
                     .open(self.directory.join("journal.new"));
                 Some(DiskDone::Created(
                     create

@@ -283,6 +283,7 @@ fn a_taken_port_is_a_failure_at_run_time() {
         "herd-mio: cannot listen on {address}: Address already in use (os error 98); another program has that port: end it, or choose another port"
     );
     assert!(text.lines().any(|line| line == told), "{text}");
+    assert_eq!(text.matches("cannot listen").count(), 1, "{text}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt as _};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -474,6 +474,11 @@ fn a_long_journal_is_compacted_while_it_is_used() {
     // 2,000 entries of some 80 bytes were written; the last compaction may still be at work.
     let path = data_dir(&herd, "Riley").join("journal");
     wait_until("it is short", || end_of(&path, "Riley") < 25_000);
+    // The old one and the new: nobody else may read where clients are.
+    for path in [&path, &data_dir(&herd, "Riley")] {
+        let mode = fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+    }
     server.kill();
     let server = herd.start("Riley");
     let mut client = server.client();
