@@ -8,8 +8,9 @@ use herd_mio::core::settings::Settings;
 
 /// Its name.
 pub(crate) const NAME: &str = "Juzang";
-/// Its key for Google Places, which nobody may see.
-pub(crate) const KEY: &[u8] = b"a-key-that-nobody-may-see";
+/// Its key for Google Places, which nobody may see. What a log escapes ends in other letters (`\xca`), so the rest of the key behind
+/// that is not the key.
+pub(crate) const KEY: &[u8] = b"KEY-that-nobody-may-see";
 /// What [`Now::wall`] shows when [`Now::time`] is 0: a moment in 2021.
 const WALL: u64 = 1_621_464_827_000_000_000;
 /// Everything unpredictable grows from it, so that each run of an input is the same.
