@@ -12,23 +12,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use herd_programs::{MANIFEST, cargo, executable_in};
 use serde_json::Value;
 
 use crate::children;
 use crate::worlds::{Recipe, World};
 
-/// What `cargo run` and `cargo test` tell a program about its own package. Build scripts look at some of it (ring's does): a build that
-/// inherits it would find them changed, and compile them again each time.
-const ABOUT_THIS_PACKAGE: [&str; 6] = [
-    "CARGO_PKG_",
-    "CARGO_MANIFEST_",
-    "CARGO_BIN_",
-    "CARGO_CRATE_",
-    "CARGO_PRIMARY_",
-    "OUT_DIR",
-];
-/// Any manifest of the workspace will do; this one is known.
-const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
 /// Says what a directory was made of, so that it is made anew when that changes.
 const MADE_OF: &str = "made-of";
 
@@ -235,35 +224,12 @@ impl Workshop {
     }
 }
 
-/// The path, if this is cargo's message that the binary is there.
-fn executable_in(message: &str, binary: &str) -> Option<PathBuf> {
-    let message: Value = serde_json::from_str(message).ok()?;
-    let is_it = message["reason"] == "compiler-artifact" && message["target"]["name"] == binary;
-    let path = message["executable"].as_str()?;
-    is_it.then(|| PathBuf::from(path))
-}
-
 /// Keeps other processes from building there at the same time, as long as the file is open.
 fn lock(place: &Path) -> io::Result<File> {
     fs::create_dir_all(place)?;
     let file = File::create(place.join("lock"))?;
     file.lock()?;
     Ok(file)
-}
-
-fn cargo() -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(cargo);
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if ABOUT_THIS_PACKAGE
-            .iter()
-            .any(|start| text.starts_with(start))
-        {
-            command.env_remove(&name);
-        }
-    }
-    command
 }
 
 /// Runs a tool to its end, and returns what it printed; if it fails, why, in its own last words.
@@ -365,25 +331,6 @@ fn classes(place: &Path, sources: &Path) -> Result<PathBuf, Unprepared> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_executable_is_found_among_cargos_messages() {
-        let message = |name: &str, executable: &str| {
-            format!(
-                r#"{{"reason":"compiler-artifact","target":{{"kind":["bin"],"name":"{name}"}},"executable":{executable}}}"#
-            )
-        };
-        assert_eq!(
-            executable_in(&message("herd-mio", r#""/t/debug/herd-mio""#), "herd-mio"),
-            Some(PathBuf::from("/t/debug/herd-mio"))
-        );
-        assert_eq!(
-            executable_in(&message("herd-mio", "null"), "herd-mio"),
-            None,
-            "a library"
-        );
-        assert_eq!(executable_in("not JSON", "herd-mio"), None);
-    }
 
     #[test]
     fn what_is_made_of_the_same_is_not_made_again() {

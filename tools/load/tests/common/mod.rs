@@ -29,36 +29,13 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 fn server_program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        command
-            .args(["build", "--package", "herd-mio", "--bin", "herd-mio"])
-            .args([
-                "--manifest-path",
-                concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
-            ])
-            .arg("--message-format=json-render-diagnostics");
-        // What cargo tells a test of its own package; build scripts that see it compile again.
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            let of_this_package = [
-                "CARGO_PKG_",
-                "CARGO_MANIFEST_",
-                "CARGO_BIN_",
-                "CARGO_CRATE_",
-            ];
-            if of_this_package.iter().any(|start| text.starts_with(start)) {
-                command.env_remove(&name);
-            }
-        }
-        let output = command.stderr(Stdio::inherit()).output().unwrap();
+        let mut build = herd_programs::build("herd-mio");
+        let output = build.stderr(Stdio::inherit()).output().unwrap();
         assert!(output.status.success(), "the server can not be built");
         let messages = String::from_utf8(output.stdout).unwrap();
-        let executable = messages.lines().find_map(|line| {
-            let message: Value = serde_json::from_str(line).ok()?;
-            let is_server = message["target"]["name"] == "herd-mio";
-            let path = message["executable"].as_str().filter(|_| is_server)?;
-            Some(PathBuf::from(path))
-        });
+        let executable = messages
+            .lines()
+            .find_map(|line| herd_programs::executable_in(line, "herd-mio"));
         executable.expect("cargo says where the server is")
     })
 }
