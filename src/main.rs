@@ -64,10 +64,12 @@ fn serve(config: Config) -> ExitCode {
     };
     let name = config.settings.name.clone();
     // More descriptors than the shell's usual 1,024, if the system's hard limit allows.
-    let few_descriptors = match rlimit::increase_nofile_limit(rlimit::INFINITY) {
-        Ok(most) => too_few_descriptors(most, &config.settings),
-        Err(error) => Some(format!("cannot raise the limit of open files: {error}")),
-    };
+    match rlimit::increase_nofile_limit(rlimit::INFINITY) {
+        Ok(most) => too_few_descriptors(most, &config.settings)
+            .into_iter()
+            .for_each(|note| warn!("{note}")),
+        Err(error) => warn!("cannot raise the limit of open files: {error}"),
+    }
     let tls_files = config.tls_files;
     let certificates: Option<ReadCertificates> = (!tls_files.is_empty())
         .then(|| Arc::new(move || tls_files.read().map_err(|error| error.to_string())) as _);
@@ -89,8 +91,7 @@ fn serve(config: Config) -> ExitCode {
                 ready.push_str(&format!(", neighbours on {neighbours}"));
             }
             info!("{ready}, process {}", std::process::id());
-            let notes = config.notes.iter().chain(&few_descriptors);
-            notes.for_each(|note| warn!("{note}"));
+            config.notes.iter().for_each(|note| warn!("{note}"));
             // Whoever started it may have closed the standard output; that is no reason not to serve.
             let _ = writeln!(io::stdout(), "{ready}, log in {log_name}");
             server

@@ -179,7 +179,7 @@ mod tests {
         };
         let note = |file: &Path| {
             let file = file.display();
-            format!("every user of this machine may read {file}: chmod 600 {file}")
+            format!("the mode of {file} lets every user of this machine read it: chmod 600 {file}")
         };
         assert_eq!(notes([0o600, 0o640]), [""; 0]);
         assert_eq!(notes([0o604, 0o600]), [note(&files[0])]);

@@ -132,10 +132,12 @@ impl HerdConfig {
         }
         let secret_files = [self.secret_file(overrides), self.places_key_file(overrides)];
         let secret_files = secret_files.into_iter().flatten().chain(tls_files.keys());
-        for file in secret_files.filter(|file| may_be_read_by_all(file)) {
+        let mut readable: Vec<_> = secret_files.filter(|it| may_be_read_by_all(it)).collect();
+        readable.dedup(); // clients and neighbours may be shown the same certificate
+        for file in readable {
             let file = file.display();
             notes.push(format!(
-                "every user of this machine may read {file}: chmod 600 {file}"
+                "the mode of {file} lets every user of this machine read it: chmod 600 {file}"
             ));
         }
         notes

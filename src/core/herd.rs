@@ -93,6 +93,8 @@ pub struct Complaints {
     last: Option<String>,
 }
 
+/// A link that held for so long was a good one.
+const STEADY: Duration = Duration::from_secs(2);
 /// In [`STRANGERS_EVERY`], so many refusals of strangers are told of at level `warn`.
 const STRANGERS_TOLD: u32 = 20;
 /// See [`STRANGERS_TOLD`].
@@ -172,6 +174,13 @@ impl Herd {
 }
 
 impl Neighbour {
+    /// Its link, which is over, held until now. One that comes and goes is backed off from ever more.
+    pub fn has_held_until(&mut self, now: Time) {
+        if now.since(self.linked_since) >= STEADY {
+            self.backoff.reset();
+        }
+    }
+
     /// It had proven itself, and then broke the protocol: it may come again, and if it goes on like this, ever later. Whom we dial is
     /// dialled ever later instead.
     pub fn keep_out(&mut self, now: Time) {

@@ -75,7 +75,7 @@ limits! {
     line_ms = 10_000, 10..=3_600_000;
     /// Time for the TLS handshake with a client or a neighbour.
     tls_handshake_ms = 4_000, 10..=600_000;
-    /// Bytes that a client may say in its TLS handshake.
+    /// Bytes of TLS handshake that a client may have kept for it.
     tls_handshake_bytes = 8_192, 1_024..=65_536;
     /// Output waiting for a client above which its commands are left unread.
     output_high_bytes = 262_144, 1..=1_073_741_824;
@@ -100,7 +100,7 @@ limits! {
     redial_first_ms = 100, 1..=600_000;
     /// Wait before a neighbour is dialled again, or let in that broke the protocol, after many failures.
     redial_cap_ms = 1_000, 1..=600_000;
-    /// Connections on the neighbours' port that have not proven who they are; one more takes the place of any of them.
+    /// Connections on the neighbours' port that have not proven who they are; one more takes the place of one from its address, or of any.
     max_unproven = 64, 1..=1_000_000;
 
     /// Time for Places to answer a question, waiting for a connection included.

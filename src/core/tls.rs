@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   Handshaking ──► Open ──► Closed (close_notify is said)
-//!        └───────────┴─────► Failed (an alert is said)
+//!        └───────────┴─────► Failed (if there is an alert for that, it is said)
 //! ```
 
 use std::fmt;
@@ -81,10 +81,17 @@ impl fmt::Display for TlsError {
 /// One side of a TLS connection.
 pub struct Tls {
     connection: Connection,
-    /// Bytes that the other side may still say in the handshake.
-    handshake_left: usize,
+    /// Bytes of handshake that the other side may have rustls keep, if that is bounded.
+    bound: Option<usize>,
+    /// Ciphertext that came since plaintext came out of it last.
+    unheard: usize,
     records: RecordLayer,
 }
+
+/// The longest record, its header included (RFC 5246, section 6.2.3).
+const MAX_RECORD: usize = 5 + (1 << 14) + 2_048;
+/// Ciphertext behind which there is no plaintext, and no cause for suspicion either: new keys, alerts.
+const FEW_BYTES: usize = 1_024;
 
 /// Where the records of a stream begin and end (RFC 8446, section 5.1): rustls keeps one until it is whole, and does not tell.
 #[derive(Default)]
@@ -151,17 +158,46 @@ impl Tls {
     fn new(connection: Connection) -> Tls {
         Tls {
             connection,
-            handshake_left: usize::MAX,
+            bound: None,
+            unheard: 0,
             records: RecordLayer::default(),
         }
     }
 
-    /// The other side may say no more than `bytes` in the handshake. rustls keeps a message of it until it is whole, which may take
-    /// 64 KiB, and nobody has proven anything yet (test: `a_handshake_has_so_many_bytes_and_no_more`).
+    /// For somebody whom nobody knows: rustls keeps a message of the handshake until it is whole, which may take 64 KiB, in the handshake
+    /// and behind it. No more than `bytes` of one are kept (test: `a_handshake_has_so_many_bytes_and_no_more`), and what was begun has to
+    /// be finished ([`Tls::is_unfinished`]).
     #[must_use]
-    pub fn with_handshake_of(mut self, bytes: usize) -> Tls {
-        self.handshake_left = bytes;
+    pub fn bounded(mut self, bytes: usize) -> Tls {
+        self.bound = Some(bytes);
         self
+    }
+
+    /// Whether somebody who is bounded has begun a record, or a message of many bytes, and not finished it.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.bound.is_some() && (self.records.is_inside() || self.unheard > FEW_BYTES)
+    }
+
+    /// Ciphertext came, and so much plaintext with it.
+    fn hear(&mut self, taken: usize, plaintext: usize) -> Result<(), TlsError> {
+        self.unheard = if plaintext > 0 {
+            0
+        } else {
+            self.unheard + taken
+        };
+        let record = if self.connection.is_handshaking() {
+            0
+        } else {
+            MAX_RECORD
+        };
+        match self.bound {
+            Some(bytes) if self.unheard > bytes + record => Err(TlsError {
+                reason: "it said too much in the TLS handshake".to_owned(),
+                mistrust: None,
+            }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Whether the handshake is still going on.
@@ -179,7 +215,7 @@ impl Tls {
     /// Takes ciphertext; appends the plaintext in it to `plaintext`, and what has to be said in return to `output`.
     ///
     /// # Errors
-    /// The other side is not who it should be, or does not speak TLS. The alert that tells it so is in `output`.
+    /// The other side is not who it should be, does not speak TLS, or says too much. Where there is an alert for that, it is in `output`.
     pub fn data_received(
         &mut self,
         mut data: &[u8],
@@ -195,14 +231,8 @@ impl Tls {
             let state = self.connection.process_new_packets();
             self.flush(output)?;
             let state = state?;
-            if self.connection.is_handshaking() {
-                let left = self.handshake_left.checked_sub(taken);
-                self.handshake_left = left.ok_or_else(|| TlsError {
-                    reason: "it said too much in the TLS handshake".to_owned(),
-                    mistrust: None,
-                })?;
-            }
             let waiting = state.plaintext_bytes_to_read();
+            self.hear(taken, waiting)?;
             let start = plaintext.len();
             plaintext.resize(start + waiting, 0);
             if waiting > 0 {
@@ -342,6 +372,7 @@ impl Secure {
         match self.tls.data_received(data, plaintext, &mut self.output) {
             Ok(received) => {
                 if self.state == State::Handshaking && !self.tls.is_handshaking() {
+                    self.tls.unheard = 0;
                     self.state = State::Open;
                     self.since = None;
                     news.is_made = true;
@@ -405,10 +436,10 @@ impl Secure {
     /// What is to become of the connection, if its session says `fate` and is read from or not; and whether to ask again, once there was
     /// a try to write the farewell.
     pub fn fate(&mut self, fate: Fate, is_read: bool, limits: &Limits, now: Time) -> (Fate, bool) {
+        let since = *self.since.get_or_insert(now);
         if self.state == State::Open && !is_read {
             self.since = None; // the other side can not help it
         }
-        let since = *self.since.get_or_insert(now);
         match (&self.state, fate) {
             (State::Failed(_), _) if self.eof || now >= since + ms(limits.linger_ms) => {
                 (Fate::Close, false)
@@ -443,7 +474,7 @@ impl Secure {
             State::Handshaking => limits.tls_handshake_ms,
             State::Failed(_) => limits.linger_ms,
             // It may begin anything, and has to finish it.
-            State::Open if self.tls.records.is_inside() => limits.line_ms,
+            State::Open if self.tls.is_unfinished() => limits.line_ms,
             State::Open | State::Closed => return None,
         };
         Some(self.since? + ms(wait))

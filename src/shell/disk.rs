@@ -70,14 +70,18 @@ impl Disk {
                 directory.display()
             )
         };
+        // Those above it may be others', too.
+        let above = directory.parent().map_or(Ok(()), fs::create_dir_all);
         let mut make = DirBuilder::new();
         make.recursive(true).mode(0o700);
-        make.create(directory).map_err(|error| {
-            format!(
-                "cannot make the data directory {}: {error}; choose another",
-                directory.display()
-            )
-        })?;
+        above
+            .and_then(|()| make.create(directory))
+            .map_err(|error| {
+                format!(
+                    "cannot make the data directory {}: {error}; choose another",
+                    directory.display()
+                )
+            })?;
         let lock =
             File::create(directory.join("lock")).map_err(|error| at("make a lock", error))?;
         match lock.try_lock() {

@@ -6,9 +6,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ring::aead;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore,
+    SupportedProtocolVersion,
+};
 
 use crate::common::{Client, Herd, SOON, Server, wait_until};
 use crate::tls::{Authority, FOR_CLIENTS, Secure, connect, line, secure_client, secure_server};
@@ -215,6 +219,128 @@ fn a_record_that_was_begun_has_to_be_finished() {
     server.wait_for_log("what is there is read by then", "");
     idle.sock.write_all(rest).unwrap();
     assert_eq!(line(&mut idle), "? no\n");
+}
+
+#[test]
+fn a_client_that_is_not_read_is_not_cut_off_for_what_is_not_read() {
+    let (_herd, server, authority) = secure_server("line_ms = 500\noutput_high_bytes = 100000");
+    let mut client = connect(
+        server.address,
+        config(&authority, &rustls::version::TLS13),
+        "localhost",
+    );
+    client.write_all(b"no\n").unwrap();
+    assert_eq!(line(&mut client), "? no\n");
+    // It does not read its answers; so it is not read in the end, in the middle of a record.
+    let command = format!("{}\n", "x".repeat(1_000));
+    let mut sent = 0;
+    let stuck = Some(Duration::from_millis(500));
+    client.sock.set_write_timeout(stuck).unwrap();
+    let error = loop {
+        client.conn.writer().write_all(command.as_bytes()).unwrap();
+        match client.conn.write_tls(&mut client.sock) {
+            // A write that takes less has waited that long, too.
+            Ok(_) if client.conn.wants_write() => break ErrorKind::WouldBlock,
+            Ok(_) => sent += 1,
+            Err(error) => break error.kind(),
+        }
+    };
+    assert_eq!(error, ErrorKind::WouldBlock);
+    // One that is read, and begins a record later, is cut off for that; by then its time would have been over, too.
+    let mut other = connect(
+        server.address,
+        config(&authority, &rustls::version::TLS13),
+        "localhost",
+    );
+    other.write_all(b"no\n").unwrap();
+    assert_eq!(line(&mut other), "? no\n");
+    other.sock.write_all(&[23, 3, 3]).unwrap();
+    let address = other.sock.local_addr().unwrap().to_string();
+    server.wait_for_log(&address, "gone: no end of a TLS record within 500 ms");
+    let (mut answers, wanted) = (Vec::new(), sent * (2 + command.len()));
+    while answers.len() < wanted {
+        assert!(client.conn.read_tls(&mut client.sock).unwrap() > 0);
+        client.conn.process_new_packets().unwrap();
+        match client.conn.reader().read_to_end(&mut answers) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+    }
+}
+
+/// A client whose handshake is over, and who then says in the handshake's own words whatever it likes.
+struct Babbler {
+    stream: TcpStream,
+    key: aead::LessSafeKey,
+    iv: [u8; 12],
+    sequence: u64,
+}
+
+impl Babbler {
+    fn begin(server: &Server, authority: &Authority) -> Babbler {
+        let mut config = config(authority, &rustls::version::TLS13);
+        config.enable_secret_extraction = true;
+        let mut client = connect(server.address, config, "localhost");
+        client.write_all(b"no\n").unwrap();
+        assert_eq!(line(&mut client), "? no\n");
+        let (sequence, secrets) = client.conn.dangerous_extract_secrets().unwrap().tx;
+        let (algorithm, key, iv) = match secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&aead::AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
+                (&aead::CHACHA20_POLY1305, key, iv)
+            }
+            _ => panic!("a cipher of another kind"),
+        };
+        let key = aead::UnboundKey::new(algorithm, key.as_ref()).unwrap();
+        Babbler {
+            stream: client.sock,
+            key: aead::LessSafeKey::new(key),
+            iv: iv.as_ref().try_into().unwrap(),
+            sequence,
+        }
+    }
+
+    /// A record of the handshake (RFC 8446, section 5.2).
+    fn says(&mut self, words: &[u8]) -> std::io::Result<()> {
+        let mut inner = [words, &[22]].concat();
+        let length = (inner.len() + self.key.algorithm().tag_len()) as u16;
+        let [high, low] = length.to_be_bytes();
+        let header = [23, 3, 3, high, low];
+        let mut nonce = self.iv;
+        for (place, byte) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *place ^= byte;
+        }
+        self.sequence += 1;
+        let nonce = aead::Nonce::assume_unique_for_key(nonce);
+        let sealed = self
+            .key
+            .seal_in_place_append_tag(nonce, aead::Aad::from(header), &mut inner);
+        sealed.unwrap();
+        self.stream.write_all(&[&header[..], &inner].concat())
+    }
+}
+
+#[test]
+fn behind_the_handshake_there_is_no_more_of_it_than_in_it() {
+    let (_herd, server, authority) = secure_server("tls_handshake_bytes = 2048\nline_ms = 500");
+    // New keys, of 65,000 bytes.
+    let begun = [24, 0, 253, 232];
+    for (bytes, reason) in [
+        (3_000, "gone: no end of a TLS record within 500 ms"),
+        (16_000, "gone: it said too much in the TLS handshake"),
+    ] {
+        let mut babbler = Babbler::begin(&server, &authority);
+        let address = babbler.stream.local_addr().unwrap().to_string();
+        babbler
+            .says(&[&begun[..], &vec![0; bytes]].concat())
+            .unwrap();
+        if bytes > 3_000 {
+            // It may have been told to go.
+            let _ = babbler.says(&vec![0; bytes]);
+        }
+        server.wait_for_log(&address, reason);
+    }
 }
 
 #[test]

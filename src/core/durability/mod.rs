@@ -360,8 +360,8 @@ impl Durability {
         let left = reserved.saturating_sub(length + self.appending.len() as u64);
         let waits = self.full_since.is_some_and(|since| now < since + RETRY);
         // A file that is about to lose its name needs no more room.
-        let is_leaving = self.compaction == Compaction::Switching;
-        if self.reserving.is_some() || waits || is_leaving || left >= self.chunk / 2 {
+        let is_going = self.compaction == Compaction::Switching;
+        if self.reserving.is_some() || waits || is_going || left >= self.chunk / 2 {
             return None;
         }
         let offset = reserved.max(length);

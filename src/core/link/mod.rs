@@ -50,7 +50,6 @@ mod greeting;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use log::{debug, info, warn};
 use rustls::pki_types::CertificateDer;
@@ -69,8 +68,6 @@ use crate::core::records::{ReaderId, Records, Teacher};
 use crate::core::settings::Settings;
 use crate::core::slots::Id;
 
-/// A link that held for so long was a good one.
-const STEADY: Duration = Duration::from_secs(2);
 /// So much of what the other side said is repeated in a log line.
 const SHOWN_BYTES: usize = 100;
 
@@ -291,7 +288,11 @@ impl Link {
             && self.side == Side::Acceptor
             && let Some(neighbour) = self.neighbour
         {
-            world.herd.neighbours[neighbour].keep_out(world.now.time);
+            let neighbour = &mut world.herd.neighbours[neighbour];
+            if neighbour.link == Some(self.id) {
+                neighbour.has_held_until(world.now.time);
+            }
+            neighbour.keep_out(world.now.time);
         }
     }
 
@@ -515,10 +516,7 @@ impl Link {
         };
         if neighbour.link == Some(self.id) {
             neighbour.link = None;
-            // One that comes and goes is dialled ever more slowly.
-            if world.now.time.since(neighbour.linked_since) >= STEADY {
-                neighbour.backoff.reset();
-            }
+            neighbour.has_held_until(world.now.time);
             match world.is_stopping {
                 true => info!("{who}: lost: {reason}"),
                 false => warn!("{who}: lost: {reason}"),

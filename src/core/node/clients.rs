@@ -43,7 +43,7 @@ impl Node {
             Some(config) => match Tls::server(config.clone()) {
                 Ok(tls) => {
                     let bytes = count(self.settings.limits.tls_handshake_bytes);
-                    Some(Secure::new(tls.with_handshake_of(bytes)))
+                    Some(Secure::new(tls.bounded(bytes)))
                 }
                 Err(error) => {
                     warn!("client {address}: refused: {error}");

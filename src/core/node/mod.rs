@@ -128,8 +128,9 @@ enum Timer {
     Answers,
     /// Of a server that stops: who still waits for Places is told that there will be no answer.
     LastAnswers,
-    /// Of a server that stops: who is still there is cut off.
+    /// The disk is to do something.
     Journal,
+    /// Of a server that stops: who is still there is cut off.
     Stop,
 }
 

@@ -366,8 +366,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a link that was replaced clears the new one's place",
         file: "src/core/link/mod.rs",
-        from: "if neighbour.link == Some(self.id) {",
-        to: "if neighbour.link.is_some() {",
+        from: "if neighbour.link == Some(self.id) {\n            neighbour.link = None;",
+        to: "if neighbour.link.is_some() {\n            neighbour.link = None;",
         caught_by: SIMULATED,
         missed: None,
     },
