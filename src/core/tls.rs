@@ -86,6 +86,8 @@ pub struct Tls {
     /// Ciphertext that came since plaintext came out of it last.
     unheard: usize,
     records: RecordLayer,
+    /// The other side was told goodbye, or why not, and is not listened to any more.
+    is_deaf: bool,
 }
 
 /// The longest record, its header included (RFC 5246, section 6.2.3).
@@ -161,6 +163,7 @@ impl Tls {
             bound: None,
             unheard: 0,
             records: RecordLayer::default(),
+            is_deaf: false,
         }
     }
 
@@ -218,6 +221,22 @@ impl Tls {
     /// The other side is not who it should be, does not speak TLS, or says too much. Where there is an alert for that, it is in `output`.
     pub fn data_received(
         &mut self,
+        data: &[u8],
+        plaintext: &mut Vec<u8>,
+        output: &mut Buffer,
+    ) -> Result<Received, TlsError> {
+        // Nobody waits for what comes behind a goodbye; of what is wrong in it nobody could be told any more, for which rustls is not
+        // made (test: `garbage_behind_a_goodbye_is_passed_over`).
+        if self.is_deaf {
+            return Ok(Received::default());
+        }
+        let received = self.take(data, plaintext, output);
+        self.is_deaf = received.is_err();
+        received
+    }
+
+    fn take(
+        &mut self,
         mut data: &[u8],
         plaintext: &mut Vec<u8>,
         output: &mut Buffer,
@@ -257,7 +276,13 @@ impl Tls {
         self.flush(output)
     }
 
-    /// Says that nothing more will be sent.
+    /// Says that nothing more will be sent, and listens no more.
+    pub fn hang_up(&mut self, output: &mut Buffer) {
+        self.is_deaf = true;
+        self.close(output);
+    }
+
+    /// Says that nothing more will be sent; what comes is still listened to.
     pub fn close(&mut self, output: &mut Buffer) {
         self.connection.send_close_notify();
         // Writing into memory does not fail, and if it did the connection is being closed anyway.
@@ -364,11 +389,6 @@ impl Secure {
     /// Takes ciphertext; appends the plaintext in it.
     pub fn data_received(&mut self, data: &[u8], plaintext: &mut Vec<u8>) -> News {
         let mut news = News::default();
-        // Who was told why, or goodbye, is not listened to any more. Nobody waits for what comes behind a goodbye; of what is wrong in it
-        // nobody could be told any more, for which rustls is not made (test: `garbage_behind_a_goodbye_is_passed_over`).
-        if matches!(self.state, State::Failed(_) | State::Closed) {
-            return news;
-        }
         match self.tls.data_received(data, plaintext, &mut self.output) {
             Ok(received) => {
                 if self.state == State::Handshaking && !self.tls.is_handshaking() {
@@ -407,6 +427,7 @@ impl Secure {
 
     fn fail(&mut self, error: TlsError) {
         self.state = State::Failed(error);
+        self.tls.is_deaf = true;
         self.since = None;
         self.sealed = 0;
     }
@@ -452,7 +473,7 @@ impl Secure {
             (State::Handshaking | State::Open | State::Closed, Fate::Open) => (Fate::Open, false),
             (State::Handshaking, Fate::Finish | Fate::Close) => (Fate::Close, false),
             (State::Open, Fate::Finish | Fate::Close) => {
-                self.tls.close(&mut self.output);
+                self.tls.hang_up(&mut self.output);
                 self.state = State::Closed;
                 (Fate::Open, true)
             }

@@ -275,7 +275,7 @@ impl Exchange {
         if let Some(tls) = &mut self.tls
             && self.state != State::Closing
         {
-            tls.close(&mut self.output);
+            tls.hang_up(&mut self.output);
         }
         self.state = State::Closing;
     }
