@@ -9,18 +9,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use herd_programs::stop::Stop;
 
 use crate::cli::Cli;
 use crate::copy::Copy;
 use crate::mutants::{CaughtBy, MUTANTS, Mutant};
 use crate::run::Ran;
-use crate::stop::Stop;
 
 mod cli;
 mod copy;
 mod mutants;
 mod run;
-mod stop;
 
 /// What became of a planted bug.
 enum Verdict {

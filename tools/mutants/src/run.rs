@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::copy::Copy;
 use crate::mutants::{CaughtBy, Target};
-use crate::stop::Stop;
+use herd_programs::stop::Stop;
 
 /// How long a build may take; the first one builds the dependencies, too.
 const BUILD: Duration = Duration::from_secs(900);

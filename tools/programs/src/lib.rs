@@ -1,8 +1,11 @@
-//! Programs of this workspace: cargo builds one and says where it put it.
+//! What tools have in common that start programs of this workspace: cargo builds one and says where it put it, and a signal is
+//! [noted](stop) so that nothing is left behind.
 //!
-//! Where that is depends on profile, target directory and platform; so it is asked for, not guessed.
+//! Where a program is depends on profile, target directory and platform; so it is asked for, not guessed.
 
 #![forbid(unsafe_code)]
+
+pub mod stop;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -21,6 +21,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
+use herd_programs::stop::Stop;
 
 use crate::case::{Case, Only};
 use crate::census::Row;
@@ -29,7 +30,6 @@ use crate::plan::Depth;
 use crate::progress::Progress;
 use crate::run::{Common, Report};
 use crate::stage::Earlier;
-use crate::stop::Stop;
 use crate::verdict::Outcome;
 
 mod case;
@@ -47,7 +47,6 @@ mod run;
 mod server;
 mod server_binary;
 mod stage;
-mod stop;
 mod strace;
 mod table;
 mod talk;

@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM, and a terminal that is closed: no new run is begun, those that are under way come to their end and clean up.
-//! A second one does not wait.
+//! Ctrl-C, SIGTERM, and a terminal that is closed: the first is noted, so that what was started can be ended and what was made be
+//! removed; a second one does not wait.
 
 use std::io;
 use std::sync::Arc;
@@ -10,11 +10,14 @@ use signal_hook::flag;
 
 /// The signal that came, if one did.
 #[derive(Clone, Debug)]
-pub(crate) struct Stop(Arc<AtomicUsize>);
+pub struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
     /// From now on these signals are only noted, the first time.
-    pub(crate) fn catch() -> io::Result<Stop> {
+    ///
+    /// # Errors
+    /// The system does not let them be caught.
+    pub fn catch() -> io::Result<Stop> {
         let which = Arc::new(AtomicUsize::new(0));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             let came_before = Arc::new(AtomicBool::new(false));
@@ -27,7 +30,8 @@ impl Stop {
     }
 
     /// Which one came.
-    pub(crate) fn signal(&self) -> Option<u8> {
+    #[must_use]
+    pub fn signal(&self) -> Option<u8> {
         let signal = self.0.load(Ordering::Relaxed);
         u8::try_from(signal).ok().filter(|signal| *signal > 0)
     }
