@@ -28,8 +28,9 @@ use crate::core::places::answer::Outcome;
 use crate::core::places::call::CallId;
 use crate::core::places::request::Question;
 use crate::core::posix_time::{PosixTime, Skew};
-use crate::core::records::{Offer, Records, Teacher};
+use crate::core::records::{Offer, Records};
 use crate::core::settings::{PlacesApi, Settings};
+use crate::core::tally::Tally;
 use crate::core::who::Who;
 
 /// What a client's commands work on.
@@ -38,6 +39,8 @@ pub struct World<'a> {
     pub records: &'a mut Records,
     /// What outlasts us, if anything does.
     pub durability: Option<&'a mut Durability>,
+    /// What is counted of clients' clocks.
+    pub tally: &'a mut Tally,
     /// Who we are.
     pub settings: &'a Settings,
     /// When this happens.
@@ -250,17 +253,22 @@ impl Client {
         if Room::for_a_record(world.durability.as_deref()) == Room::Full {
             return false;
         }
-        let skew = Skew::between(PosixTime::from_nanos(world.now.wall), iamat.stamp);
+        let wall = PosixTime::from_nanos(world.now.wall);
+        let skew = Skew::between(wall, iamat.stamp);
+        world.tally.heard(skew.lead(), world.now.time);
         let output = self.output.tail();
         let start = output.len();
         let at = At::write(output, &world.settings.name, skew, iamat);
         let line = &output[start..output.len() - 1];
-        match at.map(|at| world.records.offer(line, &at, Teacher::NOBODY)) {
+        match at.map(|at| world.records.hear(line, &at, wall)) {
             Some(offer @ (Offer::Accepted | Offer::Stale)) => {
+                if offer == Offer::Stale {
+                    world.tally.was_stale();
+                }
                 if let Some(durability) = &mut world.durability {
                     let seq = if offer == Offer::Accepted {
                         let seq = world.records.last_seq();
-                        durability.record(seq, line);
+                        durability.record(seq, world.records.last_epoch(), line);
                         seq
                     } else {
                         // A stale one is as safe as the newer record that makes it so.

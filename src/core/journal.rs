@@ -17,7 +17,8 @@
 //! |---|---|---|
 //! | `L` | a life of the server began | boot id u64, the last sequence number before it u64, the machine's own boot id u64 or 0 |
 //! | `S` | everything before that offset of the file was synced | offset u64 |
-//! | `R` | a record was accepted | sequence number u64, the `AT` line without its LF |
+//! | `R` | a record of epoch 0 was accepted | sequence number u64, the `AT` line without its LF |
+//! | `E` | a record of a later epoch was accepted | sequence number u64, epoch u32, the `AT` line without its LF |
 //! | `H` | a neighbour's feed was heard | its boot id u64, position u64, its name |
 //!
 //! Entries stand in the order in which things happened, so whatever prefix of them survives is a state that once was. That is what makes
@@ -40,7 +41,7 @@ use crate::core::limits::LINK_LINE_BYTES;
 /// Bytes of an entry before its payload.
 const FRAME: usize = 8;
 /// The longest payload: a record with the longest `AT` line.
-const MAX_PAYLOAD: usize = 1 + 8 + LINK_LINE_BYTES;
+const MAX_PAYLOAD: usize = 1 + 8 + 4 + LINK_LINE_BYTES;
 
 /// The longest entry.
 pub const MAX_ENTRY: usize = FRAME + MAX_PAYLOAD;
@@ -66,6 +67,8 @@ pub enum Entry<'a> {
     Record {
         /// Its place in the feed.
         seq: u64,
+        /// Its epoch.
+        epoch: u32,
         /// Its `AT` line, without the LF.
         line: &'a [u8],
     },
@@ -106,9 +109,12 @@ impl<'a> Entry<'a> {
                 out.push(b'S');
                 out.extend_from_slice(&offset.to_le_bytes());
             }
-            Entry::Record { seq, line } => {
-                out.push(b'R');
+            Entry::Record { seq, epoch, line } => {
+                out.push(if *epoch == 0 { b'R' } else { b'E' });
                 out.extend_from_slice(&seq.to_le_bytes());
+                if *epoch > 0 {
+                    out.extend_from_slice(&epoch.to_le_bytes());
+                }
                 out.extend_from_slice(line);
             }
             Entry::Heard {
@@ -155,7 +161,17 @@ impl<'a> Entry<'a> {
             }
             b'R' => {
                 let (seq, line) = number(rest)?;
-                Some(Entry::Record { seq, line })
+                Some(Entry::Record {
+                    seq,
+                    epoch: 0,
+                    line,
+                })
+            }
+            b'E' => {
+                let (seq, rest) = number(rest)?;
+                let (epoch, line) = rest.split_first_chunk()?;
+                let epoch = u32::from_le_bytes(*epoch);
+                (epoch > 0).then_some(Entry::Record { seq, epoch, line })
             }
             b'H' => {
                 let (boot, rest) = number(rest)?;
@@ -409,6 +425,7 @@ mod tests {
             },
             Entry::Record {
                 seq: 1,
+                epoch: 0,
                 line: b"AT Riley +0.000000000 x +1+2 3",
             },
             Entry::Heard {
@@ -571,7 +588,7 @@ mod tests {
             let mut file = header("Riley");
             let mut ends = Vec::new();
             for seq in 0..count {
-                Entry::Record { seq: seq as u64, line: format!("AT Riley +0.000000000 x +1+2 {seq}").as_bytes() }.write(&mut file);
+                Entry::Record { seq: seq as u64, epoch: 0, line: format!("AT Riley +0.000000000 x +1+2 {seq}").as_bytes() }.write(&mut file);
                 ends.push(file.len());
             }
             let cut = cut.index(file.len());

@@ -96,6 +96,14 @@ impl Kept<'_> {
             (effective, stamp, self.line) < (at.effective, at.stamp, line)
         })
     }
+
+    /// Whether it only counts as newer than `at` because of the servers' clocks: its stamp is older, or it is from after `latest`,
+    /// which is later than what a right clock lets through.
+    #[must_use]
+    pub fn is_set_aside_by(&self, at: &At<'_>, latest: PosixTime) -> bool {
+        self.rank
+            .is_none_or(|(effective, stamp)| stamp < at.stamp || effective > latest)
+    }
 }
 
 /// A hash of a line that is the same on every machine and in every version. It begins with the line's length; for each eight bytes
@@ -150,8 +158,8 @@ impl LinesKept {
     }
 
     /// This is a server of the herd: there is always room for its name.
-    pub fn know_server(&mut self, name: &str) {
-        self.servers.know(name.as_bytes());
+    pub fn know_server(&mut self, name: &[u8]) {
+        self.servers.know(name);
     }
 
     /// Whose line it is.

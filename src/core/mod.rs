@@ -31,5 +31,6 @@ pub mod records;
 pub mod settings;
 pub mod slots;
 pub mod swar;
+pub mod tally;
 pub mod tls;
 pub mod who;

@@ -13,8 +13,8 @@ const ATTOS_PER_NANO: u64 = 1_000_000_000;
 const NANOS: u64 = 1_000_000_000;
 /// 10⁸: the numbers that eight digits hold.
 const EIGHT_DIGITS: u32 = 100_000_000;
-/// A stamp further than this ahead of its receipt orders by the receipt instead. Part of the protocol, so no setting.
-const MAX_LEAD_S: u64 = 60;
+/// A stamp counts for at most so much more than its receipt. Part of the protocol, so no setting.
+pub const MAX_LEAD_S: u64 = 60;
 
 /// An exact time: seconds since the POSIX epoch, with up to 18 decimals.
 ///
@@ -51,6 +51,15 @@ impl PosixTime {
         let (fraction, end) = number(text, point + 1)?;
         let attos = fraction * TENS[MAX_DIGITS - (end - point - 1)];
         Some((PosixTime { seconds, attos }, end))
+    }
+
+    /// So many whole seconds later.
+    #[must_use]
+    pub const fn plus_seconds(self, seconds: u64) -> PosixTime {
+        PosixTime {
+            seconds: self.seconds.saturating_add(seconds),
+            attos: self.attos,
+        }
     }
 
     /// The time `nanos` nanoseconds after the epoch.
@@ -197,17 +206,34 @@ impl Skew {
         out.extend_from_slice(&text[start + leading_zeros.min(7)..]);
     }
 
-    /// Whether the stamp was more than 60 s ahead of the receipt.
-    fn stamp_leads_too_far(self) -> bool {
-        self.negative && (self.seconds, self.nanos) > (MAX_LEAD_S, 0)
+    /// Where the stamp is, seen from the receipt.
+    #[must_use]
+    pub fn lead(self) -> Lead {
+        match ((self.seconds, self.nanos) > (MAX_LEAD_S, 0), self.negative) {
+            (false, _) => Lead::Near,
+            (true, true) => Lead::Ahead,
+            (true, false) => Lead::Behind,
+        }
     }
 }
 
-/// The time that decides which of two records of one client is the later one: the client's stamp, or the receipt if the
-/// stamp is more than 60 s after it. `None` if the receipt would lie before the epoch, which no server's clock says.
+/// Where a client's stamp is, seen from the clock of the server that heard it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lead {
+    /// At most 60 s away.
+    Near,
+    /// More than 60 s ahead.
+    Ahead,
+    /// More than 60 s behind.
+    Behind,
+}
+
+/// The time that decides which of two records of one client is the later one: the client's stamp, but at most 60 s after the receipt.
+/// `None` if the receipt would lie before the epoch, which no server's clock says.
 ///
-/// A client whose clock is a year ahead therefore can not freeze its own record; and any server computes the same answer
-/// from the `AT` line alone.
+/// Any server computes the same answer from the `AT` line alone. It is continuous: a stamp that leads by a little more than 60 s
+/// counts a little less than it says. So a client's record moves on with it whatever its clock says, and if the clock is set right,
+/// the record moves again after 60 s.
 #[inline(always)] // see `AtHead::parse`
 #[must_use]
 pub fn effective_time(stamp: PosixTime, skew: Skew) -> Option<PosixTime> {
@@ -223,12 +249,11 @@ pub fn effective_time(stamp: PosixTime, skew: Skew) -> Option<PosixTime> {
         .seconds
         .checked_sub(skew.seconds)?
         .checked_sub(borrow)?;
-    let receipt = PosixTime { seconds, attos };
-    Some(if skew.stamp_leads_too_far() {
-        receipt
-    } else {
-        stamp
-    })
+    let latest = PosixTime {
+        seconds: seconds + MAX_LEAD_S,
+        attos,
+    };
+    Some(stamp.min(latest))
 }
 
 #[cfg(test)]
@@ -330,13 +355,15 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_leads_by_sixty_seconds_at_most() {
+    fn a_stamp_counts_for_sixty_seconds_after_its_receipt_at_most() {
         let effective = |receipt: &str, stamp: &str| {
             effective_time(time(stamp), Skew::between(time(receipt), time(stamp)))
         };
+        assert_eq!(effective("100", "159.9"), Some(time("159.9")));
         assert_eq!(effective("100", "160"), Some(time("160")));
-        assert_eq!(effective("100", "160.000000001"), Some(time("100")));
-        assert_eq!(effective("100", "31536100"), Some(time("100")));
+        assert_eq!(effective("100", "160.000000001"), Some(time("160")));
+        assert_eq!(effective("100", "31536100"), Some(time("160")));
+        assert_eq!(effective("100.7", "31536100.2"), Some(time("160.7")));
         assert_eq!(
             effective("100", "1"),
             Some(time("1")),
@@ -346,6 +373,21 @@ mod tests {
             effective_time(time("1"), Skew::parse(b"-2.000000000").unwrap()),
             None
         );
+    }
+
+    #[test]
+    fn a_client_whose_clock_leads_by_about_a_minute_moves_on_with_every_update() {
+        let mut last = None;
+        for step in 0..30_u64 {
+            // An update each second; the lead goes back and forth around 60 s, by less than the client waits.
+            let receipt = 1_000_000_000_000_000_000 + step * NANOS;
+            let lead = 60 * NANOS - 100_000_000 + (step * 7 % 10) * 20_000_000;
+            let (receipt, stamp) = (receipt, receipt + lead);
+            let [receipt, stamp] = [receipt, stamp].map(PosixTime::from_nanos);
+            let effective = effective_time(stamp, Skew::between(receipt, stamp));
+            assert!(effective > last, "update {step}: {effective:?}");
+            last = effective;
+        }
     }
 
     proptest! {

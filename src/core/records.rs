@@ -14,8 +14,23 @@
 //!
 //! A link to a neighbour is a [`ReaderId`] in that feed, not a queue: however far behind it is, it costs 16 bytes here, and a
 //! record that changed twice meanwhile is sent once. Following a reader, adding a change and moving a record are all O(1).
+//!
+//! # Which of two records of one client stays
+//!
+//! The one with the greater epoch; then the one with the later [effective time](crate::core::posix_time::effective_time); then the one with
+//! the later stamp; then the one whose line has the greater bytes. All of that is in what crosses a link, so the order is total and the
+//! same on every server, whatever their clocks say: all servers end with the same table.
+//!
+//! The epoch is 0 until the servers' clocks are in the way, so it is kept beside the table. A server counts it up when one of its own
+//! clients says something that the clocks alone would make stale (see [`Records::hear`]): a record with a later stamp than the one that is
+//! kept; or any, if the one that is kept is from more than 120 s in the future. So a server whose clock is a year ahead cannot freeze a
+//! record. The first update that a server with a right clock hears takes its place, and because the epoch travels with the record, it does
+//! so everywhere. A receiver never changes an epoch: if it did, what a server ends with would depend on when it heard what.
 
+use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::Write;
 
 use hashbrown::HashTable;
 use slab::Slab;
@@ -25,9 +40,13 @@ use crate::core::limits::{Limits, count};
 pub use crate::core::lines_kept::Teacher;
 use crate::core::lines_kept::{LinesKept, hash_of};
 use crate::core::message::At;
+use crate::core::posix_time::{MAX_LEAD_S, PosixTime};
 
 /// "No record": the end of the feed.
 const NONE: u32 = u32::MAX;
+
+/// A right clock is at most so much behind another one that counts as right, too. Part of the protocol, so no setting.
+const CLOCK_TOLERANCE_S: u64 = 60;
 
 /// What became of a record that was offered to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +59,17 @@ pub enum Offer {
     Full,
     /// It is from a server that is none of the herd, and so many of those are known that no more are taken in.
     UnknownServer,
+}
+
+/// What is offered to the table, beside the line.
+#[derive(Clone, Copy)]
+enum Claim {
+    /// From a neighbour: merged by the order.
+    Neighbour { epoch: u32, teacher: Teacher },
+    /// From a client: what is from after `latest` does not stand in its way.
+    Client { latest: PosixTime },
+    /// From a journal: no limit applies to it.
+    Journal { epoch: u32 },
 }
 
 /// A place in the feed from which one neighbour is being sent changes.
@@ -80,6 +110,8 @@ pub struct Records {
     hasher: RandomState,
     lines: LinesKept,
     records: Vec<Record>,
+    /// The epochs of those records whose epoch is not 0: hardly any.
+    epochs: HashMap<u32, u32>,
     /// Where a line is copied to be told to a journal.
     copying: Vec<u8>,
     max_records: usize,
@@ -103,6 +135,7 @@ impl Records {
             hasher: RandomState::new(),
             lines: LinesKept::new(limits),
             records: Vec::new(),
+            epochs: HashMap::new(),
             copying: Vec::new(),
             max_records: count(limits.max_records).min(NONE as usize),
             oldest: NONE,
@@ -119,7 +152,7 @@ impl Records {
     /// These are the servers of the herd: there is always room for what they heard.
     pub fn know_servers<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         for name in names {
-            self.lines.know_server(name);
+            self.lines.know_server(name.as_bytes());
         }
     }
 
@@ -182,33 +215,87 @@ impl Records {
         Spot { hash, known }
     }
 
-    /// Whether it can be told at a glance that exactly this line is the client's record: then there is no need to read it.
+    /// Whether it can be told at a glance that exactly this line, with this epoch, is the client's record: then there is no need to
+    /// read it.
     #[must_use]
-    pub fn is_kept(&self, spot: Spot, line: &[u8]) -> bool {
-        let known = spot.known.and_then(|known| self.lines.unpacked(known));
-        known == Some(line)
+    pub fn is_kept(&self, spot: Spot, epoch: u32, line: &[u8]) -> bool {
+        spot.known.is_some_and(|known| {
+            self.lines.unpacked(known) == Some(line) && self.epoch_of(known) == epoch
+        })
     }
 
-    /// Takes the record of `line` (an `AT` line without its LF, taken apart as `at`) if it is the newest of its client.
+    fn epoch_of(&self, index: u32) -> u32 {
+        if self.epochs.is_empty() {
+            return 0;
+        }
+        self.epochs.get(&index).copied().unwrap_or(0)
+    }
+
+    /// The epoch of the record that changed last.
+    #[must_use]
+    pub fn last_epoch(&self) -> u32 {
+        self.epoch_of(self.newest)
+    }
+
+    /// Takes the record of `line` (an `AT` line without its LF, taken apart as `at`), of epoch 0, if it is the newest of its client.
     pub fn offer(&mut self, line: &[u8], at: &At<'_>, teacher: Teacher) -> Offer {
-        self.offer_at(self.spot(at.client), line, at, teacher)
+        self.offer_at(self.spot(at.client), line, at, 0, teacher)
     }
 
-    /// [`Records::offer`] for a client whose spot is known.
-    pub fn offer_at(&mut self, spot: Spot, line: &[u8], at: &At<'_>, teacher: Teacher) -> Offer {
+    /// [`Records::offer`] for a client whose spot is known, and a record of any epoch.
+    pub fn offer_at(
+        &mut self,
+        spot: Spot,
+        line: &[u8],
+        at: &At<'_>,
+        epoch: u32,
+        teacher: Teacher,
+    ) -> Offer {
+        self.take(spot, line, at, Claim::Neighbour { epoch, teacher })
+    }
+
+    /// Takes the record of `line` from a client of this server, whose clock shows `wall`, if it is the client's newest. What stands in
+    /// its way only because of the servers' clocks does not: then it begins the client's next epoch.
+    pub fn hear(&mut self, line: &[u8], at: &At<'_>, wall: PosixTime) -> Offer {
+        let latest = wall.plus_seconds(MAX_LEAD_S + CLOCK_TOLERANCE_S);
+        self.take(self.spot(at.client), line, at, Claim::Client { latest })
+    }
+
+    #[inline(always)] // each of its callers needs but a part of it
+    fn take(&mut self, spot: Spot, line: &[u8], at: &At<'_>, claim: Claim) -> Offer {
         let Spot { hash, known } = spot;
         let (mut known_bytes, mut known_hash) = (0, 0);
+        let (mut epoch, teacher, is_limited) = match claim {
+            Claim::Neighbour { epoch, teacher } => (epoch, teacher, true),
+            Claim::Client { .. } => (0, Teacher::NOBODY, true),
+            Claim::Journal { epoch } => (epoch, Teacher::NOBODY, false),
+        };
         if let Some(index) = known {
+            let known_epoch = self.epoch_of(index);
             let own = self.lines.look_at(index);
-            if !own.is_older(line, at) {
-                return Offer::Stale;
+            match claim {
+                Claim::Client { .. } if own.is_older(line, at) => epoch = known_epoch,
+                Claim::Client { latest } => match known_epoch.checked_add(1) {
+                    Some(next) if own.is_set_aside_by(at, latest) => epoch = next,
+                    Some(_) | None => return Offer::Stale,
+                },
+                Claim::Neighbour { epoch, .. } | Claim::Journal { epoch } => {
+                    let is_newer = match epoch.cmp(&known_epoch) {
+                        Ordering::Less => false,
+                        Ordering::Equal => own.is_older(line, at),
+                        Ordering::Greater => true,
+                    };
+                    if !is_newer {
+                        return Offer::Stale;
+                    }
+                }
             }
             (known_bytes, known_hash) = (own.line.len(), own.hash);
         }
         let line_bytes = self.line_bytes - known_bytes + line.len();
         let too_many = known.is_none() && self.records.len() >= self.max_records;
         let too_long = line_bytes > self.max_line_bytes.max(self.line_bytes);
-        if too_many || too_long {
+        if is_limited && (too_many || too_long) {
             self.refused += 1;
             return Offer::Full;
         }
@@ -227,6 +314,9 @@ impl Records {
             self.refused += 1;
             return Offer::UnknownServer;
         };
+        if epoch > 0 {
+            self.epochs.insert(index, epoch);
+        }
         self.line_bytes = line_bytes;
         self.digest = self.digest.wrapping_sub(known_hash).wrapping_add(line_hash);
         self.last_seq += 1;
@@ -304,12 +394,19 @@ impl Records {
         }))
     }
 
-    /// Takes a record that a journal tells of, at the place in the feed that it had. Places are told in order.
-    pub fn restore(&mut self, seq: u64, line: &[u8], at: &At<'_>) -> Offer {
+    /// Takes a record that a journal tells of, at the place in the feed that it had. Places are told in order. What a journal holds was
+    /// promised once: no limit applies to it.
+    pub fn restore(&mut self, seq: u64, epoch: u32, line: &[u8], at: &At<'_>) -> Offer {
         self.last_seq = self.last_seq.max(seq.saturating_sub(1));
-        let offer = self.offer(line, at, Teacher::NOBODY);
-        self.last_seq = self.last_seq.max(seq);
+        self.lines.know_server(at.server);
+        let offer = self.take(self.spot(at.client), line, at, Claim::Journal { epoch });
+        self.restore_place(seq);
         offer
+    }
+
+    /// A place in the feed is taken, though nothing is known of the record that had it.
+    pub fn restore_place(&mut self, seq: u64) {
+        self.last_seq = self.last_seq.max(seq);
     }
 
     /// About how many bytes a journal of exactly this table takes.
@@ -319,14 +416,18 @@ impl Records {
     }
 
     /// Tells the next records in order, about `bytes` bytes of them: the copying of the table into a journal.
-    pub fn copy(&mut self, reader: ReaderId, bytes: usize, mut tell: impl FnMut(u64, &[u8])) {
+    pub fn copy(&mut self, reader: ReaderId, bytes: usize, mut tell: impl FnMut(u64, u32, &[u8])) {
         let reader = &mut self.readers[reader.0];
         let mut told = 0;
         while reader.next != NONE && told < bytes {
             let record = &self.records[reader.next as usize];
             self.copying.clear();
             self.lines.write(reader.next, &mut self.copying);
-            tell(record.seq, &self.copying);
+            let epoch = match self.epochs.is_empty() {
+                true => 0,
+                false => self.epochs.get(&reader.next).copied().unwrap_or(0),
+            };
+            tell(record.seq, epoch, &self.copying);
             told += Entry::record_bytes(self.copying.len());
             reader.position = record.seq;
             reader.next = record.newer;
@@ -368,6 +469,12 @@ impl Records {
                 return appended;
             }
             if self.lines.teacher(reader.next) != except {
+                if !self.epochs.is_empty()
+                    && let Some(epoch) = self.epochs.get(&reader.next)
+                {
+                    // Writing into memory does not fail.
+                    let _ = write!(out, "EPOCH {epoch} ");
+                }
                 self.lines.write(reader.next, out);
                 out.push(b'\n');
                 appended += 1;
@@ -405,6 +512,15 @@ mod tests {
             &format!("AT Riley +0.000000000 {client} +1+2 {stamp}"),
             Teacher::NOBODY,
         )
+    }
+
+    /// What a client says to `server`, whose clock shows `wall` seconds.
+    fn says(records: &mut Records, server: &str, wall: u32, stamp: u32) -> (Offer, String) {
+        let skew = i64::from(wall) - i64::from(stamp);
+        let line = format!("AT {server} {skew:+}.000000000 a +1+2 {stamp}");
+        let at = At::parse(line.as_bytes()).unwrap();
+        let wall = PosixTime::from_nanos(u64::from(wall) * 1_000_000_000);
+        (records.hear(line.as_bytes(), &at, wall), line)
     }
 
     fn read_all(records: &mut Records, reader: ReaderId, except: Teacher) -> String {
@@ -445,34 +561,136 @@ mod tests {
     #[test]
     fn a_client_from_the_future_does_not_freeze_its_record() {
         let mut records = table(10);
-        let at_100 = |stamp: u32| {
-            format!(
-                "AT Riley {:+}.000000000 a +1+2 {stamp}",
-                100 - i64::from(stamp)
-            )
+        let mut says = |wall, stamp| says(&mut records, "Riley", wall, stamp).0;
+        assert_eq!(says(100, 31_536_100), Offer::Accepted);
+        // It is set right: until its record is in the past, nothing moves.
+        assert_eq!(says(120, 120), Offer::Stale);
+        assert_eq!(says(161, 161), Offer::Accepted);
+        assert_eq!(records.last_epoch(), 0, "nothing is wrong with our clock");
+    }
+
+    #[test]
+    fn a_client_that_roams_between_servers_whose_clocks_disagree_moves_on() {
+        for behind in [1, 59, 61, 90, 120, 121, 86_400] {
+            let mut records = table(10);
+            for step in 0..10 {
+                let right = 1_000_000 + step;
+                let (server, wall) = match step % 2 {
+                    0 => ("Riley", right),
+                    _ => ("Jaquez", right - behind),
+                };
+                let (offer, line) = says(&mut records, server, wall, right);
+                assert_eq!(offer, Offer::Accepted, "{behind} s behind, step {step}");
+                assert_eq!(records.line(b"a"), Some(format!("{line}\n").into_bytes()));
+            }
+            assert!(
+                records.last_epoch() <= 5,
+                "only where clocks are in the way"
+            );
+            assert_eq!(records.last_epoch() > 0, behind > 61, "{behind} s behind");
+        }
+    }
+
+    #[test]
+    fn a_server_a_year_ahead_freezes_no_record_and_all_end_with_the_same() {
+        const YEAR: u32 = 31_536_000;
+        let mut tables = [table(10), table(10)];
+        let (mut wrong, mut right) = {
+            let [a, b] = &mut tables;
+            (a, b)
         };
-        assert_eq!(
-            offer(&mut records, &at_100(31_536_100), Teacher::NOBODY),
-            Offer::Accepted
+        let merge = |to: &mut Records, line: &str, epoch: u32| {
+            let at = At::parse(line.as_bytes()).unwrap();
+            let spot = to.spot(b"a");
+            to.offer_at(spot, line.as_bytes(), &at, epoch, Teacher::NOBODY)
+        };
+        let (offer, frozen) = says(&mut wrong, "Riley", 1_000 + YEAR, 1_000 + YEAR);
+        assert_eq!(offer, Offer::Accepted);
+        assert_eq!(merge(&mut right, &frozen, 0), Offer::Accepted);
+        // A stamp that is older than the one that is kept, at a server whose clock is right.
+        let (offer, line) = says(&mut right, "Jaquez", 1_010, 1_010);
+        assert_eq!((offer, right.last_epoch()), (Offer::Accepted, 1));
+        assert_eq!(merge(&mut wrong, &line, 1), Offer::Accepted);
+        assert_eq!(merge(&mut wrong, &frozen, 0), Offer::Stale);
+        assert_eq!(merge(&mut right, &frozen, 0), Offer::Stale);
+        assert_eq!(says(&mut right, "Jaquez", 1_011, 1_009).0, Offer::Stale);
+        // The one that is wrong inherits the epoch; nothing that it does can keep the right one from the next.
+        let (offer, frozen) = says(&mut wrong, "Riley", 1_012 + YEAR, 1_012 + YEAR);
+        assert_eq!((offer, wrong.last_epoch()), (Offer::Accepted, 1));
+        assert_eq!(merge(&mut right, &frozen, 1), Offer::Accepted);
+        let (offer, line) = says(&mut right, "Jaquez", 1_020, 1_020);
+        assert_eq!((offer, right.last_epoch()), (Offer::Accepted, 2));
+        assert_eq!(merge(&mut wrong, &line, 2), Offer::Accepted);
+        assert_eq!(wrong.line(b"a"), right.line(b"a"));
+        assert_eq!(wrong.digest(), right.digest());
+    }
+
+    #[test]
+    fn the_last_epoch_is_never_left() {
+        let mut records = table(10);
+        let line = "AT Riley +0.000000000 a +1+2 5000000";
+        let at = At::parse(line.as_bytes()).unwrap();
+        let spot = records.spot(b"a");
+        let last = records.offer_at(spot, line.as_bytes(), &at, u32::MAX, Teacher::NOBODY);
+        assert_eq!(last, Offer::Accepted);
+        assert_eq!(says(&mut records, "Riley", 1_000, 1_000).0, Offer::Stale);
+        assert_eq!(records.last_epoch(), u32::MAX);
+    }
+
+    #[test]
+    fn an_epoch_is_told_to_readers_and_to_the_journal() {
+        let mut records = table(10);
+        heard(&mut records, "b", 1);
+        let line = b"AT Riley +0.000000000 a +1+2 1";
+        let at = At::parse(line).unwrap();
+        let spot = records.spot(b"a");
+        records.offer_at(spot, line, &at, 7, Teacher::NOBODY);
+        assert!(!records.is_kept(records.spot(b"a"), 6, line));
+        let reader = records.open_reader(0);
+        let mut out = Vec::new();
+        records.read(
+            reader,
+            Teacher::NOBODY.next(),
+            u64::MAX,
+            usize::MAX,
+            &mut out,
         );
+        let text = String::from_utf8(out).unwrap();
         assert_eq!(
-            offer(
-                &mut records,
-                "AT Riley +0.000000000 a +1+2 101",
-                Teacher::NOBODY
-            ),
-            Offer::Accepted
+            text,
+            "AT Riley +0.000000000 b +1+2 1\nEPOCH 7 AT Riley +0.000000000 a +1+2 1\n"
         );
-        assert_eq!(
-            offer(&mut records, &at_100(31_536_100), Teacher::NOBODY),
-            Offer::Stale
-        );
+        let reader = records.open_reader(0);
+        let mut told = Vec::new();
+        records.copy(reader, usize::MAX, |seq, epoch, _| told.push((seq, epoch)));
+        assert_eq!(told, [(1, 0), (2, 7)]);
+        let mut back = table(10);
+        back.restore(2, 7, line, &at);
+        assert_eq!((back.last_seq(), back.last_epoch()), (2, 7));
+    }
+
+    #[test]
+    fn what_a_journal_holds_is_restored_whatever_the_limits() {
+        let mut records = Records::new(&Limits {
+            max_records: 1,
+            max_record_bytes: 4_096,
+            ..Limits::default()
+        });
+        for number in 0..1_500_u32 {
+            let line = format!("AT Server{number} +0.000000000 client{number} +1+2 3");
+            let at = At::parse(line.as_bytes()).unwrap();
+            let seq = u64::from(number) + 1;
+            let offer = records.restore(seq, 0, line.as_bytes(), &at);
+            assert_eq!(offer, Offer::Accepted, "{number}");
+        }
+        assert_eq!((records.len(), records.refused()), (1_500, 0));
+        assert_eq!(heard(&mut records, "new", 1), Offer::Full);
     }
 
     #[test]
     fn ties_go_to_the_later_stamp_and_then_to_the_greater_bytes() {
         // All three have the effective time 100: two by their stamp, one by its receipt.
-        let by_receipt = "AT Riley -900.000000000 a +1+2 1000";
+        let by_receipt = "AT Riley -960.000000000 a +1+2 1000";
         let by_stamp = "AT Riley +0.000000000 a +1+2 100";
         let by_stamp_with_zeros = "AT Riley +0.000000000 a +1+2 100.0";
         let mut records = table(10);

@@ -93,8 +93,8 @@ impl Durability {
             Compaction::Copying(reader) if !self.has_stepped => {
                 self.has_stepped = true;
                 let out = &mut self.for_next;
-                records.copy(reader, COPY_STEP, |seq, line| {
-                    Entry::Record { seq, line }.write(out)
+                records.copy(reader, COPY_STEP, |seq, epoch, line| {
+                    Entry::Record { seq, epoch, line }.write(out)
                 });
                 // Nothing of this turn is unwritten at this point, so whatever comes from here on goes to both.
                 if records.is_caught_up(reader) {

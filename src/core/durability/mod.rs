@@ -241,8 +241,8 @@ impl Durability {
     }
 
     /// The table took a change.
-    pub fn record(&mut self, seq: u64, line: &[u8]) {
-        Entry::Record { seq, line }.write(&mut self.pending);
+    pub fn record(&mut self, seq: u64, epoch: u32, line: &[u8]) {
+        Entry::Record { seq, epoch, line }.write(&mut self.pending);
         self.pending_seq = seq;
     }
 
@@ -273,6 +273,27 @@ impl Durability {
             Fsync::Always => self.synced_seq,
             Fsync::Interval | Fsync::Never => self.appended_seq,
         }
+    }
+
+    /// Every change up to there is in the journal, as safely as promised.
+    #[must_use]
+    pub fn kept_through(&self) -> u64 {
+        match self.is_incomplete {
+            true => 0,
+            false => self.released(),
+        }
+    }
+
+    /// A new life begins while the server runs, with a table that stands at `last_seq`.
+    pub fn begin_life(&mut self, boot: BootId, last_seq: u64) {
+        let machine = self.lives.iter().last().map_or(0, |life| life.machine);
+        let life = Life {
+            boot,
+            machine,
+            after: last_seq,
+        };
+        life.write(&mut self.pending);
+        self.lives.push(life);
     }
 
     /// Why the server can not go on: the disk broke a promise.

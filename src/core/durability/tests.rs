@@ -120,10 +120,10 @@ fn table_of(journal: &[u8]) -> HashMap<Vec<u8>, String> {
     let mut replay = Replay::new("Riley", 0);
     replay
         .data_received(journal, |entry| {
-            if let Entry::Record { seq, line } = entry {
+            if let Entry::Record { seq, epoch, line } = entry {
                 let at = At::parse(line).unwrap();
                 clients.push(at.client.to_vec());
-                records.restore(seq, line, &at);
+                records.restore(seq, epoch, line, &at);
             }
         })
         .unwrap();
@@ -224,7 +224,7 @@ impl Story {
                 let offer = self.records.offer(line.as_bytes(), &at, Teacher::NOBODY);
                 prop_assert_eq!(offer, Offer::Accepted);
                 let seq = self.records.last_seq();
-                self.durability.record(seq, line.as_bytes());
+                self.durability.record(seq, 0, line.as_bytes());
                 self.accepted.push((at.client.to_vec(), stamp));
             }
             Room::Wait | Room::Full => self.refused += 1,

@@ -72,16 +72,16 @@ pub(super) fn at(line: &[u8], teacher: Teacher, world: &mut World<'_>) -> Result
     let broken = || format!("not an AT line: {}", shown(line));
     let head = AtHead::parse(line).ok_or_else(broken)?;
     let spot = world.records.spot(head.client);
-    if world.records.is_kept(spot, line) {
+    if world.records.is_kept(spot, 0, line) {
         return Ok(()); // another neighbour was faster
     }
     let at = head.whole().ok_or_else(broken)?;
     let has_room = Room::for_a_record(world.durability.as_deref()) == Room::Enough;
-    match world.records.offer_at(spot, line, &at, teacher) {
+    match world.records.offer_at(spot, line, &at, 0, teacher) {
         Offer::Accepted => {
             let seq = world.records.last_seq();
             match &mut world.durability {
-                Some(durability) if has_room => durability.record(seq, line),
+                Some(durability) if has_room => durability.record(seq, 0, line),
                 Some(durability) => durability.record_unwritten(seq),
                 None => {}
             }

@@ -150,6 +150,7 @@ impl Node {
                 &mut World {
                     records: &mut self.records,
                     durability: self.journal.as_mut().map(Journal::durability),
+                    tally: &mut self.tally,
                     settings: &self.settings,
                     now,
                 },

@@ -83,20 +83,16 @@ impl Node {
                     journal.durability.restore_life(boot, after, machine);
                 }
             }
-            Entry::Record { seq, line } => {
-                match At::parse(line).map(|at| self.records.restore(seq, line, &at)) {
+            Entry::Record { seq, epoch, line } => {
+                match At::parse(line).map(|at| self.records.restore(seq, epoch, line, &at)) {
                     Some(Offer::Accepted | Offer::Stale) => {}
-                    Some(Offer::Full) => {
-                        warn!("journal: a record more than limits.max_records was left out")
-                    }
-                    Some(Offer::UnknownServer) => {
+                    Some(Offer::Full | Offer::UnknownServer) | None => {
+                        // Its place is taken all the same: neighbours may have heard of it.
+                        self.records.restore_place(seq);
                         warn!(
-                            "journal: change {seq} is from one server too many that is none of the herd; it was left out"
-                        )
+                            "journal: change {seq} is no record that this version understands; it was left out"
+                        );
                     }
-                    None => warn!(
-                        "journal: change {seq} is no record that this version understands; it was left out"
-                    ),
                 }
             }
             Entry::Synced { .. } => {}

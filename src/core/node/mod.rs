@@ -62,6 +62,7 @@ use crate::core::places::exchange::Exchange;
 use crate::core::records::Records;
 use crate::core::settings::{Settings, TlsSettings};
 use crate::core::slots::{Id, Slots};
+use crate::core::tally::Tally;
 use crate::core::tls::{News, Secure};
 use journaling::Journal;
 
@@ -153,6 +154,7 @@ pub struct Node {
     /// Connections to the neighbours' port that had not proven who they are when last looked at.
     strangers: Vec<ConnId>,
     records: Records,
+    tally: Tally,
     herd: Herd,
     calls: Calls,
     /// Answers of Places, with the clients that wait for each; worked off at the end of every event.
@@ -198,6 +200,7 @@ impl Node {
             admission: Admission::default(),
             strangers: Vec::new(),
             records,
+            tally: Tally::default(),
             herd: Herd::new(neighbours, limits),
             calls: Calls::new(limits),
             answers: VecDeque::new(),

@@ -1,0 +1,147 @@
+//! What a server counts of its clients' clocks, and when it warns of its own.
+
+use log::{info, warn};
+
+use crate::core::clock::Time;
+use crate::core::posix_time::Lead;
+
+/// Clocks are judged by the `IAMAT`s of so long.
+const SPAN_NANOS: u64 = 60_000_000_000;
+/// Fewer of them say nothing.
+const LEAST: u32 = 10;
+
+/// What most of the clients' clocks say of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opinion {
+    Near,
+    Ahead,
+    Behind,
+}
+
+/// Counts of one server.
+pub struct Tally {
+    stale: u64,
+    ahead: u64,
+    behind: u64,
+    /// The present minute: since when, how many were heard in it, and how the other two counts stood when it began.
+    since: Time,
+    heard: u32,
+    ahead_before: u64,
+    behind_before: u64,
+    told: Opinion,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally {
+            stale: 0,
+            ahead: 0,
+            behind: 0,
+            since: Time::default(),
+            heard: 0,
+            ahead_before: 0,
+            behind_before: 0,
+            told: Opinion::Near,
+        }
+    }
+}
+
+impl Tally {
+    /// An `IAMAT` was heard, whose stamp was there.
+    pub fn heard(&mut self, lead: Lead, now: Time) {
+        if now.as_nanos() - self.since.as_nanos() >= SPAN_NANOS {
+            self.judge(now);
+        }
+        self.heard = self.heard.saturating_add(1);
+        match lead {
+            Lead::Near => {}
+            Lead::Ahead => self.ahead += 1,
+            Lead::Behind => self.behind += 1,
+        }
+    }
+
+    /// A minute is over; the log is told if most clients' clocks disagree with ours, when that begins and when it ends.
+    #[cold]
+    fn judge(&mut self, now: Time) {
+        let (ahead, behind) = (
+            self.ahead - self.ahead_before,
+            self.behind - self.behind_before,
+        );
+        let heard = u64::from(self.heard);
+        if self.heard >= LEAST {
+            let opinion = match (2 * ahead > heard, 2 * behind > heard) {
+                (true, _) => Opinion::Ahead,
+                (false, true) => Opinion::Behind,
+                (false, false) => Opinion::Near,
+            };
+            if opinion != self.told {
+                self.told = opinion;
+                match opinion {
+                    Opinion::Near => info!("clients: most of their clocks agree with ours again"),
+                    Opinion::Ahead => warn!(
+                        "clients: {ahead} of {heard} IAMATs of a minute were stamped more than 60 s ahead of our clock; is this server's clock slow?"
+                    ),
+                    Opinion::Behind => warn!(
+                        "clients: {behind} of {heard} IAMATs of a minute were stamped more than 60 s behind our clock; is this server's clock fast?"
+                    ),
+                }
+            }
+        }
+        (self.since, self.heard) = (now, 0);
+        (self.ahead_before, self.behind_before) = (self.ahead, self.behind);
+    }
+
+    /// An `IAMAT` was answered that changes nothing.
+    pub fn was_stale(&mut self) {
+        self.stale += 1;
+    }
+
+    /// `IAMAT`s that were answered and changed nothing.
+    #[must_use]
+    pub fn stale(&self) -> u64 {
+        self.stale
+    }
+
+    /// `IAMAT`s that were stamped more than 60 s ahead of our clock.
+    #[must_use]
+    pub fn ahead(&self) -> u64 {
+        self.ahead
+    }
+
+    /// `IAMAT`s that were stamped more than 60 s behind our clock.
+    #[must_use]
+    pub fn behind(&self) -> u64 {
+        self.behind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Hears as many as that, all in one minute; returns what the log was told last.
+    fn minute(tally: &mut Tally, now: &mut Time, leads: &[(Lead, u32)]) -> Opinion {
+        for &(lead, count) in leads {
+            (0..count).for_each(|_| tally.heard(lead, *now));
+        }
+        *now = *now + Duration::from_secs(60);
+        tally.heard(Lead::Near, *now);
+        tally.told
+    }
+
+    #[test]
+    fn most_of_ten_clients_in_a_minute_have_a_say() {
+        let (mut tally, mut now) = (Tally::default(), Time::from_nanos(SPAN_NANOS));
+        tally.heard(Lead::Near, now);
+        let mut told = |leads: &[_]| minute(&mut tally, &mut now, leads);
+        assert_eq!(told(&[(Lead::Ahead, 8)]), Opinion::Near, "too few");
+        assert_eq!(told(&[(Lead::Ahead, 9)]), Opinion::Ahead);
+        assert_eq!(told(&[(Lead::Behind, 3)]), Opinion::Ahead, "too few");
+        let most = [(Lead::Behind, 9), (Lead::Ahead, 5)];
+        assert_eq!(told(&most), Opinion::Behind);
+        let half = [(Lead::Near, 9), (Lead::Behind, 9)];
+        assert_eq!(told(&half), Opinion::Near);
+        assert_eq!((tally.ahead(), tally.behind()), (22, 21));
+    }
+}
