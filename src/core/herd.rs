@@ -78,6 +78,18 @@ pub struct Neighbour {
     pub kept_out_until: Time,
     /// Which life of it was met last, and the name under which what that life taught us is kept, so that it is not sent back.
     life: Option<(BootId, Teacher)>,
+    /// The greatest position that any of our `SYNC`s told it, in our present life.
+    pub told: u64,
+    /// Up to which of our changes it has kept everything, as far as it said so.
+    pub kept: u64,
+    /// Records that it said it had to refuse.
+    pub its_lacks: u64,
+    /// Records of its feed that we had to refuse, and up to where its feed had come when that was
+    /// last so.
+    lacks: u64,
+    come: Option<(BootId, u64)>,
+    /// Its wall clock beside ours.
+    pub clock: ClockWatch,
     /// What we have of its feed. In a new life, what was heard of the old one counts until the new one has said how that compares:
     /// it may know its old lives.
     pub heard: Option<Heard>,
@@ -85,6 +97,56 @@ pub struct Neighbour {
     pub linked_since: Time,
     /// What it was last told for.
     pub complaints: Complaints,
+}
+
+/// A wall clock that is further off than this is told in the log.
+const CLOCK_TOLERANCE_NS: i64 = 1_000_000_000;
+
+/// A neighbour's wall clock beside ours, by what it says of it.
+#[derive(Default)]
+pub struct ClockWatch {
+    apart_ns: Option<i64>,
+    was_behind: bool,
+    is_told: bool,
+}
+
+/// What the log has to be told of a neighbour's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockNews {
+    /// It is so many nanoseconds ahead of ours, or behind if less than zero.
+    Apart(i64),
+    /// The two agree again.
+    Agrees,
+}
+
+impl ClockWatch {
+    /// It says that its clock shows `theirs`, while ours shows `ours`. That may have been on its
+    /// way for long: a clock that seems behind is only taken to be so if it seems so twice in a
+    /// row.
+    pub fn reading(&mut self, theirs: u64, ours: u64) -> Option<ClockNews> {
+        let apart = i64::try_from(i128::from(theirs) - i128::from(ours));
+        let apart = apart.unwrap_or(if theirs > ours { i64::MAX } else { i64::MIN });
+        self.apart_ns = Some(apart);
+        let (is_ahead, is_behind) = (apart > CLOCK_TOLERANCE_NS, apart < -CLOCK_TOLERANCE_NS);
+        let was_behind = std::mem::replace(&mut self.was_behind, is_behind);
+        match self.is_told {
+            false if is_ahead || is_behind && was_behind => {
+                self.is_told = true;
+                Some(ClockNews::Apart(apart))
+            }
+            true if !is_ahead && !is_behind => {
+                self.is_told = false;
+                Some(ClockNews::Agrees)
+            }
+            true | false => None,
+        }
+    }
+
+    /// How far its clock was ahead of ours at the last reading, in milliseconds.
+    #[must_use]
+    pub fn apart_ms(&self) -> Option<i64> {
+        self.apart_ns.map(|apart| apart / 1_000_000)
+    }
 }
 
 /// Remembers the last failure that the log was told of, so that the same one is not told every second.
@@ -114,6 +176,11 @@ pub struct Herd {
     /// In the order of the settings.
     pub neighbours: Vec<Neighbour>,
     last_teacher: Teacher,
+    /// Records of neighbours' feeds that had to be refused: while there are any, the table is not
+    /// all that the herd knows.
+    lacks: u64,
+    /// Our history was rolled back: what neighbours know of our earlier lives says nothing.
+    forgets_lives: bool,
     /// Those who are none of them.
     pub strangers: Strangers,
 }
@@ -129,6 +196,12 @@ impl Herd {
             backoff: Backoff::new(ms(limits.redial_first_ms), ms(limits.redial_cap_ms)),
             kept_out_until: Time::default(),
             life: None,
+            told: 0,
+            kept: 0,
+            its_lacks: 0,
+            lacks: 0,
+            come: None,
+            clock: ClockWatch::default(),
             heard: None,
             linked_since: Time::default(),
             complaints: Complaints::default(),
@@ -136,6 +209,8 @@ impl Herd {
         Herd {
             neighbours: neighbours.collect(),
             last_teacher: Teacher::NOBODY,
+            lacks: 0,
+            forgets_lives: false,
             strangers: Strangers::default(),
         }
     }
@@ -156,6 +231,39 @@ impl Herd {
                 position,
                 is_noted: true,
             });
+        }
+    }
+
+    /// Records of neighbours' feeds that had to be refused.
+    #[must_use]
+    pub fn lacks(&self) -> u64 {
+        self.lacks
+    }
+
+    /// So many records of a neighbour's feed are lacking, as far as is known.
+    pub fn lacks_of(&mut self, neighbour: usize, records: u64) {
+        let before = std::mem::replace(&mut self.neighbours[neighbour].lacks, records);
+        self.lacks = self.lacks - before + records;
+    }
+
+    /// Whether neighbours' knowledge of our earlier lives says nothing.
+    #[must_use]
+    pub fn forgets_lives(&self) -> bool {
+        self.forgets_lives
+    }
+
+    /// Our history was rolled back, and a new life begins. What neighbours taught us in the last
+    /// one counts as taught by no neighbour, so that it is sent to all; and all of theirs is asked
+    /// for.
+    pub fn begin_life(&mut self) {
+        self.forgets_lives = true;
+        for neighbour in &mut self.neighbours {
+            neighbour.life = None;
+            neighbour.told = 0;
+            neighbour.kept = 0;
+            if let Some(heard) = neighbour.heard {
+                neighbour.heard_up_to(heard.boot, 0);
+            }
         }
     }
 
@@ -186,6 +294,27 @@ impl Neighbour {
     pub fn keep_out(&mut self, now: Time) {
         // The longest wait of that step: there is nobody to keep out of step with.
         self.kept_out_until = now + self.backoff.next_wait(u64::MAX);
+    }
+
+    /// Records of its feed that we had to refuse.
+    #[must_use]
+    pub fn lacks(&self) -> u64 {
+        self.lacks
+    }
+
+    /// Its feed came up to there, though not all of it was kept.
+    pub fn came_up_to(&mut self, boot: BootId, position: u64) {
+        self.come = Some((boot, position));
+    }
+
+    /// Up to where its feed had come, in that life, when something of it was refused; a life that
+    /// is not known may have any end.
+    #[must_use]
+    pub fn came(&self, boot: BootId) -> u64 {
+        match self.come {
+            Some((life, position)) if life == boot => position,
+            Some(_) | None => u64::MAX,
+        }
     }
 
     /// Whether another life of it was met last.
@@ -240,5 +369,27 @@ impl Complaints {
     /// All is well: whatever fails next is news.
     pub fn clear(&mut self) {
         self.last = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_are_apart_are_told_once_and_a_late_line_is_no_slow_clock() {
+        const SECOND: u64 = 1_000_000_000;
+        let mut clock = ClockWatch::default();
+        let mut reading = |theirs: u64| clock.reading(theirs * SECOND, 100 * SECOND);
+        assert_eq!(reading(98), None, "it may have been on its way for 2 s");
+        assert_eq!(reading(100), None);
+        assert_eq!(reading(98), None);
+        assert_eq!(reading(97), Some(ClockNews::Apart(-3_000_000_000)));
+        assert_eq!(reading(98), None, "it is told");
+        assert_eq!(reading(101), Some(ClockNews::Agrees));
+        assert_eq!(reading(102), Some(ClockNews::Apart(2_000_000_000)));
+        assert_eq!(clock.apart_ms(), Some(2_000));
+        assert_eq!(clock.reading(u64::MAX, 0), None);
+        assert_eq!(clock.apart_ms(), Some(i64::MAX / 1_000_000));
     }
 }

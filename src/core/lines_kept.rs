@@ -97,8 +97,8 @@ impl Kept<'_> {
         })
     }
 
-    /// Whether it only counts as newer than `at` because of the servers' clocks: its stamp is older, or it is from after `latest`,
-    /// which is later than what a right clock lets through.
+    /// Whether it only counts as newer than `at` because of the servers' clocks: its stamp is
+    /// older, or it is from after `latest`, which is later than what a right clock lets through.
     #[must_use]
     pub fn is_set_aside_by(&self, at: &At<'_>, latest: PosixTime) -> bool {
         self.rank

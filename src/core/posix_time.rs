@@ -228,12 +228,14 @@ pub enum Lead {
     Behind,
 }
 
-/// The time that decides which of two records of one client is the later one: the client's stamp, but at most 60 s after the receipt.
-/// `None` if the receipt would lie before the epoch, which no server's clock says.
+/// The time that decides which of two records of one client is the later one: the client's stamp,
+/// but at most 60 s after the receipt. `None` if the receipt would lie before the epoch, which no
+/// server's clock says.
 ///
-/// Any server computes the same answer from the `AT` line alone. It is continuous: a stamp that leads by a little more than 60 s
-/// counts a little less than it says. So a client's record moves on with it whatever its clock says, and if the clock is set right,
-/// the record moves again after 60 s.
+/// Any server computes the same answer from the `AT` line alone. It is continuous: a stamp that
+/// leads by a little more than 60 s counts a little less than it says. So a client's record moves
+/// on with it whatever its clock says, and if the clock is set right, the record moves again after
+/// 60 s.
 #[inline(always)] // see `AtHead::parse`
 #[must_use]
 pub fn effective_time(stamp: PosixTime, skew: Skew) -> Option<PosixTime> {
@@ -379,7 +381,8 @@ mod tests {
     fn a_client_whose_clock_leads_by_about_a_minute_moves_on_with_every_update() {
         let mut last = None;
         for step in 0..30_u64 {
-            // An update each second; the lead goes back and forth around 60 s, by less than the client waits.
+            // An update each second; the lead goes back and forth around 60 s, by less than the
+            // client waits.
             let receipt = 1_000_000_000_000_000_000 + step * NANOS;
             let lead = 60 * NANOS - 100_000_000 + (step * 7 % 10) * 20_000_000;
             let (receipt, stamp) = (receipt, receipt + lead);

@@ -17,15 +17,18 @@
 //!
 //! # Which of two records of one client stays
 //!
-//! The one with the greater epoch; then the one with the later [effective time](crate::core::posix_time::effective_time); then the one with
-//! the later stamp; then the one whose line has the greater bytes. All of that is in what crosses a link, so the order is total and the
-//! same on every server, whatever their clocks say: all servers end with the same table.
+//! The one with the greater epoch; then the one with the later [effective
+//! time](crate::core::posix_time::effective_time); then the one with the later stamp; then the one
+//! whose line has the greater bytes. All of that is in what crosses a link, so the order is total
+//! and the same on every server, whatever their clocks say: all servers end with the same table.
 //!
-//! The epoch is 0 until the servers' clocks are in the way, so it is kept beside the table. A server counts it up when one of its own
-//! clients says something that the clocks alone would make stale (see [`Records::hear`]): a record with a later stamp than the one that is
-//! kept; or any, if the one that is kept is from more than 120 s in the future. So a server whose clock is a year ahead cannot freeze a
-//! record. The first update that a server with a right clock hears takes its place, and because the epoch travels with the record, it does
-//! so everywhere. A receiver never changes an epoch: if it did, what a server ends with would depend on when it heard what.
+//! The epoch is 0 until the servers' clocks are in the way, so it is kept beside the table. A
+//! server counts it up when one of its own clients says something that the clocks alone would make
+//! stale (see [`Records::hear`]): a record with a later stamp than the one that is kept; or any, if
+//! the one that is kept is from more than 120 s in the future. So a server whose clock is a year
+//! ahead cannot freeze a record. The first update that a server with a right clock hears takes its
+//! place, and because the epoch travels with the record, it does so everywhere. A receiver never
+//! changes an epoch: if it did, what a server ends with would depend on when it heard what.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -45,7 +48,8 @@ use crate::core::posix_time::{MAX_LEAD_S, PosixTime};
 /// "No record": the end of the feed.
 const NONE: u32 = u32::MAX;
 
-/// A right clock is at most so much behind another one that counts as right, too. Part of the protocol, so no setting.
+/// A right clock is at most so much behind another one that counts as right, too. Part of the
+/// protocol, so no setting.
 const CLOCK_TOLERANCE_S: u64 = 60;
 
 /// What became of a record that was offered to the table.
@@ -202,6 +206,12 @@ impl Records {
         Some(self.records[self.find(client)? as usize].seq)
     }
 
+    /// The epoch of a client's record.
+    #[must_use]
+    pub fn epoch(&self, client: &[u8]) -> Option<u32> {
+        Some(self.epoch_of(self.find(client)?))
+    }
+
     fn find(&self, client: &[u8]) -> Option<u32> {
         self.spot(client).known
     }
@@ -215,8 +225,8 @@ impl Records {
         Spot { hash, known }
     }
 
-    /// Whether it can be told at a glance that exactly this line, with this epoch, is the client's record: then there is no need to
-    /// read it.
+    /// Whether it can be told at a glance that exactly this line, with this epoch, is the client's
+    /// record: then there is no need to read it.
     #[must_use]
     pub fn is_kept(&self, spot: Spot, epoch: u32, line: &[u8]) -> bool {
         spot.known.is_some_and(|known| {
@@ -237,7 +247,8 @@ impl Records {
         self.epoch_of(self.newest)
     }
 
-    /// Takes the record of `line` (an `AT` line without its LF, taken apart as `at`), of epoch 0, if it is the newest of its client.
+    /// Takes the record of `line` (an `AT` line without its LF, taken apart as `at`), of epoch 0,
+    /// if it is the newest of its client.
     pub fn offer(&mut self, line: &[u8], at: &At<'_>, teacher: Teacher) -> Offer {
         self.offer_at(self.spot(at.client), line, at, 0, teacher)
     }
@@ -254,8 +265,9 @@ impl Records {
         self.take(spot, line, at, Claim::Neighbour { epoch, teacher })
     }
 
-    /// Takes the record of `line` from a client of this server, whose clock shows `wall`, if it is the client's newest. What stands in
-    /// its way only because of the servers' clocks does not: then it begins the client's next epoch.
+    /// Takes the record of `line` from a client of this server, whose clock shows `wall`, if it is
+    /// the client's newest. What stands in its way only because of the servers' clocks does not:
+    /// then it begins the client's next epoch.
     pub fn hear(&mut self, line: &[u8], at: &At<'_>, wall: PosixTime) -> Offer {
         let latest = wall.plus_seconds(MAX_LEAD_S + CLOCK_TOLERANCE_S);
         self.take(self.spot(at.client), line, at, Claim::Client { latest })
@@ -394,8 +406,8 @@ impl Records {
         }))
     }
 
-    /// Takes a record that a journal tells of, at the place in the feed that it had. Places are told in order. What a journal holds was
-    /// promised once: no limit applies to it.
+    /// Takes a record that a journal tells of, at the place in the feed that it had. Places are
+    /// told in order. What a journal holds was promised once: no limit applies to it.
     pub fn restore(&mut self, seq: u64, epoch: u32, line: &[u8], at: &At<'_>) -> Offer {
         self.last_seq = self.last_seq.max(seq.saturating_sub(1));
         self.lines.know_server(at.server);
@@ -595,7 +607,7 @@ mod tests {
     fn a_server_a_year_ahead_freezes_no_record_and_all_end_with_the_same() {
         const YEAR: u32 = 31_536_000;
         let mut tables = [table(10), table(10)];
-        let (mut wrong, mut right) = {
+        let (wrong, right) = {
             let [a, b] = &mut tables;
             (a, b)
         };
@@ -604,23 +616,24 @@ mod tests {
             let spot = to.spot(b"a");
             to.offer_at(spot, line.as_bytes(), &at, epoch, Teacher::NOBODY)
         };
-        let (offer, frozen) = says(&mut wrong, "Riley", 1_000 + YEAR, 1_000 + YEAR);
+        let (offer, frozen) = says(wrong, "Riley", 1_000 + YEAR, 1_000 + YEAR);
         assert_eq!(offer, Offer::Accepted);
-        assert_eq!(merge(&mut right, &frozen, 0), Offer::Accepted);
+        assert_eq!(merge(right, &frozen, 0), Offer::Accepted);
         // A stamp that is older than the one that is kept, at a server whose clock is right.
-        let (offer, line) = says(&mut right, "Jaquez", 1_010, 1_010);
+        let (offer, line) = says(right, "Jaquez", 1_010, 1_010);
         assert_eq!((offer, right.last_epoch()), (Offer::Accepted, 1));
-        assert_eq!(merge(&mut wrong, &line, 1), Offer::Accepted);
-        assert_eq!(merge(&mut wrong, &frozen, 0), Offer::Stale);
-        assert_eq!(merge(&mut right, &frozen, 0), Offer::Stale);
-        assert_eq!(says(&mut right, "Jaquez", 1_011, 1_009).0, Offer::Stale);
-        // The one that is wrong inherits the epoch; nothing that it does can keep the right one from the next.
-        let (offer, frozen) = says(&mut wrong, "Riley", 1_012 + YEAR, 1_012 + YEAR);
+        assert_eq!(merge(wrong, &line, 1), Offer::Accepted);
+        assert_eq!(merge(wrong, &frozen, 0), Offer::Stale);
+        assert_eq!(merge(right, &frozen, 0), Offer::Stale);
+        assert_eq!(says(right, "Jaquez", 1_011, 1_009).0, Offer::Stale);
+        // The one that is wrong inherits the epoch; nothing that it does can keep the right one
+        // from the next.
+        let (offer, frozen) = says(wrong, "Riley", 1_012 + YEAR, 1_012 + YEAR);
         assert_eq!((offer, wrong.last_epoch()), (Offer::Accepted, 1));
-        assert_eq!(merge(&mut right, &frozen, 1), Offer::Accepted);
-        let (offer, line) = says(&mut right, "Jaquez", 1_020, 1_020);
+        assert_eq!(merge(right, &frozen, 1), Offer::Accepted);
+        let (offer, line) = says(right, "Jaquez", 1_020, 1_020);
         assert_eq!((offer, right.last_epoch()), (Offer::Accepted, 2));
-        assert_eq!(merge(&mut wrong, &line, 2), Offer::Accepted);
+        assert_eq!(merge(wrong, &line, 2), Offer::Accepted);
         assert_eq!(wrong.line(b"a"), right.line(b"a"));
         assert_eq!(wrong.digest(), right.digest());
     }

@@ -23,7 +23,8 @@ pub struct Tally {
     stale: u64,
     ahead: u64,
     behind: u64,
-    /// The present minute: since when, how many were heard in it, and how the other two counts stood when it began.
+    /// The present minute: since when, how many were heard in it, and how the other two counts
+    /// stood when it began.
     since: Time,
     heard: u32,
     ahead_before: u64,
@@ -60,7 +61,8 @@ impl Tally {
         }
     }
 
-    /// A minute is over; the log is told if most clients' clocks disagree with ours, when that begins and when it ends.
+    /// A minute is over; the log is told if most clients' clocks disagree with ours, when that
+    /// begins and when it ends.
     #[cold]
     fn judge(&mut self, now: Time) {
         let (ahead, behind) = (

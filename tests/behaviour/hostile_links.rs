@@ -71,7 +71,7 @@ pub(crate) fn greet(stream: &mut Secure, greeting: &str) -> (String, bool) {
     }
 }
 
-const AS_ALICE: &str = "HERD 1 Alice Bob 000102030405060708090a0b0c0d0e0f\n";
+const AS_ALICE: &str = "HERD 2 Alice Bob 000102030405060708090a0b0c0d0e0f\n";
 
 #[test]
 fn whoever_dials_with_a_wrong_certificate_or_none_is_told_nothing() {
@@ -136,7 +136,7 @@ fn whoever_dials_with_a_wrong_certificate_or_none_is_told_nothing() {
     assert!(
         greet(&mut alice, AS_ALICE)
             .0
-            .starts_with("HERD 1 Bob Alice ")
+            .starts_with("HERD 2 Bob Alice ")
     );
     assert_eq!(
         bob.client().ask("WHATSAT forged 1 1"),
@@ -161,7 +161,7 @@ fn meet_alice(listener: &TcpListener, authority: &Authority, posing: &Posing) ->
         Posing::InTls12 => (Flaw::None, &rustls::version::TLS12),
         Posing::InTheClear => {
             // It may have hung up.
-            let _ = writeln!(stream, "HERD 1 Bob Alice {NONCE}");
+            let _ = writeln!(stream, "HERD 2 Bob Alice {NONCE}");
             let mut heard = Vec::new();
             let _ = stream.read_to_end(&mut heard);
             return heard;
@@ -216,7 +216,7 @@ fn whoever_waits_where_a_neighbour_should_be_is_not_even_greeted() {
     let heard = meet_alice(&listener, &authority, &Posing::InTheClear);
     assert!(!heard.windows(4).any(|window| window == b"HERD"));
     let heard = meet_alice(&listener, &authority, &Posing::As(Flaw::None));
-    assert!(heard.starts_with(b"HERD 1 Alice Bob "));
+    assert!(heard.starts_with(b"HERD 2 Alice Bob "));
     alice.wait_for_log("neighbour Bob", "its certificate was refused");
     alice.wait_for_log("neighbour Bob", "it does not speak TLS");
     // Told when it is new, not at each of the tries.
@@ -279,7 +279,7 @@ fn a_certificate_does_not_stand_in_for_the_secret_nor_the_secret_for_a_certifica
         }
         let theirs = greeting
             .trim_end()
-            .strip_prefix("HERD 1 Bob Alice ")?
+            .strip_prefix("HERD 2 Bob Alice ")?
             .to_owned();
         let text = format!("herd-mio link 1\ndialler\nAlice\nBob\n{NONCE}\n{theirs}\n");
         let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), text.as_bytes());
@@ -366,7 +366,7 @@ fn a_half_made_handshake_counts_as_a_stranger() {
     assert!(
         greet(&mut alice, AS_ALICE)
             .0
-            .starts_with("HERD 1 Bob Alice ")
+            .starts_with("HERD 2 Bob Alice ")
     );
 }
 
@@ -397,7 +397,7 @@ fn whoever_was_refused_in_tls_takes_no_place_from_a_neighbour() {
     assert!(
         greet(&mut alice, AS_ALICE)
             .0
-            .starts_with("HERD 1 Bob Alice ")
+            .starts_with("HERD 2 Bob Alice ")
     );
     // It dials Carol meanwhile.
     if let (Ok(before), Ok(now)) = (before, sockets()) {

@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::common::{Client, Herd, SOON, Server, wait_until};
 use crate::neighbours::{
-    FORGIVING, NONCE, SECRET, linked_riley, pose_as_riley, proof, status_of, two,
+    FORGIVING, NONCE, SECRET, linked_riley, pose_as_riley, proof, status_of, two, value,
 };
 
 /// No heartbeat comes in between, however slow the machine is.
@@ -19,8 +19,8 @@ const PATIENT: &str = "[limits]\nheartbeat_ms = 60000\nlink_silence_ms = 120000\
 /// How many records a server has, and their digest.
 fn standing(herd: &Herd, name: &str) -> (usize, String) {
     let status = status_of(herd, name, SECRET).unwrap();
-    let words: Vec<&str> = status.split(' ').collect();
-    (words[2].parse().unwrap(), words[3].to_owned())
+    let records = value(&status, "records").parse().unwrap();
+    (records, value(&status, "digest"))
 }
 
 /// Log lines with both texts in them.
@@ -63,7 +63,7 @@ fn forged_lines_change_nothing_on_either_port() {
     let lines = [
         "AT Jaquez +0.000000000 forged +1+2 7".to_owned(),
         "AT Riley +0.000000000 known +9+9 999999999".to_owned(),
-        format!("HERD 1 Riley Jaquez {NONCE}"),
+        format!("HERD 2 Riley Jaquez {NONCE}"),
         format!("PROOF {proof_of_nothing}"),
         "LIFE 00000000000000aa 1 - 0".to_owned(),
         "SYNC 18446744073709551615".to_owned(),
@@ -79,13 +79,13 @@ fn forged_lines_change_nothing_on_either_port() {
     }
     // To the neighbours' port, each alone, and each behind a greeting that is not proven.
     for line in &lines {
-        for greeting in ["", &*format!("HERD 1 Riley Jaquez {NONCE}\n")] {
+        for greeting in ["", &*format!("HERD 2 Riley Jaquez {NONCE}\n")] {
             let mut stranger = Client::connect(herd.peers_address("Jaquez"));
             stranger.send(format!(
                 "{greeting}{line}\nAT Riley +0.000000000 forged +1+2 7\n"
             ));
             if !greeting.is_empty() {
-                assert!(stranger.line().starts_with("HERD 1 Jaquez Riley "));
+                assert!(stranger.line().starts_with("HERD 2 Jaquez Riley "));
             }
             // A second greeting, or none behind a first, is answered by a goodbye like everything else.
             let farewell = String::from_utf8(stranger.rest()).unwrap();
@@ -138,7 +138,7 @@ fn a_name_that_is_claimed_wrongly_is_told_in_one_line_each() {
     ] {
         let mut stranger = Client::connect(herd.peers_address("Jaquez"));
         let said = stranger.stream().local_addr().unwrap();
-        stranger.send(format!("HERD 1 {name} Jaquez {NONCE}\n"));
+        stranger.send(format!("HERD 2 {name} Jaquez {NONCE}\n"));
         assert_eq!(stranger.line(), format!("BYE {reason}"));
         stranger.expect_end();
         drop(stranger);
@@ -200,7 +200,7 @@ fn garbage_of_every_kind_ends_the_link_and_nothing_else() {
         b"SYNC 18446744073709551616".to_vec(),
         format!("SYNC {long}").into_bytes(),
         b"LIFE 00000000000000aa 1 - 0".to_vec(),
-        format!("HERD 1 Riley Jaquez {NONCE}").into_bytes(),
+        format!("HERD 2 Riley Jaquez {NONCE}").into_bytes(),
         format!("PROOF {}", "00".repeat(32)).into_bytes(),
         b"STATUS 00000000000000aa 1 0000000000000000 1".to_vec(),
         b"IAMAT x +1+2 3".to_vec(),
@@ -281,12 +281,25 @@ fn positions_beyond_every_feed_do_no_harm() {
         // Which lives of Jaquez there were, and positions that none of them ever reached.
         for their_position in [MOST, MOST - 1, 1 << 63, 1_000_000] {
             let (mut riley, theirs) = pose_as_riley(&herd);
-            let proof = proof(SECRET, "dialler", NONCE, &theirs);
-            riley.send(format!("PROOF {proof}\n"));
+            let first = proof(SECRET, "dialler", NONCE, &theirs);
+            riley.send(format!("PROOF {first}\n"));
             riley.line();
             let life = riley.line();
             let boot = life.split(' ').nth(1).unwrap().to_owned();
             // Of this life, one that is not known, and with the clock of a far future.
+            riley.send(format!(
+                "LIFE 00000000000000aa {MOST} {boot} {their_position}\n"
+            ));
+            // That life never told it so much: there is a new one.
+            let farewell = "BYE its history was rolled back; it begins a new life";
+            assert_eq!(riley.line(), farewell);
+            riley.expect_end();
+            let (mut riley, theirs) = pose_as_riley(&herd);
+            let proof = proof(SECRET, "dialler", NONCE, &theirs);
+            riley.send(format!("PROOF {proof}\n"));
+            riley.line();
+            let life = riley.line();
+            assert_ne!(life.split(' ').nth(1), Some(&*boot));
             riley.send(format!(
                 "LIFE 00000000000000aa {MOST} {boot} {their_position}\n"
             ));
@@ -342,8 +355,8 @@ fn serve_garbage(listener: &TcpListener, garbage: &[u8]) {
     };
     let say = |text: &[u8]| (&stream).write_all(text).unwrap();
     let greeting = line();
-    let theirs = greeting.strip_prefix("HERD 1 Riley Jaquez ").unwrap();
-    say(format!("HERD 1 Jaquez Riley {NONCE}\n").as_bytes());
+    let theirs = greeting.strip_prefix("HERD 2 Riley Jaquez ").unwrap();
+    say(format!("HERD 2 Jaquez Riley {NONCE}\n").as_bytes());
     let proven = line();
     assert_eq!(
         proven,
@@ -433,7 +446,11 @@ fn names_of_servers_that_nobody_has_do_not_fill_the_table_of_names() {
         riley.send(lines.collect::<String>());
     }
     riley.send("AT Riley +0.000000000 last +1+2 7\nBYE enough\n");
-    riley.expect_end(); // whatever was said has been worked off
+    let told = String::from_utf8(riley.rest()).unwrap(); // whatever was said has been worked off
+    assert!(
+        told.lines().all(|line| line.starts_with("LACKS ")),
+        "{told}"
+    );
     let mut client = jaquez.client();
     client.wait_for_record("last", |line| line == "AT Riley +0.000000000 last +1+2 7");
     let grown = jaquez.status("VmRSS").saturating_sub(before);
@@ -569,7 +586,7 @@ fn a_stranger_wins_no_time_by_saying_little_at_a_time() {
     assert!(proven.line().starts_with("PROOF "));
     assert!(proven.line().starts_with("LIFE "));
     // One byte at a time, of greetings that would be right in the end.
-    let mut bytes = b"HERD 1 Riley Jaquez".iter().cycle();
+    let mut bytes = b"HERD 2 Riley Jaquez".iter().cycle();
     while slow.write_all(&[*bytes.next().unwrap()]).is_ok() {
         assert!(begun.elapsed() < SOON, "still there");
         std::thread::park_timeout(Duration::from_millis(20));

@@ -142,7 +142,8 @@ fn a_neighbour_that_lacks_everything_and_reads_nothing_costs_little() {
     }
     let peak = Peak::of(&jaquez);
     // It has to be sent 24 MB, and takes none of it.
-    let deaf = linked_riley(&herd);
+    let mut deaf = linked_riley(&herd);
+    deaf.send("CLOCK 2\n");
     jaquez.wait_for_log("neighbour Riley: its clock is ", ""); // so it is linked
     for round in 0..100 {
         client.ask(&format!("IAMAT other +1+2 {round}"));

@@ -1,8 +1,9 @@
 //! Links: proving who is there, one for each edge, lost and found again.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ring::hmac;
 use rustix::process::Signal;
@@ -41,7 +42,7 @@ pub(crate) const TOO_SOON: &str = "BYE Riley broke the protocol just now, and ha
 /// Somebody who says to be Riley, and what the answer is.
 pub(crate) fn hello_of_riley(herd: &Herd) -> (Client, String) {
     let mut riley = Client::connect(herd.peers_address("Jaquez"));
-    riley.send(format!("HERD 1 Riley Jaquez {NONCE}\n"));
+    riley.send(format!("HERD 2 Riley Jaquez {NONCE}\n"));
     let greeting = riley.line();
     (riley, greeting)
 }
@@ -56,7 +57,7 @@ pub(crate) fn pose_as_riley(herd: &Herd) -> (Client, String) {
         greeting != TOO_SOON
     });
     let theirs = greeting
-        .strip_prefix("HERD 1 Jaquez Riley ")
+        .strip_prefix("HERD 2 Jaquez Riley ")
         .unwrap_or_else(|| panic!("{greeting}"))
         .to_owned();
     assert_eq!(theirs.len(), 32);
@@ -79,6 +80,28 @@ pub(crate) fn linked_riley(herd: &Herd) -> Client {
     riley
 }
 
+/// The next line that is of Jaquez's feed: what it has kept of Riley's comes when it comes.
+pub(crate) fn of_feed(riley: &mut Client) -> String {
+    loop {
+        let line = riley.line();
+        if !line.starts_with("KEPT ") {
+            return line;
+        }
+    }
+}
+
+/// A Riley that knows the secret, up to its `LIFE`; and Jaquez's.
+fn starting_riley(herd: &Herd) -> (Client, String) {
+    let (mut riley, theirs) = pose_as_riley(herd);
+    riley.send(format!(
+        "PROOF {}\n",
+        proof(SECRET, "dialler", NONCE, &theirs)
+    ));
+    riley.line();
+    let life = riley.line();
+    (riley, life)
+}
+
 #[test]
 fn the_documented_protocol_is_the_one_that_is_spoken() {
     let herd = two();
@@ -97,8 +120,172 @@ fn the_documented_protocol_is_the_one_that_is_spoken() {
         .wait_for_record("x", |line| line.starts_with("AT "));
     assert_eq!(told, "AT Riley +0.000000000 x +1+2 7");
     let later = jaquez.client().ask("IAMAT y +1+2 3");
-    assert_eq!(riley.line(), later, "and not sent back what it taught us");
-    assert_eq!(riley.line(), "SYNC 3");
+    let sent_back = "and not sent back what it taught us";
+    assert_eq!(of_feed(&mut riley), later, "{sent_back}");
+    assert_eq!(of_feed(&mut riley), "SYNC 3");
+}
+
+#[test]
+fn what_is_kept_is_confirmed_once_and_what_was_not_told_is_not_believed() {
+    let herd = two().level("info").with(FORGIVING);
+    let jaquez = herd.start("Jaquez");
+    jaquez.client().ask("IAMAT known +1+2 3");
+    let mut riley = linked_riley(&herd);
+    riley.line();
+    assert_eq!(riley.line(), "SYNC 1");
+    riley.send("AT Riley +0.000000000 x +1+2 7\nSYNC 1\n");
+    assert_eq!(riley.line(), "KEPT 1");
+    // The same again is no news; the next is.
+    riley.send("SYNC 1\nEPOCH 3 AT Riley +0.000000000 x +1+2 6\nSYNC 2\n");
+    assert_eq!(riley.line(), "KEPT 2");
+    let mut client = jaquez.client();
+    client.wait_for_record("x", |line| line == "AT Riley +0.000000000 x +1+2 6");
+    // It has caught up when it says so, not when everything is sent.
+    let has_caught_up = || {
+        let lines = jaquez.log_lines();
+        lines.iter().any(|line| line.contains("caught up"))
+    };
+    assert!(!has_caught_up());
+    riley.send("KEPT 1\n");
+    jaquez.wait_for_log("neighbour Riley", "caught up, 1 records sent and kept");
+    riley.send("KEPT 99\n");
+    let farewell = of_feed(&mut riley);
+    assert!(
+        farewell.starts_with("BYE it has kept 99, and was told "),
+        "{farewell}"
+    );
+}
+
+#[test]
+fn what_has_a_later_epoch_is_passed_on_with_it_and_stays() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    let mut riley = linked_riley(&herd);
+    // A server whose clock is a year ahead.
+    riley.send("AT Riley +0.000000000 x +1+2 4000000000\nSYNC 1\n");
+    let mut client = jaquez.client();
+    client.wait_for_record("x", |line| line.ends_with(" 4000000000"));
+    let answer = client.ask("IAMAT x +1+2 3");
+    assert_eq!(of_feed(&mut riley), format!("EPOCH 1 {answer}"));
+    riley.send("AT Riley +0.000000000 x +1+2 4000000001\nAT Riley +0.000000000 y +1+2 3\n");
+    client.wait_for_record("y", |line| line.starts_with("AT Riley "));
+    client.send("WHATSAT x 1 1\n");
+    assert_eq!(client.places().0, answer);
+}
+
+#[test]
+fn a_record_that_was_refused_is_not_confirmed_and_asked_for_again_with_more_room() {
+    let herd = two()
+        .level("info")
+        .with_top("data_dir = \"data\"")
+        .with("[limits]\nmax_records = 2\n");
+    let jaquez = herd.start("Jaquez");
+    let mut riley = linked_riley(&herd);
+    riley.send("AT Riley +0.000000000 a +1+2 7\nSYNC 1\n");
+    assert_eq!(riley.line(), "KEPT 1");
+    for (number, client) in ["b", "c", "d"].into_iter().enumerate() {
+        let position = number + 2;
+        riley.send(format!(
+            "AT Riley +0.000000000 {client} +1+2 7\nSYNC {position}\n"
+        ));
+    }
+    let mut told = vec![riley.line(), riley.line()];
+    told.sort();
+    assert_eq!(told[0], "KEPT 2", "the second found room");
+    assert!(["LACKS 1", "LACKS 2"].contains(&&*told[1]), "{told:?}");
+    riley.send("LACKS 5\n");
+    jaquez.wait_for_log(
+        "neighbour Riley",
+        "it had to refuse records because of its limits",
+    );
+    let status = status_of(&herd, "Jaquez", SECRET).unwrap();
+    assert!(
+        status.contains(" refused=2 ") && status.contains(":5:Riley"),
+        "{status}"
+    );
+    let journal = herd.directory.path().join("data/Jaquez/journal");
+    let heard = [&2_u64.to_le_bytes()[..], b"Riley"].concat();
+    wait_until("what was heard is written down", || {
+        let written = fs::read(&journal).unwrap();
+        written.windows(heard.len()).any(|bytes| bytes == heard)
+    });
+    drop(riley);
+    jaquez.stop();
+    let herd = herd.with_instead("[limits]\nmax_records = 9\n");
+    let jaquez = herd.start("Jaquez");
+    let (mut riley, life) = starting_riley(&herd);
+    assert!(life.ends_with(" 00000000000000aa 2"), "{life}");
+    riley.send("LIFE 00000000000000aa 1 - 0\n");
+    riley.send("AT Riley +0.000000000 c +1+2 7\nAT Riley +0.000000000 d +1+2 7\nSYNC 4\n");
+    let kept = loop {
+        let line = riley.line();
+        assert!(!line.starts_with("LACKS"), "{line}");
+        if line.starts_with("KEPT ") {
+            break line;
+        }
+    };
+    assert_eq!(kept, "KEPT 4");
+    let mut client = jaquez.client();
+    client.wait_for_record("d", |line| line.starts_with("AT Riley "));
+}
+
+#[test]
+fn what_is_refused_again_at_the_next_link_is_counted_once() {
+    let herd = two().with("[limits]\nmax_records = 1\n");
+    let jaquez = herd.start("Jaquez");
+    let records = "AT Riley +0.000000000 a +1+2 7\nSYNC 1\nAT Riley +0.000000000 b +1+2 7\nAT Riley +0.000000000 c +1+2 7\nSYNC 3\n";
+    let mut riley = linked_riley(&herd);
+    riley.send(records);
+    let mut told = vec![riley.line(), riley.line()];
+    told.sort();
+    assert_eq!(told, ["KEPT 1", "LACKS 2"]);
+    drop(riley);
+    jaquez.wait_for_log("neighbour Riley", "lost: ");
+    let (mut riley, life) = starting_riley(&herd);
+    assert!(life.ends_with(" 00000000000000aa 1"), "{life}");
+    riley.send("LIFE 00000000000000aa 1 - 0\n");
+    let (_, again) = records.split_once("SYNC 1\n").unwrap();
+    riley.send(again);
+    assert_eq!(of_feed(&mut riley), "SYNC 1");
+    assert_eq!(of_feed(&mut riley), "LACKS 2");
+}
+
+#[test]
+fn a_server_whose_history_was_rolled_back_begins_a_new_life() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    let known = jaquez.client().ask("IAMAT known +1+2 3");
+    let mut riley = linked_riley(&herd);
+    assert_eq!(
+        (riley.line(), riley.line()),
+        (known.clone(), "SYNC 1".to_owned())
+    );
+    riley.send("AT Riley +0.000000000 x +1+2 7\nSYNC 1\n");
+    assert_eq!(riley.line(), "KEPT 1");
+    let boot = |life: &str| life.split(' ').nth(1).unwrap().to_owned();
+    // It knows more than it was told.
+    let (mut again, life) = starting_riley(&herd);
+    assert!(life.ends_with(" 00000000000000aa 1"), "{life}");
+    let first = boot(&life);
+    again.send(format!(
+        "LIFE 00000000000000aa 1 {first} 9\nAT Riley +0.000000000 y +1+2 7\n"
+    ));
+    let farewell = "BYE its history was rolled back; it begins a new life";
+    assert_eq!(
+        (again.line(), riley.line()),
+        (farewell.to_owned(), farewell.to_owned())
+    );
+    again.expect_end();
+    riley.expect_end();
+    jaquez.wait_for_log("[WARN ]", "this server's history was rolled back");
+    // Everything is asked for, and sent: what Riley taught the last life, too.
+    let (mut riley, life) = starting_riley(&herd);
+    assert!(life.ends_with(" 00000000000000aa 0"), "{life}");
+    assert_ne!(boot(&life), first);
+    riley.send(format!("LIFE 00000000000000aa 1 {first} 9\n"));
+    assert_eq!(riley.line(), known);
+    assert_eq!(riley.line(), "AT Riley +0.000000000 x +1+2 7");
+    assert_eq!(riley.line(), "SYNC 2");
 }
 
 #[test]
@@ -107,6 +294,10 @@ fn a_connection_resumes_where_the_neighbour_says_it_was() {
     let jaquez = herd.start("Jaquez");
     let mut client = jaquez.client();
     client.ask("IAMAT one +1+2 3");
+    let mut first = linked_riley(&herd);
+    first.line();
+    assert_eq!(first.line(), "SYNC 1");
+    drop(first);
     let two = client.ask("IAMAT two +1+2 3");
     let (mut riley, theirs) = pose_as_riley(&herd);
     riley.send(format!(
@@ -117,7 +308,7 @@ fn a_connection_resumes_where_the_neighbour_says_it_was() {
     let life = riley.line();
     let boot = life.split(' ').nth(1).unwrap();
     riley.send(format!("LIFE 00000000000000aa 1 {boot} 1\n"));
-    assert_eq!(riley.line(), two);
+    assert_eq!(of_feed(&mut riley), two);
     assert_eq!(riley.line(), "SYNC 2");
 }
 
@@ -174,23 +365,27 @@ fn nothing_is_believed_before_the_proof() {
             "BYE not the neighbours' protocol: IAMAT forged +1+2 7",
         ),
         (
-            "HERD 1 Bernard Jaquez 000102030405060708090a0b0c0d0e0f\n",
+            "HERD 2 Bernard Jaquez 000102030405060708090a0b0c0d0e0f\n",
             "BYE Bernard is not linked with Jaquez",
         ),
         (
-            "HERD 1 Jaquez Jaquez 000102030405060708090a0b0c0d0e0f\n",
+            "HERD 2 Jaquez Jaquez 000102030405060708090a0b0c0d0e0f\n",
             "BYE Jaquez is not linked with Jaquez",
         ),
         (
-            "HERD 1 Riley Juzang 000102030405060708090a0b0c0d0e0f\n",
+            "HERD 2 Riley Juzang 000102030405060708090a0b0c0d0e0f\n",
             "BYE it looks for Juzang, this is Jaquez",
         ),
         (
-            "HERD 2 Riley Jaquez 00\n",
-            "BYE it speaks version 2 of the neighbours' protocol, this server 1",
+            "HERD 1 Riley Jaquez 00\n",
+            "BYE it speaks version 1 of the neighbours' protocol, this server 2; upgrade it",
         ),
         (
-            "HERD 1 Riley Jaquez 0001\n",
+            "HERD 3 Riley Jaquez 00\n",
+            "BYE it speaks version 3 of the neighbours' protocol, this server 2; upgrade this one",
+        ),
+        (
+            "HERD 2 Riley Jaquez 0001\n",
             "BYE a nonce that is not 32 hexadecimal digits",
         ),
         ("\x1b[2J\n", "BYE not the neighbours' protocol: \\x1b[2J"),
@@ -218,6 +413,11 @@ fn a_proven_neighbour_that_talks_nonsense_is_dropped() {
         "AT Riley +0.000000000 x +91+2 7",
         "AT Riley -9.000000000 x +1+2 7",
         "SYNC x",
+        "KEPT 1",
+        "EPOCH 0 AT Riley +0.000000000 x +1+2 7",
+        "EPOCH 01 AT Riley +0.000000000 x +1+2 7",
+        "LACKS",
+        "CLOCK -1",
         "HELLO",
         "",
     ] {
@@ -227,7 +427,7 @@ fn a_proven_neighbour_that_talks_nonsense_is_dropped() {
         assert!(farewell.starts_with("BYE "), "{farewell}");
         riley.expect_end();
     }
-    jaquez.wait_for_nth_log(6, "neighbour Riley", "lost: ");
+    jaquez.wait_for_nth_log(11, "neighbour Riley", "lost: ");
 }
 
 #[test]
@@ -235,7 +435,7 @@ fn the_one_that_should_be_dialled_does_not_get_in_by_dialling() {
     let herd = two();
     let riley = herd.start("Riley");
     let mut jaquez = Client::connect(herd.peers_address("Riley"));
-    jaquez.send(format!("HERD 1 Jaquez Riley {NONCE}\n"));
+    jaquez.send(format!("HERD 2 Jaquez Riley {NONCE}\n"));
     assert_eq!(jaquez.line(), "BYE it is Riley that dials Jaquez");
     jaquez.expect_end();
     drop(riley);
@@ -284,11 +484,11 @@ fn a_dialler_is_not_fooled_by_who_answers() {
     // Somebody else; somebody who sends its own proof back; somebody who guesses.
     let mut stream = accept();
     line(&mut stream);
-    writeln!(stream, "HERD 1 Bernard Riley {NONCE}").unwrap();
+    writeln!(stream, "HERD 2 Bernard Riley {NONCE}").unwrap();
     assert_eq!(line(&mut stream), "BYE Bernard is not linked with Riley");
     let mut stream = accept();
     line(&mut stream);
-    writeln!(stream, "HERD 1 Jaquez Riley {NONCE}").unwrap();
+    writeln!(stream, "HERD 2 Jaquez Riley {NONCE}").unwrap();
     let reflected = line(&mut stream);
     writeln!(
         stream,
@@ -492,17 +692,61 @@ fn at_lines_from_clients_are_not_believed() {
 fn a_clock_that_is_off_is_told() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
-    linked_riley(&herd);
+    let mut riley = linked_riley(&herd);
+    // Only the second line in a row that says so is believed: the first may have been on its way
+    // for long.
+    riley.send("CLOCK 2\n");
     jaquez.wait_for_log("neighbour Riley: its clock is", "s behind ours");
+    riley.send("CLOCK 18446744073709551615\nCLOCK 4\n");
+    let status = status_of(&herd, "Jaquez", SECRET).unwrap();
+    let link = status.rsplit(' ').next().unwrap();
+    assert!(
+        link.starts_with("link=0:-") && link.ends_with(":0:Riley"),
+        "{link}"
+    );
+    let told = "neighbour Riley: its clock";
+    let lines = jaquez.log_lines();
+    assert_eq!(lines.iter().filter(|line| line.contains(told)).count(), 1);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    riley.send(format!("CLOCK {}\n", now.as_nanos()));
+    jaquez.wait_for_log(told, "agrees with ours again");
+}
+
+/// The values of the keys of a status; those of each link last.
+pub(crate) fn values(status: &str) -> Vec<(String, String)> {
+    let pairs = status.strip_prefix("STATUS ").unwrap().split(' ');
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap());
+    pairs
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// The value of one key of a status.
+pub(crate) fn value(status: &str, key: &str) -> String {
+    let found = values(status).into_iter().find(|(known, _)| known == key);
+    found.unwrap_or_else(|| panic!("{key}: {status}")).1
+}
+
+#[test]
+fn a_server_counts_what_changes_nothing_and_clocks_that_disagree() {
+    let herd = two();
+    let jaquez = herd.start("Jaquez");
+    let mut client = jaquez.client();
+    client.ask("IAMAT x +1+2 4000000000");
+    client.ask("IAMAT x +1+2 1621464827.5");
+    client.ask("IAMAT x +1+2 1621464826");
+    let status = status_of(&herd, "Jaquez", SECRET).unwrap();
+    let counts = ["stale", "refused", "ahead", "behind"].map(|key| value(&status, key));
+    assert_eq!(counts, ["2", "0", "1", "2"]);
 }
 
 /// What a server tells somebody who dials as operator with that secret.
 pub(crate) fn status_of(herd: &Herd, name: &str, secret: &[u8]) -> Result<String, String> {
     let mut operator = Client::connect(herd.peers_address(name));
-    operator.send(format!("HERD 1 operator {name} {NONCE}\n"));
+    operator.send(format!("HERD 2 operator {name} {NONCE}\n"));
     let greeting = operator.line();
     let theirs = greeting
-        .strip_prefix(&format!("HERD 1 {name} operator "))
+        .strip_prefix(&format!("HERD 2 {name} operator "))
         .unwrap();
     let text =
         |side: &str| format!("herd-mio link 1\n{side}\noperator\n{name}\n{NONCE}\n{theirs}\n");
@@ -531,23 +775,39 @@ fn an_operator_who_knows_the_secret_is_told_how_a_server_stands_and_nothing_is_t
     servers["Jaquez"]
         .client()
         .wait_for_record("y", |line| line == last);
-    let words = |name: &str| -> Vec<String> {
-        let status = status_of(&herd, name, SECRET).unwrap();
-        status.split(' ').map(str::to_owned).collect()
-    };
-    let (riley, jaquez) = (words("Riley"), words("Jaquez"));
+    let status = |name: &str| status_of(&herd, name, SECRET).unwrap();
+    let (riley, jaquez) = (status("Riley"), status("Jaquez"));
+    let keys: Vec<String> = values(&riley).into_iter().map(|(key, _)| key).collect();
     assert_eq!(
-        (&*riley[0], &*riley[2], &riley[5..]),
-        ("STATUS", "2", &["Jaquez".to_owned()][..])
+        keys.join(" "),
+        "boot wall records digest clients stale refused ahead behind link"
     );
     assert_eq!(
-        (&jaquez[2], &jaquez[3], &jaquez[5]),
-        (&riley[2], &riley[3], &"Riley".to_owned()),
-        "the same table, the same digest"
+        (&*value(&riley, "records"), &*value(&riley, "clients")),
+        ("2", "1")
     );
-    assert_ne!(riley[1], jaquez[1], "each its own life");
+    assert!(riley.ends_with(":0:Jaquez") && jaquez.ends_with(":0:Riley"));
+    for key in ["records", "digest"] {
+        assert_eq!(
+            value(&jaquez, key),
+            value(&riley, key),
+            "the same table, the same digest"
+        );
+    }
+    assert_ne!(
+        value(&riley, "boot"),
+        value(&jaquez, "boot"),
+        "each its own life"
+    );
     client.ask("IAMAT y +1+2 4");
-    assert_ne!(words("Riley")[3], riley[3], "another table, another digest");
+    assert_ne!(
+        value(&status("Riley"), "digest"),
+        value(&riley, "digest"),
+        "another table"
+    );
+    wait_until("what was sent is confirmed", || {
+        status("Riley").contains(" link=0:")
+    });
     assert_eq!(
         status_of(&herd, "Riley", b"a guess"),
         Err("BYE a wrong proof: do both servers have the same herd secret?".to_owned())
@@ -571,4 +831,34 @@ fn two_servers_of_one_name_are_told_of() {
     other.line();
     other.send("LIFE 00000000000000bb 1 - 0\n");
     jaquez.wait_for_log("[WARN ] neighbour Riley: another process of that name was linked until now; does Riley run twice?", "");
+}
+
+#[test]
+fn an_older_copy_of_a_data_directory_that_is_put_back_is_noticed_and_caught_up_with() {
+    let herd = two().with_top("data_dir = \"data\"").level("info");
+    let mut servers = herd.start_all();
+    let jaquez = servers.remove("Jaquez").unwrap();
+    let riley = servers.remove("Riley").unwrap();
+    let mut client = jaquez.client();
+    let journal = herd.directory.path().join("data/Jaquez/journal");
+    let old = client.ask("IAMAT x +1+2 3");
+    let copy = fs::read(&journal).unwrap();
+    let new = client.ask("IAMAT x +1+2 4");
+    let other = client.ask("IAMAT y +1+2 3");
+    assert_ne!(old, new);
+    riley.client().wait_for_record("y", |line| line == other);
+    jaquez.kill();
+    fs::write(&journal, copy).unwrap();
+
+    let jaquez = herd.start("Jaquez");
+    jaquez.wait_for_log("[WARN ]", "this server's history was rolled back");
+    let mut client = jaquez.client();
+    client.wait_for_record("x", |line| line == new);
+    client.wait_for_record("y", |line| line == other);
+    let later = client.ask("IAMAT z +1+2 3");
+    riley.client().wait_for_record("z", |line| line == later);
+    riley.wait_for_log(
+        "neighbour Jaquez",
+        "its history was rolled back; it begins a new life",
+    );
 }

@@ -358,12 +358,12 @@ fn a_whole_conversation_at_trace_tells_none() {
     plain.send("GET / HTTP/1.1\r\n\r\n");
     shown.add("told in plain text", plain.rest());
     let mut plain = Client::connect(herd.peers_address("Jaquez"));
-    plain.send(format!("HERD 1 Riley Jaquez {NONCE}\n"));
+    plain.send(format!("HERD 2 Riley Jaquez {NONCE}\n"));
     shown.add("told in plain text", plain.rest());
     for flaw in [Flaw::None, Flaw::OtherName, Flaw::UnknownAuthority] {
         let posing = Some(identity(&authority, "Riley", flaw));
         let mut stranger = dial(&herd, "Jaquez", &authority, posing, &TLS13);
-        let (told, refused) = greet(&mut stranger, &format!("HERD 1 Riley Jaquez {NONCE}\n"));
+        let (told, refused) = greet(&mut stranger, &format!("HERD 2 Riley Jaquez {NONCE}\n"));
         shown.add("told a stranger", told);
         if !refused {
             let proof = format!("PROOF {}\n", "ab".repeat(32));

@@ -338,7 +338,7 @@ fn a_link_in_tls_shows_nothing_of_what_it_says() {
     let _bob = herd.start("Bob");
     // Whoever listens sees what a plain connection would be sent: not one line of the protocol.
     let mut stranger = Client::connect(herd.peers_address("Bob"));
-    stranger.send("HERD 1 Alice Bob 000102030405060708090a0b0c0d0e0f\n");
+    stranger.send("HERD 2 Alice Bob 000102030405060708090a0b0c0d0e0f\n");
     let told = stranger.rest();
     assert_eq!(told[0], 21, "an alert: {}", told.escape_ascii());
 }
@@ -389,12 +389,12 @@ fn a_certificate_of_the_herd_opens_the_port_for_its_own_name_alone() {
         posing.write_all(greeting.as_bytes()).unwrap();
         line(&mut posing)
     };
-    let greeting = "HERD 1 Alice Bob 000102030405060708090a0b0c0d0e0f\n";
+    let greeting = "HERD 2 Alice Bob 000102030405060708090a0b0c0d0e0f\n";
     assert_eq!(
         pose("Carol", greeting),
         "BYE its certificate is for another name than Alice\n"
     );
-    assert!(pose("Alice", greeting).starts_with("HERD 1 Bob Alice "));
+    assert!(pose("Alice", greeting).starts_with("HERD 2 Bob Alice "));
     bob.wait_for_log("its certificate is for another name than Alice", "refused");
 }
 

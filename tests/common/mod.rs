@@ -115,6 +115,12 @@ impl Herd {
         self
     }
 
+    /// TOML tables to stand in the config file instead of those that were added before.
+    pub(crate) fn with_instead(mut self, toml: &str) -> Herd {
+        self.extra = toml.to_owned();
+        self
+    }
+
     /// TOML keys to stand at the top of the config file.
     pub(crate) fn with_top(mut self, toml: &str) -> Herd {
         self.top.push_str(toml);

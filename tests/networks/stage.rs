@@ -79,7 +79,7 @@ impl Stage {
         let address = self.herd.peers_address(name);
         let mut operator = self.network.within(name, || Client::connect(address));
         let nonce: Nonce = [7; 16];
-        operator.send(format!("HERD 1 {OPERATOR} {name} {}\n", Hex(&nonce)));
+        operator.send(format!("HERD 2 {OPERATOR} {name} {}\n", Hex(&nonce)));
         let greeting = operator.line();
         let theirs = greeting.rsplit(' ').next().unwrap();
         let theirs: Nonce = unhex(theirs.as_bytes()).unwrap_or_else(|| panic!("{greeting}"));
@@ -91,14 +91,19 @@ impl Stage {
         operator.send(format!("PROOF {}\n", parties.prove(Side::Dialler, &secret)));
         operator.line();
         let status = operator.line();
-        let words: Vec<&str> = status.split(' ').collect();
-        let ["STATUS", _boot, records, digest, _clients, linked @ ..] = &*words else {
+        let pairs = status.split(' ').filter_map(|pair| pair.split_once('='));
+        let values = |key: &'static str| {
+            let own = pairs.clone().filter(move |(known, _)| *known == key);
+            own.map(|(_, value)| value)
+        };
+        let [Some(records), Some(digest)] = ["records", "digest"].map(|key| values(key).next())
+        else {
             panic!("{status}");
         };
         Standing {
             records: records.parse().unwrap(),
-            digest: (*digest).to_owned(),
-            linked: linked.len(),
+            digest: digest.to_owned(),
+            linked: values("link").count(),
         }
     }
 

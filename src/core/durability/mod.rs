@@ -193,11 +193,14 @@ impl Durability {
         if length == 0 {
             self.pending = header(&self.server);
         }
-        let life = Life {
+        self.live(Life {
             boot,
             machine,
             after: last_seq,
-        };
+        });
+    }
+
+    fn live(&mut self, life: Life) {
         life.write(&mut self.pending);
         self.lives.push(life);
     }
@@ -287,13 +290,11 @@ impl Durability {
     /// A new life begins while the server runs, with a table that stands at `last_seq`.
     pub fn begin_life(&mut self, boot: BootId, last_seq: u64) {
         let machine = self.lives.iter().last().map_or(0, |life| life.machine);
-        let life = Life {
+        self.live(Life {
             boot,
             machine,
             after: last_seq,
-        };
-        life.write(&mut self.pending);
-        self.lives.push(life);
+        });
     }
 
     /// Why the server can not go on: the disk broke a promise.

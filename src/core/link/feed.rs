@@ -2,14 +2,14 @@
 
 use log::{debug, info, warn};
 
-use super::{Broken, Link, State, Who, World, shown};
-use crate::core::clock::Time;
+use super::{Broken, CLOCK_EVERY, Link, State, Supply, Who, World, number, shown};
+use crate::core::clock::{Now, Time};
 use crate::core::durability::Room;
 use crate::core::escape::Escaped;
-use crate::core::herd::Herd;
+use crate::core::herd::{BootId, Herd};
 use crate::core::limits::TURN_BYTES;
-use crate::core::message::AtHead;
-use crate::core::records::{Offer, Records, Teacher};
+use crate::core::message::{At, AtHead};
+use crate::core::records::{Offer, Teacher};
 
 /// A neighbour that lacked something when it was linked is being sent it.
 pub(super) struct CatchUp {
@@ -23,14 +23,21 @@ pub(super) struct CatchUp {
 }
 
 impl Link {
-    /// What waits for the socket. When nothing does, the next records of the feed are pulled, up to the change `released`, which
-    /// is as far as the journal is safe; and confirmed, unless the journal lacks something.
-    pub fn output(&mut self, records: &mut Records, released: u64, confirms: bool) -> &[u8] {
+    /// What waits for the socket. When nothing does, the next records of the feed are pulled, as
+    /// far as they may leave; and confirmed, unless the journal lacks something.
+    pub fn output(&mut self, supply: Supply<'_>) -> &[u8] {
         if let State::Linked {
             reader, teacher, ..
         } = self.state
             && self.output.is_empty()
         {
+            let Supply {
+                records,
+                herd,
+                released,
+                kept_through,
+                confirms,
+            } = supply;
             let count = records.read(reader, teacher, released, TURN_BYTES, self.output.tail());
             let position = records.position(reader);
             let mut has_caught_up = false;
@@ -42,65 +49,240 @@ impl Link {
             }
             if confirms && (count > 0 || has_caught_up) {
                 self.confirmed = position;
-                self.say(format_args!("SYNC {position}"));
+                self.say_sync(herd);
+            }
+            let (lacks, said) = (herd.lacks(), self.lacks_said);
+            if lacks != said && (lacks == 0 || lacks / 2 >= said) {
+                self.say_lacks(lacks);
+            }
+            if !self.output.is_empty() {
+                self.acknowledgement.advance(kept_through);
+                self.say_kept();
             }
         }
         self.output.as_slice()
     }
 
-    /// The socket took `count` bytes.
-    pub fn output_sent(&mut self, count: usize, records: &Records, herd: &Herd, now: Time) {
-        self.output.consume(count);
-        self.last_sent = now;
-        if let (State::Linked { reader, .. }, Some(catch_up)) = (self.state, &self.catch_up)
-            && self.output.is_empty()
-            && records.position(reader) >= catch_up.until
-        {
-            info!(
-                "{}: caught up, {} records sent in {:.3} s",
-                Who(self, herd),
-                catch_up.records,
-                now.since(catch_up.since).as_secs_f64()
-            );
-            self.catch_up = None;
+    /// Up to where the other side has everything.
+    pub(super) fn say_sync(&mut self, herd: &mut Herd) {
+        let confirmed = self.confirmed;
+        if let Some(neighbour) = self.neighbour {
+            let told = &mut herd.neighbours[neighbour].told;
+            *told = confirmed.max(*told);
         }
+        self.say(format_args!("SYNC {confirmed}"));
     }
-}
 
-/// A record from a neighbour.
-pub(super) fn at(line: &[u8], teacher: Teacher, world: &mut World<'_>) -> Result<(), Broken> {
-    let broken = || format!("not an AT line: {}", shown(line));
-    let head = AtHead::parse(line).ok_or_else(broken)?;
-    let spot = world.records.spot(head.client);
-    if world.records.is_kept(spot, 0, line) {
-        return Ok(()); // another neighbour was faster
-    }
-    let at = head.whole().ok_or_else(broken)?;
-    let has_room = Room::for_a_record(world.durability.as_deref()) == Room::Enough;
-    match world.records.offer_at(spot, line, &at, 0, teacher) {
-        Offer::Accepted => {
-            let seq = world.records.last_seq();
-            match &mut world.durability {
-                Some(durability) if has_room => durability.record(seq, 0, line),
-                Some(durability) => durability.record_unwritten(seq),
-                None => {}
-            }
-            debug!("heard {}", Escaped(line));
+    /// Up to where everything is kept, if that is news.
+    pub(super) fn say_kept(&mut self) {
+        if let Some(position) = self.acknowledgement.take() {
+            self.say(format_args!("KEPT {position}"));
         }
-        Offer::Stale => {}
-        Offer::UnknownServer if world.records.refused().is_power_of_two() => {
+    }
+
+    /// How many records are lacking, if that is news.
+    pub(super) fn say_lacks(&mut self, lacks: u64) {
+        if std::mem::replace(&mut self.lacks_said, lacks) != lacks {
+            self.say(format_args!("LACKS {lacks}"));
+        }
+    }
+
+    /// Notes since when there is something to confirm; called once a turn.
+    pub fn watch(&mut self, kept_through: u64, now: Time) {
+        if matches!(self.state, State::Linked { .. }) {
+            self.acknowledgement.watch(kept_through, now);
+        }
+    }
+
+    /// The socket took `count` bytes.
+    pub fn output_sent(&mut self, count: usize, now: Now) {
+        self.output.consume(count);
+        self.last_sent = now.time;
+        if matches!(self.state, State::Linked { .. })
+            && now.time.since(self.clock_said) >= CLOCK_EVERY
+        {
+            self.clock_said = now.time;
+            self.say(format_args!("CLOCK {}", now.wall));
+        }
+    }
+
+    /// A record from a neighbour.
+    pub(super) fn at(
+        &mut self,
+        epoch: u32,
+        line: &[u8],
+        teacher: Teacher,
+        world: &mut World<'_>,
+    ) -> Result<(), Broken> {
+        self.has_come = true;
+        let broken = || format!("not an AT line: {}", shown(line));
+        let head = AtHead::parse(line).ok_or_else(broken)?;
+        let spot = world.records.spot(head.client);
+        if world.records.is_kept(spot, epoch, line) {
+            return Ok(()); // another neighbour was faster
+        }
+        let at = head.whole().ok_or_else(broken)?;
+        let has_room = Room::for_a_record(world.durability.as_deref()) == Room::Enough;
+        match world.records.offer_at(spot, line, &at, epoch, teacher) {
+            Offer::Accepted => {
+                let seq = world.records.last_seq();
+                match &mut world.durability {
+                    Some(durability) if has_room => durability.record(seq, epoch, line),
+                    Some(durability) => durability.record_unwritten(seq),
+                    None => {}
+                }
+                debug!("heard {}", Escaped(line));
+            }
+            Offer::Stale => {}
+            refusal @ (Offer::Full | Offer::UnknownServer) => {
+                self.has_refused(refusal, &at, world);
+            }
+        }
+        Ok(())
+    }
+
+    /// A record was refused: from here on, no position of the neighbour's feed is confirmed.
+    #[cold]
+    fn has_refused(&mut self, refusal: Offer, at: &At<'_>, world: &mut World<'_>) {
+        self.refused += 1;
+        let Some(neighbour) = self.neighbour else {
+            return;
+        };
+        let before = world.herd.lacks();
+        let known = world.herd.neighbours[neighbour].lacks();
+        let lacks = match self.again_until {
+            Some(_) => self.refused.max(known), // many of them were counted before
+            None => self.refused,
+        };
+        world.herd.lacks_of(neighbour, lacks);
+        if before > 0 && !world.records.refused().is_power_of_two() {
+            return;
+        }
+        let held = world.records.len();
+        if refusal == Offer::UnknownServer {
             warn!(
                 "a neighbour's record was refused: it is from {}, which is no server of this herd, and too many such are known already",
                 shown(at.server)
             );
-        }
-        Offer::Full if world.records.refused().is_power_of_two() => {
+        } else {
             warn!(
-                "no room for a neighbour's record: limits.max_records or limits.max_record_bytes; {} records are there",
-                world.records.len()
+                "no room for a neighbour's record: limits.max_records or limits.max_record_bytes; {held} records are there"
             );
         }
-        Offer::Full | Offer::UnknownServer => {}
+        if before == 0 {
+            warn!(
+                "this server's table lacks records that the herd knows; after its limits are raised and it is started again, it asks for them"
+            );
+        }
     }
-    Ok(())
+
+    /// With this, we have everything up to that position of the neighbour's feed; unless something
+    /// was refused.
+    pub(super) fn synced(&mut self, boot: BootId, position: u64, world: &mut World<'_>) {
+        let Some(neighbour) = self.neighbour else {
+            return;
+        };
+        let has_come = std::mem::replace(&mut self.has_come, false);
+        let entry = &mut world.herd.neighbours[neighbour];
+        if self.refused == 0 {
+            entry.heard_up_to(boot, position);
+            let seq = world.records.last_seq();
+            self.acknowledgement.synced(position, seq);
+        } else {
+            entry.came_up_to(boot, position);
+        }
+        if let Some(until) = self.again_until
+            && (position >= until || until == u64::MAX && !has_come)
+        {
+            self.again_until = None;
+            world.herd.lacks_of(neighbour, self.refused);
+            if world.herd.lacks() == 0 {
+                info!("this server's table lacks nothing any more that it had to refuse");
+            }
+        }
+    }
+
+    /// The neighbour has kept everything up to that position of our feed.
+    pub(super) fn kept(&mut self, position: u64, world: &mut World<'_>) -> Result<(), Broken> {
+        let neighbour = self.neighbour.ok_or("a KEPT without a neighbour")?;
+        let entry = &mut world.herd.neighbours[neighbour];
+        if position > entry.told {
+            return Err(format!(
+                "it has kept {position}, and was told {} at most",
+                entry.told
+            ));
+        }
+        entry.kept = entry.kept.max(position);
+        if let Some(catch_up) = self.catch_up.take_if(|it| position >= it.until) {
+            info!(
+                "{}: caught up, {} records sent and kept in {:.3} s",
+                Who(self, world.herd),
+                catch_up.records,
+                world.now.time.since(catch_up.since).as_secs_f64()
+            );
+        }
+        Ok(())
+    }
+
+    /// The neighbour had to refuse so many records.
+    pub(super) fn it_lacks(&mut self, records: u64, herd: &mut Herd) {
+        let Some(neighbour) = self.neighbour else {
+            return;
+        };
+        let before = std::mem::replace(&mut herd.neighbours[neighbour].its_lacks, records);
+        match (before, records) {
+            (0, 1..) => warn!(
+                "{}: it had to refuse records because of its limits; its table is not all that the herd knows, and what it lacks may not get beyond it",
+                Who(self, herd)
+            ),
+            (1.., 0) => info!("{}: it lacks nothing any more", Who(self, herd)),
+            (_, _) => {}
+        }
+    }
+}
+
+/// The epoch and the `AT` line of a record; `None` if the line is none.
+#[inline(always)]
+pub(super) fn record(line: &[u8]) -> Option<(u32, &[u8])> {
+    if line.starts_with(b"AT ") {
+        return Some((0, line));
+    }
+    later_epoch(line)
+}
+
+#[cold]
+fn later_epoch(line: &[u8]) -> Option<(u32, &[u8])> {
+    let text = line.strip_prefix(b"EPOCH ")?;
+    let (digits, line) = text.split_at(memchr::memchr(b' ', text)?);
+    let epoch = u32::try_from(number(digits)?).ok()?;
+    let line = &line[1..];
+    // One spelling only, so that a line with an epoch is the same everywhere, too.
+    (digits.first() != Some(&b'0') && line.starts_with(b"AT ")).then_some((epoch, line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_has_one_spelling() {
+        assert_eq!(record(b"AT x"), Some((0, &b"AT x"[..])));
+        assert_eq!(record(b"EPOCH 7 AT x"), Some((7, &b"AT x"[..])));
+        let last = record(b"EPOCH 4294967295 AT x");
+        assert_eq!(last, Some((u32::MAX, &b"AT x"[..])));
+        for bad in [
+            &b"EPOCH 0 AT x"[..],
+            b"EPOCH 07 AT x",
+            b"EPOCH 4294967296 AT x",
+            b"EPOCH +7 AT x",
+            b"EPOCH  AT x",
+            b"EPOCH 7  AT x",
+            b"EPOCH 7",
+            b"EPOCH 7 SYNC 1",
+            b"EPOCH 7 EPOCH 7 AT x",
+            b"AT",
+        ] {
+            assert_eq!(record(bad), None, "{}", bad.escape_ascii());
+        }
+    }
 }

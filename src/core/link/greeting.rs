@@ -2,29 +2,60 @@
 
 use log::{info, warn};
 
+use super::acknowledgement::Acknowledgement;
 use super::feed::CatchUp;
-use super::{Broken, Link, OPERATOR, State, Who, World, number, shown};
-use crate::core::herd::{BootId, Dial};
+use super::{Broken, Link, OPERATOR, ROLLED_BACK, State, VERSION, Who, World, number, shown};
+use crate::core::herd::{BootId, ClockNews, Dial, Neighbour};
 use crate::core::proof::{Hex, Nonce, Parties, Side, unhex};
 use crate::core::tls::is_for;
 
-/// A wall clock that is further off than this is told in the log.
-const CLOCK_TOLERANCE_NS: u64 = 1_000_000_000;
+/// What a neighbour lacks.
+enum Resume {
+    /// All changes after that one.
+    After(u64),
+    /// Everything: what it knows is not known here.
+    All,
+    /// It was told less than it knows: our history was rolled back.
+    RolledBack,
+}
 
 impl World<'_> {
-    /// From which change on a neighbour lacks something that says it knows our life `boot` up to `position`; `None` if that
-    /// life is not known.
-    fn resume(&self, boot: BootId, position: u64) -> Option<u64> {
-        let last_seq = self.records.last_seq();
+    /// What a neighbour lacks that says it knows our life `boot` up to `position`.
+    fn resume(&self, neighbour: usize, boot: BootId, position: u64) -> Resume {
         if boot == self.boot {
-            return (position <= last_seq).then_some(position);
+            return match position <= self.herd.neighbours[neighbour].told {
+                true => Resume::After(position),
+                false => Resume::RolledBack,
+            };
         }
-        Some(
-            self.durability
-                .as_ref()?
-                .resume(boot, position)?
-                .min(last_seq),
-        )
+        if self.herd.forgets_lives() {
+            return Resume::All;
+        }
+        let durability = self.durability.as_deref();
+        match durability.and_then(|durability| durability.resume(boot, position)) {
+            // That life has ended before it.
+            Some(after) if after < position => Resume::RolledBack,
+            Some(after) => Resume::After(after.min(self.records.last_seq())),
+            None => Resume::All,
+        }
+    }
+}
+
+/// A neighbour says what its wall clock shows.
+pub(super) fn clock_shows(neighbour: usize, wall: u64, world: &mut World<'_>) {
+    let entry = &mut world.herd.neighbours[neighbour];
+    let news = entry.clock.reading(wall, world.now.wall);
+    let name = &entry.settings.name;
+    match news {
+        Some(ClockNews::Apart(nanos)) => {
+            let than = if nanos > 0 { "ahead of" } else { "behind" };
+            warn!(
+                "neighbour {name}: its clock is {} s {than} ours; both should follow a time server",
+                nanos.unsigned_abs() / 1_000_000_000
+            );
+        }
+        Some(ClockNews::Agrees) => info!("neighbour {name}: its clock agrees with ours again"),
+        None => {}
     }
 }
 
@@ -32,7 +63,7 @@ impl Link {
     /// Says who we are, and whom we mean.
     pub(super) fn greet(&mut self, from: &str, to: &str) {
         let nonce = self.nonce;
-        self.say(format_args!("HERD 1 {from} {to} {}", Hex(&nonce)));
+        self.say(format_args!("HERD {VERSION} {from} {to} {}", Hex(&nonce)));
     }
 
     /// The other side says who it is.
@@ -148,7 +179,8 @@ impl Link {
             return self.status(world);
         };
         let (boot, wall) = (world.boot, world.now.wall);
-        match world.herd.neighbours[neighbour].heard {
+        self.said_heard = world.herd.neighbours[neighbour].heard;
+        match self.said_heard {
             Some(heard) => self.say(format_args!(
                 "LIFE {boot} {wall} {} {}",
                 heard.boot, heard.position
@@ -166,20 +198,29 @@ impl Link {
             records,
             clients,
             herd,
+            tally,
+            now,
             ..
         } = world;
         let mut line = format!(
-            "STATUS {boot} {} {:016x} {clients}",
+            "STATUS boot={boot} wall={} records={} digest={:016x} clients={clients} stale={} refused={} ahead={} behind={}",
+            now.wall,
             records.len(),
-            records.digest()
+            records.digest(),
+            tally.stale(),
+            records.refused(),
+            tally.ahead(),
+            tally.behind(),
         );
-        for neighbour in herd
-            .neighbours
-            .iter()
-            .filter(|neighbour| neighbour.link.is_some())
-        {
-            line.push(' ');
-            line.push_str(&neighbour.settings.name);
+        let is_up = |neighbour: &&Neighbour| neighbour.link.is_some();
+        for neighbour in herd.neighbours.iter().filter(is_up) {
+            let unconfirmed = records.last_seq() - neighbour.kept;
+            let apart = match neighbour.clock.apart_ms() {
+                Some(apart) => apart.to_string(),
+                None => "?".to_owned(),
+            };
+            let (lacks, name) = (neighbour.its_lacks, &neighbour.settings.name);
+            line.push_str(&format!(" link={unconfirmed}:{apart}:{lacks}:{name}"));
         }
         self.say(format_args!("{line}"));
         self.close("told how the server stands".to_owned(), world.now.time);
@@ -197,9 +238,24 @@ impl Link {
         let wall = number(wall).ok_or("a LIFE without a clock")?;
         let position = number(position).ok_or("a LIFE without a position")?;
         let was_another = world.herd.neighbours[neighbour].was_another(boot);
+        let resume = match BootId::parse(own_boot) {
+            Some(own) => world.resume(neighbour, own, position),
+            None => Resume::All,
+        };
+        let from = match resume {
+            Resume::After(position) => position,
+            Resume::All => 0,
+            Resume::RolledBack => {
+                self.is_rollback = true;
+                warn!(
+                    "{}: it has heard {position} changes of a life of ours that never told it so many: this server's history was rolled back, by an older copy of its data directory that was put back or by a snapshot of its machine; it begins a new life, sends everything to every neighbour, and asks for everything",
+                    Who(self, world.herd)
+                );
+                self.end(ROLLED_BACK.to_owned(), world.now.time);
+                return Ok(());
+            }
+        };
         let teacher = world.herd.lives(neighbour, boot);
-        let resumed = BootId::parse(own_boot).and_then(|boot| world.resume(boot, position));
-        let from = resumed.unwrap_or(0);
         let reader = world.records.open_reader(from);
         self.reader = Some(reader);
         self.confirmed = from;
@@ -208,6 +264,13 @@ impl Link {
             teacher,
             boot,
         };
+        if let Some(heard) = self.said_heard
+            && heard.boot == boot
+        {
+            self.acknowledgement = Acknowledgement::known(heard.position);
+        }
+        self.clock_said = world.now.time;
+        clock_shows(neighbour, wall, world);
 
         let name = &world.herd.neighbours[neighbour].settings.name;
         let behind = world.records.last_seq() - from;
@@ -217,9 +280,9 @@ impl Link {
             records: 0,
             is_said: false,
         });
-        match resumed {
-            Some(_) => info!("{}: linked, {behind} changes behind", Who(self, world.herd)),
-            None => info!(
+        match resume {
+            Resume::After(_) => info!("{}: linked, {behind} changes behind", Who(self, world.herd)),
+            Resume::All | Resume::RolledBack => info!(
                 "{}: linked, to be sent all {} records",
                 Who(self, world.herd),
                 world.records.len()
@@ -233,20 +296,13 @@ impl Link {
                 self.address
             );
         }
-        let apart = wall.abs_diff(world.now.wall);
-        if apart > CLOCK_TOLERANCE_NS {
-            let seconds = apart / 1_000_000_000;
-            let than = if wall > world.now.wall {
-                "ahead of"
-            } else {
-                "behind"
-            };
-            warn!(
-                "neighbour {name}: its clock is {seconds} s {than} ours; both should follow a time server"
-            );
-        }
         let entry = &mut world.herd.neighbours[neighbour];
         entry.dial = Dial::Nothing;
+        entry.kept = from;
+        entry.its_lacks = 0;
+        if entry.lacks() > 0 {
+            self.again_until = Some(entry.came(boot));
+        }
         entry.linked_since = world.now.time;
         entry.complaints.clear();
         self.replaced = entry.link.replace(self.id);

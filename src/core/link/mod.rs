@@ -7,69 +7,117 @@
 //!
 //! ```text
 //!   dialler                                              acceptor
-//!   HERD 1 <from> <to> <nonce>                    ──►
-//!                                                 ◄──    HERD 1 <from> <to> <nonce>
+//!   HERD 2 <from> <to> <nonce>                    ──►
+//!                                                 ◄──    HERD 2 <from> <to> <nonce>
 //!   PROOF <mac>                                   ──►
 //!                                                 ◄──    PROOF <mac>
 //!                                                 ◄──    LIFE <boot> <wall> <your boot> <position>
 //!   LIFE <boot> <wall> <your boot> <position>     ──►
-//!   AT …  SYNC <position>                         ◄─►    AT …  SYNC <position>
+//!   AT …  SYNC <position>  KEPT <position>        ◄─►    AT …  SYNC <position>  KEPT <position>
 //! ```
 //!
-//! - `HERD`: version, own name, the name that is meant, and 16 random bytes as 32 hexadecimal digits.
+//! - `HERD`: version, own name, the name that is meant, and 16 random bytes as 32 hexadecimal
+//!   digits. A server that speaks another version is told so in words.
 //! - `PROOF`: 64 hexadecimal digits, see [`crate::core::proof`]. The dialler proves itself first: a stranger that dials learns nothing
 //!   made with the secret. On a herd without a secret the key is empty, and the proof only shows that names and versions agree. What
 //!   follows the proofs is not encrypted; run links over a network that you trust.
-//! - `LIFE`: the speaker's boot id (16 hexadecimal digits, new with each start of its process); its wall clock in nanoseconds since
-//!   the epoch; then which boot id of the hearer it knows and how far it has got in that life's feed, `- 0` if it knows none. The
-//!   hearer's feed is sent from there, or from the start if the life is not the present one.
-//! - `AT`: a record, as clients are answered with it. One that the hearer taught us is not sent back.
+//! - `LIFE`: the speaker's boot id (16 hexadecimal digits, new with each life: see below); its wall
+//!   clock in nanoseconds since the epoch; then which boot id of the hearer it knows and how far it
+//!   has got in that life's feed, `- 0` if it knows none. The hearer's feed is sent from there, or
+//!   from the start if the life is not known.
+//! - `AT`: a record of epoch 0, as clients are answered with it. One that the hearer taught us is
+//!   not sent back.
+//! - `EPOCH <n> AT …`: a record of epoch `n`, decimal, 1 to 4,294,967,295. See
+//!   [`crate::core::records`] for what epochs are.
 //! - `SYNC`: "with this, you have everything up to that position of my feed". It follows each batch of records, and, when there was
 //!   nothing to say for a while, is the heartbeat. Until the first one of a new life, what was heard of the life before still counts.
+//! - `KEPT`: "of your feed I have kept everything up to that position, as safely as I promise it to
+//!   my own clients". It is only said if it changed, with other output or 200 ms after it could be
+//!   said first.
+//! - `LACKS <n>`: "I had to refuse `n` records, because of a limit; my table is not all that the
+//!   herd knows". 0: it is again.
+//! - `CLOCK <wall>`: the speaker's wall clock, as in `LIFE`; at most once a minute, with other
+//!   output.
 //! - `BYE <reason>`: why the connection is being closed.
 //!
 //! Whoever has proven itself and then says anything else is cut off, and backed off from: the server that dials dials ever later, the
 //! one that is dialled lets it in ever later.
 //!
+//! # What is confirmed
+//!
+//! A server that refuses a record of a neighbour does not move the position that it says it has
+//! heard, in `LIFE`, in `KEPT` and in its journal, beyond the last `SYNC` before that, until the
+//! neighbour has sent everything from there again without a refusal. That happens at the next link:
+//! so after limits are raised and the server is started again, it is sent what it lacks.
+//!
+//! # Lives
+//!
+//! A life is the history of one feed. It ends with the process; and when a neighbour says that it
+//! knows more of it than any `SYNC` of it ever told. Then the history was rolled back: an older
+//! copy of the data directory was put back, or a snapshot of the machine. The positions that
+//! neighbours know are about changes that have not happened any more. So a new life begins at once:
+//! everything is sent to every neighbour, and asked of it.
+//!
+//! # A server's standing
+//!
 //! A tool that knows the secret may dial as `operator`, a name that no server has. Instead of `LIFE` it is told, after the
 //! acceptor's `PROOF`, how the server stands, and the connection is closed:
 //!
 //! ```text
-//!   STATUS <boot> <records> <digest> <clients> <linked neighbour> …
+//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> stale=<n> refused=<n> ahead=<n> behind=<n> link=<…> …
 //! ```
 //!
-//! The digest is 16 hexadecimal digits, the same for the same table whatever the order in which it came about.
+//! A reader passes over keys that it does not know. `digest` is the same for the same table
+//! whatever the order in which it came about. `stale`: `IAMAT`s that were answered and changed
+//! nothing. `refused`: records that were refused because of a limit. `ahead`, `behind`: `IAMAT`s
+//! that were stamped more than 60 s ahead of this server's clock, or behind it. For each link that
+//! is up, there is one `link=<unconfirmed>:<apart>:<lacks>:<name>`: changes that the neighbour has
+//! not confirmed by `KEPT`; milliseconds by which its clock is ahead of ours, `?` if that is not
+//! known; and what it said in `LACKS`.
 //!
 //! ```text
 //!   Connecting ──► Greeting ──► Proving ──► Starting ──► Linked
 //!        └────────────┴────────────┴───────────┴───────────┴──► Closing
 //! ```
 
+mod acknowledgement;
 mod feed;
 mod greeting;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use log::{debug, info, warn};
 use rustls::pki_types::CertificateDer;
 
+use self::acknowledgement::Acknowledgement;
 use self::feed::CatchUp;
 use crate::core::buffer::Buffer;
 use crate::core::clock::{Now, Time};
 use crate::core::durability::{Durability, Room};
 use crate::core::escape::Escaped;
 use crate::core::fate::Fate;
-use crate::core::herd::{BootId, Herd};
+use crate::core::herd::{BootId, Heard, Herd};
 use crate::core::limits::{LINK_LINE_BYTES, Limits, ms};
 use crate::core::lines::{Split, split};
 use crate::core::proof::{Nonce, Side};
 use crate::core::records::{ReaderId, Records, Teacher};
 use crate::core::settings::Settings;
 use crate::core::slots::Id;
+use crate::core::tally::Tally;
 
 /// So much of what the other side said is repeated in a log line.
 const SHOWN_BYTES: usize = 100;
+
+/// The version of the protocol.
+pub const VERSION: u64 = 2;
+
+/// Why links are closed when this server begins a new life.
+pub const ROLLED_BACK: &str = "its history was rolled back; it begins a new life";
+
+/// How often a clock is told, at most.
+const CLOCK_EVERY: Duration = Duration::from_secs(60);
 
 /// The name under which a tool asks how a server stands; no server is called so.
 pub const OPERATOR: &str = "operator";
@@ -82,6 +130,8 @@ pub struct World<'a> {
     pub herd: &'a mut Herd,
     /// What outlasts us, if anything does.
     pub durability: Option<&'a mut Durability>,
+    /// What was counted of clients' clocks.
+    pub tally: &'a Tally,
     /// The server stops.
     pub is_stopping: bool,
     /// How many clients are connected.
@@ -94,6 +144,20 @@ pub struct World<'a> {
     pub boot: BootId,
     /// When this happens.
     pub now: Now,
+}
+
+/// What a link's output is made of.
+pub struct Supply<'a> {
+    /// Everybody's position.
+    pub records: &'a mut Records,
+    /// The neighbours.
+    pub herd: &'a mut Herd,
+    /// Up to which change records may leave.
+    pub released: u64,
+    /// Up to which change everything is kept as safely as clients are promised.
+    pub kept_through: u64,
+    /// Whether positions may be confirmed: the journal lacks nothing.
+    pub confirms: bool,
 }
 
 /// A whole number, digits only.
@@ -157,6 +221,22 @@ pub struct Link {
     confirmed: u64,
     /// What the other side lacked when it was linked is on its way.
     catch_up: Option<CatchUp>,
+    /// What our `LIFE` said that we know of the other side's feed.
+    said_heard: Option<Heard>,
+    /// What of its feed is to be confirmed.
+    acknowledgement: Acknowledgement,
+    /// Records that were refused on this link.
+    refused: u64,
+    /// Something was refused on an earlier link: up to where everything is being sent again.
+    again_until: Option<u64>,
+    /// A record came since the last `SYNC`.
+    has_come: bool,
+    /// What the other side was told that we lack.
+    lacks_said: u64,
+    /// When it was told what our clock shows.
+    clock_said: Time,
+    /// It knows more of our life than we ever told: see [`Link::take_rollback`].
+    is_rollback: bool,
 }
 
 /// A link's name in the log. Whoever has not proven a name is a stranger, whatever it says.
@@ -222,6 +302,14 @@ impl Link {
             replaced: None,
             confirmed: 0,
             catch_up: None,
+            said_heard: None,
+            acknowledgement: Acknowledgement::default(),
+            refused: 0,
+            again_until: None,
+            has_come: false,
+            lacks_said: 0,
+            clock_said: now,
+            is_rollback: false,
         }
     }
 
@@ -303,10 +391,15 @@ impl Link {
     }
 
     fn line(&mut self, line: &[u8], world: &mut World<'_>) -> Result<(), Broken> {
-        if let State::Linked { teacher, .. } = self.state
-            && line.starts_with(b"AT ")
-        {
-            return feed::at(line, teacher, world);
+        if let State::Linked { teacher, boot, .. } = self.state {
+            if let Some((epoch, line)) = feed::record(line) {
+                return self.at(epoch, line, teacher, world);
+            }
+            // One comes with nearly every record, so it is not taken apart into words first.
+            if let Some(position) = line.strip_prefix(b"SYNC ").and_then(number) {
+                self.synced(boot, position, world);
+                return Ok(());
+            }
         }
         let mut words = line.split(|&byte| byte == b' ');
         let verb = words.next().unwrap_or_default();
@@ -317,23 +410,39 @@ impl Link {
                 self.close(reason, world.now.time);
                 Ok(())
             }
-            (b"HERD", [b"1", from, to, nonce], State::Greeting) => {
+            (b"HERD", [b"2", from, to, nonce], State::Greeting) => {
                 self.herd(from, to, nonce, world)
             }
-            (b"HERD", [version, ..], State::Greeting) if *version != b"1" => Err(format!(
-                "it speaks version {} of the neighbours' protocol, this server 1",
-                shown(version)
-            )),
+            (b"HERD", [version, ..], State::Greeting) if *version != b"2" => {
+                let outdated = match number(version) {
+                    Some(version) if version > VERSION => "this one",
+                    Some(_) | None => "it",
+                };
+                Err(format!(
+                    "it speaks version {} of the neighbours' protocol, this server {VERSION}; upgrade {outdated}",
+                    shown(version)
+                ))
+            }
             (b"PROOF", [mac], State::Proving { their_nonce }) => {
                 self.proof(mac, &their_nonce, world)
             }
             (b"LIFE", [boot, wall, own_boot, position], State::Starting) => {
                 self.life([boot, wall, own_boot, position], world)
             }
-            (b"SYNC", [position], State::Linked { boot, .. }) => {
-                let position = number(position).ok_or("a SYNC without a position")?;
+            (b"SYNC", [_], State::Linked { .. }) => Err("a SYNC without a position".to_owned()),
+            (b"KEPT", [position], State::Linked { .. }) => {
+                let position = number(position).ok_or("a KEPT without a position")?;
+                self.kept(position, world)
+            }
+            (b"LACKS", [records], State::Linked { .. }) => {
+                let records = number(records).ok_or("a LACKS without a number")?;
+                self.it_lacks(records, world.herd);
+                Ok(())
+            }
+            (b"CLOCK", [wall], State::Linked { .. }) => {
+                let wall = number(wall).ok_or("a CLOCK without a time")?;
                 if let Some(neighbour) = self.neighbour {
-                    world.herd.neighbours[neighbour].heard_up_to(boot, position);
+                    greeting::clock_shows(neighbour, wall, world);
                 }
                 Ok(())
             }
@@ -344,6 +453,12 @@ impl Link {
     /// A link that has to go, because this one is newer and proven. Given out once.
     pub fn take_replaced(&mut self) -> Option<Id> {
         self.replaced.take()
+    }
+
+    /// Whether the other side knows more of our life than we ever told it: our history was rolled
+    /// back. Given out once.
+    pub fn take_rollback(&mut self) -> bool {
+        std::mem::take(&mut self.is_rollback)
     }
 
     /// The other side closed its direction: the end of the link, wherever it is.
@@ -385,6 +500,9 @@ impl Link {
             | State::Closing => true,
         };
         if all_said {
+            if matches!(self.state, State::Linked { .. }) {
+                self.say_kept();
+            }
             self.end("stopping".to_owned(), now);
         }
     }
@@ -445,16 +563,24 @@ impl Link {
                 self.since + ms(limits.link_proof_ms)
             }
             State::Linked { .. } => {
-                let silence = self.silent_at(limits);
+                let mut deadline = self.silent_at(limits);
                 // With output stuck there is no use in a heartbeat behind it.
-                let heartbeat = self
-                    .output
-                    .is_empty()
-                    .then(|| self.last_sent + ms(limits.heartbeat_ms));
-                silence.into_iter().chain(heartbeat).min()?
+                if self.output.is_empty() {
+                    let heartbeat = self.heartbeat_at(limits);
+                    let next = self
+                        .acknowledgement
+                        .due()
+                        .map_or(heartbeat, |due| due.min(heartbeat));
+                    deadline = Some(deadline.map_or(next, |silence| silence.min(next)));
+                }
+                deadline?
             }
             State::Closing => self.since + ms(limits.linger_ms),
         })
+    }
+
+    fn heartbeat_at(&self, limits: &Limits) -> Time {
+        self.last_sent + ms(limits.heartbeat_ms)
     }
 
     /// When its silence means that it is lost; never while it is not read.
@@ -463,13 +589,7 @@ impl Link {
     }
 
     /// The deadline has come.
-    pub fn deadline_reached(
-        &mut self,
-        records: &Records,
-        limits: &Limits,
-        confirms: bool,
-        now: Time,
-    ) {
+    pub fn deadline_reached(&mut self, supply: &mut Supply<'_>, limits: &Limits, now: Time) {
         let reason = match self.state {
             State::Connecting => format!("no connection within {} ms", limits.link_connect_ms),
             State::Greeting | State::Proving { .. } | State::Starting => {
@@ -482,11 +602,15 @@ impl Link {
                 format!("nothing heard for {} ms", limits.link_silence_ms)
             }
             State::Linked { reader, .. } => {
-                if confirms {
-                    self.confirmed = records.position(reader);
+                if self.heartbeat_at(limits) <= now {
+                    if supply.confirms {
+                        self.confirmed = supply.records.position(reader);
+                    }
+                    self.say_sync(supply.herd);
+                    self.say_lacks(supply.herd.lacks());
                 }
-                let confirmed = self.confirmed;
-                return self.say(format_args!("SYNC {confirmed}"));
+                self.acknowledgement.advance(supply.kept_through);
+                return self.say_kept();
             }
             State::Closing => "it did not close".to_owned(),
         };

@@ -193,6 +193,13 @@ impl Node {
             .map_or(u64::MAX, |journal| journal.durability.released())
     }
 
+    /// Up to which change everything is kept as safely as clients are promised.
+    pub(super) fn kept_through(&self) -> u64 {
+        self.journal
+            .as_ref()
+            .map_or(u64::MAX, |journal| journal.durability.kept_through())
+    }
+
     /// Whether everything that was accepted is written down, where that is done at all.
     pub(super) fn is_all_written(&self) -> bool {
         let journal = self.journal.as_ref();

@@ -54,7 +54,7 @@ use crate::core::entropy::Entropy;
 use crate::core::fate::Fate;
 use crate::core::herd::{BootId, Herd};
 use crate::core::limits::{Limits, count, ms};
-use crate::core::link::Link;
+use crate::core::link::{Link, Supply};
 use crate::core::names::Names;
 use crate::core::places::answer::Outcome;
 use crate::core::places::call::{CallId, Calls};
@@ -348,11 +348,7 @@ impl Node {
         if self.announced != released {
             self.announced = released;
             self.release_held();
-            for neighbour in 0..self.herd.neighbours.len() {
-                if let Some(link) = self.herd.neighbours[neighbour].link {
-                    self.touch(link);
-                }
-            }
+            self.touch_linked();
         }
         for list in [&mut self.touched_links, &mut self.touched] {
             for id in list.drain(..) {
@@ -367,12 +363,19 @@ impl Node {
     /// What waits for the socket; empty if nothing does. More than a question: for a link, this is where the feed is pulled.
     pub fn output(&mut self, id: ConnId) -> &[u8] {
         let (released, confirms) = (self.released(), self.is_all_written());
+        let kept_through = self.kept_through();
         let Some(slot) = self.sessions.get_mut(id) else {
             return &[];
         };
         let plaintext = match &mut slot.session {
             Session::Client(client) => client.output(released),
-            Session::Link(link) => link.output(&mut self.records, released, confirms),
+            Session::Link(link) => link.output(Supply {
+                records: &mut self.records,
+                herd: &mut self.herd,
+                released,
+                kept_through,
+                confirms,
+            }),
             Session::Exchange(exchange) => exchange.output().as_slice(),
         };
         match &mut slot.secure {
@@ -393,9 +396,7 @@ impl Node {
         }
         match self.sessions.get_mut(id).map(|slot| &mut slot.session) {
             Some(Session::Client(_)) => self.client_took(id, count, now),
-            Some(Session::Link(link)) => {
-                link.output_sent(count, &self.records, &self.herd, now.time);
-            }
+            Some(Session::Link(link)) => link.output_sent(count, now),
             Some(Session::Exchange(exchange)) => exchange.output().consume(count),
             None => {}
         }
@@ -415,7 +416,7 @@ impl Node {
         if self.phase == Phase::Overdue {
             return Fate::Close;
         }
-        let released = self.released();
+        let (released, kept_through) = (self.released(), self.kept_through());
         let limits = &self.settings.limits;
         let Some(slot) = self.sessions.get_mut(id) else {
             return Fate::Open;
@@ -432,6 +433,7 @@ impl Node {
                 if self.phase == Phase::Stopping {
                     link.stop(&self.records, now.time);
                 }
+                link.watch(kept_through, now.time);
                 (link.fate(), link.deadline(limits))
             }
             Session::Exchange(exchange) => {
@@ -490,7 +492,8 @@ impl Node {
     }
 
     fn connection_due(&mut self, id: ConnId, now: Now) {
-        let confirms = self.is_all_written();
+        let (released, confirms) = (self.released(), self.is_all_written());
+        let kept_through = self.kept_through();
         let limits = &self.settings.limits;
         let Some(slot) = self.sessions.get_mut(id) else {
             return;
@@ -502,7 +505,14 @@ impl Node {
         match &mut slot.session {
             Session::Client(client) => client.deadline_reached(limits, now.time),
             Session::Link(link) if link.deadline(limits).is_some_and(|at| at <= now.time) => {
-                link.deadline_reached(&self.records, limits, confirms, now.time);
+                let mut supply = Supply {
+                    records: &mut self.records,
+                    herd: &mut self.herd,
+                    released,
+                    kept_through,
+                    confirms,
+                };
+                link.deadline_reached(&mut supply, limits, now.time);
             }
             Session::Exchange(exchange)
                 if exchange

@@ -9,9 +9,9 @@ use super::journaling::Journal;
 use super::{ConnId, Node, Phase, Request, Session, Slot, Timer};
 use crate::core::admission::origin;
 use crate::core::clock::Now;
-use crate::core::herd::Dial;
+use crate::core::herd::{BootId, Dial};
 use crate::core::limits::count;
-use crate::core::link::{Link, World};
+use crate::core::link::{Link, ROLLED_BACK, World};
 use crate::core::names::Resolution;
 use crate::core::settings::HostPort;
 use crate::core::tls::{Secure, Tls};
@@ -202,11 +202,13 @@ impl Node {
         else {
             return;
         };
+        let lacks = self.herd.lacks();
         act(
             link,
             &mut World {
                 records: &mut self.records,
                 herd: &mut self.herd,
+                tally: &self.tally,
                 durability: self.journal.as_mut().map(Journal::durability),
                 is_stopping: self.phase != Phase::Running,
                 clients: self.admission.clients(),
@@ -217,6 +219,7 @@ impl Node {
             },
         );
         let (replaced, neighbour) = (link.take_replaced(), link.neighbour());
+        let is_rollback = link.take_rollback();
         // A neighbour that proves itself anew was cut off without our noticing: its old link is dead.
         if let Some(replaced) = replaced
             && let Some(Session::Link(old)) = self.session(replaced)
@@ -224,7 +227,43 @@ impl Node {
             old.end("a newer connection took its place".to_owned(), now.time);
             self.touch(replaced);
         }
+        if self.herd.lacks() != lacks {
+            self.touch_linked(); // they are told
+        }
+        if is_rollback {
+            self.begin_life(now);
+        }
         if let Some(neighbour) = neighbour {
+            self.note_heard_soon(neighbour, now);
+        }
+    }
+
+    /// Has all links looked at before the turn ends.
+    pub(super) fn touch_linked(&mut self) {
+        for neighbour in 0..self.herd.neighbours.len() {
+            if let Some(link) = self.herd.neighbours[neighbour].link {
+                self.touch(link);
+            }
+        }
+    }
+
+    /// Our history was rolled back: from here on, it is another one. Every neighbour is met anew.
+    fn begin_life(&mut self, now: Now) {
+        self.boot = BootId(self.entropy.number());
+        let last_seq = self.records.last_seq();
+        if let Some(journal) = &mut self.journal {
+            journal.durability().begin_life(self.boot, last_seq);
+        }
+        self.herd.begin_life();
+        let ids: Vec<ConnId> = self.sessions.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            // One that dials now may have been told of the life that is over.
+            if let Some(Session::Link(link)) = self.session(id) {
+                link.end(ROLLED_BACK.to_owned(), now.time);
+                self.touch(id);
+            }
+        }
+        for neighbour in 0..self.herd.neighbours.len() {
             self.note_heard_soon(neighbour, now);
         }
     }
@@ -240,6 +279,7 @@ impl Node {
             &mut World {
                 records: &mut self.records,
                 herd: &mut self.herd,
+                tally: &self.tally,
                 durability: None,
                 is_stopping: self.phase != Phase::Running,
                 clients: self.admission.clients(),
