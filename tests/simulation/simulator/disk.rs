@@ -189,8 +189,8 @@ impl Disk {
         let mut table = BTreeMap::new();
         let mut replay = Replay::new(&self.server, self.machine);
         let told = replay.data_received(&self.journal.cached, |entry| {
-            if let Entry::Record { line, .. } = entry
-                && let (Some(fields), Some(line)) = (Fields::of(line), Line::new(line))
+            if let Entry::Record { epoch, line, .. } = entry
+                && let (Some(fields), Some(line)) = (Fields::of(line), Line::new(line, epoch))
             {
                 let held = table.entry(fields.client.to_vec()).or_insert(line.clone());
                 if *held < line {
@@ -372,6 +372,20 @@ impl Disk {
     /// The process waits until everything is on the platter.
     pub(crate) fn sync(&mut self) {
         self.journal.sync(u64::MAX);
+    }
+
+    /// A copy of the journal, as any other process would read it.
+    pub(crate) fn copy(&self) -> Vec<u8> {
+        self.journal.cached.clone()
+    }
+
+    /// That copy is put in the journal's place.
+    pub(crate) fn put_back(&mut self, copy: Vec<u8>) {
+        self.journal = File {
+            cached: copy.clone(),
+            platter: copy,
+            ..File::default()
+        };
     }
 
     /// There is no room any more, or there is some again.

@@ -10,12 +10,13 @@
 //! hold more than it may, does the table ever go backwards, are the neighbours written to before the clients.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use herd_mio::core::clock::{Now, Time};
 use herd_mio::core::durability::{DiskWork, Fsync, Which};
 use herd_mio::core::fate::Fate;
-use herd_mio::core::limits::{LINK_LINE_BYTES, TURN_BYTES, ms};
+use herd_mio::core::limits::{LINK_LINE_BYTES, Limits, TURN_BYTES, ms};
 use herd_mio::core::node::{ConnId, Node, Request};
 use herd_mio::core::settings::Settings;
 
@@ -23,7 +24,7 @@ use super::chronicle::{Shown, Subject};
 use super::disk::{Disk, DiskPlan, End};
 use super::herds;
 use super::network::{ACCEPTOR, Key, Notice, OPENER, Party, Received};
-use super::order::{Fields, Line};
+use super::order::{Fields, Line, record};
 use super::plan::WALL_ORIGIN;
 use super::rng::Rng;
 use super::timeline::Event;
@@ -116,6 +117,8 @@ pub(crate) struct Setup {
     pub(crate) edges: Vec<usize>,
     /// What kind of disk it has, if any.
     pub(crate) disk: Option<DiskPlan>,
+    /// All clients that there are.
+    pub(crate) clients: Arc<[Vec<u8>]>,
 }
 
 /// One machine.
@@ -156,6 +159,12 @@ pub(crate) struct Host {
     overdue: u32,
     /// When its disk was full last.
     full_until: Option<Time>,
+    /// It has less room for records than others have, or had until then.
+    tight_until: Option<Time>,
+    /// An older copy of its data directory was put back: it may begin a new life while it runs.
+    is_restored: bool,
+    /// The change up to which the epochs of its lines are noted.
+    noted_seq: u64,
     /// Its disk has been full since it was known to hold all that its neighbours taught.
     was_full: bool,
 }
@@ -199,6 +208,9 @@ impl Host {
             whole_since: 1,
             overdue: 0,
             full_until: None,
+            tight_until: None,
+            is_restored: false,
+            noted_seq: 0,
             was_full: false,
         }
     }
@@ -212,7 +224,24 @@ impl Host {
 
     /// The same, to be compared with others of that client.
     pub(crate) fn held(&self, client: &[u8]) -> Option<Line> {
-        Line::new(&self.line(client)?)
+        let epoch = self.node.as_ref()?.records().epoch(client)?;
+        Line::new(&self.line(client)?, epoch)
+    }
+
+    /// Notes the epochs of the lines that it holds, if they may have changed.
+    fn note_epochs(&mut self, outside: &mut Outside) {
+        let Some(records) = self.node.as_ref().map(Node::records) else {
+            return;
+        };
+        if std::mem::replace(&mut self.noted_seq, records.last_seq()) == records.last_seq() {
+            return;
+        }
+        for client in self.setup.clients.iter() {
+            if let (Some(mut line), Some(epoch)) = (records.line(client), records.epoch(client)) {
+                line.pop();
+                outside.epochs.note(client, line, epoch);
+            }
+        }
     }
 
     /// The same, or what its disk will tell it when it starts again.
@@ -305,6 +334,8 @@ impl Host {
             failed(outside, &text, &[Subject::Host(self.number)]);
         }
         self.node = Some(node);
+        self.noted_seq = 0;
+        self.note_epochs(outside);
         self.kept.clear();
         self.write_journal(self.now(now), outside);
         if let Some(disk) = &mut self.disk {
@@ -408,9 +439,36 @@ impl Host {
         }
     }
 
+    /// From its next start on, it has room for so many records, or as much as the others.
+    pub(crate) fn set_room(&mut self, records: Option<u64>, now: Time) {
+        let limits = &mut self.setup.settings.limits;
+        limits.max_records = records.unwrap_or(Limits::default().max_records);
+        self.tight_until = Some(match records {
+            Some(_) => Time::from_nanos(u64::MAX),
+            None => now,
+        });
+    }
+
+    /// Whether it has room for few records only.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.setup.settings.limits.max_records < Limits::default().max_records
+    }
+
+    /// An older copy of its data directory is put back while the process does not run.
+    pub(crate) fn put_back(&mut self, copy: Vec<u8>, outside: &mut Outside) {
+        if let Some(disk) = &mut self.disk {
+            disk.put_back(copy);
+            self.kept = disk.table();
+            self.whole_since = self.life + 1;
+            self.is_restored = true;
+            outside.wire.died(self.number, &self.setup.edges, None);
+        }
+    }
+
     /// Whether an `IAMAT` that was sent then may be refused, because there was no room to write it down.
     pub(crate) fn may_refuse(&self, sent: Time) -> bool {
-        self.full_until.is_some_and(|until| sent < until + REFUSALS)
+        let until = self.full_until.max(self.tight_until);
+        until.is_some_and(|until| sent < until + REFUSALS)
     }
 
     /// Tells the process to stop: SIGTERM.
@@ -527,6 +585,7 @@ impl Host {
         }
         self.settle(now, outside);
         self.look_at_disk(outside);
+        self.note_epochs(outside);
         if self.fallen.is_some() {
             return;
         }
@@ -748,18 +807,20 @@ impl Host {
         };
         let clients: Vec<&[u8]> = records
             .iter()
-            .filter_map(|line| Some(Fields::of(line)?.client))
+            .filter_map(|bytes| Some(Fields::of(record(bytes)?.1)?.client))
             .collect();
-        let before: Vec<Option<Vec<u8>>> = clients.iter().map(|client| self.line(client)).collect();
+        let before: Vec<Option<Line>> = clients.iter().map(|client| self.held(client)).collect();
         if let Some(node) = &mut self.node {
             node.data_received(id, bytes, now);
             // It waits until there is room in the journal; that nothing is forgotten then shows when the herd is at peace.
-            if is_link && !node.wants_read(id) {
+            let is_waiting = is_link && !node.wants_read(id);
+            self.note_epochs(outside);
+            if is_waiting {
                 return outside.wire.not_understood_yet(key, side, now.time);
             }
         }
         for ((record, client), before) in records.iter().zip(clients).zip(before) {
-            self.judge(key, side, record, client, before.as_deref(), outside);
+            self.judge(key, side, record, client, before, outside);
         }
     }
 
@@ -770,24 +831,30 @@ impl Host {
         side: usize,
         record: &[u8],
         client: &[u8],
-        before: Option<&[u8]>,
+        before: Option<Line>,
         outside: &mut Outside,
     ) {
-        let after = self.line(client);
-        let after = after.as_deref();
-        if after == Some(record) && before != after {
+        let after = self.held(client);
+        let sent = Line::of_link(record);
+        if after == sent && before != after {
             outside.wire.learned(key, side, record);
         }
-        let order = |line: Option<&[u8]>| line.and_then(Line::new);
-        // One that stops has said goodbye, and takes nothing more.
-        let wanted = order(Some(record)).filter(|_| !self.stopping);
-        if order(after) < wanted.max(order(before)) {
+        // One that stops has said goodbye, and takes nothing more; nor does one take a new client
+        // that has no room.
+        let has_room = before.is_some()
+            || self
+                .tight_until
+                .is_none_or(|until| until <= outside.timeline.now());
+        // And one whose history was rolled back has ended the link, if this was the first that it
+        // heard of it.
+        let wanted = sent.filter(|_| !self.stopping && has_room && !self.is_restored);
+        if after < wanted.max(before.clone()) {
             let text = format!(
                 "host {} was sent {} and keeps {}; before, it had {}",
                 self.number,
                 Shown(record),
-                Shown(after.unwrap_or_default()),
-                Shown(before.unwrap_or_default()),
+                Shown(after.as_ref().map_or(b"nothing", Line::bytes)),
+                Shown(before.as_ref().map_or(b"nothing", Line::bytes)),
             );
             let subjects = [Subject::Host(self.number), Subject::Record(client.to_vec())];
             failed(outside, &text, &subjects);
@@ -905,7 +972,7 @@ impl Host {
                     .chronicle
                     .mix(now.time, &[3, key as u64, side as u64], sent);
                 if is_link {
-                    outside.sent(key, side, sent);
+                    outside.sent(key, side, sent, self.is_restored);
                 }
                 node.output_sent(id, count, now);
             }

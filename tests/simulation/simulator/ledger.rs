@@ -92,6 +92,15 @@ impl Ledger {
         Ok(())
     }
 
+    /// A server has confirmed to a neighbour that it keeps a record, as safely as it promises its
+    /// clients.
+    pub(crate) fn confirmed(&mut self, host: usize, client: Vec<u8>, line: Line, time: Time) {
+        self.entrusted
+            .entry(host)
+            .or_default()
+            .push(Acknowledged { time, client, line });
+    }
+
     /// A server has ended, and lost something; or what it should not have lost, and whose record that is.
     pub(crate) fn died(
         &mut self,
@@ -158,7 +167,7 @@ impl Ledger {
                 && self
                     .clients
                     .iter()
-                    .all(|client| other.line(client) == first.line(client))
+                    .all(|client| other.held(client) == first.held(client))
         })
     }
 
@@ -167,14 +176,14 @@ impl Ledger {
         let (first, others) = hosts.split_first()?;
         for other in others {
             for client in &self.clients {
-                let (ours, theirs) = (first.line(client), other.line(client));
+                let (ours, theirs) = (first.held(client), other.held(client));
                 if ours != theirs {
                     let text = format!(
                         "host {} holds {}, host {} holds {}",
                         first.number,
-                        Shown(ours.as_deref().unwrap_or(b"nothing")),
+                        Shown(ours.as_ref().map_or(b"nothing", Line::bytes)),
                         other.number,
-                        Shown(theirs.as_deref().unwrap_or(b"nothing")),
+                        Shown(theirs.as_ref().map_or(b"nothing", Line::bytes)),
                     );
                     return Some((text, client.clone()));
                 }

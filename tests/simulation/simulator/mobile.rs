@@ -445,6 +445,9 @@ impl Mobile {
             let text = format!("it is shown {}, which no client said", Shown(line.bytes()));
             return self.fail(&text, outside);
         }
+        let Some(line) = outside.epochs.record(line.bytes()) else {
+            return;
+        };
         if let (true, Some(life)) = (is_ack, self.life) {
             if let Err(text) =
                 ledger.acknowledged(host, life, &line, &client, hosts, outside.timeline.now())
@@ -496,7 +499,7 @@ impl Mobile {
             };
             let heard = host.showed(receipt(&fields)?, expected.sent?, now);
             let nine = fields.skew.rsplit(|&byte| byte == b'.').next()?.len() == 9;
-            (fields == wanted && heard && nine).then(|| Line::new(answer))?
+            (fields == wanted && heard && nine).then(|| Line::new(answer, 0))?
         };
         // There was no room to write it down.
         let refused = quoted == Some(line)
@@ -545,7 +548,7 @@ impl Mobile {
     /// A `WHATSAT` that was understood: the stored line, and an error in Google's shape, since there is no key.
     fn places(&self, client: &[u8], answer: &[u8]) -> Verdict {
         let json = &self.input[answer.len() + 1..];
-        let (Some(fields), Some(line)) = (Fields::of(answer), Line::new(answer)) else {
+        let (Some(fields), Some(line)) = (Fields::of(answer), Line::new(answer, 0)) else {
             return Verdict::Wrong("that is no AT line");
         };
         if fields.client != client {

@@ -1,16 +1,22 @@
-//! Which of two `AT` lines of one client is the later one, written anew from the words of DESIGN.md, with big integers, to check
-//! the server's own comparison against:
+//! Which of two records of one client is the later one, written anew from the words of the protocol,
+//! with big integers, to check the server's own comparison against:
 //!
-//! > the later *effective time* wins, then the later stamp, then the greater bytes. Effective time is the client's stamp, unless
-//! > that is more than 60 s after the receipt at the server that answered (receipt = stamp + skew, both in the AT line): then it
-//! > is the receipt.
+//! > the greater epoch wins, then the later *effective time*, then the later stamp, then the greater
+//! > bytes. Effective time is the client's stamp, but at most 60 s after the receipt at the server
+//! > that answered (receipt = stamp + skew, both in the AT line).
+//!
+//! Which epoch a record has is not checked but noted: what a client is answered does not tell it.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 /// 10¹⁸: a stamp has up to 18 decimals.
 const ATTOS: i128 = 1_000_000_000_000_000_000;
 
-/// An `AT` line, without its LF. Ordered: the greater of two of one client is the one that has to be kept.
+/// A record: an `AT` line, without its LF, and its epoch. Ordered: the greater of two of one client
+/// is the one that has to be kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Line {
+    epoch: u32,
     effective: i128,
     stamp: i128,
     bytes: Vec<u8>,
@@ -44,17 +50,20 @@ impl<'a> Fields<'a> {
 }
 
 impl Line {
-    /// Reads an `AT` line (without its LF).
-    pub(crate) fn new(bytes: &[u8]) -> Option<Line> {
+    /// Reads a record as it crosses a link (without its LF).
+    pub(crate) fn of_link(bytes: &[u8]) -> Option<Line> {
+        let (epoch, line) = record(bytes)?;
+        Line::new(line, epoch)
+    }
+
+    /// Reads an `AT` line (without its LF) of that epoch.
+    pub(crate) fn new(bytes: &[u8], epoch: u32) -> Option<Line> {
         let fields = Fields::of(bytes)?;
         let stamp = attos(fields.time)?;
         let receipt = receipt(&fields)?;
-        let effective = if stamp - receipt > 60 * ATTOS {
-            receipt
-        } else {
-            stamp
-        };
+        let effective = stamp.min(receipt + 60 * ATTOS);
         Some(Line {
+            epoch,
             effective,
             stamp,
             bytes: bytes.to_vec(),
@@ -64,6 +73,46 @@ impl Line {
     /// The line itself.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+/// The epoch and the `AT` line of a record as it crosses a link.
+pub(crate) fn record(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let Some(text) = bytes.strip_prefix(b"EPOCH ") else {
+        return Some((0, bytes));
+    };
+    let space = text.iter().position(|&byte| byte == b' ')?;
+    let epoch = std::str::from_utf8(&text[..space]).ok()?.parse().ok()?;
+    (epoch > 0).then_some((epoch, &text[space + 1..]))
+}
+
+/// Which epoch each line had that any server held.
+#[derive(Default)]
+pub(crate) struct Epochs {
+    lines: BTreeMap<Vec<u8>, u32>,
+    /// Clients of which there is a later epoch than 0.
+    clients: BTreeSet<Vec<u8>>,
+}
+
+impl Epochs {
+    /// A server holds that line of that client.
+    pub(crate) fn note(&mut self, client: &[u8], line: Vec<u8>, epoch: u32) {
+        let noted = self.lines.entry(line).or_default();
+        *noted = epoch.max(*noted);
+        if epoch > 0 && !self.clients.contains(client) {
+            self.clients.insert(client.to_vec());
+        }
+    }
+
+    /// The record with that `AT` line; `None` if its epoch is not known, because a later one took
+    /// its place at once.
+    pub(crate) fn record(&self, bytes: &[u8]) -> Option<Line> {
+        let client = Fields::of(bytes)?.client;
+        let epoch = match self.clients.contains(client) {
+            true => *self.lines.get(bytes)?,
+            false => 0,
+        };
+        Line::new(bytes, epoch)
     }
 }
 

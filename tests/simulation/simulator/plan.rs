@@ -2,7 +2,9 @@
 //!
 //! A plan is data, so a failing one can be made smaller (see `shrink.rs`) and a run can be told which parts of it to keep.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use herd_mio::core::durability::Fsync;
@@ -14,6 +16,9 @@ use super::rng::Rng;
 
 /// The wall clock at the beginning of every run, in nanoseconds since the epoch.
 pub(crate) const WALL_ORIGIN: u64 = 1_621_464_828_000_000_000;
+
+/// So far off is a clock that is a year off.
+const YEAR_MS: i64 = 31_536_000_000;
 
 /// Which run: everything else follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +141,11 @@ pub(crate) enum Trouble {
     SetClock { host: usize, by_ms: i64 },
     /// The name server fails.
     NoNames,
+    /// The server is started again with room for few records, and at the end with as much as the
+    /// others have.
+    Tight { host: usize, records: u64 },
+    /// The server's data directory is copied, and put back at the end.
+    Restore { host: usize },
 }
 
 impl Trouble {
@@ -164,6 +174,8 @@ impl Trouble {
             Trouble::Stop { .. } => "stop",
             Trouble::SetClock { .. } => "clock set",
             Trouble::NoNames => "no name server",
+            Trouble::Tight { .. } => "few records",
+            Trouble::Restore { .. } => "older copy",
         }
     }
 }
@@ -326,6 +338,16 @@ impl Plan {
         Some(plan)
     }
 
+    /// All clients that there are.
+    pub(crate) fn clients(&self) -> Arc<[Vec<u8>]> {
+        let commands = self.sessions.iter().flat_map(|session| &session.commands);
+        let named = commands.filter_map(|command| match &command.meaning {
+            Meaning::Iamat { client, .. } => Some(client.clone()),
+            Meaning::Whatsat { .. } | Meaning::Blank | Meaning::Garbage | Meaning::Overlong => None,
+        });
+        named.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     fn make_faults(&self, rng: &mut Rng, is_large: bool) -> Vec<Fault> {
         let mut faults = Vec::new();
         for (storm, &length) in self.storms.iter().enumerate() {
@@ -377,6 +399,8 @@ impl Plan {
             | Trouble::Kill { host, .. }
             | Trouble::Tear { host }
             | Trouble::BadDisk { host }
+            | Trouble::Tight { host, .. }
+            | Trouble::Restore { host }
             | Trouble::Stop { host } => {
                 let edges = self.herd.edges.iter();
                 edges.clone().position(|(a, b)| *a == host || *b == host)?
@@ -413,11 +437,11 @@ impl Plan {
         let kind = match self.weather {
             Weather::Calm | Weather::Stops => unreachable!("these have no such troubles"),
             Weather::Links => rng.below(9),
-            Weather::Crashes => 9 + rng.below(3),
+            Weather::Crashes => *rng.pick(&[9, 10, 11, 20, 20]),
             Weather::Slow => *rng.pick(&[8, 8, 12, 2]),
             Weather::Clocks => 13,
-            Weather::Disks => *rng.pick(&[9, 10, 10, 11, 12, 15, 16, 17, 18, 18, 19]),
-            Weather::Everything => rng.below(20),
+            Weather::Disks => *rng.pick(&[9, 10, 10, 11, 12, 15, 16, 17, 18, 18, 19, 20, 21, 21]),
+            Weather::Everything => rng.below(22),
         };
         match kind {
             0..2 => Trouble::Reset {
@@ -443,14 +467,25 @@ impl Plan {
             12 => Trouble::Freeze { host },
             13 => Trouble::SetClock {
                 host,
-                by_ms: *rng.pick(&[-86_400_000, -120_000, -61_000, -700, 700, 61_000, 120_000]),
+                by_ms: match rng.below(8) {
+                    0 => YEAR_MS,
+                    1 => -YEAR_MS,
+                    2 => rng.between(60_000, 121_000) as i64,
+                    3 => -(rng.between(60_000, 121_000) as i64),
+                    _ => *rng.pick(&[-86_400_000, -120_000, -61_000, -700, 700, 61_000, 120_000]),
+                },
             },
             14 => Trouble::NoNames,
             15 => Trouble::KillAll { power: false },
             16 => Trouble::KillAll { power: true },
             17 => Trouble::Tear { host },
             18 => Trouble::Full { host },
-            _ => Trouble::BadDisk { host },
+            19 => Trouble::BadDisk { host },
+            20 => Trouble::Tight {
+                host,
+                records: rng.between(1, 3),
+            },
+            _ => Trouble::Restore { host },
         }
     }
 

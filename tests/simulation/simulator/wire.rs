@@ -4,17 +4,18 @@
 //! - a record is not sent back over the connection that taught it, nor over a later one to the same life of the same neighbour;
 //! - a link that is resumed is not sent again what it confirmed (`AT … SYNC`), unless two connections were there at once; nor is it
 //!   if one of the two servers was started anew meanwhile and its journal was not harmed, but for what came in its last second;
+//! - what a server says it has kept, it was sent before, and told that it is all up to there;
 //! - the network never changes a byte, so no server ever says `BYE` because it did not understand;
 //! - only lines of the protocol cross.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use herd_mio::core::clock::Time;
 use herd_mio::core::limits::LINK_LINE_BYTES;
 
 use super::chronicle::{Chronicle, Shown, Subject, fnv};
 use super::network::Key;
-use super::order::Fields;
+use super::order::{Fields, Line, record};
 
 /// What the listener heard that must not be, and whom it concerns.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct Foul {
 pub(crate) struct Counts {
     pub(crate) records: u64,
     pub(crate) syncs: u64,
+    /// What rides along: KEPT, LACKS and CLOCK.
+    pub(crate) asides: u64,
     pub(crate) others: u64,
 }
 
@@ -41,6 +44,8 @@ struct Half {
     sent: HashSet<u64>,
     /// Records that this side had not, until the other side sent them here.
     learned: HashSet<u64>,
+    /// Records that this side received, and has not said to have kept; and the `SYNC`s among them.
+    unkept: VecDeque<Heard>,
     /// Records that this side received, and that no `SYNC` has confirmed yet.
     unconfirmed: Vec<u64>,
     /// Up to where the other side's feed is confirmed here: as this side's `LIFE` said, then as the other side's `SYNC`s do. One that says
@@ -52,6 +57,19 @@ struct Half {
     deaf: bool,
     /// This side sent its `LIFE` when it had no other connection to this neighbour: it meant what it said.
     resumes: bool,
+}
+
+/// What a side received.
+enum Heard {
+    Record(Vec<u8>),
+    Sync(u64),
+}
+
+/// A server has said that it keeps a record of a client.
+pub(crate) struct Kept {
+    pub(crate) host: usize,
+    pub(crate) client: Vec<u8>,
+    pub(crate) line: Line,
 }
 
 struct Tap {
@@ -70,30 +88,39 @@ pub(crate) struct Wire {
     taps: BTreeMap<Key, Tap>,
     /// By edge: the connections that a server still has.
     edges: Vec<Vec<Key>>,
+    /// By edge: its servers.
+    ends: Vec<(usize, usize)>,
     /// By edge and receiving server: the records that it confirmed to have from the other, on which connection it first did, and when.
     confirmed: BTreeMap<(usize, usize), HashMap<u64, (Key, Time)>>,
     /// By edge and receiving server: the records that it had not, until the other taught them.
     learned: BTreeMap<(usize, usize), HashSet<u64>>,
     /// Servers that were told to stop.
     stopping: BTreeSet<usize>,
+    /// Servers that have room for few records only.
+    tight: BTreeSet<usize>,
     counts: Counts,
     /// Where the last line crossed that is no heartbeat.
     busiest: Option<usize>,
+    /// What servers have said to keep, until it is taken.
+    pub(crate) kept: Vec<Kept>,
     /// `SYNC` lines by edge and sending server.
     beats: BTreeMap<(usize, usize), u64>,
 }
 
 impl Wire {
     /// Hears nothing yet.
-    pub(crate) fn new(edges: usize) -> Wire {
+    pub(crate) fn new(ends: &[(usize, usize)]) -> Wire {
         Wire {
             taps: BTreeMap::new(),
-            edges: vec![Vec::new(); edges],
+            edges: vec![Vec::new(); ends.len()],
+            ends: ends.to_vec(),
             confirmed: BTreeMap::new(),
             learned: BTreeMap::new(),
             stopping: BTreeSet::new(),
+            tight: BTreeSet::new(),
             counts: Counts::default(),
             busiest: None,
+            kept: Vec::new(),
             beats: BTreeMap::new(),
         }
     }
@@ -134,6 +161,15 @@ impl Wire {
         self.stopping.insert(host);
     }
 
+    /// A server has room for few records only, or for all again.
+    pub(crate) fn set_tight(&mut self, host: usize, is_tight: bool) {
+        if is_tight {
+            self.tight.insert(host);
+        } else {
+            self.tight.remove(&host);
+        }
+    }
+
     /// A server's life is over: nothing that it confirmed over its edges, or that was confirmed to it, counts any more; unless its
     /// journal has outlived it, with what it had heard up to `kept`.
     pub(crate) fn died(&mut self, host: usize, edges: &[usize], kept: Option<Time>) {
@@ -164,6 +200,18 @@ impl Wire {
                     }
                 }
             }
+        }
+    }
+
+    /// A server has begun a new life while it runs: what it was taught counts as taught by no
+    /// neighbour, and all is asked for.
+    fn lives_anew(&mut self, host: usize) {
+        let ends = &self.ends;
+        let is_its = |edge: usize| ends[edge].0 == host || ends[edge].1 == host;
+        self.learned.retain(|(edge, _), _| !is_its(*edge));
+        self.confirmed.retain(|(edge, _), _| !is_its(*edge));
+        for tap in self.taps.values_mut() {
+            tap.outlived |= tap.hosts.contains(&host);
         }
     }
 
@@ -203,6 +251,7 @@ impl Wire {
         key: Key,
         side: usize,
         bytes: &[u8],
+        is_restored: bool,
         now: Time,
         chronicle: &mut Chronicle,
     ) -> Option<Foul> {
@@ -220,7 +269,7 @@ impl Wire {
                     )
                 });
             }
-            let found = self.line_sent(key, side, line);
+            let found = self.line_sent(key, side, line, is_restored);
             foul = foul.take().or(found);
         });
         if tail.len() > LINK_LINE_BYTES {
@@ -235,7 +284,7 @@ impl Wire {
         foul
     }
 
-    fn line_sent(&mut self, key: Key, side: usize, line: &[u8]) -> Option<Foul> {
+    fn line_sent(&mut self, key: Key, side: usize, line: &[u8], is_restored: bool) -> Option<Foul> {
         let tap = self.taps.get_mut(&key)?;
         let (edge, sender, receiver) = (tap.edge, tap.hosts[side], tap.hosts[1 - side]);
         let foul = |tap: &Tap, what: &str| {
@@ -244,11 +293,12 @@ impl Wire {
                 subjects: subjects(tap, line),
             })
         };
-        if !line.starts_with(b"SYNC ") {
+        let verb = line.split(|&byte| byte == b' ').next();
+        if !matches!(verb, Some(b"SYNC" | b"KEPT" | b"LACKS" | b"CLOCK")) {
             self.busiest = Some(edge);
         }
-        match line.split(|&byte| byte == b' ').next() {
-            Some(b"AT") => {
+        match verb {
+            Some(b"AT" | b"EPOCH") => {
                 self.counts.records += 1;
                 let hash = fnv(line);
                 if !tap.halves[side].sent.insert(hash) {
@@ -269,6 +319,34 @@ impl Wire {
             Some(b"SYNC") => {
                 self.counts.syncs += 1;
                 *self.beats.entry((edge, sender)).or_default() += 1;
+            }
+            Some(b"KEPT") => {
+                self.counts.asides += 1;
+                let position = last_number(line);
+                let half = &mut tap.halves[side];
+                let is_told = |heard: &Heard| matches!(heard, Heard::Sync(at) if *at == position);
+                let Some(place) = half.unkept.iter().rposition(is_told) else {
+                    return foul(tap, "kept what it was not told to be all");
+                };
+                for heard in half.unkept.drain(..=place) {
+                    if let Heard::Record(bytes) = heard
+                        && let (Some((_, line)), Some(record)) =
+                            (record(&bytes), Line::of_link(&bytes))
+                        && let Some(fields) = Fields::of(line)
+                    {
+                        let client = fields.client.to_vec();
+                        self.kept.push(Kept {
+                            host: sender,
+                            client,
+                            line: record,
+                        });
+                    }
+                }
+            }
+            Some(b"LACKS" | b"CLOCK") => self.counts.asides += 1,
+            Some(b"BYE") if is_restored && line.starts_with(b"BYE its history was rolled back") => {
+                self.counts.others += 1;
+                self.lives_anew(sender);
             }
             Some(b"BYE") => {
                 self.counts.others += 1;
@@ -327,15 +405,19 @@ impl Wire {
         let mut tail = std::mem::take(&mut tap.halves[side].received_tail);
         for_lines(&mut tail, bytes, |line| {
             match line.split(|&byte| byte == b' ').next() {
-                Some(b"AT") => records.push(line.to_vec()),
+                Some(b"AT" | b"EPOCH") => records.push(line.to_vec()),
                 Some(b"SYNC") => self.confirm(key, side, last_number(line), now),
                 Some(b"LIFE") => self.life_received(key, side),
                 _ => {}
             }
-            if line.starts_with(b"AT ")
-                && let Some(tap) = self.taps.get_mut(&key)
-            {
-                tap.halves[side].unconfirmed.push(fnv(line));
+            if let Some(tap) = self.taps.get_mut(&key) {
+                let half = &mut tap.halves[side];
+                if line.starts_with(b"AT ") || line.starts_with(b"EPOCH ") {
+                    half.unconfirmed.push(fnv(line));
+                    half.unkept.push_back(Heard::Record(line.to_vec()));
+                } else if line.starts_with(b"SYNC ") {
+                    half.unkept.push_back(Heard::Sync(last_number(line)));
+                }
             }
         });
         if let Some(tap) = self.taps.get_mut(&key) {
@@ -351,8 +433,10 @@ impl Wire {
         if std::mem::replace(&mut tap.halves[side].synced, position) == position {
             return;
         }
-        // One that stops has said goodbye, and takes nothing more.
-        if self.stopping.contains(&tap.hosts[side]) {
+        // One that stops has said goodbye, and takes nothing more; and one that has no room may be
+        // sent it again.
+        let receiver = tap.hosts[side];
+        if self.stopping.contains(&receiver) || self.tight.contains(&receiver) {
             return;
         }
         let place = (tap.edge, tap.hosts[side]);
@@ -408,7 +492,7 @@ impl Wire {
 
 fn subjects(tap: &Tap, line: &[u8]) -> Vec<Subject> {
     let mut subjects = vec![Subject::Edge(tap.edge)];
-    if let Some(fields) = Fields::of(line) {
+    if let Some(fields) = record(line).and_then(|(_, line)| Fields::of(line)) {
         subjects.push(Subject::Record(fields.client.to_vec()));
     }
     subjects

@@ -1,18 +1,19 @@
 //! One run: the storms of a plan, each followed by peace, and what must hold then.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use herd_mio::core::clock::Time;
 use herd_mio::core::limits::ms;
 
 use super::chronicle::{Chronicle, Seconds, Shown, Subject};
-use super::disk::End;
-use super::host::{Condition, Fallen, Host, Setup};
+use super::disk::{Disk, End};
+use super::host::{Condition, Fallen, Host, Loss, Setup};
 use super::ledger::Ledger;
 use super::mobile::Mobile;
 use super::network::{Flow, Key, Network, Notice, Party};
-use super::order::Line;
+use super::order::{Epochs, Line};
 use super::plan::{Fault, Plan, Trouble, Weather};
 use super::rng::Rng;
 use super::timeline::{Event, Timeline};
@@ -40,6 +41,7 @@ pub(crate) struct Outside {
     pub(crate) timeline: Timeline,
     pub(crate) network: Network,
     pub(crate) wire: Wire,
+    pub(crate) epochs: Epochs,
     pub(crate) chronicle: Chronicle,
     pub(crate) rng: Rng,
     /// The herd's edges: the first of two dials.
@@ -94,9 +96,11 @@ impl Outside {
     }
 
     /// A server has sent bytes to a neighbour.
-    pub(crate) fn sent(&mut self, key: Key, side: usize, bytes: &[u8]) {
+    pub(crate) fn sent(&mut self, key: Key, side: usize, bytes: &[u8], is_restored: bool) {
         let now = self.timeline.now();
-        let foul = self.wire.sent(key, side, bytes, now, &mut self.chronicle);
+        let foul = self
+            .wire
+            .sent(key, side, bytes, is_restored, now, &mut self.chronicle);
         if let Some(foul) = foul {
             failed(self, &foul.what, &foul.subjects);
         }
@@ -135,6 +139,8 @@ struct World {
     /// When a machine that is down comes back.
     back_at: BTreeMap<usize, Time>,
     names_fail: bool,
+    /// By fault: copies of data directories, and when they were taken.
+    copies: BTreeMap<usize, (Time, Vec<u8>)>,
     kept: u64,
     /// How many faults of each kind there were.
     struck: BTreeMap<&'static str, u64>,
@@ -158,6 +164,7 @@ pub(crate) fn run(plan: Plan, in_words: bool) -> Story {
 impl World {
     fn new(plan: Plan, in_words: bool) -> World {
         let seed = plan.case.seed;
+        let clients = plan.clients();
         let hosts = (0..plan.herd.servers.len()).map(|number| {
             let edges = plan.herd.edges.iter().enumerate();
             let own = edges.filter(|(_, (a, b))| *a == number || *b == number);
@@ -170,6 +177,7 @@ impl World {
                     turn: plan.turn,
                     edges: own.map(|(edge, _)| edge).collect(),
                     disk: plan.disks[number],
+                    clients: Arc::clone(&clients),
                 },
                 Rng::new(seed, &format!("disk {number}")),
             )
@@ -185,7 +193,8 @@ impl World {
         let outside = Outside {
             timeline: Timeline::default(),
             network: Network::new(paths, Rng::new(seed, "network")),
-            wire: Wire::new(edges.len()),
+            wire: Wire::new(&edges),
+            epochs: Epochs::default(),
             chronicle: Chronicle::new(in_words),
             rng: Rng::new(seed, "hosts"),
             edges,
@@ -200,6 +209,7 @@ impl World {
             outside,
             back_at: BTreeMap::new(),
             names_fail: false,
+            copies: BTreeMap::new(),
             kept: 0,
             struck: BTreeMap::new(),
             slowest: Duration::ZERO,
@@ -280,6 +290,13 @@ impl World {
             }
             Event::Turn { host } => {
                 self.hosts[host].turn(outside);
+                let now = outside.timeline.now();
+                for kept in outside.wire.kept.drain(..) {
+                    if self.hosts[kept.host].disk.is_some() {
+                        self.ledger
+                            .confirmed(kept.host, kept.client, kept.line, now);
+                    }
+                }
                 match self.hosts[host].fallen.take() {
                     None if self.hosts[host].is_stopped() => self.stopped(host),
                     None => {}
@@ -402,6 +419,18 @@ impl World {
                 self.hosts[host].set_clock(now, by_ms * 1_000_000);
             }
             Trouble::NoNames => self.names_fail = true,
+            Trouble::Tight { host, records } => {
+                self.hosts[host].set_room(Some(records), outside.timeline.now());
+                outside.wire.set_tight(host, true);
+                self.kill(host, false, FALLEN);
+            }
+            Trouble::Restore { host } => {
+                let copy = self.hosts[host].disk.as_ref().map(Disk::copy);
+                let now = outside.timeline.now();
+                if let Some(copy) = copy {
+                    self.copies.insert(number, (now, copy));
+                }
+            }
         }
     }
 
@@ -498,6 +527,33 @@ impl World {
                 self.back_now(host);
             }
             Trouble::NoNames => self.names_fail = false,
+            Trouble::Tight { host, .. } if !self.hosts[host].is_tight() => {}
+            Trouble::Tight { host, .. } => {
+                self.hosts[host].set_room(None, outside.timeline.now());
+                outside.wire.set_tight(host, false);
+                self.kill(host, false, FALLEN);
+            }
+            Trouble::Restore { host } => self.restore(number, host),
+        }
+    }
+
+    /// An older copy of a server's data directory is put back; if it runs, it is killed for that.
+    fn restore(&mut self, number: usize, host: usize) {
+        let Some((since, copy)) = self.copies.remove(&number) else {
+            return;
+        };
+        if self.hosts[host].condition == Condition::Up {
+            self.ends(host, End::Killed);
+            self.comes_back(host, FALLEN);
+        }
+        self.outside.say(&[Subject::Host(host)], || {
+            format!("an older copy of the data of host {host} is put back")
+        });
+        self.hosts[host].put_back(copy, &mut self.outside);
+        let loss = Loss::Since(since);
+        if let Err((what, client)) = self.ledger.died(host, loss, &self.hosts) {
+            let subjects = [Subject::Host(host), Subject::Record(client)];
+            failed(&mut self.outside, &what, &subjects);
         }
     }
 
@@ -642,6 +698,7 @@ impl World {
         let said = Counts {
             records: after.counts.records - before.counts.records,
             syncs: 0,
+            asides: 0,
             others: after.counts.others - before.counts.others,
         };
         if said != Counts::default() {
@@ -676,9 +733,10 @@ impl World {
         }
         // A heartbeat wakes its sender once, or twice if it had moved; and its hearer once for each segment that it came in.
         let syncs = after.counts.syncs - before.counts.syncs;
+        let asides = after.counts.asides - before.counts.asides;
         let arrivals = after.arrivals - before.arrivals;
         let turns = after.turns - before.turns;
-        let most = arrivals + 3 * syncs + 4 * self.hosts.len() as u64;
+        let most = arrivals + 3 * (syncs + asides) + 4 * self.hosts.len() as u64;
         if turns > most {
             let text = format!("at rest, servers wake up {turns} times for {syncs} heartbeats");
             failed(&mut self.outside, &text, &[]);
