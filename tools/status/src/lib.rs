@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use herd_mio::core::escape::Escaped;
-use herd_mio::core::link::OPERATOR;
+use herd_mio::core::link::{OPERATOR, VERSION};
 use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
 use herd_mio::core::settings::{NeighbourTls, Secret};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -29,8 +29,33 @@ pub struct Standing {
     pub digest: u64,
     /// How many clients are connected to it.
     pub clients: u64,
+    /// What its wall clock showed, in nanoseconds since the epoch.
+    pub wall: u64,
+    /// `IAMAT`s that it answered and that changed nothing.
+    pub stale: u64,
+    /// Records that it refused because of a limit.
+    pub refused: u64,
+    /// `IAMAT`s that were stamped more than 60 s ahead of its clock, and behind it.
+    pub ahead: u64,
+    /// See `ahead`.
+    pub behind: u64,
     /// Neighbours that it is linked with now.
     pub linked: Vec<String>,
+    /// Those links, in the same order.
+    pub links: Vec<LinkStanding>,
+}
+
+/// How a link stands, seen from one of its ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkStanding {
+    /// The neighbour at the other end.
+    pub name: String,
+    /// Changes that the neighbour has not confirmed to keep.
+    pub unconfirmed: u64,
+    /// Milliseconds by which the neighbour's clock is ahead, if that is known.
+    pub apart_ms: Option<i64>,
+    /// Records that the neighbour said it had to refuse.
+    pub lacks: u64,
 }
 
 /// Asks the server called `name` whose neighbours' port is `address`, and proves on the way that both sides know the secret.
@@ -75,11 +100,11 @@ fn converse(stream: impl Read + Write, name: &str, secret: &Secret) -> io::Resul
         .fill(&mut nonce)
         .map_err(|_| io::Error::other("no random numbers"))?;
 
-    let hello = format!("HERD 1 {OPERATOR} {name} {}\n", Hex(&nonce));
+    let hello = format!("HERD {VERSION} {OPERATOR} {name} {}\n", Hex(&nonce));
     stream.get_mut().write_all(hello.as_bytes())?;
     let greeting = line(&mut stream)?;
     let theirs = greeting
-        .strip_prefix(&format!("HERD 1 {name} {OPERATOR} "))
+        .strip_prefix(&format!("HERD {VERSION} {name} {OPERATOR} "))
         .and_then(|text| unhex(text.as_bytes()));
     let theirs: Nonce = theirs.ok_or_else(|| unexpected(&greeting))?;
     let parties = Parties {
@@ -110,21 +135,67 @@ fn line(lines: &mut BufReader<impl Read>) -> io::Result<String> {
 }
 
 fn unexpected(line: &str) -> io::Error {
+    if let Some(version) = other_version(line) {
+        let upgrade = if version < VERSION {
+            "it"
+        } else {
+            "this program"
+        };
+        return io::Error::other(format!(
+            "it speaks version {version} of the neighbours' protocol, this program {VERSION}; upgrade {upgrade}"
+        ));
+    }
     let shown = Escaped(line.strip_prefix("BYE ").unwrap_or(line).as_bytes());
     io::Error::other(format!("it said: {shown}"))
 }
 
+/// Which version the server speaks, if that is what it complains of.
+fn other_version(line: &str) -> Option<u64> {
+    let rest = line.strip_prefix("BYE it speaks version ")?;
+    let (_, theirs) = rest.split_once(" of the neighbours' protocol, this server ")?;
+    theirs.split(';').next()?.trim().parse().ok()
+}
+
+/// Takes a status apart; keys that are not known are passed over.
 fn standing(line: &str) -> Option<Standing> {
-    let mut words = line.strip_prefix("STATUS ")?.split(' ');
-    let boot = words.next()?;
-    let records = words.next()?.parse().ok()?;
-    let digest = words.next().filter(|digits| digits.len() == 16)?;
+    let pairs = line.strip_prefix("STATUS ")?.split(' ');
+    let pairs: Vec<(&str, &str)> = pairs
+        .map(|pair| pair.split_once('='))
+        .collect::<Option<_>>()?;
+    let value = |key: &str| {
+        let found = pairs.iter().find(|(known, _)| *known == key);
+        found.map(|(_, value)| *value)
+    };
+    let number = |key: &str| value(key)?.parse().ok();
+    let digest = value("digest").filter(|digits| digits.len() == 16)?;
+    let links = pairs.iter().filter(|(key, _)| *key == "link");
+    let links: Vec<LinkStanding> = links.map(|(_, value)| link(value)).collect::<Option<_>>()?;
     Some(Standing {
-        boot: boot.to_owned(),
-        records,
+        boot: value("boot")?.to_owned(),
+        records: number("records")?,
         digest: u64::from_str_radix(digest, 16).ok()?,
-        clients: words.next()?.parse().ok()?,
-        linked: words.map(str::to_owned).collect(),
+        clients: number("clients")?,
+        wall: number("wall")?,
+        stale: number("stale")?,
+        refused: number("refused")?,
+        ahead: number("ahead")?,
+        behind: number("behind")?,
+        linked: links.iter().map(|link| link.name.clone()).collect(),
+        links,
+    })
+}
+
+/// `<unconfirmed>:<apart>:<lacks>:<name>`
+fn link(text: &str) -> Option<LinkStanding> {
+    let mut fields = text.splitn(4, ':');
+    Some(LinkStanding {
+        unconfirmed: fields.next()?.parse().ok()?,
+        apart_ms: match fields.next()? {
+            "?" => None,
+            apart => Some(apart.parse().ok()?),
+        },
+        lacks: fields.next()?.parse().ok()?,
+        name: fields.next()?.to_owned(),
     })
 }
 
@@ -134,26 +205,53 @@ mod tests {
 
     #[test]
     fn a_status_line_is_taken_apart() {
+        let link = |name: &str, unconfirmed, apart_ms, lacks| LinkStanding {
+            name: name.into(),
+            unconfirmed,
+            apart_ms,
+            lacks,
+        };
         let expected = Standing {
             boot: "0123456789abcdef".into(),
             records: 3,
             digest: 255,
             clients: 1,
+            wall: 7,
+            stale: 4,
+            refused: 5,
+            ahead: 6,
+            behind: 8,
             linked: vec!["Riley".into(), "Juzang".into()],
+            links: vec![link("Riley", 0, Some(-12), 0), link("Juzang", 9, None, 2)],
         };
-        assert_eq!(
-            standing("STATUS 0123456789abcdef 3 00000000000000ff 1 Riley Juzang"),
-            Some(expected)
-        );
+        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
+        assert_eq!(standing(line), Some(expected));
         for bad in [
             "",
             "STATUS",
             "STATUS x 3",
-            "STATUS x 1 ff 1",
-            "STATUS x y 0000000000000000 1",
+            "STATUS 0123456789abcdef 3 00000000000000ff 1 Riley Juzang",
+            &line.replace("00000000000000ff", "ff"),
+            &line.replace("records=3", "records=y"),
+            &line.replace("wall=7 ", ""),
+            &line.replace("0:-12:0:", "0:-12:"),
             "BYE no",
         ] {
             assert_eq!(standing(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_server_of_another_version_is_told_of_in_words() {
+        let told = |line: &str| unexpected(line).to_string();
+        assert_eq!(
+            told("BYE it speaks version 2 of the neighbours' protocol, this server 1"),
+            "it speaks version 1 of the neighbours' protocol, this program 2; upgrade it"
+        );
+        assert_eq!(
+            told("BYE it speaks version 2 of the neighbours' protocol, this server 3; upgrade it"),
+            "it speaks version 3 of the neighbours' protocol, this program 2; upgrade this program"
+        );
+        assert_eq!(told("BYE no"), "it said: no");
     }
 }

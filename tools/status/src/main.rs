@@ -7,22 +7,28 @@ use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use herd_mio::cli::one_line;
 use herd_mio::config::{ConfigError, HerdConfig, Member, Overrides, Source};
 use herd_mio::core::link::OPERATOR;
 use herd_mio::core::settings::{NeighbourTls, Secret};
-use herd_status::Standing;
+use herd_status::{LinkStanding, Standing};
+
+/// Clocks that are further apart are told of.
+const CLOCK_TOLERANCE_MS: i128 = 1_000;
 
 /// How long a server may take for each step of its answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Ask every server of a herd how it stands: records, digest, clients, links
 ///
-/// Servers that hold the same records have the same digest. Each is asked on its neighbours' port, with the herd's secret; where
-/// the herd has [peers.tls], also with a certificate for the name operator.
+/// Servers that hold the same records have the same digest. Behind a neighbour's name stands how
+/// many changes it has not confirmed to keep, if there are any. Below the table stands which
+/// servers lack records that they had to refuse, and whose clocks disagree by more than a second.
+/// Each is asked on its neighbours' port, with the herd's secret; where the herd has [peers.tls],
+/// also with a certificate for the name operator.
 #[derive(Parser)]
 #[command(name = "herd-status", version, args_override_self = true, after_help = AFTER_HELP, max_term_width = 110)]
 struct Cli {
@@ -91,8 +97,21 @@ fn herd(cli: &Cli) -> Result<(HerdConfig, Secret, Option<NeighbourTls>), ConfigE
     Ok((herd, secret, tls))
 }
 
+/// A server's answer, and by how many milliseconds its clock was ahead of ours.
+type Answer = (Standing, i128);
+
+/// This machine's wall clock, in milliseconds since the epoch.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a server's clock is compared with this machine's"
+)]
+fn wall_ms() -> i128 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+    wall.map_or(0, |wall| wall.as_millis() as i128)
+}
+
 /// Asks one server, wherever its name leads.
-fn ask(member: &Member, secret: &Secret, tls: Option<&NeighbourTls>) -> Result<Standing, String> {
+fn ask(member: &Member, secret: &Secret, tls: Option<&NeighbourTls>) -> Result<Answer, String> {
     let address = member
         .peers
         .as_ref()
@@ -103,15 +122,48 @@ fn ask(member: &Member, secret: &Secret, tls: Option<&NeighbourTls>) -> Result<S
     let mut failure = "its name has no address".to_owned();
     for address in found {
         match herd_status::ask(address, &member.name, secret, tls, PATIENCE) {
-            Ok(standing) => return Ok(standing),
+            Ok(standing) => {
+                let ahead = i128::from(standing.wall / 1_000_000) - wall_ms();
+                return Ok((standing, ahead));
+            }
             Err(error) => failure = format!("{address}: {error}"),
         }
     }
     Err(failure)
 }
 
+/// A link in the table.
+fn shown(link: &LinkStanding) -> String {
+    match link.unconfirmed {
+        0 => link.name.clone(),
+        unconfirmed => format!("{} ({unconfirmed} unconfirmed)", link.name),
+    }
+}
+
+/// What has to be said of a server that the table does not show.
+fn remarks(name: &str, own: &Result<Answer, String>, all: &[Result<Answer, String>]) -> String {
+    let links = all.iter().flatten().flat_map(|(it, _)| &it.links);
+    let lacks = links
+        .filter(|link| link.name == name)
+        .map(|link| link.lacks);
+    let mut text = String::new();
+    if let Some(lacks) = lacks.max().filter(|lacks| *lacks > 0) {
+        text += &format!(
+            "{name} lacks {lacks} records that it had to refuse because of its limits (max_records, max_record_bytes)\n"
+        );
+    }
+    if let Ok((_, ahead_ms)) = own
+        && ahead_ms.abs() > CLOCK_TOLERANCE_MS
+    {
+        let than = if *ahead_ms > 0 { "ahead of" } else { "behind" };
+        let seconds = ahead_ms.abs() as f64 / 1_000.0;
+        text += &format!("the clock of {name} is {seconds:.1} s {than} this machine's\n");
+    }
+    text
+}
+
 fn report(herd: &HerdConfig, secret: &Secret, tls: Option<&NeighbourTls>) -> ExitCode {
-    let standings: Vec<Result<Standing, String>> = thread::scope(|scope| {
+    let standings: Vec<Result<Answer, String>> = thread::scope(|scope| {
         let asked: Vec<_> = herd
             .members
             .iter()
@@ -137,25 +189,29 @@ fn report(herd: &HerdConfig, secret: &Secret, tls: Option<&NeighbourTls>) -> Exi
     );
     for (member, standing) in herd.members.iter().zip(&standings) {
         let line = match standing {
-            Ok(Standing {
-                records,
-                digest,
-                clients,
-                linked,
-                ..
-            }) => {
+            Ok((standing, _)) => {
+                let linked: Vec<String> = standing.links.iter().map(shown).collect();
                 let linked = if linked.is_empty() {
                     "nobody".to_owned()
                 } else {
                     linked.join(" ")
                 };
+                let Standing {
+                    records,
+                    digest,
+                    clients,
+                    ..
+                } = standing;
                 format!("{records:>10}  {digest:016x}  {clients:>8}  {linked}")
             }
             Err(reason) => format!("no answer: {reason}"),
         };
         text.push_str(&format!("{:<width$}  {line}\n", member.name));
     }
-    let answered: Vec<&Standing> = standings.iter().flatten().collect();
+    for (member, standing) in herd.members.iter().zip(&standings) {
+        text.push_str(&remarks(&member.name, standing, &standings));
+    }
+    let answered: Vec<&Standing> = standings.iter().flatten().map(|(it, _)| it).collect();
     let agree = answered
         .windows(2)
         .all(|pair| (pair[0].records, pair[0].digest) == (pair[1].records, pair[1].digest));

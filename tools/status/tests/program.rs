@@ -1,6 +1,7 @@
 //! The program against servers that are played here: what it prints, and how it ends.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -12,12 +13,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output};
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use herd_mio::core::proof::{Hex, Parties, Side, unhex};
 use herd_mio::core::settings::Secret;
 
 /// Plays a server that answers one question with that status line, as one that knows `secret`.
-fn server(name: &'static str, secret: &'static str, status: &'static str) -> SocketAddr {
+fn server(name: &'static str, secret: &'static str, status: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -27,11 +29,11 @@ fn server(name: &'static str, secret: &'static str, status: &'static str) -> Soc
             .map_while(Result::ok);
         let greeting = lines.next().unwrap();
         let nonce = greeting
-            .strip_prefix(&format!("HERD 1 operator {name} "))
+            .strip_prefix(&format!("HERD 2 operator {name} "))
             .unwrap();
         let theirs = unhex(nonce.as_bytes()).unwrap();
         let own = [7; 16];
-        writeln!(stream, "HERD 1 {name} operator {}", Hex(&own)).unwrap();
+        writeln!(stream, "HERD 2 {name} operator {}", Hex(&own)).unwrap();
         let secret = Secret::new(secret.as_bytes().to_vec());
         let parties = Parties {
             dialler: ("operator", &theirs),
@@ -54,6 +56,17 @@ fn server(name: &'static str, secret: &'static str, status: &'static str) -> Soc
         .unwrap();
     });
     address
+}
+
+/// A status with that many records and clients, that last digit of the digest, and those links; the
+/// clock is right but for so many seconds.
+fn standing(records: u32, digest: char, clients: u32, links: &[&str], clock_s: i64) -> String {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let wall = i64::try_from(wall.as_nanos()).unwrap() + clock_s * 1_000_000_000;
+    let links: String = links.iter().map(|link| format!(" link={link}")).collect();
+    format!(
+        "STATUS boot=00 wall={wall} records={records} digest=00000000000000f{digest} clients={clients} stale=0 refused=0 ahead=0 behind=0{links}"
+    )
 }
 
 fn ask(servers: &[(&str, SocketAddr)]) -> Output {
@@ -83,8 +96,8 @@ fn out(output: &Output) -> String {
 
 #[test]
 fn servers_that_agree() {
-    let a = server("A", "right", "STATUS 00 12 00000000000000ff 3 B");
-    let b = server("B", "right", "STATUS 01 12 00000000000000ff 0 A");
+    let a = server("A", "right", standing(12, 'f', 3, &["0:0:0:B"], 0));
+    let b = server("B", "right", standing(12, 'f', 0, &["0:?:0:A"], 0));
     let output = ask(&[("A", a), ("B", b)]);
     assert_eq!(output.status.code(), Some(0), "{}", out(&output));
     assert_eq!(
@@ -97,9 +110,30 @@ fn servers_that_agree() {
 }
 
 #[test]
+fn what_is_unconfirmed_lacking_or_late_is_said_and_changes_no_exit_status() {
+    let a = server("A", "right", standing(12, 'f', 3, &["7:-90000:5:B"], 0));
+    let b = server("B", "right", standing(12, 'f', 0, &["0:90000:0:A"], -90));
+    let output = ask(&[("A", a), ("B", b)]);
+    assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+    let text = out(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[1].ends_with("  B (7 unconfirmed)"), "{text}");
+    assert_eq!(
+        lines[3],
+        "B lacks 5 records that it had to refuse because of its limits (max_records, max_record_bytes)"
+    );
+    let (_, late) = lines[4].split_once("the clock of B is ").unwrap();
+    assert!(late.ends_with(" s behind this machine's"), "{text}");
+    assert_eq!(
+        (lines[5], lines.len()),
+        ("all 2 hold the same 12 records", 6)
+    );
+}
+
+#[test]
 fn servers_that_differ_or_do_not_answer() {
-    let a = server("A", "right", "STATUS 00 12 00000000000000ff 3 B");
-    let b = server("B", "right", "STATUS 01 12 00000000000000fe 0");
+    let a = server("A", "right", standing(12, 'f', 3, &["0:0:0:B"], 0));
+    let b = server("B", "right", standing(12, 'e', 0, &[], 0));
     let output = ask(&[("A", a), ("B", b)]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -110,12 +144,12 @@ fn servers_that_differ_or_do_not_answer() {
         out(&output)
     );
 
-    let a = server("A", "right", "STATUS 00 12 00000000000000ff 3");
+    let a = server("A", "right", standing(12, 'f', 3, &[], 0));
     let refusing = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    let stranger = server("C", "wrong", "STATUS 00 12 00000000000000ff 3");
+    let stranger = server("C", "wrong", standing(12, 'f', 3, &[], 0));
     let output = ask(&[("A", a), ("B", refusing), ("C", stranger)]);
     assert_eq!(output.status.code(), Some(1));
     let text = out(&output);
