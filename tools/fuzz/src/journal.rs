@@ -62,6 +62,7 @@ enum Owned {
     },
     Record {
         seq: u64,
+        epoch: u32,
         line: Vec<u8>,
     },
     /// A record as servers write it.
@@ -93,8 +94,9 @@ impl Owned {
             Entry::Synced { offset } => Owned::Synced {
                 offset: offset.min(65_535) as u16,
             },
-            Entry::Record { seq, line } => Owned::Record {
+            Entry::Record { seq, epoch, line } => Owned::Record {
                 seq,
+                epoch,
                 line: line.to_vec(),
             },
             Entry::Heard {
@@ -128,9 +130,15 @@ impl Owned {
                 offset: u64::from(*offset),
             }
             .write(out),
-            Owned::Record { seq, line } => Entry::Record { seq: *seq, line }.write(out),
+            Owned::Record { seq, epoch, line } => Entry::Record {
+                seq: *seq,
+                epoch: *epoch,
+                line,
+            }
+            .write(out),
             Owned::Position { seq, .. } => Entry::Record {
                 seq: u64::from(*seq),
+                epoch: 0,
                 line: self.line().as_bytes(),
             }
             .write(out),
@@ -165,6 +173,7 @@ impl Owned {
         match self {
             Owned::Position { seq, .. } => Owned::Record {
                 seq: u64::from(*seq),
+                epoch: 0,
                 line: self.line().into_bytes(),
             },
             Owned::Heard {
@@ -351,7 +360,13 @@ fn entry(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
         (b'S', 9) => Entry::Synced { offset: number(1)? },
         (b'R', 9..) => Entry::Record {
             seq: number(1)?,
+            epoch: 0,
             line: &payload[9..],
+        },
+        (b'E', 13..) => Entry::Record {
+            seq: number(1)?,
+            epoch: Some(u32::from_le_bytes(*payload[9..].first_chunk()?)).filter(|it| *it > 0)?,
+            line: &payload[13..],
         },
         (b'H', 17..) => Entry::Heard {
             boot: BootId(number(1)?),

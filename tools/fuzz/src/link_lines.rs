@@ -73,12 +73,27 @@ struct Story {
     lives: BTreeMap<&'static str, (Vec<u8>, u32)>,
     /// The link that counts for each neighbour.
     linked: BTreeMap<&'static str, ConnId>,
+    /// What the server knows of each neighbour, beside that.
+    known: BTreeMap<&'static str, Known>,
+    /// The server's clients whose clock was far behind.
+    behind: u32,
     /// How long those who dial are kept out.
     patience: BTreeMap<&'static str, Patience>,
     /// The connection that it is making.
     dialling: Option<ConnId>,
     /// Everything that the server said, for comparison.
     said: Vec<u8>,
+}
+
+/// What the server knows of a neighbour.
+#[derive(Default)]
+struct Known {
+    /// The greatest position that it was told.
+    told: u64,
+    /// What it said to have kept, and to lack.
+    kept: u64,
+    lacks: u64,
+    apart_ms: Option<i64>,
 }
 
 /// How a neighbour that breaks the protocol is backed off from.
@@ -109,6 +124,8 @@ enum Stands {
     Linked(Vec<u8>),
     /// It is told why.
     Broken,
+    /// It knows more of the server's life than that has told it.
+    RolledBack,
     /// It said goodbye.
     Gone,
 }
@@ -134,6 +151,8 @@ impl Story {
             heard: BTreeMap::new(),
             lives: BTreeMap::new(),
             linked: BTreeMap::new(),
+            known: BTreeMap::new(),
+            behind: 0,
             patience: BTreeMap::new(),
             dialling: None,
             said: Vec::new(),
@@ -162,6 +181,7 @@ impl Story {
             }
         }
         assert_eq!(self.table.len(), 3);
+        self.behind = 1; // that is 9 s after the epoch
         self.node.connection_lost(client, None, server::at(0));
     }
 
@@ -221,11 +241,16 @@ impl Story {
         let Some(id) = self.open(speaker) else {
             return;
         };
+        // What waits for those who are linked is told them first.
+        for link in self.linked.values().copied().collect::<Vec<_>>() {
+            self.take(link);
+        }
         let wants_proof = speaker != Speaker::Stranger;
         if wants_proof && !self.prove(id, speaker) {
             return;
         }
         let is_operator = speaker == Speaker::Operator;
+        let own = self.node.boot().to_string();
         let before = self.node.records().digest();
         for piece in pieces(said, cut) {
             assert!(self.node.wants_read(id), "it is heard");
@@ -235,13 +260,13 @@ impl Story {
         if !wants_proof || is_operator {
             assert_eq!(self.node.records().digest(), before, "nobody is believed");
             let told = self.take(id);
-            let is_public = |line: &[u8]| line.starts_with(b"HERD 1 ") || line.starts_with(b"BYE ");
+            let is_public = |line: &[u8]| line.starts_with(b"HERD 2 ") || line.starts_with(b"BYE ");
             assert!(
                 is_operator || told.split_inclusive(|&b| b == b'\n').all(is_public),
                 "a stranger learns nothing"
             );
         } else {
-            self.judge(id, speaker, said);
+            self.judge(id, speaker, &own, said);
         }
         let end = self.node.fate(id, server::at(self.ms));
         if !stays || end != Fate::Open {
@@ -283,12 +308,12 @@ impl Story {
     fn prove(&mut self, id: ConnId, speaker: Speaker) -> bool {
         let nonce: Nonce = [9; 16];
         let (own, name) = (server::NAME, speaker.name());
-        let hello = format!("HERD 1 {name} {own} {}\n", Hex(&nonce));
+        let hello = format!("HERD 2 {name} {own} {}\n", Hex(&nonce));
         let now = server::at(self.ms);
         self.node.data_received(id, hello.as_bytes(), now);
         let told = self.take(id);
         let their_nonce = told
-            .strip_prefix(format!("HERD 1 {own} {name} ").as_bytes())
+            .strip_prefix(format!("HERD 2 {own} {name} ").as_bytes())
             .and_then(|rest| unhex(rest.get(..32)?));
         let kept_out = self.patience.get(name).map_or(0, |it| it.kept_out_until);
         if matches!(speaker, Speaker::Neighbour(_)) && self.ms < kept_out {
@@ -330,16 +355,26 @@ impl Story {
             Speaker::Operator => {
                 let records = self.node.records();
                 let mut line = format!(
-                    "STATUS {} {} {:016x} 0",
+                    "STATUS boot={} wall={} records={} digest={:016x} clients=0 stale=0 refused={} ahead=0 behind={}",
                     self.node.boot(),
+                    now.wall,
                     records.len(),
-                    records.digest()
+                    records.digest(),
+                    records.refused(),
+                    self.behind,
                 );
                 // In the order of its settings.
                 for name in ["Riley", "Bernard", "Campbell"] {
-                    if self.linked.contains_key(name) {
-                        line = format!("{line} {name}");
-                    }
+                    let Some(known) = self
+                        .known
+                        .get(name)
+                        .filter(|_| self.linked.contains_key(name))
+                    else {
+                        continue;
+                    };
+                    let unconfirmed = records.last_seq() - known.kept;
+                    let apart = known.apart_ms.map_or("?".to_owned(), |it| it.to_string());
+                    line = format!("{line} link={unconfirmed}:{apart}:{}:{name}", known.lacks);
                 }
                 line
             }
@@ -369,13 +404,21 @@ impl Story {
             self.node.output_sent(id, output.len(), server::at(self.ms));
         }
         self.said.extend_from_slice(&all);
+        let name = self.linked.iter().find(|(_, link)| **link == id);
+        if let Some(name) = name.map(|(name, _)| *name) {
+            let known = self.known.entry(name).or_default();
+            for line in all.split(|&byte| byte == b'\n') {
+                let position = line.strip_prefix(b"SYNC ").and_then(number);
+                known.told = known.told.max(position.unwrap_or(0));
+            }
+        }
         assert!(all.last().is_none_or(|&byte| byte == b'\n'), "whole lines");
         all
     }
 
     /// What a neighbour said has its effect, and it is told what it has to be told.
-    fn judge(&mut self, id: ConnId, speaker: Speaker, said: &[u8]) {
-        let known = self.node.records().last_seq();
+    fn judge(&mut self, id: ConnId, speaker: Speaker, own: &str, said: &[u8]) {
+        let wall = server::at(self.ms).wall;
         let mut stands = Stands::Starting;
         let mut resumes_after = None;
         let mut is_known = false;
@@ -393,26 +436,60 @@ impl Story {
             let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
             stands = match (&*words, stands) {
                 ([b"BYE", ..], _) => Stands::Gone,
-                ([b"LIFE", boot, wall, own_boot, position], Stands::Starting) => {
-                    let own = self.node.boot().to_string();
-                    match (number(wall), number(position)) {
-                        (Some(_), Some(position)) if is_boot(boot) => {
-                            is_known = true;
-                            self.lives(speaker.name(), boot);
+                ([b"LIFE", boot, said_wall, own_boot, position], Stands::Starting) => {
+                    match (number(said_wall), number(position)) {
+                        (Some(theirs), Some(position)) if is_boot(boot) => {
                             let is_own = own_boot.eq_ignore_ascii_case(own.as_bytes());
-                            resumes_after = Some(position).filter(|at| is_own && *at <= known);
-                            Stands::Linked(boot.to_ascii_lowercase())
+                            let known = self.known.entry(speaker.name()).or_default();
+                            if is_own && position > known.told {
+                                Stands::RolledBack
+                            } else {
+                                is_known = true;
+                                resumes_after = Some(position).filter(|_| is_own);
+                                known.kept = resumes_after.unwrap_or(0);
+                                known.lacks = 0;
+                                known.apart_ms = Some(apart_ms(theirs, wall));
+                                self.lives(speaker.name(), boot);
+                                Stands::Linked(boot.to_ascii_lowercase())
+                            }
                         }
                         _ => Stands::Broken,
                     }
                 }
-                ([b"AT", ..], Stands::Linked(boot)) => match reference::At::read(line) {
-                    Some(at) => {
-                        let teacher = self.teacher(speaker.name());
-                        let held = self.table.get(&at.client);
-                        if held.is_none_or(|(held, _)| *held < at) {
-                            self.table.insert(at.client.clone(), (at, teacher));
+                ([b"AT" | b"EPOCH", ..], Stands::Linked(boot)) => {
+                    match reference::At::of_link(line) {
+                        Some(at) => {
+                            let teacher = self.teacher(speaker.name());
+                            let held = self.table.get(&at.client);
+                            if held.is_none_or(|(held, _)| *held < at) {
+                                self.table.insert(at.client.clone(), (at, teacher));
+                            }
+                            Stands::Linked(boot)
                         }
+                        None => Stands::Broken,
+                    }
+                }
+                ([b"KEPT", position], Stands::Linked(boot)) => {
+                    let known = self.known.entry(speaker.name()).or_default();
+                    match number(position).filter(|at| *at <= known.told) {
+                        Some(position) => {
+                            known.kept = known.kept.max(position);
+                            Stands::Linked(boot)
+                        }
+                        None => Stands::Broken,
+                    }
+                }
+                ([b"LACKS", records], Stands::Linked(boot)) => match number(records) {
+                    Some(records) => {
+                        self.known.entry(speaker.name()).or_default().lacks = records;
+                        Stands::Linked(boot)
+                    }
+                    None => Stands::Broken,
+                },
+                ([b"CLOCK", theirs], Stands::Linked(boot)) => match number(theirs) {
+                    Some(theirs) => {
+                        let known = self.known.entry(speaker.name()).or_default();
+                        known.apart_ms = Some(apart_ms(theirs, wall));
                         Stands::Linked(boot)
                     }
                     None => Stands::Broken,
@@ -447,6 +524,11 @@ impl Story {
                 patience.kept_out_until = self.ms + patience.step_ms * 9 / 10;
                 patience.step_ms = (patience.step_ms * 2).min(1_000);
             }
+            Stands::RolledBack => {
+                assert_eq!(told, ROLLED_BACK);
+                assert_eq!(fate, Fate::Finish);
+                self.begins_life(own);
+            }
             Stands::Gone => assert!(told.is_empty() && fate == Fate::Finish),
         }
     }
@@ -461,6 +543,27 @@ impl Story {
         let told = self.take(old);
         assert!(told.ends_with(b"BYE a newer connection took its place\n"));
         self.end(old);
+    }
+
+    /// The server has begun a new life: all links are over, all was taught by nobody, and all is
+    /// asked for.
+    fn begins_life(&mut self, before: &str) {
+        assert_ne!(self.node.boot().to_string(), before, "a new life");
+        for (name, link) in std::mem::take(&mut self.linked) {
+            assert!(self.take(link).ends_with(ROLLED_BACK), "{name} is told");
+            self.end(link);
+            let patience = self.patience.entry(name).or_default();
+            if self.ms >= patience.linked_since + 2_000 {
+                patience.step_ms = 100;
+            }
+        }
+        self.known
+            .values_mut()
+            .for_each(|known| *known = Known::default());
+        self.lives.values_mut().for_each(|(boot, _)| boot.clear());
+        self.heard
+            .values_mut()
+            .for_each(|(_, position)| *position = 0);
     }
 
     /// A neighbour says which life it is in.
@@ -483,6 +586,7 @@ impl Story {
         for (client, (at, _)) in &self.table {
             let line = [&at.line[..], b"\n"].concat();
             assert_eq!(records.line(client), Some(line));
+            assert_eq!(records.epoch(client), Some(at.epoch));
         }
     }
 
@@ -506,7 +610,13 @@ impl Story {
                 synced = number(position);
                 continue;
             }
-            let at = reference::At::read(line);
+            if let Some(position) = line.strip_prefix(b"KEPT ") {
+                let heard = self.heard.values();
+                let is_heard = |(_, at): &(Vec<u8>, u64)| Some(*at) == number(position);
+                assert!(heard.clone().any(is_heard), "it kept what was sent");
+                continue;
+            }
+            let at = reference::At::of_link(line);
             let wanted = at.as_ref().and_then(|at| expected.remove(&*at.client));
             assert!(
                 at.is_some() && wanted == at.as_ref(),
@@ -517,6 +627,15 @@ impl Story {
         assert!(expected.is_empty(), "it lacks {expected:?}");
         assert!(synced.is_none_or(|position| position == records.last_seq()));
     }
+}
+
+/// What a server says that begins a new life.
+const ROLLED_BACK: &[u8] = b"BYE its history was rolled back; it begins a new life\n";
+
+/// Milliseconds by which a clock is ahead, cut towards zero, as far as numbers go.
+fn apart_ms(theirs: u64, ours: u64) -> i64 {
+    let apart = i128::from(theirs) - i128::from(ours);
+    (apart.clamp(i64::MIN.into(), i64::MAX.into()) / 1_000_000) as i64
 }
 
 /// A whole number that fits.

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// 10¹⁸: attoseconds in a second.
 const ATTOS: i128 = 1_000_000_000_000_000_000;
-/// A stamp further ahead of its receipt than this orders by the receipt.
+/// A stamp counts for so much more than its receipt at most.
 const MAX_LEAD_NS: i128 = 60_000_000_000;
 
 /// A client's command.
@@ -144,8 +144,9 @@ pub(crate) fn skew_text(skew_ns: i128) -> String {
 /// An `AT` line. What is later in the protocol's order is greater; only lines of one client have an order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct At {
-    effective: i128,
-    stamp: i128,
+    pub(crate) epoch: u32,
+    pub(crate) effective: i128,
+    pub(crate) stamp: i128,
     pub(crate) line: Vec<u8>,
     pub(crate) client: Vec<u8>,
 }
@@ -157,6 +158,27 @@ impl fmt::Debug for At {
 }
 
 impl At {
+    /// Reads a record as it crosses a link, without its LF.
+    pub(crate) fn of_link(line: &[u8]) -> Option<At> {
+        let Some(text) = line.strip_prefix(b"EPOCH ") else {
+            return At::read(line);
+        };
+        let place = text.iter().position(|&byte| byte == b' ')?;
+        let (digits, line) = (&text[..place], &text[place + 1..]);
+        let is_plain = digits.iter().all(u8::is_ascii_digit) && digits.first() != Some(&b'0');
+        let epoch = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        let at = At::read(line).filter(|_| is_plain)?;
+        Some(At { epoch, ..at })
+    }
+
+    /// How it crosses a link, without an LF.
+    pub(crate) fn to_link(&self) -> Vec<u8> {
+        match self.epoch {
+            0 => self.line.clone(),
+            epoch => [format!("EPOCH {epoch} ").as_bytes(), &self.line].concat(),
+        }
+    }
+
     /// Reads a line, without its LF, as servers write it.
     pub(crate) fn read(line: &[u8]) -> Option<At> {
         let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
@@ -170,8 +192,9 @@ impl At {
         {
             return None;
         }
-        let effective = if skew < -MAX_LEAD_NS { receipt } else { stamp };
+        let effective = stamp.min(receipt + MAX_LEAD_NS * 1_000_000_000);
         Some(At {
+            epoch: 0,
             effective,
             stamp,
             line: line.to_vec(),

@@ -224,7 +224,10 @@ impl Host {
     }
 
     pub(crate) fn line(&self, client: &[u8]) -> Option<At> {
-        At::read(self.node.records().line(client)?.strip_suffix(b"\n")?)
+        let records = self.node.records();
+        let at = At::read(records.line(client)?.strip_suffix(b"\n")?)?;
+        let epoch = records.epoch(client)?;
+        Some(At { epoch, ..at })
     }
 
     /// Somebody comes in, from one of a few addresses.
@@ -527,9 +530,12 @@ impl Host {
                 assert!(!tells_key(heard), "the key is in an answer");
                 for promise in mobile.hears(heard, &now) {
                     // One that was too old to be taken is as safe as the one that was taken.
-                    if self.line(&promise.client).as_ref() != Some(&promise) {
+                    let Some(promise) = self
+                        .line(&promise.client)
+                        .filter(|held| held.line == promise.line)
+                    else {
                         continue;
-                    }
+                    };
                     let held = self.promises.entry(promise.client.clone());
                     let held = held.or_insert(promise.clone());
                     if *held < promise {
@@ -540,10 +546,8 @@ impl Host {
             Peer::Neighbour(talk) => {
                 let neighbour = &mut self.neighbours[talk.neighbour];
                 let (says, claims) = talk.hears(heard, neighbour, &self.settings.secret);
-                if !self.refused {
-                    for claim in claims {
-                        self.has(&claim);
-                    }
+                for claim in claims {
+                    self.has(&claim);
                 }
                 socket.says(&says, self.ms);
             }

@@ -52,8 +52,10 @@ impl Neighbour {
         let Some(at) = At::read(line) else {
             return Vec::new();
         };
+        let epoch = self.table.get(&at.client).map_or(0, |held| held.epoch);
+        let at = At { epoch, ..at };
+        let mut said = [&*at.to_link(), b"\n"].concat();
         self.meet(at);
-        let mut said = [line, b"\n"].concat();
         if syncs {
             said.extend_from_slice(&self.sync());
         }
@@ -84,7 +86,7 @@ impl Neighbour {
         }
         let mut lacks = Vec::new();
         for at in &self.feed[from..] {
-            lacks.extend_from_slice(&at.line);
+            lacks.extend_from_slice(&at.to_link());
             lacks.push(b'\n');
         }
         lacks.extend_from_slice(&self.sync());
@@ -132,7 +134,7 @@ impl Talk {
 
     fn hello(&self) -> Vec<u8> {
         let name = NAMES[self.neighbour];
-        format!("HERD 1 {name} {} {}\n", server::NAME, Hex(&NONCE)).into_bytes()
+        format!("HERD 2 {name} {} {}\n", server::NAME, Hex(&NONCE)).into_bytes()
     }
 
     /// The server has written this. Returns what the neighbour says to it, and the records that the server claims to have of it.
@@ -161,14 +163,14 @@ impl Talk {
         says: &mut Vec<u8>,
         claims: &mut Vec<At>,
     ) {
-        if let Some(at) = At::read(line) {
+        if let Some(at) = At::of_link(line) {
             assert!(self.is_linked, "nothing before both have told their lives");
             return neighbour.meet(at);
         }
         let text = String::from_utf8_lossy(line).into_owned();
         let words: Vec<&str> = text.split(' ').collect();
         match *words {
-            ["HERD", "1", from, to, nonce] if from == server::NAME && to == neighbour.name => {
+            ["HERD", "2", from, to, nonce] if from == server::NAME && to == neighbour.name => {
                 self.their_nonce = unhex(nonce.as_bytes());
                 if self.is_dialled {
                     says.extend_from_slice(&self.hello());
@@ -200,6 +202,19 @@ impl Talk {
             }
             ["SYNC", position] if self.is_linked => {
                 neighbour.knows = Some((self.boot.clone(), position.parse().unwrap_or(u64::MAX)));
+                says.extend_from_slice(format!("KEPT {position}\n").as_bytes());
+            }
+            ["KEPT", position] if self.is_linked => {
+                let position: u64 = position.parse().unwrap_or(u64::MAX);
+                assert!(
+                    position <= neighbour.synced,
+                    "{} never said so",
+                    neighbour.name
+                );
+                claims.extend_from_slice(&neighbour.feed[..position as usize]);
+            }
+            ["LACKS" | "CLOCK", number] if self.is_linked => {
+                assert!(number.parse::<u64>().is_ok(), "{text}");
             }
             ["BYE", ..] => self.is_over = true,
             _ => panic!("{} is told {text}", neighbour.name),
