@@ -141,8 +141,9 @@ impl Workload for Iamat {
 pub(crate) fn told(written: &[u8], lines: &[String], seq: u64, news: u64) -> Result<(), Failure> {
     let is_sync = |line: &&[u8]| line.starts_with(b"SYNC ");
     let parts = || written.split_inclusive(|&byte| byte == b'\n');
+    let is_aside = |line: &&[u8]| line.starts_with(b"KEPT ") || line.starts_with(b"CLOCK ");
     let records: Vec<u8> = parts()
-        .filter(|line| !is_sync(line))
+        .filter(|line| !is_sync(line) && !is_aside(line))
         .flatten()
         .copied()
         .collect();

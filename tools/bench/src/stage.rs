@@ -106,7 +106,7 @@ impl Stage {
         let id = id.ok_or("a neighbour is refused")?;
         self.make_room(id);
 
-        self.hear(id, &format!("HERD 1 {name} {SERVER} {}\n", Hex(&NONCE)));
+        self.hear(id, &format!("HERD 2 {name} {SERVER} {}\n", Hex(&NONCE)));
         let greeting = self.take_text(id);
         let nonce = greeting.split_whitespace().last().map(str::as_bytes);
         let nonce: Nonce = nonce
