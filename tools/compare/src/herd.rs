@@ -71,6 +71,20 @@ impl Herd {
         links: &[(&str, &str)],
         common: &Common,
     ) -> Result<Herd, String> {
+        Herd::start_with_guests(servers, links, &[], common)
+    }
+
+    /// As [`Herd::start`]; besides, each guest, which is no server of the herd, may dial the server
+    /// that it is paired with.
+    ///
+    /// # Errors
+    /// A server does not get ready, or a link or a guest's server names none.
+    pub fn start_with_guests(
+        servers: &[(&str, &Program)],
+        links: &[(&str, &str)],
+        guests: &[(&str, &str)],
+        common: &Common,
+    ) -> Result<Herd, String> {
         let addresses =
             free_addresses(2 * servers.len()).map_err(|error| format!("no free ports: {error}"))?;
         let mut members: Vec<Member> = servers
@@ -92,11 +106,15 @@ impl Herd {
                 server: None,
             })
             .collect();
+        let names: Vec<&str> = servers.iter().map(|(name, _)| *name).collect();
+        let place = |name: &str| {
+            let found = names.iter().position(|server| *server == name);
+            found.ok_or_else(|| format!("{name} is linked, and no server of the herd"))
+        };
+        for (guest, host) in guests {
+            members[place(host)?].plan.accept.push((*guest).to_owned());
+        }
         for (dialler, acceptor) in links {
-            let place = |name: &str| {
-                let found = members.iter().position(|member| member.plan.name == name);
-                found.ok_or_else(|| format!("{name} is linked, and no server of the herd"))
-            };
             let (from, to) = (place(dialler)?, place(acceptor)?);
             let address = members[to].plan.peers;
             members[from]

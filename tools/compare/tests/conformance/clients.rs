@@ -24,6 +24,7 @@ pub(crate) fn transcript(program: &Program) {
     locations_and_times(&mut scene.client());
     radii_and_bounds(&mut scene.client());
     order(&mut scene.client());
+    a_minute_ahead(&mut scene.client());
     framing(&scene);
     too_long(&scene);
     near_misses(&scene);
@@ -272,16 +273,35 @@ fn order(client: &mut Talk) {
     assert_eq!(record(client, "older"), newer);
 
     let now = now_ns() / 1_000_000_000;
-    client.ask(&format!("IAMAT future +1+2 {}", now + 31_536_000));
-    let corrected = client.ask(&format!("IAMAT future +3+4 {}", now + 30));
-    assert_eq!(record(client, "future"), corrected);
-    let ahead = client.ask(&format!("IAMAT future +3+4 {}", now + 59));
-    client.ask(&format!("IAMAT future +5+6 {}", now + 31_536_000));
+    let year_ahead = client.ask(&format!("IAMAT future +1+2 {}", now + 31_536_000));
+    client.ask(&format!("IAMAT future +3+4 {}", now + 59));
     assert_eq!(
         record(client, "future"),
-        ahead,
-        "a receipt is not later than a stamp of the next minute"
+        year_ahead,
+        "a stamp that is far ahead counts as a minute after its receipt"
     );
+    let later = client.ask(&format!("IAMAT future +3+4 {}", now + 70));
+    assert_eq!(record(client, "future"), later, "and no later");
+    let again = client.ask(&format!("IAMAT future +5+6 {}", now + 31_536_000));
+    assert_eq!(record(client, "future"), again);
+}
+
+/// A client whose clock is about a minute ahead: each of its moves counts, and those of a clock
+/// that is far ahead do, too.
+fn a_minute_ahead(client: &mut Talk) {
+    let start = now_ns();
+    for (id, lead_ms, step_ms) in [
+        ("minute", 59_900, 7),
+        ("far", 90_000, 1),
+        ("near", 59_000, 70),
+    ] {
+        for step in 0..30 {
+            let stamp = start + 1_000_000 * (lead_ms + step * step_ms);
+            let (seconds, nanos) = (stamp / 1_000_000_000, stamp % 1_000_000_000);
+            let line = client.ask(&format!("IAMAT {id} +1+2 {seconds}.{nanos:09}"));
+            assert_eq!(record(client, id), line, "step {step}");
+        }
+    }
 }
 
 /// However bytes come, they are lines.

@@ -14,8 +14,10 @@
 )]
 
 mod clients;
+mod epochs;
 mod floods;
 mod mixed;
+mod model;
 mod neighbours;
 mod patience;
 mod places;
@@ -47,6 +49,11 @@ macro_rules! in_every_world {
             #[test]
             fn neighbours_that_dial_it_are_told_and_believed() {
                 prepared($name).iter().for_each(crate::neighbours::dialled);
+            }
+
+            #[test]
+            fn a_wrong_clock_freezes_no_record() {
+                prepared($name).iter().for_each(crate::epochs::transcript);
             }
 
             #[test]

@@ -7,14 +7,12 @@ use std::time::{Duration, Instant};
 
 use herd_compare::herd::free_addresses;
 use herd_compare::workshop::Program;
-use herd_mio::core::limits::Limits;
-use herd_mio::core::message::At;
 use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
-use herd_mio::core::records::{Records, Teacher};
 use herd_mio::core::settings::Secret;
 use socket2::{Domain, Socket, Type};
 
 use crate::clients::record;
+use crate::model::{Record, Table};
 use crate::scene::{Dice, SECRET, SOON, Scene, wait_for, wait_until};
 use crate::talk::Talk;
 
@@ -26,7 +24,7 @@ fn prove(secret: &str, speaker: Side, dialler: (&str, &Nonce), acceptor: (&str, 
 }
 
 /// A server called Jaquez, which Riley and Bernard dial.
-fn jaquez(program: &Program) -> Scene {
+pub(crate) fn jaquez(program: &Program) -> Scene {
     Scene::planned(program, |plan| {
         plan.name = "Jaquez".to_owned();
         plan.accept = vec!["Riley".to_owned(), "Bernard".to_owned()];
@@ -35,17 +33,17 @@ fn jaquez(program: &Program) -> Scene {
 
 /// Somebody who says to be that neighbour, as far as the greeting; and Jaquez's nonce.
 fn pose_as(name: &str, mut link: Talk) -> (Talk, Nonce) {
-    link.send(format!("HERD 1 {name} Jaquez {}\n", Hex(&NONCE)));
+    link.send(format!("HERD 2 {name} Jaquez {}\n", Hex(&NONCE)));
     let greeting = link.line();
     let nonce = greeting
-        .strip_prefix(&format!("HERD 1 Jaquez {name} "))
+        .strip_prefix(&format!("HERD 2 Jaquez {name} "))
         .and_then(|text| unhex(text.as_bytes()));
     let nonce = nonce.unwrap_or_else(|| panic!("{greeting}"));
     (link, nonce)
 }
 
 /// A neighbour that knows the secret, up to its `LIFE`, which is still to be said; and Jaquez's.
-fn proven(name: &str, link: Talk) -> (Talk, String) {
+pub(crate) fn proven(name: &str, link: Talk) -> (Talk, String) {
     let (mut link, theirs) = pose_as(name, link);
     let proof = |speaker| prove(SECRET, speaker, (name, &NONCE), ("Jaquez", &theirs));
     link.send(format!("PROOF {}\n", proof(Side::Dialler)));
@@ -62,7 +60,7 @@ pub(crate) fn linked(name: &str, link: Talk, boot: &str, known: &str) -> Talk {
     link
 }
 
-fn wall_clock() -> u128 {
+pub(crate) fn wall_clock() -> u128 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.unwrap().as_nanos()
 }
@@ -84,23 +82,41 @@ fn life(line: &str) -> (String, String, String) {
     (boot.to_owned(), known.to_owned(), position.to_owned())
 }
 
-/// The `AT` lines up to a `SYNC`, which says how far the hearer is then.
-fn batch(link: &mut Talk) -> (BTreeSet<String>, u64) {
+/// Whether it is a line that a neighbour may say at any time, and about something else than
+/// records.
+fn is_notice(line: &str) -> bool {
+    let verbs = ["KEPT ", "LACKS ", "CLOCK "];
+    verbs.iter().any(|verb| line.starts_with(verb))
+}
+
+/// The records, epochs included, up to a `SYNC`, which says how far the hearer is then.
+pub(crate) fn batch(link: &mut Talk) -> (BTreeSet<String>, u64) {
+    batch_or_goodbye(link).expect("a SYNC, and no goodbye")
+}
+
+fn batch_or_goodbye(link: &mut Talk) -> Option<(BTreeSet<String>, u64)> {
     let mut lines = BTreeSet::new();
     loop {
         let line = link.line();
+        if is_notice(&line) {
+            continue;
+        }
+        if line.starts_with("BYE ") {
+            return None;
+        }
         match line.strip_prefix("SYNC ") {
-            Some(position) => return (lines, position.parse().unwrap()),
+            Some(position) => return Some((lines, position.parse().unwrap())),
             None => assert!(
-                line.starts_with("AT ") && lines.insert(line.clone()),
+                Record::parse(&line).is_some() && lines.insert(line.clone()),
                 "{line}"
             ),
         }
     }
 }
 
-/// The `AT` lines until all of these have come, each once, and nothing else but `SYNC`s has.
-fn hear(link: &mut Talk, expected: &[&str]) -> u64 {
+/// The records until all of these have come, each once, and nothing else but `SYNC`s and notices
+/// has.
+pub(crate) fn hear(link: &mut Talk, expected: &[&str]) -> u64 {
     let mut heard = BTreeSet::new();
     let expected: BTreeSet<String> = expected.iter().map(|line| (*line).to_owned()).collect();
     loop {
@@ -125,7 +141,8 @@ fn is_refused(mut link: Talk, who: &str) {
             !line.starts_with("PROOF")
                 && !line.starts_with("LIFE")
                 && !line.starts_with("STATUS")
-                && !line.starts_with("AT "),
+                && !line.starts_with("AT ")
+                && !line.starts_with("EPOCH "),
             "{who} was told {line}"
         );
     }
@@ -135,7 +152,9 @@ fn is_refused(mut link: Talk, who: &str) {
 pub(crate) fn dialled(program: &Program) {
     let scene = jaquez(program);
     the_protocol(&scene);
+    confirming(&scene);
     passing_on(&scene);
+    versions(&scene);
     wrong_proofs(&scene);
     strangers(&scene);
     nonsense(&scene);
@@ -209,8 +228,13 @@ fn the_protocol(scene: &Scene) {
         "ffffffffffffffff 1000000".to_owned(),
         format!("{boot} 1000000"),
     ] {
-        let mut confused = linked("Riley", scene.neighbour(), "00000000000000cc", &says);
-        hear(&mut confused, &[&known, &taught, &latest, &last]);
+        let link = |says| linked("Riley", scene.neighbour(), "00000000000000cc", says);
+        // A server that can be rolled back takes it that it was: it ends the link, and tells all on
+        // the next one.
+        let told =
+            batch_or_goodbye(&mut link(&says)).or_else(|| batch_or_goodbye(&mut link("- 0")));
+        let all = [&known, &taught, &latest, &last].map(String::clone);
+        assert_eq!(told.expect("everything").0, BTreeSet::from(all));
     }
     // AT lines of clients are not believed.
     client.refused("AT Riley +0.000000000 forged +1+2 7");
@@ -236,6 +260,58 @@ fn passing_on(scene: &Scene) {
     bernard.send(format!("{}\nSYNC 2\n", at("passed", 7)));
     hear(&mut riley, &[&at("passed", 7)]);
     assert_eq!(scene.standing().linked.len(), 2);
+}
+
+/// The next `KEPT`; whatever else is said before it.
+fn kept(link: &mut Talk) -> u64 {
+    loop {
+        if let Some(position) = link.line().strip_prefix("KEPT ") {
+            return position.parse().unwrap();
+        }
+    }
+}
+
+/// What was heard is confirmed, each time once; what a neighbour says to confirm, or to lack, and
+/// its clock are taken.
+fn confirming(scene: &Scene) {
+    let mut riley = linked("Riley", scene.neighbour(), "00000000000000c1", "- 0");
+    let (_, told) = batch(&mut riley);
+    riley.send("AT Riley +0.000000000 kept +1+2 7\nSYNC 5\n");
+    assert_eq!(kept(&mut riley), 5);
+    riley.send("SYNC 5\nSYNC 5\n");
+    let clock = wall_clock();
+    riley.send(format!(
+        "KEPT {told}\nLACKS 2\nCLOCK {clock}\nLACKS 0\nCLOCK {clock}\n"
+    ));
+    riley.send("AT Riley +0.000000000 kept +1+2 8\nSYNC 6\nSYNC 7\n");
+    // It need not confirm 6, as 7 says more.
+    let position = kept(&mut riley);
+    assert!(position == 6 || position == 7, "{position}");
+    if position == 6 {
+        assert_eq!(kept(&mut riley), 7);
+    }
+    assert_eq!(
+        record(&mut scene.client(), "kept"),
+        "AT Riley +0.000000000 kept +1+2 8"
+    );
+    assert_eq!(scene.standing().linked, ["Riley"]);
+}
+
+/// A server of another version is told so in words.
+fn versions(scene: &Scene) {
+    for version in ["1", "3", "02", "two"] {
+        let mut link = scene.neighbour();
+        link.send(format!("HERD {version} Riley Jaquez {}\n", Hex(&NONCE)));
+        is_told_the_versions(&mut link, version);
+    }
+}
+
+fn is_told_the_versions(link: &mut Talk, version: &str) {
+    let line = link.line();
+    let is_told = line.starts_with("BYE ")
+        && line.contains(&format!("version {version} "))
+        && line.contains("this server 2");
+    assert!(is_told, "{line}");
 }
 
 /// Wrong, guessed, reflected and replayed proofs are refused, and what comes with them is not believed.
@@ -289,12 +365,11 @@ fn strangers(scene: &Scene) {
         "AT Riley +0.000000000 forged +1+2 7\n",
         "LIFE 00000000000000aa 1 - 0\n",
         "IAMAT forged +1+2 7\n",
-        "HERD 1 Campbell Jaquez 000102030405060708090a0b0c0d0e0f\n",
-        "HERD 1 Jaquez Jaquez 000102030405060708090a0b0c0d0e0f\n",
-        "HERD 1 Riley Juzang 000102030405060708090a0b0c0d0e0f\n",
-        "HERD 2 Riley Jaquez 00\n",
-        "HERD 1 Riley Jaquez 0001\n",
-        "HERD 1 Riley Jaquez 000102030405060708090a0b0c0d0e0g\n",
+        "HERD 2 Campbell Jaquez 000102030405060708090a0b0c0d0e0f\n",
+        "HERD 2 Jaquez Jaquez 000102030405060708090a0b0c0d0e0f\n",
+        "HERD 2 Riley Juzang 000102030405060708090a0b0c0d0e0f\n",
+        "HERD 2 Riley Jaquez 0001\n",
+        "HERD 2 Riley Jaquez 000102030405060708090a0b0c0d0e0g\n",
         "\x1b[2J\n",
         "\n",
     ] {
@@ -312,7 +387,7 @@ fn strangers(scene: &Scene) {
 fn let_in(scene: &Scene, name: &str) {
     wait_until("it is let in again", || {
         let mut link = scene.neighbour();
-        link.send(format!("HERD 1 {name} Jaquez {}\n", Hex(&NONCE)));
+        link.send(format!("HERD 2 {name} Jaquez {}\n", Hex(&NONCE)));
         link.line().starts_with("HERD ")
     });
 }
@@ -333,8 +408,28 @@ fn nonsense(scene: &Scene) {
         "AT Riley +0.000000000 x\ty +1+2 7",
         "AT Riley +0.000000000 x +1+2",
         "AT Riley +0.000000000 x +1+2 1000000000000000000",
+        "EPOCH 0 AT Riley +0.000000000 x +1+2 7",
+        "EPOCH 01 AT Riley +0.000000000 x +1+2 7",
+        "EPOCH +1 AT Riley +0.000000000 x +1+2 7",
+        "EPOCH -1 AT Riley +0.000000000 x +1+2 7",
+        "EPOCH x AT Riley +0.000000000 x +1+2 7",
+        "EPOCH 4294967296 AT Riley +0.000000000 x +1+2 7",
+        "EPOCH 18446744073709551617 AT Riley +0.000000000 x +1+2 7",
+        "EPOCH  1 AT Riley +0.000000000 x +1+2 7",
+        "EPOCH 1  AT Riley +0.000000000 x +1+2 7",
+        "EPOCH AT Riley +0.000000000 x +1+2 7",
+        "EPOCH 1 EPOCH 1 AT Riley +0.000000000 x +1+2 7",
+        "EPOCH 1 AT Riley +0.5 x +1+2 7",
+        "EPOCH 1 SYNC 3",
+        "EPOCH 1 ",
+        "EPOCH 1",
+        "EPOCH",
         "SYNC x",
         "SYNC",
+        "KEPT x",
+        "KEPT",
+        "LACKS -1",
+        "CLOCK",
         "HELLO",
         "",
     ]) {
@@ -346,7 +441,7 @@ fn nonsense(scene: &Scene) {
                 break;
             }
             assert!(
-                line.starts_with("AT ") || line.starts_with("SYNC "),
+                line.starts_with("SYNC ") || is_notice(&line) || Record::parse(&line).is_some(),
                 "{said:?}: {line}"
             );
         }
@@ -443,20 +538,23 @@ pub(crate) fn dialling(program: &Program) {
         let mut link = Talk::over(stream);
         let greeting = link.line();
         let nonce = greeting
-            .strip_prefix("HERD 1 Riley Jaquez ")
+            .strip_prefix("HERD 2 Riley Jaquez ")
             .and_then(|text| unhex(text.as_bytes()));
         let nonce: Nonce = nonce.unwrap_or_else(|| panic!("{greeting}"));
         (link, nonce)
     };
-    let greeting = |name: &str| format!("HERD 1 {name} Riley {}\n", Hex(&NONCE));
+    let greeting = |name: &str| format!("HERD 2 {name} Riley {}\n", Hex(&NONCE));
     // The one that is to be dialled does not get in by dialling.
     let mut jaquez = scene.neighbour();
-    jaquez.send(format!("HERD 1 Jaquez Riley {}\n", Hex(&NONCE)));
+    jaquez.send(format!("HERD 2 Jaquez Riley {}\n", Hex(&NONCE)));
     is_refused(jaquez, "Jaquez");
-    // Somebody else answers; a proof comes back; one is guessed.
+    // Somebody else answers; it speaks an old version; a proof comes back; one is guessed.
     let (mut link, _) = accept();
     link.send(greeting("Bernard"));
     is_refused(link, "Bernard");
+    let (mut link, _) = accept();
+    link.send(format!("HERD 1 Jaquez Riley {}\n", Hex(&NONCE)));
+    is_told_the_versions(&mut link, "1");
     let (mut link, nonce) = accept();
     link.send(greeting("Jaquez"));
     let reflected = link.line();
@@ -514,36 +612,36 @@ pub(crate) fn dialling(program: &Program) {
     }
 }
 
-/// Records come in an order of no meaning, and the table ends as herd-mio's own.
+/// Records come in an order of no meaning, and the table ends as the model's.
 fn order(scene: &Scene) {
-    let mut records = Records::new(&Limits::default());
-    let mut offer = |line: &str| {
-        let at = At::parse(line.as_bytes());
-        let taken = at.map(|at| records.offer(line.as_bytes(), &at, Teacher::NOBODY));
-        (taken.is_some(), records.len() as u64, records.digest())
-    };
+    let mut table = Table::default();
     // What it knows already.
     let mut riley = linked("Riley", scene.neighbour(), "00000000000000f1", "- 0");
     let known = scene.standing().records;
-    while offer(&riley.line()).1 < known {}
+    while table.sum().0 < known {
+        if let Some(record) = Record::parse(&riley.line()) {
+            table.offer(record);
+        }
+    }
     let mut dice = Dice::new(11);
     for round in 1..=5 {
         let mut lines = String::new();
         for _ in 0..400 {
             let line = any_record(&mut dice);
-            if offer(&line).0 {
+            if let Some(record) = Record::parse(&line) {
+                table.offer(record);
                 lines.push_str(&format!("{line}\n"));
             }
         }
         riley.send(format!("{lines}SYNC {round}\n"));
-        let (_, count, digest) = offer("");
+        let (count, digest) = table.sum();
         wait_for(|| {
             let standing = scene.standing();
             if (standing.records, standing.digest) == (count, digest) {
                 return Ok(());
             }
             Err(format!(
-                "the table is herd-mio's: {count} records, digest {digest:016x}; it is {} records, digest {:016x}",
+                "the table is the model's: {count} records, digest {digest:016x}; it is {} records, digest {:016x}",
                 standing.records, standing.digest
             ))
         });
@@ -551,8 +649,7 @@ fn order(scene: &Scene) {
     let mut client = scene.client();
     for id in 0..10 {
         let id = format!("id{id}");
-        let line = String::from_utf8(records.line(id.as_bytes()).unwrap()).unwrap();
-        assert_eq!(format!("{}\n", record(&mut client, &id)), line);
+        assert_eq!(record(&mut client, &id), table.line(&id));
     }
 }
 
@@ -567,6 +664,7 @@ fn any_record(dice: &mut Dice) -> String {
         "-59.999999999",
         "-60.000000000",
         "-60.000000001",
+        "-60.500000000",
         "-100.000000000",
         "-900.000000000",
         "-899.999999999",
@@ -585,5 +683,10 @@ fn any_record(dice: &mut Dice) -> String {
         ".999999999999999999",
         ".000000000999999999",
     ]);
-    format!("AT {server} {skew} id{id} {place} {whole}{fraction}")
+    let epoch = match id % 4 {
+        0 => dice.pick(&["", "", "EPOCH 1 ", "EPOCH 2 "]),
+        1 => dice.pick(&["", "EPOCH 9 ", "EPOCH 10 ", "EPOCH 4294967295 "]),
+        _ => "",
+    };
+    format!("{epoch}AT {server} {skew} id{id} {place} {whole}{fraction}")
 }

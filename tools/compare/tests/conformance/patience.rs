@@ -7,7 +7,7 @@ use herd_compare::workshop::Program;
 use herd_compare::worlds::WORLDS;
 use herd_places::Behaviour;
 
-use crate::neighbours::linked;
+use crate::neighbours::{batch, linked};
 use crate::places::own_error;
 use crate::scene::{SOON, Scene, prepared};
 
@@ -45,11 +45,19 @@ fn wait(program: &Program) {
     client.send("WHATSAT kiwi 10 5\n");
     assert!(scene.places.wait_for_requests(1, SOON), "{world}");
 
-    // A neighbour is linked and says nothing more.
+    // A neighbour is linked and says nothing more. What it said is confirmed, but not again with
+    // each heartbeat.
     let mut riley = linked("Riley", scene.neighbour(), "00000000000000aa", "- 0");
+    batch(&mut riley);
+    riley.send("SYNC 5\n");
+    // What it lacked, Riley has been told: a SYNC that came first would be the heartbeat, which is
+    // far later.
+    assert_eq!(riley.line(), "KEPT 5", "{world}");
+    riley.send("SYNC 5\n");
     let linked = Instant::now();
     let mut beats = 0;
     while let Some(line) = riley.line_or_end() {
+        assert!(!line.starts_with("KEPT "), "{world}: {line}");
         beats +=
             u32::from(line.starts_with("SYNC ") && linked.elapsed() > Duration::from_millis(500));
     }

@@ -127,7 +127,8 @@ func (c *client) command(line []byte) error {
 }
 
 func (c *client) iamat(i *iamat) {
-	skew := skewBetween(now(), i.stamp)
+	received := now()
+	skew := skewBetween(received, i.stamp)
 	start := len(c.out)
 	c.out = append(c.out, "AT "...)
 	c.out = append(c.out, c.server.name...)
@@ -143,7 +144,7 @@ func (c *client) iamat(i *iamat) {
 		logInfo("%s -> %s", c.who, escaped(line))
 	}
 	if order, ok := newOrder(i.stamp, skew); ok {
-		if seq := c.server.offer(line, i.client, order, nobody); seq > 0 {
+		if seq := c.server.update(line, i.client, order, received); seq > 0 {
 			c.seq = seq
 		}
 	}

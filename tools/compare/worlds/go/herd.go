@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 )
 
 // operator is the name under which a tool asks how a server stands; no server is called so.
@@ -76,20 +77,33 @@ func (s *server) find(name string) *neighbour {
 	return nil
 }
 
-// offer takes a record if it is the newest of its client, and tells the links if it is. It returns the number of the change, 0 if
-// there is none.
-func (s *server) offer(line, client []byte, order order, teacher uint64) (seq uint64) {
+// offer takes a neighbour's record if it is the newest of its client.
+func (s *server) offer(line, client []byte, order order, teacher uint64) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if !s.records.offer(line, client, order, teacher) {
+	if s.records.offer(line, client, order, teacher) {
+		s.wakeLinks()
+	}
+}
+
+// update takes a record of an own client. It returns the number of the change, 0 if there is none.
+func (s *server) update(line, client []byte, order order, received posixTime) (seq uint64) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if !s.records.update(line, client, order, received) {
 		return 0
 	}
+	s.wakeLinks()
+	return s.records.lastSeq
+}
+
+// wakeLinks tells the links that there is a change. The mutex is held.
+func (s *server) wakeLinks() {
 	for _, n := range s.neighbours {
 		if n.link != nil {
 			n.link.wakeUp()
 		}
 	}
-	return s.records.lastSeq
 }
 
 // waitUntilTold waits until all neighbours that are linked have been told of a change. One that is behind is not waited for.
@@ -118,10 +132,16 @@ func (s *server) status() string {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	var line strings.Builder
-	fmt.Fprintf(&line, "STATUS %016x %d %016x %d", s.boot, len(s.records.byClient), s.records.digest, len(s.clients))
+	r := &s.records
+	fmt.Fprintf(&line, "STATUS boot=%016x wall=%d records=%d digest=%016x clients=%d stale=%d refused=0 ahead=%d behind=%d",
+		s.boot, time.Now().UnixNano(), len(r.byClient), r.digest, len(s.clients), r.stale, r.ahead, r.behind)
 	for _, n := range s.neighbours {
 		if n.link != nil {
-			line.WriteString(" " + n.name)
+			unconfirmed := r.lastSeq - n.link.kept
+			if n.link.kept > r.lastSeq {
+				unconfirmed = 0
+			}
+			fmt.Fprintf(&line, " link=%d:?:%d:%s", unconfirmed, n.link.lacks, n.name)
 		}
 	}
 	return line.String()

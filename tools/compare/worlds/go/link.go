@@ -14,7 +14,9 @@ import (
 )
 
 const (
-	// linkLineBytes is a client's line, and a server's name and a skew.
+	// version of the neighbours' protocol.
+	version = "2"
+	// linkLineBytes is a client's line, a server's name, a skew, and perhaps an epoch.
 	linkLineBytes = 4096 + 256
 	// batchBytes are written at once.
 	batchBytes = 64 * 1024
@@ -23,6 +25,8 @@ const (
 	// linkProof is the time for a neighbour to prove who it is.
 	linkProof = 5 * time.Second
 	heartbeat = 3 * time.Second
+	// confirmAfter is waited before a KEPT, so that one confirms many batches.
+	confirmAfter = 200 * time.Millisecond
 	// silence of a neighbour after which it counts as lost.
 	silence = 10 * time.Second
 	// slowAfter is how long a neighbour's socket may take nothing until clients are answered without waiting for it.
@@ -61,6 +65,11 @@ type link struct {
 	position uint64 // the neighbour has been told everything up to this change
 	isBehind bool   // it is still being told what it lacked from before, or its socket takes nothing
 	farewell string // why we end it
+	// Its feed is confirmed up to there, and more of it at confirmAt, if there is more.
+	confirmed uint64
+	confirmAt time.Time
+	// What it says: how much of our feed it has kept, and how many records it had to refuse.
+	kept, lacks uint64
 }
 
 // goodbye is what neighbours are told when the server stops.
@@ -231,14 +240,14 @@ func (l *link) prove() error {
 	}
 	us := party{s.name, hex.EncodeToString(random)}
 	if l.isDialler {
-		l.say("HERD 1 %s %s %s", us.name, l.neighbour.name, us.nonce)
+		l.say("HERD %s %s %s %s", version, us.name, l.neighbour.name, us.nonce)
 	}
 	them, err := l.greeted()
 	if err != nil {
 		return err
 	}
 	if !l.isDialler {
-		l.say("HERD 1 %s %s %s", us.name, them.name, us.nonce)
+		l.say("HERD %s %s %s %s", version, us.name, them.name, us.nonce)
 	}
 
 	dialler, acceptor, ourSide, theirSide := them, us, "acceptor", "dialler"
@@ -278,7 +287,7 @@ func (l *link) prove() error {
 	return l.life(words)
 }
 
-// greeted acts on HERD 1 <from> <to> <nonce>: who it says it is, and its nonce.
+// greeted acts on HERD 2 <from> <to> <nonce>: who it says it is, and its nonce.
 func (l *link) greeted() (them party, err error) {
 	s := l.server
 	line, err := l.next()
@@ -289,8 +298,9 @@ func (l *link) greeted() (them party, err error) {
 	if words[0] != "HERD" || len(words) < 2 {
 		return them, unexpected(line)
 	}
-	if words[1] != "1" {
-		return them, breakOff("it speaks version %s of the neighbours' protocol, this server 1", shown([]byte(words[1])))
+	if words[1] != version {
+		return them, breakOff("it speaks version %s of the neighbours' protocol, this server %s; upgrade the older one",
+			shown([]byte(words[1])), version)
 	}
 	if len(words) != 5 {
 		return them, unexpected(line)
@@ -340,8 +350,9 @@ func (l *link) life(words []string) error {
 	}
 	l.teacher = n.heard.teacher
 	if knowsBoot && ownBoot == s.boot && position <= s.records.lastSeq {
-		l.position = position
+		l.position, l.kept = position, position
 	}
+	l.confirmed = n.heard.position
 	// A neighbour that proves itself anew was cut off without our noticing: its old link is dead.
 	if n.link != nil {
 		n.link.end("a newer connection took its place")
@@ -409,9 +420,15 @@ func (l *link) tell() error {
 		var position uint64
 		batch, position = s.records.read(l.position, l.teacher, batchBytes, batch[:0])
 		isAll := position == s.records.lastSeq
-		s.mutex.Unlock()
 		if len(batch) > 0 || hasToSpeak {
 			batch = fmt.Appendf(batch, "SYNC %d\n", position)
+		}
+		if !l.confirmAt.IsZero() && !time.Now().Before(l.confirmAt) {
+			l.confirmed, l.confirmAt = l.neighbour.heard.position, time.Time{}
+			batch = fmt.Appendf(batch, "KEPT %d\n", l.confirmed)
+		}
+		s.mutex.Unlock()
+		if len(batch) > 0 {
 			if err := l.write(batch); err != nil {
 				return err
 			}
@@ -461,24 +478,48 @@ func (l *link) hear() error {
 			return fmt.Errorf("nothing heard for %v", silence)
 		case err != nil:
 			return err
-		case bytes.HasPrefix(line, []byte("AT ")):
-			at, ok := parseAt(line)
+		case bytes.HasPrefix(line, []byte("AT ")), bytes.HasPrefix(line, []byte("EPOCH ")):
+			atLine, at, ok := parseTold(line)
 			if !ok {
 				return breakOff("not an AT line: %s", shown(line))
 			}
-			s.offer(line, at.client, at.order, l.teacher)
-		case bytes.HasPrefix(line, []byte("SYNC ")):
-			position, ok := number(line[5:])
-			if !ok {
-				return unexpected(line)
-			}
-			s.mutex.Lock()
-			l.neighbour.heard.position = position
-			s.mutex.Unlock()
+			s.offer(atLine, at.client, at.order, l.teacher)
 		default:
-			return unexpected(line)
+			if err := l.notice(line); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// notice acts on SYNC, KEPT, LACKS and CLOCK, and the number that each has.
+func (l *link) notice(line []byte) error {
+	verb, digits, _ := bytes.Cut(line, []byte(" "))
+	value, ok := number(digits)
+	if !ok {
+		return unexpected(line)
+	}
+	l.server.mutex.Lock()
+	defer l.server.mutex.Unlock()
+	switch string(verb) {
+	case "SYNC":
+		l.neighbour.heard.position = value
+		if value > l.confirmed && l.confirmAt.IsZero() {
+			l.confirmAt = time.Now().Add(confirmAfter)
+			time.AfterFunc(confirmAfter, l.wakeUp)
+		}
+	case "KEPT":
+		l.kept = value
+	case "LACKS":
+		if l.lacks != value {
+			logWarn("neighbour %s: records that it had to refuse: %d", l.neighbour.name, value)
+		}
+		l.lacks = value
+	case "CLOCK": // its LIFE said it, and we set no clock by it
+	default:
+		return unexpected(line)
+	}
+	return nil
 }
 
 func (l *link) tellLog(err error) {

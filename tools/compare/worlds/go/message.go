@@ -124,6 +124,23 @@ type at struct {
 	order            order
 }
 
+// parseTold reads an AT line as neighbours tell it: behind EPOCH <n>, unless its epoch is 0.
+func parseTold(told []byte) (line []byte, a at, ok bool) {
+	line = told
+	epoch := uint64(0)
+	if prefix := []byte("EPOCH "); bytes.HasPrefix(told, prefix) {
+		var digits []byte
+		digits, line, _ = bytes.Cut(told[len(prefix):], []byte(" "))
+		epoch, ok = number(digits)
+		if !ok || digits[0] == '0' || epoch > maxEpoch {
+			return nil, at{}, false
+		}
+	}
+	a, ok = parseAt(line)
+	a.order.epoch = uint32(epoch)
+	return line, a, ok
+}
+
 // parseAt reads AT <server> <skew> <client> <location> <time>: single spaces, nothing before or after.
 func parseAt(line []byte) (at, bool) {
 	words := bytes.Split(line, []byte(" "))

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"sort"
 )
 
@@ -36,6 +37,9 @@ type records struct {
 	feed     []change
 	lastSeq  uint64
 	digest   uint64
+	// Of the records of our own clients: how many changed nothing, and whose stamp is far off our
+	// clock.
+	stale, ahead, behind uint64
 }
 
 // hashOf is a line's part in the digest: every server of a herd computes it like this, eight bytes at a time.
@@ -50,16 +54,44 @@ func hashOf(line []byte) uint64 {
 	return hash
 }
 
-// offer takes the record of line if it is the newest of its client, and says whether it did. Later effective time, then later
-// stamp, then greater bytes: the order is total and the same on every server, so the order of arrival decides nothing.
+// stands says whether r stays the record of its client when another is offered.
+func (r *record) stands(order order, line []byte) bool {
+	c := r.order.compare(order)
+	return c > 0 || (c == 0 && bytes.Compare(r.line, line) >= 0)
+}
+
+// update takes a record of an own client, received at that time, and says whether it did. If only a
+// wrong clock of another server holds it back, it begins the next epoch, which wins everywhere.
+func (r *records) update(line, client []byte, order order, received posixTime) bool {
+	switch order.lead(received) {
+	case 1:
+		r.ahead++
+	case -1:
+		r.behind++
+	}
+	if known := r.byClient[string(client)]; known != nil {
+		order.epoch = known.order.epoch
+		if known.stands(order, line) && order.isHeldBackBy(known.order, received) && order.epoch < maxEpoch {
+			order.epoch++
+		}
+	}
+	isNews := r.offer(line, client, order, nobody)
+	if !isNews {
+		r.stale++
+	}
+	return isNews
+}
+
+// offer takes the record of line if it is the newest of its client, and says whether it did.
+// Greater epoch, then later effective time, then later stamp, then greater bytes: the order is
+// total and the same on every server, so the order of arrival decides nothing.
 func (r *records) offer(line, client []byte, order order, teacher uint64) bool {
 	known := r.byClient[string(client)]
 	if known == nil {
 		known = &record{}
 		r.byClient[string(client)] = known
 	} else {
-		c := known.order.compare(order)
-		if c > 0 || (c == 0 && bytes.Compare(known.line, line) >= 0) {
+		if known.stands(order, line) {
 			return false
 		}
 		r.digest -= hashOf(known.line)
@@ -94,6 +126,9 @@ func (r *records) read(after, except uint64, fullAt int, out []byte) ([]byte, ui
 			return out, change.seq - 1
 		}
 		if change.record.seq == change.seq && change.record.teacher != except {
+			if epoch := change.record.order.epoch; epoch > 0 {
+				out = fmt.Appendf(out, "EPOCH %d ", epoch)
+			}
 			out = append(out, change.record.line...)
 			out = append(out, '\n')
 		}

@@ -11,8 +11,12 @@ const (
 	maxDigits     = 18
 	attosInSecond = 1_000_000_000_000_000_000
 	attosInNano   = 1_000_000_000
-	// maxLeadSeconds: a stamp further than this ahead of its receipt counts as the receipt.
+	// maxLeadSeconds: a stamp counts as at most so much later than its receipt.
 	maxLeadSeconds = 60
+	// maxAheadSeconds: a record further ahead of our clock is set aside. Another server's clock is
+	// wrong.
+	maxAheadSeconds = 120
+	maxEpoch        = 1<<32 - 1
 )
 
 // posixTime is an exact time. Today's times are too large for a float64 to hold their nanoseconds, so it is two integers: seconds
@@ -71,6 +75,9 @@ func (t posixTime) minus(earlier posixTime) posixTime {
 	return difference
 }
 
+// plus is so many seconds later.
+func (t posixTime) plus(seconds int64) posixTime { return posixTime{t.seconds + seconds, t.attos} }
+
 // skew is receipt minus stamp, to the nanosecond, cut towards zero.
 type skew struct {
 	negative       bool // never with a size of zero
@@ -115,26 +122,50 @@ func (s skew) appendTo(out []byte) []byte {
 }
 
 // order is what orders the records of one client, before their bytes do.
-type order struct{ effective, stamp posixTime }
+type order struct {
+	// epoch is how many records of this client were set aside because of a wrong clock.
+	epoch            uint32
+	effective, stamp posixTime
+}
 
-// newOrder finds the effective time: the stamp, or the receipt if the stamp is more than 60 s after it; false if the receipt would
-// lie before the epoch. The receipt is computed from the line alone, so every server finds the same.
+// newOrder finds the effective time: the stamp, or 60 s after the receipt if that is earlier. It
+// has no jump, so a clock that is about a minute ahead loses no update. It is false if the receipt
+// would lie before 1970. The receipt is computed from the line alone, so every server finds the
+// same.
 func newOrder(stamp posixTime, s skew) (order, bool) {
 	if !s.negative {
-		return order{stamp, stamp}, true
+		return order{0, stamp, stamp}, true
 	}
 	receipt := stamp.minus(posixTime{s.seconds, s.nanos * attosInNano})
 	if receipt.seconds < 0 {
 		return order{}, false
 	}
-	leadsTooFar := s.seconds > maxLeadSeconds || (s.seconds == maxLeadSeconds && s.nanos > 0)
-	if leadsTooFar {
-		return order{receipt, stamp}, true
+	if latest := receipt.plus(maxLeadSeconds); latest.compare(stamp) < 0 {
+		return order{0, latest, stamp}, true
 	}
-	return order{stamp, stamp}, true
+	return order{0, stamp, stamp}, true
+}
+
+// lead is 1 if the stamp is more than a minute ahead of now, -1 if it is as far behind, else 0.
+func (o order) lead(now posixTime) int {
+	switch {
+	case o.stamp.compare(now.plus(maxLeadSeconds)) > 0:
+		return 1
+	case o.stamp.plus(maxLeadSeconds).compare(now) < 0:
+		return -1
+	}
+	return 0
+}
+
+// isHeldBackBy says whether only another server's clock makes known look later than o.
+func (o order) isHeldBackBy(known order, now posixTime) bool {
+	return o.stamp.compare(known.stamp) > 0 || known.effective.compare(now.plus(maxAheadSeconds)) > 0
 }
 
 func (o order) compare(other order) int {
+	if o.epoch != other.epoch {
+		return sign(int64(o.epoch) - int64(other.epoch))
+	}
 	if c := o.effective.compare(other.effective); c != 0 {
 		return c
 	}

@@ -82,12 +82,13 @@ final class Client {
     }
 
     private void iamat(Grammar.Iamat iamat) {
-        Times.Skew skew = Times.Skew.between(Times.Time.now(), iamat.stamp());
+        Times.Time now = Times.Time.now();
+        Times.Skew skew = Times.Skew.between(now, iamat.stamp());
         String line = "AT " + herd.name + " " + skew + " " + iamat.client() + " " + iamat.location() + " " + iamat.time();
         Log.info(() -> who + " -> " + Log.escaped(line));
         Times.Order order = Times.Order.of(iamat.stamp(), skew);
         if (order != null) {
-            seq = Math.max(seq, herd.offer(line, iamat.client(), order, Records.NOBODY));
+            seq = Math.max(seq, herd.update(line, iamat.client(), order, now));
         }
         output.append(line).append("\n");
     }

@@ -4,6 +4,7 @@ import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.BooleanSupplier;
 
 /** What all connections share: who we are, who our neighbours are, and everybody's position. */
 final class Herd {
@@ -77,11 +78,20 @@ final class Herd {
         return ++lastSerial;
     }
 
-    /** Takes a record if it is the newest of its client. Returns the number of the change, 0 if there is none. */
-    long offer(String line, String client, Times.Order order, long teacher) {
+    /** Takes a neighbour's record if it is the newest of its client. */
+    void offer(String line, String client, Times.Order order, long teacher) {
+        change(() -> records.offer(line, client, order, teacher));
+    }
+
+    /** Takes a record of an own client. Returns the number of the change, 0 if there is none. */
+    long update(String line, String client, Times.Order order, Times.Time now) {
+        return change(() -> records.update(line, client, order, now));
+    }
+
+    private long change(BooleanSupplier offer) {
         lock.lock();
         try {
-            if (!records.offer(line, client, order, teacher)) {
+            if (!offer.getAsBoolean()) {
                 return 0;
             }
             news.signalAll();
@@ -121,13 +131,15 @@ final class Herd {
 
     /** How the server stands, for an operator. */
     String status() {
-        StringBuilder line = new StringBuilder("STATUS ").append(HexFormat.of().toHexDigits(boot))
-                .append(' ').append(records.size())
-                .append(' ').append(HexFormat.of().toHexDigits(records.digest()))
-                .append(' ').append(clients);
+        StringBuilder line = new StringBuilder("STATUS boot=").append(HexFormat.of().toHexDigits(boot))
+                .append(" wall=").append(Times.Time.now().nanos())
+                .append(" records=").append(records.size())
+                .append(" digest=").append(HexFormat.of().toHexDigits(records.digest()))
+                .append(" clients=").append(clients)
+                .append(' ').append(records.counts());
         neighbours.values().stream()
                 .filter(neighbour -> neighbour.link != null)
-                .forEach(neighbour -> line.append(' ').append(neighbour.name));
+                .forEach(neighbour -> line.append(" link=").append(neighbour.link.standing()).append(neighbour.name));
         return line.toString();
     }
 

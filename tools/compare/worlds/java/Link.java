@@ -1,4 +1,5 @@
 import java.util.HexFormat;
+import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
@@ -18,16 +19,20 @@ final class Link {
     /** Time for a neighbour to prove who it is. */
     static final int PROOF_MS = 5_000;
     static final int HEARTBEAT_MS = 3_000;
+    /** Wait before a KEPT, so that one confirms many batches. */
+    static final int CONFIRM_MS = 200;
     /** Silence of a neighbour after which it counts as lost. */
     static final int SILENCE_MS = 10_000;
     /** Time that a connection which was told its last words is still listened to, so that they are not lost. */
     static final int LINGER_MS = 2_000;
 
+    /** Of the neighbours' protocol. */
+    private static final String VERSION = "2";
     private static final long REDIAL_FIRST_MS = 100;
     private static final long REDIAL_CAP_MS = 1_000;
     /** A link that held for so long was a good one. */
     private static final long STEADY_NS = 2_000_000_000L;
-    /** A line is a client's line, and a server's name and a skew. */
+    /** A line is a client's line, a server's name, a skew, and perhaps an epoch. */
     private static final int LINE_BYTES = 4096 + 256;
     private static final int BATCH_BYTES = 64 * 1024;
     /** So much of what the other side said is repeated in a log line. */
@@ -36,6 +41,7 @@ final class Link {
     private static final long CLOCK_TOLERANCE_MS = 1_000;
     private static final Pattern NONCE = Pattern.compile("[0-9a-fA-F]{" + 2 * Proof.NONCE_BYTES + "}");
     private static final Pattern BOOT = Pattern.compile("[0-9a-fA-F]{16}");
+    private static final Pattern WITH_EPOCH = Pattern.compile("EPOCH ([1-9][0-9]{0,9}) (.*)", Pattern.DOTALL);
     private static final String GOODBYE = "stopping";
 
     private enum State { GREETING, PROVING, STARTING, LINKED, CLOSING }
@@ -67,6 +73,13 @@ final class Link {
     /** It has been, or is being, told everything up to the change {@code position}; everything up to {@code told} is in its socket. */
     private long position;
     private long told;
+    /** Its feed is confirmed up to there; and since when there is more to confirm, if there is. */
+    private long confirmed;
+    private long unconfirmedSince;
+    private boolean isUnconfirmed;
+    /** What it says: how much of our feed it has kept, and how many records it had to refuse. */
+    private long kept;
+    private long lacks;
     /** Why it ends, the first reason only. */
     private String farewell;
 
@@ -81,7 +94,7 @@ final class Link {
     /** A connection that we made. */
     static Link dialled(Herd herd, Herd.Neighbour neighbour, String address) {
         Link link = new Link(herd, neighbour, address);
-        link.say("HERD 1 " + herd.name + " " + neighbour.name + " " + link.us.nonce());
+        link.say("HERD " + VERSION + " " + herd.name + " " + neighbour.name + " " + link.us.nonce());
         return link;
     }
 
@@ -132,12 +145,8 @@ final class Link {
     }
 
     private void line(String line) throws Broken {
-        if (state == State.LINKED && line.startsWith("AT ")) {
-            Grammar.At at = Grammar.At.parse(line);
-            if (at == null) {
-                throw new Broken("not an AT line: " + shown(line));
-            }
-            herd.offer(line, at.client(), at.order(), teacher);
+        if (state == State.LINKED && (line.startsWith("AT ") || line.startsWith("EPOCH "))) {
+            heard(line);
             return;
         }
         String[] words = line.split(" ", -1);
@@ -146,9 +155,24 @@ final class Link {
             case "HERD" -> greeted(words, line);
             case "PROOF" -> proven(words, line);
             case "LIFE" -> started(words, line);
-            case "SYNC" -> synced(words, line);
+            case "SYNC" -> synced(number(words, line));
+            case "KEPT" -> kept = number(words, line);
+            case "LACKS" -> refused(number(words, line));
+            case "CLOCK" -> number(words, line); // its LIFE said it, and we set no clock by it
             default -> throw unexpected(line);
         }
+    }
+
+    /** {@code AT …} or {@code EPOCH <n> AT …} */
+    private void heard(String told) throws Broken {
+        Matcher withEpoch = WITH_EPOCH.matcher(told);
+        long epoch = withEpoch.matches() ? Long.parseLong(withEpoch.group(1)) : 0;
+        String line = epoch > 0 ? withEpoch.group(2) : told;
+        Grammar.At at = Grammar.At.parse(line);
+        if (at == null || epoch > Times.Order.MAX_EPOCH) {
+            throw new Broken("not an AT line: " + shown(told));
+        }
+        herd.offer(line, at.client(), at.order().inEpoch(epoch), teacher);
     }
 
     /** Whether this is the time for such a line, and it has so many words. */
@@ -167,10 +191,11 @@ final class Link {
         return Log.escaped(bytes.substring(0, Math.min(bytes.length(), SHOWN_BYTES)));
     }
 
-    /** {@code HERD 1 <from> <to> <nonce>} */
+    /** {@code HERD 2 <from> <to> <nonce>} */
     private void greeted(String[] words, String line) throws Broken {
-        if (words.length > 1 && !words[1].equals("1")) {
-            throw new Broken("it speaks version " + shown(words[1]) + " of the neighbours' protocol, this server 1");
+        if (words.length > 1 && !words[1].equals(VERSION)) {
+            String versions = "version " + shown(words[1]) + " of the neighbours' protocol, this server " + VERSION;
+            throw new Broken("it speaks " + versions + "; upgrade the older one");
         }
         expect(State.GREETING, 5, words, line);
         String from = words[2], to = words[3], nonce = words[4];
@@ -199,7 +224,7 @@ final class Link {
             throw new Broken("it is " + herd.name + " that dials " + shown(from));
         }
         neighbour = named;
-        say("HERD 1 " + herd.name + " " + from + " " + us.nonce());
+        say("HERD " + VERSION + " " + herd.name + " " + from + " " + us.nonce());
     }
 
     private String proof(String speaker) {
@@ -243,7 +268,8 @@ final class Link {
         }
         teacher = neighbour.heard.teacher();
         long lastSeq = herd.records.lastSeq();
-        position = told = knowsUs && theirPosition <= lastSeq ? theirPosition : 0;
+        confirmed = neighbour.heard.position();
+        kept = position = told = knowsUs && theirPosition <= lastSeq ? theirPosition : 0;
         // A neighbour that proves itself anew was cut off without our noticing: its old link is dead.
         if (neighbour.link != null) {
             neighbour.link.end("a newer connection took its place");
@@ -258,11 +284,26 @@ final class Link {
         }
     }
 
-    /** {@code SYNC <position>} */
-    private void synced(String[] words, String line) throws Broken {
+    /** The number of {@code SYNC}, {@code KEPT}, {@code LACKS} and {@code CLOCK}. */
+    private long number(String[] words, String line) throws Broken {
         expect(State.LINKED, 2, words, line);
+        return number(words[1], line);
+    }
+
+    private void synced(long position) {
         Herd.Heard heard = neighbour.heard;
-        neighbour.heard = new Herd.Heard(heard.boot(), number(words[1], line), heard.teacher());
+        neighbour.heard = new Herd.Heard(heard.boot(), position, heard.teacher());
+        if (position > confirmed && !isUnconfirmed) {
+            isUnconfirmed = true;
+            unconfirmedSince = System.nanoTime();
+        }
+    }
+
+    private void refused(long count) {
+        if (lacks != count) {
+            lacks = count;
+            Log.warn("neighbour " + neighbour.name + ": records that it had to refuse: " + count);
+        }
     }
 
     private static long number(String text, String line) throws Broken {
@@ -296,6 +337,25 @@ final class Link {
         if (isLinked() && output.isEmpty()) {
             say("SYNC " + position);
         }
+    }
+
+    /** How long until there is something to {@link #confirm}. */
+    long confirmInNs() {
+        return isUnconfirmed ? CONFIRM_MS * 1_000_000L - (System.nanoTime() - unconfirmedSince) : Long.MAX_VALUE;
+    }
+
+    /** Says how much of its feed we have kept: all that we heard, as we keep it in memory. */
+    void confirm() {
+        if (isLinked() && confirmInNs() <= 0) {
+            isUnconfirmed = false;
+            confirmed = neighbour.heard.position();
+            say("KEPT " + confirmed);
+        }
+    }
+
+    /** For STATUS: unconfirmed changes, how far apart its clock is (not known), what it lacks. */
+    String standing() {
+        return Math.max(herd.records.lastSeq() - kept, 0) + ":?:" + lacks + ":";
     }
 
     /** Up to which change everything is in the output, or was. */

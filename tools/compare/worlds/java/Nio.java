@@ -393,6 +393,7 @@ final class Nio {
         private final long beganNs = System.nanoTime();
         private long lastHeardNs = beganNs;
         private long lastSaidNs = beganNs;
+        private boolean isConfirming;
 
         LinkConnection(SocketChannel channel) throws IOException {
             this(channel, Link.accepted(herd, Log.plain(channel.getRemoteAddress())), null);
@@ -433,6 +434,15 @@ final class Nio {
             lastHeardNs = System.nanoTime();
             link.input.bytes.append(bytes);
             link.act();
+            if (link.confirmInNs() < Long.MAX_VALUE && !isConfirming) {
+                isConfirming = true;
+                later(Link.CONFIRM_MS, this::confirm);
+            }
+        }
+
+        private void confirm() {
+            isConfirming = false;
+            link.confirm();
         }
 
         @Override

@@ -14,12 +14,21 @@ final class Records {
     static final long NOBODY = 0;
 
     /** A record; its teacher, a neighbour in one life of its process, is not sent it back. */
-    record Entry(String line, Times.Order order, long seq, long teacher) {}
+    record Entry(String line, Times.Order order, long seq, long teacher) {
+        /** Whether it stands against the other one. */
+        boolean stands(Times.Order otherOrder, String otherLine) {
+            int difference = order.compareTo(otherOrder);
+            return difference > 0 || (difference == 0 && line.compareTo(otherLine) >= 0);
+        }
+    }
 
     private final Map<String, Entry> byClient = new HashMap<>();
     private final TreeMap<Long, Entry> feed = new TreeMap<>();
     private long lastSeq;
     private long digest;
+    private long stale;
+    private long ahead;
+    private long behind;
 
     int size() {
         return byClient.size();
@@ -28,6 +37,14 @@ final class Records {
     /** The sum of a hash of each line: the same for the same table. */
     long digest() {
         return digest;
+    }
+
+    /**
+     * Of the records of our own clients: those that changed nothing, and those whose stamp is far
+     * off our clock.
+     */
+    String counts() {
+        return "stale=" + stale + " refused=0 ahead=" + ahead + " behind=" + behind;
     }
 
     /** The sequence number of the latest change; 0 before the first. */
@@ -42,14 +59,35 @@ final class Records {
     }
 
     /**
-     * Takes a record if it is the newest of its client, and says whether it did. Later effective time, then later stamp, then greater
-     * bytes: the order is total and the same on every server, so the order of arrival decides nothing.
+     * Takes a record of an own client, received at that time, and says whether it did. If only a
+     * wrong clock of another server holds it back, it begins the next epoch, which wins everywhere.
+     */
+    boolean update(String line, String client, Times.Order order, Times.Time now) {
+        int lead = order.lead(now);
+        ahead += lead > 0 ? 1 : 0;
+        behind += lead < 0 ? 1 : 0;
+        Entry known = byClient.get(client);
+        if (known != null) {
+            long epoch = known.order.epoch();
+            order = order.inEpoch(epoch);
+            if (known.stands(order, line) && order.isHeldBackBy(known.order, now) && epoch < Times.Order.MAX_EPOCH) {
+                order = order.inEpoch(epoch + 1);
+            }
+        }
+        boolean isNews = offer(line, client, order, NOBODY);
+        stale += isNews ? 0 : 1;
+        return isNews;
+    }
+
+    /**
+     * Takes a record if it is the newest of its client, and says whether it did. Greater epoch,
+     * then later effective time, then later stamp, then greater bytes: the order is total and the
+     * same on every server, so the order of arrival decides nothing.
      */
     boolean offer(String line, String client, Times.Order order, long teacher) {
         Entry known = byClient.get(client);
         if (known != null) {
-            int difference = known.order.compareTo(order);
-            if (difference > 0 || (difference == 0 && known.line.compareTo(line) >= 0)) {
+            if (known.stands(order, line)) {
                 return false;
             }
             feed.remove(known.seq);
@@ -73,6 +111,9 @@ final class Records {
                 return entry.seq - 1;
             }
             if (entry.teacher != except) {
+                if (entry.order.epoch() > 0) {
+                    out.append("EPOCH " + entry.order.epoch() + " ");
+                }
                 out.append(entry.line).append("\n");
             }
         }

@@ -264,10 +264,13 @@ final class Threads {
                 try {
                     long patience = TimeUnit.MILLISECONDS.toNanos(Link.HEARTBEAT_MS);
                     link.pull();
+                    link.confirm();
                     while (link.output.isEmpty() && !link.isClosing()) {
                         link.written(link.position()); // what was passed over, it does not lack
-                        patience = herd.news.awaitNanos(patience);
+                        long wait = Math.min(patience, link.confirmInNs());
+                        patience -= wait - herd.news.awaitNanos(wait);
                         link.pull();
+                        link.confirm();
                         if (patience <= 0) {
                             link.beat();
                             patience = TimeUnit.MILLISECONDS.toNanos(Link.HEARTBEAT_MS);

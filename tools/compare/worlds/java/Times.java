@@ -10,8 +10,10 @@ final class Times {
     private static final long ATTOS_IN_SECOND = 1_000_000_000_000_000_000L;
     private static final long ATTOS_IN_NANO = 1_000_000_000L;
     private static final long NANOS_IN_SECOND = 1_000_000_000L;
-    /** A stamp further than this ahead of its receipt counts as the receipt. */
-    private static final Skew MAX_LEAD = new Skew(true, 60, 0);
+    /** A stamp counts as at most so much later than its receipt. */
+    private static final long MAX_LEAD_SECONDS = 60;
+    /** A record further ahead of our clock is set aside: another server's clock is wrong. */
+    private static final long MAX_AHEAD_SECONDS = 120;
 
     private Times() {}
 
@@ -52,6 +54,10 @@ final class Times {
             return new Time(seconds - earlier.seconds - borrow, attos - earlier.attos + borrow * ATTOS_IN_SECOND);
         }
 
+        Time plus(long more) {
+            return new Time(seconds + more, attos);
+        }
+
         @Override
         public int compareTo(Time other) {
             return seconds != other.seconds ? Long.compare(seconds, other.seconds) : Long.compare(attos, other.attos);
@@ -84,10 +90,6 @@ final class Times {
             return skew.isNegative && skew.seconds == 0 && skew.nanos == 0 ? null : skew;
         }
 
-        boolean isBelow(Skew negative) {
-            return isNegative && (seconds > negative.seconds || (seconds == negative.seconds && nanos > negative.nanos));
-        }
-
         /** A sign always, whole seconds, a point, nine digits. */
         @Override
         public String toString() {
@@ -96,26 +98,50 @@ final class Times {
         }
     }
 
-    /** What orders the records of one client, before their bytes do. */
-    record Order(Time effective, Time stamp) implements Comparable<Order> {
+    /**
+     * What orders the records of one client, before their bytes do. The epoch tells how many
+     * records of this client were set aside because of a wrong clock.
+     */
+    record Order(long epoch, Time effective, Time stamp) implements Comparable<Order> {
+        static final long MAX_EPOCH = 0xffff_ffffL;
+
         /**
-         * The effective time is the stamp, or the receipt if the stamp is more than 60 s after it; null if the receipt would lie
-         * before the epoch. The receipt is computed from the line alone, so every server finds the same.
+         * The effective time is the stamp, or 60 s after the receipt if that is earlier: it has no
+         * jump, so a clock that is about a minute ahead loses no update. Null if the receipt would
+         * lie before 1970. The receipt comes from the line alone, so every server finds the same.
          */
         static Order of(Time stamp, Skew skew) {
             if (!skew.isNegative) {
-                return new Order(stamp, stamp);
+                return new Order(0, stamp, stamp);
             }
             Time receipt = stamp.minus(new Time(skew.seconds, skew.nanos * ATTOS_IN_NANO));
             if (receipt.seconds < 0) {
                 return null;
             }
-            return new Order(skew.isBelow(MAX_LEAD) ? receipt : stamp, stamp);
+            Time latest = receipt.plus(MAX_LEAD_SECONDS);
+            return new Order(0, latest.compareTo(stamp) < 0 ? latest : stamp, stamp);
+        }
+
+        /** 1 if the stamp is more than a minute ahead of that time, -1 if as far behind, else 0. */
+        int lead(Time now) {
+            boolean isAhead = stamp.compareTo(now.plus(MAX_LEAD_SECONDS)) > 0;
+            boolean isBehind = stamp.plus(MAX_LEAD_SECONDS).compareTo(now) < 0;
+            return isAhead ? 1 : isBehind ? -1 : 0;
+        }
+
+        Order inEpoch(long other) {
+            return new Order(other, effective, stamp);
+        }
+
+        /** Whether only another server's clock makes {@code known} look later than this. */
+        boolean isHeldBackBy(Order known, Time now) {
+            return stamp.compareTo(known.stamp) > 0 || known.effective.compareTo(now.plus(MAX_AHEAD_SECONDS)) > 0;
         }
 
         @Override
         public int compareTo(Order other) {
-            int byEffective = effective.compareTo(other.effective);
+            int byEpoch = Long.compare(epoch, other.epoch);
+            int byEffective = byEpoch != 0 ? byEpoch : effective.compareTo(other.effective);
             return byEffective != 0 ? byEffective : stamp.compareTo(other.stamp);
         }
     }

@@ -89,9 +89,10 @@ export class Client {
     this.#log.info(() => `${this.#who} <- ${escaped(line)}`);
     const command = parse(fields);
     if (command?.verb === 'IAMAT') {
-      const record = answer(this.#herd.name, command, wallClockNs());
+      const now = wallClockNs();
+      const record = answer(this.#herd.name, command, now);
       if (record) {
-        this.#herd.offer(record);
+        this.#herd.update(record, now);
         this.#log.info(() => `${this.#who} -> ${escaped(record.line)}`);
         return `${record.line}\n`;
       }

@@ -15,6 +15,8 @@ import { shown } from './options.js';
 const CONNECT_MS = 3000;
 const PROOF_MS = 5000;
 const HEARTBEAT_MS = 3000;
+/** Wait before a KEPT, so that one confirms many batches. */
+const CONFIRM_MS = 200;
 const SILENCE_MS = 10_000;
 const FIRST_WAIT_MS = 100;
 const LONGEST_WAIT_MS = 1000;
@@ -33,6 +35,7 @@ export class Link {
   #reason = 'it closed the connection';
   #deadline;
   #heartbeat;
+  #confirmation;
 
   /** Over a connected socket: to a neighbour that was dialled, or, with null, from somebody who dialled us. */
   constructor(socket, herd, neighbour, log) {
@@ -51,6 +54,7 @@ export class Link {
       socket.on('close', () => {
         clearTimeout(this.#deadline);
         clearInterval(this.#heartbeat);
+        clearTimeout(this.#confirmation);
         if (this.feed) {
           herd.hasLost(this.#handshake.neighbour, this, this.#reason);
         } else if (!this.#isDialler && !this.#handshake.isOperator) {
@@ -122,7 +126,16 @@ export class Link {
   }
 
   #linked(line) {
-    this.#herd.heard(this.#handshake.neighbour, line);
+    const { neighbour } = this.#handshake;
+    this.#herd.heard(neighbour, line);
+    if (neighbour.position > neighbour.confirmed && !this.#confirmation) {
+      this.#confirmation = setTimeout(() => this.#confirm(), CONFIRM_MS);
+    }
+  }
+
+  #confirm() {
+    this.#confirmation = undefined;
+    this.#say(this.#handshake.neighbour.confirmation());
   }
 
   #beat() {

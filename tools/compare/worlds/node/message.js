@@ -9,10 +9,13 @@
 export const LINE_BYTES = 4096;
 
 const ATTOSECONDS = 10n ** 18n;
-const NANOSECOND = 10n ** 9n; // in attoseconds
+export const NANOSECOND = 10n ** 9n; // in attoseconds
 const SECOND_NS = 10n ** 9n;
-/** A stamp further than this ahead of its receipt orders by the receipt. */
-const MAX_LEAD_NS = 60n * SECOND_NS;
+/** A stamp counts as at most so much later than its receipt. */
+export const MAX_LEAD = 60n * ATTOSECONDS;
+/** A record further ahead of our clock is set aside: another server's clock is wrong. */
+const MAX_AHEAD = 120n * ATTOSECONDS;
+const MAX_EPOCH = 2 ** 32 - 1;
 
 // Latitude and longitude, each with its sign, 1 to 3 digits, and within range.
 const LOCATION =
@@ -24,7 +27,7 @@ const aLocation = new RegExp(`^${LOCATION}$`);
 const aTime = new RegExp(`^${TIME}$`);
 const aRadius = /^0*(\d{1,2})(?:\.(\d+))?$/;
 const aBound = /^0*(\d{1,2})$/;
-const anAtLine = new RegExp(String.raw`^AT ${WORD} ([+-])(0|[1-9]\d{0,17})\.(\d{9}) ${WORD} (${LOCATION}) (${TIME})$`);
+const anAtLine = new RegExp(String.raw`^(?:EPOCH ([1-9]\d{0,9}) )?AT ${WORD} ([+-])(0|[1-9]\d{0,17})\.(\d{9}) ${WORD} (${LOCATION}) (${TIME})$`);
 const words = /[^ \t\n\r\v\f]+/g;
 
 /** A client's line as its fields. */
@@ -84,6 +87,8 @@ export function placeOf(location) {
 
 /** An AT line, and what orders it among the records of its client. */
 export class Record {
+  /** How many records of this client were set aside because of a wrong clock. */
+  epoch = 0;
   sequence = 0;
   #hash;
 
@@ -97,11 +102,26 @@ export class Record {
     this.teacher = teacher;
   }
 
+  /** Takes an epoch, as an own client's update of the other, received at that time. */
+  follow(other, nowNs) {
+    this.epoch = other.epoch;
+    const isFarAhead = other.effective > nowNs * NANOSECOND + MAX_AHEAD;
+    // Only a wrong clock of another server makes the other one look later: the next epoch wins
+    // everywhere.
+    if (!this.isNewerThan(other) && (this.stamp > other.stamp || isFarAhead) && this.epoch < MAX_EPOCH) {
+      this.epoch += 1;
+    }
+  }
+
   /**
-   * Whether this one takes the place of the other. The order is total, and any server can compute it from the lines alone, so the
-   * order of arrival decides nothing.
+   * Whether this one takes the place of the other. The order is total, and the same on every
+   * server: the times come from the line alone, and the epoch travels with it. So the order of
+   * arrival decides nothing.
    */
   isNewerThan(other) {
+    if (this.epoch !== other.epoch) {
+      return this.epoch > other.epoch;
+    }
     if (this.effective !== other.effective) {
       return this.effective > other.effective;
     }
@@ -109,6 +129,11 @@ export class Record {
       return this.stamp > other.stamp;
     }
     return this.line > other.line;
+  }
+
+  /** The line as a neighbour is told it. */
+  get told() {
+    return this.epoch > 0 ? `EPOCH ${this.epoch} ${this.line}` : this.line;
   }
 
   /**
@@ -144,26 +169,29 @@ export function answer(server, { client, location, time, stamp }, receiptNs) {
   return new Record(`AT ${server} ${skew} ${client} ${location} ${time}`, client, location, effective, stamp);
 }
 
-/** A neighbour's AT line, which has one spelling only; undefined if it has another. */
+/** A neighbour's AT line, perhaps behind its epoch; undefined if it is spelled otherwise. */
 export function parseAt(line, teacher) {
   const found = anAtLine.exec(line);
   if (!found) {
     return undefined;
   }
-  const [, , sign, seconds, nanos, client, location, , , time] = found;
+  const [, epoch, , sign, seconds, nanos, client, location, , , time] = found;
   const skewNs = BigInt(seconds) * SECOND_NS + BigInt(nanos);
   const isAhead = sign === '-';
   const stamp = parseTime(time);
   const effective = effectiveTime(stamp, isAhead, skewNs);
-  if (effective === undefined || (isAhead && skewNs === 0n)) {
+  if (effective === undefined || (isAhead && skewNs === 0n) || epoch > MAX_EPOCH) {
     return undefined;
   }
-  return new Record(line, client, location, effective, stamp, teacher);
+  const record = new Record(line.slice(line.indexOf('AT ')), client, location, effective, stamp, teacher);
+  record.epoch = Number(epoch ?? 0);
+  return record;
 }
 
 /**
- * The client's stamp, or the receipt if the stamp is more than a minute ahead of it; undefined for a receipt before the epoch.
- * A client whose clock is a year ahead can not freeze its own record with it.
+ * The client's stamp, or a minute after the receipt if that is earlier; undefined for a receipt
+ * before 1970. A client whose clock is a year ahead cannot freeze its own record with it. The value
+ * has no jump, so a clock that is about a minute ahead loses no update.
  */
 function effectiveTime(stamp, isAhead, skewNs) {
   if (!isAhead) {
@@ -173,5 +201,5 @@ function effectiveTime(stamp, isAhead, skewNs) {
   if (receipt < 0n) {
     return undefined;
   }
-  return skewNs > MAX_LEAD_NS ? receipt : stamp;
+  return skewNs * NANOSECOND > MAX_LEAD ? receipt + MAX_LEAD : stamp;
 }

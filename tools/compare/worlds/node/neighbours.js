@@ -9,7 +9,9 @@ import { escaped } from './log.js';
 import { LINE_BYTES, parseAt } from './message.js';
 import { isProven, prove } from './proof.js';
 
-/** An AT line is an IAMAT line with a server's name and a skew. */
+/** Of the neighbours' protocol. */
+const VERSION = '2';
+/** An AT line is an IAMAT line with a server's name, a skew, and perhaps an epoch. */
 export const LINK_LINE_BYTES = LINE_BYTES + 256;
 /** The name under which a tool asks how a server stands. */
 const OPERATOR = 'operator';
@@ -57,7 +59,7 @@ export class Feed {
       const record = this.#records.get(client);
       // Whoever taught us a record is not taught it.
       if (record.teacher !== this.#life) {
-        batch += `${record.line}\n`;
+        batch += `${record.told}\n`;
       }
     }
     return batch && `${batch}${this.sync()}\n`;
@@ -74,6 +76,12 @@ export class Neighbour {
   link = null;
   /** How far its latest life's feed was heard. */
   position = 0n;
+  /** Up to where it was told so. */
+  confirmed = 0n;
+  /** How much of our feed it says to have kept. */
+  kept = 0;
+  /** How many records it says that it had to refuse, in digits. */
+  lacks = '0';
   #boot = '';
   #complaint;
 
@@ -93,12 +101,20 @@ export class Neighbour {
     if (this.#boot !== boot) {
       this.#boot = boot;
       this.position = 0n;
+      this.confirmed = 0n;
     }
   }
 
-  /** How far it was heard, as it is told so. */
-  get known() {
+  /** How far it was heard, as it is told so at the beginning of a link. */
+  known() {
+    this.confirmed = this.position;
     return this.#boot ? `${this.#boot} ${this.position}` : '- 0';
+  }
+
+  /** Says how much of its feed we have kept: all that we heard, as we keep it in memory. */
+  confirmation() {
+    this.confirmed = this.position;
+    return `KEPT ${this.position}`;
   }
 
   /** Tells the log why there is no link, once and not every second. */
@@ -132,13 +148,24 @@ export class Herd {
     return [...this.neighbours.values()].filter(({ link }) => link);
   }
 
-  /** Takes a record if it is news; every neighbour is to hear of it then. */
+  /** Takes a record of a neighbour; every neighbour is to hear of it if it is news. */
   offer(record) {
     if (this.records.offer(record)) {
-      this.#hasNews = true;
-      for (const { link } of this.neighbours.values()) {
-        link?.feed.add(record.client);
-      }
+      this.#changed(record);
+    }
+  }
+
+  /** Takes a record of an own client, received at that time. */
+  update(record, nowNs) {
+    if (this.records.update(record, nowNs)) {
+      this.#changed(record);
+    }
+  }
+
+  #changed(record) {
+    this.#hasNews = true;
+    for (const { link } of this.neighbours.values()) {
+      link?.feed.add(record.client);
     }
   }
 
@@ -170,7 +197,7 @@ export class Herd {
 
   /** Acts on a line of a linked neighbour. */
   heard(neighbour, line) {
-    if (line.startsWith('AT ')) {
+    if (line.startsWith('AT ') || line.startsWith('EPOCH ')) {
       const record = parseAt(line, neighbour.life);
       if (!record) {
         throw new Broken(`not an AT line: ${shown(line)}`);
@@ -178,17 +205,30 @@ export class Herd {
       this.offer(record);
       return;
     }
-    const [, position] = /^SYNC (\d{1,20})$/.exec(line) ?? [];
-    if (position === undefined) {
+    const [, verb, number] = /^(SYNC|KEPT|LACKS|CLOCK) (\d{1,20})$/.exec(line) ?? [];
+    if (verb === undefined) {
       throw goodbyeOrNonsense(line);
     }
-    neighbour.position = BigInt(position);
+    if (verb === 'SYNC') {
+      neighbour.position = BigInt(number);
+    } else if (verb === 'KEPT') {
+      neighbour.kept = Number(number);
+    } else if (verb === 'LACKS' && neighbour.lacks !== number) {
+      neighbour.lacks = number;
+      this.log.warn(`neighbour ${neighbour.name}: records that it had to refuse: ${number}`);
+    }
   }
 
   /** How the server stands, for an operator. */
   status() {
+    const { size, lastSequence, stale, ahead, behind } = this.records;
     const digest = this.records.digest().toString(16).padStart(16, '0');
-    return ['STATUS', this.boot, this.records.size, digest, this.clients, ...this.linked().map(({ name }) => name)].join(' ');
+    const links = this.linked().map(
+      ({ name, kept, lacks }) => ` link=${Math.max(lastSequence - kept, 0)}:?:${lacks}:${name}`,
+    );
+    const server = `boot=${this.boot} wall=${wallClockNs()} records=${size} digest=${digest}`;
+    const counts = `clients=${this.clients} stale=${stale} refused=0 ahead=${ahead} behind=${behind}`;
+    return `STATUS ${server} ${counts}${links.join('')}`;
   }
 }
 
@@ -229,7 +269,7 @@ export class Handshake {
   }
 
   greeting() {
-    return `HERD 1 ${this.#herd.name} ${this.#otherName} ${this.#nonce}`;
+    return `HERD ${VERSION} ${this.#herd.name} ${this.#otherName} ${this.#nonce}`;
   }
 
   heardGreeting(line) {
@@ -238,8 +278,9 @@ export class Handshake {
     if (version === undefined) {
       throw goodbyeOrNonsense(line);
     }
-    if (version !== '1') {
-      throw new Broken(`it speaks version ${shown(version)} of the neighbours' protocol, this server 1`);
+    if (version !== VERSION) {
+      const versions = `version ${shown(version)} of the neighbours' protocol, this server ${VERSION}`;
+      throw new Broken(`it speaks ${versions}; upgrade the older one`);
     }
     if (wanted !== herd.name) {
       throw new Broken(`it looks for ${shown(wanted)}, this is ${herd.name}`);
@@ -288,7 +329,7 @@ export class Handshake {
 
   /** Which life of ours this is, our clock, and how far we got in the other side's feed. */
   life() {
-    return `LIFE ${this.#herd.boot} ${wallClockNs()} ${this.neighbour.known}`;
+    return `LIFE ${this.#herd.boot} ${wallClockNs()} ${this.neighbour.known()}`;
   }
 
   /** What the neighbour lacks: everything, or what changed since it lost us. */
@@ -305,6 +346,8 @@ export class Handshake {
       log.warn(`neighbour ${this.neighbour.name}: its clock is ${seconds} s ahead of ours; both should follow a time server`);
     }
     const knowsUs = ourBoot === this.#herd.boot && Number(position) <= records.lastSequence;
-    return new Feed(records, this.neighbour.life, knowsUs ? Number(position) : 0);
+    this.neighbour.kept = knowsUs ? Number(position) : 0;
+    this.neighbour.lacks = '0';
+    return new Feed(records, this.neighbour.life, this.neighbour.kept);
   }
 }

@@ -25,6 +25,7 @@ from herd import logs, options
 from herd.dialling import keep_dialling
 from herd.message import LINE_BYTES
 from herd.neighbours import (
+    CONFIRM_S,
     CONNECT_S,
     HEARTBEAT_S,
     LINK_LINE_BYTES,
@@ -258,8 +259,11 @@ class Link(asyncio.Protocol):
         self.flush()
 
     def _linked(self, line: bytes) -> None:
-        assert self._handshake.neighbour
-        self._herd.heard(self._handshake.neighbour, line)
+        neighbour = self._handshake.neighbour
+        assert neighbour
+        self._herd.heard(neighbour, line)
+        if neighbour.position > neighbour.confirmed and "confirm" not in self._timers:
+            self._timers["confirm"] = self._loop.call_later(CONFIRM_S, self._confirm)
 
     def flush(self) -> None:
         while self._state == self._linked and self.feed.unsaid and not (self._is_full or self._transport.is_closing()):
@@ -283,6 +287,11 @@ class Link(asyncio.Protocol):
         self._timers["beat"] = self._loop.call_later(HEARTBEAT_S, self._beat)
         if not self.feed.unsaid:
             self._say(self.feed.sync())
+
+    def _confirm(self) -> None:
+        del self._timers["confirm"]
+        assert self._handshake.neighbour
+        self._say(self._handshake.neighbour.confirmation())
 
     def _say(self, line: bytes) -> None:
         if not self._transport.is_closing():

@@ -17,6 +17,7 @@ from herd import logs, options
 from herd.dialling import keep_dialling
 from herd.message import LINE_BYTES
 from herd.neighbours import (
+    CONFIRM_S,
     CONNECT_S,
     HEARTBEAT_S,
     LINK_LINE_BYTES,
@@ -118,6 +119,7 @@ class Link:
         self._reader = reader
         self._writer = writer
         self._is_full = asyncio.Event()
+        self._is_unconfirmed = asyncio.Event()
         self._last_heard = 0.0
         self._reason = "it closed the connection"
 
@@ -170,6 +172,7 @@ class Link:
                 tasks.create_task(self._listen(neighbour))
                 tasks.create_task(self._watch())
                 tasks.create_task(self._beat())
+                tasks.create_task(self._confirm(neighbour))
                 tasks.create_task(self._send())
         except* (Broken, OSError) as group:
             reason = str(group.exceptions[0])
@@ -190,6 +193,8 @@ class Link:
                     self._herd.heard(neighbour, line)
             finally:
                 self._herd.flood()
+                if neighbour.position > neighbour.confirmed:
+                    self._is_unconfirmed.set()
             if len(rest) > LINK_LINE_BYTES:
                 raise Broken(f"a line of more than {LINK_LINE_BYTES} bytes")
         raise Gone(self._reason)
@@ -207,6 +212,13 @@ class Link:
             await asyncio.sleep(HEARTBEAT_S)
             if not self.feed.unsaid:
                 self._say(self.feed.sync())
+
+    async def _confirm(self, neighbour: Neighbour) -> None:
+        while True:
+            await self._is_unconfirmed.wait()
+            await asyncio.sleep(CONFIRM_S)
+            self._is_unconfirmed.clear()
+            self._say(neighbour.confirmation())
 
     async def _send(self) -> None:
         """What did not fit when it was flushed is sent when there is room."""

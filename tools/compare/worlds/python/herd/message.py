@@ -19,8 +19,9 @@ ATTOSECONDS = 10**18
 NANOSECOND = 10**9
 """In attoseconds."""
 
-MAX_LEAD_NS = 60 * 10**9
-"""A stamp further than this ahead of its receipt orders by the receipt."""
+MAX_LEAD = 60 * ATTOSECONDS
+"""A stamp counts as at most so much later than its receipt."""
+MAX_EPOCH = 2**32 - 1
 
 # Latitude and longitude, each with its sign, 1 to 3 digits, and within range.
 _LOCATION = rb"""
@@ -34,9 +35,10 @@ _time = re.compile(_TIME, re.VERBOSE).fullmatch
 _radius = re.compile(rb"0*(\d{1,2})(?:\.(\d+))?").fullmatch
 _bound = re.compile(rb"0*(\d{1,2})").fullmatch
 _at_line = re.compile(
-    rb"AT[ ] (?P<server>\S+) [ ]"
+    rb"(?: EPOCH[ ] (?P<epoch>[1-9]\d{0,9}) [ ] )?"
+    rb"(?P<line> AT[ ] (?P<server>\S+) [ ]"
     rb"(?P<sign>[+-]) (?P<seconds>0|[1-9]\d{0,17}) \. (?P<nanos>\d{9}) [ ]"
-    rb"(?P<client>\S+) [ ]" + _LOCATION + rb"[ ] (?P<stamp>\d{1,18} (?: \.\d{1,18} )?)",
+    rb"(?P<client>\S+) [ ]" + _LOCATION + rb"[ ] (?P<stamp>\d{1,18} (?: \.\d{1,18} )?) )",
     re.VERBOSE,
 ).fullmatch
 
@@ -111,22 +113,45 @@ def _plain(degrees: bytes) -> str:
 class Record:
     """An AT line, and what orders it among the records of its client. Of two records the greater one wins.
 
-    The order is total, and any server can compute it from the lines alone, so the order of arrival decides nothing.
+    The epoch decides first, then `order`. Both are total, and the same on every server: the order comes from the
+    line alone, and the epoch travels with it. So the order of arrival decides nothing.
     """
 
-    __slots__ = ("line", "client", "location", "order", "teacher", "sequence", "_hash")
+    __slots__ = ("line", "client", "location", "order", "epoch", "teacher", "sequence", "_hash")
 
     def __init__(
-        self, line: bytes, client: bytes, location: bytes, effective: int, stamp: int, teacher: object
+        self,
+        line: bytes,
+        client: bytes,
+        location: bytes,
+        effective: int,
+        stamp: int,
+        epoch: int,
+        teacher: object,
     ) -> None:
         self.line = line
         self.client = client
         self.location = location
         self.order = (effective, stamp, line)
+        self.epoch = epoch
+        """How many records of this client were set aside because of a wrong clock."""
         self.teacher = teacher
         """Which life of which neighbour told us; None if it was a client."""
         self.sequence = 0
         self._hash: int | None = None
+
+    @property
+    def effective(self) -> int:
+        return self.order[0]
+
+    @property
+    def stamp(self) -> int:
+        return self.order[1]
+
+    @property
+    def told(self) -> bytes:
+        """The line as a neighbour is told it."""
+        return b"EPOCH %d %b" % (self.epoch, self.line) if self.epoch else self.line
 
     @property
     def hash(self) -> int:
@@ -158,37 +183,37 @@ def answer(server: bytes, iamat: Iamat, receipt_ns: int) -> Record | None:
     seconds, nanos = divmod(skew_ns, 10**9)
     skew = b"%c%d.%09d" % (b"-" if is_ahead else b"+", seconds, nanos)
     line = b"AT %b %b %b %b %b" % (server, skew, iamat.client, iamat.location, iamat.time)
-    return Record(line, iamat.client, iamat.location, effective, iamat.stamp, None)
+    return Record(line, iamat.client, iamat.location, effective, iamat.stamp, 0, None)
 
 
 def parse_at(line: bytes, teacher: object) -> Record | None:
-    """A neighbour's AT line, which has one spelling only."""
+    """A neighbour's AT line, perhaps behind its epoch; None if it is spelled otherwise."""
     found = _at_line(line)
     if not found:
         return None
+    epoch = int(found["epoch"] or 0)
     stamp = parse_time(found["stamp"])
     skew_ns = int(found["seconds"]) * 10**9 + int(found["nanos"])
     is_ahead = found["sign"] == b"-"
-    if stamp is None or (is_ahead and skew_ns == 0):
+    if stamp is None or (is_ahead and skew_ns == 0) or epoch > MAX_EPOCH:
         return None
     effective = effective_time(stamp, is_ahead, skew_ns)
     if effective is None:
         return None
     client = found["client"]
     location = line[found.end("client") + 1 : found.start("stamp") - 1]
-    return Record(line, client, location, effective, stamp, teacher)
+    return Record(found["line"], client, location, effective, stamp, epoch, teacher)
 
 
 def effective_time(stamp: int, is_ahead: bool, skew_ns: int) -> int | None:
-    """The client's stamp, or the receipt if the stamp is more than a minute ahead of it.
+    """The client's stamp, or a minute after the receipt if that is earlier. None if that was before 1970.
 
-    None for a receipt before the epoch.
-
-    A client whose clock is a year ahead can not freeze its own record with it.
+    A client whose clock is a year ahead cannot freeze its own record with it. The value has no jump, so a clock
+    that is about a minute ahead loses no update.
     """
     if not is_ahead:
         return stamp
     receipt = stamp - skew_ns * NANOSECOND
     if receipt < 0:
         return None
-    return receipt if skew_ns > MAX_LEAD_NS else stamp
+    return min(stamp, receipt + MAX_LEAD)

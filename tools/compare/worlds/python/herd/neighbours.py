@@ -14,11 +14,15 @@ from .message import LINE_BYTES, parse_at
 from .proof import Parties
 from .records import Records
 
+VERSION = "2"
+"""Of the neighbours' protocol."""
 LINK_LINE_BYTES = LINE_BYTES + 256
-"""An AT line is an IAMAT line with a server's name and a skew."""
+"""An AT line is an IAMAT line with a server's name, a skew, and perhaps an epoch."""
 BATCH_BYTES = 64 * 1024
 """So much is handed to the socket at once."""
 HEARTBEAT_S = 3.0
+CONFIRM_S = 0.2
+"""Wait before a KEPT, so that one confirms many batches."""
 SILENCE_S = 10.0
 PROOF_S = 5.0
 CONNECT_S = 3.0
@@ -69,8 +73,9 @@ class Feed:
             record = self._records.get(self._unsaid.pop())
             # Whoever taught us a record is not taught it.
             if record and record.teacher != self._life:
-                lines.append(record.line)
-                size += len(record.line) + 1
+                line = record.told
+                lines.append(line)
+                size += len(line) + 1
         if lines and not self._unsaid:
             lines.append(self.sync())
         return b"".join(line + b"\n" for line in lines)
@@ -104,6 +109,12 @@ class Neighbour:
         """The latest life that was heard of."""
         self.position = 0
         """How far that life's feed was heard."""
+        self.confirmed = 0
+        """Up to where it was told so."""
+        self.kept = 0
+        """How much of our feed it says to have kept."""
+        self.lacks = 0
+        """How many records it says that it had to refuse."""
         self._complaint: str | None = None
 
     @property
@@ -113,7 +124,12 @@ class Neighbour:
     def lives(self, boot: str) -> None:
         """What was heard of another life does not count for this one."""
         if self.boot != boot:
-            self.boot, self.position = boot, 0
+            self.boot, self.position, self.confirmed = boot, 0, 0
+
+    def confirmation(self) -> bytes:
+        """Says how much of its feed we have kept: all that we heard, as we keep it in memory."""
+        self.confirmed = self.position
+        return b"KEPT %d" % self.position
 
     def complain(self, reason: str) -> None:
         """Tells the log why there is no link, once and not every second."""
@@ -172,21 +188,34 @@ class Herd:
         """Acts on a line of a linked neighbour."""
         if len(line) > LINK_LINE_BYTES:
             raise Broken(f"a line of more than {LINK_LINE_BYTES} bytes")
-        if line.startswith(b"AT "):
+        if line.startswith((b"AT ", b"EPOCH ")):
             record = parse_at(line, neighbour.life)
             if not record:
                 raise Broken(f"not an AT line: {shown(line)}")
             if self.records.offer(record):
                 self.has_changed(record.client)
-        elif found := _sync(line):
-            neighbour.position = int(found[1])
+        elif found := _notice(line):
+            verb, number = found[1], int(found[2])
+            if verb == b"SYNC":
+                neighbour.position = number
+            elif verb == b"KEPT":
+                neighbour.kept = number
+            elif verb == b"LACKS" and neighbour.lacks != number:
+                neighbour.lacks = number
+                log.warning("neighbour %s: records that it had to refuse: %d", neighbour.name, number)
         else:
             raise goodbye_or_nonsense(line)
 
     def status(self) -> bytes:
         """How the server stands, for an operator."""
-        names = "".join(f" {neighbour.name}" for neighbour in self.linked())
-        line = f"STATUS {self.boot} {len(self.records)} {self.records.digest():016x} {self.clients}{names}"
+        records = self.records
+        line = (
+            f"STATUS boot={self.boot} wall={time.time_ns()} records={len(records)} digest={records.digest():016x}"
+            f" clients={self.clients} stale={records.stale} refused=0 ahead={records.ahead} behind={records.behind}"
+        )
+        for neighbour in self.linked():
+            unconfirmed = max(records.last_sequence - neighbour.kept, 0)
+            line += f" link={unconfirmed}:?:{neighbour.lacks}:{neighbour.name}"
         return line.encode()
 
 
@@ -194,7 +223,7 @@ _herd = re.compile(rb"HERD (\S+) (\S+) (\S+) (\S+)").fullmatch
 _nonce = re.compile(r"[0-9a-fA-F]{32}").fullmatch
 _proof = re.compile(rb"PROOF ([0-9a-fA-F]{64})").fullmatch
 _life = re.compile(rb"LIFE ([0-9a-fA-F]{16}) (\d{1,20}) (\S+) (\d{1,20})").fullmatch
-_sync = re.compile(rb"SYNC (\d{1,20})").fullmatch
+_notice = re.compile(rb"(SYNC|KEPT|LACKS|CLOCK) (\d{1,20})").fullmatch
 
 
 def shown(line: bytes) -> str:
@@ -230,15 +259,17 @@ class Handshake:
         return self._other_name == OPERATOR
 
     def greeting(self) -> bytes:
-        return f"HERD 1 {self._herd.name} {self._other_name} {self._nonce}".encode()
+        return f"HERD {VERSION} {self._herd.name} {self._other_name} {self._nonce}".encode()
 
     def heard_greeting(self, line: bytes) -> None:
         found = _herd(line)
         if not found:
             raise goodbye_or_nonsense(line)
         version, name, wanted, nonce = (word.decode("ascii", "backslashreplace") for word in found.groups())
-        if version != "1":
-            raise Broken(f"it speaks version {version} of the neighbours' protocol, this server 1")
+        if version != VERSION:
+            raise Broken(
+                f"it speaks version {version} of the neighbours' protocol, this server {VERSION}; upgrade the older one"
+            )
         if wanted != self._herd.name:
             raise Broken(f"it looks for {wanted}, this is {self._herd.name}")
         if not _nonce(nonce):
@@ -274,7 +305,10 @@ class Handshake:
     def life(self) -> bytes:
         """Which life of ours this is, our clock, and how far we got in the other side's feed."""
         neighbour = self.neighbour
-        known = f"{neighbour.boot} {neighbour.position}" if neighbour and neighbour.boot else "- 0"
+        known = "- 0"
+        if neighbour and neighbour.boot:
+            known = f"{neighbour.boot} {neighbour.position}"
+            neighbour.confirmed = neighbour.position
         return f"LIFE {self._herd.boot} {time.time_ns()} {known}".encode()
 
     def heard_life(self, line: bytes) -> Feed:
@@ -293,4 +327,6 @@ class Handshake:
             )
         records = self._herd.records
         knows_us = our_boot == self._herd.boot and int(position) <= records.last_sequence
-        return Feed(records, self.neighbour.life, int(position) if knows_us else 0)
+        self.neighbour.kept = int(position) if knows_us else 0
+        self.neighbour.lacks = 0
+        return Feed(records, self.neighbour.life, self.neighbour.kept)

@@ -7,7 +7,10 @@ stands behind it.
 
 from collections.abc import Iterator
 
-from .message import Record
+from .message import ATTOSECONDS, MAX_EPOCH, MAX_LEAD, NANOSECOND, Record
+
+MAX_AHEAD = 120 * ATTOSECONDS
+"""A record further ahead of our clock is set aside: another server's clock is wrong."""
 
 
 class Records:
@@ -15,6 +18,12 @@ class Records:
         self._by_client: dict[bytes, Record] = {}
         self.last_sequence = 0
         """The number of the latest change."""
+        self.stale = 0
+        """How many records of our own clients changed nothing."""
+        self.ahead = 0
+        """How many were stamped more than a minute ahead of our clock."""
+        self.behind = 0
+        """How many were stamped more than a minute behind it."""
 
     def __len__(self) -> int:
         return len(self._by_client)
@@ -22,11 +31,30 @@ class Records:
     def get(self, client: bytes) -> Record | None:
         return self._by_client.get(client)
 
+    def update(self, record: Record, now_ns: int) -> bool:
+        """Takes a record of an own client, received at that time, if it is the newest.
+
+        A wrong clock of another server may be all that makes the known record look later. Then the new one begins
+        the next epoch, which wins everywhere.
+        """
+        now = now_ns * NANOSECOND
+        self.ahead += record.stamp > now + MAX_LEAD
+        self.behind += record.stamp < now - MAX_LEAD
+        known = self._by_client.get(record.client)
+        if known:
+            record.epoch = known.epoch
+            if known.order >= record.order and known.epoch < MAX_EPOCH:
+                is_far_ahead = known.effective > now + MAX_AHEAD
+                record.epoch += record.stamp > known.stamp or is_far_ahead
+        is_news = self.offer(record)
+        self.stale += not is_news
+        return is_news
+
     def offer(self, record: Record) -> bool:
         """Takes a record if it is the newest of its client."""
         known = self._by_client.get(record.client)
         if known:
-            if known.order >= record.order:
+            if (known.epoch, known.order) >= (record.epoch, record.order):
                 return False
             del self._by_client[record.client]
         self.last_sequence += 1

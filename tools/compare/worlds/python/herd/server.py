@@ -48,8 +48,9 @@ class Server:
         log.info("client %s <- %r", who, line)
         match parse(fields):
             case Iamat() as iamat:
-                if record := answer(self._name, iamat, time.time_ns()):
-                    if self.records.offer(record):
+                now_ns = time.time_ns()
+                if record := answer(self._name, iamat, now_ns):
+                    if self.records.update(record, now_ns):
                         self.herd.has_changed(record.client)
                     log.info("client %s -> %r", who, record.line)
                     return record.line + b"\n"

@@ -19,7 +19,6 @@ use tracing::{debug, info, warn};
 use crate::herd::{Herd, Server};
 use crate::lines::{Escaped, Split, split};
 use crate::message::{At, Command, Coordinates, Iamat, Whatsat};
-use crate::records::Teacher;
 use crate::time::{Order, PosixTime, Skew};
 
 /// Bytes that a line may have before its LF.
@@ -262,7 +261,7 @@ impl Turn<'_> {
         info!("{} -> {}", self.who, Escaped(line));
         if let Some(order) = Order::new(iamat.stamp, skew) {
             let records = &mut self.herd.records;
-            self.has_news |= records.offer(line, iamat.client, order, Teacher::NOBODY);
+            self.has_news |= records.update(line, iamat.client, order, self.receipt);
         }
         self.output.push(b'\n');
     }

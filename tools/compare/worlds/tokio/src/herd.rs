@@ -51,6 +51,12 @@ pub(crate) struct LinkHandle {
     pub(crate) wake: Arc<Notify>,
     /// A newer connection took its place.
     pub(crate) replaced: CancellationToken,
+    /// Up to where it has been told that we have kept its feed.
+    pub(crate) confirmed: u64,
+    /// How much of our feed it says to have kept.
+    pub(crate) kept: u64,
+    /// How many records it says that it had to refuse.
+    pub(crate) lacks: u64,
 }
 
 /// How far a neighbour's feed has been heard.

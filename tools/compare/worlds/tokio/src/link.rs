@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -30,7 +30,10 @@ use crate::time::wall_ns;
 /// The name under which a tool asks how a server stands; no server is called so.
 pub(crate) const OPERATOR: &str = "operator";
 
-/// Bytes that a line may have before its LF: a client's line, and a server's name and a skew.
+/// Of the neighbours' protocol.
+const VERSION: &str = "2";
+/// Bytes that a line may have before its LF: a client's line, a server's name, a skew, and perhaps
+/// an epoch.
 const LINE_BYTES: usize = 4096 + 256;
 /// Bytes that are read, or written, at once.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -39,6 +42,8 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// Time for a neighbour to prove who it is.
 const PROOF: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(3);
+/// Wait before a KEPT, so that one confirms many batches.
+const CONFIRM: Duration = Duration::from_millis(200);
 /// Silence of a neighbour after which it counts as lost.
 const SILENCE: Duration = Duration::from_secs(10);
 /// Time for last words to be taken.
@@ -176,6 +181,8 @@ struct Linked {
     teacher: Teacher,
     wake: Arc<Notify>,
     replaced: CancellationToken,
+    /// More of its feed is kept than it has been told.
+    unconfirmed: Notify,
     /// From where on the neighbour lacks our feed.
     position: u64,
 }
@@ -260,7 +267,7 @@ impl<'a> Link<'a> {
     ) -> Result<Option<Linked>, End> {
         let (server, side) = (self.server, self.side);
         let nonce: Nonce = random().map_err(End::Ours)?;
-        let greet = |name: &str| format!("HERD 1 {} {name} {}", server.name, Hex(&nonce));
+        let greet = |name: &str| format!("HERD {VERSION} {} {name} {}", server.name, Hex(&nonce));
         if let (Side::Dialler, Some(place)) = (side, self.neighbour) {
             let name = server.herd().neighbours[place].name.clone();
             self.say(format_args!("{}", greet(&name)));
@@ -332,13 +339,14 @@ impl<'a> Link<'a> {
     fn greeted(&mut self, line: &[u8]) -> Result<(String, Nonce), End> {
         let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
         let (from, to, nonce) = match words[..] {
-            [b"HERD", b"1", from, to, nonce] => (from, to, nonce),
-            [b"HERD", version, ..] if version != b"1" => {
+            [b"HERD", version, ..] if version != VERSION.as_bytes() => {
                 let version = shown(version);
                 return ours(format!(
-                    "it speaks version {version} of the neighbours' protocol, this server 1"
+                    "it speaks version {version} of the neighbours' protocol, this server {VERSION}; \
+                     upgrade the older one"
                 ));
             }
+            [b"HERD", _, from, to, nonce] => (from, to, nonce),
             _ => return ours(unexpected(line)),
         };
         let own_name = &self.server.name;
@@ -404,6 +412,7 @@ impl<'a> Link<'a> {
             teacher: heard.teacher,
             wake: Arc::new(Notify::new()),
             replaced: CancellationToken::new(),
+            unconfirmed: Notify::new(),
             position: if resumes { position } else { 0 },
         };
         // A neighbour that proves itself anew was cut off without our noticing: its old link is dead.
@@ -413,6 +422,9 @@ impl<'a> Link<'a> {
         entry.link = Some(LinkHandle {
             wake: linked.wake.clone(),
             replaced: linked.replaced.clone(),
+            confirmed: heard.position,
+            kept: linked.position,
+            lacks: 0,
         });
         let behind = records.last_seq() - linked.position;
         info!("neighbour {}: linked, {behind} changes behind", entry.name);
@@ -497,16 +509,24 @@ fn unexpected(line: &[u8]) -> String {
 /// How the server stands, for an operator.
 fn status(server: &Server) -> String {
     let herd = server.herd();
+    let (records, counts) = (&herd.records, &herd.records.counts);
     let mut line = format!(
-        "STATUS {:016x} {} {:016x} {}",
+        "STATUS boot={:016x} wall={} records={} digest={:016x} clients={} stale={} refused=0 ahead={} behind={}",
         server.boot,
-        herd.records.len(),
-        herd.records.digest(),
-        herd.clients
+        wall_ns(),
+        records.len(),
+        records.digest(),
+        herd.clients,
+        counts.stale,
+        counts.ahead,
+        counts.behind,
     );
-    for neighbour in herd.neighbours.iter().filter(|n| n.link.is_some()) {
-        line.push(' ');
-        line.push_str(&neighbour.name);
+    for neighbour in &herd.neighbours {
+        if let Some(link) = &neighbour.link {
+            let unconfirmed = records.last_seq().saturating_sub(link.kept);
+            let (lacks, name) = (link.lacks, &neighbour.name);
+            line.push_str(&format!(" link={unconfirmed}:?:{lacks}:{name}"));
+        }
     }
     line
 }
@@ -521,9 +541,19 @@ async fn tell(
 ) -> End {
     // Its first tick comes at once, and with it what the neighbour lacks from before.
     let mut heartbeat = interval(HEARTBEAT);
+    let mut confirm_at = None;
     loop {
         let mut has_to_speak = tokio::select! {
             biased;
+            () = sleep_until(confirm_at.unwrap_or_else(Instant::now)), if confirm_at.is_some() => {
+                confirm_at = None;
+                confirm(&mut server.herd(), output, linked);
+                false
+            }
+            () = linked.unconfirmed.notified(), if confirm_at.is_none() => {
+                confirm_at = Some(Instant::now() + CONFIRM);
+                false
+            }
             () = linked.wake.notified() => false,
             _ = heartbeat.tick() => true,
         };
@@ -542,6 +572,17 @@ async fn tell(
                 return error.into();
             }
         }
+    }
+}
+
+/// Says how much of its feed we have kept: all that we heard, as we keep it in memory.
+fn confirm(herd: &mut Herd, output: &mut BytesMut, linked: &Linked) {
+    let neighbour = &mut herd.neighbours[linked.neighbour];
+    if let (Some(heard), Some(link)) = (neighbour.heard, &mut neighbour.link)
+        && heard.position > link.confirmed
+    {
+        link.confirmed = heard.position;
+        output.extend_from_slice(format!("KEPT {}\n", heard.position).as_bytes());
     }
 }
 
@@ -581,20 +622,16 @@ fn hear_lines(herd: &mut Herd, input: &mut BytesMut, linked: &Linked) -> Result<
             Split::Unfinished => break Ok(()),
             Split::TooLong => break ours(too_long()),
         };
-        if line.starts_with(b"AT ") {
-            let Some(at) = At::parse(line) else {
+        if line.starts_with(b"AT ") || line.starts_with(b"EPOCH ") {
+            let Some((line, at)) = At::parse_told(line) else {
                 break ours(format!("not an AT line: {}", shown(line)));
             };
             has_news |= herd
                 .records
                 .offer(line, at.client, at.order, linked.teacher);
-        } else if let Some(position) = line.strip_prefix(b"SYNC ").and_then(number) {
-            if let Some(heard) = &mut herd.neighbours[linked.neighbour].heard {
-                heard.position = position;
-            }
         } else if let Some(reason) = line.strip_prefix(b"BYE ") {
             break Err(goodbye(reason));
-        } else {
+        } else if notice(herd, line, linked).is_none() {
             break ours(unexpected(line));
         }
     };
@@ -603,4 +640,31 @@ fn hear_lines(herd: &mut Herd, input: &mut BytesMut, linked: &Linked) -> Result<
     }
     input.advance(used);
     outcome
+}
+
+/// Acts on `SYNC`, `KEPT`, `LACKS` and `CLOCK`; `None` if it is none of them.
+fn notice(herd: &mut Herd, line: &[u8], linked: &Linked) -> Option<()> {
+    let (verb, digits) = line.split_at(memchr::memchr(b' ', line)?);
+    let value = number(&digits[1..])?;
+    let neighbour = &mut herd.neighbours[linked.neighbour];
+    let (heard, link) = (neighbour.heard.as_mut()?, neighbour.link.as_mut()?);
+    match verb {
+        b"SYNC" => {
+            heard.position = value;
+            if value > link.confirmed {
+                linked.unconfirmed.notify_one();
+            }
+        }
+        b"KEPT" => link.kept = value,
+        b"LACKS" => {
+            if link.lacks != value {
+                let name = &neighbour.name;
+                warn!("neighbour {name}: records that it had to refuse: {value}");
+            }
+            link.lacks = value;
+        }
+        b"CLOCK" => {} // its LIFE said it, and we set no clock by it
+        _ => return None,
+    }
+    Some(())
 }

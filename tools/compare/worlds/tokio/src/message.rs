@@ -164,6 +164,18 @@ pub(crate) struct At<'a> {
 }
 
 impl<'a> At<'a> {
+    /// Reads an `AT` line as neighbours tell it: behind `EPOCH <n>`, unless its epoch is 0.
+    pub(crate) fn parse_told(told: &'a [u8]) -> Option<(&'a [u8], At<'a>)> {
+        let Some(rest) = told.strip_prefix(b"EPOCH ") else {
+            return Some((told, At::parse(told)?));
+        };
+        let digits = &rest[..memchr::memchr(b' ', rest)?];
+        let line = &rest[digits.len() + 1..];
+        let mut at = At::parse(line)?;
+        at.order.epoch = u32::try_from(number(digits)?).ok()?;
+        (digits[0] != b'0').then_some((line, at))
+    }
+
     /// Reads `AT <server> <skew> <client> <location> <time>`: single spaces, nothing before or after.
     pub(crate) fn parse(line: &'a [u8]) -> Option<At<'a>> {
         let mut fields = line.split(|&byte| byte == b' ');

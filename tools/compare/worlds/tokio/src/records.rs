@@ -5,11 +5,12 @@
 //! nothing but a position in the feed, however far behind it is. Entries that a later change made void are passed over, and swept
 //! out when they are more than the others.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use bytes::BytesMut;
 
-use crate::time::Order;
+use crate::time::{Order, PosixTime};
 
 /// The feed is not swept before it has so many entries.
 const SWEEP_FROM: usize = 1024;
@@ -41,6 +42,18 @@ pub(crate) struct Records {
     feed: Vec<(u64, usize)>,
     last_seq: u64,
     digest: u64,
+    pub(crate) counts: Counts,
+}
+
+/// Of the records of our own clients.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// They changed nothing.
+    pub(crate) stale: u64,
+    /// Their stamps are more than a minute ahead of our clock.
+    pub(crate) ahead: u64,
+    /// Their stamps are more than a minute behind it.
+    pub(crate) behind: u64,
 }
 
 /// A line's part in the digest: every server of a herd computes it like this, eight bytes (little-endian) at a time.
@@ -81,8 +94,36 @@ impl Records {
         Some(&self.records[place].line)
     }
 
-    /// Takes the record of `line` if it is the newest of its client; says whether it did. Later effective time, then later
-    /// stamp, then greater bytes: the order is total and the same on every server, so the order of arrival decides nothing.
+    /// Takes a record of an own client, received at that time; says whether it did. If only a wrong
+    /// clock of another server holds it back, it begins the next epoch, which wins everywhere.
+    pub(crate) fn update(
+        &mut self,
+        line: &[u8],
+        client: &[u8],
+        mut order: Order,
+        receipt: PosixTime,
+    ) -> bool {
+        match order.lead(receipt) {
+            Ordering::Greater => self.counts.ahead += 1,
+            Ordering::Less => self.counts.behind += 1,
+            Ordering::Equal => {}
+        }
+        if let Some(&place) = self.by_client.get(client) {
+            let known = &self.records[place];
+            order.epoch = known.order.epoch;
+            let is_stale = (known.order, &*known.line) >= (order, line);
+            if is_stale && order.is_held_back_by(known.order, receipt) {
+                order.epoch = order.epoch.saturating_add(1);
+            }
+        }
+        let is_news = self.offer(line, client, order, Teacher::NOBODY);
+        self.counts.stale += u64::from(!is_news);
+        is_news
+    }
+
+    /// Takes the record of `line` if it is the newest of its client; says whether it did. Greater
+    /// epoch, then later effective time, then later stamp, then greater bytes: the order is total
+    /// and the same on every server, so the order of arrival decides nothing.
     pub(crate) fn offer(
         &mut self,
         line: &[u8],
@@ -142,6 +183,10 @@ impl Records {
             }
             let record = &self.records[place];
             if record.seq == seq && record.teacher != except {
+                if record.order.epoch > 0 {
+                    let epoch = format!("EPOCH {} ", record.order.epoch);
+                    out.extend_from_slice(epoch.as_bytes());
+                }
                 out.extend_from_slice(&record.line);
                 out.extend_from_slice(b"\n");
             }

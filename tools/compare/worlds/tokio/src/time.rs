@@ -1,6 +1,7 @@
 //! POSIX times as exact decimals. Today's times are too large for an `f64` to hold their nanoseconds, so they are integers here:
 //! attoseconds (10⁻¹⁸ s), which an `i128` holds for every time that the protocol allows.
 
+use std::cmp::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::lines::number;
@@ -10,8 +11,10 @@ const MAX_DIGITS: usize = 18;
 const ATTOS_PER_SECOND: i128 = 1_000_000_000_000_000_000;
 const ATTOS_PER_NANO: i128 = 1_000_000_000;
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
-/// A stamp further than this ahead of its receipt counts as the receipt.
-const MAX_LEAD_NANOS: i128 = 60_000_000_000;
+/// A stamp counts as at most so much later than its receipt.
+const MAX_LEAD_ATTOS: i128 = 60 * ATTOS_PER_SECOND;
+/// A record further ahead of our clock is set aside: another server's clock is wrong.
+const MAX_AHEAD_ATTOS: i128 = 120 * ATTOS_PER_SECOND;
 
 /// Attoseconds since the epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,9 +24,12 @@ pub(crate) struct PosixTime(i128);
 #[derive(Clone, Copy)]
 pub(crate) struct Skew(i128);
 
-/// What orders the records of one client, before their bytes do: derived, so the effective time comes first.
+/// What orders the records of one client, before their bytes do: derived, so the epoch comes first,
+/// then the effective time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Order {
+    /// How many records of this client were set aside because of a wrong clock.
+    pub(crate) epoch: u32,
     effective: PosixTime,
     stamp: PosixTime,
 }
@@ -100,15 +106,35 @@ impl std::fmt::Display for Skew {
 }
 
 impl Order {
-    /// The effective time is the stamp, or the receipt if the stamp is more than 60 s after it; `None` if the receipt would lie
-    /// before the epoch. The receipt is computed from the line alone, so every server finds the same.
+    /// The effective time is the stamp, or 60 s after the receipt if that is earlier. It has no
+    /// jump, so a clock that is about a minute ahead loses no update. `None` if the receipt would
+    /// lie before 1970. The receipt is computed from the line alone, so every server finds the
+    /// same.
     pub(crate) fn new(stamp: PosixTime, skew: Skew) -> Option<Order> {
         let receipt = PosixTime(stamp.0 + skew.0 * ATTOS_PER_NANO);
         if receipt.0 < 0 {
             return None;
         }
-        let leads_too_far = skew.0 < -MAX_LEAD_NANOS;
-        let effective = if leads_too_far { receipt } else { stamp };
-        Some(Order { effective, stamp })
+        let latest = PosixTime(receipt.0 + MAX_LEAD_ATTOS);
+        let effective = stamp.min(latest);
+        Some(Order {
+            epoch: 0,
+            effective,
+            stamp,
+        })
+    }
+
+    /// Whether the stamp is more than a minute ahead of that time, or as far behind it.
+    pub(crate) fn lead(self, now: PosixTime) -> Ordering {
+        let lead = self.stamp.0 - now.0;
+        match lead.abs() > MAX_LEAD_ATTOS {
+            true => lead.cmp(&0),
+            false => Ordering::Equal,
+        }
+    }
+
+    /// Whether only another server's clock makes `known` look later than this one.
+    pub(crate) fn is_held_back_by(self, known: Order, now: PosixTime) -> bool {
+        self.stamp > known.stamp || known.effective.0 > now.0 + MAX_AHEAD_ATTOS
     }
 }
