@@ -11,7 +11,7 @@ use herd_mio::config::Config;
 use herd_mio::core::limits::count;
 use herd_mio::core::settings::Settings;
 use herd_mio::logging::{self, LogError};
-use herd_mio::shell::event_loop::{ReadCertificates, Server};
+use herd_mio::shell::event_loop::{ReadCertificates, Server, StartError};
 
 fn main() -> ExitCode {
     let cli = match Cli::from_arguments() {
@@ -80,24 +80,18 @@ fn serve(config: Config) -> ExitCode {
         config.journal.as_ref(),
         certificates,
     );
-    let served = started
-        .map_err(|error| error.to_string())
-        .and_then(|server| {
-            let unknown =
-                |error| format!("the system does not tell where the server listens: {error}");
-            let clients = server.clients_address().map_err(unknown)?;
-            let mut ready = format!("herd-mio {name}: clients on {clients}");
-            if let Some(neighbours) = server.neighbours_address().map_err(unknown)? {
-                ready.push_str(&format!(", neighbours on {neighbours}"));
-            }
-            info!("{ready}, process {}", std::process::id());
-            config.notes.iter().for_each(|note| warn!("{note}"));
-            // Whoever started it may have closed the standard output; that is no reason not to serve.
-            let _ = writeln!(io::stdout(), "{ready}, log in {log_name}");
+    let served = match started {
+        Err(StartError::Stopped) => {
+            info!("stopping: a signal came before the journal was read");
+            Ok(())
+        }
+        Err(error) => Err(error.to_string()),
+        Ok(server) => ready(&server, &name, &log_name, &config.notes).and_then(|()| {
             server
                 .run()
                 .map_err(|error| format!("the event loop failed: {error}"))
-        });
+        }),
+    };
     match served {
         Ok(()) => {
             info!("stopped");
@@ -111,6 +105,21 @@ fn serve(config: Config) -> ExitCode {
             fail(1, &error)
         }
     }
+}
+
+/// Tells where it serves.
+fn ready(server: &Server, name: &str, log_name: &str, notes: &[String]) -> Result<(), String> {
+    let unknown = |error| format!("the system does not tell where the server listens: {error}");
+    let clients = server.clients_address().map_err(unknown)?;
+    let mut ready = format!("herd-mio {name}: clients on {clients}");
+    if let Some(neighbours) = server.neighbours_address().map_err(unknown)? {
+        ready.push_str(&format!(", neighbours on {neighbours}"));
+    }
+    info!("{ready}, process {}", std::process::id());
+    notes.iter().for_each(|note| warn!("{note}"));
+    // Whoever started it may have closed the standard output; that is no reason not to serve.
+    let _ = writeln!(io::stdout(), "{ready}, log in {log_name}");
+    Ok(())
 }
 
 /// What the operator should know if clients may take all of the descriptors that there are.

@@ -95,6 +95,28 @@ pub struct Client {
 }
 
 impl Client {
+    /// The names of the states that a client can be in. Of one that reads commands, why it does not go on.
+    pub const STATES: [&'static str; 5] = [
+        "reading",
+        "paused",
+        "waiting for room",
+        "awaiting",
+        "closing",
+    ];
+
+    /// In which of [`Client::STATES`] it is.
+    #[must_use]
+    pub fn state_name(&self) -> &'static str {
+        let place = match self.state {
+            State::Reading if self.wants_room => 2,
+            State::Reading if self.paused => 1,
+            State::Reading => 0,
+            State::Awaiting(_) => 3,
+            State::Closing { .. } => 4,
+        };
+        Client::STATES[place]
+    }
+
     /// A client that just connected from `address`.
     #[must_use]
     pub fn connection_made(serial: u32, address: SocketAddr) -> Client {
@@ -173,8 +195,10 @@ impl Client {
     /// Runs commands until one has to wait, the output is full, or there are no more. Returns how many bytes were used.
     fn run(&mut self, bytes: &[u8], world: &mut World<'_>) -> (usize, Option<Asked>) {
         let mut used = 0;
+        // One that cannot go on for another reason does not wait for room.
+        self.wants_room = false;
         while self.may_run(&world.settings.limits) {
-            let room = Room::for_a_record(world.durability.as_deref());
+            let room = Room::for_a_record(world.durability.as_deref(), world.records);
             self.wants_room = room == Room::Wait;
             if self.wants_room {
                 break;
@@ -250,7 +274,7 @@ impl Client {
 
     /// Answers an `IAMAT`, and offers it to the table; `false` if the table or the journal has no room for it.
     fn iamat(&mut self, iamat: &Iamat<'_>, world: &mut World<'_>) -> bool {
-        if Room::for_a_record(world.durability.as_deref()) == Room::Full {
+        if Room::for_a_record(world.durability.as_deref(), world.records) == Room::Full {
             return false;
         }
         let wall = PosixTime::from_nanos(world.now.wall);

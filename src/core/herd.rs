@@ -64,6 +64,23 @@ pub enum Dial {
     },
 }
 
+impl Dial {
+    /// The names of the states.
+    pub const STATES: [&'static str; 4] = ["nothing", "looking up", "trying", "waiting"];
+
+    /// Which of [`Dial::STATES`] it is.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        let place = match self {
+            Dial::Nothing => 0,
+            Dial::LookingUp => 1,
+            Dial::Trying(_) => 2,
+            Dial::Waiting { .. } => 3,
+        };
+        Dial::STATES[place]
+    }
+}
+
 /// A server that this one is configured to be linked with.
 pub struct Neighbour {
     /// Who and where it is.
@@ -80,6 +97,9 @@ pub struct Neighbour {
     life: Option<(BootId, Teacher)>,
     /// The greatest position that any of our `SYNC`s told it, in our present life.
     pub told: u64,
+    /// The greatest position that it was told in any of our lives, as far as the journal tells. An
+    /// older copy of the journal tells what was so when it was made.
+    pub told_noted: u64,
     /// Up to which of our changes it has kept everything, as far as it said so.
     pub kept: u64,
     /// Records that it said it had to refuse.
@@ -197,6 +217,7 @@ impl Herd {
             kept_out_until: Time::default(),
             life: None,
             told: 0,
+            told_noted: 0,
             kept: 0,
             its_lacks: 0,
             lacks: 0,
@@ -231,6 +252,13 @@ impl Herd {
                 position,
                 is_noted: true,
             });
+        }
+    }
+
+    /// A journal tells up to where a neighbour was told of our feed.
+    pub fn restore_told(&mut self, name: &[u8], position: u64) {
+        if let Some(neighbour) = self.find(name) {
+            self.neighbours[neighbour].told_noted = position;
         }
     }
 

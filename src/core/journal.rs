@@ -5,13 +5,16 @@
 //! A journal is a file of entries behind a header. All numbers are little-endian.
 //!
 //! ```text
-//!   header   "herd-mio journal 1 <server>\n"
-//!   entry    length u32 · checksum u32 · payload (length bytes)
+//!   header   "herd-mio journal 2 <server> <salt> <checksum>\n"     16 hexadecimal digits each
+//!   entry    checksum u64 · length u32 · payload (length bytes)
 //!   …
 //!   zeros    room that is reserved and not used yet, or nothing
 //! ```
 //!
-//! The checksum is the CRC-32 (IEEE) of the length's four bytes and the payload. A payload begins with one byte that says what it is:
+//! The header's checksum is the XXH3 (64 bits) of what stands before it. An entry's is that of its length's four bytes and the payload, seeded with the sum of the file's salt and the
+//! entry's offset in the file. The salt is random and stands in no line that leaves the server. So bytes that a client chose, a
+//! name for instance, are never taken for an entry, wherever they stand in the file.
+//! A payload begins with one byte that says what it is:
 //!
 //! | byte | what | then |
 //! |---|---|---|
@@ -20,9 +23,15 @@
 //! | `R` | a record of epoch 0 was accepted | sequence number u64, the `AT` line without its LF |
 //! | `E` | a record of a later epoch was accepted | sequence number u64, epoch u32, the `AT` line without its LF |
 //! | `H` | a neighbour's feed was heard | its boot id u64, position u64, its name |
+//! | `T` | a neighbour was told of ours | position u64, its name |
 //!
 //! Entries stand in the order in which things happened, so whatever prefix of them survives is a state that once was. That is what makes
-//! a position in a neighbour's feed safe to remember: every record that was sent there before stands before it.
+//! a position in a neighbour's feed safe to remember: every record that was sent there before stands before it. And a position in ours
+//! that a neighbour was told is one up to which it was sent everything that stands before it here, also if this file is an older copy: what
+//! it was told later may rest on changes that the copy lacks.
+//!
+//! Format 1 had no salt and a CRC-32 (IEEE) of length and payload as checksum: `length u32 · checksum u32 · payload`. It is still
+//! read; a server that finds it writes its journal anew before it serves.
 //!
 //! # What reading it back finds
 //!
@@ -35,21 +44,47 @@
 
 use std::fmt;
 
+use twox_hash::XxHash3_64;
+
 use crate::core::herd::BootId;
 use crate::core::limits::LINK_LINE_BYTES;
 
-/// Bytes of an entry before its payload.
-const FRAME: usize = 8;
-/// The longest payload: a record with the longest `AT` line.
+/// Bytes of an entry before its payload, in the format that is written.
+const FRAME: usize = 12;
+/// Bytes of the checksum in it.
+const SUM: usize = 8;
+/// The longest payload: a record of a later epoch with the longest `AT` line.
 const MAX_PAYLOAD: usize = 1 + 8 + 4 + LINK_LINE_BYTES;
+/// Digits of the salt and of the checksum in the header.
+const DIGITS: usize = 16;
 
 /// The longest entry.
 pub const MAX_ENTRY: usize = FRAME + MAX_PAYLOAD;
 
+/// How a journal is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The first one, which a client's name can forge. It is read, and never written.
+    One,
+    /// The present one, with the file's salt.
+    Two(Salt),
+}
+
+/// A random number that no two files share. It is in every checksum of its file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Salt(pub u64);
+
+impl fmt::Debug for Salt {
+    /// Not the number: what is known of it lets a name forge an entry.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Salt(…)")
+    }
+}
+
 /// Something to be remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
-    /// The server started.
+    /// The server started, or began a new life while it ran.
     Life {
         /// Which life began.
         boot: BootId,
@@ -67,7 +102,7 @@ pub enum Entry<'a> {
     Record {
         /// Its place in the feed.
         seq: u64,
-        /// Its epoch.
+        /// Its epoch, see [`crate::core::records`].
         epoch: u32,
         /// Its `AT` line, without the LF.
         line: &'a [u8],
@@ -81,16 +116,42 @@ pub enum Entry<'a> {
         /// Up to which of its changes.
         position: u64,
     },
+    /// A neighbour was told that it has our feed up to there.
+    Told {
+        /// Which neighbour.
+        neighbour: &'a [u8],
+        /// Up to which of our changes.
+        position: u64,
+    },
 }
 
 /// The first bytes of the journal of a server.
 #[must_use]
-pub fn header(server: &str) -> Vec<u8> {
+pub fn header(server: &str, salt: Salt) -> Vec<u8> {
+    let mut header = format!("{}{:016x} ", header_before_salt(server), salt.0);
+    let sum = XxHash3_64::oneshot(header.as_bytes());
+    header.push_str(&format!("{sum:016x}\n"));
+    header.into_bytes()
+}
+
+fn header_before_salt(server: &str) -> String {
+    format!("herd-mio journal 2 {server} ")
+}
+
+/// How long a [`header`] is.
+#[must_use]
+pub fn header_bytes(server: &str) -> usize {
+    header_before_salt(server).len() + 2 * (DIGITS + 1)
+}
+
+/// The first bytes of a journal of format 1.
+#[must_use]
+pub fn header_of_format_1(server: &str) -> Vec<u8> {
     format!("herd-mio journal 1 {server}\n").into_bytes()
 }
 
 impl<'a> Entry<'a> {
-    /// Appends the entry, checksummed.
+    /// Appends the entry, without its checksum: that depends on where it comes to stand, see [`seal`].
     pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[0; FRAME]);
@@ -127,18 +188,36 @@ impl<'a> Entry<'a> {
                 out.extend_from_slice(&position.to_le_bytes());
                 out.extend_from_slice(neighbour);
             }
+            Entry::Told {
+                neighbour,
+                position,
+            } => {
+                out.push(b'T');
+                out.extend_from_slice(&position.to_le_bytes());
+                out.extend_from_slice(neighbour);
+            }
         }
         // No line comes near 4 GiB.
         let length = ((out.len() - start - FRAME) as u32).to_le_bytes();
-        let checksum = checksum(length, &out[start + FRAME..]);
-        out[start..start + 4].copy_from_slice(&length);
-        out[start + 4..start + FRAME].copy_from_slice(&checksum);
+        out[start + SUM..start + FRAME].copy_from_slice(&length);
     }
 
-    /// How many bytes a record with a line of that length takes.
+    /// How many bytes a record of epoch 0 with a line of that length takes.
     #[must_use]
     pub const fn record_bytes(line: usize) -> usize {
         FRAME + 1 + 8 + line
+    }
+
+    /// How many bytes the beginning of a life takes.
+    #[must_use]
+    pub const fn life_bytes() -> usize {
+        FRAME + 1 + 3 * 8
+    }
+
+    /// How many bytes it takes that a neighbour was heard or told, if its name has so many.
+    #[must_use]
+    pub const fn heard_bytes(name: usize) -> usize {
+        FRAME + 1 + 2 * 8 + name
     }
 
     fn read(payload: &'a [u8]) -> Option<Entry<'a>> {
@@ -182,8 +261,31 @@ impl<'a> Entry<'a> {
                     position,
                 })
             }
+            b'T' => {
+                let (position, neighbour) = number(rest)?;
+                Some(Entry::Told {
+                    neighbour,
+                    position,
+                })
+            }
             _ => None,
         }
+    }
+}
+
+/// Gives the entries in `bytes` their checksums, for the file with that salt, where the first of them stands at `offset`.
+pub fn seal(mut bytes: &mut [u8], salt: Salt, mut offset: u64) {
+    while let Some((sum, rest)) = bytes.split_first_chunk_mut::<SUM>() {
+        let Some(length) = rest.first_chunk::<4>() else {
+            return;
+        };
+        let size = 4 + u32::from_le_bytes(*length) as usize;
+        let Some((summed, behind)) = rest.split_at_mut_checked(size) else {
+            return;
+        };
+        *sum = checksum(summed, salt, offset);
+        offset += (SUM + size) as u64;
+        bytes = behind;
     }
 }
 
@@ -192,19 +294,81 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64::from_le_bytes(*number), rest))
 }
 
-fn checksum(length: [u8; 4], payload: &[u8]) -> [u8; 4] {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&length);
-    hasher.update(payload);
-    hasher.finalize().to_le_bytes()
+/// Of an entry's length and payload.
+fn checksum(summed: &[u8], salt: Salt, offset: u64) -> [u8; SUM] {
+    XxHash3_64::oneshot_with_seed(salt.0.wrapping_add(offset), summed).to_le_bytes()
 }
 
-/// Whether a file that begins so holds nothing yet: none or some of its header, because the server ended while it wrote that, and
-/// room that was reserved.
-fn is_unwritten(file: &[u8], header: &[u8]) -> bool {
-    let pairs = file.iter().zip(header);
-    let written = pairs.take_while(|(byte, wanted)| byte == wanted).count();
-    file[written..].iter().all(|&byte| byte == 0)
+/// What the first bytes of a file are.
+#[derive(Debug, PartialEq, Eq)]
+enum Header {
+    /// A whole header, and how many bytes it has.
+    Whole(Format, usize),
+    /// The beginning of one: more bytes are needed.
+    Beginning,
+    /// Nothing yet: none or some of a header, because the server ended while it wrote that, and room that was reserved.
+    Unwritten,
+    /// Another file's.
+    Foreign,
+}
+
+/// Reads the header of a journal of `server`.
+fn read_header(file: &[u8], server: &str) -> Header {
+    let first = header_of_format_1(server);
+    if file.starts_with(&first) {
+        return Header::Whole(Format::One, first.len());
+    }
+    let before_salt = header_before_salt(server).into_bytes();
+    let bytes = header_bytes(server);
+    let salt = file.get(before_salt.len()..before_salt.len() + DIGITS);
+    if let Some(salt) = salt.and_then(number_in_hex).map(Salt)
+        && file.starts_with(&header(server, salt))
+    {
+        return Header::Whole(Format::Two(salt), bytes);
+    }
+    // How much of one may stand there; all behind that has to be zeros.
+    let written = common(file, &first).max(like_second(file, &before_salt));
+    if written >= bytes || file[written..].iter().any(|&byte| byte != 0) {
+        Header::Foreign
+    } else if file.len() < bytes {
+        Header::Beginning
+    } else {
+        Header::Unwritten
+    }
+}
+
+/// How many of the first bytes look like a header of format 2.
+fn like_second(file: &[u8], before_salt: &[u8]) -> usize {
+    let mut written = common(file, before_salt);
+    if written < before_salt.len() {
+        return written;
+    }
+    for end in *b" \n" {
+        let digits = file[written..].iter().take(DIGITS);
+        let count = digits.take_while(|byte| is_digit(**byte)).count();
+        written += count;
+        if count < DIGITS || file.get(written) != Some(&end) {
+            return written;
+        }
+        written += 1;
+    }
+    written
+}
+
+fn common(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(a, b)| a == b).count()
+}
+
+fn is_digit(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+fn number_in_hex(digits: &[u8]) -> Option<u64> {
+    let digits = digits
+        .iter()
+        .all(|&byte| is_digit(byte))
+        .then_some(digits)?;
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 /// What stands at one place of a journal.
@@ -217,24 +381,52 @@ enum Found<'a> {
     Nothing,
 }
 
-fn find(bytes: &[u8]) -> Found<'_> {
-    let Some((length, rest)) = bytes.split_first_chunk::<4>() else {
+/// What stands at `offset` of the file, where `bytes` begin.
+fn find(bytes: &[u8], format: Format, offset: u64) -> Found<'_> {
+    let (sum, sized) = match format {
+        Format::One => match bytes.split_at_checked(4) {
+            Some((length, [a, b, c, d, ..])) => {
+                (u64::from(u32::from_le_bytes([*a, *b, *c, *d])), length)
+            }
+            Some(_) | None => return Found::Beginning,
+        },
+        Format::Two(_) => match bytes.split_first_chunk::<SUM>() {
+            Some((sum, sized)) => (u64::from_le_bytes(*sum), sized),
+            None => return Found::Beginning,
+        },
+    };
+    let Some(length) = sized.first_chunk::<4>() else {
         return Found::Beginning;
     };
     let size = u32::from_le_bytes(*length) as usize;
     if size == 0 || size > MAX_PAYLOAD {
         return Found::Nothing;
     }
-    let Some((sum, rest)) = rest.split_first_chunk::<4>() else {
+    let frame = match format {
+        Format::One => FRAME_1,
+        Format::Two(_) => FRAME,
+    };
+    let Some(payload) = bytes.get(frame..frame + size) else {
         return Found::Beginning;
     };
-    let Some(payload) = rest.get(..size) else {
-        return Found::Beginning;
+    let is_good = match format {
+        Format::One => sum == u64::from(checksum_of_format_1(*length, payload)),
+        Format::Two(salt) => checksum(&sized[..4 + size], salt, offset) == sum.to_le_bytes(),
     };
-    if checksum(*length, payload) != *sum {
+    if !is_good {
         return Found::Nothing;
     }
-    Entry::read(payload).map_or(Found::Nothing, |entry| Found::Entry(entry, FRAME + size))
+    Entry::read(payload).map_or(Found::Nothing, |entry| Found::Entry(entry, frame + size))
+}
+
+/// Bytes of an entry of format 1 before its payload.
+const FRAME_1: usize = 8;
+
+fn checksum_of_format_1(length: [u8; 4], payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&length);
+    hasher.update(payload);
+    hasher.finalize()
 }
 
 /// Why a journal can not be used.
@@ -252,7 +444,9 @@ pub enum JournalError {
 impl fmt::Display for JournalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            JournalError::Foreign => f.write_str("it is not the journal of this server"),
+            JournalError::Foreign => {
+                f.write_str("its first bytes are not those of a journal of this server")
+            }
             JournalError::Damaged { offset } => write!(
                 f,
                 "it is damaged at byte {offset}, with good entries behind that"
@@ -268,17 +462,22 @@ pub struct End {
     pub offset: u64,
     /// Bytes behind that are neither entries nor reserved room.
     pub torn: u64,
+    /// How it is written; `None` if nothing is yet.
+    pub format: Option<Format>,
 }
 
 /// Reads a journal back, from whatever pieces it comes in.
 ///
 /// ```
 /// use herd_mio::core::herd::BootId;
-/// use herd_mio::core::journal::{Entry, Replay, header};
+/// use herd_mio::core::journal::{Entry, Format, Replay, Salt, header, seal};
 ///
-/// let mut file = header("Riley");
+/// let salt = Salt(0x5a17);
+/// let mut file = header("Riley", salt);
+/// let start = file.len();
 /// let life = Entry::Life { boot: BootId(7), after: 0, machine: 1 };
 /// life.write(&mut file);
+/// seal(&mut file[start..], salt, start as u64);
 /// let good = file.len() as u64;
 /// file.extend_from_slice(b"half an ent");
 ///
@@ -287,14 +486,16 @@ pub struct End {
 /// replay.data_received(&file, |entry| lives += u32::from(entry == life))?;
 /// let end = replay.finish()?;
 /// assert_eq!((lives, end.offset, end.torn), (1, good, 11));
+/// assert_eq!(end.format, Some(Format::Two(salt)));
 /// # Ok::<(), herd_mio::core::journal::JournalError>(())
 /// ```
 pub struct Replay {
-    header: Vec<u8>,
+    server: String,
     /// The machine's present boot id, and that of the last life in the file.
     machine: u64,
     last_machine: Option<u64>,
-    in_header: bool,
+    /// Known once the header is read.
+    format: Option<Format>,
     /// Bytes not understood yet; they begin at `offset`.
     pending: Vec<u8>,
     offset: u64,
@@ -307,10 +508,10 @@ impl Replay {
     #[must_use]
     pub fn new(server: &str, machine: u64) -> Replay {
         Replay {
-            header: header(server),
+            server: server.to_owned(),
             machine,
             last_machine: None,
-            in_header: true,
+            format: None,
             pending: Vec::new(),
             offset: 0,
             broken: false,
@@ -327,20 +528,12 @@ impl Replay {
         mut tell: impl FnMut(Entry<'_>),
     ) -> Result<(), JournalError> {
         self.pending.extend_from_slice(data);
-        if self.in_header && self.pending.len() >= self.header.len() {
-            if self.pending.starts_with(&self.header) {
-                self.take(self.header.len());
-                self.in_header = false;
-            } else if is_unwritten(&self.pending, &self.header) {
-                // As much as a header is kept, with the zero in it that shows that it is none: nothing behind it is taken for one.
-                self.pending.truncate(self.header.len());
-            } else {
-                return Err(JournalError::Foreign);
-            }
-        }
+        let Some(format) = self.read_header()? else {
+            return Ok(());
+        };
         let mut used = 0;
-        while !self.in_header && !self.broken {
-            match find(&self.pending[used..]) {
+        while !self.broken {
+            match find(&self.pending[used..], format, self.offset + used as u64) {
                 Found::Entry(entry, size) => {
                     if let Entry::Life { machine, .. } = entry {
                         self.last_machine = Some(machine);
@@ -354,6 +547,23 @@ impl Replay {
         }
         self.take(used);
         Ok(())
+    }
+
+    fn read_header(&mut self) -> Result<Option<Format>, JournalError> {
+        if self.format.is_some() {
+            return Ok(self.format);
+        }
+        match read_header(&self.pending, &self.server) {
+            Header::Whole(format, bytes) => {
+                self.format = Some(format);
+                self.take(bytes);
+            }
+            Header::Beginning => {}
+            // As much as a header is kept, with the zero in it that shows that it is none: nothing behind it is taken for one.
+            Header::Unwritten => self.pending.truncate(header_bytes(&self.server)),
+            Header::Foreign => return Err(JournalError::Foreign),
+        }
+        Ok(self.format)
     }
 
     fn take(&mut self, count: usize) {
@@ -371,30 +581,30 @@ impl Replay {
             .iter()
             .rposition(|&byte| byte != 0)
             .map_or(0, |last| last + 1);
-        let tail = &self.pending[..torn];
+        let end = End {
+            offset: self.offset,
+            torn: torn as u64,
+            format: self.format,
+        };
         // A crash while the file was being made leaves the beginning of a header, and no entry.
-        if self.in_header && !self.header.starts_with(tail) {
-            return Err(JournalError::Foreign);
-        }
+        let Some(format) = self.format else {
+            return Ok(end);
+        };
         // Power can only have been lost if the machine was started anew; then what was not synced may be there in part.
         let same_machine =
             self.machine != 0 && self.last_machine.is_none_or(|last| last == self.machine);
-        let is_damage = |at: usize| match find(&self.pending[at..]) {
+        let is_damage = |at: usize| match find(&self.pending[at..], format, self.offset + at as u64)
+        {
             Found::Entry(Entry::Synced { offset }, _) => same_machine || offset > self.offset,
             Found::Entry(..) => same_machine,
             Found::Beginning | Found::Nothing => false,
         };
-        // An entry's length is never zero, so it does not begin with four zeros.
-        let mut places = (1..torn).filter(|&at| tail[at..].iter().take(4).any(|&byte| byte != 0));
-        if !self.in_header && places.any(is_damage) {
+        if (1..torn).any(is_damage) {
             return Err(JournalError::Damaged {
                 offset: self.offset,
             });
         }
-        Ok(End {
-            offset: self.offset,
-            torn: torn as u64,
-        })
+        Ok(end)
     }
 }
 
@@ -402,6 +612,20 @@ impl Replay {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const SALT: Salt = Salt(0x0123_4567_89ab_cdef);
+
+    /// The header of a journal of Riley.
+    fn header() -> Vec<u8> {
+        super::header("Riley", SALT)
+    }
+
+    /// Appends an entry to a journal.
+    fn append(file: &mut Vec<u8>, entry: Entry<'_>) {
+        let start = file.len();
+        entry.write(file);
+        seal(&mut file[start..], SALT, start as u64);
+    }
 
     /// Reads a file in pieces of that size; the entries come as their debug text.
     fn replay(file: &[u8], piece: usize) -> Result<(Vec<String>, End), JournalError> {
@@ -415,7 +639,7 @@ mod tests {
 
     /// A journal of three entries, and where each begins.
     fn sample() -> (Vec<u8>, Vec<usize>) {
-        let mut file = header("Riley");
+        let mut file = header();
         let mut starts = Vec::new();
         for entry in [
             Entry::Life {
@@ -435,14 +659,14 @@ mod tests {
             },
         ] {
             starts.push(file.len());
-            entry.write(&mut file);
+            append(&mut file, entry);
         }
         (file, starts)
     }
 
     #[test]
     fn a_header_that_was_not_written_whole_is_no_journal_yet_and_one_with_a_hole_is_none() {
-        let header = header("Riley");
+        let header = header();
         for written in 0..header.len() {
             let mut file = header[..written].to_vec();
             file.resize(100, 0);
@@ -474,7 +698,8 @@ mod tests {
                 3,
                 End {
                     offset: length,
-                    torn: 0
+                    torn: 0,
+                    format: Some(Format::Two(SALT)),
                 }
             )
         );
@@ -549,20 +774,111 @@ mod tests {
             starts[1] as u64,
             "it has not, and nothing was synced"
         );
-        Entry::Synced {
+        let synced = Entry::Synced {
             offset: starts[1] as u64,
-        }
-        .write(&mut holed);
+        };
+        append(&mut holed, synced);
         assert_eq!(
             read(&holed, 2).unwrap().offset,
             starts[1] as u64,
             "what was synced is there"
         );
-        Entry::Synced {
+        let synced = Entry::Synced {
             offset: starts[2] as u64,
-        }
-        .write(&mut holed);
+        };
+        append(&mut holed, synced);
         assert_eq!(read(&holed, 2), damaged, "what was synced is not there");
+    }
+
+    #[test]
+    fn a_name_cannot_forge_an_entry() {
+        // What a client may know: the formats, and its own name's bytes. It is told neither the salt nor the offset.
+        let life = Entry::Life {
+            boot: BootId(7),
+            after: 0,
+            machine: 1,
+        };
+        let mut forged = Vec::new();
+        for salt in [Salt(0), Salt(1), Salt(u64::MAX)] {
+            for offset in 0..400 {
+                let start = forged.len();
+                life.write(&mut forged);
+                seal(&mut forged[start..], salt, offset);
+            }
+        }
+        forged.extend_from_slice(&life_of_format_1());
+        let (mut file, _) = sample();
+        let good = file.len();
+        append(
+            &mut file,
+            Entry::Heard {
+                neighbour: &forged[..4_000],
+                boot: BootId(1),
+                position: 1,
+            },
+        );
+        append(
+            &mut file,
+            Entry::Heard {
+                neighbour: &forged[forged.len() - 4_000..],
+                boot: BootId(1),
+                position: 1,
+            },
+        );
+        let whole = replay(&file, 1_000).unwrap();
+        assert_eq!(whole.1.torn, 0);
+        // Torn anywhere in them, they are a tail, and not damage.
+        for cut in (good + 1..file.len()).step_by(13) {
+            let (entries, end) = replay(&file[..cut], usize::MAX).unwrap();
+            assert!(entries.len() >= 3 && end.torn > 0, "cut at {cut}: {end:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_is_good_in_one_file_and_at_one_place_only() {
+        let (file, starts) = sample();
+        let entry = &file[starts[1]..starts[2]];
+        let mut moved = file[..starts[1]].to_vec();
+        moved.push(0);
+        moved.extend_from_slice(entry);
+        assert_eq!(replay(&moved, 100).unwrap().0.len(), 1, "at another place");
+        let mut other = super::header("Riley", Salt(SALT.0 + 1));
+        other.extend_from_slice(&file[starts[0]..]);
+        let (entries, end) = replay(&other, 100).unwrap();
+        assert_eq!(
+            (entries.len(), end.offset),
+            (0, starts[0] as u64),
+            "in another file"
+        );
+    }
+
+    fn life_of_format_1() -> Vec<u8> {
+        let mut payload = vec![b'L'];
+        for number in [7_u64, 0, 1] {
+            payload.extend_from_slice(&number.to_le_bytes());
+        }
+        let length = (payload.len() as u32).to_le_bytes();
+        let sum = checksum_of_format_1(length, &payload).to_le_bytes();
+        [&length[..], &sum, &payload].concat()
+    }
+
+    #[test]
+    fn a_journal_of_format_1_is_read() {
+        let mut file = header_of_format_1("Riley");
+        let life = life_of_format_1();
+        file.extend_from_slice(&life);
+        file.extend_from_slice(&life);
+        for piece in [1, 7, 1_000] {
+            let (entries, end) = replay(&file, piece).unwrap();
+            assert_eq!((entries.len(), end.format), (2, Some(Format::One)));
+            assert_eq!((end.offset, end.torn), (file.len() as u64, 0));
+        }
+        file[header_of_format_1("Riley").len()] ^= 1;
+        let outcome = replay(&file, 100);
+        assert!(
+            matches!(outcome, Err(JournalError::Damaged { .. })),
+            "{outcome:?}"
+        );
     }
 
     #[test]
@@ -578,22 +894,23 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_makes_it_panic(noise in proptest::collection::vec(any::<u8>(), 0..300), piece in 1usize..100) {
-            let file = [header("Riley"), noise].concat();
+            let file = [header(), noise].concat();
             let _ = replay(&file, piece);
         }
 
         /// A torn write: any prefix of what was written last, then whatever the disk had there, here zeros.
         #[test]
         fn a_prefix_survives_a_torn_write(count in 1usize..30, cut in any::<prop::sample::Index>()) {
-            let mut file = header("Riley");
+            let mut file = header();
             let mut ends = Vec::new();
             for seq in 0..count {
-                Entry::Record { seq: seq as u64, epoch: 0, line: format!("AT Riley +0.000000000 x +1+2 {seq}").as_bytes() }.write(&mut file);
+                let line = format!("AT Riley +0.000000000 x +1+2 {seq}");
+                append(&mut file, Entry::Record { seq: seq as u64, epoch: 0, line: line.as_bytes() });
                 ends.push(file.len());
             }
             let cut = cut.index(file.len());
             file[cut..].fill(0);
-            let header = header("Riley").len();
+            let header = header().len();
             if cut >= header {
                 let (entries, end) = replay(&file, 64).unwrap();
                 // Zeros may happen to be what stood there.

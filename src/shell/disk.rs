@@ -1,246 +1,312 @@
 //! The journal's files: does what [`DiskWork`] says, and nothing of its own.
 //!
-//! In the data directory: `journal`, `journal.new` while a compaction writes it, and `lock`, which one process at a time holds.
+//! In the data directory: `journal`; `journal.new`, the next file, which a compaction writes; and `lock`, which one process at a time holds.
+//! They are reached through the directory itself, held open: it may be moved while the server runs.
+//!
+//! Two threads do the work, each in order: the writer appends, the keeper does everything else. The loop waits for neither.
+//!
+//! # What file systems answer
+//!
+//! | call | answers that are passed over | because |
+//! |---|---|---|
+//! | `fallocate` | `EOPNOTSUPP`, `ENOSYS`, `EPERM`, `EINVAL`, `ENODEV` | sandboxes and some file systems cannot reserve: there is room for as long as there is |
+//! | `flock` | `ENOLCK`, `EOPNOTSUPP`, `ENOSYS`, `EINVAL` | a file system without locks: the operator is warned |
+//! | `fsync` of a directory | `EINVAL`, `EBADF`, `EOPNOTSUPP`, `ENOSYS`, `EACCES` | file systems that sync names by themselves, or never: the operator is warned |
+//! | `rename` | any, if the old file still has its name | the compaction is given up |
+//!
+//! No room (`ENOSPC`, `EDQUOT`, `EFBIG`) is told as [`DiskErrorKind::Full`], whoever says it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use log::{info, warn};
 use mio::Waker;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, fallocate, openat, renameat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::core::durability::{DiskDone, DiskError, DiskWork, Which};
-use crate::core::journal::{Entry, Replay};
+use crate::core::durability::{
+    Chunk, DiskDone, DiskError, DiskErrorKind, DiskWork, FileId, Opened, SwitchOutcome,
+};
+use crate::core::journal::{End, Entry, Format, JournalError, Replay};
 use crate::shell::clock::Clock;
 use crate::shell::executor::Executor;
 
 /// Bytes read from the journal at once when it is read back.
 const READ_BYTES: usize = 1 << 20;
+/// How often it is told how far that has got.
+const PROGRESS: Duration = Duration::from_secs(2);
+/// How long the keeper waits before it syncs a directory again for which there was no room.
+const SYNC_AGAIN: Duration = Duration::from_millis(200);
 
-/// Where clients are is nobody else's business.
-const OWNERS: u32 = 0o600;
+/// Only the server's own user may read where clients are.
+const OWNERS: Mode = Mode::from_raw_mode(0o600);
+
+const JOURNAL: &str = "journal";
+const NEXT: &str = "journal.new";
+
+/// Why there is no journal to work with.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The directory is in use or not to be used, or what is in it cannot be trusted; in words.
+    Unusable(String),
+    /// A signal stopped the server while it read.
+    Stopped,
+}
+
+impl From<String> for OpenError {
+    fn from(what: String) -> OpenError {
+        OpenError::Unusable(what)
+    }
+}
 
 /// The files of one server.
 pub struct Disk {
-    directory: PathBuf,
-    /// The directory itself, held open: to sync a name in it must not fail for want of a descriptor.
-    names: Arc<File>,
+    directory: Arc<File>,
     /// Held for as long as the process lives.
     _lock: File,
-    current: Arc<File>,
-    next: Option<Arc<File>>,
-    /// One thread, so that what is done to the files is done in order.
-    executor: Executor<Job, DiskDone>,
+    /// The journal and the next file, if there is one.
+    files: Vec<(FileId, Arc<File>)>,
+    writer: Executor<Vec<(Arc<File>, Chunk)>, Finished>,
+    keeper: Executor<Job, Finished>,
+    results: Receiver<Finished>,
+    /// Work that was handed over and is not answered yet.
+    on_its_way: usize,
 }
 
-/// What the executor's thread does.
+/// What the keeper does.
 enum Job {
     Reserve {
+        id: FileId,
         file: Arc<File>,
-        which: Which,
         offset: u64,
         bytes: u64,
     },
-    Sync(Vec<Arc<File>>),
-    Switch {
-        directory: PathBuf,
-        names: Arc<File>,
+    Sync(Vec<(FileId, Arc<File>)>),
+    Create {
+        id: FileId,
+        directory: Arc<File>,
     },
+    Switch {
+        id: FileId,
+        directory: Arc<File>,
+        old: Arc<File>,
+        new: Arc<File>,
+    },
+    Discard(Arc<File>),
+    /// Closing a large file that has no name any more takes a while.
+    Close(Arc<File>),
+}
+
+/// What a thread has done.
+enum Finished {
+    Done(DiskDone),
+    Created(FileId, io::Result<File>),
+    /// Nothing that is answered.
+    Nothing,
 }
 
 impl Disk {
-    /// Opens the journal of `server` in `directory` (both are made if they are not there), and tells what stands in it. Returns the
-    /// disk, how long the journal is, and the machine's boot id.
+    /// Opens the journal of `server` in `directory` (both are made if they are not there), and tells what stands in it. `is_stopped` is
+    /// asked now and then whether to go on.
     ///
     /// # Errors
-    /// In words: the directory is in use, not to be used, or what is in it can not be trusted.
+    /// In words: the directory is in use, not to be used, or what is in it can not be trusted; or it was stopped.
     pub fn open(
         directory: &Path,
         server: &str,
-        waker: Arc<Waker>,
+        waker: &Arc<Waker>,
+        mut is_stopped: impl FnMut() -> bool,
         mut tell: impl FnMut(Entry<'_>),
-    ) -> Result<(Disk, u64, u64), String> {
+    ) -> Result<(Disk, Opened), OpenError> {
         let at = |what: &str, error: io::Error| {
             format!(
                 "cannot {what} in the data directory {}: {error}",
                 directory.display()
             )
         };
-        // Those above it may be others', too.
-        let above = directory.parent().map_or(Ok(()), fs::create_dir_all);
-        let mut make = DirBuilder::new();
-        make.recursive(true).mode(0o700);
-        above
-            .and_then(|()| make.create(directory))
-            .map_err(|error| {
-                format!(
-                    "cannot make the data directory {}: {error}; choose another",
-                    directory.display()
-                )
-            })?;
-        let lock =
-            File::create(directory.join("lock")).map_err(|error| at("make a lock", error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(format!(
-                    "another process uses the data directory {}: end it, or choose another directory",
-                    directory.display()
-                ));
-            }
-            Err(TryLockError::Error(error)) => return Err(at("lock", error)),
-        }
+        make_directory(directory)?;
+        let lock = lock(directory)?;
+        let names = File::open(directory).map_err(|error| at("read what is", error))?;
         // What a compaction left that did not come to its end; the journal itself is whole.
-        match fs::remove_file(directory.join("journal.new")) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(at("remove journal.new", error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-        let path = directory.join("journal");
-        let open = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(OWNERS)
-            .open(&path);
-        let file = open.map_err(|error| at("open the journal", error))?;
+        remove_next(&names).map_err(|error| at("remove journal.new", error))?;
+        let path = directory.join(JOURNAL);
+        look_at_journal(&names, &path)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let open = retry_on_intr(|| openat(&names, JOURNAL, flags | OFlags::NONBLOCK, OWNERS));
+        let file = File::from(open.map_err(|error| at("open the journal", error.into()))?);
         // A pipe or a device may have no end, and nothing that is read there comes back.
         let is_file = file.metadata().map(|metadata| metadata.is_file());
         if !is_file.map_err(|error| at("look at the journal", error))? {
-            return Err(format!(
+            return Err(OpenError::Unusable(format!(
                 "the journal {} is no regular file: move it away, or choose another directory",
                 path.display()
-            ));
+            )));
         }
+        // Without it there is no compaction: what forbids it is told now, not in hours.
+        create_next(&names)
+            .and_then(|_| remove_next(&names))
+            .map_err(|error| at("make journal.new, for compactions,", error))?;
         let machine = machine_boot_id();
-        let length = read_back(&file, &path, server, machine, &mut tell)?;
-        // The file may be new, and so may the directory.
-        let names = File::open(directory).map_err(|error| at("read what is", error))?;
-        let names = Arc::new(names);
-        names
-            .sync_all()
-            .map_err(|error| at("sync what is", error))?;
-        if let Some(parent) = directory.parent() {
-            // The parent of a relative path of one name is the empty path.
-            let parent = Path::new(".").join(parent);
-            let synced = File::open(&parent).and_then(|parent| parent.sync_all());
-            synced.map_err(|error| {
-                format!("cannot sync the directory {}: {error}", parent.display())
-            })?;
-        }
-        let disk = Disk {
-            directory: directory.to_owned(),
-            names,
+        let end = read_back(&file, &path, server, machine, &mut is_stopped, &mut tell)?;
+        sync_names(directory, &names)?;
+        let (report, results) = channel();
+        let mut disk = Disk {
+            directory: Arc::new(names),
             _lock: lock,
-            current: Arc::new(file),
-            next: None,
-            executor: Executor::new("disk", 1, waker, work),
+            files: vec![(FileId(0), Arc::new(file))],
+            writer: Executor::new("writer", 1, waker.clone(), report.clone(), append),
+            keeper: Executor::new("keeper", 1, waker.clone(), report, keep),
+            results,
+            on_its_way: 0,
         };
-        Ok((disk, length, machine))
+        let started = disk.writer.start().and_then(|()| disk.keeper.start());
+        started.map_err(|error| {
+            format!("no thread to write the journal: {error}; raise the limits of processes and of memory (ulimit -u, -v)")
+        })?;
+        let opened = Opened {
+            length: end.offset,
+            format: end.format,
+            machine,
+        };
+        Ok((disk, opened))
     }
 
-    /// Does what is asked, or has it done; `None` if [`Disk::finished`] will tell.
+    /// Has done what is asked; [`Disk::finished`] will tell. What can not even be begun is told at once.
     pub fn perform(&mut self, work: DiskWork) -> Option<DiskDone> {
-        match work {
-            DiskWork::Append {
-                file,
-                offset,
-                bytes,
-            } => {
-                let written = self
-                    .file(file)
-                    .and_then(|file| file.write_all_at(&bytes, offset));
-                Some(DiskDone::Appended {
-                    file,
-                    bytes,
-                    outcome: written.map_err(disk_error),
-                })
+        let (begun, unbegun) = match work {
+            DiskWork::Append(chunks) => {
+                let first = chunks.first().map_or(FileId(0), |chunk| chunk.file);
+                let unbegun = DiskWork::Append(vec![Chunk {
+                    file: first,
+                    offset: 0,
+                    bytes: Vec::new(),
+                }]);
+                (self.append(chunks), unbegun)
             }
-            DiskWork::Create => {
-                let create = OpenOptions::new()
-                    .write(true)
-                    .create(true)
-                    .truncate(true)
-                    .mode(OWNERS)
-                    .open(self.directory.join("journal.new"));
-                Some(DiskDone::Created(
-                    create
-                        .map(|file| self.next = Some(Arc::new(file)))
-                        .map_err(disk_error),
-                ))
-            }
-            DiskWork::Discard => {
-                self.next = None;
-                // If it can not be removed now, the next start does it.
-                let _ = fs::remove_file(self.directory.join("journal.new"));
+            work => (
+                self.job(&work).and_then(|job| self.keeper.submit(job)),
+                work,
+            ),
+        };
+        match begun {
+            Ok(()) => {
+                self.on_its_way += 1;
                 None
             }
+            Err(error) => failed(unbegun, disk_error(&error)),
+        }
+    }
+
+    fn append(&mut self, chunks: Vec<Chunk>) -> io::Result<()> {
+        let files = chunks
+            .into_iter()
+            .map(|chunk| Ok((self.file(chunk.file)?, chunk)));
+        let files = files.collect::<io::Result<_>>()?;
+        self.writer.submit(files)
+    }
+
+    fn job(&mut self, work: &DiskWork) -> io::Result<Job> {
+        Ok(match *work {
+            DiskWork::Append(_) => return Err(ErrorKind::InvalidInput.into()),
             DiskWork::Reserve {
-                file: which,
+                file: id,
                 offset,
                 bytes,
-            } => match self.file(which) {
-                Ok(file) => self.submit(
-                    Job::Reserve {
-                        file,
-                        which,
-                        offset,
-                        bytes,
-                    },
-                    |error| DiskDone::Reserved(which, Err(error)),
-                ),
-                Err(error) => Some(DiskDone::Reserved(which, Err(disk_error(error)))),
+            } => Job::Reserve {
+                id,
+                file: self.file(id)?,
+                offset,
+                bytes,
             },
-            DiskWork::Sync { both } => {
-                let next = self.next.clone().filter(|_| both);
-                let files = [Some(self.current.clone()), next]
-                    .into_iter()
-                    .flatten()
-                    .collect();
-                self.submit(Job::Sync(files), |error| DiskDone::Synced(Err(error)))
+            DiskWork::Sync { ref files } => {
+                let files = files.iter().map(|&id| Ok((id, self.file(id)?)));
+                Job::Sync(files.collect::<io::Result<_>>()?)
             }
-            DiskWork::Switch => {
-                let job = Job::Switch {
+            DiskWork::Create { file: id } => Job::Create {
+                id,
+                directory: self.directory.clone(),
+            },
+            DiskWork::Switch { file: id } => {
+                let old = self.files.iter().find(|(other, _)| *other != id);
+                Job::Switch {
+                    id,
                     directory: self.directory.clone(),
-                    names: self.names.clone(),
-                };
-                self.submit(job, |error| DiskDone::Switched(Err(error)))
+                    old: old.ok_or(ErrorKind::NotFound)?.1.clone(),
+                    new: self.file(id)?,
+                }
+            }
+            DiskWork::Discard { file } => {
+                self.files.retain(|(id, _)| *id != file);
+                Job::Discard(self.directory.clone())
+            }
+        })
+    }
+
+    fn file(&self, id: FileId) -> io::Result<Arc<File>> {
+        let file = self.files.iter().find(|(other, _)| *other == id);
+        file.map(|(_, file)| file.clone())
+            .ok_or_else(|| io::Error::from(ErrorKind::NotFound))
+    }
+
+    /// What a thread did, if it did something.
+    pub fn finished(&mut self) -> Option<DiskDone> {
+        while let Ok(finished) = self.results.try_recv() {
+            if let Some(done) = self.hear(finished) {
+                return Some(done);
             }
         }
+        None
     }
 
-    fn submit(&mut self, job: Job, failed: impl FnOnce(DiskError) -> DiskDone) -> Option<DiskDone> {
-        self.executor
-            .submit(job)
-            .err()
-            .map(|error| failed(disk_error(error)))
-    }
-
-    fn file(&self, which: Which) -> io::Result<Arc<File>> {
-        match which {
-            Which::Current => Ok(self.current.clone()),
-            Which::Next => self
-                .next
-                .clone()
-                .ok_or_else(|| io::Error::from(ErrorKind::NotFound)),
+    /// The same, but waits for it for a while; `None` too if nothing is on its way.
+    pub fn wait(&mut self, timeout: Duration) -> Option<DiskDone> {
+        if self.on_its_way == 0 {
+            return None;
         }
+        let finished = self.results.recv_timeout(timeout).ok()?;
+        self.hear(finished)
     }
 
-    /// What the executor's thread did, if it did something.
-    pub fn finished(&mut self) -> Option<DiskDone> {
-        let done = self.executor.finished()?;
-        if done == DiskDone::Switched(Ok(()))
-            && let Some(next) = self.next.take()
-        {
-            self.current = next;
+    /// Whether something was asked for that is not answered yet.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.on_its_way > 0
+    }
+
+    fn hear(&mut self, finished: Finished) -> Option<DiskDone> {
+        self.on_its_way = self.on_its_way.saturating_sub(1);
+        match finished {
+            Finished::Nothing => None,
+            Finished::Created(file, created) => {
+                let outcome = created.map(|made| self.files.push((file, Arc::new(made))));
+                Some(DiskDone::Created {
+                    file,
+                    outcome: outcome.map_err(|error| disk_error(&error)),
+                })
+            }
+            Finished::Done(done) => {
+                if let DiskDone::Switched {
+                    file,
+                    outcome: SwitchOutcome::Done,
+                } = done
+                {
+                    let is_old = |(id, _): &mut (FileId, Arc<File>)| *id != file;
+                    let old: Vec<_> = self.files.extract_if(.., is_old).collect();
+                    for (_, old) in old {
+                        // If there is no thread to close it, it is closed here.
+                        if self.keeper.submit(Job::Close(old)).is_ok() {
+                            self.on_its_way += 1;
+                        }
+                    }
+                }
+                Some(done)
+            }
         }
-        Some(done)
     }
 
     /// The server stops: what was appended is made to outlast a loss of power, however long that takes.
@@ -248,45 +314,194 @@ impl Disk {
     /// # Errors
     /// What the system says.
     pub fn finish(&self) -> io::Result<()> {
-        self.current.sync_data()
+        self.files.iter().try_for_each(|(_, file)| file.sync_data())
+    }
+
+    /// The server has stopped, and leaves nothing but its journal.
+    pub fn close(self) {
+        let _ = remove_next(&self.directory); // or the next start does it
     }
 }
 
-/// Reads the journal back and cuts its torn tail off; returns how long it is then.
+fn make_directory(directory: &Path) -> Result<(), String> {
+    // Those above it may be others', too.
+    let above = directory.parent().map_or(Ok(()), fs::create_dir_all);
+    let mut make = DirBuilder::new();
+    make.recursive(true).mode(0o700);
+    above
+        .and_then(|()| make.create(directory))
+        .map_err(|error| {
+            format!(
+                "cannot make the data directory {}: {error}; choose another",
+                directory.display()
+            )
+        })
+}
+
+fn lock(directory: &Path) -> Result<File, String> {
+    let path = directory.display();
+    let lock = File::create(directory.join("lock"))
+        .map_err(|error| format!("cannot make a lock in the data directory {path}: {error}"))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(format!(
+                "another process uses the data directory {path}: end it, or choose another directory"
+            ));
+        }
+        Err(TryLockError::Error(error)) if has_no_locks(&error) => warn!(
+            "journal: the file system of {path} has no locks ({error}): make sure that no other process uses that directory"
+        ),
+        Err(TryLockError::Error(error)) => {
+            return Err(format!("cannot lock the data directory {path}: {error}"));
+        }
+    }
+    Ok(lock)
+}
+
+fn has_no_locks(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)
+    )
+}
+
+/// A compaction gives the journal's name to another file. That moves a journal off the disk that a link led to, and is refused for a mount point.
+fn look_at_journal(names: &File, path: &Path) -> Result<(), String> {
+    let found = match rustix::fs::statat(names, JOURNAL, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => {
+            return Err(format!(
+                "cannot look at the journal {}: {error}",
+                path.display()
+            ));
+        }
+    };
+    let kind = rustix::fs::FileType::from_raw_mode(found.st_mode);
+    if kind == rustix::fs::FileType::Symlink {
+        return Err(format!(
+            "the journal {} is a symbolic link, which a compaction would replace: make the data directory itself the link, or choose the directory that it leads to",
+            path.display()
+        ));
+    }
+    let device = names.metadata().map(|metadata| metadata.dev());
+    let is_elsewhere = device.is_ok_and(|device| device != found.st_dev);
+    if is_elsewhere || is_mount_point(names) {
+        return Err(format!(
+            "the journal {} is a mount point, which cannot be renamed over: mount the data directory instead",
+            path.display()
+        ));
+    }
+    Ok(())
+}
+
+/// Whether something is mounted on the journal. Kernels before 5.8 do not tell.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_mount_point(names: &File) -> bool {
+    use rustix::fs::{StatxAttributes, StatxFlags, statx};
+    let found = statx(names, JOURNAL, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE);
+    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn is_mount_point(_names: &File) -> bool {
+    false
+}
+
+fn remove_next(names: &File) -> io::Result<()> {
+    match retry_on_intr(|| unlinkat(names, NEXT, AtFlags::empty())) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn create_next(names: &File) -> io::Result<File> {
+    remove_next(names)?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| openat(names, NEXT, flags, OWNERS)).map(File::from)?)
+}
+
+/// The file may be new, and so may the directory.
+fn sync_names(directory: &Path, names: &File) -> Result<(), String> {
+    // The parent of a relative path of one name is the empty path.
+    let parent = directory.parent().map(|parent| Path::new(".").join(parent));
+    let own = (directory.to_owned(), names.sync_all());
+    let above = parent.map(|parent| {
+        let synced = File::open(&parent).and_then(|parent| parent.sync_all());
+        (parent, synced)
+    });
+    for (path, synced) in [Some(own), above].into_iter().flatten() {
+        match synced {
+            Ok(()) => {}
+            Err(error) if syncs_no_names(&error) => warn!(
+                "journal: the directory {} cannot be synced ({error}): whether a new journal outlasts a loss of power is up to the file system",
+                path.display()
+            ),
+            Err(error) => {
+                return Err(format!(
+                    "cannot sync the directory {}: {error}",
+                    path.display()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn syncs_no_names(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::INVAL | Errno::BADF | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ACCESS)
+    )
+}
+
+/// Reads the journal back and cuts its torn tail off.
 fn read_back(
     mut file: &File,
     path: &Path,
     server: &str,
     machine: u64,
+    is_stopped: &mut impl FnMut() -> bool,
     tell: &mut impl FnMut(Entry<'_>),
-) -> Result<u64, String> {
+) -> Result<End, OpenError> {
     let path = path.display();
     let failed =
         |what: &str, error: io::Error| format!("cannot {what} the journal {path}: {error}");
-    let unusable = |error: crate::core::journal::JournalError| {
+    let unusable = |error: JournalError| {
         format!(
             "the journal {path} cannot be used: {error}; put a good copy in its place, or move it away: then this server begins \
              empty, and is sent what its neighbours know"
         )
     };
     let clock = Clock::start();
+    let since_start = || clock.now().time.since(Default::default());
+    let whole = file.metadata().map_or(0, |metadata| metadata.len());
     let mut replay = Replay::new(server, machine);
     let mut buffer = vec![0; READ_BYTES];
-    let mut records = 0_u64;
+    let (mut entries, mut bytes, mut told) = (0_u64, 0_u64, PROGRESS);
     loop {
+        if is_stopped() {
+            return Err(OpenError::Stopped);
+        }
         match file.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => {
                 let tell = |entry: Entry<'_>| {
-                    records += u64::from(matches!(entry, Entry::Record { .. }));
+                    entries += u64::from(matches!(entry, Entry::Record { .. }));
                     tell(entry);
                 };
                 replay
                     .data_received(&buffer[..count], tell)
                     .map_err(unusable)?;
+                bytes += count as u64;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed("read", error)),
+            Err(error) => return Err(failed("read", error).into()),
+        }
+        if since_start() >= told {
+            told += PROGRESS;
+            info!("journal: {bytes} of {whole} bytes of {path} are read");
         }
     }
     let end = replay.finish().map_err(unusable)?;
@@ -301,12 +516,15 @@ fn read_back(
     file.set_len(end.offset)
         .map_err(|error| failed("cut", error))?;
     file.sync_all().map_err(|error| failed("sync", error))?;
-    let seconds = clock.now().time.since(Default::default()).as_secs_f64();
     info!(
-        "journal: {records} records in {} bytes of {path}, read in {seconds:.3} s",
-        end.offset
+        "journal: {entries} entries of records in {} bytes of {path}, read in {:.3} s",
+        end.offset,
+        since_start().as_secs_f64()
     );
-    Ok(end.offset)
+    if end.format == Some(Format::One) {
+        info!("journal: {path} is of format 1, and is written anew before this server serves");
+    }
+    Ok(end)
 }
 
 /// A number that is another one after each start of the machine; 0 where the system has none to offer.
@@ -320,50 +538,141 @@ fn machine_boot_id() -> u64 {
     u64::from_str_radix(&digits, 16).unwrap_or(0)
 }
 
-/// On the executor's thread.
-fn work(job: Job) -> DiskDone {
-    match job {
+/// On the writer's thread.
+fn append(chunks: Vec<(Arc<File>, Chunk)>) -> Finished {
+    let write = |(file, chunk): &(Arc<File>, Chunk)| {
+        let written = file.write_all_at(&chunk.bytes, chunk.offset);
+        written.map_err(|error| (chunk.file, disk_error(&error)))
+    };
+    let outcome = chunks.iter().try_for_each(write);
+    Finished::Done(DiskDone::Appended {
+        chunks: chunks.into_iter().map(|(_, chunk)| chunk).collect(),
+        outcome,
+    })
+}
+
+/// On the keeper's thread.
+fn keep(job: Job) -> Finished {
+    Finished::Done(match job {
         Job::Reserve {
+            id,
             file,
-            which,
             offset,
             bytes,
-        } => DiskDone::Reserved(which, reserve(&file, offset, bytes).map_err(disk_error)),
-        Job::Sync(files) => DiskDone::Synced(
-            files
+        } => DiskDone::Reserved {
+            file: id,
+            outcome: reserve(&file, offset, bytes).map_err(|error| disk_error(&error)),
+        },
+        Job::Sync(files) => DiskDone::Synced {
+            outcome: files
                 .iter()
-                .try_for_each(|file| file.sync_data())
-                .map_err(disk_error),
-        ),
-        Job::Switch { directory, names } => {
-            DiskDone::Switched(switch(&directory, &names).map_err(disk_error))
+                .try_for_each(|(_, file)| file.sync_data())
+                .map_err(|error| disk_error(&error)),
+            files: files.into_iter().map(|(id, _)| id).collect(),
+        },
+        Job::Create { id, directory } => return Finished::Created(id, create_next(&directory)),
+        Job::Switch {
+            id,
+            directory,
+            old,
+            new,
+        } => DiskDone::Switched {
+            file: id,
+            outcome: switch(&directory, &old, &new),
+        },
+        Job::Discard(directory) => {
+            // If it can not be removed now, making the next one does it, or the next start.
+            let _ = remove_next(&directory);
+            return Finished::Nothing;
         }
-    }
+        Job::Close(file) => {
+            drop(file);
+            return Finished::Nothing;
+        }
+    })
 }
 
 /// Reserves room behind what is written: zeros, which reading back passes over. As the file's length stays the same while it is
 /// filled, syncing it is cheaper, too.
 fn reserve(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
     match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), offset, bytes)) {
-        // A file system that can not reserve: there is room for as long as there is.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        // It can not reserve: there is room for as long as there is.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::NODEV) => Ok(()),
         outcome => outcome.map_err(io::Error::from),
     }
 }
 
 /// The new journal takes the old one's name, and the directory remembers it.
-fn switch(directory: &Path, names: &File) -> io::Result<()> {
-    fs::rename(directory.join("journal.new"), directory.join("journal"))?;
-    names.sync_all()
+fn switch(directory: &File, old: &File, new: &File) -> SwitchOutcome {
+    if let Err(error) = retry_on_intr(|| renameat(directory, NEXT, directory, JOURNAL)) {
+        let error = disk_error(&error.into());
+        // A server of files may have done it, and the answer was lost.
+        match rustix::fs::statat(directory, JOURNAL, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) if is_same(new, &found) => {}
+            Ok(found) if is_same(old, &found) => return SwitchOutcome::Refused(error),
+            Ok(_) | Err(_) => return SwitchOutcome::Unknown(error),
+        }
+    }
+    loop {
+        match directory.sync_all() {
+            Ok(()) => return SwitchOutcome::Done,
+            Err(error) if syncs_no_names(&error) => return SwitchOutcome::Done,
+            // Meanwhile entries go to both files.
+            Err(error) if is_full(&error) => std::thread::sleep(SYNC_AGAIN),
+            Err(error) => return SwitchOutcome::Unknown(disk_error(&error)),
+        }
+    }
 }
 
-fn disk_error(error: io::Error) -> DiskError {
-    let is_full = matches!(
+fn is_same(file: &File, found: &rustix::fs::Stat) -> bool {
+    file.metadata()
+        .is_ok_and(|own| (own.dev(), own.ino()) == (found.st_dev, found.st_ino))
+}
+
+/// What is answered for work that could not be begun.
+fn failed(work: DiskWork, error: DiskError) -> Option<DiskDone> {
+    Some(match work {
+        DiskWork::Discard { .. } => return None,
+        DiskWork::Append(chunks) => {
+            let first = chunks.first().map_or(FileId(0), |chunk| chunk.file);
+            DiskDone::Appended {
+                chunks,
+                outcome: Err((first, error)),
+            }
+        }
+        DiskWork::Reserve { file, .. } => DiskDone::Reserved {
+            file,
+            outcome: Err(error),
+        },
+        DiskWork::Sync { files } => DiskDone::Synced {
+            files,
+            outcome: Err(error),
+        },
+        DiskWork::Create { file } => DiskDone::Created {
+            file,
+            outcome: Err(error),
+        },
+        DiskWork::Switch { file } => DiskDone::Switched {
+            file,
+            outcome: SwitchOutcome::Refused(error),
+        },
+    })
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
         error.kind(),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
-    );
+    )
+}
+
+fn disk_error(error: &io::Error) -> DiskError {
     DiskError {
-        is_full,
+        kind: if is_full(error) {
+            DiskErrorKind::Full
+        } else {
+            DiskErrorKind::Broken
+        },
         text: error.to_string(),
     }
 }

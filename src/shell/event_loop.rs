@@ -12,6 +12,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use log::{info, warn};
@@ -24,11 +25,12 @@ use rustix::net::sockopt;
 use crate::core::clock::{Now, Time};
 use crate::core::durability::Fsync;
 use crate::core::fate::Fate;
+use crate::core::journal::Entry;
 use crate::core::limits::{TURN_BYTES, ms};
 use crate::core::node::{ConnId, Node, Request, expected_connections};
 use crate::core::settings::{HostPort, Settings, TlsSettings};
 use crate::shell::clock::Clock;
-use crate::shell::disk::Disk;
+use crate::shell::disk::{Disk, OpenError};
 use crate::shell::executor::Executor;
 use crate::shell::look_up::{self, LookedUp};
 use crate::shell::signals::Signals;
@@ -50,6 +52,9 @@ const EVENTS: usize = 1024;
 const ACCEPTS: usize = 64;
 /// How long nobody is accepted after the system refused a new socket (out of descriptors, of memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a start or a stop waits for the disk at once, until it looks whether a signal came.
+const STOP_CHECK: Duration = Duration::from_millis(50);
 
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// What is asked of epoll for each connection.
@@ -83,9 +88,11 @@ pub struct Server {
     running: Vec<ConnId>,
     touched: Vec<ConnId>,
     names: Executor<String, LookedUp>,
+    looked_up: Receiver<LookedUp>,
     /// Where certificates and keys come from when a signal asks for new ones, and who reads them.
     certificates: Option<ReadCertificates>,
     renewals: Executor<ReadCertificates, Result<TlsSettings, String>>,
+    renewed: Receiver<Result<TlsSettings, String>>,
     /// The journal's files, if there is a data directory.
     disk: Option<Disk>,
     signals: Signals,
@@ -123,12 +130,15 @@ pub enum StartError {
     },
     /// The journal can not be used; in words.
     Journal(String),
+    /// A signal stopped it before it served.
+    Stopped,
 }
 
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let error = match self {
             StartError::Journal(what) => return f.write_str(what),
+            StartError::Stopped => return f.write_str("stopped before it served"),
             StartError::System { what, error } => {
                 write!(f, "{what}: {error}")?;
                 error
@@ -153,6 +163,15 @@ impl std::fmt::Display for StartError {
                 f.write_str("; this user may not: choose a port from 1024 up")
             }
             _ => f.write_str("; choose where to listen with --listen and --listen-peers"),
+        }
+    }
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> StartError {
+        match error {
+            OpenError::Unusable(what) => StartError::Journal(what),
+            OpenError::Stopped => StartError::Stopped,
         }
     }
 }
@@ -202,12 +221,14 @@ impl Server {
         let mut disk = None;
         if let Some(JournalConfig { directory, fsync }) = journal {
             node.keep_journal(*fsync);
-            let (opened, length, machine) =
-                Disk::open(directory, &name, waker.clone(), |entry| node.restore(entry))
-                    .map_err(StartError::Journal)?;
-            node.journal_opened(length, machine);
-            disk = Some(opened);
+            let is_stopped = || signals.asked().stop;
+            let restore = |entry: Entry<'_>| node.restore(entry);
+            let (files, opened) = Disk::open(directory, &name, &waker, is_stopped, restore)?;
+            node.journal_opened(opened);
+            disk = Some(files);
         }
+        let (report_looked_up, looked_up) = channel();
+        let (report_renewed, renewed) = channel();
         let mut server = Server {
             poll,
             clock,
@@ -223,22 +244,72 @@ impl Server {
                 "names",
                 look_up::MAX_THREADS,
                 waker.clone(),
+                report_looked_up,
                 look_up::look_up,
             ),
+            looked_up,
             disk,
             certificates,
-            renewals: Executor::new("certificates", 1, waker, |read| read()),
+            renewals: Executor::new("certificates", 1, waker, report_renewed, |read| read()),
+            renewed,
             signals,
             scratch: vec![0; TURN_BYTES].into_boxed_slice(),
         };
-        // That this life has begun is safe before anybody hears of it.
-        server.write_journal();
-        if let Some(disk) = &server.disk {
-            disk.finish().map_err(|error| {
-                StartError::Journal(format!("cannot sync the journal: {error}"))
-            })?;
-        }
+        server.begin_journal()?;
         Ok(server)
+    }
+
+    /// That this life has begun is safe before a neighbour hears of it; a journal of an old format is written anew first.
+    fn begin_journal(&mut self) -> Result<(), StartError> {
+        loop {
+            self.write_journal();
+            if let Some(reason) = self.node.failure() {
+                return Err(StartError::Journal(reason.to_owned()));
+            }
+            let now = self.clock.now();
+            let Some(disk) = &mut self.disk else {
+                return Ok(());
+            };
+            if let Some(done) = disk.wait(STOP_CHECK) {
+                self.node.disk_done(done, now);
+            } else if self.node.next_deadline().is_some_and(|due| due <= now.time) {
+                self.node.deadlines_due(now); // the next step of a compaction
+            } else if !disk.is_busy() {
+                return disk.finish().map_err(|error| {
+                    StartError::Journal(format!("cannot sync the journal: {error}"))
+                });
+            }
+            if self.signals.asked().stop {
+                return Err(StartError::Stopped);
+            }
+        }
+    }
+
+    /// What is left to be written is written: updates of neighbours, which nobody waited for. A disk without room is not waited for.
+    fn finish_journal(&mut self) -> io::Result<()> {
+        self.node.note_heard(self.clock.now());
+        loop {
+            self.write_journal();
+            if let Some(reason) = self.node.failure() {
+                return Err(io::Error::other(reason.to_owned()));
+            }
+            let now = self.clock.now();
+            match &mut self.disk {
+                None => return Ok(()),
+                Some(disk) if disk.is_busy() => {
+                    if let Some(done) = disk.wait(STOP_CHECK) {
+                        self.node.disk_done(done, now);
+                    }
+                }
+                Some(disk) => {
+                    disk.finish()?;
+                    if let Some(disk) = self.disk.take() {
+                        disk.close();
+                    }
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Where clients come in, with the port that the system chose if it had the choice.
@@ -274,7 +345,7 @@ impl Server {
                 return Err(io::Error::other(reason.to_owned()));
             }
         }
-        self.disk.as_ref().map_or(Ok(()), Disk::finish)
+        self.finish_journal()
     }
 
     /// One turn: waits until something is ready, and serves it. [`Server::run`] is this again and again; a benchmark has it to itself.
@@ -363,13 +434,13 @@ impl Server {
     /// An executor's thread has finished something.
     fn work_finished(&mut self) {
         let now = self.clock.now();
-        while let Some((host, found)) = self.names.finished() {
+        while let Ok((host, found)) = self.looked_up.try_recv() {
             self.node.looked_up(&host, found, now);
         }
         while let Some(done) = self.disk.as_mut().and_then(Disk::finished) {
             self.node.disk_done(done, now);
         }
-        while let Some(read) = self.renewals.finished() {
+        while let Ok(read) = self.renewed.try_recv() {
             match read {
                 Ok(tls) => {
                     self.node.renew_tls(tls);
@@ -507,6 +578,9 @@ impl Server {
                 self.carry_out(request);
             }
             self.write_journal();
+            if self.node.failure().is_some() {
+                return; // nothing leaves any more
+            }
             let mut touched = std::mem::take(&mut self.touched);
             self.node.take_touched(&mut touched);
             if touched.is_empty() {

@@ -14,7 +14,6 @@ pub struct Executor<J, R> {
     work: fn(J) -> R,
     jobs: Sender<J>,
     queue: Arc<Mutex<Receiver<J>>>,
-    results: Receiver<R>,
     report: Sender<R>,
     waker: Arc<Waker>,
     /// Jobs handed over and not finished.
@@ -24,23 +23,22 @@ pub struct Executor<J, R> {
 }
 
 impl<J: Send + 'static, R: Send + 'static> Executor<J, R> {
-    /// An executor without a thread yet; `waker` interrupts the loop's `poll` when a result is there. With one thread at most,
-    /// jobs are done in order.
+    /// An executor without a thread yet. Results go to `report`, and `waker` interrupts the loop's `poll` then. With one thread at
+    /// most, jobs are done in order.
     #[must_use]
     pub fn new(
         name: &'static str,
         max_threads: usize,
         waker: Arc<Waker>,
+        report: Sender<R>,
         work: fn(J) -> R,
     ) -> Executor<J, R> {
         let (jobs, queue) = channel();
-        let (report, results) = channel();
         Executor {
             name,
             work,
             jobs,
             queue: Arc::new(Mutex::new(queue)),
-            results,
             report,
             waker,
             busy: Arc::default(),
@@ -49,7 +47,19 @@ impl<J: Send + 'static, R: Send + 'static> Executor<J, R> {
         }
     }
 
-    /// Has `job` done; see [`Executor::finished`].
+    /// Starts the first thread now, so that none has to be started later.
+    ///
+    /// # Errors
+    /// None can be started.
+    pub fn start(&mut self) -> io::Result<()> {
+        if self.threads == 0 {
+            self.start_thread()?;
+            self.threads = 1;
+        }
+        Ok(())
+    }
+
+    /// Has `job` done.
     ///
     /// # Errors
     /// There is no thread, and none can be started; the job is dropped.
@@ -87,10 +97,5 @@ impl<J: Send + 'static, R: Send + 'static> Executor<J, R> {
             .name(self.name.into())
             .spawn(serve)
             .map(drop)
-    }
-
-    /// The next result, if there is one.
-    pub fn finished(&self) -> Option<R> {
-        self.results.try_recv().ok()
     }
 }

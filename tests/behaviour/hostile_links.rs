@@ -1,7 +1,7 @@
 //! Links over mutual TLS, and somebody at the other end who has the wrong certificate, none, or does not speak TLS.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
@@ -65,6 +65,10 @@ pub(crate) fn greet(stream: &mut Secure, greeting: &str) -> (String, bool) {
                 if told.ends_with(b"\n") {
                     return (String::from_utf8(told).unwrap(), false);
                 }
+            }
+            // One that says nothing has ended nothing.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                panic!("it says nothing, and does not close")
             }
             Ok(_) | Err(_) => return (String::from_utf8(told).unwrap(), true),
         }
@@ -183,13 +187,18 @@ fn meet_alice(listener: &TcpListener, authority: &Authority, posing: &Posing) ->
     let mut stream = StreamOwned::new(connection, stream);
     let mut heard = Vec::new();
     let mut byte = [0];
-    while let Ok(1) = stream.read(&mut byte) {
-        heard.push(byte[0]);
+    loop {
+        match stream.read(&mut byte) {
+            Ok(1..) => heard.push(byte[0]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                panic!("it says nothing, and does not hang up")
+            }
+            Ok(0) | Err(_) => return heard,
+        }
         if byte == *b"\n" {
-            break;
+            return heard;
         }
     }
-    heard
 }
 
 #[test]

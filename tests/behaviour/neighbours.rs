@@ -862,3 +862,47 @@ fn an_older_copy_of_a_data_directory_that_is_put_back_is_noticed_and_caught_up_w
         "its history was rolled back; it begins a new life",
     );
 }
+
+/// What a neighbour was told rests on all that the server knew then, also on what an older copy of its journal lacks.
+#[test]
+fn an_older_copy_sends_again_what_moved_after_it_was_made() {
+    let herd = two()
+        .level("info")
+        .with_top("data_dir = \"data\"")
+        .with(FORGIVING);
+    let journal = herd.directory.path().join("data/Jaquez/journal");
+    let jaquez = herd.start("Jaquez");
+    let mut client = jaquez.client();
+    client.ask("IAMAT first +1+2 3");
+    let mut riley = linked_riley(&herd);
+    riley.line();
+    assert_eq!(riley.line(), "SYNC 1");
+    drop(riley);
+    jaquez.wait_for_log("neighbour Riley", ": lost: ");
+    // While Riley is away: x, and so much behind it that it does not come in one piece.
+    let x = client.ask("IAMAT x +1+2 3");
+    for number in 0..40 {
+        let name = format!("{}{number}", "y".repeat(4_000));
+        client.ask(&format!("IAMAT {name} +1+2 3"));
+    }
+    let copy = fs::read(&journal).unwrap();
+    client.ask("IAMAT x +1+2 4");
+    // Riley is back, and hears some of that: not x, which moved to the end.
+    let (mut riley, life) = starting_riley(&herd);
+    let boot = life.split(' ').nth(1).unwrap().to_owned();
+    riley.send(format!("LIFE 00000000000000aa 1 {boot} 1\n"));
+    let heard = loop {
+        let line = of_feed(&mut riley);
+        assert!(!line.contains(" x "), "{line}");
+        if let Some(position) = line.strip_prefix("SYNC ") {
+            break position.to_owned();
+        }
+    };
+    drop(riley);
+    jaquez.kill();
+    fs::write(&journal, copy).unwrap();
+    let _jaquez = herd.start("Jaquez");
+    let (mut riley, _) = starting_riley(&herd);
+    riley.send(format!("LIFE 00000000000000aa 1 {boot} {heard}\n"));
+    wait_until("x comes", || of_feed(&mut riley) == x);
+}

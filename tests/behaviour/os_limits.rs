@@ -218,14 +218,12 @@ fn without_threads_it_does_not_start_and_says_why_or_does_without() {
     assert!(json.contains("no thread to look it up"), "{json}");
     drop(client);
     server.stop();
-    // Nor one for the disk: what can not be kept is not promised.
+    // A journal takes two.
     let keeping = herd("data_dir = \"data\"\n");
-    let server = Server::start(&mut with_threads(1, &keeping.command("Riley")));
-    let mut client = server.client();
-    assert_eq!(client.ask("IAMAT x +1+2 3"), "? IAMAT x +1+2 3");
-    server.wait_for_log("[WARN ] journal: no room: ", "IAMATs are refused");
-    drop(client);
-    server.stop();
+    let (status, said) = try_start(&mut with_threads(2, &keeping.command("Riley"))).unwrap_err();
+    assert_eq!(status, Some(1));
+    let told = "herd-mio: no thread to write the journal: Resource temporarily unavailable (os error 11); raise the limits of processes";
+    assert!(said.contains(told), "{said}");
 }
 
 #[test]

@@ -547,22 +547,38 @@ impl Client {
         assert!(rest.is_empty(), "more came: {}", rest.escape_ascii());
     }
 
-    /// Sends a command and returns its one line of answer, or `None` if the server is gone before it is whole.
-    pub(crate) fn try_ask(&mut self, command: &str) -> Option<String> {
-        self.stream.write_all(command.as_bytes()).ok()?;
-        let mut line = Vec::new();
-        loop {
-            let mut byte = [0; 256];
-            let count = self
-                .stream
-                .read(&mut byte)
-                .ok()
-                .filter(|&count| count > 0)?;
-            line.extend_from_slice(&byte[..count]);
-            if line.pop_if(|byte| *byte == b'\n').is_some() {
-                return String::from_utf8(line).ok();
+    /// Sends commands and returns the answers, a line each without its LF, that came before the server was gone.
+    pub(crate) fn try_ask_all(&mut self, commands: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let mut answers = Vec::new();
+        if self.stream.write_all(&commands.concat()).is_err() {
+            return answers;
+        }
+        while answers.len() < commands.len() {
+            if let Some(end) = memchr::memchr(b'\n', &self.received) {
+                let rest = self.received.split_off(end + 1);
+                let mut line = std::mem::replace(&mut self.received, rest);
+                line.pop();
+                answers.push(line);
+                continue;
+            }
+            let mut buffer = [0; 65536];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => self.received.extend_from_slice(&buffer[..count]),
+                // One that says nothing is not gone.
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock) => {
+                    panic!("no answer within {SOON:?}")
+                }
+                Err(_) => break,
             }
         }
+        answers
+    }
+
+    /// Sends a command and returns its one line of answer, or `None` if the server is gone before it is whole.
+    pub(crate) fn try_ask(&mut self, command: &str) -> Option<String> {
+        let answer = self.try_ask_all(&[command.into()]).pop()?;
+        String::from_utf8(answer).ok()
     }
 
     /// Sends a command and returns its one line of answer.

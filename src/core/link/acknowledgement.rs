@@ -66,6 +66,9 @@ impl Acknowledgement {
     /// Notes since when something can be said.
     #[inline]
     pub(super) fn watch(&mut self, kept_through: u64, now: Time) {
+        if self.waiting.is_none() && self.ready.is_none() {
+            return;
+        }
         self.advance(kept_through);
         self.due = self.ready.map(|_| self.due.unwrap_or(now + LAZY));
     }

@@ -2,7 +2,7 @@
 
 use log::{debug, info, warn};
 
-use super::{Broken, CLOCK_EVERY, Link, State, Supply, Who, World, number, shown};
+use super::{Broken, CLOCK_EVERY_MS, Link, State, Supply, Who, World, number, shown};
 use crate::core::clock::{Now, Time};
 use crate::core::durability::Room;
 use crate::core::escape::Escaped;
@@ -22,9 +22,18 @@ pub(super) struct CatchUp {
     pub(super) is_said: bool,
 }
 
+/// A position that was read, and may not be confirmed yet.
+#[derive(Clone, Copy)]
+pub(super) struct Unconfirmed {
+    position: u64,
+    /// The latest change at that moment.
+    last_seq: u64,
+}
+
 impl Link {
     /// What waits for the socket. When nothing does, the next records of the feed are pulled, as
-    /// far as they may leave; and confirmed, unless the journal lacks something.
+    /// far as they may leave; and confirmed, once everything is in the journal that was accepted
+    /// when they were read.
     pub fn output(&mut self, supply: Supply<'_>) -> &[u8] {
         if let State::Linked {
             reader, teacher, ..
@@ -36,7 +45,7 @@ impl Link {
                 herd,
                 released,
                 kept_through,
-                confirms,
+                appended,
             } = supply;
             let count = records.read(reader, teacher, released, TURN_BYTES, self.output.tail());
             let position = records.position(reader);
@@ -47,8 +56,10 @@ impl Link {
                 has_caught_up = position >= catch_up.until && !catch_up.is_said;
                 catch_up.is_said |= has_caught_up;
             }
-            if confirms && (count > 0 || has_caught_up) {
-                self.confirmed = position;
+            self.owes_sync |= count > 0 || has_caught_up;
+            self.confirm(position, records.last_seq(), appended);
+            if self.owes_sync && self.confirmed > self.told {
+                self.owes_sync = self.confirmed < position;
                 self.say_sync(herd);
             }
             let (lacks, said) = (herd.lacks(), self.lacks_said);
@@ -63,14 +74,38 @@ impl Link {
         self.output.as_slice()
     }
 
+    /// Everything up to `position` was read when the latest change was `last_seq`. That may be confirmed once everything up to there is
+    /// `appended`: until then, a change may be lost that took the place of a record which the other side lacks.
+    pub(super) fn confirm(&mut self, position: u64, last_seq: u64, appended: u64) {
+        if appended >= last_seq {
+            self.confirmed = position;
+            self.unconfirmed = None;
+            return;
+        }
+        if let Some(before) = self.unconfirmed
+            && appended >= before.last_seq
+        {
+            self.confirmed = before.position;
+            self.unconfirmed = None;
+        }
+        if position > self.confirmed {
+            self.unconfirmed
+                .get_or_insert(Unconfirmed { position, last_seq });
+        }
+    }
+
     /// Up to where the other side has everything.
     pub(super) fn say_sync(&mut self, herd: &mut Herd) {
         let confirmed = self.confirmed;
+        self.told = confirmed;
         if let Some(neighbour) = self.neighbour {
             let told = &mut herd.neighbours[neighbour].told;
             *told = confirmed.max(*told);
         }
-        self.say(format_args!("SYNC {confirmed}"));
+        let output = self.output.tail();
+        output.extend_from_slice(b"SYNC ");
+        output.extend_from_slice(itoa::Buffer::new().format(confirmed).as_bytes());
+        output.push(b'\n');
     }
 
     /// Up to where everything is kept, if that is news.
@@ -99,7 +134,7 @@ impl Link {
         self.output.consume(count);
         self.last_sent = now.time;
         if matches!(self.state, State::Linked { .. })
-            && now.time.since(self.clock_said) >= CLOCK_EVERY
+            && self.clock_said.plus_ms(CLOCK_EVERY_MS) <= now.time
         {
             self.clock_said = now.time;
             self.say(format_args!("CLOCK {}", now.wall));
@@ -122,13 +157,15 @@ impl Link {
             return Ok(()); // another neighbour was faster
         }
         let at = head.whole().ok_or_else(broken)?;
-        let has_room = Room::for_a_record(world.durability.as_deref()) == Room::Enough;
+        let room = Room::for_a_record(world.durability.as_deref(), world.records);
         match world.records.offer_at(spot, line, &at, epoch, teacher) {
             Offer::Accepted => {
                 let seq = world.records.last_seq();
                 match &mut world.durability {
-                    Some(durability) if has_room => durability.record(seq, epoch, line),
-                    Some(durability) => durability.record_unwritten(seq),
+                    Some(durability) if room == Room::Enough => {
+                        durability.record(seq, epoch, line);
+                    }
+                    Some(durability) => durability.record_unwritten(seq, line),
                     None => {}
                 }
                 debug!("heard {}", Escaped(line));

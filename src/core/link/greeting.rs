@@ -35,7 +35,11 @@ impl World<'_> {
         match durability.and_then(|durability| durability.resume(boot, position)) {
             // That life has ended before it.
             Some(after) if after < position => Resume::RolledBack,
-            Some(after) => Resume::After(after.min(self.records.last_seq())),
+            // It may have been told of that life when this had a longer history than now.
+            Some(after) => {
+                let told = self.herd.neighbours[neighbour].told_noted;
+                Resume::After(after.min(told).min(self.records.last_seq()))
+            }
             None => Resume::All,
         }
     }
@@ -259,6 +263,7 @@ impl Link {
         let reader = world.records.open_reader(from);
         self.reader = Some(reader);
         self.confirmed = from;
+        self.told = from;
         self.state = State::Linked {
             reader,
             teacher,

@@ -86,13 +86,12 @@ mod greeting;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use log::{debug, info, warn};
 use rustls::pki_types::CertificateDer;
 
 use self::acknowledgement::Acknowledgement;
-use self::feed::CatchUp;
+use self::feed::{CatchUp, Unconfirmed};
 use crate::core::buffer::Buffer;
 use crate::core::clock::{Now, Time};
 use crate::core::durability::{Durability, Room};
@@ -117,7 +116,7 @@ pub const VERSION: u64 = 2;
 pub const ROLLED_BACK: &str = "its history was rolled back; it begins a new life";
 
 /// How often a clock is told, at most.
-const CLOCK_EVERY: Duration = Duration::from_secs(60);
+const CLOCK_EVERY_MS: u64 = 60_000;
 
 /// The name under which a tool asks how a server stands; no server is called so.
 pub const OPERATOR: &str = "operator";
@@ -156,8 +155,8 @@ pub struct Supply<'a> {
     pub released: u64,
     /// Up to which change everything is kept as safely as clients are promised.
     pub kept_through: u64,
-    /// Whether positions may be confirmed: the journal lacks nothing.
-    pub confirms: bool,
+    /// Up to which change everything is in the journal, whatever was accepted since: see [`Durability::appended_through`].
+    pub appended: u64,
 }
 
 /// A whole number, digits only.
@@ -217,8 +216,13 @@ pub struct Link {
     eof: bool,
     /// A link that this one took the place of.
     replaced: Option<Id>,
-    /// Up to which of our changes the other side was told that it has everything.
+    /// Up to which of our changes the other side has everything, as far as is certain; and up to which it was told so.
     confirmed: u64,
+    told: u64,
+    /// A position beyond that.
+    unconfirmed: Option<Unconfirmed>,
+    /// It was sent something, and is to be told how far it has got.
+    owes_sync: bool,
     /// What the other side lacked when it was linked is on its way.
     catch_up: Option<CatchUp>,
     /// What our `LIFE` said that we know of the other side's feed.
@@ -266,6 +270,30 @@ fn shown(bytes: &[u8]) -> Escaped<'_> {
 type Broken = String;
 
 impl Link {
+    /// The names of the states that a link can be in.
+    pub const STATES: [&'static str; 6] = [
+        "connecting",
+        "greeting",
+        "proving",
+        "starting",
+        "linked",
+        "closing",
+    ];
+
+    /// In which of [`Link::STATES`] it is.
+    #[must_use]
+    pub fn state_name(&self) -> &'static str {
+        let place = match self.state {
+            State::Connecting => 0,
+            State::Greeting => 1,
+            State::Proving { .. } => 2,
+            State::Starting => 3,
+            State::Linked { .. } => 4,
+            State::Closing => 5,
+        };
+        Link::STATES[place]
+    }
+
     /// A connection that we begin to make.
     #[must_use]
     pub fn dial(id: Id, neighbour: usize, address: SocketAddr, nonce: Nonce, now: Time) -> Link {
@@ -301,6 +329,9 @@ impl Link {
             eof: false,
             replaced: None,
             confirmed: 0,
+            told: 0,
+            unconfirmed: None,
+            owes_sync: false,
             catch_up: None,
             said_heard: None,
             acknowledgement: Acknowledgement::default(),
@@ -347,10 +378,11 @@ impl Link {
     /// Acts on whole lines; returns how many bytes they took.
     fn run(&mut self, bytes: &[u8], world: &mut World<'_>) -> usize {
         let mut used = 0;
+        self.wants_room = false;
         while !matches!(self.state, State::Closing) {
             // Nothing but records has to be written down.
             self.wants_room = matches!(self.state, State::Linked { .. })
-                && Room::for_a_record(world.durability.as_deref()) == Room::Wait;
+                && Room::for_a_record(world.durability.as_deref(), world.records) == Room::Wait;
             if self.wants_room {
                 return used;
             }
@@ -580,12 +612,12 @@ impl Link {
     }
 
     fn heartbeat_at(&self, limits: &Limits) -> Time {
-        self.last_sent + ms(limits.heartbeat_ms)
+        self.last_sent.plus_ms(limits.heartbeat_ms)
     }
 
     /// When its silence means that it is lost; never while it is not read.
     fn silent_at(&self, limits: &Limits) -> Option<Time> {
-        (!self.wants_room).then(|| self.last_heard + ms(limits.link_silence_ms))
+        (!self.wants_room).then(|| self.last_heard.plus_ms(limits.link_silence_ms))
     }
 
     /// The deadline has come.
@@ -603,9 +635,8 @@ impl Link {
             }
             State::Linked { reader, .. } => {
                 if self.heartbeat_at(limits) <= now {
-                    if supply.confirms {
-                        self.confirmed = supply.records.position(reader);
-                    }
+                    let position = supply.records.position(reader);
+                    self.confirm(position, supply.records.last_seq(), supply.appended);
                     self.say_sync(supply.herd);
                     self.say_lacks(supply.herd.lacks());
                 }

@@ -6,7 +6,8 @@ use log::warn;
 
 use super::{ConnId, Node, Session, Slot, Timer};
 use crate::core::clock::{Now, Time};
-use crate::core::durability::{DiskDone, DiskWork, Durability, Fsync};
+use crate::core::durability::{DiskDone, DiskWork, Durability, Fsync, Opened, Phase, Room};
+use crate::core::entropy::Entropy;
 use crate::core::journal::Entry;
 use crate::core::limits::ms;
 use crate::core::message::At;
@@ -18,8 +19,6 @@ const HEARD_EVERY: Duration = Duration::from_secs(1);
 /// The journal, and who waits for it.
 pub(super) struct Journal {
     durability: Durability,
-    /// Something that the disk is to do first.
-    urgent: Option<DiskWork>,
     /// Connections whose next line waits until there is room.
     want_room: Vec<ConnId>,
     /// Clients whose answers wait until what they promise is written.
@@ -35,6 +34,10 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn durability(&mut self) -> &mut Durability {
         &mut self.durability
+    }
+
+    pub(super) fn as_written(&self) -> &Durability {
+        &self.durability
     }
 
     /// Puts a connection on the lists that it belongs on.
@@ -60,9 +63,27 @@ impl Node {
     /// From now on, what is accepted is written down. Then comes [`Node::restore`] for each entry of the journal, and
     /// [`Node::journal_opened`]; all before the first other event.
     pub fn keep_journal(&mut self, fsync: Fsync) {
+        let names = self
+            .herd
+            .neighbours
+            .iter()
+            .map(|neighbour| &neighbour.settings.name);
+        // What was heard of each, and what each was told.
+        let heard_bytes = names
+            .map(|name| Entry::heard_bytes(name.len()) as u64 * 2)
+            .sum();
+        let (one, other) = (self.entropy.bytes(), self.entropy.bytes());
+        let mut seed = [0; 32];
+        seed[..16].copy_from_slice(&one);
+        seed[16..].copy_from_slice(&other);
         self.journal = Some(Journal {
-            durability: Durability::new(&self.settings.name, fsync, &self.settings.limits),
-            urgent: None,
+            durability: Durability::new(
+                &self.settings.name,
+                fsync,
+                &self.settings.limits,
+                heard_bytes,
+                Entropy::new(&seed),
+            ),
             want_room: Vec::new(),
             held: Vec::new(),
             held_due: None,
@@ -101,27 +122,52 @@ impl Node {
                 boot,
                 position,
             } => self.herd.restore(neighbour, boot, position),
+            Entry::Told {
+                neighbour,
+                position,
+            } => self.herd.restore_told(neighbour, position),
         }
     }
 
-    /// The journal is read: it is good up to byte `length`. The machine's own boot id is `machine`, 0 if it has none.
-    pub fn journal_opened(&mut self, length: u64, machine: u64) {
+    /// The journal is read.
+    pub fn journal_opened(&mut self, opened: Opened) {
         let last_seq = self.records.last_seq();
         if let Some(journal) = &mut self.journal {
-            journal
-                .durability
-                .opened(length, machine, self.boot, last_seq);
+            journal.durability.opened(opened, self.boot, last_seq);
         }
+    }
+
+    /// Where a compaction of the journal stands, if there is one.
+    #[must_use]
+    pub fn journal_phase(&self) -> Option<Phase> {
+        self.journal
+            .as_ref()
+            .map(|journal| journal.durability.phase())
+    }
+
+    /// How long the journal may become, with the table that there is.
+    #[must_use]
+    pub fn journal_bound(&self) -> Option<u64> {
+        let journal = self.journal.as_ref()?;
+        Some(journal.durability.bound(self.records.journal_bytes()))
     }
 
     /// The next thing that the disk is to do; asked until there is none, at the end of a turn before anything is written to a socket.
     pub fn next_disk_work(&mut self, now: Now) -> Option<DiskWork> {
+        let work = self.work_of_journal(now);
+        if work.is_none() && self.wake_for_room(now) {
+            return self.work_of_journal(now);
+        }
+        work
+    }
+
+    fn work_of_journal(&mut self, now: Now) -> Option<DiskWork> {
         let journal = self.journal.as_mut()?;
         let herd = &self.herd;
         let heard = |out: &mut Vec<u8>| {
             for neighbour in &herd.neighbours {
+                let name = neighbour.settings.name.as_bytes();
                 if let Some(heard) = neighbour.heard {
-                    let name = neighbour.settings.name.as_bytes();
                     Entry::Heard {
                         neighbour: name,
                         boot: heard.boot,
@@ -129,14 +175,16 @@ impl Node {
                     }
                     .write(out);
                 }
+                Entry::Told {
+                    neighbour: name,
+                    position: neighbour.told.max(neighbour.told_noted),
+                }
+                .write(out);
             }
         };
-        let urgent = journal.urgent.take();
-        let work = urgent.or_else(|| {
-            journal
-                .durability
-                .next_work(&mut self.records, now.time, heard)
-        });
+        let work = journal
+            .durability
+            .next_work(&mut self.records, now.time, heard);
         let patience = ms(self.settings.limits.journal_wait_ms);
         journal.held_due = (journal.durability.is_refused() && !journal.held.is_empty())
             .then(|| journal.held_due.unwrap_or(now.time + patience));
@@ -157,13 +205,19 @@ impl Node {
 
     /// What became of it.
     pub fn disk_done(&mut self, done: DiskDone, now: Now) {
+        if let Some(journal) = &mut self.journal {
+            journal.durability.done(done, &mut self.records, now.time);
+        }
+    }
+
+    /// Those that waited for room go on, if it is decided whether there is any. Returns whether there were such.
+    fn wake_for_room(&mut self, now: Now) -> bool {
         let Some(journal) = &mut self.journal else {
-            return;
+            return false;
         };
-        let room_changed = matches!(done, DiskDone::Reserved(..) | DiskDone::Switched(_));
-        journal.urgent = journal.durability.done(done, &mut self.records, now.time);
-        if !room_changed {
-            return;
+        let room = Room::for_a_record(Some(&journal.durability), &self.records);
+        if journal.want_room.is_empty() || room == Room::Wait {
+            return false;
         }
         for id in std::mem::take(&mut journal.want_room) {
             let Some(slot) = self.sessions.get_mut(id) else {
@@ -178,6 +232,7 @@ impl Node {
             self.touch(id);
         }
         self.work_off_questions(now);
+        true
     }
 
     /// Why the server can not go on: the disk broke a promise.
@@ -200,10 +255,10 @@ impl Node {
             .map_or(u64::MAX, |journal| journal.durability.kept_through())
     }
 
-    /// Whether everything that was accepted is written down, where that is done at all.
-    pub(super) fn is_all_written(&self) -> bool {
+    /// Up to which change everything is written down, where that is done at all.
+    pub(super) fn appended_through(&self) -> u64 {
         let journal = self.journal.as_ref();
-        journal.is_none_or(|journal| journal.durability.is_all_appended())
+        journal.map_or(u64::MAX, |journal| journal.durability.appended_through())
     }
 
     /// More may leave: clients whose answers waited for that look again.
@@ -252,33 +307,53 @@ impl Node {
             journal.held_due = None;
             self.let_held_go();
         }
+        let Some(journal) = &self.journal else {
+            return;
+        };
+        if journal.heard_due.is_some_and(|due| due <= now.time) {
+            self.note_heard(now);
+        }
+    }
+
+    /// Writes down what was heard of the neighbours, and what they were told: now and then, and before the server ends.
+    pub fn note_heard(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        if journal.heard_due.is_none_or(|due| now.time < due) {
-            return;
-        }
         journal.heard_due = None;
         for neighbour in &mut self.herd.neighbours {
             if let Some(heard) = neighbour.heard.as_mut().filter(|heard| !heard.is_noted) {
-                heard.is_noted =
-                    journal
-                        .durability
-                        .heard(&neighbour.settings.name, heard.boot, heard.position);
+                heard.is_noted = journal.durability.heard(
+                    self.records.journal_bytes(),
+                    &neighbour.settings.name,
+                    heard.boot,
+                    heard.position,
+                );
                 if !heard.is_noted {
+                    journal.heard_due = Some(now.time + HEARD_EVERY);
+                }
+            }
+            let told = neighbour.told;
+            if told > neighbour.told_noted {
+                let (table, name) = (self.records.journal_bytes(), &neighbour.settings.name);
+                if journal.durability.told(table, name, told) {
+                    neighbour.told_noted = told;
+                } else {
                     journal.heard_due = Some(now.time + HEARD_EVERY);
                 }
             }
         }
     }
 
-    /// What was heard of a neighbour is written down within a second.
+    /// What was heard of a neighbour, and what it was told, is written down within a second.
     pub(super) fn note_heard_soon(&mut self, neighbour: usize, now: Now) {
-        if let (Some(journal), Some(heard)) =
-            (&mut self.journal, self.herd.neighbours[neighbour].heard)
-            && !heard.is_noted
-        {
-            journal.heard_due.get_or_insert(now.time + HEARD_EVERY);
+        let Some(journal) = self.journal.as_mut().filter(|it| it.heard_due.is_none()) else {
+            return;
+        };
+        let neighbour = &self.herd.neighbours[neighbour];
+        let is_noted = neighbour.heard.is_none_or(|heard| heard.is_noted);
+        if !is_noted || neighbour.told > neighbour.told_noted {
+            journal.heard_due = Some(now.time + HEARD_EVERY);
         }
     }
 }

@@ -40,6 +40,7 @@ mod clients;
 mod journaling;
 mod neighbours;
 mod questions;
+mod states;
 #[cfg(test)]
 mod wall_clock;
 
@@ -50,6 +51,7 @@ use crate::core::admission::Admission;
 use crate::core::client::Client;
 use crate::core::clock::{Now, Time};
 use crate::core::deadlines::Deadlines;
+use crate::core::durability::Durability;
 use crate::core::entropy::Entropy;
 use crate::core::fate::Fate;
 use crate::core::herd::{BootId, Herd};
@@ -170,8 +172,8 @@ pub struct Node {
     /// its client hears that it was taken.
     touched_links: Vec<ConnId>,
     touched: Vec<ConnId>,
-    /// Up to which change the links and the clients know that things may leave.
-    announced: u64,
+    /// Up to which change the links and the clients know that things may leave, and the links that everything is written down.
+    announced: (u64, u64),
     entropy: Entropy,
     plaintext: Vec<u8>,
 }
@@ -211,7 +213,7 @@ impl Node {
             requests: VecDeque::new(),
             touched_links: Vec::new(),
             touched: Vec::new(),
-            announced: 0,
+            announced: (0, 0),
             entropy,
             plaintext: Vec::new(),
             settings,
@@ -344,9 +346,13 @@ impl Node {
     /// Connections to be looked at before the turn ends: write their [`Node::output`], then obey their [`Node::fate`]. Appends
     /// them to `touched`, links first; each is named once.
     pub fn take_touched(&mut self, touched: &mut Vec<ConnId>) {
-        let released = self.released().min(self.records.last_seq());
-        if self.announced != released {
-            self.announced = released;
+        let last_seq = self.records.last_seq();
+        let announced = (
+            self.released().min(last_seq),
+            self.appended_through().min(last_seq),
+        );
+        if self.announced != announced {
+            self.announced = announced;
             self.release_held();
             self.touch_linked();
         }
@@ -362,8 +368,11 @@ impl Node {
 
     /// What waits for the socket; empty if nothing does. More than a question: for a link, this is where the feed is pulled.
     pub fn output(&mut self, id: ConnId) -> &[u8] {
-        let (released, confirms) = (self.released(), self.is_all_written());
-        let kept_through = self.kept_through();
+        let durability = self.journal.as_ref().map(Journal::as_written);
+        if durability.is_some_and(|durability| durability.failure().is_some()) {
+            return &[]; // what it rests on may be lost
+        }
+        let released = durability.map_or(u64::MAX, Durability::released);
         let Some(slot) = self.sessions.get_mut(id) else {
             return &[];
         };
@@ -373,8 +382,8 @@ impl Node {
                 records: &mut self.records,
                 herd: &mut self.herd,
                 released,
-                kept_through,
-                confirms,
+                kept_through: durability.map_or(u64::MAX, Durability::kept_through),
+                appended: durability.map_or(u64::MAX, Durability::appended_through),
             }),
             Session::Exchange(exchange) => exchange.output().as_slice(),
         };
@@ -396,7 +405,14 @@ impl Node {
         }
         match self.sessions.get_mut(id).map(|slot| &mut slot.session) {
             Some(Session::Client(_)) => self.client_took(id, count, now),
-            Some(Session::Link(link)) => link.output_sent(count, now),
+            Some(Session::Link(link)) => {
+                link.output_sent(count, now);
+                if self.journal.is_some()
+                    && let Some(neighbour) = link.neighbour()
+                {
+                    self.note_heard_soon(neighbour, now);
+                }
+            }
             Some(Session::Exchange(exchange)) => exchange.output().consume(count),
             None => {}
         }
@@ -416,7 +432,6 @@ impl Node {
         if self.phase == Phase::Overdue {
             return Fate::Close;
         }
-        let (released, kept_through) = (self.released(), self.kept_through());
         let limits = &self.settings.limits;
         let Some(slot) = self.sessions.get_mut(id) else {
             return Fate::Open;
@@ -424,8 +439,10 @@ impl Node {
         if let Some(journal) = &mut self.journal {
             journal.watch(id, slot);
         }
+        let durability = self.journal.as_ref().map(Journal::as_written);
         let (fate, deadline) = match &mut slot.session {
             Session::Client(client) => {
+                let released = durability.map_or(u64::MAX, Durability::released);
                 client.watch_output(released, now.time);
                 (client.fate(), client.deadline(limits))
             }
@@ -433,6 +450,7 @@ impl Node {
                 if self.phase == Phase::Stopping {
                     link.stop(&self.records, now.time);
                 }
+                let kept_through = durability.map_or(u64::MAX, Durability::kept_through);
                 link.watch(kept_through, now.time);
                 (link.fate(), link.deadline(limits))
             }
@@ -492,7 +510,7 @@ impl Node {
     }
 
     fn connection_due(&mut self, id: ConnId, now: Now) {
-        let (released, confirms) = (self.released(), self.is_all_written());
+        let (released, appended) = (self.released(), self.appended_through());
         let kept_through = self.kept_through();
         let limits = &self.settings.limits;
         let Some(slot) = self.sessions.get_mut(id) else {
@@ -510,7 +528,7 @@ impl Node {
                     herd: &mut self.herd,
                     released,
                     kept_through,
-                    confirms,
+                    appended,
                 };
                 link.deadline_reached(&mut supply, limits, now.time);
             }
@@ -608,7 +626,7 @@ impl Node {
 mod tests {
     use super::*;
     use crate::config::{HerdConfig, Overrides, Source};
-    use crate::core::durability::{DiskDone, DiskWork, Fsync};
+    use crate::core::durability::{DiskDone, DiskWork, Fsync, Opened};
     use std::fmt::Write as _;
 
     /// A server without neighbours or a key for Places.
@@ -670,22 +688,23 @@ mod tests {
         assert!(node.is_stopped() && looks <= 20_000, "{looks} looks");
     }
 
-    /// Does what the disk is asked for at once, but for syncs; returns how many were asked for.
-    fn write_journal(node: &mut Node, now: Now) -> usize {
-        let mut syncs = 0;
+    /// Does what the disk is asked for at once, but for syncs; returns those that were asked for.
+    fn write_journal(node: &mut Node, now: Now) -> Vec<DiskDone> {
+        let mut syncs = Vec::new();
         while let Some(work) = node.next_disk_work(now) {
+            let outcome = Ok(());
             let done = match work {
-                DiskWork::Append { file, bytes, .. } => DiskDone::Appended {
-                    file,
-                    bytes,
+                DiskWork::Append(chunks) => DiskDone::Appended {
+                    chunks,
                     outcome: Ok(()),
                 },
-                DiskWork::Reserve { file, .. } => DiskDone::Reserved(file, Ok(())),
-                DiskWork::Sync { .. } => {
-                    syncs += 1;
+                DiskWork::Reserve { file, .. } => DiskDone::Reserved { file, outcome },
+                DiskWork::Create { file } => DiskDone::Created { file, outcome },
+                DiskWork::Sync { files } => {
+                    syncs.push(DiskDone::Synced { files, outcome });
                     continue;
                 }
-                DiskWork::Create | DiskWork::Switch | DiskWork::Discard => {
+                DiskWork::Switch { .. } | DiskWork::Discard { .. } => {
                     panic!("nothing is to be compacted")
                 }
             };
@@ -698,7 +717,11 @@ mod tests {
     fn an_older_update_is_as_safe_as_the_newer_one_when_it_is_answered() {
         let mut node = node(Default::default());
         node.keep_journal(Fsync::Always);
-        node.journal_opened(0, 1);
+        node.journal_opened(Opened {
+            length: 0,
+            format: None,
+            machine: 1,
+        });
         write_journal(&mut node, at(0));
         let mut ids = ["192.0.2.1:1", "192.0.2.2:2", "192.0.2.3:3"]
             .map(|address| node.client_connected(address.parse().unwrap()).unwrap());
@@ -707,11 +730,14 @@ mod tests {
         node.data_received(newer, b"IAMAT x +1+2 5\n", at(1));
         node.data_received(older, b"IAMAT x +1+2 3\n", at(1));
         node.data_received(asker, b"WHATSAT x 1 1\n", at(1));
-        assert_eq!(write_journal(&mut node, at(1)), 1);
+        let syncs = write_journal(&mut node, at(1));
+        assert_eq!(syncs.len(), 1);
         for id in ids {
             assert_eq!(node.output(id), b"", "what it rests on is not synced");
         }
-        node.disk_done(DiskDone::Synced(Ok(())), at(2));
+        for done in syncs {
+            node.disk_done(done, at(2));
+        }
         write_journal(&mut node, at(2));
         for (id, answer) in ids.iter().zip(["AT Riley ", "AT Riley ", "AT Riley "]) {
             assert!(node.output(*id).starts_with(answer.as_bytes()));

@@ -10,7 +10,7 @@ use herd_mio::core::settings::{
 use herd_mio::presets;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::rng::Rng;
+use herd_testkit::rng::Rng;
 
 const PEER_PORT: u16 = 11_000;
 const CLIENT_PORT: u16 = 10_000;

@@ -14,21 +14,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herd_mio::core::clock::{Now, Time};
-use herd_mio::core::durability::{DiskWork, Fsync, Which};
+use herd_mio::core::durability::{DiskWork, Fsync};
 use herd_mio::core::fate::Fate;
 use herd_mio::core::limits::{LINK_LINE_BYTES, Limits, TURN_BYTES, ms};
 use herd_mio::core::node::{ConnId, Node, Request};
 use herd_mio::core::settings::Settings;
 
 use super::chronicle::{Shown, Subject};
-use super::disk::{Disk, DiskPlan, End};
+use super::coverage::Cell;
 use super::herds;
 use super::network::{ACCEPTOR, Key, Notice, OPENER, Party, Received};
-use super::order::{Fields, Line, record};
-use super::plan::WALL_ORIGIN;
-use super::rng::Rng;
+use super::plan::{DiskPlan, WALL_ORIGIN};
 use super::timeline::Event;
 use super::world::{Outside, failed};
+use herd_testkit::at_line::{Fields, Line, record};
+use herd_testkit::fake_disk::{ENDLESS, FakeDisk, Queue, Snapshot, Strike};
+use herd_testkit::promises::{End, Policy};
+use herd_testkit::rng::Rng;
 
 /// Which of a server's ports somebody comes in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,25 +75,23 @@ impl Socket {
     }
 }
 
-/// What the end of a process has cost it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
-    /// All that it knew.
-    Everything,
-    /// What it had answered later than this may be lost.
-    Since(Time),
-    /// Nothing that it had answered.
-    Nothing,
-}
-
 /// What a machine that lost power may have lost, beyond `fsync_ms`: the slowest that its disk may be, for the few things that it
 /// may have to do first.
 const DISK_JOBS: u32 = 6;
 /// And what its turns take.
 const SYNC_GRACE: Duration = Duration::from_millis(100);
 
+/// A journal that is opened wants no more of the disk, one thing after the other.
+const MOST_BEGINNINGS: u32 = 1_000;
+
+/// So often is a turn to look at its connections anew, at most.
+const MOST_ROUNDS: u32 = 10_000;
+
 /// So many turns in a row may leave something undone that is due: the steps of a compaction.
 const MOST_OVERDUE: u32 = 40;
+
+/// What one turn may add to a journal that is as long as it may be: what was read of a few connections.
+const TURN_GRACE: u64 = 4 * TURN_BYTES as u64;
 
 /// What a server heard of its neighbours longer ago than this is written down.
 const HEARD_GRACE: Duration = Duration::from_millis(1_500);
@@ -100,7 +100,7 @@ const HEARD_GRACE: Duration = Duration::from_millis(1_500);
 const REFUSALS: Duration = Duration::from_secs(20);
 
 /// So much earlier.
-fn before(time: Time, by: Duration) -> Time {
+pub(crate) fn before(time: Time, by: Duration) -> Time {
     Time::from_nanos(time.as_nanos().saturating_sub(by.as_nanos() as u64))
 }
 
@@ -143,14 +143,20 @@ pub(crate) struct Host {
     touched: Vec<ConnId>,
     /// How many turns there were, in all its lives.
     pub(crate) turns: u64,
-    pub(crate) disk: Option<Disk>,
+    pub(crate) disk: Option<FakeDisk>,
+    /// How long its jobs take.
+    disk_rng: Rng,
+    /// Which of its queues is busy with a job.
+    is_working: [bool; 2],
     /// While the process does not run: what its disk will tell it, by client.
     kept: BTreeMap<Vec<u8>, Line>,
     /// The process is to end in the middle of its next write to the journal.
     pub(crate) doomed: bool,
+    /// Faults that wait until it is in some state.
+    pub(crate) aims: Vec<(usize, Cell)>,
     /// It has ended of itself, or in the middle of something; the world sees to the rest.
     pub(crate) fallen: Option<Fallen>,
-    /// When it was frozen last, and when it was thawed.
+    /// When it was frozen last.
     frozen_at: Time,
     thawed_at: Time,
     /// The first of its lives since which nothing was lost that it had answered.
@@ -159,6 +165,8 @@ pub(crate) struct Host {
     overdue: u32,
     /// When its disk was full last.
     full_until: Option<Time>,
+    /// When its disk refused a write last.
+    pub(crate) refused_at: Option<Time>,
     /// It has less room for records than others have, or had until then.
     tight_until: Option<Time>,
     /// An older copy of its data directory was put back: it may begin a new life while it runs.
@@ -182,7 +190,12 @@ impl Host {
     /// A machine whose process does not run yet.
     pub(crate) fn new(number: usize, setup: Setup, rng: Rng) -> Host {
         let disk = setup.disk;
-        let disk = disk.map(|plan| Disk::new(plan, &setup.settings.name, rng));
+        let disk_rng = rng.clone();
+        let disk = disk.map(|plan| {
+            let mut disk = FakeDisk::new(&setup.settings.name, rng);
+            disk.set_reserves(plan.reserves);
+            disk
+        });
         Host {
             number,
             setup,
@@ -200,14 +213,18 @@ impl Host {
             touched: Vec::new(),
             turns: 0,
             disk,
+            disk_rng,
+            is_working: [false; 2],
             kept: BTreeMap::new(),
             doomed: false,
+            aims: Vec::new(),
             fallen: None,
             frozen_at: Time::default(),
             thawed_at: Time::default(),
             whole_since: 1,
             overdue: 0,
             full_until: None,
+            refused_at: None,
             tight_until: None,
             is_restored: false,
             noted_seq: 0,
@@ -317,10 +334,11 @@ impl Host {
         self.busy_until = now;
         let seed = outside.rng.seed();
         let mut node = Node::new(self.setup.settings.clone(), &seed, self.now(now));
+        let fsync = self.setup.disk.map(|plan| plan.fsync);
         let opened = self.disk.as_mut().map(|disk| {
-            node.keep_journal(disk.plan.fsync);
+            node.keep_journal(fsync.unwrap_or(Fsync::Never));
             let opened = disk.open(|entry| node.restore(entry));
-            opened.map(|(length, machine)| node.journal_opened(length, machine))
+            opened.map(|opened| node.journal_opened(opened))
         });
         outside.say(&[Subject::Host(self.number)], || {
             let (life, records) = (self.life, node.records().len());
@@ -337,21 +355,57 @@ impl Host {
         self.noted_seq = 0;
         self.note_epochs(outside);
         self.kept.clear();
-        self.write_journal(self.now(now), outside);
-        if let Some(disk) = &mut self.disk {
-            disk.sync();
-        }
+        self.is_working = [false; 2];
+        self.begin_journal(outside);
         outside.network.forget(self.number);
         self.wake(outside);
     }
 
-    /// The process ends without a word; returns what that has cost it.
-    pub(crate) fn end(&mut self, end: End, outside: &mut Outside) -> Loss {
-        let dark = end == End::Dark;
-        let (loss, kept) = (
-            self.loss(end, outside.timeline.now()),
-            self.heard_until(end),
-        );
+    /// What this life begins with is safe before it serves. Nobody sees how long that takes, so it takes no time.
+    fn begin_journal(&mut self, outside: &mut Outside) {
+        let now = self.now(outside.timeline.now());
+        for round in 0.. {
+            if self.disk.is_none() {
+                return;
+            }
+            if round > MOST_BEGINNINGS {
+                let text = format!("host {} never begins to serve", self.number);
+                return failed(outside, &text, &[Subject::Host(self.number)]);
+            }
+            self.write_journal(now, outside);
+            let (Some(node), Some(disk)) = (&mut self.node, &mut self.disk) else {
+                return;
+            };
+            if node.failure().is_some() {
+                self.fallen = Some(Fallen::GaveUp);
+                return;
+            }
+            if self.fallen.is_some() {
+                return;
+            }
+            if disk.is_idle() {
+                if node.next_deadline().is_some_and(|due| due <= now.time) {
+                    node.deadlines_due(now); // the next step of a compaction
+                    continue;
+                }
+                disk.finish();
+                return;
+            }
+            disk.do_all();
+            if disk.is_idle() {
+                continue;
+            }
+            match disk.finished() {
+                Some(done) => node.disk_done(done, now),
+                None => return, // a queue is frozen, and works on later
+            }
+        }
+    }
+
+    /// The process ends without a word.
+    pub(crate) fn end(&mut self, end: End, outside: &mut Outside) {
+        let dark = end == End::PowerLost;
+        let (loses_nothing, kept) = (self.loses_nothing(end), self.heard_until(end));
         let sockets = self.sockets.drain(..).flatten();
         let keys = sockets.map(|socket| (socket.key, socket.side));
         let waiting = self.backlog.drain(..).map(|(_, key)| (key, ACCEPTOR));
@@ -366,14 +420,14 @@ impl Host {
             outside.network.darken(self.number);
             outside.network.forget(self.number);
         }
-        let kept = kept.filter(|_| loss == Loss::Nothing);
+        let kept = kept.filter(|_| loses_nothing);
         outside.wire.died(self.number, &self.setup.edges, kept);
-        if loss != Loss::Nothing {
+        if !loses_nothing {
             self.whole_since = self.life + 1;
         }
         if let Some(disk) = &mut self.disk {
             disk.end(end);
-            self.kept = disk.table();
+            self.look_at_kept();
         }
         self.doomed = false;
         self.node = None;
@@ -386,39 +440,51 @@ impl Host {
         } else {
             Condition::Down
         };
-        loss
     }
 
-    /// What an end costs, by what is promised: see "What outlasts what" in README.md.
-    fn loss(&self, end: End, now: Time) -> Loss {
-        let Some(plan) = self.setup.disk else {
-            return Loss::Everything;
-        };
-        match (end, plan.fsync) {
-            (End::Stopped | End::Killed, _) | (End::Dark, Fsync::Always) => Loss::Nothing,
-            (End::Dark, Fsync::Never) => Loss::Since(Time::default()),
-            (End::Dark, Fsync::Interval) => {
-                let limit = ms(self.setup.settings.limits.fsync_ms) + SYNC_GRACE;
-                let limit = limit + plan.slowness * DISK_JOBS;
-                let ran_until = if self.frozen { self.frozen_at } else { now };
-                let stood_still = self.thawed_at + limit > ran_until;
-                // One that was not run could not sync either.
-                let ran_until = if stood_still {
-                    self.frozen_at.min(ran_until)
-                } else {
-                    ran_until
-                };
-                Loss::Since(before(ran_until, limit))
-            }
+    /// While the process does not run: what its disk will tell the next one, and nothing if that will refuse it.
+    fn look_at_kept(&mut self) {
+        let table = self.disk.as_ref().map(FakeDisk::table);
+        self.kept = table.and_then(Result::ok).unwrap_or_default();
+    }
+
+    /// Whether an end costs nothing that it had answered: see "What outlasts what" in README.md.
+    fn loses_nothing(&self, end: End) -> bool {
+        match (self.setup.disk, end) {
+            (None, _) => false,
+            (Some(_), End::Stopped | End::Killed) => true,
+            (Some(plan), End::PowerLost) => plan.fsync == Fsync::Always,
         }
+    }
+
+    /// What it promises of its disk.
+    pub(crate) fn policy(&self) -> Policy {
+        match self.setup.disk {
+            None => Policy::NoJournal,
+            Some(plan) => match plan.fsync {
+                Fsync::Always => Policy::Always,
+                Fsync::Never => Policy::Never,
+                Fsync::Interval => {
+                    let limit = ms(self.setup.settings.limits.fsync_ms) + SYNC_GRACE;
+                    Policy::Interval(limit + plan.slowness * DISK_JOBS)
+                }
+            },
+        }
+    }
+
+    /// Since when it is frozen, if it is.
+    pub(crate) fn frozen_since(&self) -> Option<Time> {
+        self.frozen.then_some(self.frozen_at)
     }
 
     /// Up to when what it had heard of its neighbours is written down for sure.
     fn heard_until(&self, end: End) -> Option<Time> {
-        if end == End::Dark || self.setup.disk.is_none() || self.was_full {
+        if end == End::PowerLost || self.setup.disk.is_none() || self.was_full {
             return None;
         }
-        let last = if self.frozen {
+        let is_waking = before(self.busy_until, HEARD_GRACE) < self.thawed_at
+            && self.thawed_at > Time::default();
+        let last = if self.frozen || is_waking {
             self.frozen_at
         } else {
             self.busy_until
@@ -426,16 +492,50 @@ impl Host {
         Some(before(last, HEARD_GRACE))
     }
 
-    /// Its disk has no room any more, or has some again.
-    pub(crate) fn set_full(&mut self, is_full: bool, now: Time) {
+    /// There are only so many bytes left on its disk, or endless room again.
+    pub(crate) fn set_disk_room(&mut self, room: Option<u64>, now: Time) {
         if let Some(disk) = &mut self.disk {
-            disk.set_full(is_full);
-            self.was_full |= is_full;
-            self.full_until = if is_full {
-                Some(Time::from_nanos(u64::MAX))
-            } else {
-                self.full_until.map(|_| now)
+            let used = disk.used();
+            disk.set_capacity(room.map_or(ENDLESS, |room| used + room));
+            self.was_full |= room.is_some();
+            self.full_until = match room {
+                Some(_) => Some(Time::from_nanos(u64::MAX)),
+                None => self.full_until.map(|_| now),
             };
+        }
+    }
+
+    /// The next operation of a kind fails on its disk.
+    pub(crate) fn strike_disk(&mut self, strike: Strike) {
+        if let Some(disk) = &mut self.disk {
+            disk.strike(strike);
+            self.was_full = true;
+            self.full_until = Some(Time::from_nanos(u64::MAX));
+        }
+    }
+
+    /// Nothing fails any more on its disk.
+    pub(crate) fn mend_disk(&mut self, now: Time) {
+        if let Some(disk) = &mut self.disk {
+            disk.clear_strikes();
+            self.full_until = self.full_until.map(|_| now);
+        }
+    }
+
+    /// These queues of its disk do nothing, or work again.
+    pub(crate) fn set_frozen_disk(
+        &mut self,
+        queues: &[Queue],
+        is_frozen: bool,
+        outside: &mut Outside,
+    ) {
+        for &queue in queues {
+            if let Some(disk) = &mut self.disk {
+                disk.set_frozen(queue, is_frozen);
+                // What was heard of a neighbour waits for a slow disk, too.
+                self.was_full |= is_frozen;
+            }
+            self.begin_job(queue, outside);
         }
     }
 
@@ -455,10 +555,10 @@ impl Host {
     }
 
     /// An older copy of its data directory is put back while the process does not run.
-    pub(crate) fn put_back(&mut self, copy: Vec<u8>, outside: &mut Outside) {
+    pub(crate) fn put_back(&mut self, copy: &Snapshot, outside: &mut Outside) {
         if let Some(disk) = &mut self.disk {
             disk.put_back(copy);
-            self.kept = disk.table();
+            self.look_at_kept();
             self.whole_since = self.life + 1;
             self.is_restored = true;
             outside.wire.died(self.number, &self.setup.edges, None);
@@ -482,6 +582,43 @@ impl Host {
             }
             node.stop(now);
             self.wake(outside);
+        }
+    }
+
+    /// The states of the machines of one kind: of all of them, or of those that concern one edge.
+    pub(crate) fn states(
+        &self,
+        machine: &str,
+        edge: Option<usize>,
+        outside: &Outside,
+    ) -> Vec<&'static str> {
+        let Some(node) = &self.node else {
+            return Vec::new();
+        };
+        match machine {
+            "link" => {
+                let is_meant = |id: ConnId| {
+                    let socket = self.sockets.get(id.index()).and_then(Option::as_ref);
+                    socket.is_some_and(|socket| {
+                        edge.is_none() || outside.wire.edge(socket.key) == edge
+                    })
+                };
+                let links = node.link_states().filter(|(id, _)| is_meant(*id));
+                links.map(|(_, state)| state).collect()
+            }
+            "dial" => {
+                // Neighbours are configured in the order of the edges.
+                let place = edge.map(|edge| self.setup.edges.iter().position(|own| *own == edge));
+                let neighbours = &self.setup.settings.neighbours;
+                let other = place.map(|place| place.map(|place| &*neighbours[place].name));
+                let dials = node
+                    .dial_states()
+                    .filter(|(name, _)| other.is_none_or(|other| other == Some(*name)));
+                dials.map(|(_, state)| state).collect()
+            }
+            "compaction" => self.phase().into_iter().collect(),
+            "client" => node.client_states().map(|(_, state)| state).collect(),
+            other => unreachable!("there is no machine called {other}"),
         }
     }
 
@@ -573,7 +710,9 @@ impl Host {
         self.turns += 1;
         outside.chronicle.mix(time, &[1, self.number as u64], &[]);
         let now = self.now(time);
-        self.hear_disk(now);
+        if self.hear_disk(now) {
+            return self.turn_at(time, outside);
+        }
         self.accept(now, outside);
         let mut ready = std::mem::take(&mut self.ready);
         outside.rng.shuffle(&mut ready);
@@ -583,11 +722,16 @@ impl Host {
         if let Some(node) = &mut self.node {
             node.deadlines_due(now);
         }
-        self.settle(now, outside);
-        self.look_at_disk(outside);
+        let is_aimed_at = self.settle(now, outside);
         self.note_epochs(outside);
+        if self.fallen.is_none() {
+            self.look_at_disk(outside);
+        }
         if self.fallen.is_some() {
             return;
+        }
+        if is_aimed_at {
+            return self.turn_at(time, outside);
         }
         self.look_around(outside);
         self.is_spinning(time, outside);
@@ -600,84 +744,130 @@ impl Host {
         }
     }
 
-    /// What the executor's thread has done.
-    fn hear_disk(&mut self, now: Now) {
-        while let (Some(node), Some(done)) =
-            (&mut self.node, self.disk.as_mut().and_then(Disk::finished))
-        {
+    /// What the disk has done. Returns whether a fault waits for the state that this led to.
+    fn hear_disk(&mut self, now: Now) -> bool {
+        while let (Some(node), Some(done)) = (
+            &mut self.node,
+            self.disk.as_mut().and_then(FakeDisk::finished),
+        ) {
             node.disk_done(done, now);
+            if self.is_aimed_at() {
+                return true;
+            }
         }
+        false
     }
 
-    /// The executor's thread is through with something.
-    pub(crate) fn disk_worked(&mut self, life: u32, outside: &mut Outside) {
-        let Some(disk) = self
-            .disk
-            .as_mut()
-            .filter(|_| life == self.life && self.node.is_some())
-        else {
+    /// Whether a fault waits for the phase in which the compaction is now. Some phases begin and end within a turn.
+    fn is_aimed_at(&self) -> bool {
+        let phase = self.phase();
+        let is_meant =
+            |(machine, state, _): &Cell| *machine == "compaction" && phase == Some(state);
+        self.aims.iter().any(|(_, cell)| is_meant(cell))
+    }
+
+    fn phase(&self) -> Option<&'static str> {
+        Some(self.node.as_ref()?.journal_phase()?.name())
+    }
+
+    /// A queue of its disk is through with a job.
+    pub(crate) fn disk_worked(&mut self, life: u32, queue: Queue, outside: &mut Outside) {
+        if life != self.life || self.node.is_none() {
             return;
-        };
-        disk.finish_job();
-        self.begin_job(outside);
+        }
+        self.is_working[queue as usize] = false;
+        if let Some(disk) = &mut self.disk {
+            let before = disk.refusals();
+            disk.work(queue);
+            if disk.refusals() > before {
+                self.refused_at = Some(outside.timeline.now());
+            }
+        }
+        self.begin_job(queue, outside);
         self.wake(outside);
     }
 
-    fn begin_job(&mut self, outside: &mut Outside) {
-        if let Some(wait) = self.disk.as_mut().and_then(Disk::next_job) {
+    fn begin_job(&mut self, queue: Queue, outside: &mut Outside) {
+        let is_busy = self.disk.as_ref().is_some_and(|disk| disk.is_busy(queue));
+        let most = self.setup.disk.map_or(0, |plan| plan.slowness.as_micros());
+        if is_busy && !std::mem::replace(&mut self.is_working[queue as usize], true) {
             let event = Event::DiskWorked {
                 host: self.number,
                 life: self.life,
+                queue,
             };
+            let wait = self.disk_rng.micros(0, most as u64);
             outside.timeline.after(wait, event);
         }
     }
 
-    /// Has the journal written before anything that it has to remember leaves.
-    fn write_journal(&mut self, now: Now, outside: &mut Outside) {
-        while let (Some(node), Some(disk)) = (&mut self.node, &mut self.disk)
-            && let Some(work) = node.next_disk_work(now)
-        {
-            if let DiskWork::Append {
-                file,
-                offset,
-                bytes,
-            } = &work
-            {
-                let is_next = u64::from(*file == Which::Next);
-                outside
-                    .chronicle
-                    .mix(now.time, &[6, self.number as u64, is_next, *offset], bytes);
-                if self.doomed {
-                    disk.tear(*file, *offset, bytes);
-                    self.fallen = Some(Fallen::Torn);
-                    return;
-                }
-            }
-            let is_idle = disk.jobs() == 0;
-            if let Some(done) = disk.perform(work) {
-                node.disk_done(done, now);
-            }
-            if is_idle {
-                self.begin_job(outside);
-            }
+    /// The process is to end in the middle of a write of its journal: of the one that is on its way, or of the next.
+    pub(crate) fn doom(&mut self) {
+        self.doomed = true;
+        self.look_at_doom();
+    }
+
+    /// Whether a write of its journal is on its way.
+    pub(crate) fn is_writing(&self) -> bool {
+        let writes = |disk: &FakeDisk| disk.jobs(Queue::Writer) > 0;
+        self.node.is_some() && self.disk.as_ref().is_some_and(writes)
+    }
+
+    fn look_at_doom(&mut self) {
+        if self.doomed && self.is_writing() {
+            self.fallen = Some(Fallen::Torn);
         }
     }
 
-    /// A server gives up if its disk broke a promise, and for no other reason.
+    /// Has the journal written before anything that it has to remember leaves. Returns whether a fault waits for the state that this led to.
+    fn write_journal(&mut self, now: Now, outside: &mut Outside) -> bool {
+        while let (Some(node), Some(disk)) = (&mut self.node, &mut self.disk)
+            && let Some(work) = node.next_disk_work(now)
+        {
+            if let DiskWork::Append(chunks) = &work {
+                for chunk in chunks {
+                    let parts = [6, self.number as u64, u64::from(chunk.file.0), chunk.offset];
+                    outside.chronicle.mix(now.time, &parts, &chunk.bytes);
+                }
+            }
+            let queue = Queue::of(&work);
+            disk.submit(work);
+            self.look_at_doom();
+            if self.fallen.is_some() {
+                return false;
+            }
+            self.begin_job(queue, outside);
+            if self.is_aimed_at() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A server gives up if its disk broke a promise, and for no other reason. Its journal is never longer than it may be.
     fn look_at_disk(&mut self, outside: &mut Outside) {
         let (Some(node), Some(disk)) = (&self.node, &self.disk) else {
             return;
         };
-        match (node.failure(), disk.has_failed) {
-            (None, false) => {}
-            (Some(_), true) => self.fallen = Some(Fallen::GaveUp),
-            // It has not heard of it yet, or it was a compaction that can be given up.
-            (None, true) => {}
-            (Some(reason), false) => {
-                let text = format!("host {} gives up: {reason}", self.number);
-                failed(outside, &text, &[Subject::Host(self.number)]);
+        let wrong = match node.failure() {
+            Some(_) if disk.may_give_up() => {
+                self.fallen = Some(Fallen::GaveUp);
+                return;
             }
+            Some(reason) => Some(format!("gives up: {reason}")),
+            None if disk.must_give_up() && disk.is_idle() => {
+                Some("goes on, though it cannot know what its disk has".to_owned())
+            }
+            None => None,
+        };
+        let most = node.journal_bound().map(|bound| bound + TURN_GRACE);
+        let long = most.filter(|most| disk.length() > *most).map(|most| {
+            let length = disk.length();
+            format!("has a journal of {length} bytes, which may have {most}")
+        });
+        if let Some(what) = wrong.or(long) {
+            let text = format!("host {} {what}", self.number);
+            failed(outside, &text, &[Subject::Host(self.number)]);
         }
     }
 
@@ -861,22 +1051,35 @@ impl Host {
         }
     }
 
-    /// Does what the core asked for, then writes, finishes and closes, until nobody is touched any more.
-    fn settle(&mut self, now: Now, outside: &mut Outside) {
-        loop {
+    /// Does what the core asked for, then writes, finishes and closes, until nobody is touched any more. Returns early, with `true`, if a
+    /// fault waits for the state that this led to.
+    fn settle(&mut self, now: Now, outside: &mut Outside) -> bool {
+        for round in 0.. {
+            if round > MOST_ROUNDS {
+                let text = format!("a turn of host {} has no end", self.number);
+                failed(outside, &text, &[Subject::Host(self.number)]);
+                break;
+            }
             while let Some(request) = self.node.as_mut().and_then(Node::next_request) {
                 self.carry_out(request, outside);
             }
-            self.write_journal(now, outside);
-            if self.fallen.is_some() {
-                return;
+            if self.write_journal(now, outside) {
+                return true;
+            }
+            // Nothing leaves any more.
+            let has_failed = self
+                .node
+                .as_ref()
+                .is_some_and(|node| node.failure().is_some());
+            if self.fallen.is_some() || has_failed {
+                return false;
             }
             let mut touched = std::mem::take(&mut self.touched);
             if let Some(node) = &mut self.node {
                 node.take_touched(&mut touched);
             }
             if touched.is_empty() {
-                return;
+                return false;
             }
             let mut clients_began = false;
             for id in touched.drain(..) {
@@ -893,6 +1096,7 @@ impl Host {
             }
             self.touched = touched;
         }
+        false
     }
 
     fn carry_out(&mut self, request: Request, outside: &mut Outside) {
@@ -975,6 +1179,18 @@ impl Host {
                     outside.sent(key, side, sent, self.is_restored);
                 }
                 node.output_sent(id, count, now);
+                let records = node.records();
+                for (key, line) in std::mem::take(&mut outside.wire.fresh) {
+                    let at = record(&line).map_or(&b""[..], |(_, at)| at);
+                    let client = Fields::of(at).map_or(&b""[..], |fields| fields.client);
+                    // A newer one may have taken its place since it was read.
+                    let is_held = records
+                        .line(client)
+                        .is_some_and(|held| held.strip_suffix(b"\n") == Some(at));
+                    if let Some(seq) = records.seq(client).filter(|_| is_held) {
+                        outside.wire.note_seq(key, side, &line, seq);
+                    }
+                }
             }
         }
         match node.fate(id, now) {

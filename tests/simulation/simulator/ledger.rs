@@ -4,26 +4,21 @@
 //! that has a disk. From a server without one it must have left (it, or a newer one of the same client) before that server was
 //! killed. So for each client there is a *floor*: the greatest update that must be everywhere in the end. An acknowledgement
 //! raises it; a server's death lowers it to the greatest line that some server holds at that moment, or will find on its disk.
-//! (What was under way then may arrive all the same, and is not promised.) And what a server with a disk has acknowledged must be on
-//! that disk when it ends: all of it, unless the power went too and it does not sync before it answers.
+//! (What was under way then may arrive all the same, and is not promised.) What a server with a disk has acknowledged must be on
+//! that disk when it ends, and in its table when it starts again: [`herd_testkit::promises`] keeps the book of that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use herd_mio::core::clock::Time;
 
 use super::chronicle::Shown;
-use super::host::{Host, Loss};
-use super::order::{Fields, Line, receipt};
+use super::host::Host;
+use herd_testkit::at_line::{Fields, Line, receipt};
+use herd_testkit::promises::{End, Promises};
 
 /// The fields of an `IAMAT` that decide its `AT` line, and which server was told: server, client, location, time.
 type Told = (usize, Vec<u8>, Vec<u8>, Vec<u8>);
-
-/// An update that was acknowledged, and when.
-struct Acknowledged {
-    time: Time,
-    client: Vec<u8>,
-    line: Line,
-}
 
 /// The book.
 #[derive(Default)]
@@ -33,8 +28,8 @@ pub(crate) struct Ledger {
     clients: BTreeSet<Vec<u8>>,
     floors: BTreeMap<Vec<u8>, Line>,
     acknowledged: u64,
-    /// By server: what its disk has to keep.
-    entrusted: BTreeMap<usize, Vec<Acknowledged>>,
+    /// What each server's disk has to keep.
+    pub(crate) promises: Promises,
 }
 
 impl Ledger {
@@ -76,11 +71,7 @@ impl Ledger {
                 ));
             }
             if asked.setup.disk.is_some() {
-                self.entrusted.entry(host).or_default().push(Acknowledged {
-                    time,
-                    client: client.to_vec(),
-                    line: line.clone(),
-                });
+                self.promises.answered(host, line, when(time));
             }
         } else if greatest(client, hosts.iter()).as_ref() < Some(line) {
             return Ok(()); // it died with the only server that knew
@@ -92,39 +83,29 @@ impl Ledger {
         Ok(())
     }
 
-    /// A server has confirmed to a neighbour that it keeps a record, as safely as it promises its
-    /// clients.
-    pub(crate) fn confirmed(&mut self, host: usize, client: Vec<u8>, line: Line, time: Time) {
-        self.entrusted
-            .entry(host)
-            .or_default()
-            .push(Acknowledged { time, client, line });
+    /// A server has confirmed to a neighbour that it keeps a record, as safely as it promises its clients.
+    pub(crate) fn confirmed(&mut self, host: usize, line: &Line, time: Time) {
+        self.promises.kept(host, line, when(time));
     }
 
-    /// A server has ended, and lost something; or what it should not have lost, and whose record that is.
+    /// A server has ended; or what it has lost and should not have, and whose record that is.
     pub(crate) fn died(
         &mut self,
         host: usize,
-        loss: Loss,
+        end: End,
+        time: Time,
         hosts: &[Host],
     ) -> Result<(), (String, Vec<u8>)> {
-        let safe = match loss {
-            Loss::Everything => None,
-            Loss::Since(time) => Some(time),
-            Loss::Nothing => Some(Time::from_nanos(u64::MAX)),
-        };
-        let mut entrusted = self.entrusted.remove(&host).unwrap_or_default();
-        let is_kept = |it: &Acknowledged| hosts[host].sure(&it.client).as_ref() >= Some(&it.line);
-        let must_be = |it: &&Acknowledged| safe.is_some_and(|safe| it.time < safe);
-        if let Some(lost) = entrusted.iter().filter(must_be).find(|it| !is_kept(it)) {
-            let text = format!(
-                "host {host} has ended ({loss:?} may be lost), and its disk lacks {}",
-                Shown(lost.line.bytes())
-            );
-            return Err((text, lost.client.clone()));
-        }
-        entrusted.retain(is_kept);
-        self.entrusted.insert(host, entrusted);
+        self.promises.ends(host, end, when(time));
+        self.promises
+            .would_restart(host, &mut |client| hosts[host].sure(client))
+            .map_err(|missing| (missing.to_string(), missing.client))?;
+        self.lower_floors(hosts);
+        Ok(())
+    }
+
+    /// What no server holds any more, and will find on no disk, is not promised any more.
+    fn lower_floors(&mut self, hosts: &[Host]) {
         self.floors
             .retain(|client, floor| match greatest(client, hosts.iter()) {
                 Some(left) => {
@@ -135,7 +116,28 @@ impl Ledger {
                 }
                 None => false,
             });
+    }
+
+    /// While a server's process does not run, a copy of its data directory was put back; or what it lacks, and whose record that is.
+    pub(crate) fn put_back(
+        &mut self,
+        host: usize,
+        copied: Time,
+        hosts: &[Host],
+    ) -> Result<(), (String, Vec<u8>)> {
+        self.promises.copy_put_back(host, when(copied));
+        self.promises
+            .would_restart(host, &mut |client| hosts[host].sure(client))
+            .map_err(|missing| (missing.to_string(), missing.client))?;
+        self.lower_floors(hosts);
         Ok(())
+    }
+
+    /// A server has started again; or what it lacks, and whose record that is.
+    pub(crate) fn started(&mut self, host: &Host) -> Result<(), (String, Vec<u8>)> {
+        self.promises
+            .restarted(host.number, &mut |client| host.held(client))
+            .map_err(|missing| (missing.to_string(), missing.client))
     }
 
     /// A server that stopped in good order leaves nothing behind that nobody else has.
@@ -262,6 +264,11 @@ impl Ledger {
     pub(crate) fn count(&self) -> u64 {
         self.acknowledged
     }
+}
+
+/// Virtual time as the book of promises has it.
+pub(crate) fn when(time: Time) -> Duration {
+    Duration::from_nanos(time.as_nanos())
 }
 
 /// The greatest line of a client that any of these holds, or will find on its disk.

@@ -10,10 +10,13 @@ use super::chronicle::{Shown, Subject};
 use super::host::Host;
 use super::ledger::Ledger;
 use super::network::{Key, OPENER, Party, Received};
-use super::order::{Fields, Line, receipt};
 use super::plan::{Command, Ending, Meaning, Session};
 use super::timeline::Event;
 use super::world::{Outside, failed};
+use herd_testkit::at_line::{Fields, Line, receipt};
+
+/// How long after a disk refused a write a client may be let go, and hear of it: `journal_wait_ms`, the longest freeze, and then some.
+const LET_GO: Duration = Duration::from_secs(20);
 
 /// How Google's shape of an error begins and ends; what is in between is for people.
 const JSON_HEAD: &[u8] =
@@ -376,7 +379,8 @@ impl Mobile {
         let host = &hosts[self.plan.host];
         let dooms = |e: &Expected| e.command.meaning == Meaning::Overlong && e.sent.is_some();
         let is_doomed = self.last_words || self.expected.iter().any(dooms);
-        let is_refused = host.disk.as_ref().is_some_and(|disk| disk.has_refused);
+        let now = outside.timeline.now();
+        let is_refused = host.refused_at.is_some_and(|at| now < at + LET_GO);
         let is_excused = Some(host.life) != self.life || !host.is_up() || is_doomed || is_refused;
         if !is_excused {
             let text = format!(

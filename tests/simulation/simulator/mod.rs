@@ -3,29 +3,30 @@
 //!
 //! ```text
 //!   plan (what a seed means) ──► world (runs it) ──► host (a server and its sockets) ──┐
-//!     herds, rng                   │   │              └──► disk                         │
+//!     herds                        │   │                                                │
 //!                                  │   └───────────► mobile (a client)  ───────────────┴──► network, timeline
-//!                                  └─► ledger, wire, order (what must hold), chronicle (what happened)
+//!                                  └─► ledger, wire (what must hold), coverage (what was met), chronicle (what happened)
 //! ```
+//!
+//! Disks, chance, and the book of what each disk has to keep are in `tools/testkit`, which other tests share.
 //!
 //! It shares one thing with the server that it checks: the `Node`. How records are ordered, what a client is answered and what may
 //! cross a link is written anew here, from DESIGN.md and PROTOCOL.md; what outlasts what, from README.md.
 
 mod chronicle;
-mod disk;
+mod coverage;
 mod herds;
 mod host;
 mod ledger;
 mod mobile;
 mod network;
-mod order;
 mod plan;
-mod rng;
 mod shrink;
 mod timeline;
 mod wire;
 mod world;
 
+pub(crate) use coverage::Coverage;
 pub(crate) use plan::Case;
 pub(crate) use world::Story;
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 use herd_mio::core::clock::Time;
 
 use super::plan::{Path, Segments};
-use super::rng::Rng;
 use super::timeline::{Event, Timeline};
+use herd_testkit::rng::Rng;
 
 /// The name of a connection; never used again.
 pub(crate) type Key = usize;

@@ -7,16 +7,26 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herd_mio::core::durability::Fsync;
+use herd_mio::core::durability::{DiskErrorKind, Fsync};
 use herd_mio::core::limits::{LINE_BYTES, LINK_LINE_BYTES, Limits};
 
-use super::disk::DiskPlan;
+use super::coverage::{self, Cell};
 use super::herds::Herd;
-use super::rng::Rng;
+use herd_testkit::fake_disk::{Queue, Strike};
+use herd_testkit::rng::Rng;
 
 /// The wall clock at the beginning of every run, in nanoseconds since the epoch.
 pub(crate) const WALL_ORIGIN: u64 = 1_621_464_828_000_000_000;
 
+/// What kind of disk a machine has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DiskPlan {
+    pub(crate) fsync: Fsync,
+    /// Room can be reserved.
+    pub(crate) reserves: bool,
+    /// The longest that it takes for anything.
+    pub(crate) slowness: Duration,
+}
 /// So far off is a clock that is a year off.
 const YEAR_MS: i64 = 31_536_000_000;
 
@@ -82,6 +92,42 @@ const WEATHERS: [Weather; 12] = [
     Weather::Everything,
 ];
 
+impl Weather {
+    /// Whether it brings faults of that kind, aimed at that machine.
+    fn brings(self, machine: &str, fault: &str) -> bool {
+        let is_disk = [
+            "full disk",
+            "bad disk",
+            "refusing disk",
+            "torn write",
+            "slow disk",
+            "older copy",
+        ]
+        .contains(&fault);
+        match self {
+            Weather::Calm | Weather::Stops => false,
+            Weather::Links => [
+                "reset",
+                "half-open",
+                "silent cut",
+                "one-way cut",
+                "stall",
+                "slow link",
+            ]
+            .contains(&fault),
+            Weather::Crashes => ["kill", "power cut", "stop"].contains(&fault),
+            Weather::Disks => {
+                is_disk
+                    || machine != "link" && machine != "dial" && fault != "clock set"
+                    || ["kill", "power cut", "stop"].contains(&fault)
+            }
+            Weather::Slow => ["slow link", "freeze", "half-open"].contains(&fault),
+            Weather::Clocks => fault == "clock set",
+            Weather::Everything => true,
+        }
+    }
+}
+
 /// How a stream is cut into segments.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Segments {
@@ -131,10 +177,14 @@ pub(crate) enum Trouble {
     KillAll { power: bool },
     /// The process ends in the middle of its next write to its journal, if there is one.
     Tear { host: usize },
-    /// There is no room on its disk.
-    Full { host: usize },
-    /// The next write, sync or rename on its disk fails.
-    BadDisk { host: usize },
+    /// There are only so many bytes left on its disk.
+    Full { host: usize, room: u64 },
+    /// The next operation of a kind fails on its disk.
+    BadDisk { host: usize, strike: Strike },
+    /// The next operation of a kind is refused for want of room.
+    Refused { host: usize, strike: Strike },
+    /// One queue of its disk does nothing, or both.
+    SlowDisk { host: usize, queues: Vec<Queue> },
     /// The process is told to stop.
     Stop { host: usize },
     /// The wall clock is set.
@@ -146,6 +196,12 @@ pub(crate) enum Trouble {
     Tight { host: usize, records: u64 },
     /// The server's data directory is copied, and put back at the end.
     Restore { host: usize },
+    /// It strikes as soon as a server is in a state of one of its machines.
+    Aimed {
+        host: usize,
+        cell: Cell,
+        trouble: Box<Trouble>,
+    },
 }
 
 impl Trouble {
@@ -171,11 +227,71 @@ impl Trouble {
             Trouble::Tear { .. } => "torn write",
             Trouble::Full { .. } => "full disk",
             Trouble::BadDisk { .. } => "bad disk",
+            Trouble::Refused { .. } => "refusing disk",
+            Trouble::SlowDisk { .. } => "slow disk",
             Trouble::Stop { .. } => "stop",
             Trouble::SetClock { .. } => "clock set",
             Trouble::NoNames => "no name server",
             Trouble::Tight { .. } => "few records",
             Trouble::Restore { .. } => "older copy",
+            Trouble::Aimed { trouble, .. } => trouble.kind(),
+        }
+    }
+
+    /// The server that it is about, if it is about one.
+    pub(crate) fn host(&self) -> Option<usize> {
+        match *self {
+            Trouble::Freeze { host }
+            | Trouble::Kill { host, .. }
+            | Trouble::Tear { host }
+            | Trouble::Full { host, .. }
+            | Trouble::BadDisk { host, .. }
+            | Trouble::Refused { host, .. }
+            | Trouble::SlowDisk { host, .. }
+            | Trouble::Tight { host, .. }
+            | Trouble::Restore { host }
+            | Trouble::Stop { host }
+            | Trouble::SetClock { host, .. }
+            | Trouble::Aimed { host, .. } => Some(host),
+            Trouble::Reset { .. }
+            | Trouble::Swallow { .. }
+            | Trouble::Stall { .. }
+            | Trouble::Slow { .. }
+            | Trouble::KillAll { .. }
+            | Trouble::NoNames => None,
+        }
+    }
+
+    /// The edge that it is about, if it is about one.
+    pub(crate) fn edge(&self) -> Option<usize> {
+        match *self {
+            Trouble::Reset { edge, .. }
+            | Trouble::Swallow { edge, .. }
+            | Trouble::Stall { edge, .. }
+            | Trouble::Slow { edge, .. } => Some(edge),
+            Trouble::Freeze { .. }
+            | Trouble::Kill { .. }
+            | Trouble::Tear { .. }
+            | Trouble::Full { .. }
+            | Trouble::BadDisk { .. }
+            | Trouble::Refused { .. }
+            | Trouble::SlowDisk { .. }
+            | Trouble::Tight { .. }
+            | Trouble::Restore { .. }
+            | Trouble::Stop { .. }
+            | Trouble::SetClock { .. }
+            | Trouble::KillAll { .. }
+            | Trouble::NoNames
+            | Trouble::Aimed { .. } => None,
+        }
+    }
+
+    /// Its name in the table of what met what: of one server or of all is the same.
+    pub(crate) fn kind_of_one(&self) -> &'static str {
+        match self {
+            Trouble::KillAll { power: false } => "kill",
+            Trouble::KillAll { power: true } => "power cut",
+            one => one.kind(),
         }
     }
 }
@@ -367,7 +483,11 @@ impl Plan {
                 } else {
                     rng.millis(3_000, 14_000)
                 };
-                let trouble = self.trouble(rng);
+                let trouble = if rng.percent(50) {
+                    self.aimed(rng)
+                } else {
+                    self.trouble(rng)
+                };
                 let aftershock = self.aftershock(rng, &trouble);
                 let after = at + lasts + rng.millis(0, 1_500);
                 let mut add = |at, lasts, trouble| {
@@ -398,7 +518,7 @@ impl Plan {
             Trouble::Freeze { host }
             | Trouble::Kill { host, .. }
             | Trouble::Tear { host }
-            | Trouble::BadDisk { host }
+            | Trouble::BadDisk { host, .. }
             | Trouble::Tight { host, .. }
             | Trouble::Restore { host }
             | Trouble::Stop { host } => {
@@ -408,7 +528,10 @@ impl Plan {
             Trouble::SetClock { .. }
             | Trouble::NoNames
             | Trouble::KillAll { .. }
-            | Trouble::Full { .. } => return None,
+            | Trouble::Aimed { .. }
+            | Trouble::Full { .. }
+            | Trouble::Refused { .. }
+            | Trouble::SlowDisk { .. } => return None,
         };
         rng.percent(25).then_some(Trouble::Reset {
             edge,
@@ -430,42 +553,81 @@ impl Plan {
         })
     }
 
-    fn trouble(&self, rng: &mut Rng) -> Trouble {
-        let edge = rng.below(self.herd.edges.len());
-        let host = rng.below(self.herd.servers.len());
-        let directions = *rng.pick(&[[true, true], [true, false], [false, true]]);
-        let kind = match self.weather {
-            Weather::Calm | Weather::Stops => unreachable!("these have no such troubles"),
-            Weather::Links => rng.below(9),
-            Weather::Crashes => *rng.pick(&[9, 10, 11, 20, 20]),
-            Weather::Slow => *rng.pick(&[8, 8, 12, 2]),
-            Weather::Clocks => 13,
-            Weather::Disks => *rng.pick(&[9, 10, 10, 11, 12, 15, 16, 17, 18, 18, 19, 20, 21, 21]),
-            Weather::Everything => rng.below(22),
+    /// One that aims at a cell of the table of what met what, if that is about this weather.
+    fn aimed(&self, rng: &mut Rng) -> Trouble {
+        let cells: Vec<Cell> = coverage::cells()
+            .filter(|(machine, _, fault)| self.weather.brings(machine, fault))
+            .collect();
+        if cells.is_empty() {
+            return self.trouble(rng);
+        }
+        let is_rare = |cell: &&Cell| coverage::RARE.contains(&cell.1);
+        let rare: Vec<Cell> = cells.iter().filter(is_rare).copied().collect();
+        let cell = match !rare.is_empty() && rng.percent(30) {
+            true => *rng.pick(&rare),
+            false => *rng.pick(&cells),
         };
+        let (edge, (a, b)) = {
+            let edge = rng.below(self.herd.edges.len());
+            (edge, self.herd.edges[edge])
+        };
+        // Only the first of two dials.
+        let host = match cell.0 {
+            "link" | "dial" if rng.percent(70) => a,
+            "link" | "dial" => *rng.pick(&[a, b]),
+            // Only a server with a disk waits for room.
+            _ => {
+                let has_disk = |host: &usize| self.disks[*host].is_some();
+                let hosts: Vec<usize> = (0..self.disks.len()).filter(has_disk).collect();
+                match coverage::RARE.contains(&cell.1) && !hosts.is_empty() {
+                    true => *rng.pick(&hosts),
+                    false => rng.below(self.herd.servers.len()),
+                }
+            }
+        };
+        let trouble = self.of_kind(rng, cell.2, host, edge);
+        Trouble::Aimed {
+            host,
+            cell,
+            trouble: Box::new(trouble),
+        }
+    }
+
+    /// A trouble of a kind, of that server or that edge.
+    fn of_kind(&self, rng: &mut Rng, kind: &str, host: usize, edge: usize) -> Trouble {
         match kind {
-            0..2 => Trouble::Reset {
+            "reset" => Trouble::Reset {
                 edge,
                 spared: None,
                 mute: false,
             },
-            2..4 => Trouble::Reset {
+            "half-open" => Trouble::Reset {
                 edge,
                 spared: Some(rng.below(2)),
                 mute: rng.percent(60),
             },
-            4..6 => Trouble::Swallow { edge, directions },
-            6..8 => Trouble::Stall { edge, directions },
-            8 => Trouble::Slow {
+            "silent cut" => Trouble::Swallow {
+                edge,
+                directions: [true, true],
+            },
+            "one-way cut" => Trouble::Swallow {
+                edge,
+                directions: *rng.pick(&[[true, false], [false, true]]),
+            },
+            "stall" => Trouble::Stall {
+                edge,
+                directions: *rng.pick(&[[true, true], [true, false], [false, true]]),
+            },
+            "slow link" => Trouble::Slow {
                 edge,
                 capacity: *rng.pick(&[64, 500, 2_000, 10_000]),
                 latency: rng.millis(1, 300),
             },
-            9 => Trouble::Kill { host, power: false },
-            10 => Trouble::Kill { host, power: true },
-            11 => Trouble::Stop { host },
-            12 => Trouble::Freeze { host },
-            13 => Trouble::SetClock {
+            "kill" => Trouble::Kill { host, power: false },
+            "power cut" => Trouble::Kill { host, power: true },
+            "stop" => Trouble::Stop { host },
+            "freeze" => Trouble::Freeze { host },
+            "clock set" => Trouble::SetClock {
                 host,
                 by_ms: match rng.below(8) {
                     0 => YEAR_MS,
@@ -475,18 +637,78 @@ impl Plan {
                     _ => *rng.pick(&[-86_400_000, -120_000, -61_000, -700, 700, 61_000, 120_000]),
                 },
             },
-            14 => Trouble::NoNames,
-            15 => Trouble::KillAll { power: false },
-            16 => Trouble::KillAll { power: true },
-            17 => Trouble::Tear { host },
-            18 => Trouble::Full { host },
-            19 => Trouble::BadDisk { host },
-            20 => Trouble::Tight {
+            "no name server" => Trouble::NoNames,
+            "torn write" => Trouble::Tear { host },
+            "full disk" => Trouble::Full {
+                host,
+                room: *rng.pick(&[0, 0, 0, 500, 5_000, 20_000, 60_000]),
+            },
+            "bad disk" => Trouble::BadDisk {
+                host,
+                strike: strike(rng, DiskErrorKind::Broken),
+            },
+            "refusing disk" => Trouble::Refused {
+                host,
+                strike: strike(rng, DiskErrorKind::Full),
+            },
+            "slow disk" => Trouble::SlowDisk {
+                host,
+                queues: rng
+                    .pick(&[
+                        vec![Queue::Writer],
+                        vec![Queue::Keeper],
+                        Queue::ALL.to_vec(),
+                    ])
+                    .clone(),
+            },
+            "older copy" => Trouble::Restore { host },
+            "few records" => Trouble::Tight {
                 host,
                 records: rng.between(1, 3),
             },
-            _ => Trouble::Restore { host },
+            other => unreachable!("there is no trouble called {other}"),
         }
+    }
+
+    fn trouble(&self, rng: &mut Rng) -> Trouble {
+        let edge = rng.below(self.herd.edges.len());
+        let host = rng.below(self.herd.servers.len());
+        let directions = *rng.pick(&[[true, true], [true, false], [false, true]]);
+        let kind = match self.weather {
+            Weather::Calm | Weather::Stops => unreachable!("these have no such troubles"),
+            Weather::Links => rng.below(9),
+            Weather::Crashes => *rng.pick(&[9, 10, 11, 23, 23]),
+            Weather::Slow => *rng.pick(&[8, 8, 12, 2]),
+            Weather::Clocks => 13,
+            Weather::Disks => {
+                *rng.pick(&[9, 10, 11, 12, 15, 16, 17, 18, 18, 19, 20, 21, 22, 22, 23])
+            }
+            Weather::Everything => rng.below(24),
+        };
+        let name = match kind {
+            0..2 => "reset",
+            2..4 => "half-open",
+            4..6 if directions == [true, true] => "silent cut",
+            4..6 => "one-way cut",
+            6..8 => "stall",
+            8 => "slow link",
+            9 => "kill",
+            10 => "power cut",
+            11 => "stop",
+            12 => "freeze",
+            13 => "clock set",
+            14 => "no name server",
+            15 => return Trouble::KillAll { power: false },
+            16 => return Trouble::KillAll { power: true },
+            17 => "torn write",
+            18 => "full disk",
+            19 => "bad disk",
+            20 => "refusing disk",
+            21 => "slow disk",
+            22 => "older copy",
+            _ => "few records",
+        };
+        self.of_kind(rng, name, host, edge)
     }
 
     fn make_sessions(&self, rng: &mut Rng, bulky: bool) -> Vec<Session> {
@@ -526,6 +748,24 @@ impl Plan {
         }
         sessions
     }
+}
+
+/// What fails, in this way.
+fn strike(rng: &mut Rng, kind: DiskErrorKind) -> Strike {
+    *rng.pick(&[
+        Strike::WriteCurrent(kind),
+        Strike::WriteNext(kind),
+        Strike::Reserve(kind),
+        Strike::Sync(kind),
+        Strike::Create(kind),
+        Strike::SwitchRefused(kind),
+        // Which file has the name is not known: whatever the reason, that is no lack of room.
+        match kind {
+            DiskErrorKind::Broken => Strike::SwitchUnknown(kind),
+            DiskErrorKind::Full => Strike::Any(kind),
+        },
+        Strike::Any(kind),
+    ])
 }
 
 fn path(rng: &mut Rng, rough: bool, finest: usize) -> Path {
@@ -609,7 +849,7 @@ fn limits(rng: &mut Rng, rough: bool) -> Limits {
         limits.output_high_bytes = rng.between(100, 6_000);
         limits.output_low_bytes = rng.between(0, limits.output_high_bytes - 1);
     }
-    if rng.percent(60) {
+    if rng.percent(80) {
         limits.compact_bytes = *rng.pick(&[1, 300, 3_000, 20_000]);
         limits.fsync_ms = rng.between(20, 1_500);
         limits.journal_ahead_bytes = *rng.pick(&[16_384, 16_384, 40_000]);
@@ -765,7 +1005,7 @@ impl Author {
                 let seconds = (WALL_ORIGIN / 1_000_000_000).saturating_add_signed(self.off_s[who])
                     + at.as_secs();
                 let decimals = *rng.pick(&[0, 0, 1, 3, 9, 9, 12, 18]);
-                let fraction = format!("{:018}", rng.next() % 1_000_000_000_000_000_000);
+                let fraction = format!("{:018}", rng.next_u64() % 1_000_000_000_000_000_000);
                 match decimals {
                     0 => seconds.to_string(),
                     _ => format!("{seconds}.{}", &fraction[..decimals]),

@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use herd_mio::core::clock::Time;
+use herd_testkit::fake_disk::Queue;
 
 use super::network::Key;
 
@@ -27,8 +28,12 @@ pub(crate) enum Event {
         life: u32,
         name: String,
     },
-    /// The disk of a server has done something.
-    DiskWorked { host: usize, life: u32 },
+    /// A queue of a server's disk has done something.
+    DiskWorked {
+        host: usize,
+        life: u32,
+        queue: Queue,
+    },
     /// A server comes back.
     Start { host: usize },
     /// A client does what is next in its script.

@@ -9,13 +9,18 @@
 //! - only lines of the protocol cross.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use herd_mio::core::clock::Time;
 use herd_mio::core::limits::LINK_LINE_BYTES;
 
 use super::chronicle::{Chronicle, Shown, Subject, fnv};
+use super::host::before;
 use super::network::Key;
-use super::order::{Fields, Line, record};
+use herd_testkit::at_line::{Fields, Line, record};
+
+/// What a server told a neighbour so long before what it had heard is written down, too.
+const TOLD_GRACE: Duration = Duration::from_secs(3);
 
 /// What the listener heard that must not be, and whom it concerns.
 #[derive(Debug)]
@@ -68,11 +73,12 @@ enum Heard {
 /// A server has said that it keeps a record of a client.
 pub(crate) struct Kept {
     pub(crate) host: usize,
-    pub(crate) client: Vec<u8>,
     pub(crate) line: Line,
 }
 
 struct Tap {
+    /// The places of records in their sender's feed, where they are known.
+    seqs: HashMap<(usize, u64), u64>,
     edge: usize,
     /// The servers at the two sides.
     hosts: [usize; 2],
@@ -101,6 +107,8 @@ pub(crate) struct Wire {
     counts: Counts,
     /// Where the last line crossed that is no heartbeat.
     busiest: Option<usize>,
+    /// Records that were sent, until their places in the feed are noted.
+    pub(crate) fresh: Vec<(Key, Vec<u8>)>,
     /// What servers have said to keep, until it is taken.
     pub(crate) kept: Vec<Kept>,
     /// `SYNC` lines by edge and sending server.
@@ -120,6 +128,7 @@ impl Wire {
             tight: BTreeSet::new(),
             counts: Counts::default(),
             busiest: None,
+            fresh: Vec::new(),
             kept: Vec::new(),
             beats: BTreeMap::new(),
         }
@@ -128,6 +137,7 @@ impl Wire {
     /// A connection over an edge has been asked for; the servers at its two sides.
     pub(crate) fn connecting(&mut self, key: Key, edge: usize, hosts: [usize; 2]) {
         let tap = Tap {
+            seqs: HashMap::new(),
             edge,
             hosts,
             halves: [Half::default(), Half::default()],
@@ -171,14 +181,19 @@ impl Wire {
     }
 
     /// A server's life is over: nothing that it confirmed over its edges, or that was confirmed to it, counts any more; unless its
-    /// journal has outlived it, with what it had heard up to `kept`.
+    /// journal has outlived it, with what it had heard and told up to `kept`.
     pub(crate) fn died(&mut self, host: usize, edges: &[usize], kept: Option<Time>) {
         self.stopping.remove(&host);
         match kept {
             None => self.confirmed.retain(|(edge, _), _| !edges.contains(edge)),
             Some(kept) => {
                 for ((edge, receiver), confirmed) in &mut self.confirmed {
-                    if edges.contains(edge) && *receiver == host {
+                    // What it told may have to wait for room before it is written down.
+                    let kept = match *receiver == host {
+                        true => kept,
+                        false => before(kept, TOLD_GRACE),
+                    };
+                    if edges.contains(edge) {
                         confirmed.retain(|_, (_, when)| *when < kept);
                     }
                 }
@@ -301,6 +316,7 @@ impl Wire {
             Some(b"AT" | b"EPOCH") => {
                 self.counts.records += 1;
                 let hash = fnv(line);
+                self.fresh.push((key, line.to_vec()));
                 if !tap.halves[side].sent.insert(hash) {
                     return foul(tap, "sent a record twice");
                 }
@@ -330,16 +346,9 @@ impl Wire {
                 };
                 for heard in half.unkept.drain(..=place) {
                     if let Heard::Record(bytes) = heard
-                        && let (Some((_, line)), Some(record)) =
-                            (record(&bytes), Line::of_link(&bytes))
-                        && let Some(fields) = Fields::of(line)
+                        && let Some(line) = Line::of_link(&bytes)
                     {
-                        let client = fields.client.to_vec();
-                        self.kept.push(Kept {
-                            host: sender,
-                            client,
-                            line: record,
-                        });
+                        self.kept.push(Kept { host: sender, line });
                     }
                 }
             }
@@ -441,8 +450,21 @@ impl Wire {
         }
         let place = (tap.edge, tap.hosts[side]);
         let confirmed = self.confirmed.entry(place).or_default();
-        for record in tap.halves[side].unconfirmed.drain(..) {
+        // What was sent since may come behind that position.
+        let (seqs, sender) = (&tap.seqs, 1 - side);
+        let is_covered = |record: &mut u64| {
+            let seq = seqs.get(&(sender, *record));
+            seq.is_some_and(|seq| *seq <= position)
+        };
+        for record in tap.halves[side].unconfirmed.extract_if(.., is_covered) {
             confirmed.entry(record).or_insert((key, now));
+        }
+    }
+
+    /// Where a record that was sent stands in its sender's feed.
+    pub(crate) fn note_seq(&mut self, key: Key, side: usize, line: &[u8], seq: u64) {
+        if let Some(tap) = self.taps.get_mut(&key) {
+            tap.seqs.insert((side, fnv(line)), seq);
         }
     }
 

@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herd_mio::core::clock::Time;
+use herd_mio::core::durability::DiskErrorKind;
 use herd_mio::core::limits::ms;
 
 use super::chronicle::{Chronicle, Seconds, Shown, Subject};
-use super::disk::{Disk, End};
-use super::host::{Condition, Fallen, Host, Loss, Setup};
-use super::ledger::Ledger;
+use super::coverage::{Coverage, MACHINES};
+use super::host::{Condition, Fallen, Host, Setup};
+use super::ledger::{Ledger, when};
 use super::mobile::Mobile;
 use super::network::{Flow, Key, Network, Notice, Party};
-use super::order::{Epochs, Line};
-use super::plan::{Fault, Plan, Trouble, Weather};
-use super::rng::Rng;
+use super::plan::{Plan, Trouble, Weather};
 use super::timeline::{Event, Timeline};
 use super::wire::{Counts, Wire};
+use herd_testkit::at_line::{Epochs, Line};
+use herd_testkit::fake_disk::{FakeDisk, Queue, Snapshot, Strike};
+use herd_testkit::promises::End;
+use herd_testkit::rng::Rng;
 
 /// How often a herd at peace is asked whether it is one again.
 const STEP: Duration = Duration::from_millis(200);
@@ -116,6 +119,8 @@ pub(crate) struct Story {
     /// How long it took, in virtual time.
     pub(crate) length: Duration,
     pub(crate) faults: BTreeMap<&'static str, u64>,
+    /// Which of them met which states.
+    pub(crate) coverage: Coverage,
     pub(crate) acknowledged: u64,
     /// Promises that were found kept: each client's, at each server, after each storm.
     pub(crate) kept: u64,
@@ -138,12 +143,15 @@ struct World {
     outside: Outside,
     /// When a machine that is down comes back.
     back_at: BTreeMap<usize, Time>,
+    /// Since when a disk does nothing.
+    slow_since: BTreeMap<usize, Time>,
     names_fail: bool,
     /// By fault: copies of data directories, and when they were taken.
-    copies: BTreeMap<usize, (Time, Vec<u8>)>,
+    copies: BTreeMap<usize, (Time, Snapshot)>,
     kept: u64,
-    /// How many faults of each kind there were.
+    /// How many faults of each kind there were, and in which states they met the servers.
     struck: BTreeMap<&'static str, u64>,
+    coverage: Coverage,
     slowest: Duration,
 }
 
@@ -208,13 +216,18 @@ impl World {
             ledger: Ledger::default(),
             outside,
             back_at: BTreeMap::new(),
+            slow_since: BTreeMap::new(),
             names_fail: false,
             copies: BTreeMap::new(),
             kept: 0,
             struck: BTreeMap::new(),
+            coverage: Coverage::default(),
             slowest: Duration::ZERO,
             plan,
         };
+        for host in &world.hosts {
+            world.ledger.promises.serves(host.number, host.policy());
+        }
         for host in 0..world.hosts.len() {
             let wait = world.outside.rng.millis(0, 400);
             world.outside.timeline.after(wait, Event::Start { host });
@@ -293,19 +306,19 @@ impl World {
                 let now = outside.timeline.now();
                 for kept in outside.wire.kept.drain(..) {
                     if self.hosts[kept.host].disk.is_some() {
-                        self.ledger
-                            .confirmed(kept.host, kept.client, kept.line, now);
+                        self.ledger.confirmed(kept.host, &kept.line, now);
                     }
                 }
-                match self.hosts[host].fallen.take() {
-                    None if self.hosts[host].is_stopped() => self.stopped(host),
-                    None => {}
-                    Some(Fallen::Torn) => self.fell(host, End::Killed),
-                    // What the disk holds now is known only once the system has forgotten what it believes.
-                    Some(Fallen::GaveUp) => self.fell(host, End::Dark),
+                if !self.has_fallen(host) {
+                    match self.hosts[host].is_stopped() {
+                        true => self.stopped(host),
+                        false => self.take_aim(host),
+                    }
                 }
             }
-            Event::DiskWorked { host, life } => self.hosts[host].disk_worked(life, outside),
+            Event::DiskWorked { host, life, queue } => {
+                self.hosts[host].disk_worked(life, queue, outside);
+            }
             Event::LookedUp { host, life, name } => {
                 self.hosts[host].looked_up(life, &name, !self.names_fail, outside);
             }
@@ -316,7 +329,7 @@ impl World {
                     .is_none_or(|at| *at <= outside.timeline.now());
                 if self.hosts[host].condition != Condition::Up && is_due {
                     self.back_at.remove(&host);
-                    self.hosts[host].start(outside);
+                    self.start(host);
                 }
             }
             Event::Act { session } => self.act(session),
@@ -324,6 +337,29 @@ impl World {
             Event::Strike { fault } => self.strike(fault),
             Event::Relieve { fault } => self.relieve(fault),
         }
+    }
+
+    /// Whether a process has ended of itself, or in the middle of something; then the machine follows.
+    fn has_fallen(&mut self, host: usize) -> bool {
+        match self.hosts[host].fallen.take() {
+            None => return false,
+            Some(Fallen::Torn) => {
+                self.count("torn write", Some(host), None);
+                self.fell(host, End::Killed);
+            }
+            // What the disk holds now is known only once the system has forgotten what it believes.
+            Some(Fallen::GaveUp) => self.fell(host, End::PowerLost),
+        }
+        true
+    }
+
+    fn start(&mut self, host: usize) {
+        self.hosts[host].start(&mut self.outside);
+        if let Err((what, client)) = self.ledger.started(&self.hosts[host]) {
+            let subjects = [Subject::Host(host), Subject::Record(client)];
+            failed(&mut self.outside, &what, &subjects);
+        }
+        self.has_fallen(host);
     }
 
     fn act(&mut self, session: usize) {
@@ -364,7 +400,63 @@ impl World {
     }
 
     fn strike(&mut self, number: usize) {
-        let Fault { lasts, trouble, .. } = self.plan.faults[number].clone();
+        let trouble = self.plan.faults[number].trouble.clone();
+        match trouble {
+            Trouble::Aimed { host, cell, .. } => self.hosts[host].aims.push((number, cell)),
+            trouble => self.hit(number, trouble),
+        }
+    }
+
+    /// Faults strike that waited until this server is in some state, if it is.
+    fn take_aim(&mut self, host: usize) {
+        for (number, _) in self.hosts[host].aims.clone() {
+            let Trouble::Aimed { cell, trouble, .. } = &self.plan.faults[number].trouble else {
+                continue;
+            };
+            let (machine, state, _) = *cell;
+            let edge = trouble.edge();
+            let states = self.hosts[host].states(machine, edge, &self.outside);
+            // A write is torn while it is on its way.
+            let is_ready = match **trouble {
+                Trouble::Tear { .. } => self.hosts[host].is_writing(),
+                _ => true,
+            };
+            if is_ready && states.contains(&state) {
+                let trouble = (**trouble).clone();
+                self.hosts[host].aims.retain(|(aim, _)| *aim != number);
+                self.hit(number, trouble);
+            }
+        }
+    }
+
+    /// Adds to the table of what met what.
+    fn count(&mut self, fault: &'static str, host: Option<usize>, edge: Option<usize>) {
+        let hosts = match (host, edge) {
+            (Some(host), _) => vec![host],
+            (None, Some(edge)) => {
+                let (a, b) = self.outside.edges[edge];
+                vec![a, b]
+            }
+            (None, None) => (0..self.hosts.len()).collect(),
+        };
+        for machine in &MACHINES {
+            if !machine.faults.contains(&fault) {
+                continue;
+            }
+            for &host in &hosts {
+                for state in self.hosts[host].states(machine.name, edge, &self.outside) {
+                    self.coverage.met((machine.name, state, fault));
+                }
+            }
+        }
+    }
+
+    fn hit(&mut self, number: usize, trouble: Trouble) {
+        let lasts = self.plan.faults[number].lasts;
+        // One that tears a write is counted when it does.
+        if !matches!(trouble, Trouble::Tear { .. }) {
+            self.count(trouble.kind_of_one(), trouble.host(), trouble.edge());
+        }
         let outside = &mut self.outside;
         outside
             .chronicle
@@ -403,9 +495,30 @@ impl World {
                     self.kill(host, power, lasts);
                 }
             }
-            Trouble::Tear { host } => self.hosts[host].doomed = true,
-            Trouble::Full { host } => self.hosts[host].set_full(true, outside.timeline.now()),
-            Trouble::BadDisk { host } => self.set_broken(host, true),
+            Trouble::Tear { host } => {
+                self.hosts[host].doom();
+                self.has_fallen(host);
+            }
+            Trouble::Full { host, room } => {
+                let now = outside.timeline.now();
+                self.ledger.promises.full(host, true, when(now));
+                self.hosts[host].set_disk_room(Some(room), now);
+            }
+            Trouble::BadDisk { host, strike } | Trouble::Refused { host, strike } => {
+                // What a sync finds no room for is written anew, which takes its time.
+                if matches!(
+                    strike,
+                    Strike::Sync(DiskErrorKind::Full) | Strike::Any(DiskErrorKind::Full)
+                ) {
+                    let now = outside.timeline.now();
+                    self.slow_since.entry(host).or_insert(now);
+                }
+                self.hosts[host].strike_disk(strike);
+            }
+            Trouble::SlowDisk { host, queues } => {
+                self.slow_since.insert(host, outside.timeline.now());
+                self.hosts[host].set_frozen_disk(&queues, true, outside);
+            }
             Trouble::Stop { host } => {
                 // One that is frozen would hear the signal only when it thaws.
                 if self.hosts[host].is_up() && !self.hosts[host].frozen {
@@ -425,18 +538,20 @@ impl World {
                 self.kill(host, false, FALLEN);
             }
             Trouble::Restore { host } => {
-                let copy = self.hosts[host].disk.as_ref().map(Disk::copy);
+                let copy = self.hosts[host].disk.as_ref().map(FakeDisk::snapshot);
                 let now = outside.timeline.now();
                 if let Some(copy) = copy {
                     self.copies.insert(number, (now, copy));
                 }
             }
+            // Only what it aims with gets here.
+            Trouble::Aimed { .. } => {}
         }
     }
 
     fn kill(&mut self, host: usize, power: bool, lasts: Duration) {
         if self.hosts[host].condition == Condition::Up {
-            self.ends(host, if power { End::Dark } else { End::Killed });
+            self.ends(host, if power { End::PowerLost } else { End::Killed });
             self.comes_back(host, lasts);
         }
     }
@@ -452,16 +567,19 @@ impl World {
 
     /// The end of a server's life.
     fn ends(&mut self, host: usize, end: End) {
-        let loss = self.hosts[host].end(end, &mut self.outside);
-        if let Err((what, client)) = self.ledger.died(host, loss, &self.hosts) {
+        let now = self.outside.timeline.now();
+        let pauses = [
+            self.hosts[host].frozen_since(),
+            self.slow_since.get(&host).copied(),
+        ];
+        for since in pauses.into_iter().flatten() {
+            let promises = &mut self.ledger.promises;
+            promises.stood_still(host, when(since), when(now));
+        }
+        self.hosts[host].end(end, &mut self.outside);
+        if let Err((what, client)) = self.ledger.died(host, end, now, &self.hosts) {
             let subjects = [Subject::Host(host), Subject::Record(client)];
             failed(&mut self.outside, &what, &subjects);
-        }
-    }
-
-    fn set_broken(&mut self, host: usize, is_broken: bool) {
-        if let Some(disk) = &mut self.hosts[host].disk {
-            disk.set_broken(is_broken);
         }
     }
 
@@ -491,8 +609,19 @@ impl World {
 
     /// A fault is over; one that is over already is so again, which changes nothing.
     fn relieve(&mut self, number: usize) {
+        let mut trouble = self.plan.faults[number].trouble.clone();
+        if let Trouble::Aimed {
+            host,
+            trouble: aimed,
+            ..
+        } = trouble
+        {
+            self.hosts[host].aims.retain(|(aim, _)| *aim != number);
+            trouble = *aimed;
+        }
         let outside = &mut self.outside;
-        match self.plan.faults[number].trouble {
+        match trouble {
+            Trouble::Aimed { .. } => {}
             Trouble::Reset { .. } | Trouble::SetClock { .. } => {}
             Trouble::Swallow { edge, directions } | Trouble::Stall { edge, directions } => {
                 outside
@@ -504,7 +633,10 @@ impl World {
                 self.notice(notices);
             }
             Trouble::Freeze { host } => {
-                if self.hosts[host].frozen {
+                if let Some(since) = self.hosts[host].frozen_since() {
+                    let now = outside.timeline.now();
+                    let promises = &mut self.ledger.promises;
+                    promises.stood_still(host, when(since), when(now));
                     self.hosts[host].thaw(outside);
                 }
             }
@@ -518,13 +650,27 @@ impl World {
                 self.hosts[host].doomed = false;
                 self.back_now(host);
             }
-            Trouble::Full { host } => {
+            Trouble::Full { host, .. } => {
                 let now = outside.timeline.now();
-                self.hosts[host].set_full(false, now);
+                self.ledger.promises.full(host, false, when(now));
+                self.hosts[host].set_disk_room(None, now);
             }
-            Trouble::BadDisk { host } => {
-                self.set_broken(host, false);
+            Trouble::BadDisk { host, .. } | Trouble::Refused { host, .. } => {
+                let now = outside.timeline.now();
+                if let Some(since) = self.slow_since.remove(&host) {
+                    let promises = &mut self.ledger.promises;
+                    promises.stood_still(host, when(since), when(now));
+                }
+                self.hosts[host].mend_disk(now);
                 self.back_now(host);
+            }
+            Trouble::SlowDisk { host, .. } => {
+                let now = outside.timeline.now();
+                if let Some(since) = self.slow_since.remove(&host) {
+                    let promises = &mut self.ledger.promises;
+                    promises.stood_still(host, when(since), when(now));
+                }
+                self.hosts[host].set_frozen_disk(&Queue::ALL, false, outside);
             }
             Trouble::NoNames => self.names_fail = false,
             Trouble::Tight { host, .. } if !self.hosts[host].is_tight() => {}
@@ -549,9 +695,8 @@ impl World {
         self.outside.say(&[Subject::Host(host)], || {
             format!("an older copy of the data of host {host} is put back")
         });
-        self.hosts[host].put_back(copy, &mut self.outside);
-        let loss = Loss::Since(since);
-        if let Err((what, client)) = self.ledger.died(host, loss, &self.hosts) {
+        self.hosts[host].put_back(&copy, &mut self.outside);
+        if let Err((what, client)) = self.ledger.put_back(host, since, &self.hosts) {
             let subjects = [Subject::Host(host), Subject::Record(client)];
             failed(&mut self.outside, &what, &subjects);
         }
@@ -791,6 +936,7 @@ impl World {
             events: timeline.planned(),
             length: timeline.now().since(Time::default()),
             faults: self.struck,
+            coverage: self.coverage,
             acknowledged: self.ledger.count(),
             kept: self.kept,
             records_sent: wire.counts().records,

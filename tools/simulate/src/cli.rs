@@ -55,6 +55,9 @@ Examples:
 A seed that fails is printed as the command that replays it, with as few faults and clients as
 still make it fail.
 
+The tables at the end count how often each state of each machine met each fault; `–` cannot be.
+With 10,000 seeds or more, a cell that was never reached is a failure.
+
 Exit status: 0 if all seeds hold, 1 if one fails, 2 for a mistake in usage.";
 
 /// Numbers with commas between them; none at all is a list too.

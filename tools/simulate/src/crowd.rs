@@ -15,6 +15,9 @@ use crate::summary::{self, Summary};
 /// After so many failures it stops: one bug makes many.
 const MOST_FAILURES: usize = 5;
 
+/// So many seeds reach every cell of the table of what met what.
+const SEEDS_THAT_COVER: u64 = 10_000;
+
 /// Without a name, the first herds of the list take turns: the six of the course, and the pair.
 const SMALL_HERDS: usize = 7;
 
@@ -49,13 +52,26 @@ pub(crate) fn run(cli: &Cli) -> ExitCode {
     };
     print!("{}", shared.summary.describe(started.elapsed()));
     let Some(first) = shared.failures.iter().min_by_key(|case| case.seed) else {
-        return ExitCode::SUCCESS;
+        return covered(cli, &shared.summary);
     };
     println!("\n{} failed:", shared.failures.len());
     for case in &shared.failures {
         println!("  cargo simulate {case}");
     }
     print!("\nthe first of them\n{}", simulator::explain(first));
+    ExitCode::FAILURE
+}
+
+/// Whether every state met every fault: so many seeds have to see to that.
+fn covered(cli: &Cli, summary: &Summary) -> ExitCode {
+    let empty = summary.coverage.empty();
+    if empty.is_empty() || cli.seeds < SEEDS_THAT_COVER || cli.herd.is_some() {
+        return ExitCode::SUCCESS;
+    }
+    println!("\nso many seeds have to reach every cell; these were not:");
+    for (machine, state, fault) in empty {
+        println!("  {machine} {state}: {fault}");
+    }
     ExitCode::FAILURE
 }
 

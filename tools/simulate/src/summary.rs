@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::simulator::Story;
+use crate::simulator::{Coverage, Story};
 
 /// The sums.
 #[derive(Default)]
@@ -13,6 +13,7 @@ pub(crate) struct Summary {
     events: u64,
     length: Duration,
     faults: BTreeMap<&'static str, u64>,
+    pub(crate) coverage: Coverage,
     acknowledged: u64,
     kept: u64,
     records_sent: u64,
@@ -28,6 +29,7 @@ impl Summary {
         for (kind, count) in &story.faults {
             *self.faults.entry(kind).or_default() += count;
         }
+        self.coverage.add(&story.coverage);
         self.acknowledged += story.acknowledged;
         self.kept += story.kept;
         self.records_sent += story.records_sent;
@@ -61,6 +63,7 @@ impl Summary {
             self.slowest.as_secs_f64()
         );
         let _ = writeln!(text, "wall time            {:.1} s", wall.as_secs_f64());
+        text.push_str(&self.coverage.describe());
         text
     }
 }

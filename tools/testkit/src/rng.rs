@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 /// A stream of numbers.
-#[derive(Clone)]
-pub(crate) struct Rng(u64);
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
 
 impl Rng {
     /// The stream of `seed` for one `purpose`: what one part of a run draws never shifts what another part draws.
-    pub(crate) fn new(seed: u64, purpose: &str) -> Rng {
+    pub fn new(seed: u64, purpose: &str) -> Rng {
         let mut rng = Rng(seed);
         for byte in purpose.bytes() {
-            rng.0 = rng.next() ^ u64::from(byte);
+            rng.0 = rng.next_u64() ^ u64::from(byte);
         }
         rng
     }
 
     /// The next number.
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,48 +26,48 @@ impl Rng {
     }
 
     /// A number below `bound`, which is not 0.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         // The bounds here are tiny beside 2⁶⁴, so the bias is too.
-        (self.next() % bound as u64) as usize
+        (self.next_u64() % bound as u64) as usize
     }
 
     /// A number from `low` to `high`, both included.
-    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high - low + 1)
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.next_u64() % (high - low + 1)
     }
 
     /// True in so many of a hundred cases.
-    pub(crate) fn percent(&mut self, chance: u64) -> bool {
-        self.next() % 100 < chance
+    pub fn percent(&mut self, chance: u64) -> bool {
+        self.next_u64() % 100 < chance
     }
 
     /// One of them.
-    pub(crate) fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+    pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len())]
     }
 
     /// In any order.
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
     }
 
     /// From `low` to `high` microseconds, both included.
-    pub(crate) fn micros(&mut self, low: u64, high: u64) -> Duration {
+    pub fn micros(&mut self, low: u64, high: u64) -> Duration {
         Duration::from_micros(self.between(low, high))
     }
 
     /// From `low` to `high` milliseconds, to the microsecond.
-    pub(crate) fn millis(&mut self, low: u64, high: u64) -> Duration {
+    pub fn millis(&mut self, low: u64, high: u64) -> Duration {
         self.micros(low * 1_000, high * 1_000)
     }
 
     /// A seed for what grows its own randomness.
-    pub(crate) fn seed(&mut self) -> [u8; 32] {
+    pub fn seed(&mut self) -> [u8; 32] {
         let mut seed = [0; 32];
         for part in seed.chunks_exact_mut(8) {
-            part.copy_from_slice(&self.next().to_le_bytes());
+            part.copy_from_slice(&self.next_u64().to_le_bytes());
         }
         seed
     }

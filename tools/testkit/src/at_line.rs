@@ -15,7 +15,7 @@ const ATTOS: i128 = 1_000_000_000_000_000_000;
 /// A record: an `AT` line, without its LF, and its epoch. Ordered: the greater of two of one client
 /// is the one that has to be kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Line {
+pub struct Line {
     epoch: u32,
     effective: i128,
     stamp: i128,
@@ -24,17 +24,22 @@ pub(crate) struct Line {
 
 /// The fields of an `AT` line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fields<'a> {
-    pub(crate) server: &'a [u8],
-    pub(crate) skew: &'a [u8],
-    pub(crate) client: &'a [u8],
-    pub(crate) location: &'a [u8],
-    pub(crate) time: &'a [u8],
+pub struct Fields<'a> {
+    /// The server that answered.
+    pub server: &'a [u8],
+    /// Its clock minus the client's.
+    pub skew: &'a [u8],
+    /// Whose record it is.
+    pub client: &'a [u8],
+    /// Where the client is.
+    pub location: &'a [u8],
+    /// The client's clock.
+    pub time: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
     /// `AT <server> <skew> <client> <location> <time>`, single spaces.
-    pub(crate) fn of(line: &'a [u8]) -> Option<Fields<'a>> {
+    pub fn of(line: &'a [u8]) -> Option<Fields<'a>> {
         let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
         match *fields {
             [b"AT", server, skew, client, location, time] => Some(Fields {
@@ -51,13 +56,13 @@ impl<'a> Fields<'a> {
 
 impl Line {
     /// Reads a record as it crosses a link (without its LF).
-    pub(crate) fn of_link(bytes: &[u8]) -> Option<Line> {
+    pub fn of_link(bytes: &[u8]) -> Option<Line> {
         let (epoch, line) = record(bytes)?;
         Line::new(line, epoch)
     }
 
     /// Reads an `AT` line (without its LF) of that epoch.
-    pub(crate) fn new(bytes: &[u8], epoch: u32) -> Option<Line> {
+    pub fn new(bytes: &[u8], epoch: u32) -> Option<Line> {
         let fields = Fields::of(bytes)?;
         let stamp = attos(fields.time)?;
         let receipt = receipt(&fields)?;
@@ -70,14 +75,19 @@ impl Line {
         })
     }
 
+    /// Whose record it is.
+    pub fn client(&self) -> &[u8] {
+        Fields::of(&self.bytes).map_or(&[], |fields| fields.client)
+    }
+
     /// The line itself.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
 
 /// The epoch and the `AT` line of a record as it crosses a link.
-pub(crate) fn record(bytes: &[u8]) -> Option<(u32, &[u8])> {
+pub fn record(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let Some(text) = bytes.strip_prefix(b"EPOCH ") else {
         return Some((0, bytes));
     };
@@ -88,7 +98,7 @@ pub(crate) fn record(bytes: &[u8]) -> Option<(u32, &[u8])> {
 
 /// Which epoch each line had that any server held.
 #[derive(Default)]
-pub(crate) struct Epochs {
+pub struct Epochs {
     lines: BTreeMap<Vec<u8>, u32>,
     /// Clients of which there is a later epoch than 0.
     clients: BTreeSet<Vec<u8>>,
@@ -96,7 +106,7 @@ pub(crate) struct Epochs {
 
 impl Epochs {
     /// A server holds that line of that client.
-    pub(crate) fn note(&mut self, client: &[u8], line: Vec<u8>, epoch: u32) {
+    pub fn note(&mut self, client: &[u8], line: Vec<u8>, epoch: u32) {
         let noted = self.lines.entry(line).or_default();
         *noted = epoch.max(*noted);
         if epoch > 0 && !self.clients.contains(client) {
@@ -106,7 +116,7 @@ impl Epochs {
 
     /// The record with that `AT` line; `None` if its epoch is not known, because a later one took
     /// its place at once.
-    pub(crate) fn record(&self, bytes: &[u8]) -> Option<Line> {
+    pub fn record(&self, bytes: &[u8]) -> Option<Line> {
         let client = Fields::of(bytes)?.client;
         let epoch = match self.clients.contains(client) {
             true => *self.lines.get(bytes)?,
@@ -117,7 +127,7 @@ impl Epochs {
 }
 
 /// When the server that answered says that it heard the client, in attoseconds since the epoch.
-pub(crate) fn receipt(fields: &Fields<'_>) -> Option<i128> {
+pub fn receipt(fields: &Fields<'_>) -> Option<i128> {
     let (sign, size) = fields.skew.split_first()?;
     let size = attos(size)?;
     let skew = match sign {
@@ -129,7 +139,7 @@ pub(crate) fn receipt(fields: &Fields<'_>) -> Option<i128> {
 }
 
 /// A decimal number of seconds as attoseconds; at most 18 digits on either side of the point, so that it fits by far.
-pub(crate) fn attos(text: &[u8]) -> Option<i128> {
+pub fn attos(text: &[u8]) -> Option<i128> {
     let text = std::str::from_utf8(text).ok()?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if fraction.len() > 18 || whole.len() > 18 {

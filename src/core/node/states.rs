@@ -1,0 +1,33 @@
+//! In which states the machines of a [`Node`] are, by name: what the simulator counts its faults by.
+
+use super::{ConnId, Node, Session};
+
+impl Node {
+    /// Each link, and its state: one of [`Link::STATES`](crate::core::link::Link::STATES).
+    pub fn link_states(&self) -> impl Iterator<Item = (ConnId, &'static str)> {
+        self.sessions
+            .iter()
+            .filter_map(|(id, slot)| match &slot.session {
+                Session::Link(link) => Some((id, link.state_name())),
+                Session::Client(_) | Session::Exchange(_) => None,
+            })
+    }
+
+    /// Each client, and its state: one of [`Client::STATES`](crate::core::client::Client::STATES).
+    pub fn client_states(&self) -> impl Iterator<Item = (ConnId, &'static str)> {
+        self.sessions
+            .iter()
+            .filter_map(|(id, slot)| match &slot.session {
+                Session::Client(client) => Some((id, client.state_name())),
+                Session::Link(_) | Session::Exchange(_) => None,
+            })
+    }
+
+    /// Each neighbour's name, and what is done about dialling it: one of [`Dial::STATES`](crate::core::herd::Dial::STATES).
+    pub fn dial_states(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.herd
+            .neighbours
+            .iter()
+            .map(|neighbour| (&*neighbour.settings.name, neighbour.dial.name()))
+    }
+}

@@ -1,0 +1,211 @@
+//! Stories that were found by hand: each lost something that was answered, or ended a server.
+
+use std::time::Duration;
+
+use herd_mio::core::durability::{DiskErrorKind, Fsync, Phase};
+use herd_testkit::fake_disk::{Queue, Strike};
+use herd_testkit::promises::End;
+
+use crate::story::{Blow, Outcome, Story};
+
+/// The disk does all that it is asked for, and the process hears of it.
+fn work(story: &mut Story) -> Outcome {
+    while Queue::ALL
+        .into_iter()
+        .any(|queue| story.disk.jobs(queue) > 0)
+    {
+        for queue in Queue::ALL {
+            story.work(queue)?;
+        }
+        story.turn()?;
+    }
+    Ok(())
+}
+
+/// A table that is copied in several steps.
+const CLIENTS: usize = 60;
+
+/// Plays until the compaction is in that phase, and this happens to it there.
+fn meet(story: &mut Story, phase: Phase, blow: Blow) -> Outcome {
+    story.aim(phase, blow);
+    for round in 0..1_000 {
+        story.update(&format!("c{}-{}", round % CLIENTS, "x".repeat(3_000)))?;
+        story.turn()?;
+        for queue in Queue::ALL {
+            story.work(queue)?;
+            if !story.met.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+    Err(format!("{phase:?} is never reached"))
+}
+
+/// The next file is about to be the journal, and refuses what is accepted then. What it refused must not have been answered, and the
+/// server must not end.
+#[test]
+fn a_next_file_that_refuses_an_entry_holds_up_its_answer() {
+    for fsync in [Fsync::Always, Fsync::Interval] {
+        for (phase, is_strike) in [
+            (Phase::Doubling, true),
+            (Phase::SwitchDue, true),
+            (Phase::Switching, true),
+            (Phase::Switching, false),
+        ] {
+            for seed in 0..6 {
+                let told = refuse(fsync, phase, is_strike, seed);
+                told.unwrap_or_else(|what| {
+                    panic!("{fsync:?}, {phase:?}, {is_strike}, seed {seed}: {what}")
+                });
+            }
+        }
+    }
+}
+
+fn refuse(fsync: Fsync, phase: Phase, is_strike: bool, seed: u64) -> Outcome {
+    let mut story = Story::begin(fsync, is_strike, seed)?;
+    // A file system that cannot reserve room: it is gone when it is needed.
+    let blow = match is_strike {
+        true => Blow::Strike(Strike::WriteNext(DiskErrorKind::Full)),
+        false => Blow::Full,
+    };
+    meet(&mut story, phase, blow)?;
+    story.disk.set_frozen(Queue::Keeper, true);
+    for client in 0..3 {
+        story.update(&format!("late{client}"))?;
+        story.turn()?;
+        story.work(Queue::Writer)?;
+        story.turn()?;
+    }
+    // Whichever file has the name when the process ends: what was answered is in it.
+    if seed.is_multiple_of(2) {
+        story.disk.set_frozen(Queue::Keeper, false);
+        story.work(Queue::Keeper)?;
+        story.turn()?;
+    }
+    story.end(End::Killed)?;
+    story.recover()
+}
+
+/// A neighbour's records come while the disk is full and the table is copied: the switch must not make the journal forget that it lacks
+/// them.
+#[test]
+fn records_without_room_are_not_forgotten_by_a_switch() {
+    for phase in [
+        Phase::Copying,
+        Phase::Doubling,
+        Phase::SwitchDue,
+        Phase::Switching,
+    ] {
+        for seed in 0..6 {
+            let told = forget(phase, seed);
+            told.unwrap_or_else(|what| panic!("{phase:?}, seed {seed}: {what}"));
+        }
+    }
+}
+
+fn forget(phase: Phase, seed: u64) -> Outcome {
+    let mut story = Story::begin(Fsync::Interval, true, seed)?;
+    meet(&mut story, phase, Blow::Full)?;
+    for round in 0..60 {
+        story.teach(&format!("t{}-{}", round, "x".repeat(1_000)))?;
+        story.note();
+        story.turn()?;
+        if round % 3 == 0 {
+            story.work(Queue::Writer)?;
+        }
+        if round % 5 == 0 {
+            story.work(Queue::Keeper)?;
+        }
+        story.now = story.now + Duration::from_millis(100);
+    }
+    work(&mut story)?;
+    story.note();
+    story.turn()?;
+    work(&mut story)?;
+    // What it says that it heard is there, with no neighbour's help.
+    story.end(End::Killed)?;
+    story.recover()
+}
+
+/// As many updates as there are: the journal stays under its bound, and a compaction comes to its end, whatever the disk's queues are
+/// behind with.
+#[test]
+fn a_flood_does_not_starve_a_compaction() -> Outcome {
+    let mut story = Story::begin(Fsync::Interval, true, 1)?;
+    let mut compacted = 0;
+    let mut before = story.length();
+    for round in 0..800_usize {
+        for client in 0..20 {
+            story.update(&format!("c{client}-{}", "x".repeat(200)))?;
+        }
+        story.turn()?;
+        story.work(Queue::Writer)?;
+        if round % 4 == 0 {
+            story.work(Queue::Keeper)?;
+        }
+        compacted += usize::from(story.length() < before);
+        before = story.length();
+    }
+    assert!(story.accepted > 2_000, "{} were accepted", story.accepted);
+    assert!(compacted > 10, "{compacted} compactions");
+    story.recover()
+}
+
+/// A disk that is full for a long time: what can be set free by a compaction is, and the room for it was reserved beforehand.
+#[test]
+fn a_full_disk_does_not_keep_a_journal_from_being_compacted() -> Outcome {
+    let mut story = Story::begin_with(Fsync::Always, true, 1 << 18, 1)?;
+    let play = |story: &mut Story, rounds: std::ops::Range<usize>| -> Outcome<usize> {
+        let before = story.accepted;
+        for round in rounds {
+            story.update(&format!("c{}-{}", round % CLIENTS, "x".repeat(1_000)))?;
+            story.turn()?;
+            work(story)?;
+            story.now = story.now + Duration::from_millis(100);
+        }
+        Ok(story.accepted - before)
+    };
+    play(&mut story, 0..200)?;
+    story.disk.set_full(true);
+    let accepted = play(&mut story, 0..1_000)?;
+    assert!(accepted > 800, "{accepted} of 1,000 on a full disk");
+    story.recover()
+}
+
+/// The same, where the old file refuses an entry while the new one takes its name: what comes then stands in neither.
+#[test]
+fn records_without_room_during_a_switch_are_written_after_it() {
+    for seed in 0..6 {
+        let told = switch_without_room(seed);
+        told.unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+    }
+}
+
+fn switch_without_room(seed: u64) -> Outcome {
+    let mut story = Story::begin(Fsync::Interval, true, seed)?;
+    let refuses = Strike::WriteCurrent(DiskErrorKind::Full);
+    meet(&mut story, Phase::Switching, Blow::Strike(refuses))?;
+    story.disk.set_frozen(Queue::Keeper, true);
+    for round in 0..20 {
+        story.update(&format!("late{round}"))?;
+        story.teach(&format!("t{round}"))?;
+        story.turn()?;
+        story.work(Queue::Writer)?;
+        // Refused again, before the name is taken.
+        story.disk.strike(refuses);
+        story.now = story.now + Duration::from_millis(200);
+    }
+    story.disk.clear_strikes();
+    story.disk.set_frozen(Queue::Keeper, false);
+    for _ in 0..3 {
+        story.now = story.now + Duration::from_millis(1_000);
+        story.turn()?;
+        work(&mut story)?;
+        story.note();
+    }
+    story.turn()?;
+    work(&mut story)?;
+    story.end(End::Killed)?;
+    story.recover()
+}

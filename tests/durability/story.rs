@@ -1,0 +1,618 @@
+//! A server without sockets: a journal, a table, a disk, a neighbour that teaches and is taught, and a book of what was promised.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use herd_mio::core::clock::Time;
+use herd_mio::core::durability::{Durability, Fsync, Phase, Room};
+use herd_mio::core::entropy::Entropy;
+use herd_mio::core::herd::BootId;
+use herd_mio::core::journal::Entry;
+use herd_mio::core::limits::Limits;
+use herd_mio::core::message::At;
+use herd_mio::core::records::{Offer, Records, Teacher};
+use herd_testkit::at_line::Line;
+use herd_testkit::fake_disk::{ENDLESS, FakeDisk, Queue, Snapshot, Strike};
+use herd_testkit::promises::{End, Policy, Promises, When};
+use herd_testkit::rng::Rng;
+
+/// The server's number in the book, and its neighbour's.
+const OURS: usize = 0;
+const THEIRS: usize = 1;
+const NEIGHBOUR: &str = "Jaquez";
+
+/// Within this time a disk that works again has taken everything, and updates are accepted: a compaction that was given up is tried
+/// again after a minute.
+const RECOVERY: Duration = Duration::from_secs(130);
+
+/// What is wrong, in words.
+pub(crate) type Outcome<T = ()> = Result<T, String>;
+
+/// What strikes as soon as the compaction is in some phase.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Blow {
+    /// There is no room any more.
+    Full,
+    /// An operation fails.
+    Strike(Strike),
+    /// The life ends.
+    End(End),
+    /// A queue does nothing any more.
+    Freeze(Queue),
+}
+
+/// The neighbour: what it knows of our feed, and its own feed.
+#[derive(Default)]
+struct Neighbour {
+    /// What it was sent.
+    table: BTreeMap<Vec<u8>, Line>,
+    /// What it says when we start again: which life of ours it knows, and up to where.
+    known: Option<(BootId, u64)>,
+    /// A position that may be confirmed when everything up to a change is in the journal.
+    unconfirmed: Option<(u64, u64)>,
+    /// Up to where our feed was sent in this life.
+    sent: u64,
+    /// Its own feed: each client's latest record, by its place.
+    feed: BTreeMap<u64, Vec<u8>>,
+    /// The latest change of it, and up to where it was read by us.
+    last: u64,
+    read: u64,
+}
+
+/// A life of the process.
+struct Life {
+    boot: BootId,
+    durability: Durability,
+    records: Records,
+    /// Answers that wait: the change that they rest on, and the line.
+    waiting: Vec<(u64, Vec<u8>)>,
+    /// How far the neighbour's feed was heard, and whether the journal is to be told.
+    heard: u64,
+    is_noted: bool,
+    /// Bytes accepted in this turn.
+    accepted: u64,
+    /// What had been released when it failed.
+    failed_at: Option<u64>,
+}
+
+/// All of it.
+pub(crate) struct Story {
+    limits: Limits,
+    fsync: Fsync,
+    life: Life,
+    lives: u64,
+    pub(crate) disk: FakeDisk,
+    pub(crate) now: Time,
+    promises: Promises,
+    neighbour: Neighbour,
+    aims: Vec<(Phase, Blow)>,
+    /// Which phases were met by which blows.
+    pub(crate) met: Vec<(Phase, Blow)>,
+    stamp: u64,
+    copy: Option<(When, Snapshot)>,
+    pub(crate) accepted: usize,
+    pub(crate) refused: usize,
+    pub(crate) failures: usize,
+}
+
+impl Story {
+    /// An empty journal, for which room is reserved in small pieces; all that is left to chance follows from `seed`.
+    pub(crate) fn begin(fsync: Fsync, reserves: bool, seed: u64) -> Outcome<Story> {
+        Story::begin_with(fsync, reserves, 16_384, seed)
+    }
+
+    /// The same, with pieces of so many bytes.
+    pub(crate) fn begin_with(
+        fsync: Fsync,
+        reserves: bool,
+        ahead_bytes: u64,
+        seed: u64,
+    ) -> Outcome<Story> {
+        let limits = Limits {
+            compact_bytes: 600,
+            journal_ahead_bytes: ahead_bytes,
+            ..Limits::default()
+        };
+        let mut disk = FakeDisk::new("Riley", Rng::new(seed, "disk"));
+        disk.set_reserves(reserves);
+        let mut promises = Promises::new();
+        let policy = match fsync {
+            Fsync::Always => Policy::Always,
+            // The property test lets time stand still while the disk works: see `stood_still` below.
+            Fsync::Interval | Fsync::Never => Policy::Never,
+        };
+        promises.serves(OURS, policy);
+        let life = Life::begin(&limits, fsync, 1, &mut disk, |_, _| ())?;
+        let mut story = Story {
+            limits,
+            fsync,
+            life,
+            lives: 1,
+            disk,
+            now: Time::default(),
+            promises,
+            neighbour: Neighbour::default(),
+            aims: Vec::new(),
+            met: Vec::new(),
+            stamp: 0,
+            copy: None,
+            accepted: 0,
+            refused: 0,
+            failures: 0,
+        };
+        story.settle_start()?;
+        Ok(story)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.life.durability.phase()
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.life.durability.length()
+    }
+
+    pub(crate) fn bound(&self) -> u64 {
+        let table = self.life.records.journal_bytes();
+        self.life.durability.bound(table)
+    }
+
+    pub(crate) fn released(&self) -> u64 {
+        self.life.durability.released()
+    }
+
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.life.durability.failure()
+    }
+
+    fn when(&self) -> When {
+        self.now.since(Time::default())
+    }
+
+    fn next_line(&mut self, server: &str, client: &str) -> Vec<u8> {
+        self.stamp += 1;
+        format!("AT {server} +0.000000000 {client} +1+2 {}", self.stamp).into_bytes()
+    }
+
+    /// A client of our own says where it is; whether that is accepted.
+    pub(crate) fn update(&mut self, client: &str) -> Outcome<bool> {
+        if self.failure().is_some() {
+            return Ok(false);
+        }
+        let line = self.next_line("Riley", client);
+        let life = &mut self.life;
+        if Room::for_a_record(Some(&life.durability), &life.records) != Room::Enough {
+            self.refused += 1;
+            return Ok(false);
+        }
+        if !life.take(&line)? {
+            return Err("the table does not take what is new".to_owned());
+        }
+        let seq = life.records.last_seq();
+        life.durability.record(seq, 0, &line);
+        life.waiting.push((seq, line));
+        self.accepted += 1;
+        Ok(true)
+    }
+
+    /// The neighbour takes a record, and teaches it if it is listened to.
+    pub(crate) fn teach(&mut self, client: &str) -> Outcome {
+        let line = self.next_line(NEIGHBOUR, client);
+        self.neighbour.last += 1;
+        let is_same =
+            |other: &Vec<u8>| At::parse(other).is_some_and(|at| at.client == client.as_bytes());
+        self.neighbour.feed.retain(|_, other| !is_same(other));
+        self.neighbour.feed.insert(self.neighbour.last, line);
+        self.listen()
+    }
+
+    /// The neighbour's feed is read, as far as there is room for it: see `src/core/link/feed.rs`.
+    fn listen(&mut self) -> Outcome {
+        while self.failure().is_none() {
+            let room = Room::for_a_record(Some(&self.life.durability), &self.life.records);
+            let next = self.neighbour.feed.range(self.neighbour.read + 1..).next();
+            let Some((&position, line)) = next.filter(|_| room != Room::Wait) else {
+                break;
+            };
+            let line = line.clone();
+            self.neighbour.read = position;
+            let taught = Line::new(&line, 0).expect("an AT line");
+            self.promises.taught(OURS, THEIRS, 1, position, &taught);
+            let life = &mut self.life;
+            if life.take(&line)? {
+                let seq = life.records.last_seq();
+                match room {
+                    Room::Enough => life.durability.record(seq, 0, &line),
+                    Room::Wait | Room::Full => life.durability.record_unwritten(seq, &line),
+                }
+            }
+            (life.heard, life.is_noted) = (position, false);
+        }
+        Ok(())
+    }
+
+    /// What was heard of the neighbour is to be written down.
+    pub(crate) fn note(&mut self) {
+        let life = &mut self.life;
+        if life.heard > 0 && !life.is_noted && life.durability.failure().is_none() {
+            let table = life.records.journal_bytes();
+            life.is_noted = life
+                .durability
+                .heard(table, NEIGHBOUR, BootId(1), life.heard);
+        }
+    }
+
+    /// A turn of the loop.
+    pub(crate) fn turn(&mut self) -> Outcome {
+        self.hear();
+        self.listen()?;
+        self.life.durability.turn_begins();
+        let mut works = 0;
+        loop {
+            let life = &mut self.life;
+            let heard = life.heard;
+            let work = life
+                .durability
+                .next_work(&mut life.records, self.now, |out| {
+                    if heard > 0 {
+                        let (neighbour, boot) = (NEIGHBOUR.as_bytes(), BootId(1));
+                        let position = heard;
+                        Entry::Heard {
+                            neighbour,
+                            boot,
+                            position,
+                        }
+                        .write(out);
+                    }
+                });
+            let Some(work) = work else {
+                break;
+            };
+            works += 1;
+            if works > 100 {
+                return Err(format!("a turn without an end: {work:?}"));
+            }
+            self.disk.submit(work);
+            self.check()?;
+        }
+        self.leave();
+        self.life.accepted = 0;
+        self.check()
+    }
+
+    /// A queue of the disk does its first job.
+    pub(crate) fn work(&mut self, queue: Queue) -> Outcome {
+        self.disk.work(queue);
+        self.check()
+    }
+
+    /// The process hears what the disk did.
+    fn hear(&mut self) {
+        while let Some(done) = self.disk.finished() {
+            let life = &mut self.life;
+            life.durability.done(done, &mut life.records, self.now);
+        }
+    }
+
+    /// What may leave the server does: answers, and the feed.
+    fn leave(&mut self) {
+        if self.failure().is_some() {
+            return;
+        }
+        let when = self.when();
+        let life = &mut self.life;
+        let released = life.durability.released();
+        for (_, line) in life.waiting.extract_if(.., |(seq, _)| *seq <= released) {
+            let line = Line::new(&line, 0).expect("an AT line");
+            self.promises.answered(OURS, &line, when);
+        }
+        // As a link does it: see `src/core/link/feed.rs`.
+        let after = self.neighbour.sent;
+        let reader = life.records.open_reader(after);
+        let mut out = Vec::new();
+        let no_one = Teacher::NOBODY.next();
+        life.records
+            .read(reader, no_one, released, usize::MAX, &mut out);
+        let position = life.records.position(reader).max(after);
+        life.records.close_reader(reader);
+        for line in out.split(|&byte| byte == b'\n') {
+            if let Some(line) = Line::of_link(line) {
+                let held = self.neighbour.table.entry(line.client().to_vec());
+                let held = held.or_insert(line.clone());
+                *held = line.max(held.clone());
+            }
+        }
+        self.neighbour.sent = position;
+        let (appended, last_seq) = (life.durability.appended_through(), life.records.last_seq());
+        if appended >= last_seq {
+            self.neighbour.known = Some((life.boot, position));
+            self.neighbour.unconfirmed = None;
+        } else if let Some((before, _)) = self
+            .neighbour
+            .unconfirmed
+            .filter(|(_, last_seq)| appended >= *last_seq)
+        {
+            self.neighbour.known = Some((life.boot, before));
+            self.neighbour.unconfirmed = None;
+        }
+        if self
+            .neighbour
+            .known
+            .is_none_or(|(_, known)| position > known)
+        {
+            self.neighbour
+                .unconfirmed
+                .get_or_insert((position, last_seq));
+        }
+    }
+
+    /// As soon as the compaction is in that phase, this happens.
+    pub(crate) fn aim(&mut self, phase: Phase, blow: Blow) {
+        self.aims.push((phase, blow));
+    }
+
+    /// What has to hold at any time; and what waits for a phase happens.
+    fn check(&mut self) -> Outcome {
+        let (failure, released) = (self.failure().map(str::to_owned), self.released());
+        match (&failure, self.disk.may_give_up()) {
+            (Some(failure), false) => {
+                return Err(format!("it gives up, and the disk is only full: {failure}"));
+            }
+            (None, _) if self.disk.must_give_up() && self.disk.is_idle() => {
+                return Err("it goes on, though it cannot know what the disk has".to_owned());
+            }
+            (Some(_), true) | (None, _) => {}
+        }
+        if failure.is_some() {
+            let before = *self.life.failed_at.get_or_insert(released);
+            if before != released {
+                return Err("something was released after a failure".to_owned());
+            }
+        }
+        let most = self.bound() + self.life.accepted;
+        if self.length() > most {
+            let length = self.length();
+            return Err(format!("the journal has {length} bytes, more than {most}"));
+        }
+        let phase = self.phase();
+        let Some(place) = self.aims.iter().position(|(at, _)| *at == phase) else {
+            return Ok(());
+        };
+        let (_, blow) = self.aims.remove(place);
+        self.met.push((phase, blow));
+        match blow {
+            Blow::Full => self.disk.set_full(true),
+            Blow::Strike(strike) => self.disk.strike(strike),
+            Blow::Freeze(queue) => self.disk.set_frozen(queue, true),
+            Blow::End(end) => return self.end(end),
+        }
+        Ok(())
+    }
+
+    /// A life ends, and the next one begins on what is left.
+    pub(crate) fn end(&mut self, end: End) -> Outcome {
+        let when = self.when();
+        self.promises.ends(OURS, end, when);
+        self.disk.end(end);
+        self.restart()
+    }
+
+    /// The data directory is copied.
+    pub(crate) fn make_copy(&mut self) {
+        self.copy = Some((self.when(), self.disk.snapshot()));
+    }
+
+    /// The process ends, and the copy is put back.
+    pub(crate) fn put_copy_back(&mut self) -> Outcome {
+        let Some((copied, snapshot)) = self.copy.take() else {
+            return Ok(());
+        };
+        let when = self.when();
+        self.promises.ends(OURS, End::Killed, when);
+        self.disk.end(End::Killed);
+        self.promises.copy_put_back(OURS, copied);
+        self.disk.put_back(&snapshot);
+        // What a neighbour does about that is another part's affair: here it asks for everything.
+        self.neighbour.known = None;
+        self.restart()
+    }
+
+    fn restart(&mut self) -> Outcome {
+        self.failures += usize::from(self.life.failed_at.is_some());
+        self.lives += 1;
+        let mut claims = Vec::new();
+        self.life = Life::begin(
+            &self.limits,
+            self.fsync,
+            self.lives,
+            &mut self.disk,
+            |boot, position| claims.push((boot, position)),
+        )?;
+        let records = &self.life.records;
+        let mut table = |client: &[u8]| held(records, client);
+        self.promises
+            .restarted(OURS, &mut table)
+            .map_err(|missing| missing.to_string())?;
+        self.neighbour.read = 0;
+        for (boot, position) in claims {
+            self.neighbour.read = position;
+            self.promises
+                .claims(OURS, THEIRS, boot.0, position, &mut table)
+                .map_err(|missing| missing.to_string())?;
+            self.life.heard = position;
+            self.life.is_noted = true;
+        }
+        // The neighbour says how far it has got, and is sent the rest; it is asked for what we lack.
+        let known = self.neighbour.known;
+        let resumed =
+            known.and_then(|(boot, position)| self.life.durability.resume(boot, position));
+        self.neighbour.sent = resumed.unwrap_or(0);
+        self.neighbour.unconfirmed = None;
+        self.settle_start()
+    }
+
+    /// Before it serves, a new life waits until the disk has nothing to do.
+    fn settle_start(&mut self) -> Outcome {
+        let is_frozen = |story: &Story| {
+            let busy = |queue: &Queue| story.disk.jobs(*queue) > 0;
+            let mut stuck = Queue::ALL.iter().filter(|queue| busy(queue));
+            stuck.all(|queue| !story.disk.is_busy(*queue))
+        };
+        for _ in 0..1_000 {
+            self.turn()?;
+            self.disk.do_all();
+            self.hear();
+            let is_due = |at: Time| at <= self.now;
+            let is_waiting = self.life.durability.deadline(self.now).is_some_and(is_due);
+            if self.disk.is_idle() && !is_waiting || self.failure().is_some() || is_frozen(self) {
+                self.disk.finish();
+                return self.turn();
+            }
+        }
+        Err("it never begins to serve".to_owned())
+    }
+
+    /// If it has given up, it is started again: the system, too, as only then it is known what the disk has.
+    pub(crate) fn restart_if_failed(&mut self, end: End) -> Outcome {
+        if self.failure().is_none() {
+            return Ok(());
+        }
+        self.check()?;
+        self.end(end)
+    }
+
+    /// The disk is well again. Everything that waits is written, updates are accepted, and what a next life begins with is all there.
+    pub(crate) fn recover(&mut self) -> Outcome {
+        self.aims.clear();
+        self.disk.set_capacity(ENDLESS);
+        self.disk.set_others(0);
+        self.disk.clear_strikes();
+        for queue in Queue::ALL {
+            self.disk.set_frozen(queue, false);
+        }
+        let until = self.now + RECOVERY;
+        let mut accepted = false;
+        while self.now < until {
+            self.restart_if_failed(End::PowerLost)?;
+            self.turn()?;
+            self.disk.do_all();
+            self.hear();
+            self.note();
+            if !accepted {
+                accepted = self.update("recovered")?;
+            }
+            let is_through = accepted && self.life.waiting.is_empty() && self.disk.is_idle();
+            let is_heard = self.life.heard == self.neighbour.last;
+            let is_sent = self.neighbour.sent == self.life.records.last_seq();
+            if is_through && is_heard && is_sent && self.life.is_noted == (self.life.heard > 0) {
+                break;
+            }
+            self.now = self.now + Duration::from_millis(500);
+        }
+        if !accepted {
+            return Err("updates are still refused".to_owned());
+        }
+        if !self.life.waiting.is_empty() {
+            return Err("answers still wait".to_owned());
+        }
+        if self.life.heard != self.neighbour.last {
+            return Err("the neighbour is still not listened to".to_owned());
+        }
+        if self.life.heard > 0 && !self.life.is_noted {
+            return Err("what was heard of the neighbour is still not written".to_owned());
+        }
+        self.turn()?;
+        self.agree("after the recovery")?;
+        self.end(End::Killed)?;
+        self.turn()?;
+        self.agree("after the last restart")
+    }
+
+    /// The neighbour has everything that we have.
+    fn agree(&mut self, when: &str) -> Outcome {
+        let records = &self.life.records;
+        let reader_table: Vec<Vec<u8>> = self.neighbour.table.keys().cloned().collect();
+        let mut count = 0;
+        for client in &reader_table {
+            let ours = held(records, client);
+            let theirs = self.neighbour.table.get(client);
+            count += usize::from(ours.is_some());
+            if ours.as_ref() > theirs {
+                return Err(format!(
+                    "{when}, the neighbour lacks {}",
+                    ours.map_or_else(String::new, |line| line.bytes().escape_ascii().to_string())
+                ));
+            }
+        }
+        if count < records.len() {
+            let ours = records.len();
+            return Err(format!(
+                "{when}, the neighbour has {count} of our {ours} records"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Life {
+    fn begin(
+        limits: &Limits,
+        fsync: Fsync,
+        number: u64,
+        disk: &mut FakeDisk,
+        mut claim: impl FnMut(BootId, u64),
+    ) -> Outcome<Life> {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&number.to_le_bytes());
+        let salts = Entropy::new(&seed);
+        let heard_bytes = Entry::heard_bytes(NEIGHBOUR.len()) as u64;
+        let mut durability = Durability::new("Riley", fsync, limits, heard_bytes, salts);
+        let mut records = Records::new(limits);
+        let opened = disk.open(|entry| match entry {
+            Entry::Life {
+                boot,
+                after,
+                machine,
+            } => durability.restore_life(boot, after, machine),
+            Entry::Record { seq, epoch, line } => {
+                let at = At::parse(line).expect("a record");
+                records.restore(seq, epoch, line, &at);
+            }
+            Entry::Heard { boot, position, .. } => claim(boot, position),
+            Entry::Synced { .. } | Entry::Told { .. } => {}
+        });
+        let opened = opened.map_err(|error| format!("the journal is refused: {error}"))?;
+        let boot = BootId(1_000 + number);
+        durability.opened(opened, boot, records.last_seq());
+        Ok(Life {
+            boot,
+            durability,
+            records,
+            waiting: Vec::new(),
+            heard: 0,
+            is_noted: false,
+            accepted: 0,
+            failed_at: None,
+        })
+    }
+
+    /// Offers a record to the table; whether it was taken.
+    fn take(&mut self, line: &[u8]) -> Outcome<bool> {
+        let at = At::parse(line).ok_or("no AT line")?;
+        match self.records.offer(line, &at, Teacher::NOBODY) {
+            Offer::Accepted => {
+                self.accepted += Entry::record_bytes(line.len()) as u64;
+                Ok(true)
+            }
+            Offer::Stale => Ok(false),
+            other => Err(format!("the table says {other:?}")),
+        }
+    }
+}
+
+/// What a table holds of a client.
+fn held(records: &Records, client: &[u8]) -> Option<Line> {
+    let mut line = records.line(client)?;
+    line.pop();
+    Line::new(&line, records.epoch(client)?)
+}

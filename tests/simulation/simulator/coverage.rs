@@ -1,0 +1,193 @@
+//! Which faults met which states: for each state machine of the servers, how often each of its states met each kind of fault.
+//!
+//! A seed says little about what it has tried; this says it. A cell that thousands of seeds never reach is a fault of the simulator,
+//! unless [`NEVER`] says why nothing can reach it. Half of the faults of a plan aim at a cell (see [`Cell`] and
+//! [`super::plan::Trouble::Aimed`]): they wait until the server is in that state, and strike then.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use herd_mio::core::client::Client;
+use herd_mio::core::durability::Phase;
+use herd_mio::core::herd::Dial;
+use herd_mio::core::link::Link;
+
+/// States that do not last, and in which servers are seldom: more faults aim at them.
+pub(crate) const RARE: [&str; 4] = ["waiting for room", "closing", "SwitchDue", "Switching"];
+
+/// A state machine.
+pub(crate) struct Machine {
+    pub(crate) name: &'static str,
+    pub(crate) states: &'static [&'static str],
+    /// The faults that concern it.
+    pub(crate) faults: &'static [&'static str],
+}
+
+/// The phases of a compaction.
+const PHASES: [&str; Phase::ALL.len()] = {
+    let mut names = [""; Phase::ALL.len()];
+    let mut place = 0;
+    while place < names.len() {
+        names[place] = Phase::ALL[place].name();
+        place += 1;
+    }
+    names
+};
+
+/// All of them.
+pub(crate) const MACHINES: [Machine; 4] = [
+    Machine {
+        name: "compaction",
+        states: &PHASES,
+        faults: &[
+            "full disk",
+            "refusing disk",
+            "bad disk",
+            "slow disk",
+            "torn write",
+            "older copy",
+            "kill",
+            "power cut",
+            "stop",
+            "freeze",
+        ],
+    },
+    Machine {
+        name: "link",
+        states: &Link::STATES,
+        faults: &[
+            "reset",
+            "half-open",
+            "silent cut",
+            "one-way cut",
+            "stall",
+            "slow link",
+            "freeze",
+            "kill",
+            "power cut",
+            "stop",
+            "clock set",
+            "full disk",
+        ],
+    },
+    Machine {
+        name: "dial",
+        states: &Dial::STATES,
+        faults: &[
+            "reset",
+            "half-open",
+            "silent cut",
+            "one-way cut",
+            "stall",
+            "slow link",
+            "freeze",
+            "kill",
+            "power cut",
+            "stop",
+            "clock set",
+            "no name server",
+        ],
+    },
+    Machine {
+        name: "client",
+        states: &Client::STATES,
+        faults: &[
+            "freeze",
+            "kill",
+            "power cut",
+            "stop",
+            "clock set",
+            "full disk",
+            "refusing disk",
+            "bad disk",
+            "slow disk",
+            "torn write",
+        ],
+    },
+];
+
+/// Cells that nothing can reach: of which machine, which states, which faults (none: all of them), and why.
+const NEVER: [(&str, &[&str], &[&str], &str); 1] = [(
+    "client",
+    &["awaiting"],
+    &[],
+    "simulated servers have no key for Places, so no client waits for an answer of it",
+)];
+
+/// A state of a machine, and a kind of fault.
+pub(crate) type Cell = (&'static str, &'static str, &'static str);
+
+/// How often each cell was met.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Coverage(BTreeMap<Cell, u64>);
+
+impl Coverage {
+    /// A machine in that state met that fault.
+    pub(crate) fn met(&mut self, cell: Cell) {
+        *self.0.entry(cell).or_default() += 1;
+    }
+
+    /// Adds what another run met.
+    pub(crate) fn add(&mut self, other: &Coverage) {
+        for (cell, count) in &other.0 {
+            *self.0.entry(*cell).or_default() += count;
+        }
+    }
+
+    /// The cells that can be met and were not.
+    pub(crate) fn empty(&self) -> Vec<Cell> {
+        cells().filter(|cell| !self.0.contains_key(cell)).collect()
+    }
+
+    /// A table for each machine: a line for each fault, a column for each state.
+    pub(crate) fn describe(&self) -> String {
+        let mut text = String::new();
+        for machine in &MACHINES {
+            let widths: Vec<usize> = machine
+                .states
+                .iter()
+                .map(|state| state.len().max(7) + 2)
+                .collect();
+            let _ = write!(text, "{:<20} ", format!("faults by {} state", machine.name));
+            for (state, width) in machine.states.iter().zip(&widths) {
+                let _ = write!(text, "{state:>width$}");
+            }
+            text.push('\n');
+            for fault in machine.faults {
+                let _ = write!(text, "  {fault:<18} ");
+                for (state, &width) in machine.states.iter().zip(&widths) {
+                    let cell = (machine.name, *state, *fault);
+                    let shown = match self.0.get(&cell) {
+                        Some(count) => count.to_string(),
+                        None if reason(cell).is_some() => "–".to_owned(),
+                        None => "none".to_owned(),
+                    };
+                    let _ = write!(text, "{shown:>width$}");
+                }
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+/// All cells that can be met.
+pub(crate) fn cells() -> impl Iterator<Item = Cell> {
+    let all = MACHINES.iter().flat_map(|machine| {
+        let of_state = move |state: &&'static str| {
+            let state = *state;
+            let cell = move |fault: &&'static str| (machine.name, state, *fault);
+            machine.faults.iter().map(cell)
+        };
+        machine.states.iter().flat_map(of_state)
+    });
+    all.filter(|cell| reason(*cell).is_none())
+}
+
+/// Why nothing can reach a cell.
+fn reason((machine, state, fault): Cell) -> Option<&'static str> {
+    let is_meant = |(of, states, faults, _): &&(&str, &[&str], &[&str], &str)| {
+        *of == machine && states.contains(&state) && (faults.is_empty() || faults.contains(&fault))
+    };
+    NEVER.iter().find(is_meant).map(|(.., why)| *why)
+}

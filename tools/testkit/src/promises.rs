@@ -1,0 +1,649 @@
+//! A book of what a server has promised, and what must be there after each of its restarts.
+//!
+//! It is told what was answered, which records a neighbour taught, how each process ended, when the disk was full, when a process or
+//! its disk stood still, and when an older copy of a data directory was put back. At each restart it says which records must be
+//! there, and names the first one that is missing. What outlasts what is taken from the table in README.md:
+//!
+//! | | the process ends | the machine loses power |
+//! |---|---|---|
+//! | [`Policy::Always`] | all that was answered | all that was answered |
+//! | [`Policy::Interval`] | all that was answered | all but what was answered in the last interval |
+//! | [`Policy::Never`] | all that was answered | what this life began with |
+//! | [`Policy::NoJournal`] | nothing | nothing |
+//!
+//! Whatever a life began with is synced before it serves anybody, so it outlasts every later end.
+//!
+//! A server that tells a neighbour how far it has got in the neighbour's feed claims every record up to there: see
+//! [`Promises::claims`]. That holds in each life, and for what a new life says of an old one.
+//!
+//! Nothing here is shared with the server: lines are read by [`crate::at_line`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use crate::at_line::Line;
+
+/// When something happened: since the story began.
+pub type When = Duration;
+
+/// What a server promises of its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// There is none.
+    NoJournal,
+    /// It syncs before it answers.
+    Always,
+    /// It syncs what was answered within this time.
+    Interval(Duration),
+    /// It does not sync.
+    Never,
+}
+
+/// How a life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// In good order.
+    Stopped,
+    /// The process was killed, or gave up. The system goes on.
+    Killed,
+    /// The machine lost power, or was started anew.
+    PowerLost,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+struct Answer {
+    when: When,
+    line: Line,
+    /// It was there when a life began.
+    is_settled: bool,
+}
+
+/// A record that a neighbour taught.
+#[derive(Clone, Debug)]
+struct Lesson {
+    position: u64,
+    client: Vec<u8>,
+    line: Line,
+}
+
+/// Which feed: the neighbour, and the life of it.
+type Feed = (usize, u64);
+
+/// What is known of one server.
+#[derive(Clone, Debug)]
+struct Server {
+    policy: Policy,
+    answers: BTreeMap<Vec<u8>, Vec<Answer>>,
+    lessons: BTreeMap<Feed, Vec<Lesson>>,
+    /// When the process or its disk did nothing.
+    pauses: Vec<(When, When)>,
+    /// When its disk had no room.
+    full: Vec<(When, When)>,
+    /// How its last life ended and what is safe, until it is started again.
+    ended: Option<Ended>,
+}
+
+/// The end of a life.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    end: End,
+    when: When,
+    /// What was answered before this is safe.
+    safe_before: When,
+    /// What that life began with is safe.
+    keeps_settled: bool,
+    /// A copy was put back.
+    is_copy: bool,
+}
+
+/// Something that must be there and is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Which server lacks it.
+    pub server: usize,
+    /// Whose record it is.
+    pub client: Vec<u8>,
+    /// The `AT` line that must be there, or a later one.
+    pub promised: Vec<u8>,
+    /// What is there.
+    pub found: Option<Vec<u8>>,
+    /// What promised it.
+    pub why: String,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = self.found.as_deref().unwrap_or(b"nothing");
+        write!(
+            f,
+            "server {} lacks {}, {}; it has {}",
+            self.server,
+            Short(&self.promised),
+            self.why,
+            Short(found)
+        )
+    }
+}
+
+/// Bytes for a reader: escaped, the middle of long ones left out.
+struct Short<'a>(&'a [u8]);
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0;
+        if bytes.len() <= 200 {
+            return write!(f, "\"{}\"", bytes.escape_ascii());
+        }
+        let (head, tail) = (&bytes[..90], &bytes[bytes.len() - 90..]);
+        let (head, tail) = (head.escape_ascii(), tail.escape_ascii());
+        write!(f, "\"{head}…{tail}\" ({} bytes)", bytes.len())
+    }
+}
+
+/// What a table holds of a client.
+pub type Table<'a> = dyn FnMut(&[u8]) -> Option<Line> + 'a;
+
+/// The book.
+#[derive(Clone, Debug, Default)]
+pub struct Promises {
+    servers: BTreeMap<usize, Server>,
+    answered: u64,
+    checked: u64,
+}
+
+impl Promises {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Promises {
+        Promises::default()
+    }
+
+    /// A server with that policy begins its first life.
+    pub fn serves(&mut self, server: usize, policy: Policy) {
+        let entry = Server {
+            policy,
+            answers: BTreeMap::new(),
+            lessons: BTreeMap::new(),
+            pauses: Vec::new(),
+            full: Vec::new(),
+            ended: None,
+        };
+        self.servers.insert(server, entry);
+    }
+
+    fn server(&mut self, server: usize) -> Option<&mut Server> {
+        self.servers.get_mut(&server)
+    }
+
+    /// A client was answered with this line.
+    pub fn answered(&mut self, server: usize, line: &Line, when: When) {
+        self.kept(server, line, when);
+        self.answered += 1;
+    }
+
+    /// A neighbour was told that a server keeps this record, as safely as if it had answered a client.
+    pub fn kept(&mut self, server: usize, line: &Line, when: When) {
+        let Some(server) = self.server(server) else {
+            return;
+        };
+        let answers = server.answers.entry(line.client().to_vec()).or_default();
+        // An answer that is no later than one before it promises nothing more.
+        if answers.iter().all(|before| before.line < *line) {
+            answers.push(Answer {
+                when,
+                line: line.clone(),
+                is_settled: false,
+            });
+        }
+    }
+
+    /// How many answers it was told of.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        self.answered
+    }
+
+    /// How many records it has looked for, and found.
+    #[must_use]
+    pub fn found(&self) -> u64 {
+        self.checked
+    }
+
+    /// A neighbour taught a server this record, which is change `position` of the neighbour's feed in the life `boot`.
+    pub fn taught(
+        &mut self,
+        server: usize,
+        neighbour: usize,
+        boot: u64,
+        position: u64,
+        line: &Line,
+    ) {
+        if let Some(server) = self.server(server) {
+            let lessons = server.lessons.entry((neighbour, boot)).or_default();
+            // A feed holds each client's record once: the last one counts.
+            lessons.retain(|lesson| lesson.client != line.client());
+            lessons.push(Lesson {
+                position,
+                client: line.client().to_vec(),
+                line: line.clone(),
+            });
+        }
+    }
+
+    /// A server says that it has everything up to `position` of a neighbour's feed: to that neighbour, or to itself in its journal.
+    ///
+    /// # Errors
+    /// It was taught a record up to there, and does not hold it.
+    pub fn claims(
+        &mut self,
+        server: usize,
+        neighbour: usize,
+        boot: u64,
+        position: u64,
+        table: &mut Table<'_>,
+    ) -> Result<(), Missing> {
+        let lessons = self
+            .servers
+            .get(&server)
+            .and_then(|server| server.lessons.get(&(neighbour, boot)));
+        for lesson in lessons.into_iter().flatten() {
+            if lesson.position > position {
+                continue;
+            }
+            let why = || {
+                format!(
+                    "and says that it has all of server {neighbour}'s life {boot:016x} up to change {position}"
+                )
+            };
+            look_for(server, &lesson.client, &lesson.line, table, why)?;
+            self.checked += 1;
+        }
+        Ok(())
+    }
+
+    /// From `from` to `to`, the process was not run, or its disk did nothing.
+    pub fn stood_still(&mut self, server: usize, from: When, to: When) {
+        if let Some(server) = self.server(server) {
+            server.pauses.push((from, to));
+        }
+    }
+
+    /// The disk of a server has no room from now on, or has room again.
+    pub fn full(&mut self, server: usize, is_full: bool, when: When) {
+        let Some(server) = self.server(server) else {
+            return;
+        };
+        let open = server.full.last_mut().filter(|(_, to)| *to == When::MAX);
+        match (open, is_full) {
+            (None, true) => server.full.push((when, When::MAX)),
+            (Some((_, to)), false) => *to = when,
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
+    /// Whether the disk of a server had no room at some time between the two.
+    #[must_use]
+    pub fn was_full(&self, server: usize, from: When, to: When) -> bool {
+        let full = self.servers.get(&server).map(|server| &server.full);
+        let full = full.into_iter().flatten();
+        full.clone()
+            .any(|(since, until)| *since <= to && from <= *until)
+    }
+
+    /// A life of a server ends.
+    pub fn ends(&mut self, server: usize, end: End, when: When) {
+        if let Some(server) = self.server(server) {
+            server.ended = Some(server.ended(end, when));
+        }
+    }
+
+    /// While the process does not run, a copy of its data directory is put back that was made at `copied`.
+    pub fn copy_put_back(&mut self, server: usize, copied: When) {
+        if let Some(ended) = self.server(server).and_then(|it| it.ended.as_mut()) {
+            // One that was made while the process ran has what was in the file then, whatever became
+            // of the file; one that was made since has what is left.
+            if copied <= ended.when {
+                ended.safe_before = copied;
+                ended.keeps_settled = false;
+            }
+            ended.is_copy = true;
+        }
+    }
+
+    /// The next life begins, with this table.
+    ///
+    /// # Errors
+    /// The first record that must be there and is not.
+    pub fn restarted(&mut self, server: usize, table: &mut Table<'_>) -> Result<(), Missing> {
+        self.look_at(server, table, true)
+    }
+
+    /// While the process does not run: whether a life that began now, with this table, would lack something.
+    ///
+    /// # Errors
+    /// The first record that must be there and is not.
+    pub fn would_restart(&mut self, server: usize, table: &mut Table<'_>) -> Result<(), Missing> {
+        self.look_at(server, table, false)
+    }
+
+    fn look_at(
+        &mut self,
+        number: usize,
+        table: &mut Table<'_>,
+        begins: bool,
+    ) -> Result<(), Missing> {
+        let Some(server) = self.servers.get_mut(&number) else {
+            return Ok(());
+        };
+        let Some(ended) = server.ended else {
+            return Ok(());
+        };
+        for (client, answers) in &server.answers {
+            let must_be_there = answers.iter().rfind(|answer| answer.is_safe(&ended));
+            let Some(answer) = must_be_there else {
+                continue;
+            };
+            let why = || {
+                format!(
+                    "answered at {:.6} s; its life ended at {:.6} s ({:?}, {:?}{})",
+                    answer.when.as_secs_f64(),
+                    ended.when.as_secs_f64(),
+                    ended.end,
+                    server.policy,
+                    if ended.is_copy {
+                        ", a copy was put back"
+                    } else {
+                        ""
+                    },
+                )
+            };
+            look_for(number, client, &answer.line, table, why)?;
+            self.checked += 1;
+        }
+        if begins {
+            server.ended = None;
+            // What is lost with reason is not promised any more. What is there is synced now.
+            for (client, answers) in &mut server.answers {
+                let held = table(client);
+                answers.retain_mut(|answer| {
+                    answer.is_settled = true;
+                    held.as_ref() >= Some(&answer.line)
+                });
+            }
+            server.answers.retain(|_, answers| !answers.is_empty());
+        }
+        Ok(())
+    }
+
+    /// The clients that a server has answered.
+    #[must_use]
+    pub fn clients(&self, server: usize) -> BTreeSet<&[u8]> {
+        let answers = self.servers.get(&server).map(|server| &server.answers);
+        answers
+            .into_iter()
+            .flat_map(|answers| answers.keys().map(Vec::as_slice))
+            .collect()
+    }
+
+    /// The records that must be there if the server's life ended so and then: each client's latest `AT` line.
+    #[must_use]
+    pub fn must_be_there(&self, server: usize, end: End, when: When) -> Vec<&Line> {
+        let Some(server) = self.servers.get(&server) else {
+            return Vec::new();
+        };
+        let ended = server.ended(end, when);
+        let latest = |answers: &'_ Vec<Answer>| answers.iter().rposition(|it| it.is_safe(&ended));
+        server
+            .answers
+            .values()
+            .filter_map(|answers| Some(&answers[latest(answers)?].line))
+            .collect()
+    }
+}
+
+impl Server {
+    fn ended(&self, end: End, when: When) -> Ended {
+        Ended {
+            end,
+            when,
+            safe_before: self.safe_before(end, when),
+            keeps_settled: self.policy != Policy::NoJournal,
+            is_copy: false,
+        }
+    }
+
+    /// What was answered before this outlasts such an end.
+    fn safe_before(&self, end: End, when: When) -> When {
+        match (self.policy, end) {
+            (Policy::NoJournal, _) | (Policy::Never, End::PowerLost) => When::ZERO,
+            (Policy::Always | Policy::Interval(_) | Policy::Never, End::Stopped | End::Killed)
+            | (Policy::Always, End::PowerLost) => When::MAX,
+            (Policy::Interval(within), End::PowerLost) => {
+                self.worked_until(when, within).saturating_sub(within)
+            }
+        }
+    }
+
+    /// When it was last able to work for as long as `within` without a pause, before `when`.
+    fn worked_until(&self, when: When, within: Duration) -> When {
+        let mut until = when;
+        let mut pauses = self.pauses.clone();
+        pauses.sort_unstable();
+        for &(from, to) in pauses.iter().rev() {
+            if from < until && to.saturating_add(within) > until {
+                until = from;
+            }
+        }
+        until
+    }
+}
+
+impl Answer {
+    fn is_safe(&self, ended: &Ended) -> bool {
+        self.is_settled && ended.keeps_settled || self.when < ended.safe_before
+    }
+}
+
+/// Looks for a line of a client, or a later one.
+fn look_for(
+    server: usize,
+    client: &[u8],
+    promised: &Line,
+    table: &mut Table<'_>,
+    why: impl FnOnce() -> String,
+) -> Result<(), Missing> {
+    let found = table(client);
+    if found.as_ref() >= Some(promised) {
+        return Ok(());
+    }
+    Err(Missing {
+        server,
+        client: client.to_vec(),
+        promised: promised.bytes().to_vec(),
+        found: found.map(|line| line.bytes().to_vec()),
+        why: why(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn line(client: &str, stamp: u32) -> Line {
+        let text = format!("AT Riley +0.000000000 {client} +1+2 {stamp}");
+        Line::new(text.as_bytes(), 0).expect("an AT line")
+    }
+
+    /// A table of these lines.
+    fn table(lines: &[Line]) -> impl FnMut(&[u8]) -> Option<Line> {
+        let lines = lines.to_vec();
+        move |client| lines.iter().find(|line| line.client() == client).cloned()
+    }
+
+    /// A server with one answer at 1 s and one at 4 s.
+    fn book(policy: Policy) -> Promises {
+        let mut book = Promises::new();
+        book.serves(0, policy);
+        book.answered(0, &line("old", 1), SECOND);
+        book.answered(0, &line("new", 1), 4 * SECOND);
+        book
+    }
+
+    /// Which of the two may be lost when a life ends so at 4.5 s.
+    fn lost(policy: Policy, end: End) -> [bool; 2] {
+        ["old", "new"].map(|left_out| {
+            let mut book = book(policy);
+            book.ends(0, end, Duration::from_millis(4_500));
+            let there: Vec<Line> = ["old", "new"]
+                .iter()
+                .filter(|client| **client != left_out)
+                .map(|client| line(client, 1))
+                .collect();
+            book.restarted(0, &mut table(&there)).is_ok()
+        })
+    }
+
+    #[test]
+    fn what_outlasts_what_is_as_the_readme_has_it() {
+        let interval = Policy::Interval(SECOND);
+        for end in [End::Stopped, End::Killed] {
+            for policy in [Policy::Always, interval, Policy::Never] {
+                assert_eq!(lost(policy, end), [false, false], "{policy:?} {end:?}");
+            }
+            assert_eq!(lost(Policy::NoJournal, end), [true, true]);
+        }
+        assert_eq!(lost(Policy::Always, End::PowerLost), [false, false]);
+        assert_eq!(lost(interval, End::PowerLost), [false, true]);
+        assert_eq!(lost(Policy::Never, End::PowerLost), [true, true]);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let mut book = book(Policy::Always);
+        book.ends(0, End::Killed, 5 * SECOND);
+        let missing = book
+            .restarted(0, &mut table(&[line("old", 1)]))
+            .unwrap_err();
+        assert_eq!(missing.client, b"new");
+        assert_eq!(missing.found, None);
+        let words = missing.to_string();
+        assert!(words.contains("new +1+2 1"), "{words}");
+        assert!(words.contains("4.000000 s"), "{words}");
+    }
+
+    #[test]
+    fn a_later_line_does_as_well_and_an_earlier_one_does_not() {
+        for (stamp, is_enough) in [(1, false), (2, true), (3, true)] {
+            let mut book = Promises::new();
+            book.serves(0, Policy::Always);
+            book.answered(0, &line("x", 2), SECOND);
+            book.ends(0, End::Killed, SECOND);
+            let outcome = book.restarted(0, &mut table(&[line("x", stamp)]));
+            assert_eq!(outcome.is_ok(), is_enough, "{stamp}");
+        }
+    }
+
+    #[test]
+    fn an_older_answer_promises_no_more_than_the_later_one() {
+        let mut book = Promises::new();
+        book.serves(0, Policy::Interval(SECOND));
+        book.answered(0, &line("x", 1), SECOND);
+        book.answered(0, &line("x", 9), 4 * SECOND);
+        // This one changed nothing.
+        book.answered(0, &line("x", 5), 4 * SECOND);
+        let now = Duration::from_millis(4_500);
+        assert_eq!(book.must_be_there(0, End::PowerLost, now), [&line("x", 1)]);
+        assert_eq!(book.must_be_there(0, End::Killed, now), [&line("x", 9)]);
+    }
+
+    #[test]
+    fn what_a_life_began_with_outlasts_every_later_end() {
+        let mut book = book(Policy::Never);
+        book.ends(0, End::Killed, 5 * SECOND);
+        let both = [line("old", 1), line("new", 1)];
+        book.restarted(0, &mut table(&both)).unwrap();
+        book.ends(0, End::PowerLost, 6 * SECOND);
+        assert!(book.would_restart(0, &mut table(&both[..1])).is_err());
+        book.restarted(0, &mut table(&both)).unwrap();
+    }
+
+    #[test]
+    fn what_was_lost_with_reason_is_promised_no_more() {
+        let mut book = book(Policy::Never);
+        book.ends(0, End::PowerLost, 5 * SECOND);
+        book.restarted(0, &mut table(&[line("old", 1)])).unwrap();
+        book.ends(0, End::Killed, 6 * SECOND);
+        book.restarted(0, &mut table(&[line("old", 1)])).unwrap();
+        assert_eq!(book.clients(0).len(), 1);
+    }
+
+    #[test]
+    fn a_machine_that_stood_still_could_not_sync() {
+        let mut still = book(Policy::Interval(SECOND));
+        still.stood_still(0, Duration::from_millis(1_500), Duration::from_secs(4));
+        // It ran for half a second since: what was answered within a second before the pause may be lost.
+        assert!(
+            still
+                .must_be_there(0, End::PowerLost, Duration::from_millis(4_500))
+                .is_empty()
+        );
+        assert_eq!(
+            still.must_be_there(0, End::PowerLost, 6 * SECOND).len(),
+            2,
+            "it had a second and more since"
+        );
+    }
+
+    #[test]
+    fn a_copy_has_what_there_was_when_it_was_made() {
+        for policy in [Policy::Always, Policy::Never] {
+            let mut book = book(policy);
+            book.ends(0, End::Killed, 5 * SECOND);
+            book.restarted(0, &mut table(&[line("old", 1), line("new", 1)]))
+                .unwrap();
+            book.ends(0, End::PowerLost, 6 * SECOND);
+            book.copy_put_back(0, 2 * SECOND);
+            assert!(book.would_restart(0, &mut table(&[])).is_err());
+            book.restarted(0, &mut table(&[line("old", 1)])).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_copy_of_what_a_loss_of_power_has_left_has_no_more_than_that() {
+        let mut book = book(Policy::Interval(SECOND));
+        book.ends(0, End::PowerLost, Duration::from_millis(4_500));
+        book.copy_put_back(0, 5 * SECOND);
+        assert!(book.would_restart(0, &mut table(&[])).is_err());
+        book.restarted(0, &mut table(&[line("old", 1)])).unwrap();
+    }
+
+    #[test]
+    fn a_server_that_claims_a_neighbour_s_feed_holds_all_of_it() {
+        let mut book = Promises::new();
+        book.serves(0, Policy::Always);
+        book.taught(0, 7, 1, 10, &line("x", 1));
+        book.taught(0, 7, 1, 11, &line("y", 1));
+        book.taught(0, 7, 1, 12, &line("x", 2));
+        let holds = [line("y", 1)];
+        book.claims(0, 7, 1, 11, &mut table(&holds)).unwrap();
+        let missing = book.claims(0, 7, 1, 12, &mut table(&holds)).unwrap_err();
+        assert_eq!(missing.client, b"x");
+        book.claims(0, 7, 2, 99, &mut table(&holds)).unwrap();
+        book.claims(0, 7, 1, 12, &mut table(&[line("x", 3), line("y", 1)]))
+            .unwrap();
+    }
+
+    #[test]
+    fn it_knows_when_a_disk_was_full() {
+        let mut book = book(Policy::Always);
+        book.full(0, true, 2 * SECOND);
+        assert!(book.was_full(0, 5 * SECOND, 6 * SECOND));
+        book.full(0, false, 3 * SECOND);
+        assert!(book.was_full(0, SECOND, 2 * SECOND));
+        assert!(!book.was_full(0, 4 * SECOND, 5 * SECOND));
+    }
+}
