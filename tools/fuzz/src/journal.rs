@@ -3,20 +3,28 @@
 use arbitrary::{Arbitrary, Unstructured};
 use herd_mio::core::durability::Fsync;
 use herd_mio::core::herd::BootId;
-use herd_mio::core::journal::{End, Entry, JournalError, MAX_ENTRY, Replay, header};
+use herd_mio::core::journal::{
+    End, Entry, Format, JournalError, MAX_ENTRY, Replay, Salt, header, header_of_format_1, seal,
+};
 use herd_mio::core::limits::LINK_LINE_BYTES;
 use herd_mio::core::node::Node;
+use herd_testkit::fake_disk::FakeDisk;
+use herd_testkit::promises;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::disk::Disk;
+use crate::disk;
 use crate::pieces::pieces;
 use crate::server;
 
-/// Bytes before a payload.
-const FRAME: usize = 8;
+/// The salt of the files that are written here.
+const SALT: Salt = Salt(0x5a17_5a17_5a17_5a17);
+/// Bytes of the longest payload.
+const MAX_PAYLOAD: usize = MAX_ENTRY - 12;
 /// The highest sequence number that is restored: there is room behind it for all that a server could ever accept.
 const MAX_SEQ: u64 = u64::MAX / 2;
 
-/// Four bytes that say how, then a journal: as it stands, behind a good header, or as entries and what happened to the file since.
+/// Four bytes that say how, then a journal: as it stands, behind a good header of either format, or as entries and what happened to the
+/// file since.
 ///
 /// It has to be read as the format's documentation says, whatever the pieces it comes in: all entries before the first place that is no
 /// entry, and then a torn tail or damage. Entries that were written come back, and no others. A server that starts with what could be
@@ -27,9 +35,10 @@ pub fn journal(data: &[u8]) {
     };
     // 0 is a machine that does not know whether it was started anew.
     let machine = u64::from(machine % 3);
-    let file = match how % 3 {
+    let file = match how % 4 {
         0 => rest.to_vec(),
-        1 => [&header(server::NAME), rest].concat(),
+        1 => [&header(server::NAME, SALT), rest].concat(),
+        3 => [&header_of_format_1(server::NAME), rest].concat(),
         _ => match written(rest, machine) {
             Ok(file) => file,
             Err(_) => return,
@@ -77,6 +86,16 @@ enum Owned {
         boot: u64,
         position: u64,
     },
+    Told {
+        neighbour: u8,
+        position: u64,
+    },
+}
+
+/// Which of the names that is, or one past the last.
+fn number_of(neighbour: &[u8]) -> u8 {
+    let place = NAMES.iter().position(|name| name.as_bytes() == neighbour);
+    place.unwrap_or(NAMES.len()) as u8
 }
 
 impl Owned {
@@ -104,11 +123,15 @@ impl Owned {
                 boot,
                 position,
             } => Owned::Heard {
-                neighbour: NAMES
-                    .iter()
-                    .position(|name| name.as_bytes() == neighbour)
-                    .unwrap_or(NAMES.len()) as u8,
+                neighbour: number_of(neighbour),
                 boot: boot.0,
+                position,
+            },
+            Entry::Told {
+                neighbour,
+                position,
+            } => Owned::Told {
+                neighbour: number_of(neighbour),
                 position,
             },
         }
@@ -152,6 +175,14 @@ impl Owned {
                 position: *position,
             }
             .write(out),
+            Owned::Told {
+                neighbour,
+                position,
+            } => Entry::Told {
+                neighbour: NAMES[usize::from(*neighbour) % NAMES.len()].as_bytes(),
+                position: *position,
+            }
+            .write(out),
         }
     }
 
@@ -164,7 +195,8 @@ impl Owned {
             Owned::Life { .. }
             | Owned::Synced { .. }
             | Owned::Record { .. }
-            | Owned::Heard { .. } => String::new(),
+            | Owned::Heard { .. }
+            | Owned::Told { .. } => String::new(),
         }
     }
 
@@ -183,6 +215,13 @@ impl Owned {
             } => Owned::Heard {
                 neighbour: neighbour % NAMES.len() as u8,
                 boot: *boot,
+                position: *position,
+            },
+            Owned::Told {
+                neighbour,
+                position,
+            } => Owned::Told {
+                neighbour: neighbour % NAMES.len() as u8,
                 position: *position,
             },
             other => other.clone(),
@@ -213,7 +252,7 @@ enum Fault {
 fn written(input: &[u8], machine: u64) -> arbitrary::Result<Vec<u8>> {
     let mut input = Unstructured::new(input);
     let fault: Fault = input.arbitrary()?;
-    let mut file = header(server::NAME);
+    let mut file = header(server::NAME, SALT);
     let mut starts = vec![file.len()];
     let mut entries = Vec::new();
     for entry in input.arbitrary_iter()? {
@@ -221,7 +260,9 @@ fn written(input: &[u8], machine: u64) -> arbitrary::Result<Vec<u8>> {
         if matches!(&entry, Owned::Record { line, .. } if line.len() > LINK_LINE_BYTES) {
             continue;
         }
+        let start = file.len();
         entry.write(&mut file);
+        seal(&mut file[start..], SALT, start as u64);
         entries.push(entry.read_back());
         starts.push(file.len());
     }
@@ -231,6 +272,7 @@ fn written(input: &[u8], machine: u64) -> arbitrary::Result<Vec<u8>> {
     let good_end = Ok(End {
         offset: good.len() as u64,
         torn: 0,
+        format: Some(Format::Two(SALT)),
     });
     assert_eq!(end, good_end);
 
@@ -243,7 +285,6 @@ fn written(input: &[u8], machine: u64) -> arbitrary::Result<Vec<u8>> {
             file[place(at)..until].fill(0);
         }
         Fault::Flips(at, bits) => {
-            // Close together: a burst that CRC-32 finds for certain.
             for bit in bits.map(usize::from).map(|bit| bit % 32) {
                 let at = (place(at) + bit / 8).min(good.len() - 1);
                 file[at] ^= 1 << (bit % 8);
@@ -295,56 +336,105 @@ fn replay(file: &[u8], cut: u8, machine: u64) -> Outcome {
     (entries, fed.and_then(|()| replay.finish()))
 }
 
+/// The format of a file, and how long its header is; nothing if it has no whole one.
+fn format(file: &[u8]) -> Option<(Format, usize)> {
+    let first = format!("herd-mio journal 1 {}\n", server::NAME);
+    if file.starts_with(first.as_bytes()) {
+        return Some((Format::One, first.len()));
+    }
+    let before = format!("herd-mio journal 2 {} ", server::NAME);
+    let length = before.len() + 34;
+    let digits = |at: usize| {
+        let digits = std::str::from_utf8(file.get(at..at + 16)?).ok()?;
+        let number = u64::from_str_radix(digits, 16).ok()?;
+        (digits == format!("{number:016x}")).then_some(number)
+    };
+    let (salt, sum) = (digits(before.len())?, digits(before.len() + 17)?);
+    let is_right = file.get(..length)? == format!("{before}{salt:016x} {sum:016x}\n").as_bytes()
+        && sum == xxh3_64(&file[..before.len() + 17]);
+    is_right.then_some((Format::Two(Salt(salt)), length))
+}
+
+/// Whether these bytes could be the first ones of a header, but not all of it.
+fn begins_header(bytes: &[u8]) -> bool {
+    let first = format!("herd-mio journal 1 {}\n", server::NAME);
+    // Any digit may stand for any other.
+    let digits = "0".repeat(16);
+    let second = format!("herd-mio journal 2 {} {digits} {digits}\n", server::NAME);
+    let place = second.len() - 34;
+    let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+    let like = |(at, byte): (usize, &u8)| match second.as_bytes()[at] {
+        b'0' if at >= place => is_digit(byte),
+        wanted => *byte == wanted,
+    };
+    first.as_bytes().starts_with(bytes)
+        || bytes.len() < second.len() && bytes.iter().enumerate().all(like)
+}
+
 /// What is to be read, after the format's documentation, all at once.
 fn read(file: &[u8], machine: u64) -> Outcome {
-    let header = header(server::NAME);
     let last = file.iter().rposition(|&byte| byte != 0);
     let written = last.map_or(0, |last| last + 1);
-    let Some(mut rest) = file.strip_prefix(&*header) else {
+    let Some((format, header)) = format(file) else {
         // The beginning of a header, and room.
         let end = End {
             offset: 0,
             torn: written as u64,
+            format: None,
         };
-        let is_beginning = header.starts_with(&file[..written]);
-        let end = is_beginning.then_some(end).ok_or(JournalError::Foreign);
-        return (Vec::new(), end);
+        let end = begins_header(&file[..written]).then_some(end);
+        return (Vec::new(), end.ok_or(JournalError::Foreign));
     };
     let mut entries = Vec::new();
     let mut machine_before = None;
-    while let Some((entry, length)) = entry(rest) {
+    let mut offset = header;
+    while let Some((entry, length)) = entry(&file[offset..], format, offset as u64) {
         if let Entry::Life { machine, .. } = entry {
             machine_before = Some(machine);
         }
         entries.push(Owned::of(entry));
-        rest = &rest[length..];
+        offset += length;
     }
-    let offset = (file.len() - rest.len()) as u64;
-    let torn = written.saturating_sub(offset as usize);
     let has_run = machine != 0 && machine_before.is_none_or(|before| before == machine);
-    let is_damaged = (1..torn).any(|at| match entry(&rest[at..]) {
-        Some((Entry::Synced { offset: synced }, _)) => has_run || synced > offset,
+    let is_damaged = (offset + 1..written).any(|at| match entry(&file[at..], format, at as u64) {
+        Some((Entry::Synced { offset: synced }, _)) => has_run || synced > offset as u64,
         Some(_) => has_run,
         None => false,
     });
+    let offset = offset as u64;
     let end = if is_damaged {
         Err(JournalError::Damaged { offset })
     } else {
         Ok(End {
             offset,
-            torn: torn as u64,
+            torn: (written as u64).saturating_sub(offset),
+            format: Some(format),
         })
     };
     (entries, end)
 }
 
-/// The entry at the front of `bytes`, and how long it is.
-fn entry(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (sum, rest) = rest.split_first_chunk::<4>()?;
-    let size = u32::from_le_bytes(*length) as usize;
-    let payload = rest.get(..size).filter(|_| FRAME + size <= MAX_ENTRY)?;
-    if crc32(&[&length[..], payload].concat()) != u32::from_le_bytes(*sum) {
+/// The entry at the front of `bytes`, which stand at `offset` of a file, and how long it is.
+fn entry(bytes: &[u8], format: Format, offset: u64) -> Option<(Entry<'_>, usize)> {
+    let (is_right, payload, frame) = match format {
+        Format::One => {
+            let (length, rest) = bytes.split_first_chunk::<4>()?;
+            let (sum, rest) = rest.split_first_chunk::<4>()?;
+            let payload = rest.get(..u32::from_le_bytes(*length) as usize)?;
+            let wanted = crc32(&[&length[..], payload].concat());
+            (wanted == u32::from_le_bytes(*sum), payload, 8)
+        }
+        Format::Two(Salt(salt)) => {
+            let (sum, sized) = bytes.split_first_chunk::<8>()?;
+            let (length, rest) = sized.split_first_chunk::<4>()?;
+            let payload = rest.get(..u32::from_le_bytes(*length) as usize)?;
+            let summed = &sized[..4 + payload.len()];
+            let wanted = xxh3_64_with_seed(summed, salt.wrapping_add(offset));
+            (wanted == u64::from_le_bytes(*sum), payload, 12)
+        }
+    };
+    let size = payload.len();
+    if !is_right || size > MAX_PAYLOAD {
         return None;
     }
     let number = |at: usize| {
@@ -373,9 +463,13 @@ fn entry(bytes: &[u8]) -> Option<(Entry<'_>, usize)> {
             position: number(9)?,
             neighbour: &payload[17..],
         },
+        (b'T', 9..) => Entry::Told {
+            position: number(1)?,
+            neighbour: &payload[9..],
+        },
         _ => return None,
     };
-    Some((entry, FRAME + size))
+    Some((entry, frame + size))
 }
 
 /// CRC-32 (IEEE), bit by bit.
@@ -396,23 +490,28 @@ fn live_on(mut file: Vec<u8>, entries: &[Owned], end: End, machine: u64, fsync: 
     file.truncate(end.offset as usize);
     let mut settings = server::settings();
     settings.limits.compact_bytes = 1;
-    let mut disk = Disk {
-        journal: file,
-        next: Vec::new(),
-    };
-    let start = |disk: &Disk, seed: u8| {
+    let mut disk = disk::new();
+    disk.put_bytes(file);
+    disk.set_machine(machine);
+    let start = |disk: &mut FakeDisk, seed: u8| {
         let mut node = Node::new(settings.clone(), &[seed; 32], server::at(0));
         node.keep_journal(fsync);
-        let mut replay = Replay::new(server::NAME, machine);
-        let read = replay.data_received(&disk.journal, |entry| node.restore(entry));
-        let end = read.and_then(|()| replay.finish());
-        let length = disk.journal.len() as u64;
-        assert_eq!(end.map(|end| (end.offset, end.torn)), Ok((length, 0)));
-        node.journal_opened(length, machine);
+        let length = disk.length();
+        match disk.open(|entry| node.restore(entry)) {
+            Ok(opened) => {
+                assert_eq!(opened.length, length);
+                node.journal_opened(opened);
+            }
+            Err(error) => panic!("it is refused: {error}"),
+        }
         node
     };
-    let mut node = start(&disk, 1);
-    disk.work(&mut node, server::at(0));
+    let mut node = start(&mut disk, 1);
+    // A journal of an old format is written anew before anybody is served.
+    for _ in 0..100 {
+        disk::work(&mut disk, &mut node, server::at(0));
+        node.deadlines_due(server::at(0));
+    }
     let Some(client) = "192.0.2.1:1"
         .parse()
         .ok()
@@ -424,7 +523,7 @@ fn live_on(mut file: Vec<u8>, entries: &[Owned], end: End, machine: u64, fsync: 
     node.data_received(client, commands, server::at(10));
     for ms in [10, 1_200, 2_400, 70_000] {
         node.deadlines_due(server::at(ms));
-        disk.work(&mut node, server::at(ms));
+        disk::work(&mut disk, &mut node, server::at(ms));
         let mut touched = Vec::new();
         node.take_touched(&mut touched);
     }
@@ -432,7 +531,8 @@ fn live_on(mut file: Vec<u8>, entries: &[Owned], end: End, machine: u64, fsync: 
     let answers = node.output(client).to_vec();
     let lines = answers.split_inclusive(|&byte| byte == b'\n');
     assert_eq!(lines.filter(|line| line.starts_with(b"AT ")).count(), 3);
-    let again = start(&disk, 2);
+    disk.end(promises::End::Killed);
+    let again = start(&mut disk, 2);
     let (before, after) = (node.records(), again.records());
     assert_eq!(after.digest(), before.digest(), "it knows what it knew");
     assert_eq!(after.len(), before.len());

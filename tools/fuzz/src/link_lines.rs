@@ -10,7 +10,9 @@ use herd_mio::core::node::{ConnId, Node, Request};
 use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
 use herd_mio::core::settings::Secret;
 
-use crate::disk::Disk;
+use herd_testkit::fake_disk::FakeDisk;
+
+use crate::disk;
 use crate::pieces::pieces;
 use crate::{log, reference, server};
 
@@ -62,7 +64,7 @@ impl Speaker {
 /// The server, and what it is to know.
 struct Story {
     node: Node,
-    disk: Option<Disk>,
+    disk: Option<FakeDisk>,
     secret: Secret,
     ms: u64,
     /// The greatest line of each client, and who taught it in which life.
@@ -139,8 +141,12 @@ impl Story {
         let mut disk = None;
         if how & 2 != 0 {
             node.keep_journal(Fsync::Always);
-            node.journal_opened(0, 1);
-            disk = Some(Disk::default());
+            let mut empty = disk::new();
+            match empty.open(|entry| node.restore(entry)) {
+                Ok(opened) => node.journal_opened(opened),
+                Err(error) => panic!("an empty journal is refused: {error}"),
+            }
+            disk = Some(empty);
         }
         let mut story = Story {
             node,
@@ -189,7 +195,7 @@ impl Story {
     fn settle(&mut self) {
         let now = server::at(self.ms);
         if let Some(disk) = &mut self.disk {
-            disk.work(&mut self.node, now);
+            disk::work(disk, &mut self.node, now);
         }
         while let Some(request) = self.node.next_request() {
             let Request::Connect { id, .. } = request else {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use herd_mio::core::clock::{Now, Time};
 use herd_mio::core::durability::Fsync;
@@ -9,17 +10,23 @@ use herd_mio::core::fate::Fate;
 use herd_mio::core::limits::{LINE_BYTES, LINK_LINE_BYTES, TURN_BYTES};
 use herd_mio::core::node::{ConnId, Node, Request};
 use herd_mio::core::settings::Settings;
+use herd_testkit::at_line::Line;
+use herd_testkit::fake_disk::{FakeDisk, Queue};
+use herd_testkit::promises::{End, Policy, Promises};
 
 use super::mobile::{Circumstances, Mobile};
 use super::neighbour::{DIALLED, NAMES, Neighbour, Talk};
 use super::places::Origin;
-use super::storage::Storage;
 use super::tls::Shield;
+use crate::disk;
 use crate::reference::At;
 use crate::server;
 
 /// So many turns in a row may leave something undone that is due: the steps of a compaction.
 const MOST_OVERDUE: u32 = 40;
+
+/// The server's number in the book of promises.
+const OURS: usize = 0;
 
 /// Who is at the other end.
 pub(crate) enum Peer {
@@ -104,7 +111,7 @@ pub(crate) struct Host {
     pub(crate) settings: Settings,
     fsync: Fsync,
     pub(crate) node: Node,
-    pub(crate) storage: Option<Storage>,
+    pub(crate) disk: Option<FakeDisk>,
     pub(crate) sockets: BTreeMap<usize, Socket>,
     ready: Vec<ConnId>,
     pub(crate) look_ups: VecDeque<String>,
@@ -115,10 +122,12 @@ pub(crate) struct Host {
     /// Bytes that one read brings.
     pub(crate) scratch: usize,
     /// What was answered: the greatest line of each client.
-    promises: BTreeMap<Vec<u8>, At>,
+    promises: Promises,
     /// What the table had last.
     held: BTreeMap<Vec<u8>, At>,
-    /// The disk was full in this life.
+    /// The disk is full, or something on it fails.
+    pub(crate) is_disk_troubled: bool,
+    /// It was so in this life.
     was_full: bool,
     /// A record was refused in some life.
     refused: bool,
@@ -142,7 +151,7 @@ impl Host {
             settings,
             fsync: journal.unwrap_or(Fsync::Never),
             node,
-            storage: journal.map(|_| Storage::default()),
+            disk: journal.map(|_| disk::new()),
             sockets: BTreeMap::new(),
             ready: Vec::new(),
             look_ups: VecDeque::new(),
@@ -150,14 +159,18 @@ impl Host {
             ms: 0,
             off_ns: 0,
             scratch,
-            promises: BTreeMap::new(),
+            promises: Promises::new(),
             held: BTreeMap::new(),
+            is_disk_troubled: false,
             was_full: false,
             refused: false,
             is_stopping: false,
             overdue: 0,
             life: 0,
         };
+        // Only the process ends here, never the machine.
+        let policy = journal.map_or(Policy::NoJournal, |_| Policy::Never);
+        host.promises.serves(OURS, policy);
         host.open_journal();
         host.settle();
         host
@@ -172,25 +185,34 @@ impl Host {
     }
 
     fn open_journal(&mut self) {
-        let Some(storage) = &mut self.storage else {
+        let Some(disk) = &mut self.disk else {
             return;
         };
         let node = &mut self.node;
         node.keep_journal(self.fsync);
-        match storage.open(|entry| node.restore(entry)) {
-            Ok(length) => node.journal_opened(length, 1),
+        match disk.open(|entry| node.restore(entry)) {
+            Ok(opened) => node.journal_opened(opened),
             Err(error) => panic!("the journal is refused: {error}"),
         }
-        self.write_journal();
         // What this life begins with is synced before anybody is served.
-        while self.storage.as_mut().is_some_and(Storage::work) {
+        self.write_journal();
+        while self.disk.as_mut().is_some_and(work_both) {
             self.hear_disk();
+            self.write_journal();
+        }
+        if let Some(disk) = &mut self.disk {
+            disk.finish();
         }
     }
 
     /// The process ends without a word, and another begins.
     pub(crate) fn restart(&mut self) {
         self.life += 1;
+        let when = Duration::from_millis(self.ms);
+        self.promises.ends(OURS, End::Killed, when);
+        if let Some(disk) = &mut self.disk {
+            disk.end(End::Killed);
+        }
         self.sockets.clear();
         self.ready.clear();
         self.look_ups.clear();
@@ -199,10 +221,16 @@ impl Host {
         self.held.clear();
         self.node = Node::new(self.settings.clone(), &seed(self.life), self.now());
         self.open_journal();
-        if self.storage.is_some() && !self.refused {
-            for promise in self.promises.values() {
-                self.has(promise);
-            }
+        let node = &self.node;
+        let mut table = |client: &[u8]| {
+            let mut line = node.records().line(client)?;
+            line.pop();
+            Line::new(&line, node.records().epoch(client)?)
+        };
+        let outcome = self.promises.restarted(OURS, &mut table);
+        // What is left out for want of room for records has been answered all the same.
+        if let (Err(missing), false) = (outcome, self.refused) {
+            panic!("{missing}");
         }
         self.settle();
     }
@@ -344,36 +372,38 @@ impl Host {
         }
         self.node.deadlines_due(self.now());
         self.settle();
-        self.look_around();
-        if self.node.failure().is_some() {
-            // Where room can not be reserved, a disk that is full may come at a time when there is no way back.
-            let may_fail = |disk: &Storage| disk.has_failed || disk.never_reserves && self.was_full;
-            assert!(
-                self.storage.as_ref().is_some_and(may_fail),
-                "it gives up: {:?}",
-                self.node.failure()
-            );
-            self.restart();
+        // One that has given up looks after nothing any more.
+        if self.node.failure().is_none() {
+            self.look_around();
+        }
+        let disk = self.disk.as_ref();
+        let (may, must) = disk.map_or((false, false), |disk| {
+            (disk.may_give_up(), disk.must_give_up() && disk.is_idle())
+        });
+        match self.node.failure() {
+            Some(reason) => {
+                assert!(may, "it gives up: {reason}");
+                self.restart();
+            }
+            None => assert!(!must, "it goes on, though it cannot know what its disk has"),
         }
     }
 
     fn hear_disk(&mut self) {
         let now = self.now();
-        while let Some(done) = self.storage.as_mut().and_then(Storage::finished) {
+        while let Some(done) = self.disk.as_mut().and_then(FakeDisk::finished) {
             self.node.disk_done(done, now);
         }
     }
 
     fn write_journal(&mut self) {
         let now = self.now();
-        let Some(storage) = &mut self.storage else {
+        let Some(disk) = &mut self.disk else {
             return;
         };
-        self.was_full |= storage.is_full;
+        self.was_full |= self.is_disk_troubled;
         while let Some(work) = self.node.next_disk_work(now) {
-            if let Some(done) = storage.perform(work) {
-                self.node.disk_done(done, now);
-            }
+            disk.submit(work);
         }
     }
 
@@ -412,11 +442,15 @@ impl Host {
 
     /// Does what the core asked for, then writes, finishes and closes, until nobody is touched any more.
     fn settle(&mut self) {
-        loop {
+        for round in 0.. {
+            assert!(round < 10_000, "a turn without an end");
             while let Some(request) = self.node.next_request() {
                 self.carry_out(request);
             }
             self.write_journal();
+            if self.node.failure().is_some() {
+                return; // nothing leaves any more
+            }
             let mut touched = Vec::new();
             self.node.take_touched(&mut touched);
             if touched.is_empty() {
@@ -536,10 +570,9 @@ impl Host {
                     else {
                         continue;
                     };
-                    let held = self.promises.entry(promise.client.clone());
-                    let held = held.or_insert(promise.clone());
-                    if *held < promise {
-                        *held = promise;
+                    if let Some(line) = Line::new(&promise.line, promise.epoch) {
+                        let when = Duration::from_millis(self.ms);
+                        self.promises.answered(OURS, &line, when);
                     }
                 }
             }
@@ -627,4 +660,10 @@ impl Host {
         self.is_stopping = true;
         self.node.stop(self.now());
     }
+}
+
+/// Each queue of a disk does its first job; whether there was one.
+pub(crate) fn work_both(disk: &mut FakeDisk) -> bool {
+    let done = Queue::ALL.map(|queue| disk.work(queue));
+    done.contains(&true)
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bytes ──► steps (somebody connects, says something, goes; time passes; the disk is full …) ──► host ──► Node
-//!                                                                  mobile, neighbour, places, storage ◄──┘
+//!                                                                  mobile, neighbour, places, disk    ◄──┘
 //! ```
 //!
 //! The host drives the server as the event loop does, and after every turn looks at what has to hold. The others play those whom the server
@@ -13,7 +13,6 @@ mod host;
 mod mobile;
 mod neighbour;
 mod places;
-mod storage;
 mod tls;
 
 use arbitrary::Unstructured;
@@ -22,6 +21,7 @@ use herd_mio::core::limits::{LINE_BYTES, Limits};
 use herd_mio::core::settings::{HostPort, PlacesApi, Secret, Settings};
 
 use crate::{log, server};
+use herd_testkit::fake_disk::{ENDLESS, Queue, Strike};
 use host::{Host, Peer};
 use mobile::Mobile;
 use neighbour::{DIALLED, NAMES, Talk};
@@ -52,8 +52,8 @@ fn tell(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     };
     let scratch = [1, 7, 100, 65_536][usize::from(scratch % 4)];
     let mut host = Host::new(settings(kind), journal, scratch);
-    if let Some(storage) = &mut host.storage {
-        storage.never_reserves = kind & 64 != 0;
+    if let Some(disk) = &mut host.disk {
+        disk.set_reserves(kind & 64 == 0);
     }
     let mut is_stopped = false;
     for _ in 0..MOST_STEPS {
@@ -172,17 +172,11 @@ fn take(host: &mut Host, step: u8, input: &mut Unstructured<'_>) -> arbitrary::R
             connect_first(host, works);
         }
         24 | 25 => {
-            if let Some(storage) = &mut host.storage {
-                storage.work();
+            if let Some(disk) = &mut host.disk {
+                host::work_both(disk);
             }
         }
-        26 => {
-            let state: u8 = input.int_in_range(0..=3)?;
-            if let Some(storage) = &mut host.storage {
-                storage.is_full = state == 1;
-                storage.is_broken = state == 2;
-            }
-        }
+        26 => trouble_disk(host, input)?,
         27 | 28 => answer_first(host, Some(input))?,
         29 => teach(host, input)?,
         30 => match input.int_in_range(0..=2_u8)? {
@@ -198,6 +192,32 @@ fn take(host: &mut Host, step: u8, input: &mut Unstructured<'_>) -> arbitrary::R
         }
     }
     Ok(false)
+}
+
+/// Something happens to the disk.
+fn trouble_disk(host: &mut Host, input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
+    let state: u8 = input.int_in_range(0..=7)?;
+    let strike = *input.choose(&Strike::ALL)?;
+    let room = u64::from(input.arbitrary::<u16>()?);
+    let Some(disk) = &mut host.disk else {
+        return Ok(());
+    };
+    host.is_disk_troubled = true;
+    match state {
+        0 | 1 => {
+            disk.set_capacity(ENDLESS);
+            disk.set_others(0);
+            disk.clear_strikes();
+            host.is_disk_troubled = false;
+        }
+        2 => disk.set_full(true),
+        3 => disk.set_capacity(disk.used() + room),
+        4 => disk.set_others(room),
+        5 => disk.strike(strike),
+        6 => disk.set_frozen(Queue::Writer, room % 2 == 0),
+        _ => disk.set_frozen(Queue::Keeper, room % 2 == 0),
+    }
+    Ok(())
 }
 
 /// What a client may say.
@@ -450,10 +470,15 @@ fn unrest(host: &mut Host) -> Option<String> {
 }
 
 fn heal(host: &mut Host) {
-    if let Some(storage) = &mut host.storage {
-        storage.is_full = false;
-        storage.is_broken = false;
-        while storage.work() {}
+    if let Some(disk) = &mut host.disk {
+        disk.set_capacity(ENDLESS);
+        disk.set_others(0);
+        disk.clear_strikes();
+        for queue in Queue::ALL {
+            disk.set_frozen(queue, false);
+        }
+        disk.do_all();
+        host.is_disk_troubled = false;
     }
     while let Some(name) = host.look_ups.pop_front() {
         let found = "192.0.2.9".parse().into_iter().collect();
