@@ -18,11 +18,11 @@ pub(crate) struct Identity {
     pub(crate) ca_pem: String,
 }
 
-/// Makes a CA, and a leaf for these DNS names and IP addresses.
+/// Makes a CA, and a leaf for these DNS names and IP addresses, for a server that speaks these protocols.
 ///
 /// The validity is rcgen's default, which is to say for ever: a test with a strange clock must fail for
 /// its own reasons.
-pub(crate) fn make(names: &[String]) -> io::Result<Identity> {
+pub(crate) fn make(names: &[String], alpn: &[String]) -> io::Result<Identity> {
     if names.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -59,7 +59,7 @@ pub(crate) fn make(names: &[String]) -> io::Result<Identity> {
         .map_err(invalid)?;
     // A client that offers h2 as well gets HTTP/1.1; one that offers only h2 fails in the handshake,
     // where the reason is plain. No ALPN at all is fine.
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    tls.alpn_protocols = alpn.iter().map(|name| name.clone().into_bytes()).collect();
     Ok(Identity {
         tls: Arc::new(tls),
         ca_pem: ca.pem(),

@@ -171,6 +171,7 @@ impl Conversation<'_> {
         let begun = Instant::now();
         let (behaviour, releases) = self.house.ledger.heard(request);
         let until = match &behaviour {
+            _ if self.visit.is_forgotten() => Some(Until::Released(u64::MAX)),
             Behaviour::Slow { delay } => Some(Until::Time(after(*delay))),
             Behaviour::Hold => Some(Until::Released(releases)),
             Behaviour::Answer

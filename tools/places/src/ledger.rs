@@ -57,6 +57,8 @@ struct Inner {
     remember: bool,
     requests: Vec<Request>,
     releases: u64,
+    /// Connections up to this one are never answered again.
+    forgotten: u64,
     counts: Counts,
     open: HashMap<u64, Open>,
 }
@@ -99,6 +101,7 @@ impl Ledger {
             remember,
             requests: Vec::new(),
             releases: 0,
+            forgotten: 0,
             counts: Counts::default(),
             open: HashMap::new(),
         };
@@ -139,6 +142,14 @@ impl Ledger {
 
     pub(crate) fn release(&self) {
         self.change(|inner| inner.releases += 1);
+    }
+
+    /// No connection that was admitted so far is answered any more; says how many of them are open.
+    pub(crate) fn forget_open(&self) -> usize {
+        self.change(|inner| {
+            inner.forgotten = inner.counts.connections;
+            inner.open.len()
+        })
     }
 
     /// True as soon as the condition holds; false when `patience` is over first.
@@ -287,6 +298,11 @@ impl Visit<'_> {
     /// From here on `close_idle` may close it.
     pub(crate) fn idle(&self) {
         self.phase(Phase::Idle);
+    }
+
+    /// It is never answered again.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.id <= self.ledger.lock().forgotten
     }
 
     /// A request begins. False if the connection was dismissed before, and must be closed.

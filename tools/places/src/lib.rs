@@ -102,6 +102,8 @@ pub struct Options {
     pub key: String,
     /// DNS names and IP addresses in the certificate. Default: `localhost`, `places.test`, `127.0.0.1`, `::1`.
     pub names: Vec<String>,
+    /// The protocols that it speaks by ALPN; none, and it takes no notice of ALPN. Default: `http/1.1`.
+    pub alpn: Vec<String>,
     /// What is done with each request. Default: [`Behaviour::Answer`].
     pub behaviour: Behaviour,
     /// The standing behaviour is for each request whose number, counted from 1 over all connections, is
@@ -127,6 +129,7 @@ impl Default for Options {
             names: ["localhost", "places.test", "127.0.0.1", "::1"]
                 .map(str::to_owned)
                 .to_vec(),
+            alpn: vec!["http/1.1".to_owned()],
             behaviour: Behaviour::Answer,
             every: NonZeroU64::MIN,
             silent_accept: false,
@@ -144,6 +147,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("listen", &self.listen)
             .field("names", &self.names)
+            .field("alpn", &self.alpn)
             .field("behaviour", &self.behaviour)
             .field("every", &self.every)
             .field("silent_accept", &self.silent_accept)
@@ -172,7 +176,7 @@ impl Places {
     /// If the address cannot be listened on, if a name cannot stand in a certificate
     /// ([`InvalidInput`](io::ErrorKind::InvalidInput)), or if no thread can be had.
     pub fn start(options: Options) -> io::Result<Places> {
-        let identity = certificates::make(&options.names)?;
+        let identity = certificates::make(&options.names, &options.alpn)?;
         let listener = TcpListener::bind(options.listen)?;
         let address = listener.local_addr()?;
         let house = Arc::new(House {
@@ -289,6 +293,12 @@ impl Places {
     /// held again.
     pub fn release(&self) {
         self.house.ledger.release();
+    }
+
+    /// From now on requests on connections that are open now are heard and never answered, without a word: as when a NAT or a proxy
+    /// has forgotten them. Later connections are served. Says how many were forgotten.
+    pub fn forget_open(&self) -> usize {
+        self.house.ledger.forget_open()
     }
 
     /// Closes all connections that are idle now, with `close_notify` and FIN, waits until they are closed
