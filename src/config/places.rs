@@ -86,7 +86,7 @@ impl HerdConfig {
                 origin,
                 key,
                 field_mask,
-                tls: tls::trusting(roots)?,
+                tls: tls::trusting(roots, &[b"http/1.1"])?,
             },
             key_source,
             ca_source,

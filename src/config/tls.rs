@@ -223,7 +223,7 @@ pub fn for_a_client(
     if let Some(path) = only.or(own) {
         roots.roots.extend(roots_of(path, "--ca")?.roots);
     }
-    trusting(roots)
+    trusting(roots, &[])
 }
 
 /// The authorities that browsers trust, as they were when this was built.
@@ -233,14 +233,18 @@ pub(super) fn of_browsers() -> RootCertStore {
     }
 }
 
-/// How to dial servers that one of `roots` vouches for, without a certificate of one's own.
-pub(super) fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, ConfigError> {
+/// How to dial servers that one of `roots` vouches for, without a certificate of one's own; by ALPN they are offered `protocols`.
+pub(super) fn trusting(
+    roots: RootCertStore,
+    protocols: &[&[u8]],
+) -> Result<Arc<ClientConfig>, ConfigError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
 }
 

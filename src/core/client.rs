@@ -24,7 +24,7 @@ use crate::core::fate::Fate;
 use crate::core::limits::{LINE_BYTES, Limits, count, ms};
 use crate::core::lines::{Split, split, without_cr};
 use crate::core::message::{At, Command, Iamat, Whatsat};
-use crate::core::places::answer::Outcome;
+use crate::core::places::answer::{Outcome, first_empty_line};
 use crate::core::places::call::CallId;
 use crate::core::places::request::Question;
 use crate::core::posix_time::{PosixTime, Skew};
@@ -348,11 +348,7 @@ impl Client {
 
     /// Answers a `WHATSAT`: the record's line, the JSON, two LF.
     pub fn answer_now(&mut self, asked: &Asked, outcome: &mut Outcome) {
-        let source = if outcome.is_google_s() {
-            "from Places"
-        } else {
-            "an error of our own"
-        };
+        let source = outcome.source();
         let json = outcome.json(asked.bound);
         info!(
             "{} -> {} and {} bytes of JSON, {source}",
@@ -361,9 +357,15 @@ impl Client {
             json.len(),
         );
         let output = self.output.tail();
+        let start = output.len();
         output.extend_from_slice(&asked.at_line);
         output.extend_from_slice(json.as_bytes());
         output.extend_from_slice(b"\n\n");
+        debug_assert_eq!(
+            first_empty_line(&output[start..]),
+            Some(output.len() - start),
+            "the first empty line is the answer's end"
+        );
         self.held_until = self.held_until.max(asked.seq);
     }
 

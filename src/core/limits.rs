@@ -103,17 +103,21 @@ limits! {
     /// Connections on the neighbours' port that have not proven who they are; one more takes the place of one from its address, or of any.
     max_unproven = 64, 1..=1_000_000;
 
-    /// Time for Places to answer a question, waiting for a connection included.
+    /// Time for a client to be told what Places answers, waiting for a connection included.
     places_ms = 10_000, 10..=600_000;
     /// Time for a host's name to be looked up.
     lookup_ms = 3_000, 10..=600_000;
-    /// Time for a connection to one of Places' addresses to be made.
+    /// Time for a connection to one of Places' addresses to be made; the next address is tried sooner.
     places_connect_ms = 3_000, 10..=600_000;
+    /// Time after which the next of Places' addresses is tried, while those before it go on (RFC 8305).
+    places_attempt_ms = 250, 10..=2_000;
     /// Time for the TLS handshake with Places.
     places_handshake_ms = 4_000, 10..=600_000;
     /// Time that a connection to Places is kept without a question.
     places_idle_ms = 60_000, 10..=3_600_000;
-    /// Connections to Places.
+    /// Silence of a kept connection to Places after which its question is asked on a new one; at most half of places_ms.
+    places_silence_ms = 3_000, 10..=600_000;
+    /// Connections to Places; attempts at several addresses, of which the first that succeeds is used, count as one.
     max_places_connections = 16, 1..=10_000;
     /// Questions that wait for a connection to Places; one more is answered with an error.
     max_places_waiting = 1_024, 0..=1_000_000;

@@ -1,4 +1,5 @@
-//! Host names: what they stand for, remembered for a minute, and the last good answer when the name server fails.
+//! Host names: what they stand for, remembered for a minute, and the last good answer when the name server fails; which of their
+//! addresses worked last, and in which order to try them (RFC 8305).
 //!
 //! Looking a name up blocks, so the core only asks for it; the shell does it on its executor thread and reports back.
 //!
@@ -8,7 +9,7 @@
 //!                      └──► failed for a second; whoever has a stale answer goes on with it
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -19,11 +20,14 @@ use crate::core::settings::HostPort;
 const FRESH: Duration = Duration::from_secs(60);
 /// How long a failure stands, so that a crowd of callers does not ask a broken name server in a loop.
 const FAILED: Duration = Duration::from_secs(1);
+/// How long an address that worked is tried before all others (RFC 6555, section 4.2: on the order of ten minutes); then the order of
+/// the name server has another chance.
+const WORKED: Duration = Duration::from_secs(600);
 
 /// What is known of a name now.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// Where it is; never empty.
+    /// Where it is, in the order to try; never empty.
     Known(Vec<SocketAddr>),
     /// Being looked up; ask again when it was, or at [`Names::deadline`].
     Pending,
@@ -38,6 +42,8 @@ struct Entry {
     /// Since when the executor is on it.
     asking_since: Option<Time>,
     failed: Option<(Time, String)>,
+    /// An address that worked, and until when that counts.
+    worked: Option<(IpAddr, Time)>,
 }
 
 /// The names that one server dials.
@@ -69,7 +75,7 @@ impl Names {
         let timeout = self.timeout;
         let entry = self.entries.entry(target.host.clone()).or_default();
         if !entry.addresses.is_empty() && now < entry.fresh_until {
-            return entry.known(target.port);
+            return entry.known(target.port, now);
         }
         let failure = match (&entry.failed, entry.asking_since) {
             (Some((until, reason)), None) if now < *until => reason.clone(),
@@ -89,7 +95,7 @@ impl Names {
         if entry.addresses.is_empty() {
             Resolution::Failed(failure)
         } else {
-            entry.known(target.port)
+            entry.known(target.port, now)
         }
     }
 
@@ -115,16 +121,53 @@ impl Names {
             Err(reason) => entry.failed = Some((now + FAILED, reason)),
         }
     }
+
+    /// A connection to that address of `host` was made: it is the first to be tried from now on.
+    pub fn worked(&mut self, host: &str, address: IpAddr, now: Time) {
+        if let Some(entry) = self.entries.get_mut(host) {
+            entry.worked = Some((address, now + WORKED));
+        }
+    }
+
+    /// No address of `host` can be reached: it may have moved, so it is soon looked up again.
+    pub fn unreachable(&mut self, host: &str, now: Time) {
+        if let Some(entry) = self.entries.get_mut(host) {
+            entry.worked = None;
+            entry.fresh_until = entry.fresh_until.min(now + FAILED);
+        }
+    }
+}
+
+/// The address that worked first, then the families in turn, each in the order that the system recommends (RFC 8305, section 4): so
+/// a family that leads nowhere costs every other attempt, not all of them.
+fn in_turn(addresses: &[IpAddr], worked: Option<IpAddr>) -> Vec<IpAddr> {
+    let first = worked.filter(|address| addresses.contains(address));
+    let rest = addresses.iter().copied().filter(|&one| Some(one) != first);
+    // The family that did not come last is next.
+    let is_next = match (first, addresses.first()) {
+        (Some(first), _) => !first.is_ipv6(),
+        (None, Some(address)) => address.is_ipv6(),
+        (None, None) => return Vec::new(),
+    };
+    let (mut next, mut other): (VecDeque<IpAddr>, VecDeque<IpAddr>) =
+        rest.partition(|one| one.is_ipv6() == is_next);
+    let mut ordered = Vec::from_iter(first);
+    while let Some(address) = next.pop_front() {
+        ordered.push(address);
+        if !other.is_empty() {
+            std::mem::swap(&mut next, &mut other);
+        }
+    }
+    ordered.extend(other);
+    ordered
 }
 
 impl Entry {
-    fn known(&self, port: u16) -> Resolution {
-        Resolution::Known(
-            self.addresses
-                .iter()
-                .map(|&ip| SocketAddr::new(ip, port))
-                .collect(),
-        )
+    fn known(&self, port: u16, now: Time) -> Resolution {
+        let worked = self.worked.filter(|(_, until)| now < *until);
+        let addresses = in_turn(&self.addresses, worked.map(|(address, _)| address));
+        let with_port = |ip| SocketAddr::new(ip, port);
+        Resolution::Known(addresses.into_iter().map(with_port).collect())
     }
 }
 
@@ -202,6 +245,66 @@ mod tests {
             names.resolve(at(4)),
             Resolution::Failed("the name has no address".into())
         );
+    }
+
+    #[test]
+    fn families_take_turns_and_what_worked_comes_first() {
+        let order = |addresses: &str, worked: Option<&str>| {
+            let addresses: Vec<IpAddr> = addresses
+                .split(' ')
+                .map(|one| one.parse().unwrap())
+                .collect();
+            let ordered = in_turn(&addresses, worked.map(|one| one.parse().unwrap()));
+            let words: Vec<String> = ordered.iter().map(IpAddr::to_string).collect();
+            words.join(" ")
+        };
+        for (addresses, worked, ordered) in [
+            ("::1 ::2 ::3 ::4 1.1.1.1", None, "::1 1.1.1.1 ::2 ::3 ::4"),
+            ("::1 1.1.1.1 1.1.1.2 ::2", None, "::1 1.1.1.1 ::2 1.1.1.2"),
+            ("1.1.1.1 1.1.1.2 ::1", None, "1.1.1.1 ::1 1.1.1.2"),
+            ("1.1.1.1 1.1.1.2", None, "1.1.1.1 1.1.1.2"),
+            (
+                "::1 ::2 ::3 1.1.1.1",
+                Some("1.1.1.1"),
+                "1.1.1.1 ::1 ::2 ::3",
+            ),
+            (
+                "::1 ::2 1.1.1.1 1.1.1.2",
+                Some("::2"),
+                "::2 1.1.1.1 ::1 1.1.1.2",
+            ),
+            ("::1 1.1.1.1", Some("9.9.9.9"), "::1 1.1.1.1"),
+            ("::1", Some("::1"), "::1"),
+        ] {
+            assert_eq!(order(addresses, worked), ordered, "{addresses} {worked:?}");
+        }
+    }
+
+    #[test]
+    fn what_worked_is_remembered_for_a_while_and_what_cannot_be_reached_is_looked_up_again() {
+        let mut names = Asked(Names::new(Duration::from_secs(3)), vec![]);
+        let both = || ["::1", "192.0.2.1"].map(|ip| ip.parse().unwrap()).to_vec();
+        let first = |names: &mut Asked, now: u64| match names.resolve(at(now)) {
+            Resolution::Known(addresses) => addresses[0].ip().to_string(),
+            other => panic!("{other:?}"),
+        };
+        names.resolve(at(0));
+        names.0.looked_up("places.test", Ok(both()), at(0));
+        assert_eq!(first(&mut names, 1), "::1");
+        names.0.worked("places.test", both()[1], at(1));
+        assert_eq!(first(&mut names, 2), "192.0.2.1");
+        names.resolve(at(600));
+        names.0.looked_up("places.test", Ok(both()), at(600));
+        assert_eq!(first(&mut names, 600), "192.0.2.1");
+        assert_eq!(first(&mut names, 601), "::1");
+        names.0.worked("places.test", both()[1], at(601));
+        names.0.unreachable("places.test", at(602));
+        assert_eq!(
+            first(&mut names, 602),
+            "::1",
+            "a crowd does not look it up in a loop"
+        );
+        assert_eq!(names.resolve(at(603)), Resolution::Pending);
     }
 
     #[test]

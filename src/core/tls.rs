@@ -16,7 +16,8 @@ use std::sync::Arc;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, PeerMisbehaved,
+    ServerConfig, ServerConnection,
 };
 
 use crate::core::buffer::Buffer;
@@ -54,6 +55,13 @@ impl From<rustls::Error> for TlsError {
             }
             rustls::Error::NoCertificatesPresented => "it showed no certificate".to_owned(),
             rustls::Error::InvalidMessage(_) => "it does not speak TLS".to_owned(),
+            rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+                "it refused the TLS handshake: by ALPN it speaks no protocol that was offered"
+                    .to_owned()
+            }
+            rustls::Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => {
+                "by ALPN it chose a protocol that was not offered".to_owned()
+            }
             rustls::Error::AlertReceived(alert) => {
                 format!("it refused the TLS handshake: {alert:?}")
             }
@@ -207,6 +215,12 @@ impl Tls {
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
+    }
+
+    /// The protocol that was agreed on by ALPN, if one was.
+    #[must_use]
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.connection.alpn_protocol()
     }
 
     /// The certificate that the other side has proven to be its own, if it was asked for one.

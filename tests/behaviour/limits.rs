@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::common::server_command;
 
 /// A limit, and the test that reaches it: its file in `tests`, and its name.
-const REACHED_BY: [(&str, &str, &str); 39] = [
+const REACHED_BY: [(&str, &str, &str); 41] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -128,6 +128,16 @@ const REACHED_BY: [(&str, &str, &str); 39] = [
         "places_connect_ms",
         "behaviour/limits_outward.rs",
         "places_that_can_not_be_reached_is_given_up",
+    ),
+    (
+        "places_attempt_ms",
+        "networks/places.rs",
+        "silent_addresses_cost_a_moment_once",
+    ),
+    (
+        "places_silence_ms",
+        "behaviour/places_connections.rs",
+        "kept_connections_that_died_without_a_word_cost_one_slow_answer",
     ),
     (
         "places_handshake_ms",

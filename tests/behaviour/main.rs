@@ -42,6 +42,8 @@ mod os_limits;
 mod outside;
 mod places;
 mod places_answers;
+mod places_connections;
+mod places_errors;
 mod places_tricks;
 mod secrets;
 mod small_disk;

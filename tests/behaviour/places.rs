@@ -26,8 +26,11 @@ fn ask(client: &mut Client, radius: &str, bound: u8) -> serde_json::Value {
     serde_json::from_str(&json).unwrap()
 }
 
-/// The message of an error of our own.
+/// The message of an error of our own, in the shape of either API.
 pub(crate) fn message(json: &serde_json::Value) -> &str {
+    if let Some(message) = json["error"]["message"].as_str() {
+        return message;
+    }
     assert_eq!(json["status"], "UNKNOWN_ERROR", "{json}");
     json["error_message"].as_str().unwrap()
 }

@@ -28,6 +28,7 @@ mod machine;
 mod moment;
 mod network;
 mod one_way;
+mod places;
 mod poor;
 mod stage;
 mod vanished;

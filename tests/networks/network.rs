@@ -11,7 +11,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::resume_unwind;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -184,6 +184,23 @@ impl Network {
     pub(crate) fn filter(&self, from: &str, to: &str) {
         let address = self.host(from).address;
         self.host(to).drop_what(&format!("ip saddr {address}"));
+    }
+
+    /// Gives the host `from` an address of IPv6, and returns so many others that are silent: what is sent there arrives at `to`, and is
+    /// dropped without a word. The error says why that cannot be done here.
+    pub(crate) fn silent(&self, from: &str, to: &str, count: u16) -> Result<Vec<Ipv6Addr>, String> {
+        let host = self.host(from);
+        let mac = &self.host(to).mac;
+        host.run("ip address add 2001:db8::1/64 dev eth0 nodad")?;
+        let address = |number: u16| {
+            let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, number);
+            let neighbour = format!("{address} lladdr {mac} dev eth0 nud permanent");
+            host.run(&format!("ip neighbour replace {neighbour}"))?;
+            Ok(address)
+        };
+        let addresses = (1..=count).map(address).collect();
+        self.host(to).drop_what("ip6 daddr 2001:db8::/64");
+        addresses
     }
 
     /// From now on everything that is sent arrives.

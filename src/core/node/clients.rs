@@ -123,7 +123,7 @@ impl Node {
         }
     }
 
-    pub(super) fn client_lost(&mut self, id: ConnId, client: &Client, why: Option<&str>) {
+    pub(super) fn client_lost(&mut self, id: ConnId, client: &Client, why: Option<&str>, now: Now) {
         if client.is_turned_away() {
             self.admission.leave_turned_away();
         } else {
@@ -134,7 +134,7 @@ impl Node {
         }
         client.connection_lost(why);
         if let Some(call) = client.awaits() {
-            self.asker_lost(call, id);
+            self.asker_lost(call, id, now);
         }
     }
 

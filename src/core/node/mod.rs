@@ -36,6 +36,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(test)]
+mod addresses;
 mod clients;
 mod journaling;
 mod neighbours;
@@ -124,7 +126,10 @@ struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Connection(ConnId),
+    /// A client has waited long enough for a call.
     Call(CallId),
+    /// The next address of Places may be tried for a call.
+    Attempt(CallId),
     Redial(usize),
     LookUp,
     /// Answers are left to be delivered.
@@ -320,9 +325,9 @@ impl Node {
         let failure = slot.secure.as_deref().and_then(Secure::failure);
         let why = failure.or(why);
         match slot.session {
-            Session::Client(client) => self.client_lost(id, &client, why),
+            Session::Client(client) => self.client_lost(id, &client, why, now),
             Session::Link(link) => self.link_lost(*link, why, now),
-            Session::Exchange(exchange) => self.exchange_lost(id, *exchange, why),
+            Session::Exchange(exchange) => self.exchange_lost(id, *exchange, why, now),
         }
         self.work_off_questions(now);
     }
@@ -495,10 +500,11 @@ impl Node {
             match timer {
                 Timer::Connection(id) => self.connection_due(id, now),
                 Timer::Call(call) => self.call_due(call, now),
+                Timer::Attempt(call) => self.attempt_due(call, now),
                 Timer::Redial(neighbour) => self.redial_due(neighbour, now),
                 Timer::LookUp => self.names_changed(now),
                 Timer::Answers => self.answers_wait = false, // the next share goes out below
-                Timer::LastAnswers => self.give_up_calls(),
+                Timer::LastAnswers => self.give_up_calls(now),
                 Timer::Journal => self.journal_due(now),
                 Timer::Stop => {
                     self.phase = Phase::Overdue;
@@ -538,7 +544,7 @@ impl Node {
                     .is_some_and(|deadline| deadline <= now.time) =>
             {
                 let failure = exchange.deadline_reached(limits);
-                self.exchange_failed(id, &failure);
+                self.exchange_failed(id, &failure, now);
             }
             Session::Link(_) | Session::Exchange(_) => {}
         }

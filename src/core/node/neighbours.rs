@@ -160,6 +160,15 @@ impl Node {
 
     /// The connection that we dialled is made; where TLS is spoken, only the socket's is.
     pub(super) fn link_reached(&mut self, id: ConnId, now: Now) {
+        if let Some(Slot {
+            session: Session::Link(link),
+            ..
+        }) = self.sessions.get(id)
+            && let Some(neighbour) = link.neighbour()
+        {
+            let host = &self.herd.neighbours[neighbour].settings.address.host;
+            self.names.worked(host, link.address().ip(), now.time);
+        }
         let Some(tls) = &self.settings.tls.neighbours else {
             return self.link_connected(id, now);
         };

@@ -3,13 +3,16 @@
 use log::{debug, info, warn};
 
 use super::{ConnId, Node, Request, Session, Timer};
-use crate::core::clock::Now;
+use crate::core::clock::{Now, Time};
+use crate::core::escape::Escaped;
 use crate::core::limits::ms;
 use crate::core::names::Resolution;
-use crate::core::places::answer::{self, Outcome};
-use crate::core::places::call::{Call, CallId, Place};
+use crate::core::places::answer::{
+    ErrorKind, Outcome, PlacesError, Reply, google_error, is_json_object,
+};
+use crate::core::places::call::{Asker, Call, CallId};
 use crate::core::places::exchange::{Exchange, Failure, Progress, Stage};
-use crate::core::places::request::{Question, repeats};
+use crate::core::places::request::{Question, without_key};
 use crate::core::places::response::Response;
 use crate::core::settings::Secret;
 
@@ -20,6 +23,12 @@ const ANSWERS_AT_ONCE: usize = 64;
 /// A shorter key would be found in many an innocent answer; Google's have 39 characters.
 const LEAST_KEY_BYTES: usize = 8;
 
+/// A longer body is not searched for an error of Google's: such a text is short.
+const MOST_ERROR_BYTES: usize = 65_536;
+
+/// What is logged of an error of Google's.
+const MOST_LOGGED_BYTES: usize = 500;
+
 impl Node {
     /// Asks Places for a client; the answer comes by `client_answered`, never from within this call.
     pub(super) fn ask(
@@ -27,16 +36,16 @@ impl Node {
         question: &Question,
         asker: ConnId,
         now: Now,
-    ) -> Result<CallId, String> {
+    ) -> Result<CallId, PlacesError> {
         if self.settings.places.key.is_none() {
-            return Err("this server has no key for Google Places; its operator can give it one (HERD_PLACES_KEY)".to_owned());
+            return Err(ErrorKind::NoKey.error("this server has no key for Google Places; its operator can give it one (HERD_PLACES_KEY)"));
         }
-        let (call, is_new) = self.calls.ask(question.clone(), asker, now.time)?;
+        let until = now.time + ms(self.settings.limits.places_ms);
+        let asker = Asker { id: asker, until };
+        let asked = self.calls.ask(question.clone(), asker, now.time);
+        let (call, is_new) = asked.map_err(|reason| ErrorKind::Busy.error(reason))?;
         if is_new {
-            self.deadlines.call_at(
-                now.time + ms(self.settings.limits.places_ms),
-                Timer::Call(call),
-            );
+            self.deadlines.call_at(until, Timer::Call(call));
         }
         Ok(call)
     }
@@ -76,14 +85,12 @@ impl Node {
 
     /// Gives the first waiting call a connection, or ends it; `false` if it has to wait on.
     fn carry(&mut self, id: CallId, now: Now) -> bool {
-        let (places, limits) = (&self.settings.places, &self.settings.limits);
-        let (Some(call), Some(key)) = (self.calls.get_mut(id), &places.key) else {
-            return false; // the waiting line holds only calls that are out, and without a key there are none
+        let limits = &self.settings.limits;
+        let Some(call) = self.calls.get(id) else {
+            return false; // the waiting line holds only calls that are out
         };
-        let wants_new = call.retried;
-        let request = |call: &Call| call.question.request(places, key);
-        if !wants_new && !self.calls.idle.is_empty() {
-            let request = self.calls.get(id).map(request).unwrap_or_default();
+        if !call.retried && !self.calls.idle.is_empty() {
+            let request = self.request(id);
             let Some(connection) = self.calls.idle.pop() else {
                 return false;
             };
@@ -94,7 +101,7 @@ impl Node {
             {
                 self.calls.carried(id, connection);
                 if let Err(failure) = exchange.start(id, request, limits, now.time) {
-                    self.exchange_failed(connection, &failure);
+                    self.exchange_failed(connection, &failure, now);
                 }
                 self.touch(connection);
             }
@@ -103,42 +110,62 @@ impl Node {
         if !self.calls.may_connect() {
             return false;
         }
-        let request = self.calls.get(id).map(request).unwrap_or_default();
-        let addresses = self
-            .calls
-            .get_mut(id)
-            .and_then(|call| call.addresses.take());
-        let origin = places.origin.clone();
-        let mut addresses = match addresses {
-            Some(addresses) => addresses,
-            None => match self.resolve(&origin, now) {
-                Resolution::Known(addresses) => addresses.into(),
-                Resolution::Pending => return false,
-                Resolution::Failed(reason) => {
-                    self.finish_call(id, Err(format!("the address of Google Places can not be found: {reason}; try again later")));
-                    return true;
-                }
-            },
-        };
-        let Some(address) = addresses.pop_front() else {
-            self.finish_call(
-                id,
-                Err("Google Places can not be reached; try again later".to_owned()),
-            );
-            return true;
-        };
-        if let Some(call) = self.calls.get_mut(id) {
-            call.addresses = Some(addresses);
+        let origin = self.settings.places.origin.clone();
+        match self.resolve(&origin, now) {
+            Resolution::Known(addresses) => {
+                self.calls.connecting(id, addresses.into(), now.time);
+                self.next_attempt(id, now);
+            }
+            Resolution::Pending => return false,
+            Resolution::Failed(reason) => {
+                let message = format!(
+                    "the address of Google Places can not be found: {reason}; try again later"
+                );
+                self.finish_call(id, Err(ErrorKind::Unavailable.error(message)));
+            }
         }
-        let exchange = Exchange::new(id, request, &self.settings.limits, now.time);
+        true
+    }
+
+    /// The bytes that ask what a call asks.
+    fn request(&self, id: CallId) -> Vec<u8> {
+        let places = &self.settings.places;
+        match (self.calls.get(id), &places.key) {
+            (Some(call), Some(key)) => call.question.request(places, key),
+            (None, _) | (_, None) => Vec::new(), // without a key there are no calls
+        }
+    }
+
+    /// Tries the next address for a call, beside those that are being tried.
+    fn next_attempt(&mut self, id: CallId, now: Now) {
+        let request = self.request(id);
+        let limits = &self.settings.limits;
+        let Some(race) = self.calls.get_mut(id).and_then(Call::race) else {
+            return;
+        };
+        let Some(address) = race.addresses.pop_front() else {
+            return;
+        };
+        race.next_at = now.time + ms(limits.places_attempt_ms);
+        if !race.addresses.is_empty() {
+            self.deadlines.call_at(race.next_at, Timer::Attempt(id));
+        }
+        let exchange = Exchange::new(id, address, request, limits, now.time);
         let connection = self.admit(None, |_| Session::Exchange(Box::new(exchange)));
-        self.calls.connections += 1;
-        self.calls.carried(id, connection);
+        if let Some(race) = self.calls.get_mut(id).and_then(Call::race) {
+            race.attempts.push(connection);
+        }
         self.requests.push_back(Request::Connect {
             id: connection,
             address,
         });
-        true
+    }
+
+    pub(super) fn attempt_due(&mut self, id: CallId, now: Now) {
+        let race = self.calls.get_mut(id).and_then(Call::race);
+        if race.is_some_and(|race| race.next_at <= now.time) {
+            self.next_attempt(id, now);
+        }
     }
 
     pub(super) fn exchange_connected(&mut self, id: ConnId, now: Now) {
@@ -146,10 +173,21 @@ impl Node {
             self.settings.places.tls.clone(),
             self.settings.places.origin.host.clone(),
         );
-        if let Some(Session::Exchange(exchange)) = self.session(id)
-            && let Err(failure) = exchange.connection_made(config, &host, now.time)
+        let Some(Session::Exchange(exchange)) = self.session(id) else {
+            return;
+        };
+        let call = exchange.call;
+        if let Err(failure) = exchange.connection_made(config, &host, now.time) {
+            return self.exchange_failed(id, &failure, now);
+        }
+        // Its handshake has as long as its connection had, until the next address is tried.
+        let next_at = now.time + ms(self.settings.limits.places_attempt_ms);
+        if let Some(call) = call
+            && let Some(race) = self.calls.get_mut(call).and_then(Call::race)
+            && !race.addresses.is_empty()
         {
-            self.exchange_failed(id, &failure);
+            race.next_at = next_at;
+            self.deadlines.call_at(next_at, Timer::Attempt(call));
         }
     }
 
@@ -157,7 +195,17 @@ impl Node {
         if let Some(Session::Exchange(exchange)) =
             self.sessions.get_mut(id).map(|slot| &mut slot.session)
         {
+            let was_made = exchange.is_made();
             let progress = exchange.data_received(data, &mut self.plaintext, now.time);
+            if exchange.is_made() && !was_made {
+                let (call, address) = (exchange.call, exchange.address());
+                let others = call.map_or_else(Vec::new, |call| self.calls.made(call, id));
+                let host = &self.settings.places.origin.host;
+                self.names.worked(host, address.ip(), now.time);
+                for other in others {
+                    self.close_exchange(other, now);
+                }
+            }
             self.exchange_got(id, progress, now);
         }
     }
@@ -173,7 +221,7 @@ impl Node {
         match progress {
             Ok(Progress::Waiting) => {}
             Ok(Progress::Answered) => self.exchange_answered(id, now),
-            Err(failure) => self.exchange_failed(id, &failure),
+            Err(failure) => self.exchange_failed(id, &failure, now),
         }
     }
 
@@ -202,31 +250,57 @@ impl Node {
                 served + 1,
             );
         }
-        let answer = judge(&response, self.settings.places.key.as_ref());
+        let (answer, error) = judge(&response, self.settings.places.key.as_ref());
+        if let (Some(error), Some(call)) = (error, self.calls.get(call_id)) {
+            let end = error.floor_char_boundary(MOST_LOGGED_BYTES);
+            let (shown, more) = (&error[..end], if end < error.len() { "…" } else { "" });
+            warn!(
+                "{}: Google Places reports an error: {}{more}",
+                Named(call_id, &call.question),
+                Escaped(shown.as_bytes())
+            );
+        }
         self.finish_call(call_id, answer);
     }
 
-    pub(super) fn exchange_failed(&mut self, id: ConnId, failure: &Failure) {
+    pub(super) fn exchange_failed(&mut self, id: ConnId, failure: &Failure, now: Now) {
         let Some(Session::Exchange(exchange)) = self.session(id) else {
             return;
         };
-        let call = exchange.call.take();
+        let (call, since) = (exchange.call.take(), exchange.since());
         exchange.close();
         self.calls.idle.retain(|&idle| idle != id);
         self.touch(id);
-        self.call_failed(call, id, failure);
+        if failure.stage == Stage::Silent {
+            self.close_kept(since);
+        }
+        self.call_failed(call, id, failure, now);
     }
 
-    pub(super) fn exchange_lost(&mut self, id: ConnId, mut exchange: Exchange, why: Option<&str>) {
-        self.calls.connections -= 1;
+    pub(super) fn exchange_lost(
+        &mut self,
+        id: ConnId,
+        mut exchange: Exchange,
+        why: Option<&str>,
+        now: Now,
+    ) {
+        if exchange.is_made() {
+            self.calls.unmade();
+        }
         self.calls.idle.retain(|&idle| idle != id);
         let failure = exchange.failure(why.unwrap_or("it closed the connection").to_owned());
         let call = exchange.call.take();
-        self.call_failed(call, id, &failure);
+        self.call_failed(call, id, &failure, now);
     }
 
-    /// The connection that carried `call` is of no more use: another address, once more, or the end of the call.
-    fn call_failed(&mut self, call: Option<CallId>, connection: ConnId, failure: &Failure) {
+    /// The connection that carried `call`, or was to, is of no more use: another address, once more, or the end of the call.
+    fn call_failed(
+        &mut self,
+        call: Option<CallId>,
+        connection: ConnId,
+        failure: &Failure,
+        now: Now,
+    ) {
         let Failure { reason, stage } = failure;
         let Some(id) = call else {
             return debug!(
@@ -237,142 +311,220 @@ impl Node {
         let Some(call) = self.calls.get_mut(id) else {
             return;
         };
-        let another_address = call
-            .addresses
-            .as_ref()
-            .is_some_and(|addresses| !addresses.is_empty());
+        if call.race().is_some() {
+            return self.attempt_failed(id, connection, failure, now);
+        }
         match stage {
-            Stage::Unconnected | Stage::Mistrusted if another_address => {
-                debug!(
-                    "{}: {reason}; trying the next address",
-                    Named(id, &call.question)
-                );
-                self.calls.wait_again(id);
-            }
-            Stage::DiedIdle if !call.retried => {
+            Stage::DiedIdle | Stage::Silent if !call.retried => {
                 debug!(
                     "{}: a kept connection had died ({reason}); asking once more",
                     Named(id, &call.question)
                 );
                 call.retried = true;
-                call.addresses = None;
                 self.calls.wait_again(id);
             }
-            Stage::Mistrusted => {
-                let advice = "its operator has to look at the certificate authority that it trusts (--places-ca)";
-                self.finish_call(
-                    id,
-                    Err(format!(
-                        "Google Places can not be reached: {reason}; {advice}"
-                    )),
-                );
+            Stage::Overdue | Stage::Silent => {
+                // Only those who joined late are left then, and have time for another try.
+                self.expire(id, now);
+                if let Some(call) = self.calls.get_mut(id) {
+                    info!(
+                        "{}: {reason}; asking once more for the clients that joined late",
+                        Named(id, &call.question)
+                    );
+                    call.retried = true;
+                    self.calls.wait_again(id);
+                }
             }
-            Stage::Unconnected => {
-                self.finish_call(
-                    id,
-                    Err(format!(
-                        "Google Places can not be reached: {reason}; try again later"
-                    )),
+            Stage::DiedIdle | Stage::Sent | Stage::Unconnected | Stage::Mistrusted => {
+                let message = format!(
+                    "Google Places gave no answer that can be used: {reason}; try again later"
                 );
-            }
-            Stage::DiedIdle | Stage::Sent => {
-                self.finish_call(
-                    id,
-                    Err(format!(
-                        "Google Places gave no answer that can be used: {reason}; try again later"
-                    )),
-                );
+                self.finish_call(id, Err(ErrorKind::BadAnswer.error(message)));
             }
         }
     }
 
-    pub(super) fn call_due(&mut self, id: CallId, now: Now) {
-        let Some(call) = self.calls.get(id) else {
+    /// A connection that was being made for a call is not made: the next address has its turn at once. If there is none, the other
+    /// connections that are being made are waited for.
+    fn attempt_failed(&mut self, id: CallId, connection: ConnId, failure: &Failure, now: Now) {
+        let Failure { reason, stage } = failure;
+        let Some(call) = self.calls.get_mut(id) else {
             return;
         };
-        let waited = now.time.since(call.since).as_secs_f32();
-        if let Place::On(connection) = call.place {
-            self.close_exchange(connection);
+        let name = Named(id, &call.question).to_string();
+        let Some(race) = call.race() else {
+            return;
+        };
+        race.attempts.retain(|&attempt| attempt != connection);
+        if *stage == Stage::Mistrusted {
+            race.mistrust.get_or_insert_with(|| reason.clone());
         }
-        self.finish_call(
-            id,
-            Err(format!(
-                "Google Places did not answer within {waited:.0} s; try again later"
-            )),
-        );
+        if !race.addresses.is_empty() {
+            debug!("{name}: {reason}; trying the next address");
+            return self.next_attempt(id, now);
+        }
+        if !race.attempts.is_empty() {
+            return debug!("{name}: {reason}; waiting for other addresses");
+        }
+        let (reason, advice) = match race.mistrust.take() {
+            Some(mistrust) => (
+                mistrust,
+                "its operator has to look at the certificate authority that it trusts (--places-ca)",
+            ),
+            None => (reason.clone(), "try again later"),
+        };
+        self.names
+            .unreachable(&self.settings.places.origin.host, now.time);
+        let message = format!("Google Places can not be reached: {reason}; {advice}");
+        self.finish_call(id, Err(ErrorKind::Unavailable.error(message)));
+    }
+
+    /// A client of that call may have waited long enough.
+    pub(super) fn call_due(&mut self, id: CallId, now: Now) {
+        self.expire(id, now);
+        let left = self.calls.get(id).and_then(|call| call.askers.first());
+        if let Some(until) = left.map(|asker| asker.until) {
+            self.deadlines.call_at(until, Timer::Call(id));
+        }
+    }
+
+    /// Answers the clients of a call whose deadline has come. If no other waits for it, the call is over.
+    fn expire(&mut self, id: CallId, now: Now) {
+        let waited = ms(self.settings.limits.places_ms).as_secs_f32();
+        let message = format!("Google Places did not answer within {waited} s; try again later");
+        let error = ErrorKind::TimedOut.error(message);
+        let Some(call) = self.calls.get_mut(id) else {
+            return;
+        };
+        if call.is_due(now.time) {
+            let connections = call.connections().to_vec();
+            for connection in connections {
+                self.close_exchange(connection, now);
+            }
+            return self.finish_call(id, Err(error));
+        }
+        let due = call.take_due(now.time);
+        if !due.is_empty() {
+            info!(
+                "{}: {error}; {} clients that joined later wait on",
+                Named(id, &call.question),
+                call.askers.len()
+            );
+            let outcome = Outcome::new(self.settings.places.api, Err(error));
+            self.answers.push_back((due, outcome));
+        }
     }
 
     /// A client that waited for an answer is gone: asyncio's `Task.cancel`. If it was the only one, so is the question.
-    pub(super) fn asker_lost(&mut self, call: CallId, asker: ConnId) {
+    pub(super) fn asker_lost(&mut self, call: CallId, asker: ConnId, now: Now) {
         if let Some(abandoned) = self.calls.leave(call, asker) {
             info!(
                 "{}: given up, nobody waits for it any more",
                 Named(call, &abandoned.question)
             );
-            if let Place::On(connection) = abandoned.place {
-                self.close_exchange(connection);
+            for &connection in abandoned.connections() {
+                self.close_exchange(connection, now);
             }
         }
     }
 
-    fn close_exchange(&mut self, connection: ConnId) {
-        if let Some(Session::Exchange(exchange)) = self.session(connection) {
-            exchange.call = None;
-            exchange.close();
-            self.touch(connection);
+    fn close_exchange(&mut self, connection: ConnId, now: Now) {
+        let limits = &self.settings.limits;
+        let Some(Session::Exchange(exchange)) = self
+            .sessions
+            .get_mut(connection)
+            .map(|slot| &mut slot.session)
+        else {
+            return;
+        };
+        let (is_suspect, since) = (exchange.is_suspect(limits, now.time), exchange.since());
+        exchange.call = None;
+        exchange.close();
+        self.touch(connection);
+        if is_suspect {
+            self.close_kept(since);
         }
     }
 
-    fn finish_call(&mut self, id: CallId, answer: Result<String, String>) {
+    /// Closes the connections without a question that have not been heard since then: what forgot one of that age, a NAT or a proxy,
+    /// has most likely forgotten them all, and each would cost a question.
+    fn close_kept(&mut self, since: Time) {
+        let (sessions, idle) = (&mut self.sessions, &mut self.calls.idle);
+        let mut closed = Vec::new();
+        idle.retain(|&id| {
+            let Some(Session::Exchange(exchange)) =
+                sessions.get_mut(id).map(|slot| &mut slot.session)
+            else {
+                return false;
+            };
+            let is_old = exchange.since() <= since;
+            if is_old {
+                exchange.close();
+                closed.push(id);
+            }
+            !is_old
+        });
+        if !closed.is_empty() {
+            debug!(
+                "{} more kept connections to Places of that age are closed",
+                closed.len()
+            );
+        }
+        closed.into_iter().for_each(|id| self.touch(id));
+    }
+
+    fn finish_call(&mut self, id: CallId, answer: Result<Reply, PlacesError>) {
         let Some(call) = self.calls.remove(id) else {
             return;
         };
         if let Err(reason) = &answer {
             warn!("{}: {reason}", Named(id, &call.question));
         }
+        let askers = call.askers.iter().map(|asker| asker.id).collect();
         let outcome = Outcome::new(self.settings.places.api, answer);
-        self.answers.push_back((call.askers, outcome));
+        self.answers.push_back((askers, outcome));
     }
 
     /// The server stops, and can not wait for Places any longer.
-    pub(super) fn give_up_calls(&mut self) {
+    pub(super) fn give_up_calls(&mut self, now: Now) {
         for id in self.calls.ids() {
-            if let Some(Place::On(connection)) = self.calls.get(id).map(|call| call.place) {
-                self.close_exchange(connection);
+            let connections = self.calls.get(id).map(|call| call.connections().to_vec());
+            for connection in connections.unwrap_or_default() {
+                self.close_exchange(connection, now);
             }
-            self.finish_call(
-                id,
-                Err("this server is stopping; ask another one".to_owned()),
-            );
+            let error = ErrorKind::Unavailable.error("this server is stopping; ask another one");
+            self.finish_call(id, Err(error));
         }
     }
 }
 
-/// Whether a response is an answer: what Google says with 200, and what it says in JSON of an error. Nothing that repeats the key,
-/// as something between Google and us might in an error page, is one.
-fn judge(response: &Response, key: Option<&Secret>) -> Result<String, String> {
+/// Whether a response is an answer: JSON with 200 is data, and with any other status only what Google says of an error is passed on.
+/// The key, which an error may repeat, is hidden. Beside it, what an error says, for the log.
+fn judge(
+    response: &Response,
+    key: Option<&Secret>,
+) -> (Result<Reply, PlacesError>, Option<String>) {
     let status = response.status();
-    let tells_key = |key: &Secret| repeats(response.body(), key);
-    if key
-        .filter(|key| key.expose().len() >= LEAST_KEY_BYTES)
-        .is_some_and(tells_key)
-    {
-        return Err(format!(
-            "Google Places answered with HTTP status {status}, and something that may not be shown"
-        ));
-    }
-    let text = std::str::from_utf8(response.body())
-        .ok()
-        .filter(|text| answer::is_json_object(text));
-    match (status, text) {
-        (200 | 400..=599, Some(text)) => Ok(text.to_owned()),
-        (200, None) => Err(
-            "Google Places answered with something that is not JSON; try again later".to_owned(),
-        ),
-        _ => Err(format!(
-            "Google Places answered with HTTP status {status}; try again later"
-        )),
-    }
+    let text = std::str::from_utf8(response.body()).unwrap_or_default();
+    let text = match key.filter(|key| key.expose().len() >= LEAST_KEY_BYTES) {
+        Some(key) => without_key(text, key),
+        None => text.into(),
+    };
+    let error = match text.len() {
+        0..=MOST_ERROR_BYTES => google_error(&text),
+        _ => None,
+    };
+    let bad = |what: String| {
+        let message = format!("Google Places answered with {what}; try again later");
+        Err(ErrorKind::BadAnswer.error(message))
+    };
+    let answer = match status {
+        200 if is_json_object(&text) => Ok(Reply::Data(text.into_owned())),
+        200 => bad("something that is not JSON".to_owned()),
+        _ if error.is_some() => Ok(Reply::Error(text.into_owned())),
+        _ => bad(format!("HTTP status {status}")),
+    };
+    (answer, error)
 }
 
 /// A call's name in the log.

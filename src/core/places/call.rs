@@ -1,10 +1,12 @@
 //! The questions that are out: who asks them, which connection carries them, and who waits for one.
 //!
 //! ```text
-//!   ask ──► Waiting ──a connection is free or may be made──► On(connection) ──answer, failure──► gone
-//!              ▲                                                  │
-//!              └──── the next address, or once more after a connection that had died idle
+//!   ask ──► Waiting ──a connection may be made──► Connecting(race) ──the first that is made──► On(connection) ──► gone
+//!             ▲  └──────────────────────────────────one is free──────────────────────────────────►─┘  │
+//!             └──────── once more, after a connection that had died idle, or for those who joined late ┘
 //! ```
+//!
+//! Each client has a deadline of its own, also for an answer that it shares: who joins late waits as long as any.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -18,28 +20,88 @@ use crate::core::slots::{Id, Slots};
 pub type CallId = Id;
 
 /// Where a call stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In the waiting line.
     Waiting,
+    /// Connections are being made for it.
+    Connecting(Race),
     /// Carried by that connection.
     On(Id),
+}
+
+/// Happy Eyeballs (RFC 8305): one address after the other is tried, without waiting for those before it to fail; the first connection
+/// that is made is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Race {
+    /// Addresses not tried yet, the next one first.
+    pub addresses: VecDeque<SocketAddr>,
+    /// Connections that are being made.
+    pub attempts: Vec<Id>,
+    /// When the next address is tried.
+    pub next_at: Time,
+    /// Why a certificate was refused, if one was.
+    pub mistrust: Option<String>,
+}
+
+/// A client that waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// Its connection.
+    pub id: Id,
+    /// Until when.
+    pub until: Time,
 }
 
 /// One question to Places, asked by one client or by several at once.
 pub struct Call {
     /// What is asked.
     pub question: Question,
-    /// The clients that wait for its answer.
-    pub askers: Vec<Id>,
+    /// The clients that wait for its answer, in the order of their deadlines.
+    pub askers: Vec<Asker>,
     /// When it was asked first.
     pub since: Time,
-    /// Where it stands.
-    pub place: Place,
-    /// Addresses not tried yet, the next one first; `None` before the name was looked up.
-    pub addresses: Option<VecDeque<SocketAddr>>,
+    place: Place,
     /// A kept connection died under it; it now wants a new one, and no third.
     pub retried: bool,
+}
+
+impl Call {
+    /// Where it stands.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The connections that are being made for it, if any are.
+    pub fn race(&mut self) -> Option<&mut Race> {
+        match &mut self.place {
+            Place::Connecting(race) => Some(race),
+            Place::Waiting | Place::On(_) => None,
+        }
+    }
+
+    /// The connections that it has to itself.
+    #[must_use]
+    pub fn connections(&self) -> &[Id] {
+        match &self.place {
+            Place::Waiting => &[],
+            Place::Connecting(race) => &race.attempts,
+            Place::On(connection) => std::slice::from_ref(connection),
+        }
+    }
+
+    /// Whether the deadline of each client has come.
+    #[must_use]
+    pub fn is_due(&self, now: Time) -> bool {
+        self.askers.last().is_none_or(|asker| asker.until <= now)
+    }
+
+    /// Takes out the clients whose deadline has come.
+    pub fn take_due(&mut self, now: Time) -> Vec<Id> {
+        let due = self.askers.partition_point(|asker| asker.until <= now);
+        self.askers.drain(..due).map(|asker| asker.id).collect()
+    }
 }
 
 /// All calls of one server.
@@ -49,8 +111,10 @@ pub struct Calls {
     waiting: VecDeque<CallId>,
     /// Connections without a question, the latest used last.
     pub idle: Vec<Id>,
-    /// Connections in any state.
-    pub connections: usize,
+    /// Connections that are made.
+    made: usize,
+    /// Calls for which one is being made.
+    races: usize,
     max_connections: usize,
     max_waiting: usize,
 }
@@ -64,7 +128,8 @@ impl Calls {
             by_question: HashMap::new(),
             waiting: VecDeque::new(),
             idle: Vec::new(),
-            connections: 0,
+            made: 0,
+            races: 0,
             max_connections: count(limits.max_places_connections),
             max_waiting: count(limits.max_places_waiting),
         }
@@ -72,12 +137,14 @@ impl Calls {
 
     /// Asks `question` for `asker`; one that is already out is joined. Says whether the call is new.
     ///
+    /// The deadlines of those who join are in order, for all clients wait as long.
+    ///
     /// # Errors
     /// Too many questions wait already.
     pub fn ask(
         &mut self,
         question: Question,
-        asker: Id,
+        asker: Asker,
         now: Time,
     ) -> Result<(CallId, bool), String> {
         if let Some(&id) = self.by_question.get(&question)
@@ -97,7 +164,6 @@ impl Calls {
             askers: vec![asker],
             since: now,
             place: Place::Waiting,
-            addresses: None,
             retried: false,
         });
         self.by_question.insert(question, id);
@@ -126,22 +192,64 @@ impl Calls {
     /// Whether another connection may be made.
     #[must_use]
     pub fn may_connect(&self) -> bool {
-        self.connections < self.max_connections
+        self.made + self.races < self.max_connections
     }
 
-    /// The call leaves the waiting line for a connection.
-    pub fn carried(&mut self, id: CallId, connection: Id) {
-        self.waiting.retain(|&waiting| waiting != id);
-        if let Some(call) = self.calls.get_mut(id) {
-            call.place = Place::On(connection);
+    /// The call leaves the waiting line: connections are made for it, to one of `addresses` after the other.
+    pub fn connecting(&mut self, id: CallId, addresses: VecDeque<SocketAddr>, now: Time) {
+        let race = Race {
+            addresses,
+            attempts: Vec::new(),
+            next_at: now,
+            mistrust: None,
+        };
+        if self.moved(id, Place::Connecting(race)).is_some() {
+            self.races += 1;
         }
+    }
+
+    /// A connection that was being made for the call is made, and carries it. Returns the others.
+    pub fn made(&mut self, id: CallId, connection: Id) -> Vec<Id> {
+        self.made += 1;
+        match self.moved(id, Place::On(connection)) {
+            Some(Place::Connecting(mut race)) => {
+                race.attempts.retain(|&other| other != connection);
+                race.attempts
+            }
+            Some(Place::Waiting | Place::On(_)) | None => Vec::new(),
+        }
+    }
+
+    /// A connection that was made is gone.
+    pub fn unmade(&mut self) {
+        self.made -= 1;
+    }
+
+    /// The call leaves the waiting line for a connection that was free.
+    pub fn carried(&mut self, id: CallId, connection: Id) {
+        self.moved(id, Place::On(connection));
     }
 
     /// The call lost its connection, and goes back to the head of the waiting line.
     pub fn wait_again(&mut self, id: CallId) {
-        if let Some(call) = self.calls.get_mut(id) {
-            call.place = Place::Waiting;
+        if self.moved(id, Place::Waiting).is_some() {
             self.waiting.push_front(id);
+        }
+    }
+
+    /// The one place where a call's place changes; returns the one that it had.
+    fn moved(&mut self, id: CallId, place: Place) -> Option<Place> {
+        let call = self.calls.get_mut(id)?;
+        let before = std::mem::replace(&mut call.place, place);
+        self.left(id, &before);
+        Some(before)
+    }
+
+    fn left(&mut self, id: CallId, place: &Place) {
+        match place {
+            Place::Waiting => self.waiting.retain(|&waiting| waiting != id),
+            Place::Connecting(_) => self.races -= 1,
+            Place::On(_) => {}
         }
     }
 
@@ -149,14 +257,14 @@ impl Calls {
     pub fn remove(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(id)?;
         self.by_question.remove(&call.question);
-        self.waiting.retain(|&waiting| waiting != id);
+        self.left(id, &call.place);
         Some(call)
     }
 
-    /// A client no longer wants the answer. If nobody does, the call is over, and is returned.
+    /// A client no longer wants the answer. If no other does, the call is over, and is returned.
     pub fn leave(&mut self, id: CallId, asker: Id) -> Option<Call> {
         let call = self.calls.get_mut(id)?;
-        call.askers.retain(|&other| other != asker);
+        call.askers.retain(|other| other.id != asker);
         if call.askers.is_empty() {
             self.remove(id)
         } else {

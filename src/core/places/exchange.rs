@@ -7,8 +7,12 @@
 //!        └───────────────┴───────────┴─► Closing ◄────┘
 //! ```
 //!
-//! The request, and with it the key, is not even encrypted before the handshake has proven whom it goes to.
+//! The request, and with it the key, is not even encrypted before the handshake has proven whom it goes to. Several connections may be
+//! made for one question at once; the one whose handshake is done first is [made](Exchange::is_made), and carries it.
+//!
+//! A kept connection may be dead without a word: a NAT or a proxy forgot it. So on one that was kept, silence counts sooner.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +66,10 @@ pub enum Stage {
     Mistrusted,
     /// On a connection kept from before, with not a byte of the answer seen: it had died idle.
     DiedIdle,
+    /// The same, but it has not even said so: others that were kept as long may be dead too.
+    Silent,
+    /// After the request was sent, and no answer came in time.
+    Overdue,
     /// After the request was sent.
     Sent,
 }
@@ -80,12 +88,21 @@ pub struct Exchange {
     served: u32,
     /// Whether a byte of the present answer has come.
     heard: bool,
+    address: SocketAddr,
+    /// Its handshake is done.
+    is_made: bool,
 }
 
 impl Exchange {
-    /// A connection about to be made, to carry `request` for `call`.
+    /// A connection about to be made to `address`, to carry `request` for `call`.
     #[must_use]
-    pub fn new(call: CallId, request: Vec<u8>, limits: &Limits, now: Time) -> Exchange {
+    pub fn new(
+        call: CallId,
+        address: SocketAddr,
+        request: Vec<u8>,
+        limits: &Limits,
+        now: Time,
+    ) -> Exchange {
         Exchange {
             call: Some(call),
             state: State::Connecting,
@@ -96,10 +113,30 @@ impl Exchange {
             output: Buffer::default(),
             served: 0,
             heard: false,
+            address,
+            is_made: false,
         }
     }
 
-    /// The socket is connected: TLS begins.
+    /// Where it leads.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether its handshake was done: a request goes, or went, over it.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        self.is_made
+    }
+
+    /// When it entered its state: as it was connected, was asked, or was answered last.
+    #[must_use]
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
+    /// The socket is connected: TLS begins, unless the connection was given up in the same moment.
     ///
     /// # Errors
     /// The host's name is none that a certificate can have.
@@ -109,6 +146,9 @@ impl Exchange {
         host: &str,
         now: Time,
     ) -> Result<(), Failure> {
+        if self.state != State::Connecting {
+            return Ok(());
+        }
         let mut tls = Tls::client(config, host).map_err(|error| self.tls_failure(error))?;
         tls.flush(&mut self.output)
             .map_err(|error| self.tls_failure(error))?;
@@ -163,11 +203,19 @@ impl Exchange {
         let handshake_done = !tls.is_handshaking();
         let received = received.map_err(|error| self.tls_failure(error))?;
         if self.state == State::Handshaking && handshake_done {
+            self.is_made = true;
             self.send_request(now)?;
         }
         match self.state {
             State::Exchanging => {
-                self.heard |= !scratch.is_empty();
+                let is_beginning = !self.heard && !scratch.is_empty();
+                self.heard |= is_beginning;
+                if is_beginning && is_http_2(scratch) {
+                    return Err(self.failure(format!(
+                        "its answer was not HTTP/1.1 but HTTP/2{}",
+                        self.alpn()
+                    )));
+                }
                 self.response
                     .data_received(scratch)
                     .map_err(|error| self.failure(error.to_string()))?;
@@ -193,7 +241,11 @@ impl Exchange {
     pub fn eof_received(&mut self) -> Result<Progress, Failure> {
         match self.state {
             State::Exchanging => self.stream_ended(false),
-            State::Connecting | State::Handshaking | State::Idle => {
+            State::Handshaking => {
+                let reason = "it closed the connection in the TLS handshake";
+                Err(self.failure(reason.to_owned()))
+            }
+            State::Connecting | State::Idle => {
                 Err(self.failure("it closed the connection".to_owned()))
             }
             State::Closing => Ok(Progress::Waiting),
@@ -206,10 +258,20 @@ impl Exchange {
             self.failure(if self.heard {
                 error.to_string()
             } else {
-                "it closed the connection".to_owned()
+                format!("it closed the connection{}", self.alpn())
             })
         })?;
         Ok(self.progress())
+    }
+
+    /// What ALPN said, where that may be why a new connection is of no use.
+    fn alpn(&self) -> &'static str {
+        match &self.tls {
+            Some(tls) if self.served == 0 && tls.alpn().is_none() => {
+                "; by ALPN it chose no protocol, where HTTP/1.1 was offered: it may speak only HTTP/2"
+            }
+            Some(_) | None => "",
+        }
     }
 
     fn progress(&self) -> Progress {
@@ -256,10 +318,22 @@ impl Exchange {
     pub fn failure(&self, reason: String) -> Failure {
         let stage = match self.state {
             State::Connecting | State::Handshaking => Stage::Unconnected,
-            State::Idle | State::Exchanging if self.served > 0 && !self.heard => Stage::DiedIdle,
+            State::Idle | State::Exchanging if self.is_unheard() => Stage::DiedIdle,
             State::Idle | State::Exchanging | State::Closing => Stage::Sent,
         };
         Failure { reason, stage }
+    }
+
+    /// Whether it was kept from before, and has said nothing since.
+    fn is_unheard(&self) -> bool {
+        self.served > 0 && !self.heard
+    }
+
+    /// Whether it was kept from before, and has not answered for so long that others which were kept as long may be dead too.
+    #[must_use]
+    pub fn is_suspect(&self, limits: &Limits, now: Time) -> bool {
+        let is_silent = self.state == State::Exchanging && self.is_unheard();
+        is_silent && now.since(self.since) >= silence(limits) / SUSPECT_AFTER
     }
 
     fn tls_failure(&self, error: TlsError) -> Failure {
@@ -285,7 +359,7 @@ impl Exchange {
         &mut self.output
     }
 
-    /// When somebody has to look at it again. The answer's own deadline is its call's.
+    /// When it has to be looked at again. The clients' own deadlines are their call's.
     #[must_use]
     pub fn deadline(&self, limits: &Limits) -> Option<Time> {
         self.patience(limits).map(|patience| self.since + patience)
@@ -296,7 +370,9 @@ impl Exchange {
             State::Connecting => Some(ms(limits.places_connect_ms)),
             State::Handshaking => Some(ms(limits.places_handshake_ms)),
             State::Idle => Some(ms(limits.places_idle_ms)),
-            State::Exchanging | State::Closing => None,
+            State::Exchanging if self.is_unheard() => Some(silence(limits)),
+            State::Exchanging => Some(ms(limits.places_ms)),
+            State::Closing => None,
         }
     }
 
@@ -307,13 +383,36 @@ impl Exchange {
         let reason = match self.state {
             State::Connecting => format!("no connection within {patience} s"),
             State::Handshaking => format!("no TLS handshake within {patience} s"),
-            State::Exchanging | State::Idle | State::Closing => format!("unused for {patience} s"),
+            State::Exchanging => format!("no answer within {patience} s"),
+            State::Idle | State::Closing => format!("unused for {patience} s"),
         };
-        self.failure(reason)
+        let mut failure = self.failure(reason);
+        if self.state == State::Exchanging {
+            failure.stage = if self.is_unheard() {
+                Stage::Silent
+            } else {
+                Stage::Overdue
+            };
+        }
+        failure
     }
 
     fn enter(&mut self, state: State, now: Time) {
         self.state = state;
         self.since = now;
     }
+}
+
+/// How long a kept connection may say nothing to a question. A new one has to have time for an answer too.
+fn silence(limits: &Limits) -> Duration {
+    ms(limits.places_silence_ms.min(limits.places_ms / 2))
+}
+
+/// A connection that is given up after this part of the silence that is allowed casts doubt on the others.
+const SUSPECT_AFTER: u32 = 4;
+
+/// Whether an answer begins with a SETTINGS frame, as each of HTTP/2 does (RFC 9113, section 3.4): three bytes of length, the type 4,
+/// no flag but ACK, the stream 0.
+fn is_http_2(bytes: &[u8]) -> bool {
+    matches!(bytes, [0, _, _, 4, 0 | 1, 0, 0, 0, 0, ..])
 }

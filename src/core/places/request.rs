@@ -1,5 +1,7 @@
 //! A question to Google Places, and its HTTP/1.1 request in either of Google's interfaces.
 
+use std::borrow::Cow;
+
 use crate::core::coordinates::Coordinates;
 use crate::core::message::Radius;
 use crate::core::proof::unhex;
@@ -97,27 +99,88 @@ fn percent_encoded(bytes: &[u8]) -> String {
     text
 }
 
-/// Whether `text` repeats the key: as it is, or as it stands in the address of a request.
+/// What stands in the place of the key.
+const HIDDEN: &str = "(key not shown)";
+
+/// Hides the key in `text`, however it is written there: as it is, in the address of a request (`%XX`, once or twice over), in a JSON
+/// string (`\u00XX`, `\/`) or in HTML (`&amp;`, `&#38;`), or each byte in another way. All else stays, byte for byte, so JSON that is
+/// good stays good.
 #[must_use]
-pub fn repeats(text: &[u8], key: &Secret) -> bool {
-    let is_in = |text: &[u8]| memchr::memmem::find(text, key.expose()).is_some();
-    is_in(text) || memchr::memchr(b'%', text).is_some() && is_in(&percent_decoded(text))
+pub fn without_key<'a>(text: &'a str, key: &Secret) -> Cow<'a, str> {
+    let key = key.expose();
+    let mut shown = String::new();
+    let mut shown_to = 0;
+    let mut at = 0;
+    // Without an odd character in it, a text can repeat the key only as it is.
+    let is_plain = memchr::memchr3(b'%', b'\\', b'&', text.as_bytes()).is_none();
+    while at < text.len() {
+        let found = if is_plain {
+            memchr::memmem::find(&text.as_bytes()[at..], key).map(|start| (at + start, key.len()))
+        } else {
+            (at..text.len())
+                .find_map(|start| Some((start, written(&text.as_bytes()[start..], key)?)))
+        };
+        let Some((start, length)) = found else {
+            break;
+        };
+        shown.push_str(text.get(shown_to..start).unwrap_or_default());
+        shown.push_str(HIDDEN);
+        shown_to = start + length;
+        at = shown_to;
+    }
+    if shown_to == 0 {
+        return Cow::Borrowed(text);
+    }
+    shown.push_str(text.get(shown_to..).unwrap_or_default());
+    Cow::Owned(shown)
 }
 
-/// What `%XX` stands for is put in its place; what is no such code stays.
-fn percent_decoded(mut text: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(at) = memchr::memchr(b'%', text) {
-        decoded.extend_from_slice(&text[..at]);
-        let (byte, length) = match text.get(at + 1..at + 3).and_then(unhex) {
-            Some([byte]) => (byte, 3),
-            None => (b'%', 1),
-        };
-        decoded.push(byte);
-        text = &text[at + length..];
+/// How many bytes at the beginning of `text` are the key, if they are.
+fn written(text: &[u8], key: &[u8]) -> Option<usize> {
+    let mut length = 0;
+    for &byte in key {
+        length += byte_written(text.get(length..)?, byte)?;
     }
-    decoded.extend_from_slice(text);
-    decoded
+    (length > 0).then_some(length)
+}
+
+/// How many bytes at the beginning of `text` stand for `byte`, if they do.
+fn byte_written(text: &[u8], byte: u8) -> Option<usize> {
+    let hex = |digits: &[u8]| unhex(digits).is_some_and(|[found]: [u8; 1]| found == byte);
+    // The longer way comes first: a key may have a `%` of its own.
+    match text {
+        [b'%', b'2', b'5', high, low, ..] if hex(&[*high, *low]) => Some(5),
+        [b'%', high, low, ..] if hex(&[*high, *low]) => Some(3),
+        [b'\\', b'u', b'0', b'0', high, low, ..] if hex(&[*high, *low]) => Some(6),
+        [b'\\', escaped, ..] if *escaped == byte && b"/\\\"".contains(&byte) => Some(2),
+        [b'&', b'#', rest @ ..] => {
+            let end = rest.iter().take(6).position(|&byte| byte == b';')?;
+            let number = std::str::from_utf8(&rest[..end]).ok()?;
+            let found = match number.strip_prefix(['x', 'X']) {
+                Some(digits) => u8::from_str_radix(digits, 16),
+                None => number.parse(),
+            };
+            (found == Ok(byte)).then_some(2 + end + 1)
+        }
+        [b'&', ..] => {
+            let named = [
+                (b'&', &b"&amp;"[..]),
+                (b'<', b"&lt;"),
+                (b'>', b"&gt;"),
+                (b'"', b"&quot;"),
+                (b'\'', b"&apos;"),
+            ];
+            let name = named
+                .iter()
+                .find(|(named, name)| *named == byte && text.starts_with(name));
+            match name {
+                Some((_, name)) => Some(name.len()),
+                None => (byte == b'&').then_some(1),
+            }
+        }
+        [first, ..] => (*first == byte).then_some(1),
+        [] => None,
+    }
 }
 
 #[cfg(test)]
@@ -179,27 +242,51 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_key_is_found_however_an_address_has_it() {
-        let key = Secret::new(b"a&key/1%".to_vec());
-        for text in [
-            "a&key/1%",
-            "x?key=a%26key%2F1%25&y",
-            "a%26key%2f1%25",
-            "%a&key/1%",
-            "%%61&key/1%25",
+    fn the_key_alone_is_hidden_however_it_is_written() {
+        let key = Secret::new(b"a&key/1%=x".to_vec());
+        for written in [
+            "a&key/1%=x",
+            "a%26key%2F1%25%3Dx",
+            "a%26key%2f1%25%3dx",
+            "%61&key/1%%3dx",
+            "a%2526key%252F1%2525%253Dx",
+            "a\\u0026key\\/1%\\u003dx",
+            "a\\u0026key\\u002F1\\u0025\\u003Dx",
+            "a&amp;key/1%=x",
+            "a&#38;key&#x2F;1%=x",
         ] {
-            assert!(repeats(text.as_bytes(), &key), "{text}");
+            for (before, behind) in [
+                ("", ""),
+                ("?key=", "&y"),
+                ("%", "%"),
+                ("ä\\", "ü"),
+                ("a", ""),
+            ] {
+                let text = format!("{before}{written}{behind}{written}.");
+                let hidden = format!("{before}{HIDDEN}{behind}{HIDDEN}.");
+                assert_eq!(without_key(&text, &key), hidden, "{text}");
+            }
         }
         for text in [
             "",
             "%",
             "%2",
             "%zz",
+            "&#;&#x;&#999;&",
             "a&key/1",
-            "a%2526key%2F1%25",
-            "a&key/2%",
+            "a&key/2%=x",
+            "A&KEY/1%=X",
         ] {
-            assert!(!repeats(text.as_bytes(), &key), "{text}");
+            assert!(matches!(without_key(text, &key), Cow::Borrowed(same) if same == text));
         }
+    }
+
+    #[test]
+    fn an_ordinary_key_is_hidden_in_an_ordinary_text() {
+        let key = Secret::new(b"AIzaSyD-9tSrke72PouQMnMX".to_vec());
+        let text = "Consumer 'api_key:AIzaSyD-9tSrke72PouQMnMX' has been suspended.";
+        let hidden = "Consumer 'api_key:(key not shown)' has been suspended.";
+        assert_eq!(without_key(text, &key), hidden);
+        assert_eq!(without_key(hidden, &key), hidden);
     }
 }

@@ -1,0 +1,237 @@
+//! In which order, and how soon one after the other, the addresses of a name are tried; in virtual time.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{ConnId, Node, Request};
+use crate::config::{HerdConfig, Overrides, Source};
+use crate::core::clock::{Now, Time};
+use crate::core::fate::Fate;
+use crate::core::settings::{HostPort, NeighbourSettings, Secret};
+
+const HOST: &str = "places.test";
+
+struct Scene {
+    node: Node,
+    now: Now,
+    client: ConnId,
+}
+
+impl Scene {
+    /// A server of which a client asks what is near, and for which the name stands for these addresses.
+    fn new(addresses: &str) -> Scene {
+        let mut scene = Scene::with(Vec::new());
+        scene.ask();
+        scene.looks_up(addresses);
+        scene
+    }
+
+    fn with(neighbours: Vec<NeighbourSettings>) -> Scene {
+        let config = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
+        let mut settings = config
+            .server("Riley", &Overrides::default())
+            .unwrap()
+            .settings;
+        settings.neighbours = neighbours;
+        settings.limits.max_places_connections = 1; // attempts count as one
+        settings.places.key = Some(Secret::new(b"a key of Google's".to_vec()));
+        settings.places.origin = HostPort {
+            host: HOST.into(),
+            port: 443,
+        };
+        let now = Now {
+            time: Time::from_nanos(0),
+            wall: 1_700_000_000_000_000_000,
+        };
+        let mut node = Node::new(settings, &[7; 32], now);
+        let client = node
+            .client_connected("192.0.2.9:1".parse().unwrap())
+            .unwrap();
+        Scene { node, now, client }
+    }
+
+    fn ask(&mut self) {
+        let commands = b"IAMAT x +1+2 3\nWHATSAT x 1 1\n";
+        self.node.data_received(self.client, commands, self.now);
+    }
+
+    fn looks_up(&mut self, addresses: &str) {
+        let asked = self.node.next_request();
+        assert_eq!(asked, Some(Request::LookUp { host: HOST.into() }));
+        let found: Vec<IpAddr> = addresses
+            .split(' ')
+            .map(|address| address.parse().unwrap())
+            .collect();
+        self.node.looked_up(HOST, Ok(found), self.now);
+    }
+
+    /// Time passes, with all that is due in it.
+    fn at(&mut self, ms: u64) -> &mut Scene {
+        let until = Time::from_nanos(ms * 1_000_000);
+        while let Some(due) = self.node.next_deadline().filter(|due| *due <= until) {
+            self.now.time = due;
+            self.node.deadlines_due(self.now);
+            self.settle();
+        }
+        self.now.time = until;
+        self
+    }
+
+    /// Does what the shell does at the end of a turn.
+    fn settle(&mut self) {
+        let mut touched = Vec::new();
+        self.node.take_touched(&mut touched);
+        for id in touched {
+            let waiting = self.node.output(id).len();
+            self.node.output_sent(id, waiting, self.now);
+            if self.node.fate(id, self.now) == Fate::Close {
+                self.node.connection_lost(id, None, self.now);
+            }
+        }
+    }
+
+    /// The addresses that are tried now.
+    fn tried(&mut self) -> Vec<(IpAddr, ConnId)> {
+        self.settle();
+        let mut tried = Vec::new();
+        while let Some(request) = self.node.next_request() {
+            match request {
+                Request::Connect { id, address } => {
+                    assert_eq!(address, SocketAddr::new(address.ip(), 443));
+                    tried.push((address.ip(), id));
+                }
+                Request::LookUp { host } => panic!("{host} is looked up"),
+            }
+        }
+        tried
+    }
+
+    fn tries(&mut self, address: &str) -> ConnId {
+        let tried = self.tried();
+        assert_eq!(tried.len(), 1, "{tried:?}");
+        assert_eq!(tried[0].0, address.parse::<IpAddr>().unwrap());
+        tried[0].1
+    }
+
+    fn tries_none(&mut self) {
+        assert_eq!(self.tried(), []);
+    }
+
+    fn lost(&mut self, id: ConnId, why: &str) {
+        self.node.connection_lost(id, Some(why), self.now);
+    }
+
+    fn answer(&mut self) -> String {
+        String::from_utf8_lossy(self.node.output(self.client)).into_owned()
+    }
+}
+
+#[test]
+fn the_next_address_is_tried_after_a_quarter_of_a_second_and_those_before_it_go_on() {
+    let mut scene = Scene::new("::1 ::2 ::3 192.0.2.1");
+    scene.tries("::1");
+    scene.at(249).tries_none();
+    let second = scene.at(250).tries("192.0.2.1");
+    scene.at(499).tries_none();
+    scene.at(500).tries("::2");
+    scene.at(750).tries("::3");
+    // The first is given up when its own time is over, and not before: a slow way is a way.
+    scene.at(2_999);
+    assert_eq!(scene.node.connections(), 5, "four, and the client");
+    scene.at(3_000).tries_none();
+    assert_eq!(scene.node.connections(), 4);
+    // The second is made: what remains of the others goes on, for it may not speak TLS.
+    scene.node.connection_made(second, scene.now);
+    scene.at(3_750).tries_none();
+    assert_eq!(scene.node.connections(), 2);
+    assert_eq!(scene.answer(), "");
+}
+
+#[test]
+fn one_that_fails_gives_its_turn_to_the_next_at_once() {
+    let mut scene = Scene::new("::1 ::2 192.0.2.1 192.0.2.2");
+    let first = scene.tries("::1");
+    scene.at(10).lost(first, "Network is unreachable");
+    let second = scene.tries("192.0.2.1");
+    scene.at(20).lost(second, "Connection refused");
+    scene.tries("::2");
+    // The turn of the one after that counts from here.
+    scene.at(250).tries_none();
+    scene.at(269).tries_none();
+    scene.at(270).tries("192.0.2.2");
+    assert_eq!(scene.answer(), "");
+}
+
+#[test]
+fn one_that_is_connected_has_a_quarter_of_a_second_for_its_handshake() {
+    let mut scene = Scene::new("::1 ::2");
+    let first = scene.tries("::1");
+    scene.at(200);
+    scene.node.connection_made(first, scene.now);
+    scene.at(250).tries_none();
+    scene.at(449).tries_none();
+    scene.at(450).tries("::2");
+}
+
+#[test]
+fn when_all_have_failed_the_client_is_told_and_the_name_looked_up_again_soon() {
+    let mut scene = Scene::new("::1 192.0.2.1");
+    let first = scene.tries("::1");
+    scene.at(10).lost(first, "No route to host");
+    let second = scene.tries("192.0.2.1");
+    scene.at(20).lost(second, "Connection refused");
+    let answer = scene.answer();
+    assert!(
+        answer.contains("can not be reached: Connection refused"),
+        "{answer}"
+    );
+    assert_eq!(scene.node.connections(), 1);
+    // In the same second the same addresses are tried; then it may have moved.
+    scene.at(100).ask();
+    let first = scene.tries("::1");
+    scene.lost(first, "No route to host");
+    let second = scene.tries("192.0.2.1");
+    scene.lost(second, "Connection refused");
+    scene.at(1_100).ask();
+    scene.looks_up("192.0.2.7");
+    scene.tries("192.0.2.7");
+}
+
+#[test]
+fn a_client_that_goes_away_ends_all_attempts_and_another_may_have_its_own() {
+    let mut scene = Scene::new("::1 192.0.2.1 ::2");
+    scene.at(600);
+    let tried = scene.tried();
+    assert_eq!(tried.len(), 3);
+    let (_, first) = tried[0];
+    scene.lost(scene.client, "reset");
+    // One that is connected in the same turn says nothing any more.
+    scene.node.connection_made(first, scene.now);
+    assert_eq!(scene.node.output(first), b"");
+    scene.settle();
+    assert_eq!(scene.node.connections(), 0);
+    let address = "192.0.2.9:2".parse().unwrap();
+    scene.client = scene.node.client_connected(address).unwrap();
+    scene.ask();
+    scene.tries("::1");
+}
+
+#[test]
+fn the_address_of_a_neighbour_that_worked_is_dialled_first_when_the_link_is_lost() {
+    let mut scene = Scene::with(vec![NeighbourSettings {
+        name: "Jaquez".to_owned(),
+        address: HostPort {
+            host: HOST.into(),
+            port: 443,
+        },
+        we_dial: true,
+    }]);
+    scene.looks_up("::1 ::2 192.0.2.1");
+    scene.tries("::1");
+    scene.at(3_100); // limits.link_connect_ms
+    let second = scene.tries("192.0.2.1");
+    scene.node.connection_made(second, scene.now);
+    scene.at(3_200).lost(second, "reset");
+    let third = scene.tries("::2");
+    scene.lost(third, "Network is unreachable");
+    scene.at(4_300).tries("192.0.2.1");
+}

@@ -1,0 +1,167 @@
+//! A name of Places that has addresses where nobody answers: packets vanish, or connections are made and nothing more is heard.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use herd_places::{Options, Places};
+
+use crate::common::{Client, Herd, Server};
+use crate::machine;
+use crate::network::Network;
+
+/// Starts Riley for whom `places.test` has these addresses, in a mount namespace with an `/etc/hosts` of its own.
+fn start(herd: &Herd, addresses: &[IpAddr], port: u16) -> Server {
+    let hosts = herd.directory.path().join("hosts");
+    let mut text = String::new();
+    for address in addresses {
+        writeln!(text, "{address} places.test").unwrap();
+    }
+    fs::write(&hosts, text).unwrap();
+    let original = herd.command("Riley");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c"])
+        .arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"")
+        .arg(hosts)
+        .arg(original.get_program())
+        .args(original.get_args())
+        .args(["--places-url", &format!("https://places.test:{port}")])
+        .current_dir(herd.directory.path());
+    for (name, value) in original.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    Server::start(&mut command)
+}
+
+fn at(address: SocketAddr) -> Options {
+    Options {
+        listen: address,
+        ..Options::default()
+    }
+}
+
+fn ask(client: &mut Client) -> (String, Duration) {
+    let begun = Instant::now();
+    let json = client.send("WHATSAT kiwi 10 5\n").places().1;
+    (json, begun.elapsed())
+}
+
+#[test]
+fn silent_addresses_cost_a_moment_once() {
+    if !machine::allows("addresses where packets vanish") {
+        return;
+    }
+    for (silent, slow_ms) in [(1, None), (2, None), (4, None), (4, Some(2_000))] {
+        let network = Network::new(&["Alice", "Bob"]).unwrap();
+        let [clients, peers, places] = [("Alice", 10_000), ("Alice", 11_000), ("Bob", 443)]
+            .map(|(name, port)| network.address(name, port));
+        let addresses = match network.silent("Alice", "Bob", silent) {
+            Ok(addresses) => addresses,
+            Err(why) => return machine::skipped("addresses of IPv6 where packets vanish", &why),
+        };
+        let addresses: Vec<IpAddr> = addresses
+            .into_iter()
+            .map(IpAddr::from)
+            .chain([places.ip()])
+            .collect();
+        let places = network.within("Bob", || Places::start(at(places)).unwrap());
+        let mut herd = Herd::at(&[("Riley", clients, peers)], &[]).asking(&places);
+        if let Some(ms) = slow_ms {
+            herd = herd.with(&format!("[limits]\nplaces_attempt_ms = {ms}\n"));
+        }
+        let server = network.within("Alice", || start(&herd, &addresses, 443));
+        let mut client = network.within("Alice", || server.client());
+        client.ask("IAMAT kiwi +34.068930-118.445127 1");
+        let (json, took) = ask(&mut client);
+        assert!(
+            json.contains("\"status\" : \"OK\""),
+            "{silent} silent: {json}"
+        );
+        // The family that works has the second turn.
+        let turn = Duration::from_millis(slow_ms.unwrap_or(250));
+        assert!(
+            (turn..turn + Duration::from_secs(2)).contains(&took),
+            "{silent} silent addresses, then one that works: {took:?}"
+        );
+        let vanished = network.lost("Bob");
+        assert!(vanished > 0, "no silent address was tried");
+        // What worked is tried first from now on; so is it after it was looked up anew.
+        for connection in 2..=4 {
+            assert_eq!(places.close_idle(), 1);
+            let (json, _) = ask(&mut client);
+            assert!(json.contains("\"status\" : \"OK\""), "{json}");
+            assert_eq!(places.connections(), connection);
+        }
+        assert_eq!(
+            network.lost("Bob"),
+            vanished,
+            "a silent address was tried again"
+        );
+    }
+}
+
+#[test]
+fn an_address_that_is_connected_and_silent_costs_no_more_than_one_where_packets_vanish() {
+    if !machine::allows("names with several addresses") {
+        return;
+    }
+    let own = |last| IpAddr::from(Ipv4Addr::new(127, 77, 0, last));
+    let network = Network::new(&["Alice", "Bob"]).unwrap();
+    network.within("Alice", || {
+        let good = Places::start(at((own(5), 0).into())).unwrap();
+        let port = good.address().port();
+        let silent = Places::start(Options {
+            silent_accept: true,
+            ..at((own(2), port).into())
+        })
+        .unwrap();
+        let impostor = Places::start(at((own(3), port).into())).unwrap();
+        let peers = [10_000, 11_000].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let herd = Herd::at(&[("Riley", peers[0], peers[1])], &[]).asking(&good);
+        // At 127.77.0.4 nobody listens. Whatever order they are tried in, none that is bad holds the good one up for long.
+        let addresses = [2, 3, 4, 5].map(own);
+        let server = start(&herd, &addresses, port);
+        let mut client = server.client();
+        client.ask("IAMAT kiwi +34.068930-118.445127 1");
+        let (json, took) = ask(&mut client);
+        assert!(json.contains("\"status\" : \"OK\""), "{json}");
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        assert_eq!(good.requests().len(), 1);
+        let counts = |places: &Places| places.connections();
+        let tried = (counts(&silent), counts(&impostor));
+        assert!(
+            tried.0 > 0,
+            "the order of the addresses has changed: {tried:?}"
+        );
+        // The one that lost is closed, long before its handshake has taken too long.
+        assert!(
+            silent.wait_until(Duration::from_secs(2), |counts| counts.open_connections
+                == 0)
+        );
+        for connection in 2..=3 {
+            assert_eq!(good.close_idle(), 1);
+            assert!(ask(&mut client).0.contains("\"status\" : \"OK\""));
+            assert_eq!(good.connections(), connection);
+        }
+        assert_eq!(
+            (counts(&silent), counts(&impostor)),
+            tried,
+            "what worked is not remembered"
+        );
+        // Where it is gone, the others have their turn, and the reason that is told is the one that matters.
+        let port = good.address();
+        drop(good);
+        let error = ask(&mut client).0;
+        assert!(
+            error.contains("its certificate was refused"),
+            "{error} at {port}"
+        );
+        assert!(silent.connections() > tried.0 && impostor.connections() > tried.1);
+    });
+}
