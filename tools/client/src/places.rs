@@ -41,10 +41,15 @@ pub(crate) struct Spot {
 impl Found {
     /// Reads the JSON of a WHATSAT's answer.
     pub(crate) fn read(json: &[u8]) -> Found {
-        let whole: Value = match serde_json::from_slice(json) {
+        let mut whole: Value = match serde_json::from_slice(json) {
             Ok(whole) => whole,
             Err(error) => return Found::Error(format!("the places are not JSON: {error}")),
         };
+        // Some of Google's errors come in an array.
+        let elements = whole.as_array_mut().into_iter().flatten();
+        if let Some(element) = elements.into_iter().find(|one| one.get("error").is_some()) {
+            whole = element.take();
+        }
         if !whole.is_object() {
             return Found::Error("the places are not a JSON object".into());
         }
@@ -230,6 +235,10 @@ mod tests {
                 r#"{"error": {"code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT"}}"#
             ),
             "Places reported an error (INVALID_ARGUMENT, HTTP 400): API key not valid."
+        );
+        assert_eq!(
+            error(r#"[{"error": {"code": 403, "message": "No.", "status": "PERMISSION_DENIED"}}]"#),
+            "Places reported an error (PERMISSION_DENIED, HTTP 403): No."
         );
         assert!(error("").starts_with("the places are not JSON"));
         assert!(error("[]").contains("not a JSON object"));

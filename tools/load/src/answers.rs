@@ -129,6 +129,9 @@ impl Rules {
 
     /// Checks the JSON of a `WHATSAT` answer; says whether it tells of places or of an error.
     pub(crate) fn check_json(&self, json: &[u8]) -> Result<Found, String> {
+        if json.trim_ascii_start().starts_with(b"[") && !error_of(json).is_empty() {
+            return Ok(Found::Error); // as Google has it for methods that stream
+        }
         let answer: Answer = serde_json::from_slice(json)
             .map_err(|error| format!("the JSON can not be read: {error}"))?;
         let places = answer.results.len() + answer.places.len();
@@ -183,9 +186,13 @@ enum Status {
 
 /// What an error of Places says, in the words of its JSON.
 pub(crate) fn error_of(json: &[u8]) -> String {
-    let Ok(json) = serde_json::from_slice::<serde_json::Value>(json) else {
+    let Ok(mut json) = serde_json::from_slice::<serde_json::Value>(json) else {
         return String::new();
     };
+    if let Some(elements) = json.as_array_mut() {
+        let first = elements.iter_mut().find(|one| one.get("error").is_some());
+        json = first.map(serde_json::Value::take).unwrap_or_default();
+    }
     let texts = [
         &json["status"],
         &json["error_message"],
@@ -390,6 +397,10 @@ mod tests {
     fn an_error_is_told_in_its_own_words() {
         let legacy = br#"{"results": [], "status": "UNKNOWN_ERROR", "error_message": "no key\n"}"#;
         assert_eq!(error_of(legacy), "UNKNOWN_ERROR: no key\\x0a");
+        let array =
+            br#"[{"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "no"}}]"#;
+        assert_eq!(error_of(array), "PERMISSION_DENIED: no");
+        assert_eq!(error_of(b"[1]"), "");
         let new = br#"{"error": {"code": 403, "message": "no", "status": "PERMISSION_DENIED"}}"#;
         assert_eq!(error_of(new), "PERMISSION_DENIED: no");
         assert_eq!(error_of(b"x"), "");
