@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use herd_mio::core::limits::Limits;
-use herd_mio::core::places::answer::{Outcome, answer, error, is_json_object};
+use herd_mio::core::places::answer::{
+    ErrorKind, Outcome, Reply, answer, error, first_empty_line, google_error, is_json_object,
+};
 use herd_mio::core::places::response::{Response, ResponseError};
 use herd_mio::core::settings::PlacesApi;
 use serde_json::Value;
@@ -216,7 +218,16 @@ fn json(text: &str, api: PlacesApi, bound: u8) {
     // Deeper or larger than `Value` takes it may still be good JSON.
     let expected = serde_json::from_str(text).ok().filter(Value::is_object);
     assert!(expected.is_none() || found.is_ok(), "an object");
-    let mut outcome = Outcome::new(api, Ok(text.to_owned()));
+    // An error is passed on whole, but for blank lines.
+    if google_error(text).is_some() {
+        let told = Outcome::new(api, Ok(Reply::Error(text.to_owned()))).json(bound).to_owned();
+        assert_eq!(
+            serde_json::from_str::<Value>(&told).ok(),
+            serde_json::from_str(text).ok()
+        );
+        ends_once(&told);
+    }
+    let mut outcome = Outcome::new(api, Ok(Reply::Data(text.to_owned())));
     let told = outcome.json(bound).to_owned();
     assert_eq!(outcome.json(bound), told, "remembered");
     let Ok(cut) = found else {
@@ -224,7 +235,7 @@ fn json(text: &str, api: PlacesApi, bound: u8) {
         return;
     };
     assert_eq!(told, cut);
-    assert!(!cut.contains("\n\n") && !cut.ends_with('\n'));
+    ends_once(&cut);
     assert!(cut.len() <= text.len());
     assert!(is_json_object(&cut), "still an object: {cut}");
     assert_eq!(answer(&cut, api, bound).as_ref(), Ok(&cut), "cut once");
@@ -240,9 +251,22 @@ fn json(text: &str, api: PlacesApi, bound: u8) {
     }
 }
 
+/// The first empty line of a whole answer is its end.
+fn ends_once(json: &str) {
+    let whole = format!("AT line\n{json}\n\n");
+    assert_eq!(first_empty_line(whole.as_bytes()), Some(whole.len()));
+    assert!(!whole.contains("\r\n\r\n"));
+}
+
 /// An error of our own is JSON whatever its words are.
 fn words(text: &str) {
-    let told: Option<Value> = serde_json::from_str(&error(text)).ok();
-    let message = told.as_ref().and_then(|told| told.get("error_message"));
-    assert_eq!(message.and_then(Value::as_str), Some(text));
+    for api in [PlacesApi::Legacy, PlacesApi::New] {
+        let told: Option<Value> =
+            serde_json::from_str(&error(api, &ErrorKind::BadAnswer.error(text))).ok();
+        let message = told.as_ref().and_then(|told| match api {
+            PlacesApi::Legacy => told.get("error_message"),
+            PlacesApi::New => told.get("error")?.get("message"),
+        });
+        assert_eq!(message.and_then(Value::as_str), Some(text));
+    }
 }

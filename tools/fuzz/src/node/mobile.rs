@@ -1,7 +1,7 @@
 //! One client: what it has said, and whether it is answered as the wire's documentation says.
 
 use herd_mio::core::limits::LINE_BYTES;
-use herd_mio::core::places::answer::is_json_object;
+use herd_mio::core::places::answer::{google_error, is_json_object};
 
 use crate::reference::{self, Command};
 use crate::server;
@@ -153,7 +153,8 @@ impl Mobile {
                     };
                     let text = String::from_utf8_lossy(&json[..json_end]);
                     let is_right = at.as_ref().is_some_and(|at| at.client == client);
-                    assert!(is_right && is_json_object(&text), "{}", self.show());
+                    let is_answer = is_json_object(&text) || google_error(&text).is_some();
+                    assert!(is_right && is_answer, "{}", self.show());
                     // What a neighbour taught when the disk was full, it may have to teach again.
                     let own = format!("AT {} ", server::NAME);
                     promises.extend(at.filter(|at| at.line.starts_with(own.as_bytes())));
