@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -240,13 +241,9 @@ func elementEnds(list []byte) (ends []int) {
 	return ends
 }
 
-// withoutBlankLines has each run of newlines as one, and none at the end: two in a row end an answer.
+var newlines = regexp.MustCompile(`(\r\n|[\r\n])[\r\n]*`)
+
+// withoutBlankLines has each run of newlines as one, and none at either end: an empty line ends an answer.
 func withoutBlankLines(text []byte) []byte {
-	kept := make([]byte, 0, len(text))
-	for i, b := range text {
-		if b != '\n' || i == 0 || text[i-1] != '\n' {
-			kept = append(kept, b)
-		}
-	}
-	return bytes.TrimRight(kept, "\n")
+	return newlines.ReplaceAll(bytes.Trim(text, "\r\n"), []byte("$1"))
 }

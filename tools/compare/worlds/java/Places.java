@@ -68,8 +68,9 @@ final class Places {
                     from = ends.get(ends.size() - 1);
                 }
             }
-            // Two newlines in a row end an answer, so each run of them becomes one, and none is left at the end.
-            return kept.append(text, from, text.length()).toString().replaceAll("\n+", "\n").replaceFirst("\n$", "");
+            // An empty line ends an answer, so each run of newlines becomes one, and none is left at either end.
+            String whole = kept.append(text, from, text.length()).toString();
+            return whole.replaceAll("(\r\n|[\r\n])[\r\n]*", "$1").replaceAll("\\A[\r\n]+|[\r\n]+\\z", "");
         }
     }
 

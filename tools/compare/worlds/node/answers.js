@@ -3,7 +3,7 @@
 // Google's layout varies, so its text is never written anew. JSON.parse says whether it is JSON; where the elements of its list end
 // is found by a scanner, which may then take for granted that it is.
 
-/** Google's answer with at most `bound` results, no two newlines in a row, none at the end; throws if it is no JSON object. */
+/** Google's answer with at most `bound` results, no blank line, no newline at either end; throws if it is no JSON object. */
 export function cut(text, bound) {
   const value = JSON.parse(text);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -18,7 +18,7 @@ export function cut(text, bound) {
     }
   }
   kept += text.slice(start);
-  return kept.replace(/\n{2,}/g, '\n').replace(/\n$/, '');
+  return kept.replace(/(\r\n|[\r\n])[\r\n]*/g, '$1').replace(/^[\r\n]+|[\r\n]+$/g, '');
 }
 
 /** The server's own answer where there is none of Google's. */

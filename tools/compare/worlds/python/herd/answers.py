@@ -9,7 +9,7 @@ import re
 from typing import NoReturn
 
 _space = re.compile(r"[ \t\n\r]*").match
-_newlines = re.compile(r"\n{2,}").sub
+_newlines = re.compile(r"(\r\n|[\r\n])[\r\n]*").sub
 
 
 class NotJson(ValueError):
@@ -25,7 +25,7 @@ _value_at = json.JSONDecoder(parse_constant=_refuse).raw_decode
 
 
 def cut(text: str, bound: int) -> str:
-    """Google's answer with at most `bound` results, no two newlines in a row, and none at the end."""
+    """Google's answer with at most `bound` results, no blank line, and no newline at either end."""
     try:
         surplus = list(_surplus(text, bound))
     except (ValueError, RecursionError) as why:
@@ -36,7 +36,7 @@ def cut(text: str, bound: int) -> str:
         kept.append(text[start:cut_from])
         start = cut_to
     kept.append(text[start:])
-    return _newlines("\n", "".join(kept)).rstrip("\n")
+    return _newlines(r"\1", "".join(kept)).strip("\r\n")
 
 
 def error(message: str) -> str:

@@ -309,14 +309,16 @@ fn cut(text: &str, bound: usize) -> String {
     }
 }
 
-/// Each run of newlines as one, and none at the end: two in a row end an answer.
+/// Each run of newlines as one, and none at either end: an empty line ends an answer.
 fn without_blank_lines(text: &str) -> String {
-    let mut kept = String::with_capacity(text.len());
-    for line in text.split_inclusive('\n') {
-        if line != "\n" || !kept.ends_with('\n') {
-            kept.push_str(line);
-        }
+    const NEWLINES: [char; 2] = ['\r', '\n'];
+    let mut rest = text.trim_matches(NEWLINES);
+    let mut kept = String::with_capacity(rest.len());
+    while let Some(at) = rest.find(NEWLINES) {
+        let end = if rest[at..].starts_with("\r\n") { 2 } else { 1 };
+        kept.push_str(&rest[..at + end]);
+        rest = rest[at..].trim_start_matches(NEWLINES);
     }
-    kept.truncate(kept.trim_end_matches('\n').len());
+    kept.push_str(rest);
     kept
 }
