@@ -233,7 +233,8 @@ pub(super) fn of_browsers() -> RootCertStore {
     }
 }
 
-/// How to dial servers that one of `roots` vouches for, without a certificate of one's own; by ALPN they are offered `protocols`.
+/// How to dial servers that one of `roots` vouches for, without a certificate of one's own; by ALPN
+/// they are offered `protocols`.
 pub(super) fn trusting(
     roots: RootCertStore,
     protocols: &[&[u8]],

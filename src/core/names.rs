@@ -1,5 +1,5 @@
-//! Host names: what they stand for, remembered for a minute, and the last good answer when the name server fails; which of their
-//! addresses worked last, and in which order to try them (RFC 8305).
+//! Host names: what they stand for, remembered for a minute, and the last good answer when the name
+//! server fails; which of their addresses worked last, and in which order to try them (RFC 8305).
 //!
 //! Looking a name up blocks, so the core only asks for it; the shell does it on its executor thread and reports back.
 //!
@@ -20,8 +20,8 @@ use crate::core::settings::HostPort;
 const FRESH: Duration = Duration::from_secs(60);
 /// How long a failure stands, so that a crowd of callers does not ask a broken name server in a loop.
 const FAILED: Duration = Duration::from_secs(1);
-/// How long an address that worked is tried before all others (RFC 6555, section 4.2: on the order of ten minutes); then the order of
-/// the name server has another chance.
+/// How long an address that worked is tried before all others (RFC 6555, section 4.2: on the order
+/// of ten minutes); then the order of the name server has another chance.
 const WORKED: Duration = Duration::from_secs(600);
 
 /// What is known of a name now.
@@ -138,8 +138,9 @@ impl Names {
     }
 }
 
-/// The address that worked first, then the families in turn, each in the order that the system recommends (RFC 8305, section 4): so
-/// a family that leads nowhere costs every other attempt, not all of them.
+/// The address that worked first, then the families in turn, each in the order that the system
+/// recommends (RFC 8305, section 4): so a family that leads nowhere costs every other attempt, not
+/// all of them.
 fn in_turn(addresses: &[IpAddr], worked: Option<IpAddr>) -> Vec<IpAddr> {
     let first = worked.filter(|address| addresses.contains(address));
     let rest = addresses.iter().copied().filter(|&one| Some(one) != first);

@@ -1,5 +1,5 @@
-//! Connections to Places that are dead without having said so, questions that several clients share, and fronts that speak another
-//! protocol.
+//! Connections to Places that are dead without having said so, questions that several clients
+//! share, and fronts that speak another protocol.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -156,7 +156,8 @@ fn who_joins_a_shared_question_late_waits_as_long_as_any() {
         message(&error).contains("did not answer within 1.5 s"),
         "{error}"
     );
-    // What hung is not waited for again: the same is asked on a new connection, for those who have time.
+    // What hung is not waited for again: the same is asked on a new connection, for those who have
+    // time.
     assert!(places.wait_for_requests(2, SOON));
     let error = serde_json::from_str(&late.places().1).unwrap();
     let waited = joined.elapsed();
@@ -206,7 +207,8 @@ fn who_joins_a_question_that_waits_in_line_has_its_own_deadline_too() {
     }
     late.send("WHATSAT kiwi 12 3\n");
     assert!(early.places().1.contains("did not answer"));
-    // The connection is free now, for the one in line: in time for who joined, if not for the other.
+    // The connection is free now, for the one in line: in time for who joined, if not for the
+    // other.
     holder.places();
     let json: serde_json::Value = serde_json::from_str(&late.places().1).unwrap();
     assert_eq!(json["status"], "OK", "{json}");

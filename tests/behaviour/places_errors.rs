@@ -1,5 +1,6 @@
-//! What a client is told when there is nothing of Google's to be told, or Google itself reports an error; and that an answer ends
-//! where a client that reads to its first empty line takes it to end.
+//! What a client is told when there is nothing of Google's to be told, or Google itself reports an
+//! error; and that an answer ends where a client that reads to its first empty line takes it to
+//! end.
 
 use herd_places::{Behaviour, End, Options, Places};
 

@@ -186,8 +186,9 @@ impl Network {
         self.host(to).drop_what(&format!("ip saddr {address}"));
     }
 
-    /// Gives the host `from` an address of IPv6, and returns so many others that are silent: what is sent there arrives at `to`, and is
-    /// dropped without a word. The error says why that cannot be done here.
+    /// Gives the host `from` an address of IPv6, and returns so many others that are silent: what
+    /// is sent there arrives at `to`, and is dropped without a word. The error says why that cannot
+    /// be done here.
     pub(crate) fn silent(&self, from: &str, to: &str, count: u16) -> Result<Vec<Ipv6Addr>, String> {
         let host = self.host(from);
         let mac = &self.host(to).mac;

@@ -1,4 +1,5 @@
-//! A name of Places that has addresses where nobody answers: packets vanish, or connections are made and nothing more is heard.
+//! A name of Places that has addresses where nobody answers: packets vanish, or connections are
+//! made and nothing more is heard.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,7 +13,8 @@ use crate::common::{Client, Herd, Server};
 use crate::machine;
 use crate::network::Network;
 
-/// Starts Riley for whom `places.test` has these addresses, in a mount namespace with an `/etc/hosts` of its own.
+/// Starts Riley for whom `places.test` has these addresses, in a mount namespace with an
+/// `/etc/hosts` of its own.
 fn start(herd: &Herd, addresses: &[IpAddr], port: u16) -> Server {
     let hosts = herd.directory.path().join("hosts");
     let mut text = String::new();
@@ -124,7 +126,8 @@ fn an_address_that_is_connected_and_silent_costs_no_more_than_one_where_packets_
         let impostor = Places::start(at((own(3), port).into())).unwrap();
         let peers = [10_000, 11_000].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let herd = Herd::at(&[("Riley", peers[0], peers[1])], &[]).asking(&good);
-        // At 127.77.0.4 nobody listens. Whatever order they are tried in, none that is bad holds the good one up for long.
+        // At 127.77.0.4 nobody listens. Whatever order they are tried in, none that is bad holds
+        // the good one up for long.
         let addresses = [2, 3, 4, 5].map(own);
         let server = start(&herd, &addresses, port);
         let mut client = server.client();
@@ -154,7 +157,8 @@ fn an_address_that_is_connected_and_silent_costs_no_more_than_one_where_packets_
             tried,
             "what worked is not remembered"
         );
-        // Where it is gone, the others have their turn, and the reason that is told is the one that matters.
+        // Where it is gone, the others have their turn, and the reason that is told is the one that
+        // matters.
         let port = good.address();
         drop(good);
         let error = ask(&mut client).0;

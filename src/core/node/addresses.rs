@@ -1,4 +1,5 @@
-//! In which order, and how soon one after the other, the addresses of a name are tried; in virtual time.
+//! In which order, and how soon one after the other, the addresses of a name are tried; in virtual
+//! time.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,7 +18,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// A server of which a client asks what is near, and for which the name stands for these addresses.
+    /// A server of which a client asks what is near, and for which the name stands for these
+    /// addresses.
     fn new(addresses: &str) -> Scene {
         let mut scene = Scene::with(Vec::new());
         scene.ask();

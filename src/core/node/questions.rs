@@ -293,7 +293,8 @@ impl Node {
         self.call_failed(call, id, &failure, now);
     }
 
-    /// The connection that carried `call`, or was to, is of no more use: another address, once more, or the end of the call.
+    /// The connection that carried `call`, or was to, is of no more use: another address, once
+    /// more, or the end of the call.
     fn call_failed(
         &mut self,
         call: Option<CallId>,
@@ -344,8 +345,8 @@ impl Node {
         }
     }
 
-    /// A connection that was being made for a call is not made: the next address has its turn at once. If there is none, the other
-    /// connections that are being made are waited for.
+    /// A connection that was being made for a call is not made: the next address has its turn at
+    /// once. If there is none, the other connections that are being made are waited for.
     fn attempt_failed(&mut self, id: CallId, connection: ConnId, failure: &Failure, now: Now) {
         let Failure { reason, stage } = failure;
         let Some(call) = self.calls.get_mut(id) else {
@@ -388,7 +389,8 @@ impl Node {
         }
     }
 
-    /// Answers the clients of a call whose deadline has come. If no other waits for it, the call is over.
+    /// Answers the clients of a call whose deadline has come. If no other waits for it, the call is
+    /// over.
     fn expire(&mut self, id: CallId, now: Now) {
         let waited = ms(self.settings.limits.places_ms).as_secs_f32();
         let message = format!("Google Places did not answer within {waited} s; try again later");
@@ -446,8 +448,9 @@ impl Node {
         }
     }
 
-    /// Closes the connections without a question that have not been heard since then: what forgot one of that age, a NAT or a proxy,
-    /// has most likely forgotten them all, and each would cost a question.
+    /// Closes the connections without a question that have not been heard since then: what forgot
+    /// one of that age, a NAT or a proxy, has most likely forgotten them all, and each would cost a
+    /// question.
     fn close_kept(&mut self, since: Time) {
         let (sessions, idle) = (&mut self.sessions, &mut self.calls.idle);
         let mut closed = Vec::new();
@@ -498,8 +501,9 @@ impl Node {
     }
 }
 
-/// Whether a response is an answer: JSON with 200 is data, and with any other status only what Google says of an error is passed on.
-/// The key, which an error may repeat, is hidden. Beside it, what an error says, for the log.
+/// Whether a response is an answer: JSON with 200 is data, and with any other status only what
+/// Google says of an error is passed on. The key, which an error may repeat, is hidden. Beside it,
+/// what an error says, for the log.
 fn judge(
     response: &Response,
     key: Option<&Secret>,

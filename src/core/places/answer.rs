@@ -129,7 +129,8 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotJson;
 
-/// Google's answer for one client: at most `bound` elements of its list of places, no blank line, no newline at either end.
+/// Google's answer for one client: at most `bound` elements of its list of places, no blank line,
+/// no newline at either end.
 ///
 /// ```
 /// use herd_mio::core::{places::answer::answer, settings::PlacesApi};
@@ -156,8 +157,9 @@ pub fn answer(text: &str, api: PlacesApi, bound: u8) -> Result<String, NotJson> 
     Ok(without_blank_lines(&kept))
 }
 
-/// The text with each run of line ends (LF, CR LF, CR) as one, the first of them, and with none at the beginning or the end: whether
-/// a client reads to an LF or to a CR LF, and whether a lone CR ends a line for it, the first empty line is the end of the answer.
+/// The text with each run of line ends (LF, CR LF, CR) as one, the first of them, and with none at
+/// the beginning or the end: whether a client reads to an LF or to a CR LF, and whether a lone CR
+/// ends a line for it, the first empty line is the end of the answer.
 ///
 /// Good JSON has line ends between its values only, so this changes none.
 fn without_blank_lines(text: &str) -> String {
@@ -195,8 +197,9 @@ pub fn is_json_object(text: &str) -> bool {
 
 /// What Google says of an error, in either of its shapes, for the log.
 ///
-/// The text is one JSON object, or an array of them (as from methods that stream). The New API has `error`; the legacy one has
-/// `error_message`, or a `status` that is neither of its good ones. `None` if the text says nothing of an error, or brings places.
+/// The text is one JSON object, or an array of them (as from methods that stream). The New API has
+/// `error`; the legacy one has `error_message`, or a `status` that is neither of its good ones.
+/// `None` if the text says nothing of an error, or brings places.
 ///
 /// ```
 /// use herd_mio::core::places::answer::google_error;
@@ -255,8 +258,8 @@ fn error_in(value: &Value) -> Option<String> {
     }
 }
 
-/// The server's own answer where there is none of Google's: an error in the shape of the API that is spoken, in words a client can
-/// act on.
+/// The server's own answer where there is none of Google's: an error in the shape of the API that
+/// is spoken, in words a client can act on.
 ///
 /// ```
 /// use herd_mio::core::places::answer::{ErrorKind, error};

@@ -6,7 +6,8 @@
 //!             └──────── once more, after a connection that had died idle, or for those who joined late ┘
 //! ```
 //!
-//! Each client has a deadline of its own, also for an answer that it shares: who joins late waits as long as any.
+//! Each client has a deadline of its own, also for an answer that it shares: who joins late waits
+//! as long as any.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -30,8 +31,8 @@ pub enum Place {
     On(Id),
 }
 
-/// Happy Eyeballs (RFC 8305): one address after the other is tried, without waiting for those before it to fail; the first connection
-/// that is made is used.
+/// Happy Eyeballs (RFC 8305): one address after the other is tried, without waiting for those
+/// before it to fail; the first connection that is made is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Race {
     /// Addresses not tried yet, the next one first.
@@ -195,7 +196,8 @@ impl Calls {
         self.made + self.races < self.max_connections
     }
 
-    /// The call leaves the waiting line: connections are made for it, to one of `addresses` after the other.
+    /// The call leaves the waiting line: connections are made for it, to one of `addresses` after
+    /// the other.
     pub fn connecting(&mut self, id: CallId, addresses: VecDeque<SocketAddr>, now: Time) {
         let race = Race {
             addresses,

@@ -7,10 +7,12 @@
 //!        └───────────────┴───────────┴─► Closing ◄────┘
 //! ```
 //!
-//! The request, and with it the key, is not even encrypted before the handshake has proven whom it goes to. Several connections may be
-//! made for one question at once; the one whose handshake is done first is [made](Exchange::is_made), and carries it.
+//! The request, and with it the key, is not even encrypted before the handshake has proven whom it
+//! goes to. Several connections may be made for one question at once; the one whose handshake is
+//! done first is [made](Exchange::is_made), and carries it.
 //!
-//! A kept connection may be dead without a word: a NAT or a proxy forgot it. So on one that was kept, silence counts sooner.
+//! A kept connection may be dead without a word: a NAT or a proxy forgot it. So on one that was
+//! kept, silence counts sooner.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -329,7 +331,8 @@ impl Exchange {
         self.served > 0 && !self.heard
     }
 
-    /// Whether it was kept from before, and has not answered for so long that others which were kept as long may be dead too.
+    /// Whether it was kept from before, and has not answered for so long that others which were
+    /// kept as long may be dead too.
     #[must_use]
     pub fn is_suspect(&self, limits: &Limits, now: Time) -> bool {
         let is_silent = self.state == State::Exchanging && self.is_unheard();
@@ -403,16 +406,18 @@ impl Exchange {
     }
 }
 
-/// How long a kept connection may say nothing to a question. A new one has to have time for an answer too.
+/// How long a kept connection may say nothing to a question. A new one has to have time for an
+/// answer too.
 fn silence(limits: &Limits) -> Duration {
     ms(limits.places_silence_ms.min(limits.places_ms / 2))
 }
 
-/// A connection that is given up after this part of the silence that is allowed casts doubt on the others.
+/// A connection that is given up after this part of the silence that is allowed casts doubt on the
+/// others.
 const SUSPECT_AFTER: u32 = 4;
 
-/// Whether an answer begins with a SETTINGS frame, as each of HTTP/2 does (RFC 9113, section 3.4): three bytes of length, the type 4,
-/// no flag but ACK, the stream 0.
+/// Whether an answer begins with a SETTINGS frame, as each of HTTP/2 does (RFC 9113, section 3.4):
+/// three bytes of length, the type 4, no flag but ACK, the stream 0.
 fn is_http_2(bytes: &[u8]) -> bool {
     matches!(bytes, [0, _, _, 4, 0 | 1, 0, 0, 0, 0, ..])
 }

@@ -102,9 +102,9 @@ fn percent_encoded(bytes: &[u8]) -> String {
 /// What stands in the place of the key.
 const HIDDEN: &str = "(key not shown)";
 
-/// Hides the key in `text`, however it is written there: as it is, in the address of a request (`%XX`, once or twice over), in a JSON
-/// string (`\u00XX`, `\/`) or in HTML (`&amp;`, `&#38;`), or each byte in another way. All else stays, byte for byte, so JSON that is
-/// good stays good.
+/// Hides the key in `text`, however it is written there: as it is, in the address of a request
+/// (`%XX`, once or twice over), in a JSON string (`\u00XX`, `\/`) or in HTML (`&amp;`, `&#38;`), or
+/// each byte in another way. All else stays, byte for byte, so JSON that is good stays good.
 #[must_use]
 pub fn without_key<'a>(text: &'a str, key: &Secret) -> Cow<'a, str> {
     let key = key.expose();

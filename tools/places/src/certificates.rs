@@ -18,7 +18,8 @@ pub(crate) struct Identity {
     pub(crate) ca_pem: String,
 }
 
-/// Makes a CA, and a leaf for these DNS names and IP addresses, for a server that speaks these protocols.
+/// Makes a CA, and a leaf for these DNS names and IP addresses, for a server that speaks these
+/// protocols.
 ///
 /// The validity is rcgen's default, which is to say for ever: a test with a strange clock must fail for
 /// its own reasons.

@@ -102,7 +102,8 @@ pub struct Options {
     pub key: String,
     /// DNS names and IP addresses in the certificate. Default: `localhost`, `places.test`, `127.0.0.1`, `::1`.
     pub names: Vec<String>,
-    /// The protocols that it speaks by ALPN; none, and it takes no notice of ALPN. Default: `http/1.1`.
+    /// The protocols that it speaks by ALPN; none, and it takes no notice of ALPN. Default:
+    /// `http/1.1`.
     pub alpn: Vec<String>,
     /// What is done with each request. Default: [`Behaviour::Answer`].
     pub behaviour: Behaviour,
@@ -295,8 +296,9 @@ impl Places {
         self.house.ledger.release();
     }
 
-    /// From now on requests on connections that are open now are heard and never answered, without a word: as when a NAT or a proxy
-    /// has forgotten them. Later connections are served. Says how many were forgotten.
+    /// From now on requests on connections that are open now are heard and never answered, without
+    /// a word: as when a NAT or a proxy has forgotten them. Later connections are served. Says how
+    /// many were forgotten.
     pub fn forget_open(&self) -> usize {
         self.house.ledger.forget_open()
     }
