@@ -1,8 +1,12 @@
 //! The command line: what can be said there, what it means, and how a mistake is told.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, CommandFactory, Parser, ValueEnum};
 use log::LevelFilter;
 
 use crate::config::discretion::discreet;
@@ -18,10 +22,11 @@ use crate::core::settings::{PlacesApi, Secret};
 #[command(name = "herd-mio", version, args_override_self = true, after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Cli {
     /// Which server of the herd this is
+    #[arg(env = "HERD_NAME")]
     pub name: String,
 
     /// A TOML file that describes the herd: its servers, links, Places, limits and log
-    #[arg(long, value_name = "FILE", conflicts_with = "herd")]
+    #[arg(long, value_name = "FILE", env = "HERD_CONFIG")]
     config: Option<PathBuf>,
 
     /// A herd of the course, by year: 2016, 2018, 2020, 2021, 2022 or 2023 [default: 2021, or the newest that has NAME]
@@ -49,7 +54,7 @@ pub struct Cli {
     places_ca: Option<PathBuf>,
 
     /// Which of Google's two interfaces to speak [default: legacy]
-    #[arg(long, value_name = "API", env = "HERD_PLACES_API")]
+    #[arg(long, value_name = "API", ignore_case = true, env = "HERD_PLACES_API")]
     places_api: Option<Api>,
 
     /// The file with the key for Google Places (or give it in HERD_PLACES_KEY)
@@ -65,7 +70,7 @@ pub struct Cli {
     data_dir: Option<PathBuf>,
 
     /// When the journal is synced to the disk: always (before each answer), interval (every second) or never [default: interval]
-    #[arg(long, value_name = "WHEN", env = "HERD_FSYNC")]
+    #[arg(long, value_name = "WHEN", ignore_case = true, env = "HERD_FSYNC")]
     fsync: Option<When>,
 
     /// Where the log goes; - is the standard error [default: NAME.log]
@@ -73,10 +78,10 @@ pub struct Cli {
     log_file: Option<PathBuf>,
 
     /// How much is logged [default: info]
-    #[arg(long, value_name = "LEVEL", env = "HERD_LOG_LEVEL")]
+    #[arg(long, value_name = "LEVEL", ignore_case = true, env = "HERD_LOG_LEVEL")]
     log_level: Option<Level>,
 
-    /// Read everything, say what it means, and exit
+    /// Do all that a start does, short of serving: say what everything means, open ports, log and journal, and leave nothing behind
     #[arg(long)]
     pub check: bool,
 }
@@ -84,14 +89,14 @@ pub struct Cli {
 const AFTER_HELP: &str = "\
 Examples:
   herd-mio Riley                          a server of the course's herd of 2021, on 127.0.0.1:10000
-  herd-mio Clark --herd 2022 --check      what it would do, without doing it
+  herd-mio Clark --herd 2022 --check      what it would do, and whether it can
   herd-mio Alice --config herd.toml       a server of your own herd
 
 Then, from another terminal:
   echo 'IAMAT kiwi +34.068930-118.445127 1621464827.959498503' | nc -N 127.0.0.1 10000
   echo 'WHATSAT kiwi 10 5' | nc -N 127.0.0.1 10000
 
-Flags win over the environment, the environment wins over the file.
+Flags win over the environment, the environment wins over the file. An empty variable is as good as none.
 Exit status: 0 after a clean stop, 1 if something failed while running, 2 for a mistake in usage or configuration.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -118,12 +123,25 @@ enum When {
 }
 
 impl Cli {
-    /// Reads the program's arguments. `--help` and `--version` are errors too, as clap has it: see [`clap::Error::exit_code`].
+    /// Reads the program's arguments. `--help` and `--version` are errors too, as clap has it: see `clap::Error::exit_code`.
     ///
     /// # Errors
     /// What clap finds wrong.
     pub fn from_arguments() -> Result<Cli, clap::Error> {
-        Cli::try_parse()
+        Cli::from(std::env::args_os().collect())
+    }
+
+    fn from(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+        let (mut cli, matches): (Cli, _) = parse(&arguments)?;
+        if cli.config.is_some() && cli.herd.is_some() {
+            // A flag wins over the environment, also where it says something else.
+            if matches.value_source("config") != Some(ValueSource::EnvVariable) {
+                let both = "the argument '--config <FILE>' cannot be used with '--herd <PRESET>'";
+                return Err(Cli::command().error(ErrorKind::ArgumentConflict, both));
+            }
+            cli.config = None;
+        }
+        Ok(cli)
     }
 
     /// What the command line and the environment mean.
@@ -166,8 +184,71 @@ impl Cli {
                 Level::Trace => LevelFilter::Trace,
             }),
         };
-        HerdConfig::load(&source, Some(&self.name))?.server(&self.name, &overrides)
+        let herd = HerdConfig::load(&source, Some(&self.name)).map_err(|ConfigError(what)| {
+            // Tools have no such variable.
+            let here = "name another with --config or HERD_CONFIG";
+            ConfigError(what.replace("name another with --config", here))
+        })?;
+        herd.server(&self.name, &overrides)
     }
+}
+
+/// A command line, its variables among it: an empty variable is as good as none, and a mistake in one names it.
+///
+/// # Errors
+/// What clap finds wrong.
+pub fn parse<C: Parser>(arguments: &[OsString]) -> Result<(C, ArgMatches), clap::Error> {
+    let mut command = without_empty_variables(C::command());
+    let matches = command
+        .try_get_matches_from_mut(arguments)
+        .map_err(|error| naming_variable(error, &command, arguments))?;
+    let parsed = C::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    Ok((parsed, matches))
+}
+
+/// The command, for which an empty variable is as good as none: `HERD_LISTEN: ${LISTEN:-}` of a compose file sets one.
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |variable: &OsStr| {
+        std::env::var_os(variable)
+            .is_some_and(|value| value.as_encoded_bytes().trim_ascii().is_empty())
+    };
+    let empty: Vec<_> = command
+        .get_arguments()
+        .filter(|argument| argument.get_env().is_some_and(is_empty))
+        .map(|argument| argument.get_id().clone())
+        .collect();
+    empty.into_iter().fold(command, |command, id| {
+        command.mut_arg(id, |argument| argument.env(Resettable::Reset))
+    })
+}
+
+/// The same mistake, told of the variable if the value is from there.
+fn naming_variable(
+    mut error: clap::Error,
+    command: &Command,
+    arguments: &[OsString],
+) -> clap::Error {
+    let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let is_given = |flag: &str| {
+        let given = |argument: &OsString| {
+            let rest = argument.as_encoded_bytes().strip_prefix(flag.as_bytes());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
+        };
+        arguments.iter().skip(1).any(given)
+    };
+    let variable = command
+        .get_arguments()
+        .find(|argument| argument.to_string() == *wrong)
+        .filter(|argument| !is_given(&format!("--{}", argument.get_long().unwrap_or_default())))
+        .and_then(|argument| argument.get_env())
+        .filter(|variable| std::env::var_os(variable).is_some());
+    if let Some(variable) = variable {
+        let variable = variable.to_string_lossy().into_owned();
+        error.insert(ContextKind::InvalidArg, ContextValue::String(variable));
+    }
+    error
 }
 
 /// A secret from the environment; an empty variable is as good as none.
@@ -197,7 +278,6 @@ pub fn one_line(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {
@@ -206,7 +286,9 @@ mod tests {
 
     #[test]
     fn mistakes_take_one_line() {
-        let mistake = |arguments: &[&str]| one_line(&Cli::try_parse_from(arguments).unwrap_err());
+        let mistake = |arguments: &[&str]| {
+            one_line(&Cli::from(arguments.iter().map(Into::into).collect()).unwrap_err())
+        };
         assert_eq!(
             mistake(&["herd-mio"]),
             "the following required arguments were not provided: <NAME>; see herd-mio --help"

@@ -3,7 +3,7 @@
 //! A herd is a handful of servers that talk to each other directly. Mobile clients connect over TCP and say where they are
 //! (`IAMAT`); the server that hears it answers (`AT`) and floods the position through the herd, so that any server can answer
 //! what is near any client (`WHATSAT`) by asking Google Places over HTTPS. Each server is one thread around one
-//! [`mio::Poll`]: no futures, no tasks, no callbacks. What an async runtime keeps in the frames of suspended coroutines is
+//! [`mio::Poll`](https://docs.rs/mio/1/mio/struct.Poll.html): no futures, no tasks, no callbacks. What an async runtime keeps in the frames of suspended coroutines is
 //! written out here as values that one can look at.
 //!
 //! # The map of the house
@@ -38,7 +38,7 @@
 //! |---|---|---|
 //! | `run_forever`, `BaseEventLoop._run_once` | `Server::run`, `Server::turn` in [`shell::event_loop`] | only what was ready when the turn began is run, as there; replies of a turn leave together at its end |
 //! | `loop._ready`, `call_soon` | `Server::ready`: who is run in the next turn, which then does not wait | names connections, not callbacks |
-//! | `selectors.EpollSelector`, `add_reader`, `add_writer` | [`mio::Poll`], registered once, edge-triggered | interest is never set by hand: [`Node::wants_read`](core::node::Node::wants_read) is asked |
+//! | `selectors.EpollSelector`, `add_reader`, `add_writer` | [`mio::Poll`](https://docs.rs/mio/1/mio/struct.Poll.html), registered once, edge-triggered | interest is never set by hand: [`Node::wants_read`](core::node::Node::wants_read) is asked |
 //! | `start_server`, `Server._accept_connection` | `Door` and `Server::accept` | |
 //! | `_SelectorSocketTransport` | [`Transport`](shell::transport::Transport) | remembers readiness; owns no buffer |
 //! | `Protocol` | a variant of `Session` in [`core::node`]: [`Client`](core::client::Client), [`Link`](core::link::Link), [`Exchange`](core::places::exchange::Exchange) | an `enum` and a `match` instead of an object and its methods' overrides |
@@ -58,7 +58,7 @@
 //! | `loop.time()` | [`Now::time`](core::clock::Now), an argument | the core never asks what time it is |
 //! | `create_connection`, trying each address | [`Request::Connect`](core::node::Request), `Dial::Trying` in [`core::herd`] | |
 //! | `loop.getaddrinfo`, `run_in_executor` | [`Request::LookUp`](core::node::Request), [`shell::executor`] | |
-//! | `call_soon_threadsafe` | [`mio::Waker`] | |
+//! | `call_soon_threadsafe` | [`mio::Waker`](https://docs.rs/mio/1/mio/struct.Waker.html) | |
 //! | `sslproto.SSLProtocol` over `MemoryBIO` | [`Tls`](core::tls::Tls) over rustls | the same shape: bytes in, bytes out |
 //! | `aiohttp.ClientSession` | [`core::places`]: calls, exchanges, a pool | identical questions in flight share one call |
 //! | `loop.add_signal_handler` | [`shell::signals`] | |

@@ -1,6 +1,8 @@
 //! Parses the command line, loads the configuration, runs the server; nothing else.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,17 +11,26 @@ use log::{error, info, warn};
 use herd_mio::cli::{Cli, one_line};
 use herd_mio::config::Config;
 use herd_mio::core::limits::count;
+use herd_mio::core::link;
 use herd_mio::core::settings::Settings;
 use herd_mio::logging::{self, LogError};
-use herd_mio::shell::event_loop::{ReadCertificates, Server, StartError};
+use herd_mio::shell::event_loop::{self, ReadCertificates, Server, StartError};
+use herd_mio::shell::signals::Requests;
 
 fn main() -> ExitCode {
+    // Before everything else: until then SIGHUP and SIGUSR1 end the process, and threads inherit the mask.
+    let requests = match Requests::note() {
+        Ok(requests) => requests,
+        Err(error) => {
+            let what = "cannot catch signals".into();
+            return fail(1, &StartError::System { what, error }.to_string());
+        }
+    };
     let cli = match Cli::from_arguments() {
         Ok(cli) => cli,
         Err(error) if error.exit_code() == 0 => {
-            // --help and --version; a closed pipe is no reason to fail.
-            let _ = error.print();
-            return ExitCode::SUCCESS;
+            // --help and --version
+            return said(error.print().and_then(|()| io::stdout().flush()));
         }
         Err(error) => return fail(2, &one_line(&error)),
     };
@@ -28,30 +39,74 @@ fn main() -> ExitCode {
         Err(error) => return fail(2, &error.to_string()),
     };
     if cli.check {
-        let _ = write!(io::stdout(), "{}", config.describe());
-        return ExitCode::SUCCESS;
+        return check(&config);
     }
-    serve(config)
+    serve(config, requests)
+}
+
+/// `--check`: all that a start does, short of serving.
+fn check(config: &Config) -> ExitCode {
+    let say = |text: &str| {
+        let mut stdout = io::stdout();
+        stdout.write_all(text.as_bytes())?;
+        stdout.flush()
+    };
+    // First what all of it means, which also helps to see why it fails.
+    let described = say(&config.describe());
+    match can_start(config) {
+        Ok(notes) => said(described.and_then(|()| say(&notes))),
+        Err((status, what)) => fail(status, &what),
+    }
+}
+
+fn can_start(config: &Config) -> Result<String, (u8, String)> {
+    logging::check(&config.log_file).map_err(|error| (2, log_error(&config.log_file, &error)))?;
+    let most = rlimit::increase_nofile_limit(rlimit::INFINITY);
+    let few = most.map(|most| too_few_descriptors(most, &config.settings));
+    let checked = event_loop::check(
+        &config.settings,
+        &config.listen,
+        config.listen_peers.as_ref(),
+        config.journal.as_ref(),
+    )
+    .map_err(|error| (1, error.to_string()))?;
+    let notes = few.ok().flatten().into_iter().chain(checked);
+    Ok(notes.map(|note| format!("note        {note}\n")).collect())
+}
+
+/// The status after something was said on the standard output. A reader that has seen enough is no failure.
+fn said(written: io::Result<()>) -> ExitCode {
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(
+            1,
+            &format!("cannot write to the standard output: {error}; send it where there is room"),
+        ),
+    }
+}
+
+fn log_error(path: &Path, error: &io::Error) -> String {
+    format!(
+        "cannot write the log {}: {error}; choose another place with --log-file or HERD_LOG_FILE",
+        path.display()
+    )
 }
 
 /// Descriptors that are nobody's connection: standard streams, log, journal, listeners, epoll; and some to spare.
 const OWN_DESCRIPTORS: u64 = 32;
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, requests: Requests) -> ExitCode {
     let log_name = config.log_file.display().to_string();
     let _logging = match logging::start(
         &config.log_file,
         config.log_level,
         count(config.settings.limits.log_buffer_bytes),
+        requests.reopen_log(),
     ) {
         Ok(logging) => logging,
         Err(LogError::File(error)) => {
-            return fail(
-                2,
-                &format!(
-                    "cannot write the log {log_name}: {error}; choose another place with --log-file"
-                ),
-            );
+            return fail(2, &log_error(&config.log_file, &error));
         }
         Err(LogError::System(error)) => {
             return fail(
@@ -63,6 +118,12 @@ fn serve(config: Config) -> ExitCode {
         }
     };
     let name = config.settings.name.clone();
+    info!(
+        "herd-mio {} starts as {name}, process {} (neighbours' protocol {})",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        link::VERSION
+    );
     // More descriptors than the shell's usual 1,024, if the system's hard limit allows.
     match rlimit::increase_nofile_limit(rlimit::INFINITY) {
         Ok(most) => too_few_descriptors(most, &config.settings)
@@ -79,6 +140,7 @@ fn serve(config: Config) -> ExitCode {
         config.listen_peers.as_ref(),
         config.journal.as_ref(),
         certificates,
+        requests,
     );
     let served = match started {
         Err(StartError::Stopped) => {
@@ -110,15 +172,30 @@ fn serve(config: Config) -> ExitCode {
 /// Tells where it serves.
 fn ready(server: &Server, name: &str, log_name: &str, notes: &[String]) -> Result<(), String> {
     let unknown = |error| format!("the system does not tell where the server listens: {error}");
-    let clients = server.clients_address().map_err(unknown)?;
+    let listed = |addresses: Vec<SocketAddr>| {
+        let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+        addresses.join(", ")
+    };
+    let clients = listed(server.clients_addresses().map_err(unknown)?);
     let mut ready = format!("herd-mio {name}: clients on {clients}");
-    if let Some(neighbours) = server.neighbours_address().map_err(unknown)? {
+    let neighbours = listed(server.neighbours_addresses().map_err(unknown)?);
+    if !neighbours.is_empty() {
         ready.push_str(&format!(", neighbours on {neighbours}"));
     }
     info!("{ready}, process {}", std::process::id());
     notes.iter().for_each(|note| warn!("{note}"));
-    // Whoever started it may have closed the standard output; that is no reason not to serve.
-    let _ = writeln!(io::stdout(), "{ready}, log in {log_name}");
+    let log = match log_name {
+        "-" => "log on the standard error".to_owned(),
+        file => format!("log in {file}"),
+    };
+    // A standard output that is closed or full is no reason not to serve.
+    let mut stdout = io::stdout();
+    let said = writeln!(stdout, "{ready}, {log}").and_then(|()| stdout.flush());
+    if let Err(error) = said
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        warn!("cannot say on the standard output that the server is ready: {error}");
+    }
     Ok(())
 }
 

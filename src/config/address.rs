@@ -48,7 +48,7 @@ pub fn address(text: &str, place: &str) -> Result<HostPort, ConfigError> {
 pub(super) fn origin(url: &str) -> Result<HostPort, ConfigError> {
     let error = || {
         ConfigError(format!(
-            "the Places URL {:?} must be https://host or https://host:port, without a path",
+            "the Places URL {:?} (--places-url, HERD_PLACES_URL) must be https://host or https://host:port, without a path",
             of_url(url)
         ))
     };
@@ -70,7 +70,10 @@ pub(super) fn origin(url: &str) -> Result<HostPort, ConfigError> {
 
 /// Whether nobody but this machine gets there.
 pub(super) fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 #[cfg(test)]

@@ -178,8 +178,8 @@ impl HerdConfig {
         })?;
         let file: File = toml::from_str(&text).map_err(|error| {
             let (line, column) = line_and_column(&text, error.span().map_or(0, |span| span.start));
-            let what =
-                of_parser(error.message()).replace("expected u64", "expected a whole number");
+            let what = of_parser(&with_guess(error.message()))
+                .replace("expected u64", "expected a whole number");
             ConfigError(format!("{title}:{line}:{column}: {what}"))
         })?;
         let herd = HerdConfig {
@@ -344,8 +344,24 @@ impl Member {
     }
 }
 
-/// The name that somebody may have meant who wrote `name`.
-fn meant(name: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+/// What the parser says of a key that there is not, with the one that may be meant: there are many, of limits above all.
+fn with_guess(message: &str) -> String {
+    let guess = || {
+        let rest = message.strip_prefix("unknown field `")?;
+        let (key, rest) = rest.split_once("`, expected ")?;
+        let keys = rest.split('`').skip(1).step_by(2);
+        Some((key, meant(key, keys)?, rest))
+    };
+    match guess() {
+        Some((key, guess, rest)) => {
+            format!("unknown field `{key}`; did you mean `{guess}`? (expected {rest})")
+        }
+        None => message.to_owned(),
+    }
+}
+
+/// The name that may be meant by `name`.
+fn meant<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let likeness = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
     let likely = names
         .map(|other| (likeness(other), other))

@@ -141,7 +141,7 @@ mod tests {
         );
         assert!(
             error(&format!("{TWO}[limits]\nmax_cleints = 3\n"))
-                .starts_with("herd.toml:11:1: unknown field `max_cleints`, expected one of")
+                .starts_with("herd.toml:11:1: unknown field `max_cleints`; did you mean `max_clients`? (expected one of")
         );
         assert_eq!(
             error(&format!("{TWO}[limits]\nmax_clients = 0\n")),
@@ -201,10 +201,30 @@ mod tests {
         };
         assert!(herd(&far).unwrap().server("A", &with_secret).is_ok());
         let exposed = Overrides {
-            listen: Some("0.0.0.0:1".into()),
+            listen_peers: Some("0.0.0.0:2".into()),
             ..Overrides::default()
         };
         assert!(herd(TWO).unwrap().server("A", &exposed).is_err());
+        // No link leaves the machine.
+        let open_to_clients = Overrides {
+            listen: Some("0.0.0.0:1".into()),
+            ..Overrides::default()
+        };
+        assert!(herd(TWO).unwrap().server("A", &open_to_clients).is_ok());
+        let far_clients = TWO.replace("127.0.0.1:3", "192.0.2.1:3");
+        assert!(
+            herd(&far_clients)
+                .unwrap()
+                .server("A", &Overrides::default())
+                .is_ok()
+        );
+        let alone = far.replace("links = [[\"A\", \"B\"]]\n", "");
+        assert!(
+            herd(&alone)
+                .unwrap()
+                .server("A", &Overrides::default())
+                .is_ok()
+        );
     }
 
     #[test]

@@ -20,8 +20,9 @@ impl HerdConfig {
         let file = &self.file.places;
         let api = match (overrides.places_api, file.api.as_deref()) {
             (Some(api), _) => api,
-            (None, Some("legacy") | None) => PlacesApi::Legacy,
-            (None, Some("new")) => PlacesApi::New,
+            (None, None) => PlacesApi::Legacy,
+            (None, Some(word)) if word.eq_ignore_ascii_case("legacy") => PlacesApi::Legacy,
+            (None, Some(word)) if word.eq_ignore_ascii_case("new") => PlacesApi::New,
             (None, Some(other)) => {
                 return wrong(format!(
                     "{}: places.api is {:?}; it may be \"legacy\" or \"new\"",
@@ -42,7 +43,11 @@ impl HerdConfig {
         };
         let (key, key_source) = match (self.places_key_file(overrides), &overrides.places_key) {
             (Some(path), _) => (
-                Some(read_secret(&path, "the Places key")?),
+                Some(read_secret(
+                    &path,
+                    "the Places key",
+                    "--places-key-file or HERD_PLACES_KEY_FILE",
+                )?),
                 path.display().to_string(),
             ),
             (None, Some(key)) => (Some(key.clone()), "HERD_PLACES_KEY".into()),
@@ -62,7 +67,7 @@ impl HerdConfig {
             .unwrap_or_else(|| FIELD_MASK.into());
         if field_mask.is_empty() || !field_mask.bytes().all(|byte| byte.is_ascii_graphic()) {
             return wrong(format!(
-                "the field mask {:?} must be names joined by commas, without spaces",
+                "the field mask {:?} (--places-field-mask, HERD_PLACES_FIELD_MASK) must be names joined by commas, without spaces",
                 discreet(&field_mask)
             ));
         }
@@ -72,7 +77,7 @@ impl HerdConfig {
             .or(file.ca_file.as_ref().map(|path| self.path(path)));
         let (roots, ca_source) = match ca_file {
             Some(path) => (
-                tls::roots_of(&path, "--places-ca")?,
+                tls::roots_of(&path, "--places-ca or HERD_PLACES_CA")?,
                 path.display().to_string(),
             ),
             None => (

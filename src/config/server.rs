@@ -31,9 +31,8 @@ impl HerdConfig {
         let (secret, secret_source) = self.secret(overrides)?;
         let tls_files = self.tls_files(name);
         let tls = tls_files.read()?;
-        let own = [Some(&listen), listen_peers.as_ref()];
         if secret.expose().is_empty() && !tls_files.has_neighbours() {
-            self.stays_on_this_machine(own.into_iter().flatten())?;
+            self.links_stay_on_this_machine(listen_peers.as_ref())?;
         }
         let (places, key_source, ca_source) = self.places(overrides)?;
         let settings = Settings {
@@ -85,17 +84,17 @@ impl HerdConfig {
         self.links.iter().filter_map(neighbour).collect()
     }
 
-    /// Of a herd whose servers can not prove who they are: that nobody from elsewhere gets at them. `own` is where this one listens,
-    /// whatever the herd's configuration says.
-    fn stays_on_this_machine<'a>(
-        &'a self,
-        own: impl Iterator<Item = &'a HostPort>,
-    ) -> Result<(), ConfigError> {
-        let of_herd = self.members.iter().flat_map(Member::addresses);
-        match of_herd
-            .chain(own)
-            .find(|address| !is_loopback(&address.host))
-        {
+    /// Of a herd whose servers cannot prove who they are: that no link leaves this machine. `own` is where this one listens for
+    /// neighbours, whatever the herd's configuration says. Where clients connect does not matter: they prove nothing anyway.
+    fn links_stay_on_this_machine(&self, own: Option<&HostPort>) -> Result<(), ConfigError> {
+        let is_linked = |member: &&Member| {
+            self.links
+                .iter()
+                .any(|(a, b)| [a, b].contains(&&member.name))
+        };
+        let linked = self.members.iter().filter(is_linked);
+        let mut addresses = linked.filter_map(|member| member.peers.as_ref()).chain(own);
+        match addresses.find(|address| !is_loopback(&address.host)) {
             None => Ok(()),
             Some(exposed) => wrong(format!(
                 "the herd has no secret, and not all of its addresses are loopback ({exposed} is not); give every server the same \
@@ -173,7 +172,7 @@ impl HerdConfig {
     pub fn secret(&self, overrides: &Overrides) -> Result<(Secret, String), ConfigError> {
         let from_file = |path: &Path| {
             Ok((
-                read_secret(path, "the herd secret")?,
+                read_secret(path, "the herd secret", "--secret-file or HERD_SECRET_FILE")?,
                 path.display().to_string(),
             ))
         };
@@ -200,9 +199,10 @@ impl HerdConfig {
     ) -> Result<Option<JournalConfig>, ConfigError> {
         let fsync = match (overrides.fsync, self.file.fsync.as_deref()) {
             (Some(fsync), _) => fsync,
-            (None, Some("always")) => Fsync::Always,
-            (None, Some("interval") | None) => Fsync::Interval,
-            (None, Some("never")) => Fsync::Never,
+            (None, None) => Fsync::Interval,
+            (None, Some(word)) if word.eq_ignore_ascii_case("always") => Fsync::Always,
+            (None, Some(word)) if word.eq_ignore_ascii_case("interval") => Fsync::Interval,
+            (None, Some(word)) if word.eq_ignore_ascii_case("never") => Fsync::Never,
             (None, Some(other)) => {
                 return wrong(format!(
                     "{}: fsync is {:?}; it may be \"always\", \"interval\" or \"never\"",
@@ -247,7 +247,7 @@ fn may_be_read_by_all(file: &Path) -> bool {
 }
 
 /// A secret from a file, without the white space around it.
-pub(super) fn read_secret(path: &Path, what: &str) -> Result<Secret, ConfigError> {
+pub(super) fn read_secret(path: &Path, what: &str, option: &str) -> Result<Secret, ConfigError> {
     let bytes = fs::read(path).map_err(|error| {
         // The file's own name may be what should be in it; its directory is not.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -256,9 +256,9 @@ pub(super) fn read_secret(path: &Path, what: &str) -> Result<Secret, ConfigError
             Cow::Owned(unsaid) => path.with_file_name(unsaid).display().to_string(),
         };
         let advice = match error.kind() {
-            io::ErrorKind::PermissionDenied => "let the user who runs this read it",
-            io::ErrorKind::NotFound => "make that file, or name another",
-            _ => "name another file",
+            io::ErrorKind::PermissionDenied => "let the user who runs this read it".to_owned(),
+            io::ErrorKind::NotFound => format!("make that file, or name another with {option}"),
+            _ => format!("name another file with {option}"),
         };
         ConfigError(format!("cannot read {what} from {file}: {error}; {advice}"))
     })?;

@@ -12,6 +12,7 @@
 //! written out here. Its later commands stay unread; those that came in the same segment wait in `input`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use log::{debug, info, warn};
 
@@ -31,6 +32,7 @@ use crate::core::posix_time::{PosixTime, Skew};
 use crate::core::records::{Offer, Records};
 use crate::core::settings::{PlacesApi, Settings};
 use crate::core::tally::Tally;
+use crate::core::tls::is_tls;
 use crate::core::who::Who;
 
 /// What a client's commands work on.
@@ -62,12 +64,28 @@ pub struct Asked {
 enum State {
     Reading,
     Awaiting(Box<(CallId, Asked)>),
-    /// What is left to do is to deliver the output; with `linger`, to listen on until the client has closed, because
-    /// closing with unread input destroys what the client has not read yet (RFC 9293 §3.6.1).
+    /// What is left to do is to deliver the output, then to linger.
     Closing {
-        linger: bool,
+        linger: Linger,
     },
 }
+
+/// How long to listen on when everything is said: closing with unread input destroys what the client has not read yet (RFC 9293
+/// §3.6.1).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Linger {
+    No,
+    /// The client had nothing to wait for when the server stopped: its last answer is on its way, or long there.
+    Briefly,
+    /// Until the client has closed, or for `linger_ms`.
+    Long,
+}
+
+/// What the log says of a client that begins a handshake where none is awaited.
+const IS_TLS: &str = "; it speaks TLS, which takes [clients.tls] in this server's config";
+
+/// See [`Linger::Briefly`]: a round trip, to most clients.
+const BRIEFLY: Duration = Duration::from_millis(200);
 
 /// One client.
 pub struct Client {
@@ -143,7 +161,9 @@ impl Client {
     pub fn turned_away(serial: u32, address: SocketAddr, reason: &str) -> Client {
         let mut client = Client::connection_made(serial, address);
         client.is_turned_away = true;
-        client.state = State::Closing { linger: true };
+        client.state = State::Closing {
+            linger: Linger::Long,
+        };
         client.output.extend(b"? ");
         client.output.extend(reason.as_bytes());
         client.output.extend(b"\n");
@@ -221,7 +241,9 @@ impl Client {
                         self.who
                     );
                     self.quote(&rest[..LINE_BYTES]);
-                    self.state = State::Closing { linger: true };
+                    self.state = State::Closing {
+                        linger: Linger::Long,
+                    };
                     break;
                 }
             };
@@ -252,6 +274,9 @@ impl Client {
         let command = Command::parse(line);
         if command != Command::Blank {
             info!("{} <- {}", self.who, Escaped(line));
+        }
+        if is_tls(line) {
+            warn!("{}: no command{IS_TLS}", self.who);
         }
         match command {
             Command::Blank => {}
@@ -339,7 +364,9 @@ impl Client {
         };
         let asked = std::mem::take(&mut awaited.1);
         self.state = if self.stopping {
-            State::Closing { linger: true }
+            State::Closing {
+                linger: Linger::Long,
+            }
         } else {
             State::Reading
         };
@@ -383,7 +410,15 @@ impl Client {
         match self.state {
             State::Awaiting(..) => self.stopping = true,
             // Its next command may be on its way: closing in the face of it would destroy answers that it has not read yet.
-            State::Reading => self.state = State::Closing { linger: true },
+            State::Reading => {
+                let is_idle = self.input.is_empty() && self.output.is_empty();
+                let linger = if is_idle {
+                    Linger::Briefly
+                } else {
+                    Linger::Long
+                };
+                self.state = State::Closing { linger };
+            }
             State::Closing { .. } => {}
         }
         self.input.clear();
@@ -397,7 +432,7 @@ impl Client {
             self.output.clear();
             self.input.clear();
             self.line_since = None;
-            self.state = State::Closing { linger: false };
+            self.state = State::Closing { linger: Linger::No };
         }
     }
 
@@ -447,7 +482,7 @@ impl Client {
         match self.state {
             State::Reading => !self.paused && !self.wants_room && !self.eof,
             State::Awaiting(..) => false,
-            State::Closing { linger } => linger && !self.eof,
+            State::Closing { linger } => linger != Linger::No && !self.eof,
         }
     }
 
@@ -459,7 +494,9 @@ impl Client {
         }
         match self.state {
             State::Reading if self.eof && self.input.is_empty() => Fate::Close,
-            State::Closing { linger: true } if !self.eof => Fate::Finish,
+            State::Closing {
+                linger: Linger::Briefly | Linger::Long,
+            } if !self.eof => Fate::Finish,
             State::Closing { .. } => Fate::Close,
             State::Reading | State::Awaiting(..) => Fate::Open,
         }
@@ -494,42 +531,58 @@ impl Client {
     #[must_use]
     pub fn deadline(&self, limits: &Limits) -> Option<Time> {
         let line = self.line_since.map(|since| since + ms(limits.line_ms));
-        let stall_ms = if self.output.is_empty() {
-            limits.linger_ms
+        let patience = if self.output.is_empty() {
+            self.linger(limits)
         } else {
-            limits.output_stall_ms
+            ms(limits.output_stall_ms)
         };
-        let stall = self.stalled_since.map(|since| since + ms(stall_ms));
+        let stall = self.stalled_since.map(|since| since + patience);
         line.into_iter().chain(stall).min()
+    }
+
+    fn linger(&self, limits: &Limits) -> Duration {
+        match self.state {
+            State::Closing {
+                linger: Linger::Briefly,
+            } => BRIEFLY.min(ms(limits.linger_ms)),
+            State::Reading | State::Awaiting(..) | State::Closing { .. } => ms(limits.linger_ms),
+        }
     }
 
     /// The deadline has come.
     pub fn deadline_reached(&mut self, limits: &Limits, now: Time) {
-        let is_due = |since: Option<Time>, patience: u64| {
-            since.is_some_and(|since| since + ms(patience) <= now)
+        let is_due = |since: Option<Time>, patience: Duration| {
+            since.is_some_and(|since| since + patience <= now)
         };
-        if is_due(self.line_since, limits.line_ms) {
+        if is_due(self.line_since, ms(limits.line_ms)) {
+            let unfinished = std::mem::take(&mut self.input);
+            let hint = if is_tls(unfinished.as_slice()) {
+                IS_TLS
+            } else {
+                ""
+            };
             warn!(
-                "{}: closing: a line was not finished within {} ms",
+                "{}: closing: a line was not finished within {} ms{hint}",
                 self.who, limits.line_ms
             );
-            let unfinished = std::mem::take(&mut self.input);
             if Command::parse(unfinished.as_slice()) != Command::Blank {
                 self.quote(unfinished.as_slice());
             }
             self.line_since = None;
-            self.state = State::Closing { linger: true };
+            self.state = State::Closing {
+                linger: Linger::Long,
+            };
         } else if self.output.is_empty() {
-            if is_due(self.stalled_since, limits.linger_ms) {
-                self.state = State::Closing { linger: false };
+            if is_due(self.stalled_since, self.linger(limits)) {
+                self.state = State::Closing { linger: Linger::No };
             }
-        } else if is_due(self.stalled_since, limits.output_stall_ms) {
+        } else if is_due(self.stalled_since, ms(limits.output_stall_ms)) {
             warn!(
                 "{}: closing: it did not read its answers for {} ms",
                 self.who, limits.output_stall_ms
             );
             self.output.clear();
-            self.state = State::Closing { linger: false };
+            self.state = State::Closing { linger: Linger::No };
         }
     }
 

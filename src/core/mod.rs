@@ -9,6 +9,7 @@ pub mod buffer;
 pub mod client;
 pub mod clock;
 pub mod coordinates;
+pub mod counted;
 pub mod deadlines;
 pub mod durability;
 pub mod entropy;

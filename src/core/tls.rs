@@ -34,6 +34,15 @@ pub struct Received {
     pub is_new_record: bool,
 }
 
+/// Why TLS can not go on with a side that speaks none.
+pub const NO_TLS: &str = "it does not speak TLS";
+
+/// Whether bytes that were to be lines of text begin a record of TLS: a hello, or an alert (RFC 8446, section 5.1).
+#[must_use]
+pub fn is_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x15 | 0x16, 3, ..])
+}
+
 /// Why a connection can not go on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TlsError {
@@ -51,10 +60,19 @@ impl From<rustls::Error> for TlsError {
         };
         let reason = match error {
             rustls::Error::InvalidCertificate(reason) => {
-                format!("its certificate was refused: {reason}")
+                let advice = match reason {
+                    CertificateError::Expired
+                    | CertificateError::ExpiredContext { .. }
+                    | CertificateError::NotValidYet
+                    | CertificateError::NotValidYetContext { .. } => {
+                        "; it has to be made anew, or the clock here is wrong"
+                    }
+                    _ => "",
+                };
+                format!("its certificate was refused: {reason}{advice}")
             }
             rustls::Error::NoCertificatesPresented => "it showed no certificate".to_owned(),
-            rustls::Error::InvalidMessage(_) => "it does not speak TLS".to_owned(),
+            rustls::Error::InvalidMessage(_) => NO_TLS.to_owned(),
             rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
                 "it refused the TLS handshake: by ALPN it speaks no protocol that was offered"
                     .to_owned()
@@ -63,7 +81,13 @@ impl From<rustls::Error> for TlsError {
                 "by ALPN it chose a protocol that was not offered".to_owned()
             }
             rustls::Error::AlertReceived(alert) => {
-                format!("it refused the TLS handshake: {alert:?}")
+                let advice = match alert {
+                    AlertDescription::CertificateExpired => {
+                        "; the certificate here has to be made anew, or the clock there is wrong"
+                    }
+                    _ => "",
+                };
+                format!("it refused the TLS handshake: {alert:?}{advice}")
             }
             other => format!("TLS failed: {other}"),
         };

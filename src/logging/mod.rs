@@ -21,7 +21,6 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use signal_hook::consts::SIGHUP;
 use simplelog::{ConfigBuilder, WriteLogger};
 
 use stamp::Stamp;
@@ -35,7 +34,12 @@ const ENOUGH: usize = 8;
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    /// A signal asked to open the file anew.
+    reopen: Arc<AtomicBool>,
 }
+
+/// How often a file that could not be opened anew is tried again.
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// How long the end of the program waits for the last lines to be written: a disk or a pipe that hangs does not keep it.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -44,8 +48,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 struct State {
     /// Whole lines that the writer has not taken yet.
     lines: Vec<u8>,
-    /// Lines that the writer took and could not write.
-    unwritten: u64,
+    /// Lines for which there was no room, in memory or on the disk. The writer tells how many, and forgets them once that is written.
+    lost: u64,
     /// The writer will come for the lines by itself.
     awake: bool,
     closing: bool,
@@ -119,18 +123,12 @@ impl Write for TurnBuffer {
 
     /// Hands the turn's lines over.
     fn flush(&mut self) -> io::Result<()> {
-        if self.lines.is_empty() && self.dropped == 0 && self.handed_over == 0 {
+        let reopen = self.shared.reopen.load(Ordering::Relaxed);
+        if self.lines.is_empty() && self.dropped == 0 && self.handed_over == 0 && !reopen {
             return Ok(());
         }
         let mut state = self.shared.lock();
-        if self.dropped + state.unwritten > 0 && state.lines.len() < self.limit / 2 {
-            let lost = std::mem::take(&mut self.dropped) + std::mem::take(&mut state.unwritten);
-            self.stamp.write(now(), Level::Warn, &mut self.lines);
-            writeln!(
-                self.lines,
-                "log: {lost} lines were dropped, the disk did not keep up"
-            )?;
-        }
+        state.lost += std::mem::take(&mut self.dropped);
         let waited = state.lines.len();
         if state.lines.is_empty() {
             std::mem::swap(&mut state.lines, &mut self.lines);
@@ -140,7 +138,7 @@ impl Write for TurnBuffer {
         let had_enough = waited >= self.limit / ENOUGH;
         self.handed_over = state.lines.len();
         let has_enough = self.handed_over >= self.limit / ENOUGH;
-        if !state.awake && self.handed_over > 0 || has_enough && !had_enough {
+        if !state.awake && (self.handed_over > 0 || reopen) || has_enough && !had_enough {
             state.awake = true;
             self.shared.wake.notify_one();
         }
@@ -162,20 +160,27 @@ pub enum LogError {
     System(io::Error),
 }
 
-/// Begins to log into `path` (`-`: the standard error), appending, at most `limit` bytes waiting for the disk. After a SIGHUP the
-/// file is opened anew, so that it can be moved away and be rotated.
+/// Begins to log into `path` (`-`: the standard error), appending, at most `limit` bytes waiting for the disk. Once `reopen` is set
+/// (by SIGHUP or SIGUSR1), the file is opened anew, so that it can be moved away and be rotated: at the next flush, also if there is
+/// no line to write. A file that cannot be opened is tried again every second; until then lines go on into the old one.
 ///
 /// # Errors
 /// The file can not be opened, the thread not be started, or somebody else logs already.
-pub fn start(path: &Path, level: LevelFilter, limit: usize) -> Result<Logging, LogError> {
+pub fn start(
+    path: &Path,
+    level: LevelFilter,
+    limit: usize,
+    reopen: Arc<AtomicBool>,
+) -> Result<Logging, LogError> {
     let sink = Sink::open(path).map_err(LogError::File)?;
-    let reopen = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGHUP, reopen.clone()).map_err(LogError::System)?;
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared {
+        reopen,
+        ..Shared::default()
+    });
     let writer = thread::Builder::new().name("log".into()).spawn({
         let (shared, path) = (shared.clone(), path.to_owned());
         move || {
-            write_out(&shared, sink, &path, &reopen, (GATHER, limit / ENOUGH));
+            write_out(&shared, sink, &path, (GATHER, limit / ENOUGH));
             shared.lock().closed = true;
             shared.wake.notify_all();
         }
@@ -205,6 +210,20 @@ pub fn start(path: &Path, level: LevelFilter, limit: usize) -> Result<Logging, L
         .map_err(|error| LogError::System(io::Error::other(error)))?;
     log::set_max_level(level);
     Ok(Logging { shared })
+}
+
+/// Whether `path` can be logged to; leaves nothing behind. A file that is not there is not made: removing it again could take it
+/// from a server that has just opened it.
+///
+/// # Errors
+/// It cannot be opened or made.
+pub fn check(path: &Path) -> io::Result<()> {
+    if path.to_str() == Some("-") || path.exists() {
+        return Sink::open(path).map(drop);
+    }
+    let probe = path.with_file_name(format!(".check.{}", std::process::id()));
+    File::create_new(&probe)?;
+    std::fs::remove_file(&probe)
 }
 
 impl Drop for Logging {
@@ -257,70 +276,134 @@ impl Sink {
 }
 
 /// The writer thread.
-fn write_out(
-    shared: &Shared,
-    mut sink: Sink,
-    path: &Path,
-    reopen: &AtomicBool,
-    (gather, enough): (Duration, usize),
-) {
-    let name = path.display();
+fn write_out(shared: &Shared, sink: Sink, path: &Path, (gather, enough): (Duration, usize)) {
+    let mut output = Output {
+        sink,
+        path,
+        is_failing: false,
+        is_old: false,
+    };
     let mut lines = Vec::new();
-    let mut failing = false;
     loop {
         let mut state = shared.lock();
-        while state.lines.is_empty() && !state.closing {
+        while state.lines.is_empty()
+            && !state.closing
+            && !shared.reopen.load(Ordering::Relaxed)
+            && !output.is_old
+        {
             state.awake = false;
             state = shared
                 .wake
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if state.lines.is_empty() {
-            return; // closing, and nothing left
+        if state.lines.is_empty() && state.closing {
+            return; // nothing left
         }
         std::mem::swap(&mut state.lines, &mut lines);
+        let mut lost = std::mem::take(&mut state.lost);
         drop(state);
 
-        if reopen.swap(false, Ordering::Relaxed) {
-            // If it can not be opened, the old one is better than none.
-            match Sink::open(path) {
-                Ok(opened) => sink = opened,
-                Err(error) => drop(writeln!(
-                    io::stderr(),
-                    "herd-mio: cannot open the log {name} anew: {error}"
-                )),
+        if shared.reopen.swap(false, Ordering::Relaxed) || output.is_old {
+            output.reopen();
+        }
+        let unwritten = output.write(&lines);
+        lines.clear();
+        lost += unwritten;
+        if lost > 0
+            && unwritten == 0
+            && output.say(&format!(
+                "{lost} lines were dropped, the disk did not keep up"
+            ))
+        {
+            lost = 0;
+        }
+
+        let mut state = shared.lock();
+        state.lost += lost;
+        if !state.closing {
+            // A file that could not be opened anew is tried again by this thread itself: there may be no more lines.
+            let pause = if output.is_old { REOPEN } else { gather };
+            let gathered = shared.wake.wait_timeout_while(state, pause, |state| {
+                !state.closing
+                    && state.lines.len() < enough
+                    && !shared.reopen.load(Ordering::Relaxed)
+            });
+            drop(gathered);
+        }
+    }
+}
+
+/// Where the writer thread writes.
+struct Output<'a> {
+    sink: Sink,
+    path: &'a Path,
+    /// The last write failed.
+    is_failing: bool,
+    /// The file could not be opened anew: this is still the old one.
+    is_old: bool,
+}
+
+impl Output<'_> {
+    fn reopen(&mut self) {
+        let name = self.path.display();
+        match Sink::open(self.path) {
+            Ok(opened) => {
+                self.sink = opened;
+                if std::mem::take(&mut self.is_old) {
+                    self.tell("the log is opened anew at last");
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_old, true) {
+                    self.tell(&format!(
+                        "cannot open the log {name} anew: {error}; lines go on into the old file, and it is tried again every second"
+                    ));
+                }
             }
         }
+    }
+
+    /// Tells the operator what became of the log itself: in the log, and on the standard error, which may be closed.
+    fn tell(&mut self, what: &str) {
+        let _ = writeln!(io::stderr(), "herd-mio: {what}");
+        if let Sink::File(_) = self.sink {
+            self.say(what);
+        }
+    }
+
+    /// Writes a line of the log's own; returns whether it is written.
+    fn say(&mut self, what: &str) -> bool {
+        let mut line = Vec::new();
+        Stamp::default().write(now(), Level::Warn, &mut line);
+        line.extend_from_slice(format!("log: {what}\n").as_bytes());
+        self.write(&line) == 0
+    }
+
+    /// Writes lines; returns how many of them are lost.
+    fn write(&mut self, lines: &[u8]) -> u64 {
+        if lines.is_empty() {
+            return 0;
+        }
         // A line that was torn by a full disk ends here, so that the next one begins a line.
-        let torn = if failing {
-            sink.write_all(b"\n")
+        let torn = if self.is_failing {
+            self.sink.write_all(b"\n")
         } else {
             Ok(())
         };
-        let written = torn.and_then(|()| sink.write_all(&lines));
-        let lost = if written.is_err() {
-            memchr::memchr_iter(b'\n', &lines).count() as u64
-        } else {
-            0
-        };
-        if let (Err(error), false) = (&written, failing) {
+        let written = torn.and_then(|()| self.sink.write_all(lines));
+        if let (Err(error), false) = (&written, self.is_failing) {
             // The standard error may be closed too; then nobody can be told.
+            let name = self.path.display();
             let _ = writeln!(
                 io::stderr(),
                 "herd-mio: cannot write the log {name}: {error}; lines are dropped until it works again"
             );
         }
-        failing = written.is_err();
-        lines.clear();
-
-        let mut state = shared.lock();
-        state.unwritten += lost;
-        if !state.closing {
-            let gathered = shared.wake.wait_timeout_while(state, gather, |state| {
-                !state.closing && state.lines.len() < enough
-            });
-            drop(gathered);
+        self.is_failing = written.is_err();
+        match written {
+            Ok(()) => 0,
+            Err(_) => memchr::memchr_iter(b'\n', lines).count() as u64,
         }
     }
 }
@@ -343,7 +426,7 @@ mod tests {
         let (path, of_writer) = (path.to_owned(), shared.clone());
         let gather = (Duration::from_secs(60), 8_000 / ENOUGH);
         thread::spawn(move || {
-            write_out(&of_writer, sink, &path, &AtomicBool::new(false), gather);
+            write_out(&of_writer, sink, &path, gather);
         });
         TurnBuffer {
             shared,

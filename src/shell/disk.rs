@@ -19,7 +19,7 @@
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -139,14 +139,7 @@ impl Disk {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let open = retry_on_intr(|| openat(&names, JOURNAL, flags | OFlags::NONBLOCK, OWNERS));
         let file = File::from(open.map_err(|error| at("open the journal", error.into()))?);
-        // A pipe or a device may have no end, and nothing that is read there comes back.
-        let is_file = file.metadata().map(|metadata| metadata.is_file());
-        if !is_file.map_err(|error| at("look at the journal", error))? {
-            return Err(OpenError::Unusable(format!(
-                "the journal {} is no regular file: move it away, or choose another directory",
-                path.display()
-            )));
-        }
+        is_regular(&file, &path)?;
         // Without it there is no compaction: what forbids it is told now, not in hours.
         create_next(&names)
             .and_then(|_| remove_next(&names))
@@ -174,6 +167,61 @@ impl Disk {
             machine,
         };
         Ok((disk, opened))
+    }
+
+    /// Whether [`Disk::open`] would succeed: reads the journal, and changes nothing. Returns what the operator should know.
+    ///
+    /// # Errors
+    /// As for [`Disk::open`].
+    pub fn check(
+        directory: &Path,
+        server: &str,
+        tell: impl FnMut(Entry<'_>),
+    ) -> Result<Option<String>, OpenError> {
+        let shown = directory.display();
+        let made = MadeDirectories::make(directory)?;
+        let names = File::open(directory).map_err(|error| {
+            format!("cannot read what is in the data directory {shown}: {error}")
+        })?;
+        // Not the lock itself: removing it again could take it from a server that has just opened it.
+        let lock_path = directory.join("lock");
+        let _held = match lock_path.exists() {
+            true => Some(lock(directory)?),
+            false => None,
+        };
+        let path = directory.join(JOURNAL);
+        look_at_journal(&names, &path)?;
+        let probe = format!("check.{}", std::process::id());
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        retry_on_intr(|| openat(&names, probe.as_str(), flags, OWNERS))
+            .and_then(|_| unlinkat(&names, probe.as_str(), AtFlags::empty()))
+            .map_err(|error| {
+                format!("cannot make files in the data directory {shown}: {error}; let this user write there, or choose another with --data-dir or HERD_DATA_DIR")
+            })?;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let note = match retry_on_intr(|| openat(&names, JOURNAL, flags, Mode::empty())) {
+            Err(Errno::NOENT) => None,
+            Err(error) => {
+                return Err(OpenError::Unusable(format!(
+                    "cannot open the journal in the data directory {shown}: {error}"
+                )));
+            }
+            Ok(file) => {
+                let file = File::from(file);
+                is_regular(&file, &path)?;
+                let machine = machine_boot_id();
+                let end = read_through(&file, &path, server, machine, &mut || false, tell)?;
+                (end.torn > 0).then(|| {
+                    format!(
+                        "the last {} bytes of {} were not written whole; a start cuts them off",
+                        end.torn,
+                        path.display()
+                    )
+                })
+            }
+        };
+        drop(made);
+        Ok(note)
     }
 
     /// Has done what is asked; [`Disk::finished`] will tell. What can not even be begun is told at once.
@@ -323,6 +371,39 @@ impl Disk {
     }
 }
 
+/// A pipe or a device may have no end, and nothing that is read there comes back.
+fn is_regular(file: &File, path: &Path) -> Result<(), String> {
+    let path = path.display();
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(_) => Err(format!(
+            "the journal {path} is no regular file: move it away, or choose another directory"
+        )),
+        Err(error) => Err(format!("cannot look at the journal {path}: {error}")),
+    }
+}
+
+/// Directories that a check makes, to see whether they can be made. They are removed when this is dropped.
+struct MadeDirectories(Vec<PathBuf>);
+
+impl MadeDirectories {
+    fn make(directory: &Path) -> Result<MadeDirectories, String> {
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let missing = directory.ancestors().take_while(is_missing);
+        let made = MadeDirectories(missing.map(Path::to_path_buf).collect());
+        make_directory(directory)?;
+        Ok(made)
+    }
+}
+
+impl Drop for MadeDirectories {
+    fn drop(&mut self) {
+        for directory in &self.0 {
+            let _ = fs::remove_dir(directory); // not if something is in it by now
+        }
+    }
+}
+
 fn make_directory(directory: &Path) -> Result<(), String> {
     // Those above it may be others', too.
     let above = directory.parent().map_or(Ok(()), fs::create_dir_all);
@@ -332,7 +413,7 @@ fn make_directory(directory: &Path) -> Result<(), String> {
         .and_then(|()| make.create(directory))
         .map_err(|error| {
             format!(
-                "cannot make the data directory {}: {error}; choose another",
+                "cannot make the data directory {}: {error}; choose another with --data-dir or HERD_DATA_DIR",
                 directory.display()
             )
         })
@@ -458,12 +539,42 @@ fn syncs_no_names(error: &io::Error) -> bool {
 
 /// Reads the journal back and cuts its torn tail off.
 fn read_back(
-    mut file: &File,
+    file: &File,
     path: &Path,
     server: &str,
     machine: u64,
     is_stopped: &mut impl FnMut() -> bool,
     tell: &mut impl FnMut(Entry<'_>),
+) -> Result<End, OpenError> {
+    let end = read_through(file, path, server, machine, is_stopped, tell)?;
+    let path = path.display();
+    let failed =
+        |what: &str, error: io::Error| format!("cannot {what} the journal {path}: {error}");
+    if end.torn > 0 {
+        warn!(
+            "journal: the last {} bytes of {path} were not written whole; they are cut off",
+            end.torn
+        );
+    }
+    // Reserved room is given back, too; it is reserved anew. What was read is what this life begins with, so it has to outlast
+    // a loss of power as if this life had written it; and what was cut off must not come back.
+    file.set_len(end.offset)
+        .map_err(|error| failed("cut", error))?;
+    file.sync_all().map_err(|error| failed("sync", error))?;
+    if end.format == Some(Format::One) {
+        info!("journal: {path} is of format 1, and is written anew before this server serves");
+    }
+    Ok(end)
+}
+
+/// Reads the journal to its end.
+fn read_through(
+    mut file: &File,
+    path: &Path,
+    server: &str,
+    machine: u64,
+    is_stopped: &mut impl FnMut() -> bool,
+    mut tell: impl FnMut(Entry<'_>),
 ) -> Result<End, OpenError> {
     let path = path.display();
     let failed =
@@ -505,25 +616,11 @@ fn read_back(
         }
     }
     let end = replay.finish().map_err(unusable)?;
-    if end.torn > 0 {
-        warn!(
-            "journal: the last {} bytes of {path} were not written whole; they are cut off",
-            end.torn
-        );
-    }
-    // Reserved room is given back, too; it is reserved anew. What was read is what this life begins with, so it has to outlast
-    // a loss of power as if this life had written it; and what was cut off must not come back.
-    file.set_len(end.offset)
-        .map_err(|error| failed("cut", error))?;
-    file.sync_all().map_err(|error| failed("sync", error))?;
     info!(
         "journal: {entries} entries of records in {} bytes of {path}, read in {:.3} s",
         end.offset,
         since_start().as_secs_f64()
     );
-    if end.format == Some(Format::One) {
-        info!("journal: {path} is of format 1, and is written anew before this server serves");
-    }
     Ok(end)
 }
 

@@ -8,8 +8,10 @@
 //! A turn runs only what was ready when it began, and reads at most one buffer of each connection; what is still ready then is
 //! on the next turn's list, and that turn polls without waiting. So nobody is served twice before everybody was served once.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -32,8 +34,9 @@ use crate::core::settings::{HostPort, Settings, TlsSettings};
 use crate::shell::clock::Clock;
 use crate::shell::disk::{Disk, OpenError};
 use crate::shell::executor::Executor;
+use crate::shell::listen::{self, Bound};
 use crate::shell::look_up::{self, LookedUp};
-use crate::shell::signals::Signals;
+use crate::shell::signals::{Requests, Signals};
 use crate::shell::transport::{Received, Transport};
 
 // A connection's token is its id: index and generation.
@@ -55,6 +58,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a start or a stop waits for the disk at once, until it looks whether a signal came.
 const STOP_CHECK: Duration = Duration::from_millis(50);
+
+/// How long `--check` waits for a name server at most.
+const LOOK_UP_CHECK: Duration = Duration::from_secs(3);
 
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// What is asked of epoll for each connection.
@@ -177,7 +183,8 @@ impl From<OpenError> for StartError {
 }
 
 impl Server {
-    /// Opens the ports and begins to dial the neighbours; nobody is served before [`Server::run`].
+    /// Opens the ports and begins to dial the neighbours; nobody is served before [`Server::run`]. From here on SIGTERM and SIGINT
+    /// are an orderly stop.
     ///
     /// # Errors
     /// A port can not be opened, or the system lacks something that every server needs.
@@ -187,26 +194,25 @@ impl Server {
         neighbours: Option<&HostPort>,
         journal: Option<&JournalConfig>,
         certificates: Option<ReadCertificates>,
+        requests: Requests,
     ) -> Result<Server, StartError> {
         let needed = |error| StartError::System {
             what: "cannot start the event loop".into(),
             error,
         };
         let poll = Poll::new().map_err(needed)?;
-        let backlog = i32::try_from(settings.limits.accept_backlog).unwrap_or(i32::MAX);
-        // Neighbours have heartbeats of their own.
-        let keepalive = ms(settings.limits.keepalive_ms);
         let expected = expected_connections(&settings.limits);
-        let mut doors = vec![Door::open(clients, CLIENTS, backlog, Some(keepalive))?];
-        if let Some(address) = neighbours {
-            doors.push(Door::open(address, NEIGHBOURS, backlog, None)?);
+        let mut doors = Vec::new();
+        for port in Port::bind_all(clients, neighbours)? {
+            port.bound.warnings.iter().for_each(|it| warn!("{it}"));
+            doors.extend(port.listen(&settings)?);
         }
         for door in &mut doors {
             poll.registry()
                 .register(&mut door.listener, door.token, Interest::READABLE)
                 .map_err(needed)?;
         }
-        let mut signals = Signals::catch().map_err(needed)?;
+        let mut signals = Signals::catch(requests).map_err(needed)?;
         poll.registry()
             .register(signals.source(), SIGNALS, Interest::READABLE)
             .map_err(needed)?;
@@ -221,10 +227,12 @@ impl Server {
         let mut disk = None;
         if let Some(JournalConfig { directory, fsync }) = journal {
             node.keep_journal(*fsync);
-            let is_stopped = || signals.asked().stop;
+            let is_stopped = || signals.is_stop_asked();
             let restore = |entry: Entry<'_>| node.restore(entry);
             let (files, opened) = Disk::open(directory, &name, &waker, is_stopped, restore)?;
             node.journal_opened(opened);
+            let clients = node.records().len();
+            info!("journal: {clients} clients have a record now");
             disk = Some(files);
         }
         let (report_looked_up, looked_up) = channel();
@@ -279,7 +287,7 @@ impl Server {
                     StartError::Journal(format!("cannot sync the journal: {error}"))
                 });
             }
-            if self.signals.asked().stop {
+            if self.signals.is_stop_asked() {
                 return Err(StartError::Stopped);
             }
         }
@@ -312,23 +320,25 @@ impl Server {
         }
     }
 
-    /// Where clients come in, with the port that the system chose if it had the choice.
+    /// Where clients connect, with the port that the system chose if it had the choice.
     ///
     /// # Errors
     /// What the system says.
-    pub fn clients_address(&self) -> io::Result<SocketAddr> {
-        self.doors[0].listener.local_addr()
+    pub fn clients_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.addresses(CLIENTS)
     }
 
-    /// Where neighbours come in, if anywhere.
+    /// Where neighbours connect, if anywhere.
     ///
     /// # Errors
     /// What the system says.
-    pub fn neighbours_address(&self) -> io::Result<Option<SocketAddr>> {
-        self.doors
-            .get(1)
-            .map(|door| door.listener.local_addr())
-            .transpose()
+    pub fn neighbours_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.addresses(NEIGHBOURS)
+    }
+
+    fn addresses(&self, token: Token) -> io::Result<Vec<SocketAddr>> {
+        let doors = self.doors.iter().filter(|door| door.token == token);
+        doors.map(|door| door.listener.local_addr()).collect()
     }
 
     /// Serves until a signal stops it.
@@ -357,7 +367,12 @@ impl Server {
         // are those of the moment before the poll, and all that the poll has to tell is noted, also if it is more than it can tell
         // at once. A deadline that ends the poll's wait is one of the next turn.
         let now = self.clock.now();
-        self.poll(events, self.patience(now.time))?;
+        // The byte of a signal may be lost: its handler cannot try again.
+        let patience = match self.signals.is_pending() {
+            true => Some(Duration::ZERO),
+            false => self.patience(now.time),
+        };
+        self.poll(events, patience)?;
         for _ in 0..=self.node.connections() / EVENTS {
             if events.iter().count() < EVENTS {
                 break;
@@ -382,12 +397,13 @@ impl Server {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 events.clear();
-                // Its byte may have found no room on its way here.
-                self.signalled();
             }
             Err(error) => return Err(error),
         }
         self.note(events);
+        if self.signals.is_pending() {
+            self.signalled();
+        }
         Ok(())
     }
 
@@ -453,17 +469,36 @@ impl Server {
 
     fn signalled(&mut self) {
         let asked = self.signals.asked();
-        if asked.renew
-            && let Some(read) = &self.certificates
-            && let Err(error) = self.renewals.submit(read.clone())
-        {
-            warn!("TLS: no thread to read the certificates: {error}");
+        if asked.reload {
+            self.reload();
+        }
+        if asked.reopen_log {
+            info!("SIGUSR1: the log is opened anew");
+        }
+        if asked.drain {
+            info!("SIGUSR2 is ignored: it has no meaning yet");
         }
         if asked.stop {
             info!("stopping: {} connections", self.node.connections());
             self.doors.clear();
             self.is_accept_failing = false;
             self.node.stop(self.clock.now());
+        }
+    }
+
+    /// SIGHUP. The log's own writer opens the log anew.
+    fn reload(&mut self) {
+        let certificates = match &self.certificates {
+            Some(_) => "certificates and keys are read anew",
+            None => "there are no certificates to read anew",
+        };
+        info!(
+            "SIGHUP: the log is opened anew, {certificates}; a changed config file, secret or Places key takes a restart"
+        );
+        if let Some(read) = &self.certificates
+            && let Err(error) = self.renewals.submit(read.clone())
+        {
+            warn!("TLS: no thread to read the certificates: {error}");
         }
     }
 
@@ -662,41 +697,125 @@ impl Server {
     }
 }
 
-impl Door {
-    fn open(
-        address: &HostPort,
-        token: Token,
-        backlog: i32,
-        keepalive: Option<Duration>,
-    ) -> Result<Door, StartError> {
-        let failed = |error| StartError::Listen {
-            address: address.clone(),
-            error,
-        };
-        let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in (address.host.as_str(), address.port)
-            .to_socket_addrs()
-            .map_err(failed)?
-        {
-            // On Unix, mio sets SO_REUSEADDR: the port can be used again as soon as the server has stopped.
-            match TcpListener::bind(address) {
-                Ok(listener) => {
-                    // mio lets only 128 connections wait; one more of a burst would be put off for a second.
-                    rustix::net::listen(&listener, backlog)
-                        .map_err(|error| failed(error.into()))?;
-                    if let Some(silence) = keepalive {
-                        probe(&listener, silence).map_err(|error| failed(error.into()))?;
-                    }
-                    return Ok(Door {
-                        listener,
-                        token,
-                        ready: false,
-                    });
-                }
-                Err(error) => last_error = error,
-            }
+/// Does all that [`Server::start`] does, short of serving, and leaves nothing behind: binds the ports, reads the journal. Returns what
+/// the operator should know, though the server would start.
+///
+/// # Errors
+/// The server would not start.
+pub fn check(
+    settings: &Settings,
+    clients: &HostPort,
+    neighbours: Option<&HostPort>,
+    journal: Option<&JournalConfig>,
+) -> Result<Vec<String>, StartError> {
+    let ports = Port::bind_all(clients, neighbours)?;
+    let mut notes: Vec<String> = ports
+        .into_iter()
+        .flat_map(|port| port.bound.warnings)
+        .collect();
+    if let Some(JournalConfig { directory, .. }) = journal {
+        let mut node = Node::new(settings.clone(), &[0; 32], Clock::start().now());
+        let restore = |entry: Entry<'_>| node.restore(entry);
+        let note = Disk::check(directory, &settings.name, restore)?;
+        notes.extend(note);
+    }
+    notes.extend(unresolved(settings));
+    Ok(notes)
+}
+
+/// Names that the server looks up only once it serves. A start does not wait for them, so one without an address is no failure.
+fn unresolved(settings: &Settings) -> Vec<String> {
+    let dialled = settings.neighbours.iter().filter(|it| it.we_dial);
+    let dialled = dialled.map(|it| it.address.host.clone());
+    let mut waiting: BTreeSet<String> = dialled.collect();
+    if settings.places.key.is_some() {
+        waiting.insert(settings.places.origin.host.clone());
+    }
+    let (report, found) = channel();
+    for host in waiting.clone() {
+        let report = report.clone();
+        std::thread::spawn(move || report.send(look_up::look_up(host)));
+    }
+    let mut notes = Vec::new();
+    let mut note = |host: &str, what: &str| {
+        notes.push(format!(
+            "the name {host} has no address now: {what}; the server starts all the same, and asks again"
+        ));
+    };
+    while !waiting.is_empty()
+        && let Ok((host, addresses)) = found.recv_timeout(LOOK_UP_CHECK)
+    {
+        waiting.remove(&host);
+        if let Err(error) = addresses {
+            note(&host, &error);
         }
-        Err(failed(last_error))
+    }
+    for host in &waiting {
+        note(host, "no answer from a name server yet");
+    }
+    notes
+}
+
+/// A port of a server that is bound, and not listened to yet.
+struct Port {
+    token: Token,
+    address: HostPort,
+    bound: Bound,
+}
+
+impl Port {
+    fn bind(token: Token, address: &HostPort) -> Result<Port, StartError> {
+        match listen::bind(address) {
+            Ok(bound) => Ok(Port {
+                token,
+                address: address.clone(),
+                bound,
+            }),
+            Err(error) => Err(StartError::Listen {
+                address: address.clone(),
+                error,
+            }),
+        }
+    }
+
+    fn bind_all(
+        clients: &HostPort,
+        neighbours: Option<&HostPort>,
+    ) -> Result<Vec<Port>, StartError> {
+        let mut ports = vec![Port::bind(CLIENTS, clients)?];
+        if let Some(neighbours) = neighbours {
+            ports.push(Port::bind(NEIGHBOURS, neighbours)?);
+        }
+        Ok(ports)
+    }
+
+    fn listen(self, settings: &Settings) -> Result<Vec<Door>, StartError> {
+        let Port {
+            token,
+            address,
+            bound,
+        } = self;
+        let sockets = bound.sockets.into_iter();
+        let doors: io::Result<_> = sockets
+            .map(|socket| Door::open(socket, token, settings))
+            .collect();
+        doors.map_err(|error| StartError::Listen { address, error })
+    }
+}
+
+impl Door {
+    fn open(socket: OwnedFd, token: Token, settings: &Settings) -> io::Result<Door> {
+        // Neighbours have heartbeats of their own.
+        if token == CLIENTS {
+            probe(&socket, ms(settings.limits.keepalive_ms))?;
+        }
+        let backlog = i32::try_from(settings.limits.accept_backlog).unwrap_or(i32::MAX);
+        rustix::net::listen(&socket, backlog)?;
+        Ok(Door {
+            listener: TcpListener::from_std(socket.into()),
+            token,
+            ready: false,
+        })
     }
 }
 
@@ -710,7 +829,7 @@ fn transport(transports: &mut [Option<Transport>], id: ConnId) -> Option<&mut Tr
 
 /// Has TCP ask the machines of clients that are silent for half of that time whether they are still there, and give up after
 /// the other half (tcp(7)). What is accepted takes that over from the socket that listens.
-fn probe(listener: &TcpListener, silence: Duration) -> rustix::io::Result<()> {
+fn probe(listener: &OwnedFd, silence: Duration) -> rustix::io::Result<()> {
     const PROBES: u32 = 4;
     let half = silence / 2;
     sockopt::set_socket_keepalive(listener, true)?;

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod disk;
 pub mod event_loop;
 pub mod executor;
+pub mod listen;
 pub mod look_up;
 pub mod signals;
 pub mod transport;

@@ -38,9 +38,21 @@ fn check(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What `--check` says of a server whose ports another program may have: the course's are the same for all.
+fn meaning(arguments: &[&str]) -> String {
+    let output = run(&[arguments, &["--check"]].concat());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    match output.status.code() {
+        Some(0) => {}
+        Some(1) => assert!(errors.contains("another program has that port"), "{errors}"),
+        status => panic!("{status:?}: {errors}"),
+    }
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// The links of a server as `--check` tells them.
 fn links(name: &str, preset: &str) -> Vec<String> {
-    let text = check(&[name, "--herd", preset]);
+    let text = meaning(&[name, "--herd", preset]);
     let links = text.lines().filter_map(|line| {
         line.strip_prefix("link ")?
             .trim()
@@ -86,7 +98,7 @@ fn each_preset_has_its_graph_and_ports() {
         ),
     ] {
         for (place, name) in servers.split(' ').enumerate() {
-            let text = check(&[name, "--herd", year]);
+            let text = meaning(&[name, "--herd", year]);
             assert!(
                 text.contains(&format!("clients     127.0.0.1:{}\n", 10_000 + place)),
                 "{text}"
@@ -129,7 +141,7 @@ fn a_name_alone_means_2021_or_the_newest_that_has_it() {
         ("Welsh", "2018"),
     ] {
         assert!(
-            check(&[name]).starts_with(&format!("server      {name} of preset {preset}\n")),
+            meaning(&[name]).starts_with(&format!("server      {name} of preset {preset}\n")),
             "{name}"
         );
     }
@@ -176,8 +188,8 @@ fn mistakes_are_told_in_one_line() {
     assert!(mistake(&["Riley", "--log-level", "loud"]).contains("'loud'"));
     assert!(mistake(&["Riley", "--log-file", "/nonexistent/log"]).contains("cannot write the log /nonexistent/log: No such file or directory (os error 2); choose another place"));
     assert!(
-        mistake(&["Riley", "--listen", "0.0.0.0:10000"])
-            .contains("not all of its addresses are loopback (0.0.0.0:10000 is not)")
+        mistake(&["Riley", "--listen-peers", "0.0.0.0:11000"])
+            .contains("not all of its addresses are loopback (0.0.0.0:11000 is not)")
     );
 }
 
@@ -191,6 +203,10 @@ fn a_config_file_s_mistakes_have_a_line_and_a_column() {
         (
             "[[servers]]\nname = \"A\"\nclient = \"127.0.0.1:1\"\n",
             ":3:1: unknown field `client`",
+        ),
+        (
+            "[[servers]]\nname = \"A\"\nclients = \"127.0.0.1:1\"\n[limits]\nmax_cleints = 1\n",
+            ":5:1: unknown field `max_cleints`; did you mean `max_clients`? (expected one of `max_clients`, ",
         ),
         (
             "[[servers]]\nname = \"A\"\n",
@@ -255,6 +271,8 @@ fn help_version_and_check_end_with_status_0() {
         "--log-file",
         "x.log",
         "--listen",
+        "127.0.0.1:0",
+        "--listen-peers",
         "127.0.0.1:0",
     ]);
     for line in [
@@ -378,7 +396,12 @@ fn the_readme_s_config_file_is_one() {
         ("Bob", "Carol, dialled at carol.example.net:11000"),
         ("Carol", "Bob, dials us from bob.example.net"),
     ] {
-        let text = check(&[name, "--config", path.to_str().unwrap()]);
+        let config = ["--config", path.to_str().unwrap()];
+        // Its hosts are no hosts of this machine.
+        let ports = ["--listen", "127.0.0.1:0", "--listen-peers", "127.0.0.1:0"];
+        let data = directory.path().join("data");
+        let data = ["--data-dir", data.to_str().unwrap()];
+        let text = check(&[&[name][..], &config, &ports, &data].concat());
         assert!(text.contains(&format!("link        {link}\n")), "{text}");
         assert!(text.contains("new API") && text.contains("20000"), "{text}");
     }
@@ -394,6 +417,7 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
     {
         let of_cargo_or_tools = [
             "--release",
+            "--bin",
             "--open",
             "--once",
             "--no-deps",
@@ -419,5 +443,20 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
             of_cargo_or_tools || help.contains(name),
             "{flag} is in the README and not in --help"
         );
+    }
+}
+
+/// Cargo unifies the features of dependencies over the packages that are selected: `-p` selects one, and builds nearly everything
+/// again. `--bin` leaves the whole workspace selected, as the README's build has it.
+#[test]
+fn the_readme_s_commands_use_what_its_build_has_built() {
+    for file in ["README.md", ".cargo/config.toml", "tools/compare/README.md"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let text = fs::read_to_string(path).unwrap();
+        for line in text.lines().filter(|line| !line.contains("cargo doc")) {
+            let runs = line.contains("cargo run") || line.contains("\"run ");
+            let selects = line.contains(" -p ") || line.contains("--package");
+            assert!(!(runs && selects), "{file}: {line}");
+        }
     }
 }

@@ -420,7 +420,7 @@ fn a_herd_that_spans_hosts_starts_with_a_secret_or_certificates_only() {
     let authority = Authority::new();
     let herd = |tables: &str| {
         let far = "192.0.2.7:11000".parse().unwrap();
-        let near = ["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:11000"];
+        let near = ["127.0.0.1:0", "127.0.0.1:0", "127.77.0.9:11000"];
         let near = near.map(|address| address.parse().unwrap());
         let herd = Herd::at(
             &[("Alice", near[0], near[2]), ("Bob", near[1], far)],

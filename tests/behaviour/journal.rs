@@ -151,7 +151,7 @@ fn a_restart_resumes_and_is_not_sent_the_world() {
     // Riley's own life is the same: it says how far behind Jaquez was.
     let linked = servers["Riley"].wait_for_nth_log(2, "neighbour Jaquez", ": linked, ");
     assert!(
-        linked.contains("1 changes behind") || linked.contains(" changes behind"),
+        linked.contains("1 change behind") || linked.contains(" changes behind"),
         "{linked}"
     );
     // And when it is Riley that restarts, Jaquez knows its earlier life.

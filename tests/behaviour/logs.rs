@@ -206,3 +206,58 @@ fn after_a_sighup_it_is_opened_anew() {
     });
     assert!(has(&moved, "<- before") && !has(&path, "<- before"));
 }
+
+#[test]
+fn a_quiet_server_opens_its_log_anew_at_once() {
+    for signal in [rustix::process::Signal::HUP, rustix::process::Signal::USR1] {
+        for level in ["info", "off"] {
+            let herd = Herd::single().level(level);
+            let server = logging_to(&herd, "own.log");
+            let path = herd.directory.path().join("own.log");
+            fs::rename(&path, herd.directory.path().join("own.log.1")).unwrap();
+            server.signal(signal);
+            wait_until("the new file is there", || path.exists());
+            server.stop();
+        }
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_anew_is_tried_again() {
+    let herd = Herd::single().level("info");
+    let logs = herd.directory.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let server = logging_to(&herd, "logs/own.log");
+    let moved = herd.directory.path().join("moved");
+    fs::rename(&logs, &moved).unwrap();
+    server.signal(rustix::process::Signal::HUP);
+    server.wait_for_log("cannot open the log logs/own.log anew: No such file", "");
+    server.client().send("before\n").line();
+    let has = |path: &std::path::Path, text: &str| {
+        fs::read_to_string(path).is_ok_and(|log| log.contains(text))
+    };
+    wait_until("lines go on into the old file", || {
+        has(&moved.join("own.log"), "<- before")
+    });
+    assert!(has(&moved.join("own.log"), "cannot open the log"));
+    // Without another signal, and without another line.
+    fs::create_dir(&logs).unwrap();
+    let path = logs.join("own.log");
+    wait_until("the new file is there", || {
+        has(&path, "opened anew at last")
+    });
+    server.client().send("after\n").line();
+    wait_until("lines go to the new file", || has(&path, "<- after"));
+    let told = server.stop();
+    let count = |text: &str| told.iter().filter(|line| line.contains(text)).count();
+    assert_eq!((count("cannot open"), count("at last")), (1, 1), "{told:?}");
+}
+
+#[test]
+fn the_first_line_says_which_version_starts() {
+    let log = Herd::single().start("Riley").stop();
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = format!("herd-mio {version} starts as Riley, process ");
+    assert!(log[0].contains(&expected), "{log:#?}");
+    assert!(log[0].ends_with("(neighbours' protocol 2)"), "{log:#?}");
+}

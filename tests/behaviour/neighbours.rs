@@ -147,7 +147,7 @@ fn what_is_kept_is_confirmed_once_and_what_was_not_told_is_not_believed() {
     };
     assert!(!has_caught_up());
     riley.send("KEPT 1\n");
-    jaquez.wait_for_log("neighbour Riley", "caught up, 1 records sent and kept");
+    jaquez.wait_for_log("neighbour Riley", "caught up, 1 record sent and kept");
     riley.send("KEPT 99\n");
     let farewell = of_feed(&mut riley);
     assert!(
@@ -780,7 +780,7 @@ fn an_operator_who_knows_the_secret_is_told_how_a_server_stands_and_nothing_is_t
     let keys: Vec<String> = values(&riley).into_iter().map(|(key, _)| key).collect();
     assert_eq!(
         keys.join(" "),
-        "boot wall records digest clients stale refused ahead behind link"
+        "boot wall records digest clients stale refused ahead behind version link"
     );
     assert_eq!(
         (&*value(&riley, "records"), &*value(&riley, "clients")),

@@ -198,3 +198,22 @@ fn a_client_that_does_not_read_can_not_hold_it_up() {
         begun.elapsed()
     );
 }
+
+#[test]
+fn clients_that_have_their_answers_do_not_delay_the_stop() {
+    let server = Herd::single().start("Riley");
+    let mut clients: Vec<Client> = (0..20).map(|_| server.client()).collect();
+    // Half of them have been answered, half have said nothing.
+    for client in clients.iter_mut().step_by(2) {
+        client.send("x\n").expect("? x\n");
+    }
+    let begun = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().0.code(), Some(0));
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    clients.iter_mut().for_each(Client::expect_end);
+}

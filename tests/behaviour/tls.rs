@@ -294,7 +294,7 @@ pub(crate) fn status_program() -> PathBuf {
     if !program.exists() {
         let mut build = std::process::Command::new(env!("CARGO"));
         let built = build
-            .args(["build", "--quiet", "-p", "herd-status"])
+            .args(["build", "--quiet", "--workspace", "--bin", "herd-status"])
             .status();
         assert!(built.unwrap().success());
     }

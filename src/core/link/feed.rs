@@ -4,6 +4,7 @@ use log::{debug, info, warn};
 
 use super::{Broken, CLOCK_EVERY_MS, Link, State, Supply, Who, World, number, shown};
 use crate::core::clock::{Now, Time};
+use crate::core::counted::Counted;
 use crate::core::durability::Room;
 use crate::core::escape::Escaped;
 use crate::core::herd::{BootId, Herd};
@@ -252,9 +253,9 @@ impl Link {
         entry.kept = entry.kept.max(position);
         if let Some(catch_up) = self.catch_up.take_if(|it| position >= it.until) {
             info!(
-                "{}: caught up, {} records sent and kept in {:.3} s",
+                "{}: caught up, {} sent and kept in {:.3} s",
                 Who(self, world.herd),
-                catch_up.records,
+                Counted(catch_up.records as u64, "record"),
                 world.now.time.since(catch_up.since).as_secs_f64()
             );
         }

@@ -5,6 +5,7 @@ use log::{info, warn};
 use super::acknowledgement::Acknowledgement;
 use super::feed::CatchUp;
 use super::{Broken, Link, OPERATOR, ROLLED_BACK, State, VERSION, Who, World, number, shown};
+use crate::core::counted::Counted;
 use crate::core::herd::{BootId, ClockNews, Dial, Neighbour};
 use crate::core::proof::{Hex, Nonce, Parties, Side, unhex};
 use crate::core::tls::is_for;
@@ -207,7 +208,7 @@ impl Link {
             ..
         } = world;
         let mut line = format!(
-            "STATUS boot={boot} wall={} records={} digest={:016x} clients={clients} stale={} refused={} ahead={} behind={}",
+            "STATUS boot={boot} wall={} records={} digest={:016x} clients={clients} stale={} refused={} ahead={} behind={} version={}",
             now.wall,
             records.len(),
             records.digest(),
@@ -215,6 +216,7 @@ impl Link {
             records.refused(),
             tally.ahead(),
             tally.behind(),
+            env!("CARGO_PKG_VERSION"),
         );
         let is_up = |neighbour: &&Neighbour| neighbour.link.is_some();
         for neighbour in herd.neighbours.iter().filter(is_up) {
@@ -285,12 +287,20 @@ impl Link {
             records: 0,
             is_said: false,
         });
+        let after = match world.herd.neighbours[neighbour].complaints.count() {
+            0 => String::new(),
+            count => format!(", after {} that failed", Counted(count, "attempt")),
+        };
         match resume {
-            Resume::After(_) => info!("{}: linked, {behind} changes behind", Who(self, world.herd)),
-            Resume::All | Resume::RolledBack => info!(
-                "{}: linked, to be sent all {} records",
+            Resume::After(_) => info!(
+                "{}: linked, {} behind{after}",
                 Who(self, world.herd),
-                world.records.len()
+                Counted(behind, "change")
+            ),
+            Resume::All | Resume::RolledBack => info!(
+                "{}: linked, to be sent all {}{after}",
+                Who(self, world.herd),
+                Counted(world.records.len() as u64, "record")
             ),
         }
         // A server that restarts has lost its old connection first; two that take each other's place are two.

@@ -64,7 +64,7 @@
 //! acceptor's `PROOF`, how the server stands, and the connection is closed:
 //!
 //! ```text
-//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> stale=<n> refused=<n> ahead=<n> behind=<n> link=<…> …
+//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> stale=<n> refused=<n> ahead=<n> behind=<n> version=<version> link=<…> …
 //! ```
 //!
 //! A reader passes over keys that it does not know. `digest` is the same for the same table
@@ -97,7 +97,7 @@ use crate::core::clock::{Now, Time};
 use crate::core::durability::{Durability, Room};
 use crate::core::escape::Escaped;
 use crate::core::fate::Fate;
-use crate::core::herd::{BootId, Heard, Herd};
+use crate::core::herd::{BootId, Heard, Herd, News};
 use crate::core::limits::{LINK_LINE_BYTES, Limits, ms};
 use crate::core::lines::{Split, split};
 use crate::core::proof::{Nonce, Side};
@@ -105,6 +105,7 @@ use crate::core::records::{ReaderId, Records, Teacher};
 use crate::core::settings::Settings;
 use crate::core::slots::Id;
 use crate::core::tally::Tally;
+use crate::core::tls::{NO_TLS, is_tls};
 
 /// So much of what the other side said is repeated in a log line.
 const SHOWN_BYTES: usize = 100;
@@ -266,6 +267,9 @@ fn shown(bytes: &[u8]) -> Escaped<'_> {
     Escaped(&bytes[..bytes.len().min(SHOWN_BYTES)])
 }
 
+/// With TLS at one end only, nothing that the other end says makes sense.
+const ONE_SIDED: &str = "[peers.tls] has to be in the config of both servers, or of neither";
+
 /// A link that can not go on, and why.
 type Broken = String;
 
@@ -380,6 +384,10 @@ impl Link {
         let mut used = 0;
         self.wants_room = false;
         while !matches!(self.state, State::Closing) {
+            if matches!(self.state, State::Greeting) && is_tls(bytes) {
+                self.broken(format!("it speaks TLS; {ONE_SIDED}"), world);
+                break;
+            }
             // Nothing but records has to be written down.
             self.wants_room = matches!(self.state, State::Linked { .. })
                 && Room::for_a_record(world.durability.as_deref(), world.records) == Room::Wait;
@@ -661,6 +669,14 @@ impl Link {
             world.records.close_reader(reader);
         }
         let reason = self.farewell.as_deref().or(why).unwrap_or("closed");
+        let advised;
+        let reason = match reason {
+            NO_TLS => {
+                advised = format!("{NO_TLS}; {ONE_SIDED}");
+                &advised
+            }
+            reason => reason,
+        };
         let who = Who(&self, world.herd).to_string();
         if self.is_operator && self.is_proven {
             return info!("{who}: {reason}");
@@ -676,10 +692,13 @@ impl Link {
                 true => info!("{who}: lost: {reason}"),
                 false => warn!("{who}: lost: {reason}"),
             }
-        } else if neighbour.link.is_some() || !neighbour.complaints.is_news(reason) {
+        } else if neighbour.link.is_some() {
             debug!("{who}: {reason}");
         } else {
-            warn!("{who}: not linked: {reason}; trying on");
+            match neighbour.complaints.note(reason, world.now.time) {
+                News::Known => debug!("{who}: {reason}"),
+                news => warn!("{who}: not linked: {reason}; trying on{news}"),
+            }
         }
     }
 }

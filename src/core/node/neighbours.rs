@@ -9,7 +9,7 @@ use super::journaling::Journal;
 use super::{ConnId, Node, Phase, Request, Session, Slot, Timer};
 use crate::core::admission::origin;
 use crate::core::clock::Now;
-use crate::core::herd::{BootId, Dial};
+use crate::core::herd::{BootId, Dial, News};
 use crate::core::limits::count;
 use crate::core::link::{Link, ROLLED_BACK, World};
 use crate::core::names::Resolution;
@@ -88,9 +88,10 @@ impl Node {
             Resolution::Pending => self.herd.neighbours[neighbour].dial = Dial::LookingUp,
             Resolution::Failed(reason) => {
                 let entry = &mut self.herd.neighbours[neighbour];
-                if entry.complaints.is_news(&reason) {
+                let news = entry.complaints.note(&reason, now.time);
+                if news != News::Known {
                     warn!(
-                        "neighbour {} {address}: not linked: {reason}; trying on",
+                        "neighbour {} {address}: not linked: {reason}; trying on{news}",
                         entry.settings.name
                     );
                 }

@@ -9,6 +9,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
+use herd_programs::say;
+
 use crate::workload::{Entry, Failure, Rounds};
 
 /// What the child is told to count with.
@@ -99,7 +101,7 @@ pub(crate) fn be_counted(entry: &Entry) -> Result<(), Failure> {
         counted_pass(&mut rounds);
     }
     rounds.check()?;
-    println!("{}", passes * rounds.operations());
+    say!("{}", passes * rounds.operations());
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::ExitCode;
 
-use clap::Parser;
+use herd_programs::{output, say, signals};
 
 use crate::callgrind;
 use crate::cli::Cli;
@@ -18,10 +18,15 @@ pub fn main() -> ExitCode {
     // Cargo's tests of benchmarks come without it. The answers have tests of their own.
     let is_wanted = |argument: String| ["--bench", callgrind::COUNT].contains(&&*argument);
     if !std::env::args().any(is_wanted) {
-        println!("nothing is counted but by cargo bench, which says --bench");
-        return ExitCode::SUCCESS;
+        say!("nothing is counted but by cargo bench, which says --bench");
+        return output::status(0);
     }
-    run(&Cli::parse()).unwrap_or_else(|why| {
+    signals::unblock();
+    let cli: Cli = match output::command_line() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
+    run(&cli).unwrap_or_else(|why| {
         eprintln!("herd-bench: {why}");
         ExitCode::FAILURE
     })
@@ -29,16 +34,16 @@ pub fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     if let Some(entry) = cli.count {
-        return callgrind::be_counted(entry).map(|()| ExitCode::SUCCESS);
+        return callgrind::be_counted(entry).map(|()| output::status(0));
     }
     if cli.list {
         for Entry {
             name, operation, ..
         } in WORKLOADS
         {
-            println!("{name:20} {operation}");
+            say!("{name:20} {operation}");
         }
-        return Ok(ExitCode::SUCCESS);
+        return Ok(output::status(0));
     }
     let Some(valgrind) = callgrind::version()? else {
         let why =
@@ -46,8 +51,8 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         if cli.save || cli.compare.is_some() {
             return Err(why.to_owned());
         }
-        println!("skipped: {why}");
-        return Ok(ExitCode::SUCCESS);
+        say!("skipped: {why}");
+        return Ok(output::status(0));
     };
     let toolchain = Toolchain::here(valgrind)?;
     let kept = match Figures::kept() {
@@ -58,9 +63,10 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     if let Some(kept) = &kept
         && kept.made_with != toolchain
     {
-        println!(
+        say!(
             "what is kept was made elsewhere, and part of a change may come from there:\n  kept  {}\n  now   {}",
-            kept.made_with, toolchain
+            kept.made_with,
+            toolchain
         );
     }
     let workloads = match &*cli.workloads {
@@ -77,15 +83,15 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         let file = Figures::file();
         fs::write(&file, figures.json()).map_err(|error| format!("{}: {error}", file.display()))?;
         readme::update(&figures)?;
-        println!("kept in {} and in README.md beside it", file.display());
+        say!("kept in {} and in README.md beside it", file.display());
     }
     let Some(allowed) = cli.compare else {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(output::status(0));
     };
     let (is_well, what) = verdict(worst, allowed)?;
-    println!("{what}");
+    say!("{what}");
     Ok(match is_well {
-        true => ExitCode::SUCCESS,
+        true => output::status(0),
         false => ExitCode::FAILURE,
     })
 }
@@ -112,16 +118,19 @@ struct Counted {
 
 /// Counts one after the other, and says each as soon as it is counted.
 fn count(workloads: &[&'static Entry], kept: Option<&Figures>) -> Result<Counted, Failure> {
-    println!(
+    say!(
         "{:20} {:>12} {:>12} {:>9}",
-        "instructions for one", "now", "kept", "change"
+        "instructions for one",
+        "now",
+        "kept",
+        "change"
     );
     let mut counted = Counted::default();
     for entry in workloads {
         let figure = Figure::new(entry, callgrind::count(entry)?);
         let before = kept.and_then(|kept| kept.of(entry.name));
         let change = change_percent(figure.instructions, before);
-        println!(
+        say!(
             "{:20} {:>12} {:>12} {:>9}",
             entry.name,
             readable(figure.instructions),

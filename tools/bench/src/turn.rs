@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, TcpStream};
 
 use herd_mio::core::settings::HostPort;
 use herd_mio::shell::event_loop::Server;
+use herd_mio::shell::signals::Requests;
 use mio::Events;
 
 use crate::clock::wall_ns;
@@ -54,13 +55,14 @@ impl Turn {
             host: Ipv4Addr::LOCALHOST.to_string(),
             port: 0,
         };
-        let server = Server::start(settings()?, &any_port, None, None, None)
+        let requests = Requests::note().map_err(|error| format!("signals: {error}"))?;
+        let server = Server::start(settings()?, &any_port, None, None, None, requests)
             .map_err(|error| error.to_string())?;
-        let address = server
-            .clients_address()
+        let addresses = server
+            .clients_addresses()
             .map_err(|error| error.to_string())?;
         let connect = |_| {
-            let stream = TcpStream::connect(address)?;
+            let stream = TcpStream::connect(&*addresses)?;
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
             Ok(stream)

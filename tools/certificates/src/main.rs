@@ -24,12 +24,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use herd_mio::cli::one_line;
 use herd_mio::config::HerdConfig;
+use herd_programs::{output, signals};
 
 use crate::cli::Cli;
 use crate::failure::Failure;
@@ -47,13 +47,10 @@ mod make;
 mod subject;
 
 fn main() -> ExitCode {
+    signals::unblock();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if error.exit_code() == 0 => {
-            // --help and --version; a closed pipe is no reason to fail.
-            let _ = error.print();
-            return ExitCode::SUCCESS;
-        }
+        Err(error) if error.exit_code() == 0 => return output::show(&error),
         Err(error) => {
             let what = one_line(&error).replace("herd-mio --help", "herd-certificates --help");
             return Failure::Usage(what).tell();
@@ -77,10 +74,9 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         };
         (report.text, report.warnings, 0)
     };
-    // Whoever closed the pipe wants no more.
-    let _ = io::stdout().write_all(text.as_bytes());
+    output::say(text);
     for warning in &warnings {
         failure::tell(warning);
     }
-    Ok(ExitCode::from(status))
+    Ok(output::status(status))
 }

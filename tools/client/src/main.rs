@@ -11,6 +11,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use herd_programs::{output, signals};
+
 use crate::cli::Cli;
 use crate::failure::{Failure, Status, Stop};
 use crate::input::Input;
@@ -36,13 +38,10 @@ mod tls;
 mod wire;
 
 fn main() -> ExitCode {
+    signals::unblock();
     let cli = match Cli::from_arguments() {
         Ok(cli) => cli,
-        Err(error) if error.exit_code() == 0 => {
-            // --help and --version; a closed pipe is no reason to fail.
-            let _ = error.print();
-            return ExitCode::SUCCESS;
-        }
+        Err(error) if error.exit_code() == 0 => return output::show(&error),
         Err(error) => {
             failure::tell(&cli::one_line(&error));
             return Status::Usage.into();

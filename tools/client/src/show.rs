@@ -4,6 +4,7 @@ use std::env;
 use std::io::{self, Write};
 
 use herd_mio::core::coordinates::Coordinates;
+use herd_mio::core::counted::Counted;
 use herd_mio::core::limits::LINE_BYTES;
 use herd_mio::core::message::{At, Command};
 use time::OffsetDateTime;
@@ -209,7 +210,9 @@ impl Row<'_> {
             _ => String::new(),
         };
         let rating = match (place.rating, place.ratings) {
-            (Some(rating), Some(count)) => format!("{rating:.1} ({count})"),
+            (Some(rating), Some(count)) => {
+                format!("{rating:.1} ({})", Counted(count, "rating"))
+            }
             (Some(rating), None) => format!("{rating:.1}"),
             (None, _) => String::new(),
         };
@@ -435,8 +438,8 @@ mod tests {
         assert_eq!(
             listing,
             [
-                "  1    111 m N   4.0 (1200)  Café · 1 Main St · cafe, food",
-                "  2  41.0 km E               Far"
+                "  1    111 m N   4.0 (1200 ratings)  Café · 1 Main St · cafe, food",
+                "  2  41.0 km E                       Far"
             ]
         );
         assert_eq!(status, Status::Fine);

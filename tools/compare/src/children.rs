@@ -17,10 +17,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use herd_programs::signals;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// Cleaning up takes this long at most, which is more than a server gets to finish what it is answering; what is left then is killed.
@@ -55,12 +55,13 @@ impl Children {
     }
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP end all children; a second one does not wait for anything.
+/// From now on SIGINT, SIGTERM and SIGHUP (but after `nohup`) end all children; a second one does not wait for anything.
 ///
 /// # Errors
 /// The system does not let them be caught.
 pub fn catch_signals() -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    signals::keep_children()?;
+    let mut signals = Signals::new(signals::ends())?;
     Children::all().is_caught = true;
     let end = |signal: i32| {
         Children::all().signal_all(Signal::KILL);

@@ -17,6 +17,7 @@ use herd_compare::plan::Plan;
 use herd_compare::targets::targets;
 use herd_compare::workshop::{Profile, Unprepared, Workshop};
 use herd_compare::worlds::{WORLDS, World};
+use herd_programs::{output, say, signals};
 
 /// Runs herd-mio next to the same server written for other worlds
 ///
@@ -87,7 +88,11 @@ Exit status: 0 if all went well, worlds that are missing included; 1 if one coul
 not be built or measured; 2 for a mistake in usage; 128 + N after signal N.";
 
 fn main() -> ExitCode {
-    let Cli { command, measuring } = Cli::parse();
+    signals::unblock();
+    let Cli { command, measuring } = match output::command_line() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     let told = |error| format!("cannot catch signals: {error}");
     let result = children::catch_signals()
         .map_err(told)
@@ -104,7 +109,7 @@ fn main() -> ExitCode {
         return ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX));
     }
     match result {
-        Ok(all_well) => ExitCode::from(u8::from(!all_well)),
+        Ok(all_well) => output::status(u8::from(!all_well)),
         Err(error) => {
             let _ = writeln!(io::stderr(), "herd-compare: {error}");
             ExitCode::FAILURE
@@ -155,7 +160,6 @@ fn compare(measuring: &Measuring) -> Result<bool, String> {
             .join(" "),
     };
     let comparison = comparison::run(&options)?;
-    let mut out = io::stdout();
     let all = targets(&comparison.figures);
     let met = all
         .iter()
@@ -167,12 +171,9 @@ fn compare(measuring: &Measuring) -> Result<bool, String> {
         .count();
     let page = options.page_file.display();
     let seconds = comparison.took.as_secs();
-    let _ = writeln!(
-        out,
-        "{page}: {met} of {measured} measured targets are met; measuring took {seconds} s"
-    );
+    say!("{page}: {met} of {measured} measured targets are met; measuring took {seconds} s");
     for complaint in comparison.noise.complaints(comparison.machine.cores) {
-        let _ = writeln!(out, "noise: {complaint}");
+        say!("noise: {complaint}");
     }
     for trouble in &comparison.troubles {
         let _ = writeln!(io::stderr(), "herd-compare: {trouble}");
@@ -187,9 +188,7 @@ fn worlds(prepare: bool) -> Result<bool, String> {
         false => None,
     };
     let mut all_well = true;
-    // Whoever closed the pipe wants no more.
-    let _ = writeln!(
-        io::stdout(),
+    say!(
         "{:<13} {:<40} {:>5}  this machine",
         "world",
         "what it is",
@@ -207,8 +206,7 @@ fn worlds(prepare: bool) -> Result<bool, String> {
                 }
             },
         };
-        let _ = writeln!(
-            io::stdout(),
+        say!(
             "{:<13} {:<40} {:>5}  {standing}",
             world.name,
             world.label,

@@ -188,18 +188,15 @@ impl Workshop {
         }
     }
 
-    /// A program of this workspace, built; its package has the same name.
+    /// A program of this workspace, built as the workspace builds it (see [`herd_programs::build`]).
     ///
     /// # Errors
     /// It can not be built.
     pub fn workspace_binary(&self, name: &str) -> Result<PathBuf, Unprepared> {
         let mut command = cargo();
-        command.args(["build", "--manifest-path", MANIFEST]).args([
-            "--package",
-            name,
-            "--bin",
-            name,
-        ]);
+        command
+            .args(["build", "--manifest-path", MANIFEST])
+            .args(["--workspace", "--bin", name]);
         self.cargo_build(&mut command, &self.target, name)
     }
 

@@ -15,7 +15,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use herd_programs::signals;
 use signal_hook::iterator::Signals;
 
 use crate::clock;
@@ -46,10 +46,11 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// From now on SIGINT, SIGTERM and SIGHUP are events.
+    /// From now on SIGINT, SIGTERM and SIGHUP (but after `nohup`) are events.
     pub(crate) fn start() -> io::Result<Events> {
         let (sender, receiver) = mpsc::channel();
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        signals::keep_children()?;
+        let mut signals = Signals::new(signals::ends())?;
         let to_channel = sender.clone();
         thread::Builder::new()
             .name("signals".to_owned())

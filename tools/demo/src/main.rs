@@ -38,8 +38,8 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use herd_places::{Options, Places};
+use herd_programs::{output, signals};
 
 use crate::cli::Cli;
 use crate::events::Events;
@@ -49,10 +49,14 @@ use crate::stage::Stage;
 use crate::stop::{Stop, failure};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    signals::unblock();
+    let cli: Cli = match output::command_line() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     let mut stage = Stage::new(!cli.once);
     match run(&cli, &mut stage) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => output::status(0),
         Err(Stop::Failure(what)) => {
             stage.failure(&what);
             ExitCode::FAILURE

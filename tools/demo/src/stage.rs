@@ -7,6 +7,8 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use herd_programs::output;
+
 use crate::picture;
 use crate::plan::{Doors, Plan, Who};
 
@@ -213,7 +215,7 @@ impl Stage {
         self.line("");
         self.line(&format!("    nc 127.0.0.1 {}", port(Who::Riley)));
         self.line(&format!(
-            "    cargo run -p herd-client -- 127.0.0.1:{}",
+            "    cargo run --bin herd-client -- 127.0.0.1:{}",
             port(Who::Campbell)
         ));
         self.line("");
@@ -260,7 +262,7 @@ impl Stage {
     }
 
     fn line(&mut self, text: &str) {
-        self.deaf |= writeln!(io::stdout(), "{text}").is_err();
+        self.deaf |= !output::say(format_args!("{text}\n"));
     }
 }
 

@@ -361,13 +361,14 @@ impl Story {
             Speaker::Operator => {
                 let records = self.node.records();
                 let mut line = format!(
-                    "STATUS boot={} wall={} records={} digest={:016x} clients=0 stale=0 refused={} ahead=0 behind={}",
+                    "STATUS boot={} wall={} records={} digest={:016x} clients=0 stale=0 refused={} ahead=0 behind={} version={}",
                     self.node.boot(),
                     now.wall,
                     records.len(),
                     records.digest(),
                     records.refused(),
                     self.behind,
+                    env!("CARGO_PKG_VERSION"),
                 );
                 // In the order of its settings.
                 for name in ["Riley", "Bernard", "Campbell"] {

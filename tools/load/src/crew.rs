@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use herd_mio::core::tls::is_tls;
 use mio::{Interest, Poll, Token};
 
 use crate::answers::{Rules, Wrong, server_of};
@@ -204,6 +205,8 @@ pub(crate) enum Trouble {
     Ended,
     /// Nothing came for so long.
     Silent(u64),
+    /// It speaks TLS.
+    Tls,
     Wrong(Box<Wrong>),
 }
 
@@ -241,6 +244,9 @@ impl Trouble {
             Trouble::Silent(ns) => format!(
                 "{target} gave no answer for {:.1} s on connection {number}, {due}, after {given}; see --timeout",
                 ns as f64 / SECOND_NS as f64
+            ),
+            Trouble::Tls => format!(
+                "{target} speaks TLS with its clients, and herd-load does not: load a server without [clients.tls]"
             ),
             Trouble::Wrong(wrong) => format!(
                 "wrong answer from {target} on connection {number}, after {given} right ones there: {wrong}"
@@ -308,6 +314,7 @@ fn read(stream: &mut TcpStream, into: &mut [u8]) -> Result<usize, Trouble> {
     loop {
         match stream.read(into) {
             Ok(0) => return Err(Trouble::Ended),
+            Ok(count) if is_tls(&into[..count]) => return Err(Trouble::Tls),
             Ok(count) => return Ok(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),

@@ -30,6 +30,15 @@ const COLOURS: [(&str, &str); 8] = [
     ("#6b6b6b", "#b5b5b5"),
 ];
 
+/// Colours on a light page, and a font. They stand at each element too: viewers that know no style sheets draw what has none black on black.
+const TEXT: &str = "#33363b";
+const NOTE: &str = "#6a6f78";
+const PAGE: &str = "#ffffff";
+const GRID: &str = "#e3e5e8";
+const AXIS: &str = "#8a8f98";
+const FONT: &str = "font-family=\"system-ui, sans-serif\" font-size=\"12\"";
+const CURVE: &str = "fill=\"none\" stroke-width=\"2\" stroke-linejoin=\"round\"";
+
 /// The curves of all series of a report that have answers.
 pub(crate) struct Curve<'a>(pub(crate) &'a Report);
 
@@ -118,9 +127,9 @@ impl Display for Curve<'_> {
         style(f, series.len())?;
         writeln!(
             f,
-            "<rect class=\"page\" width=\"{WIDTH}\" height=\"{HEIGHT}\"/>\n\
-             <text class=\"title\" x=\"{LEFT}\" y=\"26\">Latency of {name}: {}</text>\n\
-             <text class=\"note\" x=\"{LEFT}\" y=\"45\">{}</text>",
+            "<rect class=\"page\" fill=\"{PAGE}\" width=\"{WIDTH}\" height=\"{HEIGHT}\"/>\n\
+             <text class=\"title\" font-family=\"system-ui, sans-serif\" font-size=\"16\" font-weight=\"600\" fill=\"{TEXT}\" x=\"{LEFT}\" y=\"26\">Latency of {name}: {}</text>\n\
+             <text class=\"note\" {FONT} fill=\"{NOTE}\" x=\"{LEFT}\" y=\"45\">{}</text>",
             report.mode,
             escaped(&subtitle(report))
         )?;
@@ -159,12 +168,12 @@ fn style(f: &mut fmt::Formatter<'_>, curves: usize) -> fmt::Result {
     writeln!(
         f,
         "<style>\n\
-         text {{ font: 12px system-ui, sans-serif; fill: #33363b }}\n\
+         text {{ font: 12px system-ui, sans-serif; fill: {TEXT} }}\n\
          .title {{ font-size: 16px; font-weight: 600 }}\n\
-         .note {{ fill: #6a6f78 }}\n\
-         .page {{ fill: #ffffff }}\n\
-         .grid {{ stroke: #e3e5e8 }}\n\
-         .axis {{ stroke: #8a8f98 }}\n\
+         .note {{ fill: {NOTE} }}\n\
+         .page {{ fill: {PAGE} }}\n\
+         .grid {{ stroke: {GRID} }}\n\
+         .axis {{ stroke: {AXIS} }}\n\
          .curve {{ fill: none; stroke-width: 2; stroke-linejoin: round }}"
     )?;
     let colours = COLOURS.iter().take(curves).enumerate();
@@ -192,8 +201,8 @@ fn axes(f: &mut fmt::Formatter<'_>, scale: &Scale) -> fmt::Result {
         let y = scale.y(ns);
         writeln!(
             f,
-            "<line class=\"grid\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\"/>\
-             <text text-anchor=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            "<line class=\"grid\" stroke=\"{GRID}\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\"/>\
+             <text {FONT} fill=\"{TEXT}\" text-anchor=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
             LEFT - 8.0,
             y + 4.0,
             mark(ns)
@@ -203,16 +212,16 @@ fn axes(f: &mut fmt::Formatter<'_>, scale: &Scale) -> fmt::Result {
         let x = scale.x(nines);
         writeln!(
             f,
-            "<line class=\"grid\" x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{bottom}\"/>\
-             <text text-anchor=\"middle\" x=\"{x:.1}\" y=\"{:.1}\">{label}</text>",
+            "<line class=\"grid\" stroke=\"{GRID}\" x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{bottom}\"/>\
+             <text {FONT} fill=\"{TEXT}\" text-anchor=\"middle\" x=\"{x:.1}\" y=\"{:.1}\">{label}</text>",
             bottom + 18.0
         )?;
     }
     writeln!(
         f,
-        "<path class=\"axis\" fill=\"none\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>\n\
-         <text class=\"note\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">percentile: this part of all answers came at least as fast</text>\n\
-         <text class=\"note\" text-anchor=\"middle\" transform=\"translate(18 {:.1}) rotate(-90)\">latency</text>",
+        "<path class=\"axis\" stroke=\"{AXIS}\" fill=\"none\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>\n\
+         <text class=\"note\" {FONT} fill=\"{NOTE}\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">percentile: this part of all answers came at least as fast</text>\n\
+         <text class=\"note\" {FONT} fill=\"{NOTE}\" text-anchor=\"middle\" transform=\"translate(18 {:.1}) rotate(-90)\">latency</text>",
         f64::midpoint(LEFT, right),
         HEIGHT - 16.0,
         f64::midpoint(TOP, bottom)
@@ -238,10 +247,11 @@ fn legend(f: &mut fmt::Formatter<'_>, series: &[&Series]) -> fmt::Result {
     let mut x = LEFT;
     for (number, series) in series.iter().enumerate() {
         let colour = number % COLOURS.len();
+        let (light, _) = COLOURS[colour];
         writeln!(
             f,
-            "<line class=\"curve c{colour}\" x1=\"{x:.1}\" y1=\"61\" x2=\"{:.1}\" y2=\"61\"/>\
-             <text x=\"{:.1}\" y=\"65\">{}</text>",
+            "<line class=\"curve c{colour}\" {CURVE} stroke=\"{light}\" x1=\"{x:.1}\" y1=\"61\" x2=\"{:.1}\" y2=\"61\"/>\
+             <text {FONT} fill=\"{TEXT}\" x=\"{:.1}\" y=\"65\">{}</text>",
             x + 18.0,
             x + 24.0,
             escaped(&series.name)
@@ -253,6 +263,7 @@ fn legend(f: &mut fmt::Formatter<'_>, series: &[&Series]) -> fmt::Result {
 }
 
 fn curve(f: &mut fmt::Formatter<'_>, scale: &Scale, colour: usize, series: &Series) -> fmt::Result {
+    let (light, _) = COLOURS[colour];
     let histogram = &series.histogram;
     let own_nines = (series.answers as f64).log10();
     let mut points = format!(
@@ -270,7 +281,10 @@ fn curve(f: &mut fmt::Formatter<'_>, scale: &Scale, colour: usize, series: &Seri
         let y = scale.y(step.value_iterated_to() as f64);
         points.push_str(&format!("L{:.1} {y:.1}", scale.x(nines.max(0.0))));
     }
-    writeln!(f, "<path class=\"curve c{colour}\" d=\"{points}\"/>")
+    writeln!(
+        f,
+        "<path class=\"curve c{colour}\" {CURVE} stroke=\"{light}\" d=\"{points}\"/>"
+    )
 }
 
 /// A marked latency: 1, 2 or 5 times a power of ten.
@@ -322,6 +336,22 @@ mod tests {
             "class=\"curve c1\"",
         ] {
             assert!(svg.contains(part), "{part:?} is not in\n{svg}");
+        }
+        // Also for viewers that know no style sheets: nothing is left to be black.
+        let elements = svg.split('<').filter(|it| {
+            ["text", "line", "path", "rect"]
+                .iter()
+                .any(|name| it.starts_with(name))
+        });
+        for element in elements {
+            let is_painted = ["fill=\"#", "stroke=\"#"]
+                .iter()
+                .any(|paint| element.contains(paint));
+            assert!(is_painted, "<{element}");
+            assert!(
+                !element.starts_with("path") || element.contains("fill=\"none\""),
+                "<{element}"
+            );
         }
         assert!(!svg.contains("99.99") && !svg.contains("NaN") && !svg.contains("inf"));
         assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());

@@ -13,10 +13,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use herd_programs::{output, say, signals};
 
 use crate::cli::{Cli, Common, Mode};
 use crate::curve::Curve;
@@ -52,17 +52,14 @@ mod tally;
 mod target;
 
 fn main() -> ExitCode {
+    signals::unblock();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if error.exit_code() == 0 => {
-            // --help and --version; a closed pipe is no reason to fail.
-            let _ = error.print();
-            return ExitCode::SUCCESS;
-        }
+        Err(error) if error.exit_code() == 0 => return output::show(&error),
         Err(error) => return Failure::Usage(cli::one_line(&error)).tell(),
     };
     match run(&cli.mode) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => output::status(0),
         Err(failure) => failure.tell(),
     }
 }
@@ -94,7 +91,7 @@ fn run(mode: &Mode) -> Result<(), Failure> {
         Mode::Flood(flood) => (modes::flood(flood, &stop)?, &flood.common),
         Mode::Idle(idle) => (modes::idle(idle, &stop)?, &idle.common),
         Mode::Echo { listen } => {
-            let ready = |address| say(&format!("herd-load echo: listening on {address}\n"));
+            let ready = |address| say!("herd-load echo: listening on {address}");
             return echo::run(*listen, ready, &stop);
         }
     };
@@ -103,21 +100,13 @@ fn run(mode: &Mode) -> Result<(), Failure> {
 
 fn print(report: &Report, common: &Common) -> Result<(), Failure> {
     if common.json {
-        say(&(report.json()? + "\n"));
+        output::say(report.json()? + "\n");
     } else {
-        say(&Table(report).to_string());
+        output::say(Table(report));
     }
     if let Some(path) = &common.svg {
         let doing = format!("write {}", path.display());
         std::fs::write(path, Curve(report).to_string()).map_err(system(&doing))?;
     }
     Ok(())
-}
-
-/// On the standard output. Whoever closed it wants no more.
-fn say(text: &str) {
-    let mut stdout = io::stdout();
-    let _ = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
 }

@@ -1,4 +1,4 @@
-//! `cargo run --release -p herd-mutants`: do the simulator and the tests notice bugs? Known ones are planted, one at a time, in a
+//! `cargo run --release --bin herd-mutants`: do the simulator and the tests notice bugs? Known ones are planted, one at a time, in a
 //! copy of the checkout; what should notice each is built and run there.
 
 #![forbid(unsafe_code)]
@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use herd_programs::stop::Stop;
+use herd_programs::{output, say, signals};
 
 use crate::cli::Cli;
 use crate::copy::Copy;
@@ -58,7 +58,11 @@ impl fmt::Display for Verdict {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    signals::unblock();
+    let cli: Cli = match output::command_line() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     if let Some(number) = cli
         .only
         .iter()
@@ -76,12 +80,14 @@ fn main() -> ExitCode {
     let chosen: Vec<(usize, &Mutant)> = chosen.collect();
     if cli.list {
         for (number, mutant) in chosen {
-            println!(
+            say!(
                 "{number:3} {} ({}; {})",
-                mutant.name, mutant.file, mutant.caught_by
+                mutant.name,
+                mutant.file,
+                mutant.caught_by
             );
         }
-        return ExitCode::SUCCESS;
+        return output::status(0);
     }
     let stop = match Stop::catch() {
         Ok(stop) => stop,
@@ -91,7 +97,7 @@ fn main() -> ExitCode {
         }
     };
     match plant_all(&chosen, &stop) {
-        Ok(true) => ExitCode::SUCCESS,
+        Ok(true) => output::status(0),
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("herd-mutants: {error}");
@@ -109,16 +115,16 @@ fn plant_all(chosen: &[(usize, &Mutant)], stop: &Stop) -> Result<bool, String> {
     let (mut caught, mut missed, mut broken, mut is_expected) = (0, 0, 0, true);
     for &(number, mutant) in chosen {
         let verdict = plant(&copy, mutant, stop)?;
-        println!("{number:3} {}: {verdict}", mutant.name);
+        say!("{number:3} {}: {verdict}", mutant.name);
         match (&verdict, mutant.missed) {
             (Verdict::Caught(..), None) => caught += 1,
             (Verdict::Caught(..), Some(_)) => {
                 caught += 1;
-                println!("    it was expected to be missed: the list may say otherwise now");
+                say!("    it was expected to be missed: the list may say otherwise now");
             }
             (Verdict::Missed(_), Some(reason)) => {
                 missed += 1;
-                println!("    as expected: {reason}");
+                say!("    as expected: {reason}");
             }
             (Verdict::Missed(_), None) => {
                 missed += 1;
@@ -130,11 +136,14 @@ fn plant_all(chosen: &[(usize, &Mutant)], stop: &Stop) -> Result<bool, String> {
             }
         }
     }
-    print!("{} planted: {caught} caught, {missed} missed", chosen.len());
-    if broken > 0 {
-        print!(", {broken} not tried to the end");
-    }
-    println!();
+    let untried = match broken {
+        0 => String::new(),
+        _ => format!(", {broken} not tried to the end"),
+    };
+    say!(
+        "{} planted: {caught} caught, {missed} missed{untried}",
+        chosen.len()
+    );
     Ok(is_expected)
 }
 
@@ -154,7 +163,7 @@ fn sound(copy: &Copy, chosen: &[(usize, &Mutant)], stop: &Stop) -> Result<(), St
         seen.push(by);
         match judge(copy, by, stop)? {
             Verdict::Missed(after) => {
-                println!(
+                say!(
                     "    without a bug, {by} passes in {:.1} s",
                     after.as_secs_f64()
                 );

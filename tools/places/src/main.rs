@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Parser};
 use herd_places::{Behaviour, Event, Options, Places};
+use herd_programs::{output, signals};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -117,7 +118,12 @@ Around any point there are 60 places; beyond 80 degrees of latitude 7, beyond 85
 Exit status: 0 after a signal, 1 if it cannot listen or write the CA file, 2 for usage.";
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    signals::unblock();
+    let arguments = match output::command_line() {
+        Ok(arguments) => arguments,
+        Err(status) => return status,
+    };
+    match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             // Not eprintln!, which panics when there is no standard error.

@@ -1,10 +1,13 @@
-//! What tools have in common that start programs of this workspace: cargo builds one and says where it put it, and a signal is
-//! [noted](stop) so that nothing is left behind.
+//! What tools of this workspace have in common: [signals] reach them, their [output] gets where it is sent or their status says
+//! that it did not, and what is started is not left behind when a signal [ends](stop) them. Cargo builds a program that is to be
+//! started, and says where it put it.
 //!
 //! Where a program is depends on profile, target directory and platform; so it is asked for, not guessed.
 
 #![forbid(unsafe_code)]
 
+pub mod output;
+pub mod signals;
 pub mod stop;
 
 use std::ffi::OsString;
@@ -44,14 +47,17 @@ pub fn cargo() -> Command {
     command
 }
 
-/// The cargo that builds the program of that package, which has the same name. It tells on its standard output what it has built
-/// ([`executable_in`]); its words to a reader go to the standard error.
+/// The cargo that builds the program of that name. It tells on its standard output what it has built ([`executable_in`]); its words to
+/// a reader go to the standard error.
+///
+/// The workspace is selected, not the program's package alone: cargo unifies the features of dependencies over what is selected, so this
+/// builds what `cargo build --workspace` builds, and nothing of it twice.
 #[must_use]
-pub fn build(package: &str) -> Command {
+pub fn build(program: &str) -> Command {
     let mut command = cargo();
     command
         .args(["build", "--manifest-path", MANIFEST])
-        .args(["--package", package, "--bin", package])
+        .args(["--workspace", "--bin", program])
         .arg("--message-format=json-render-diagnostics")
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
@@ -97,6 +103,14 @@ mod tests {
             None
         );
         assert_eq!(of_server("not JSON"), None);
+    }
+
+    #[test]
+    fn what_the_workspace_has_built_is_not_built_again() {
+        let build = build("herd-mio");
+        let arguments: Vec<_> = build.get_args().collect();
+        assert!(arguments.contains(&"--workspace".as_ref()));
+        assert!(!arguments.contains(&"--package".as_ref()));
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! Ctrl-C, SIGTERM, and a terminal that is closed: the first is noted, so that what was started can be ended and what was made be
-//! removed; a second one does not wait.
+//! Ctrl-C, SIGTERM, and a terminal that is closed (unless `nohup` is to outlast it): the first is noted, so that what was started can
+//! be ended and what was made be removed; a second one does not wait.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
+
+use crate::signals;
 
 /// The signal that came, if one did.
 #[derive(Clone, Debug)]
@@ -19,7 +20,8 @@ impl Stop {
     /// The system does not let them be caught.
     pub fn catch() -> io::Result<Stop> {
         let which = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signals::keep_children()?;
+        for signal in signals::ends() {
             let came_before = Arc::new(AtomicBool::new(false));
             // In this order: the second one finds the flag that the first one left.
             flag::register_conditional_shutdown(signal, 128 + signal, came_before.clone())?;

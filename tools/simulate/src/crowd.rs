@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use herd_programs::{output, say};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Cli;
@@ -50,15 +51,19 @@ pub(crate) fn run(cli: &Cli) -> ExitCode {
         Ok(shared) => shared,
         Err(_) => return ExitCode::FAILURE, // a thread panicked, and has said so
     };
-    print!("{}", shared.summary.describe(started.elapsed()));
+    output::say(shared.summary.describe(started.elapsed()));
     let Some(first) = shared.failures.iter().min_by_key(|case| case.seed) else {
+        say!("all {} seeds hold", cli.seeds);
         return covered(cli, &shared.summary);
     };
-    println!("\n{} failed:", shared.failures.len());
+    say!("\n{} failed:", shared.failures.len());
     for case in &shared.failures {
-        println!("  cargo simulate {case}");
+        say!("  cargo simulate {case}");
     }
-    print!("\nthe first of them\n{}", simulator::explain(first));
+    output::say(format_args!(
+        "\nthe first of them\n{}",
+        simulator::explain(first)
+    ));
     ExitCode::FAILURE
 }
 
@@ -66,11 +71,11 @@ pub(crate) fn run(cli: &Cli) -> ExitCode {
 fn covered(cli: &Cli, summary: &Summary) -> ExitCode {
     let empty = summary.coverage.empty();
     if empty.is_empty() || cli.seeds < SEEDS_THAT_COVER || cli.herd.is_some() {
-        return ExitCode::SUCCESS;
+        return output::status(0);
     }
-    println!("\nso many seeds have to reach every cell; these were not:");
+    say!("\nso many seeds have to reach every cell; these were not:");
     for (machine, state, fault) in empty {
-        println!("  {machine} {state}: {fault}");
+        say!("  {machine} {state}: {fault}");
     }
     ExitCode::FAILURE
 }

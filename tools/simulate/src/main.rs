@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use herd_programs::{output, say, signals};
 
 use crate::cli::Cli;
 
@@ -17,7 +17,11 @@ mod simulator;
 mod summary;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    signals::unblock();
+    let cli: Cli = match output::command_line() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     match cli.seed {
         Some(seed) => one(&cli, seed),
         None => crowd::run(&cli),
@@ -37,20 +41,20 @@ fn one(cli: &Cli, seed: u64) -> ExitCode {
         return ExitCode::from(2);
     };
     if cli.verbose {
-        print!("{}", simulator::tell(&case, usize::MAX));
+        output::say(simulator::tell(&case, usize::MAX));
     }
     match &story.failure {
         None => {
-            println!(
+            say!(
                 "seed {seed} of herd {herd} holds: {}",
                 summary::of_one(&story)
             );
-            ExitCode::SUCCESS
+            output::status(0)
         }
         Some(failure) => {
-            println!("seed {seed} of herd {herd} fails: {}", failure.what);
+            say!("seed {seed} of herd {herd} fails: {}", failure.what);
             if !cli.verbose {
-                print!("{}", simulator::explain(&case));
+                output::say(simulator::explain(&case));
             }
             ExitCode::FAILURE
         }

@@ -11,6 +11,7 @@ use herd_mio::core::escape::Escaped;
 use herd_mio::core::link::{OPERATOR, VERSION};
 use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
 use herd_mio::core::settings::{NeighbourTls, Secret};
+use herd_mio::core::tls::{NO_TLS, TlsError, is_tls};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
@@ -23,6 +24,8 @@ const LINE_BYTES: u64 = 65_536;
 pub struct Standing {
     /// Which life of its process this is.
     pub boot: String,
+    /// Which version of herd-mio it runs; one that is older than this key does not say.
+    pub version: Option<String>,
     /// How many clients it knows the position of.
     pub records: u64,
     /// The same on servers that hold the same records.
@@ -89,8 +92,24 @@ pub fn ask(
             ErrorKind::TimedOut,
             format!("it said nothing for {} s", patience.as_secs_f64()),
         ),
-        _ => error,
+        _ => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(error) => io::Error::other(of_tls(error)),
+            None => error,
+        },
     })
+}
+
+/// With TLS at one end only, nothing that the other end says makes sense.
+const ONE_SIDED: &str =
+    "the config file and the server do not agree on [peers.tls]; was the server started with it?";
+
+/// Why TLS cannot go on, in words.
+fn of_tls(error: &rustls::Error) -> String {
+    let reason = TlsError::from(error.clone()).reason;
+    match reason.as_str() {
+        NO_TLS => format!("{NO_TLS}; {ONE_SIDED}"),
+        _ => reason,
+    }
 }
 
 fn converse(stream: impl Read + Write, name: &str, secret: &Secret) -> io::Result<Standing> {
@@ -123,10 +142,16 @@ fn converse(stream: impl Read + Write, name: &str, secret: &Secret) -> io::Resul
 }
 
 fn line(lines: &mut BufReader<impl Read>) -> io::Result<String> {
-    let mut text = String::new();
-    lines.by_ref().take(LINE_BYTES).read_line(&mut text)?;
-    match text.strip_suffix('\n') {
-        Some(line) => Ok(line.to_owned()),
+    let mut text = Vec::new();
+    lines
+        .by_ref()
+        .take(LINE_BYTES)
+        .read_until(b'\n', &mut text)?;
+    if is_tls(&text) {
+        return Err(io::Error::other(format!("it speaks TLS; {ONE_SIDED}")));
+    }
+    match text.strip_suffix(b"\n") {
+        Some(line) => Ok(String::from_utf8_lossy(line).into_owned()),
         None => Err(io::Error::new(
             ErrorKind::UnexpectedEof,
             "it closed the connection",
@@ -172,6 +197,7 @@ fn standing(line: &str) -> Option<Standing> {
     let links: Vec<LinkStanding> = links.map(|(_, value)| link(value)).collect::<Option<_>>()?;
     Some(Standing {
         boot: value("boot")?.to_owned(),
+        version: value("version").map(|text| Escaped(text.as_bytes()).to_string()),
         records: number("records")?,
         digest: u64::from_str_radix(digest, 16).ok()?,
         clients: number("clients")?,
@@ -213,6 +239,7 @@ mod tests {
         };
         let expected = Standing {
             boot: "0123456789abcdef".into(),
+            version: Some("9.8.7".into()),
             records: 3,
             digest: 255,
             clients: 1,
@@ -224,7 +251,7 @@ mod tests {
             linked: vec!["Riley".into(), "Juzang".into()],
             links: vec![link("Riley", 0, Some(-12), 0), link("Juzang", 9, None, 2)],
         };
-        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
+        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 version=9.8.7 link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
         assert_eq!(standing(line), Some(expected));
         for bad in [
             "",

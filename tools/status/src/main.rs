@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
@@ -10,10 +11,12 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use herd_mio::cli::one_line;
+use herd_mio::cli::{one_line, parse};
 use herd_mio::config::{ConfigError, HerdConfig, Member, Overrides, Source};
+use herd_mio::core::counted::Counted;
 use herd_mio::core::link::OPERATOR;
 use herd_mio::core::settings::{NeighbourTls, Secret};
+use herd_programs::{output, signals};
 use herd_status::{LinkStanding, Standing};
 
 /// Clocks that are further apart are told of.
@@ -54,13 +57,11 @@ Examples:
 Exit status: 0 if all servers answered and hold the same records, 1 if not, 2 for a mistake in usage or configuration.";
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) if error.exit_code() == 0 => {
-            // --help and --version; a closed pipe is no reason to fail.
-            let _ = error.print();
-            return ExitCode::SUCCESS;
-        }
+    signals::unblock();
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let cli: Cli = match parse(&arguments) {
+        Ok((cli, _)) => cli,
+        Err(error) if error.exit_code() == 0 => return output::show(&error),
         Err(error) => {
             return mistake(&one_line(&error).replace("herd-mio --help", "herd-status --help"));
         }
@@ -149,7 +150,8 @@ fn remarks(name: &str, own: &Result<Answer, String>, all: &[Result<Answer, Strin
     let mut text = String::new();
     if let Some(lacks) = lacks.max().filter(|lacks| *lacks > 0) {
         text += &format!(
-            "{name} lacks {lacks} records that it had to refuse because of its limits (max_records, max_record_bytes)\n"
+            "{name} lacks {} that it had to refuse because of its limits (max_records, max_record_bytes)\n",
+            Counted(lacks, "record")
         );
     }
     if let Ok((_, ahead_ms)) = own
@@ -160,6 +162,38 @@ fn remarks(name: &str, own: &Result<Answer, String>, all: &[Result<Answer, Strin
         text += &format!("the clock of {name} is {seconds:.1} s {than} this machine's\n");
     }
     text
+}
+
+/// Which versions they run, as far as they say.
+fn versions(herd: &HerdConfig, standings: &[Result<Answer, String>]) -> String {
+    let mut servers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (member, standing) in herd.members.iter().zip(standings) {
+        if let Ok((
+            Standing {
+                version: Some(version),
+                ..
+            },
+            _,
+        )) = standing
+        {
+            servers.entry(version).or_default().push(&member.name);
+        }
+    }
+    let list = |(version, names): (&str, Vec<&str>)| format!("{version} ({})", names.join(" "));
+    match servers.len() {
+        0 => String::new(),
+        1 => servers
+            .into_keys()
+            .map(|version| format!("version {version}\n"))
+            .collect(),
+        _ => {
+            let versions: Vec<_> = servers.into_iter().map(list).collect();
+            format!(
+                "their versions differ: {}; upgrade them one at a time\n",
+                versions.join(", ")
+            )
+        }
+    }
 }
 
 fn report(herd: &HerdConfig, secret: &Secret, tls: Option<&NeighbourTls>) -> ExitCode {
@@ -211,6 +245,7 @@ fn report(herd: &HerdConfig, secret: &Secret, tls: Option<&NeighbourTls>) -> Exi
     for (member, standing) in herd.members.iter().zip(&standings) {
         text.push_str(&remarks(&member.name, standing, &standings));
     }
+    text.push_str(&versions(herd, &standings));
     let answered: Vec<&Standing> = standings.iter().flatten().map(|(it, _)| it).collect();
     let agree = answered
         .windows(2)
@@ -221,9 +256,9 @@ fn report(herd: &HerdConfig, secret: &Secret, tls: Option<&NeighbourTls>) -> Exi
             "nobody answered: do they run, and is this their herd (--config, --herd)?".to_owned()
         }
         ([one, ..], true, true) => format!(
-            "all {} hold the same {} records",
+            "all {} hold the same {}",
             answered.len(),
-            one.records
+            Counted(one.records, "record")
         ),
         (_, true, false) => {
             "they differ; under load this is normal, on a quiet herd it should pass within a second"
@@ -242,7 +277,6 @@ fn report(herd: &HerdConfig, secret: &Secret, tls: Option<&NeighbourTls>) -> Exi
         ),
     };
     let status = u8::from(!(everybody && agree));
-    // Whoever closed the pipe wants no more.
-    let _ = writeln!(io::stdout(), "{text}{verdict}");
-    ExitCode::from(status)
+    output::say(format_args!("{text}{verdict}\n"));
+    output::status(status)
 }

@@ -1,4 +1,4 @@
-//! `cargo run --release -p herd-torture`: what becomes of a server when the system fails it? Each system call that it makes in a
+//! `cargo run --release --bin herd-torture`: what becomes of a server when the system fails it? Each system call that it makes in a
 //! short conversation is failed in turn, with strace, and what came of it is judged.
 //!
 //! A map of the house:
@@ -17,10 +17,10 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
-use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser;
+use herd_programs::output::{self, say};
+use herd_programs::signals;
 use herd_programs::stop::Stop;
 
 use crate::case::{Case, Only};
@@ -66,17 +66,21 @@ enum End {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    signals::unblock();
+    let cli: Cli = match output::command_line() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     if let Err(why) = strace::probe() {
         if cli.required {
             eprintln!("herd-torture: {why}");
             return ExitCode::FAILURE;
         }
-        say(&format!("skipped: {why}\n"));
-        return ExitCode::SUCCESS;
+        say(format_args!("skipped: {why}\n"));
+        return output::status(0);
     }
     match torture(&cli) {
-        Ok(End::Well) => ExitCode::SUCCESS,
+        Ok(End::Well) => output::status(0),
         Ok(End::Badly) => ExitCode::FAILURE,
         Ok(End::Usage(what)) => {
             eprintln!("herd-torture: {what}");
@@ -118,7 +122,7 @@ fn torture(cli: &Cli) -> Result<End, String> {
     };
     if cli.list {
         let list = table::list(&rows, &cases);
-        say(&format!("{list}\n{} runs\n", cases.len()));
+        say(format_args!("{list}\n{} runs\n", cases.len()));
         return Ok(End::Well);
     }
 
@@ -141,20 +145,24 @@ fn torture(cli: &Cli) -> Result<End, String> {
             }
             progress.step(report.case.to_string());
             if cli.each {
-                progress.aside(|| say(&table::one(&report)));
+                progress.aside(|| {
+                    say(table::one(&report));
+                });
             }
             if report.outcome == Outcome::Failed {
-                progress.aside(|| say(&format!("{}\n", table::failure(&report))));
+                progress.aside(|| {
+                    say(format_args!("{}\n", table::failure(&report)));
+                });
             }
             reports.push(report);
         },
     )?;
     drop(progress);
     reports.sort_by(|one, other| one.case.cmp(&other.case));
-    say(&table::results(&reports));
+    say(table::results(&reports));
     let seconds = clock::now().duration_since(began).as_secs_f64();
     let summary = summary(&rows, &reports, cases.len(), seconds);
-    say(&format!("\n{summary}\n"));
+    say(format_args!("\n{summary}\n"));
     if let Some(signal) = stop.signal() {
         return Ok(End::Signal(signal));
     }
@@ -162,11 +170,6 @@ fn torture(cli: &Cli) -> Result<End, String> {
         .iter()
         .any(|report| report.outcome == Outcome::Failed);
     Ok(if has_failed { End::Badly } else { End::Well })
-}
-
-/// To the standard output; that nobody reads any more is no reason to fail.
-fn say(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// What `--only` leaves of the plan, and what it adds.

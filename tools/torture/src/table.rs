@@ -105,7 +105,7 @@ pub(crate) fn failure(report: &Report) -> String {
     }
     let _ = writeln!(
         text,
-        "  again: cargo run --release -p herd-torture -- --only '{}'",
+        "  again: cargo run --release --bin herd-torture -- --only '{}'",
         report.case
     );
     let _ = writeln!(text, "  the server's end: {}", report.end);
@@ -230,7 +230,7 @@ Let alone:
         let expected = "\
 FAILED accept4:EMFILE:2
   HANG: an IAMAT: no answer within 5 s
-  again: cargo run --release -p herd-torture -- --only 'accept4:EMFILE:2'
+  again: cargo run --release --bin herd-torture -- --only 'accept4:EMFILE:2'
   the server's end: status 0
   refused: a WHATSAT: closed
   calls that were failed: 7

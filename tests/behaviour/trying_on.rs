@@ -1,0 +1,141 @@
+//! A neighbour that cannot be linked is tried for ever; each kind of reason is told once, with the way out.
+
+use std::fs;
+
+use herd_mio::core::link::OPERATOR;
+
+use crate::common::{Herd, Server};
+use crate::listening::with_hosts;
+use crate::tls::{Authority, FOR_PEERS, status_program};
+
+/// Waits until a server has dialled that often, and counts what it warned of with these words.
+fn warnings_after(server: &Server, attempts: usize, words: &str) -> usize {
+    server.wait_for_nth_log(attempts, "dialling again in", "");
+    let log = server.log_lines();
+    let warned = log.iter().filter(|line| line.contains("[WARN ]"));
+    warned.filter(|line| line.contains(words)).count()
+}
+
+/// One address of the neighbour's name refuses, the other is out of reach: two reasons, in turn.
+#[test]
+fn two_reasons_in_turn_are_two_warnings() {
+    let near =
+        Herd::new(&["Riley", "Far"], &[("Riley", "Far")]).with("[limits]\nlink_connect_ms = 100\n");
+    let port = near.peers_address("Far").port();
+    let config = near.config_file();
+    let text = fs::read_to_string(&config).unwrap();
+    let peers = near.peers_address("Far").to_string();
+    let text = text.replace(&peers, &format!("many.test:{port}"));
+    let addresses = ["127.0.78.1", "2001:db8::1"];
+    let Some(mut command) = with_hosts(&near, &addresses, &[]) else {
+        return;
+    };
+    fs::write(&config, text).unwrap();
+    let server = Server::start(&mut command);
+    assert_eq!(
+        warnings_after(&server, 8, "not linked: Connection refused"),
+        1
+    );
+    // How a system says that an address is out of reach differs, and may change: each way is told once.
+    let log = server.log_lines();
+    let warned = log
+        .iter()
+        .filter(|line| line.contains("[WARN ] neighbour Far "));
+    let mut texts: Vec<_> = warned
+        .map(|line| line.split_once("not linked: ").unwrap().1)
+        .collect();
+    assert!((2..=3).contains(&texts.len()), "{log:#?}");
+    texts.sort_unstable();
+    assert!(
+        texts.windows(2).all(|pair| pair[0] != pair[1]),
+        "{texts:#?}"
+    );
+    server.stop();
+}
+
+#[test]
+fn attempts_that_failed_are_counted_when_the_link_is_there() {
+    let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]);
+    let riley = herd.start("Riley");
+    assert_eq!(
+        warnings_after(&riley, 3, "not linked: Connection refused"),
+        1
+    );
+    let _jaquez = herd.start("Jaquez");
+    riley.wait_for_log(
+        "neighbour Jaquez",
+        "linked, to be sent all 0 records, after ",
+    );
+    riley.wait_for_log("neighbour Jaquez", " attempts that failed");
+}
+
+#[test]
+fn a_client_that_speaks_tls_to_a_plain_server_is_told_of_in_words() {
+    let server = Herd::single()
+        .with("[limits]\nline_ms = 100\n")
+        .start("Riley");
+    let mut client = server.client();
+    client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+    let words = "it speaks TLS, which takes [clients.tls] in this server's config";
+    server.wait_for_log("closing: a line was not finished within 100 ms", words);
+    // It is a line like any other, too.
+    server
+        .client()
+        .send(b"\x16\x03\x01\n")
+        .expect(b"? \x16\x03\x01\n");
+    server.wait_for_log("no command", words);
+    server.stop();
+}
+
+/// `[peers.tls]` at one end only: both ends say what it is, once, whichever of them dials.
+#[test]
+fn tls_at_one_end_only_is_told_once_and_with_the_way_out() {
+    let authority = Authority::new();
+    for (dialler, acceptor) in [("Alice", "Bob"), ("Bob", "Alice")] {
+        let ports = Herd::new(&["Alice", "Bob"], &[]);
+        let any = "127.0.0.1:0".parse().unwrap();
+        let members = ["Alice", "Bob"].map(|name| (name, any, ports.peers_address(name)));
+        let over_tls = Herd::at(&members, &[(dialler, acceptor)]).with(FOR_PEERS);
+        authority.certify(over_tls.directory.path(), "Alice", "Alice", false);
+        fs::write(over_tls.directory.path().join("ca.pem"), authority.pem()).unwrap();
+        let plain = Herd::at(&members, &[(dialler, acceptor)]);
+        let (alice, bob) = (over_tls.start("Alice"), plain.start("Bob"));
+        let dialling = if dialler == "Alice" { &alice } else { &bob };
+        dialling.wait_for_nth_log(6, "dialling again in", "");
+
+        let advice = "[peers.tls] has to be in the config of both servers, or of neither";
+        alice.wait_for_log("it does not speak TLS", advice);
+        bob.wait_for_log("it speaks TLS", advice);
+        // The operator's tool says the same, from either end.
+        for (herd, asked) in [
+            (&plain, "it speaks TLS; "),
+            (&over_tls, "it does not speak TLS; "),
+        ] {
+            let directory = herd.directory.path();
+            authority.certify(directory, OPERATOR, OPERATOR, false);
+            let mut status = std::process::Command::new(status_program());
+            status.arg("--config").arg(herd.config_file());
+            let output = status.env("HERD_SECRET", "the herd's own secret").output();
+            let text = String::from_utf8(output.unwrap().stdout).unwrap();
+            assert!(
+                text.contains(asked) && text.contains("[peers.tls]"),
+                "{text}"
+            );
+        }
+        for server in [&alice, &bob] {
+            let log = server.log_lines();
+            let warned = log.iter().filter(|line| line.contains("[WARN ]"));
+            let of_link =
+                |line: &&String| line.contains("neighbour ") || line.contains("stranger ");
+            let warned: Vec<_> = warned.filter(of_link).collect();
+            assert!(
+                (1..=2).contains(&warned.len()),
+                "{dialler} dials: {warned:#?}"
+            );
+            assert!(
+                warned.iter().all(|line| !line.contains("\\x16")),
+                "{warned:#?}"
+            );
+        }
+    }
+}

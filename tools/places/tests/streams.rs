@@ -1,0 +1,42 @@
+//! Its standard output, and signals that its starter blocked.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends at what it did not expect"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+#[path = "../../programs/tests/common/mod.rs"]
+mod common;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_herd-places");
+
+#[test]
+fn what_is_not_written_is_no_success() {
+    common::output_is_honest(PROGRAM, &[&["--version"]]);
+}
+
+#[test]
+fn a_signal_that_the_starter_blocked_ends_it() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["--listen", "127.0.0.1:0"])
+            .current_dir(directory.path())
+            .stdout(Stdio::piped());
+        let mut child = common::with_all_blocked(|| command.spawn().unwrap());
+        let mut ready = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut ready).unwrap();
+        let process = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+        kill_process(process, signal).unwrap();
+        assert_eq!(common::ends_soon(&mut child), Some(0), "{signal:?}");
+    }
+}

@@ -1,0 +1,92 @@
+//! The standard output of a tool: what it says gets there, or its exit status says that it did not.
+//!
+//! A reader that has seen enough (`… | head -1`, EPIPE) is no failure. Any other error is one: a full disk behind `--json >
+//! file` must not look like success.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Parser;
+
+/// The status of a tool that could not write its output.
+const UNWRITTEN: u8 = 1;
+
+static HAS_FAILED: AtomicBool = AtomicBool::new(false);
+
+/// Writes to the standard output, at once; says whether it got there. A failure is told on the standard error, the first time, and
+/// remembered for [`status`].
+pub fn say(text: impl fmt::Display) -> bool {
+    let mut stdout = io::stdout().lock();
+    note(write!(stdout, "{text}").and_then(|()| stdout.flush()))
+}
+
+/// `println!` by way of [`say`]: it does not panic.
+#[macro_export]
+macro_rules! say {
+    ($($text:tt)*) => {{
+        $crate::output::say(format_args!("{}\n", format_args!($($text)*)));
+    }};
+}
+
+fn note(written: io::Result<()>) -> bool {
+    match written {
+        Ok(()) => true,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => false,
+        Err(error) => {
+            if !HAS_FAILED.swap(true, Ordering::Relaxed) {
+                tell(format_args!(
+                    "cannot write to the standard output: {error}; send it where there is room"
+                ));
+            }
+            false
+        }
+    }
+}
+
+/// One line on the standard error, after the program's name. Not `eprintln!`, which panics where there is no standard error.
+pub fn tell(what: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{}: {what}", name());
+}
+
+/// The status to end with: that one, unless it is success and something could not be said.
+#[must_use]
+pub fn status(status: u8) -> ExitCode {
+    match status {
+        0 if HAS_FAILED.load(Ordering::Relaxed) => ExitCode::from(UNWRITTEN),
+        status => ExitCode::from(status),
+    }
+}
+
+/// The command line; or, after `--help`, `--version` or a mistake, the status to end with.
+///
+/// # Errors
+/// There is nothing to be done but to end with that status.
+pub fn command_line<C: Parser>() -> Result<C, ExitCode> {
+    C::try_parse().map_err(|error| show(&error))
+}
+
+/// Shows what clap has to say, which may be the help; returns the status to end with.
+#[must_use]
+pub fn show(error: &clap::Error) -> ExitCode {
+    match error.exit_code() {
+        0 => {
+            note(error.print().and_then(|()| io::stdout().flush()));
+            status(0)
+        }
+        code => {
+            let _ = error.print(); // there may be no standard error
+            ExitCode::from(u8::try_from(code).unwrap_or(2))
+        }
+    }
+}
+
+/// The program's name, as it was called.
+fn name() -> String {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&program)
+        .file_name()
+        .unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
