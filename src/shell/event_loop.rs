@@ -367,12 +367,7 @@ impl Server {
         // are those of the moment before the poll, and all that the poll has to tell is noted, also if it is more than it can tell
         // at once. A deadline that ends the poll's wait is one of the next turn.
         let now = self.clock.now();
-        // The byte of a signal may be lost: its handler cannot try again.
-        let patience = match self.signals.is_pending() {
-            true => Some(Duration::ZERO),
-            false => self.patience(now.time),
-        };
-        self.poll(events, patience)?;
+        self.poll(events, self.patience(now.time))?;
         for _ in 0..=self.node.connections() / EVENTS {
             if events.iter().count() < EVENTS {
                 break;
@@ -407,10 +402,11 @@ impl Server {
         Ok(())
     }
 
-    /// How long the poll may wait: not at all if somebody is still ready.
+    /// How long the poll may wait: not at all if somebody is still ready, or a signal came.
     fn patience(&self, now: Time) -> Option<Duration> {
         let acceptable = self.accept_again.is_none() && self.doors.iter().any(|door| door.ready);
-        if acceptable || !self.ready.is_empty() {
+        // The byte of a signal may be lost: its handler cannot try again.
+        if acceptable || !self.ready.is_empty() || self.signals.is_pending() {
             return Some(Duration::ZERO);
         }
         let deadline = self
