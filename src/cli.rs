@@ -81,7 +81,8 @@ pub struct Cli {
     #[arg(long, value_name = "LEVEL", ignore_case = true, env = "HERD_LOG_LEVEL")]
     log_level: Option<Level>,
 
-    /// Do all that a start does, short of serving: say what everything means, open ports, log and journal, and leave nothing behind
+    /// Do all that a start does, short of serving: say what everything means, open ports, log and
+    /// journal, and leave nothing behind
     #[arg(long)]
     pub check: bool,
 }
@@ -123,7 +124,8 @@ enum When {
 }
 
 impl Cli {
-    /// Reads the program's arguments. `--help` and `--version` are errors too, as clap has it: see `clap::Error::exit_code`.
+    /// Reads the program's arguments. `--help` and `--version` are errors too, as clap has it: see
+    /// `clap::Error::exit_code`.
     ///
     /// # Errors
     /// What clap finds wrong.
@@ -193,7 +195,8 @@ impl Cli {
     }
 }
 
-/// A command line, its variables among it: an empty variable is as good as none, and a mistake in one names it.
+/// A command line, its variables among it: an empty variable is as good as none, and a mistake in
+/// one names it.
 ///
 /// # Errors
 /// What clap finds wrong.
@@ -206,7 +209,8 @@ pub fn parse<C: Parser>(arguments: &[OsString]) -> Result<(C, ArgMatches), clap:
     Ok((parsed, matches))
 }
 
-/// The command, for which an empty variable is as good as none: `HERD_LISTEN: ${LISTEN:-}` of a compose file sets one.
+/// The command, for which an empty variable is as good as none: `HERD_LISTEN: ${LISTEN:-}` of a
+/// compose file sets one.
 fn without_empty_variables(command: Command) -> Command {
     let is_empty = |variable: &OsStr| {
         std::env::var_os(variable)

@@ -1,10 +1,12 @@
 //! An application server herd without an async runtime.
 //!
-//! A herd is a handful of servers that talk to each other directly. Mobile clients connect over TCP and say where they are
-//! (`IAMAT`); the server that hears it answers (`AT`) and floods the position through the herd, so that any server can answer
-//! what is near any client (`WHATSAT`) by asking Google Places over HTTPS. Each server is one thread around one
-//! [`mio::Poll`](https://docs.rs/mio/1/mio/struct.Poll.html): no futures, no tasks, no callbacks. What an async runtime keeps in the frames of suspended coroutines is
-//! written out here as values that one can look at.
+//! A herd is a handful of servers that talk to each other directly. Mobile clients connect over TCP
+//! and say where they are (`IAMAT`); the server that hears it answers (`AT`) and floods the
+//! position through the herd, so that any server can answer what is near any client (`WHATSAT`) by
+//! asking Google Places over HTTPS. Each server is one thread around one
+//! [`mio::Poll`](https://docs.rs/mio/1/mio/struct.Poll.html): no futures, no tasks, no callbacks.
+//! What an async runtime keeps in the frames of suspended coroutines is written out here as values
+//! that one can look at.
 //!
 //! # The map of the house
 //!

@@ -18,7 +18,8 @@ use herd_mio::shell::event_loop::{self, ReadCertificates, Server, StartError};
 use herd_mio::shell::signals::Requests;
 
 fn main() -> ExitCode {
-    // Before everything else: until then SIGHUP and SIGUSR1 end the process, and threads inherit the mask.
+    // Before everything else: until then SIGHUP and SIGUSR1 end the process, and threads inherit
+    // the mask.
     let requests = match Requests::note() {
         Ok(requests) => requests,
         Err(error) => {
@@ -74,7 +75,8 @@ fn can_start(config: &Config) -> Result<String, (u8, String)> {
     Ok(notes.map(|note| format!("note        {note}\n")).collect())
 }
 
-/// The status after something was said on the standard output. A reader that has seen enough is no failure.
+/// The status after something was said on the standard output. A reader that has seen enough is no
+/// failure.
 fn said(written: io::Result<()>) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,

@@ -344,7 +344,8 @@ impl Member {
     }
 }
 
-/// What the parser says of a key that there is not, with the one that may be meant: there are many, of limits above all.
+/// What the parser says of a key that there is not, with the one that may be meant: there are many,
+/// of limits above all.
 fn with_guess(message: &str) -> String {
     let guess = || {
         let rest = message.strip_prefix("unknown field `")?;

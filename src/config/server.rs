@@ -84,8 +84,9 @@ impl HerdConfig {
         self.links.iter().filter_map(neighbour).collect()
     }
 
-    /// Of a herd whose servers cannot prove who they are: that no link leaves this machine. `own` is where this one listens for
-    /// neighbours, whatever the herd's configuration says. Where clients connect does not matter: they prove nothing anyway.
+    /// Of a herd whose servers cannot prove who they are: that no link leaves this machine. `own`
+    /// is where this one listens for neighbours, whatever the herd's configuration says. Where
+    /// clients connect does not matter: they prove nothing anyway.
     fn links_stay_on_this_machine(&self, own: Option<&HostPort>) -> Result<(), ConfigError> {
         let is_linked = |member: &&Member| {
             self.links

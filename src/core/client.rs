@@ -70,12 +70,13 @@ enum State {
     },
 }
 
-/// How long to listen on when everything is said: closing with unread input destroys what the client has not read yet (RFC 9293
-/// §3.6.1).
+/// How long to listen on when everything is said: closing with unread input destroys what the
+/// client has not read yet (RFC 9293 §3.6.1).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Linger {
     No,
-    /// The client had nothing to wait for when the server stopped: its last answer is on its way, or long there.
+    /// The client had nothing to wait for when the server stopped: its last answer is on its way,
+    /// or long there.
     Briefly,
     /// Until the client has closed, or for `linger_ms`.
     Long,

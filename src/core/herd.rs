@@ -169,8 +169,9 @@ impl ClockWatch {
     }
 }
 
-/// Remembers what the log was told of, so that no failure is told every second: each kind of reason once, then, every ten minutes
-/// as long as it comes, how often it came. Two that come in turn (one address of a name refuses, the other is out of reach) are two kinds.
+/// Remembers what the log was told of, so that no failure is told every second: each kind of reason
+/// once, then, every ten minutes as long as it comes, how often it came. Two that come in turn (one
+/// address of a name refuses, the other is out of reach) are two kinds.
 #[derive(Default)]
 pub struct Complaints {
     /// The latest last.

@@ -37,7 +37,8 @@ pub struct Received {
 /// Why TLS can not go on with a side that speaks none.
 pub const NO_TLS: &str = "it does not speak TLS";
 
-/// Whether bytes that were to be lines of text begin a record of TLS: a hello, or an alert (RFC 8446, section 5.1).
+/// Whether bytes that were to be lines of text begin a record of TLS: a hello, or an alert (RFC
+/// 8446, section 5.1).
 #[must_use]
 pub fn is_tls(bytes: &[u8]) -> bool {
     matches!(bytes, [0x15 | 0x16, 3, ..])

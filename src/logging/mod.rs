@@ -48,7 +48,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 struct State {
     /// Whole lines that the writer has not taken yet.
     lines: Vec<u8>,
-    /// Lines for which there was no room, in memory or on the disk. The writer tells how many, and forgets them once that is written.
+    /// Lines for which there was no room, in memory or on the disk. The writer tells how many, and
+    /// forgets them once that is written.
     lost: u64,
     /// The writer will come for the lines by itself.
     awake: bool,
@@ -160,9 +161,10 @@ pub enum LogError {
     System(io::Error),
 }
 
-/// Begins to log into `path` (`-`: the standard error), appending, at most `limit` bytes waiting for the disk. Once `reopen` is set
-/// (by SIGHUP or SIGUSR1), the file is opened anew, so that it can be moved away and be rotated: at the next flush, also if there is
-/// no line to write. A file that cannot be opened is tried again every second; until then lines go on into the old one.
+/// Begins to log into `path` (`-`: the standard error), appending, at most `limit` bytes waiting
+/// for the disk. Once `reopen` is set (by SIGHUP or SIGUSR1), the file is opened anew, so that it
+/// can be moved away and be rotated: at the next flush, also if there is no line to write. A file
+/// that cannot be opened is tried again every second; until then lines go on into the old one.
 ///
 /// # Errors
 /// The file can not be opened, the thread not be started, or somebody else logs already.
@@ -212,8 +214,8 @@ pub fn start(
     Ok(Logging { shared })
 }
 
-/// Whether `path` can be logged to; leaves nothing behind. A file that is not there is not made: removing it again could take it
-/// from a server that has just opened it.
+/// Whether `path` can be logged to; leaves nothing behind. A file that is not there is not made:
+/// removing it again could take it from a server that has just opened it.
 ///
 /// # Errors
 /// It cannot be opened or made.
@@ -322,7 +324,8 @@ fn write_out(shared: &Shared, sink: Sink, path: &Path, (gather, enough): (Durati
         let mut state = shared.lock();
         state.lost += lost;
         if !state.closing {
-            // A file that could not be opened anew is tried again by this thread itself: there may be no more lines.
+            // A file that could not be opened anew is tried again by this thread itself: there may
+            // be no more lines.
             let pause = if output.is_old { REOPEN } else { gather };
             let gathered = shared.wake.wait_timeout_while(state, pause, |state| {
                 !state.closing
@@ -364,7 +367,8 @@ impl Output<'_> {
         }
     }
 
-    /// Tells the operator what became of the log itself: in the log, and on the standard error, which may be closed.
+    /// Tells the operator what became of the log itself: in the log, and on the standard error,
+    /// which may be closed.
     fn tell(&mut self, what: &str) {
         let _ = writeln!(io::stderr(), "herd-mio: {what}");
         if let Sink::File(_) = self.sink {

@@ -169,7 +169,8 @@ impl Disk {
         Ok((disk, opened))
     }
 
-    /// Whether [`Disk::open`] would succeed: reads the journal, and changes nothing. Returns what the operator should know.
+    /// Whether [`Disk::open`] would succeed: reads the journal, and changes nothing. Returns what
+    /// the operator should know.
     ///
     /// # Errors
     /// As for [`Disk::open`].
@@ -183,7 +184,8 @@ impl Disk {
         let names = File::open(directory).map_err(|error| {
             format!("cannot read what is in the data directory {shown}: {error}")
         })?;
-        // Not the lock itself: removing it again could take it from a server that has just opened it.
+        // Not the lock itself: removing it again could take it from a server that has just opened
+        // it.
         let lock_path = directory.join("lock");
         let _held = match lock_path.exists() {
             true => Some(lock(directory)?),
@@ -383,7 +385,8 @@ fn is_regular(file: &File, path: &Path) -> Result<(), String> {
     }
 }
 
-/// Directories that a check makes, to see whether they can be made. They are removed when this is dropped.
+/// Directories that a check makes, to see whether they can be made. They are removed when this is
+/// dropped.
 struct MadeDirectories(Vec<PathBuf>);
 
 impl MadeDirectories {
@@ -556,8 +559,9 @@ fn read_back(
             end.torn
         );
     }
-    // Reserved room is given back, too; it is reserved anew. What was read is what this life begins with, so it has to outlast
-    // a loss of power as if this life had written it; and what was cut off must not come back.
+    // Reserved room is given back, too; it is reserved anew. What was read is what this life begins
+    // with, so it has to outlast a loss of power as if this life had written it; and what was cut
+    // off must not come back.
     file.set_len(end.offset)
         .map_err(|error| failed("cut", error))?;
     file.sync_all().map_err(|error| failed("sync", error))?;

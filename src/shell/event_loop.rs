@@ -183,8 +183,8 @@ impl From<OpenError> for StartError {
 }
 
 impl Server {
-    /// Opens the ports and begins to dial the neighbours; nobody is served before [`Server::run`]. From here on SIGTERM and SIGINT
-    /// are an orderly stop.
+    /// Opens the ports and begins to dial the neighbours; nobody is served before [`Server::run`].
+    /// From here on SIGTERM and SIGINT are an orderly stop.
     ///
     /// # Errors
     /// A port can not be opened, or the system lacks something that every server needs.
@@ -693,8 +693,8 @@ impl Server {
     }
 }
 
-/// Does all that [`Server::start`] does, short of serving, and leaves nothing behind: binds the ports, reads the journal. Returns what
-/// the operator should know, though the server would start.
+/// Does all that [`Server::start`] does, short of serving, and leaves nothing behind: binds the
+/// ports, reads the journal. Returns what the operator should know, though the server would start.
 ///
 /// # Errors
 /// The server would not start.
@@ -719,7 +719,8 @@ pub fn check(
     Ok(notes)
 }
 
-/// Names that the server looks up only once it serves. A start does not wait for them, so one without an address is no failure.
+/// Names that the server looks up only once it serves. A start does not wait for them, so one
+/// without an address is no failure.
 fn unresolved(settings: &Settings) -> Vec<String> {
     let dialled = settings.neighbours.iter().filter(|it| it.we_dial);
     let dialled = dialled.map(|it| it.address.host.clone());

@@ -1,8 +1,9 @@
 //! Where a server listens: an address, or a name, which may stand for several.
 //!
-//! All addresses of a name are bound, on one port: `localhost` is 127.0.0.1 and ::1, and a host may have an address in each network. An
-//! address that this machine does not have is passed over with a warning, unless none is left. One that another program has
-//! is an error: clients that choose that address would talk to that program.
+//! All addresses of a name are bound, on one port: `localhost` is 127.0.0.1 and ::1, and a host may
+//! have an address in each network. An address that this machine does not have is passed over with
+//! a warning, unless none is left. One that another program has is an error: clients that choose
+//! that address would talk to that program.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -13,7 +14,8 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::core::settings::HostPort;
 
-/// How often another port is tried where the system chooses one, and it is taken on another address of the name.
+/// How often another port is tried where the system chooses one, and it is taken on another address
+/// of the name.
 const PORTS: usize = 16;
 
 /// Sockets that are bound, and do not listen yet.
@@ -77,7 +79,8 @@ fn bind_all(place: &HostPort, addresses: &[SocketAddr]) -> io::Result<Bound> {
     })
 }
 
-/// With others of its name, a socket of IPv6 is for IPv6 alone: on Linux `::` would take the port of 0.0.0.0 too.
+/// With others of its name, a socket of IPv6 is for IPv6 alone: on Linux `::` would take the port
+/// of 0.0.0.0 too.
 fn bind_one(address: SocketAddr, has_others: bool) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,

@@ -8,9 +8,10 @@
 //! | SIGUSR2 | nothing yet: it is logged |
 //! | SIGXFSZ | nothing: a file that may not grow is an error of the write |
 //!
-//! A program inherits its signal mask from its starter, also across `exec` (sigprocmask(2)). A signal that the
-//! starter blocked would never arrive, so all of these are unblocked. A disposition "ignore" is inherited
-//! too (`nohup`); a handler replaces it, so a server that was started with `nohup` still reloads.
+//! A program inherits its signal mask from its starter, also across `exec` (sigprocmask(2)). A
+//! signal that the starter blocked would never arrive, so all of these are unblocked. A disposition
+//! "ignore" is inherited too (`nohup`); a handler replaces it, so a server that was started with
+//! `nohup` still reloads.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -23,7 +24,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
-/// Whatever the starter blocked, these arrive. SIGQUIT keeps its default: it ends the process with a core file.
+/// Whatever the starter blocked, these arrive. SIGQUIT keeps its default: it ends the process with
+/// a core file.
 const UNBLOCKED: [Signal; 6] = [
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -64,17 +66,18 @@ pub struct Asked {
 }
 
 impl Requests {
-    /// From now on SIGHUP, SIGUSR1, SIGUSR2 and SIGXFSZ end no process, and none of the signals is blocked. To be
-    /// called before any thread is started: threads inherit the mask.
+    /// From now on SIGHUP, SIGUSR1, SIGUSR2 and SIGXFSZ end no process, and none of the signals is
+    /// blocked. To be called before any thread is started: threads inherit the mask.
     ///
-    /// SIGTERM and SIGINT keep their default until [`Signals::catch`]: a config file that is a pipe without a
-    /// writer blocks the start, and has to be interruptible.
+    /// SIGTERM and SIGINT keep their default until [`Signals::catch`]: a config file that is a pipe
+    /// without a writer blocks the start, and has to be interruptible.
     ///
     /// # Errors
     /// The signals cannot be caught.
     pub fn note() -> io::Result<Requests> {
         let requests = Requests::default();
-        // The log's first: it is set when the loop hears of the signal, and the loop's next flush has to find it.
+        // The log's first: it is set when the loop hears of the signal, and the loop's next flush
+        // has to find it.
         flag::register(SIGHUP, requests.log.clone())?;
         flag::register(SIGUSR1, requests.log.clone())?;
         flag::register(SIGHUP, requests.reload.clone())?;
@@ -93,7 +96,8 @@ impl Requests {
 }
 
 impl Signals {
-    /// From now on SIGTERM and SIGINT are an orderly stop, and every request is a byte in the stream, too.
+    /// From now on SIGTERM and SIGINT are an orderly stop, and every request is a byte in the
+    /// stream, too.
     ///
     /// # Errors
     /// The socket pair cannot be made, or the signals cannot be caught.

@@ -1,4 +1,5 @@
-//! `--check` does everything a start does, short of serving: what would end the start ends it, and it leaves nothing behind.
+//! `--check` does everything a start does, short of serving: what would end the start ends it, and
+//! it leaves nothing behind.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,7 +15,8 @@ fn command(herd: &Herd, extra: &[&str]) -> Command {
     command
 }
 
-/// How a check ends, and what it says: what everything means and notes, or the reason on the standard error.
+/// How a check ends, and what it says: what everything means and notes, or the reason on the
+/// standard error.
 fn check(herd: &Herd, extra: &[&str]) -> (Option<i32>, String) {
     let output = command(herd, extra).arg("--check").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

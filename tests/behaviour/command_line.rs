@@ -38,7 +38,8 @@ fn check(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What `--check` says of a server whose ports another program may have: the course's are the same for all.
+/// What `--check` says of a server whose ports another program may have: the course's are the same
+/// for all.
 fn meaning(arguments: &[&str]) -> String {
     let output = run(&[arguments, &["--check"]].concat());
     let errors = String::from_utf8(output.stderr).unwrap();
@@ -446,8 +447,9 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
     }
 }
 
-/// Cargo unifies the features of dependencies over the packages that are selected: `-p` selects one, and builds nearly everything
-/// again. `--bin` leaves the whole workspace selected, as the README's build has it.
+/// Cargo unifies the features of dependencies over the packages that are selected: `-p` selects
+/// one, and builds nearly everything again. `--bin` leaves the whole workspace selected, as the
+/// README's build has it.
 #[test]
 fn the_readme_s_commands_use_what_its_build_has_built() {
     for file in ["README.md", ".cargo/config.toml", "tools/compare/README.md"] {

@@ -15,8 +15,8 @@ fn clients_on(server: &Server) -> Vec<SocketAddr> {
     addresses.collect()
 }
 
-/// A server in a mount namespace with an `/etc/hosts` of its own, where `many.test` has these addresses. `None` where that is not
-/// possible, which is said.
+/// A server in a mount namespace with an `/etc/hosts` of its own, where `many.test` has these
+/// addresses. `None` where that is not possible, which is said.
 pub(crate) fn with_hosts(herd: &Herd, addresses: &[&str], arguments: &[&str]) -> Option<Command> {
     let file = herd.directory.path().join("hosts");
     let lines = addresses

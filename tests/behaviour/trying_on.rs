@@ -1,4 +1,5 @@
-//! A neighbour that cannot be linked is tried for ever; each kind of reason is told once, with the way out.
+//! A neighbour that cannot be linked is tried for ever; each kind of reason is told once, with the
+//! way out.
 
 use std::fs;
 
@@ -36,7 +37,8 @@ fn two_reasons_in_turn_are_two_warnings() {
         warnings_after(&server, 8, "not linked: Connection refused"),
         1
     );
-    // How a system says that an address is out of reach differs, and may change: each way is told once.
+    // How a system says that an address is out of reach differs, and may change: each way is told
+    // once.
     let log = server.log_lines();
     let warned = log
         .iter()

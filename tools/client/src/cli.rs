@@ -75,7 +75,8 @@ Exit status, the greatest that applies (a prompt ends with 0):
   3  no connection, a connection lost, or no answer in time";
 
 impl Cli {
-    /// Reads the program's arguments. `--help` and `--version` are errors too, as clap has it: see `clap::Error::exit_code`.
+    /// Reads the program's arguments. `--help` and `--version` are errors too, as clap has it: see
+    /// `clap::Error::exit_code`.
     ///
     /// # Errors
     /// What clap finds wrong.

@@ -55,7 +55,8 @@ impl Children {
     }
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP (but after `nohup`) end all children; a second one does not wait for anything.
+/// From now on SIGINT, SIGTERM and SIGHUP (but after `nohup`) end all children; a second one does
+/// not wait for anything.
 ///
 /// # Errors
 /// The system does not let them be caught.

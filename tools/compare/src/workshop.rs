@@ -188,7 +188,8 @@ impl Workshop {
         }
     }
 
-    /// A program of this workspace, built as the workspace builds it (see [`herd_programs::build`]).
+    /// A program of this workspace, built as the workspace builds it (see
+    /// [`herd_programs::build`]).
     ///
     /// # Errors
     /// It can not be built.

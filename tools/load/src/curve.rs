@@ -30,7 +30,8 @@ const COLOURS: [(&str, &str); 8] = [
     ("#6b6b6b", "#b5b5b5"),
 ];
 
-/// Colours on a light page, and a font. They stand at each element too: viewers that know no style sheets draw what has none black on black.
+/// Colours on a light page, and a font. They stand at each element too: viewers that know no style
+/// sheets draw what has none black on black.
 const TEXT: &str = "#33363b";
 const NOTE: &str = "#6a6f78";
 const PAGE: &str = "#ffffff";

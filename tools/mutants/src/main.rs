@@ -1,5 +1,6 @@
-//! `cargo run --release --bin herd-mutants`: do the simulator and the tests notice bugs? Known ones are planted, one at a time, in a
-//! copy of the checkout; what should notice each is built and run there.
+//! `cargo run --release --bin herd-mutants`: do the simulator and the tests notice bugs? Known ones
+//! are planted, one at a time, in a copy of the checkout; what should notice each is built and run
+//! there.
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,7 @@
-//! What tools of this workspace have in common: [signals] reach them, their [output] gets where it is sent or their status says
-//! that it did not, and what is started is not left behind when a signal [ends](stop) them. Cargo builds a program that is to be
-//! started, and says where it put it.
+//! What tools of this workspace have in common: [signals] reach them, their [output] gets where it
+//! is sent or their status says that it did not, and what is started is not left behind when a
+//! signal [ends](stop) them. Cargo builds a program that is to be started, and says where it put
+//! it.
 //!
 //! Where a program is depends on profile, target directory and platform; so it is asked for, not guessed.
 
@@ -47,11 +48,12 @@ pub fn cargo() -> Command {
     command
 }
 
-/// The cargo that builds the program of that name. It tells on its standard output what it has built ([`executable_in`]); its words to
-/// a reader go to the standard error.
+/// The cargo that builds the program of that name. It tells on its standard output what it has
+/// built ([`executable_in`]); its words to a reader go to the standard error.
 ///
-/// The workspace is selected, not the program's package alone: cargo unifies the features of dependencies over what is selected, so this
-/// builds what `cargo build --workspace` builds, and nothing of it twice.
+/// The workspace is selected, not the program's package alone: cargo unifies the features of
+/// dependencies over what is selected, so this builds what `cargo build --workspace` builds, and
+/// nothing of it twice.
 #[must_use]
 pub fn build(program: &str) -> Command {
     let mut command = cargo();

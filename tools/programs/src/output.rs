@@ -1,7 +1,7 @@
 //! The standard output of a tool: what it says gets there, or its exit status says that it did not.
 //!
-//! A reader that has seen enough (`… | head -1`, EPIPE) is no failure. Any other error is one: a full disk behind `--json >
-//! file` must not look like success.
+//! A reader that has seen enough (`… | head -1`, EPIPE) is no failure. Any other error is one: a
+//! full disk behind `--json > file` must not look like success.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -15,8 +15,8 @@ const UNWRITTEN: u8 = 1;
 
 static HAS_FAILED: AtomicBool = AtomicBool::new(false);
 
-/// Writes to the standard output, at once; says whether it got there. A failure is told on the standard error, the first time, and
-/// remembered for [`status`].
+/// Writes to the standard output, at once; says whether it got there. A failure is told on the
+/// standard error, the first time, and remembered for [`status`].
 pub fn say(text: impl fmt::Display) -> bool {
     let mut stdout = io::stdout().lock();
     note(write!(stdout, "{text}").and_then(|()| stdout.flush()))
@@ -45,7 +45,8 @@ fn note(written: io::Result<()>) -> bool {
     }
 }
 
-/// One line on the standard error, after the program's name. Not `eprintln!`, which panics where there is no standard error.
+/// One line on the standard error, after the program's name. Not `eprintln!`, which panics where
+/// there is no standard error.
 pub fn tell(what: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{}: {what}", name());
 }

@@ -26,7 +26,8 @@ pub fn unblock() {
     let _ = signals.into_iter().collect::<SigSet>().thread_unblock();
 }
 
-/// Signals that end a tool in order: SIGINT, SIGTERM, and SIGHUP unless it was ignored when this is first called.
+/// Signals that end a tool in order: SIGINT, SIGTERM, and SIGHUP unless it was ignored when this is
+/// first called.
 #[must_use]
 pub fn ends() -> Vec<i32> {
     let mut signals = vec![SIGINT, SIGTERM];
@@ -44,7 +45,8 @@ pub fn keep_children() -> io::Result<()> {
     flag::register(SIGCHLD, Arc::default()).map(drop)
 }
 
-/// Whether this process ignores a signal. Only Linux tells without unsafe code; elsewhere no signal counts as ignored.
+/// Whether this process ignores a signal. Only Linux tells without unsafe code; elsewhere no signal
+/// counts as ignored.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status

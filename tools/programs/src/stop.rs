@@ -1,5 +1,6 @@
-//! Ctrl-C, SIGTERM, and a terminal that is closed (unless `nohup` is to outlast it): the first is noted, so that what was started can
-//! be ended and what was made be removed; a second one does not wait.
+//! Ctrl-C, SIGTERM, and a terminal that is closed (unless `nohup` is to outlast it): the first is
+//! noted, so that what was started can be ended and what was made be removed; a second one does not
+//! wait.
 
 use std::io;
 use std::sync::Arc;

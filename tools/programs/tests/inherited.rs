@@ -1,4 +1,5 @@
-//! What a tool inherits from its starter: this test program is started by a shell that ignores signals, and looks at itself.
+//! What a tool inherits from its starter: this test program is started by a shell that ignores
+//! signals, and looks at itself.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +13,8 @@ use std::process::Command;
 use herd_programs::signals;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// Runs one of the ignored tests below, in a process of its own that inherits these signals as ignored.
+/// Runs one of the ignored tests below, in a process of its own that inherits these signals as
+/// ignored.
 fn runs_with_ignored(signals: &str, test: &str) -> bool {
     let script = format!("trap '' {signals}; exec \"$0\" --ignored --exact {test}");
     let status = Command::new("sh")

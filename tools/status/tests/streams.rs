@@ -22,7 +22,8 @@ fn what_is_not_written_is_no_success() {
     common::output_is_honest(PROGRAM, &[&["--version"]]);
 }
 
-/// It waits for a server that says nothing, and handles no signal: a signal ends it as it ends any program.
+/// It waits for a server that says nothing, and handles no signal: a signal ends it as it ends any
+/// program.
 #[test]
 fn a_signal_that_the_starter_blocked_ends_it() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

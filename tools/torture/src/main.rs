@@ -1,5 +1,6 @@
-//! `cargo run --release --bin herd-torture`: what becomes of a server when the system fails it? Each system call that it makes in a
-//! short conversation is failed in turn, with strace, and what came of it is judged.
+//! `cargo run --release --bin herd-torture`: what becomes of a server when the system fails it?
+//! Each system call that it makes in a short conversation is failed in turn, with strace, and what
+//! came of it is judged.
 //!
 //! A map of the house:
 //!

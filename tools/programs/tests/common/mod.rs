@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
 
-/// `--help` and what else is given here, each into a full disk and into a pipe that has no reader any more.
+/// `--help` and what else is given here, each into a full disk and into a pipe that has no reader
+/// any more.
 pub(crate) fn output_is_honest(program: &str, more: &[&[&str]]) {
     for arguments in [&[&["--help"][..]], more].concat() {
         let command = || {
