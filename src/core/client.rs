@@ -219,12 +219,8 @@ impl Client {
         // One that cannot go on for another reason does not wait for room.
         self.wants_room = false;
         while self.may_run(&world.settings.limits) {
-            let room = Room::for_a_record(world.durability.as_deref(), world.records);
-            self.wants_room = room == Room::Wait;
-            if self.wants_room {
-                break;
-            }
             let rest = &bytes[used..];
+            let before = used;
             let line = match split(rest, LINE_BYTES) {
                 Split::Line(line, length) => {
                     used += length;
@@ -248,6 +244,14 @@ impl Client {
                     break;
                 }
             };
+            // Only what has to be written down waits for room.
+            self.wants_room = Room::for_a_record(world.durability.as_deref(), world.records)
+                == Room::Wait
+                && matches!(Command::parse(line), Command::Iamat(_));
+            if self.wants_room {
+                used = before;
+                break;
+            }
             if let Some(asked) = self.command(line, world) {
                 return (used, Some(asked));
             }

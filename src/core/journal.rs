@@ -599,7 +599,14 @@ impl Replay {
             Found::Entry(..) => same_machine,
             Found::Beginning | Found::Nothing => false,
         };
-        if (1..torn).any(is_damage) {
+        // What stands in an entry of format 1 may be forged, so nothing is looked for before the end that it claims to have.
+        let length = self.pending.first_chunk::<4>().copied();
+        let claimed = length.map_or(0, |length| u32::from_le_bytes(length) as usize);
+        let from = match format {
+            Format::One if claimed <= MAX_PAYLOAD => FRAME_1 + claimed,
+            Format::One | Format::Two(_) => 1,
+        };
+        if (from..torn).any(is_damage) {
             return Err(JournalError::Damaged {
                 offset: self.offset,
             });
@@ -873,12 +880,21 @@ mod tests {
             assert_eq!((entries.len(), end.format), (2, Some(Format::One)));
             assert_eq!((end.offset, end.torn), (file.len() as u64, 0));
         }
-        file[header_of_format_1("Riley").len()] ^= 1;
-        let outcome = replay(&file, 100);
+        let mut damaged = file.clone();
+        damaged[header_of_format_1("Riley").len() + FRAME_1] ^= 1;
+        let outcome = replay(&damaged, 100);
         assert!(
             matches!(outcome, Err(JournalError::Damaged { .. })),
             "{outcome:?}"
         );
+        // A torn entry with a forged one in it is a tail.
+        let good = file.len();
+        file.extend_from_slice(&200_u32.to_le_bytes());
+        file.extend_from_slice(&[1; 20]);
+        file.extend_from_slice(&life);
+        file.extend_from_slice(&[1; 20]);
+        let (entries, end) = replay(&file, 100).unwrap();
+        assert_eq!((entries.len(), end.offset), (2, good as u64));
     }
 
     #[test]

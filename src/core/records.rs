@@ -424,7 +424,8 @@ impl Records {
     /// About how many bytes a journal of exactly this table takes.
     #[must_use]
     pub fn journal_bytes(&self) -> u64 {
-        (self.line_bytes + self.records.len() * Entry::record_bytes(0)) as u64
+        let epochs = self.epochs.len() * size_of::<u32>();
+        (self.line_bytes + self.records.len() * Entry::record_bytes(0) + epochs) as u64
     }
 
     /// Tells the next records in order, about `bytes` bytes of them: the copying of the table into a journal.

@@ -3,7 +3,8 @@
 //! In the data directory: `journal`; `journal.new`, the next file, which a compaction writes; and `lock`, which one process at a time holds.
 //! They are reached through the directory itself, held open: it may be moved while the server runs.
 //!
-//! Two threads do the work, each in order: the writer appends, the keeper does everything else. The loop waits for neither.
+//! Three threads do the work, each in order: the writer appends, the reserver reserves room, the keeper does everything else. The loop
+//! waits for none of them, and a slow sync delays neither a write nor the room for the next one.
 //!
 //! # What file systems answer
 //!
@@ -73,6 +74,8 @@ pub struct Disk {
     files: Vec<(FileId, Arc<File>)>,
     writer: Executor<Vec<(Arc<File>, Chunk)>, Finished>,
     keeper: Executor<Job, Finished>,
+    /// Reserves room: a slow sync does not delay that.
+    reserver: Executor<Job, Finished>,
     results: Receiver<Finished>,
     /// Work that was handed over and is not answered yet.
     on_its_way: usize,
@@ -153,11 +156,13 @@ impl Disk {
             _lock: lock,
             files: vec![(FileId(0), Arc::new(file))],
             writer: Executor::new("writer", 1, waker.clone(), report.clone(), append),
-            keeper: Executor::new("keeper", 1, waker.clone(), report, keep),
+            keeper: Executor::new("keeper", 1, waker.clone(), report.clone(), keep),
+            reserver: Executor::new("reserver", 1, waker.clone(), report, keep),
             results,
             on_its_way: 0,
         };
         let started = disk.writer.start().and_then(|()| disk.keeper.start());
+        let started = started.and_then(|()| disk.reserver.start());
         started.map_err(|error| {
             format!("no thread to write the journal: {error}; raise the limits of processes and of memory (ulimit -u, -v)")
         })?;
@@ -238,10 +243,14 @@ impl Disk {
                 }]);
                 (self.append(chunks), unbegun)
             }
-            work => (
-                self.job(&work).and_then(|job| self.keeper.submit(job)),
-                work,
-            ),
+            work => {
+                let job = self.job(&work);
+                let thread = match work {
+                    DiskWork::Reserve { .. } => &mut self.reserver,
+                    _ => &mut self.keeper,
+                };
+                (job.and_then(|job| thread.submit(job)), work)
+            }
         };
         match begun {
             Ok(()) => {
@@ -359,12 +368,11 @@ impl Disk {
         }
     }
 
-    /// The server stops: what was appended is made to outlast a loss of power, however long that takes.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn finish(&self) -> io::Result<()> {
-        self.files.iter().try_for_each(|(_, file)| file.sync_data())
+    /// Has everything that was appended made to outlast a loss of power, also what the core does not ask that for. [`Disk::finished`] will
+    /// tell; what can not even be begun is told at once.
+    pub fn sync_all(&mut self) -> Option<DiskDone> {
+        let files = self.files.iter().map(|(id, _)| *id).collect();
+        self.perform(DiskWork::Sync { files })
     }
 
     /// The server has stopped, and leaves nothing but its journal.
@@ -705,6 +713,17 @@ fn reserve(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
 
 /// The new journal takes the old one's name, and the directory remembers it.
 fn switch(directory: &File, old: &File, new: &File) -> SwitchOutcome {
+    // What has that name now may be another file, which would become the journal.
+    match rustix::fs::statat(directory, NEXT, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) if is_same(new, &found) => {}
+        Ok(_) => {
+            return SwitchOutcome::Refused(DiskError {
+                kind: DiskErrorKind::Broken,
+                text: "journal.new was replaced by another file".to_owned(),
+            });
+        }
+        Err(error) => return SwitchOutcome::Refused(disk_error(&error.into())),
+    }
     if let Err(error) = retry_on_intr(|| renameat(directory, NEXT, directory, JOURNAL)) {
         let error = disk_error(&error.into());
         // A server of files may have done it, and the answer was lost.

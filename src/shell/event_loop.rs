@@ -102,6 +102,8 @@ pub struct Server {
     /// The journal's files, if there is a data directory.
     disk: Option<Disk>,
     signals: Signals,
+    /// How long a stop waits for the disk.
+    stop_timeout: Duration,
     scratch: Box<[u8]>,
 }
 
@@ -223,6 +225,7 @@ impl Server {
             .map_err(|_| needed(io::Error::other("no random numbers")))?;
         let clock = Clock::start();
         let name = settings.name.clone();
+        let stop_timeout = ms(settings.limits.stop_ms);
         let mut node = Node::new(settings, &seed, clock.now());
         let mut disk = None;
         if let Some(JournalConfig { directory, fsync }) = journal {
@@ -261,6 +264,7 @@ impl Server {
             renewals: Executor::new("certificates", 1, waker, report_renewed, |read| read()),
             renewed,
             signals,
+            stop_timeout,
             scratch: vec![0; TURN_BYTES].into_boxed_slice(),
         };
         server.begin_journal()?;
@@ -269,6 +273,7 @@ impl Server {
 
     /// That this life has begun is safe before a neighbour hears of it; a journal of an old format is written anew first.
     fn begin_journal(&mut self) -> Result<(), StartError> {
+        let mut is_synced = false;
         loop {
             self.write_journal();
             if let Some(reason) = self.node.failure() {
@@ -283,9 +288,12 @@ impl Server {
             } else if self.node.next_deadline().is_some_and(|due| due <= now.time) {
                 self.node.deadlines_due(now); // the next step of a compaction
             } else if !disk.is_busy() {
-                return disk.finish().map_err(|error| {
-                    StartError::Journal(format!("cannot sync the journal: {error}"))
-                });
+                if std::mem::replace(&mut is_synced, true) {
+                    return Ok(());
+                }
+                if let Some(done) = disk.sync_all() {
+                    self.node.disk_done(done, now);
+                }
             }
             if self.signals.is_stop_asked() {
                 return Err(StartError::Stopped);
@@ -293,15 +301,23 @@ impl Server {
         }
     }
 
-    /// What is left to be written is written: updates of neighbours, which nobody waited for. A disk without room is not waited for.
+    /// What is left to be written is written: updates of neighbours, which nobody waited for. A disk without room is not waited for, one that
+    /// hangs for `limits.stop_ms`, or until a second signal.
     fn finish_journal(&mut self) -> io::Result<()> {
         self.node.note_heard(self.clock.now());
+        let give_up_at = self.clock.now().time + self.stop_timeout;
+        let mut is_synced = false;
         loop {
             self.write_journal();
             if let Some(reason) = self.node.failure() {
                 return Err(io::Error::other(reason.to_owned()));
             }
             let now = self.clock.now();
+            if self.signals.asked().stop || give_up_at <= now.time {
+                return Err(io::Error::other(
+                    "stopped before the disk had finished: a loss of power may undo what it was asked to keep last",
+                ));
+            }
             match &mut self.disk {
                 None => return Ok(()),
                 Some(disk) if disk.is_busy() => {
@@ -309,8 +325,13 @@ impl Server {
                         self.node.disk_done(done, now);
                     }
                 }
-                Some(disk) => {
-                    disk.finish()?;
+                Some(disk) if !is_synced => {
+                    is_synced = true;
+                    if let Some(done) = disk.sync_all() {
+                        self.node.disk_done(done, now);
+                    }
+                }
+                Some(_) => {
                     if let Some(disk) = self.disk.take() {
                         disk.close();
                     }

@@ -270,3 +270,30 @@ fn a_journal_that_is_a_mount_point_is_refused() {
         "{said}"
     );
 }
+
+#[test]
+fn a_sync_that_takes_long_holds_up_nobody_who_does_not_wait_for_it() {
+    if !outside::can_trace("a slow sync of the journal") {
+        return;
+    }
+    let herd = single()
+        .with_top("fsync = \"interval\"\n")
+        .with("[limits]\nfsync_ms = 20\njournal_ahead_bytes = 16384\n");
+    // The first sync is that of the start.
+    let (server, _trace) = meddled(&herd, "fdatasync", "fdatasync:delay_enter=4000000:when=2+");
+    let mut client = server.client();
+    let (name, began, mut answers) = ("x".repeat(200), Instant::now(), 0);
+    // Many times the room that is reserved ahead.
+    while began.elapsed() < Duration::from_secs(3) {
+        let asked = Instant::now();
+        let answer = client.ask(&format!("IAMAT {name}{} +1+2 {answers}", answers % 7));
+        assert!(answer.starts_with("AT Riley "), "{answer}");
+        assert!(
+            asked.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            asked.elapsed()
+        );
+        answers += 1;
+    }
+    assert!(answers > 500, "{answers} answers");
+}

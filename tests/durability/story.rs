@@ -202,6 +202,7 @@ impl Story {
         let is_same =
             |other: &Vec<u8>| At::parse(other).is_some_and(|at| at.client == client.as_bytes());
         self.neighbour.feed.retain(|_, other| !is_same(other));
+        self.promises.moved(OURS, THEIRS, 1, client.as_bytes());
         self.neighbour.feed.insert(self.neighbour.last, line);
         self.listen()
     }

@@ -308,7 +308,9 @@ impl Durability {
         self.compaction = Compaction::Absent(now);
         self.failed_compactions = 0;
         self.is_old_format = false;
-        self.rewrite_at = None;
+        if !std::mem::take(&mut self.is_switch_suspect) {
+            self.rewrite_at = None;
+        }
         self.backlog_copied(records);
         Entry::Synced {
             offset: self.current.synced,
@@ -329,6 +331,7 @@ impl Durability {
             .saturating_mul(1 << self.failed_compactions.min(8));
         let wait = wait.min(*COMPACT_AGAIN.end());
         self.failed_compactions += 1;
+        self.is_switch_suspect = false;
         warn!(
             "journal: not compacted: {error}; trying again in {} s",
             wait.as_secs()

@@ -1,7 +1,8 @@
 //! What the core wants of the disk, and what it is told of it: the whole of the journal's dealings with the outside.
 //!
 //! All of it is done in the background. There are two queues, and the work in each is done in order: that of the writer, which takes
-//! [`DiskWork::Append`], and that of the keeper, which takes everything else. So a slow sync does not delay a write.
+//! [`DiskWork::Append`], and that of the keeper, which takes everything else; but room may be reserved before what was asked for earlier is
+//! done. So a slow sync delays neither a write nor the room for the next one.
 
 use std::fmt;
 

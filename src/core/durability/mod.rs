@@ -167,6 +167,8 @@ pub struct Durability {
     is_compaction_wanted: bool,
     /// It is not known what of the journal is on the disk, as a sync found no room: it has to be written anew, from then on.
     rewrite_at: Option<Time>,
+    /// That is so of the next file, too, which is about to be the journal.
+    is_switch_suspect: bool,
 
     compaction: Compaction,
     /// The compaction's step of this turn is done.
@@ -229,6 +231,7 @@ impl Durability {
             backlog: None,
             is_compaction_wanted: false,
             rewrite_at: None,
+            is_switch_suspect: false,
             compaction: Compaction::Absent(Time::default()),
             has_stepped: false,
             compact_after: Time::default(),
@@ -285,8 +288,13 @@ impl Durability {
             after: last_seq,
         };
         self.lives.push(life);
+        // The copy has the lives at its beginning, and not what is pending when it is done.
+        if matches!(self.compaction, Compaction::Copying(_)) {
+            life.write(&mut self.for_next);
+            self.next_promised += Entry::life_bytes() as u64;
+        }
         // A journal of an old format is written anew first, with all lives.
-        if !self.is_old_format {
+        if !self.is_old_format || self.compaction.doubles() {
             life.write(&mut self.pending);
         }
     }
@@ -886,6 +894,9 @@ impl Durability {
                 // At once; if that finds no room either, not before there may be some.
                 let is_again = self.rewrite_at.is_some();
                 self.rewrite_at = Some(if is_again { now + RETRY } else { now });
+                // It was due while this one was on its way, and is not asked for now.
+                self.sync_due = None;
+                self.is_switch_suspect = self.compaction == Compaction::Switching;
                 if self.compaction.is_on() && self.compaction != Compaction::Switching {
                     self.give_up_compaction(&error, records, now);
                 }

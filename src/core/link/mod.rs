@@ -644,7 +644,8 @@ impl Link {
             State::Linked { reader, .. } => {
                 if self.heartbeat_at(limits) <= now {
                     let position = supply.records.position(reader);
-                    self.confirm(position, supply.records.last_seq(), supply.appended);
+                    let (last_seq, floor) = (supply.records.last_seq(), self.floor(supply.herd));
+                    self.confirm(position, last_seq, supply.appended, floor);
                     self.say_sync(supply.herd);
                     self.say_lacks(supply.herd.lacks());
                 }

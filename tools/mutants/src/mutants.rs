@@ -423,7 +423,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "silence is never noticed",
         file: "src/core/link/mod.rs",
-        from: "(!self.wants_room).then(|| self.last_heard + ms(limits.link_silence_ms))",
+        from: "(!self.wants_room).then(|| self.last_heard.plus_ms(limits.link_silence_ms))",
         to: "(!self.wants_room).then(|| self.last_heard + ms(1_000_000 * limits.link_silence_ms))",
         caught_by: SIMULATED,
         missed: None,
@@ -709,7 +709,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "damage in the middle is taken for a torn tail",
         file: "src/core/journal.rs",
-        from: "if (1..torn).any(is_damage) {",
+        from: "if (from..torn).any(is_damage) {",
         to: "if torn == 0 && (1..torn).any(is_damage) {",
         caught_by: unit("journal"),
         missed: None,

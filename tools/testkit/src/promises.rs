@@ -232,6 +232,15 @@ impl Promises {
         }
     }
 
+    /// The neighbour's feed has a later record of this client now, behind all that the server was taught: a server that asks for the rest
+    /// of the feed is sent that one, so an earlier one is not looked for.
+    pub fn moved(&mut self, server: usize, neighbour: usize, boot: u64, client: &[u8]) {
+        if let Some(server) = self.server(server) {
+            let lessons = server.lessons.entry((neighbour, boot)).or_default();
+            lessons.retain(|lesson| lesson.client != client);
+        }
+    }
+
     /// A server says that it has everything up to `position` of a neighbour's feed: to that neighbour, or to itself in its journal.
     ///
     /// # Errors
