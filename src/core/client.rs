@@ -114,7 +114,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// The names of the states that a client can be in. Of one that reads commands, why it does not go on.
+    /// The names of the states that a client can be in. Of one that reads commands, why it does not
+    /// go on.
     pub const STATES: [&'static str; 5] = [
         "reading",
         "paused",

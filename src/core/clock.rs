@@ -29,8 +29,8 @@ impl Time {
         self.0.get() - 1
     }
 
-    /// So many milliseconds later: a limit, added without making a length of time of it first. Each connection's deadlines are asked for in
-    /// each of its turns.
+    /// So many milliseconds later: a limit, added without making a length of time of it first. Each
+    /// connection's deadlines are asked for in each of its turns.
     #[must_use]
     pub const fn plus_ms(self, ms: u64) -> Time {
         Time(self.0.saturating_add(ms.saturating_mul(1_000_000)))

@@ -11,10 +11,11 @@
 //!   zeros    room that is reserved and not used yet, or nothing
 //! ```
 //!
-//! The header's checksum is the XXH3 (64 bits) of what stands before it. An entry's is that of its length's four bytes and the payload, seeded with the sum of the file's salt and the
-//! entry's offset in the file. The salt is random and stands in no line that leaves the server. So bytes that a client chose, a
-//! name for instance, are never taken for an entry, wherever they stand in the file.
-//! A payload begins with one byte that says what it is:
+//! The header's checksum is the XXH3 (64 bits) of what stands before it. An entry's is that of its
+//! length's four bytes and the payload, seeded with the sum of the file's salt and the entry's
+//! offset in the file. The salt is random and stands in no line that leaves the server. So bytes
+//! that a client chose, a name for instance, are never taken for an entry, wherever they stand in
+//! the file. A payload begins with one byte that says what it is:
 //!
 //! | byte | what | then |
 //! |---|---|---|
@@ -25,13 +26,15 @@
 //! | `H` | a neighbour's feed was heard | its boot id u64, position u64, its name |
 //! | `T` | a neighbour was told of ours | position u64, its name |
 //!
-//! Entries stand in the order in which things happened, so whatever prefix of them survives is a state that once was. That is what makes
-//! a position in a neighbour's feed safe to remember: every record that was sent there before stands before it. And a position in ours
-//! that a neighbour was told is one up to which it was sent everything that stands before it here, also if this file is an older copy: what
-//! it was told later may rest on changes that the copy lacks.
+//! Entries stand in the order in which things happened, so whatever prefix of them survives is a
+//! state that once was. That is what makes a position in a neighbour's feed safe to remember: every
+//! record that was sent there before stands before it. And a position in ours that a neighbour was
+//! told is one up to which it was sent everything that stands before it here, also if this file is
+//! an older copy: what it was told later may rest on changes that the copy lacks.
 //!
-//! Format 1 had no salt and a CRC-32 (IEEE) of length and payload as checksum: `length u32 · checksum u32 · payload`. It is still
-//! read; a server that finds it writes its journal anew before it serves.
+//! Format 1 had no salt and a CRC-32 (IEEE) of length and payload as checksum: `length u32 ·
+//! checksum u32 · payload`. It is still read; a server that finds it writes its journal anew before
+//! it serves.
 //!
 //! # What reading it back finds
 //!
@@ -151,7 +154,8 @@ pub fn header_of_format_1(server: &str) -> Vec<u8> {
 }
 
 impl<'a> Entry<'a> {
-    /// Appends the entry, without its checksum: that depends on where it comes to stand, see [`seal`].
+    /// Appends the entry, without its checksum: that depends on where it comes to stand, see
+    /// [`seal`].
     pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[0; FRAME]);
@@ -273,7 +277,8 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Gives the entries in `bytes` their checksums, for the file with that salt, where the first of them stands at `offset`.
+/// Gives the entries in `bytes` their checksums, for the file with that salt, where the first of
+/// them stands at `offset`.
 pub fn seal(mut bytes: &mut [u8], salt: Salt, mut offset: u64) {
     while let Some((sum, rest)) = bytes.split_first_chunk_mut::<SUM>() {
         let Some(length) = rest.first_chunk::<4>() else {
@@ -306,7 +311,8 @@ enum Header {
     Whole(Format, usize),
     /// The beginning of one: more bytes are needed.
     Beginning,
-    /// Nothing yet: none or some of a header, because the server ended while it wrote that, and room that was reserved.
+    /// Nothing yet: none or some of a header, because the server ended while it wrote that, and
+    /// room that was reserved.
     Unwritten,
     /// Another file's.
     Foreign,
@@ -559,7 +565,8 @@ impl Replay {
                 self.take(bytes);
             }
             Header::Beginning => {}
-            // As much as a header is kept, with the zero in it that shows that it is none: nothing behind it is taken for one.
+            // As much as a header is kept, with the zero in it that shows that it is none: nothing
+            // behind it is taken for one.
             Header::Unwritten => self.pending.truncate(header_bytes(&self.server)),
             Header::Foreign => return Err(JournalError::Foreign),
         }
@@ -599,7 +606,8 @@ impl Replay {
             Found::Entry(..) => same_machine,
             Found::Beginning | Found::Nothing => false,
         };
-        // What stands in an entry of format 1 may be forged, so nothing is looked for before the end that it claims to have.
+        // What stands in an entry of format 1 may be forged, so nothing is looked for before the
+        // end that it claims to have.
         let length = self.pending.first_chunk::<4>().copied();
         let claimed = length.map_or(0, |length| u32::from_le_bytes(length) as usize);
         let from = match format {
@@ -799,7 +807,8 @@ mod tests {
 
     #[test]
     fn a_name_cannot_forge_an_entry() {
-        // What a client may know: the formats, and its own name's bytes. It is told neither the salt nor the offset.
+        // What a client may know: the formats, and its own name's bytes. It is told neither the
+        // salt nor the offset.
         let life = Entry::Life {
             boot: BootId(7),
             after: 0,

@@ -1,10 +1,12 @@
 //! The journal's files: does what [`DiskWork`] says, and nothing of its own.
 //!
-//! In the data directory: `journal`; `journal.new`, the next file, which a compaction writes; and `lock`, which one process at a time holds.
-//! They are reached through the directory itself, held open: it may be moved while the server runs.
+//! In the data directory: `journal`; `journal.new`, the next file, which a compaction writes; and
+//! `lock`, which one process at a time holds. They are reached through the directory itself, held
+//! open: it may be moved while the server runs.
 //!
-//! Three threads do the work, each in order: the writer appends, the reserver reserves room, the keeper does everything else. The loop
-//! waits for none of them, and a slow sync delays neither a write nor the room for the next one.
+//! Three threads do the work, each in order: the writer appends, the reserver reserves room, the
+//! keeper does everything else. The loop waits for none of them, and a slow sync delays neither a
+//! write nor the room for the next one.
 //!
 //! # What file systems answer
 //!
@@ -114,11 +116,12 @@ enum Finished {
 }
 
 impl Disk {
-    /// Opens the journal of `server` in `directory` (both are made if they are not there), and tells what stands in it. `is_stopped` is
-    /// asked now and then whether to go on.
+    /// Opens the journal of `server` in `directory` (both are made if they are not there), and
+    /// tells what stands in it. `is_stopped` is asked now and then whether to go on.
     ///
     /// # Errors
-    /// In words: the directory is in use, not to be used, or what is in it can not be trusted; or it was stopped.
+    /// In words: the directory is in use, not to be used, or what is in it cannot be trusted; or it
+    /// was stopped.
     pub fn open(
         directory: &Path,
         server: &str,
@@ -231,7 +234,8 @@ impl Disk {
         Ok(note)
     }
 
-    /// Has done what is asked; [`Disk::finished`] will tell. What can not even be begun is told at once.
+    /// Has done what is asked; [`Disk::finished`] will tell. What cannot even be begun is told at
+    /// once.
     pub fn perform(&mut self, work: DiskWork) -> Option<DiskDone> {
         let (begun, unbegun) = match work {
             DiskWork::Append(chunks) => {
@@ -368,8 +372,8 @@ impl Disk {
         }
     }
 
-    /// Has everything that was appended made to outlast a loss of power, also what the core does not ask that for. [`Disk::finished`] will
-    /// tell; what can not even be begun is told at once.
+    /// Has everything that was appended made to outlast a loss of power, also what the core does
+    /// not ask that for. [`Disk::finished`] will tell; what cannot even be begun is told at once.
     pub fn sync_all(&mut self) -> Option<DiskDone> {
         let files = self.files.iter().map(|(id, _)| *id).collect();
         self.perform(DiskWork::Sync { files })
@@ -458,7 +462,8 @@ fn has_no_locks(error: &io::Error) -> bool {
     )
 }
 
-/// A compaction gives the journal's name to another file. That moves a journal off the disk that a link led to, and is refused for a mount point.
+/// A compaction gives the journal's name to another file. That moves a journal off the disk that a
+/// link led to, and is refused for a mount point.
 fn look_at_journal(names: &File, path: &Path) -> Result<(), String> {
     let found = match rustix::fs::statat(names, JOURNAL, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => found,

@@ -271,7 +271,8 @@ impl Server {
         Ok(server)
     }
 
-    /// That this life has begun is safe before a neighbour hears of it; a journal of an old format is written anew first.
+    /// That this life has begun is safe before a neighbour hears of it; a journal of an old format
+    /// is written anew first.
     fn begin_journal(&mut self) -> Result<(), StartError> {
         let mut is_synced = false;
         loop {
@@ -301,8 +302,9 @@ impl Server {
         }
     }
 
-    /// What is left to be written is written: updates of neighbours, which nobody waited for. A disk without room is not waited for, one that
-    /// hangs for `limits.stop_ms`, or until a second signal.
+    /// What is left to be written is written: updates of neighbours, which nobody waited for. A
+    /// disk without room is not waited for, one that hangs for `limits.stop_ms`, or until a second
+    /// signal.
     fn finish_journal(&mut self) -> io::Result<()> {
         self.node.note_heard(self.clock.now());
         let give_up_at = self.clock.now().time + self.stop_timeout;

@@ -23,8 +23,8 @@ pub struct Executor<J, R> {
 }
 
 impl<J: Send + 'static, R: Send + 'static> Executor<J, R> {
-    /// An executor without a thread yet. Results go to `report`, and `waker` interrupts the loop's `poll` then. With one thread at
-    /// most, jobs are done in order.
+    /// An executor without a thread yet. Results go to `report`, and `waker` interrupts the loop's
+    /// `poll` then. With one thread at most, jobs are done in order.
     #[must_use]
     pub fn new(
         name: &'static str,

@@ -6,12 +6,15 @@
 //!     └──────────── given up ──────────┴────────────┴──────────────────────────┘
 //! ```
 //!
-//! Beside the journal there is a next file, made and reserved long before it is needed (the spare): so a compaction can run on a disk that is
-//! full. When the journal is much longer than what it says, a reader in the feed copies the table into the next file, a step each turn, in
-//! proportion to what the server accepts meanwhile. When it has caught up, entries go to both files; both are synced; then the
-//! next file takes the journal's name. A crash at any point leaves the one or the other, whole.
+//! Beside the journal there is a next file, made and reserved long before it is needed (the spare):
+//! so a compaction can run on a disk that is full. When the journal is much longer than what it
+//! says, a reader in the feed copies the table into the next file, a step each turn, in proportion
+//! to what the server accepts meanwhile. When it has caught up, entries go to both files; both are
+//! synced; then the next file takes the journal's name. A crash at any point leaves the one or the
+//! other, whole.
 //!
-//! The journal never grows beyond [`Durability::bound`]: where it would, updates wait until the next file has taken its place.
+//! The journal never grows beyond [`Durability::bound`]: where it would, updates wait until the
+//! next file has taken its place.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -29,8 +32,8 @@ use crate::core::records::{ReaderId, Records};
 const COPY_STEP: RangeInclusive<u64> = 128 << 10..=1 << 20;
 /// For each byte that is accepted while a compaction runs, so many are copied.
 const COPY_RATIO: u64 = 4;
-/// How long after a failed compaction the next one is tried: twice as long after each failure, and at most so long. While none succeeds the
-/// journal may reach its bound, where nothing is accepted.
+/// How long after a failed compaction the next one is tried: twice as long after each failure, and
+/// at most so long. While none succeeds the journal may reach its bound, where nothing is accepted.
 const COMPACT_AGAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// Where a compaction stands.
@@ -128,7 +131,8 @@ impl Compaction {
 }
 
 impl Durability {
-    /// How many bytes a journal of exactly this table takes, at most, if its records take `table` bytes.
+    /// How many bytes a journal of exactly this table takes, at most, if its records take `table`
+    /// bytes.
     pub(super) fn needed(&self, table: u64) -> u64 {
         let lives = self.lives.iter().count() as u64 + 1;
         let fixed = header_bytes(&self.server) as u64 + lives * Entry::life_bytes() as u64;
@@ -141,7 +145,8 @@ impl Durability {
         self.compact_bytes.max(needed + needed / 2)
     }
 
-    /// The journal is never longer than this, if its records take `table` bytes: twice what they need, and a constant.
+    /// The journal is never longer than this, if its records take `table` bytes: twice what they
+    /// need, and a constant.
     #[must_use]
     pub fn bound(&self, table: u64) -> u64 {
         2 * self.needed(table) + self.compact_bytes + 2 * self.chunk
@@ -242,8 +247,8 @@ impl Durability {
         });
     }
 
-    /// The whole table is copied. What is accepted from now on goes to both files; what was accepted before is in the copy, also if the
-    /// journal itself does not have it yet.
+    /// The whole table is copied. What is accepted from now on goes to both files; what was
+    /// accepted before is in the copy, also if the journal itself does not have it yet.
     fn begin_doubling(&mut self, records: &Records) {
         self.single_until = if self.is_old_format {
             0

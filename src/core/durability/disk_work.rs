@@ -1,12 +1,14 @@
 //! What the core wants of the disk, and what it is told of it: the whole of the journal's dealings with the outside.
 //!
-//! All of it is done in the background. There are two queues, and the work in each is done in order: that of the writer, which takes
-//! [`DiskWork::Append`], and that of the keeper, which takes everything else; but room may be reserved before what was asked for earlier is
-//! done. So a slow sync delays neither a write nor the room for the next one.
+//! All of it is done in the background. There are two queues, and the work in each is done in
+//! order: that of the writer, which takes [`DiskWork::Append`], and that of the keeper, which takes
+//! everything else; but room may be reserved before what was asked for earlier is done. So a slow
+//! sync delays neither a write nor the room for the next one.
 
 use std::fmt;
 
-/// A file of the journal. No two files of one life of a server have the same number; the one that was opened is number 0.
+/// A file of the journal. No two files of one life of a server have the same number; the one that
+/// was opened is number 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(pub u32);
 
@@ -24,8 +26,9 @@ pub struct Chunk {
 /// What the disk is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskWork {
-    /// Write these, in this order: one for each of one or two files. The next append is asked for when this one is answered. What was
-    /// refused is asked for again, with the same bytes at the same offset.
+    /// Write these, in this order: one for each of one or two files. The next append is asked for
+    /// when this one is answered. What was refused is asked for again, with the same bytes at the
+    /// same offset.
     Append(Vec<Chunk>),
     /// Reserve room.
     Reserve {
@@ -65,7 +68,8 @@ pub enum DiskDone {
     Appended {
         /// What was to be written.
         chunks: Vec<Chunk>,
-        /// Whether it was. If a file refused its chunk, those before it were written, and any part of it and of those behind it.
+        /// Whether it was. If a file refused its chunk, those before it were written, and any part
+        /// of it and of those behind it.
         outcome: Result<(), (FileId, DiskError)>,
     },
     /// Of [`DiskWork::Reserve`].

@@ -1,4 +1,5 @@
-//! One of the journal's files, as far as it is known here: how long it is, and how much room it has.
+//! One of the journal's files, as far as it is known here: how long it is, and how much room it
+//! has.
 
 use std::time::Duration;
 
@@ -53,7 +54,8 @@ impl JournalFile {
         self.length + self.on_its_way == 0
     }
 
-    /// Asks for room up to `target`, unless it is there, being reserved, or was refused a moment ago.
+    /// Asks for room up to `target`, unless it is there, being reserved, or was refused a moment
+    /// ago.
     pub(super) fn reserve(&mut self, target: u64, now: Time) -> Option<DiskWork> {
         let waits = self.full_since.is_some_and(|since| now < since + RETRY);
         if self.reserving.is_some() || waits || target <= self.reserved {

@@ -1,20 +1,25 @@
 //! When what is written down, and what may leave before it is: the journal as a state machine without a disk.
 //!
-//! The core says what the disk is to do ([`DiskWork`]), the shell has it done in the background and reports back ([`DiskDone`]). What a turn
-//! accepted is appended in one write before any reply or record of that turn leaves; with [`Fsync::Always`] it also waits for its sync.
-//! While a write is on its way, what is accepted meanwhile gathers for the next one; only those wait for it whose answers it holds.
+//! The core says what the disk is to do ([`DiskWork`]), the shell has it done in the background and
+//! reports back ([`DiskDone`]). What a turn accepted is appended in one write before any reply or
+//! record of that turn leaves; with [`Fsync::Always`] it also waits for its sync. While a write is
+//! on its way, what is accepted meanwhile gathers for the next one; only those wait for it whose
+//! answers it holds.
 //!
 //! # Room
 //!
-//! An `IAMAT` is only accepted if its journal entry fits into room that is already reserved, in every file that takes entries. So a full
-//! disk is found before anything is promised, and refused in words; nothing has to be taken back. Room is reserved well ahead, in the
-//! background; when it is used up faster than that, commands wait for it unread.
+//! An `IAMAT` is only accepted if its journal entry fits into room that is already reserved, in
+//! every file that takes entries. So a full disk is found before anything is promised, and refused
+//! in words; nothing has to be taken back. Room is reserved well ahead, in the background; when it
+//! is used up faster than that, commands wait for it unread.
 //!
 //! # Records without room
 //!
-//! A neighbour's record is taken into the table also when there is no room to write it down: its own server has promised it. From the
-//! first such change on, a reader in the feed stands where the journal ends (the backlog); what lies behind it is written when there is room
-//! again, in the feed's order. Until then [`Durability::appended_through`] stays before it, and nothing of our own is accepted.
+//! A neighbour's record is taken into the table also when there is no room to write it down: its
+//! own server has promised it. From the first such change on, a reader in the feed stands where the
+//! journal ends (the backlog); what lies behind it is written when there is room again, in the
+//! feed's order. Until then [`Durability::appended_through`] stays before it, and nothing of our
+//! own is accepted.
 
 mod compaction;
 mod disk_work;
@@ -135,10 +140,12 @@ pub struct Durability {
     lives: Lives,
     machine: u64,
 
-    /// Entries of this turn, without checksums; with them, everything up to the change `pending_seq` is written.
+    /// Entries of this turn, without checksums; with them, everything up to the change
+    /// `pending_seq` is written.
     pending: Vec<u8>,
     pending_seq: u64,
-    /// The first bytes of `pending`, which are for the journal alone: the next file has them in its copy of the table.
+    /// The first bytes of `pending`, which are for the journal alone: the next file has them in its
+    /// copy of the table.
     single_until: usize,
     /// What the next file is to take before them.
     for_next: Vec<u8>,
@@ -165,7 +172,8 @@ pub struct Durability {
     backlog: Option<Backlog>,
     /// A compaction is put off until `compact_after`.
     is_compaction_wanted: bool,
-    /// It is not known what of the journal is on the disk, as a sync found no room: it has to be written anew, from then on.
+    /// It is not known what of the journal is on the disk, as a sync found no room: it has to be
+    /// written anew, from then on.
     rewrite_at: Option<Time>,
     /// That is so of the next file, too, which is about to be the journal.
     is_switch_suspect: bool,
@@ -192,8 +200,8 @@ pub struct Durability {
 }
 
 impl Durability {
-    /// The journal of `server`, not read yet. What was heard of all neighbours takes at most `heard_bytes` in it; the salts of its files
-    /// come from `salts`.
+    /// The journal of `server`, not read yet. What was heard of all neighbours takes at most
+    /// `heard_bytes` in it; the salts of its files come from `salts`.
     #[must_use]
     pub fn new(
         server: &str,
@@ -311,9 +319,11 @@ impl Durability {
         self.lives.resume(boot, position)
     }
 
-    /// Up to which change everything is in the journal, whatever was accepted since. A neighbour may be told that it has everything up to a
-    /// position of the feed once this has reached the latest change at the moment when that position was read: a later change may have
-    /// taken the place of a record that the neighbour lacks, and if that change is lost, the older record is back.
+    /// Up to which change everything is in the journal, whatever was accepted since. A neighbour
+    /// may be told that it has everything up to a position of the feed once this has reached the
+    /// latest change at the moment when that position was read: a later change may have taken the
+    /// place of a record that the neighbour lacks, and if that change is lost, the older record is
+    /// back.
     #[must_use]
     pub fn appended_through(&self) -> u64 {
         match self.backlog {
@@ -346,7 +356,8 @@ impl Durability {
         self.current.length
     }
 
-    /// Whether an entry of so many bytes may be promised, where the records of the table take `table` bytes in a journal.
+    /// Whether an entry of so many bytes may be promised, where the records of the table take
+    /// `table` bytes in a journal.
     #[must_use]
     pub fn room_for(&self, table: u64, bytes: usize) -> Room {
         if self.has_room(table, bytes as u64) {
@@ -443,7 +454,8 @@ impl Durability {
         )
     }
 
-    /// A neighbour was told of our feed up to `position`. Not noted (`false`) while there is no room.
+    /// A neighbour was told of our feed up to `position`. Not noted (`false`) while there is no
+    /// room.
     pub fn told(&mut self, table: u64, neighbour: &str, position: u64) -> bool {
         let neighbour = neighbour.as_bytes();
         self.note(
@@ -475,7 +487,8 @@ impl Durability {
         }
     }
 
-    /// Why the server can not go on: the disk broke a promise. From then on nothing may leave the server.
+    /// Why the server cannot go on: the disk broke a promise. From then on nothing may leave the
+    /// server.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
@@ -552,14 +565,16 @@ impl Durability {
         work
     }
 
-    /// Writes more of what there was no room for, if there is some now and nothing else is being written.
+    /// Writes more of what there was no room for, if there is some now and nothing else is being
+    /// written.
     fn backlog_step(&mut self, records: &mut Records) {
         let Some(backlog) = &mut self.backlog else {
             return;
         };
         let is_busy = self.batch.is_on_its_way || !self.batch.chunks.is_empty();
         let is_usable = !self.is_old_format && self.rewrite_at.is_none();
-        // While entries go to both files, the next one has most of the backlog in its copy of the table.
+        // While entries go to both files, the next one has most of the backlog in its copy of the
+        // table.
         if is_busy || !is_usable || self.compaction.doubles() || !self.pending.is_empty() {
             return;
         }
@@ -883,13 +898,14 @@ impl Durability {
         }
     }
 
-    /// What was written may be gone from the cache without being on the disk; asked again, the system would say that all is well
-    /// (fsyncgate).
+    /// What was written may be gone from the cache without being on the disk; asked again, the
+    /// system would say that all is well (fsyncgate).
     fn not_synced(&mut self, error: DiskError, records: &mut Records, now: Time) {
         self.syncing = None;
         match error.kind {
             DiskErrorKind::Broken => self.fail("the journal cannot be synced", &error),
-            // A file system that finds room only when it writes (NFS): everything is written anew, into another file.
+            // A file system that finds room only when it writes (NFS): everything is written anew,
+            // into another file.
             DiskErrorKind::Full => {
                 // At once; if that finds no room either, not before there may be some.
                 let is_again = self.rewrite_at.is_some();

@@ -1,4 +1,5 @@
-//! What the lives of a server say of what a neighbour lacks. The rest is tested over a disk, in `tests/durability`.
+//! What the lives of a server say of what a neighbour lacks. The rest is tested over a disk, in
+//! `tests/durability`.
 
 use super::*;
 
@@ -24,7 +25,8 @@ fn a_neighbour_resumes_where_its_life_of_ours_and_the_next_one_agree() {
     assert_eq!(durability.resume(BootId(4), 1), None);
 }
 
-/// Answers of the disk in an order that chance seldom has: the machine alone, and each answer given by hand.
+/// Answers of the disk in an order that chance seldom has: the machine alone, and each answer given
+/// by hand.
 mod by_hand {
     use super::*;
     use crate::core::message::At;
@@ -132,7 +134,8 @@ mod by_hand {
         }
     }
 
-    /// A sync of both files that finds no room, while the switch waits behind it in the keeper's queue.
+    /// A sync of both files that finds no room, while the switch waits behind it in the keeper's
+    /// queue.
     #[test]
     fn a_sync_without_room_is_not_forgotten_by_the_switch_behind_it() {
         let mut rig = Rig::new(Fsync::Always);

@@ -76,16 +76,18 @@ impl Link {
         self.output.as_slice()
     }
 
-    /// The other side is told of no position before this one: it was told of it before, in any of our lives, and has lost what it had since.
-    /// The journal, and each copy of it, says what a neighbour was told (see [`Neighbour::told_noted`](crate::core::herd::Neighbour)); if it
-    /// were told less now, a copy would take that for something older.
+    /// The other side is told of no position before this one: it was told of it before, in any of
+    /// our lives, and has lost what it had since. The journal, and each copy of it, says what a
+    /// neighbour was told (see [`Neighbour::told_noted`](crate::core::herd::Neighbour)); if it were
+    /// told less now, a copy would take that for something older.
     pub(super) fn floor(&self, herd: &Herd) -> u64 {
         self.neighbour
             .map_or(0, |neighbour| herd.neighbours[neighbour].told_noted)
     }
 
-    /// Everything up to `position` was read when the latest change was `last_seq`. That may be confirmed once everything up to there is
-    /// `appended`: until then, a change may be lost that took the place of a record which the other side lacks.
+    /// Everything up to `position` was read when the latest change was `last_seq`. That may be
+    /// confirmed once everything up to there is `appended`: until then, a change may be lost that
+    /// took the place of a record which the other side lacks.
     pub(super) fn confirm(&mut self, position: u64, last_seq: u64, appended: u64, floor: u64) {
         if position < floor {
             return;

@@ -156,7 +156,8 @@ pub struct Supply<'a> {
     pub released: u64,
     /// Up to which change everything is kept as safely as clients are promised.
     pub kept_through: u64,
-    /// Up to which change everything is in the journal, whatever was accepted since: see [`Durability::appended_through`].
+    /// Up to which change everything is in the journal, whatever was accepted since: see
+    /// [`Durability::appended_through`].
     pub appended: u64,
 }
 
@@ -217,7 +218,8 @@ pub struct Link {
     eof: bool,
     /// A link that this one took the place of.
     replaced: Option<Id>,
-    /// Up to which of our changes the other side has everything, as far as is certain; and up to which it was told so.
+    /// Up to which of our changes the other side has everything, as far as is certain; and up to
+    /// which it was told so.
     confirmed: u64,
     told: u64,
     /// A position beyond that.

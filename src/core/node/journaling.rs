@@ -210,7 +210,8 @@ impl Node {
         }
     }
 
-    /// Those that waited for room go on, if it is decided whether there is any. Returns whether there were such.
+    /// Those that waited for room go on, if it is decided whether there is any. Returns whether
+    /// there were such.
     fn wake_for_room(&mut self, now: Now) -> bool {
         let Some(journal) = &mut self.journal else {
             return false;
@@ -315,7 +316,8 @@ impl Node {
         }
     }
 
-    /// Writes down what was heard of the neighbours, and what they were told: now and then, and before the server ends.
+    /// Writes down what was heard of the neighbours, and what they were told: now and then, and
+    /// before the server ends.
     pub fn note_heard(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else {
             return;

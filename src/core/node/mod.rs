@@ -177,7 +177,8 @@ pub struct Node {
     /// its client hears that it was taken.
     touched_links: Vec<ConnId>,
     touched: Vec<ConnId>,
-    /// Up to which change the links and the clients know that things may leave, and the links that everything is written down.
+    /// Up to which change the links and the clients know that things may leave, and the links that
+    /// everything is written down.
     announced: (u64, u64),
     entropy: Entropy,
     plaintext: Vec<u8>,

@@ -1,4 +1,5 @@
-//! In which states the machines of a [`Node`] are, by name: what the simulator counts its faults by.
+//! In which states the machines of a [`Node`] are, by name: what the simulator counts its faults
+//! by.
 
 use super::{ConnId, Node, Session};
 
@@ -23,7 +24,8 @@ impl Node {
             })
     }
 
-    /// Each neighbour's name, and what is done about dialling it: one of [`Dial::STATES`](crate::core::herd::Dial::STATES).
+    /// Each neighbour's name, and what is done about dialling it: one of
+    /// [`Dial::STATES`](crate::core::herd::Dial::STATES).
     pub fn dial_states(&self) -> impl Iterator<Item = (&str, &'static str)> {
         self.herd
             .neighbours
