@@ -93,18 +93,17 @@
 //!    running commands and hands it out. `Node::client_goes_on` has it asked: [`Calls::ask`](core::places::call::Calls::ask) joins a call that is out, or
 //!    puts a new one into the waiting line and its deadline into the heap. The client is [suspended](core::client::Client::suspend).
 //! 2. Every event ends with `work_off_questions`. It gives the waiting call an idle connection, or
-//! begins a
-//!    [`Race`](core::places::call::Race) of connections to the addresses of Places, a quarter of a second one after the other
+//!    begins a [`Race`](core::places::call::Race) of connections to the addresses of Places, a quarter of a second one after the other
 //!    ([`Request::Connect`](core::node::Request)); or, before that, has the name looked up; or it leaves the call waiting, if as many
 //!    connections are out as may be.
 //! 3. Each connection is an [`Exchange`](core::places::exchange::Exchange): `connection_made`
-//! begins TLS, `data_received` goes through
+//!    begins TLS, `data_received` goes through
 //!    `Handshaking`. The first whose handshake is done sends the request, the others are closed; it feeds the
 //!    [`Response`](core::places::response::Response) until that is whole.
 //! 4. `exchange_answered` judges it, `finish_call` puts the outcome with all who wait for it on the list of answers, and
 //!    `work_off_questions` delivers it: `Client::resume` writes line and JSON, `Client::go_on` acts on what waited behind.
 //! 5. If it takes too long, `Timer::Call` is due: `call_due` answers the clients that have waited
-//! long enough with an error in the shape
+//!    long enough with an error in the shape
 //!    of the API, and ends the call if no other joined it later. Meanwhile everybody else is served: nothing of this waits, it only
 //!    remembers.
 //!
