@@ -81,7 +81,7 @@
 //! 5. The turn's reading is over. With a data directory, `write_journal` appends what was accepted in it, once; until then,
 //!    [`Node::output`](core::node::Node::output) has nothing to give that promises it. `settle` asks [`Node::take_touched`](core::node::Node::take_touched) who has something to write. The feed has moved, so the
 //!    links come first: [`Node::output`](core::node::Node::output) of a link pulls the records behind its cursor, `settle_one` writes them.
-//! 6. Then the client: the same `settle_one`, one `write`. [`Node::fate`](core::node::Node::fate) says `Open`, and the next turn polls.
+//! 6. Then the client: the same `settle_one`, one `write`. [`Node::disposition`](core::node::Node::disposition) says `Open`, and the next turn polls.
 //!
 //! Three system calls for a server alone, `epoll_wait`, `read` and `write`, and one `write` more for each neighbour. On the neighbour's
 //! side the same steps happen with a [`Link`](core::link::Link) in place of the client; its cursor passes over the record when it comes to
@@ -110,7 +110,7 @@
 //! # One neighbour that is lost
 //!
 //! 1. Its end is a read of zero bytes, an error, or silence: [`Link::deadline_reached`](core::link::Link::deadline_reached) after `link_silence_ms` without a
-//!    heartbeat. The session says it is through ([`Fate::Close`](core::fate::Fate)), the loop closes the socket, and
+//!    heartbeat. The session says it is through ([`Disposition::Close`](core::disposition::Disposition)), the loop closes the socket, and
 //!    [`Node::connection_lost`](core::node::Node::connection_lost) runs, once.
 //! 2. `Link::connection_lost` gives its place in the feed back and tells the log. If it was we who dialled, `dial_later` asks to be
 //!    told in a while ([`Backoff`](core::backoff::Backoff)); if not, the other side dials.

@@ -19,9 +19,9 @@ use log::{debug, info, warn};
 use crate::core::buffer::Buffer;
 use crate::core::clock::{Now, Time};
 use crate::core::coordinates::Coordinates;
+use crate::core::disposition::Disposition;
 use crate::core::durability::{Durability, Room};
 use crate::core::escape::Escaped;
-use crate::core::fate::Fate;
 use crate::core::limits::{LINE_BYTES, Limits, count, ms};
 use crate::core::lines::{Split, split, without_cr};
 use crate::core::message::{At, Command, Iamat, Whatsat};
@@ -494,17 +494,17 @@ impl Client {
 
     /// What is to become of the connection.
     #[must_use]
-    pub fn fate(&self) -> Fate {
+    pub fn disposition(&self) -> Disposition {
         if !self.output.is_empty() {
-            return Fate::Open;
+            return Disposition::Open;
         }
         match self.state {
-            State::Reading if self.eof && self.input.is_empty() => Fate::Close,
+            State::Reading if self.eof && self.input.is_empty() => Disposition::Close,
             State::Closing {
                 linger: Linger::Briefly | Linger::Long,
-            } if !self.eof => Fate::Finish,
-            State::Closing { .. } => Fate::Close,
-            State::Reading | State::Awaiting(..) => Fate::Open,
+            } if !self.eof => Disposition::Finish,
+            State::Closing { .. } => Disposition::Close,
+            State::Reading | State::Awaiting(..) => Disposition::Open,
         }
     }
 

@@ -22,7 +22,7 @@ use rustls::{
 
 use crate::core::buffer::Buffer;
 use crate::core::clock::Time;
-use crate::core::fate::Fate;
+use crate::core::disposition::Disposition;
 use crate::core::limits::{Limits, ms};
 
 /// What came of received ciphertext.
@@ -493,31 +493,45 @@ impl Secure {
         }
     }
 
-    /// What is to become of the connection, if its session says `fate` and is read from or not; and whether to ask again, once there was
-    /// a try to write the farewell.
-    pub fn fate(&mut self, fate: Fate, is_read: bool, limits: &Limits, now: Time) -> (Fate, bool) {
+    /// What happens to the connection, if its session wants `disposition` and does or does not
+    /// read. The flag says to ask again, once the farewell was tried to be written.
+    pub fn disposition(
+        &mut self,
+        disposition: Disposition,
+        is_read: bool,
+        limits: &Limits,
+        now: Time,
+    ) -> (Disposition, bool) {
         let since = *self.since.get_or_insert(now);
         if self.state == State::Open && !is_read {
             self.since = None; // the other side can not help it
         }
-        match (&self.state, fate) {
+        match (&self.state, disposition) {
             (State::Failed(_), _) if self.eof || now >= since + ms(limits.linger_ms) => {
-                (Fate::Close, false)
+                (Disposition::Close, false)
             }
             // Its session does not wait for it.
-            (State::Failed(_), Fate::Close) => (Fate::Close, false),
+            (State::Failed(_), Disposition::Close) => (Disposition::Close, false),
             // It is told why, and listened to until it has heard that.
-            (State::Failed(_), _) if self.output.is_empty() => (Fate::Finish, false),
-            (State::Failed(_), _) => (Fate::Open, false),
-            (State::Handshaking | State::Open | State::Closed, Fate::Open) => (Fate::Open, false),
-            (State::Handshaking, Fate::Finish | Fate::Close) => (Fate::Close, false),
-            (State::Open, Fate::Finish | Fate::Close) => {
+            (State::Failed(_), _) if self.output.is_empty() => (Disposition::Finish, false),
+            (State::Failed(_), _) => (Disposition::Open, false),
+            (State::Handshaking | State::Open | State::Closed, Disposition::Open) => {
+                (Disposition::Open, false)
+            }
+            (State::Handshaking, Disposition::Finish | Disposition::Close) => {
+                (Disposition::Close, false)
+            }
+            (State::Open, Disposition::Finish | Disposition::Close) => {
                 self.tls.hang_up(&mut self.output);
                 self.state = State::Closed;
-                (Fate::Open, true)
+                (Disposition::Open, true)
             }
-            (State::Closed, Fate::Finish) if !self.output.is_empty() => (Fate::Open, false),
-            (State::Closed, fate @ (Fate::Finish | Fate::Close)) => (fate, false),
+            (State::Closed, Disposition::Finish) if !self.output.is_empty() => {
+                (Disposition::Open, false)
+            }
+            (State::Closed, disposition @ (Disposition::Finish | Disposition::Close)) => {
+                (disposition, false)
+            }
         }
     }
 

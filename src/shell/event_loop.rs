@@ -25,8 +25,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use crate::core::clock::{Now, Time};
+use crate::core::disposition::Disposition;
 use crate::core::durability::Fsync;
-use crate::core::fate::Fate;
 use crate::core::journal::Entry;
 use crate::core::limits::{TURN_BYTES, ms};
 use crate::core::node::{ConnId, Node, Request, expected_connections};
@@ -697,10 +697,10 @@ impl Server {
                 }
             }
         }
-        match self.node.fate(id, now) {
-            Fate::Open => {}
-            Fate::Finish => transport.finish(),
-            Fate::Close => return self.lose(id, None, now),
+        match self.node.disposition(id, now) {
+            Disposition::Open => {}
+            Disposition::Finish => transport.finish(),
+            Disposition::Close => return self.lose(id, None, now),
         }
         let more = (transport.is_readable() && self.node.wants_read(id))
             || (transport.is_writable() && !self.node.output(id).is_empty());

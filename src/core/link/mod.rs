@@ -94,9 +94,9 @@ use self::acknowledgement::Acknowledgement;
 use self::feed::{CatchUp, Unconfirmed};
 use crate::core::buffer::Buffer;
 use crate::core::clock::{Now, Time};
+use crate::core::disposition::Disposition;
 use crate::core::durability::{Durability, Room};
 use crate::core::escape::Escaped;
-use crate::core::fate::Fate;
 use crate::core::herd::{BootId, Heard, Herd, News};
 use crate::core::limits::{LINK_LINE_BYTES, Limits, ms};
 use crate::core::lines::{Split, split};
@@ -559,16 +559,16 @@ impl Link {
 
     /// What is to become of the connection.
     #[must_use]
-    pub fn fate(&self) -> Fate {
+    pub fn disposition(&self) -> Disposition {
         match self.state {
-            State::Closing if self.eof => Fate::Close,
-            State::Closing if self.output.is_empty() => Fate::Finish,
+            State::Closing if self.eof => Disposition::Close,
+            State::Closing if self.output.is_empty() => Disposition::Finish,
             State::Connecting
             | State::Greeting
             | State::Proving { .. }
             | State::Starting
             | State::Linked { .. }
-            | State::Closing => Fate::Open,
+            | State::Closing => Disposition::Open,
         }
     }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{ConnId, Node, Request};
 use crate::config::{HerdConfig, Overrides, Source};
 use crate::core::clock::{Now, Time};
-use crate::core::fate::Fate;
+use crate::core::disposition::Disposition;
 use crate::core::settings::{HostPort, NeighbourSettings, Secret};
 
 const HOST: &str = "places.test";
@@ -85,7 +85,7 @@ impl Scene {
         for id in touched {
             let waiting = self.node.output(id).len();
             self.node.output_sent(id, waiting, self.now);
-            if self.node.fate(id, self.now) == Fate::Close {
+            if self.node.disposition(id, self.now) == Disposition::Close {
                 self.node.connection_lost(id, None, self.now);
             }
         }

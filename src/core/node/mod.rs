@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   connection_made, data_received, eof_received, connection_lost, looked_up, deadlines_due   ──► Node
-//!   Node ──► next_request (connect, look up) · take_touched, output, fate (write, finish, close) · next_deadline
+//!   Node ──► next_request (connect, look up) · take_touched, output, disposition (write, finish, close) · next_deadline
 //!   with a data directory:  restore, journal_opened, disk_done ──► Node ──► next_disk_work (before anything is written)
 //! ```
 //!
@@ -14,7 +14,7 @@
 //! ```
 //! use herd_mio::config::{HerdConfig, Overrides, Source};
 //! use herd_mio::core::clock::{Now, Time};
-//! use herd_mio::core::fate::Fate;
+//! use herd_mio::core::disposition::Disposition;
 //! use herd_mio::core::node::Node;
 //!
 //! let settings = HerdConfig::load(&Source::Name, Some("Riley"))?.server("Riley", &Overrides::default())?.settings;
@@ -28,10 +28,10 @@
 //! let answer = b"AT Riley +0.040501497 kiwi +34.068930-118.445127 1621464827.959498503\n";
 //! assert_eq!(node.output(client), answer);
 //! node.output_sent(client, answer.len(), now);
-//! assert_eq!(node.fate(client, now), Fate::Open);
+//! assert_eq!(node.disposition(client, now), Disposition::Open);
 //!
 //! node.eof_received(client, now);
-//! assert_eq!(node.fate(client, now), Fate::Close, "all is answered, and no more will come");
+//! assert_eq!(node.disposition(client, now), Disposition::Close, "all is answered, and no more will come");
 //! node.connection_lost(client, None, now);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -53,9 +53,9 @@ use crate::core::admission::Admission;
 use crate::core::client::Client;
 use crate::core::clock::{Now, Time};
 use crate::core::deadlines::Deadlines;
+use crate::core::disposition::Disposition;
 use crate::core::durability::Durability;
 use crate::core::entropy::Entropy;
-use crate::core::fate::Fate;
 use crate::core::herd::{BootId, Herd};
 use crate::core::limits::{Limits, count, ms};
 use crate::core::link::{Link, Supply};
@@ -173,7 +173,7 @@ pub struct Node {
     journal: Option<Journal>,
     deadlines: Deadlines<Timer>,
     requests: VecDeque<Request>,
-    /// Connections whose output, interest or fate may have changed; links first, so that the herd hears of an update before
+    /// Connections whose output, interest or disposition may have changed; links first, so that the herd hears of an update before
     /// its client hears that it was taken.
     touched_links: Vec<ConnId>,
     touched: Vec<ConnId>,
@@ -349,7 +349,7 @@ impl Node {
         self.requests.pop_front()
     }
 
-    /// Connections to be looked at before the turn ends: write their [`Node::output`], then obey their [`Node::fate`]. Appends
+    /// Connections to be looked at before the turn ends: write their [`Node::output`], then obey their [`Node::disposition`]. Appends
     /// them to `touched`, links first; each is named once.
     pub fn take_touched(&mut self, touched: &mut Vec<ConnId>) {
         let last_seq = self.records.last_seq();
@@ -434,23 +434,23 @@ impl Node {
 
     /// What is to become of the connection; asked at the end of a turn, when the socket has taken what it could. More than a
     /// question: this is also where it is noted when the connection has to be looked at again.
-    pub fn fate(&mut self, id: ConnId, now: Now) -> Fate {
+    pub fn disposition(&mut self, id: ConnId, now: Now) -> Disposition {
         if self.phase == Phase::Overdue {
-            return Fate::Close;
+            return Disposition::Close;
         }
         let limits = &self.settings.limits;
         let Some(slot) = self.sessions.get_mut(id) else {
-            return Fate::Open;
+            return Disposition::Open;
         };
         if let Some(journal) = &mut self.journal {
             journal.watch(id, slot);
         }
         let durability = self.journal.as_ref().map(Journal::as_written);
-        let (fate, deadline) = match &mut slot.session {
+        let (disposition, deadline) = match &mut slot.session {
             Session::Client(client) => {
                 let released = durability.map_or(u64::MAX, Durability::released);
                 client.watch_output(released, now.time);
-                (client.fate(), client.deadline(limits))
+                (client.disposition(), client.deadline(limits))
             }
             Session::Link(link) => {
                 if self.phase == Phase::Stopping {
@@ -458,23 +458,24 @@ impl Node {
                 }
                 let kept_through = durability.map_or(u64::MAX, Durability::kept_through);
                 link.watch(kept_through, now.time);
-                (link.fate(), link.deadline(limits))
+                (link.disposition(), link.deadline(limits))
             }
             Session::Exchange(exchange) => {
                 if self.phase == Phase::Stopping && exchange.is_idle() {
                     exchange.close();
                 }
-                let fate = if exchange.is_closing() {
-                    Fate::Close
+                let disposition = if exchange.is_closing() {
+                    Disposition::Close
                 } else {
-                    Fate::Open
+                    Disposition::Open
                 };
-                (fate, exchange.deadline(limits))
+                (disposition, exchange.deadline(limits))
             }
         };
-        let (mut fate, mut deadline, mut again) = (fate, deadline, false);
+        let (mut disposition, mut deadline, mut again) = (disposition, deadline, false);
         if let Some(secure) = &mut slot.secure {
-            (fate, again) = secure.fate(fate, slot.session.wants_read(), limits, now.time);
+            (disposition, again) =
+                secure.disposition(disposition, slot.session.wants_read(), limits, now.time);
             deadline = secure.deadline(deadline, limits);
         }
         if let Some(deadline) = deadline
@@ -486,7 +487,7 @@ impl Node {
         if again {
             self.touch(id);
         }
-        fate
+        disposition
     }
 
     /// When [`Node::deadlines_due`] has to be called next.

@@ -4,14 +4,14 @@
 use super::{Node, Request};
 use crate::config::{HerdConfig, Overrides, Source};
 use crate::core::clock::{Now, Time};
-use crate::core::fate::Fate;
+use crate::core::disposition::Disposition;
 use crate::core::settings::Secret;
 
 const SECOND: u64 = 1_000_000_000;
 
 /// What a server does by itself in twelve seconds, if its wall clock shows `wall(nanoseconds)`: when it wants to be called, and what
 /// becomes of its connections then.
-fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Fate>)> {
+fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
     let at = |nanos| Now {
         time: Time::from_nanos(nanos),
         wall: wall(nanos),
@@ -41,16 +41,16 @@ fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Fate>)> {
         }
         let mut touched = Vec::new();
         node.take_touched(&mut touched);
-        let fates = touched.iter().map(|id| {
-            let fate = node.fate(*id, at(now));
-            if fate == Fate::Close {
+        let dispositions = touched.iter().map(|id| {
+            let disposition = node.disposition(*id, at(now));
+            if disposition == Disposition::Close {
                 node.connection_lost(*id, None, at(now));
             }
-            fate
+            disposition
         });
-        let fates = fates.collect();
+        let dispositions = dispositions.collect();
         let next = node.next_deadline().unwrap().as_nanos();
-        story.push((next, fates));
+        story.push((next, dispositions));
         now = next.max(now + 1);
         node.deadlines_due(at(now));
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   what the disk did ─► accept ─► for each ready connection: read ─► node ─► deadlines ─► append the journal
-//!       ─► for each touched connection: write, obey its fate
+//!       ─► for each touched connection: write, obey its disposition
 //! ```
 //!
 //! What this file adds to the production loop are only questions: is a connection that could write left with output, does a link
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herd_mio::core::clock::{Now, Time};
+use herd_mio::core::disposition::Disposition;
 use herd_mio::core::durability::{DiskWork, Fsync};
-use herd_mio::core::fate::Fate;
 use herd_mio::core::limits::{LINK_LINE_BYTES, Limits, TURN_BYTES, ms};
 use herd_mio::core::node::{ConnId, Node, Request};
 use herd_mio::core::settings::Settings;
@@ -1193,13 +1193,13 @@ impl Host {
                 }
             }
         }
-        match node.fate(id, now) {
-            Fate::Open => {}
-            Fate::Finish => {
+        match node.disposition(id, now) {
+            Disposition::Open => {}
+            Disposition::Finish => {
                 socket.finished = true;
                 outside.network.finish(key, side, &mut outside.timeline);
             }
-            Fate::Close => return self.lose(id, None, now, outside),
+            Disposition::Close => return self.lose(id, None, now, outside),
         }
         let is_readable = outside.network.is_readable(key, side)
             && (!socket.ended || outside.network.is_reset(key, side));

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use herd_mio::config::{HerdConfig, Overrides, Source};
 use herd_mio::core::clock::{Now, Time};
-use herd_mio::core::fate::Fate;
+use herd_mio::core::disposition::Disposition;
 use herd_mio::core::node::{ConnId, Node};
 use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
 use herd_mio::core::settings::{HostPort, NeighbourSettings, Secret, Settings};
@@ -169,7 +169,7 @@ impl Stage {
         self.settle();
     }
 
-    /// As the loop does it: whoever is touched is written to and asked for its fate, until nobody is touched any more.
+    /// As the loop does it: whoever is touched is written to and asked for its disposition, until nobody is touched any more.
     fn settle(&mut self) {
         loop {
             while self.node.next_request().is_some() {}
@@ -186,7 +186,7 @@ impl Stage {
                     let count = output.len();
                     self.node.output_sent(id, count, self.now);
                 }
-                if self.node.fate(id, self.now) != Fate::Open {
+                if self.node.disposition(id, self.now) != Disposition::Open {
                     self.closed += 1;
                 }
                 if !self.node.output(id).is_empty() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use herd_mio::core::durability::Fsync;
-use herd_mio::core::fate::Fate;
+use herd_mio::core::disposition::Disposition;
 use herd_mio::core::limits::{LINK_LINE_BYTES, TURN_BYTES};
 use herd_mio::core::link::OPERATOR;
 use herd_mio::core::node::{ConnId, Node, Request};
@@ -206,7 +206,7 @@ impl Story {
         let mut touched = Vec::new();
         self.node.take_touched(&mut touched);
         for id in touched {
-            if self.node.fate(id, now) == Fate::Close {
+            if self.node.disposition(id, now) == Disposition::Close {
                 self.lose(id);
             }
         }
@@ -274,8 +274,8 @@ impl Story {
         } else {
             self.judge(id, speaker, &own, said);
         }
-        let end = self.node.fate(id, server::at(self.ms));
-        if !stays || end != Fate::Open {
+        let end = self.node.disposition(id, server::at(self.ms));
+        if !stays || end != Disposition::Open {
             self.end(id);
         }
         self.settle();
@@ -306,7 +306,7 @@ impl Story {
         let now = server::at(self.ms);
         self.node.eof_received(id, now);
         self.take(id);
-        assert_eq!(self.node.fate(id, now), Fate::Close);
+        assert_eq!(self.node.disposition(id, now), Disposition::Close);
         self.lose(id);
     }
 
@@ -516,27 +516,27 @@ impl Story {
             self.replace(id, speaker);
         }
         let told = self.take(id);
-        let fate = self.node.fate(id, server::at(self.ms));
+        let disposition = self.node.disposition(id, server::at(self.ms));
         match stands {
-            Stands::Starting => assert!(told.is_empty() && fate == Fate::Open),
+            Stands::Starting => assert!(told.is_empty() && disposition == Disposition::Open),
             Stands::Linked(_) => {
-                assert_eq!(fate, Fate::Open);
+                assert_eq!(disposition, Disposition::Open);
                 self.compare_feed(&told, self.teacher(speaker.name()), resumes_after);
             }
             Stands::Broken => {
                 let last = told.split_inclusive(|&byte| byte == b'\n').next_back();
                 assert!(last.is_some_and(|line| line.starts_with(b"BYE ")));
-                assert_eq!(fate, Fate::Finish);
+                assert_eq!(disposition, Disposition::Finish);
                 let patience = self.patience.entry(speaker.name()).or_default();
                 patience.kept_out_until = self.ms + patience.step_ms * 9 / 10;
                 patience.step_ms = (patience.step_ms * 2).min(1_000);
             }
             Stands::RolledBack => {
                 assert_eq!(told, ROLLED_BACK);
-                assert_eq!(fate, Fate::Finish);
+                assert_eq!(disposition, Disposition::Finish);
                 self.begins_life(own);
             }
-            Stands::Gone => assert!(told.is_empty() && fate == Fate::Finish),
+            Stands::Gone => assert!(told.is_empty() && disposition == Disposition::Finish),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use herd_mio::core::clock::{Now, Time};
 use herd_mio::core::durability::Fsync;
-use herd_mio::core::fate::Fate;
+use herd_mio::core::disposition::Disposition;
 use herd_mio::core::limits::{LINE_BYTES, LINK_LINE_BYTES, TURN_BYTES};
 use herd_mio::core::node::{ConnId, Node, Request};
 use herd_mio::core::settings::Settings;
@@ -517,12 +517,12 @@ impl Host {
         let before = socket.arrived.len();
         self.deliver(&mut socket, &written);
         let has_answer = socket.arrived.len() > before;
-        let fate = self.node.fate(id, now);
+        let disposition = self.node.disposition(id, now);
         let more = socket.is_readable() && self.node.wants_read(id)
             || socket.may_write() && !self.node.output(id).is_empty();
-        socket.is_finished |= fate == Fate::Finish;
+        socket.is_finished |= disposition == Disposition::Finish;
         self.sockets.insert(id.index(), socket);
-        if fate == Fate::Close {
+        if disposition == Disposition::Close {
             self.lose(id, None);
         } else if more || has_answer {
             self.notice_read(id.index());
