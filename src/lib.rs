@@ -20,7 +20,7 @@
 //!
 //! | to understand | read |
 //! |---|---|
-//! | the loop | [`shell::event_loop`], [`shell::transport`] |
+//! | the loop | [`shell::event_loop`], [`shell::sockets`], [`shell::transport`]; the order of a turn: [`drive`](core::node::drive) |
 //! | the whole server without a socket | [`core::node`] |
 //! | a client | [`core::client`], [`core::message`], [`core::lines`] |
 //! | who wins when two servers know different positions | [`core::records`], [`core::posix_time`] |
@@ -38,14 +38,14 @@
 //!
 //! | asyncio | here | what is different |
 //! |---|---|---|
-//! | `run_forever`, `BaseEventLoop._run_once` | `Server::run`, `Server::turn` in [`shell::event_loop`] | only what was ready when the turn began is run, as there; replies of a turn leave together at its end |
-//! | `loop._ready`, `call_soon` | `Server::ready`: who is run in the next turn, which then does not wait | names connections, not callbacks |
+//! | `run_forever`, `BaseEventLoop._run_once` | `Server::run`, `Server::turn` in [`shell::event_loop`]; [`drive`](core::node::drive) ends a turn | only what was ready when the turn began is run, as there; replies of a turn leave together at its end |
+//! | `loop._ready`, `call_soon` | `Sockets::ready` in [`shell::sockets`]: the connections of the next turn, which then does not wait | names connections, not callbacks |
 //! | `selectors.EpollSelector`, `add_reader`, `add_writer` | [`mio::Poll`](https://docs.rs/mio/1/mio/struct.Poll.html), registered once, edge-triggered | interest is never set by hand: [`Node::wants_read`](core::node::Node::wants_read) is asked |
-//! | `start_server`, `Server._accept_connection` | `Door` and `Server::accept` | |
+//! | `start_server`, `Server._accept_connection` | `Listener` and `Server::accept` | |
 //! | `_SelectorSocketTransport` | [`Transport`](shell::transport::Transport) | remembers readiness; owns no buffer |
 //! | `Protocol` | a variant of `Session` in [`core::node`]: [`Client`](core::client::Client), [`Link`](core::link::Link), [`Exchange`](core::places::exchange::Exchange) | an `enum` and a `match` instead of an object and its methods' overrides |
-//! | `connection_made` | of those who come: [`Node::client_connected`](core::node::Node::client_connected), [`Node::neighbour_connected`](core::node::Node::neighbour_connected); of those we dial: [`Node::connection_made`](core::node::Node::connection_made) | a client, a neighbour and Places come in at different doors |
-//! | `data_received`, `eof_received`, `connection_lost` | the same names, methods of [`Node`](core::node::Node) | they take the time as an argument |
+//! | `connection_made` | accepted: [`Node::handle_client_connected`](core::node::Node::handle_client_connected), [`Node::handle_neighbour_connected`](core::node::Node::handle_neighbour_connected); dialled: [`Node::handle_connection_made`](core::node::Node::handle_connection_made) | clients and neighbours have ports of their own |
+//! | `data_received`, `eof_received`, `connection_lost` | the same names behind `handle_`, methods of [`Node`](core::node::Node); without it, of the sessions | they take the time as an argument |
 //! | `StreamReader.readline` and its `limit` | [`lines::split`](core::lines::split) | a line is borrowed from the buffer that it came in |
 //! | `transport.write` | appending to a session's output | nothing is written before the turn ends; then once |
 //! | `pause_reading`, `resume_reading` | derived from state | never called |
@@ -64,7 +64,7 @@
 //! | `sslproto.SSLProtocol` over `MemoryBIO` | [`Tls`](core::tls::Tls) over rustls | the same shape: bytes in, bytes out |
 //! | `aiohttp.ClientSession` | [`core::places`]: calls, exchanges, a pool | identical questions in flight share one call |
 //! | `loop.add_signal_handler` | [`shell::signals`] | |
-//! | `server.close(); await server.wait_closed()` | [`Node::stop`](core::node::Node::stop), [`Node::is_stopped`](core::node::Node::is_stopped) | with a deadline |
+//! | `server.close(); await server.wait_closed()` | [`Node::handle_stop`](core::node::Node::handle_stop), [`Node::is_stopped`](core::node::Node::is_stopped) | with a deadline |
 //! | exceptions | `Result`, and words for whoever has to act on them | |
 //! | `logging.handlers.QueueHandler` | [`logging`] | bounded; what is dropped is counted and told |
 //!
@@ -72,16 +72,18 @@
 //!
 //! 1. `Server::turn` ([`shell::event_loop`]) comes back from `poll`. `note` marks the client's [`Transport`](shell::transport::Transport)
 //!    readable and puts it on the list of this turn.
-//! 2. `receive` reads once, into the loop's one scratch buffer, and calls [`Node::data_received`](core::node::Node::data_received) with the
-//!    bytes and the time.
+//! 2. `receive` reads once, into the loop's one scratch buffer, and calls
+//!    [`Node::handle_data_received`](core::node::Node::handle_data_received) with the bytes and the time.
 //! 3. [`core::node`] finds the session: a client. [`Client::data_received`](core::client::Client::data_received) splits off the line
 //!    ([`core::lines`]); [`Command::parse`](core::message::Command::parse) makes an [`Iamat`](core::message::Iamat) of it, all of it borrowed from the scratch buffer.
 //! 4. `Client::iamat` computes the skew ([`Skew::between`](core::posix_time::Skew::between)), appends the `AT` line to the client's output, and offers it to
 //!    the table ([`Records::offer`](core::records::Records::offer)). If it is the newest of its client, it goes to the tail of the feed.
-//! 5. The turn's reading is over. With a data directory, `write_journal` appends what was accepted in it, once; until then,
-//!    [`Node::output`](core::node::Node::output) has nothing to give that promises it. `settle` asks [`Node::take_touched`](core::node::Node::take_touched) who has something to write. The feed has moved, so the
-//!    links come first: [`Node::output`](core::node::Node::output) of a link pulls the records behind its cursor, `settle_one` writes them.
-//! 6. Then the client: the same `settle_one`, one `write`. [`Node::disposition`](core::node::Node::disposition) says `Open`, and the next turn polls.
+//! 5. The turn's reading is over, and [`drive`](core::node::drive) ends it. With a data directory, `perform_disk_work` appends what was
+//!    accepted in the turn, once; until then, [`Node::poll_output`](core::node::Node::poll_output) gives nothing that promises it.
+//!    [`Node::poll_dirty`](core::node::Node::poll_dirty) names the connections to flush. The feed has moved, so the links come first: the
+//!    output of a link pulls the records behind its cursor, and `flush` writes them.
+//! 6. Then the client: the same `flush`, one `write`. [`Node::poll_disposition`](core::node::Node::poll_disposition) says `Open`, and the
+//!    next turn polls.
 //!
 //! Three system calls for a server alone, `epoll_wait`, `read` and `write`, and one `write` more for each neighbour. On the neighbour's
 //! side the same steps happen with a [`Link`](core::link::Link) in place of the client; its cursor passes over the record when it comes to
@@ -92,7 +94,7 @@
 //! 1. `Client::command` understands it, `Asked::new` copies the record's line and makes the [`Question`](core::places::request::Question); the client stops
 //!    running commands and hands it out. `Node::client_goes_on` has it asked: [`Calls::ask`](core::places::call::Calls::ask) joins a call that is out, or
 //!    puts a new one into the waiting line and its deadline into the heap. The client is [suspended](core::client::Client::suspend).
-//! 2. Every event ends with `work_off_questions`. It gives the waiting call an idle connection, or
+//! 2. Every event ends in `Node::handle`, with `work_off_questions`. It gives the waiting call an idle connection, or
 //!    begins a [`Race`](core::places::call::Race) of connections to the addresses of Places, a quarter of a second one after the other
 //!    ([`Request::Connect`](core::node::Request)); or, before that, has the name looked up; or it leaves the call waiting, if as many
 //!    connections are out as may be.
@@ -111,7 +113,7 @@
 //!
 //! 1. Its end is a read of zero bytes, an error, or silence: [`Link::deadline_reached`](core::link::Link::deadline_reached) after `link_silence_ms` without a
 //!    heartbeat. The session says it is through ([`Disposition::Close`](core::disposition::Disposition)), the loop closes the socket, and
-//!    [`Node::connection_lost`](core::node::Node::connection_lost) runs, once.
+//!    [`Node::handle_connection_lost`](core::node::Node::handle_connection_lost) runs, once.
 //! 2. `Link::connection_lost` gives its place in the feed back and tells the log. If it was we who dialled, `dial_later` asks to be
 //!    told in a while ([`Backoff`](core::backoff::Backoff)); if not, the other side dials.
 //! 3. Nothing is kept for it. When it is back, its `LIFE` says how far it had got, [`Records::open_reader`](core::records::Records::open_reader) finds the place, and

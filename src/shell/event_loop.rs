@@ -1,12 +1,13 @@
 //! The loop: one thread, one poll, one turn after the other: asyncio's `BaseEventLoop._run_once`.
 //!
 //! ```text
-//!   hand the log over ─► poll ─► note what is ready ─► accept ─► for each ready connection: read ─► core
-//!        ─► deadlines ─► append the journal ─► for each connection that was touched: write its output, finish or close it
+//!   hand the log over ─► poll ─► note what is ready ─► accept ─► each ready connection: read ─► core
+//!        ─► drive: deadlines, the journal, then each connection with output: write, finish or close
 //! ```
 //!
-//! A turn runs only what was ready when it began, and reads at most one buffer of each connection; what is still ready then is
-//! on the next turn's list, and that turn polls without waiting. So nobody is served twice before everybody was served once.
+//! A turn runs only what was ready when it began, and reads at most one buffer of each connection.
+//! What is still ready then is on the next turn's list, and that turn polls without waiting. So no
+//! connection is served twice before each was served once.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -25,11 +26,10 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use crate::core::clock::{Now, Time};
-use crate::core::disposition::Disposition;
 use crate::core::durability::Fsync;
 use crate::core::journal::Entry;
 use crate::core::limits::{TURN_BYTES, ms};
-use crate::core::node::{ConnId, Node, Request, expected_connections};
+use crate::core::node::{ConnId, Io, Node, drive, expected_connections, perform_disk_work};
 use crate::core::settings::{HostPort, Settings, TlsSettings};
 use crate::shell::clock::Clock;
 use crate::shell::disk::{Disk, OpenError};
@@ -37,6 +37,7 @@ use crate::shell::executor::Executor;
 use crate::shell::listen::{self, Bound};
 use crate::shell::look_up::{self, LookedUp};
 use crate::shell::signals::{Requests, Signals};
+use crate::shell::sockets::Sockets;
 use crate::shell::transport::{Received, Transport};
 
 // A connection's token is its id: index and generation.
@@ -62,16 +63,9 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 /// How long `--check` waits for a name server at most.
 const LOOK_UP_CHECK: Duration = Duration::from_secs(3);
 
-const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
-/// What is asked of epoll for each connection.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const INTEREST: Interest = BOTH.add(Interest::PRIORITY);
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const INTEREST: Interest = BOTH;
-
 /// A port, and who comes in there.
-struct Door {
-    listener: TcpListener,
+struct Listener {
+    socket: TcpListener,
     token: Token,
     /// Somebody may be waiting.
     ready: bool,
@@ -79,28 +73,20 @@ struct Door {
 
 /// A server that runs.
 pub struct Server {
-    poll: Poll,
-    clock: Clock,
     node: Node,
-    doors: Vec<Door>,
+    sockets: Sockets,
+    listeners: Vec<Listener>,
     /// After a failed accept: when to try again.
     accept_again: Option<Time>,
     /// An accept failed, and whoever waits has not been accepted since.
     is_accept_failing: bool,
-    transports: Vec<Option<Transport>>,
-    /// Connections to be run in the next turn.
-    ready: Vec<ConnId>,
-    /// Connections that are run in this one.
+    /// Connections of this turn.
     running: Vec<ConnId>,
-    touched: Vec<ConnId>,
-    names: Executor<String, LookedUp>,
     looked_up: Receiver<LookedUp>,
     /// Where certificates and keys come from when a signal asks for new ones, and who reads them.
     certificates: Option<ReadCertificates>,
     renewals: Executor<ReadCertificates, Result<TlsSettings, String>>,
     renewed: Receiver<Result<TlsSettings, String>>,
-    /// The journal's files, if there is a data directory.
-    disk: Option<Disk>,
     signals: Signals,
     /// How long a stop waits for the disk.
     stop_timeout: Duration,
@@ -204,14 +190,14 @@ impl Server {
         };
         let poll = Poll::new().map_err(needed)?;
         let expected = expected_connections(&settings.limits);
-        let mut doors = Vec::new();
+        let mut listeners = Vec::new();
         for port in Port::bind_all(clients, neighbours)? {
             port.bound.warnings.iter().for_each(|it| warn!("{it}"));
-            doors.extend(port.listen(&settings)?);
+            listeners.extend(port.listen(&settings)?);
         }
-        for door in &mut doors {
+        for listener in &mut listeners {
             poll.registry()
-                .register(&mut door.listener, door.token, Interest::READABLE)
+                .register(&mut listener.socket, listener.token, Interest::READABLE)
                 .map_err(needed)?;
         }
         let mut signals = Signals::catch(requests).map_err(needed)?;
@@ -240,26 +226,21 @@ impl Server {
         }
         let (report_looked_up, looked_up) = channel();
         let (report_renewed, renewed) = channel();
+        let resolver = Executor::new(
+            "names",
+            look_up::MAX_THREADS,
+            waker.clone(),
+            report_looked_up,
+            look_up::look_up,
+        );
         let mut server = Server {
-            poll,
-            clock,
             node,
-            doors,
+            sockets: Sockets::new(poll, clock, resolver, disk, expected),
+            listeners,
             accept_again: None,
             is_accept_failing: false,
-            transports: Vec::with_capacity(expected),
-            ready: Vec::new(),
             running: Vec::new(),
-            touched: Vec::new(),
-            names: Executor::new(
-                "names",
-                look_up::MAX_THREADS,
-                waker.clone(),
-                report_looked_up,
-                look_up::look_up,
-            ),
             looked_up,
-            disk,
             certificates,
             renewals: Executor::new("certificates", 1, waker, report_renewed, |read| read()),
             renewed,
@@ -276,24 +257,24 @@ impl Server {
     fn begin_journal(&mut self) -> Result<(), StartError> {
         let mut is_synced = false;
         loop {
-            self.write_journal();
+            perform_disk_work(&mut self.node, &mut self.sockets);
             if let Some(reason) = self.node.failure() {
                 return Err(StartError::Journal(reason.to_owned()));
             }
-            let now = self.clock.now();
-            let Some(disk) = &mut self.disk else {
+            let now = self.sockets.now();
+            let Some(disk) = &mut self.sockets.disk else {
                 return Ok(());
             };
             if let Some(done) = disk.wait(STOP_CHECK) {
-                self.node.disk_done(done, now);
+                self.node.handle_disk_done(done, now);
             } else if self.node.next_deadline().is_some_and(|due| due <= now.time) {
-                self.node.deadlines_due(now); // the next step of a compaction
+                self.node.handle_deadlines(now); // the next step of a compaction
             } else if !disk.is_busy() {
                 if std::mem::replace(&mut is_synced, true) {
                     return Ok(());
                 }
                 if let Some(done) = disk.sync_all() {
-                    self.node.disk_done(done, now);
+                    self.node.handle_disk_done(done, now);
                 }
             }
             if self.signals.is_stop_asked() {
@@ -306,35 +287,35 @@ impl Server {
     /// disk without room is not waited for, one that hangs for `limits.stop_ms`, or until a second
     /// signal.
     fn finish_journal(&mut self) -> io::Result<()> {
-        self.node.note_heard(self.clock.now());
-        let give_up_at = self.clock.now().time + self.stop_timeout;
+        self.node.note_heard(self.sockets.now());
+        let give_up_at = self.sockets.now().time + self.stop_timeout;
         let mut is_synced = false;
         loop {
-            self.write_journal();
+            perform_disk_work(&mut self.node, &mut self.sockets);
             if let Some(reason) = self.node.failure() {
                 return Err(io::Error::other(reason.to_owned()));
             }
-            let now = self.clock.now();
+            let now = self.sockets.now();
             if self.signals.asked().stop || give_up_at <= now.time {
                 return Err(io::Error::other(
                     "stopped before the disk had finished: a loss of power may undo what it was asked to keep last",
                 ));
             }
-            match &mut self.disk {
+            match &mut self.sockets.disk {
                 None => return Ok(()),
                 Some(disk) if disk.is_busy() => {
                     if let Some(done) = disk.wait(STOP_CHECK) {
-                        self.node.disk_done(done, now);
+                        self.node.handle_disk_done(done, now);
                     }
                 }
                 Some(disk) if !is_synced => {
                     is_synced = true;
                     if let Some(done) = disk.sync_all() {
-                        self.node.disk_done(done, now);
+                        self.node.handle_disk_done(done, now);
                     }
                 }
                 Some(_) => {
-                    if let Some(disk) = self.disk.take() {
+                    if let Some(disk) = self.sockets.disk.take() {
                         disk.close();
                     }
                     return Ok(());
@@ -360,8 +341,13 @@ impl Server {
     }
 
     fn addresses(&self, token: Token) -> io::Result<Vec<SocketAddr>> {
-        let doors = self.doors.iter().filter(|door| door.token == token);
-        doors.map(|door| door.listener.local_addr()).collect()
+        let listeners = self
+            .listeners
+            .iter()
+            .filter(|listener| listener.token == token);
+        listeners
+            .map(|listener| listener.socket.local_addr())
+            .collect()
     }
 
     /// Serves until a signal stops it.
@@ -370,7 +356,8 @@ impl Server {
     /// The poll itself failed; nothing that a client or a neighbour does leads here.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
-        self.settle();
+        let now = self.sockets.now();
+        drive(&mut self.node, &mut self.sockets, now);
         while !self.node.is_stopped() {
             log::logger().flush(); // before sleeping
             self.turn(&mut events)?;
@@ -386,11 +373,11 @@ impl Server {
     /// # Errors
     /// The poll itself failed.
     pub fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        // Whoever spoke in time is heard before a deadline is looked at, whenever the machine did not run us for a while: deadlines
-        // are those of the moment before the poll, and all that the poll has to tell is noted, also if it is more than it can tell
-        // at once. A deadline that ends the poll's wait is one of the next turn.
-        let now = self.clock.now();
-        self.poll(events, self.patience(now.time))?;
+        // All that the poll has to tell is noted, also if it is more than it can tell at once. See
+        // `drive` for why deadlines are those of the moment before. One that ends the poll's wait is
+        // one of the next turn.
+        let began = self.sockets.now();
+        self.poll(events, self.poll_timeout(began.time))?;
         for _ in 0..=self.node.connections() / EVENTS {
             if events.iter().count() < EVENTS {
                 break;
@@ -399,19 +386,18 @@ impl Server {
         }
         self.accept();
         // Only who was ready when the turn began: whoever becomes ready in it is on the next turn's list.
-        std::mem::swap(&mut self.ready, &mut self.running);
+        self.sockets.take_ready(&mut self.running);
         for place in 0..self.running.len() {
             self.receive(self.running[place]);
         }
         self.running.clear();
-        self.node.deadlines_due(now);
-        self.settle();
+        drive(&mut self.node, &mut self.sockets, began);
         Ok(())
     }
 
     /// Polls, and notes what is ready.
-    fn poll(&mut self, events: &mut Events, patience: Option<Duration>) -> io::Result<()> {
-        match self.poll.poll(events, patience) {
+    fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        match self.sockets.poll.poll(events, timeout) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 events.clear();
@@ -426,10 +412,11 @@ impl Server {
     }
 
     /// How long the poll may wait: not at all if somebody is still ready, or a signal came.
-    fn patience(&self, now: Time) -> Option<Duration> {
-        let acceptable = self.accept_again.is_none() && self.doors.iter().any(|door| door.ready);
+    fn poll_timeout(&self, now: Time) -> Option<Duration> {
+        let acceptable =
+            self.accept_again.is_none() && self.listeners.iter().any(|listener| listener.ready);
         // The byte of a signal may be lost: its handler cannot try again.
-        if acceptable || !self.ready.is_empty() || self.signals.is_pending() {
+        if acceptable || self.sockets.is_ready() || self.signals.is_pending() {
             return Some(Duration::ZERO);
         }
         let deadline = self
@@ -445,22 +432,15 @@ impl Server {
         for event in events {
             match event.token() {
                 token @ (CLIENTS | NEIGHBOURS) => {
-                    self.doors
+                    self.listeners
                         .iter_mut()
-                        .filter(|door| door.token == token)
-                        .for_each(|door| door.ready = true);
+                        .filter(|listener| listener.token == token)
+                        .for_each(|listener| listener.ready = true);
                 }
                 SIGNALS => self.signalled(),
                 EXECUTOR => self.work_finished(),
                 Token(number) => {
-                    let id = ConnId::from_u64(number as u64);
-                    // An event for somebody who is gone is for nobody, even if the place is taken again.
-                    if let Some(transport) = transport(&mut self.transports, id) {
-                        transport.note(event);
-                        if transport.queue() {
-                            self.ready.push(id);
-                        }
-                    }
+                    self.sockets.note(ConnId::from_u64(number as u64), event);
                 }
             }
         }
@@ -468,17 +448,17 @@ impl Server {
 
     /// An executor's thread has finished something.
     fn work_finished(&mut self) {
-        let now = self.clock.now();
+        let now = self.sockets.now();
         while let Ok((host, found)) = self.looked_up.try_recv() {
-            self.node.looked_up(&host, found, now);
+            self.node.handle_looked_up(&host, found, now);
         }
-        while let Some(done) = self.disk.as_mut().and_then(Disk::finished) {
-            self.node.disk_done(done, now);
+        while let Some(done) = self.sockets.disk.as_mut().and_then(Disk::finished) {
+            self.node.handle_disk_done(done, now);
         }
         while let Ok(read) = self.renewed.try_recv() {
             match read {
                 Ok(tls) => {
-                    self.node.renew_tls(tls);
+                    self.node.handle_reload(tls);
                     info!("TLS: certificates and keys were read anew");
                 }
                 Err(error) => warn!("TLS: the old certificates stay in use: {error}"),
@@ -499,9 +479,9 @@ impl Server {
         }
         if asked.stop {
             info!("stopping: {} connections", self.node.connections());
-            self.doors.clear();
+            self.listeners.clear();
             self.is_accept_failing = false;
-            self.node.stop(self.clock.now());
+            self.node.handle_stop(self.sockets.now());
         }
     }
 
@@ -522,22 +502,22 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        let now = self.clock.now();
+        let now = self.sockets.now();
         if self.accept_again.is_some_and(|again| now.time < again) {
             return;
         }
         self.accept_again = None;
-        for door in 0..self.doors.len() {
+        for listener in 0..self.listeners.len() {
             for _ in 0..ACCEPTS {
-                if !self.doors[door].ready {
+                if !self.listeners[listener].ready {
                     break;
                 }
-                match self.doors[door].listener.accept() {
+                match self.listeners[listener].socket.accept() {
                     Ok((stream, address)) => {
-                        self.admit(self.doors[door].token, stream, address, now)
+                        self.admit(self.listeners[listener].token, stream, address, now)
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        self.doors[door].ready = false
+                        self.listeners[listener].ready = false
                     }
                     // The one who came is gone already (accept(2)); whoever is next is not.
                     Err(error)
@@ -559,160 +539,67 @@ impl Server {
                 }
             }
         }
-        if self.is_accept_failing && self.doors.iter().all(|door| !door.ready) {
+        if self.is_accept_failing && self.listeners.iter().all(|listener| !listener.ready) {
             self.is_accept_failing = false;
             info!("connections are accepted again");
         }
     }
 
-    fn admit(&mut self, door: Token, stream: TcpStream, address: SocketAddr, now: Now) {
-        let admitted = match door {
-            CLIENTS => self.node.client_connected(address),
-            _ => self.node.neighbour_connected(address, now),
+    fn admit(&mut self, listener: Token, stream: TcpStream, address: SocketAddr, now: Now) {
+        let admitted = match listener {
+            CLIENTS => self.node.handle_client_connected(address, now),
+            _ => self.node.handle_neighbour_connected(address, now),
         };
-        if let Some(id) = admitted {
-            self.adopt(Transport::new(id, stream, false), now);
-        }
-    }
-
-    /// Takes a socket into the loop.
-    fn adopt(&mut self, mut transport: Transport, now: Now) {
-        let id = transport.id();
-        let token = Token(id.to_u64() as usize);
-        if let Err(error) = self
-            .poll
-            .registry()
-            .register(transport.source(), token, INTEREST)
+        if let Some(id) = admitted
+            && let Err(why) = self.sockets.adopt(Transport::new(id, stream, false))
         {
-            return self.node.connection_lost(id, Some(&error.to_string()), now);
+            self.node.handle_connection_lost(id, Some(&why), now);
         }
-        if self.transports.len() <= id.index() {
-            self.transports.resize_with(id.index() + 1, || None);
-        }
-        self.transports[id.index()] = Some(transport);
     }
 
     /// One ready connection: finishes connecting, or reads once.
     fn receive(&mut self, id: ConnId) {
-        let Some(transport) = transport(&mut self.transports, id) else {
+        let now = self.sockets.now();
+        let Some(transport) = self.sockets.transport(id) else {
             return;
         };
         transport.unqueue();
-        let now = self.clock.now();
         match transport.finish_connecting() {
-            Ok(true) => self.node.connection_made(id, now),
+            Ok(true) => self.node.handle_connection_made(id, now),
             Ok(false) => {}
-            Err(error) => return self.lose(id, Some(&error.to_string()), now),
+            Err(error) => return self.lose(id, &error.to_string(), now),
+        }
+        if transport.is_writable() {
+            self.node.handle_writable(id);
         }
         if !self.node.wants_read(id) {
             if transport.is_hung_up() {
                 let error = transport.error();
-                return self.lose(id, Some(&error), now);
+                self.lose(id, &error, now);
             }
-        } else if transport.is_readable() {
-            let received = transport.read(&mut self.scratch);
-            // The time of receipt: not before the last byte was sent, or a clock that agrees with ours would seem ahead of it.
-            let now = self.clock.now();
-            match received {
-                Ok(Received::Bytes(count)) => {
-                    self.node.data_received(id, &self.scratch[..count], now);
-                }
-                Ok(Received::End) => self.node.eof_received(id, now),
-                Ok(Received::Nothing) => {}
-                Err(error) => return self.lose(id, Some(&error.to_string()), now),
-            }
-        }
-        self.node.touch(id);
-    }
-
-    /// Does what the core asked for, then writes, finishes and closes, until nobody is touched any more.
-    fn settle(&mut self) {
-        loop {
-            while let Some(request) = self.node.next_request() {
-                self.carry_out(request);
-            }
-            self.write_journal();
-            if self.node.failure().is_some() {
-                return; // nothing leaves any more
-            }
-            let mut touched = std::mem::take(&mut self.touched);
-            self.node.take_touched(&mut touched);
-            if touched.is_empty() {
-                return;
-            }
-            for id in touched.drain(..) {
-                self.settle_one(id);
-            }
-            self.touched = touched; // its memory is used again
-        }
-    }
-
-    /// Has the journal written before anything that it has to remember leaves.
-    fn write_journal(&mut self) {
-        let Some(disk) = &mut self.disk else {
             return;
-        };
-        let now = self.clock.now();
-        while let Some(work) = self.node.next_disk_work(now) {
-            if let Some(done) = disk.perform(work) {
-                self.node.disk_done(done, now);
-            }
         }
-    }
-
-    fn carry_out(&mut self, request: Request) {
-        match request {
-            Request::LookUp { host } => {
-                if let Err(error) = self.names.submit(host.clone()) {
-                    let now = self.clock.now();
-                    self.node.looked_up(
-                        &host,
-                        Err(format!("no thread to look it up: {error}")),
-                        now,
-                    );
-                }
-            }
-            Request::Connect { id, address } => {
-                let now = self.clock.now();
-                match TcpStream::connect(address) {
-                    Ok(stream) => self.adopt(Transport::new(id, stream, true), now),
-                    Err(error) => self.node.connection_lost(id, Some(&error.to_string()), now),
-                }
-            }
-        }
-    }
-
-    /// Writes what waits, once; then finishes or closes the connection if its session is through with it.
-    fn settle_one(&mut self, id: ConnId) {
-        let Some(transport) = transport(&mut self.transports, id) else {
+        if !transport.is_readable() {
             return;
-        };
-        let now = self.clock.now();
-        if transport.is_writable() {
-            let output = self.node.output(id);
-            if !output.is_empty() {
-                match transport.write(output) {
-                    Ok(count) => self.node.output_sent(id, count, now),
-                    Err(error) => return self.lose(id, Some(&error.to_string()), now),
-                }
+        }
+        let received = transport.read(&mut self.scratch);
+        // The time of receipt: not before the last byte was sent, or a clock that agrees with ours would seem ahead of it.
+        let now = self.sockets.now();
+        match received {
+            Ok(Received::Bytes(count)) => {
+                let bytes = &self.scratch[..count];
+                self.node.handle_data_received(id, bytes, now);
             }
-        }
-        match self.node.disposition(id, now) {
-            Disposition::Open => {}
-            Disposition::Finish => transport.finish(),
-            Disposition::Close => return self.lose(id, None, now),
-        }
-        let more = (transport.is_readable() && self.node.wants_read(id))
-            || (transport.is_writable() && !self.node.output(id).is_empty());
-        if more && transport.queue() {
-            self.ready.push(id);
+            Ok(Received::End) => self.node.handle_eof_received(id, now),
+            Ok(Received::Nothing) => {}
+            Err(error) => self.lose(id, &error.to_string(), now),
         }
     }
 
-    /// The one death of a connection: its socket closes, its session hears of it.
-    fn lose(&mut self, id: ConnId, why: Option<&str>, now: Now) {
-        self.transports[id.index()] = None;
-        self.node.connection_lost(id, why, now);
+    /// A socket is broken.
+    fn lose(&mut self, id: ConnId, why: &str, now: Now) {
+        self.sockets.close(id, Some(why));
+        self.node.handle_connection_lost(id, Some(why), now);
     }
 }
 
@@ -809,42 +696,34 @@ impl Port {
         Ok(ports)
     }
 
-    fn listen(self, settings: &Settings) -> Result<Vec<Door>, StartError> {
+    fn listen(self, settings: &Settings) -> Result<Vec<Listener>, StartError> {
         let Port {
             token,
             address,
             bound,
         } = self;
         let sockets = bound.sockets.into_iter();
-        let doors: io::Result<_> = sockets
-            .map(|socket| Door::open(socket, token, settings))
+        let listeners: io::Result<_> = sockets
+            .map(|socket| Listener::open(socket, token, settings))
             .collect();
-        doors.map_err(|error| StartError::Listen { address, error })
+        listeners.map_err(|error| StartError::Listen { address, error })
     }
 }
 
-impl Door {
-    fn open(socket: OwnedFd, token: Token, settings: &Settings) -> io::Result<Door> {
+impl Listener {
+    fn open(socket: OwnedFd, token: Token, settings: &Settings) -> io::Result<Listener> {
         // Neighbours have heartbeats of their own.
         if token == CLIENTS {
             probe(&socket, ms(settings.limits.keepalive_ms))?;
         }
         let backlog = i32::try_from(settings.limits.accept_backlog).unwrap_or(i32::MAX);
         rustix::net::listen(&socket, backlog)?;
-        Ok(Door {
-            listener: TcpListener::from_std(socket.into()),
+        Ok(Listener {
+            socket: TcpListener::from_std(socket.into()),
             token,
             ready: false,
         })
     }
-}
-
-/// The socket of a connection that is alive.
-fn transport(transports: &mut [Option<Transport>], id: ConnId) -> Option<&mut Transport> {
-    transports
-        .get_mut(id.index())?
-        .as_mut()
-        .filter(|transport| transport.id() == id)
 }
 
 /// Has TCP ask the machines of clients that are silent for half of that time whether they are still there, and give up after
@@ -863,24 +742,4 @@ fn probe(listener: &OwnedFd, silence: Duration) -> rustix::io::Result<()> {
         u32::try_from(silence.as_millis()).unwrap_or(u32::MAX),
     )?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_was_there_before_is_not_taken_for_who_is_there_now() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut slots = crate::core::slots::Slots::default();
-        let before = slots.insert(());
-        slots.remove(before);
-        let now = slots.insert(());
-        assert_eq!(before.index(), now.index());
-        let mut transports = [Some(Transport::new(now, stream, true))];
-        // An event, or a turn, of one who is gone ends nobody else's connection.
-        assert!(transport(&mut transports, before).is_none());
-        assert!(transport(&mut transports, now).is_some_and(|found| found.id() == now));
-    }
 }

@@ -7,4 +7,5 @@ pub mod executor;
 pub mod listen;
 pub mod look_up;
 pub mod signals;
+pub mod sockets;
 pub mod transport;

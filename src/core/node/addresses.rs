@@ -46,24 +46,25 @@ impl Scene {
         };
         let mut node = Node::new(settings, &[7; 32], now);
         let client = node
-            .client_connected("192.0.2.9:1".parse().unwrap())
+            .handle_client_connected("192.0.2.9:1".parse().unwrap(), now)
             .unwrap();
         Scene { node, now, client }
     }
 
     fn ask(&mut self) {
         let commands = b"IAMAT x +1+2 3\nWHATSAT x 1 1\n";
-        self.node.data_received(self.client, commands, self.now);
+        self.node
+            .handle_data_received(self.client, commands, self.now);
     }
 
     fn looks_up(&mut self, addresses: &str) {
-        let asked = self.node.next_request();
+        let asked = self.node.poll_request();
         assert_eq!(asked, Some(Request::LookUp { host: HOST.into() }));
         let found: Vec<IpAddr> = addresses
             .split(' ')
             .map(|address| address.parse().unwrap())
             .collect();
-        self.node.looked_up(HOST, Ok(found), self.now);
+        self.node.handle_looked_up(HOST, Ok(found), self.now);
     }
 
     /// Time passes, with all that is due in it.
@@ -71,7 +72,7 @@ impl Scene {
         let until = Time::from_nanos(ms * 1_000_000);
         while let Some(due) = self.node.next_deadline().filter(|due| *due <= until) {
             self.now.time = due;
-            self.node.deadlines_due(self.now);
+            self.node.handle_deadlines(self.now);
             self.settle();
         }
         self.now.time = until;
@@ -80,13 +81,11 @@ impl Scene {
 
     /// Does what the shell does at the end of a turn.
     fn settle(&mut self) {
-        let mut touched = Vec::new();
-        self.node.take_touched(&mut touched);
-        for id in touched {
-            let waiting = self.node.output(id).len();
-            self.node.output_sent(id, waiting, self.now);
-            if self.node.disposition(id, self.now) == Disposition::Close {
-                self.node.connection_lost(id, None, self.now);
+        while let Some(id) = self.node.poll_dirty() {
+            let waiting = self.node.poll_output(id).len();
+            self.node.handle_output_sent(id, waiting, self.now);
+            if self.node.poll_disposition(id, self.now) == Disposition::Close {
+                self.node.handle_connection_lost(id, None, self.now);
             }
         }
     }
@@ -95,7 +94,7 @@ impl Scene {
     fn tried(&mut self) -> Vec<(IpAddr, ConnId)> {
         self.settle();
         let mut tried = Vec::new();
-        while let Some(request) = self.node.next_request() {
+        while let Some(request) = self.node.poll_request() {
             match request {
                 Request::Connect { id, address } => {
                     assert_eq!(address, SocketAddr::new(address.ip(), 443));
@@ -119,11 +118,11 @@ impl Scene {
     }
 
     fn lost(&mut self, id: ConnId, why: &str) {
-        self.node.connection_lost(id, Some(why), self.now);
+        self.node.handle_connection_lost(id, Some(why), self.now);
     }
 
     fn answer(&mut self) -> String {
-        String::from_utf8_lossy(self.node.output(self.client)).into_owned()
+        String::from_utf8_lossy(self.node.poll_output(self.client)).into_owned()
     }
 }
 
@@ -142,7 +141,7 @@ fn the_next_address_is_tried_after_a_quarter_of_a_second_and_those_before_it_go_
     scene.at(3_000).tries_none();
     assert_eq!(scene.node.connections(), 4);
     // The second is made: what remains of the others goes on, for it may not speak TLS.
-    scene.node.connection_made(second, scene.now);
+    scene.node.handle_connection_made(second, scene.now);
     scene.at(3_750).tries_none();
     assert_eq!(scene.node.connections(), 2);
     assert_eq!(scene.answer(), "");
@@ -168,7 +167,7 @@ fn one_that_is_connected_has_a_quarter_of_a_second_for_its_handshake() {
     let mut scene = Scene::new("::1 ::2");
     let first = scene.tries("::1");
     scene.at(200);
-    scene.node.connection_made(first, scene.now);
+    scene.node.handle_connection_made(first, scene.now);
     scene.at(250).tries_none();
     scene.at(449).tries_none();
     scene.at(450).tries("::2");
@@ -207,12 +206,15 @@ fn a_client_that_goes_away_ends_all_attempts_and_another_may_have_its_own() {
     let (_, first) = tried[0];
     scene.lost(scene.client, "reset");
     // One that is connected in the same turn says nothing any more.
-    scene.node.connection_made(first, scene.now);
-    assert_eq!(scene.node.output(first), b"");
+    scene.node.handle_connection_made(first, scene.now);
+    assert_eq!(scene.node.poll_output(first), b"");
     scene.settle();
     assert_eq!(scene.node.connections(), 0);
     let address = "192.0.2.9:2".parse().unwrap();
-    scene.client = scene.node.client_connected(address).unwrap();
+    scene.client = scene
+        .node
+        .handle_client_connected(address, scene.now)
+        .unwrap();
     scene.ask();
     scene.tries("::1");
 }
@@ -231,7 +233,7 @@ fn the_address_of_a_neighbour_that_worked_is_dialled_first_when_the_link_is_lost
     scene.tries("::1");
     scene.at(3_100); // limits.link_connect_ms
     let second = scene.tries("192.0.2.1");
-    scene.node.connection_made(second, scene.now);
+    scene.node.handle_connection_made(second, scene.now);
     scene.at(3_200).lost(second, "reset");
     let third = scene.tries("::2");
     scene.lost(third, "Network is unreachable");

@@ -14,8 +14,7 @@ use crate::core::places::answer::Outcome;
 use crate::core::tls::{Secure, Tls};
 
 impl Node {
-    /// A client connected. `None` if there are too many, or the server stops: close it.
-    pub fn client_connected(&mut self, address: SocketAddr) -> Option<ConnId> {
+    pub(super) fn client_connected(&mut self, address: SocketAddr) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
         }
@@ -94,7 +93,7 @@ impl Node {
             client.go_on(world)
         });
         self.client_goes_on(id, asked, now);
-        self.touch(id);
+        self.mark_dirty(id);
     }
 
     /// The journal has room for what it wants to say.
@@ -130,7 +129,7 @@ impl Node {
             self.admission.leave(client.address().ip());
         }
         if self.admission.clients() == 0 && self.phase != Phase::Running {
-            self.touch_all(); // the links waited for the last one
+            self.mark_all_dirty(); // the links waited for the last one
         }
         client.connection_lost(why);
         if let Some(call) = client.awaits() {

@@ -152,10 +152,11 @@ impl Node {
         Some(journal.durability.bound(self.records.journal_bytes()))
     }
 
-    /// The next thing that the disk is to do; asked until there is none, at the end of a turn before anything is written to a socket.
-    pub fn next_disk_work(&mut self, now: Now) -> Option<DiskWork> {
+    /// The next thing that the disk is to do. Asked until there is none, before anything is written
+    /// to a socket.
+    pub fn poll_disk_work(&mut self, now: Now) -> Option<DiskWork> {
         let work = self.work_of_journal(now);
-        if work.is_none() && self.wake_for_room(now) {
+        if work.is_none() && self.handle(now, |node| node.wake_for_room(now)) {
             return self.work_of_journal(now);
         }
         work
@@ -203,8 +204,7 @@ impl Node {
         work
     }
 
-    /// What became of it.
-    pub fn disk_done(&mut self, done: DiskDone, now: Now) {
+    pub(super) fn disk_done(&mut self, done: DiskDone, now: Now) {
         if let Some(journal) = &mut self.journal {
             journal.durability.done(done, &mut self.records, now.time);
         }
@@ -230,9 +230,8 @@ impl Node {
                 Session::Link(_) => self.link_has_room(id, now),
                 Session::Exchange(_) => {}
             }
-            self.touch(id);
+            self.mark_dirty(id);
         }
-        self.work_off_questions(now);
         true
     }
 
@@ -270,7 +269,7 @@ impl Node {
         for id in std::mem::take(&mut journal.held) {
             if let Some(slot) = self.sessions.get_mut(id) {
                 slot.held = false;
-                self.touch(id); // one that waits for more is put back on the list
+                self.mark_dirty(id); // one that waits for more is put back on the list
             }
         }
     }
@@ -292,7 +291,7 @@ impl Node {
                 if let Session::Client(client) = &mut slot.session {
                     client.let_go();
                 }
-                self.touch(id);
+                self.mark_dirty(id);
             }
         }
     }

@@ -1,15 +1,25 @@
 //! One server, without a socket: events and a time go in, bytes and requests come out.
 //!
-//! A [`Node`] is driven like this, by the shell in production and by a simulator in tests:
+//! A [`Node`] has four kinds of method, as quinn-proto's `Connection` has them:
 //!
-//! ```text
-//!   connection_made, data_received, eof_received, connection_lost, looked_up, deadlines_due   ──► Node
-//!   Node ──► next_request (connect, look up) · take_touched, output, disposition (write, finish, close) · next_deadline
-//!   with a data directory:  restore, journal_opened, disk_done ──► Node ──► next_disk_work (before anything is written)
-//! ```
+//! | kind | what it may do | which |
+//! |---|---|---|
+//! | constructors | begin a server | [`Node::new`], [`Node::keep_journal`], [`Node::restore`], [`Node::journal_opened`] |
+//! | `handle_*(&mut self, …)` | an event happened: the only way in | a connection was accepted, made, lost; bytes, the end of input, a write; a name resolved; disk work done; deadlines; stop, reload |
+//! | `poll_*(&mut self, …)` | the next thing to do: the only way out | [`poll_request`](Node::poll_request), [`poll_disk_work`](Node::poll_disk_work), [`poll_dirty`](Node::poll_dirty), [`poll_output`](Node::poll_output), [`poll_disposition`](Node::poll_disposition) |
+//! | getters `(&self)` | nothing: asking twice gives the same | [`wants_read`](Node::wants_read), [`next_deadline`](Node::next_deadline), [`connections`](Node::connections), [`records`](Node::records), … |
 //!
-//! The names are asyncio's: a reader who knows `asyncio.Protocol` knows what each is for. Nothing here blocks, and nothing here
-//! knows what time it is but by being told. One client, walked through:
+//! One turn, in this order, whether sockets are real or simulated:
+//!
+//! 1. `handle_*` for all that happened: disk work and look-ups that are done, connections that are new, bytes that were read.
+//! 2. [`drive`]: deadlines that are due; then requests, disk work, and the output of each dirty connection, links first, until nothing
+//!    is left to do. Disk work is begun before anything is written, and a connection closes when its output is written.
+//!
+//! Every `handle_*` ends in the same place (`Node::handle`), where what may follow from any event is done: questions for Places are
+//! given connections, answers are given to their clients.
+//!
+//! Behind `handle_` and in the sessions, the names are asyncio's: a reader who knows `asyncio.Protocol` knows what each is for.
+//! Nothing here blocks, and nothing here reads a clock: the time is an argument. One client, walked through by hand:
 //!
 //! ```
 //! use herd_mio::config::{HerdConfig, Overrides, Source};
@@ -21,26 +31,28 @@
 //! let now = Now { time: Time::from_nanos(0), wall: 1_621_464_828_000_000_000 };
 //! let mut node = Node::new(settings, &[7; 32], now);
 //!
-//! let client = node.client_connected("192.0.2.1:4000".parse()?).ok_or("refused")?;
-//! node.data_received(client, b"IAMAT kiwi +34.068930-118.445127 1621464827.959", now);
-//! assert_eq!(node.output(client), b"", "half a line is no command");
-//! node.data_received(client, b"498503\n", now);
+//! let client = node.handle_client_connected("192.0.2.1:4000".parse()?, now).ok_or("refused")?;
+//! node.handle_data_received(client, b"IAMAT kiwi +34.068930-118.445127 1621464827.959", now);
+//! assert_eq!(node.poll_output(client), b"", "half a line is no command");
+//! node.handle_data_received(client, b"498503\n", now);
 //! let answer = b"AT Riley +0.040501497 kiwi +34.068930-118.445127 1621464827.959498503\n";
-//! assert_eq!(node.output(client), answer);
-//! node.output_sent(client, answer.len(), now);
-//! assert_eq!(node.disposition(client, now), Disposition::Open);
+//! assert_eq!(node.poll_output(client), answer);
+//! node.handle_output_sent(client, answer.len(), now);
+//! assert_eq!(node.poll_disposition(client, now), Disposition::Open);
 //!
-//! node.eof_received(client, now);
-//! assert_eq!(node.disposition(client, now), Disposition::Close, "all is answered, and no more will come");
-//! node.connection_lost(client, None, now);
+//! node.handle_eof_received(client, now);
+//! assert_eq!(node.poll_disposition(client, now), Disposition::Close, "all is answered, and no more will come");
+//! node.handle_connection_lost(client, None, now);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 #[cfg(test)]
 mod addresses;
 mod clients;
+mod drive;
 mod journaling;
 mod neighbours;
+mod poll;
 mod questions;
 mod states;
 #[cfg(test)]
@@ -53,8 +65,7 @@ use crate::core::admission::Admission;
 use crate::core::client::Client;
 use crate::core::clock::{Now, Time};
 use crate::core::deadlines::Deadlines;
-use crate::core::disposition::Disposition;
-use crate::core::durability::Durability;
+use crate::core::durability::DiskDone;
 use crate::core::entropy::Entropy;
 use crate::core::herd::{BootId, Herd};
 use crate::core::limits::{Limits, count, ms};
@@ -70,25 +81,12 @@ use crate::core::tally::Tally;
 use crate::core::tls::{News, Secure};
 use journaling::Journal;
 
+pub use drive::{Io, Wants, drive, perform_disk_work};
+use poll::Dirty;
+pub use poll::Request;
+
 /// The name of a connection.
 pub type ConnId = Id;
-
-/// What the core needs done outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Make a TCP connection; then [`Node::connection_made`], or [`Node::connection_lost`] if it can not be.
-    Connect {
-        /// The name that the connection already has.
-        id: ConnId,
-        /// Where to.
-        address: SocketAddr,
-    },
-    /// Look a host name up, without blocking the loop; then [`Node::looked_up`].
-    LookUp {
-        /// The name.
-        host: String,
-    },
-}
 
 /// One connection's protocol and where it stands.
 enum Session {
@@ -112,8 +110,8 @@ struct Slot {
     session: Session,
     /// TLS between the socket and the session; an exchange has its own.
     secure: Option<Box<Secure>>,
-    /// It is on a list of [`Node::take_touched`].
-    touched: bool,
+    /// It is on the list of [`Node::poll_dirty`].
+    is_dirty: bool,
     /// The earliest deadline that is in the heap for it.
     armed: Option<Time>,
     /// It is on the list of those that wait for room in the journal.
@@ -173,10 +171,7 @@ pub struct Node {
     journal: Option<Journal>,
     deadlines: Deadlines<Timer>,
     requests: VecDeque<Request>,
-    /// Connections whose output, interest or disposition may have changed; links first, so that the herd hears of an update before
-    /// its client hears that it was taken.
-    touched_links: Vec<ConnId>,
-    touched: Vec<ConnId>,
+    dirty: Dirty,
     /// Up to which change the links and the clients know that things may leave, and the links that
     /// everything is written down.
     announced: (u64, u64),
@@ -217,8 +212,7 @@ impl Node {
             journal: None,
             deadlines: Deadlines::default(),
             requests: VecDeque::new(),
-            touched_links: Vec::new(),
-            touched: Vec::new(),
+            dirty: Dirty::default(),
             announced: (0, 0),
             entropy,
             plaintext: Vec::new(),
@@ -240,26 +234,44 @@ impl Node {
         &self.records
     }
 
-    /// A connection that was asked for by [`Request::Connect`] is made.
-    pub fn connection_made(&mut self, id: ConnId, now: Now) {
-        match self.session(id) {
-            Some(Session::Link(_)) => self.link_reached(id, now),
-            Some(Session::Exchange(_)) => self.exchange_connected(id, now),
-            Some(Session::Client(_)) | None => {}
-        }
+    /// Every event goes through here, so what may follow from any of them is done in one place.
+    #[inline]
+    fn handle<T>(&mut self, now: Now, event: impl FnOnce(&mut Node) -> T) -> T {
+        let outcome = event(self);
         self.work_off_questions(now);
-        self.touch(id);
+        outcome
+    }
+
+    /// A client connected. `None` if there are too many, or the server stops: close the socket.
+    pub fn handle_client_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
+        self.handle(now, |node| node.client_connected(address))
+    }
+
+    /// A peer connected to the neighbours' port. `None` if the server stops: close the socket.
+    pub fn handle_neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
+        self.handle(now, |node| node.neighbour_connected(address, now))
+    }
+
+    /// A connection that was asked for by [`Request::Connect`] is made.
+    pub fn handle_connection_made(&mut self, id: ConnId, now: Now) {
+        self.handle(now, |node| match node.session(id) {
+            Some(Session::Link(_)) => node.link_reached(id, now),
+            Some(Session::Exchange(_)) => node.exchange_connected(id, now),
+            Some(Session::Client(_)) | None => {}
+        });
+        self.mark_dirty(id);
     }
 
     /// Bytes came in.
-    pub fn data_received(&mut self, id: ConnId, data: &[u8], now: Now) {
-        match self.sessions.get_mut(id).map(|slot| &mut slot.secure) {
-            Some(Some(_)) => self.ciphertext_received(id, data, now),
-            Some(None) => self.plaintext_received(id, data, now),
-            None => return,
-        }
-        self.work_off_questions(now);
-        self.touch(id);
+    pub fn handle_data_received(&mut self, id: ConnId, data: &[u8], now: Now) {
+        self.handle(now, |node| {
+            match node.sessions.get_mut(id).map(|slot| &mut slot.secure) {
+                Some(Some(_)) => node.ciphertext_received(id, data, now),
+                Some(None) => node.plaintext_received(id, data, now),
+                None => {}
+            }
+        });
+        self.mark_dirty(id);
     }
 
     fn ciphertext_received(&mut self, id: ConnId, data: &[u8], now: Now) {
@@ -295,18 +307,15 @@ impl Node {
     }
 
     /// The other side will send no more; it may still be listening.
-    pub fn eof_received(&mut self, id: ConnId, now: Now) {
-        match self.sessions.get_mut(id).map(|slot| &mut slot.secure) {
-            Some(Some(secure)) => {
-                if secure.eof_received() {
-                    self.stream_ended(id, now);
-                }
+    pub fn handle_eof_received(&mut self, id: ConnId, now: Now) {
+        self.handle(now, |node| {
+            let secure = node.sessions.get_mut(id).map(|slot| &mut slot.secure);
+            let is_news = secure.is_some_and(|it| it.as_mut().is_none_or(|it| it.eof_received()));
+            if is_news {
+                node.stream_ended(id, now);
             }
-            Some(None) => self.stream_ended(id, now),
-            None => return,
-        }
-        self.work_off_questions(now);
-        self.touch(id);
+        });
+        self.mark_dirty(id);
     }
 
     fn stream_ended(&mut self, id: ConnId, now: Now) {
@@ -318,89 +327,17 @@ impl Node {
         }
     }
 
-    /// The connection is gone: its one death. `why` is what the system said, if it was not the core that wanted it closed.
-    pub fn connection_lost(&mut self, id: ConnId, why: Option<&str>, now: Now) {
-        let Some(slot) = self.sessions.remove(id) else {
-            return;
-        };
-        let failure = slot.secure.as_deref().and_then(Secure::failure);
-        let why = failure.or(why);
-        match slot.session {
-            Session::Client(client) => self.client_lost(id, &client, why, now),
-            Session::Link(link) => self.link_lost(*link, why, now),
-            Session::Exchange(exchange) => self.exchange_lost(id, *exchange, why, now),
-        }
-        self.work_off_questions(now);
+    /// The socket may take output again.
+    pub fn handle_writable(&mut self, id: ConnId) {
+        self.mark_dirty(id);
     }
 
-    /// What the executor found for [`Request::LookUp`].
-    pub fn looked_up(&mut self, host: &str, found: Result<Vec<IpAddr>, String>, now: Now) {
-        self.names.looked_up(host, found, now.time);
-        self.names_changed(now);
+    /// The socket took the first `count` bytes of [`Node::poll_output`].
+    pub fn handle_output_sent(&mut self, id: ConnId, count: usize, now: Now) {
+        self.handle(now, |node| node.output_sent(id, count, now));
     }
 
-    fn names_changed(&mut self, now: Now) {
-        self.dial_looked_up(now);
-        self.work_off_questions(now);
-    }
-
-    /// The next thing to be done outside.
-    pub fn next_request(&mut self) -> Option<Request> {
-        self.requests.pop_front()
-    }
-
-    /// Connections to be looked at before the turn ends: write their [`Node::output`], then obey their [`Node::disposition`]. Appends
-    /// them to `touched`, links first; each is named once.
-    pub fn take_touched(&mut self, touched: &mut Vec<ConnId>) {
-        let last_seq = self.records.last_seq();
-        let announced = (
-            self.released().min(last_seq),
-            self.appended_through().min(last_seq),
-        );
-        if self.announced != announced {
-            self.announced = announced;
-            self.release_held();
-            self.touch_linked();
-        }
-        for list in [&mut self.touched_links, &mut self.touched] {
-            for id in list.drain(..) {
-                if let Some(slot) = self.sessions.get_mut(id) {
-                    slot.touched = false;
-                    touched.push(id);
-                }
-            }
-        }
-    }
-
-    /// What waits for the socket; empty if nothing does. More than a question: for a link, this is where the feed is pulled.
-    pub fn output(&mut self, id: ConnId) -> &[u8] {
-        let durability = self.journal.as_ref().map(Journal::as_written);
-        if durability.is_some_and(|durability| durability.failure().is_some()) {
-            return &[]; // what it rests on may be lost
-        }
-        let released = durability.map_or(u64::MAX, Durability::released);
-        let Some(slot) = self.sessions.get_mut(id) else {
-            return &[];
-        };
-        let plaintext = match &mut slot.session {
-            Session::Client(client) => client.output(released),
-            Session::Link(link) => link.output(Supply {
-                records: &mut self.records,
-                herd: &mut self.herd,
-                released,
-                kept_through: durability.map_or(u64::MAX, Durability::kept_through),
-                appended: durability.map_or(u64::MAX, Durability::appended_through),
-            }),
-            Session::Exchange(exchange) => exchange.output().as_slice(),
-        };
-        match &mut slot.secure {
-            Some(secure) => secure.output(plaintext),
-            None => plaintext,
-        }
-    }
-
-    /// The socket took the first `count` bytes of [`Node::output`].
-    pub fn output_sent(&mut self, id: ConnId, mut count: usize, now: Now) {
+    fn output_sent(&mut self, id: ConnId, mut count: usize, now: Now) {
         if let Some(slot) = self.sessions.get_mut(id)
             && let Some(secure) = &mut slot.secure
         {
@@ -422,99 +359,88 @@ impl Node {
             Some(Session::Exchange(exchange)) => exchange.output().consume(count),
             None => {}
         }
-        self.work_off_questions(now);
     }
 
-    /// Whether bytes from the socket are wanted now: asyncio's `pause_reading` and `resume_reading`, derived.
-    #[must_use]
-    pub fn wants_read(&self, id: ConnId) -> bool {
-        let slot = self.sessions.get(id);
-        slot.is_some_and(|slot| slot.session.wants_read())
+    /// The connection is closed. This is the last event of its id. `why` is what the system said,
+    /// unless the core wanted it closed.
+    pub fn handle_connection_lost(&mut self, id: ConnId, why: Option<&str>, now: Now) {
+        self.handle(now, |node| {
+            let Some(slot) = node.sessions.remove(id) else {
+                return;
+            };
+            let failure = slot.secure.as_deref().and_then(Secure::failure);
+            let why = failure.or(why);
+            match slot.session {
+                Session::Client(client) => node.client_lost(id, &client, why, now),
+                Session::Link(link) => node.link_lost(*link, why, now),
+                Session::Exchange(exchange) => node.exchange_lost(id, *exchange, why, now),
+            }
+        });
     }
 
-    /// What is to become of the connection; asked at the end of a turn, when the socket has taken what it could. More than a
-    /// question: this is also where it is noted when the connection has to be looked at again.
-    pub fn disposition(&mut self, id: ConnId, now: Now) -> Disposition {
-        if self.phase == Phase::Overdue {
-            return Disposition::Close;
-        }
-        let limits = &self.settings.limits;
-        let Some(slot) = self.sessions.get_mut(id) else {
-            return Disposition::Open;
-        };
-        if let Some(journal) = &mut self.journal {
-            journal.watch(id, slot);
-        }
-        let durability = self.journal.as_ref().map(Journal::as_written);
-        let (disposition, deadline) = match &mut slot.session {
-            Session::Client(client) => {
-                let released = durability.map_or(u64::MAX, Durability::released);
-                client.watch_output(released, now.time);
-                (client.disposition(), client.deadline(limits))
-            }
-            Session::Link(link) => {
-                if self.phase == Phase::Stopping {
-                    link.stop(&self.records, now.time);
-                }
-                let kept_through = durability.map_or(u64::MAX, Durability::kept_through);
-                link.watch(kept_through, now.time);
-                (link.disposition(), link.deadline(limits))
-            }
-            Session::Exchange(exchange) => {
-                if self.phase == Phase::Stopping && exchange.is_idle() {
-                    exchange.close();
-                }
-                let disposition = if exchange.is_closing() {
-                    Disposition::Close
-                } else {
-                    Disposition::Open
-                };
-                (disposition, exchange.deadline(limits))
-            }
-        };
-        let (mut disposition, mut deadline, mut again) = (disposition, deadline, false);
-        if let Some(secure) = &mut slot.secure {
-            (disposition, again) =
-                secure.disposition(disposition, slot.session.wants_read(), limits, now.time);
-            deadline = secure.deadline(deadline, limits);
-        }
-        if let Some(deadline) = deadline
-            && slot.armed.is_none_or(|armed| deadline < armed)
-        {
-            slot.armed = Some(deadline);
-            self.deadlines.call_at(deadline, Timer::Connection(id));
-        }
-        if again {
-            self.touch(id);
-        }
-        disposition
+    /// What the executor found for [`Request::LookUp`].
+    pub fn handle_looked_up(&mut self, host: &str, found: Result<Vec<IpAddr>, String>, now: Now) {
+        self.handle(now, |node| {
+            node.names.looked_up(host, found, now.time);
+            node.dial_looked_up(now);
+        });
     }
 
-    /// When [`Node::deadlines_due`] has to be called next.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.next()
+    /// What became of the disk's work.
+    pub fn handle_disk_done(&mut self, done: DiskDone, now: Now) {
+        self.handle(now, |node| node.disk_done(done, now));
     }
 
     /// Acts on every deadline that has come.
-    pub fn deadlines_due(&mut self, now: Now) {
-        while let Some(timer) = self.deadlines.due(now.time) {
-            match timer {
-                Timer::Connection(id) => self.connection_due(id, now),
-                Timer::Call(call) => self.call_due(call, now),
-                Timer::Attempt(call) => self.attempt_due(call, now),
-                Timer::Redial(neighbour) => self.redial_due(neighbour, now),
-                Timer::LookUp => self.names_changed(now),
-                Timer::Answers => self.answers_wait = false, // the next share goes out below
-                Timer::LastAnswers => self.give_up_calls(now),
-                Timer::Journal => self.journal_due(now),
-                Timer::Stop => {
-                    self.phase = Phase::Overdue;
-                    self.touch_all();
+    pub fn handle_deadlines(&mut self, now: Now) {
+        self.handle(now, |node| {
+            while let Some(timer) = node.deadlines.due(now.time) {
+                match timer {
+                    Timer::Connection(id) => node.connection_due(id, now),
+                    Timer::Call(call) => node.call_due(call, now),
+                    Timer::Attempt(call) => node.attempt_due(call, now),
+                    Timer::Redial(neighbour) => node.redial_due(neighbour, now),
+                    Timer::LookUp => node.dial_looked_up(now),
+                    Timer::Answers => node.answers_wait = false, // the next share follows the event
+                    Timer::LastAnswers => node.give_up_calls(now),
+                    Timer::Journal => node.journal_due(now),
+                    Timer::Stop => {
+                        node.phase = Phase::Overdue;
+                        node.mark_all_dirty();
+                    }
                 }
             }
+        });
+    }
+
+    /// New certificates and keys are for connections to come; those that are there keep theirs.
+    pub fn handle_reload(&mut self, tls: TlsSettings) {
+        self.settings.tls = tls;
+    }
+
+    /// Begins to stop: no new client is served, what is being answered is finished, records go out
+    /// to the neighbours. After `limits.stop_ms`, or at a second stop, the rest is cut off.
+    pub fn handle_stop(&mut self, now: Now) {
+        self.handle(now, |node| node.stop(now));
+    }
+
+    fn stop(&mut self, now: Now) {
+        if self.phase != Phase::Running {
+            self.phase = Phase::Overdue;
+            return self.mark_all_dirty();
         }
-        self.work_off_questions(now);
+        self.phase = Phase::Stopping;
+        let stop_ms = self.settings.limits.stop_ms;
+        self.deadlines.call_at(now.time + ms(stop_ms), Timer::Stop);
+        self.deadlines
+            .call_at(now.time + ms(stop_ms - stop_ms / 10), Timer::LastAnswers);
+        let ids: Vec<ConnId> = self.sessions.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            if let Some(Session::Client(client)) = self.session(id) {
+                client.stop();
+            }
+        }
+        self.mark_all_dirty();
     }
 
     fn connection_due(&mut self, id: ConnId, now: Now) {
@@ -550,33 +476,20 @@ impl Node {
             }
             Session::Link(_) | Session::Exchange(_) => {}
         }
-        self.touch(id);
+        self.mark_dirty(id);
     }
 
-    /// From now on, whoever connects is met with these certificates; whoever is connected already stays so.
-    pub fn renew_tls(&mut self, tls: TlsSettings) {
-        self.settings.tls = tls;
+    /// Whether bytes from the socket are wanted now: asyncio's `pause_reading` and `resume_reading`, derived.
+    #[must_use]
+    pub fn wants_read(&self, id: ConnId) -> bool {
+        let slot = self.sessions.get(id);
+        slot.is_some_and(|slot| slot.session.wants_read())
     }
 
-    /// Begins to stop: nobody new is served, what is being answered is finished, records go out to the neighbours; after the
-    /// deadline `limits.stop_ms`, or when told again, whoever is left is cut off.
-    pub fn stop(&mut self, now: Now) {
-        if self.phase != Phase::Running {
-            self.phase = Phase::Overdue; // told twice: at once, then
-            return self.touch_all();
-        }
-        self.phase = Phase::Stopping;
-        let stop_ms = self.settings.limits.stop_ms;
-        self.deadlines.call_at(now.time + ms(stop_ms), Timer::Stop);
-        self.deadlines
-            .call_at(now.time + ms(stop_ms - stop_ms / 10), Timer::LastAnswers);
-        let ids: Vec<ConnId> = self.sessions.iter().map(|(id, _)| id).collect();
-        for id in ids {
-            if let Some(Session::Client(client)) = self.session(id) {
-                client.stop();
-            }
-        }
-        self.touch_all();
+    /// When [`Node::handle_deadlines`] has to be called next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.deadlines.next()
     }
 
     /// Whether it was told to stop, and no connection is left.
@@ -600,33 +513,29 @@ impl Node {
         let id = self.sessions.insert_with(|id| Slot {
             session: session(id),
             secure: secure.map(Box::new),
-            touched: false,
+            is_dirty: false,
             armed: None,
             wants_room: false,
             held: false,
         });
-        self.touch(id);
+        self.mark_dirty(id);
         id
     }
 
-    /// Puts a connection on the list of those to be looked at before the turn ends.
-    pub fn touch(&mut self, id: ConnId) {
+    /// Puts a connection on the list of those to flush before the turn ends.
+    fn mark_dirty(&mut self, id: ConnId) {
         let Some(slot) = self.sessions.get_mut(id) else {
             return;
         };
-        if slot.touched {
-            return;
-        }
-        slot.touched = true;
-        match slot.session {
-            Session::Link(_) => self.touched_links.push(id),
-            Session::Client(_) | Session::Exchange(_) => self.touched.push(id),
+        if !std::mem::replace(&mut slot.is_dirty, true) {
+            let is_link = matches!(slot.session, Session::Link(_));
+            self.dirty.add(id, is_link);
         }
     }
 
-    fn touch_all(&mut self) {
+    fn mark_all_dirty(&mut self) {
         let ids: Vec<ConnId> = self.sessions.iter().map(|(id, _)| id).collect();
-        ids.into_iter().for_each(|id| self.touch(id));
+        ids.into_iter().for_each(|id| self.mark_dirty(id));
     }
 }
 
@@ -665,15 +574,15 @@ mod tests {
         };
         let mut node = node(limits);
         let client = node
-            .client_connected("192.0.2.1:1".parse().unwrap())
+            .handle_client_connected("192.0.2.1:1".parse().unwrap(), at(0))
             .unwrap();
-        node.data_received(client, b"a long line\nand another\n", at(0));
+        node.handle_data_received(client, b"a long line\nand another\n", at(0));
         assert!(!node.wants_read(client), "above the high mark");
         for _ in 0..2 {
-            let waiting = node.output(client).len();
-            node.output_sent(client, waiting, at(1));
+            let waiting = node.poll_output(client).len();
+            node.handle_output_sent(client, waiting, at(1));
         }
-        assert!(node.output(client).is_empty() && node.wants_read(client));
+        assert!(node.poll_output(client).is_empty() && node.wants_read(client));
     }
 
     #[test]
@@ -681,17 +590,15 @@ mod tests {
         let mut node = node(Default::default());
         let mut ids: Vec<ConnId> = (0..20_000)
             .map(|_| {
-                node.client_connected("192.0.2.1:1".parse().unwrap())
+                node.handle_client_connected("192.0.2.1:1".parse().unwrap(), at(0))
                     .unwrap()
             })
             .collect();
-        node.stop(at(0));
+        node.handle_stop(at(0));
         let mut looks = 0;
         while let Some(id) = ids.pop() {
-            node.connection_lost(id, None, at(1));
-            let mut touched = Vec::new();
-            node.take_touched(&mut touched);
-            looks += touched.len();
+            node.handle_connection_lost(id, None, at(1));
+            looks += std::iter::from_fn(|| node.poll_dirty()).count();
         }
         assert!(node.is_stopped() && looks <= 20_000, "{looks} looks");
     }
@@ -699,7 +606,7 @@ mod tests {
     /// Does what the disk is asked for at once, but for syncs; returns those that were asked for.
     fn write_journal(node: &mut Node, now: Now) -> Vec<DiskDone> {
         let mut syncs = Vec::new();
-        while let Some(work) = node.next_disk_work(now) {
+        while let Some(work) = node.poll_disk_work(now) {
             let outcome = Ok(());
             let done = match work {
                 DiskWork::Append(chunks) => DiskDone::Appended {
@@ -716,7 +623,7 @@ mod tests {
                     panic!("nothing is to be compacted")
                 }
             };
-            node.disk_done(done, now);
+            node.handle_disk_done(done, now);
         }
         syncs
     }
@@ -731,24 +638,26 @@ mod tests {
             machine: 1,
         });
         write_journal(&mut node, at(0));
-        let mut ids = ["192.0.2.1:1", "192.0.2.2:2", "192.0.2.3:3"]
-            .map(|address| node.client_connected(address.parse().unwrap()).unwrap());
+        let mut ids = ["192.0.2.1:1", "192.0.2.2:2", "192.0.2.3:3"].map(|address| {
+            node.handle_client_connected(address.parse().unwrap(), at(0))
+                .unwrap()
+        });
         ids.sort_by_key(|id| id.index());
         let [newer, older, asker] = ids;
-        node.data_received(newer, b"IAMAT x +1+2 5\n", at(1));
-        node.data_received(older, b"IAMAT x +1+2 3\n", at(1));
-        node.data_received(asker, b"WHATSAT x 1 1\n", at(1));
+        node.handle_data_received(newer, b"IAMAT x +1+2 5\n", at(1));
+        node.handle_data_received(older, b"IAMAT x +1+2 3\n", at(1));
+        node.handle_data_received(asker, b"WHATSAT x 1 1\n", at(1));
         let syncs = write_journal(&mut node, at(1));
         assert_eq!(syncs.len(), 1);
         for id in ids {
-            assert_eq!(node.output(id), b"", "what it rests on is not synced");
+            assert_eq!(node.poll_output(id), b"", "what it rests on is not synced");
         }
         for done in syncs {
-            node.disk_done(done, at(2));
+            node.handle_disk_done(done, at(2));
         }
         write_journal(&mut node, at(2));
         for (id, answer) in ids.iter().zip(["AT Riley ", "AT Riley ", "AT Riley "]) {
-            assert!(node.output(*id).starts_with(answer.as_bytes()));
+            assert!(node.poll_output(*id).starts_with(answer.as_bytes()));
         }
     }
 
@@ -758,14 +667,14 @@ mod tests {
             let mut node = node(Default::default());
             let mut said = String::new();
             let client = node
-                .client_connected("192.0.2.1:1".parse().unwrap())
+                .handle_client_connected("192.0.2.1:1".parse().unwrap(), at(0))
                 .unwrap();
-            node.data_received(client, b"IAMAT x +1+2 3\nWHATSAT x 1 1\nno\n", at(5));
+            node.handle_data_received(client, b"IAMAT x +1+2 3\nWHATSAT x 1 1\nno\n", at(5));
             write!(
                 said,
                 "{:?} {}",
                 node.boot(),
-                String::from_utf8_lossy(node.output(client))
+                String::from_utf8_lossy(node.poll_output(client))
             )
             .unwrap();
             said

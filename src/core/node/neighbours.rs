@@ -17,11 +17,9 @@ use crate::core::settings::HostPort;
 use crate::core::tls::{Secure, Tls};
 
 impl Node {
-    /// Somebody connected to the neighbours' port. `None` if the server stops: close it.
-    ///
     /// If too many strangers are there already, one of them goes: one from the same address, or else any. So strangers do not keep a
     /// neighbour out that comes from elsewhere, and hardly one from among them, be they many and silent or many and fast.
-    pub fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
+    pub(super) fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
         }
@@ -38,7 +36,7 @@ impl Node {
                 let reason = "as many as limits.max_unproven were there, and its place was needed";
                 link.cut(reason.to_owned(), now.time);
             }
-            self.touch(leaving);
+            self.mark_dirty(leaving);
         }
         let secure = match &self.settings.tls.neighbours {
             None => None,
@@ -235,10 +233,10 @@ impl Node {
             && let Some(Session::Link(old)) = self.session(replaced)
         {
             old.end("a newer connection took its place".to_owned(), now.time);
-            self.touch(replaced);
+            self.mark_dirty(replaced);
         }
         if self.herd.lacks() != lacks {
-            self.touch_linked(); // they are told
+            self.mark_links_dirty(); // they are told
         }
         if is_rollback {
             self.begin_life(now);
@@ -249,10 +247,10 @@ impl Node {
     }
 
     /// Has all links looked at before the turn ends.
-    pub(super) fn touch_linked(&mut self) {
+    pub(super) fn mark_links_dirty(&mut self) {
         for neighbour in 0..self.herd.neighbours.len() {
             if let Some(link) = self.herd.neighbours[neighbour].link {
-                self.touch(link);
+                self.mark_dirty(link);
             }
         }
     }
@@ -270,7 +268,7 @@ impl Node {
             // One that dials now may have been told of the life that is over.
             if let Some(Session::Link(link)) = self.session(id) {
                 link.end(ROLLED_BACK.to_owned(), now.time);
-                self.touch(id);
+                self.mark_dirty(id);
             }
         }
         for neighbour in 0..self.herd.neighbours.len() {

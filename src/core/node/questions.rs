@@ -103,7 +103,7 @@ impl Node {
                 if let Err(failure) = exchange.start(id, request, limits, now.time) {
                     self.exchange_failed(connection, &failure, now);
                 }
-                self.touch(connection);
+                self.mark_dirty(connection);
             }
             return true;
         }
@@ -270,7 +270,7 @@ impl Node {
         let (call, since) = (exchange.call.take(), exchange.since());
         exchange.close();
         self.calls.idle.retain(|&idle| idle != id);
-        self.touch(id);
+        self.mark_dirty(id);
         if failure.stage == Stage::Silent {
             self.close_kept(since);
         }
@@ -442,7 +442,7 @@ impl Node {
         let (is_suspect, since) = (exchange.is_suspect(limits, now.time), exchange.since());
         exchange.call = None;
         exchange.close();
-        self.touch(connection);
+        self.mark_dirty(connection);
         if is_suspect {
             self.close_kept(since);
         }
@@ -473,7 +473,7 @@ impl Node {
                 closed.len()
             );
         }
-        closed.into_iter().for_each(|id| self.touch(id));
+        closed.into_iter().for_each(|id| self.mark_dirty(id));
     }
 
     fn finish_call(&mut self, id: CallId, answer: Result<Reply, PlacesError>) {

@@ -21,38 +21,37 @@ fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
     let mut settings = server.settings;
     settings.places.key = Some(Secret::new(b"key".to_vec()));
     let mut node = Node::new(settings, &[7; 32], at(0));
-    let client = |node: &mut Node| node.client_connected("192.0.2.1:1".parse().unwrap());
+    let client =
+        |node: &mut Node| node.handle_client_connected("192.0.2.1:1".parse().unwrap(), at(0));
     // One that does not finish its line; one that asks Places, which nobody finds; one that does not read its answers.
     let [stalls, asks, deaf] = [(); 3].map(|()| client(&mut node).unwrap());
-    node.data_received(stalls, b"half a li", at(10));
-    node.data_received(asks, b"IAMAT x +1+2 3\nWHATSAT x 1 1\n", at(20));
-    node.data_received(deaf, b"x\n", at(30));
+    node.handle_data_received(stalls, b"half a li", at(10));
+    node.handle_data_received(asks, b"IAMAT x +1+2 3\nWHATSAT x 1 1\n", at(20));
+    node.handle_data_received(deaf, b"x\n", at(30));
     let mut story = Vec::new();
     let mut now = 40;
     while now < 12 * SECOND {
         // Nobody answers: neither whoever is dialled nor whoever looks names up. Every second connection is made, and says nothing.
-        while let Some(request) = node.next_request() {
+        while let Some(request) = node.poll_request() {
             if let Request::Connect { id, .. } = request {
                 match story.len() % 2 {
-                    0 => node.connection_made(id, at(now)),
-                    _ => node.connection_lost(id, Some("refused"), at(now)),
+                    0 => node.handle_connection_made(id, at(now)),
+                    _ => node.handle_connection_lost(id, Some("refused"), at(now)),
                 }
             }
         }
-        let mut touched = Vec::new();
-        node.take_touched(&mut touched);
-        let dispositions = touched.iter().map(|id| {
-            let disposition = node.disposition(*id, at(now));
+        let mut dispositions = Vec::new();
+        while let Some(id) = node.poll_dirty() {
+            let disposition = node.poll_disposition(id, at(now));
             if disposition == Disposition::Close {
-                node.connection_lost(*id, None, at(now));
+                node.handle_connection_lost(id, None, at(now));
             }
-            disposition
-        });
-        let dispositions = dispositions.collect();
+            dispositions.push(disposition);
+        }
         let next = node.next_deadline().unwrap().as_nanos();
         story.push((next, dispositions));
         now = next.max(now + 1);
-        node.deadlines_due(at(now));
+        node.handle_deadlines(at(now));
     }
     story
 }

@@ -1,23 +1,18 @@
-//! A simulated machine: one production [`Node`], its sockets, its clock, and the loop that drives them as
-//! `src/shell/event_loop.rs` does.
+//! A simulated machine: one production [`Node`], its sockets and its clock. What happens to them is
+//! handed to the node as `src/shell/event_loop.rs` does it; then the node's own [`drive`] ends the turn.
 //!
-//! ```text
-//!   what the disk did ─► accept ─► for each ready connection: read ─► node ─► deadlines ─► append the journal
-//!       ─► for each touched connection: write, obey its disposition
-//! ```
-//!
-//! What this file adds to the production loop are only questions: is a connection that could write left with output, does a link
+//! What this file adds are only questions: is a connection that could write left with output, does a link
 //! hold more than it may, does the table ever go backwards, are the neighbours written to before the clients.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use herd_mio::core::clock::{Now, Time};
-use herd_mio::core::disposition::Disposition;
-use herd_mio::core::durability::{DiskWork, Fsync};
+use herd_mio::core::durability::{DiskDone, DiskWork, Fsync};
 use herd_mio::core::limits::{LINK_LINE_BYTES, Limits, TURN_BYTES, ms};
-use herd_mio::core::node::{ConnId, Node, Request};
+use herd_mio::core::node::{ConnId, Io, Node, Wants, drive, perform_disk_work};
 use herd_mio::core::settings::Settings;
 
 use super::chronicle::{Shown, Subject};
@@ -140,7 +135,6 @@ pub(crate) struct Host {
     clock: Vec<(Time, i64)>,
     next_turn: Option<Time>,
     busy_until: Time,
-    touched: Vec<ConnId>,
     /// How many turns there were, in all its lives.
     pub(crate) turns: u64,
     pub(crate) disk: Option<FakeDisk>,
@@ -210,7 +204,6 @@ impl Host {
             clock: vec![(Time::default(), 0)],
             next_turn: None,
             busy_until: Time::default(),
-            touched: Vec::new(),
             turns: 0,
             disk,
             disk_rng,
@@ -372,7 +365,7 @@ impl Host {
                 let text = format!("host {} never begins to serve", self.number);
                 return failed(outside, &text, &[Subject::Host(self.number)]);
             }
-            self.write_journal(now, outside);
+            self.perform_disk_work(now, outside);
             let (Some(node), Some(disk)) = (&mut self.node, &mut self.disk) else {
                 return;
             };
@@ -385,7 +378,7 @@ impl Host {
             }
             if disk.is_idle() {
                 if node.next_deadline().is_some_and(|due| due <= now.time) {
-                    node.deadlines_due(now); // the next step of a compaction
+                    node.handle_deadlines(now); // the next step of a compaction
                     continue;
                 }
                 disk.finish();
@@ -396,7 +389,7 @@ impl Host {
                 continue;
             }
             match disk.finished() {
-                Some(done) => node.disk_done(done, now),
+                Some(done) => node.handle_disk_done(done, now),
                 None => return, // a queue is frozen, and works on later
             }
         }
@@ -432,7 +425,6 @@ impl Host {
         self.doomed = false;
         self.node = None;
         self.ready.clear();
-        self.touched.clear();
         self.next_turn = None;
         self.frozen = false;
         self.condition = if dark {
@@ -580,7 +572,7 @@ impl Host {
             for (_, key) in self.backlog.drain(..) {
                 outside.network.abort(key, ACCEPTOR, &mut outside.timeline);
             }
-            node.stop(now);
+            node.handle_stop(now);
             self.wake(outside);
         }
     }
@@ -693,7 +685,7 @@ impl Host {
             return;
         };
         let found = herds::look_up(name).filter(|_| works);
-        node.looked_up(name, found.ok_or_else(|| "no answer".to_owned()), now);
+        node.handle_looked_up(name, found.ok_or_else(|| "no answer".to_owned()), now);
         self.wake(outside);
     }
 
@@ -719,10 +711,7 @@ impl Host {
         for id in ready {
             self.receive(id, now, outside);
         }
-        if let Some(node) = &mut self.node {
-            node.deadlines_due(now);
-        }
-        let is_aimed_at = self.settle(now, outside);
+        let is_aimed_at = self.drive(now, outside);
         self.note_epochs(outside);
         if self.fallen.is_none() {
             self.look_at_disk(outside);
@@ -750,8 +739,12 @@ impl Host {
             &mut self.node,
             self.disk.as_mut().and_then(FakeDisk::finished),
         ) {
-            node.disk_done(done, now);
-            if self.is_aimed_at() {
+            node.handle_disk_done(done, now);
+            if self
+                .node
+                .as_ref()
+                .is_some_and(|node| self.is_aimed_at(node))
+            {
                 return true;
             }
         }
@@ -759,8 +752,8 @@ impl Host {
     }
 
     /// Whether a fault waits for the phase in which the compaction is now. Some phases begin and end within a turn.
-    fn is_aimed_at(&self) -> bool {
-        let phase = self.phase();
+    fn is_aimed_at(&self, node: &Node) -> bool {
+        let phase = node.journal_phase().map(|phase| phase.name());
         let is_meant =
             |(machine, state, _): &Cell| *machine == "compaction" && phase == Some(state);
         self.aims.iter().any(|(_, cell)| is_meant(cell))
@@ -810,7 +803,7 @@ impl Host {
     /// Whether a write of its journal is on its way.
     pub(crate) fn is_writing(&self) -> bool {
         let writes = |disk: &FakeDisk| disk.jobs(Queue::Writer) > 0;
-        self.node.is_some() && self.disk.as_ref().is_some_and(writes)
+        self.condition == Condition::Up && self.disk.as_ref().is_some_and(writes)
     }
 
     fn look_at_doom(&mut self) {
@@ -819,29 +812,40 @@ impl Host {
         }
     }
 
-    /// Has the journal written before anything that it has to remember leaves. Returns whether a fault waits for the state that this led to.
-    fn write_journal(&mut self, now: Now, outside: &mut Outside) -> bool {
-        while let (Some(node), Some(disk)) = (&mut self.node, &mut self.disk)
-            && let Some(work) = node.next_disk_work(now)
-        {
-            if let DiskWork::Append(chunks) = &work {
-                for chunk in chunks {
-                    let parts = [6, self.number as u64, u64::from(chunk.file.0), chunk.offset];
-                    outside.chronicle.mix(now.time, &parts, &chunk.bytes);
-                }
-            }
-            let queue = Queue::of(&work);
-            disk.submit(work);
-            self.look_at_doom();
-            if self.fallen.is_some() {
-                return false;
-            }
-            self.begin_job(queue, outside);
-            if self.is_aimed_at() {
-                return true;
-            }
-        }
-        false
+    /// Runs `act` with the server and what it has around it. Returns whether a fault waits for the
+    /// state that this led to.
+    fn with_machine(
+        &mut self,
+        now: Now,
+        outside: &mut Outside,
+        act: impl FnOnce(&mut Node, &mut Machine<'_>),
+    ) -> bool {
+        let Some(mut node) = self.node.take() else {
+            return false;
+        };
+        let mut machine = Machine {
+            host: self,
+            outside,
+            now,
+            rounds: 0,
+            clients_began: false,
+            is_aimed_at: false,
+        };
+        act(&mut node, &mut machine);
+        let is_aimed_at = machine.is_aimed_at;
+        self.node = Some(node);
+        is_aimed_at
+    }
+
+    /// Ends a turn. Returns early, with `true`, if a fault waits for the state that this led to.
+    fn drive(&mut self, now: Now, outside: &mut Outside) -> bool {
+        self.with_machine(now, outside, |node, machine| drive(node, machine, now))
+    }
+
+    fn perform_disk_work(&mut self, now: Now, outside: &mut Outside) {
+        self.with_machine(now, outside, |node, machine| {
+            perform_disk_work(node, machine);
+        });
     }
 
     /// A server gives up if its disk broke a promise, and for no other reason. Its journal is never longer than it may be.
@@ -877,8 +881,10 @@ impl Host {
                 return;
             };
             let admitted = match door {
-                Door::Clients => node.client_connected(herds::client_address(key)),
-                Door::Neighbours => node.neighbour_connected(herds::client_address(key), now),
+                Door::Clients => node.handle_client_connected(herds::client_address(key), now),
+                Door::Neighbours => {
+                    node.handle_neighbour_connected(herds::client_address(key), now)
+                }
             };
             let Some(id) = admitted else {
                 outside.network.close(key, ACCEPTOR, &mut outside.timeline);
@@ -936,20 +942,20 @@ impl Host {
         let (key, side, is_link) = (socket.key, socket.side, socket.is_link);
         if socket.connecting {
             if outside.network.is_reset(key, side) {
-                return self.lose(id, Some("refused"), now, outside);
+                return self.lose(id, "refused", now, outside);
             }
             if !outside.network.is_connected(key, side) {
                 return;
             }
             socket.connecting = false;
             if let Some(node) = &mut self.node {
-                node.connection_made(id, now);
+                node.handle_connection_made(id, now);
             }
         }
         let wants_read = self.node.as_ref().is_some_and(|node| node.wants_read(id));
         if !wants_read {
             if outside.network.is_reset(key, side) {
-                return self.lose(id, Some("reset"), now, outside);
+                return self.lose(id, "reset", now, outside);
             }
         } else {
             let received = outside
@@ -964,15 +970,15 @@ impl Host {
                         .socket(id)
                         .is_none_or(|socket| std::mem::replace(&mut socket.ended, true));
                     if !seen && let Some(node) = &mut self.node {
-                        node.eof_received(id, now);
+                        node.handle_eof_received(id, now);
                     }
                 }
                 Received::Nothing => {}
-                Received::Reset => return self.lose(id, Some("reset"), now, outside),
+                Received::Reset => return self.lose(id, "reset", now, outside),
             }
         }
         if let Some(node) = &mut self.node {
-            node.touch(id);
+            node.handle_writable(id);
         }
     }
 
@@ -1001,7 +1007,7 @@ impl Host {
             .collect();
         let before: Vec<Option<Line>> = clients.iter().map(|client| self.held(client)).collect();
         if let Some(node) = &mut self.node {
-            node.data_received(id, bytes, now);
+            node.handle_data_received(id, bytes, now);
             // It waits until there is room in the journal; that nothing is forgotten then shows when the herd is at peace.
             let is_waiting = is_link && !node.wants_read(id);
             self.note_epochs(outside);
@@ -1051,172 +1057,12 @@ impl Host {
         }
     }
 
-    /// Does what the core asked for, then writes, finishes and closes, until nobody is touched any more. Returns early, with `true`, if a
-    /// fault waits for the state that this led to.
-    fn settle(&mut self, now: Now, outside: &mut Outside) -> bool {
-        for round in 0.. {
-            if round > MOST_ROUNDS {
-                let text = format!("a turn of host {} has no end", self.number);
-                failed(outside, &text, &[Subject::Host(self.number)]);
-                break;
-            }
-            while let Some(request) = self.node.as_mut().and_then(Node::next_request) {
-                self.carry_out(request, outside);
-            }
-            if self.write_journal(now, outside) {
-                return true;
-            }
-            // Nothing leaves any more.
-            let has_failed = self
-                .node
-                .as_ref()
-                .is_some_and(|node| node.failure().is_some());
-            if self.fallen.is_some() || has_failed {
-                return false;
-            }
-            let mut touched = std::mem::take(&mut self.touched);
-            if let Some(node) = &mut self.node {
-                node.take_touched(&mut touched);
-            }
-            if touched.is_empty() {
-                return false;
-            }
-            let mut clients_began = false;
-            for id in touched.drain(..) {
-                let is_link = self.socket(id).is_some_and(|socket| socket.is_link);
-                if is_link && clients_began {
-                    failed(
-                        outside,
-                        "a client was written to before a neighbour",
-                        &[Subject::Host(self.number)],
-                    );
-                }
-                clients_began |= !is_link && self.socket(id).is_some();
-                self.settle_one(id, now, outside);
-            }
-            self.touched = touched;
-        }
-        false
-    }
-
-    fn carry_out(&mut self, request: Request, outside: &mut Outside) {
-        let now = self.now(outside.timeline.now());
-        match request {
-            Request::LookUp { host: name } => {
-                let wait = outside.rng.millis(0, 300);
-                let event = Event::LookedUp {
-                    host: self.number,
-                    life: self.life,
-                    name,
-                };
-                outside.timeline.after(wait, event);
-            }
-            Request::Connect { id, address } => {
-                let target = herds::listener(address);
-                let edge = self.setup.edges.iter().copied().find(|&edge| {
-                    let (dialler, acceptor) = outside.edges[edge];
-                    dialler == self.number && Some(acceptor) == target
-                });
-                let own = Party::Host {
-                    host: self.number,
-                    life: self.life,
-                };
-                // An address where nobody lives is reached by the way to any neighbour.
-                let path = edge.or(self.setup.edges.first().copied());
-                let Some(path) = path else {
-                    let Some(node) = &mut self.node else {
-                        return;
-                    };
-                    return node.connection_lost(id, Some("no way"), now);
-                };
-                let wanted = match edge.and(target) {
-                    Some(host) => Party::Host { host, life: 0 },
-                    None => Party::Nobody,
-                };
-                let key = outside
-                    .network
-                    .connect(path, own, wanted, &mut outside.timeline);
-                if let (Some(edge), Some(target)) = (edge, target) {
-                    outside.wire.connecting(key, edge, [self.number, target]);
-                }
-                outside.say(&[Subject::Host(self.number), Subject::Edge(path)], || {
-                    format!("host {} dials {address}: connection {key}", self.number)
-                });
-                self.adopt(id, key, OPENER, true, outside);
-            }
-        }
-    }
-
-    /// Writes what waits, once; then finishes or closes the connection if its session is through with it.
-    fn settle_one(&mut self, id: ConnId, now: Now, outside: &mut Outside) {
-        let number = self.number;
-        let Some(socket) = self.sockets.get_mut(id.index()).and_then(Option::as_mut) else {
-            return;
-        };
-        let Some(node) = self.node.as_mut().filter(|_| socket.id == id) else {
-            return;
-        };
-        let (key, side, is_link) = (socket.key, socket.side, socket.is_link);
-        if socket.may_write() {
-            let output = node.output(id);
-            if !output.is_empty() {
-                if is_link && output.len() > TURN_BYTES + LINK_LINE_BYTES {
-                    let text = format!("{} bytes wait for one neighbour", output.len());
-                    failed(outside, &text, &[Subject::Host(number)]);
-                }
-                let written = outside
-                    .network
-                    .write(key, side, output, &mut outside.timeline);
-                let Some(count) = written else {
-                    return self.lose(id, Some("reset"), now, outside);
-                };
-                socket.writable = count == output.len();
-                let sent = &output[..count];
-                outside
-                    .chronicle
-                    .mix(now.time, &[3, key as u64, side as u64], sent);
-                if is_link {
-                    outside.sent(key, side, sent, self.is_restored);
-                }
-                node.output_sent(id, count, now);
-                let records = node.records();
-                for (key, line) in std::mem::take(&mut outside.wire.fresh) {
-                    let at = record(&line).map_or(&b""[..], |(_, at)| at);
-                    let client = Fields::of(at).map_or(&b""[..], |fields| fields.client);
-                    // A newer one may have taken its place since it was read.
-                    let is_held = records
-                        .line(client)
-                        .is_some_and(|held| held.strip_suffix(b"\n") == Some(at));
-                    if let Some(seq) = records.seq(client).filter(|_| is_held) {
-                        outside.wire.note_seq(key, side, &line, seq);
-                    }
-                }
-            }
-        }
-        match node.disposition(id, now) {
-            Disposition::Open => {}
-            Disposition::Finish => {
-                socket.finished = true;
-                outside.network.finish(key, side, &mut outside.timeline);
-            }
-            Disposition::Close => return self.lose(id, None, now, outside),
-        }
-        let is_readable = outside.network.is_readable(key, side)
-            && (!socket.ended || outside.network.is_reset(key, side));
-        let more = !socket.connecting && is_readable && node.wants_read(id)
-            || socket.may_write() && !node.output(id).is_empty();
-        if more && !std::mem::replace(&mut socket.queued, true) {
-            self.ready.push(id);
-        }
-    }
-
-    /// The one death of a connection: its socket closes, its session hears of it.
-    fn lose(&mut self, id: ConnId, why: Option<&str>, now: Now, outside: &mut Outside) {
+    /// Closes a socket.
+    fn close(&mut self, id: ConnId, why: Option<&str>, outside: &mut Outside) {
         let place = self.sockets.get_mut(id.index());
         if let Some(socket) = place.and_then(Option::take) {
-            outside
-                .network
-                .close(socket.key, socket.side, &mut outside.timeline);
+            let (network, timeline) = (&mut outside.network, &mut outside.timeline);
+            network.close(socket.key, socket.side, timeline);
             if socket.is_link {
                 outside.wire.closed(socket.key, socket.side);
                 outside.say_of(socket.key, self.number, || {
@@ -1229,8 +1075,13 @@ impl Host {
                 });
             }
         }
+    }
+
+    /// A socket is broken.
+    fn lose(&mut self, id: ConnId, why: &str, now: Now, outside: &mut Outside) {
+        self.close(id, Some(why), outside);
         if let Some(node) = &mut self.node {
-            node.connection_lost(id, why, now);
+            node.handle_connection_lost(id, Some(why), now);
         }
     }
 
@@ -1255,7 +1106,7 @@ impl Host {
         };
         for socket in self.sockets.iter().flatten() {
             let could_write = socket.may_write() && !socket.queued;
-            if could_write && !node.output(socket.id).is_empty() {
+            if could_write && !node.poll_output(socket.id).is_empty() {
                 let text = format!(
                     "host {} has something to write on connection {}, and forgets it",
                     self.number, socket.key
@@ -1286,5 +1137,184 @@ impl Host {
         let sockets = || self.sockets.iter().flatten();
         let links = sockets().filter(|socket| socket.is_link).count();
         (links, sockets().count() - links)
+    }
+}
+
+/// What one turn of a server has around it.
+struct Machine<'a> {
+    host: &'a mut Host,
+    outside: &'a mut Outside,
+    now: Now,
+    /// How often connections were looked at anew in this turn.
+    rounds: u32,
+    /// A client was looked at in this round.
+    clients_began: bool,
+    /// A fault waits for the state that this led to.
+    is_aimed_at: bool,
+}
+
+impl Machine<'_> {
+    fn failed(&mut self, text: &str) {
+        failed(self.outside, text, &[Subject::Host(self.host.number)]);
+    }
+
+    fn look_at_order(&mut self, id: ConnId) {
+        let Some(is_link) = self.host.socket(id).map(|socket| socket.is_link) else {
+            return;
+        };
+        if is_link && self.clients_began {
+            self.failed("a client was written to before a neighbour");
+        }
+        self.clients_began |= !is_link;
+    }
+}
+
+impl Io for Machine<'_> {
+    fn now(&mut self) -> Now {
+        self.now
+    }
+
+    fn connect(&mut self, id: ConnId, address: SocketAddr) -> Result<(), String> {
+        let (host, outside) = (&mut *self.host, &mut *self.outside);
+        let target = herds::listener(address);
+        let edge = host.setup.edges.iter().copied().find(|&edge| {
+            let (dialler, acceptor) = outside.edges[edge];
+            dialler == host.number && Some(acceptor) == target
+        });
+        let own = Party::Host {
+            host: host.number,
+            life: host.life,
+        };
+        // An address where nobody lives is reached by the way to any neighbour.
+        let path = edge.or(host.setup.edges.first().copied());
+        let path = path.ok_or("no way")?;
+        let wanted = match edge.and(target) {
+            Some(host) => Party::Host { host, life: 0 },
+            None => Party::Nobody,
+        };
+        let key = outside
+            .network
+            .connect(path, own, wanted, &mut outside.timeline);
+        if let (Some(edge), Some(target)) = (edge, target) {
+            outside.wire.connecting(key, edge, [host.number, target]);
+        }
+        outside.say(&[Subject::Host(host.number), Subject::Edge(path)], || {
+            format!("host {} dials {address}: connection {key}", host.number)
+        });
+        host.adopt(id, key, OPENER, true, outside);
+        Ok(())
+    }
+
+    fn look_up(&mut self, host: &str) -> Result<(), String> {
+        let wait = self.outside.rng.millis(0, 300);
+        let event = Event::LookedUp {
+            host: self.host.number,
+            life: self.host.life,
+            name: host.to_owned(),
+        };
+        self.outside.timeline.after(wait, event);
+        Ok(())
+    }
+
+    fn perform(&mut self, node: &Node, work: DiskWork) -> Option<DiskDone> {
+        let disk = self.host.disk.as_mut()?;
+        if let DiskWork::Append(chunks) = &work {
+            for chunk in chunks {
+                let file = u64::from(chunk.file.0);
+                let parts = [6, self.host.number as u64, file, chunk.offset];
+                let chronicle = &mut self.outside.chronicle;
+                chronicle.mix(self.now.time, &parts, &chunk.bytes);
+            }
+        }
+        let queue = Queue::of(&work);
+        disk.submit(work);
+        self.host.look_at_doom();
+        if self.host.fallen.is_none() {
+            self.host.begin_job(queue, self.outside);
+            self.is_aimed_at |= self.host.is_aimed_at(node);
+        }
+        None
+    }
+
+    fn is_writable(&self, id: ConnId) -> bool {
+        let socket = self.host.sockets.get(id.index()).and_then(Option::as_ref);
+        socket.is_some_and(|socket| socket.id == id && socket.may_write())
+    }
+
+    fn write(&mut self, id: ConnId, output: &[u8]) -> Result<usize, String> {
+        let Some(socket) = self.host.socket(id) else {
+            return Ok(0);
+        };
+        let (key, side, is_link) = (socket.key, socket.side, socket.is_link);
+        if is_link && output.len() > TURN_BYTES + LINK_LINE_BYTES {
+            self.failed(&format!("{} bytes wait for one neighbour", output.len()));
+        }
+        let (network, timeline) = (&mut self.outside.network, &mut self.outside.timeline);
+        let written = network.write(key, side, output, timeline);
+        let count = written.ok_or("reset")?;
+        if let Some(socket) = self.host.socket(id) {
+            socket.writable = count == output.len();
+        }
+        let sent = &output[..count];
+        let parts = [3, key as u64, side as u64];
+        self.outside.chronicle.mix(self.now.time, &parts, sent);
+        if is_link {
+            let is_restored = self.host.is_restored;
+            self.outside.sent(key, side, sent, is_restored);
+        }
+        Ok(count)
+    }
+
+    fn finish(&mut self, id: ConnId) {
+        if let Some(socket) = self.host.socket(id) {
+            socket.finished = true;
+            let (key, side) = (socket.key, socket.side);
+            let (network, timeline) = (&mut self.outside.network, &mut self.outside.timeline);
+            network.finish(key, side, timeline);
+        }
+    }
+
+    fn close(&mut self, id: ConnId, why: Option<&str>) {
+        self.look_at_order(id);
+        self.host.close(id, why, self.outside);
+    }
+
+    fn flushed(&mut self, node: &Node, id: ConnId, wants: Wants) {
+        self.look_at_order(id);
+        let Some(socket) = self.host.socket(id) else {
+            return;
+        };
+        let (key, side) = (socket.key, socket.side);
+        let records = node.records();
+        for (key, line) in std::mem::take(&mut self.outside.wire.fresh) {
+            let at = record(&line).map_or(&b""[..], |(_, at)| at);
+            let client = Fields::of(at).map_or(&b""[..], |fields| fields.client);
+            // A newer one may have taken its place since it was read.
+            let is_held = records
+                .line(client)
+                .is_some_and(|held| held.strip_suffix(b"\n") == Some(at));
+            if let Some(seq) = records.seq(client).filter(|_| is_held) {
+                self.outside.wire.note_seq(key, side, &line, seq);
+            }
+        }
+        let network = &self.outside.network;
+        let is_readable = !socket.connecting
+            && network.is_readable(key, side)
+            && (!socket.ended || network.is_reset(key, side));
+        let more = wants.write || wants.read && is_readable;
+        if more && !std::mem::replace(&mut socket.queued, true) {
+            self.host.ready.push(id);
+        }
+    }
+
+    fn is_interrupted(&mut self) -> bool {
+        self.clients_began = false;
+        self.rounds += 1;
+        if self.rounds > MOST_ROUNDS {
+            let text = format!("a turn of host {} has no end", self.host.number);
+            self.failed(&text);
+            return true;
+        }
+        self.host.fallen.is_some() || self.is_aimed_at
     }
 }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use herd_mio::config::{HerdConfig, Overrides, Source};
 use herd_mio::core::clock::{Now, Time};
-use herd_mio::core::disposition::Disposition;
-use herd_mio::core::node::{ConnId, Node};
+use herd_mio::core::durability::{DiskDone, DiskWork};
+use herd_mio::core::node::{ConnId, Io, Node, Wants, drive};
 use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
 use herd_mio::core::settings::{HostPort, NeighbourSettings, Secret, Settings};
 
@@ -42,12 +42,60 @@ pub(crate) struct Read {
 /// The server and all that it has said.
 pub(crate) struct Stage {
     pub(crate) node: Node,
+    memory: Memory,
+}
+
+/// Memory in the place of sockets, which takes all that is written at once.
+struct Memory {
     now: Now,
-    touched: Vec<ConnId>,
-    /// What it has written, by the connection's index.
+    /// What was written, by the connection's index.
     written: Vec<Vec<u8>>,
-    /// Connections that it wanted closed.
+    /// Connections with output that is still to be written.
+    unfinished: Vec<ConnId>,
+    /// Connections that were closed or shut down.
     closed: usize,
+}
+
+impl Io for Memory {
+    fn now(&mut self) -> Now {
+        self.now
+    }
+
+    fn connect(&mut self, _id: ConnId, address: SocketAddr) -> Result<(), String> {
+        Err(format!("there is no way to {address}"))
+    }
+
+    fn look_up(&mut self, host: &str) -> Result<(), String> {
+        Err(format!("there is no resolver to ask for {host}"))
+    }
+
+    fn perform(&mut self, _node: &Node, _work: DiskWork) -> Option<DiskDone> {
+        None // there is no data directory
+    }
+
+    fn is_writable(&self, _id: ConnId) -> bool {
+        true
+    }
+
+    fn write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, String> {
+        // The system copies it, too.
+        self.written[id.index()].extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn finish(&mut self, _id: ConnId) {
+        self.closed += 1;
+    }
+
+    fn close(&mut self, _id: ConnId, _why: Option<&str>) {
+        self.closed += 1;
+    }
+
+    fn flushed(&mut self, _node: &Node, id: ConnId, wants: Wants) {
+        if wants.write {
+            self.unfinished.push(id);
+        }
+    }
 }
 
 impl Stage {
@@ -71,10 +119,12 @@ impl Stage {
         };
         let mut stage = Stage {
             node: Node::new(settings, &SEED, now),
-            now,
-            touched: Vec::new(),
-            written: Vec::new(),
-            closed: 0,
+            memory: Memory {
+                now,
+                written: Vec::new(),
+                unfinished: Vec::new(),
+                closed: 0,
+            },
         };
         let links = NEIGHBOURS[..neighbours]
             .iter()
@@ -91,7 +141,7 @@ impl Stage {
             .take(count)
             .map(|address| {
                 let address = SocketAddr::new(IpAddr::V4(address.into()), 4_000);
-                let client = self.node.client_connected(address);
+                let client = self.node.handle_client_connected(address, self.memory.now);
                 let client = client.ok_or("a client is refused")?;
                 self.make_room(client);
                 Ok(client)
@@ -102,7 +152,9 @@ impl Stage {
     /// A neighbour dials, proves who it is, and says that it knows nothing.
     fn link(&mut self, name: &str) -> Result<ConnId, Failure> {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 4_000);
-        let id = self.node.neighbour_connected(address, self.now);
+        let id = self
+            .node
+            .handle_neighbour_connected(address, self.memory.now);
         let id = id.ok_or("a neighbour is refused")?;
         self.make_room(id);
 
@@ -122,7 +174,7 @@ impl Stage {
         if !answer.contains("\nLIFE ") {
             return Err(format!("{name} was not believed: {answer:?}"));
         }
-        let wall = self.now.wall;
+        let wall = self.memory.now.wall;
         self.hear(
             id,
             &format!("LIFE {:016x} {wall} - 0\nSYNC 0\n", id.to_u64()),
@@ -139,77 +191,57 @@ impl Stage {
     }
 
     fn take_text(&mut self, id: ConnId) -> String {
-        let written = std::mem::take(&mut self.written[id.index()]);
+        let written = std::mem::take(&mut self.memory.written[id.index()]);
         String::from_utf8_lossy(&written).into_owned()
     }
 
     fn make_room(&mut self, id: ConnId) {
-        if self.written.len() <= id.index() {
-            self.written.resize_with(id.index() + 1, Vec::new);
+        if self.memory.written.len() <= id.index() {
+            self.memory.written.resize_with(id.index() + 1, Vec::new);
         }
     }
 
     /// When the read after so many others is received, on the wall clock.
     pub(crate) fn receipt_ns(&self, reads_before: usize) -> u64 {
-        self.now.wall + (reads_before as u64 + 1) * MILLISECOND_NS
+        self.memory.now.wall + (reads_before as u64 + 1) * MILLISECOND_NS
     }
 
-    /// One turn of the loop, in which all of this is ready.
+    /// One turn of the loop, in which all of this is ready; then turns until all output is written.
     pub(crate) fn turn(&mut self, ready: &[Read]) {
         for Read { id, bytes } in ready {
-            self.now.wall += MILLISECOND_NS;
-            self.now.time =
-                Time::from_nanos(self.now.time.as_nanos().saturating_add(MILLISECOND_NS));
+            let now = &mut self.memory.now;
+            now.wall += MILLISECOND_NS;
+            now.time = Time::from_nanos(now.time.as_nanos().saturating_add(MILLISECOND_NS));
+            self.node.handle_writable(*id);
             if self.node.wants_read(*id) {
-                self.node.data_received(*id, bytes, self.now);
+                self.node.handle_data_received(*id, bytes, *now);
             }
-            self.node.touch(*id);
         }
-        self.node.deadlines_due(self.now);
-        self.settle();
-    }
-
-    /// As the loop does it: whoever is touched is written to and asked for its disposition, until nobody is touched any more.
-    fn settle(&mut self) {
         loop {
-            while self.node.next_request().is_some() {}
-            let mut touched = std::mem::take(&mut self.touched);
-            self.node.take_touched(&mut touched);
-            if touched.is_empty() {
+            let now = self.memory.now;
+            drive(&mut self.node, &mut self.memory, now);
+            if self.memory.unfinished.is_empty() {
                 return;
             }
-            for id in touched.drain(..) {
-                let output = self.node.output(id);
-                if !output.is_empty() {
-                    // The system copies it, too.
-                    self.written[id.index()].extend_from_slice(output);
-                    let count = output.len();
-                    self.node.output_sent(id, count, self.now);
-                }
-                if self.node.disposition(id, self.now) != Disposition::Open {
-                    self.closed += 1;
-                }
-                if !self.node.output(id).is_empty() {
-                    self.node.touch(id);
-                }
+            for id in self.memory.unfinished.drain(..) {
+                self.node.handle_writable(id);
             }
-            self.touched = touched;
         }
     }
 
     /// What was written to a connection since [`Stage::forget_written`].
     pub(crate) fn written(&self, id: ConnId) -> &[u8] {
-        &self.written[id.index()]
+        &self.memory.written[id.index()]
     }
 
     /// Keeps the memory, so that passes do not allocate what a socket would not.
     pub(crate) fn forget_written(&mut self) {
-        self.written.iter_mut().for_each(Vec::clear);
+        self.memory.written.iter_mut().for_each(Vec::clear);
     }
 
     /// Whether nobody was cut off.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        match self.closed {
+        match self.memory.closed {
             0 => Ok(()),
             count => Err(format!("{count} connections were closed")),
         }

@@ -1,7 +1,11 @@
-//! A disk that does at once what it is asked for.
+//! What a server under test has around it: a disk that does at once what it is asked for, and sockets
+//! that take nothing unless the test takes it.
+
+use std::net::SocketAddr;
 
 use herd_mio::core::clock::Now;
-use herd_mio::core::node::Node;
+use herd_mio::core::durability::{DiskDone, DiskWork};
+use herd_mio::core::node::{ConnId, Io, Node, Wants, drive};
 use herd_testkit::fake_disk::FakeDisk;
 use herd_testkit::rng::Rng;
 
@@ -12,18 +16,71 @@ pub(crate) fn new() -> FakeDisk {
     FakeDisk::new(server::NAME, Rng::new(0, "disk"))
 }
 
-/// Does all that the node wants done, and what it wants done after that.
-pub(crate) fn work(disk: &mut FakeDisk, node: &mut Node, now: Now) {
+/// What one turn has around it, and what came of it.
+pub(crate) struct Outside<'a> {
+    disk: Option<&'a mut FakeDisk>,
+    now: Now,
+    /// Connections that are to be made.
+    pub(crate) dialled: Vec<ConnId>,
+    /// Connections that the server closed.
+    pub(crate) closed: Vec<ConnId>,
+}
+
+/// Ends a turn, with all that the disk is asked for in it.
+pub(crate) fn turn<'a>(node: &mut Node, disk: Option<&'a mut FakeDisk>, now: Now) -> Outside<'a> {
+    let mut outside = Outside {
+        disk,
+        now,
+        dialled: Vec::new(),
+        closed: Vec::new(),
+    };
     loop {
-        while let Some(work) = node.next_disk_work(now) {
-            disk.submit(work);
-        }
+        drive(node, &mut outside, now);
+        let Some(disk) = &mut outside.disk else {
+            return outside;
+        };
         disk.do_all();
         if disk.is_idle() {
-            return;
+            return outside;
         }
         while let Some(done) = disk.finished() {
-            node.disk_done(done, now);
+            node.handle_disk_done(done, now);
         }
     }
+}
+
+impl Io for Outside<'_> {
+    fn now(&mut self) -> Now {
+        self.now
+    }
+
+    fn connect(&mut self, id: ConnId, _address: SocketAddr) -> Result<(), String> {
+        self.dialled.push(id);
+        Ok(())
+    }
+
+    fn look_up(&mut self, host: &str) -> Result<(), String> {
+        panic!("{host} is looked up, but addresses are given by number");
+    }
+
+    fn perform(&mut self, _node: &Node, work: DiskWork) -> Option<DiskDone> {
+        self.disk.as_mut()?.submit(work);
+        None
+    }
+
+    fn is_writable(&self, _id: ConnId) -> bool {
+        false
+    }
+
+    fn write(&mut self, _id: ConnId, _bytes: &[u8]) -> Result<usize, String> {
+        Ok(0)
+    }
+
+    fn finish(&mut self, _id: ConnId) {}
+
+    fn close(&mut self, id: ConnId, _why: Option<&str>) {
+        self.closed.push(id);
+    }
+
+    fn flushed(&mut self, _node: &Node, _id: ConnId, _wants: Wants) {}
 }

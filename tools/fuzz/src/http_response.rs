@@ -220,7 +220,9 @@ fn json(text: &str, api: PlacesApi, bound: u8) {
     assert!(expected.is_none() || found.is_ok(), "an object");
     // An error is passed on whole, but for blank lines.
     if google_error(text).is_some() {
-        let told = Outcome::new(api, Ok(Reply::Error(text.to_owned()))).json(bound).to_owned();
+        let told = Outcome::new(api, Ok(Reply::Error(text.to_owned())))
+            .json(bound)
+            .to_owned();
         assert_eq!(
             serde_json::from_str::<Value>(&told).ok(),
             serde_json::from_str(text).ok()

@@ -509,28 +509,25 @@ fn live_on(mut file: Vec<u8>, entries: &[Owned], end: End, machine: u64, fsync: 
     let mut node = start(&mut disk, 1);
     // A journal of an old format is written anew before anybody is served.
     for _ in 0..100 {
-        disk::work(&mut disk, &mut node, server::at(0));
-        node.deadlines_due(server::at(0));
+        disk::turn(&mut node, Some(&mut disk), server::at(0));
     }
     let Some(client) = "192.0.2.1:1"
         .parse()
         .ok()
-        .and_then(|address| node.client_connected(address))
+        .and_then(|address| node.handle_client_connected(address, server::at(10)))
     else {
         panic!("a client is admitted");
     };
     let commands = b"IAMAT c1 +1+2 1621464826.5\nIAMAT new +1+2 7\nIAMAT c1 +1+2 3\n";
-    node.data_received(client, commands, server::at(10));
-    for ms in [10, 1_200, 2_400, 70_000] {
-        node.deadlines_due(server::at(ms));
-        disk::work(&mut disk, &mut node, server::at(ms));
-        let mut touched = Vec::new();
-        node.take_touched(&mut touched);
+    node.handle_data_received(client, commands, server::at(10));
+    for ms in [10, 1_200, 2_400] {
+        disk::turn(&mut node, Some(&mut disk), server::at(ms));
     }
-    assert_eq!(node.failure(), None);
-    let answers = node.output(client).to_vec();
+    let answers = node.poll_output(client).to_vec();
     let lines = answers.split_inclusive(|&byte| byte == b'\n');
     assert_eq!(lines.filter(|line| line.starts_with(b"AT ")).count(), 3);
+    disk::turn(&mut node, Some(&mut disk), server::at(70_000));
+    assert_eq!(node.failure(), None);
     disk.end(promises::End::Killed);
     let again = start(&mut disk, 2);
     let (before, after) = (node.records(), again.records());

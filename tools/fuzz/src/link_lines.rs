@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use herd_mio::core::durability::Fsync;
 use herd_mio::core::disposition::Disposition;
+use herd_mio::core::durability::Fsync;
 use herd_mio::core::limits::{LINK_LINE_BYTES, TURN_BYTES};
 use herd_mio::core::link::OPERATOR;
-use herd_mio::core::node::{ConnId, Node, Request};
+use herd_mio::core::node::{ConnId, Node};
 use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
 use herd_mio::core::settings::Secret;
 
@@ -173,14 +173,17 @@ impl Story {
     /// Some positions of the server's own clients.
     fn hear_clients(&mut self) {
         let address = "192.0.2.1:1".parse();
-        let admitted = address.ok().and_then(|it| self.node.client_connected(it));
+        let admitted = address
+            .ok()
+            .and_then(|it| self.node.handle_client_connected(it, server::at(self.ms)));
         let Some(client) = admitted else {
             panic!("a client is admitted");
         };
         let commands = b"IAMAT a +1+2 1621464827\nIAMAT b +3-4.5 1621464826.25\nIAMAT c -6-7 9\n";
-        self.node.data_received(client, commands, server::at(0));
+        self.node
+            .handle_data_received(client, commands, server::at(0));
         self.settle();
-        let answers = self.node.output(client).to_vec();
+        let answers = self.node.poll_output(client).to_vec();
         for line in answers.split(|&byte| byte == b'\n') {
             if let Some(at) = reference::At::read(line) {
                 self.table.insert(at.client.clone(), (at, None));
@@ -188,32 +191,31 @@ impl Story {
         }
         assert_eq!(self.table.len(), 3);
         self.behind = 1; // that is 9 s after the epoch
-        self.node.connection_lost(client, None, server::at(0));
+        self.node
+            .handle_connection_lost(client, None, server::at(0));
     }
 
     /// Has the journal written, and looks at whoever is to be looked at; what is to be sent is left.
     fn settle(&mut self) {
         let now = server::at(self.ms);
-        if let Some(disk) = &mut self.disk {
-            disk::work(disk, &mut self.node, now);
-        }
-        while let Some(request) = self.node.next_request() {
-            let Request::Connect { id, .. } = request else {
-                panic!("its neighbours are given by number");
-            };
+        let outside = disk::turn(&mut self.node, self.disk.as_mut(), now);
+        let (dialled, closed) = (outside.dialled, outside.closed);
+        for id in dialled {
             assert!(self.dialling.replace(id).is_none(), "it dials once");
         }
-        let mut touched = Vec::new();
-        self.node.take_touched(&mut touched);
-        for id in touched {
-            if self.node.disposition(id, now) == Disposition::Close {
-                self.lose(id);
-            }
+        for id in closed {
+            self.forget(id);
         }
     }
 
     fn lose(&mut self, id: ConnId) {
-        self.node.connection_lost(id, None, server::at(self.ms));
+        let now = server::at(self.ms);
+        self.node.handle_connection_lost(id, None, now);
+        self.forget(id);
+    }
+
+    /// A connection is closed.
+    fn forget(&mut self, id: ConnId) {
         for (name, _) in self.linked.extract_if(.., |_, link| *link == id) {
             let patience = self.patience.entry(name).or_default();
             // It was a good one.
@@ -260,7 +262,8 @@ impl Story {
         let before = self.node.records().digest();
         for piece in pieces(said, cut) {
             assert!(self.node.wants_read(id), "it is heard");
-            self.node.data_received(id, piece, server::at(self.ms));
+            self.node
+                .handle_data_received(id, piece, server::at(self.ms));
             self.settle();
         }
         if !wants_proof || is_operator {
@@ -274,7 +277,7 @@ impl Story {
         } else {
             self.judge(id, speaker, &own, said);
         }
-        let end = self.node.disposition(id, server::at(self.ms));
+        let end = self.node.poll_disposition(id, server::at(self.ms));
         if !stays || end != Disposition::Open {
             self.end(id);
         }
@@ -286,27 +289,26 @@ impl Story {
         if speaker != Speaker::Dialled {
             let address = "192.0.2.2:2".parse().ok()?;
             let now = server::at(self.ms);
-            let id = self.node.neighbour_connected(address, now);
+            let id = self.node.handle_neighbour_connected(address, now);
             assert!(id.is_some(), "{} are no crowd", self.node.connections());
             return id;
         }
         // It waits before it dials again, and gives up what takes too long.
         for _ in 0..2 {
             self.ms += 2_000;
-            self.node.deadlines_due(server::at(self.ms));
             self.settle();
         }
         let id = self.dialling.take()?;
-        self.node.connection_made(id, server::at(self.ms));
+        self.node.handle_connection_made(id, server::at(self.ms));
         Some(id)
     }
 
     /// The other side closes a connection.
     fn end(&mut self, id: ConnId) {
         let now = server::at(self.ms);
-        self.node.eof_received(id, now);
+        self.node.handle_eof_received(id, now);
         self.take(id);
-        assert_eq!(self.node.disposition(id, now), Disposition::Close);
+        assert_eq!(self.node.poll_disposition(id, now), Disposition::Close);
         self.lose(id);
     }
 
@@ -316,7 +318,7 @@ impl Story {
         let (own, name) = (server::NAME, speaker.name());
         let hello = format!("HERD 2 {name} {own} {}\n", Hex(&nonce));
         let now = server::at(self.ms);
-        self.node.data_received(id, hello.as_bytes(), now);
+        self.node.handle_data_received(id, hello.as_bytes(), now);
         let told = self.take(id);
         let their_nonce = told
             .strip_prefix(format!("HERD 2 {own} {name} ").as_bytes())
@@ -350,7 +352,7 @@ impl Story {
         };
         let proof = format!("PROOF {}\n", parties.prove(side, &self.secret));
         let their_proof = format!("PROOF {}\n", parties.prove(side.other(), &self.secret));
-        self.node.data_received(id, proof.as_bytes(), now);
+        self.node.handle_data_received(id, proof.as_bytes(), now);
         let later = self.take(id);
         let told = [told, later].concat();
         let text = String::from_utf8_lossy(&told);
@@ -402,13 +404,14 @@ impl Story {
     fn take(&mut self, id: ConnId) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
-            let output = self.node.output(id).to_vec();
+            let output = self.node.poll_output(id).to_vec();
             if output.is_empty() {
                 break;
             }
             assert!(output.len() <= TURN_BYTES + 2 * LINK_LINE_BYTES, "bounded");
             all.extend_from_slice(&output);
-            self.node.output_sent(id, output.len(), server::at(self.ms));
+            self.node
+                .handle_output_sent(id, output.len(), server::at(self.ms));
         }
         self.said.extend_from_slice(&all);
         let name = self.linked.iter().find(|(_, link)| **link == id);
@@ -516,7 +519,7 @@ impl Story {
             self.replace(id, speaker);
         }
         let told = self.take(id);
-        let disposition = self.node.disposition(id, server::at(self.ms));
+        let disposition = self.node.poll_disposition(id, server::at(self.ms));
         match stands {
             Stands::Starting => assert!(told.is_empty() && disposition == Disposition::Open),
             Stands::Linked(_) => {

@@ -381,8 +381,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a feed that moves touches no link",
-        file: "src/core/node/mod.rs",
+        name: "a feed that moves marks no link dirty",
+        file: "src/core/node/poll.rs",
         from: "if self.announced != announced {",
         to: "if self.announced != announced && announced.0 % 7 != 3 {",
         caught_by: SIMULATED,
@@ -390,9 +390,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "links after clients",
-        file: "src/core/node/mod.rs",
-        from: "for list in [&mut self.touched_links, &mut self.touched] {",
-        to: "for list in [&mut self.touched, &mut self.touched_links] {",
+        file: "src/core/node/poll.rs",
+        from: "        self.round.extend(self.links.drain(..));\n        self.round.extend(self.others.drain(..));",
+        to: "        self.round.extend(self.others.drain(..));\n        self.round.extend(self.links.drain(..));",
         caught_by: SIMULATED,
         missed: None,
     },
@@ -446,7 +446,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a deadline that comes earlier is not armed",
-        file: "src/core/node/mod.rs",
+        file: "src/core/node/poll.rs",
         from: "slot.armed.is_none_or(|armed| deadline < armed)",
         to: "slot.armed.is_none()",
         caught_by: SIMULATED,

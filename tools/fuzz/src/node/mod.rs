@@ -12,6 +12,7 @@
 mod host;
 mod mobile;
 mod neighbour;
+mod outside;
 mod places;
 mod tls;
 
@@ -22,9 +23,10 @@ use herd_mio::core::settings::{HostPort, PlacesApi, Secret, Settings};
 
 use crate::{log, server};
 use herd_testkit::fake_disk::{ENDLESS, Queue, Strike};
-use host::{Host, Peer};
+use host::Host;
 use mobile::Mobile;
 use neighbour::{DIALLED, NAMES, Talk};
+use outside::Peer;
 
 /// Clients that are talked of.
 const CLIENTS: [&str; 6] = ["a", "b", "c", "d", "kiwi", "\u{e9}"];
@@ -52,7 +54,7 @@ fn tell(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     };
     let scratch = [1, 7, 100, 65_536][usize::from(scratch % 4)];
     let mut host = Host::new(settings(kind), journal, scratch);
-    if let Some(disk) = &mut host.disk {
+    if let Some(disk) = &mut host.outside.disk {
         disk.set_reserves(kind & 64 == 0);
     }
     let mut is_stopped = false;
@@ -156,7 +158,7 @@ fn take(host: &mut Host, step: u8, input: &mut Unstructured<'_>) -> arbitrary::R
         }
         20 => host.off_ns = input.arbitrary::<i64>()? >> input.int_in_range(0..=40)?,
         21 => {
-            if let Some(name) = host.look_ups.pop_front() {
+            if let Some(name) = host.outside.look_ups.pop_front() {
                 let found = match input.int_in_range(0..=3_u8)? {
                     0 => Err("no answer".to_owned()),
                     1 => Ok(Vec::new()),
@@ -164,7 +166,7 @@ fn take(host: &mut Host, step: u8, input: &mut Unstructured<'_>) -> arbitrary::R
                     _ => Ok(vec!["192.0.2.9".parse()]),
                 };
                 let found = found.map(|found| found.into_iter().flatten().collect());
-                host.node.looked_up(&name, found, host.now());
+                host.node.handle_looked_up(&name, found, host.now());
             }
         }
         22 | 23 => {
@@ -172,7 +174,7 @@ fn take(host: &mut Host, step: u8, input: &mut Unstructured<'_>) -> arbitrary::R
             connect_first(host, works);
         }
         24 | 25 => {
-            if let Some(disk) = &mut host.disk {
+            if let Some(disk) = &mut host.outside.disk {
                 host::work_both(disk);
             }
         }
@@ -199,7 +201,7 @@ fn trouble_disk(host: &mut Host, input: &mut Unstructured<'_>) -> arbitrary::Res
     let state: u8 = input.int_in_range(0..=7)?;
     let strike = *input.choose(&Strike::ALL)?;
     let room = u64::from(input.arbitrary::<u16>()?);
-    let Some(disk) = &mut host.disk else {
+    let Some(disk) = &mut host.outside.disk else {
         return Ok(());
     };
     host.is_disk_troubled = true;
@@ -263,9 +265,10 @@ fn say(
     host: &mut Host,
     input: &mut Unstructured<'_>,
     is_meant: fn(&Peer) -> bool,
-    act: impl FnOnce(&mut host::Socket),
+    act: impl FnOnce(&mut outside::Socket),
 ) -> arbitrary::Result<()> {
     let places: Vec<usize> = host
+        .outside
         .sockets
         .iter()
         .filter(|(_, socket)| is_meant(&socket.peer) && !socket.has_fin && !socket.is_connecting)
@@ -276,7 +279,7 @@ fn say(
     }
     let place = *input.choose(&places)?;
     let mut liar = None;
-    if let Some(socket) = host.sockets.get_mut(&place) {
+    if let Some(socket) = host.outside.sockets.get_mut(&place) {
         act(socket);
         if let Peer::Neighbour(talk) = &socket.peer
             && !socket.has_fin
@@ -287,7 +290,7 @@ fn say(
     if let Some(liar) = liar {
         restart_neighbour(host, liar);
     }
-    host.notice(place);
+    host.outside.notice(place);
     Ok(())
 }
 
@@ -295,23 +298,23 @@ fn say(
 fn touch(
     host: &mut Host,
     input: &mut Unstructured<'_>,
-    act: impl FnOnce(&mut host::Socket),
+    act: impl FnOnce(&mut outside::Socket),
 ) -> arbitrary::Result<()> {
-    let places: Vec<usize> = host.sockets.keys().copied().collect();
+    let places: Vec<usize> = host.outside.sockets.keys().copied().collect();
     if places.is_empty() {
         return Ok(());
     }
     let place = *input.choose(&places)?;
-    if let Some(socket) = host.sockets.get_mut(&place) {
+    if let Some(socket) = host.outside.sockets.get_mut(&place) {
         act(socket);
     }
-    host.notice(place);
+    host.outside.notice(place);
     Ok(())
 }
 
 /// The first connection that is being made is made, or is not; whether there was one.
 fn connect_first(host: &mut Host, works: bool) -> bool {
-    let first = host.sockets.iter().find(|(_, it)| it.is_connecting);
+    let first = host.outside.sockets.iter().find(|(_, it)| it.is_connecting);
     let Some(place) = first.map(|(place, _)| *place) else {
         return false;
     };
@@ -322,8 +325,8 @@ fn connect_first(host: &mut Host, works: bool) -> bool {
 /// Places answers the first question that it was asked; an empty answer, if there is nothing to choose from.
 fn answer_first(host: &mut Host, input: Option<&mut Unstructured<'_>>) -> arbitrary::Result<()> {
     let is_asked =
-        |socket: &host::Socket| matches!(&socket.peer, Peer::Origin(origin) if origin.asked > 0);
-    let first = host.sockets.iter_mut().find(|(_, it)| is_asked(it));
+        |socket: &outside::Socket| matches!(&socket.peer, Peer::Origin(origin) if origin.asked > 0);
+    let first = host.outside.sockets.iter_mut().find(|(_, it)| is_asked(it));
     let Some((&place, socket)) = first else {
         return Ok(());
     };
@@ -335,7 +338,7 @@ fn answer_first(host: &mut Host, input: Option<&mut Unstructured<'_>>) -> arbitr
             socket.ends(true);
         }
     }
-    host.notice(place);
+    host.outside.notice(place);
     Ok(())
 }
 
@@ -354,7 +357,7 @@ fn teach(host: &mut Host, input: &mut Unstructured<'_>) -> arbitrary::Result<()>
 /// A neighbour says something on all its links.
 fn tell_links(host: &mut Host, neighbour: usize, said: &[u8]) {
     let mut spoke = Vec::new();
-    for (place, socket) in &mut host.sockets {
+    for (place, socket) in &mut host.outside.sockets {
         if let Peer::Neighbour(talk) = &socket.peer
             && talk.neighbour == neighbour
             && talk.is_honest
@@ -365,13 +368,15 @@ fn tell_links(host: &mut Host, neighbour: usize, said: &[u8]) {
             spoke.push(*place);
         }
     }
-    spoke.into_iter().for_each(|place| host.notice(place));
+    spoke
+        .into_iter()
+        .for_each(|place| host.outside.notice(place));
 }
 
 /// A neighbour begins anew; what it says on old connections counts for nothing.
 fn restart_neighbour(host: &mut Host, neighbour: usize) {
     host.neighbours[neighbour].restart();
-    for socket in host.sockets.values_mut() {
+    for socket in host.outside.sockets.values_mut() {
         if let Peer::Neighbour(talk) = &mut socket.peer
             && talk.neighbour == neighbour
         {
@@ -390,13 +395,16 @@ fn keep_alive(host: &mut Host) {
 
 /// Whether this neighbour is linked as it should be.
 fn is_linked(host: &Host, neighbour: usize) -> bool {
-    host.sockets.values().any(|socket| match &socket.peer {
-        Peer::Neighbour(talk) => {
-            let is_it = talk.neighbour == neighbour && talk.is_honest && talk.is_linked;
-            is_it && !talk.is_over && !socket.has_fin && !socket.is_reset
-        }
-        Peer::Mobile(_) | Peer::Origin(_) => false,
-    })
+    host.outside
+        .sockets
+        .values()
+        .any(|socket| match &socket.peer {
+            Peer::Neighbour(talk) => {
+                let is_it = talk.neighbour == neighbour && talk.is_honest && talk.is_linked;
+                is_it && !talk.is_over && !socket.has_fin && !socket.is_reset
+            }
+            Peer::Mobile(_) | Peer::Origin(_) => false,
+        })
 }
 
 /// All that was wrong is healed; then everything that was asked is answered, and everybody knows the same.
@@ -422,6 +430,7 @@ fn make_peace(host: &mut Host) {
         }
         second += 1;
         let mobiles = host
+            .outside
             .sockets
             .values()
             .filter_map(|socket| match &socket.peer {
@@ -441,7 +450,7 @@ fn make_peace(host: &mut Host) {
 
 /// Who still waits for what.
 fn unrest(host: &mut Host) -> Option<String> {
-    for socket in host.sockets.values_mut() {
+    for socket in host.outside.sockets.values_mut() {
         if let Peer::Mobile(mobile) = &mut socket.peer
             && !mobile.is_content()
         {
@@ -470,7 +479,7 @@ fn unrest(host: &mut Host) -> Option<String> {
 }
 
 fn heal(host: &mut Host) {
-    if let Some(disk) = &mut host.disk {
+    if let Some(disk) = &mut host.outside.disk {
         disk.set_capacity(ENDLESS);
         disk.set_others(0);
         disk.clear_strikes();
@@ -480,20 +489,20 @@ fn heal(host: &mut Host) {
         disk.do_all();
         host.is_disk_troubled = false;
     }
-    while let Some(name) = host.look_ups.pop_front() {
+    while let Some(name) = host.outside.look_ups.pop_front() {
         let found = "192.0.2.9".parse().into_iter().collect();
-        host.node.looked_up(&name, Ok(found), host.now());
+        host.node.handle_looked_up(&name, Ok(found), host.now());
     }
     while connect_first(host, true) {}
     // With nothing to choose from, it is the first kind of answer.
     let _ = answer_first(host, None);
-    let places: Vec<usize> = host.sockets.keys().copied().collect();
+    let places: Vec<usize> = host.outside.sockets.keys().copied().collect();
     for place in places {
-        if let Some(socket) = host.sockets.get_mut(&place)
+        if let Some(socket) = host.outside.sockets.get_mut(&place)
             && socket.room < 1 << 20
         {
             socket.room = 1 << 20;
-            host.notice(place);
+            host.outside.notice(place);
         }
     }
 }
@@ -505,5 +514,5 @@ fn stop(host: &mut Host) {
     host.stop();
     host.wait(host.settings.limits.stop_ms + 1);
     // Unless it gives up for the sake of its disk meanwhile.
-    assert!(host.life != life || host.node.is_stopped() && host.sockets.is_empty());
+    assert!(host.life != life || host.node.is_stopped() && host.outside.sockets.is_empty());
 }

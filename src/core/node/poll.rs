@@ -1,0 +1,188 @@
+//! What a [`Node`] wants done: the only way out of it.
+//!
+//! Each `poll_*` gives the next thing to do. [`drive`](super::drive) asks them in the order of a turn.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use super::journaling::Journal;
+use super::{ConnId, Node, Phase, Session, Timer};
+use crate::core::clock::Now;
+use crate::core::disposition::Disposition;
+use crate::core::durability::Durability;
+use crate::core::link::Supply;
+
+/// What the core needs done outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Make a TCP connection; then [`Node::handle_connection_made`], or
+    /// [`Node::handle_connection_lost`] if that fails.
+    Connect {
+        /// The id that the connection already has.
+        id: ConnId,
+        /// Where to.
+        address: SocketAddr,
+    },
+    /// Look a host name up, without blocking the loop; then [`Node::handle_looked_up`].
+    LookUp {
+        /// The name.
+        host: String,
+    },
+}
+
+impl Node {
+    /// The next request.
+    pub fn poll_request(&mut self) -> Option<Request> {
+        self.requests.pop_front()
+    }
+
+    /// The next connection of this round whose output or disposition may have changed, links before
+    /// clients: the herd hears of an update before its client hears that it was taken.
+    ///
+    /// A round names what was dirty when it began, each once, and ends with `None`. The call after
+    /// that begins the next round. Ask each for its [`Node::poll_output`], then for its
+    /// [`Node::poll_disposition`].
+    pub fn poll_dirty(&mut self) -> Option<ConnId> {
+        if !self.dirty.is_round {
+            self.announce_released();
+            self.dirty.begin_round();
+        }
+        while let Some(id) = self.dirty.next() {
+            if let Some(slot) = self.sessions.get_mut(id) {
+                slot.is_dirty = false;
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Wakes the clients and links that the journal's progress concerns.
+    fn announce_released(&mut self) {
+        let last_seq = self.records.last_seq();
+        let announced = (
+            self.released().min(last_seq),
+            self.appended_through().min(last_seq),
+        );
+        if self.announced != announced {
+            self.announced = announced;
+            self.release_held();
+            self.mark_links_dirty();
+        }
+    }
+
+    /// What the socket is to take; empty if nothing waits. A link pulls its feed here.
+    pub fn poll_output(&mut self, id: ConnId) -> &[u8] {
+        let durability = self.journal.as_ref().map(Journal::as_written);
+        if durability.is_some_and(|durability| durability.failure().is_some()) {
+            return &[]; // what it rests on may be lost
+        }
+        let released = durability.map_or(u64::MAX, Durability::released);
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return &[];
+        };
+        let plaintext = match &mut slot.session {
+            Session::Client(client) => client.output(released),
+            Session::Link(link) => link.output(Supply {
+                records: &mut self.records,
+                herd: &mut self.herd,
+                released,
+                kept_through: durability.map_or(u64::MAX, Durability::kept_through),
+                appended: durability.map_or(u64::MAX, Durability::appended_through),
+            }),
+            Session::Exchange(exchange) => exchange.output().as_slice(),
+        };
+        match &mut slot.secure {
+            Some(secure) => secure.output(plaintext),
+            None => plaintext,
+        }
+    }
+
+    /// What happens to the connection next. Ask after its output was written: this also files the
+    /// connection's next deadline, and what it waits for in the journal.
+    pub fn poll_disposition(&mut self, id: ConnId, now: Now) -> Disposition {
+        if self.phase == Phase::Overdue {
+            return Disposition::Close;
+        }
+        let limits = &self.settings.limits;
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return Disposition::Open;
+        };
+        if let Some(journal) = &mut self.journal {
+            journal.watch(id, slot);
+        }
+        let durability = self.journal.as_ref().map(Journal::as_written);
+        let (disposition, deadline) = match &mut slot.session {
+            Session::Client(client) => {
+                let released = durability.map_or(u64::MAX, Durability::released);
+                client.watch_output(released, now.time);
+                (client.disposition(), client.deadline(limits))
+            }
+            Session::Link(link) => {
+                if self.phase == Phase::Stopping {
+                    link.stop(&self.records, now.time);
+                }
+                let kept_through = durability.map_or(u64::MAX, Durability::kept_through);
+                link.watch(kept_through, now.time);
+                (link.disposition(), link.deadline(limits))
+            }
+            Session::Exchange(exchange) => {
+                if self.phase == Phase::Stopping && exchange.is_idle() {
+                    exchange.close();
+                }
+                let disposition = if exchange.is_closing() {
+                    Disposition::Close
+                } else {
+                    Disposition::Open
+                };
+                (disposition, exchange.deadline(limits))
+            }
+        };
+        let (mut disposition, mut deadline, mut again) = (disposition, deadline, false);
+        if let Some(secure) = &mut slot.secure {
+            (disposition, again) =
+                secure.disposition(disposition, slot.session.wants_read(), limits, now.time);
+            deadline = secure.deadline(deadline, limits);
+        }
+        if let Some(deadline) = deadline
+            && slot.armed.is_none_or(|armed| deadline < armed)
+        {
+            slot.armed = Some(deadline);
+            self.deadlines.call_at(deadline, Timer::Connection(id));
+        }
+        if again {
+            self.mark_dirty(id);
+        }
+        disposition
+    }
+}
+
+/// Connections whose output or disposition may have changed.
+#[derive(Default)]
+pub(super) struct Dirty {
+    links: Vec<ConnId>,
+    others: Vec<ConnId>,
+    /// What is left of this round.
+    round: VecDeque<ConnId>,
+    is_round: bool,
+}
+
+impl Dirty {
+    pub(super) fn add(&mut self, id: ConnId, is_link: bool) {
+        match is_link {
+            true => self.links.push(id),
+            false => self.others.push(id),
+        }
+    }
+
+    fn begin_round(&mut self) {
+        self.is_round = true;
+        self.round.extend(self.links.drain(..));
+        self.round.extend(self.others.drain(..));
+    }
+
+    fn next(&mut self) -> Option<ConnId> {
+        let next = self.round.pop_front();
+        self.is_round = next.is_some();
+        next
+    }
+}
