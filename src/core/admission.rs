@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::core::invariants::hold;
 use crate::core::limits::{Limits, count};
 
 /// Clients who are being told that they can not come in; more are closed without a word.
@@ -98,6 +99,26 @@ impl Admission {
     /// One who was told why not is gone.
     pub fn leave_turned_away(&mut self) {
         self.turned_away -= 1;
+    }
+
+    /// Whether so many clients and rejected clients are counted. For tests.
+    pub(crate) fn check_invariants(&self, clients: usize, rejected: usize) -> Result<(), String> {
+        hold!(
+            self.clients == clients,
+            "{clients} clients, and {} are counted",
+            self.clients
+        );
+        hold!(
+            self.turned_away == rejected,
+            "{rejected} rejected clients, and {} are counted",
+            self.turned_away
+        );
+        let from_anywhere: u64 = self.origins.values().sum();
+        hold!(
+            from_anywhere == 0 || from_anywhere == clients as u64,
+            "{from_anywhere} of {clients} clients are counted by address"
+        );
+        Ok(())
     }
 
     fn from(&self, address: IpAddr) -> u64 {

@@ -16,6 +16,7 @@ pub mod durability;
 pub mod entropy;
 pub mod escape;
 pub mod herd;
+mod invariants;
 pub mod journal;
 pub mod limits;
 pub mod lines;

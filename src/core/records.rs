@@ -38,6 +38,7 @@ use std::io::Write;
 use hashbrown::HashTable;
 use slab::Slab;
 
+use crate::core::invariants::hold;
 use crate::core::journal::Entry;
 use crate::core::limits::{Limits, count};
 pub use crate::core::lines_kept::Teacher;
@@ -445,6 +446,79 @@ impl Records {
             reader.position = record.seq;
             reader.next = record.newer;
         }
+    }
+
+    /// How many places in the feed are read from.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.readers.len()
+    }
+
+    /// Whether the feed is read from there.
+    #[must_use]
+    pub fn has_reader(&self, reader: ReaderId) -> bool {
+        self.readers.contains(reader.0)
+    }
+
+    /// Whether the feed holds every record once, in order, and each reader stands in it. For tests:
+    /// it walks the whole feed.
+    pub(crate) fn check_invariants(&self) -> Result<(), String> {
+        let (mut index, mut older, mut seq, mut count) = (self.oldest, NONE, 0, 0);
+        while index != NONE {
+            let record = &self.records[index as usize];
+            hold!(
+                record.older == older,
+                "change {} does not follow its elder",
+                record.seq
+            );
+            hold!(
+                record.seq > seq,
+                "change {} follows change {seq}",
+                record.seq
+            );
+            (older, seq, count) = (index, record.seq, count + 1);
+            hold!(count <= self.records.len(), "the feed is a circle");
+            index = record.newer;
+        }
+        hold!(
+            older == self.newest,
+            "the feed does not end with its newest record"
+        );
+        hold!(
+            count == self.records.len(),
+            "{count} of {} records are in the feed",
+            self.records.len()
+        );
+        hold!(
+            count == self.by_client.len(),
+            "{count} records of {} clients",
+            self.by_client.len()
+        );
+        hold!(
+            seq <= self.last_seq,
+            "change {seq} is later than the last, {}",
+            self.last_seq
+        );
+        for (_, reader) in &self.readers {
+            // What it was handed is behind it; the next record, if there is one, is before it.
+            let next = (reader.next != NONE).then(|| self.records[reader.next as usize].seq);
+            hold!(
+                next.is_none_or(|next| next > reader.position),
+                "a reader at {} is to read {next:?}",
+                reader.position
+            );
+            let elder = match reader.next {
+                NONE => self.newest,
+                next => self.records[next as usize].older,
+            };
+            let passed = (elder != NONE).then(|| self.records[elder as usize].seq);
+            hold!(
+                passed.is_none_or(|passed| passed <= reader.position),
+                "a reader at {} passed over {passed:?}",
+                reader.position
+            );
+        }
+        Ok(())
     }
 
     /// Ends reading.

@@ -572,6 +572,18 @@ impl Link {
         }
     }
 
+    /// Its place in the feed, once it has one.
+    #[must_use]
+    pub fn reader(&self) -> Option<ReaderId> {
+        self.reader
+    }
+
+    /// Whether everything is said, and its end is awaited.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing)
+    }
+
     /// Whether it is known who is there: we dialled it, or it has proven a name.
     #[must_use]
     pub fn is_known(&self) -> bool {

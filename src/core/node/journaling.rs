@@ -40,6 +40,11 @@ impl Journal {
         &self.durability
     }
 
+    /// Connections that wait for room, and clients whose answers are held.
+    pub(super) fn waiting(&self) -> (&[ConnId], &[ConnId]) {
+        (&self.want_room, &self.held)
+    }
+
     /// Puts a connection on the lists that it belongs on.
     pub(super) fn watch(&mut self, id: ConnId, slot: &mut Slot) {
         let (wants_room, held) = match &slot.session {

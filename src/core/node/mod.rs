@@ -50,6 +50,7 @@
 mod addresses;
 mod clients;
 mod drive;
+mod invariants;
 mod journaling;
 mod neighbours;
 mod poll;

@@ -174,6 +174,12 @@ impl Dirty {
         }
     }
 
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = ConnId> {
+        let lists = self.links.iter().chain(&self.others).chain(&self.round);
+        lists.copied()
+    }
+
     fn begin_round(&mut self) {
         self.is_round = true;
         self.round.extend(self.links.drain(..));

@@ -13,6 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use crate::core::clock::Time;
+use crate::core::invariants::hold;
 use crate::core::limits::{Limits, count};
 use crate::core::places::request::Question;
 use crate::core::slots::{Id, Slots};
@@ -272,6 +273,52 @@ impl Calls {
         } else {
             None
         }
+    }
+
+    /// How many connections are made.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.made
+    }
+
+    /// Whether lists and counts agree with the calls. For tests.
+    pub(crate) fn check_invariants(&self) -> Result<(), String> {
+        let mut races = 0;
+        for (id, call) in self.calls.iter() {
+            let name = id.serial();
+            let is_waiting = matches!(call.place, Place::Waiting);
+            let listed = self
+                .waiting
+                .iter()
+                .filter(|&&waiting| waiting == id)
+                .count();
+            hold!(
+                listed == usize::from(is_waiting),
+                "call {name} is {listed} times in the waiting line"
+            );
+            hold!(
+                self.by_question.get(&call.question) == Some(&id),
+                "call {name} is not found by its question"
+            );
+            hold!(!call.askers.is_empty(), "call {name} has no asker");
+            races += usize::from(matches!(call.place, Place::Connecting(_)));
+        }
+        hold!(
+            self.by_question.len() == self.calls.len(),
+            "{} questions for {} calls",
+            self.by_question.len(),
+            self.calls.len()
+        );
+        hold!(
+            self.races == races,
+            "{races} calls have connections made for them, and {} are counted",
+            self.races
+        );
+        hold!(
+            self.waiting.len() <= self.calls.len(),
+            "a call that is over waits"
+        );
+        Ok(())
     }
 
     /// Every call that is out.

@@ -1115,6 +1115,10 @@ impl Host {
                 failed(outside, &text, &subjects);
             }
         }
+        if let Err(wrong) = node.check_invariants() {
+            let text = format!("host {}: {wrong}", self.number);
+            failed(outside, &text, &[Subject::Host(self.number)]);
+        }
         let sockets = self.sockets.iter().flatten().count();
         if node.connections() != sockets {
             let text = format!(

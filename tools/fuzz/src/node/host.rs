@@ -428,6 +428,9 @@ impl Host {
             assert!(!forgets_output, "output is forgotten: {who}");
             assert!(!forgets_input, "input is forgotten: {who}");
         }
+        if let Err(wrong) = node.check_invariants() {
+            panic!("{wrong}");
+        }
         assert_eq!(node.connections(), self.outside.sockets.len());
         let peers = self.outside.sockets.values().map(|socket| &socket.peer);
         let origins = peers.filter(|peer| matches!(peer, Peer::Origin(_))).count() as u64;

@@ -1,0 +1,165 @@
+//! What holds between turns, whatever happened in them. Simulator and fuzz targets ask after each.
+
+use std::collections::BTreeSet;
+
+use super::{ConnId, Node, Session};
+use crate::core::invariants::hold;
+
+impl Node {
+    /// Whether the parts of the server agree with one another. For tests: it looks at everything.
+    ///
+    /// # Errors
+    /// What does not hold, in words.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        self.check_lists()?;
+        self.check_clients()?;
+        self.check_links()?;
+        self.check_exchanges()?;
+        self.records.check_invariants()?;
+        self.calls.check_invariants()
+    }
+
+    /// What a slot says of lists is what the lists say.
+    fn check_lists(&self) -> Result<(), String> {
+        let dirty: Vec<ConnId> = self.dirty.iter().collect();
+        let once: BTreeSet<ConnId> = dirty.iter().copied().collect();
+        hold!(dirty.len() == once.len(), "a connection is dirty twice");
+        let (want_room, held) = match &self.journal {
+            Some(journal) => journal.waiting(),
+            None => (&[][..], &[][..]),
+        };
+        for (id, slot) in self.sessions.iter() {
+            let name = id.serial();
+            hold!(
+                slot.is_dirty == once.contains(&id),
+                "connection {name} is dirty and not listed, or listed and not dirty"
+            );
+            hold!(
+                slot.wants_room == want_room.contains(&id),
+                "connection {name} waits for room and is not listed, or the reverse"
+            );
+            hold!(
+                slot.held == held.contains(&id),
+                "connection {name} is held and not listed, or the reverse"
+            );
+            hold!(
+                slot.armed.is_none() || self.next_deadline() <= slot.armed,
+                "the deadline of connection {name} is not in the heap"
+            );
+        }
+        Ok(())
+    }
+
+    /// A client is counted once; one that waits for a call is waited for by it.
+    fn check_clients(&self) -> Result<(), String> {
+        let (mut admitted, mut rejected) = (0, 0);
+        for (id, slot) in self.sessions.iter() {
+            let Session::Client(client) = &slot.session else {
+                continue;
+            };
+            match client.is_turned_away() {
+                true => rejected += 1,
+                false => admitted += 1,
+            }
+            let Some(call) = client.awaits() else {
+                continue;
+            };
+            let is_asker = self
+                .calls
+                .get(call)
+                .is_some_and(|call| call.askers.iter().any(|asker| asker.id == id));
+            let is_answered = self.answers.iter().any(|(askers, _)| askers.contains(&id));
+            hold!(
+                is_asker != is_answered,
+                "client {} waits for call {}, which does not know it",
+                id.serial(),
+                call.serial()
+            );
+        }
+        self.admission.check_invariants(admitted, rejected)
+    }
+
+    /// A neighbour's link is a link to that neighbour, and each unproven link is counted.
+    fn check_links(&self) -> Result<(), String> {
+        for (number, neighbour) in self.herd.neighbours.iter().enumerate() {
+            let Some(id) = neighbour.link else {
+                continue;
+            };
+            let name = &neighbour.settings.name;
+            let link = self.sessions.get(id).map(|slot| &slot.session);
+            hold!(
+                matches!(link, Some(Session::Link(link)) if link.neighbour() == Some(number)),
+                "the link of {name} is another connection, or none"
+            );
+        }
+        for (id, slot) in self.sessions.iter() {
+            if let Session::Link(link) = &slot.session {
+                let is_listed = self.strangers.contains(&id);
+                hold!(
+                    is_listed || link.is_known() || link.is_closing(),
+                    "link {} is unproven and not counted",
+                    id.serial()
+                );
+                if let Some(reader) = link.reader() {
+                    hold!(
+                        self.records.has_reader(reader),
+                        "link {} has no place in the feed",
+                        id.serial()
+                    );
+                }
+            }
+        }
+        let readers = self.sessions.iter().filter(
+            |(_, slot)| matches!(&slot.session, Session::Link(link) if link.reader().is_some()),
+        );
+        let (links, all) = (readers.count(), self.records.readers());
+        // The journal has one for what it lacks, and one for a copy.
+        hold!(
+            (links..=links + 2).contains(&all),
+            "{all} places in the feed for {links} links"
+        );
+        Ok(())
+    }
+
+    /// The pool and the calls name exchanges, and each exchange is named by what has it.
+    fn check_exchanges(&self) -> Result<(), String> {
+        let exchange = |id: ConnId| match self.sessions.get(id).map(|slot| &slot.session) {
+            Some(Session::Exchange(exchange)) => Some(exchange),
+            Some(Session::Client(_) | Session::Link(_)) | None => None,
+        };
+        for &id in &self.calls.idle {
+            let is_idle = exchange(id).is_some_and(|it| it.is_idle() && it.call.is_none());
+            hold!(
+                is_idle,
+                "connection {} is in the pool and not idle",
+                id.serial()
+            );
+        }
+        let mut made = 0;
+        for (id, slot) in self.sessions.iter() {
+            let Session::Exchange(exchange) = &slot.session else {
+                continue;
+            };
+            made += usize::from(exchange.is_made());
+            let Some(call) = exchange.call else {
+                continue;
+            };
+            let is_its = self
+                .calls
+                .get(call)
+                .is_some_and(|call| call.connections().contains(&id));
+            hold!(
+                is_its,
+                "connection {} is for call {}, which has others",
+                id.serial(),
+                call.serial()
+            );
+        }
+        hold!(
+            made == self.calls.connections(),
+            "{made} connections to Places are made, and {} are counted",
+            self.calls.connections()
+        );
+        Ok(())
+    }
+}
