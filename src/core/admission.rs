@@ -86,6 +86,7 @@ impl Admission {
 
     /// A client from there is gone.
     pub fn leave(&mut self, address: IpAddr) {
+        debug_assert!(self.clients > 0, "a client that leaves was counted");
         self.clients -= 1;
         let origin = origin(address);
         if let Some(clients) = self.origins.get_mut(&origin) {
@@ -98,6 +99,7 @@ impl Admission {
 
     /// One who was told why not is gone.
     pub fn leave_turned_away(&mut self) {
+        debug_assert!(self.turned_away > 0, "one that leaves was counted");
         self.turned_away -= 1;
     }
 

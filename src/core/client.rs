@@ -327,7 +327,9 @@ impl Client {
                         seq
                     } else {
                         // A stale one is as safe as the newer record that makes it so.
-                        world.records.seq(iamat.client).unwrap_or_default()
+                        let seq = world.records.seq(iamat.client);
+                        debug_assert!(seq.is_some(), "a newer record made it stale");
+                        seq.unwrap_or_default()
                     };
                     self.held_until = self.held_until.max(seq);
                 }

@@ -58,9 +58,9 @@ impl ServerNames {
     }
 
     fn name(&self, number: [u8; 2]) -> &[u8] {
-        self.0
-            .get(usize::from(u16::from_le_bytes(number)))
-            .map_or(&[], |name| name)
+        let name = self.0.get(usize::from(u16::from_le_bytes(number)));
+        debug_assert!(name.is_some(), "a number is given with its name");
+        name.map_or(&[], |name| name)
     }
 }
 
@@ -78,7 +78,10 @@ impl<'a> PackedLine<'a> {
                 rest.split_at(usize::from(u16::from_le_bytes([*low, *high])))
             }
             [length, rest @ ..] => rest.split_at(usize::from(*length)),
-            [] => (&[], &[]), // nothing is packed like this
+            [] => {
+                debug_assert!(false, "nothing is packed into no bytes");
+                (&[], &[])
+            }
         }
     }
 
@@ -92,7 +95,8 @@ impl<'a> PackedLine<'a> {
     pub fn write(self, servers: &ServerNames, out: &mut Vec<u8>) {
         let (client, rest) = self.split();
         let Some((server, numbers)) = rest.split_first_chunk::<2>() else {
-            return; // nothing is packed like this
+            debug_assert!(false, "the server's number is always packed");
+            return;
         };
         let server = servers.name(*server);
         let (mut short, mut long);

@@ -67,6 +67,7 @@ impl Node {
         } else {
             &near
         };
+        debug_assert!(!candidates.is_empty(), "called only where one is there");
         let place = self.entropy.number() % candidates.len() as u64;
         candidates[place as usize]
     }

@@ -87,7 +87,8 @@ impl Node {
     fn carry(&mut self, id: CallId, now: Now) -> bool {
         let limits = &self.settings.limits;
         let Some(call) = self.calls.get(id) else {
-            return false; // the waiting line holds only calls that are out
+            debug_assert!(false, "the waiting line holds only calls that are out");
+            return false;
         };
         if !call.retried && !self.calls.idle.is_empty() {
             let request = self.request(id);
@@ -132,7 +133,10 @@ impl Node {
         let places = &self.settings.places;
         match (self.calls.get(id), &places.key) {
             (Some(call), Some(key)) => call.question.request(places, key),
-            (None, _) | (_, None) => Vec::new(), // without a key there are no calls
+            (None, _) | (_, None) => {
+                debug_assert!(false, "without a key there are no calls");
+                Vec::new()
+            }
         }
     }
 

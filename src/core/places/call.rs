@@ -225,6 +225,7 @@ impl Calls {
 
     /// A connection that was made is gone.
     pub fn unmade(&mut self) {
+        debug_assert!(self.made > 0, "a connection that is gone was counted");
         self.made -= 1;
     }
 
@@ -251,7 +252,10 @@ impl Calls {
     fn left(&mut self, id: CallId, place: &Place) {
         match place {
             Place::Waiting => self.waiting.retain(|&waiting| waiting != id),
-            Place::Connecting(_) => self.races -= 1,
+            Place::Connecting(_) => {
+                debug_assert!(self.races > 0, "a race that is over was counted");
+                self.races -= 1;
+            }
             Place::On(_) => {}
         }
     }

@@ -871,7 +871,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an older IAMAT is answered before the newer one is safe",
         file: "src/core/client.rs",
-        from: "world.records.seq(iamat.client).unwrap_or_default()",
+        from: "seq.unwrap_or_default()",
         to: "0",
         caught_by: unit("an_older_update_is_as_safe_as_the_newer_one"),
         missed: None,
