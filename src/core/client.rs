@@ -22,6 +22,7 @@ use crate::core::coordinates::Coordinates;
 use crate::core::disposition::Disposition;
 use crate::core::durability::{Durability, Room};
 use crate::core::escape::Escaped;
+use crate::core::handshakes::Kind;
 use crate::core::limits::{LINE_BYTES, Limits, count, ms};
 use crate::core::lines::{Split, split, without_cr};
 use crate::core::message::{At, Command, Iamat, Whatsat};
@@ -32,7 +33,7 @@ use crate::core::posix_time::{PosixTime, Skew};
 use crate::core::records::{Offer, Records};
 use crate::core::settings::{PlacesApi, Settings};
 use crate::core::tally::Tally;
-use crate::core::tls::is_tls;
+use crate::core::tls::is_hello;
 use crate::core::who::Who;
 
 /// What a client's commands work on.
@@ -41,7 +42,7 @@ pub struct World<'a> {
     pub records: &'a mut Records,
     /// What outlasts us, if anything does.
     pub durability: Option<&'a mut Durability>,
-    /// What is counted of clients' clocks.
+    /// What is counted of clients.
     pub tally: &'a mut Tally,
     /// Who we are.
     pub settings: &'a Settings,
@@ -82,8 +83,19 @@ enum Linger {
     Long,
 }
 
-/// What the log says of a client that begins a handshake where none is awaited.
-const IS_TLS: &str = "; it speaks TLS, which takes [clients.tls] in this server's config";
+/// Whether more input will come, and how it ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// It may.
+    Open,
+    /// No more will, and a last line needs no LF.
+    Ended,
+    /// No more will, and the end may be an attacker's: a line without its LF may be cut off.
+    CutOff,
+}
+
+/// What a client is told that speaks TLS where plain text is spoken. Its TLS says that this is none.
+const NO_TLS_HERE: &[u8] = b"? this port speaks plain text, not TLS\n";
 
 /// See [`Linger::Briefly`]: a round trip, to most clients.
 const BRIEFLY: Duration = Duration::from_millis(200);
@@ -95,8 +107,8 @@ pub struct Client {
     /// Bytes not acted on yet: an unfinished line, or commands behind a `WHATSAT`.
     input: Buffer,
     output: Buffer,
-    /// No more input will come.
-    eof: bool,
+    /// Whether more of it will come.
+    end: Input,
     /// The output passed the high mark, and is not below the low one yet.
     paused: bool,
     /// The answer being waited for is the last one: the server stops.
@@ -147,7 +159,7 @@ impl Client {
             state: State::Reading,
             input: Buffer::default(),
             output: Buffer::default(),
-            eof: false,
+            end: Input::Open,
             paused: false,
             stopping: false,
             wants_room: false,
@@ -158,17 +170,15 @@ impl Client {
         }
     }
 
-    /// Somebody who can not come in, and is told why.
+    /// One that is not let in, and is told so in these bytes.
     #[must_use]
-    pub fn turned_away(serial: u32, address: SocketAddr, reason: &str) -> Client {
+    pub fn turned_away(serial: u32, address: SocketAddr, last_words: &[u8]) -> Client {
         let mut client = Client::connection_made(serial, address);
         client.is_turned_away = true;
         client.state = State::Closing {
             linger: Linger::Long,
         };
-        client.output.extend(b"? ");
-        client.output.extend(reason.as_bytes());
-        client.output.extend(b"\n");
+        client.output.extend(last_words);
         client
     }
 
@@ -200,7 +210,14 @@ impl Client {
 
     /// The client will send no more; what it sent is still answered.
     pub fn eof_received(&mut self, world: &mut World<'_>) -> Option<Asked> {
-        self.eof = true;
+        self.end = Input::Ended;
+        self.go_on(world)
+    }
+
+    /// The same, over TLS and without `close_notify`: truncation cannot be told from an attack, so
+    /// what is not finished is not run (RFC 8446, section 6.1).
+    pub fn cut_off(&mut self, world: &mut World<'_>) -> Option<Asked> {
+        self.end = Input::CutOff;
         self.go_on(world)
     }
 
@@ -222,15 +239,28 @@ impl Client {
         while self.may_run(&world.settings.limits) {
             let rest = &bytes[used..];
             let before = used;
+            if is_hello(rest) {
+                self.refuse_tls(world);
+                break;
+            }
             let line = match split(rest, LINE_BYTES) {
                 Split::Line(line, length) => {
                     used += length;
                     without_cr(line)
                 }
                 // At the end of input, a last line needs no LF.
-                Split::Unfinished if self.eof && !rest.is_empty() => {
+                Split::Unfinished if self.end == Input::Ended && !rest.is_empty() => {
                     used += rest.len();
                     rest
+                }
+                Split::Unfinished if self.end == Input::CutOff && !rest.is_empty() => {
+                    info!(
+                        "{}: {} bytes of a line without a newline are dropped: the connection ended without close_notify",
+                        self.who,
+                        rest.len()
+                    );
+                    used += rest.len();
+                    break;
                 }
                 Split::Unfinished => break,
                 Split::TooLong => {
@@ -280,9 +310,6 @@ impl Client {
         let command = Command::parse(line);
         if command != Command::Blank {
             info!("{} <- {}", self.who, Escaped(line));
-        }
-        if is_tls(line) {
-            warn!("{}: no command{IS_TLS}", self.who);
         }
         match command {
             Command::Blank => {}
@@ -348,6 +375,20 @@ impl Client {
                 false
             }
         }
+    }
+
+    /// It begins a handshake: it can do nothing with an answer, nor a line be made of what it says.
+    fn refuse_tls(&mut self, world: &mut World<'_>) {
+        let reason = match &world.settings.tls.clients {
+            None => "it speaks TLS, where plain text is expected",
+            Some(_) => "it speaks TLS within TLS",
+        };
+        let handshakes = &mut world.tally.handshakes;
+        handshakes.failed(self.who, Kind::Unexpected, reason);
+        self.output.extend(NO_TLS_HERE);
+        self.state = State::Closing {
+            linger: Linger::Long,
+        };
     }
 
     /// Answers what can not be answered: `? ` and a copy of it.
@@ -488,9 +529,9 @@ impl Client {
     #[must_use]
     pub fn wants_read(&self) -> bool {
         match self.state {
-            State::Reading => !self.paused && !self.wants_room && !self.eof,
+            State::Reading => !self.paused && !self.wants_room && self.end == Input::Open,
             State::Awaiting(..) => false,
-            State::Closing { linger } => linger != Linger::No && !self.eof,
+            State::Closing { linger } => linger != Linger::No && self.end == Input::Open,
         }
     }
 
@@ -501,10 +542,12 @@ impl Client {
             return Disposition::Open;
         }
         match self.state {
-            State::Reading if self.eof && self.input.is_empty() => Disposition::Close,
+            State::Reading if self.end != Input::Open && self.input.is_empty() => {
+                Disposition::Close
+            }
             State::Closing {
                 linger: Linger::Briefly | Linger::Long,
-            } if !self.eof => Disposition::Finish,
+            } if self.end == Input::Open => Disposition::Finish,
             State::Closing { .. } => Disposition::Close,
             State::Reading | State::Awaiting(..) => Disposition::Open,
         }
@@ -558,21 +601,13 @@ impl Client {
     }
 
     /// The deadline has come.
-    pub fn deadline_reached(&mut self, limits: &Limits, now: Time) {
+    pub fn deadline_reached(&mut self, limits: &Limits, tally: &mut Tally, now: Time) {
         let is_due = |since: Option<Time>, patience: Duration| {
             since.is_some_and(|since| since + patience <= now)
         };
         if is_due(self.line_since, ms(limits.line_ms)) {
             let unfinished = std::mem::take(&mut self.input);
-            let hint = if is_tls(unfinished.as_slice()) {
-                IS_TLS
-            } else {
-                ""
-            };
-            warn!(
-                "{}: closing: a line was not finished within {} ms{hint}",
-                self.who, limits.line_ms
-            );
+            self.tell_unfinished(unfinished.len(), limits.line_ms, tally);
             if Command::parse(unfinished.as_slice()) != Command::Blank {
                 self.quote(unfinished.as_slice());
             }
@@ -594,13 +629,36 @@ impl Client {
         }
     }
 
+    /// Any client can leave a line unfinished, as often as it likes: the first and every power of two
+    /// are told of at level `warn`.
+    fn tell_unfinished(&self, bytes: usize, line_ms: u64, tally: &mut Tally) {
+        let (who, count) = (self.who, tally.was_unfinished());
+        let what = format_args!(
+            "{who}: closing: {bytes} bytes had no newline within {line_ms} ms (limits.line_ms)"
+        );
+        if count.is_power_of_two() {
+            warn!("{what}; a command ends with a newline (\\n); {count} so far");
+        } else {
+            info!("{what}");
+        }
+    }
+
+    /// Its name in the log.
+    #[must_use]
+    pub fn who(&self) -> Who {
+        self.who
+    }
+
     /// The connection is gone, `why` if the core did not want it so.
     pub fn connection_lost(&self, why: Option<&str>) {
         let unanswered = match self.state {
             State::Awaiting(..) => ", without waiting for an answer of Places",
             State::Reading | State::Closing { .. } => "",
         };
-        let reason = why.unwrap_or("closed");
+        let reason = why.unwrap_or(match self.end {
+            Input::Open | Input::Ended => "closed",
+            Input::CutOff => "it ended the connection without close_notify",
+        });
         debug!(
             "{}: gone: {reason}{unanswered}, {} bytes unsent",
             self.who,

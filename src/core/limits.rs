@@ -75,8 +75,10 @@ limits! {
     line_ms = 10_000, 10..=3_600_000;
     /// Time for the TLS handshake with a client or a neighbour.
     tls_handshake_ms = 4_000, 10..=600_000;
-    /// Bytes of TLS handshake that a client may have kept for it.
+    /// Bytes of TLS handshake that a client may have kept for it: of messages, without padding and what records add.
     tls_handshake_bytes = 8_192, 1_024..=65_536;
+    /// Records that a client over TLS may send in a row without any data in them; a handshake takes 3, or as many as it has bytes.
+    tls_handshake_records = 4_096, 16..=1_000_000;
     /// Output waiting for a client above which its commands are left unread.
     output_high_bytes = 262_144, 1..=1_073_741_824;
     /// Output waiting for a client below which its commands are read again.

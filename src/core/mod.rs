@@ -15,6 +15,7 @@ pub mod disposition;
 pub mod durability;
 pub mod entropy;
 pub mod escape;
+pub mod handshakes;
 pub mod herd;
 mod invariants;
 pub mod journal;

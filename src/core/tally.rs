@@ -1,8 +1,9 @@
-//! What a server counts of its clients' clocks, and when it warns of its own.
+//! What a server counts of its clients, and when it warns of its own clock.
 
 use log::{info, warn};
 
 use crate::core::clock::Time;
+use crate::core::handshakes::Handshakes;
 use crate::core::posix_time::Lead;
 
 /// Clocks are judged by the `IAMAT`s of so long.
@@ -30,6 +31,10 @@ pub struct Tally {
     ahead_before: u64,
     behind_before: u64,
     told: Opinion,
+    /// Lines that had no newline in time.
+    unfinished: u64,
+    /// TLS with clients that failed.
+    pub handshakes: Handshakes,
 }
 
 impl Default for Tally {
@@ -43,6 +48,8 @@ impl Default for Tally {
             ahead_before: 0,
             behind_before: 0,
             told: Opinion::Near,
+            unfinished: 0,
+            handshakes: Handshakes::default(),
         }
     }
 }
@@ -96,6 +103,12 @@ impl Tally {
     /// An `IAMAT` was answered that changes nothing.
     pub fn was_stale(&mut self) {
         self.stale += 1;
+    }
+
+    /// A line had no newline in time; returns how many there were.
+    pub fn was_unfinished(&mut self) -> u64 {
+        self.unfinished += 1;
+        self.unfinished
     }
 
     /// `IAMAT`s that were answered and changed nothing.

@@ -23,7 +23,8 @@ use rustls::{
 use crate::core::buffer::Buffer;
 use crate::core::clock::Time;
 use crate::core::disposition::Disposition;
-use crate::core::limits::{Limits, ms};
+use crate::core::handshakes::Kind;
+use crate::core::limits::{Limits, count, ms};
 
 /// What came of received ciphertext.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,27 @@ pub fn is_tls(bytes: &[u8]) -> bool {
     matches!(bytes, [0x15 | 0x16, 3, ..])
 }
 
+/// Whether bytes begin as a client's hello does: a record of the handshake, of SSL 3.0 to TLS 1.3,
+/// with a `ClientHello` in it (RFC 8446, sections 4 and 5.1). No text does.
+#[must_use]
+pub fn is_hello(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x16, 3, 0..=4, _, _, 1, ..])
+}
+
+/// What a client over TLS is told that is not let in: a record in the clear, before its hello is
+/// even read. The alert is internal_error (RFC 8446, section 6.2).
+pub const NOT_LET_IN: &[u8] = &alert_in_the_clear(INTERNAL_ERROR);
+
+/// The numbers of alerts that we send ourselves (RFC 8446, section 6).
+const ILLEGAL_PARAMETER: u8 = 47;
+const DECODE_ERROR: u8 = 50;
+const INTERNAL_ERROR: u8 = 80;
+
+/// A record with a fatal alert.
+const fn alert_in_the_clear(alert: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, alert]
+}
+
 /// Why a connection can not go on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TlsError {
@@ -51,10 +73,23 @@ pub struct TlsError {
     pub reason: String,
     /// Why its certificate was refused, if it was: that does not mend itself. In a box, because every connection has room for it.
     pub mistrust: Option<Box<CertificateError>>,
+    /// What kind of failure it is.
+    pub kind: Kind,
+}
+
+impl TlsError {
+    fn new(kind: Kind, reason: String) -> TlsError {
+        TlsError {
+            reason,
+            mistrust: None,
+            kind,
+        }
+    }
 }
 
 impl From<rustls::Error> for TlsError {
     fn from(error: rustls::Error) -> TlsError {
+        let kind = Kind::of(&error);
         let mistrust = match &error {
             rustls::Error::InvalidCertificate(reason) => Some(Box::new(reason.clone())),
             _ => None,
@@ -73,7 +108,7 @@ impl From<rustls::Error> for TlsError {
                 format!("its certificate was refused: {reason}{advice}")
             }
             rustls::Error::NoCertificatesPresented => "it showed no certificate".to_owned(),
-            rustls::Error::InvalidMessage(_) => NO_TLS.to_owned(),
+            rustls::Error::InvalidMessage(_) if kind == Kind::PlainText => NO_TLS.to_owned(),
             rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
                 "it refused the TLS handshake: by ALPN it speaks no protocol that was offered"
                     .to_owned()
@@ -92,16 +127,17 @@ impl From<rustls::Error> for TlsError {
             }
             other => format!("TLS failed: {other}"),
         };
-        TlsError { reason, mistrust }
+        TlsError {
+            reason,
+            mistrust,
+            kind,
+        }
     }
 }
 
 impl From<io::Error> for TlsError {
     fn from(error: io::Error) -> TlsError {
-        TlsError {
-            reason: format!("TLS failed: {error}"),
-            mistrust: None,
-        }
+        TlsError::new(Kind::Malformed, format!("TLS failed: {error}"))
     }
 }
 
@@ -114,28 +150,43 @@ impl fmt::Display for TlsError {
 /// One side of a TLS connection.
 pub struct Tls {
     connection: Connection,
-    /// Bytes of handshake that the other side may have rustls keep, if that is bounded.
-    bound: Option<usize>,
-    /// Ciphertext that came since plaintext came out of it last.
-    unheard: usize,
+    /// What the other side may have rustls keep, if that is bounded.
+    bound: Option<Bound>,
     records: RecordLayer,
+    /// Something was sent: from then on it may be encrypted.
+    has_spoken: bool,
     /// The other side was told goodbye, or why not, and is not listened to any more.
     is_deaf: bool,
 }
 
-/// The longest record, its header included (RFC 5246, section 6.2.3).
-const MAX_RECORD: usize = 5 + (1 << 14) + 2_048;
-/// Ciphertext behind which there is no plaintext, and no cause for suspicion either: new keys, alerts.
-const FEW_BYTES: usize = 1_024;
+/// See [`Tls::bounded`].
+#[derive(Clone, Copy)]
+struct Bound {
+    bytes: usize,
+    records: u64,
+}
 
-/// Where the records of a stream begin and end (RFC 8446, section 5.1): rustls keeps one until it is whole, and does not tell.
+/// The longest record, its header included (RFC 5246, section 6.2.3).
+const MAX_RECORD: usize = HEADER + (1 << 14) + 2_048;
+/// Type, version and length.
+const HEADER: usize = 5;
+/// The type of a record of the handshake. Under TLS 1.3, encrypted ones say that they are data.
+const HANDSHAKE: u8 = 22;
+
+/// Where the records of a stream begin and end (RFC 8446, section 5.1), and which of them rustls may
+/// still keep: it keeps a record until it is whole, and a message of the handshake until all records
+/// of it are there. It does not tell, so this is what it keeps at most.
 #[derive(Default)]
 struct RecordLayer {
     /// Of the present record: type, version and length, as far as they are there.
-    header: [u8; 5],
+    header: [u8; HEADER],
     header_bytes: usize,
     /// What is missing behind the header.
     left: usize,
+    /// Whole records since something came of one; of those of the handshake, what they carry.
+    whole: usize,
+    /// So many records came since there was plaintext.
+    silent: u64,
 }
 
 impl RecordLayer {
@@ -143,24 +194,47 @@ impl RecordLayer {
     fn take(&mut self, mut data: &[u8]) -> bool {
         let mut is_new = !self.is_inside();
         while !data.is_empty() {
-            if self.header_bytes < self.header.len() {
-                let bytes = data.len().min(self.header.len() - self.header_bytes);
+            if self.header_bytes < HEADER {
+                let bytes = data.len().min(HEADER - self.header_bytes);
                 self.header[self.header_bytes..][..bytes].copy_from_slice(&data[..bytes]);
                 self.header_bytes += bytes;
                 data = &data[bytes..];
-                let [.., high, low] = self.header;
-                self.left = usize::from(u16::from_be_bytes([high, low]));
+                self.left = self.length();
             } else {
                 let bytes = data.len().min(self.left);
                 self.left -= bytes;
                 data = &data[bytes..];
             }
-            if self.header_bytes == self.header.len() && self.left == 0 {
+            if self.header_bytes == HEADER && self.left == 0 {
+                self.whole += self.begun();
+                self.silent += 1;
                 self.header_bytes = 0;
                 is_new = true;
             }
         }
         is_new
+    }
+
+    /// What the header says, once it is there.
+    fn length(&self) -> usize {
+        let [.., high, low] = self.header;
+        usize::from(u16::from_be_bytes([high, low]))
+    }
+
+    /// How much of the present record is there. A record of the handshake is in the clear or of TLS
+    /// 1.2, and not padded: it counts as what it carries, so that its message may come in records
+    /// of one byte each.
+    fn begun(&self) -> usize {
+        match self.header_bytes {
+            HEADER if self.header[0] == HANDSHAKE => self.length() - self.left,
+            HEADER => HEADER + self.length() - self.left,
+            bytes => bytes,
+        }
+    }
+
+    /// Something came of the whole records.
+    fn worked_off(&mut self) {
+        self.whole = 0;
     }
 
     /// Whether one was begun, and is not over.
@@ -175,9 +249,9 @@ impl Tls {
     /// # Errors
     /// `host` is neither a DNS name nor an IP address.
     pub fn client(config: Arc<ClientConfig>, host: &str) -> Result<Tls, TlsError> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError {
-            reason: format!("{host:?} is no name that a certificate can have"),
-            mistrust: None,
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            let reason = format!("{host:?} is no name that a certificate can have");
+            TlsError::new(Kind::Certificate, reason)
         })?;
         Ok(Tls::new(ClientConnection::new(config, name)?.into()))
     }
@@ -194,46 +268,96 @@ impl Tls {
         Tls {
             connection,
             bound: None,
-            unheard: 0,
             records: RecordLayer::default(),
+            has_spoken: false,
             is_deaf: false,
         }
     }
 
-    /// For somebody whom nobody knows: rustls keeps a message of the handshake until it is whole, which may take 64 KiB, in the handshake
-    /// and behind it. No more than `bytes` of one are kept (test: `a_handshake_has_so_many_bytes_and_no_more`), and what was begun has to
-    /// be finished ([`Tls::is_unfinished`]).
+    /// For a client, which may be anything: rustls keeps a message of the handshake until it is
+    /// whole, which may take 64 KiB, in the handshake and behind it. No more is kept of one than
+    /// `limits.tls_handshake_bytes` (test: `a_handshake_has_so_many_bytes_and_no_more`), once records
+    /// may be encrypted, and padded, beside one whole record; there are no more than
+    /// `limits.tls_handshake_records` in a row without plaintext; and what was begun has to be
+    /// finished ([`Tls::is_unfinished`]).
     #[must_use]
-    pub fn bounded(mut self, bytes: usize) -> Tls {
-        self.bound = Some(bytes);
+    pub fn bounded(mut self, limits: &Limits) -> Tls {
+        self.bound = Some(Bound {
+            bytes: count(limits.tls_handshake_bytes),
+            records: limits.tls_handshake_records,
+        });
         self
     }
 
-    /// Whether somebody who is bounded has begun a record, or a message of many bytes, and not finished it.
+    /// Whether a bounded other side has begun a record, or a message of more bytes than a record
+    /// has, and not finished it. Less is not told from padding, which may be all that a record has.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
-        self.bound.is_some() && (self.records.is_inside() || self.unheard > FEW_BYTES)
+        self.bound.is_some() && (self.records.is_inside() || self.records.whole > MAX_RECORD)
     }
 
-    /// Ciphertext came, and so much plaintext with it.
-    fn hear(&mut self, taken: usize, plaintext: usize) -> Result<(), TlsError> {
-        self.unheard = if plaintext > 0 {
-            0
-        } else {
-            self.unheard + taken
+    /// Ciphertext was taken: is there too much of it that nothing came of?
+    fn check(&self) -> Result<(), TlsError> {
+        let Some(Bound { bytes, records }) = self.bound else {
+            return Ok(());
         };
-        let record = if self.connection.is_handshaking() {
-            0
+        // What is encrypted may be padded: one whole record beside the one that is coming.
+        let is_too_much = if self.has_spoken {
+            self.records.whole > bytes + MAX_RECORD
         } else {
-            MAX_RECORD
+            self.records.whole + self.records.begun() > bytes
         };
-        match self.bound {
-            Some(bytes) if self.unheard > bytes + record => Err(TlsError {
-                reason: "it said too much in the TLS handshake".to_owned(),
-                mistrust: None,
-            }),
-            Some(_) | None => Ok(()),
+        let what = if is_too_much {
+            format!("{bytes} bytes (limits.tls_handshake_bytes)")
+        } else if self.records.silent > records {
+            format!("{records} records (limits.tls_handshake_records)")
+        } else {
+            return Ok(());
+        };
+        let where_ = if self.connection.is_handshaking() {
+            "its TLS handshake has"
+        } else {
+            "without any data it sent"
+        };
+        Err(TlsError::new(
+            Kind::TooLarge,
+            format!("{where_} more than {what}"),
+        ))
+    }
+
+    /// Tells the other side in a fatal alert that it cannot go on, if rustls has not.
+    fn alert(&mut self, kind: Kind, output: &mut Buffer) {
+        if !self.has_spoken {
+            let alert = match kind {
+                Kind::TooSlow | Kind::CutOff => INTERNAL_ERROR,
+                Kind::TooLarge => ILLEGAL_PARAMETER,
+                Kind::PlainText
+                | Kind::Version
+                | Kind::Cipher
+                | Kind::Distrust
+                | Kind::Alert
+                | Kind::Certificate
+                | Kind::Malformed
+                | Kind::Unexpected => DECODE_ERROR,
+            };
+            output.extend(&alert_in_the_clear(alert));
+            self.has_spoken = true;
+            return;
         }
+        // Only rustls knows whether an alert has to be encrypted, and it sends none that it is asked
+        // for. So it is given what ends any record, and then is none: its alert is decode_error, or
+        // bad_record_mac.
+        const NO_RECORD: [u8; 4_096] = [0xff; 4_096];
+        for _ in 0..=(HEADER + MAX_RECORD) / NO_RECORD.len() {
+            let taken = self.connection.read_tls(&mut &NO_RECORD[..]);
+            if !matches!(taken, Ok(1..)) || self.connection.process_new_packets().is_err() {
+                break;
+            }
+        }
+        // Does nothing if a fatal alert was sent.
+        self.connection.send_close_notify();
+        // Writing into memory does not fail, and if it did the connection is being closed anyway.
+        let _ = self.flush(output);
     }
 
     /// Whether the handshake is still going on.
@@ -270,8 +394,17 @@ impl Tls {
             return Ok(Received::default());
         }
         let received = self.take(data, plaintext, output);
-        self.is_deaf = received.is_err();
+        if let Err(error) = &received {
+            self.refuse(error.kind, output);
+        }
         received
+    }
+
+    /// The other side is told in an alert that it cannot go on, and not listened to any more.
+    pub fn refuse(&mut self, kind: Kind, output: &mut Buffer) {
+        if !std::mem::replace(&mut self.is_deaf, true) {
+            self.alert(kind, output);
+        }
     }
 
     fn take(
@@ -286,11 +419,20 @@ impl Tls {
             let given = data;
             let taken = self.connection.read_tls(&mut data)?;
             received.is_new_record |= self.records.take(&given[..taken]);
+            let was_handshaking = self.connection.is_handshaking();
             let state = self.connection.process_new_packets();
+            let has_answered = self.connection.wants_write();
             self.flush(output)?;
             let state = state?;
             let waiting = state.plaintext_bytes_to_read();
-            self.hear(taken, waiting)?;
+            let is_made = was_handshaking && !self.connection.is_handshaking();
+            if waiting > 0 || is_made {
+                self.records.silent = 0;
+            }
+            if waiting > 0 || is_made || has_answered {
+                self.records.worked_off();
+            }
+            self.check()?;
             let start = plaintext.len();
             plaintext.resize(start + waiting, 0);
             if waiting > 0 {
@@ -335,6 +477,7 @@ impl Tls {
     pub fn flush(&mut self, output: &mut Buffer) -> Result<(), TlsError> {
         while self.connection.wants_write() {
             self.connection.write_tls(output.tail())?;
+            self.has_spoken = true;
         }
         Ok(())
     }
@@ -351,6 +494,9 @@ pub fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
     };
     rustls::client::verify_server_name(&certificate, &name).is_ok()
 }
+
+/// Why a handshake failed whose connection ended.
+const CUT_OFF: &str = "it ended the connection in the TLS handshake";
 
 /// Plaintext that is encrypted at once: what fits into one TLS record.
 const RECORD_BYTES: usize = 16 * 1024;
@@ -374,6 +520,18 @@ pub struct News {
     pub is_made: bool,
     /// The other side will say no more, and nothing that it said was cut off.
     pub is_over: bool,
+}
+
+/// What the end of the socket's stream means for the session above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// Nothing: it is known already, or the connection has failed.
+    Known,
+    /// The other side says no more, and nothing that it said was cut off.
+    Whole,
+    /// The same, but it did not say so in TLS: something else may have cut the stream off, in the
+    /// middle of a line.
+    CutOff,
 }
 
 /// TLS between a socket and a session.
@@ -425,13 +583,29 @@ impl Secure {
         }
     }
 
+    /// Why its handshake failed, if it did or if the connection is lost now, and what kind of
+    /// failure that is. A connection that said nothing has not failed: its port was looked at.
+    #[must_use]
+    pub fn handshake_failure(&self) -> Option<(Kind, &str)> {
+        match &self.state {
+            _ if !self.tls.is_handshaking() => None,
+            State::Failed(error) if error.kind == Kind::CutOff && self.is_silent() => None,
+            State::Failed(error) => Some((error.kind, &error.reason)),
+            State::Handshaking if !self.is_silent() => Some((Kind::CutOff, CUT_OFF)),
+            State::Handshaking | State::Open | State::Closed => None,
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.tls.records.silent == 0 && !self.tls.records.is_inside()
+    }
+
     /// Takes ciphertext; appends the plaintext in it.
     pub fn data_received(&mut self, data: &[u8], plaintext: &mut Vec<u8>) -> News {
         let mut news = News::default();
         match self.tls.data_received(data, plaintext, &mut self.output) {
             Ok(received) => {
                 if self.state == State::Handshaking && !self.tls.is_handshaking() {
-                    self.tls.unheard = 0;
                     self.state = State::Open;
                     self.since = None;
                     news.is_made = true;
@@ -447,26 +621,30 @@ impl Secure {
         news
     }
 
-    /// The socket's stream ended; returns whether that is news for the session. It is an end for it only if nothing of what it
-    /// still waits for can be lost: otherwise somebody else may have cut the stream off, in the middle of a line.
-    pub fn eof_received(&mut self) -> bool {
+    /// The socket's stream ended; returns what that means for the session.
+    pub fn eof_received(&mut self) -> StreamEnd {
         self.eof = true;
         match self.state {
-            State::Closed => !self.is_over,
-            State::Handshaking | State::Open if !self.is_over => {
-                self.fail(TlsError {
-                    reason: "it ended the connection without saying so in TLS".to_owned(),
-                    mistrust: None,
-                });
-                false
+            State::Closed if !self.is_over => StreamEnd::Whole,
+            State::Handshaking => {
+                self.fail(TlsError::new(Kind::CutOff, CUT_OFF.to_owned()));
+                StreamEnd::Known
             }
-            State::Handshaking | State::Open | State::Failed(_) => false,
+            State::Open if !self.is_over => StreamEnd::CutOff,
+            State::Open | State::Closed | State::Failed(_) => StreamEnd::Known,
         }
     }
 
+    /// The stream was cut off, and its session cannot do with what came before.
+    pub fn cut_off(&mut self) {
+        let reason = "it ended the connection without saying so in TLS";
+        self.fail(TlsError::new(Kind::CutOff, reason.to_owned()));
+    }
+
+    /// It cannot go on; the other side is told in an alert, if it was not told already.
     fn fail(&mut self, error: TlsError) {
+        self.tls.refuse(error.kind, &mut self.output);
         self.state = State::Failed(error);
-        self.tls.is_deaf = true;
         self.since = None;
         self.sealed = 0;
     }
@@ -518,10 +696,7 @@ impl Secure {
             (State::Handshaking | State::Open | State::Closed, Disposition::Open) => {
                 (Disposition::Open, false)
             }
-            (State::Handshaking, Disposition::Finish | Disposition::Close) => {
-                (Disposition::Close, false)
-            }
-            (State::Open, Disposition::Finish | Disposition::Close) => {
+            (State::Handshaking | State::Open, Disposition::Finish | Disposition::Close) => {
                 self.tls.hang_up(&mut self.output);
                 self.state = State::Closed;
                 (Disposition::Open, true)
@@ -548,7 +723,7 @@ impl Secure {
             State::Handshaking => limits.tls_handshake_ms,
             State::Failed(_) => limits.linger_ms,
             // It may begin anything, and has to finish it.
-            State::Open if self.tls.is_unfinished() => limits.line_ms,
+            State::Open if self.tls.is_unfinished() && !self.eof => limits.line_ms,
             State::Open | State::Closed => return None,
         };
         Some(self.since? + ms(wait))
@@ -564,10 +739,7 @@ impl Secure {
             State::Open => format!("no end of a TLS record within {} ms", limits.line_ms),
             State::Closed | State::Failed(_) => return,
         };
-        self.fail(TlsError {
-            reason,
-            mistrust: None,
-        });
+        self.fail(TlsError::new(Kind::TooSlow, reason));
         self.eof = true; // it is not waited for
     }
 }
@@ -595,5 +767,29 @@ mod tests {
                 assert_eq!(records.is_inside(), !ends.contains(&at), "{step} {at}");
             }
         }
+    }
+
+    #[test]
+    fn what_records_may_have_kept() {
+        let mut records = RecordLayer::default();
+        let handshake = [22, 3, 3, 0, 1, 7];
+        // A header alone counts until it is known what it is of.
+        records.take(&handshake[..3]);
+        assert_eq!(records.begun(), 3);
+        records.take(&handshake[3..5]);
+        assert_eq!(records.begun(), 0);
+        records.take(&handshake[5..]);
+        assert_eq!((records.whole, records.begun()), (1, 0));
+        // Of one byte each, they count as that byte.
+        records.take(&handshake.repeat(99));
+        assert_eq!((records.whole, records.silent), (100, 100));
+        // What may be encrypted counts with all that it has.
+        records.take(&[23, 3, 3, 0, 9, 1, 2]);
+        assert_eq!((records.whole, records.begun()), (100, 7));
+        records.take(&[0; 7]);
+        assert_eq!((records.whole, records.silent), (114, 101));
+        records.worked_off();
+        records.take(&[23]);
+        assert_eq!((records.whole, records.begun()), (0, 1));
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::common::server_command;
 
 /// A limit, and the test that reaches it: its file in `tests`, and its name.
-const REACHED_BY: [(&str, &str, &str); 41] = [
+const REACHED_BY: [(&str, &str, &str); 42] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -57,6 +57,11 @@ const REACHED_BY: [(&str, &str, &str); 41] = [
         "tls_handshake_bytes",
         "behaviour/hostile_clients_tls.rs",
         "a_handshake_has_so_many_bytes_and_no_more",
+    ),
+    (
+        "tls_handshake_records",
+        "behaviour/tls_records.rs",
+        "a_handshake_has_so_many_records_and_no_more",
     ),
     (
         "output_high_bytes",

@@ -71,24 +71,6 @@ fn attempts_that_failed_are_counted_when_the_link_is_there() {
     riley.wait_for_log("neighbour Jaquez", " attempts that failed");
 }
 
-#[test]
-fn a_client_that_speaks_tls_to_a_plain_server_is_told_of_in_words() {
-    let server = Herd::single()
-        .with("[limits]\nline_ms = 100\n")
-        .start("Riley");
-    let mut client = server.client();
-    client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
-    let words = "it speaks TLS, which takes [clients.tls] in this server's config";
-    server.wait_for_log("closing: a line was not finished within 100 ms", words);
-    // It is a line like any other, too.
-    server
-        .client()
-        .send(b"\x16\x03\x01\n")
-        .expect(b"? \x16\x03\x01\n");
-    server.wait_for_log("no command", words);
-    server.stop();
-}
-
 /// `[peers.tls]` at one end only: both ends say what it is, once, whichever of them dials.
 #[test]
 fn tls_at_one_end_only_is_told_once_and_with_the_way_out() {

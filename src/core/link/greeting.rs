@@ -218,6 +218,10 @@ impl Link {
             tally.behind(),
             env!("CARGO_PKG_VERSION"),
         );
+        let handshakes = tally.handshakes.to_string();
+        if !handshakes.is_empty() {
+            line.push_str(&format!(" handshakes={handshakes}"));
+        }
         let is_up = |neighbour: &&Neighbour| neighbour.link.is_some();
         for neighbour in herd.neighbours.iter().filter(is_up) {
             let unconfirmed = records.last_seq() - neighbour.kept;

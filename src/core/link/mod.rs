@@ -64,13 +64,15 @@
 //! acceptor's `PROOF`, how the server stands, and the connection is closed:
 //!
 //! ```text
-//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> stale=<n> refused=<n> ahead=<n> behind=<n> version=<version> link=<…> …
+//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> stale=<n> refused=<n> ahead=<n> behind=<n> version=<version> handshakes=<kind>:<n>,… link=<…> …
 //! ```
 //!
 //! A reader passes over keys that it does not know. `digest` is the same for the same table
 //! whatever the order in which it came about. `stale`: `IAMAT`s that were answered and changed
 //! nothing. `refused`: records that were refused because of a limit. `ahead`, `behind`: `IAMAT`s
-//! that were stamped more than 60 s ahead of this server's clock, or behind it. For each link that
+//! that were stamped more than 60 s ahead of this server's clock, or behind it. `handshakes`: how
+//! often TLS with clients failed, for each kind that came
+//! ([`Kind`](crate::core::handshakes::Kind)); the key is not there if none did. For each link that
 //! is up, there is one `link=<unconfirmed>:<apart>:<lacks>:<name>`: changes that the neighbour has
 //! not confirmed by `KEPT`; milliseconds by which its clock is ahead of ours, `?` if that is not
 //! known; and what it said in `LACKS`.
@@ -130,7 +132,7 @@ pub struct World<'a> {
     pub herd: &'a mut Herd,
     /// What outlasts us, if anything does.
     pub durability: Option<&'a mut Durability>,
-    /// What was counted of clients' clocks.
+    /// What was counted of clients.
     pub tally: &'a Tally,
     /// The server stops.
     pub is_stopping: bool,

@@ -9,9 +9,8 @@ use super::{ConnId, Node, Phase, Session};
 use crate::core::admission::Verdict;
 use crate::core::client::{Asked, Client, World};
 use crate::core::clock::Now;
-use crate::core::limits::count;
 use crate::core::places::answer::Outcome;
-use crate::core::tls::{Secure, Tls};
+use crate::core::tls::{NOT_LET_IN, Secure, Tls};
 
 impl Node {
     pub(super) fn client_connected(&mut self, address: SocketAddr) -> Option<ConnId> {
@@ -23,12 +22,13 @@ impl Node {
             Verdict::Welcome => {}
             Verdict::TurnedAway(reason) => {
                 self.tell_refusal(address, &reason);
-                if self.settings.tls.clients.is_some() {
-                    self.admission.leave_turned_away();
-                    return None; // not worth a handshake
-                }
+                // A handshake is too much for that; an alert goes before it.
+                let last_words = match self.settings.tls.clients {
+                    Some(_) => NOT_LET_IN.to_vec(),
+                    None => format!("? {reason}\n").into_bytes(),
+                };
                 let session = |id: ConnId| {
-                    Session::Client(Client::turned_away(id.serial(), address, &reason))
+                    Session::Client(Client::turned_away(id.serial(), address, &last_words))
                 };
                 return Some(self.admit(None, session));
             }
@@ -40,10 +40,7 @@ impl Node {
         let secure = match &self.settings.tls.clients {
             None => None,
             Some(config) => match Tls::server(config.clone()) {
-                Ok(tls) => {
-                    let bytes = count(self.settings.limits.tls_handshake_bytes);
-                    Some(Secure::new(tls.bounded(bytes)))
-                }
+                Ok(tls) => Some(Secure::new(tls.bounded(&self.settings.limits))),
                 Err(error) => {
                     warn!("client {address}: refused: {error}");
                     self.admission.leave(address.ip());
@@ -71,6 +68,11 @@ impl Node {
 
     pub(super) fn client_ended(&mut self, id: ConnId, now: Now) {
         let asked = self.with_client(id, now, Client::eof_received);
+        self.client_goes_on(id, asked, now);
+    }
+
+    pub(super) fn client_cut_off(&mut self, id: ConnId, now: Now) {
+        let asked = self.with_client(id, now, Client::cut_off);
         self.client_goes_on(id, asked, now);
     }
 

@@ -79,7 +79,7 @@ use crate::core::records::Records;
 use crate::core::settings::{Settings, TlsSettings};
 use crate::core::slots::{Id, Slots};
 use crate::core::tally::Tally;
-use crate::core::tls::{News, Secure};
+use crate::core::tls::{News, Secure, StreamEnd};
 use journaling::Journal;
 
 pub use drive::{Io, Wants, drive, perform_disk_work};
@@ -310,10 +310,14 @@ impl Node {
     /// The other side will send no more; it may still be listening.
     pub fn handle_eof_received(&mut self, id: ConnId, now: Now) {
         self.handle(now, |node| {
-            let secure = node.sessions.get_mut(id).map(|slot| &mut slot.secure);
-            let is_news = secure.is_some_and(|it| it.as_mut().is_none_or(|it| it.eof_received()));
-            if is_news {
-                node.stream_ended(id, now);
+            match node.sessions.get_mut(id).map(|slot| &mut slot.secure) {
+                Some(Some(secure)) => match secure.eof_received() {
+                    StreamEnd::Known => {}
+                    StreamEnd::Whole => node.stream_ended(id, now),
+                    StreamEnd::CutOff => node.stream_cut_off(id, now),
+                },
+                Some(None) => node.stream_ended(id, now),
+                None => {}
             }
         });
         self.mark_dirty(id);
@@ -325,6 +329,18 @@ impl Node {
             Some(Session::Link(link)) => link.eof_received(now.time),
             Some(Session::Exchange(_)) => self.exchange_ended(id, now),
             None => {}
+        }
+    }
+
+    fn stream_cut_off(&mut self, id: ConnId, now: Now) {
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return;
+        };
+        match (&slot.session, &mut slot.secure) {
+            (Session::Client(_), _) => self.client_cut_off(id, now),
+            // A link is lost with its connection either way: what it was not sent whole is sent again.
+            (Session::Link(_) | Session::Exchange(_), Some(secure)) => secure.cut_off(),
+            (Session::Link(_) | Session::Exchange(_), None) => self.stream_ended(id, now),
         }
     }
 
@@ -369,7 +385,14 @@ impl Node {
             let Some(slot) = node.sessions.remove(id) else {
                 return;
             };
-            let failure = slot.secure.as_deref().and_then(Secure::failure);
+            let secure = slot.secure.as_deref();
+            if node.phase == Phase::Running
+                && let (Session::Client(client), Some(secure)) = (&slot.session, secure)
+                && let Some((kind, reason)) = secure.handshake_failure()
+            {
+                node.tally.handshakes.failed(client.who(), kind, reason);
+            }
+            let failure = secure.and_then(Secure::failure);
             let why = failure.or(why);
             match slot.session {
                 Session::Client(client) => node.client_lost(id, &client, why, now),
@@ -456,7 +479,9 @@ impl Node {
             secure.deadline_reached(limits, now.time);
         }
         match &mut slot.session {
-            Session::Client(client) => client.deadline_reached(limits, now.time),
+            Session::Client(client) => {
+                client.deadline_reached(limits, &mut self.tally, now.time);
+            }
             Session::Link(link) if link.deadline(limits).is_some_and(|at| at <= now.time) => {
                 let mut supply = Supply {
                     records: &mut self.records,

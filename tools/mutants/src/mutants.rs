@@ -503,8 +503,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a client's half-close loses the last line",
         file: "src/core/client.rs",
-        from: "Split::Unfinished if self.eof && !rest.is_empty() => {",
-        to: "Split::Unfinished if self.eof && !rest.is_empty() && rest.len() > 4000 => {",
+        from: "Split::Unfinished if self.end == Input::Ended && !rest.is_empty() => {",
+        to: "Split::Unfinished if self.end == Input::Ended && rest.len() > 4000 => {",
         caught_by: SIMULATED,
         missed: None,
     },

@@ -42,6 +42,8 @@ pub struct Standing {
     pub ahead: u64,
     /// See `ahead`.
     pub behind: u64,
+    /// How often TLS with its clients failed, by kind; the kinds are fit to be shown.
+    pub handshakes: Vec<(String, u64)>,
     /// Neighbours that it is linked with now.
     pub linked: Vec<String>,
     /// Those links, in the same order.
@@ -206,9 +208,19 @@ fn standing(line: &str) -> Option<Standing> {
         refused: number("refused")?,
         ahead: number("ahead")?,
         behind: number("behind")?,
+        handshakes: value("handshakes").map_or(Some(Vec::new()), handshakes)?,
         linked: links.iter().map(|link| link.name.clone()).collect(),
         links,
     })
+}
+
+/// `<kind>:<count>,…`
+fn handshakes(text: &str) -> Option<Vec<(String, u64)>> {
+    let pair = |pair: &str| {
+        let (kind, count) = pair.split_once(':')?;
+        Some((Escaped(kind.as_bytes()).to_string(), count.parse().ok()?))
+    };
+    text.split(',').map(pair).collect()
 }
 
 /// `<unconfirmed>:<apart>:<lacks>:<name>`
@@ -248,10 +260,11 @@ mod tests {
             refused: 5,
             ahead: 6,
             behind: 8,
+            handshakes: vec![("plain-text".into(), 3), ("cut-off".into(), 1)],
             linked: vec!["Riley".into(), "Juzang".into()],
             links: vec![link("Riley", 0, Some(-12), 0), link("Juzang", 9, None, 2)],
         };
-        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 version=9.8.7 link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
+        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 version=9.8.7 handshakes=plain-text:3,cut-off:1 link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
         assert_eq!(standing(line), Some(expected));
         for bad in [
             "",
@@ -261,6 +274,7 @@ mod tests {
             &line.replace("00000000000000ff", "ff"),
             &line.replace("records=3", "records=y"),
             &line.replace("wall=7 ", ""),
+            &line.replace("plain-text:3", "plain-text"),
             &line.replace("0:-12:0:", "0:-12:"),
             "BYE no",
         ] {

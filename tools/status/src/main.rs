@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 ///
 /// Servers that hold the same records have the same digest. Behind a neighbour's name stands how
 /// many changes it has not confirmed to keep, if there are any. Below the table stands which
-/// servers lack records that they had to refuse, and whose clocks disagree by more than a second.
+/// servers lack records that they had to refuse, how often TLS with clients failed and why, and
+/// whose clocks disagree by more than a second.
 /// Each is asked on its neighbours' port, with the herd's secret; where the herd has [peers.tls],
 /// also with a certificate for the name operator.
 #[derive(Parser)]
@@ -152,6 +153,20 @@ fn remarks(name: &str, own: &Result<Answer, String>, all: &[Result<Answer, Strin
         text += &format!(
             "{name} lacks {} that it had to refuse because of its limits (max_records, max_record_bytes)\n",
             Counted(lacks, "record")
+        );
+    }
+    if let Ok((standing, _)) = own
+        && !standing.handshakes.is_empty()
+    {
+        let (kinds, counts): (Vec<_>, Vec<_>) = standing
+            .handshakes
+            .iter()
+            .map(|(kind, count)| (format!("{count} {kind}"), *count))
+            .unzip();
+        text += &format!(
+            "TLS with clients of {name} failed {}: {}; its log says more\n",
+            Counted(counts.iter().sum(), "time"),
+            kinds.join(", ")
         );
     }
     if let Ok((_, ahead_ms)) = own

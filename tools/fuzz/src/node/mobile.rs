@@ -2,6 +2,7 @@
 
 use herd_mio::core::limits::LINE_BYTES;
 use herd_mio::core::places::answer::{google_error, is_json_object};
+use herd_mio::core::tls::{NOT_LET_IN, is_hello};
 
 use crate::reference::{self, Command};
 use crate::server;
@@ -89,12 +90,23 @@ impl Mobile {
         let mut promises = Vec::new();
         if self.is_turned_away {
             let (heard, end) = (&self.heard, self.heard.iter().position(|&b| b == b'\n'));
-            let is_reason = heard.starts_with(&b"? there are "[..heard.len().min(12)]);
+            let begins = |words: &[u8]| heard.starts_with(&words[..heard.len().min(words.len())]);
+            let is_reason = begins(b"? there are ") || begins(NOT_LET_IN);
             assert!(is_reason && end.is_none_or(|end| end + 1 == heard.len()));
             return promises;
         }
         while !self.is_over {
             let heard = &self.heard[self.heard_until..];
+            if is_hello(&self.said[self.said_until..]) {
+                // That is the end, in these words.
+                const NO_TLS: &[u8] = b"? this port speaks plain text, not TLS\n";
+                assert!(NO_TLS.starts_with(heard), "{}", self.show());
+                if heard == NO_TLS {
+                    self.heard_until = self.heard.len();
+                    self.is_over = true;
+                }
+                break;
+            }
             let (line, length) = match self.next() {
                 Next::Line(line, length) => (line, length),
                 Next::TooLong(line) => {

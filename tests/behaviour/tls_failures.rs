@@ -1,0 +1,255 @@
+//! TLS that fails: the client is told in an alert, the operator in the log (the first of each kind,
+//! and every power of two) and by the counts in the server's standing.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::common::{Client, Herd, SOON, Server};
+use crate::hostile_clients_tls::{config, is_served};
+use crate::tls::{
+    Authority, FOR_CLIENTS, FOR_PEERS, builder, connect, secure_client, secure_server,
+    status_program,
+};
+
+/// The lines at `warn` that have `words` in them.
+fn warnings(server: &Server, words: &str) -> Vec<String> {
+    let lines = server.log_lines().into_iter();
+    lines
+        .filter(|line| line.contains("[WARN ]") && line.contains(words))
+        .collect()
+}
+
+fn gone(server: &Server, stream: &TcpStream) {
+    let address = stream.local_addr().unwrap();
+    server.wait_for_log(&format!("{address}: gone"), "");
+}
+
+/// Says it, and returns the alert's number.
+fn alert(server: &Server, said: &[u8]) -> u8 {
+    let mut client = Client::connect(server.address);
+    client.send(said);
+    let told_it = client.rest();
+    let [21, 3, _, 0, 2, 2, alert] = told_it[..] else {
+        panic!("no alert: {}", told_it.escape_ascii());
+    };
+    gone(server, client.stream());
+    alert
+}
+
+#[test]
+fn the_first_of_each_kind_and_every_power_of_two_is_told() {
+    let (_herd, server, _authority) = secure_server("");
+    for _ in 0..9 {
+        alert(&server, b"IAMAT x +1+2 3\n");
+    }
+    let told = warnings(&server, "it does not speak TLS");
+    assert_eq!(told.len(), 4, "the 1st, 2nd, 4th and 8th: {told:#?}");
+    for (line, count) in told.iter().zip([1, 2, 4, 8]) {
+        assert!(
+            line.contains("client ") && line.contains(" 127.0.0.1:"),
+            "{line}"
+        );
+        assert!(line.contains("clients have to speak TLS"), "{line}");
+        assert!(line.ends_with(&format!("; {count} so far")), "{line}");
+    }
+    // Another kind is told of, however many there were of the first.
+    let header = b"\x16\x03\x01\x00\x04\x4d\x00\x00\x00";
+    alert(&server, header);
+    assert_eq!(warnings(&server, "the client is broken").len(), 1);
+}
+
+#[test]
+fn a_client_that_does_not_trust_the_server_is_told_of_in_words() {
+    let (_herd, server, authority) = secure_server("");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut client = connect(
+            server.address,
+            config(&Authority::new(), version),
+            "localhost",
+        );
+        client.write_all(b"no\n").unwrap_err();
+        let _ = client.sock.shutdown(Shutdown::Both);
+        gone(&server, &client.sock);
+    }
+    let mut by_another_name = connect(
+        server.address,
+        config(&authority, &rustls::version::TLS13),
+        "elsewhere",
+    );
+    by_another_name.write_all(b"no\n").unwrap_err();
+    let _ = by_another_name.sock.shutdown(Shutdown::Both);
+    gone(&server, &by_another_name.sock);
+    let told = warnings(&server, "it refused the TLS handshake: ");
+    assert_eq!(told.len(), 2, "the 1st and 2nd of 3: {told:#?}");
+    for line in told {
+        assert!(
+            line.contains("the client has to trust the authority"),
+            "{line}"
+        );
+    }
+}
+
+/// A balancer that looks whether the port is open does so every second.
+#[test]
+fn a_port_check_is_no_failure() {
+    let (_herd, server, authority) = secure_server("");
+    for _ in 0..4 {
+        let client = Client::connect(server.address);
+        client.stream().shutdown(Shutdown::Write).unwrap();
+        gone(&server, client.stream());
+        let reset = Client::connect(server.address);
+        socket2::SockRef::from(reset.stream())
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        let address = reset.stream().local_addr().unwrap();
+        drop(reset);
+        server.wait_for_log(&format!("{address}: gone"), "");
+    }
+    is_served(secure_client(server.address, &authority));
+    assert_eq!(warnings(&server, "client "), Vec::<String>::new());
+    // One that says half a hello is one.
+    let mut client = Client::connect(server.address);
+    client.send(b"\x16\x03\x01\x02").finish();
+    gone(&server, client.stream());
+    assert_eq!(
+        warnings(&server, "ended the connection in the TLS").len(),
+        1
+    );
+}
+
+#[test]
+fn every_refusal_is_an_alert() {
+    const ILLEGAL_PARAMETER: u8 = 47;
+    const DECODE_ERROR: u8 = 50;
+    const HANDSHAKE_FAILURE: u8 = 40;
+    const INTERNAL_ERROR: u8 = 80;
+    let (_herd, server, _) = secure_server("tls_handshake_ms = 300\ntls_handshake_bytes = 1024");
+    assert_eq!(alert(&server, b"GET / HTTP/1.1\r\n\r\n"), DECODE_ERROR);
+    assert_eq!(alert(&server, b""), INTERNAL_ERROR, "too slow");
+    assert_eq!(alert(&server, b"\x16\x03\x01\x02\x00\x01"), INTERNAL_ERROR);
+    let huge = [&b"\x16\x03\x01\x20\x00\x01\x00\x1f\xfc"[..], &[0; 2_000]].concat();
+    assert_eq!(alert(&server, &huge), ILLEGAL_PARAMETER, "too large");
+    // More than rustls takes as one message, which it says nothing of.
+    let endless = b"\x16\x03\x01\x00\x04\x01\x02\x00\x00\x16\x03\x01\x00\x01\x00";
+    assert_eq!(alert(&server, endless), DECODE_ERROR);
+    let mut old = vec![22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2];
+    old.extend_from_slice(&[7; 32]);
+    old.extend_from_slice(&[0, 0, 2, 0x00, 0x2f, 1, 0]);
+    assert_eq!(alert(&server, &old), HANDSHAKE_FAILURE);
+    let told = warnings(&server, "this server speaks TLS 1.2 and 1.3");
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
+#[test]
+fn one_client_too_many_is_told_in_an_alert_too() {
+    let (_herd, server, authority) = secure_server("max_clients = 1");
+    let first = {
+        let mut client = secure_client(server.address, &authority);
+        client.write_all(b"no\n").unwrap();
+        assert_eq!(crate::tls::line(&mut client), "? no\n");
+        client
+    };
+    for _ in 0..3 {
+        let mut client = secure_client(server.address, &authority);
+        let error = client.write_all(b"no\n").unwrap_err().to_string();
+        assert!(error.contains("InternalError"), "{error}");
+    }
+    server.wait_for_nth_log(2, "which is limits.max_clients", "[WARN ]");
+    drop(first);
+}
+
+/// Behind the handshake an alert is encrypted: the client's own TLS says what it was.
+#[test]
+fn a_record_that_is_not_finished_ends_in_an_alert_and_not_in_a_clean_end() {
+    let (_herd, server, authority) = secure_server("line_ms = 300");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for begun in [1, 4, 5, 6, 20] {
+            let mut client = connect(server.address, config(&authority, version), "localhost");
+            client.write_all(b"no\n").unwrap();
+            assert_eq!(crate::tls::line(&mut client), "? no\n");
+            client.conn.writer().write_all(b"no, not whole\n").unwrap();
+            let mut record = Vec::new();
+            client.conn.write_tls(&mut record).unwrap();
+            client.sock.write_all(&record[..begun]).unwrap();
+            let error = client.read(&mut [0]).unwrap_err().to_string();
+            assert!(
+                error.contains("fatal alert"),
+                "{version:?}, {begun} bytes: {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn tls_on_a_plain_port_is_told_of_seldom_and_closed_at_once() {
+    let server = Herd::single()
+        .with("[limits]\nline_ms = 60000\nlinger_ms = 60000\n")
+        .start("Riley");
+    for _ in 0..5 {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates([]);
+        let config: ClientConfig = builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut client = connect(server.address, config, "localhost");
+        client.sock.set_read_timeout(Some(SOON / 2)).unwrap();
+        let error = client.write_all(b"no\n").unwrap_err().to_string();
+        assert!(error.contains("InvalidContentType"), "{error}");
+        let _ = client.sock.shutdown(Shutdown::Both);
+        gone(&server, &client.sock);
+    }
+    let told = warnings(&server, "it speaks TLS, where plain text is expected");
+    assert_eq!(told.len(), 3, "the 1st, 2nd and 4th: {told:#?}");
+    assert!(told[0].contains("set [clients.tls]"), "{}", told[0]);
+    // Nothing of it was taken for a command.
+    let lines = server.log_lines();
+    assert!(!lines.iter().any(|line| line.contains("<- ")), "{lines:#?}");
+    // It may come byte by byte; and what only looks like it is a line.
+    let mut client = server.client();
+    for byte in b"\x16\x03\x01\x02\x00\x01" {
+        client.send([*byte]);
+    }
+    assert_eq!(client.rest(), b"? this port speaks plain text, not TLS\n");
+    server
+        .client()
+        .send(b"\x16\x03\x01\n\x15\x03\x01\x00\x02\x02F\n")
+        .expect(b"? \x16\x03\x01\n? \x15\x03\x01\x00\x02\x02F\n");
+}
+
+#[test]
+fn an_operator_sees_the_counts() {
+    let authority = Authority::new();
+    let herd = Herd::new(&["Alice", "Bob"], &[("Alice", "Bob")])
+        .with(FOR_CLIENTS)
+        .with(FOR_PEERS);
+    let directory = herd.directory.path();
+    authority.certify(directory, "clients", "localhost", false);
+    for name in ["Alice", "Bob", "operator"] {
+        authority.certify(directory, name, name, false);
+    }
+    std::fs::write(directory.join("ca.pem"), authority.pem()).unwrap();
+    let servers = herd.start_all_quietly();
+    for _ in 0..3 {
+        let mut plain = Client::connect(servers["Bob"].address);
+        plain.send("no\n");
+        plain.rest();
+        gone(&servers["Bob"], plain.stream());
+    }
+    let mut half = Client::connect(servers["Bob"].address);
+    half.send(b"\x16\x03").finish();
+    gone(&servers["Bob"], half.stream());
+    let output = std::process::Command::new(status_program())
+        .arg("--config")
+        .arg(herd.config_file())
+        .env("HERD_SECRET", "the herd's own secret")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let line =
+        "TLS with clients of Bob failed 4 times: 3 plain-text, 1 cut-off; its log says more\n";
+    assert!(said.contains(line), "{said}");
+    assert!(!said.contains("clients of Alice"), "{said}");
+}
