@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::builder::Resettable;
+use clap::builder::{BoolishValueParser, Resettable};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, Parser, ValueEnum};
@@ -40,6 +40,16 @@ pub struct Cli {
     /// Where to listen for neighbours, instead of what the herd says
     #[arg(long, value_name = "HOST:PORT", env = "HERD_LISTEN_PEERS")]
     listen_peers: Option<String>,
+
+    /// Clients may come through proxies that send a PROXY header (HAProxy: send-proxy, send-proxy-v2); see --proxies
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), env = "HERD_PROXY_PROTOCOL")]
+    proxy_protocol: Option<bool>,
+
+    /// The addresses and networks of those proxies, joined by commas: 10.0.0.2,fd00::/8. Their connections have to begin with
+    /// the header; one from any other address is not believed
+    #[arg(long, value_name = "ADDRESSES", env = "HERD_PROXIES")]
+    proxies: Option<String>,
 
     /// The file with the secret that the herd's servers share (or give it in HERD_SECRET)
     #[arg(long, value_name = "FILE", env = "HERD_SECRET_FILE")]
@@ -159,6 +169,8 @@ impl Cli {
         let overrides = Overrides {
             listen: self.listen.clone(),
             listen_peers: self.listen_peers.clone(),
+            proxy_protocol: self.proxy_protocol,
+            proxies: self.proxies.clone(),
             secret_file: self.secret_file.clone(),
             secret: secret_of("HERD_SECRET"),
             places_url: self.places_url.clone(),

@@ -23,6 +23,7 @@
 //! | the loop | [`shell::event_loop`], [`shell::sockets`], [`shell::transport`]; the order of a turn: [`drive`](core::node::drive) |
 //! | the whole server without a socket | [`core::node`] |
 //! | a client | [`core::client`], [`core::message`], [`core::lines`] |
+//! | a client behind a proxy | [`core::proxy_header`] (the format), [`core::proxied`] (who is counted where), [`core::network`] |
 //! | who wins when two servers know different positions | [`core::records`], [`core::posix_time`] |
 //! | what a position costs in memory, and in time | [`core::lines_kept`], [`core::packed_line`], [`core::swar`] |
 //! | the flood, and the neighbours' protocol | [`core::link`], [`core::herd`] |

@@ -204,8 +204,14 @@ fn ready(server: &Server, name: &str, log_name: &str, notes: &[String]) -> Resul
 /// What the operator should know if clients may take all of the descriptors that there are.
 fn too_few_descriptors(most: u64, settings: &Settings) -> Option<String> {
     let limits = &settings.limits;
-    let others =
-        settings.neighbours.len() as u64 + limits.max_unproven + limits.max_places_connections;
+    let unidentified = match settings.proxies.is_empty() {
+        true => 0,
+        false => limits.max_unidentified,
+    };
+    let others = settings.neighbours.len() as u64
+        + unidentified
+        + limits.max_unproven
+        + limits.max_places_connections;
     let left = most.saturating_sub(others + OWN_DESCRIPTORS);
     (left < limits.max_clients).then(|| {
         format!(

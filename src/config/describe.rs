@@ -15,6 +15,7 @@ impl Config {
             name,
             neighbours,
             places,
+            proxies,
             limits,
             ..
         } = &self.settings;
@@ -46,6 +47,13 @@ impl Config {
         };
         let _ = writeln!(text, "secret      {}", self.secret_source);
         let _ = writeln!(text, "for clients {for_clients}");
+        let _ = match proxies.is_empty() {
+            true => writeln!(text, "proxies     none: a PROXY header is not believed"),
+            false => writeln!(
+                text,
+                "proxies     {proxies}, which have to send a PROXY header"
+            ),
+        };
         let _ = writeln!(text, "for peers   {for_neighbours}");
         let _ = writeln!(text, "places      https://{}, {api} API", places.origin);
         if places.api == PlacesApi::New {

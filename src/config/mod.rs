@@ -7,6 +7,7 @@ mod describe;
 pub mod discretion;
 mod herd;
 mod places;
+mod proxies;
 mod server;
 mod tls;
 
@@ -46,6 +47,10 @@ pub struct Overrides {
     pub listen: Option<String>,
     /// Where this server listens for neighbours.
     pub listen_peers: Option<String>,
+    /// Whether proxies may say in a header which client they speak for.
+    pub proxy_protocol: Option<bool>,
+    /// The addresses and networks of those proxies, joined by commas.
+    pub proxies: Option<String>,
     /// The file with the herd's secret.
     pub secret_file: Option<PathBuf>,
     /// The herd's secret, from the environment.

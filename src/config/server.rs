@@ -34,6 +34,7 @@ impl HerdConfig {
         if secret.expose().is_empty() && !tls_files.has_neighbours() {
             self.links_stay_on_this_machine(listen_peers.as_ref())?;
         }
+        let proxies = self.proxies(overrides)?;
         let (places, key_source, ca_source) = self.places(overrides)?;
         let settings = Settings {
             name: name.into(),
@@ -44,6 +45,7 @@ impl HerdConfig {
                 .collect(),
             neighbours: self.neighbours(name),
             secret,
+            proxies,
             tls,
             places,
             limits: self.file.limits.clone(),
@@ -126,6 +128,11 @@ impl HerdConfig {
         }
         if (1..SHORT_SECRET).contains(&secret_bytes) {
             notes.push(format!("the herd secret has fewer than {SHORT_SECRET} bytes, which can be guessed; openssl rand -hex 32 makes a good one"));
+        }
+        if let Some(all) = settings.proxies.0.iter().find(|it| it.is_everything()) {
+            notes.push(format!(
+                "clients.proxies has {all}: any client can claim any address in a PROXY header"
+            ));
         }
         if settings.places.key.is_none() {
             notes.push("no key for Google Places: WHATSAT is answered with an error (--places-key-file, HERD_PLACES_KEY)".into());

@@ -21,6 +21,8 @@ use crate::core::settings::{NeighbourTls, TlsSettings};
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct FileClients {
+    pub(super) proxy_protocol: Option<bool>,
+    pub(super) proxies: Option<Vec<String>>,
     pub(super) tls: Option<FileClientsTls>,
 }
 

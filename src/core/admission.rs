@@ -77,11 +77,20 @@ impl Admission {
             return Verdict::Welcome;
         };
         self.refused += 1;
-        if self.turned_away >= MAX_TURNED_AWAY {
-            return Verdict::Shut(reason);
+        if self.turn_away() {
+            Verdict::TurnedAway(reason)
+        } else {
+            Verdict::Shut(reason)
         }
-        self.turned_away += 1;
-        Verdict::TurnedAway(reason)
+    }
+
+    /// Whether one more may be told why it can not come in; it is counted, if so.
+    pub fn turn_away(&mut self) -> bool {
+        let has_room = self.turned_away < MAX_TURNED_AWAY;
+        if has_room {
+            self.turned_away += 1;
+        }
+        has_room
     }
 
     /// A client from there is gone.

@@ -30,6 +30,8 @@ use crate::core::places::answer::{Outcome, first_empty_line};
 use crate::core::places::call::CallId;
 use crate::core::places::request::Question;
 use crate::core::posix_time::{PosixTime, Skew};
+use crate::core::proxied::Origin;
+use crate::core::proxy_header::is_line;
 use crate::core::records::{Offer, Records};
 use crate::core::settings::{PlacesApi, Settings};
 use crate::core::tally::Tally;
@@ -149,11 +151,14 @@ impl Client {
         Client::STATES[place]
     }
 
-    /// A client that just connected from `address`.
+    /// A client that just connected, or that a proxy just named.
     #[must_use]
-    pub fn connection_made(serial: u32, address: SocketAddr) -> Client {
-        let who = Who::new(serial, address);
-        debug!("{who}: connected");
+    pub fn connection_made(serial: u32, from: Origin) -> Client {
+        let who = Who::new(serial, from.client);
+        match from.proxy {
+            None => debug!("{who}: connected"),
+            Some(proxy) => debug!("{who}: connected through {proxy}"),
+        }
         Client {
             who,
             state: State::Reading,
@@ -173,7 +178,11 @@ impl Client {
     /// One that is not let in, and is told so in these bytes.
     #[must_use]
     pub fn turned_away(serial: u32, address: SocketAddr, last_words: &[u8]) -> Client {
-        let mut client = Client::connection_made(serial, address);
+        let from = Origin {
+            client: address,
+            proxy: None,
+        };
+        let mut client = Client::connection_made(serial, from);
         client.is_turned_away = true;
         client.state = State::Closing {
             linger: Linger::Long,
@@ -192,6 +201,12 @@ impl Client {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.who.address()
+    }
+
+    /// Its name in the log.
+    #[must_use]
+    pub fn who(&self) -> Who {
+        self.who
     }
 
     /// Acts on bytes that came in. Returns a question if one has to be asked before the next command: the caller either
@@ -325,7 +340,10 @@ impl Client {
                 }
                 return asked;
             }
-            Command::Invalid => self.quote(line),
+            Command::Invalid => {
+                self.quote(line);
+                self.look_for_header(line, world);
+            }
         }
         None
     }
@@ -389,6 +407,15 @@ impl Client {
         self.state = State::Closing {
             linger: Linger::Long,
         };
+    }
+
+    /// Tells the log if what was no command is a header of a proxy that is not listed.
+    #[inline(never)]
+    fn look_for_header(&self, line: &[u8], world: &mut World<'_>) {
+        if is_line(line) {
+            let is_on = !world.settings.proxies.is_empty();
+            world.tally.passed_over_header(self.who, is_on);
+        }
     }
 
     /// Answers what can not be answered: `? ` and a copy of it.
@@ -641,12 +668,6 @@ impl Client {
         } else {
             info!("{what}");
         }
-    }
-
-    /// Its name in the log.
-    #[must_use]
-    pub fn who(&self) -> Who {
-        self.who
     }
 
     /// The connection is gone, `why` if the core did not want it so.

@@ -61,6 +61,12 @@ limits! {
     max_clients = 50_000, 1..=4_000_000;
     /// Clients from one address (of IPv6: from one network of 64 bits); one more is told so and closed.
     max_clients_per_address = 50_000, 1..=4_000_000;
+    /// Connections of proxies whose PROXY header has not come; one more takes the place of the one that has waited longest.
+    max_unidentified = 1_024, 1..=1_000_000;
+    /// Time for a proxy's header to come, once connected.
+    proxy_header_ms = 4_000, 10..=3_600_000;
+    /// Bytes of a proxy's header, what it says besides addresses included.
+    proxy_header_bytes = 4_096, 232..=65_551;
     /// Silence of a client's machine, TCP's probes included, after which it counts as vanished; or time in which it takes nothing.
     keepalive_ms = 120_000, 4_000..=86_400_000;
     /// Clients that have a record; an IAMAT of one more is refused.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::core::limits::Limits;
+use crate::core::network::Networks;
 
 /// Bytes that nobody may see: no `Display`, and a `Debug` that says only that they are there.
 ///
@@ -117,6 +118,8 @@ pub struct Settings {
     pub neighbours: Vec<NeighbourSettings>,
     /// What every server of the herd knows and nobody else does; empty on a herd without one.
     pub secret: Secret,
+    /// From where clients come through a proxy that says so, in a header of the PROXY protocol.
+    pub proxies: Networks,
     /// Where TLS is spoken, Places aside.
     pub tls: TlsSettings,
     /// Google Places, or what stands in for it.

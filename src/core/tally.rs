@@ -1,10 +1,12 @@
-//! What a server counts of its clients, and when it warns of its own clock.
+//! What a server counts of its clients: of their clocks, with when it warns of its own, of their
+//! lines and handshakes, and of headers that it did not believe.
 
 use log::{info, warn};
 
 use crate::core::clock::Time;
 use crate::core::handshakes::Handshakes;
 use crate::core::posix_time::Lead;
+use crate::core::who::Who;
 
 /// Clocks are judged by the `IAMAT`s of so long.
 const SPAN_NANOS: u64 = 60_000_000_000;
@@ -24,6 +26,7 @@ pub struct Tally {
     stale: u64,
     ahead: u64,
     behind: u64,
+    passed_over_headers: u64,
     /// The present minute: since when, how many were heard in it, and how the other two counts
     /// stood when it began.
     since: Time,
@@ -43,6 +46,7 @@ impl Default for Tally {
             stale: 0,
             ahead: 0,
             behind: 0,
+            passed_over_headers: 0,
             since: Time::default(),
             heard: 0,
             ahead_before: 0,
@@ -98,6 +102,26 @@ impl Tally {
         }
         (self.since, self.heard) = (now, 0);
         (self.ahead_before, self.behind_before) = (self.ahead, self.behind);
+    }
+
+    /// A client that is no listed proxy sent a PROXY header, which is not believed. The log is told
+    /// the first time and at every power of two; `is_on` says whether any proxy is listed.
+    #[cold]
+    pub fn passed_over_header(&mut self, who: Who, is_on: bool) {
+        self.passed_over_headers += 1;
+        let times = self.passed_over_headers;
+        if !times.is_power_of_two() {
+            return;
+        }
+        if is_on {
+            warn!(
+                "{who}: it sent a PROXY header, but its address is not in clients.proxies; {times} so far"
+            );
+        } else {
+            warn!(
+                "{who}: it sent a PROXY header, but clients.proxy_protocol is off; {times} so far"
+            );
+        }
     }
 
     /// An `IAMAT` was answered that changes nothing.

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::common::server_command;
 
 /// A limit, and the test that reaches it: its file in `tests`, and its name.
-const REACHED_BY: [(&str, &str, &str); 42] = [
+const REACHED_BY: [(&str, &str, &str); 45] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -17,6 +17,21 @@ const REACHED_BY: [(&str, &str, &str); 42] = [
         "max_clients_per_address",
         "behaviour/crowds.rs",
         "more_clients_from_one_address_than_allowed_are_refused",
+    ),
+    (
+        "max_unidentified",
+        "behaviour/proxy.rs",
+        "connections_without_a_header_are_few_and_keep_no_other_out",
+    ),
+    (
+        "proxy_header_ms",
+        "behaviour/proxy.rs",
+        "a_header_has_a_deadline_and_a_byte_wins_no_time",
+    ),
+    (
+        "proxy_header_bytes",
+        "behaviour/proxy.rs",
+        "a_listed_address_without_a_header_is_refused_and_told_so",
     ),
     (
         "keepalive_ms",

@@ -48,6 +48,7 @@ mod places_answers;
 mod places_connections;
 mod places_errors;
 mod places_tricks;
+mod proxy;
 mod secrets;
 mod signals;
 mod small_disk;

@@ -4,11 +4,13 @@ use std::process::Output;
 
 use crate::common::server_command;
 
-const VARIABLES: [&str; 17] = [
+const VARIABLES: [&str; 19] = [
     "HERD_NAME",
     "HERD_CONFIG",
     "HERD_LISTEN",
     "HERD_LISTEN_PEERS",
+    "HERD_PROXY_PROTOCOL",
+    "HERD_PROXIES",
     "HERD_SECRET",
     "HERD_SECRET_FILE",
     "HERD_PLACES_URL",

@@ -103,6 +103,7 @@ use crate::core::herd::{BootId, Heard, Herd, News};
 use crate::core::limits::{LINK_LINE_BYTES, Limits, ms};
 use crate::core::lines::{Split, split};
 use crate::core::proof::{Nonce, Side};
+use crate::core::proxy_header::is_header;
 use crate::core::records::{ReaderId, Records, Teacher};
 use crate::core::settings::Settings;
 use crate::core::slots::Id;
@@ -274,6 +275,9 @@ fn shown(bytes: &[u8]) -> Escaped<'_> {
 /// With TLS at one end only, nothing that the other end says makes sense.
 const ONE_SIDED: &str = "[peers.tls] has to be in the config of both servers, or of neither";
 
+/// What stands in front of the neighbours' port is to pass bytes on as they are.
+const PROXIED: &str = "it sent a PROXY header, which only the clients' port takes; have the proxy send none to the neighbours' port";
+
 /// A link that can not go on, and why.
 type Broken = String;
 
@@ -388,9 +392,15 @@ impl Link {
         let mut used = 0;
         self.wants_room = false;
         while !matches!(self.state, State::Closing) {
-            if matches!(self.state, State::Greeting) && is_tls(bytes) {
-                self.broken(format!("it speaks TLS; {ONE_SIDED}"), world);
-                break;
+            if matches!(self.state, State::Greeting) {
+                if is_tls(bytes) {
+                    self.broken(format!("it speaks TLS; {ONE_SIDED}"), world);
+                    break;
+                }
+                if is_header(bytes) {
+                    self.broken(PROXIED.to_owned(), world);
+                    break;
+                }
             }
             // Nothing but records has to be written down.
             self.wants_room = matches!(self.state, State::Linked { .. })

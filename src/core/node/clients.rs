@@ -10,30 +10,67 @@ use crate::core::admission::Verdict;
 use crate::core::client::{Asked, Client, World};
 use crate::core::clock::Now;
 use crate::core::places::answer::Outcome;
+use crate::core::proxied::Origin;
 use crate::core::tls::{NOT_LET_IN, Secure, Tls};
 
+/// How a client comes in.
+pub(super) struct Entry {
+    /// The last words to one that may not; it hears nothing else.
+    refused: Option<Vec<u8>>,
+    /// TLS, where that is spoken.
+    pub(super) secure: Option<Secure>,
+}
+
+impl Entry {
+    /// The session of a client that comes in like this.
+    pub(super) fn client(&self, serial: u32, from: Origin) -> Client {
+        match &self.refused {
+            None => Client::connection_made(serial, from),
+            Some(last_words) => Client::turned_away(serial, from.client, last_words),
+        }
+    }
+}
+
 impl Node {
+    /// If a proxy is listed with that address, which client it is for is known when its header has
+    /// come: see [`crate::core::proxied`].
     pub(super) fn client_connected(&mut self, address: SocketAddr) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
         }
-        let verdict = self.admission.enter(address.ip(), &self.settings.limits);
-        match verdict {
+        if self.settings.proxies.contains(address.ip()) {
+            return Some(self.proxy_connected(address));
+        }
+        let from = Origin {
+            client: address,
+            proxy: None,
+        };
+        let mut entry = self.enter(from)?;
+        let secure = entry.secure.take();
+        Some(self.admit(secure, |id: ConnId| {
+            Session::Client(entry.client(id.serial(), from))
+        }))
+    }
+
+    /// Whether a client from there may come in. `None` if it is closed without a word.
+    pub(super) fn enter(&mut self, from: Origin) -> Option<Entry> {
+        let ip = from.client.ip();
+        match self.admission.enter(ip, &self.settings.limits) {
             Verdict::Welcome => {}
             Verdict::TurnedAway(reason) => {
-                self.tell_refusal(address, &reason);
+                self.tell_refusal(from, &reason);
                 // A handshake is too much for that; an alert goes before it.
                 let last_words = match self.settings.tls.clients {
                     Some(_) => NOT_LET_IN.to_vec(),
                     None => format!("? {reason}\n").into_bytes(),
                 };
-                let session = |id: ConnId| {
-                    Session::Client(Client::turned_away(id.serial(), address, &last_words))
-                };
-                return Some(self.admit(None, session));
+                return Some(Entry {
+                    refused: Some(last_words),
+                    secure: None,
+                });
             }
             Verdict::Shut(reason) => {
-                self.tell_refusal(address, &reason);
+                self.tell_refusal(from, &reason);
                 return None;
             }
         }
@@ -42,22 +79,24 @@ impl Node {
             Some(config) => match Tls::server(config.clone()) {
                 Ok(tls) => Some(Secure::new(tls.bounded(&self.settings.limits))),
                 Err(error) => {
-                    warn!("client {address}: refused: {error}");
-                    self.admission.leave(address.ip());
+                    warn!("client {from}: refused: {error}");
+                    self.admission.leave(ip);
                     return None;
                 }
             },
         };
-        let session = |id: ConnId| Session::Client(Client::connection_made(id.serial(), address));
-        Some(self.admit(secure, session))
+        Some(Entry {
+            refused: None,
+            secure,
+        })
     }
 
-    fn tell_refusal(&self, address: SocketAddr, reason: &str) {
+    fn tell_refusal(&self, from: Origin, reason: &str) {
         let refused = self.admission.refused();
         if refused.is_power_of_two() {
-            warn!("client {address}: refused: {reason}; {refused} so far");
+            warn!("client {from}: refused: {reason}; {refused} so far");
         } else {
-            debug!("client {address}: refused: {reason}");
+            debug!("client {from}: refused: {reason}");
         }
     }
 
@@ -156,7 +195,9 @@ impl Node {
                     now,
                 },
             ),
-            Some(Session::Link(_) | Session::Exchange(_)) | None => T::default(),
+            Some(Session::Proxied(_) | Session::Link(_) | Session::Exchange(_)) | None => {
+                T::default()
+            }
         }
     }
 }

@@ -76,6 +76,14 @@ impl Node {
                 call.serial()
             );
         }
+        for (id, slot) in self.sessions.iter() {
+            let is_unidentified = matches!(slot.session, Session::Proxied(_));
+            hold!(
+                !is_unidentified || self.unidentified.contains(&id) || slot.is_dirty,
+                "connection {} has no client yet and is not counted",
+                id.serial()
+            );
+        }
         self.admission.check_invariants(admitted, rejected)
     }
 
@@ -125,7 +133,7 @@ impl Node {
     fn check_exchanges(&self) -> Result<(), String> {
         let exchange = |id: ConnId| match self.sessions.get(id).map(|slot| &slot.session) {
             Some(Session::Exchange(exchange)) => Some(exchange),
-            Some(Session::Client(_) | Session::Link(_)) | None => None,
+            Some(Session::Client(_) | Session::Proxied(_) | Session::Link(_)) | None => None,
         };
         for &id in &self.calls.idle {
             let is_idle = exchange(id).is_some_and(|it| it.is_idle() && it.call.is_none());

@@ -53,7 +53,7 @@ impl Journal {
                 client.held_until() > self.durability.released(),
             ),
             Session::Link(link) => (link.wants_room(), false),
-            Session::Exchange(_) => (false, false),
+            Session::Proxied(_) | Session::Exchange(_) => (false, false),
         };
         if wants_room && !std::mem::replace(&mut slot.wants_room, true) {
             self.want_room.push(id);
@@ -233,7 +233,7 @@ impl Node {
             match slot.session {
                 Session::Client(_) => self.client_has_room(id, now),
                 Session::Link(_) => self.link_has_room(id, now),
-                Session::Exchange(_) => {}
+                Session::Proxied(_) | Session::Exchange(_) => {}
             }
             self.mark_dirty(id);
         }

@@ -54,6 +54,7 @@ mod invariants;
 mod journaling;
 mod neighbours;
 mod poll;
+mod proxied;
 mod questions;
 mod states;
 #[cfg(test)]
@@ -75,6 +76,7 @@ use crate::core::names::Names;
 use crate::core::places::answer::Outcome;
 use crate::core::places::call::{CallId, Calls};
 use crate::core::places::exchange::Exchange;
+use crate::core::proxied::{Proxied, Refusal};
 use crate::core::records::Records;
 use crate::core::settings::{Settings, TlsSettings};
 use crate::core::slots::{Id, Slots};
@@ -92,6 +94,8 @@ pub type ConnId = Id;
 /// One connection's protocol and where it stands.
 enum Session {
     Client(Client),
+    /// A listed proxy's, until its header names the client.
+    Proxied(Box<Proxied>),
     /// Few and large, where clients are many and small.
     Link(Box<Link>),
     Exchange(Box<Exchange>),
@@ -102,7 +106,7 @@ impl Session {
         match self {
             Session::Client(client) => client.wants_read(),
             Session::Link(link) => !link.wants_room(),
-            Session::Exchange(_) => true,
+            Session::Proxied(_) | Session::Exchange(_) => true,
         }
     }
 }
@@ -159,6 +163,10 @@ pub struct Node {
     admission: Admission,
     /// Connections to the neighbours' port that had not proven who they are when last looked at.
     strangers: Vec<ConnId>,
+    /// Connections of proxies whose header had not come when last looked at, the oldest first.
+    unidentified: VecDeque<ConnId>,
+    /// How many connections of proxies were refused, by [`Refusal::kind`].
+    proxied_refused: [u64; Refusal::KINDS],
     records: Records,
     tally: Tally,
     herd: Herd,
@@ -184,7 +192,8 @@ pub struct Node {
 #[must_use]
 pub fn expected_connections(limits: &Limits) -> usize {
     // Neighbours, and clients that are told why they can not come in, are few beside these.
-    let others = limits.max_unproven + limits.max_places_connections + 1_024;
+    let others =
+        limits.max_unproven + limits.max_unidentified + limits.max_places_connections + 1_024;
     count(limits.max_clients + others).min(131_072)
 }
 
@@ -203,6 +212,8 @@ impl Node {
             sessions: Slots::with_capacity(expected_connections(limits)),
             admission: Admission::default(),
             strangers: Vec::new(),
+            unidentified: VecDeque::new(),
+            proxied_refused: [0; Refusal::KINDS],
             records,
             tally: Tally::default(),
             herd: Herd::new(neighbours, limits),
@@ -258,21 +269,29 @@ impl Node {
         self.handle(now, |node| match node.session(id) {
             Some(Session::Link(_)) => node.link_reached(id, now),
             Some(Session::Exchange(_)) => node.exchange_connected(id, now),
-            Some(Session::Client(_)) | None => {}
+            Some(Session::Client(_) | Session::Proxied(_)) | None => {}
         });
         self.mark_dirty(id);
     }
 
     /// Bytes came in.
     pub fn handle_data_received(&mut self, id: ConnId, data: &[u8], now: Now) {
-        self.handle(now, |node| {
-            match node.sessions.get_mut(id).map(|slot| &mut slot.secure) {
-                Some(Some(_)) => node.ciphertext_received(id, data, now),
-                Some(None) => node.plaintext_received(id, data, now),
-                None => {}
-            }
-        });
+        self.handle(now, |node| node.bytes_received(id, data, now));
         self.mark_dirty(id);
+    }
+
+    fn bytes_received(&mut self, id: ConnId, data: &[u8], now: Now) {
+        match self.sessions.get_mut(id) {
+            Some(Slot {
+                secure: Some(_), ..
+            }) => self.ciphertext_received(id, data, now),
+            Some(Slot {
+                session: Session::Proxied(_),
+                ..
+            }) => self.proxied_sent(id, data, now),
+            Some(_) => self.plaintext_received(id, data, now),
+            None => {}
+        }
     }
 
     fn ciphertext_received(&mut self, id: ConnId, data: &[u8], now: Now) {
@@ -286,6 +305,9 @@ impl Node {
         let mut plaintext = std::mem::take(&mut self.plaintext);
         plaintext.clear();
         let News { is_made, is_over } = secure.data_received(data, &mut plaintext);
+        if secure.failure().is_some() {
+            self.handshake_failed(id, data);
+        }
         if is_made {
             self.link_connected(id, now);
         }
@@ -303,7 +325,8 @@ impl Node {
             Some(Session::Client(_)) => self.client_sent(id, data, now),
             Some(Session::Link(_)) => self.link_sent(id, data, now),
             Some(Session::Exchange(_)) => self.exchange_sent(id, data, now),
-            None => {}
+            // What it sends is a header, and no session's.
+            Some(Session::Proxied(_)) | None => {}
         }
     }
 
@@ -326,6 +349,7 @@ impl Node {
     fn stream_ended(&mut self, id: ConnId, now: Now) {
         match self.session(id) {
             Some(Session::Client(_)) => self.client_ended(id, now),
+            Some(Session::Proxied(_)) => self.proxied_ended(id),
             Some(Session::Link(link)) => link.eof_received(now.time),
             Some(Session::Exchange(_)) => self.exchange_ended(id, now),
             None => {}
@@ -340,7 +364,9 @@ impl Node {
             (Session::Client(_), _) => self.client_cut_off(id, now),
             // A link is lost with its connection either way: what it was not sent whole is sent again.
             (Session::Link(_) | Session::Exchange(_), Some(secure)) => secure.cut_off(),
-            (Session::Link(_) | Session::Exchange(_), None) => self.stream_ended(id, now),
+            (Session::Proxied(_), _) | (Session::Link(_) | Session::Exchange(_), None) => {
+                self.stream_ended(id, now);
+            }
         }
     }
 
@@ -374,7 +400,7 @@ impl Node {
                 }
             }
             Some(Session::Exchange(exchange)) => exchange.output().consume(count),
-            None => {}
+            Some(Session::Proxied(_)) | None => {}
         }
     }
 
@@ -396,6 +422,7 @@ impl Node {
             let why = failure.or(why);
             match slot.session {
                 Session::Client(client) => node.client_lost(id, &client, why, now),
+                Session::Proxied(proxied) => node.proxied_lost(*proxied, why),
                 Session::Link(link) => node.link_lost(*link, why, now),
                 Session::Exchange(exchange) => node.exchange_lost(id, *exchange, why, now),
             }
@@ -482,6 +509,7 @@ impl Node {
             Session::Client(client) => {
                 client.deadline_reached(limits, &mut self.tally, now.time);
             }
+            Session::Proxied(_) => self.proxied_due(id, now),
             Session::Link(link) if link.deadline(limits).is_some_and(|at| at <= now.time) => {
                 let mut supply = Supply {
                     records: &mut self.records,

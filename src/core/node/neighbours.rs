@@ -26,7 +26,7 @@ impl Node {
         let sessions = &self.sessions;
         let is_stranger = |id: &ConnId| match sessions.get(*id).map(|slot| &slot.session) {
             Some(Session::Link(link)) => !link.is_known(),
-            Some(Session::Client(_) | Session::Exchange(_)) | None => false,
+            Some(Session::Client(_) | Session::Proxied(_) | Session::Exchange(_)) | None => false,
         };
         self.strangers.retain(is_stranger);
         if self.strangers.len() >= count(self.settings.limits.max_unproven) {
@@ -59,7 +59,7 @@ impl Node {
     fn stranger_to_go(&mut self, newcomer: SocketAddr) -> ConnId {
         let is_near = |id: &&ConnId| match self.sessions.get(**id).map(|slot| &slot.session) {
             Some(Session::Link(link)) => origin(link.address().ip()) == origin(newcomer.ip()),
-            Some(Session::Client(_) | Session::Exchange(_)) | None => false,
+            Some(Session::Client(_) | Session::Proxied(_) | Session::Exchange(_)) | None => false,
         };
         let near: Vec<ConnId> = self.strangers.iter().filter(is_near).copied().collect();
         let candidates = if near.is_empty() {

@@ -82,6 +82,7 @@ impl Node {
         };
         let plaintext = match &mut slot.session {
             Session::Client(client) => client.output(released),
+            Session::Proxied(_) => &[],
             Session::Link(link) => link.output(Supply {
                 records: &mut self.records,
                 herd: &mut self.herd,
@@ -116,6 +117,12 @@ impl Node {
                 let released = durability.map_or(u64::MAX, Durability::released);
                 client.watch_output(released, now.time);
                 (client.disposition(), client.deadline(limits))
+            }
+            Session::Proxied(proxied) => {
+                if self.phase == Phase::Stopping {
+                    proxied.close();
+                }
+                (proxied.disposition(now.time), proxied.deadline(limits))
             }
             Session::Link(link) => {
                 if self.phase == Phase::Stopping {

@@ -10,7 +10,7 @@ impl Node {
             .iter()
             .filter_map(|(id, slot)| match &slot.session {
                 Session::Link(link) => Some((id, link.state_name())),
-                Session::Client(_) | Session::Exchange(_) => None,
+                Session::Client(_) | Session::Proxied(_) | Session::Exchange(_) => None,
             })
     }
 
@@ -20,7 +20,7 @@ impl Node {
             .iter()
             .filter_map(|(id, slot)| match &slot.session {
                 Session::Client(client) => Some((id, client.state_name())),
-                Session::Link(_) | Session::Exchange(_) => None,
+                Session::Proxied(_) | Session::Link(_) | Session::Exchange(_) => None,
             })
     }
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use herd_mio::core::limits::Limits;
+use herd_mio::core::network::Networks;
 use herd_mio::core::settings::{
     HostPort, NeighbourSettings, PlacesApi, PlacesSettings, Secret, Settings, TlsSettings,
 };
@@ -116,6 +117,7 @@ impl Herd {
             herd: self.servers.clone(),
             neighbours: neighbours.collect(),
             secret: Secret::new(b"known to the herd alone".to_vec()),
+            proxies: Networks::default(),
             tls: TlsSettings::default(),
             places: PlacesSettings {
                 api: PlacesApi::Legacy,

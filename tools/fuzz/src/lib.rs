@@ -18,6 +18,7 @@ mod link_lines;
 mod log;
 mod node;
 mod pieces;
+mod proxy_header;
 mod reference;
 mod server;
 
@@ -26,3 +27,4 @@ pub use http_response::http_response;
 pub use journal::journal;
 pub use link_lines::link_lines;
 pub use node::node;
+pub use proxy_header::proxy_header;

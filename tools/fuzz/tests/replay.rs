@@ -49,3 +49,8 @@ fn journal() {
 fn node() {
     replay("node", herd_fuzz::node);
 }
+
+#[test]
+fn proxy_header() {
+    replay("proxy_header", herd_fuzz::proxy_header);
+}

@@ -924,6 +924,38 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         caught_by: unit("durability"),
         missed: None,
     },
+    Mutant {
+        name: "a client behind a proxy is counted by the proxy's address",
+        file: "src/core/node/clients.rs",
+        from: "let ip = from.client.ip();",
+        to: "let ip = from.proxy.unwrap_or(from.client).ip();",
+        caught_by: behaviour("proxy::clients_are_counted_by_their_own_address"),
+        missed: None,
+    },
+    Mutant {
+        name: "a PROXY header is believed from any address",
+        file: "src/core/node/clients.rs",
+        from: "if self.settings.proxies.contains(address.ip()) {",
+        to: "if !self.settings.proxies.is_empty() {",
+        caught_by: behaviour("proxy::a_header_from_an_address_that_is_not_listed"),
+        missed: None,
+    },
+    Mutant {
+        name: "what follows a PROXY header in its segment is lost",
+        file: "src/core/node/proxied.rs",
+        from: "if used < data.len() {",
+        to: "if used > data.len() {",
+        caught_by: behaviour("proxy::the_log_shows_the_client"),
+        missed: None,
+    },
+    Mutant {
+        name: "a proxy's connection too many is refused, not the oldest",
+        file: "src/core/node/proxied.rs",
+        from: "self.unidentified.pop_front()",
+        to: "self.unidentified.pop_back()",
+        caught_by: behaviour("proxy::connections_without_a_header_are_few"),
+        missed: None,
+    },
 ];
 
 #[cfg(test)]

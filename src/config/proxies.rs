@@ -1,0 +1,52 @@
+//! `[clients]`: which proxies are believed when they say for which client they speak.
+//!
+//! Two keys, as in nginx and MySQL: a switch, and the addresses for which it holds. One without the
+//! other is a mistake that would be found late: all clients refused, or all counted as one.
+
+use super::{ConfigError, HerdConfig, Overrides, wrong};
+use crate::config::discretion::discreet;
+use crate::core::network::{Network, Networks};
+
+impl HerdConfig {
+    /// The proxies that may send a header; none if that is off.
+    ///
+    /// # Errors
+    /// An address is none, or the switch and the list do not go together.
+    pub(super) fn proxies(&self, overrides: &Overrides) -> Result<Networks, ConfigError> {
+        let (texts, place): (Vec<&str>, _) = match (&overrides.proxies, &self.file.clients.proxies)
+        {
+            (Some(text), _) => (
+                text.split(',').map(str::trim).collect(),
+                "the proxies (--proxies, HERD_PROXIES)".to_owned(),
+            ),
+            (None, Some(list)) => (
+                list.iter().map(String::as_str).collect(),
+                format!("{}: clients.proxies", self.title),
+            ),
+            (None, None) => (Vec::new(), String::new()),
+        };
+        let mut proxies = Networks::default();
+        for text in texts {
+            match text.parse::<Network>() {
+                Ok(network) => proxies.0.push(network),
+                Err(error) => {
+                    return wrong(format!("{place}: {:?}: {error}", discreet(text)));
+                }
+            }
+        }
+        let switch = overrides
+            .proxy_protocol
+            .or(self.file.clients.proxy_protocol);
+        match switch {
+            Some(true) if proxies.is_empty() => wrong(
+                "clients.proxy_protocol is on, and clients.proxies is empty; list the addresses or networks of the proxies there (--proxies, HERD_PROXIES)",
+            ),
+            Some(true) => Ok(proxies),
+            Some(false) => Ok(Networks::default()),
+            None if proxies.is_empty() => Ok(proxies),
+            None => wrong(
+                "clients.proxies lists proxies, and clients.proxy_protocol is not set; set it to true to take the client's address from their PROXY header, or to false (--proxy-protocol, HERD_PROXY_PROTOCOL)",
+            ),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What a [`Node`] does for listed proxies: waits for the header, then lets its client in.
+
+use std::net::SocketAddr;
+
+use log::{debug, warn};
+
+use super::{ConnId, Node, Phase, Session};
+use crate::core::client::Client;
+use crate::core::clock::Now;
+use crate::core::limits::count;
+use crate::core::proxied::{Origin, Proxied, Refusal};
+use crate::core::proxy_header::is_header;
+
+/// What a connection without a header hears: an operator who tries the port from the proxy's
+/// machine, or a client of a proxy that sends none.
+const IN_AN_ANSWER: &str =
+    "a connection from this address has to begin with a PROXY header (clients.proxies)";
+
+impl Node {
+    /// A listed proxy connected to the clients' port.
+    pub(super) fn proxy_connected(&mut self, address: SocketAddr) -> ConnId {
+        let most = count(self.settings.limits.max_unidentified);
+        if self.unidentified.len() >= most {
+            let sessions = &self.sessions;
+            self.unidentified.retain(|id| {
+                let session = sessions.get(*id).map(|slot| &slot.session);
+                matches!(session, Some(Session::Proxied(_)))
+            });
+            if self.unidentified.len() >= most
+                && let Some(oldest) = self.unidentified.pop_front()
+            {
+                self.refuse_proxied(oldest, Refusal::Displaced);
+                self.mark_dirty(oldest);
+            }
+        }
+        debug!("proxy {address}: connected");
+        let session = |_| Session::Proxied(Box::new(Proxied::connection_made(address)));
+        let id = self.admit(None, session);
+        self.unidentified.push_back(id);
+        id
+    }
+
+    #[cold]
+    pub(super) fn proxied_sent(&mut self, id: ConnId, data: &[u8], now: Now) {
+        let limits = &self.settings.limits;
+        let Some(Session::Proxied(proxied)) =
+            self.sessions.get_mut(id).map(|slot| &mut slot.session)
+        else {
+            return;
+        };
+        match proxied.data_received(data, limits) {
+            Ok(None) => {}
+            Ok(Some((header, used))) => {
+                let proxy = proxied.proxy();
+                let from = match header.source {
+                    Some(client) => Origin {
+                        client,
+                        proxy: Some(proxy),
+                    },
+                    None => Origin {
+                        client: proxy,
+                        proxy: None,
+                    },
+                };
+                self.identified(id, from);
+                if used < data.len() {
+                    self.bytes_received(id, &data[used..], now);
+                }
+            }
+            Err(refusal) => self.refuse_proxied(id, refusal),
+        }
+    }
+
+    #[cold]
+    pub(super) fn proxied_ended(&mut self, id: ConnId) {
+        if let Some(Session::Proxied(proxied)) = self.session(id)
+            && let Some(refusal) = proxied.eof_received()
+        {
+            self.refuse_proxied(id, refusal);
+        }
+    }
+
+    #[cold]
+    pub(super) fn proxied_due(&mut self, id: ConnId, now: Now) {
+        let limits = &self.settings.limits;
+        if let Some(slot) = self.sessions.get(id)
+            && let Session::Proxied(proxied) = &slot.session
+            && let Some(refusal) = proxied.deadline_reached(limits, now.time)
+        {
+            self.refuse_proxied(id, refusal);
+        }
+    }
+
+    /// The header is whole: from here on, the connection is a client's, if it is let in.
+    fn identified(&mut self, id: ConnId, from: Origin) {
+        let entry = match self.phase {
+            Phase::Running => self.enter(from),
+            Phase::Stopping | Phase::Overdue => None,
+        };
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return;
+        };
+        match entry {
+            Some(entry) => {
+                slot.session = Session::Client(entry.client(id.serial(), from));
+                slot.secure = entry.secure.map(Box::new);
+            }
+            None => {
+                if let Session::Proxied(proxied) = &mut slot.session {
+                    proxied.close();
+                }
+            }
+        }
+    }
+
+    /// Closes it, and tells the log; and it, if that is of use and it does not expect TLS.
+    fn refuse_proxied(&mut self, id: ConnId, refusal: Refusal) {
+        let is_plain = self.settings.tls.clients.is_none();
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let Session::Proxied(proxied) = &mut slot.session else {
+            return;
+        };
+        proxied.close();
+        let proxy = proxied.proxy();
+        if refusal.is_told() && is_plain && self.admission.turn_away() {
+            slot.session = Session::Client(Client::turned_away(
+                id.serial(),
+                proxy,
+                format!("? {IN_AN_ANSWER}\n").as_bytes(),
+            ));
+        }
+        self.count_refusal(proxy, refusal);
+    }
+
+    /// Each kind is told the first time and at every power of two: a proxy that is set up wrongly
+    /// is, for all of its clients.
+    fn count_refusal(&mut self, proxy: SocketAddr, refusal: Refusal) {
+        let times = &mut self.proxied_refused[refusal.kind()];
+        *times += 1;
+        if times.is_power_of_two() {
+            warn!("proxy {proxy}: refused: {refusal}; {times} so far");
+        } else {
+            debug!("proxy {proxy}: refused: {refusal}");
+        }
+    }
+
+    pub(super) fn proxied_lost(&mut self, mut proxied: Proxied, why: Option<&str>) {
+        let proxy = proxied.proxy();
+        // It may be reset in the middle of the header, too.
+        if let Some(refusal) = proxied.eof_received() {
+            self.count_refusal(proxy, refusal);
+        }
+        debug!("proxy {proxy}: gone: {}", why.unwrap_or("closed"));
+    }
+
+    /// A client failed in the TLS handshake with these bytes. A header may be in front of its
+    /// hello, from a proxy that is not listed.
+    #[cold]
+    pub(super) fn handshake_failed(&mut self, id: ConnId, data: &[u8]) {
+        if is_header(data)
+            && let Some(slot) = self.sessions.get(id)
+            && let Session::Client(client) = &slot.session
+        {
+            let is_on = !self.settings.proxies.is_empty();
+            self.tally.passed_over_header(client.who(), is_on);
+        }
+    }
+}
