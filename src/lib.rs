@@ -28,7 +28,8 @@
 //! | what a position costs in memory, and in time | [`core::lines_kept`], [`core::packed_line`], [`core::swar`] |
 //! | the flood, and the neighbours' protocol | [`core::link`], [`core::herd`] |
 //! | HTTPS without blocking | [`core::places`]: [`exchange`](core::places::exchange), [`response`](core::places::response), [`call`](core::places::call) |
-//! | what outlasts a crash | [`core::journal`] (the format), [`core::durability`] (what waits for it), [`shell::disk`] |
+//! | what outlasts a crash | [`core::journal`] (the format, [`Scan`](core::journal::Scan), [`Judge`](core::journal::Judge)), [`core::durability`] (what waits for it), [`shell::disk`] |
+//! | a journal that is looked at offline (`herd-journal`) | [`inspect`] |
 //! | every limit | [`core::limits`] |
 //! | what is configured, and how mistakes are told | [`config`], [`cli`], [`presets`] |
 //!
@@ -125,6 +126,7 @@
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod inspect;
 pub mod logging;
 pub mod presets;
 pub mod shell;

@@ -97,6 +97,12 @@ pub(super) struct FileLog {
 const NAME_BYTES: usize = 64;
 
 impl HerdConfig {
+    /// Which servers are linked; the first of two dials the second.
+    #[must_use]
+    pub fn links(&self) -> &[(String, String)] {
+        &self.links
+    }
+
     /// Reads a herd from where it is described; `name` is one of its servers, or `None` if only the herd is of interest.
     ///
     /// # Errors

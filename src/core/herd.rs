@@ -115,8 +115,34 @@ pub struct Neighbour {
     pub heard: Option<Heard>,
     /// Since when it is linked.
     pub linked_since: Time,
+    /// Since when it is not.
+    pub unlinked_since: Time,
+    /// For how long it has not confirmed what it was to confirm.
+    pub lag: Lag,
     /// What it was last told for.
     pub complaints: Complaints,
+}
+
+/// For how long a neighbour has not confirmed to keep our changes. Under load, some are always
+/// unconfirmed; so a change is marked, and what counts is how long that one takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lag {
+    /// The change, and when it was marked.
+    mark: Option<(u64, Time)>,
+}
+
+impl Lag {
+    /// It has kept everything up to `kept`, while our latest change is `last_seq`: how long the
+    /// marked change has taken.
+    pub fn of(&mut self, kept: u64, last_seq: u64, now: Time) -> Duration {
+        match self.mark {
+            Some((seq, since)) if kept < seq => now.since(since),
+            Some(_) | None => {
+                self.mark = (kept < last_seq).then_some((last_seq, now));
+                Duration::ZERO
+            }
+        }
+    }
 }
 
 /// A wall clock that is further off than this is told in the log.
@@ -253,6 +279,8 @@ impl Herd {
             clock: ClockWatch::default(),
             heard: None,
             linked_since: Time::default(),
+            unlinked_since: Time::default(),
+            lag: Lag::default(),
             complaints: Complaints::default(),
         });
         Herd {
@@ -506,6 +534,22 @@ mod tests {
             complaints.note(&reason.to_string(), Time::default());
         }
         assert_eq!(complaints.told.len(), COMPLAINTS);
+    }
+
+    #[test]
+    fn a_lag_is_how_long_one_change_takes_and_not_how_many_are_on_their_way() {
+        let at = |second| Time::default() + Duration::from_secs(second);
+        let mut lag = Lag::default();
+        let mut of = |kept, last_seq, second| lag.of(kept, last_seq, at(second)).as_secs();
+        assert_eq!(of(0, 0, 1), 0);
+        // Always a hundred behind, and never late.
+        for second in 1..100 {
+            assert_eq!(of(second * 100, second * 100 + 100, second), 0);
+        }
+        assert_eq!(of(9_999, 20_000, 130), 31, "change 10,000 was marked at 99");
+        assert_eq!(of(20_000, 20_000, 140), 0);
+        assert_eq!(of(20_000, 20_001, 150), 0);
+        assert_eq!(of(20_000, 20_009, 152), 2);
     }
 
     #[test]

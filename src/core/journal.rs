@@ -45,9 +45,17 @@
 //! - **Damage**: any other place that is no entry with good entries behind it. Nothing but a fault leaves that. The server refuses to
 //!   start and names the offset: dropping the rest silently would lose what was acknowledged.
 
+mod judge;
+mod label;
+mod scan;
+
 use std::fmt;
 
 use twox_hash::XxHash3_64;
+
+pub use self::judge::Judge;
+pub use self::label::{Label, label};
+pub use self::scan::{Piece, Scan, Tail};
 
 use crate::core::herd::BootId;
 use crate::core::limits::LINK_LINE_BYTES;
@@ -497,16 +505,14 @@ pub struct End {
 /// ```
 pub struct Replay {
     server: String,
-    /// The machine's present boot id, and that of the last life in the file.
-    machine: u64,
-    last_machine: Option<u64>,
-    /// Known once the header is read.
-    format: Option<Format>,
-    /// Bytes not understood yet; they begin at `offset`.
-    pending: Vec<u8>,
-    offset: u64,
-    /// What stands at `offset` is no entry; everything behind it is collected, to be judged at the end.
-    broken: bool,
+    judge: Judge,
+    /// What is read of the header; or, once that is whole, what reads the rest.
+    state: State,
+}
+
+enum State {
+    Header(Vec<u8>),
+    Entries(Format, Scan),
 }
 
 impl Replay {
@@ -515,12 +521,8 @@ impl Replay {
     pub fn new(server: &str, machine: u64) -> Replay {
         Replay {
             server: server.to_owned(),
-            machine,
-            last_machine: None,
-            format: None,
-            pending: Vec::new(),
-            offset: 0,
-            broken: false,
+            judge: Judge::new(machine),
+            state: State::Header(Vec::new()),
         }
     }
 
@@ -533,49 +535,27 @@ impl Replay {
         data: &[u8],
         mut tell: impl FnMut(Entry<'_>),
     ) -> Result<(), JournalError> {
-        self.pending.extend_from_slice(data);
-        let Some(format) = self.read_header()? else {
-            return Ok(());
-        };
-        let mut used = 0;
-        while !self.broken {
-            match find(&self.pending[used..], format, self.offset + used as u64) {
-                Found::Entry(entry, size) => {
-                    if let Entry::Life { machine, .. } = entry {
-                        self.last_machine = Some(machine);
+        let judge = &mut self.judge;
+        let tell = |piece: Piece<'_>| heed(judge, piece, &mut tell);
+        match &mut self.state {
+            State::Entries(_, scan) => scan.data_received(data, tell),
+            State::Header(pending) => {
+                pending.extend_from_slice(data);
+                match read_header(pending, &self.server) {
+                    Header::Whole(format, bytes) => {
+                        let mut scan = Scan::new(format, bytes as u64);
+                        scan.data_received(&pending[bytes..], tell);
+                        self.state = State::Entries(format, scan);
                     }
-                    tell(entry);
-                    used += size;
+                    Header::Beginning => {}
+                    // As much as a header is kept, with the zero in it that shows that it is none:
+                    // nothing behind it is taken for one.
+                    Header::Unwritten => pending.truncate(header_bytes(&self.server)),
+                    Header::Foreign => return Err(JournalError::Foreign),
                 }
-                Found::Beginning => break,
-                Found::Nothing => self.broken = true,
             }
         }
-        self.take(used);
         Ok(())
-    }
-
-    fn read_header(&mut self) -> Result<Option<Format>, JournalError> {
-        if self.format.is_some() {
-            return Ok(self.format);
-        }
-        match read_header(&self.pending, &self.server) {
-            Header::Whole(format, bytes) => {
-                self.format = Some(format);
-                self.take(bytes);
-            }
-            Header::Beginning => {}
-            // As much as a header is kept, with the zero in it that shows that it is none: nothing
-            // behind it is taken for one.
-            Header::Unwritten => self.pending.truncate(header_bytes(&self.server)),
-            Header::Foreign => return Err(JournalError::Foreign),
-        }
-        Ok(self.format)
-    }
-
-    fn take(&mut self, count: usize) {
-        self.pending.drain(..count);
-        self.offset += count as u64;
     }
 
     /// The file is read: up to where it is good.
@@ -583,44 +563,46 @@ impl Replay {
     /// # Errors
     /// The journal can not be used.
     pub fn finish(self) -> Result<End, JournalError> {
-        let torn = self
-            .pending
-            .iter()
-            .rposition(|&byte| byte != 0)
-            .map_or(0, |last| last + 1);
-        let end = End {
-            offset: self.offset,
-            torn: torn as u64,
-            format: self.format,
+        let Replay {
+            mut judge, state, ..
+        } = self;
+        let (format, scan) = match state {
+            State::Entries(format, scan) => (format, scan),
+            // A crash while the file was being made leaves the beginning of a header, and no entry.
+            State::Header(pending) => {
+                return Ok(End {
+                    offset: 0,
+                    torn: written(&pending) as u64,
+                    format: None,
+                });
+            }
         };
-        // A crash while the file was being made leaves the beginning of a header, and no entry.
-        let Some(format) = self.format else {
-            return Ok(end);
-        };
-        // Power can only have been lost if the machine was started anew; then what was not synced may be there in part.
-        let same_machine =
-            self.machine != 0 && self.last_machine.is_none_or(|last| last == self.machine);
-        let is_damage = |at: usize| match find(&self.pending[at..], format, self.offset + at as u64)
-        {
-            Found::Entry(Entry::Synced { offset }, _) => same_machine || offset > self.offset,
-            Found::Entry(..) => same_machine,
-            Found::Beginning | Found::Nothing => false,
-        };
-        // What stands in an entry of format 1 may be forged, so nothing is looked for before the
-        // end that it claims to have.
-        let length = self.pending.first_chunk::<4>().copied();
-        let claimed = length.map_or(0, |length| u32::from_le_bytes(length) as usize);
-        let from = match format {
-            Format::One if claimed <= MAX_PAYLOAD => FRAME_1 + claimed,
-            Format::One | Format::Two(_) => 1,
-        };
-        if (from..torn).any(is_damage) {
-            return Err(JournalError::Damaged {
-                offset: self.offset,
-            });
-        }
-        Ok(end)
+        // What comes now stands behind a gap: an entry that is whole was told before.
+        let tail = scan.finish(|piece| judge.note(&piece));
+        judge.verdict()?;
+        // What a loss of power left is torn, up to the last byte that was written.
+        let offset = judge.broken_at().unwrap_or(tail.offset);
+        Ok(End {
+            offset,
+            torn: tail.offset + tail.torn - offset,
+            format: Some(format),
+        })
     }
+}
+
+/// Tells an entry that a start reads.
+#[inline]
+fn heed(judge: &mut Judge, piece: Piece<'_>, tell: &mut impl FnMut(Entry<'_>)) {
+    judge.note(&piece);
+    if let (Piece::Entry { entry, .. }, None) = (piece, judge.broken_at()) {
+        tell(entry);
+    }
+}
+
+/// Up to where there is anything but zeros.
+fn written(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rposition(|&byte| byte != 0);
+    last.map_or(0, |last| last + 1)
 }
 
 #[cfg(test)]

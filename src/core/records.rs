@@ -49,6 +49,9 @@ use crate::core::posix_time::{MAX_LEAD_S, PosixTime};
 /// "No record": the end of the feed.
 const NONE: u32 = u32::MAX;
 
+/// Nearly all `AT` lines are longer.
+const LEAST_LINE_BYTES: usize = 64;
+
 /// A right clock is at most so much behind another one that counts as right, too. Part of the
 /// protocol, so no setting.
 const CLOCK_TOLERANCE_S: u64 = 60;
@@ -178,6 +181,13 @@ impl Records {
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// Whether a client that is not known is refused.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.records.len() >= self.max_records
+            || self.line_bytes + LEAST_LINE_BYTES > self.max_line_bytes
     }
 
     /// How many records were refused for want of room, or of a server that is known.

@@ -1,6 +1,8 @@
 //! What a server counts of its clients: of their clocks, with when it warns of its own, of their
 //! lines and handshakes, and of headers that it did not believe.
 
+use std::fmt;
+
 use log::{info, warn};
 
 use crate::core::clock::Time;
@@ -15,10 +17,23 @@ const LEAST: u32 = 10;
 
 /// What most of the clients' clocks say of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Opinion {
+pub enum Opinion {
+    /// They agree with it.
     Near,
+    /// They are ahead of it.
     Ahead,
+    /// They are behind it.
     Behind,
+}
+
+impl fmt::Display for Opinion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Opinion::Near => "near",
+            Opinion::Ahead => "ahead",
+            Opinion::Behind => "behind",
+        })
+    }
 }
 
 /// Counts of one server.
@@ -139,6 +154,12 @@ impl Tally {
     #[must_use]
     pub fn stale(&self) -> u64 {
         self.stale
+    }
+
+    /// What most clients' clocks said of ours when that was judged last.
+    #[must_use]
+    pub fn opinion(&self) -> Opinion {
+        self.told
     }
 
     /// `IAMAT`s that were stamped more than 60 s ahead of our clock.

@@ -49,7 +49,10 @@ const SYNC_AGAIN: Duration = Duration::from_millis(200);
 /// Only the server's own user may read where clients are.
 const OWNERS: Mode = Mode::from_raw_mode(0o600);
 
-const JOURNAL: &str = "journal";
+/// The name of the journal in a data directory.
+pub(crate) const JOURNAL: &str = "journal";
+/// The name of the file that a server locks.
+pub(crate) const LOCK: &str = "lock";
 const NEXT: &str = "journal.new";
 
 /// Why there is no journal to work with.
@@ -194,7 +197,7 @@ impl Disk {
         })?;
         // Not the lock itself: removing it again could take it from a server that has just opened
         // it.
-        let lock_path = directory.join("lock");
+        let lock_path = directory.join(LOCK);
         let _held = match lock_path.exists() {
             true => Some(lock(directory)?),
             false => None,
@@ -436,7 +439,7 @@ fn make_directory(directory: &Path) -> Result<(), String> {
 
 fn lock(directory: &Path) -> Result<File, String> {
     let path = directory.display();
-    let lock = File::create(directory.join("lock"))
+    let lock = File::create(directory.join(LOCK))
         .map_err(|error| format!("cannot make a lock in the data directory {path}: {error}"))?;
     match lock.try_lock() {
         Ok(()) => {}
@@ -455,7 +458,8 @@ fn lock(directory: &Path) -> Result<File, String> {
     Ok(lock)
 }
 
-fn has_no_locks(error: &io::Error) -> bool {
+/// Whether a file system says that it has no locks.
+pub(crate) fn has_no_locks(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)
@@ -546,7 +550,8 @@ fn sync_names(directory: &Path, names: &File) -> Result<(), String> {
     Ok(())
 }
 
-fn syncs_no_names(error: &io::Error) -> bool {
+/// Whether a file system says that it syncs no directories.
+pub(crate) fn syncs_no_names(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::INVAL | Errno::BADF | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ACCESS)
@@ -599,7 +604,7 @@ fn read_through(
     let unusable = |error: JournalError| {
         format!(
             "the journal {path} cannot be used: {error}; put a good copy in its place, or move it away: then this server begins \
-             empty, and is sent what its neighbours know"
+             empty, and is sent what its neighbours know. herd-journal repair takes out what is damaged, and keeps the rest"
         )
     };
     let clock = Clock::start();
@@ -642,7 +647,7 @@ fn read_through(
 }
 
 /// A number that is another one after each start of the machine; 0 where the system has none to offer.
-fn machine_boot_id() -> u64 {
+pub(crate) fn machine_boot_id() -> u64 {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = id
         .chars()

@@ -65,6 +65,19 @@ pub struct Asked {
     pub drain: bool,
 }
 
+/// Lets signals arrive that end a program, whatever its starter blocked: for programs beside the
+/// server.
+pub fn unblock_ends() {
+    let ends = [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ];
+    // These are signals, and this is their mask: it does not fail.
+    let _ = ends.into_iter().collect::<SigSet>().thread_unblock();
+}
+
 impl Requests {
     /// From now on SIGHUP, SIGUSR1, SIGUSR2 and SIGXFSZ end no process, and none of the signals is
     /// blocked. To be called before any thread is started: threads inherit the mask.

@@ -25,6 +25,7 @@ pub(super) struct JournalFile {
     pub(super) reserved: u64,
     /// Up to where room is being reserved.
     reserving: Option<u64>,
+    reserving_since: Time,
     /// How often the piece that was asked for last was halved.
     halved: u32,
     /// Since when the disk is known to have no room for it.
@@ -43,6 +44,7 @@ impl JournalFile {
             on_its_way: 0,
             reserved: length,
             reserving: None,
+            reserving_since: Time::default(),
             halved: 0,
             full_since: None,
             synced: 0,
@@ -64,6 +66,7 @@ impl JournalFile {
         let wanted = target - self.reserved;
         let bytes = (wanted >> self.halved).max(wanted.min(LEAST_PIECE));
         self.reserving = Some(self.reserved + bytes);
+        self.reserving_since = now;
         Some(DiskWork::Reserve {
             file: self.id,
             offset: self.reserved,
@@ -97,6 +100,11 @@ impl JournalFile {
                 Some(error)
             }
         }
+    }
+
+    /// Since when room is being reserved.
+    pub(super) fn reserving_since(&self) -> Option<Time> {
+        self.reserving.map(|_| self.reserving_since)
     }
 
     /// Whether the disk is known to have no room for it.

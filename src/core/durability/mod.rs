@@ -22,6 +22,7 @@
 //! own is accepted.
 
 mod compaction;
+mod condition;
 mod disk_work;
 mod file;
 mod lives;
@@ -34,6 +35,7 @@ use log::warn;
 
 use self::compaction::Compaction;
 pub use self::compaction::Phase;
+pub use self::condition::Condition;
 pub use self::disk_work::{
     Chunk, DiskDone, DiskError, DiskErrorKind, DiskWork, FileId, SwitchOutcome,
 };
@@ -95,6 +97,7 @@ const BACKLOG_STEP: usize = 128 << 10;
 /// A sync on its way.
 #[derive(Clone, Copy, Debug)]
 struct Syncing {
+    since: Time,
     /// Up to which change it covers.
     seq: u64,
     /// How long the journal is.
@@ -113,6 +116,7 @@ struct Batch {
     /// What the disk has not taken yet; empty while it is on its way.
     chunks: Vec<Chunk>,
     is_on_its_way: bool,
+    on_its_way_since: Time,
     /// Since when the disk refuses it.
     refused_since: Option<Time>,
 }
@@ -194,6 +198,9 @@ pub struct Durability {
 
     /// IAMATs are refused, and the log knows.
     refuses: bool,
+    refuses_since: Time,
+    /// So many bytes have to be free then.
+    wanted_bytes: u64,
     /// Why the disk had no room when it was asked last.
     full_reason: Option<DiskError>,
     failure: Option<String>,
@@ -249,6 +256,8 @@ impl Durability {
             copied_seq: 0,
             accepted_bytes: 0,
             refuses: false,
+            refuses_since: Time::default(),
+            wanted_bytes: 0,
             full_reason: None,
             failure: None,
         }
@@ -633,6 +642,7 @@ impl Durability {
             }
         }
         self.batch.is_on_its_way = true;
+        self.batch.on_its_way_since = now;
         Some(DiskWork::Append(chunks))
     }
 
@@ -741,6 +751,7 @@ impl Durability {
         // While entries go to both files, an answer may only leave when it is safe in both: a crash may leave either.
         let next = self.next.as_ref().filter(|_| self.compaction.doubles());
         self.syncing = Some(Syncing {
+            since: now,
             seq: if has_current {
                 self.appended_seq
             } else {
@@ -933,19 +944,22 @@ impl Durability {
         let is_waiting = is_full || self.is_compaction_wanted;
         let refuses = !self.has_room(table, MAX_ENTRY as u64)
             && (is_stuck || is_waiting && !self.compaction.is_on());
+        if refuses {
+            let spare = self.next.as_ref().map_or(0, |next| next.reserved);
+            self.wanted_bytes = needed.saturating_sub(spare) + self.chunk.min(128 << 10);
+        }
         if std::mem::replace(&mut self.refuses, refuses) == refuses {
             return;
         }
+        self.refuses_since = now;
         if !refuses {
             return warn!("journal: there is room again; IAMATs are accepted");
         }
         let reason = self.create_error.as_ref().or(self.full_reason.as_ref());
         let reason = reason.map_or("it cannot be compacted now", |error| &error.text);
-        let spare = self.next.as_ref().map_or(0, |next| next.reserved);
-        let wanted = needed.saturating_sub(spare) + self.chunk.min(128 << 10);
         warn!(
             "journal: no room: {reason}; IAMATs are refused until {} KiB are free",
-            wanted.div_ceil(1 << 10)
+            self.wanted_bytes.div_ceil(1 << 10)
         );
     }
 

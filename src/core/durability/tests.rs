@@ -251,6 +251,34 @@ mod by_hand {
         );
     }
 
+    #[test]
+    fn a_disk_that_hangs_is_busy_since_the_oldest_that_it_has_not_done() {
+        let mut rig = Rig::new(Fsync::Always);
+        rig.go(None);
+        assert_eq!(rig.d.condition(), Condition::Well);
+        let began = rig.now;
+        rig.says("kiwi", 1);
+        rig.turn();
+        let appends = rig.take();
+        assert_eq!(rig.d.condition(), Condition::Busy { since: began });
+        rig.now = rig.now + Duration::from_secs(5);
+        for one in appends {
+            rig.answer(one);
+        }
+        rig.turn();
+        let syncs = rig.take();
+        assert_eq!(
+            rig.d.condition(),
+            Condition::Busy { since: rig.now },
+            "of the sync that was asked for now"
+        );
+        for one in syncs {
+            rig.answer(one);
+        }
+        rig.go(None);
+        assert_eq!(rig.d.condition(), Condition::Well);
+    }
+
     /// A deadline that has passed and to which nothing is done.
     #[test]
     fn no_deadline_stays_in_the_past_on_a_disk_whose_syncs_find_no_room() {

@@ -265,6 +265,9 @@ impl Link {
             ));
         }
         entry.kept = entry.kept.max(position);
+        entry
+            .lag
+            .of(entry.kept, world.records.last_seq(), world.now.time);
         if let Some(catch_up) = self.catch_up.take_if(|it| position >= it.until) {
             info!(
                 "{}: caught up, {} sent and kept in {:.3} s",

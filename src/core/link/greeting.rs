@@ -1,4 +1,4 @@
-//! From `HERD` to `LIFE`: who is at the two ends, how far each has got with the other, and what an operator is told instead.
+//! From `HERD` to `LIFE`: who is at the two ends, how far each has got with the other.
 
 use log::{info, warn};
 
@@ -6,7 +6,7 @@ use super::acknowledgement::Acknowledgement;
 use super::feed::CatchUp;
 use super::{Broken, Link, OPERATOR, ROLLED_BACK, State, VERSION, Who, World, number, shown};
 use crate::core::counted::Counted;
-use crate::core::herd::{BootId, ClockNews, Dial, Neighbour};
+use crate::core::herd::{BootId, ClockNews, Dial, Lag};
 use crate::core::proof::{Hex, Nonce, Parties, Side, unhex};
 use crate::core::tls::is_for;
 
@@ -196,47 +196,6 @@ impl Link {
         Ok(())
     }
 
-    /// Tells an operator how the server stands; that is all an operator is told.
-    fn status(&mut self, world: &World<'_>) -> Result<(), Broken> {
-        let World {
-            boot,
-            records,
-            clients,
-            herd,
-            tally,
-            now,
-            ..
-        } = world;
-        let mut line = format!(
-            "STATUS boot={boot} wall={} records={} digest={:016x} clients={clients} stale={} refused={} ahead={} behind={} version={}",
-            now.wall,
-            records.len(),
-            records.digest(),
-            tally.stale(),
-            records.refused(),
-            tally.ahead(),
-            tally.behind(),
-            env!("CARGO_PKG_VERSION"),
-        );
-        let handshakes = tally.handshakes.to_string();
-        if !handshakes.is_empty() {
-            line.push_str(&format!(" handshakes={handshakes}"));
-        }
-        let is_up = |neighbour: &&Neighbour| neighbour.link.is_some();
-        for neighbour in herd.neighbours.iter().filter(is_up) {
-            let unconfirmed = records.last_seq() - neighbour.kept;
-            let apart = match neighbour.clock.apart_ms() {
-                Some(apart) => apart.to_string(),
-                None => "?".to_owned(),
-            };
-            let (lacks, name) = (neighbour.its_lacks, &neighbour.settings.name);
-            line.push_str(&format!(" link={unconfirmed}:{apart}:{lacks}:{name}"));
-        }
-        self.say(format_args!("{line}"));
-        self.close("told how the server stands".to_owned(), world.now.time);
-        Ok(())
-    }
-
     /// The other side tells of its life, and of what it knows of ours: from here on records flow.
     pub(super) fn life(
         &mut self,
@@ -323,6 +282,7 @@ impl Link {
             self.again_until = Some(entry.came(boot));
         }
         entry.linked_since = world.now.time;
+        entry.lag = Lag::default();
         entry.complaints.clear();
         self.replaced = entry.link.replace(self.id);
         Ok(())

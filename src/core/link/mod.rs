@@ -64,7 +64,7 @@
 //! acceptor's `PROOF`, how the server stands, and the connection is closed:
 //!
 //! ```text
-//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> stale=<n> refused=<n> ahead=<n> behind=<n> version=<version> handshakes=<kind>:<n>,… link=<…> …
+//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> stale=<n> refused=<n> ahead=<n> behind=<n> version=<version> handshakes=<kind>:<n>,… disk=<…> table=<…> clocks=<…> max_clients=<n> unlinked=<…> … lag=<…> … link=<…> …
 //! ```
 //!
 //! A reader passes over keys that it does not know. `digest` is the same for the same table
@@ -77,6 +77,20 @@
 //! not confirmed by `KEPT`; milliseconds by which its clock is ahead of ours, `?` if that is not
 //! known; and what it said in `LACKS`.
 //!
+//! | key | value | means |
+//! |---|---|---|
+//! | `disk` | `none` | the server has no data directory: it keeps nothing |
+//! | | `ok` | the disk has done what it was asked |
+//! | | `busy:<ms>` | a write, a sync, or room that was asked for has been under way for so long |
+//! | | `refusing:<ms>:<bytes>` | `IAMAT`s are refused for want of room, for so long; until about so many bytes are free |
+//! | `table` | `ok`, `full` | `full`: clients that are not known are refused (`max_records`, `max_record_bytes`) |
+//! | `clocks` | `near`, `ahead`, `behind` | where most clients' clocks were, beside this server's, in the last minute with ten `IAMAT`s |
+//! | `max_clients` | number | so many clients are let in |
+//! | `unlinked` | `<ms>:<name>` | a neighbour that is not linked, and since when; one key for each |
+//! | `lag` | `<ms>:<name>` | a linked neighbour has not confirmed a change for so long; one key for each |
+//!
+//! The keys from `disk` on came later than the others: a server of an older version says none.
+//!
 //! ```text
 //!   Connecting ──► Greeting ──► Proving ──► Starting ──► Linked
 //!        └────────────┴────────────┴───────────┴───────────┴──► Closing
@@ -85,6 +99,7 @@
 mod acknowledgement;
 mod feed;
 mod greeting;
+mod status;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -714,6 +729,7 @@ impl Link {
         };
         if neighbour.link == Some(self.id) {
             neighbour.link = None;
+            neighbour.unlinked_since = world.now.time;
             neighbour.has_held_until(world.now.time);
             match world.is_stopping {
                 true => info!("{who}: lost: {reason}"),

@@ -396,11 +396,44 @@ fn read(file: &[u8], machine: u64) -> Outcome {
         offset += length;
     }
     let has_run = machine != 0 && machine_before.is_none_or(|before| before == machine);
-    let is_damaged = (offset + 1..written).any(|at| match entry(&file[at..], format, at as u64) {
-        Some((Entry::Synced { offset: synced }, _)) => has_run || synced > offset as u64,
-        Some(_) => has_run,
-        None => false,
-    });
+    // Good entries behind that, each looked for behind the last; an entry may end in zeros. In
+    // format 1, what is no entry may claim an end, and nothing is looked for before that.
+    let skipped = |at: usize| match (format, file.get(at..at + 4)) {
+        (Format::One, Some(length)) => {
+            let claimed = length
+                .iter()
+                .rev()
+                .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            if claimed <= MAX_PAYLOAD {
+                at + 8 + claimed
+            } else {
+                at + 1
+            }
+        }
+        (_, _) => at + 1,
+    };
+    let (mut at, mut is_damaged, mut written) = (skipped(offset), false, written);
+    let mut is_behind_entry = false;
+    while at < written {
+        match entry(&file[at..], format, at as u64) {
+            Some((found, length)) => {
+                is_damaged |= match found {
+                    Entry::Synced { offset: synced } => has_run || synced > offset as u64,
+                    _ => has_run,
+                };
+                at += length;
+                written = written.max(at);
+                is_behind_entry = true;
+            }
+            None => {
+                at = if std::mem::take(&mut is_behind_entry) {
+                    skipped(at)
+                } else {
+                    at + 1
+                }
+            }
+        }
+    }
     let offset = offset as u64;
     let end = if is_damaged {
         Err(JournalError::Damaged { offset })

@@ -5,7 +5,7 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use herd_mio::core::escape::Escaped;
 use herd_mio::core::link::{OPERATOR, VERSION};
@@ -32,8 +32,8 @@ pub struct Standing {
     pub digest: u64,
     /// How many clients are connected to it.
     pub clients: u64,
-    /// What its wall clock showed, in nanoseconds since the epoch.
-    pub wall: u64,
+    /// What its wall clock showed, in nanoseconds since the epoch; an older version does not say.
+    pub wall: Option<u64>,
     /// `IAMAT`s that it answered and that changed nothing.
     pub stale: u64,
     /// Records that it refused because of a limit.
@@ -44,6 +44,17 @@ pub struct Standing {
     pub behind: u64,
     /// How often TLS with its clients failed, by kind; the kinds are fit to be shown.
     pub handshakes: Vec<(String, u64)>,
+    /// How its disk is; an older version does not say.
+    pub disk: Option<Disk>,
+    /// It refuses clients that it does not know, because its table is full.
+    pub is_table_full: bool,
+    /// Where most of its clients' clocks are, beside its own.
+    pub clients_clocks: Clocks,
+    /// How many clients it lets in; an older version does not say.
+    pub max_clients: Option<u64>,
+    /// Neighbours that it is not linked with, and for how many milliseconds; an older version does
+    /// not say.
+    pub unlinked: Vec<(String, u64)>,
     /// Neighbours that it is linked with now.
     pub linked: Vec<String>,
     /// Those links, in the same order.
@@ -61,10 +72,44 @@ pub struct LinkStanding {
     pub apart_ms: Option<i64>,
     /// Records that the neighbour said it had to refuse.
     pub lacks: u64,
+    /// For how many milliseconds the neighbour has not confirmed a change.
+    pub lag_ms: u64,
+}
+
+/// How a server's disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// The server has no data directory: it keeps nothing.
+    None,
+    /// It has done what it was asked.
+    Well,
+    /// Something that it was asked has been under way for so long.
+    Busy {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// The server refuses every `IAMAT` for want of room.
+    Refusing {
+        /// For so many milliseconds.
+        ms: u64,
+        /// Until about so many bytes are free.
+        wanted_bytes: u64,
+    },
+}
+
+/// Where most clients' clocks are, beside their server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clocks {
+    /// Within 60 s of it.
+    Near,
+    /// Ahead of it.
+    Ahead,
+    /// Behind it.
+    Behind,
 }
 
 /// Asks the server called `name` whose neighbours' port is `address`, and proves on the way that both sides know the secret.
-/// It may take `patience` for each step, of which there are five.
+/// All of it may take `patience`.
 ///
 /// # Errors
 /// It does not answer in time ([`ErrorKind::TimedOut`]), or otherwise than the protocol has it.
@@ -75,9 +120,9 @@ pub fn ask(
     tls: Option<&NeighbourTls>,
     patience: Duration,
 ) -> io::Result<Standing> {
+    let until = now() + patience;
     let stream = TcpStream::connect_timeout(&address, patience)?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
+    let stream = Bounded { stream, until };
     let answer = match tls {
         None => converse(stream, name, secret),
         Some(tls) => {
@@ -92,13 +137,54 @@ pub fn ask(
     answer.map_err(|error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => io::Error::new(
             ErrorKind::TimedOut,
-            format!("it said nothing for {} s", patience.as_secs_f64()),
+            format!(
+                "it said nothing for {} s",
+                (patience.as_secs_f64() * 10.0).round() / 10.0
+            ),
         ),
         _ => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             Some(error) => io::Error::other(of_tls(error)),
             None => error,
         },
     })
+}
+
+/// A socket that is given up at a moment, however slowly it goes on.
+struct Bounded {
+    stream: TcpStream,
+    until: Instant,
+}
+
+#[allow(clippy::disallowed_methods, reason = "a wait of a tool is real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Bounded {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        match self.until.saturating_duration_since(now()) {
+            Duration::ZERO => Err(ErrorKind::TimedOut.into()),
+            left => Ok(Some(left)),
+        }
+    }
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 /// With TLS at one end only, nothing that the other end says makes sense.
@@ -196,21 +282,70 @@ fn standing(line: &str) -> Option<Standing> {
     let number = |key: &str| value(key)?.parse().ok();
     let digest = value("digest").filter(|digits| digits.len() == 16)?;
     let links = pairs.iter().filter(|(key, _)| *key == "link");
-    let links: Vec<LinkStanding> = links.map(|(_, value)| link(value)).collect::<Option<_>>()?;
+    let mut links: Vec<LinkStanding> =
+        links.map(|(_, value)| link(value)).collect::<Option<_>>()?;
+    let timed = |key: &'static str| {
+        let found = pairs.iter().filter(move |(known, _)| *known == key);
+        found.map(|(_, value)| {
+            let (ms, name) = value.split_once(':')?;
+            Some((name.to_owned(), ms.parse().ok()?))
+        })
+    };
+    for lag in timed("lag") {
+        let (name, ms): (String, u64) = lag?;
+        links
+            .iter_mut()
+            .filter(|link| link.name == name)
+            .for_each(|link| link.lag_ms = ms);
+    }
+    let count = |key: &str| match value(key) {
+        None => Some(0),
+        Some(text) => text.parse().ok(),
+    };
+    let known = |key: &str| match value(key) {
+        None => Some(None),
+        Some(text) => text.parse().ok().map(Some),
+    };
     Some(Standing {
         boot: value("boot")?.to_owned(),
         version: value("version").map(|text| Escaped(text.as_bytes()).to_string()),
         records: number("records")?,
         digest: u64::from_str_radix(digest, 16).ok()?,
         clients: number("clients")?,
-        wall: number("wall")?,
-        stale: number("stale")?,
-        refused: number("refused")?,
-        ahead: number("ahead")?,
-        behind: number("behind")?,
+        wall: known("wall")?,
+        stale: count("stale")?,
+        refused: count("refused")?,
+        ahead: count("ahead")?,
+        behind: count("behind")?,
         handshakes: value("handshakes").map_or(Some(Vec::new()), handshakes)?,
+        disk: value("disk").and_then(disk),
+        is_table_full: value("table") == Some("full"),
+        clients_clocks: match value("clocks") {
+            Some("ahead") => Clocks::Ahead,
+            Some("behind") => Clocks::Behind,
+            Some(_) | None => Clocks::Near,
+        },
+        max_clients: known("max_clients")?,
+        unlinked: timed("unlinked").collect::<Option<_>>()?,
         linked: links.iter().map(|link| link.name.clone()).collect(),
         links,
+    })
+}
+
+/// `<state>[:<ms>[:<bytes>]]`; a state of a later version is none that is known.
+fn disk(text: &str) -> Option<Disk> {
+    let mut fields = text.split(':');
+    let state = fields.next()?;
+    let mut number = || fields.next()?.parse().ok();
+    Some(match state {
+        "none" => Disk::None,
+        "ok" => Disk::Well,
+        "busy" => Disk::Busy { ms: number()? },
+        "refusing" => Disk::Refusing {
+            ms: number()?,
+            wanted_bytes: number()?,
+        },
+        _ => return None,
     })
 }
 
@@ -233,6 +368,7 @@ fn link(text: &str) -> Option<LinkStanding> {
             apart => Some(apart.parse().ok()?),
         },
         lacks: fields.next()?.parse().ok()?,
+        lag_ms: 0,
         name: fields.next()?.to_owned(),
     })
 }
@@ -243,11 +379,12 @@ mod tests {
 
     #[test]
     fn a_status_line_is_taken_apart() {
-        let link = |name: &str, unconfirmed, apart_ms, lacks| LinkStanding {
+        let link = |name: &str, unconfirmed, apart_ms, lacks, lag_ms| LinkStanding {
             name: name.into(),
             unconfirmed,
             apart_ms,
             lacks,
+            lag_ms,
         };
         let expected = Standing {
             boot: "0123456789abcdef".into(),
@@ -255,16 +392,27 @@ mod tests {
             records: 3,
             digest: 255,
             clients: 1,
-            wall: 7,
+            wall: Some(7),
             stale: 4,
             refused: 5,
             ahead: 6,
             behind: 8,
             handshakes: vec![("plain-text".into(), 3), ("cut-off".into(), 1)],
+            disk: Some(Disk::Refusing {
+                ms: 1_200,
+                wanted_bytes: 4_096,
+            }),
+            is_table_full: true,
+            clients_clocks: Clocks::Behind,
+            max_clients: Some(50),
+            unlinked: vec![("Bernard".into(), 70)],
             linked: vec!["Riley".into(), "Juzang".into()],
-            links: vec![link("Riley", 0, Some(-12), 0), link("Juzang", 9, None, 2)],
+            links: vec![
+                link("Riley", 0, Some(-12), 0, 0),
+                link("Juzang", 9, None, 2, 80),
+            ],
         };
-        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 version=9.8.7 handshakes=plain-text:3,cut-off:1 link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
+        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 version=9.8.7 handshakes=plain-text:3,cut-off:1 disk=refusing:1200:4096 table=full clocks=behind max_clients=50 unlinked=70:Bernard lag=80:Juzang link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
         assert_eq!(standing(line), Some(expected));
         for bad in [
             "",
@@ -272,9 +420,10 @@ mod tests {
             "STATUS x 3",
             "STATUS 0123456789abcdef 3 00000000000000ff 1 Riley Juzang",
             &line.replace("00000000000000ff", "ff"),
-            &line.replace("records=3", "records=y"),
-            &line.replace("wall=7 ", ""),
             &line.replace("plain-text:3", "plain-text"),
+            &line.replace("records=3", "records=y"),
+            &line.replace("wall=7 ", "wall= "),
+            &line.replace("unlinked=70:", "unlinked="),
             &line.replace("0:-12:0:", "0:-12:"),
             "BYE no",
         ] {

@@ -69,10 +69,23 @@ fn standing(records: u32, digest: char, clients: u32, links: &[&str], clock_s: i
     )
 }
 
+/// Asks a herd of these servers, each of which is linked with the next.
 fn ask(servers: &[(&str, SocketAddr)]) -> Output {
+    let links: Vec<_> = servers
+        .windows(2)
+        .map(|pair| (pair[0].0, pair[1].0))
+        .collect();
+    ask_with(servers, &links, &[])
+}
+
+fn ask_with(servers: &[(&str, SocketAddr)], links: &[(&str, &str)], arguments: &[&str]) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("herd.toml");
-    let mut text = String::new();
+    let links: Vec<_> = links
+        .iter()
+        .map(|(a, b)| format!("[{a:?}, {b:?}]"))
+        .collect();
+    let mut text = format!("links = [{}]\n", links.join(", "));
     for (number, (name, address)) in servers.iter().enumerate() {
         text.push_str(&format!(
             "[[servers]]\nname = {name:?}\nclients = \"127.0.0.1:{}\"\npeers = \"{address}\"\n",
@@ -84,6 +97,7 @@ fn ask(servers: &[(&str, SocketAddr)]) -> Output {
     command
         .arg("--config")
         .arg(&path)
+        .args(arguments)
         .env("HERD_SECRET", "right")
         .env_remove("HERD_SECRET_FILE")
         .output()
@@ -102,32 +116,227 @@ fn servers_that_agree() {
     assert_eq!(output.status.code(), Some(0), "{}", out(&output));
     assert_eq!(
         out(&output),
-        "server     records  digest             clients  linked with\n\
-         A               12  00000000000000ff         3  B\n\
-         B               12  00000000000000ff         0  A\n\
+        "server     records  digest             clients  journal   linked with\n\
+         A               12  00000000000000ff         3  ?         B\n\
+         B               12  00000000000000ff         0  ?         A\n\
          all 2 hold the same 12 records\n"
     );
 }
 
+/// The lines below the table.
+fn below(output: &Output) -> Vec<String> {
+    let text = out(output);
+    let lines = text.lines().skip_while(|line| !line.starts_with("server "));
+    let is_row = |line: &&str| {
+        line.starts_with("server ") || line.chars().nth(1) == Some(' ') && line.len() > 40
+    };
+    lines.skip_while(is_row).map(str::to_owned).collect()
+}
+
+/// A status with these keys, of a server that is linked with `other`.
+fn saying(keys: &str, other: &str) -> String {
+    standing(12, 'f', 3, &[&format!("0:0:0:{other}")], 0)
+        .replace(" link=", &format!(" {keys} link="))
+}
+
 #[test]
-fn what_is_unconfirmed_lacking_or_late_is_said_and_changes_no_exit_status() {
+fn what_is_unconfirmed_is_shown_and_what_is_lacking_or_late_is_a_problem() {
     let a = server("A", "right", standing(12, 'f', 3, &["7:-90000:5:B"], 0));
     let b = server("B", "right", standing(12, 'f', 0, &["0:90000:0:A"], -90));
     let output = ask(&[("A", a), ("B", b)]);
+    assert_eq!(output.status.code(), Some(1), "{}", out(&output));
+    assert!(
+        out(&output).contains("  B (7 unconfirmed)\n"),
+        "{}",
+        out(&output)
+    );
+    let lines = below(&output);
+    assert_eq!(
+        lines[0],
+        "lacks: B lacks 5 records that it had to refuse because of its limits (max_records, max_record_bytes): raise them, and start it again"
+    );
+    let (_, late) = lines[1].split_once("clock: the clock of B is ").unwrap();
+    assert!(late.contains(" s behind this machine's: "), "{late}");
+    assert_eq!(lines[2], "all 2 hold the same 12 records; 2 problems");
+    // What is ignored is told, and does not count.
+    let a = server("A", "right", standing(12, 'f', 3, &["7:-90000:5:B"], 0));
+    let b = server("B", "right", standing(12, 'f', 0, &["0:90000:0:A"], -90));
+    let herd = [("A", a), ("B", b)];
+    let output = ask_with(&herd, &[("A", "B")], &["--ignore", "clock,lacks"]);
     assert_eq!(output.status.code(), Some(0), "{}", out(&output));
-    let text = out(&output);
-    let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[1].ends_with("  B (7 unconfirmed)"), "{text}");
+    let lines = below(&output);
+    assert!(lines[0].starts_with("lacks (ignored): "), "{lines:?}");
+    assert_eq!(lines[2], "all 2 hold the same 12 records");
+}
+
+#[test]
+fn each_thing_that_is_wrong_is_a_line_and_a_status() {
+    const WELL: &str = "version=9.9.9 disk=ok table=ok clocks=near max_clients=50";
+    let wrong = |from: &str, to: &str| saying(&WELL.replace(from, to), "B");
+    for (status, expected) in [
+        (
+            wrong("disk=ok", "disk=refusing:12000:4300800"),
+            "disk: A refuses IAMATs for 12.0 s, because its disk is full: free 4200 KiB",
+        ),
+        (
+            wrong("disk=ok", "disk=busy:2500"),
+            "disk: a write or a sync of A has been under way for 2.5 s",
+        ),
+        (
+            wrong("table=ok", "table=full"),
+            "table: the table of A is full, at 12 records",
+        ),
+        (
+            wrong("max_clients=50", "max_clients=3"),
+            "clients: A has as many clients as it may, 3",
+        ),
+        (
+            wrong("clocks=near", "clocks=behind"),
+            "client-clocks: most clients of A stamp their IAMATs more than 60 s behind its clock: is the clock of A fast?",
+        ),
+        (
+            wrong("9.9.9", "9.9.8"),
+            "version: their versions differ: 9.9.8 (A), 9.9.9 (B)",
+        ),
+        (
+            wrong("version=9.9.9 ", ""),
+            "version: their versions differ: 9.9.9 (B), one that does not say (A)",
+        ),
+        (
+            wrong("max_clients=50", "max_clients=50 lag=2500:B"),
+            "lag: B has not confirmed to A what it was sent 2.5 s ago",
+        ),
+        (
+            wrong("max_clients=50", "max_clients=50 unlinked=70:C"),
+            "file: A wants a link with C, a server that this file does not have",
+        ),
+        (
+            saying(WELL, "B").replace(" link=0:0:0:B", ""),
+            "file: A was started without the link between A and B",
+        ),
+        (
+            saying(&format!("{WELL} unlinked=4000:B"), "B").replace(" link=0:0:0:B", ""),
+            "link: B is linked with A, and A says that it is not linked with B",
+        ),
+    ] {
+        let a = server("A", "right", status);
+        let b = server("B", "right", saying(WELL, "A"));
+        let output = ask(&[("A", a), ("B", b)]);
+        let lines = below(&output);
+        assert_eq!(output.status.code(), Some(1), "{lines:?}");
+        let told = lines.iter().any(|line| line.starts_with(expected));
+        assert!(told, "{expected:?} in {lines:#?}");
+        assert!(lines.last().unwrap().ends_with("; 1 problem"), "{lines:#?}");
+    }
+    // Nothing is wrong with a moment's wait, and with what an older version does not say.
+    for well in [
+        wrong("disk=ok", "disk=busy:300"),
+        wrong("disk=ok", "disk=none"),
+    ] {
+        let a = server("A", "right", well);
+        let b = server("B", "right", saying(WELL, "A"));
+        let output = ask(&[("A", a), ("B", b)]);
+        assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+    }
+}
+
+#[test]
+fn links_that_neither_end_has_are_missing() {
+    let keys = |other: &str, ms: u32| format!("disk=none unlinked={ms}:{other}");
+    let a = saying(&keys("B", 4_000), "C").replace(" link=0:0:0:C", "");
+    let b = saying(&keys("A", 5_000), "C").replace(" link=0:0:0:C", "");
+    let (a, b) = (server("A", "right", a), server("B", "right", b));
+    let output = ask(&[("A", a), ("B", b)]);
+    let lines = below(&output);
+    assert_eq!(output.status.code(), Some(1));
     assert_eq!(
-        lines[3],
-        "B lacks 5 records that it had to refuse because of its limits (max_records, max_record_bytes)"
+        lines,
+        [
+            "A, B keep nothing: they have no data directory",
+            "link: A and B are not linked for 5.0 s: the log of A, which dials, says why",
+            "all 2 hold the same 12 records; 1 problem",
+        ]
     );
-    let (_, late) = lines[4].split_once("the clock of B is ").unwrap();
-    assert!(late.ends_with(" s behind this machine's"), "{text}");
+}
+
+#[test]
+fn a_clock_of_this_machine_that_is_wrong_is_no_server_s_fault() {
+    let late = |other: &str| standing(12, 'f', 0, &[&format!("0:0:0:{other}")], -90);
+    let a = server("A", "right", late("B"));
+    let b = server("B", "right", late("A"));
+    let output = ask(&[("A", a), ("B", b)]);
+    assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+    let lines = below(&output);
+    assert!(
+        lines[0].starts_with("the clock of this machine is ")
+            && lines[0].ends_with(" s ahead of the servers'"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn one_server_alone_can_be_asked_and_all_of_it_in_json() {
+    let a = server(
+        "A",
+        "right",
+        saying("version=1.2.3 disk=refusing:7:9 unlinked=70:C", "B"),
+    );
+    let nowhere = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let herd = [("A", a), ("B", nowhere)];
+    let arguments = ["--server", "A", "--json", "--timeout", "2"];
+    let output = ask_with(&herd, &[("A", "B")], &arguments);
+    assert_eq!(output.status.code(), Some(1), "{}", out(&output));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["healthy"], false);
+    assert_eq!(told["servers"].as_array().unwrap().len(), 1);
+    let server = &told["servers"][0];
     assert_eq!(
-        (lines[5], lines.len()),
-        ("all 2 hold the same 12 records", 6)
+        (&server["name"], &server["journal"]),
+        (&"A".into(), &"refusing".into())
     );
+    assert_eq!(
+        server["unlinked"][0],
+        serde_json::json!({"name": "C", "for_ms": 70})
+    );
+    let problems = told["problems"].as_array().unwrap();
+    let kinds: Vec<_> = problems
+        .iter()
+        .map(|it| it["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["disk", "file"]);
+    assert_eq!(problems[0]["server"], "A");
+    let output = ask_with(&herd, &[("A", "B")], &["--server", "D"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(2) && told.contains("\"D\""),
+        "{told}"
+    );
+}
+
+/// It says something now and then, and never what it is asked.
+#[test]
+fn a_server_that_dribbles_takes_no_longer_than_it_may() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        while stream.write_all(b"H").is_ok() {
+            thread::park_timeout(std::time::Duration::from_millis(20));
+        }
+    });
+    let begun = SystemTime::now();
+    let output = ask_with(&[("A", address)], &[], &["--timeout", "0.5"]);
+    let took = begun.elapsed().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", out(&output));
+    assert!(
+        out(&output).contains("no-answer: A does not answer: "),
+        "{}",
+        out(&output)
+    );
+    assert!(took < std::time::Duration::from_secs(5), "{took:?}");
 }
 
 #[test]
@@ -138,7 +347,7 @@ fn servers_that_differ_or_do_not_answer() {
     assert_eq!(output.status.code(), Some(1));
     assert!(
         out(&output).contains("linked with\n")
-            && out(&output).contains("nobody")
+            && out(&output).contains("no neighbour")
             && out(&output).contains("they differ"),
         "{}",
         out(&output)
@@ -157,12 +366,12 @@ fn servers_that_differ_or_do_not_answer() {
         text.contains("Connection refused") && text.contains("it said: a wrong proof"),
         "{text}"
     );
-    assert!(text.ends_with("\n1 of 3 answered\n"), "{text}");
+    assert!(text.ends_with("\n1 of 3 answered; 2 problems\n"), "{text}");
 
     let output = ask(&[("B", refusing)]);
     let text = out(&output);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text.contains("nobody answered: do they run"), "{text}");
+    assert!(text.contains("no server answered: do they run"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,261 @@
+//! Counts of what is in a journal, made while it is read once.
+
+use std::collections::BTreeMap;
+
+use super::Failure;
+use super::sink::Stop;
+use super::source::Journal;
+use crate::core::herd::BootId;
+use crate::core::journal::{Entry, Format, Judge, Piece, Tail};
+use crate::core::message::At;
+use crate::core::posix_time::PosixTime;
+use crate::shell::disk::machine_boot_id;
+
+/// So many damaged places are told one by one; the rest is counted.
+const SHOWN_GAPS: usize = 100;
+/// So many names of servers are counted one by one; a good journal has those of its herd.
+const SHOWN_SERVERS: usize = 1_000;
+
+/// The kinds of entries.
+pub(super) const KINDS: [&str; 6] = [
+    "life",
+    "synced",
+    "record",
+    "record of a later epoch",
+    "heard",
+    "told",
+];
+
+/// Entries of one kind.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Kind {
+    pub(super) entries: u64,
+    pub(super) bytes: u64,
+}
+
+/// What a journal says of a neighbour, latest.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Neighbour {
+    pub(super) heard: Option<(BootId, u64)>,
+    pub(super) told: Option<u64>,
+}
+
+/// A stamp, and how it was written.
+pub(super) type Stamp = (PosixTime, String);
+
+/// What is in a journal.
+pub(super) struct Census {
+    /// In the order of [`KINDS`].
+    pub(super) kinds: [Kind; 6],
+    pub(super) last_life: Option<BootId>,
+    pub(super) last_seq: u64,
+    /// Records that this version does not understand.
+    pub(super) not_understood: u64,
+    pub(super) first_stamp: Option<Stamp>,
+    pub(super) last_stamp: Option<Stamp>,
+    /// Records by the server that heard them.
+    pub(super) servers: BTreeMap<Vec<u8>, u64>,
+    pub(super) neighbours: BTreeMap<Vec<u8>, Neighbour>,
+    pub(super) damage: Damage,
+    pub(super) tail: Tail,
+    /// Zeros behind everything.
+    pub(super) reserved: u64,
+}
+
+/// What is no entry, and has good entries behind it.
+#[derive(Default)]
+pub(super) struct Damage {
+    /// From where to where; not all of them.
+    pub(super) places: Vec<(u64, u64)>,
+    pub(super) count: u64,
+    pub(super) bytes: u64,
+    /// Good entries behind the first.
+    pub(super) entries_behind: u64,
+    /// What a start would say of it.
+    pub(super) judge: Option<Judge>,
+}
+
+impl Damage {
+    /// Something was found.
+    pub(super) fn note(&mut self, piece: &Piece<'_>) {
+        let judge = self
+            .judge
+            .get_or_insert_with(|| Judge::new(machine_boot_id()));
+        judge.note(piece);
+        match piece {
+            Piece::Gap { offset, end } => {
+                self.count += 1;
+                self.bytes += end - offset;
+                if self.places.len() < SHOWN_GAPS {
+                    self.places.push((*offset, *end));
+                }
+            }
+            Piece::Entry { .. } if self.count > 0 => self.entries_behind += 1,
+            Piece::Entry { .. } => {}
+        }
+    }
+
+    /// Whether a start refuses the journal; otherwise it cuts off what stands behind the first
+    /// damaged place.
+    pub(super) fn is_refused(&self) -> bool {
+        self.judge.is_some_and(|judge| judge.verdict().is_err())
+    }
+
+    /// Each place in a line.
+    pub(super) fn lines(&self) -> String {
+        let mut text = String::new();
+        for (offset, end) in &self.places {
+            text += &format!(
+                "  damaged       bytes {offset} to {end} ({} bytes)\n",
+                end - offset
+            );
+        }
+        let more = self.count - self.places.len() as u64;
+        if more > 0 {
+            text += &format!("  damaged       {more} more places\n");
+        }
+        text
+    }
+}
+
+impl Census {
+    /// Reads all of it; `tell` is told every piece, too.
+    pub(super) fn take(
+        journal: &Journal,
+        mut tell: impl FnMut(&Piece<'_>),
+    ) -> Result<Census, Failure> {
+        let mut census = Census {
+            kinds: [Kind::default(); 6],
+            last_life: None,
+            last_seq: 0,
+            not_understood: 0,
+            first_stamp: None,
+            last_stamp: None,
+            servers: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
+            damage: Damage::default(),
+            tail: Tail { offset: 0, torn: 0 },
+            reserved: 0,
+        };
+        let tail = journal.read(&Stop::default(), |piece| {
+            census.damage.note(&piece);
+            if let Piece::Entry { bytes, entry, .. } = &piece {
+                census.entry(entry, *bytes as u64);
+            }
+            tell(&piece);
+            Ok(())
+        })?;
+        census.tail = tail;
+        let end = tail.offset + tail.torn;
+        census.reserved = journal.length().saturating_sub(end);
+        Ok(census)
+    }
+
+    pub(super) fn entries(&self) -> u64 {
+        self.kinds.iter().map(|kind| kind.entries).sum()
+    }
+
+    pub(super) fn records(&self) -> u64 {
+        self.kinds[2].entries + self.kinds[3].entries
+    }
+
+    pub(super) fn lives(&self) -> u64 {
+        self.kinds[0].entries
+    }
+
+    fn entry(&mut self, entry: &Entry<'_>, bytes: u64) {
+        let kind = match *entry {
+            Entry::Life { boot, .. } => {
+                self.last_life = Some(boot);
+                0
+            }
+            Entry::Synced { .. } => 1,
+            Entry::Record { seq, epoch, line } => {
+                self.last_seq = self.last_seq.max(seq);
+                self.record(line);
+                if epoch == 0 { 2 } else { 3 }
+            }
+            Entry::Heard {
+                neighbour,
+                boot,
+                position,
+            } => {
+                if let Some(neighbour) = self.neighbour(neighbour) {
+                    neighbour.heard = Some((boot, position));
+                }
+                4
+            }
+            Entry::Told {
+                neighbour,
+                position,
+            } => {
+                if let Some(neighbour) = self.neighbour(neighbour) {
+                    neighbour.told = Some(position);
+                }
+                5
+            }
+        };
+        self.kinds[kind].entries += 1;
+        self.kinds[kind].bytes += bytes;
+    }
+
+    fn neighbour(&mut self, name: &[u8]) -> Option<&mut Neighbour> {
+        if !self.neighbours.contains_key(name) {
+            if self.neighbours.len() >= SHOWN_SERVERS {
+                return None;
+            }
+            self.neighbours
+                .insert(name.to_owned(), Neighbour::default());
+        }
+        self.neighbours.get_mut(name)
+    }
+
+    fn record(&mut self, line: &[u8]) {
+        let Some(at) = At::parse(line) else {
+            self.not_understood += 1;
+            return;
+        };
+        if let Some(records) = self.servers.get_mut(at.server) {
+            *records += 1;
+        } else if self.servers.len() < SHOWN_SERVERS {
+            self.servers.insert(at.server.to_owned(), 1);
+        }
+        let stamp = || (at.stamp, time_of(line));
+        if self
+            .first_stamp
+            .as_ref()
+            .is_none_or(|(first, _)| at.stamp < *first)
+        {
+            self.first_stamp = Some(stamp());
+        }
+        if self
+            .last_stamp
+            .as_ref()
+            .is_none_or(|(last, _)| at.stamp > *last)
+        {
+            self.last_stamp = Some(stamp());
+        }
+    }
+}
+
+/// The stamp of an `AT` line, as it was written.
+pub(super) fn time_of(line: &[u8]) -> String {
+    let last = line.rsplit(|byte| *byte == b' ').next().unwrap_or(line);
+    String::from_utf8_lossy(last).into_owned()
+}
+
+/// So many entries, in words.
+pub(super) fn entries(count: u64) -> String {
+    match count {
+        1 => "1 entry".to_owned(),
+        _ => format!("{count} entries"),
+    }
+}
+
+/// The number of a format, as its header has it.
+pub(super) fn number_of(format: Format) -> u8 {
+    match format {
+        Format::One => 1,
+        Format::Two(_) => 2,
+    }
+}

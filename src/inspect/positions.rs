@@ -1,0 +1,118 @@
+//! The newest position of each client, found as the server finds it when it starts.
+
+use super::Failure;
+use super::census::Damage;
+use super::sink::Stop;
+use super::source::Journal;
+use super::tell;
+use crate::core::counted::Counted;
+use crate::core::journal::{Entry, Piece};
+use crate::core::limits::Limits;
+use crate::core::message::At;
+use crate::core::records::{Offer, Records};
+
+/// Bytes of records that are handed on at once.
+const STEP_BYTES: usize = 64 << 10;
+
+/// What a journal's server knows when it has read it.
+pub(super) struct Positions {
+    pub(super) records: Records,
+    /// Records that this version does not understand.
+    not_understood: u64,
+}
+
+impl Positions {
+    pub(super) fn new() -> Positions {
+        Positions {
+            records: Records::new(&Limits::default()),
+            not_understood: 0,
+        }
+    }
+
+    pub(super) fn note(&mut self, piece: &Piece<'_>) {
+        let Piece::Entry {
+            entry: Entry::Record { seq, epoch, line },
+            ..
+        } = piece
+        else {
+            return;
+        };
+        let offer = At::parse(line).map(|at| self.records.restore(*seq, *epoch, line, &at));
+        match offer {
+            Some(Offer::Accepted | Offer::Stale) => {}
+            Some(Offer::Full | Offer::UnknownServer) | None => self.not_understood += 1,
+        }
+    }
+
+    /// Reads those records of a journal that are wanted; also says what is damaged.
+    pub(super) fn read(
+        journal: &Journal,
+        stop: &Stop,
+        is_wanted: impl Fn(&At<'_>) -> bool,
+    ) -> Result<(Positions, Damage), Failure> {
+        let mut positions = Positions::new();
+        let mut damage = Damage::default();
+        journal.read(stop, |piece| {
+            damage.note(&piece);
+            let is_other = match &piece {
+                Piece::Entry {
+                    entry: Entry::Record { line, .. },
+                    ..
+                } => At::parse(line).is_some_and(|at| !is_wanted(&at)),
+                Piece::Entry { .. } | Piece::Gap { .. } => true,
+            };
+            if !is_other {
+                positions.note(&piece);
+            }
+            Ok(())
+        })?;
+        if positions.not_understood > 0 {
+            tell(format_args!(
+                "{} cannot be understood by this version, and {} left out",
+                Counted(positions.not_understood, "record"),
+                if positions.not_understood == 1 {
+                    "is"
+                } else {
+                    "are"
+                }
+            ));
+        }
+        Ok((positions, damage))
+    }
+
+    /// Hands on each record in the order of the changes: its number, its epoch, its line.
+    pub(super) fn each(
+        mut self,
+        mut hand_on: impl FnMut(u64, u32, &[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let reader = self.records.open_reader(0);
+        let mut outcome = Ok(());
+        while outcome.is_ok() && !self.records.is_caught_up(reader) {
+            self.records.copy(reader, STEP_BYTES, |seq, epoch, line| {
+                if outcome.is_ok() {
+                    outcome = hand_on(seq, epoch, line);
+                }
+            });
+        }
+        outcome
+    }
+}
+
+/// What a reader of an incomplete list has to know.
+pub(super) fn warn_of(journal: &Journal, damage: &Damage) -> bool {
+    let is_mended = journal.head.as_ref().is_some_and(|head| head.is_mended);
+    if damage.count > 0 {
+        tell(format_args!(
+            "{} is damaged at {} ({} bytes): positions may be missing, or older than they were; herd-journal verify says where",
+            journal.path.display(),
+            Counted(damage.count, "place"),
+            damage.bytes
+        ));
+    } else if is_mended {
+        tell(format_args!(
+            "the header of {} is damaged; herd-journal repair mends it",
+            journal.path.display()
+        ));
+    }
+    is_mended || damage.count > 0
+}

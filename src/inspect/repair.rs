@@ -1,0 +1,276 @@
+//! `herd-journal repair`: takes out what is damaged, and keeps every entry that verifies.
+//!
+//! A start may cut a journal's end off, because what is left is a state that once was. A journal
+//! that lost something in its middle is no such state: it may have an older position of a client,
+//! and still say that everything was heard of a neighbour, and told to it, that came before and
+//! after the loss. So what it says of lives and neighbours is left out. The server then begins as
+//! one without a past: it sends every neighbour everything, and asks each for everything.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::census::{Damage, entries};
+use super::cli::Repair;
+use super::sink::{Made, NewFile, Stop, sync_directory, unwritable};
+use super::source::{Head, Journal};
+use super::{Failure, WHOLE, say};
+use crate::core::journal::{Entry, Format, Piece, Replay, Salt, Tail, header, seal};
+use crate::shell::disk::machine_boot_id;
+
+/// Entries are written in pieces of about so many bytes.
+const PIECE_BYTES: usize = 256 << 10;
+
+pub(super) fn run(options: &Repair) -> Result<u8, Failure> {
+    let stop = Stop::catch()?;
+    let (journal, _lock) = Journal::open_alone(&options.journal)?;
+    let Some(head) = &journal.head else {
+        let path = journal.path.display();
+        say(&format!(
+            "{path}: nothing is written in it; there is nothing to repair\n"
+        ))?;
+        return Ok(WHOLE);
+    };
+    let mut damage = Damage::default();
+    let tail = journal.read(&stop, |piece| {
+        damage.note(&piece);
+        Ok(())
+    })?;
+    let target = match &options.output {
+        Some(output) => output.clone(),
+        None => {
+            fs::canonicalize(&journal.path).map_err(|error| unwritable(&journal.path, &error))?
+        }
+    };
+    if options.output.is_some() && fs::symlink_metadata(&target).is_ok() {
+        return Err(Failure::new(format_args!(
+            "{} is there already; name a new file",
+            target.display()
+        )));
+    }
+    let is_whole = damage.count == 0 && tail.torn == 0 && !head.is_mended;
+    if options.in_place && is_whole && matches!(head.format, Format::Two(_)) {
+        let path = journal.path.display();
+        say(&format!("{path}: whole; there is nothing to repair\n"))?;
+        return Ok(WHOLE);
+    }
+    let (made, kept) = write(&journal, head, &target, damage.count > 0, &stop)?;
+    let backup = match options.in_place {
+        true => Some(take_place(made)?),
+        false => {
+            name(made)?;
+            None
+        }
+    };
+    say(&told(&journal, head, &damage, tail, &kept, &target, backup))?;
+    Ok(WHOLE)
+}
+
+/// What is in the repaired journal.
+#[derive(Default)]
+struct Kept {
+    entries: u64,
+    records: u64,
+    bytes: u64,
+    /// Entries of lives and neighbours that were left out.
+    left_out: u64,
+}
+
+/// Writes the entries that are kept, syncs them, and reads them back.
+fn write(
+    journal: &Journal,
+    head: &Head,
+    target: &Path,
+    is_new_life: bool,
+    stop: &Stop,
+) -> Result<(Made, Kept), Failure> {
+    let salt = new_salt()?;
+    let mut file = NewFile::create(target)?;
+    file.belong_like(&journal.file)?;
+    let header = header(&head.server, salt);
+    file.write(&header)?;
+    let mut offset = header.len() as u64;
+    let mut kept = Kept::default();
+    let mut piece_bytes = Vec::with_capacity(PIECE_BYTES * 2);
+    journal.read(stop, |piece| {
+        let Piece::Entry { entry, .. } = piece else {
+            return Ok(());
+        };
+        match entry {
+            Entry::Record { .. } => kept.records += 1,
+            // Offsets of the old file say nothing of the new one.
+            Entry::Synced { .. } => return Ok(()),
+            Entry::Life { .. } | Entry::Heard { .. } | Entry::Told { .. } if is_new_life => {
+                kept.left_out += 1;
+                return Ok(());
+            }
+            Entry::Life { .. } | Entry::Heard { .. } | Entry::Told { .. } => {}
+        }
+        kept.entries += 1;
+        entry.write(&mut piece_bytes);
+        if piece_bytes.len() >= PIECE_BYTES {
+            flush(&mut file, &mut piece_bytes, salt, &mut offset)?;
+        }
+        Ok(())
+    })?;
+    flush(&mut file, &mut piece_bytes, salt, &mut offset)?;
+    // All of it is synced before the file gets its name: a gap in it is damage from then on, also
+    // after a loss of power.
+    Entry::Synced { offset }.write(&mut piece_bytes);
+    flush(&mut file, &mut piece_bytes, salt, &mut offset)?;
+    kept.bytes = offset;
+    let made = file.sync()?;
+    check(&made, &head.server, kept.entries + 1)?;
+    Ok((made, kept))
+}
+
+fn flush(
+    file: &mut NewFile,
+    bytes: &mut Vec<u8>,
+    salt: Salt,
+    offset: &mut u64,
+) -> Result<(), Failure> {
+    seal(bytes, salt, *offset);
+    file.write(bytes)?;
+    *offset += bytes.len() as u64;
+    bytes.clear();
+    Ok(())
+}
+
+fn new_salt() -> Result<Salt, Failure> {
+    let mut bytes = [0; 8];
+    match SystemRandom::new().fill(&mut bytes) {
+        Ok(()) => Ok(Salt(u64::from_le_bytes(bytes))),
+        Err(_) => Err(Failure::new("the system has no random numbers")),
+    }
+}
+
+/// What was written is what a start of the server reads.
+fn check(made: &Made, server: &str, entries: u64) -> Result<(), Failure> {
+    use std::io::Read;
+    let failed = |what: String| {
+        Failure::new(format_args!(
+            "{} cannot be read back: {what}; is the disk broken?",
+            made.part.display()
+        ))
+    };
+    let mut file = fs::File::open(&made.part).map_err(|error| failed(error.to_string()))?;
+    let mut replay = Replay::new(server, machine_boot_id());
+    let mut found = 0;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => replay
+                .data_received(&buffer[..count], |_| found += 1)
+                .map_err(|error| failed(error.to_string()))?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error.to_string())),
+        }
+    }
+    let end = replay.finish().map_err(|error| failed(error.to_string()))?;
+    match end.torn == 0 && found == entries {
+        true => Ok(()),
+        false => Err(failed(format!("{found} of {entries} entries are there"))),
+    }
+}
+
+/// The new file gets its name, if no file has it by now.
+fn name(made: Made) -> Result<(), Failure> {
+    let named = match fs::hard_link(&made.part, &made.target) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
+        // A file system without hard links.
+        Err(_) => fs::rename(&made.part, &made.target),
+    };
+    named.map_err(|error| unwritable(&made.target, &error))?;
+    sync_directory(&made.target)
+}
+
+/// The new file takes the journal's name; the old one keeps another. There is a journal at any
+/// moment, where the file system has hard links.
+fn take_place(made: Made) -> Result<PathBuf, Failure> {
+    let backup = free_name(&made.target)?;
+    if fs::hard_link(&made.target, &backup).is_err() {
+        fs::rename(&made.target, &backup).map_err(|error| unwritable(&backup, &error))?;
+    }
+    // The backup has its name for good before the journal loses it.
+    sync_directory(&made.target)?;
+    fs::rename(&made.part, &made.target).map_err(|error| unwritable(&made.target, &error))?;
+    sync_directory(&made.target)?;
+    Ok(backup)
+}
+
+fn free_name(journal: &Path) -> Result<PathBuf, Failure> {
+    for number in 1..=1_000 {
+        let mut name = journal.as_os_str().to_owned();
+        name.push(".damaged");
+        if number > 1 {
+            name.push(format!(".{number}"));
+        }
+        let path = PathBuf::from(name);
+        if fs::symlink_metadata(&path).is_err() {
+            return Ok(path);
+        }
+    }
+    Err(Failure::new(format_args!(
+        "there are a thousand damaged journals beside {}; remove some",
+        journal.display()
+    )))
+}
+
+fn told(
+    journal: &Journal,
+    head: &Head,
+    damage: &Damage,
+    tail: Tail,
+    kept: &Kept,
+    target: &Path,
+    backup: Option<PathBuf>,
+) -> String {
+    let mut text = format!("{}: repaired\n", journal.path.display());
+    if head.is_mended {
+        text += &format!("  mended        the header, bytes 0 to {}\n", head.bytes);
+    }
+    text += &damage.lines().replace("damaged  ", "taken out");
+    if tail.torn > 0 {
+        text += &format!(
+            "  cut off       bytes {} to {} ({} bytes), the torn end\n",
+            tail.offset,
+            tail.offset + tail.torn,
+            tail.torn
+        );
+    }
+    text += &format!(
+        "  kept          {}, {} of them records\n  written       {} ({} bytes)\n",
+        entries(kept.entries),
+        kept.records,
+        target.display(),
+        kept.bytes
+    );
+    if damage.count > 0 {
+        text += &format!(
+            "  new life      what it said of lives and neighbours is left out ({}): at its start {} sends every neighbour everything, and asks for everything; a position that was lost here and nowhere else is gone, or back at an older one\n",
+            entries(kept.left_out),
+            head.server
+        );
+        if head.format == Format::One {
+            text += "  format 1      has no salt: what was found behind the damage may have been made up by a client\n";
+        }
+    }
+    text += &match backup {
+        Some(backup) => format!(
+            "  before        the damaged journal is {}; remove it when all is well\n",
+            backup.display()
+        ),
+        None => format!(
+            "  next          with {} stopped: mv {} {}\n",
+            head.server,
+            target.display(),
+            journal.path.display()
+        ),
+    };
+    text
+}

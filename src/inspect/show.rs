@@ -1,0 +1,157 @@
+//! An entry as a line of text or of JSON.
+
+use std::fmt::Write as _;
+
+use super::census::time_of;
+use crate::core::coordinates::Coordinates;
+use crate::core::escape::Escaped;
+use crate::core::journal::{Entry, Piece};
+use crate::core::message::At;
+
+/// A record as a JSON object: the coordinates are numbers, as exact as they were written; the time
+/// is text, because a number of JSON may lose its last digits. A name that is no UTF-8 has its bytes
+/// in `client_hex`, too.
+pub(super) fn record_in_json(seq: u64, epoch: u32, line: &[u8]) -> Option<String> {
+    let at = At::parse(line)?;
+    let place = Coordinates::parse(at.location)?;
+    let skew = line.split(|byte| *byte == b' ').nth(2).unwrap_or_default();
+    let mut text = format!("{{\"client\":{}", string(at.client));
+    if std::str::from_utf8(at.client).is_err() {
+        text.push_str(",\"client_hex\":\"");
+        for byte in at.client {
+            let _ = write!(text, "{byte:02x}"); // into memory
+        }
+        text.push('"');
+    }
+    let _ = write!(
+        text,
+        ",\"latitude\":{},\"longitude\":{},\"time\":{},\"server\":{},\"skew\":{},\"epoch\":{epoch},\"change\":{seq}}}",
+        place.latitude(),
+        place.longitude(),
+        string(time_of(line).as_bytes()),
+        string(at.server),
+        string(skew),
+    );
+    Some(text)
+}
+
+/// A string of JSON. Control characters beyond ASCII are escaped too: some terminals obey them.
+fn string(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let quoted = serde_json::to_string(&*text).unwrap_or_default();
+    let mut out = String::with_capacity(quoted.len());
+    for character in quoted.chars() {
+        match character {
+            '\u{7f}'..='\u{9f}' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
+            }
+            plain => out.push(plain),
+        }
+    }
+    out
+}
+
+/// Any piece of a journal, in a line of text.
+pub(super) fn piece_in_words(piece: &Piece<'_>) -> String {
+    let (offset, what) = match piece {
+        Piece::Gap { offset, end } => (
+            offset,
+            format!("damaged  {} bytes, up to {end}", end - offset),
+        ),
+        Piece::Entry { offset, entry, .. } => (
+            offset,
+            match *entry {
+                Entry::Life {
+                    boot,
+                    after,
+                    machine,
+                } => {
+                    format!("life     {boot} after change {after}, on the machine {machine:016x}")
+                }
+                Entry::Synced { offset } => format!("synced   up to byte {offset}"),
+                Entry::Record { seq, epoch, line } => match epoch {
+                    0 => format!("record   {seq} {}", Escaped(line)),
+                    _ => format!("record   {seq} EPOCH {epoch} {}", Escaped(line)),
+                },
+                Entry::Heard {
+                    neighbour,
+                    boot,
+                    position,
+                } => format!(
+                    "heard    {} in its life {boot} up to change {position}",
+                    Escaped(neighbour)
+                ),
+                Entry::Told {
+                    neighbour,
+                    position,
+                } => format!("told     {} up to change {position}", Escaped(neighbour)),
+            },
+        ),
+    };
+    format!("{offset:>12}  {what}\n")
+}
+
+/// Any piece of a journal, as a JSON object on a line.
+pub(super) fn piece_in_json(piece: &Piece<'_>) -> String {
+    match *piece {
+        Piece::Gap { offset, end } => format!(
+            "{{\"offset\":{offset},\"kind\":\"damaged\",\"bytes\":{}}}\n",
+            end - offset
+        ),
+        Piece::Entry {
+            offset,
+            bytes,
+            entry,
+        } => {
+            let what = match entry {
+                Entry::Life {
+                    boot,
+                    after,
+                    machine,
+                } => format!(
+                    "\"life\",\"boot\":\"{boot}\",\"after\":{after},\"machine\":\"{machine:016x}\""
+                ),
+                Entry::Synced { offset } => format!("\"synced\",\"up_to\":{offset}"),
+                Entry::Record { seq, epoch, line } => match record_in_json(seq, epoch, line) {
+                    Some(record) => format!("\"record\",\"record\":{record}"),
+                    None => format!("\"record\",\"change\":{seq},\"line\":{}", string(line)),
+                },
+                Entry::Heard {
+                    neighbour,
+                    boot,
+                    position,
+                } => format!(
+                    "\"heard\",\"neighbour\":{},\"boot\":\"{boot}\",\"change\":{position}",
+                    string(neighbour)
+                ),
+                Entry::Told {
+                    neighbour,
+                    position,
+                } => format!(
+                    "\"told\",\"neighbour\":{},\"change\":{position}",
+                    string(neighbour)
+                ),
+            };
+            format!("{{\"offset\":{offset},\"bytes\":{bytes},\"kind\":{what}}}\n")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_in_json_is_exact_and_harmless() {
+        let line =
+            b"AT Riley -0.000000001 \xffki\xc2\x9bwi\" +034.50-118.445127 1621464827.959498503";
+        let text = record_in_json(7, 2, line).unwrap();
+        assert_eq!(
+            text,
+            "{\"client\":\"\u{fffd}ki\\u009bwi\\\"\",\"client_hex\":\"ff6b69c29b776922\",\"latitude\":34.50,\"longitude\":-118.445127,\
+             \"time\":\"1621464827.959498503\",\"server\":\"Riley\",\"skew\":\"-0.000000001\",\"epoch\":2,\"change\":7}"
+        );
+        assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
+        assert_eq!(record_in_json(1, 0, b"AT what is this"), None);
+    }
+}

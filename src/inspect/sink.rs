@@ -1,0 +1,218 @@
+//! Where output goes: all of it arrives, or it is an error. A file takes its name when it is whole
+//! and synced.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
+
+use super::{Failure, tell};
+
+/// A signal that came while a file was being made: what is half made has to go.
+#[derive(Clone, Default)]
+pub(super) struct Stop(Arc<AtomicUsize>);
+
+impl Stop {
+    /// From now on a signal ends the program in order.
+    pub(super) fn catch() -> Result<Stop, Failure> {
+        let stop = Stop::default();
+        let caught = [SIGINT, SIGTERM, SIGHUP]
+            .into_iter()
+            .try_for_each(|signal| {
+                flag::register_usize(signal, stop.0.clone(), signal as usize).map(drop)
+            })
+            // A file that may not grow is an error of the write.
+            .and_then(|()| flag::register(SIGXFSZ, Arc::default()).map(drop));
+        match caught {
+            Ok(()) => Ok(stop),
+            Err(error) => Err(Failure::new(format_args!("cannot catch signals: {error}"))),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match u8::try_from(self.0.load(Ordering::Relaxed)) {
+            Ok(0) | Err(_) => Ok(()),
+            Ok(signal) => Err(Failure::Stopped(signal)),
+        }
+    }
+}
+
+/// Where output goes.
+pub(super) enum Sink {
+    Stdout(BufWriter<StdoutLock<'static>>),
+    /// A device or a pipe.
+    Device(PathBuf, BufWriter<File>),
+    File(NewFile),
+}
+
+impl Sink {
+    pub(super) fn stdout() -> Sink {
+        Sink::Stdout(BufWriter::new(io::stdout().lock()))
+    }
+
+    /// Opens that path; a file that is there is replaced when the new one is whole.
+    pub(super) fn open(path: &Path) -> Result<Sink, Failure> {
+        if path == Path::new("-") {
+            return Ok(Sink::stdout());
+        }
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        match fs::metadata(&target) {
+            Ok(found) if found.is_dir() => Err(Failure::new(format_args!(
+                "{} is a directory; name a file",
+                path.display()
+            ))),
+            Ok(found) if !found.is_file() => {
+                let file = OpenOptions::new().write(true).open(&target);
+                let file = file.map_err(|error| unwritable(path, &error))?;
+                Ok(Sink::Device(path.to_owned(), BufWriter::new(file)))
+            }
+            Ok(_) | Err(_) => Ok(Sink::File(NewFile::create(&target)?)),
+        }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        match self {
+            Sink::Stdout(stdout) => stdout
+                .write_all(bytes)
+                .map_err(|error| Failure::unwritten(&error)),
+            Sink::Device(path, file) => file.write_all(bytes).map_err(|error| ended(path, &error)),
+            Sink::File(file) => file.write(bytes),
+        }
+    }
+
+    /// All is written.
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        match self {
+            Sink::Stdout(mut stdout) => stdout.flush().map_err(|error| Failure::unwritten(&error)),
+            Sink::Device(path, mut file) => file.flush().map_err(|error| ended(&path, &error)),
+            Sink::File(file) => {
+                let made = file.sync()?;
+                fs::rename(&made.part, &made.target)
+                    .map_err(|error| unwritable(&made.target, &error))?;
+                sync_directory(&made.target)
+            }
+        }
+    }
+}
+
+/// A pipe whose reader has seen enough is no failure.
+fn ended(path: &Path, error: &io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::BrokenPipe => Failure::Enough,
+        _ => unwritable(path, error),
+    }
+}
+
+pub(super) fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format_args!("cannot write {}: {error}", path.display()))
+}
+
+/// A file in the making, beside the name that it is to have. It is removed, unless it got that.
+pub(super) struct NewFile {
+    target: PathBuf,
+    part: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl NewFile {
+    pub(super) fn create(target: &Path) -> Result<NewFile, Failure> {
+        let mut part = target.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let made = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&part);
+        match made {
+            Ok(file) => Ok(NewFile {
+                target: target.to_owned(),
+                part,
+                file: BufWriter::with_capacity(1 << 20, file),
+            }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Err(Failure::new(format_args!(
+                    "{} is there: another herd-journal is at work, or was killed; if none runs, remove it",
+                    part.display()
+                )))
+            }
+            Err(error) => Err(unwritable(&part, &error)),
+        }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let written = self.file.write_all(bytes);
+        written.map_err(|error| unwritable(&self.part, &error))
+    }
+
+    /// Gives it the owner and the permissions of another file, so that the user that could use that
+    /// one can use this one.
+    pub(super) fn belong_like(&mut self, other: &File) -> Result<(), Failure> {
+        let file = self.file.get_ref();
+        let failed = |error: io::Error| unwritable(&self.part, &error);
+        let (own, theirs) = (
+            file.metadata().map_err(failed)?,
+            other.metadata().map_err(failed)?,
+        );
+        if (own.uid(), own.gid()) != (theirs.uid(), theirs.gid())
+            && let Err(error) =
+                std::os::unix::fs::fchown(file, Some(theirs.uid()), Some(theirs.gid()))
+        {
+            tell(format_args!(
+                "the new journal cannot be given to the owner of the old one ({error}): chown {}:{} before the server starts",
+                theirs.uid(),
+                theirs.gid()
+            ));
+        }
+        let mode = fs::Permissions::from_mode(theirs.permissions().mode() & 0o777);
+        file.set_permissions(mode).map_err(failed)
+    }
+
+    /// Everything outlasts a loss of power; the file does not have its name yet.
+    pub(super) fn sync(mut self) -> Result<Made, Failure> {
+        let synced = self
+            .file
+            .flush()
+            .and_then(|()| self.file.get_ref().sync_all());
+        synced.map_err(|error| unwritable(&self.part, &error))?;
+        Ok(Made {
+            target: self.target.clone(),
+            part: self.part.clone(),
+            _unnamed: self,
+        })
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.part); // it has its name, or it is not wanted
+    }
+}
+
+/// A file that is whole and synced, and is to get its name.
+pub(super) struct Made {
+    pub(super) target: PathBuf,
+    pub(super) part: PathBuf,
+    /// Removes what did not get its name.
+    _unnamed: NewFile,
+}
+
+/// Names in the directory of that file outlast a loss of power.
+pub(super) fn sync_directory(path: &Path) -> Result<(), Failure> {
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let parent = Path::new(".").join(parent);
+    match File::open(&parent).and_then(|directory| directory.sync_all()) {
+        Ok(()) => Ok(()),
+        Err(error) if crate::shell::disk::syncs_no_names(&error) => Ok(()),
+        Err(error) => Err(Failure::new(format_args!(
+            "cannot sync the directory {}: {error}",
+            parent.display()
+        ))),
+    }
+}

@@ -1,0 +1,157 @@
+//! `herd-journal stats`: what is in a journal, counted.
+
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+use super::census::{Census, KINDS, Stamp, number_of};
+use super::cli::Stats;
+use super::positions::{Positions, warn_of};
+use super::source::Journal;
+use super::{DAMAGED, Failure, WHOLE, say};
+use crate::core::escape::Escaped;
+use crate::core::journal::{Entry, header_bytes};
+
+/// A compaction keeps so many lives.
+const LIVES_KEPT: u64 = 64;
+
+const RFC_3339: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+
+pub(super) fn run(options: &Stats) -> Result<u8, Failure> {
+    let journal = Journal::open(&options.journal)?;
+    let mut positions = Positions::new();
+    let census = Census::take(&journal, |piece| positions.note(piece))?;
+    let clients = positions.records.len() as u64;
+    let compacted = compacted_bytes(&journal, &census, &positions);
+    say(&match options.json {
+        true => format!("{}\n", in_json(&journal, &census, clients, compacted)),
+        false => in_words(&journal, &census, clients, compacted),
+    })?;
+    Ok(match warn_of(&journal, &census.damage) {
+        true => DAMAGED,
+        false => WHOLE,
+    })
+}
+
+/// About how long the journal is after a compaction.
+fn compacted_bytes(journal: &Journal, census: &Census, positions: &Positions) -> u64 {
+    let Some(head) = &journal.head else {
+        return 0;
+    };
+    let lives = census.lives().min(LIVES_KEPT) * Entry::life_bytes() as u64;
+    let neighbours = census.neighbours.keys();
+    let neighbours: usize = neighbours
+        .map(|name| 2 * Entry::heard_bytes(name.len()))
+        .sum();
+    let header = header_bytes(&head.server);
+    lives + (header + neighbours) as u64 + positions.records.journal_bytes()
+}
+
+/// How much shorter it is then, in percent.
+fn dropped(census: &Census, compacted: u64) -> u64 {
+    let bytes = census.tail.offset.max(1);
+    100 - (compacted.min(bytes) * 100).div_ceil(bytes)
+}
+
+/// A stamp, and the date where it is one.
+fn shown((_, text): &Stamp) -> String {
+    let seconds = text.split('.').next().unwrap_or_default();
+    let date = seconds
+        .parse()
+        .ok()
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .and_then(|time| time.format(RFC_3339).ok());
+    match date {
+        Some(date) => format!("{text} ({date})"),
+        None => text.clone(),
+    }
+}
+
+fn in_words(journal: &Journal, census: &Census, clients: u64, compacted: u64) -> String {
+    let mut text = format!("{}\n", journal.path.display());
+    if let Some(head) = &journal.head {
+        text += &format!(
+            "  server        {}, format {}\n",
+            head.server,
+            number_of(head.format)
+        );
+    }
+    text += &format!("  clients       {clients}\n");
+    text += &format!(
+        "  bytes         {}; a compaction leaves about {compacted} ({} % less)\n",
+        census.tail.offset,
+        dropped(census, compacted)
+    );
+    if let (Some(first), Some(last)) = (&census.first_stamp, &census.last_stamp) {
+        text += &format!("  first stamp   {}\n", shown(first));
+        text += &format!("  last stamp    {}\n", shown(last));
+    }
+    text += &format!("\n  {:<24} {:>12} {:>14}\n", "entries", "number", "bytes");
+    for (name, kind) in KINDS.iter().zip(&census.kinds) {
+        text += &format!("  {name:<24} {:>12} {:>14}\n", kind.entries, kind.bytes);
+    }
+    if !census.servers.is_empty() {
+        text += &format!("\n  {:<24} {:>12}\n", "heard by", "records");
+    }
+    for (server, records) in &census.servers {
+        text += &format!("  {:<24} {records:>12}\n", Escaped(server).to_string());
+    }
+    if !census.neighbours.is_empty() {
+        text += &format!(
+            "\n  {:<24} {:>12} {:>14}\n",
+            "neighbour", "heard up to", "told up to"
+        );
+    }
+    for (name, neighbour) in &census.neighbours {
+        let heard = neighbour
+            .heard
+            .map_or("-".to_owned(), |(_, at)| at.to_string());
+        let told = neighbour.told.map_or("-".to_owned(), |at| at.to_string());
+        text += &format!(
+            "  {:<24} {heard:>12} {told:>14}\n",
+            Escaped(name).to_string()
+        );
+    }
+    text
+}
+
+fn in_json(journal: &Journal, census: &Census, clients: u64, compacted: u64) -> serde_json::Value {
+    let kinds: serde_json::Map<_, _> = KINDS
+        .iter()
+        .zip(&census.kinds)
+        .map(|(name, kind)| {
+            let kind = json!({"entries": kind.entries, "bytes": kind.bytes});
+            (name.replace(' ', "_"), kind)
+        })
+        .collect();
+    let servers: serde_json::Map<_, _> = census
+        .servers
+        .iter()
+        .map(|(name, records)| (Escaped(name).to_string(), json!(records)))
+        .collect();
+    let neighbours: serde_json::Map<_, _> = census
+        .neighbours
+        .iter()
+        .map(|(name, neighbour)| {
+            let heard = neighbour.heard.map(|(_, position)| position);
+            let known = json!({"heard_up_to": heard, "told_up_to": neighbour.told});
+            (Escaped(name).to_string(), known)
+        })
+        .collect();
+    let text = |stamp: &Option<Stamp>| stamp.as_ref().map(|(_, text)| text.clone());
+    json!({
+        "file": journal.path.to_string_lossy(),
+        "server": journal.head.as_ref().map(|head| &head.server),
+        "format": journal.head.as_ref().map(|head| number_of(head.format)),
+        "clients": clients,
+        "bytes": census.tail.offset,
+        "compacted_bytes": compacted,
+        "first_stamp": text(&census.first_stamp),
+        "last_stamp": text(&census.last_stamp),
+        "entries": kinds,
+        "heard_by": servers,
+        "neighbours": neighbours,
+    })
+}

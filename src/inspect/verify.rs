@@ -1,0 +1,207 @@
+//! `herd-journal verify`: whether a journal is whole, and what a start of its server does with it.
+
+use std::fmt;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::census::{Census, entries, number_of};
+use super::cli::Verify;
+use super::source::Journal;
+use super::{DAMAGED, FAILED, Failure, WHOLE, say, tell};
+use crate::core::counted::Counted;
+use crate::core::journal::Format;
+
+/// A write that a crash interrupts is shorter: no more room than that is reserved ahead.
+const CRASH_BYTES: u64 = 16 << 20;
+
+pub(super) fn run(options: &Verify) -> Result<u8, Failure> {
+    let mut worst = WHOLE;
+    for path in &options.journals {
+        worst = worst.max(match verify(path, options.json) {
+            Ok(status) => status,
+            Err(Failure::Told(status, what)) => {
+                tell(&what);
+                if options.json {
+                    let state = match status {
+                        DAMAGED => "damaged",
+                        _ => "unreadable",
+                    };
+                    let file = path.to_string_lossy();
+                    say(&format!(
+                        "{}\n",
+                        json!({"file": file, "state": state, "error": what})
+                    ))?;
+                }
+                status
+            }
+            Err(other) => return Err(other),
+        });
+    }
+    Ok(worst.min(FAILED))
+}
+
+fn verify(path: &Path, as_json: bool) -> Result<u8, Failure> {
+    let journal = Journal::open(path)?;
+    let census = Census::take(&journal, |_| ())?;
+    let state = State::of(&journal, &census);
+    match as_json {
+        true => say(&format!("{}\n", in_json(&journal, &census, state)))?,
+        false => say(&in_words(&journal, &census, state))?,
+    }
+    Ok(state.status())
+}
+
+/// What a journal is like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing is written in it.
+    Empty,
+    Whole,
+    /// Whole, but for what a crash left at its end.
+    Torn,
+    Damaged,
+}
+
+impl State {
+    fn of(journal: &Journal, census: &Census) -> State {
+        let Some(head) = &journal.head else {
+            return State::Empty;
+        };
+        if head.is_mended || census.damage.count > 0 {
+            State::Damaged
+        } else if census.tail.torn > 0 {
+            State::Torn
+        } else {
+            State::Whole
+        }
+    }
+
+    fn status(self) -> u8 {
+        match self {
+            State::Empty | State::Whole | State::Torn => WHOLE,
+            State::Damaged => DAMAGED,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::Empty => "empty",
+            State::Whole => "whole",
+            State::Torn => "torn at its end",
+            State::Damaged => "damaged",
+        })
+    }
+}
+
+/// What a start of the server does with it.
+fn a_start(journal: &Journal, census: &Census) -> String {
+    let Some(head) = &journal.head else {
+        return "begins a new journal".to_owned();
+    };
+    let damage = &census.damage;
+    if head.is_mended {
+        return "refuses it, because of its header; herd-journal repair mends that".to_owned();
+    }
+    if damage.is_refused() {
+        return "refuses it; put a good copy in its place, or let herd-journal repair take out what is damaged".to_owned();
+    }
+    match (damage.count, census.tail.torn, head.format) {
+        (1.., _, _) => format!(
+            "takes it for what a loss of power left, and cuts off everything from the damaged place on, {} that are good among it; herd-journal repair keeps them",
+            entries(damage.entries_behind)
+        ),
+        (0, 1.., _) => "cuts the torn end off, and reads the rest".to_owned(),
+        (0, 0, Format::One) => "reads it, and writes it anew in format 2".to_owned(),
+        (0, 0, Format::Two(_)) => "reads all of it".to_owned(),
+    }
+}
+
+fn in_words(journal: &Journal, census: &Census, state: State) -> String {
+    let mut text = format!("{}: {state}\n", journal.path.display());
+    let Some(head) = &journal.head else {
+        text += "  bytes         none is written; if there was a journal here, it is lost\n";
+        text += &format!("  a start       {}\n", a_start(journal, census));
+        return text;
+    };
+    text += &format!(
+        "  server        {}\n  format        {}\n",
+        head.server,
+        number_of(head.format)
+    );
+    text += &match census.last_life {
+        Some(boot) => format!("  lives         {}, the last is {boot}\n", census.lives()),
+        None => "  lives         none\n".to_owned(),
+    };
+    text += &format!(
+        "  entries       {}, {} of them records; the last change is number {}\n  bytes         {}",
+        census.entries(),
+        census.records(),
+        census.last_seq,
+        census.tail.offset,
+    );
+    match census.reserved {
+        0 => text += "\n",
+        reserved => text += &format!(", and {reserved} of reserved room\n"),
+    }
+    if census.not_understood > 0 {
+        text += &format!(
+            "  not read      {} that this version does not understand\n",
+            Counted(census.not_understood, "record")
+        );
+    }
+    if head.is_mended {
+        text += &format!("  damaged       in the header, bytes 0 to {}\n", head.bytes);
+    }
+    text += &census.damage.lines();
+    if census.tail.torn > 0 {
+        let from = census.tail.offset;
+        let how = match census.tail.torn > CRASH_BYTES {
+            true => "more than a crash leaves: there were entries in it",
+            false => "as a crash leaves it",
+        };
+        text += &format!(
+            "  torn          bytes {from} to {} ({} bytes), {how}\n",
+            from + census.tail.torn,
+            census.tail.torn
+        );
+    }
+    text += &format!("  a start       {}\n", a_start(journal, census));
+    text
+}
+
+fn in_json(journal: &Journal, census: &Census, state: State) -> serde_json::Value {
+    let places: Vec<_> = census
+        .damage
+        .places
+        .iter()
+        .map(|(offset, end)| json!({"offset": offset, "bytes": end - offset}))
+        .collect();
+    let head = journal.head.as_ref();
+    json!({
+        "file": journal.path.to_string_lossy(),
+        "state": match state {
+            State::Empty => "empty",
+            State::Whole => "whole",
+            State::Torn => "torn",
+            State::Damaged => "damaged",
+        },
+        "server": head.map(|head| &head.server),
+        "format": head.map(|head| number_of(head.format)),
+        "header_damaged": head.is_some_and(|head| head.is_mended),
+        "lives": census.lives(),
+        "last_life": census.last_life.map(|boot| boot.to_string()),
+        "entries": census.entries(),
+        "records": census.records(),
+        "last_change": census.last_seq,
+        "bytes": census.tail.offset,
+        "reserved_bytes": census.reserved,
+        "damaged": places,
+        "damaged_places": census.damage.count,
+        "damaged_bytes": census.damage.bytes,
+        "torn_bytes": census.tail.torn,
+        "start": a_start(journal, census),
+    })
+}

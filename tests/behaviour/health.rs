@@ -1,0 +1,195 @@
+//! What `herd-status` says of real servers that something is wrong with: as an operator, or a health
+//! check, is told.
+
+use std::process::Command;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+
+use crate::common::{Herd, Server, wait_until};
+use crate::journal::keeping;
+use crate::tls::status_program;
+
+fn two() -> Herd {
+    Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
+}
+
+/// What is said of a herd, and the status; with the herd's secret.
+fn status(herd: &Herd, arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(status_program())
+        .arg("--config")
+        .arg(herd.config_file())
+        .args(arguments)
+        .env_remove("HERD_SECRET_FILE")
+        .env("HERD_SECRET", "the herd's own secret")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap_or(-1), told + &errors)
+}
+
+/// Waits until the herd is said to be well.
+fn wait_until_well(herd: &Herd) {
+    wait_until("all is well", || status(herd, &[]).0 == 0);
+}
+
+/// Waits until something is said of it, with that status.
+fn wait_until_told(herd: &Herd, code: i32, expected: &str) -> String {
+    let mut last = String::new();
+    wait_until(expected, || {
+        let (status, told) = status(herd, &[]);
+        last = told;
+        status == code && last.contains(expected)
+    });
+    last
+}
+
+#[test]
+fn a_server_that_refuses_every_iamat_does_not_look_healthy() {
+    let herd = keeping(two());
+    let servers = herd.start_all();
+    let riley = &servers["Riley"];
+    wait_until_well(&herd);
+    let limit = |bytes: Option<u64>| {
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        prlimit(Pid::from_raw(riley.pid() as i32), Resource::Fsize, limit).unwrap();
+    };
+    // The limit of a file's size stands in for the disk's.
+    limit(Some(6 << 20));
+    let mut client = riley.client();
+    let is_refused = |number: usize, client: &mut crate::common::Client| {
+        let command = format!("IAMAT x{number} +1.{}-2 3", "0".repeat(3000));
+        !client.ask(&command).starts_with("AT ")
+    };
+    assert!((0..10_000).any(|number| is_refused(number, &mut client)));
+    let told = wait_until_told(&herd, 1, "disk: Riley refuses IAMATs for ");
+    assert!(
+        told.contains("free 128 KiB where its data directory is"),
+        "{told}"
+    );
+    assert!(
+        told.contains("hold the same "),
+        "and yet they agree: {told}"
+    );
+    let alone = status(&herd, &["--server", "Riley", "--json"]);
+    assert!(
+        alone.0 == 1 && alone.1.contains("\"healthy\":false"),
+        "{}",
+        alone.1
+    );
+    assert_eq!(status(&herd, &["--server", "Jaquez"]).0, 0);
+    limit(None);
+    wait_until_well(&herd);
+}
+
+#[test]
+fn a_full_table_and_clients_clocks_are_told_and_what_keeps_nothing_is_no_fault() {
+    let herd = Herd::single().with("[limits]\nmax_records = 2\n");
+    let server = herd.start("Riley");
+    let (code, told) = status(&herd, &[]);
+    assert_eq!(code, 0, "{told}");
+    assert!(
+        told.contains("Riley keeps nothing: it has no data directory"),
+        "{told}"
+    );
+    let mut client = server.client();
+    client.ask("IAMAT a +1+2 3");
+    client.ask("IAMAT b +1+2 3");
+    let (code, told) = status(&herd, &[]);
+    assert_eq!(code, 1, "{told}");
+    assert!(
+        told.contains("table: the table of Riley is full, at 2 records"),
+        "{told}"
+    );
+    assert!(
+        told.contains("Riley heard 0 IAMATs since its start that were stamped more than 60 s ahead of its clock, and 2 behind it"),
+        "{told}"
+    );
+}
+
+#[test]
+fn servers_that_stop_freeze_or_run_with_another_file_are_told() {
+    let herd = Herd::new(
+        &["Riley", "Jaquez", "Juzang"],
+        &[("Riley", "Jaquez"), ("Riley", "Juzang")],
+    );
+    let mut servers = herd.start_all();
+    wait_until_well(&herd);
+    // One that is frozen takes connections, and says nothing.
+    servers["Jaquez"].signal(Signal::STOP);
+    let (code, told) = status(&herd, &["--timeout", "0.5"]);
+    assert_eq!(code, 1, "{told}");
+    assert!(
+        told.contains("no-answer: Jaquez does not answer: ")
+            && told.contains("it said nothing for 0.5 s"),
+        "{told}"
+    );
+    servers["Jaquez"].signal(Signal::CONT);
+    wait_until_well(&herd);
+    // What is sent to a frozen neighbour is not confirmed.
+    servers["Jaquez"].signal(Signal::STOP);
+    servers["Riley"].client().ask("IAMAT x +1+2 3");
+    let lag = |herd: &Herd| status(herd, &["--server", "Riley"]);
+    wait_until("the lag is told", || {
+        lag(&herd)
+            .1
+            .contains("lag: Jaquez has not confirmed to Riley")
+    });
+    servers["Jaquez"].signal(Signal::CONT);
+    wait_until_well(&herd);
+    servers.remove("Jaquez").unwrap().kill();
+    let told = wait_until_told(&herd, 1, "no-answer: Jaquez does not answer: ");
+    assert!(
+        told.contains("2 of 3 answered; those hold the same records; 1 problem"),
+        "{told}"
+    );
+    let alone = status(&herd, &["--server", "Riley"]);
+    assert!(
+        alone.0 == 1
+            && alone
+                .1
+                .contains("link: Riley and Jaquez are not linked for "),
+        "{}",
+        alone.1
+    );
+    assert_eq!(
+        status(&herd, &["--server", "Riley", "--ignore", "link"]).0,
+        0
+    );
+    // Started with a file that lacks the link.
+    let other = herd.directory.path().join("other.toml");
+    let text = std::fs::read_to_string(herd.config_file()).unwrap();
+    std::fs::write(&other, text.replace("[\"Riley\", \"Jaquez\"], ", "")).unwrap();
+    let mut command = herd.command("Jaquez");
+    command.arg("--config").arg(&other);
+    let _jaquez = Server::start(&mut command);
+    wait_until_told(
+        &herd,
+        1,
+        "file: Jaquez was started without the link between Riley and Jaquez",
+    );
+    // A name at the wrong address.
+    let crossed = herd.directory.path().join("crossed.toml");
+    let text = std::fs::read_to_string(herd.config_file()).unwrap();
+    let (one, other) = (herd.peers_address("Riley"), herd.peers_address("Juzang"));
+    let text = text
+        .replace(&one.to_string(), "here")
+        .replace(&other.to_string(), &one.to_string())
+        .replace("here", &other.to_string());
+    std::fs::write(&crossed, text).unwrap();
+    let output = Command::new(status_program())
+        .arg("--config")
+        .arg(&crossed)
+        .env("HERD_SECRET", "the herd's own secret")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.contains("it looks for Riley, this is Juzang"),
+        "{told}"
+    );
+}

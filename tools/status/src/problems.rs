@@ -1,0 +1,466 @@
+//! What is wrong with a herd, and what to do; worked out from what its servers said.
+
+use std::collections::BTreeMap;
+
+use clap::ValueEnum;
+use herd_mio::core::counted::Counted;
+use herd_status::{Clocks, Disk, LinkStanding, Standing};
+
+use crate::survey::{Answer, Asked};
+
+/// Clocks that are further apart are a problem.
+const CLOCK_TOLERANCE_MS: i128 = 1_000;
+/// A disk that takes longer is a problem, and a neighbour that confirms nothing for longer.
+const SLOW_MS: u64 = 2_000;
+
+/// What kind of problem it is: what `--ignore` takes, and what `--json` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Kind {
+    /// A server does not answer
+    NoAnswer,
+    /// A disk is full or slow
+    Disk,
+    /// A table is full: clients that are not known are refused
+    Table,
+    /// As many clients are connected as may be
+    Clients,
+    /// A link that the herd has is not there
+    Link,
+    /// Servers run with another file than this one
+    File,
+    /// A neighbour confirms nothing for some time
+    Lag,
+    /// A server had to refuse records of its neighbours
+    Lacks,
+    /// Servers' clocks are more than 1 s apart
+    Clock,
+    /// Most clients' clocks disagree with their server's
+    ClientClocks,
+    /// Servers run different versions
+    Version,
+    /// Servers hold different records; under load this is normal
+    Differ,
+}
+
+impl Kind {
+    /// As it is written on the command line.
+    pub(crate) fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) kind: Kind,
+    /// Which server has it; none, if it is the herd's.
+    pub(crate) server: Option<String>,
+    /// What it is, and what to do.
+    pub(crate) text: String,
+}
+
+/// What is wrong, and what is worth knowing.
+#[derive(Default)]
+pub(crate) struct Findings {
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Works out what is wrong. `links` are the herd's, by its file; `members` its servers.
+pub(crate) fn find(asked: &[Asked], members: &[String], links: &[(String, String)]) -> Findings {
+    let mut findings = Findings::default();
+    for one in asked {
+        match &one.answer {
+            Ok(answer) => findings.server(&one.name, &answer.standing),
+            Err(reason) => findings.add(
+                Kind::NoAnswer,
+                Some(&one.name),
+                format!(
+                    "{} does not answer: {reason}; does it run, and is that its address?",
+                    one.name
+                ),
+            ),
+        }
+    }
+    let answered: BTreeMap<&str, &Answer> = asked
+        .iter()
+        .filter_map(|one| Some((&*one.name, one.answer.as_ref().ok()?)))
+        .collect();
+    for (a, b) in links {
+        // That a server does not answer is told; that its links are not there goes without saying.
+        let is_silent = |one: &Asked| one.answer.is_err() && (one.name == *a || one.name == *b);
+        if !asked.iter().any(is_silent) {
+            findings.link(a, b, &answered);
+        }
+    }
+    for (name, answer) in &answered {
+        findings.beyond_the_file(name, &answer.standing, members, links);
+    }
+    findings.lacks(asked, &answered);
+    findings.clocks(asked, &answered);
+    findings.versions(&answered);
+    findings.agreement(&answered, asked);
+    findings.keeps_nothing(asked);
+    findings.problems.sort_by_key(|problem| problem.kind);
+    findings
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{:.1} s", ms as f64 / 1_000.0)
+}
+
+impl Findings {
+    fn add(&mut self, kind: Kind, server: Option<&str>, text: String) {
+        self.problems.push(Problem {
+            kind,
+            server: server.map(str::to_owned),
+            text,
+        });
+    }
+
+    /// What a server says of itself.
+    fn server(&mut self, name: &str, standing: &Standing) {
+        if !standing.handshakes.is_empty() {
+            let (kinds, counts): (Vec<_>, Vec<_>) = standing
+                .handshakes
+                .iter()
+                .map(|(kind, count)| (format!("{count} {kind}"), *count))
+                .unzip();
+            self.notes.push(format!(
+                "TLS with clients of {name} failed {}: {}; its log says more",
+                Counted(counts.iter().sum(), "time"),
+                kinds.join(", ")
+            ));
+        }
+        match standing.disk {
+            Some(Disk::Refusing { ms, wanted_bytes }) => self.add(
+                Kind::Disk,
+                Some(name),
+                format!(
+                    "{name} refuses IAMATs for {}, because its disk is full: free {} KiB where its data directory is",
+                    seconds(ms),
+                    wanted_bytes.div_ceil(1 << 10)
+                ),
+            ),
+            Some(Disk::Busy { ms }) if ms >= SLOW_MS => self.add(
+                Kind::Disk,
+                Some(name),
+                format!(
+                    "a write or a sync of {name} has been under way for {}: its disk hangs, or is very slow",
+                    seconds(ms)
+                ),
+            ),
+            Some(Disk::Busy { .. } | Disk::None | Disk::Well) | None => {}
+        }
+        if standing.is_table_full {
+            self.add(
+                Kind::Table,
+                Some(name),
+                format!(
+                    "the table of {name} is full, at {}: it refuses clients that it does not know; raise limits.max_records or limits.max_record_bytes",
+                    Counted(standing.records, "record")
+                ),
+            );
+        }
+        if standing
+            .max_clients
+            .is_some_and(|most| standing.clients >= most)
+        {
+            self.add(
+                Kind::Clients,
+                Some(name),
+                format!(
+                    "{name} has as many clients as it may, {}, and refuses more; raise limits.max_clients",
+                    standing.clients
+                ),
+            );
+        }
+        let than = match standing.clients_clocks {
+            Clocks::Near => None,
+            Clocks::Ahead => Some(("ahead of", "slow")),
+            Clocks::Behind => Some(("behind", "fast")),
+        };
+        if let Some((than, how)) = than {
+            self.add(
+                Kind::ClientClocks,
+                Some(name),
+                format!(
+                    "most clients of {name} stamp their IAMATs more than 60 s {than} its clock: is the clock of {name} {how}?"
+                ),
+            );
+        } else if standing.ahead + standing.behind > 0 {
+            self.notes.push(format!(
+                "{name} heard {} IAMATs since its start that were stamped more than 60 s ahead of its clock, and {} behind it",
+                standing.ahead, standing.behind
+            ));
+        }
+        for link in standing.links.iter().filter(|link| link.lag_ms >= SLOW_MS) {
+            self.add(
+                Kind::Lag,
+                Some(&link.name),
+                format!(
+                    "{} has not confirmed to {name} what it was sent {} ago, {} in all: it hangs, or its disk or the network is slow",
+                    link.name,
+                    seconds(link.lag_ms),
+                    Counted(link.unconfirmed, "change")
+                ),
+            );
+        }
+    }
+
+    /// A link that the file has: `a` dials `b`.
+    fn link(&mut self, a: &str, b: &str, answered: &BTreeMap<&str, &Answer>) {
+        let seen = |from: &str, to: &str| Some(End::of(&answered.get(from)?.standing, to));
+        let text = match (seen(a, b), seen(b, a)) {
+            (None | Some(End::Up), None | Some(End::Up)) => return,
+            (Some(End::Unknown), _) | (_, Some(End::Unknown)) => {
+                let without = match seen(a, b) {
+                    Some(End::Unknown) => a,
+                    _ => b,
+                };
+                return self.add(
+                    Kind::File,
+                    Some(without),
+                    format!(
+                        "{without} was started without the link between {a} and {b}: start it with this file"
+                    ),
+                );
+            }
+            (Some(End::Up), Some(End::Down(_))) => format!(
+                "{a} is linked with {b}, and {b} says that it is not linked with {a}: one of the two is about to notice, or something between them loses packets one way"
+            ),
+            (Some(End::Down(_)), Some(End::Up)) => format!(
+                "{b} is linked with {a}, and {a} says that it is not linked with {b}: one of the two is about to notice, or something between them loses packets one way"
+            ),
+            (one, other) => {
+                let ms = [one, other].into_iter().flatten().filter_map(End::down_ms);
+                let since = match ms.max() {
+                    Some(ms) => format!(" for {}", seconds(ms)),
+                    None => String::new(),
+                };
+                format!("{a} and {b} are not linked{since}: the log of {a}, which dials, says why")
+            }
+        };
+        let server = if seen(a, b).is_some_and(|end| end != End::Up) {
+            a
+        } else {
+            b
+        };
+        self.add(Kind::Link, Some(server), text);
+    }
+
+    /// Links that a server has and the file has not.
+    fn beyond_the_file(
+        &mut self,
+        name: &str,
+        standing: &Standing,
+        members: &[String],
+        links: &[(String, String)],
+    ) {
+        let up = standing.links.iter().map(|link| (&link.name, true));
+        let down = standing.unlinked.iter().map(|(other, _)| (other, false));
+        for (other, is_up) in up.chain(down) {
+            let is_known =
+                |(a, b): &(String, String)| (a == name && b == other) || (b == name && a == other);
+            if links.iter().any(is_known) {
+                continue;
+            }
+            let has = if is_up { "is linked" } else { "wants a link" };
+            let lacks = match members.contains(other) {
+                true => "a link that this file does not have",
+                false => "a server that this file does not have",
+            };
+            self.add(
+                Kind::File,
+                Some(name),
+                format!("{name} {has} with {other}, {lacks}: it runs with another file"),
+            );
+        }
+    }
+
+    fn lacks(&mut self, asked: &[Asked], answered: &BTreeMap<&str, &Answer>) {
+        for one in asked {
+            let of_it = answered.values().flat_map(|answer| &answer.standing.links);
+            let lacks = of_it
+                .filter(|link| link.name == one.name)
+                .map(|link| link.lacks);
+            if let Some(lacks) = lacks.max().filter(|lacks| *lacks > 0) {
+                self.add(
+                    Kind::Lacks,
+                    Some(&one.name),
+                    format!(
+                        "{} lacks {} that it had to refuse because of its limits (max_records, max_record_bytes): raise them, and start it again",
+                        one.name,
+                        Counted(lacks, "record")
+                    ),
+                );
+            }
+        }
+    }
+
+    /// Servers' clocks beside one another. If all servers agree, and not with this machine, it is
+    /// this machine's clock that is wrong.
+    fn clocks(&mut self, asked: &[Asked], answered: &BTreeMap<&str, &Answer>) {
+        let mut clocks: Vec<i128> = answered
+            .values()
+            .filter(|answer| answer.standing.wall.is_some())
+            .map(|answer| answer.ahead_ms)
+            .collect();
+        clocks.sort_unstable();
+        let (Some(first), Some(last)) = (clocks.first(), clocks.last()) else {
+            return;
+        };
+        let is_near = |ms: i128| ms.abs() <= CLOCK_TOLERANCE_MS;
+        let (reference, others) = match clocks.len() {
+            1 => (0, "this machine's"),
+            2 if !is_near(last - first) => (0, "this machine's"),
+            count => (clocks[count / 2], "those of the other servers"),
+        };
+        if !is_near(reference) {
+            self.notes.push(format!(
+                "the clock of this machine is {} the servers'",
+                apart(-reference, "ahead of", "behind")
+            ));
+        }
+        for (name, answer) in answered {
+            let ahead = answer.ahead_ms - reference;
+            if answer.standing.wall.is_some() && !is_near(ahead) {
+                self.add(
+                    Kind::Clock,
+                    Some(name),
+                    format!(
+                        "the clock of {name} is {} {others}: have it follow a time server",
+                        apart(ahead, "ahead of", "behind")
+                    ),
+                );
+            }
+            // A neighbour that was not asked is seen by its link only.
+            let is_seen = |link: &LinkStanding| answered.contains_key(&*link.name);
+            for link in answer.standing.links.iter().filter(|link| !is_seen(link)) {
+                let ahead = i128::from(link.apart_ms.unwrap_or(0));
+                if asked.len() == 1 && !is_near(ahead) {
+                    self.add(
+                        Kind::Clock,
+                        Some(&link.name),
+                        format!(
+                            "the clock of {} is {} that of {name}: both should follow a time server",
+                            link.name,
+                            apart(ahead, "ahead of", "behind")
+                        ),
+                    );
+                }
+            }
+        }
+    }
+
+    fn versions(&mut self, answered: &BTreeMap<&str, &Answer>) {
+        let mut servers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, answer) in answered {
+            let version = answer.standing.version.as_deref();
+            let known = version.unwrap_or("one that does not say");
+            servers.entry(known).or_default().push(name);
+        }
+        let list =
+            |(version, names): (&&str, &Vec<&str>)| format!("{version} ({})", names.join(" "));
+        match servers.len() {
+            0 => {}
+            1 if answered
+                .values()
+                .all(|answer| answer.standing.version.is_none()) => {}
+            1 => self
+                .notes
+                .extend(servers.keys().map(|version| format!("version {version}"))),
+            _ => {
+                let versions: Vec<_> = servers.iter().map(list).collect();
+                self.add(
+                    Kind::Version,
+                    None,
+                    format!(
+                        "their versions differ: {}; upgrade them one at a time, until all run the same",
+                        versions.join(", ")
+                    ),
+                );
+            }
+        }
+    }
+
+    fn agreement(&mut self, answered: &BTreeMap<&str, &Answer>, asked: &[Asked]) {
+        if !agree(asked) && answered.len() > 1 {
+            self.add(
+                Kind::Differ,
+                None,
+                "they hold different records; under load this is normal, on a quiet herd it should pass within a second".to_owned(),
+            );
+        }
+    }
+
+    fn keeps_nothing(&mut self, asked: &[Asked]) {
+        let is_without = |one: &&Asked| {
+            let answer = one.answer.as_ref();
+            answer.is_ok_and(|answer| answer.standing.disk == Some(Disk::None))
+        };
+        let names: Vec<&str> = asked
+            .iter()
+            .filter(is_without)
+            .map(|one| &*one.name)
+            .collect();
+        match names.as_slice() {
+            [] => {}
+            [one] => self
+                .notes
+                .push(format!("{one} keeps nothing: it has no data directory")),
+            several => self.notes.push(format!(
+                "{} keep nothing: they have no data directory",
+                several.join(", ")
+            )),
+        }
+    }
+}
+
+/// Whether those that answered hold the same records.
+pub(crate) fn agree(asked: &[Asked]) -> bool {
+    let held: Vec<_> = asked
+        .iter()
+        .filter_map(|one| one.answer.as_ref().ok())
+        .map(|answer| (answer.standing.records, answer.standing.digest))
+        .collect();
+    held.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+fn apart(ms: i128, ahead: &str, behind: &str) -> String {
+    let than = if ms > 0 { ahead } else { behind };
+    format!("{:.1} s {than}", ms.abs() as f64 / 1_000.0)
+}
+
+/// A link, as the server at one of its ends sees it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Up,
+    /// It is not there, for so many milliseconds if that is known.
+    Down(Option<u64>),
+    /// The server does not know of such a link.
+    Unknown,
+}
+
+impl End {
+    fn of(standing: &Standing, neighbour: &str) -> End {
+        if standing.linked.iter().any(|name| name == neighbour) {
+            return End::Up;
+        }
+        let mut unlinked = standing.unlinked.iter();
+        match unlinked.find(|(name, _)| name == neighbour) {
+            Some((_, ms)) => End::Down(Some(*ms)),
+            // A version that does not say how its disk is does not say this either.
+            None if standing.disk.is_none() => End::Down(None),
+            None => End::Unknown,
+        }
+    }
+
+    fn down_ms(self) -> Option<u64> {
+        match self {
+            End::Down(ms) => ms,
+            End::Up | End::Unknown => None,
+        }
+    }
+}

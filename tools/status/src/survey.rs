@@ -1,0 +1,151 @@
+//! Asks all servers at once, and waits for all of them together so long and no longer.
+
+use std::collections::HashMap;
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use herd_mio::config::Member;
+use herd_mio::core::settings::{NeighbourTls, Secret};
+use herd_status::Standing;
+
+/// What a server said, and when.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) standing: Standing,
+    /// By how many milliseconds its clock is ahead of this machine's; what the question may have
+    /// taken does not count.
+    pub(crate) ahead_ms: i128,
+}
+
+/// A server, and its answer, or why there is none.
+pub(crate) struct Asked {
+    pub(crate) name: String,
+    pub(crate) answer: Result<Answer, String>,
+}
+
+/// How to ask.
+pub(crate) struct Question {
+    pub(crate) secret: Secret,
+    pub(crate) tls: Option<NeighbourTls>,
+    pub(crate) timeout: Duration,
+}
+
+/// This machine's wall clock, in milliseconds since the epoch.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a server's clock is compared with this machine's"
+)]
+fn wall_ms() -> i128 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+    wall.map_or(0, |wall| wall.as_millis() as i128)
+}
+
+#[allow(clippy::disallowed_methods, reason = "a wait of a tool is real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Asks these servers. A name that is looked up for long is not waited for.
+pub(crate) fn ask_all(members: &[&Member], question: Question) -> Vec<Asked> {
+    let until = now() + question.timeout;
+    let question = Arc::new(question);
+    let (report, answers) = channel();
+    for member in members {
+        ask_in_background(member, question.clone(), until, report.clone());
+    }
+    drop(report);
+    let mut found = HashMap::new();
+    // A little more than each may take: what it says of its own timeout is better.
+    let last = until + Duration::from_millis(200);
+    while found.len() < members.len() {
+        match answers.recv_timeout(last.saturating_duration_since(now())) {
+            Ok((name, answer)) => found.insert(name, answer),
+            Err(_) => break, // too late, or no thread is left
+        };
+    }
+    let seconds = question.timeout.as_secs_f64();
+    let late = || Err(format!("its name was not looked up within {seconds} s"));
+    members
+        .iter()
+        .map(|member| Asked {
+            name: member.name.clone(),
+            answer: found.remove(&member.name).unwrap_or_else(late),
+        })
+        .collect()
+}
+
+fn ask_in_background(
+    member: &Member,
+    question: Arc<Question>,
+    until: Instant,
+    report: Sender<(String, Result<Answer, String>)>,
+) {
+    let member = member.clone();
+    let failed = (member.name.clone(), report.clone());
+    let ask = move || {
+        let answer = ask(&member, &question, until);
+        let _ = report.send((member.name, answer)); // it may be too late
+    };
+    if let Err(error) = thread::Builder::new().spawn(ask) {
+        let (name, report) = failed;
+        let _ = report.send((name, Err(format!("no thread to ask it: {error}"))));
+    }
+}
+
+/// Asks one server, wherever its name leads.
+fn ask(member: &Member, question: &Question, until: Instant) -> Result<Answer, String> {
+    let address = member
+        .peers
+        .as_ref()
+        .ok_or("it has no address for neighbours")?;
+    let found: Vec<_> = (address.host.as_str(), address.port)
+        .to_socket_addrs()
+        .map_err(|error| error.to_string())?
+        .collect();
+    let mut failure = "its name has no address".to_owned();
+    let mut left_to_try = u32::try_from(found.len()).unwrap_or(u32::MAX);
+    for address in found {
+        let left = until.saturating_duration_since(now()) / left_to_try.max(1);
+        left_to_try = left_to_try.saturating_sub(1);
+        if left.is_zero() {
+            break;
+        }
+        let before = wall_ms();
+        let tls = question.tls.as_ref();
+        match herd_status::ask(address, &member.name, &question.secret, tls, left) {
+            Ok(standing) => {
+                let wall = standing.wall.map(|wall| i128::from(wall / 1_000_000));
+                let ahead_ms = wall.map_or(0, |wall| beside(wall, before, wall_ms()));
+                return Ok(Answer { standing, ahead_ms });
+            }
+            Err(error) => failure = format!("{address}: {error}"),
+        }
+    }
+    Err(failure)
+}
+
+/// How far a clock is ahead that showed `wall` at some moment between `before` and `after`.
+fn beside(wall: i128, before: i128, after: i128) -> i128 {
+    if wall > after {
+        wall - after
+    } else if wall < before {
+        wall - before
+    } else {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_answer_is_no_slow_clock() {
+        assert_eq!(beside(1_500, 1_000, 4_000), 0);
+        assert_eq!(beside(4_700, 1_000, 4_000), 700);
+        assert_eq!(beside(100, 1_000, 4_000), -900);
+    }
+}
