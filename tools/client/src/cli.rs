@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use herd_dial::TlsOptions;
 use herd_mio::config::Source;
 
 use crate::helpers;
 use crate::show::Style;
-use crate::tls::TlsOptions;
 
 /// Talks to a server of a herd-mio herd.
 ///

@@ -5,9 +5,10 @@ use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use herd_dial::Target;
+
 use crate::answers::{Answers, Nonsense};
 use crate::failure::{Failure, Status, commands};
-use crate::target::Target;
 use crate::wire::Wire;
 
 /// How long the connect may take.
@@ -88,12 +89,8 @@ impl Connection {
         }
         Err(failure(match last.kind() {
             ErrorKind::ConnectionRefused => format!(
-                "nobody listens there; start it with: herd-mio {}",
-                if target.label.contains(':') {
-                    "NAME"
-                } else {
-                    &target.label
-                }
+                "nobody listens there; start it with: {}",
+                target.start_command()
             ),
             ErrorKind::TimedOut => format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
             _ => last.to_string(),

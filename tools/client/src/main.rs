@@ -1,8 +1,8 @@
 //! `herd-client`: talks to a server of a herd, for a person at a prompt or for a script.
 //!
 //! ```text
-//!   cli ──► target ──► pipe   (a script: everything at once, answers as they come)   ──► connection ──► answers
-//!       (tls)      └─► prompt ──► session (a person: one command, one answer)        ──┘  (wire)   (framing, sans-IO)
+//!   cli ──► Target ──► pipe   (a script: everything at once, answers as they come)   ──► connection ──► answers
+//!     (herd-dial)  └─► prompt ──► session (a person: one command, one answer)        ──┘  (wire)   (framing, sans-IO)
 //!                                     helpers (iamat, whatsat)           show, places, printable (what is printed)
 //! ```
 
@@ -11,13 +11,13 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use herd_dial::Target;
 use herd_programs::{output, signals};
 
 use crate::cli::Cli;
 use crate::failure::{Failure, Status, Stop};
 use crate::input::Input;
 use crate::show::Show;
-use crate::target::Target;
 
 mod answers;
 mod cli;
@@ -33,8 +33,6 @@ mod printable;
 mod prompt;
 mod session;
 mod show;
-mod target;
-mod tls;
 mod wire;
 
 fn main() -> ExitCode {
@@ -59,7 +57,11 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<Status, Stop> {
-    let target = Target::resolve(&cli.server, cli.source(), &cli.tls)?;
+    let target =
+        Target::resolve(&cli.server, &cli.source(), &cli.tls).map_err(|error| Failure {
+            status: Status::Usage,
+            message: error.0,
+        })?;
     let show = Show::new(cli.style(), io::stdout().is_terminal());
     let input = if let Some(line) = cli.command_line() {
         // A mistake in a command is told before anybody is called.

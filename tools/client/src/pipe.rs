@@ -16,11 +16,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use herd_dial::Target;
+
 use crate::connection::{Broken, Connection};
 use crate::failure::{self, Failure, Status, Stop};
 use crate::input::{Input, Next, Step};
 use crate::show::Show;
-use crate::target::Target;
 use crate::wire::Wire;
 
 /// Batches that the sender may be ahead of the answers; a batch has at most some 200 KB of commands.

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use herd_dial::Target;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
@@ -16,7 +17,6 @@ use crate::helpers;
 use crate::hints::Hints;
 use crate::session::Session;
 use crate::show::Show;
-use crate::target::Target;
 
 const HELP: &str = "  help, quit                   this text, and the end (or Ctrl-D)
 
@@ -57,7 +57,7 @@ pub(crate) fn run(target: Target, timeout: Duration, show: &Show) -> Result<Stat
         Err(failure) => failure::tell(&failure.message),
     }
     loop {
-        let label = &session.target().label;
+        let label = session.target().label();
         let prompt = if session.is_connected() {
             format!("{label}> ")
         } else {

@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::time::Duration;
 
+use herd_dial::Target;
+
 use crate::connection::{Broken, Connection};
 use crate::failure::{self, Failure, Stop};
 use crate::helpers::Outgoing;
 use crate::show::Show;
-use crate::target::Target;
 
 /// One server, and the connection to it if there is one.
 pub(crate) struct Session {
@@ -141,10 +142,9 @@ mod tests {
             host: "127.0.0.1".into(),
             port,
         };
-        let label = address.to_string();
         let session = Session::new(
             Target {
-                label,
+                name: None,
                 address,
                 tls: None,
             },

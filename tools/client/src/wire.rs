@@ -12,53 +12,18 @@ use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use herd_mio::core::buffer::Buffer;
-use herd_mio::core::tls::{Tls, TlsError};
+use herd_dial::{Session, Trust};
 
 use crate::answers::Answers;
-use crate::tls::Trust;
-
-/// Plaintext that is encrypted at once. rustls keeps no more than 64 KiB that was not written.
-const PIECE_BYTES: usize = 16 * 1024;
-/// Bytes that a part of the handshake may bring.
-const HANDSHAKE_BYTES: usize = 16 * 1024;
-/// What a TLS record begins with that a server may say first: an alert, or a part of the handshake.
-const FIRST_BYTES: [u8; 2] = [0x15, 0x16];
 
 /// The socket, and the TLS on it. A copy of it is the same connection.
 pub(crate) struct Wire {
     pub(crate) stream: TcpStream,
-    layer: Option<Arc<Mutex<Layer>>>,
+    session: Option<Arc<Mutex<Session>>>,
 }
 
-struct Layer {
-    tls: Tls,
-    /// Ciphertext for the socket, which the next send takes along. Only one thread sends, so it stays in order.
-    output: Buffer,
-    /// Plaintext of the end of the handshake, and then of each read.
-    plaintext: Vec<u8>,
-    /// The server has said `close_notify`.
-    is_over: bool,
-}
-
-impl Layer {
-    fn data_received(&mut self, data: &[u8]) -> Result<(), TlsError> {
-        let received = self
-            .tls
-            .data_received(data, &mut self.plaintext, &mut self.output)?;
-        self.is_over |= received.closed_cleanly;
-        Ok(())
-    }
-
-    fn take_output(&mut self) -> Vec<u8> {
-        let taken = self.output.as_slice().to_vec();
-        self.output.consume(taken.len());
-        taken
-    }
-}
-
-fn lock(layer: &Mutex<Layer>) -> MutexGuard<'_, Layer> {
-    layer.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
+    session.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Wire {
@@ -66,7 +31,7 @@ impl Wire {
     pub(crate) fn plain(stream: TcpStream) -> Wire {
         Wire {
             stream,
-            layer: None,
+            session: None,
         }
     }
 
@@ -75,52 +40,10 @@ impl Wire {
     /// # Errors
     /// The other side is not to be trusted, or does not speak TLS: what, and what to do.
     pub(crate) fn secure(mut stream: TcpStream, trust: &Trust) -> Result<Wire, String> {
-        let lost = |error: Error| match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-                trust.not_tls("it does not answer a TLS handshake")
-            }
-            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-                trust.not_tls("it ended the connection in the TLS handshake")
-            }
-            _ => error.to_string(),
-        };
-        let explain = |error| trust.explain(error);
-        let mut layer = Layer {
-            tls: Tls::client(trust.config.clone(), &trust.name).map_err(explain)?,
-            output: Buffer::default(),
-            plaintext: Vec::new(),
-            is_over: false,
-        };
-        layer.tls.flush(&mut layer.output).map_err(explain)?;
-        let mut chunk = vec![0; HANDSHAKE_BYTES];
-        let mut is_first = true;
-        loop {
-            stream.write_all(&layer.take_output()).map_err(lost)?;
-            if !layer.tls.is_handshaking() {
-                break;
-            }
-            let count = loop {
-                match stream.read(&mut chunk) {
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    other => break other.map_err(lost)?,
-                }
-            };
-            if count == 0 {
-                return Err(trust.not_tls("it ended the connection in the TLS handshake"));
-            }
-            if std::mem::take(&mut is_first) && !FIRST_BYTES.contains(&chunk[0]) {
-                return Err(trust.not_tls("it answers a TLS handshake with something else"));
-            }
-            let received = layer.data_received(&chunk[..count]);
-            if let Err(error) = received {
-                // An alert, for the server's log; nothing more depends on it.
-                let _ = stream.write_all(&layer.take_output());
-                return Err(trust.explain(error));
-            }
-        }
+        let session = Session::shake_hands(&mut stream, trust)?;
         Ok(Wire {
             stream,
-            layer: Some(Arc::new(Mutex::new(layer))),
+            session: Some(Arc::new(Mutex::new(session))),
         })
     }
 
@@ -128,32 +51,34 @@ impl Wire {
     pub(crate) fn try_clone(&self) -> io::Result<Wire> {
         Ok(Wire {
             stream: self.stream.try_clone()?,
-            layer: self.layer.clone(),
+            session: self.session.clone(),
         })
     }
 
     /// Sends all of it.
-    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        let Some(layer) = &self.layer else {
+    pub(crate) fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let Some(session) = &self.session else {
             return (&self.stream).write_all(bytes);
         };
+        // Only one thread sends, so the ciphertext stays in order.
         let ciphertext = {
-            let layer = &mut *lock(layer);
-            for piece in bytes.chunks(PIECE_BYTES) {
-                layer.tls.send(piece, &mut layer.output).map_err(other)?;
+            let session = &mut *lock(session);
+            while !bytes.is_empty() {
+                let count = session.encrypt(bytes).map_err(Error::other)?;
+                bytes = &bytes[count..];
             }
-            layer.take_output()
+            session.take_output()
         };
         (&self.stream).write_all(&ciphertext)
     }
 
     /// Says that nothing more will be sent; answers still come. The server may have closed it already.
     pub(crate) fn finish(&self) {
-        if let Some(layer) = &self.layer {
+        if let Some(session) = &self.session {
             let farewell = {
-                let layer = &mut *lock(layer);
-                layer.tls.close(&mut layer.output);
-                layer.take_output()
+                let session = &mut *lock(session);
+                session.close();
+                session.take_output()
             };
             let _ = (&self.stream).write_all(&farewell);
         }
@@ -164,13 +89,14 @@ impl Wire {
     /// like any other: answers say themselves where they end, so none that was cut off is taken for a whole one.
     pub(crate) fn receive(&self, chunk: &mut [u8], answers: &mut Answers) -> io::Result<bool> {
         loop {
-            if let Some(layer) = &self.layer {
-                let layer = &mut *lock(layer);
-                if !layer.plaintext.is_empty() {
-                    answers.data_received(&std::mem::take(&mut layer.plaintext));
+            if let Some(session) = &self.session {
+                let session = &mut *lock(session);
+                let plaintext = session.take_plaintext();
+                if !plaintext.is_empty() {
+                    answers.data_received(&plaintext);
                     return Ok(true);
                 }
-                if layer.is_over {
+                if session.is_over() {
                     return Ok(false);
                 }
             }
@@ -178,10 +104,13 @@ impl Wire {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other?,
             };
-            match &self.layer {
+            match &self.session {
                 _ if count == 0 => return Ok(false),
                 // It may bring no answer, but a ticket for another session.
-                Some(layer) => lock(layer).data_received(&chunk[..count]).map_err(other)?,
+                Some(session) => {
+                    let received = lock(session).receive(&chunk[..count]);
+                    received.map_err(Error::other)?;
+                }
                 None => {
                     answers.data_received(&chunk[..count]);
                     return Ok(true);
@@ -191,17 +120,12 @@ impl Wire {
     }
 }
 
-fn other(error: TlsError) -> Error {
-    Error::other(error.reason)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::answers::{Answer, Expected};
     use crate::connection::Connection;
-    use crate::target::Target;
-    use crate::tls::TlsOptions;
+    use herd_dial::{Target, TlsOptions};
     use herd_mio::core::settings::HostPort;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use rustls::pki_types::PrivateKeyDer;
@@ -247,7 +171,7 @@ mod tests {
             ..TlsOptions::default()
         };
         let target = Target {
-            label: "localhost".into(),
+            name: Some("localhost".into()),
             address: HostPort {
                 host: address.ip().to_string(),
                 port: address.port(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use herd_dial::TlsOptions;
 use herd_mio::config::Source;
 use herd_mio::core::message::Radius;
 
@@ -51,18 +52,35 @@ Every answer is checked: server, skew, client, place, time and order; of a
 WHATSAT also that the JSON can be read and has at most so many places. The first
 wrong answer ends the run, and is shown beside what was expected.
 
+A connection that is lost (the server restarts) is made again, after waits from
+50 ms to 1 s with jitter, and the run goes on to its planned end. Commands that
+were in flight on it are lost: counted, in no latency, and not sent again. In an
+open loop commands become due meanwhile, are sent late, and count from when they
+were due; a closed loop asks nothing meanwhile. flood and idle, and others with
+--stop-on-loss, end at the first loss, and say only why. Silence for --timeout
+ends every run; all but flood still print the figures.
+
 JSON: program, version, mode, server, parameters, interrupted, duration_s,
-answers, rate_per_s, errors (of Places), first_error, unsent, latency_us (count,
-min, mean, p50, p90, p99, p99_9, p99_99, max), series (the same in parts),
-processes (of --pid: pid, user_ms, system_ms, cpu_us_per_answer,
-rss_before_bytes, rss_after_bytes), generator (the same of herd-load itself);
-of a flood also flood (polls, asked_places, since_sent_us, resolution_us), of
-idle also idle (pid, rss_before_bytes, rss_after_bytes, bytes_per_connection).
+answers, rate_per_s, errors (of Places), first_error, lost, oldest_lost_ms,
+unanswered, oldest_unanswered_ms, unsent, oldest_unsent_ms, connections_lost,
+connections_remade, disconnected_s, outages (from_s, duration_s, is_over,
+connections, disconnected_s), trouble, latency_us (of answers alone: count, min,
+mean, p50, p90, p99, p99_9, p99_99, max), series (the same in parts), over_time
+(interval_s, until_s, points of at_s, answers, p50_us, p99_us, max_us),
+processes (of --pid: pid, ended, user_ms, system_ms, cpu_us_per_answer,
+rss_before_bytes, rss_after_bytes), generator (the same of herd-load itself); of
+a flood also flood (polls, asked_places, since_sent_us, resolution_us), of idle
+also idle (pid, rss_before_bytes, rss_after_bytes, bytes_per_connection).
 
-Ctrl-C ends the measuring and prints what there is; a second one ends at once.
+Ctrl-C or SIGTERM ends the measuring, waits up to a second for what is in
+flight, and prints what there is, with how many commands are unanswered and how
+long the oldest has waited; a second one ends at once, without figures.
 
-Exit status: 0 if all answers were right, 1 for a wrong answer or a connection
-that cannot be made or is lost, 2 for a mistake in usage or configuration.";
+Exit status: 0 if all commands that were sent were answered, and rightly; 1 for
+a wrong answer, commands lost or unanswered (the figures are printed all the
+same), connections that cannot be made or are missing at the end, or an output
+that cannot be written; 2 for a mistake in usage or configuration; 130 or 143 if
+a second signal ended it.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -127,6 +145,9 @@ pub(crate) struct Common {
     #[arg(long, value_name = "YEAR")]
     herd: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
+
     /// How long to measure
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = some_seconds)]
     pub(crate) duration: Duration,
@@ -159,7 +180,7 @@ pub(crate) struct Common {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Draw the latencies into this file too
+    /// Draw the latencies into this file too, by percentile and over time
     #[arg(long, value_name = "FILE", value_parser = in_a_directory)]
     pub(crate) svg: Option<PathBuf>,
 }
@@ -187,6 +208,10 @@ pub(crate) struct Load {
     /// Stop after so many commands, if that comes first
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
+
+    /// End the run at the first connection that is lost, with nothing but the reason [default: connect again, and go on]
+    #[arg(long)]
+    pub(crate) stop_on_loss: bool,
 
     /// How many different clients there are; each keeps to one connection, so at least as many as those
     #[arg(long, value_name = "N", default_value = "10000",

@@ -6,6 +6,10 @@ use memchr::{memchr, memmem};
 
 use crate::answers::{self, Found, JSON_BYTES, LINE_BYTES, Rules, Wrong};
 use crate::commands::Commands;
+use crate::outages::MissingByKind;
+
+/// Since when an introduction is waited for: its latency counts nowhere.
+pub(crate) const INTRODUCED: u64 = 0;
 
 /// Answered commands are cut off the front of the buffer when there are so many bytes of them.
 const COMPACT_BYTES: usize = 4096;
@@ -92,6 +96,28 @@ impl Conversation {
             asked: VecDeque::with_capacity(commands),
             ..Conversation::default()
         }
+    }
+
+    /// What is asked and not answered; introductions, which count nowhere, are left out.
+    pub(crate) fn missing(&self, now_ns: u64) -> MissingByKind {
+        let mut missing = MissingByKind::default();
+        for asked in self.asked.iter().filter(|it| it.since_ns != INTRODUCED) {
+            match asked.kind {
+                Kind::Iamat => missing.iamat.add(asked.since_ns, now_ns),
+                Kind::Whatsat => missing.whatsat.add(asked.since_ns, now_ns),
+            }
+        }
+        missing
+    }
+
+    /// Its connection is lost: nothing that was asked will be answered, and the next one begins
+    /// from the beginning.
+    pub(crate) fn abandon(&mut self) {
+        self.commands.clear();
+        self.unanswered = 0;
+        self.sent = 0;
+        self.asked.clear();
+        self.tail.clear();
     }
 
     /// How many commands are not answered yet.
@@ -420,6 +446,31 @@ mod tests {
         talk.receive(format!("{line}{line}").as_bytes()).unwrap();
         talk.receive(&vec![b' '; JSON_BYTES]).unwrap();
         assert_eq!(talk.what(" "), "a JSON without an end");
+    }
+
+    #[test]
+    fn what_a_lost_connection_leaves_is_counted_and_forgotten() {
+        let mut talk = Talk::new(&[]);
+        for since_ns in [INTRODUCED, 70, 90] {
+            let commands = &mut talk.commands;
+            talk.conversation.iamat(commands, 1, since_ns, WALL);
+        }
+        talk.conversation.whatsat(&mut talk.commands, 1, 40);
+        let missing = talk.conversation.missing(100);
+        let seen = [missing.iamat, missing.whatsat].map(|it| (it.count, it.oldest_ns));
+        assert_eq!(seen, [(2, 30), (1, 60)]);
+        talk.conversation.sent(100);
+        talk.receive(b"AT Riley +0.0").unwrap();
+        talk.conversation.abandon();
+        assert_eq!(talk.conversation.in_flight(), 0);
+        assert_eq!(talk.conversation.missing(100), MissingByKind::default());
+        // What was half said on the lost connection is no part of what is said on the next one.
+        talk.conversation.iamat(&mut talk.commands, 1, 0, WALL + 50);
+        let unsent = String::from_utf8(talk.conversation.unsent().to_vec()).unwrap();
+        talk.conversation.sent(unsent.len());
+        talk.sent = vec![unsent.trim_end().to_owned()];
+        let line = talk.at(0);
+        assert_eq!(talk.receive(line.as_bytes()).unwrap().len(), 1);
     }
 
     #[test]

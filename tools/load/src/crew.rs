@@ -1,26 +1,26 @@
 //! The crew: connections to one server that have spoken with it once, and what is needed to go on.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
+use herd_dial::Target;
 use herd_mio::core::tls::is_tls;
 use mio::{Interest, Poll, Token};
 
 use crate::answers::{Rules, Wrong, server_of};
 use crate::clock::{Clock, SECOND_NS};
 use crate::commands::Commands;
-use crate::conversation::{Conversation, Heard};
+use crate::conversation::{Conversation, Heard, INTRODUCED};
 use crate::dial::Dialler;
 use crate::failure::{Failure, system};
 use crate::files;
+use crate::line::Line;
 use crate::progress::Progress;
 use crate::socket::Socket;
 use crate::stop::Stop;
-use crate::target::Target;
 
 /// Commands that an introduction sends at once: few enough for the buffers of both sides.
-const INTRODUCED_AT_ONCE: usize = 100;
+pub(crate) const INTRODUCED_AT_ONCE: usize = 100;
 /// Connections made between two looks at the progress and at signals.
 const MADE_AT_ONCE: usize = 50;
 
@@ -42,15 +42,40 @@ pub(crate) struct Manner {
     pub(crate) introduce_all: bool,
 }
 
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It has none that could be used.
+    Lost,
+    /// Connect and handshake are on their way.
+    Making,
+    /// It introduces its clients again, the next one first: what restarted may have forgotten them.
+    Introducing(u32),
+    /// It says what is due.
+    Open,
+}
+
 /// One connection, and what it is to say next.
-#[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) socket: Socket,
+    /// `None` while it is lost.
+    pub(crate) socket: Option<Socket>,
+    pub(crate) stage: Stage,
     pub(crate) conversation: Conversation,
     /// Whose turn it is.
     pub(crate) next_client: u32,
     /// It has more to read than one turn takes, and is on the list of the next one.
     pub(crate) queued: bool,
+}
+
+impl Connection {
+    /// Writes once what is to be written.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if let Some(socket) = &mut self.socket {
+            let count = socket.write(self.conversation.unsent())?;
+            self.conversation.sent(count);
+        }
+        Ok(())
+    }
 }
 
 /// Connections to one server.
@@ -63,20 +88,23 @@ pub(crate) struct Crew {
     pub(crate) poll: Poll,
     pub(crate) connections: Vec<Connection>,
     pub(crate) clients: u32,
-    dialler: Dialler,
+    /// Each client says where it is on every connection that is made, so that it can be asked about.
+    pub(crate) introduce_all: bool,
+    pub(crate) dialler: Dialler,
+    pub(crate) stop: Stop,
 }
 
 impl Crew {
     /// Finds the server and, if that is not known, its name. Nobody is connected yet.
-    pub(crate) fn new(mut target: Target, manner: &Manner) -> Result<Crew, Failure> {
+    pub(crate) fn new(mut target: Target, manner: &Manner, stop: &Stop) -> Result<Crew, Failure> {
         let clock = Clock::start();
         let mut commands = Commands::new(&manner.prefix, &manner.radius, manner.bound);
-        let mut dialler = Dialler::new(&target, Duration::from_nanos(manner.timeout_ns));
+        let mut dialler = Dialler::new(&target, Duration::from_nanos(manner.timeout_ns), stop);
         let name = match &target.name {
             Some(name) => name.clone(),
             None => {
-                let stream = dialler.call(0)?;
-                let name = name_of(stream, &mut commands, &clock);
+                let line = dialler.call(0)?;
+                let name = name_of(line, &mut commands, &clock, stop);
                 name.map_err(|trouble| trouble.told(&target, 0, &Conversation::default()))?
             }
         };
@@ -97,7 +125,9 @@ impl Crew {
             poll: Poll::new().map_err(system("make an event loop"))?,
             connections: Vec::with_capacity(manner.connections),
             clients: manner.clients,
+            introduce_all: manner.introduce_all,
             dialler,
+            stop: stop.clone(),
         })
     }
 
@@ -108,32 +138,29 @@ impl Crew {
         manner: &Manner,
         depth: usize,
         progress: &mut Progress,
-        stop: &Stop,
     ) -> Result<(), Failure> {
         files::allow(manner.connections)?;
         let step = manner.connections;
         for number in 0..manner.connections {
             if number % MADE_AT_ONCE == 0 {
                 progress.connecting(number, manner.connections);
-                check_signals(stop)?;
+                check_signals(&self.stop)?;
             }
             // Below the number of clients, which is at least that of connections and fits.
             let first = number as u32;
             let clients = (first..manner.clients).step_by(step);
             let count = if manner.introduce_all { usize::MAX } else { 1 };
-            let mut stream = self.call(number)?;
-            self.introduce(&mut stream, number, clients.take(count))?;
+            let mut line = self.call(number)?;
+            self.introduce(&mut line, number, clients.take(count))?;
 
             let conversation =
                 Conversation::with_capacity(depth.min(1024), self.commands.iamat_bytes());
-            let mut socket = Socket::new(into_mio(stream).map_err(system("use a socket"))?);
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll
-                .registry()
-                .register(socket.source(), Token(number), interest)
+            let mut socket = line.into_socket().map_err(system("use a socket"))?;
+            self.watch(&mut socket, number)
                 .map_err(system("watch a socket"))?;
             self.connections.push(Connection {
-                socket,
+                socket: Some(socket),
+                stage: Stage::Open,
                 conversation,
                 next_client: first,
                 queued: false,
@@ -142,15 +169,23 @@ impl Crew {
         Ok(())
     }
 
+    /// The poll tells of this socket from now on.
+    pub(crate) fn watch(&self, socket: &mut Socket, number: usize) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(socket.source(), Token(number), interest)
+    }
+
     /// Makes one connection.
-    pub(crate) fn call(&mut self, number: usize) -> Result<TcpStream, Failure> {
+    pub(crate) fn call(&mut self, number: usize) -> Result<Line, Failure> {
         self.dialler.call(number)
     }
 
     /// Sends an `IAMAT` of each of these clients, and checks the answers.
     pub(crate) fn introduce(
         &mut self,
-        stream: &mut TcpStream,
+        line: &mut Line,
         number: usize,
         mut clients: impl Iterator<Item = u32>,
     ) -> Result<(), Failure> {
@@ -159,13 +194,13 @@ impl Crew {
             let mut asked = false;
             for client in clients.by_ref().take(INTRODUCED_AT_ONCE) {
                 let wall_ns = self.clock.wall_ns();
-                conversation.iamat(&mut self.commands, client, 0, wall_ns);
+                conversation.iamat(&mut self.commands, client, INTRODUCED, wall_ns);
                 asked = true;
             }
             if !asked {
                 return Ok(());
             }
-            self.converse(stream, &mut conversation)
+            self.converse(line, &mut conversation)
                 .map_err(|trouble| trouble.told(&self.target, number, &conversation))?;
         }
     }
@@ -173,16 +208,16 @@ impl Crew {
     /// Sends what is unsent, and reads until everything is answered.
     fn converse(
         &mut self,
-        stream: &mut TcpStream,
+        line: &mut Line,
         conversation: &mut Conversation,
     ) -> Result<(), Trouble> {
         let unsent = conversation.unsent();
-        stream.write_all(unsent)?;
+        line.write_all(unsent)?;
         let count = unsent.len();
         conversation.sent(count);
         let mut buffer = [0; 16 * 1024];
         while conversation.in_flight() > 0 {
-            let count = read(stream, &mut buffer)?;
+            let count = read(line, &mut buffer, &self.stop)?;
             let wall_ns = self.clock.wall_ns();
             conversation
                 .receive(
@@ -198,15 +233,17 @@ impl Crew {
     }
 }
 
-/// Why a connection can not be gone on with.
+/// Why a connection cannot be gone on with.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     System(io::Error),
     Ended,
     /// Nothing came for so long.
     Silent(u64),
-    /// It speaks TLS.
+    /// It speaks TLS, and is spoken to in plain TCP.
     Tls,
+    /// A signal came.
+    Stopped,
     Wrong(Box<Wrong>),
 }
 
@@ -217,6 +254,18 @@ impl From<io::Error> for Trouble {
 }
 
 impl Trouble {
+    /// What kind of trouble it is: each is told once.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Trouble::System(_) => "broken",
+            Trouble::Ended => "closed",
+            Trouble::Silent(_) => "silent",
+            Trouble::Tls => "tls",
+            Trouble::Stopped => "stopped",
+            Trouble::Wrong(_) => "wrong",
+        }
+    }
+
     /// In words, with where and when it was.
     pub(crate) fn told(
         self,
@@ -246,8 +295,9 @@ impl Trouble {
                 ns as f64 / SECOND_NS as f64
             ),
             Trouble::Tls => format!(
-                "{target} speaks TLS with its clients, and herd-load does not: load a server without [clients.tls]"
+                "{target} speaks TLS with its clients; add --tls, and --ca with the file of its authority if browsers do not trust it"
             ),
+            Trouble::Stopped => return Failure::stopped(),
             Trouble::Wrong(wrong) => format!(
                 "wrong answer from {target} on connection {number}, after {given} right ones there: {wrong}"
             ),
@@ -265,32 +315,25 @@ fn is_timeout(error: &io::Error) -> bool {
 /// Fails if a signal came: there is nothing to print yet.
 pub(crate) fn check_signals(stop: &Stop) -> Result<(), Failure> {
     if stop.is_wanted() {
-        return Err(Failure::Failed(
-            "stopped by a signal before anything was measured".into(),
-        ));
+        return Err(Failure::stopped());
     }
     Ok(())
 }
 
-/// A connection that is spoken over without waiting.
-pub(crate) fn into_mio(stream: TcpStream) -> io::Result<mio::net::TcpStream> {
-    stream.set_nonblocking(true)?;
-    Ok(mio::net::TcpStream::from_std(stream))
-}
-
 /// Asks a server that is known by its address only for its name: every answer begins with it.
 fn name_of(
-    mut stream: TcpStream,
+    mut line: Line,
     commands: &mut Commands,
     clock: &Clock,
+    stop: &Stop,
 ) -> Result<String, Trouble> {
     let mut command = Vec::new();
     commands.iamat(&mut command, 0, clock.wall_ns());
-    stream.write_all(&command)?;
+    line.write_all(&command)?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
-    let line = loop {
-        let count = read(&mut stream, &mut buffer)?;
+    let answer_line = loop {
+        let count = read(&mut line, &mut buffer, stop)?;
         answer.extend_from_slice(&buffer[..count]);
         if let Some(end) = memchr::memchr(b'\n', &answer) {
             break &answer[..end];
@@ -299,23 +342,24 @@ fn name_of(
             break answer.as_slice();
         }
     };
-    let name = server_of(line).and_then(|name| std::str::from_utf8(name).ok());
+    let name = server_of(answer_line).and_then(|name| std::str::from_utf8(name).ok());
     name.map(str::to_owned).ok_or_else(|| {
         Trouble::Wrong(Box::new(Wrong {
             what: "the answer is no AT line".into(),
             sent: command,
             expected: "AT <server> <skew> <client> <place> <time>".into(),
-            got: line.to_vec(),
+            got: answer_line.to_vec(),
         }))
     })
 }
 
-fn read(stream: &mut TcpStream, into: &mut [u8]) -> Result<usize, Trouble> {
+fn read(line: &mut Line, into: &mut [u8], stop: &Stop) -> Result<usize, Trouble> {
     loop {
-        match stream.read(into) {
+        match line.read(into) {
             Ok(0) => return Err(Trouble::Ended),
-            Ok(count) if is_tls(&into[..count]) => return Err(Trouble::Tls),
+            Ok(count) if line.is_plain() && is_tls(&into[..count]) => return Err(Trouble::Tls),
             Ok(count) => return Ok(count),
+            Err(_) if stop.is_wanted() => return Err(Trouble::Stopped),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,14 +1,21 @@
-//! Making connections: one after the other, each from an address that still has ports left.
+//! Making connections, each from an address that still has ports left: one after the other before
+//! anything is measured ([`Dialler::call`]), and without waiting where one was lost
+//! ([`Dialler::begin`]).
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use herd_dial::{Session, Target};
+use mio::{Events, Interest, Poll, Token};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
 use crate::failure::Failure;
-use crate::target::Target;
+use crate::line::{Line, STEP};
+use crate::socket::Socket;
+use crate::stop::Stop;
 
 /// Connections from one loopback address; each has some 28,000 ports, some of which may be waiting out their last connection.
 const PER_SOURCE: usize = 4096;
@@ -22,42 +29,41 @@ pub(crate) struct Dialler {
     target: Target,
     /// Where the server was found, once it answered there.
     found: Option<SocketAddr>,
+    /// Addresses that its name has and that are still to be tried.
+    untried: VecDeque<SocketAddr>,
     patience: Duration,
+    stop: Stop,
 }
 
 impl Dialler {
-    pub(crate) fn new(target: &Target, patience: Duration) -> Dialler {
+    pub(crate) fn new(target: &Target, patience: Duration, stop: &Stop) -> Dialler {
         Dialler {
             target: target.clone(),
             found: None,
+            untried: VecDeque::new(),
             patience,
+            stop: stop.clone(),
         }
     }
 
-    /// Makes the connection of this number. It blocks, and waits for nothing longer than the server may be silent.
-    pub(crate) fn call(&mut self, number: usize) -> Result<TcpStream, Failure> {
-        let patience = Some(self.patience);
-        let prepared = |stream: TcpStream| {
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(patience)?;
-            stream.set_write_timeout(patience)?;
-            Ok(stream)
-        };
+    /// Makes the connection of this number, with the TLS handshake. It blocks, and waits for nothing longer than the server may
+    /// be silent.
+    pub(crate) fn call(&mut self, number: usize) -> Result<Line, Failure> {
         let called = match self.found {
-            Some(address) => call_from_anywhere(address, number, self.patience),
+            Some(address) => self.connect(address, number),
             None => self.find(number),
         };
-        called
-            .and_then(prepared)
-            .map_err(|error| self.unreachable(number, &error))
+        let stream = called.map_err(|error| self.unreachable(number, &error))?;
+        let trust = self.target.tls.as_ref();
+        Line::new(stream, self.patience, &self.stop, trust)
+            .map_err(|what| self.failed(number, &what))
     }
 
     /// Tries all addresses that the server's host has.
     fn find(&mut self, number: usize) -> io::Result<TcpStream> {
-        let place = &self.target.address;
         let mut failure = io::Error::other("its host has no address");
-        for address in (place.host.as_str(), place.port).to_socket_addrs()? {
-            match call_from_anywhere(address, number, self.patience) {
+        for address in self.resolve()? {
+            match self.connect(address, number) {
                 Ok(stream) => {
                     self.found = Some(address);
                     return Ok(stream);
@@ -68,43 +74,122 @@ impl Dialler {
         Err(failure)
     }
 
-    fn unreachable(&self, number: usize, error: &io::Error) -> Failure {
-        let target = &self.target;
-        let number = number + 1;
-        let advice = match (error.kind(), &target.name) {
-            (io::ErrorKind::ConnectionRefused, Some(name)) => {
-                format!("; nobody listens there: start it with herd-mio {name}")
+    /// Connects, and waits for it in steps.
+    fn connect(&self, address: SocketAddr, number: usize) -> io::Result<TcpStream> {
+        let mut socket = Socket::connecting(begin_from_anywhere(address, number)?, None);
+        let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1));
+        poll.registry()
+            .register(socket.source(), Token(number), Interest::WRITABLE)?;
+        let mut waited = Duration::ZERO;
+        loop {
+            match poll.poll(&mut events, Some(STEP)) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Ok(()) | Err(_) => {}
             }
-            (io::ErrorKind::ConnectionRefused, None) => "; nobody listens there".to_owned(),
-            (io::ErrorKind::AddrNotAvailable, _) => {
+            events.iter().for_each(|event| socket.note(event));
+            if socket.advance(&mut [])? {
+                break;
+            }
+            if events.is_empty() {
+                waited += STEP;
+            }
+            if waited >= self.patience || self.stop.is_wanted() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        let stream = socket.into_stream();
+        stream.set_nonblocking(false)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(STEP))?;
+        stream.set_write_timeout(Some(self.patience))?;
+        Ok(stream)
+    }
+
+    fn resolve(&self) -> io::Result<impl Iterator<Item = SocketAddr> + use<>> {
+        let place = &self.target.address;
+        (place.host.as_str(), place.port).to_socket_addrs()
+    }
+
+    /// Begins the connection of this number, and does not wait for it. Only where the server has a
+    /// name and is not where it was, that name is looked up again, which may take a moment.
+    pub(crate) fn begin(&mut self, number: usize) -> io::Result<Socket> {
+        let address = match self.found {
+            Some(address) => address,
+            None => {
+                if self.untried.is_empty() {
+                    self.untried = self.resolve()?.collect();
+                }
+                let next = self.untried.pop_front();
+                next.ok_or_else(|| io::Error::other("its host has no address"))?
+            }
+        };
+        // If nothing comes of it, the next attempt is made at its next address.
+        self.found = Some(address);
+        let tls = self.target.tls.as_ref().map(Session::begin).transpose();
+        let tls = tls.map_err(io::Error::other)?;
+        let stream = begin_from_anywhere(address, number)?;
+        stream.set_nodelay(true)?;
+        Ok(Socket::connecting(stream, tls))
+    }
+
+    /// Nothing came of the connection that was begun: the server may have moved.
+    pub(crate) fn forget(&mut self) {
+        self.found = None;
+    }
+
+    /// Why the connection of this number cannot be made, and what to do.
+    pub(crate) fn unreachable(&self, number: usize, error: &io::Error) -> Failure {
+        let advice = match error.kind() {
+            io::ErrorKind::ConnectionRefused => format!(
+                "; nobody listens there: start it with {}",
+                self.target.start_command()
+            ),
+            io::ErrorKind::AddrNotAvailable => {
                 "; this machine has no ports left: wait a minute, or use fewer connections"
                     .to_owned()
             }
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                return self.failed(number, &format!("no answer to a connect{ADVICE_SILENT}"));
+            }
             _ => String::new(),
         };
+        self.failed(number, &format!("{error}{advice}"))
+    }
+
+    fn failed(&self, number: usize, what: &str) -> Failure {
+        if self.stop.is_wanted() {
+            return Failure::stopped();
+        }
         Failure::Failed(format!(
-            "cannot connect to {target} (connection {number}): {error}{advice}"
+            "cannot connect to {} (connection {}): {what}",
+            self.target,
+            number + 1
         ))
     }
 }
 
-/// Calls from a loopback address if that is where the server is, from wherever the system likes if not.
-fn call_from_anywhere(to: SocketAddr, number: usize, patience: Duration) -> io::Result<TcpStream> {
+const ADVICE_SILENT: &str =
+    "; is the address right, and does a firewall let it through? see --timeout";
+
+/// Begins to connect, from a loopback address if that is where the server is, from wherever the system likes if not.
+fn begin_from_anywhere(to: SocketAddr, number: usize) -> io::Result<mio::net::TcpStream> {
     let is_loopback = matches!(to.ip(), IpAddr::V4(ip) if ip.is_loopback());
     if is_loopback {
         for attempt in 0..TRIES {
-            let source = source(number, attempt);
-            match call_from(source, to, patience) {
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
-                    ) => {}
-                called => return called,
+            match begin_from(source(number, attempt), to) {
+                Err(error) if is_used_up(&error) => {}
+                begun => return begun,
             }
         }
     }
-    TcpStream::connect_timeout(&to, patience)
+    mio::net::TcpStream::connect(to)
+}
+
+fn is_used_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+    )
 }
 
 /// Whence the connection of this number is made, the first time and when there were no ports left.
@@ -114,18 +199,20 @@ fn source(number: usize, attempt: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, place as u8 + 1)
 }
 
-fn call_from(source: Ipv4Addr, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+fn begin_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<mio::net::TcpStream> {
     let socket = socket_with(
         AddressFamily::INET,
         SocketType::STREAM,
         SocketFlags::CLOEXEC,
         None,
     )?;
-    // It bounds connect too, see socket(7).
-    set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
     bind(&socket, &SocketAddrV4::new(source, 0))?;
-    connect(&socket, &to)?;
-    Ok(TcpStream::from(socket))
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(true)?;
+    match connect(&stream, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(mio::net::TcpStream::from_std(stream)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]
@@ -145,9 +232,10 @@ mod tests {
         let target = Target::resolve(
             &listener.local_addr().unwrap().to_string(),
             &herd_mio::config::Source::Name,
+            &herd_dial::TlsOptions::default(),
         )
         .unwrap();
-        let mut dialler = Dialler::new(&target, Duration::from_secs(10));
+        let mut dialler = Dialler::new(&target, Duration::from_secs(10), &Stop::never());
         for (number, source) in [(0, "127.0.0.1"), (5000, "127.0.0.2"), (9000, "127.0.0.3")] {
             let _stream = dialler.call(number).unwrap();
             let (_, from) = listener.accept().unwrap();
@@ -167,8 +255,9 @@ mod tests {
                 host: address.ip().to_string(),
                 port: address.port(),
             },
+            tls: None,
         };
-        let mut dialler = Dialler::new(&target, Duration::from_secs(10));
+        let mut dialler = Dialler::new(&target, Duration::from_secs(10), &Stop::never());
         let Err(Failure::Failed(what)) = dialler.call(0) else {
             panic!("somebody is there");
         };

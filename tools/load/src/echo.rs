@@ -112,7 +112,7 @@ impl Echo {
                 Err(error) => return Err(error),
             };
             stream.set_nodelay(true)?;
-            let mut socket = Socket::new(stream);
+            let mut socket = Socket::new(stream, None);
             let index = self.free.pop().unwrap_or(self.clients.len());
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll
@@ -157,7 +157,7 @@ impl Client {
         let mut lives = true;
         if self.has_room() {
             match self.socket.read(scratch)? {
-                Received::Bytes(count) => self.receive(&scratch[..count]),
+                Received::Bytes(bytes) => receive(&mut self.tail, &mut self.output, bytes),
                 Received::Nothing => {}
                 Received::End => lives = false,
             }
@@ -170,16 +170,16 @@ impl Client {
         }
         Ok(lives)
     }
+}
 
-    fn receive(&mut self, bytes: &[u8]) {
-        if self.tail.is_empty() {
-            let used = answer(bytes, &mut self.output);
-            self.tail.extend_from_slice(&bytes[used..]);
-        } else {
-            self.tail.extend_from_slice(bytes);
-            let used = answer(&self.tail, &mut self.output);
-            self.tail.drain(..used);
-        }
+fn receive(tail: &mut Vec<u8>, output: &mut Vec<u8>, bytes: &[u8]) {
+    if tail.is_empty() {
+        let used = answer(bytes, output);
+        tail.extend_from_slice(&bytes[used..]);
+    } else {
+        tail.extend_from_slice(bytes);
+        let used = answer(tail, output);
+        tail.drain(..used);
     }
 }
 

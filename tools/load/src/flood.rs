@@ -14,21 +14,22 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use memchr::{memchr, memmem};
-use mio::{Events, Interest, Token};
+use herd_dial::Target;
+use mio::Events;
 
-use crate::answers::{Found, JSON_BYTES, Wrong};
 use crate::clock::{MILLISECOND_NS, SECOND_NS};
 use crate::conversation::Conversation;
-use crate::crew::{Crew, Trouble, into_mio};
-use crate::dial::Dialler;
+use crate::crew::{Crew, Trouble};
 use crate::failure::{Failure, system};
+use crate::load::GRACE_NS;
+use crate::outages::Missing;
 use crate::process::Watched;
 use crate::progress::{Progress, TICK_NS};
-use crate::socket::{Received, Socket};
+use crate::socket::Received;
 use crate::stop::Stop;
 use crate::tally::histogram;
-use crate::target::Target;
+use crate::timeline::Timeline;
+use crate::watcher::{State, Watcher};
 
 /// The longest that a turn waits, so that signals are seen.
 const PATIENCE_NS: u64 = 100 * MILLISECOND_NS;
@@ -64,30 +65,10 @@ pub(crate) struct Outcome {
     pub(crate) polls: u64,
     /// Places was asked, and its time is in the figures.
     pub(crate) asked_places: bool,
-}
-
-/// One of the other servers.
-struct Watcher {
-    target: Target,
-    socket: Socket,
-    unsent: Vec<u8>,
-    answer: Vec<u8>,
-    state: State,
-    /// When it was asked last.
-    asked_ns: u64,
-    /// When it was asked last and refused; at first, when the `IAMAT` was sent.
-    unknowing_ns: u64,
-    knows_ns: u64,
-    polls: u64,
-    asked_places: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Asked,
-    Resting,
-    Answering,
-    Knows,
+    /// The round in which a signal came, if it did not end soon.
+    pub(crate) unanswered: Missing,
+    /// Rounds by the time at which they ended.
+    pub(crate) timeline: Timeline,
 }
 
 struct Round<'a> {
@@ -116,8 +97,11 @@ pub(crate) fn run(
 ) -> Result<Outcome, Failure> {
     let mut watchers = Vec::with_capacity(others.len());
     for (number, target) in others.into_iter().enumerate() {
-        watchers.push(Watcher::connect(crew, target, number + 1, plan)?);
+        watchers.push(Watcher::connect(crew, target, number + 1, plan.timeout_ns)?);
     }
+    let begin_ns = crew.clock.now_ns();
+    let counts_from_ns = begin_ns + plan.warm_up_ns;
+    let end_ns = counts_from_ns + plan.duration_ns;
     let mut outcome = Outcome {
         elapsed_ns: 0,
         interrupted: false,
@@ -127,6 +111,8 @@ pub(crate) fn run(
         resolution: histogram()?,
         polls: 0,
         asked_places: false,
+        unanswered: Missing::default(),
+        timeline: Timeline::new(&(counts_from_ns..end_ns))?,
     };
     for watcher in &watchers {
         let name = watcher.target.name.clone().unwrap_or_default();
@@ -145,9 +131,6 @@ pub(crate) fn run(
         sent_ns: 0,
         answered_ns: None,
     };
-    let begin_ns = round.crew.clock.now_ns();
-    let counts_from_ns = begin_ns + plan.warm_up_ns;
-    let end_ns = counts_from_ns + plan.duration_ns;
     let (mut begun, mut next_tick_ns) = (false, begin_ns);
     // The client of number 0 has introduced itself.
     for number in 1.. {
@@ -170,21 +153,33 @@ pub(crate) fn run(
             progress.measuring(phase, done, number.into(), now_ns);
         }
         let complete = round.play(number)?;
-        if complete && counts {
-            round.note(&mut outcome);
+        let now_ns = round.crew.clock.now_ns();
+        if !complete {
+            outcome.unanswered.add(round.sent_ns, now_ns);
+        } else if counts {
+            round.note(&mut outcome, now_ns);
         }
     }
     if !begun {
         watched.begin()?;
     }
     watched.end()?;
-    outcome.polls = round.watchers.iter().map(|watcher| watcher.polls).sum();
-    outcome.asked_places = round.watchers.iter().any(|watcher| watcher.asked_places);
+    outcome.timeline = outcome.timeline.finish(round.crew.clock.now_ns());
+    outcome.polls = round
+        .watchers
+        .iter()
+        .map(|watcher| watcher.inquiry.polls)
+        .sum();
+    outcome.asked_places = round
+        .watchers
+        .iter()
+        .any(|watcher| watcher.inquiry.asked_places);
     Ok(outcome)
 }
 
 impl Round<'_> {
-    /// Tells one server, and asks the others until all of them know; `false` if a signal came before.
+    /// Tells one server, and asks the others until all of them know; `false` if a signal came and
+    /// they did not soon.
     fn play(&mut self, number: u32) -> Result<bool, Failure> {
         self.question.clear();
         self.crew.commands.whatsat(&mut self.question, number);
@@ -200,13 +195,17 @@ impl Round<'_> {
             .iamat(&mut self.crew.commands, number, self.sent_ns, wall_ns);
         self.flush_source()?;
         for watcher in &mut self.watchers {
-            watcher.unknowing_ns = self.sent_ns;
+            watcher.inquiry.unknowing_ns = self.sent_ns;
             watcher.ask(&self.question, self.crew.clock.now_ns());
             watcher.flush()?;
         }
+        let mut stopping_ns = None;
         while !self.is_over() {
             if self.stop.is_wanted() {
-                return Ok(false);
+                let now_ns = self.crew.clock.now_ns();
+                if now_ns - *stopping_ns.get_or_insert(now_ns) > GRACE_NS {
+                    return Ok(false);
+                }
             }
             self.turn()?;
         }
@@ -218,7 +217,10 @@ impl Round<'_> {
     }
 
     fn is_over(&self) -> bool {
-        let all_know = self.watchers.iter().all(|w| w.state == State::Knows);
+        let all_know = self
+            .watchers
+            .iter()
+            .all(|w| w.inquiry.state == State::Knows);
         self.answered_ns.is_some() && all_know
     }
 
@@ -230,10 +232,10 @@ impl Round<'_> {
         let interval_ns = self.plan.poll_interval_ns;
         let mut wait_ns = PATIENCE_NS;
         for watcher in &mut self.watchers {
-            if watcher.state != State::Resting {
+            if watcher.inquiry.state != State::Resting {
                 continue;
             }
-            let due_ns = watcher.asked_ns + interval_ns;
+            let due_ns = watcher.inquiry.asked_ns + interval_ns;
             if due_ns <= now_ns {
                 watcher.ask(&self.question, now_ns);
                 watcher.flush()?;
@@ -261,7 +263,11 @@ impl Round<'_> {
             .map(|event| {
                 let index = event.token().0;
                 match index.checked_sub(1) {
-                    None => self.crew.connections[SOURCE].socket.note(event),
+                    None => {
+                        if let Some(socket) = &mut self.crew.connections[SOURCE].socket {
+                            socket.note(event);
+                        }
+                    }
                     Some(other) => self.watchers[other].socket.note(event),
                 }
                 index
@@ -280,8 +286,11 @@ impl Round<'_> {
         loop {
             let crew = &mut *self.crew;
             let connection = &mut crew.connections[SOURCE];
-            let received = match connection.socket.read(&mut self.scratch) {
-                Ok(Received::Bytes(count)) => Ok(count),
+            let Some(socket) = &mut connection.socket else {
+                break;
+            };
+            let received = match socket.read(&mut self.scratch) {
+                Ok(Received::Bytes(bytes)) => Ok(bytes),
                 Ok(Received::Nothing) => break,
                 Ok(Received::End) => Err(Trouble::Ended),
                 Err(error) => Err(error.into()),
@@ -291,8 +300,7 @@ impl Round<'_> {
             let (line, answered_ns) = (&mut self.line, &mut self.answered_ns);
             let conversation = &mut connection.conversation;
             received
-                .and_then(|count| {
-                    let bytes = &self.scratch[..count];
+                .and_then(|bytes| {
                     conversation
                         .receive(bytes, wall_ns, &crew.rules, &mut crew.heard, |answered| {
                             line.clear();
@@ -308,15 +316,9 @@ impl Round<'_> {
 
     fn flush_source(&mut self) -> Result<(), Failure> {
         let connection = &mut self.crew.connections[SOURCE];
-        let conversation = &mut connection.conversation;
-        let written = connection.socket.write(conversation.unsent());
-        match written {
-            Ok(count) => conversation.sent(count),
-            Err(error) => {
-                return Err(Trouble::from(error).told(&self.crew.target, SOURCE, conversation));
-            }
-        }
-        Ok(())
+        connection.flush().map_err(|error| {
+            Trouble::from(error).told(&self.crew.target, SOURCE, &connection.conversation)
+        })
     }
 
     fn receive_other(&mut self, other: usize) -> Result<(), Failure> {
@@ -325,10 +327,10 @@ impl Round<'_> {
         loop {
             let received = watcher.socket.read(&mut self.scratch);
             let trouble = match received {
-                Ok(Received::Bytes(count)) => {
+                Ok(Received::Bytes(bytes)) => {
                     let now_ns = self.crew.clock.now_ns();
-                    let bytes = &self.scratch[..count];
-                    match watcher.receive(bytes, now_ns, &self.refusal, &self.crew.rules) {
+                    let (refusal, rules) = (&self.refusal, &self.crew.rules);
+                    match watcher.inquiry.receive(bytes, now_ns, refusal, rules) {
                         Ok(()) => continue,
                         Err(wrong) => Trouble::Wrong(wrong),
                     }
@@ -339,7 +341,7 @@ impl Round<'_> {
             };
             return Err(trouble.told(&watcher.target, number, &Conversation::default()));
         }
-        if watcher.state == State::Resting && self.plan.poll_interval_ns == 0 {
+        if watcher.inquiry.state == State::Resting && self.plan.poll_interval_ns == 0 {
             watcher.ask(&self.question, self.crew.clock.now_ns());
         }
         watcher.flush()
@@ -354,7 +356,7 @@ impl Round<'_> {
                 "{target} has not answered an IAMAT for {seconds:.1} s; see --timeout"
             ));
         }
-        let unknowing = |watcher: &&Watcher| watcher.state != State::Knows;
+        let unknowing = |watcher: &&Watcher| watcher.inquiry.state != State::Knows;
         let names: Vec<String> = self
             .watchers
             .iter()
@@ -367,139 +369,18 @@ impl Round<'_> {
         ))
     }
 
-    fn note(&self, outcome: &mut Outcome) {
+    fn note(&self, outcome: &mut Outcome, now_ns: u64) {
         let answered_ns = self.answered_ns.unwrap_or(self.sent_ns);
         let mut last_ns = self.sent_ns;
         for (watcher, (_, latencies)) in self.watchers.iter().zip(&mut outcome.each) {
-            latencies.saturating_record(watcher.knows_ns.saturating_sub(answered_ns));
-            let unsure_ns = watcher.knows_ns - watcher.unknowing_ns;
+            latencies.saturating_record(watcher.inquiry.knows_ns.saturating_sub(answered_ns));
+            let unsure_ns = watcher.inquiry.knows_ns - watcher.inquiry.unknowing_ns;
             outcome.resolution.saturating_record(unsure_ns);
-            last_ns = last_ns.max(watcher.knows_ns);
+            last_ns = last_ns.max(watcher.inquiry.knows_ns);
         }
-        outcome
-            .all
-            .saturating_record(last_ns.saturating_sub(answered_ns));
+        let took_ns = last_ns.saturating_sub(answered_ns);
+        outcome.all.saturating_record(took_ns);
+        outcome.timeline.record(now_ns, took_ns);
         outcome.since_sent.saturating_record(last_ns - self.sent_ns);
-    }
-}
-
-impl Watcher {
-    fn connect(
-        crew: &Crew,
-        target: Target,
-        number: usize,
-        plan: &Plan,
-    ) -> Result<Watcher, Failure> {
-        let patience = Duration::from_nanos(plan.timeout_ns);
-        let stream = Dialler::new(&target, patience).call(0)?;
-        let mut socket = Socket::new(into_mio(stream).map_err(system("use a socket"))?);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        crew.poll
-            .registry()
-            .register(socket.source(), Token(number), interest)
-            .map_err(system("watch a socket"))?;
-        Ok(Watcher {
-            target,
-            socket,
-            unsent: Vec::new(),
-            answer: Vec::new(),
-            state: State::Resting,
-            asked_ns: 0,
-            unknowing_ns: 0,
-            knows_ns: 0,
-            polls: 0,
-            asked_places: false,
-        })
-    }
-
-    fn ask(&mut self, question: &[u8], now_ns: u64) {
-        self.unsent.extend_from_slice(question);
-        self.answer.clear();
-        self.asked_ns = now_ns;
-        self.state = State::Asked;
-        self.polls += 1;
-    }
-
-    fn flush(&mut self) -> Result<(), Failure> {
-        match self.socket.write(&self.unsent) {
-            Ok(count) => {
-                self.unsent.drain(..count);
-                Ok(())
-            }
-            Err(error) => Err(Trouble::from(error).told(&self.target, 0, &Conversation::default())),
-        }
-    }
-
-    fn receive(
-        &mut self,
-        bytes: &[u8],
-        now_ns: u64,
-        refusal: &[u8],
-        rules: &crate::answers::Rules,
-    ) -> Result<(), Box<Wrong>> {
-        self.answer.extend_from_slice(bytes);
-        let wrong = |what: &str, expected: &str, got: &[u8]| {
-            Box::new(Wrong {
-                what: what.into(),
-                sent: refusal[2..].to_vec(),
-                expected: expected.into(),
-                got: got.to_vec(),
-            })
-        };
-        if !matches!(self.state, State::Asked | State::Answering) {
-            return Err(wrong("nothing was asked", "nothing", bytes));
-        }
-        if self.answer == refusal {
-            self.unknowing_ns = self.asked_ns;
-            self.state = State::Resting;
-            return Ok(());
-        }
-        let Some(line_end) = memchr(b'\n', &self.answer) else {
-            return Ok(());
-        };
-        if !self.answer.starts_with(b"AT ") {
-            let expected = "the client's AT line, or a refusal";
-            return Err(wrong("neither", expected, &self.answer));
-        }
-        if self.state == State::Asked {
-            self.state = State::Answering;
-            self.knows_ns = now_ns;
-        }
-        let behind = &self.answer[line_end + 1..];
-        match memmem::find(behind, b"\n\n") {
-            None if behind.len() > JSON_BYTES => {
-                Err(wrong("a JSON without an end", "two LF", behind))
-            }
-            None => Ok(()),
-            Some(length) => {
-                let json = &behind[..length];
-                let found = rules
-                    .check_json(json)
-                    .map_err(|what| wrong(&what, "a JSON object with at most 1 place", json))?;
-                self.asked_places |= found == Found::Places;
-                if behind.len() > length + 2 {
-                    let more = &behind[length + 2..];
-                    return Err(wrong("nothing was asked", "nothing", more));
-                }
-                self.answer.truncate(line_end);
-                self.state = State::Knows;
-                Ok(())
-            }
-        }
-    }
-
-    /// Checks the line that it knows.
-    fn compare(&self, line: &[u8], question: &[u8]) -> Result<(), Failure> {
-        if self.answer == line {
-            return Ok(());
-        }
-        let wrong = Wrong {
-            what: "the AT line, which is to be the one that the other server answered".into(),
-            sent: question.to_vec(),
-            expected: herd_mio::core::escape::Escaped(line).to_string(),
-            got: self.answer.clone(),
-        };
-        let trouble = Trouble::Wrong(Box::new(wrong));
-        Err(trouble.told(&self.target, 0, &Conversation::default()))
     }
 }

@@ -1,19 +1,20 @@
 //! Connections that say nothing, or half a word: what they cost in memory, and whether one client among them is served as if it were
 //! alone.
 
-use std::io::{self, Write};
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+
+use herd_dial::Target;
 
 use crate::answers::Wrong;
 use crate::conversation::Conversation;
 use crate::crew::{Crew, Manner, Trouble, check_signals};
 use crate::failure::Failure;
+use crate::line::Line;
 use crate::load::{self, Outcome, Plan};
 use crate::process::{Watched, rss_bytes};
 use crate::progress::Progress;
 use crate::report::IdleMemory;
 use crate::stop::Stop;
-use crate::target::Target;
 use crate::{cli::Speak, files};
 
 /// Connections made before the server is asked to show that it has accepted them: fewer than any server lets wait.
@@ -25,7 +26,8 @@ const HALF_BYTES: usize = 2_000;
 /// What came of it.
 pub(crate) struct Idle {
     pub(crate) alone: Outcome,
-    pub(crate) among: Outcome,
+    /// `None` if a signal came before.
+    pub(crate) among: Option<Outcome>,
     pub(crate) memory: Vec<IdleMemory>,
 }
 
@@ -45,8 +47,15 @@ pub(crate) fn run(
         connections: 1,
         ..manner.clone()
     };
-    crew.connect(&one, 1, progress, stop)?;
+    crew.connect(&one, 1, progress)?;
     let alone = load::run(crew, plan, watched, progress, stop)?;
+    if alone.interrupted || alone.trouble.is_some() {
+        return Ok(Idle {
+            alone,
+            among: None,
+            memory: Vec::new(),
+        });
+    }
 
     // Accepts are in order and between answers; so when this one is answered, whoever called before is connected.
     let mut gate = crew.call(0)?;
@@ -54,15 +63,15 @@ pub(crate) fn run(
     let before = memory_of(pids)?;
     let mut others = Vec::with_capacity(manner.connections);
     for number in 0..manner.connections {
-        let mut stream = crew.call(number + 1)?;
+        let mut line = crew.call(number + 1)?;
         match speak {
-            Speak::Once => crew.introduce(&mut stream, number + 1, std::iter::once(0))?,
+            Speak::Once => crew.introduce(&mut line, number + 1, std::iter::once(0))?,
             Speak::Never => {}
-            Speak::Half => half_a_command(&mut stream).map_err(|trouble| {
+            Speak::Half => half_a_command(&mut line).map_err(|trouble| {
                 trouble.told(&crew.target, number + 1, &Conversation::default())
             })?,
         }
-        others.push(stream);
+        others.push(line);
         let is_last = others.len() == manner.connections;
         if others.len().is_multiple_of(MADE_AT_ONCE) || is_last {
             crew.introduce(&mut gate, 0, std::iter::once(0))?;
@@ -81,8 +90,8 @@ pub(crate) fn run(
     let memory = memory.map(each).collect();
 
     let among = load::run(crew, plan, watched, progress, stop)?;
-    for (number, stream) in others.iter().enumerate() {
-        still_there(stream).map_err(|trouble| match speak {
+    for (number, line) in others.iter_mut().enumerate() {
+        still_there(line).map_err(|trouble| match speak {
             Speak::Half => cut_off(&crew.target, number + 1),
             Speak::Never | Speak::Once => {
                 trouble.told(&crew.target, number + 1, &Conversation::default())
@@ -91,15 +100,15 @@ pub(crate) fn run(
     }
     Ok(Idle {
         alone,
-        among,
+        among: Some(among),
         memory,
     })
 }
 
-fn half_a_command(stream: &mut TcpStream) -> Result<(), Trouble> {
+fn half_a_command(line: &mut Line) -> Result<(), Trouble> {
     let mut half = b"IAMAT ".to_vec();
     half.resize(HALF_BYTES, b'x');
-    Ok(stream.write_all(&half)?)
+    Ok(line.write_all(&half)?)
 }
 
 /// A server need not wait for ever for the rest of a command.
@@ -116,10 +125,10 @@ fn memory_of(pids: &[u32]) -> Result<Vec<u64>, Failure> {
 }
 
 /// A connection that says nothing must not be told anything either, least of all that it is over.
-fn still_there(stream: &TcpStream) -> Result<(), Trouble> {
-    stream.set_nonblocking(true)?;
+fn still_there(line: &mut Line) -> Result<(), Trouble> {
+    line.wait_no_more()?;
     let mut byte = [0];
-    match stream.peek(&mut byte) {
+    match line.read(&mut byte) {
         Ok(0) => Err(Trouble::Ended),
         Ok(_) => Err(Trouble::Wrong(Box::new(Wrong {
             what: "nothing was asked".into(),

@@ -10,24 +10,35 @@
 //! could not be sent then, because its connection has too many in flight, has been waiting all the same; leaving that out would
 //! hide the very times when the server was slow (the *coordinated omission* of most load generators).
 //!
+//! A connection that is lost is made again (`load/reconnect.rs`). What was in flight on it is lost, and is
+//! no latency. In an open loop the commands that become due meanwhile are sent late, and count from
+//! when they were due; a closed loop asks nothing without a connection, so only its rate shows that.
+//!
 //! A latency ends when the answer was read, not when it arrived: with many connections ready at once it includes the generator's
 //! own work on those before. That errs on the side of honesty, and the report says how busy the generator was.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
+use herd_mio::core::tls::is_tls;
 use mio::Events;
 
 use crate::clock::MILLISECOND_NS;
 use crate::conversation::Answered;
-use crate::crew::{Crew, Trouble};
+use crate::crew::{Crew, Stage, Trouble};
 use crate::failure::{Failure, system};
+use crate::outages::{MissingByKind, Outages};
 use crate::process::Watched;
 use crate::progress::{Progress, TICK_NS};
+use crate::redial::Redial;
 use crate::schedule::Schedule;
 use crate::socket::Received;
 use crate::stop::Stop;
 use crate::tally::Tally;
+
+mod ending;
+mod reconnect;
 
 /// Bytes read from one connection in one turn.
 const TURN_BYTES: usize = 256 * 1024;
@@ -35,6 +46,8 @@ const TURN_BYTES: usize = 256 * 1024;
 const EVENTS: usize = 1024;
 /// The longest that a turn waits, so that signals and the end are seen.
 const PATIENCE_NS: u64 = 100 * MILLISECOND_NS;
+/// How long what is in flight is waited for when a signal ends the measuring.
+pub(crate) const GRACE_NS: u64 = 1000 * MILLISECOND_NS;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +75,8 @@ pub(crate) struct Plan {
     pub(crate) count: Option<u64>,
     /// How long the server may be silent while an answer is due.
     pub(crate) timeout_ns: u64,
+    /// The first connection that is lost ends it; none is made again.
+    pub(crate) stops_at_loss: bool,
     /// Never sleep: a core is spent on being there when an answer comes.
     pub(crate) spin: bool,
 }
@@ -75,6 +90,15 @@ pub(crate) struct Outcome {
     pub(crate) interrupted: bool,
     /// Open loop: commands that were due, and never sent.
     pub(crate) unsent: u64,
+    /// For how long the first of those has been due.
+    pub(crate) oldest_unsent_ns: u64,
+    /// Commands that were sent and had no answer at the end.
+    pub(crate) unanswered: MissingByKind,
+    /// Commands that were in flight on a connection that was lost.
+    pub(crate) lost: MissingByKind,
+    pub(crate) outages: Outages,
+    /// Why it ended before its time, or without all connections; in words.
+    pub(crate) trouble: Option<String>,
 }
 
 /// Measures.
@@ -98,6 +122,12 @@ pub(crate) fn run(
         remaining: plan.count.unwrap_or(u64::MAX),
         scratch: vec![0; TURN_BYTES].into(),
         again: Vec::new(),
+        redial: Redial::new(),
+        outages: Outages::new(connections),
+        lost: MissingByKind::default(),
+        told: BTreeSet::new(),
+        away: None,
+        stopping_ns: None,
         issuing: true,
         given_up: false,
         in_flight: 0,
@@ -120,6 +150,16 @@ struct Run<'a> {
     scratch: Box<[u8]>,
     /// Connections that had more to read than one turn takes.
     again: Vec<usize>,
+    redial: Redial,
+    outages: Outages,
+    /// Commands that were in flight on lost connections.
+    lost: MissingByKind,
+    /// Kinds of losses that were told.
+    told: BTreeSet<String>,
+    /// Why the last attempt to connect failed, if the last one did.
+    away: Option<String>,
+    /// When a signal came.
+    stopping_ns: Option<u64>,
     /// More commands may become due.
     issuing: bool,
     /// Closed loop: how many more commands count.
@@ -147,8 +187,8 @@ impl Run<'_> {
         let mut events = Events::with_capacity(EVENTS);
         let (mut begun, mut ended) = (false, false);
         let mut next_tick_ns = self.start_ns;
-        self.begin()?;
-        let interrupted = loop {
+        self.begin(progress)?;
+        let end = loop {
             let now_ns = self.crew.clock.now_ns();
             let window = &self.tally.window_ns;
             if now_ns >= window.start && !begun {
@@ -160,24 +200,14 @@ impl Run<'_> {
                 watched.end()?;
                 ended = true;
             }
-            self.issuing = match &self.schedule {
-                Some(schedule) => !schedule.is_over(),
-                None => now_ns < window.end && self.remaining > 0,
-            };
-            if stop.is_wanted() {
-                break true;
+            if let Some(end) = self.end(now_ns, stop) {
+                break end;
             }
-            // What was due in time is sent however late it is, but not for ever.
-            self.given_up = now_ns > window.end.saturating_add(self.plan.timeout_ns);
-            let owes = self.owed() > 0 && !self.given_up;
-            if !self.issuing && !owes && self.in_flight == 0 {
-                break false;
-            }
-            self.look_for_silence(now_ns)?;
             if now_ns >= next_tick_ns {
                 next_tick_ns = now_ns + TICK_NS;
                 self.show(progress, now_ns);
             }
+            self.reconnect(now_ns, progress)?;
 
             let patience = self.patience(now_ns);
             match self.crew.poll.poll(&mut events, Some(patience)) {
@@ -189,14 +219,16 @@ impl Run<'_> {
             let again = std::mem::take(&mut self.again);
             for event in &events {
                 let index = event.token().0;
-                self.crew.connections[index].socket.note(event);
-                self.serve(index)?;
+                if let Some(socket) = &mut self.crew.connections[index].socket {
+                    socket.note(event);
+                    self.serve(index, progress)?;
+                }
             }
             for index in again {
                 self.crew.connections[index].queued = false;
-                self.serve(index)?;
+                self.serve(index, progress)?;
             }
-            self.ask_what_is_due()?;
+            self.ask_what_is_due(progress)?;
         };
         if !begun {
             watched.begin()?;
@@ -204,40 +236,40 @@ impl Run<'_> {
         if !ended {
             watched.end()?;
         }
-        Ok(Outcome {
-            elapsed_ns: self.elapsed_ns(interrupted),
-            unsent: self.schedule.as_ref().map_or(0, Schedule::owed_that_count),
-            tally: self.tally,
-            interrupted,
-        })
+        Ok(self.outcome(end))
     }
 
     /// Closed loop: fills every connection up to its depth.
-    fn begin(&mut self) -> Result<(), Failure> {
+    fn begin(&mut self, progress: &Progress) -> Result<(), Failure> {
         if self.schedule.is_none() {
             for index in 0..self.crew.connections.len() {
                 self.ask_more(index);
-                self.flush(index)?;
+                self.flush(index, progress)?;
             }
         }
         Ok(())
     }
 
     /// Reads once, checks what came, asks what may be asked now, and writes once.
-    fn serve(&mut self, index: usize) -> Result<(), Failure> {
+    fn serve(&mut self, index: usize, progress: &Progress) -> Result<(), Failure> {
         let connection = &mut self.crew.connections[index];
-        let received = match connection.socket.read(&mut self.scratch) {
-            Ok(received) => received,
-            Err(error) => return Err(self.trouble(index, error.into())),
+        if connection.stage == Stage::Making {
+            return self.advance(index, progress);
+        }
+        let Some(socket) = &mut connection.socket else {
+            return Ok(());
         };
-        match received {
-            Received::Bytes(count) => {
+        match socket.read(&mut self.scratch) {
+            Ok(Received::Bytes(bytes)) if connection.stage != Stage::Open && is_tls(bytes) => {
+                return self.lose(index, Trouble::Tls, progress);
+            }
+            Ok(Received::Bytes(bytes)) => {
                 let now_ns = self.crew.clock.now_ns();
                 let wall_ns = self.crew.clock.wall_ns();
                 let tally = &mut self.tally;
                 let before = connection.conversation.answers;
                 let checked = connection.conversation.receive(
-                    &self.scratch[..count],
+                    bytes,
                     wall_ns,
                     &self.crew.rules,
                     &mut self.crew.heard,
@@ -247,36 +279,38 @@ impl Run<'_> {
                 self.answers += answers;
                 self.in_flight -= answers;
                 self.progress_ns = now_ns;
-                if connection.socket.is_readable() && !connection.queued {
+                if socket.is_readable() && !connection.queued {
                     connection.queued = true;
                     self.again.push(index);
                 }
                 if let Err(wrong) = checked {
                     return Err(self.trouble(index, Trouble::Wrong(wrong)));
                 }
-                self.ask_more_at(index, now_ns, wall_ns);
+                if connection.stage == Stage::Open {
+                    self.ask_more_at(index, now_ns, wall_ns);
+                } else {
+                    self.introduce(index, now_ns, wall_ns, progress);
+                }
             }
-            Received::Nothing => {}
-            Received::End => return Err(self.trouble(index, Trouble::Ended)),
+            Ok(Received::Nothing) => {}
+            Ok(Received::End) => return self.lose(index, Trouble::Ended, progress),
+            Err(error) => return self.lose(index, error.into(), progress),
         }
-        self.flush(index)
+        self.flush(index, progress)
     }
 
-    fn flush(&mut self, index: usize) -> Result<(), Failure> {
-        let connection = &mut self.crew.connections[index];
-        match connection.socket.write(connection.conversation.unsent()) {
-            Ok(count) => {
-                connection.conversation.sent(count);
-                Ok(())
-            }
-            Err(error) => Err(self.trouble(index, error.into())),
+    fn flush(&mut self, index: usize, progress: &Progress) -> Result<(), Failure> {
+        match self.crew.connections[index].flush() {
+            Ok(()) => Ok(()),
+            Err(error) => self.lose(index, error.into(), progress),
         }
     }
 
     /// Open loop: everything that has become due goes to its connection.
-    fn ask_what_is_due(&mut self) -> Result<(), Failure> {
+    fn ask_what_is_due(&mut self, progress: &Progress) -> Result<(), Failure> {
         let now_ns = self.crew.clock.now_ns();
-        let Some(schedule) = &mut self.schedule else {
+        let schedule = self.schedule.as_mut();
+        let Some(schedule) = schedule.filter(|_| self.stopping_ns.is_none()) else {
             return Ok(());
         };
         let due = schedule.release(now_ns);
@@ -287,7 +321,7 @@ impl Run<'_> {
             // Below the number of connections.
             let index = (number % connections) as usize;
             self.ask_more(index);
-            self.flush(index)?;
+            self.flush(index, progress)?;
         }
         Ok(())
     }
@@ -305,6 +339,9 @@ impl Run<'_> {
 
     /// Asks what the connection has room for.
     fn ask_more_at(&mut self, index: usize, now_ns: u64, wall_ns: u64) {
+        if self.crew.connections[index].stage != Stage::Open {
+            return;
+        }
         while self.crew.connections[index].conversation.in_flight() < self.plan.depth {
             let since_ns = match &mut self.schedule {
                 None if !self.issuing || self.remaining == 0 => return,
@@ -382,25 +419,18 @@ impl Run<'_> {
             let whole_ms_ns = due_ns / MILLISECOND_NS * MILLISECOND_NS;
             wait_ns = wait_ns.min(whole_ms_ns);
         }
-        Duration::from_nanos(wait_ns)
-    }
-
-    /// Fails if answers are due and none came for too long.
-    fn look_for_silence(&self, now_ns: u64) -> Result<(), Failure> {
-        let silent_ns = now_ns.saturating_sub(self.progress_ns);
-        if self.in_flight == 0 || silent_ns <= self.plan.timeout_ns {
-            return Ok(());
+        if let (Some(due_ns), false) = (self.redial.next_ns(), self.given_up) {
+            wait_ns = wait_ns.min(due_ns.saturating_sub(now_ns));
         }
-        let waiting =
-            |connection: &crate::crew::Connection| connection.conversation.in_flight() > 0;
-        let index = self.crew.connections.iter().position(waiting);
-        Err(self.trouble(index.unwrap_or_default(), Trouble::Silent(silent_ns)))
+        Duration::from_nanos(wait_ns)
     }
 
     fn show(&self, progress: &mut Progress, now_ns: u64) {
         let window = &self.tally.window_ns;
         let (phase, from, to) = if now_ns < window.start {
             ("warming up", self.start_ns, window.start)
+        } else if self.outages.is_disconnected() {
+            ("no server", window.start, window.end)
         } else if self.issuing {
             ("measuring", window.start, window.end)
         } else {
@@ -412,22 +442,6 @@ impl Run<'_> {
             None => 0.0,
         };
         progress.measuring(phase, passed.max(counted), self.answers, now_ns);
-    }
-
-    /// From when commands counted until no more did.
-    fn elapsed_ns(&self, interrupted: bool) -> u64 {
-        let window = &self.tally.window_ns;
-        let until = if interrupted {
-            self.crew.clock.now_ns().min(window.end)
-        } else if self.plan.count == Some(self.tally.answers()) {
-            self.tally.last_ns
-        } else if self.schedule.is_some() {
-            // What was due in time may have been answered long after.
-            self.tally.last_ns.max(window.end)
-        } else {
-            window.end
-        };
-        until.saturating_sub(window.start)
     }
 
     #[cold]

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   cli ─► modes ─┬─► load   (iamat, whatsat, mix)       ─┐
-//!                 ├─► flood  (until every server knows)   ├─► crew ─► dial, socket          sockets
+//!                 ├─► flood  (until every server knows)   ├─► crew ─► dial, line, socket    sockets, with or without TLS
 //!                 └─► idle   (many who say nothing)      ─┘     └──► conversation           what is due, and whether it is right
 //!         echo (a server that only answers)                            └──► commands, answers
-//!                 report ─► table (people), JSON (programs), curve (SVG)
+//!         load ─► redial (when a lost connection is made again), outages, timeline, tally   what there is to say of it
+//!                 report ─► table (people), JSON (programs), picture (SVG: curve, course)
 //! ```
 //!
 //! One thread, one [`mio::Poll`]. In the measuring path there is no thread, no future and no allocation for a message: a command
@@ -19,9 +20,9 @@ use clap::Parser;
 use herd_programs::{output, say, signals};
 
 use crate::cli::{Cli, Common, Mode};
-use crate::curve::Curve;
 use crate::failure::{Failure, system};
 use crate::load::Work;
+use crate::picture::Picture;
 use crate::report::Report;
 use crate::stop::Stop;
 use crate::table::Table;
@@ -31,6 +32,7 @@ mod cli;
 mod clock;
 mod commands;
 mod conversation;
+mod course;
 mod crew;
 mod curve;
 mod dial;
@@ -39,17 +41,23 @@ mod failure;
 mod files;
 mod flood;
 mod idle;
+mod line;
 mod load;
 mod modes;
+mod outages;
+mod picture;
 mod process;
 mod progress;
+mod redial;
 mod report;
 mod schedule;
 mod socket;
 mod stop;
+mod svg;
 mod table;
 mod tally;
-mod target;
+mod timeline;
+mod watcher;
 
 fn main() -> ExitCode {
     signals::unblock();
@@ -95,7 +103,11 @@ fn run(mode: &Mode) -> Result<(), Failure> {
             return echo::run(*listen, ready, &stop);
         }
     };
-    print(&report, common)
+    print(&report, common)?;
+    match report.failure() {
+        Some(what) => Err(Failure::Failed(what)),
+        None => Ok(()),
+    }
 }
 
 fn print(report: &Report, common: &Common) -> Result<(), Failure> {
@@ -106,7 +118,7 @@ fn print(report: &Report, common: &Common) -> Result<(), Failure> {
     }
     if let Some(path) = &common.svg {
         let doing = format!("write {}", path.display());
-        std::fs::write(path, Curve(report).to_string()).map_err(system(&doing))?;
+        std::fs::write(path, Picture(report).to_string()).map_err(system(&doing))?;
     }
     Ok(())
 }

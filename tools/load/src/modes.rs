@@ -1,15 +1,17 @@
 //! From the command line to a report: each subcommand that measures.
 
+use herd_dial::Target;
+
 use crate::cli::{Common, Flood, Idle, Load, Question, Speak};
 use crate::clock::SECOND_NS;
 use crate::crew::{Crew, Manner};
 use crate::failure::Failure;
 use crate::load::{self, Outcome, Plan, Work};
+use crate::outages::{Missing, MissingByKind, Outages};
 use crate::process::Watched;
 use crate::progress::Progress;
-use crate::report::{self, Latency, Parameters, Report, Series, Server};
+use crate::report::{self, Latency, Parameters, Report, Series, Server, seconds};
 use crate::stop::Stop;
-use crate::target::Target;
 use crate::{flood, idle};
 
 /// What a WHATSAT asks where nothing is said of it.
@@ -25,7 +27,7 @@ pub(crate) fn load(
     stop: &Stop,
 ) -> Result<Report, Failure> {
     let common = &load.common;
-    let target = Target::resolve(&common.server, &common.source())?;
+    let target = Target::resolve(&common.server, &common.source(), &common.tls)?;
     let manner = Manner {
         connections: load.connections as usize,
         clients: load.clients(),
@@ -39,6 +41,7 @@ pub(crate) fn load(
         depth: load.depth() as usize,
         rate_per_s: load.rate,
         count: load.count,
+        stops_at_loss: load.stop_on_loss,
         ..plan(common)
     };
     let parameters = Parameters {
@@ -52,13 +55,14 @@ pub(crate) fn load(
         },
         radius_km: question.map(|question| question.radius.clone()),
         bound: question.map(|question| question.bound),
+        stop_on_loss: Some(load.stop_on_loss),
         count: load.count,
-        ..parameters(common)
+        ..parameters(common, &target)
     };
     let mut watched = Watched::new(&common.pid)?;
     let mut progress = Progress::on_stderr();
-    let mut crew = Crew::new(target, &manner)?;
-    crew.connect(&manner, plan.depth, &mut progress, stop)?;
+    let mut crew = Crew::new(target, &manner, stop)?;
+    crew.connect(&manner, plan.depth, &mut progress)?;
     let outcome = load::run(&mut crew, &plan, &mut watched, &mut progress, stop)?;
     progress.finish();
 
@@ -67,8 +71,18 @@ pub(crate) fn load(
         tally,
         interrupted,
         unsent,
-        ..
+        oldest_unsent_ns,
+        unanswered,
+        lost,
+        outages,
+        trouble,
+        elapsed_ns: _,
     } = outcome;
+    let not_sent = Missing {
+        count: unsent,
+        oldest_ns: oldest_unsent_ns,
+    };
+    let missing = unanswered.with(&lost);
     let mut all = tally.iamat.clone();
     all.add(&tally.whatsat)
         .map_err(|error| Failure::Failed(format!("cannot add latencies: {error}")))?;
@@ -76,13 +90,19 @@ pub(crate) fn load(
     let rate_per_s = report::rate(answers, duration_s);
     let latency_us = Latency::of(&all);
     let errors = tally.errors;
+    let all_missing = missing.all().with(not_sent);
+    let iamat =
+        |name, missing| Series::new(name, tally.iamat.clone(), duration_s, 0).beside(missing);
+    let whatsat = |name, missing| {
+        Series::new(name, tally.whatsat.clone(), duration_s, errors).beside(missing)
+    };
     let series = match work {
-        Work::Iamat => vec![Series::new("IAMAT", tally.iamat, duration_s, 0)],
-        Work::Whatsat => vec![Series::new("WHATSAT", tally.whatsat, duration_s, errors)],
+        Work::Iamat => vec![iamat("IAMAT", all_missing)],
+        Work::Whatsat => vec![whatsat("WHATSAT", all_missing)],
         Work::Mix { .. } => vec![
-            Series::new("both", all, duration_s, errors),
-            Series::new("IAMAT", tally.iamat, duration_s, 0),
-            Series::new("WHATSAT", tally.whatsat, duration_s, errors),
+            Series::new("both", all, duration_s, errors).beside(all_missing),
+            iamat("IAMAT", missing.iamat),
+            whatsat("WHATSAT", missing.whatsat),
         ],
     };
     Ok(Report {
@@ -93,17 +113,56 @@ pub(crate) fn load(
         errors,
         first_error: tally.first_error,
         unsent,
+        oldest_unsent_ms: report::oldest_ms(not_sent),
+        trouble,
         latency_us,
         series,
-        ..report(mode, &crew.target, parameters, &watched, answers)?
+        over_time: Some(report::OverTime::of(&tally.timeline)),
+        ..lacking(
+            lost,
+            unanswered,
+            &outages,
+            tally.window_ns.start,
+            report(mode, &crew.target, parameters, &watched, answers)?,
+        )
     })
+}
+
+/// The report, with what the run lacked.
+fn lacking(
+    lost: MissingByKind,
+    unanswered: MissingByKind,
+    outages: &Outages,
+    start_ns: u64,
+    report: Report,
+) -> Report {
+    let (lost, unanswered) = (lost.all(), unanswered.all());
+    let outage = |outage: &crate::outages::Outage| report::Outage {
+        // Before the measuring began, if it was in the warm-up.
+        from_s: (outage.from_ns as f64 - start_ns as f64) / SECOND_NS as f64,
+        duration_s: seconds(outage.to_ns.saturating_sub(outage.from_ns)),
+        is_over: outage.is_over,
+        connections: outage.connections,
+        disconnected_s: seconds(outage.disconnected_ns),
+    };
+    Report {
+        lost: lost.count,
+        oldest_lost_ms: report::oldest_ms(lost),
+        unanswered: unanswered.count,
+        oldest_unanswered_ms: report::oldest_ms(unanswered),
+        connections_lost: outages.lost,
+        connections_remade: outages.remade,
+        disconnected_s: seconds(outages.disconnected_ns()),
+        outages: outages.list.iter().map(outage).collect(),
+        ..report
+    }
 }
 
 /// `flood`.
 pub(crate) fn flood(flood: &Flood, stop: &Stop) -> Result<Report, Failure> {
     let common = &flood.common;
-    let (target, others) = Target::resolve_with_others(&common.server, &common.source())
-        .map_err(|failure| needs_a_herd(failure, &common.server))?;
+    let found = Target::resolve_with_others(&common.server, &common.source(), &common.tls);
+    let (target, others) = found.map_err(|error| needs_a_herd(error.into(), &common.server))?;
     if others.is_empty() {
         return Err(Failure::Usage(format!(
             "{} is alone in its herd: there is nobody to flood",
@@ -129,19 +188,20 @@ pub(crate) fn flood(flood: &Flood, stop: &Stop) -> Result<Report, Failure> {
     let parameters = Parameters {
         poll_interval_us: Some(flood.poll_interval),
         count: flood.count,
-        ..parameters(common)
+        ..parameters(common, &target)
     };
     let mut watched = Watched::new(&common.pid)?;
     let mut progress = Progress::on_stderr();
-    let mut crew = Crew::new(target, &manner)?;
-    crew.connect(&manner, 1, &mut progress, stop)?;
+    let mut crew = Crew::new(target, &manner, stop)?;
+    crew.connect(&manner, 1, &mut progress)?;
     let outcome = flood::run(&mut crew, others, &plan, &mut watched, &mut progress, stop)?;
     progress.finish();
 
     let duration_s = in_seconds(outcome.elapsed_ns);
     let answers = outcome.all.len();
     let latency_us = Latency::of(&outcome.all);
-    let mut series = vec![Series::new("all servers", outcome.all, duration_s, 0)];
+    let all = Series::new("all servers", outcome.all, duration_s, 0);
+    let mut series = vec![all.beside(outcome.unanswered)];
     for (name, latencies) in outcome.each {
         series.push(Series::new(name, latencies, duration_s, 0));
     }
@@ -150,8 +210,11 @@ pub(crate) fn flood(flood: &Flood, stop: &Stop) -> Result<Report, Failure> {
         duration_s,
         answers,
         rate_per_s: report::rate(answers, duration_s),
+        unanswered: outcome.unanswered.count,
+        oldest_unanswered_ms: report::oldest_ms(outcome.unanswered),
         latency_us,
         series,
+        over_time: Some(report::OverTime::of(&outcome.timeline)),
         flood: Some(report::Flood {
             polls: outcome.polls,
             asked_places: outcome.asked_places,
@@ -175,7 +238,7 @@ fn needs_a_herd(failure: Failure, server: &str) -> Failure {
 /// `idle`.
 pub(crate) fn idle(idle: &Idle, stop: &Stop) -> Result<Report, Failure> {
     let common = &idle.common;
-    let target = Target::resolve(&common.server, &common.source())?;
+    let target = Target::resolve(&common.server, &common.source(), &common.tls)?;
     let manner = Manner {
         connections: idle.connections as usize,
         ..manner(common)
@@ -188,11 +251,11 @@ pub(crate) fn idle(idle: &Idle, stop: &Stop) -> Result<Report, Failure> {
             Speak::Once => "once",
             Speak::Half => "half",
         }),
-        ..parameters(common)
+        ..parameters(common, &target)
     };
     let mut watched = Watched::new(&common.pid)?;
     let mut progress = Progress::on_stderr();
-    let mut crew = Crew::new(target, &manner)?;
+    let mut crew = Crew::new(target, &manner, stop)?;
     let found = idle::run(
         &mut crew,
         &manner,
@@ -204,21 +267,35 @@ pub(crate) fn idle(idle: &Idle, stop: &Stop) -> Result<Report, Failure> {
     )?;
     progress.finish();
 
-    let duration_s = in_seconds(found.among.elapsed_ns);
-    let among = found.among.tally.iamat;
-    let answers = among.len();
-    let alone_s = in_seconds(found.alone.elapsed_ns);
+    let memory = found.memory;
+    let mut series = Vec::new();
+    let mut unanswered = Missing::default();
+    let mut last = None;
+    let parts = [("alone", Some(found.alone)), ("among them", found.among)];
+    for (name, outcome) in parts.into_iter().filter_map(|(name, it)| Some((name, it?))) {
+        let (latencies, missing) = (outcome.tally.iamat.clone(), outcome.unanswered.all());
+        let part = Series::new(name, latencies, in_seconds(outcome.elapsed_ns), 0);
+        series.push(part.beside(missing));
+        unanswered = unanswered.with(missing);
+        last = Some(outcome);
+    }
+    // The figures are those of the second part; of the first one, if a signal came in it.
+    let nothing = || Failure::Failed("nothing was measured".into());
+    let last = last.ok_or_else(nothing)?;
+    let duration_s = in_seconds(last.elapsed_ns);
+    let answers = last.tally.answers();
     Ok(Report {
-        interrupted: found.alone.interrupted || found.among.interrupted,
+        interrupted: last.interrupted,
         duration_s,
         answers,
         rate_per_s: report::rate(answers, duration_s),
-        latency_us: Latency::of(&among),
-        series: vec![
-            Series::new("alone", found.alone.tally.iamat, alone_s, 0),
-            Series::new("among them", among, duration_s, 0),
-        ],
-        idle: Some(found.memory),
+        latency_us: Latency::of(&last.tally.iamat),
+        series,
+        unanswered: unanswered.count,
+        oldest_unanswered_ms: report::oldest_ms(unanswered),
+        trouble: last.trouble,
+        over_time: Some(report::OverTime::of(&last.tally.timeline)),
+        idle: Some(memory),
         ..report("idle", &crew.target, parameters, &watched, answers)?
     })
 }
@@ -245,12 +322,14 @@ fn plan(common: &Common) -> Plan {
         duration_ns: ns(common.duration),
         count: None,
         timeout_ns: ns(common.timeout),
+        stops_at_loss: true,
         spin: common.spin,
     }
 }
 
-fn parameters(common: &Common) -> Parameters {
+fn parameters(common: &Common, target: &Target) -> Parameters {
     Parameters {
+        tls: target.tls.is_some(),
         duration_s: common.duration.as_secs_f64(),
         warm_up_s: common.warm_up.as_secs_f64(),
         timeout_s: common.timeout.as_secs_f64(),
@@ -286,9 +365,20 @@ fn report(
         rate_per_s: 0.0,
         errors: 0,
         first_error: None,
+        lost: 0,
+        oldest_lost_ms: None,
+        unanswered: 0,
+        oldest_unanswered_ms: None,
         unsent: 0,
+        oldest_unsent_ms: None,
+        connections_lost: 0,
+        connections_remade: 0,
+        disconnected_s: 0.0,
+        outages: Vec::new(),
+        trouble: None,
         latency_us: None,
         series: Vec::new(),
+        over_time: None,
         processes: processes.into_iter().map(work).collect(),
         generator: work(own),
         flood: None,

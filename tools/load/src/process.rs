@@ -27,12 +27,16 @@ struct Process {
     rss_before_bytes: u64,
     before: Cpu,
     after: Cpu,
+    /// It ended before the measuring did.
+    has_ended: bool,
 }
 
 /// What a process used while it was measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Usage {
     pub(crate) pid: u32,
+    /// It ended while it was measured, and took what it used with it.
+    pub(crate) ended: bool,
     pub(crate) user_ms: u64,
     pub(crate) system_ms: u64,
     /// Resident memory before the first connection was made.
@@ -52,6 +56,7 @@ impl Watched {
                 rss_before_bytes,
                 before: now,
                 after: now,
+                has_ended: false,
             })
         };
         let usage = |what: String| Failure::Usage(what + "; give --pid a process that runs here");
@@ -74,6 +79,11 @@ impl Watched {
 
     fn each(&mut self, note: impl Fn(&mut Process, Cpu)) -> Result<(), Failure> {
         for process in self.processes.iter_mut().chain([&mut self.own]) {
+            if is_gone(process.pid) {
+                process.has_ended = true;
+                process.after = process.before;
+                continue;
+            }
             let now = cpu(process.pid).map_err(Failure::Failed)?;
             note(process, now);
         }
@@ -84,17 +94,29 @@ impl Watched {
     pub(crate) fn usage(&self) -> Result<(Vec<Usage>, Usage), Failure> {
         let usage = |process: &Process| {
             let Process { before, after, .. } = process;
+            let ended = process.has_ended || is_gone(process.pid);
             Ok(Usage {
                 pid: process.pid,
+                ended,
                 user_ms: after.user_ms.saturating_sub(before.user_ms),
                 system_ms: after.system_ms.saturating_sub(before.system_ms),
                 rss_before_bytes: process.rss_before_bytes,
-                rss_after_bytes: rss_bytes(process.pid)?,
+                rss_after_bytes: if ended { 0 } else { rss_bytes(process.pid)? },
             })
         };
         let all: Result<Vec<Usage>, String> = self.processes.iter().map(usage).collect();
         let all = all.map_err(Failure::Failed)?;
         Ok((all, usage(&self.own).map_err(Failure::Failed)?))
+    }
+}
+
+/// Whether there is no such process any more, or only its status for its parent to fetch.
+fn is_gone(pid: u32) -> bool {
+    match read(pid, "stat") {
+        Ok(stat) => stat
+            .rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X'])),
+        Err(_) => !std::path::Path::new(&format!("/proc/{pid}")).exists(),
     }
 }
 
@@ -177,6 +199,22 @@ mod tests {
         );
         assert_eq!(kilobytes("VmRSS:\t  4 kB\n", "VmRSS:"), Some(4096));
         assert_eq!(kilobytes("VmRSS: many\n", "VmRSS:"), None);
+    }
+
+    #[test]
+    fn a_process_that_ends_while_it_is_watched_is_said_to_have() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let mut watched = Watched::new(&[child.id()]).unwrap();
+        watched.begin().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        watched.end().unwrap();
+        let (usage, own) = watched.usage().unwrap();
+        assert!(usage[0].ended && usage[0].rss_after_bytes == 0, "{usage:?}");
+        assert!(!own.ended);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
+use herd_programs::output;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clock::SECOND_NS;
@@ -53,6 +54,14 @@ impl Progress {
         bar.set_prefix(phase);
         bar.set_message(format!("{rate:.0}/s"));
         bar.set_position(step(done));
+    }
+
+    /// Says a line on the standard error, above the bar.
+    pub(crate) fn tell(&self, what: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| output::tell(what)),
+            None => output::tell(what),
+        }
     }
 
     /// The bar goes away.

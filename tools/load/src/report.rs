@@ -1,4 +1,4 @@
-//! What is reported, as one JSON object. [`table`](crate::table) and [`curve`](crate::curve) show the same to people.
+//! What is reported, as one JSON object. [`table`](crate::table) and [`picture`](crate::picture) show the same to people.
 //!
 //! | field | what |
 //! |---|---|
@@ -10,10 +10,17 @@
 //! | `answers` | how many were right (a wrong one ends the program, with status 1 and no JSON); of a flood, its rounds |
 //! | `rate_per_s` | `answers` / `duration_s` |
 //! | `errors`, `first_error` | how many of the answers told of an error of Places, and what the first said |
-//! | `unsent` | open loop: how many commands were due and could not be sent, because the server was too slow |
+//! | `lost`, `oldest_lost_ms` | how many commands were in flight on a connection that was lost, and how long the one had waited that waited longest (`null` without any); they are in no latency |
+//! | `unanswered`, `oldest_unanswered_ms` | the same of commands that were sent and had no answer at the end |
+//! | `unsent`, `oldest_unsent_ms` | open loop: how many commands were due and could not be sent, because the server was too slow or away, and how long the first of them was due at the end |
+//! | `connections_lost`, `connections_remade` | how many connections were lost, and made again; like `lost` and `outages` these include the warm-up |
+//! | `disconnected_s` | for how long there was no connection at all |
+//! | `outages` | each time in which a connection was missing: `from_s` (since the warm-up ended), `duration_s`, `is_over` (before the run was), `connections` (missing at most), `disconnected_s` (without any) |
+//! | `trouble` | why it ended before its time, or without all connections, in words; `null` if it did not |
 //! | `latency_us` | of all answers: `count`, `min`, `mean`, `p50`, `p90`, `p99`, `p99_9`, `p99_99`, `max`, in microseconds; `null` without any |
 //! | `series` | the same in parts: `name`, `answers`, `rate_per_s`, `errors`, `latency_us` |
-//! | `processes` | for each `--pid`: `pid`, `user_ms` and `system_ms` of processor time while it was measured, `cpu_us_per_answer`, `rss_before_bytes` (before the first connection), `rss_after_bytes` (after the last answer) |
+//! | `over_time` | the same by the time at which the answers came: `interval_s`, `until_s` (when the run ended), and for each interval since the warm-up ended one of `points`: `at_s` (where it begins), `answers`, `p50_us`, `p99_us`, `max_us` (`null` without answers) |
+//! | `processes` | for each `--pid`: `pid`, `ended` (while it was measured: then nothing more is known), `user_ms` and `system_ms` of processor time while it was measured, `cpu_us_per_answer`, `rss_before_bytes` (before the first connection), `rss_after_bytes` (after the last answer) |
 //! | `generator` | the same of herd-load itself: near one core's worth, it was what limited the rate |
 //! | `flood` | `polls`; `asked_places`: whether servers asked Places, whose time is then in the figures; `since_sent_us`: the same rounds counted from when the IAMAT was sent; `resolution_us`: how long before a server was seen to have the update it was last seen not to |
 //! | `idle` | for each `--pid`: `pid`, `rss_before_bytes`, `rss_after_bytes`, `bytes_per_connection` |
@@ -22,7 +29,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::outages::Missing;
 use crate::process::Usage;
+use crate::timeline::{self, Timeline};
 
 /// Everything that a run found out.
 #[derive(Serialize)]
@@ -38,9 +47,20 @@ pub(crate) struct Report {
     pub(crate) rate_per_s: f64,
     pub(crate) errors: u64,
     pub(crate) first_error: Option<String>,
+    pub(crate) lost: u64,
+    pub(crate) oldest_lost_ms: Option<f64>,
+    pub(crate) unanswered: u64,
+    pub(crate) oldest_unanswered_ms: Option<f64>,
     pub(crate) unsent: u64,
+    pub(crate) oldest_unsent_ms: Option<f64>,
+    pub(crate) connections_lost: u64,
+    pub(crate) connections_remade: u64,
+    pub(crate) disconnected_s: f64,
+    pub(crate) outages: Vec<Outage>,
+    pub(crate) trouble: Option<String>,
     pub(crate) latency_us: Option<Latency>,
     pub(crate) series: Vec<Series>,
+    pub(crate) over_time: Option<OverTime>,
     pub(crate) processes: Vec<Work>,
     pub(crate) generator: Work,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +76,65 @@ pub(crate) struct Server {
     pub(crate) address: String,
 }
 
+/// A time in which a connection was missing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Outage {
+    pub(crate) from_s: f64,
+    pub(crate) duration_s: f64,
+    pub(crate) is_over: bool,
+    pub(crate) connections: usize,
+    pub(crate) disconnected_s: f64,
+}
+
+/// Answers by the time at which they came.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct OverTime {
+    pub(crate) interval_s: f64,
+    pub(crate) until_s: f64,
+    pub(crate) points: Vec<Point>,
+}
+
+/// What came in one interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Point {
+    pub(crate) at_s: f64,
+    pub(crate) answers: u64,
+    pub(crate) p50_us: Option<f64>,
+    pub(crate) p99_us: Option<f64>,
+    pub(crate) max_us: Option<f64>,
+}
+
+impl OverTime {
+    pub(crate) fn of(timeline: &Timeline) -> OverTime {
+        let interval_ns = timeline.interval_ns();
+        let point = |(number, point): (u64, &timeline::Point)| {
+            let us = |ns: u64| (point.answers > 0).then_some(ns as f64 / 1000.0);
+            Point {
+                at_s: seconds(number * interval_ns),
+                answers: point.answers,
+                p50_us: us(point.p50_ns),
+                p99_us: us(point.p99_ns),
+                max_us: us(point.max_ns),
+            }
+        };
+        OverTime {
+            interval_s: seconds(interval_ns),
+            until_s: seconds(timeline.until_ns()),
+            points: (0..).zip(timeline.points()).map(point).collect(),
+        }
+    }
+}
+
+/// Nanoseconds as seconds, to the microsecond.
+pub(crate) fn seconds(ns: u64) -> f64 {
+    (ns as f64 / 1000.0).round() / 1e6
+}
+
+/// How long the oldest of what is missing had waited.
+pub(crate) fn oldest_ms(missing: Missing) -> Option<f64> {
+    (missing.count > 0).then(|| (missing.oldest_ns as f64 / 1000.0).round() / 1000.0)
+}
+
 /// What the command line said, defaults included.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Parameters {
@@ -63,6 +142,10 @@ pub(crate) struct Parameters {
     pub(crate) connections: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) depth: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stop_on_loss: Option<bool>,
+    /// Whether TLS is spoken.
+    pub(crate) tls: bool,
     /// `null` in a closed loop.
     pub(crate) rate_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,6 +177,9 @@ pub(crate) struct Series {
     pub(crate) rate_per_s: f64,
     pub(crate) errors: u64,
     pub(crate) latency_us: Option<Latency>,
+    /// A command without an answer waited so long: the slowest answer tells less than the truth.
+    #[serde(skip)]
+    pub(crate) waited_us: f64,
     /// What the curve is drawn from.
     #[serde(skip)]
     pub(crate) histogram: Histogram<u64>,
@@ -114,8 +200,25 @@ impl Series {
             rate_per_s: rate(answers, duration_s),
             errors,
             latency_us: Latency::of(&histogram),
+            waited_us: 0.0,
             histogram,
         }
+    }
+
+    /// The same, if commands without an answer waited at most so long.
+    pub(crate) fn beside(self, missing: Missing) -> Series {
+        Series {
+            waited_us: missing.oldest_ns as f64 / 1000.0,
+            ..self
+        }
+    }
+}
+
+/// `1 command`, `2 commands`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
     }
 }
 
@@ -199,6 +302,29 @@ pub(crate) struct IdleMemory {
 }
 
 impl Report {
+    /// Why this is no success: commands that have no answer, and what went wrong.
+    pub(crate) fn failure(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        for (count, what, oldest_ms) in [
+            (self.lost, "lost with a connection", self.oldest_lost_ms),
+            (
+                self.unanswered,
+                "without an answer at the end",
+                self.oldest_unanswered_ms,
+            ),
+        ] {
+            if count > 0 {
+                let commands = counted(count, "command");
+                let waited_s = oldest_ms.unwrap_or_default() / 1000.0;
+                parts.push(format!(
+                    "{commands} {what} (the oldest had waited {waited_s:.2} s)"
+                ));
+            }
+        }
+        parts.extend(self.trouble.clone());
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
     /// One line.
     pub(crate) fn json(&self) -> Result<String, Failure> {
         serde_json::to_string(self)
@@ -220,9 +346,26 @@ pub(crate) mod tests {
         all
     }
 
+    /// Four seconds, the third of which without an answer.
+    pub(crate) fn over_time() -> OverTime {
+        let point = |at: u32, answers| Point {
+            at_s: at.into(),
+            answers,
+            p50_us: (answers > 0).then_some(100.0),
+            p99_us: (answers > 0).then_some(200.0),
+            max_us: (answers > 0).then_some(5000.0),
+        };
+        OverTime {
+            interval_s: 1.0,
+            until_s: 4.0,
+            points: vec![point(0, 400), point(1, 300), point(2, 0), point(3, 300)],
+        }
+    }
+
     pub(crate) fn usage(pid: u32) -> Usage {
         Usage {
             pid,
+            ended: false,
             user_ms: 400,
             system_ms: 600,
             rss_before_bytes: 5_000_000,
@@ -255,9 +398,20 @@ pub(crate) mod tests {
             rate_per_s: 500.0,
             errors: 0,
             first_error: None,
+            lost: 0,
+            oldest_lost_ms: None,
+            unanswered: 0,
+            oldest_unanswered_ms: None,
             unsent: 0,
+            oldest_unsent_ms: None,
+            connections_lost: 0,
+            connections_remade: 0,
+            disconnected_s: 0.0,
+            outages: Vec::new(),
+            trouble: None,
             latency_us: Latency::of(&thousand()),
             series: vec![Series::new("IAMAT", thousand(), 2.0, 0)],
+            over_time: Some(over_time()),
             processes: vec![Work::new(usage(42), 1000)],
             generator: Work::new(usage(43), 1000),
             flood: None,
@@ -299,7 +453,14 @@ pub(crate) mod tests {
             "answers",
             "rate_per_s",
             "errors",
+            "lost",
+            "unanswered",
             "unsent",
+            "connections_lost",
+            "connections_remade",
+            "disconnected_s",
+            "outages",
+            "over_time",
             "latency_us",
             "series",
             "processes",
@@ -315,6 +476,22 @@ pub(crate) mod tests {
         assert_eq!(json["processes"][0]["cpu_us_per_answer"], 1000.0);
         assert_eq!(json["series"][0]["name"], "IAMAT");
         assert_eq!(json["series"][0]["latency_us"]["count"], 1000);
+    }
+
+    #[test]
+    fn what_has_no_answer_is_no_success() {
+        let mut report = report();
+        assert_eq!(report.failure(), None);
+        report.unsent = 7;
+        assert_eq!(report.failure(), None, "the rate was too high, that is all");
+        (report.lost, report.oldest_lost_ms) = (1, Some(20.0));
+        (report.unanswered, report.oldest_unanswered_ms) = (3, Some(5123.0));
+        report.trouble = Some("silence".into());
+        assert_eq!(
+            report.failure().unwrap(),
+            "1 command lost with a connection (the oldest had waited 0.02 s); \
+             3 commands without an answer at the end (the oldest had waited 5.12 s); silence"
+        );
     }
 
     #[test]

@@ -95,6 +95,13 @@ impl Schedule {
         self.released - self.sent
     }
 
+    /// When the first of those was due, if each connection has sent so many.
+    pub(crate) fn owed_since_ns(&self, sent: &[u64]) -> Option<u64> {
+        let of_each = sent.iter().enumerate();
+        let numbers = of_each.filter_map(|(index, sent)| self.next_of(index, *sent));
+        numbers.min().map(|number| self.due_ns(number))
+    }
+
     /// How many of those count, if the others were sent first.
     pub(crate) fn owed_that_count(&self) -> u64 {
         self.released
@@ -138,6 +145,9 @@ mod tests {
         let mut schedule = schedule(3000..7000, None);
         schedule.release(u64::MAX / 2);
         assert_eq!((schedule.owed(), schedule.owed_that_count()), (6, 4));
+        assert_eq!(schedule.owed_since_ns(&[0, 0]), Some(1000));
+        assert_eq!(schedule.owed_since_ns(&[2, 1]), Some(4000));
+        assert_eq!(schedule.owed_since_ns(&[3, 3]), None);
         schedule.sent();
         assert_eq!((schedule.owed(), schedule.owed_that_count()), (5, 4));
         (0..3).for_each(|_| schedule.sent());

@@ -8,6 +8,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// Whether somebody wants this to end.
+#[derive(Clone)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
@@ -20,6 +21,12 @@ impl Stop {
             flag::register(signal, stop.clone())?;
         }
         Ok(Stop(stop))
+    }
+
+    /// No signal ends it.
+    #[cfg(test)]
+    pub(crate) fn never() -> Stop {
+        Stop(Arc::default())
     }
 
     /// Whether a signal came.

@@ -2,7 +2,10 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use crate::report::{Latency, Report, Work};
+use crate::report::{self, Latency, Report, Work};
+
+/// Outages that have a line of their own.
+const OUTAGES_SHOWN: usize = 10;
 
 /// The figures as a text of some lines.
 pub(crate) struct Table<'a>(pub(crate) &'a Report);
@@ -21,6 +24,15 @@ impl Display for Table<'_> {
         let mut rows = vec![head.map(str::to_owned)];
         rows.extend(report.series.iter().map(|series| {
             let [p50, p90, p99, p99_9, max] = percentiles(series.latency_us.as_ref());
+            let slowest_us = series
+                .latency_us
+                .as_ref()
+                .map_or(0.0, |latency| latency.max);
+            let max = if series.waited_us > slowest_us {
+                format!("> {}", time(series.waited_us))
+            } else {
+                max
+            };
             let errors = grouped(series.errors);
             [
                 series.name.clone(),
@@ -54,8 +66,11 @@ impl Display for Table<'_> {
 fn headline(report: &Report) -> String {
     let parameters = &report.parameters;
     let mut text = format!(
-        "{}: {} at {}",
-        report.mode, report.server.name, report.server.address
+        "{}: {} at {}{}",
+        report.mode,
+        report.server.name,
+        report.server.address,
+        if parameters.tls { " over TLS" } else { "" }
     );
     // Writing into a String does not fail.
     let mut add = |part: fmt::Arguments<'_>| {
@@ -121,13 +136,7 @@ fn notes(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             megabytes(memory.rss_after_bytes)
         )?;
     }
-    if report.unsent > 0 {
-        writeln!(
-            f,
-            "note: {} commands were due and never sent: the server is too slow for this rate; the latencies lack them",
-            grouped(report.unsent)
-        )?;
-    }
+    missing(f, report)?;
     if let Some(error) = &report.first_error {
         writeln!(
             f,
@@ -138,8 +147,77 @@ fn notes(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     Ok(())
 }
 
+/// What has no answer, and the connections that were lost.
+fn missing(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
+    let waited = |oldest_ms: Option<f64>| time(oldest_ms.unwrap_or_default() * 1000.0);
+    if report.lost > 0 {
+        writeln!(
+            f,
+            "lost: {} unanswered when their connection was lost, the oldest after {}; no latency has them, max says > if they waited longer",
+            grouped(report.lost),
+            waited(report.oldest_lost_ms)
+        )?;
+    }
+    if report.unanswered > 0 {
+        writeln!(
+            f,
+            "unanswered: {} at the end, the oldest after {}; no latency has them, max says > if they waited longer",
+            grouped(report.unanswered),
+            waited(report.oldest_unanswered_ms)
+        )?;
+    }
+    if report.unsent > 0 {
+        let why = if report.disconnected_s > 0.0 {
+            "the server was away, or is"
+        } else {
+            "the server is"
+        };
+        writeln!(
+            f,
+            "note: {} commands were due and never sent, the first for {}: {why} too slow for this rate; the latencies lack them",
+            grouped(report.unsent),
+            waited(report.oldest_unsent_ms)
+        )?;
+    }
+    if report.connections_lost > 0 {
+        writeln!(
+            f,
+            "connections: {} lost, {} made again; {} without any",
+            grouped(report.connections_lost),
+            grouped(report.connections_remade),
+            time(report.disconnected_s * 1e6)
+        )?;
+    }
+    for outage in report.outages.iter().take(OUTAGES_SHOWN) {
+        let end = if outage.is_over {
+            "all back after"
+        } else {
+            "not all back,"
+        };
+        writeln!(
+            f,
+            "outage at {:.2} s: up to {} missing, {end} {} ({} without any)",
+            outage.from_s,
+            report::counted(outage.connections as u64, "connection"),
+            time(outage.duration_s * 1e6),
+            time(outage.disconnected_s * 1e6)
+        )?;
+    }
+    if report.outages.len() > OUTAGES_SHOWN {
+        let more = report.outages.len() - OUTAGES_SHOWN;
+        writeln!(f, "and {more} more outages; --json has all of them")?;
+    }
+    Ok(())
+}
+
 fn used(name: &str, work: &Work, duration_s: f64, one: &str) -> String {
     let usage = &work.usage;
+    if usage.ended {
+        return format!(
+            "{name}: ended while it was measured; memory {} before",
+            megabytes(usage.rss_before_bytes)
+        );
+    }
     let cpu_ms = usage.user_ms + usage.system_ms;
     let share = if duration_s > 0.0 {
         cpu_ms as f64 / duration_s / 10.0

@@ -8,6 +8,7 @@ use crate::answers::{Found, error_of};
 use crate::clock::SECOND_NS;
 use crate::conversation::{Answered, Kind};
 use crate::failure::Failure;
+use crate::timeline::Timeline;
 
 /// Latencies up to an hour are told apart; no answer is waited for so long.
 const MAX_LATENCY_NS: u64 = 3600 * SECOND_NS;
@@ -32,6 +33,8 @@ pub(crate) struct Tally {
     pub(crate) window_ns: Range<u64>,
     /// When the last one that counts was answered.
     pub(crate) last_ns: u64,
+    /// The same over time.
+    pub(crate) timeline: Timeline,
 }
 
 impl Tally {
@@ -42,6 +45,7 @@ impl Tally {
             errors: 0,
             first_error: None,
             last_ns: window_ns.start,
+            timeline: Timeline::new(&window_ns)?,
             window_ns,
         })
     }
@@ -64,6 +68,7 @@ impl Tally {
             Kind::Whatsat => self.whatsat.saturating_record(latency_ns),
         }
         self.last_ns = now_ns;
+        self.timeline.record(now_ns, latency_ns);
         if let Some((Found::Error, json)) = json {
             self.errors += 1;
             self.first_error.get_or_insert_with(|| error_of(json));

@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -60,6 +61,8 @@ pub(crate) struct Herd {
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) address: SocketAddr,
+    name: String,
+    level: String,
     /// What it logs.
     pub(crate) log: Receiver<String>,
 }
@@ -73,6 +76,17 @@ impl Herd {
 
     /// Servers with these links that log at this level; `more` is added to the config file.
     pub(crate) fn start_with(
+        names: &[&str],
+        links: &[(&str, &str)],
+        level: &str,
+        more: &str,
+    ) -> Herd {
+        Herd::start_in(tempfile::tempdir().unwrap(), names, links, level, more)
+    }
+
+    /// The same in this directory, which may have files that `more` names.
+    pub(crate) fn start_in(
+        directory: TempDir,
         names: &[&str],
         links: &[(&str, &str)],
         level: &str,
@@ -93,7 +107,6 @@ impl Herd {
         }
         text.push_str(more);
         drop(ports);
-        let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("herd.toml");
         std::fs::write(&config, text).unwrap();
         let config = config.to_str().unwrap().to_owned();
@@ -106,6 +119,18 @@ impl Herd {
             config,
             servers,
         }
+    }
+
+    /// Kills a server without a warning.
+    pub(crate) fn kill(&mut self, number: usize) {
+        self.servers[number].child.kill().unwrap();
+        self.servers[number].child.wait().unwrap();
+    }
+
+    /// Starts it again, where it was.
+    pub(crate) fn start_again(&mut self, number: usize) {
+        let Server { name, level, .. } = &self.servers[number];
+        self.servers[number] = Server::start(name, &self.config, level, &self.directory);
     }
 
     pub(crate) fn pid(&self, number: usize) -> String {
@@ -148,8 +173,17 @@ impl Server {
             .and_then(|(_, rest)| rest.split([',', '\n']).next()?.parse().ok());
         Server {
             address: address.unwrap_or_else(|| panic!("{name} did not start: {ready:?}")),
+            name: name.to_owned(),
+            level: level.to_owned(),
             child,
             log,
+        }
+    }
+
+    /// Waits for so many log lines with this text in them.
+    pub(crate) fn wait_for_logs(&self, count: usize, text: &str) {
+        for _ in 0..count {
+            self.wait_for_log(text);
         }
     }
 
@@ -174,6 +208,8 @@ pub(crate) struct Session {
     pub(crate) lines: usize,
     /// The next answer is the last one: then the connection is closed.
     pub(crate) closes: bool,
+    /// For the script to remember which connection it is.
+    pub(crate) number: usize,
     /// The last right answer for each client.
     known: HashMap<String, String>,
 }
@@ -255,6 +291,16 @@ impl Ended {
         serde_json::from_str(&self.stdout).unwrap()
     }
 
+    /// The figures, of a run that ended with status 1, having said this.
+    pub(crate) fn incomplete(&self, parts: &[&str]) -> Value {
+        assert_eq!(self.status, Some(1), "{self:?}");
+        for part in parts {
+            assert!(self.stderr.contains(part), "{part:?} is not in {self:?}");
+        }
+        assert_eq!(self.stdout.lines().count(), 1, "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+
     /// It ended with this status, having said this and printed nothing.
     pub(crate) fn failed(&self, status: i32, parts: &[&str]) {
         assert_eq!(
@@ -278,6 +324,77 @@ pub(crate) fn spawn(arguments: &[&str]) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
+}
+
+/// The program while it runs; it is killed if the test does not come to its end.
+pub(crate) struct Running {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    /// What came of the standard error.
+    said: String,
+}
+
+impl Running {
+    /// The program with these arguments.
+    pub(crate) fn start(arguments: &[&str]) -> Running {
+        let mut child = spawn(arguments);
+        let stdout = collect(child.stdout.take());
+        let (sender, stderr) = channel();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn(move || {
+            for line in errors.lines().map_while(Result::ok) {
+                // The test may have heard enough.
+                let _ = sender.send(line + "\n");
+            }
+        });
+        Running {
+            child,
+            stdout,
+            stderr,
+            said: String::new(),
+        }
+    }
+
+    /// Waits until its standard error has this text.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        while !self.said.contains(text) {
+            match self.stderr.recv_timeout(DEADLINE) {
+                Ok(line) => self.said.push_str(&line),
+                Err(_) => panic!("{text:?} is not in {:?}", self.said),
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Ends it by Ctrl-C.
+    pub(crate) fn interrupt(self) -> Ended {
+        self.signal(Signal::INT);
+        self.end()
+    }
+
+    /// Waits for the end.
+    pub(crate) fn end(mut self) -> Ended {
+        let stdout = self.stdout.recv_timeout(DEADLINE);
+        let stdout = stdout.expect("the program is still running");
+        self.said.extend(self.stderr.iter());
+        Ended {
+            status: self.child.wait().unwrap().code(),
+            stdout,
+            stderr: self.said.clone(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended, if the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Runs the program to its end.

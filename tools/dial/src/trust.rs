@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use herd_mio::config::{ConfigError, TlsFiles, for_a_client};
@@ -13,19 +14,19 @@ use time::{Date, OffsetDateTime};
 
 /// What the command line says about it.
 #[derive(Debug, Default, Args)]
-pub(crate) struct TlsOptions {
+pub struct TlsOptions {
     /// Speak TLS, as servers with [clients.tls] do; not needed with a --config file that has that table
     #[arg(long)]
-    pub(crate) tls: bool,
+    pub tls: bool,
 
     /// Trust only the authorities in this PEM file (implies --tls) [default: those that browsers trust, and ca_file in the config
     /// file's [peers.tls]]
     #[arg(long, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
 
     /// The name or IP address that the server's certificate must be for (implies --tls) [default: the host in its address]
     #[arg(long, value_name = "NAME", value_parser = name)]
-    pub(crate) tls_name: Option<String>,
+    pub tls_name: Option<String>,
 }
 
 fn name(text: &str) -> Result<String, &'static str> {
@@ -44,11 +45,12 @@ enum Because {
 
 /// Whom to trust, and under which name.
 #[derive(Clone, Debug)]
-pub(crate) struct Trust {
+pub struct Trust {
     pub(crate) config: Arc<ClientConfig>,
     pub(crate) name: String,
-    /// For messages: who is trusted.
+    /// For messages: who is trusted, and whether TLS was spoken with it before.
     authorities: String,
+    has_spoken: Arc<AtomicBool>,
     because: Because,
 }
 
@@ -56,8 +58,8 @@ impl TlsOptions {
     /// What to do with a server at `host`, whose herd has these `files` if it is described in one: `None` is plain TCP.
     ///
     /// # Errors
-    /// A file can not be read, or what is in it can not be used.
-    pub(crate) fn trust(
+    /// A file cannot be read, or what is in it cannot be used.
+    pub fn trust(
         &self,
         host: &str,
         files: Option<&TlsFiles>,
@@ -80,6 +82,7 @@ impl TlsOptions {
                 }
                 (None, None) => "those that browsers trust".to_owned(),
             },
+            has_spoken: Arc::default(),
             because,
         }))
     }
@@ -92,6 +95,22 @@ impl Trust {
             Some(reason) => self.mistrust(&reason),
             None => error.reason,
         }
+    }
+
+    /// A handshake with it was good.
+    pub(crate) fn spoke(&self) {
+        self.has_spoken.store(true, Ordering::Relaxed);
+    }
+
+    /// No answer to the handshake: `what`. A server that takes no more clients closes their
+    /// connections, too.
+    pub(crate) fn no_answer(&self, what: impl fmt::Display) -> String {
+        if self.has_spoken.load(Ordering::Relaxed) {
+            return format!(
+                "{what}; it spoke TLS before, so it may take no more connections: its log says why"
+            );
+        }
+        self.not_tls(what)
     }
 
     /// No answer to the handshake, or one of another protocol: `what`.

@@ -1,0 +1,209 @@
+//! What a run lacked: connections that were lost and for how long, and commands that nothing
+//! answered. No clock; times are nanoseconds of the run's.
+
+/// More outages are counted as parts of the last one.
+const MAX_OUTAGES: usize = 1000;
+
+/// Commands that have no answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub(crate) count: u64,
+    /// How long the one that waited longest had waited.
+    pub(crate) oldest_ns: u64,
+}
+
+impl Missing {
+    /// One that has waited since then.
+    pub(crate) fn add(&mut self, since_ns: u64, now_ns: u64) {
+        self.count += 1;
+        self.oldest_ns = self.oldest_ns.max(now_ns.saturating_sub(since_ns));
+    }
+
+    /// Both.
+    pub(crate) fn with(self, other: Missing) -> Missing {
+        Missing {
+            count: self.count + other.count,
+            oldest_ns: self.oldest_ns.max(other.oldest_ns),
+        }
+    }
+}
+
+/// The same of each kind of command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MissingByKind {
+    pub(crate) iamat: Missing,
+    pub(crate) whatsat: Missing,
+}
+
+impl MissingByKind {
+    /// All of them.
+    pub(crate) fn all(&self) -> Missing {
+        self.iamat.with(self.whatsat)
+    }
+
+    /// Both.
+    pub(crate) fn with(&self, other: &MissingByKind) -> MissingByKind {
+        MissingByKind {
+            iamat: self.iamat.with(other.iamat),
+            whatsat: self.whatsat.with(other.whatsat),
+        }
+    }
+}
+
+/// A time in which a connection was missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outage {
+    pub(crate) from_ns: u64,
+    /// When all were there again; until then, when it was looked at last.
+    pub(crate) to_ns: u64,
+    /// It ended before the run did.
+    pub(crate) is_over: bool,
+    /// How many were missing, at most.
+    pub(crate) connections: usize,
+    /// For how long there was none at all.
+    pub(crate) disconnected_ns: u64,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Outages {
+    connections: usize,
+    missing: usize,
+    /// Since when there is no connection.
+    none_since_ns: Option<u64>,
+    /// Connections that were lost.
+    pub(crate) lost: u64,
+    /// Connections that were made again.
+    pub(crate) remade: u64,
+    pub(crate) list: Vec<Outage>,
+}
+
+impl Outages {
+    /// All connections are there.
+    pub(crate) fn new(connections: usize) -> Outages {
+        Outages {
+            connections,
+            missing: 0,
+            none_since_ns: None,
+            lost: 0,
+            remade: 0,
+            list: Vec::new(),
+        }
+    }
+
+    /// A connection was lost.
+    pub(crate) fn lost(&mut self, now_ns: u64) {
+        self.lost += 1;
+        self.missing += 1;
+        let is_full = self.list.len() >= MAX_OUTAGES;
+        match self.list.last_mut() {
+            Some(outage) if !outage.is_over || is_full => {
+                outage.is_over = false;
+                outage.connections = outage.connections.max(self.missing);
+            }
+            Some(_) | None => self.list.push(Outage {
+                from_ns: now_ns,
+                to_ns: now_ns,
+                is_over: false,
+                connections: self.missing,
+                disconnected_ns: 0,
+            }),
+        }
+        if self.missing == self.connections {
+            self.none_since_ns = Some(now_ns);
+        }
+    }
+
+    /// A connection was made again; returns how long the outage took, if it was the last one.
+    pub(crate) fn remade(&mut self, now_ns: u64) -> Option<u64> {
+        self.remade += 1;
+        self.missing -= 1;
+        let none_ns = self.none_since_ns.take();
+        let outage = self.list.last_mut()?;
+        outage.disconnected_ns += none_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns));
+        outage.to_ns = now_ns;
+        outage.is_over = self.missing == 0;
+        outage
+            .is_over
+            .then(|| now_ns.saturating_sub(outage.from_ns))
+    }
+
+    /// The run ends.
+    pub(crate) fn end(&mut self, now_ns: u64) {
+        let none_ns = self.none_since_ns.take();
+        if let Some(outage) = self.list.last_mut().filter(|outage| !outage.is_over) {
+            outage.to_ns = now_ns;
+            outage.disconnected_ns += none_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns));
+        }
+    }
+
+    /// How many connections are missing.
+    pub(crate) fn missing(&self) -> usize {
+        self.missing
+    }
+
+    /// Whether there is no connection.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.none_since_ns.is_some()
+    }
+
+    /// For how long there was none, in all.
+    pub(crate) fn disconnected_ns(&self) -> u64 {
+        self.list.iter().map(|outage| outage.disconnected_ns).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_goes_from_the_first_loss_until_all_are_back() {
+        let mut outages = Outages::new(2);
+        outages.lost(10);
+        outages.lost(20);
+        assert!(outages.is_disconnected());
+        assert_eq!(outages.remade(50), None);
+        assert!(!outages.is_disconnected());
+        assert_eq!(outages.remade(60), Some(50));
+        outages.lost(100);
+        outages.end(130);
+        let outage = |from_ns, to_ns, is_over, connections, disconnected_ns| Outage {
+            from_ns,
+            to_ns,
+            is_over,
+            connections,
+            disconnected_ns,
+        };
+        let expected = [outage(10, 60, true, 2, 30), outage(100, 130, false, 1, 0)];
+        assert_eq!(outages.list, expected);
+        assert_eq!((outages.lost, outages.remade, outages.missing()), (3, 2, 1));
+        assert_eq!(outages.disconnected_ns(), 30);
+    }
+
+    #[test]
+    fn a_server_that_never_stays_does_not_fill_the_memory() {
+        let mut outages = Outages::new(1);
+        for turn in 0..5000 {
+            outages.lost(turn * 10);
+            outages.remade(turn * 10 + 5);
+        }
+        assert_eq!(outages.list.len(), MAX_OUTAGES);
+        assert_eq!(outages.disconnected_ns(), 25_000);
+        assert!(outages.list.last().unwrap().is_over);
+    }
+
+    #[test]
+    fn the_oldest_of_what_is_missing_is_kept() {
+        let mut missing = MissingByKind::default();
+        missing.iamat.add(70, 100);
+        missing.iamat.add(90, 100);
+        missing.whatsat.add(10, 100);
+        let all = Missing {
+            count: 3,
+            oldest_ns: 90,
+        };
+        assert_eq!(missing.all(), all);
+        assert_eq!(missing.with(&missing).all().count, 6);
+    }
+}
