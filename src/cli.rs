@@ -51,7 +51,8 @@ pub struct Cli {
     #[arg(long, value_name = "ADDRESSES", env = "HERD_PROXIES")]
     proxies: Option<String>,
 
-    /// The file with the secret that the herd's servers share (or give it in HERD_SECRET)
+    /// The file with the secret that the herd's servers share, two lines while it is changed (or
+    /// give it in HERD_SECRET)
     #[arg(long, value_name = "FILE", env = "HERD_SECRET_FILE")]
     secret_file: Option<PathBuf>,
 

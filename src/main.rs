@@ -9,12 +9,13 @@ use std::sync::Arc;
 use log::{error, info, warn};
 
 use herd_mio::cli::{Cli, one_line};
-use herd_mio::config::Config;
+use herd_mio::config::secrets::{notes_on, secrets_anew_in};
+use herd_mio::config::{Config, SecretSource, TlsFiles};
 use herd_mio::core::limits::count;
 use herd_mio::core::link;
 use herd_mio::core::settings::Settings;
 use herd_mio::logging::{self, LogError};
-use herd_mio::shell::event_loop::{self, ReadCertificates, Server, StartError};
+use herd_mio::shell::event_loop::{self, Reload, Server, StartError};
 use herd_mio::shell::signals::Requests;
 
 fn main() -> ExitCode {
@@ -133,15 +134,13 @@ fn serve(config: Config, requests: Requests) -> ExitCode {
             .for_each(|note| warn!("{note}")),
         Err(error) => warn!("cannot raise the limit of open files: {error}"),
     }
-    let tls_files = config.tls_files;
-    let certificates: Option<ReadCertificates> = (!tls_files.is_empty())
-        .then(|| Arc::new(move || tls_files.read().map_err(|error| error.to_string())) as _);
+    let reload = reload(config.tls_files, config.secret_source);
     let started = Server::start(
         config.settings,
         &config.listen,
         config.listen_peers.as_ref(),
         config.journal.as_ref(),
-        certificates,
+        reload,
         requests,
     );
     let served = match started {
@@ -168,6 +167,25 @@ fn serve(config: Config, requests: Requests) -> ExitCode {
             }
             fail(1, &error)
         }
+    }
+}
+
+/// What SIGHUP has read anew.
+fn reload(tls_files: TlsFiles, secret_source: SecretSource) -> Reload {
+    let certificates = (!tls_files.is_empty())
+        .then(|| Arc::new(move || tls_files.read().map_err(|error| error.to_string())) as _);
+    let file = secret_source.file().map(Path::to_path_buf);
+    let secrets = file.map(|file| {
+        let read = move || {
+            let secrets = secrets_anew_in(&file).map_err(|error| error.to_string())?;
+            let notes = notes_on(&secrets, &secret_source);
+            Ok((secrets, notes))
+        };
+        Arc::new(read) as _
+    });
+    Reload {
+        certificates,
+        secrets,
     }
 }
 

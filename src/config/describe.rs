@@ -14,6 +14,7 @@ impl Config {
         let Settings {
             name,
             neighbours,
+            secrets,
             places,
             proxies,
             limits,
@@ -45,7 +46,11 @@ impl Config {
             PlacesApi::Legacy => "legacy",
             PlacesApi::New => "new",
         };
-        let _ = writeln!(text, "secret      {}", self.secret_source);
+        let two = match secrets.count() {
+            1 => "",
+            _ => ": two, the first is proven, both are taken",
+        };
+        let _ = writeln!(text, "secret      {}{two}", self.secret_source);
         let _ = writeln!(text, "for clients {for_clients}");
         let _ = match proxies.is_empty() {
             true => writeln!(text, "proxies     none: a PROXY header is not believed"),

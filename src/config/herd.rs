@@ -264,7 +264,8 @@ impl HerdConfig {
                 return Err(format!("{a} and {b} are linked twice"));
             }
         }
-        if self.file.peers.tls.is_some() {
+        if let Some(tls) = &self.file.peers.tls {
+            tls.mode()?;
             self.check_names_for_certificates()?;
         }
         self.file.limits.check()

@@ -8,11 +8,13 @@ pub mod discretion;
 mod herd;
 mod places;
 mod proxies;
+pub mod secrets;
 mod server;
 mod tls;
 
 pub use address::address;
 pub use herd::{HerdConfig, Member, Source};
+pub use secrets::SecretSource;
 pub use tls::{TlsFiles, for_a_client};
 
 use std::fmt;
@@ -95,8 +97,9 @@ pub struct Config {
     pub notes: Vec<String>,
     /// Where its certificates and keys are, to be read anew.
     pub tls_files: TlsFiles,
+    /// Where the herd's secret is, to be read anew if that is a file.
+    pub secret_source: SecretSource,
     herd: String,
-    secret_source: String,
     key_source: String,
     ca_source: String,
 }
@@ -252,7 +255,7 @@ mod tests {
                 .settings;
             let text = |secret: &Secret| String::from_utf8(secret.expose().to_vec()).unwrap();
             (
-                text(&settings.secret),
+                text(settings.secrets.primary()),
                 text(settings.places.key.as_ref().unwrap()),
             )
         };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::address::origin;
 use super::discretion::discreet;
-use super::server::read_secret;
+use super::secrets::read_secret;
 use super::{ConfigError, HerdConfig, Overrides, tls, wrong};
 use crate::core::settings::{HostPort, PlacesApi, PlacesSettings};
 

@@ -1,22 +1,16 @@
 //! From the configuration of a herd to that of one of its servers.
 
-use std::borrow::Cow;
-use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
 use super::address::{address, is_loopback};
 use super::discretion::discreet;
+use super::secrets::{SecretSource, note_on_mode, notes_on};
 use super::{Config, ConfigError, HerdConfig, Member, Overrides, TlsFiles, wrong};
 use crate::core::durability::Fsync;
-use crate::core::settings::{HostPort, NeighbourSettings, Secret, Settings};
+use crate::core::settings::{HostPort, NeighbourSettings, Settings, TlsMode};
 use crate::shell::event_loop::JournalConfig;
-
-/// A shorter secret is said to be short.
-const SHORT_SECRET: usize = 16;
 
 impl HerdConfig {
     /// The server `name` of this herd, with `overrides` applied and every file read.
@@ -28,10 +22,10 @@ impl HerdConfig {
             return wrong(format!("{} has no server {name:?}", self.title));
         };
         let (listen, listen_peers) = listens_at(member, overrides)?;
-        let (secret, secret_source) = self.secret(overrides)?;
+        let (secrets, secret_source) = self.secrets(overrides)?;
         let tls_files = self.tls_files(name);
         let tls = tls_files.read()?;
-        if secret.expose().is_empty() && !tls_files.has_neighbours() {
+        if secrets.is_none() && tls_files.for_neighbours() != Some(TlsMode::Required) {
             self.links_stay_on_this_machine(listen_peers.as_ref())?;
         }
         let proxies = self.proxies(overrides)?;
@@ -44,7 +38,7 @@ impl HerdConfig {
                 .map(|member| member.name.clone())
                 .collect(),
             neighbours: self.neighbours(name),
-            secret,
+            secrets,
             proxies,
             tls,
             places,
@@ -56,7 +50,7 @@ impl HerdConfig {
             journal: self.journal(name, overrides)?,
             log_level: self.log_level(overrides)?,
             log_file: self.log_file(name, overrides),
-            notes: self.notes(&settings, &tls_files, overrides),
+            notes: self.notes(&settings, &secret_source, &tls_files, overrides),
             settings,
             tls_files,
             herd: self.title,
@@ -101,7 +95,7 @@ impl HerdConfig {
             None => Ok(()),
             Some(exposed) => wrong(format!(
                 "the herd has no secret, and not all of its addresses are loopback ({exposed} is not); give every server the same \
-                 secret with --secret-file or HERD_SECRET (openssl rand -hex 32 makes a good one), or certificates with [peers.tls]"
+                 secret with --secret-file or HERD_SECRET (openssl rand -hex 32 makes a good one), or certificates with [peers.tls], required"
             )),
         }
     }
@@ -110,6 +104,7 @@ impl HerdConfig {
     fn notes(
         &self,
         settings: &Settings,
+        secret_source: &SecretSource,
         tls_files: &TlsFiles,
         overrides: &Overrides,
     ) -> Vec<String> {
@@ -122,13 +117,17 @@ impl HerdConfig {
                 lost.join(", ")
             ));
         }
-        let secret_bytes = settings.secret.expose().len();
-        if secret_bytes == 0 && !tls_files.has_neighbours() && !settings.neighbours.is_empty() {
+        let tls_mode = tls_files.for_neighbours();
+        if tls_mode == Some(TlsMode::Offered) && !settings.neighbours.is_empty() {
+            notes.push("TLS is only offered to neighbours: links may be plain, and an attacker who can change what passes between two servers can make theirs so; set peers.tls.mode to \"required\" when every server has [peers.tls]".into());
+        }
+        if settings.secrets.is_none()
+            && tls_mode != Some(TlsMode::Required)
+            && !settings.neighbours.is_empty()
+        {
             notes.push("the herd has no secret: any program on this machine can pose as a neighbour (--secret-file, HERD_SECRET)".into());
         }
-        if (1..SHORT_SECRET).contains(&secret_bytes) {
-            notes.push(format!("the herd secret has fewer than {SHORT_SECRET} bytes, which can be guessed; openssl rand -hex 32 makes a good one"));
-        }
+        notes.extend(notes_on(&settings.secrets, secret_source));
         if let Some(all) = settings.proxies.0.iter().find(|it| it.is_everything()) {
             notes.push(format!(
                 "clients.proxies has {all}: any client can claim any address in a PROXY header"
@@ -137,16 +136,10 @@ impl HerdConfig {
         if settings.places.key.is_none() {
             notes.push("no key for Google Places: WHATSAT is answered with an error (--places-key-file, HERD_PLACES_KEY)".into());
         }
-        let secret_files = [self.secret_file(overrides), self.places_key_file(overrides)];
-        let secret_files = secret_files.into_iter().flatten().chain(tls_files.keys());
-        let mut readable: Vec<_> = secret_files.filter(|it| may_be_read_by_all(it)).collect();
-        readable.dedup(); // clients and neighbours may be shown the same certificate
-        for file in readable {
-            let file = file.display();
-            notes.push(format!(
-                "the mode of {file} lets every user of this machine read it: chmod 600 {file}"
-            ));
-        }
+        let key_files = self.places_key_file(overrides).into_iter();
+        let modes = key_files.chain(tls_files.keys());
+        notes.extend(modes.filter_map(|file| note_on_mode(&file)));
+        notes.dedup(); // clients and neighbours may be shown the same certificate
         notes
     }
 
@@ -170,33 +163,6 @@ impl HerdConfig {
             (None, Some(path)) if path == Path::new("-") => path.clone(),
             (None, Some(path)) => self.path(path),
             (None, None) => PathBuf::from(format!("{name}.log")),
-        }
-    }
-
-    /// The herd's secret (empty if it has none), and where it was found.
-    ///
-    /// # Errors
-    /// It can not be read.
-    pub fn secret(&self, overrides: &Overrides) -> Result<(Secret, String), ConfigError> {
-        let from_file = |path: &Path| {
-            Ok((
-                read_secret(path, "the herd secret", "--secret-file or HERD_SECRET_FILE")?,
-                path.display().to_string(),
-            ))
-        };
-        match (self.secret_file(overrides), &overrides.secret) {
-            (Some(path), _) => from_file(&path),
-            (None, Some(secret)) => Ok((secret.clone(), "HERD_SECRET".into())),
-            (None, None) => Ok((Secret::default(), "none".into())),
-        }
-    }
-
-    /// The file with the herd's secret, if it is in one.
-    fn secret_file(&self, overrides: &Overrides) -> Option<PathBuf> {
-        match (&overrides.secret_file, &overrides.secret) {
-            (Some(path), _) => Some(path.clone()),
-            (None, Some(_)) => None,
-            (None, None) => self.file.secret_file.as_ref().map(|path| self.path(path)),
         }
     }
 
@@ -247,32 +213,4 @@ fn listens_at(
         None => member.peers.clone(),
     };
     Ok((clients, peers))
-}
-
-/// Whether its mode lets everybody read a file that only the server's user should.
-fn may_be_read_by_all(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
-}
-
-/// A secret from a file, without the white space around it.
-pub(super) fn read_secret(path: &Path, what: &str, option: &str) -> Result<Secret, ConfigError> {
-    let bytes = fs::read(path).map_err(|error| {
-        // The file's own name may be what should be in it; its directory is not.
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let file = match discreet(&name) {
-            Cow::Borrowed(_) => path.display().to_string(),
-            Cow::Owned(unsaid) => path.with_file_name(unsaid).display().to_string(),
-        };
-        let advice = match error.kind() {
-            io::ErrorKind::PermissionDenied => "let the user who runs this read it".to_owned(),
-            io::ErrorKind::NotFound => format!("make that file, or name another with {option}"),
-            _ => format!("name another file with {option}"),
-        };
-        ConfigError(format!("cannot read {what} from {file}: {error}; {advice}"))
-    })?;
-    let secret = bytes.trim_ascii();
-    if secret.is_empty() {
-        return wrong(format!("{what} in {} is empty", path.display()));
-    }
-    Ok(Secret::new(secret.to_vec()))
 }

@@ -14,8 +14,9 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
 use serde::Deserialize;
 
+use super::discretion::discreet;
 use super::{ConfigError, wrong};
-use crate::core::settings::{NeighbourTls, TlsSettings};
+use crate::core::settings::{NeighbourTls, TlsMode, TlsSettings};
 
 /// `[clients]` of the TOML file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -45,9 +46,26 @@ pub(super) struct FilePeers {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FilePeersTls {
+    /// `required` or `offered`.
+    mode: Option<String>,
     ca_file: String,
     certificate_file: String,
     key_file: String,
+}
+
+impl FilePeersTls {
+    /// Whether links may go without TLS.
+    pub(super) fn mode(&self) -> Result<TlsMode, String> {
+        match self.mode.as_deref() {
+            None => Ok(TlsMode::default()),
+            Some(word) if word.eq_ignore_ascii_case("required") => Ok(TlsMode::Required),
+            Some(word) if word.eq_ignore_ascii_case("offered") => Ok(TlsMode::Offered),
+            Some(other) => Err(format!(
+                "peers.tls.mode is {:?}; it may be \"required\" or \"offered\"",
+                discreet(other)
+            )),
+        }
+    }
 }
 
 /// Who somebody is: a certificate, with those that lead to its authority, and its key.
@@ -61,7 +79,14 @@ struct Identity {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     clients: Option<Identity>,
-    neighbours: Option<(PathBuf, Identity)>,
+    neighbours: Option<PeersFiles>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PeersFiles {
+    mode: TlsMode,
+    ca: PathBuf,
+    own: Identity,
 }
 
 impl TlsFiles {
@@ -82,17 +107,18 @@ impl TlsFiles {
                 .tls
                 .as_ref()
                 .map(|tls| identity(&tls.certificate_file, &tls.key_file)),
-            neighbours: peers.tls.as_ref().map(|tls| {
-                let identity = identity(&tls.certificate_file, &tls.key_file);
-                (path(&tls.ca_file), identity)
+            neighbours: peers.tls.as_ref().map(|tls| PeersFiles {
+                mode: tls.mode().unwrap_or_default(), // checked when the file was read
+                ca: path(&tls.ca_file),
+                own: identity(&tls.certificate_file, &tls.key_file),
             }),
         }
     }
 
-    /// Whether TLS is spoken with neighbours.
+    /// Whether TLS is spoken with neighbours, and if so, whether a link may go without.
     #[must_use]
-    pub fn has_neighbours(&self) -> bool {
-        self.neighbours.is_some()
+    pub fn for_neighbours(&self) -> Option<TlsMode> {
+        self.neighbours.as_ref().map(|files| files.mode)
     }
 
     /// Whether TLS is spoken with clients.
@@ -104,12 +130,12 @@ impl TlsFiles {
     /// The file with the herd's own authority, if it has one.
     #[must_use]
     pub fn authority(&self) -> Option<&Path> {
-        self.neighbours.as_ref().map(|(ca, _)| ca.as_path())
+        self.neighbours.as_ref().map(|files| files.ca.as_path())
     }
 
     /// The files with private keys.
     pub(super) fn keys(&self) -> impl Iterator<Item = PathBuf> {
-        let neighbours = self.neighbours.as_ref().map(|(_, own)| own);
+        let neighbours = self.neighbours.as_ref().map(|files| &files.own);
         let identities = self.clients.iter().chain(neighbours);
         identities.map(|identity| identity.key.clone())
     }
@@ -145,7 +171,7 @@ impl TlsFiles {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         self.neighbours
             .as_ref()
-            .map(|(ca, identity)| for_neighbours(ca, identity, &provider))
+            .map(|files| for_neighbours(files, &provider))
             .transpose()
     }
 
@@ -156,8 +182,13 @@ impl TlsFiles {
             self.clients.as_ref().map_or("plain TCP".into(), identity),
             self.neighbours
                 .as_ref()
-                .map_or("plain TCP".into(), |(ca, own)| {
-                    format!("mutual {}, trusting {}", identity(own), ca.display())
+                .map_or("plain TCP".into(), |PeersFiles { mode, ca, own }| {
+                    let mode = match mode {
+                        TlsMode::Required => "required",
+                        TlsMode::Offered => "offered, links may be plain",
+                    };
+                    let (own, ca) = (identity(own), ca.display());
+                    format!("mutual {own}, trusting {ca}; {mode}")
                 }),
         )
     }
@@ -178,10 +209,14 @@ fn for_clients(
 }
 
 fn for_neighbours(
-    ca: &Path,
-    identity: &Identity,
+    files: &PeersFiles,
     provider: &Arc<CryptoProvider>,
 ) -> Result<NeighbourTls, ConfigError> {
+    let PeersFiles {
+        mode,
+        ca,
+        own: identity,
+    } = files;
     let roots = Arc::new(roots_of(ca, "peers.tls.ca_file")?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
         .build()
@@ -205,6 +240,7 @@ fn for_neighbours(
         .with_client_auth_cert(chain, key)
         .map_err(|error| identity.unusable(&error))?;
     Ok(NeighbourTls {
+        mode: *mode,
         dialling: Arc::new(dialling),
         accepting: Arc::new(accepting),
     })

@@ -15,6 +15,7 @@ use crate::core::limits::{Limits, ms};
 use crate::core::records::Teacher;
 use crate::core::settings::NeighbourSettings;
 use crate::core::slots::Id;
+use crate::core::tls_offer::TlsOffer;
 
 /// Which life of its process a server is in: a random number that it takes when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +88,12 @@ pub struct Neighbour {
     pub settings: NeighbourSettings,
     /// The connection that has proven to be it.
     pub link: Option<Id>,
+    /// That connection speaks TLS.
+    pub is_over_tls: bool,
     /// What is being done to have one.
     pub dial: Dial,
+    /// Whether it is dialled with TLS next, where that is offered and not required.
+    pub tls_offer: TlsOffer,
     /// How long to wait after the next failure.
     pub backoff: Backoff,
     /// Until when it is not let in, if it is the one that dials: it had proven itself, and then broke the protocol.
@@ -266,6 +271,8 @@ impl Herd {
         let neighbours = neighbours.into_iter().map(|settings| Neighbour {
             settings,
             link: None,
+            is_over_tls: false,
+            tls_offer: TlsOffer::default(),
             dial: Dial::Nothing,
             backoff: Backoff::new(ms(limits.redial_first_ms), ms(limits.redial_cap_ms)),
             kept_out_until: Time::default(),

@@ -39,4 +39,5 @@ pub mod slots;
 pub mod swar;
 pub mod tally;
 pub mod tls;
+pub mod tls_offer;
 pub mod who;

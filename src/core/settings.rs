@@ -35,6 +35,58 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The herd's secret; two while it is being changed. A server proves itself with the primary one, as
+/// the side that dials; it takes a proof with either, and answers with the one that it was proven
+/// with. So two servers link if the one that dials has a primary secret that the other one has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Secrets {
+    primary: Secret,
+    secondary: Option<Secret>,
+}
+
+impl From<Secret> for Secrets {
+    fn from(primary: Secret) -> Secrets {
+        Secrets {
+            primary,
+            secondary: None,
+        }
+    }
+}
+
+impl Secrets {
+    /// Two of them; one, if they are the same.
+    #[must_use]
+    pub fn two(primary: Secret, secondary: Secret) -> Secrets {
+        let secondary = (secondary != primary).then_some(secondary);
+        Secrets { primary, secondary }
+    }
+
+    /// The one to prove oneself with; empty on a herd without a secret.
+    #[must_use]
+    pub fn primary(&self) -> &Secret {
+        &self.primary
+    }
+
+    /// All that a proof is taken with, the primary one first.
+    pub fn accepted(&self) -> impl Iterator<Item = &Secret> {
+        [Some(&self.primary), self.secondary.as_ref()]
+            .into_iter()
+            .flatten()
+    }
+
+    /// How many a proof is taken with: 1 or 2.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.accepted().count()
+    }
+
+    /// Whether the herd has no secret.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.primary.expose().is_empty()
+    }
+}
+
 /// A host, by name or by number, and a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
@@ -98,9 +150,22 @@ pub struct TlsSettings {
     pub neighbours: Option<NeighbourTls>,
 }
 
+/// Whether a neighbour is linked without TLS, by a server that speaks it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsMode {
+    /// It is not.
+    #[default]
+    Required,
+    /// It is, if it does not speak TLS or TLS fails: for as long as not all servers of a herd speak
+    /// it. Who can change what passes between two such servers can have them go without.
+    Offered,
+}
+
 /// Mutual TLS between neighbours: both sides show a certificate of the herd's authority, for their own name.
 #[derive(Clone)]
 pub struct NeighbourTls {
+    /// Whether a link may go without.
+    pub mode: TlsMode,
     /// For links that we dial.
     pub dialling: Arc<rustls::ClientConfig>,
     /// For links that we accept.
@@ -116,8 +181,8 @@ pub struct Settings {
     pub herd: Vec<String>,
     /// Those it is linked with.
     pub neighbours: Vec<NeighbourSettings>,
-    /// What every server of the herd knows and nobody else does; empty on a herd without one.
-    pub secret: Secret,
+    /// What the servers of the herd know and no other program does.
+    pub secrets: Secrets,
     /// From where clients come through a proxy that says so, in a header of the PROXY protocol.
     pub proxies: Networks,
     /// Where TLS is spoken, Places aside.

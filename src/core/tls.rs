@@ -38,11 +38,15 @@ pub struct Received {
 /// Why TLS can not go on with a side that speaks none.
 pub const NO_TLS: &str = "it does not speak TLS";
 
+/// The first byte of a connection over TLS: the type of a record of the handshake (RFC 8446, section
+/// 5.1). No line begins with it. Under TLS 1.3, encrypted records of it say that they are data.
+pub const HANDSHAKE: u8 = 0x16;
+
 /// Whether bytes that were to be lines of text begin a record of TLS: a hello, or an alert (RFC
 /// 8446, section 5.1).
 #[must_use]
 pub fn is_tls(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x15 | 0x16, 3, ..])
+    matches!(bytes, [0x15 | HANDSHAKE, 3, ..])
 }
 
 /// Whether bytes begin as a client's hello does: a record of the handshake, of SSL 3.0 to TLS 1.3,
@@ -170,8 +174,6 @@ struct Bound {
 const MAX_RECORD: usize = HEADER + (1 << 14) + 2_048;
 /// Type, version and length.
 const HEADER: usize = 5;
-/// The type of a record of the handshake. Under TLS 1.3, encrypted ones say that they are data.
-const HANDSHAKE: u8 = 22;
 
 /// Where the records of a stream begin and end (RFC 8446, section 5.1), and which of them rustls may
 /// still keep: it keeps a record until it is whole, and a message of the handshake until all records
@@ -549,6 +551,8 @@ pub struct Secure {
     is_over: bool,
     /// The stream has ended.
     eof: bool,
+    /// The other side has said something, whether it is TLS or not.
+    has_spoken: bool,
 }
 
 impl Secure {
@@ -565,7 +569,14 @@ impl Secure {
             sealed: 0,
             is_over: false,
             eof: false,
+            has_spoken: false,
         }
+    }
+
+    /// Whether the other side has said something, be it TLS or not.
+    #[must_use]
+    pub fn has_spoken(&self) -> bool {
+        self.has_spoken
     }
 
     /// The certificate that the other side has proven to be its own, if it was asked for one.
@@ -603,6 +614,7 @@ impl Secure {
     /// Takes ciphertext; appends the plaintext in it.
     pub fn data_received(&mut self, data: &[u8], plaintext: &mut Vec<u8>) -> News {
         let mut news = News::default();
+        self.has_spoken = true;
         match self.tls.data_received(data, plaintext, &mut self.output) {
             Ok(received) => {
                 if self.state == State::Handshaking && !self.tls.is_handshaking() {

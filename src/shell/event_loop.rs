@@ -30,7 +30,7 @@ use crate::core::durability::Fsync;
 use crate::core::journal::Entry;
 use crate::core::limits::{TURN_BYTES, ms};
 use crate::core::node::{ConnId, Io, Node, drive, expected_connections, perform_disk_work};
-use crate::core::settings::{HostPort, Settings, TlsSettings};
+use crate::core::settings::{HostPort, Secrets, Settings, TlsSettings};
 use crate::shell::clock::Clock;
 use crate::shell::disk::{Disk, OpenError};
 use crate::shell::executor::Executor;
@@ -83,18 +83,60 @@ pub struct Server {
     /// Connections of this turn.
     running: Vec<ConnId>,
     looked_up: Receiver<LookedUp>,
-    /// Where certificates and keys come from when a signal asks for new ones, and who reads them.
-    certificates: Option<ReadCertificates>,
-    renewals: Executor<ReadCertificates, Result<TlsSettings, String>>,
-    renewed: Receiver<Result<TlsSettings, String>>,
+    /// What is read anew when a signal asks for it, and the thread that reads.
+    reload: Reload,
+    reloads: Executor<Reload, Reloaded>,
+    reloaded: Receiver<Reloaded>,
     signals: Signals,
     /// How long a stop waits for the disk.
     stop_timeout: Duration,
     scratch: Box<[u8]>,
 }
 
-/// Reads certificates and keys anew, which takes files.
-pub type ReadCertificates = Arc<dyn Fn() -> Result<TlsSettings, String> + Send + Sync>;
+/// Reads something anew, which takes files.
+pub type Read<T> = Arc<dyn Fn() -> Result<T, String> + Send + Sync>;
+
+/// What is read anew while a server runs.
+#[derive(Clone, Default)]
+pub struct Reload {
+    /// Certificates and keys, if it has any.
+    pub certificates: Option<Read<TlsSettings>>,
+    /// The herd's secrets, if they are in a file; and what the operator should know of them.
+    pub secrets: Option<Read<(Secrets, Vec<String>)>>,
+}
+
+/// What was read, and why it could not be.
+struct Reloaded {
+    certificates: Option<Result<TlsSettings, String>>,
+    secrets: Option<Result<(Secrets, Vec<String>), String>>,
+}
+
+impl Reload {
+    fn read(self) -> Reloaded {
+        Reloaded {
+            certificates: self.certificates.map(|read| read()),
+            secrets: self.secrets.map(|read| read()),
+        }
+    }
+
+    /// For the log.
+    fn describe(&self) -> &'static str {
+        match (&self.certificates, &self.secrets) {
+            (Some(_), Some(_)) => {
+                "certificates, keys and the herd secret are read anew; a changed config file or Places key takes a restart"
+            }
+            (Some(_), None) => {
+                "certificates and keys are read anew; a changed config file, secret or Places key takes a restart"
+            }
+            (None, Some(_)) => {
+                "the herd secret is read anew, there are no certificates to read anew; a changed config file or Places key takes a restart"
+            }
+            (None, None) => {
+                "there are no certificates to read anew; a changed config file, secret or Places key takes a restart"
+            }
+        }
+    }
+}
 
 /// Where a server keeps its journal, and how safely.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +223,7 @@ impl Server {
         clients: &HostPort,
         neighbours: Option<&HostPort>,
         journal: Option<&JournalConfig>,
-        certificates: Option<ReadCertificates>,
+        reload: Reload,
         requests: Requests,
     ) -> Result<Server, StartError> {
         let needed = |error| StartError::System {
@@ -225,7 +267,7 @@ impl Server {
             disk = Some(files);
         }
         let (report_looked_up, looked_up) = channel();
-        let (report_renewed, renewed) = channel();
+        let (report_reloaded, reloaded) = channel();
         let resolver = Executor::new(
             "names",
             look_up::MAX_THREADS,
@@ -241,9 +283,9 @@ impl Server {
             is_accept_failing: false,
             running: Vec::new(),
             looked_up,
-            certificates,
-            renewals: Executor::new("certificates", 1, waker, report_renewed, |read| read()),
-            renewed,
+            reload,
+            reloads: Executor::new("reload", 1, waker, report_reloaded, Reload::read),
+            reloaded,
             signals,
             stop_timeout,
             scratch: vec![0; TURN_BYTES].into_boxed_slice(),
@@ -455,13 +497,34 @@ impl Server {
         while let Some(done) = self.sockets.disk.as_mut().and_then(Disk::finished) {
             self.node.handle_disk_done(done, now);
         }
-        while let Ok(read) = self.renewed.try_recv() {
-            match read {
-                Ok(tls) => {
+        while let Ok(Reloaded {
+            certificates,
+            secrets,
+        }) = self.reloaded.try_recv()
+        {
+            match certificates {
+                Some(Ok(tls)) => {
                     self.node.handle_reload(tls);
                     info!("TLS: certificates and keys were read anew");
                 }
-                Err(error) => warn!("TLS: the old certificates stay in use: {error}"),
+                Some(Err(error)) => warn!("TLS: the old certificates stay in use: {error}"),
+                None => {}
+            }
+            match secrets {
+                Some(Ok((secrets, notes))) => {
+                    let count = match secrets.count() {
+                        1 => "there is one",
+                        _ => "there are two: the first is proven, both are taken",
+                    };
+                    let change = match self.node.handle_secrets(secrets) {
+                        true => "changed",
+                        false => "no change",
+                    };
+                    info!("the herd secret was read anew: {change}, {count}");
+                    notes.iter().for_each(|note| warn!("{note}"));
+                }
+                Some(Err(error)) => warn!("the old herd secret stays in use: {error}"),
+                None => {}
             }
         }
     }
@@ -487,17 +550,15 @@ impl Server {
 
     /// SIGHUP. The log's own writer opens the log anew.
     fn reload(&mut self) {
-        let certificates = match &self.certificates {
-            Some(_) => "certificates and keys are read anew",
-            None => "there are no certificates to read anew",
-        };
-        info!(
-            "SIGHUP: the log is opened anew, {certificates}; a changed config file, secret or Places key takes a restart"
-        );
-        if let Some(read) = &self.certificates
-            && let Err(error) = self.renewals.submit(read.clone())
+        let Reload {
+            certificates,
+            secrets,
+        } = &self.reload;
+        info!("SIGHUP: the log is opened anew, {}", self.reload.describe());
+        if (certificates.is_some() || secrets.is_some())
+            && let Err(error) = self.reloads.submit(self.reload.clone())
         {
-            warn!("TLS: no thread to read the certificates: {error}");
+            warn!("nothing is read anew: no thread to read files: {error}");
         }
     }
 

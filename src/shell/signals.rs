@@ -3,7 +3,7 @@
 //! | signal | asks |
 //! |---|---|
 //! | SIGTERM, SIGINT | to stop; the second one, not to wait |
-//! | SIGHUP | to read certificates and keys anew, and to open the log anew |
+//! | SIGHUP | to read certificates, keys and the herd secret anew, and to open the log anew |
 //! | SIGUSR1 | to open the log anew |
 //! | SIGUSR2 | nothing yet: it is logged |
 //! | SIGXFSZ | nothing: a file that may not grow is an error of the write |

@@ -302,7 +302,7 @@ fn a_certificate_does_not_stand_in_for_the_secret_nor_the_secret_for_a_certifica
     assert_eq!(prove(Flaw::UnknownAuthority, SECRET), None);
     assert_eq!(
         prove(Flaw::None, b"").as_deref(),
-        Some("BYE a wrong proof: do both servers have the same herd secret?\n")
+        Some("BYE a wrong proof: Alice has no herd secret, and this server has one\n")
     );
     assert!(prove(Flaw::None, SECRET).unwrap().starts_with("PROOF "));
     bob.wait_for_log("refused: a wrong proof", "who says to be Alice");

@@ -331,7 +331,7 @@ fn wrong_guessed_reflected_and_replayed_proofs_are_refused() {
         ));
         assert_eq!(
             riley.line(),
-            "BYE a wrong proof: do both servers have the same herd secret?"
+            "BYE a wrong proof: the secret that Riley proves is not the one here; both need the same"
         );
         riley.expect_end();
     };
@@ -506,7 +506,7 @@ fn a_dialler_is_not_fooled_by_who_answers() {
     .unwrap();
     assert_eq!(
         line(&mut stream),
-        "BYE a wrong proof: do both servers have the same herd secret?"
+        "BYE a wrong proof: the secret that Jaquez proves is not the one here; both need the same"
     );
     assert_eq!(
         riley.client().ask("WHATSAT forged 1 1"),
@@ -522,7 +522,7 @@ fn servers_with_different_secrets_do_not_link_and_say_why_once() {
         crate::common::Server::start(herd.command("Riley").env("HERD_SECRET", "another one"));
     riley.wait_for_log(
         "neighbour Jaquez",
-        "not linked: it said goodbye: a wrong proof: do both servers have the same herd secret?",
+        "not linked: it said goodbye: a wrong proof: the secret that Riley proves is not the one here; both need the same",
     );
     jaquez.wait_for_log("stranger ", "who says to be Riley: refused: a wrong proof");
     // It is tried again and again, but told once.
@@ -789,7 +789,7 @@ fn an_operator_who_knows_the_secret_is_told_how_a_server_stands_and_nothing_is_t
     let keys: Vec<String> = values(&riley).into_iter().map(|(key, _)| key).collect();
     assert_eq!(
         keys.join(" "),
-        "boot wall records digest clients stale refused ahead behind version disk table clocks max_clients link"
+        "boot wall records digest clients stale refused ahead behind version secret plain disk table clocks max_clients link"
     );
     assert_eq!(
         (&*value(&riley, "records"), &*value(&riley, "clients")),
@@ -819,7 +819,7 @@ fn an_operator_who_knows_the_secret_is_told_how_a_server_stands_and_nothing_is_t
     });
     assert_eq!(
         status_of(&herd, "Riley", b"a guess"),
-        Err("BYE a wrong proof: do both servers have the same herd secret?".to_owned())
+        Err("BYE a wrong proof: the secret that operator proves is not the one here; both need the same".to_owned())
     );
     assert_eq!(client.ask("WHATSAT forged 1 1"), "? WHATSAT forged 1 1");
 }

@@ -121,6 +121,11 @@ impl Herd {
         self
     }
 
+    /// The same between two starts of a server.
+    pub(crate) fn replace_tables(&mut self, toml: &str) {
+        self.extra = toml.to_owned();
+    }
+
     /// TOML keys to stand at the top of the config file.
     pub(crate) fn with_top(mut self, toml: &str) -> Herd {
         self.top.push_str(toml);
@@ -153,6 +158,12 @@ impl Herd {
 
     pub(crate) fn links(&self) -> &[(String, String)] {
         &self.links
+    }
+
+    /// Where clients of a server connect.
+    pub(crate) fn clients_address(&self, name: &str) -> SocketAddr {
+        let member = self.members.iter().find(|(other, ..)| other == name);
+        member.unwrap().1
     }
 
     /// Where neighbours of a server connect.

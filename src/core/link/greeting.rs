@@ -8,6 +8,7 @@ use super::{Broken, Link, OPERATOR, ROLLED_BACK, State, VERSION, Who, World, num
 use crate::core::counted::Counted;
 use crate::core::herd::{BootId, ClockNews, Dial, Lag};
 use crate::core::proof::{Hex, Nonce, Parties, Side, unhex};
+use crate::core::settings::{Secret, Secrets};
 use crate::core::tls::is_for;
 
 /// What a neighbour lacks.
@@ -61,6 +62,28 @@ pub(super) fn clock_shows(neighbour: usize, wall: u64, world: &mut World<'_>) {
         }
         Some(ClockNews::Agrees) => info!("neighbour {name}: its clock agrees with ours again"),
         None => {}
+    }
+}
+
+/// Why a proof is refused. The other side may be a server that was left behind in a change of the
+/// secret, so this says how many it was compared with.
+fn wrong_proof(parties: &Parties<'_>, speaker: Side, proof: &[u8], secrets: &Secrets) -> Broken {
+    let (name, _) = match speaker {
+        Side::Dialler => parties.dialler,
+        Side::Acceptor => parties.acceptor,
+    };
+    let has_none = parties.is_proven(speaker, &Secret::default(), proof);
+    match (has_none, secrets.is_none(), secrets.count()) {
+        (true, ..) => format!("a wrong proof: {name} has no herd secret, and this server has one"),
+        (false, true, _) => {
+            format!("a wrong proof: {name} has a herd secret, and this server has none")
+        }
+        (false, false, 1) => format!(
+            "a wrong proof: the secret that {name} proves is not the one here; both need the same"
+        ),
+        (false, false, count) => format!(
+            "a wrong proof: the secret that {name} proves is none of the {count} here; both need the same"
+        ),
     }
 }
 
@@ -127,7 +150,7 @@ impl Link {
             Side::Dialler => {
                 let proof = self
                     .parties(&their_nonce, world)
-                    .prove(self.side, &world.settings.secret);
+                    .prove(self.side, world.settings.secrets.primary());
                 self.say(format_args!("PROOF {proof}"));
             }
             Side::Acceptor => {
@@ -138,6 +161,7 @@ impl Link {
                 );
             }
         }
+        self.is_greeted = true;
         self.state = State::Proving { their_nonce };
         Ok(())
     }
@@ -170,18 +194,22 @@ impl Link {
         their_nonce: &Nonce,
         world: &mut World<'_>,
     ) -> Result<(), Broken> {
-        let secret = &world.settings.secret;
         let parties = self.parties(their_nonce, world);
-        if !parties.is_proven(self.side.other(), secret, proof) {
-            return Err("a wrong proof: do both servers have the same herd secret?".to_owned());
-        }
+        let them = self.side.other();
+        let mut accepted = (1..).zip(world.settings.secrets.accepted());
+        let Some((place, secret)) =
+            accepted.find(|(_, secret)| parties.is_proven(them, secret, proof))
+        else {
+            return Err(wrong_proof(&parties, them, proof, &world.settings.secrets));
+        };
+        // Answered with the secret that it used: the other one it need not have.
         let own_proof = parties.prove(self.side, secret);
         self.is_proven = true;
         if self.side == Side::Acceptor {
             self.say(format_args!("PROOF {own_proof}"));
         }
         let Some(neighbour) = self.neighbour else {
-            return self.status(world);
+            return self.status(place, world);
         };
         let (boot, wall) = (world.boot, world.now.wall);
         self.said_heard = world.herd.neighbours[neighbour].heard;
@@ -254,14 +282,16 @@ impl Link {
             0 => String::new(),
             count => format!(", after {} that failed", Counted(count, "attempt")),
         };
+        let is_over_tls = world.certificate.is_some();
+        let over = if is_over_tls { "over TLS" } else { "plain" };
         match resume {
             Resume::After(_) => info!(
-                "{}: linked, {} behind{after}",
+                "{}: linked, {} behind{after}, {over}",
                 Who(self, world.herd),
                 Counted(behind, "change")
             ),
             Resume::All | Resume::RolledBack => info!(
-                "{}: linked, to be sent all {}{after}",
+                "{}: linked, to be sent all {}{after}, {over}",
                 Who(self, world.herd),
                 Counted(world.records.len() as u64, "record")
             ),
@@ -276,6 +306,7 @@ impl Link {
         }
         let entry = &mut world.herd.neighbours[neighbour];
         entry.dial = Dial::Nothing;
+        entry.is_over_tls = is_over_tls;
         entry.kept = from;
         entry.its_lacks = 0;
         if entry.lacks() > 0 {

@@ -20,7 +20,8 @@
 //!   digits. A server that speaks another version is told so in words.
 //! - `PROOF`: 64 hexadecimal digits, see [`crate::core::proof`]. The dialler proves itself first: a stranger that dials learns nothing
 //!   made with the secret. On a herd without a secret the key is empty, and the proof only shows that names and versions agree. What
-//!   follows the proofs is not encrypted; run links over a network that you trust.
+//!   follows the proofs is not encrypted; run links over a network that you trust, or over TLS.
+//!   A server may have two secrets: see below.
 //! - `LIFE`: the speaker's boot id (16 hexadecimal digits, new with each life: see below); its wall
 //!   clock in nanoseconds since the epoch; then which boot id of the hearer it knows and how far it
 //!   has got in that life's feed, `- 0` if it knows none. The hearer's feed is sent from there, or
@@ -43,6 +44,21 @@
 //! Whoever has proven itself and then says anything else is cut off, and backed off from: the server that dials dials ever later, the
 //! one that is dialled lets it in ever later.
 //!
+//! # A secret that is being changed
+//!
+//! A server may have two secrets ([`Secrets`](crate::core::settings::Secrets)). As the dialler it
+//! proves itself with its primary one. As the acceptor it takes a proof with either, and answers
+//! with the one that the dialler used, so that the dialler need have no other. The dialler takes
+//! either of its own in return. So two servers link if the acceptor has the dialler's primary
+//! secret. Let every server have `old`; then `old` and `new`; then `new` and `old`; then `new`: two
+//! servers that are at most one step apart link, whichever of them dials.
+//!
+//! # TLS
+//!
+//! The lines may go over TLS 1.3, with a certificate on both sides. Where that is offered and not
+//! required, the acceptor knows it by the first byte: 0x16 begins a handshake, and no line. What the
+//! dialler does then is in [`crate::core::tls_offer`].
+//!
 //! # What is confirmed
 //!
 //! A server that refuses a record of a neighbour does not move the position that it says it has
@@ -64,13 +80,15 @@
 //! acceptor's `PROOF`, how the server stands, and the connection is closed:
 //!
 //! ```text
-//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> stale=<n> refused=<n> ahead=<n> behind=<n> version=<version> handshakes=<kind>:<n>,… disk=<…> table=<…> clocks=<…> max_clients=<n> unlinked=<…> … lag=<…> … link=<…> …
+//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> stale=<n> refused=<n> ahead=<n> behind=<n> version=<version> secret=<place>/<count> plain=<n> handshakes=<kind>:<n>,… disk=<…> table=<…> clocks=<…> max_clients=<n> unlinked=<…> … lag=<…> … link=<…> …
 //! ```
 //!
 //! A reader passes over keys that it does not know. `digest` is the same for the same table
 //! whatever the order in which it came about. `stale`: `IAMAT`s that were answered and changed
 //! nothing. `refused`: records that were refused because of a limit. `ahead`, `behind`: `IAMAT`s
-//! that were stamped more than 60 s ahead of this server's clock, or behind it. `handshakes`: how
+//! that were stamped more than 60 s ahead of this server's clock, or behind it. `secret`: which of
+//! the server's secrets the tool proved, 1 for the primary one, and how many there are; `none` if
+//! the server has none. `plain`: links that are up and do not speak TLS. `handshakes`: how
 //! often TLS with clients failed, for each kind that came
 //! ([`Kind`](crate::core::handshakes::Kind)); the key is not there if none did. For each link that
 //! is up, there is one `link=<unconfirmed>:<apart>:<lacks>:<name>`: changes that the neighbour has
@@ -220,6 +238,8 @@ pub struct Link {
     output: Buffer,
     /// When the present wait began: for the connection, for a proof, for the other side to close.
     since: Time,
+    /// It has said who it is.
+    is_greeted: bool,
     /// It has proven who it is.
     is_proven: bool,
     /// It is no server, but a tool that asks how this one stands.
@@ -288,7 +308,7 @@ fn shown(bytes: &[u8]) -> Escaped<'_> {
 }
 
 /// With TLS at one end only, nothing that the other end says makes sense.
-const ONE_SIDED: &str = "[peers.tls] has to be in the config of both servers, or of neither";
+const ONE_SIDED: &str = "[peers.tls] has to be in the config of both servers, or of neither, or with mode = \"offered\" in one";
 
 /// What stands in front of the neighbours' port is to pass bytes on as they are.
 const PROXIED: &str = "it sent a PROXY header, which only the clients' port takes; have the proxy send none to the neighbours' port";
@@ -346,6 +366,7 @@ impl Link {
             input: Buffer::default(),
             output: Buffer::default(),
             since: now,
+            is_greeted: false,
             is_proven: false,
             is_operator: false,
             last_heard: now,
@@ -409,7 +430,14 @@ impl Link {
         while !matches!(self.state, State::Closing) {
             if matches!(self.state, State::Greeting) {
                 if is_tls(bytes) {
-                    self.broken(format!("it speaks TLS; {ONE_SIDED}"), world);
+                    let reason = match world.settings.tls.neighbours {
+                        // TLS was tried, and failed.
+                        Some(_) if self.side == Side::Dialler => {
+                            "it takes nothing but TLS".to_owned()
+                        }
+                        Some(_) | None => format!("it speaks TLS; {ONE_SIDED}"),
+                    };
+                    self.broken(reason, world);
                     break;
                 }
                 if is_header(bytes) {
@@ -629,6 +657,20 @@ impl Link {
         self.neighbour
     }
 
+    /// Whether its first byte is still to come, from a side that dialled us.
+    #[must_use]
+    pub fn awaits_first_byte(&self) -> bool {
+        self.side == Side::Acceptor
+            && matches!(self.state, State::Greeting)
+            && self.input.is_empty()
+    }
+
+    /// Whether the other side has said who it is.
+    #[must_use]
+    pub fn is_greeted(&self) -> bool {
+        self.is_greeted
+    }
+
     /// Whether it is we who dialled.
     #[must_use]
     pub fn is_dialled(&self) -> bool {
@@ -705,15 +747,16 @@ impl Link {
         self.close(reason, now);
     }
 
-    /// The connection is gone, `why` if the core did not want it so. Tells the log, and the herd.
-    pub fn connection_lost(self, why: Option<&str>, world: &mut World<'_>) {
+    /// The connection is gone, `why` if the core did not want it so. Tells the log, and the herd;
+    /// also if the neighbour is dialled without TLS next.
+    pub fn connection_lost(self, why: Option<&str>, is_plain_next: bool, world: &mut World<'_>) {
         if let Some(reader) = self.reader {
             world.records.close_reader(reader);
         }
         let reason = self.farewell.as_deref().or(why).unwrap_or("closed");
         let advised;
         let reason = match reason {
-            NO_TLS => {
+            NO_TLS if !is_plain_next => {
                 advised = format!("{NO_TLS}; {ONE_SIDED}");
                 &advised
             }
@@ -738,9 +781,16 @@ impl Link {
         } else if neighbour.link.is_some() {
             debug!("{who}: {reason}");
         } else {
-            match neighbour.complaints.note(reason, world.now.time) {
-                News::Known => debug!("{who}: {reason}"),
-                news => warn!("{who}: not linked: {reason}; trying on{news}"),
+            match (neighbour.complaints.note(reason, world.now.time), reason) {
+                (News::Known, _) => debug!("{who}: {reason}"),
+                // That is what an offer is for.
+                (news, NO_TLS) if is_plain_next => {
+                    info!("{who}: {reason}; dialled without it, for it is only offered here{news}");
+                }
+                (news, _) if is_plain_next => warn!(
+                    "{who}: not linked over TLS: {reason}; dialled without TLS, for it is only offered here{news}"
+                ),
+                (news, _) => warn!("{who}: not linked: {reason}; trying on{news}"),
             }
         }
     }

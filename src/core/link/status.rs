@@ -7,9 +7,10 @@ use crate::core::durability::{Condition, Durability};
 use crate::core::herd::Neighbour;
 
 impl Link {
-    /// Tells an operator how the server stands; that is all an operator is told.
-    pub(super) fn status(&mut self, world: &mut World<'_>) -> Result<(), Broken> {
-        let line = status(world);
+    /// Tells an operator how the server stands; that is all an operator is told. It proved itself
+    /// with the secret in that `place`, from 1.
+    pub(super) fn status(&mut self, place: usize, world: &mut World<'_>) -> Result<(), Broken> {
+        let line = status(place, world);
         self.say(format_args!("{line}"));
         self.close("told how the server stands".to_owned(), world.now.time);
         Ok(())
@@ -17,7 +18,7 @@ impl Link {
 }
 
 /// The line, without its LF. The protocol says what each key means, see [`crate::core::link`].
-fn status(world: &mut World<'_>) -> String {
+fn status(place: usize, world: &mut World<'_>) -> String {
     let now = world.now.time;
     let last_seq = world.records.last_seq();
     let World {
@@ -28,8 +29,15 @@ fn status(world: &mut World<'_>) -> String {
         settings,
         ..
     } = world;
+    let is_up = |neighbour: &&Neighbour| neighbour.link.is_some();
+    let linked = world.herd.neighbours.iter().filter(is_up);
+    let plain = linked.filter(|neighbour| !neighbour.is_over_tls).count();
+    let secrets = match settings.secrets.is_none() {
+        true => "none".to_owned(),
+        false => format!("{place}/{}", settings.secrets.count()),
+    };
     let mut line = format!(
-        "STATUS boot={boot} wall={} records={} digest={:016x} clients={clients} stale={} refused={} ahead={} behind={} version={}",
+        "STATUS boot={boot} wall={} records={} digest={:016x} clients={clients} stale={} refused={} ahead={} behind={} version={} secret={secrets} plain={plain}",
         world.now.wall,
         records.len(),
         records.digest(),

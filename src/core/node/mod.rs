@@ -78,7 +78,7 @@ use crate::core::places::call::{CallId, Calls};
 use crate::core::places::exchange::Exchange;
 use crate::core::proxied::{Proxied, Refusal};
 use crate::core::records::Records;
-use crate::core::settings::{Settings, TlsSettings};
+use crate::core::settings::{Secrets, Settings, TlsSettings};
 use crate::core::slots::{Id, Slots};
 use crate::core::tally::Tally;
 use crate::core::tls::{News, Secure, StreamEnd};
@@ -423,7 +423,7 @@ impl Node {
             match slot.session {
                 Session::Client(client) => node.client_lost(id, &client, why, now),
                 Session::Proxied(proxied) => node.proxied_lost(*proxied, why),
-                Session::Link(link) => node.link_lost(*link, why, now),
+                Session::Link(link) => node.link_lost(*link, slot.secure.as_deref(), why, now),
                 Session::Exchange(exchange) => node.exchange_lost(id, *exchange, why, now),
             }
         });
@@ -467,6 +467,13 @@ impl Node {
     /// New certificates and keys are for connections to come; those that are there keep theirs.
     pub fn handle_reload(&mut self, tls: TlsSettings) {
         self.settings.tls = tls;
+    }
+
+    /// From now on, links are proven with these secrets; those that are up stay up. Returns whether
+    /// that is a change.
+    pub fn handle_secrets(&mut self, secrets: Secrets) -> bool {
+        let old = std::mem::replace(&mut self.settings.secrets, secrets);
+        old != self.settings.secrets
     }
 
     /// Begins to stop: no new client is served, what is being answered is finished, records go out

@@ -13,8 +13,9 @@ use crate::core::herd::{BootId, Dial, News};
 use crate::core::limits::count;
 use crate::core::link::{Link, ROLLED_BACK, World};
 use crate::core::names::Resolution;
-use crate::core::settings::HostPort;
-use crate::core::tls::{Secure, Tls};
+use crate::core::settings::{HostPort, NeighbourTls, TlsMode};
+use crate::core::tls::{HANDSHAKE, Secure, Tls};
+use crate::core::tls_offer::Ending;
 
 impl Node {
     /// If too many strangers are there already, one of them goes: one from the same address, or else any. So strangers do not keep a
@@ -40,6 +41,7 @@ impl Node {
         }
         let secure = match &self.settings.tls.neighbours {
             None => None,
+            Some(tls) if tls.mode == TlsMode::Offered => None, // its first byte tells
             Some(tls) => match Tls::server(tls.accepting.clone()) {
                 Ok(tls) => Some(Secure::new(tls)),
                 Err(error) => {
@@ -178,7 +180,11 @@ impl Node {
         if let Session::Link(link) = &mut slot.session
             && let Some(neighbour) = link.neighbour()
         {
-            let name = &self.herd.neighbours[neighbour].settings.name;
+            let neighbour = &self.herd.neighbours[neighbour];
+            if tls.mode == TlsMode::Offered && neighbour.tls_offer.is_plain_next() {
+                return self.link_connected(id, now);
+            }
+            let name = &neighbour.settings.name;
             match Tls::client(tls.dialling.clone(), name) {
                 Ok(tls) => slot.secure = Some(Box::new(Secure::new(tls))),
                 Err(error) => link.end(error.reason, now.time),
@@ -194,7 +200,42 @@ impl Node {
     }
 
     pub(super) fn link_sent(&mut self, id: ConnId, data: &[u8], now: Now) {
+        if data.first() == Some(&HANDSHAKE) && self.takes_offer(id, now) {
+            return self.ciphertext_received(id, data, now);
+        }
         self.with_link(id, now, |link, world| link.data_received(data, world));
+    }
+
+    /// The first byte of a connection to the neighbours' port begins a handshake: if TLS is offered
+    /// there, this is a connection over TLS from here on. Returns whether it is.
+    fn takes_offer(&mut self, id: ConnId, now: Now) -> bool {
+        let Some(NeighbourTls {
+            mode: TlsMode::Offered,
+            accepting,
+            ..
+        }) = &self.settings.tls.neighbours
+        else {
+            return false;
+        };
+        let Some(Slot {
+            session: Session::Link(link),
+            secure: secure @ None,
+            ..
+        }) = self.sessions.get_mut(id)
+        else {
+            return false;
+        };
+        if !link.awaits_first_byte() {
+            return false;
+        }
+        match Tls::server(accepting.clone()) {
+            Ok(tls) => *secure = Some(Box::new(Secure::new(tls))),
+            Err(error) => {
+                link.end(error.reason, now.time);
+                return false;
+            }
+        }
+        true
     }
 
     /// The journal has room for what it wants to say.
@@ -277,14 +318,36 @@ impl Node {
         }
     }
 
-    pub(super) fn link_lost(&mut self, link: Link, why: Option<&str>, now: Now) {
+    /// A link's connection is gone; `secure` is the TLS that was on it.
+    pub(super) fn link_lost(
+        &mut self,
+        link: Link,
+        secure: Option<&Secure>,
+        why: Option<&str>,
+        now: Now,
+    ) {
         let dialled = if link.is_dialled() {
             link.neighbour()
         } else {
             None
         };
+        let is_plain_next = dialled.is_some_and(|neighbour| {
+            let ending = match secure {
+                Some(_) if link.is_greeted() => Ending::Other, // TLS works
+                Some(secure) if secure.has_spoken() => Ending::TlsRefused,
+                Some(_) => Ending::TlsUnanswered,
+                None => Ending::Other,
+            };
+            let offer = &mut self.herd.neighbours[neighbour].tls_offer;
+            offer.ended(ending);
+            let tls = self.settings.tls.neighbours.as_ref();
+            let is_offered = tls.is_some_and(|tls| tls.mode == TlsMode::Offered);
+            is_offered && offer.is_plain_next() && self.phase == Phase::Running
+        });
+        let address = link.address();
         link.connection_lost(
             why,
+            is_plain_next,
             &mut World {
                 records: &mut self.records,
                 herd: &mut self.herd,
@@ -302,6 +365,10 @@ impl Node {
             return;
         };
         match std::mem::replace(&mut self.herd.neighbours[neighbour].dial, Dial::Nothing) {
+            Dial::Trying(mut addresses) if is_plain_next => {
+                addresses.push_front(address); // at once
+                self.try_next(neighbour, addresses, now)
+            }
             Dial::Trying(addresses) if !addresses.is_empty() => {
                 self.try_next(neighbour, addresses, now)
             }

@@ -116,7 +116,7 @@ impl Herd {
             name: self.servers[place].clone(),
             herd: self.servers.clone(),
             neighbours: neighbours.collect(),
-            secret: Secret::new(b"known to the herd alone".to_vec()),
+            secrets: Secret::new(b"known to the herd alone".to_vec()).into(),
             proxies: Networks::default(),
             tls: TlsSettings::default(),
             places: PlacesSettings {

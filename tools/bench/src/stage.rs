@@ -29,7 +29,7 @@ pub(crate) fn settings() -> Result<Settings, Failure> {
     let config = herd.server(SERVER, &Overrides::default());
     let mut settings = config.map_err(|error| error.to_string())?.settings;
     settings.neighbours.clear();
-    settings.secret = Secret::new(SECRET.to_vec());
+    settings.secrets = Secret::new(SECRET.to_vec()).into();
     Ok(settings)
 }
 

@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 
 use herd_mio::core::settings::HostPort;
-use herd_mio::shell::event_loop::Server;
+use herd_mio::shell::event_loop::{Reload, Server};
 use herd_mio::shell::signals::Requests;
 use mio::Events;
 
@@ -56,8 +56,15 @@ impl Turn {
             port: 0,
         };
         let requests = Requests::note().map_err(|error| format!("signals: {error}"))?;
-        let server = Server::start(settings()?, &any_port, None, None, None, requests)
-            .map_err(|error| error.to_string())?;
+        let server = Server::start(
+            settings()?,
+            &any_port,
+            None,
+            None,
+            Reload::default(),
+            requests,
+        )
+        .map_err(|error| error.to_string())?;
         let addresses = server
             .clients_addresses()
             .map_err(|error| error.to_string())?;

@@ -136,7 +136,7 @@ impl Story {
     fn new(how: u8) -> Story {
         let mut settings = server::settings();
         let secret = Secret::new(if how & 1 == 0 { SECRET } else { b"" }.to_vec());
-        settings.secret = secret.clone();
+        settings.secrets = secret.clone().into();
         let mut node = Node::new(settings, &server::SEED, server::at(0));
         let mut disk = None;
         if how & 2 != 0 {

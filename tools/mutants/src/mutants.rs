@@ -779,6 +779,32 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
+        name: "a proof with the old secret is answered with the new one",
+        file: "src/core/link/greeting.rs",
+        from: "let own_proof = parties.prove(self.side, secret);",
+        to: "let own_proof = parties.prove(self.side, { let _ = secret; world.settings.secrets.primary() });",
+        caught_by: behaviour(
+            "secret_change::a_proof_is_answered_with_the_secret_that_it_was_made_with",
+        ),
+        missed: None,
+    },
+    Mutant {
+        name: "a hello is not looked for where TLS is offered",
+        file: "src/core/node/neighbours.rs",
+        from: "if !link.awaits_first_byte() {",
+        to: "if link.awaits_first_byte() {",
+        caught_by: behaviour("tls_offered::every_pair_of_settings_links_as_the_table_has_it"),
+        missed: None,
+    },
+    Mutant {
+        name: "TLS that is refused is offered for ever",
+        file: "src/core/node/neighbours.rs",
+        from: "Some(secure) if secure.has_spoken() => Ending::TlsRefused,",
+        to: "Some(secure) if secure.has_spoken() => Ending::Other,",
+        caught_by: behaviour("tls_offered::every_pair_of_settings_links_as_the_table_has_it"),
+        missed: None,
+    },
+    Mutant {
         name: "what a neighbour was told after a copy was made is believed",
         file: "src/core/link/greeting.rs",
         from: "let told = self.herd.neighbours[neighbour].told_noted;",

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use herd_mio::core::escape::Escaped;
 use herd_mio::core::link::{OPERATOR, VERSION};
 use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
-use herd_mio::core::settings::{NeighbourTls, Secret};
+use herd_mio::core::settings::{NeighbourTls, Secret, TlsMode};
 use herd_mio::core::tls::{NO_TLS, TlsError, is_tls};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::ServerName;
@@ -42,6 +42,11 @@ pub struct Standing {
     pub ahead: u64,
     /// See `ahead`.
     pub behind: u64,
+    /// Of the secrets that it takes, with which it was asked, from 1, and how many there are; `None`
+    /// if it has none, or does not say.
+    pub secret: Option<(u64, u64)>,
+    /// Links that are up and do not speak TLS; `None` if it does not say.
+    pub plain: Option<u64>,
     /// How often TLS with its clients failed, by kind; the kinds are fit to be shown.
     pub handshakes: Vec<(String, u64)>,
     /// How its disk is; an older version does not say.
@@ -108,12 +113,42 @@ pub enum Clocks {
     Behind,
 }
 
-/// Asks the server called `name` whose neighbours' port is `address`, and proves on the way that both sides know the secret.
-/// All of it may take `patience`.
+/// Whether a server refused the proof: it has another secret.
+#[must_use]
+pub fn is_wrong_proof(error: &io::Error) -> bool {
+    error.to_string().starts_with("it said: a wrong proof")
+}
+
+/// Asks the server called `name` whose neighbours' port is `address`, and proves on the way that
+/// both sides know the secret. All of it may take `patience`. Where TLS is only offered, it is
+/// asked again without, if there is no answer with it in half of that time.
 ///
 /// # Errors
 /// It does not answer in time ([`ErrorKind::TimedOut`]), or otherwise than the protocol has it.
 pub fn ask(
+    address: SocketAddr,
+    name: &str,
+    secret: &Secret,
+    tls: Option<&NeighbourTls>,
+    patience: Duration,
+) -> io::Result<Standing> {
+    match tls {
+        Some(offer) if offer.mode == TlsMode::Offered => {
+            let patience = patience / 2;
+            let over_tls = ask_once(address, name, secret, tls, patience);
+            over_tls.or_else(|failure| {
+                let plain = ask_once(address, name, secret, None, patience);
+                plain.map_err(|error| {
+                    let is_plain = failure.to_string().starts_with(NO_TLS);
+                    if is_plain { error } else { failure }
+                })
+            })
+        }
+        Some(_) | None => ask_once(address, name, secret, tls, patience),
+    }
+}
+
+fn ask_once(
     address: SocketAddr,
     name: &str,
     secret: &Secret,
@@ -327,9 +362,17 @@ fn standing(line: &str) -> Option<Standing> {
         },
         max_clients: known("max_clients")?,
         unlinked: timed("unlinked").collect::<Option<_>>()?,
+        secret: value("secret").and_then(of_two),
+        plain: number("plain"),
         linked: links.iter().map(|link| link.name.clone()).collect(),
         links,
     })
+}
+
+/// `<place>/<count>`
+fn of_two(text: &str) -> Option<(u64, u64)> {
+    let (place, count) = text.split_once('/')?;
+    Some((place.parse().ok()?, count.parse().ok()?))
 }
 
 /// `<state>[:<ms>[:<bytes>]]`; a state of a later version is none that is known.
@@ -397,6 +440,8 @@ mod tests {
             refused: 5,
             ahead: 6,
             behind: 8,
+            secret: Some((1, 2)),
+            plain: Some(1),
             handshakes: vec![("plain-text".into(), 3), ("cut-off".into(), 1)],
             disk: Some(Disk::Refusing {
                 ms: 1_200,
@@ -412,7 +457,7 @@ mod tests {
                 link("Juzang", 9, None, 2, 80),
             ],
         };
-        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 version=9.8.7 handshakes=plain-text:3,cut-off:1 disk=refusing:1200:4096 table=full clocks=behind max_clients=50 unlinked=70:Bernard lag=80:Juzang link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
+        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 version=9.8.7 secret=1/2 plain=1 handshakes=plain-text:3,cut-off:1 disk=refusing:1200:4096 table=full clocks=behind max_clients=50 unlinked=70:Bernard lag=80:Juzang link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
         assert_eq!(standing(line), Some(expected));
         for bad in [
             "",

@@ -119,10 +119,10 @@ fn prepare(cli: &Cli) -> Result<(HerdConfig, Question), ConfigError> {
         secret: secret.map(|text| Secret::new(text.into_bytes())),
         ..Overrides::default()
     };
-    let (secret, _) = herd.secret(&overrides)?;
+    let (secrets, _) = herd.secrets(&overrides)?;
     let tls = herd.tls_files(OPERATOR).read_for_neighbours()?;
     let question = Question {
-        secret,
+        secrets,
         tls,
         timeout: cli.timeout,
     };

@@ -72,7 +72,10 @@ pub(crate) fn find(asked: &[Asked], members: &[String], links: &[(String, String
     let mut findings = Findings::default();
     for one in asked {
         match &one.answer {
-            Ok(answer) => findings.server(&one.name, &answer.standing),
+            Ok(answer) => {
+                findings.server(&one.name, &answer.standing);
+                findings.transition(&one.name, answer);
+            }
             Err(reason) => findings.add(
                 Kind::NoAnswer,
                 Some(&one.name),
@@ -117,6 +120,29 @@ impl Findings {
             server: server.map(str::to_owned),
             text,
         });
+    }
+
+    /// A change of the secret, or to TLS, that is under way.
+    fn transition(&mut self, name: &str, answer: &Answer) {
+        match (answer.refused_primary, answer.standing.secret) {
+            (true, _) => self.notes.push(format!(
+                "{name} does not have the first of our secrets, only the second"
+            )),
+            (false, Some((1, 2..))) => {
+                self.notes
+                    .push(format!("{name} has our secret first, and another"));
+            }
+            (false, Some((2.., _))) => {
+                self.notes
+                    .push(format!("{name} has our secret second, behind another"));
+            }
+            (false, Some(_) | None) => {}
+        }
+        if let Some(plain @ 1..) = answer.standing.plain {
+            let links = Counted(answer.standing.links.len() as u64, "link");
+            self.notes
+                .push(format!("{name} has {links}, {plain} without TLS"));
+        }
     }
 
     /// What a server says of itself.

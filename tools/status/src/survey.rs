@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use herd_mio::config::Member;
-use herd_mio::core::settings::{NeighbourTls, Secret};
+use herd_mio::core::settings::{NeighbourTls, Secrets};
 use herd_status::Standing;
 
 /// What a server said, and when.
@@ -18,6 +18,8 @@ pub(crate) struct Answer {
     /// By how many milliseconds its clock is ahead of this machine's; what the question may have
     /// taken does not count.
     pub(crate) ahead_ms: i128,
+    /// It refused our primary secret, and took the secondary one.
+    pub(crate) refused_primary: bool,
 }
 
 /// A server, and its answer, or why there is none.
@@ -28,7 +30,7 @@ pub(crate) struct Asked {
 
 /// How to ask.
 pub(crate) struct Question {
-    pub(crate) secret: Secret,
+    pub(crate) secrets: Secrets,
     pub(crate) tls: Option<NeighbourTls>,
     pub(crate) timeout: Duration,
 }
@@ -113,15 +115,29 @@ fn ask(member: &Member, question: &Question, until: Instant) -> Result<Answer, S
         if left.is_zero() {
             break;
         }
-        let before = wall_ms();
-        let tls = question.tls.as_ref();
-        match herd_status::ask(address, &member.name, &question.secret, tls, left) {
-            Ok(standing) => {
-                let wall = standing.wall.map(|wall| i128::from(wall / 1_000_000));
-                let ahead_ms = wall.map_or(0, |wall| beside(wall, before, wall_ms()));
-                return Ok(Answer { standing, ahead_ms });
+        let (secrets, tls) = (&question.secrets, question.tls.as_ref());
+        for secret in secrets.accepted() {
+            let before = wall_ms();
+            match herd_status::ask(address, &member.name, secret, tls, left) {
+                Ok(mut standing) => {
+                    // Where the herd has no TLS, plain links are as they should be.
+                    standing.plain = standing.plain.filter(|_| tls.is_some());
+                    let wall = standing.wall.map(|wall| i128::from(wall / 1_000_000));
+                    let ahead_ms = wall.map_or(0, |wall| beside(wall, before, wall_ms()));
+                    return Ok(Answer {
+                        standing,
+                        ahead_ms,
+                        refused_primary: secret != secrets.primary(),
+                    });
+                }
+                Err(error) => {
+                    failure = format!("{address}: {error}");
+                    // It says so at once, so the second has as much time.
+                    if !herd_status::is_wrong_proof(&error) {
+                        break;
+                    }
+                }
             }
-            Err(error) => failure = format!("{address}: {error}"),
         }
     }
     Err(failure)

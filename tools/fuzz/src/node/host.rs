@@ -393,7 +393,7 @@ impl Host {
             }
             Peer::Neighbour(talk) => {
                 let neighbour = &mut self.neighbours[talk.neighbour];
-                let (says, claims) = talk.hears(heard, neighbour, &self.settings.secret);
+                let (says, claims) = talk.hears(heard, neighbour, self.settings.secrets.primary());
                 for claim in claims {
                     self.has(&claim);
                 }

@@ -78,7 +78,7 @@ fn tell(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
 /// What the server is configured with: limits that a story can reach.
 fn settings(kind: u8) -> Settings {
     let mut settings = server::settings();
-    settings.secret = Secret::new(b"known to the herd alone".to_vec());
+    settings.secrets = Secret::new(b"known to the herd alone".to_vec()).into();
     settings.places.origin = HostPort {
         host: places::HOST.to_owned(),
         port: 443,

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::{Arc, OnceLock};
 
-use herd_mio::core::settings::{NeighbourTls, TlsSettings};
+use herd_mio::core::settings::{NeighbourTls, TlsMode, TlsSettings};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ED25519, SerialNumber,
 };
@@ -123,6 +123,7 @@ pub(crate) fn settings() -> TlsSettings {
     TlsSettings {
         clients: Some(own.one_sided.1.clone()),
         neighbours: Some(NeighbourTls {
+            mode: TlsMode::Required,
             dialling: own.mutual.0.clone(),
             accepting: own.mutual.1.clone(),
         }),

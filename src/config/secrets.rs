@@ -1,0 +1,190 @@
+//! The herd's secret: one line, or two while it is being changed; where it is found, and how it is read anew.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::discretion::discreet;
+use super::{ConfigError, HerdConfig, Overrides, wrong};
+use crate::core::settings::{Secret, Secrets};
+
+/// A shorter secret is said to be short.
+const SHORT_SECRET: usize = 16;
+
+/// Where the herd's secret was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// Nowhere: the herd has none.
+    None,
+    /// `HERD_SECRET`, which a process cannot read anew.
+    Variable,
+    /// A file, which it can.
+    File(PathBuf),
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretSource::None => f.write_str("none"),
+            SecretSource::Variable => f.write_str("HERD_SECRET"),
+            SecretSource::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl SecretSource {
+    /// The file, if it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            SecretSource::File(path) => Some(path),
+            SecretSource::None | SecretSource::Variable => None,
+        }
+    }
+}
+
+impl HerdConfig {
+    /// The herd's secrets, and where they were found.
+    ///
+    /// # Errors
+    /// They cannot be read, or there are more than two.
+    pub fn secrets(&self, overrides: &Overrides) -> Result<(Secrets, SecretSource), ConfigError> {
+        let source = match (&overrides.secret_file, &overrides.secret) {
+            (Some(path), _) => SecretSource::File(path.clone()),
+            (None, Some(_)) => SecretSource::Variable,
+            (None, None) => match &self.file.secret_file {
+                Some(path) => SecretSource::File(self.path(path)),
+                None => SecretSource::None,
+            },
+        };
+        let secrets = match (&source, &overrides.secret) {
+            (SecretSource::File(path), _) => secrets_in(path)?,
+            (SecretSource::Variable, Some(text)) => secrets_of(text, &source)?,
+            (SecretSource::Variable, None) | (SecretSource::None, _) => Secrets::default(),
+        };
+        Ok((secrets, source))
+    }
+}
+
+/// The herd's secrets in a file, each on a line of its own.
+///
+/// # Errors
+/// It cannot be read, is empty, or has more than two.
+pub fn secrets_in(path: &Path) -> Result<Secrets, ConfigError> {
+    let text = read_secret(path, "the herd secret", "--secret-file or HERD_SECRET_FILE")?;
+    secrets_of(&text, &SecretSource::File(path.to_path_buf()))
+}
+
+/// The same while a server runs: of a regular file only, for a pipe has nothing to say twice.
+///
+/// # Errors
+/// As of [`secrets_in`], or it is no regular file.
+pub fn secrets_anew_in(path: &Path) -> Result<Secrets, ConfigError> {
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return wrong(format!(
+            "{} is no regular file, so another secret takes a restart",
+            path.display()
+        ));
+    }
+    secrets_in(path)
+}
+
+/// One secret for each line, without the white space around it. Blank lines are passed over, and so
+/// is a line that was there already: what starts a server may append it each time.
+fn secrets_of(text: &Secret, source: &SecretSource) -> Result<Secrets, ConfigError> {
+    let lines = text.expose().split(|&byte| byte == b'\n');
+    let mut secrets: Vec<Secret> = Vec::new();
+    for line in lines.map(<[u8]>::trim_ascii) {
+        if !line.is_empty() && secrets.iter().all(|known| known.expose() != line) {
+            secrets.push(Secret::new(line.to_vec()));
+        }
+    }
+    match <[Secret; 2]>::try_from(secrets) {
+        Ok([primary, secondary]) => Ok(Secrets::two(primary, secondary)),
+        Err(secrets) if secrets.len() < 2 => {
+            Ok(secrets.into_iter().next().unwrap_or_default().into())
+        }
+        Err(secrets) => wrong(format!(
+            "the herd secret in {source} has {} different lines; it is one line, or two while it is being changed",
+            secrets.len()
+        )),
+    }
+}
+
+/// What the operator should know of the herd's secrets, though it is not wrong.
+#[must_use]
+pub fn notes_on(secrets: &Secrets, source: &SecretSource) -> Vec<String> {
+    let mut notes = Vec::new();
+    let is_short = |secret: &Secret| (1..SHORT_SECRET).contains(&secret.expose().len());
+    if secrets.accepted().any(is_short) {
+        notes.push(format!(
+            "the herd secret has fewer than {SHORT_SECRET} bytes, which can be guessed; openssl rand -hex 32 makes a good one"
+        ));
+    }
+    notes.extend(source.file().and_then(note_on_mode));
+    notes
+}
+
+/// What the operator should know if a file's mode lets every user read what only the server's user
+/// should.
+pub(super) fn note_on_mode(file: &Path) -> Option<String> {
+    let metadata = fs::metadata(file).ok()?;
+    let file = file.display();
+    (metadata.permissions().mode() & 0o004 != 0).then(|| {
+        format!("the mode of {file} lets every user of this machine read it: chmod 600 {file}")
+    })
+}
+
+/// A secret from a file, without the white space around it.
+pub(super) fn read_secret(path: &Path, what: &str, option: &str) -> Result<Secret, ConfigError> {
+    let bytes = fs::read(path).map_err(|error| {
+        // The file's own name may be what should be in it; its directory is not.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let file = match discreet(&name) {
+            Cow::Borrowed(_) => path.display().to_string(),
+            Cow::Owned(unsaid) => path.with_file_name(unsaid).display().to_string(),
+        };
+        let advice = match error.kind() {
+            io::ErrorKind::PermissionDenied => "let the user who runs this read it".to_owned(),
+            io::ErrorKind::NotFound => format!("make that file, or name another with {option}"),
+            _ => format!("name another file with {option}"),
+        };
+        ConfigError(format!("cannot read {what} from {file}: {error}; {advice}"))
+    })?;
+    let secret = bytes.trim_ascii();
+    if secret.is_empty() {
+        return wrong(format!("{what} in {} is empty", path.display()));
+    }
+    Ok(Secret::new(secret.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_one_secret_or_two_and_no_more() {
+        let read = |text: &str| secrets_of(&Secret::new(text.into()), &SecretSource::Variable);
+        let one = |secret: &str| Secret::new(secret.into());
+        for text in ["old", "old\n", "\r\n\n  old \t\r\n\n", "old\nold\nold\n"] {
+            assert_eq!(read(text), Ok(one("old").into()), "{text:?}");
+        }
+        for text in ["new\nold", "new\r\nold\r\n", "\n new\n\n\told \n new\nold"] {
+            let secrets = read(text).unwrap();
+            assert_eq!(secrets, Secrets::two(one("new"), one("old")), "{text:?}");
+            assert_eq!((secrets.primary(), secrets.count()), (&one("new"), 2));
+        }
+        assert_eq!(
+            read("correct horse").unwrap().primary(),
+            &one("correct horse")
+        );
+        let ConfigError(error) = read("a-first\nb-second\nc-third\n").unwrap_err();
+        assert_eq!(
+            error,
+            "the herd secret in HERD_SECRET has 3 different lines; it is one line, or two while it is being changed"
+        );
+    }
+}

@@ -1,0 +1,379 @@
+//! TLS between neighbours that is offered and not required: which pair of servers links, how, and what is said of it.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConnection, RootCertStore};
+
+use crate::common::{Client, Server};
+use crate::fleet::{Fleet, PeersTls};
+use crate::neighbours::status_of;
+use crate::tls::{Authority, builder, status_program};
+
+const SECRET: &[u8] = b"the old secret of the herd";
+
+/// Two servers, of which Alice dials; each has a certificate, whether it uses it or not.
+fn fleet(alice: PeersTls, bob: PeersTls, authority: &Authority) -> Fleet {
+    let mut fleet = Fleet::new(&["Alice", "Bob"], &[("Alice", "Bob")]);
+    for (name, tls) in [("Alice", alice), ("Bob", bob)] {
+        fleet.configure(
+            name,
+            tls,
+            "[limits]\nredial_first_ms = 50\nredial_cap_ms = 100\n",
+        );
+        fleet.trust(name, &[authority]);
+        fleet.certify(name, authority);
+    }
+    fleet
+}
+
+/// The warnings of a link, apart from those of a neighbour that does not listen yet.
+fn warnings(server: &Server) -> Vec<String> {
+    let log = server.log_lines();
+    let of_link =
+        |line: &String| line.contains("[WARN ] neighbour ") || line.contains("[WARN ] stranger ");
+    let warned = log.into_iter().filter(of_link);
+    warned
+        .filter(|line| !line.contains("Connection refused"))
+        .collect()
+}
+
+/// The table of the README.
+#[test]
+fn every_pair_of_settings_links_as_the_table_has_it() {
+    use PeersTls::{None, Offered, Required};
+    let authority = Authority::new();
+    for alices in PeersTls::ALL {
+        for bobs in PeersTls::ALL {
+            let how = match (alices, bobs) {
+                (None, None | Offered) | (Offered, None) => Some("plain"),
+                (Offered | Required, Offered | Required) => Some("over TLS"),
+                (None, Required) | (Required, None) => Option::None,
+            };
+            let fleet = fleet(alices, bobs, &authority);
+            let (bob, alice) = (fleet.start("Bob"), fleet.start("Alice"));
+            let case = format!("{alices:?} dials {bobs:?}");
+            let Some(how) = how else {
+                alice.wait_for_nth_log(4, "dialling again in", "");
+                let told = [&alice, &bob].map(warnings);
+                assert_eq!(told.each_ref().map(Vec::len), [1, 1], "{case}: {told:#?}");
+                assert!(
+                    told.iter()
+                        .flatten()
+                        .all(|line| line.contains("[peers.tls] has to be"))
+                );
+                continue;
+            };
+            for (server, other) in [(&alice, "Bob"), (&bob, "Alice")] {
+                let linked = server.wait_for_log(&format!("neighbour {other}"), ": linked, ");
+                assert!(linked.ends_with(&format!(", {how}")), "{case}: {linked}");
+            }
+            let at = alice.client().ask("IAMAT x +1+2 3");
+            bob.client().wait_for_record("x", |line| line == at);
+            // A neighbour that does not speak TLS is what an offer is for: no warning where it is made.
+            assert_eq!(warnings(&alice), [""; 0], "{case}");
+            let of_bob = warnings(&bob);
+            match (alices, bobs) {
+                (Offered, None) => {
+                    assert!(of_bob.len() == 1 && of_bob[0].contains("it speaks TLS"))
+                }
+                _ => assert_eq!(of_bob, [""; 0], "{case}"),
+            }
+            // An offer is told of at the start, for links may be plain.
+            for (server, tls) in [(&alice, alices), (&bob, bobs)] {
+                let log = server.log_lines();
+                let told = log
+                    .iter()
+                    .any(|line| line.contains("[WARN ] TLS is only offered"));
+                assert_eq!(told, tls == Offered, "{case}: {log:#?}");
+            }
+        }
+    }
+}
+
+/// The link is lost and found again as often as it likes: nothing grows, and it is plain again within a dial.
+#[test]
+fn a_plain_neighbour_is_dialled_without_tls_at_once_each_time() {
+    let fleet = fleet(PeersTls::Offered, PeersTls::None, &Authority::new());
+    let alice = fleet.start("Alice");
+    for life in 1..=3 {
+        let bob = fleet.start("Bob");
+        alice.wait_for_nth_log(life, "neighbour Bob", ": linked, ");
+        bob.stop();
+        alice.wait_for_nth_log(life, "neighbour Bob", "lost: ");
+    }
+    let log = alice.stop();
+    let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+    let refusal = "it does not speak TLS; dialled without it, for it is only offered here";
+    assert_eq!(count(refusal), 3, "{log:#?}");
+    // Between that and the link there is no waiting.
+    for (place, line) in log.iter().enumerate() {
+        if line.contains(refusal) {
+            assert!(!log[place + 1].contains("dialling again"), "{log:#?}");
+        }
+    }
+}
+
+/// While TLS is offered, what is wrong with it is told and cuts off no server.
+#[test]
+fn a_certificate_that_is_refused_leaves_an_offered_link_plain_and_a_required_one_down() {
+    use PeersTls::{Offered, Required};
+    let (authority, other) = (Authority::new(), Authority::new());
+    for (name, case, reason) in [
+        ("Bob", "another authority", "its certificate was refused"),
+        ("Alice", "another authority", "it refused the TLS handshake"),
+        ("Bob", "expired", "its certificate was refused"),
+        ("Bob", "another name", "its certificate was refused"),
+        (
+            "Alice",
+            "another name",
+            "it said goodbye: its certificate is for another name than Alice",
+        ),
+    ] {
+        let break_it = |fleet: &Fleet| {
+            let directory = fleet.directory(name);
+            match case {
+                "another authority" => other.certify(directory, name, name, false),
+                "expired" => authority.certify(directory, name, name, true),
+                _ => authority.certify(directory, name, "Carol", false),
+            }
+        };
+        let offered = fleet(Offered, Offered, &authority);
+        break_it(&offered);
+        let (bob, alice) = (offered.start("Bob"), offered.start("Alice"));
+        let linked = alice.wait_for_log("neighbour Bob", ": linked, ");
+        assert!(linked.ends_with(", plain"), "{name}, {case}: {linked}");
+        alice.wait_for_log(
+            "[WARN ] neighbour Bob",
+            &format!("not linked over TLS: {reason}"),
+        );
+        alice.wait_for_log(reason, "; dialled without TLS, for it is only offered here");
+        assert_eq!(
+            warnings(&alice).len(),
+            1,
+            "{name}, {case}: {:#?}",
+            warnings(&alice)
+        );
+        let status = status_of(offered.herd("Alice"), "Bob", SECRET).unwrap();
+        assert!(status.contains(" plain=1 "), "{status}");
+        drop((alice, bob));
+
+        for (alices, bobs) in [(Required, Offered), (Offered, Required)] {
+            let required = fleet(alices, bobs, &authority);
+            break_it(&required);
+            let (_bob, alice) = (required.start("Bob"), required.start("Alice"));
+            alice.wait_for_nth_log(4, "dialling again in", "");
+            let log = alice.log_lines();
+            assert!(
+                !log.iter().any(|line| line.contains(": linked, ")),
+                "{name}, {case}: {log:#?}"
+            );
+        }
+    }
+}
+
+/// One that takes the connection and says nothing may be about to restart: TLS is tried twice.
+#[test]
+fn a_neighbour_that_says_nothing_is_dialled_with_tls_twice() {
+    let fleet = fleet(PeersTls::Offered, PeersTls::Offered, &Authority::new());
+    let listener = TcpListener::bind(fleet.herd("Alice").peers_address("Bob")).unwrap();
+    let alice = fleet.start("Alice");
+    let first_byte = || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        byte[0]
+    };
+    let heard: Vec<u8> = (0..6).map(|_| first_byte()).collect();
+    assert_eq!(heard, [0x16, 0x16, b'H', 0x16, 0x16, b'H']);
+    drop(listener);
+    // And where nothing listens, the next attempt is TLS again.
+    let dials = |alice: &Server| {
+        let log = alice.log_lines();
+        log.iter()
+            .filter(|line| line.contains("dialling again in"))
+            .count()
+    };
+    alice.wait_for_nth_log(dials(&alice) + 2, "dialling again in", "");
+    let bob = fleet.start("Bob");
+    let linked = bob.wait_for_log("neighbour Alice", ": linked, ");
+    assert!(linked.ends_with(", over TLS"), "{linked}");
+}
+
+/// A side of TLS that is about to say its hello to Bob.
+fn hello(fleet: &Fleet, authority: &Authority) -> ClientConnection {
+    let directory = fleet.directory("Alice");
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
+        .unwrap();
+    let chain = vec![CertificateDer::from_pem_file(directory.join("Alice.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(directory.join("Alice.key")).unwrap();
+    let config = builder()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    ClientConnection::new(Arc::new(config), "Bob".try_into().unwrap()).unwrap()
+}
+
+/// What is neither, where both are taken.
+#[test]
+fn garbage_on_a_port_that_takes_both_is_refused_as_what_it_begins_like() {
+    let authority = Authority::new();
+    let fleet = fleet(PeersTls::Offered, PeersTls::Offered, &authority);
+    let bob = fleet.start("Bob");
+    let address = fleet.herd("Bob").peers_address("Bob");
+    let told = |bytes: &[u8]| {
+        let mut client = Client::connect(address);
+        client.send(bytes).finish();
+        client.rest()
+    };
+    // An alert of TLS, the protocol's words, and nothing.
+    let begun = told(b"\x16\x03\x01\x00\x05hello");
+    assert_eq!(begun.escape_ascii().to_string(), "");
+    bob.wait_for_log("refused: it does not speak TLS", "");
+    for plain in [
+        &b"\x15\x03\x01\x00\x02\x02\x28"[..],
+        b"x\n",
+        b"\n",
+        b"GET / HTTP/1.1\r\n",
+    ] {
+        let answer = told(plain);
+        assert!(answer.starts_with(b"BYE "), "{}", answer.escape_ascii());
+    }
+    for nothing in [&b""[..], b"\x16", b"H"] {
+        assert_eq!(told(nothing).escape_ascii().to_string(), "");
+    }
+    // A hello in one-byte segments is one.
+    let mut alice = hello(&fleet, &authority);
+    let mut bytes = Vec::new();
+    alice.write_tls(&mut bytes).unwrap();
+    let mut slow = Client::connect(address);
+    bytes.chunks(1).for_each(|byte| {
+        slow.send(byte);
+    });
+    let mut answer = [0; 6];
+    slow.stream().read_exact(&mut answer).unwrap();
+    assert_eq!((answer[0], answer[5]), (0x16, 2), "a hello in return");
+    // One behind a line is none.
+    let answer =
+        told(b"HERD 2 operator Bob 000102030405060708090a0b0c0d0e0f\n\x16\x03\x01\x00\x05hello\n");
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(
+        answer.starts_with("HERD 2 Bob operator ")
+            && answer.contains("\nBYE not the neighbours' protocol"),
+        "{answer}"
+    );
+    bob.stop();
+}
+
+#[test]
+fn what_a_config_file_says_of_the_mode_is_checked_and_described() {
+    let authority = Authority::new();
+    let mut fleet = fleet(PeersTls::Offered, PeersTls::Required, &authority);
+    let check = |fleet: &Fleet, name: &str| {
+        let mut command: Command = fleet.herd(name).command(name);
+        let output = command.arg("--check").output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (status, said) = check(&fleet, "Alice");
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("; offered, links may be plain\n"), "{said}");
+    assert!(
+        said.contains("note        TLS is only offered to neighbours"),
+        "{said}"
+    );
+    let (_, said) = check(&fleet, "Bob");
+    assert!(
+        said.contains("; required\n") && !said.contains("only offered"),
+        "{said}"
+    );
+    fleet.configure("Bob", PeersTls::Required, "mode = \"maybe\"\n");
+    let (status, said) = check(&fleet, "Bob");
+    assert_eq!(status, Some(2));
+    assert!(
+        said.contains("peers.tls.mode is \"maybe\"; it may be \"required\" or \"offered\""),
+        "{said}"
+    );
+    // Without a secret, only what requires TLS may leave the machine.
+    fs::remove_file(fleet.directory("Alice").join("herd.secret")).unwrap();
+    let config = fleet.herd("Alice").config_file();
+    let text = fs::read_to_string(&config).unwrap();
+    let far = text.replace("secret_file = \"herd.secret\"\n", "");
+    let bobs = fleet.herd("Bob").peers_address("Bob").to_string();
+    let far = far.replace(&format!("peers = \"{bobs}\""), "peers = \"192.0.2.1:1\"");
+    for (mode, wanted) in [("offered", Some(2)), ("required", Some(0))] {
+        fs::write(&config, far.replace("offered", mode)).unwrap();
+        let mut command = crate::common::server_command();
+        command
+            .args(["Alice", "--log-file", "-", "--check", "--config"])
+            .arg(&config);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), wanted, "{mode}: {said}");
+        assert_eq!(
+            said.contains("[peers.tls], required"),
+            mode == "offered",
+            "{said}"
+        );
+    }
+}
+
+/// The operator's tool asks servers of both kinds, and says who is not there yet.
+#[test]
+fn the_status_tool_asks_with_and_without_tls_and_says_what_is_left_to_do() {
+    let authority = Authority::new();
+    let fleet = fleet(PeersTls::Offered, PeersTls::None, &authority);
+    let (bob, alice) = (fleet.start("Bob"), fleet.start("Alice"));
+    alice.wait_for_log("neighbour Bob", ": linked, ");
+    authority.certify(fleet.directory("Alice"), "operator", "operator", false);
+    let status = |secret: &str| {
+        fleet.secret("Alice", secret);
+        let mut status = Command::new(status_program());
+        status
+            .arg("--config")
+            .arg(fleet.herd("Alice").config_file());
+        let output = status.env_remove("HERD_SECRET").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = status("the old secret of the herd\n");
+    assert!(said.contains("all 2 hold the same 0 records"), "{said}");
+    for name in ["Alice", "Bob"] {
+        assert!(
+            said.contains(&format!("{name} has 1 link, 1 without TLS\n")),
+            "{said}"
+        );
+    }
+    let said = status("the new secret of the herd\nthe old secret of the herd\n");
+    assert!(
+        said.contains("Bob does not have the first of our secrets, only the second\n"),
+        "{said}"
+    );
+    assert!(said.contains("all 2 hold the same 0 records"), "{said}");
+    fleet.secret(
+        "Bob",
+        "the new secret of the herd\nthe old secret of the herd\n",
+    );
+    bob.signal(rustix::process::Signal::HUP);
+    bob.wait_for_log("the herd secret was read anew", "");
+    let said = status("the new secret of the herd\n");
+    assert!(
+        said.contains("Bob has our secret first, and another\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("Alice   no answer: ") && said.contains("a wrong proof"),
+        "{said}"
+    );
+    let said = status("the old secret of the herd\n");
+    assert!(
+        said.contains("Bob has our secret second, behind another\n"),
+        "{said}"
+    );
+}
