@@ -142,23 +142,34 @@ pub fn parse(bytes: &[u8], most: usize) -> Parsed {
     }
 }
 
-/// Whether bytes that were to be something else begin a header of either version. The first line
-/// of a client, or its hello.
+/// Whether the first bytes of a connection that was to begin with something else begin a header of
+/// either version.
 #[must_use]
 pub fn is_header(bytes: &[u8]) -> bool {
-    bytes.starts_with(SIGNATURE) || is_line(bytes)
+    bytes.starts_with(SIGNATURE) || is_version_1(bytes)
 }
 
 /// Whether a line that was read as a command is one of a header: all of version 1, or the line of a
 /// NUL alone that the signature of version 2 has in it.
 #[must_use]
 pub fn is_line(line: &[u8]) -> bool {
-    let is_version_1 = |rest: &[u8]| {
+    line == b"\0" || is_version_1(line)
+}
+
+/// Whether the first bytes of a connection are a part of the signature of version 2 that has a line
+/// in it already: more bytes tell what it is.
+#[must_use]
+pub fn may_be_signature(bytes: &[u8]) -> bool {
+    bytes.len() < SIGNATURE.len() && bytes.contains(&b'\n') && begins(bytes, SIGNATURE)
+}
+
+fn is_version_1(bytes: &[u8]) -> bool {
+    let is_known = |rest: &[u8]| {
         [&b"TCP4 "[..], b"TCP6 ", b"UNKNOWN"]
             .iter()
             .any(|word| rest.starts_with(word))
     };
-    line == b"\0" || line.strip_prefix(LINE).is_some_and(is_version_1)
+    bytes.strip_prefix(LINE).is_some_and(is_known)
 }
 
 /// Whether `bytes` begin with `start`, as far as they go.

@@ -504,9 +504,23 @@ fn a_stop_does_not_wait_for_headers() {
 fn the_neighbours_port_takes_no_header_and_says_so() {
     let herd = herd("");
     let server = herd.start("Riley");
-    let mut front = from(PROXY, herd.peers_address("Riley"));
-    front.send(header_1("203.0.113.9:5511"));
-    front.rest();
+    for header in [
+        header_1("203.0.113.9:5511"),
+        header_2("203.0.113.9:5511", &[]),
+    ] {
+        for step in [header.len(), 1] {
+            let mut front = from(PROXY, herd.peers_address("Riley"));
+            for piece in header[..14].chunks(step) {
+                front.send(piece);
+                park_timeout(Duration::from_micros(500));
+            }
+            let told = String::from_utf8(front.rest()).unwrap();
+            assert!(
+                told.starts_with("BYE it sent a PROXY header, which"),
+                "{told}"
+            );
+        }
+    }
     server.wait_for_log(
         "it sent a PROXY header, which only the clients' port takes",
         "",

@@ -136,7 +136,7 @@ use crate::core::herd::{BootId, Heard, Herd, News};
 use crate::core::limits::{LINK_LINE_BYTES, Limits, ms};
 use crate::core::lines::{Split, split};
 use crate::core::proof::{Nonce, Side};
-use crate::core::proxy_header::is_header;
+use crate::core::proxy_header::{is_header, may_be_signature};
 use crate::core::records::{ReaderId, Records, Teacher};
 use crate::core::settings::Settings;
 use crate::core::slots::Id;
@@ -443,6 +443,9 @@ impl Link {
                 if is_header(bytes) {
                     self.broken(PROXIED.to_owned(), world);
                     break;
+                }
+                if may_be_signature(bytes) {
+                    return used;
                 }
             }
             // Nothing but records has to be written down.

@@ -325,8 +325,7 @@ impl Node {
             Some(Session::Client(_)) => self.client_sent(id, data, now),
             Some(Session::Link(_)) => self.link_sent(id, data, now),
             Some(Session::Exchange(_)) => self.exchange_sent(id, data, now),
-            // What it sends is a header, and no session's.
-            Some(Session::Proxied(_)) | None => {}
+            Some(Session::Proxied(_)) | None => {} // see `proxied_sent`
         }
     }
 
