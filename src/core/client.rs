@@ -1,11 +1,18 @@
 //! A client's connection: commands in, answers out, in order.
 //!
 //! ```text
-//!              WHATSAT: suspend                     an overlong line, a stop
-//!   Reading ───────────────────► Awaiting(call)  ─────────────────► Closing
-//!      ▲  │                           │                               ▲
-//!      │  └───────────────────────────┼───────────────────────────────┘
-//!      └───────────────resume─────────┘
+//!   Reading  ─ PlacesAsked ────► Awaiting
+//!   Awaiting ─ PlacesAnswered ─► Reading
+//!   Awaiting ─ LastAnswer ─────► Closing
+//!   Awaiting ─ OutputStalled ──► Closing
+//!   Reading  ─ LineTooLong ────► Closing
+//!   Reading  ─ LineUnfinished ─► Closing
+//!   Reading  ─ TlsUnexpected ──► Closing
+//!   Reading  ─ OutputStalled ──► Closing
+//!   Reading  ─ Stopped ────────► Closing
+//!   Reading  ─ LetGo ──────────► Closing
+//!   Closing  ─ LetGo ──────────► Closing
+//!   Closing  ─ Lingered ───────► Closing
 //! ```
 //!
 //! A client that waits for Places *is* `Awaiting`: what the asyncio version keeps in the frame of a suspended coroutine is
@@ -25,6 +32,7 @@ use crate::core::escape::Escaped;
 use crate::core::handshakes::Kind;
 use crate::core::limits::{LINE_BYTES, Limits, count, ms};
 use crate::core::lines::{Split, split, without_cr};
+use crate::core::machine::assert_transition;
 use crate::core::message::{At, Command, Iamat, Whatsat};
 use crate::core::places::answer::{Outcome, first_empty_line};
 use crate::core::places::call::CallId;
@@ -71,6 +79,64 @@ enum State {
     Closing {
         linger: Linger,
     },
+}
+
+/// A [`State`] without what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Reading,
+    Awaiting,
+    Closing,
+}
+
+/// What changes a client's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// A `WHATSAT` waits for Places.
+    PlacesAsked,
+    /// Places answered, or a deadline did.
+    PlacesAnswered,
+    /// The same, and the server stops.
+    LastAnswer,
+    /// A line is longer than a line may be.
+    LineTooLong,
+    /// A line had no end in time.
+    LineUnfinished,
+    /// It speaks TLS where no TLS is expected.
+    TlsUnexpected,
+    /// The server stops.
+    Stopped,
+    /// It does not read its answers.
+    OutputStalled,
+    /// The journal cannot keep what its answers would promise.
+    LetGo,
+    /// It was listened to for long enough.
+    Lingered,
+}
+
+const TRANSITIONS: [(Stage, Cause, Stage); 12] = [
+    (Stage::Reading, Cause::PlacesAsked, Stage::Awaiting),
+    (Stage::Awaiting, Cause::PlacesAnswered, Stage::Reading),
+    (Stage::Awaiting, Cause::LastAnswer, Stage::Closing),
+    (Stage::Awaiting, Cause::OutputStalled, Stage::Closing),
+    (Stage::Reading, Cause::LineTooLong, Stage::Closing),
+    (Stage::Reading, Cause::LineUnfinished, Stage::Closing),
+    (Stage::Reading, Cause::TlsUnexpected, Stage::Closing),
+    (Stage::Reading, Cause::OutputStalled, Stage::Closing),
+    (Stage::Reading, Cause::Stopped, Stage::Closing),
+    (Stage::Reading, Cause::LetGo, Stage::Closing),
+    (Stage::Closing, Cause::LetGo, Stage::Closing),
+    (Stage::Closing, Cause::Lingered, Stage::Closing),
+];
+
+impl State {
+    fn stage(&self) -> Stage {
+        match self {
+            State::Reading => Stage::Reading,
+            State::Awaiting(_) => Stage::Awaiting,
+            State::Closing { .. } => Stage::Closing,
+        }
+    }
 }
 
 /// How long to listen on when everything is said: closing with unread input destroys what the
@@ -269,11 +335,7 @@ impl Client {
                     rest
                 }
                 Split::Unfinished if self.end == Input::CutOff && !rest.is_empty() => {
-                    info!(
-                        "{}: {} bytes of a line without a newline are dropped: the connection ended without close_notify",
-                        self.who,
-                        rest.len()
-                    );
+                    self.drop_unfinished(rest.len());
                     used += rest.len();
                     break;
                 }
@@ -284,9 +346,7 @@ impl Client {
                         self.who
                     );
                     self.quote(&rest[..LINE_BYTES]);
-                    self.state = State::Closing {
-                        linger: Linger::Long,
-                    };
+                    self.close(Cause::LineTooLong, Linger::Long);
                     break;
                 }
             };
@@ -395,7 +455,16 @@ impl Client {
         }
     }
 
+    #[cold]
+    fn drop_unfinished(&self, bytes: usize) {
+        info!(
+            "{}: {bytes} bytes of a line without a newline are dropped: the connection ended without close_notify",
+            self.who
+        );
+    }
+
     /// It begins a handshake: it can do nothing with an answer, nor a line be made of what it says.
+    #[cold]
     fn refuse_tls(&mut self, world: &mut World<'_>) {
         let reason = match &world.settings.tls.clients {
             None => "it speaks TLS, where plain text is expected",
@@ -404,9 +473,7 @@ impl Client {
         let handshakes = &mut world.tally.handshakes;
         handshakes.failed(self.who, Kind::Unexpected, reason);
         self.output.extend(NO_TLS_HERE);
-        self.state = State::Closing {
-            linger: Linger::Long,
-        };
+        self.close(Cause::TlsUnexpected, Linger::Long);
     }
 
     /// Tells the log if what was no command is a header of a proxy that is not listed.
@@ -427,10 +494,20 @@ impl Client {
         output.push(b'\n');
     }
 
+    /// The one place where its state changes.
+    fn enter(&mut self, cause: Cause, state: State) {
+        assert_transition(&TRANSITIONS, (self.state.stage(), cause, state.stage()));
+        self.state = state;
+    }
+
+    fn close(&mut self, cause: Cause, linger: Linger) {
+        self.enter(cause, State::Closing { linger });
+    }
+
     /// Reading stops until the call is answered.
     pub fn suspend(&mut self, call: CallId, asked: Asked) {
         self.line_since = None;
-        self.state = State::Awaiting(Box::new((call, asked)));
+        self.enter(Cause::PlacesAsked, State::Awaiting(Box::new((call, asked))));
     }
 
     /// The call is answered: reading goes on, with [`Client::go_on`].
@@ -439,13 +516,10 @@ impl Client {
             return; // closed meanwhile
         };
         let asked = std::mem::take(&mut awaited.1);
-        self.state = if self.stopping {
-            State::Closing {
-                linger: Linger::Long,
-            }
-        } else {
-            State::Reading
-        };
+        match self.stopping {
+            true => self.close(Cause::LastAnswer, Linger::Long),
+            false => self.enter(Cause::PlacesAnswered, State::Reading),
+        }
         self.answer_now(&asked, outcome);
     }
 
@@ -493,7 +567,7 @@ impl Client {
                 } else {
                     Linger::Long
                 };
-                self.state = State::Closing { linger };
+                self.close(Cause::Stopped, linger);
             }
             State::Closing { .. } => {}
         }
@@ -508,7 +582,7 @@ impl Client {
             self.output.clear();
             self.input.clear();
             self.line_since = None;
-            self.state = State::Closing { linger: Linger::No };
+            self.close(Cause::LetGo, Linger::No);
         }
     }
 
@@ -639,12 +713,10 @@ impl Client {
                 self.quote(unfinished.as_slice());
             }
             self.line_since = None;
-            self.state = State::Closing {
-                linger: Linger::Long,
-            };
+            self.close(Cause::LineUnfinished, Linger::Long);
         } else if self.output.is_empty() {
             if is_due(self.stalled_since, self.linger(limits)) {
-                self.state = State::Closing { linger: Linger::No };
+                self.close(Cause::Lingered, Linger::No);
             }
         } else if is_due(self.stalled_since, ms(limits.output_stall_ms)) {
             warn!(
@@ -652,7 +724,7 @@ impl Client {
                 self.who, limits.output_stall_ms
             );
             self.output.clear();
-            self.state = State::Closing { linger: Linger::No };
+            self.close(Cause::OutputStalled, Linger::No);
         }
     }
 
@@ -701,5 +773,16 @@ impl Asked {
             at_line,
             bound: whatsat.bound,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TRANSITIONS;
+    use crate::core::machine::assert_drawn;
+
+    #[test]
+    fn the_page_shows_the_transitions() {
+        assert_drawn(include_str!("client.rs"), &TRANSITIONS);
     }
 }

@@ -23,6 +23,7 @@ pub mod limits;
 pub mod lines;
 pub mod lines_kept;
 pub mod link;
+mod machine;
 pub mod message;
 pub mod names;
 pub mod network;

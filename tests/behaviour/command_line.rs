@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use crate::common::{Herd, Server, server_command};
 
@@ -411,9 +411,16 @@ fn the_readme_s_config_file_is_one() {
 #[test]
 fn the_readme_and_the_help_name_every_flag_that_they_should() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    let mut help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    for command in ["verify", "stats", "list", "export", "repair"] {
+        let journal = Command::new(env!("CARGO_BIN_EXE_herd-journal"))
+            .args([command, "--help"])
+            .output()
+            .unwrap();
+        help += &String::from_utf8(journal.stdout).unwrap();
+    }
     for flag in readme
-        .split(|c: char| c.is_whitespace() || "`;,()".contains(c))
+        .split(|c: char| c.is_whitespace() || "`;:,()".contains(c))
         .filter(|word| word.starts_with("--"))
     {
         let of_cargo_or_tools = [
@@ -437,6 +444,15 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
             "--tls",
             "--tls-name",
             "--ca",
+            // Those of herd-load.
+            "--rate",
+            "--stop-on-loss",
+            "--svg",
+            // Those of herd-status.
+            "--ignore",
+            "--server",
+            "--timeout",
+            "--json",
         ]
         .contains(&flag);
         let name = flag.split('=').next().unwrap();

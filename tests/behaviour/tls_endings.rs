@@ -51,9 +51,10 @@ fn numbered(lines: usize) -> String {
 /// `ncat --ssl`, and anything that shuts the raw socket down, ends like that.
 #[test]
 fn every_whole_command_before_a_bare_fin_is_answered() {
-    let (_herd, server, authority) = secure_server("");
+    // However slow the machine is, its records are finished in time.
+    let (_herd, server, authority) = secure_server("line_ms = 120000");
     for version in VERSIONS {
-        for lines in [1, 200, 20_000] {
+        for lines in [1, 200, 5_000] {
             let mut client = client(&server, &authority, version);
             let mut reader = client.sock.try_clone().unwrap();
             let commands = numbered(lines);
@@ -234,15 +235,19 @@ fn a_fin_in_the_handshake_ends_the_connection_at_once() {
 #[test]
 fn one_that_ends_bare_and_does_not_read_is_cut_off_in_the_end() {
     let herd = Herd::single()
-        .level("warn") // 20 MB of lines
+        .level("warn") // 8 MB of lines
         .with(FOR_CLIENTS)
         .with("[limits]\noutput_stall_ms = 4000\noutput_high_bytes = 100000000\n");
     let authority = Authority::new();
     authority.certify(herd.directory.path(), "clients", "localhost", false);
     let server = herd.start("Riley");
     let mut client = client(&server, &authority, &rustls::version::TLS13);
+    // Little waits in its own machine.
+    socket2::SockRef::from(&client.sock)
+        .set_recv_buffer_size(65_536)
+        .unwrap();
     let command = format!("{}\n", "x".repeat(4_000));
-    client.write_all(command.repeat(5_000).as_bytes()).unwrap();
+    client.write_all(command.repeat(2_000).as_bytes()).unwrap();
     client.flush().unwrap();
     client.sock.shutdown(Shutdown::Write).unwrap();
     server.wait_for_log("it did not read its answers for 4000 ms", "client ");

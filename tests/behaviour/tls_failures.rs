@@ -22,8 +22,11 @@ fn warnings(server: &Server, words: &str) -> Vec<String> {
         .collect()
 }
 
+/// It leaves, and the server knows.
 fn gone(server: &Server, stream: &TcpStream) {
     let address = stream.local_addr().unwrap();
+    // It may be closed already.
+    let _ = stream.shutdown(Shutdown::Both);
     server.wait_for_log(&format!("{address}: gone"), "");
 }
 
@@ -71,7 +74,6 @@ fn a_client_that_does_not_trust_the_server_is_told_of_in_words() {
             "localhost",
         );
         client.write_all(b"no\n").unwrap_err();
-        let _ = client.sock.shutdown(Shutdown::Both);
         gone(&server, &client.sock);
     }
     let mut by_another_name = connect(
@@ -80,7 +82,6 @@ fn a_client_that_does_not_trust_the_server_is_told_of_in_words() {
         "elsewhere",
     );
     by_another_name.write_all(b"no\n").unwrap_err();
-    let _ = by_another_name.sock.shutdown(Shutdown::Both);
     gone(&server, &by_another_name.sock);
     let told = warnings(&server, "it refused the TLS handshake: ");
     assert_eq!(told.len(), 2, "the 1st and 2nd of 3: {told:#?}");
@@ -98,7 +99,6 @@ fn a_port_check_is_no_failure() {
     let (_herd, server, authority) = secure_server("");
     for _ in 0..4 {
         let client = Client::connect(server.address);
-        client.stream().shutdown(Shutdown::Write).unwrap();
         gone(&server, client.stream());
         let reset = Client::connect(server.address);
         socket2::SockRef::from(reset.stream())
@@ -198,7 +198,6 @@ fn tls_on_a_plain_port_is_told_of_seldom_and_closed_at_once() {
         client.sock.set_read_timeout(Some(SOON / 2)).unwrap();
         let error = client.write_all(b"no\n").unwrap_err().to_string();
         assert!(error.contains("InvalidContentType"), "{error}");
-        let _ = client.sock.shutdown(Shutdown::Both);
         gone(&server, &client.sock);
     }
     let told = warnings(&server, "it speaks TLS, where plain text is expected");

@@ -4,7 +4,9 @@ use log::{info, warn};
 
 use super::acknowledgement::Acknowledgement;
 use super::feed::CatchUp;
-use super::{Broken, Link, OPERATOR, ROLLED_BACK, State, VERSION, Who, World, number, shown};
+use super::{
+    Broken, Cause, Link, OPERATOR, ROLLED_BACK, State, VERSION, Who, World, number, shown,
+};
 use crate::core::counted::Counted;
 use crate::core::herd::{BootId, ClockNews, Dial, Lag};
 use crate::core::proof::{Hex, Nonce, Parties, Side, unhex};
@@ -123,7 +125,7 @@ impl Link {
         if self.side == Side::Acceptor && from == OPERATOR.as_bytes() {
             self.is_operator = true;
             self.greet(&world.settings.name, OPERATOR);
-            self.state = State::Proving { their_nonce };
+            self.enter(Cause::Greeted, State::Proving { their_nonce });
             return Ok(());
         }
         let neighbour = world
@@ -162,7 +164,7 @@ impl Link {
             }
         }
         self.is_greeted = true;
-        self.state = State::Proving { their_nonce };
+        self.enter(Cause::Greeted, State::Proving { their_nonce });
         Ok(())
     }
 
@@ -220,7 +222,7 @@ impl Link {
             )),
             None => self.say(format_args!("LIFE {boot} {wall} - 0")),
         }
-        self.state = State::Starting;
+        self.enter(Cause::Proven, State::Starting);
         Ok(())
     }
 
@@ -257,11 +259,14 @@ impl Link {
         self.reader = Some(reader);
         self.confirmed = from;
         self.told = from;
-        self.state = State::Linked {
-            reader,
-            teacher,
-            boot,
-        };
+        self.enter(
+            Cause::LifeTold,
+            State::Linked {
+                reader,
+                teacher,
+                boot,
+            },
+        );
         if let Some(heard) = self.said_heard
             && heard.boot == boot
         {

@@ -110,8 +110,16 @@
 //! The keys from `disk` on came later than the others: a server of an older version says none.
 //!
 //! ```text
-//!   Connecting ──► Greeting ──► Proving ──► Starting ──► Linked
-//!        └────────────┴────────────┴───────────┴───────────┴──► Closing
+//!   Connecting ─ Connected ─► Greeting
+//!   Greeting   ─ Greeted ───► Proving
+//!   Proving    ─ Proven ────► Starting
+//!   Starting   ─ LifeTold ──► Linked
+//!   Connecting ─ Closed ────► Closing
+//!   Greeting   ─ Closed ────► Closing
+//!   Proving    ─ Closed ────► Closing
+//!   Starting   ─ Closed ────► Closing
+//!   Linked     ─ Closed ────► Closing
+//!   Closing    ─ Closed ────► Closing
 //! ```
 
 mod acknowledgement;
@@ -135,6 +143,7 @@ use crate::core::escape::Escaped;
 use crate::core::herd::{BootId, Heard, Herd, News};
 use crate::core::limits::{LINK_LINE_BYTES, Limits, ms};
 use crate::core::lines::{Split, split};
+use crate::core::machine::assert_transition;
 use crate::core::proof::{Nonce, Side};
 use crate::core::proxy_header::{is_header, may_be_signature};
 use crate::core::records::{ReaderId, Records, Teacher};
@@ -223,6 +232,58 @@ enum State {
     },
     /// The last words are in the output.
     Closing,
+}
+
+/// A [`State`] without what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Connecting,
+    Greeting,
+    Proving,
+    Starting,
+    Linked,
+    Closing,
+}
+
+/// What changes a link's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The socket that we dialled with is connected.
+    Connected,
+    /// The other side's `HERD`.
+    Greeted,
+    /// The other side's `PROOF`.
+    Proven,
+    /// The other side's `LIFE`.
+    LifeTold,
+    /// Either side ends it, whatever for.
+    Closed,
+}
+
+const TRANSITIONS: [(Stage, Cause, Stage); 10] = [
+    (Stage::Connecting, Cause::Connected, Stage::Greeting),
+    (Stage::Greeting, Cause::Greeted, Stage::Proving),
+    (Stage::Proving, Cause::Proven, Stage::Starting),
+    (Stage::Starting, Cause::LifeTold, Stage::Linked),
+    (Stage::Connecting, Cause::Closed, Stage::Closing),
+    (Stage::Greeting, Cause::Closed, Stage::Closing),
+    (Stage::Proving, Cause::Closed, Stage::Closing),
+    (Stage::Starting, Cause::Closed, Stage::Closing),
+    (Stage::Linked, Cause::Closed, Stage::Closing),
+    (Stage::Closing, Cause::Closed, Stage::Closing),
+];
+
+impl State {
+    fn stage(&self) -> Stage {
+        match self {
+            State::Connecting => Stage::Connecting,
+            State::Greeting => Stage::Greeting,
+            State::Proving { .. } => Stage::Proving,
+            State::Starting => Stage::Starting,
+            State::Linked { .. } => Stage::Linked,
+            State::Closing => Stage::Closing,
+        }
+    }
 }
 
 /// One connection between servers.
@@ -395,7 +456,7 @@ impl Link {
     /// The connection that we dialled is made.
     pub fn connection_made(&mut self, own_name: &str, herd: &Herd, now: Time) {
         if let (State::Connecting, Some(neighbour)) = (self.state, self.neighbour) {
-            self.state = State::Greeting;
+            self.enter(Cause::Connected, State::Greeting);
             self.since = now;
             self.greet(own_name, &herd.neighbours[neighbour].settings.name);
         }
@@ -580,12 +641,18 @@ impl Link {
         self.close(reason, now);
     }
 
+    /// The one place where its state changes.
+    fn enter(&mut self, cause: Cause, state: State) {
+        assert_transition(&TRANSITIONS, (self.state.stage(), cause, state.stage()));
+        self.state = state;
+    }
+
     fn close(&mut self, reason: String, now: Time) {
         if !matches!(self.state, State::Closing) {
             self.since = now;
         }
         self.farewell.get_or_insert(reason);
-        self.state = State::Closing;
+        self.enter(Cause::Closed, State::Closing);
         self.input.clear();
     }
 
@@ -796,5 +863,16 @@ impl Link {
                 (news, _) => warn!("{who}: not linked: {reason}; trying on{news}"),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TRANSITIONS;
+    use crate::core::machine::assert_drawn;
+
+    #[test]
+    fn the_page_shows_the_transitions() {
+        assert_drawn(include_str!("mod.rs"), &TRANSITIONS);
     }
 }

@@ -1,10 +1,15 @@
 //! One HTTPS connection to Places: an explicit state for each place where the asyncio version would `await`.
 //!
 //! ```text
-//!   Connecting ──► Handshaking ──► Exchanging ──► Idle
-//!        │               │           │   ▲          │ │
-//!        │               │           │   └──start───┘ │ closed, or idle for too long
-//!        └───────────────┴───────────┴─► Closing ◄────┘
+//!   Connecting  ─ Connected ─► Handshaking
+//!   Handshaking ─ Asked ─────► Exchanging
+//!   Exchanging  ─ Answered ──► Idle
+//!   Idle        ─ Asked ─────► Exchanging
+//!   Connecting  ─ Closed ────► Closing
+//!   Handshaking ─ Closed ────► Closing
+//!   Exchanging  ─ Closed ────► Closing
+//!   Idle        ─ Closed ────► Closing
+//!   Closing     ─ Closed ────► Closing
 //! ```
 //!
 //! The request, and with it the key, is not even encrypted before the handshake has proven whom it
@@ -23,6 +28,7 @@ use rustls::ClientConfig;
 use crate::core::buffer::Buffer;
 use crate::core::clock::Time;
 use crate::core::limits::{Limits, ms};
+use crate::core::machine::assert_transition;
 use crate::core::places::call::CallId;
 use crate::core::places::response::Response;
 use crate::core::tls::{Tls, TlsError};
@@ -40,6 +46,31 @@ enum State {
     /// Nothing more is expected of it.
     Closing,
 }
+
+/// What changes an exchange's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The socket is connected.
+    Connected,
+    /// The request is on its way.
+    Asked,
+    /// The answer is whole, and the connection may be used again.
+    Answered,
+    /// It failed, it is not used for too long, or no client waits for it.
+    Closed,
+}
+
+const TRANSITIONS: [(State, Cause, State); 9] = [
+    (State::Connecting, Cause::Connected, State::Handshaking),
+    (State::Handshaking, Cause::Asked, State::Exchanging),
+    (State::Exchanging, Cause::Answered, State::Idle),
+    (State::Idle, Cause::Asked, State::Exchanging),
+    (State::Connecting, Cause::Closed, State::Closing),
+    (State::Handshaking, Cause::Closed, State::Closing),
+    (State::Exchanging, Cause::Closed, State::Closing),
+    (State::Idle, Cause::Closed, State::Closing),
+    (State::Closing, Cause::Closed, State::Closing),
+];
 
 /// How far an event brought the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +186,7 @@ impl Exchange {
         tls.flush(&mut self.output)
             .map_err(|error| self.tls_failure(error))?;
         self.tls = Some(Box::new(tls));
-        self.enter(State::Handshaking, now);
+        self.enter(Cause::Connected, State::Handshaking, now);
         Ok(())
     }
 
@@ -183,7 +214,7 @@ impl Exchange {
             return Ok(()); // not connected yet: sent when the handshake is done
         };
         let sent = tls.send(&request, &mut self.output);
-        self.enter(State::Exchanging, now);
+        self.enter(Cause::Asked, State::Exchanging, now);
         sent.map_err(|error| self.tls_failure(error))
     }
 
@@ -290,7 +321,7 @@ impl Exchange {
         self.call = None;
         self.served += 1;
         if response.keep_alive() {
-            self.enter(State::Idle, now);
+            self.enter(Cause::Answered, State::Idle, now);
         } else {
             self.close();
         }
@@ -354,7 +385,7 @@ impl Exchange {
         {
             tls.hang_up(&mut self.output);
         }
-        self.state = State::Closing;
+        self.change(Cause::Closed, State::Closing);
     }
 
     /// Ciphertext that waits for the socket.
@@ -400,9 +431,15 @@ impl Exchange {
         failure
     }
 
-    fn enter(&mut self, state: State, now: Time) {
-        self.state = state;
+    fn enter(&mut self, cause: Cause, state: State, now: Time) {
+        self.change(cause, state);
         self.since = now;
+    }
+
+    /// The one place where its state changes.
+    fn change(&mut self, cause: Cause, state: State) {
+        assert_transition(&TRANSITIONS, (self.state, cause, state));
+        self.state = state;
     }
 }
 
@@ -420,4 +457,15 @@ const SUSPECT_AFTER: u32 = 4;
 /// three bytes of length, the type 4, no flag but ACK, the stream 0.
 fn is_http_2(bytes: &[u8]) -> bool {
     matches!(bytes, [0, _, _, 4, 0 | 1, 0, 0, 0, 0, ..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TRANSITIONS;
+    use crate::core::machine::assert_drawn;
+
+    #[test]
+    fn the_page_shows_the_transitions() {
+        assert_drawn(include_str!("exchange.rs"), &TRANSITIONS);
+    }
 }

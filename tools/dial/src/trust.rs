@@ -93,6 +93,11 @@ impl Trust {
     pub(crate) fn explain(&self, error: TlsError) -> String {
         match error.mistrust {
             Some(reason) => self.mistrust(&reason),
+            // The alert of a server that has no place for one more.
+            None if error.reason.ends_with("InternalError") => format!(
+                "{}, as a server says that takes no more connections; its log says why",
+                error.reason
+            ),
             None => error.reason,
         }
     }

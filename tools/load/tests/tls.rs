@@ -149,7 +149,7 @@ fn a_server_that_takes_no_more_connections_speaks_tls_all_the_same() {
         1,
         &[
             "(connection 4): ",
-            "it spoke TLS before, so it may take no more",
+            "as a server says that takes no more connections",
         ],
     );
 }

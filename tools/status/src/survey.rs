@@ -1,8 +1,10 @@
 //! Asks all servers at once, and waits for all of them together so long and no longer.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -55,8 +57,11 @@ pub(crate) fn ask_all(members: &[&Member], question: Question) -> Vec<Asked> {
     let until = now() + question.timeout;
     let question = Arc::new(question);
     let (report, answers) = channel();
+    let mut is_found = HashMap::new();
     for member in members {
-        ask_in_background(member, question.clone(), until, report.clone());
+        let found = Arc::new(AtomicBool::new(false));
+        is_found.insert(member.name.clone(), found.clone());
+        ask_in_background(member, question.clone(), found, until, report.clone());
     }
     drop(report);
     let mut found = HashMap::new();
@@ -69,12 +74,22 @@ pub(crate) fn ask_all(members: &[&Member], question: Question) -> Vec<Asked> {
         };
     }
     let seconds = question.timeout.as_secs_f64();
-    let late = || Err(format!("its name was not looked up within {seconds} s"));
+    let late = |name: &String| {
+        let is_found = is_found
+            .get(name)
+            .is_some_and(|it| it.load(Ordering::Relaxed));
+        Err(match is_found {
+            true => format!("it said nothing for {seconds} s"),
+            false => format!("its name was not looked up within {seconds} s"),
+        })
+    };
     members
         .iter()
         .map(|member| Asked {
             name: member.name.clone(),
-            answer: found.remove(&member.name).unwrap_or_else(late),
+            answer: found
+                .remove(&member.name)
+                .unwrap_or_else(|| late(&member.name)),
         })
         .collect()
 }
@@ -82,13 +97,14 @@ pub(crate) fn ask_all(members: &[&Member], question: Question) -> Vec<Asked> {
 fn ask_in_background(
     member: &Member,
     question: Arc<Question>,
+    is_found: Arc<AtomicBool>,
     until: Instant,
     report: Sender<(String, Result<Answer, String>)>,
 ) {
     let member = member.clone();
     let failed = (member.name.clone(), report.clone());
     let ask = move || {
-        let answer = ask(&member, &question, until);
+        let answer = ask(&member, &question, &is_found, until);
         let _ = report.send((member.name, answer)); // it may be too late
     };
     if let Err(error) = thread::Builder::new().spawn(ask) {
@@ -98,7 +114,12 @@ fn ask_in_background(
 }
 
 /// Asks one server, wherever its name leads.
-fn ask(member: &Member, question: &Question, until: Instant) -> Result<Answer, String> {
+fn ask(
+    member: &Member,
+    question: &Question,
+    is_found: &AtomicBool,
+    until: Instant,
+) -> Result<Answer, String> {
     let address = member
         .peers
         .as_ref()
@@ -107,6 +128,9 @@ fn ask(member: &Member, question: &Question, until: Instant) -> Result<Answer, S
         .to_socket_addrs()
         .map_err(|error| error.to_string())?
         .collect();
+    is_found.store(true, Ordering::Relaxed);
+    // What each may take, as the operator knows it.
+    let share = question.timeout / u32::try_from(found.len()).unwrap_or(u32::MAX).max(1);
     let mut failure = "its name has no address".to_owned();
     let mut left_to_try = u32::try_from(found.len()).unwrap_or(u32::MAX);
     for address in found {
@@ -129,6 +153,10 @@ fn ask(member: &Member, question: &Question, until: Instant) -> Result<Answer, S
                         ahead_ms,
                         refused_primary: secret != secrets.primary(),
                     });
+                }
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    failure = format!("{address}: it said nothing for {} s", share.as_secs_f64());
+                    break;
                 }
                 Err(error) => {
                     failure = format!("{address}: {error}");

@@ -1,0 +1,94 @@
+//! State machines as tables.
+//!
+//! A machine lists its transitions in one `TRANSITIONS`: from which state, for which cause, to which
+//! state. Every change of state goes through one `enter`, which asserts that the table has it. The
+//! drawing on the machine's own page is made from the table: a test fails when the two differ.
+
+use std::fmt::Debug;
+
+/// Asserts, in debug builds, that a machine may change like this.
+#[inline]
+pub(crate) fn assert_transition<State, Cause>(
+    table: &[(State, Cause, State)],
+    transition: (State, Cause, State),
+) where
+    State: Debug + PartialEq,
+    Cause: Debug + PartialEq,
+{
+    debug_assert!(
+        table.contains(&transition),
+        "{transition:?} is no transition of this machine"
+    );
+}
+
+/// The drawing of a table: one line for each transition, without the `//! ` before it.
+#[cfg(test)]
+pub(crate) fn drawing<State: Debug, Cause: Debug>(table: &[(State, Cause, State)]) -> String {
+    let name = |it: &dyn Debug| format!("{it:?}");
+    let width = |length: fn(&(String, String)) -> usize, names: &[(String, String)]| {
+        names.iter().map(length).max().unwrap_or(0)
+    };
+    let names: Vec<(String, String)> = table
+        .iter()
+        .map(|(from, cause, _)| (name(from), name(cause)))
+        .collect();
+    let state_width = width(|(from, _)| from.len(), &names);
+    let cause_width = width(|(_, cause)| cause.len(), &names);
+    let line = |((from, cause), to): (&(String, String), &State)| {
+        let arrow = "─".repeat(cause_width - cause.len() + 1);
+        format!("  {from:<state_width$} ─ {cause} {arrow}► {to:?}\n")
+    };
+    let targets = table.iter().map(|(_, _, to)| to);
+    names.iter().zip(targets).map(line).collect()
+}
+
+/// Asserts that the page of a machine, `source`, shows the drawing of its table.
+#[cfg(test)]
+pub(crate) fn assert_drawn<State: Debug, Cause: Debug>(
+    source: &str,
+    table: &[(State, Cause, State)],
+) {
+    let drawing = drawing(table);
+    let lines: String = drawing
+        .lines()
+        .map(|line| format!("//! {line}\n"))
+        .collect();
+    let wanted = format!("//! ```text\n{lines}//! ```\n");
+    assert!(source.contains(&wanted), "the page has to show\n{wanted}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Lamp {
+        Off,
+        On,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Cause {
+        Pressed,
+        PowerCut,
+    }
+
+    const TRANSITIONS: [(Lamp, Cause, Lamp); 3] = [
+        (Lamp::Off, Cause::Pressed, Lamp::On),
+        (Lamp::On, Cause::Pressed, Lamp::Off),
+        (Lamp::On, Cause::PowerCut, Lamp::Off),
+    ];
+
+    #[test]
+    fn a_drawing_has_a_line_for_each_transition() {
+        let expected = "  Off ─ Pressed ──► On\n  On  ─ Pressed ──► Off\n  On  ─ PowerCut ─► Off\n";
+        assert_eq!(drawing(&TRANSITIONS), expected);
+        assert_transition(&TRANSITIONS, TRANSITIONS[0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "no transition")]
+    fn a_transition_that_the_table_lacks_is_noticed() {
+        assert_transition(&TRANSITIONS, (Lamp::Off, Cause::PowerCut, Lamp::Off));
+    }
+}
