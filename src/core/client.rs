@@ -12,6 +12,7 @@
 //!   Reading  ─ Stopped ────────► Closing
 //!   Reading  ─ LetGo ──────────► Closing
 //!   Closing  ─ LetGo ──────────► Closing
+//!   Closing  ─ OutputStalled ──► Closing
 //!   Closing  ─ Lingered ───────► Closing
 //! ```
 //!
@@ -114,7 +115,7 @@ enum Cause {
     Lingered,
 }
 
-const TRANSITIONS: [(Stage, Cause, Stage); 12] = [
+const TRANSITIONS: [(Stage, Cause, Stage); 13] = [
     (Stage::Reading, Cause::PlacesAsked, Stage::Awaiting),
     (Stage::Awaiting, Cause::PlacesAnswered, Stage::Reading),
     (Stage::Awaiting, Cause::LastAnswer, Stage::Closing),
@@ -126,6 +127,7 @@ const TRANSITIONS: [(Stage, Cause, Stage); 12] = [
     (Stage::Reading, Cause::Stopped, Stage::Closing),
     (Stage::Reading, Cause::LetGo, Stage::Closing),
     (Stage::Closing, Cause::LetGo, Stage::Closing),
+    (Stage::Closing, Cause::OutputStalled, Stage::Closing),
     (Stage::Closing, Cause::Lingered, Stage::Closing),
 ];
 
