@@ -299,7 +299,8 @@ impl Server {
     fn begin_journal(&mut self) -> Result<(), StartError> {
         let mut is_synced = false;
         loop {
-            perform_disk_work(&mut self.node, &mut self.sockets);
+            let now = self.sockets.now();
+            perform_disk_work(&mut self.node, &mut self.sockets, now);
             if let Some(reason) = self.node.failure() {
                 return Err(StartError::Journal(reason.to_owned()));
             }
@@ -333,7 +334,8 @@ impl Server {
         let give_up_at = self.sockets.now().time + self.stop_timeout;
         let mut is_synced = false;
         loop {
-            perform_disk_work(&mut self.node, &mut self.sockets);
+            let now = self.sockets.now();
+            perform_disk_work(&mut self.node, &mut self.sockets, now);
             if let Some(reason) = self.node.failure() {
                 return Err(io::Error::other(reason.to_owned()));
             }
@@ -620,23 +622,28 @@ impl Server {
 
     /// One ready connection: finishes connecting, or reads once.
     fn receive(&mut self, id: ConnId) {
-        let now = self.sockets.now();
         let Some(transport) = self.sockets.transport(id) else {
             return;
         };
         transport.unqueue();
         match transport.finish_connecting() {
-            Ok(true) => self.node.handle_connection_made(id, now),
+            Ok(true) => {
+                let now = self.sockets.now();
+                self.node.handle_connection_made(id, now);
+            }
             Ok(false) => {}
-            Err(error) => return self.lose(id, &error.to_string(), now),
+            Err(error) => return self.lose(id, &error.to_string()),
         }
+        let Some(transport) = self.sockets.transport(id) else {
+            return;
+        };
         if transport.is_writable() {
             self.node.handle_writable(id);
         }
         if !self.node.wants_read(id) {
             if transport.is_hung_up() {
                 let error = transport.error();
-                self.lose(id, &error, now);
+                self.lose(id, &error);
             }
             return;
         }
@@ -653,12 +660,13 @@ impl Server {
             }
             Ok(Received::End) => self.node.handle_eof_received(id, now),
             Ok(Received::Nothing) => {}
-            Err(error) => self.lose(id, &error.to_string(), now),
+            Err(error) => self.lose(id, &error.to_string()),
         }
     }
 
     /// A socket is broken.
-    fn lose(&mut self, id: ConnId, why: &str, now: Now) {
+    fn lose(&mut self, id: ConnId, why: &str) {
+        let now = self.sockets.now();
         self.sockets.close(id, Some(why));
         self.node.handle_connection_lost(id, Some(why), now);
     }

@@ -79,9 +79,10 @@ pub struct Wants {
 /// is heard before its deadline is looked at, even if this process was not run for a while.
 pub fn drive(node: &mut Node, io: &mut impl Io, began: Now) {
     node.handle_deadlines(began);
+    let now = io.now();
     loop {
-        perform_requests(node, io);
-        perform_disk_work(node, io);
+        perform_requests(node, io, now);
+        perform_disk_work(node, io, now);
         // After a failure nothing leaves any more: the disk may have lost what it rests on.
         if node.failure().is_some() || io.is_interrupted() {
             return;
@@ -89,7 +90,7 @@ pub fn drive(node: &mut Node, io: &mut impl Io, began: Now) {
         let mut is_idle = true;
         while let Some(id) = node.poll_dirty() {
             is_idle = false;
-            flush(node, io, id);
+            flush(node, io, id, now);
         }
         if is_idle {
             return;
@@ -97,17 +98,17 @@ pub fn drive(node: &mut Node, io: &mut impl Io, began: Now) {
     }
 }
 
-fn perform_requests(node: &mut Node, io: &mut impl Io) {
+fn perform_requests(node: &mut Node, io: &mut impl Io, now: Now) {
     while let Some(request) = node.poll_request() {
         match request {
             Request::Connect { id, address } => {
                 if let Err(why) = io.connect(id, address) {
-                    node.handle_connection_lost(id, Some(&why), io.now());
+                    node.handle_connection_lost(id, Some(&why), now);
                 }
             }
             Request::LookUp { host } => {
                 if let Err(why) = io.look_up(&host) {
-                    node.handle_looked_up(&host, Err(why), io.now());
+                    node.handle_looked_up(&host, Err(why), now);
                 }
             }
         }
@@ -115,8 +116,7 @@ fn perform_requests(node: &mut Node, io: &mut impl Io) {
 }
 
 /// Begins the disk work that there is. A server that starts or ends does this without [`drive`].
-pub fn perform_disk_work(node: &mut Node, io: &mut impl Io) {
-    let now = io.now();
+pub fn perform_disk_work(node: &mut Node, io: &mut impl Io, now: Now) {
     while let Some(work) = node.poll_disk_work(now) {
         if let Some(done) = io.perform(node, work) {
             node.handle_disk_done(done, now);
@@ -128,8 +128,7 @@ pub fn perform_disk_work(node: &mut Node, io: &mut impl Io) {
 }
 
 /// One connection's part of a turn: writes its output, once, then obeys its disposition.
-fn flush(node: &mut Node, io: &mut impl Io, id: ConnId) {
-    let now = io.now();
+fn flush(node: &mut Node, io: &mut impl Io, id: ConnId, now: Now) {
     if io.is_writable(id) {
         let output = node.poll_output(id);
         if !output.is_empty() {

@@ -160,6 +160,7 @@ impl Node {
     /// The next thing that the disk is to do. Asked until there is none, before anything is written
     /// to a socket.
     pub fn poll_disk_work(&mut self, now: Now) -> Option<DiskWork> {
+        self.journal.as_ref()?;
         let work = self.work_of_journal(now);
         if work.is_none() && self.handle(now, |node| node.wake_for_room(now)) {
             return self.work_of_journal(now);

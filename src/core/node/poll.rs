@@ -2,7 +2,6 @@
 //!
 //! Each `poll_*` gives the next thing to do. [`drive`](super::drive) asks them in the order of a turn.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::journaling::Journal;
@@ -168,8 +167,9 @@ impl Node {
 pub(super) struct Dirty {
     links: Vec<ConnId>,
     others: Vec<ConnId>,
-    /// What is left of this round.
-    round: VecDeque<ConnId>,
+    /// This round, and how many of it were named.
+    round: Vec<ConnId>,
+    named: usize,
     is_round: bool,
 }
 
@@ -183,19 +183,23 @@ impl Dirty {
 
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = ConnId> {
-        let lists = self.links.iter().chain(&self.others).chain(&self.round);
+        let round = &self.round[self.named..];
+        let lists = self.links.iter().chain(&self.others).chain(round);
         lists.copied()
     }
 
     fn begin_round(&mut self) {
         self.is_round = true;
-        self.round.extend(self.links.drain(..));
-        self.round.extend(self.others.drain(..));
+        self.round.clear();
+        self.named = 0;
+        self.round.append(&mut self.links);
+        self.round.append(&mut self.others);
     }
 
     fn next(&mut self) -> Option<ConnId> {
-        let next = self.round.pop_front();
+        let next = self.round.get(self.named).copied();
         self.is_round = next.is_some();
+        self.named += usize::from(self.is_round);
         next
     }
 }

@@ -844,7 +844,7 @@ impl Host {
 
     fn perform_disk_work(&mut self, now: Now, outside: &mut Outside) {
         self.with_machine(now, outside, |node, machine| {
-            perform_disk_work(node, machine);
+            perform_disk_work(node, machine, now);
         });
     }
 

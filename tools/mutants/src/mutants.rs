@@ -391,8 +391,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "links after clients",
         file: "src/core/node/poll.rs",
-        from: "        self.round.extend(self.links.drain(..));\n        self.round.extend(self.others.drain(..));",
-        to: "        self.round.extend(self.others.drain(..));\n        self.round.extend(self.links.drain(..));",
+        from: "        self.round.append(&mut self.links);\n        self.round.append(&mut self.others);",
+        to: "        self.round.append(&mut self.others);\n        self.round.append(&mut self.links);",
         caught_by: SIMULATED,
         missed: None,
     },

@@ -175,8 +175,9 @@ impl Host {
 
     fn perform_disk_work(&mut self) {
         self.was_full |= self.outside.disk.is_some() && self.is_disk_troubled;
-        self.outside.turn_begins(self.now());
-        perform_disk_work(&mut self.node, &mut self.outside);
+        let now = self.now();
+        self.outside.turn_begins(now);
+        perform_disk_work(&mut self.node, &mut self.outside, now);
     }
 
     /// Ends a turn. What was written in it arrives then.
