@@ -149,6 +149,13 @@ pub fn is_header(bytes: &[u8]) -> bool {
     bytes.starts_with(SIGNATURE) || is_version_1(bytes)
 }
 
+/// Whether the first bytes of a connection, as far as they are there, may begin a header of either
+/// version.
+#[must_use]
+pub fn may_be_header(bytes: &[u8]) -> bool {
+    begins(bytes, LINE) || begins(bytes, SIGNATURE)
+}
+
 /// Whether a line that was read as a command is one of a header: all of version 1, or the line of a
 /// NUL alone that the signature of version 2 has in it.
 #[must_use]

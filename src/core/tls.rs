@@ -25,6 +25,7 @@ use crate::core::clock::Time;
 use crate::core::disposition::Disposition;
 use crate::core::handshakes::Kind;
 use crate::core::limits::{Limits, count, ms};
+use crate::core::proxy_header::may_be_header;
 
 /// What came of received ciphertext.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -425,7 +426,7 @@ impl Tls {
             let state = self.connection.process_new_packets();
             let has_answered = self.connection.wants_write();
             self.flush(output)?;
-            let state = state?;
+            let state = state.map_err(|error| self.error(error))?;
             let waiting = state.plaintext_bytes_to_read();
             let is_made = was_handshaking && !self.connection.is_handshaking();
             if waiting > 0 || is_made {
@@ -448,6 +449,20 @@ impl Tls {
             }
         }
         Ok(received)
+    }
+
+    /// What an error of rustls means. A server's handshake is over when the client has accepted it;
+    /// a client may still be refused when its own is.
+    fn error(&self, error: rustls::Error) -> TlsError {
+        match (&self.connection, &error) {
+            (Connection::Server(server), rustls::Error::AlertReceived(alert))
+                if !server.is_handshaking() =>
+            {
+                let reason = format!("it ended TLS with the alert {alert:?}");
+                TlsError::new(Kind::of(&error), reason)
+            }
+            (Connection::Server(_) | Connection::Client(_), _) => error.into(),
+        }
     }
 
     /// Sends plaintext.
@@ -594,17 +609,25 @@ impl Secure {
         }
     }
 
-    /// Why its handshake failed, if it did or if the connection is lost now, and what kind of
-    /// failure that is. A connection that said nothing has not failed: its port was looked at.
+    /// Why it failed, in the handshake or behind it, if it did or if the connection is lost now, and
+    /// what kind of failure that is. A connection that said nothing has not failed: its port was
+    /// looked at.
     #[must_use]
-    pub fn handshake_failure(&self) -> Option<(Kind, &str)> {
+    pub fn failure_to_count(&self) -> Option<(Kind, &str)> {
         match &self.state {
-            _ if !self.tls.is_handshaking() => None,
             State::Failed(error) if error.kind == Kind::CutOff && self.is_silent() => None,
             State::Failed(error) => Some((error.kind, &error.reason)),
             State::Handshaking if !self.is_silent() => Some((Kind::CutOff, CUT_OFF)),
             State::Handshaking | State::Open | State::Closed => None,
         }
+    }
+
+    /// Whether the other side began with a PROXY header, which is not TLS.
+    #[must_use]
+    pub fn is_header_instead(&self) -> bool {
+        let records = &self.tls.records;
+        let is_first = records.silent == 0 && records.header_bytes == HEADER;
+        is_first && may_be_header(&records.header)
     }
 
     fn is_silent(&self) -> bool {

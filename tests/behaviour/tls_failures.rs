@@ -183,6 +183,53 @@ fn a_record_that_is_not_finished_ends_in_an_alert_and_not_in_a_clean_end() {
     }
 }
 
+/// A box between that changes bytes, or a client that breaks, is seen by nobody else.
+#[test]
+fn tls_that_fails_behind_the_handshake_is_told_of_and_counted_too() {
+    let (_herd, server, authority) = secure_server("line_ms = 300");
+    let versions = [&rustls::version::TLS12, &rustls::version::TLS13];
+    // What comes instead of the last bytes of a record: other ones; none.
+    for (is_changed, words) in [
+        (true, "the client is broken, or something between"),
+        (false, "no end of a TLS record within 300 ms"),
+    ] {
+        for version in versions {
+            let mut client = connect(server.address, config(&authority, version), "localhost");
+            client.write_all(b"no\n").unwrap();
+            assert_eq!(crate::tls::line(&mut client), "? no\n");
+            client.conn.writer().write_all(b"changed\n").unwrap();
+            let mut record = Vec::new();
+            client.conn.write_tls(&mut record).unwrap();
+            let last = record.pop().unwrap();
+            if is_changed {
+                record.push(last ^ 1);
+            }
+            client.sock.write_all(&record).unwrap();
+            client.read(&mut [0]).unwrap_err();
+            let _ = client.sock.shutdown(Shutdown::Both);
+            gone(&server, &client.sock);
+        }
+        let told = warnings(&server, words);
+        assert_eq!(told.len(), 2, "the 1st and 2nd: {told:#?}");
+    }
+    // An alert of the client is not called a refusal of a handshake that was made.
+    let tls_12 = config(&authority, &rustls::version::TLS12);
+    let mut client = connect(server.address, tls_12, "localhost");
+    client.write_all(b"no\n").unwrap();
+    assert_eq!(crate::tls::line(&mut client), "? no\n");
+    // What is no record has the client's own TLS send an alert.
+    let junk = client.conn.read_tls(&mut &[0xff; 64][..]);
+    junk.unwrap();
+    client.conn.process_new_packets().unwrap_err();
+    let mut alert = Vec::new();
+    client.conn.write_tls(&mut alert).unwrap();
+    client.sock.write_all(&alert).unwrap();
+    let _ = client.sock.shutdown(Shutdown::Write);
+    gone(&server, &client.sock);
+    assert_eq!(warnings(&server, "it ended TLS with the alert ").len(), 1);
+    assert!(warnings(&server, "handshake").is_empty());
+}
+
 #[test]
 fn tls_on_a_plain_port_is_told_of_seldom_and_closed_at_once() {
     let server = Herd::single()

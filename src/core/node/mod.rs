@@ -305,9 +305,6 @@ impl Node {
         let mut plaintext = std::mem::take(&mut self.plaintext);
         plaintext.clear();
         let News { is_made, is_over } = secure.data_received(data, &mut plaintext);
-        if secure.failure().is_some() {
-            self.handshake_failed(id, data);
-        }
         if is_made {
             self.link_connected(id, now);
         }
@@ -413,8 +410,12 @@ impl Node {
             let secure = slot.secure.as_deref();
             if node.phase == Phase::Running
                 && let (Session::Client(client), Some(secure)) = (&slot.session, secure)
-                && let Some((kind, reason)) = secure.handshake_failure()
+                && let Some((kind, reason)) = secure.failure_to_count()
             {
+                if secure.is_header_instead() {
+                    let is_on = !node.settings.proxies.is_empty();
+                    node.tally.passed_over_header(client.who(), is_on);
+                }
                 node.tally.handshakes.failed(client.who(), kind, reason);
             }
             let failure = secure.and_then(Secure::failure);
