@@ -238,7 +238,14 @@ fn a_listed_address_without_a_header_is_refused_and_told_so() {
         ),
     ] {
         let mut client = proxy(&server);
-        client.send(bytes).expect(NO_HEADER).expect_end();
+        client.send(bytes);
+        let told = String::from_utf8(client.rest()).unwrap();
+        if why.starts_with("it did not begin") {
+            assert_eq!(told, NO_HEADER);
+        } else {
+            let is_why = told.starts_with("? its PROXY header ") && told.contains(why);
+            assert!(is_why, "{why}: {told}");
+        }
         let own = client.stream().local_addr().unwrap();
         server.wait_for_log(&format!("proxy {own}: refused: "), why);
     }
@@ -461,6 +468,18 @@ fn the_header_stands_in_front_of_the_hello_of_tls() {
     }
     server.wait_for_log(
         "it sent a PROXY header, but its address is not in clients.proxies; 2 so far",
+        "",
+    );
+    // However it is split: five bytes are no TLS already.
+    for (ip, header) in [
+        (OTHER, header_1("203.0.113.7:1")),
+        (ANOTHER, header_2("203.0.113.7:1", &[])),
+    ] {
+        let mut client = from(ip, server.address);
+        assert_eq!(client.send(&header[..5]).rest().len(), 7, "an alert");
+    }
+    server.wait_for_log(
+        "it sent a PROXY header, but its address is not in clients.proxies; 4 so far",
         "",
     );
 }

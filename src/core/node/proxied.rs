@@ -9,7 +9,7 @@ use crate::core::client::Client;
 use crate::core::clock::Now;
 use crate::core::limits::count;
 use crate::core::proxied::{Origin, Proxied, Refusal};
-use crate::core::proxy_header::is_header;
+use crate::core::proxy_header::HeaderError;
 
 /// What a connection without a header hears: an operator who tries the port from the proxy's
 /// machine, or a client of a proxy that sends none.
@@ -124,11 +124,15 @@ impl Node {
         };
         proxied.close();
         let proxy = proxied.proxy();
+        let why = match refusal {
+            Refusal::Invalid(HeaderError::Absent) | Refusal::Late { .. } => IN_AN_ANSWER.to_owned(),
+            Refusal::Invalid(_) | Refusal::CutOff | Refusal::Displaced => refusal.to_string(),
+        };
         if refusal.is_told() && is_plain && self.admission.turn_away() {
             slot.session = Session::Client(Client::turned_away(
                 id.serial(),
                 proxy,
-                format!("? {IN_AN_ANSWER}\n").as_bytes(),
+                format!("? {why}\n").as_bytes(),
             ));
         }
         self.count_refusal(proxy, refusal);
@@ -153,18 +157,5 @@ impl Node {
             self.count_refusal(proxy, refusal);
         }
         debug!("proxy {proxy}: gone: {}", why.unwrap_or("closed"));
-    }
-
-    /// A client failed in the TLS handshake with these bytes. A header may be in front of its
-    /// hello, from a proxy that is not listed.
-    #[cold]
-    pub(super) fn handshake_failed(&mut self, id: ConnId, data: &[u8]) {
-        if is_header(data)
-            && let Some(slot) = self.sessions.get(id)
-            && let Session::Client(client) = &slot.session
-        {
-            let is_on = !self.settings.proxies.is_empty();
-            self.tally.passed_over_header(client.who(), is_on);
-        }
     }
 }
