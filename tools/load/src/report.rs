@@ -31,6 +31,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::outages::Missing;
 use crate::process::Usage;
+use crate::table::time;
 use crate::timeline::{self, Timeline};
 
 /// Everything that a run found out.
@@ -315,9 +316,9 @@ impl Report {
         ] {
             if count > 0 {
                 let commands = counted(count, "command");
-                let waited_s = oldest_ms.unwrap_or_default() / 1000.0;
+                let waited = time(oldest_ms.unwrap_or_default() * 1000.0);
                 parts.push(format!(
-                    "{commands} {what} (the oldest had waited {waited_s:.2} s)"
+                    "{commands} {what} (the oldest had waited {waited})"
                 ));
             }
         }
@@ -484,12 +485,12 @@ pub(crate) mod tests {
         assert_eq!(report.failure(), None);
         report.unsent = 7;
         assert_eq!(report.failure(), None, "the rate was too high, that is all");
-        (report.lost, report.oldest_lost_ms) = (1, Some(20.0));
+        (report.lost, report.oldest_lost_ms) = (1, Some(0.232));
         (report.unanswered, report.oldest_unanswered_ms) = (3, Some(5123.0));
         report.trouble = Some("silence".into());
         assert_eq!(
             report.failure().unwrap(),
-            "1 command lost with a connection (the oldest had waited 0.02 s); \
+            "1 command lost with a connection (the oldest had waited 232 µs); \
              3 commands without an answer at the end (the oldest had waited 5.12 s); silence"
         );
     }
