@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use super::discretion::discreet;
 use super::{ConfigError, wrong};
+use crate::core::escape::Escaped;
 use crate::core::settings::{NeighbourTls, TlsMode, TlsSettings};
 
 /// `[clients]` of the TOML file.
@@ -296,8 +297,9 @@ impl Identity {
         let chain = certificates_in(&self.certificate, "certificate_file")?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| {
             ConfigError(format!(
-                "cannot read a key from {}: {error}; name a PEM file in key_file",
-                self.key.display()
+                "cannot read a key from {}: {}; name a PEM file in key_file",
+                self.key.display(),
+                in_words(&error)
             ))
         })?;
         // Said here, where both files can be named.
@@ -322,6 +324,21 @@ fn unusable(error: rustls::Error) -> ConfigError {
     ConfigError(format!("TLS cannot be set up: {error}"))
 }
 
+/// What is wrong with a PEM file. Where a section begins or ends, the library's own words show bytes
+/// as numbers.
+fn in_words(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => format!(
+            "it ends before a line -----END {}-----: is it whole?",
+            Escaped(end_marker)
+        ),
+        pem::Error::IllegalSectionStart { line } => {
+            format!("a section begins wrongly: {}", Escaped(line))
+        }
+        other => other.to_string(),
+    }
+}
+
 fn certificates_in(path: &Path, option: &str) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let failed = |what: String| {
         ConfigError(format!(
@@ -331,7 +348,7 @@ fn certificates_in(path: &Path, option: &str) -> Result<Vec<CertificateDer<'stat
     };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| failed(in_words(&error)))?;
     if certificates.is_empty() {
         return Err(failed("there is no PEM certificate in it".into()));
     }

@@ -62,7 +62,8 @@ limits! {
     /// Clients from one address (of IPv6: from one network of 64 bits); one more is told so and closed.
     max_clients_per_address = 50_000, 1..=4_000_000;
     /// Connections of proxies whose PROXY header has not come; one more takes the place of the one that has waited longest.
-    max_unidentified = 1_024, 1..=1_000_000;
+    // Not fewer than two turns accept: a header that has arrived is read before its connection has to go.
+    max_unidentified = 1_024, 128..=1_000_000;
     /// Time for a proxy's header to come, once connected.
     proxy_header_ms = 4_000, 10..=3_600_000;
     /// Bytes of a proxy's header, what it says besides addresses included.

@@ -421,6 +421,15 @@ fn what_is_wrong_with_certificates_is_said_before_anything_starts() {
         empty.contains("there is no PEM certificate in it"),
         "{empty}"
     );
+    let cut = said(&|directory| {
+        let path = directory.join("Alice.pem");
+        let whole = fs::read_to_string(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    });
+    assert!(
+        cut.contains("it ends before a line -----END CERTIFICATE-----: is it whole?"),
+        "{cut}"
+    );
     let herd = Herd::new(&["A b", "B"], &[]).with(FOR_PEERS);
     let output = herd.command("B").arg("--check").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
