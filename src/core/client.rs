@@ -321,22 +321,25 @@ impl Client {
         self.wants_room = false;
         while self.may_run(&world.settings.limits) {
             let rest = &bytes[used..];
-            let before = used;
-            if is_hello(rest) {
-                self.refuse_tls(world);
+            if rest.is_empty() {
                 break;
             }
+            let before = used;
             let line = match split(rest, LINE_BYTES) {
                 Split::Line(line, length) => {
                     used += length;
                     without_cr(line)
                 }
+                Split::Unfinished | Split::TooLong if is_hello(rest) => {
+                    self.refuse_tls(world);
+                    break;
+                }
                 // At the end of input, a last line needs no LF.
-                Split::Unfinished if self.end == Input::Ended && !rest.is_empty() => {
+                Split::Unfinished if self.end == Input::Ended => {
                     used += rest.len();
                     rest
                 }
-                Split::Unfinished if self.end == Input::CutOff && !rest.is_empty() => {
+                Split::Unfinished if self.end == Input::CutOff => {
                     self.drop_unfinished(rest.len());
                     used += rest.len();
                     break;
@@ -360,7 +363,7 @@ impl Client {
                 used = before;
                 break;
             }
-            if let Some(asked) = self.command(line, world) {
+            if let Some(asked) = self.command(line, rest, world) {
                 return (used, Some(asked));
             }
         }
@@ -383,9 +386,15 @@ impl Client {
         matches!(self.state, State::Reading) && !self.paused
     }
 
-    fn command(&mut self, line: &[u8], world: &mut World<'_>) -> Option<Asked> {
+    /// Runs the command in `line`, which stands at the front of `input`.
+    fn command(&mut self, line: &[u8], input: &[u8], world: &mut World<'_>) -> Option<Asked> {
         let command = Command::parse(line);
-        if command != Command::Blank {
+        // A newline may be anywhere in a hello, in its length too.
+        if matches!(command, Command::Invalid) && is_hello(input) {
+            self.refuse_tls(world);
+            return None;
+        }
+        if !matches!(command, Command::Blank) {
             info!("{} <- {}", self.who, Escaped(line));
         }
         match command {
@@ -640,6 +649,7 @@ impl Client {
 
     /// What is to become of the connection.
     #[must_use]
+    #[inline]
     pub fn disposition(&self) -> Disposition {
         if !self.output.is_empty() {
             return Disposition::Open;
@@ -732,6 +742,7 @@ impl Client {
 
     /// Any client can leave a line unfinished, as often as it likes: the first and every power of two
     /// are told of at level `warn`.
+    #[cold]
     fn tell_unfinished(&self, bytes: usize, line_ms: u64, tally: &mut Tally) {
         let (who, count) = (self.who, tally.was_unfinished());
         let what = format_args!(

@@ -158,6 +158,7 @@ pub struct Handshakes {
 
 impl Handshakes {
     /// One failed, for that reason, whose subject is the client.
+    #[cold]
     pub fn failed(&mut self, who: Who, kind: Kind, reason: &str) {
         let failed = &mut self.failed[kind as usize];
         *failed += 1;

@@ -329,6 +329,7 @@ impl Tls {
     }
 
     /// Tells the other side in a fatal alert that it cannot go on, if rustls has not.
+    #[cold]
     fn alert(&mut self, kind: Kind, output: &mut Buffer) {
         if !self.has_spoken {
             let alert = match kind {
@@ -677,6 +678,8 @@ impl Secure {
     }
 
     /// It cannot go on; the other side is told in an alert, if it was not told already.
+    #[cold]
+    #[inline(never)]
     fn fail(&mut self, error: TlsError) {
         self.tls.refuse(error.kind, &mut self.output);
         self.state = State::Failed(error);

@@ -253,6 +253,15 @@ fn tls_on_a_plain_port_is_told_of_seldom_and_closed_at_once() {
     // Nothing of it was taken for a command.
     let lines = server.log_lines();
     assert!(!lines.iter().any(|line| line.contains("<- ")), "{lines:#?}");
+    // A newline may be among its bytes, in its length too.
+    for hello in [
+        &b"\x16\x03\x01\x02\x0a\x01\x00"[..],
+        b"\x16\x03\x01\x0a\x00\x01\x00\n\n",
+    ] {
+        let mut client = server.client();
+        client.send(hello);
+        assert_eq!(client.rest(), b"? this port speaks plain text, not TLS\n");
+    }
     // It may come byte by byte; and what only looks like it is a line.
     let mut client = server.client();
     for byte in b"\x16\x03\x01\x02\x00\x01" {

@@ -352,6 +352,7 @@ impl Node {
         }
     }
 
+    #[cold]
     fn stream_cut_off(&mut self, id: ConnId, now: Now) {
         let Some(slot) = self.sessions.get_mut(id) else {
             return;

@@ -503,7 +503,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a client's half-close loses the last line",
         file: "src/core/client.rs",
-        from: "Split::Unfinished if self.end == Input::Ended && !rest.is_empty() => {",
+        from: "Split::Unfinished if self.end == Input::Ended => {",
         to: "Split::Unfinished if self.end == Input::Ended && rest.len() > 4000 => {",
         caught_by: SIMULATED,
         missed: None,
