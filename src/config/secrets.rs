@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,8 @@ use crate::core::settings::{Secret, Secrets};
 
 /// A shorter secret is said to be short.
 const SHORT_SECRET: usize = 16;
+/// A file with more in it is another file, and is not read to its end.
+const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// Where the herd's secret was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +142,7 @@ pub(super) fn note_on_mode(file: &Path) -> Option<String> {
 
 /// A secret from a file, without the white space around it.
 pub(super) fn read_secret(path: &Path, what: &str, option: &str) -> Result<Secret, ConfigError> {
-    let bytes = fs::read(path).map_err(|error| {
+    let bytes = read_start(path, MAX_FILE_BYTES + 1).map_err(|error| {
         // The file's own name may be what should be in it; its directory is not.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let file = match discreet(&name) {
@@ -154,11 +156,24 @@ pub(super) fn read_secret(path: &Path, what: &str, option: &str) -> Result<Secre
         };
         ConfigError(format!("cannot read {what} from {file}: {error}; {advice}"))
     })?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return wrong(format!(
+            "{} has more than {MAX_FILE_BYTES} bytes, so it is not {what}; name another file with {option}",
+            path.display()
+        ));
+    }
     let secret = bytes.trim_ascii();
     if secret.is_empty() {
         return wrong(format!("{what} in {} is empty", path.display()));
     }
     Ok(Secret::new(secret.to_vec()))
+}
+
+/// What a file begins with, at most so many bytes.
+fn read_start(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max_bytes).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

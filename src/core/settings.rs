@@ -80,11 +80,37 @@ impl Secrets {
         self.accepted().count()
     }
 
+    /// What it means to neighbours that still have those secrets when a server has these. Where each
+    /// side takes what the other one proves, they link.
+    #[must_use]
+    pub fn change_from(&self, old: &Secrets) -> SecretsChange {
+        if self == old {
+            SecretsChange::Same
+        } else if old.accepted().any(|taken| *taken == self.primary)
+            && self.accepted().any(|taken| *taken == old.primary)
+        {
+            SecretsChange::Step
+        } else {
+            SecretsChange::Break
+        }
+    }
+
     /// Whether the herd has no secret.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.primary.expose().is_empty()
     }
+}
+
+/// What new secrets of one server mean to the links to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretsChange {
+    /// They are the old ones.
+    Same,
+    /// Servers with the old and with the new ones link with one another.
+    Step,
+    /// They do not: a step was skipped, or the file is not whole.
+    Break,
 }
 
 /// A host, by name or by number, and a port.
@@ -196,6 +222,29 @@ pub struct Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_is_a_step_if_servers_on_both_sides_of_it_link() {
+        let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
+        let steps = [
+            secret("old").into(),
+            Secrets::two(secret("old"), secret("new")),
+            Secrets::two(secret("new"), secret("old")),
+            Secrets::from(secret("new")),
+        ];
+        for (from, old) in steps.iter().enumerate() {
+            for (to, new) in steps.iter().enumerate() {
+                let expected = match from.abs_diff(to) {
+                    0 => SecretsChange::Same,
+                    1 => SecretsChange::Step,
+                    _ => SecretsChange::Break,
+                };
+                assert_eq!(new.change_from(old), expected, "from {from} to {to}");
+            }
+        }
+        let half_written = Secrets::from(secret("ol"));
+        assert_eq!(half_written.change_from(&steps[0]), SecretsChange::Break);
+    }
 
     #[test]
     fn a_secret_is_masked_however_it_is_debugged() {

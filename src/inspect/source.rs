@@ -241,6 +241,12 @@ fn lost(path: &Path) -> Failure {
     )
 }
 
+/// The journal itself, where the path is a symbolic link to it: its server locks the directory
+/// where the journal is, and repair gives its name to another file there.
+fn resolve(journal: &Path) -> PathBuf {
+    fs::canonicalize(journal).unwrap_or_else(|_| journal.to_owned())
+}
+
 /// The file that a server locks in the data directory of that journal.
 fn lock_path(journal: &Path) -> PathBuf {
     journal.with_file_name(LOCK)
@@ -249,6 +255,7 @@ fn lock_path(journal: &Path) -> PathBuf {
 /// Whether a server uses the journal. It is asked for a moment's shared lock; a server that starts
 /// within that moment says that another process uses its directory.
 fn is_locked(journal: &Path) -> bool {
+    let journal = &resolve(journal);
     let is_journal = journal.file_name().is_some_and(|name| name == JOURNAL);
     let lock = File::open(lock_path(journal)).ok().filter(|_| is_journal);
     lock.is_some_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
@@ -256,6 +263,7 @@ fn is_locked(journal: &Path) -> bool {
 
 /// Keeps the journal's server from starting, for as long as the file is held.
 fn lock(journal: &Path) -> Result<Option<File>, Failure> {
+    let journal = &resolve(journal);
     // A copy elsewhere has no server.
     if journal.file_name().is_none_or(|name| name != JOURNAL) {
         return Ok(None);

@@ -30,7 +30,7 @@ use crate::core::durability::Fsync;
 use crate::core::journal::Entry;
 use crate::core::limits::{TURN_BYTES, ms};
 use crate::core::node::{ConnId, Io, Node, drive, expected_connections, perform_disk_work};
-use crate::core::settings::{HostPort, Secrets, Settings, TlsSettings};
+use crate::core::settings::{HostPort, Secrets, SecretsChange, Settings, TlsSettings};
 use crate::shell::clock::Clock;
 use crate::shell::disk::{Disk, OpenError};
 use crate::shell::executor::Executor;
@@ -518,11 +518,17 @@ impl Server {
                         1 => "there is one",
                         _ => "there are two: the first is proven, both are taken",
                     };
-                    let change = match self.node.handle_secrets(secrets) {
-                        true => "changed",
-                        false => "no change",
+                    let change = self.node.handle_secrets(secrets);
+                    let changed = match change {
+                        SecretsChange::Same => "no change",
+                        SecretsChange::Step | SecretsChange::Break => "changed",
                     };
-                    info!("the herd secret was read anew: {change}, {count}");
+                    info!("the herd secret was read anew: {changed}, {count}");
+                    if change == SecretsChange::Break {
+                        warn!(
+                            "this server and neighbours that have the herd secret of before do not link anew: a step of the change was skipped, or the file is half written"
+                        );
+                    }
                     notes.iter().for_each(|note| warn!("{note}"));
                 }
                 Some(Err(error)) => warn!("the old herd secret stays in use: {error}"),

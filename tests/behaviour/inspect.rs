@@ -215,12 +215,19 @@ fn a_repaired_journal_begins_a_new_life_and_the_herd_has_everything_that_is_left
     let told = inspect(&[&"verify", &journal]);
     assert!(told.errors.contains("Riley is running"), "{}", told.errors);
     assert_eq!(told.status, 0, "{}", told.out);
-    let refused = inspect(&[&"repair", &journal, &"--in-place"]);
-    assert!(
-        refused.status == 2 && refused.errors.contains("is running: stop it first"),
-        "{}",
-        refused.errors
-    );
+    let link = herd.directory.path().join("a-link");
+    std::os::unix::fs::symlink(&journal, &link).unwrap();
+    let told = inspect(&[&"verify", &link]);
+    assert!(told.errors.contains("Riley is running"), "{}", told.errors);
+    for name in [&journal, &link] {
+        let refused = inspect(&[&"repair", name, &"--in-place"]);
+        assert!(
+            refused.status == 2 && refused.errors.contains("is running: stop it first"),
+            "{}{}",
+            refused.out,
+            refused.errors
+        );
+    }
     servers.remove("Riley").unwrap().kill();
 
     // A piece of the middle is lost: of Riley's own clients, and of what the neighbours taught it.

@@ -135,6 +135,26 @@ fn the_secret_is_read_anew_at_a_signal_and_links_stay_up() {
 }
 
 #[test]
+fn a_step_that_was_skipped_and_a_file_that_is_half_written_are_warned_of() {
+    let herd = herd_with(&text(0));
+    let jaquez = herd.start("Jaquez");
+    let read = "the herd secret was read anew: changed, ";
+    let warned =
+        "[WARN ] this server and neighbours that have the herd secret of before do not link anew";
+    for (n, step) in [1, 2, 3, 2, 1].into_iter().enumerate() {
+        write(&herd, &text(step));
+        reload(&jaquez, n + 1, read);
+    }
+    write(&herd, &text(3));
+    reload(&jaquez, 1, warned);
+    write(&herd, &NEW[..20]);
+    reload(&jaquez, 2, warned);
+    let log = jaquez.stop();
+    let warnings = log.iter().filter(|line| line.contains(warned));
+    assert_eq!(warnings.count(), 2, "{log:#?}");
+}
+
+#[test]
 fn a_secret_that_cannot_be_read_anew_changes_nothing() {
     let herd = herd_with(&text(0));
     let jaquez = herd.start("Jaquez");
@@ -162,6 +182,11 @@ fn a_secret_that_cannot_be_read_anew_changes_nothing() {
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     assert!(reload(&jaquez, 5, stays).contains("is no regular file"));
     assert!(status_of(&herd, "Jaquez", OLD.as_bytes()).is_ok());
+    // Another file, too long to be compared line by line.
+    fs::remove_file(&path).unwrap();
+    let lines: Vec<String> = (0..300_000).map(|n| format!("{n:032}")).collect();
+    write(&herd, &lines.join("\n"));
+    assert!(reload(&jaquez, 6, stays).contains("has more than 65536 bytes"));
     // What is short or open to all is told again.
     fs::remove_file(&path).unwrap();
     write(&herd, "short\n");

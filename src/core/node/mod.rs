@@ -78,7 +78,7 @@ use crate::core::places::call::{CallId, Calls};
 use crate::core::places::exchange::Exchange;
 use crate::core::proxied::{Proxied, Refusal};
 use crate::core::records::Records;
-use crate::core::settings::{Secrets, Settings, TlsSettings};
+use crate::core::settings::{Secrets, SecretsChange, Settings, TlsSettings};
 use crate::core::slots::{Id, Slots};
 use crate::core::tally::Tally;
 use crate::core::tls::{News, Secure, StreamEnd};
@@ -470,11 +470,11 @@ impl Node {
         self.settings.tls = tls;
     }
 
-    /// From now on, links are proven with these secrets; those that are up stay up. Returns whether
-    /// that is a change.
-    pub fn handle_secrets(&mut self, secrets: Secrets) -> bool {
+    /// From now on, links are proven with these secrets; those that are up stay up. Returns what
+    /// that means to neighbours that have the old ones.
+    pub fn handle_secrets(&mut self, secrets: Secrets) -> SecretsChange {
         let old = std::mem::replace(&mut self.settings.secrets, secrets);
-        old != self.settings.secrets
+        self.settings.secrets.change_from(&old)
     }
 
     /// Begins to stop: no new client is served, what is being answered is finished, records go out

@@ -76,14 +76,18 @@ pub(crate) fn find(asked: &[Asked], members: &[String], links: &[(String, String
                 findings.server(&one.name, &answer.standing);
                 findings.transition(&one.name, answer);
             }
-            Err(reason) => findings.add(
-                Kind::NoAnswer,
-                Some(&one.name),
-                format!(
-                    "{} does not answer: {reason}; does it run, and is that its address?",
-                    one.name
-                ),
-            ),
+            Err(reason) => {
+                // A server that says why it does not tell is there.
+                let advice = match reason.contains(": it said: ") {
+                    true => "",
+                    false => "; does it run, and is that its address?",
+                };
+                findings.add(
+                    Kind::NoAnswer,
+                    Some(&one.name),
+                    format!("{} does not answer: {reason}{advice}", one.name),
+                );
+            }
         }
     }
     let answered: BTreeMap<&str, &Answer> = asked
