@@ -165,9 +165,10 @@ impl NewFile {
                 std::os::unix::fs::fchown(file, Some(theirs.uid()), Some(theirs.gid()))
         {
             tell(format_args!(
-                "the new journal cannot be given to the owner of the old one ({error}): chown {}:{} before the server starts",
+                "the new journal cannot be given to the owner of the old one ({error}): chown {}:{} {} before the server starts",
                 theirs.uid(),
-                theirs.gid()
+                theirs.gid(),
+                self.target.display()
             ));
         }
         let mode = fs::Permissions::from_mode(theirs.permissions().mode() & 0o777);

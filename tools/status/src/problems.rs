@@ -77,8 +77,14 @@ pub(crate) fn find(asked: &[Asked], members: &[String], links: &[(String, String
                 findings.transition(&one.name, answer);
             }
             Err(reason) => {
-                // A server that says why it does not tell is there.
-                let advice = match reason.contains(": it said: ") {
+                // A server that refuses, or that is refused, is there.
+                let refusals = [
+                    ": it said: ",
+                    "its certificate was refused",
+                    "it refused the TLS handshake",
+                ];
+                let is_there = refusals.iter().any(|refusal| reason.contains(refusal));
+                let advice = match is_there {
                     true => "",
                     false => "; does it run, and is that its address?",
                 };

@@ -366,6 +366,17 @@ fn servers_that_differ_or_do_not_answer() {
         text.contains("Connection refused") && text.contains("it said: a wrong proof"),
         "{text}"
     );
+    // Whether it runs is no question about a server that refuses.
+    let asks = |what: &str| {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("no-answer: ") && line.contains(what));
+        line.unwrap().contains("does it run")
+    };
+    assert!(
+        asks("Connection refused") && !asks("a wrong proof"),
+        "{text}"
+    );
     assert!(text.ends_with("\n1 of 3 answered; 2 problems\n"), "{text}");
 
     let output = ask(&[("B", refusing)]);
