@@ -75,17 +75,21 @@
 //! 1. `Server::turn` ([`shell::event_loop`]) comes back from `poll`. `note` marks the client's [`Transport`](shell::transport::Transport)
 //!    readable and puts it on the list of this turn.
 //! 2. `receive` reads once, into the loop's one scratch buffer, and calls
-//!    [`Node::handle_data_received`](core::node::Node::handle_data_received) with the bytes and the time.
+//!    [`Node::handle_data_received`](core::node::Node::handle_data_received) with the bytes and the
+//!    time.
 //! 3. [`core::node`] finds the session: a client. [`Client::data_received`](core::client::Client::data_received) splits off the line
 //!    ([`core::lines`]); [`Command::parse`](core::message::Command::parse) makes an [`Iamat`](core::message::Iamat) of it, all of it borrowed from the scratch buffer.
 //! 4. `Client::iamat` computes the skew ([`Skew::between`](core::posix_time::Skew::between)), appends the `AT` line to the client's output, and offers it to
 //!    the table ([`Records::offer`](core::records::Records::offer)). If it is the newest of its client, it goes to the tail of the feed.
-//! 5. The turn's reading is over, and [`drive`](core::node::drive) ends it. With a data directory, `perform_disk_work` appends what was
-//!    accepted in the turn, once; until then, [`Node::poll_output`](core::node::Node::poll_output) gives nothing that promises it.
-//!    [`Node::poll_dirty`](core::node::Node::poll_dirty) names the connections to flush. The feed has moved, so the links come first: the
-//!    output of a link pulls the records behind its cursor, and `flush` writes them.
-//! 6. Then the client: the same `flush`, one `write`. [`Node::poll_disposition`](core::node::Node::poll_disposition) says `Open`, and the
-//!    next turn polls.
+//! 5. The turn's reading is over, and [`drive`](core::node::drive) ends it. With a data directory,
+//!    `perform_disk_work` appends what was accepted in the turn, once; until then,
+//!    [`Node::poll_output`](core::node::Node::poll_output) gives nothing that promises it.
+//!    [`Node::poll_dirty`](core::node::Node::poll_dirty) names the connections to flush. The feed
+//!    has moved, so the links come first: the output of a link pulls the records behind its cursor,
+//!    and `flush` writes them.
+//! 6. Then the client: the same `flush`, one `write`.
+//!    [`Node::poll_disposition`](core::node::Node::poll_disposition) says `Open`, and the next turn
+//!    polls.
 //!
 //! Three system calls for a server alone, `epoll_wait`, `read` and `write`, and one `write` more for each neighbour. On the neighbour's
 //! side the same steps happen with a [`Link`](core::link::Link) in place of the client; its cursor passes over the record when it comes to
@@ -96,10 +100,11 @@
 //! 1. `Client::command` understands it, `Asked::new` copies the record's line and makes the [`Question`](core::places::request::Question); the client stops
 //!    running commands and hands it out. `Node::client_goes_on` has it asked: [`Calls::ask`](core::places::call::Calls::ask) joins a call that is out, or
 //!    puts a new one into the waiting line and its deadline into the heap. The client is [suspended](core::client::Client::suspend).
-//! 2. Every event ends in `Node::handle`, with `work_off_questions`. It gives the waiting call an idle connection, or
-//!    begins a [`Race`](core::places::call::Race) of connections to the addresses of Places, a quarter of a second one after the other
-//!    ([`Request::Connect`](core::node::Request)); or, before that, has the name looked up; or it leaves the call waiting, if as many
-//!    connections are out as may be.
+//! 2. Every event ends in `Node::handle`, with `work_off_questions`. It gives the waiting call an
+//!    idle connection, or begins a [`Race`](core::places::call::Race) of connections to the
+//!    addresses of Places, a quarter of a second one after the other
+//!    ([`Request::Connect`](core::node::Request)); or, before that, has the name looked up; or it
+//!    leaves the call waiting, if as many connections are out as may be.
 //! 3. Each connection is an [`Exchange`](core::places::exchange::Exchange): `connection_made`
 //!    begins TLS, `data_received` goes through
 //!    `Handshaking`. The first whose handshake is done sends the request, the others are closed; it feeds the
@@ -113,8 +118,10 @@
 //!
 //! # One neighbour that is lost
 //!
-//! 1. Its end is a read of zero bytes, an error, or silence: [`Link::deadline_reached`](core::link::Link::deadline_reached) after `link_silence_ms` without a
-//!    heartbeat. The session says it is through ([`Disposition::Close`](core::disposition::Disposition)), the loop closes the socket, and
+//! 1. Its end is a read of zero bytes, an error, or silence:
+//!    [`Link::deadline_reached`](core::link::Link::deadline_reached) after `link_silence_ms`
+//!    without a heartbeat. The session says it is through
+//!    ([`Disposition::Close`](core::disposition::Disposition)), the loop closes the socket, and
 //!    [`Node::handle_connection_lost`](core::node::Node::handle_connection_lost) runs, once.
 //! 2. `Link::connection_lost` gives its place in the feed back and tells the log. If it was we who dialled, `dial_later` asks to be
 //!    told in a while ([`Backoff`](core::backoff::Backoff)); if not, the other side dials.

@@ -1,4 +1,5 @@
-//! The herd's secret: one line, or two while it is being changed; where it is found, and how it is read anew.
+//! The herd's secret: one line, or two while it is being changed; where it is found, and how it is
+//! read anew.
 
 use std::borrow::Cow;
 use std::fmt;

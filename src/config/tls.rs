@@ -324,8 +324,8 @@ fn unusable(error: rustls::Error) -> ConfigError {
     ConfigError(format!("TLS cannot be set up: {error}"))
 }
 
-/// What is wrong with a PEM file. Where a section begins or ends, the library's own words show bytes
-/// as numbers.
+/// What is wrong with a PEM file. Where a section begins or ends, the library's own words show
+/// bytes as numbers.
 fn in_words(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { end_marker } => format!(

@@ -164,7 +164,8 @@ enum Input {
     CutOff,
 }
 
-/// What a client is told that speaks TLS where plain text is spoken. Its TLS says that this is none.
+/// What a client is told that speaks TLS where plain text is spoken. Its TLS says that this is
+/// none.
 const NO_TLS_HERE: &[u8] = b"? this port speaks plain text, not TLS\n";
 
 /// See [`Linger::Briefly`]: a round trip, to most clients.
@@ -740,8 +741,8 @@ impl Client {
         }
     }
 
-    /// Any client can leave a line unfinished, as often as it likes: the first and every power of two
-    /// are told of at level `warn`.
+    /// Any client can leave a line unfinished, as often as it likes: the first and every power of
+    /// two are told of at level `warn`.
     #[cold]
     fn tell_unfinished(&self, bytes: usize, line_ms: u64, tally: &mut Tally) {
         let (who, count) = (self.who, tally.was_unfinished());

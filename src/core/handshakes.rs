@@ -1,7 +1,8 @@
 //! Why TLS with a client failed, by kind: what is counted, and what the log tells of it.
 //!
-//! Any machine on the internet can fail a handshake as often as it likes. So the log tells the first
-//! of each kind and every power of two; the counts are in a server's standing (`herd-status`).
+//! Any machine on the internet can fail a handshake as often as it likes. So the log tells the
+//! first of each kind and every power of two; the counts are in a server's standing
+//! (`herd-status`).
 
 use std::fmt;
 

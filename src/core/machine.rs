@@ -1,8 +1,9 @@
 //! State machines as tables.
 //!
-//! A machine lists its transitions in one `TRANSITIONS`: from which state, for which cause, to which
-//! state. Every change of state goes through one `enter`, which asserts that the table has it. The
-//! drawing on the machine's own page is made from the table: a test fails when the two differ.
+//! A machine lists its transitions in one `TRANSITIONS`: from which state, for which cause, to
+//! which state. Every change of state goes through one `enter`, which asserts that the table has
+//! it. The drawing on the machine's own page is made from the table: a test fails when the two
+//! differ.
 
 use std::fmt::Debug;
 

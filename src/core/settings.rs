@@ -35,9 +35,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The herd's secret; two while it is being changed. A server proves itself with the primary one, as
-/// the side that dials; it takes a proof with either, and answers with the one that it was proven
-/// with. So two servers link if the one that dials has a primary secret that the other one has.
+/// The herd's secret; two while it is being changed. A server proves itself with the primary one,
+/// as the side that dials; it takes a proof with either, and answers with the one that it was
+/// proven with. So two servers link if the one that dials has a primary secret that the other one
+/// has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Secrets {
     primary: Secret,
@@ -80,8 +81,8 @@ impl Secrets {
         self.accepted().count()
     }
 
-    /// What it means to neighbours that still have those secrets when a server has these. Where each
-    /// side takes what the other one proves, they link.
+    /// What it means to neighbours that still have those secrets when a server has these. Where
+    /// each side takes what the other one proves, they link.
     #[must_use]
     pub fn change_from(&self, old: &Secrets) -> SecretsChange {
         if self == old {

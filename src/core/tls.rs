@@ -39,8 +39,9 @@ pub struct Received {
 /// Why TLS can not go on with a side that speaks none.
 pub const NO_TLS: &str = "it does not speak TLS";
 
-/// The first byte of a connection over TLS: the type of a record of the handshake (RFC 8446, section
-/// 5.1). No line begins with it. Under TLS 1.3, encrypted records of it say that they are data.
+/// The first byte of a connection over TLS: the type of a record of the handshake (RFC 8446,
+/// section 5.1). No line begins with it. Under TLS 1.3, encrypted records of it say that they are
+/// data.
 pub const HANDSHAKE: u8 = 0x16;
 
 /// Whether bytes that were to be lines of text begin a record of TLS: a hello, or an alert (RFC
@@ -176,9 +177,9 @@ const MAX_RECORD: usize = HEADER + (1 << 14) + 2_048;
 /// Type, version and length.
 const HEADER: usize = 5;
 
-/// Where the records of a stream begin and end (RFC 8446, section 5.1), and which of them rustls may
-/// still keep: it keeps a record until it is whole, and a message of the handshake until all records
-/// of it are there. It does not tell, so this is what it keeps at most.
+/// Where the records of a stream begin and end (RFC 8446, section 5.1), and which of them rustls
+/// may still keep: it keeps a record until it is whole, and a message of the handshake until all
+/// records of it are there. It does not tell, so this is what it keeps at most.
 #[derive(Default)]
 struct RecordLayer {
     /// Of the present record: type, version and length, as far as they are there.
@@ -279,8 +280,8 @@ impl Tls {
 
     /// For a client, which may be anything: rustls keeps a message of the handshake until it is
     /// whole, which may take 64 KiB, in the handshake and behind it. No more is kept of one than
-    /// `limits.tls_handshake_bytes` (test: `a_handshake_has_so_many_bytes_and_no_more`), once records
-    /// may be encrypted, and padded, beside one whole record; there are no more than
+    /// `limits.tls_handshake_bytes` (test: `a_handshake_has_so_many_bytes_and_no_more`), once
+    /// records may be encrypted, and padded, beside one whole record; there are no more than
     /// `limits.tls_handshake_records` in a row without plaintext; and what was begun has to be
     /// finished ([`Tls::is_unfinished`]).
     #[must_use]
@@ -348,9 +349,9 @@ impl Tls {
             self.has_spoken = true;
             return;
         }
-        // Only rustls knows whether an alert has to be encrypted, and it sends none that it is asked
-        // for. So it is given what ends any record, and then is none: its alert is decode_error, or
-        // bad_record_mac.
+        // Only rustls knows whether an alert has to be encrypted, and it sends none that it is
+        // asked for. So it is given what ends any record, and then is none: its alert is
+        // decode_error, or bad_record_mac.
         const NO_RECORD: [u8; 4_096] = [0xff; 4_096];
         for _ in 0..=(HEADER + MAX_RECORD) / NO_RECORD.len() {
             let taken = self.connection.read_tls(&mut &NO_RECORD[..]);
@@ -610,9 +611,9 @@ impl Secure {
         }
     }
 
-    /// Why it failed, in the handshake or behind it, if it did or if the connection is lost now, and
-    /// what kind of failure that is. A connection that said nothing has not failed: its port was
-    /// looked at.
+    /// Why it failed, in the handshake or behind it, if it did or if the connection is lost now,
+    /// and what kind of failure that is. A connection that said nothing has not failed: its port
+    /// was looked at.
     #[must_use]
     pub fn failure_to_count(&self) -> Option<(Kind, &str)> {
         match &self.state {

@@ -1,4 +1,5 @@
-//! `herd-journal list`: the newest position of each client, or every entry in the order of the file.
+//! `herd-journal list`: the newest position of each client, or every entry in the order of the
+//! file.
 
 use std::os::unix::ffi::OsStrExt;
 

@@ -9,8 +9,8 @@ use crate::core::journal::{Entry, Piece};
 use crate::core::message::At;
 
 /// A record as a JSON object: the coordinates are numbers, as exact as they were written; the time
-/// is text, because a number of JSON may lose its last digits. A name that is no UTF-8 has its bytes
-/// in `client_hex`, too.
+/// is text, because a number of JSON may lose its last digits. A name that is no UTF-8 has its
+/// bytes in `client_hex`, too.
 pub(super) fn record_in_json(seq: u64, epoch: u32, line: &[u8]) -> Option<String> {
     let at = At::parse(line)?;
     let place = Coordinates::parse(at.location)?;

@@ -418,8 +418,8 @@ impl Server {
     /// The poll itself failed.
     pub fn turn(&mut self, events: &mut Events) -> io::Result<()> {
         // All that the poll has to tell is noted, also if it is more than it can tell at once. See
-        // `drive` for why deadlines are those of the moment before. One that ends the poll's wait is
-        // one of the next turn.
+        // `drive` for why deadlines are those of the moment before. One that ends the poll's wait
+        // is one of the next turn.
         let began = self.sockets.now();
         self.poll(events, self.poll_timeout(began.time))?;
         for _ in 0..=self.node.connections() / EVENTS {
@@ -657,7 +657,8 @@ impl Server {
             return;
         }
         let received = transport.read(&mut self.scratch);
-        // The time of receipt: not before the last byte was sent, or a clock that agrees with ours would seem ahead of it.
+        // The time of receipt: not before the last byte was sent, or a clock that agrees with ours
+        // would seem ahead of it.
         let now = self.sockets.now();
         match received {
             Ok(Received::Bytes(count)) => {

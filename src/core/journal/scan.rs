@@ -1,8 +1,9 @@
 //! Finds every good entry of a journal, also behind something that is none.
 //!
-//! An entry of format 2 is good at one place of one file only, so a scan that tries every byte finds
-//! where the next one begins, and nothing that a client's name could forge. In format 1 a name may
-//! look like an entry; there, nothing is looked for before the end that a broken entry claims.
+//! An entry of format 2 is good at one place of one file only, so a scan that tries every byte
+//! finds where the next one begins, and nothing that a client's name could forge. In format 1 a
+//! name may look like an entry; there, nothing is looked for before the end that a broken entry
+//! claims.
 
 use super::{Entry, FRAME, FRAME_1, Format, Found, MAX_PAYLOAD, find};
 

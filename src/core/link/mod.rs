@@ -56,8 +56,8 @@
 //! # TLS
 //!
 //! The lines may go over TLS 1.3, with a certificate on both sides. Where that is offered and not
-//! required, the acceptor knows it by the first byte: 0x16 begins a handshake, and no line. What the
-//! dialler does then is in [`crate::core::tls_offer`].
+//! required, the acceptor knows it by the first byte: 0x16 begins a handshake, and no line. What
+//! the dialler does then is in [`crate::core::tls_offer`].
 //!
 //! # What is confirmed
 //!

@@ -11,15 +11,18 @@
 //!
 //! One turn, in this order, whether sockets are real or simulated:
 //!
-//! 1. `handle_*` for all that happened: disk work and look-ups that are done, connections that are new, bytes that were read.
-//! 2. [`drive`]: deadlines that are due; then requests, disk work, and the output of each dirty connection, links first, until nothing
-//!    is left to do. Disk work is begun before anything is written, and a connection closes when its output is written.
+//! 1. `handle_*` for all that happened: disk work and look-ups that are done, connections that are
+//!    new, bytes that were read.
+//! 2. [`drive`]: deadlines that are due; then requests, disk work, and the output of each dirty
+//!    connection, links first, until nothing is left to do. Disk work is begun before anything is
+//!    written, and a connection closes when its output is written.
 //!
-//! Every `handle_*` ends in the same place (`Node::handle`), where what may follow from any event is done: questions for Places are
-//! given connections, answers are given to their clients.
+//! Every `handle_*` ends in the same place (`Node::handle`), where what may follow from any event
+//! is done: questions for Places are given connections, answers are given to their clients.
 //!
-//! Behind `handle_` and in the sessions, the names are asyncio's: a reader who knows `asyncio.Protocol` knows what each is for.
-//! Nothing here blocks, and nothing here reads a clock: the time is an argument. One client, walked through by hand:
+//! Behind `handle_` and in the sessions, the names are asyncio's: a reader who knows
+//! `asyncio.Protocol` knows what each is for. Nothing here blocks, and nothing here reads a clock:
+//! the time is an argument. One client, walked through by hand:
 //!
 //! ```
 //! use herd_mio::config::{HerdConfig, Overrides, Source};
@@ -359,7 +362,8 @@ impl Node {
         };
         match (&slot.session, &mut slot.secure) {
             (Session::Client(_), _) => self.client_cut_off(id, now),
-            // A link is lost with its connection either way: what it was not sent whole is sent again.
+            // A link is lost with its connection either way: what it was not sent whole is sent
+            // again.
             (Session::Link(_) | Session::Exchange(_), Some(secure)) => secure.cut_off(),
             (Session::Proxied(_), _) | (Session::Link(_) | Session::Exchange(_), None) => {
                 self.stream_ended(id, now);
@@ -541,7 +545,8 @@ impl Node {
         self.mark_dirty(id);
     }
 
-    /// Whether bytes from the socket are wanted now: asyncio's `pause_reading` and `resume_reading`, derived.
+    /// Whether bytes from the socket are wanted now: asyncio's `pause_reading` and
+    /// `resume_reading`, derived.
     #[must_use]
     pub fn wants_read(&self, id: ConnId) -> bool {
         let slot = self.sessions.get(id);

@@ -1,6 +1,7 @@
 //! What a [`Node`] wants done: the only way out of it.
 //!
-//! Each `poll_*` gives the next thing to do. [`drive`](super::drive) asks them in the order of a turn.
+//! Each `poll_*` gives the next thing to do. [`drive`](super::drive) asks them in the order of a
+//! turn.
 
 use std::net::SocketAddr;
 
