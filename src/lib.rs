@@ -14,9 +14,10 @@
 //!   main.rs ──► cli, config, logging ──► shell ──► core          nothing points back
 //! ```
 //!
-//! [`core`] is the server as a pure state machine (*sans-IO*): bytes and a time go in, bytes and a few requests come out. It has
-//! no socket, clock, thread or file in it. [`shell`] has those, and nothing else. Tests can therefore drive the very same core
-//! under a virtual clock and a faulty network.
+//! [`core`] is the server as a pure state machine (*sans-IO*): bytes and a time go in, bytes and a
+//! few requests come out. It has no socket, clock, thread or file in it. [`shell`] has those, and
+//! nothing else. Tests can therefore drive the very same core under a virtual clock and a faulty
+//! network.
 //!
 //! | to understand | read |
 //! |---|---|
@@ -35,8 +36,9 @@
 //!
 //! # For a reader who knows asyncio
 //!
-//! The tour, `tools/compare/README.md` in the repository, shows the same server written for asyncio beside this one: the walks at the end
-//! of this page with excerpts of both programs, and what each concept costs in measured figures. What is called how:
+//! The tour, `tools/compare/README.md` in the repository, shows the same server written for asyncio
+//! beside this one: the walks at the end of this page with excerpts of both programs, and what each
+//! concept costs in measured figures. What is called how:
 //!
 //! | asyncio | here | what is different |
 //! |---|---|---|
@@ -72,15 +74,19 @@
 //!
 //! # One IAMAT, from `poll` to `write`
 //!
-//! 1. `Server::turn` ([`shell::event_loop`]) comes back from `poll`. `note` marks the client's [`Transport`](shell::transport::Transport)
-//!    readable and puts it on the list of this turn.
+//! 1. `Server::turn` ([`shell::event_loop`]) comes back from `poll`. `note` marks the client's
+//!    [`Transport`](shell::transport::Transport) readable and puts it on the list of this turn.
 //! 2. `receive` reads once, into the loop's one scratch buffer, and calls
 //!    [`Node::handle_data_received`](core::node::Node::handle_data_received) with the bytes and the
 //!    time.
-//! 3. [`core::node`] finds the session: a client. [`Client::data_received`](core::client::Client::data_received) splits off the line
-//!    ([`core::lines`]); [`Command::parse`](core::message::Command::parse) makes an [`Iamat`](core::message::Iamat) of it, all of it borrowed from the scratch buffer.
-//! 4. `Client::iamat` computes the skew ([`Skew::between`](core::posix_time::Skew::between)), appends the `AT` line to the client's output, and offers it to
-//!    the table ([`Records::offer`](core::records::Records::offer)). If it is the newest of its client, it goes to the tail of the feed.
+//! 3. [`core::node`] finds the session: a client.
+//!    [`Client::data_received`](core::client::Client::data_received) splits off the line
+//!    ([`core::lines`]); [`Command::parse`](core::message::Command::parse) makes an
+//!    [`Iamat`](core::message::Iamat) of it, all of it borrowed from the scratch buffer.
+//! 4. `Client::iamat` computes the skew ([`Skew::between`](core::posix_time::Skew::between)),
+//!    appends the `AT` line to the client's output, and offers it to the table
+//!    ([`Records::offer`](core::records::Records::offer)). If it is the newest of its client, it
+//!    goes to the tail of the feed.
 //! 5. The turn's reading is over, and [`drive`](core::node::drive) ends it. With a data directory,
 //!    `perform_disk_work` appends what was accepted in the turn, once; until then,
 //!    [`Node::poll_output`](core::node::Node::poll_output) gives nothing that promises it.
@@ -91,30 +97,33 @@
 //!    [`Node::poll_disposition`](core::node::Node::poll_disposition) says `Open`, and the next turn
 //!    polls.
 //!
-//! Three system calls for a server alone, `epoll_wait`, `read` and `write`, and one `write` more for each neighbour. On the neighbour's
-//! side the same steps happen with a [`Link`](core::link::Link) in place of the client; its cursor passes over the record when it comes to
-//! the link that taught it.
+//! Three system calls for a server alone, `epoll_wait`, `read` and `write`, and one `write` more
+//! for each neighbour. On the neighbour's side the same steps happen with a
+//! [`Link`](core::link::Link) in place of the client; its cursor passes over the record when it
+//! comes to the link that taught it.
 //!
 //! # One WHATSAT, and a Places that is slow
 //!
-//! 1. `Client::command` understands it, `Asked::new` copies the record's line and makes the [`Question`](core::places::request::Question); the client stops
-//!    running commands and hands it out. `Node::client_goes_on` has it asked: [`Calls::ask`](core::places::call::Calls::ask) joins a call that is out, or
-//!    puts a new one into the waiting line and its deadline into the heap. The client is [suspended](core::client::Client::suspend).
+//! 1. `Client::command` understands it, `Asked::new` copies the record's line and makes the
+//!    [`Question`](core::places::request::Question); the client stops running commands and hands it
+//!    out. `Node::client_goes_on` has it asked: [`Calls::ask`](core::places::call::Calls::ask)
+//!    joins a call that is out, or puts a new one into the waiting line and its deadline into the
+//!    heap. The client is [suspended](core::client::Client::suspend).
 //! 2. Every event ends in `Node::handle`, with `work_off_questions`. It gives the waiting call an
 //!    idle connection, or begins a [`Race`](core::places::call::Race) of connections to the
 //!    addresses of Places, a quarter of a second one after the other
 //!    ([`Request::Connect`](core::node::Request)); or, before that, has the name looked up; or it
 //!    leaves the call waiting, if as many connections are out as may be.
 //! 3. Each connection is an [`Exchange`](core::places::exchange::Exchange): `connection_made`
-//!    begins TLS, `data_received` goes through
-//!    `Handshaking`. The first whose handshake is done sends the request, the others are closed; it feeds the
+//!    begins TLS, `data_received` goes through `Handshaking`. The first whose handshake is done
+//!    sends the request, the others are closed; it feeds the
 //!    [`Response`](core::places::response::Response) until that is whole.
-//! 4. `exchange_answered` judges it, `finish_call` puts the outcome with all who wait for it on the list of answers, and
-//!    `work_off_questions` delivers it: `Client::resume` writes line and JSON, `Client::go_on` acts on what waited behind.
+//! 4. `exchange_answered` judges it, `finish_call` puts the outcome with all who wait for it on the
+//!    list of answers, and `work_off_questions` delivers it: `Client::resume` writes line and JSON,
+//!    `Client::go_on` acts on what waited behind.
 //! 5. If it takes too long, `Timer::Call` is due: `call_due` answers the clients that have waited
-//!    long enough with an error in the shape
-//!    of the API, and ends the call if no other joined it later. Meanwhile everybody else is served: nothing of this waits, it only
-//!    remembers.
+//!    long enough with an error in the shape of the API, and ends the call if no other joined it
+//!    later. Meanwhile everybody else is served: nothing of this waits, it only remembers.
 //!
 //! # One neighbour that is lost
 //!
@@ -123,10 +132,12 @@
 //!    without a heartbeat. The session says it is through
 //!    ([`Disposition::Close`](core::disposition::Disposition)), the loop closes the socket, and
 //!    [`Node::handle_connection_lost`](core::node::Node::handle_connection_lost) runs, once.
-//! 2. `Link::connection_lost` gives its place in the feed back and tells the log. If it was we who dialled, `dial_later` asks to be
-//!    told in a while ([`Backoff`](core::backoff::Backoff)); if not, the other side dials.
-//! 3. Nothing is kept for it. When it is back, its `LIFE` says how far it had got, [`Records::open_reader`](core::records::Records::open_reader) finds the place, and
-//!    the records behind it are pulled as its socket takes them.
+//! 2. `Link::connection_lost` gives its place in the feed back and tells the log. If it was we who
+//!    dialled, `dial_later` asks to be told in a while ([`Backoff`](core::backoff::Backoff)); if
+//!    not, the other side dials.
+//! 3. Nothing is kept for it. When it is back, its `LIFE` says how far it had got,
+//!    [`Records::open_reader`](core::records::Records::open_reader) finds the place, and the
+//!    records behind it are pulled as its socket takes them.
 
 #![forbid(unsafe_code)]
 

@@ -96,7 +96,8 @@ fn log_error(path: &Path, error: &io::Error) -> String {
     )
 }
 
-/// Descriptors that are nobody's connection: standard streams, log, journal, listeners, epoll; and some to spare.
+/// Descriptors that are nobody's connection: standard streams, log, journal, listeners, epoll; and
+/// some to spare.
 const OWN_DESCRIPTORS: u64 = 32;
 
 fn serve(config: Config, requests: Requests) -> ExitCode {

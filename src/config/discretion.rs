@@ -1,11 +1,14 @@
-//! What an error may repeat of what an operator wrote: not what might be a key or a secret in the wrong place.
+//! What an error may repeat of what an operator wrote: not what might be a key or a secret in the
+//! wrong place.
 //!
-//! `key_file = "AIza…"` is an easy mistake, and standard error goes to logs that many can read. So an error says where the mistake is,
-//! and quotes it only as far as it can not be what nobody may see.
+//! `key_file = "AIza…"` is an easy mistake, and standard error goes to logs that many can read. So
+//! an error says where the mistake is, and quotes it only as far as it cannot be what nobody may
+//! see.
 
 use std::borrow::Cow;
 
-/// Keys and secrets that are worth the name have so many characters; Google's have 39, `openssl rand -hex 32` makes 64.
+/// Keys and secrets that are worth the name have so many characters; Google's have 39, `openssl
+/// rand -hex 32` makes 64.
 const SECRET_BYTES: usize = 20;
 /// What stands in the place of one.
 const UNSAID: &str = "(not shown: it might be a secret)";
@@ -56,8 +59,9 @@ pub fn discreet(text: &str) -> Cow<'_, str> {
     Cow::Owned(said)
 }
 
-/// What is wrong with a file, as the parser of TOML has it, in one line; without the text that stands where a table or a number
-/// should, for no length or alphabet tells whether that is a secret.
+/// What is wrong with a file, as the parser of TOML has it, in one line; without the text that
+/// stands where a table or a number should, for no length or alphabet tells whether that is a
+/// secret.
 #[must_use]
 pub fn of_parser(message: &str) -> String {
     let message = message.replace('\n', " ");
@@ -71,7 +75,8 @@ pub fn of_parser(message: &str) -> String {
     discreet(&without_value.unwrap_or(message)).into_owned()
 }
 
-/// A URL as far as the end of its path, and without the name and the password of a user: what is behind may be a key.
+/// A URL as far as the end of its path, and without the name and the password of a user: what is
+/// behind may be a key.
 #[must_use]
 pub fn of_url(url: &str) -> String {
     let end = url.find(['?', '#']).unwrap_or(url.len());

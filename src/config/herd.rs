@@ -103,7 +103,8 @@ impl HerdConfig {
         &self.links
     }
 
-    /// Reads a herd from where it is described; `name` is one of its servers, or `None` if only the herd is of interest.
+    /// Reads a herd from where it is described; `name` is one of its servers, or `None` if only the
+    /// herd is of interest.
     ///
     /// # Errors
     /// There is no such herd, or its description is wrong.
@@ -271,7 +272,8 @@ impl HerdConfig {
         self.file.limits.check()
     }
 
-    /// A certificate is for a DNS name, which has fewer characters than a server's name may have, and no upper and lower case.
+    /// A certificate is for a DNS name, which has fewer characters than a server's name may have,
+    /// and no upper and lower case.
     fn check_names_for_certificates(&self) -> Result<(), String> {
         let mut names = HashSet::new();
         for Member { name, .. } in &self.members {
@@ -294,13 +296,15 @@ impl HerdConfig {
         Ok(())
     }
 
-    /// The certificates and keys of `name`, which is a server of the herd or what its tools call themselves.
+    /// The certificates and keys of `name`, which is a server of the herd or what its tools call
+    /// themselves.
     #[must_use]
     pub fn tls_files(&self, name: &str) -> TlsFiles {
         TlsFiles::new(name, &self.directory, &self.file.clients, &self.file.peers)
     }
 
-    /// Servers that no chain of links joins with the first one: an update heard by one of them never gets there.
+    /// Servers that no chain of links joins with the first one: an update heard by one of them
+    /// never gets there.
     pub(super) fn unreachable(&self) -> Vec<&str> {
         let mut reached: HashSet<&str> = self
             .members

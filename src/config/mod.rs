@@ -1,6 +1,7 @@
 //! From a preset or a TOML file, the environment and the flags to the settings of one server.
 //!
-//! Flags win over the environment, the environment over the file. Whatever is wrong is said in one line: where, what, and what to do.
+//! Flags win over the environment, the environment over the file. Whatever is wrong is said in one
+//! line: where, what, and what to do.
 
 mod address;
 mod describe;

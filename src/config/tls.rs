@@ -1,7 +1,7 @@
 //! Certificates and keys, from PEM files to what rustls wants.
 //!
-//! Clients and Places may speak TLS 1.2 or 1.3. Servers speak 1.3 with one another: it encrypts certificates too, and there is no
-//! old server to be kind to.
+//! Clients and Places may speak TLS 1.2 or 1.3. Servers speak 1.3 with one another: it encrypts
+//! certificates too, and there is no old server to be kind to.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,7 +91,8 @@ struct PeersFiles {
 }
 
 impl TlsFiles {
-    /// What `name` uses of the file's tables; paths are relative to `directory`, and `{name}` in them is the server's name.
+    /// What `name` uses of the file's tables; paths are relative to `directory`, and `{name}` in
+    /// them is the server's name.
     pub(super) fn new(
         name: &str,
         directory: &Path,
@@ -150,7 +151,7 @@ impl TlsFiles {
     /// Reads all of them.
     ///
     /// # Errors
-    /// A file can not be read, or what is in it can not be used.
+    /// A file cannot be read, or what is in it cannot be used.
     pub fn read(&self) -> Result<TlsSettings, ConfigError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let clients = self
@@ -167,7 +168,7 @@ impl TlsFiles {
     /// Reads what TLS with neighbours takes, if that is spoken.
     ///
     /// # Errors
-    /// A file can not be read, or what is in it can not be used.
+    /// A file cannot be read, or what is in it cannot be used.
     pub fn read_for_neighbours(&self) -> Result<Option<NeighbourTls>, ConfigError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         self.neighbours
@@ -247,10 +248,11 @@ fn for_neighbours(
     })
 }
 
-/// What a client of a herd trusts: the authorities in `only` (`--ca`), or else those that browsers trust and those in `own`, the herd's.
+/// What a client of a herd trusts: the authorities in `only` (`--ca`), or else those that browsers
+/// trust and those in `own`, the herd's.
 ///
 /// # Errors
-/// A file can not be read, or what is in it can not be used.
+/// A file cannot be read, or what is in it cannot be used.
 pub fn for_a_client(
     only: Option<&Path>,
     own: Option<&Path>,

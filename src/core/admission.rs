@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use crate::core::invariants::hold;
 use crate::core::limits::{Limits, count};
 
-/// Clients who are being told that they can not come in; more are closed without a word.
+/// Clients who are being told that they cannot come in; more are closed without a word.
 const MAX_TURNED_AWAY: usize = 64;
 
 /// What becomes of somebody who connected.
@@ -14,7 +14,7 @@ const MAX_TURNED_AWAY: usize = 64;
 pub enum Verdict {
     /// A client.
     Welcome,
-    /// It can not come in, for this reason.
+    /// It cannot come in, for this reason.
     TurnedAway(String),
     /// The same, but there are too many to tell each of them.
     Shut(String),
@@ -38,7 +38,8 @@ impl Admission {
         self.clients
     }
 
-    /// How many were not let in, ever. A burst of them would fill the log; each power of two is told.
+    /// How many were not let in, ever. A burst of them would fill the log; each power of two is
+    /// told.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
@@ -84,7 +85,7 @@ impl Admission {
         }
     }
 
-    /// Whether one more may be told why it can not come in; it is counted, if so.
+    /// Whether one more may be told why it cannot come in; it is counted, if so.
     pub fn turn_away(&mut self) -> bool {
         let has_room = self.turned_away < MAX_TURNED_AWAY;
         if has_room {
@@ -165,7 +166,8 @@ mod tests {
             ..Limits::default()
         };
         let mut admission = Admission::default();
-        // Two addresses of one network count as one; so does an IPv4 address, however it is written.
+        // Two addresses of one network count as one; so does an IPv4 address, however it is
+        // written.
         for (one, other) in [
             ("2001:db8::1", "2001:db8::2"),
             ("192.0.2.1", "::ffff:192.0.2.1"),

@@ -32,8 +32,9 @@ impl Backoff {
         }
     }
 
-    /// The next wait: between 50 % and 90 % of the step, so that servers which lost the same neighbour do not all dial in
-    /// the same millisecond, and one that is back is dialled within the cap, handshake included. `random` picks where.
+    /// The next wait: between 50 % and 90 % of the step, so that servers which lost the same
+    /// neighbour do not all dial in the same millisecond, and one that is back is dialled within
+    /// the cap, handshake included. `random` picks where.
     pub fn next_wait(&mut self, random: u64) -> Duration {
         let share = 0.5 + 0.4 * (random as f64 / u64::MAX as f64);
         let wait = self.step.mul_f64(share);

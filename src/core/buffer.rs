@@ -12,7 +12,8 @@ const FIRST: usize = 1024;
 #[derive(Default)]
 pub struct Buffer(Option<Box<Bytes>>);
 
-/// What a buffer has while it is not empty; an idle connection has two buffers, of eight bytes each.
+/// What a buffer has while it is not empty; an idle connection has two buffers, of eight bytes
+/// each.
 #[derive(Default)]
 struct Bytes {
     bytes: Vec<u8>,
@@ -50,8 +51,8 @@ impl Buffer {
         }
     }
 
-    /// Where to append what is written piece by piece. Has room at once for what is common, so that it does not grow in
-    /// many small steps.
+    /// Where to append what is written piece by piece. Has room at once for what is common, so that
+    /// it does not grow in many small steps.
     pub fn tail(&mut self) -> &mut Vec<u8> {
         let Bytes { bytes, .. } = &mut **self.0.get_or_insert_default();
         if bytes.capacity() == 0 {
@@ -78,7 +79,8 @@ impl Buffer {
         if *start == bytes.len() {
             self.0 = None;
         } else if *start > SPARE && *start > bytes.len() / 2 {
-            // Moves less than it freed, so each byte is moved once at most on average; and gives the room back.
+            // Moves less than it freed, so each byte is moved once at most on average; and gives
+            // the room back.
             bytes.drain(..*start);
             bytes.shrink_to(bytes.len() + SPARE);
             *start = 0;

@@ -16,8 +16,9 @@
 //!   Closing  ─ Lingered ───────► Closing
 //! ```
 //!
-//! A client that waits for Places *is* `Awaiting`: what the asyncio version keeps in the frame of a suspended coroutine is
-//! written out here. Its later commands stay unread; those that came in the same segment wait in `input`.
+//! A client that waits for Places *is* `Awaiting`: what the asyncio version keeps in the frame of a
+//! suspended coroutine is written out here. Its later commands stay unread; those that came in the
+//! same segment wait in `input`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -278,9 +279,9 @@ impl Client {
         self.who
     }
 
-    /// Acts on bytes that came in. Returns a question if one has to be asked before the next command: the caller either
-    /// [suspends](Client::suspend) the client or gives it an [answer](Client::answer_now) at once, and goes on with
-    /// [`Client::go_on`].
+    /// Acts on bytes that came in. Returns a question if one has to be asked before the next
+    /// command: the caller either [suspends](Client::suspend) the client or gives it an
+    /// [answer](Client::answer_now) at once, and goes on with [`Client::go_on`].
     pub fn data_received(&mut self, data: &[u8], world: &mut World<'_>) -> Option<Asked> {
         if !self.input.is_empty() {
             self.input.extend(data);
@@ -315,7 +316,8 @@ impl Client {
         asked
     }
 
-    /// Runs commands until one has to wait, the output is full, or there are no more. Returns how many bytes were used.
+    /// Runs commands until one has to wait, the output is full, or there are no more. Returns how
+    /// many bytes were used.
     fn run(&mut self, bytes: &[u8], world: &mut World<'_>) -> (usize, Option<Asked>) {
         let mut used = 0;
         // One that cannot go on for another reason does not wait for room.
@@ -420,7 +422,8 @@ impl Client {
         None
     }
 
-    /// Answers an `IAMAT`, and offers it to the table; `false` if the table or the journal has no room for it.
+    /// Answers an `IAMAT`, and offers it to the table; `false` if the table or the journal has no
+    /// room for it.
     fn iamat(&mut self, iamat: &Iamat<'_>, world: &mut World<'_>) -> bool {
         if Room::for_a_record(world.durability.as_deref(), world.records) == Room::Full {
             return false;
@@ -497,7 +500,7 @@ impl Client {
         }
     }
 
-    /// Answers what can not be answered: `? ` and a copy of it.
+    /// Answers what cannot be answered: `? ` and a copy of it.
     fn quote(&mut self, line: &[u8]) {
         info!("{} -> ? {}", self.who, Escaped(line));
         let output = self.output.tail();
@@ -571,7 +574,8 @@ impl Client {
     pub fn stop(&mut self) {
         match self.state {
             State::Awaiting(..) => self.stopping = true,
-            // Its next command may be on its way: closing in the face of it would destroy answers that it has not read yet.
+            // Its next command may be on its way: closing in the face of it would destroy answers
+            // that it has not read yet.
             State::Reading => {
                 let is_idle = self.input.is_empty() && self.output.is_empty();
                 let linger = if is_idle {
@@ -587,7 +591,8 @@ impl Client {
         self.line_since = None;
     }
 
-    /// Its answers can not leave for now, and it is not kept waiting for them; but first for what it asked Places.
+    /// Its answers cannot leave for now, and it is not kept waiting for them; but first for what
+    /// it asked Places.
     pub fn let_go(&mut self) {
         if self.awaits().is_none() {
             // Not another word: it would take it for the answer to what is not answered.
@@ -598,7 +603,8 @@ impl Client {
         }
     }
 
-    /// Bytes that wait for the socket, if they may leave when the journal is safe up to the change `released`.
+    /// Bytes that wait for the socket, if they may leave when the journal is safe up to the change
+    /// `released`.
     #[must_use]
     pub fn output(&self, released: u64) -> &[u8] {
         if self.held_until > released {
@@ -630,8 +636,8 @@ impl Client {
         self.stalled_since = Some(now);
     }
 
-    /// Whether it was paused and is no longer above the low mark: then it has to [go on](Client::go_on), also if no command
-    /// waits in the input, or it would never be read again.
+    /// Whether it was paused and is no longer above the low mark: then it has to [go
+    /// on](Client::go_on), also if no command waits in the input, or it would never be read again.
     #[must_use]
     pub fn can_go_on(&self, limits: &Limits) -> bool {
         let room = self.output.len() <= count(limits.output_low_bytes);
@@ -669,7 +675,8 @@ impl Client {
 
     /// Notes when a line began that is not finished.
     fn watch_line(&mut self, progress: bool, now: Time) {
-        // What waits for room in the journal, or for its answers to be read, is not unfinished: whole lines may be among it.
+        // What waits for room in the journal, or for its answers to be read, is not unfinished:
+        // whole lines may be among it.
         let is_read = matches!(self.state, State::Reading) && !self.paused && !self.wants_room;
         let unfinished = is_read && !self.input.is_empty();
         if progress || !unfinished {
@@ -680,8 +687,9 @@ impl Client {
         }
     }
 
-    /// Notes whether output waits for the client; called once a turn, when the socket has taken what it could. What waits for the
-    /// journal, which is safe up to the change `released`, does not wait for the client.
+    /// Notes whether output waits for the client; called once a turn, when the socket has taken
+    /// what it could. What waits for the journal, which is safe up to the change `released`, does
+    /// not wait for the client.
     pub fn watch_output(&mut self, released: u64, now: Time) {
         let waits =
             !self.output(released).is_empty() || matches!(self.state, State::Closing { .. });

@@ -7,12 +7,14 @@ use std::num::NonZeroU64;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A moment on the monotonic clock, in nanoseconds since an origin that the shell (or the simulator) chose.
+/// A moment on the monotonic clock, in nanoseconds since an origin that the shell (or the
+/// simulator) chose.
 ///
-/// Deadlines and intervals use this clock alone: a wall clock that is stepped by a day moves none of them.
+/// Deadlines and intervals use this clock alone: a wall clock that is stepped by a day moves none
+/// of them.
 ///
-/// One more than the nanoseconds is kept, so that a moment that may be missing takes no more room than one that is there: each
-/// connection has three.
+/// One more than the nanoseconds is kept, so that a moment that may be missing takes no more room
+/// than one that is there: each connection has three.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(NonZeroU64);
 

@@ -21,7 +21,8 @@ pub struct Coordinates<'a> {
 }
 
 impl<'a> Coordinates<'a> {
-    /// Reads `[+-]` 1–3 digits, optional point and digits, twice; latitude within ±90, longitude within ±180.
+    /// Reads `[+-]` 1–3 digits, optional point and digits, twice; latitude within ±90, longitude
+    /// within ±180.
     #[must_use]
     pub fn parse(text: &'a [u8]) -> Option<Coordinates<'a>> {
         let (place, end) = Coordinates::read(text, 0)?;
@@ -58,8 +59,8 @@ impl<'a> Coordinates<'a> {
     }
 }
 
-/// Where the signed decimal ends that begins at `start`: 1–3 whole digits, optional point and digits, of a size that is at most
-/// `limit`. Every `IAMAT` comes through here.
+/// Where the signed decimal ends that begins at `start`: 1–3 whole digits, optional point and
+/// digits, of a size that is at most `limit`. Every `IAMAT` comes through here.
 #[inline]
 fn degrees(text: &[u8], start: usize, limit: u64) -> Option<usize> {
     let (b'+' | b'-') = text.get(start)? else {
@@ -98,7 +99,8 @@ fn end_of_digits(text: &[u8], start: usize) -> usize {
     }
 }
 
-/// `+034.50` as `34.50`: JSON has neither a plus sign nor leading zeros, and a `+` in a query string means a space.
+/// `+034.50` as `34.50`: JSON has neither a plus sign nor leading zeros, and a `+` in a query
+/// string means a space.
 fn plain(text: &[u8]) -> String {
     let (sign, size) = text.split_at(1);
     let leading_zeros = size.iter().take_while(|&&b| b == b'0').count();

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Shows bytes as printable ASCII: everything else, and the backslash, as `\xNN`. No newline, control or escape byte gets
-/// through, and two different inputs never look the same.
+/// Shows bytes as printable ASCII: everything else, and the backslash, as `\xNN`. No newline,
+/// control or escape byte gets through, and two different inputs never look the same.
 ///
 /// ```
 /// use herd_mio::core::escape::Escaped;
@@ -14,7 +14,8 @@ pub struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Nearly all are plain. Looking at each, whatever is found, lets the compiler look at sixteen at once.
+        // Nearly all are plain. Looking at each, whatever is found, lets the compiler look at
+        // sixteen at once.
         let all_plain = self.0.iter().fold(true, |all, &byte| all & is_plain(byte));
         if all_plain && let Ok(text) = str::from_utf8(self.0) {
             return f.write_str(text);
@@ -23,7 +24,8 @@ impl fmt::Display for Escaped<'_> {
             let mut rest = chunk.valid();
             while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
                 f.write_str(&rest[..at])?;
-                // The next character boundary: a plain byte is a character of its own, so `at` is one too.
+                // The next character boundary: a plain byte is a character of its own, so `at` is
+                // one too.
                 let width = rest[at..].chars().next().map_or(1, char::len_utf8);
                 hex(&rest.as_bytes()[at..at + width], f)?;
                 rest = &rest[at + width..];

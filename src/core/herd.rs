@@ -1,6 +1,8 @@
-//! The neighbours of one server: whether each is linked, when it is dialled again, and how far it has been heard.
+//! The neighbours of one server: whether each is linked, when it is dialled again, and how far it
+//! has been heard.
 //!
-//! What this remembers of a neighbour outlives its connections; what happens on a connection is in `link`.
+//! What this remembers of a neighbour outlives its connections; what happens on a connection is in
+//! `link`.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -96,9 +98,11 @@ pub struct Neighbour {
     pub tls_offer: TlsOffer,
     /// How long to wait after the next failure.
     pub backoff: Backoff,
-    /// Until when it is not let in, if it is the one that dials: it had proven itself, and then broke the protocol.
+    /// Until when it is not let in, if it is the one that dials: it had proven itself, and then
+    /// broke the protocol.
     pub kept_out_until: Time,
-    /// Which life of it was met last, and the name under which what that life taught us is kept, so that it is not sent back.
+    /// Which life of it was met last, and the name under which what that life taught us is kept, so
+    /// that it is not sent back.
     life: Option<(BootId, Teacher)>,
     /// The greatest position that any of our `SYNC`s told it, in our present life.
     pub told: u64,
@@ -115,8 +119,8 @@ pub struct Neighbour {
     come: Option<(BootId, u64)>,
     /// Its wall clock beside ours.
     pub clock: ClockWatch,
-    /// What we have of its feed. In a new life, what was heard of the old one counts until the new one has said how that compares:
-    /// it may know its old lives.
+    /// What we have of its feed. In a new life, what was heard of the old one counts until the new
+    /// one has said how that compares: it may know its old lives.
     pub heard: Option<Heard>,
     /// Since when it is linked.
     pub linked_since: Time,
@@ -241,8 +245,8 @@ const STRANGERS_TOLD: u32 = 20;
 /// See [`STRANGERS_TOLD`].
 const STRANGERS_EVERY: Duration = Duration::from_secs(60);
 
-/// Tells the log what strangers were refused for. Anybody can be one, as often as they like, and say something else each time; so the
-/// operator is told of what is new, and not of too much.
+/// Tells the log what strangers were refused for. Anybody can be one, as often as they like, and
+/// say something else each time; so the operator is told of what is new, and not of too much.
 #[derive(Default)]
 pub struct Strangers {
     complaints: Complaints,
@@ -358,7 +362,8 @@ impl Herd {
         }
     }
 
-    /// The neighbour says which life it is in. Returns the name under which what that life teaches is kept.
+    /// The neighbour says which life it is in. Returns the name under which what that life teaches
+    /// is kept.
     pub fn lives(&mut self, neighbour: usize, boot: BootId) -> Teacher {
         let life = &mut self.neighbours[neighbour].life;
         match *life {
@@ -373,15 +378,16 @@ impl Herd {
 }
 
 impl Neighbour {
-    /// Its link, which is over, held until now. One that comes and goes is backed off from ever more.
+    /// Its link, which is over, held until now. One that comes and goes is backed off from ever
+    /// more.
     pub fn has_held_until(&mut self, now: Time) {
         if now.since(self.linked_since) >= STEADY {
             self.backoff.reset();
         }
     }
 
-    /// It had proven itself, and then broke the protocol: it may come again, and if it goes on like this, ever later. Whom we dial is
-    /// dialled ever later instead.
+    /// It had proven itself, and then broke the protocol: it may come again, and if it goes on like
+    /// this, ever later. Whom we dial is dialled ever later instead.
     pub fn keep_out(&mut self, now: Time) {
         // The longest wait of that step: there is nobody to keep out of step with.
         self.kept_out_until = now + self.backoff.next_wait(u64::MAX);

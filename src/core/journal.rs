@@ -38,12 +38,15 @@
 //!
 //! # What reading it back finds
 //!
-//! - **A torn tail**: behind the last good entry is something that is no entry, and no good entry anywhere behind it. That is what a
-//!   crash in the middle of a write leaves; it was never acknowledged, and is cut off with a warning.
-//! - **A loss of power**: something that is no entry, and good entries behind it, but nothing there was synced, and the machine has
-//!   been started anew since. A disk may write what is not synced in any order; it is cut off with a warning, too.
-//! - **Damage**: any other place that is no entry with good entries behind it. Nothing but a fault leaves that. The server refuses to
-//!   start and names the offset: dropping the rest silently would lose what was acknowledged.
+//! - **A torn tail**: behind the last good entry is something that is no entry, and no good entry
+//!   anywhere behind it. That is what a crash in the middle of a write leaves; it was never
+//!   acknowledged, and is cut off with a warning.
+//! - **A loss of power**: something that is no entry, and good entries behind it, but nothing there
+//!   was synced, and the machine has been started anew since. A disk may write what is not synced
+//!   in any order; it is cut off with a warning, too.
+//! - **Damage**: any other place that is no entry with good entries behind it. Nothing but a fault
+//!   leaves that. The server refuses to start and names the offset: dropping the rest silently
+//!   would lose what was acknowledged.
 
 mod judge;
 mod label;
@@ -101,7 +104,8 @@ pub enum Entry<'a> {
         boot: BootId,
         /// The last change before it: what is numbered higher happened in it.
         after: u64,
-        /// The machine's own boot id, or 0 if it has none: as long as it is the same, nothing that was written is lost.
+        /// The machine's own boot id, or 0 if it has none: as long as it is the same, nothing that
+        /// was written is lost.
         machine: u64,
     },
     /// Everything before that offset of the file outlasts a loss of power.
@@ -443,7 +447,7 @@ fn checksum_of_format_1(length: [u8; 4], payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Why a journal can not be used.
+/// Why a journal cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JournalError {
     /// It does not begin as the journal of this server does.
@@ -561,7 +565,7 @@ impl Replay {
     /// The file is read: up to where it is good.
     ///
     /// # Errors
-    /// The journal can not be used.
+    /// The journal cannot be used.
     pub fn finish(self) -> Result<End, JournalError> {
         let Replay {
             mut judge, state, ..
@@ -905,7 +909,8 @@ mod tests {
             let _ = replay(&file, piece);
         }
 
-        /// A torn write: any prefix of what was written last, then whatever the disk had there, here zeros.
+        /// A torn write: any prefix of what was written last, then whatever the disk had there,
+        /// here zeros.
         #[test]
         fn a_prefix_survives_a_torn_write(count in 1usize..30, cut in any::<prop::sample::Index>()) {
             let mut file = header();

@@ -65,7 +65,8 @@ pub fn end_of_field(line: &[u8], start: usize) -> usize {
     while end < line.len() {
         let step = swar::first_marked(swar::mark_blanks(swar::word_at(line, end)));
         end += step;
-        // Behind the end stands a zero, which is marked as well; other controls may be part of a field.
+        // Behind the end stands a zero, which is marked as well; other controls may be part of a
+        // field.
         if step < 8 {
             match line.get(end) {
                 Some(&byte) if !is_space(byte) => end += 1,

@@ -1,9 +1,12 @@
-//! Where the lines of the table are kept: packed, or, those of clients that move, as they were heard.
+//! Where the lines of the table are kept: packed, or, those of clients that move, as they were
+//! heard.
 //!
-//! Most clients are silent most of the time, so a line is [packed](crate::core::packed_line) when it is the first of its client. The line that
-//! takes its place shows that this client moves, and will again: it is kept as it was heard, beside what orders it. Replacing such a line,
-//! or telling it to a neighbour, reads and packs nothing. There is a place for so many of them ([`Limits::unpacked_records`]);
-//! when all are taken, each eighth newcomer gets the next one in turn, and the line that was there is packed again.
+//! Most clients are silent most of the time, so a line is [packed](crate::core::packed_line) when
+//! it is the first of its client. The line that takes its place shows that this client moves, and
+//! will again: it is kept as it was heard, beside what orders it. Replacing such a line, or telling
+//! it to a neighbour, reads and packs nothing. There is a place for so many of them
+//! ([`Limits::unpacked_records`]); when all are taken, each eighth newcomer gets the next one in
+//! turn, and the line that was there is packed again.
 
 use std::ops::Range;
 
@@ -21,7 +24,8 @@ const KNOCKS: u32 = 8;
 
 /// Who taught us a record: a neighbour in one life of its process, or nobody (a client told us).
 ///
-/// A record is not sent back to its teacher; a neighbour in a new life is a new teacher, and is sent everything.
+/// A record is not sent back to its teacher; a neighbour in a new life is a new teacher, and is
+/// sent everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Teacher(u32);
 
@@ -88,8 +92,9 @@ pub struct Kept<'a> {
 }
 
 impl Kept<'_> {
-    /// Whether it is older than `line`, taken apart as `at`: later effective time, then later stamp, then greater bytes. The order is
-    /// total and the same on every server, so the order of arrival decides nothing.
+    /// Whether it is older than `line`, taken apart as `at`: later effective time, then later
+    /// stamp, then greater bytes. The order is total and the same on every server, so the order of
+    /// arrival decides nothing.
     #[must_use]
     pub fn is_older(&self, line: &[u8], at: &At<'_>) -> bool {
         self.rank.is_none_or(|(effective, stamp)| {
@@ -106,9 +111,10 @@ impl Kept<'_> {
     }
 }
 
-/// A hash of a line that is the same on every machine and in every version. It begins with the line's length; for each eight bytes
-/// of it (little-endian; the last ones filled up with zeros) it is xored with them, multiplied by the odd number next to 2⁶⁴/φ, and
-/// its upper half is xored into its lower one. Hardly anything else is done as often, so it takes eight bytes at a time.
+/// A hash of a line that is the same on every machine and in every version. It begins with the
+/// line's length; for each eight bytes of it (little-endian; the last ones filled up with zeros) it
+/// is xored with them, multiplied by the odd number next to 2⁶⁴/φ, and its upper half is xored into
+/// its lower one. Hardly anything else is done as often, so it takes eight bytes at a time.
 #[must_use]
 pub fn hash_of(line: &[u8]) -> u64 {
     let mix = |hash: u64, word: u64| {
@@ -211,7 +217,8 @@ impl LinesKept {
         packed.write(&self.servers, &mut self.unpacking);
         let (skew, time) = packed.skew_and_time(&self.servers, &self.unpacking);
         let rank = PosixTime::parse(time).and_then(|stamp| {
-            // A client that is behind its receipt is ordered by its stamp, whatever it is behind by.
+            // A client that is behind its receipt is ordered by its stamp, whatever it is behind
+            // by.
             let effective = match skew {
                 None => stamp,
                 Some(skew) => effective_time(stamp, Skew::parse(skew)?)?,
@@ -225,7 +232,8 @@ impl LinesKept {
         }
     }
 
-    /// Keeps the first line of a client, taken apart as `at`; tells its number. `None` if there are too many names of servers.
+    /// Keeps the first line of a client, taken apart as `at`; tells its number. `None` if there are
+    /// too many names of servers.
     #[must_use]
     pub fn add(&mut self, line: &[u8], at: &At<'_>, teacher: Teacher) -> Option<u32> {
         let number = u32::try_from(self.lines.len()).ok()?;
@@ -243,8 +251,8 @@ impl LinesKept {
         Some(number)
     }
 
-    /// Keeps a line with this [hash](hash_of), taken apart as `at`, in the place of one of the same client. `None` if there are too
-    /// many names of servers.
+    /// Keeps a line with this [hash](hash_of), taken apart as `at`, in the place of one of the same
+    /// client. `None` if there are too many names of servers.
     #[must_use]
     pub fn replace(
         &mut self,
@@ -253,7 +261,8 @@ impl LinesKept {
         at: &At<'_>,
         teacher: Teacher,
     ) -> Option<()> {
-        // The server has its number before a line is kept unpacked, so packing that one later can not fail.
+        // The server has its number before a line is kept unpacked, so packing that one later can
+        // not fail.
         self.servers.number_of(at.server)?;
         let unpacked = Unpacked::new(number, hash, at)?;
         let place = match self.lines[number as usize].place {
@@ -289,13 +298,15 @@ impl LinesKept {
         Some(())
     }
 
-    /// A place for one more unpacked line: a new one, or that of a line which is packed again. `None` if there is none to be had.
+    /// A place for one more unpacked line: a new one, or that of a line which is packed again.
+    /// `None` if there is none to be had.
     fn make_room(&mut self) -> Option<u32> {
         let taken = self.unpacked.len();
         if taken < self.max_unpacked {
             return u32::try_from(taken).ok();
         }
-        // Those who move seldom, if they are many, are not to drive out those who move often, nor to pack a line for each of theirs.
+        // Those who move seldom, if they are many, are not to drive out those who move often, nor
+        // to pack a line for each of theirs.
         self.knocks = self.knocks.wrapping_add(1);
         if !self.knocks.is_multiple_of(KNOCKS) {
             return None;
@@ -359,7 +370,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever moves when, and however few may be unpacked: each line comes back byte for byte, with its hash and its rank.
+        /// Whatever moves when, and however few may be unpacked: each line comes back byte for
+        /// byte, with its hash and its rank.
         #[test]
         fn what_is_kept_comes_back(unpacked in 0u64..4, steps in proptest::collection::vec((0u32..6, "[1-9][0-9]{0,12}(\\.[0-9]{1,18})?", -99i64..99, "[a-z]{1,300}"), 1..60)) {
             let mut lines = kept(unpacked);

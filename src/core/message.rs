@@ -1,4 +1,5 @@
-//! What a line says: a client's `IAMAT` and `WHATSAT`, and the `AT` line that answers one and crosses the herd.
+//! What a line says: a client's `IAMAT` and `WHATSAT`, and the `AT` line that answers one and
+//! crosses the herd.
 //!
 //! Everything is borrowed from the line.
 
@@ -32,7 +33,8 @@ pub struct Iamat<'a> {
     pub time: &'a [u8],
     /// Its clock, as a number.
     pub stamp: PosixTime,
-    /// The three as they stood in the line, if single spaces separated them and nothing came behind: the `AT` line ends like this.
+    /// The three as they stood in the line, if single spaces separated them and nothing came
+    /// behind: the `AT` line ends like this.
     as_written: Option<&'a [u8]>,
 }
 
@@ -80,7 +82,8 @@ impl<'a> Command<'a> {
 }
 
 impl<'a> Iamat<'a> {
-    /// Reads the line in one pass if it is written as nearly all are: single spaces, and nothing before or behind.
+    /// Reads the line in one pass if it is written as nearly all are: single spaces, and nothing
+    /// before or behind.
     #[inline]
     fn read(line: &'a [u8]) -> Option<Iamat<'a>> {
         let as_written = line.strip_prefix(b"IAMAT ")?;
@@ -136,7 +139,8 @@ fn whole_number(text: &[u8]) -> Option<u8> {
     })
 }
 
-/// A search radius, 0 < r ≤ 50 km, held in nanometres; a finer one is rounded up, so none becomes zero.
+/// A search radius, 0 < r ≤ 50 km, held in nanometres; a finer one is rounded up, so none becomes
+/// zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Radius(u64);
 
@@ -190,7 +194,8 @@ impl Radius {
 
 /// An `AT` line, taken apart: `AT <server> <skew> <client> <location> <time>`.
 ///
-/// The line itself is what servers store, repeat and flood, byte for byte; this is only a view of it.
+/// The line itself is what servers store, repeat and flood, byte for byte; this is only a view of
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At<'a> {
     /// The server that heard the `IAMAT`.
@@ -207,7 +212,8 @@ pub struct At<'a> {
     pub effective: PosixTime,
 }
 
-/// Whom an `AT` line is about. The rest of it is not read yet: most lines that come over a second way are known by then.
+/// Whom an `AT` line is about. The rest of it is not read yet: most lines that come over a second
+/// way are known by then.
 #[derive(Clone, Copy, Debug)]
 pub struct AtHead<'a> {
     line: &'a [u8],
@@ -221,8 +227,9 @@ pub struct AtHead<'a> {
 
 impl<'a> AtHead<'a> {
     /// Reads the first fields of a line (without its LF).
-    // Always inlined, as what it is used with: a result that comes back through memory is read there in larger pieces than it was
-    // written in, which a processor can not do before all of it has left for the cache. That was a seventh of a flood's time.
+    // Always inlined, as what it is used with: a result that comes back through memory is read
+    // there in larger pieces than it was written in, which a processor cannot do before all of it
+    // has left for the cache. That was a seventh of a flood's time.
     #[inline(always)]
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<AtHead<'a>> {
@@ -264,7 +271,8 @@ impl<'a> AtHead<'a> {
 }
 
 impl<'a> At<'a> {
-    /// Reads a line as [`At::write`] writes it (without its LF): single spaces, nothing before or after.
+    /// Reads a line as [`At::write`] writes it (without its LF): single spaces, nothing before or
+    /// after.
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<At<'a>> {
         AtHead::parse(line)?.whole()
@@ -276,8 +284,9 @@ impl<'a> At<'a> {
         self.client_offset..self.client_offset + self.client.len()
     }
 
-    /// Appends the line, LF included, with which `server` answers `iamat`; returns what [`At::parse`] would make of it, or
-    /// `None` if our own clock stands so far before the stamp's epoch that no server could read the line.
+    /// Appends the line, LF included, with which `server` answers `iamat`; returns what
+    /// [`At::parse`] would make of it, or `None` if our own clock stands so far before the stamp's
+    /// epoch that no server could read the line.
     pub fn write(
         out: &mut Vec<u8>,
         server: &'a str,
@@ -317,7 +326,8 @@ impl<'a> At<'a> {
     }
 }
 
-/// The field of `line` that begins at `start`, and where the next one begins: it is not empty, and one space is behind it.
+/// The field of `line` that begins at `start`, and where the next one begins: it is not empty, and
+/// one space is behind it.
 #[inline]
 fn field(line: &[u8], start: usize) -> Option<(&[u8], usize)> {
     let end = end_of_field(line, start);
@@ -424,7 +434,8 @@ mod tests {
             let _ = At::parse(&line);
         }
 
-        /// What is read in one pass is what the fields say; white space decides which way it is read.
+        /// What is read in one pass is what the fields say; white space decides which way it is
+        /// read.
         #[test]
         fn white_space_makes_no_difference(client in "[!-~]{1,20}", location in "[+-][0-9]{1,3}(\\.[0-9]{0,9})?[+-][0-9]{1,3}(\\.[0-9]{0,9})?", time in "[0-9]{1,19}(\\.[0-9]{0,19})?", space in "[ \t\x0b\x0c\r]{1,3}", behind in "[ \r]{0,2}") {
             let plain = format!("IAMAT {client} {location} {time}");

@@ -1,7 +1,8 @@
 //! The server as a pure state machine: bytes and a time go in, bytes and a few requests come out.
 //!
-//! Nothing in here has a socket, a clock, a thread or a file; [`node::Node`] says how it is driven. That is what lets a simulator
-//! drive the very same code under a virtual clock and a faulty network.
+//! Nothing in here has a socket, a clock, a thread or a file; [`node::Node`] says how it is driven.
+//! That is what lets a simulator drive the very same code under a virtual clock and a faulty
+//! network.
 
 pub mod admission;
 pub mod backoff;

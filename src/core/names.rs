@@ -1,7 +1,8 @@
 //! Host names: what they stand for, remembered for a minute, and the last good answer when the name
 //! server fails; which of their addresses worked last, and in which order to try them (RFC 8305).
 //!
-//! Looking a name up blocks, so the core only asks for it; the shell does it on its executor thread and reports back.
+//! Looking a name up blocks, so the core only asks for it; the shell does it on its executor thread
+//! and reports back.
 //!
 //! ```text
 //!   unknown ──ask──► asking ──answer──► fresh ──60 s──► stale ──ask──► asking …
@@ -18,7 +19,8 @@ use crate::core::settings::HostPort;
 
 /// How long an answer is used without asking again.
 const FRESH: Duration = Duration::from_secs(60);
-/// How long a failure stands, so that a crowd of callers does not ask a broken name server in a loop.
+/// How long a failure stands, so that a crowd of callers does not ask a broken name server in a
+/// loop.
 const FAILED: Duration = Duration::from_secs(1);
 /// How long an address that worked is tried before all others (RFC 6555, section 4.2: on the order
 /// of ten minutes); then the order of the name server has another chance.

@@ -1,15 +1,17 @@
-//! An `AT` line in little memory: the numbers at two characters a byte, the server's name as a number.
+//! An `AT` line in little memory: the numbers at two characters a byte, the server's name as a
+//! number.
 //!
-//! A herd of a million clients holds a million lines, most of whose characters are digits, signs and points. Nothing is computed: a line comes back byte
-//! for byte.
+//! A herd of a million clients holds a million lines, most of whose characters are digits, signs
+//! and points. Nothing is computed: a line comes back byte for byte.
 //!
 //! ```text
 //!   length of the client's name (1 byte, or 255 and 2 bytes) · the name · number of the server (2 bytes)
 //!   · "skew location time", each character half a byte, ended by half bytes 15
 //! ```
 //!
-//! A character's code is the lower half of its ASCII code, but for the space, which would be taken for a `0`: that has 10. So eight
-//! characters are packed or unpacked at once, in a few operations on one register.
+//! A character's code is the lower half of its ASCII code, but for the space, which would be taken
+//! for a `0`: that has 10. So eight characters are packed or unpacked at once, in a few operations
+//! on one register.
 
 use std::ops::Range;
 
@@ -28,8 +30,8 @@ const SHORT_NUMBERS: usize = 64;
 #[derive(Clone, Copy)]
 pub struct PackedLine<'a>(&'a [u8]);
 
-/// Names that are kept. A herd has a handful of servers; a neighbour that makes names up is not to fill the memory with them, nor
-/// the time that it takes to find one.
+/// Names that are kept. A herd has a handful of servers; a neighbour that makes names up is not to
+/// fill the memory with them, nor the time that it takes to find one.
 const MAX_NAMES: usize = 1_024;
 
 /// The names of servers, each told once.
@@ -44,7 +46,8 @@ impl ServerNames {
         }
     }
 
-    /// The number of a name, now or from now on; `None` if it is not known, and too many others are.
+    /// The number of a name, now or from now on; `None` if it is not known, and too many others
+    /// are.
     pub fn number_of(&mut self, name: &[u8]) -> Option<u16> {
         let known = self.0.iter().position(|known| **known == *name);
         if known.is_none() && self.0.len() >= MAX_NAMES {
@@ -121,8 +124,8 @@ impl<'a> PackedLine<'a> {
         out.extend_from_slice(&text[skew..]);
     }
 
-    /// The two fields of its line that order it, as they stand in `line`, which it was unpacked to: the skew, unless it is positive,
-    /// and the time.
+    /// The two fields of its line that order it, as they stand in `line`, which it was unpacked to:
+    /// the skew, unless it is positive, and the time.
     #[must_use]
     pub fn skew_and_time<'b>(
         self,
@@ -143,8 +146,8 @@ impl<'a> PackedLine<'a> {
     }
 }
 
-/// Packs `line` (an `AT` line without its LF), in which the client's name stands at `client`, into `bytes`, which are cleared. `None` if
-/// there are too many names of servers.
+/// Packs `line` (an `AT` line without its LF), in which the client's name stands at `client`, into
+/// `bytes`, which are cleared. `None` if there are too many names of servers.
 #[must_use]
 pub fn pack(
     line: &[u8],
@@ -185,7 +188,8 @@ pub fn pack(
 /// Eight characters in four bytes.
 fn pack_eight(characters: [u8; 8]) -> [u8; 4] {
     let word = u64::from_le_bytes(characters);
-    // A space is the only one of them whose lower five bits are zero: there, adding 127 does not reach the top bit.
+    // A space is the only one of them whose lower five bits are zero: there, adding 127 does not
+    // reach the top bit.
     let others = (word & each(0x1f)) + each(0x7f);
     let spaces = (!others & each(0x80)) >> 7;
     let codes = (word & each(0x0f)) + spaces * 10;
@@ -200,7 +204,8 @@ fn unpack_eight(packed: [u8; 4]) -> [u8; 8] {
     let fours = (word | word << 16) & 0x0000_ffff_0000_ffff;
     let pairs = (fours | fours << 8) & 0x00ff_00ff_00ff_00ff;
     let codes = pairs >> 4 & each(0x0f) | (pairs << 8) & each(0x0f);
-    // Codes from 10 on are of characters from 0x20 on, the others of those from 0x30 on; and that of the space is ten too much.
+    // Codes from 10 on are of characters from 0x20 on, the others of those from 0x30 on; and that
+    // of the space is ten too much.
     let signs = (codes + each(6)) & each(0x10);
     let others = (codes ^ each(10)) + each(0x7f);
     let spaces = (!others & each(0x80)) >> 7;

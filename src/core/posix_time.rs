@@ -1,7 +1,9 @@
-//! POSIX times as exact decimals: a client's stamp, the skew that a server finds, and the effective time that orders records.
+//! POSIX times as exact decimals: a client's stamp, the skew that a server finds, and the effective
+//! time that orders records.
 //!
-//! An `f64` holds a time of today to about 200 ns and would call two different stamps equal; so stamps are kept as two
-//! integers, whole seconds and attoseconds (10⁻¹⁸ s), which hold every stamp that the wire allows without loss.
+//! An `f64` holds a time of today to about 200 ns and would call two different stamps equal; so
+//! stamps are kept as two integers, whole seconds and attoseconds (10⁻¹⁸ s), which hold every stamp
+//! that the wire allows without loss.
 
 use crate::core::swar;
 
@@ -33,7 +35,8 @@ pub struct PosixTime {
 }
 
 impl PosixTime {
-    /// Reads a stamp: 1–18 digits, optionally a point and 1–18 digits; no sign, exponent or white space.
+    /// Reads a stamp: 1–18 digits, optionally a point and 1–18 digits; no sign, exponent or white
+    /// space.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<PosixTime> {
         let (stamp, end) = PosixTime::read(text, 0)?;
@@ -83,7 +86,8 @@ const TENS: [u64; MAX_DIGITS + 1] = {
     tens
 };
 
-/// The ASCII digits that `text` has from `start` on as a number, and where they end: there are one to eighteen.
+/// The ASCII digits that `text` has from `start` on as a number, and where they end: there are one
+/// to eighteen.
 #[inline]
 fn number(text: &[u8], start: usize) -> Option<(u64, usize)> {
     let (mut value, mut end) = (0, start);
@@ -112,8 +116,8 @@ fn digits(text: &[u8]) -> Option<u64> {
 
 /// Receipt minus stamp, to the nanosecond: the second field of an `AT` line.
 ///
-/// Decimals of the stamp below a nanosecond are cut towards zero, so that every server that reads the line computes the
-/// same receipt from it.
+/// Decimals of the stamp below a nanosecond are cut towards zero, so that every server that reads
+/// the line computes the same receipt from it.
 ///
 /// ```
 /// use herd_mio::core::posix_time::{PosixTime, Skew};
@@ -156,7 +160,8 @@ impl Skew {
         }
     }
 
-    /// Reads what [`Skew::write`] writes, and nothing else: a neighbour that says it otherwise is not one of us.
+    /// Reads what [`Skew::write`] writes, and nothing else: a neighbour that says it otherwise is
+    /// not one of us.
     #[inline(always)] // see `AtHead::parse`
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Skew> {

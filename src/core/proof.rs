@@ -1,8 +1,10 @@
-//! How the two ends of a link prove to one another that they know the herd's secret, without telling it.
+//! How the two ends of a link prove to one another that they know the herd's secret, without
+//! telling it.
 //!
-//! Each side proves itself with the HMAC-SHA256, keyed with the secret, of these lines, each ended by LF: `herd-mio link 1`, `dialler` or
-//! `acceptor` (who speaks), the dialler's name, the acceptor's, the dialler's nonce, the acceptor's. Both nonces are in it, so an old
-//! proof proves nothing; the speaker's side is in it, so a proof that is sent back proves nothing either.
+//! Each side proves itself with the HMAC-SHA256, keyed with the secret, of these lines, each ended
+//! by LF: `herd-mio link 1`, `dialler` or `acceptor` (who speaks), the dialler's name, the
+//! acceptor's, the dialler's nonce, the acceptor's. Both nonces are in it, so an old proof proves
+//! nothing; the speaker's side is in it, so a proof that is sent back proves nothing either.
 
 use std::fmt;
 
@@ -50,7 +52,8 @@ impl Parties<'_> {
         Hex(hmac::sign(&key, self.text(speaker).as_bytes()).as_ref()).to_string()
     }
 
-    /// Whether `proof` is what `speaker` would say who knows the secret. Takes as long for every wrong proof.
+    /// Whether `proof` is what `speaker` would say who knows the secret. Takes as long for every
+    /// wrong proof.
     #[must_use]
     pub fn is_proven(&self, speaker: Side, secret: &Secret, proof: &[u8]) -> bool {
         let Some(claimed) = unhex::<32>(proof) else {

@@ -1,8 +1,8 @@
 //! The table of positions, and its changes feed.
 //!
-//! Each client has one record: the `AT` line of its latest position, as the server that heard it wrote it. The table is
-//! also an ordered *feed*: an accepted change takes the next sequence number and moves its record to the feed's tail, so
-//! the feed holds every record once, newest last.
+//! Each client has one record: the `AT` line of its latest position, as the server that heard it
+//! wrote it. The table is also an ordered *feed*: an accepted change takes the next sequence number
+//! and moves its record to the feed's tail, so the feed holds every record once, newest last.
 //!
 //! ```text
 //!   oldest                                   newest
@@ -12,8 +12,9 @@
 //!            a reader that is behind    a reader that has it all
 //! ```
 //!
-//! A link to a neighbour is a [`ReaderId`] in that feed, not a queue: however far behind it is, it costs 16 bytes here, and a
-//! record that changed twice meanwhile is sent once. Following a reader, adding a change and moving a record are all O(1).
+//! A link to a neighbour is a [`ReaderId`] in that feed, not a queue: however far behind it is, it
+//! costs 16 bytes here, and a record that changed twice meanwhile is sent once. Following a reader,
+//! adding a change and moving a record are all O(1).
 //!
 //! # Which of two records of one client stays
 //!
@@ -65,7 +66,8 @@ pub enum Offer {
     Stale,
     /// The table holds as many clients, or as many bytes, as it may.
     Full,
-    /// It is from a server that is none of the herd, and so many of those are known that no more are taken in.
+    /// It is from a server that is none of the herd, and so many of those are known that no more
+    /// are taken in.
     UnknownServer,
 }
 
@@ -105,7 +107,8 @@ struct Record {
     newer: u32,
 }
 
-/// Where a client stands in the table. Keyed, so that nobody can choose names that all stand in one place.
+/// Where a client stands in the table. Keyed, so that nobody can choose names that all stand in one
+/// place.
 fn client_hash(hasher: &RandomState, client: &[u8]) -> u64 {
     let mut hasher = hasher.build_hasher();
     hasher.write(client);
@@ -176,8 +179,9 @@ impl Records {
         self.records.is_empty()
     }
 
-    /// A number that tables with the same records share, and others hardly ever: the sum of a hash of each line. It shows an operator
-    /// whether servers agree; it is no proof against somebody who makes records up.
+    /// A number that tables with the same records share, and others hardly ever: the sum of a hash
+    /// of each line. It shows an operator whether servers agree; it is no proof against somebody
+    /// who makes records up.
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
@@ -361,7 +365,8 @@ impl Records {
         Some(index)
     }
 
-    /// Takes a record out of the feed; readers that were about to send it go on to the one after it.
+    /// Takes a record out of the feed; readers that were about to send it go on to the one after
+    /// it.
     fn unlink(&mut self, index: u32) {
         let Record { older, newer, .. } = self.records[index as usize];
         for (_, reader) in &mut self.readers {
@@ -379,7 +384,8 @@ impl Records {
         }
     }
 
-    /// Puts a record at the feed's tail, as the latest change; readers that had it all have this one before them.
+    /// Puts a record at the feed's tail, as the latest change; readers that had it all have this
+    /// one before them.
     fn append(&mut self, index: u32) {
         self.records[index as usize] = Record {
             seq: self.last_seq,
@@ -439,7 +445,8 @@ impl Records {
         (self.line_bytes + self.records.len() * Entry::record_bytes(0) + epochs) as u64
     }
 
-    /// Tells the next records in order, about `bytes` bytes of them: the copying of the table into a journal.
+    /// Tells the next records in order, about `bytes` bytes of them: the copying of the table into
+    /// a journal.
     pub fn copy(&mut self, reader: ReaderId, bytes: usize, mut tell: impl FnMut(u64, u32, &[u8])) {
         let reader = &mut self.readers[reader.0];
         let mut told = 0;
@@ -548,8 +555,9 @@ impl Records {
         self.readers[reader.0].position
     }
 
-    /// Appends the next records to `out`, oldest first, until `out` holds `full_at` bytes or there are no more; those that
-    /// `except` taught us are passed over, and none later than the change `up_to` is read. Returns how many it appended.
+    /// Appends the next records to `out`, oldest first, until `out` holds `full_at` bytes or there
+    /// are no more; those that `except` taught us are passed over, and none later than the change
+    /// `up_to` is read. Returns how many it appended.
     pub fn read(
         &mut self,
         reader: ReaderId,

@@ -1,4 +1,5 @@
-//! What one server has to know before it starts, whoever wrote it down: the core's side of the configuration.
+//! What one server has to know before it starts, whoever wrote it down: the core's side of the
+//! configuration.
 
 use std::fmt;
 use std::sync::Arc;
@@ -167,8 +168,8 @@ pub struct PlacesSettings {
     pub tls: Arc<rustls::ClientConfig>,
 }
 
-/// Who this server is to others, and whom it believes, where TLS is spoken. May be renewed while the server runs; what is
-/// connected already stays as it is.
+/// Who this server is to others, and whom it believes, where TLS is spoken. May be renewed while
+/// the server runs; what is connected already stays as it is.
 #[derive(Clone, Default)]
 pub struct TlsSettings {
     /// Towards clients; without it, they speak plain TCP.
@@ -188,7 +189,8 @@ pub enum TlsMode {
     Offered,
 }
 
-/// Mutual TLS between neighbours: both sides show a certificate of the herd's authority, for their own name.
+/// Mutual TLS between neighbours: both sides show a certificate of the herd's authority, for their
+/// own name.
 #[derive(Clone)]
 pub struct NeighbourTls {
     /// Whether a link may go without.

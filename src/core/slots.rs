@@ -1,6 +1,7 @@
 //! A table whose entries are named by ids that are never reused: a slab with generations.
 //!
-//! An index alone would name whoever took the place of the dead; an id of somebody dead names nothing, for ever.
+//! An index alone would name whoever took the place of the dead; an id of somebody dead names
+//! nothing, for ever.
 
 use slab::Slab;
 
@@ -61,8 +62,8 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T> Slots<T> {
-    /// A table that has room for so many at once. What nobody touches takes address space and no memory, and a table that never
-    /// moves leaves no holes behind.
+    /// A table that has room for so many at once. What nobody touches takes address space and no
+    /// memory, and a table that never moves leaves no holes behind.
     #[must_use]
     pub fn with_capacity(count: usize) -> Slots<T> {
         Slots {

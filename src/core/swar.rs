@@ -1,6 +1,8 @@
-//! Eight bytes at a time, in one register (*SIMD within a register*): what is done to every byte of every command.
+//! Eight bytes at a time, in one register (*SIMD within a register*): what is done to every byte of
+//! every command.
 //!
-//! A word is the eight bytes as a little-endian number, so that its lowest byte is the first one of the text.
+//! A word is the eight bytes as a little-endian number, so that its lowest byte is the first one of
+//! the text.
 
 /// The word with the same byte in each of its places.
 pub const fn each(byte: u8) -> u64 {
@@ -18,8 +20,8 @@ pub fn word_at(text: &[u8], start: usize) -> u64 {
     }
 }
 
-/// The last `count` bytes of `text`, less than eight. Not put together from smaller pieces in memory: a processor that has just written
-/// those waits before it can read the whole.
+/// The last `count` bytes of `text`, less than eight. Not put together from smaller pieces in
+/// memory: a processor that has just written those waits before it can read the whole.
 #[inline]
 fn last_word(text: &[u8], count: usize) -> u64 {
     // The last eight bytes hold them, unless there are not that many.
@@ -41,14 +43,16 @@ pub const fn first_marked(marks: u64) -> usize {
     (marks.trailing_zeros() / 8) as usize
 }
 
-/// Marks a word's bytes that are less than or equal to a space, with their top bits. Behind the first of them, others may be marked by mistake.
+/// Marks a word's bytes that are less than or equal to a space, with their top bits. Behind the
+/// first of them, others may be marked by mistake.
 #[inline]
 #[must_use]
 pub const fn mark_blanks(word: u64) -> u64 {
     word.wrapping_sub(each(b' ' + 1)) & !word & each(0x80)
 }
 
-/// Marks a word's bytes that are no ASCII digits, in their upper halves. Behind the first of them, others may be marked by mistake.
+/// Marks a word's bytes that are no ASCII digits, in their upper halves. Behind the first of them,
+/// others may be marked by mistake.
 #[inline]
 const fn mark_other_than_digits(word: u64) -> u64 {
     let digits = word ^ each(b'0');
@@ -71,8 +75,8 @@ pub fn digit_at(text: &[u8], at: usize) -> Option<u64> {
     (digit <= 9).then_some(u64::from(digit))
 }
 
-/// The eight ASCII digits from `start` on as a number, if there are that many. Pairs become numbers to 99, pairs of those numbers to
-/// 9,999, and so on.
+/// The eight ASCII digits from `start` on as a number, if there are that many. Pairs become numbers
+/// to 99, pairs of those numbers to 9,999, and so on.
 #[inline]
 #[must_use]
 pub fn eight_digits_at(text: &[u8], start: usize) -> Option<u64> {

@@ -1,8 +1,9 @@
-//! TLS as a layer of bytes: ciphertext of the socket on one side, plaintext of the protocol on the other.
+//! TLS as a layer of bytes: ciphertext of the socket on one side, plaintext of the protocol on the
+//! other.
 //!
-//! rustls is a state machine without a socket, as asyncio's `sslproto` drives OpenSSL through a `MemoryBIO`; [`Tls`] is the glue, and
-//! all of it that a connection to Places needs. [`Secure`] puts it between a socket and a session that knows nothing of it: a
-//! client's, or a link's.
+//! rustls is a state machine without a socket, as asyncio's `sslproto` drives OpenSSL through a
+//! `MemoryBIO`; [`Tls`] is the glue, and all of it that a connection to Places needs. [`Secure`]
+//! puts it between a socket and a session that knows nothing of it: a client's, or a link's.
 //!
 //! ```text
 //!   Handshaking ──► Open ──► Closed (close_notify is said)
@@ -36,7 +37,7 @@ pub struct Received {
     pub is_new_record: bool,
 }
 
-/// Why TLS can not go on with a side that speaks none.
+/// Why TLS cannot go on with a side that speaks none.
 pub const NO_TLS: &str = "it does not speak TLS";
 
 /// The first byte of a connection over TLS: the type of a record of the handshake (RFC 8446,
@@ -72,12 +73,13 @@ const fn alert_in_the_clear(alert: u8) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, alert]
 }
 
-/// Why a connection can not go on.
+/// Why a connection cannot go on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TlsError {
     /// In words for an operator or a client; the other side is its subject.
     pub reason: String,
-    /// Why its certificate was refused, if it was: that does not mend itself. In a box, because every connection has room for it.
+    /// Why its certificate was refused, if it was: that does not mend itself. In a box, because
+    /// every connection has room for it.
     pub mistrust: Option<Box<CertificateError>>,
     /// What kind of failure it is.
     pub kind: Kind,
@@ -263,7 +265,7 @@ impl Tls {
     /// The server side, waiting for a hello.
     ///
     /// # Errors
-    /// The configuration can not be used.
+    /// The configuration cannot be used.
     pub fn server(config: Arc<ServerConfig>) -> Result<Tls, TlsError> {
         Ok(Tls::new(ServerConnection::new(config)?.into()))
     }
@@ -383,18 +385,20 @@ impl Tls {
         self.connection.peer_certificates()?.first()
     }
 
-    /// Takes ciphertext; appends the plaintext in it to `plaintext`, and what has to be said in return to `output`.
+    /// Takes ciphertext; appends the plaintext in it to `plaintext`, and what has to be said in
+    /// return to `output`.
     ///
     /// # Errors
-    /// The other side is not who it should be, does not speak TLS, or says too much. Where there is an alert for that, it is in `output`.
+    /// The other side is not who it should be, does not speak TLS, or says too much. Where there is
+    /// an alert for that, it is in `output`.
     pub fn data_received(
         &mut self,
         data: &[u8],
         plaintext: &mut Vec<u8>,
         output: &mut Buffer,
     ) -> Result<Received, TlsError> {
-        // Nobody waits for what comes behind a goodbye; of what is wrong in it nobody could be told any more, for which rustls is not
-        // made (test: `garbage_behind_a_goodbye_is_passed_over`).
+        // Nobody waits for what comes behind a goodbye; of what is wrong in it nobody could be told
+        // any more, for which rustls is not made (test: `garbage_behind_a_goodbye_is_passed_over`).
         if self.is_deaf {
             return Ok(Received::default());
         }
@@ -420,7 +424,8 @@ impl Tls {
     ) -> Result<Received, TlsError> {
         let mut received = Received::default();
         while !data.is_empty() && !received.closed_cleanly {
-            // Only as much as rustls has room for: what it took is worked off before it is given more.
+            // Only as much as rustls has room for: what it took is worked off before it is given
+            // more.
             let given = data;
             let taken = self.connection.read_tls(&mut data)?;
             received.is_new_record |= self.records.take(&given[..taken]);
@@ -528,7 +533,7 @@ enum State {
     Open,
     /// `close_notify` is said.
     Closed,
-    /// It can not go on.
+    /// It cannot go on.
     Failed(TlsError),
 }
 
@@ -557,8 +562,8 @@ pub enum StreamEnd {
 pub struct Secure {
     tls: Tls,
     state: State,
-    /// When the present wait began, once somebody asked: for the end of the handshake, for the end of a record, for the other side to
-    /// take an alert.
+    /// When the present wait began, once somebody asked: for the end of the handshake, for the end
+    /// of a record, for the other side to take an alert.
     since: Option<Time>,
     /// Ciphertext that waits for the socket.
     output: Buffer,
@@ -602,7 +607,7 @@ impl Secure {
         self.tls.certificate()
     }
 
-    /// Why it can not go on.
+    /// Why it cannot go on.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         match &self.state {
@@ -688,7 +693,8 @@ impl Secure {
         self.sealed = 0;
     }
 
-    /// Ciphertext that waits for the socket. When none does, some of `plaintext`, the session's output, is encrypted.
+    /// Ciphertext that waits for the socket. When none does, some of `plaintext`, the session's
+    /// output, is encrypted.
     pub fn output(&mut self, plaintext: &[u8]) -> &[u8] {
         if self.state == State::Open && self.output.is_empty() && !plaintext.is_empty() {
             let piece = &plaintext[..plaintext.len().min(RECORD_BYTES)];
@@ -700,7 +706,8 @@ impl Secure {
         self.output.as_slice()
     }
 
-    /// The socket took `count` bytes of ciphertext. Returns how many bytes of the session's output are gone with them.
+    /// The socket took `count` bytes of ciphertext. Returns how many bytes of the session's output
+    /// are gone with them.
     pub fn output_sent(&mut self, count: usize) -> usize {
         self.output.consume(count);
         if self.output.is_empty() {
@@ -749,8 +756,8 @@ impl Secure {
         }
     }
 
-    /// When somebody has to look at it again, if its session has this deadline. That of a session whose connection has failed counts no
-    /// more: there is nothing that it could do about it.
+    /// When somebody has to look at it again, if its session has this deadline. That of a session
+    /// whose connection has failed counts no more: there is nothing that it could do about it.
     #[must_use]
     pub fn deadline(&self, session: Option<Time>, limits: &Limits) -> Option<Time> {
         let session = session.filter(|_| self.failure().is_none());

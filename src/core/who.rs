@@ -38,7 +38,8 @@ impl Who {
 }
 
 impl fmt::Display for Who {
-    /// Two lines for each command begin like this, so it is put together here and given to the formatter in one piece.
+    /// Two lines for each command begin like this, so it is put together here and given to the
+    /// formatter in one piece.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = Text::default();
         text.push(b"client ");

@@ -4,9 +4,9 @@
 //!   loop: log lines ──► the turn's buffer ──flush, at least once a turn──► shared buffer ──► writer thread ──► file
 //! ```
 //!
-//! The loop never waits for the disk. When the shared buffer is full, whole lines are dropped, counted, and told once there is
-//! room. The writer is woken only when it sleeps, and gathers for a moment after each write, so that a busy log costs the loop no
-//! system calls to speak of.
+//! The loop never waits for the disk. When the shared buffer is full, whole lines are dropped,
+//! counted, and told once there is room. The writer is woken only when it sleeps, and gathers for a
+//! moment after each write, so that a busy log costs the loop no system calls to speak of.
 
 mod stamp;
 
@@ -41,7 +41,8 @@ struct Shared {
 /// How often a file that could not be opened anew is tried again.
 const REOPEN: Duration = Duration::from_secs(1);
 
-/// How long the end of the program waits for the last lines to be written: a disk or a pipe that hangs does not keep it.
+/// How long the end of the program waits for the last lines to be written: a disk or a pipe that
+/// hangs does not keep it.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
@@ -69,7 +70,8 @@ thread_local! {
     static LEVEL: Cell<Level> = const { Cell::new(Level::Info) };
 }
 
-/// Lets simplelog write the lines, but for their stamps: these are put before them where they arrive.
+/// Lets simplelog write the lines, but for their stamps: these are put before them where they
+/// arrive.
 struct Stamped(Box<WriteLogger<TurnBuffer>>);
 
 impl Log for Stamped {
@@ -105,7 +107,8 @@ impl Write for TurnBuffer {
     /// simplelog writes a line in pieces; all of a line is kept, or none of it.
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         if self.at_line_start {
-            // A turn may say more than there is room for, and the writer may have made room since it began.
+            // A turn may say more than there is room for, and the writer may have made room since
+            // it began.
             if self.lines.len() >= self.limit / ENOUGH {
                 self.flush()?;
             }
@@ -147,7 +150,8 @@ impl Write for TurnBuffer {
     }
 }
 
-/// The writer thread; when this is dropped, everything logged so far is written, if the disk takes it within a second.
+/// The writer thread; when this is dropped, everything logged so far is written, if the disk takes
+/// it within a second.
 pub struct Logging {
     shared: Arc<Shared>,
 }
@@ -155,7 +159,7 @@ pub struct Logging {
 /// Why nothing can be logged.
 #[derive(Debug)]
 pub enum LogError {
-    /// The file can not be opened.
+    /// The file cannot be opened.
     File(io::Error),
     /// The system has no thread to write it.
     System(io::Error),
@@ -167,7 +171,7 @@ pub enum LogError {
 /// that cannot be opened is tried again every second; until then lines go on into the old one.
 ///
 /// # Errors
-/// The file can not be opened, the thread not be started, or somebody else logs already.
+/// The file cannot be opened, the thread not be started, or somebody else logs already.
 pub fn start(
     path: &Path,
     level: LevelFilter,
@@ -423,7 +427,8 @@ mod tests {
 
     use super::*;
 
-    /// A turn's buffer with room for 8,000 bytes, and a writer that gathers for a minute unless there is enough to write.
+    /// A turn's buffer with room for 8,000 bytes, and a writer that gathers for a minute unless
+    /// there is enough to write.
     fn with_writer(path: &Path) -> TurnBuffer {
         let shared = Arc::new(Shared::default());
         let sink = Sink::open(path).unwrap();

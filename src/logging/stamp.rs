@@ -13,7 +13,8 @@ use crate::core::swar;
 const SECOND: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].");
 
-/// Writes stamps. Thousands of lines are written within a second, so what they have in common is formatted once.
+/// Writes stamps. Thousands of lines are written within a second, so what they have in common is
+/// formatted once.
 #[derive(Default)]
 pub(super) struct Stamp {
     /// Seconds since the epoch, and how they are written.

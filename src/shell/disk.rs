@@ -646,7 +646,8 @@ fn read_through(
     Ok(end)
 }
 
-/// A number that is another one after each start of the machine; 0 where the system has none to offer.
+/// A number that is another one after each start of the machine; 0 where the system has none to
+/// offer.
 pub(crate) fn machine_boot_id() -> u64 {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = id
@@ -700,7 +701,7 @@ fn keep(job: Job) -> Finished {
             outcome: switch(&directory, &old, &new),
         },
         Job::Discard(directory) => {
-            // If it can not be removed now, making the next one does it, or the next start.
+            // If it cannot be removed now, making the next one does it, or the next start.
             let _ = remove_next(&directory);
             return Finished::Nothing;
         }
@@ -711,11 +712,11 @@ fn keep(job: Job) -> Finished {
     })
 }
 
-/// Reserves room behind what is written: zeros, which reading back passes over. As the file's length stays the same while it is
-/// filled, syncing it is cheaper, too.
+/// Reserves room behind what is written: zeros, which reading back passes over. As the file's
+/// length stays the same while it is filled, syncing it is cheaper, too.
 fn reserve(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
     match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), offset, bytes)) {
-        // It can not reserve: there is room for as long as there is.
+        // It cannot reserve: there is room for as long as there is.
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::NODEV) => Ok(()),
         outcome => outcome.map_err(io::Error::from),
     }

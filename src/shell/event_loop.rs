@@ -54,7 +54,8 @@ const EXECUTOR: Token = Token(usize::MAX - 3);
 const EVENTS: usize = 1024;
 /// Connections accepted from one listener in one turn.
 const ACCEPTS: usize = 64;
-/// How long nobody is accepted after the system refused a new socket (out of descriptors, of memory).
+/// How long nobody is accepted after the system refused a new socket (out of descriptors, of
+/// memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a start or a stop waits for the disk at once, until it looks whether a signal came.
@@ -164,7 +165,7 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
-    /// The journal can not be used; in words.
+    /// The journal cannot be used; in words.
     Journal(String),
     /// A signal stopped it before it served.
     Stopped,
@@ -217,7 +218,7 @@ impl Server {
     /// From here on SIGTERM and SIGINT are an orderly stop.
     ///
     /// # Errors
-    /// A port can not be opened, or the system lacks something that every server needs.
+    /// A port cannot be opened, or the system lacks something that every server needs.
     pub fn start(
         settings: Settings,
         clients: &HostPort,
@@ -412,7 +413,8 @@ impl Server {
         self.finish_journal()
     }
 
-    /// One turn: waits until something is ready, and serves it. [`Server::run`] is this again and again; a benchmark has it to itself.
+    /// One turn: waits until something is ready, and serves it. [`Server::run`] is this again and
+    /// again; a benchmark has it to itself.
     ///
     /// # Errors
     /// The poll itself failed.
@@ -429,7 +431,8 @@ impl Server {
             self.poll(events, Some(Duration::ZERO))?;
         }
         self.accept();
-        // Only who was ready when the turn began: whoever becomes ready in it is on the next turn's list.
+        // Only who was ready when the turn began: whoever becomes ready in it is on the next turn's
+        // list.
         self.sockets.take_ready(&mut self.running);
         for place in 0..self.running.len() {
             self.receive(self.running[place]);
@@ -802,8 +805,9 @@ impl Listener {
     }
 }
 
-/// Has TCP ask the machines of clients that are silent for half of that time whether they are still there, and give up after
-/// the other half (tcp(7)). What is accepted takes that over from the socket that listens.
+/// Has TCP ask the machines of clients that are silent for half of that time whether they are still
+/// there, and give up after the other half (tcp(7)). What is accepted takes that over from the
+/// socket that listens.
 fn probe(listener: &OwnedFd, silence: Duration) -> rustix::io::Result<()> {
     const PROBES: u32 = 4;
     let half = silence / 2;
@@ -811,7 +815,8 @@ fn probe(listener: &OwnedFd, silence: Duration) -> rustix::io::Result<()> {
     sockopt::set_tcp_keepidle(listener, half.max(Duration::from_secs(1)))?;
     sockopt::set_tcp_keepintvl(listener, (half / PROBES).max(Duration::from_secs(1)))?;
     sockopt::set_tcp_keepcnt(listener, PROBES)?;
-    // While something is not acknowledged, nothing is asked, and TCP would send it again for a quarter of an hour.
+    // While something is not acknowledged, nothing is asked, and TCP would send it again for a
+    // quarter of an hour.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     sockopt::set_tcp_user_timeout(
         listener,

@@ -1,4 +1,5 @@
-//! What would block the loop is done here: asyncio's `run_in_executor`, with mio's `Waker` for `call_soon_threadsafe`.
+//! What would block the loop is done here: asyncio's `run_in_executor`, with mio's `Waker` for
+//! `call_soon_threadsafe`.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,8 @@ use std::thread;
 
 use mio::Waker;
 
-/// Threads for one kind of work, from jobs `J` to results `R`; each is started when there is nobody free for a job.
+/// Threads for one kind of work, from jobs `J` to results `R`; each is started when there is nobody
+/// free for a job.
 pub struct Executor<J, R> {
     name: &'static str,
     work: fn(J) -> R,
@@ -74,7 +76,7 @@ impl<J: Send + 'static, R: Send + 'static> Executor<J, R> {
             }
         }
         self.busy.fetch_add(1, Ordering::SeqCst);
-        // The queue's other end is in `self`: sending can not fail.
+        // The queue's other end is in `self`: sending cannot fail.
         let _ = self.jobs.send(job);
         Ok(())
     }

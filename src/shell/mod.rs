@@ -1,4 +1,5 @@
-//! The server's outside: sockets, `Poll`, clocks and threads, and nothing of what is said over them.
+//! The server's outside: sockets, `Poll`, clocks and threads, and nothing of what is said over
+//! them.
 
 pub mod clock;
 pub mod disk;

@@ -1,7 +1,8 @@
 //! One socket, and what is known of its readiness: asyncio's `_SelectorSocketTransport`.
 //!
-//! Sockets are registered once, edge-triggered, for both directions; epoll then tells each *change*. So readiness is a fact to be
-//! remembered until a read or a write proves it over, and interest costs no system call: it is only a question of who is asked.
+//! Sockets are registered once, edge-triggered, for both directions; epoll then tells each
+//! *change*. So readiness is a fact to be remembered until a read or a write proves it over, and
+//! interest costs no system call: it is only a question of who is asked.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -29,7 +30,8 @@ pub struct Transport {
     connecting: bool,
     readable: bool,
     writable: bool,
-    /// A FIN, a reset or urgent data was seen: a short read does not mean that the socket is drained.
+    /// A FIN, a reset or urgent data was seen: a short read does not mean that the socket is
+    /// drained.
     short_reads: bool,
     /// Both directions are dead.
     hung_up: bool,
@@ -42,13 +44,15 @@ impl Transport {
     /// A socket that was accepted, or (`connecting`) is being connected.
     #[must_use]
     pub fn new(id: ConnId, stream: TcpStream, connecting: bool) -> Transport {
-        // Answers are written whole; waiting to fill a segment (Nagle) would only delay them. A failure costs speed alone.
+        // Answers are written whole; waiting to fill a segment (Nagle) would only delay them. A
+        // failure costs speed alone.
         let _ = stream.set_nodelay(true);
         Transport {
             id,
             stream,
             connecting,
-            // Unknown until epoll tells, which it does at once for what is ready when it is registered.
+            // Unknown until epoll tells, which it does at once for what is ready when it is
+            // registered.
             readable: false,
             // A new socket's send buffer is empty.
             writable: !connecting,
@@ -110,7 +114,7 @@ impl Transport {
     /// Whether a connection that is being made is made by now.
     ///
     /// # Errors
-    /// It can not be made.
+    /// It cannot be made.
     pub fn finish_connecting(&mut self) -> io::Result<bool> {
         if !self.connecting || !self.writable {
             return Ok(false);
@@ -143,8 +147,9 @@ impl Transport {
                     return Ok(Received::End);
                 }
                 Ok(count) => {
-                    // epoll(7): a short read of a stream means that it is drained, unless its end is there to be read too, or
-                    // something urgent (test: `urgent_data_hides_nothing_that_is_behind_it`).
+                    // epoll(7): a short read of a stream means that it is drained, unless its end
+                    // is there to be read too, or something urgent (test:
+                    // `urgent_data_hides_nothing_that_is_behind_it`).
                     if count < into.len() && !self.short_reads {
                         self.readable = false;
                     }
@@ -168,7 +173,8 @@ impl Transport {
         loop {
             match self.stream.write(bytes) {
                 Ok(count) => {
-                    // A short write is no error: the send buffer is full, and epoll tells when it is not.
+                    // A short write is no error: the send buffer is full, and epoll tells when it
+                    // is not.
                     self.writable = count == bytes.len();
                     return Ok(count);
                 }

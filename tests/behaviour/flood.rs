@@ -97,7 +97,7 @@ fn the_newest_position_wins_wherever_it_was_told() {
 fn the_neighbours_hear_an_update_before_its_client_does() {
     let (_herd, servers) = two();
     let (mut teller, mut asker) = (servers["Riley"].client(), servers["Jaquez"].client());
-    // Both servers run at once, so this can not be seen in one try; but a server that answered its client first would be caught
+    // Both servers run at once, so this cannot be seen in one try; but a server that answered its client first would be caught
     // in some of many: then the record is not even on the wire when the client asks.
     for round in 0..200 {
         let at = teller.ask(&format!("IAMAT x{round} +1+1 1"));

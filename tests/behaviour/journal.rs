@@ -1,4 +1,4 @@
-//! The data directory: what was answered outlasts the server, however it ends; and what can not be trusted is told, not guessed.
+//! The data directory: what was answered outlasts the server, however it ends; and what cannot be trusted is told, not guessed.
 
 use std::fs;
 use std::io::Read as _;

@@ -31,7 +31,7 @@ fn as_many_may_knock_as_the_backlog_holds_and_each_is_served() {
         .with("[limits]\naccept_backlog = 8\n")
         .start("Riley");
     server.client().send("x\n").expect("? x\n");
-    // While it can not accept, the kernel does: one more than it was told (listen(2) of Linux), and no more than that.
+    // While it cannot accept, the kernel does: one more than it was told (listen(2) of Linux), and no more than that.
     server.signal(Signal::STOP);
     let mut knocking = Vec::new();
     while knocking.len() < 100 {

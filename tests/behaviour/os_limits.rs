@@ -1,4 +1,4 @@
-//! What the system allows a process, lowered: a server that can not start says why in one line, and one that runs goes on with what
+//! What the system allows a process, lowered: a server that cannot start says why in one line, and one that runs goes on with what
 //! it has.
 
 use std::fs;
@@ -154,7 +154,7 @@ fn where_no_file_may_grow_everything_is_served_that_needs_none() {
     let server = Server::start(&mut limited("ulimit -f 0", &command));
     let mut client = server.client();
     assert_eq!(client.ask("hello"), "? hello");
-    // What can not be kept is not promised.
+    // What cannot be kept is not promised.
     assert_eq!(client.ask("IAMAT x +1+2 3"), "? IAMAT x +1+2 3");
     server.wait_for_log("cannot write the log own.log: File too large", "");
     drop(client);

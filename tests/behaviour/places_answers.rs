@@ -193,7 +193,7 @@ fn what_is_behind_an_answer_is_never_taken_for_the_next() {
     let smuggled = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\" : 1}";
     assert_eq!(scene.raw(&[smuggled], End::KeepAlive), "{}");
     scene.is_in_step();
-    // Neither is what comes on an idle connection: it is closed. (What comes after the next question was sent can not be told from
+    // Neither is what comes on an idle connection: it is closed. (What comes after the next question was sent cannot be told from
     // its answer, in HTTP/1.1; so this waits until it is closed.)
     let unasked = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\" : 1}";
     assert_eq!(

@@ -381,7 +381,7 @@ fn a_whole_conversation_at_trace_tells_none() {
         shown.add_output("what herd-status says", command.output().unwrap());
     }
 
-    // Certificates anew: such as can not be read, the wrong file, and the right one again.
+    // Certificates anew: such as cannot be read, the wrong file, and the right one again.
     let key = fs::read_to_string(directory.join("clients.key")).unwrap();
     let certificate = fs::read_to_string(directory.join("clients.pem")).unwrap();
     let broken = [

@@ -179,7 +179,8 @@ impl Durability {
         (is_long || is_short) && self.compact_after <= now
     }
 
-    /// The compaction's next step, if one is due. `heard` appends what was heard of every neighbour.
+    /// The compaction's next step, if one is due. `heard` appends what was heard of every
+    /// neighbour.
     pub(super) fn compaction_work(
         &mut self,
         records: &mut Records,

@@ -1,4 +1,5 @@
-//! What the core wants of the disk, and what it is told of it: the whole of the journal's dealings with the outside.
+//! What the core wants of the disk, and what it is told of it: the whole of the journal's dealings
+//! with the outside.
 //!
 //! All of it is done in the background. There are two queues, and the work in each is done in
 //! order: that of the writer, which takes [`DiskWork::Append`], and that of the keeper, which takes

@@ -1,4 +1,5 @@
-//! The lives of this server that its journal remembers, and what one of them says of what a neighbour lacks.
+//! The lives of this server that its journal remembers, and what one of them says of what a
+//! neighbour lacks.
 
 use crate::core::herd::BootId;
 use crate::core::journal::Entry;

@@ -1,4 +1,5 @@
-//! When what is written down, and what may leave before it is: the journal as a state machine without a disk.
+//! When what is written down, and what may leave before it is: the journal as a state machine
+//! without a disk.
 //!
 //! The core says what the disk is to do ([`DiskWork`]), the shell has it done in the background and
 //! reports back ([`DiskDone`]). What a turn accepted is appended in one write before any reply or
@@ -48,7 +49,8 @@ use crate::core::journal::{Entry, Format, MAX_ENTRY, Salt, header, seal};
 use crate::core::limits::{Limits, ms};
 use crate::core::records::{ReaderId, Records};
 
-/// When the disk is asked to make what was appended outlast a loss of power. A crash of the process alone loses nothing either way.
+/// When the disk is asked to make what was appended outlast a loss of power. A crash of the process
+/// alone loses nothing either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fsync {
     /// Before the answer leaves.
@@ -316,13 +318,14 @@ impl Durability {
         }
     }
 
-    /// From which change on a neighbour lacks something that says it knows the life `boot` up to `position`; `None` if that is not
-    /// known. What that life had beyond its successor's beginning was not written, and its numbers were given out again: it does
-    /// not count.
+    /// From which change on a neighbour lacks something that says it knows the life `boot` up to
+    /// `position`; `None` if that is not known. What that life had beyond its successor's beginning
+    /// was not written, and its numbers were given out again: it does not count.
     ///
-    /// Nothing is known of a life after which the machine was started anew, and may have lost its power. A change that was
-    /// lost then had taken the place of an older one of the same client, which is back now, with its old number; and the
-    /// neighbour, which was told that it had everything up to there, may have been sent neither.
+    /// Nothing is known of a life after which the machine was started anew, and may have lost its
+    /// power. A change that was lost then had taken the place of an older one of the same client,
+    /// which is back now, with its old number; and the neighbour, which was told that it had
+    /// everything up to there, may have been sent neither.
     #[must_use]
     pub fn resume(&self, boot: BootId, position: u64) -> Option<u64> {
         self.lives.resume(boot, position)
@@ -449,7 +452,8 @@ impl Durability {
         self.next_promised += bytes;
     }
 
-    /// A neighbour's feed was heard up to `position`. Not noted (`false`) while something that came with it is not.
+    /// A neighbour's feed was heard up to `position`. Not noted (`false`) while something that came
+    /// with it is not.
     pub fn heard(&mut self, table: u64, neighbour: &str, boot: BootId, position: u64) -> bool {
         let neighbour = neighbour.as_bytes();
         self.note(
@@ -520,7 +524,8 @@ impl Durability {
             | Compaction::SwitchDue
             | Compaction::Switching => false,
         };
-        // What the disk is busy with is not waited for by time: a slow one would be asked about without a pause.
+        // What the disk is busy with is not waited for by time: a slow one would be asked about
+        // without a pause.
         let sync = self.sync_due.filter(|_| self.syncing.is_none());
         let create = match self.compaction {
             Compaction::Absent(at) => Some(at),
@@ -748,7 +753,8 @@ impl Durability {
             return None;
         }
         self.sync_due = None;
-        // While entries go to both files, an answer may only leave when it is safe in both: a crash may leave either.
+        // While entries go to both files, an answer may only leave when it is safe in both: a crash
+        // may leave either.
         let next = self.next.as_ref().filter(|_| self.compaction.doubles());
         self.syncing = Some(Syncing {
             since: now,

@@ -1,4 +1,5 @@
-//! The records that flow once two servers are linked: ours, pulled from the table as the socket takes them, and theirs.
+//! The records that flow once two servers are linked: ours, pulled from the table as the socket
+//! takes them, and theirs.
 
 use log::{debug, info, warn};
 
@@ -53,7 +54,8 @@ impl Link {
             let mut has_caught_up = false;
             if let Some(catch_up) = &mut self.catch_up {
                 catch_up.records += count;
-                // It taught us the last of what it lacked, so that is not sent; that it has it all is.
+                // It taught us the last of what it lacked, so that is not sent; that it has it all
+                // is.
                 has_caught_up = position >= catch_up.until && !catch_up.is_said;
                 catch_up.is_said |= has_caught_up;
             }

@@ -301,7 +301,8 @@ impl Link {
                 Counted(world.records.len() as u64, "record")
             ),
         }
-        // A server that restarts has lost its old connection first; two that take each other's place are two.
+        // A server that restarts has lost its old connection first; two that take each other's
+        // place are two.
         let is_linked = world.herd.neighbours[neighbour].link.is_some();
         if is_linked && was_another {
             warn!(

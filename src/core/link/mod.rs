@@ -2,8 +2,9 @@
 //!
 //! # The protocol
 //!
-//! Lines of bytes, each ended by LF, fields separated by one space. There is one connection for each edge of the herd; the
-//! server that the configuration names first dials it. Nothing that comes over it is believed before it has proven who is there.
+//! Lines of bytes, each ended by LF, fields separated by one space. There is one connection for
+//! each edge of the herd; the server that the configuration names first dials it. Nothing that
+//! comes over it is believed before it has proven who is there.
 //!
 //! ```text
 //!   dialler                                              acceptor
@@ -18,10 +19,11 @@
 //!
 //! - `HERD`: version, own name, the name that is meant, and 16 random bytes as 32 hexadecimal
 //!   digits. A server that speaks another version is told so in words.
-//! - `PROOF`: 64 hexadecimal digits, see [`crate::core::proof`]. The dialler proves itself first: a stranger that dials learns nothing
-//!   made with the secret. On a herd without a secret the key is empty, and the proof only shows that names and versions agree. What
-//!   follows the proofs is not encrypted; run links over a network that you trust, or over TLS.
-//!   A server may have two secrets: see below.
+//! - `PROOF`: 64 hexadecimal digits, see [`crate::core::proof`]. The dialler proves itself first: a
+//!   stranger that dials learns nothing made with the secret. On a herd without a secret the key is
+//!   empty, and the proof only shows that names and versions agree. What follows the proofs is not
+//!   encrypted; run links over a network that you trust, or over TLS. A server may have two
+//!   secrets: see below.
 //! - `LIFE`: the speaker's boot id (16 hexadecimal digits, new with each life: see below); its wall
 //!   clock in nanoseconds since the epoch; then which boot id of the hearer it knows and how far it
 //!   has got in that life's feed, `- 0` if it knows none. The hearer's feed is sent from there, or
@@ -30,8 +32,9 @@
 //!   not sent back.
 //! - `EPOCH <n> AT …`: a record of epoch `n`, decimal, 1 to 4,294,967,295. See
 //!   [`crate::core::records`] for what epochs are.
-//! - `SYNC`: "with this, you have everything up to that position of my feed". It follows each batch of records, and, when there was
-//!   nothing to say for a while, is the heartbeat. Until the first one of a new life, what was heard of the life before still counts.
+//! - `SYNC`: "with this, you have everything up to that position of my feed". It follows each batch
+//!   of records, and, when there was nothing to say for a while, is the heartbeat. Until the first
+//!   one of a new life, what was heard of the life before still counts.
 //! - `KEPT`: "of your feed I have kept everything up to that position, as safely as I promise it to
 //!   my own clients". It is only said if it changed, with other output or 200 ms after it could be
 //!   said first.
@@ -41,8 +44,8 @@
 //!   output.
 //! - `BYE <reason>`: why the connection is being closed.
 //!
-//! Whoever has proven itself and then says anything else is cut off, and backed off from: the server that dials dials ever later, the
-//! one that is dialled lets it in ever later.
+//! Whoever has proven itself and then says anything else is cut off, and backed off from: the
+//! server that dials dials ever later, the one that is dialled lets it in ever later.
 //!
 //! # A secret that is being changed
 //!
@@ -76,8 +79,9 @@
 //!
 //! # A server's standing
 //!
-//! A tool that knows the secret may dial as `operator`, a name that no server has. Instead of `LIFE` it is told, after the
-//! acceptor's `PROOF`, how the server stands, and the connection is closed:
+//! A tool that knows the secret may dial as `operator`, a name that no server has. Instead of
+//! `LIFE` it is told, after the acceptor's `PROOF`, how the server stands, and the connection is
+//! closed:
 //!
 //! ```text
 //!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> stale=<n> refused=<n> ahead=<n> behind=<n> version=<version> secret=<place>/<count> plain=<n> handshakes=<kind>:<n>,… disk=<…> table=<…> clocks=<…> max_clients=<n> unlinked=<…> … lag=<…> … link=<…> …
@@ -224,7 +228,8 @@ enum State {
     Proving { their_nonce: Nonce },
     /// It has proven who it is; waiting for its `LIFE`.
     Starting,
-    /// Records flow: ours from the reader's place in the feed, theirs from the life of it that said so.
+    /// Records flow: ours from the reader's place in the feed, theirs from the life of it that said
+    /// so.
     Linked {
         reader: ReaderId,
         teacher: Teacher,
@@ -374,7 +379,7 @@ const ONE_SIDED: &str = "[peers.tls] has to be in the config of both servers, or
 /// What stands in front of the neighbours' port is to pass bytes on as they are.
 const PROXIED: &str = "it sent a PROXY header, which only the clients' port takes; have the proxy send none to the neighbours' port";
 
-/// A link that can not go on, and why.
+/// A link that cannot go on, and why.
 type Broken = String;
 
 impl Link {
@@ -530,7 +535,8 @@ impl Link {
         bytes.len()
     }
 
-    /// The other side broke the protocol. If it had proven itself, that is backed off from: here, if it is the one that dials.
+    /// The other side broke the protocol. If it had proven itself, that is backed off from: here,
+    /// if it is the one that dials.
     fn broken(&mut self, reason: Broken, world: &mut World<'_>) {
         self.end(reason, world.now.time);
         if self.is_proven

@@ -1,4 +1,5 @@
-//! What a [`Node`] does so that what it promised outlasts it: what to write down, what waits for it, what is read back.
+//! What a [`Node`] does so that what it promised outlasts it: what to write down, what waits for
+//! it, what is read back.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::core::limits::ms;
 use crate::core::message::At;
 use crate::core::records::Offer;
 
-/// How long what was heard of a neighbour may be unwritten: a second's worth of its updates is sent again after a restart.
+/// How long what was heard of a neighbour may be unwritten: a second's worth of its updates is sent
+/// again after a restart.
 const HEARD_EVERY: Duration = Duration::from_secs(1);
 
 /// The journal, and who waits for it.
@@ -65,8 +67,8 @@ impl Journal {
 }
 
 impl Node {
-    /// From now on, what is accepted is written down. Then comes [`Node::restore`] for each entry of the journal, and
-    /// [`Node::journal_opened`]; all before the first other event.
+    /// From now on, what is accepted is written down. Then comes [`Node::restore`] for each entry
+    /// of the journal, and [`Node::journal_opened`]; all before the first other event.
     pub fn keep_journal(&mut self, fsync: Fsync) {
         let names = self
             .herd
@@ -241,7 +243,7 @@ impl Node {
         true
     }
 
-    /// Why the server can not go on: the disk broke a promise.
+    /// Why the server cannot go on: the disk broke a promise.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.journal.as_ref()?.durability.failure()
@@ -280,7 +282,8 @@ impl Node {
         }
     }
 
-    /// What the answers of these clients promise can not be kept, and not be taken back either: others may have heard of it.
+    /// What the answers of these clients promise cannot be kept, and not be taken back either:
+    /// others may have heard of it.
     fn let_held_go(&mut self) {
         let Some(journal) = &mut self.journal else {
             return;

@@ -174,7 +174,8 @@ pub struct Node {
     tally: Tally,
     herd: Herd,
     calls: Calls,
-    /// Answers of Places, with the clients that wait for each; worked off at the end of every event.
+    /// Answers of Places, with the clients that wait for each; worked off at the end of every
+    /// event.
     answers: VecDeque<(Vec<ConnId>, Outcome)>,
     /// This turn has delivered its share of them.
     answers_wait: bool,
@@ -191,17 +192,19 @@ pub struct Node {
     plaintext: Vec<u8>,
 }
 
-/// How many connections to have address space for at once: all that may be, unless somebody allows far more than are likely.
+/// How many connections to have address space for at once: all that may be, unless somebody allows
+/// far more than are likely.
 #[must_use]
 pub fn expected_connections(limits: &Limits) -> usize {
-    // Neighbours, and clients that are told why they can not come in, are few beside these.
+    // Neighbours, and clients that are told why they cannot come in, are few beside these.
     let others =
         limits.max_unproven + limits.max_unidentified + limits.max_places_connections + 1_024;
     count(limits.max_clients + others).min(131_072)
 }
 
 impl Node {
-    /// A server that has heard nothing yet, and begins to dial its neighbours. Everything unpredictable in it grows from `seed`.
+    /// A server that has heard nothing yet, and begins to dial its neighbours. Everything
+    /// unpredictable in it grows from `seed`.
     #[must_use]
     pub fn new(mut settings: Settings, seed: &[u8; 32], now: Now) -> Node {
         let mut entropy = Entropy::new(seed);

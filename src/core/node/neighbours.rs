@@ -18,8 +18,9 @@ use crate::core::tls::{HANDSHAKE, Secure, Tls};
 use crate::core::tls_offer::Ending;
 
 impl Node {
-    /// If too many strangers are there already, one of them goes: one from the same address, or else any. So strangers do not keep a
-    /// neighbour out that comes from elsewhere, and hardly one from among them, be they many and silent or many and fast.
+    /// If too many strangers are there already, one of them goes: one from the same address, or
+    /// else any. So strangers do not keep a neighbour out that comes from elsewhere, and hardly one
+    /// from among them, be they many and silent or many and fast.
     pub(super) fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
@@ -270,7 +271,8 @@ impl Node {
         );
         let (replaced, neighbour) = (link.take_replaced(), link.neighbour());
         let is_rollback = link.take_rollback();
-        // A neighbour that proves itself anew was cut off without our noticing: its old link is dead.
+        // A neighbour that proves itself anew was cut off without our noticing: its old link is
+        // dead.
         if let Some(replaced) = replaced
             && let Some(Session::Link(old)) = self.session(replaced)
         {

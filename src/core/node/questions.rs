@@ -1,4 +1,5 @@
-//! What a [`Node`] does to have Google Places asked: calls to connections, connections to answers, answers to clients.
+//! What a [`Node`] does to have Google Places asked: calls to connections, connections to answers,
+//! answers to clients.
 
 use log::{debug, info, warn};
 
@@ -16,8 +17,8 @@ use crate::core::places::request::{Question, without_key};
 use crate::core::places::response::Response;
 use crate::core::settings::Secret;
 
-/// Clients that one event may answer; the others are answered in the next turn, so that a crowd that waits for the same
-/// answer does not hold up everybody else.
+/// Clients that one event may answer; the others are answered in the next turn, so that a crowd
+/// that waits for the same answer does not hold up everybody else.
 const ANSWERS_AT_ONCE: usize = 64;
 
 /// A shorter key would be found in many an innocent answer; Google's have 39 characters.
@@ -30,7 +31,8 @@ const MOST_ERROR_BYTES: usize = 65_536;
 const MOST_LOGGED_BYTES: usize = 500;
 
 impl Node {
-    /// Asks Places for a client; the answer comes by `client_answered`, never from within this call.
+    /// Asks Places for a client; the answer comes by `client_answered`, never from within this
+    /// call.
     pub(super) fn ask(
         &mut self,
         question: &Question,
@@ -50,13 +52,15 @@ impl Node {
         Ok(call)
     }
 
-    /// Gives waiting calls connections, and answers to those who wait for them, until there is nothing more to do. Every event
-    /// ends with this, so an answer is never delivered while its client is still at work (and nothing here recurses).
+    /// Gives waiting calls connections, and answers to those who wait for them, until there is
+    /// nothing more to do. Every event ends with this, so an answer is never delivered while its
+    /// client is still at work (and nothing here recurses).
     pub(super) fn work_off_questions(&mut self, now: Now) {
         let mut delivered = 0;
         loop {
             self.carry_calls(now);
-            // Each answer that a socket takes is an event, too (test: `a_crowd_that_waits_for_one_answer_is_given_it_over_several_turns`).
+            // Each answer that a socket takes is an event, too (test:
+            // `a_crowd_that_waits_for_one_answer_is_given_it_over_several_turns`).
             if self.answers_wait {
                 return;
             }
@@ -421,7 +425,8 @@ impl Node {
         }
     }
 
-    /// A client that waited for an answer is gone: asyncio's `Task.cancel`. If it was the only one, so is the question.
+    /// A client that waited for an answer is gone: asyncio's `Task.cancel`. If it was the only one,
+    /// so is the question.
     pub(super) fn asker_lost(&mut self, call: CallId, asker: ConnId, now: Now) {
         if let Some(abandoned) = self.calls.leave(call, asker) {
             info!(
@@ -492,7 +497,7 @@ impl Node {
         self.answers.push_back((askers, outcome));
     }
 
-    /// The server stops, and can not wait for Places any longer.
+    /// The server stops, and cannot wait for Places any longer.
     pub(super) fn give_up_calls(&mut self, now: Now) {
         for id in self.calls.ids() {
             let connections = self.calls.get(id).map(|call| call.connections().to_vec());

@@ -1,5 +1,5 @@
-//! A wall clock that is set moves no deadline: waits are measured by the other clock. The simulator sets clocks too, but never asks
-//! Places.
+//! A wall clock that is set moves no deadline: waits are measured by the other clock. The simulator
+//! sets clocks too, but never asks Places.
 
 use super::{Node, Request};
 use crate::config::{HerdConfig, Overrides, Source};
@@ -9,8 +9,8 @@ use crate::core::settings::Secret;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// What a server does by itself in twelve seconds, if its wall clock shows `wall(nanoseconds)`: when it wants to be called, and what
-/// becomes of its connections then.
+/// What a server does by itself in twelve seconds, if its wall clock shows `wall(nanoseconds)`:
+/// when it wants to be called, and what becomes of its connections then.
 fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
     let at = |nanos| Now {
         time: Time::from_nanos(nanos),
@@ -23,7 +23,8 @@ fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
     let mut node = Node::new(settings, &[7; 32], at(0));
     let client =
         |node: &mut Node| node.handle_client_connected("192.0.2.1:1".parse().unwrap(), at(0));
-    // One that does not finish its line; one that asks Places, which nobody finds; one that does not read its answers.
+    // One that does not finish its line; one that asks Places, which nobody finds; one that does
+    // not read its answers.
     let [stalls, asks, deaf] = [(); 3].map(|()| client(&mut node).unwrap());
     node.handle_data_received(stalls, b"half a li", at(10));
     node.handle_data_received(asks, b"IAMAT x +1+2 3\nWHATSAT x 1 1\n", at(20));
@@ -31,7 +32,8 @@ fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
     let mut story = Vec::new();
     let mut now = 40;
     while now < 12 * SECOND {
-        // Nobody answers: neither whoever is dialled nor whoever looks names up. Every second connection is made, and says nothing.
+        // Nobody answers: neither whoever is dialled nor whoever looks names up. Every second
+        // connection is made, and says nothing.
         while let Some(request) = node.poll_request() {
             if let Request::Connect { id, .. } = request {
                 match story.len() % 2 {

@@ -1,6 +1,8 @@
-//! What a client is told about what is near: Google's own text, cut to the bound, or an error in Google's shape.
+//! What a client is told about what is near: Google's own text, cut to the bound, or an error in
+//! Google's shape.
 //!
-//! Google's layout varies, so its text is never written anew: serde_json only says where a value begins and ends.
+//! Google's layout varies, so its text is never written anew: serde_json only says where a value
+//! begins and ends.
 
 use std::fmt;
 use std::ops::Range;
@@ -73,7 +75,8 @@ impl fmt::Display for PlacesError {
     }
 }
 
-/// How a call to Places ended, for all who wait for it: the answer is cut once for each bound, not once for each client.
+/// How a call to Places ended, for all who wait for it: the answer is cut once for each bound, not
+/// once for each client.
 pub struct Outcome {
     api: PlacesApi,
     answer: Result<Reply, PlacesError>,

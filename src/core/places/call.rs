@@ -137,7 +137,8 @@ impl Calls {
         }
     }
 
-    /// Asks `question` for `asker`; one that is already out is joined. Says whether the call is new.
+    /// Asks `question` for `asker`; one that is already out is joined. Says whether the call is
+    /// new.
     ///
     /// The deadlines of those who join are in order, for all clients wait as long.
     ///

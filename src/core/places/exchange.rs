@@ -1,4 +1,5 @@
-//! One HTTPS connection to Places: an explicit state for each place where the asyncio version would `await`.
+//! One HTTPS connection to Places: an explicit state for each place where the asyncio version would
+//! `await`.
 //!
 //! ```text
 //!   Connecting  ─ Connected ─► Handshaking
@@ -221,7 +222,7 @@ impl Exchange {
     /// Takes bytes from the socket; `scratch` is room for plaintext.
     ///
     /// # Errors
-    /// The exchange can not go on.
+    /// The exchange cannot go on.
     pub fn data_received(
         &mut self,
         data: &[u8],
@@ -270,7 +271,7 @@ impl Exchange {
     /// The socket's stream ended, without `close_notify` or after it.
     ///
     /// # Errors
-    /// The exchange can not go on.
+    /// The exchange cannot go on.
     pub fn eof_received(&mut self) -> Result<Progress, Failure> {
         match self.state {
             State::Exchanging => self.stream_ended(false),
@@ -315,7 +316,8 @@ impl Exchange {
         }
     }
 
-    /// Takes the finished response; the connection goes idle if it may be used again ([`Exchange::is_idle`]), or closes.
+    /// Takes the finished response; the connection goes idle if it may be used again
+    /// ([`Exchange::is_idle`]), or closes.
     pub fn finish(&mut self, limits: &Limits, now: Time) -> Response {
         let response = std::mem::replace(&mut self.response, Response::new(limits));
         self.call = None;

@@ -1,4 +1,5 @@
-//! Google Places over HTTPS, as state machines: the question, the connection, TLS, the response, and the answer made of it.
+//! Google Places over HTTPS, as state machines: the question, the connection, TLS, the response,
+//! and the answer made of it.
 
 pub mod answer;
 pub mod call;

@@ -16,7 +16,8 @@ pub struct Question {
     pub longitude: String,
     /// How far around.
     pub radius: Radius,
-    /// At most so many places; the legacy interface can not be told, so there it is `None` and the answer is cut.
+    /// At most so many places; the legacy interface cannot be told, so there it is `None` and the
+    /// answer is cut.
     pub max_results: Option<u8>,
 }
 

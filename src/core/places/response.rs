@@ -1,7 +1,8 @@
 //! An HTTP/1.1 response, read from whatever pieces it comes in.
 //!
-//! httparse reads the head; where the body ends is decided here, after RFC 9112 §6.3, and whatever can be read in two ways
-//! is refused: what one side takes for an answer's end, the other may take for its middle.
+//! httparse reads the head; where the body ends is decided here, after RFC 9112 §6.3, and whatever
+//! can be read in two ways is refused: what one side takes for an answer's end, the other may take
+//! for its middle.
 //!
 //! ```text
 //!   Head ──► Sized ────────────────────────────────► Done
@@ -23,7 +24,7 @@ const MAX_CHUNK_LINE: usize = 1024;
 /// Bytes of all trailers.
 const MAX_TRAILERS: usize = 8192;
 
-/// Why a response can not be trusted.
+/// Why a response cannot be trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResponseError {
     /// Not HTTP.
@@ -135,11 +136,11 @@ impl Response {
         self.is_done() && self.keep_alive
     }
 
-    /// Takes the next bytes. Bytes behind the end of the response belong to nothing that was asked: the response stands, but
-    /// the connection is not used again.
+    /// Takes the next bytes. Bytes behind the end of the response belong to nothing that was asked:
+    /// the response stands, but the connection is not used again.
     ///
     /// # Errors
-    /// The response can not be trusted; nothing more may be read from its connection.
+    /// The response cannot be trusted; nothing more may be read from its connection.
     pub fn data_received(&mut self, mut data: &[u8]) -> Result<(), ResponseError> {
         while !data.is_empty() {
             data = match self.state {
@@ -227,7 +228,8 @@ impl Response {
         let before = self.pending.len();
         let room = self.max_head.saturating_sub(before).min(data.len());
         self.pending.extend_from_slice(&data[..room]);
-        // The blank line may begin in what came before. httparse takes LF alone for a line's end, so that is looked for too.
+        // The blank line may begin in what came before. httparse takes LF alone for a line's end,
+        // so that is looked for too.
         let searched_from = before.saturating_sub(3);
         let Some(end) = head_end(&self.pending, searched_from) else {
             return if room < data.len() {
@@ -273,7 +275,8 @@ impl Response {
                 return Err(ResponseError::AmbiguousLength("chunks in HTTP/1.0"));
             }
             _ if status == 204 || status == 304 => {
-                // Neither has a body: whoever announces one may send it, and nothing tells it from the next answer.
+                // Neither has a body: whoever announces one may send it, and nothing tells it from
+                // the next answer.
                 self.keep_alive &= !framing.chunked && framing.length.unwrap_or(0) == 0;
                 State::Done
             }
@@ -289,7 +292,8 @@ impl Response {
         Ok(())
     }
 
-    /// Collects bytes until CRLF; a line with a bare LF is refused, and so is one of more than `max` bytes.
+    /// Collects bytes until CRLF; a line with a bare LF is refused, and so is one of more than
+    /// `max` bytes.
     fn line<'a>(
         &mut self,
         data: &'a [u8],
@@ -316,7 +320,8 @@ impl Response {
         let (Some(line), rest) = self.line(data, MAX_CHUNK_LINE)? else {
             return Ok(&[]);
         };
-        // Hexadecimal digits and nothing else; an extension behind a semicolon is allowed and means nothing.
+        // Hexadecimal digits and nothing else; an extension behind a semicolon is allowed and means
+        // nothing.
         let digits = line
             .iter()
             .position(|&byte| byte == b';')

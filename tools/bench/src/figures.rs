@@ -82,7 +82,7 @@ impl Figures {
     /// The kept ones; `None` if none are.
     ///
     /// # Errors
-    /// The file can not be read, or is none of ours.
+    /// The file cannot be read, or is none of ours.
     pub fn kept() -> Result<Option<Figures>, Failure> {
         let file = Figures::file();
         let failed = |error: &dyn std::fmt::Display| {

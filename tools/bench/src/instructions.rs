@@ -56,7 +56,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     };
     let toolchain = Toolchain::here(valgrind)?;
     let kept = match Figures::kept() {
-        // What can not be read is about to be made anew.
+        // What cannot be read is about to be made anew.
         Err(_) if cli.save => None,
         kept => kept?,
     };

@@ -33,7 +33,7 @@ pub(crate) fn with(text: &str, figures: &Figures) -> Result<String, Failure> {
 /// Puts the figures into the file.
 ///
 /// # Errors
-/// It can not be read or written, or has no place for them.
+/// It cannot be read or written, or has no place for them.
 pub(crate) fn update(figures: &Figures) -> Result<(), Failure> {
     let file = file();
     let failed = |error: std::io::Error| format!("{}: {error}", file.display());

@@ -23,7 +23,7 @@ impl Toolchain {
     /// This one's.
     ///
     /// # Errors
-    /// The compiler can not be asked.
+    /// The compiler cannot be asked.
     pub(crate) fn here(valgrind: String) -> Result<Toolchain, Failure> {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let output = Command::new(&rustc)

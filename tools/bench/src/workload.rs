@@ -8,7 +8,7 @@ use crate::parsing::Parsing;
 use crate::places::{Cut, Framing, Http};
 use crate::turn::Turn;
 
-/// Why a workload can not be measured, or that it did something wrong; in words.
+/// Why a workload cannot be measured, or that it did something wrong; in words.
 pub type Failure = String;
 
 /// Something that a server does over and over. Only [`Workload::pass`] is measured.
@@ -52,7 +52,7 @@ impl Entry {
     /// Sets the stage.
     ///
     /// # Errors
-    /// It can not be set; in words.
+    /// It cannot be set; in words.
     pub fn rounds(&self) -> Result<Rounds, Failure> {
         let workload = (self.make)().map_err(|why| format!("{}: {why}", self.name))?;
         Ok(Rounds {
@@ -86,7 +86,7 @@ impl Rounds {
     /// Checks the last pass and prepares the next one.
     ///
     /// # Errors
-    /// The last pass did something wrong, or the stage can not be set for the next one.
+    /// The last pass did something wrong, or the stage cannot be set for the next one.
     pub fn prepare(&mut self) -> Result<(), Failure> {
         self.check()?;
         self.workload

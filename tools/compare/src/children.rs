@@ -121,7 +121,7 @@ impl Running {
     /// Starts it.
     ///
     /// # Errors
-    /// It can not be started, or a signal came before.
+    /// It cannot be started, or a signal came before.
     pub fn spawn(command: &mut Command) -> io::Result<Running> {
         // Held until it is in the list: a signal finds it there, or keeps it from being started.
         let mut children = Children::all();
@@ -203,7 +203,7 @@ impl Drop for Running {
 /// Runs a command to its end, as [`Command::output`] does.
 ///
 /// # Errors
-/// It can not be run, or a signal came before.
+/// It cannot be run, or a signal came before.
 pub fn output(command: &mut Command) -> io::Result<Output> {
     command
         .stdin(Stdio::null())

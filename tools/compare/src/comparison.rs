@@ -51,7 +51,7 @@ pub fn default_page_file() -> Result<PathBuf, String> {
 /// Builds, measures, and writes the report.
 ///
 /// # Errors
-/// Nothing could be measured, or the report can not be written.
+/// Nothing could be measured, or the report cannot be written.
 pub fn run(options: &Options) -> Result<Comparison, String> {
     let result = measure(options);
     if result.is_err() {

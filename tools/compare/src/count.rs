@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The lines of code in all these files.
 ///
 /// # Errors
-/// One of them can not be read.
+/// One of them cannot be read.
 pub fn code_lines(files: &[PathBuf]) -> io::Result<usize> {
     let mut sum = 0;
     for file in files {

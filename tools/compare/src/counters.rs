@@ -30,9 +30,9 @@ pub struct Counts {
 /// What this machine lets us count, and with what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
-    /// How system calls are counted, or why they can not be.
+    /// How system calls are counted, or why they cannot be.
     pub syscalls: Result<Tracer, String>,
-    /// Why instructions can not be counted, if so.
+    /// Why instructions cannot be counted, if so.
     pub instructions: Result<(), String>,
 }
 

@@ -110,7 +110,7 @@ impl Generator {
     /// Runs such a command to its end on the generator's core.
     ///
     /// # Errors
-    /// It can not be run, or a server answered wrongly or not at all; in herd-load's words.
+    /// It cannot be run, or a server answered wrongly or not at all; in herd-load's words.
     pub fn run(&self, command: &mut Command) -> Result<Outcome, String> {
         let output = cores::on(self.core, || children::output(command))?;
         let output = output.map_err(|error| {

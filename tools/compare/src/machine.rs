@@ -62,7 +62,7 @@ fn memory_bytes(meminfo: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// When the figures can not be trusted to the percent, and why.
+/// When the figures cannot be trusted to the percent, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Noise {
     /// Of the minute before it began.

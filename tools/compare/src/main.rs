@@ -22,7 +22,7 @@ use herd_programs::{output, say, signals};
 /// Runs herd-mio next to the same server written for other worlds
 ///
 /// Without a command, it builds every world's server, starts each, loads them in turn on the same core with the same generator, and writes
-/// one page with all figures. What this machine can not run is skipped, and the page says why.
+/// one page with all figures. What this machine cannot run is skipped, and the page says why.
 #[derive(Parser)]
 #[command(name = "herd-compare", version, after_help = AFTER_HELP, max_term_width = 110)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -216,7 +216,7 @@ fn worlds(prepare: bool) -> Result<bool, String> {
     Ok(all_well)
 }
 
-/// Its lines of code, without comments and tests; "?" if they can not be read.
+/// Its lines of code, without comments and tests; "?" if they cannot be read.
 fn length(world: &World) -> String {
     let lines = world.sources().and_then(|files| code_lines(&files));
     lines.map_or_else(|_| "?".to_owned(), |lines| lines.to_string())

@@ -149,7 +149,7 @@ pub fn page(of: &Comparison) -> String {
     );
     // `50 × 16` is one word.
     page = page.replace(" × ", "\u{a0}×\u{a0}");
-    // What would end the element can not stand in it; in JSON a slash may be escaped.
+    // What would end the element cannot stand in it; in JSON a slash may be escaped.
     let json = json::json(of).to_string().replace("</", "<\\/");
     let _ = write!(
         page,

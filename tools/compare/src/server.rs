@@ -94,7 +94,7 @@ impl Plan {
     /// The command that starts it. herd-mio takes its neighbours from a config file, which is written for it.
     ///
     /// # Errors
-    /// The config file can not be written.
+    /// The config file cannot be written.
     pub fn command(&self, program: &Program) -> io::Result<Command> {
         let mut command = Command::new(&program.executable);
         command.args(&program.arguments).arg(&self.name);
@@ -183,7 +183,7 @@ impl Server {
     /// Starts it, and waits until it says that it is ready.
     ///
     /// # Errors
-    /// It can not be started, ends, or does not get ready; with what it wrote to its standard error.
+    /// It cannot be started, ends, or does not get ready; with what it wrote to its standard error.
     pub fn start(program: &Program, plan: &Plan) -> Result<Server, String> {
         let name = &plan.name;
         let world = program.world.name;

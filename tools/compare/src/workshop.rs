@@ -30,10 +30,10 @@ pub enum Profile {
     Release,
 }
 
-/// Why a world's server can not be had.
+/// Why a world's server cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unprepared {
-    /// This machine lacks something, or can not fetch it: the world is to be skipped, for this reason.
+    /// This machine lacks something, or cannot fetch it: the world is to be skipped, for this reason.
     Missing(String),
     /// It should have worked.
     Failed(String),
@@ -88,7 +88,7 @@ impl Workshop {
     /// In the target directory that cargo uses here.
     ///
     /// # Errors
-    /// Cargo can not be asked.
+    /// Cargo cannot be asked.
     pub fn of_cargo(profile: Profile) -> Result<Workshop, String> {
         let arguments = ["metadata", "--no-deps", "--format-version", "1"];
         let said = run(cargo().args(arguments).args(["--manifest-path", MANIFEST]))?;
@@ -109,7 +109,7 @@ impl Workshop {
     /// The program of that world's server: built, if it is not there already. Whoever asks for it meanwhile waits.
     ///
     /// # Errors
-    /// It can not be had.
+    /// It cannot be had.
     pub fn prepare(&self, world: &'static World) -> Result<Program, Unprepared> {
         let made = {
             let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,7 +192,7 @@ impl Workshop {
     /// [`herd_programs::build`]).
     ///
     /// # Errors
-    /// It can not be built.
+    /// It cannot be built.
     pub fn workspace_binary(&self, name: &str) -> Result<PathBuf, Unprepared> {
         let mut command = cargo();
         command

@@ -165,7 +165,7 @@ impl World {
     /// The files that its server is made of, without tests, in order.
     ///
     /// # Errors
-    /// The directory can not be read.
+    /// The directory cannot be read.
     pub fn sources(&self) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         self.collect(&self.directory(), &mut found)?;

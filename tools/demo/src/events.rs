@@ -80,7 +80,7 @@ impl Events {
             .spawn(move || {
                 let mut output = BufReader::new(output);
                 let mut line = Vec::new();
-                // An output that can not be read any more is as good as closed.
+                // An output that cannot be read any more is as good as closed.
                 while output
                     .read_until(b'\n', &mut line)
                     .is_ok_and(|count| count > 0)

@@ -191,7 +191,7 @@ impl Stage {
         let (first, rest) = what.split_once('\n').unwrap_or((what, ""));
         let mut error = io::stderr().lock();
         let coloured = error.is_terminal() && colours_wanted();
-        // If this can not be told either, there is still the exit status.
+        // If this cannot be told either, there is still the exit status.
         let _ = writeln!(
             error,
             "\n{}",

@@ -67,7 +67,7 @@ pub(crate) fn trace(directory: &Path, process: u32) -> String {
 /// Whether it is there, may trace, and knows all that it is told here.
 ///
 /// # Errors
-/// Why it can not be used, in words.
+/// Why it cannot be used, in words.
 pub(crate) fn probe() -> Result<(), String> {
     let directory =
         tempfile::tempdir().map_err(|error| format!("no directory to try strace in: {error}"))?;

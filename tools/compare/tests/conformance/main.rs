@@ -1,6 +1,6 @@
 //! One transcript for all worlds: whatever a server is written in, a client, a neighbour and an operator get the same from it.
 //!
-//! A world that this machine can not run is skipped, and says why on the standard error.
+//! A world that this machine cannot run is skipped, and says why on the standard error.
 
 #![allow(
     clippy::unwrap_used,

@@ -181,7 +181,7 @@ fn framings(scene: &Scene) {
     }
 }
 
-/// What Google says of an error is passed on; what can not be trusted is not.
+/// What Google says of an error is passed on; what cannot be trusted is not.
 fn errors(scene: &Scene) {
     let mut client = kiwi(scene);
     for status in [400, 403, 429, 500, 503] {

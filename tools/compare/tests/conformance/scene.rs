@@ -23,7 +23,7 @@ pub(crate) const SECRET: &str = "the herd's own secret";
 /// What the stand-in takes.
 pub(crate) const KEY: &str = "test-key";
 
-/// The program of a world's server; `None` if this machine can not run it, which is told once.
+/// The program of a world's server; `None` if this machine cannot run it, which is told once.
 pub(crate) fn prepared(name: &'static str) -> Option<Program> {
     static WORKSHOP: LazyLock<Workshop> = LazyLock::new(|| {
         // Cargo gives each test program a directory of its own in the target directory.

@@ -269,7 +269,7 @@ impl Host {
             && self.clients(Some(address)) < limits.max_clients_per_address
     }
 
-    /// A connection that is being made is made, or can not be.
+    /// A connection that is being made is made, or cannot be.
     pub(crate) fn connect(&mut self, place: usize, works: bool) {
         let now = self.now();
         let Some(socket) = self

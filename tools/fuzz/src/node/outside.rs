@@ -56,7 +56,7 @@ impl Socket {
         match &mut self.shield {
             Some(shield) => {
                 self.arrived.extend(shield.seal(bytes));
-                // When the server gets at it can not be seen from outside.
+                // When the server gets at it cannot be seen from outside.
                 if let Peer::Mobile(mobile) = &mut self.peer {
                     mobile.says(bytes, ms);
                 }

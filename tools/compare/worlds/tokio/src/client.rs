@@ -281,7 +281,7 @@ impl Turn<'_> {
         })
     }
 
-    /// Answers what can not be answered: `? ` and a copy of it.
+    /// Answers what cannot be answered: `? ` and a copy of it.
     fn quote(&mut self, line: &[u8]) {
         info!("{} -> ? {}", self.who, Escaped(line));
         self.output.extend_from_slice(b"? ");
