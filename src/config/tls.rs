@@ -224,7 +224,7 @@ fn for_neighbours(
         .build()
         .map_err(|error| {
             ConfigError(format!(
-                "the certificates in {} can not be used: {error}",
+                "the certificates in {} cannot be used: {error}",
                 ca.display()
             ))
         })?;
@@ -315,7 +315,7 @@ impl Identity {
 
     fn unusable(&self, error: &rustls::Error) -> ConfigError {
         ConfigError(format!(
-            "the certificate {} and the key {} can not be used: {error}",
+            "the certificate {} and the key {} cannot be used: {error}",
             self.certificate.display(),
             self.key.display()
         ))

@@ -728,7 +728,7 @@ impl Secure {
     ) -> (Disposition, bool) {
         let since = *self.since.get_or_insert(now);
         if self.state == State::Open && !is_read {
-            self.since = None; // the other side can not help it
+            self.since = None; // the other side cannot help it
         }
         match (&self.state, disposition) {
             (State::Failed(_), _) if self.eof || now >= since + ms(limits.linger_ms) => {

@@ -263,7 +263,7 @@ fn no_guise_gets_anything(api: &'static str) {
         assert_eq!(line, at);
         let error = serde_json::from_str(&json).unwrap();
         assert!(
-            message(&error).contains("Google Places can not be reached: ")
+            message(&error).contains("Google Places cannot be reached: ")
                 && message(&error).contains(reason),
             "{guise:?}: {json}"
         );

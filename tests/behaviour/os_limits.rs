@@ -187,7 +187,7 @@ fn without_threads_it_does_not_start_and_says_why_or_does_without() {
     if let Err(why) = outside::run_to_end(&format!(
         "setpriv --reuid {user} --clear-groups test -x {program} -a -w {directory}"
     )) {
-        return outside::skipped(what, &format!("another user can not run the server: {why}"));
+        return outside::skipped(what, &format!("another user cannot run the server: {why}"));
     }
     let with_threads = |count: u32, command: &Command| {
         let processes = format!("--nproc={}", count + 1); // the first thread counts too

@@ -240,7 +240,7 @@ fn what_does_not_speak_tls_is_told_nothing() {
         kiwi(&mut client);
         let json = ask(&mut client, "10", 5);
         assert!(
-            message(&json).contains("Google Places can not be reached"),
+            message(&json).contains("Google Places cannot be reached"),
             "{json}"
         );
         let heard = heard.recv_timeout(SOON).unwrap();
@@ -413,7 +413,7 @@ fn a_name_without_an_address_is_told_in_words() {
     kiwi(&mut client);
     let json = ask(&mut client, "10", 5);
     assert!(
-        message(&json).contains("the address of Google Places can not be found"),
+        message(&json).contains("the address of Google Places cannot be found"),
         "{json}"
     );
 }
@@ -436,7 +436,7 @@ fn nobody_listening_is_told_in_words() {
     kiwi(&mut client);
     let json = ask(&mut client, "10", 5);
     assert!(
-        message(&json).contains("can not be reached: Connection refused"),
+        message(&json).contains("cannot be reached: Connection refused"),
         "{json}"
     );
 }

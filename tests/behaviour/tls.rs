@@ -413,7 +413,7 @@ fn what_is_wrong_with_certificates_is_said_before_anything_starts() {
         fs::copy(directory.join("Bob.key"), directory.join("Alice.key")).unwrap();
     });
     assert!(
-        swapped.contains("Alice.pem and the key") && swapped.contains("can not be used"),
+        swapped.contains("Alice.pem and the key") && swapped.contains("cannot be used"),
         "{swapped}"
     );
     let empty = said(&|directory| fs::write(directory.join("ca.pem"), "").unwrap());

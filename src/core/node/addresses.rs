@@ -182,7 +182,7 @@ fn when_all_have_failed_the_client_is_told_and_the_name_looked_up_again_soon() {
     scene.at(20).lost(second, "Connection refused");
     let answer = scene.answer();
     assert!(
-        answer.contains("can not be reached: Connection refused"),
+        answer.contains("cannot be reached: Connection refused"),
         "{answer}"
     );
     assert_eq!(scene.node.connections(), 1);

@@ -124,7 +124,7 @@ impl Node {
             Resolution::Pending => return false,
             Resolution::Failed(reason) => {
                 let message = format!(
-                    "the address of Google Places can not be found: {reason}; try again later"
+                    "the address of Google Places cannot be found: {reason}; try again later"
                 );
                 self.finish_call(id, Err(ErrorKind::Unavailable.error(message)));
             }
@@ -384,7 +384,7 @@ impl Node {
         };
         self.names
             .unreachable(&self.settings.places.origin.host, now.time);
-        let message = format!("Google Places can not be reached: {reason}; {advice}");
+        let message = format!("Google Places cannot be reached: {reason}; {advice}");
         self.finish_call(id, Err(ErrorKind::Unavailable.error(message)));
     }
 

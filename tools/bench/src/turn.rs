@@ -77,7 +77,7 @@ impl Turn {
         let clients = (0..CONNECTED)
             .map(connect)
             .collect::<std::io::Result<Vec<TcpStream>>>()
-            .map_err(|error| format!("a client can not connect: {error}"))?;
+            .map_err(|error| format!("a client cannot connect: {error}"))?;
         let mut turn = Turn {
             server,
             events: Events::with_capacity(EVENTS),
@@ -129,7 +129,7 @@ impl Turn {
 
 fn say(client: &mut TcpStream, line: &str) -> Result<(), Failure> {
     let said = client.write_all(line.as_bytes());
-    said.map_err(|error| format!("a client can not write: {error}"))
+    said.map_err(|error| format!("a client cannot write: {error}"))
 }
 
 /// What has come for a client, if anything has. One answer is one packet.
@@ -139,7 +139,7 @@ fn hear(client: &mut TcpStream) -> Result<Option<Vec<u8>>, Failure> {
         Ok(0) => Err("the server has closed a connection".into()),
         Ok(count) => Ok(Some(bytes[..count].to_vec())),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(format!("a client can not read: {error}")),
+        Err(error) => Err(format!("a client cannot read: {error}")),
     }
 }
 

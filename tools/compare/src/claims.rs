@@ -249,7 +249,7 @@ pub const CLAIMS: &[Claim] = &[
         author: "Sophia Sharif",
         year: 2024,
         found: "sophiasharif/CS131",
-        says: "Because of Python's global lock, coroutines can not use more than one core.",
+        says: "Because of Python's global lock, coroutines cannot use more than one core.",
         test: Test::Not(ONE_CORE),
     },
     Claim {

@@ -86,7 +86,7 @@ fn measure(options: &Options) -> Result<Comparison, String> {
     let cores = Cores::choose()?;
     let mut preparing = Progress::on_stderr(Duration::ZERO);
     preparing.begin("building", "herd-load");
-    let unbuilt = |why: Unprepared| format!("herd-load can not be built: {why}");
+    let unbuilt = |why: Unprepared| format!("herd-load cannot be built: {why}");
     let executable = workshop.workspace_binary("herd-load").map_err(unbuilt)?;
     let generator = Generator {
         executable,
@@ -106,7 +106,7 @@ fn measure(options: &Options) -> Result<Comparison, String> {
             }
             Err(Unprepared::Missing(reason)) => Standing::Skipped(reason),
             Err(Unprepared::Failed(reason)) => {
-                troubles.push(format!("{} can not be built: {reason}", world.name));
+                troubles.push(format!("{} cannot be built: {reason}", world.name));
                 Standing::Skipped(reason)
             }
         };

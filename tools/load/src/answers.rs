@@ -113,7 +113,7 @@ impl Rules {
                 let skew = line.split(|&byte| byte == b' ').nth(2).unwrap_or_default();
                 match skew_ns(skew) {
                     Some(_) => {
-                        "the skew: the server can not have received it then (for a server whose clock is not ours, see --clock-tolerance)"
+                        "the skew: the server cannot have received it then (for a server whose clock is not ours, see --clock-tolerance)"
                     }
                     None => "the skew, which is a sign, whole seconds, a point and nine digits",
                 }
@@ -133,7 +133,7 @@ impl Rules {
             return Ok(Found::Error); // as Google has it for methods that stream
         }
         let answer: Answer = serde_json::from_slice(json)
-            .map_err(|error| format!("the JSON can not be read: {error}"))?;
+            .map_err(|error| format!("the JSON cannot be read: {error}"))?;
         let places = answer.results.len() + answer.places.len();
         if places > self.bound {
             return Err(format!(
@@ -352,7 +352,7 @@ mod tests {
         let wrong = check("AT Riley +7.000000000 load-0000001 +34.068930-118.445127 100.000000000");
         assert_eq!(
             wrong.unwrap_err().to_string(),
-            "the skew: the server can not have received it then (for a server whose clock is not ours, see --clock-tolerance)\n  \
+            "the skew: the server cannot have received it then (for a server whose clock is not ours, see --clock-tolerance)\n  \
              sent      IAMAT load-0000001 +34.068930-118.445127 100.000000000\n  \
              expected  AT Riley <skew> load-0000001 +34.068930-118.445127 100.000000000, with a skew from -0.001000000 to +0.001500000\n  \
              got       AT Riley +7.000000000 load-0000001 +34.068930-118.445127 100.000000000"
@@ -387,7 +387,7 @@ mod tests {
         );
         for bad in ["", "{", "[", "{}{}", r#"{"results": 5}"#, "null", "\"OK\""] {
             assert!(
-                check(bad).unwrap_err().starts_with("the JSON can not"),
+                check(bad).unwrap_err().starts_with("the JSON cannot"),
                 "{bad}"
             );
         }

@@ -433,7 +433,7 @@ mod tests {
         let line = talk.at(0);
         talk.receive(line.as_bytes()).unwrap();
         let what = talk.what(&format!("{line}{{\"results\" : [\n\n"));
-        assert!(what.starts_with("the JSON can not be read"), "{what}");
+        assert!(what.starts_with("the JSON cannot be read"), "{what}");
     }
 
     #[test]

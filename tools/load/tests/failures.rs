@@ -145,7 +145,7 @@ fn a_wrong_answer_to_a_whatsat_fails_the_run() {
     let three = JSON.replace("{}, {}", "{}, {}, {}");
     whatsat(move |right| right.replace(JSON, &three))
         .failed(1, &[": 3 places, where at most 2 were asked for\n"]);
-    let unreadable = ": the JSON can not be read: ";
+    let unreadable = ": the JSON cannot be read: ";
     whatsat(|right| right.replace("\"OK\"", "OK")).failed(1, &[unreadable]);
     whatsat(|right| right.replace(JSON, "")).failed(1, &[unreadable]);
     // A blank line in the middle of it ends it.
@@ -185,7 +185,7 @@ fn a_flood_is_checked_too() {
         ("hello\n", ": neither\n"),
         (
             "AT A +0.000000000 x +1+2 3\n{\n\n",
-            ": the JSON can not be read",
+            ": the JSON cannot be read",
         ),
     ] {
         let address = play(move |_, _| Some(answer.into()));

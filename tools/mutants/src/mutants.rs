@@ -691,7 +691,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a disk that can not sync is trusted",
+        name: "a disk that cannot sync is trusted",
         file: "src/core/durability/mod.rs",
         from: "DiskErrorKind::Broken => self.fail(\"the journal cannot be synced\", &error),",
         to: "DiskErrorKind::Broken => {}",

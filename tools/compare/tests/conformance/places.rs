@@ -66,7 +66,7 @@ fn question(scene: &Scene) {
             let encoding = request.header("accept-encoding");
             assert!(
                 encoding.is_none(),
-                "what is packed can not be passed on byte for byte: {encoding:?}"
+                "what is packed cannot be passed on byte for byte: {encoding:?}"
             );
             let (path, query) = request.target.split_once('?').unwrap();
             assert_eq!(path, "/maps/api/place/nearbysearch/json");

@@ -41,7 +41,7 @@ pub(crate) fn prepared(name: &'static str) -> Option<Program> {
             }
             None
         }
-        Err(Unprepared::Failed(reason)) => panic!("{name} can not be built: {reason}"),
+        Err(Unprepared::Failed(reason)) => panic!("{name} cannot be built: {reason}"),
     }
 }
 

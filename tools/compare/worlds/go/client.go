@@ -169,7 +169,7 @@ func (c *client) whatsat(w *whatsat, atLine []byte) error {
 	return nil
 }
 
-// quote answers what can not be answered: "? " and a copy of it.
+// quote answers what cannot be answered: "? " and a copy of it.
 func (c *client) quote(line []byte) {
 	if logsInfo {
 		logInfo("%s -> ? %s", c.who, escaped(line))

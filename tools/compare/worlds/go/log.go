@@ -33,7 +33,7 @@ func (f *bufferedFile) flush() {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	if f.buffer.Flush() != nil {
-		// What can not be written is dropped: bufio would refuse everything after a failure.
+		// What cannot be written is dropped: bufio would refuse everything after a failure.
 		f.buffer.Reset(f.file)
 	}
 }

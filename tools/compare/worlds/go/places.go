@@ -126,7 +126,7 @@ func (p *places) fetch(question string) ([]byte, error) {
 	query := question + "&key=" + url.QueryEscape(p.key)
 	request, err := http.NewRequest("GET", p.origin+"/maps/api/place/nearbysearch/json?"+query, nil)
 	if err != nil {
-		return nil, errors.New("the key for Google Places can not be sent")
+		return nil, errors.New("the key for Google Places cannot be sent")
 	}
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "herd-go/0.1.0")
@@ -159,10 +159,10 @@ func inWords(err error) error {
 	}
 	if strings.Contains(err.Error(), "x509") {
 		const advice = "its operator has to look at the certificate authority that it trusts (--places-ca)"
-		return fmt.Errorf("Google Places can not be reached: %w; %s", err, advice)
+		return fmt.Errorf("Google Places cannot be reached: %w; %s", err, advice)
 	}
 	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
-		return fmt.Errorf("Google Places can not be reached: %w; try again later", err)
+		return fmt.Errorf("Google Places cannot be reached: %w; try again later", err)
 	}
 	return fmt.Errorf("Google Places gave no answer that can be used: %w; try again later", err)
 }

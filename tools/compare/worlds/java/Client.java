@@ -93,7 +93,7 @@ final class Client {
         output.append(line).append("\n");
     }
 
-    /** Answers what can not be answered: "? " and a copy of it. */
+    /** Answers what cannot be answered: "? " and a copy of it. */
     private void quote(String line) {
         Log.info(() -> who + " -> ? " + Log.escaped(line));
         output.append("? ").append(line).append("\n");

@@ -46,7 +46,7 @@ final class Link {
 
     private enum State { GREETING, PROVING, STARTING, LINKED, CLOSING }
 
-    /** Why a link can not go on: the other side is told. */
+    /** Why a link cannot go on: the other side is told. */
     private static final class Broken extends Exception {
         private static final long serialVersionUID = 1;
 

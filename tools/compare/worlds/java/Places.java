@@ -158,13 +158,13 @@ final class Places {
             return judge(response.statusCode(), body);
         } catch (IllegalArgumentException e) {
             // Not its own words: they repeat the address, which has the key in it.
-            return failure("the key for Google Places can not be sent");
+            return failure("the key for Google Places cannot be sent");
         } catch (HttpConnectTimeoutException | ConnectException e) {
-            return failure("Google Places can not be reached: no connection; try again later");
+            return failure("Google Places cannot be reached: no connection; try again later");
         } catch (HttpTimeoutException e) {
             return failure(TOO_LATE);
         } catch (SSLException e) {
-            return failure("Google Places can not be reached: its certificate or its TLS was refused: " + e.getMessage()
+            return failure("Google Places cannot be reached: its certificate or its TLS was refused: " + e.getMessage()
                     + "; its operator has to look at the certificate authority that it trusts (--places-ca)");
         } catch (IOException e) {
             return failure("Google Places gave no answer that can be used: " + e.getMessage() + "; try again later");

@@ -107,7 +107,7 @@ export class Client {
     return this.#quoted(line === withEnd ? line : line.replace(/\r$/, ''));
   }
 
-  /** The answer to what can not be answered. */
+  /** The answer to what cannot be answered. */
   #quoted(line) {
     this.#log.info(() => `${this.#who} -> ? ${escaped(line)}`);
     return `? ${line}\n`;

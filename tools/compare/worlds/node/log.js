@@ -9,7 +9,7 @@ export class Log {
   #stream;
   #dropped = 0;
 
-  /** Throws if the file can not be written. */
+  /** Throws if the file cannot be written. */
   constructor(path, level) {
     this.#stream = fs.createWriteStream(path, { fd: fs.openSync(path, 'a') });
     this.#stream.on('error', (error) => process.stderr.write(`herd-node: cannot write the log ${path}: ${error.message}\n`));

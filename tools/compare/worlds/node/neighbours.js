@@ -19,7 +19,7 @@ const OPERATOR = 'operator';
 const BATCH_BYTES = 64 * 1024;
 const CLOCK_TOLERANCE_NS = 1_000_000_000n;
 
-/** A link can not go on, and why. */
+/** A link cannot go on, and why. */
 export class Broken extends Error {}
 
 /** The other side ended it, so there is nobody who could be told why. */

@@ -24,7 +24,7 @@ export class Places {
   #log;
   #agent;
 
-  /** Throws if the file with the certificate authority can not be read. */
+  /** Throws if the file with the certificate authority cannot be read. */
   constructor(url, caFile, key, log) {
     this.#origin = new URL(url);
     this.#key = key;
@@ -69,7 +69,7 @@ export class Places {
       if (signal.aborted) {
         throw new Unanswered(`Google Places did not answer within ${DEADLINE_MS / 1000} s; try again later`);
       }
-      const what = failure.wasAsked ? 'gave no answer that can be used' : 'can not be reached';
+      const what = failure.wasAsked ? 'gave no answer that can be used' : 'cannot be reached';
       throw new Unanswered(`Google Places ${what}: ${failure.message || failure.code}; try again later`);
     }
   }

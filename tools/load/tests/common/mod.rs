@@ -32,7 +32,7 @@ fn server_program() -> &'static PathBuf {
     PROGRAM.get_or_init(|| {
         let mut build = herd_programs::build("herd-mio");
         let output = build.stderr(Stdio::inherit()).output().unwrap();
-        assert!(output.status.success(), "the server can not be built");
+        assert!(output.status.success(), "the server cannot be built");
         let messages = String::from_utf8(output.stdout).unwrap();
         let executable = messages
             .lines()

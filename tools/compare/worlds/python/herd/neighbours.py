@@ -38,7 +38,7 @@ Life = tuple[str, str]
 
 
 class Broken(Exception):
-    """A link can not go on, and why."""
+    """A link cannot go on, and why."""
 
 
 class Gone(Broken):

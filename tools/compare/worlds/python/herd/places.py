@@ -1,7 +1,7 @@
 """Asking Google Places, over aiohttp.
 
 Connections are kept and used again by aiohttp, which also asks once more when one of them turns out to have
-died idle. What is left to do here is to ask the right question, to trust no answer that can not be trusted,
+died idle. What is left to do here is to ask the right question, to trust no answer that cannot be trusted,
 and to have an answer in any case.
 """
 
@@ -83,10 +83,10 @@ class Places:
             raise Unanswered(f"Google Places did not answer within {DEADLINE_S} s; try again later") from None
         except aiohttp.ClientConnectorCertificateError as error:
             reason = str(error.certificate_error)
-            raise Unanswered(f"Google Places can not be reached: its certificate was refused ({reason})") from None
+            raise Unanswered(f"Google Places cannot be reached: its certificate was refused ({reason})") from None
         except aiohttp.ClientConnectorError as error:
             reason = error.os_error.strerror or str(error.os_error)
-            raise Unanswered(f"Google Places can not be reached: {reason}; try again later") from None
+            raise Unanswered(f"Google Places cannot be reached: {reason}; try again later") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Unanswered(
                 f"Google Places gave no answer that can be used ({type(error).__name__}); try again later"

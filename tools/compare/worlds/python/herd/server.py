@@ -60,7 +60,7 @@ class Server:
         return self.quote(who, line)
 
     def quote(self, who: str, line: bytes) -> bytes:
-        """The answer to what can not be answered."""
+        """The answer to what cannot be answered."""
         log.info("client %s -> ? %r", who, line)
         return b"? " + line + b"\n"
 

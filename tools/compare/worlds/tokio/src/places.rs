@@ -154,7 +154,7 @@ impl Places {
                 concat!("herd-tokio/", env!("CARGO_PKG_VERSION")),
             )
             .body(Empty::new())
-            .map_err(|_| "the key for Google Places can not be sent".to_owned())?;
+            .map_err(|_| "the key for Google Places cannot be sent".to_owned())?;
         let mut response = self.client.request(request.clone()).await;
         if response.as_ref().is_err_and(|error| !error.is_connect()) {
             // The connection may have been kept from before, and have died idle. A GET may be sent twice.
@@ -166,9 +166,9 @@ impl Places {
                 ("gave no answer that can be used", "try again later")
             } else if reason.contains("certificate") {
                 let advice = "its operator has to look at the certificate authority that it trusts (--places-ca)";
-                ("can not be reached", advice)
+                ("cannot be reached", advice)
             } else {
-                ("can not be reached", "try again later")
+                ("cannot be reached", "try again later")
             };
             format!("Google Places {what}: {reason}; {advice}")
         })?;
