@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, Parser, ValueEnum};
 use log::LevelFilter;
 
-use crate::config::discretion::discreet;
+use crate::config::redact::redact;
 use crate::config::{Config, ConfigError, HerdConfig, Overrides, Source};
 use crate::core::durability::Fsync;
 use crate::core::settings::{PlacesApi, Secret};
@@ -285,7 +285,7 @@ pub fn one_line(error: &clap::Error) -> String {
         .take_while(|line| !line.trim().is_empty())
         .map(str::trim);
     let joined = first_paragraph.collect::<Vec<_>>().join(" ");
-    let joined = discreet(&joined);
+    let joined = redact(&joined);
     format!(
         "{}; see herd-mio --help",
         joined.strip_prefix("error: ").unwrap_or(&joined)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::ConfigError;
-use super::discretion::{discreet, of_url};
+use super::redact::{of_url, redact};
 use crate::core::settings::HostPort;
 
 /// `host:port` or `[v6]:port`.
@@ -14,7 +14,7 @@ pub fn address(text: &str, place: &str) -> Result<HostPort, ConfigError> {
     let error = || {
         ConfigError(format!(
             "{place} is {:?}; it must be host:port, such as 127.0.0.1:10000 or [::1]:10000",
-            discreet(text)
+            redact(text)
         ))
     };
     let (host, port) = text.rsplit_once(':').ok_or_else(error)?;

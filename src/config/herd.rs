@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
-use super::discretion::of_parser;
+use super::redact::of_parser;
 use super::tls::{FileClients, FilePeers, TlsFiles};
 use super::{ConfigError, address, wrong};
 use crate::core::limits::Limits;

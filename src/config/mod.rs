@@ -5,10 +5,10 @@
 
 mod address;
 mod describe;
-pub mod discretion;
 mod herd;
 mod places;
 mod proxies;
+pub mod redact;
 pub mod secrets;
 mod server;
 mod tls;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::address::origin;
-use super::discretion::discreet;
+use super::redact::redact;
 use super::secrets::read_secret;
 use super::{ConfigError, HerdConfig, Overrides, tls, wrong};
 use crate::core::settings::{HostPort, PlacesApi, PlacesSettings};
@@ -27,7 +27,7 @@ impl HerdConfig {
                 return wrong(format!(
                     "{}: places.api is {:?}; it may be \"legacy\" or \"new\"",
                     self.title,
-                    discreet(other)
+                    redact(other)
                 ));
             }
         };
@@ -68,7 +68,7 @@ impl HerdConfig {
         if field_mask.is_empty() || !field_mask.bytes().all(|byte| byte.is_ascii_graphic()) {
             return wrong(format!(
                 "the field mask {:?} (--places-field-mask, HERD_PLACES_FIELD_MASK) must be names joined by commas, without spaces",
-                discreet(&field_mask)
+                redact(&field_mask)
             ));
         }
         let ca_file = overrides

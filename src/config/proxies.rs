@@ -4,7 +4,7 @@
 //! other is a mistake that would be found late: all clients refused, or all counted as one.
 
 use super::{ConfigError, HerdConfig, Overrides, wrong};
-use crate::config::discretion::discreet;
+use crate::config::redact::redact;
 use crate::core::network::{Network, Networks};
 
 impl HerdConfig {
@@ -30,7 +30,7 @@ impl HerdConfig {
             match text.parse::<Network>() {
                 Ok(network) => proxies.0.push(network),
                 Err(error) => {
-                    return wrong(format!("{place}: {:?}: {error}", discreet(text)));
+                    return wrong(format!("{place}: {:?}: {error}", redact(text)));
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::discretion::discreet;
+use super::redact::redact;
 use super::{ConfigError, HerdConfig, Overrides, wrong};
 use crate::core::settings::{Secret, Secrets};
 
@@ -146,7 +146,7 @@ pub(super) fn read_secret(path: &Path, what: &str, option: &str) -> Result<Secre
     let bytes = read_start(path, MAX_FILE_BYTES + 1).map_err(|error| {
         // The file's own name may be what should be in it; its directory is not.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let file = match discreet(&name) {
+        let file = match redact(&name) {
             Cow::Borrowed(_) => path.display().to_string(),
             Cow::Owned(unsaid) => path.with_file_name(unsaid).display().to_string(),
         };

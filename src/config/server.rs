@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 
 use super::address::{address, is_loopback};
-use super::discretion::discreet;
+use super::redact::redact;
 use super::secrets::{SecretSource, note_on_mode, notes_on};
 use super::{Config, ConfigError, HerdConfig, Member, Overrides, TlsFiles, wrong};
 use crate::core::durability::Fsync;
@@ -150,7 +150,7 @@ impl HerdConfig {
                 wrong(format!(
                     "{}: log.level is {:?}; it may be off, error, warn, info, debug or trace",
                     self.title,
-                    discreet(text)
+                    redact(text)
                 ))
             }),
             (None, None) => Ok(LevelFilter::Info),
@@ -181,7 +181,7 @@ impl HerdConfig {
                 return wrong(format!(
                     "{}: fsync is {:?}; it may be \"always\", \"interval\" or \"never\"",
                     self.title,
-                    discreet(other)
+                    redact(other)
                 ));
             }
         };

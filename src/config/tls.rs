@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
 use serde::Deserialize;
 
-use super::discretion::discreet;
+use super::redact::redact;
 use super::{ConfigError, wrong};
 use crate::core::escape::Escaped;
 use crate::core::settings::{NeighbourTls, TlsMode, TlsSettings};
@@ -63,7 +63,7 @@ impl FilePeersTls {
             Some(word) if word.eq_ignore_ascii_case("offered") => Ok(TlsMode::Offered),
             Some(other) => Err(format!(
                 "peers.tls.mode is {:?}; it may be \"required\" or \"offered\"",
-                discreet(other)
+                redact(other)
             )),
         }
     }

@@ -27,16 +27,16 @@ fn may_be_in_secret(c: char) -> bool {
 /// The text, without words that might be secrets.
 ///
 /// ```
-/// use herd_mio::config::discretion::discreet;
+/// use herd_mio::config::redact::redact;
 ///
-/// assert_eq!(discreet("unknown field `max_cleints`"), "unknown field `max_cleints`");
+/// assert_eq!(redact("unknown field `max_cleints`"), "unknown field `max_cleints`");
 /// assert_eq!(
-///     discreet("unknown field `AIzaSyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY`"),
+///     redact("unknown field `AIzaSyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY`"),
 ///     "unknown field `(not shown: it might be a secret)`"
 /// );
 /// ```
 #[must_use]
-pub fn discreet(text: &str) -> Cow<'_, str> {
+pub fn redact(text: &str) -> Cow<'_, str> {
     let is_word = |word: &&str| might_be_secret(word);
     if text.split(|c| !may_be_in_secret(c)).find(is_word).is_none() {
         return Cow::Borrowed(text);
@@ -72,7 +72,7 @@ pub fn of_parser(message: &str) -> String {
             let kind = start.strip_suffix(" \"")?;
             Some(format!("{kind}, expected {expected}"))
         });
-    discreet(&without_value.unwrap_or(message)).into_owned()
+    redact(&without_value.unwrap_or(message)).into_owned()
 }
 
 /// A URL as far as the end of its path, and without the name and the password of a user: what is
@@ -86,7 +86,7 @@ pub fn of_url(url: &str) -> String {
         None => shown.to_owned(),
     };
     let more = if rest.is_empty() { "" } else { "…" };
-    format!("{}{more}", discreet(&shown))
+    format!("{}{more}", redact(&shown))
 }
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
         ] {
             for around in ["{}", "a {} b", "'{}'", "x: \"{}\", expected y", "<{}>{}"] {
                 let text = around.replace("{}", secret);
-                let said = discreet(&text);
+                let said = redact(&text);
                 assert!(!said.contains(&secret[8..16]), "{said}");
                 assert!(said.contains(UNSAID), "{said}");
             }
@@ -114,7 +114,7 @@ mod tests {
             "output_high_bytes, output_low_bytes, places_handshake_ms",
             "Ümläute and – dashes, 2026",
         ] {
-            assert_eq!(discreet(harmless), harmless);
+            assert_eq!(redact(harmless), harmless);
         }
     }
 
