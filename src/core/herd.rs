@@ -129,7 +129,7 @@ pub struct Neighbour {
     /// For how long it has not confirmed what it was to confirm.
     pub lag: Lag,
     /// What it was last told for.
-    pub complaints: Complaints,
+    pub log_dedup: LogDedup,
 }
 
 /// For how long a neighbour has not confirmed to keep our changes. Under load, some are always
@@ -208,10 +208,10 @@ impl ClockWatch {
 /// once, then, every ten minutes as long as it comes, how often it came. Two that come in turn (one
 /// address of a name refuses, the other is out of reach) are two kinds.
 #[derive(Default)]
-pub struct Complaints {
+pub struct LogDedup {
     /// The latest last.
     told: Vec<Told>,
-    /// All since [`Complaints::clear`].
+    /// All since [`LogDedup::clear`].
     count: u64,
 }
 
@@ -249,7 +249,7 @@ const STRANGERS_EVERY: Duration = Duration::from_secs(60);
 /// say something else each time; so the operator is told of what is new, and not of too much.
 #[derive(Default)]
 pub struct Strangers {
-    complaints: Complaints,
+    log_dedup: LogDedup,
     told: u32,
     since: Time,
 }
@@ -292,7 +292,7 @@ impl Herd {
             linked_since: Time::default(),
             unlinked_since: Time::default(),
             lag: Lag::default(),
-            complaints: Complaints::default(),
+            log_dedup: LogDedup::default(),
         });
         Herd {
             neighbours: neighbours.collect(),
@@ -440,7 +440,7 @@ impl Strangers {
             (self.since, self.told) = (now, 0);
         }
         let news = match self.told < STRANGERS_TOLD {
-            true => self.complaints.note(reason, now),
+            true => self.log_dedup.note(reason, now),
             false => News::Known,
         };
         if news == News::Known {
@@ -457,7 +457,7 @@ impl Strangers {
     }
 }
 
-impl Complaints {
+impl LogDedup {
     /// Notes a failure; says what is news to the operator.
     pub fn note(&mut self, reason: &str, now: Time) -> News {
         self.count += 1;
@@ -494,7 +494,7 @@ impl Complaints {
 
     /// All is well: whatever fails next is news.
     pub fn clear(&mut self) {
-        *self = Complaints::default();
+        *self = LogDedup::default();
     }
 }
 
@@ -517,12 +517,12 @@ mod tests {
 
     #[test]
     fn each_kind_of_reason_is_told_once_and_then_how_often_it_came() {
-        let mut complaints = Complaints::default();
+        let mut log_dedup = LogDedup::default();
         let mut told = Vec::new();
         // Two in turn, each once a second, for twenty minutes and a bit.
         for second in 0..1_210 {
             for reason in ["refused", "unreachable"] {
-                let news = complaints.note(reason, Time::default() + Duration::from_secs(second));
+                let news = log_dedup.note(reason, Time::default() + Duration::from_secs(second));
                 if news != News::Known {
                     told.push((second, reason, news));
                 }
@@ -539,14 +539,14 @@ mod tests {
                 (1_200, "unreachable", News::Again(600)),
             ]
         );
-        assert_eq!(complaints.count(), 2_420);
-        complaints.clear();
-        assert_eq!(complaints.note("refused", Time::default()), News::First);
+        assert_eq!(log_dedup.count(), 2_420);
+        log_dedup.clear();
+        assert_eq!(log_dedup.note("refused", Time::default()), News::First);
         // One that makes up reasons does not make it grow.
         for reason in 0..1_000 {
-            complaints.note(&reason.to_string(), Time::default());
+            log_dedup.note(&reason.to_string(), Time::default());
         }
-        assert_eq!(complaints.told.len(), COMPLAINTS);
+        assert_eq!(log_dedup.told.len(), COMPLAINTS);
     }
 
     #[test]

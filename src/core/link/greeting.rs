@@ -283,7 +283,7 @@ impl Link {
             records: 0,
             is_said: false,
         });
-        let after = match world.herd.neighbours[neighbour].complaints.count() {
+        let after = match world.herd.neighbours[neighbour].log_dedup.count() {
             0 => String::new(),
             count => format!(", after {} that failed", Counted(count, "attempt")),
         };
@@ -320,7 +320,7 @@ impl Link {
         }
         entry.linked_since = world.now.time;
         entry.lag = Lag::default();
-        entry.complaints.clear();
+        entry.log_dedup.clear();
         self.replaced = entry.link.replace(self.id);
         Ok(())
     }

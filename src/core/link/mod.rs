@@ -857,7 +857,7 @@ impl Link {
         } else if neighbour.link.is_some() {
             debug!("{who}: {reason}");
         } else {
-            match (neighbour.complaints.note(reason, world.now.time), reason) {
+            match (neighbour.log_dedup.note(reason, world.now.time), reason) {
                 (News::Known, _) => debug!("{who}: {reason}"),
                 // That is what an offer is for.
                 (news, NO_TLS) if is_plain_next => {

@@ -90,7 +90,7 @@ impl Node {
             Resolution::Pending => self.herd.neighbours[neighbour].dial = Dial::LookingUp,
             Resolution::Failed(reason) => {
                 let entry = &mut self.herd.neighbours[neighbour];
-                let news = entry.complaints.note(&reason, now.time);
+                let news = entry.log_dedup.note(&reason, now.time);
                 if news != News::Known {
                     warn!(
                         "neighbour {} {address}: not linked: {reason}; trying on{news}",
