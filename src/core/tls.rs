@@ -2,7 +2,7 @@
 //! other.
 //!
 //! rustls is a state machine without a socket, as asyncio's `sslproto` drives OpenSSL through a
-//! `MemoryBIO`; [`Tls`] is the glue, and all of it that a connection to Places needs. [`Secure`]
+//! `MemoryBIO`; [`Tls`] is the glue, and all of it that a connection to Places needs. [`TlsSession`]
 //! puts it between a socket and a session that knows nothing of it: a client's, or a link's.
 //!
 //! ```text
@@ -539,7 +539,7 @@ enum State {
 
 /// What received ciphertext meant for the session above.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct News {
+pub struct TlsEvents {
     /// The handshake is over: it is known who is there.
     pub is_made: bool,
     /// The other side will say no more, and nothing that it said was cut off.
@@ -559,7 +559,7 @@ pub enum StreamEnd {
 }
 
 /// TLS between a socket and a session.
-pub struct Secure {
+pub struct TlsSession {
     tls: Tls,
     state: State,
     /// When the present wait began, once somebody asked: for the end of the handshake, for the end
@@ -577,13 +577,13 @@ pub struct Secure {
     has_spoken: bool,
 }
 
-impl Secure {
+impl TlsSession {
     /// A connection whose handshake begins.
     #[must_use]
-    pub fn new(mut tls: Tls) -> Secure {
+    pub fn new(mut tls: Tls) -> TlsSession {
         let mut output = Buffer::default();
         let begun = tls.flush(&mut output);
-        Secure {
+        TlsSession {
             tls,
             state: begun.map_or_else(State::Failed, |()| State::Handshaking),
             since: None,
@@ -642,8 +642,8 @@ impl Secure {
     }
 
     /// Takes ciphertext; appends the plaintext in it.
-    pub fn data_received(&mut self, data: &[u8], plaintext: &mut Vec<u8>) -> News {
-        let mut news = News::default();
+    pub fn data_received(&mut self, data: &[u8], plaintext: &mut Vec<u8>) -> TlsEvents {
+        let mut news = TlsEvents::default();
         self.has_spoken = true;
         match self.tls.data_received(data, plaintext, &mut self.output) {
             Ok(received) => {

@@ -11,14 +11,14 @@ use crate::core::client::{Asked, Client, World};
 use crate::core::clock::Now;
 use crate::core::places::answer::Outcome;
 use crate::core::proxied::Origin;
-use crate::core::tls::{NOT_LET_IN, Secure, Tls};
+use crate::core::tls::{NOT_LET_IN, Tls, TlsSession};
 
 /// How a client comes in.
 pub(super) struct Entry {
     /// The last words to one that may not; it hears nothing else.
     refused: Option<Vec<u8>>,
     /// TLS, where that is spoken.
-    pub(super) secure: Option<Secure>,
+    pub(super) secure: Option<TlsSession>,
 }
 
 impl Entry {
@@ -77,7 +77,7 @@ impl Node {
         let secure = match &self.settings.tls.clients {
             None => None,
             Some(config) => match Tls::server(config.clone()) {
-                Ok(tls) => Some(Secure::new(tls.bounded(&self.settings.limits))),
+                Ok(tls) => Some(TlsSession::new(tls.bounded(&self.settings.limits))),
                 Err(error) => {
                     warn!("client {from}: refused: {error}");
                     self.admission.leave(ip);

@@ -84,7 +84,7 @@ use crate::core::records::Records;
 use crate::core::settings::{Secrets, SecretsChange, Settings, TlsSettings};
 use crate::core::slots::{Id, Slots};
 use crate::core::tally::Tally;
-use crate::core::tls::{News, Secure, StreamEnd};
+use crate::core::tls::{StreamEnd, TlsEvents, TlsSession};
 use journaling::Journal;
 
 pub use drive::{Io, Wants, drive, perform_disk_work};
@@ -117,7 +117,7 @@ impl Session {
 struct Slot {
     session: Session,
     /// TLS between the socket and the session; an exchange has its own.
-    secure: Option<Box<Secure>>,
+    secure: Option<Box<TlsSession>>,
     /// It is on the list of [`Node::poll_dirty`].
     is_dirty: bool,
     /// The earliest deadline that is in the heap for it.
@@ -310,7 +310,7 @@ impl Node {
         };
         let mut plaintext = std::mem::take(&mut self.plaintext);
         plaintext.clear();
-        let News { is_made, is_over } = secure.data_received(data, &mut plaintext);
+        let TlsEvents { is_made, is_over } = secure.data_received(data, &mut plaintext);
         if is_made {
             self.link_connected(id, now);
         }
@@ -426,7 +426,7 @@ impl Node {
                 }
                 node.tally.handshakes.failed(client.who(), kind, reason);
             }
-            let failure = secure.and_then(Secure::failure);
+            let failure = secure.and_then(TlsSession::failure);
             let why = failure.or(why);
             match slot.session {
                 Session::Client(client) => node.client_lost(id, &client, why, now),
@@ -579,7 +579,11 @@ impl Node {
     }
 
     /// The one place where connections get their ids.
-    fn admit(&mut self, secure: Option<Secure>, session: impl FnOnce(ConnId) -> Session) -> ConnId {
+    fn admit(
+        &mut self,
+        secure: Option<TlsSession>,
+        session: impl FnOnce(ConnId) -> Session,
+    ) -> ConnId {
         let id = self.sessions.insert_with(|id| Slot {
             session: session(id),
             secure: secure.map(Box::new),

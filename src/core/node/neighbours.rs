@@ -14,7 +14,7 @@ use crate::core::limits::count;
 use crate::core::link::{Link, ROLLED_BACK, World};
 use crate::core::names::Resolution;
 use crate::core::settings::{HostPort, NeighbourTls, TlsMode};
-use crate::core::tls::{HANDSHAKE, Secure, Tls};
+use crate::core::tls::{HANDSHAKE, Tls, TlsSession};
 use crate::core::tls_offer::Ending;
 
 impl Node {
@@ -44,7 +44,7 @@ impl Node {
             None => None,
             Some(tls) if tls.mode == TlsMode::Offered => None, // its first byte tells
             Some(tls) => match Tls::server(tls.accepting.clone()) {
-                Ok(tls) => Some(Secure::new(tls)),
+                Ok(tls) => Some(TlsSession::new(tls)),
                 Err(error) => {
                     warn!("stranger {address}: refused: {error}");
                     return None;
@@ -187,7 +187,7 @@ impl Node {
             }
             let name = &neighbour.settings.name;
             match Tls::client(tls.dialling.clone(), name) {
-                Ok(tls) => slot.secure = Some(Box::new(Secure::new(tls))),
+                Ok(tls) => slot.secure = Some(Box::new(TlsSession::new(tls))),
                 Err(error) => link.end(error.reason, now.time),
             }
         }
@@ -230,7 +230,7 @@ impl Node {
             return false;
         }
         match Tls::server(accepting.clone()) {
-            Ok(tls) => *secure = Some(Box::new(Secure::new(tls))),
+            Ok(tls) => *secure = Some(Box::new(TlsSession::new(tls))),
             Err(error) => {
                 link.end(error.reason, now.time);
                 return false;
@@ -264,7 +264,7 @@ impl Node {
                 is_stopping: self.phase != Phase::Running,
                 clients: self.admission.clients(),
                 settings: &self.settings,
-                certificate: secure.as_deref().and_then(Secure::certificate),
+                certificate: secure.as_deref().and_then(TlsSession::certificate),
                 boot: self.boot,
                 now,
             },
@@ -324,7 +324,7 @@ impl Node {
     pub(super) fn link_lost(
         &mut self,
         link: Link,
-        secure: Option<&Secure>,
+        secure: Option<&TlsSession>,
         why: Option<&str>,
         now: Now,
     ) {
