@@ -7,31 +7,31 @@ use crate::core::invariants::hold;
 use crate::core::limits::{Limits, count};
 
 /// Clients who are being told that they cannot come in; more are closed without a word.
-const MAX_TURNED_AWAY: usize = 64;
+const MAX_REJECTED: usize = 64;
 
 /// What becomes of somebody who connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Admission {
     /// A client.
-    Welcome,
+    Admit,
     /// It cannot come in, for this reason.
-    TurnedAway(String),
+    Reject(String),
     /// The same, but there are too many to tell each of them.
-    Shut(String),
+    Drop(String),
 }
 
 /// Who is in.
 #[derive(Debug, Default)]
-pub struct Admission {
+pub struct Admissions {
     clients: usize,
     /// How many are from where; empty where that is not limited.
     origins: BTreeMap<IpAddr, u64>,
-    turned_away: usize,
+    rejected: usize,
     /// How many were not let in, ever.
     refused: u64,
 }
 
-impl Admission {
+impl Admissions {
     /// How many clients there are.
     #[must_use]
     pub fn clients(&self) -> usize {
@@ -48,18 +48,18 @@ impl Admission {
     /// Somebody connected from there.
     ///
     /// ```
-    /// use herd_mio::core::admission::{Admission, Verdict};
+    /// use herd_mio::core::admission::{Admissions, Admission};
     /// use herd_mio::core::limits::Limits;
     ///
     /// let limits = Limits { max_clients_per_address: 1, ..Limits::default() };
-    /// let mut admission = Admission::default();
+    /// let mut admission = Admissions::default();
     /// let (one, other) = ("192.0.2.1".parse()?, "192.0.2.2".parse()?);
-    /// assert_eq!(admission.enter(one, &limits), Verdict::Welcome);
-    /// assert!(matches!(admission.enter(one, &limits), Verdict::TurnedAway(_)));
-    /// assert_eq!(admission.enter(other, &limits), Verdict::Welcome);
+    /// assert_eq!(admission.enter(one, &limits), Admission::Admit);
+    /// assert!(matches!(admission.enter(one, &limits), Admission::Reject(_)));
+    /// assert_eq!(admission.enter(other, &limits), Admission::Admit);
     /// # Ok::<(), std::net::AddrParseError>(())
     /// ```
-    pub fn enter(&mut self, address: IpAddr, limits: &Limits) -> Verdict {
+    pub fn enter(&mut self, address: IpAddr, limits: &Limits) -> Admission {
         let reason = if self.clients >= count(limits.max_clients) {
             format!(
                 "there are {} clients, which is limits.max_clients",
@@ -75,21 +75,21 @@ impl Admission {
             if is_limited(limits) {
                 *self.origins.entry(origin(address)).or_default() += 1;
             }
-            return Verdict::Welcome;
+            return Admission::Admit;
         };
         self.refused += 1;
-        if self.turn_away() {
-            Verdict::TurnedAway(reason)
+        if self.reject() {
+            Admission::Reject(reason)
         } else {
-            Verdict::Shut(reason)
+            Admission::Drop(reason)
         }
     }
 
     /// Whether one more may be told why it cannot come in; it is counted, if so.
-    pub fn turn_away(&mut self) -> bool {
-        let has_room = self.turned_away < MAX_TURNED_AWAY;
+    pub fn reject(&mut self) -> bool {
+        let has_room = self.rejected < MAX_REJECTED;
         if has_room {
-            self.turned_away += 1;
+            self.rejected += 1;
         }
         has_room
     }
@@ -108,9 +108,9 @@ impl Admission {
     }
 
     /// One who was told why not is gone.
-    pub fn leave_turned_away(&mut self) {
-        debug_assert!(self.turned_away > 0, "one that leaves was counted");
-        self.turned_away -= 1;
+    pub fn leave_rejected(&mut self) {
+        debug_assert!(self.rejected > 0, "one that leaves was counted");
+        self.rejected -= 1;
     }
 
     /// Whether so many clients and rejected clients are counted. For tests.
@@ -121,9 +121,9 @@ impl Admission {
             self.clients
         );
         hold!(
-            self.turned_away == rejected,
+            self.rejected == rejected,
             "{rejected} rejected clients, and {} are counted",
-            self.turned_away
+            self.rejected
         );
         let from_anywhere: u64 = self.origins.values().sum();
         hold!(
@@ -165,7 +165,7 @@ mod tests {
             max_clients_per_address: 2,
             ..Limits::default()
         };
-        let mut admission = Admission::default();
+        let mut admission = Admissions::default();
         // Two addresses of one network count as one; so does an IPv4 address, however it is
         // written.
         for (one, other) in [
@@ -173,15 +173,15 @@ mod tests {
             ("192.0.2.1", "::ffff:192.0.2.1"),
         ] {
             let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
-            assert_eq!(admission.enter(one, &limits), Verdict::Welcome);
-            assert_eq!(admission.enter(other, &limits), Verdict::Welcome);
+            assert_eq!(admission.enter(one, &limits), Admission::Admit);
+            assert_eq!(admission.enter(other, &limits), Admission::Admit);
             assert!(matches!(
                 admission.enter(one, &limits),
-                Verdict::TurnedAway(_)
+                Admission::Reject(_)
             ));
-            admission.leave_turned_away();
+            admission.leave_rejected();
             admission.leave(other);
-            assert_eq!(admission.enter(one, &limits), Verdict::Welcome);
+            assert_eq!(admission.enter(one, &limits), Admission::Admit);
             admission.leave(one);
             admission.leave(one);
         }
@@ -194,23 +194,23 @@ mod tests {
             max_clients: 1,
             ..Limits::default()
         };
-        let mut admission = Admission::default();
+        let mut admission = Admissions::default();
         let address = "192.0.2.1".parse().unwrap();
-        assert_eq!(admission.enter(address, &limits), Verdict::Welcome);
-        for _ in 0..MAX_TURNED_AWAY {
+        assert_eq!(admission.enter(address, &limits), Admission::Admit);
+        for _ in 0..MAX_REJECTED {
             assert!(matches!(
                 admission.enter(address, &limits),
-                Verdict::TurnedAway(_)
+                Admission::Reject(_)
             ));
         }
         assert!(matches!(
             admission.enter(address, &limits),
-            Verdict::Shut(_)
+            Admission::Drop(_)
         ));
-        admission.leave_turned_away();
+        admission.leave_rejected();
         assert!(matches!(
             admission.enter(address, &limits),
-            Verdict::TurnedAway(_)
+            Admission::Reject(_)
         ));
     }
 }

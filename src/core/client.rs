@@ -194,7 +194,7 @@ pub struct Client {
     /// Since when output waits and the client takes none; in `Closing`, since when it is closing.
     stalled_since: Option<Time>,
     /// It was not let in.
-    is_turned_away: bool,
+    is_rejected: bool,
 }
 
 impl Client {
@@ -241,19 +241,19 @@ impl Client {
             held_until: 0,
             line_since: None,
             stalled_since: None,
-            is_turned_away: false,
+            is_rejected: false,
         }
     }
 
     /// One that is not let in, and is told so in these bytes.
     #[must_use]
-    pub fn turned_away(serial: u32, address: SocketAddr, last_words: &[u8]) -> Client {
+    pub fn rejected(serial: u32, address: SocketAddr, last_words: &[u8]) -> Client {
         let from = Origin {
             client: address,
             proxy: None,
         };
         let mut client = Client::connection_made(serial, from);
-        client.is_turned_away = true;
+        client.is_rejected = true;
         client.state = State::Closing {
             linger: Linger::Long,
         };
@@ -263,8 +263,8 @@ impl Client {
 
     /// Whether it was not let in.
     #[must_use]
-    pub fn is_turned_away(&self) -> bool {
-        self.is_turned_away
+    pub fn is_rejected(&self) -> bool {
+        self.is_rejected
     }
 
     /// Where it is connected from.

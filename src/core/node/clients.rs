@@ -6,7 +6,7 @@ use log::{debug, warn};
 
 use super::journaling::Journal;
 use super::{ConnId, Node, Phase, Session};
-use crate::core::admission::Verdict;
+use crate::core::admission::Admission;
 use crate::core::client::{Asked, Client, World};
 use crate::core::clock::Now;
 use crate::core::places::answer::Outcome;
@@ -26,7 +26,7 @@ impl Entry {
     pub(super) fn client(&self, serial: u32, from: Origin) -> Client {
         match &self.refused {
             None => Client::connection_made(serial, from),
-            Some(last_words) => Client::turned_away(serial, from.client, last_words),
+            Some(last_words) => Client::rejected(serial, from.client, last_words),
         }
     }
 }
@@ -56,8 +56,8 @@ impl Node {
     pub(super) fn enter(&mut self, from: Origin) -> Option<Entry> {
         let ip = from.client.ip();
         match self.admission.enter(ip, &self.settings.limits) {
-            Verdict::Welcome => {}
-            Verdict::TurnedAway(reason) => {
+            Admission::Admit => {}
+            Admission::Reject(reason) => {
                 self.tell_refusal(from, &reason);
                 // A handshake is too much for that; an alert goes before it.
                 let last_words = match self.settings.tls.clients {
@@ -69,7 +69,7 @@ impl Node {
                     secure: None,
                 });
             }
-            Verdict::Shut(reason) => {
+            Admission::Drop(reason) => {
                 self.tell_refusal(from, &reason);
                 return None;
             }
@@ -164,8 +164,8 @@ impl Node {
     }
 
     pub(super) fn client_lost(&mut self, id: ConnId, client: &Client, why: Option<&str>, now: Now) {
-        if client.is_turned_away() {
-            self.admission.leave_turned_away();
+        if client.is_rejected() {
+            self.admission.leave_rejected();
         } else {
             self.admission.leave(client.address().ip());
         }

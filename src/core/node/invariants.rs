@@ -57,7 +57,7 @@ impl Node {
             let Session::Client(client) = &slot.session else {
                 continue;
             };
-            match client.is_turned_away() {
+            match client.is_rejected() {
                 true => rejected += 1,
                 false => admitted += 1,
             }

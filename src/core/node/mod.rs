@@ -66,7 +66,7 @@ mod wall_clock;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::core::admission::Admission;
+use crate::core::admission::Admissions;
 use crate::core::client::Client;
 use crate::core::clock::{Now, Time};
 use crate::core::deadlines::Deadlines;
@@ -163,7 +163,7 @@ pub struct Node {
     boot: BootId,
     phase: Phase,
     sessions: Slots<Slot>,
-    admission: Admission,
+    admission: Admissions,
     /// Connections to the neighbours' port that had not proven who they are when last looked at.
     strangers: Vec<ConnId>,
     /// Connections of proxies whose header had not come when last looked at, the oldest first.
@@ -216,7 +216,7 @@ impl Node {
             boot: BootId(entropy.number()),
             phase: Phase::Running,
             sessions: Slots::with_capacity(expected_connections(limits)),
-            admission: Admission::default(),
+            admission: Admissions::default(),
             strangers: Vec::new(),
             unidentified: VecDeque::new(),
             proxied_refused: [0; Refusal::KINDS],

@@ -128,8 +128,8 @@ impl Node {
             Refusal::Invalid(HeaderError::Absent) | Refusal::Late { .. } => IN_AN_ANSWER.to_owned(),
             Refusal::Invalid(_) | Refusal::CutOff | Refusal::Displaced => refusal.to_string(),
         };
-        if refusal.is_told() && is_plain && self.admission.turn_away() {
-            slot.session = Session::Client(Client::turned_away(
+        if refusal.is_told() && is_plain && self.admission.reject() {
+            slot.session = Session::Client(Client::rejected(
                 id.serial(),
                 proxy,
                 format!("? {why}\n").as_bytes(),
