@@ -49,7 +49,7 @@ use crate::core::tls::is_hello;
 use crate::core::who::Who;
 
 /// What a client's commands work on.
-pub struct World<'a> {
+pub struct Context<'a> {
     /// Everybody's position.
     pub records: &'a mut Records,
     /// What outlasts us, if anything does.
@@ -282,47 +282,47 @@ impl Client {
     /// Acts on bytes that came in. Returns a question if one has to be asked before the next
     /// command: the caller either [suspends](Client::suspend) the client or gives it an
     /// [answer](Client::answer_now) at once, and goes on with [`Client::go_on`].
-    pub fn data_received(&mut self, data: &[u8], world: &mut World<'_>) -> Option<Asked> {
+    pub fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Asked> {
         if !self.input.is_empty() {
             self.input.extend(data);
-            return self.go_on(world);
+            return self.go_on(context);
         }
-        let (used, asked) = self.run(data, world);
+        let (used, asked) = self.run(data, context);
         self.input.extend(&data[used..]);
-        self.watch_line(used > 0, world.now.time);
+        self.watch_line(used > 0, context.now.time);
         asked
     }
 
     /// The client will send no more; what it sent is still answered.
-    pub fn eof_received(&mut self, world: &mut World<'_>) -> Option<Asked> {
+    pub fn eof_received(&mut self, context: &mut Context<'_>) -> Option<Asked> {
         self.end = Input::Ended;
-        self.go_on(world)
+        self.go_on(context)
     }
 
     /// The same, over TLS and without `close_notify`: truncation cannot be told from an attack, so
     /// what is not finished is not run (RFC 8446, section 6.1).
-    pub fn cut_off(&mut self, world: &mut World<'_>) -> Option<Asked> {
+    pub fn cut_off(&mut self, context: &mut Context<'_>) -> Option<Asked> {
         self.end = Input::CutOff;
-        self.go_on(world)
+        self.go_on(context)
     }
 
     /// Acts on what waits in the input.
-    pub fn go_on(&mut self, world: &mut World<'_>) -> Option<Asked> {
+    pub fn go_on(&mut self, context: &mut Context<'_>) -> Option<Asked> {
         let mut input = std::mem::take(&mut self.input);
-        let (used, asked) = self.run(input.as_slice(), world);
+        let (used, asked) = self.run(input.as_slice(), context);
         input.consume(used);
         self.input = input;
-        self.watch_line(used > 0, world.now.time);
+        self.watch_line(used > 0, context.now.time);
         asked
     }
 
     /// Runs commands until one has to wait, the output is full, or there are no more. Returns how
     /// many bytes were used.
-    fn run(&mut self, bytes: &[u8], world: &mut World<'_>) -> (usize, Option<Asked>) {
+    fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Asked>) {
         let mut used = 0;
         // One that cannot go on for another reason does not wait for room.
         self.wants_room = false;
-        while self.may_run(&world.settings.limits) {
+        while self.may_run(&context.settings.limits) {
             let rest = &bytes[used..];
             if rest.is_empty() {
                 break;
@@ -334,7 +334,7 @@ impl Client {
                     without_cr(line)
                 }
                 Split::Unfinished | Split::TooLong if is_hello(rest) => {
-                    self.refuse_tls(world);
+                    self.refuse_tls(context);
                     break;
                 }
                 // At the end of input, a last line needs no LF.
@@ -359,14 +359,14 @@ impl Client {
                 }
             };
             // Only what has to be written down waits for room.
-            self.wants_room = Room::for_a_record(world.durability.as_deref(), world.records)
+            self.wants_room = Room::for_a_record(context.durability.as_deref(), context.records)
                 == Room::Wait
                 && matches!(Command::parse(line), Command::Iamat(_));
             if self.wants_room {
                 used = before;
                 break;
             }
-            if let Some(asked) = self.command(line, rest, world) {
+            if let Some(asked) = self.command(line, rest, context) {
                 return (used, Some(asked));
             }
         }
@@ -390,11 +390,11 @@ impl Client {
     }
 
     /// Runs the command in `line`, which stands at the front of `input`.
-    fn command(&mut self, line: &[u8], input: &[u8], world: &mut World<'_>) -> Option<Asked> {
+    fn command(&mut self, line: &[u8], input: &[u8], context: &mut Context<'_>) -> Option<Asked> {
         let command = Command::parse(line);
         // A newline may be anywhere in a hello, in its length too.
         if matches!(command, Command::Invalid) && is_hello(input) {
-            self.refuse_tls(world);
+            self.refuse_tls(context);
             return None;
         }
         if !matches!(command, Command::Blank) {
@@ -403,12 +403,12 @@ impl Client {
         match command {
             Command::Blank => {}
             Command::Iamat(iamat) => {
-                if !self.iamat(&iamat, world) {
+                if !self.iamat(&iamat, context) {
                     self.quote(line);
                 }
             }
             Command::Whatsat(whatsat) => {
-                let asked = Asked::new(&whatsat, world.records, world.settings.places.api);
+                let asked = Asked::new(&whatsat, context.records, context.settings.places.api);
                 if asked.is_none() {
                     self.quote(line);
                 }
@@ -416,7 +416,7 @@ impl Client {
             }
             Command::Invalid => {
                 self.quote(line);
-                self.look_for_header(line, world);
+                self.look_for_header(line, context);
             }
         }
         None
@@ -424,30 +424,30 @@ impl Client {
 
     /// Answers an `IAMAT`, and offers it to the table; `false` if the table or the journal has no
     /// room for it.
-    fn iamat(&mut self, iamat: &Iamat<'_>, world: &mut World<'_>) -> bool {
-        if Room::for_a_record(world.durability.as_deref(), world.records) == Room::Full {
+    fn iamat(&mut self, iamat: &Iamat<'_>, context: &mut Context<'_>) -> bool {
+        if Room::for_a_record(context.durability.as_deref(), context.records) == Room::Full {
             return false;
         }
-        let wall = PosixTime::from_nanos(world.now.wall);
+        let wall = PosixTime::from_nanos(context.now.wall);
         let skew = Skew::between(wall, iamat.stamp);
-        world.tally.heard(skew.lead(), world.now.time);
+        context.tally.heard(skew.lead(), context.now.time);
         let output = self.output.tail();
         let start = output.len();
-        let at = At::write(output, &world.settings.name, skew, iamat);
+        let at = At::write(output, &context.settings.name, skew, iamat);
         let line = &output[start..output.len() - 1];
-        match at.map(|at| world.records.hear(line, &at, wall)) {
+        match at.map(|at| context.records.hear(line, &at, wall)) {
             Some(offer @ (Offer::Accepted | Offer::Stale)) => {
                 if offer == Offer::Stale {
-                    world.tally.was_stale();
+                    context.tally.was_stale();
                 }
-                if let Some(durability) = &mut world.durability {
+                if let Some(durability) = &mut context.durability {
                     let seq = if offer == Offer::Accepted {
-                        let seq = world.records.last_seq();
-                        durability.record(seq, world.records.last_epoch(), line);
+                        let seq = context.records.last_seq();
+                        durability.record(seq, context.records.last_epoch(), line);
                         seq
                     } else {
                         // A stale one is as safe as the newer record that makes it so.
-                        let seq = world.records.seq(iamat.client);
+                        let seq = context.records.seq(iamat.client);
                         debug_assert!(seq.is_some(), "a newer record made it stale");
                         seq.unwrap_or_default()
                     };
@@ -458,11 +458,11 @@ impl Client {
             }
             Some(Offer::Full | Offer::UnknownServer) | None => {
                 output.truncate(start);
-                if world.records.refused().is_power_of_two() {
+                if context.records.refused().is_power_of_two() {
                     warn!(
                         "{}: no room for its record: limits.max_records or limits.max_record_bytes; {} records are there",
                         self.who,
-                        world.records.len()
+                        context.records.len()
                     );
                 }
                 false
@@ -480,12 +480,12 @@ impl Client {
 
     /// It begins a handshake: it can do nothing with an answer, nor a line be made of what it says.
     #[cold]
-    fn refuse_tls(&mut self, world: &mut World<'_>) {
-        let reason = match &world.settings.tls.clients {
+    fn refuse_tls(&mut self, context: &mut Context<'_>) {
+        let reason = match &context.settings.tls.clients {
             None => "it speaks TLS, where plain text is expected",
             Some(_) => "it speaks TLS within TLS",
         };
-        let handshakes = &mut world.tally.handshakes;
+        let handshakes = &mut context.tally.handshakes;
         handshakes.failed(self.who, Kind::Unexpected, reason);
         self.output.extend(NO_TLS_HERE);
         self.close(Cause::TlsUnexpected, Linger::Long);
@@ -493,10 +493,10 @@ impl Client {
 
     /// Tells the log if what was no command is a header of a proxy that is not listed.
     #[inline(never)]
-    fn look_for_header(&self, line: &[u8], world: &mut World<'_>) {
+    fn look_for_header(&self, line: &[u8], context: &mut Context<'_>) {
         if is_line(line) {
-            let is_on = !world.settings.proxies.is_empty();
-            world.tally.passed_over_header(self.who, is_on);
+            let is_on = !context.settings.proxies.is_empty();
+            context.tally.passed_over_header(self.who, is_on);
         }
     }
 

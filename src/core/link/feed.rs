@@ -3,7 +3,7 @@
 
 use log::{debug, info, warn};
 
-use super::{Broken, CLOCK_EVERY_MS, Link, State, Supply, Who, World, number, shown};
+use super::{Broken, CLOCK_EVERY_MS, Context, Link, State, Supply, Who, number, shown};
 use crate::core::clock::{Now, Time};
 use crate::core::counted::Counted;
 use crate::core::durability::Room;
@@ -164,21 +164,21 @@ impl Link {
         epoch: u32,
         line: &[u8],
         teacher: Teacher,
-        world: &mut World<'_>,
+        context: &mut Context<'_>,
     ) -> Result<(), Broken> {
         self.has_come = true;
         let broken = || format!("not an AT line: {}", shown(line));
         let head = AtHead::parse(line).ok_or_else(broken)?;
-        let spot = world.records.spot(head.client);
-        if world.records.is_kept(spot, epoch, line) {
+        let spot = context.records.spot(head.client);
+        if context.records.is_kept(spot, epoch, line) {
             return Ok(()); // another neighbour was faster
         }
         let at = head.whole().ok_or_else(broken)?;
-        let room = Room::for_a_record(world.durability.as_deref(), world.records);
-        match world.records.offer_at(spot, line, &at, epoch, teacher) {
+        let room = Room::for_a_record(context.durability.as_deref(), context.records);
+        match context.records.offer_at(spot, line, &at, epoch, teacher) {
             Offer::Accepted => {
-                let seq = world.records.last_seq();
-                match &mut world.durability {
+                let seq = context.records.last_seq();
+                match &mut context.durability {
                     Some(durability) if room == Room::Enough => {
                         durability.record(seq, epoch, line);
                     }
@@ -189,7 +189,7 @@ impl Link {
             }
             Offer::Stale => {}
             refusal @ (Offer::Full | Offer::UnknownServer) => {
-                self.has_refused(refusal, &at, world);
+                self.has_refused(refusal, &at, context);
             }
         }
         Ok(())
@@ -197,22 +197,22 @@ impl Link {
 
     /// A record was refused: from here on, no position of the neighbour's feed is confirmed.
     #[cold]
-    fn has_refused(&mut self, refusal: Offer, at: &At<'_>, world: &mut World<'_>) {
+    fn has_refused(&mut self, refusal: Offer, at: &At<'_>, context: &mut Context<'_>) {
         self.refused += 1;
         let Some(neighbour) = self.neighbour else {
             return;
         };
-        let before = world.herd.lacks();
-        let known = world.herd.neighbours[neighbour].lacks();
+        let before = context.herd.lacks();
+        let known = context.herd.neighbours[neighbour].lacks();
         let lacks = match self.again_until {
             Some(_) => self.refused.max(known), // many of them were counted before
             None => self.refused,
         };
-        world.herd.lacks_of(neighbour, lacks);
-        if before > 0 && !world.records.refused().is_power_of_two() {
+        context.herd.lacks_of(neighbour, lacks);
+        if before > 0 && !context.records.refused().is_power_of_two() {
             return;
         }
-        let held = world.records.len();
+        let held = context.records.len();
         if refusal == Offer::UnknownServer {
             warn!(
                 "a neighbour's record was refused: it is from {}, which is no server of this herd, and too many such are known already",
@@ -232,15 +232,15 @@ impl Link {
 
     /// With this, we have everything up to that position of the neighbour's feed; unless something
     /// was refused.
-    pub(super) fn synced(&mut self, boot: BootId, position: u64, world: &mut World<'_>) {
+    pub(super) fn synced(&mut self, boot: BootId, position: u64, context: &mut Context<'_>) {
         let Some(neighbour) = self.neighbour else {
             return;
         };
         let has_come = std::mem::replace(&mut self.has_come, false);
-        let entry = &mut world.herd.neighbours[neighbour];
+        let entry = &mut context.herd.neighbours[neighbour];
         if self.refused == 0 {
             entry.heard_up_to(boot, position);
-            let seq = world.records.last_seq();
+            let seq = context.records.last_seq();
             self.acknowledgement.synced(position, seq);
         } else {
             entry.came_up_to(boot, position);
@@ -249,17 +249,17 @@ impl Link {
             && (position >= until || until == u64::MAX && !has_come)
         {
             self.again_until = None;
-            world.herd.lacks_of(neighbour, self.refused);
-            if world.herd.lacks() == 0 {
+            context.herd.lacks_of(neighbour, self.refused);
+            if context.herd.lacks() == 0 {
                 info!("this server's table lacks nothing any more that it had to refuse");
             }
         }
     }
 
     /// The neighbour has kept everything up to that position of our feed.
-    pub(super) fn kept(&mut self, position: u64, world: &mut World<'_>) -> Result<(), Broken> {
+    pub(super) fn kept(&mut self, position: u64, context: &mut Context<'_>) -> Result<(), Broken> {
         let neighbour = self.neighbour.ok_or("a KEPT without a neighbour")?;
-        let entry = &mut world.herd.neighbours[neighbour];
+        let entry = &mut context.herd.neighbours[neighbour];
         if position > entry.told {
             return Err(format!(
                 "it has kept {position}, and was told {} at most",
@@ -269,13 +269,13 @@ impl Link {
         entry.kept = entry.kept.max(position);
         entry
             .lag
-            .of(entry.kept, world.records.last_seq(), world.now.time);
+            .of(entry.kept, context.records.last_seq(), context.now.time);
         if let Some(catch_up) = self.catch_up.take_if(|it| position >= it.until) {
             info!(
                 "{}: caught up, {} sent and kept in {:.3} s",
-                Who(self, world.herd),
+                Who(self, context.herd),
                 Counted(catch_up.records as u64, "record"),
-                world.now.time.since(catch_up.since).as_secs_f64()
+                context.now.time.since(catch_up.since).as_secs_f64()
             );
         }
         Ok(())

@@ -5,7 +5,7 @@ use log::{info, warn};
 use super::acknowledgement::Acknowledgement;
 use super::feed::CatchUp;
 use super::{
-    Broken, Cause, Link, OPERATOR, ROLLED_BACK, State, VERSION, Who, World, number, shown,
+    Broken, Cause, Context, Link, OPERATOR, ROLLED_BACK, State, VERSION, Who, number, shown,
 };
 use crate::core::counted::Counted;
 use crate::core::herd::{BootId, ClockNews, Dial, Lag};
@@ -23,7 +23,7 @@ enum Resume {
     RolledBack,
 }
 
-impl World<'_> {
+impl Context<'_> {
     /// What a neighbour lacks that says it knows our life `boot` up to `position`.
     fn resume(&self, neighbour: usize, boot: BootId, position: u64) -> Resume {
         if boot == self.boot {
@@ -50,9 +50,9 @@ impl World<'_> {
 }
 
 /// A neighbour says what its wall clock shows.
-pub(super) fn clock_shows(neighbour: usize, wall: u64, world: &mut World<'_>) {
-    let entry = &mut world.herd.neighbours[neighbour];
-    let news = entry.clock.reading(wall, world.now.wall);
+pub(super) fn clock_shows(neighbour: usize, wall: u64, context: &mut Context<'_>) {
+    let entry = &mut context.herd.neighbours[neighbour];
+    let news = entry.clock.reading(wall, context.now.wall);
     let name = &entry.settings.name;
     match news {
         Some(ClockNews::Apart(nanos)) => {
@@ -102,19 +102,19 @@ impl Link {
         from: &[u8],
         to: &[u8],
         nonce: &[u8],
-        world: &World<'_>,
+        context: &Context<'_>,
     ) -> Result<(), Broken> {
-        if to != world.settings.name.as_bytes() {
+        if to != context.settings.name.as_bytes() {
             return Err(format!(
                 "it looks for {}, this is {}",
                 shown(to),
-                world.settings.name
+                context.settings.name
             ));
         }
         let their_nonce = unhex(nonce).ok_or("a nonce that is not 32 hexadecimal digits")?;
         // Whom we dialled, TLS has made sure of.
         if self.side == Side::Acceptor
-            && let Some(certificate) = world.certificate
+            && let Some(certificate) = context.certificate
             && !std::str::from_utf8(from).is_ok_and(|name| is_for(certificate, name))
         {
             return Err(format!(
@@ -124,26 +124,31 @@ impl Link {
         }
         if self.side == Side::Acceptor && from == OPERATOR.as_bytes() {
             self.is_operator = true;
-            self.greet(&world.settings.name, OPERATOR);
+            self.greet(&context.settings.name, OPERATOR);
             self.enter(Cause::Greeted, State::Proving { their_nonce });
             return Ok(());
         }
-        let neighbour = world
-            .herd
-            .find(from)
-            .ok_or_else(|| format!("{} is not linked with {}", shown(from), world.settings.name))?;
+        let neighbour = context.herd.find(from).ok_or_else(|| {
+            format!(
+                "{} is not linked with {}",
+                shown(from),
+                context.settings.name
+            )
+        })?;
         match self.side {
             Side::Dialler if self.neighbour != Some(neighbour) => {
                 return Err(format!("{} answered instead", shown(from)));
             }
-            Side::Acceptor if world.herd.neighbours[neighbour].settings.we_dial => {
+            Side::Acceptor if context.herd.neighbours[neighbour].settings.we_dial => {
                 return Err(format!(
                     "it is {} that dials {}",
-                    world.settings.name,
+                    context.settings.name,
                     shown(from)
                 ));
             }
-            Side::Acceptor if world.now.time < world.herd.neighbours[neighbour].kept_out_until => {
+            Side::Acceptor
+                if context.now.time < context.herd.neighbours[neighbour].kept_out_until =>
+            {
                 return Err(format!(
                     "{} broke the protocol just now, and has to wait",
                     shown(from)
@@ -151,15 +156,15 @@ impl Link {
             }
             Side::Dialler => {
                 let proof = self
-                    .parties(&their_nonce, world)
-                    .prove(self.side, world.settings.secrets.primary());
+                    .parties(&their_nonce, context)
+                    .prove(self.side, context.settings.secrets.primary());
                 self.say(format_args!("PROOF {proof}"));
             }
             Side::Acceptor => {
                 self.neighbour = Some(neighbour);
                 self.greet(
-                    &world.settings.name,
-                    &world.herd.neighbours[neighbour].settings.name,
+                    &context.settings.name,
+                    &context.herd.neighbours[neighbour].settings.name,
                 );
             }
         }
@@ -169,12 +174,12 @@ impl Link {
     }
 
     /// Who is at the two ends.
-    fn parties<'a>(&'a self, their_nonce: &'a Nonce, world: &'a World<'_>) -> Parties<'a> {
+    fn parties<'a>(&'a self, their_nonce: &'a Nonce, context: &'a Context<'_>) -> Parties<'a> {
         let their_name = self.neighbour.map_or(OPERATOR, |neighbour| {
-            &world.herd.neighbours[neighbour].settings.name
+            &context.herd.neighbours[neighbour].settings.name
         });
         let (us, them) = (
-            (&*world.settings.name, &self.nonce),
+            (&*context.settings.name, &self.nonce),
             (their_name, their_nonce),
         );
         match self.side {
@@ -194,15 +199,20 @@ impl Link {
         &mut self,
         proof: &[u8],
         their_nonce: &Nonce,
-        world: &mut World<'_>,
+        context: &mut Context<'_>,
     ) -> Result<(), Broken> {
-        let parties = self.parties(their_nonce, world);
+        let parties = self.parties(their_nonce, context);
         let them = self.side.other();
-        let mut accepted = (1..).zip(world.settings.secrets.accepted());
+        let mut accepted = (1..).zip(context.settings.secrets.accepted());
         let Some((place, secret)) =
             accepted.find(|(_, secret)| parties.is_proven(them, secret, proof))
         else {
-            return Err(wrong_proof(&parties, them, proof, &world.settings.secrets));
+            return Err(wrong_proof(
+                &parties,
+                them,
+                proof,
+                &context.settings.secrets,
+            ));
         };
         // Answered with the secret that it used: the other one it need not have.
         let own_proof = parties.prove(self.side, secret);
@@ -211,10 +221,10 @@ impl Link {
             self.say(format_args!("PROOF {own_proof}"));
         }
         let Some(neighbour) = self.neighbour else {
-            return self.status(place, world);
+            return self.status(place, context);
         };
-        let (boot, wall) = (world.boot, world.now.wall);
-        self.said_heard = world.herd.neighbours[neighbour].heard;
+        let (boot, wall) = (context.boot, context.now.wall);
+        self.said_heard = context.herd.neighbours[neighbour].heard;
         match self.said_heard {
             Some(heard) => self.say(format_args!(
                 "LIFE {boot} {wall} {} {}",
@@ -230,15 +240,15 @@ impl Link {
     pub(super) fn life(
         &mut self,
         [boot, wall, own_boot, position]: [&[u8]; 4],
-        world: &mut World<'_>,
+        context: &mut Context<'_>,
     ) -> Result<(), Broken> {
         let neighbour = self.neighbour.ok_or("a life of nobody")?;
         let boot = BootId::parse(boot).ok_or("a LIFE without a boot id")?;
         let wall = number(wall).ok_or("a LIFE without a clock")?;
         let position = number(position).ok_or("a LIFE without a position")?;
-        let was_another = world.herd.neighbours[neighbour].was_another(boot);
+        let was_another = context.herd.neighbours[neighbour].was_another(boot);
         let resume = match BootId::parse(own_boot) {
-            Some(own) => world.resume(neighbour, own, position),
+            Some(own) => context.resume(neighbour, own, position),
             None => Resume::All,
         };
         let from = match resume {
@@ -248,14 +258,14 @@ impl Link {
                 self.is_rollback = true;
                 warn!(
                     "{}: it has heard {position} changes of a life of ours that never told it so many: this server's history was rolled back, by an older copy of its data directory that was put back or by a snapshot of its machine; it begins a new life, sends everything to every neighbour, and asks for everything",
-                    Who(self, world.herd)
+                    Who(self, context.herd)
                 );
-                self.end(ROLLED_BACK.to_owned(), world.now.time);
+                self.end(ROLLED_BACK.to_owned(), context.now.time);
                 return Ok(());
             }
         };
-        let teacher = world.herd.lives(neighbour, boot);
-        let reader = world.records.open_reader(from);
+        let teacher = context.herd.lives(neighbour, boot);
+        let reader = context.records.open_reader(from);
         self.reader = Some(reader);
         self.confirmed = from;
         self.told = from;
@@ -272,45 +282,45 @@ impl Link {
         {
             self.acknowledgement = Acknowledgement::known(heard.position);
         }
-        self.clock_said = world.now.time;
-        clock_shows(neighbour, wall, world);
+        self.clock_said = context.now.time;
+        clock_shows(neighbour, wall, context);
 
-        let name = &world.herd.neighbours[neighbour].settings.name;
-        let behind = world.records.last_seq() - from;
+        let name = &context.herd.neighbours[neighbour].settings.name;
+        let behind = context.records.last_seq() - from;
         self.catch_up = (behind > 0).then(|| CatchUp {
-            until: world.records.last_seq(),
-            since: world.now.time,
+            until: context.records.last_seq(),
+            since: context.now.time,
             records: 0,
             is_said: false,
         });
-        let after = match world.herd.neighbours[neighbour].log_dedup.count() {
+        let after = match context.herd.neighbours[neighbour].log_dedup.count() {
             0 => String::new(),
             count => format!(", after {} that failed", Counted(count, "attempt")),
         };
-        let is_over_tls = world.certificate.is_some();
+        let is_over_tls = context.certificate.is_some();
         let over = if is_over_tls { "over TLS" } else { "plain" };
         match resume {
             Resume::After(_) => info!(
                 "{}: linked, {} behind{after}, {over}",
-                Who(self, world.herd),
+                Who(self, context.herd),
                 Counted(behind, "change")
             ),
             Resume::All | Resume::RolledBack => info!(
                 "{}: linked, to be sent all {}{after}, {over}",
-                Who(self, world.herd),
-                Counted(world.records.len() as u64, "record")
+                Who(self, context.herd),
+                Counted(context.records.len() as u64, "record")
             ),
         }
         // A server that restarts has lost its old connection first; two that take each other's
         // place are two.
-        let is_linked = world.herd.neighbours[neighbour].link.is_some();
+        let is_linked = context.herd.neighbours[neighbour].link.is_some();
         if is_linked && was_another {
             warn!(
                 "neighbour {name}: another process of that name was linked until now; does {name} run twice? This one is at {}",
                 self.address
             );
         }
-        let entry = &mut world.herd.neighbours[neighbour];
+        let entry = &mut context.herd.neighbours[neighbour];
         entry.dial = Dial::Nothing;
         entry.is_over_tls = is_over_tls;
         entry.kept = from;
@@ -318,7 +328,7 @@ impl Link {
         if entry.lacks() > 0 {
             self.again_until = Some(entry.came(boot));
         }
-        entry.linked_since = world.now.time;
+        entry.linked_since = context.now.time;
         entry.lag = Lag::default();
         entry.log_dedup.clear();
         self.replaced = entry.link.replace(self.id);

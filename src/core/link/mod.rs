@@ -172,7 +172,7 @@ const CLOCK_EVERY_MS: u64 = 60_000;
 pub const OPERATOR: &str = "operator";
 
 /// What the lines of a link work on.
-pub struct World<'a> {
+pub struct Context<'a> {
     /// Everybody's position.
     pub records: &'a mut Records,
     /// The neighbours.
@@ -468,46 +468,46 @@ impl Link {
     }
 
     /// Acts on bytes that came in.
-    pub fn data_received(&mut self, data: &[u8], world: &mut World<'_>) {
-        self.last_heard = world.now.time;
+    pub fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) {
+        self.last_heard = context.now.time;
         if self.input.is_empty() {
-            let used = self.run(data, world);
+            let used = self.run(data, context);
             self.input.extend(&data[used..]);
         } else {
             self.input.extend(data);
-            self.go_on(world);
+            self.go_on(context);
         }
     }
 
     /// Acts on what waits in the input.
-    pub fn go_on(&mut self, world: &mut World<'_>) {
+    pub fn go_on(&mut self, context: &mut Context<'_>) {
         // While it was not read, its silence meant nothing.
-        self.last_heard = world.now.time;
+        self.last_heard = context.now.time;
         let mut input = std::mem::take(&mut self.input);
-        let used = self.run(input.as_slice(), world);
+        let used = self.run(input.as_slice(), context);
         input.consume(used);
         self.input = input;
     }
 
     /// Acts on whole lines; returns how many bytes they took.
-    fn run(&mut self, bytes: &[u8], world: &mut World<'_>) -> usize {
+    fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> usize {
         let mut used = 0;
         self.wants_room = false;
         while !matches!(self.state, State::Closing) {
             if matches!(self.state, State::Greeting) {
                 if is_tls(bytes) {
-                    let reason = match world.settings.tls.neighbours {
+                    let reason = match context.settings.tls.neighbours {
                         // TLS was tried, and failed.
                         Some(_) if self.side == Side::Dialler => {
                             "it takes nothing but TLS".to_owned()
                         }
                         Some(_) | None => format!("it speaks TLS; {ONE_SIDED}"),
                     };
-                    self.broken(reason, world);
+                    self.broken(reason, context);
                     break;
                 }
                 if is_header(bytes) {
-                    self.broken(PROXIED.to_owned(), world);
+                    self.broken(PROXIED.to_owned(), context);
                     break;
                 }
                 if may_be_signature(bytes) {
@@ -516,20 +516,20 @@ impl Link {
             }
             // Nothing but records has to be written down.
             self.wants_room = matches!(self.state, State::Linked { .. })
-                && Room::for_a_record(world.durability.as_deref(), world.records) == Room::Wait;
+                && Room::for_a_record(context.durability.as_deref(), context.records) == Room::Wait;
             if self.wants_room {
                 return used;
             }
             let outcome = match split(&bytes[used..], LINK_LINE_BYTES) {
                 Split::Line(line, length) => {
                     used += length;
-                    self.line(line, world)
+                    self.line(line, context)
                 }
                 Split::Unfinished => return used,
                 Split::TooLong => Err(format!("a line of more than {LINK_LINE_BYTES} bytes")),
             };
             if let Err(reason) = outcome {
-                self.broken(reason, world);
+                self.broken(reason, context);
             }
         }
         bytes.len()
@@ -537,17 +537,17 @@ impl Link {
 
     /// The other side broke the protocol. If it had proven itself, that is backed off from: here,
     /// if it is the one that dials.
-    fn broken(&mut self, reason: Broken, world: &mut World<'_>) {
-        self.end(reason, world.now.time);
+    fn broken(&mut self, reason: Broken, context: &mut Context<'_>) {
+        self.end(reason, context.now.time);
         if self.is_proven
             && self.side == Side::Acceptor
             && let Some(neighbour) = self.neighbour
         {
-            let neighbour = &mut world.herd.neighbours[neighbour];
+            let neighbour = &mut context.herd.neighbours[neighbour];
             if neighbour.link == Some(self.id) {
-                neighbour.has_held_until(world.now.time);
+                neighbour.has_held_until(context.now.time);
             }
-            neighbour.keep_out(world.now.time);
+            neighbour.keep_out(context.now.time);
         }
     }
 
@@ -557,14 +557,14 @@ impl Link {
         self.wants_room
     }
 
-    fn line(&mut self, line: &[u8], world: &mut World<'_>) -> Result<(), Broken> {
+    fn line(&mut self, line: &[u8], context: &mut Context<'_>) -> Result<(), Broken> {
         if let State::Linked { teacher, boot, .. } = self.state {
             if let Some((epoch, line)) = feed::record(line) {
-                return self.at(epoch, line, teacher, world);
+                return self.at(epoch, line, teacher, context);
             }
             // One comes with nearly every record, so it is not taken apart into words first.
             if let Some(position) = line.strip_prefix(b"SYNC ").and_then(number) {
-                self.synced(boot, position, world);
+                self.synced(boot, position, context);
                 return Ok(());
             }
         }
@@ -574,11 +574,11 @@ impl Link {
         match (verb, &*rest, self.state) {
             (b"BYE", reason, _) => {
                 let reason = format!("it said goodbye: {}", shown(&reason.join(&b' ')));
-                self.close(reason, world.now.time);
+                self.close(reason, context.now.time);
                 Ok(())
             }
             (b"HERD", [b"2", from, to, nonce], State::Greeting) => {
-                self.herd(from, to, nonce, world)
+                self.herd(from, to, nonce, context)
             }
             (b"HERD", [version, ..], State::Greeting) if *version != b"2" => {
                 let outdated = match number(version) {
@@ -591,25 +591,25 @@ impl Link {
                 ))
             }
             (b"PROOF", [mac], State::Proving { their_nonce }) => {
-                self.proof(mac, &their_nonce, world)
+                self.proof(mac, &their_nonce, context)
             }
             (b"LIFE", [boot, wall, own_boot, position], State::Starting) => {
-                self.life([boot, wall, own_boot, position], world)
+                self.life([boot, wall, own_boot, position], context)
             }
             (b"SYNC", [_], State::Linked { .. }) => Err("a SYNC without a position".to_owned()),
             (b"KEPT", [position], State::Linked { .. }) => {
                 let position = number(position).ok_or("a KEPT without a position")?;
-                self.kept(position, world)
+                self.kept(position, context)
             }
             (b"LACKS", [records], State::Linked { .. }) => {
                 let records = number(records).ok_or("a LACKS without a number")?;
-                self.it_lacks(records, world.herd);
+                self.it_lacks(records, context.herd);
                 Ok(())
             }
             (b"CLOCK", [wall], State::Linked { .. }) => {
                 let wall = number(wall).ok_or("a CLOCK without a time")?;
                 if let Some(neighbour) = self.neighbour {
-                    greeting::clock_shows(neighbour, wall, world);
+                    greeting::clock_shows(neighbour, wall, context);
                 }
                 Ok(())
             }
@@ -825,9 +825,14 @@ impl Link {
 
     /// The connection is gone, `why` if the core did not want it so. Tells the log, and the herd;
     /// also if the neighbour is dialled without TLS next.
-    pub fn connection_lost(self, why: Option<&str>, is_plain_next: bool, world: &mut World<'_>) {
+    pub fn connection_lost(
+        self,
+        why: Option<&str>,
+        is_plain_next: bool,
+        context: &mut Context<'_>,
+    ) {
         if let Some(reader) = self.reader {
-            world.records.close_reader(reader);
+            context.records.close_reader(reader);
         }
         let reason = self.farewell.as_deref().or(why).unwrap_or("closed");
         let advised;
@@ -838,26 +843,29 @@ impl Link {
             }
             reason => reason,
         };
-        let who = Who(&self, world.herd).to_string();
+        let who = Who(&self, context.herd).to_string();
         if self.is_operator && self.is_proven {
             return info!("{who}: {reason}");
         }
         let known = self.neighbour.filter(|_| self.is_known());
-        let Some(neighbour) = known.map(|neighbour| &mut world.herd.neighbours[neighbour]) else {
-            return world.herd.strangers.refused(who, reason, world.now.time);
+        let Some(neighbour) = known.map(|neighbour| &mut context.herd.neighbours[neighbour]) else {
+            return context
+                .herd
+                .strangers
+                .refused(who, reason, context.now.time);
         };
         if neighbour.link == Some(self.id) {
             neighbour.link = None;
-            neighbour.unlinked_since = world.now.time;
-            neighbour.has_held_until(world.now.time);
-            match world.is_stopping {
+            neighbour.unlinked_since = context.now.time;
+            neighbour.has_held_until(context.now.time);
+            match context.is_stopping {
                 true => info!("{who}: lost: {reason}"),
                 false => warn!("{who}: lost: {reason}"),
             }
         } else if neighbour.link.is_some() {
             debug!("{who}: {reason}");
         } else {
-            match (neighbour.log_dedup.note(reason, world.now.time), reason) {
+            match (neighbour.log_dedup.note(reason, context.now.time), reason) {
                 (News::Known, _) => debug!("{who}: {reason}"),
                 // That is what an offer is for.
                 (news, NO_TLS) if is_plain_next => {

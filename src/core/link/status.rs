@@ -2,35 +2,35 @@
 
 use std::fmt::Write as _;
 
-use super::{Broken, Link, World};
+use super::{Broken, Context, Link};
 use crate::core::durability::{Condition, Durability};
 use crate::core::herd::Neighbour;
 
 impl Link {
     /// Tells an operator how the server stands; that is all an operator is told. It proved itself
     /// with the secret in that `place`, from 1.
-    pub(super) fn status(&mut self, place: usize, world: &mut World<'_>) -> Result<(), Broken> {
-        let line = status(place, world);
+    pub(super) fn status(&mut self, place: usize, context: &mut Context<'_>) -> Result<(), Broken> {
+        let line = status(place, context);
         self.say(format_args!("{line}"));
-        self.close("told how the server stands".to_owned(), world.now.time);
+        self.close("told how the server stands".to_owned(), context.now.time);
         Ok(())
     }
 }
 
 /// The line, without its LF. The protocol says what each key means, see [`crate::core::link`].
-fn status(place: usize, world: &mut World<'_>) -> String {
-    let now = world.now.time;
-    let last_seq = world.records.last_seq();
-    let World {
+fn status(place: usize, context: &mut Context<'_>) -> String {
+    let now = context.now.time;
+    let last_seq = context.records.last_seq();
+    let Context {
         boot,
         records,
         clients,
         tally,
         settings,
         ..
-    } = world;
+    } = context;
     let is_up = |neighbour: &&Neighbour| neighbour.link.is_some();
-    let linked = world.herd.neighbours.iter().filter(is_up);
+    let linked = context.herd.neighbours.iter().filter(is_up);
     let plain = linked.filter(|neighbour| !neighbour.is_over_tls).count();
     let secrets = match settings.secrets.is_none() {
         true => "none".to_owned(),
@@ -38,7 +38,7 @@ fn status(place: usize, world: &mut World<'_>) -> String {
     };
     let mut line = format!(
         "STATUS boot={boot} wall={} records={} digest={:016x} clients={clients} stale={} refused={} ahead={} behind={} version={} secret={secrets} plain={plain}",
-        world.now.wall,
+        context.now.wall,
         records.len(),
         records.digest(),
         tally.stale(),
@@ -47,7 +47,7 @@ fn status(place: usize, world: &mut World<'_>) -> String {
         tally.behind(),
         env!("CARGO_PKG_VERSION"),
     );
-    let disk = world.durability.as_deref().map(Durability::condition);
+    let disk = context.durability.as_deref().map(Durability::condition);
     let mut add = |text: std::fmt::Arguments<'_>| {
         let _ = line.write_fmt(text); // into memory
     };
@@ -76,7 +76,7 @@ fn status(place: usize, world: &mut World<'_>) -> String {
         tally.opinion(),
         settings.limits.max_clients
     ));
-    let neighbours = &mut world.herd.neighbours;
+    let neighbours = &mut context.herd.neighbours;
     for neighbour in neighbours.iter().filter(|it| it.link.is_none()) {
         let ms = now.since(neighbour.unlinked_since).as_millis();
         add(format_args!(" unlinked={ms}:{}", neighbour.settings.name));

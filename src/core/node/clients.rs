@@ -7,7 +7,7 @@ use log::{debug, warn};
 use super::journaling::Journal;
 use super::{ConnId, Node, Phase, Session};
 use crate::core::admission::Admission;
-use crate::core::client::{Asked, Client, World};
+use crate::core::client::{Asked, Client, Context};
 use crate::core::clock::Now;
 use crate::core::places::answer::Outcome;
 use crate::core::proxied::Origin;
@@ -101,7 +101,9 @@ impl Node {
     }
 
     pub(super) fn client_sent(&mut self, id: ConnId, data: &[u8], now: Now) {
-        let asked = self.with_client(id, now, |client, world| client.data_received(data, world));
+        let asked = self.with_client(id, now, |client, context| {
+            client.data_received(data, context)
+        });
         self.client_goes_on(id, asked, now);
     }
 
@@ -116,10 +118,10 @@ impl Node {
     }
 
     pub(super) fn client_took(&mut self, id: ConnId, taken: usize, now: Now) {
-        let asked = self.with_client(id, now, |client, world| {
+        let asked = self.with_client(id, now, |client, context| {
             client.output_sent(taken, now.time);
-            if client.can_go_on(&world.settings.limits) {
-                client.go_on(world)
+            if client.can_go_on(&context.settings.limits) {
+                client.go_on(context)
             } else {
                 None
             }
@@ -129,9 +131,9 @@ impl Node {
 
     /// The call that it waits for is answered.
     pub(super) fn client_answered(&mut self, id: ConnId, outcome: &mut Outcome, now: Now) {
-        let asked = self.with_client(id, now, |client, world| {
+        let asked = self.with_client(id, now, |client, context| {
             client.resume(outcome);
-            client.go_on(world)
+            client.go_on(context)
         });
         self.client_goes_on(id, asked, now);
         self.mark_dirty(id);
@@ -147,7 +149,7 @@ impl Node {
     fn client_goes_on(&mut self, id: ConnId, mut asked: Option<Asked>, now: Now) {
         while let Some(wanted) = asked {
             let call = self.ask(&wanted.question, id, now);
-            asked = self.with_client(id, now, |client, world| match call {
+            asked = self.with_client(id, now, |client, context| match call {
                 Ok(call) => {
                     client.suspend(call, wanted);
                     None
@@ -155,9 +157,9 @@ impl Node {
                 Err(reason) => {
                     client.answer_now(
                         &wanted,
-                        &mut Outcome::new(world.settings.places.api, Err(reason)),
+                        &mut Outcome::new(context.settings.places.api, Err(reason)),
                     );
-                    client.go_on(world)
+                    client.go_on(context)
                 }
             });
         }
@@ -182,12 +184,12 @@ impl Node {
         &mut self,
         id: ConnId,
         now: Now,
-        act: impl FnOnce(&mut Client, &mut World<'_>) -> T,
+        act: impl FnOnce(&mut Client, &mut Context<'_>) -> T,
     ) -> T {
         match self.sessions.get_mut(id).map(|slot| &mut slot.session) {
             Some(Session::Client(client)) => act(
                 client,
-                &mut World {
+                &mut Context {
                     records: &mut self.records,
                     durability: self.journal.as_mut().map(Journal::durability),
                     tally: &mut self.tally,

@@ -11,7 +11,7 @@ use crate::core::admission::origin;
 use crate::core::clock::Now;
 use crate::core::herd::{BootId, Dial, News};
 use crate::core::limits::count;
-use crate::core::link::{Link, ROLLED_BACK, World};
+use crate::core::link::{Context, Link, ROLLED_BACK};
 use crate::core::names::Resolution;
 use crate::core::settings::{HostPort, NeighbourTls, TlsMode};
 use crate::core::tls::{HANDSHAKE, Tls, TlsSession};
@@ -204,7 +204,7 @@ impl Node {
         if data.first() == Some(&HANDSHAKE) && self.takes_offer(id, now) {
             return self.ciphertext_received(id, data, now);
         }
-        self.with_link(id, now, |link, world| link.data_received(data, world));
+        self.with_link(id, now, |link, context| link.data_received(data, context));
     }
 
     /// The first byte of a connection to the neighbours' port begins a handshake: if TLS is offered
@@ -244,7 +244,7 @@ impl Node {
         self.with_link(id, now, Link::go_on);
     }
 
-    fn with_link(&mut self, id: ConnId, now: Now, act: impl FnOnce(&mut Link, &mut World<'_>)) {
+    fn with_link(&mut self, id: ConnId, now: Now, act: impl FnOnce(&mut Link, &mut Context<'_>)) {
         let Some(Slot {
             session: Session::Link(link),
             secure,
@@ -256,7 +256,7 @@ impl Node {
         let lacks = self.herd.lacks();
         act(
             link,
-            &mut World {
+            &mut Context {
                 records: &mut self.records,
                 herd: &mut self.herd,
                 tally: &self.tally,
@@ -350,7 +350,7 @@ impl Node {
         link.connection_lost(
             why,
             is_plain_next,
-            &mut World {
+            &mut Context {
                 records: &mut self.records,
                 herd: &mut self.herd,
                 tally: &self.tally,

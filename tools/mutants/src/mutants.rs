@@ -495,8 +495,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "position follows each AT, not SYNC (too early)",
         file: "src/core/link/mod.rs",
-        from: "            return self.at(epoch, line, teacher, world);",
-        to: "            if let Some(n) = self.neighbour && let Some(h) = &mut world.herd.neighbours[n].heard { h.position += 1; }\n            return self.at(epoch, line, teacher, world);",
+        from: "            return self.at(epoch, line, teacher, context);",
+        to: "            if let Some(n) = self.neighbour && let Some(h) = &mut context.herd.neighbours[n].heard { h.position += 1; }\n            return self.at(epoch, line, teacher, context);",
         caught_by: SIMULATED,
         missed: None,
     },
@@ -529,8 +529,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a neighbour that broke the protocol is let in at once",
         file: "src/core/link/greeting.rs",
-        from: "if world.now.time < world.herd.neighbours[neighbour].kept_out_until",
-        to: "if false && world.now.time < world.herd.neighbours[neighbour].kept_out_until",
+        from: "if context.now.time < context.herd.neighbours[neighbour].kept_out_until",
+        to: "if false && context.now.time < context.herd.neighbours[neighbour].kept_out_until",
         caught_by: behaviour(
             "hostile_neighbours::a_proven_neighbour_that_talks_nonsense_is_let_in_ever_more_rarely",
         ),
@@ -782,7 +782,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "a proof with the old secret is answered with the new one",
         file: "src/core/link/greeting.rs",
         from: "let own_proof = parties.prove(self.side, secret);",
-        to: "let own_proof = parties.prove(self.side, { let _ = secret; world.settings.secrets.primary() });",
+        to: "let own_proof = parties.prove(self.side, { let _ = secret; context.settings.secrets.primary() });",
         caught_by: behaviour(
             "secret_change::a_proof_is_answered_with_the_secret_that_it_was_made_with",
         ),
