@@ -40,7 +40,7 @@ use crate::core::places::answer::{Outcome, first_empty_line};
 use crate::core::places::call::CallId;
 use crate::core::places::request::Question;
 use crate::core::posix_time::{PosixTime, Skew};
-use crate::core::proxied::Origin;
+use crate::core::proxied::ClientSource;
 use crate::core::proxy_header::is_line;
 use crate::core::records::{Offer, Records};
 use crate::core::settings::{PlacesApi, Settings};
@@ -223,7 +223,7 @@ impl Client {
 
     /// A client that just connected, or that a proxy just named.
     #[must_use]
-    pub fn connection_made(serial: u32, from: Origin) -> Client {
+    pub fn connection_made(serial: u32, from: ClientSource) -> Client {
         let who = Who::new(serial, from.client);
         match from.proxy {
             None => debug!("{who}: connected"),
@@ -248,7 +248,7 @@ impl Client {
     /// One that is not let in, and is told so in these bytes.
     #[must_use]
     pub fn rejected(serial: u32, address: SocketAddr, last_words: &[u8]) -> Client {
-        let from = Origin {
+        let from = ClientSource {
             client: address,
             proxy: None,
         };

@@ -14,7 +14,7 @@ use log::{debug, warn};
 use crate::core::backoff::Backoff;
 use crate::core::clock::Time;
 use crate::core::limits::{Limits, ms};
-use crate::core::records::Teacher;
+use crate::core::records::Origin;
 use crate::core::settings::NeighbourSettings;
 use crate::core::slots::Id;
 use crate::core::tls_offer::TlsOffer;
@@ -103,7 +103,7 @@ pub struct Neighbour {
     pub kept_out_until: Time,
     /// Which life of it was met last, and the name under which what that life taught us is kept, so
     /// that it is not sent back.
-    life: Option<(BootId, Teacher)>,
+    life: Option<(BootId, Origin)>,
     /// The greatest position that any of our `SYNC`s told it, in our present life.
     pub told: u64,
     /// The greatest position that it was told in any of our lives, as far as the journal tells. An
@@ -258,7 +258,7 @@ pub struct Strangers {
 pub struct Herd {
     /// In the order of the settings.
     pub neighbours: Vec<Neighbour>,
-    last_teacher: Teacher,
+    last_origin: Origin,
     /// Records of neighbours' feeds that had to be refused: while there are any, the table is not
     /// all that the herd knows.
     lacks: u64,
@@ -296,7 +296,7 @@ impl Herd {
         });
         Herd {
             neighbours: neighbours.collect(),
-            last_teacher: Teacher::NOBODY,
+            last_origin: Origin::NONE,
             lacks: 0,
             forgets_lives: false,
             strangers: Strangers::default(),
@@ -364,14 +364,14 @@ impl Herd {
 
     /// The neighbour says which life it is in. Returns the name under which what that life teaches
     /// is kept.
-    pub fn lives(&mut self, neighbour: usize, boot: BootId) -> Teacher {
+    pub fn lives(&mut self, neighbour: usize, boot: BootId) -> Origin {
         let life = &mut self.neighbours[neighbour].life;
         match *life {
-            Some((known, teacher)) if known == boot => teacher,
+            Some((known, origin)) if known == boot => origin,
             Some(_) | None => {
-                self.last_teacher = self.last_teacher.next();
-                *life = Some((boot, self.last_teacher));
-                self.last_teacher
+                self.last_origin = self.last_origin.next();
+                *life = Some((boot, self.last_origin));
+                self.last_origin
             }
         }
     }

@@ -24,19 +24,19 @@ const KNOCKS: u32 = 8;
 
 /// Who taught us a record: a neighbour in one life of its process, or nobody (a client told us).
 ///
-/// A record is not sent back to its teacher; a neighbour in a new life is a new teacher, and is
+/// A record is not sent back to its origin; a neighbour in a new life is a new origin, and is
 /// sent everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Teacher(u32);
+pub struct Origin(u32);
 
-impl Teacher {
-    /// The teacher of what our own clients said.
-    pub const NOBODY: Teacher = Teacher(0);
+impl Origin {
+    /// The origin of what our own clients said.
+    pub const NONE: Origin = Origin(0);
 
     /// The one after this: each life of each neighbour gets its own.
     #[must_use]
-    pub fn next(self) -> Teacher {
-        Teacher(self.0.wrapping_add(1).max(1))
+    pub fn next(self) -> Origin {
+        Origin(self.0.wrapping_add(1).max(1))
     }
 }
 
@@ -46,7 +46,7 @@ struct Line {
     bytes: Box<[u8]>,
     /// Its place, or `PACKED`.
     place: u32,
-    teacher: Teacher,
+    origin: Origin,
 }
 
 /// What is known of a line that is not packed.
@@ -187,8 +187,8 @@ impl LinesKept {
 
     /// Who taught us the line.
     #[must_use]
-    pub fn teacher(&self, number: u32) -> Teacher {
-        self.lines[number as usize].teacher
+    pub fn origin(&self, number: u32) -> Origin {
+        self.lines[number as usize].origin
     }
 
     /// Appends the line to `out`.
@@ -235,7 +235,7 @@ impl LinesKept {
     /// Keeps the first line of a client, taken apart as `at`; tells its number. `None` if there are
     /// too many names of servers.
     #[must_use]
-    pub fn add(&mut self, line: &[u8], at: &At<'_>, teacher: Teacher) -> Option<u32> {
+    pub fn add(&mut self, line: &[u8], at: &At<'_>, origin: Origin) -> Option<u32> {
         let number = u32::try_from(self.lines.len()).ok()?;
         pack(
             line,
@@ -246,7 +246,7 @@ impl LinesKept {
         self.lines.push(Line {
             bytes: self.packing.as_slice().into(),
             place: PACKED,
-            teacher,
+            origin,
         });
         Some(number)
     }
@@ -259,7 +259,7 @@ impl LinesKept {
         number: u32,
         (line, hash): (&[u8], u64),
         at: &At<'_>,
-        teacher: Teacher,
+        origin: Origin,
     ) -> Option<()> {
         // The server has its number before a line is kept unpacked, so packing that one later can
         // not fail.
@@ -294,7 +294,7 @@ impl LinesKept {
             own.bytes = bytes.into();
         }
         own.place = place.unwrap_or(PACKED);
-        own.teacher = teacher;
+        own.origin = origin;
         Some(())
     }
 
@@ -346,19 +346,14 @@ mod tests {
         let at = |line| At::parse(line).unwrap();
         let mut lines = kept(1);
         for number in 0..2 {
-            assert_eq!(lines.add(first, &at(first), Teacher::NOBODY), Some(number));
+            assert_eq!(lines.add(first, &at(first), Origin::NONE), Some(number));
             assert!(lines.lines[number as usize].bytes.len() < first.len() * 6 / 10);
         }
         let is_packed = |lines: &LinesKept, number: usize| {
             lines.lines[number].bytes.len() < first.len() * 6 / 10
         };
         let mut move_on = |number| {
-            let moved = lines.replace(
-                number,
-                (second, hash_of(second)),
-                &at(second),
-                Teacher::NOBODY,
-            );
+            let moved = lines.replace(number, (second, hash_of(second)), &at(second), Origin::NONE);
             assert_eq!(moved, Some(()));
             [0, 1].map(|number| is_packed(&lines, number))
         };
@@ -380,10 +375,10 @@ mod tests {
                 let line = format!("AT {server} {skew:+}.000000001 client{number} +1.5-2 {stamp}");
                 let Some(at) = At::parse(line.as_bytes()) else { continue };
                 if (number as usize) < model.len() {
-                    lines.replace(number, (line.as_bytes(), hash_of(line.as_bytes())), &at, Teacher(number)).unwrap();
+                    lines.replace(number, (line.as_bytes(), hash_of(line.as_bytes())), &at, Origin(number)).unwrap();
                     model[number as usize] = line;
                 } else {
-                    let number = lines.add(line.as_bytes(), &at, Teacher::NOBODY).unwrap();
+                    let number = lines.add(line.as_bytes(), &at, Origin::NONE).unwrap();
                     prop_assert_eq!(number as usize, model.len());
                     model.push(line);
                 }

@@ -34,14 +34,14 @@ use crate::core::proxy_header::{Header, HeaderError, Parsed, parse};
 
 /// Where a client is connected from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct ClientSource {
     /// The client's address.
     pub client: SocketAddr,
     /// The address of the proxy that speaks for it, if one does.
     pub proxy: Option<SocketAddr>,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ClientSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", canonical(self.client))?;
         match self.proxy {

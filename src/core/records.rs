@@ -42,7 +42,7 @@ use slab::Slab;
 use crate::core::invariants::hold;
 use crate::core::journal::Entry;
 use crate::core::limits::{Limits, count};
-pub use crate::core::lines_kept::Teacher;
+pub use crate::core::lines_kept::Origin;
 use crate::core::lines_kept::{LinesKept, hash_of};
 use crate::core::message::At;
 use crate::core::posix_time::{MAX_LEAD_S, PosixTime};
@@ -75,7 +75,7 @@ pub enum Offer {
 #[derive(Clone, Copy)]
 enum Claim {
     /// From a neighbour: merged by the order.
-    Neighbour { epoch: u32, teacher: Teacher },
+    Neighbour { epoch: u32, origin: Origin },
     /// From a client: what is from after `latest` does not stand in its way.
     Client { latest: PosixTime },
     /// From a journal: no limit applies to it.
@@ -264,8 +264,8 @@ impl Records {
 
     /// Takes the record of `line` (an `AT` line without its LF, taken apart as `at`), of epoch 0,
     /// if it is the newest of its client.
-    pub fn offer(&mut self, line: &[u8], at: &At<'_>, teacher: Teacher) -> Offer {
-        self.offer_at(self.spot(at.client), line, at, 0, teacher)
+    pub fn offer(&mut self, line: &[u8], at: &At<'_>, origin: Origin) -> Offer {
+        self.offer_at(self.spot(at.client), line, at, 0, origin)
     }
 
     /// [`Records::offer`] for a client whose spot is known, and a record of any epoch.
@@ -275,9 +275,9 @@ impl Records {
         line: &[u8],
         at: &At<'_>,
         epoch: u32,
-        teacher: Teacher,
+        origin: Origin,
     ) -> Offer {
-        self.take(spot, line, at, Claim::Neighbour { epoch, teacher })
+        self.take(spot, line, at, Claim::Neighbour { epoch, origin })
     }
 
     /// Takes the record of `line` from a client of this server, whose clock shows `wall`, if it is
@@ -292,10 +292,10 @@ impl Records {
     fn take(&mut self, spot: Spot, line: &[u8], at: &At<'_>, claim: Claim) -> Offer {
         let Spot { hash, known } = spot;
         let (mut known_bytes, mut known_hash) = (0, 0);
-        let (mut epoch, teacher, is_limited) = match claim {
-            Claim::Neighbour { epoch, teacher } => (epoch, teacher, true),
-            Claim::Client { .. } => (0, Teacher::NOBODY, true),
-            Claim::Journal { epoch } => (epoch, Teacher::NOBODY, false),
+        let (mut epoch, origin, is_limited) = match claim {
+            Claim::Neighbour { epoch, origin } => (epoch, origin, true),
+            Claim::Client { .. } => (0, Origin::NONE, true),
+            Claim::Journal { epoch } => (epoch, Origin::NONE, false),
         };
         if let Some(index) = known {
             let known_epoch = self.epoch_of(index);
@@ -328,9 +328,9 @@ impl Records {
         }
         let line_hash = hash_of(line);
         let index = match known {
-            None => self.add(hash, line, at, teacher),
+            None => self.add(hash, line, at, origin),
             Some(index) => {
-                let kept = self.lines.replace(index, (line, line_hash), at, teacher);
+                let kept = self.lines.replace(index, (line, line_hash), at, origin);
                 kept.map(|()| {
                     self.unlink(index);
                     index
@@ -352,8 +352,8 @@ impl Records {
     }
 
     /// Makes a record that is not in the feed yet. `None` if there are too many names of servers.
-    fn add(&mut self, client_hash: u64, line: &[u8], at: &At<'_>, teacher: Teacher) -> Option<u32> {
-        let index = self.lines.add(line, at, teacher)?;
+    fn add(&mut self, client_hash: u64, line: &[u8], at: &At<'_>, origin: Origin) -> Option<u32> {
+        let index = self.lines.add(line, at, origin)?;
         self.records.push(Record {
             seq: 0,
             older: NONE,
@@ -561,7 +561,7 @@ impl Records {
     pub fn read(
         &mut self,
         reader: ReaderId,
-        except: Teacher,
+        except: Origin,
         up_to: u64,
         full_at: usize,
         out: &mut Vec<u8>,
@@ -573,7 +573,7 @@ impl Records {
             if record.seq > up_to {
                 return appended;
             }
-            if self.lines.teacher(reader.next) != except {
+            if self.lines.origin(reader.next) != except {
                 if !self.epochs.is_empty()
                     && let Some(epoch) = self.epochs.get(&reader.next)
                 {
@@ -599,9 +599,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn offer(records: &mut Records, line: &str, teacher: Teacher) -> Offer {
+    fn offer(records: &mut Records, line: &str, origin: Origin) -> Offer {
         let at = At::parse(line.as_bytes()).unwrap_or_else(|| panic!("not an AT line: {line}"));
-        records.offer(line.as_bytes(), &at, teacher)
+        records.offer(line.as_bytes(), &at, origin)
     }
 
     fn table(max_records: u64) -> Records {
@@ -615,7 +615,7 @@ mod tests {
         offer(
             records,
             &format!("AT Riley +0.000000000 {client} +1+2 {stamp}"),
-            Teacher::NOBODY,
+            Origin::NONE,
         )
     }
 
@@ -628,7 +628,7 @@ mod tests {
         (records.hear(line.as_bytes(), &at, wall), line)
     }
 
-    fn read_all(records: &mut Records, reader: ReaderId, except: Teacher) -> String {
+    fn read_all(records: &mut Records, reader: ReaderId, except: Origin) -> String {
         let mut out = Vec::new();
         records.read(reader, except, u64::MAX, usize::MAX, &mut out);
         let lines = String::from_utf8(out).unwrap();
@@ -707,7 +707,7 @@ mod tests {
         let merge = |to: &mut Records, line: &str, epoch: u32| {
             let at = At::parse(line.as_bytes()).unwrap();
             let spot = to.spot(b"a");
-            to.offer_at(spot, line.as_bytes(), &at, epoch, Teacher::NOBODY)
+            to.offer_at(spot, line.as_bytes(), &at, epoch, Origin::NONE)
         };
         let (offer, frozen) = says(wrong, "Riley", 1_000 + YEAR, 1_000 + YEAR);
         assert_eq!(offer, Offer::Accepted);
@@ -737,7 +737,7 @@ mod tests {
         let line = "AT Riley +0.000000000 a +1+2 5000000";
         let at = At::parse(line.as_bytes()).unwrap();
         let spot = records.spot(b"a");
-        let last = records.offer_at(spot, line.as_bytes(), &at, u32::MAX, Teacher::NOBODY);
+        let last = records.offer_at(spot, line.as_bytes(), &at, u32::MAX, Origin::NONE);
         assert_eq!(last, Offer::Accepted);
         assert_eq!(says(&mut records, "Riley", 1_000, 1_000).0, Offer::Stale);
         assert_eq!(records.last_epoch(), u32::MAX);
@@ -750,17 +750,11 @@ mod tests {
         let line = b"AT Riley +0.000000000 a +1+2 1";
         let at = At::parse(line).unwrap();
         let spot = records.spot(b"a");
-        records.offer_at(spot, line, &at, 7, Teacher::NOBODY);
+        records.offer_at(spot, line, &at, 7, Origin::NONE);
         assert!(!records.is_kept(records.spot(b"a"), 6, line));
         let reader = records.open_reader(0);
         let mut out = Vec::new();
-        records.read(
-            reader,
-            Teacher::NOBODY.next(),
-            u64::MAX,
-            usize::MAX,
-            &mut out,
-        );
+        records.read(reader, Origin::NONE.next(), u64::MAX, usize::MAX, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert_eq!(
             text,
@@ -807,11 +801,7 @@ mod tests {
             (by_receipt, Offer::Accepted),
             (by_stamp_with_zeros, Offer::Stale),
         ] {
-            assert_eq!(
-                offer(&mut records, line, Teacher::NOBODY),
-                expected,
-                "{line}"
-            );
+            assert_eq!(offer(&mut records, line, Origin::NONE), expected, "{line}");
         }
     }
 
@@ -829,7 +819,7 @@ mod tests {
         records.know_servers(["Riley", "Jaquez"]);
         let mut from = |server: &str, stamp: u32| {
             let line = format!("AT {server} +0.000000000 a +1+2 {stamp}");
-            offer(&mut records, &line, Teacher::NOBODY)
+            offer(&mut records, &line, Origin::NONE)
         };
         let mut stamp = 0;
         let mut made_up = || {
@@ -856,15 +846,12 @@ mod tests {
             ..Limits::default()
         });
         assert_eq!(
-            offer(&mut records, &line("1"), Teacher::NOBODY),
+            offer(&mut records, &line("1"), Origin::NONE),
             Offer::Accepted
         );
+        assert_eq!(offer(&mut records, &line("22"), Origin::NONE), Offer::Full);
         assert_eq!(
-            offer(&mut records, &line("22"), Teacher::NOBODY),
-            Offer::Full
-        );
-        assert_eq!(
-            offer(&mut records, &line("2"), Teacher::NOBODY),
+            offer(&mut records, &line("2"), Origin::NONE),
             Offer::Accepted,
             "no longer than before"
         );
@@ -874,24 +861,24 @@ mod tests {
     #[test]
     fn a_reader_is_sent_each_record_once_in_its_newest_version() {
         let mut records = table(10);
-        let (nobody, teacher) = (Teacher::NOBODY, Teacher::NOBODY.next());
+        let (nobody, origin) = (Origin::NONE, Origin::NONE.next());
         heard(&mut records, "a", 1);
         heard(&mut records, "b", 1);
         let reader = records.open_reader(0);
         heard(&mut records, "a", 2);
         heard(&mut records, "a", 3);
-        assert_eq!(read_all(&mut records, reader, teacher), "b@1 a@3");
+        assert_eq!(read_all(&mut records, reader, origin), "b@1 a@3");
         assert!(records.is_caught_up(reader));
         assert_eq!(records.position(reader), 4);
         heard(&mut records, "a", 4);
         assert_eq!(
-            read_all(&mut records, reader, teacher),
+            read_all(&mut records, reader, origin),
             "a@4",
             "the tail itself moved"
         );
-        offer(&mut records, "AT Riley +0.000000000 c +1+2 1", teacher);
+        offer(&mut records, "AT Riley +0.000000000 c +1+2 1", origin);
         assert_eq!(
-            read_all(&mut records, reader, teacher),
+            read_all(&mut records, reader, origin),
             "",
             "not sent back to who taught it"
         );
@@ -912,14 +899,11 @@ mod tests {
         let reader = records.open_reader(0);
         let mut out = Vec::new();
         assert_eq!(
-            records.read(reader, Teacher::NOBODY.next(), u64::MAX, 40, &mut out),
+            records.read(reader, Origin::NONE.next(), u64::MAX, 40, &mut out),
             2
         );
         assert_eq!(records.position(reader), 2);
-        assert_eq!(
-            read_all(&mut records, reader, Teacher::NOBODY.next()),
-            "c@1"
-        );
+        assert_eq!(read_all(&mut records, reader, Origin::NONE.next()), "c@1");
     }
 
     proptest! {
@@ -931,14 +915,14 @@ mod tests {
                 format!("AT Riley {skew:+}.000000000 {client} +1+2 {stamp}")
             };
             let mut one = table(10);
-            offers.iter().for_each(|o| { offer(&mut one, &line(o), Teacher::NOBODY); });
+            offers.iter().for_each(|o| { offer(&mut one, &line(o), Origin::NONE); });
             let mut state = seed;
             for i in (1..offers.len()).rev() {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 offers.swap(i, (state >> 33) as usize % (i + 1));
             }
             let mut other = table(10);
-            offers.iter().for_each(|o| { offer(&mut other, &line(o), Teacher::NOBODY); });
+            offers.iter().for_each(|o| { offer(&mut other, &line(o), Origin::NONE); });
             prop_assert_eq!(one.digest(), other.digest());
             for client in [b"0", b"1", b"2", b"3"] {
                 prop_assert_eq!(one.line(client), other.line(client));
@@ -954,14 +938,14 @@ mod tests {
             let mut out = Vec::new();
             for (client, stamp, bytes) in steps {
                 heard(&mut records, &client.to_string(), stamp);
-                records.read(reader, Teacher::NOBODY.next(), u64::MAX, bytes, &mut out);
+                records.read(reader, Origin::NONE.next(), u64::MAX, bytes, &mut out);
                 for line in std::mem::take(&mut out).split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
-                    copy.offer(line, &At::parse(line).unwrap(), Teacher::NOBODY);
+                    copy.offer(line, &At::parse(line).unwrap(), Origin::NONE);
                 }
             }
-            records.read(reader, Teacher::NOBODY.next(), u64::MAX, usize::MAX, &mut out);
+            records.read(reader, Origin::NONE.next(), u64::MAX, usize::MAX, &mut out);
             for line in out.split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
-                copy.offer(line, &At::parse(line).unwrap(), Teacher::NOBODY);
+                copy.offer(line, &At::parse(line).unwrap(), Origin::NONE);
             }
             prop_assert!(records.is_caught_up(reader));
             prop_assert_eq!(records.len(), copy.len());

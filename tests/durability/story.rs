@@ -10,7 +10,7 @@ use herd_mio::core::herd::BootId;
 use herd_mio::core::journal::Entry;
 use herd_mio::core::limits::Limits;
 use herd_mio::core::message::At;
-use herd_mio::core::records::{Offer, Records, Teacher};
+use herd_mio::core::records::{Offer, Origin, Records};
 use herd_testkit::at_line::Line;
 use herd_testkit::fake_disk::{ENDLESS, FakeDisk, Queue, Snapshot, Strike};
 use herd_testkit::promises::{End, Policy, Promises, When};
@@ -311,7 +311,7 @@ impl Story {
         let after = self.neighbour.sent;
         let reader = life.records.open_reader(after);
         let mut out = Vec::new();
-        let no_one = Teacher::NOBODY.next();
+        let no_one = Origin::NONE.next();
         life.records
             .read(reader, no_one, released, usize::MAX, &mut out);
         let position = life.records.position(reader).max(after);
@@ -600,7 +600,7 @@ impl Life {
     /// Offers a record to the table; whether it was taken.
     fn take(&mut self, line: &[u8]) -> Outcome<bool> {
         let at = At::parse(line).ok_or("no AT line")?;
-        match self.records.offer(line, &at, Teacher::NOBODY) {
+        match self.records.offer(line, &at, Origin::NONE) {
             Offer::Accepted => {
                 self.accepted += Entry::record_bytes(line.len()) as u64;
                 Ok(true)

@@ -30,7 +30,7 @@ fn a_neighbour_resumes_where_its_life_of_ours_and_the_next_one_agree() {
 mod by_hand {
     use super::*;
     use crate::core::message::At;
-    use crate::core::records::{Records, Teacher};
+    use crate::core::records::{Origin, Records};
 
     struct Rig {
         d: Durability,
@@ -70,7 +70,7 @@ mod by_hand {
         fn says(&mut self, client: &str, stamp: u64) -> u64 {
             let line = format!("AT Riley +0.000000000 {client} +1+2 {stamp}");
             let at = At::parse(line.as_bytes()).unwrap();
-            self.records.offer(line.as_bytes(), &at, Teacher::NOBODY);
+            self.records.offer(line.as_bytes(), &at, Origin::NONE);
             let seq = self.records.last_seq();
             self.d.record(seq, 0, line.as_bytes());
             seq

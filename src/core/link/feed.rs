@@ -11,7 +11,7 @@ use crate::core::escape::Escaped;
 use crate::core::herd::{BootId, Herd};
 use crate::core::limits::TURN_BYTES;
 use crate::core::message::{At, AtHead};
-use crate::core::records::{Offer, Teacher};
+use crate::core::records::{Offer, Origin};
 
 /// A neighbour that lacked something when it was linked is being sent it.
 pub(super) struct CatchUp {
@@ -37,9 +37,7 @@ impl Link {
     /// far as they may leave; and confirmed, once everything is in the journal that was accepted
     /// when they were read.
     pub fn output(&mut self, supply: Supply<'_>) -> &[u8] {
-        if let State::Linked {
-            reader, teacher, ..
-        } = self.state
+        if let State::Linked { reader, origin, .. } = self.state
             && self.output.is_empty()
         {
             let Supply {
@@ -49,7 +47,7 @@ impl Link {
                 kept_through,
                 appended,
             } = supply;
-            let count = records.read(reader, teacher, released, TURN_BYTES, self.output.tail());
+            let count = records.read(reader, origin, released, TURN_BYTES, self.output.tail());
             let position = records.position(reader);
             let mut has_caught_up = false;
             if let Some(catch_up) = &mut self.catch_up {
@@ -163,7 +161,7 @@ impl Link {
         &mut self,
         epoch: u32,
         line: &[u8],
-        teacher: Teacher,
+        origin: Origin,
         context: &mut Context<'_>,
     ) -> Result<(), Broken> {
         self.has_come = true;
@@ -175,7 +173,7 @@ impl Link {
         }
         let at = head.whole().ok_or_else(broken)?;
         let room = Room::for_a_record(context.durability.as_deref(), context.records);
-        match context.records.offer_at(spot, line, &at, epoch, teacher) {
+        match context.records.offer_at(spot, line, &at, epoch, origin) {
             Offer::Accepted => {
                 let seq = context.records.last_seq();
                 match &mut context.durability {

@@ -264,7 +264,7 @@ impl Link {
                 return Ok(());
             }
         };
-        let teacher = context.herd.lives(neighbour, boot);
+        let origin = context.herd.lives(neighbour, boot);
         let reader = context.records.open_reader(from);
         self.reader = Some(reader);
         self.confirmed = from;
@@ -273,7 +273,7 @@ impl Link {
             Cause::LifeTold,
             State::Linked {
                 reader,
-                teacher,
+                origin,
                 boot,
             },
         );

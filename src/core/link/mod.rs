@@ -150,7 +150,7 @@ use crate::core::lines::{Split, split};
 use crate::core::machine::assert_transition;
 use crate::core::proof::{Nonce, Side};
 use crate::core::proxy_header::{is_header, may_be_signature};
-use crate::core::records::{ReaderId, Records, Teacher};
+use crate::core::records::{Origin, ReaderId, Records};
 use crate::core::settings::Settings;
 use crate::core::slots::Id;
 use crate::core::tally::Tally;
@@ -232,7 +232,7 @@ enum State {
     /// so.
     Linked {
         reader: ReaderId,
-        teacher: Teacher,
+        origin: Origin,
         boot: BootId,
     },
     /// The last words are in the output.
@@ -558,9 +558,9 @@ impl Link {
     }
 
     fn line(&mut self, line: &[u8], context: &mut Context<'_>) -> Result<(), Broken> {
-        if let State::Linked { teacher, boot, .. } = self.state {
+        if let State::Linked { origin, boot, .. } = self.state {
             if let Some((epoch, line)) = feed::record(line) {
-                return self.at(epoch, line, teacher, context);
+                return self.at(epoch, line, origin, context);
             }
             // One comes with nearly every record, so it is not taken apart into words first.
             if let Some(position) = line.strip_prefix(b"SYNC ").and_then(number) {

@@ -10,7 +10,7 @@ use crate::core::admission::Admission;
 use crate::core::client::{Asked, Client, Context};
 use crate::core::clock::Now;
 use crate::core::places::answer::Outcome;
-use crate::core::proxied::Origin;
+use crate::core::proxied::ClientSource;
 use crate::core::tls::{NOT_LET_IN, Tls, TlsSession};
 
 /// How a client comes in.
@@ -23,7 +23,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// The session of a client that comes in like this.
-    pub(super) fn client(&self, serial: u32, from: Origin) -> Client {
+    pub(super) fn client(&self, serial: u32, from: ClientSource) -> Client {
         match &self.refused {
             None => Client::connection_made(serial, from),
             Some(last_words) => Client::rejected(serial, from.client, last_words),
@@ -41,7 +41,7 @@ impl Node {
         if self.settings.proxies.contains(address.ip()) {
             return Some(self.proxy_connected(address));
         }
-        let from = Origin {
+        let from = ClientSource {
             client: address,
             proxy: None,
         };
@@ -53,7 +53,7 @@ impl Node {
     }
 
     /// Whether a client from there may come in. `None` if it is closed without a word.
-    pub(super) fn enter(&mut self, from: Origin) -> Option<Entry> {
+    pub(super) fn enter(&mut self, from: ClientSource) -> Option<Entry> {
         let ip = from.client.ip();
         match self.admission.enter(ip, &self.settings.limits) {
             Admission::Admit => {}
@@ -91,7 +91,7 @@ impl Node {
         })
     }
 
-    fn tell_refusal(&self, from: Origin, reason: &str) {
+    fn tell_refusal(&self, from: ClientSource, reason: &str) {
         let refused = self.admission.refused();
         if refused.is_power_of_two() {
             warn!("client {from}: refused: {reason}; {refused} so far");

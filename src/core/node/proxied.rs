@@ -8,7 +8,7 @@ use super::{ConnId, Node, Phase, Session};
 use crate::core::client::Client;
 use crate::core::clock::Now;
 use crate::core::limits::count;
-use crate::core::proxied::{Origin, Proxied, Refusal};
+use crate::core::proxied::{ClientSource, Proxied, Refusal};
 use crate::core::proxy_header::HeaderError;
 
 /// What a connection without a header hears: an operator who tries the port from the proxy's
@@ -53,11 +53,11 @@ impl Node {
             Ok(Some((header, used))) => {
                 let proxy = proxied.proxy();
                 let from = match header.source {
-                    Some(client) => Origin {
+                    Some(client) => ClientSource {
                         client,
                         proxy: Some(proxy),
                     },
-                    None => Origin {
+                    None => ClientSource {
                         client: proxy,
                         proxy: None,
                     },
@@ -92,7 +92,7 @@ impl Node {
     }
 
     /// The header is whole: from here on, the connection is a client's, if it is let in.
-    fn identified(&mut self, id: ConnId, from: Origin) {
+    fn identified(&mut self, id: ConnId, from: ClientSource) {
         let entry = match self.phase {
             Phase::Running => self.enter(from),
             Phase::Stopping | Phase::Overdue => None,

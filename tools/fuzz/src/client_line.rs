@@ -8,7 +8,7 @@ use herd_mio::core::limits::{LINE_BYTES, LINK_LINE_BYTES, Limits};
 use herd_mio::core::message::{At, Command, Iamat, Radius};
 use herd_mio::core::packed_line::{PackedLine, ServerNames, pack};
 use herd_mio::core::posix_time::{PosixTime, Skew};
-use herd_mio::core::records::{Offer, Records, Teacher};
+use herd_mio::core::records::{Offer, Records, Origin};
 
 use crate::reference;
 
@@ -194,7 +194,7 @@ fn table(lines: &[Vec<u8>]) {
             Some(held) if *held >= ours => Offer::Stale,
             _ => Offer::Accepted,
         };
-        assert_eq!(records.offer(line, &at, Teacher::NOBODY), offer);
+        assert_eq!(records.offer(line, &at, Origin::NONE), offer);
         if offer == Offer::Accepted {
             expected.insert(ours.client.clone(), ours);
         }
@@ -205,7 +205,7 @@ fn table(lines: &[Vec<u8>]) {
     });
     for line in lines.iter().rev() {
         if let Some(at) = At::parse(line) {
-            backwards.offer(line, &at, Teacher::NOBODY);
+            backwards.offer(line, &at, Origin::NONE);
         }
     }
     assert_eq!(records.digest(), backwards.digest());
@@ -222,7 +222,7 @@ fn feed(records: &mut Records, mut expected: BTreeMap<Vec<u8>, reference::At>) {
     let reader = records.open_reader(0);
     while !records.is_caught_up(reader) {
         let mut told = Vec::new();
-        let count = records.read(reader, Teacher::NOBODY.next(), u64::MAX, 100, &mut told);
+        let count = records.read(reader, Origin::NONE.next(), u64::MAX, 100, &mut told);
         let lines: Vec<&[u8]> = told.split_inclusive(|&byte| byte == b'\n').collect();
         assert_eq!(lines.len(), count);
         for line in lines {
