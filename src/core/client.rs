@@ -36,6 +36,7 @@ use crate::core::limits::{LINE_BYTES, Limits, count, ms};
 use crate::core::lines::{Split, split, without_cr};
 use crate::core::machine::assert_transition;
 use crate::core::message::{At, Command, Iamat, Whatsat};
+use crate::core::peer_label::PeerLabel;
 use crate::core::places::answer::{Outcome, first_empty_line};
 use crate::core::places::call::CallId;
 use crate::core::places::request::Question;
@@ -46,7 +47,6 @@ use crate::core::records::{Offer, Records};
 use crate::core::settings::{PlacesApi, Settings};
 use crate::core::tally::Tally;
 use crate::core::tls::is_hello;
-use crate::core::who::Who;
 
 /// What a client's commands work on.
 pub struct Context<'a> {
@@ -174,7 +174,7 @@ const BRIEFLY: Duration = Duration::from_millis(200);
 
 /// One client.
 pub struct Client {
-    who: Who,
+    who: PeerLabel,
     state: State,
     /// Bytes not acted on yet: an unfinished line, or commands behind a `WHATSAT`.
     input: Buffer,
@@ -224,7 +224,7 @@ impl Client {
     /// A client that just connected, or that a proxy just named.
     #[must_use]
     pub fn connection_made(serial: u32, from: ClientSource) -> Client {
-        let who = Who::new(serial, from.client);
+        let who = PeerLabel::new(serial, from.client);
         match from.proxy {
             None => debug!("{who}: connected"),
             Some(proxy) => debug!("{who}: connected through {proxy}"),
@@ -275,7 +275,7 @@ impl Client {
 
     /// Its name in the log.
     #[must_use]
-    pub fn who(&self) -> Who {
+    pub fn who(&self) -> PeerLabel {
         self.who
     }
 

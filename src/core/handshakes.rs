@@ -9,7 +9,7 @@ use std::fmt;
 use log::{debug, warn};
 use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
 
-use crate::core::who::Who;
+use crate::core::peer_label::PeerLabel;
 
 /// What was wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ pub struct Handshakes {
 impl Handshakes {
     /// One failed, for that reason, whose subject is the client.
     #[cold]
-    pub fn failed(&mut self, who: Who, kind: Kind, reason: &str) {
+    pub fn failed(&mut self, who: PeerLabel, kind: Kind, reason: &str) {
         let failed = &mut self.failed[kind as usize];
         *failed += 1;
         if failed.is_power_of_two() {
@@ -206,7 +206,7 @@ mod tests {
     fn counts_are_shown_for_what_came() {
         let mut handshakes = Handshakes::default();
         assert_eq!(handshakes.to_string(), "");
-        let who = Who::new(1, std::net::SocketAddr::from(([192, 0, 2, 1], 1)));
+        let who = PeerLabel::new(1, std::net::SocketAddr::from(([192, 0, 2, 1], 1)));
         for kind in [Kind::CutOff, Kind::PlainText, Kind::CutOff] {
             handshakes.failed(who, kind, "it is a test");
         }

@@ -7,8 +7,8 @@ use log::{info, warn};
 
 use crate::core::clock::Time;
 use crate::core::handshakes::Handshakes;
+use crate::core::peer_label::PeerLabel;
 use crate::core::posix_time::Lead;
-use crate::core::who::Who;
 
 /// Clocks are judged by the `IAMAT`s of so long.
 const SPAN_NANOS: u64 = 60_000_000_000;
@@ -122,7 +122,7 @@ impl Tally {
     /// A client that is no listed proxy sent a PROXY header, which is not believed. The log is told
     /// the first time and at every power of two; `is_on` says whether any proxy is listed.
     #[cold]
-    pub fn passed_over_header(&mut self, who: Who, is_on: bool) {
+    pub fn passed_over_header(&mut self, who: PeerLabel, is_on: bool) {
         self.passed_over_headers += 1;
         let times = self.passed_over_headers;
         if !times.is_power_of_two() {

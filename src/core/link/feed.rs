@@ -3,7 +3,7 @@
 
 use log::{debug, info, warn};
 
-use super::{Broken, CLOCK_EVERY_MS, Context, Link, State, Supply, Who, number, shown};
+use super::{Broken, CLOCK_EVERY_MS, Context, Link, PeerLabel, State, Supply, number, shown};
 use crate::core::clock::{Now, Time};
 use crate::core::counted::Counted;
 use crate::core::durability::Room;
@@ -271,7 +271,7 @@ impl Link {
         if let Some(catch_up) = self.catch_up.take_if(|it| position >= it.until) {
             info!(
                 "{}: caught up, {} sent and kept in {:.3} s",
-                Who(self, context.herd),
+                PeerLabel(self, context.herd),
                 Counted(catch_up.records as u64, "record"),
                 context.now.time.since(catch_up.since).as_secs_f64()
             );
@@ -288,9 +288,9 @@ impl Link {
         match (before, records) {
             (0, 1..) => warn!(
                 "{}: it had to refuse records because of its limits; its table is not all that the herd knows, and what it lacks may not get beyond it",
-                Who(self, herd)
+                PeerLabel(self, herd)
             ),
-            (1.., 0) => info!("{}: it lacks nothing any more", Who(self, herd)),
+            (1.., 0) => info!("{}: it lacks nothing any more", PeerLabel(self, herd)),
             (_, _) => {}
         }
     }

@@ -5,7 +5,7 @@ use log::{info, warn};
 use super::acknowledgement::Acknowledgement;
 use super::feed::CatchUp;
 use super::{
-    Broken, Cause, Context, Link, OPERATOR, ROLLED_BACK, State, VERSION, Who, number, shown,
+    Broken, Cause, Context, Link, OPERATOR, PeerLabel, ROLLED_BACK, State, VERSION, number, shown,
 };
 use crate::core::counted::Counted;
 use crate::core::herd::{BootId, ClockNews, Dial, Lag};
@@ -258,7 +258,7 @@ impl Link {
                 self.is_rollback = true;
                 warn!(
                     "{}: it has heard {position} changes of a life of ours that never told it so many: this server's history was rolled back, by an older copy of its data directory that was put back or by a snapshot of its machine; it begins a new life, sends everything to every neighbour, and asks for everything",
-                    Who(self, context.herd)
+                    PeerLabel(self, context.herd)
                 );
                 self.end(ROLLED_BACK.to_owned(), context.now.time);
                 return Ok(());
@@ -302,12 +302,12 @@ impl Link {
         match resume {
             Resume::After(_) => info!(
                 "{}: linked, {} behind{after}, {over}",
-                Who(self, context.herd),
+                PeerLabel(self, context.herd),
                 Counted(behind, "change")
             ),
             Resume::All | Resume::RolledBack => info!(
                 "{}: linked, to be sent all {}{after}, {over}",
-                Who(self, context.herd),
+                PeerLabel(self, context.herd),
                 Counted(context.records.len() as u64, "record")
             ),
         }

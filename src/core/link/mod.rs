@@ -351,11 +351,11 @@ pub struct Link {
 }
 
 /// A link's name in the log. Whoever has not proven a name is a stranger, whatever it says.
-struct Who<'a>(&'a Link, &'a Herd);
+struct PeerLabel<'a>(&'a Link, &'a Herd);
 
-impl fmt::Display for Who<'_> {
+impl fmt::Display for PeerLabel<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Who(link, herd) = self;
+        let PeerLabel(link, herd) = self;
         let name = link
             .neighbour
             .map(|neighbour| &herd.neighbours[neighbour].settings.name);
@@ -843,7 +843,7 @@ impl Link {
             }
             reason => reason,
         };
-        let who = Who(&self, context.herd).to_string();
+        let who = PeerLabel(&self, context.herd).to_string();
         if self.is_operator && self.is_proven {
             return info!("{who}: {reason}");
         }

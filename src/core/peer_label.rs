@@ -8,22 +8,22 @@ const MAX_LENGTH: usize = "client 4294967295 [ffff:ffff:ffff:ffff:ffff:ffff:ffff
 
 /// One client.
 #[derive(Clone, Copy)]
-pub struct Who {
+pub struct PeerLabel {
     serial: u32,
     /// An IPv4 address as IPv6 has it: half as much to keep as a socket address.
     ip: Ipv6Addr,
     port: u16,
 }
 
-impl Who {
+impl PeerLabel {
     /// The client with this number, connected from `address`.
     #[must_use]
-    pub fn new(serial: u32, address: SocketAddr) -> Who {
+    pub fn new(serial: u32, address: SocketAddr) -> PeerLabel {
         let ip = match address.ip() {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        Who {
+        PeerLabel {
             serial,
             ip,
             port: address.port(),
@@ -37,7 +37,7 @@ impl Who {
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for PeerLabel {
     /// Two lines for each command begin like this, so it is put together here and given to the
     /// formatter in one piece.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,7 +121,7 @@ mod tests {
         let address: SocketAddr = "[1111:2222:3333:4444:5555:6666:7777:8888]:65535"
             .parse()
             .unwrap();
-        let name = Who::new(u32::MAX, address).to_string();
+        let name = PeerLabel::new(u32::MAX, address).to_string();
         assert_eq!(name, format!("client 4294967295 {address}"));
         assert_eq!(name.len(), MAX_LENGTH);
     }
@@ -130,7 +130,7 @@ mod tests {
         #[test]
         fn it_is_what_the_standard_library_writes(serial: u32, ip: IpAddr, port: u16) {
             let address = SocketAddr::new(ip.to_canonical(), port);
-            let who = Who::new(serial, SocketAddr::new(ip, port));
+            let who = PeerLabel::new(serial, SocketAddr::new(ip, port));
             prop_assert_eq!(who.to_string(), format!("client {serial} {address}"));
             prop_assert_eq!(who.address(), address);
         }
