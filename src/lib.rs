@@ -63,7 +63,7 @@
 //! | `loop.call_later`, a task that loops over `sleep` | `Deadlines::call_at`: heartbeats, dialling again | names whom to look at; there is no callback |
 //! | `loop.time()` | [`Now::time`](core::clock::Now), an argument | the core never asks what time it is |
 //! | `create_connection`, trying each address | [`Request::Connect`](core::node::Request), `Dial::Trying` in [`core::herd`] | |
-//! | `loop.getaddrinfo`, `run_in_executor` | [`Request::LookUp`](core::node::Request), [`shell::executor`] | |
+//! | `loop.getaddrinfo`, `run_in_executor` | [`Request::Resolve`](core::node::Request), [`shell::executor`] | |
 //! | `call_soon_threadsafe` | [`mio::Waker`](https://docs.rs/mio/1/mio/struct.Waker.html) | |
 //! | `sslproto.SSLProtocol` over `MemoryBIO` | [`Tls`](core::tls::Tls) over rustls | the same shape: bytes in, bytes out |
 //! | `aiohttp.ClientSession` | [`core::places`]: calls, exchanges, a pool | identical questions in flight share one call |

@@ -204,7 +204,7 @@ pub(super) struct Made {
     _unnamed: NewFile,
 }
 
-/// Names in the directory of that file outlast a loss of power.
+/// Resolver in the directory of that file outlast a loss of power.
 pub(super) fn sync_directory(path: &Path) -> Result<(), Failure> {
     let parent = path.parent().unwrap_or(Path::new(""));
     let parent = Path::new(".").join(parent);

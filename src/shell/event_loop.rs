@@ -497,7 +497,7 @@ impl Server {
     fn work_finished(&mut self) {
         let now = self.sockets.now();
         while let Ok((host, found)) = self.looked_up.try_recv() {
-            self.node.handle_looked_up(&host, found, now);
+            self.node.handle_resolved(&host, found, now);
         }
         while let Some(done) = self.sockets.disk.as_mut().and_then(Disk::finished) {
             self.node.handle_disk_done(done, now);
@@ -708,7 +708,7 @@ pub fn check(
     Ok(notes)
 }
 
-/// Names that the server looks up only once it serves. A start does not wait for them, so one
+/// Resolver that the server looks up only once it serves. A start does not wait for them, so one
 /// without an address is no failure.
 fn unresolved(settings: &Settings) -> Vec<String> {
     let dialled = settings.neighbours.iter().filter(|it| it.we_dial);

@@ -117,7 +117,7 @@ impl Io for Sockets {
         self.adopt(Transport::new(id, stream, true))
     }
 
-    fn look_up(&mut self, host: &str) -> Result<(), String> {
+    fn resolve(&mut self, host: &str) -> Result<(), String> {
         let begun = self.resolver.submit(host.to_owned());
         begun.map_err(|error| format!("no thread to look it up: {error}"))
     }

@@ -59,12 +59,12 @@ impl Scene {
 
     fn looks_up(&mut self, addresses: &str) {
         let asked = self.node.poll_request();
-        assert_eq!(asked, Some(Request::LookUp { host: HOST.into() }));
+        assert_eq!(asked, Some(Request::Resolve { host: HOST.into() }));
         let found: Vec<IpAddr> = addresses
             .split(' ')
             .map(|address| address.parse().unwrap())
             .collect();
-        self.node.handle_looked_up(HOST, Ok(found), self.now);
+        self.node.handle_resolved(HOST, Ok(found), self.now);
     }
 
     /// Time passes, with all that is due in it.
@@ -100,7 +100,7 @@ impl Scene {
                     assert_eq!(address, SocketAddr::new(address.ip(), 443));
                     tried.push((address.ip(), id));
                 }
-                Request::LookUp { host } => panic!("{host} is looked up"),
+                Request::Resolve { host } => panic!("{host} is looked up"),
             }
         }
         tried

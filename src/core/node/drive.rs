@@ -32,7 +32,7 @@ pub trait Io {
     ///
     /// # Errors
     /// Why it cannot even begin, in words.
-    fn look_up(&mut self, host: &str) -> Result<(), String>;
+    fn resolve(&mut self, host: &str) -> Result<(), String>;
 
     /// Begins a piece of disk work. What is done at once is returned; the rest is an event later.
     fn perform(&mut self, node: &Node, work: DiskWork) -> Option<DiskDone>;
@@ -106,9 +106,9 @@ fn perform_requests(node: &mut Node, io: &mut impl Io, now: Now) {
                     node.handle_connection_lost(id, Some(&why), now);
                 }
             }
-            Request::LookUp { host } => {
-                if let Err(why) = io.look_up(&host) {
-                    node.handle_looked_up(&host, Err(why), now);
+            Request::Resolve { host } => {
+                if let Err(why) = io.resolve(&host) {
+                    node.handle_resolved(&host, Err(why), now);
                 }
             }
         }

@@ -75,12 +75,12 @@ use crate::core::entropy::Entropy;
 use crate::core::herd::{BootId, Herd};
 use crate::core::limits::{Limits, count, ms};
 use crate::core::link::{Link, Supply};
-use crate::core::names::Names;
 use crate::core::places::answer::Outcome;
 use crate::core::places::call::{CallId, Calls};
 use crate::core::places::exchange::Exchange;
 use crate::core::proxied::{Proxied, Refusal};
 use crate::core::records::Records;
+use crate::core::resolver::Resolver;
 use crate::core::settings::{Secrets, SecretsChange, Settings, TlsSettings};
 use crate::core::slots::{Id, Slots};
 use crate::core::tally::Tally;
@@ -137,7 +137,7 @@ enum Timer {
     /// The next address of Places may be tried for a call.
     Attempt(CallId),
     Redial(usize),
-    LookUp,
+    Resolve,
     /// Answers are left to be delivered.
     Answers,
     /// Of a server that stops: who still waits for Places is told that there will be no answer.
@@ -179,7 +179,7 @@ pub struct Node {
     answers: VecDeque<(Vec<ConnId>, Outcome)>,
     /// This turn has delivered its share of them.
     answers_wait: bool,
-    names: Names,
+    resolver: Resolver,
     /// What outlasts this server, if it has a data directory.
     journal: Option<Journal>,
     deadlines: Deadlines<Timer>,
@@ -226,7 +226,7 @@ impl Node {
             calls: Calls::new(limits),
             answers: VecDeque::new(),
             answers_wait: false,
-            names: Names::new(ms(limits.lookup_ms)),
+            resolver: Resolver::new(ms(limits.lookup_ms)),
             journal: None,
             deadlines: Deadlines::default(),
             requests: VecDeque::new(),
@@ -437,11 +437,11 @@ impl Node {
         });
     }
 
-    /// What the executor found for [`Request::LookUp`].
-    pub fn handle_looked_up(&mut self, host: &str, found: Result<Vec<IpAddr>, String>, now: Now) {
+    /// What the executor found for [`Request::Resolve`].
+    pub fn handle_resolved(&mut self, host: &str, found: Result<Vec<IpAddr>, String>, now: Now) {
         self.handle(now, |node| {
-            node.names.looked_up(host, found, now.time);
-            node.dial_looked_up(now);
+            node.resolver.resolved(host, found, now.time);
+            node.dial_resolved(now);
         });
     }
 
@@ -459,7 +459,7 @@ impl Node {
                     Timer::Call(call) => node.call_due(call, now),
                     Timer::Attempt(call) => node.attempt_due(call, now),
                     Timer::Redial(neighbour) => node.redial_due(neighbour, now),
-                    Timer::LookUp => node.dial_looked_up(now),
+                    Timer::Resolve => node.dial_resolved(now),
                     Timer::Answers => node.answers_wait = false, // the next share follows the event
                     Timer::LastAnswers => node.give_up_calls(now),
                     Timer::Journal => node.journal_due(now),

@@ -12,7 +12,7 @@ use crate::core::clock::Now;
 use crate::core::herd::{BootId, Dial, News};
 use crate::core::limits::count;
 use crate::core::link::{Context, Link, ROLLED_BACK};
-use crate::core::names::Resolution;
+use crate::core::resolver::Resolution;
 use crate::core::settings::{HostPort, NeighbourTls, TlsMode};
 use crate::core::tls::{HANDSHAKE, Tls, TlsSession};
 use crate::core::tls_offer::Ending;
@@ -105,12 +105,12 @@ impl Node {
     /// Where that is; a name that has to be looked up is.
     pub(super) fn resolve(&mut self, target: &HostPort, now: Now) -> Resolution {
         let (requests, deadlines) = (&mut self.requests, &mut self.deadlines);
-        let give_up_at = self.names.deadline(now.time);
-        self.names.resolve(target, now.time, |host| {
-            requests.push_back(Request::LookUp {
+        let give_up_at = self.resolver.deadline(now.time);
+        self.resolver.resolve(target, now.time, |host| {
+            requests.push_back(Request::Resolve {
                 host: host.to_owned(),
             });
-            deadlines.call_at(give_up_at, Timer::LookUp);
+            deadlines.call_at(give_up_at, Timer::Resolve);
         })
     }
 
@@ -151,7 +151,7 @@ impl Node {
     }
 
     /// A name was looked up, or took too long: whoever waits for one looks again.
-    pub(super) fn dial_looked_up(&mut self, now: Now) {
+    pub(super) fn dial_resolved(&mut self, now: Now) {
         for neighbour in 0..self.herd.neighbours.len() {
             if self.herd.neighbours[neighbour].dial == Dial::LookingUp
                 && self.phase == Phase::Running
@@ -170,7 +170,7 @@ impl Node {
             && let Some(neighbour) = link.neighbour()
         {
             let host = &self.herd.neighbours[neighbour].settings.address.host;
-            self.names.worked(host, link.address().ip(), now.time);
+            self.resolver.worked(host, link.address().ip(), now.time);
         }
         let Some(tls) = &self.settings.tls.neighbours else {
             return self.link_connected(id, now);

@@ -23,8 +23,8 @@ pub enum Request {
         /// Where to.
         address: SocketAddr,
     },
-    /// Look a host name up, without blocking the loop; then [`Node::handle_looked_up`].
-    LookUp {
+    /// Look a host name up, without blocking the loop; then [`Node::handle_resolved`].
+    Resolve {
         /// The name.
         host: String,
     },

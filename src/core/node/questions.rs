@@ -7,7 +7,6 @@ use super::{ConnId, Node, Request, Session, Timer};
 use crate::core::clock::{Now, Time};
 use crate::core::escape::Escaped;
 use crate::core::limits::ms;
-use crate::core::names::Resolution;
 use crate::core::places::answer::{
     ErrorKind, Outcome, PlacesError, Reply, google_error, is_json_object,
 };
@@ -15,6 +14,7 @@ use crate::core::places::call::{Asker, Call, CallId};
 use crate::core::places::exchange::{Exchange, Failure, Progress, Stage};
 use crate::core::places::request::{Question, without_key};
 use crate::core::places::response::Response;
+use crate::core::resolver::Resolution;
 use crate::core::settings::Secret;
 
 /// Clients that one event may answer; the others are answered in the next turn, so that a crowd
@@ -209,7 +209,7 @@ impl Node {
                 let (call, address) = (exchange.call, exchange.address());
                 let others = call.map_or_else(Vec::new, |call| self.calls.made(call, id));
                 let host = &self.settings.places.origin.host;
-                self.names.worked(host, address.ip(), now.time);
+                self.resolver.worked(host, address.ip(), now.time);
                 for other in others {
                     self.close_exchange(other, now);
                 }
@@ -382,7 +382,7 @@ impl Node {
             ),
             None => (reason.clone(), "try again later"),
         };
-        self.names
+        self.resolver
             .unreachable(&self.settings.places.origin.host, now.time);
         let message = format!("Google Places cannot be reached: {reason}; {advice}");
         self.finish_call(id, Err(ErrorKind::Unavailable.error(message)));

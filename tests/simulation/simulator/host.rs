@@ -685,7 +685,7 @@ impl Host {
             return;
         };
         let found = herds::look_up(name).filter(|_| works);
-        node.handle_looked_up(name, found.ok_or_else(|| "no answer".to_owned()), now);
+        node.handle_resolved(name, found.ok_or_else(|| "no answer".to_owned()), now);
         self.wake(outside);
     }
 
@@ -1209,7 +1209,7 @@ impl Io for Machine<'_> {
         Ok(())
     }
 
-    fn look_up(&mut self, host: &str) -> Result<(), String> {
+    fn resolve(&mut self, host: &str) -> Result<(), String> {
         let wait = self.outside.rng.millis(0, 300);
         let event = Event::LookedUp {
             host: self.host.number,

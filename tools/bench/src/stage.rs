@@ -65,7 +65,7 @@ impl Io for Memory {
         Err(format!("there is no way to {address}"))
     }
 
-    fn look_up(&mut self, host: &str) -> Result<(), String> {
+    fn resolve(&mut self, host: &str) -> Result<(), String> {
         Err(format!("there is no resolver to ask for {host}"))
     }
 

@@ -59,7 +59,7 @@ impl Io for Outside<'_> {
         Ok(())
     }
 
-    fn look_up(&mut self, host: &str) -> Result<(), String> {
+    fn resolve(&mut self, host: &str) -> Result<(), String> {
         panic!("{host} is looked up, but addresses are given by number");
     }
 

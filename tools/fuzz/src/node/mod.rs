@@ -166,7 +166,7 @@ fn take(host: &mut Host, step: u8, input: &mut Unstructured<'_>) -> arbitrary::R
                     _ => Ok(vec!["192.0.2.9".parse()]),
                 };
                 let found = found.map(|found| found.into_iter().flatten().collect());
-                host.node.handle_looked_up(&name, found, host.now());
+                host.node.handle_resolved(&name, found, host.now());
             }
         }
         22 | 23 => {
@@ -491,7 +491,7 @@ fn heal(host: &mut Host) {
     }
     while let Some(name) = host.outside.look_ups.pop_front() {
         let found = "192.0.2.9".parse().into_iter().collect();
-        host.node.handle_looked_up(&name, Ok(found), host.now());
+        host.node.handle_resolved(&name, Ok(found), host.now());
     }
     while connect_first(host, true) {}
     // With nothing to choose from, it is the first kind of answer.

@@ -232,7 +232,7 @@ impl Io for Outside {
         Ok(())
     }
 
-    fn look_up(&mut self, host: &str) -> Result<(), String> {
+    fn resolve(&mut self, host: &str) -> Result<(), String> {
         self.look_ups.push_back(host.to_owned());
         Ok(())
     }

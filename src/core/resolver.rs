@@ -31,7 +31,7 @@ const WORKED: Duration = Duration::from_secs(600);
 pub enum Resolution {
     /// Where it is, in the order to try; never empty.
     Known(Vec<SocketAddr>),
-    /// Being looked up; ask again when it was, or at [`Names::deadline`].
+    /// Being looked up; ask again when it was, or at [`Resolver::deadline`].
     Pending,
     /// It could not be found, and never was.
     Failed(String),
@@ -49,16 +49,16 @@ struct Entry {
 }
 
 /// The names that one server dials.
-pub struct Names {
+pub struct Resolver {
     entries: HashMap<String, Entry>,
     timeout: Duration,
 }
 
-impl Names {
+impl Resolver {
     /// Waits `timeout` for an answer before it goes on without.
     #[must_use]
-    pub fn new(timeout: Duration) -> Names {
-        Names {
+    pub fn new(timeout: Duration) -> Resolver {
+        Resolver {
             entries: HashMap::new(),
             timeout,
         }
@@ -108,7 +108,7 @@ impl Names {
     }
 
     /// What the executor found.
-    pub fn looked_up(&mut self, host: &str, found: Result<Vec<IpAddr>, String>, now: Time) {
+    pub fn resolved(&mut self, host: &str, found: Result<Vec<IpAddr>, String>, now: Time) {
         let Some(entry) = self.entries.get_mut(host) else {
             return;
         };
@@ -184,7 +184,7 @@ mod tests {
         Time::from_nanos(seconds * SECOND)
     }
 
-    struct Asked(Names, Vec<String>);
+    struct Asked(Resolver, Vec<String>);
 
     impl Asked {
         fn resolve(&mut self, now: Time) -> Resolution {
@@ -204,18 +204,18 @@ mod tests {
 
     #[test]
     fn an_answer_lasts_a_minute_and_longer_when_the_name_server_fails() {
-        let mut names = Asked(Names::new(Duration::from_secs(3)), vec![]);
+        let mut names = Asked(Resolver::new(Duration::from_secs(3)), vec![]);
         assert_eq!(names.resolve(at(0)), Resolution::Pending);
         assert_eq!(names.resolve(at(1)), Resolution::Pending);
         assert_eq!(names.1.len(), 1, "two that wait share one look-up");
         names
             .0
-            .looked_up("places.test", Ok(vec!["192.0.2.1".parse().unwrap()]), at(1));
+            .resolved("places.test", Ok(vec!["192.0.2.1".parse().unwrap()]), at(1));
         assert_eq!(names.resolve(at(60)), known("192.0.2.1"));
         assert_eq!(names.resolve(at(61)), Resolution::Pending);
         names
             .0
-            .looked_up("places.test", Err("refused".into()), at(62));
+            .resolved("places.test", Err("refused".into()), at(62));
         assert_eq!(names.resolve(at(62)), known("192.0.2.1"), "stale on error");
         assert_eq!(names.1.len(), 2);
         assert_eq!(
@@ -237,13 +237,13 @@ mod tests {
 
     #[test]
     fn a_name_that_was_never_found_fails() {
-        let mut names = Asked(Names::new(Duration::from_secs(3)), vec![]);
+        let mut names = Asked(Resolver::new(Duration::from_secs(3)), vec![]);
         names.resolve(at(0));
         assert_eq!(
             names.resolve(at(3)),
             Resolution::Failed("no answer from the name server within 3 s".into())
         );
-        names.0.looked_up("places.test", Ok(vec![]), at(4));
+        names.0.resolved("places.test", Ok(vec![]), at(4));
         assert_eq!(
             names.resolve(at(4)),
             Resolution::Failed("the name has no address".into())
@@ -285,19 +285,19 @@ mod tests {
 
     #[test]
     fn what_worked_is_remembered_for_a_while_and_what_cannot_be_reached_is_looked_up_again() {
-        let mut names = Asked(Names::new(Duration::from_secs(3)), vec![]);
+        let mut names = Asked(Resolver::new(Duration::from_secs(3)), vec![]);
         let both = || ["::1", "192.0.2.1"].map(|ip| ip.parse().unwrap()).to_vec();
         let first = |names: &mut Asked, now: u64| match names.resolve(at(now)) {
             Resolution::Known(addresses) => addresses[0].ip().to_string(),
             other => panic!("{other:?}"),
         };
         names.resolve(at(0));
-        names.0.looked_up("places.test", Ok(both()), at(0));
+        names.0.resolved("places.test", Ok(both()), at(0));
         assert_eq!(first(&mut names, 1), "::1");
         names.0.worked("places.test", both()[1], at(1));
         assert_eq!(first(&mut names, 2), "192.0.2.1");
         names.resolve(at(600));
-        names.0.looked_up("places.test", Ok(both()), at(600));
+        names.0.resolved("places.test", Ok(both()), at(600));
         assert_eq!(first(&mut names, 600), "192.0.2.1");
         assert_eq!(first(&mut names, 601), "::1");
         names.0.worked("places.test", both()[1], at(601));
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_number_is_not_looked_up() {
-        let mut names = Names::new(Duration::from_secs(3));
+        let mut names = Resolver::new(Duration::from_secs(3));
         let target = HostPort {
             host: "::1".into(),
             port: 1,
