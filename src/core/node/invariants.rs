@@ -135,7 +135,7 @@ impl Node {
             Some(Session::Exchange(exchange)) => Some(exchange),
             Some(Session::Client(_) | Session::Proxied(_) | Session::Link(_)) | None => None,
         };
-        for &id in &self.calls.idle {
+        for &id in self.calls.kept() {
             let is_idle = exchange(id).is_some_and(|it| it.is_idle() && it.call.is_none());
             hold!(
                 is_idle,

@@ -89,22 +89,21 @@ impl Node {
 
     /// Gives the first waiting call a connection, or ends it; `false` if it has to wait on.
     fn carry(&mut self, id: CallId, now: Now) -> bool {
-        let limits = &self.settings.limits;
         let Some(call) = self.calls.get(id) else {
             debug_assert!(false, "the waiting line holds only calls that are out");
             return false;
         };
-        if !call.retried && !self.calls.idle.is_empty() {
+        if !call.retried && !self.calls.kept().is_empty() {
             let request = self.request(id);
-            let Some(connection) = self.calls.idle.pop() else {
+            let Some(connection) = self.calls.take_kept(id) else {
                 return false;
             };
+            let limits = &self.settings.limits;
             if let Some(Session::Exchange(exchange)) = self
                 .sessions
                 .get_mut(connection)
                 .map(|slot| &mut slot.session)
             {
-                self.calls.carried(id, connection);
                 if let Err(failure) = exchange.start(id, request, limits, now.time) {
                     self.exchange_failed(connection, &failure, now);
                 }
@@ -242,7 +241,7 @@ impl Node {
         let (call, served) = (exchange.call, exchange.served());
         let response = exchange.finish(&self.settings.limits, now.time);
         if exchange.is_idle() {
-            self.calls.idle.push(id);
+            self.calls.keep(id);
         }
         let Some(call_id) = call else {
             return;
@@ -277,7 +276,7 @@ impl Node {
         };
         let (call, since) = (exchange.call.take(), exchange.since());
         exchange.close();
-        self.calls.idle.retain(|&idle| idle != id);
+        self.calls.forget(id);
         self.mark_dirty(id);
         if failure.stage == Stage::Silent {
             self.close_kept(since);
@@ -295,7 +294,7 @@ impl Node {
         if exchange.is_made() {
             self.calls.unmade();
         }
-        self.calls.idle.retain(|&idle| idle != id);
+        self.calls.forget(id);
         let failure = exchange.failure(why.unwrap_or("it closed the connection").to_owned());
         let call = exchange.call.take();
         self.call_failed(call, id, &failure, now);
@@ -461,20 +460,17 @@ impl Node {
     /// one of that age, a NAT or a proxy, has most likely forgotten them all, and each would cost a
     /// question.
     fn close_kept(&mut self, since: Time) {
-        let (sessions, idle) = (&mut self.sessions, &mut self.calls.idle);
-        let mut closed = Vec::new();
-        idle.retain(|&id| {
-            let Some(Session::Exchange(exchange)) =
-                sessions.get_mut(id).map(|slot| &mut slot.session)
-            else {
-                return false;
+        let sessions = &mut self.sessions;
+        let closed = self.calls.take_old(|id| {
+            let session = sessions.get_mut(id).map(|slot| &mut slot.session);
+            let Some(Session::Exchange(exchange)) = session else {
+                return true;
             };
             let is_old = exchange.since() <= since;
             if is_old {
                 exchange.close();
-                closed.push(id);
             }
-            !is_old
+            is_old
         });
         if !closed.is_empty() {
             debug!(

@@ -111,8 +111,8 @@ pub struct Calls {
     calls: Slots<Call>,
     by_question: HashMap<Question, CallId>,
     waiting: VecDeque<CallId>,
-    /// Connections without a question, the latest used last.
-    pub idle: Vec<Id>,
+    /// The pool: connections that are kept for the next question, the latest used last.
+    idle: Vec<Id>,
     /// Connections that are made.
     made: usize,
     /// Calls for which one is being made.
@@ -224,15 +224,39 @@ impl Calls {
         }
     }
 
+    /// A connection is kept for the next question.
+    pub fn keep(&mut self, connection: Id) {
+        debug_assert!(!self.idle.contains(&connection), "it is kept once");
+        self.idle.push(connection);
+    }
+
+    /// Connections that are kept.
+    #[must_use]
+    pub fn kept(&self) -> &[Id] {
+        &self.idle
+    }
+
+    /// Takes the kept connection that was used last, for the call.
+    pub fn take_kept(&mut self, id: CallId) -> Option<Id> {
+        let connection = self.idle.pop()?;
+        self.moved(id, Place::On(connection));
+        Some(connection)
+    }
+
+    /// A connection is of no more use.
+    pub fn forget(&mut self, connection: Id) {
+        self.idle.retain(|&idle| idle != connection);
+    }
+
+    /// Takes those out of the pool of which `is_old` is true.
+    pub fn take_old(&mut self, mut is_old: impl FnMut(Id) -> bool) -> Vec<Id> {
+        self.idle.extract_if(.., |id| is_old(*id)).collect()
+    }
+
     /// A connection that was made is gone.
     pub fn unmade(&mut self) {
         debug_assert!(self.made > 0, "a connection that is gone was counted");
         self.made -= 1;
-    }
-
-    /// The call leaves the waiting line for a connection that was free.
-    pub fn carried(&mut self, id: CallId, connection: Id) {
-        self.moved(id, Place::On(connection));
     }
 
     /// The call lost its connection, and goes back to the head of the waiting line.
