@@ -3,6 +3,15 @@
 //! Nothing in here has a socket, a clock, a thread or a file; [`node::Node`] says how it is driven.
 //! That is what lets a simulator drive the very same code under a virtual clock and a faulty
 //! network.
+//!
+//! The same events give the same output, with these exceptions and no others:
+//!
+//! - Hash tables are keyed by the process's random numbers
+//!   ([`RandomState`](std::hash::RandomState)), so that no client can choose names that collide.
+//!   No output depends on the order of such a table.
+//! - TLS has its own random numbers, from the system. Its time is that of the event: see
+//!   [`tls_clock`].
+//! - Lines of the log go to the `log` crate's logger, which may do with them what it likes.
 
 pub mod admission;
 pub mod backoff;
@@ -42,4 +51,5 @@ pub mod slots;
 pub mod swar;
 pub mod tally;
 pub mod tls;
+pub mod tls_clock;
 pub mod tls_offer;

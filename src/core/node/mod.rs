@@ -61,6 +61,8 @@ mod proxied;
 mod questions;
 mod states;
 #[cfg(test)]
+mod tls_time;
+#[cfg(test)]
 mod wall_clock;
 
 use std::collections::VecDeque;
@@ -85,6 +87,7 @@ use crate::core::settings::{Secrets, SecretsChange, Settings, TlsSettings};
 use crate::core::slots::{Id, Slots};
 use crate::core::tally::Tally;
 use crate::core::tls::{StreamEnd, TlsEvents, TlsSession};
+use crate::core::tls_clock::TlsClock;
 use journaling::Journal;
 
 pub use drive::{Io, Wants, drive, perform_disk_work};
@@ -189,6 +192,8 @@ pub struct Node {
     /// everything is written down.
     announced: (u64, u64),
     entropy: Entropy,
+    /// What rustls takes for the wall clock.
+    tls_clock: TlsClock,
     plaintext: Vec<u8>,
 }
 
@@ -208,6 +213,9 @@ impl Node {
     #[must_use]
     pub fn new(mut settings: Settings, seed: &[u8; 32], now: Now) -> Node {
         let mut entropy = Entropy::new(seed);
+        let tls_clock = TlsClock::default();
+        settings.tls = tls_clock.settings(settings.tls);
+        settings.places.tls = tls_clock.client(&settings.places.tls);
         let neighbours = std::mem::take(&mut settings.neighbours);
         let limits = &settings.limits;
         let mut records = Records::new(limits);
@@ -233,6 +241,7 @@ impl Node {
             dirty: Dirty::default(),
             announced: (0, 0),
             entropy,
+            tls_clock,
             plaintext: Vec::new(),
             settings,
         };
@@ -255,6 +264,7 @@ impl Node {
     /// Every event goes through here, so what may follow from any of them is done in one place.
     #[inline]
     fn handle<T>(&mut self, now: Now, event: impl FnOnce(&mut Node) -> T) -> T {
+        self.tls_clock.set(now.wall);
         let outcome = event(self);
         self.work_off_questions(now);
         outcome
@@ -474,7 +484,7 @@ impl Node {
 
     /// New certificates and keys are for connections to come; those that are there keep theirs.
     pub fn handle_reload(&mut self, tls: TlsSettings) {
-        self.settings.tls = tls;
+        self.settings.tls = self.tls_clock.settings(tls);
     }
 
     /// From now on, links are proven with these secrets; those that are up stay up. Returns what
