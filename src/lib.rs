@@ -55,9 +55,9 @@
 //! | `pause_reading`, `resume_reading` | derived from state | never called |
 //! | `pause_writing`, `await writer.drain()` | the high and low mark in [`Client`](core::client::Client) | a client above the mark is not read, so its next command is not begun |
 //! | `await` | a state: `Awaiting` in [`Client`](core::client::Client), `Handshaking` in [`Exchange`](core::places::exchange::Exchange) | a client enters and leaves it in `suspend` and `resume`, an exchange in `enter` |
-//! | `create_task`, a `Task` and its frame | `Node::admit`: the session's value in a slab, named by a [`ConnId`](core::node::ConnId) | an id of somebody gone names nothing, for ever |
+//! | `create_task`, a `Task` and its frame | `Node::admit`: the session's value in a slab, named by a [`ConnId`](core::node::ConnId) | the id of a closed connection names nothing, for ever |
 //! | one `Future` awaited by several | [`Call::askers`](core::places::call::Call) | |
-//! | `Task.cancel` | `asker_lost`: a call that nobody waits for is hung up | cancelling is an event, not an exception |
+//! | `Task.cancel` | `asker_lost`: a call that no client waits for is given up | cancelling is an event, not an exception |
 //! | `Semaphore`, `Queue` | `max_places_connections` and the waiting line of [`Calls`](core::places::call::Calls) | both have an end |
 //! | `asyncio.wait_for`, `timeout` | a deadline of a state ([`core::deadlines`]) | one heap; an entry is a hint that is checked when it is due |
 //! | `loop.call_later`, a task that loops over `sleep` | `Deadlines::call_at`: heartbeats, dialling again | names whom to look at; there is no callback |
@@ -69,7 +69,7 @@
 //! | `aiohttp.ClientSession` | [`core::places`]: calls, exchanges, a pool | identical questions in flight share one call |
 //! | `loop.add_signal_handler` | [`shell::signals`] | |
 //! | `server.close(); await server.wait_closed()` | [`Node::handle_stop`](core::node::Node::handle_stop), [`Node::is_stopped`](core::node::Node::is_stopped) | with a deadline |
-//! | exceptions | `Result`, and words for whoever has to act on them | |
+//! | exceptions | `Result`, and words for the operator or client that has to act | |
 //! | `logging.handlers.QueueHandler` | [`logging`] | bounded; what is dropped is counted and told |
 //!
 //! # One IAMAT, from `poll` to `write`

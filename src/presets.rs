@@ -116,7 +116,7 @@ pub fn by_server(name: &str) -> Option<&'static Preset> {
         .find(|preset| preset.servers.contains(&name))
 }
 
-/// All of them in one line, for somebody who asked for one that is not there.
+/// All of them in one line, for an error about one that does not exist.
 #[must_use]
 pub fn listing() -> String {
     let herds = PRESETS

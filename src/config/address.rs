@@ -68,7 +68,7 @@ pub(super) fn origin(url: &str) -> Result<HostPort, ConfigError> {
         .ok_or_else(error)
 }
 
-/// Whether nobody but this machine gets there.
+/// Whether only this machine reaches it.
 pub(super) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host

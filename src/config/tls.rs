@@ -69,7 +69,7 @@ impl FilePeersTls {
     }
 }
 
-/// Who somebody is: a certificate, with those that lead to its authority, and its key.
+/// Proof of a name: a certificate, with those that lead to its authority, and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Identity {
     certificate: PathBuf,

@@ -9,7 +9,7 @@ use crate::core::limits::{Limits, count};
 /// Clients who are being told that they cannot come in; more are closed without a word.
 const MAX_REJECTED: usize = 64;
 
-/// What becomes of somebody who connected.
+/// What happens to a client that connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// A client.
@@ -45,7 +45,7 @@ impl Admissions {
         self.refused
     }
 
-    /// Somebody connected from there.
+    /// A client connected from there.
     ///
     /// ```
     /// use herd_mio::core::admission::{Admissions, Admission};
@@ -141,7 +141,7 @@ impl Admissions {
     }
 }
 
-/// Nobody is counted by address where that could not keep anybody out.
+/// Clients are counted by address only where the count could reject one.
 fn is_limited(limits: &Limits) -> bool {
     limits.max_clients_per_address < limits.max_clients
 }

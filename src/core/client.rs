@@ -595,7 +595,7 @@ impl Client {
     /// it asked Places.
     pub fn let_go(&mut self) {
         if self.awaits().is_none() {
-            // Not another word: it would take it for the answer to what is not answered.
+            // No other answer may leave: the client would take it for the one that is missing.
             self.output.clear();
             self.input.clear();
             self.line_since = None;
@@ -700,7 +700,7 @@ impl Client {
         };
     }
 
-    /// When somebody has to look at it again.
+    /// When its next deadline is.
     #[must_use]
     pub fn deadline(&self, limits: &Limits) -> Option<Time> {
         let line = self.line_since.map(|since| since + ms(limits.line_ms));

@@ -1,8 +1,8 @@
 //! Randomness as an argument: one seed from the shell, everything unpredictable in the core grows
 //! from it.
 //!
-//! A seed of the operating system gives nonces nobody can guess; a seed of the simulator gives the
-//! same run again.
+//! A seed of the operating system gives nonces that cannot be guessed; a seed of the simulator
+//! gives the same run again.
 
 use ring::hmac;
 

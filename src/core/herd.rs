@@ -240,15 +240,16 @@ const TOLD_AGAIN: Duration = Duration::from_secs(600);
 
 /// A link that held for so long was a good one.
 const STEADY: Duration = Duration::from_secs(2);
-/// In [`STRANGERS_EVERY`], so many refusals of strangers are told of at level `warn`.
-const STRANGERS_TOLD: u32 = 20;
-/// See [`STRANGERS_TOLD`].
-const STRANGERS_EVERY: Duration = Duration::from_secs(60);
+/// In [`UNPROVEN_EVERY`], so many refusals of unproven peers are told of at level `warn`.
+const UNPROVEN_TOLD: u32 = 20;
+/// See [`UNPROVEN_TOLD`].
+const UNPROVEN_EVERY: Duration = Duration::from_secs(60);
 
-/// Tells the log what strangers were refused for. Anybody can be one, as often as they like, and
-/// say something else each time; so the operator is told of what is new, and not of too much.
+/// Tells the log what unproven peers were refused for. Any machine can be one, as often as it
+/// likes, and say something else each time; so the operator is told of what is new, and not of too
+/// much.
 #[derive(Default)]
-pub struct Strangers {
+pub struct Unproven {
     log_dedup: LogDedup,
     told: u32,
     since: Time,
@@ -265,11 +266,11 @@ pub struct Herd {
     /// Our history was rolled back: what neighbours know of our earlier lives says nothing.
     forgets_lives: bool,
     /// Those who are none of them.
-    pub strangers: Strangers,
+    pub unproven: Unproven,
 }
 
 impl Herd {
-    /// Nobody linked yet.
+    /// No neighbour is linked yet.
     #[must_use]
     pub fn new(neighbours: Vec<NeighbourSettings>, limits: &Limits) -> Herd {
         let neighbours = neighbours.into_iter().map(|settings| Neighbour {
@@ -299,7 +300,7 @@ impl Herd {
             last_origin: Origin::NONE,
             lacks: 0,
             forgets_lives: false,
-            strangers: Strangers::default(),
+            unproven: Unproven::default(),
         }
     }
 
@@ -433,13 +434,13 @@ impl Neighbour {
     }
 }
 
-impl Strangers {
+impl Unproven {
     /// One of them was refused.
     pub fn refused(&mut self, who: impl fmt::Display, reason: &str, now: Time) {
-        if now.since(self.since) >= STRANGERS_EVERY {
+        if now.since(self.since) >= UNPROVEN_EVERY {
             (self.since, self.told) = (now, 0);
         }
-        let news = match self.told < STRANGERS_TOLD {
+        let news = match self.told < UNPROVEN_TOLD {
             true => self.log_dedup.note(reason, now),
             false => News::Known,
         };
@@ -448,10 +449,10 @@ impl Strangers {
         }
         warn!("{who}: refused: {reason}{news}");
         self.told += 1;
-        if self.told == STRANGERS_TOLD {
-            let minutes = STRANGERS_EVERY.as_secs() / 60;
+        if self.told == UNPROVEN_TOLD {
+            let minutes = UNPROVEN_EVERY.as_secs() / 60;
             warn!(
-                "strangers: {STRANGERS_TOLD} were told of within {minutes} minute; until it is over, more are at level debug only"
+                "unproven peers: {UNPROVEN_TOLD} were told of within {minutes} minute; until it is over, more are at level debug only"
             );
         }
     }

@@ -22,7 +22,7 @@ const PACKED: u32 = u32::MAX;
 /// When all places are taken, one newcomer of so many gets one.
 const KNOCKS: u32 = 8;
 
-/// Who taught us a record: a neighbour in one life of its process, or nobody (a client told us).
+/// Who taught us a record: a neighbour in one life of its process, or one of our clients.
 ///
 /// A record is not sent back to its origin; a neighbour in a new life is a new origin, and is
 /// sent everything.

@@ -26,7 +26,7 @@ const LONG_NAME: u8 = 255;
 /// Numbers of so many bytes, packed, are unpacked without memory of their own; nearly all are.
 const SHORT_NUMBERS: usize = 64;
 
-/// A packed line, borrowed from whoever keeps it.
+/// A packed line, borrowed from the store that keeps it.
 #[derive(Clone, Copy)]
 pub struct PackedLine<'a>(&'a [u8]);
 

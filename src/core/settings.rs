@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::core::limits::Limits;
 use crate::core::network::Networks;
 
-/// Bytes that nobody may see: no `Display`, and a `Debug` that says only that they are there.
+/// Secret bytes: no `Display`, and a `Debug` that says only that they are there.
 ///
 /// ```compile_fail,E0277
 /// # use herd_mio::core::settings::Secret;

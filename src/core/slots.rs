@@ -13,7 +13,7 @@ pub struct Id {
 }
 
 impl Id {
-    /// The place in the table; somebody else may take it later.
+    /// The place in the table. Another entry may take it later.
     #[must_use]
     pub const fn index(self) -> usize {
         self.index as usize
@@ -106,7 +106,7 @@ impl<T> Slots<T> {
         id
     }
 
-    /// Whether whoever has this place now is meant, if anybody has.
+    /// Whether the entry that has this place now is meant, if there is one.
     fn is_of(&self, id: Id) -> bool {
         self.generations.get(id.index()) == Some(&id.generation)
     }

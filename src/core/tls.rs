@@ -756,7 +756,7 @@ impl TlsSession {
         }
     }
 
-    /// When somebody has to look at it again, if its session has this deadline. That of a session
+    /// When the next deadline is, if its session has this one. That of a session
     /// whose connection has failed counts no more: there is nothing that it could do about it.
     #[must_use]
     pub fn deadline(&self, session: Option<Time>, limits: &Limits) -> Option<Time> {

@@ -171,7 +171,7 @@ pub enum LogError {
 /// that cannot be opened is tried again every second; until then lines go on into the old one.
 ///
 /// # Errors
-/// The file cannot be opened, the thread not be started, or somebody else logs already.
+/// The file cannot be opened, the thread not be started, or another logger is set already.
 pub fn start(
     path: &Path,
     level: LevelFilter,
@@ -401,7 +401,7 @@ impl Output<'_> {
         };
         let written = torn.and_then(|()| self.sink.write_all(lines));
         if let (Err(error), false) = (&written, self.is_failing) {
-            // The standard error may be closed too; then nobody can be told.
+            // The standard error may be closed too. Then there is no way to tell.
             let name = self.path.display();
             let _ = writeln!(
                 io::stderr(),

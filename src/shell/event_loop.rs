@@ -54,7 +54,7 @@ const EXECUTOR: Token = Token(usize::MAX - 3);
 const EVENTS: usize = 1024;
 /// Connections accepted from one listener in one turn.
 const ACCEPTS: usize = 64;
-/// How long nobody is accepted after the system refused a new socket (out of descriptors, of
+/// How long no connection is accepted after the system refused a new socket (out of descriptors, of
 /// memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -68,7 +68,7 @@ const LOOK_UP_CHECK: Duration = Duration::from_secs(3);
 struct Listener {
     socket: TcpListener,
     token: Token,
-    /// Somebody may be waiting.
+    /// A connection may be waiting.
     ready: bool,
 }
 
@@ -79,7 +79,7 @@ pub struct Server {
     listeners: Vec<Listener>,
     /// After a failed accept: when to try again.
     accept_again: Option<Time>,
-    /// An accept failed, and whoever waits has not been accepted since.
+    /// An accept failed, and the connections that wait have not been accepted since.
     is_accept_failing: bool,
     /// Connections of this turn.
     running: Vec<ConnId>,
@@ -214,8 +214,8 @@ impl From<OpenError> for StartError {
 }
 
 impl Server {
-    /// Opens the ports and begins to dial the neighbours; nobody is served before [`Server::run`].
-    /// From here on SIGTERM and SIGINT are an orderly stop.
+    /// Opens the ports and begins to dial the neighbours. No client is served before
+    /// [`Server::run`]. From here on SIGTERM and SIGINT are an orderly stop.
     ///
     /// # Errors
     /// A port cannot be opened, or the system lacks something that every server needs.
@@ -458,7 +458,7 @@ impl Server {
         Ok(())
     }
 
-    /// How long the poll may wait: not at all if somebody is still ready, or a signal came.
+    /// How long the poll may wait: not at all if a connection is still ready, or a signal came.
     fn poll_timeout(&self, now: Time) -> Option<Duration> {
         let acceptable =
             self.accept_again.is_none() && self.listeners.iter().any(|listener| listener.ready);
@@ -591,7 +591,7 @@ impl Server {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.listeners[listener].ready = false
                     }
-                    // The one who came is gone already (accept(2)); whoever is next is not.
+                    // This client has left already (accept(2)); the next one has not.
                     Err(error)
                         if matches!(
                             error.kind(),

@@ -70,7 +70,7 @@ impl<J: Send + 'static, R: Send + 'static> Executor<J, R> {
         if busy >= self.threads && self.threads < self.max_threads {
             match self.start_thread() {
                 Ok(()) => self.threads += 1,
-                // Another thread will come to it; without any, nobody would.
+                // Another thread will take it. Without any, it would never be done.
                 Err(error) if self.threads == 0 => return Err(error),
                 Err(_) => {}
             }

@@ -105,7 +105,7 @@ impl Transport {
         self.writable && !self.connecting && !self.finished
     }
 
-    /// Whether nobody is there any more, in either direction.
+    /// Whether both directions are closed by the other side.
     #[must_use]
     pub fn is_hung_up(&self) -> bool {
         self.hung_up

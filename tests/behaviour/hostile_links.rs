@@ -257,7 +257,7 @@ fn tls_on_a_port_that_does_not_speak_it_is_refused_in_time_and_told_of_once() {
     let address = stranger.sock.local_addr().unwrap().to_string();
     drop(stranger);
     let line = bob.wait_for_log(&address, "refused: ");
-    assert!(line.contains("[WARN ] stranger "), "{line}");
+    assert!(line.contains("[WARN ] unproven peer "), "{line}");
     assert_eq!(
         bob.log_lines()
             .iter()
@@ -305,7 +305,7 @@ fn a_certificate_does_not_stand_in_for_the_secret_nor_the_secret_for_a_certifica
         Some("BYE a wrong proof: Alice has no herd secret, and this server has one\n")
     );
     assert!(prove(Flaw::None, SECRET).unwrap().starts_with("PROOF "));
-    bob.wait_for_log("refused: a wrong proof", "who says to be Alice");
+    bob.wait_for_log("refused: a wrong proof", "claiming to be Alice");
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn a_name_that_is_claimed_wrongly_is_told_in_one_line_each() {
         stranger.expect_end();
         drop(stranger);
         let line = jaquez.wait_for_log(reason, "refused");
-        assert!(line.contains("[WARN ] stranger "), "{line}");
+        assert!(line.contains("[WARN ] unproven peer "), "{line}");
         assert_eq!(told(&jaquez, &said.to_string(), ""), 1, "{reason}");
     }
     // The right name, without the secret, is no more than that, and does not disturb who is linked.
@@ -157,7 +157,7 @@ fn a_name_that_is_claimed_wrongly_is_told_in_one_line_each() {
     ));
     assert!(stranger.line().starts_with("BYE a wrong proof"));
     drop(stranger);
-    jaquez.wait_for_log(&said, "who says to be Riley: refused: a wrong proof");
+    jaquez.wait_for_log(&said, "claiming to be Riley: refused: a wrong proof");
     let at = jaquez.client().ask("IAMAT x +1+2 3");
     assert_eq!(riley.line(), at, "the true one is still linked");
     assert_eq!(told(&jaquez, "neighbour Riley", "lost"), 0);
@@ -505,10 +505,10 @@ fn a_crowd_of_strangers_is_told_of_in_few_lines() {
     }
     // And more than may come at once, who say nothing.
     let _crowd: Vec<Client> = (0..CROWD).map(|_| Client::connect(address)).collect();
-    jaquez.wait_for_nth_log(2 * CROWD - 4, "stranger ", "refused: ");
+    jaquez.wait_for_nth_log(2 * CROWD - 4, "unproven peer ", "refused: ");
     let warnings = told(&jaquez, "[WARN ]", "stranger");
     assert!((3..=30).contains(&warnings), "{warnings} warnings");
-    jaquez.wait_for_log("[WARN ] strangers: ", "more are at level debug only");
+    jaquez.wait_for_log("[WARN ] unproven peers: ", "more are at level debug only");
     assert!(jaquez.client().ask("IAMAT x +1+2 3").starts_with("AT "));
 }
 
@@ -538,7 +538,7 @@ fn strangers_do_not_keep_a_neighbour_out() {
         assert!(now <= before + 4 + 2, "{before} and then {now} descriptors");
     }
     wait_for_end(&crowd[0]);
-    jaquez.wait_for_log("as many as limits.max_unproven", "stranger ");
+    jaquez.wait_for_log("as many as limits.max_unproven", "unproven peer ");
 }
 
 #[test]
@@ -568,7 +568,7 @@ fn a_crowd_from_one_address_keeps_nobody_out_who_comes_from_another() {
         proof(SECRET, "dialler", NONCE, &theirs)
     ));
     assert!(riley.line().starts_with("PROOF "));
-    jaquez.wait_for_log("as many as limits.max_unproven", "stranger 127.0.0.9");
+    jaquez.wait_for_log("as many as limits.max_unproven", "unproven peer 127.0.0.9");
 }
 
 #[test]

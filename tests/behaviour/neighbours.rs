@@ -39,7 +39,7 @@ pub(crate) const FORGIVING: &str = "[limits]\nredial_first_ms = 1\nredial_cap_ms
 /// What Riley is told that had proven itself, broke the protocol, and is back too soon.
 pub(crate) const TOO_SOON: &str = "BYE Riley broke the protocol just now, and has to wait";
 
-/// Somebody who says to be Riley, and what the answer is.
+/// Somebody claiming to be Riley, and what the answer is.
 pub(crate) fn hello_of_riley(herd: &Herd) -> (Client, String) {
     let mut riley = Client::connect(herd.peers_address("Jaquez"));
     riley.send(format!("HERD 2 Riley Jaquez {NONCE}\n"));
@@ -47,7 +47,7 @@ pub(crate) fn hello_of_riley(herd: &Herd) -> (Client, String) {
     (riley, greeting)
 }
 
-/// Somebody who says to be Riley, as far as the greeting; returns Jaquez's nonce too. Dials again if told to wait.
+/// Somebody claiming to be Riley, as far as the greeting; returns Jaquez's nonce too. Dials again if told to wait.
 pub(crate) fn pose_as_riley(herd: &Herd) -> (Client, String) {
     let (mut riley, mut greeting) = hello_of_riley(herd);
     wait_until("Riley is let in again", || {
@@ -353,7 +353,10 @@ fn wrong_guessed_reflected_and_replayed_proofs_are_refused() {
         jaquez.client().ask("WHATSAT forged 1 1"),
         "? WHATSAT forged 1 1"
     );
-    jaquez.wait_for_log("who says to be Riley: refused: a wrong proof", "stranger ");
+    jaquez.wait_for_log(
+        "claiming to be Riley: refused: a wrong proof",
+        "unproven peer ",
+    );
 }
 
 #[test]
@@ -524,7 +527,10 @@ fn servers_with_different_secrets_do_not_link_and_say_why_once() {
         "neighbour Jaquez",
         "not linked: it said goodbye: a wrong proof: the secret that Riley proves is not the one here; both need the same",
     );
-    jaquez.wait_for_log("stranger ", "who says to be Riley: refused: a wrong proof");
+    jaquez.wait_for_log(
+        "unproven peer ",
+        "claiming to be Riley: refused: a wrong proof",
+    );
     // It is tried again and again, but told once.
     riley.wait_for_nth_log(4, "neighbour Jaquez: dialling again", "");
     let told = |server: &crate::common::Server| {
@@ -681,7 +687,7 @@ fn a_stranger_that_was_told_to_go_goes_whatever_it_says() {
         assert!(told.elapsed() < SOON, "still there");
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    jaquez.wait_for_log("refused: not the neighbours' protocol", "stranger ");
+    jaquez.wait_for_log("refused: not the neighbours' protocol", "unproven peer ");
 }
 
 #[test]

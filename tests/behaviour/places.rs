@@ -394,7 +394,7 @@ fn a_client_that_goes_away_cancels_its_call() {
     let socket = socket2::SockRef::from(client.stream());
     socket.set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
-    server.wait_for_log("given up, nobody waits for it any more", "");
+    server.wait_for_log("given up, no client waits for it any more", "");
     assert!(
         places.wait_until(SOON, |counts| counts.open_connections == 0),
         "the call was not hung up"

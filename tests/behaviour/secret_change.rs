@@ -61,7 +61,7 @@ fn steps_beside_one_another_link_and_others_say_what_is_wrong() {
                 };
                 let told = format!("not linked: it said goodbye: a wrong proof: {reason}");
                 alice.wait_for_log("neighbour Bob", &told);
-                bob.wait_for_log("who says to be Alice: refused: a wrong proof: ", reason);
+                bob.wait_for_log("claiming to be Alice: refused: a wrong proof: ", reason);
             }
             let log = alice.stop();
             let is_linked = log.iter().any(|line| line.contains(": linked, "));

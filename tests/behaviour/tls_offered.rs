@@ -35,8 +35,9 @@ fn fleet(alice: PeersTls, bob: PeersTls, authority: &Authority) -> Fleet {
 /// The warnings of a link, apart from those of a neighbour that does not listen yet.
 fn warnings(server: &Server) -> Vec<String> {
     let log = server.log_lines();
-    let of_link =
-        |line: &String| line.contains("[WARN ] neighbour ") || line.contains("[WARN ] stranger ");
+    let of_link = |line: &String| {
+        line.contains("[WARN ] neighbour ") || line.contains("[WARN ] unproven peer ")
+    };
     let warned = log.into_iter().filter(of_link);
     warned
         .filter(|line| !line.contains("Connection refused"))

@@ -113,7 +113,7 @@ fn tls_at_one_end_only_is_told_once_and_with_the_way_out() {
                 .iter()
                 .filter(|line| line.contains("[WARN ]") && !line.contains("Connection refused"));
             let of_link =
-                |line: &&String| line.contains("neighbour ") || line.contains("stranger ");
+                |line: &&String| line.contains("neighbour ") || line.contains("unproven peer ");
             let warned: Vec<_> = warned.filter(of_link).collect();
             assert!(
                 (1..=2).contains(&warned.len()),

@@ -55,7 +55,7 @@ pub(super) enum Compaction {
     Switching,
 }
 
-/// Where a compaction stands, in words: for tests, and for whoever watches.
+/// Where a compaction stands, in words: for tests, and for an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
     /// There is no next file yet.

@@ -1,4 +1,4 @@
-//! When what is written down, and what may leave before it is: the journal as a state machine
+//! The journal as a state machine: what is written when, and which output waits for it
 //! without a disk.
 //!
 //! The core says what the disk is to do ([`DiskWork`]), the shell has it done in the background and

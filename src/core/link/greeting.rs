@@ -242,7 +242,7 @@ impl Link {
         [boot, wall, own_boot, position]: [&[u8]; 4],
         context: &mut Context<'_>,
     ) -> Result<(), Broken> {
-        let neighbour = self.neighbour.ok_or("a life of nobody")?;
+        let neighbour = self.neighbour.ok_or("a LIFE of an operator")?;
         let boot = BootId::parse(boot).ok_or("a LIFE without a boot id")?;
         let wall = number(wall).ok_or("a LIFE without a clock")?;
         let position = number(position).ok_or("a LIFE without a position")?;

@@ -20,7 +20,7 @@
 //! - `HERD`: version, own name, the name that is meant, and 16 random bytes as 32 hexadecimal
 //!   digits. A server that speaks another version is told so in words.
 //! - `PROOF`: 64 hexadecimal digits, see [`crate::core::proof`]. The dialler proves itself first: a
-//!   stranger that dials learns nothing made with the secret. On a herd without a secret the key is
+//!   peer that dials learns nothing made with the secret. On a herd without a secret the key is
 //!   empty, and the proof only shows that names and versions agree. What follows the proofs is not
 //!   encrypted; run links over a network that you trust, or over TLS. A server may have two
 //!   secrets: see below.
@@ -44,7 +44,7 @@
 //!   output.
 //! - `BYE <reason>`: why the connection is being closed.
 //!
-//! Whoever has proven itself and then says anything else is cut off, and backed off from: the
+//! A peer that has proven itself and then says anything else is cut off, and backed off from: the
 //! server that dials dials ever later, the one that is dialled lets it in ever later.
 //!
 //! # A secret that is being changed
@@ -350,7 +350,7 @@ pub struct Link {
     is_rollback: bool,
 }
 
-/// A link's name in the log. Whoever has not proven a name is a stranger, whatever it says.
+/// A link's name in the log. A peer that has not proven a name is called unproven.
 struct PeerLabel<'a>(&'a Link, &'a Herd);
 
 impl fmt::Display for PeerLabel<'_> {
@@ -361,9 +361,9 @@ impl fmt::Display for PeerLabel<'_> {
             .map(|neighbour| &herd.neighbours[neighbour].settings.name);
         match name {
             Some(name) if link.is_known() => write!(f, "neighbour {name} {}", link.address),
-            Some(name) => write!(f, "stranger {}, who says to be {name}", link.address),
+            Some(name) => write!(f, "unproven peer {}, claiming to be {name}", link.address),
             None if link.is_operator && link.is_proven => write!(f, "operator {}", link.address),
-            None => write!(f, "stranger {}", link.address),
+            None => write!(f, "unproven peer {}", link.address),
         }
     }
 }
@@ -419,7 +419,7 @@ impl Link {
         }
     }
 
-    /// A connection that somebody made to us.
+    /// A connection that was accepted.
     #[must_use]
     pub fn accept(id: Id, address: SocketAddr, nonce: Nonce, now: Time) -> Link {
         Link {
@@ -638,7 +638,7 @@ impl Link {
     pub fn end(&mut self, reason: String, now: Time) {
         match self.state {
             State::Closing => {}
-            // Nobody is there yet who could be told, or waited for.
+            // The other side is not there yet: it cannot be told, nor waited for.
             State::Connecting => self.eof = true,
             State::Greeting | State::Proving { .. } | State::Starting | State::Linked { .. } => {
                 self.say(format_args!("BYE {reason}"));
@@ -753,7 +753,7 @@ impl Link {
         self.side == Side::Dialler
     }
 
-    /// When somebody has to look at it again.
+    /// When its next deadline is.
     #[must_use]
     pub fn deadline(&self, limits: &Limits) -> Option<Time> {
         Some(match self.state {
@@ -849,10 +849,7 @@ impl Link {
         }
         let known = self.neighbour.filter(|_| self.is_known());
         let Some(neighbour) = known.map(|neighbour| &mut context.herd.neighbours[neighbour]) else {
-            return context
-                .herd
-                .strangers
-                .refused(who, reason, context.now.time);
+            return context.herd.unproven.refused(who, reason, context.now.time);
         };
         if neighbour.link == Some(self.id) {
             neighbour.link = None;

@@ -168,7 +168,7 @@ pub struct Node {
     sessions: Slots<Slot>,
     admission: Admissions,
     /// Connections to the neighbours' port that had not proven who they are when last looked at.
-    strangers: Vec<ConnId>,
+    unproven: Vec<ConnId>,
     /// Connections of proxies whose header had not come when last looked at, the oldest first.
     unidentified: VecDeque<ConnId>,
     /// How many connections of proxies were refused, by [`Refusal::kind`].
@@ -225,7 +225,7 @@ impl Node {
             phase: Phase::Running,
             sessions: Slots::with_capacity(expected_connections(limits)),
             admission: Admissions::default(),
-            strangers: Vec::new(),
+            unproven: Vec::new(),
             unidentified: VecDeque::new(),
             proxied_refused: [0; Refusal::KINDS],
             records,

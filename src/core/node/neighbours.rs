@@ -18,22 +18,22 @@ use crate::core::tls::{HANDSHAKE, Tls, TlsSession};
 use crate::core::tls_offer::Ending;
 
 impl Node {
-    /// If too many strangers are there already, one of them goes: one from the same address, or
-    /// else any. So strangers do not keep a neighbour out that comes from elsewhere, and hardly one
-    /// from among them, be they many and silent or many and fast.
+    /// If there are too many unproven peers already, one of them is closed: one from the same
+    /// address, or else any. So they keep no neighbour out that comes from elsewhere, and hardly
+    /// one from among them, be they many and silent or many and fast.
     pub(super) fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
         }
         let sessions = &self.sessions;
-        let is_stranger = |id: &ConnId| match sessions.get(*id).map(|slot| &slot.session) {
+        let is_unproven = |id: &ConnId| match sessions.get(*id).map(|slot| &slot.session) {
             Some(Session::Link(link)) => !link.is_known(),
             Some(Session::Client(_) | Session::Proxied(_) | Session::Exchange(_)) | None => false,
         };
-        self.strangers.retain(is_stranger);
-        if self.strangers.len() >= count(self.settings.limits.max_unproven) {
-            let leaving = self.stranger_to_go(address);
-            self.strangers.retain(|&stranger| stranger != leaving);
+        self.unproven.retain(is_unproven);
+        if self.unproven.len() >= count(self.settings.limits.max_unproven) {
+            let leaving = self.unproven_to_close(address);
+            self.unproven.retain(|&id| id != leaving);
             if let Some(Session::Link(link)) = self.session(leaving) {
                 let reason = "as many as limits.max_unproven were there, and its place was needed";
                 link.cut(reason.to_owned(), now.time);
@@ -46,7 +46,7 @@ impl Node {
             Some(tls) => match Tls::server(tls.accepting.clone()) {
                 Ok(tls) => Some(TlsSession::new(tls)),
                 Err(error) => {
-                    warn!("stranger {address}: refused: {error}");
+                    warn!("unproven peer {address}: refused: {error}");
                     return None;
                 }
             },
@@ -54,19 +54,19 @@ impl Node {
         let nonce = self.entropy.bytes();
         let session = |id| Session::Link(Box::new(Link::accept(id, address, nonce, now.time)));
         let id = self.admit(secure, session);
-        self.strangers.push(id);
+        self.unproven.push(id);
         Some(id)
     }
 
-    /// Which of the strangers, of whom there is one, has to go for one who comes from there.
-    fn stranger_to_go(&mut self, newcomer: SocketAddr) -> ConnId {
+    /// The unproven link that is closed to make room for `newcomer`. There is at least one.
+    fn unproven_to_close(&mut self, newcomer: SocketAddr) -> ConnId {
         let is_near = |id: &&ConnId| match self.sessions.get(**id).map(|slot| &slot.session) {
             Some(Session::Link(link)) => origin(link.address().ip()) == origin(newcomer.ip()),
             Some(Session::Client(_) | Session::Proxied(_) | Session::Exchange(_)) | None => false,
         };
-        let near: Vec<ConnId> = self.strangers.iter().filter(is_near).copied().collect();
+        let near: Vec<ConnId> = self.unproven.iter().filter(is_near).copied().collect();
         let candidates = if near.is_empty() {
-            &self.strangers
+            &self.unproven
         } else {
             &near
         };
@@ -102,7 +102,7 @@ impl Node {
         }
     }
 
-    /// Where that is; a name that has to be looked up is.
+    /// Where `target` is. Begins a look-up if one is needed.
     pub(super) fn resolve(&mut self, target: &HostPort, now: Now) -> Resolution {
         let (requests, deadlines) = (&mut self.requests, &mut self.deadlines);
         let give_up_at = self.resolver.deadline(now.time);
@@ -150,7 +150,7 @@ impl Node {
         }
     }
 
-    /// A name was looked up, or took too long: whoever waits for one looks again.
+    /// A look-up ended, or took too long: neighbours that wait for one are dialled, or wait again.
     pub(super) fn dial_resolved(&mut self, now: Now) {
         for neighbour in 0..self.herd.neighbours.len() {
             if self.herd.neighbours[neighbour].dial == Dial::LookingUp
@@ -161,7 +161,7 @@ impl Node {
         }
     }
 
-    /// The connection that we dialled is made; where TLS is spoken, only the socket's is.
+    /// The socket that we dialled with is connected. With TLS, the handshake begins now.
     pub(super) fn link_reached(&mut self, id: ConnId, now: Now) {
         if let Some(Slot {
             session: Session::Link(link),

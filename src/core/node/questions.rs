@@ -429,7 +429,7 @@ impl Node {
     pub(super) fn asker_lost(&mut self, call: CallId, asker: ConnId, now: Now) {
         if let Some(abandoned) = self.calls.leave(call, asker) {
             info!(
-                "{}: given up, nobody waits for it any more",
+                "{}: given up, no client waits for it any more",
                 Named(call, &abandoned.question)
             );
             for &connection in abandoned.connections() {

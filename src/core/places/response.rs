@@ -185,7 +185,8 @@ impl Response {
         Ok(())
     }
 
-    /// The stream ended; `cleanly` means with TLS's `close_notify`, so that nobody can have cut it.
+    /// The stream ended; `cleanly` means with TLS's `close_notify`, so it was not cut off on the
+    /// way.
     ///
     /// # Errors
     /// The response was not complete.
@@ -257,7 +258,7 @@ impl Response {
         };
         if (100..200).contains(&status) {
             self.interim += 1;
-            // 101 would hand the connection to a protocol that nobody asked for.
+            // 101 would hand the connection to a protocol that was not asked for.
             return if status == 101 || self.interim > MAX_INTERIM {
                 Err(ResponseError::BadHead)
             } else {
