@@ -65,11 +65,11 @@ fn a_server_that_refuses_every_iamat_does_not_look_healthy() {
         !client.ask(&command).starts_with("AT ")
     };
     assert!((0..10_000).any(|number| is_refused(number, &mut client)));
-    wait_until_told(&herd, 1, "disk: Riley refuses IAMATs for ");
+    wait_until_told(&herd, 1, "disk: Riley has refused IAMATs for ");
     // Also when they agree.
     let told = wait_until_told(&herd, 1, "hold the same ");
     assert!(
-        told.contains("disk: Riley refuses IAMATs for ")
+        told.contains("disk: Riley has refused IAMATs for ")
             && told.contains("free 128 KiB where its data directory is"),
         "{told}"
     );

@@ -506,7 +506,7 @@ fn a_crowd_of_strangers_is_told_of_in_few_lines() {
     // And more than may come at once, who say nothing.
     let _crowd: Vec<Client> = (0..CROWD).map(|_| Client::connect(address)).collect();
     jaquez.wait_for_nth_log(2 * CROWD - 4, "unproven peer ", "refused: ");
-    let warnings = told(&jaquez, "[WARN ]", "stranger");
+    let warnings = told(&jaquez, "[WARN ]", "unproven peer ");
     assert!((3..=30).contains(&warnings), "{warnings} warnings");
     jaquez.wait_for_log("[WARN ] unproven peers: ", "more are at level debug only");
     assert!(jaquez.client().ask("IAMAT x +1+2 3").starts_with("AT "));

@@ -174,7 +174,7 @@ impl Findings {
                 Kind::Disk,
                 Some(name),
                 format!(
-                    "{name} refuses IAMATs for {}, because its disk is full: free {} KiB where its data directory is",
+                    "{name} has refused IAMATs for {}, because its disk is full: free {} KiB where its data directory is",
                     seconds(ms),
                     wanted_bytes.div_ceil(1 << 10)
                 ),

@@ -176,7 +176,7 @@ fn each_thing_that_is_wrong_is_a_line_and_a_status() {
     for (status, expected) in [
         (
             wrong("disk=ok", "disk=refusing:12000:4300800"),
-            "disk: A refuses IAMATs for 12.0 s, because its disk is full: free 4200 KiB",
+            "disk: A has refused IAMATs for 12.0 s, because its disk is full: free 4200 KiB",
         ),
         (
             wrong("disk=ok", "disk=busy:2500"),
