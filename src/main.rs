@@ -15,8 +15,10 @@ use herd_mio::core::limits::count;
 use herd_mio::core::link;
 use herd_mio::core::settings::Settings;
 use herd_mio::logging::{self, LogError};
-use herd_mio::shell::event_loop::{self, Reload, Server, StartError};
+use herd_mio::shell::event_loop::Server;
+use herd_mio::shell::reload::Reload;
 use herd_mio::shell::signals::Requests;
+use herd_mio::shell::start::{self, StartError};
 
 fn main() -> ExitCode {
     // Before everything else: until then SIGHUP and SIGUSR1 end the process, and threads inherit
@@ -65,7 +67,7 @@ fn can_start(config: &Config) -> Result<String, (u8, String)> {
     logging::check(&config.log_file).map_err(|error| (2, log_error(&config.log_file, &error)))?;
     let most = rlimit::increase_nofile_limit(rlimit::INFINITY);
     let few = most.map(|most| too_few_descriptors(most, &config.settings));
-    let checked = event_loop::check(
+    let checked = start::check(
         &config.settings,
         &config.listen,
         config.listen_peers.as_ref(),

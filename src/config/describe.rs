@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::Config;
 use crate::core::durability::Fsync;
 use crate::core::settings::{PlacesApi, Settings};
-use crate::shell::event_loop::JournalConfig;
+use crate::shell::start::JournalConfig;
 
 impl Config {
     /// What all of it means, for `--check`.

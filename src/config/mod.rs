@@ -25,7 +25,7 @@ use log::LevelFilter;
 
 use crate::core::durability::Fsync;
 use crate::core::settings::{HostPort, PlacesApi, Secret, Settings};
-use crate::shell::event_loop::JournalConfig;
+use crate::shell::start::JournalConfig;
 
 /// What is wrong, in one line.
 #[derive(Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::secrets::{SecretSource, note_on_mode, notes_on};
 use super::{Config, ConfigError, HerdConfig, Member, Overrides, TlsFiles, wrong};
 use crate::core::durability::Fsync;
 use crate::core::settings::{HostPort, NeighbourSettings, Settings, TlsMode};
-use crate::shell::event_loop::JournalConfig;
+use crate::shell::start::JournalConfig;
 
 impl HerdConfig {
     /// The server `name` of this herd, with `overrides` applied and every file read.

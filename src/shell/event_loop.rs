@@ -9,35 +9,31 @@
 //! What is still ready then is on the next turn's list, and that turn polls without waiting. So no
 //! connection is served twice before each was served once.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use log::{info, warn};
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use ring::rand::{SecureRandom, SystemRandom};
-use rustix::io::Errno;
-use rustix::net::sockopt;
 
 use crate::core::clock::{Now, Time};
-use crate::core::durability::Fsync;
 use crate::core::journal::Entry;
 use crate::core::limits::{TURN_BYTES, ms};
 use crate::core::node::{ConnId, Io, Node, drive, expected_connections, perform_disk_work};
-use crate::core::settings::{HostPort, Secrets, SecretsChange, Settings, TlsSettings};
+use crate::core::settings::{HostPort, SecretsChange, Settings};
 use crate::shell::clock::Clock;
-use crate::shell::disk::{Disk, OpenError};
+use crate::shell::disk::Disk;
 use crate::shell::executor::Executor;
-use crate::shell::listen::{self, Bound};
 use crate::shell::look_up::{self, LookedUp};
+use crate::shell::ports::{CLIENTS, Listener, NEIGHBOURS, Port};
+use crate::shell::reload::{Reload, Reloaded};
 use crate::shell::signals::{Requests, Signals};
 use crate::shell::sockets::Sockets;
+use crate::shell::start::{JournalConfig, StartError};
 use crate::shell::transport::{Received, Transport};
 
 // A connection's token is its id: index and generation.
@@ -45,8 +41,6 @@ const _: () = assert!(
     usize::BITS == 64,
     "a mio token has to hold an index and a generation"
 );
-const CLIENTS: Token = Token(usize::MAX);
-const NEIGHBOURS: Token = Token(usize::MAX - 1);
 const SIGNALS: Token = Token(usize::MAX - 2);
 const EXECUTOR: Token = Token(usize::MAX - 3);
 
@@ -60,17 +54,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a start or a stop waits for the disk at once, until it looks whether a signal came.
 const STOP_CHECK: Duration = Duration::from_millis(50);
-
-/// How long `--check` waits for a name server at most.
-const LOOK_UP_CHECK: Duration = Duration::from_secs(3);
-
-/// A port, and who comes in there.
-struct Listener {
-    socket: TcpListener,
-    token: Token,
-    /// A connection may be waiting.
-    ready: bool,
-}
 
 /// A server that runs.
 pub struct Server {
@@ -92,125 +75,6 @@ pub struct Server {
     /// How long a stop waits for the disk.
     stop_timeout: Duration,
     scratch: Box<[u8]>,
-}
-
-/// Reads something anew, which takes files.
-pub type Read<T> = Arc<dyn Fn() -> Result<T, String> + Send + Sync>;
-
-/// What is read anew while a server runs.
-#[derive(Clone, Default)]
-pub struct Reload {
-    /// Certificates and keys, if it has any.
-    pub certificates: Option<Read<TlsSettings>>,
-    /// The herd's secrets, if they are in a file; and what the operator should know of them.
-    pub secrets: Option<Read<(Secrets, Vec<String>)>>,
-}
-
-/// What was read, and why it could not be.
-struct Reloaded {
-    certificates: Option<Result<TlsSettings, String>>,
-    secrets: Option<Result<(Secrets, Vec<String>), String>>,
-}
-
-impl Reload {
-    fn read(self) -> Reloaded {
-        Reloaded {
-            certificates: self.certificates.map(|read| read()),
-            secrets: self.secrets.map(|read| read()),
-        }
-    }
-
-    /// For the log.
-    fn describe(&self) -> &'static str {
-        match (&self.certificates, &self.secrets) {
-            (Some(_), Some(_)) => {
-                "certificates, keys and the herd secret are read anew; a changed config file or Places key takes a restart"
-            }
-            (Some(_), None) => {
-                "certificates and keys are read anew; a changed config file, secret or Places key takes a restart"
-            }
-            (None, Some(_)) => {
-                "the herd secret is read anew, there are no certificates to read anew; a changed config file or Places key takes a restart"
-            }
-            (None, None) => {
-                "there are no certificates to read anew; a changed config file, secret or Places key takes a restart"
-            }
-        }
-    }
-}
-
-/// Where a server keeps its journal, and how safely.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JournalConfig {
-    /// The data directory.
-    pub directory: PathBuf,
-    /// When what was appended is synced.
-    pub fsync: Fsync,
-}
-
-/// Why a server could not be started.
-#[derive(Debug)]
-pub enum StartError {
-    /// The system lacks something that every server needs.
-    System {
-        /// What was being done.
-        what: String,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// A port could not be opened.
-    Listen {
-        /// Where.
-        address: HostPort,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The journal cannot be used; in words.
-    Journal(String),
-    /// A signal stopped it before it served.
-    Stopped,
-}
-
-impl std::fmt::Display for StartError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let error = match self {
-            StartError::Journal(what) => return f.write_str(what),
-            StartError::Stopped => return f.write_str("stopped before it served"),
-            StartError::System { what, error } => {
-                write!(f, "{what}: {error}")?;
-                error
-            }
-            StartError::Listen { address, error } => {
-                write!(f, "cannot listen on {address}: {error}")?;
-                error
-            }
-        };
-        match error.kind() {
-            _ if Errno::from_io_error(error) == Some(Errno::MFILE) => {
-                f.write_str("; raise the limit of open files (ulimit -n)")
-            }
-            _ if matches!(self, StartError::System { .. }) => Ok(()),
-            io::ErrorKind::AddrInUse => {
-                f.write_str("; another program has that port: end it, or choose another port")
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                f.write_str("; no interface of this machine has that address: choose another")
-            }
-            io::ErrorKind::PermissionDenied => {
-                f.write_str("; this user may not: choose a port from 1024 up")
-            }
-            _ => f.write_str("; choose where to listen with --listen and --listen-peers"),
-        }
-    }
-}
-
-impl From<OpenError> for StartError {
-    fn from(error: OpenError) -> StartError {
-        match error {
-            OpenError::Unusable(what) => StartError::Journal(what),
-            OpenError::Stopped => StartError::Stopped,
-        }
-    }
 }
 
 impl Server {
@@ -680,147 +544,4 @@ impl Server {
         self.sockets.close(id, Some(why));
         self.node.handle_connection_lost(id, Some(why), now);
     }
-}
-
-/// Does all that [`Server::start`] does, short of serving, and leaves nothing behind: binds the
-/// ports, reads the journal. Returns what the operator should know, though the server would start.
-///
-/// # Errors
-/// The server would not start.
-pub fn check(
-    settings: &Settings,
-    clients: &HostPort,
-    neighbours: Option<&HostPort>,
-    journal: Option<&JournalConfig>,
-) -> Result<Vec<String>, StartError> {
-    let ports = Port::bind_all(clients, neighbours)?;
-    let mut notes: Vec<String> = ports
-        .into_iter()
-        .flat_map(|port| port.bound.warnings)
-        .collect();
-    if let Some(JournalConfig { directory, .. }) = journal {
-        let mut node = Node::new(settings.clone(), &[0; 32], Clock::start().now());
-        let restore = |entry: Entry<'_>| node.restore(entry);
-        let note = Disk::check(directory, &settings.name, restore)?;
-        notes.extend(note);
-    }
-    notes.extend(unresolved(settings));
-    Ok(notes)
-}
-
-/// Resolver that the server looks up only once it serves. A start does not wait for them, so one
-/// without an address is no failure.
-fn unresolved(settings: &Settings) -> Vec<String> {
-    let dialled = settings.neighbours.iter().filter(|it| it.we_dial);
-    let dialled = dialled.map(|it| it.address.host.clone());
-    let mut waiting: BTreeSet<String> = dialled.collect();
-    if settings.places.key.is_some() {
-        waiting.insert(settings.places.origin.host.clone());
-    }
-    let (report, found) = channel();
-    for host in waiting.clone() {
-        let report = report.clone();
-        std::thread::spawn(move || report.send(look_up::look_up(host)));
-    }
-    let mut notes = Vec::new();
-    let mut note = |host: &str, what: &str| {
-        notes.push(format!(
-            "the name {host} has no address now: {what}; the server starts all the same, and asks again"
-        ));
-    };
-    while !waiting.is_empty()
-        && let Ok((host, addresses)) = found.recv_timeout(LOOK_UP_CHECK)
-    {
-        waiting.remove(&host);
-        if let Err(error) = addresses {
-            note(&host, &error);
-        }
-    }
-    for host in &waiting {
-        note(host, "no answer from a name server yet");
-    }
-    notes
-}
-
-/// A port of a server that is bound, and not listened to yet.
-struct Port {
-    token: Token,
-    address: HostPort,
-    bound: Bound,
-}
-
-impl Port {
-    fn bind(token: Token, address: &HostPort) -> Result<Port, StartError> {
-        match listen::bind(address) {
-            Ok(bound) => Ok(Port {
-                token,
-                address: address.clone(),
-                bound,
-            }),
-            Err(error) => Err(StartError::Listen {
-                address: address.clone(),
-                error,
-            }),
-        }
-    }
-
-    fn bind_all(
-        clients: &HostPort,
-        neighbours: Option<&HostPort>,
-    ) -> Result<Vec<Port>, StartError> {
-        let mut ports = vec![Port::bind(CLIENTS, clients)?];
-        if let Some(neighbours) = neighbours {
-            ports.push(Port::bind(NEIGHBOURS, neighbours)?);
-        }
-        Ok(ports)
-    }
-
-    fn listen(self, settings: &Settings) -> Result<Vec<Listener>, StartError> {
-        let Port {
-            token,
-            address,
-            bound,
-        } = self;
-        let sockets = bound.sockets.into_iter();
-        let listeners: io::Result<_> = sockets
-            .map(|socket| Listener::open(socket, token, settings))
-            .collect();
-        listeners.map_err(|error| StartError::Listen { address, error })
-    }
-}
-
-impl Listener {
-    fn open(socket: OwnedFd, token: Token, settings: &Settings) -> io::Result<Listener> {
-        // Neighbours have heartbeats of their own.
-        if token == CLIENTS {
-            probe(&socket, ms(settings.limits.keepalive_ms))?;
-        }
-        let backlog = i32::try_from(settings.limits.accept_backlog).unwrap_or(i32::MAX);
-        rustix::net::listen(&socket, backlog)?;
-        Ok(Listener {
-            socket: TcpListener::from_std(socket.into()),
-            token,
-            ready: false,
-        })
-    }
-}
-
-/// Has TCP ask the machines of clients that are silent for half of that time whether they are still
-/// there, and give up after the other half (tcp(7)). What is accepted takes that over from the
-/// socket that listens.
-fn probe(listener: &OwnedFd, silence: Duration) -> rustix::io::Result<()> {
-    const PROBES: u32 = 4;
-    let half = silence / 2;
-    sockopt::set_socket_keepalive(listener, true)?;
-    sockopt::set_tcp_keepidle(listener, half.max(Duration::from_secs(1)))?;
-    sockopt::set_tcp_keepintvl(listener, (half / PROBES).max(Duration::from_secs(1)))?;
-    sockopt::set_tcp_keepcnt(listener, PROBES)?;
-    // While something is not acknowledged, nothing is asked, and TCP would send it again for a
-    // quarter of an hour.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    sockopt::set_tcp_user_timeout(
-        listener,
-        u32::try_from(silence.as_millis()).unwrap_or(u32::MAX),
-    )?;
-    Ok(())
 }

@@ -1,0 +1,155 @@
+//! What may be wrong with a start, and `--check`, which does all of a start short of serving.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::core::durability::Fsync;
+use crate::core::journal::Entry;
+use crate::core::node::Node;
+use crate::core::settings::{HostPort, Settings};
+use crate::shell::clock::Clock;
+use crate::shell::disk::{Disk, OpenError};
+use crate::shell::look_up;
+use crate::shell::ports::Port;
+
+/// How long `--check` waits for a name server at most.
+const LOOK_UP_CHECK: Duration = Duration::from_secs(3);
+
+/// Where a server keeps its journal, and how safely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// The data directory.
+    pub directory: PathBuf,
+    /// When what was appended is synced.
+    pub fsync: Fsync,
+}
+
+/// Why a server could not be started.
+#[derive(Debug)]
+pub enum StartError {
+    /// The system lacks something that every server needs.
+    System {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A port could not be opened.
+    Listen {
+        /// Where.
+        address: HostPort,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The journal cannot be used; in words.
+    Journal(String),
+    /// A signal stopped it before it served.
+    Stopped,
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let error = match self {
+            StartError::Journal(what) => return f.write_str(what),
+            StartError::Stopped => return f.write_str("stopped before it served"),
+            StartError::System { what, error } => {
+                write!(f, "{what}: {error}")?;
+                error
+            }
+            StartError::Listen { address, error } => {
+                write!(f, "cannot listen on {address}: {error}")?;
+                error
+            }
+        };
+        match error.kind() {
+            _ if Errno::from_io_error(error) == Some(Errno::MFILE) => {
+                f.write_str("; raise the limit of open files (ulimit -n)")
+            }
+            _ if matches!(self, StartError::System { .. }) => Ok(()),
+            io::ErrorKind::AddrInUse => {
+                f.write_str("; another program has that port: end it, or choose another port")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                f.write_str("; no interface of this machine has that address: choose another")
+            }
+            io::ErrorKind::PermissionDenied => {
+                f.write_str("; this user may not: choose a port from 1024 up")
+            }
+            _ => f.write_str("; choose where to listen with --listen and --listen-peers"),
+        }
+    }
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> StartError {
+        match error {
+            OpenError::Unusable(what) => StartError::Journal(what),
+            OpenError::Stopped => StartError::Stopped,
+        }
+    }
+}
+
+/// Does all that [`Server::start`](crate::shell::event_loop::Server::start) does, short of serving, and leaves nothing behind: binds the
+/// ports, reads the journal. Returns what the operator should know, though the server would start.
+///
+/// # Errors
+/// The server would not start.
+pub fn check(
+    settings: &Settings,
+    clients: &HostPort,
+    neighbours: Option<&HostPort>,
+    journal: Option<&JournalConfig>,
+) -> Result<Vec<String>, StartError> {
+    let ports = Port::bind_all(clients, neighbours)?;
+    let mut notes: Vec<String> = ports
+        .into_iter()
+        .flat_map(|port| port.bound.warnings)
+        .collect();
+    if let Some(JournalConfig { directory, .. }) = journal {
+        let mut node = Node::new(settings.clone(), &[0; 32], Clock::start().now());
+        let restore = |entry: Entry<'_>| node.restore(entry);
+        let note = Disk::check(directory, &settings.name, restore)?;
+        notes.extend(note);
+    }
+    notes.extend(unresolved(settings));
+    Ok(notes)
+}
+
+/// Resolver that the server looks up only once it serves. A start does not wait for them, so one
+/// without an address is no failure.
+fn unresolved(settings: &Settings) -> Vec<String> {
+    let dialled = settings.neighbours.iter().filter(|it| it.we_dial);
+    let dialled = dialled.map(|it| it.address.host.clone());
+    let mut waiting: BTreeSet<String> = dialled.collect();
+    if settings.places.key.is_some() {
+        waiting.insert(settings.places.origin.host.clone());
+    }
+    let (report, found) = channel();
+    for host in waiting.clone() {
+        let report = report.clone();
+        std::thread::spawn(move || report.send(look_up::look_up(host)));
+    }
+    let mut notes = Vec::new();
+    let mut note = |host: &str, what: &str| {
+        notes.push(format!(
+            "the name {host} has no address now: {what}; the server starts all the same, and asks again"
+        ));
+    };
+    while !waiting.is_empty()
+        && let Ok((host, addresses)) = found.recv_timeout(LOOK_UP_CHECK)
+    {
+        waiting.remove(&host);
+        if let Err(error) = addresses {
+            note(&host, &error);
+        }
+    }
+    for host in &waiting {
+        note(host, "no answer from a name server yet");
+    }
+    notes
+}
