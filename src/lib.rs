@@ -26,7 +26,7 @@
 //! | a client | [`core::client`], [`core::message`], [`core::lines`] |
 //! | a client behind a proxy | [`core::proxy_header`] (the format), [`core::proxied`] (who is counted where), [`core::network`] |
 //! | who wins when two servers know different positions | [`core::records`], [`core::posix_time`] |
-//! | what a position costs in memory, and in time | [`core::lines_kept`], [`core::packed_line`], [`core::swar`] |
+//! | what a position costs in memory, and in time | [`core::line_store`], [`core::packed_line`], [`core::swar`] |
 //! | the flood, and the neighbours' protocol | [`core::link`], [`core::herd`] |
 //! | HTTPS without blocking | [`core::places`]: [`exchange`](core::places::exchange), [`response`](core::places::response), [`call`](core::places::call) |
 //! | what outlasts a crash | [`core::journal`] (the format, [`Scan`](core::journal::Scan), [`Judge`](core::journal::Judge)), [`core::durability`] (what waits for it), [`shell::disk`] |
@@ -85,7 +85,7 @@
 //!    [`Iamat`](core::message::Iamat) of it, all of it borrowed from the scratch buffer.
 //! 4. `Client::iamat` computes the skew ([`Skew::between`](core::posix_time::Skew::between)),
 //!    appends the `AT` line to the client's output, and offers it to the table
-//!    ([`Records::offer`](core::records::Records::offer)). If it is the newest of its client, it
+//!    ([`Records::merge`](core::records::Records::merge)). If it is the newest of its client, it
 //!    goes to the tail of the feed.
 //! 5. The turn's reading is over, and [`drive`](core::node::drive) ends it. With a data directory,
 //!    `perform_disk_work` appends what was accepted in the turn, once; until then,

@@ -43,7 +43,7 @@ use crate::core::places::request::Question;
 use crate::core::posix_time::{PosixTime, Skew};
 use crate::core::proxied::ClientSource;
 use crate::core::proxy_header::is_line;
-use crate::core::records::{Offer, Records};
+use crate::core::records::{Merge, Records};
 use crate::core::settings::{PlacesApi, Settings};
 use crate::core::tally::Tally;
 use crate::core::tls::is_hello;
@@ -436,12 +436,12 @@ impl Client {
         let at = At::write(output, &context.settings.name, skew, iamat);
         let line = &output[start..output.len() - 1];
         match at.map(|at| context.records.hear(line, &at, wall)) {
-            Some(offer @ (Offer::Accepted | Offer::Stale)) => {
-                if offer == Offer::Stale {
+            Some(merged @ (Merge::Accepted | Merge::Stale)) => {
+                if merged == Merge::Stale {
                     context.tally.was_stale();
                 }
                 if let Some(durability) = &mut context.durability {
-                    let seq = if offer == Offer::Accepted {
+                    let seq = if merged == Merge::Accepted {
                         let seq = context.records.last_seq();
                         durability.record(seq, context.records.last_epoch(), line);
                         seq
@@ -456,7 +456,7 @@ impl Client {
                 info!("{} -> {}", self.who, Escaped(line));
                 true
             }
-            Some(Offer::Full | Offer::UnknownServer) | None => {
+            Some(Merge::Full | Merge::UnknownServer) | None => {
                 output.truncate(start);
                 if context.records.refused().is_power_of_two() {
                     warn!(

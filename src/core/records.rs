@@ -42,8 +42,8 @@ use slab::Slab;
 use crate::core::invariants::hold;
 use crate::core::journal::Entry;
 use crate::core::limits::{Limits, count};
-pub use crate::core::lines_kept::Origin;
-use crate::core::lines_kept::{LinesKept, hash_of};
+pub use crate::core::line_store::Origin;
+use crate::core::line_store::{LineStore, hash_of};
 use crate::core::message::At;
 use crate::core::posix_time::{MAX_LEAD_S, PosixTime};
 
@@ -59,7 +59,7 @@ const CLOCK_TOLERANCE_S: u64 = 60;
 
 /// What became of a record that was offered to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
+pub enum Merge {
     /// It is the newest of its client: stored, and now the feed's last.
     Accepted,
     /// What is stored is as new or newer; nothing changed.
@@ -88,7 +88,7 @@ pub struct ReaderId(usize);
 
 /// Where a client stands in the table, or would stand.
 #[derive(Clone, Copy)]
-pub struct Spot {
+pub struct Lookup {
     hash: u64,
     known: Option<u32>,
 }
@@ -119,7 +119,7 @@ fn client_hash(hasher: &RandomState, client: &[u8]) -> u64 {
 pub struct Records {
     by_client: HashTable<u32>,
     hasher: RandomState,
-    lines: LinesKept,
+    lines: LineStore,
     records: Vec<Record>,
     /// The epochs of those records whose epoch is not 0: hardly any.
     epochs: HashMap<u32, u32>,
@@ -144,7 +144,7 @@ impl Records {
         Records {
             by_client: HashTable::new(),
             hasher: RandomState::new(),
-            lines: LinesKept::new(limits),
+            lines: LineStore::new(limits),
             records: Vec::new(),
             epochs: HashMap::new(),
             copying: Vec::new(),
@@ -228,23 +228,23 @@ impl Records {
     }
 
     fn find(&self, client: &[u8]) -> Option<u32> {
-        self.spot(client).known
+        self.lookup(client).known
     }
 
     /// Where this client stands, until the table changes.
     #[must_use]
-    pub fn spot(&self, client: &[u8]) -> Spot {
+    pub fn lookup(&self, client: &[u8]) -> Lookup {
         let hash = client_hash(&self.hasher, client);
         let same = |&index: &u32| self.lines.client(index) == client;
         let known = self.by_client.find(hash, same).copied();
-        Spot { hash, known }
+        Lookup { hash, known }
     }
 
     /// Whether it can be told at a glance that exactly this line, with this epoch, is the client's
     /// record: then there is no need to read it.
     #[must_use]
-    pub fn is_kept(&self, spot: Spot, epoch: u32, line: &[u8]) -> bool {
-        spot.known.is_some_and(|known| {
+    pub fn is_kept(&self, lookup: Lookup, epoch: u32, line: &[u8]) -> bool {
+        lookup.known.is_some_and(|known| {
             self.lines.unpacked(known) == Some(line) && self.epoch_of(known) == epoch
         })
     }
@@ -264,33 +264,33 @@ impl Records {
 
     /// Takes the record of `line` (an `AT` line without its LF, taken apart as `at`), of epoch 0,
     /// if it is the newest of its client.
-    pub fn offer(&mut self, line: &[u8], at: &At<'_>, origin: Origin) -> Offer {
-        self.offer_at(self.spot(at.client), line, at, 0, origin)
+    pub fn merge(&mut self, line: &[u8], at: &At<'_>, origin: Origin) -> Merge {
+        self.merge_at(self.lookup(at.client), line, at, 0, origin)
     }
 
-    /// [`Records::offer`] for a client whose spot is known, and a record of any epoch.
-    pub fn offer_at(
+    /// [`Records::merge`] for a client that was looked up, and a record of any epoch.
+    pub fn merge_at(
         &mut self,
-        spot: Spot,
+        lookup: Lookup,
         line: &[u8],
         at: &At<'_>,
         epoch: u32,
         origin: Origin,
-    ) -> Offer {
-        self.take(spot, line, at, Claim::Neighbour { epoch, origin })
+    ) -> Merge {
+        self.take(lookup, line, at, Claim::Neighbour { epoch, origin })
     }
 
     /// Takes the record of `line` from a client of this server, whose clock shows `wall`, if it is
     /// the client's newest. What stands in its way only because of the servers' clocks does not:
     /// then it begins the client's next epoch.
-    pub fn hear(&mut self, line: &[u8], at: &At<'_>, wall: PosixTime) -> Offer {
+    pub fn hear(&mut self, line: &[u8], at: &At<'_>, wall: PosixTime) -> Merge {
         let latest = wall.plus_seconds(MAX_LEAD_S + CLOCK_TOLERANCE_S);
-        self.take(self.spot(at.client), line, at, Claim::Client { latest })
+        self.take(self.lookup(at.client), line, at, Claim::Client { latest })
     }
 
     #[inline(always)] // each of its callers needs but a part of it
-    fn take(&mut self, spot: Spot, line: &[u8], at: &At<'_>, claim: Claim) -> Offer {
-        let Spot { hash, known } = spot;
+    fn take(&mut self, lookup: Lookup, line: &[u8], at: &At<'_>, claim: Claim) -> Merge {
+        let Lookup { hash, known } = lookup;
         let (mut known_bytes, mut known_hash) = (0, 0);
         let (mut epoch, origin, is_limited) = match claim {
             Claim::Neighbour { epoch, origin } => (epoch, origin, true),
@@ -304,7 +304,7 @@ impl Records {
                 Claim::Client { .. } if own.is_older(line, at) => epoch = known_epoch,
                 Claim::Client { latest } => match known_epoch.checked_add(1) {
                     Some(next) if own.is_set_aside_by(at, latest) => epoch = next,
-                    Some(_) | None => return Offer::Stale,
+                    Some(_) | None => return Merge::Stale,
                 },
                 Claim::Neighbour { epoch, .. } | Claim::Journal { epoch } => {
                     let is_newer = match epoch.cmp(&known_epoch) {
@@ -313,7 +313,7 @@ impl Records {
                         Ordering::Greater => true,
                     };
                     if !is_newer {
-                        return Offer::Stale;
+                        return Merge::Stale;
                     }
                 }
             }
@@ -324,7 +324,7 @@ impl Records {
         let too_long = line_bytes > self.max_line_bytes.max(self.line_bytes);
         if is_limited && (too_many || too_long) {
             self.refused += 1;
-            return Offer::Full;
+            return Merge::Full;
         }
         let line_hash = hash_of(line);
         let index = match known {
@@ -339,7 +339,7 @@ impl Records {
         };
         let Some(index) = index else {
             self.refused += 1;
-            return Offer::UnknownServer;
+            return Merge::UnknownServer;
         };
         if epoch > 0 {
             self.epochs.insert(index, epoch);
@@ -348,7 +348,7 @@ impl Records {
         self.digest = self.digest.wrapping_sub(known_hash).wrapping_add(line_hash);
         self.last_seq += 1;
         self.append(index);
-        Offer::Accepted
+        Merge::Accepted
     }
 
     /// Makes a record that is not in the feed yet. `None` if there are too many names of servers.
@@ -425,12 +425,12 @@ impl Records {
 
     /// Takes a record that a journal tells of, at the place in the feed that it had. Places are
     /// told in order. What a journal holds was promised once: no limit applies to it.
-    pub fn restore(&mut self, seq: u64, epoch: u32, line: &[u8], at: &At<'_>) -> Offer {
+    pub fn restore(&mut self, seq: u64, epoch: u32, line: &[u8], at: &At<'_>) -> Merge {
         self.last_seq = self.last_seq.max(seq.saturating_sub(1));
         self.lines.know_server(at.server);
-        let offer = self.take(self.spot(at.client), line, at, Claim::Journal { epoch });
+        let merged = self.take(self.lookup(at.client), line, at, Claim::Journal { epoch });
         self.restore_place(seq);
-        offer
+        merged
     }
 
     /// A place in the feed is taken, though nothing is known of the record that had it.
@@ -599,9 +599,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn offer(records: &mut Records, line: &str, origin: Origin) -> Offer {
+    fn merge(records: &mut Records, line: &str, origin: Origin) -> Merge {
         let at = At::parse(line.as_bytes()).unwrap_or_else(|| panic!("not an AT line: {line}"));
-        records.offer(line.as_bytes(), &at, origin)
+        records.merge(line.as_bytes(), &at, origin)
     }
 
     fn table(max_records: u64) -> Records {
@@ -611,8 +611,8 @@ mod tests {
         })
     }
 
-    fn heard(records: &mut Records, client: &str, stamp: u32) -> Offer {
-        offer(
+    fn heard(records: &mut Records, client: &str, stamp: u32) -> Merge {
+        merge(
             records,
             &format!("AT Riley +0.000000000 {client} +1+2 {stamp}"),
             Origin::NONE,
@@ -620,7 +620,7 @@ mod tests {
     }
 
     /// What a client says to `server`, whose clock shows `wall` seconds.
-    fn says(records: &mut Records, server: &str, wall: u32, stamp: u32) -> (Offer, String) {
+    fn says(records: &mut Records, server: &str, wall: u32, stamp: u32) -> (Merge, String) {
         let skew = i64::from(wall) - i64::from(stamp);
         let line = format!("AT {server} {skew:+}.000000000 a +1+2 {stamp}");
         let at = At::parse(line.as_bytes()).unwrap();
@@ -648,14 +648,14 @@ mod tests {
     #[test]
     fn the_newest_wins_whatever_came_first() {
         let mut records = table(10);
-        assert_eq!(heard(&mut records, "a", 5), Offer::Accepted);
-        assert_eq!(heard(&mut records, "a", 4), Offer::Stale);
+        assert_eq!(heard(&mut records, "a", 5), Merge::Accepted);
+        assert_eq!(heard(&mut records, "a", 4), Merge::Stale);
         assert_eq!(
             heard(&mut records, "a", 5),
-            Offer::Stale,
+            Merge::Stale,
             "the same again is no change"
         );
-        assert_eq!(heard(&mut records, "a", 6), Offer::Accepted);
+        assert_eq!(heard(&mut records, "a", 6), Merge::Accepted);
         assert_eq!(
             records.line(b"a"),
             Some(b"AT Riley +0.000000000 a +1+2 6\n".to_vec())
@@ -667,10 +667,10 @@ mod tests {
     fn a_client_from_the_future_does_not_freeze_its_record() {
         let mut records = table(10);
         let mut says = |wall, stamp| says(&mut records, "Riley", wall, stamp).0;
-        assert_eq!(says(100, 31_536_100), Offer::Accepted);
+        assert_eq!(says(100, 31_536_100), Merge::Accepted);
         // It is set right: until its record is in the past, nothing moves.
-        assert_eq!(says(120, 120), Offer::Stale);
-        assert_eq!(says(161, 161), Offer::Accepted);
+        assert_eq!(says(120, 120), Merge::Stale);
+        assert_eq!(says(161, 161), Merge::Accepted);
         assert_eq!(records.last_epoch(), 0, "nothing is wrong with our clock");
     }
 
@@ -684,8 +684,8 @@ mod tests {
                     0 => ("Riley", right),
                     _ => ("Jaquez", right - behind),
                 };
-                let (offer, line) = says(&mut records, server, wall, right);
-                assert_eq!(offer, Offer::Accepted, "{behind} s behind, step {step}");
+                let (merged, line) = says(&mut records, server, wall, right);
+                assert_eq!(merged, Merge::Accepted, "{behind} s behind, step {step}");
                 assert_eq!(records.line(b"a"), Some(format!("{line}\n").into_bytes()));
             }
             assert!(
@@ -706,27 +706,27 @@ mod tests {
         };
         let merge = |to: &mut Records, line: &str, epoch: u32| {
             let at = At::parse(line.as_bytes()).unwrap();
-            let spot = to.spot(b"a");
-            to.offer_at(spot, line.as_bytes(), &at, epoch, Origin::NONE)
+            let lookup = to.lookup(b"a");
+            to.merge_at(lookup, line.as_bytes(), &at, epoch, Origin::NONE)
         };
-        let (offer, frozen) = says(wrong, "Riley", 1_000 + YEAR, 1_000 + YEAR);
-        assert_eq!(offer, Offer::Accepted);
-        assert_eq!(merge(right, &frozen, 0), Offer::Accepted);
+        let (merged, frozen) = says(wrong, "Riley", 1_000 + YEAR, 1_000 + YEAR);
+        assert_eq!(merged, Merge::Accepted);
+        assert_eq!(merge(right, &frozen, 0), Merge::Accepted);
         // A stamp that is older than the one that is kept, at a server whose clock is right.
-        let (offer, line) = says(right, "Jaquez", 1_010, 1_010);
-        assert_eq!((offer, right.last_epoch()), (Offer::Accepted, 1));
-        assert_eq!(merge(wrong, &line, 1), Offer::Accepted);
-        assert_eq!(merge(wrong, &frozen, 0), Offer::Stale);
-        assert_eq!(merge(right, &frozen, 0), Offer::Stale);
-        assert_eq!(says(right, "Jaquez", 1_011, 1_009).0, Offer::Stale);
+        let (merged, line) = says(right, "Jaquez", 1_010, 1_010);
+        assert_eq!((merged, right.last_epoch()), (Merge::Accepted, 1));
+        assert_eq!(merge(wrong, &line, 1), Merge::Accepted);
+        assert_eq!(merge(wrong, &frozen, 0), Merge::Stale);
+        assert_eq!(merge(right, &frozen, 0), Merge::Stale);
+        assert_eq!(says(right, "Jaquez", 1_011, 1_009).0, Merge::Stale);
         // The one that is wrong inherits the epoch; nothing that it does can keep the right one
         // from the next.
-        let (offer, frozen) = says(wrong, "Riley", 1_012 + YEAR, 1_012 + YEAR);
-        assert_eq!((offer, wrong.last_epoch()), (Offer::Accepted, 1));
-        assert_eq!(merge(right, &frozen, 1), Offer::Accepted);
-        let (offer, line) = says(right, "Jaquez", 1_020, 1_020);
-        assert_eq!((offer, right.last_epoch()), (Offer::Accepted, 2));
-        assert_eq!(merge(wrong, &line, 2), Offer::Accepted);
+        let (merged, frozen) = says(wrong, "Riley", 1_012 + YEAR, 1_012 + YEAR);
+        assert_eq!((merged, wrong.last_epoch()), (Merge::Accepted, 1));
+        assert_eq!(merge(right, &frozen, 1), Merge::Accepted);
+        let (merged, line) = says(right, "Jaquez", 1_020, 1_020);
+        assert_eq!((merged, right.last_epoch()), (Merge::Accepted, 2));
+        assert_eq!(merge(wrong, &line, 2), Merge::Accepted);
         assert_eq!(wrong.line(b"a"), right.line(b"a"));
         assert_eq!(wrong.digest(), right.digest());
     }
@@ -736,10 +736,10 @@ mod tests {
         let mut records = table(10);
         let line = "AT Riley +0.000000000 a +1+2 5000000";
         let at = At::parse(line.as_bytes()).unwrap();
-        let spot = records.spot(b"a");
-        let last = records.offer_at(spot, line.as_bytes(), &at, u32::MAX, Origin::NONE);
-        assert_eq!(last, Offer::Accepted);
-        assert_eq!(says(&mut records, "Riley", 1_000, 1_000).0, Offer::Stale);
+        let lookup = records.lookup(b"a");
+        let last = records.merge_at(lookup, line.as_bytes(), &at, u32::MAX, Origin::NONE);
+        assert_eq!(last, Merge::Accepted);
+        assert_eq!(says(&mut records, "Riley", 1_000, 1_000).0, Merge::Stale);
         assert_eq!(records.last_epoch(), u32::MAX);
     }
 
@@ -749,9 +749,9 @@ mod tests {
         heard(&mut records, "b", 1);
         let line = b"AT Riley +0.000000000 a +1+2 1";
         let at = At::parse(line).unwrap();
-        let spot = records.spot(b"a");
-        records.offer_at(spot, line, &at, 7, Origin::NONE);
-        assert!(!records.is_kept(records.spot(b"a"), 6, line));
+        let lookup = records.lookup(b"a");
+        records.merge_at(lookup, line, &at, 7, Origin::NONE);
+        assert!(!records.is_kept(records.lookup(b"a"), 6, line));
         let reader = records.open_reader(0);
         let mut out = Vec::new();
         records.read(reader, Origin::NONE.next(), u64::MAX, usize::MAX, &mut out);
@@ -780,11 +780,11 @@ mod tests {
             let line = format!("AT Server{number} +0.000000000 client{number} +1+2 3");
             let at = At::parse(line.as_bytes()).unwrap();
             let seq = u64::from(number) + 1;
-            let offer = records.restore(seq, 0, line.as_bytes(), &at);
-            assert_eq!(offer, Offer::Accepted, "{number}");
+            let merged = records.restore(seq, 0, line.as_bytes(), &at);
+            assert_eq!(merged, Merge::Accepted, "{number}");
         }
         assert_eq!((records.len(), records.refused()), (1_500, 0));
-        assert_eq!(heard(&mut records, "new", 1), Offer::Full);
+        assert_eq!(heard(&mut records, "new", 1), Merge::Full);
     }
 
     #[test]
@@ -795,22 +795,22 @@ mod tests {
         let by_stamp_with_zeros = "AT Riley +0.000000000 a +1+2 100.0";
         let mut records = table(10);
         for (line, expected) in [
-            (by_stamp, Offer::Accepted),
-            (by_stamp_with_zeros, Offer::Accepted),
-            (by_stamp, Offer::Stale),
-            (by_receipt, Offer::Accepted),
-            (by_stamp_with_zeros, Offer::Stale),
+            (by_stamp, Merge::Accepted),
+            (by_stamp_with_zeros, Merge::Accepted),
+            (by_stamp, Merge::Stale),
+            (by_receipt, Merge::Accepted),
+            (by_stamp_with_zeros, Merge::Stale),
         ] {
-            assert_eq!(offer(&mut records, line, Origin::NONE), expected, "{line}");
+            assert_eq!(merge(&mut records, line, Origin::NONE), expected, "{line}");
         }
     }
 
     #[test]
     fn a_full_table_still_updates_whom_it_knows() {
         let mut records = table(1);
-        assert_eq!(heard(&mut records, "a", 1), Offer::Accepted);
-        assert_eq!(heard(&mut records, "b", 1), Offer::Full);
-        assert_eq!(heard(&mut records, "a", 2), Offer::Accepted);
+        assert_eq!(heard(&mut records, "a", 1), Merge::Accepted);
+        assert_eq!(heard(&mut records, "b", 1), Merge::Full);
+        assert_eq!(heard(&mut records, "a", 2), Merge::Accepted);
     }
 
     #[test]
@@ -819,22 +819,22 @@ mod tests {
         records.know_servers(["Riley", "Jaquez"]);
         let mut from = |server: &str, stamp: u32| {
             let line = format!("AT {server} +0.000000000 a +1+2 {stamp}");
-            offer(&mut records, &line, Origin::NONE)
+            merge(&mut records, &line, Origin::NONE)
         };
         let mut stamp = 0;
         let mut made_up = || {
             stamp += 1;
             from(&format!("Nobody{stamp}"), stamp)
         };
-        while made_up() == Offer::Accepted {}
+        while made_up() == Merge::Accepted {}
         assert!((1_000..2_000).contains(&stamp), "{stamp}");
         assert_eq!(
             from("Nobody1", 5_000),
-            Offer::Accepted,
+            Merge::Accepted,
             "it is known by now"
         );
-        assert_eq!(from("Jaquez", 5_001), Offer::Accepted);
-        assert_eq!(from("Nobody", 5_002), Offer::UnknownServer);
+        assert_eq!(from("Jaquez", 5_001), Merge::Accepted);
+        assert_eq!(from("Nobody", 5_002), Merge::UnknownServer);
     }
 
     #[test]
@@ -846,16 +846,16 @@ mod tests {
             ..Limits::default()
         });
         assert_eq!(
-            offer(&mut records, &line("1"), Origin::NONE),
-            Offer::Accepted
+            merge(&mut records, &line("1"), Origin::NONE),
+            Merge::Accepted
         );
-        assert_eq!(offer(&mut records, &line("22"), Origin::NONE), Offer::Full);
+        assert_eq!(merge(&mut records, &line("22"), Origin::NONE), Merge::Full);
         assert_eq!(
-            offer(&mut records, &line("2"), Origin::NONE),
-            Offer::Accepted,
+            merge(&mut records, &line("2"), Origin::NONE),
+            Merge::Accepted,
             "no longer than before"
         );
-        assert_eq!(heard(&mut records, "b", 1), Offer::Full);
+        assert_eq!(heard(&mut records, "b", 1), Merge::Full);
     }
 
     #[test]
@@ -876,7 +876,7 @@ mod tests {
             "a@4",
             "the tail itself moved"
         );
-        offer(&mut records, "AT Riley +0.000000000 c +1+2 1", origin);
+        merge(&mut records, "AT Riley +0.000000000 c +1+2 1", origin);
         assert_eq!(
             read_all(&mut records, reader, origin),
             "",
@@ -915,14 +915,14 @@ mod tests {
                 format!("AT Riley {skew:+}.000000000 {client} +1+2 {stamp}")
             };
             let mut one = table(10);
-            offers.iter().for_each(|o| { offer(&mut one, &line(o), Origin::NONE); });
+            offers.iter().for_each(|o| { merge(&mut one, &line(o), Origin::NONE); });
             let mut state = seed;
             for i in (1..offers.len()).rev() {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 offers.swap(i, (state >> 33) as usize % (i + 1));
             }
             let mut other = table(10);
-            offers.iter().for_each(|o| { offer(&mut other, &line(o), Origin::NONE); });
+            offers.iter().for_each(|o| { merge(&mut other, &line(o), Origin::NONE); });
             prop_assert_eq!(one.digest(), other.digest());
             for client in [b"0", b"1", b"2", b"3"] {
                 prop_assert_eq!(one.line(client), other.line(client));
@@ -940,12 +940,12 @@ mod tests {
                 heard(&mut records, &client.to_string(), stamp);
                 records.read(reader, Origin::NONE.next(), u64::MAX, bytes, &mut out);
                 for line in std::mem::take(&mut out).split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
-                    copy.offer(line, &At::parse(line).unwrap(), Origin::NONE);
+                    copy.merge(line, &At::parse(line).unwrap(), Origin::NONE);
                 }
             }
             records.read(reader, Origin::NONE.next(), u64::MAX, usize::MAX, &mut out);
             for line in out.split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
-                copy.offer(line, &At::parse(line).unwrap(), Origin::NONE);
+                copy.merge(line, &At::parse(line).unwrap(), Origin::NONE);
             }
             prop_assert!(records.is_caught_up(reader));
             prop_assert_eq!(records.len(), copy.len());

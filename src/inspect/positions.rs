@@ -9,7 +9,7 @@ use crate::core::counted::Counted;
 use crate::core::journal::{Entry, Piece};
 use crate::core::limits::Limits;
 use crate::core::message::At;
-use crate::core::records::{Offer, Records};
+use crate::core::records::{Merge, Records};
 
 /// Bytes of records that are handed on at once.
 const STEP_BYTES: usize = 64 << 10;
@@ -37,10 +37,10 @@ impl Positions {
         else {
             return;
         };
-        let offer = At::parse(line).map(|at| self.records.restore(*seq, *epoch, line, &at));
-        match offer {
-            Some(Offer::Accepted | Offer::Stale) => {}
-            Some(Offer::Full | Offer::UnknownServer) | None => self.not_understood += 1,
+        let merged = At::parse(line).map(|at| self.records.restore(*seq, *epoch, line, &at));
+        match merged {
+            Some(Merge::Accepted | Merge::Stale) => {}
+            Some(Merge::Full | Merge::UnknownServer) | None => self.not_understood += 1,
         }
     }
 

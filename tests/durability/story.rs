@@ -10,7 +10,7 @@ use herd_mio::core::herd::BootId;
 use herd_mio::core::journal::Entry;
 use herd_mio::core::limits::Limits;
 use herd_mio::core::message::At;
-use herd_mio::core::records::{Offer, Origin, Records};
+use herd_mio::core::records::{Merge, Origin, Records};
 use herd_testkit::at_line::Line;
 use herd_testkit::fake_disk::{ENDLESS, FakeDisk, Queue, Snapshot, Strike};
 use herd_testkit::promises::{End, Policy, Promises, When};
@@ -600,12 +600,12 @@ impl Life {
     /// Offers a record to the table; whether it was taken.
     fn take(&mut self, line: &[u8]) -> Outcome<bool> {
         let at = At::parse(line).ok_or("no AT line")?;
-        match self.records.offer(line, &at, Origin::NONE) {
-            Offer::Accepted => {
+        match self.records.merge(line, &at, Origin::NONE) {
+            Merge::Accepted => {
                 self.accepted += Entry::record_bytes(line.len()) as u64;
                 Ok(true)
             }
-            Offer::Stale => Ok(false),
+            Merge::Stale => Ok(false),
             other => Err(format!("the table says {other:?}")),
         }
     }

@@ -11,7 +11,7 @@ use crate::core::escape::Escaped;
 use crate::core::herd::{BootId, Herd};
 use crate::core::limits::TURN_BYTES;
 use crate::core::message::{At, AtHead};
-use crate::core::records::{Offer, Origin};
+use crate::core::records::{Merge, Origin};
 
 /// A neighbour that lacked something when it was linked is being sent it.
 pub(super) struct CatchUp {
@@ -167,14 +167,14 @@ impl Link {
         self.has_come = true;
         let broken = || format!("not an AT line: {}", shown(line));
         let head = AtHead::parse(line).ok_or_else(broken)?;
-        let spot = context.records.spot(head.client);
-        if context.records.is_kept(spot, epoch, line) {
+        let lookup = context.records.lookup(head.client);
+        if context.records.is_kept(lookup, epoch, line) {
             return Ok(()); // another neighbour was faster
         }
         let at = head.whole().ok_or_else(broken)?;
         let room = Room::for_a_record(context.durability.as_deref(), context.records);
-        match context.records.offer_at(spot, line, &at, epoch, origin) {
-            Offer::Accepted => {
+        match context.records.merge_at(lookup, line, &at, epoch, origin) {
+            Merge::Accepted => {
                 let seq = context.records.last_seq();
                 match &mut context.durability {
                     Some(durability) if room == Room::Enough => {
@@ -185,8 +185,8 @@ impl Link {
                 }
                 debug!("heard {}", Escaped(line));
             }
-            Offer::Stale => {}
-            refusal @ (Offer::Full | Offer::UnknownServer) => {
+            Merge::Stale => {}
+            refusal @ (Merge::Full | Merge::UnknownServer) => {
                 self.has_refused(refusal, &at, context);
             }
         }
@@ -195,7 +195,7 @@ impl Link {
 
     /// A record was refused: from here on, no position of the neighbour's feed is confirmed.
     #[cold]
-    fn has_refused(&mut self, refusal: Offer, at: &At<'_>, context: &mut Context<'_>) {
+    fn has_refused(&mut self, refusal: Merge, at: &At<'_>, context: &mut Context<'_>) {
         self.refused += 1;
         let Some(neighbour) = self.neighbour else {
             return;
@@ -211,7 +211,7 @@ impl Link {
             return;
         }
         let held = context.records.len();
-        if refusal == Offer::UnknownServer {
+        if refusal == Merge::UnknownServer {
             warn!(
                 "a neighbour's record was refused: it is from {}, which is no server of this herd, and too many such are known already",
                 shown(at.server)

@@ -12,7 +12,7 @@ use crate::core::entropy::Entropy;
 use crate::core::journal::Entry;
 use crate::core::limits::ms;
 use crate::core::message::At;
-use crate::core::records::Offer;
+use crate::core::records::Merge;
 
 /// How long what was heard of a neighbour may be unwritten: a second's worth of its updates is sent
 /// again after a restart.
@@ -113,8 +113,8 @@ impl Node {
             }
             Entry::Record { seq, epoch, line } => {
                 match At::parse(line).map(|at| self.records.restore(seq, epoch, line, &at)) {
-                    Some(Offer::Accepted | Offer::Stale) => {}
-                    Some(Offer::Full | Offer::UnknownServer) | None => {
+                    Some(Merge::Accepted | Merge::Stale) => {}
+                    Some(Merge::Full | Merge::UnknownServer) | None => {
                         // Its place is taken all the same: neighbours may have heard of it.
                         self.records.restore_place(seq);
                         warn!(

@@ -8,7 +8,7 @@ use herd_mio::core::limits::{LINE_BYTES, LINK_LINE_BYTES, Limits};
 use herd_mio::core::message::{At, Command, Iamat, Radius};
 use herd_mio::core::packed_line::{PackedLine, ServerNames, pack};
 use herd_mio::core::posix_time::{PosixTime, Skew};
-use herd_mio::core::records::{Offer, Records, Origin};
+use herd_mio::core::records::{Merge, Origin, Records};
 
 use crate::reference;
 
@@ -190,12 +190,12 @@ fn table(lines: &[Vec<u8>]) {
             panic!("{} is no AT line", line.escape_ascii());
         };
         let held = expected.get(&ours.client);
-        let offer = match held {
-            Some(held) if *held >= ours => Offer::Stale,
-            _ => Offer::Accepted,
+        let merged = match held {
+            Some(held) if *held >= ours => Merge::Stale,
+            _ => Merge::Accepted,
         };
-        assert_eq!(records.offer(line, &at, Origin::NONE), offer);
-        if offer == Offer::Accepted {
+        assert_eq!(records.merge(line, &at, Origin::NONE), merged);
+        if merged == Merge::Accepted {
             expected.insert(ours.client.clone(), ours);
         }
     }
@@ -205,7 +205,7 @@ fn table(lines: &[Vec<u8>]) {
     });
     for line in lines.iter().rev() {
         if let Some(at) = At::parse(line) {
-            backwards.offer(line, &at, Origin::NONE);
+            backwards.merge(line, &at, Origin::NONE);
         }
     }
     assert_eq!(records.digest(), backwards.digest());

@@ -110,7 +110,7 @@ const fn behaviour(name: &'static str) -> CaughtBy {
 pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "equal record is taken again (< for <= in the order)",
-        file: "src/core/lines_kept.rs",
+        file: "src/core/line_store.rs",
         from: "(effective, stamp, self.line) < (at.effective, at.stamp, line)",
         to: "(effective, stamp, self.line) <= (at.effective, at.stamp, line)",
         caught_by: SIMULATED,
@@ -118,7 +118,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "tie of effective time broken by arrival",
-        file: "src/core/lines_kept.rs",
+        file: "src/core/line_store.rs",
         from: "(effective, stamp, self.line) < (at.effective, at.stamp, line)",
         to: "effective < at.effective || (effective == at.effective && self.line != line)",
         caught_by: SIMULATED,
@@ -126,7 +126,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "stamp left out of the tie",
-        file: "src/core/lines_kept.rs",
+        file: "src/core/line_store.rs",
         from: "(effective, stamp, self.line) < (at.effective, at.stamp, line)",
         to: "(effective, self.line) < (at.effective, line)",
         caught_by: SIMULATED,
@@ -134,7 +134,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "effective time ignored",
-        file: "src/core/lines_kept.rs",
+        file: "src/core/line_store.rs",
         from: "(effective, stamp, self.line) < (at.effective, at.stamp, line)",
         to: "(stamp, self.line) < (at.stamp, line)",
         caught_by: SIMULATED,
@@ -142,7 +142,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a client that moves is ordered by where it was first",
-        file: "src/core/lines_kept.rs",
+        file: "src/core/line_store.rs",
         from: "Some(before) => *before = unpacked,",
         to: "Some(before) => before.client_length = unpacked.client_length,",
         caught_by: SIMULATED,
@@ -150,7 +150,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a line that made room for another counts as unpacked",
-        file: "src/core/lines_kept.rs",
+        file: "src/core/line_store.rs",
         from: "        line.place = PACKED;\n",
         to: "",
         caught_by: SIMULATED,
@@ -158,7 +158,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "who taught the first line is remembered for ever",
-        file: "src/core/lines_kept.rs",
+        file: "src/core/line_store.rs",
         from: "        own.origin = origin;\n",
         to: "",
         caught_by: SIMULATED,
@@ -182,7 +182,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a later stamp at a server whose clock is slow is stale",
-        file: "src/core/lines_kept.rs",
+        file: "src/core/line_store.rs",
         from: "stamp < at.stamp || effective > latest",
         to: "effective > latest",
         caught_by: CaughtBy::Test {
@@ -194,7 +194,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a server whose clock is ahead freezes a record",
-        file: "src/core/lines_kept.rs",
+        file: "src/core/line_store.rs",
         from: "stamp < at.stamp || effective > latest",
         to: "stamp < at.stamp",
         caught_by: CaughtBy::Test {

@@ -82,7 +82,7 @@ impl Unpacked {
 type Rank = (PosixTime, PosixTime);
 
 /// A line that is kept, in full.
-pub struct Kept<'a> {
+pub struct LineRef<'a> {
     /// Its bytes.
     pub line: &'a [u8],
     /// Their hash, see [`hash_of`].
@@ -91,7 +91,7 @@ pub struct Kept<'a> {
     rank: Option<Rank>,
 }
 
-impl Kept<'_> {
+impl LineRef<'_> {
     /// Whether it is older than `line`, taken apart as `at`: later effective time, then later
     /// stamp, then greater bytes. The order is total and the same on every server, so the order of
     /// arrival decides nothing.
@@ -132,7 +132,7 @@ pub fn hash_of(line: &[u8]) -> u64 {
 }
 
 /// All lines, numbered from 0 in the order in which their clients came.
-pub struct LinesKept {
+pub struct LineStore {
     lines: Vec<Line>,
     servers: ServerNames,
     unpacked: Vec<Unpacked>,
@@ -147,11 +147,11 @@ pub struct LinesKept {
     packing: Vec<u8>,
 }
 
-impl LinesKept {
+impl LineStore {
     /// No line is kept yet.
     #[must_use]
-    pub fn new(limits: &Limits) -> LinesKept {
-        LinesKept {
+    pub fn new(limits: &Limits) -> LineStore {
+        LineStore {
             lines: Vec::new(),
             servers: ServerNames::default(),
             unpacked: Vec::new(),
@@ -203,10 +203,10 @@ impl LinesKept {
     }
 
     /// The line and what it is compared by.
-    pub fn look_at(&mut self, number: u32) -> Kept<'_> {
+    pub fn look_at(&mut self, number: u32) -> LineRef<'_> {
         let line = &self.lines[number as usize];
         if let Some(of) = self.unpacked.get(line.place as usize) {
-            return Kept {
+            return LineRef {
                 line: &line.bytes,
                 hash: of.hash,
                 rank: Some(of.rank),
@@ -225,7 +225,7 @@ impl LinesKept {
             };
             Some((effective, stamp))
         });
-        Kept {
+        LineRef {
             line: &self.unpacking,
             hash: hash_of(&self.unpacking),
             rank,
@@ -332,8 +332,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn kept(unpacked_records: u64) -> LinesKept {
-        LinesKept::new(&Limits {
+    fn kept(unpacked_records: u64) -> LineStore {
+        LineStore::new(&Limits {
             unpacked_records,
             ..Limits::default()
         })
@@ -349,7 +349,7 @@ mod tests {
             assert_eq!(lines.add(first, &at(first), Origin::NONE), Some(number));
             assert!(lines.lines[number as usize].bytes.len() < first.len() * 6 / 10);
         }
-        let is_packed = |lines: &LinesKept, number: usize| {
+        let is_packed = |lines: &LineStore, number: usize| {
             lines.lines[number].bytes.len() < first.len() * 6 / 10
         };
         let mut move_on = |number| {
