@@ -98,7 +98,7 @@ fn log_error(path: &Path, error: &io::Error) -> String {
     )
 }
 
-/// Descriptors that are nobody's connection: standard streams, log, journal, listeners, epoll; and
+/// Descriptors that are no connection: standard streams, log, journal, listeners, epoll; and
 /// some to spare.
 const OWN_DESCRIPTORS: u64 = 32;
 

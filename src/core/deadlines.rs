@@ -1,6 +1,6 @@
 //! What is to happen when: asyncio's `call_later`, without the callback.
 //!
-//! A heap of (time, what to look at). An entry is a hint, not a command: whoever is due is asked
+//! A heap of (time, what to look at). An entry is a hint, not a command: what is due is asked
 //! whether it really is, since a deadline that moved leaves its old entry behind. So a deadline
 //! that only ever moves later (a heartbeat, a line that was finished in time) costs nothing when it
 //! moves.

@@ -107,8 +107,8 @@ struct Record {
     newer: u32,
 }
 
-/// Where a client stands in the table. Keyed, so that nobody can choose names that all stand in one
-/// place.
+/// Where a client stands in the table. Keyed, so that no client can choose names that all stand in
+/// one place.
 fn client_hash(hasher: &RandomState, client: &[u8]) -> u64 {
     let mut hasher = hasher.build_hasher();
     hasher.write(client);

@@ -1,4 +1,4 @@
-//! What one server has to know before it starts, whoever wrote it down: the core's side of the
+//! What one server has to know before it starts, from wherever it comes: the core's side of the
 //! configuration.
 
 use std::fmt;

@@ -62,7 +62,7 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T> Slots<T> {
-    /// A table that has room for so many at once. What nobody touches takes address space and no
+    /// A table that has room for so many at once. What is not used takes address space and no
     /// memory, and a table that never moves leaves no holes behind.
     #[must_use]
     pub fn with_capacity(count: usize) -> Slots<T> {

@@ -562,8 +562,8 @@ pub enum StreamEnd {
 pub struct TlsSession {
     tls: Tls,
     state: State,
-    /// When the present wait began, once somebody asked: for the end of the handshake, for the end
-    /// of a record, for the other side to take an alert.
+    /// When the present wait began, once it was asked for: for the end of the handshake, for the
+    /// end of a record, for the other side to take an alert.
     since: Option<Time>,
     /// Ciphertext that waits for the socket.
     output: Buffer,

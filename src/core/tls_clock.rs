@@ -1,8 +1,8 @@
 //! The wall clock as rustls sees it: the time of the event that is being handled.
 //!
 //! rustls asks for the time by itself, when it judges a certificate or a ticket. By default it asks
-//! the system; the core asks no clock. So each server's configurations get a [`TlsClock`], which the
-//! server sets before each event.
+//! the system; the core asks no clock. So each server's configurations get a [`TlsClock`], which
+//! the server sets before each event.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

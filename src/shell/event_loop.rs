@@ -295,7 +295,7 @@ impl Server {
             self.poll(events, Some(Duration::ZERO))?;
         }
         self.accept();
-        // Only who was ready when the turn began: whoever becomes ready in it is on the next turn's
+        // Only what was ready when the turn began: what becomes ready in it is on the next turn's
         // list.
         self.sockets.take_ready(&mut self.running);
         for place in 0..self.running.len() {

@@ -94,8 +94,9 @@ impl From<OpenError> for StartError {
     }
 }
 
-/// Does all that [`Server::start`](crate::shell::event_loop::Server::start) does, short of serving, and leaves nothing behind: binds the
-/// ports, reads the journal. Returns what the operator should know, though the server would start.
+/// Does all that [`Server::start`](crate::shell::event_loop::Server::start) does, short of serving,
+/// and leaves nothing behind: binds the ports, reads the journal. Returns what the operator should
+/// know, though the server would start.
 ///
 /// # Errors
 /// The server would not start.

@@ -197,7 +197,7 @@ pub struct Node {
     plaintext: Vec<u8>,
 }
 
-/// How many connections to have address space for at once: all that may be, unless somebody allows
+/// How many connections to have address space for at once: all that may be, unless a config allows
 /// far more than are likely.
 #[must_use]
 pub fn expected_connections(limits: &Limits) -> usize {

@@ -23,8 +23,8 @@ fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
     let mut node = Node::new(settings, &[7; 32], at(0));
     let client =
         |node: &mut Node| node.handle_client_connected("192.0.2.1:1".parse().unwrap(), at(0));
-    // One that does not finish its line; one that asks Places, which nobody finds; one that does
-    // not read its answers.
+    // One that does not finish its line; one that asks Places, whose name is never found; one that
+    // does not read its answers.
     let [stalls, asks, deaf] = [(); 3].map(|()| client(&mut node).unwrap());
     node.handle_data_received(stalls, b"half a li", at(10));
     node.handle_data_received(asks, b"IAMAT x +1+2 3\nWHATSAT x 1 1\n", at(20));
@@ -32,7 +32,7 @@ fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
     let mut story = Vec::new();
     let mut now = 40;
     while now < 12 * SECOND {
-        // Nobody answers: neither whoever is dialled nor whoever looks names up. Every second
+        // There is no answer, neither to what is dialled nor to what is looked up. Every second
         // connection is made, and says nothing.
         while let Some(request) = node.poll_request() {
             if let Request::Connect { id, .. } = request {

@@ -276,8 +276,8 @@ impl Response {
                 return Err(ResponseError::AmbiguousLength("chunks in HTTP/1.0"));
             }
             _ if status == 204 || status == 304 => {
-                // Neither has a body: whoever announces one may send it, and nothing tells it from
-                // the next answer.
+                // Neither has a body. A server that announces one may send it, and nothing tells it
+                // from the next answer.
                 self.keep_alive &= !framing.chunked && framing.length.unwrap_or(0) == 0;
                 State::Done
             }
