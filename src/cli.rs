@@ -11,8 +11,8 @@ use log::LevelFilter;
 
 use crate::config::redact::redact;
 use crate::config::{Config, ConfigError, HerdConfig, Overrides, Source};
-use crate::core::durability::Fsync;
-use crate::core::settings::{PlacesApi, Secret};
+use crate::core::base::settings::{PlacesApi, Secret};
+use crate::core::journal::durability::Fsync;
 
 /// One server of a herd.
 ///

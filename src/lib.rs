@@ -23,15 +23,15 @@
 //! |---|---|
 //! | the loop | [`shell::event_loop`], [`shell::sockets`], [`shell::transport`]; the order of a turn: [`drive`](core::node::drive) |
 //! | the whole server without a socket | [`core::node`] |
-//! | a client | [`core::client`], [`core::message`], [`core::lines`] |
-//! | a client behind a proxy | [`core::proxy_header`] (the format), [`core::proxied`] (who is counted where), [`core::network`] |
-//! | who wins when two servers know different positions | [`core::records`], [`core::posix_time`] |
-//! | what a position costs in memory, and in time | [`core::line_store`], [`core::packed_line`], [`core::swar`] |
-//! | the flood, and the neighbours' protocol | [`core::link`], [`core::herd`] |
+//! | a client | [`core::client`], [`core::wire::message`], [`core::wire::lines`] |
+//! | a client behind a proxy | [`core::wire::proxy_header`] (the format), [`core::client::proxied`] (who is counted where), [`core::base::network`] |
+//! | who wins when two servers know different positions | [`core::table::records`], [`core::wire::posix_time`] |
+//! | what a position costs in memory, and in time | [`core::table::line_store`], [`core::table::packed_line`], [`core::wire::swar`] |
+//! | the flood, and the neighbours' protocol | [`core::link`], [`core::link::herd`] |
 //! | HTTPS without blocking | [`core::places`]: [`exchange`](core::places::exchange), [`response`](core::places::response), [`call`](core::places::call) |
-//! | what outlasts a crash | [`core::journal`] (the format, [`Scan`](core::journal::Scan), [`Judge`](core::journal::Judge)), [`core::durability`] (what waits for it), [`shell::disk`] |
+//! | what outlasts a crash | [`core::journal::format`] (the format, [`Scan`](core::journal::format::Scan), [`Judge`](core::journal::format::Judge)), [`core::journal::durability`] (what waits for it), [`shell::disk`] |
 //! | a journal that is looked at offline (`herd-journal`) | [`inspect`] |
-//! | every limit | [`core::limits`] |
+//! | every limit | [`core::base::limits`] |
 //! | what is configured, and how mistakes are told | [`config`], [`cli`], [`presets`] |
 //!
 //! # For a reader who knows asyncio
@@ -50,7 +50,7 @@
 //! | `Protocol` | a variant of `Session` in [`core::node`]: [`Client`](core::client::Client), [`Link`](core::link::Link), [`Exchange`](core::places::exchange::Exchange) | an `enum` and a `match` instead of an object and its methods' overrides |
 //! | `connection_made` | accepted: [`Node::handle_client_connected`](core::node::Node::handle_client_connected), [`Node::handle_neighbour_connected`](core::node::Node::handle_neighbour_connected); dialled: [`Node::handle_connection_made`](core::node::Node::handle_connection_made) | clients and neighbours have ports of their own |
 //! | `data_received`, `eof_received`, `connection_lost` | the same names behind `handle_`, methods of [`Node`](core::node::Node); without it, of the sessions | they take the time as an argument |
-//! | `StreamReader.readline` and its `limit` | [`lines::split`](core::lines::split) | a line is borrowed from the buffer that it came in |
+//! | `StreamReader.readline` and its `limit` | [`lines::split`](core::wire::lines::split) | a line is borrowed from the buffer that it came in |
 //! | `transport.write` | appending to a session's output | nothing is written before the turn ends; then once |
 //! | `pause_reading`, `resume_reading` | derived from state | never called |
 //! | `pause_writing`, `await writer.drain()` | the high and low mark in [`Client`](core::client::Client) | a client above the mark is not read, so its next command is not begun |
@@ -59,13 +59,13 @@
 //! | one `Future` awaited by several | [`Call::askers`](core::places::call::Call) | |
 //! | `Task.cancel` | `asker_lost`: a call that no client waits for is given up | cancelling is an event, not an exception |
 //! | `Semaphore`, `Queue` | `max_places_connections` and the waiting line of [`Calls`](core::places::call::Calls) | both have an end |
-//! | `asyncio.wait_for`, `timeout` | a deadline of a state ([`core::deadlines`]) | one heap; an entry is a hint that is checked when it is due |
+//! | `asyncio.wait_for`, `timeout` | a deadline of a state ([`core::base::deadlines`]) | one heap; an entry is a hint that is checked when it is due |
 //! | `loop.call_later`, a task that loops over `sleep` | `Deadlines::call_at`: heartbeats, dialling again | names whom to look at; there is no callback |
-//! | `loop.time()` | [`Now::time`](core::clock::Now), an argument | the core never asks what time it is |
-//! | `create_connection`, trying each address | [`Request::Connect`](core::node::Request), `Dial::Trying` in [`core::herd`] | |
+//! | `loop.time()` | [`Now::time`](core::base::clock::Now), an argument | the core never asks what time it is |
+//! | `create_connection`, trying each address | [`Request::Connect`](core::node::Request), `Dial::Trying` in [`core::link::herd`] | |
 //! | `loop.getaddrinfo`, `run_in_executor` | [`Request::Resolve`](core::node::Request), [`shell::executor`] | |
 //! | `call_soon_threadsafe` | [`mio::Waker`](https://docs.rs/mio/1/mio/struct.Waker.html) | |
-//! | `sslproto.SSLProtocol` over `MemoryBIO` | [`Tls`](core::tls::Tls) over rustls | the same shape: bytes in, bytes out |
+//! | `sslproto.SSLProtocol` over `MemoryBIO` | [`Tls`](core::session::tls::Tls) over rustls | the same shape: bytes in, bytes out |
 //! | `aiohttp.ClientSession` | [`core::places`]: calls, exchanges, a pool | identical questions in flight share one call |
 //! | `loop.add_signal_handler` | [`shell::signals`] | |
 //! | `server.close(); await server.wait_closed()` | [`Node::handle_stop`](core::node::Node::handle_stop), [`Node::is_stopped`](core::node::Node::is_stopped) | with a deadline |
@@ -81,12 +81,12 @@
 //!    time.
 //! 3. [`core::node`] finds the session: a client.
 //!    [`Client::data_received`](core::client::Client::data_received) splits off the line
-//!    ([`core::lines`]); [`Command::parse`](core::message::Command::parse) makes an
-//!    [`Iamat`](core::message::Iamat) of it, all of it borrowed from the scratch buffer.
-//! 4. `Client::iamat` computes the skew ([`Skew::between`](core::posix_time::Skew::between)),
+//!    ([`core::wire::lines`]); [`Command::parse`](core::wire::message::Command::parse) makes an
+//!    [`Iamat`](core::wire::message::Iamat) of it, all of it borrowed from the scratch buffer.
+//! 4. `Client::iamat` computes the skew ([`Skew::between`](core::wire::posix_time::Skew::between)),
 //!    appends the `AT` line to the client's output, and offers it to the table
-//!    ([`Records::merge`](core::records::Records::merge)). If it is the newest of its client, it
-//!    goes to the tail of the feed.
+//!    ([`Records::merge`](core::table::records::Records::merge)). If it is the newest of its
+//!    client, it goes to the tail of the feed.
 //! 5. The turn's reading is over, and [`drive`](core::node::drive) ends it. With a data directory,
 //!    `perform_disk_work` appends what was accepted in the turn, once; until then,
 //!    [`Node::poll_output`](core::node::Node::poll_output) gives nothing that promises it.
@@ -130,13 +130,14 @@
 //! 1. Its end is a read of zero bytes, an error, or silence:
 //!    [`Link::deadline_reached`](core::link::Link::deadline_reached) after `link_silence_ms`
 //!    without a heartbeat. The session says it is through
-//!    ([`Disposition::Close`](core::disposition::Disposition)), the loop closes the socket, and
-//!    [`Node::handle_connection_lost`](core::node::Node::handle_connection_lost) runs, once.
+//!    ([`Disposition::Close`](core::session::disposition::Disposition)), the loop closes the
+//!    socket, and [`Node::handle_connection_lost`](core::node::Node::handle_connection_lost) runs,
+//!    once.
 //! 2. `Link::connection_lost` gives its place in the feed back and tells the log. If it was we who
-//!    dialled, `dial_later` asks to be told in a while ([`Backoff`](core::backoff::Backoff)); if
-//!    not, the other side dials.
+//!    dialled, `dial_later` asks to be told in a while ([`Backoff`](core::base::backoff::Backoff));
+//!    if not, the other side dials.
 //! 3. Nothing is kept for it. When it is back, its `LIFE` says how far it had got,
-//!    [`Records::open_reader`](core::records::Records::open_reader) finds the place, and the
+//!    [`Records::open_reader`](core::table::records::Records::open_reader) finds the place, and the
 //!    records behind it are pulled as its socket takes them.
 
 #![forbid(unsafe_code)]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::ConfigError;
 use super::redact::{of_url, redact};
-use crate::core::settings::HostPort;
+use crate::core::base::settings::HostPort;
 
 /// `host:port` or `[v6]:port`.
 ///

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::Config;
-use crate::core::durability::Fsync;
-use crate::core::settings::{PlacesApi, Settings};
+use crate::core::base::settings::{PlacesApi, Settings};
+use crate::core::journal::durability::Fsync;
 use crate::shell::start::JournalConfig;
 
 impl Config {

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use super::redact::of_parser;
 use super::tls::{FileClients, FilePeers, TlsFiles};
 use super::{ConfigError, address, wrong};
-use crate::core::limits::Limits;
+use crate::core::base::limits::Limits;
+use crate::core::base::settings::HostPort;
 use crate::core::link::OPERATOR;
-use crate::core::settings::HostPort;
 use crate::presets::{self, Preset};
 
 /// Which herd.

@@ -23,8 +23,8 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 
-use crate::core::durability::Fsync;
-use crate::core::settings::{HostPort, PlacesApi, Secret, Settings};
+use crate::core::base::settings::{HostPort, PlacesApi, Secret, Settings};
+use crate::core::journal::durability::Fsync;
 use crate::shell::start::JournalConfig;
 
 /// What is wrong, in one line.

@@ -6,7 +6,7 @@ use super::address::origin;
 use super::redact::redact;
 use super::secrets::read_secret;
 use super::{ConfigError, HerdConfig, Overrides, tls, wrong};
-use crate::core::settings::{HostPort, PlacesApi, PlacesSettings};
+use crate::core::base::settings::{HostPort, PlacesApi, PlacesSettings};
 
 /// What the New API is asked for unless something else is wanted.
 const FIELD_MASK: &str = "places.displayName,places.formattedAddress,places.location,places.types";

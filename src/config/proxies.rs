@@ -5,7 +5,7 @@
 
 use super::{ConfigError, HerdConfig, Overrides, wrong};
 use crate::config::redact::redact;
-use crate::core::network::{Network, Networks};
+use crate::core::base::network::{Network, Networks};
 
 impl HerdConfig {
     /// The proxies that may send a header; none if that is off.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::redact::redact;
 use super::{ConfigError, HerdConfig, Overrides, wrong};
-use crate::core::settings::{Secret, Secrets};
+use crate::core::base::settings::{Secret, Secrets};
 
 /// A shorter secret is said to be short.
 const SHORT_SECRET: usize = 16;

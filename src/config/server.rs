@@ -8,8 +8,8 @@ use super::address::{address, is_loopback};
 use super::redact::redact;
 use super::secrets::{SecretSource, note_on_mode, notes_on};
 use super::{Config, ConfigError, HerdConfig, Member, Overrides, TlsFiles, wrong};
-use crate::core::durability::Fsync;
-use crate::core::settings::{HostPort, NeighbourSettings, Settings, TlsMode};
+use crate::core::base::settings::{HostPort, NeighbourSettings, Settings, TlsMode};
+use crate::core::journal::durability::Fsync;
 use crate::shell::start::JournalConfig;
 
 impl HerdConfig {

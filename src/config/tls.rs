@@ -16,8 +16,8 @@ use serde::Deserialize;
 
 use super::redact::redact;
 use super::{ConfigError, wrong};
-use crate::core::escape::Escaped;
-use crate::core::settings::{NeighbourTls, TlsMode, TlsSettings};
+use crate::core::base::settings::{NeighbourTls, TlsMode, TlsSettings};
+use crate::core::wire::escape::Escaped;
 
 /// `[clients]` of the TOML file.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -4,52 +4,38 @@
 //! That is what lets a simulator drive the very same code under a virtual clock and a faulty
 //! network.
 //!
-//! The same events give the same output, with these exceptions and no others:
+//! # Seven rooms
+//!
+//! A room imports from the rooms below it, never from one above it; a test reads the imports.
+//! Of the kinds of session, only a client imports another one: it asks Places.
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | [`node`] | the server: hands events to sessions, owns what sessions share |
+//! | [`client`], [`link`], [`places`] | the kinds of session: a mobile client, a neighbour, Google Places |
+//! | [`session`] | what a session stands on: TLS, buffers, admission, names |
+//! | [`journal`] | what outlasts a crash |
+//! | [`table`] | every client's position, and the feed of changes |
+//! | [`wire`] | what lines say |
+//! | [`base`] | ids, time, limits, settings |
+//!
+//! # The same events give the same output
+//!
+//! There are these exceptions and no others:
 //!
 //! - Hash tables are keyed by the process's random numbers
 //!   ([`RandomState`](std::hash::RandomState)), so that no client can choose names that collide.
 //!   No output depends on the order of such a table.
 //! - TLS has its own random numbers, from the system. Its time is that of the event: see
-//!   [`tls_clock`].
+//!   [`session::tls_clock`].
 //! - Lines of the log go to the `log` crate's logger, which may do with them what it likes.
 
-pub mod admission;
-pub mod backoff;
-pub mod buffer;
+pub mod base;
 pub mod client;
-pub mod clock;
-pub mod coordinates;
-pub mod counted;
-pub mod deadlines;
-pub mod disposition;
-pub mod durability;
-pub mod entropy;
-pub mod escape;
-pub mod handshakes;
-pub mod herd;
-mod invariants;
 pub mod journal;
-pub mod limits;
-pub mod line_store;
-pub mod lines;
 pub mod link;
-mod machine;
-pub mod message;
-pub mod network;
 pub mod node;
-pub mod packed_line;
-pub mod peer_label;
 pub mod places;
-pub mod posix_time;
-pub mod proof;
-pub mod proxied;
-pub mod proxy_header;
-pub mod records;
-pub mod resolver;
-pub mod settings;
-pub mod slots;
-pub mod swar;
-pub mod tally;
-pub mod tls;
-pub mod tls_clock;
-pub mod tls_offer;
+pub mod session;
+pub mod table;
+pub mod wire;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::Failure;
 use super::sink::Stop;
 use super::source::Journal;
-use crate::core::herd::BootId;
-use crate::core::journal::{Entry, Format, Judge, Piece, Tail};
-use crate::core::message::At;
-use crate::core::posix_time::PosixTime;
+use crate::core::base::boot_id::BootId;
+use crate::core::journal::format::{Entry, Format, Judge, Piece, Tail};
+use crate::core::wire::message::At;
+use crate::core::wire::posix_time::PosixTime;
 use crate::shell::disk::machine_boot_id;
 
 /// So many damaged places are told one by one; the rest is counted.

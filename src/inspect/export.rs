@@ -9,7 +9,7 @@ use super::show::record_in_json;
 use super::sink::{Sink, Stop};
 use super::source::Journal;
 use super::{DAMAGED, Failure, WHOLE};
-use crate::core::message::At;
+use crate::core::wire::message::At;
 
 pub(super) fn run(options: &Export) -> Result<u8, Failure> {
     let journal = Journal::open(&options.journal)?;

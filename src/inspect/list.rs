@@ -9,10 +9,10 @@ use super::show::{piece_in_json, piece_in_words, record_in_json};
 use super::sink::{Sink, Stop};
 use super::source::Journal;
 use super::{DAMAGED, Failure, WHOLE};
-use crate::core::escape::Escaped;
-use crate::core::journal::{Entry, Piece};
-use crate::core::message::At;
-use crate::core::posix_time::PosixTime;
+use crate::core::journal::format::{Entry, Piece};
+use crate::core::wire::escape::Escaped;
+use crate::core::wire::message::At;
+use crate::core::wire::posix_time::PosixTime;
 
 /// What is to be shown.
 struct Filter<'a> {

@@ -1,11 +1,11 @@
 //! `herd-journal`: looks at a journal offline. It verifies, counts, lists and exports one, and
 //! takes out what is damaged.
 //!
-//! The reading is the server's own: [`Scan`](crate::core::journal::Scan) finds the entries,
-//! [`Judge`](crate::core::journal::Judge) says what a start makes of the rest, and the newest
-//! position of each client is what [`Records`](crate::core::records::Records) keeps. A journal is
-//! read in pieces of 1 MiB. Only what needs one record for each client holds more, as much as the
-//! server does.
+//! The reading is the server's own: [`Scan`](crate::core::journal::format::Scan) finds the entries,
+//! [`Judge`](crate::core::journal::format::Judge) says what a start makes of the rest, and the
+//! newest position of each client is what [`Records`](crate::core::table::records::Records) keeps.
+//! A journal is read in pieces of 1 MiB. Only what needs one record for each client holds more, as
+//! much as the server does.
 //!
 //! | file | reason to exist |
 //! |---|---|

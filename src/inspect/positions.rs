@@ -5,11 +5,11 @@ use super::census::Damage;
 use super::sink::Stop;
 use super::source::Journal;
 use super::tell;
-use crate::core::counted::Counted;
-use crate::core::journal::{Entry, Piece};
-use crate::core::limits::Limits;
-use crate::core::message::At;
-use crate::core::records::{Merge, Records};
+use crate::core::base::counted::Counted;
+use crate::core::base::limits::Limits;
+use crate::core::journal::format::{Entry, Piece};
+use crate::core::table::records::{Merge, Records};
+use crate::core::wire::message::At;
 
 /// Bytes of records that are handed on at once.
 const STEP_BYTES: usize = 64 << 10;
@@ -92,6 +92,7 @@ impl Positions {
                 if outcome.is_ok() {
                     outcome = hand_on(seq, epoch, line);
                 }
+                line.len()
             });
         }
         outcome

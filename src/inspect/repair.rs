@@ -17,7 +17,7 @@ use super::cli::Repair;
 use super::sink::{Made, NewFile, Stop, sync_directory, unwritable};
 use super::source::{Head, Journal};
 use super::{Failure, WHOLE, say};
-use crate::core::journal::{Entry, Format, Piece, Replay, Salt, Tail, header, seal};
+use crate::core::journal::format::{Entry, Format, Piece, Replay, Salt, Tail, header, seal};
 use crate::shell::disk::machine_boot_id;
 
 /// Entries are written in pieces of about so many bytes.

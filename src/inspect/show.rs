@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use super::census::time_of;
-use crate::core::coordinates::Coordinates;
-use crate::core::escape::Escaped;
-use crate::core::journal::{Entry, Piece};
-use crate::core::message::At;
+use crate::core::journal::format::{Entry, Piece};
+use crate::core::wire::coordinates::Coordinates;
+use crate::core::wire::escape::Escaped;
+use crate::core::wire::message::At;
 
 /// A record as a JSON object: the coordinates are numbers, as exact as they were written; the time
 /// is text, because a number of JSON may lose its last digits. A name that is no UTF-8 has its

@@ -10,8 +10,8 @@ use rustix::fs::OFlags;
 
 use super::sink::Stop;
 use super::{DAMAGED, Failure, tell};
-use crate::core::clock::Time;
-use crate::core::journal::{Format, Label, Piece, Scan, Tail, label};
+use crate::core::base::clock::Time;
+use crate::core::journal::format::{Format, Label, Piece, Scan, Tail, label};
 use crate::shell::clock::Clock;
 use crate::shell::disk::{JOURNAL, LOCK, has_no_locks};
 

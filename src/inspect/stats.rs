@@ -10,8 +10,9 @@ use super::cli::Stats;
 use super::positions::{Positions, warn_of};
 use super::source::Journal;
 use super::{DAMAGED, Failure, WHOLE, say};
-use crate::core::escape::Escaped;
-use crate::core::journal::{Entry, header_bytes};
+use crate::core::journal::durability::journal_bytes;
+use crate::core::journal::format::{Entry, header_bytes};
+use crate::core::wire::escape::Escaped;
 
 /// A compaction keeps so many lives.
 const LIVES_KEPT: u64 = 64;
@@ -46,7 +47,7 @@ fn compacted_bytes(journal: &Journal, census: &Census, positions: &Positions) ->
         .map(|name| 2 * Entry::heard_bytes(name.len()))
         .sum();
     let header = header_bytes(&head.server);
-    lives + (header + neighbours) as u64 + positions.records.journal_bytes()
+    lives + (header + neighbours) as u64 + journal_bytes(&positions.records)
 }
 
 /// How much shorter it is then, in percent.

@@ -9,8 +9,8 @@ use super::census::{Census, entries, number_of};
 use super::cli::Verify;
 use super::source::Journal;
 use super::{DAMAGED, FAILED, Failure, WHOLE, say, tell};
-use crate::core::counted::Counted;
-use crate::core::journal::Format;
+use crate::core::base::counted::Counted;
+use crate::core::journal::format::Format;
 
 /// A write that a crash interrupts is shorter: no more room than that is reserved ahead.
 const CRASH_BYTES: u64 = 16 << 20;

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use crate::core::swar;
+use crate::core::wire::swar;
 
 /// RFC 3339 down to the second; behind it come six digits of the next one, and "Z" for UTC.
 const SECOND: &[BorrowedFormatItem<'_>] =

@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::core::clock::{Now, Time};
+use crate::core::base::clock::{Now, Time};
 
 /// Counts from when it was made.
 pub struct Clock {

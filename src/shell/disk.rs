@@ -32,10 +32,10 @@ use mio::Waker;
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, fallocate, openat, renameat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::core::durability::{
+use crate::core::journal::durability::{
     Chunk, DiskDone, DiskError, DiskErrorKind, DiskWork, FileId, Opened, SwitchOutcome,
 };
-use crate::core::journal::{End, Entry, Format, JournalError, Replay};
+use crate::core::journal::format::{End, Entry, Format, JournalError, Replay};
 use crate::shell::clock::Clock;
 use crate::shell::executor::Executor;
 

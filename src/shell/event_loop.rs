@@ -20,11 +20,11 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::core::clock::{Now, Time};
-use crate::core::journal::Entry;
-use crate::core::limits::{TURN_BYTES, ms};
+use crate::core::base::clock::{Now, Time};
+use crate::core::base::limits::{TURN_BYTES, ms};
+use crate::core::base::settings::{HostPort, SecretsChange, Settings};
+use crate::core::journal::format::Entry;
 use crate::core::node::{ConnId, Io, Node, drive, expected_connections, perform_disk_work};
-use crate::core::settings::{HostPort, SecretsChange, Settings};
 use crate::shell::clock::Clock;
 use crate::shell::disk::Disk;
 use crate::shell::executor::Executor;

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
-use crate::core::settings::HostPort;
+use crate::core::base::settings::HostPort;
 
 /// How often another port is tried where the system chooses one, and it is taken on another address
 /// of the name.

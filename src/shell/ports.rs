@@ -8,8 +8,8 @@ use mio::Token;
 use mio::net::TcpListener;
 use rustix::net::sockopt;
 
-use crate::core::limits::ms;
-use crate::core::settings::{HostPort, Settings};
+use crate::core::base::limits::ms;
+use crate::core::base::settings::{HostPort, Settings};
 use crate::shell::listen::{self, Bound};
 use crate::shell::start::StartError;
 

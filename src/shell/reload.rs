@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::core::settings::{Secrets, TlsSettings};
+use crate::core::base::settings::{Secrets, TlsSettings};
 
 /// Reads something anew, which takes files.
 pub type Read<T> = Arc<dyn Fn() -> Result<T, String> + Send + Sync>;

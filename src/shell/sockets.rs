@@ -9,8 +9,8 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Poll, Token};
 
-use crate::core::clock::Now;
-use crate::core::durability::{DiskDone, DiskWork};
+use crate::core::base::clock::Now;
+use crate::core::journal::durability::{DiskDone, DiskWork};
 use crate::core::node::{ConnId, Io, Node, Wants};
 use crate::shell::clock::Clock;
 use crate::shell::disk::Disk;
@@ -168,7 +168,7 @@ mod tests {
     fn an_event_of_a_closed_connection_is_not_for_the_one_that_has_its_index_now() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut slots = crate::core::slots::Slots::default();
+        let mut slots = crate::core::base::slots::Slots::default();
         let before = slots.insert(());
         slots.remove(before);
         let now = slots.insert(());

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::core::durability::Fsync;
-use crate::core::journal::Entry;
+use crate::core::base::settings::{HostPort, Settings};
+use crate::core::journal::durability::Fsync;
+use crate::core::journal::format::Entry;
 use crate::core::node::Node;
-use crate::core::settings::{HostPort, Settings};
 use crate::shell::clock::Clock;
 use crate::shell::disk::{Disk, OpenError};
 use crate::shell::look_up;

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use herd_mio::core::journal::{Entry, Salt, header, header_of_format_1, seal};
+use herd_mio::core::journal::format::{Entry, Salt, header, header_of_format_1, seal};
 use rustix::process::Signal;
 
 use crate::command_line::Ended;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt as _};
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use herd_mio::core::journal::{Entry, Replay};
+use herd_mio::core::journal::format::{Entry, Replay};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::command_line::Ended;

@@ -241,7 +241,7 @@ fn limits() -> BTreeSet<String> {
     let text = String::from_utf8(output.stdout).unwrap();
     let (_, table) = text.split_once("\nlimits\n").unwrap();
     let settings = table.lines().map_while(|line| line.strip_prefix("  "));
-    let source = include_str!("../../src/core/limits.rs");
+    let source = include_str!("../../src/core/base/limits.rs");
     let constants = source
         .lines()
         .filter_map(|line| line.strip_prefix("pub const "))

@@ -53,6 +53,7 @@ mod places_errors;
 mod places_tricks;
 mod proxy;
 mod rolling_change;
+mod rooms;
 mod secret_change;
 mod secrets;
 mod signals;

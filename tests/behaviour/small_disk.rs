@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use herd_mio::core::limits::Limits;
+use herd_mio::core::base::limits::Limits;
 
 use crate::common::{Herd, Server};
 

@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use herd_mio::core::limits::TURN_BYTES;
+use herd_mio::core::base::limits::TURN_BYTES;
 use herd_places::Behaviour;
 use rustix::process::Signal;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use herd_mio::core::durability::{DiskErrorKind, Fsync, Phase};
+use herd_mio::core::journal::durability::{DiskErrorKind, Fsync, Phase};
 use herd_testkit::fake_disk::{ENDLESS, Queue, Strike};
 use herd_testkit::promises::End;
 use proptest::prelude::*;

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use herd_mio::core::clock::Time;
-use herd_mio::core::durability::{Durability, Fsync, Phase, Room};
-use herd_mio::core::entropy::Entropy;
-use herd_mio::core::herd::BootId;
-use herd_mio::core::journal::Entry;
-use herd_mio::core::limits::Limits;
-use herd_mio::core::message::At;
-use herd_mio::core::records::{Merge, Origin, Records};
+use herd_mio::core::base::boot_id::BootId;
+use herd_mio::core::base::clock::Time;
+use herd_mio::core::base::entropy::Entropy;
+use herd_mio::core::base::limits::Limits;
+use herd_mio::core::journal::durability::{Durability, Fsync, Phase, Room, journal_bytes};
+use herd_mio::core::journal::format::Entry;
+use herd_mio::core::table::records::{Merge, Origin, Records};
+use herd_mio::core::wire::message::At;
 use herd_testkit::at_line::Line;
 use herd_testkit::fake_disk::{ENDLESS, FakeDisk, Queue, Snapshot, Strike};
 use herd_testkit::promises::{End, Policy, Promises, When};
@@ -153,7 +153,7 @@ impl Story {
     }
 
     pub(crate) fn bound(&self) -> u64 {
-        let table = self.life.records.journal_bytes();
+        let table = journal_bytes(&self.life.records);
         self.life.durability.bound(table)
     }
 
@@ -207,7 +207,7 @@ impl Story {
         self.listen()
     }
 
-    /// The neighbour's feed is read, as far as there is room for it: see `src/core/link/feed.rs`.
+    /// The neighbour's feed is read, as far as there is room for it: see `src/core/link/machine/feed.rs`.
     fn listen(&mut self) -> Outcome {
         while self.failure().is_none() {
             let room = Room::for_a_record(Some(&self.life.durability), &self.life.records);
@@ -236,7 +236,7 @@ impl Story {
     pub(crate) fn note(&mut self) {
         let life = &mut self.life;
         if life.heard > 0 && !life.is_noted && life.durability.failure().is_none() {
-            let table = life.records.journal_bytes();
+            let table = journal_bytes(&life.records);
             life.is_noted = life
                 .durability
                 .heard(table, NEIGHBOUR, BootId(1), life.heard);
@@ -307,7 +307,7 @@ impl Story {
             let line = Line::new(&line, 0).expect("an AT line");
             self.promises.answered(OURS, &line, when);
         }
-        // As a link does it: see `src/core/link/feed.rs`.
+        // As a link does it: see `src/core/link/machine/feed.rs`.
         let after = self.neighbour.sent;
         let reader = life.records.open_reader(after);
         let mut out = Vec::new();

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use herd_mio::core::base::hex::{Hex, unhex};
+use herd_mio::core::base::settings::Secret;
 use herd_mio::core::link::OPERATOR;
-use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
-use herd_mio::core::settings::Secret;
+use herd_mio::core::link::proof::{Nonce, Parties, Side};
 
 use crate::common::{Client, Herd, Server};
 use crate::network::Network;

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{ConnId, Node, Request};
 use crate::config::{HerdConfig, Overrides, Source};
-use crate::core::clock::{Now, Time};
-use crate::core::disposition::Disposition;
-use crate::core::settings::{HostPort, NeighbourSettings, Secret};
+use crate::core::base::clock::{Now, Time};
+use crate::core::base::settings::{HostPort, NeighbourSettings, Secret};
+use crate::core::session::disposition::Disposition;
 
 const HOST: &str = "places.test";
 

@@ -6,12 +6,12 @@ use log::{debug, warn};
 
 use super::journaling::Journal;
 use super::{ConnId, Node, Phase, Session};
-use crate::core::admission::Admission;
+use crate::core::base::clock::Now;
+use crate::core::client::proxied::ClientSource;
 use crate::core::client::{Asked, Client, Context};
-use crate::core::clock::Now;
 use crate::core::places::answer::Outcome;
-use crate::core::proxied::ClientSource;
-use crate::core::tls::{NOT_LET_IN, Tls, TlsSession};
+use crate::core::session::admission::Admission;
+use crate::core::session::tls::{NOT_LET_IN, Tls, TlsSession};
 
 /// How a client comes in.
 pub(super) struct Entry {
@@ -33,7 +33,7 @@ impl Entry {
 
 impl Node {
     /// If a proxy is listed with that address, which client it is for is known when its header has
-    /// come: see [`crate::core::proxied`].
+    /// come: see [`crate::core::client::proxied`].
     pub(super) fn client_connected(&mut self, address: SocketAddr) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;

@@ -9,9 +9,9 @@
 use std::net::SocketAddr;
 
 use super::{ConnId, Node, Request};
-use crate::core::clock::Now;
-use crate::core::disposition::Disposition;
-use crate::core::durability::{DiskDone, DiskWork};
+use crate::core::base::clock::Now;
+use crate::core::journal::durability::{DiskDone, DiskWork};
+use crate::core::session::disposition::Disposition;
 
 /// What a [`Node`] needs of the world: sockets, a resolver, a disk and a clock.
 ///

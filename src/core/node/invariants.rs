@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{ConnId, Node, Session};
-use crate::core::invariants::hold;
+use crate::core::base::invariants::hold;
 
 impl Node {
     /// Whether the parts of the server agree with one another. For tests: it looks at everything.

@@ -6,13 +6,15 @@ use std::time::Duration;
 use log::warn;
 
 use super::{ConnId, Node, Session, Slot, Timer};
-use crate::core::clock::{Now, Time};
-use crate::core::durability::{DiskDone, DiskWork, Durability, Fsync, Opened, Phase, Room};
-use crate::core::entropy::Entropy;
-use crate::core::journal::Entry;
-use crate::core::limits::ms;
-use crate::core::message::At;
-use crate::core::records::Merge;
+use crate::core::base::clock::{Now, Time};
+use crate::core::base::entropy::Entropy;
+use crate::core::base::limits::ms;
+use crate::core::journal::durability::{
+    DiskDone, DiskWork, Durability, Fsync, Opened, Phase, Room, journal_bytes,
+};
+use crate::core::journal::format::Entry;
+use crate::core::table::records::Merge;
+use crate::core::wire::message::At;
 
 /// How long what was heard of a neighbour may be unwritten: a second's worth of its updates is sent
 /// again after a restart.
@@ -156,7 +158,7 @@ impl Node {
     #[must_use]
     pub fn journal_bound(&self) -> Option<u64> {
         let journal = self.journal.as_ref()?;
-        Some(journal.durability.bound(self.records.journal_bytes()))
+        Some(journal.durability.bound(journal_bytes(&self.records)))
     }
 
     /// The next thing that the disk is to do. Asked until there is none, before anything is written
@@ -334,7 +336,7 @@ impl Node {
         for neighbour in &mut self.herd.neighbours {
             if let Some(heard) = neighbour.heard.as_mut().filter(|heard| !heard.is_noted) {
                 heard.is_noted = journal.durability.heard(
-                    self.records.journal_bytes(),
+                    journal_bytes(&self.records),
                     &neighbour.settings.name,
                     heard.boot,
                     heard.position,
@@ -345,7 +347,7 @@ impl Node {
             }
             let told = neighbour.told;
             if told > neighbour.told_noted {
-                let (table, name) = (self.records.journal_bytes(), &neighbour.settings.name);
+                let (table, name) = (journal_bytes(&self.records), &neighbour.settings.name);
                 if journal.durability.told(table, name, told) {
                     neighbour.told_noted = told;
                 } else {

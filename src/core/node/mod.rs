@@ -26,8 +26,8 @@
 //!
 //! ```
 //! use herd_mio::config::{HerdConfig, Overrides, Source};
-//! use herd_mio::core::clock::{Now, Time};
-//! use herd_mio::core::disposition::Disposition;
+//! use herd_mio::core::base::clock::{Now, Time};
+//! use herd_mio::core::session::disposition::Disposition;
 //! use herd_mio::core::node::Node;
 //!
 //! let settings = HerdConfig::load(&Source::Name, Some("Riley"))?.server("Riley", &Overrides::default())?.settings;
@@ -68,26 +68,27 @@ mod wall_clock;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::core::admission::Admissions;
+use crate::core::base::boot_id::BootId;
+use crate::core::base::clock::{Now, Time};
+use crate::core::base::deadlines::Deadlines;
+use crate::core::base::entropy::Entropy;
+use crate::core::base::limits::{Limits, count, ms};
+use crate::core::base::settings::{Secrets, SecretsChange, Settings, TlsSettings};
+use crate::core::base::slots::{Id, Slots};
 use crate::core::client::Client;
-use crate::core::clock::{Now, Time};
-use crate::core::deadlines::Deadlines;
-use crate::core::durability::DiskDone;
-use crate::core::entropy::Entropy;
-use crate::core::herd::{BootId, Herd};
-use crate::core::limits::{Limits, count, ms};
+use crate::core::client::proxied::{Proxied, Refusal};
+use crate::core::journal::durability::DiskDone;
+use crate::core::link::herd::Herd;
 use crate::core::link::{Link, Supply};
 use crate::core::places::answer::Outcome;
 use crate::core::places::call::{CallId, Calls};
 use crate::core::places::exchange::Exchange;
-use crate::core::proxied::{Proxied, Refusal};
-use crate::core::records::Records;
-use crate::core::resolver::Resolver;
-use crate::core::settings::{Secrets, SecretsChange, Settings, TlsSettings};
-use crate::core::slots::{Id, Slots};
-use crate::core::tally::Tally;
-use crate::core::tls::{StreamEnd, TlsEvents, TlsSession};
-use crate::core::tls_clock::TlsClock;
+use crate::core::session::admission::Admissions;
+use crate::core::session::resolver::Resolver;
+use crate::core::session::tally::Tally;
+use crate::core::session::tls::{StreamEnd, TlsEvents, TlsSession};
+use crate::core::session::tls_clock::TlsClock;
+use crate::core::table::records::Records;
 use journaling::Journal;
 
 pub use drive::{Io, Wants, drive, perform_disk_work};
@@ -627,11 +628,11 @@ impl Node {
 mod tests {
     use super::*;
     use crate::config::{HerdConfig, Overrides, Source};
-    use crate::core::durability::{DiskDone, DiskWork, Fsync, Opened};
+    use crate::core::journal::durability::{DiskDone, DiskWork, Fsync, Opened};
     use std::fmt::Write as _;
 
     /// A server without neighbours or a key for Places.
-    fn node(limits: crate::core::limits::Limits) -> Node {
+    fn node(limits: crate::core::base::limits::Limits) -> Node {
         let config = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
         let mut settings = config
             .server("Riley", &Overrides::default())
@@ -651,7 +652,7 @@ mod tests {
 
     #[test]
     fn a_client_paused_by_its_last_command_goes_on_when_its_output_is_taken() {
-        let limits = crate::core::limits::Limits {
+        let limits = crate::core::base::limits::Limits {
             output_high_bytes: 10,
             output_low_bytes: 5,
             ..Default::default()

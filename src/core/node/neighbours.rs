@@ -7,15 +7,16 @@ use log::{debug, warn};
 
 use super::journaling::Journal;
 use super::{ConnId, Node, Phase, Request, Session, Slot, Timer};
-use crate::core::admission::origin;
-use crate::core::clock::Now;
-use crate::core::herd::{BootId, Dial, News};
-use crate::core::limits::count;
+use crate::core::base::boot_id::BootId;
+use crate::core::base::clock::Now;
+use crate::core::base::limits::count;
+use crate::core::base::settings::{HostPort, NeighbourTls, TlsMode};
+use crate::core::link::herd::{Dial, News};
+use crate::core::link::tls_offer::Ending;
 use crate::core::link::{Context, Link, ROLLED_BACK};
-use crate::core::resolver::Resolution;
-use crate::core::settings::{HostPort, NeighbourTls, TlsMode};
-use crate::core::tls::{HANDSHAKE, Tls, TlsSession};
-use crate::core::tls_offer::Ending;
+use crate::core::session::admission::origin;
+use crate::core::session::resolver::Resolution;
+use crate::core::session::tls::{HANDSHAKE, Tls, TlsSession};
 
 impl Node {
     /// If there are too many unproven peers already, one of them is closed: one from the same

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 
 use super::journaling::Journal;
 use super::{ConnId, Node, Phase, Session, Timer};
-use crate::core::clock::Now;
-use crate::core::disposition::Disposition;
-use crate::core::durability::Durability;
+use crate::core::base::clock::Now;
+use crate::core::journal::durability::Durability;
 use crate::core::link::Supply;
+use crate::core::session::disposition::Disposition;
 
 /// What the core needs done outside.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use log::{debug, warn};
 
 use super::{ConnId, Node, Phase, Session};
+use crate::core::base::clock::Now;
+use crate::core::base::limits::count;
 use crate::core::client::Client;
-use crate::core::clock::Now;
-use crate::core::limits::count;
-use crate::core::proxied::{ClientSource, Proxied, Refusal};
-use crate::core::proxy_header::HeaderError;
+use crate::core::client::proxied::{ClientSource, Proxied, Refusal};
+use crate::core::wire::proxy_header::HeaderError;
 
 /// What a connection without a header hears: an operator who tries the port from the proxy's
 /// machine, or a client of a proxy that sends none.

@@ -4,9 +4,9 @@
 use log::{debug, info, warn};
 
 use super::{ConnId, Node, Request, Session, Timer};
-use crate::core::clock::{Now, Time};
-use crate::core::escape::Escaped;
-use crate::core::limits::ms;
+use crate::core::base::clock::{Now, Time};
+use crate::core::base::limits::ms;
+use crate::core::base::settings::Secret;
 use crate::core::places::answer::{
     ErrorKind, Outcome, PlacesError, Reply, google_error, is_json_object,
 };
@@ -14,8 +14,8 @@ use crate::core::places::call::{Asker, Call, CallId};
 use crate::core::places::exchange::{Exchange, Failure, Progress, Stage};
 use crate::core::places::request::{Question, without_key};
 use crate::core::places::response::Response;
-use crate::core::resolver::Resolution;
-use crate::core::settings::Secret;
+use crate::core::session::resolver::Resolution;
+use crate::core::wire::escape::Escaped;
 
 /// Clients that one event may answer; the others are answered in the next turn, so that a crowd
 /// that waits for the same answer does not hold up everybody else.

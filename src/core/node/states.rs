@@ -25,7 +25,7 @@ impl Node {
     }
 
     /// Each neighbour's name, and what is done about dialling it: one of
-    /// [`Dial::STATES`](crate::core::herd::Dial::STATES).
+    /// [`Dial::STATES`](crate::core::link::herd::Dial::STATES).
     pub fn dial_states(&self) -> impl Iterator<Item = (&str, &'static str)> {
         self.herd
             .neighbours

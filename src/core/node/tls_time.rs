@@ -10,8 +10,8 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
 
 use super::{Node, Request};
 use crate::config::{HerdConfig, Overrides, Source};
-use crate::core::clock::{Now, Time};
-use crate::core::settings::Secret;
+use crate::core::base::clock::{Now, Time};
+use crate::core::base::settings::Secret;
 
 const IN_2021: u64 = 1_621_464_827_000_000_000;
 const IN_2023: u64 = 1_684_536_827_000_000_000;

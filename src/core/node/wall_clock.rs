@@ -3,9 +3,9 @@
 
 use super::{Node, Request};
 use crate::config::{HerdConfig, Overrides, Source};
-use crate::core::clock::{Now, Time};
-use crate::core::disposition::Disposition;
-use crate::core::settings::Secret;
+use crate::core::base::clock::{Now, Time};
+use crate::core::base::settings::Secret;
+use crate::core::session::disposition::Disposition;
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -11,7 +11,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::core::settings::PlacesApi;
+use crate::core::base::settings::PlacesApi;
 
 /// What Google said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,7 +266,7 @@ fn error_in(value: &Value) -> Option<String> {
 ///
 /// ```
 /// use herd_mio::core::places::answer::{ErrorKind, error};
-/// use herd_mio::core::settings::PlacesApi;
+/// use herd_mio::core::base::settings::PlacesApi;
 ///
 /// let reason = ErrorKind::TimedOut.error("a \"quoted\" reason");
 /// assert_eq!(

@@ -12,11 +12,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
-use crate::core::clock::Time;
-use crate::core::invariants::hold;
-use crate::core::limits::{Limits, count};
+use crate::core::base::clock::Time;
+use crate::core::base::invariants::hold;
+use crate::core::base::limits::{Limits, count};
+use crate::core::base::slots::{Id, Slots};
 use crate::core::places::request::Question;
-use crate::core::slots::{Id, Slots};
 
 /// The name of a call.
 pub type CallId = Id;

@@ -26,13 +26,13 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
-use crate::core::buffer::Buffer;
-use crate::core::clock::Time;
-use crate::core::limits::{Limits, ms};
-use crate::core::machine::assert_transition;
+use crate::core::base::clock::Time;
+use crate::core::base::limits::{Limits, ms};
+use crate::core::base::transitions::assert_transition;
 use crate::core::places::call::CallId;
 use crate::core::places::response::Response;
-use crate::core::tls::{Tls, TlsError};
+use crate::core::session::buffer::Buffer;
+use crate::core::session::tls::{Tls, TlsError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -464,7 +464,7 @@ fn is_http_2(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::TRANSITIONS;
-    use crate::core::machine::assert_drawn;
+    use crate::core::base::transitions::assert_drawn;
 
     #[test]
     fn the_page_shows_the_transitions() {

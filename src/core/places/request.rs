@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::core::coordinates::Coordinates;
-use crate::core::message::Radius;
-use crate::core::proof::unhex;
-use crate::core::settings::{PlacesApi, PlacesSettings, Secret};
+use crate::core::base::hex::unhex;
+use crate::core::base::settings::{PlacesApi, PlacesSettings, Secret};
+use crate::core::wire::coordinates::Coordinates;
+use crate::core::wire::message::Radius;
 
 /// What is asked. Two clients whose questions are equal share one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -187,7 +187,7 @@ fn byte_written(text: &[u8], byte: u8) -> Option<usize> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::core::settings::HostPort;
+    use crate::core::base::settings::HostPort;
     use std::sync::Arc;
 
     /// Settings for tests that never get as far as TLS.

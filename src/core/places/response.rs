@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use crate::core::limits::{Limits, count};
+use crate::core::base::limits::{Limits, count};
 
 /// Headers that a head may have.
 const MAX_HEADERS: usize = 64;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use herd_mio::core::clock::Time;
+use herd_mio::core::base::clock::Time;
 
 /// Whom an entry is about.
 #[derive(Clone, Debug, PartialEq, Eq)]

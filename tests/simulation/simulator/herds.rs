@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
-use herd_mio::core::limits::Limits;
-use herd_mio::core::network::Networks;
-use herd_mio::core::settings::{
+use herd_mio::core::base::limits::Limits;
+use herd_mio::core::base::network::Networks;
+use herd_mio::core::base::settings::{
     HostPort, NeighbourSettings, PlacesApi, PlacesSettings, Secret, Settings, TlsSettings,
 };
 use herd_mio::presets;

@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herd_mio::core::clock::{Now, Time};
-use herd_mio::core::durability::{DiskDone, DiskWork, Fsync};
-use herd_mio::core::limits::{LINK_LINE_BYTES, Limits, TURN_BYTES, ms};
+use herd_mio::core::base::clock::{Now, Time};
+use herd_mio::core::base::limits::{LINK_LINE_BYTES, Limits, TURN_BYTES, ms};
+use herd_mio::core::base::settings::Settings;
+use herd_mio::core::journal::durability::{DiskDone, DiskWork, Fsync};
 use herd_mio::core::node::{ConnId, Io, Node, Wants, drive, perform_disk_work};
-use herd_mio::core::settings::Settings;
 
 use super::chronicle::{Shown, Subject};
 use super::coverage::Cell;

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use herd_mio::core::clock::Time;
+use herd_mio::core::base::clock::Time;
 
 use super::chronicle::Shown;
 use super::host::Host;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use herd_mio::core::clock::Time;
-use herd_mio::core::limits::LINE_BYTES;
+use herd_mio::core::base::clock::Time;
+use herd_mio::core::base::limits::LINE_BYTES;
 
 use super::chronicle::{Shown, Subject};
 use super::host::Host;

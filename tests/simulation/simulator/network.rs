@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use herd_mio::core::clock::Time;
+use herd_mio::core::base::clock::Time;
 
 use super::plan::{Path, Segments};
 use super::timeline::{Event, Timeline};

@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herd_mio::core::durability::{DiskErrorKind, Fsync};
-use herd_mio::core::limits::{LINE_BYTES, LINK_LINE_BYTES, Limits};
+use herd_mio::core::base::limits::{LINE_BYTES, LINK_LINE_BYTES, Limits};
+use herd_mio::core::journal::durability::{DiskErrorKind, Fsync};
 
 use super::coverage::{self, Cell};
 use super::herds::Herd;

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use herd_mio::core::clock::Time;
+use herd_mio::core::base::clock::Time;
 use herd_testkit::fake_disk::Queue;
 
 use super::network::Key;

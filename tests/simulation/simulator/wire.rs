@@ -11,8 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use herd_mio::core::clock::Time;
-use herd_mio::core::limits::LINK_LINE_BYTES;
+use herd_mio::core::base::clock::Time;
+use herd_mio::core::base::limits::LINK_LINE_BYTES;
 
 use super::chronicle::{Chronicle, Shown, Subject, fnv};
 use super::host::before;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herd_mio::core::clock::Time;
-use herd_mio::core::durability::DiskErrorKind;
-use herd_mio::core::limits::ms;
+use herd_mio::core::base::clock::Time;
+use herd_mio::core::base::limits::ms;
+use herd_mio::core::journal::durability::DiskErrorKind;
 
 use super::chronicle::{Chronicle, Seconds, Shown, Subject};
 use super::coverage::{Coverage, MACHINES};

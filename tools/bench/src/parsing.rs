@@ -2,9 +2,9 @@
 
 use std::hint::black_box;
 
-use herd_mio::core::limits::LINE_BYTES;
-use herd_mio::core::lines::{Split, split};
-use herd_mio::core::message::{At, Command, Radius};
+use herd_mio::core::base::limits::LINE_BYTES;
+use herd_mio::core::wire::lines::{Split, split};
+use herd_mio::core::wire::message::{At, Command, Radius};
 
 use crate::crowd::{CLIENTS, Crowd, WALL_NS};
 use crate::workload::{Failure, Workload};

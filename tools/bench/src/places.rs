@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::hint::black_box;
 
-use herd_mio::core::limits::Limits;
+use herd_mio::core::base::limits::Limits;
+use herd_mio::core::base::settings::PlacesApi;
 use herd_mio::core::places::answer::answer;
 use herd_mio::core::places::response::Response;
-use herd_mio::core::settings::PlacesApi;
 use serde_json::Value;
 
 use crate::crowd::Random;

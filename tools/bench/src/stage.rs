@@ -4,11 +4,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use herd_mio::config::{HerdConfig, Overrides, Source};
-use herd_mio::core::clock::{Now, Time};
-use herd_mio::core::durability::{DiskDone, DiskWork};
+use herd_mio::core::base::clock::{Now, Time};
+use herd_mio::core::base::hex::{Hex, unhex};
+use herd_mio::core::base::settings::{HostPort, NeighbourSettings, Secret, Settings};
+use herd_mio::core::journal::durability::{DiskDone, DiskWork};
+use herd_mio::core::link::proof::{Nonce, Parties, Side};
 use herd_mio::core::node::{ConnId, Io, Node, Wants, drive};
-use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
-use herd_mio::core::settings::{HostPort, NeighbourSettings, Secret, Settings};
 
 use crate::crowd::WALL_NS;
 use crate::workload::Failure;

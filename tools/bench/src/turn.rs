@@ -7,7 +7,7 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 
-use herd_mio::core::settings::HostPort;
+use herd_mio::core::base::settings::HostPort;
 use herd_mio::shell::event_loop::Server;
 use herd_mio::shell::reload::Reload;
 use herd_mio::shell::signals::Requests;

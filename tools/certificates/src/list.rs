@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use herd_mio::core::escape::Escaped;
+use herd_mio::core::wire::escape::Escaped;
 use time::OffsetDateTime;
 
 use crate::certificate::Certificate;

@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use herd_mio::core::lines::fields;
+use herd_mio::core::wire::lines::fields;
 
 use crate::printable;
 

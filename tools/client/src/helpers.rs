@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use herd_mio::core::coordinates::Coordinates;
-use herd_mio::core::limits::LINE_BYTES;
-use herd_mio::core::lines::fields;
-use herd_mio::core::message::{Command, Radius};
-use herd_mio::core::posix_time::PosixTime;
+use herd_mio::core::base::limits::LINE_BYTES;
+use herd_mio::core::wire::coordinates::Coordinates;
+use herd_mio::core::wire::lines::fields;
+use herd_mio::core::wire::message::{Command, Radius};
+use herd_mio::core::wire::posix_time::PosixTime;
 
 use crate::answers::Expected;
 use crate::printable;

@@ -5,8 +5,8 @@
 
 use std::io::{self, Cursor, Read};
 
-use herd_mio::core::limits::LINE_BYTES;
-use herd_mio::core::lines::{Split, split};
+use herd_mio::core::base::limits::LINE_BYTES;
+use herd_mio::core::wire::lines::{Split, split};
 
 use crate::answers::Expected;
 use crate::clock;

@@ -2,7 +2,7 @@
 //!
 //! The legacy Nearby Search says how it went in `status`, whatever happens; the New API has an `error` object, or none.
 
-use herd_mio::core::coordinates::Coordinates;
+use herd_mio::core::wire::coordinates::Coordinates;
 use serde_json::Value;
 
 /// Kinds that nearly every place is of: they say nothing.

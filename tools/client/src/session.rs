@@ -115,7 +115,7 @@ mod tests {
     use crate::failure::Status;
     use crate::helpers::outgoing;
     use crate::show::Style;
-    use herd_mio::core::settings::HostPort;
+    use herd_mio::core::base::settings::HostPort;
     use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
     use std::thread;

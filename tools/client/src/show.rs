@@ -3,10 +3,10 @@
 use std::env;
 use std::io::{self, Write};
 
-use herd_mio::core::coordinates::Coordinates;
-use herd_mio::core::counted::Counted;
-use herd_mio::core::limits::LINE_BYTES;
-use herd_mio::core::message::{At, Command};
+use herd_mio::core::base::counted::Counted;
+use herd_mio::core::base::limits::LINE_BYTES;
+use herd_mio::core::wire::coordinates::Coordinates;
+use herd_mio::core::wire::message::{At, Command};
 use time::OffsetDateTime;
 
 use crate::answers::Answer;

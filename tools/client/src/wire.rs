@@ -126,7 +126,7 @@ mod tests {
     use crate::answers::{Answer, Expected};
     use crate::connection::Connection;
     use herd_dial::{Target, TlsOptions};
-    use herd_mio::core::settings::HostPort;
+    use herd_mio::core::base::settings::HostPort;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use rustls::pki_types::PrivateKeyDer;
     use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use herd_mio::core::settings::Secret;
+use herd_mio::core::base::settings::Secret;
 use herd_status::Standing;
 
 use crate::children;

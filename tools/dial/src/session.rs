@@ -3,8 +3,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use herd_mio::core::buffer::Buffer;
-use herd_mio::core::tls::{Tls, TlsError};
+use herd_mio::core::session::buffer::Buffer;
+use herd_mio::core::session::tls::{Tls, TlsError};
 
 use crate::trust::Trust;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use herd_mio::config::{self, ConfigError, HerdConfig, Source};
-use herd_mio::core::settings::HostPort;
+use herd_mio::core::base::settings::HostPort;
 
 use crate::trust::{TlsOptions, Trust};
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use herd_mio::config::{ConfigError, TlsFiles, for_a_client};
-use herd_mio::core::tls::TlsError;
+use herd_mio::core::session::tls::TlsError;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig};
 use time::{Date, OffsetDateTime};

@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 
-use herd_mio::core::clock::Now;
-use herd_mio::core::durability::{DiskDone, DiskWork};
+use herd_mio::core::base::clock::Now;
+use herd_mio::core::journal::durability::{DiskDone, DiskWork};
 use herd_mio::core::node::{ConnId, Io, Node, Wants, drive};
 use herd_testkit::fake_disk::FakeDisk;
 use herd_testkit::rng::Rng;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use herd_mio::core::disposition::Disposition;
-use herd_mio::core::durability::Fsync;
-use herd_mio::core::limits::{LINK_LINE_BYTES, TURN_BYTES};
+use herd_mio::core::session::disposition::Disposition;
+use herd_mio::core::journal::durability::Fsync;
+use herd_mio::core::base::limits::{LINK_LINE_BYTES, TURN_BYTES};
 use herd_mio::core::link::OPERATOR;
 use herd_mio::core::node::{ConnId, Node};
-use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
-use herd_mio::core::settings::Secret;
+use herd_mio::core::link::proof::{Nonce, Parties, Side};
+use herd_mio::core::base::hex::{Hex, unhex};
+use herd_mio::core::base::settings::Secret;
 
 use herd_testkit::fake_disk::FakeDisk;
 

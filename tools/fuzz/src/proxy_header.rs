@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use herd_mio::core::limits::Limits;
-use herd_mio::core::proxied::Proxied;
-use herd_mio::core::proxy_header::{Header, Parsed, is_header, parse};
+use herd_mio::core::base::limits::Limits;
+use herd_mio::core::client::proxied::Proxied;
+use herd_mio::core::wire::proxy_header::{Header, Parsed, is_header, parse};
 
 /// The least that `limits.proxy_header_bytes` may be.
 const MOST: usize = 232;

@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use herd_mio::config::{HerdConfig, Overrides, Source};
-use herd_mio::core::clock::{Now, Time};
-use herd_mio::core::settings::Settings;
+use herd_mio::core::base::clock::{Now, Time};
+use herd_mio::core::base::settings::Settings;
 
 /// Its name.
 pub(crate) const NAME: &str = "Juzang";

@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write as _};
 
-use herd_mio::core::escape::Escaped;
+use herd_mio::core::wire::escape::Escaped;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use herd_dial::TlsOptions;
 use herd_mio::config::Source;
-use herd_mio::core::message::Radius;
+use herd_mio::core::wire::message::Radius;
 
 use crate::commands::MAX_CLIENTS;
 

@@ -118,7 +118,7 @@ fn write_digits(field: &mut [u8], mut value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use herd_mio::core::message::Command;
+    use herd_mio::core::wire::message::Command;
 
     #[test]
     fn commands_are_what_they_should_be_byte_for_byte() {

@@ -279,7 +279,7 @@ fn whatsat<'a>(
 ) -> Result<Option<(Found, &'a [u8])>, Box<Wrong>> {
     if line != expected {
         let what = "the AT line, which is to be the one that answered the client's last IAMAT";
-        let expected = herd_mio::core::escape::Escaped(expected).to_string();
+        let expected = herd_mio::core::wire::escape::Escaped(expected).to_string();
         return Err(wrong(what, command, &expected, line));
     }
     let Some(length) = memmem::find(behind, b"\n\n") else {

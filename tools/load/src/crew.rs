@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use herd_dial::Target;
-use herd_mio::core::tls::is_tls;
+use herd_mio::core::session::tls::is_tls;
 use mio::{Interest, Poll, Token};
 
 use crate::answers::{Rules, Wrong, server_of};

@@ -251,7 +251,7 @@ mod tests {
         };
         let target = Target {
             name: Some("Riley".into()),
-            address: herd_mio::core::settings::HostPort {
+            address: herd_mio::core::base::settings::HostPort {
                 host: address.ip().to_string(),
                 port: address.port(),
             },

@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use herd_mio::core::tls::is_tls;
+use herd_mio::core::session::tls::is_tls;
 use mio::Events;
 
 use crate::clock::MILLISECOND_NS;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-use herd_mio::core::backoff::Backoff;
+use herd_mio::core::base::backoff::Backoff;
 
 /// The first wait, before jitter.
 const FIRST_WAIT: Duration = Duration::from_millis(50);

@@ -96,7 +96,7 @@ impl Watcher {
         let wrong = Wrong {
             what: "the AT line, which is to be the one that the other server answered".into(),
             sent: question.to_vec(),
-            expected: herd_mio::core::escape::Escaped(line).to_string(),
+            expected: herd_mio::core::wire::escape::Escaped(line).to_string(),
             got: self.inquiry.answer.clone(),
         };
         let trouble = Trouble::Wrong(Box::new(wrong));

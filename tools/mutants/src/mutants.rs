@@ -110,7 +110,7 @@ const fn behaviour(name: &'static str) -> CaughtBy {
 pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "equal record is taken again (< for <= in the order)",
-        file: "src/core/line_store.rs",
+        file: "src/core/table/line_store.rs",
         from: "(effective, stamp, self.line) < (at.effective, at.stamp, line)",
         to: "(effective, stamp, self.line) <= (at.effective, at.stamp, line)",
         caught_by: SIMULATED,
@@ -118,7 +118,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "tie of effective time broken by arrival",
-        file: "src/core/line_store.rs",
+        file: "src/core/table/line_store.rs",
         from: "(effective, stamp, self.line) < (at.effective, at.stamp, line)",
         to: "effective < at.effective || (effective == at.effective && self.line != line)",
         caught_by: SIMULATED,
@@ -126,7 +126,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "stamp left out of the tie",
-        file: "src/core/line_store.rs",
+        file: "src/core/table/line_store.rs",
         from: "(effective, stamp, self.line) < (at.effective, at.stamp, line)",
         to: "(effective, self.line) < (at.effective, line)",
         caught_by: SIMULATED,
@@ -134,7 +134,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "effective time ignored",
-        file: "src/core/line_store.rs",
+        file: "src/core/table/line_store.rs",
         from: "(effective, stamp, self.line) < (at.effective, at.stamp, line)",
         to: "(stamp, self.line) < (at.stamp, line)",
         caught_by: SIMULATED,
@@ -142,7 +142,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a client that moves is ordered by where it was first",
-        file: "src/core/line_store.rs",
+        file: "src/core/table/line_store.rs",
         from: "Some(before) => *before = unpacked,",
         to: "Some(before) => before.client_length = unpacked.client_length,",
         caught_by: SIMULATED,
@@ -150,7 +150,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a line that made room for another counts as unpacked",
-        file: "src/core/line_store.rs",
+        file: "src/core/table/line_store.rs",
         from: "        line.place = PACKED;\n",
         to: "",
         caught_by: SIMULATED,
@@ -158,7 +158,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "who taught the first line is remembered for ever",
-        file: "src/core/line_store.rs",
+        file: "src/core/table/line_store.rs",
         from: "        own.origin = origin;\n",
         to: "",
         caught_by: SIMULATED,
@@ -166,7 +166,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "60 s border is 61 s",
-        file: "src/core/posix_time.rs",
+        file: "src/core/wire/posix_time.rs",
         from: "const MAX_LEAD_S: u64 = 60;",
         to: "const MAX_LEAD_S: u64 = 61;",
         caught_by: SIMULATED,
@@ -174,7 +174,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a stamp that leads too far counts for nothing: the order jumps",
-        file: "src/core/posix_time.rs",
+        file: "src/core/wire/posix_time.rs",
         from: "Some(stamp.min(latest))",
         to: "Some(if stamp > latest { PosixTime { seconds, attos } } else { stamp })",
         caught_by: SIMULATED,
@@ -182,7 +182,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a later stamp at a server whose clock is slow is stale",
-        file: "src/core/line_store.rs",
+        file: "src/core/table/line_store.rs",
         from: "stamp < at.stamp || effective > latest",
         to: "effective > latest",
         caught_by: CaughtBy::Test {
@@ -194,7 +194,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a server whose clock is ahead freezes a record",
-        file: "src/core/line_store.rs",
+        file: "src/core/table/line_store.rs",
         from: "stamp < at.stamp || effective > latest",
         to: "stamp < at.stamp",
         caught_by: CaughtBy::Test {
@@ -206,7 +206,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an epoch is not told to neighbours",
-        file: "src/core/records.rs",
+        file: "src/core/table/records.rs",
         from: "let _ = write!(out, \"EPOCH {epoch} \");",
         to: "",
         caught_by: SIMULATED,
@@ -214,7 +214,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a neighbour's record is written down without its epoch",
-        file: "src/core/link/feed.rs",
+        file: "src/core/link/machine/feed.rs",
         from: "durability.record(seq, epoch, line);",
         to: "durability.record(seq, 0, line);",
         caught_by: SIMULATED,
@@ -222,7 +222,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the epoch does not decide first",
-        file: "src/core/records.rs",
+        file: "src/core/table/records.rs",
         from: "Ordering::Less => false,",
         to: "Ordering::Less => own.is_older(line, at),",
         caught_by: SIMULATED,
@@ -230,7 +230,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a journal is restored with limits",
-        file: "src/core/records.rs",
+        file: "src/core/table/records.rs",
         from: "Claim::Journal { epoch } => (epoch, Origin::NONE, false),",
         to: "Claim::Journal { epoch } => (epoch, Origin::NONE, true),",
         caught_by: CaughtBy::Test {
@@ -242,7 +242,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a refused record counts as heard",
-        file: "src/core/link/feed.rs",
+        file: "src/core/link/machine/feed.rs",
         from: "if self.refused == 0 {",
         to: "if self.refused < u64::MAX {",
         caught_by: SIMULATED,
@@ -250,7 +250,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "KEPT before it is safe",
-        file: "src/core/link/acknowledgement.rs",
+        file: "src/core/link/machine/acknowledgement.rs",
         from: "            && seq <= kept_through\n",
         to: "            && seq < u64::MAX\n",
         caught_by: SIMULATED,
@@ -258,7 +258,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a rollback of the present life is not noticed",
-        file: "src/core/link/greeting.rs",
+        file: "src/core/link/machine/greeting.rs",
         from: "false => Resume::RolledBack,",
         to: "false => Resume::All,",
         caught_by: CaughtBy::Test {
@@ -270,7 +270,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "no split horizon",
-        file: "src/core/records.rs",
+        file: "src/core/table/records.rs",
         from: "if self.lines.origin(reader.next) != except {",
         to: "if self.lines.origin(reader.next) != except || true {",
         caught_by: SIMULATED,
@@ -278,7 +278,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "split horizon too wide: nothing learned is passed on",
-        file: "src/core/records.rs",
+        file: "src/core/table/records.rs",
         from: "if self.lines.origin(reader.next) != except {",
         to: "if self.lines.origin(reader.next) == Origin::NONE {",
         caught_by: SIMULATED,
@@ -286,7 +286,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "cursor one too far at open",
-        file: "src/core/records.rs",
+        file: "src/core/table/records.rs",
         from: ".seq > after {",
         to: ".seq > after + 1 {",
         caught_by: SIMULATED,
@@ -294,7 +294,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "cursor one too early at open",
-        file: "src/core/records.rs",
+        file: "src/core/table/records.rs",
         from: ".seq > after {",
         to: ".seq >= after {",
         caught_by: SIMULATED,
@@ -302,7 +302,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "reader not advanced when its record moves",
-        file: "src/core/records.rs",
+        file: "src/core/table/records.rs",
         from: "                reader.next = newer;\n            }\n        }\n        match older",
         to: "                reader.next = index;\n            }\n        }\n        match older",
         caught_by: SIMULATED,
@@ -310,7 +310,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "caught-up readers are not given the new record",
-        file: "src/core/records.rs",
+        file: "src/core/table/records.rs",
         from: "            if reader.next == NONE {\n                reader.next = index;",
         to: "            if reader.next == NONE && false {\n                reader.next = index;",
         caught_by: SIMULATED,
@@ -318,7 +318,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "SYNC says the feed's end, not what was sent",
-        file: "src/core/link/feed.rs",
+        file: "src/core/link/machine/feed.rs",
         from: "            let position = records.position(reader);\n            let mut has_caught_up",
         to: "            let position = records.last_seq().max(records.position(reader));\n            let mut has_caught_up",
         caught_by: SIMULATED,
@@ -326,7 +326,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "SYNC of the heartbeat one ahead",
-        file: "src/core/link/mod.rs",
+        file: "src/core/link/machine/mod.rs",
         from: "self.say_sync(supply.herd);",
         to: "self.confirmed += 1;\n                    self.say_sync(supply.herd);",
         caught_by: SIMULATED,
@@ -334,7 +334,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "position of another life is accepted",
-        file: "src/core/link/greeting.rs",
+        file: "src/core/link/machine/greeting.rs",
         from: "if boot == self.boot {",
         to: "if boot.0 != 0 {",
         caught_by: SIMULATED,
@@ -342,7 +342,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "heard of another life counts on",
-        file: "src/core/herd.rs",
+        file: "src/core/link/herd.rs",
         from: "self.heard = Some(before.unwrap_or(Heard {\n            boot,",
         to: "self.heard = Some(before.unwrap_or(Heard {\n            boot: self.heard.map_or(boot, |heard| heard.boot),",
         caught_by: SIMULATED,
@@ -350,7 +350,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a new origin with every link",
-        file: "src/core/herd.rs",
+        file: "src/core/link/herd.rs",
         from: "Some((known, origin)) if known == boot => origin,",
         to: "Some((known, origin)) if known == boot && origin == Origin::NONE => origin,",
         caught_by: SIMULATED,
@@ -358,7 +358,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the same origin for a new life",
-        file: "src/core/herd.rs",
+        file: "src/core/link/herd.rs",
         from: "self.last_origin = self.last_origin.next();",
         to: "if self.last_origin == Origin::NONE { self.last_origin = self.last_origin.next(); }",
         caught_by: SIMULATED,
@@ -366,7 +366,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "output_sent of a link takes one byte too many",
-        file: "src/core/link/feed.rs",
+        file: "src/core/link/machine/feed.rs",
         from: "        self.output.consume(count);\n        self.last_sent = now.time;",
         to: "        self.output.consume(count + usize::from(count > 1000));\n        self.last_sent = now.time;",
         caught_by: SIMULATED,
@@ -374,7 +374,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "output_sent of a link forgets a short write",
-        file: "src/core/link/feed.rs",
+        file: "src/core/link/machine/feed.rs",
         from: "        self.output.consume(count);\n        self.last_sent = now.time;",
         to: "        let _ = count; self.output.clear();\n        self.last_sent = now.time;",
         caught_by: SIMULATED,
@@ -422,7 +422,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "silence is never noticed",
-        file: "src/core/link/mod.rs",
+        file: "src/core/link/machine/mod.rs",
         from: "(!self.wants_room).then(|| self.last_heard.plus_ms(limits.link_silence_ms))",
         to: "(!self.wants_room).then(|| self.last_heard + ms(1_000_000 * limits.link_silence_ms))",
         caught_by: SIMULATED,
@@ -430,7 +430,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the connect deadline is never armed",
-        file: "src/core/link/mod.rs",
+        file: "src/core/link/machine/mod.rs",
         from: "State::Connecting => self.since + ms(limits.link_connect_ms),",
         to: "State::Connecting => self.since + std::time::Duration::from_secs(1_000_000),",
         caught_by: SIMULATED,
@@ -438,7 +438,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the proof deadline is never armed",
-        file: "src/core/link/mod.rs",
+        file: "src/core/link/machine/mod.rs",
         from: "                self.since + ms(limits.link_proof_ms)\n",
         to: "                self.since + std::time::Duration::from_secs(1_000_000)\n",
         caught_by: SIMULATED,
@@ -462,7 +462,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a link that was replaced clears the new one's place",
-        file: "src/core/link/mod.rs",
+        file: "src/core/link/machine/mod.rs",
         from: "if neighbour.link == Some(self.id) {\n            neighbour.link = None;",
         to: "if neighbour.link.is_some() {\n            neighbour.link = None;",
         caught_by: SIMULATED,
@@ -478,7 +478,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a SYNC behind every pull, records or not",
-        file: "src/core/link/feed.rs",
+        file: "src/core/link/machine/feed.rs",
         from: "if self.owes_sync && self.confirmed > self.told {",
         to: "if self.owes_sync && self.confirmed > self.told || self.last_heard == self.last_sent {",
         caught_by: SIMULATED,
@@ -486,7 +486,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "no heartbeats",
-        file: "src/core/link/mod.rs",
+        file: "src/core/link/machine/mod.rs",
         from: ".map_or(heartbeat, |due| due.min(heartbeat));",
         to: ".map_or(heartbeat + ms(limits.link_silence_ms), |due| due);",
         caught_by: SIMULATED,
@@ -494,7 +494,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "position follows each AT, not SYNC (too early)",
-        file: "src/core/link/mod.rs",
+        file: "src/core/link/machine/mod.rs",
         from: "            return self.at(epoch, line, origin, context);",
         to: "            if let Some(n) = self.neighbour && let Some(h) = &mut context.herd.neighbours[n].heard { h.position += 1; }\n            return self.at(epoch, line, origin, context);",
         caught_by: SIMULATED,
@@ -502,7 +502,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a client's half-close loses the last line",
-        file: "src/core/client.rs",
+        file: "src/core/client/machine.rs",
         from: "Split::Unfinished if self.end == Input::Ended => {",
         to: "Split::Unfinished if self.end == Input::Ended && rest.len() > 4000 => {",
         caught_by: SIMULATED,
@@ -510,7 +510,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "stop does not wait for the feed",
-        file: "src/core/link/mod.rs",
+        file: "src/core/link/machine/mod.rs",
         from: "records.is_caught_up(reader) && self.output.is_empty()",
         to: "self.output.is_empty() || records.is_caught_up(reader)",
         caught_by: behaviour(
@@ -520,7 +520,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "closing waits as long as anything comes in",
-        file: "src/core/link/mod.rs",
+        file: "src/core/link/machine/mod.rs",
         from: "State::Closing => self.since + ms(limits.linger_ms),",
         to: "State::Closing => self.last_heard.max(self.last_sent) + ms(limits.linger_ms),",
         caught_by: behaviour("neighbours::a_stranger_that_was_told_to_go_goes_whatever_it_says"),
@@ -528,7 +528,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a neighbour that broke the protocol is let in at once",
-        file: "src/core/link/greeting.rs",
+        file: "src/core/link/machine/greeting.rs",
         from: "if context.now.time < context.herd.neighbours[neighbour].kept_out_until",
         to: "if false && context.now.time < context.herd.neighbours[neighbour].kept_out_until",
         caught_by: behaviour(
@@ -538,7 +538,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "reading stops after half a line that was kept",
-        file: "src/core/link/mod.rs",
+        file: "src/core/link/machine/mod.rs",
         from: "        input.consume(used);\n        self.input = input;\n",
         to: "        input.consume(used);\n        if input.as_slice().len() < 3000 { self.input = input; }\n",
         caught_by: SIMULATED,
@@ -546,7 +546,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an answer leaves before it is synced",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "Fsync::Always => self.synced_seq,",
         to: "Fsync::Always => self.appended_seq,",
         caught_by: over_disk(""),
@@ -554,7 +554,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an answer leaves before it is written",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "Fsync::Interval | Fsync::Never => self.appended_seq,",
         to: "Fsync::Interval | Fsync::Never => self.pending_seq,",
         caught_by: over_disk(""),
@@ -562,7 +562,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a sync covers what was written while it was on its way",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "self.synced_seq = self.synced_seq.max(syncing.seq);",
         to: "self.synced_seq = self.appended_seq.max(syncing.seq);",
         caught_by: over_disk("with_always"),
@@ -570,7 +570,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the second file is not synced while entries go to both",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "current.into_iter().chain(next.map(|next| next.id));",
         to: "current.into_iter().chain(next.map(|next| next.id).filter(|_| false));",
         caught_by: over_disk(""),
@@ -578,7 +578,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "entries go to the old file alone",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "for_next.extend_from_slice(&self.pending[self.single_until..]);",
         to: "for_next.extend_from_slice(&[]);",
         caught_by: over_disk(""),
@@ -586,7 +586,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the new file takes the name before it is synced",
-        file: "src/core/durability/compaction.rs",
+        file: "src/core/journal/durability/compaction.rs",
         from: "        self.compaction = Compaction::Doubling;\n",
         to: "        self.compaction = Compaction::SwitchDue;\n",
         caught_by: over_disk(""),
@@ -594,7 +594,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "what one file refused is answered because the other took it",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "if !self.batch.is_on_its_way && self.batch.chunks.is_empty() {",
         to: "if !self.batch.is_on_its_way {",
         caught_by: over_disk("a_next_file_that_refuses"),
@@ -602,7 +602,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a full disk ends the server",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "                self.batch.refused_since = Some(now);\n                self.full_reason = Some(error);",
         to: "                self.batch.refused_since = Some(now);\n                self.fail(\"the journal is full\", &error);",
         caught_by: over_disk(""),
@@ -610,7 +610,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a switch makes the journal forget what it lacks",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "self.backlog = (after < records.last_seq()).then_some(Backlog {",
         to: "self.backlog = (after > records.last_seq()).then_some(Backlog {",
         caught_by: over_disk("records_without_room_during"),
@@ -618,7 +618,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a checksum does not tell which file and where",
-        file: "src/core/journal.rs",
+        file: "src/core/journal/format/mod.rs",
         from: "XxHash3_64::oneshot_with_seed(salt.0.wrapping_add(offset), summed)",
         to: "XxHash3_64::oneshot_with_seed(salt.0.wrapping_mul(0).wrapping_add(offset * 0), summed)",
         caught_by: unit("journal"),
@@ -626,7 +626,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a journal grows without a bound",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "self.current.reserve((end + chunk).min(bound), now)",
         to: "self.current.reserve((end + chunk).max(bound), now)",
         caught_by: over_disk("a_flood_does_not_starve"),
@@ -634,7 +634,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a compaction copies only what is new",
-        file: "src/core/durability/compaction.rs",
+        file: "src/core/journal/durability/compaction.rs",
         from: "Compaction::Copying(records.open_reader(0))",
         to: "Compaction::Copying(records.open_reader(records.last_seq()))",
         caught_by: over_disk(""),
@@ -642,7 +642,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a compaction forgets the lives",
-        file: "src/core/durability/compaction.rs",
+        file: "src/core/journal/durability/compaction.rs",
         from: "life.write(&mut self.for_next);",
         to: "let _ = life;",
         caught_by: SIMULATED,
@@ -650,7 +650,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a position counts beyond what its life had",
-        file: "src/core/durability/lives.rs",
+        file: "src/core/journal/durability/lives.rs",
         from: "position.min(next.after)",
         to: "position.min(next.after.max(position))",
         caught_by: unit("durability"),
@@ -658,7 +658,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a life does not know where it began",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "self.lives.push(life);",
         to: "self.lives.push(Life { after: 0, ..life });",
         caught_by: unit("durability"),
@@ -666,7 +666,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a life is written down without where it began",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "life.write(&mut self.pending);",
         to: "Life { after: 0, ..life }.write(&mut self.pending);",
         caught_by: SIMULATED,
@@ -674,7 +674,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "room is promised that is not reserved",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "!self.is_old_format && self.current_end() + bytes <= self.current.reserved;",
         to: "!self.is_old_format;",
         caught_by: behaviour(
@@ -684,7 +684,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "what was heard is noted though records with it were not",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "let may_note = self.room_for(table, bytes) == Room::Enough;",
         to: "let may_note = self.room_for(table, bytes) != Room::Wait;",
         caught_by: over_disk("records_without_room"),
@@ -692,7 +692,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a disk that cannot sync is trusted",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "DiskErrorKind::Broken => self.fail(\"the journal cannot be synced\", &error),",
         to: "DiskErrorKind::Broken => {}",
         caught_by: over_disk(""),
@@ -700,7 +700,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the checksum is not looked at",
-        file: "src/core/journal.rs",
+        file: "src/core/journal/format/mod.rs",
         from: "    if !is_good {\n",
         to: "    if !is_good && size == 0 {\n",
         caught_by: unit("journal"),
@@ -708,7 +708,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "damage in the middle is taken for a torn tail",
-        file: "src/core/journal/judge.rs",
+        file: "src/core/journal/format/judge.rs",
         from: "Some(offset) if self.is_damaged => Err",
         to: "Some(offset) if self.is_damaged && offset == 0 => Err",
         caught_by: unit("journal"),
@@ -716,7 +716,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a hole in what was synced is taken for a loss of power",
-        file: "src/core/journal/judge.rs",
+        file: "src/core/journal/format/judge.rs",
         from: "same_machine || *offset > broken_at,",
         to: "same_machine,",
         caught_by: unit("journal"),
@@ -724,7 +724,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a hole before what was synced is damage",
-        file: "src/core/journal/judge.rs",
+        file: "src/core/journal/format/judge.rs",
         from: "same_machine || *offset > broken_at,",
         to: "same_machine || *offset >= broken_at,",
         caught_by: unit("journal"),
@@ -732,7 +732,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "any server's journal will do",
-        file: "src/core/journal.rs",
+        file: "src/core/journal/format/mod.rs",
         from: "Header::Foreign => return Err(JournalError::Foreign),",
         to: "Header::Foreign => {}",
         caught_by: unit("journal"),
@@ -740,7 +740,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "reserved room is a torn tail",
-        file: "src/core/journal/scan.rs",
+        file: "src/core/journal/format/scan.rs",
         from: "if rest[0] != 0 {",
         to: "if rest[0] != 0 || offset > 0 {",
         caught_by: unit("journal"),
@@ -772,7 +772,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "after a compaction what was written since its sync is written over",
-        file: "src/core/durability/compaction.rs",
+        file: "src/core/journal/durability/compaction.rs",
         from: "        self.current = next;\n",
         to: "        self.current = JournalFile::new(next.id, next.salt, next.synced);\n",
         caught_by: over_disk(""),
@@ -780,7 +780,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a proof with the old secret is answered with the new one",
-        file: "src/core/link/greeting.rs",
+        file: "src/core/link/machine/greeting.rs",
         from: "let own_proof = parties.prove(self.side, secret);",
         to: "let own_proof = parties.prove(self.side, { let _ = secret; context.settings.secrets.primary() });",
         caught_by: behaviour(
@@ -806,7 +806,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "what a neighbour was told after a copy was made is believed",
-        file: "src/core/link/greeting.rs",
+        file: "src/core/link/machine/greeting.rs",
         from: "let told = self.herd.neighbours[neighbour].told_noted;",
         to: "let told = u64::MAX;",
         caught_by: behaviour("neighbours::an_older_copy_sends_again_what_moved_after_it_was_made"),
@@ -814,7 +814,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a position is confirmed before the journal has what was accepted then",
-        file: "src/core/link/feed.rs",
+        file: "src/core/link/machine/feed.rs",
         from: "if appended >= last_seq {",
         to: "if appended >= position.min(last_seq) {",
         caught_by: SIMULATED,
@@ -846,7 +846,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "caught up means sent",
-        file: "src/core/link/feed.rs",
+        file: "src/core/link/machine/feed.rs",
         from: "catch_up.is_said |= has_caught_up;",
         to: "catch_up.is_said |= has_caught_up;\n                if has_caught_up {\n                    info!(\"caught up\");\n                }",
         caught_by: behaviour(
@@ -856,7 +856,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a link is sent what is not written yet",
-        file: "src/core/records.rs",
+        file: "src/core/table/records.rs",
         from: "if record.seq > up_to {",
         to: "if record.seq > up_to.max(record.seq) {",
         caught_by: SIMULATED,
@@ -872,7 +872,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a client is answered before it is written",
-        file: "src/core/client.rs",
+        file: "src/core/client/machine.rs",
         from: "if self.held_until > released {",
         to: "if self.held_until > released.max(self.held_until) {",
         caught_by: SIMULATED,
@@ -880,7 +880,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a new life makes what was heard of the old one worthless",
-        file: "src/core/herd.rs",
+        file: "src/core/link/herd.rs",
         from: "*life = Some((boot, self.last_origin));",
         to: "*life = Some((boot, self.last_origin));\n                self.neighbours[neighbour].heard = None;",
         caught_by: SIMULATED,
@@ -896,7 +896,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an older IAMAT is answered before the newer one is safe",
-        file: "src/core/client.rs",
+        file: "src/core/client/machine.rs",
         from: "seq.unwrap_or_default()",
         to: "0",
         caught_by: unit("an_older_update_is_as_safe_as_the_newer_one"),
@@ -904,7 +904,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a disk that is busy with a retry is asked about without a pause",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: ".filter(|_| !self.batch.is_on_its_way);",
         to: ".filter(|_| true);",
         caught_by: SIMULATED,
@@ -912,7 +912,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a sync that is under way is asked for without a pause",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "self.sync_due.filter(|_| self.syncing.is_none())",
         to: "self.sync_due",
         caught_by: SIMULATED,
@@ -920,7 +920,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a disk that refused once is full for ever",
-        file: "src/core/durability/mod.rs",
+        file: "src/core/journal/durability/mod.rs",
         from: "            self.batch.refused_since = None;\n",
         to: "",
         caught_by: over_disk("with_"),
@@ -928,7 +928,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a journal is compacted again as soon as it was",
-        file: "src/core/durability/compaction.rs",
+        file: "src/core/journal/durability/compaction.rs",
         from: "self.compact_bytes.max(needed + needed / 2)",
         to: "self.compact_bytes.min(needed / 2)",
         caught_by: SIMULATED,
@@ -936,7 +936,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a header that was not written whole is another server's",
-        file: "src/core/journal.rs",
+        file: "src/core/journal/format/mod.rs",
         from: "Header::Unwritten => pending.truncate(header_bytes(&self.server)),",
         to: "Header::Unwritten => return Err(JournalError::Foreign),",
         caught_by: unit("journal"),
@@ -944,7 +944,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a life is known over a loss of power",
-        file: "src/core/durability/lives.rs",
+        file: "src/core/journal/durability/lives.rs",
         from: "if machine == 0 || since.iter().any(|life| life.machine != machine) {",
         to: "if machine == 0 && since.is_empty() {",
         caught_by: unit("durability"),

@@ -7,11 +7,12 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use herd_mio::core::escape::Escaped;
+use herd_mio::core::base::hex::{Hex, unhex};
+use herd_mio::core::base::settings::{NeighbourTls, Secret, TlsMode};
+use herd_mio::core::link::proof::{Nonce, Parties, Side};
 use herd_mio::core::link::{OPERATOR, VERSION};
-use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
-use herd_mio::core::settings::{NeighbourTls, Secret, TlsMode};
-use herd_mio::core::tls::{NO_TLS, TlsError, is_tls};
+use herd_mio::core::session::tls::{NO_TLS, TlsError, is_tls};
+use herd_mio::core::wire::escape::Escaped;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};

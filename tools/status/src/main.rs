@@ -14,8 +14,8 @@ use std::time::Duration;
 use clap::Parser;
 use herd_mio::cli::{one_line, parse};
 use herd_mio::config::{ConfigError, HerdConfig, Member, Overrides, Source};
+use herd_mio::core::base::settings::Secret;
 use herd_mio::core::link::OPERATOR;
-use herd_mio::core::settings::Secret;
 use herd_programs::{output, signals};
 
 use crate::problems::Kind;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
-use herd_mio::core::counted::Counted;
+use herd_mio::core::base::counted::Counted;
 use herd_status::{Clocks, Disk, LinkStanding, Standing};
 
 use crate::survey::{Answer, Asked};

@@ -1,6 +1,6 @@
 //! What was found, for people and for programs.
 
-use herd_mio::core::counted::Counted;
+use herd_mio::core::base::counted::Counted;
 use herd_status::{Disk, LinkStanding, Standing};
 use serde_json::{Value, json};
 

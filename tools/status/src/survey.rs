@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use herd_mio::config::Member;
-use herd_mio::core::settings::{NeighbourTls, Secrets};
+use herd_mio::core::base::settings::{NeighbourTls, Secrets};
 use herd_status::Standing;
 
 /// What a server said, and when.

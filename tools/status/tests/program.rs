@@ -15,8 +15,9 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use herd_mio::core::proof::{Hex, Parties, Side, unhex};
-use herd_mio::core::settings::Secret;
+use herd_mio::core::base::hex::{Hex, unhex};
+use herd_mio::core::base::settings::Secret;
+use herd_mio::core::link::proof::{Parties, Side};
 
 /// Plays a server that answers one question with that status line, as one that knows `secret`.
 fn server(name: &'static str, secret: &'static str, status: String) -> SocketAddr {

@@ -24,10 +24,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use herd_mio::core::durability::{
+use herd_mio::core::journal::durability::{
     Chunk, DiskDone, DiskError, DiskErrorKind, DiskWork, FileId, Opened, SwitchOutcome,
 };
-use herd_mio::core::journal::{Entry, JournalError, Replay};
+use herd_mio::core::journal::format::{Entry, JournalError, Replay};
 
 use crate::at_line::Line;
 use crate::promises::End;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use herd_mio::core::settings::Secret;
+use herd_mio::core::base::settings::Secret;
 use herd_places::{Options, Places};
 use herd_status::Standing;
 use rustix::process::Signal;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use herd_mio::config::{HerdConfig, Source};
-use herd_mio::core::settings::{NeighbourTls, TlsSettings};
-use herd_mio::core::tls::is_for;
+use herd_mio::core::base::settings::{NeighbourTls, TlsSettings};
+use herd_mio::core::session::tls::is_for;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};

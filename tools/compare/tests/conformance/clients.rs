@@ -4,8 +4,8 @@ use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use herd_compare::workshop::Program;
-use herd_mio::core::lines::without_cr;
-use herd_mio::core::message::Command;
+use herd_mio::core::wire::lines::without_cr;
+use herd_mio::core::wire::message::Command;
 
 use crate::scene::{Dice, Scene};
 use crate::talk::{Talk, without_skew};

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use herd_compare::herd::free_addresses;
 use herd_compare::workshop::Program;
-use herd_mio::core::proof::{Hex, Nonce, Parties, Side, unhex};
-use herd_mio::core::settings::Secret;
+use herd_mio::core::base::hex::{Hex, unhex};
+use herd_mio::core::base::settings::Secret;
+use herd_mio::core::link::proof::{Nonce, Parties, Side};
 use socket2::{Domain, Socket, Type};
 
 use crate::clients::record;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use herd_compare::workshop::Program;
+use herd_mio::core::base::settings::PlacesApi;
 use herd_mio::core::places::answer::answer;
-use herd_mio::core::settings::PlacesApi;
 use herd_places::{Behaviour, End};
 
 use crate::scene::{KEY, SOON, Scene};

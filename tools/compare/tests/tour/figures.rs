@@ -30,7 +30,7 @@ const PARTS: [Part; 2] = [
                 "src/shell/event_loop.rs",
                 "src/shell/transport.rs",
                 "src/shell/executor.rs",
-                "src/core/deadlines.rs",
+                "src/core/base/deadlines.rs",
             ],
         )],
     },

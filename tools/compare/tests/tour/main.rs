@@ -9,7 +9,7 @@
 //!
 //! | comment | what follows |
 //! |---|---|
-//! | `<!-- from src/core/client.rs: fn suspend -->` | a fenced block: lines of that item, whole and in order; `// …` or `# …` where some are left out |
+//! | `<!-- from src/core/client/machine.rs: fn suspend -->` | a fenced block: lines of that item, whole and in order; `// …` or `# …` where some are left out |
 //! | `<!-- figures: rate_per_s 50x16; lines_of_code -->` | a table of these figures, up to `<!-- end of figures -->` |
 //! | `<!-- run -->` | where and how they were measured, up to `<!-- end of run -->` |
 //! | `<!-- holds: rate_per_s 50x16: mio > 5 streams -->` | nothing: what the text says in words, checked with the figures |

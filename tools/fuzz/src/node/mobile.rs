@@ -1,8 +1,8 @@
 //! One client: what it has said, and whether it is answered as the wire's documentation says.
 
-use herd_mio::core::limits::LINE_BYTES;
+use herd_mio::core::base::limits::LINE_BYTES;
 use herd_mio::core::places::answer::{google_error, is_json_object};
-use herd_mio::core::tls::{NOT_LET_IN, is_hello};
+use herd_mio::core::session::tls::{NOT_LET_IN, is_hello};
 
 use crate::reference::{self, Command};
 use crate::server;

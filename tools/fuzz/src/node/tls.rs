@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::{Arc, OnceLock};
 
-use herd_mio::core::settings::{NeighbourTls, TlsMode, TlsSettings};
+use herd_mio::core::base::settings::{NeighbourTls, TlsMode, TlsSettings};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ED25519, SerialNumber,
 };

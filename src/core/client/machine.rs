@@ -1,0 +1,810 @@
+//! A client's connection: commands in, answers out, in order.
+//!
+//! ```text
+//!   Reading  ─ PlacesAsked ────► Awaiting
+//!   Awaiting ─ PlacesAnswered ─► Reading
+//!   Awaiting ─ LastAnswer ─────► Closing
+//!   Awaiting ─ OutputStalled ──► Closing
+//!   Reading  ─ LineTooLong ────► Closing
+//!   Reading  ─ LineUnfinished ─► Closing
+//!   Reading  ─ TlsUnexpected ──► Closing
+//!   Reading  ─ OutputStalled ──► Closing
+//!   Reading  ─ Stopped ────────► Closing
+//!   Reading  ─ LetGo ──────────► Closing
+//!   Closing  ─ LetGo ──────────► Closing
+//!   Closing  ─ OutputStalled ──► Closing
+//!   Closing  ─ Lingered ───────► Closing
+//! ```
+//!
+//! A client that waits for Places *is* `Awaiting`: what the asyncio version keeps in the frame of a
+//! suspended coroutine is written out here. Its later commands stay unread; those that came in the
+//! same segment wait in `input`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use log::{debug, info, warn};
+
+use crate::core::base::clock::{Now, Time};
+use crate::core::base::limits::{LINE_BYTES, Limits, count, ms};
+use crate::core::base::settings::{PlacesApi, Settings};
+use crate::core::base::transitions::assert_transition;
+use crate::core::client::proxied::ClientSource;
+use crate::core::journal::durability::{Durability, Room};
+use crate::core::places::answer::{Outcome, first_empty_line};
+use crate::core::places::call::CallId;
+use crate::core::places::request::Question;
+use crate::core::session::buffer::Buffer;
+use crate::core::session::disposition::Disposition;
+use crate::core::session::handshakes::Kind;
+use crate::core::session::peer_label::PeerLabel;
+use crate::core::session::tally::Tally;
+use crate::core::session::tls::is_hello;
+use crate::core::table::records::{Merge, Records};
+use crate::core::wire::coordinates::Coordinates;
+use crate::core::wire::escape::Escaped;
+use crate::core::wire::lines::{Split, split, without_cr};
+use crate::core::wire::message::{At, Command, Iamat, Whatsat};
+use crate::core::wire::posix_time::{PosixTime, Skew};
+use crate::core::wire::proxy_header::is_line;
+
+/// What a client's commands work on.
+pub struct Context<'a> {
+    /// Everybody's position.
+    pub records: &'a mut Records,
+    /// What outlasts us, if anything does.
+    pub durability: Option<&'a mut Durability>,
+    /// What is counted of clients.
+    pub tally: &'a mut Tally,
+    /// Who we are.
+    pub settings: &'a Settings,
+    /// When this happens.
+    pub now: Now,
+}
+
+/// A `WHATSAT` that was understood: what to ask Places, and what to do with the answer.
+#[derive(Default)]
+pub struct Asked {
+    /// What to ask.
+    pub question: Question,
+    /// The record it is about, as it stands now: the first line of the answer.
+    at_line: Box<[u8]>,
+    /// Which change that was taken with.
+    seq: u64,
+    bound: u8,
+}
+
+enum State {
+    Reading,
+    Awaiting(Box<(CallId, Asked)>),
+    /// What is left to do is to deliver the output, then to linger.
+    Closing {
+        linger: Linger,
+    },
+}
+
+/// A [`State`] without what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Reading,
+    Awaiting,
+    Closing,
+}
+
+/// What changes a client's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// A `WHATSAT` waits for Places.
+    PlacesAsked,
+    /// Places answered, or a deadline did.
+    PlacesAnswered,
+    /// The same, and the server stops.
+    LastAnswer,
+    /// A line is longer than a line may be.
+    LineTooLong,
+    /// A line had no end in time.
+    LineUnfinished,
+    /// It speaks TLS where no TLS is expected.
+    TlsUnexpected,
+    /// The server stops.
+    Stopped,
+    /// It does not read its answers.
+    OutputStalled,
+    /// The journal cannot keep what its answers would promise.
+    LetGo,
+    /// It was listened to for long enough.
+    Lingered,
+}
+
+const TRANSITIONS: [(Stage, Cause, Stage); 13] = [
+    (Stage::Reading, Cause::PlacesAsked, Stage::Awaiting),
+    (Stage::Awaiting, Cause::PlacesAnswered, Stage::Reading),
+    (Stage::Awaiting, Cause::LastAnswer, Stage::Closing),
+    (Stage::Awaiting, Cause::OutputStalled, Stage::Closing),
+    (Stage::Reading, Cause::LineTooLong, Stage::Closing),
+    (Stage::Reading, Cause::LineUnfinished, Stage::Closing),
+    (Stage::Reading, Cause::TlsUnexpected, Stage::Closing),
+    (Stage::Reading, Cause::OutputStalled, Stage::Closing),
+    (Stage::Reading, Cause::Stopped, Stage::Closing),
+    (Stage::Reading, Cause::LetGo, Stage::Closing),
+    (Stage::Closing, Cause::LetGo, Stage::Closing),
+    (Stage::Closing, Cause::OutputStalled, Stage::Closing),
+    (Stage::Closing, Cause::Lingered, Stage::Closing),
+];
+
+impl State {
+    fn stage(&self) -> Stage {
+        match self {
+            State::Reading => Stage::Reading,
+            State::Awaiting(_) => Stage::Awaiting,
+            State::Closing { .. } => Stage::Closing,
+        }
+    }
+}
+
+/// How long to listen on when everything is said: closing with unread input destroys what the
+/// client has not read yet (RFC 9293 §3.6.1).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Linger {
+    No,
+    /// The client had nothing to wait for when the server stopped: its last answer is on its way,
+    /// or long there.
+    Briefly,
+    /// Until the client has closed, or for `linger_ms`.
+    Long,
+}
+
+/// Whether more input will come, and how it ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// It may.
+    Open,
+    /// No more will, and a last line needs no LF.
+    Ended,
+    /// No more will, and the end may be an attacker's: a line without its LF may be cut off.
+    CutOff,
+}
+
+/// What a client is told that speaks TLS where plain text is spoken. Its TLS says that this is
+/// none.
+const NO_TLS_HERE: &[u8] = b"? this port speaks plain text, not TLS\n";
+
+/// See [`Linger::Briefly`]: a round trip, to most clients.
+const BRIEFLY: Duration = Duration::from_millis(200);
+
+/// One client.
+pub struct Client {
+    who: PeerLabel,
+    state: State,
+    /// Bytes not acted on yet: an unfinished line, or commands behind a `WHATSAT`.
+    input: Buffer,
+    output: Buffer,
+    /// Whether more of it will come.
+    end: Input,
+    /// The output passed the high mark, and is not below the low one yet.
+    paused: bool,
+    /// The answer being waited for is the last one: the server stops.
+    stopping: bool,
+    /// Its next command waits until the journal has room.
+    wants_room: bool,
+    /// No output may leave before this change is safe in the journal.
+    held_until: u64,
+    /// Since when a line is unfinished.
+    line_since: Option<Time>,
+    /// Since when output waits and the client takes none; in `Closing`, since when it is closing.
+    stalled_since: Option<Time>,
+    /// It was not let in.
+    is_rejected: bool,
+}
+
+impl Client {
+    /// The names of the states that a client can be in. Of one that reads commands, why it does not
+    /// go on.
+    pub const STATES: [&'static str; 5] = [
+        "reading",
+        "paused",
+        "waiting for room",
+        "awaiting",
+        "closing",
+    ];
+
+    /// In which of [`Client::STATES`] it is.
+    #[must_use]
+    pub fn state_name(&self) -> &'static str {
+        let place = match self.state {
+            State::Reading if self.wants_room => 2,
+            State::Reading if self.paused => 1,
+            State::Reading => 0,
+            State::Awaiting(_) => 3,
+            State::Closing { .. } => 4,
+        };
+        Client::STATES[place]
+    }
+
+    /// A client that just connected, or that a proxy just named.
+    #[must_use]
+    pub fn connection_made(serial: u32, from: ClientSource) -> Client {
+        let who = PeerLabel::new(serial, from.client);
+        match from.proxy {
+            None => debug!("{who}: connected"),
+            Some(proxy) => debug!("{who}: connected through {proxy}"),
+        }
+        Client {
+            who,
+            state: State::Reading,
+            input: Buffer::default(),
+            output: Buffer::default(),
+            end: Input::Open,
+            paused: false,
+            stopping: false,
+            wants_room: false,
+            held_until: 0,
+            line_since: None,
+            stalled_since: None,
+            is_rejected: false,
+        }
+    }
+
+    /// One that is not let in, and is told so in these bytes.
+    #[must_use]
+    pub fn rejected(serial: u32, address: SocketAddr, last_words: &[u8]) -> Client {
+        let from = ClientSource {
+            client: address,
+            proxy: None,
+        };
+        let mut client = Client::connection_made(serial, from);
+        client.is_rejected = true;
+        client.state = State::Closing {
+            linger: Linger::Long,
+        };
+        client.output.extend(last_words);
+        client
+    }
+
+    /// Whether it was not let in.
+    #[must_use]
+    pub fn is_rejected(&self) -> bool {
+        self.is_rejected
+    }
+
+    /// Where it is connected from.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.who.address()
+    }
+
+    /// Its name in the log.
+    #[must_use]
+    pub fn who(&self) -> PeerLabel {
+        self.who
+    }
+
+    /// Acts on bytes that came in. Returns a question if one has to be asked before the next
+    /// command: the caller either [suspends](Client::suspend) the client or gives it an
+    /// [answer](Client::answer_now) at once, and goes on with [`Client::go_on`].
+    pub fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Asked> {
+        if !self.input.is_empty() {
+            self.input.extend(data);
+            return self.go_on(context);
+        }
+        let (used, asked) = self.run(data, context);
+        self.input.extend(&data[used..]);
+        self.watch_line(used > 0, context.now.time);
+        asked
+    }
+
+    /// The client will send no more; what it sent is still answered.
+    pub fn eof_received(&mut self, context: &mut Context<'_>) -> Option<Asked> {
+        self.end = Input::Ended;
+        self.go_on(context)
+    }
+
+    /// The same, over TLS and without `close_notify`: truncation cannot be told from an attack, so
+    /// what is not finished is not run (RFC 8446, section 6.1).
+    pub fn cut_off(&mut self, context: &mut Context<'_>) -> Option<Asked> {
+        self.end = Input::CutOff;
+        self.go_on(context)
+    }
+
+    /// Acts on what waits in the input.
+    pub fn go_on(&mut self, context: &mut Context<'_>) -> Option<Asked> {
+        let mut input = std::mem::take(&mut self.input);
+        let (used, asked) = self.run(input.as_slice(), context);
+        input.consume(used);
+        self.input = input;
+        self.watch_line(used > 0, context.now.time);
+        asked
+    }
+
+    /// Runs commands until one has to wait, the output is full, or there are no more. Returns how
+    /// many bytes were used.
+    fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Asked>) {
+        let mut used = 0;
+        // One that cannot go on for another reason does not wait for room.
+        self.wants_room = false;
+        while self.may_run(&context.settings.limits) {
+            let rest = &bytes[used..];
+            if rest.is_empty() {
+                break;
+            }
+            let before = used;
+            let line = match split(rest, LINE_BYTES) {
+                Split::Line(line, length) => {
+                    used += length;
+                    without_cr(line)
+                }
+                Split::Unfinished | Split::TooLong if is_hello(rest) => {
+                    self.refuse_tls(context);
+                    break;
+                }
+                // At the end of input, a last line needs no LF.
+                Split::Unfinished if self.end == Input::Ended => {
+                    used += rest.len();
+                    rest
+                }
+                Split::Unfinished if self.end == Input::CutOff => {
+                    self.drop_unfinished(rest.len());
+                    used += rest.len();
+                    break;
+                }
+                Split::Unfinished => break,
+                Split::TooLong => {
+                    warn!(
+                        "{}: closing: a line of more than {LINE_BYTES} bytes",
+                        self.who
+                    );
+                    self.quote(&rest[..LINE_BYTES]);
+                    self.close(Cause::LineTooLong, Linger::Long);
+                    break;
+                }
+            };
+            // Only what has to be written down waits for room.
+            self.wants_room = Room::for_a_record(context.durability.as_deref(), context.records)
+                == Room::Wait
+                && matches!(Command::parse(line), Command::Iamat(_));
+            if self.wants_room {
+                used = before;
+                break;
+            }
+            if let Some(asked) = self.command(line, rest, context) {
+                return (used, Some(asked));
+            }
+        }
+        let nothing_more_counts = matches!(self.state, State::Closing { .. });
+        (
+            if nothing_more_counts {
+                bytes.len()
+            } else {
+                used
+            },
+            None,
+        )
+    }
+
+    fn may_run(&mut self, limits: &Limits) -> bool {
+        self.paused = match self.paused {
+            true => self.output.len() > count(limits.output_low_bytes),
+            false => self.output.len() > count(limits.output_high_bytes),
+        };
+        matches!(self.state, State::Reading) && !self.paused
+    }
+
+    /// Runs the command in `line`, which stands at the front of `input`.
+    fn command(&mut self, line: &[u8], input: &[u8], context: &mut Context<'_>) -> Option<Asked> {
+        let command = Command::parse(line);
+        // A newline may be anywhere in a hello, in its length too.
+        if matches!(command, Command::Invalid) && is_hello(input) {
+            self.refuse_tls(context);
+            return None;
+        }
+        if !matches!(command, Command::Blank) {
+            info!("{} <- {}", self.who, Escaped(line));
+        }
+        match command {
+            Command::Blank => {}
+            Command::Iamat(iamat) => {
+                if !self.iamat(&iamat, context) {
+                    self.quote(line);
+                }
+            }
+            Command::Whatsat(whatsat) => {
+                let asked = Asked::new(&whatsat, context.records, context.settings.places.api);
+                if asked.is_none() {
+                    self.quote(line);
+                }
+                return asked;
+            }
+            Command::Invalid => {
+                self.quote(line);
+                self.look_for_header(line, context);
+            }
+        }
+        None
+    }
+
+    /// Answers an `IAMAT`, and offers it to the table; `false` if the table or the journal has no
+    /// room for it.
+    fn iamat(&mut self, iamat: &Iamat<'_>, context: &mut Context<'_>) -> bool {
+        if Room::for_a_record(context.durability.as_deref(), context.records) == Room::Full {
+            return false;
+        }
+        let wall = PosixTime::from_nanos(context.now.wall);
+        let skew = Skew::between(wall, iamat.stamp);
+        context.tally.heard(skew.lead(), context.now.time);
+        let output = self.output.tail();
+        let start = output.len();
+        let at = At::write(output, &context.settings.name, skew, iamat);
+        let line = &output[start..output.len() - 1];
+        match at.map(|at| context.records.hear(line, &at, wall)) {
+            Some(merged @ (Merge::Accepted | Merge::Stale)) => {
+                if merged == Merge::Stale {
+                    context.tally.was_stale();
+                }
+                if let Some(durability) = &mut context.durability {
+                    let seq = if merged == Merge::Accepted {
+                        let seq = context.records.last_seq();
+                        durability.record(seq, context.records.last_epoch(), line);
+                        seq
+                    } else {
+                        // A stale one is as safe as the newer record that makes it so.
+                        let seq = context.records.seq(iamat.client);
+                        debug_assert!(seq.is_some(), "a newer record made it stale");
+                        seq.unwrap_or_default()
+                    };
+                    self.held_until = self.held_until.max(seq);
+                }
+                info!("{} -> {}", self.who, Escaped(line));
+                true
+            }
+            Some(Merge::Full | Merge::UnknownServer) | None => {
+                output.truncate(start);
+                if context.records.refused().is_power_of_two() {
+                    warn!(
+                        "{}: no room for its record: limits.max_records or limits.max_record_bytes; {} records are there",
+                        self.who,
+                        context.records.len()
+                    );
+                }
+                false
+            }
+        }
+    }
+
+    #[cold]
+    fn drop_unfinished(&self, bytes: usize) {
+        info!(
+            "{}: {bytes} bytes of a line without a newline are dropped: the connection ended without close_notify",
+            self.who
+        );
+    }
+
+    /// It begins a handshake: it can do nothing with an answer, nor a line be made of what it says.
+    #[cold]
+    fn refuse_tls(&mut self, context: &mut Context<'_>) {
+        let reason = match &context.settings.tls.clients {
+            None => "it speaks TLS, where plain text is expected",
+            Some(_) => "it speaks TLS within TLS",
+        };
+        let handshakes = &mut context.tally.handshakes;
+        handshakes.failed(self.who, Kind::Unexpected, reason);
+        self.output.extend(NO_TLS_HERE);
+        self.close(Cause::TlsUnexpected, Linger::Long);
+    }
+
+    /// Tells the log if what was no command is a header of a proxy that is not listed.
+    #[inline(never)]
+    fn look_for_header(&self, line: &[u8], context: &mut Context<'_>) {
+        if is_line(line) {
+            let is_on = !context.settings.proxies.is_empty();
+            context.tally.passed_over_header(self.who, is_on);
+        }
+    }
+
+    /// Answers what cannot be answered: `? ` and a copy of it.
+    fn quote(&mut self, line: &[u8]) {
+        info!("{} -> ? {}", self.who, Escaped(line));
+        let output = self.output.tail();
+        output.extend_from_slice(b"? ");
+        output.extend_from_slice(line);
+        output.push(b'\n');
+    }
+
+    /// The one place where its state changes.
+    fn enter(&mut self, cause: Cause, state: State) {
+        assert_transition(&TRANSITIONS, (self.state.stage(), cause, state.stage()));
+        self.state = state;
+    }
+
+    fn close(&mut self, cause: Cause, linger: Linger) {
+        self.enter(cause, State::Closing { linger });
+    }
+
+    /// Reading stops until the call is answered.
+    pub fn suspend(&mut self, call: CallId, asked: Asked) {
+        self.line_since = None;
+        self.enter(Cause::PlacesAsked, State::Awaiting(Box::new((call, asked))));
+    }
+
+    /// The call is answered: reading goes on, with [`Client::go_on`].
+    pub fn resume(&mut self, outcome: &mut Outcome) {
+        let State::Awaiting(awaited) = &mut self.state else {
+            return; // closed meanwhile
+        };
+        let asked = std::mem::take(&mut awaited.1);
+        match self.stopping {
+            true => self.close(Cause::LastAnswer, Linger::Long),
+            false => self.enter(Cause::PlacesAnswered, State::Reading),
+        }
+        self.answer_now(&asked, outcome);
+    }
+
+    /// Answers a `WHATSAT`: the record's line, the JSON, two LF.
+    pub fn answer_now(&mut self, asked: &Asked, outcome: &mut Outcome) {
+        let source = outcome.source();
+        let json = outcome.json(asked.bound);
+        info!(
+            "{} -> {} and {} bytes of JSON, {source}",
+            self.who,
+            Escaped(asked.at_line.trim_ascii_end()),
+            json.len(),
+        );
+        let output = self.output.tail();
+        let start = output.len();
+        output.extend_from_slice(&asked.at_line);
+        output.extend_from_slice(json.as_bytes());
+        output.extend_from_slice(b"\n\n");
+        debug_assert_eq!(
+            first_empty_line(&output[start..]),
+            Some(output.len() - start),
+            "the first empty line is the answer's end"
+        );
+        self.held_until = self.held_until.max(asked.seq);
+    }
+
+    /// The call that the client waits for.
+    #[must_use]
+    pub fn awaits(&self) -> Option<CallId> {
+        match &self.state {
+            State::Awaiting(awaited) => Some(awaited.0),
+            State::Reading | State::Closing { .. } => None,
+        }
+    }
+
+    /// The server stops: what is being answered is the last thing.
+    pub fn stop(&mut self) {
+        match self.state {
+            State::Awaiting(..) => self.stopping = true,
+            // Its next command may be on its way: closing in the face of it would destroy answers
+            // that it has not read yet.
+            State::Reading => {
+                let is_idle = self.input.is_empty() && self.output.is_empty();
+                let linger = if is_idle {
+                    Linger::Briefly
+                } else {
+                    Linger::Long
+                };
+                self.close(Cause::Stopped, linger);
+            }
+            State::Closing { .. } => {}
+        }
+        self.input.clear();
+        self.line_since = None;
+    }
+
+    /// Its answers cannot leave for now, and it is not kept waiting for them; but first for what
+    /// it asked Places.
+    pub fn let_go(&mut self) {
+        if self.awaits().is_none() {
+            // No other answer may leave: the client would take it for the one that is missing.
+            self.output.clear();
+            self.input.clear();
+            self.line_since = None;
+            self.close(Cause::LetGo, Linger::No);
+        }
+    }
+
+    /// Bytes that wait for the socket, if they may leave when the journal is safe up to the change
+    /// `released`.
+    #[must_use]
+    pub fn output(&self, released: u64) -> &[u8] {
+        if self.held_until > released {
+            &[]
+        } else {
+            self.output.as_slice()
+        }
+    }
+
+    /// Which change has to be safe in the journal before anything that waits may leave.
+    #[must_use]
+    pub fn held_until(&self) -> u64 {
+        if self.output.is_empty() {
+            0
+        } else {
+            self.held_until
+        }
+    }
+
+    /// Whether its next command waits until the journal has room.
+    #[must_use]
+    pub fn wants_room(&self) -> bool {
+        self.wants_room
+    }
+
+    /// The socket took `count` bytes. A client that was paused may go on: see [`Client::go_on`].
+    pub fn output_sent(&mut self, count: usize, now: Time) {
+        self.output.consume(count);
+        self.stalled_since = Some(now);
+    }
+
+    /// Whether it was paused and is no longer above the low mark: then it has to [go
+    /// on](Client::go_on), also if no command waits in the input, or it would never be read again.
+    #[must_use]
+    pub fn can_go_on(&self, limits: &Limits) -> bool {
+        let room = self.output.len() <= count(limits.output_low_bytes);
+        matches!(self.state, State::Reading) && self.paused && room
+    }
+
+    /// Whether bytes from the socket are wanted now.
+    #[must_use]
+    pub fn wants_read(&self) -> bool {
+        match self.state {
+            State::Reading => !self.paused && !self.wants_room && self.end == Input::Open,
+            State::Awaiting(..) => false,
+            State::Closing { linger } => linger != Linger::No && self.end == Input::Open,
+        }
+    }
+
+    /// What is to become of the connection.
+    #[must_use]
+    #[inline]
+    pub fn disposition(&self) -> Disposition {
+        if !self.output.is_empty() {
+            return Disposition::Open;
+        }
+        match self.state {
+            State::Reading if self.end != Input::Open && self.input.is_empty() => {
+                Disposition::Close
+            }
+            State::Closing {
+                linger: Linger::Briefly | Linger::Long,
+            } if self.end == Input::Open => Disposition::Finish,
+            State::Closing { .. } => Disposition::Close,
+            State::Reading | State::Awaiting(..) => Disposition::Open,
+        }
+    }
+
+    /// Notes when a line began that is not finished.
+    fn watch_line(&mut self, progress: bool, now: Time) {
+        // What waits for room in the journal, or for its answers to be read, is not unfinished:
+        // whole lines may be among it.
+        let is_read = matches!(self.state, State::Reading) && !self.paused && !self.wants_room;
+        let unfinished = is_read && !self.input.is_empty();
+        if progress || !unfinished {
+            self.line_since = None;
+        }
+        if unfinished && self.line_since.is_none() {
+            self.line_since = Some(now);
+        }
+    }
+
+    /// Notes whether output waits for the client; called once a turn, when the socket has taken
+    /// what it could. What waits for the journal, which is safe up to the change `released`, does
+    /// not wait for the client.
+    pub fn watch_output(&mut self, released: u64, now: Time) {
+        let waits =
+            !self.output(released).is_empty() || matches!(self.state, State::Closing { .. });
+        self.stalled_since = if waits {
+            self.stalled_since.or(Some(now))
+        } else {
+            None
+        };
+    }
+
+    /// When its next deadline is.
+    #[must_use]
+    pub fn deadline(&self, limits: &Limits) -> Option<Time> {
+        let line = self.line_since.map(|since| since + ms(limits.line_ms));
+        let patience = if self.output.is_empty() {
+            self.linger(limits)
+        } else {
+            ms(limits.output_stall_ms)
+        };
+        let stall = self.stalled_since.map(|since| since + patience);
+        line.into_iter().chain(stall).min()
+    }
+
+    fn linger(&self, limits: &Limits) -> Duration {
+        match self.state {
+            State::Closing {
+                linger: Linger::Briefly,
+            } => BRIEFLY.min(ms(limits.linger_ms)),
+            State::Reading | State::Awaiting(..) | State::Closing { .. } => ms(limits.linger_ms),
+        }
+    }
+
+    /// The deadline has come.
+    pub fn deadline_reached(&mut self, limits: &Limits, tally: &mut Tally, now: Time) {
+        let is_due = |since: Option<Time>, patience: Duration| {
+            since.is_some_and(|since| since + patience <= now)
+        };
+        if is_due(self.line_since, ms(limits.line_ms)) {
+            let unfinished = std::mem::take(&mut self.input);
+            self.tell_unfinished(unfinished.len(), limits.line_ms, tally);
+            if Command::parse(unfinished.as_slice()) != Command::Blank {
+                self.quote(unfinished.as_slice());
+            }
+            self.line_since = None;
+            self.close(Cause::LineUnfinished, Linger::Long);
+        } else if self.output.is_empty() {
+            if is_due(self.stalled_since, self.linger(limits)) {
+                self.close(Cause::Lingered, Linger::No);
+            }
+        } else if is_due(self.stalled_since, ms(limits.output_stall_ms)) {
+            warn!(
+                "{}: closing: it did not read its answers for {} ms",
+                self.who, limits.output_stall_ms
+            );
+            self.output.clear();
+            self.close(Cause::OutputStalled, Linger::No);
+        }
+    }
+
+    /// Any client can leave a line unfinished, as often as it likes: the first and every power of
+    /// two are told of at level `warn`.
+    #[cold]
+    fn tell_unfinished(&self, bytes: usize, line_ms: u64, tally: &mut Tally) {
+        let (who, count) = (self.who, tally.was_unfinished());
+        let what = format_args!(
+            "{who}: closing: {bytes} bytes had no newline within {line_ms} ms (limits.line_ms)"
+        );
+        if count.is_power_of_two() {
+            warn!("{what}; a command ends with a newline (\\n); {count} so far");
+        } else {
+            info!("{what}");
+        }
+    }
+
+    /// The connection is gone, `why` if the core did not want it so.
+    pub fn connection_lost(&self, why: Option<&str>) {
+        let unanswered = match self.state {
+            State::Awaiting(..) => ", without waiting for an answer of Places",
+            State::Reading | State::Closing { .. } => "",
+        };
+        let reason = why.unwrap_or(match self.end {
+            Input::Open | Input::Ended => "closed",
+            Input::CutOff => "it ended the connection without close_notify",
+        });
+        debug!(
+            "{}: gone: {reason}{unanswered}, {} bytes unsent",
+            self.who,
+            self.output.len()
+        );
+    }
+}
+
+impl Asked {
+    /// `None` if the client asked about is not known.
+    fn new(whatsat: &Whatsat<'_>, records: &Records, api: PlacesApi) -> Option<Asked> {
+        let at_line = records.line(whatsat.client)?.into_boxed_slice();
+        let at = At::parse(at_line.strip_suffix(b"\n")?)?;
+        let place = Coordinates::parse(at.location)?;
+        let question = Question::new(api, place, whatsat.radius, whatsat.bound);
+        Some(Asked {
+            question,
+            seq: records.seq(whatsat.client)?,
+            at_line,
+            bound: whatsat.bound,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TRANSITIONS;
+    use crate::core::base::transitions::assert_drawn;
+
+    #[test]
+    fn the_page_shows_the_transitions() {
+        assert_drawn(include_str!("machine.rs"), &TRANSITIONS);
+    }
+}

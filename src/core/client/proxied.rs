@@ -1,0 +1,299 @@
+//! A connection of a listed proxy that has not said yet for which client it is.
+//!
+//! ```text
+//!   accepted ──► Proxied ── a whole header ──► a client, with the address that the header names
+//!                   └────── anything else ───► refused, and closed
+//! ```
+//!
+//! # Who is counted where
+//!
+//! A proxy has one address and many clients, so its connections are not counted by its address.
+//! Until the header has come, a connection is one of at most `limits.max_unidentified`. Then it is
+//! let in or refused as a client with the address that the header names
+//! ([`crate::core::session::admission`]), as if it had connected from there.
+//!
+//! A connection that is one too many is not refused: the one that has waited longest has to go.
+//! Most proxies send the header as soon as they connect, so one that waits is a fault, or a client
+//! of a proxy that sends the header with the client's first bytes (AWS). A client that opens many
+//! such connections and says nothing loses the oldest of its own; others, who speak, have their
+//! header here long before they are the oldest.
+//!
+//! Nothing of what comes before the header is believed or answered as a command. A connection from
+//! a listed address without a header is refused, as the specification demands: to guess would let
+//! a client choose its address.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::core::base::clock::Time;
+use crate::core::base::limits::{Limits, count, ms};
+use crate::core::session::buffer::Buffer;
+use crate::core::session::disposition::Disposition;
+use crate::core::wire::proxy_header::{Header, HeaderError, Parsed, parse};
+
+/// Where a client is connected from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientSource {
+    /// The client's address.
+    pub client: SocketAddr,
+    /// The address of the proxy that speaks for it, if one does.
+    pub proxy: Option<SocketAddr>,
+}
+
+impl fmt::Display for ClientSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", canonical(self.client))?;
+        match self.proxy {
+            None => Ok(()),
+            Some(proxy) => write!(f, " through {}", canonical(proxy)),
+        }
+    }
+}
+
+/// The same address, which is of IPv4 if it can be.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Why a proxy's connection is closed before it becomes a client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// What it said is no header.
+    Invalid(HeaderError),
+    /// The header was not whole in time.
+    Late {
+        /// How long it had.
+        limit_ms: u64,
+    },
+    /// It ended in the middle of the header.
+    CutOff,
+    /// There were too many like it, and it had waited longest.
+    Displaced,
+}
+
+impl Refusal {
+    /// How many kinds there are.
+    pub const KINDS: usize = 5;
+
+    /// Which of them it is, from 0: those that an operator mends in different ways.
+    #[must_use]
+    pub fn kind(&self) -> usize {
+        match self {
+            Refusal::Invalid(HeaderError::Absent) => 0,
+            Refusal::Invalid(
+                HeaderError::Line
+                | HeaderError::LongLine
+                | HeaderError::Version(_)
+                | HeaderError::Command(_)
+                | HeaderError::Family(_)
+                | HeaderError::Short(_)
+                | HeaderError::Long { .. },
+            ) => 1,
+            Refusal::Late { .. } => 2,
+            Refusal::CutOff => 3,
+            Refusal::Displaced => 4,
+        }
+    }
+
+    /// Whether it may hear why: nothing else is on its way to it, and it may be listening.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        match self {
+            Refusal::Invalid(_) | Refusal::Late { .. } => true,
+            Refusal::CutOff | Refusal::Displaced => false,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Invalid(error) => write!(f, "{error}"),
+            Refusal::Late { limit_ms } => {
+                write!(f, "it sent no whole PROXY header within {limit_ms} ms")
+            }
+            Refusal::CutOff => f.write_str("it ended in the middle of its PROXY header"),
+            Refusal::Displaced => f.write_str(
+                "as many as limits.max_unidentified waited for their PROXY header, and it had waited longest",
+            ),
+        }
+    }
+}
+
+/// A connection whose header has not come.
+pub struct Proxied {
+    proxy: SocketAddr,
+    /// The beginning of the header.
+    input: Buffer,
+    /// When the wait began.
+    since: Option<Time>,
+    is_over: bool,
+}
+
+impl Proxied {
+    /// A proxy that just connected from `proxy`.
+    #[must_use]
+    pub fn connection_made(proxy: SocketAddr) -> Proxied {
+        Proxied {
+            proxy: canonical(proxy),
+            input: Buffer::default(),
+            since: None,
+            is_over: false,
+        }
+    }
+
+    /// The proxy's address.
+    #[must_use]
+    pub fn proxy(&self) -> SocketAddr {
+        self.proxy
+    }
+
+    /// Takes bytes that came in. Returns the header when it is whole, and how many of `data` were
+    /// part of it.
+    ///
+    /// # Errors
+    /// They are no header.
+    pub fn data_received(
+        &mut self,
+        data: &[u8],
+        limits: &Limits,
+    ) -> Result<Option<(Header, usize)>, Refusal> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let most = count(limits.proxy_header_bytes);
+        let held = self.input.len();
+        let parsed = if held == 0 {
+            parse(data, most)
+        } else {
+            // With `most` bytes it is a header or none.
+            self.input.extend(&data[..data.len().min(most - held)]);
+            parse(self.input.as_slice(), most)
+        };
+        match parsed {
+            Parsed::Incomplete => {
+                if held == 0 {
+                    self.input.extend(data);
+                }
+                debug_assert!(self.input.len() < most, "so many bytes are always enough");
+                Ok(None)
+            }
+            Parsed::Header(header) => Ok(Some((header, header.length - held))),
+            Parsed::Invalid(error) => Err(Refusal::Invalid(error)),
+        }
+    }
+
+    /// It will send no more. Returns why that is a fault, unless it had not begun: a check whether
+    /// this server is alive may connect and say nothing.
+    pub fn eof_received(&mut self) -> Option<Refusal> {
+        let has_begun = !self.input.is_empty() && !self.is_over;
+        self.close();
+        has_begun.then_some(Refusal::CutOff)
+    }
+
+    /// It is to be closed.
+    pub fn close(&mut self) {
+        self.is_over = true;
+        self.input.clear();
+    }
+
+    /// What is to become of the connection. The first time that this is asked, its wait begins.
+    #[cold]
+    pub fn disposition(&mut self, now: Time) -> Disposition {
+        self.since.get_or_insert(now);
+        if self.is_over {
+            Disposition::Close
+        } else {
+            Disposition::Open
+        }
+    }
+
+    /// When the header has to be whole. A byte of it wins no time.
+    #[cold]
+    #[must_use]
+    pub fn deadline(&self, limits: &Limits) -> Option<Time> {
+        Some(self.since? + wait(limits))
+    }
+
+    /// The deadline may have come; returns why it is refused if it has.
+    #[must_use]
+    pub fn deadline_reached(&self, limits: &Limits, now: Time) -> Option<Refusal> {
+        let is_due = self.deadline(limits).is_some_and(|due| due <= now) && !self.is_over;
+        let limit_ms = limits.proxy_header_ms;
+        is_due.then_some(Refusal::Late { limit_ms })
+    }
+}
+
+fn wait(limits: &Limits) -> Duration {
+    ms(limits.proxy_header_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADERS: [&[u8]; 3] = [
+        b"PROXY TCP4 192.0.2.9 198.51.100.1 56324 10000\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f\xc0\0\x02\x09\xc6\x33\x64\x01\xdc\x04\x27\x10\x04\0\0",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    ];
+
+    fn proxied() -> Proxied {
+        Proxied::connection_made("[::ffff:10.0.0.2]:4444".parse().unwrap())
+    }
+
+    #[test]
+    fn what_follows_the_header_is_the_client_s_wherever_it_is_split() {
+        let limits = Limits::default();
+        for header in HEADERS {
+            let bytes = [header, b"IAMAT kiwi"].concat();
+            for first in 0..=bytes.len() {
+                for second in first..=bytes.len() {
+                    let mut proxied = proxied();
+                    let mut rest = Vec::new();
+                    let mut found = None;
+                    let pieces = [&bytes[..first], &bytes[first..second], &bytes[second..]];
+                    for piece in pieces {
+                        if found.is_some() {
+                            rest.extend_from_slice(piece);
+                        } else if let Some((header, used)) =
+                            proxied.data_received(piece, &limits).unwrap()
+                        {
+                            found = Some(header);
+                            rest.extend_from_slice(&piece[used..]);
+                        }
+                    }
+                    assert_eq!(found.map(|found| found.length), Some(header.len()));
+                    assert_eq!(rest, b"IAMAT kiwi", "{first} {second}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_than_the_limit_is_kept() {
+        let limits = Limits {
+            proxy_header_bytes: 232,
+            ..Limits::default()
+        };
+        let mut proxied = proxied();
+        let begun = [&HEADERS[1][..14], &[0, 217]].concat();
+        assert_eq!(proxied.data_received(&begun[..15], &limits), Ok(None));
+        let (bytes, most) = (233, 232);
+        let long = Refusal::Invalid(HeaderError::Long { bytes, most });
+        let flood = [&begun[15..], &[0; 65_536]].concat();
+        assert_eq!(proxied.data_received(&flood, &limits), Err(long));
+        assert!(proxied.input.len() <= 232);
+    }
+
+    #[test]
+    fn one_that_is_over_is_not_heard_any_more() {
+        let mut proxied = proxied();
+        assert_eq!(proxied.eof_received(), None, "it had not begun");
+        let limits = Limits::default();
+        assert_eq!(proxied.data_received(HEADERS[0], &limits), Ok(None));
+        assert_eq!(proxied.disposition(Time::default()), Disposition::Close);
+        assert_eq!(proxied.proxy().to_string(), "10.0.0.2:4444");
+    }
+}

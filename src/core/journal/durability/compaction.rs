@@ -1,0 +1,359 @@
+//! Writing a journal anew that has grown too long, while the server works.
+//!
+//! ```text
+//!   Absent ──► Creating ──► Idle ──► Copying ──► Doubling ──► SwitchDue ──► Switching ──► Absent
+//!     ▲                                │            │                          │
+//!     └──────────── given up ──────────┴────────────┴──────────────────────────┘
+//! ```
+//!
+//! Beside the journal there is a next file, made and reserved long before it is needed (the spare):
+//! so a compaction can run on a disk that is full. When the journal is much longer than what it
+//! says, a reader in the feed copies the table into the next file, a step each turn, in proportion
+//! to what the server accepts meanwhile. When it has caught up, entries go to both files; both are
+//! synced; then the next file takes the journal's name. A crash at any point leaves the one or the
+//! other, whole.
+//!
+//! The journal never grows beyond [`Durability::bound`]: where it would, updates wait until the
+//! next file has taken its place.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use log::{info, warn};
+
+use super::disk_work::{DiskError, DiskWork, SwitchOutcome};
+use super::file::{JournalFile, RETRY};
+use super::{Durability, journal_bytes};
+use crate::core::base::clock::Time;
+use crate::core::journal::format::{Entry, header_bytes};
+use crate::core::table::records::{ReaderId, Records};
+
+/// Bytes that are copied in one turn, at least and at most: about a millisecond, and a few.
+const COPY_STEP: RangeInclusive<u64> = 128 << 10..=1 << 20;
+/// For each byte that is accepted while a compaction runs, so many are copied.
+const COPY_RATIO: u64 = 4;
+/// How long after a failed compaction the next one is tried: twice as long after each failure, and
+/// at most so long. While none succeeds the journal may reach its bound, where nothing is accepted.
+const COMPACT_AGAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+
+/// Where a compaction stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compaction {
+    /// There is no next file; it is made at this time.
+    Absent(Time),
+    /// It is being made.
+    Creating,
+    /// It is there, and has room.
+    Idle,
+    /// This reader copies the table into it.
+    Copying(ReaderId),
+    /// It has all of the table; entries now go to both files, which are to be synced.
+    Doubling,
+    /// Both are; the next file is to take the journal's name.
+    SwitchDue,
+    /// It is taking it.
+    Switching,
+}
+
+/// Where a compaction stands, in words: for tests, and for an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    /// There is no next file yet.
+    Creating,
+    /// The next file is there, and nothing is to be compacted.
+    Idle,
+    /// The table is being copied.
+    Copying,
+    /// Entries go to both files.
+    Doubling,
+    /// The next file is about to take the journal's name.
+    SwitchDue,
+    /// It is taking it.
+    Switching,
+}
+
+impl Phase {
+    /// All of them, in order.
+    pub const ALL: [Phase; 6] = [
+        Phase::Creating,
+        Phase::Idle,
+        Phase::Copying,
+        Phase::Doubling,
+        Phase::SwitchDue,
+        Phase::Switching,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Creating => "Creating",
+            Phase::Idle => "Idle",
+            Phase::Copying => "Copying",
+            Phase::Doubling => "Doubling",
+            Phase::SwitchDue => "SwitchDue",
+            Phase::Switching => "Switching",
+        }
+    }
+}
+
+impl Compaction {
+    pub(super) const fn phase(self) -> Phase {
+        match self {
+            Compaction::Absent(_) | Compaction::Creating => Phase::Creating,
+            Compaction::Idle => Phase::Idle,
+            Compaction::Copying(_) => Phase::Copying,
+            Compaction::Doubling => Phase::Doubling,
+            Compaction::SwitchDue => Phase::SwitchDue,
+            Compaction::Switching => Phase::Switching,
+        }
+    }
+
+    /// Whether one is under way.
+    pub(super) const fn is_on(self) -> bool {
+        match self {
+            Compaction::Copying(_) => true,
+            Compaction::Absent(_) | Compaction::Creating | Compaction::Idle => false,
+            Compaction::Doubling | Compaction::SwitchDue | Compaction::Switching => true,
+        }
+    }
+
+    /// Whether entries go to both files.
+    pub(super) const fn doubles(self) -> bool {
+        match self {
+            Compaction::Doubling | Compaction::SwitchDue | Compaction::Switching => true,
+            Compaction::Absent(_)
+            | Compaction::Creating
+            | Compaction::Idle
+            | Compaction::Copying(_) => false,
+        }
+    }
+}
+
+impl Durability {
+    /// How many bytes a journal of exactly this table takes, at most, if its records take `table`
+    /// bytes.
+    pub(super) fn needed(&self, table: u64) -> u64 {
+        let lives = self.lives.iter().count() as u64 + 1;
+        let fixed = header_bytes(&self.server) as u64 + lives * Entry::life_bytes() as u64;
+        // And that it was synced.
+        fixed + self.heard_bytes + Entry::life_bytes() as u64 + table
+    }
+
+    /// The journal is longer than so many bytes only until its compaction is done.
+    pub(super) fn trigger(&self, needed: u64) -> u64 {
+        self.compact_bytes.max(needed + needed / 2)
+    }
+
+    /// The journal is never longer than this, if its records take `table` bytes: twice what they
+    /// need, and a constant.
+    #[must_use]
+    pub fn bound(&self, table: u64) -> u64 {
+        2 * self.needed(table) + self.compact_bytes + 2 * self.chunk
+    }
+
+    /// How much room the next file is to have before it is needed.
+    pub(super) fn spare_target(&self, table: u64) -> u64 {
+        let needed = self.needed(table);
+        needed + needed / 4 + self.chunk
+    }
+
+    /// Whether the journal is to be written anew, and can be.
+    pub(super) fn is_compaction_due(&self, table: u64, now: Time) -> bool {
+        let Some(spare) = &self.next else {
+            return false;
+        };
+        let needed = self.needed(table);
+        if self.compaction != Compaction::Idle || spare.reserved < needed {
+            return false;
+        }
+        let is_unusable = self.is_old_format || self.rewrite_at.is_some_and(|at| at <= now);
+        if is_unusable {
+            return true;
+        }
+        let length = self.current.length;
+        let is_long = length > self.trigger(needed);
+        // What a compaction sets free on a full disk has to be worth its work.
+        let gain = length.saturating_sub(needed);
+        let is_short = self.current.is_full() && gain > (self.chunk / 4).max(needed / 8);
+        (is_long || is_short) && self.compact_after <= now
+    }
+
+    /// The compaction's next step, if one is due. `heard` appends what was heard of every
+    /// neighbour.
+    pub(super) fn compaction_work(
+        &mut self,
+        records: &mut Records,
+        now: Time,
+        heard: impl FnOnce(&mut Vec<u8>),
+    ) -> Option<DiskWork> {
+        match self.compaction {
+            Compaction::Absent(at) if at <= now => {
+                self.compaction = Compaction::Creating;
+                self.last_file.0 += 1;
+                Some(DiskWork::Create {
+                    file: self.last_file,
+                })
+            }
+            Compaction::Idle if self.is_compaction_due(journal_bytes(records), now) => {
+                self.begin_copy(records);
+                self.append_work(now)
+            }
+            Compaction::Copying(reader) if !self.has_stepped && self.can_step() => {
+                self.has_stepped = true;
+                self.copy_step(reader, records);
+                if records.is_caught_up(reader) {
+                    records.close_reader(reader);
+                    heard(&mut self.for_next);
+                    self.begin_doubling(records);
+                }
+                self.append_work(now)
+            }
+            Compaction::SwitchDue => {
+                let file = self.next.as_ref()?.id;
+                self.compaction = Compaction::Switching;
+                Some(DiskWork::Switch { file })
+            }
+            Compaction::Absent(_)
+            | Compaction::Creating
+            | Compaction::Idle
+            | Compaction::Copying(_)
+            | Compaction::Doubling
+            | Compaction::Switching => None,
+        }
+    }
+
+    /// Whether the next file has taken enough of what was copied so far.
+    pub(super) fn can_step(&self) -> bool {
+        self.for_next.is_empty()
+    }
+
+    /// What is no record comes first, then the table is copied.
+    fn begin_copy(&mut self, records: &mut Records) {
+        self.for_next.clear();
+        for life in self.lives.iter() {
+            life.write(&mut self.for_next);
+        }
+        self.next_promised = self.needed(journal_bytes(records));
+        self.accepted_bytes = 0;
+        self.compaction = Compaction::Copying(records.open_reader(0));
+    }
+
+    fn copy_step(&mut self, reader: ReaderId, records: &mut Records) {
+        let step = std::mem::take(&mut self.accepted_bytes).saturating_mul(COPY_RATIO);
+        let step = step.clamp(*COPY_STEP.start(), *COPY_STEP.end()) as usize;
+        let out = &mut self.for_next;
+        records.copy(reader, step, |seq, epoch, line| {
+            Entry::Record { seq, epoch, line }.write(out);
+            Entry::record_bytes(line.len())
+        });
+    }
+
+    /// The whole table is copied. What is accepted from now on goes to both files; what was
+    /// accepted before is in the copy, also if the journal itself does not have it yet.
+    fn begin_doubling(&mut self, records: &Records) {
+        self.single_until = if self.is_old_format {
+            0
+        } else {
+            self.pending.len()
+        };
+        self.copied_seq = records.last_seq();
+        let next = self.next.as_ref();
+        self.copied_end = next.map_or(0, |next| self.end_of(next, self.for_next.len()));
+        self.compaction = Compaction::Doubling;
+    }
+
+    /// Whether all of the table that was copied is written.
+    pub(super) fn is_copied(&self) -> bool {
+        self.compaction == Compaction::Doubling
+            && self
+                .next
+                .as_ref()
+                .is_some_and(|next| next.length >= self.copied_end)
+    }
+
+    /// The next file is there, or cannot be made.
+    pub(super) fn created(&mut self, outcome: Result<(), DiskError>, now: Time) {
+        if self.compaction != Compaction::Creating {
+            return;
+        }
+        match outcome {
+            Ok(()) => {
+                self.next = Some(JournalFile::new(self.last_file, self.new_salt(), 0));
+                self.compaction = Compaction::Idle;
+                self.create_error = None;
+            }
+            Err(error) => {
+                self.compaction = Compaction::Absent(now + RETRY);
+                self.create_error = Some(error);
+            }
+        }
+    }
+
+    /// Which file has the journal's name has been decided.
+    pub(super) fn switched(&mut self, outcome: SwitchOutcome, records: &mut Records, now: Time) {
+        match outcome {
+            SwitchOutcome::Done => {}
+            SwitchOutcome::Refused(error) => return self.give_up_compaction(&error, records, now),
+            SwitchOutcome::Unknown(error) => {
+                return self.fail(
+                    "the compacted journal cannot take the old one's place",
+                    &error,
+                );
+            }
+        }
+        let Some(next) = self.next.take() else {
+            return;
+        };
+        info!(
+            "journal: compacted from {} to {} bytes",
+            self.current.length, next.length
+        );
+        self.batch.chunks.retain(|chunk| chunk.file == next.id);
+        self.current = next;
+        self.current.ask_again();
+        self.compaction = Compaction::Absent(now);
+        self.failed_compactions = 0;
+        self.is_old_format = false;
+        if !std::mem::take(&mut self.is_switch_suspect) {
+            self.rewrite_at = None;
+        }
+        self.backlog_copied(records);
+        Entry::Synced {
+            offset: self.current.synced,
+        }
+        .write(&mut self.pending);
+        self.batch_progressed();
+    }
+
+    /// The next file is of no use; the journal goes on as it was.
+    pub(super) fn give_up_compaction(
+        &mut self,
+        error: &DiskError,
+        records: &mut Records,
+        now: Time,
+    ) {
+        let wait = COMPACT_AGAIN
+            .start()
+            .saturating_mul(1 << self.failed_compactions.min(8));
+        let wait = wait.min(*COMPACT_AGAIN.end());
+        self.failed_compactions += 1;
+        self.is_switch_suspect = false;
+        warn!(
+            "journal: not compacted: {error}; trying again in {} s",
+            wait.as_secs()
+        );
+        if let Compaction::Copying(reader) = self.compaction {
+            records.close_reader(reader);
+        }
+        self.for_next.clear();
+        self.single_until = 0;
+        if let Some(next) = self.next.take() {
+            self.batch.chunks.retain(|chunk| chunk.file != next.id);
+            self.discarded.push(next.id);
+        }
+        self.compaction = Compaction::Absent(now + RETRY);
+        self.compact_after = now + wait;
+        self.batch_progressed();
+    }
+}

@@ -1,0 +1,324 @@
+//! What the lives of a server say of what a neighbour lacks. The rest is tested over a disk, in
+//! `tests/durability`.
+
+use super::*;
+
+#[test]
+fn a_neighbour_resumes_where_its_life_of_ours_and_the_next_one_agree() {
+    let salts = Entropy::new(&[7; 32]);
+    let mut durability = Durability::new("Riley", Fsync::Always, &Limits::default(), 0, salts);
+    durability.restore_life(BootId(9), 0, 6);
+    durability.restore_life(BootId(1), 0, 7); // on a machine that was started anew
+    durability.restore_life(BootId(2), 90, 7); // the first life had got to 100, of which ten were not written
+    let opened = Opened {
+        length: 1_000,
+        format: Some(Format::Two(Salt(1))),
+        machine: 7,
+    };
+    durability.opened(opened, BootId(3), 150);
+    assert_eq!(durability.resume(BootId(9), 50), None);
+    assert_eq!(durability.resume(BootId(1), 50), Some(50));
+    assert_eq!(durability.resume(BootId(1), 100), Some(90));
+    assert_eq!(durability.resume(BootId(2), 150), Some(150));
+    assert_eq!(durability.resume(BootId(2), 170), Some(150));
+    assert_eq!(durability.resume(BootId(3), 160), Some(160));
+    assert_eq!(durability.resume(BootId(4), 1), None);
+}
+
+/// Answers of the disk in an order that chance seldom has: the machine alone, and each answer given
+/// by hand.
+mod by_hand {
+    use super::*;
+    use crate::core::table::records::{Origin, Records};
+    use crate::core::wire::message::At;
+
+    struct Rig {
+        d: Durability,
+        records: Records,
+        now: Time,
+        asked: Vec<DiskWork>,
+    }
+
+    fn no_room() -> DiskError {
+        DiskError {
+            kind: DiskErrorKind::Full,
+            text: "no room".into(),
+        }
+    }
+
+    impl Rig {
+        fn new(fsync: Fsync) -> Rig {
+            let limits = Limits {
+                compact_bytes: 1,
+                ..Limits::default()
+            };
+            let mut d = Durability::new("Riley", fsync, &limits, 0, Entropy::new(&[7; 32]));
+            let opened = Opened {
+                length: 0,
+                format: None,
+                machine: 7,
+            };
+            d.opened(opened, BootId(1), 0);
+            Rig {
+                d,
+                records: Records::new(&limits),
+                now: Time::from_nanos(1_000_000_000),
+                asked: Vec::new(),
+            }
+        }
+
+        fn says(&mut self, client: &str, stamp: u64) -> u64 {
+            let line = format!("AT Riley +0.000000000 {client} +1+2 {stamp}");
+            let at = At::parse(line.as_bytes()).unwrap();
+            self.records.merge(line.as_bytes(), &at, Origin::NONE);
+            let seq = self.records.last_seq();
+            self.d.record(seq, 0, line.as_bytes());
+            seq
+        }
+
+        /// What it asks for now, in order.
+        fn turn(&mut self) {
+            self.d.turn_begins();
+            while let Some(work) = self.d.next_work(&mut self.records, self.now, |_| ()) {
+                self.asked.push(work);
+            }
+        }
+
+        fn answer(&mut self, work: DiskWork) {
+            let done = match work {
+                DiskWork::Append(chunks) => DiskDone::Appended {
+                    chunks,
+                    outcome: Ok(()),
+                },
+                DiskWork::Reserve { file, .. } => DiskDone::Reserved {
+                    file,
+                    outcome: Ok(()),
+                },
+                DiskWork::Sync { files } => DiskDone::Synced {
+                    files,
+                    outcome: Ok(()),
+                },
+                DiskWork::Create { file } => DiskDone::Created {
+                    file,
+                    outcome: Ok(()),
+                },
+                DiskWork::Switch { file } => DiskDone::Switched {
+                    file,
+                    outcome: SwitchOutcome::Done,
+                },
+                DiskWork::Discard { .. } => return,
+            };
+            self.d.done(done, &mut self.records, self.now);
+        }
+
+        fn take(&mut self) -> Vec<DiskWork> {
+            std::mem::take(&mut self.asked)
+        }
+
+        /// Until it is quiet or that phase is reached.
+        fn go(&mut self, until: Option<Phase>) -> bool {
+            for _ in 0..200 {
+                if Some(self.d.phase()) == until {
+                    return true;
+                }
+                self.turn();
+                let work = self.take();
+                if work.is_empty() && until.is_none() {
+                    return true;
+                }
+                for one in work {
+                    self.answer(one);
+                }
+            }
+            false
+        }
+    }
+
+    /// A sync of both files that finds no room, while the switch waits behind it in the keeper's
+    /// queue.
+    #[test]
+    fn a_sync_without_room_is_not_forgotten_by_the_switch_behind_it() {
+        let mut rig = Rig::new(Fsync::Always);
+        for stamp in 1..20 {
+            rig.says("kiwi", stamp);
+            rig.turn();
+            for one in rig.take() {
+                rig.answer(one);
+            }
+            if rig.d.phase() == Phase::Doubling {
+                break;
+            }
+        }
+        // Until the sync that covers the copy is on its way.
+        let mut seq = 0;
+        for stamp in 100..200 {
+            if rig.d.phase() == Phase::SwitchDue {
+                break;
+            }
+            seq = rig.says("kiwi", stamp);
+            rig.turn();
+            for one in rig.take() {
+                rig.answer(one);
+            }
+        }
+        assert_eq!(rig.d.phase(), Phase::SwitchDue);
+        rig.turn();
+        let work = rig.take();
+        let sync = work.iter().position(|w| matches!(w, DiskWork::Sync { .. }));
+        let switch = work
+            .iter()
+            .position(|w| matches!(w, DiskWork::Switch { .. }));
+        println!(
+            "sync at {sync:?}, switch at {switch:?}; released {} of {seq}",
+            rig.d.released()
+        );
+        for one in work {
+            match one {
+                DiskWork::Sync { files } => rig.d.done(
+                    DiskDone::Synced {
+                        files,
+                        outcome: Err(no_room()),
+                    },
+                    &mut rig.records,
+                    rig.now,
+                ),
+                other => rig.answer(other),
+            }
+        }
+        rig.turn();
+        for one in rig.take() {
+            rig.answer(one);
+        }
+        assert!(
+            rig.d.released() < seq,
+            "answered, though the only sync that covered it had failed"
+        );
+    }
+
+    /// A life that begins while the table is copied.
+    #[test]
+    fn a_life_that_begins_during_a_copy_is_in_the_next_file() {
+        let mut rig = Rig::new(Fsync::Interval);
+        rig.go(None);
+        let mut next_bytes = Vec::new();
+        for number in 0..5_000 {
+            rig.says(&format!("c{number}"), 5);
+        }
+        for stamp in 6..1000 {
+            if rig.d.phase() == Phase::Copying {
+                break;
+            }
+            for number in 0..1_000 {
+                rig.says(&format!("c{number}"), stamp);
+            }
+            rig.turn();
+            for one in rig.take() {
+                if let DiskWork::Append(chunks) = &one {
+                    for chunk in chunks
+                        .iter()
+                        .filter(|c| Some(c.file) == rig.d.next.as_ref().map(|n| n.id))
+                    {
+                        next_bytes.extend_from_slice(&chunk.bytes);
+                    }
+                }
+                rig.answer(one);
+            }
+        }
+        assert_eq!(rig.d.phase(), Phase::Copying);
+        let last = rig.records.last_seq();
+        rig.d.begin_life(BootId(0x4242_4242_4242_4242), last);
+        for _ in 0..100 {
+            let done = rig.d.phase() == Phase::Creating;
+            if done {
+                break;
+            }
+            let next = rig.d.next.as_ref().map(|n| n.id);
+            rig.turn();
+            for one in rig.take() {
+                if let DiskWork::Append(chunks) = &one {
+                    for chunk in chunks.iter().filter(|c| Some(c.file) == next) {
+                        next_bytes.extend_from_slice(&chunk.bytes);
+                    }
+                }
+                rig.answer(one);
+            }
+        }
+        assert_eq!(rig.d.phase(), Phase::Creating, "switched");
+        let boot = [0x42; 8];
+        assert!(
+            next_bytes.windows(8).any(|w| w == boot),
+            "the new journal lacks the life"
+        );
+    }
+
+    #[test]
+    fn a_disk_that_hangs_is_busy_since_the_oldest_that_it_has_not_done() {
+        let mut rig = Rig::new(Fsync::Always);
+        rig.go(None);
+        assert_eq!(rig.d.condition(), Condition::Well);
+        let began = rig.now;
+        rig.says("kiwi", 1);
+        rig.turn();
+        let appends = rig.take();
+        assert_eq!(rig.d.condition(), Condition::Busy { since: began });
+        rig.now = rig.now + Duration::from_secs(5);
+        for one in appends {
+            rig.answer(one);
+        }
+        rig.turn();
+        let syncs = rig.take();
+        assert_eq!(
+            rig.d.condition(),
+            Condition::Busy { since: rig.now },
+            "of the sync that was asked for now"
+        );
+        for one in syncs {
+            rig.answer(one);
+        }
+        rig.go(None);
+        assert_eq!(rig.d.condition(), Condition::Well);
+    }
+
+    /// A deadline that has passed and to which nothing is done.
+    #[test]
+    fn no_deadline_stays_in_the_past_on_a_disk_whose_syncs_find_no_room() {
+        let mut rig = Rig::new(Fsync::Interval);
+        rig.go(None);
+        rig.says("kiwi", 1);
+        let second = Duration::from_secs(1);
+        rig.turn();
+        for one in rig.take() {
+            rig.answer(one);
+        }
+        rig.turn();
+        rig.now = rig.now + second;
+        rig.turn();
+        let sync = rig.take();
+        rig.says("kiwi", 2);
+        rig.turn();
+        for one in rig.take() {
+            rig.answer(one);
+        }
+        rig.turn();
+        rig.now = rig.now + second + second;
+        for one in sync {
+            if let DiskWork::Sync { files } = one {
+                rig.d.done(
+                    DiskDone::Synced {
+                        files,
+                        outcome: Err(no_room()),
+                    },
+                    &mut rig.records,
+                    rig.now,
+                );
+            }
+        }
+        rig.turn();
+        let deadline = rig.d.deadline(rig.now);
+        assert!(
+            deadline.is_none_or(|at| at > rig.now),
+            "{deadline:?} at {:?}: the loop spins",
+            rig.now
+        );
+    }
+}

@@ -1,0 +1,935 @@
+//! The journal's format: what a server writes down so that it survives its own end.
+//!
+//! # The format
+//!
+//! A journal is a file of entries behind a header. All numbers are little-endian.
+//!
+//! ```text
+//!   header   "herd-mio journal 2 <server> <salt> <checksum>\n"     16 hexadecimal digits each
+//!   entry    checksum u64 · length u32 · payload (length bytes)
+//!   …
+//!   zeros    room that is reserved and not used yet, or nothing
+//! ```
+//!
+//! The header's checksum is the XXH3 (64 bits) of what stands before it. An entry's is that of its
+//! length's four bytes and the payload, seeded with the sum of the file's salt and the entry's
+//! offset in the file. The salt is random and stands in no line that leaves the server. So bytes
+//! that a client chose, a name for instance, are never taken for an entry, wherever they stand in
+//! the file. A payload begins with one byte that says what it is:
+//!
+//! | byte | what | then |
+//! |---|---|---|
+//! | `L` | a life of the server began | boot id u64, the last sequence number before it u64, the machine's own boot id u64 or 0 |
+//! | `S` | everything before that offset of the file was synced | offset u64 |
+//! | `R` | a record of epoch 0 was accepted | sequence number u64, the `AT` line without its LF |
+//! | `E` | a record of a later epoch was accepted | sequence number u64, epoch u32, the `AT` line without its LF |
+//! | `H` | a neighbour's feed was heard | its boot id u64, position u64, its name |
+//! | `T` | a neighbour was told of ours | position u64, its name |
+//!
+//! Entries stand in the order in which things happened, so whatever prefix of them survives is a
+//! state that once was. That is what makes a position in a neighbour's feed safe to remember: every
+//! record that was sent there before stands before it. And a position in ours that a neighbour was
+//! told is one up to which it was sent everything that stands before it here, also if this file is
+//! an older copy: what it was told later may rest on changes that the copy lacks.
+//!
+//! Format 1 had no salt and a CRC-32 (IEEE) of length and payload as checksum: `length u32 ·
+//! checksum u32 · payload`. It is still read; a server that finds it writes its journal anew before
+//! it serves.
+//!
+//! # What reading it back finds
+//!
+//! - **A torn tail**: behind the last good entry is something that is no entry, and no good entry
+//!   anywhere behind it. That is what a crash in the middle of a write leaves; it was never
+//!   acknowledged, and is cut off with a warning.
+//! - **A loss of power**: something that is no entry, and good entries behind it, but nothing there
+//!   was synced, and the machine has been started anew since. A disk may write what is not synced
+//!   in any order; it is cut off with a warning, too.
+//! - **Damage**: any other place that is no entry with good entries behind it. Nothing but a fault
+//!   leaves that. The server refuses to start and names the offset: dropping the rest silently
+//!   would lose what was acknowledged.
+
+mod judge;
+mod label;
+mod scan;
+
+use std::fmt;
+
+use twox_hash::XxHash3_64;
+
+pub use self::judge::Judge;
+pub use self::label::{Label, label};
+pub use self::scan::{Piece, Scan, Tail};
+
+use crate::core::base::boot_id::BootId;
+use crate::core::base::limits::LINK_LINE_BYTES;
+
+/// Bytes of an entry before its payload, in the format that is written.
+const FRAME: usize = 12;
+/// Bytes of the checksum in it.
+const SUM: usize = 8;
+/// The longest payload: a record of a later epoch with the longest `AT` line.
+const MAX_PAYLOAD: usize = 1 + 8 + 4 + LINK_LINE_BYTES;
+/// Digits of the salt and of the checksum in the header.
+const DIGITS: usize = 16;
+
+/// The longest entry.
+pub const MAX_ENTRY: usize = FRAME + MAX_PAYLOAD;
+
+/// How a journal is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The first one, which a client's name can forge. It is read, and never written.
+    One,
+    /// The present one, with the file's salt.
+    Two(Salt),
+}
+
+/// A random number that no two files share. It is in every checksum of its file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Salt(pub u64);
+
+impl fmt::Debug for Salt {
+    /// Not the number: what is known of it lets a name forge an entry.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Salt(…)")
+    }
+}
+
+/// Something to be remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// The server started, or began a new life while it ran.
+    Life {
+        /// Which life began.
+        boot: BootId,
+        /// The last change before it: what is numbered higher happened in it.
+        after: u64,
+        /// The machine's own boot id, or 0 if it has none: as long as it is the same, nothing that
+        /// was written is lost.
+        machine: u64,
+    },
+    /// Everything before that offset of the file outlasts a loss of power.
+    Synced {
+        /// In bytes from the start of the file.
+        offset: u64,
+    },
+    /// A record was accepted.
+    Record {
+        /// Its place in the feed.
+        seq: u64,
+        /// Its epoch, see [`crate::core::table::records`].
+        epoch: u32,
+        /// Its `AT` line, without the LF.
+        line: &'a [u8],
+    },
+    /// A neighbour's feed was heard up to there.
+    Heard {
+        /// Which neighbour.
+        neighbour: &'a [u8],
+        /// In which of its lives.
+        boot: BootId,
+        /// Up to which of its changes.
+        position: u64,
+    },
+    /// A neighbour was told that it has our feed up to there.
+    Told {
+        /// Which neighbour.
+        neighbour: &'a [u8],
+        /// Up to which of our changes.
+        position: u64,
+    },
+}
+
+/// The first bytes of the journal of a server.
+#[must_use]
+pub fn header(server: &str, salt: Salt) -> Vec<u8> {
+    let mut header = format!("{}{:016x} ", header_before_salt(server), salt.0);
+    let sum = XxHash3_64::oneshot(header.as_bytes());
+    header.push_str(&format!("{sum:016x}\n"));
+    header.into_bytes()
+}
+
+fn header_before_salt(server: &str) -> String {
+    format!("herd-mio journal 2 {server} ")
+}
+
+/// How long a [`header`] is.
+#[must_use]
+pub fn header_bytes(server: &str) -> usize {
+    header_before_salt(server).len() + 2 * (DIGITS + 1)
+}
+
+/// The first bytes of a journal of format 1.
+#[must_use]
+pub fn header_of_format_1(server: &str) -> Vec<u8> {
+    format!("herd-mio journal 1 {server}\n").into_bytes()
+}
+
+impl<'a> Entry<'a> {
+    /// Appends the entry, without its checksum: that depends on where it comes to stand, see
+    /// [`seal`].
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; FRAME]);
+        match self {
+            Entry::Life {
+                boot,
+                after,
+                machine,
+            } => {
+                out.push(b'L');
+                out.extend_from_slice(&boot.0.to_le_bytes());
+                out.extend_from_slice(&after.to_le_bytes());
+                out.extend_from_slice(&machine.to_le_bytes());
+            }
+            Entry::Synced { offset } => {
+                out.push(b'S');
+                out.extend_from_slice(&offset.to_le_bytes());
+            }
+            Entry::Record { seq, epoch, line } => {
+                out.push(if *epoch == 0 { b'R' } else { b'E' });
+                out.extend_from_slice(&seq.to_le_bytes());
+                if *epoch > 0 {
+                    out.extend_from_slice(&epoch.to_le_bytes());
+                }
+                out.extend_from_slice(line);
+            }
+            Entry::Heard {
+                neighbour,
+                boot,
+                position,
+            } => {
+                out.push(b'H');
+                out.extend_from_slice(&boot.0.to_le_bytes());
+                out.extend_from_slice(&position.to_le_bytes());
+                out.extend_from_slice(neighbour);
+            }
+            Entry::Told {
+                neighbour,
+                position,
+            } => {
+                out.push(b'T');
+                out.extend_from_slice(&position.to_le_bytes());
+                out.extend_from_slice(neighbour);
+            }
+        }
+        // No line comes near 4 GiB.
+        let length = ((out.len() - start - FRAME) as u32).to_le_bytes();
+        out[start + SUM..start + FRAME].copy_from_slice(&length);
+    }
+
+    /// How many bytes a record of epoch 0 with a line of that length takes.
+    #[must_use]
+    pub const fn record_bytes(line: usize) -> usize {
+        FRAME + 1 + 8 + line
+    }
+
+    /// How many bytes the beginning of a life takes.
+    #[must_use]
+    pub const fn life_bytes() -> usize {
+        FRAME + 1 + 3 * 8
+    }
+
+    /// How many bytes it takes that a neighbour was heard or told, if its name has so many.
+    #[must_use]
+    pub const fn heard_bytes(name: usize) -> usize {
+        FRAME + 1 + 2 * 8 + name
+    }
+
+    fn read(payload: &'a [u8]) -> Option<Entry<'a>> {
+        let (&kind, rest) = payload.split_first()?;
+        match kind {
+            b'L' => {
+                let (boot, rest) = number(rest)?;
+                let (after, rest) = number(rest)?;
+                let (machine, rest) = number(rest)?;
+                let life = Entry::Life {
+                    boot: BootId(boot),
+                    after,
+                    machine,
+                };
+                rest.is_empty().then_some(life)
+            }
+            b'S' => {
+                let (offset, rest) = number(rest)?;
+                rest.is_empty().then_some(Entry::Synced { offset })
+            }
+            b'R' => {
+                let (seq, line) = number(rest)?;
+                Some(Entry::Record {
+                    seq,
+                    epoch: 0,
+                    line,
+                })
+            }
+            b'E' => {
+                let (seq, rest) = number(rest)?;
+                let (epoch, line) = rest.split_first_chunk()?;
+                let epoch = u32::from_le_bytes(*epoch);
+                (epoch > 0).then_some(Entry::Record { seq, epoch, line })
+            }
+            b'H' => {
+                let (boot, rest) = number(rest)?;
+                let (position, neighbour) = number(rest)?;
+                Some(Entry::Heard {
+                    neighbour,
+                    boot: BootId(boot),
+                    position,
+                })
+            }
+            b'T' => {
+                let (position, neighbour) = number(rest)?;
+                Some(Entry::Told {
+                    neighbour,
+                    position,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Gives the entries in `bytes` their checksums, for the file with that salt, where the first of
+/// them stands at `offset`.
+pub fn seal(mut bytes: &mut [u8], salt: Salt, mut offset: u64) {
+    while let Some((sum, rest)) = bytes.split_first_chunk_mut::<SUM>() {
+        let Some(length) = rest.first_chunk::<4>() else {
+            return;
+        };
+        let size = 4 + u32::from_le_bytes(*length) as usize;
+        let Some((summed, behind)) = rest.split_at_mut_checked(size) else {
+            return;
+        };
+        *sum = checksum(summed, salt, offset);
+        offset += (SUM + size) as u64;
+        bytes = behind;
+    }
+}
+
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    Some((u64::from_le_bytes(*number), rest))
+}
+
+/// Of an entry's length and payload.
+fn checksum(summed: &[u8], salt: Salt, offset: u64) -> [u8; SUM] {
+    XxHash3_64::oneshot_with_seed(salt.0.wrapping_add(offset), summed).to_le_bytes()
+}
+
+/// What the first bytes of a file are.
+#[derive(Debug, PartialEq, Eq)]
+enum Header {
+    /// A whole header, and how many bytes it has.
+    Whole(Format, usize),
+    /// The beginning of one: more bytes are needed.
+    Beginning,
+    /// Nothing yet: none or some of a header, because the server ended while it wrote that, and
+    /// room that was reserved.
+    Unwritten,
+    /// Another file's.
+    Foreign,
+}
+
+/// Reads the header of a journal of `server`.
+fn read_header(file: &[u8], server: &str) -> Header {
+    let first = header_of_format_1(server);
+    if file.starts_with(&first) {
+        return Header::Whole(Format::One, first.len());
+    }
+    let before_salt = header_before_salt(server).into_bytes();
+    let bytes = header_bytes(server);
+    let salt = file.get(before_salt.len()..before_salt.len() + DIGITS);
+    if let Some(salt) = salt.and_then(number_in_hex).map(Salt)
+        && file.starts_with(&header(server, salt))
+    {
+        return Header::Whole(Format::Two(salt), bytes);
+    }
+    // How much of one may stand there; all behind that has to be zeros.
+    let written = common(file, &first).max(like_second(file, &before_salt));
+    if written >= bytes || file[written..].iter().any(|&byte| byte != 0) {
+        Header::Foreign
+    } else if file.len() < bytes {
+        Header::Beginning
+    } else {
+        Header::Unwritten
+    }
+}
+
+/// How many of the first bytes look like a header of format 2.
+fn like_second(file: &[u8], before_salt: &[u8]) -> usize {
+    let mut written = common(file, before_salt);
+    if written < before_salt.len() {
+        return written;
+    }
+    for end in *b" \n" {
+        let digits = file[written..].iter().take(DIGITS);
+        let count = digits.take_while(|byte| is_digit(**byte)).count();
+        written += count;
+        if count < DIGITS || file.get(written) != Some(&end) {
+            return written;
+        }
+        written += 1;
+    }
+    written
+}
+
+fn common(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(a, b)| a == b).count()
+}
+
+fn is_digit(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+fn number_in_hex(digits: &[u8]) -> Option<u64> {
+    let digits = digits
+        .iter()
+        .all(|&byte| is_digit(byte))
+        .then_some(digits)?;
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// What stands at one place of a journal.
+enum Found<'a> {
+    /// A good entry, and how many bytes it takes.
+    Entry(Entry<'a>, usize),
+    /// The beginning of what may be one.
+    Beginning,
+    /// No entry.
+    Nothing,
+}
+
+/// What stands at `offset` of the file, where `bytes` begin.
+fn find(bytes: &[u8], format: Format, offset: u64) -> Found<'_> {
+    let (sum, sized) = match format {
+        Format::One => match bytes.split_at_checked(4) {
+            Some((length, [a, b, c, d, ..])) => {
+                (u64::from(u32::from_le_bytes([*a, *b, *c, *d])), length)
+            }
+            Some(_) | None => return Found::Beginning,
+        },
+        Format::Two(_) => match bytes.split_first_chunk::<SUM>() {
+            Some((sum, sized)) => (u64::from_le_bytes(*sum), sized),
+            None => return Found::Beginning,
+        },
+    };
+    let Some(length) = sized.first_chunk::<4>() else {
+        return Found::Beginning;
+    };
+    let size = u32::from_le_bytes(*length) as usize;
+    if size == 0 || size > MAX_PAYLOAD {
+        return Found::Nothing;
+    }
+    let frame = match format {
+        Format::One => FRAME_1,
+        Format::Two(_) => FRAME,
+    };
+    let Some(payload) = bytes.get(frame..frame + size) else {
+        return Found::Beginning;
+    };
+    let is_good = match format {
+        Format::One => sum == u64::from(checksum_of_format_1(*length, payload)),
+        Format::Two(salt) => checksum(&sized[..4 + size], salt, offset) == sum.to_le_bytes(),
+    };
+    if !is_good {
+        return Found::Nothing;
+    }
+    Entry::read(payload).map_or(Found::Nothing, |entry| Found::Entry(entry, frame + size))
+}
+
+/// Bytes of an entry of format 1 before its payload.
+const FRAME_1: usize = 8;
+
+fn checksum_of_format_1(length: [u8; 4], payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&length);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+/// Why a journal cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JournalError {
+    /// It does not begin as the journal of this server does.
+    Foreign,
+    /// There are good entries behind something that is none.
+    Damaged {
+        /// Where that stands, in bytes from the start of the file.
+        offset: u64,
+    },
+}
+
+impl fmt::Display for JournalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JournalError::Foreign => {
+                f.write_str("its first bytes are not those of a journal of this server")
+            }
+            JournalError::Damaged { offset } => write!(
+                f,
+                "it is damaged at byte {offset}, with good entries behind that"
+            ),
+        }
+    }
+}
+
+/// How a journal ended that could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Everything up to here is good: where to write on.
+    pub offset: u64,
+    /// Bytes behind that are neither entries nor reserved room.
+    pub torn: u64,
+    /// How it is written; `None` if nothing is yet.
+    pub format: Option<Format>,
+}
+
+/// Reads a journal back, from whatever pieces it comes in.
+///
+/// ```
+/// use herd_mio::core::base::boot_id::BootId;
+/// use herd_mio::core::journal::format::{Entry, Format, Replay, Salt, header, seal};
+///
+/// let salt = Salt(0x5a17);
+/// let mut file = header("Riley", salt);
+/// let start = file.len();
+/// let life = Entry::Life { boot: BootId(7), after: 0, machine: 1 };
+/// life.write(&mut file);
+/// seal(&mut file[start..], salt, start as u64);
+/// let good = file.len() as u64;
+/// file.extend_from_slice(b"half an ent");
+///
+/// let mut replay = Replay::new("Riley", 1);
+/// let mut lives = 0;
+/// replay.data_received(&file, |entry| lives += u32::from(entry == life))?;
+/// let end = replay.finish()?;
+/// assert_eq!((lives, end.offset, end.torn), (1, good, 11));
+/// assert_eq!(end.format, Some(Format::Two(salt)));
+/// # Ok::<(), herd_mio::core::journal::format::JournalError>(())
+/// ```
+pub struct Replay {
+    server: String,
+    judge: Judge,
+    /// What is read of the header; or, once that is whole, what reads the rest.
+    state: State,
+}
+
+enum State {
+    Header(Vec<u8>),
+    Entries(Format, Scan),
+}
+
+impl Replay {
+    /// The journal of that server, on a machine with that boot id (0 if it has none).
+    #[must_use]
+    pub fn new(server: &str, machine: u64) -> Replay {
+        Replay {
+            server: server.to_owned(),
+            judge: Judge::new(machine),
+            state: State::Header(Vec::new()),
+        }
+    }
+
+    /// Takes the next bytes of the file, and tells every good entry in them.
+    ///
+    /// # Errors
+    /// It is not the journal of this server.
+    pub fn data_received(
+        &mut self,
+        data: &[u8],
+        mut tell: impl FnMut(Entry<'_>),
+    ) -> Result<(), JournalError> {
+        let judge = &mut self.judge;
+        let tell = |piece: Piece<'_>| heed(judge, piece, &mut tell);
+        match &mut self.state {
+            State::Entries(_, scan) => scan.data_received(data, tell),
+            State::Header(pending) => {
+                pending.extend_from_slice(data);
+                match read_header(pending, &self.server) {
+                    Header::Whole(format, bytes) => {
+                        let mut scan = Scan::new(format, bytes as u64);
+                        scan.data_received(&pending[bytes..], tell);
+                        self.state = State::Entries(format, scan);
+                    }
+                    Header::Beginning => {}
+                    // As much as a header is kept, with the zero in it that shows that it is none:
+                    // nothing behind it is taken for one.
+                    Header::Unwritten => pending.truncate(header_bytes(&self.server)),
+                    Header::Foreign => return Err(JournalError::Foreign),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The file is read: up to where it is good.
+    ///
+    /// # Errors
+    /// The journal cannot be used.
+    pub fn finish(self) -> Result<End, JournalError> {
+        let Replay {
+            mut judge, state, ..
+        } = self;
+        let (format, scan) = match state {
+            State::Entries(format, scan) => (format, scan),
+            // A crash while the file was being made leaves the beginning of a header, and no entry.
+            State::Header(pending) => {
+                return Ok(End {
+                    offset: 0,
+                    torn: written(&pending) as u64,
+                    format: None,
+                });
+            }
+        };
+        // What comes now stands behind a gap: an entry that is whole was told before.
+        let tail = scan.finish(|piece| judge.note(&piece));
+        judge.verdict()?;
+        // What a loss of power left is torn, up to the last byte that was written.
+        let offset = judge.broken_at().unwrap_or(tail.offset);
+        Ok(End {
+            offset,
+            torn: tail.offset + tail.torn - offset,
+            format: Some(format),
+        })
+    }
+}
+
+/// Tells an entry that a start reads.
+#[inline]
+fn heed(judge: &mut Judge, piece: Piece<'_>, tell: &mut impl FnMut(Entry<'_>)) {
+    judge.note(&piece);
+    if let (Piece::Entry { entry, .. }, None) = (piece, judge.broken_at()) {
+        tell(entry);
+    }
+}
+
+/// Up to where there is anything but zeros.
+fn written(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rposition(|&byte| byte != 0);
+    last.map_or(0, |last| last + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SALT: Salt = Salt(0x0123_4567_89ab_cdef);
+
+    /// The header of a journal of Riley.
+    fn header() -> Vec<u8> {
+        super::header("Riley", SALT)
+    }
+
+    /// Appends an entry to a journal.
+    fn append(file: &mut Vec<u8>, entry: Entry<'_>) {
+        let start = file.len();
+        entry.write(file);
+        seal(&mut file[start..], SALT, start as u64);
+    }
+
+    /// Reads a file in pieces of that size; the entries come as their debug text.
+    fn replay(file: &[u8], piece: usize) -> Result<(Vec<String>, End), JournalError> {
+        let mut replay = Replay::new("Riley", 1);
+        let mut entries = Vec::new();
+        for piece in file.chunks(piece) {
+            replay.data_received(piece, |entry| entries.push(format!("{entry:?}")))?;
+        }
+        Ok((entries, replay.finish()?))
+    }
+
+    /// A journal of three entries, and where each begins.
+    fn sample() -> (Vec<u8>, Vec<usize>) {
+        let mut file = header();
+        let mut starts = Vec::new();
+        for entry in [
+            Entry::Life {
+                boot: BootId(7),
+                after: 0,
+                machine: 1,
+            },
+            Entry::Record {
+                seq: 1,
+                epoch: 0,
+                line: b"AT Riley +0.000000000 x +1+2 3",
+            },
+            Entry::Heard {
+                neighbour: b"Jaquez",
+                boot: BootId(9),
+                position: 5,
+            },
+        ] {
+            starts.push(file.len());
+            append(&mut file, entry);
+        }
+        (file, starts)
+    }
+
+    #[test]
+    fn a_header_that_was_not_written_whole_is_no_journal_yet_and_one_with_a_hole_is_none() {
+        let header = header();
+        for written in 0..header.len() {
+            let mut file = header[..written].to_vec();
+            file.resize(100, 0);
+            for piece in [1, 3, 1_000] {
+                let (entries, end) = replay(&file, piece).unwrap();
+                assert_eq!(
+                    (entries.len(), end.offset, end.torn),
+                    (0, 0, written as u64)
+                );
+            }
+            // A zero in its middle, and then the rest of it: found by fuzzing, one byte at a time.
+            let mut file = header[..written].to_vec();
+            file.push(0);
+            file.extend_from_slice(&header[written..]);
+            for piece in [1, 3, 1_000] {
+                assert_eq!(replay(&file, piece), Err(JournalError::Foreign));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_in_any_pieces() {
+        let (mut file, _) = sample();
+        let length = file.len() as u64;
+        let whole = replay(&file, usize::MAX).unwrap();
+        assert_eq!(
+            (whole.0.len(), whole.1),
+            (
+                3,
+                End {
+                    offset: length,
+                    torn: 0,
+                    format: Some(Format::Two(SALT)),
+                }
+            )
+        );
+        for piece in 1..file.len() {
+            assert_eq!(replay(&file, piece).unwrap(), whole);
+        }
+        file.resize(file.len() + 5000, 0);
+        assert_eq!(
+            replay(&file, 100).unwrap(),
+            whole,
+            "reserved room is no tail"
+        );
+        assert_eq!(Entry::record_bytes(30), sample().1[2] - sample().1[1]);
+    }
+
+    #[test]
+    fn cut_anywhere_it_is_a_prefix_with_a_torn_tail() {
+        let (file, starts) = sample();
+        for length in 0..file.len() {
+            let (entries, end) = replay(&file[..length], 7).unwrap();
+            let whole = starts[1..].iter().filter(|&&start| start <= length).count();
+            assert_eq!(entries.len(), whole, "cut at {length}");
+            assert!(end.offset as usize + end.torn as usize <= length);
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_is_a_torn_tail_only_at_the_end() {
+        let (file, starts) = sample();
+        for at in 0..file.len() {
+            let mut flipped = file.clone();
+            flipped[at] ^= 0x10;
+            let outcome = replay(&flipped, usize::MAX);
+            if at < starts[0] {
+                assert_eq!(outcome, Err(JournalError::Foreign), "byte {at}");
+            } else if at < starts[2] {
+                let start = *starts.iter().rev().find(|&&start| start <= at).unwrap() as u64;
+                assert_eq!(
+                    outcome,
+                    Err(JournalError::Damaged { offset: start }),
+                    "byte {at}"
+                );
+            } else {
+                let (entries, end) = outcome.unwrap();
+                assert_eq!(
+                    (entries.len(), end.offset as usize),
+                    (2, starts[2]),
+                    "byte {at}"
+                );
+                assert!(end.torn > 0);
+            }
+        }
+    }
+
+    #[test]
+    fn after_a_loss_of_power_only_what_was_synced_has_to_be_there() {
+        let (file, starts) = sample();
+        let read = |file: &[u8], machine: u64| {
+            let mut replay = Replay::new("Riley", machine);
+            replay
+                .data_received(file, |_| ())
+                .and_then(|()| replay.finish())
+        };
+        let mut holed = file.clone();
+        holed[starts[1]..starts[2]].fill(0);
+        let damaged = Err(JournalError::Damaged {
+            offset: starts[1] as u64,
+        });
+        assert_eq!(read(&holed, 1), damaged, "the machine has run all the time");
+        assert_eq!(
+            read(&holed, 2).unwrap().offset,
+            starts[1] as u64,
+            "it has not, and nothing was synced"
+        );
+        let synced = Entry::Synced {
+            offset: starts[1] as u64,
+        };
+        append(&mut holed, synced);
+        assert_eq!(
+            read(&holed, 2).unwrap().offset,
+            starts[1] as u64,
+            "what was synced is there"
+        );
+        let synced = Entry::Synced {
+            offset: starts[2] as u64,
+        };
+        append(&mut holed, synced);
+        assert_eq!(read(&holed, 2), damaged, "what was synced is not there");
+    }
+
+    #[test]
+    fn a_name_cannot_forge_an_entry() {
+        // What a client may know: the formats, and its own name's bytes. It is told neither the
+        // salt nor the offset.
+        let life = Entry::Life {
+            boot: BootId(7),
+            after: 0,
+            machine: 1,
+        };
+        let mut forged = Vec::new();
+        for salt in [Salt(0), Salt(1), Salt(u64::MAX)] {
+            for offset in 0..400 {
+                let start = forged.len();
+                life.write(&mut forged);
+                seal(&mut forged[start..], salt, offset);
+            }
+        }
+        forged.extend_from_slice(&life_of_format_1());
+        let (mut file, _) = sample();
+        let good = file.len();
+        append(
+            &mut file,
+            Entry::Heard {
+                neighbour: &forged[..4_000],
+                boot: BootId(1),
+                position: 1,
+            },
+        );
+        append(
+            &mut file,
+            Entry::Heard {
+                neighbour: &forged[forged.len() - 4_000..],
+                boot: BootId(1),
+                position: 1,
+            },
+        );
+        let whole = replay(&file, 1_000).unwrap();
+        assert_eq!(whole.1.torn, 0);
+        // Torn anywhere in them, they are a tail, and not damage.
+        for cut in (good + 1..file.len()).step_by(13) {
+            let (entries, end) = replay(&file[..cut], usize::MAX).unwrap();
+            assert!(entries.len() >= 3 && end.torn > 0, "cut at {cut}: {end:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_is_good_in_one_file_and_at_one_place_only() {
+        let (file, starts) = sample();
+        let entry = &file[starts[1]..starts[2]];
+        let mut moved = file[..starts[1]].to_vec();
+        moved.push(0);
+        moved.extend_from_slice(entry);
+        assert_eq!(replay(&moved, 100).unwrap().0.len(), 1, "at another place");
+        let mut other = super::header("Riley", Salt(SALT.0 + 1));
+        other.extend_from_slice(&file[starts[0]..]);
+        let (entries, end) = replay(&other, 100).unwrap();
+        assert_eq!(
+            (entries.len(), end.offset),
+            (0, starts[0] as u64),
+            "in another file"
+        );
+    }
+
+    fn life_of_format_1() -> Vec<u8> {
+        let mut payload = vec![b'L'];
+        for number in [7_u64, 0, 1] {
+            payload.extend_from_slice(&number.to_le_bytes());
+        }
+        let length = (payload.len() as u32).to_le_bytes();
+        let sum = checksum_of_format_1(length, &payload).to_le_bytes();
+        [&length[..], &sum, &payload].concat()
+    }
+
+    #[test]
+    fn a_journal_of_format_1_is_read() {
+        let mut file = header_of_format_1("Riley");
+        let life = life_of_format_1();
+        file.extend_from_slice(&life);
+        file.extend_from_slice(&life);
+        for piece in [1, 7, 1_000] {
+            let (entries, end) = replay(&file, piece).unwrap();
+            assert_eq!((entries.len(), end.format), (2, Some(Format::One)));
+            assert_eq!((end.offset, end.torn), (file.len() as u64, 0));
+        }
+        let mut damaged = file.clone();
+        damaged[header_of_format_1("Riley").len() + FRAME_1] ^= 1;
+        let outcome = replay(&damaged, 100);
+        assert!(
+            matches!(outcome, Err(JournalError::Damaged { .. })),
+            "{outcome:?}"
+        );
+        // A torn entry with a forged one in it is a tail.
+        let good = file.len();
+        file.extend_from_slice(&200_u32.to_le_bytes());
+        file.extend_from_slice(&[1; 20]);
+        file.extend_from_slice(&life);
+        file.extend_from_slice(&[1; 20]);
+        let (entries, end) = replay(&file, 100).unwrap();
+        assert_eq!((entries.len(), end.offset), (2, good as u64));
+    }
+
+    #[test]
+    fn another_server_s_journal_is_refused() {
+        let (file, _) = sample();
+        let mut replay = Replay::new("Jaquez", 1);
+        assert_eq!(
+            replay.data_received(&file, |_| panic!("told")),
+            Err(JournalError::Foreign)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(noise in proptest::collection::vec(any::<u8>(), 0..300), piece in 1usize..100) {
+            let file = [header(), noise].concat();
+            let _ = replay(&file, piece);
+        }
+
+        /// A torn write: any prefix of what was written last, then whatever the disk had there,
+        /// here zeros.
+        #[test]
+        fn a_prefix_survives_a_torn_write(count in 1usize..30, cut in any::<prop::sample::Index>()) {
+            let mut file = header();
+            let mut ends = Vec::new();
+            for seq in 0..count {
+                let line = format!("AT Riley +0.000000000 x +1+2 {seq}");
+                append(&mut file, Entry::Record { seq: seq as u64, epoch: 0, line: line.as_bytes() });
+                ends.push(file.len());
+            }
+            let cut = cut.index(file.len());
+            file[cut..].fill(0);
+            let header = header().len();
+            if cut >= header {
+                let (entries, end) = replay(&file, 64).unwrap();
+                // Zeros may happen to be what stood there.
+                let whole = ends.iter().filter(|&&end| end <= cut).count();
+                prop_assert!(entries.len() >= whole && entries.len() <= whole + 1);
+                prop_assert!(end.offset as usize <= file.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Finds every good entry of a journal, also behind something that is none.
+//!
+//! An entry of format 2 is good at one place of one file only, so a scan that tries every byte
+//! finds where the next one begins, and nothing that a client's name could forge. In format 1 a
+//! name may look like an entry; there, nothing is looked for before the end that a broken entry
+//! claims.
+
+use super::{Entry, FRAME, FRAME_1, Format, Found, MAX_PAYLOAD, find};
+
+/// What stands in a journal, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// A good entry.
+    Entry {
+        /// Where it begins, in bytes from the start of the file.
+        offset: u64,
+        /// How many bytes it takes.
+        bytes: usize,
+        /// What it says.
+        entry: Entry<'a>,
+    },
+    /// Something that is no entry, with a good entry behind it. It is told before that entry.
+    Gap {
+        /// Where it begins, in bytes from the start of the file.
+        offset: u64,
+        /// Where the good entry begins.
+        end: u64,
+    },
+}
+
+/// What stands behind the last good entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// Where the last good entry ends, in bytes from the start of the file.
+    pub offset: u64,
+    /// Bytes behind it up to the last one that is not zero: no entry, and no reserved room.
+    pub torn: u64,
+}
+
+/// Takes what stands behind a journal's header, in whatever pieces it comes in. It holds as much as
+/// the longest entry, and what it was given last.
+pub struct Scan {
+    format: Format,
+    /// Bytes not understood yet; they begin at `offset`.
+    pending: Vec<u8>,
+    offset: u64,
+    /// What stands before `offset` is no entry.
+    gap: Option<Gap>,
+}
+
+/// Something that is no entry, as far as it was read.
+#[derive(Clone, Copy)]
+struct Gap {
+    start: u64,
+    /// Where its last byte ends that is not zero.
+    written: u64,
+    /// No entry is looked for before this place.
+    blind_until: u64,
+}
+
+impl Scan {
+    /// Begins at `offset`, where the header ends.
+    #[must_use]
+    pub fn new(format: Format, offset: u64) -> Scan {
+        Scan {
+            format,
+            pending: Vec::new(),
+            offset,
+            gap: None,
+        }
+    }
+
+    /// Takes the next bytes of the file, and tells what it finds in them.
+    pub fn data_received(&mut self, data: &[u8], mut tell: impl FnMut(Piece<'_>)) {
+        self.pending.extend_from_slice(data);
+        self.search(false, &mut tell);
+    }
+
+    /// The file is read: tells the rest.
+    pub fn finish(mut self, mut tell: impl FnMut(Piece<'_>)) -> Tail {
+        self.search(true, &mut tell);
+        match self.gap {
+            None => Tail {
+                offset: self.offset,
+                torn: 0,
+            },
+            Some(gap) => Tail {
+                offset: gap.start,
+                torn: gap.written - gap.start,
+            },
+        }
+    }
+
+    fn search(&mut self, is_end: bool, tell: &mut impl FnMut(Piece<'_>)) {
+        let mut used = 0;
+        while used < self.pending.len() {
+            let (rest, offset) = (&self.pending[used..], self.offset + used as u64);
+            let found = match self.gap {
+                Some(gap) if offset < gap.blind_until => Found::Nothing,
+                Some(_) | None => find(rest, self.format, offset),
+            };
+            match found {
+                Found::Entry(entry, bytes) => {
+                    if let Some(Gap { start, .. }) = self.gap.take() {
+                        let end = offset;
+                        tell(Piece::Gap { offset: start, end });
+                    }
+                    tell(Piece::Entry {
+                        offset,
+                        bytes,
+                        entry,
+                    });
+                    used += bytes;
+                }
+                Found::Beginning if !is_end => break,
+                Found::Beginning | Found::Nothing => {
+                    let gap = self.gap.get_or_insert_with(|| Gap {
+                        start: offset,
+                        written: offset,
+                        blind_until: claimed_end(rest, self.format, offset),
+                    });
+                    if rest[0] != 0 {
+                        gap.written = offset + 1;
+                    }
+                    used += no_entry_in(rest);
+                }
+            }
+        }
+        self.pending.drain(..used);
+        self.offset += used as u64;
+    }
+}
+
+/// So many of the first bytes begin no entry, if the first one does not: an entry's length is not
+/// zero, and ends `FRAME` bytes behind its beginning, at the latest. Reserved room is all zeros.
+fn no_entry_in(bytes: &[u8]) -> usize {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    zeros.saturating_sub(FRAME - 1).max(1)
+}
+
+/// Where something that is no entry ends, by its own word, if that counts.
+fn claimed_end(bytes: &[u8], format: Format, offset: u64) -> u64 {
+    let claimed = match (format, bytes.first_chunk::<4>()) {
+        (Format::One, Some(length)) => u32::from_le_bytes(*length) as usize,
+        (Format::One, None) | (Format::Two(_), _) => return offset,
+    };
+    match claimed <= MAX_PAYLOAD {
+        true => offset + (FRAME_1 + claimed) as u64,
+        false => offset,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Salt, header, header_bytes, seal};
+    use super::*;
+    use crate::core::base::boot_id::BootId;
+    use proptest::prelude::*;
+
+    const SALT: Salt = Salt(0x0123_4567_89ab_cdef);
+
+    /// A journal with so many entries, and where each begins; the last is its end.
+    fn journal(count: u64) -> (Vec<u8>, Vec<u64>) {
+        let mut file = header("Riley", SALT);
+        let mut starts = vec![file.len() as u64];
+        for seq in 0..count {
+            let line = format!("AT Riley +0.000000000 x{seq} +1+2 3");
+            let entry = match seq % 4 {
+                0 => Entry::Life {
+                    boot: BootId(seq),
+                    after: seq,
+                    machine: 0,
+                },
+                1 => Entry::Heard {
+                    neighbour: b"Jaquez",
+                    boot: BootId(1),
+                    position: seq,
+                },
+                _ => Entry::Record {
+                    seq,
+                    epoch: 0,
+                    line: line.as_bytes(),
+                },
+            };
+            let start = file.len();
+            entry.write(&mut file);
+            seal(&mut file[start..], SALT, start as u64);
+            starts.push(file.len() as u64);
+        }
+        (file, starts)
+    }
+
+    /// From where to where.
+    type Places = Vec<(u64, u64)>;
+
+    /// What is found: entries, gaps, and the tail.
+    fn scan(file: &[u8], piece: usize) -> (Places, Places, Tail) {
+        let header = header_bytes("Riley");
+        let mut scan = Scan::new(Format::Two(SALT), header as u64);
+        let (mut entries, mut gaps) = (Vec::new(), Vec::new());
+        let mut note = |piece: Piece<'_>| match piece {
+            Piece::Entry { offset, bytes, .. } => entries.push((offset, offset + bytes as u64)),
+            Piece::Gap { offset, end } => gaps.push((offset, end)),
+        };
+        for bytes in file.get(header..).unwrap_or_default().chunks(piece) {
+            scan.data_received(bytes, &mut note);
+        }
+        let tail = scan.finish(&mut note);
+        (entries, gaps, tail)
+    }
+
+    #[test]
+    fn entries_behind_damage_are_found_and_the_gap_is_told_before_them() {
+        let (mut file, starts) = journal(6);
+        file[starts[2] as usize + 20] ^= 1;
+        file.extend_from_slice(&[0; 5_000]);
+        for piece in [1, 7, 64, 100_000] {
+            let (entries, gaps, tail) = scan(&file, piece);
+            assert_eq!(entries.len(), 5, "in pieces of {piece}");
+            assert_eq!(gaps, [(starts[2], starts[3])], "in pieces of {piece}");
+            let end = Tail {
+                offset: starts[6],
+                torn: 0,
+            };
+            assert_eq!(tail, end, "in pieces of {piece}");
+        }
+    }
+
+    proptest! {
+        /// Whatever happens to a file: everything that it did not touch is found, and nothing else.
+        #[test]
+        fn what_is_undamaged_is_kept_and_nothing_else(
+            count in 1u64..30,
+            flips in proptest::collection::vec((any::<prop::sample::Index>(), 0u8..8), 0..6),
+            hole in any::<(prop::sample::Index, u8)>(),
+            cut in any::<prop::sample::Index>(),
+            piece in 1usize..300,
+        ) {
+            let (good, starts) = journal(count);
+            let mut file = good.clone();
+            for (at, bit) in &flips {
+                file[at.index(good.len())] ^= 1 << bit;
+            }
+            let start = hole.0.index(good.len());
+            let end = (start + usize::from(hole.1)).min(good.len());
+            file[start..end].fill(0);
+            if flips.len() % 2 == 0 {
+                file.truncate(cut.index(good.len()) + 1);
+            }
+            let (entries, gaps, tail) = scan(&file, piece);
+            let untouched: Vec<(u64, u64)> = starts
+                .windows(2)
+                .map(|pair| (pair[0], pair[1]))
+                .filter(|&(start, end)| {
+                    let range = start as usize..end as usize;
+                    file.get(range.clone()) == Some(&good[range])
+                })
+                .collect();
+            prop_assert_eq!(&entries, &untouched);
+            // Every byte is in an entry, in a gap, in the tail, or a zero behind it.
+            let mut places: Vec<_> = entries.iter().chain(&gaps).copied().collect();
+            places.sort_unstable();
+            let mut offset = header_bytes("Riley") as u64;
+            for (start, end) in places {
+                prop_assert_eq!(start, offset);
+                offset = end;
+            }
+            prop_assert_eq!(tail.offset, offset);
+            let rest = file.get((tail.offset + tail.torn) as usize..).unwrap_or_default();
+            prop_assert!(rest.iter().all(|&byte| byte == 0));
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! From `HERD` to `LIFE`: who is at the two ends, how far each has got with the other.
+
+use log::{info, warn};
+
+use super::acknowledgement::Acknowledgement;
+use super::feed::CatchUp;
+use super::{
+    Broken, Cause, Context, Link, OPERATOR, PeerLabel, ROLLED_BACK, State, VERSION, number, shown,
+};
+use crate::core::base::boot_id::BootId;
+use crate::core::base::counted::Counted;
+use crate::core::base::hex::{Hex, unhex};
+use crate::core::base::settings::{Secret, Secrets};
+use crate::core::link::herd::{ClockNews, Dial, Lag};
+use crate::core::link::proof::{Nonce, Parties, Side};
+use crate::core::session::tls::is_for;
+
+/// What a neighbour lacks.
+enum Resume {
+    /// All changes after that one.
+    After(u64),
+    /// Everything: what it knows is not known here.
+    All,
+    /// It was told less than it knows: our history was rolled back.
+    RolledBack,
+}
+
+impl Context<'_> {
+    /// What a neighbour lacks that says it knows our life `boot` up to `position`.
+    fn resume(&self, neighbour: usize, boot: BootId, position: u64) -> Resume {
+        if boot == self.boot {
+            return match position <= self.herd.neighbours[neighbour].told {
+                true => Resume::After(position),
+                false => Resume::RolledBack,
+            };
+        }
+        if self.herd.forgets_lives() {
+            return Resume::All;
+        }
+        let durability = self.durability.as_deref();
+        match durability.and_then(|durability| durability.resume(boot, position)) {
+            // That life has ended before it.
+            Some(after) if after < position => Resume::RolledBack,
+            // It may have been told of that life when this had a longer history than now.
+            Some(after) => {
+                let told = self.herd.neighbours[neighbour].told_noted;
+                Resume::After(after.min(told).min(self.records.last_seq()))
+            }
+            None => Resume::All,
+        }
+    }
+}
+
+/// A neighbour says what its wall clock shows.
+pub(super) fn clock_shows(neighbour: usize, wall: u64, context: &mut Context<'_>) {
+    let entry = &mut context.herd.neighbours[neighbour];
+    let news = entry.clock.reading(wall, context.now.wall);
+    let name = &entry.settings.name;
+    match news {
+        Some(ClockNews::Apart(nanos)) => {
+            let than = if nanos > 0 { "ahead of" } else { "behind" };
+            warn!(
+                "neighbour {name}: its clock is {} s {than} ours; both should follow a time server",
+                nanos.unsigned_abs() / 1_000_000_000
+            );
+        }
+        Some(ClockNews::Agrees) => info!("neighbour {name}: its clock agrees with ours again"),
+        None => {}
+    }
+}
+
+/// Why a proof is refused. The other side may be a server that was left behind in a change of the
+/// secret, so this says how many it was compared with.
+fn wrong_proof(parties: &Parties<'_>, speaker: Side, proof: &[u8], secrets: &Secrets) -> Broken {
+    let (name, _) = match speaker {
+        Side::Dialler => parties.dialler,
+        Side::Acceptor => parties.acceptor,
+    };
+    let has_none = parties.is_proven(speaker, &Secret::default(), proof);
+    match (has_none, secrets.is_none(), secrets.count()) {
+        (true, ..) => format!("a wrong proof: {name} has no herd secret, and this server has one"),
+        (false, true, _) => {
+            format!("a wrong proof: {name} has a herd secret, and this server has none")
+        }
+        (false, false, 1) => format!(
+            "a wrong proof: the secret that {name} proves is not the one here; both need the same"
+        ),
+        (false, false, count) => format!(
+            "a wrong proof: the secret that {name} proves is none of the {count} here; both need the same"
+        ),
+    }
+}
+
+impl Link {
+    /// Says who we are, and whom we mean.
+    pub(super) fn greet(&mut self, from: &str, to: &str) {
+        let nonce = self.nonce;
+        self.say(format_args!("HERD {VERSION} {from} {to} {}", Hex(&nonce)));
+    }
+
+    /// The other side says who it is.
+    pub(super) fn herd(
+        &mut self,
+        from: &[u8],
+        to: &[u8],
+        nonce: &[u8],
+        context: &Context<'_>,
+    ) -> Result<(), Broken> {
+        if to != context.settings.name.as_bytes() {
+            return Err(format!(
+                "it looks for {}, this is {}",
+                shown(to),
+                context.settings.name
+            ));
+        }
+        let their_nonce = unhex(nonce).ok_or("a nonce that is not 32 hexadecimal digits")?;
+        // Whom we dialled, TLS has made sure of.
+        if self.side == Side::Acceptor
+            && let Some(certificate) = context.certificate
+            && !std::str::from_utf8(from).is_ok_and(|name| is_for(certificate, name))
+        {
+            return Err(format!(
+                "its certificate is for another name than {}",
+                shown(from)
+            ));
+        }
+        if self.side == Side::Acceptor && from == OPERATOR.as_bytes() {
+            self.is_operator = true;
+            self.greet(&context.settings.name, OPERATOR);
+            self.enter(Cause::Greeted, State::Proving { their_nonce });
+            return Ok(());
+        }
+        let neighbour = context.herd.find(from).ok_or_else(|| {
+            format!(
+                "{} is not linked with {}",
+                shown(from),
+                context.settings.name
+            )
+        })?;
+        match self.side {
+            Side::Dialler if self.neighbour != Some(neighbour) => {
+                return Err(format!("{} answered instead", shown(from)));
+            }
+            Side::Acceptor if context.herd.neighbours[neighbour].settings.we_dial => {
+                return Err(format!(
+                    "it is {} that dials {}",
+                    context.settings.name,
+                    shown(from)
+                ));
+            }
+            Side::Acceptor
+                if context.now.time < context.herd.neighbours[neighbour].kept_out_until =>
+            {
+                return Err(format!(
+                    "{} broke the protocol just now, and has to wait",
+                    shown(from)
+                ));
+            }
+            Side::Dialler => {
+                let proof = self
+                    .parties(&their_nonce, context)
+                    .prove(self.side, context.settings.secrets.primary());
+                self.say(format_args!("PROOF {proof}"));
+            }
+            Side::Acceptor => {
+                self.neighbour = Some(neighbour);
+                self.greet(
+                    &context.settings.name,
+                    &context.herd.neighbours[neighbour].settings.name,
+                );
+            }
+        }
+        self.is_greeted = true;
+        self.enter(Cause::Greeted, State::Proving { their_nonce });
+        Ok(())
+    }
+
+    /// Who is at the two ends.
+    fn parties<'a>(&'a self, their_nonce: &'a Nonce, context: &'a Context<'_>) -> Parties<'a> {
+        let their_name = self.neighbour.map_or(OPERATOR, |neighbour| {
+            &context.herd.neighbours[neighbour].settings.name
+        });
+        let (us, them) = (
+            (&*context.settings.name, &self.nonce),
+            (their_name, their_nonce),
+        );
+        match self.side {
+            Side::Dialler => Parties {
+                dialler: us,
+                acceptor: them,
+            },
+            Side::Acceptor => Parties {
+                dialler: them,
+                acceptor: us,
+            },
+        }
+    }
+
+    /// The other side proves it.
+    pub(super) fn proof(
+        &mut self,
+        proof: &[u8],
+        their_nonce: &Nonce,
+        context: &mut Context<'_>,
+    ) -> Result<(), Broken> {
+        let parties = self.parties(their_nonce, context);
+        let them = self.side.other();
+        let mut accepted = (1..).zip(context.settings.secrets.accepted());
+        let Some((place, secret)) =
+            accepted.find(|(_, secret)| parties.is_proven(them, secret, proof))
+        else {
+            return Err(wrong_proof(
+                &parties,
+                them,
+                proof,
+                &context.settings.secrets,
+            ));
+        };
+        // Answered with the secret that it used: the other one it need not have.
+        let own_proof = parties.prove(self.side, secret);
+        self.is_proven = true;
+        if self.side == Side::Acceptor {
+            self.say(format_args!("PROOF {own_proof}"));
+        }
+        let Some(neighbour) = self.neighbour else {
+            return self.status(place, context);
+        };
+        let (boot, wall) = (context.boot, context.now.wall);
+        self.said_heard = context.herd.neighbours[neighbour].heard;
+        match self.said_heard {
+            Some(heard) => self.say(format_args!(
+                "LIFE {boot} {wall} {} {}",
+                heard.boot, heard.position
+            )),
+            None => self.say(format_args!("LIFE {boot} {wall} - 0")),
+        }
+        self.enter(Cause::Proven, State::Starting);
+        Ok(())
+    }
+
+    /// The other side tells of its life, and of what it knows of ours: from here on records flow.
+    pub(super) fn life(
+        &mut self,
+        [boot, wall, own_boot, position]: [&[u8]; 4],
+        context: &mut Context<'_>,
+    ) -> Result<(), Broken> {
+        let neighbour = self.neighbour.ok_or("a LIFE of an operator")?;
+        let boot = BootId::parse(boot).ok_or("a LIFE without a boot id")?;
+        let wall = number(wall).ok_or("a LIFE without a clock")?;
+        let position = number(position).ok_or("a LIFE without a position")?;
+        let was_another = context.herd.neighbours[neighbour].was_another(boot);
+        let resume = match BootId::parse(own_boot) {
+            Some(own) => context.resume(neighbour, own, position),
+            None => Resume::All,
+        };
+        let from = match resume {
+            Resume::After(position) => position,
+            Resume::All => 0,
+            Resume::RolledBack => {
+                self.is_rollback = true;
+                warn!(
+                    "{}: it has heard {position} changes of a life of ours that never told it so many: this server's history was rolled back, by an older copy of its data directory that was put back or by a snapshot of its machine; it begins a new life, sends everything to every neighbour, and asks for everything",
+                    PeerLabel(self, context.herd)
+                );
+                self.end(ROLLED_BACK.to_owned(), context.now.time);
+                return Ok(());
+            }
+        };
+        let origin = context.herd.lives(neighbour, boot);
+        let reader = context.records.open_reader(from);
+        self.reader = Some(reader);
+        self.confirmed = from;
+        self.told = from;
+        self.enter(
+            Cause::LifeTold,
+            State::Linked {
+                reader,
+                origin,
+                boot,
+            },
+        );
+        if let Some(heard) = self.said_heard
+            && heard.boot == boot
+        {
+            self.acknowledgement = Acknowledgement::known(heard.position);
+        }
+        self.clock_said = context.now.time;
+        clock_shows(neighbour, wall, context);
+
+        let name = &context.herd.neighbours[neighbour].settings.name;
+        let behind = context.records.last_seq() - from;
+        self.catch_up = (behind > 0).then(|| CatchUp {
+            until: context.records.last_seq(),
+            since: context.now.time,
+            records: 0,
+            is_said: false,
+        });
+        let after = match context.herd.neighbours[neighbour].log_dedup.count() {
+            0 => String::new(),
+            count => format!(", after {} that failed", Counted(count, "attempt")),
+        };
+        let is_over_tls = context.certificate.is_some();
+        let over = if is_over_tls { "over TLS" } else { "plain" };
+        match resume {
+            Resume::After(_) => info!(
+                "{}: linked, {} behind{after}, {over}",
+                PeerLabel(self, context.herd),
+                Counted(behind, "change")
+            ),
+            Resume::All | Resume::RolledBack => info!(
+                "{}: linked, to be sent all {}{after}, {over}",
+                PeerLabel(self, context.herd),
+                Counted(context.records.len() as u64, "record")
+            ),
+        }
+        // A server that restarts has lost its old connection first; two that take each other's
+        // place are two.
+        let is_linked = context.herd.neighbours[neighbour].link.is_some();
+        if is_linked && was_another {
+            warn!(
+                "neighbour {name}: another process of that name was linked until now; does {name} run twice? This one is at {}",
+                self.address
+            );
+        }
+        let entry = &mut context.herd.neighbours[neighbour];
+        entry.dial = Dial::Nothing;
+        entry.is_over_tls = is_over_tls;
+        entry.kept = from;
+        entry.its_lacks = 0;
+        if entry.lacks() > 0 {
+            self.again_until = Some(entry.came(boot));
+        }
+        entry.linked_since = context.now.time;
+        entry.lag = Lag::default();
+        entry.log_dedup.clear();
+        self.replaced = entry.link.replace(self.id);
+        Ok(())
+    }
+}

@@ -1,0 +1,777 @@
+//! One connection between two servers, from its `HERD` to its `BYE`.
+//!
+//! ```text
+//!   Connecting ─ Connected ─► Greeting
+//!   Greeting   ─ Greeted ───► Proving
+//!   Proving    ─ Proven ────► Starting
+//!   Starting   ─ LifeTold ──► Linked
+//!   Connecting ─ Closed ────► Closing
+//!   Greeting   ─ Closed ────► Closing
+//!   Proving    ─ Closed ────► Closing
+//!   Starting   ─ Closed ────► Closing
+//!   Linked     ─ Closed ────► Closing
+//!   Closing    ─ Closed ────► Closing
+//! ```
+
+mod acknowledgement;
+mod feed;
+mod greeting;
+mod status;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use log::{debug, info, warn};
+use rustls::pki_types::CertificateDer;
+
+use self::acknowledgement::Acknowledgement;
+use self::feed::{CatchUp, Unconfirmed};
+use crate::core::base::boot_id::BootId;
+use crate::core::base::clock::{Now, Time};
+use crate::core::base::limits::{LINK_LINE_BYTES, Limits, ms};
+use crate::core::base::settings::Settings;
+use crate::core::base::slots::Id;
+use crate::core::base::transitions::assert_transition;
+use crate::core::journal::durability::{Durability, Room};
+use crate::core::link::herd::{Heard, Herd, News};
+use crate::core::link::proof::{Nonce, Side};
+use crate::core::session::buffer::Buffer;
+use crate::core::session::disposition::Disposition;
+use crate::core::session::tally::Tally;
+use crate::core::session::tls::{NO_TLS, is_tls};
+use crate::core::table::records::{Origin, ReaderId, Records};
+use crate::core::wire::escape::Escaped;
+use crate::core::wire::lines::{Split, split};
+use crate::core::wire::proxy_header::{is_header, may_be_signature};
+
+/// So much of what the other side said is repeated in a log line.
+const SHOWN_BYTES: usize = 100;
+
+/// The version of the protocol.
+pub const VERSION: u64 = 2;
+
+/// Why links are closed when this server begins a new life.
+pub const ROLLED_BACK: &str = "its history was rolled back; it begins a new life";
+
+/// How often a clock is told, at most.
+const CLOCK_EVERY_MS: u64 = 60_000;
+
+/// The name under which a tool asks how a server stands; no server is called so.
+pub const OPERATOR: &str = "operator";
+
+/// What the lines of a link work on.
+pub struct Context<'a> {
+    /// Everybody's position.
+    pub records: &'a mut Records,
+    /// The neighbours.
+    pub herd: &'a mut Herd,
+    /// What outlasts us, if anything does.
+    pub durability: Option<&'a mut Durability>,
+    /// What was counted of clients.
+    pub tally: &'a Tally,
+    /// The server stops.
+    pub is_stopping: bool,
+    /// How many clients are connected.
+    pub clients: usize,
+    /// Who we are.
+    pub settings: &'a Settings,
+    /// What the other side has shown in TLS, if that is spoken and it was asked.
+    pub certificate: Option<&'a CertificateDer<'static>>,
+    /// Which life of ours this is.
+    pub boot: BootId,
+    /// When this happens.
+    pub now: Now,
+}
+
+/// What a link's output is made of.
+pub struct Supply<'a> {
+    /// Everybody's position.
+    pub records: &'a mut Records,
+    /// The neighbours.
+    pub herd: &'a mut Herd,
+    /// Up to which change records may leave.
+    pub released: u64,
+    /// Up to which change everything is kept as safely as clients are promised.
+    pub kept_through: u64,
+    /// Up to which change everything is in the journal, whatever was accepted since: see
+    /// [`Durability::appended_through`].
+    pub appended: u64,
+}
+
+/// A whole number, digits only.
+fn number(text: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(text)
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// The socket is not connected yet.
+    Connecting,
+    /// Waiting for the other side's `HERD`.
+    Greeting,
+    /// Waiting for its `PROOF`.
+    Proving { their_nonce: Nonce },
+    /// It has proven who it is; waiting for its `LIFE`.
+    Starting,
+    /// Records flow: ours from the reader's place in the feed, theirs from the life of it that said
+    /// so.
+    Linked {
+        reader: ReaderId,
+        origin: Origin,
+        boot: BootId,
+    },
+    /// The last words are in the output.
+    Closing,
+}
+
+/// A [`State`] without what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Connecting,
+    Greeting,
+    Proving,
+    Starting,
+    Linked,
+    Closing,
+}
+
+/// What changes a link's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The socket that we dialled with is connected.
+    Connected,
+    /// The other side's `HERD`.
+    Greeted,
+    /// The other side's `PROOF`.
+    Proven,
+    /// The other side's `LIFE`.
+    LifeTold,
+    /// Either side ends it, whatever for.
+    Closed,
+}
+
+const TRANSITIONS: [(Stage, Cause, Stage); 10] = [
+    (Stage::Connecting, Cause::Connected, Stage::Greeting),
+    (Stage::Greeting, Cause::Greeted, Stage::Proving),
+    (Stage::Proving, Cause::Proven, Stage::Starting),
+    (Stage::Starting, Cause::LifeTold, Stage::Linked),
+    (Stage::Connecting, Cause::Closed, Stage::Closing),
+    (Stage::Greeting, Cause::Closed, Stage::Closing),
+    (Stage::Proving, Cause::Closed, Stage::Closing),
+    (Stage::Starting, Cause::Closed, Stage::Closing),
+    (Stage::Linked, Cause::Closed, Stage::Closing),
+    (Stage::Closing, Cause::Closed, Stage::Closing),
+];
+
+impl State {
+    fn stage(&self) -> Stage {
+        match self {
+            State::Connecting => Stage::Connecting,
+            State::Greeting => Stage::Greeting,
+            State::Proving { .. } => Stage::Proving,
+            State::Starting => Stage::Starting,
+            State::Linked { .. } => Stage::Linked,
+            State::Closing => Stage::Closing,
+        }
+    }
+}
+
+/// One connection between servers.
+pub struct Link {
+    id: Id,
+    address: SocketAddr,
+    side: Side,
+    /// Whom we dialled, or who it says it is.
+    neighbour: Option<usize>,
+    state: State,
+    nonce: Nonce,
+    input: Buffer,
+    output: Buffer,
+    /// When the present wait began: for the connection, for a proof, for the other side to close.
+    since: Time,
+    /// It has said who it is.
+    is_greeted: bool,
+    /// It has proven who it is.
+    is_proven: bool,
+    /// It is no server, but a tool that asks how this one stands.
+    is_operator: bool,
+    last_heard: Time,
+    last_sent: Time,
+    /// Its next line waits until the journal has room.
+    wants_room: bool,
+    /// Our place in the feed, once there was one: given back when the connection is gone.
+    reader: Option<ReaderId>,
+    /// Why it is being closed, the first reason only.
+    farewell: Option<String>,
+    /// The other side will say no more, or is not waited for.
+    eof: bool,
+    /// A link that this one took the place of.
+    replaced: Option<Id>,
+    /// Up to which of our changes the other side has everything, as far as is certain; and up to
+    /// which it was told so.
+    confirmed: u64,
+    told: u64,
+    /// A position beyond that.
+    unconfirmed: Option<Unconfirmed>,
+    /// It was sent something, and is to be told how far it has got.
+    owes_sync: bool,
+    /// What the other side lacked when it was linked is on its way.
+    catch_up: Option<CatchUp>,
+    /// What our `LIFE` said that we know of the other side's feed.
+    said_heard: Option<Heard>,
+    /// What of its feed is to be confirmed.
+    acknowledgement: Acknowledgement,
+    /// Records that were refused on this link.
+    refused: u64,
+    /// Something was refused on an earlier link: up to where everything is being sent again.
+    again_until: Option<u64>,
+    /// A record came since the last `SYNC`.
+    has_come: bool,
+    /// What the other side was told that we lack.
+    lacks_said: u64,
+    /// When it was told what our clock shows.
+    clock_said: Time,
+    /// It knows more of our life than we ever told: see [`Link::take_rollback`].
+    is_rollback: bool,
+}
+
+/// A link's name in the log. A peer that has not proven a name is called unproven.
+struct PeerLabel<'a>(&'a Link, &'a Herd);
+
+impl fmt::Display for PeerLabel<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PeerLabel(link, herd) = self;
+        let name = link
+            .neighbour
+            .map(|neighbour| &herd.neighbours[neighbour].settings.name);
+        match name {
+            Some(name) if link.is_known() => write!(f, "neighbour {name} {}", link.address),
+            Some(name) => write!(f, "unproven peer {}, claiming to be {name}", link.address),
+            None if link.is_operator && link.is_proven => write!(f, "operator {}", link.address),
+            None => write!(f, "unproven peer {}", link.address),
+        }
+    }
+}
+
+/// The beginning of what the other side said, fit for a log line.
+fn shown(bytes: &[u8]) -> Escaped<'_> {
+    Escaped(&bytes[..bytes.len().min(SHOWN_BYTES)])
+}
+
+/// With TLS at one end only, nothing that the other end says makes sense.
+const ONE_SIDED: &str = "[peers.tls] has to be in the config of both servers, or of neither, or with mode = \"offered\" in one";
+
+/// What stands in front of the neighbours' port is to pass bytes on as they are.
+const PROXIED: &str = "it sent a PROXY header, which only the clients' port takes; have the proxy send none to the neighbours' port";
+
+/// A link that cannot go on, and why.
+type Broken = String;
+
+impl Link {
+    /// The names of the states that a link can be in.
+    pub const STATES: [&'static str; 6] = [
+        "connecting",
+        "greeting",
+        "proving",
+        "starting",
+        "linked",
+        "closing",
+    ];
+
+    /// In which of [`Link::STATES`] it is.
+    #[must_use]
+    pub fn state_name(&self) -> &'static str {
+        let place = match self.state {
+            State::Connecting => 0,
+            State::Greeting => 1,
+            State::Proving { .. } => 2,
+            State::Starting => 3,
+            State::Linked { .. } => 4,
+            State::Closing => 5,
+        };
+        Link::STATES[place]
+    }
+
+    /// A connection that we begin to make.
+    #[must_use]
+    pub fn dial(id: Id, neighbour: usize, address: SocketAddr, nonce: Nonce, now: Time) -> Link {
+        let neighbour = Some(neighbour);
+        Link {
+            side: Side::Dialler,
+            neighbour,
+            state: State::Connecting,
+            ..Link::accept(id, address, nonce, now)
+        }
+    }
+
+    /// A connection that was accepted.
+    #[must_use]
+    pub fn accept(id: Id, address: SocketAddr, nonce: Nonce, now: Time) -> Link {
+        Link {
+            id,
+            address,
+            side: Side::Acceptor,
+            neighbour: None,
+            state: State::Greeting,
+            nonce,
+            input: Buffer::default(),
+            output: Buffer::default(),
+            since: now,
+            is_greeted: false,
+            is_proven: false,
+            is_operator: false,
+            last_heard: now,
+            last_sent: now,
+            wants_room: false,
+            reader: None,
+            farewell: None,
+            eof: false,
+            replaced: None,
+            confirmed: 0,
+            told: 0,
+            unconfirmed: None,
+            owes_sync: false,
+            catch_up: None,
+            said_heard: None,
+            acknowledgement: Acknowledgement::default(),
+            refused: 0,
+            again_until: None,
+            has_come: false,
+            lacks_said: 0,
+            clock_said: now,
+            is_rollback: false,
+        }
+    }
+
+    /// The connection that we dialled is made.
+    pub fn connection_made(&mut self, own_name: &str, herd: &Herd, now: Time) {
+        if let (State::Connecting, Some(neighbour)) = (self.state, self.neighbour) {
+            self.enter(Cause::Connected, State::Greeting);
+            self.since = now;
+            self.greet(own_name, &herd.neighbours[neighbour].settings.name);
+        }
+    }
+
+    /// Acts on bytes that came in.
+    pub fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) {
+        self.last_heard = context.now.time;
+        if self.input.is_empty() {
+            let used = self.run(data, context);
+            self.input.extend(&data[used..]);
+        } else {
+            self.input.extend(data);
+            self.go_on(context);
+        }
+    }
+
+    /// Acts on what waits in the input.
+    pub fn go_on(&mut self, context: &mut Context<'_>) {
+        // While it was not read, its silence meant nothing.
+        self.last_heard = context.now.time;
+        let mut input = std::mem::take(&mut self.input);
+        let used = self.run(input.as_slice(), context);
+        input.consume(used);
+        self.input = input;
+    }
+
+    /// Acts on whole lines; returns how many bytes they took.
+    fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> usize {
+        let mut used = 0;
+        self.wants_room = false;
+        while !matches!(self.state, State::Closing) {
+            if matches!(self.state, State::Greeting) {
+                if is_tls(bytes) {
+                    let reason = match context.settings.tls.neighbours {
+                        // TLS was tried, and failed.
+                        Some(_) if self.side == Side::Dialler => {
+                            "it takes nothing but TLS".to_owned()
+                        }
+                        Some(_) | None => format!("it speaks TLS; {ONE_SIDED}"),
+                    };
+                    self.broken(reason, context);
+                    break;
+                }
+                if is_header(bytes) {
+                    self.broken(PROXIED.to_owned(), context);
+                    break;
+                }
+                if may_be_signature(bytes) {
+                    return used;
+                }
+            }
+            // Nothing but records has to be written down.
+            self.wants_room = matches!(self.state, State::Linked { .. })
+                && Room::for_a_record(context.durability.as_deref(), context.records) == Room::Wait;
+            if self.wants_room {
+                return used;
+            }
+            let outcome = match split(&bytes[used..], LINK_LINE_BYTES) {
+                Split::Line(line, length) => {
+                    used += length;
+                    self.line(line, context)
+                }
+                Split::Unfinished => return used,
+                Split::TooLong => Err(format!("a line of more than {LINK_LINE_BYTES} bytes")),
+            };
+            if let Err(reason) = outcome {
+                self.broken(reason, context);
+            }
+        }
+        bytes.len()
+    }
+
+    /// The other side broke the protocol. If it had proven itself, that is backed off from: here,
+    /// if it is the one that dials.
+    fn broken(&mut self, reason: Broken, context: &mut Context<'_>) {
+        self.end(reason, context.now.time);
+        if self.is_proven
+            && self.side == Side::Acceptor
+            && let Some(neighbour) = self.neighbour
+        {
+            let neighbour = &mut context.herd.neighbours[neighbour];
+            if neighbour.link == Some(self.id) {
+                neighbour.has_held_until(context.now.time);
+            }
+            neighbour.keep_out(context.now.time);
+        }
+    }
+
+    /// Whether its next line waits until the journal has room.
+    #[must_use]
+    pub fn wants_room(&self) -> bool {
+        self.wants_room
+    }
+
+    fn line(&mut self, line: &[u8], context: &mut Context<'_>) -> Result<(), Broken> {
+        if let State::Linked { origin, boot, .. } = self.state {
+            if let Some((epoch, line)) = feed::record(line) {
+                return self.at(epoch, line, origin, context);
+            }
+            // One comes with nearly every record, so it is not taken apart into words first.
+            if let Some(position) = line.strip_prefix(b"SYNC ").and_then(number) {
+                self.synced(boot, position, context);
+                return Ok(());
+            }
+        }
+        let mut words = line.split(|&byte| byte == b' ');
+        let verb = words.next().unwrap_or_default();
+        let rest: Vec<&[u8]> = words.collect();
+        match (verb, &*rest, self.state) {
+            (b"BYE", reason, _) => {
+                let reason = format!("it said goodbye: {}", shown(&reason.join(&b' ')));
+                self.close(reason, context.now.time);
+                Ok(())
+            }
+            (b"HERD", [b"2", from, to, nonce], State::Greeting) => {
+                self.herd(from, to, nonce, context)
+            }
+            (b"HERD", [version, ..], State::Greeting) if *version != b"2" => {
+                let outdated = match number(version) {
+                    Some(version) if version > VERSION => "this one",
+                    Some(_) | None => "it",
+                };
+                Err(format!(
+                    "it speaks version {} of the neighbours' protocol, this server {VERSION}; upgrade {outdated}",
+                    shown(version)
+                ))
+            }
+            (b"PROOF", [mac], State::Proving { their_nonce }) => {
+                self.proof(mac, &their_nonce, context)
+            }
+            (b"LIFE", [boot, wall, own_boot, position], State::Starting) => {
+                self.life([boot, wall, own_boot, position], context)
+            }
+            (b"SYNC", [_], State::Linked { .. }) => Err("a SYNC without a position".to_owned()),
+            (b"KEPT", [position], State::Linked { .. }) => {
+                let position = number(position).ok_or("a KEPT without a position")?;
+                self.kept(position, context)
+            }
+            (b"LACKS", [records], State::Linked { .. }) => {
+                let records = number(records).ok_or("a LACKS without a number")?;
+                self.it_lacks(records, context.herd);
+                Ok(())
+            }
+            (b"CLOCK", [wall], State::Linked { .. }) => {
+                let wall = number(wall).ok_or("a CLOCK without a time")?;
+                if let Some(neighbour) = self.neighbour {
+                    greeting::clock_shows(neighbour, wall, context);
+                }
+                Ok(())
+            }
+            _ => Err(format!("not the neighbours' protocol: {}", shown(line))),
+        }
+    }
+
+    /// A link that has to go, because this one is newer and proven. Given out once.
+    pub fn take_replaced(&mut self) -> Option<Id> {
+        self.replaced.take()
+    }
+
+    /// Whether the other side knows more of our life than we ever told it: our history was rolled
+    /// back. Given out once.
+    pub fn take_rollback(&mut self) -> bool {
+        std::mem::take(&mut self.is_rollback)
+    }
+
+    /// The other side closed its direction: the end of the link, wherever it is.
+    pub fn eof_received(&mut self, now: Time) {
+        self.eof = true;
+        self.close("it closed the connection".to_owned(), now);
+    }
+
+    /// Ends the link; the other side is told why.
+    pub fn end(&mut self, reason: String, now: Time) {
+        match self.state {
+            State::Closing => {}
+            // The other side is not there yet: it cannot be told, nor waited for.
+            State::Connecting => self.eof = true,
+            State::Greeting | State::Proving { .. } | State::Starting | State::Linked { .. } => {
+                self.say(format_args!("BYE {reason}"));
+            }
+        }
+        self.close(reason, now);
+    }
+
+    /// The one place where its state changes.
+    fn enter(&mut self, cause: Cause, state: State) {
+        assert_transition(&TRANSITIONS, (self.state.stage(), cause, state.stage()));
+        self.state = state;
+    }
+
+    fn close(&mut self, reason: String, now: Time) {
+        if !matches!(self.state, State::Closing) {
+            self.since = now;
+        }
+        self.farewell.get_or_insert(reason);
+        self.enter(Cause::Closed, State::Closing);
+        self.input.clear();
+    }
+
+    /// The server stops: the link ends when everything is said.
+    pub fn stop(&mut self, records: &Records, now: Time) {
+        let all_said = match self.state {
+            State::Linked { reader, .. } => records.is_caught_up(reader) && self.output.is_empty(),
+            State::Connecting
+            | State::Greeting
+            | State::Proving { .. }
+            | State::Starting
+            | State::Closing => true,
+        };
+        if all_said {
+            if matches!(self.state, State::Linked { .. }) {
+                self.say_kept();
+            }
+            self.end("stopping".to_owned(), now);
+        }
+    }
+
+    /// Appends a line.
+    fn say(&mut self, line: fmt::Arguments<'_>) {
+        let output = self.output.tail();
+        // Writing into memory does not fail.
+        let _ = std::io::Write::write_fmt(output, line);
+        output.push(b'\n');
+    }
+
+    /// What is to become of the connection.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        match self.state {
+            State::Closing if self.eof => Disposition::Close,
+            State::Closing if self.output.is_empty() => Disposition::Finish,
+            State::Connecting
+            | State::Greeting
+            | State::Proving { .. }
+            | State::Starting
+            | State::Linked { .. }
+            | State::Closing => Disposition::Open,
+        }
+    }
+
+    /// Its place in the feed, once it has one.
+    #[must_use]
+    pub fn reader(&self) -> Option<ReaderId> {
+        self.reader
+    }
+
+    /// Whether everything is said, and its end is awaited.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing)
+    }
+
+    /// Whether it is known who is there: we dialled it, or it has proven a name.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.side == Side::Dialler || self.is_proven
+    }
+
+    /// Where the other side is.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whom it leads to, or claims to.
+    #[must_use]
+    pub fn neighbour(&self) -> Option<usize> {
+        self.neighbour
+    }
+
+    /// Whether its first byte is still to come, from a side that dialled us.
+    #[must_use]
+    pub fn awaits_first_byte(&self) -> bool {
+        self.side == Side::Acceptor
+            && matches!(self.state, State::Greeting)
+            && self.input.is_empty()
+    }
+
+    /// Whether the other side has said who it is.
+    #[must_use]
+    pub fn is_greeted(&self) -> bool {
+        self.is_greeted
+    }
+
+    /// Whether it is we who dialled.
+    #[must_use]
+    pub fn is_dialled(&self) -> bool {
+        self.side == Side::Dialler
+    }
+
+    /// When its next deadline is.
+    #[must_use]
+    pub fn deadline(&self, limits: &Limits) -> Option<Time> {
+        Some(match self.state {
+            State::Connecting => self.since + ms(limits.link_connect_ms),
+            State::Greeting | State::Proving { .. } | State::Starting => {
+                self.since + ms(limits.link_proof_ms)
+            }
+            State::Linked { .. } => {
+                let mut deadline = self.silent_at(limits);
+                // With output stuck there is no use in a heartbeat behind it.
+                if self.output.is_empty() {
+                    let heartbeat = self.heartbeat_at(limits);
+                    let next = self
+                        .acknowledgement
+                        .due()
+                        .map_or(heartbeat, |due| due.min(heartbeat));
+                    deadline = Some(deadline.map_or(next, |silence| silence.min(next)));
+                }
+                deadline?
+            }
+            State::Closing => self.since + ms(limits.linger_ms),
+        })
+    }
+
+    fn heartbeat_at(&self, limits: &Limits) -> Time {
+        self.last_sent.plus_ms(limits.heartbeat_ms)
+    }
+
+    /// When its silence means that it is lost; never while it is not read.
+    fn silent_at(&self, limits: &Limits) -> Option<Time> {
+        (!self.wants_room).then(|| self.last_heard.plus_ms(limits.link_silence_ms))
+    }
+
+    /// The deadline has come.
+    pub fn deadline_reached(&mut self, supply: &mut Supply<'_>, limits: &Limits, now: Time) {
+        let reason = match self.state {
+            State::Connecting => format!("no connection within {} ms", limits.link_connect_ms),
+            State::Greeting | State::Proving { .. } | State::Starting => {
+                format!(
+                    "it did not prove who it is within {} ms",
+                    limits.link_proof_ms
+                )
+            }
+            State::Linked { .. } if self.silent_at(limits).is_some_and(|at| at <= now) => {
+                format!("nothing heard for {} ms", limits.link_silence_ms)
+            }
+            State::Linked { reader, .. } => {
+                if self.heartbeat_at(limits) <= now {
+                    let position = supply.records.position(reader);
+                    let (last_seq, floor) = (supply.records.last_seq(), self.floor(supply.herd));
+                    self.confirm(position, last_seq, supply.appended, floor);
+                    self.say_sync(supply.herd);
+                    self.say_lacks(supply.herd.lacks());
+                }
+                self.acknowledgement.advance(supply.kept_through);
+                return self.say_kept();
+            }
+            State::Closing => "it did not close".to_owned(),
+        };
+        self.cut(reason, now);
+    }
+
+    /// Ends the link at once: the other side is not told, and not waited for.
+    pub fn cut(&mut self, reason: String, now: Time) {
+        self.output.clear();
+        self.eof = true;
+        self.close(reason, now);
+    }
+
+    /// The connection is gone, `why` if the core did not want it so. Tells the log, and the herd;
+    /// also if the neighbour is dialled without TLS next.
+    pub fn connection_lost(
+        self,
+        why: Option<&str>,
+        is_plain_next: bool,
+        context: &mut Context<'_>,
+    ) {
+        if let Some(reader) = self.reader {
+            context.records.close_reader(reader);
+        }
+        let reason = self.farewell.as_deref().or(why).unwrap_or("closed");
+        let advised;
+        let reason = match reason {
+            NO_TLS if !is_plain_next => {
+                advised = format!("{NO_TLS}; {ONE_SIDED}");
+                &advised
+            }
+            reason => reason,
+        };
+        let who = PeerLabel(&self, context.herd).to_string();
+        if self.is_operator && self.is_proven {
+            return info!("{who}: {reason}");
+        }
+        let known = self.neighbour.filter(|_| self.is_known());
+        let Some(neighbour) = known.map(|neighbour| &mut context.herd.neighbours[neighbour]) else {
+            return context.herd.unproven.refused(who, reason, context.now.time);
+        };
+        if neighbour.link == Some(self.id) {
+            neighbour.link = None;
+            neighbour.unlinked_since = context.now.time;
+            neighbour.has_held_until(context.now.time);
+            match context.is_stopping {
+                true => info!("{who}: lost: {reason}"),
+                false => warn!("{who}: lost: {reason}"),
+            }
+        } else if neighbour.link.is_some() {
+            debug!("{who}: {reason}");
+        } else {
+            match (neighbour.log_dedup.note(reason, context.now.time), reason) {
+                (News::Known, _) => debug!("{who}: {reason}"),
+                // That is what an offer is for.
+                (news, NO_TLS) if is_plain_next => {
+                    info!("{who}: {reason}; dialled without it, for it is only offered here{news}");
+                }
+                (news, _) if is_plain_next => warn!(
+                    "{who}: not linked over TLS: {reason}; dialled without TLS, for it is only offered here{news}"
+                ),
+                (news, _) => warn!("{who}: not linked: {reason}; trying on{news}"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TRANSITIONS;
+    use crate::core::base::transitions::assert_drawn;
+
+    #[test]
+    fn the_page_shows_the_transitions() {
+        assert_drawn(include_str!("mod.rs"), &TRANSITIONS);
+    }
+}

@@ -1,0 +1,101 @@
+//! How this server stands, for an operator: the `STATUS` line.
+
+use std::fmt::Write as _;
+
+use super::{Broken, Context, Link};
+use crate::core::journal::durability::{Condition, Durability};
+use crate::core::link::herd::Neighbour;
+
+impl Link {
+    /// Tells an operator how the server stands; that is all an operator is told. It proved itself
+    /// with the secret in that `place`, from 1.
+    pub(super) fn status(&mut self, place: usize, context: &mut Context<'_>) -> Result<(), Broken> {
+        let line = status(place, context);
+        self.say(format_args!("{line}"));
+        self.close("told how the server stands".to_owned(), context.now.time);
+        Ok(())
+    }
+}
+
+/// The line, without its LF. The protocol says what each key means, see [`crate::core::link`].
+fn status(place: usize, context: &mut Context<'_>) -> String {
+    let now = context.now.time;
+    let last_seq = context.records.last_seq();
+    let Context {
+        boot,
+        records,
+        clients,
+        tally,
+        settings,
+        ..
+    } = context;
+    let is_up = |neighbour: &&Neighbour| neighbour.link.is_some();
+    let linked = context.herd.neighbours.iter().filter(is_up);
+    let plain = linked.filter(|neighbour| !neighbour.is_over_tls).count();
+    let secrets = match settings.secrets.is_none() {
+        true => "none".to_owned(),
+        false => format!("{place}/{}", settings.secrets.count()),
+    };
+    let mut line = format!(
+        "STATUS boot={boot} wall={} records={} digest={:016x} clients={clients} stale={} refused={} ahead={} behind={} version={} secret={secrets} plain={plain}",
+        context.now.wall,
+        records.len(),
+        records.digest(),
+        tally.stale(),
+        records.refused(),
+        tally.ahead(),
+        tally.behind(),
+        env!("CARGO_PKG_VERSION"),
+    );
+    let disk = context.durability.as_deref().map(Durability::condition);
+    let mut add = |text: std::fmt::Arguments<'_>| {
+        let _ = line.write_fmt(text); // into memory
+    };
+    let handshakes = tally.handshakes.to_string();
+    if !handshakes.is_empty() {
+        add(format_args!(" handshakes={handshakes}"));
+    }
+    match disk {
+        None => add(format_args!(" disk=none")),
+        Some(Condition::Well) => add(format_args!(" disk=ok")),
+        Some(Condition::Busy { since }) => match now.since(since).as_millis() {
+            0 => add(format_args!(" disk=ok")),
+            ms => add(format_args!(" disk=busy:{ms}")),
+        },
+        Some(Condition::Refusing {
+            since,
+            wanted_bytes,
+        }) => add(format_args!(
+            " disk=refusing:{}:{wanted_bytes}",
+            now.since(since).as_millis()
+        )),
+    }
+    let table = if records.is_full() { "full" } else { "ok" };
+    add(format_args!(
+        " table={table} clocks={} max_clients={}",
+        tally.opinion(),
+        settings.limits.max_clients
+    ));
+    let neighbours = &mut context.herd.neighbours;
+    for neighbour in neighbours.iter().filter(|it| it.link.is_none()) {
+        let ms = now.since(neighbour.unlinked_since).as_millis();
+        add(format_args!(" unlinked={ms}:{}", neighbour.settings.name));
+    }
+    let is_up = |neighbour: &&mut Neighbour| neighbour.link.is_some();
+    for neighbour in neighbours.iter_mut().filter(is_up) {
+        let lag = neighbour.lag.of(neighbour.kept, last_seq, now).as_millis();
+        if lag > 0 {
+            add(format_args!(" lag={lag}:{}", neighbour.settings.name));
+        }
+    }
+    for neighbour in neighbours.iter_mut().filter(is_up) {
+        let unconfirmed = last_seq - neighbour.kept;
+        let apart = match neighbour.clock.apart_ms() {
+            Some(apart) => apart.to_string(),
+            None => "?".to_owned(),
+        };
+        let (lacks, name) = (neighbour.its_lacks, &neighbour.settings.name);
+        add(format_args!(" link={unconfirmed}:{apart}:{lacks}:{name}"));
+    }
+    line
+}

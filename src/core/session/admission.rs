@@ -1,0 +1,216 @@
+//! Which clients come in: so many in all, so many from one address, and a few who are told why not.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::core::base::invariants::hold;
+use crate::core::base::limits::{Limits, count};
+
+/// Clients who are being told that they cannot come in; more are closed without a word.
+const MAX_REJECTED: usize = 64;
+
+/// What happens to a client that connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// A client.
+    Admit,
+    /// It cannot come in, for this reason.
+    Reject(String),
+    /// The same, but there are too many to tell each of them.
+    Drop(String),
+}
+
+/// Who is in.
+#[derive(Debug, Default)]
+pub struct Admissions {
+    clients: usize,
+    /// How many are from where; empty where that is not limited.
+    origins: BTreeMap<IpAddr, u64>,
+    rejected: usize,
+    /// How many were not let in, ever.
+    refused: u64,
+}
+
+impl Admissions {
+    /// How many clients there are.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.clients
+    }
+
+    /// How many were not let in, ever. A burst of them would fill the log; each power of two is
+    /// told.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// A client connected from there.
+    ///
+    /// ```
+    /// use herd_mio::core::session::admission::{Admissions, Admission};
+    /// use herd_mio::core::base::limits::Limits;
+    ///
+    /// let limits = Limits { max_clients_per_address: 1, ..Limits::default() };
+    /// let mut admission = Admissions::default();
+    /// let (one, other) = ("192.0.2.1".parse()?, "192.0.2.2".parse()?);
+    /// assert_eq!(admission.enter(one, &limits), Admission::Admit);
+    /// assert!(matches!(admission.enter(one, &limits), Admission::Reject(_)));
+    /// assert_eq!(admission.enter(other, &limits), Admission::Admit);
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    pub fn enter(&mut self, address: IpAddr, limits: &Limits) -> Admission {
+        let reason = if self.clients >= count(limits.max_clients) {
+            format!(
+                "there are {} clients, which is limits.max_clients",
+                self.clients
+            )
+        } else if is_limited(limits) && self.from(address) >= limits.max_clients_per_address {
+            format!(
+                "there are {} clients from its address, which is limits.max_clients_per_address",
+                self.from(address)
+            )
+        } else {
+            self.clients += 1;
+            if is_limited(limits) {
+                *self.origins.entry(origin(address)).or_default() += 1;
+            }
+            return Admission::Admit;
+        };
+        self.refused += 1;
+        if self.reject() {
+            Admission::Reject(reason)
+        } else {
+            Admission::Drop(reason)
+        }
+    }
+
+    /// Whether one more may be told why it cannot come in; it is counted, if so.
+    pub fn reject(&mut self) -> bool {
+        let has_room = self.rejected < MAX_REJECTED;
+        if has_room {
+            self.rejected += 1;
+        }
+        has_room
+    }
+
+    /// A client from there is gone.
+    pub fn leave(&mut self, address: IpAddr) {
+        debug_assert!(self.clients > 0, "a client that leaves was counted");
+        self.clients -= 1;
+        let origin = origin(address);
+        if let Some(clients) = self.origins.get_mut(&origin) {
+            *clients -= 1;
+            if *clients == 0 {
+                self.origins.remove(&origin);
+            }
+        }
+    }
+
+    /// One who was told why not is gone.
+    pub fn leave_rejected(&mut self) {
+        debug_assert!(self.rejected > 0, "one that leaves was counted");
+        self.rejected -= 1;
+    }
+
+    /// Whether so many clients and rejected clients are counted. For tests.
+    pub(crate) fn check_invariants(&self, clients: usize, rejected: usize) -> Result<(), String> {
+        hold!(
+            self.clients == clients,
+            "{clients} clients, and {} are counted",
+            self.clients
+        );
+        hold!(
+            self.rejected == rejected,
+            "{rejected} rejected clients, and {} are counted",
+            self.rejected
+        );
+        let from_anywhere: u64 = self.origins.values().sum();
+        hold!(
+            from_anywhere == 0 || from_anywhere == clients as u64,
+            "{from_anywhere} of {clients} clients are counted by address"
+        );
+        Ok(())
+    }
+
+    fn from(&self, address: IpAddr) -> u64 {
+        self.origins
+            .get(&origin(address))
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+/// Clients are counted by address only where the count could reject one.
+fn is_limited(limits: &Limits) -> bool {
+    limits.max_clients_per_address < limits.max_clients
+}
+
+/// Who has an IPv6 address has, as a rule, all that begin with the same 64 bits.
+pub(crate) fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_leaves_makes_room() {
+        let limits = Limits {
+            max_clients: 10,
+            max_clients_per_address: 2,
+            ..Limits::default()
+        };
+        let mut admission = Admissions::default();
+        // Two addresses of one network count as one; so does an IPv4 address, however it is
+        // written.
+        for (one, other) in [
+            ("2001:db8::1", "2001:db8::2"),
+            ("192.0.2.1", "::ffff:192.0.2.1"),
+        ] {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(admission.enter(one, &limits), Admission::Admit);
+            assert_eq!(admission.enter(other, &limits), Admission::Admit);
+            assert!(matches!(
+                admission.enter(one, &limits),
+                Admission::Reject(_)
+            ));
+            admission.leave_rejected();
+            admission.leave(other);
+            assert_eq!(admission.enter(one, &limits), Admission::Admit);
+            admission.leave(one);
+            admission.leave(one);
+        }
+        assert!(admission.origins.is_empty() && admission.clients() == 0);
+    }
+
+    #[test]
+    fn not_each_of_a_crowd_is_told() {
+        let limits = Limits {
+            max_clients: 1,
+            ..Limits::default()
+        };
+        let mut admission = Admissions::default();
+        let address = "192.0.2.1".parse().unwrap();
+        assert_eq!(admission.enter(address, &limits), Admission::Admit);
+        for _ in 0..MAX_REJECTED {
+            assert!(matches!(
+                admission.enter(address, &limits),
+                Admission::Reject(_)
+            ));
+        }
+        assert!(matches!(
+            admission.enter(address, &limits),
+            Admission::Drop(_)
+        ));
+        admission.leave_rejected();
+        assert!(matches!(
+            admission.enter(address, &limits),
+            Admission::Reject(_)
+        ));
+    }
+}

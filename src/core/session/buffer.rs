@@ -1,0 +1,116 @@
+//! Bytes that wait: appended behind, taken from the front.
+//!
+//! An empty buffer owns no memory, so an idle connection costs none.
+
+/// Below this many bytes, room that is not used is not worth giving back.
+const SPARE: usize = 1024;
+
+/// Room that a buffer begins with: the answers to a dozen commands.
+const FIRST: usize = 1024;
+
+/// A queue of bytes.
+#[derive(Default)]
+pub struct Buffer(Option<Box<Bytes>>);
+
+/// What a buffer has while it is not empty; an idle connection has two buffers, of eight bytes
+/// each.
+#[derive(Default)]
+struct Bytes {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    /// What waits.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        self.0
+            .as_deref()
+            .map_or(&[], |bytes| &bytes.bytes[bytes.start..])
+    }
+
+    /// How much waits.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.as_slice().is_empty()
+    }
+
+    /// Appends bytes.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.0
+                .get_or_insert_default()
+                .bytes
+                .extend_from_slice(bytes);
+        }
+    }
+
+    /// Where to append what is written piece by piece. Has room at once for what is common, so that
+    /// it does not grow in many small steps.
+    pub fn tail(&mut self) -> &mut Vec<u8> {
+        let Bytes { bytes, .. } = &mut **self.0.get_or_insert_default();
+        if bytes.capacity() == 0 {
+            bytes.reserve(FIRST);
+        }
+        bytes
+    }
+
+    /// Takes `count` bytes from the front.
+    ///
+    /// ```
+    /// use herd_mio::core::session::buffer::Buffer;
+    ///
+    /// let mut buffer = Buffer::default();
+    /// buffer.extend(b"abc");
+    /// buffer.consume(2);
+    /// assert_eq!(buffer.as_slice(), b"c");
+    /// ```
+    pub fn consume(&mut self, count: usize) {
+        let Some(Bytes { bytes, start }) = self.0.as_deref_mut() else {
+            return;
+        };
+        *start += count.min(bytes.len() - *start);
+        if *start == bytes.len() {
+            self.0 = None;
+        } else if *start > SPARE && *start > bytes.len() / 2 {
+            // Moves less than it freed, so each byte is moved once at most on average; and gives
+            // the room back.
+            bytes.drain(..*start);
+            bytes.shrink_to(bytes.len() + SPARE);
+            *start = 0;
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.0 = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn it_is_a_queue(steps in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..3000), 0usize..4000), 0..40)) {
+            let mut buffer = Buffer::default();
+            let mut model = std::collections::VecDeque::new();
+            for (bytes, count) in steps {
+                buffer.extend(&bytes);
+                model.extend(bytes);
+                buffer.consume(count);
+                model.drain(..count.min(model.len()));
+                prop_assert_eq!(buffer.as_slice(), &*model.make_contiguous());
+                prop_assert!(!buffer.is_empty() || buffer.0.is_none());
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Why TLS with a client failed, by kind: what is counted, and what the log tells of it.
+//!
+//! Any machine on the internet can fail a handshake as often as it likes. So the log tells the
+//! first of each kind and every power of two; the counts are in a server's standing
+//! (`herd-status`).
+
+use std::fmt;
+
+use log::{debug, warn};
+use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
+
+use crate::core::session::peer_label::PeerLabel;
+
+/// What was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The first bytes are no record of TLS.
+    PlainText,
+    /// Neither TLS 1.2 nor TLS 1.3 is offered.
+    Version,
+    /// No cipher suite, group or signature is shared.
+    Cipher,
+    /// The other side does not accept our certificate.
+    Distrust,
+    /// Another alert of the other side.
+    Alert,
+    /// Its certificate is missing or refused.
+    Certificate,
+    /// Records or messages that TLS does not have.
+    Malformed,
+    /// More bytes or records than the limits allow.
+    TooLarge,
+    /// Not done in time.
+    TooSlow,
+    /// The connection ended before it was done.
+    CutOff,
+    /// TLS where plain text is spoken.
+    Unexpected,
+}
+
+impl Kind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Kind; 11] = [
+        Kind::PlainText,
+        Kind::Version,
+        Kind::Cipher,
+        Kind::Distrust,
+        Kind::Alert,
+        Kind::Certificate,
+        Kind::Malformed,
+        Kind::TooLarge,
+        Kind::TooSlow,
+        Kind::CutOff,
+        Kind::Unexpected,
+    ];
+
+    /// Its name in a server's standing: lower case, without spaces.
+    ///
+    /// ```
+    /// use herd_mio::core::session::handshakes::Kind;
+    ///
+    /// assert_eq!(Kind::PlainText.name(), "plain-text");
+    /// ```
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::PlainText => "plain-text",
+            Kind::Version => "version",
+            Kind::Cipher => "cipher",
+            Kind::Distrust => "distrust",
+            Kind::Alert => "alert",
+            Kind::Certificate => "certificate",
+            Kind::Malformed => "malformed",
+            Kind::TooLarge => "too-large",
+            Kind::TooSlow => "too-slow",
+            Kind::CutOff => "cut-off",
+            Kind::Unexpected => "unexpected-tls",
+        }
+    }
+
+    /// What the operator can do about it.
+    fn advice(self) -> &'static str {
+        match self {
+            Kind::PlainText => {
+                "with [clients.tls] in this server's config clients have to speak TLS (herd-client --tls)"
+            }
+            Kind::Version => "this server speaks TLS 1.2 and 1.3; the client has to be updated",
+            Kind::Cipher => {
+                "this server wants ECDHE (X25519, P-256 or P-384) with AES-GCM or ChaCha20-Poly1305, and a client that takes its certificate's kind of key"
+            }
+            Kind::Distrust => {
+                "the client has to trust the authority (herd-client --ca) and to call a name that is in the certificate of [clients.tls]"
+            }
+            Kind::Alert | Kind::Certificate => "the client's own log may say more",
+            Kind::Malformed => "the client is broken, or something between changes what it sends",
+            Kind::TooLarge => "raise that limit if the client means well",
+            Kind::TooSlow => "a slow network, or a client that waits for the server to speak first",
+            Kind::CutOff => {
+                "a network that breaks, or a client that refuses the certificate without a word"
+            }
+            Kind::Unexpected => "set [clients.tls] in this server's config, or connect without TLS",
+        }
+    }
+
+    /// What an error of rustls is.
+    #[must_use]
+    pub fn of(error: &Error) -> Kind {
+        match error {
+            Error::InvalidMessage(
+                InvalidMessage::InvalidContentType
+                | InvalidMessage::InvalidEmptyPayload
+                | InvalidMessage::MessageTooLarge
+                | InvalidMessage::UnknownProtocolVersion,
+            ) => Kind::PlainText,
+            Error::PeerIncompatible(
+                PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled
+                | PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+                | PeerIncompatible::SupportedVersionsExtensionRequired
+                // It came with TLS 1.2.
+                | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
+            ) => Kind::Version,
+            Error::PeerIncompatible(_) => Kind::Cipher,
+            Error::AlertReceived(alert) => Kind::of_alert(*alert),
+            Error::InvalidCertificate(_) | Error::NoCertificatesPresented => Kind::Certificate,
+            _ => Kind::Malformed,
+        }
+    }
+
+    fn of_alert(alert: AlertDescription) -> Kind {
+        match alert {
+            AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            // A signature that does not fit, as of another authority with the same name.
+            | AlertDescription::DecryptError
+            | AlertDescription::BadCertificateStatusResponse
+            | AlertDescription::UnrecognisedName => Kind::Distrust,
+            AlertDescription::CloseNotify | AlertDescription::UserCanceled => Kind::CutOff,
+            AlertDescription::ProtocolVersion => Kind::Version,
+            AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
+                Kind::Cipher
+            }
+            _ => Kind::Alert,
+        }
+    }
+}
+
+/// How often TLS with clients failed, by kind.
+#[derive(Debug, Default)]
+pub struct Handshakes {
+    failed: [u64; Kind::ALL.len()],
+}
+
+impl Handshakes {
+    /// One failed, for that reason, whose subject is the client.
+    #[cold]
+    pub fn failed(&mut self, who: PeerLabel, kind: Kind, reason: &str) {
+        let failed = &mut self.failed[kind as usize];
+        *failed += 1;
+        if failed.is_power_of_two() {
+            warn!("{who}: {reason}; {}; {failed} so far", kind.advice());
+        } else {
+            debug!("{who}: {reason}; {failed} so far");
+        }
+    }
+
+    /// How often it failed for that.
+    #[must_use]
+    pub fn count(&self, kind: Kind) -> u64 {
+        self.failed[kind as usize]
+    }
+}
+
+impl fmt::Display for Handshakes {
+    /// `<kind>:<count>` with commas between, for those that came; nothing if none did.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let came = Kind::ALL.into_iter().filter(|kind| self.count(*kind) > 0);
+        for (place, kind) in came.enumerate() {
+            let comma = if place > 0 { "," } else { "" };
+            write!(f, "{comma}{}:{}", kind.name(), self.count(kind))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_count_and_a_name_of_its_own() {
+        for (place, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place);
+            let namesakes = Kind::ALL.iter().filter(|it| it.name() == kind.name());
+            assert_eq!(namesakes.count(), 1, "{}", kind.name());
+        }
+    }
+
+    #[test]
+    fn counts_are_shown_for_what_came() {
+        let mut handshakes = Handshakes::default();
+        assert_eq!(handshakes.to_string(), "");
+        let who = PeerLabel::new(1, std::net::SocketAddr::from(([192, 0, 2, 1], 1)));
+        for kind in [Kind::CutOff, Kind::PlainText, Kind::CutOff] {
+            handshakes.failed(who, kind, "it is a test");
+        }
+        assert_eq!(handshakes.to_string(), "plain-text:1,cut-off:2");
+    }
+}

@@ -1,0 +1,323 @@
+//! Host names: what they stand for, remembered for a minute, and the last good answer when the name
+//! server fails; which of their addresses worked last, and in which order to try them (RFC 8305).
+//!
+//! Looking a name up blocks, so the core only asks for it; the shell does it on its executor thread
+//! and reports back.
+//!
+//! ```text
+//!   unknown ──ask──► asking ──answer──► fresh ──60 s──► stale ──ask──► asking …
+//!                      │ failure, or no answer in time
+//!                      └──► failed for a second; whoever has a stale answer goes on with it
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::core::base::clock::Time;
+use crate::core::base::settings::HostPort;
+
+/// How long an answer is used without asking again.
+const FRESH: Duration = Duration::from_secs(60);
+/// How long a failure stands, so that a crowd of callers does not ask a broken name server in a
+/// loop.
+const FAILED: Duration = Duration::from_secs(1);
+/// How long an address that worked is tried before all others (RFC 6555, section 4.2: on the order
+/// of ten minutes); then the order of the name server has another chance.
+const WORKED: Duration = Duration::from_secs(600);
+
+/// What is known of a name now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Where it is, in the order to try; never empty.
+    Known(Vec<SocketAddr>),
+    /// Being looked up; ask again when it was, or at [`Resolver::deadline`].
+    Pending,
+    /// It could not be found, and never was.
+    Failed(String),
+}
+
+#[derive(Default)]
+struct Entry {
+    addresses: Vec<IpAddr>,
+    fresh_until: Time,
+    /// Since when the executor is on it.
+    asking_since: Option<Time>,
+    failed: Option<(Time, String)>,
+    /// An address that worked, and until when that counts.
+    worked: Option<(IpAddr, Time)>,
+}
+
+/// The names that one server dials.
+pub struct Resolver {
+    entries: HashMap<String, Entry>,
+    timeout: Duration,
+}
+
+impl Resolver {
+    /// Waits `timeout` for an answer before it goes on without.
+    #[must_use]
+    pub fn new(timeout: Duration) -> Resolver {
+        Resolver {
+            entries: HashMap::new(),
+            timeout,
+        }
+    }
+
+    /// Where `target` is. If its name has to be looked up, it is handed to `look_up`, once.
+    pub fn resolve(
+        &mut self,
+        target: &HostPort,
+        now: Time,
+        look_up: impl FnOnce(&str),
+    ) -> Resolution {
+        if let Ok(ip) = target.host.parse::<IpAddr>() {
+            return Resolution::Known(vec![SocketAddr::new(ip, target.port)]);
+        }
+        let timeout = self.timeout;
+        let entry = self.entries.entry(target.host.clone()).or_default();
+        if !entry.addresses.is_empty() && now < entry.fresh_until {
+            return entry.known(target.port, now);
+        }
+        let failure = match (&entry.failed, entry.asking_since) {
+            (Some((until, reason)), None) if now < *until => reason.clone(),
+            (_, Some(since)) if now.since(since) >= timeout => {
+                format!(
+                    "no answer from the name server within {} s",
+                    timeout.as_secs_f32()
+                )
+            }
+            (_, Some(_)) => return Resolution::Pending,
+            (_, None) => {
+                entry.asking_since = Some(now);
+                look_up(&target.host);
+                return Resolution::Pending;
+            }
+        };
+        if entry.addresses.is_empty() {
+            Resolution::Failed(failure)
+        } else {
+            entry.known(target.port, now)
+        }
+    }
+
+    /// When a look-up that begins now is given up.
+    #[must_use]
+    pub fn deadline(&self, now: Time) -> Time {
+        now + self.timeout
+    }
+
+    /// What the executor found.
+    pub fn resolved(&mut self, host: &str, found: Result<Vec<IpAddr>, String>, now: Time) {
+        let Some(entry) = self.entries.get_mut(host) else {
+            return;
+        };
+        entry.asking_since = None;
+        match found {
+            Ok(addresses) if !addresses.is_empty() => {
+                entry.addresses = addresses;
+                entry.fresh_until = now + FRESH;
+                entry.failed = None;
+            }
+            Ok(_) => entry.failed = Some((now + FAILED, "the name has no address".to_owned())),
+            Err(reason) => entry.failed = Some((now + FAILED, reason)),
+        }
+    }
+
+    /// A connection to that address of `host` was made: it is the first to be tried from now on.
+    pub fn worked(&mut self, host: &str, address: IpAddr, now: Time) {
+        if let Some(entry) = self.entries.get_mut(host) {
+            entry.worked = Some((address, now + WORKED));
+        }
+    }
+
+    /// No address of `host` can be reached: it may have moved, so it is soon looked up again.
+    pub fn unreachable(&mut self, host: &str, now: Time) {
+        if let Some(entry) = self.entries.get_mut(host) {
+            entry.worked = None;
+            entry.fresh_until = entry.fresh_until.min(now + FAILED);
+        }
+    }
+}
+
+/// The address that worked first, then the families in turn, each in the order that the system
+/// recommends (RFC 8305, section 4): so a family that leads nowhere costs every other attempt, not
+/// all of them.
+fn in_turn(addresses: &[IpAddr], worked: Option<IpAddr>) -> Vec<IpAddr> {
+    let first = worked.filter(|address| addresses.contains(address));
+    let rest = addresses.iter().copied().filter(|&one| Some(one) != first);
+    // The family that did not come last is next.
+    let is_next = match (first, addresses.first()) {
+        (Some(first), _) => !first.is_ipv6(),
+        (None, Some(address)) => address.is_ipv6(),
+        (None, None) => return Vec::new(),
+    };
+    let (mut next, mut other): (VecDeque<IpAddr>, VecDeque<IpAddr>) =
+        rest.partition(|one| one.is_ipv6() == is_next);
+    let mut ordered = Vec::from_iter(first);
+    while let Some(address) = next.pop_front() {
+        ordered.push(address);
+        if !other.is_empty() {
+            std::mem::swap(&mut next, &mut other);
+        }
+    }
+    ordered.extend(other);
+    ordered
+}
+
+impl Entry {
+    fn known(&self, port: u16, now: Time) -> Resolution {
+        let worked = self.worked.filter(|(_, until)| now < *until);
+        let addresses = in_turn(&self.addresses, worked.map(|(address, _)| address));
+        let with_port = |ip| SocketAddr::new(ip, port);
+        Resolution::Known(addresses.into_iter().map(with_port).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn at(seconds: u64) -> Time {
+        Time::from_nanos(seconds * SECOND)
+    }
+
+    struct Asked(Resolver, Vec<String>);
+
+    impl Asked {
+        fn resolve(&mut self, now: Time) -> Resolution {
+            let target = HostPort {
+                host: "places.test".into(),
+                port: 443,
+            };
+            let asked = &mut self.1;
+            self.0
+                .resolve(&target, now, |host| asked.push(host.to_owned()))
+        }
+    }
+
+    fn known(ip: &str) -> Resolution {
+        Resolution::Known(vec![SocketAddr::new(ip.parse().unwrap(), 443)])
+    }
+
+    #[test]
+    fn an_answer_lasts_a_minute_and_longer_when_the_name_server_fails() {
+        let mut names = Asked(Resolver::new(Duration::from_secs(3)), vec![]);
+        assert_eq!(names.resolve(at(0)), Resolution::Pending);
+        assert_eq!(names.resolve(at(1)), Resolution::Pending);
+        assert_eq!(names.1.len(), 1, "two that wait share one look-up");
+        names
+            .0
+            .resolved("places.test", Ok(vec!["192.0.2.1".parse().unwrap()]), at(1));
+        assert_eq!(names.resolve(at(60)), known("192.0.2.1"));
+        assert_eq!(names.resolve(at(61)), Resolution::Pending);
+        names
+            .0
+            .resolved("places.test", Err("refused".into()), at(62));
+        assert_eq!(names.resolve(at(62)), known("192.0.2.1"), "stale on error");
+        assert_eq!(names.1.len(), 2);
+        assert_eq!(
+            names.resolve(at(64)),
+            Resolution::Pending,
+            "and asked again after a second"
+        );
+        assert_eq!(
+            names.resolve(at(67)),
+            known("192.0.2.1"),
+            "stale when it takes too long"
+        );
+        assert_eq!(
+            names.1.len(),
+            3,
+            "one that hangs is not asked again meanwhile"
+        );
+    }
+
+    #[test]
+    fn a_name_that_was_never_found_fails() {
+        let mut names = Asked(Resolver::new(Duration::from_secs(3)), vec![]);
+        names.resolve(at(0));
+        assert_eq!(
+            names.resolve(at(3)),
+            Resolution::Failed("no answer from the name server within 3 s".into())
+        );
+        names.0.resolved("places.test", Ok(vec![]), at(4));
+        assert_eq!(
+            names.resolve(at(4)),
+            Resolution::Failed("the name has no address".into())
+        );
+    }
+
+    #[test]
+    fn families_take_turns_and_what_worked_comes_first() {
+        let order = |addresses: &str, worked: Option<&str>| {
+            let addresses: Vec<IpAddr> = addresses
+                .split(' ')
+                .map(|one| one.parse().unwrap())
+                .collect();
+            let ordered = in_turn(&addresses, worked.map(|one| one.parse().unwrap()));
+            let words: Vec<String> = ordered.iter().map(IpAddr::to_string).collect();
+            words.join(" ")
+        };
+        for (addresses, worked, ordered) in [
+            ("::1 ::2 ::3 ::4 1.1.1.1", None, "::1 1.1.1.1 ::2 ::3 ::4"),
+            ("::1 1.1.1.1 1.1.1.2 ::2", None, "::1 1.1.1.1 ::2 1.1.1.2"),
+            ("1.1.1.1 1.1.1.2 ::1", None, "1.1.1.1 ::1 1.1.1.2"),
+            ("1.1.1.1 1.1.1.2", None, "1.1.1.1 1.1.1.2"),
+            (
+                "::1 ::2 ::3 1.1.1.1",
+                Some("1.1.1.1"),
+                "1.1.1.1 ::1 ::2 ::3",
+            ),
+            (
+                "::1 ::2 1.1.1.1 1.1.1.2",
+                Some("::2"),
+                "::2 1.1.1.1 ::1 1.1.1.2",
+            ),
+            ("::1 1.1.1.1", Some("9.9.9.9"), "::1 1.1.1.1"),
+            ("::1", Some("::1"), "::1"),
+        ] {
+            assert_eq!(order(addresses, worked), ordered, "{addresses} {worked:?}");
+        }
+    }
+
+    #[test]
+    fn what_worked_is_remembered_for_a_while_and_what_cannot_be_reached_is_looked_up_again() {
+        let mut names = Asked(Resolver::new(Duration::from_secs(3)), vec![]);
+        let both = || ["::1", "192.0.2.1"].map(|ip| ip.parse().unwrap()).to_vec();
+        let first = |names: &mut Asked, now: u64| match names.resolve(at(now)) {
+            Resolution::Known(addresses) => addresses[0].ip().to_string(),
+            other => panic!("{other:?}"),
+        };
+        names.resolve(at(0));
+        names.0.resolved("places.test", Ok(both()), at(0));
+        assert_eq!(first(&mut names, 1), "::1");
+        names.0.worked("places.test", both()[1], at(1));
+        assert_eq!(first(&mut names, 2), "192.0.2.1");
+        names.resolve(at(600));
+        names.0.resolved("places.test", Ok(both()), at(600));
+        assert_eq!(first(&mut names, 600), "192.0.2.1");
+        assert_eq!(first(&mut names, 601), "::1");
+        names.0.worked("places.test", both()[1], at(601));
+        names.0.unreachable("places.test", at(602));
+        assert_eq!(
+            first(&mut names, 602),
+            "::1",
+            "a crowd does not look it up in a loop"
+        );
+        assert_eq!(names.resolve(at(603)), Resolution::Pending);
+    }
+
+    #[test]
+    fn a_number_is_not_looked_up() {
+        let mut names = Resolver::new(Duration::from_secs(3));
+        let target = HostPort {
+            host: "::1".into(),
+            port: 1,
+        };
+        let found = names.resolve(&target, at(0), |_| panic!("looked up"));
+        assert_eq!(found, Resolution::Known(vec!["[::1]:1".parse().unwrap()]));
+    }
+}

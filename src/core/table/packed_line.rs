@@ -1,0 +1,291 @@
+//! An `AT` line in little memory: the numbers at two characters a byte, the server's name as a
+//! number.
+//!
+//! A herd of a million clients holds a million lines, most of whose characters are digits, signs
+//! and points. Nothing is computed: a line comes back byte for byte.
+//!
+//! ```text
+//!   length of the client's name (1 byte, or 255 and 2 bytes) · the name · number of the server (2 bytes)
+//!   · "skew location time", each character half a byte, ended by half bytes 15
+//! ```
+//!
+//! A character's code is the lower half of its ASCII code, but for the space, which would be taken
+//! for a `0`: that has 10. So eight characters are packed or unpacked at once, in a few operations
+//! on one register.
+
+use std::ops::Range;
+
+use crate::core::wire::swar::each;
+
+/// What stands behind the last character: its code is 15.
+const END: u8 = b'/';
+/// Two codes of [`END`].
+const ENDS: u8 = 0xff;
+/// A name of so many bytes or more has its length in two more bytes.
+const LONG_NAME: u8 = 255;
+/// Numbers of so many bytes, packed, are unpacked without memory of their own; nearly all are.
+const SHORT_NUMBERS: usize = 64;
+
+/// A packed line, borrowed from the store that keeps it.
+#[derive(Clone, Copy)]
+pub struct PackedLine<'a>(&'a [u8]);
+
+/// Names that are kept. A herd has a handful of servers; a neighbour that makes names up is not to
+/// fill the memory with them, nor the time that it takes to find one.
+const MAX_NAMES: usize = 1_024;
+
+/// The names of servers, each told once.
+#[derive(Default)]
+pub struct ServerNames(Vec<Box<[u8]>>);
+
+impl ServerNames {
+    /// Makes sure that a name is there, whatever others say later.
+    pub fn know(&mut self, name: &[u8]) {
+        if !self.0.iter().any(|known| **known == *name) {
+            self.0.push(name.into());
+        }
+    }
+
+    /// The number of a name, now or from now on; `None` if it is not known, and too many others
+    /// are.
+    pub fn number_of(&mut self, name: &[u8]) -> Option<u16> {
+        let known = self.0.iter().position(|known| **known == *name);
+        if known.is_none() && self.0.len() >= MAX_NAMES {
+            return None;
+        }
+        let number = u16::try_from(known.unwrap_or(self.0.len())).ok()?;
+        if known.is_none() {
+            self.0.push(name.into());
+        }
+        Some(number)
+    }
+
+    fn name(&self, number: [u8; 2]) -> &[u8] {
+        let name = self.0.get(usize::from(u16::from_le_bytes(number)));
+        debug_assert!(name.is_some(), "a number is given with its name");
+        name.map_or(&[], |name| name)
+    }
+}
+
+impl<'a> PackedLine<'a> {
+    /// The line that [`pack`] made `bytes` of.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> PackedLine<'a> {
+        PackedLine(bytes)
+    }
+
+    /// The client's name, and what follows it.
+    fn split(self) -> (&'a [u8], &'a [u8]) {
+        match self.0 {
+            [LONG_NAME, low, high, rest @ ..] => {
+                rest.split_at(usize::from(u16::from_le_bytes([*low, *high])))
+            }
+            [length, rest @ ..] => rest.split_at(usize::from(*length)),
+            [] => {
+                debug_assert!(false, "nothing is packed into no bytes");
+                (&[], &[])
+            }
+        }
+    }
+
+    /// The client's name.
+    #[must_use]
+    pub fn client(self) -> &'a [u8] {
+        self.split().0
+    }
+
+    /// Appends the line, without an LF.
+    pub fn write(self, servers: &ServerNames, out: &mut Vec<u8>) {
+        let (client, rest) = self.split();
+        let Some((server, numbers)) = rest.split_first_chunk::<2>() else {
+            debug_assert!(false, "the server's number is always packed");
+            return;
+        };
+        let server = servers.name(*server);
+        let (mut short, mut long);
+        let text = if numbers.len() <= SHORT_NUMBERS {
+            short = [0; 2 * SHORT_NUMBERS];
+            &mut short[..]
+        } else {
+            long = vec![0; 2 * numbers.len().next_multiple_of(4)];
+            &mut long[..]
+        };
+        unpack(numbers, text);
+        let text = &text[..2 * numbers.len() - ends_of(numbers)];
+        // The client's name stands behind the skew.
+        let skew = memchr::memchr(b' ', text).unwrap_or(text.len());
+        out.reserve(b"AT ".len() + server.len() + 2 + client.len() + text.len());
+        out.extend_from_slice(b"AT ");
+        out.extend_from_slice(server);
+        out.push(b' ');
+        out.extend_from_slice(&text[..skew]);
+        out.push(b' ');
+        out.extend_from_slice(client);
+        out.extend_from_slice(&text[skew..]);
+    }
+
+    /// The two fields of its line that order it, as they stand in `line`, which it was unpacked to:
+    /// the skew, unless it is positive, and the time.
+    #[must_use]
+    pub fn skew_and_time<'b>(
+        self,
+        servers: &ServerNames,
+        line: &'b [u8],
+    ) -> (Option<&'b [u8]>, &'b [u8]) {
+        let (_, rest) = self.split();
+        let server = rest
+            .first_chunk()
+            .map_or(0, |server| servers.name(*server).len());
+        let skew = line.get(b"AT ".len() + server + 1..).unwrap_or_default();
+        let skew = (skew.first() != Some(&b'+')).then(|| {
+            let end = memchr::memchr(b' ', skew).unwrap_or(skew.len());
+            &skew[..end]
+        });
+        let time = memchr::memrchr(b' ', line).map_or(0, |space| space + 1);
+        (skew, &line[time..])
+    }
+}
+
+/// Packs `line` (an `AT` line without its LF), in which the client's name stands at `client`, into
+/// `bytes`, which are cleared. `None` if there are too many names of servers.
+#[must_use]
+pub fn pack(
+    line: &[u8],
+    client: Range<usize>,
+    servers: &mut ServerNames,
+    bytes: &mut Vec<u8>,
+) -> Option<()> {
+    let (before, place_and_time) = (&line[..client.start - 1], &line[client.end..]); // the latter from its space on
+    let client = &line[client];
+    let server_and_skew = &before[b"AT ".len()..];
+    let (server, skew) = server_and_skew.split_at(memchr::memchr(b' ', server_and_skew)?);
+    let (server, skew) = (servers.number_of(server)?, &skew[1..]);
+    bytes.clear();
+    match u8::try_from(client.len()) {
+        Ok(length) if length < LONG_NAME => bytes.push(length),
+        Ok(_) | Err(_) => {
+            bytes.push(LONG_NAME);
+            bytes.extend_from_slice(&u16::try_from(client.len()).ok()?.to_le_bytes());
+        }
+    }
+    bytes.extend_from_slice(client);
+    bytes.extend_from_slice(&server.to_le_bytes());
+    // One run of characters, filled up to whole registers; then packed over itself.
+    let start = bytes.len();
+    bytes.extend_from_slice(skew);
+    bytes.extend_from_slice(place_and_time);
+    let length = bytes.len() - start;
+    bytes.resize(start + (length + 1).next_multiple_of(8), END);
+    let (words, _) = bytes[start..].as_chunks_mut::<8>();
+    for place in 0..words.len() {
+        let four = pack_eight(words[place]);
+        words[place / 2][place % 2 * 4..][..4].copy_from_slice(&four);
+    }
+    bytes.truncate(start + (length + 1).div_ceil(2));
+    Some(())
+}
+
+/// Eight characters in four bytes.
+fn pack_eight(characters: [u8; 8]) -> [u8; 4] {
+    let word = u64::from_le_bytes(characters);
+    // A space is the only one of them whose lower five bits are zero: there, adding 127 does not
+    // reach the top bit.
+    let others = (word & each(0x1f)) + each(0x7f);
+    let spaces = (!others & each(0x80)) >> 7;
+    let codes = (word & each(0x0f)) + spaces * 10;
+    let pairs = (codes << 4 | codes >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    ((fours | fours >> 16) as u32).to_le_bytes()
+}
+
+/// The eight characters of four bytes.
+fn unpack_eight(packed: [u8; 4]) -> [u8; 8] {
+    let word = u64::from(u32::from_le_bytes(packed));
+    let fours = (word | word << 16) & 0x0000_ffff_0000_ffff;
+    let pairs = (fours | fours << 8) & 0x00ff_00ff_00ff_00ff;
+    let codes = pairs >> 4 & each(0x0f) | (pairs << 8) & each(0x0f);
+    // Codes from 10 on are of characters from 0x20 on, the others of those from 0x30 on; and that
+    // of the space is ten too much.
+    let signs = (codes + each(6)) & each(0x10);
+    let others = (codes ^ each(10)) + each(0x7f);
+    let spaces = (!others & each(0x80)) >> 7;
+    (codes + each(0x30) - signs - spaces * 10).to_le_bytes()
+}
+
+/// Unpacks numbers; `text` has room for the characters of whole registers.
+fn unpack(numbers: &[u8], text: &mut [u8]) {
+    let (fours, rest) = numbers.as_chunks::<4>();
+    let (words, _) = text.as_chunks_mut::<8>();
+    for (word, &four) in words.iter_mut().zip(fours) {
+        *word = unpack_eight(four);
+    }
+    if !rest.is_empty()
+        && let Some(word) = words.get_mut(fours.len())
+    {
+        let mut last = [ENDS; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        *word = unpack_eight(last);
+    }
+}
+
+/// How many of the last byte's halves are no characters.
+fn ends_of(numbers: &[u8]) -> usize {
+    match numbers.last() {
+        None => 0,
+        Some(&ENDS) => 2,
+        Some(_) => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::wire::message::At;
+    use proptest::prelude::*;
+
+    fn there_and_back(line: &[u8]) -> (Vec<u8>, usize) {
+        let mut servers = ServerNames::default();
+        servers.number_of(b"Somebody");
+        let at = At::parse(line).unwrap_or_else(|| panic!("no AT line: {}", line.escape_ascii()));
+        let mut bytes = Vec::new();
+        pack(line, at.client_range(), &mut servers, &mut bytes).unwrap();
+        let packed = PackedLine::new(&bytes);
+        assert_eq!(packed.client(), at.client);
+        let mut back = Vec::new();
+        packed.write(&servers, &mut back);
+        (back, bytes.len())
+    }
+
+    #[test]
+    fn a_common_line_takes_half_its_length() {
+        let line =
+            b"AT Riley +0.263873386 client-0001234 +34.068930-118.445127 1621464827.959498503";
+        let (back, length) = there_and_back(line);
+        assert_eq!(back, line);
+        assert!(
+            length <= line.len() * 6 / 10,
+            "{length} of {} bytes",
+            line.len()
+        );
+    }
+
+    #[test]
+    fn names_of_any_length_come_back() {
+        for length in [1, 2, 253, 254, 255, 256, 4000] {
+            let line = format!("AT Riley +0.000000000 {} +1+2 3", "x".repeat(length));
+            assert_eq!(
+                there_and_back(line.as_bytes()).0,
+                line.as_bytes(),
+                "{length}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_comes_back_byte_for_byte(server in "[!-~]{1,20}", client in "[^ \t\r\n\x0b\x0c]{1,300}", skew in "[+-][1-9][0-9]{0,8}\\.[0-9]{9}", latitude in "[+-][0-8]?[0-9](\\.[0-9]{1,20})?", longitude in "[+-][01]?[0-7]?[0-9](\\.[0-9]{1,20})?", time in "[1-9][0-9]{11,17}(\\.[0-9]{1,18})?") {
+            let line = format!("AT {server} {skew} {client} {latitude}{longitude} {time}");
+            prop_assert_eq!(there_and_back(line.as_bytes()).0, line.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Positions as ISO 6709 decimal degrees: `+34.068930-118.445127`.
+//!
+//! Digits stay text: they go to Google as the client wrote them, so nothing is rounded on the way.
+
+use crate::core::wire::swar;
+
+/// A latitude and a longitude, each within range, borrowed from the command that named them.
+///
+/// ```
+/// use herd_mio::core::wire::coordinates::Coordinates;
+///
+/// let place = Coordinates::parse(b"+34.068930-118.445127").unwrap();
+/// assert_eq!(place.latitude(), "34.068930");
+/// assert_eq!(place.longitude(), "-118.445127");
+/// assert!(Coordinates::parse(b"+3404.1-11826.7/").is_none()); // degrees and minutes: out of range
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coordinates<'a> {
+    latitude: &'a [u8],
+    longitude: &'a [u8],
+}
+
+impl<'a> Coordinates<'a> {
+    /// Reads `[+-]` 1–3 digits, optional point and digits, twice; latitude within ±90, longitude
+    /// within ±180.
+    #[must_use]
+    pub fn parse(text: &'a [u8]) -> Option<Coordinates<'a>> {
+        let (place, end) = Coordinates::read(text, 0)?;
+        (end == text.len()).then_some(place)
+    }
+
+    /// Reads those that begin at `start`; tells where they end, too.
+    #[inline]
+    #[must_use]
+    pub fn read(text: &'a [u8], start: usize) -> Option<(Coordinates<'a>, usize)> {
+        let middle = degrees(text, start, 90)?;
+        let end = degrees(text, middle, 180)?;
+        let latitude = text.get(start..middle)?;
+        let longitude = text.get(middle..end)?;
+        Some((
+            Coordinates {
+                latitude,
+                longitude,
+            },
+            end,
+        ))
+    }
+
+    /// The latitude as a plain decimal number, as URLs and JSON have it: no `+`, no leading zeros.
+    #[must_use]
+    pub fn latitude(&self) -> String {
+        plain(self.latitude)
+    }
+
+    /// The longitude as a plain decimal number, as URLs and JSON have it: no `+`, no leading zeros.
+    #[must_use]
+    pub fn longitude(&self) -> String {
+        plain(self.longitude)
+    }
+}
+
+/// Where the signed decimal ends that begins at `start`: 1–3 whole digits, optional point and
+/// digits, of a size that is at most `limit`. Every `IAMAT` comes through here.
+#[inline]
+fn degrees(text: &[u8], start: usize, limit: u64) -> Option<usize> {
+    let (b'+' | b'-') = text.get(start)? else {
+        return None;
+    };
+    let (mut whole, mut point) = (0, start + 1);
+    while let Some(digit) = swar::digit_at(text, point) {
+        whole = whole * 10 + digit;
+        point += 1;
+        if point > start + 4 {
+            return None;
+        }
+    }
+    if point == start + 1 || whole > limit {
+        return None;
+    }
+    if text.get(point) != Some(&b'.') {
+        return Some(point);
+    }
+    let end = end_of_digits(text, point + 1);
+    let fraction = &text[point + 1..end];
+    let is_more = whole == limit && fraction.iter().any(|&digit| digit != b'0');
+    (!fraction.is_empty() && !is_more).then_some(end)
+}
+
+/// Where the digits end that begin at `start`.
+#[inline]
+fn end_of_digits(text: &[u8], start: usize) -> usize {
+    let mut end = start;
+    loop {
+        let digits = swar::leading_digits(swar::word_at(text, end));
+        end += digits;
+        if digits < 8 {
+            return end;
+        }
+    }
+}
+
+/// `+034.50` as `34.50`: JSON has neither a plus sign nor leading zeros, and a `+` in a query
+/// string means a space.
+fn plain(text: &[u8]) -> String {
+    let (sign, size) = text.split_at(1);
+    let leading_zeros = size.iter().take_while(|&&b| b == b'0').count();
+    let whole_digits = size.iter().take_while(|b| b.is_ascii_digit()).count();
+    let size = &size[leading_zeros.min(whole_digits - 1)..];
+    let sign = if sign == b"-" { "-" } else { "" };
+    // Signs, digits and a point: always ASCII.
+    format!("{sign}{}", String::from_utf8_lossy(size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_wire_s_examples() {
+        for good in [
+            "+34.068930-118.445127",
+            "-90+180",
+            "+90.000-180.0",
+            "+0-0",
+            "+000.1+001.5",
+            "+07+007",
+        ] {
+            assert!(Coordinates::parse(good.as_bytes()).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "+",
+            "+-",
+            "+1",
+            "1+1",
+            "+1-",
+            "+34.068930-118.445127/",
+            "+34.068930-118.445127+12",
+            "+3404.1-11826.7",
+            "+90.0001+0",
+            "-91+0",
+            "+0+180.0000001",
+            "+0-181",
+            "+1e1+0",
+            "+nan+0",
+            "+1,5+2",
+            "++1+2",
+            "+1+-2",
+            "+.5+1",
+            "+1.+1",
+            "+1.5.5+1",
+            "+0001+1",
+            "+١+1",
+            "+1 +1",
+            "34-118",
+            "+34.0°-118.0",
+        ] {
+            assert_eq!(Coordinates::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_fit_for_urls_and_json() {
+        let plain = |text: &str| {
+            let place = Coordinates::parse(text.as_bytes()).unwrap();
+            (place.latitude(), place.longitude())
+        };
+        assert_eq!(plain("+007.50-000.25"), ("7.50".into(), "-0.25".into()));
+        assert_eq!(plain("+0-00"), ("0".into(), "-0".into()));
+        assert_eq!(plain("-90+180"), ("-90".into(), "180".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn every_position_on_earth_is_read(latitude in -90.0f64..=90.0, longitude in -180.0f64..=180.0, digits in 0usize..12) {
+            let text = format!("{latitude:+.digits$}{longitude:+.digits$}");
+            let place = Coordinates::parse(text.as_bytes());
+            prop_assert!(place.is_some(), "{}", text);
+            let place = place.unwrap();
+            prop_assert!(serde_json::from_str::<f64>(&place.latitude()).is_ok(), "{}", place.latitude());
+            prop_assert!(serde_json::from_str::<f64>(&place.longitude()).is_ok(), "{}", place.longitude());
+        }
+
+        #[test]
+        fn anything_else_is_refused_without_a_panic(text in proptest::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(place) = Coordinates::parse(&text) {
+                let (latitude, longitude): (f64, f64) = (place.latitude().parse().unwrap(), place.longitude().parse().unwrap());
+                prop_assert!(latitude.abs() <= 90.0 && longitude.abs() <= 180.0);
+            }
+        }
+
+        #[test]
+        fn near_misses_are_judged_as_numbers(text in "[+-][0-9]{1,4}(\\.[0-9]{0,3})?[+-][0-9]{1,4}(\\.[0-9]{0,3})?") {
+            let split = 1 + text[1..].find(['+', '-']).unwrap();
+            let judge = |part: &str, limit: f64| {
+                let whole = part[1..].split('.').next().unwrap();
+                whole.len() <= 3 && !part.ends_with('.') && part.parse::<f64>().unwrap().abs() <= limit
+            };
+            let good = judge(&text[..split], 90.0) && judge(&text[split..], 180.0);
+            prop_assert_eq!(Coordinates::parse(text.as_bytes()).is_some(), good);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Bytes from outside, made fit for a log line.
+
+use std::fmt;
+
+/// Shows bytes as printable ASCII: everything else, and the backslash, as `\xNN`. No newline,
+/// control or escape byte gets through, and two different inputs never look the same.
+///
+/// ```
+/// use herd_mio::core::wire::escape::Escaped;
+///
+/// assert_eq!(Escaped(b"a\x1b[31m\\ \xff\n").to_string(), r"a\x1b[31m\x5c \xff\x0a");
+/// ```
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Nearly all are plain. Looking at each, whatever is found, lets the compiler look at
+        // sixteen at once.
+        let all_plain = self.0.iter().fold(true, |all, &byte| all & is_plain(byte));
+        if all_plain && let Ok(text) = str::from_utf8(self.0) {
+            return f.write_str(text);
+        }
+        for chunk in self.0.utf8_chunks() {
+            let mut rest = chunk.valid();
+            while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
+                f.write_str(&rest[..at])?;
+                // The next character boundary: a plain byte is a character of its own, so `at` is
+                // one too.
+                let width = rest[at..].chars().next().map_or(1, char::len_utf8);
+                hex(&rest.as_bytes()[at..at + width], f)?;
+                rest = &rest[at + width..];
+            }
+            f.write_str(rest)?;
+            hex(chunk.invalid(), f)?;
+        }
+        Ok(())
+    }
+}
+
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'\\'
+}
+
+fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn only_printable_ascii_comes_out_and_nothing_is_lost(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let shown = Escaped(&bytes).to_string();
+            prop_assert!(shown.bytes().all(|b| (b' '..=b'~').contains(&b)));
+            let mut back = Vec::new();
+            let mut rest = shown.as_bytes();
+            while let Some((&byte, after)) = rest.split_first() {
+                if byte == b'\\' {
+                    let code = std::str::from_utf8(&after[1..3]).unwrap();
+                    back.push(u8::from_str_radix(code, 16).unwrap());
+                    rest = &after[3..];
+                } else {
+                    back.push(byte);
+                    rest = after;
+                }
+            }
+            prop_assert_eq!(back, bytes);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Framing: a stream of bytes as lines, and a line as fields.
+
+use crate::core::wire::swar;
+
+/// What stands at the front of the bytes received so far.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Split<'a> {
+    /// A whole line without its LF, and how many bytes it took with it.
+    Line(&'a [u8], usize),
+    /// No LF yet, and room for one.
+    Unfinished,
+    /// More bytes than a line may have, and no LF among them.
+    TooLong,
+}
+
+/// Finds the first line of `input`; a line has at most `limit` bytes before its LF.
+///
+/// ```
+/// use herd_mio::core::wire::lines::{Split, split};
+///
+/// assert_eq!(split(b"one\r\ntwo", 5), Split::Line(b"one\r", 5));
+/// assert_eq!(split(b"two", 5), Split::Unfinished);
+/// assert_eq!(split(b"three?", 5), Split::TooLong);
+/// ```
+#[must_use]
+pub fn split(input: &[u8], limit: usize) -> Split<'_> {
+    let window = &input[..input.len().min(limit + 1)];
+    match memchr::memchr(b'\n', window) {
+        Some(end) => Split::Line(&input[..end], end + 1),
+        None if input.len() > limit => Split::TooLong,
+        None => Split::Unfinished,
+    }
+}
+
+/// White space as the protocol has it: the six bytes of C's `isspace`, and nothing from Unicode.
+/// (`is_ascii_whitespace` lacks the vertical tab.)
+#[must_use]
+pub const fn is_space(byte: u8) -> bool {
+    SPACES[byte as usize]
+}
+
+/// A look-up instead of six comparisons, for every byte that comes in.
+const SPACES: [bool; 256] = {
+    let mut spaces = [false; 256];
+    let mut place = 0;
+    let all = b" \t\r\n\x0b\x0c";
+    while place < all.len() {
+        spaces[all[place] as usize] = true;
+        place += 1;
+    }
+    spaces
+};
+
+/// The fields of a line: its runs of bytes that are not white space.
+pub fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|&byte| is_space(byte))
+        .filter(|field| !field.is_empty())
+}
+
+/// Where the first white space from `start` on is, or the end.
+#[inline]
+#[must_use]
+pub fn end_of_field(line: &[u8], start: usize) -> usize {
+    let mut end = start;
+    while end < line.len() {
+        let step = swar::first_marked(swar::mark_blanks(swar::word_at(line, end)));
+        end += step;
+        // Behind the end stands a zero, which is marked as well; other controls may be part of a
+        // field.
+        if step < 8 {
+            match line.get(end) {
+                Some(&byte) if !is_space(byte) => end += 1,
+                _ => break,
+            }
+        }
+    }
+    end
+}
+
+/// A line as it is quoted back: without the CR of a CRLF.
+#[must_use]
+pub fn without_cr(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn fields_are_split_at_c_s_white_space_only() {
+        let line = b" \t a\x0bb\x0cc\r d\xc2\xa0e \x1cf\x85\r";
+        let found: Vec<&[u8]> = fields(line).collect();
+        assert_eq!(found, [&b"a"[..], b"b", b"c", b"d\xc2\xa0e", b"\x1cf\x85"]);
+    }
+
+    #[test]
+    fn white_space_is_found_wherever_it_stands_in_a_word() {
+        for length in 0..30 {
+            for at in 0..=length {
+                for byte in 0..=255 {
+                    let mut text = vec![0xff; length + 1];
+                    // Controls that are no white space stand before it.
+                    text[..at].fill(0x1c);
+                    text[at] = byte;
+                    let expected = if is_space(byte) { at } else { length + 1 };
+                    assert_eq!(
+                        end_of_field(&text, 0),
+                        expected,
+                        "{byte} at {at} of {length}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_limit_counts_the_bytes_before_the_lf() {
+        assert_eq!(split(b"12345\n", 5), Split::Line(b"12345", 6));
+        assert_eq!(split(b"123456\n", 5), Split::TooLong);
+        assert_eq!(split(b"12345", 5), Split::Unfinished);
+        assert_eq!(split(b"", 5), Split::Unfinished);
+        assert_eq!(split(b"\n\n", 5), Split::Line(b"", 1));
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_those_of_the_standard_library(input in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b'a'), any::<u8>()], 0..200), limit in 1usize..50) {
+            let mut rest = &input[..];
+            for expected in input.split(|&b| b == b'\n') {
+                let last = expected.len() == rest.len();
+                match split(rest, limit) {
+                    Split::Line(line, used) => {
+                        prop_assert!(!last);
+                        prop_assert_eq!(line, expected);
+                        rest = &rest[used..];
+                    }
+                    Split::Unfinished => { prop_assert!(last && expected.len() <= limit); break }
+                    Split::TooLong => { prop_assert!(expected.len() > limit); break }
+                }
+            }
+        }
+    }
+}
