@@ -8,6 +8,10 @@
 //! A turn runs only what was ready when it began, and reads at most one buffer of each connection.
 //! What is still ready then is on the next turn's list, and that turn polls without waiting. So no
 //! connection is served twice before each was served once.
+//!
+//! Reading has a time limit (`limits.turn_ms`), so that deadlines and output have their turn
+//! whatever clients send. A turn that follows one without enough time is *crowded*: neighbours come
+//! first, then clients in rounds ([`Node::order_fairly`]), and each client is read less at once.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +25,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::core::base::clock::{Now, Time};
-use crate::core::base::limits::{TURN_BYTES, ms};
+use crate::core::base::limits::{LINE_BYTES, TURN_BYTES, ms};
 use crate::core::base::settings::{HostPort, SecretsChange, Settings};
 use crate::core::journal::format::Entry;
 use crate::core::node::{ConnId, Io, Node, drive, expected_connections, perform_disk_work};
@@ -48,6 +52,8 @@ const EXECUTOR: Token = Token(usize::MAX - 3);
 const EVENTS: usize = 1024;
 /// Connections accepted from one listener in one turn.
 const ACCEPTS: usize = 64;
+/// Bytes that a client is read at once in a crowded turn: a whole line of the longest.
+const CROWDED_READ_BYTES: usize = LINE_BYTES + 1;
 /// How long no connection is accepted after the system refused a new socket (out of descriptors, of
 /// memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -64,8 +70,10 @@ pub struct Server {
     accept_again: Option<Time>,
     /// An accept failed, and the connections that wait have not been accepted since.
     is_accept_failing: bool,
-    /// Connections of this turn.
+    /// Connections of this turn, those first for which the turn before had no time.
     running: Vec<ConnId>,
+    /// How long a turn reads.
+    turn_time: Duration,
     looked_up: Receiver<LookedUp>,
     /// What is read anew when a signal asks for it, and the thread that reads.
     reload: Reload,
@@ -119,6 +127,7 @@ impl Server {
         let clock = Clock::start();
         let name = settings.name.clone();
         let stop_timeout = ms(settings.limits.stop_ms);
+        let turn_time = ms(settings.limits.turn_ms);
         let mut node = Node::new(settings, &seed, clock.now());
         let mut disk = None;
         if let Some(JournalConfig { directory, fsync }) = journal {
@@ -147,6 +156,7 @@ impl Server {
             accept_again: None,
             is_accept_failing: false,
             running: Vec::new(),
+            turn_time,
             looked_up,
             reload,
             reloads: Executor::new("reload", 1, waker, report_reloaded, Reload::read),
@@ -294,16 +304,34 @@ impl Server {
             }
             self.poll(events, Some(Duration::ZERO))?;
         }
-        self.accept();
-        // Only what was ready when the turn began: what becomes ready in it is on the next turn's
-        // list.
-        self.sockets.take_ready(&mut self.running);
-        for place in 0..self.running.len() {
-            self.receive(self.running[place]);
-        }
-        self.running.clear();
+        let now = self.sockets.now();
+        self.accept(now);
+        self.run_ready(now.time);
         drive(&mut self.node, &mut self.sockets, began);
         Ok(())
+    }
+
+    /// Runs what was ready when the turn began, until its time is over: what becomes ready in it
+    /// is on the next turn's list.
+    fn run_ready(&mut self, began: Time) {
+        let is_crowded = !self.running.is_empty();
+        self.sockets.take_ready(&mut self.running);
+        let read_bytes = match is_crowded {
+            true => {
+                self.node.order_fairly(&mut self.running);
+                CROWDED_READ_BYTES
+            }
+            false => TURN_BYTES,
+        };
+        let ends = began + self.turn_time;
+        let mut done = 0;
+        while let Some(&id) = self.running.get(done) {
+            done += 1;
+            if self.receive(id, read_bytes).is_some_and(|at| at >= ends) {
+                break;
+            }
+        }
+        self.running.drain(..done);
     }
 
     /// Polls, and notes what is ready.
@@ -327,7 +355,8 @@ impl Server {
         let acceptable =
             self.accept_again.is_none() && self.listeners.iter().any(|listener| listener.ready);
         // The byte of a signal may be lost: its handler cannot try again.
-        if acceptable || self.sockets.is_ready() || self.signals.is_pending() {
+        let is_ready = self.sockets.is_ready() || !self.running.is_empty();
+        if acceptable || is_ready || self.signals.is_pending() {
             return Some(Duration::ZERO);
         }
         let deadline = self
@@ -437,8 +466,7 @@ impl Server {
         }
     }
 
-    fn accept(&mut self) {
-        let now = self.sockets.now();
+    fn accept(&mut self, now: Now) {
         if self.accept_again.is_some_and(|again| now.time < again) {
             return;
         }
@@ -493,11 +521,9 @@ impl Server {
         }
     }
 
-    /// One ready connection: finishes connecting, or reads once.
-    fn receive(&mut self, id: ConnId) {
-        let Some(transport) = self.sockets.transport(id) else {
-            return;
-        };
+    /// One ready connection: finishes connecting, or reads once. Returns when something was read.
+    fn receive(&mut self, id: ConnId, read_bytes: usize) -> Option<Time> {
+        let transport = self.sockets.transport(id)?;
         transport.unqueue();
         match transport.finish_connecting() {
             Ok(true) => {
@@ -505,11 +531,12 @@ impl Server {
                 self.node.handle_connection_made(id, now);
             }
             Ok(false) => {}
-            Err(error) => return self.lose(id, &error.to_string()),
+            Err(error) => {
+                self.lose(id, &error.to_string());
+                return None;
+            }
         }
-        let Some(transport) = self.sockets.transport(id) else {
-            return;
-        };
+        let transport = self.sockets.transport(id)?;
         if transport.is_writable() {
             self.node.handle_writable(id);
         }
@@ -518,12 +545,12 @@ impl Server {
                 let error = transport.error();
                 self.lose(id, &error);
             }
-            return;
+            return None;
         }
         if !transport.is_readable() {
-            return;
+            return None;
         }
-        let received = transport.read(&mut self.scratch);
+        let received = transport.read(&mut self.scratch[..read_bytes]);
         // The time of receipt: not before the last byte was sent, or a clock that agrees with ours
         // would seem ahead of it.
         let now = self.sockets.now();
@@ -536,6 +563,7 @@ impl Server {
             Ok(Received::Nothing) => {}
             Err(error) => self.lose(id, &error.to_string()),
         }
+        Some(now.time)
     }
 
     /// A socket is broken.

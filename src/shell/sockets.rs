@@ -95,9 +95,12 @@ impl Sockets {
         !self.ready.is_empty()
     }
 
-    /// Swaps the list of this turn in: connections that become ready in it are for the next one.
+    /// Moves the list of this turn out: connections that become ready in it are for the next one.
     pub(super) fn take_ready(&mut self, running: &mut Vec<ConnId>) {
-        std::mem::swap(&mut self.ready, running);
+        match running.is_empty() {
+            true => std::mem::swap(&mut self.ready, running),
+            false => running.append(&mut self.ready),
+        }
     }
 
     /// The socket of a connection that is there.

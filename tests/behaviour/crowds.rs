@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use crate::common::{Client, Herd, Server, wait_until, without_skew};
+use crate::turns::connect_from;
 
 fn quiet() -> Server {
     Herd::single().level("warn").start("Riley")
@@ -272,13 +273,9 @@ fn more_clients_from_one_address_than_allowed_are_refused() {
     server.client().send("x\n").expect(
         "? there are 2 clients from its address, which is limits.max_clients_per_address\n",
     );
-    let elsewhere = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-    let elsewhere = elsewhere.unwrap();
-    elsewhere
-        .bind(&std::net::SocketAddr::from(([127, 0, 0, 77], 0)).into())
-        .unwrap();
-    elsewhere.connect(&server.address.into()).unwrap();
-    Client::of(elsewhere.into()).send("x\n").expect("? x\n");
+    connect_from([127, 0, 0, 77], server.address)
+        .send("x\n")
+        .expect("? x\n");
 }
 
 #[test]

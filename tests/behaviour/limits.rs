@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::common::server_command;
 
 /// A limit, and the test that reaches it: its file in `tests`, and its name.
-const REACHED_BY: [(&str, &str, &str); 45] = [
+const REACHED_BY: [(&str, &str, &str); 46] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -97,6 +97,11 @@ const REACHED_BY: [(&str, &str, &str); 45] = [
         "linger_ms",
         "behaviour/limits_clients.rs",
         "a_client_that_was_told_its_last_words_may_not_talk_for_ever",
+    ),
+    (
+        "turn_ms",
+        "behaviour/turns.rs",
+        "a_crowd_of_one_address_does_not_delay_a_client_of_another_in_a_turn",
     ),
     ("stop_ms", "behaviour/stopping.rs", "a_stop_has_a_deadline"),
     (

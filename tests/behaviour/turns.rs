@@ -3,11 +3,11 @@
 
 use std::collections::HashSet;
 use std::io::Write as _;
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use herd_mio::core::base::limits::TURN_BYTES;
+use herd_mio::core::base::limits::{LINE_BYTES, TURN_BYTES};
 use herd_places::Behaviour;
 use rustix::process::Signal;
 
@@ -134,6 +134,71 @@ fn crowded_turns(trace: &str, process: u32) -> usize {
         }
     }
     crowded
+}
+
+/// A connection from that address of this machine.
+pub(crate) fn connect_from(source: [u8; 4], to: SocketAddr) -> Client {
+    let kind = (socket2::Domain::IPV4, socket2::Type::STREAM);
+    let socket = socket2::Socket::new(kind.0, kind.1, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect_timeout(&to.into(), SOON).unwrap();
+    Client::of(socket.into())
+}
+
+#[test]
+fn a_crowd_of_one_address_does_not_delay_a_client_of_another_in_a_turn() {
+    let what = "the order of a crowded turn";
+    if !outside::can_trace(what) {
+        return;
+    }
+    let herd = Herd::single().level("warn").with("[limits]\nturn_ms = 1\n");
+    let trace = outside::Trace::new(&herd, &["-s", "0", "-e", "trace=recvfrom,epoll_wait"]);
+    let riley = Server::start(&mut trace.command(&herd.command("Riley")));
+    let floods: Vec<Flood> = (0..60)
+        .map(|_| {
+            let client = connect_from([127, 0, 0, 66], riley.address);
+            Flood::of(&client, |_| format!("{}\n", "\u{1}".repeat(LINE_BYTES)))
+        })
+        .collect();
+    let mut calm = riley.client();
+    let mut round = 0;
+    wait_until("the calm client is read in crowded turns", || {
+        round += 1;
+        calm.ask(&format!("IAMAT calm +1+2 {round}"));
+        places_in_crowded_turns(&trace.text(), riley.pid()).len() >= 10
+    });
+    floods.into_iter().for_each(Flood::end);
+    let places = places_in_crowded_turns(&trace.text(), riley.pid());
+    assert!(places.iter().all(|&place| place <= 1), "{places:?}");
+    riley.stop();
+}
+
+/// For each crowded turn in which a client sent less than a line of the flood: how many connections
+/// were read before it.
+fn places_in_crowded_turns(trace: &str, process: u32) -> Vec<usize> {
+    let process = process.to_string();
+    let mut places = Vec::new();
+    let mut reads = 0;
+    for line in trace.lines() {
+        let Some(call) = line.strip_prefix(&process).map(str::trim_start) else {
+            continue;
+        };
+        if call.starts_with("epoll_wait(") {
+            reads = 0;
+        }
+        // A client is read this much in a crowded turn, and in no other.
+        let is_crowded = call.starts_with("recvfrom(") && call.contains(", 4097, ");
+        let bytes = call
+            .rsplit_once(" = ")
+            .and_then(|(_, it)| it.trim().parse::<usize>().ok());
+        if let (true, Some(bytes)) = (is_crowded, bytes) {
+            if bytes < 64 {
+                places.push(reads);
+            }
+            reads += 1;
+        }
+    }
+    places
 }
 
 #[test]

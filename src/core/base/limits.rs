@@ -94,6 +94,8 @@ limits! {
     output_stall_ms = 60_000, 10..=3_600_000;
     /// Time that a connection which was told its last words is still listened to, so that they are not lost.
     linger_ms = 2_000, 1..=60_000;
+    /// Time that a turn of the loop gives to clients' input; clients that are left are first in the next turn, after the neighbours.
+    turn_ms = 10, 1..=1_000;
     /// Time for a server that was told to stop to finish what is being answered.
     stop_ms = 5_000, 1..=600_000;
 

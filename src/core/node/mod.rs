@@ -62,6 +62,7 @@ mod questions;
 mod states;
 #[cfg(test)]
 mod tls_time;
+mod turn_order;
 #[cfg(test)]
 mod wall_clock;
 
@@ -632,7 +633,7 @@ mod tests {
     use std::fmt::Write as _;
 
     /// A server without neighbours or a key for Places.
-    fn node(limits: crate::core::base::limits::Limits) -> Node {
+    pub(super) fn node(limits: crate::core::base::limits::Limits) -> Node {
         let config = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
         let mut settings = config
             .server("Riley", &Overrides::default())
@@ -643,7 +644,7 @@ mod tests {
         Node::new(settings, &[7; 32], at(0))
     }
 
-    fn at(ms: u64) -> Now {
+    pub(super) fn at(ms: u64) -> Now {
         Now {
             time: Time::from_nanos(ms * 1_000_000),
             wall: 1_700_000_000_000_000_000 + ms * 1_000_000,

@@ -1,0 +1,71 @@
+//! Which connections come first when a turn has no time for all that are ready.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::{ConnId, Node, Session};
+use crate::core::session::admission::origin;
+
+impl Node {
+    /// Orders connections that are ready for input. Neighbours, Places and proxies come first.
+    /// Clients follow in rounds, with one connection of each address in a round: an address with many
+    /// connections does not delay one with few. Otherwise the order stays.
+    pub fn order_fairly(&self, ready: &mut [ConnId]) {
+        let mut rounds: HashMap<IpAddr, u32> = HashMap::new();
+        let mut keyed: Vec<(u32, ConnId)> = ready
+            .iter()
+            .map(|&id| match self.client_origin(id) {
+                None => (0, id),
+                Some(origin) => {
+                    let round = rounds.entry(origin).or_default();
+                    *round += 1;
+                    (*round, id)
+                }
+            })
+            .collect();
+        keyed.sort_by_key(|&(round, _)| round);
+        for (place, (_, id)) in ready.iter_mut().zip(keyed) {
+            *place = id;
+        }
+    }
+
+    /// Where a client is from. `None` for a connection that comes before clients.
+    fn client_origin(&self, id: ConnId) -> Option<IpAddr> {
+        match &self.sessions.get(id)?.session {
+            Session::Client(client) => Some(origin(client.address().ip())),
+            // A proxy's connection is read once, until its header names the client.
+            Session::Proxied(_) | Session::Link(_) | Session::Exchange(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{at, node};
+    use super::*;
+
+    #[test]
+    fn an_address_with_many_connections_does_not_delay_one_with_few() {
+        let mut node = node(Default::default());
+        let mut from = |address: &str| {
+            let address = address.parse().unwrap();
+            node.handle_client_connected(address, at(0)).unwrap()
+        };
+        let crowd: Vec<ConnId> = (1..=4)
+            .map(|port| from(&format!("192.0.2.1:{port}")))
+            .collect();
+        let pair = [from("[2001:db8::1]:1"), from("[2001:db8::2]:1")];
+        let alone = from("192.0.2.2:1");
+        let link = node
+            .handle_neighbour_connected("192.0.2.3:1".parse().unwrap(), at(0))
+            .unwrap();
+        let mut ready = crowd.clone();
+        ready.extend(pair);
+        ready.extend([alone, link]);
+        node.order_fairly(&mut ready);
+        let expected = [
+            link, crowd[0], pair[0], alone, crowd[1], pair[1], crowd[2], crowd[3],
+        ];
+        assert_eq!(ready, expected);
+    }
+}
