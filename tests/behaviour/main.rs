@@ -66,4 +66,5 @@ mod tls_offered;
 mod tls_records;
 mod trying_on;
 mod turns;
+mod tutorial;
 mod variables;
