@@ -1,10 +1,12 @@
-//! The two clocks of the machine, read once for each event; the only place that reads them.
+//! The two clocks of the machine, monotonic and wall. The server's event loop reads the time only
+//! here.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::core::base::clock::{Now, Time};
 
-/// Counts from when it was made.
+/// A pair of clocks: monotonic time counts from the moment when this was created, wall time from
+/// 1970.
 pub struct Clock {
     origin: Instant,
 }
@@ -22,7 +24,7 @@ impl Clock {
         }
     }
 
-    /// What both clocks say. A wall clock before 1970 reads as the epoch.
+    /// Reads both clocks. A wall clock before 1970 reads as 1970.
     #[must_use]
     #[allow(
         clippy::disallowed_methods,

@@ -1,23 +1,25 @@
-//! The journal's files: does what [`DiskWork`] says, and nothing of its own.
+//! Operates the journal's files. This module executes [`DiskWork`] and makes no decisions of its
+//! own.
 //!
-//! In the data directory: `journal`; `journal.new`, the next file, which a compaction writes; and
-//! `lock`, which one process at a time holds. They are reached through the directory itself, held
-//! open: it may be moved while the server runs.
+//! The data directory contains `journal`, `journal.new` (the next file, written by a compaction)
+//! and `lock` (held by one process at a time). The files are opened relative to a descriptor of the
+//! directory, so the directory may be moved while the server runs.
 //!
-//! Three threads do the work, each in order: the writer appends, the reserver reserves room, the
-//! keeper does everything else. The loop waits for none of them, and a slow sync delays neither a
-//! write nor the room for the next one.
+//! Three threads do the work, and each does its jobs in order. The writer appends, the reserver
+//! reserves room, and the keeper does everything else. The loop waits for none of them. A slow sync
+//! delays neither an append nor the next reservation.
 //!
-//! # What file systems answer
+//! # Errors of file systems that are tolerated
 //!
-//! | call | answers that are passed over | because |
+//! | call | errors | reaction |
 //! |---|---|---|
-//! | `fallocate` | `EOPNOTSUPP`, `ENOSYS`, `EPERM`, `EINVAL`, `ENODEV` | sandboxes and some file systems cannot reserve: there is room for as long as there is |
-//! | `flock` | `ENOLCK`, `EOPNOTSUPP`, `ENOSYS`, `EINVAL` | a file system without locks: the operator is warned |
-//! | `fsync` of a directory | `EINVAL`, `EBADF`, `EOPNOTSUPP`, `ENOSYS`, `EACCES` | file systems that sync names by themselves, or never: the operator is warned |
-//! | `rename` | any, if the old file still has its name | the compaction is given up |
+//! | `fallocate` | `EOPNOTSUPP`, `ENOSYS`, `EPERM`, `EINVAL`, `ENODEV` | sandboxes and some file systems cannot reserve: the server writes without a reservation |
+//! | `flock` | `ENOLCK`, `EOPNOTSUPP`, `ENOSYS`, `EINVAL` | the file system has no locks: the operator gets a warning |
+//! | `fsync` of a directory | `EINVAL`, `EBADF`, `EOPNOTSUPP`, `ENOSYS`, `EACCES` | the file system syncs names by itself, or never: the operator gets a warning |
+//! | `rename` | any, if the old file still has its name | the compaction is abandoned |
 //!
-//! No room (`ENOSPC`, `EDQUOT`, `EFBIG`) is told as [`DiskErrorKind::Full`], whoever says it.
+//! No room (`ENOSPC`, `EDQUOT`, `EFBIG`) is reported as [`DiskErrorKind::Full`], whichever call
+//! returns it.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Read};
@@ -39,28 +41,31 @@ use crate::core::journal::format::{End, Entry, Format, JournalError, Replay};
 use crate::shell::clock::Clock;
 use crate::shell::executor::Executor;
 
-/// Bytes read from the journal at once when it is read back.
+/// The number of bytes that one call reads when the journal is read at start.
 const READ_BYTES: usize = 1 << 20;
-/// How often it is told how far that has got.
+/// The interval between log lines about the progress of that reading.
 const PROGRESS: Duration = Duration::from_secs(2);
-/// How long the keeper waits before it syncs a directory again for which there was no room.
+/// If a directory cannot be synced because the disk is full, the keeper waits this long before it
+/// tries again.
 const SYNC_AGAIN: Duration = Duration::from_millis(200);
 
-/// Only the server's own user may read where clients are.
+/// Mode of the journal's files: positions of clients are private, so only the server's user may
+/// read them.
 const OWNERS: Mode = Mode::from_raw_mode(0o600);
 
-/// The name of the journal in a data directory.
+/// The journal's file name in a data directory.
 pub(crate) const JOURNAL: &str = "journal";
 /// The name of the file that a server locks.
 pub(crate) const LOCK: &str = "lock";
 const NEXT: &str = "journal.new";
 
-/// Why there is no journal to work with.
+/// Why the journal cannot be opened.
 #[derive(Debug)]
 pub enum OpenError {
-    /// The directory is in use or not to be used, or what is in it cannot be trusted; in words.
+    /// The directory is in use or cannot be used, or its journal cannot be trusted. The text says
+    /// which.
     Unusable(String),
-    /// A signal stopped the server while it read.
+    /// A signal stopped the server while it read the journal.
     Stopped,
 }
 
@@ -70,23 +75,23 @@ impl From<String> for OpenError {
     }
 }
 
-/// The files of one server.
+/// The open journal files of one server, and the threads that work on them.
 pub struct Disk {
     directory: Arc<File>,
-    /// Held for as long as the process lives.
+    /// The lock on the directory, held until this is dropped.
     _lock: File,
-    /// The journal and the next file, if there is one.
+    /// The journal, and the next file while a compaction writes one.
     files: Vec<(FileId, Arc<File>)>,
     writer: Executor<Vec<(Arc<File>, Chunk)>, Finished>,
     keeper: Executor<Job, Finished>,
-    /// Reserves room: a slow sync does not delay that.
+    /// A thread of its own, so that a slow sync does not delay a reservation.
     reserver: Executor<Job, Finished>,
     results: Receiver<Finished>,
-    /// Work that was handed over and is not answered yet.
+    /// The number of jobs that were submitted and have no result yet.
     on_its_way: usize,
 }
 
-/// What the keeper does.
+/// A job for the keeper or the reserver.
 enum Job {
     Reserve {
         id: FileId,
@@ -106,25 +111,26 @@ enum Job {
         new: Arc<File>,
     },
     Discard(Arc<File>),
-    /// Closing a large file that has no name any more takes a while.
+    /// Close a file that was removed. For a large file that takes a while.
     Close(Arc<File>),
 }
 
-/// What a thread has done.
+/// The result of a job.
 enum Finished {
     Done(DiskDone),
     Created(FileId, io::Result<File>),
-    /// Nothing that is answered.
+    /// The job has no result to report.
     Nothing,
 }
 
 impl Disk {
-    /// Opens the journal of `server` in `directory` (both are made if they are not there), and
-    /// tells what stands in it. `is_stopped` is asked now and then whether to go on.
+    /// Opens the journal of `server` in `directory`, and passes each of its entries to `tell`. The
+    /// directory and the journal are created if they do not exist. `is_stopped` is called from time
+    /// to time, and reading ends when it returns true.
     ///
     /// # Errors
-    /// In words: the directory is in use, not to be used, or what is in it cannot be trusted; or it
-    /// was stopped.
+    /// The directory is in use or cannot be used, its journal cannot be trusted, or `is_stopped`
+    /// returned true.
     pub fn open(
         directory: &Path,
         server: &str,
@@ -141,7 +147,7 @@ impl Disk {
         make_directory(directory)?;
         let lock = lock(directory)?;
         let names = File::open(directory).map_err(|error| at("read what is", error))?;
-        // What a compaction left that did not come to its end; the journal itself is whole.
+        // The file of a compaction that did not finish. The journal itself is complete.
         remove_next(&names).map_err(|error| at("remove journal.new", error))?;
         let path = directory.join(JOURNAL);
         look_at_journal(&names, &path)?;
@@ -149,7 +155,8 @@ impl Disk {
         let open = retry_on_intr(|| openat(&names, JOURNAL, flags | OFlags::NONBLOCK, OWNERS));
         let file = File::from(open.map_err(|error| at("open the journal", error.into()))?);
         is_regular(&file, &path)?;
-        // Without it there is no compaction: what forbids it is told now, not in hours.
+        // A compaction needs this file. If it cannot be created, the operator has to know at the
+        // start, not hours later.
         create_next(&names)
             .and_then(|_| remove_next(&names))
             .map_err(|error| at("make journal.new, for compactions,", error))?;
@@ -180,8 +187,8 @@ impl Disk {
         Ok((disk, opened))
     }
 
-    /// Whether [`Disk::open`] would succeed: reads the journal, and changes nothing. Returns what
-    /// the operator should know.
+    /// Checks whether [`Disk::open`] would succeed. It reads the journal and changes nothing.
+    /// Returns a note for the operator if the end of the journal is incomplete.
     ///
     /// # Errors
     /// As for [`Disk::open`].
@@ -195,8 +202,8 @@ impl Disk {
         let names = File::open(directory).map_err(|error| {
             format!("cannot read what is in the data directory {shown}: {error}")
         })?;
-        // Not the lock itself: removing it again could take it from a server that has just opened
-        // it.
+        // A missing lock file is not created. If a server opened that file at the same moment,
+        // removing it here would take its lock away.
         let lock_path = directory.join(LOCK);
         let _held = match lock_path.exists() {
             true => Some(lock(directory)?),
@@ -237,8 +244,8 @@ impl Disk {
         Ok(note)
     }
 
-    /// Has done what is asked; [`Disk::finished`] will tell. What cannot even be begun is told at
-    /// once.
+    /// Starts the disk work. [`Disk::finished`] returns the result later. If the work cannot start,
+    /// the error is returned at once.
     pub fn perform(&mut self, work: DiskWork) -> Option<DiskDone> {
         let (begun, unbegun) = match work {
             DiskWork::Append(chunks) => {
@@ -319,7 +326,7 @@ impl Disk {
             .ok_or_else(|| io::Error::from(ErrorKind::NotFound))
     }
 
-    /// What a thread did, if it did something.
+    /// Returns a result if a thread has finished a job.
     pub fn finished(&mut self) -> Option<DiskDone> {
         while let Ok(finished) = self.results.try_recv() {
             if let Some(done) = self.hear(finished) {
@@ -329,7 +336,7 @@ impl Disk {
         None
     }
 
-    /// The same, but waits for it for a while; `None` too if nothing is on its way.
+    /// Waits at most `timeout` for a result. Returns `None` at once if no job is in progress.
     pub fn wait(&mut self, timeout: Duration) -> Option<DiskDone> {
         if self.on_its_way == 0 {
             return None;
@@ -338,7 +345,7 @@ impl Disk {
         self.hear(finished)
     }
 
-    /// Whether something was asked for that is not answered yet.
+    /// Whether a job is in progress.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.on_its_way > 0
@@ -364,7 +371,7 @@ impl Disk {
                     let is_old = |(id, _): &mut (FileId, Arc<File>)| *id != file;
                     let old: Vec<_> = self.files.extract_if(.., is_old).collect();
                     for (_, old) in old {
-                        // If there is no thread to close it, it is closed here.
+                        // If the keeper has no thread, the file is closed here.
                         if self.keeper.submit(Job::Close(old)).is_ok() {
                             self.on_its_way += 1;
                         }
@@ -375,20 +382,23 @@ impl Disk {
         }
     }
 
-    /// Has everything that was appended made to outlast a loss of power, also what the core does
-    /// not ask that for. [`Disk::finished`] will tell; what cannot even be begun is told at once.
+    /// Starts a sync of all files, also where the core does not ask for it. Then a loss of power
+    /// does not lose what was appended. [`Disk::finished`] returns the result later. If the work
+    /// cannot start, the error is returned at once.
     pub fn sync_all(&mut self) -> Option<DiskDone> {
         let files = self.files.iter().map(|(id, _)| *id).collect();
         self.perform(DiskWork::Sync { files })
     }
 
-    /// The server has stopped, and leaves nothing but its journal.
+    /// Closes the files when the server has stopped, and removes the file of an unfinished
+    /// compaction.
     pub fn close(self) {
         let _ = remove_next(&self.directory); // or the next start does it
     }
 }
 
-/// A pipe or a device may have no end, and nothing that is read there comes back.
+/// Rejects a journal that is no regular file. A pipe or a device may have no end, and does not
+/// return what was written to it.
 fn is_regular(file: &File, path: &Path) -> Result<(), String> {
     let path = path.display();
     match file.metadata() {
@@ -400,8 +410,7 @@ fn is_regular(file: &File, path: &Path) -> Result<(), String> {
     }
 }
 
-/// Directories that a check makes, to see whether they can be made. They are removed when this is
-/// dropped.
+/// Directories that a check created to see whether that is possible. Dropping this removes them.
 struct MadeDirectories(Vec<PathBuf>);
 
 impl MadeDirectories {
@@ -423,7 +432,7 @@ impl Drop for MadeDirectories {
 }
 
 fn make_directory(directory: &Path) -> Result<(), String> {
-    // Those above it may be others', too.
+    // Other users may use the parent directories too, so these get the usual mode.
     let above = directory.parent().map_or(Ok(()), fs::create_dir_all);
     let mut make = DirBuilder::new();
     make.recursive(true).mode(0o700);
@@ -466,8 +475,9 @@ pub(crate) fn has_no_locks(error: &io::Error) -> bool {
     )
 }
 
-/// A compaction gives the journal's name to another file. That moves a journal off the disk that a
-/// link led to, and is refused for a mount point.
+/// Rejects a journal that is a symbolic link or a mount point, because a compaction renames a new
+/// file to the journal's name. Renaming replaces a link, which would move the journal to another
+/// disk. Renaming to a mount point is refused by the system.
 fn look_at_journal(names: &File, path: &Path) -> Result<(), String> {
     let found = match rustix::fs::statat(names, JOURNAL, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => found,
@@ -497,7 +507,7 @@ fn look_at_journal(names: &File, path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether something is mounted on the journal. Kernels before 5.8 do not tell.
+/// Whether a file system is mounted on the journal. Linux before 5.8 does not report this.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_mount_point(names: &File) -> bool {
     use rustix::fs::{StatxAttributes, StatxFlags, statx};
@@ -523,7 +533,7 @@ fn create_next(names: &File) -> io::Result<File> {
     Ok(retry_on_intr(|| openat(names, NEXT, flags, OWNERS)).map(File::from)?)
 }
 
-/// The file may be new, and so may the directory.
+/// Syncs the directory and its parent, because the journal file and the directory may be new.
 fn sync_names(directory: &Path, names: &File) -> Result<(), String> {
     // The parent of a relative path of one name is the empty path.
     let parent = directory.parent().map(|parent| Path::new(".").join(parent));
@@ -550,7 +560,7 @@ fn sync_names(directory: &Path, names: &File) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a file system says that it syncs no directories.
+/// Whether the error means that the file system cannot sync directories.
 pub(crate) fn syncs_no_names(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -558,7 +568,7 @@ pub(crate) fn syncs_no_names(error: &io::Error) -> bool {
     )
 }
 
-/// Reads the journal back and cuts its torn tail off.
+/// Reads the journal and cuts off its torn tail.
 fn read_back(
     file: &File,
     path: &Path,
@@ -577,9 +587,9 @@ fn read_back(
             end.torn
         );
     }
-    // Reserved room is given back, too; it is reserved anew. What was read is what this life begins
-    // with, so it has to outlast a loss of power as if this life had written it; and what was cut
-    // off must not come back.
+    // This also gives up reserved room, which is reserved again later. The sync has two purposes.
+    // This life starts from the entries that were read, so a loss of power must not remove them.
+    // And the part that was cut off must not come back.
     file.set_len(end.offset)
         .map_err(|error| failed("cut", error))?;
     file.sync_all().map_err(|error| failed("sync", error))?;
@@ -589,7 +599,7 @@ fn read_back(
     Ok(end)
 }
 
-/// Reads the journal to its end.
+/// Reads the journal from start to end, and passes each entry to `tell`.
 fn read_through(
     mut file: &File,
     path: &Path,
@@ -646,8 +656,8 @@ fn read_through(
     Ok(end)
 }
 
-/// A number that is another one after each start of the machine; 0 where the system has none to
-/// offer.
+/// Returns a number that changes with each start of the machine. Returns 0 if the system has no
+/// such number.
 pub(crate) fn machine_boot_id() -> u64 {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = id
@@ -658,7 +668,7 @@ pub(crate) fn machine_boot_id() -> u64 {
     u64::from_str_radix(&digits, 16).unwrap_or(0)
 }
 
-/// On the writer's thread.
+/// Writes the chunks in order, on the writer's thread. The first error ends it.
 fn append(chunks: Vec<(Arc<File>, Chunk)>) -> Finished {
     let write = |(file, chunk): &(Arc<File>, Chunk)| {
         let written = file.write_all_at(&chunk.bytes, chunk.offset);
@@ -671,7 +681,7 @@ fn append(chunks: Vec<(Arc<File>, Chunk)>) -> Finished {
     })
 }
 
-/// On the keeper's thread.
+/// Executes a job, on the keeper's or the reserver's thread.
 fn keep(job: Job) -> Finished {
     Finished::Done(match job {
         Job::Reserve {
@@ -701,7 +711,8 @@ fn keep(job: Job) -> Finished {
             outcome: switch(&directory, &old, &new),
         },
         Job::Discard(directory) => {
-            // If it cannot be removed now, making the next one does it, or the next start.
+            // If this fails, the file is removed before the next one is created, or at the next
+            // start.
             let _ = remove_next(&directory);
             return Finished::Nothing;
         }
@@ -712,19 +723,20 @@ fn keep(job: Job) -> Finished {
     })
 }
 
-/// Reserves room behind what is written: zeros, which reading back passes over. As the file's
-/// length stays the same while it is filled, syncing it is cheaper, too.
+/// Reserves room behind the written bytes. Reserved bytes are zeros, which the reader of the
+/// journal skips. The file's length then stays the same while entries are written, which makes a
+/// sync cheaper.
 fn reserve(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
     match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), offset, bytes)) {
-        // It cannot reserve: there is room for as long as there is.
+        // Reserving is not supported. Writing works without it until the disk is full.
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::NODEV) => Ok(()),
         outcome => outcome.map_err(io::Error::from),
     }
 }
 
-/// The new journal takes the old one's name, and the directory remembers it.
+/// Renames the new file to the journal's name, and syncs the directory.
 fn switch(directory: &File, old: &File, new: &File) -> SwitchOutcome {
-    // What has that name now may be another file, which would become the journal.
+    // If `journal.new` is now another file, renaming would make that file the journal.
     match rustix::fs::statat(directory, NEXT, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) if is_same(new, &found) => {}
         Ok(_) => {
@@ -737,7 +749,7 @@ fn switch(directory: &File, old: &File, new: &File) -> SwitchOutcome {
     }
     if let Err(error) = retry_on_intr(|| renameat(directory, NEXT, directory, JOURNAL)) {
         let error = disk_error(&error.into());
-        // A server of files may have done it, and the answer was lost.
+        // On a network file system the rename may have succeeded although its answer was lost.
         match rustix::fs::statat(directory, JOURNAL, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) if is_same(new, &found) => {}
             Ok(found) if is_same(old, &found) => return SwitchOutcome::Refused(error),
@@ -748,7 +760,7 @@ fn switch(directory: &File, old: &File, new: &File) -> SwitchOutcome {
         match directory.sync_all() {
             Ok(()) => return SwitchOutcome::Done,
             Err(error) if syncs_no_names(&error) => return SwitchOutcome::Done,
-            // Meanwhile entries go to both files.
+            // Until the sync succeeds, the core writes new entries to both files.
             Err(error) if is_full(&error) => std::thread::sleep(SYNC_AGAIN),
             Err(error) => return SwitchOutcome::Unknown(disk_error(&error)),
         }
@@ -760,7 +772,7 @@ fn is_same(file: &File, found: &rustix::fs::Stat) -> bool {
         .is_ok_and(|own| (own.dev(), own.ino()) == (found.st_dev, found.st_ino))
 }
 
-/// What is answered for work that could not be begun.
+/// Returns the result for work that could not start. `None` if the work has no result.
 fn failed(work: DiskWork, error: DiskError) -> Option<DiskDone> {
     Some(match work {
         DiskWork::Discard { .. } => return None,

@@ -1,17 +1,20 @@
-//! The loop: one thread, one poll, one turn after the other: asyncio's `BaseEventLoop._run_once`.
+//! The event loop: one thread, one poll, one turn after another, as in asyncio's
+//! `BaseEventLoop._run_once`.
 //!
 //! ```text
 //!   hand the log over ─► poll ─► note what is ready ─► accept ─► each ready connection: read ─► core
 //!        ─► drive: deadlines, the journal, then each connection with output: write, finish or close
 //! ```
 //!
-//! A turn runs only what was ready when it began, and reads at most one buffer of each connection.
-//! What is still ready then is on the next turn's list, and that turn polls without waiting. So no
-//! connection is served twice before each was served once.
+//! A turn reads only the connections that were ready when it began, at most one buffer from each. A
+//! connection that is still ready at the end is on the next turn's list, and that turn polls
+//! without waiting. So no connection is served twice before every other ready connection was served
+//! once.
 //!
-//! Reading has a time limit (`limits.turn_ms`), so that deadlines and output have their turn
-//! whatever clients send. A turn that follows one without enough time is *crowded*: neighbours come
-//! first, then clients in rounds ([`Node::order_fairly`]), and each client is read less at once.
+//! Reading has a time limit (`limits.turn_ms`). After that, deadlines and output are handled,
+//! however much clients send. If a turn had no time for all its connections, the next turn is
+//! *crowded*. Then neighbours come first, clients follow in rounds ([`Node::order_fairly`]), and
+//! fewer bytes are read from each connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -40,7 +43,7 @@ use crate::shell::sockets::Sockets;
 use crate::shell::start::{JournalConfig, StartError};
 use crate::shell::transport::{Received, Transport};
 
-// A connection's token is its id: index and generation.
+// A connection's token is its id: an index and a generation, 64 bits together.
 const _: () = assert!(
     usize::BITS == 64,
     "a mio token has to hold an index and a generation"
@@ -48,49 +51,52 @@ const _: () = assert!(
 const SIGNALS: Token = Token(usize::MAX - 2);
 const EXECUTOR: Token = Token(usize::MAX - 3);
 
-/// Events taken from the system at once.
+/// The largest number of events that one poll returns.
 const EVENTS: usize = 1024;
-/// Connections accepted from one listener in one turn.
+/// The largest number of connections that one listener accepts in one turn.
 const ACCEPTS: usize = 64;
-/// Bytes that a client is read at once in a crowded turn: a whole line of the longest.
+/// The number of bytes that a crowded turn reads from each connection: one line of the greatest
+/// length.
 const CROWDED_READ_BYTES: usize = LINE_BYTES + 1;
-/// How long no connection is accepted after the system refused a new socket (out of descriptors, of
-/// memory).
+/// The time during which no connection is accepted after the system refused a new socket, for
+/// example because it has no free descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a start or a stop waits for the disk at once, until it looks whether a signal came.
+/// A start or a stop waits for the disk in steps of this length. After each step it checks for
+/// signals.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 
-/// A server that runs.
+/// A running server: its state machine, its sockets and its signals.
 pub struct Server {
     node: Node,
     sockets: Sockets,
     listeners: Vec<Listener>,
-    /// After a failed accept: when to try again.
+    /// The time of the next try after a failed accept. `None` if accepting works.
     accept_again: Option<Time>,
-    /// An accept failed, and the connections that wait have not been accepted since.
+    /// Whether an accept failed and the waiting connections are not all accepted since then.
     is_accept_failing: bool,
-    /// Connections of this turn, those first for which the turn before had no time.
+    /// The connections of this turn. First come those for which the turn before had no time.
     running: Vec<ConnId>,
-    /// How long a turn reads.
+    /// The time limit for reading in one turn.
     turn_time: Duration,
     looked_up: Receiver<LookedUp>,
-    /// What is read anew when a signal asks for it, and the thread that reads.
+    /// How to read files again when a signal asks for it. The thread of `reloads` does the reading.
     reload: Reload,
     reloads: Executor<Reload, Reloaded>,
     reloaded: Receiver<Reloaded>,
     signals: Signals,
-    /// How long a stop waits for the disk.
+    /// The longest time that a stop waits for the disk.
     stop_timeout: Duration,
     scratch: Box<[u8]>,
 }
 
 impl Server {
-    /// Opens the ports and begins to dial the neighbours. No client is served before
-    /// [`Server::run`]. From here on SIGTERM and SIGINT are an orderly stop.
+    /// Opens the ports and the journal. No client is served and no neighbour is dialled before
+    /// [`Server::run`]. From now on, SIGTERM and SIGINT stop the server in an orderly way.
     ///
     /// # Errors
-    /// A port cannot be opened, or the system lacks something that every server needs.
+    /// A port cannot be opened, the journal cannot be used, a signal came, or the system lacks
+    /// something that every server needs.
     pub fn start(
         settings: Settings,
         clients: &HostPort,
@@ -169,8 +175,9 @@ impl Server {
         Ok(server)
     }
 
-    /// That this life has begun is safe before a neighbour hears of it; a journal of an old format
-    /// is written anew first.
+    /// Writes the entry that begins this life of the server, and waits until it is synced.
+    /// Neighbours may learn of this life only afterwards. A journal of an old format is rewritten
+    /// first.
     fn begin_journal(&mut self) -> Result<(), StartError> {
         let mut is_synced = false;
         loop {
@@ -201,9 +208,9 @@ impl Server {
         }
     }
 
-    /// What is left to be written is written: updates of neighbours, which nobody waited for. A
-    /// disk without room is not waited for, one that hangs for `limits.stop_ms`, or until a second
-    /// signal.
+    /// Writes and syncs what is left for the journal, such as updates from neighbours. If the disk
+    /// is full, the stop does not wait for room. If the disk hangs, the stop gives up after
+    /// `limits.stop_ms` or at a second signal.
     fn finish_journal(&mut self) -> io::Result<()> {
         self.node.note_heard(self.sockets.now());
         let give_up_at = self.sockets.now().time + self.stop_timeout;
@@ -243,18 +250,19 @@ impl Server {
         }
     }
 
-    /// Where clients connect, with the port that the system chose if it had the choice.
+    /// Returns the addresses that clients can connect to. If the system chose the port, it is
+    /// filled in.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error from the system.
     pub fn clients_addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.addresses(CLIENTS)
     }
 
-    /// Where neighbours connect, if anywhere.
+    /// Returns the addresses that neighbours can connect to. Empty if the server listens for none.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error from the system.
     pub fn neighbours_addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.addresses(NEIGHBOURS)
     }
@@ -269,10 +277,11 @@ impl Server {
             .collect()
     }
 
-    /// Serves until a signal stops it.
+    /// Serves until a signal stops the server.
     ///
     /// # Errors
-    /// The poll itself failed; nothing that a client or a neighbour does leads here.
+    /// The poll failed, or the journal failed. Nothing that a client or a neighbour sends causes an
+    /// error here.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let now = self.sockets.now();
@@ -287,15 +296,15 @@ impl Server {
         self.finish_journal()
     }
 
-    /// One turn: waits until something is ready, and serves it. [`Server::run`] is this again and
-    /// again; a benchmark has it to itself.
+    /// Runs one turn: waits until something is ready, and serves it. [`Server::run`] repeats this.
+    /// Benchmarks call it directly.
     ///
     /// # Errors
-    /// The poll itself failed.
+    /// The poll failed.
     pub fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        // All that the poll has to tell is noted, also if it is more than it can tell at once. See
-        // `drive` for why deadlines are those of the moment before. One that ends the poll's wait
-        // is one of the next turn.
+        // If more events wait than one poll returns, poll again without waiting, so that all of
+        // them are noted. `drive` is given the time from before the poll, and its documentation
+        // says why. A deadline that ends this wait is therefore handled in the next turn.
         let began = self.sockets.now();
         self.poll(events, self.poll_timeout(began.time))?;
         for _ in 0..=self.node.connections() / EVENTS {
@@ -311,8 +320,8 @@ impl Server {
         Ok(())
     }
 
-    /// Runs what was ready when the turn began, until its time is over: what becomes ready in it
-    /// is on the next turn's list.
+    /// Serves the connections that were ready when the turn began, until the time limit for
+    /// reading. A connection that becomes ready meanwhile is on the next turn's list.
     fn run_ready(&mut self, began: Time) {
         let is_crowded = !self.running.is_empty();
         self.sockets.take_ready(&mut self.running);
@@ -334,7 +343,7 @@ impl Server {
         self.running.drain(..done);
     }
 
-    /// Polls, and notes what is ready.
+    /// Polls once, and notes what is ready.
     fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         match self.sockets.poll.poll(events, timeout) {
             Ok(()) => {}
@@ -350,11 +359,13 @@ impl Server {
         Ok(())
     }
 
-    /// How long the poll may wait: not at all if a connection is still ready, or a signal came.
+    /// Returns how long the poll may wait. It must not wait if a connection is ready or a signal
+    /// came.
     fn poll_timeout(&self, now: Time) -> Option<Duration> {
         let acceptable =
             self.accept_again.is_none() && self.listeners.iter().any(|listener| listener.ready);
-        // The byte of a signal may be lost: its handler cannot try again.
+        // The flags of signals are checked too, because a signal's byte can be lost: if the socket
+        // is full, the handler cannot write again later.
         let is_ready = self.sockets.is_ready() || !self.running.is_empty();
         if acceptable || is_ready || self.signals.is_pending() {
             return Some(Duration::ZERO);
@@ -386,7 +397,7 @@ impl Server {
         }
     }
 
-    /// An executor's thread has finished something.
+    /// Handles the results of all executors: look-ups, disk work and reloads.
     fn work_finished(&mut self) {
         let now = self.sockets.now();
         while let Ok((host, found)) = self.looked_up.try_recv() {
@@ -452,7 +463,7 @@ impl Server {
         }
     }
 
-    /// SIGHUP. The log's own writer opens the log anew.
+    /// Starts a reload after SIGHUP. The log's writer thread opens the log file again by itself.
     fn reload(&mut self) {
         let Reload {
             certificates,
@@ -483,14 +494,15 @@ impl Server {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.listeners[listener].ready = false
                     }
-                    // This client has left already (accept(2)); the next one has not.
+                    // This peer has closed its connection already (accept(2)). Go on with the next
+                    // connection.
                     Err(error)
                         if matches!(
                             error.kind(),
                             io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
                         ) => {}
                     Err(error) => {
-                        // Told once, however long it lasts.
+                        // Log only the first failure in a row.
                         if !std::mem::replace(&mut self.is_accept_failing, true) {
                             warn!(
                                 "cannot accept connections: {error}; trying again every {} ms",
@@ -521,7 +533,8 @@ impl Server {
         }
     }
 
-    /// One ready connection: finishes connecting, or reads once. Returns when something was read.
+    /// Serves one ready connection: finishes connecting, or reads once. Returns the time after the
+    /// read, or `None` if nothing was read.
     fn receive(&mut self, id: ConnId, read_bytes: usize) -> Option<Time> {
         let transport = self.sockets.transport(id)?;
         transport.unqueue();
@@ -551,8 +564,9 @@ impl Server {
             return None;
         }
         let received = transport.read(&mut self.scratch[..read_bytes]);
-        // The time of receipt: not before the last byte was sent, or a clock that agrees with ours
-        // would seem ahead of it.
+        // The time of receipt has to be taken after the read. An earlier time could lie before the
+        // moment when the last byte was sent. Then a client's clock that agrees with ours would
+        // seem to be ahead.
         let now = self.sockets.now();
         match received {
             Ok(Received::Bytes(count)) => {
@@ -566,7 +580,7 @@ impl Server {
         Some(now.time)
     }
 
-    /// A socket is broken.
+    /// Closes a connection whose socket is broken.
     fn lose(&mut self, id: ConnId, why: &str) {
         let now = self.sockets.now();
         self.sockets.close(id, Some(why));

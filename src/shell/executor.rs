@@ -1,5 +1,5 @@
-//! What would block the loop is done here: asyncio's `run_in_executor`, with mio's `Waker` for
-//! `call_soon_threadsafe`.
+//! Runs blocking work on threads, as asyncio's `run_in_executor` does. mio's `Waker` takes the part
+//! of `call_soon_threadsafe`.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,8 +9,8 @@ use std::thread;
 
 use mio::Waker;
 
-/// Threads for one kind of work, from jobs `J` to results `R`; each is started when there is nobody
-/// free for a job.
+/// Threads for one kind of work: each job `J` gives a result `R`. A new thread is started when a
+/// job comes and every thread is busy, up to a maximum.
 pub struct Executor<J, R> {
     name: &'static str,
     work: fn(J) -> R,
@@ -18,15 +18,15 @@ pub struct Executor<J, R> {
     queue: Arc<Mutex<Receiver<J>>>,
     report: Sender<R>,
     waker: Arc<Waker>,
-    /// Jobs handed over and not finished.
+    /// The number of jobs that were submitted and are not finished.
     busy: Arc<AtomicUsize>,
     threads: usize,
     max_threads: usize,
 }
 
 impl<J: Send + 'static, R: Send + 'static> Executor<J, R> {
-    /// An executor without a thread yet. Results go to `report`, and `waker` interrupts the loop's
-    /// `poll` then. With one thread at most, jobs are done in order.
+    /// Creates an executor without threads. Each result is sent to `report`, then `waker` wakes the
+    /// loop's `poll`. With `max_threads` = 1, jobs run in the order in which they were submitted.
     #[must_use]
     pub fn new(
         name: &'static str,
@@ -49,10 +49,11 @@ impl<J: Send + 'static, R: Send + 'static> Executor<J, R> {
         }
     }
 
-    /// Starts the first thread now, so that none has to be started later.
+    /// Starts the first thread now. Later jobs then cannot fail because the system has no thread to
+    /// give.
     ///
     /// # Errors
-    /// None can be started.
+    /// The system cannot start a thread.
     pub fn start(&mut self) -> io::Result<()> {
         if self.threads == 0 {
             self.start_thread()?;
@@ -61,22 +62,22 @@ impl<J: Send + 'static, R: Send + 'static> Executor<J, R> {
         Ok(())
     }
 
-    /// Has `job` done.
+    /// Puts `job` into the queue, and starts another thread if all are busy.
     ///
     /// # Errors
-    /// There is no thread, and none can be started; the job is dropped.
+    /// There is no thread, and the system cannot start one. The job is dropped.
     pub fn submit(&mut self, job: J) -> io::Result<()> {
         let busy = self.busy.load(Ordering::SeqCst);
         if busy >= self.threads && self.threads < self.max_threads {
             match self.start_thread() {
                 Ok(()) => self.threads += 1,
-                // Another thread will take it. Without any, it would never be done.
+                // An existing thread will run the job. Without any thread, the job would never run.
                 Err(error) if self.threads == 0 => return Err(error),
                 Err(_) => {}
             }
         }
         self.busy.fetch_add(1, Ordering::SeqCst);
-        // The queue's other end is in `self`: sending cannot fail.
+        // Sending cannot fail, because `self.queue` keeps the receiving end open.
         let _ = self.jobs.send(job);
         Ok(())
     }

@@ -1,9 +1,12 @@
-//! Where a server listens: an address, or a name, which may stand for several.
+//! Binds the address on which a server listens. A name may stand for several addresses.
 //!
-//! All addresses of a name are bound, on one port: `localhost` is 127.0.0.1 and ::1, and a host may
-//! have an address in each network. An address that this machine does not have is passed over with
-//! a warning, unless none is left. One that another program has is an error: clients that choose
-//! that address would talk to that program.
+//! All addresses of a name are bound, with the same port. For example, `localhost` is 127.0.0.1 and
+//! ::1, and a host may have an address in each of its networks.
+//!
+//! - An address that this machine does not have gives a warning. If no other address can be bound,
+//!   it is an error.
+//! - An address and port that another program uses are an error. Otherwise some clients would
+//!   choose that address and reach the other program.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -14,26 +17,26 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::core::base::settings::HostPort;
 
-/// How often another port is tried where the system chooses one, and it is taken on another address
-/// of the name.
+/// The number of ports that are tried when the system chooses the port. A chosen port may be in use
+/// on another address of the name.
 const PORTS: usize = 16;
 
-/// Sockets that are bound, and do not listen yet.
+/// Sockets that are bound and do not listen yet.
 pub struct Bound {
-    /// At least one.
+    /// The bound sockets, at least one.
     pub sockets: Vec<OwnedFd>,
-    /// Addresses of the name that are not served, and why.
+    /// A warning for each address of the name that is not served, with the reason.
     pub warnings: Vec<String>,
 }
 
 /// Binds every address of `place`.
 ///
 /// # Errors
-/// The name has no address, none of them can be bound, or one belongs to another program.
+/// The name has no address, no address can be bound, or another program uses one of them.
 pub fn bind(place: &HostPort) -> io::Result<Bound> {
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in (place.host.as_str(), place.port).to_socket_addrs()? {
-        // A name may stand twice in /etc/hosts.
+        // A name may be listed twice in /etc/hosts.
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -79,8 +82,8 @@ fn bind_all(place: &HostPort, addresses: &[SocketAddr]) -> io::Result<Bound> {
     })
 }
 
-/// With others of its name, a socket of IPv6 is for IPv6 alone: on Linux `::` would take the port
-/// of 0.0.0.0 too.
+/// Binds one address. `has_others` says whether the name has other addresses. If it has, an IPv6
+/// socket accepts IPv6 only: on Linux, `::` would otherwise take the same port of 0.0.0.0 too.
 fn bind_one(address: SocketAddr, has_others: bool) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -96,7 +99,7 @@ fn bind_one(address: SocketAddr, has_others: bool) -> io::Result<OwnedFd> {
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&socket, true)?;
     }
-    // The port can be used again as soon as the server has stopped.
+    // Without this option the port could not be bound for a while after the server has stopped.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() && has_others {
         sockopt::set_ipv6_v6only(&socket, true)?;
@@ -111,7 +114,7 @@ fn port_of(socket: &OwnedFd) -> io::Result<u16> {
     Ok(address.port())
 }
 
-/// This machine does not have the address, or not its family.
+/// Whether this machine lacks the address or its address family.
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

@@ -1,14 +1,16 @@
-//! Looking names up: `getaddrinfo`, which blocks, so it runs on an executor's thread.
+//! Looks host names up with `getaddrinfo`. That call blocks, so it runs on an executor's thread.
 
 use std::net::{IpAddr, ToSocketAddrs};
 
-/// Threads at most: a name server that hangs holds up one of them, not the other names.
+/// The largest number of threads that look names up. A look-up that hangs blocks only its own
+/// thread, and the other threads go on with other names.
 pub const MAX_THREADS: usize = 4;
 
-/// A look-up that is finished: the name, and its addresses or why there are none.
+/// The result of a finished look-up: the name, and its addresses or the reason why there are none.
 pub type LookedUp = (String, Result<Vec<IpAddr>, String>);
 
-/// Each address once, in the order that the system recommends.
+/// Looks up the addresses of `host`. They are in the order that the system recommends, without
+/// duplicates.
 pub fn look_up(host: String) -> LookedUp {
     let found = (host.as_str(), 0)
         .to_socket_addrs()

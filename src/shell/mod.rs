@@ -1,5 +1,5 @@
-//! The server's outside: sockets, `Poll`, clocks and threads, and nothing of what is said over
-//! them.
+//! Everything of the server that touches the operating system: sockets, `Poll`, clocks, threads and
+//! files. The protocols are in [`core`](crate::core).
 
 pub mod clock;
 pub mod disk;

@@ -1,4 +1,4 @@
-//! The ports of a server: bound first, all of them, and listened to when it starts.
+//! The ports of a server. All of them are bound first. They listen only when the server starts.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,20 +13,20 @@ use crate::core::base::settings::{HostPort, Settings};
 use crate::shell::listen::{self, Bound};
 use crate::shell::start::StartError;
 
-/// The clients' port.
+/// The token of every listener for clients.
 pub(super) const CLIENTS: Token = Token(usize::MAX);
-/// The neighbours' port.
+/// The token of every listener for neighbours.
 pub(super) const NEIGHBOURS: Token = Token(usize::MAX - 1);
 
-/// A socket that listens, and for which port.
+/// A listening socket, and the token of the port that it belongs to.
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
     pub(super) token: Token,
-    /// A connection may be waiting.
+    /// Whether a connection may be waiting to be accepted.
     pub(super) ready: bool,
 }
 
-/// A port of a server that is bound, and not listened to yet.
+/// A port that is bound and does not listen yet.
 pub(super) struct Port {
     token: Token,
     address: HostPort,
@@ -75,7 +75,7 @@ impl Port {
 
 impl Listener {
     fn open(socket: OwnedFd, token: Token, settings: &Settings) -> io::Result<Listener> {
-        // Neighbours have heartbeats of their own.
+        // Neighbours need no TCP keepalive: their protocol has heartbeats.
         if token == CLIENTS {
             probe(&socket, ms(settings.limits.keepalive_ms))?;
         }
@@ -89,9 +89,9 @@ impl Listener {
     }
 }
 
-/// Has TCP ask the machines of clients that are silent for half of that time whether they are still
-/// there, and give up after the other half (tcp(7)). What is accepted takes that over from the
-/// socket that listens.
+/// Switches TCP keepalive on (tcp(7)). TCP sends the first probe to a client that was silent for
+/// half of `silence`. It closes the connection if the client does not answer during the other half.
+/// An accepted socket inherits these options from the listener.
 fn probe(listener: &OwnedFd, silence: Duration) -> rustix::io::Result<()> {
     const PROBES: u32 = 4;
     let half = silence / 2;
@@ -99,8 +99,8 @@ fn probe(listener: &OwnedFd, silence: Duration) -> rustix::io::Result<()> {
     sockopt::set_tcp_keepidle(listener, half.max(Duration::from_secs(1)))?;
     sockopt::set_tcp_keepintvl(listener, (half / PROBES).max(Duration::from_secs(1)))?;
     sockopt::set_tcp_keepcnt(listener, PROBES)?;
-    // While something is not acknowledged, nothing is asked, and TCP would send it again for a
-    // quarter of an hour.
+    // TCP sends no probes while sent data is not acknowledged. Without this limit it would
+    // retransmit that data for about fifteen minutes.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     sockopt::set_tcp_user_timeout(
         listener,

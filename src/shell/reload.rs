@@ -1,22 +1,23 @@
-//! What a running server reads anew when a signal asks for it: certificates, keys and secrets.
+//! The files that a running server reads again when it gets SIGHUP: certificates, keys and secrets.
 
 use std::sync::Arc;
 
 use crate::core::base::settings::{Secrets, TlsSettings};
 
-/// Reads something anew, which takes files.
+/// A function that reads files again and returns what they contain.
 pub type Read<T> = Arc<dyn Fn() -> Result<T, String> + Send + Sync>;
 
-/// What is read anew while a server runs.
+/// How to read again each kind of file that can change while the server runs.
 #[derive(Clone, Default)]
 pub struct Reload {
-    /// Certificates and keys, if it has any.
+    /// Reads the certificates and keys. `None` if the server has none.
     pub certificates: Option<Read<TlsSettings>>,
-    /// The herd's secrets, if they are in a file; and what the operator should know of them.
+    /// Reads the herd's secrets, and returns them with notes for the operator. `None` if the
+    /// secrets are not in a file.
     pub secrets: Option<Read<(Secrets, Vec<String>)>>,
 }
 
-/// What was read, and why it could not be.
+/// The result of a reload. A part is `None` if the server does not read it again.
 pub(super) struct Reloaded {
     pub(super) certificates: Option<Result<TlsSettings, String>>,
     pub(super) secrets: Option<Result<(Secrets, Vec<String>), String>>,
@@ -30,7 +31,7 @@ impl Reload {
         }
     }
 
-    /// For the log.
+    /// Describes for the log what a reload reads.
     pub(super) fn describe(&self) -> &'static str {
         match (&self.certificates, &self.secrets) {
             (Some(_), Some(_)) => {

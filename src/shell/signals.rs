@@ -1,17 +1,18 @@
-//! Signals as bytes in a socket that the loop polls: asyncio's `add_signal_handler`.
+//! Delivers signals as bytes in a socket that the loop polls, as asyncio's `add_signal_handler`
+//! does.
 //!
-//! | signal | asks |
+//! | signal | request |
 //! |---|---|
-//! | SIGTERM, SIGINT | to stop; the second one, not to wait |
-//! | SIGHUP | to read certificates, keys and the herd secret anew, and to open the log anew |
-//! | SIGUSR1 | to open the log anew |
-//! | SIGUSR2 | nothing yet: it is logged |
-//! | SIGXFSZ | nothing: a file that may not grow is an error of the write |
+//! | SIGTERM, SIGINT | stop; a second one stops at once |
+//! | SIGHUP | read certificates, keys and the herd secret again, and open the log file again |
+//! | SIGUSR1 | open the log file again |
+//! | SIGUSR2 | none yet: the signal is logged and ignored |
+//! | SIGXFSZ | none: when a file reaches the size limit, the write fails with an error instead |
 //!
-//! A program inherits its signal mask from its starter, also across `exec` (sigprocmask(2)). A
-//! signal that the starter blocked would never arrive, so all of these are unblocked. A disposition
-//! "ignore" is inherited too (`nohup`); a handler replaces it, so a server that was started with
-//! `nohup` still reloads.
+//! A process inherits its signal mask from its parent, also across `exec` (sigprocmask(2)). A
+//! signal that the parent blocked would never arrive, so all of these except SIGXFSZ are unblocked.
+//! The disposition "ignore" is inherited too (`nohup` sets it for SIGHUP). A handler replaces that
+//! disposition, so SIGHUP reloads a server that was started with `nohup`.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -24,8 +25,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
-/// Whatever the starter blocked, these arrive. SIGQUIT keeps its default: it ends the process with
-/// a core file.
+/// The signals that are unblocked at start. SIGQUIT keeps its default action: it ends the process
+/// with a core file.
 const UNBLOCKED: [Signal; 6] = [
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -35,38 +36,38 @@ const UNBLOCKED: [Signal; 6] = [
     Signal::SIGQUIT,
 ];
 
-/// What signals have asked for since the process began.
+/// Flags that the signal handlers set. Clones share the same flags.
 #[derive(Clone, Default)]
 pub struct Requests {
     stop: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
     reopen_log: Arc<AtomicBool>,
     drain: Arc<AtomicBool>,
-    /// For the log's writer: SIGHUP and SIGUSR1.
+    /// Set by SIGHUP and SIGUSR1. The log's writer thread reads and clears it.
     log: Arc<AtomicBool>,
 }
 
-/// The reading end.
+/// The reading end of the socket to which the signal handlers write.
 pub struct Signals {
     stream: UnixStream,
     requests: Requests,
 }
 
-/// What signals asked for.
+/// The requests that signals made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// To stop: SIGTERM or SIGINT.
+    /// Stop the server: SIGTERM or SIGINT.
     pub stop: bool,
-    /// To read files anew: SIGHUP.
+    /// Read files again: SIGHUP.
     pub reload: bool,
-    /// To open the log anew, and no more: SIGUSR1.
+    /// Open the log file again, and do nothing else: SIGUSR1.
     pub reopen_log: bool,
     /// SIGUSR2, which has no meaning yet.
     pub drain: bool,
 }
 
-/// Lets signals arrive that end a program, whatever its starter blocked: for programs beside the
-/// server.
+/// Unblocks the signals that end a process, in case the parent blocked them. The tools beside the
+/// server call this at their start.
 pub fn unblock_ends() {
     let ends = [
         Signal::SIGTERM,
@@ -74,23 +75,24 @@ pub fn unblock_ends() {
         Signal::SIGHUP,
         Signal::SIGQUIT,
     ];
-    // These are signals, and this is their mask: it does not fail.
+    // Cannot fail: the set contains only valid signals.
     let _ = ends.into_iter().collect::<SigSet>().thread_unblock();
 }
 
 impl Requests {
-    /// From now on SIGHUP, SIGUSR1, SIGUSR2 and SIGXFSZ end no process, and none of the signals is
-    /// blocked. To be called before any thread is started: threads inherit the mask.
+    /// Catches SIGHUP, SIGUSR1, SIGUSR2 and SIGXFSZ, so that they no longer end the process, and
+    /// unblocks the signals in `UNBLOCKED`. Threads inherit the signal mask, so call this before
+    /// any thread is started.
     ///
-    /// SIGTERM and SIGINT keep their default until [`Signals::catch`]: a config file that is a pipe
-    /// without a writer blocks the start, and has to be interruptible.
+    /// SIGTERM and SIGINT keep their default action until [`Signals::catch`]. Reading a config file
+    /// that is a pipe without a writer blocks, and these signals must be able to end that.
     ///
     /// # Errors
     /// The signals cannot be caught.
     pub fn note() -> io::Result<Requests> {
         let requests = Requests::default();
-        // The log's first: it is set when the loop hears of the signal, and the loop's next flush
-        // has to find it.
+        // The log's flag is registered first, so it is set before the loop gets the signal. The
+        // loop's next flush has to find it set.
         flag::register(SIGHUP, requests.log.clone())?;
         flag::register(SIGUSR1, requests.log.clone())?;
         flag::register(SIGHUP, requests.reload.clone())?;
@@ -101,7 +103,7 @@ impl Requests {
         Ok(requests)
     }
 
-    /// Is set when the log is to be opened anew; its writer takes it back.
+    /// Returns the flag that asks for the log file to be opened again. The log's writer clears it.
     #[must_use]
     pub fn reopen_log(&self) -> Arc<AtomicBool> {
         self.log.clone()
@@ -109,8 +111,8 @@ impl Requests {
 }
 
 impl Signals {
-    /// From now on SIGTERM and SIGINT are an orderly stop, and every request is a byte in the
-    /// stream, too.
+    /// Makes SIGTERM and SIGINT stop the server in an orderly way. From now on, each signal also
+    /// writes a byte to the socket.
     ///
     /// # Errors
     /// The socket pair cannot be made, or the signals cannot be caught.
@@ -120,10 +122,11 @@ impl Signals {
         flag::register(SIGTERM, requests.stop.clone())?;
         flag::register(SIGINT, requests.stop.clone())?;
         for signal in [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2] {
-            // Behind the flags: what was asked is there when the byte is.
+            // Handlers run in the order of registration, so the flag is set before the byte
+            // arrives.
             pipe::register(signal, sender.try_clone()?)?;
         }
-        // For requests from before.
+        // This byte stands for the signals that came before this call.
         sender.write_all(&[0])?;
         Ok(Signals {
             stream: UnixStream::from_std(receiver),
@@ -131,18 +134,18 @@ impl Signals {
         })
     }
 
-    /// What to register with the poll.
+    /// Returns the socket to register with the poll.
     pub fn source(&mut self) -> &mut UnixStream {
         &mut self.stream
     }
 
-    /// Whether a stop was asked for. Other requests wait for [`Signals::asked`].
+    /// Whether a stop was requested. This clears no request: [`Signals::asked`] does that.
     #[must_use]
     pub fn is_stop_asked(&self) -> bool {
         self.requests.stop.load(Ordering::SeqCst)
     }
 
-    /// Whether anything was asked since the last call of [`Signals::asked`].
+    /// Whether a signal came since the last call of [`Signals::asked`].
     #[must_use]
     pub fn is_pending(&self) -> bool {
         let Requests {
@@ -156,7 +159,7 @@ impl Signals {
         flags.any(|flag| flag.load(Ordering::Relaxed))
     }
 
-    /// What was asked since the last call.
+    /// Returns the requests since the last call, and clears them.
     pub fn asked(&mut self) -> Asked {
         let mut bytes = [0; 64];
         loop {

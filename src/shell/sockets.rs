@@ -1,7 +1,8 @@
-//! What the loop has for a [`Node`]: sockets, a resolver, a disk and a clock.
+//! The real [`Io`] of a [`Node`]: sockets, a resolver, a disk and a clock.
 //!
-//! A socket is registered with the poll once, for everything. What it can do is remembered in its
-//! [`Transport`], and what can still be done at the end of a turn is on the next turn's list.
+//! Each socket is registered with the poll once, for reading and writing. Its [`Transport`]
+//! remembers what the poll reported. A connection that can still be read or written at the end of a
+//! turn is put on the next turn's list.
 
 use std::net::SocketAddr;
 
@@ -19,18 +20,18 @@ use crate::shell::look_up::LookedUp;
 use crate::shell::transport::Transport;
 
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
-/// What is asked of epoll for each connection.
+/// The readiness that epoll reports for each connection.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const INTEREST: Interest = BOTH.add(Interest::PRIORITY);
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const INTEREST: Interest = BOTH;
 
-/// The sockets of all connections, and what else the server has of the system.
+/// The sockets of all connections, and the other system resources of the server.
 pub struct Sockets {
     pub(super) poll: Poll,
     pub(super) clock: Clock,
     transports: Vec<Option<Transport>>,
-    /// Connections for the next turn.
+    /// The connections to serve in the next turn.
     ready: Vec<ConnId>,
     pub(super) resolver: Executor<String, LookedUp>,
     /// The journal's files, if there is a data directory.
@@ -38,7 +39,7 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// No sockets yet, but room for as many as are `expected`.
+    /// Creates an empty collection with room for `expected` sockets.
     pub(super) fn new(
         poll: Poll,
         clock: Clock,
@@ -56,10 +57,10 @@ impl Sockets {
         }
     }
 
-    /// Takes a socket into the loop.
+    /// Registers a socket with the poll and stores it.
     ///
     /// # Errors
-    /// The poll does not take it; in words. The socket is closed then.
+    /// The poll refuses the socket. The text says why, and the socket is closed.
     pub(super) fn adopt(&mut self, mut transport: Transport) -> Result<(), String> {
         let id = transport.id();
         let token = Token(id.to_u64() as usize);
@@ -74,8 +75,9 @@ impl Sockets {
         Ok(())
     }
 
-    /// Notes what the poll says of a connection. An event for one that is closed is for no
-    /// connection, even if another one has its index now.
+    /// Remembers the readiness that the poll reports for a connection. An event for a closed
+    /// connection is ignored, even if a new connection has the same index: the ids differ in their
+    /// generation.
     pub(super) fn note(&mut self, id: ConnId, event: &Event) {
         if let Some(transport) = self.transport(id) {
             transport.note(event);
@@ -83,19 +85,20 @@ impl Sockets {
         }
     }
 
-    /// Puts a connection on the next turn's list.
+    /// Puts a connection on the next turn's list, unless it is there already.
     fn queue(&mut self, id: ConnId) {
         if self.transport(id).is_some_and(Transport::queue) {
             self.ready.push(id);
         }
     }
 
-    /// Whether a connection is ready for the next turn.
+    /// Whether any connection is on the next turn's list.
     pub(super) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Moves the list of this turn out: connections that become ready in it are for the next one.
+    /// Moves the ready connections into `running`, behind those that are there. A connection that
+    /// becomes ready during the turn is served in the next one.
     pub(super) fn take_ready(&mut self, running: &mut Vec<ConnId>) {
         match running.is_empty() {
             true => std::mem::swap(&mut self.ready, running),
@@ -103,7 +106,7 @@ impl Sockets {
         }
     }
 
-    /// The socket of a connection that is there.
+    /// Returns the socket of a connection, or `None` if the connection is closed.
     pub(super) fn transport(&mut self, id: ConnId) -> Option<&mut Transport> {
         let transport = self.transports.get_mut(id.index())?.as_mut();
         transport.filter(|transport| transport.id() == id)

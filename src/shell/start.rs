@@ -1,4 +1,4 @@
-//! What may be wrong with a start, and `--check`, which does all of a start short of serving.
+//! The errors of a start, and `--check`, which does everything that a start does except serving.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -17,15 +17,15 @@ use crate::shell::disk::{Disk, OpenError};
 use crate::shell::look_up;
 use crate::shell::ports::Port;
 
-/// How long `--check` waits for a name server at most.
+/// The time without any answer after which `--check` stops waiting for the resolver.
 const LOOK_UP_CHECK: Duration = Duration::from_secs(3);
 
-/// Where a server keeps its journal, and how safely.
+/// The directory of a server's journal, and how durable the journal is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalConfig {
     /// The data directory.
     pub directory: PathBuf,
-    /// When what was appended is synced.
+    /// When appended entries are synced to the disk.
     pub fsync: Fsync,
 }
 
@@ -34,21 +34,21 @@ pub struct JournalConfig {
 pub enum StartError {
     /// The system lacks something that every server needs.
     System {
-        /// What was being done.
+        /// What the server tried to do.
         what: String,
-        /// What the system said.
+        /// The error from the system.
         error: io::Error,
     },
     /// A port could not be opened.
     Listen {
-        /// Where.
+        /// The address on which the server tried to listen.
         address: HostPort,
-        /// What the system said.
+        /// The error from the system.
         error: io::Error,
     },
-    /// The journal cannot be used; in words.
+    /// The journal cannot be used. The text says why.
     Journal(String),
-    /// A signal stopped it before it served.
+    /// A signal stopped the server before it served.
     Stopped,
 }
 
@@ -94,12 +94,12 @@ impl From<OpenError> for StartError {
     }
 }
 
-/// Does all that [`Server::start`](crate::shell::event_loop::Server::start) does, short of serving,
-/// and leaves nothing behind: binds the ports, reads the journal. Returns what the operator should
-/// know, though the server would start.
+/// Does everything that [`Server::start`](crate::shell::event_loop::Server::start) does, except
+/// serving: it binds the ports and reads the journal. It leaves no files behind. Returns notes for
+/// the operator, which do not prevent a start.
 ///
 /// # Errors
-/// The server would not start.
+/// The server would not start, for this reason.
 pub fn check(
     settings: &Settings,
     clients: &HostPort,
@@ -121,8 +121,9 @@ pub fn check(
     Ok(notes)
 }
 
-/// Resolver that the server looks up only once it serves. A start does not wait for them, so one
-/// without an address is no failure.
+/// Names that the server has to look up while it serves: of neighbours that it dials, and of
+/// Places. Returns a note for each name that has no address now. A start does not wait for
+/// look-ups, so such a name is no error.
 fn unresolved(settings: &Settings) -> Vec<String> {
     let dialled = settings.neighbours.iter().filter(|it| it.we_dial);
     let dialled = dialled.map(|it| it.address.host.clone());

@@ -1,8 +1,9 @@
-//! One socket, and what is known of its readiness: asyncio's `_SelectorSocketTransport`.
+//! A socket and its remembered readiness, as in asyncio's `_SelectorSocketTransport`.
 //!
-//! Sockets are registered once, edge-triggered, for both directions; epoll then tells each
-//! *change*. So readiness is a fact to be remembered until a read or a write proves it over, and
-//! interest costs no system call: it is only a question of who is asked.
+//! Each socket is registered once, for reading and writing, edge-triggered. With that, epoll
+//! reports only *changes*. So a transport remembers that it is readable or writable until a read or
+//! a write shows the opposite. No system call is needed to change interest: the loop just does not
+//! read or write.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -12,49 +13,49 @@ use mio::net::TcpStream;
 
 use crate::core::node::ConnId;
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// So many bytes.
+    /// The number of bytes that were read.
     Bytes(usize),
     /// The end of the stream.
     End,
-    /// Nothing now.
+    /// No bytes are available now.
     Nothing,
 }
 
-/// A socket.
+/// A connected or connecting socket, with what epoll has reported about it.
 pub struct Transport {
     id: ConnId,
     stream: TcpStream,
     connecting: bool,
     readable: bool,
     writable: bool,
-    /// A FIN, a reset or urgent data was seen: a short read does not mean that the socket is
-    /// drained.
+    /// Whether the peer closed its direction, or an error or urgent data was reported. Then a short
+    /// read does not prove that the socket is drained.
     short_reads: bool,
-    /// Both directions are dead.
+    /// Whether both directions are closed, or the socket has an error.
     hung_up: bool,
     finished: bool,
-    /// It is on the list of the next turn.
+    /// Whether the connection is on the list of the next turn.
     queued: bool,
 }
 
 impl Transport {
-    /// A socket that was accepted, or (`connecting`) is being connected.
+    /// Wraps a socket that was accepted, or one whose connect is in progress (`connecting`).
     #[must_use]
     pub fn new(id: ConnId, stream: TcpStream, connecting: bool) -> Transport {
-        // Answers are written whole; waiting to fill a segment (Nagle) would only delay them. A
-        // failure costs speed alone.
+        // Each write is a whole batch of output. Nagle's algorithm would only delay it. If this
+        // call fails, the connection is merely slower.
         let _ = stream.set_nodelay(true);
         Transport {
             id,
             stream,
             connecting,
-            // Unknown until epoll tells, which it does at once for what is ready when it is
-            // registered.
+            // Not known yet. If there is something to read, epoll reports it right after
+            // registration.
             readable: false,
-            // A new socket's send buffer is empty.
+            // The send buffer of a new socket is empty.
             writable: !connecting,
             short_reads: false,
             hung_up: false,
@@ -63,58 +64,60 @@ impl Transport {
         }
     }
 
-    /// The connection's name.
+    /// Returns the connection's id.
     #[must_use]
     pub fn id(&self) -> ConnId {
         self.id
     }
 
-    /// What to register with the poll.
+    /// Returns the socket to register with the poll.
     pub fn source(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 
-    /// Notes what epoll says.
+    /// Remembers the readiness that an event reports.
     pub fn note(&mut self, event: &Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
-        // A read ends before urgent data, whatever is behind it (tcp(7)).
+        // A read stops before urgent data, even if more bytes follow (tcp(7)).
         self.short_reads |= event.is_read_closed() || event.is_error() || event.is_priority();
         self.hung_up |= event.is_write_closed() || event.is_error();
     }
 
-    /// Whether it is put on the next turn's list by this call, and was not on it.
+    /// Marks the connection as being on the next turn's list. Returns false if it was on that list
+    /// already.
     pub fn queue(&mut self) -> bool {
         !std::mem::replace(&mut self.queued, true)
     }
 
-    /// It is taken off the list.
+    /// Marks the connection as taken off the list.
     pub fn unqueue(&mut self) {
         self.queued = false;
     }
 
-    /// Whether a read may bring something.
+    /// Whether a read may return bytes or the end of the stream.
     #[must_use]
     pub fn is_readable(&self) -> bool {
         self.readable && !self.connecting
     }
 
-    /// Whether a write may take something.
+    /// Whether the socket may accept bytes.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.writable && !self.connecting && !self.finished
     }
 
-    /// Whether both directions are closed by the other side.
+    /// Whether both directions are closed, or the socket has an error.
     #[must_use]
     pub fn is_hung_up(&self) -> bool {
         self.hung_up
     }
 
-    /// Whether a connection that is being made is made by now.
+    /// Checks whether a connect that was in progress has succeeded. Returns true once, in the call
+    /// that finds it connected.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The connect failed.
     pub fn finish_connecting(&mut self) -> io::Result<bool> {
         if !self.connecting || !self.writable {
             return Ok(false);
@@ -135,7 +138,7 @@ impl Transport {
         }
     }
 
-    /// Reads once.
+    /// Reads once into `into`.
     ///
     /// # Errors
     /// The connection is broken.
@@ -147,8 +150,8 @@ impl Transport {
                     return Ok(Received::End);
                 }
                 Ok(count) => {
-                    // epoll(7): a short read of a stream means that it is drained, unless its end
-                    // is there to be read too, or something urgent (test:
+                    // A short read means that the stream is drained (epoll(7)). The exception is a
+                    // socket whose end, error or urgent data is still to come (test:
                     // `urgent_data_hides_nothing_that_is_behind_it`).
                     if count < into.len() && !self.short_reads {
                         self.readable = false;
@@ -165,7 +168,7 @@ impl Transport {
         }
     }
 
-    /// Writes once; returns how much the socket took.
+    /// Writes once. Returns the number of bytes that the socket accepted.
     ///
     /// # Errors
     /// The connection is broken.
@@ -173,8 +176,8 @@ impl Transport {
         loop {
             match self.stream.write(bytes) {
                 Ok(count) => {
-                    // A short write is no error: the send buffer is full, and epoll tells when it
-                    // is not.
+                    // A short write is no error: the send buffer is full, and epoll reports when it
+                    // has space again.
                     self.writable = count == bytes.len();
                     return Ok(count);
                 }
@@ -188,15 +191,16 @@ impl Transport {
         }
     }
 
-    /// Ends our direction, once: everything written still arrives, then the end of the stream.
+    /// Shuts down the writing direction; further calls do nothing. The peer receives everything
+    /// that was written, then the end of the stream.
     pub fn finish(&mut self) {
         if !std::mem::replace(&mut self.finished, true) {
-            // Fails only if the other side is gone already, which the next read tells.
+            // This fails only if the peer is gone already. The next read reports that.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
     }
 
-    /// What the system has to say of a socket that hung up.
+    /// Returns the error of a socket that hung up, as text.
     pub fn error(&self) -> String {
         match self.stream.take_error() {
             Ok(Some(error)) | Err(error) => error.to_string(),
