@@ -1,4 +1,4 @@
-//! Addresses as they are written in a config file or on the command line.
+//! Parses addresses in a config file or on the command line.
 
 use std::net::IpAddr;
 
@@ -6,10 +6,10 @@ use super::ConfigError;
 use super::redact::{of_url, redact};
 use crate::core::base::settings::HostPort;
 
-/// `host:port` or `[v6]:port`.
+/// Parses `host:port` or `[v6]:port`. `place` says in the error where the text was written.
 ///
 /// # Errors
-/// It is not that; `place` says where it was written.
+/// The text has another form.
 pub fn address(text: &str, place: &str) -> Result<HostPort, ConfigError> {
     let error = || {
         ConfigError(format!(
@@ -44,7 +44,7 @@ pub fn address(text: &str, place: &str) -> Result<HostPort, ConfigError> {
     }
 }
 
-/// `https://host[:port]`, and nothing behind it: the path follows from the API.
+/// Parses `https://host[:port]`. A path is refused, because the API determines it.
 pub(super) fn origin(url: &str) -> Result<HostPort, ConfigError> {
     let error = || {
         ConfigError(format!(
@@ -68,7 +68,7 @@ pub(super) fn origin(url: &str) -> Result<HostPort, ConfigError> {
         .ok_or_else(error)
 }
 
-/// Whether only this machine reaches it.
+/// Whether the address can be reached only from this machine.
 pub(super) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host

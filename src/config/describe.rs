@@ -1,4 +1,4 @@
-//! What a configuration means, for `--check`.
+//! Describes a configuration for `--check`.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use crate::core::journal::durability::Fsync;
 use crate::shell::start::JournalConfig;
 
 impl Config {
-    /// What all of it means, for `--check`.
+    /// Returns the configuration as text with one setting on each line, for `--check`.
     #[must_use]
     pub fn describe(&self) -> String {
         let Settings {
@@ -25,7 +25,7 @@ impl Config {
             "server      {name} of {}\nclients     {}\n",
             self.herd, self.listen
         );
-        // Writing into a String does not fail.
+        // Writing to a String cannot fail.
         if let Some(address) = &self.listen_peers {
             let _ = writeln!(text, "neighbours  {address}");
         }

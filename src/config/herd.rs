@@ -1,4 +1,5 @@
-//! A herd on paper: its servers and links, from a preset or a TOML file, checked.
+//! The description of a herd: its servers and links, read from a preset or a TOML file, and
+//! checked.
 
 use std::collections::HashSet;
 use std::fs;
@@ -16,49 +17,49 @@ use crate::core::base::settings::HostPort;
 use crate::core::link::OPERATOR;
 use crate::presets::{self, Preset};
 
-/// Which herd.
+/// Where the description of the herd comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// The newest herd of the course that has this server, 2021 first.
+    /// A preset that has the given server: 2021 if it does, else the newest. Without a name, 2021.
     Name,
-    /// A herd of the course, by year.
+    /// The preset of a year.
     Preset(String),
-    /// A file.
+    /// A config file.
     File(PathBuf),
 }
 
-/// A server of a herd, and where it is.
+/// A server of a herd, and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its name.
     pub name: String,
-    /// Where clients find it.
+    /// The address that clients connect to.
     pub clients: HostPort,
-    /// Where neighbours find it; a server without links needs no such place.
+    /// The address that neighbours connect to. `None` is allowed for a server without links.
     pub peers: Option<HostPort>,
 }
 
-/// A herd as it is written down.
+/// The description of a herd.
 #[derive(Clone, Debug)]
 pub struct HerdConfig {
-    /// What to call it in messages.
+    /// How error messages call the herd: its file or its preset.
     pub title: String,
-    /// Its servers, in order.
+    /// The servers of the herd, in the order of the description.
     pub members: Vec<Member>,
     pub(super) links: Vec<(String, String)>,
     pub(super) file: File,
-    /// What relative paths in the file are relative to.
+    /// The directory of the config file. Relative paths in the file are relative to it.
     directory: PathBuf,
 }
 
-/// The TOML file.
+/// The contents of the TOML file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     servers: Vec<FileServer>,
     pub(super) links: Vec<(String, String)>,
     pub(super) secret_file: Option<PathBuf>,
-    /// Each server has a directory of its own in it, called like itself.
+    /// In this directory, each server has its own subdirectory with the server's name.
     pub(super) data_dir: Option<PathBuf>,
     pub(super) fsync: Option<String>,
     pub(super) peers: FilePeers,
@@ -93,21 +94,21 @@ pub(super) struct FileLog {
     pub(super) level: Option<String>,
 }
 
-/// The longest name that a server may have.
+/// The greatest length of a server's name.
 const NAME_BYTES: usize = 64;
 
 impl HerdConfig {
-    /// Which servers are linked; the first of two dials the second.
+    /// Returns the pairs of linked servers. The first server of a pair dials the second.
     #[must_use]
     pub fn links(&self) -> &[(String, String)] {
         &self.links
     }
 
-    /// Reads a herd from where it is described; `name` is one of its servers, or `None` if only the
-    /// herd is of interest.
+    /// Reads the description of a herd. If `name` is given, the herd must have a server of that
+    /// name.
     ///
     /// # Errors
-    /// There is no such herd, or its description is wrong.
+    /// There is no such herd or server, or the description is wrong.
     pub fn load(source: &Source, name: Option<&str>) -> Result<HerdConfig, ConfigError> {
         let herd = match source {
             Source::File(path) => HerdConfig::from_file(path)?,
@@ -230,7 +231,8 @@ impl HerdConfig {
             if !names.insert(name.as_str()) {
                 return Err(format!("two servers are called {name}"));
             }
-            // Every host has a wildcard address of its own, and port 0 is another one each time.
+            // A wildcard address and port 0 may be used several times. Each host has its own
+            // wildcard address, and port 0 means a different port each time.
             let is_one_place =
                 |address: &&HostPort| address.port != 0 && !is_unspecified(&address.host);
             for address in member.addresses().filter(is_one_place) {
@@ -272,8 +274,8 @@ impl HerdConfig {
         self.file.limits.check()
     }
 
-    /// A certificate is for a DNS name, which has fewer characters than a server's name may have,
-    /// and no upper and lower case.
+    /// Checks that each name fits into a certificate, where it stands as a DNS name. DNS names
+    /// allow fewer characters than server names, and ignore case.
     fn check_names_for_certificates(&self) -> Result<(), String> {
         let mut names = HashSet::new();
         for Member { name, .. } in &self.members {
@@ -281,7 +283,7 @@ impl HerdConfig {
                 ServerName::try_from(name.as_str()),
                 Ok(ServerName::DnsName(_))
             );
-            // Certificates know no case, so the operator's name is taken in any.
+            // Certificates ignore case, so the operator's name is reserved in any case.
             if !is_dns_name || name.ends_with('.') || name.eq_ignore_ascii_case(OPERATOR) {
                 return Err(format!(
                     "with [peers.tls] a server's name has to be one that a certificate can have: letters, digits and hyphens; {name:?} is not"
@@ -296,15 +298,15 @@ impl HerdConfig {
         Ok(())
     }
 
-    /// The certificates and keys of `name`, which is a server of the herd or what its tools call
-    /// themselves.
+    /// Returns where the certificates and keys of `name` are. `name` is a server of the herd, or
+    /// the name that tools use for themselves.
     #[must_use]
     pub fn tls_files(&self, name: &str) -> TlsFiles {
         TlsFiles::new(name, &self.directory, &self.file.clients, &self.file.peers)
     }
 
-    /// Servers that no chain of links joins with the first one: an update heard by one of them
-    /// never gets there.
+    /// Returns the servers that no chain of links connects with the first server. Updates do not
+    /// pass between them and the first server.
     pub(super) fn unreachable(&self) -> Vec<&str> {
         let mut reached: HashSet<&str> = self
             .members
@@ -355,8 +357,8 @@ impl Member {
     }
 }
 
-/// What the parser says of a key that there is not, with the one that may be meant: there are many,
-/// of limits above all.
+/// Adds a guess to the parser's message about an unknown key. There are many keys, above all
+/// limits, so a spelling mistake is likely.
 fn with_guess(message: &str) -> String {
     let guess = || {
         let rest = message.strip_prefix("unknown field `")?;
@@ -372,7 +374,7 @@ fn with_guess(message: &str) -> String {
     }
 }
 
-/// The name that may be meant by `name`.
+/// Returns the name in `names` that is most similar to `name`, if it is similar enough.
 fn meant<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let likeness = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
     let likely = names
@@ -387,7 +389,7 @@ fn is_unspecified(host: &str) -> bool {
     host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
 }
 
-/// Both from 1.
+/// Returns the line and the column of a byte offset, both counted from 1.
 fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = before.matches('\n').count() + 1;

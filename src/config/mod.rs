@@ -1,7 +1,7 @@
-//! From a preset or a TOML file, the environment and the flags to the settings of one server.
+//! Makes the settings of one server from a preset or a TOML file, the environment and the flags.
 //!
-//! Flags win over the environment, the environment over the file. Whatever is wrong is said in one
-//! line: where, what, and what to do.
+//! Flags override the environment, and the environment overrides the file. Each error is one line
+//! that says where the mistake is, what is wrong, and what to do.
 
 mod address;
 mod describe;
@@ -27,7 +27,7 @@ use crate::core::base::settings::{HostPort, PlacesApi, Secret, Settings};
 use crate::core::journal::durability::Fsync;
 use crate::shell::start::JournalConfig;
 
-/// What is wrong, in one line.
+/// A mistake in the configuration, described in one line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError(pub String);
 
@@ -43,14 +43,14 @@ fn wrong<T>(what: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError(what.into()))
 }
 
-/// What the command line and the environment say; it wins over the file.
+/// The settings from the command line and the environment. They override the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Where this server listens for clients.
+    /// The address on which this server listens for clients.
     pub listen: Option<String>,
-    /// Where this server listens for neighbours.
+    /// The address on which this server listens for neighbours.
     pub listen_peers: Option<String>,
-    /// Whether proxies may say in a header which client they speak for.
+    /// Whether proxies may send a PROXY header that names the client.
     pub proxy_protocol: Option<bool>,
     /// The addresses and networks of those proxies, joined by commas.
     pub proxies: Option<String>,
@@ -58,47 +58,47 @@ pub struct Overrides {
     pub secret_file: Option<PathBuf>,
     /// The herd's secret, from the environment.
     pub secret: Option<Secret>,
-    /// Places' origin.
+    /// The URL of Places: scheme, host and port.
     pub places_url: Option<String>,
-    /// The certificate authority to trust for Places.
+    /// The file with the certificate authorities to trust for Places.
     pub places_ca: Option<PathBuf>,
-    /// Which of Google's interfaces.
+    /// Which API of Google Places to use.
     pub places_api: Option<PlacesApi>,
     /// The file with the API key.
     pub places_key_file: Option<PathBuf>,
     /// The API key, from the environment.
     pub places_key: Option<Secret>,
-    /// Which fields to ask the New API for.
+    /// The fields to request from the New API.
     pub places_field_mask: Option<String>,
-    /// Where the journal is kept.
+    /// The directory of the journal.
     pub data_dir: Option<PathBuf>,
-    /// When it is synced.
+    /// When the journal is synced.
     pub fsync: Option<Fsync>,
-    /// Where the log goes.
+    /// The file to log to; `-` is the standard error.
     pub log_file: Option<PathBuf>,
-    /// How much is logged.
+    /// The least severe level that is logged.
     pub log_level: Option<LevelFilter>,
 }
 
-/// One server, ready to start.
+/// The complete configuration of one server.
 pub struct Config {
-    /// What the core has to know.
+    /// The settings of the core.
     pub settings: Settings,
-    /// Where to listen for clients.
+    /// The address to listen on for clients.
     pub listen: HostPort,
-    /// Where to listen for neighbours, if it has any.
+    /// The address to listen on for neighbours, if there is one.
     pub listen_peers: Option<HostPort>,
-    /// Where positions are kept, if they are to outlast the server.
+    /// The directory of the journal, and when to sync it. `None` if the server keeps no journal.
     pub journal: Option<JournalConfig>,
-    /// Where the log goes; `-` is the standard error.
+    /// The file to log to; `-` is the standard error.
     pub log_file: PathBuf,
-    /// How much is logged.
+    /// The least severe level that is logged.
     pub log_level: LevelFilter,
-    /// What the operator should know, though it is not wrong.
+    /// Notes for the operator about settings that work but may be unintended.
     pub notes: Vec<String>,
-    /// Where its certificates and keys are, to be read anew.
+    /// The paths of certificates and keys, for reading them again.
     pub tls_files: TlsFiles,
-    /// Where the herd's secret is, to be read anew if that is a file.
+    /// Where the herd's secret was found. If it is a file, it can be read again.
     pub secret_source: SecretSource,
     herd: String,
     key_source: String,

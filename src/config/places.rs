@@ -1,4 +1,5 @@
-//! How one server asks Google Places: the key, the API, and whom it trusts.
+//! How one server queries Google Places: the key, the API, and the certificate authorities to
+//! trust.
 
 use std::path::PathBuf;
 
@@ -8,11 +9,12 @@ use super::secrets::read_secret;
 use super::{ConfigError, HerdConfig, Overrides, tls, wrong};
 use crate::core::base::settings::{HostPort, PlacesApi, PlacesSettings};
 
-/// What the New API is asked for unless something else is wanted.
+/// The fields that are requested from the New API by default.
 const FIELD_MASK: &str = "places.displayName,places.formattedAddress,places.location,places.types";
 
 impl HerdConfig {
-    /// With it, where the key and the authority were found.
+    /// Returns the settings for Places, where the key was found, and where the authorities were
+    /// found.
     pub(super) fn places(
         &self,
         overrides: &Overrides,
@@ -98,7 +100,8 @@ impl HerdConfig {
         ))
     }
 
-    /// The file with the key for Places, if it is in one.
+    /// Returns the file with the key for Places. `None` if the key is in the environment or there
+    /// is none.
     pub(super) fn places_key_file(&self, overrides: &Overrides) -> Option<PathBuf> {
         match (&overrides.places_key_file, &overrides.places_key) {
             (Some(path), _) => Some(path.clone()),

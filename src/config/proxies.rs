@@ -1,17 +1,19 @@
-//! `[clients]`: which proxies are believed when they say for which client they speak.
+//! Which proxies may name their clients in a PROXY header (`[clients]` in the config file).
 //!
-//! Two keys, as in nginx and MySQL: a switch, and the addresses for which it holds. One without the
-//! other is a mistake that would be found late: all clients refused, or all counted as one.
+//! There are two keys, as in nginx and MySQL: a switch and a list of addresses. One key without the
+//! other is an error at the start. Otherwise the mistake would be found late: all clients would be
+//! refused, or all would be counted as one.
 
 use super::{ConfigError, HerdConfig, Overrides, wrong};
 use crate::config::redact::redact;
 use crate::core::base::network::{Network, Networks};
 
 impl HerdConfig {
-    /// The proxies that may send a header; none if that is off.
+    /// Returns the networks of the proxies that may send a PROXY header. Empty if the switch is
+    /// off.
     ///
     /// # Errors
-    /// An address is none, or the switch and the list do not go together.
+    /// An address is invalid, or the switch and the list contradict each other.
     pub(super) fn proxies(&self, overrides: &Overrides) -> Result<Networks, ConfigError> {
         let (texts, place): (Vec<&str>, _) = match (&overrides.proxies, &self.file.clients.proxies)
         {

@@ -1,19 +1,18 @@
-//! What an error may repeat of what an operator wrote: not what might be a key or a secret in the
-//! wrong place.
+//! Removes possible secrets from the text that an error message quotes.
 //!
-//! `key_file = "AIza…"` is an easy mistake, and standard error goes to logs that many can read. So
-//! an error says where the mistake is, and quotes it only as far as it cannot be what nobody may
-//! see.
+//! A line such as `key_file = "AIza…"` is an easy mistake, and many people can read the logs that
+//! the standard error goes to. So an error says where the mistake is, and quotes only text that
+//! does not look like a secret.
 
 use std::borrow::Cow;
 
-/// Keys and secrets that are worth the name have so many characters; Google's have 39, `openssl
-/// rand -hex 32` makes 64.
+/// The least length of a word that might be a secret. Google's keys have 39 characters, and
+/// `openssl rand -hex 32` makes 64.
 const SECRET_BYTES: usize = 20;
-/// What stands in the place of one.
+/// The text that replaces a possible secret.
 const UNSAID: &str = "(not shown: it might be a secret)";
 
-/// Letters and digits together, long, and nothing else but what base64 and base64url need.
+/// Whether a word looks like a secret: it is long, and has letters and digits.
 fn might_be_secret(word: &str) -> bool {
     word.len() >= SECRET_BYTES
         && word.bytes().any(|byte| byte.is_ascii_digit())
@@ -24,7 +23,7 @@ fn may_be_in_secret(c: char) -> bool {
     c.is_ascii_alphanumeric() || "+/=_-".contains(c)
 }
 
-/// The text, without words that might be secrets.
+/// Returns the text with each possible secret replaced.
 ///
 /// ```
 /// use herd_mio::config::redact::redact;
@@ -59,9 +58,9 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     Cow::Owned(said)
 }
 
-/// What is wrong with a file, as the parser of TOML has it, in one line; without the text that
-/// stands where a table or a number should, for no length or alphabet tells whether that is a
-/// secret.
+/// Returns the TOML parser's message about a file, in one line. If a text was found where a table
+/// or a number is expected, that text is left out. Any text could be a secret, whatever its length
+/// and letters.
 #[must_use]
 pub fn of_parser(message: &str) -> String {
     let message = message.replace('\n', " ");
@@ -75,8 +74,8 @@ pub fn of_parser(message: &str) -> String {
     redact(&without_value.unwrap_or(message)).into_owned()
 }
 
-/// A URL as far as the end of its path, and without the name and the password of a user: what is
-/// behind may be a key.
+/// Returns a URL up to the end of its path, without user name and password. The part behind the
+/// path may contain a key.
 #[must_use]
 pub fn of_url(url: &str) -> String {
     let end = url.find(['?', '#']).unwrap_or(url.len());

@@ -1,5 +1,5 @@
-//! The herd's secret: one line, or two while it is being changed; where it is found, and how it is
-//! read anew.
+//! The herd's secret: where it is found, and how it is read again. A file has one line, or two
+//! lines while the secret is being changed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,19 +12,20 @@ use super::redact::redact;
 use super::{ConfigError, HerdConfig, Overrides, wrong};
 use crate::core::base::settings::{Secret, Secrets};
 
-/// A shorter secret is said to be short.
+/// A secret with fewer bytes gets a note that it is short.
 const SHORT_SECRET: usize = 16;
-/// A file with more in it is another file, and is not read to its end.
+/// The size limit of a file with a secret. A larger file is probably a wrong one, so it is refused
+/// and not read to its end.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// Where the herd's secret was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
-    /// Nowhere: the herd has none.
+    /// The herd has no secret.
     None,
-    /// `HERD_SECRET`, which a process cannot read anew.
+    /// The variable `HERD_SECRET`. A running process cannot read it again.
     Variable,
-    /// A file, which it can.
+    /// A file. A running server can read it again.
     File(PathBuf),
 }
 
@@ -39,7 +40,7 @@ impl fmt::Display for SecretSource {
 }
 
 impl SecretSource {
-    /// The file, if it is one.
+    /// Returns the path of the file, if the secret is in one.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         match self {
@@ -50,10 +51,10 @@ impl SecretSource {
 }
 
 impl HerdConfig {
-    /// The herd's secrets, and where they were found.
+    /// Returns the herd's secrets, and where they were found.
     ///
     /// # Errors
-    /// They cannot be read, or there are more than two.
+    /// The secrets cannot be read, or there are more than two.
     pub fn secrets(&self, overrides: &Overrides) -> Result<(Secrets, SecretSource), ConfigError> {
         let source = match (&overrides.secret_file, &overrides.secret) {
             (Some(path), _) => SecretSource::File(path.clone()),
@@ -72,19 +73,20 @@ impl HerdConfig {
     }
 }
 
-/// The herd's secrets in a file, each on a line of its own.
+/// Reads the herd's secrets from a file with one secret on each line.
 ///
 /// # Errors
-/// It cannot be read, is empty, or has more than two.
+/// The file cannot be read, is empty, or has more than two secrets.
 pub fn secrets_in(path: &Path) -> Result<Secrets, ConfigError> {
     let text = read_secret(path, "the herd secret", "--secret-file or HERD_SECRET_FILE")?;
     secrets_of(&text, &SecretSource::File(path.to_path_buf()))
 }
 
-/// The same while a server runs: of a regular file only, for a pipe has nothing to say twice.
+/// Reads the herd's secrets again while a server runs. The file must be a regular file, because a
+/// pipe delivers its contents only once.
 ///
 /// # Errors
-/// As of [`secrets_in`], or it is no regular file.
+/// The errors of [`secrets_in`], or the file is no regular file.
 pub fn secrets_anew_in(path: &Path) -> Result<Secrets, ConfigError> {
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return wrong(format!(
@@ -95,8 +97,8 @@ pub fn secrets_anew_in(path: &Path) -> Result<Secrets, ConfigError> {
     secrets_in(path)
 }
 
-/// One secret for each line, without the white space around it. Blank lines are passed over, and so
-/// is a line that was there already: what starts a server may append it each time.
+/// Returns one secret for each line, without the white space around it. Blank lines and repeated
+/// lines are skipped. A start script may append the same line each time.
 fn secrets_of(text: &Secret, source: &SecretSource) -> Result<Secrets, ConfigError> {
     let lines = text.expose().split(|&byte| byte == b'\n');
     let mut secrets: Vec<Secret> = Vec::new();
@@ -117,7 +119,7 @@ fn secrets_of(text: &Secret, source: &SecretSource) -> Result<Secrets, ConfigErr
     }
 }
 
-/// What the operator should know of the herd's secrets, though it is not wrong.
+/// Returns notes for the operator about secrets that work but are weak or readable by every user.
 #[must_use]
 pub fn notes_on(secrets: &Secrets, source: &SecretSource) -> Vec<String> {
     let mut notes = Vec::new();
@@ -131,8 +133,7 @@ pub fn notes_on(secrets: &Secrets, source: &SecretSource) -> Vec<String> {
     notes
 }
 
-/// What the operator should know if a file's mode lets every user read what only the server's user
-/// should.
+/// Returns a note if the file's mode lets every user of the machine read it.
 pub(super) fn note_on_mode(file: &Path) -> Option<String> {
     let metadata = fs::metadata(file).ok()?;
     let file = file.display();
@@ -141,10 +142,11 @@ pub(super) fn note_on_mode(file: &Path) -> Option<String> {
     })
 }
 
-/// A secret from a file, without the white space around it.
+/// Reads a secret from a file, without the white space around it.
 pub(super) fn read_secret(path: &Path, what: &str, option: &str) -> Result<Secret, ConfigError> {
     let bytes = read_start(path, MAX_FILE_BYTES + 1).map_err(|error| {
-        // The file's own name may be what should be in it; its directory is not.
+        // If the operator wrote the secret in place of the file's name, the error must not print
+        // it. The directory is printed.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let file = match redact(&name) {
             Cow::Borrowed(_) => path.display().to_string(),
@@ -170,7 +172,7 @@ pub(super) fn read_secret(path: &Path, what: &str, option: &str) -> Result<Secre
     Ok(Secret::new(secret.to_vec()))
 }
 
-/// What a file begins with, at most so many bytes.
+/// Reads at most `max_bytes` bytes from the start of a file.
 fn read_start(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(max_bytes).read_to_end(&mut bytes)?;

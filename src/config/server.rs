@@ -1,4 +1,4 @@
-//! From the configuration of a herd to that of one of its servers.
+//! Derives the configuration of one server from the description of its herd.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,8 @@ use crate::core::journal::durability::Fsync;
 use crate::shell::start::JournalConfig;
 
 impl HerdConfig {
-    /// The server `name` of this herd, with `overrides` applied and every file read.
+    /// Returns the configuration of the server `name`. Applies `overrides`, and reads every file
+    /// that the configuration names.
     ///
     /// # Errors
     /// Something is missing, wrong or unreadable.
@@ -60,7 +61,7 @@ impl HerdConfig {
         })
     }
 
-    /// Whom the links join with `name`.
+    /// Returns the servers that a link connects with `name`.
     fn neighbours(&self, name: &str) -> Vec<NeighbourSettings> {
         let neighbour = |(a, b): &(String, String)| {
             let (other, we_dial) = if a == name {
@@ -80,9 +81,10 @@ impl HerdConfig {
         self.links.iter().filter_map(neighbour).collect()
     }
 
-    /// Of a herd whose servers cannot prove who they are: that no link leaves this machine. `own`
-    /// is where this one listens for neighbours, whatever the herd's configuration says. Where
-    /// clients connect does not matter: they prove nothing anyway.
+    /// Checks that no link leaves this machine. This is called for a herd whose servers cannot
+    /// prove their identity. `own` is the address where this server listens for neighbours, after
+    /// overrides. The address for clients does not matter, because clients prove no identity in any
+    /// herd.
     fn links_stay_on_this_machine(&self, own: Option<&HostPort>) -> Result<(), ConfigError> {
         let is_linked = |member: &&Member| {
             self.links
@@ -100,7 +102,7 @@ impl HerdConfig {
         }
     }
 
-    /// What the operator should know, though it is not wrong.
+    /// Returns notes for the operator about settings that work but may be unintended.
     fn notes(
         &self,
         settings: &Settings,
@@ -139,7 +141,7 @@ impl HerdConfig {
         let key_files = self.places_key_file(overrides).into_iter();
         let modes = key_files.chain(tls_files.keys());
         notes.extend(modes.filter_map(|file| note_on_mode(&file)));
-        notes.dedup(); // clients and neighbours may be shown the same certificate
+        notes.dedup(); // clients and neighbours may share a certificate
         notes
     }
 
@@ -196,7 +198,7 @@ impl HerdConfig {
     }
 }
 
-/// Where a server listens: for clients, and for neighbours if it has any.
+/// Returns where a server listens for clients, and for neighbours if it has an address for them.
 fn listens_at(
     member: &Member,
     overrides: &Overrides,

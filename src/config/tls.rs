@@ -1,7 +1,7 @@
-//! Certificates and keys, from PEM files to what rustls wants.
+//! Reads certificates and keys from PEM files, and makes the configurations of rustls from them.
 //!
-//! Clients and Places may speak TLS 1.2 or 1.3. Servers speak 1.3 with one another: it encrypts
-//! certificates too, and there is no old server to be kind to.
+//! Connections with clients and Places use TLS 1.2 or 1.3. Links use only 1.3: it encrypts
+//! certificates too, and no old server has to be supported.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct FileClients {
     pub(super) tls: Option<FileClientsTls>,
 }
 
-/// `[clients.tls]`
+/// `[clients.tls]` of the TOML file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileClientsTls {
@@ -43,7 +43,7 @@ pub(super) struct FilePeers {
     pub(super) tls: Option<FilePeersTls>,
 }
 
-/// `[peers.tls]`
+/// `[peers.tls]` of the TOML file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FilePeersTls {
@@ -55,7 +55,7 @@ pub(super) struct FilePeersTls {
 }
 
 impl FilePeersTls {
-    /// Whether links may go without TLS.
+    /// Returns the mode: whether TLS is required for links or only offered.
     pub(super) fn mode(&self) -> Result<TlsMode, String> {
         match self.mode.as_deref() {
             None => Ok(TlsMode::default()),
@@ -69,14 +69,14 @@ impl FilePeersTls {
     }
 }
 
-/// Proof of a name: a certificate, with those that lead to its authority, and its key.
+/// The files that prove a name: a certificate chain, and the key of its first certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Identity {
     certificate: PathBuf,
     key: PathBuf,
 }
 
-/// The files that make up a server's side of TLS; they can be read anew while it runs.
+/// The files with a server's certificates and keys. They can be read again while the server runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     clients: Option<Identity>,
@@ -91,8 +91,8 @@ struct PeersFiles {
 }
 
 impl TlsFiles {
-    /// What `name` uses of the file's tables; paths are relative to `directory`, and `{name}` in
-    /// them is the server's name.
+    /// Finds the files of the server `name` in the tables of the config file. Paths are relative to
+    /// `directory`. `{name}` in a path stands for the server's name.
     pub(super) fn new(
         name: &str,
         directory: &Path,
@@ -117,41 +117,42 @@ impl TlsFiles {
         }
     }
 
-    /// Whether TLS is spoken with neighbours, and if so, whether a link may go without.
+    /// Returns whether TLS with neighbours is required or offered. `None` if the server has no
+    /// certificate for them.
     #[must_use]
     pub fn for_neighbours(&self) -> Option<TlsMode> {
         self.neighbours.as_ref().map(|files| files.mode)
     }
 
-    /// Whether TLS is spoken with clients.
+    /// Whether clients connect with TLS.
     #[must_use]
     pub fn has_clients(&self) -> bool {
         self.clients.is_some()
     }
 
-    /// The file with the herd's own authority, if it has one.
+    /// Returns the file with the herd's own certificate authorities, if the herd has one.
     #[must_use]
     pub fn authority(&self) -> Option<&Path> {
         self.neighbours.as_ref().map(|files| files.ca.as_path())
     }
 
-    /// The files with private keys.
+    /// Returns the files with private keys.
     pub(super) fn keys(&self) -> impl Iterator<Item = PathBuf> {
         let neighbours = self.neighbours.as_ref().map(|files| &files.own);
         let identities = self.clients.iter().chain(neighbours);
         identities.map(|identity| identity.key.clone())
     }
 
-    /// Whether there is anything to be read.
+    /// Whether there are no files to read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == TlsFiles::default()
     }
 
-    /// Reads all of them.
+    /// Reads all files.
     ///
     /// # Errors
-    /// A file cannot be read, or what is in it cannot be used.
+    /// A file cannot be read, or its contents cannot be used.
     pub fn read(&self) -> Result<TlsSettings, ConfigError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let clients = self
@@ -165,10 +166,10 @@ impl TlsFiles {
         })
     }
 
-    /// Reads what TLS with neighbours takes, if that is spoken.
+    /// Reads the files for TLS with neighbours. `None` if links use no TLS.
     ///
     /// # Errors
-    /// A file cannot be read, or what is in it cannot be used.
+    /// A file cannot be read, or its contents cannot be used.
     pub fn read_for_neighbours(&self) -> Result<Option<NeighbourTls>, ConfigError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         self.neighbours
@@ -177,7 +178,7 @@ impl TlsFiles {
             .transpose()
     }
 
-    /// For `--check`: towards clients, towards neighbours.
+    /// Describes for `--check` the connections with clients, and those with neighbours.
     pub(super) fn describe(&self) -> (String, String) {
         let identity = |identity: &Identity| format!("TLS, as {}", identity.certificate.display());
         (
@@ -248,11 +249,12 @@ fn for_neighbours(
     })
 }
 
-/// What a client of a herd trusts: the authorities in `only` (`--ca`), or else those that browsers
-/// trust and those in `own`, the herd's.
+/// Returns the TLS configuration of a client program. With `only` (`--ca`), it trusts the
+/// authorities in that file alone. Otherwise it trusts the authorities of browsers, and those in
+/// `own`, the herd's file.
 ///
 /// # Errors
-/// A file cannot be read, or what is in it cannot be used.
+/// A file cannot be read, or its contents cannot be used.
 pub fn for_a_client(
     only: Option<&Path>,
     own: Option<&Path>,
@@ -267,15 +269,15 @@ pub fn for_a_client(
     trusting(roots, &[])
 }
 
-/// The authorities that browsers trust, as they were when this was built.
+/// Returns the certificate authorities that browsers trust. The list is from the time of the build.
 pub(super) fn of_browsers() -> RootCertStore {
     RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     }
 }
 
-/// How to dial servers that one of `roots` vouches for, without a certificate of one's own; by ALPN
-/// they are offered `protocols`.
+/// Returns the TLS configuration for dialling servers that one of `roots` vouches for. It has no
+/// client certificate, and offers `protocols` by ALPN.
 pub(super) fn trusting(
     roots: RootCertStore,
     protocols: &[&[u8]],
@@ -291,7 +293,7 @@ pub(super) fn trusting(
 }
 
 impl Identity {
-    /// The certificate chain, and the key that belongs to it.
+    /// Reads the certificate chain and its key, and checks that they belong together.
     fn read(
         &self,
         provider: &CryptoProvider,
@@ -304,7 +306,7 @@ impl Identity {
                 in_words(&error)
             ))
         })?;
-        // Said here, where both files can be named.
+        // Check this here, where the error can name both files.
         let pair = provider
             .key_provider
             .load_private_key(key.clone_key())
@@ -326,8 +328,8 @@ fn unusable(error: rustls::Error) -> ConfigError {
     ConfigError(format!("TLS cannot be set up: {error}"))
 }
 
-/// What is wrong with a PEM file. Where a section begins or ends, the library's own words show
-/// bytes as numbers.
+/// Describes an error in a PEM file. For a section that begins or ends wrongly, the library would
+/// print bytes as numbers.
 fn in_words(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { end_marker } => format!(
@@ -357,7 +359,8 @@ fn certificates_in(path: &Path, option: &str) -> Result<Vec<CertificateDer<'stat
     Ok(certificates)
 }
 
-/// The certificate authorities in a PEM file; `option` is where it was named.
+/// Reads the certificate authorities in a PEM file. `option` says in the error how the file was
+/// named.
 pub(super) fn roots_of(path: &Path, option: &str) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates_in(path, option)? {
