@@ -1,12 +1,14 @@
-//! The log: `log` and `simplelog` write into memory, a thread of its own writes to the disk.
+//! The log. The crates `log` and `simplelog` write lines into memory, and a thread writes them to
+//! the file.
 //!
 //! ```text
 //!   loop: log lines ──► the turn's buffer ──flush, at least once a turn──► shared buffer ──► writer thread ──► file
 //! ```
 //!
-//! The loop never waits for the disk. When the shared buffer is full, whole lines are dropped,
-//! counted, and told once there is room. The writer is woken only when it sleeps, and gathers for a
-//! moment after each write, so that a busy log costs the loop no system calls to speak of.
+//! The loop never waits for the disk. When the shared buffer is full, whole lines are dropped and
+//! counted. A line in the log gives their number when there is room again. The writer is woken only
+//! if it sleeps, and waits a moment after each write to gather lines. So a busy log needs few
+//! system calls of the loop.
 
 mod stamp;
 
@@ -25,37 +27,38 @@ use simplelog::{ConfigBuilder, WriteLogger};
 
 use stamp::Stamp;
 
-/// How long the writer gathers lines before the next write,
+/// How long the writer gathers lines before the next write.
 const GATHER: Duration = Duration::from_millis(50);
-/// unless so much of the room for them is taken: an eighth.
+/// A divisor of the buffer's size. When lines fill one eighth of the buffer, the writer stops
+/// gathering and writes them.
 const ENOUGH: usize = 8;
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
-    /// A signal asked to open the file anew.
+    /// Set by a signal handler to ask for the file to be opened again.
     reopen: Arc<AtomicBool>,
 }
 
-/// How often a file that could not be opened anew is tried again.
+/// If the file cannot be opened again, the writer retries at this interval.
 const REOPEN: Duration = Duration::from_secs(1);
 
-/// How long the end of the program waits for the last lines to be written: a disk or a pipe that
-/// hangs does not keep it.
+/// How long the end of the program waits for the last lines to be written. A disk or a pipe may
+/// hang.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct State {
-    /// Whole lines that the writer has not taken yet.
+    /// Complete lines that the writer has not taken yet.
     lines: Vec<u8>,
-    /// Lines for which there was no room, in memory or on the disk. The writer tells how many, and
-    /// forgets them once that is written.
+    /// The number of lines that were dropped because memory or the disk had no room. The writer
+    /// logs this number and resets it.
     lost: u64,
-    /// The writer will come for the lines by itself.
+    /// The writer is at work and will take the lines without being woken.
     awake: bool,
     closing: bool,
-    /// The writer has written everything and is gone.
+    /// The writer has finished, and its thread ends.
     closed: bool,
 }
 
@@ -66,12 +69,12 @@ impl Shared {
 }
 
 thread_local! {
-    /// How grave the line is that this thread writes.
+    /// The level of the line that this thread is writing.
     static LEVEL: Cell<Level> = const { Cell::new(Level::Info) };
 }
 
-/// Lets simplelog write the lines, but for their stamps: these are put before them where they
-/// arrive.
+/// Passes each record to simplelog, and remembers its level. simplelog formats the line without
+/// time and level. [`TurnBuffer`] puts these in front of the line.
 struct Stamped(Box<WriteLogger<TurnBuffer>>);
 
 impl Log for Stamped {
@@ -89,14 +92,15 @@ impl Log for Stamped {
     }
 }
 
-/// The end that simplelog writes to: the turn's buffer.
+/// The buffer that simplelog writes to. It keeps the lines of one turn.
 struct TurnBuffer {
     shared: Arc<Shared>,
     stamp: Stamp,
     lines: Vec<u8>,
-    /// Lines may wait for the disk in this many bytes, the turn's own included.
+    /// A line is dropped if this many bytes already wait for the disk, in this buffer and in the
+    /// shared buffer.
     limit: usize,
-    /// What waited in the shared buffer when last seen.
+    /// The number of bytes in the shared buffer at the last flush.
     handed_over: usize,
     at_line_start: bool,
     dropping: bool,
@@ -104,11 +108,11 @@ struct TurnBuffer {
 }
 
 impl Write for TurnBuffer {
-    /// simplelog writes a line in pieces; all of a line is kept, or none of it.
+    /// simplelog writes a line in several pieces. Either all pieces of a line are kept, or none.
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         if self.at_line_start {
-            // A turn may say more than there is room for, and the writer may have made room since
-            // it began.
+            // A turn may write more than fits into the buffer. A flush here finds the room that the
+            // writer has made meanwhile.
             if self.lines.len() >= self.limit / ENOUGH {
                 self.flush()?;
             }
@@ -125,7 +129,7 @@ impl Write for TurnBuffer {
         Ok(piece.len())
     }
 
-    /// Hands the turn's lines over.
+    /// Moves the turn's lines to the shared buffer, and wakes the writer if necessary.
     fn flush(&mut self) -> io::Result<()> {
         let reopen = self.shared.reopen.load(Ordering::Relaxed);
         if self.lines.is_empty() && self.dropped == 0 && self.handed_over == 0 && !reopen {
@@ -150,28 +154,29 @@ impl Write for TurnBuffer {
     }
 }
 
-/// The writer thread; when this is dropped, everything logged so far is written, if the disk takes
-/// it within a second.
+/// A running log. Dropping it waits until the writer has written all lines, at most one second.
 pub struct Logging {
     shared: Arc<Shared>,
 }
 
-/// Why nothing can be logged.
+/// Why the log cannot be started.
 #[derive(Debug)]
 pub enum LogError {
     /// The file cannot be opened.
     File(io::Error),
-    /// The system has no thread to write it.
+    /// The system cannot start the writer thread, or another logger is set.
     System(io::Error),
 }
 
-/// Begins to log into `path` (`-`: the standard error), appending, at most `limit` bytes waiting
-/// for the disk. Once `reopen` is set (by SIGHUP or SIGUSR1), the file is opened anew, so that it
-/// can be moved away and be rotated: at the next flush, also if there is no line to write. A file
-/// that cannot be opened is tried again every second; until then lines go on into the old one.
+/// Starts to log: lines are appended to the file `path`, or go to the standard error if `path` is
+/// `-`. At most `limit` bytes wait for the disk.
+///
+/// When `reopen` is set (by SIGHUP or SIGUSR1), the file is opened again at the next flush, even if
+/// there is no line to write. So the file can be renamed and rotated. If the file cannot be opened
+/// again, the writer tries every second, and lines go to the old file until then.
 ///
 /// # Errors
-/// The file cannot be opened, the thread not be started, or another logger is set already.
+/// The file cannot be opened, the thread cannot be started, or another logger is already set.
 pub fn start(
     path: &Path,
     level: LevelFilter,
@@ -198,7 +203,8 @@ pub fn start(
         .set_thread_level(LevelFilter::Off)
         .set_target_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)
-        // What rustls has to say is about bytes; what it means for us is in our own lines.
+        // Leave out the lines of rustls, which are about bytes. The server's own lines say what
+        // TLS events mean.
         .add_filter_allow_str("herd_mio")
         .build();
     let turn = TurnBuffer {
@@ -218,11 +224,11 @@ pub fn start(
     Ok(Logging { shared })
 }
 
-/// Whether `path` can be logged to; leaves nothing behind. A file that is not there is not made:
-/// removing it again could take it from a server that has just opened it.
+/// Checks whether `path` can be logged to, and changes nothing. A file that does not exist is not
+/// created: removing it afterwards could remove the log of a server that has just started.
 ///
 /// # Errors
-/// It cannot be opened or made.
+/// The file cannot be opened or created.
 pub fn check(path: &Path) -> io::Result<()> {
     if path.to_str() == Some("-") || path.exists() {
         return Sink::open(path).map(drop);
@@ -242,7 +248,7 @@ impl Drop for Logging {
             .shared
             .wake
             .wait_timeout_while(state, LAST_LINES, |state| !state.closed);
-        drop(written); // in time or not, the program ends
+        drop(written); // written or not, the program ends now
     }
 }
 
@@ -264,7 +270,8 @@ impl Sink {
         match path.to_str() {
             Some("-") => Ok(Sink::StandardError),
             _ => {
-                // Opened for both, a pipe that nobody reads yet keeps nobody waiting (fifo(7)).
+                // If no program reads the pipe yet, opening it only for writing would block
+                // (fifo(7)).
                 let is_pipe = path.metadata().is_ok_and(|file| file.file_type().is_fifo());
                 let mut options = OpenOptions::new();
                 options.create(true).append(true).read(is_pipe);
@@ -281,7 +288,7 @@ impl Sink {
     }
 }
 
-/// The writer thread.
+/// Runs the writer: takes lines from the shared buffer and writes them until the log is closed.
 fn write_out(shared: &Shared, sink: Sink, path: &Path, (gather, enough): (Duration, usize)) {
     let mut output = Output {
         sink,
@@ -304,7 +311,7 @@ fn write_out(shared: &Shared, sink: Sink, path: &Path, (gather, enough): (Durati
                 .unwrap_or_else(PoisonError::into_inner);
         }
         if state.lines.is_empty() && state.closing {
-            return; // nothing left
+            return; // everything is written
         }
         std::mem::swap(&mut state.lines, &mut lines);
         let mut lost = std::mem::take(&mut state.lost);
@@ -328,8 +335,8 @@ fn write_out(shared: &Shared, sink: Sink, path: &Path, (gather, enough): (Durati
         let mut state = shared.lock();
         state.lost += lost;
         if !state.closing {
-            // A file that could not be opened anew is tried again by this thread itself: there may
-            // be no more lines.
+            // Until the file is opened again, this thread wakes itself to retry. No further line
+            // may come to wake it.
             let pause = if output.is_old { REOPEN } else { gather };
             let gathered = shared.wake.wait_timeout_while(state, pause, |state| {
                 !state.closing
@@ -341,13 +348,13 @@ fn write_out(shared: &Shared, sink: Sink, path: &Path, (gather, enough): (Durati
     }
 }
 
-/// Where the writer thread writes.
+/// The output of the writer thread.
 struct Output<'a> {
     sink: Sink,
     path: &'a Path,
-    /// The last write failed.
+    /// Whether the last write failed.
     is_failing: bool,
-    /// The file could not be opened anew: this is still the old one.
+    /// Whether the file could not be opened again, and `sink` is the old file.
     is_old: bool,
 }
 
@@ -371,8 +378,8 @@ impl Output<'_> {
         }
     }
 
-    /// Tells the operator what became of the log itself: in the log, and on the standard error,
-    /// which may be closed.
+    /// Reports an event of the log itself to the operator: in the log, and on the standard error.
+    /// The standard error may be closed, so its errors are ignored.
     fn tell(&mut self, what: &str) {
         let _ = writeln!(io::stderr(), "herd-mio: {what}");
         if let Sink::File(_) = self.sink {
@@ -380,7 +387,7 @@ impl Output<'_> {
         }
     }
 
-    /// Writes a line of the log's own; returns whether it is written.
+    /// Writes a line of the log's own. Returns whether the line was written.
     fn say(&mut self, what: &str) -> bool {
         let mut line = Vec::new();
         Stamp::default().write(now(), Level::Warn, &mut line);
@@ -388,12 +395,13 @@ impl Output<'_> {
         self.write(&line) == 0
     }
 
-    /// Writes lines; returns how many of them are lost.
+    /// Writes lines. Returns the number of lines that were lost.
     fn write(&mut self, lines: &[u8]) -> u64 {
         if lines.is_empty() {
             return 0;
         }
-        // A line that was torn by a full disk ends here, so that the next one begins a line.
+        // A full disk may have cut a line off. End that line, so that the next one starts at a line
+        // start.
         let torn = if self.is_failing {
             self.sink.write_all(b"\n")
         } else {
@@ -401,7 +409,7 @@ impl Output<'_> {
         };
         let written = torn.and_then(|()| self.sink.write_all(lines));
         if let (Err(error), false) = (&written, self.is_failing) {
-            // The standard error may be closed too. Then there is no way to tell.
+            // The standard error may be closed too. Then the failure cannot be reported.
             let name = self.path.display();
             let _ = writeln!(
                 io::stderr(),
@@ -427,8 +435,8 @@ mod tests {
 
     use super::*;
 
-    /// A turn's buffer with room for 8,000 bytes, and a writer that gathers for a minute unless
-    /// there is enough to write.
+    /// Returns a turn's buffer with room for 8,000 bytes, and starts its writer. The writer gathers
+    /// lines for a minute, unless it has enough to write.
     fn with_writer(path: &Path) -> TurnBuffer {
         let shared = Arc::new(Shared::default());
         let sink = Sink::open(path).unwrap();
@@ -478,7 +486,7 @@ mod tests {
         for count in 1..=20 {
             turn.write_all(&[b'x'; 2_000]).unwrap();
             turn.write_all(b"\n").unwrap();
-            // The last line stays with the turn until the next one begins.
+            // The last line stays in the turn's buffer until the next line begins.
             wait_for_lines(&path, count - 1);
         }
         assert_eq!(turn.dropped, 0);

@@ -1,4 +1,4 @@
-//! How a line of the log begins: when it was written, and how grave it is.
+//! The start of each log line: the time and the level.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,20 +9,20 @@ use time::macros::format_description;
 
 use crate::core::wire::swar;
 
-/// RFC 3339 down to the second; behind it come six digits of the next one, and "Z" for UTC.
+/// The time in RFC 3339, down to the second. Six digits of microseconds follow, then "Z" for UTC.
 const SECOND: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].");
 
-/// Writes stamps. Thousands of lines are written within a second, so what they have in common is
-/// formatted once.
+/// Writes the time and the level of lines. Thousands of lines may be written in one second, so the
+/// text of the second is formatted once and kept.
 #[derive(Default)]
 pub(super) struct Stamp {
-    /// Seconds since the epoch, and how they are written.
+    /// The second that was formatted last, in seconds since 1970, and its text.
     second: Option<(u64, String)>,
 }
 
 impl Stamp {
-    /// Appends the stamp of a line that is written at `now`.
+    /// Appends the start of a line that is written at `now`.
     pub(super) fn write(&mut self, now: SystemTime, level: Level, out: &mut Vec<u8>) {
         let since = now
             .duration_since(SystemTime::UNIX_EPOCH)
