@@ -1,4 +1,4 @@
-//! Parses the command line, loads the configuration, runs the server; nothing else.
+//! The program `herd-mio`: parses the command line, loads the configuration and runs the server.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -21,8 +21,8 @@ use herd_mio::shell::signals::Requests;
 use herd_mio::shell::start::{self, StartError};
 
 fn main() -> ExitCode {
-    // Before everything else: until then SIGHUP and SIGUSR1 end the process, and threads inherit
-    // the mask.
+    // This comes first. Until then, SIGHUP and SIGUSR1 end the process. Threads that start later
+    // inherit the signal mask.
     let requests = match Requests::note() {
         Ok(requests) => requests,
         Err(error) => {
@@ -48,14 +48,14 @@ fn main() -> ExitCode {
     serve(config, requests)
 }
 
-/// `--check`: all that a start does, short of serving.
+/// Runs `--check`: does everything that a start does except serving.
 fn check(config: &Config) -> ExitCode {
     let say = |text: &str| {
         let mut stdout = io::stdout();
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
     };
-    // First what all of it means, which also helps to see why it fails.
+    // Print first what the configuration means. That helps to understand a failure.
     let described = say(&config.describe());
     match can_start(config) {
         Ok(notes) => said(described.and_then(|()| say(&notes))),
@@ -78,8 +78,8 @@ fn can_start(config: &Config) -> Result<String, (u8, String)> {
     Ok(notes.map(|note| format!("note        {note}\n")).collect())
 }
 
-/// The status after something was said on the standard output. A reader that has seen enough is no
-/// failure.
+/// Returns the exit status after a write to the standard output. A closed pipe is no failure: its
+/// reader needed no more.
 fn said(written: io::Result<()>) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,8 +98,8 @@ fn log_error(path: &Path, error: &io::Error) -> String {
     )
 }
 
-/// Descriptors that are no connection: standard streams, log, journal, listeners, epoll; and
-/// some to spare.
+/// The number of descriptors that are not connections (standard streams, log, journal, listeners,
+/// epoll), plus a reserve.
 const OWN_DESCRIPTORS: u64 = 32;
 
 fn serve(config: Config, requests: Requests) -> ExitCode {
@@ -130,7 +130,7 @@ fn serve(config: Config, requests: Requests) -> ExitCode {
         std::process::id(),
         link::VERSION
     );
-    // More descriptors than the shell's usual 1,024, if the system's hard limit allows.
+    // Allow more open files than the usual 1,024, up to the hard limit of the system.
     match rlimit::increase_nofile_limit(rlimit::INFINITY) {
         Ok(most) => too_few_descriptors(most, &config.settings)
             .into_iter()
@@ -164,7 +164,8 @@ fn serve(config: Config, requests: Requests) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            // Where the log is the standard error, it is told there once.
+            // If the log is the standard error, `fail` alone prints the error, so that it appears
+            // once.
             if log_name != "-" {
                 error!("{error}");
             }
@@ -173,7 +174,7 @@ fn serve(config: Config, requests: Requests) -> ExitCode {
     }
 }
 
-/// What SIGHUP has read anew.
+/// Returns how to read files again when SIGHUP comes.
 fn reload(tls_files: TlsFiles, secret_source: SecretSource) -> Reload {
     let certificates = (!tls_files.is_empty())
         .then(|| Arc::new(move || tls_files.read().map_err(|error| error.to_string())) as _);
@@ -192,7 +193,7 @@ fn reload(tls_files: TlsFiles, secret_source: SecretSource) -> Reload {
     }
 }
 
-/// Tells where it serves.
+/// Reports in the log and on the standard output where the server listens.
 fn ready(server: &Server, name: &str, log_name: &str, notes: &[String]) -> Result<(), String> {
     let unknown = |error| format!("the system does not tell where the server listens: {error}");
     let listed = |addresses: Vec<SocketAddr>| {
@@ -211,7 +212,7 @@ fn ready(server: &Server, name: &str, log_name: &str, notes: &[String]) -> Resul
         "-" => "log on the standard error".to_owned(),
         file => format!("log in {file}"),
     };
-    // A standard output that is closed or full is no reason not to serve.
+    // The server goes on if the standard output is closed or full.
     let mut stdout = io::stdout();
     let said = writeln!(stdout, "{ready}, {log}").and_then(|()| stdout.flush());
     if let Err(error) = said
@@ -222,7 +223,8 @@ fn ready(server: &Server, name: &str, log_name: &str, notes: &[String]) -> Resul
     Ok(())
 }
 
-/// What the operator should know if clients may take all of the descriptors that there are.
+/// Returns a warning if clients could use up all descriptors of the process. `most` is the limit of
+/// open files.
 fn too_few_descriptors(most: u64, settings: &Settings) -> Option<String> {
     let limits = &settings.limits;
     let unidentified = match settings.proxies.is_empty() {

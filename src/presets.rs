@@ -1,24 +1,25 @@
-//! The herds that need no config file: those of the course, by year.
+//! The herds from the assignments of a university course, one for each year. They need no config
+//! file.
 
-/// A herd that is known by its year.
+/// A herd that the command line selects by its year.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Preset {
-    /// Its name on the command line.
+    /// The year, which is the herd's name on the command line.
     pub year: &'static str,
-    /// In the order of their ports.
+    /// The names of the servers, in the order of their ports.
     pub servers: [&'static str; 5],
-    /// Who is linked with whom; the first of two dials.
+    /// Pairs of linked servers. The first server of a pair dials the second.
     pub links: &'static [(&'static str, &'static str)],
 }
 
-/// The first server's port for clients; the others follow in order.
+/// The port for clients of the first server. Each following server has the next higher port.
 pub const CLIENT_PORT: u16 = 10_000;
-/// The first server's port for neighbours.
+/// The port for neighbours of the first server. Each following server has the next higher port.
 pub const PEER_PORT: u16 = 11_000;
-/// The herd that a name alone means.
+/// The year that a server's name selects first, if the command line gives no year.
 pub const DEFAULT: &str = "2021";
 
-/// All of them, oldest first.
+/// All presets, oldest first.
 pub const PRESETS: [Preset; 6] = [
     Preset {
         year: "2016",
@@ -93,13 +94,13 @@ pub const PRESETS: [Preset; 6] = [
     },
 ];
 
-/// The preset of that year.
+/// Returns the preset of a year.
 #[must_use]
 pub fn by_year(year: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.year == year)
 }
 
-/// The preset that a server's name alone means: 2021's if it is there, else the newest that has it.
+/// Returns the preset for a server's name: 2021 if it has that server, else the newest that has it.
 ///
 /// ```
 /// use herd_mio::presets;
@@ -116,7 +117,7 @@ pub fn by_server(name: &str) -> Option<&'static Preset> {
         .find(|preset| preset.servers.contains(&name))
 }
 
-/// All of them in one line, for an error about one that does not exist.
+/// Returns all presets in one line, for an error about an unknown preset.
 #[must_use]
 pub fn listing() -> String {
     let herds = PRESETS

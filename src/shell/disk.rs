@@ -393,7 +393,7 @@ impl Disk {
     /// Closes the files when the server has stopped, and removes the file of an unfinished
     /// compaction.
     pub fn close(self) {
-        let _ = remove_next(&self.directory); // or the next start does it
+        let _ = remove_next(&self.directory); // if this fails, the next start does it
     }
 }
 
@@ -426,7 +426,7 @@ impl MadeDirectories {
 impl Drop for MadeDirectories {
     fn drop(&mut self) {
         for directory in &self.0 {
-            let _ = fs::remove_dir(directory); // not if something is in it by now
+            let _ = fs::remove_dir(directory); // fails if it is no longer empty
         }
     }
 }

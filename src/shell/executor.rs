@@ -92,7 +92,7 @@ impl<J: Send + 'static, R: Send + 'static> Executor<J, R> {
                 let result = work(job);
                 busy.fetch_sub(1, Ordering::SeqCst);
                 if report.send(result).is_err() || waker.wake().is_err() {
-                    return; // the loop is gone
+                    return; // the loop has ended
                 }
             }
         };
