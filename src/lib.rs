@@ -13,7 +13,7 @@
 //! # The map of the house
 //!
 //! ```text
-//!   main.rs ──► cli, config, logging ──► shell ──► core          nothing points back
+//!   main.rs ──► cli, config, logging ──► shell ──► core          no dependency points back
 //! ```
 //!
 //! [`core`] is the server as a pure state machine (*sans-IO*). Its input is bytes and the time; its

@@ -21,8 +21,8 @@ use herd_mio::shell::signals::Requests;
 use herd_mio::shell::start::{self, StartError};
 
 fn main() -> ExitCode {
-    // This comes first. Until then, SIGHUP and SIGUSR1 end the process. Threads that start later
-    // inherit the signal mask.
+    // This call comes first, because SIGHUP and SIGUSR1 end the process before it. Threads that
+    // start later inherit the signal mask.
     let requests = match Requests::note() {
         Ok(requests) => requests,
         Err(error) => {

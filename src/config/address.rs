@@ -6,7 +6,8 @@ use super::ConfigError;
 use super::redact::{of_url, redact};
 use crate::core::base::settings::HostPort;
 
-/// Parses `host:port` or `[v6]:port`. `place` says in the error where the text was written.
+/// Parses `host:port` or `[v6]:port`. `place` says where the text was written, for the
+/// error message.
 ///
 /// # Errors
 /// The text has another form.

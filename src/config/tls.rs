@@ -117,8 +117,7 @@ impl TlsFiles {
         }
     }
 
-    /// Returns whether TLS with neighbours is required or offered. `None` if the server has no
-    /// certificate for them.
+    /// Returns whether TLS with neighbours is required or offered. `None` if links use no TLS.
     #[must_use]
     pub fn for_neighbours(&self) -> Option<TlsMode> {
         self.neighbours.as_ref().map(|files| files.mode)
@@ -359,8 +358,8 @@ fn certificates_in(path: &Path, option: &str) -> Result<Vec<CertificateDer<'stat
     Ok(certificates)
 }
 
-/// Reads the certificate authorities in a PEM file. `option` says in the error how the file was
-/// named.
+/// Reads the certificate authorities in a PEM file. `option` is the setting that named the file; an
+/// error repeats it.
 pub(super) fn roots_of(path: &Path, option: &str) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates_in(path, option)? {

@@ -43,7 +43,7 @@ use crate::shell::executor::Executor;
 
 /// The number of bytes that one call reads when the journal is read at start.
 const READ_BYTES: usize = 1 << 20;
-/// The interval between log lines about the progress of that reading.
+/// The interval of log lines that report how much of the journal is read.
 const PROGRESS: Duration = Duration::from_secs(2);
 /// If a directory cannot be synced because the disk is full, the keeper waits this long before it
 /// tries again.
@@ -202,8 +202,8 @@ impl Disk {
         let names = File::open(directory).map_err(|error| {
             format!("cannot read what is in the data directory {shown}: {error}")
         })?;
-        // A missing lock file is not created. If a server opened that file at the same moment,
-        // removing it here would take its lock away.
+        // A missing lock file is not created. A server could open the same file meanwhile, and
+        // removing the file afterwards would take that server's lock away.
         let lock_path = directory.join(LOCK);
         let _held = match lock_path.exists() {
             true => Some(lock(directory)?),
@@ -535,7 +535,8 @@ fn create_next(names: &File) -> io::Result<File> {
 
 /// Syncs the directory and its parent, because the journal file and the directory may be new.
 fn sync_names(directory: &Path, names: &File) -> Result<(), String> {
-    // The parent of a relative path of one name is the empty path.
+    // For a relative path with one component, `parent` returns the empty path, which cannot be
+    // opened. Joined to ".", it can.
     let parent = directory.parent().map(|parent| Path::new(".").join(parent));
     let own = (directory.to_owned(), names.sync_all());
     let above = parent.map(|parent| {
@@ -587,9 +588,9 @@ fn read_back(
             end.torn
         );
     }
-    // This also gives up reserved room, which is reserved again later. The sync has two purposes.
-    // This life starts from the entries that were read, so a loss of power must not remove them.
-    // And the part that was cut off must not come back.
+    // Cutting the file also gives up reserved room, which is reserved again later. The sync has two
+    // purposes. The server continues from the entries that were read, so a loss of power must not
+    // remove them. And the part that was cut off must not come back.
     file.set_len(end.offset)
         .map_err(|error| failed("cut", error))?;
     file.sync_all().map_err(|error| failed("sync", error))?;

@@ -2,7 +2,7 @@
 //! `BaseEventLoop._run_once`.
 //!
 //! ```text
-//!   hand the log over ─► poll ─► note what is ready ─► accept ─► each ready connection: read ─► core
+//!   flush the log ─► poll ─► note what is ready ─► accept ─► each ready connection: read ─► core
 //!        ─► drive: deadlines, the journal, then each connection with output: write, finish or close
 //! ```
 //!
@@ -73,7 +73,7 @@ pub struct Server {
     listeners: Vec<Listener>,
     /// The time of the next try after a failed accept. `None` if accepting works.
     accept_again: Option<Time>,
-    /// Whether an accept failed and the waiting connections are not all accepted since then.
+    /// Set by a failed accept. Cleared when no connection waits to be accepted any more.
     is_accept_failing: bool,
     /// The connections of this turn. First come those for which the turn before had no time.
     running: Vec<ConnId>,

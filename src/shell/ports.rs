@@ -1,4 +1,5 @@
-//! The ports of a server. All of them are bound first. They listen only when the server starts.
+//! The ports of a server. All ports are bound before the first one listens, so an address in use
+//! is found early. `--check` binds them and does not listen.
 
 use std::io;
 use std::os::fd::OwnedFd;
