@@ -1,8 +1,8 @@
-//! How long to wait before trying again: doubling, up to a cap, with jitter.
+//! The wait before the next try: it doubles after each failure up to a cap, with jitter.
 
 use std::time::Duration;
 
-/// The wait before the next try of one thing that keeps failing.
+/// Computes the waits between the tries of one operation, such as dialling one neighbour.
 ///
 /// ```
 /// use std::time::Duration;
@@ -22,7 +22,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts at `first` and never waits longer than `cap`.
+    /// Creates a backoff whose step starts at `first` and doubles up to `cap`.
     #[must_use]
     pub fn new(first: Duration, cap: Duration) -> Backoff {
         Backoff {
@@ -32,9 +32,12 @@ impl Backoff {
         }
     }
 
-    /// The next wait: between 50 % and 90 % of the step, so that servers which lost the same
-    /// neighbour do not all dial in the same millisecond, and one that is back is dialled within
-    /// the cap, handshake included. `random` picks where.
+    /// Returns the next wait, and doubles the step for the wait after it. The wait is between 50 %
+    /// and 90 % of the step, and `random` chooses the value. So servers that lost the same
+    /// neighbour do not all dial in the same millisecond.
+    ///
+    /// No wait is longer than 90 % of the cap. The remaining 10 % are for the handshake: a
+    /// neighbour that is back should be linked within the cap.
     pub fn next_wait(&mut self, random: u64) -> Duration {
         let share = 0.5 + 0.4 * (random as f64 / u64::MAX as f64);
         let wait = self.step.mul_f64(share);
@@ -42,7 +45,7 @@ impl Backoff {
         wait
     }
 
-    /// It worked: the next failure starts from the beginning.
+    /// Resets the step to `first`. Call this after a success.
     pub fn reset(&mut self) {
         self.step = self.first;
     }

@@ -1,8 +1,9 @@
-//! The name of one life of a server.
+//! The id of one life of a server. A *life* is one run of its process, from start to end.
 
 use std::fmt;
 
-/// Which life of its process a server is in: a random number that it takes when it starts.
+/// A random number that a server chooses when it starts. It tells the present life of the server
+/// from earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootId(pub u64);
 
@@ -13,7 +14,7 @@ impl fmt::Display for BootId {
 }
 
 impl BootId {
-    /// Reads sixteen hexadecimal digits.
+    /// Parses sixteen hexadecimal digits. Returns `None` for any other text.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<BootId> {
         let digits = std::str::from_utf8(text)

@@ -1,4 +1,4 @@
-//! Time as an argument: the core never asks what time it is, it is told with every event.
+//! Time as an argument: the core never reads a clock. Every event comes with the present time.
 //!
 //! asyncio's `loop.time()` is [`Now::time`]; `time.time()` is [`Now::wall`].
 
@@ -7,38 +7,39 @@ use std::num::NonZeroU64;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A moment on the monotonic clock, in nanoseconds since an origin that the shell (or the
-/// simulator) chose.
+/// A moment on the monotonic clock, in nanoseconds since an origin. The shell or the simulator
+/// chooses the origin.
 ///
-/// Deadlines and intervals use this clock alone: a wall clock that is stepped by a day moves none
-/// of them.
+/// Deadlines and intervals use only this clock. So a step of the wall clock does not move them.
 ///
-/// One more than the nanoseconds is kept, so that a moment that may be missing takes no more room
-/// than one that is there: each connection has three.
+/// The stored number is the nanoseconds plus 1, so it is never 0. `Option<Time>` therefore takes
+/// eight bytes, like `Time`. This matters because each connection stores several optional times.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(NonZeroU64);
 
 impl Time {
-    /// A moment `nanos` nanoseconds after the origin.
+    /// Creates the moment `nanos` nanoseconds after the origin.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Time {
         Time(NonZeroU64::MIN.saturating_add(nanos))
     }
 
-    /// Nanoseconds since the origin.
+    /// The nanoseconds since the origin.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0.get() - 1
     }
 
-    /// So many milliseconds later: a limit, added without making a length of time of it first. Each
-    /// connection's deadlines are asked for in each of its turns.
+    /// Returns the moment `ms` milliseconds later. Limits are in milliseconds, so no [`Duration`]
+    /// is needed. This must be fast: the deadlines of a connection are computed in each of its
+    /// turns.
     #[must_use]
     pub const fn plus_ms(self, ms: u64) -> Time {
         Time(self.0.saturating_add(ms.saturating_mul(1_000_000)))
     }
 
-    /// How long after `earlier` this moment is; zero if it is not after it.
+    /// Returns the time from `earlier` to this moment, or zero if this moment is not after
+    /// `earlier`.
     #[must_use]
     pub const fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.as_nanos().saturating_sub(earlier.as_nanos()))
@@ -78,8 +79,9 @@ impl Sub for Time {
 /// The moment of one event, on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// The monotonic clock: deadlines.
+    /// The monotonic clock, for deadlines and intervals.
     pub time: Time,
-    /// The wall clock, in nanoseconds since the POSIX epoch: the receipt of an `IAMAT`.
+    /// The wall clock, in nanoseconds since the POSIX epoch. It gives the time at which an `IAMAT`
+    /// was received.
     pub wall: u64,
 }

@@ -1,8 +1,8 @@
-//! Numbers of things in words: `1 record`, `2 records`.
+//! A count with its noun, for log lines: `1 record`, `2 records`.
 
 use std::fmt;
 
-/// So many of what has this name, which takes an `s` for its plural.
+/// A count and its noun. `Display` adds an `s` to the noun unless the count is 1.
 ///
 /// ```
 /// use herd_mio::core::base::counted::Counted;

@@ -1,16 +1,18 @@
-//! What is to happen when: asyncio's `call_later`, without the callback.
+//! Timers, like asyncio's `call_later`, but without a callback.
 //!
-//! A heap of (time, what to look at). An entry is a hint, not a command: what is due is asked
-//! whether it really is, since a deadline that moved leaves its old entry behind. So a deadline
-//! that only ever moves later (a heartbeat, a line that was finished in time) costs nothing when it
-//! moves.
+//! A heap of entries (time, value). The value names what to check at that time, for example a
+//! connection.
+//!
+//! An entry is only a hint. A deadline that moves leaves its old entry in the heap, so the caller
+//! must check the real deadline when an entry is due. In return, moving a deadline to a later time
+//! costs nothing. That is the usual case: a heartbeat was sent, or a line was finished in time.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::core::base::clock::Time;
 
-/// The heap; `T` says whom to look at.
+/// The heap of entries. `T` names what to check.
 pub struct Deadlines<T> {
     heap: BinaryHeap<Reverse<(Time, T)>>,
 }
@@ -24,7 +26,7 @@ impl<T: Ord> Default for Deadlines<T> {
 }
 
 impl<T: Ord> Deadlines<T> {
-    /// Asks to be told of `what` at `time`.
+    /// Adds an entry. [`Deadlines::due`] returns `what` when `time` has come.
     ///
     /// ```
     /// use herd_mio::core::{clock::Time, deadlines::Deadlines};
@@ -40,13 +42,13 @@ impl<T: Ord> Deadlines<T> {
         self.heap.push(Reverse((time, what)));
     }
 
-    /// The earliest entry's time.
+    /// Returns the time of the earliest entry.
     #[must_use]
     pub fn next(&self) -> Option<Time> {
         self.heap.peek().map(|Reverse((time, _))| *time)
     }
 
-    /// Takes the earliest entry out, if its time has come.
+    /// Removes and returns the earliest entry, if its time is at most `now`.
     pub fn due(&mut self, now: Time) -> Option<T> {
         if self.next()? > now {
             return None;

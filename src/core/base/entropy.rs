@@ -1,8 +1,8 @@
-//! Randomness as an argument: one seed from the shell, everything unpredictable in the core grows
-//! from it.
+//! Randomness as an argument. The shell gives the core one random seed, and the core derives all
+//! its random values from this seed.
 //!
-//! A seed of the operating system gives nonces that cannot be guessed; a seed of the simulator
-//! gives the same run again.
+//! With a seed from the operating system, nobody can guess the nonces. With a fixed seed, the
+//! simulator can repeat a run exactly.
 
 use ring::hmac;
 
@@ -13,7 +13,7 @@ pub struct Entropy {
 }
 
 impl Entropy {
-    /// A stream of its own for each seed.
+    /// Creates a stream. The same seed always gives the same stream.
     #[must_use]
     pub fn new(seed: &[u8; 32]) -> Entropy {
         Entropy {
@@ -22,7 +22,7 @@ impl Entropy {
         }
     }
 
-    /// The next 16 bytes.
+    /// Returns the next 16 bytes of the stream.
     pub fn bytes(&mut self) -> [u8; 16] {
         self.counter += 1;
         let tag = hmac::sign(&self.key, &self.counter.to_be_bytes());
@@ -33,7 +33,7 @@ impl Entropy {
         bytes
     }
 
-    /// The next number.
+    /// Returns a number from the next bytes of the stream.
     pub fn number(&mut self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.bytes();
         u64::from_be_bytes([a, b, c, d, e, f, g, h])

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Bytes as lower-case hexadecimal digits.
+/// Shows bytes as lower-case hexadecimal digits.
 pub struct Hex<'a>(pub &'a [u8]);
 
 impl fmt::Display for Hex<'_> {
@@ -11,7 +11,7 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// Exactly `2 * N` hexadecimal digits as bytes.
+/// Parses exactly `2 * N` hexadecimal digits. Returns `None` for any other text.
 #[must_use]
 pub fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];

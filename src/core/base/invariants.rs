@@ -1,10 +1,10 @@
-//! How a part of the core says what always holds of it.
+//! The macro `hold!`, with which parts of the core check their invariants.
 //!
-//! Each part has a `check_invariants`, and
-//! [`Node::check_invariants`](crate::core::node::Node::check_invariants) asks them all. Simulator
-//! and fuzz targets call that after each turn.
+//! Each of these parts has a method `check_invariants`.
+//! [`Node::check_invariants`](crate::core::node::Node::check_invariants) calls all of them. The
+//! simulator and the fuzz targets call it after each turn.
 
-/// Returns an error with these words unless the condition holds.
+/// Makes the calling function return an error with this message, unless the condition is true.
 macro_rules! hold {
     ($condition:expr, $($words:tt)+) => {
         if !$condition {

@@ -1,28 +1,32 @@
 //! Every limit of a server: its name, what it bounds, its default and its range.
 //!
-//! This is the one list: the `[limits]` table of a config file, its checks, and what `--check` prints are all made from it.
+//! Everything about limits is made from this one list: the `[limits]` table of a config file, its
+//! checks, and the output of `--check`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Bytes that a client's line may have before its LF. Part of the protocol, so no setting.
+/// The most bytes that a client's line can have before its LF. This is part of the protocol, so it
+/// cannot be configured.
 pub const LINE_BYTES: usize = 4096;
-/// Bytes that a neighbour's line may have: an `AT` line is an `IAMAT` line plus a server's name and a skew.
+/// The most bytes that a neighbour's line can have before its LF. An `AT` line is longer than an
+/// `IAMAT` line by a server's name and a skew.
 pub const LINK_LINE_BYTES: usize = LINE_BYTES + 256;
-/// Bytes that one connection may read, or be filled with, in one turn.
+/// The most bytes that are read from one connection in one turn. A link also gets about this many
+/// bytes of records at once.
 pub const TURN_BYTES: usize = 64 * 1024;
 
-/// One limit, as `--check` shows it.
+/// One limit, as `--check` prints it.
 pub struct Limit {
-    /// Its key in the `[limits]` table.
+    /// The key in the `[limits]` table.
     pub name: &'static str,
-    /// Its value now.
+    /// The configured value.
     pub value: u64,
-    /// What it may be.
+    /// The allowed values.
     pub range: RangeInclusive<u64>,
-    /// What it bounds.
+    /// A text that says what is limited.
     pub about: &'static str,
 }
 
@@ -42,7 +46,7 @@ macro_rules! limits {
         }
 
         impl Limits {
-            /// All of them, in the order of this file.
+            /// Returns all limits in the order of this file.
             #[must_use]
             pub fn all(&self) -> Vec<Limit> {
                 vec![$(Limit {
@@ -62,7 +66,8 @@ limits! {
     /// Clients from one address (of IPv6: from one network of 64 bits); one more is told so and closed.
     max_clients_per_address = 50_000, 1..=4_000_000;
     /// Connections of proxies whose PROXY header has not come; one more takes the place of the one that has waited longest.
-    // Not fewer than two turns accept: a header that has arrived is read before its connection has to go.
+    // The minimum is the number of connections that two turns accept. So the loop can read a header
+    // that has arrived before its connection loses its place.
     max_unidentified = 1_024, 128..=1_000_000;
     /// Time for a proxy's header to come, once connected.
     proxy_header_ms = 4_000, 10..=3_600_000;
@@ -151,10 +156,11 @@ limits! {
 }
 
 impl Limits {
-    /// What is wrong with them, in words for the person who wrote the config file.
+    /// Checks that each limit is in its range, and that the limits fit together.
     ///
     /// # Errors
-    /// The first limit that is out of its range, or two that contradict each other.
+    /// The first mistake, as a message for the author of the config file. A limit is out of its
+    /// range, or two limits contradict each other.
     pub fn check(&self) -> Result<(), String> {
         for limit in self.all() {
             if !limit.range.contains(&limit.value) {
@@ -189,13 +195,13 @@ impl Limits {
     }
 }
 
-/// A limit in milliseconds as a length of time.
+/// Converts a limit in milliseconds to a [`Duration`].
 #[must_use]
 pub const fn ms(limit: u64) -> Duration {
     Duration::from_millis(limit)
 }
 
-/// A limit as a count of things in memory.
+/// Converts a limit to a `usize`. A value that does not fit becomes `usize::MAX`.
 #[must_use]
 pub fn count(limit: u64) -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)

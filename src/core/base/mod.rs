@@ -1,12 +1,12 @@
-//! What every other room stands on: time, ids, limits, settings, and how a state machine is
-//! written down.
+//! Building blocks that every other part of the core uses: time, ids, limits, settings, and state
+//! machines as tables. Imports go only from left to right:
 //!
 //! ```text
 //!   node ─► client ─► link, places ─► session ─► journal ─► table ─► wire ─► base
 //! ```
 //!
-//! Nothing in here knows what a herd is, but for [`limits`] and [`settings`], which name what can
-//! be configured.
+//! Only [`limits`] and [`settings`] mention herds, because they list what can be configured. The
+//! other modules here could be used in any program.
 
 pub mod backoff;
 pub mod boot_id;

@@ -1,29 +1,31 @@
-//! Addresses and networks that are listed: which peers are meant, and how one is written.
+//! Addresses and networks in a configuration list: how they are written, and which addresses they
+//! contain.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// An address, or all addresses that share its first bits (CIDR, RFC 4632; of IPv6, RFC 4291
-/// section 2.3). One that IPv6 maps from IPv4 is the IPv4 one.
+/// One address, or all addresses that share its first bits. The notation is CIDR: RFC 4632 for
+/// IPv4, RFC 4291 section 2.3 for IPv6. An IPv4-mapped IPv6 address, such as `::ffff:10.0.0.1`, is
+/// treated as the IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     first: IpAddr,
-    /// Bits, of 32 or of 128.
+    /// The length of the prefix in bits: at most 32 for IPv4, at most 128 for IPv6.
     prefix: u32,
 }
 
-/// Why a text is no network.
+/// Why a text is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkError {
-    /// It is not an address, or an address, a slash and a length.
+    /// The text is neither an address nor an address, a slash and a prefix length.
     Form,
-    /// The length is more than the address has bits.
+    /// The prefix length is larger than the number of bits in the address.
     Prefix {
-        /// How many it has.
+        /// The number of bits in the address: 32 or 128.
         most: u32,
     },
-    /// The address is not the first one of its network, which is this.
+    /// The address has bits set behind its prefix. The field is the network without these bits.
     NotFirst(Network),
 }
 
@@ -45,9 +47,11 @@ impl fmt::Display for NetworkError {
 }
 
 impl Network {
-    /// The network of `address` with this prefix, which has to be one that the address can have.
+    /// Returns the network of `address` with this prefix length. `prefix` is at most the number of
+    /// bits in `address`.
     fn of(address: IpAddr, prefix: u32) -> Network {
-        // A shift by all bits is no shift.
+        // `checked_shl` returns `None` for a shift by all 32 or 128 bits. The mask of prefix 0 is
+        // 0.
         let first = match address {
             IpAddr::V4(v4) => {
                 let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
@@ -61,7 +65,8 @@ impl Network {
         Network { first, prefix }
     }
 
-    /// Whether `address` is in it. An IPv4 address is in no IPv6 network, however it is written.
+    /// Whether the network contains `address`. An IPv4 address is never in an IPv6 network, even if
+    /// it is written as an IPv4-mapped IPv6 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -69,7 +74,7 @@ impl Network {
             && Network::of(address, self.prefix).first == self.first
     }
 
-    /// Whether every address of its family is in it.
+    /// Whether the network contains every address of its family: `0.0.0.0/0` or `::/0`.
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.prefix == 0
@@ -105,7 +110,7 @@ impl FromStr for Network {
             },
             Some(_) => return Err(NetworkError::Form),
         };
-        // ::ffff:10.0.0.0/104 is 10.0.0.0/8.
+        // `::ffff:10.0.0.0/104` is the same network as `10.0.0.0/8`.
         let (address, prefix) = match address.to_canonical() {
             v4 @ IpAddr::V4(_) if most == 128 && prefix >= 96 => (v4, prefix - 96),
             _ => (address, prefix),
@@ -134,18 +139,18 @@ impl fmt::Display for Network {
     }
 }
 
-/// Addresses and networks; empty, it has no address in it.
+/// A list of addresses and networks. An empty list contains no address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks(pub Vec<Network>);
 
 impl Networks {
-    /// Whether one of them has `address` in it.
+    /// Whether one of the networks contains `address`.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -237,7 +242,7 @@ mod tests {
             let prefix = prefix.min(if address.is_ipv4() { 32 } else { 128 });
             let network = Network::of(address, prefix);
             prop_assert!(network.contains(address));
-            // The first address of a short prefix may be one that IPv6 maps.
+            // An IPv4-mapped first address would be read back as an IPv4 address.
             if network.first.to_canonical() == network.first {
                 prop_assert_eq!(network.to_string().parse(), Ok(network));
             }

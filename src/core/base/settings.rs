@@ -1,5 +1,5 @@
-//! What one server has to know before it starts, from wherever it comes: the core's side of the
-//! configuration.
+//! The settings of one server, as the core sees them. The core does not read them itself: they come
+//! from the configuration, or from a test.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::core::base::limits::Limits;
 use crate::core::base::network::Networks;
 
-/// Secret bytes: no `Display`, and a `Debug` that says only that they are there.
+/// Secret bytes. The type has no `Display`, and its `Debug` prints only `(secret)`. So the bytes
+/// cannot get into a log by mistake.
 ///
 /// ```compile_fail,E0277
 /// # use herd_mio::core::base::settings::Secret;
@@ -23,7 +24,7 @@ impl Secret {
         Secret(bytes)
     }
 
-    /// The bytes themselves, for the one who has to use them.
+    /// Returns the bytes, for code that has to use them.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
@@ -36,10 +37,11 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The herd's secret; two while it is being changed. A server proves itself with the primary one,
-/// as the side that dials; it takes a proof with either, and answers with the one that it was
-/// proven with. So two servers link if the one that dials has a primary secret that the other one
-/// has.
+/// The herd's secret, or two secrets while the secret is being changed.
+///
+/// The server that dials proves itself with its primary secret. The server that accepts the link
+/// tries each of its secrets, and answers with the one that matches. So two servers can link if the
+/// accepting one has the primary secret of the dialling one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Secrets {
     primary: Secret,
@@ -56,34 +58,35 @@ impl From<Secret> for Secrets {
 }
 
 impl Secrets {
-    /// Two of them; one, if they are the same.
+    /// Creates a pair of secrets. If both are equal, only one is kept.
     #[must_use]
     pub fn two(primary: Secret, secondary: Secret) -> Secrets {
         let secondary = (secondary != primary).then_some(secondary);
         Secrets { primary, secondary }
     }
 
-    /// The one to prove oneself with; empty on a herd without a secret.
+    /// The secret with which this server proves itself when it dials. It is empty if the herd has
+    /// no secret.
     #[must_use]
     pub fn primary(&self) -> &Secret {
         &self.primary
     }
 
-    /// All that a proof is taken with, the primary one first.
+    /// Returns the secrets that a proof of a neighbour is checked with, the primary one first.
     pub fn accepted(&self) -> impl Iterator<Item = &Secret> {
         [Some(&self.primary), self.secondary.as_ref()]
             .into_iter()
             .flatten()
     }
 
-    /// How many a proof is taken with: 1 or 2.
+    /// The number of secrets: 1 or 2.
     #[must_use]
     pub fn count(&self) -> usize {
         self.accepted().count()
     }
 
-    /// What it means to neighbours that still have those secrets when a server has these. Where
-    /// each side takes what the other one proves, they link.
+    /// Compares these secrets with `old`, which neighbours can have until they are changed as well.
+    /// Two servers link in both directions if each accepts the primary secret of the other.
     #[must_use]
     pub fn change_from(&self, old: &Secrets) -> SecretsChange {
         if self == old {
@@ -104,23 +107,24 @@ impl Secrets {
     }
 }
 
-/// What new secrets of one server mean to the links to come.
+/// Whether a server with new secrets can link with servers that have the old secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretsChange {
-    /// They are the old ones.
+    /// The new secrets are equal to the old ones.
     Same,
-    /// Servers with the old and with the new ones link with one another.
+    /// Servers with the new secrets and servers with the old ones link with each other.
     Step,
-    /// They do not: a step was skipped, or the file is not whole.
+    /// Servers with the new secrets and servers with the old ones do not link in both directions. A
+    /// step of the change was skipped, or the secret file is incomplete.
     Break,
 }
 
-/// A host, by name or by number, and a port.
+/// A host (a name or an IP address) and a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
     /// `127.0.0.1`, `::1` or `riley.example`.
     pub host: String,
-    /// 1–65535; 0 where the system may choose.
+    /// 1–65535, or 0 where the operating system chooses a port.
     pub port: u16,
 }
 
@@ -133,18 +137,18 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// A server that this one is linked with.
+/// A neighbour: a server that this server is linked with.
 #[derive(Clone, Debug)]
 pub struct NeighbourSettings {
-    /// Its name.
+    /// The neighbour's name.
     pub name: String,
-    /// Where it listens for neighbours.
+    /// The address at which the neighbour accepts links.
     pub address: HostPort,
-    /// Whether this side dials; the other side waits.
+    /// Whether this server dials the neighbour. Otherwise the neighbour dials this server.
     pub we_dial: bool,
 }
 
-/// Which of Google's two interfaces is asked.
+/// Which of Google's two Places APIs is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlacesApi {
     /// Nearby Search (legacy): `GET /maps/api/place/nearbysearch/json`.
@@ -153,72 +157,75 @@ pub enum PlacesApi {
     New,
 }
 
-/// Whom to ask what is near, and how.
+/// How to query Google Places: which API, which server, which key.
 #[derive(Clone)]
 pub struct PlacesSettings {
-    /// Which interface.
+    /// Which API is used.
     pub api: PlacesApi,
-    /// Where: the host and port of the origin.
+    /// The host and port of the API's server.
     pub origin: HostPort,
     /// The API key. Without one, a `WHATSAT` is answered with an error.
     pub key: Option<Secret>,
-    /// Which fields the New API is to return.
+    /// The fields that the New API returns. They are sent in the header `X-Goog-FieldMask`.
     pub field_mask: String,
-    /// Whom to trust, and with which cryptography.
+    /// The TLS configuration, with the trusted authorities.
     pub tls: Arc<rustls::ClientConfig>,
 }
 
-/// Who this server is to others, and whom it believes, where TLS is spoken. May be renewed while
-/// the server runs; what is connected already stays as it is.
+/// The TLS configurations towards clients and neighbours. They hold the certificates, the keys and
+/// the trusted authorities. They can be replaced while the server runs; open connections keep the
+/// old ones.
 #[derive(Clone, Default)]
 pub struct TlsSettings {
-    /// Towards clients; without it, they speak plain TCP.
+    /// The configuration towards clients. If it is `None`, clients connect over plain TCP.
     pub clients: Option<Arc<rustls::ServerConfig>>,
-    /// Towards neighbours, both ways; without it, they speak plain TCP.
+    /// The configuration towards neighbours. If it is `None`, links use plain TCP.
     pub neighbours: Option<NeighbourTls>,
 }
 
-/// Whether a neighbour is linked without TLS, by a server that speaks it.
+/// Whether a server that has TLS also allows links without TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TlsMode {
-    /// It is not.
+    /// Every link uses TLS.
     #[default]
     Required,
-    /// It is, if it does not speak TLS or TLS fails: for as long as not all servers of a herd speak
-    /// it. Who can change what passes between two such servers can have them go without.
+    /// A link uses plain TCP if the neighbour does not speak TLS, or if TLS fails. This is for the
+    /// time in which only some servers of a herd have TLS. An attacker who can change the traffic
+    /// between two such servers can force plain TCP.
     Offered,
 }
 
-/// Mutual TLS between neighbours: both sides show a certificate of the herd's authority, for their
-/// own name.
+/// Mutual TLS between neighbours. Each side sends a certificate for its own server name, signed by
+/// the herd's authority.
 #[derive(Clone)]
 pub struct NeighbourTls {
-    /// Whether a link may go without.
+    /// Whether links without TLS are allowed.
     pub mode: TlsMode,
-    /// For links that we dial.
+    /// The configuration for links that this server dials.
     pub dialling: Arc<rustls::ClientConfig>,
-    /// For links that we accept.
+    /// The configuration for links that this server accepts.
     pub accepting: Arc<rustls::ServerConfig>,
 }
 
-/// One server.
+/// All settings of one server.
 #[derive(Clone)]
 pub struct Settings {
-    /// Its name.
+    /// The server's name.
     pub name: String,
-    /// All servers of the herd, this one too.
+    /// The names of all servers of the herd, this server included.
     pub herd: Vec<String>,
-    /// Those it is linked with.
+    /// The neighbours: the servers that this server links with.
     pub neighbours: Vec<NeighbourSettings>,
-    /// What the servers of the herd know and no other program does.
+    /// The secrets with which the servers of the herd prove to each other who they are.
     pub secrets: Secrets,
-    /// From where clients come through a proxy that says so, in a header of the PROXY protocol.
+    /// The addresses of trusted proxies. A connection from one of them must begin with a PROXY
+    /// header, which has the client's address.
     pub proxies: Networks,
-    /// Where TLS is spoken, Places aside.
+    /// TLS towards clients and neighbours. The TLS towards Google Places is in `places`.
     pub tls: TlsSettings,
-    /// Google Places, or what stands in for it.
+    /// The settings for Google Places, or for a test server in its place.
     pub places: PlacesSettings,
-    /// What it may use up.
+    /// The limits on memory, connections and time.
     pub limits: Limits,
 }
 

@@ -1,11 +1,12 @@
-//! A table whose entries are named by ids that are never reused: a slab with generations.
+//! A table of entries whose ids are not reused: a slab with generations.
 //!
-//! An index alone would name whoever took the place of the dead; an id of somebody dead names
-//! nothing, for ever.
+//! When an entry is removed, a later entry can get the same index. So an index alone could find the
+//! wrong entry. An [`Id`] therefore has a generation, too. The id of a removed entry finds nothing.
 
 use slab::Slab;
 
-/// The name of one entry: where it is, and which of all that ever were there.
+/// The id of one entry: its index in the table, and its generation. Entries that had the same index
+/// one after the other have different generations.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id {
     index: u32,
@@ -13,25 +14,27 @@ pub struct Id {
 }
 
 impl Id {
-    /// The place in the table. Another entry may take it later.
+    /// The index of the entry in the table. After the entry is removed, a later entry can get the
+    /// same index.
     #[must_use]
     pub const fn index(self) -> usize {
         self.index as usize
     }
 
-    /// A serial number: no two entries of a table share one before four thousand million were made.
+    /// The serial number of the entry. It is unique for the first 2³² entries of a table; then the
+    /// numbers begin again.
     #[must_use]
     pub const fn serial(self) -> u32 {
         self.generation
     }
 
-    /// The id as one number, as `mio::Token` wants it.
+    /// The id as one number, for `mio::Token`.
     #[must_use]
     pub const fn to_u64(self) -> u64 {
         (self.generation as u64) << 32 | self.index as u64
     }
 
-    /// The id that [`Id::to_u64`] gave this number for.
+    /// Turns a number from [`Id::to_u64`] back into the id.
     #[must_use]
     pub const fn from_u64(number: u64) -> Id {
         Id {
@@ -47,10 +50,11 @@ impl std::fmt::Debug for Id {
     }
 }
 
-/// The table.
+/// A table of entries. Each entry has an [`Id`].
 pub struct Slots<T> {
     slab: Slab<T>,
-    /// Of each place, whoever has it or had it last. Beside the slab, where four bytes take four.
+    /// For each index, the generation of the last entry there, even if that entry was removed. A
+    /// vector of its own uses four bytes for each; inside the slab, alignment could make it eight.
     generations: Vec<u32>,
     last_generation: u32,
 }
@@ -62,8 +66,8 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T> Slots<T> {
-    /// A table that has room for so many at once. What is not used takes address space and no
-    /// memory, and a table that never moves leaves no holes behind.
+    /// Creates a table with room for `count` entries. Unused room takes address space, but no
+    /// memory. A table that does not grow is never moved, so it leaves no holes in the heap.
     #[must_use]
     pub fn with_capacity(count: usize) -> Slots<T> {
         Slots {
@@ -73,7 +77,7 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Adds an entry.
+    /// Adds an entry and returns its id.
     ///
     /// ```
     /// use herd_mio::core::base::slots::Slots;
@@ -89,60 +93,60 @@ impl<T> Slots<T> {
         self.insert_with(|_| value)
     }
 
-    /// Adds an entry that wants to know its own id.
+    /// Adds the entry that `make` creates. `make` gets the id of the new entry.
     pub fn insert_with(&mut self, make: impl FnOnce(Id) -> T) -> Id {
         self.last_generation = self.last_generation.wrapping_add(1);
         let place = self.slab.vacant_entry();
-        // A table of 2³² entries would not fit in memory.
+        // The cast loses nothing: a table of 2³² entries would not fit in memory.
         let id = Id {
             index: place.key() as u32,
             generation: self.last_generation,
         };
         match self.generations.get_mut(id.index()) {
             Some(generation) => *generation = id.generation,
-            None => self.generations.push(id.generation), // a slab grows by one place
+            None => self.generations.push(id.generation), // a slab's new indices are consecutive
         }
         place.insert(make(id));
         id
     }
 
-    /// Whether the entry that has this place now is meant, if there is one.
+    /// Whether `id` has the last generation at its index. Its entry can be removed already.
     fn is_of(&self, id: Id) -> bool {
         self.generations.get(id.index()) == Some(&id.generation)
     }
 
-    /// The entry, if it is still alive.
+    /// Returns the entry, or `None` if it was removed.
     #[must_use]
     pub fn get(&self, id: Id) -> Option<&T> {
         self.slab.get(id.index()).filter(|_| self.is_of(id))
     }
 
-    /// The entry, if it is still alive.
+    /// Returns the entry, or `None` if it was removed.
     #[must_use]
     pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
         let is_meant = self.is_of(id);
         self.slab.get_mut(id.index()).filter(|_| is_meant)
     }
 
-    /// Takes the entry out, if it is still alive.
+    /// Removes the entry and returns it. Returns `None` if it was removed before.
     pub fn remove(&mut self, id: Id) -> Option<T> {
         self.get(id)?;
         self.slab.try_remove(id.index())
     }
 
-    /// How many are alive.
+    /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slab.len()
     }
 
-    /// Whether none is alive.
+    /// Whether the table has no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slab.is_empty()
     }
 
-    /// All that are alive, by place.
+    /// Returns all entries in the order of their indices.
     pub fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
         self.slab.iter().map(|(index, value)| {
             let id = Id {

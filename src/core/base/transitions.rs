@@ -1,13 +1,15 @@
 //! State machines as tables.
 //!
-//! A machine lists its transitions in one `TRANSITIONS`: from which state, for which cause, to
-//! which state. Every change of state goes through one `enter`, which asserts that the table has
-//! it. The drawing on the machine's own page is made from the table: a test fails when the two
-//! differ.
+//! A machine lists its transitions in one constant, `TRANSITIONS`. Each entry is a state, a cause,
+//! and the next state. One method, `enter`, makes every change of state. It asserts that the table
+//! has the transition.
+//!
+//! The documentation page of the machine shows the table as a drawing. A test fails if the drawing
+//! differs from the table.
 
 use std::fmt::Debug;
 
-/// Asserts, in debug builds, that a machine may change like this.
+/// Asserts, in debug builds, that the table has this transition.
 #[inline]
 pub(crate) fn assert_transition<State, Cause>(
     table: &[(State, Cause, State)],
@@ -22,7 +24,7 @@ pub(crate) fn assert_transition<State, Cause>(
     );
 }
 
-/// The drawing of a table: one line for each transition, without the `//! ` before it.
+/// Returns the drawing of a table: one line for each transition, without the `//! ` in front.
 #[cfg(test)]
 pub(crate) fn drawing<State: Debug, Cause: Debug>(table: &[(State, Cause, State)]) -> String {
     let name = |it: &dyn Debug| format!("{it:?}");
@@ -43,7 +45,7 @@ pub(crate) fn drawing<State: Debug, Cause: Debug>(table: &[(State, Cause, State)
     names.iter().zip(targets).map(line).collect()
 }
 
-/// Asserts that the page of a machine, `source`, shows the drawing of its table.
+/// Asserts that `source`, the source file of a machine, contains the drawing of its table.
 #[cfg(test)]
 pub(crate) fn assert_drawn<State: Debug, Cause: Debug>(
     source: &str,
