@@ -1,10 +1,10 @@
 //! Positions as ISO 6709 decimal degrees: `+34.068930-118.445127`.
 //!
-//! Digits stay text: they go to Google as the client wrote them, so nothing is rounded on the way.
+//! The digits stay text. Google gets them as the client wrote them, so nothing is rounded.
 
 use crate::core::wire::swar;
 
-/// A latitude and a longitude, each within range, borrowed from the command that named them.
+/// A latitude and a longitude, each in its range. Both borrow from the line of the command.
 ///
 /// ```
 /// use herd_mio::core::wire::coordinates::Coordinates;
@@ -21,15 +21,15 @@ pub struct Coordinates<'a> {
 }
 
 impl<'a> Coordinates<'a> {
-    /// Reads `[+-]` 1–3 digits, optional point and digits, twice; latitude within ±90, longitude
-    /// within ±180.
+    /// Parses a latitude and a longitude. Each is a sign and 1–3 digits, and optionally a point and
+    /// more digits. The latitude is within ±90, the longitude within ±180.
     #[must_use]
     pub fn parse(text: &'a [u8]) -> Option<Coordinates<'a>> {
         let (place, end) = Coordinates::read(text, 0)?;
         (end == text.len()).then_some(place)
     }
 
-    /// Reads those that begin at `start`; tells where they end, too.
+    /// Parses the coordinates that begin at `start`. Also returns the offset behind them.
     #[inline]
     #[must_use]
     pub fn read(text: &'a [u8], start: usize) -> Option<(Coordinates<'a>, usize)> {
@@ -46,21 +46,24 @@ impl<'a> Coordinates<'a> {
         ))
     }
 
-    /// The latitude as a plain decimal number, as URLs and JSON have it: no `+`, no leading zeros.
+    /// Returns the latitude as a plain decimal number for URLs and JSON: without `+` and leading
+    /// zeros.
     #[must_use]
     pub fn latitude(&self) -> String {
         plain(self.latitude)
     }
 
-    /// The longitude as a plain decimal number, as URLs and JSON have it: no `+`, no leading zeros.
+    /// Returns the longitude as a plain decimal number for URLs and JSON: without `+` and leading
+    /// zeros.
     #[must_use]
     pub fn longitude(&self) -> String {
         plain(self.longitude)
     }
 }
 
-/// Where the signed decimal ends that begins at `start`: 1–3 whole digits, optional point and
-/// digits, of a size that is at most `limit`. Every `IAMAT` comes through here.
+/// Checks the signed decimal that begins at `start`, and returns the offset behind it. It has 1–3
+/// whole digits, and optionally a point and more digits. Its absolute value is at most `limit`.
+/// This runs for every `IAMAT`, so it must be fast.
 #[inline]
 fn degrees(text: &[u8], start: usize, limit: u64) -> Option<usize> {
     let (b'+' | b'-') = text.get(start)? else {
@@ -86,7 +89,7 @@ fn degrees(text: &[u8], start: usize, limit: u64) -> Option<usize> {
     (!fraction.is_empty() && !is_more).then_some(end)
 }
 
-/// Where the digits end that begin at `start`.
+/// Returns the offset behind the digits that begin at `start`.
 #[inline]
 fn end_of_digits(text: &[u8], start: usize) -> usize {
     let mut end = start;
@@ -99,15 +102,15 @@ fn end_of_digits(text: &[u8], start: usize) -> usize {
     }
 }
 
-/// `+034.50` as `34.50`: JSON has neither a plus sign nor leading zeros, and a `+` in a query
-/// string means a space.
+/// Turns `+034.50` into `34.50`. JSON allows neither a plus sign nor leading zeros, and in a query
+/// string `+` means a space.
 fn plain(text: &[u8]) -> String {
     let (sign, size) = text.split_at(1);
     let leading_zeros = size.iter().take_while(|&&b| b == b'0').count();
     let whole_digits = size.iter().take_while(|b| b.is_ascii_digit()).count();
     let size = &size[leading_zeros.min(whole_digits - 1)..];
     let sign = if sign == b"-" { "-" } else { "" };
-    // Signs, digits and a point: always ASCII.
+    // The text is a sign, digits and a point, so it is always ASCII.
     format!("{sign}{}", String::from_utf8_lossy(size))
 }
 

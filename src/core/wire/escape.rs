@@ -1,9 +1,9 @@
-//! Bytes from outside, made fit for a log line.
+//! Escapes bytes from the network, so that they are safe in a log line.
 
 use std::fmt;
 
-/// Shows bytes as printable ASCII: everything else, and the backslash, as `\xNN`. No newline,
-/// control or escape byte gets through, and two different inputs never look the same.
+/// Shows bytes as printable ASCII. Every other byte, and the backslash, is shown as `\xNN`. So no
+/// newline or other control byte reaches the log, and two different inputs never look the same.
 ///
 /// ```
 /// use herd_mio::core::wire::escape::Escaped;
@@ -14,8 +14,8 @@ pub struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Nearly all are plain. Looking at each, whatever is found, lets the compiler look at
-        // sixteen at once.
+        // Nearly all inputs are plain. This loop has no early exit, so the compiler can make it
+        // check sixteen bytes at once.
         let all_plain = self.0.iter().fold(true, |all, &byte| all & is_plain(byte));
         if all_plain && let Ok(text) = str::from_utf8(self.0) {
             return f.write_str(text);
@@ -24,8 +24,8 @@ impl fmt::Display for Escaped<'_> {
             let mut rest = chunk.valid();
             while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
                 f.write_str(&rest[..at])?;
-                // The next character boundary: a plain byte is a character of its own, so `at` is
-                // one too.
+                // Escape the whole character at `at`. This offset is a character boundary, because
+                // only plain ASCII is before it.
                 let width = rest[at..].chars().next().map_or(1, char::len_utf8);
                 hex(&rest.as_bytes()[at..at + width], f)?;
                 rest = &rest[at + width..];

@@ -1,19 +1,20 @@
-//! Framing: a stream of bytes as lines, and a line as fields.
+//! Framing: splits a stream of bytes into lines, and a line into fields.
 
 use crate::core::wire::swar;
 
-/// What stands at the front of the bytes received so far.
+/// The result of [`split`]: what the received bytes begin with.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Split<'a> {
-    /// A whole line without its LF, and how many bytes it took with it.
+    /// A whole line without its LF, and the number of bytes to consume: those of the line and its
+    /// LF.
     Line(&'a [u8], usize),
-    /// No LF yet, and room for one.
+    /// There is no LF yet, and the line is not too long yet.
     Unfinished,
-    /// More bytes than a line may have, and no LF among them.
+    /// The line is too long: there is no LF, and there are more bytes than a line can have.
     TooLong,
 }
 
-/// Finds the first line of `input`; a line has at most `limit` bytes before its LF.
+/// Finds the first line of `input`. A line has at most `limit` bytes before its LF.
 ///
 /// ```
 /// use herd_mio::core::wire::lines::{Split, split};
@@ -32,14 +33,14 @@ pub fn split(input: &[u8], limit: usize) -> Split<'_> {
     }
 }
 
-/// White space as the protocol has it: the six bytes of C's `isspace`, and nothing from Unicode.
-/// (`is_ascii_whitespace` lacks the vertical tab.)
+/// Whether `byte` is white space in the protocol: one of the six bytes of C's `isspace`, and
+/// nothing from Unicode. (`is_ascii_whitespace` lacks the vertical tab.)
 #[must_use]
 pub const fn is_space(byte: u8) -> bool {
     SPACES[byte as usize]
 }
 
-/// A look-up instead of six comparisons, for every byte that comes in.
+/// The result of [`is_space`] for each byte. A table look-up is faster than six comparisons.
 const SPACES: [bool; 256] = {
     let mut spaces = [false; 256];
     let mut place = 0;
@@ -51,13 +52,14 @@ const SPACES: [bool; 256] = {
     spaces
 };
 
-/// The fields of a line: its runs of bytes that are not white space.
+/// Splits a line into its fields: the runs of bytes that are not white space.
 pub fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&byte| is_space(byte))
         .filter(|field| !field.is_empty())
 }
 
-/// Where the first white space from `start` on is, or the end.
+/// Returns the offset of the first white space at or after `start`, or the length of the line if
+/// there is none.
 #[inline]
 #[must_use]
 pub fn end_of_field(line: &[u8], start: usize) -> usize {
@@ -65,8 +67,9 @@ pub fn end_of_field(line: &[u8], start: usize) -> usize {
     while end < line.len() {
         let step = swar::first_marked(swar::mark_blanks(swar::word_at(line, end)));
         end += step;
-        // Behind the end stands a zero, which is marked as well; other controls may be part of a
-        // field.
+        // `mark_blanks` also marks bytes that can be part of a field: zeros and other control
+        // characters. It marks the zeros that `word_at` adds behind the end, too. So check the
+        // marked byte.
         if step < 8 {
             match line.get(end) {
                 Some(&byte) if !is_space(byte) => end += 1,
@@ -77,7 +80,7 @@ pub fn end_of_field(line: &[u8], start: usize) -> usize {
     end
 }
 
-/// A line as it is quoted back: without the CR of a CRLF.
+/// Returns the line without the CR of a CRLF. Answers quote a line in this form.
 #[must_use]
 pub fn without_cr(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
@@ -101,7 +104,7 @@ mod tests {
             for at in 0..=length {
                 for byte in 0..=255 {
                     let mut text = vec![0xff; length + 1];
-                    // Controls that are no white space stand before it.
+                    // The bytes before it are control characters, but not white space.
                     text[..at].fill(0x1c);
                     text[at] = byte;
                     let expected = if is_space(byte) { at } else { length + 1 };

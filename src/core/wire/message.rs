@@ -1,7 +1,7 @@
-//! What a line says: a client's `IAMAT` and `WHATSAT`, and the `AT` line that answers one and
-//! crosses the herd.
+//! The messages of the protocol: a client's commands `IAMAT` and `WHATSAT`, and the `AT` line. A
+//! server answers a client with an `AT` line, and servers send `AT` lines to each other.
 //!
-//! Everything is borrowed from the line.
+//! All parsed values borrow from the line.
 
 use std::ops::Range;
 
@@ -12,45 +12,45 @@ use crate::core::wire::posix_time::{PosixTime, Skew, effective_time};
 /// A client's command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// White space only: nothing is answered.
+    /// The line has only white space. It gets no answer.
     Blank,
-    /// "I am at": where the client says it is.
+    /// "I am at": the client reports its position.
     Iamat(Iamat<'a>),
-    /// "What is at": what is near a client.
+    /// "What is at": the client asks for places near a client.
     Whatsat(Whatsat<'a>),
-    /// Anything else, a neighbour's `AT` included.
+    /// Any other line. This includes `AT` lines: only neighbours send them, not clients.
     Invalid,
 }
 
 /// `IAMAT <client> <location> <time>`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Iamat<'a> {
-    /// The client's name for itself: bytes that are not white space.
+    /// The name that the client gives itself: any bytes that are not white space.
     pub client: &'a [u8],
-    /// Its position, already known to parse as [`Coordinates`].
+    /// The client's position. It is valid text for [`Coordinates`].
     pub location: &'a [u8],
-    /// Its clock, as it wrote it.
+    /// The time of the client's clock, as the client wrote it.
     pub time: &'a [u8],
-    /// Its clock, as a number.
+    /// The same time, parsed.
     pub stamp: PosixTime,
-    /// The three as they stood in the line, if single spaces separated them and nothing came
-    /// behind: the `AT` line ends like this.
+    /// The three fields as one slice of the line, if single spaces separate them and nothing
+    /// follows them. The `AT` line ends with the same bytes, so the slice can be copied at once.
     as_written: Option<&'a [u8]>,
 }
 
 /// `WHATSAT <client> <radius km> <bound>`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Whatsat<'a> {
-    /// Whose surroundings.
+    /// The name of the client in the middle of the search.
     pub client: &'a [u8],
-    /// How far around.
+    /// The radius of the search.
     pub radius: Radius,
-    /// At most so many places: 1–20.
+    /// The most places in the answer: 1–20.
     pub bound: u8,
 }
 
 impl<'a> Command<'a> {
-    /// Reads one line (without its LF).
+    /// Parses one line (without its LF).
     ///
     /// ```
     /// use herd_mio::core::wire::message::Command;
@@ -82,8 +82,8 @@ impl<'a> Command<'a> {
 }
 
 impl<'a> Iamat<'a> {
-    /// Reads the line in one pass if it is written as nearly all are: single spaces, and nothing
-    /// before or behind.
+    /// Parses the line in one pass. This fast path accepts only the usual form: single spaces, and
+    /// no white space at the start or the end.
     #[inline]
     fn read(line: &'a [u8]) -> Option<Iamat<'a>> {
         let as_written = line.strip_prefix(b"IAMAT ")?;
@@ -128,7 +128,8 @@ impl<'a> Whatsat<'a> {
     }
 }
 
-/// A whole number without a sign; `None` too if it is above 255.
+/// Parses a whole number without a sign. Returns `None` if the text is not one, or if the number is
+/// above 255.
 fn whole_number(text: &[u8]) -> Option<u8> {
     if text.is_empty() {
         return None;
@@ -139,8 +140,8 @@ fn whole_number(text: &[u8]) -> Option<u8> {
     })
 }
 
-/// A search radius, 0 < r ≤ 50 km, held in nanometres; a finer one is rounded up, so none becomes
-/// zero.
+/// A search radius r, with 0 < r ≤ 50 km, stored in nanometres. Smaller parts are rounded up, so
+/// that no radius becomes zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Radius(u64);
 
@@ -149,7 +150,8 @@ impl Radius {
     const KM_NM: u64 = 1_000_000_000_000;
     const METRE_NM: u64 = 1_000_000_000;
 
-    /// Reads kilometres: digits, optionally a point and digits; no sign, no exponent.
+    /// Parses kilometres: digits, and optionally a point and more digits. A sign or an exponent is
+    /// not allowed.
     #[must_use]
     pub fn parse(kilometres: &[u8]) -> Option<Radius> {
         let (whole, fraction) = match memchr::memchr(b'.', kilometres) {
@@ -172,7 +174,7 @@ impl Radius {
         (0 < nanometres && nanometres <= Self::MAX_NM).then_some(Radius(nanometres))
     }
 
-    /// The radius in metres, as a plain decimal number.
+    /// Returns the radius in metres, as a plain decimal number.
     ///
     /// ```
     /// use herd_mio::core::wire::message::Radius;
@@ -192,44 +194,44 @@ impl Radius {
     }
 }
 
-/// An `AT` line, taken apart: `AT <server> <skew> <client> <location> <time>`.
+/// A parsed `AT` line: `AT <server> <skew> <client> <location> <time>`.
 ///
-/// The line itself is what servers store, repeat and flood, byte for byte; this is only a view of
-/// it.
+/// Servers store and send the line itself, byte for byte. This struct is only a view of the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At<'a> {
-    /// The server that heard the `IAMAT`.
+    /// The name of the server that received the `IAMAT`.
     pub server: &'a [u8],
-    /// Where the client's name stands: the offset of its first byte in the line.
+    /// The offset of the client's name in the line, in bytes.
     pub client_offset: usize,
-    /// Whose record it is.
+    /// The name of the client that the line is about.
     pub client: &'a [u8],
-    /// Where it is.
+    /// The client's position.
     pub location: &'a [u8],
-    /// Its own clock.
+    /// The time of the client's clock when it sent the `IAMAT`.
     pub stamp: PosixTime,
-    /// What orders the records of one client, see [`effective_time`].
+    /// The time that orders the records of one client; see [`effective_time`].
     pub effective: PosixTime,
 }
 
-/// Whom an `AT` line is about. The rest of it is not read yet: most lines that come over a second
-/// way are known by then.
+/// The first fields of an `AT` line, up to the client's name. In the flood, most lines arrive more
+/// than once. For a line that is already stored, parsing can end here.
 #[derive(Clone, Copy, Debug)]
 pub struct AtHead<'a> {
     line: &'a [u8],
     server: &'a [u8],
     skew: &'a [u8],
     client_offset: usize,
-    /// Whose record it is.
+    /// The name of the client that the line is about.
     pub client: &'a [u8],
     location_offset: usize,
 }
 
 impl<'a> AtHead<'a> {
-    /// Reads the first fields of a line (without its LF).
-    // Always inlined, as what it is used with: a result that comes back through memory is read
-    // there in larger pieces than it was written in, which a processor cannot do before all of it
-    // has left for the cache. That was a seventh of a flood's time.
+    /// Parses the first fields of a line (without its LF).
+    // Always inlined, like the functions that are used with it. Otherwise the result is returned
+    // through memory: it is written in small pieces and read back in larger ones. A processor must
+    // then wait until all the writes have reached the cache. That took a seventh of the time of a
+    // flood.
     #[inline(always)]
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<AtHead<'a>> {
@@ -249,7 +251,7 @@ impl<'a> AtHead<'a> {
         })
     }
 
-    /// Reads the rest.
+    /// Parses the rest of the line.
     #[inline(always)] // see `parse`
     #[must_use]
     pub fn whole(self) -> Option<At<'a>> {
@@ -271,22 +273,24 @@ impl<'a> AtHead<'a> {
 }
 
 impl<'a> At<'a> {
-    /// Reads a line as [`At::write`] writes it (without its LF): single spaces, nothing before or
-    /// after.
+    /// Parses a line in exactly the form that [`At::write`] writes (without its LF): single spaces,
+    /// and nothing before or after.
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<At<'a>> {
         AtHead::parse(line)?.whole()
     }
 
-    /// Where the client's name stands in the line.
+    /// The range of the client's name in the line, in bytes.
     #[must_use]
     pub fn client_range(&self) -> Range<usize> {
         self.client_offset..self.client_offset + self.client.len()
     }
 
-    /// Appends the line, LF included, with which `server` answers `iamat`; returns what
-    /// [`At::parse`] would make of it, or `None` if our own clock stands so far before the stamp's
-    /// epoch that no server could read the line.
+    /// Appends the `AT` line with which `server` answers `iamat`, LF included. Returns the same as
+    /// [`At::parse`] returns for this line.
+    ///
+    /// Returns `None` if `skew` puts the receipt before the POSIX epoch. The line is then appended,
+    /// but no server can parse it.
     pub fn write(
         out: &mut Vec<u8>,
         server: &'a str,
@@ -326,8 +330,8 @@ impl<'a> At<'a> {
     }
 }
 
-/// The field of `line` that begins at `start`, and where the next one begins: it is not empty, and
-/// one space is behind it.
+/// Returns the field of `line` that begins at `start`, and the offset of the next field. Returns
+/// `None` if the field is empty, or if no space follows it.
 #[inline]
 fn field(line: &[u8], start: usize) -> Option<(&[u8], usize)> {
     let end = end_of_field(line, start);
@@ -434,8 +438,8 @@ mod tests {
             let _ = At::parse(&line);
         }
 
-        /// What is read in one pass is what the fields say; white space decides which way it is
-        /// read.
+        /// The fast path and the general path give the same result. The white space decides which
+        /// path is taken.
         #[test]
         fn white_space_makes_no_difference(client in "[!-~]{1,20}", location in "[+-][0-9]{1,3}(\\.[0-9]{0,9})?[+-][0-9]{1,3}(\\.[0-9]{0,9})?", time in "[0-9]{1,19}(\\.[0-9]{0,19})?", space in "[ \t\x0b\x0c\r]{1,3}", behind in "[ \r]{0,2}") {
             let plain = format!("IAMAT {client} {location} {time}");

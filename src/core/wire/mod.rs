@@ -1,4 +1,4 @@
-//! What lines say: bytes of the wire as values, and back.
+//! The wire formats: parses received bytes into values, and writes values as bytes.
 //!
 //! ```text
 //!   bytes ─► lines ─► message ─┬─► coordinates     +34.068930-118.445127
@@ -7,8 +7,8 @@
 //!   log   ◄─ escape                                \x16\x03
 //! ```
 //!
-//! Everything here is a function of its input: no state, no time, no table. What is read is
-//! borrowed from the bytes that it came in.
+//! All functions here depend only on their input: they keep no state and read no clock. Parsed
+//! values borrow from the input bytes.
 
 pub mod coordinates;
 pub mod escape;

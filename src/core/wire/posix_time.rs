@@ -1,21 +1,22 @@
-//! POSIX times as exact decimals: a client's stamp, the skew that a server finds, and the effective
-//! time that orders records.
+//! POSIX times as exact decimals: a client's stamp, the skew that a server computes, and the
+//! effective time that orders records.
 //!
-//! An `f64` holds a time of today to about 200 ns and would call two different stamps equal; so
-//! stamps are kept as two integers, whole seconds and attoseconds (10⁻¹⁸ s), which hold every stamp
-//! that the wire allows without loss.
+//! An `f64` has a precision of about 200 ns for a time of today, so two different stamps could be
+//! equal. So a stamp is stored as two integers: whole seconds and attoseconds (10⁻¹⁸ s). They hold
+//! every stamp that the protocol allows, without loss.
 
 use crate::core::wire::swar;
 
-/// Digits allowed on either side of a stamp's point.
+/// The most digits on each side of a stamp's decimal point.
 const MAX_DIGITS: usize = 18;
 /// 10¹⁸: attoseconds in a second.
 const ATTOS: u64 = 1_000_000_000_000_000_000;
 const ATTOS_PER_NANO: u64 = 1_000_000_000;
 const NANOS: u64 = 1_000_000_000;
-/// 10⁸: the numbers that eight digits hold.
+/// 10⁸: one more than the largest number of eight digits.
 const EIGHT_DIGITS: u32 = 100_000_000;
-/// A stamp counts for at most so much more than its receipt. Part of the protocol, so no setting.
+/// The effective time is at most this many seconds after the receipt. This is part of the protocol,
+/// so it cannot be configured.
 pub const MAX_LEAD_S: u64 = 60;
 
 /// An exact time: seconds since the POSIX epoch, with up to 18 decimals.
@@ -35,15 +36,15 @@ pub struct PosixTime {
 }
 
 impl PosixTime {
-    /// Reads a stamp: 1–18 digits, optionally a point and 1–18 digits; no sign, exponent or white
-    /// space.
+    /// Parses a stamp: 1–18 digits, and optionally a point and 1–18 digits. Signs, exponents and
+    /// white space are not allowed.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<PosixTime> {
         let (stamp, end) = PosixTime::read(text, 0)?;
         (end == text.len()).then_some(stamp)
     }
 
-    /// Reads the one that begins at `start`; tells where it ends, too.
+    /// Parses the stamp that begins at `start`. Also returns the offset behind it.
     #[inline]
     #[must_use]
     pub fn read(text: &[u8], start: usize) -> Option<(PosixTime, usize)> {
@@ -56,7 +57,7 @@ impl PosixTime {
         Some((PosixTime { seconds, attos }, end))
     }
 
-    /// So many whole seconds later.
+    /// Returns the time that is `seconds` whole seconds later.
     #[must_use]
     pub const fn plus_seconds(self, seconds: u64) -> PosixTime {
         PosixTime {
@@ -65,7 +66,7 @@ impl PosixTime {
         }
     }
 
-    /// The time `nanos` nanoseconds after the epoch.
+    /// Creates the time `nanos` nanoseconds after the epoch.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> PosixTime {
         PosixTime {
@@ -75,7 +76,7 @@ impl PosixTime {
     }
 }
 
-/// The powers of ten that fit beside a point.
+/// The powers of ten from 10⁰ to 10¹⁸.
 const TENS: [u64; MAX_DIGITS + 1] = {
     let mut tens = [1; MAX_DIGITS + 1];
     let mut place = 1;
@@ -86,12 +87,12 @@ const TENS: [u64; MAX_DIGITS + 1] = {
     tens
 };
 
-/// The ASCII digits that `text` has from `start` on as a number, and where they end: there are one
-/// to eighteen.
+/// Parses the ASCII digits at `start` as a number. Also returns the offset behind them. Returns
+/// `None` unless there are one to eighteen digits.
 #[inline]
 fn number(text: &[u8], start: usize) -> Option<(u64, usize)> {
     let (mut value, mut end) = (0, start);
-    // Twice eight digits fit; then there is no room for another eight.
+    // Eighteen digits have room for two groups of eight.
     while end - start <= MAX_DIGITS - 8
         && let Some(eight) = swar::eight_digits_at(text, end)
     {
@@ -108,16 +109,16 @@ fn number(text: &[u8], start: usize) -> Option<(u64, usize)> {
     (end > start).then_some((value, end))
 }
 
-/// One to eighteen ASCII digits, and nothing else, as a number.
+/// Parses one to eighteen ASCII digits, and nothing else.
 fn digits(text: &[u8]) -> Option<u64> {
     let (value, end) = number(text, 0)?;
     (end == text.len()).then_some(value)
 }
 
-/// Receipt minus stamp, to the nanosecond: the second field of an `AT` line.
+/// The receipt time minus the stamp, in whole nanoseconds. It is the second field of an `AT` line.
 ///
-/// Decimals of the stamp below a nanosecond are cut towards zero, so that every server that reads
-/// the line computes the same receipt from it.
+/// A part below a nanosecond is cut off, towards zero. All servers read the same skew in the line,
+/// so they compute the same receipt time from it.
 ///
 /// ```
 /// use herd_mio::core::wire::posix_time::{PosixTime, Skew};
@@ -131,13 +132,13 @@ fn digits(text: &[u8]) -> Option<u64> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Skew {
-    negative: bool, // never with a size of zero: there is no "-0.000000000"
+    negative: bool, // never true for a zero: there is no "-0.000000000"
     seconds: u64,
     nanos: u32,
 }
 
 impl Skew {
-    /// What a server that heard `stamp` at `receipt` says.
+    /// Computes the skew of a server that received `stamp` at the time `receipt`.
     #[must_use]
     pub fn between(receipt: PosixTime, stamp: PosixTime) -> Skew {
         let negative = receipt < stamp;
@@ -151,7 +152,7 @@ impl Skew {
             None => (1, later.attos + ATTOS - earlier.attos),
         };
         let seconds = later.seconds - earlier.seconds - borrow;
-        // Below 10⁹, as attos is below 10¹⁸.
+        // Below 10⁹, because `attos` is below 10¹⁸.
         let nanos = (attos / ATTOS_PER_NANO) as u32;
         Skew {
             negative: negative && (seconds, nanos) != (0, 0),
@@ -160,8 +161,8 @@ impl Skew {
         }
     }
 
-    /// Reads what [`Skew::write`] writes, and nothing else: a neighbour that says it otherwise is
-    /// not one of us.
+    /// Parses exactly the form that [`Skew::write`] writes. Every server writes this form, so a
+    /// neighbour with another form breaks the protocol.
     #[inline(always)] // see `AtHead::parse`
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Skew> {
@@ -188,14 +189,14 @@ impl Skew {
         })
     }
 
-    /// Appends it: a sign always, whole seconds, a point, nine digits.
+    /// Appends the skew: always a sign, then whole seconds, a point, and nine digits.
     pub fn write(self, out: &mut Vec<u8>) {
         const POINT: usize = 24;
         let mut text = [b'0'; POINT + 1 + 9];
         text[POINT] = b'.';
         text[POINT + 1] += (self.nanos / EIGHT_DIGITS) as u8; // one digit
         text[POINT + 2..].copy_from_slice(&swar::digits_of(self.nanos % EIGHT_DIGITS));
-        // Eight digits at a time, from the last to the first.
+        // The seconds, eight digits at a time, from the last to the first.
         let (mut start, mut rest) = (POINT, self.seconds);
         let first = loop {
             let digits = swar::digits_of((rest % u64::from(EIGHT_DIGITS)) as u32);
@@ -211,7 +212,7 @@ impl Skew {
         out.extend_from_slice(&text[start + leading_zeros.min(7)..]);
     }
 
-    /// Where the stamp is, seen from the receipt.
+    /// Returns how far the stamp is from the receipt, and in which direction.
     #[must_use]
     pub fn lead(self) -> Lead {
         match ((self.seconds, self.nanos) > (MAX_LEAD_S, 0), self.negative) {
@@ -222,25 +223,26 @@ impl Skew {
     }
 }
 
-/// Where a client's stamp is, seen from the clock of the server that heard it.
+/// How a client's stamp compares with the clock of the server that received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lead {
-    /// At most 60 s away.
+    /// The stamp is at most 60 s away.
     Near,
-    /// More than 60 s ahead.
+    /// The stamp is more than 60 s ahead of the server's clock.
     Ahead,
-    /// More than 60 s behind.
+    /// The stamp is more than 60 s behind the server's clock.
     Behind,
 }
 
-/// The time that decides which of two records of one client is the later one: the client's stamp,
-/// but at most 60 s after the receipt. `None` if the receipt would lie before the epoch, which no
-/// server's clock says.
+/// Returns the time that decides which of two records of one client is the later one. This is the
+/// client's stamp, but at most 60 s after the receipt. Returns `None` if the receipt would be
+/// before the POSIX epoch, which no server's clock says.
 ///
-/// Any server computes the same answer from the `AT` line alone. It is continuous: a stamp that
-/// leads by a little more than 60 s counts a little less than it says. So a client's record moves
-/// on with it whatever its clock says, and if the clock is set right, the record moves again after
-/// 60 s.
+/// Every server computes the same result, because it depends only on the `AT` line. There is no
+/// jump at 60 s: a stamp slightly more than 60 s ahead is only slightly reduced.
+///
+/// If a client's clock is far ahead, each new record is later than the one before. If that clock is
+/// set right, new records are accepted again after at most 60 s.
 #[inline(always)] // see `AtHead::parse`
 #[must_use]
 pub fn effective_time(stamp: PosixTime, skew: Skew) -> Option<PosixTime> {
@@ -386,8 +388,8 @@ mod tests {
     fn a_client_whose_clock_leads_by_about_a_minute_moves_on_with_every_update() {
         let mut last = None;
         for step in 0..30_u64 {
-            // An update each second; the lead goes back and forth around 60 s, by less than the
-            // client waits.
+            // One update each second. The lead changes around 60 s, always by less than the second
+            // between two updates.
             let receipt = 1_000_000_000_000_000_000 + step * NANOS;
             let lead = 60 * NANOS - 100_000_000 + (step * 7 % 10) * 20_000_000;
             let (receipt, stamp) = (receipt, receipt + lead);

@@ -1,78 +1,84 @@
-//! The header that a proxy sends before anything else, so that its server knows the client's
-//! address: the PROXY protocol, versions 1 and 2 (HAProxy, `doc/proxy-protocol.txt`).
+//! The header of the PROXY protocol, versions 1 and 2 (HAProxy, `doc/proxy-protocol.txt`). A proxy
+//! sends this header before all other bytes, so that the server knows the client's address.
 //!
 //! ```text
 //!   version 1   PROXY TCP4 192.0.2.9 198.51.100.1 56324 10000 CR LF       at most 107 bytes
 //!   version 2   12 bytes of signature │ version, command │ family, transport │ length │ addresses │ TLVs
 //! ```
 //!
-//! What the header says of the client is its source address, and nothing else is used. The
-//! destination is checked in version 1, where it is part of the line's form. TLVs are skipped: a
-//! checksum among them (`PP2_TYPE_CRC32C`) is not verified, which the specification leaves to the
-//! receiver; TCP has a checksum of its own.
+//! The source address in the header is the client's address. Nothing else in the header is used.
+//! The destination is checked in version 1 only, because there it is part of the line's form.
 //!
-//! A header may name no client: `UNKNOWN` in version 1, the command `LOCAL` in version 2, with
-//! which HAProxy checks whether its servers are alive, and the families of no address that TCP
-//! clients have. Then the address of the connection itself stands.
+//! TLVs (additional fields in version 2) are skipped. One of them can be a checksum
+//! (`PP2_TYPE_CRC32C`), which is not verified. The specification allows that, and TCP has a
+//! checksum of its own.
+//!
+//! A valid header can be without a client address. In version 1, this is `UNKNOWN`. In version 2,
+//! this is the command `LOCAL`, or any address family and transport except TCP over IPv4 or IPv6.
+//! HAProxy uses `LOCAL` to check that its servers are alive. In these cases the address of the
+//! connection itself is used.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Bytes that a header of version 1 may have, its CR LF included.
+/// The most bytes that a header of version 1 can have, its CR LF included.
 pub const LINE_BYTES: usize = 107;
 
-/// What a header of version 1 begins with.
+/// The first bytes of a header of version 1.
 const LINE: &[u8] = b"PROXY ";
 
-/// What a header of version 2 begins with; made so that it is no line of a known protocol.
+/// The first bytes of a header of version 2. They were chosen so that they are not a line of a
+/// known protocol.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Bytes of version 2 before the addresses.
+/// The number of bytes before the addresses in a header of version 2.
 const FIXED_BYTES: usize = SIGNATURE.len() + 4;
 
-/// A header that is whole.
+/// A complete header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Where the client is connected from; an IPv4 address that IPv6 maps is the IPv4 one. `None`
-    /// if the connection is the proxy's own, or its client has no such address.
+    /// The client's address. An IPv4-mapped IPv6 address is turned into the IPv4 address. `None` if
+    /// the header has no client address, for example because the proxy made the connection for
+    /// itself.
     pub source: Option<SocketAddr>,
-    /// Bytes of the header. What follows is the client's.
+    /// The length of the header in bytes. The bytes behind the header are from the client.
     pub length: usize,
 }
 
-/// What bytes from a proxy are.
+/// The result of [`parse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// The beginning of a header, or nothing yet.
+    /// More bytes are needed: these are the beginning of a header, or no bytes at all.
     Incomplete,
-    /// A header, and perhaps more.
+    /// A complete header. More bytes can follow it.
     Header(Header),
-    /// No header, whatever follows.
+    /// The bytes are not a header. More bytes cannot change that.
     Invalid(HeaderError),
 }
 
-/// Why bytes are no header.
+/// Why bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderError {
-    /// They begin with neither version's first bytes.
+    /// The bytes do not begin like a header of either version.
     Absent,
-    /// Version 1: the line does not have the form of one.
+    /// Version 1: the line does not have the right form.
     Line,
-    /// Version 1: the line has no end where it has to have one.
+    /// Version 1: there is no CR LF in the first [`LINE_BYTES`] bytes.
     LongLine,
-    /// Version 2: the version is not 2, but this.
+    /// Version 2: the version field has this value instead of 2.
     Version(u8),
-    /// Version 2: the command is neither `LOCAL` nor `PROXY`, but this.
+    /// Version 2: the command has this value. It is neither `LOCAL` (0) nor `PROXY` (1).
     Command(u8),
-    /// Version 2: the byte of address family and transport is this, which has no meaning.
+    /// Version 2: the byte of address family and transport has this value, which has no meaning.
     Family(u8),
-    /// Version 2: so few bytes follow that the addresses do not fit.
+    /// Version 2: the addresses do not fit into the bytes that follow. The field is the number of
+    /// these bytes.
     Short(usize),
-    /// Version 2: it has more bytes than it may have.
+    /// Version 2: the header is longer than the limit.
     Long {
-        /// How many it has.
+        /// The length of the header in bytes.
         bytes: usize,
-        /// How many it may have.
+        /// The limit in bytes.
         most: usize,
     },
 }
@@ -111,11 +117,11 @@ impl fmt::Display for HeaderError {
     }
 }
 
-/// Reads a header from the first bytes of a connection. `most` bounds a header of version 2, in
-/// bytes; it is at least [`LINE_BYTES`].
+/// Parses a header at the start of a connection. `most` is the most bytes that a header of version
+/// 2 can have. It is at least [`LINE_BYTES`].
 ///
-/// Once the answer is not [`Parsed::Incomplete`], more bytes do not change it. With `most` bytes it
-/// never is.
+/// If the result is not [`Parsed::Incomplete`], more bytes do not change it. With `most` bytes or
+/// more, the result is never [`Parsed::Incomplete`].
 ///
 /// ```
 /// use herd_mio::core::wire::proxy_header::{Header, Parsed, parse};
@@ -142,29 +148,28 @@ pub fn parse(bytes: &[u8], most: usize) -> Parsed {
     }
 }
 
-/// Whether the first bytes of a connection that was to begin with something else begin a header of
-/// either version.
+/// Whether the bytes begin with the start of a header of either version. Use this on connections
+/// that should begin with something else.
 #[must_use]
 pub fn is_header(bytes: &[u8]) -> bool {
     bytes.starts_with(SIGNATURE) || is_version_1(bytes)
 }
 
-/// Whether the first bytes of a connection, as far as they are there, may begin a header of either
-/// version.
+/// Whether the bytes received so far can be the beginning of a header of either version.
 #[must_use]
 pub fn may_be_header(bytes: &[u8]) -> bool {
     begins(bytes, LINE) || begins(bytes, SIGNATURE)
 }
 
-/// Whether a line that was read as a command is one of a header: all of version 1, or the line of a
-/// NUL alone that the signature of version 2 has in it.
+/// Whether a line that was read as a command is part of a header. This is a whole header of version
+/// 1, or the line with only a NUL in the signature of version 2.
 #[must_use]
 pub fn is_line(line: &[u8]) -> bool {
     line == b"\0" || is_version_1(line)
 }
 
-/// Whether the first bytes of a connection are a part of the signature of version 2 that has a line
-/// in it already: more bytes tell what it is.
+/// Whether the bytes received so far are an incomplete signature of version 2 that already has a
+/// newline in it. If so, more bytes are needed before the first line can be read as a message.
 #[must_use]
 pub fn may_be_signature(bytes: &[u8]) -> bool {
     bytes.len() < SIGNATURE.len() && bytes.contains(&b'\n') && begins(bytes, SIGNATURE)
@@ -179,7 +184,7 @@ fn is_version_1(bytes: &[u8]) -> bool {
     bytes.strip_prefix(LINE).is_some_and(is_known)
 }
 
-/// Whether `bytes` begin with `start`, as far as they go.
+/// Whether `bytes` begin with `start`, or are themselves the beginning of `start`.
 fn begins(bytes: &[u8], start: &[u8]) -> bool {
     let common = bytes.len().min(start.len());
     bytes[..common] == start[..common]
@@ -192,7 +197,7 @@ fn version_1(bytes: &[u8]) -> Result<Option<Header>, HeaderError> {
         let length = end + 2;
         return Ok(Some(Header { source, length }));
     }
-    // In a line of UNKNOWN, everything up to CR LF is to be ignored.
+    // An UNKNOWN line can have any bytes before its CR LF, also an LF. The receiver ignores them.
     if line.contains(&b'\n') && !line.starts_with(b"PROXY UNKNOWN ") {
         return Err(HeaderError::Line);
     }
@@ -202,8 +207,8 @@ fn version_1(bytes: &[u8]) -> Result<Option<Header>, HeaderError> {
     Ok(None)
 }
 
-/// The source that a line without its end names, if it is of version 1; `Some(None)` if it names
-/// none.
+/// Parses a line of version 1 without its CR LF, and returns the source address. Returns
+/// `Some(None)` if the line has no source address, and `None` if the line is invalid.
 fn source(line: &[u8]) -> Option<Option<SocketAddr>> {
     let rest = line.strip_prefix(LINE)?;
     if let Some(ignored) = rest.strip_prefix(b"UNKNOWN") {
@@ -225,24 +230,25 @@ fn source(line: &[u8]) -> Option<Option<SocketAddr>> {
     Some(Some(SocketAddr::new(source.to_canonical(), port)))
 }
 
-/// Decimal, without a sign or leading zeros.
+/// Parses a decimal port number without a sign or leading zeros.
 fn port(digits: &str) -> Option<u16> {
     let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit())
         && (digits.len() == 1 || !digits.starts_with('0'));
     digits.parse().ok().filter(|_| is_plain)
 }
 
-/// What the addresses of a header are.
+/// The kind of addresses in a header of version 2.
 #[derive(Clone, Copy)]
 enum Family {
-    /// None that is of use here.
+    /// No addresses, or addresses that are not used here.
     Other,
     V4,
     V6,
 }
 
 fn version_2(bytes: &[u8], most: usize) -> Result<Option<Header>, HeaderError> {
-    // As soon as a byte is wrong, that is the answer.
+    // Each byte is checked as soon as it is there. An error does not wait for the rest of the
+    // header.
     let Some(&version_and_command) = bytes.get(12) else {
         return Ok(None);
     };
@@ -259,7 +265,7 @@ fn version_2(bytes: &[u8], most: usize) -> Result<Option<Header>, HeaderError> {
         return Ok(None);
     };
     let (family, address_bytes) = if is_local {
-        (Family::Other, 0) // "discard the protocol block including the family which is ignored"
+        (Family::Other, 0) // specification: "including the family which is ignored"
     } else {
         family(family_byte).ok_or(HeaderError::Family(family_byte))?
     };
@@ -288,9 +294,12 @@ fn version_2(bytes: &[u8], most: usize) -> Result<Option<Header>, HeaderError> {
     Ok(Some(Header { source, length }))
 }
 
-/// What the byte of family (high) and transport (low) stands for, and how many bytes its addresses
-/// take at least; `None` if it has no meaning. Of a client over UDP or a Unix socket there is no
-/// address that a TCP client has; the specification lets a receiver take it for one without.
+/// Decodes the byte of address family (high four bits) and transport (low four bits). Returns the
+/// kind of addresses, and the least number of bytes that they take. Returns `None` if the byte has
+/// no meaning.
+///
+/// A client over UDP or a Unix socket has no TCP address. The specification lets a receiver treat
+/// its header like one without an address.
 fn family(byte: u8) -> Option<(Family, usize)> {
     match (byte >> 4, byte & 0xf) {
         (0, 0..=2) | (1..=3, 0) => Some((Family::Other, 0)),
@@ -303,7 +312,8 @@ fn family(byte: u8) -> Option<(Family, usize)> {
     }
 }
 
-/// The source's address of `N` bytes at the beginning of `block`, with its port at `port_at`.
+/// Reads the source's IP address of `N` bytes at the beginning of `block`, and its port at
+/// `port_at`.
 fn socket_address<const N: usize>(block: &[u8], port_at: usize) -> Option<SocketAddr>
 where
     IpAddr: From<[u8; N]>,
@@ -327,7 +337,7 @@ mod tests {
         Parsed::Header(Header { source, length })
     }
 
-    /// A header of version 2.
+    /// Builds a header of version 2.
     fn binary(version_and_command: u8, family: u8, block: &[u8]) -> Vec<u8> {
         let length = u16::try_from(block.len()).unwrap().to_be_bytes();
         let fixed = [version_and_command, family, length[0], length[1]];
@@ -449,7 +459,7 @@ mod tests {
                 binary(0x21, 0x21, &v6_block("::ffff:192.0.2.9")),
                 Some("192.0.2.9:56324"),
             ),
-            // A check of HAProxy's, and one of the load balancer of AWS, which has addresses.
+            // A health check of HAProxy, and one of the AWS load balancer, which has addresses.
             (binary(0x20, 0x00, &[]), None),
             (binary(0x20, 0x11, &[&V4_BLOCK[..], &tlvs].concat()), None),
             (binary(0x20, 0xff, &[7; 3]), None),
@@ -529,7 +539,8 @@ mod tests {
         }
     }
 
-    /// Bytes that are likely to get far.
+    /// Generates bytes that often look like a header, so that parsing often gets past the first
+    /// bytes.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         let line = "PROXY (TCP4|TCP6|UNKNOWN|UDP4)( [0-9a-f:.]{1,20}){0,6}[ \r\n]{0,3}x{0,120}";
         let parts = (

@@ -1,15 +1,15 @@
-//! Eight bytes at a time, in one register (*SIMD within a register*): what is done to every byte of
-//! every command.
+//! Operations on eight bytes at once, in one register (*SIMD within a register*). Every byte of
+//! every command goes through them, so they must be fast.
 //!
-//! A word is the eight bytes as a little-endian number, so that its lowest byte is the first one of
-//! the text.
+//! A *word* is eight bytes as a little-endian number. Its lowest byte is the first byte of the
+//! text.
 
-/// The word with the same byte in each of its places.
+/// Returns the word in which each byte is `byte`.
 pub const fn each(byte: u8) -> u64 {
     u64::MAX / 255 * byte as u64
 }
 
-/// The word of `text` from `start` on, with zeros for what is behind the end.
+/// Returns the word of `text` that begins at `start`. Bytes behind the end of the text are zeros.
 #[inline]
 #[must_use]
 pub fn word_at(text: &[u8], start: usize) -> u64 {
@@ -20,11 +20,14 @@ pub fn word_at(text: &[u8], start: usize) -> u64 {
     }
 }
 
-/// The last `count` bytes of `text`, less than eight. Not put together from smaller pieces in
-/// memory: a processor that has just written those waits before it can read the whole.
+/// Returns the last `count` bytes of `text` as a word, with zeros behind them. `count` is less than
+/// eight.
+///
+/// The bytes are not copied to a buffer first. A processor that has just written small pieces must
+/// wait before it can read them back as one word.
 #[inline]
 fn last_word(text: &[u8], count: usize) -> u64 {
-    // The last eight bytes hold them, unless there are not that many.
+    // If the text has eight bytes or more, the wanted bytes are the end of its last eight.
     if let Some(word) = text.last_chunk() {
         let before = 8 * (8 - count) as u32;
         return u64::from_le_bytes(*word).checked_shr(before).unwrap_or(0);
@@ -36,38 +39,39 @@ fn last_word(text: &[u8], count: usize) -> u64 {
         .fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
-/// In which place of a word the first byte is that `marks` has any bit of; 8 if there is none.
+/// Returns the index of the first byte in which `marks` has a bit set, or 8 if there is none.
 #[inline]
 #[must_use]
 pub const fn first_marked(marks: u64) -> usize {
     (marks.trailing_zeros() / 8) as usize
 }
 
-/// Marks a word's bytes that are less than or equal to a space, with their top bits. Behind the
-/// first of them, others may be marked by mistake.
+/// Sets the top bit of each byte that is less than or equal to a space. Only the first mark can be
+/// trusted: bytes behind it can be marked by mistake.
 #[inline]
 #[must_use]
 pub const fn mark_blanks(word: u64) -> u64 {
     word.wrapping_sub(each(b' ' + 1)) & !word & each(0x80)
 }
 
-/// Marks a word's bytes that are no ASCII digits, in their upper halves. Behind the first of them,
-/// others may be marked by mistake.
+/// Sets bits in the upper half of each byte that is not an ASCII digit. Only the first mark can be
+/// trusted: bytes behind it can be marked by mistake.
 #[inline]
 const fn mark_other_than_digits(word: u64) -> u64 {
     let digits = word ^ each(b'0');
-    // A digit is now 0 to 9: nothing in its upper half, nor once six is added.
+    // A digit is now 0 to 9. Its upper half is zero, and stays zero when six is added.
     (digits | digits.wrapping_add(each(6))) & each(0xf0)
 }
 
-/// How many ASCII digits a word begins with.
+/// Returns the number of ASCII digits at the start of the word: 0–8.
 #[inline]
 #[must_use]
 pub const fn leading_digits(word: u64) -> usize {
     first_marked(mark_other_than_digits(word))
 }
 
-/// The digit at `at`, if there is one.
+/// Returns the value of the ASCII digit at `at`. Returns `None` if that byte is not a digit, or
+/// behind the end.
 #[inline]
 #[must_use]
 pub fn digit_at(text: &[u8], at: usize) -> Option<u64> {
@@ -75,8 +79,11 @@ pub fn digit_at(text: &[u8], at: usize) -> Option<u64> {
     (digit <= 9).then_some(u64::from(digit))
 }
 
-/// The eight ASCII digits from `start` on as a number, if there are that many. Pairs become numbers
-/// to 99, pairs of those numbers to 9,999, and so on.
+/// Returns the eight ASCII digits at `start` as a number. Returns `None` if the text ends earlier,
+/// or if one byte is not a digit.
+///
+/// Pairs of digits become numbers up to 99. Pairs of these numbers become numbers up to 9,999, and
+/// so on.
 #[inline]
 #[must_use]
 pub fn eight_digits_at(text: &[u8], start: usize) -> Option<u64> {
@@ -90,12 +97,13 @@ pub fn eight_digits_at(text: &[u8], start: usize) -> Option<u64> {
     Some(fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff)
 }
 
-/// A number below 10⁸ as eight ASCII digits: the way of [`eight_digits_at`] back.
+/// Returns a number below 10⁸ as eight ASCII digits: the reverse of [`eight_digits_at`].
 #[inline]
 #[must_use]
 pub const fn digits_of(number: u32) -> [u8; 8] {
     let number = number as u64;
-    // 10,486 / 2²⁰ is 1 / 100, and 103 / 2¹⁰ is 1 / 10, as far as numbers of this size can tell.
+    // Multiplications and shifts replace divisions. 10,486 / 2²⁰ replaces 1 / 100, and 103 / 2¹⁰
+    // replaces 1 / 10. For numbers of this size, the results are the same.
     let fours = (number / 10_000) | ((number % 10_000) << 32);
     let hundreds = (fours * 10_486) >> 20 & 0x0000_007f_0000_007f;
     let pairs = (fours - 100 * hundreds) << 16 | hundreds;
