@@ -1,4 +1,5 @@
-//! Which clients come in: so many in all, so many from one address, and a few who are told why not.
+//! Admission of clients. There are limits on all clients, on the clients of one address, and on the
+//! rejected clients that get an answer.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,46 +7,49 @@ use std::net::{IpAddr, Ipv6Addr};
 use crate::core::base::invariants::hold;
 use crate::core::base::limits::{Limits, count};
 
-/// Clients who are being told that they cannot come in; more are closed without a word.
+/// The most rejected clients that are sent an answer at the same time. Further rejected clients are
+/// closed without an answer.
 const MAX_REJECTED: usize = 64;
 
-/// What happens to a client that connected.
+/// Whether a new client is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// A client.
+    /// The client is served.
     Admit,
-    /// It cannot come in, for this reason.
+    /// The client is rejected for this reason, and is sent an answer.
     Reject(String),
-    /// The same, but there are too many to tell each of them.
+    /// The client is closed without an answer, because too many rejected clients are being
+    /// answered. The reason is for the log.
     Drop(String),
 }
 
-/// Who is in.
+/// Counts of the admitted and the rejected clients of one server.
 #[derive(Debug, Default)]
 pub struct Admissions {
     clients: usize,
-    /// How many are from where; empty where that is not limited.
+    /// The number of admitted clients for each [`origin`]. Empty if the number from one address is
+    /// not limited.
     origins: BTreeMap<IpAddr, u64>,
     rejected: usize,
-    /// How many were not let in, ever.
+    /// The number of clients that were not admitted since the server started.
     refused: u64,
 }
 
 impl Admissions {
-    /// How many clients there are.
+    /// The number of admitted clients that are connected.
     #[must_use]
     pub fn clients(&self) -> usize {
         self.clients
     }
 
-    /// How many were not let in, ever. A burst of them would fill the log; each power of two is
-    /// told.
+    /// The number of clients that were not admitted since the server started. A burst of them would
+    /// fill the log, so the caller warns only when this number is a power of two.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// A client connected from there.
+    /// Decides whether a new client from `address` is admitted, and counts it.
     ///
     /// ```
     /// use herd_mio::core::session::admission::{Admissions, Admission};
@@ -85,7 +89,8 @@ impl Admissions {
         }
     }
 
-    /// Whether one more may be told why it cannot come in; it is counted, if so.
+    /// Whether one more rejected client can be sent an answer. If so, the client is counted until
+    /// [`Admissions::leave_rejected`].
     pub fn reject(&mut self) -> bool {
         let has_room = self.rejected < MAX_REJECTED;
         if has_room {
@@ -94,7 +99,7 @@ impl Admissions {
         has_room
     }
 
-    /// A client from there is gone.
+    /// Removes an admitted client of `address` from the counts, because its connection is closed.
     pub fn leave(&mut self, address: IpAddr) {
         debug_assert!(self.clients > 0, "a client that leaves was counted");
         self.clients -= 1;
@@ -107,13 +112,14 @@ impl Admissions {
         }
     }
 
-    /// One who was told why not is gone.
+    /// Removes a rejected client from the count, because its connection is closed.
     pub fn leave_rejected(&mut self) {
         debug_assert!(self.rejected > 0, "one that leaves was counted");
         self.rejected -= 1;
     }
 
-    /// Whether so many clients and rejected clients are counted. For tests.
+    /// Checks that the counts are equal to these numbers of admitted and rejected clients. For
+    /// tests.
     pub(crate) fn check_invariants(&self, clients: usize, rejected: usize) -> Result<(), String> {
         hold!(
             self.clients == clients,
@@ -141,12 +147,14 @@ impl Admissions {
     }
 }
 
-/// Clients are counted by address only where the count could reject one.
+/// Whether clients are counted by address. This is not needed if the limit for one address can
+/// never be reached first.
 fn is_limited(limits: &Limits) -> bool {
     limits.max_clients_per_address < limits.max_clients
 }
 
-/// Who has an IPv6 address has, as a rule, all that begin with the same 64 bits.
+/// Returns the address under which a client is counted. Of an IPv6 address, only the first 64 bits
+/// count: usually one host can use all addresses of such a network.
 pub(crate) fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
@@ -166,8 +174,8 @@ mod tests {
             ..Limits::default()
         };
         let mut admission = Admissions::default();
-        // Two addresses of one network count as one; so does an IPv4 address, however it is
-        // written.
+        // Two addresses of one IPv6 network count as one address. So do an IPv4 address and its
+        // IPv4-mapped IPv6 form.
         for (one, other) in [
             ("2001:db8::1", "2001:db8::2"),
             ("192.0.2.1", "::ffff:192.0.2.1"),

@@ -1,19 +1,20 @@
-//! Bytes that wait: appended behind, taken from the front.
+//! A queue of bytes: appended at the end, taken from the front.
 //!
-//! An empty buffer owns no memory, so an idle connection costs none.
+//! An empty buffer owns no heap memory. So the buffers of an idle connection cost only a pointer
+//! each.
 
-/// Below this many bytes, room that is not used is not worth giving back.
+/// Unused room of up to this many bytes is kept. Giving it back is not worth the work.
 const SPARE: usize = 1024;
 
-/// Room that a buffer begins with: the answers to a dozen commands.
+/// The first capacity of a buffer that is written piece by piece: the answers to a dozen commands.
 const FIRST: usize = 1024;
 
 /// A queue of bytes.
 #[derive(Default)]
 pub struct Buffer(Option<Box<Bytes>>);
 
-/// What a buffer has while it is not empty; an idle connection has two buffers, of eight bytes
-/// each.
+/// The contents of a buffer that is not empty, on the heap. An empty buffer is only a null pointer
+/// of eight bytes, which matters because each connection has two buffers.
 #[derive(Default)]
 struct Bytes {
     bytes: Vec<u8>,
@@ -21,7 +22,7 @@ struct Bytes {
 }
 
 impl Buffer {
-    /// What waits.
+    /// Returns the bytes in the buffer, in order.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         self.0
@@ -29,13 +30,13 @@ impl Buffer {
             .map_or(&[], |bytes| &bytes.bytes[bytes.start..])
     }
 
-    /// How much waits.
+    /// The number of bytes in the buffer.
     #[must_use]
     pub fn len(&self) -> usize {
         self.as_slice().len()
     }
 
-    /// Whether nothing waits.
+    /// Whether the buffer has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.as_slice().is_empty()
@@ -51,8 +52,8 @@ impl Buffer {
         }
     }
 
-    /// Where to append what is written piece by piece. Has room at once for what is common, so that
-    /// it does not grow in many small steps.
+    /// Returns the vector at whose end the caller can append output piece by piece. A new vector
+    /// has room for common answers, so that it does not grow in many small steps.
     pub fn tail(&mut self) -> &mut Vec<u8> {
         let Bytes { bytes, .. } = &mut **self.0.get_or_insert_default();
         if bytes.capacity() == 0 {
@@ -61,7 +62,7 @@ impl Buffer {
         bytes
     }
 
-    /// Takes `count` bytes from the front.
+    /// Removes `count` bytes from the front, or all bytes if there are fewer.
     ///
     /// ```
     /// use herd_mio::core::session::buffer::Buffer;
@@ -79,15 +80,15 @@ impl Buffer {
         if *start == bytes.len() {
             self.0 = None;
         } else if *start > SPARE && *start > bytes.len() / 2 {
-            // Moves less than it freed, so each byte is moved once at most on average; and gives
-            // the room back.
+            // Fewer bytes are moved than were consumed, so on average each byte is moved at most
+            // once. Then unused room is given back.
             bytes.drain(..*start);
             bytes.shrink_to(bytes.len() + SPARE);
             *start = 0;
         }
     }
 
-    /// Forgets everything.
+    /// Removes all bytes.
     pub fn clear(&mut self) {
         self.0 = None;
     }

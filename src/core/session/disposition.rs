@@ -1,12 +1,13 @@
 //! What happens to a connection at the end of a turn.
 
-/// What happens to a connection next. Each session derives it from its state, every time anew.
+/// What the event loop does with a connection next. A session does not store this value: it
+/// computes the value from its state each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// It stays open.
+    /// Keep the connection open.
     Open,
-    /// Everything is said: shut down the writing side, and read until the other side closes.
+    /// All output is written. Shut down the writing side, and read until the other side closes.
     Finish,
-    /// Close it; its one `connection_lost` follows.
+    /// Close the connection. Then `connection_lost` is called, exactly once.
     Close,
 }

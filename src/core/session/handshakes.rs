@@ -1,8 +1,8 @@
-//! Why TLS with a client failed, by kind: what is counted, and what the log tells of it.
+//! Failed TLS with clients: the kinds of failures, their counts, and what is logged.
 //!
-//! Any machine on the internet can fail a handshake as often as it likes. So the log tells the
-//! first of each kind and every power of two; the counts are in a server's standing
-//! (`herd-status`).
+//! Any machine on the internet can fail a handshake as often as it likes. So only the first failure
+//! of each kind, and then each power of two, is logged as a warning. `herd-status` shows the
+//! counts.
 
 use std::fmt;
 
@@ -11,35 +11,35 @@ use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
 
 use crate::core::session::peer_label::PeerLabel;
 
-/// What was wrong.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The first bytes are no record of TLS.
+    /// The first bytes are not a TLS record.
     PlainText,
-    /// Neither TLS 1.2 nor TLS 1.3 is offered.
+    /// The client offers neither TLS 1.2 nor TLS 1.3.
     Version,
-    /// No cipher suite, group or signature is shared.
+    /// Client and server have no cipher suite, group or signature scheme in common.
     Cipher,
-    /// The other side does not accept our certificate.
+    /// The client does not accept our certificate.
     Distrust,
-    /// Another alert of the other side.
+    /// The client sent another alert.
     Alert,
-    /// Its certificate is missing or refused.
+    /// The client's certificate is missing or not accepted.
     Certificate,
-    /// Records or messages that TLS does not have.
+    /// The client sent records or messages that do not exist in TLS.
     Malformed,
-    /// More bytes or records than the limits allow.
+    /// The handshake has more bytes or records than the limits allow.
     TooLarge,
-    /// Not done in time.
+    /// The handshake was not finished in time.
     TooSlow,
-    /// The connection ended before it was done.
+    /// The connection ended before the handshake was finished.
     CutOff,
-    /// TLS where plain text is spoken.
+    /// The client speaks TLS where plain text is expected.
     Unexpected,
 }
 
 impl Kind {
-    /// All of them, in the order of their numbers.
+    /// All kinds, in the order of the enum.
     pub const ALL: [Kind; 11] = [
         Kind::PlainText,
         Kind::Version,
@@ -54,7 +54,7 @@ impl Kind {
         Kind::Unexpected,
     ];
 
-    /// Its name in a server's standing: lower case, without spaces.
+    /// The name of the kind in the output of `herd-status`: lower case, without spaces.
     ///
     /// ```
     /// use herd_mio::core::session::handshakes::Kind;
@@ -78,7 +78,7 @@ impl Kind {
         }
     }
 
-    /// What the operator can do about it.
+    /// What the operator can do about failures of this kind.
     fn advice(self) -> &'static str {
         match self {
             Kind::PlainText => {
@@ -102,7 +102,7 @@ impl Kind {
         }
     }
 
-    /// What an error of rustls is.
+    /// Returns the kind of an error of rustls.
     #[must_use]
     pub fn of(error: &Error) -> Kind {
         match error {
@@ -118,7 +118,7 @@ impl Kind {
                 | PeerIncompatible::ServerDoesNotSupportTls12Or13
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
                 | PeerIncompatible::SupportedVersionsExtensionRequired
-                // It came with TLS 1.2.
+                // This extension came with TLS 1.2, so the client is older.
                 | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
             ) => Kind::Version,
             Error::PeerIncompatible(_) => Kind::Cipher,
@@ -137,7 +137,8 @@ impl Kind {
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
-            // A signature that does not fit, as of another authority with the same name.
+            // The signature does not fit. For example, it is from another authority with the same
+            // name.
             | AlertDescription::DecryptError
             | AlertDescription::BadCertificateStatusResponse
             | AlertDescription::UnrecognisedName => Kind::Distrust,
@@ -151,14 +152,15 @@ impl Kind {
     }
 }
 
-/// How often TLS with clients failed, by kind.
+/// The number of failures of TLS with clients, by kind.
 #[derive(Debug, Default)]
 pub struct Handshakes {
     failed: [u64; Kind::ALL.len()],
 }
 
 impl Handshakes {
-    /// One failed, for that reason, whose subject is the client.
+    /// Counts a failure and logs it. `reason` is a clause that the log puts behind the label of the
+    /// client, such as "it speaks TLS".
     #[cold]
     pub fn failed(&mut self, who: PeerLabel, kind: Kind, reason: &str) {
         let failed = &mut self.failed[kind as usize];
@@ -170,7 +172,7 @@ impl Handshakes {
         }
     }
 
-    /// How often it failed for that.
+    /// The number of failures of this kind.
     #[must_use]
     pub fn count(&self, kind: Kind) -> u64 {
         self.failed[kind as usize]
@@ -178,7 +180,8 @@ impl Handshakes {
 }
 
 impl fmt::Display for Handshakes {
-    /// `<kind>:<count>` with commas between, for those that came; nothing if none did.
+    /// Writes `<kind>:<count>` for each kind that occurred, with commas between them. Writes
+    /// nothing if there was no failure.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let came = Kind::ALL.into_iter().filter(|kind| self.count(*kind) > 0);
         for (place, kind) in came.enumerate() {

@@ -1,4 +1,4 @@
-//! What every kind of session stands on: who may connect, TLS, buffers, names, counts, and how a
+//! The parts that all kinds of sessions use: admission, TLS, buffers, host names, counts, and how a
 //! connection ends.
 //!
 //! ```text

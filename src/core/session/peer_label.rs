@@ -1,22 +1,24 @@
-//! A client's name in the log: its number, and where it is connected from.
+//! The label of a client in the log: its number and its address.
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Longest for a number of ten digits and an IPv6 address in full, with its brackets and port.
+/// The length of the longest label in bytes. It has a number of ten digits, and an IPv6 address in
+/// full with brackets and port.
 const MAX_LENGTH: usize = "client 4294967295 [ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".len();
 
-/// One client.
+/// The number and the address of one client, for log lines.
 #[derive(Clone, Copy)]
 pub struct PeerLabel {
     serial: u32,
-    /// An IPv4 address as IPv6 has it: half as much to keep as a socket address.
+    /// An IPv4 address is stored as an IPv4-mapped IPv6 address. This takes less memory than a
+    /// [`SocketAddr`].
     ip: Ipv6Addr,
     port: u16,
 }
 
 impl PeerLabel {
-    /// The client with this number, connected from `address`.
+    /// Creates the label of the client with the number `serial`, which is connected from `address`.
     #[must_use]
     pub fn new(serial: u32, address: SocketAddr) -> PeerLabel {
         let ip = match address.ip() {
@@ -30,7 +32,7 @@ impl PeerLabel {
         }
     }
 
-    /// Where it is connected from.
+    /// The address from which the client is connected.
     #[must_use]
     pub fn address(self) -> SocketAddr {
         SocketAddr::new(self.ip.to_canonical(), self.port)
@@ -38,8 +40,8 @@ impl PeerLabel {
 }
 
 impl fmt::Display for PeerLabel {
-    /// Two lines for each command begin like this, so it is put together here and given to the
-    /// formatter in one piece.
+    /// Gives the formatter the whole label in one piece. This is faster, and two log lines for each
+    /// command begin with a label.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = Text::default();
         text.push(b"client ");
@@ -61,7 +63,7 @@ impl fmt::Display for PeerLabel {
     }
 }
 
-/// Text of at most `MAX_LENGTH` bytes.
+/// A text of at most `MAX_LENGTH` bytes, without heap memory.
 struct Text {
     bytes: [u8; MAX_LENGTH],
     length: usize,

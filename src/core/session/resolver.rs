@@ -1,13 +1,14 @@
-//! Host names: what they stand for, remembered for a minute, and the last good answer when the name
-//! server fails; which of their addresses worked last, and in which order to try them (RFC 8305).
+//! Host names and their addresses. An answer of the name server is used for a minute. If the next
+//! look-up fails, the last good answer is used again. The resolver also remembers which address
+//! worked last, and chooses the order in which addresses are tried (RFC 8305).
 //!
-//! Looking a name up blocks, so the core only asks for it; the shell does it on its executor thread
-//! and reports back.
+//! A look-up blocks its thread. So the core only requests it. The shell runs it on its executor
+//! thread and reports the answer.
 //!
 //! ```text
 //!   unknown ──ask──► asking ──answer──► fresh ──60 s──► stale ──ask──► asking …
 //!                      │ failure, or no answer in time
-//!                      └──► failed for a second; whoever has a stale answer goes on with it
+//!                      └──► failed for 1 s; meanwhile a stale answer is used, if there is one
 //! ```
 
 use std::collections::{HashMap, VecDeque};
@@ -17,23 +18,23 @@ use std::time::Duration;
 use crate::core::base::clock::Time;
 use crate::core::base::settings::HostPort;
 
-/// How long an answer is used without asking again.
+/// How long an answer is used without a new look-up.
 const FRESH: Duration = Duration::from_secs(60);
-/// How long a failure stands, so that a crowd of callers does not ask a broken name server in a
-/// loop.
+/// How long a failure is remembered. Without this, many callers would query a broken name server in
+/// a loop.
 const FAILED: Duration = Duration::from_secs(1);
-/// How long an address that worked is tried before all others (RFC 6555, section 4.2: on the order
-/// of ten minutes); then the order of the name server has another chance.
+/// How long an address that worked is tried before all others: about ten minutes (RFC 6555, section
+/// 4.2). After that, the order of the name server is used again.
 const WORKED: Duration = Duration::from_secs(600);
 
-/// What is known of a name now.
+/// What the resolver knows about a name now.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// Where it is, in the order to try; never empty.
+    /// The addresses of the name, in the order to try; never empty.
     Known(Vec<SocketAddr>),
-    /// Being looked up; ask again when it was, or at [`Resolver::deadline`].
+    /// A look-up is running. Ask again when it has ended, or at [`Resolver::deadline`].
     Pending,
-    /// It could not be found, and never was.
+    /// The look-up failed, and there was never a good answer. The field is the reason.
     Failed(String),
 }
 
@@ -41,21 +42,23 @@ pub enum Resolution {
 struct Entry {
     addresses: Vec<IpAddr>,
     fresh_until: Time,
-    /// Since when the executor is on it.
+    /// The time at which the running look-up began; `None` if no look-up is running.
     asking_since: Option<Time>,
+    /// The last failure: the time until which it is remembered, and its reason.
     failed: Option<(Time, String)>,
-    /// An address that worked, and until when that counts.
+    /// The address that worked last, and the time until which it is tried first.
     worked: Option<(IpAddr, Time)>,
 }
 
-/// The names that one server dials.
+/// The host names to which one server connects.
 pub struct Resolver {
     entries: HashMap<String, Entry>,
     timeout: Duration,
 }
 
 impl Resolver {
-    /// Waits `timeout` for an answer before it goes on without.
+    /// Creates an empty resolver. A look-up counts as failed if there is no answer within
+    /// `timeout`.
     #[must_use]
     pub fn new(timeout: Duration) -> Resolver {
         Resolver {
@@ -64,7 +67,8 @@ impl Resolver {
         }
     }
 
-    /// Where `target` is. If its name has to be looked up, it is handed to `look_up`, once.
+    /// Returns the addresses of `target`. If the name has to be looked up, calls `look_up` with it.
+    /// While a look-up is running, no second one is begun for the same name.
     pub fn resolve(
         &mut self,
         target: &HostPort,
@@ -101,13 +105,13 @@ impl Resolver {
         }
     }
 
-    /// When a look-up that begins now is given up.
+    /// Returns the time at which a look-up that begins now counts as failed.
     #[must_use]
     pub fn deadline(&self, now: Time) -> Time {
         now + self.timeout
     }
 
-    /// What the executor found.
+    /// Stores the result of a look-up.
     pub fn resolved(&mut self, host: &str, found: Result<Vec<IpAddr>, String>, now: Time) {
         let Some(entry) = self.entries.get_mut(host) else {
             return;
@@ -124,14 +128,16 @@ impl Resolver {
         }
     }
 
-    /// A connection to that address of `host` was made: it is the first to be tried from now on.
+    /// Stores that a connection to this address of `host` was made. For ten minutes, this address
+    /// is tried first.
     pub fn worked(&mut self, host: &str, address: IpAddr, now: Time) {
         if let Some(entry) = self.entries.get_mut(host) {
             entry.worked = Some((address, now + WORKED));
         }
     }
 
-    /// No address of `host` can be reached: it may have moved, so it is soon looked up again.
+    /// Stores that no address of `host` can be reached. The addresses may have changed, so after a
+    /// second the name can be looked up again.
     pub fn unreachable(&mut self, host: &str, now: Time) {
         if let Some(entry) = self.entries.get_mut(host) {
             entry.worked = None;
@@ -140,13 +146,14 @@ impl Resolver {
     }
 }
 
-/// The address that worked first, then the families in turn, each in the order that the system
-/// recommends (RFC 8305, section 4): so a family that leads nowhere costs every other attempt, not
-/// all of them.
+/// Orders the addresses to try. The address that worked is first. Then the families (IPv4 and IPv6)
+/// alternate, each in the order of the system (RFC 8305, section 4). If one family does not work,
+/// only every second attempt fails.
 fn in_turn(addresses: &[IpAddr], worked: Option<IpAddr>) -> Vec<IpAddr> {
     let first = worked.filter(|address| addresses.contains(address));
     let rest = addresses.iter().copied().filter(|&one| Some(one) != first);
-    // The family that did not come last is next.
+    // Whether the next address is of IPv6. The next family is not that of the address that worked.
+    // If there is none, the family of the system's first address is next.
     let is_next = match (first, addresses.first()) {
         (Some(first), _) => !first.is_ipv6(),
         (None, Some(address)) => address.is_ipv6(),

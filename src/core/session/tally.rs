@@ -1,5 +1,5 @@
-//! What a server counts of its clients: of their clocks, with when it warns of its own, of their
-//! lines and handshakes, and of headers that it did not believe.
+//! Counts of what clients did: stamps far from our clock, unfinished lines, failed handshakes, and
+//! PROXY headers that were ignored. Also warns if the clocks of most clients disagree with ours.
 
 use std::fmt;
 
@@ -10,19 +10,19 @@ use crate::core::session::handshakes::Handshakes;
 use crate::core::session::peer_label::PeerLabel;
 use crate::core::wire::posix_time::Lead;
 
-/// Clocks are judged by the `IAMAT`s of so long.
+/// The length of the period after which clients' clocks are judged: one minute, in nanoseconds.
 const SPAN_NANOS: u64 = 60_000_000_000;
-/// Fewer of them say nothing.
+/// The least `IAMAT`s in a period from which the clocks are judged.
 const LEAST: u32 = 10;
 
-/// What most of the clients' clocks say of ours.
+/// How the clocks of most clients compare with ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opinion {
-    /// They agree with it.
+    /// There is no majority that is more than 60 s ahead of our clock, or behind it.
     Near,
-    /// They are ahead of it.
+    /// Most clocks are more than 60 s ahead of ours.
     Ahead,
-    /// They are behind it.
+    /// Most clocks are more than 60 s behind ours.
     Behind,
 }
 
@@ -36,22 +36,25 @@ impl fmt::Display for Opinion {
     }
 }
 
-/// Counts of one server.
+/// The counts of one server since it started.
 pub struct Tally {
     stale: u64,
     ahead: u64,
     behind: u64,
     passed_over_headers: u64,
-    /// The present minute: since when, how many were heard in it, and how the other two counts
-    /// stood when it began.
+    /// The time at which the present period began.
     since: Time,
+    /// The number of `IAMAT`s in the present period.
     heard: u32,
+    /// The value of `ahead` at the beginning of the present period.
     ahead_before: u64,
+    /// The value of `behind` at the beginning of the present period.
     behind_before: u64,
+    /// The opinion that was logged last.
     told: Opinion,
-    /// Lines that had no newline in time.
+    /// The number of lines that had no newline in time.
     unfinished: u64,
-    /// TLS with clients that failed.
+    /// Failures of TLS with clients.
     pub handshakes: Handshakes,
 }
 
@@ -74,7 +77,7 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// An `IAMAT` was heard, whose stamp was there.
+    /// Counts an `IAMAT`. `lead` is how its stamp compares with our clock.
     pub fn heard(&mut self, lead: Lead, now: Time) {
         if now.as_nanos() - self.since.as_nanos() >= SPAN_NANOS {
             self.judge(now);
@@ -87,8 +90,8 @@ impl Tally {
         }
     }
 
-    /// A minute is over; the log is told if most clients' clocks disagree with ours, when that
-    /// begins and when it ends.
+    /// Judges the clocks at the end of a period, and begins the next period. If most clocks
+    /// disagree with ours, this is logged when it begins and when it ends.
     #[cold]
     fn judge(&mut self, now: Time) {
         let (ahead, behind) = (
@@ -119,8 +122,9 @@ impl Tally {
         (self.ahead_before, self.behind_before) = (self.ahead, self.behind);
     }
 
-    /// A client that is no listed proxy sent a PROXY header, which is not believed. The log is told
-    /// the first time and at every power of two; `is_on` says whether any proxy is listed.
+    /// Counts a PROXY header from a client that is not a listed proxy. The server does not use the
+    /// header. The first one and each power of two are logged. `is_on` is whether any proxy is
+    /// listed.
     #[cold]
     pub fn passed_over_header(&mut self, who: PeerLabel, is_on: bool) {
         self.passed_over_headers += 1;
@@ -139,36 +143,36 @@ impl Tally {
         }
     }
 
-    /// An `IAMAT` was answered that changes nothing.
+    /// Counts an `IAMAT` that was answered, but was not newer than the stored record.
     pub fn was_stale(&mut self) {
         self.stale += 1;
     }
 
-    /// A line had no newline in time; returns how many there were.
+    /// Counts a line that had no newline in time. Returns the new count.
     pub fn was_unfinished(&mut self) -> u64 {
         self.unfinished += 1;
         self.unfinished
     }
 
-    /// `IAMAT`s that were answered and changed nothing.
+    /// The number of `IAMAT`s that were answered, but were not newer than the stored record.
     #[must_use]
     pub fn stale(&self) -> u64 {
         self.stale
     }
 
-    /// What most clients' clocks said of ours when that was judged last.
+    /// How the clocks of most clients compared with ours when they were judged last.
     #[must_use]
     pub fn opinion(&self) -> Opinion {
         self.told
     }
 
-    /// `IAMAT`s that were stamped more than 60 s ahead of our clock.
+    /// The number of `IAMAT`s with a stamp more than 60 s ahead of our clock.
     #[must_use]
     pub fn ahead(&self) -> u64 {
         self.ahead
     }
 
-    /// `IAMAT`s that were stamped more than 60 s behind our clock.
+    /// The number of `IAMAT`s with a stamp more than 60 s behind our clock.
     #[must_use]
     pub fn behind(&self) -> u64 {
         self.behind
@@ -180,7 +184,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// Hears as many as that, all in one minute; returns what the log was told last.
+    /// Counts `IAMAT`s with these leads, all in one minute. Returns the opinion that was logged
+    /// last.
     fn minute(tally: &mut Tally, now: &mut Time, leads: &[(Lead, u32)]) -> Opinion {
         for &(lead, count) in leads {
             (0..count).for_each(|_| tally.heard(lead, *now));

@@ -1,8 +1,8 @@
-//! The wall clock as rustls sees it: the time of the event that is being handled.
+//! The wall clock that rustls reads: it shows the time of the event that is being handled.
 //!
-//! rustls asks for the time by itself, when it judges a certificate or a ticket. By default it asks
-//! the system; the core asks no clock. So each server's configurations get a [`TlsClock`], which
-//! the server sets before each event.
+//! rustls needs the time when it checks a certificate or a session ticket. By default it reads the
+//! system's clock, but the core must not read a clock. So the TLS configurations of each server get
+//! a [`TlsClock`]. The server sets that clock before each event.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,18 +14,18 @@ use rustls::{ClientConfig, ServerConfig};
 
 use crate::core::base::settings::{NeighbourTls, TlsSettings};
 
-/// A wall clock that shows what it was set to; clones show the same.
+/// A wall clock that shows the time that was set last. All clones show the same time.
 #[derive(Clone, Debug, Default)]
 pub struct TlsClock(Arc<AtomicU64>);
 
 impl TlsClock {
-    /// Sets it to so many nanoseconds since 1970.
+    /// Sets the time, in nanoseconds since the POSIX epoch.
     #[inline]
     pub fn set(&self, wall_ns: u64) {
         self.0.store(wall_ns, Ordering::Relaxed);
     }
 
-    /// The same configurations, which read this clock.
+    /// Returns the same configurations, but with this clock.
     #[must_use]
     pub fn settings(&self, tls: TlsSettings) -> TlsSettings {
         let neighbours = tls.neighbours.map(|tls| NeighbourTls {
@@ -39,7 +39,7 @@ impl TlsClock {
         }
     }
 
-    /// The same configuration, which reads this clock.
+    /// Returns the same configuration, but with this clock.
     #[must_use]
     pub fn client(&self, config: &ClientConfig) -> Arc<ClientConfig> {
         let mut config = config.clone();

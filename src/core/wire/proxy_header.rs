@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   version 1   PROXY TCP4 192.0.2.9 198.51.100.1 56324 10000 CR LF       at most 107 bytes
-//!   version 2   12 bytes of signature │ version, command │ family, transport │ length │ addresses │ TLVs
+//!   version 2   12-byte signature │ version, command │ family, transport │ length │ addresses │ TLVs
 //! ```
 //!
 //! The source address in the header is the client's address. Nothing else in the header is used.
