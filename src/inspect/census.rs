@@ -1,4 +1,4 @@
-//! Counts of what is in a journal, made while it is read once.
+//! Counts what is in a journal, while the journal is read once.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,10 @@ use crate::core::wire::message::At;
 use crate::core::wire::posix_time::PosixTime;
 use crate::shell::disk::machine_boot_id;
 
-/// So many damaged places are told one by one; the rest is counted.
+/// The most damaged places that are listed one by one. Further places are only counted.
 const SHOWN_GAPS: usize = 100;
-/// So many names of servers are counted one by one; a good journal has those of its herd.
+/// The most servers, and the most neighbours, that are counted one by one. A good journal has only
+/// the names of its herd.
 const SHOWN_SERVERS: usize = 1_000;
 
 /// The kinds of entries.
@@ -26,57 +27,60 @@ pub(super) const KINDS: [&str; 6] = [
     "told",
 ];
 
-/// Entries of one kind.
+/// The number of entries of one kind, and their size.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Kind {
     pub(super) entries: u64,
     pub(super) bytes: u64,
 }
 
-/// What a journal says of a neighbour, latest.
+/// The latest entries of a journal about one neighbour.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Neighbour {
+    /// The neighbour's boot id, and the position in its feed up to which its records were received.
     pub(super) heard: Option<(BootId, u64)>,
+    /// The position in our feed up to which records were sent to the neighbour.
     pub(super) told: Option<u64>,
 }
 
-/// A stamp, and how it was written.
+/// A stamp, and its text in the journal.
 pub(super) type Stamp = (PosixTime, String);
 
-/// What is in a journal.
+/// The counts of what is in a journal.
 pub(super) struct Census {
-    /// In the order of [`KINDS`].
+    /// One item for each of [`KINDS`], in the same order.
     pub(super) kinds: [Kind; 6],
     pub(super) last_life: Option<BootId>,
     pub(super) last_seq: u64,
-    /// Records that this version does not understand.
+    /// The number of records that this version cannot parse.
     pub(super) not_understood: u64,
     pub(super) first_stamp: Option<Stamp>,
     pub(super) last_stamp: Option<Stamp>,
-    /// Records by the server that heard them.
+    /// The number of records for each server that received them from clients.
     pub(super) servers: BTreeMap<Vec<u8>, u64>,
     pub(super) neighbours: BTreeMap<Vec<u8>, Neighbour>,
     pub(super) damage: Damage,
     pub(super) tail: Tail,
-    /// Zeros behind everything.
+    /// The number of bytes behind the last entry and the torn end: room that is reserved.
     pub(super) reserved: u64,
 }
 
-/// What is no entry, and has good entries behind it.
+/// The damaged places of a journal: bytes that are not an entry, with good entries behind them.
 #[derive(Default)]
 pub(super) struct Damage {
-    /// From where to where; not all of them.
+    /// The start and the end of each place, as offsets in the file. At most `SHOWN_GAPS` places are
+    /// stored.
     pub(super) places: Vec<(u64, u64)>,
     pub(super) count: u64,
     pub(super) bytes: u64,
-    /// Good entries behind the first.
+    /// The number of good entries behind the first damaged place.
     pub(super) entries_behind: u64,
-    /// What a start would say of it.
+    /// Decides whether a start of the server refuses the journal. `None` before the first piece.
     pub(super) judge: Option<Judge>,
 }
 
 impl Damage {
-    /// Something was found.
+    /// Takes the next piece of the journal into account.
     pub(super) fn note(&mut self, piece: &Piece<'_>) {
         let judge = self
             .judge
@@ -95,13 +99,13 @@ impl Damage {
         }
     }
 
-    /// Whether a start refuses the journal; otherwise it cuts off what stands behind the first
-    /// damaged place.
+    /// Whether a start of the server refuses the journal. Otherwise a start cuts off everything
+    /// from the first damaged place on.
     pub(super) fn is_refused(&self) -> bool {
         self.judge.is_some_and(|judge| judge.verdict().is_err())
     }
 
-    /// Each place in a line.
+    /// Formats each stored place as a line, and the number of the others as one more line.
     pub(super) fn lines(&self) -> String {
         let mut text = String::new();
         for (offset, end) in &self.places {
@@ -119,7 +123,7 @@ impl Damage {
 }
 
 impl Census {
-    /// Reads all of it; `tell` is told every piece, too.
+    /// Reads and counts the whole journal. Also calls `tell` with each piece.
     pub(super) fn take(
         journal: &Journal,
         mut tell: impl FnMut(&Piece<'_>),
@@ -238,13 +242,13 @@ impl Census {
     }
 }
 
-/// The stamp of an `AT` line, as it was written.
+/// Returns the stamp of an `AT` line, as it is written there.
 pub(super) fn time_of(line: &[u8]) -> String {
     let last = line.rsplit(|byte| *byte == b' ').next().unwrap_or(line);
     String::from_utf8_lossy(last).into_owned()
 }
 
-/// So many entries, in words.
+/// Formats a number of entries: `1 entry`, `2 entries`.
 pub(super) fn entries(count: u64) -> String {
     match count {
         1 => "1 entry".to_owned(),
@@ -252,7 +256,7 @@ pub(super) fn entries(count: u64) -> String {
     }
 }
 
-/// The number of a format, as its header has it.
+/// Returns the number of a format, as the header has it.
 pub(super) fn number_of(format: Format) -> u8 {
     match format {
         Format::One => 1,

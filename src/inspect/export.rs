@@ -1,4 +1,4 @@
-//! `herd-journal export`: the newest positions, to be imported elsewhere.
+//! `herd-journal export`: writes the newest position of each client, for import elsewhere.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

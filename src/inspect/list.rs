@@ -14,7 +14,7 @@ use crate::core::wire::escape::Escaped;
 use crate::core::wire::message::At;
 use crate::core::wire::posix_time::PosixTime;
 
-/// What is to be shown.
+/// Which records are listed.
 struct Filter<'a> {
     client: Option<&'a [u8]>,
     since: Option<PosixTime>,
@@ -53,7 +53,8 @@ pub(super) fn run(options: &List) -> Result<u8, Failure> {
 }
 
 fn newest(journal: &Journal, filter: &Filter<'_>, format: ListFormat) -> Result<u8, Failure> {
-    // The newest is found among all records of a client; only then its time is looked at.
+    // `--since` is checked after the newest record of each client is found. Otherwise an older
+    // record could be listed as the newest one.
     let of_client = |at: &At<'_>| filter.client.is_none_or(|client| client == at.client);
     let (positions, damage) = Positions::read(journal, &Stop::default(), of_client)?;
     let mut sink = Sink::stdout();

@@ -1,21 +1,23 @@
-//! `herd-journal`: looks at a journal offline. It verifies, counts, lists and exports one, and
-//! takes out what is damaged.
+//! The program `herd-journal`, which reads the journal of a server offline. It can verify, count,
+//! list, export and repair a journal.
 //!
-//! The reading is the server's own: [`Scan`](crate::core::journal::format::Scan) finds the entries,
-//! [`Judge`](crate::core::journal::format::Judge) says what a start makes of the rest, and the
-//! newest position of each client is what [`Records`](crate::core::table::records::Records) keeps.
-//! A journal is read in pieces of 1 MiB. Only what needs one record for each client holds more, as
-//! much as the server does.
+//! It reads a journal with the server's own code. [`Scan`](crate::core::journal::format::Scan)
+//! finds the entries. [`Judge`](crate::core::journal::format::Judge) decides whether a start of the
+//! server refuses a damaged journal. [`Records`](crate::core::table::records::Records) keeps the
+//! newest position of each client.
 //!
-//! | file | reason to exist |
+//! A journal is read in pieces of 1 MiB. A command that needs the newest record of each client uses
+//! as much memory for them as the server does.
+//!
+//! | file | what it does |
 //! |---|---|
-//! | `cli` | the command line |
-//! | `source` | the journal: found, opened, read in pieces; whether its server runs |
-//! | `census` | counts of what is in it |
-//! | `verify`, `stats`, `list`, `export`, `repair` | one command each |
-//! | `positions` | the newest position of each client |
-//! | `show` | an entry as a line of text or of JSON |
-//! | `sink` | where output goes: all of it arrives, or it is an error |
+//! | `cli` | defines the command line |
+//! | `source` | finds, opens and reads the journal; checks whether its server runs |
+//! | `census` | counts what is in the journal |
+//! | `verify`, `stats`, `list`, `export`, `repair` | each runs one command |
+//! | `positions` | finds the newest position of each client |
+//! | `show` | formats an entry as a line of text or of JSON |
+//! | `sink` | writes the output, and fails if not all of it arrives |
 
 mod census;
 mod cli;
@@ -39,21 +41,21 @@ use clap::error::ErrorKind;
 use self::cli::{Cli, Command};
 use crate::cli::{one_line, parse};
 
-/// Everything in the journal is as it was written, but for what a crash leaves.
+/// Exit status: the journal is whole. An incomplete end, as a crash leaves it, is allowed.
 const WHOLE: u8 = 0;
-/// Something in the journal is damaged.
+/// Exit status: something in the journal is damaged.
 const DAMAGED: u8 = 1;
-/// A mistake in usage, or something that cannot be read or written.
+/// Exit status: the usage is wrong, or something cannot be read or written.
 const FAILED: u8 = 2;
 
-/// Why a command ended before it was done.
+/// Why a command ended early.
 #[derive(Debug)]
 enum Failure {
-    /// In words.
+    /// An error: the exit status, and a message for the standard error.
     Told(u8, String),
-    /// The reader of the output has seen enough.
+    /// The reader of the output closed the pipe. This is not an error.
     Enough,
-    /// A signal came.
+    /// A signal ended the command. The field is its number.
     Stopped(u8),
 }
 
@@ -62,7 +64,7 @@ impl Failure {
         Failure::Told(FAILED, what.to_string())
     }
 
-    /// The standard output did not take something.
+    /// Returns the failure for an error in writing to the standard output.
     fn unwritten(error: &io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::Enough,
@@ -73,7 +75,7 @@ impl Failure {
     }
 }
 
-/// The whole program; returns the status to end with.
+/// Runs the whole program. Returns the exit status.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> ExitCode {
     let cli: Cli = match parse(arguments) {
@@ -115,19 +117,19 @@ fn end(outcome: Result<u8, Failure>) -> ExitCode {
     })
 }
 
-/// One line on the standard error, after the program's name.
+/// Writes one line to the standard error, with the program's name in front.
 fn tell(what: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "herd-journal: {what}");
 }
 
-/// Says all of it on the standard output.
+/// Writes all of `text` to the standard output, and flushes it.
 fn say(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let said = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
     match said.map_err(|error| Failure::unwritten(&error)) {
-        Err(Failure::Enough) | Ok(()) => Ok(()), // the status still says what was found
+        Err(Failure::Enough) | Ok(()) => Ok(()), // a closed pipe does not change the exit status
         Err(failure) => Err(failure),
     }
 }

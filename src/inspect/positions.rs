@@ -1,4 +1,4 @@
-//! The newest position of each client, found as the server finds it when it starts.
+//! The newest position of each client, found in the same way as by the server when it starts.
 
 use super::Failure;
 use super::census::Damage;
@@ -11,13 +11,13 @@ use crate::core::journal::format::{Entry, Piece};
 use crate::core::table::records::{Merge, Records};
 use crate::core::wire::message::At;
 
-/// Bytes of records that are handed on at once.
+/// About how many bytes of records are copied out of the table at once.
 const STEP_BYTES: usize = 64 << 10;
 
-/// What a journal's server knows when it has read it.
+/// The records that the server would have after it has read the journal.
 pub(super) struct Positions {
     pub(super) records: Records,
-    /// Records that this version does not understand.
+    /// The number of records that this version cannot parse or store.
     not_understood: u64,
 }
 
@@ -44,7 +44,8 @@ impl Positions {
         }
     }
 
-    /// Reads those records of a journal that are wanted; also says what is damaged.
+    /// Reads the journal, and keeps the records for which `is_wanted` is true. Also returns the
+    /// damage that was found.
     pub(super) fn read(
         journal: &Journal,
         stop: &Stop,
@@ -80,7 +81,8 @@ impl Positions {
         Ok((positions, damage))
     }
 
-    /// Hands on each record in the order of the changes: its number, its epoch, its line.
+    /// Calls `hand_on` with each record, in the order of the changes. The arguments are the
+    /// sequence number, the epoch and the `AT` line. The first error ends it, and is returned.
     pub(super) fn each(
         mut self,
         mut hand_on: impl FnMut(u64, u32, &[u8]) -> Result<(), Failure>,
@@ -99,7 +101,8 @@ impl Positions {
     }
 }
 
-/// What a reader of an incomplete list has to know.
+/// Warns on the standard error that records can be missing or old, if the journal is damaged.
+/// Returns whether it is damaged.
 pub(super) fn warn_of(journal: &Journal, damage: &Damage) -> bool {
     let is_mended = journal.head.as_ref().is_some_and(|head| head.is_mended);
     if damage.count > 0 {

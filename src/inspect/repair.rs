@@ -1,10 +1,15 @@
-//! `herd-journal repair`: takes out what is damaged, and keeps every entry that verifies.
+//! `herd-journal repair`: takes out damaged places, and keeps every entry that verifies.
 //!
-//! A start may cut a journal's end off, because what is left is a state that once was. A journal
-//! that lost something in its middle is no such state: it may have an older position of a client,
-//! and still say that everything was heard of a neighbour, and told to it, that came before and
-//! after the loss. So what it says of lives and neighbours is left out. The server then begins as
-//! one without a past: it sends every neighbour everything, and asks each for everything.
+//! When the server starts, it can cut off the end of a journal. What remains is a state that the
+//! server once had.
+//!
+//! A journal that lost an entry in its middle is not such a state. Its position of a client can be
+//! too old. Yet later entries about neighbours can say that everything up to a later change was
+//! received and sent.
+//!
+//! So if an entry was lost, the repaired journal has no entries about lives and neighbours. The
+//! server then starts as if it were new. It sends all its records to every neighbour, and asks
+//! every neighbour for all records.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -20,7 +25,7 @@ use super::{Failure, WHOLE, say};
 use crate::core::journal::format::{Entry, Format, Piece, Replay, Salt, Tail, header, seal};
 use crate::shell::disk::machine_boot_id;
 
-/// Entries are written in pieces of about so many bytes.
+/// Entries are written in pieces of about this many bytes.
 const PIECE_BYTES: usize = 256 << 10;
 
 pub(super) fn run(options: &Repair) -> Result<u8, Failure> {
@@ -68,17 +73,17 @@ pub(super) fn run(options: &Repair) -> Result<u8, Failure> {
     Ok(WHOLE)
 }
 
-/// What is in the repaired journal.
+/// Counts of what is in the repaired journal.
 #[derive(Default)]
 struct Kept {
     entries: u64,
     records: u64,
     bytes: u64,
-    /// Entries of lives and neighbours that were left out.
+    /// The number of entries about lives and neighbours that were left out.
     left_out: u64,
 }
 
-/// Writes the entries that are kept, syncs them, and reads them back.
+/// Writes the entries that are kept to a new file, syncs the file, and reads it back.
 fn write(
     journal: &Journal,
     head: &Head,
@@ -100,7 +105,7 @@ fn write(
         };
         match entry {
             Entry::Record { .. } => kept.records += 1,
-            // Offsets of the old file say nothing of the new one.
+            // The entry has an offset in the old file, which is wrong in the new one.
             Entry::Synced { .. } => return Ok(()),
             Entry::Life { .. } | Entry::Heard { .. } | Entry::Told { .. } if is_new_life => {
                 kept.left_out += 1;
@@ -116,8 +121,8 @@ fn write(
         Ok(())
     })?;
     flush(&mut file, &mut piece_bytes, salt, &mut offset)?;
-    // All of it is synced before the file gets its name: a gap in it is damage from then on, also
-    // after a loss of power.
+    // The file is synced before it gets its name, so this entry is true. A later gap before it is
+    // damage, even after a loss of power.
     Entry::Synced { offset }.write(&mut piece_bytes);
     flush(&mut file, &mut piece_bytes, salt, &mut offset)?;
     kept.bytes = offset;
@@ -147,7 +152,7 @@ fn new_salt() -> Result<Salt, Failure> {
     }
 }
 
-/// What was written is what a start of the server reads.
+/// Reads the new file as the server does when it starts, and checks that every entry is there.
 fn check(made: &Made, server: &str, entries: u64) -> Result<(), Failure> {
     use std::io::Read;
     let failed = |what: String| {
@@ -177,26 +182,26 @@ fn check(made: &Made, server: &str, entries: u64) -> Result<(), Failure> {
     }
 }
 
-/// The new file gets its name, if no file has it by now.
+/// Gives the new file its name. Fails if another file has the name.
 fn name(made: Made) -> Result<(), Failure> {
     let named = match fs::hard_link(&made.part, &made.target) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
-        // A file system without hard links.
+        // A file system without hard links. A rename would replace a file of that name.
         Err(_) => fs::rename(&made.part, &made.target),
     };
     named.map_err(|error| unwritable(&made.target, &error))?;
     sync_directory(&made.target)
 }
 
-/// The new file takes the journal's name; the old one keeps another. There is a journal at any
-/// moment, where the file system has hard links.
+/// Gives the journal's name to the new file, and a backup name to the old one. Returns the backup
+/// name. If the file system has hard links, the journal's name exists at every moment.
 fn take_place(made: Made) -> Result<PathBuf, Failure> {
     let backup = free_name(&made.target)?;
     if fs::hard_link(&made.target, &backup).is_err() {
         fs::rename(&made.target, &backup).map_err(|error| unwritable(&backup, &error))?;
     }
-    // The backup has its name for good before the journal loses it.
+    // The backup's name must survive a crash before the old file loses the journal's name.
     sync_directory(&made.target)?;
     fs::rename(&made.part, &made.target).map_err(|error| unwritable(&made.target, &error))?;
     sync_directory(&made.target)?;

@@ -1,4 +1,4 @@
-//! An entry as a line of text or of JSON.
+//! Formats an entry as a line of text or of JSON.
 
 use std::fmt::Write as _;
 
@@ -8,9 +8,11 @@ use crate::core::wire::coordinates::Coordinates;
 use crate::core::wire::escape::Escaped;
 use crate::core::wire::message::At;
 
-/// A record as a JSON object: the coordinates are numbers, as exact as they were written; the time
-/// is text, because a number of JSON may lose its last digits. A name that is no UTF-8 has its
-/// bytes in `client_hex`, too.
+/// Formats a record as a JSON object. Returns `None` if the line is not a valid `AT` line.
+///
+/// The coordinates are numbers, with all digits that the client wrote. The time is text, because a
+/// reader of JSON can lose the last digits of a number. If a client's name is not UTF-8,
+/// `client_hex` has its bytes.
 pub(super) fn record_in_json(seq: u64, epoch: u32, line: &[u8]) -> Option<String> {
     let at = At::parse(line)?;
     let place = Coordinates::parse(at.location)?;
@@ -19,7 +21,7 @@ pub(super) fn record_in_json(seq: u64, epoch: u32, line: &[u8]) -> Option<String
     if std::str::from_utf8(at.client).is_err() {
         text.push_str(",\"client_hex\":\"");
         for byte in at.client {
-            let _ = write!(text, "{byte:02x}"); // into memory
+            let _ = write!(text, "{byte:02x}"); // writing to memory cannot fail
         }
         text.push('"');
     }
@@ -35,7 +37,8 @@ pub(super) fn record_in_json(seq: u64, epoch: u32, line: &[u8]) -> Option<String
     Some(text)
 }
 
-/// A string of JSON. Control characters beyond ASCII are escaped too: some terminals obey them.
+/// Formats bytes as a JSON string. DEL and the control characters from U+0080 to U+009F are escaped
+/// too, because some terminals obey them.
 fn string(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let quoted = serde_json::to_string(&*text).unwrap_or_default();
@@ -51,7 +54,7 @@ fn string(bytes: &[u8]) -> String {
     out
 }
 
-/// Any piece of a journal, in a line of text.
+/// Formats any piece of a journal as a line of text.
 pub(super) fn piece_in_words(piece: &Piece<'_>) -> String {
     let (offset, what) = match piece {
         Piece::Gap { offset, end } => (
@@ -91,7 +94,7 @@ pub(super) fn piece_in_words(piece: &Piece<'_>) -> String {
     format!("{offset:>12}  {what}\n")
 }
 
-/// Any piece of a journal, as a JSON object on a line.
+/// Formats any piece of a journal as a JSON object on one line.
 pub(super) fn piece_in_json(piece: &Piece<'_>) -> String {
     match *piece {
         Piece::Gap { offset, end } => format!(

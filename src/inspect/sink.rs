@@ -1,5 +1,5 @@
-//! Where output goes: all of it arrives, or it is an error. A file takes its name when it is whole
-//! and synced.
+//! Output to the standard output, to a device or to a file. An error is returned if not all of it
+//! arrives. A file gets its name only when it is complete and synced.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
@@ -13,12 +13,14 @@ use signal_hook::flag;
 
 use super::{Failure, tell};
 
-/// A signal that came while a file was being made: what is half made has to go.
+/// The number of a signal that arrived while a file was being written; 0 if there was none. The
+/// incomplete file is then removed.
 #[derive(Clone, Default)]
 pub(super) struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
-    /// From now on a signal ends the program in order.
+    /// Catches the signals that ask the program to end. From now on, [`Stop::check`] returns an
+    /// error after such a signal, so that the program can clean up.
     pub(super) fn catch() -> Result<Stop, Failure> {
         let stop = Stop::default();
         let caught = [SIGINT, SIGTERM, SIGHUP]
@@ -26,7 +28,8 @@ impl Stop {
             .try_for_each(|signal| {
                 flag::register_usize(signal, stop.0.clone(), signal as usize).map(drop)
             })
-            // A file that may not grow is an error of the write.
+            // `SIGXFSZ` is caught and ignored. Otherwise a write beyond the file size limit would
+            // kill the program; now the write returns an error.
             .and_then(|()| flag::register(SIGXFSZ, Arc::default()).map(drop));
         match caught {
             Ok(()) => Ok(stop),
@@ -42,10 +45,10 @@ impl Stop {
     }
 }
 
-/// Where output goes.
+/// A target of output.
 pub(super) enum Sink {
     Stdout(BufWriter<StdoutLock<'static>>),
-    /// A device or a pipe.
+    /// A device or a named pipe.
     Device(PathBuf, BufWriter<File>),
     File(NewFile),
 }
@@ -55,7 +58,8 @@ impl Sink {
         Sink::Stdout(BufWriter::new(io::stdout().lock()))
     }
 
-    /// Opens that path; a file that is there is replaced when the new one is whole.
+    /// Opens the output `path`; `-` is the standard output. An existing file is replaced only when
+    /// the new one is complete.
     pub(super) fn open(path: &Path) -> Result<Sink, Failure> {
         if path == Path::new("-") {
             return Ok(Sink::stdout());
@@ -85,7 +89,7 @@ impl Sink {
         }
     }
 
-    /// All is written.
+    /// Ends the output. A file is synced and gets its name.
     pub(super) fn finish(self) -> Result<(), Failure> {
         match self {
             Sink::Stdout(mut stdout) => stdout.flush().map_err(|error| Failure::unwritten(&error)),
@@ -100,7 +104,7 @@ impl Sink {
     }
 }
 
-/// A pipe whose reader has seen enough is no failure.
+/// Returns the failure for an error in writing to a device. A closed pipe is not an error.
 fn ended(path: &Path, error: &io::Error) -> Failure {
     match error.kind() {
         ErrorKind::BrokenPipe => Failure::Enough,
@@ -112,7 +116,8 @@ pub(super) fn unwritable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(format_args!("cannot write {}: {error}", path.display()))
 }
 
-/// A file in the making, beside the name that it is to have. It is removed, unless it got that.
+/// A file that is being written under a temporary name, beside its target. The temporary name is
+/// removed when this value is dropped.
 pub(super) struct NewFile {
     target: PathBuf,
     part: PathBuf,
@@ -151,8 +156,8 @@ impl NewFile {
         written.map_err(|error| unwritable(&self.part, &error))
     }
 
-    /// Gives it the owner and the permissions of another file, so that the user that could use that
-    /// one can use this one.
+    /// Gives the new file the owner and the permissions of `other`, so that the same user can open
+    /// it. Only warns if the owner cannot be set.
     pub(super) fn belong_like(&mut self, other: &File) -> Result<(), Failure> {
         let file = self.file.get_ref();
         let failed = |error: io::Error| unwritable(&self.part, &error);
@@ -175,7 +180,8 @@ impl NewFile {
         file.set_permissions(mode).map_err(failed)
     }
 
-    /// Everything outlasts a loss of power; the file does not have its name yet.
+    /// Writes everything to the disk, so that it survives a loss of power. The file does not have
+    /// its final name yet.
     pub(super) fn sync(mut self) -> Result<Made, Failure> {
         let synced = self
             .file
@@ -192,19 +198,20 @@ impl NewFile {
 
 impl Drop for NewFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.part); // it has its name, or it is not wanted
+        let _ = fs::remove_file(&self.part); // after a rename there is nothing to remove
     }
 }
 
-/// A file that is whole and synced, and is to get its name.
+/// A complete and synced file, which does not have its final name yet.
 pub(super) struct Made {
     pub(super) target: PathBuf,
     pub(super) part: PathBuf,
-    /// Removes what did not get its name.
+    /// Removes the temporary name when this value is dropped.
     _unnamed: NewFile,
 }
 
-/// Resolver in the directory of that file outlast a loss of power.
+/// Names in the directory of `path` survive a loss of power after this call. A file system that
+/// cannot sync directories is not an error.
 pub(super) fn sync_directory(path: &Path) -> Result<(), Failure> {
     let parent = path.parent().unwrap_or(Path::new(""));
     let parent = Path::new(".").join(parent);

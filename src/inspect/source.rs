@@ -1,4 +1,4 @@
-//! The journal that is looked at: found, opened, read in pieces; and whether its server runs.
+//! Finds, opens and reads the journal, and checks whether its server runs.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -15,33 +15,33 @@ use crate::core::journal::format::{Format, Label, Piece, Scan, Tail, label};
 use crate::shell::clock::Clock;
 use crate::shell::disk::{JOURNAL, LOCK, has_no_locks};
 
-/// Bytes read at once.
+/// How many bytes are read at once.
 const READ_BYTES: usize = 1 << 20;
-/// Bytes that are read to find the header, and the first entry behind it.
+/// How many bytes are read to find the header and the first entry behind it.
 const LABEL_BYTES: usize = 8 << 10;
-/// When the terminal is first told how far the reading has got, and how often then.
+/// The time until progress is first shown on the terminal, and then between two updates.
 const PROGRESS: Duration = Duration::from_secs(1);
 
-/// A journal that can be read.
+/// A journal that is open for reading.
 pub(super) struct Journal {
     pub(super) path: PathBuf,
     pub(super) file: File,
-    /// What its header says; nothing, if none is written yet.
+    /// The contents of its header. `None` if no header is written yet.
     pub(super) head: Option<Head>,
 }
 
-/// What a header says.
+/// The contents of a header.
 pub(super) struct Head {
     pub(super) server: String,
     pub(super) format: Format,
-    /// Where the first entry begins.
+    /// The length of the header in bytes. The first entry begins there.
     pub(super) bytes: u64,
-    /// It was damaged, and enough of it is left.
+    /// Whether the header is damaged, but enough of it is left to read the journal.
     pub(super) is_mended: bool,
 }
 
 impl Journal {
-    /// Opens a journal to be read only; if its server runs, that is told.
+    /// Opens a journal for reading only. Warns on the standard error if its server is running.
     pub(super) fn open(path: &Path) -> Result<Journal, Failure> {
         let path = find(path)?;
         let file = open(&path)?;
@@ -55,7 +55,8 @@ impl Journal {
         Ok(Journal { path, file, head })
     }
 
-    /// Opens a journal that its server must not use meanwhile.
+    /// Opens a journal, and locks it against its server. Fails if the server is running. The server
+    /// cannot start while the returned lock file is open.
     pub(super) fn open_alone(path: &Path) -> Result<(Journal, Option<File>), Failure> {
         let path = find(path)?;
         let file = open(&path)?;
@@ -68,7 +69,8 @@ impl Journal {
         self.file.metadata().map_or(0, |metadata| metadata.len())
     }
 
-    /// Reads everything behind the header, and tells what it finds.
+    /// Reads everything behind the header, and calls `tell` with each piece. Returns the end of the
+    /// journal.
     pub(super) fn read(
         &self,
         stop: &Stop,
@@ -113,7 +115,7 @@ impl Journal {
     }
 }
 
-/// The journal that a path leads to: itself, or the one in that data directory.
+/// Returns the journal's path: `path` itself, or the journal in `path` if that is a data directory.
 fn find(path: &Path) -> Result<PathBuf, Failure> {
     let shown = path.display();
     let metadata = fs::metadata(path)
@@ -125,7 +127,8 @@ fn find(path: &Path) -> Result<PathBuf, Failure> {
     if fs::symlink_metadata(&journal).is_ok() {
         return Ok(journal);
     }
-    // The data directory of a herd has one for each of its servers.
+    // `path` can be the parent of the data directories of several servers. Find the journals in
+    // them for the error message.
     let entries = fs::read_dir(path)
         .map_err(|error| Failure::new(format_args!("cannot look into {shown}: {error}")))?;
     let mut with_journal: Vec<String> = entries
@@ -153,7 +156,7 @@ fn open(path: &Path) -> Result<File, Failure> {
         };
         Failure::new(format_args!("cannot read {shown}: {error}{hint}"))
     };
-    // A pipe without a writer must not be waited for.
+    // Without `NONBLOCK`, opening a named pipe would wait for a writer.
     let mut options = OpenOptions::new();
     options
         .read(true)
@@ -217,7 +220,8 @@ fn read_head(path: &Path, file: &File) -> Result<Option<Head>, Failure> {
     }))
 }
 
-/// Whether there is anything but zeros behind the first bytes of a file.
+/// Whether the file has any byte except zeros at or behind `offset`. An error in reading counts as
+/// yes.
 fn has_more(file: &File, mut offset: u64) -> bool {
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -241,19 +245,19 @@ fn lost(path: &Path) -> Failure {
     )
 }
 
-/// The journal itself, where the path is a symbolic link to it: its server locks the directory
-/// where the journal is, and repair gives its name to another file there.
+/// Follows a symbolic link to the journal itself. The server's lock file is in the directory of the
+/// journal itself. Repair renames files there, too.
 fn resolve(journal: &Path) -> PathBuf {
     fs::canonicalize(journal).unwrap_or_else(|_| journal.to_owned())
 }
 
-/// The file that a server locks in the data directory of that journal.
+/// Returns the path of the file that the server locks, in the directory of the journal.
 fn lock_path(journal: &Path) -> PathBuf {
     journal.with_file_name(LOCK)
 }
 
-/// Whether a server uses the journal. It is asked for a moment's shared lock; a server that starts
-/// within that moment says that another process uses its directory.
+/// Whether a server uses the journal. For the check, this takes a shared lock for a moment. A
+/// server that starts in that moment fails, and reports that another process uses its directory.
 fn is_locked(journal: &Path) -> bool {
     let journal = &resolve(journal);
     let is_journal = journal.file_name().is_some_and(|name| name == JOURNAL);
@@ -261,10 +265,11 @@ fn is_locked(journal: &Path) -> bool {
     lock.is_some_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// Keeps the journal's server from starting, for as long as the file is held.
+/// Locks the journal, so that its server cannot start while the returned file is open. Returns
+/// `None` if no lock is needed or possible.
 fn lock(journal: &Path) -> Result<Option<File>, Failure> {
     let journal = &resolve(journal);
-    // A copy elsewhere has no server.
+    // A server uses only a file with this name. Any other file is a copy.
     if journal.file_name().is_none_or(|name| name != JOURNAL) {
         return Ok(None);
     }
@@ -278,13 +283,13 @@ fn lock(journal: &Path) -> Result<Option<File>, Failure> {
         .open(&path);
     let lock = match made {
         Ok(lock) => {
-            // The server, which may be another user, has to open it too.
+            // The server has to open the lock file too, and can run as another user.
             if is_new && let Ok(owner) = fs::metadata(journal) {
-                let _ = fchown(&lock, Some(owner.uid()), Some(owner.gid())); // if this is root
+                let _ = fchown(&lock, Some(owner.uid()), Some(owner.gid())); // only root can
             }
             lock
         }
-        // Nor does a server write there.
+        // On a read-only file system, no server can write the journal.
         Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => return Ok(None),
         Err(error) => {
             return Err(Failure::new(format_args!(
@@ -310,7 +315,7 @@ fn lock(journal: &Path) -> Result<Option<File>, Failure> {
     }
 }
 
-/// Says on a terminal how far the reading has got, if it takes long.
+/// Shows on a terminal how much of the journal has been read, if the reading takes long.
 struct Progress {
     clock: Clock,
     whole: u64,

@@ -1,4 +1,4 @@
-//! `herd-journal stats`: what is in a journal, counted.
+//! `herd-journal stats`: counts what is in a journal.
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -14,7 +14,7 @@ use crate::core::journal::durability::journal_bytes;
 use crate::core::journal::format::{Entry, header_bytes};
 use crate::core::wire::escape::Escaped;
 
-/// A compaction keeps so many lives.
+/// The most lives that a compaction keeps: the same number as `MAX_LIVES` of the server.
 const LIVES_KEPT: u64 = 64;
 
 const RFC_3339: &[BorrowedFormatItem<'_>] =
@@ -36,7 +36,7 @@ pub(super) fn run(options: &Stats) -> Result<u8, Failure> {
     })
 }
 
-/// About how long the journal is after a compaction.
+/// Estimates the size of the journal after a compaction, in bytes.
 fn compacted_bytes(journal: &Journal, census: &Census, positions: &Positions) -> u64 {
     let Some(head) = &journal.head else {
         return 0;
@@ -50,13 +50,13 @@ fn compacted_bytes(journal: &Journal, census: &Census, positions: &Positions) ->
     lives + (header + neighbours) as u64 + journal_bytes(&positions.records)
 }
 
-/// How much shorter it is then, in percent.
+/// Returns by how many percent a compaction makes the journal smaller.
 fn dropped(census: &Census, compacted: u64) -> u64 {
     let bytes = census.tail.offset.max(1);
     100 - (compacted.min(bytes) * 100).div_ceil(bytes)
 }
 
-/// A stamp, and the date where it is one.
+/// Formats a stamp. Its date is added if the stamp can be a date.
 fn shown((_, text): &Stamp) -> String {
     let seconds = text.split('.').next().unwrap_or_default();
     let date = seconds

@@ -1,4 +1,5 @@
-//! `herd-journal verify`: whether a journal is whole, and what a start of its server does with it.
+//! `herd-journal verify`: checks whether a journal is whole, and reports what a start of its server
+//! does with it.
 
 use std::fmt;
 use std::path::Path;
@@ -12,7 +13,9 @@ use super::{DAMAGED, FAILED, Failure, WHOLE, say, tell};
 use crate::core::base::counted::Counted;
 use crate::core::journal::format::Format;
 
-/// A write that a crash interrupts is shorter: no more room than that is reserved ahead.
+/// The longest torn end that is reported as left by a crash, in bytes. The server reserves only 4
+/// MiB ahead by default (`limits.journal_ahead_bytes`), so the end of an interrupted write is
+/// shorter.
 const CRASH_BYTES: u64 = 16 << 20;
 
 pub(super) fn run(options: &Verify) -> Result<u8, Failure> {
@@ -52,13 +55,13 @@ fn verify(path: &Path, as_json: bool) -> Result<u8, Failure> {
     Ok(state.status())
 }
 
-/// What a journal is like.
+/// The state of a journal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing is written in it.
+    /// The journal has no header yet.
     Empty,
     Whole,
-    /// Whole, but for what a crash left at its end.
+    /// Whole, except for an incomplete end, as a crash leaves it.
     Torn,
     Damaged,
 }
@@ -96,7 +99,7 @@ impl fmt::Display for State {
     }
 }
 
-/// What a start of the server does with it.
+/// Describes what a start of the server does with the journal.
 fn a_start(journal: &Journal, census: &Census) -> String {
     let Some(head) = &journal.head else {
         return "begins a new journal".to_owned();
