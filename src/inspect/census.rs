@@ -11,10 +11,10 @@ use crate::core::wire::message::At;
 use crate::core::wire::posix_time::PosixTime;
 use crate::shell::disk::machine_boot_id;
 
-/// The most damaged places that are listed one by one. Further places are only counted.
+/// At most this many damaged places are listed one by one. Further places are only counted.
 const SHOWN_GAPS: usize = 100;
-/// The most servers, and the most neighbours, that are counted one by one. A good journal has only
-/// the names of its herd.
+/// At most this many servers, and this many neighbours, get counts of their own. A good journal has
+/// only the names of its herd.
 const SHOWN_SERVERS: usize = 1_000;
 
 /// The kinds of entries.
@@ -61,7 +61,8 @@ pub(super) struct Census {
     pub(super) neighbours: BTreeMap<Vec<u8>, Neighbour>,
     pub(super) damage: Damage,
     pub(super) tail: Tail,
-    /// The number of bytes behind the last entry and the torn end: room that is reserved.
+    /// The number of bytes behind the last entry and the torn end. They are reserved for new
+    /// entries.
     pub(super) reserved: u64,
 }
 
@@ -80,7 +81,7 @@ pub(super) struct Damage {
 }
 
 impl Damage {
-    /// Takes the next piece of the journal into account.
+    /// Counts the next piece of the journal, and passes it to the judge.
     pub(super) fn note(&mut self, piece: &Piece<'_>) {
         let judge = self
             .judge

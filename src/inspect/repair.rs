@@ -3,8 +3,8 @@
 //! When the server starts, it can cut off the end of a journal. What remains is a state that the
 //! server once had.
 //!
-//! A journal that lost an entry in its middle is not such a state. Its position of a client can be
-//! too old. Yet later entries about neighbours can say that everything up to a later change was
+//! A journal that lost an entry in its middle is not such a state. It can have an older position of
+//! a client. Yet its entries about neighbours can say that everything up to a later change was
 //! received and sent.
 //!
 //! So if an entry was lost, the repaired journal has no entries about lives and neighbours. The

@@ -14,7 +14,8 @@ use crate::core::journal::durability::journal_bytes;
 use crate::core::journal::format::{Entry, header_bytes};
 use crate::core::wire::escape::Escaped;
 
-/// The most lives that a compaction keeps: the same number as `MAX_LIVES` of the server.
+/// The maximum number of lives that a compaction keeps: the same number as `MAX_LIVES` of the
+/// server.
 const LIVES_KEPT: u64 = 64;
 
 const RFC_3339: &[BorrowedFormatItem<'_>] =

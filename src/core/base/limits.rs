@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// The most bytes that a client's line can have before its LF. This is part of the protocol, so it
-/// cannot be configured.
+/// The maximum number of bytes that a client's line can have before its LF. This is part of the
+/// protocol, so it cannot be configured.
 pub const LINE_BYTES: usize = 4096;
-/// The most bytes that a neighbour's line can have before its LF. An `AT` line is longer than an
-/// `IAMAT` line by a server's name and a skew.
+/// The maximum number of bytes that a neighbour's line can have before its LF. An `AT` line is
+/// longer than an `IAMAT` line by a server's name and a skew.
 pub const LINK_LINE_BYTES: usize = LINE_BYTES + 256;
-/// The most bytes that are read from one connection in one turn. A link also gets about this many
-/// bytes of records at once.
+/// The maximum number of bytes that are read from one connection in one turn. A link also gets
+/// about this many bytes of records at once.
 pub const TURN_BYTES: usize = 64 * 1024;
 
 /// One limit, as `--check` prints it.

@@ -53,8 +53,9 @@ impl std::fmt::Debug for Id {
 /// A table of entries. Each entry has an [`Id`].
 pub struct Slots<T> {
     slab: Slab<T>,
-    /// For each index, the generation of the last entry there, even if that entry was removed. A
-    /// vector of its own uses four bytes for each; inside the slab, alignment could make it eight.
+    /// For each index, the generation of the last entry there, even if that entry was removed. The
+    /// generations are in a separate vector, where each takes four bytes. Inside the slab,
+    /// alignment could make it eight.
     generations: Vec<u32>,
     last_generation: u32,
 }

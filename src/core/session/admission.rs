@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use crate::core::base::invariants::hold;
 use crate::core::base::limits::{Limits, count};
 
-/// The most rejected clients that are sent an answer at the same time. Further rejected clients are
-/// closed without an answer.
+/// The maximum number of rejected clients that are sent an answer at the same time. Further
+/// rejected clients are closed without an answer.
 const MAX_REJECTED: usize = 64;
 
 /// Whether a new client is served.
@@ -147,8 +147,8 @@ impl Admissions {
     }
 }
 
-/// Whether clients are counted by address. This is not needed if the limit for one address can
-/// never be reached first.
+/// Whether clients are counted by address. If not, `max_clients_per_address` is at least
+/// `max_clients`, so `max_clients` is always reached first.
 fn is_limited(limits: &Limits) -> bool {
     limits.max_clients_per_address < limits.max_clients
 }

@@ -14,7 +14,7 @@ const FIRST: usize = 1024;
 pub struct Buffer(Option<Box<Bytes>>);
 
 /// The contents of a buffer that is not empty, on the heap. An empty buffer is only a null pointer
-/// of eight bytes, which matters because each connection has two buffers.
+/// of eight bytes. This matters because each connection has two buffers.
 #[derive(Default)]
 struct Bytes {
     bytes: Vec<u8>,

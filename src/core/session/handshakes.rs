@@ -22,7 +22,7 @@ pub enum Kind {
     Cipher,
     /// The client does not accept our certificate.
     Distrust,
-    /// The client sent another alert.
+    /// The client sent an alert that belongs to none of the other kinds.
     Alert,
     /// The client's certificate is missing or not accepted.
     Certificate,

@@ -152,8 +152,8 @@ impl Resolver {
 fn in_turn(addresses: &[IpAddr], worked: Option<IpAddr>) -> Vec<IpAddr> {
     let first = worked.filter(|address| addresses.contains(address));
     let rest = addresses.iter().copied().filter(|&one| Some(one) != first);
-    // Whether the next address is of IPv6. The next family is not that of the address that worked.
-    // If there is none, the family of the system's first address is next.
+    // Whether the next address is an IPv6 address. After an address that worked, the other family
+    // is next. Otherwise the system's first address is next.
     let is_next = match (first, addresses.first()) {
         (Some(first), _) => !first.is_ipv6(),
         (None, Some(address)) => address.is_ipv6(),

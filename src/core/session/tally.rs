@@ -12,7 +12,7 @@ use crate::core::wire::posix_time::Lead;
 
 /// The length of the period after which clients' clocks are judged: one minute, in nanoseconds.
 const SPAN_NANOS: u64 = 60_000_000_000;
-/// The least `IAMAT`s in a period from which the clocks are judged.
+/// The clocks are judged only after a period with at least this many `IAMAT`s.
 const LEAST: u32 = 10;
 
 /// How the clocks of most clients compare with ours.

@@ -45,7 +45,7 @@ pub struct Whatsat<'a> {
     pub client: &'a [u8],
     /// The radius of the search.
     pub radius: Radius,
-    /// The most places in the answer: 1–20.
+    /// The maximum number of places in the answer: 1–20.
     pub bound: u8,
 }
 

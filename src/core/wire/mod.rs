@@ -1,4 +1,4 @@
-//! The wire formats: parses received bytes into values, and writes values as bytes.
+//! The wire formats. The code here parses received bytes into values, and writes values as bytes.
 //!
 //! ```text
 //!   bytes ─► lines ─► message ─┬─► coordinates     +34.068930-118.445127

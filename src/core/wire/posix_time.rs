@@ -7,7 +7,7 @@
 
 use crate::core::wire::swar;
 
-/// The most digits on each side of a stamp's decimal point.
+/// The maximum number of digits on each side of a stamp's decimal point.
 const MAX_DIGITS: usize = 18;
 /// 10¹⁸: attoseconds in a second.
 const ATTOS: u64 = 1_000_000_000_000_000_000;

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   version 1   PROXY TCP4 192.0.2.9 198.51.100.1 56324 10000 CR LF       at most 107 bytes
-//!   version 2   12-byte signature │ version, command │ family, transport │ length │ addresses │ TLVs
+//!   version 2   signature │ version, command │ family, transport │ length │ addresses │ TLVs
 //! ```
 //!
 //! The source address in the header is the client's address. Nothing else in the header is used.
@@ -21,7 +21,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The most bytes that a header of version 1 can have, its CR LF included.
+/// The maximum number of bytes that a header of version 1 can have, its CR LF included.
 pub const LINE_BYTES: usize = 107;
 
 /// The first bytes of a header of version 1.
@@ -117,8 +117,8 @@ impl fmt::Display for HeaderError {
     }
 }
 
-/// Parses a header at the start of a connection. `most` is the most bytes that a header of version
-/// 2 can have. It is at least [`LINE_BYTES`].
+/// Parses a header at the start of a connection. `most` is the maximum length in bytes of a header
+/// of version 2. It is at least [`LINE_BYTES`].
 ///
 /// If the result is not [`Parsed::Incomplete`], more bytes do not change it. With `most` bytes or
 /// more, the result is never [`Parsed::Incomplete`].
@@ -148,8 +148,8 @@ pub fn parse(bytes: &[u8], most: usize) -> Parsed {
     }
 }
 
-/// Whether the bytes begin with the start of a header of either version. Use this on connections
-/// that should begin with something else.
+/// Whether the bytes begin with the signature of version 2, or with the first two words of version
+/// 1. Use this on connections that should begin with something else.
 #[must_use]
 pub fn is_header(bytes: &[u8]) -> bool {
     bytes.starts_with(SIGNATURE) || is_version_1(bytes)
