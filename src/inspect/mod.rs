@@ -81,7 +81,7 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
     let cli: Cli = match parse(arguments) {
         Ok((cli, _)) => cli,
         Err(error) if error.exit_code() == 0 => {
-            // --help and --version
+            // `--help` and `--version` come here, with exit code 0.
             let shown = error.print().and_then(|()| io::stdout().flush());
             return end(shown
                 .map(|()| WHOLE)
