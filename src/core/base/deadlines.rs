@@ -29,7 +29,7 @@ impl<T: Ord> Deadlines<T> {
     /// Adds an entry. [`Deadlines::due`] returns `what` when `time` has come.
     ///
     /// ```
-    /// use herd_mio::core::{clock::Time, deadlines::Deadlines};
+    /// use herd_mio::core::base::{clock::Time, deadlines::Deadlines};
     ///
     /// let mut deadlines = Deadlines::default();
     /// deadlines.call_at(Time::from_nanos(20), "later");

@@ -8,8 +8,8 @@ use crate::core::session::admission::origin;
 
 impl Node {
     /// Orders connections that are ready for input. Neighbours, Places and proxies come first.
-    /// Clients follow in rounds, with one connection of each address in a round: an address with many
-    /// connections does not delay one with few. Otherwise the order stays.
+    /// Clients follow in rounds, with one connection of each address in a round: an address with
+    /// many connections does not delay one with few. Otherwise the order stays.
     pub fn order_fairly(&self, ready: &mut [ConnId]) {
         let mut rounds: HashMap<IpAddr, u32> = HashMap::new();
         let mut keyed: Vec<(u32, ConnId)> = ready

@@ -136,7 +136,7 @@ pub struct NotJson;
 /// no newline at either end.
 ///
 /// ```
-/// use herd_mio::core::{places::answer::answer, settings::PlacesApi};
+/// use herd_mio::core::{base::settings::PlacesApi, places::answer::answer};
 ///
 /// let google = "{\n   \"results\" : [\n      1,\n\n      2, 3\n   ],\n   \"status\" : \"OK\"\n}\n";
 /// let ours = answer(google, PlacesApi::Legacy, 2).unwrap();

@@ -75,7 +75,7 @@ enum State {
 /// A response in the making.
 ///
 /// ```
-/// use herd_mio::core::{limits::Limits, places::response::Response};
+/// use herd_mio::core::{base::limits::Limits, places::response::Response};
 ///
 /// let mut response = Response::new(&Limits::default());
 /// response.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Enc")?;
