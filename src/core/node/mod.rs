@@ -121,7 +121,7 @@ impl Session {
 
 struct Slot {
     session: Session,
-    /// TLS between the socket and the session; an exchange has its own.
+    /// TLS between the socket and the session.
     secure: Option<Box<TlsSession>>,
     /// It is on the list of [`Node::poll_dirty`].
     is_dirty: bool,
@@ -286,7 +286,7 @@ impl Node {
     pub fn handle_connection_made(&mut self, id: ConnId, now: Now) {
         self.handle(now, |node| match node.session(id) {
             Some(Session::Link(_)) => node.link_reached(id, now),
-            Some(Session::Exchange(_)) => node.exchange_connected(id, now),
+            Some(Session::Exchange(_)) => node.exchange_reached(id, now),
             Some(Session::Client(_) | Session::Proxied(_)) | None => {}
         });
         self.mark_dirty(id);
@@ -322,17 +322,49 @@ impl Node {
         };
         let mut plaintext = std::mem::take(&mut self.plaintext);
         plaintext.clear();
-        let TlsEvents { is_made, is_over } = secure.data_received(data, &mut plaintext);
+        let TlsEvents {
+            is_made,
+            is_over,
+            is_failed,
+        } = secure.data_received(data, &mut plaintext);
         if is_made {
-            self.link_connected(id, now);
+            self.tls_made(id, now);
         }
         if !plaintext.is_empty() {
             self.plaintext_received(id, &plaintext, now);
         }
         if is_over {
-            self.stream_ended(id, now);
+            self.stream_ended(id, StreamEnd::Whole, now);
+        }
+        if is_failed {
+            self.tls_failed(id, now);
         }
         self.plaintext = plaintext;
+    }
+
+    /// The handshake is over: it is known who is there, as far as TLS knows.
+    fn tls_made(&mut self, id: ConnId, now: Now) {
+        match self.session(id) {
+            Some(Session::Link(_)) => self.link_connected(id, now),
+            Some(Session::Exchange(_)) => self.exchange_connected(id, now),
+            Some(Session::Client(_) | Session::Proxied(_)) | None => {}
+        }
+    }
+
+    /// TLS cannot go on. The other side is told in an alert; a session hears of it when the
+    /// connection is lost, unless it acts on it before.
+    #[cold]
+    fn tls_failed(&mut self, id: ConnId, now: Now) {
+        if let Some(Slot {
+            session: Session::Exchange(exchange),
+            secure: Some(secure),
+            ..
+        }) = self.sessions.get_mut(id)
+            && let Some(error) = secure.error()
+        {
+            let failure = exchange.tls_failed(error);
+            self.exchange_failed(id, &failure, now);
+        }
     }
 
     fn plaintext_received(&mut self, id: ConnId, data: &[u8], now: Now) {
@@ -350,39 +382,33 @@ impl Node {
             match node.sessions.get_mut(id).map(|slot| &mut slot.secure) {
                 Some(Some(secure)) => match secure.eof_received() {
                     StreamEnd::Known => {}
-                    StreamEnd::Whole => node.stream_ended(id, now),
-                    StreamEnd::CutOff => node.stream_cut_off(id, now),
+                    StreamEnd::Failed => node.tls_failed(id, now),
+                    end @ (StreamEnd::Whole | StreamEnd::CutOff) => node.stream_ended(id, end, now),
                 },
-                Some(None) => node.stream_ended(id, now),
+                Some(None) => node.stream_ended(id, StreamEnd::Whole, now),
                 None => {}
             }
         });
         self.mark_dirty(id);
     }
 
-    fn stream_ended(&mut self, id: ConnId, now: Now) {
-        match self.session(id) {
-            Some(Session::Client(_)) => self.client_ended(id, now),
-            Some(Session::Proxied(_)) => self.proxied_ended(id),
-            Some(Session::Link(link)) => link.eof_received(now.time),
-            Some(Session::Exchange(_)) => self.exchange_ended(id, now),
-            None => {}
-        }
-    }
-
-    #[cold]
-    fn stream_cut_off(&mut self, id: ConnId, now: Now) {
+    fn stream_ended(&mut self, id: ConnId, end: StreamEnd, now: Now) {
         let Some(slot) = self.sessions.get_mut(id) else {
             return;
         };
-        match (&slot.session, &mut slot.secure) {
-            (Session::Client(_), _) => self.client_cut_off(id, now),
+        match (&mut slot.session, end) {
+            (Session::Client(_), StreamEnd::CutOff) => self.client_cut_off(id, now),
+            (Session::Client(_), _) => self.client_ended(id, now),
+            (Session::Proxied(_), _) => self.proxied_ended(id),
             // A link is lost with its connection either way: what it was not sent whole is sent
             // again.
-            (Session::Link(_) | Session::Exchange(_), Some(secure)) => secure.cut_off(),
-            (Session::Proxied(_), _) | (Session::Link(_) | Session::Exchange(_), None) => {
-                self.stream_ended(id, now);
+            (Session::Link(_), StreamEnd::CutOff) => {
+                if let Some(secure) = &mut slot.secure {
+                    secure.cut_off();
+                }
             }
+            (Session::Link(link), _) => link.eof_received(now.time),
+            (Session::Exchange(_), end) => self.exchange_ended(id, end, now),
         }
     }
 
@@ -415,7 +441,7 @@ impl Node {
                     self.note_heard_soon(neighbour, now);
                 }
             }
-            Some(Session::Exchange(exchange)) => exchange.output().consume(count),
+            Some(Session::Exchange(exchange)) => exchange.output_sent(count),
             Some(Session::Proxied(_)) | None => {}
         }
     }

@@ -90,7 +90,7 @@ impl Node {
                 kept_through: durability.map_or(u64::MAX, Durability::kept_through),
                 appended: durability.map_or(u64::MAX, Durability::appended_through),
             }),
-            Session::Exchange(exchange) => exchange.output().as_slice(),
+            Session::Exchange(exchange) => exchange.output(),
         };
         match &mut slot.secure {
             Some(secure) => secure.output(plaintext),

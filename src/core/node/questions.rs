@@ -3,7 +3,7 @@
 
 use log::{debug, info, warn};
 
-use super::{ConnId, Node, Request, Session, Timer};
+use super::{ConnId, Node, Request, Session, Slot, Timer};
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::limits::ms;
 use crate::core::base::settings::Secret;
@@ -15,6 +15,7 @@ use crate::core::places::exchange::{Exchange, Failure, Progress, Stage};
 use crate::core::places::request::{Question, without_key};
 use crate::core::places::response::Response;
 use crate::core::session::resolver::Resolution;
+use crate::core::session::tls::{StreamEnd, Tls, TlsSession};
 use crate::core::wire::escape::Escaped;
 
 /// Clients that one event may answer; the others are answered in the next turn, so that a crowd
@@ -104,9 +105,7 @@ impl Node {
                 .get_mut(connection)
                 .map(|slot| &mut slot.session)
             {
-                if let Err(failure) = exchange.start(id, request, limits, now.time) {
-                    self.exchange_failed(connection, &failure, now);
-                }
+                exchange.start(id, request, limits, now.time);
                 self.mark_dirty(connection);
             }
             return true;
@@ -175,21 +174,30 @@ impl Node {
         }
     }
 
-    pub(super) fn exchange_connected(&mut self, id: ConnId, now: Now) {
-        let (config, host) = (
-            self.settings.places.tls.clone(),
-            self.settings.places.origin.host.clone(),
-        );
-        let Some(Session::Exchange(exchange)) = self.session(id) else {
+    /// The socket of an exchange is connected. TLS begins.
+    pub(super) fn exchange_reached(&mut self, id: ConnId, now: Now) {
+        let places = &self.settings.places;
+        let Some(Slot {
+            session: Session::Exchange(exchange),
+            secure,
+            ..
+        }) = self.sessions.get_mut(id)
+        else {
             return;
         };
-        let call = exchange.call;
-        if let Err(failure) = exchange.connection_made(config, &host, now.time) {
-            return self.exchange_failed(id, &failure, now);
+        if !exchange.handshake_begun(now.time) {
+            return;
+        }
+        match Tls::client(places.tls.clone(), &places.origin.host) {
+            Ok(tls) => *secure = Some(Box::new(TlsSession::new(tls).untimed())),
+            Err(error) => {
+                let failure = exchange.tls_failed(&error);
+                return self.exchange_failed(id, &failure, now);
+            }
         }
         // Its handshake has as long as its connection had, until the next address is tried.
         let next_at = now.time + ms(self.settings.limits.places_attempt_ms);
-        if let Some(call) = call
+        if let Some(call) = exchange.call
             && let Some(race) = self.calls.get_mut(call).and_then(Call::race)
             && !race.addresses.is_empty()
         {
@@ -198,28 +206,40 @@ impl Node {
         }
     }
 
+    /// The handshake of an exchange is done. It carries its call from now on; connections that are
+    /// being made for the same call are closed.
+    pub(super) fn exchange_connected(&mut self, id: ConnId, now: Now) {
+        let Some(Slot {
+            session: Session::Exchange(exchange),
+            secure: Some(secure),
+            ..
+        }) = self.sessions.get_mut(id)
+        else {
+            return;
+        };
+        exchange.connection_made(secure.has_agreed(), now.time);
+        if !exchange.is_made() {
+            return; // it was given up
+        }
+        let (call, address) = (exchange.call, exchange.address());
+        let others = call.map_or_else(Vec::new, |call| self.calls.made(call, id));
+        let host = &self.settings.places.origin.host;
+        self.resolver.worked(host, address.ip(), now.time);
+        for other in others {
+            self.close_exchange(other, now);
+        }
+    }
+
     pub(super) fn exchange_sent(&mut self, id: ConnId, data: &[u8], now: Now) {
-        if let Some(Session::Exchange(exchange)) =
-            self.sessions.get_mut(id).map(|slot| &mut slot.session)
-        {
-            let was_made = exchange.is_made();
-            let progress = exchange.data_received(data, &mut self.plaintext, now.time);
-            if exchange.is_made() && !was_made {
-                let (call, address) = (exchange.call, exchange.address());
-                let others = call.map_or_else(Vec::new, |call| self.calls.made(call, id));
-                let host = &self.settings.places.origin.host;
-                self.resolver.worked(host, address.ip(), now.time);
-                for other in others {
-                    self.close_exchange(other, now);
-                }
-            }
+        if let Some(Session::Exchange(exchange)) = self.session(id) {
+            let progress = exchange.data_received(data);
             self.exchange_got(id, progress, now);
         }
     }
 
-    pub(super) fn exchange_ended(&mut self, id: ConnId, now: Now) {
+    pub(super) fn exchange_ended(&mut self, id: ConnId, end: StreamEnd, now: Now) {
         if let Some(Session::Exchange(exchange)) = self.session(id) {
-            let progress = exchange.eof_received();
+            let progress = exchange.eof_received(end);
             self.exchange_got(id, progress, now);
         }
     }

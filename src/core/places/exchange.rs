@@ -13,18 +13,16 @@
 //!   Closing     ─ Closed ────► Closing
 //! ```
 //!
-//! The request, and with it the key, is not even encrypted before the handshake has proven whom it
-//! goes to. Several connections may be made for one question at once; the one whose handshake is
-//! done first is [made](Exchange::is_made), and carries it.
+//! TLS is below it, as it is below every session; the exchange sees its beginning and its end. The
+//! request, and with it the key, is not in the output before the handshake has proven where it
+//! goes. Several connections may be made for one question at once; the one whose handshake is done
+//! first is [made](Exchange::is_made), and carries it.
 //!
 //! A kept connection may be dead without a word: a NAT or a proxy forgot it. So on one that was
 //! kept, silence counts sooner.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
-
-use rustls::ClientConfig;
 
 use crate::core::base::clock::Time;
 use crate::core::base::limits::{Limits, ms};
@@ -32,7 +30,8 @@ use crate::core::base::transitions::assert_transition;
 use crate::core::places::call::CallId;
 use crate::core::places::response::Response;
 use crate::core::session::buffer::Buffer;
-use crate::core::session::tls::{Tls, TlsError};
+use crate::core::session::handshakes::Kind;
+use crate::core::session::tls::{StreamEnd, TlsError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -114,7 +113,7 @@ pub struct Exchange {
     pub call: Option<CallId>,
     state: State,
     since: Time,
-    tls: Option<Box<Tls>>,
+    /// The request, until the connection is made.
     request: Vec<u8>,
     response: Response,
     output: Buffer,
@@ -125,6 +124,8 @@ pub struct Exchange {
     address: SocketAddr,
     /// Its handshake is done.
     is_made: bool,
+    /// By ALPN, the other side chose HTTP/1.1.
+    is_agreed: bool,
 }
 
 impl Exchange {
@@ -141,7 +142,6 @@ impl Exchange {
             call: Some(call),
             state: State::Connecting,
             since: now,
-            tls: None,
             request,
             response: Response::new(limits),
             output: Buffer::default(),
@@ -149,6 +149,7 @@ impl Exchange {
             heard: false,
             address,
             is_made: false,
+            is_agreed: false,
         }
     }
 
@@ -170,116 +171,75 @@ impl Exchange {
         self.since
     }
 
-    /// The socket is connected: TLS begins, unless the connection was given up in the same moment.
-    ///
-    /// # Errors
-    /// The host's name is none that a certificate can have.
-    pub fn connection_made(
-        &mut self,
-        config: Arc<ClientConfig>,
-        host: &str,
-        now: Time,
-    ) -> Result<(), Failure> {
-        if self.state != State::Connecting {
-            return Ok(());
+    /// The socket is connected, and TLS begins. Returns whether it does: the connection may have
+    /// been given up in the same moment.
+    pub fn handshake_begun(&mut self, now: Time) -> bool {
+        let is_wanted = self.state == State::Connecting;
+        if is_wanted {
+            self.enter(Cause::Connected, State::Handshaking, now);
         }
-        let mut tls = Tls::client(config, host).map_err(|error| self.tls_failure(error))?;
-        tls.flush(&mut self.output)
-            .map_err(|error| self.tls_failure(error))?;
-        self.tls = Some(Box::new(tls));
-        self.enter(Cause::Connected, State::Handshaking, now);
-        Ok(())
+        is_wanted
+    }
+
+    /// The handshake is done: the request goes out. By ALPN, the other side `is_agreed` to speak
+    /// HTTP/1.1.
+    pub fn connection_made(&mut self, is_agreed: bool, now: Time) {
+        if self.state == State::Handshaking {
+            self.is_made = true;
+            self.is_agreed = is_agreed;
+            self.send_request(now);
+        }
     }
 
     /// Gives an idle connection its next question.
-    ///
-    /// # Errors
-    /// The connection turned out to be closed.
-    pub fn start(
-        &mut self,
-        call: CallId,
-        request: Vec<u8>,
-        limits: &Limits,
-        now: Time,
-    ) -> Result<(), Failure> {
+    pub fn start(&mut self, call: CallId, request: Vec<u8>, limits: &Limits, now: Time) {
         self.call = Some(call);
         self.request = request;
         self.response = Response::new(limits);
         self.heard = false;
-        self.send_request(now)
+        self.send_request(now);
     }
 
-    fn send_request(&mut self, now: Time) -> Result<(), Failure> {
-        let request = std::mem::take(&mut self.request);
-        let Some(tls) = &mut self.tls else {
-            return Ok(()); // not connected yet: sent when the handshake is done
-        };
-        let sent = tls.send(&request, &mut self.output);
+    fn send_request(&mut self, now: Time) {
+        self.output.extend(&std::mem::take(&mut self.request));
         self.enter(Cause::Asked, State::Exchanging, now);
-        sent.map_err(|error| self.tls_failure(error))
     }
 
-    /// Takes bytes from the socket; `scratch` is room for plaintext.
+    /// Takes bytes of the answer.
     ///
     /// # Errors
     /// The exchange cannot go on.
-    pub fn data_received(
-        &mut self,
-        data: &[u8],
-        scratch: &mut Vec<u8>,
-        now: Time,
-    ) -> Result<Progress, Failure> {
-        let Some(tls) = &mut self.tls else {
-            return Ok(Progress::Waiting);
-        };
-        scratch.clear();
-        let received = tls.data_received(data, scratch, &mut self.output);
-        let handshake_done = !tls.is_handshaking();
-        let received = received.map_err(|error| self.tls_failure(error))?;
-        if self.state == State::Handshaking && handshake_done {
-            self.is_made = true;
-            self.send_request(now)?;
-        }
+    pub fn data_received(&mut self, data: &[u8]) -> Result<Progress, Failure> {
         match self.state {
             State::Exchanging => {
-                let is_beginning = !self.heard && !scratch.is_empty();
-                self.heard |= is_beginning;
-                if is_beginning && is_http_2(scratch) {
+                let is_beginning = !std::mem::replace(&mut self.heard, true);
+                if is_beginning && is_http_2(data) {
                     return Err(self.failure(format!(
                         "its answer was not HTTP/1.1 but HTTP/2{}",
                         self.alpn()
                     )));
                 }
                 self.response
-                    .data_received(scratch)
+                    .data_received(data)
                     .map_err(|error| self.failure(error.to_string()))?;
-                if received.closed_cleanly {
-                    return self.stream_ended(true);
-                }
             }
-            State::Idle if !scratch.is_empty() => {
+            State::Idle => {
                 return Err(self.failure("it answered without having been asked".to_owned()));
             }
-            State::Idle | State::Handshaking if received.closed_cleanly => {
-                return Err(self.failure("it closed the connection".to_owned()));
-            }
-            State::Connecting | State::Handshaking | State::Idle | State::Closing => {}
+            State::Connecting | State::Handshaking | State::Closing => {}
         }
         Ok(self.progress())
     }
 
-    /// The socket's stream ended, without `close_notify` or after it.
+    /// The other side will say no more. Where the length of the answer was not told, a stream that
+    /// was cut off has none.
     ///
     /// # Errors
     /// The exchange cannot go on.
-    pub fn eof_received(&mut self) -> Result<Progress, Failure> {
+    pub fn eof_received(&mut self, end: StreamEnd) -> Result<Progress, Failure> {
         match self.state {
-            State::Exchanging => self.stream_ended(false),
-            State::Handshaking => {
-                let reason = "it closed the connection in the TLS handshake";
-                Err(self.failure(reason.to_owned()))
-            }
-            State::Connecting | State::Idle => {
+            State::Exchanging => self.stream_ended(end == StreamEnd::Whole),
+            State::Connecting | State::Handshaking | State::Idle => {
                 Err(self.failure("it closed the connection".to_owned()))
             }
             State::Closing => Ok(Progress::Waiting),
@@ -300,11 +260,11 @@ impl Exchange {
 
     /// What ALPN said, where that may be why a new connection is of no use.
     fn alpn(&self) -> &'static str {
-        match &self.tls {
-            Some(tls) if self.served == 0 && tls.alpn().is_none() => {
+        match self.served == 0 && !self.is_agreed {
+            true => {
                 "; by ALPN it chose no protocol, where HTTP/1.1 was offered: it may speak only HTTP/2"
             }
-            Some(_) | None => "",
+            false => "",
         }
     }
 
@@ -372,27 +332,35 @@ impl Exchange {
         is_silent && now.since(self.since) >= silence(limits) / SUSPECT_AFTER
     }
 
-    fn tls_failure(&self, error: TlsError) -> Failure {
-        let mut failure = self.failure(error.reason);
+    /// What it means that TLS cannot go on.
+    #[must_use]
+    pub fn tls_failed(&self, error: &TlsError) -> Failure {
+        let is_cut_off = self.state == State::Handshaking && error.kind == Kind::CutOff;
+        let mut failure = self.failure(match is_cut_off {
+            true => "it closed the connection in the TLS handshake".to_owned(),
+            false => error.reason.clone(),
+        });
         if error.mistrust.is_some() {
             failure.stage = Stage::Mistrusted;
         }
         failure
     }
 
-    /// Says goodbye, in TLS too if it was spoken.
+    /// It is given up, or has failed. What waits is not sent any more.
     pub fn close(&mut self) {
-        if let Some(tls) = &mut self.tls
-            && self.state != State::Closing
-        {
-            tls.hang_up(&mut self.output);
-        }
+        self.output.clear();
         self.change(Cause::Closed, State::Closing);
     }
 
-    /// Ciphertext that waits for the socket.
-    pub fn output(&mut self) -> &mut Buffer {
-        &mut self.output
+    /// Bytes that wait for the socket.
+    #[must_use]
+    pub fn output(&self) -> &[u8] {
+        self.output.as_slice()
+    }
+
+    /// The socket took `count` bytes.
+    pub fn output_sent(&mut self, count: usize) {
+        self.output.consume(count);
     }
 
     /// When it has to be looked at again. The clients' own deadlines are their call's.

@@ -2,9 +2,8 @@
 //! other.
 //!
 //! rustls is a state machine without a socket, as asyncio's `sslproto` drives OpenSSL through a
-//! `MemoryBIO`; [`Tls`] is the glue, and all of it that a connection to Places needs.
-//! [`TlsSession`] puts it between a socket and a session that knows nothing of it: a client's, or a
-//! link's.
+//! `MemoryBIO`; [`Tls`] is the glue. [`TlsSession`] puts it between a socket and a session of any
+//! kind.
 //!
 //! ```text
 //!   Handshaking ──► Open ──► Closed (close_notify is said)
@@ -545,13 +544,17 @@ pub struct TlsEvents {
     pub is_made: bool,
     /// The other side will say no more, and nothing that it said was cut off.
     pub is_over: bool,
+    /// TLS cannot go on: see [`TlsSession::error`].
+    pub is_failed: bool,
 }
 
 /// What the end of the socket's stream means for the session above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
-    /// Nothing: it is known already, or the connection has failed.
+    /// Nothing: it is known already.
     Known,
+    /// TLS cannot go on: see [`TlsSession::error`].
+    Failed,
     /// The other side says no more, and nothing that it said was cut off.
     Whole,
     /// The same, but it did not say so in TLS: something else may have cut the stream off, in the
@@ -576,6 +579,8 @@ pub struct TlsSession {
     eof: bool,
     /// The other side has said something, whether it is TLS or not.
     has_spoken: bool,
+    /// Its handshake has a deadline here.
+    is_timed: bool,
 }
 
 impl TlsSession {
@@ -593,7 +598,15 @@ impl TlsSession {
             is_over: false,
             eof: false,
             has_spoken: false,
+            is_timed: true,
         }
+    }
+
+    /// For a session that has a deadline of its own for the handshake.
+    #[must_use]
+    pub fn untimed(mut self) -> TlsSession {
+        self.is_timed = false;
+        self
     }
 
     /// Whether the other side has said something, be it TLS or not.
@@ -608,13 +621,26 @@ impl TlsSession {
         self.tls.certificate()
     }
 
+    /// Whether a protocol was agreed on by ALPN. We offer none but HTTP/1.1, and that only to
+    /// Places.
+    #[must_use]
+    pub fn has_agreed(&self) -> bool {
+        self.tls.alpn().is_some()
+    }
+
     /// Why it cannot go on.
     #[must_use]
-    pub fn failure(&self) -> Option<&str> {
+    pub fn error(&self) -> Option<&TlsError> {
         match &self.state {
-            State::Failed(error) => Some(&error.reason),
+            State::Failed(error) => Some(error),
             State::Handshaking | State::Open | State::Closed => None,
         }
+    }
+
+    /// Why it cannot go on, in words.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.error().map(|error| &*error.reason)
     }
 
     /// Why it failed, in the handshake or behind it, if it did or if the connection is lost now,
@@ -659,7 +685,10 @@ impl TlsSession {
                 news.is_over = received.closed_cleanly && !self.is_over;
                 self.is_over |= received.closed_cleanly;
             }
-            Err(error) => self.fail(error),
+            Err(error) => {
+                news.is_failed = true;
+                self.fail(error);
+            }
         }
         news
     }
@@ -671,7 +700,7 @@ impl TlsSession {
             State::Closed if !self.is_over => StreamEnd::Whole,
             State::Handshaking => {
                 self.fail(TlsError::new(Kind::CutOff, CUT_OFF.to_owned()));
-                StreamEnd::Known
+                StreamEnd::Failed
             }
             State::Open if !self.is_over => StreamEnd::CutOff,
             State::Open | State::Closed | State::Failed(_) => StreamEnd::Known,
@@ -694,10 +723,11 @@ impl TlsSession {
         self.sealed = 0;
     }
 
-    /// Ciphertext that waits for the socket. When none does, some of `plaintext`, the session's
-    /// output, is encrypted.
+    /// Ciphertext that waits for the socket. Unless some of `plaintext`, the session's output, is
+    /// in it already, some is encrypted behind it: so the end of a handshake and what is said first
+    /// leave in one write.
     pub fn output(&mut self, plaintext: &[u8]) -> &[u8] {
-        if self.state == State::Open && self.output.is_empty() && !plaintext.is_empty() {
+        if self.state == State::Open && self.sealed == 0 && !plaintext.is_empty() {
             let piece = &plaintext[..plaintext.len().min(RECORD_BYTES)];
             match self.tls.send(piece, &mut self.output) {
                 Ok(()) => self.sealed = piece.len(),
@@ -767,11 +797,11 @@ impl TlsSession {
 
     fn own_deadline(&self, limits: &Limits) -> Option<Time> {
         let wait = match self.state {
-            State::Handshaking => limits.tls_handshake_ms,
+            State::Handshaking if self.is_timed => limits.tls_handshake_ms,
             State::Failed(_) => limits.linger_ms,
             // It may begin anything, and has to finish it.
             State::Open if self.tls.is_unfinished() && !self.eof => limits.line_ms,
-            State::Open | State::Closed => return None,
+            State::Handshaking | State::Open | State::Closed => return None,
         };
         Some(self.since? + ms(wait))
     }
