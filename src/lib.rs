@@ -29,7 +29,7 @@
 //! | a client behind a proxy | [`core::wire::proxy_header`] (the format), [`core::client::proxied`] (to which address a connection is counted), [`core::base::network`] |
 //! | which position wins if two servers know different ones | [`core::table::records`], [`core::wire::posix_time`] |
 //! | the cost of a position in memory and time | [`core::table::line_store`], [`core::table::packed_line`], [`core::wire::swar`] |
-//! | the flood, and the neighbours' protocol | [`core::link`], [`core::link::herd`] |
+//! | the flood, and the neighbours' protocol | [`core::link`], [`core::session::herd`] |
 //! | HTTPS without blocking | [`core::places`]: [`exchange`](core::places::exchange), [`response`](core::places::response), [`call`](core::places::call) |
 //! | the journal, which survives a crash | [`core::journal::format`] (the format, [`Scan`](core::journal::format::Scan), [`Judge`](core::journal::format::Judge)), [`core::journal::durability`] (which output waits for the disk), [`shell::disk`] |
 //! | inspecting a journal offline (`herd-journal`) | [`inspect`] |
@@ -64,7 +64,7 @@
 //! | `asyncio.wait_for`, `timeout` | a deadline of a state ([`core::base::deadlines`]) | one heap for all; an entry may be outdated, so it is checked when it is due |
 //! | `loop.call_later`, a task that loops over `sleep` | `Deadlines::call_at`: heartbeats, dialling again | an entry contains the id of what is due, not a callback |
 //! | `loop.time()` | [`Now::time`](core::base::clock::Now), an argument | the core never reads a clock |
-//! | `create_connection`, trying each address | [`Request::Connect`](core::node::Request), `Dial::Trying` in [`core::link::herd`] | |
+//! | `create_connection`, trying each address | [`Request::Connect`](core::node::Request), `Dial::Trying` in [`core::session::herd`] | |
 //! | `loop.getaddrinfo`, `run_in_executor` | [`Request::Resolve`](core::node::Request), [`shell::executor`] | |
 //! | `call_soon_threadsafe` | [`mio::Waker`](https://docs.rs/mio/1/mio/struct.Waker.html) | |
 //! | `sslproto.SSLProtocol` over `MemoryBIO` | [`Tls`](core::session::tls::Tls) over rustls | the same shape: bytes in, bytes out |

@@ -60,7 +60,7 @@
 //!
 //! The lines may go over TLS 1.3, with a certificate on both sides. Where that is offered and not
 //! required, the acceptor knows it by the first byte: 0x16 begins a handshake, and no line. What
-//! the dialler does then is in [`crate::core::link::tls_offer`].
+//! the dialler does then is in [`crate::core::session::herd::tls_offer`].
 //!
 //! # What is confirmed
 //!
@@ -113,9 +113,7 @@
 //!
 //! The keys from `disk` on came later than the others: a server of an older version says none.
 
-pub mod herd;
 mod machine;
 pub mod proof;
-pub mod tls_offer;
 
 pub use self::machine::{Context, Link, OPERATOR, ROLLED_BACK, Supply, VERSION};

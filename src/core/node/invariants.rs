@@ -89,14 +89,15 @@ impl Node {
 
     /// A neighbour's link is a link to that neighbour, and each unproven link is counted.
     fn check_links(&self) -> Result<(), String> {
-        for (number, neighbour) in self.herd.neighbours.iter().enumerate() {
-            let Some(id) = neighbour.link else {
+        for neighbour_id in self.herd.ids() {
+            let neighbour = self.herd.get(neighbour_id);
+            let Some(id) = neighbour.link() else {
                 continue;
             };
-            let name = &neighbour.settings.name;
+            let name = neighbour.name();
             let link = self.sessions.get(id).map(|slot| &slot.session);
             hold!(
-                matches!(link, Some(Session::Link(link)) if link.neighbour() == Some(number)),
+                matches!(link, Some(Session::Link(link)) if link.neighbour() == Some(neighbour_id)),
                 "the link of {name} is another connection, or none"
             );
         }

@@ -13,6 +13,7 @@ use crate::core::journal::durability::{
     DiskDone, DiskWork, Durability, Fsync, Opened, Phase, Room, journal_bytes,
 };
 use crate::core::journal::format::Entry;
+use crate::core::session::herd::{Heard, NeighbourId};
 use crate::core::table::records::Merge;
 use crate::core::wire::message::At;
 
@@ -72,14 +73,10 @@ impl Node {
     /// From now on, what is accepted is written down. Then comes [`Node::restore`] for each entry
     /// of the journal, and [`Node::journal_opened`]; all before the first other event.
     pub fn keep_journal(&mut self, fsync: Fsync) {
-        let names = self
-            .herd
-            .neighbours
-            .iter()
-            .map(|neighbour| &neighbour.settings.name);
+        let neighbours = self.herd.iter();
         // What was heard of each, and what each was told.
-        let heard_bytes = names
-            .map(|name| Entry::heard_bytes(name.len()) as u64 * 2)
+        let heard_bytes = neighbours
+            .map(|neighbour| Entry::heard_bytes(neighbour.name().len()) as u64 * 2)
             .sum();
         let (one, other) = (self.entropy.bytes(), self.entropy.bytes());
         let mut seed = [0; 32];
@@ -130,7 +127,7 @@ impl Node {
                 neighbour,
                 boot,
                 position,
-            } => self.herd.restore(neighbour, boot, position),
+            } => self.herd.restore_heard(neighbour, Heard { boot, position }),
             Entry::Told {
                 neighbour,
                 position,
@@ -176,9 +173,9 @@ impl Node {
         let journal = self.journal.as_mut()?;
         let herd = &self.herd;
         let heard = |out: &mut Vec<u8>| {
-            for neighbour in &herd.neighbours {
-                let name = neighbour.settings.name.as_bytes();
-                if let Some(heard) = neighbour.heard {
+            for neighbour in herd.iter() {
+                let name = neighbour.name().as_bytes();
+                if let Some(heard) = neighbour.heard() {
                     Entry::Heard {
                         neighbour: name,
                         boot: heard.boot,
@@ -188,7 +185,7 @@ impl Node {
                 }
                 Entry::Told {
                     neighbour: name,
-                    position: neighbour.told.max(neighbour.told_noted),
+                    position: neighbour.told().max(neighbour.told_noted()),
                 }
                 .write(out);
             }
@@ -333,23 +330,19 @@ impl Node {
             return;
         };
         journal.heard_due = None;
-        for neighbour in &mut self.herd.neighbours {
-            if let Some(heard) = neighbour.heard.as_mut().filter(|heard| !heard.is_noted) {
-                heard.is_noted = journal.durability.heard(
-                    journal_bytes(&self.records),
-                    &neighbour.settings.name,
-                    heard.boot,
-                    heard.position,
-                );
-                if !heard.is_noted {
+        for neighbour in self.herd.iter_mut() {
+            let table = journal_bytes(&self.records);
+            if let Some(Heard { boot, position }) = neighbour.unnoted_heard() {
+                let durability = &mut journal.durability;
+                if durability.heard(table, neighbour.name(), boot, position) {
+                    neighbour.heard_is_noted();
+                } else {
                     journal.heard_due = Some(now.time + HEARD_EVERY);
                 }
             }
-            let told = neighbour.told;
-            if told > neighbour.told_noted {
-                let (table, name) = (journal_bytes(&self.records), &neighbour.settings.name);
-                if journal.durability.told(table, name, told) {
-                    neighbour.told_noted = told;
+            if let Some(told) = neighbour.unnoted_told() {
+                if journal.durability.told(table, neighbour.name(), told) {
+                    neighbour.told_is_noted(told);
                 } else {
                     journal.heard_due = Some(now.time + HEARD_EVERY);
                 }
@@ -358,13 +351,12 @@ impl Node {
     }
 
     /// What was heard of a neighbour, and what it was told, is written down within a second.
-    pub(super) fn note_heard_soon(&mut self, neighbour: usize, now: Now) {
+    pub(super) fn note_heard_soon(&mut self, neighbour: NeighbourId, now: Now) {
         let Some(journal) = self.journal.as_mut().filter(|it| it.heard_due.is_none()) else {
             return;
         };
-        let neighbour = &self.herd.neighbours[neighbour];
-        let is_noted = neighbour.heard.is_none_or(|heard| heard.is_noted);
-        if !is_noted || neighbour.told > neighbour.told_noted {
+        let neighbour = self.herd.get(neighbour);
+        if neighbour.unnoted_heard().is_some() || neighbour.unnoted_told().is_some() {
             journal.heard_due = Some(now.time + HEARD_EVERY);
         }
     }

@@ -79,12 +79,12 @@ use crate::core::base::slots::{Id, Slots};
 use crate::core::client::Client;
 use crate::core::client::proxied::{Proxied, Refusal};
 use crate::core::journal::durability::DiskDone;
-use crate::core::link::herd::Herd;
 use crate::core::link::{Link, Supply};
 use crate::core::places::answer::Outcome;
 use crate::core::places::call::{CallId, Calls};
 use crate::core::places::exchange::Exchange;
 use crate::core::session::admission::Admissions;
+use crate::core::session::herd::{Herd, NeighbourId};
 use crate::core::session::resolver::Resolver;
 use crate::core::session::tally::Tally;
 use crate::core::session::tls::{StreamEnd, TlsEvents, TlsSession};
@@ -141,7 +141,7 @@ enum Timer {
     Call(CallId),
     /// The next address of Places may be tried for a call.
     Attempt(CallId),
-    Redial(usize),
+    Redial(NeighbourId),
     Resolve,
     /// Answers are left to be delivered.
     Answers,

@@ -11,10 +11,10 @@ use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Now;
 use crate::core::base::limits::count;
 use crate::core::base::settings::{HostPort, NeighbourTls, TlsMode};
-use crate::core::link::herd::{Dial, News};
-use crate::core::link::tls_offer::Ending;
 use crate::core::link::{Context, Link, ROLLED_BACK};
 use crate::core::session::admission::origin;
+use crate::core::session::herd::tls_offer::Ending;
+use crate::core::session::herd::{NeighbourId, News};
 use crate::core::session::resolver::Resolution;
 use crate::core::session::tls::{HANDSHAKE, Tls, TlsSession};
 
@@ -77,25 +77,25 @@ impl Node {
     }
 
     pub(super) fn dial_all(&mut self, now: Now) {
-        for neighbour in 0..self.herd.neighbours.len() {
-            if self.herd.neighbours[neighbour].settings.we_dial {
+        for neighbour in self.herd.ids() {
+            if self.herd.get(neighbour).we_dial() {
                 self.dial(neighbour, now);
             }
         }
     }
 
-    fn dial(&mut self, neighbour: usize, now: Now) {
-        let address = self.herd.neighbours[neighbour].settings.address.clone();
-        match self.resolve(&address, now) {
+    fn dial(&mut self, neighbour: NeighbourId, now: Now) {
+        let target = self.herd.get(neighbour).target().clone();
+        match self.resolve(&target, now) {
             Resolution::Known(addresses) => self.try_next(neighbour, addresses.into(), now),
-            Resolution::Pending => self.herd.neighbours[neighbour].dial = Dial::LookingUp,
+            Resolution::Pending => self.herd.get_mut(neighbour).look_up(),
             Resolution::Failed(reason) => {
-                let entry = &mut self.herd.neighbours[neighbour];
-                let news = entry.log_dedup.note(&reason, now.time);
+                let entry = self.herd.get_mut(neighbour);
+                let news = entry.not_linked(&reason, now.time);
                 if news != News::Known {
                     warn!(
-                        "neighbour {} {address}: not linked: {reason}; trying on{news}",
-                        entry.settings.name
+                        "neighbour {} {target}: not linked: {reason}; trying on{news}",
+                        entry.name()
                     );
                 }
                 self.dial_later(neighbour, now);
@@ -115,11 +115,11 @@ impl Node {
         })
     }
 
-    fn try_next(&mut self, neighbour: usize, mut addresses: VecDeque<SocketAddr>, now: Now) {
+    fn try_next(&mut self, neighbour: NeighbourId, mut addresses: VecDeque<SocketAddr>, now: Now) {
         let Some(address) = addresses.pop_front() else {
             return self.dial_later(neighbour, now);
         };
-        self.herd.neighbours[neighbour].dial = Dial::Trying(addresses);
+        self.herd.get_mut(neighbour).try_address(addresses);
         let nonce = self.entropy.bytes();
         let session = |id| {
             Session::Link(Box::new(Link::dial(
@@ -130,33 +130,29 @@ impl Node {
         self.requests.push_back(Request::Connect { id, address });
     }
 
-    fn dial_later(&mut self, neighbour: usize, now: Now) {
+    fn dial_later(&mut self, neighbour: NeighbourId, now: Now) {
         let random = self.entropy.number();
-        let entry = &mut self.herd.neighbours[neighbour];
-        let wait = entry.backoff.next_wait(random);
-        let until = now.time + wait;
-        entry.dial = Dial::Waiting { until };
+        let entry = self.herd.get_mut(neighbour);
+        let wait = entry.dial_later(random, now.time);
         debug!(
             "neighbour {}: dialling again in {} ms",
-            entry.settings.name,
+            entry.name(),
             wait.as_millis()
         );
-        self.deadlines.call_at(until, Timer::Redial(neighbour));
+        self.deadlines
+            .call_at(now.time + wait, Timer::Redial(neighbour));
     }
 
-    pub(super) fn redial_due(&mut self, neighbour: usize, now: Now) {
-        let is_due = matches!(self.herd.neighbours[neighbour].dial, Dial::Waiting { until } if until <= now.time);
-        if is_due && self.phase == Phase::Running {
+    pub(super) fn redial_due(&mut self, neighbour: NeighbourId, now: Now) {
+        if self.herd.get(neighbour).is_dial_due(now.time) && self.phase == Phase::Running {
             self.dial(neighbour, now);
         }
     }
 
     /// A look-up ended, or took too long: neighbours that wait for one are dialled, or wait again.
     pub(super) fn dial_resolved(&mut self, now: Now) {
-        for neighbour in 0..self.herd.neighbours.len() {
-            if self.herd.neighbours[neighbour].dial == Dial::LookingUp
-                && self.phase == Phase::Running
-            {
+        for neighbour in self.herd.ids() {
+            if self.herd.get(neighbour).is_looked_up() && self.phase == Phase::Running {
                 self.dial(neighbour, now);
             }
         }
@@ -170,7 +166,7 @@ impl Node {
         }) = self.sessions.get(id)
             && let Some(neighbour) = link.neighbour()
         {
-            let host = &self.herd.neighbours[neighbour].settings.address.host;
+            let host = &self.herd.get(neighbour).target().host;
             self.resolver.worked(host, link.address().ip(), now.time);
         }
         let Some(tls) = &self.settings.tls.neighbours else {
@@ -182,12 +178,11 @@ impl Node {
         if let Session::Link(link) = &mut slot.session
             && let Some(neighbour) = link.neighbour()
         {
-            let neighbour = &self.herd.neighbours[neighbour];
-            if tls.mode == TlsMode::Offered && neighbour.tls_offer.is_plain_next() {
+            let neighbour = self.herd.get(neighbour);
+            if tls.mode == TlsMode::Offered && neighbour.is_plain_next() {
                 return self.link_connected(id, now);
             }
-            let name = &neighbour.settings.name;
-            match Tls::client(tls.dialling.clone(), name) {
+            match Tls::client(tls.dialling.clone(), neighbour.name()) {
                 Ok(tls) => slot.secure = Some(Box::new(TlsSession::new(tls))),
                 Err(error) => link.end(error.reason, now.time),
             }
@@ -293,8 +288,8 @@ impl Node {
 
     /// Has all links looked at before the turn ends.
     pub(super) fn mark_links_dirty(&mut self) {
-        for neighbour in 0..self.herd.neighbours.len() {
-            if let Some(link) = self.herd.neighbours[neighbour].link {
+        for neighbour in self.herd.ids() {
+            if let Some(link) = self.herd.get(neighbour).link() {
                 self.mark_dirty(link);
             }
         }
@@ -316,7 +311,7 @@ impl Node {
                 self.mark_dirty(id);
             }
         }
-        for neighbour in 0..self.herd.neighbours.len() {
+        for neighbour in self.herd.ids() {
             self.note_heard_soon(neighbour, now);
         }
     }
@@ -341,11 +336,11 @@ impl Node {
                 Some(_) => Ending::TlsUnanswered,
                 None => Ending::Other,
             };
-            let offer = &mut self.herd.neighbours[neighbour].tls_offer;
-            offer.ended(ending);
+            let entry = self.herd.get_mut(neighbour);
+            entry.attempt_ended(ending);
             let tls = self.settings.tls.neighbours.as_ref();
             let is_offered = tls.is_some_and(|tls| tls.mode == TlsMode::Offered);
-            is_offered && offer.is_plain_next() && self.phase == Phase::Running
+            is_offered && entry.is_plain_next() && self.phase == Phase::Running
         });
         let address = link.address();
         link.connection_lost(
@@ -367,17 +362,13 @@ impl Node {
         let Some(neighbour) = dialled.filter(|_| self.phase == Phase::Running) else {
             return;
         };
-        match std::mem::replace(&mut self.herd.neighbours[neighbour].dial, Dial::Nothing) {
-            Dial::Trying(mut addresses) if is_plain_next => {
+        match self.herd.get_mut(neighbour).take_addresses() {
+            Some(mut addresses) if is_plain_next => {
                 addresses.push_front(address); // at once
                 self.try_next(neighbour, addresses, now)
             }
-            Dial::Trying(addresses) if !addresses.is_empty() => {
-                self.try_next(neighbour, addresses, now)
-            }
-            Dial::Trying(_) | Dial::Nothing | Dial::LookingUp | Dial::Waiting { .. } => {
-                self.dial_later(neighbour, now)
-            }
+            Some(addresses) if !addresses.is_empty() => self.try_next(neighbour, addresses, now),
+            Some(_) | None => self.dial_later(neighbour, now),
         }
     }
 }

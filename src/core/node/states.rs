@@ -25,11 +25,10 @@ impl Node {
     }
 
     /// Each neighbour's name, and what is done about dialling it: one of
-    /// [`Dial::STATES`](crate::core::link::herd::Dial::STATES).
+    /// [`Dial::STATES`](crate::core::session::herd::Dial::STATES).
     pub fn dial_states(&self) -> impl Iterator<Item = (&str, &'static str)> {
         self.herd
-            .neighbours
             .iter()
-            .map(|neighbour| (&*neighbour.settings.name, neighbour.dial.name()))
+            .map(|neighbour| (neighbour.name(), neighbour.dial().name()))
     }
 }

@@ -11,6 +11,7 @@ pub mod admission;
 pub mod buffer;
 pub mod disposition;
 pub mod handshakes;
+pub mod herd;
 pub mod peer_label;
 pub mod resolver;
 pub mod tally;

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use herd_mio::core::client::Client;
 use herd_mio::core::journal::durability::Phase;
 use herd_mio::core::link::Link;
-use herd_mio::core::link::herd::Dial;
+use herd_mio::core::session::herd::Dial;
 
 /// States that do not last, and in which servers are seldom: more faults aim at them.
 pub(crate) const RARE: [&str; 4] = ["waiting for room", "closing", "SwitchDue", "Switching"];

@@ -9,7 +9,7 @@ use crate::core::base::clock::{Now, Time};
 use crate::core::base::counted::Counted;
 use crate::core::base::limits::TURN_BYTES;
 use crate::core::journal::durability::Room;
-use crate::core::link::herd::Herd;
+use crate::core::session::herd::Herd;
 use crate::core::table::records::{Merge, Origin};
 use crate::core::wire::escape::Escaped;
 use crate::core::wire::message::{At, AtHead};
@@ -79,11 +79,11 @@ impl Link {
 
     /// The other side is told of no position before this one: it was told of it before, in any of
     /// our lives, and has lost what it had since. The journal, and each copy of it, says what a
-    /// neighbour was told (see [`Neighbour::told_noted`](crate::core::link::herd::Neighbour)); if
+    /// neighbour was told (see [`told_noted`](crate::core::session::herd::Neighbour::told_noted)); if
     /// it were told less now, a copy would take that for something older.
     pub(super) fn floor(&self, herd: &Herd) -> u64 {
         self.neighbour
-            .map_or(0, |neighbour| herd.neighbours[neighbour].told_noted)
+            .map_or(0, |neighbour| herd.get(neighbour).told_noted())
     }
 
     /// Everything up to `position` was read when the latest change was `last_seq`. That may be
@@ -115,8 +115,7 @@ impl Link {
         let confirmed = self.confirmed;
         self.told = confirmed;
         if let Some(neighbour) = self.neighbour {
-            let told = &mut herd.neighbours[neighbour].told;
-            *told = confirmed.max(*told);
+            herd.get_mut(neighbour).tell(confirmed);
         }
         let output = self.output.tail();
         output.extend_from_slice(b"SYNC ");
@@ -202,7 +201,7 @@ impl Link {
             return;
         };
         let before = context.herd.lacks();
-        let known = context.herd.neighbours[neighbour].lacks();
+        let known = context.herd.get(neighbour).lacks();
         let lacks = match self.again_until {
             Some(_) => self.refused.max(known), // many of them were counted before
             None => self.refused,
@@ -236,7 +235,7 @@ impl Link {
             return;
         };
         let has_come = std::mem::replace(&mut self.has_come, false);
-        let entry = &mut context.herd.neighbours[neighbour];
+        let entry = context.herd.get_mut(neighbour);
         if self.refused == 0 {
             entry.heard_up_to(boot, position);
             let seq = context.records.last_seq();
@@ -258,17 +257,12 @@ impl Link {
     /// The neighbour has kept everything up to that position of our feed.
     pub(super) fn kept(&mut self, position: u64, context: &mut Context<'_>) -> Result<(), Broken> {
         let neighbour = self.neighbour.ok_or("a KEPT without a neighbour")?;
-        let entry = &mut context.herd.neighbours[neighbour];
-        if position > entry.told {
-            return Err(format!(
-                "it has kept {position}, and was told {} at most",
-                entry.told
-            ));
-        }
-        entry.kept = entry.kept.max(position);
-        entry
-            .lag
-            .of(entry.kept, context.records.last_seq(), context.now.time);
+        let last_seq = context.records.last_seq();
+        context
+            .herd
+            .get_mut(neighbour)
+            .has_kept(position, last_seq, context.now.time)
+            .map_err(|most| format!("it has kept {position}, and was told {most} at most"))?;
         if let Some(catch_up) = self.catch_up.take_if(|it| position >= it.until) {
             info!(
                 "{}: caught up, {} sent and kept in {:.3} s",
@@ -285,7 +279,7 @@ impl Link {
         let Some(neighbour) = self.neighbour else {
             return;
         };
-        let before = std::mem::replace(&mut herd.neighbours[neighbour].its_lacks, records);
+        let before = herd.get_mut(neighbour).says_it_lacks(records);
         match (before, records) {
             (0, 1..) => warn!(
                 "{}: it had to refuse records because of its limits; its table is not all that the herd knows, and what it lacks may not get beyond it",

@@ -11,8 +11,8 @@ use crate::core::base::boot_id::BootId;
 use crate::core::base::counted::Counted;
 use crate::core::base::hex::{Hex, unhex};
 use crate::core::base::settings::{Secret, Secrets};
-use crate::core::link::herd::{ClockNews, Dial, Lag};
 use crate::core::link::proof::{Nonce, Parties, Side};
+use crate::core::session::herd::{ClockNews, NeighbourId};
 use crate::core::session::tls::is_for;
 
 /// What a neighbour lacks.
@@ -27,9 +27,9 @@ enum Resume {
 
 impl Context<'_> {
     /// What a neighbour lacks that says it knows our life `boot` up to `position`.
-    fn resume(&self, neighbour: usize, boot: BootId, position: u64) -> Resume {
+    fn resume(&self, neighbour: NeighbourId, boot: BootId, position: u64) -> Resume {
         if boot == self.boot {
-            return match position <= self.herd.neighbours[neighbour].told {
+            return match position <= self.herd.get(neighbour).told() {
                 true => Resume::After(position),
                 false => Resume::RolledBack,
             };
@@ -43,7 +43,7 @@ impl Context<'_> {
             Some(after) if after < position => Resume::RolledBack,
             // It may have been told of that life when this had a longer history than now.
             Some(after) => {
-                let told = self.herd.neighbours[neighbour].told_noted;
+                let told = self.herd.get(neighbour).told_noted();
                 Resume::After(after.min(told).min(self.records.last_seq()))
             }
             None => Resume::All,
@@ -52,10 +52,10 @@ impl Context<'_> {
 }
 
 /// A neighbour says what its wall clock shows.
-pub(super) fn clock_shows(neighbour: usize, wall: u64, context: &mut Context<'_>) {
-    let entry = &mut context.herd.neighbours[neighbour];
-    let news = entry.clock.reading(wall, context.now.wall);
-    let name = &entry.settings.name;
+pub(super) fn clock_shows(neighbour: NeighbourId, wall: u64, context: &mut Context<'_>) {
+    let entry = context.herd.get_mut(neighbour);
+    let news = entry.clock_shows(wall, context.now.wall);
+    let name = entry.name();
     match news {
         Some(ClockNews::Apart(nanos)) => {
             let than = if nanos > 0 { "ahead of" } else { "behind" };
@@ -141,16 +141,14 @@ impl Link {
             Side::Dialler if self.neighbour != Some(neighbour) => {
                 return Err(format!("{} answered instead", shown(from)));
             }
-            Side::Acceptor if context.herd.neighbours[neighbour].settings.we_dial => {
+            Side::Acceptor if context.herd.get(neighbour).we_dial() => {
                 return Err(format!(
                     "it is {} that dials {}",
                     context.settings.name,
                     shown(from)
                 ));
             }
-            Side::Acceptor
-                if context.now.time < context.herd.neighbours[neighbour].kept_out_until =>
-            {
+            Side::Acceptor if context.herd.get(neighbour).is_kept_out(context.now.time) => {
                 return Err(format!(
                     "{} broke the protocol just now, and has to wait",
                     shown(from)
@@ -164,10 +162,8 @@ impl Link {
             }
             Side::Acceptor => {
                 self.neighbour = Some(neighbour);
-                self.greet(
-                    &context.settings.name,
-                    &context.herd.neighbours[neighbour].settings.name,
-                );
+                let name = context.herd.get(neighbour).name();
+                self.greet(&context.settings.name, name);
             }
         }
         self.is_greeted = true;
@@ -177,9 +173,9 @@ impl Link {
 
     /// Who is at the two ends.
     fn parties<'a>(&'a self, their_nonce: &'a Nonce, context: &'a Context<'_>) -> Parties<'a> {
-        let their_name = self.neighbour.map_or(OPERATOR, |neighbour| {
-            &context.herd.neighbours[neighbour].settings.name
-        });
+        let their_name = self
+            .neighbour
+            .map_or(OPERATOR, |neighbour| context.herd.get(neighbour).name());
         let (us, them) = (
             (&*context.settings.name, &self.nonce),
             (their_name, their_nonce),
@@ -226,7 +222,7 @@ impl Link {
             return self.status(place, context);
         };
         let (boot, wall) = (context.boot, context.now.wall);
-        self.said_heard = context.herd.neighbours[neighbour].heard;
+        self.said_heard = context.herd.get(neighbour).heard();
         match self.said_heard {
             Some(heard) => self.say(format_args!(
                 "LIFE {boot} {wall} {} {}",
@@ -248,7 +244,7 @@ impl Link {
         let boot = BootId::parse(boot).ok_or("a LIFE without a boot id")?;
         let wall = number(wall).ok_or("a LIFE without a clock")?;
         let position = number(position).ok_or("a LIFE without a position")?;
-        let was_another = context.herd.neighbours[neighbour].was_another(boot);
+        let was_another = context.herd.get(neighbour).was_another(boot);
         let resume = match BootId::parse(own_boot) {
             Some(own) => context.resume(neighbour, own, position),
             None => Resume::All,
@@ -287,7 +283,7 @@ impl Link {
         self.clock_said = context.now.time;
         clock_shows(neighbour, wall, context);
 
-        let name = &context.herd.neighbours[neighbour].settings.name;
+        let name = context.herd.get(neighbour).name();
         let behind = context.records.last_seq() - from;
         self.catch_up = (behind > 0).then(|| CatchUp {
             until: context.records.last_seq(),
@@ -295,7 +291,7 @@ impl Link {
             records: 0,
             is_said: false,
         });
-        let after = match context.herd.neighbours[neighbour].log_dedup.count() {
+        let after = match context.herd.get(neighbour).failures() {
             0 => String::new(),
             count => format!(", after {} that failed", Counted(count, "attempt")),
         };
@@ -315,25 +311,18 @@ impl Link {
         }
         // A server that restarts has lost its old connection first; two that take each other's
         // place are two.
-        let is_linked = context.herd.neighbours[neighbour].link.is_some();
+        let is_linked = context.herd.get(neighbour).link().is_some();
         if is_linked && was_another {
             warn!(
                 "neighbour {name}: another process of that name was linked until now; does {name} run twice? This one is at {}",
                 self.address
             );
         }
-        let entry = &mut context.herd.neighbours[neighbour];
-        entry.dial = Dial::Nothing;
-        entry.is_over_tls = is_over_tls;
-        entry.kept = from;
-        entry.its_lacks = 0;
+        let entry = context.herd.get_mut(neighbour);
         if entry.lacks() > 0 {
             self.again_until = Some(entry.came(boot));
         }
-        entry.linked_since = context.now.time;
-        entry.lag = Lag::default();
-        entry.log_dedup.clear();
-        self.replaced = entry.link.replace(self.id);
+        self.replaced = entry.linked(self.id, is_over_tls, from, context.now.time);
         Ok(())
     }
 }

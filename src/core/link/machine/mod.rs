@@ -33,10 +33,10 @@ use crate::core::base::settings::Settings;
 use crate::core::base::slots::Id;
 use crate::core::base::transitions::assert_transition;
 use crate::core::journal::durability::{Durability, Room};
-use crate::core::link::herd::{Heard, Herd, News};
 use crate::core::link::proof::{Nonce, Side};
 use crate::core::session::buffer::Buffer;
 use crate::core::session::disposition::Disposition;
+use crate::core::session::herd::{Heard, Herd, NeighbourId, News};
 use crate::core::session::tally::Tally;
 use crate::core::session::tls::{NO_TLS, is_tls};
 use crate::core::table::records::{Origin, ReaderId, Records};
@@ -185,7 +185,7 @@ pub struct Link {
     address: SocketAddr,
     side: Side,
     /// Whom we dialled, or who it says it is.
-    neighbour: Option<usize>,
+    neighbour: Option<NeighbourId>,
     state: State,
     nonce: Nonce,
     input: Buffer,
@@ -244,9 +244,7 @@ struct PeerLabel<'a>(&'a Link, &'a Herd);
 impl fmt::Display for PeerLabel<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PeerLabel(link, herd) = self;
-        let name = link
-            .neighbour
-            .map(|neighbour| &herd.neighbours[neighbour].settings.name);
+        let name = link.neighbour.map(|neighbour| herd.get(neighbour).name());
         match name {
             Some(name) if link.is_known() => write!(f, "neighbour {name} {}", link.address),
             Some(name) => write!(f, "unproven peer {}, claiming to be {name}", link.address),
@@ -297,7 +295,13 @@ impl Link {
 
     /// A connection that we begin to make.
     #[must_use]
-    pub fn dial(id: Id, neighbour: usize, address: SocketAddr, nonce: Nonce, now: Time) -> Link {
+    pub fn dial(
+        id: Id,
+        neighbour: NeighbourId,
+        address: SocketAddr,
+        nonce: Nonce,
+        now: Time,
+    ) -> Link {
         let neighbour = Some(neighbour);
         Link {
             side: Side::Dialler,
@@ -351,7 +355,7 @@ impl Link {
         if let (State::Connecting, Some(neighbour)) = (self.state, self.neighbour) {
             self.enter(Cause::Connected, State::Greeting);
             self.since = now;
-            self.greet(own_name, &herd.neighbours[neighbour].settings.name);
+            self.greet(own_name, herd.get(neighbour).name());
         }
     }
 
@@ -431,11 +435,8 @@ impl Link {
             && self.side == Side::Acceptor
             && let Some(neighbour) = self.neighbour
         {
-            let neighbour = &mut context.herd.neighbours[neighbour];
-            if neighbour.link == Some(self.id) {
-                neighbour.has_held_until(context.now.time);
-            }
-            neighbour.keep_out(context.now.time);
+            let neighbour = context.herd.get_mut(neighbour);
+            neighbour.broke_protocol(self.id, context.now.time);
         }
     }
 
@@ -617,7 +618,7 @@ impl Link {
 
     /// Whom it leads to, or claims to.
     #[must_use]
-    pub fn neighbour(&self) -> Option<usize> {
+    pub fn neighbour(&self) -> Option<NeighbourId> {
         self.neighbour
     }
 
@@ -736,21 +737,20 @@ impl Link {
             return info!("{who}: {reason}");
         }
         let known = self.neighbour.filter(|_| self.is_known());
-        let Some(neighbour) = known.map(|neighbour| &mut context.herd.neighbours[neighbour]) else {
-            return context.herd.unproven.refused(who, reason, context.now.time);
+        let now = context.now.time;
+        let Some(neighbour) = known else {
+            return context.herd.refused_unproven(who, reason, now);
         };
-        if neighbour.link == Some(self.id) {
-            neighbour.link = None;
-            neighbour.unlinked_since = context.now.time;
-            neighbour.has_held_until(context.now.time);
+        let neighbour = context.herd.get_mut(neighbour);
+        if neighbour.unlinked(self.id, now) {
             match context.is_stopping {
                 true => info!("{who}: lost: {reason}"),
                 false => warn!("{who}: lost: {reason}"),
             }
-        } else if neighbour.link.is_some() {
+        } else if neighbour.link().is_some() {
             debug!("{who}: {reason}");
         } else {
-            match (neighbour.log_dedup.note(reason, context.now.time), reason) {
+            match (neighbour.not_linked(reason, now), reason) {
                 (News::Known, _) => debug!("{who}: {reason}"),
                 // That is what an offer is for.
                 (news, NO_TLS) if is_plain_next => {

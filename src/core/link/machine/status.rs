@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Broken, Context, Link};
 use crate::core::journal::durability::{Condition, Durability};
-use crate::core::link::herd::Neighbour;
+use crate::core::session::herd::Neighbour;
 
 impl Link {
     /// Tells an operator how the server stands; that is all an operator is told. It proved itself
@@ -29,9 +29,9 @@ fn status(place: usize, context: &mut Context<'_>) -> String {
         settings,
         ..
     } = context;
-    let is_up = |neighbour: &&Neighbour| neighbour.link.is_some();
-    let linked = context.herd.neighbours.iter().filter(is_up);
-    let plain = linked.filter(|neighbour| !neighbour.is_over_tls).count();
+    let is_up = |neighbour: &&Neighbour| neighbour.link().is_some();
+    let linked = context.herd.iter().filter(is_up);
+    let plain = linked.filter(|neighbour| !neighbour.is_over_tls()).count();
     let secrets = match settings.secrets.is_none() {
         true => "none".to_owned(),
         false => format!("{place}/{}", settings.secrets.count()),
@@ -76,25 +76,24 @@ fn status(place: usize, context: &mut Context<'_>) -> String {
         tally.opinion(),
         settings.limits.max_clients
     ));
-    let neighbours = &mut context.herd.neighbours;
-    for neighbour in neighbours.iter().filter(|it| it.link.is_none()) {
-        let ms = now.since(neighbour.unlinked_since).as_millis();
-        add(format_args!(" unlinked={ms}:{}", neighbour.settings.name));
+    for neighbour in context.herd.iter().filter(|it| it.link().is_none()) {
+        let ms = now.since(neighbour.unlinked_since()).as_millis();
+        add(format_args!(" unlinked={ms}:{}", neighbour.name()));
     }
-    let is_up = |neighbour: &&mut Neighbour| neighbour.link.is_some();
-    for neighbour in neighbours.iter_mut().filter(is_up) {
-        let lag = neighbour.lag.of(neighbour.kept, last_seq, now).as_millis();
+    let is_up = |neighbour: &&mut Neighbour| neighbour.link().is_some();
+    for neighbour in context.herd.iter_mut().filter(is_up) {
+        let lag = neighbour.lag(last_seq, now).as_millis();
         if lag > 0 {
-            add(format_args!(" lag={lag}:{}", neighbour.settings.name));
+            add(format_args!(" lag={lag}:{}", neighbour.name()));
         }
     }
-    for neighbour in neighbours.iter_mut().filter(is_up) {
-        let unconfirmed = last_seq - neighbour.kept;
-        let apart = match neighbour.clock.apart_ms() {
+    for neighbour in context.herd.iter_mut().filter(is_up) {
+        let unconfirmed = last_seq - neighbour.kept();
+        let apart = match neighbour.clock_apart_ms() {
             Some(apart) => apart.to_string(),
             None => "?".to_owned(),
         };
-        let (lacks, name) = (neighbour.its_lacks, &neighbour.settings.name);
+        let (lacks, name) = (neighbour.its_lacks(), neighbour.name());
         add(format_args!(" link={unconfirmed}:{apart}:{lacks}:{name}"));
     }
     line

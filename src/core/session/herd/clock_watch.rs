@@ -1,0 +1,73 @@
+//! A neighbour's wall clock beside ours.
+
+/// A wall clock that is further off than this is told in the log.
+const CLOCK_TOLERANCE_NS: i64 = 1_000_000_000;
+
+/// A neighbour's wall clock beside ours, by what it says of it.
+#[derive(Default)]
+pub struct ClockWatch {
+    apart_ns: Option<i64>,
+    was_behind: bool,
+    is_told: bool,
+}
+
+/// What the log has to be told of a neighbour's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockNews {
+    /// It is so many nanoseconds ahead of ours, or behind if less than zero.
+    Apart(i64),
+    /// The two agree again.
+    Agrees,
+}
+
+impl ClockWatch {
+    /// It says that its clock shows `theirs`, while ours shows `ours`. That may have been on its
+    /// way for long: a clock that seems behind is only taken to be so if it seems so twice in a
+    /// row.
+    pub fn reading(&mut self, theirs: u64, ours: u64) -> Option<ClockNews> {
+        let apart = i64::try_from(i128::from(theirs) - i128::from(ours));
+        let apart = apart.unwrap_or(if theirs > ours { i64::MAX } else { i64::MIN });
+        self.apart_ns = Some(apart);
+        let (is_ahead, is_behind) = (apart > CLOCK_TOLERANCE_NS, apart < -CLOCK_TOLERANCE_NS);
+        let was_behind = std::mem::replace(&mut self.was_behind, is_behind);
+        match self.is_told {
+            false if is_ahead || is_behind && was_behind => {
+                self.is_told = true;
+                Some(ClockNews::Apart(apart))
+            }
+            true if !is_ahead && !is_behind => {
+                self.is_told = false;
+                Some(ClockNews::Agrees)
+            }
+            true | false => None,
+        }
+    }
+
+    /// How far its clock was ahead of ours at the last reading, in milliseconds.
+    #[must_use]
+    pub fn apart_ms(&self) -> Option<i64> {
+        self.apart_ns.map(|apart| apart / 1_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_are_apart_are_told_once_and_a_late_line_is_no_slow_clock() {
+        const SECOND: u64 = 1_000_000_000;
+        let mut clock = ClockWatch::default();
+        let mut reading = |theirs: u64| clock.reading(theirs * SECOND, 100 * SECOND);
+        assert_eq!(reading(98), None, "it may have been on its way for 2 s");
+        assert_eq!(reading(100), None);
+        assert_eq!(reading(98), None);
+        assert_eq!(reading(97), Some(ClockNews::Apart(-3_000_000_000)));
+        assert_eq!(reading(98), None, "it is told");
+        assert_eq!(reading(101), Some(ClockNews::Agrees));
+        assert_eq!(reading(102), Some(ClockNews::Apart(2_000_000_000)));
+        assert_eq!(clock.apart_ms(), Some(2_000));
+        assert_eq!(clock.reading(u64::MAX, 0), None);
+        assert_eq!(clock.apart_ms(), Some(i64::MAX / 1_000_000));
+    }
+}
