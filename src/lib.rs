@@ -49,7 +49,7 @@
 //! | `selectors.EpollSelector`, `add_reader`, `add_writer` | [`mio::Poll`](https://docs.rs/mio/1/mio/struct.Poll.html), registered once, edge-triggered | interest is never changed: the loop calls [`Node::wants_read`](core::node::Node::wants_read) before it reads |
 //! | `start_server`, `Server._accept_connection` | `Listener` and `Server::accept` | |
 //! | `_SelectorSocketTransport` | [`Transport`](shell::transport::Transport) | remembers readiness; owns no buffer |
-//! | `Protocol` | a variant of `Session` in [`core::node`]: [`Client`](core::client::Client), [`Link`](core::link::Link), [`Exchange`](core::places::exchange::Exchange) | an `enum` and a `match` instead of an object with overridden methods |
+//! | `Protocol` | [`Protocol`](core::session::protocol::Protocol), implemented by [`Client`](core::client::Client), [`Link`](core::link::Link), [`Exchange`](core::places::exchange::Exchange) | an `enum` and a `match` instead of an object with overridden methods; an event returns its effect |
 //! | `connection_made` | accepted: [`Node::handle_client_connected`](core::node::Node::handle_client_connected), [`Node::handle_neighbour_connected`](core::node::Node::handle_neighbour_connected); dialled: [`Node::handle_connection_made`](core::node::Node::handle_connection_made) | clients and neighbours connect to different ports |
 //! | `data_received`, `eof_received`, `connection_lost` | methods of the sessions with the same names; methods of [`Node`](core::node::Node) with the prefix `handle_` | they take the time as an argument |
 //! | `StreamReader.readline` and its `limit` | [`lines::split`](core::wire::lines::split) | a line is borrowed from the buffer into which it was read |
@@ -80,8 +80,8 @@
 //!    [`Transport`](shell::transport::Transport) readable and puts it on the list of this turn.
 //! 2. `receive` reads once, into the one scratch buffer of the loop. It passes the bytes and the
 //!    time to [`Node::handle_data_received`](core::node::Node::handle_data_received).
-//! 3. [`core::node`] finds the session of the connection, here a client.
-//!    [`Client::data_received`](core::client::Client::data_received) splits off the line
+//! 3. [`core::node`] finds the session of the connection, here a client. Its
+//!    [`data_received`](core::session::protocol::Protocol::data_received) splits off the line
 //!    ([`core::wire::lines`]). [`Command::parse`](core::wire::message::Command::parse) makes an
 //!    [`Iamat`](core::wire::message::Iamat) from the line, which borrows from the scratch buffer.
 //! 4. `Client::iamat` computes the skew ([`Skew::between`](core::wire::posix_time::Skew::between)),
@@ -107,21 +107,23 @@
 //!
 //! 1. `Client::command` handles the command. `Asked::new` copies the line of the record and makes
 //!    the [`Question`](core::places::request::Question). The client runs no further commands and
-//!    returns the question. `Node::client_goes_on` passes it to
-//!    [`Calls::ask`](core::places::call::Calls::ask). That joins a call with the same question, or
-//!    adds a new call to the queue and its deadline to the heap. The client is
+//!    returns [`Effect::AskPlaces`](core::client::Effect::AskPlaces). `Node::ask_for` passes the
+//!    question to [`Calls::ask`](core::places::call::Calls::ask). That joins a call with the same
+//!    question, or adds a new call to the queue and its deadline to the heap. The client is
 //!    [suspended](core::client::Client::suspend).
 //! 2. Every event ends in `Node::handle`, which calls `work_off_questions`. That gives the waiting
 //!    call an idle connection if there is one. Otherwise it starts a
-//!    [`Race`](core::places::call::Race) of connections to the addresses of Places
-//!    ([`Request::Connect`](core::node::Request)), a quarter of a second apart. If the addresses
+//!    race of connections to the addresses of Places (`Race` in [`core::places::call`],
+//!    [`Request::Connect`](core::node::Request)), a quarter of a second apart. If the addresses
 //!    are not known yet, it first requests a look-up of the name. If the maximum of connections is
 //!    reached, the call waits.
-//! 3. Each connection is an [`Exchange`](core::places::exchange::Exchange). `connection_made`
-//!    starts TLS, and `data_received` goes through `Handshaking`. The first connection to finish
-//!    its handshake sends the request, and the others are closed. That exchange parses the answer
-//!    with a [`Response`](core::places::response::Response) until it is complete.
-//! 4. `exchange_answered` checks the response. `finish_call` puts the outcome into the list of
+//! 3. Each connection is an [`Exchange`](core::places::exchange::Exchange). The
+//!    node starts TLS below it when its socket is connected, and calls `connection_made` when the
+//!    handshake is done. The first connection to get there sends the request, and the others are
+//!    closed. That exchange parses the answer with a
+//!    [`Response`](core::places::response::Response) until it is complete.
+//! 4. Then it returns [`Effect::Answered`](core::places::exchange::Effect::Answered).
+//!    `exchange_answered` checks the response. `finish_call` puts the outcome into the list of
 //!    answers, together with all clients that wait for it. `work_off_questions` delivers the
 //!    answers: `Client::resume` appends the line and the JSON to the output, and `Client::go_on`
 //!    runs the commands that waited.
@@ -133,12 +135,13 @@
 //!
 //! 1. A connection ends with a read of zero bytes, an error, or silence. Silence means that nothing
 //!    arrived for `link_silence_ms`
-//!    ([`Link::deadline_reached`](core::link::Link::deadline_reached)). Then the session's
+//!    (`Link::deadline_reached`). Then the session's
 //!    [`Disposition`](core::session::disposition::Disposition) is `Close`, and the loop closes the
 //!    socket. [`Node::handle_connection_lost`](core::node::Node::handle_connection_lost) runs
 //!    exactly once.
 //! 2. `Link::connection_lost` gives up the link's reader of the feed and logs the loss. If this
-//!    server dialled the connection, `dial_later` sets a timer to dial again
+//!    server dialled the connection, it returns [`Effect::Lost`](core::link::Effect::Lost), and
+//!    `dial_later` sets a timer to dial again
 //!    ([`Backoff`](core::base::backoff::Backoff)). If not, the other server dials.
 //! 3. No output is stored for the lost neighbour. When it connects again, its `LIFE` line says
 //!    which position of the feed it has reached.

@@ -20,26 +20,29 @@
 //! suspended coroutine is written out here. Its later commands stay unread; those that came in the
 //! same segment wait in `input`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use log::{debug, info, warn};
 
-use crate::core::base::clock::{Now, Time};
+use crate::core::base::clock::Time;
+use crate::core::base::invariants::hold;
 use crate::core::base::limits::{LINE_BYTES, Limits, count, ms};
-use crate::core::base::settings::{PlacesApi, Settings};
+use crate::core::base::settings::PlacesApi;
 use crate::core::base::transitions::assert_transition;
 use crate::core::client::proxied::ClientSource;
-use crate::core::journal::durability::{Durability, Room};
+use crate::core::journal::durability::Room;
 use crate::core::places::answer::{Outcome, first_empty_line};
 use crate::core::places::call::CallId;
 use crate::core::places::request::Question;
 use crate::core::session::buffer::Buffer;
+use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::handshakes::Kind;
 use crate::core::session::peer_label::PeerLabel;
+use crate::core::session::protocol::{Protocol, StreamEnd};
 use crate::core::session::tally::Tally;
-use crate::core::session::tls::is_hello;
+use crate::core::session::tls::{TlsError, is_hello};
 use crate::core::table::records::{Merge, Records};
 use crate::core::wire::coordinates::Coordinates;
 use crate::core::wire::escape::Escaped;
@@ -48,18 +51,21 @@ use crate::core::wire::message::{At, Command, Iamat, Whatsat};
 use crate::core::wire::posix_time::{PosixTime, Skew};
 use crate::core::wire::proxy_header::is_line;
 
-/// What a client's commands work on.
-pub struct Context<'a> {
-    /// Everybody's position.
-    pub records: &'a mut Records,
-    /// What outlasts us, if anything does.
-    pub durability: Option<&'a mut Durability>,
-    /// What is counted of clients.
-    pub tally: &'a mut Tally,
-    /// Who we are.
-    pub settings: &'a Settings,
-    /// When this happens.
-    pub now: Now,
+/// What an event of a client has for an effect outside.
+pub enum Effect {
+    /// Places has to be asked before the next command. The client is then either
+    /// [suspended](Client::suspend), or gets an [answer](Client::answer_now) at once and
+    /// [goes on](Protocol::go_on).
+    AskPlaces(Asked),
+    /// The client is gone.
+    Lost {
+        /// Where it was connected from.
+        address: IpAddr,
+        /// It was not let in.
+        was_rejected: bool,
+        /// The call that it waited for.
+        call: Option<CallId>,
+    },
 }
 
 /// A `WHATSAT` that was understood: what to ask Places, and what to do with the answer.
@@ -183,8 +189,6 @@ pub struct Client {
     end: Input,
     /// The output passed the high mark, and is not below the low one yet.
     paused: bool,
-    /// The answer being waited for is the last one: the server stops.
-    stopping: bool,
     /// Its next command waits until the journal has room.
     wants_room: bool,
     /// No output may leave before this change is safe in the journal.
@@ -208,22 +212,9 @@ impl Client {
         "closing",
     ];
 
-    /// In which of [`Client::STATES`] it is.
-    #[must_use]
-    pub fn state_name(&self) -> &'static str {
-        let place = match self.state {
-            State::Reading if self.wants_room => 2,
-            State::Reading if self.paused => 1,
-            State::Reading => 0,
-            State::Awaiting(_) => 3,
-            State::Closing { .. } => 4,
-        };
-        Client::STATES[place]
-    }
-
     /// A client that just connected, or that a proxy just named.
     #[must_use]
-    pub fn connection_made(serial: u32, from: ClientSource) -> Client {
+    pub fn new(serial: u32, from: ClientSource) -> Client {
         let who = PeerLabel::new(serial, from.client);
         match from.proxy {
             None => debug!("{who}: connected"),
@@ -236,7 +227,6 @@ impl Client {
             output: Buffer::default(),
             end: Input::Open,
             paused: false,
-            stopping: false,
             wants_room: false,
             held_until: 0,
             line_since: None,
@@ -252,7 +242,7 @@ impl Client {
             client: address,
             proxy: None,
         };
-        let mut client = Client::connection_made(serial, from);
+        let mut client = Client::new(serial, from);
         client.is_rejected = true;
         client.state = State::Closing {
             linger: Linger::Long,
@@ -279,46 +269,9 @@ impl Client {
         self.who
     }
 
-    /// Acts on bytes that came in. Returns a question if one has to be asked before the next
-    /// command: the caller either [suspends](Client::suspend) the client or gives it an
-    /// [answer](Client::answer_now) at once, and goes on with [`Client::go_on`].
-    pub fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Asked> {
-        if !self.input.is_empty() {
-            self.input.extend(data);
-            return self.go_on(context);
-        }
-        let (used, asked) = self.run(data, context);
-        self.input.extend(&data[used..]);
-        self.watch_line(used > 0, context.now.time);
-        asked
-    }
-
-    /// The client will send no more; what it sent is still answered.
-    pub fn eof_received(&mut self, context: &mut Context<'_>) -> Option<Asked> {
-        self.end = Input::Ended;
-        self.go_on(context)
-    }
-
-    /// The same, over TLS and without `close_notify`: truncation cannot be told from an attack, so
-    /// what is not finished is not run (RFC 8446, section 6.1).
-    pub fn cut_off(&mut self, context: &mut Context<'_>) -> Option<Asked> {
-        self.end = Input::CutOff;
-        self.go_on(context)
-    }
-
-    /// Acts on what waits in the input.
-    pub fn go_on(&mut self, context: &mut Context<'_>) -> Option<Asked> {
-        let mut input = std::mem::take(&mut self.input);
-        let (used, asked) = self.run(input.as_slice(), context);
-        input.consume(used);
-        self.input = input;
-        self.watch_line(used > 0, context.now.time);
-        asked
-    }
-
     /// Runs commands until one has to wait, the output is full, or there are no more. Returns how
     /// many bytes were used.
-    fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Asked>) {
+    fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Effect>) {
         let mut used = 0;
         // One that cannot go on for another reason does not wait for room.
         self.wants_room = false;
@@ -359,15 +312,14 @@ impl Client {
                 }
             };
             // Only what has to be written down waits for room.
-            self.wants_room = Room::for_a_record(context.durability.as_deref(), context.records)
-                == Room::Wait
-                && matches!(Command::parse(line), Command::Iamat(_));
+            self.wants_room =
+                context.room() == Room::Wait && matches!(Command::parse(line), Command::Iamat(_));
             if self.wants_room {
                 used = before;
                 break;
             }
             if let Some(asked) = self.command(line, rest, context) {
-                return (used, Some(asked));
+                return (used, Some(Effect::AskPlaces(asked)));
             }
         }
         let nothing_more_counts = matches!(self.state, State::Closing { .. });
@@ -425,7 +377,7 @@ impl Client {
     /// Answers an `IAMAT`, and offers it to the table; `false` if the table or the journal has no
     /// room for it.
     fn iamat(&mut self, iamat: &Iamat<'_>, context: &mut Context<'_>) -> bool {
-        if Room::for_a_record(context.durability.as_deref(), context.records) == Room::Full {
+        if context.room() == Room::Full {
             return false;
         }
         let wall = PosixTime::from_nanos(context.now.wall);
@@ -525,13 +477,14 @@ impl Client {
         self.enter(Cause::PlacesAsked, State::Awaiting(Box::new((call, asked))));
     }
 
-    /// The call is answered: reading goes on, with [`Client::go_on`].
-    pub fn resume(&mut self, outcome: &mut Outcome) {
+    /// The call is answered: reading goes on, with [`Protocol::go_on`], unless the server
+    /// `is_stopping`.
+    pub fn resume(&mut self, outcome: &mut Outcome, is_stopping: bool) {
         let State::Awaiting(awaited) = &mut self.state else {
             return; // closed meanwhile
         };
         let asked = std::mem::take(&mut awaited.1);
-        match self.stopping {
+        match is_stopping {
             true => self.close(Cause::LastAnswer, Linger::Long),
             false => self.enter(Cause::PlacesAnswered, State::Reading),
         }
@@ -570,27 +523,6 @@ impl Client {
         }
     }
 
-    /// The server stops: what is being answered is the last thing.
-    pub fn stop(&mut self) {
-        match self.state {
-            State::Awaiting(..) => self.stopping = true,
-            // Its next command may be on its way: closing in the face of it would destroy answers
-            // that it has not read yet.
-            State::Reading => {
-                let is_idle = self.input.is_empty() && self.output.is_empty();
-                let linger = if is_idle {
-                    Linger::Briefly
-                } else {
-                    Linger::Long
-                };
-                self.close(Cause::Stopped, linger);
-            }
-            State::Closing { .. } => {}
-        }
-        self.input.clear();
-        self.line_since = None;
-    }
-
     /// Its answers cannot leave for now, and it is not kept waiting for them; but first for what
     /// it asked Places.
     pub fn let_go(&mut self) {
@@ -605,8 +537,8 @@ impl Client {
 
     /// Bytes that wait for the socket, if they may leave when the journal is safe up to the change
     /// `released`.
-    #[must_use]
-    pub fn output(&self, released: u64) -> &[u8] {
+    #[inline]
+    fn released_output(&self, released: u64) -> &[u8] {
         if self.held_until > released {
             &[]
         } else {
@@ -614,63 +546,12 @@ impl Client {
         }
     }
 
-    /// Which change has to be safe in the journal before anything that waits may leave.
-    #[must_use]
-    pub fn held_until(&self) -> u64 {
-        if self.output.is_empty() {
-            0
-        } else {
-            self.held_until
-        }
-    }
-
-    /// Whether its next command waits until the journal has room.
-    #[must_use]
-    pub fn wants_room(&self) -> bool {
-        self.wants_room
-    }
-
-    /// The socket took `count` bytes. A client that was paused may go on: see [`Client::go_on`].
-    pub fn output_sent(&mut self, count: usize, now: Time) {
-        self.output.consume(count);
-        self.stalled_since = Some(now);
-    }
-
     /// Whether it was paused and is no longer above the low mark: then it has to [go
-    /// on](Client::go_on), also if no command waits in the input, or it would never be read again.
-    #[must_use]
-    pub fn can_go_on(&self, limits: &Limits) -> bool {
+    /// on](Protocol::go_on), also if no command waits in the input, or it would never be read
+    /// again.
+    fn can_go_on(&self, limits: &Limits) -> bool {
         let room = self.output.len() <= count(limits.output_low_bytes);
         matches!(self.state, State::Reading) && self.paused && room
-    }
-
-    /// Whether bytes from the socket are wanted now.
-    #[must_use]
-    pub fn wants_read(&self) -> bool {
-        match self.state {
-            State::Reading => !self.paused && !self.wants_room && self.end == Input::Open,
-            State::Awaiting(..) => false,
-            State::Closing { linger } => linger != Linger::No && self.end == Input::Open,
-        }
-    }
-
-    /// What is to become of the connection.
-    #[must_use]
-    #[inline]
-    pub fn disposition(&self) -> Disposition {
-        if !self.output.is_empty() {
-            return Disposition::Open;
-        }
-        match self.state {
-            State::Reading if self.end != Input::Open && self.input.is_empty() => {
-                Disposition::Close
-            }
-            State::Closing {
-                linger: Linger::Briefly | Linger::Long,
-            } if self.end == Input::Open => Disposition::Finish,
-            State::Closing { .. } => Disposition::Close,
-            State::Reading | State::Awaiting(..) => Disposition::Open,
-        }
     }
 
     /// Notes when a line began that is not finished.
@@ -687,65 +568,12 @@ impl Client {
         }
     }
 
-    /// Notes whether output waits for the client; called once a turn, when the socket has taken
-    /// what it could. What waits for the journal, which is safe up to the change `released`, does
-    /// not wait for the client.
-    pub fn watch_output(&mut self, released: u64, now: Time) {
-        let waits =
-            !self.output(released).is_empty() || matches!(self.state, State::Closing { .. });
-        self.stalled_since = if waits {
-            self.stalled_since.or(Some(now))
-        } else {
-            None
-        };
-    }
-
-    /// When its next deadline is.
-    #[must_use]
-    pub fn deadline(&self, limits: &Limits) -> Option<Time> {
-        let line = self.line_since.map(|since| since + ms(limits.line_ms));
-        let patience = if self.output.is_empty() {
-            self.linger(limits)
-        } else {
-            ms(limits.output_stall_ms)
-        };
-        let stall = self.stalled_since.map(|since| since + patience);
-        line.into_iter().chain(stall).min()
-    }
-
     fn linger(&self, limits: &Limits) -> Duration {
         match self.state {
             State::Closing {
                 linger: Linger::Briefly,
             } => BRIEFLY.min(ms(limits.linger_ms)),
             State::Reading | State::Awaiting(..) | State::Closing { .. } => ms(limits.linger_ms),
-        }
-    }
-
-    /// The deadline has come.
-    pub fn deadline_reached(&mut self, limits: &Limits, tally: &mut Tally, now: Time) {
-        let is_due = |since: Option<Time>, patience: Duration| {
-            since.is_some_and(|since| since + patience <= now)
-        };
-        if is_due(self.line_since, ms(limits.line_ms)) {
-            let unfinished = std::mem::take(&mut self.input);
-            self.tell_unfinished(unfinished.len(), limits.line_ms, tally);
-            if Command::parse(unfinished.as_slice()) != Command::Blank {
-                self.quote(unfinished.as_slice());
-            }
-            self.line_since = None;
-            self.close(Cause::LineUnfinished, Linger::Long);
-        } else if self.output.is_empty() {
-            if is_due(self.stalled_since, self.linger(limits)) {
-                self.close(Cause::Lingered, Linger::No);
-            }
-        } else if is_due(self.stalled_since, ms(limits.output_stall_ms)) {
-            warn!(
-                "{}: closing: it did not read its answers for {} ms",
-                self.who, limits.output_stall_ms
-            );
-            self.output.clear();
-            self.close(Cause::OutputStalled, Linger::No);
         }
     }
 
@@ -763,9 +591,53 @@ impl Client {
             info!("{what}");
         }
     }
+}
 
-    /// The connection is gone, `why` if the core did not want it so.
-    pub fn connection_lost(&self, why: Option<&str>) {
+impl Protocol for Client {
+    type Effect = Effect;
+
+    /// The client speaks first.
+    fn connection_made(&mut self, _: &mut Context<'_>) -> Option<Effect> {
+        None
+    }
+
+    fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Effect> {
+        if !self.input.is_empty() {
+            self.input.extend(data);
+            return self.go_on(context);
+        }
+        let (used, effect) = self.run(data, context);
+        self.input.extend(&data[used..]);
+        self.watch_line(used > 0, context.now.time);
+        effect
+    }
+
+    /// What it sent is still answered. Truncation cannot be told from an attack, so a line without
+    /// its end is not run if the stream was cut off (RFC 8446, section 6.1).
+    fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
+        self.end = match end {
+            StreamEnd::Whole => Input::Ended,
+            StreamEnd::CutOff => Input::CutOff,
+        };
+        self.go_on(context)
+    }
+
+    /// It is counted when the connection is lost.
+    fn tls_failed(&mut self, _: &TlsError, _: &mut Context<'_>) -> Option<Effect> {
+        None
+    }
+
+    fn connection_lost(&mut self, why: Option<&str>, context: &mut Context<'_>) -> Option<Effect> {
+        if let Some(tls) = context.tls
+            && let Some((kind, reason)) = tls.failure_to_count()
+            && !context.is_stopping
+        {
+            let tally = &mut context.tally;
+            if tls.is_header_instead() {
+                tally.passed_over_header(self.who, !context.settings.proxies.is_empty());
+            }
+            tally.handshakes.failed(self.who, kind, reason);
+        }
         let unanswered = match self.state {
             State::Awaiting(..) => ", without waiting for an answer of Places",
             State::Reading | State::Closing { .. } => "",
@@ -779,6 +651,168 @@ impl Client {
             self.who,
             self.output.len()
         );
+        Some(Effect::Lost {
+            address: self.address().ip(),
+            was_rejected: self.is_rejected,
+            call: self.awaits(),
+        })
+    }
+
+    /// Acts on what waits in the input.
+    fn go_on(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+        let mut input = std::mem::take(&mut self.input);
+        let (used, effect) = self.run(input.as_slice(), context);
+        input.consume(used);
+        self.input = input;
+        self.watch_line(used > 0, context.now.time);
+        effect
+    }
+
+    fn deadline_reached(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+        let (limits, now) = (&context.settings.limits, context.now.time);
+        let is_due = |since: Option<Time>, patience: Duration| {
+            since.is_some_and(|since| since + patience <= now)
+        };
+        if is_due(self.line_since, ms(limits.line_ms)) {
+            let unfinished = std::mem::take(&mut self.input);
+            self.tell_unfinished(unfinished.len(), limits.line_ms, context.tally);
+            if Command::parse(unfinished.as_slice()) != Command::Blank {
+                self.quote(unfinished.as_slice());
+            }
+            self.line_since = None;
+            self.close(Cause::LineUnfinished, Linger::Long);
+        } else if self.output.is_empty() {
+            if is_due(self.stalled_since, self.linger(limits)) {
+                self.close(Cause::Lingered, Linger::No);
+            }
+        } else if is_due(self.stalled_since, ms(limits.output_stall_ms)) {
+            warn!(
+                "{}: closing: it did not read its answers for {} ms",
+                self.who, limits.output_stall_ms
+            );
+            self.output.clear();
+            self.close(Cause::OutputStalled, Linger::No);
+        }
+        None
+    }
+
+    fn stop(&mut self, _: &mut Context<'_>) {
+        match self.state {
+            // Its next command may be on its way: closing in the face of it would destroy answers
+            // that it has not read yet.
+            State::Reading => {
+                let is_idle = self.input.is_empty() && self.output.is_empty();
+                let linger = if is_idle {
+                    Linger::Briefly
+                } else {
+                    Linger::Long
+                };
+                self.close(Cause::Stopped, linger);
+            }
+            // The answer that it waits for is the last one: see `resume`.
+            State::Awaiting(..) | State::Closing { .. } => {}
+        }
+        self.input.clear();
+        self.line_since = None;
+    }
+
+    #[inline]
+    fn output(&mut self, context: &mut Context<'_>) -> &[u8] {
+        self.released_output(context.released())
+    }
+
+    /// A client that was paused may go on.
+    fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Effect> {
+        self.output.consume(count);
+        self.stalled_since = Some(context.now.time);
+        match self.can_go_on(&context.settings.limits) {
+            true => self.go_on(context),
+            false => None,
+        }
+    }
+
+    /// What waits for the journal does not wait for the client.
+    #[inline]
+    fn flushed(&mut self, context: &mut Context<'_>) {
+        let waits = !self.released_output(context.released()).is_empty()
+            || matches!(self.state, State::Closing { .. });
+        self.stalled_since = match waits {
+            true => self.stalled_since.or(Some(context.now.time)),
+            false => None,
+        };
+    }
+
+    #[inline]
+    fn disposition(&self) -> Disposition {
+        if !self.output.is_empty() {
+            return Disposition::Open;
+        }
+        match self.state {
+            State::Reading if self.end != Input::Open && self.input.is_empty() => {
+                Disposition::Close
+            }
+            State::Closing {
+                linger: Linger::Briefly | Linger::Long,
+            } if self.end == Input::Open => Disposition::Finish,
+            State::Closing { .. } => Disposition::Close,
+            State::Reading | State::Awaiting(..) => Disposition::Open,
+        }
+    }
+
+    fn wants_read(&self) -> bool {
+        match self.state {
+            State::Reading => !self.paused && !self.wants_room && self.end == Input::Open,
+            State::Awaiting(..) => false,
+            State::Closing { linger } => linger != Linger::No && self.end == Input::Open,
+        }
+    }
+
+    fn wants_room(&self) -> bool {
+        self.wants_room
+    }
+
+    fn held_until(&self) -> u64 {
+        if self.output.is_empty() {
+            0
+        } else {
+            self.held_until
+        }
+    }
+
+    fn deadline(&self, limits: &Limits) -> Option<Time> {
+        let line = self.line_since.map(|since| since + ms(limits.line_ms));
+        let patience = if self.output.is_empty() {
+            self.linger(limits)
+        } else {
+            ms(limits.output_stall_ms)
+        };
+        let stall = self.stalled_since.map(|since| since + patience);
+        line.into_iter().chain(stall).min()
+    }
+
+    /// One of [`Client::STATES`].
+    fn state_name(&self) -> &'static str {
+        let place = match self.state {
+            State::Reading if self.wants_room => 2,
+            State::Reading if self.paused => 1,
+            State::Reading => 0,
+            State::Awaiting(_) => 3,
+            State::Closing { .. } => 4,
+        };
+        Client::STATES[place]
+    }
+
+    fn check_invariants(&self) -> Result<(), String> {
+        let state = self.state_name();
+        hold!(
+            self.line_since.is_none() || !self.input.is_empty(),
+            "a line of a client that is {state} is unfinished, and not there"
+        );
+        hold!(
+            self.line_since.is_none() || matches!(self.state, State::Reading),
+            "a client that is {state} is waited for to finish a line"
+        );
+        Ok(())
     }
 }
 

@@ -14,4 +14,4 @@
 mod machine;
 pub mod proxied;
 
-pub use self::machine::{Asked, Client, Context};
+pub use self::machine::{Asked, Client, Effect};

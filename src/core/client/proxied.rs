@@ -24,12 +24,17 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
+
+use log::debug;
 
 use crate::core::base::clock::Time;
+use crate::core::base::invariants::hold;
 use crate::core::base::limits::{Limits, count, ms};
 use crate::core::session::buffer::Buffer;
+use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
+use crate::core::session::protocol::{Protocol, StreamEnd};
+use crate::core::session::tls::TlsError;
 use crate::core::wire::proxy_header::{Header, HeaderError, Parsed, parse};
 
 /// Where a client is connected from.
@@ -121,6 +126,26 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// What an event of such a connection has for an effect outside.
+pub enum Effect {
+    /// The header is whole: from here on, the connection is a client's.
+    Named {
+        /// The client, and the proxy if it speaks for another one.
+        from: ClientSource,
+        /// How many of the bytes that came in are part of the header.
+        used: usize,
+    },
+    /// It closes, for this reason.
+    Refused(Refusal),
+    /// The connection is gone.
+    Lost {
+        /// The proxy.
+        proxy: SocketAddr,
+        /// It was in the middle of its header.
+        refusal: Option<Refusal>,
+    },
+}
+
 /// A connection whose header has not come.
 pub struct Proxied {
     proxy: SocketAddr,
@@ -134,7 +159,7 @@ pub struct Proxied {
 impl Proxied {
     /// A proxy that just connected from `proxy`.
     #[must_use]
-    pub fn connection_made(proxy: SocketAddr) -> Proxied {
+    pub fn new(proxy: SocketAddr) -> Proxied {
         Proxied {
             proxy: canonical(proxy),
             input: Buffer::default(),
@@ -154,7 +179,7 @@ impl Proxied {
     ///
     /// # Errors
     /// They are no header.
-    pub fn data_received(
+    pub fn take(
         &mut self,
         data: &[u8],
         limits: &Limits,
@@ -184,9 +209,9 @@ impl Proxied {
         }
     }
 
-    /// It will send no more. Returns why that is a fault, unless it had not begun: a check whether
+    /// No more will come. Returns why that is a fault, unless it had not begun: a check whether
     /// this server is alive may connect and say nothing.
-    pub fn eof_received(&mut self) -> Option<Refusal> {
+    fn end(&mut self) -> Option<Refusal> {
         let has_begun = !self.input.is_empty() && !self.is_over;
         self.close();
         has_begun.then_some(Refusal::CutOff)
@@ -197,36 +222,126 @@ impl Proxied {
         self.is_over = true;
         self.input.clear();
     }
+}
 
-    /// What is to become of the connection. The first time that this is asked, its wait begins.
+impl Protocol for Proxied {
+    type Effect = Effect;
+
+    /// No TLS begins before the header.
+    fn connection_made(&mut self, _: &mut Context<'_>) -> Option<Effect> {
+        None
+    }
+
     #[cold]
-    pub fn disposition(&mut self, now: Time) -> Disposition {
-        self.since.get_or_insert(now);
-        if self.is_over {
-            Disposition::Close
-        } else {
-            Disposition::Open
+    fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Effect> {
+        match self.take(data, &context.settings.limits) {
+            Ok(None) => None,
+            Ok(Some((header, used))) => {
+                let from = match header.source {
+                    Some(client) => ClientSource {
+                        client,
+                        proxy: Some(self.proxy),
+                    },
+                    None => ClientSource {
+                        client: self.proxy,
+                        proxy: None,
+                    },
+                };
+                Some(Effect::Named { from, used })
+            }
+            Err(refusal) => Some(Effect::Refused(refusal)),
         }
     }
 
-    /// When the header has to be whole. A byte of it wins no time.
-    #[cold]
-    #[must_use]
-    pub fn deadline(&self, limits: &Limits) -> Option<Time> {
-        Some(self.since? + wait(limits))
+    fn eof_received(&mut self, _: StreamEnd, _: &mut Context<'_>) -> Option<Effect> {
+        self.end().map(Effect::Refused)
     }
 
-    /// The deadline may have come; returns why it is refused if it has.
-    #[must_use]
-    pub fn deadline_reached(&self, limits: &Limits, now: Time) -> Option<Refusal> {
+    fn tls_failed(&mut self, _: &TlsError, _: &mut Context<'_>) -> Option<Effect> {
+        None
+    }
+
+    /// It may be reset in the middle of the header, too.
+    fn connection_lost(&mut self, why: Option<&str>, _: &mut Context<'_>) -> Option<Effect> {
+        debug!("proxy {}: gone: {}", self.proxy, why.unwrap_or("closed"));
+        Some(Effect::Lost {
+            proxy: self.proxy,
+            refusal: self.end(),
+        })
+    }
+
+    fn go_on(&mut self, _: &mut Context<'_>) -> Option<Effect> {
+        None
+    }
+
+    #[cold]
+    fn deadline_reached(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+        let (limits, now) = (&context.settings.limits, context.now.time);
         let is_due = self.deadline(limits).is_some_and(|due| due <= now) && !self.is_over;
         let limit_ms = limits.proxy_header_ms;
-        is_due.then_some(Refusal::Late { limit_ms })
+        is_due.then_some(Effect::Refused(Refusal::Late { limit_ms }))
     }
-}
 
-fn wait(limits: &Limits) -> Duration {
-    ms(limits.proxy_header_ms)
+    /// It is not a client yet: see [`Proxied::flushed`].
+    fn stop(&mut self, _: &mut Context<'_>) {}
+
+    fn output(&mut self, _: &mut Context<'_>) -> &[u8] {
+        &[]
+    }
+
+    fn output_sent(&mut self, _: usize, _: &mut Context<'_>) -> Option<Effect> {
+        None
+    }
+
+    /// The first time, its wait begins.
+    #[cold]
+    fn flushed(&mut self, context: &mut Context<'_>) {
+        self.since.get_or_insert(context.now.time);
+        if context.is_stopping {
+            self.close();
+        }
+    }
+
+    #[cold]
+    fn disposition(&self) -> Disposition {
+        match self.is_over {
+            true => Disposition::Close,
+            false => Disposition::Open,
+        }
+    }
+
+    fn wants_read(&self) -> bool {
+        true
+    }
+
+    fn wants_room(&self) -> bool {
+        false
+    }
+
+    fn held_until(&self) -> u64 {
+        0
+    }
+
+    /// A byte of the header wins no time.
+    #[cold]
+    fn deadline(&self, limits: &Limits) -> Option<Time> {
+        Some(self.since? + ms(limits.proxy_header_ms))
+    }
+
+    fn state_name(&self) -> &'static str {
+        match self.is_over {
+            true => "closing",
+            false => "waiting for a header",
+        }
+    }
+
+    fn check_invariants(&self) -> Result<(), String> {
+        hold!(
+            self.input.is_empty() || !self.is_over,
+            "a proxy's connection that is over keeps the beginning of a header"
+        );
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -240,7 +355,7 @@ mod tests {
     ];
 
     fn proxied() -> Proxied {
-        Proxied::connection_made("[::ffff:10.0.0.2]:4444".parse().unwrap())
+        Proxied::new("[::ffff:10.0.0.2]:4444".parse().unwrap())
     }
 
     #[test]
@@ -257,9 +372,7 @@ mod tests {
                     for piece in pieces {
                         if found.is_some() {
                             rest.extend_from_slice(piece);
-                        } else if let Some((header, used)) =
-                            proxied.data_received(piece, &limits).unwrap()
-                        {
+                        } else if let Some((header, used)) = proxied.take(piece, &limits).unwrap() {
                             found = Some(header);
                             rest.extend_from_slice(&piece[used..]);
                         }
@@ -279,21 +392,21 @@ mod tests {
         };
         let mut proxied = proxied();
         let begun = [&HEADERS[1][..14], &[0, 217]].concat();
-        assert_eq!(proxied.data_received(&begun[..15], &limits), Ok(None));
+        assert_eq!(proxied.take(&begun[..15], &limits), Ok(None));
         let (bytes, most) = (233, 232);
         let long = Refusal::Invalid(HeaderError::Long { bytes, most });
         let flood = [&begun[15..], &[0; 65_536]].concat();
-        assert_eq!(proxied.data_received(&flood, &limits), Err(long));
+        assert_eq!(proxied.take(&flood, &limits), Err(long));
         assert!(proxied.input.len() <= 232);
     }
 
     #[test]
     fn one_that_is_over_is_not_heard_any_more() {
         let mut proxied = proxied();
-        assert_eq!(proxied.eof_received(), None, "it had not begun");
+        assert_eq!(proxied.end(), None, "it had not begun");
         let limits = Limits::default();
-        assert_eq!(proxied.data_received(HEADERS[0], &limits), Ok(None));
-        assert_eq!(proxied.disposition(Time::default()), Disposition::Close);
+        assert_eq!(proxied.take(HEADERS[0], &limits), Ok(None));
+        assert_eq!(proxied.disposition(), Disposition::Close);
         assert_eq!(proxied.proxy().to_string(), "10.0.0.2:4444");
     }
 }

@@ -1,16 +1,18 @@
 //! What a [`Node`] does for its clients.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use log::{debug, warn};
 
-use super::journaling::Journal;
-use super::{ConnId, Node, Phase, Session};
+use super::session::{Effect, Session};
+use super::{ConnId, Node, Phase, context};
 use crate::core::base::clock::Now;
 use crate::core::client::proxied::ClientSource;
-use crate::core::client::{Asked, Client, Context};
+use crate::core::client::{self, Asked, Client};
 use crate::core::places::answer::Outcome;
 use crate::core::session::admission::Admission;
+use crate::core::session::context::Context;
+use crate::core::session::protocol::Protocol;
 use crate::core::session::tls::{NOT_LET_IN, Tls, TlsSession};
 
 /// How a client comes in.
@@ -25,7 +27,7 @@ impl Entry {
     /// The session of a client that comes in like this.
     pub(super) fn client(&self, serial: u32, from: ClientSource) -> Client {
         match &self.refused {
-            None => Client::connection_made(serial, from),
+            None => Client::new(serial, from),
             Some(last_words) => Client::rejected(serial, from.client, last_words),
         }
     }
@@ -100,106 +102,65 @@ impl Node {
         }
     }
 
-    pub(super) fn client_sent(&mut self, id: ConnId, data: &[u8], now: Now) {
-        let asked = self.with_client(id, now, |client, context| {
-            client.data_received(data, context)
-        });
-        self.client_goes_on(id, asked, now);
-    }
-
-    pub(super) fn client_ended(&mut self, id: ConnId, now: Now) {
-        let asked = self.with_client(id, now, Client::eof_received);
-        self.client_goes_on(id, asked, now);
-    }
-
-    pub(super) fn client_cut_off(&mut self, id: ConnId, now: Now) {
-        let asked = self.with_client(id, now, Client::cut_off);
-        self.client_goes_on(id, asked, now);
-    }
-
-    pub(super) fn client_took(&mut self, id: ConnId, taken: usize, now: Now) {
-        let asked = self.with_client(id, now, |client, context| {
-            client.output_sent(taken, now.time);
-            if client.can_go_on(&context.settings.limits) {
-                client.go_on(context)
-            } else {
-                None
-            }
-        });
-        self.client_goes_on(id, asked, now);
-    }
-
     /// The call that it waits for is answered.
     pub(super) fn client_answered(&mut self, id: ConnId, outcome: &mut Outcome, now: Now) {
-        let asked = self.with_client(id, now, |client, context| {
-            client.resume(outcome);
+        self.on_client(id, now, |client, context| {
+            client.resume(outcome, context.is_stopping);
             client.go_on(context)
         });
-        self.client_goes_on(id, asked, now);
         self.mark_dirty(id);
     }
 
-    /// The journal has room for what it wants to say.
-    pub(super) fn client_has_room(&mut self, id: ConnId, now: Now) {
-        let asked = self.with_client(id, now, Client::go_on);
-        self.client_goes_on(id, asked, now);
-    }
-
-    /// Asks what the client wants asked; if the answer is there at once, its next commands follow.
-    fn client_goes_on(&mut self, id: ConnId, mut asked: Option<Asked>, now: Now) {
-        while let Some(wanted) = asked {
-            let call = self.ask(&wanted.question, id, now);
-            asked = self.with_client(id, now, |client, context| match call {
-                Ok(call) => {
-                    client.suspend(call, wanted);
-                    None
-                }
+    /// Asks what the client wants asked. If that fails, it is told so, and its next commands
+    /// follow.
+    pub(super) fn ask_for(&mut self, id: ConnId, asked: Asked, now: Now) {
+        let mut next = Some(asked);
+        while let Some(asked) = next.take() {
+            let call = self.ask(&asked.question, id, now);
+            let Some(slot) = self.sessions.get_mut(id) else {
+                return;
+            };
+            let Session::Client(client) = &mut slot.session else {
+                return;
+            };
+            match call {
+                Ok(call) => client.suspend(call, asked),
                 Err(reason) => {
-                    client.answer_now(
-                        &wanted,
-                        &mut Outcome::new(context.settings.places.api, Err(reason)),
-                    );
-                    client.go_on(context)
+                    let api = self.settings.places.api;
+                    client.answer_now(&asked, &mut Outcome::new(api, Err(reason)));
+                    let tls = slot.secure.as_deref();
+                    match client.go_on(&mut context!(self, tls, now)) {
+                        Some(client::Effect::AskPlaces(asked)) => next = Some(asked),
+                        Some(effect @ client::Effect::Lost { .. }) => {
+                            return self.apply(id, effect.into(), now);
+                        }
+                        None => {}
+                    }
                 }
-            });
+            }
         }
     }
 
-    pub(super) fn client_lost(&mut self, id: ConnId, client: &Client, why: Option<&str>, now: Now) {
-        if client.is_rejected() {
-            self.admission.leave_rejected();
-        } else {
-            self.admission.leave(client.address().ip());
-        }
-        if self.admission.clients() == 0 && self.phase != Phase::Running {
-            self.mark_all_dirty(); // the links waited for the last one
-        }
-        client.connection_lost(why);
-        if let Some(call) = client.awaits() {
-            self.asker_lost(call, id, now);
-        }
-    }
-
-    fn with_client<T: Default>(
+    fn on_client(
         &mut self,
         id: ConnId,
         now: Now,
-        act: impl FnOnce(&mut Client, &mut Context<'_>) -> T,
-    ) -> T {
-        match self.sessions.get_mut(id).map(|slot| &mut slot.session) {
-            Some(Session::Client(client)) => act(
-                client,
-                &mut Context {
-                    records: &mut self.records,
-                    durability: self.journal.as_mut().map(Journal::durability),
-                    tally: &mut self.tally,
-                    settings: &self.settings,
-                    now,
-                },
-            ),
-            Some(Session::Proxied(_) | Session::Link(_) | Session::Exchange(_)) | None => {
-                T::default()
-            }
+        event: impl FnOnce(&mut Client, &mut Context<'_>) -> Option<client::Effect>,
+    ) {
+        self.on_session(id, now, |session, context| match session {
+            Session::Client(client) => event(client, context).map(Effect::from),
+            Session::Proxied(_) | Session::Link(_) | Session::Exchange(_) => None,
+        });
+    }
+
+    /// A client is gone.
+    pub(super) fn client_lost(&mut self, address: IpAddr, was_rejected: bool) {
+        match was_rejected {
+            true => self.admission.leave_rejected(),
+            false => self.admission.leave(address),
+        }
+        if self.admission.clients() == 0 && self.phase != Phase::Running {
+            self.mark_all_dirty(); // the links waited for the last one
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{ConnId, Node, Session};
+use super::session::Session;
+use super::{ConnId, Node};
 use crate::core::base::invariants::hold;
+use crate::core::session::protocol::Protocol;
 
 impl Node {
     /// Whether the parts of the server agree with one another. For tests: it looks at everything.
@@ -12,6 +14,9 @@ impl Node {
     /// What does not hold, in words.
     pub fn check_invariants(&self) -> Result<(), String> {
         self.check_lists()?;
+        for (_, slot) in self.sessions.iter() {
+            slot.session.check_invariants()?;
+        }
         self.check_clients()?;
         self.check_links()?;
         self.check_exchanges()?;
@@ -67,7 +72,7 @@ impl Node {
             let is_asker = self
                 .calls
                 .get(call)
-                .is_some_and(|call| call.askers.iter().any(|asker| asker.id == id));
+                .is_some_and(|call| call.askers().iter().any(|asker| asker.id == id));
             let is_answered = self.answers.iter().any(|(askers, _)| askers.contains(&id));
             hold!(
                 is_asker != is_answered,
@@ -137,7 +142,7 @@ impl Node {
             Some(Session::Client(_) | Session::Proxied(_) | Session::Link(_)) | None => None,
         };
         for &id in self.calls.kept() {
-            let is_idle = exchange(id).is_some_and(|it| it.is_idle() && it.call.is_none());
+            let is_idle = exchange(id).is_some_and(|it| it.is_idle());
             hold!(
                 is_idle,
                 "connection {} is in the pool and not idle",
@@ -150,7 +155,7 @@ impl Node {
                 continue;
             };
             made += usize::from(exchange.is_made());
-            let Some(call) = exchange.call else {
+            let Some(call) = exchange.call() else {
                 continue;
             };
             let is_its = self

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use log::warn;
 
-use super::{ConnId, Node, Session, Slot, Timer};
+use super::session::Session;
+use super::{ConnId, Node, Slot, Timer};
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::entropy::Entropy;
 use crate::core::base::limits::ms;
@@ -13,7 +14,8 @@ use crate::core::journal::durability::{
     DiskDone, DiskWork, Durability, Fsync, Opened, Phase, Room, journal_bytes,
 };
 use crate::core::journal::format::Entry;
-use crate::core::session::herd::{Heard, NeighbourId};
+use crate::core::session::herd::{Heard, Herd, Neighbour};
+use crate::core::session::protocol::Protocol;
 use crate::core::table::records::Merge;
 use crate::core::wire::message::At;
 
@@ -41,30 +43,34 @@ impl Journal {
         &mut self.durability
     }
 
-    pub(super) fn as_written(&self) -> &Durability {
-        &self.durability
-    }
-
     /// Connections that wait for room, and clients whose answers are held.
     pub(super) fn waiting(&self) -> (&[ConnId], &[ConnId]) {
         (&self.want_room, &self.held)
     }
 
-    /// Puts a connection on the lists that it belongs on.
-    pub(super) fn watch(&mut self, id: ConnId, slot: &mut Slot) {
-        let (wants_room, held) = match &slot.session {
-            Session::Client(client) => (
-                client.wants_room(),
-                client.held_until() > self.durability.released(),
-            ),
-            Session::Link(link) => (link.wants_room(), false),
-            Session::Proxied(_) | Session::Exchange(_) => (false, false),
-        };
-        if wants_room && !std::mem::replace(&mut slot.wants_room, true) {
+    /// Puts a connection on the lists that it belongs on; what was heard of its neighbour, and what
+    /// that was told, is written down within a second.
+    #[inline]
+    pub(super) fn watch(&mut self, id: ConnId, slot: &mut Slot, herd: &Herd, now: Now) {
+        let held = slot.session.held_until() > self.durability.released();
+        if slot.session.wants_room() && !std::mem::replace(&mut slot.wants_room, true) {
             self.want_room.push(id);
         }
         if held && !std::mem::replace(&mut slot.held, true) {
             self.held.push(id);
+        }
+        if let Session::Link(link) = &slot.session
+            && let Some(neighbour) = link.neighbour()
+        {
+            self.note_heard_soon(herd.get(neighbour), now);
+        }
+    }
+
+    /// What was heard of a neighbour, and what it was told, is written down within a second.
+    pub(super) fn note_heard_soon(&mut self, neighbour: &Neighbour, now: Now) {
+        let is_unnoted = neighbour.unnoted_heard().is_some() || neighbour.unnoted_told().is_some();
+        if self.heard_due.is_none() && is_unnoted {
+            self.heard_due = Some(now.time + HEARD_EVERY);
         }
     }
 }
@@ -228,16 +234,11 @@ impl Node {
             return false;
         }
         for id in std::mem::take(&mut journal.want_room) {
-            let Some(slot) = self.sessions.get_mut(id) else {
-                continue;
-            };
-            slot.wants_room = false;
-            match slot.session {
-                Session::Client(_) => self.client_has_room(id, now),
-                Session::Link(_) => self.link_has_room(id, now),
-                Session::Proxied(_) | Session::Exchange(_) => {}
+            if let Some(slot) = self.sessions.get_mut(id) {
+                slot.wants_room = false;
+                self.on_session(id, now, Session::go_on);
+                self.mark_dirty(id);
             }
-            self.mark_dirty(id);
         }
         true
     }
@@ -253,13 +254,6 @@ impl Node {
         self.journal
             .as_ref()
             .map_or(u64::MAX, |journal| journal.durability.released())
-    }
-
-    /// Up to which change everything is kept as safely as clients are promised.
-    pub(super) fn kept_through(&self) -> u64 {
-        self.journal
-            .as_ref()
-            .map_or(u64::MAX, |journal| journal.durability.kept_through())
     }
 
     /// Up to which change everything is written down, where that is done at all.
@@ -347,17 +341,6 @@ impl Node {
                     journal.heard_due = Some(now.time + HEARD_EVERY);
                 }
             }
-        }
-    }
-
-    /// What was heard of a neighbour, and what it was told, is written down within a second.
-    pub(super) fn note_heard_soon(&mut self, neighbour: NeighbourId, now: Now) {
-        let Some(journal) = self.journal.as_mut().filter(|it| it.heard_due.is_none()) else {
-            return;
-        };
-        let neighbour = self.herd.get(neighbour);
-        if neighbour.unnoted_heard().is_some() || neighbour.unnoted_told().is_some() {
-            journal.heard_due = Some(now.time + HEARD_EVERY);
         }
     }
 }

@@ -20,6 +20,19 @@
 //! Every `handle_*` ends in the same place (`Node::handle`), where what may follow from any event
 //! is done: questions for Places are given connections, answers are given to their clients.
 //!
+//! # Sessions
+//!
+//! A connection has a session: a client, a proxy's connection whose header has not come, a link, or
+//! an exchange. All have one face, [`Protocol`]; TLS is below it, in `connection.rs`. What an event
+//! wants done outside its session is returned, and done in one place, `Node::apply`:
+//!
+//! | kind | effects |
+//! |---|---|
+//! | [`Client`](crate::core::client::Client) | [`client::Effect`](crate::core::client::Effect): ask Places; it is lost |
+//! | [`Proxied`](crate::core::client::proxied::Proxied) | [`proxied::Effect`](crate::core::client::proxied::Effect): its client is named; it is refused; it is lost |
+//! | [`Link`](crate::core::link::Link) | [`link::Effect`](crate::core::link::Effect): it replaces another one; our history was rolled back; it is lost |
+//! | [`Exchange`](crate::core::places::exchange::Exchange) | [`exchange::Effect`](crate::core::places::exchange::Effect): it is made; it is answered; it failed; it is lost |
+//!
 //! Behind `handle_` and in the sessions, the names are asyncio's: a reader who knows
 //! `asyncio.Protocol` knows what each is for. Nothing here blocks, and nothing here reads a clock:
 //! the time is an argument. One client, walked through by hand:
@@ -52,6 +65,7 @@
 #[cfg(test)]
 mod addresses;
 mod clients;
+mod connection;
 mod drive;
 mod invariants;
 mod journaling;
@@ -59,6 +73,7 @@ mod neighbours;
 mod poll;
 mod proxied;
 mod questions;
+mod session;
 mod states;
 #[cfg(test)]
 mod tls_time;
@@ -76,21 +91,20 @@ use crate::core::base::entropy::Entropy;
 use crate::core::base::limits::{Limits, count, ms};
 use crate::core::base::settings::{Secrets, SecretsChange, Settings, TlsSettings};
 use crate::core::base::slots::{Id, Slots};
-use crate::core::client::Client;
-use crate::core::client::proxied::{Proxied, Refusal};
+use crate::core::client::proxied::Refusal;
 use crate::core::journal::durability::DiskDone;
-use crate::core::link::{Link, Supply};
 use crate::core::places::answer::Outcome;
 use crate::core::places::call::{CallId, Calls};
-use crate::core::places::exchange::Exchange;
 use crate::core::session::admission::Admissions;
 use crate::core::session::herd::{Herd, NeighbourId};
+use crate::core::session::protocol::Protocol;
 use crate::core::session::resolver::Resolver;
 use crate::core::session::tally::Tally;
-use crate::core::session::tls::{StreamEnd, TlsEvents, TlsSession};
+use crate::core::session::tls::TlsSession;
 use crate::core::session::tls_clock::TlsClock;
 use crate::core::table::records::Records;
 use journaling::Journal;
+use session::Session;
 
 pub use drive::{Io, Wants, drive, perform_disk_work};
 use poll::Dirty;
@@ -98,26 +112,6 @@ pub use poll::Request;
 
 /// The name of a connection.
 pub type ConnId = Id;
-
-/// One connection's protocol and where it stands.
-enum Session {
-    Client(Client),
-    /// A listed proxy's, until its header names the client.
-    Proxied(Box<Proxied>),
-    /// Few and large, where clients are many and small.
-    Link(Box<Link>),
-    Exchange(Box<Exchange>),
-}
-
-impl Session {
-    fn wants_read(&self) -> bool {
-        match self {
-            Session::Client(client) => client.wants_read(),
-            Session::Link(link) => !link.wants_room(),
-            Session::Proxied(_) | Session::Exchange(_) => true,
-        }
-    }
-}
 
 struct Slot {
     session: Session,
@@ -190,14 +184,38 @@ pub struct Node {
     deadlines: Deadlines<Timer>,
     requests: VecDeque<Request>,
     dirty: Dirty,
-    /// Up to which change the links and the clients know that things may leave, and the links that
-    /// everything is written down.
-    announced: (u64, u64),
+    /// What links and clients know: up to which change things may leave, up to which everything is
+    /// written down, and how many records the table lacks.
+    announced: (u64, u64, u64),
     entropy: Entropy,
     /// What rustls takes for the wall clock.
     tls_clock: TlsClock,
+    /// The time of the latest event.
+    now: Now,
     plaintext: Vec<u8>,
 }
+
+/// What the node lends a session for one event. A method would borrow the session too.
+macro_rules! context {
+    ($node:expr, $tls:expr, $now:expr) => {
+        crate::core::session::context::Context {
+            now: $now,
+            settings: &$node.settings,
+            boot: $node.boot,
+            is_stopping: $node.phase != crate::core::node::Phase::Running,
+            clients: $node.admission.clients(),
+            records: &mut $node.records,
+            herd: &mut $node.herd,
+            durability: $node
+                .journal
+                .as_mut()
+                .map(crate::core::node::journaling::Journal::durability),
+            tally: &mut $node.tally,
+            tls: $tls,
+        }
+    };
+}
+use context;
 
 /// How many connections to have address space for at once: all that may be, unless a config allows
 /// far more than are likely.
@@ -241,9 +259,10 @@ impl Node {
             deadlines: Deadlines::default(),
             requests: VecDeque::new(),
             dirty: Dirty::default(),
-            announced: (0, 0),
+            announced: (0, 0, 0),
             entropy,
             tls_clock,
+            now,
             plaintext: Vec::new(),
             settings,
         };
@@ -267,6 +286,7 @@ impl Node {
     #[inline]
     fn handle<T>(&mut self, now: Now, event: impl FnOnce(&mut Node) -> T) -> T {
         self.tls_clock.set(now.wall);
+        self.now = now;
         let outcome = event(self);
         self.work_off_questions(now);
         outcome
@@ -284,11 +304,7 @@ impl Node {
 
     /// A connection that was asked for by [`Request::Connect`] is made.
     pub fn handle_connection_made(&mut self, id: ConnId, now: Now) {
-        self.handle(now, |node| match node.session(id) {
-            Some(Session::Link(_)) => node.link_reached(id, now),
-            Some(Session::Exchange(_)) => node.exchange_reached(id, now),
-            Some(Session::Client(_) | Session::Proxied(_)) | None => {}
-        });
+        self.handle(now, |node| node.socket_connected(id, now));
         self.mark_dirty(id);
     }
 
@@ -298,118 +314,10 @@ impl Node {
         self.mark_dirty(id);
     }
 
-    fn bytes_received(&mut self, id: ConnId, data: &[u8], now: Now) {
-        match self.sessions.get_mut(id) {
-            Some(Slot {
-                secure: Some(_), ..
-            }) => self.ciphertext_received(id, data, now),
-            Some(Slot {
-                session: Session::Proxied(_),
-                ..
-            }) => self.proxied_sent(id, data, now),
-            Some(_) => self.plaintext_received(id, data, now),
-            None => {}
-        }
-    }
-
-    fn ciphertext_received(&mut self, id: ConnId, data: &[u8], now: Now) {
-        let Some(Slot {
-            secure: Some(secure),
-            ..
-        }) = self.sessions.get_mut(id)
-        else {
-            return;
-        };
-        let mut plaintext = std::mem::take(&mut self.plaintext);
-        plaintext.clear();
-        let TlsEvents {
-            is_made,
-            is_over,
-            is_failed,
-        } = secure.data_received(data, &mut plaintext);
-        if is_made {
-            self.tls_made(id, now);
-        }
-        if !plaintext.is_empty() {
-            self.plaintext_received(id, &plaintext, now);
-        }
-        if is_over {
-            self.stream_ended(id, StreamEnd::Whole, now);
-        }
-        if is_failed {
-            self.tls_failed(id, now);
-        }
-        self.plaintext = plaintext;
-    }
-
-    /// The handshake is over: it is known who is there, as far as TLS knows.
-    fn tls_made(&mut self, id: ConnId, now: Now) {
-        match self.session(id) {
-            Some(Session::Link(_)) => self.link_connected(id, now),
-            Some(Session::Exchange(_)) => self.exchange_connected(id, now),
-            Some(Session::Client(_) | Session::Proxied(_)) | None => {}
-        }
-    }
-
-    /// TLS cannot go on. The other side is told in an alert; a session hears of it when the
-    /// connection is lost, unless it acts on it before.
-    #[cold]
-    fn tls_failed(&mut self, id: ConnId, now: Now) {
-        if let Some(Slot {
-            session: Session::Exchange(exchange),
-            secure: Some(secure),
-            ..
-        }) = self.sessions.get_mut(id)
-            && let Some(error) = secure.error()
-        {
-            let failure = exchange.tls_failed(error);
-            self.exchange_failed(id, &failure, now);
-        }
-    }
-
-    fn plaintext_received(&mut self, id: ConnId, data: &[u8], now: Now) {
-        match self.session(id) {
-            Some(Session::Client(_)) => self.client_sent(id, data, now),
-            Some(Session::Link(_)) => self.link_sent(id, data, now),
-            Some(Session::Exchange(_)) => self.exchange_sent(id, data, now),
-            Some(Session::Proxied(_)) | None => {} // see `proxied_sent`
-        }
-    }
-
     /// The other side will send no more; it may still be listening.
     pub fn handle_eof_received(&mut self, id: ConnId, now: Now) {
-        self.handle(now, |node| {
-            match node.sessions.get_mut(id).map(|slot| &mut slot.secure) {
-                Some(Some(secure)) => match secure.eof_received() {
-                    StreamEnd::Known => {}
-                    StreamEnd::Failed => node.tls_failed(id, now),
-                    end @ (StreamEnd::Whole | StreamEnd::CutOff) => node.stream_ended(id, end, now),
-                },
-                Some(None) => node.stream_ended(id, StreamEnd::Whole, now),
-                None => {}
-            }
-        });
+        self.handle(now, |node| node.socket_ended(id, now));
         self.mark_dirty(id);
-    }
-
-    fn stream_ended(&mut self, id: ConnId, end: StreamEnd, now: Now) {
-        let Some(slot) = self.sessions.get_mut(id) else {
-            return;
-        };
-        match (&mut slot.session, end) {
-            (Session::Client(_), StreamEnd::CutOff) => self.client_cut_off(id, now),
-            (Session::Client(_), _) => self.client_ended(id, now),
-            (Session::Proxied(_), _) => self.proxied_ended(id),
-            // A link is lost with its connection either way: what it was not sent whole is sent
-            // again.
-            (Session::Link(_), StreamEnd::CutOff) => {
-                if let Some(secure) = &mut slot.secure {
-                    secure.cut_off();
-                }
-            }
-            (Session::Link(link), _) => link.eof_received(now.time),
-            (Session::Exchange(_), end) => self.exchange_ended(id, end, now),
-        }
     }
 
     /// The socket may take output again.
@@ -422,55 +330,18 @@ impl Node {
         self.handle(now, |node| node.output_sent(id, count, now));
     }
 
-    fn output_sent(&mut self, id: ConnId, mut count: usize, now: Now) {
-        if let Some(slot) = self.sessions.get_mut(id)
-            && let Some(secure) = &mut slot.secure
-        {
-            count = secure.output_sent(count);
-            if count == 0 {
-                return;
-            }
-        }
-        match self.sessions.get_mut(id).map(|slot| &mut slot.session) {
-            Some(Session::Client(_)) => self.client_took(id, count, now),
-            Some(Session::Link(link)) => {
-                link.output_sent(count, now);
-                if self.journal.is_some()
-                    && let Some(neighbour) = link.neighbour()
-                {
-                    self.note_heard_soon(neighbour, now);
-                }
-            }
-            Some(Session::Exchange(exchange)) => exchange.output_sent(count),
-            Some(Session::Proxied(_)) | None => {}
-        }
-    }
-
     /// The connection is closed. This is the last event of its id. `why` is what the system said,
     /// unless the core wanted it closed.
     pub fn handle_connection_lost(&mut self, id: ConnId, why: Option<&str>, now: Now) {
         self.handle(now, |node| {
-            let Some(slot) = node.sessions.remove(id) else {
+            let Some(mut slot) = node.sessions.remove(id) else {
                 return;
             };
-            let secure = slot.secure.as_deref();
-            if node.phase == Phase::Running
-                && let (Session::Client(client), Some(secure)) = (&slot.session, secure)
-                && let Some((kind, reason)) = secure.failure_to_count()
-            {
-                if secure.is_header_instead() {
-                    let is_on = !node.settings.proxies.is_empty();
-                    node.tally.passed_over_header(client.who(), is_on);
-                }
-                node.tally.handshakes.failed(client.who(), kind, reason);
-            }
-            let failure = secure.and_then(TlsSession::failure);
-            let why = failure.or(why);
-            match slot.session {
-                Session::Client(client) => node.client_lost(id, &client, why, now),
-                Session::Proxied(proxied) => node.proxied_lost(*proxied, why),
-                Session::Link(link) => node.link_lost(*link, slot.secure.as_deref(), why, now),
-                Session::Exchange(exchange) => node.exchange_lost(id, *exchange, why, now),
+            let tls = slot.secure.as_deref();
+            let why = tls.and_then(TlsSession::failure).or(why);
+            let context = &mut context!(node, tls, now);
+            if let Some(effect) = slot.session.connection_lost(why, context) {
+                node.apply(id, effect, now);
             }
         });
     }
@@ -540,50 +411,12 @@ impl Node {
             .call_at(now.time + ms(stop_ms - stop_ms / 10), Timer::LastAnswers);
         let ids: Vec<ConnId> = self.sessions.iter().map(|(id, _)| id).collect();
         for id in ids {
-            if let Some(Session::Client(client)) = self.session(id) {
-                client.stop();
-            }
+            self.on_session(id, now, |it, context| {
+                it.stop(context);
+                None
+            });
         }
         self.mark_all_dirty();
-    }
-
-    fn connection_due(&mut self, id: ConnId, now: Now) {
-        let (released, appended) = (self.released(), self.appended_through());
-        let kept_through = self.kept_through();
-        let limits = &self.settings.limits;
-        let Some(slot) = self.sessions.get_mut(id) else {
-            return;
-        };
-        slot.armed = None;
-        if let Some(secure) = &mut slot.secure {
-            secure.deadline_reached(limits, now.time);
-        }
-        match &mut slot.session {
-            Session::Client(client) => {
-                client.deadline_reached(limits, &mut self.tally, now.time);
-            }
-            Session::Proxied(_) => self.proxied_due(id, now),
-            Session::Link(link) if link.deadline(limits).is_some_and(|at| at <= now.time) => {
-                let mut supply = Supply {
-                    records: &mut self.records,
-                    herd: &mut self.herd,
-                    released,
-                    kept_through,
-                    appended,
-                };
-                link.deadline_reached(&mut supply, limits, now.time);
-            }
-            Session::Exchange(exchange)
-                if exchange
-                    .deadline(limits)
-                    .is_some_and(|deadline| deadline <= now.time) =>
-            {
-                let failure = exchange.deadline_reached(limits);
-                self.exchange_failed(id, &failure, now);
-            }
-            Session::Link(_) | Session::Exchange(_) => {}
-        }
-        self.mark_dirty(id);
     }
 
     /// Whether bytes from the socket are wanted now: asyncio's `pause_reading` and

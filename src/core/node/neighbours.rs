@@ -5,18 +5,17 @@ use std::net::SocketAddr;
 
 use log::{debug, warn};
 
-use super::journaling::Journal;
-use super::{ConnId, Node, Phase, Request, Session, Slot, Timer};
+use super::session::Session;
+use super::{ConnId, Node, Phase, Request, Slot, Timer};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Now;
 use crate::core::base::limits::count;
 use crate::core::base::settings::{HostPort, NeighbourTls, TlsMode};
-use crate::core::link::{Context, Link, ROLLED_BACK};
+use crate::core::link::{Link, ROLLED_BACK};
 use crate::core::session::admission::origin;
-use crate::core::session::herd::tls_offer::Ending;
 use crate::core::session::herd::{NeighbourId, News};
 use crate::core::session::resolver::Resolution;
-use crate::core::session::tls::{HANDSHAKE, Tls, TlsSession};
+use crate::core::session::tls::{Tls, TlsError, TlsSession};
 
 impl Node {
     /// If there are too many unproven peers already, one of them is closed: one from the same
@@ -158,61 +157,42 @@ impl Node {
         }
     }
 
-    /// The socket that we dialled with is connected. With TLS, the handshake begins now.
-    pub(super) fn link_reached(&mut self, id: ConnId, now: Now) {
-        if let Some(Slot {
-            session: Session::Link(link),
-            ..
-        }) = self.sessions.get(id)
-            && let Some(neighbour) = link.neighbour()
-        {
-            let host = &self.herd.get(neighbour).target().host;
-            self.resolver.worked(host, link.address().ip(), now.time);
-        }
-        let Some(tls) = &self.settings.tls.neighbours else {
-            return self.link_connected(id, now);
+    /// The socket of a link is connected: the TLS that it is to speak, if it is to.
+    pub(super) fn tls_of_link(
+        &mut self,
+        id: ConnId,
+        now: Now,
+    ) -> Result<Option<TlsSession>, TlsError> {
+        let Some(Session::Link(link)) = self.sessions.get(id).map(|slot| &slot.session) else {
+            return Ok(None);
         };
-        let Some(slot) = self.sessions.get_mut(id) else {
-            return;
+        let Some(neighbour) = link.neighbour() else {
+            return Ok(None);
         };
-        if let Session::Link(link) = &mut slot.session
-            && let Some(neighbour) = link.neighbour()
-        {
-            let neighbour = self.herd.get(neighbour);
-            if tls.mode == TlsMode::Offered && neighbour.is_plain_next() {
-                return self.link_connected(id, now);
-            }
-            match Tls::client(tls.dialling.clone(), neighbour.name()) {
-                Ok(tls) => slot.secure = Some(Box::new(TlsSession::new(tls))),
-                Err(error) => link.end(error.reason, now.time),
+        let neighbour = self.herd.get(neighbour);
+        let host = &neighbour.target().host;
+        self.resolver.worked(host, link.address().ip(), now.time);
+        match &self.settings.tls.neighbours {
+            None => Ok(None),
+            Some(tls) if tls.mode == TlsMode::Offered && neighbour.is_plain_next() => Ok(None),
+            Some(tls) => {
+                let tls = Tls::client(tls.dialling.clone(), neighbour.name())?;
+                Ok(Some(TlsSession::new(tls)))
             }
         }
     }
 
-    /// It is known who is there, as far as TLS knows.
-    pub(super) fn link_connected(&mut self, id: ConnId, now: Now) {
-        if let Some(Session::Link(link)) = self.sessions.get_mut(id).map(|slot| &mut slot.session) {
-            link.connection_made(&self.settings.name, &self.herd, now.time);
-        }
-    }
-
-    pub(super) fn link_sent(&mut self, id: ConnId, data: &[u8], now: Now) {
-        if data.first() == Some(&HANDSHAKE) && self.takes_offer(id, now) {
-            return self.ciphertext_received(id, data, now);
-        }
-        self.with_link(id, now, |link, context| link.data_received(data, context));
-    }
-
-    /// The first byte of a connection to the neighbours' port begins a handshake: if TLS is offered
-    /// there, this is a connection over TLS from here on. Returns whether it is.
-    fn takes_offer(&mut self, id: ConnId, now: Now) -> bool {
+    /// The first byte of a connection begins a handshake: if it came to the neighbours' port, and
+    /// TLS is offered there, this is a connection over TLS from here on.
+    #[cold]
+    pub(super) fn take_offer(&mut self, id: ConnId, now: Now) {
         let Some(NeighbourTls {
             mode: TlsMode::Offered,
             accepting,
             ..
         }) = &self.settings.tls.neighbours
         else {
-            return false;
+            return;
         };
         let Some(Slot {
             session: Session::Link(link),
@@ -220,69 +200,22 @@ impl Node {
             ..
         }) = self.sessions.get_mut(id)
         else {
-            return false;
+            return;
         };
         if !link.awaits_first_byte() {
-            return false;
+            return;
         }
         match Tls::server(accepting.clone()) {
             Ok(tls) => *secure = Some(Box::new(TlsSession::new(tls))),
-            Err(error) => {
-                link.end(error.reason, now.time);
-                return false;
-            }
+            Err(error) => link.end(error.reason, now.time),
         }
-        true
     }
 
-    /// The journal has room for what it wants to say.
-    pub(super) fn link_has_room(&mut self, id: ConnId, now: Now) {
-        self.with_link(id, now, Link::go_on);
-    }
-
-    fn with_link(&mut self, id: ConnId, now: Now, act: impl FnOnce(&mut Link, &mut Context<'_>)) {
-        let Some(Slot {
-            session: Session::Link(link),
-            secure,
-            ..
-        }) = self.sessions.get_mut(id)
-        else {
-            return;
-        };
-        let lacks = self.herd.lacks();
-        act(
-            link,
-            &mut Context {
-                records: &mut self.records,
-                herd: &mut self.herd,
-                tally: &self.tally,
-                durability: self.journal.as_mut().map(Journal::durability),
-                is_stopping: self.phase != Phase::Running,
-                clients: self.admission.clients(),
-                settings: &self.settings,
-                certificate: secure.as_deref().and_then(TlsSession::certificate),
-                boot: self.boot,
-                now,
-            },
-        );
-        let (replaced, neighbour) = (link.take_replaced(), link.neighbour());
-        let is_rollback = link.take_rollback();
-        // A neighbour that proves itself anew was cut off without our noticing: its old link is
-        // dead.
-        if let Some(replaced) = replaced
-            && let Some(Session::Link(old)) = self.session(replaced)
-        {
-            old.end("a newer connection took its place".to_owned(), now.time);
-            self.mark_dirty(replaced);
-        }
-        if self.herd.lacks() != lacks {
-            self.mark_links_dirty(); // they are told
-        }
-        if is_rollback {
-            self.begin_life(now);
-        }
-        if let Some(neighbour) = neighbour {
-            self.note_heard_soon(neighbour, now);
+    /// A newer connection to the same neighbour took the place of `old`.
+    pub(super) fn replace_link(&mut self, old: ConnId, now: Now) {
+        if let Some(Session::Link(link)) = self.session(old) {
+            link.end("a newer connection took its place".to_owned(), now.time);
+            self.mark_dirty(old);
         }
     }
 
@@ -296,7 +229,7 @@ impl Node {
     }
 
     /// Our history was rolled back: from here on, it is another one. Every neighbour is met anew.
-    fn begin_life(&mut self, now: Now) {
+    pub(super) fn begin_life(&mut self, now: Now) {
         self.boot = BootId(self.entropy.number());
         let last_seq = self.records.last_seq();
         if let Some(journal) = &mut self.journal {
@@ -311,64 +244,30 @@ impl Node {
                 self.mark_dirty(id);
             }
         }
-        for neighbour in self.herd.ids() {
-            self.note_heard_soon(neighbour, now);
+        if let Some(journal) = &mut self.journal {
+            for neighbour in self.herd.iter() {
+                journal.note_heard_soon(neighbour, now);
+            }
         }
     }
 
-    /// A link's connection is gone; `secure` is the TLS that was on it.
-    pub(super) fn link_lost(
+    /// A connection that we dialled is gone: the next address is tried, `plain_next` at once and
+    /// without TLS, or the neighbour is dialled again after a while.
+    pub(super) fn dial_again(
         &mut self,
-        link: Link,
-        secure: Option<&TlsSession>,
-        why: Option<&str>,
+        neighbour: NeighbourId,
+        plain_next: Option<SocketAddr>,
         now: Now,
     ) {
-        let dialled = if link.is_dialled() {
-            link.neighbour()
-        } else {
-            None
-        };
-        let is_plain_next = dialled.is_some_and(|neighbour| {
-            let ending = match secure {
-                Some(_) if link.is_greeted() => Ending::Other, // TLS works
-                Some(secure) if secure.has_spoken() => Ending::TlsRefused,
-                Some(_) => Ending::TlsUnanswered,
-                None => Ending::Other,
-            };
-            let entry = self.herd.get_mut(neighbour);
-            entry.attempt_ended(ending);
-            let tls = self.settings.tls.neighbours.as_ref();
-            let is_offered = tls.is_some_and(|tls| tls.mode == TlsMode::Offered);
-            is_offered && entry.is_plain_next() && self.phase == Phase::Running
-        });
-        let address = link.address();
-        link.connection_lost(
-            why,
-            is_plain_next,
-            &mut Context {
-                records: &mut self.records,
-                herd: &mut self.herd,
-                tally: &self.tally,
-                durability: None,
-                is_stopping: self.phase != Phase::Running,
-                clients: self.admission.clients(),
-                settings: &self.settings,
-                certificate: None,
-                boot: self.boot,
-                now,
-            },
-        );
-        let Some(neighbour) = dialled.filter(|_| self.phase == Phase::Running) else {
-            return;
-        };
-        match self.herd.get_mut(neighbour).take_addresses() {
-            Some(mut addresses) if is_plain_next => {
-                addresses.push_front(address); // at once
+        match (self.herd.get_mut(neighbour).take_addresses(), plain_next) {
+            (Some(mut addresses), Some(address)) => {
+                addresses.push_front(address);
                 self.try_next(neighbour, addresses, now)
             }
-            Some(addresses) if !addresses.is_empty() => self.try_next(neighbour, addresses, now),
-            Some(_) | None => self.dial_later(neighbour, now),
+            (Some(addresses), None) if !addresses.is_empty() => {
+                self.try_next(neighbour, addresses, now)
+            }
+            (Some(_) | None, _) => self.dial_later(neighbour, now),
         }
     }
 }

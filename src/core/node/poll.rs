@@ -5,12 +5,10 @@
 
 use std::net::SocketAddr;
 
-use super::journaling::Journal;
-use super::{ConnId, Node, Phase, Session, Timer};
+use super::{ConnId, Node, Phase, Timer, context};
 use crate::core::base::clock::Now;
-use crate::core::journal::durability::Durability;
-use crate::core::link::Supply;
 use crate::core::session::disposition::Disposition;
+use crate::core::session::protocol::Protocol;
 
 /// What the core needs done outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,12 +54,14 @@ impl Node {
         None
     }
 
-    /// Wakes the clients and links that the journal's progress concerns.
+    /// Wakes the clients and links that the journal's progress concerns, and the links if it has
+    /// changed what the table lacks.
     fn announce_released(&mut self) {
         let last_seq = self.records.last_seq();
         let announced = (
             self.released().min(last_seq),
             self.appended_through().min(last_seq),
+            self.herd.lacks(),
         );
         if self.announced != announced {
             self.announced = announced;
@@ -72,26 +72,13 @@ impl Node {
 
     /// What the socket is to take; empty if nothing waits. A link pulls its feed here.
     pub fn poll_output(&mut self, id: ConnId) -> &[u8] {
-        let durability = self.journal.as_ref().map(Journal::as_written);
-        if durability.is_some_and(|durability| durability.failure().is_some()) {
+        if self.failure().is_some() {
             return &[]; // what it rests on may be lost
         }
-        let released = durability.map_or(u64::MAX, Durability::released);
         let Some(slot) = self.sessions.get_mut(id) else {
             return &[];
         };
-        let plaintext = match &mut slot.session {
-            Session::Client(client) => client.output(released),
-            Session::Proxied(_) => &[],
-            Session::Link(link) => link.output(Supply {
-                records: &mut self.records,
-                herd: &mut self.herd,
-                released,
-                kept_through: durability.map_or(u64::MAX, Durability::kept_through),
-                appended: durability.map_or(u64::MAX, Durability::appended_through),
-            }),
-            Session::Exchange(exchange) => exchange.output(),
-        };
+        let plaintext = slot.session.output(&mut context!(self, None, self.now));
         match &mut slot.secure {
             Some(secure) => secure.output(plaintext),
             None => plaintext,
@@ -109,42 +96,12 @@ impl Node {
             return Disposition::Open;
         };
         if let Some(journal) = &mut self.journal {
-            journal.watch(id, slot);
+            journal.watch(id, slot, &self.herd, now);
         }
-        let durability = self.journal.as_ref().map(Journal::as_written);
-        let (disposition, deadline) = match &mut slot.session {
-            Session::Client(client) => {
-                let released = durability.map_or(u64::MAX, Durability::released);
-                client.watch_output(released, now.time);
-                (client.disposition(), client.deadline(limits))
-            }
-            Session::Proxied(proxied) => {
-                if self.phase == Phase::Stopping {
-                    proxied.close();
-                }
-                (proxied.disposition(now.time), proxied.deadline(limits))
-            }
-            Session::Link(link) => {
-                if self.phase == Phase::Stopping {
-                    link.stop(&self.records, now.time);
-                }
-                let kept_through = durability.map_or(u64::MAX, Durability::kept_through);
-                link.watch(kept_through, now.time);
-                (link.disposition(), link.deadline(limits))
-            }
-            Session::Exchange(exchange) => {
-                if self.phase == Phase::Stopping && exchange.is_idle() {
-                    exchange.close();
-                }
-                let disposition = if exchange.is_closing() {
-                    Disposition::Close
-                } else {
-                    Disposition::Open
-                };
-                (disposition, exchange.deadline(limits))
-            }
-        };
-        let (mut disposition, mut deadline, mut again) = (disposition, deadline, false);
+        slot.session.flushed(&mut context!(self, None, now));
+        let (mut disposition, mut deadline) =
+            (slot.session.disposition(), slot.session.deadline(limits));
+        let mut again = false;
         if let Some(secure) = &mut slot.secure {
             (disposition, again) =
                 secure.disposition(disposition, slot.session.wants_read(), limits, now.time);

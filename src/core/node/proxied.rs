@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use log::{debug, warn};
 
-use super::{ConnId, Node, Phase, Session};
-use crate::core::base::clock::Now;
+use super::session::Session;
+use super::{ConnId, Node, Phase};
 use crate::core::base::limits::count;
 use crate::core::client::Client;
 use crate::core::client::proxied::{ClientSource, Proxied, Refusal};
@@ -34,65 +34,14 @@ impl Node {
             }
         }
         debug!("proxy {address}: connected");
-        let session = |_| Session::Proxied(Box::new(Proxied::connection_made(address)));
+        let session = |_| Session::Proxied(Box::new(Proxied::new(address)));
         let id = self.admit(None, session);
         self.unidentified.push_back(id);
         id
     }
 
-    #[cold]
-    pub(super) fn proxied_sent(&mut self, id: ConnId, data: &[u8], now: Now) {
-        let limits = &self.settings.limits;
-        let Some(Session::Proxied(proxied)) =
-            self.sessions.get_mut(id).map(|slot| &mut slot.session)
-        else {
-            return;
-        };
-        match proxied.data_received(data, limits) {
-            Ok(None) => {}
-            Ok(Some((header, used))) => {
-                let proxy = proxied.proxy();
-                let from = match header.source {
-                    Some(client) => ClientSource {
-                        client,
-                        proxy: Some(proxy),
-                    },
-                    None => ClientSource {
-                        client: proxy,
-                        proxy: None,
-                    },
-                };
-                self.identified(id, from);
-                if used < data.len() {
-                    self.bytes_received(id, &data[used..], now);
-                }
-            }
-            Err(refusal) => self.refuse_proxied(id, refusal),
-        }
-    }
-
-    #[cold]
-    pub(super) fn proxied_ended(&mut self, id: ConnId) {
-        if let Some(Session::Proxied(proxied)) = self.session(id)
-            && let Some(refusal) = proxied.eof_received()
-        {
-            self.refuse_proxied(id, refusal);
-        }
-    }
-
-    #[cold]
-    pub(super) fn proxied_due(&mut self, id: ConnId, now: Now) {
-        let limits = &self.settings.limits;
-        if let Some(slot) = self.sessions.get(id)
-            && let Session::Proxied(proxied) = &slot.session
-            && let Some(refusal) = proxied.deadline_reached(limits, now.time)
-        {
-            self.refuse_proxied(id, refusal);
-        }
-    }
-
     /// The header is whole: from here on, the connection is a client's, if it is let in.
-    fn identified(&mut self, id: ConnId, from: ClientSource) {
+    pub(super) fn identified(&mut self, id: ConnId, from: ClientSource) {
         let entry = match self.phase {
             Phase::Running => self.enter(from),
             Phase::Stopping | Phase::Overdue => None,
@@ -114,7 +63,7 @@ impl Node {
     }
 
     /// Closes it, and tells the log; and it, if that is of use and it does not expect TLS.
-    fn refuse_proxied(&mut self, id: ConnId, refusal: Refusal) {
+    pub(super) fn refuse_proxied(&mut self, id: ConnId, refusal: Refusal) {
         let is_plain = self.settings.tls.clients.is_none();
         let Some(slot) = self.sessions.get_mut(id) else {
             return;
@@ -140,7 +89,7 @@ impl Node {
 
     /// Each kind is told the first time and at every power of two: a proxy that is set up wrongly
     /// is, for all of its clients.
-    fn count_refusal(&mut self, proxy: SocketAddr, refusal: Refusal) {
+    pub(super) fn count_refusal(&mut self, proxy: SocketAddr, refusal: Refusal) {
         let times = &mut self.proxied_refused[refusal.kind()];
         *times += 1;
         if times.is_power_of_two() {
@@ -148,14 +97,5 @@ impl Node {
         } else {
             debug!("proxy {proxy}: refused: {refusal}");
         }
-    }
-
-    pub(super) fn proxied_lost(&mut self, mut proxied: Proxied, why: Option<&str>) {
-        let proxy = proxied.proxy();
-        // It may be reset in the middle of the header, too.
-        if let Some(refusal) = proxied.eof_received() {
-            self.count_refusal(proxy, refusal);
-        }
-        debug!("proxy {proxy}: gone: {}", why.unwrap_or("closed"));
     }
 }

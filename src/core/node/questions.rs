@@ -3,19 +3,21 @@
 
 use log::{debug, info, warn};
 
-use super::{ConnId, Node, Request, Session, Slot, Timer};
+use super::session::Session;
+use super::{ConnId, Node, Request, Slot, Timer};
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::limits::ms;
 use crate::core::base::settings::Secret;
+use crate::core::base::slots::Slots;
 use crate::core::places::answer::{
     ErrorKind, Outcome, PlacesError, Reply, google_error, is_json_object,
 };
-use crate::core::places::call::{Asker, Call, CallId};
-use crate::core::places::exchange::{Exchange, Failure, Progress, Stage};
+use crate::core::places::call::{Asker, CallId, Left};
+use crate::core::places::exchange::{Effect, Exchange, Failure, Stage};
 use crate::core::places::request::{Question, without_key};
 use crate::core::places::response::Response;
 use crate::core::session::resolver::Resolution;
-use crate::core::session::tls::{StreamEnd, Tls, TlsSession};
+use crate::core::session::tls::{Tls, TlsError, TlsSession};
 use crate::core::wire::escape::Escaped;
 
 /// Clients that one event may answer; the others are answered in the next turn, so that a crowd
@@ -94,17 +96,13 @@ impl Node {
             debug_assert!(false, "the waiting line holds only calls that are out");
             return false;
         };
-        if !call.retried && !self.calls.kept().is_empty() {
+        if !call.was_retried() && !self.calls.kept().is_empty() {
             let request = self.request(id);
             let Some(connection) = self.calls.take_kept(id) else {
                 return false;
             };
             let limits = &self.settings.limits;
-            if let Some(Session::Exchange(exchange)) = self
-                .sessions
-                .get_mut(connection)
-                .map(|slot| &mut slot.session)
-            {
+            if let Some(exchange) = exchange(&mut self.sessions, connection) {
                 exchange.start(id, request, limits, now.time);
                 self.mark_dirty(connection);
             }
@@ -134,7 +132,7 @@ impl Node {
     fn request(&self, id: CallId) -> Vec<u8> {
         let places = &self.settings.places;
         match (self.calls.get(id), &places.key) {
-            (Some(call), Some(key)) => call.question.request(places, key),
+            (Some(call), Some(key)) => call.question().request(places, key),
             (None, _) | (_, None) => {
                 debug_assert!(false, "without a key there are no calls");
                 Vec::new()
@@ -146,21 +144,16 @@ impl Node {
     fn next_attempt(&mut self, id: CallId, now: Now) {
         let request = self.request(id);
         let limits = &self.settings.limits;
-        let Some(race) = self.calls.get_mut(id).and_then(Call::race) else {
+        let next_at = now.time + ms(limits.places_attempt_ms);
+        let Some((address, has_more)) = self.calls.next_address(id, next_at) else {
             return;
         };
-        let Some(address) = race.addresses.pop_front() else {
-            return;
-        };
-        race.next_at = now.time + ms(limits.places_attempt_ms);
-        if !race.addresses.is_empty() {
-            self.deadlines.call_at(race.next_at, Timer::Attempt(id));
+        if has_more {
+            self.deadlines.call_at(next_at, Timer::Attempt(id));
         }
         let exchange = Exchange::new(id, address, request, limits, now.time);
         let connection = self.admit(None, |_| Session::Exchange(Box::new(exchange)));
-        if let Some(race) = self.calls.get_mut(id).and_then(Call::race) {
-            race.attempts.push(connection);
-        }
+        self.calls.attempt_begun(id, connection);
         self.requests.push_back(Request::Connect {
             id: connection,
             address,
@@ -168,156 +161,116 @@ impl Node {
     }
 
     pub(super) fn attempt_due(&mut self, id: CallId, now: Now) {
-        let race = self.calls.get_mut(id).and_then(Call::race);
-        if race.is_some_and(|race| race.next_at <= now.time) {
+        if self.calls.is_attempt_due(id, now.time) {
             self.next_attempt(id, now);
         }
     }
 
-    /// The socket of an exchange is connected. TLS begins.
-    pub(super) fn exchange_reached(&mut self, id: ConnId, now: Now) {
-        let places = &self.settings.places;
-        let Some(Slot {
-            session: Session::Exchange(exchange),
-            secure,
-            ..
-        }) = self.sessions.get_mut(id)
-        else {
-            return;
+    /// The socket of an exchange is connected: the TLS that it is to speak.
+    pub(super) fn tls_of_exchange(
+        &mut self,
+        id: ConnId,
+        now: Now,
+    ) -> Result<Option<TlsSession>, TlsError> {
+        let Some(exchange) = exchange(&mut self.sessions, id) else {
+            return Ok(None);
         };
         if !exchange.handshake_begun(now.time) {
-            return;
-        }
-        match Tls::client(places.tls.clone(), &places.origin.host) {
-            Ok(tls) => *secure = Some(Box::new(TlsSession::new(tls).untimed())),
-            Err(error) => {
-                let failure = exchange.tls_failed(&error);
-                return self.exchange_failed(id, &failure, now);
-            }
+            return Ok(None);
         }
         // Its handshake has as long as its connection had, until the next address is tried.
         let next_at = now.time + ms(self.settings.limits.places_attempt_ms);
-        if let Some(call) = exchange.call
-            && let Some(race) = self.calls.get_mut(call).and_then(Call::race)
-            && !race.addresses.is_empty()
+        if let Some(call) = exchange.call()
+            && self.calls.put_off_attempt(call, next_at)
         {
-            race.next_at = next_at;
             self.deadlines.call_at(next_at, Timer::Attempt(call));
+        }
+        let places = &self.settings.places;
+        let tls = Tls::client(places.tls.clone(), &places.origin.host)?;
+        Ok(Some(TlsSession::new(tls).untimed()))
+    }
+
+    /// Does what an exchange wants done.
+    pub(super) fn exchange_wants(&mut self, id: ConnId, effect: Effect, now: Now) {
+        match effect {
+            Effect::Made(call) => self.exchange_made(id, call, now),
+            Effect::Answered {
+                call,
+                response,
+                place,
+            } => self.exchange_answered(id, call, &response, place, now),
+            Effect::Failed {
+                call,
+                failure,
+                since,
+            } => {
+                self.calls.forget(id);
+                self.mark_dirty(id);
+                if failure.stage == Stage::Silent {
+                    self.close_kept(since);
+                }
+                self.call_failed(call, id, &failure, now);
+            }
+            Effect::Lost {
+                call,
+                failure,
+                was_made,
+            } => {
+                if was_made {
+                    self.calls.unmade();
+                }
+                self.calls.forget(id);
+                self.call_failed(call, id, &failure, now);
+            }
         }
     }
 
     /// The handshake of an exchange is done. It carries its call from now on; connections that are
     /// being made for the same call are closed.
-    pub(super) fn exchange_connected(&mut self, id: ConnId, now: Now) {
-        let Some(Slot {
-            session: Session::Exchange(exchange),
-            secure: Some(secure),
-            ..
-        }) = self.sessions.get_mut(id)
-        else {
-            return;
-        };
-        exchange.connection_made(secure.has_agreed(), now.time);
-        if !exchange.is_made() {
-            return; // it was given up
+    fn exchange_made(&mut self, id: ConnId, call: CallId, now: Now) {
+        let others = self.calls.made(call, id);
+        if let Some(exchange) = exchange(&mut self.sessions, id) {
+            let host = &self.settings.places.origin.host;
+            self.resolver
+                .worked(host, exchange.address().ip(), now.time);
         }
-        let (call, address) = (exchange.call, exchange.address());
-        let others = call.map_or_else(Vec::new, |call| self.calls.made(call, id));
-        let host = &self.settings.places.origin.host;
-        self.resolver.worked(host, address.ip(), now.time);
         for other in others {
             self.close_exchange(other, now);
         }
     }
 
-    pub(super) fn exchange_sent(&mut self, id: ConnId, data: &[u8], now: Now) {
-        if let Some(Session::Exchange(exchange)) = self.session(id) {
-            let progress = exchange.data_received(data);
-            self.exchange_got(id, progress, now);
-        }
-    }
-
-    pub(super) fn exchange_ended(&mut self, id: ConnId, end: StreamEnd, now: Now) {
-        if let Some(Session::Exchange(exchange)) = self.session(id) {
-            let progress = exchange.eof_received(end);
-            self.exchange_got(id, progress, now);
-        }
-    }
-
-    fn exchange_got(&mut self, id: ConnId, progress: Result<Progress, Failure>, now: Now) {
-        match progress {
-            Ok(Progress::Waiting) => {}
-            Ok(Progress::Answered) => self.exchange_answered(id, now),
-            Err(failure) => self.exchange_failed(id, &failure, now),
-        }
-    }
-
-    fn exchange_answered(&mut self, id: ConnId, now: Now) {
-        let Some(Session::Exchange(exchange)) =
-            self.sessions.get_mut(id).map(|slot| &mut slot.session)
-        else {
-            return;
-        };
-        let (call, served) = (exchange.call, exchange.served());
-        let response = exchange.finish(&self.settings.limits, now.time);
-        if exchange.is_idle() {
+    fn exchange_answered(
+        &mut self,
+        id: ConnId,
+        call_id: CallId,
+        response: &Response,
+        place: u32,
+        now: Now,
+    ) {
+        if exchange(&mut self.sessions, id).is_some_and(|exchange| exchange.is_idle()) {
             self.calls.keep(id);
         }
-        let Some(call_id) = call else {
-            return;
-        };
         if let Some(call) = self.calls.get(call_id) {
             info!(
-                "{}: HTTP {}, {} bytes in {:.6} s over connection {}, its answer {}",
-                Named(call_id, &call.question),
+                "{}: HTTP {}, {} bytes in {:.6} s over connection {}, its answer {place}",
+                Named(call_id, call.question()),
                 response.status(),
                 response.body().len(),
-                now.time.since(call.since).as_secs_f64(),
+                now.time.since(call.since()).as_secs_f64(),
                 id.serial(),
-                served + 1,
             );
         }
-        let (answer, error) = judge(&response, self.settings.places.key.as_ref());
+        let (answer, error) = judge(response, self.settings.places.key.as_ref());
         if let (Some(error), Some(call)) = (error, self.calls.get(call_id)) {
             let end = error.floor_char_boundary(MOST_LOGGED_BYTES);
             let (shown, more) = (&error[..end], if end < error.len() { "…" } else { "" });
             warn!(
                 "{}: Google Places reports an error: {}{more}",
-                Named(call_id, &call.question),
+                Named(call_id, call.question()),
                 Escaped(shown.as_bytes())
             );
         }
         self.finish_call(call_id, answer);
-    }
-
-    pub(super) fn exchange_failed(&mut self, id: ConnId, failure: &Failure, now: Now) {
-        let Some(Session::Exchange(exchange)) = self.session(id) else {
-            return;
-        };
-        let (call, since) = (exchange.call.take(), exchange.since());
-        exchange.close();
-        self.calls.forget(id);
-        self.mark_dirty(id);
-        if failure.stage == Stage::Silent {
-            self.close_kept(since);
-        }
-        self.call_failed(call, id, failure, now);
-    }
-
-    pub(super) fn exchange_lost(
-        &mut self,
-        id: ConnId,
-        mut exchange: Exchange,
-        why: Option<&str>,
-        now: Now,
-    ) {
-        if exchange.is_made() {
-            self.calls.unmade();
-        }
-        self.calls.forget(id);
-        let failure = exchange.failure(why.unwrap_or("it closed the connection").to_owned());
-        let call = exchange.call.take();
-        self.call_failed(call, id, &failure, now);
     }
 
     /// The connection that carried `call`, or was to, is of no more use: another address, once
@@ -336,31 +289,29 @@ impl Node {
                 connection.serial()
             );
         };
-        let Some(call) = self.calls.get_mut(id) else {
+        let Some(call) = self.calls.get(id) else {
             return;
         };
-        if call.race().is_some() {
+        if call.is_connecting() {
             return self.attempt_failed(id, connection, failure, now);
         }
         match stage {
-            Stage::DiedIdle | Stage::Silent if !call.retried => {
+            Stage::DiedIdle | Stage::Silent if !call.was_retried() => {
                 debug!(
                     "{}: a kept connection had died ({reason}); asking once more",
-                    Named(id, &call.question)
+                    Named(id, call.question())
                 );
-                call.retried = true;
-                self.calls.wait_again(id);
+                self.calls.retry(id);
             }
             Stage::Overdue | Stage::Silent => {
                 // Only those who joined late are left then, and have time for another try.
                 self.expire(id, now);
-                if let Some(call) = self.calls.get_mut(id) {
+                if let Some(call) = self.calls.get(id) {
                     info!(
                         "{}: {reason}; asking once more for the clients that joined late",
-                        Named(id, &call.question)
+                        Named(id, call.question())
                     );
-                    call.retried = true;
-                    self.calls.wait_again(id);
+                    self.calls.retry(id);
                 }
             }
             Stage::DiedIdle | Stage::Sent | Stage::Unconnected | Stage::Mistrusted => {
@@ -376,30 +327,26 @@ impl Node {
     /// once. If there is none, the other connections that are being made are waited for.
     fn attempt_failed(&mut self, id: CallId, connection: ConnId, failure: &Failure, now: Now) {
         let Failure { reason, stage } = failure;
-        let Some(call) = self.calls.get_mut(id) else {
+        let Some(call) = self.calls.get(id) else {
             return;
         };
-        let name = Named(id, &call.question).to_string();
-        let Some(race) = call.race() else {
-            return;
-        };
-        race.attempts.retain(|&attempt| attempt != connection);
-        if *stage == Stage::Mistrusted {
-            race.mistrust.get_or_insert_with(|| reason.clone());
-        }
-        if !race.addresses.is_empty() {
-            debug!("{name}: {reason}; trying the next address");
-            return self.next_attempt(id, now);
-        }
-        if !race.attempts.is_empty() {
-            return debug!("{name}: {reason}; waiting for other addresses");
-        }
-        let (reason, advice) = match race.mistrust.take() {
-            Some(mistrust) => (
+        let name = Named(id, call.question()).to_string();
+        let mistrust = Some(&**reason).filter(|_| *stage == Stage::Mistrusted);
+        let (reason, advice) = match self.calls.attempt_failed(id, connection, mistrust) {
+            Left::Addresses => {
+                debug!("{name}: {reason}; trying the next address");
+                return self.next_attempt(id, now);
+            }
+            Left::Connections => {
+                return debug!("{name}: {reason}; waiting for other addresses");
+            }
+            Left::Nothing {
+                mistrust: Some(mistrust),
+            } => (
                 mistrust,
                 "its operator has to look at the certificate authority that it trusts (--places-ca)",
             ),
-            None => (reason.clone(), "try again later"),
+            Left::Nothing { mistrust: None } => (reason.clone(), "try again later"),
         };
         self.resolver
             .unreachable(&self.settings.places.origin.host, now.time);
@@ -410,7 +357,7 @@ impl Node {
     /// A client of that call may have waited long enough.
     pub(super) fn call_due(&mut self, id: CallId, now: Now) {
         self.expire(id, now);
-        let left = self.calls.get(id).and_then(|call| call.askers.first());
+        let left = self.calls.get(id).and_then(|call| call.askers().first());
         if let Some(until) = left.map(|asker| asker.until) {
             self.deadlines.call_at(until, Timer::Call(id));
         }
@@ -422,7 +369,7 @@ impl Node {
         let waited = ms(self.settings.limits.places_ms).as_secs_f32();
         let message = format!("Google Places did not answer within {waited} s; try again later");
         let error = ErrorKind::TimedOut.error(message);
-        let Some(call) = self.calls.get_mut(id) else {
+        let Some(call) = self.calls.get(id) else {
             return;
         };
         if call.is_due(now.time) {
@@ -432,12 +379,12 @@ impl Node {
             }
             return self.finish_call(id, Err(error));
         }
-        let due = call.take_due(now.time);
-        if !due.is_empty() {
+        let due = self.calls.take_due(id, now.time);
+        if let Some(call) = self.calls.get(id).filter(|_| !due.is_empty()) {
             info!(
                 "{}: {error}; {} clients that joined later wait on",
-                Named(id, &call.question),
-                call.askers.len()
+                Named(id, call.question()),
+                call.askers().len()
             );
             let outcome = Outcome::new(self.settings.places.api, Err(error));
             self.answers.push_back((due, outcome));
@@ -450,7 +397,7 @@ impl Node {
         if let Some(abandoned) = self.calls.leave(call, asker) {
             info!(
                 "{}: given up, no client waits for it any more",
-                Named(call, &abandoned.question)
+                Named(call, abandoned.question())
             );
             for &connection in abandoned.connections() {
                 self.close_exchange(connection, now);
@@ -460,15 +407,10 @@ impl Node {
 
     fn close_exchange(&mut self, connection: ConnId, now: Now) {
         let limits = &self.settings.limits;
-        let Some(Session::Exchange(exchange)) = self
-            .sessions
-            .get_mut(connection)
-            .map(|slot| &mut slot.session)
-        else {
+        let Some(exchange) = exchange(&mut self.sessions, connection) else {
             return;
         };
         let (is_suspect, since) = (exchange.is_suspect(limits, now.time), exchange.since());
-        exchange.call = None;
         exchange.close();
         self.mark_dirty(connection);
         if is_suspect {
@@ -482,8 +424,7 @@ impl Node {
     fn close_kept(&mut self, since: Time) {
         let sessions = &mut self.sessions;
         let closed = self.calls.take_old(|id| {
-            let session = sessions.get_mut(id).map(|slot| &mut slot.session);
-            let Some(Session::Exchange(exchange)) = session else {
+            let Some(exchange) = exchange(sessions, id) else {
                 return true;
             };
             let is_old = exchange.since() <= since;
@@ -506,9 +447,9 @@ impl Node {
             return;
         };
         if let Err(reason) = &answer {
-            warn!("{}: {reason}", Named(id, &call.question));
+            warn!("{}: {reason}", Named(id, call.question()));
         }
-        let askers = call.askers.iter().map(|asker| asker.id).collect();
+        let askers = call.askers().iter().map(|asker| asker.id).collect();
         let outcome = Outcome::new(self.settings.places.api, answer);
         self.answers.push_back((askers, outcome));
     }
@@ -523,6 +464,14 @@ impl Node {
             let error = ErrorKind::Unavailable.error("this server is stopping; ask another one");
             self.finish_call(id, Err(error));
         }
+    }
+}
+
+/// The exchange of that name.
+fn exchange(sessions: &mut Slots<Slot>, id: ConnId) -> Option<&mut Exchange> {
+    match &mut sessions.get_mut(id)?.session {
+        Session::Exchange(exchange) => Some(exchange),
+        Session::Client(_) | Session::Proxied(_) | Session::Link(_) => None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! In which states the machines of a [`Node`] are, by name: what the simulator counts its faults
 //! by.
 
-use super::{ConnId, Node, Session};
+use super::session::Session;
+use super::{ConnId, Node};
+use crate::core::session::protocol::Protocol;
 
 impl Node {
     /// Each link, and its state: one of [`Link::STATES`](crate::core::link::Link::STATES).

@@ -22,8 +22,8 @@ use crate::core::places::request::Question;
 pub type CallId = Id;
 
 /// Where a call stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+#[derive(Debug)]
+enum Place {
     /// In the waiting line.
     Waiting,
     /// Connections are being made for it.
@@ -34,16 +34,30 @@ pub enum Place {
 
 /// Happy Eyeballs (RFC 8305): one address after the other is tried, without waiting for those
 /// before it to fail; the first connection that is made is used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Race {
+#[derive(Debug)]
+struct Race {
     /// Addresses not tried yet, the next one first.
-    pub addresses: VecDeque<SocketAddr>,
+    addresses: VecDeque<SocketAddr>,
     /// Connections that are being made.
-    pub attempts: Vec<Id>,
+    attempts: Vec<Id>,
     /// When the next address is tried.
-    pub next_at: Time,
+    next_at: Time,
     /// Why a certificate was refused, if one was.
-    pub mistrust: Option<String>,
+    mistrust: Option<String>,
+}
+
+/// What is left to a call after a connection that was being made for it is not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Addresses that were not tried.
+    Addresses,
+    /// No more of them, but other connections that are being made.
+    Connections,
+    /// Nothing.
+    Nothing {
+        /// Why a certificate was refused, if one was.
+        mistrust: Option<String>,
+    },
 }
 
 /// A client that waits for the answer.
@@ -57,26 +71,46 @@ pub struct Asker {
 
 /// One question to Places, asked by one client or by several at once.
 pub struct Call {
-    /// What is asked.
-    pub question: Question,
-    /// The clients that wait for its answer, in the order of their deadlines.
-    pub askers: Vec<Asker>,
-    /// When it was asked first.
-    pub since: Time,
+    question: Question,
+    /// In the order of their deadlines.
+    askers: Vec<Asker>,
+    since: Time,
     place: Place,
-    /// A kept connection died under it; it now wants a new one, and no third.
-    pub retried: bool,
+    was_retried: bool,
 }
 
 impl Call {
-    /// Where it stands.
+    /// What is asked.
     #[must_use]
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn question(&self) -> &Question {
+        &self.question
     }
 
-    /// The connections that are being made for it, if any are.
-    pub fn race(&mut self) -> Option<&mut Race> {
+    /// The clients that wait for its answer, in the order of their deadlines.
+    #[must_use]
+    pub fn askers(&self) -> &[Asker] {
+        &self.askers
+    }
+
+    /// When it was asked first.
+    #[must_use]
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
+    /// Whether a kept connection died under it: it wants a new one, and no third.
+    #[must_use]
+    pub fn was_retried(&self) -> bool {
+        self.was_retried
+    }
+
+    /// Whether connections are being made for it.
+    #[must_use]
+    pub fn is_connecting(&self) -> bool {
+        matches!(self.place, Place::Connecting(_))
+    }
+
+    fn race(&mut self) -> Option<&mut Race> {
         match &mut self.place {
             Place::Connecting(race) => Some(race),
             Place::Waiting | Place::On(_) => None,
@@ -97,12 +131,6 @@ impl Call {
     #[must_use]
     pub fn is_due(&self, now: Time) -> bool {
         self.askers.last().is_none_or(|asker| asker.until <= now)
-    }
-
-    /// Takes out the clients whose deadline has come.
-    pub fn take_due(&mut self, now: Time) -> Vec<Id> {
-        let due = self.askers.partition_point(|asker| asker.until <= now);
-        self.askers.drain(..due).map(|asker| asker.id).collect()
     }
 }
 
@@ -167,17 +195,11 @@ impl Calls {
             askers: vec![asker],
             since: now,
             place: Place::Waiting,
-            retried: false,
+            was_retried: false,
         });
         self.by_question.insert(question, id);
         self.waiting.push_back(id);
         Ok((id, true))
-    }
-
-    /// The call, while it is out.
-    #[must_use]
-    pub fn get_mut(&mut self, id: CallId) -> Option<&mut Call> {
-        self.calls.get_mut(id)
     }
 
     /// The call, while it is out.
@@ -210,6 +232,65 @@ impl Calls {
         if self.moved(id, Place::Connecting(race)).is_some() {
             self.races += 1;
         }
+    }
+
+    fn race(&mut self, id: CallId) -> Option<&mut Race> {
+        self.calls.get_mut(id)?.race()
+    }
+
+    /// Takes the address that is tried next for the call; the one after it is tried at `next_at`.
+    /// The flag says whether there is one after it.
+    pub fn next_address(&mut self, id: CallId, next_at: Time) -> Option<(SocketAddr, bool)> {
+        let race = self.race(id)?;
+        let address = race.addresses.pop_front()?;
+        race.next_at = next_at;
+        Some((address, !race.addresses.is_empty()))
+    }
+
+    /// A connection is being made for the call.
+    pub fn attempt_begun(&mut self, id: CallId, connection: Id) {
+        if let Some(race) = self.race(id) {
+            race.attempts.push(connection);
+        }
+    }
+
+    /// The next address is tried at `next_at`. Returns whether there is one.
+    pub fn put_off_attempt(&mut self, id: CallId, next_at: Time) -> bool {
+        let race = self.race(id).filter(|race| !race.addresses.is_empty());
+        race.map(|race| race.next_at = next_at).is_some()
+    }
+
+    /// Whether the next address may be tried.
+    pub fn is_attempt_due(&mut self, id: CallId, now: Time) -> bool {
+        self.race(id).is_some_and(|race| race.next_at <= now)
+    }
+
+    /// A connection that was being made for the call is not made; its certificate was refused if
+    /// there is a `mistrust`.
+    pub fn attempt_failed(&mut self, id: CallId, connection: Id, mistrust: Option<&str>) -> Left {
+        let Some(race) = self.race(id) else {
+            return Left::Nothing { mistrust: None };
+        };
+        race.attempts.retain(|&attempt| attempt != connection);
+        if let Some(reason) = mistrust {
+            race.mistrust.get_or_insert_with(|| reason.to_owned());
+        }
+        match (race.addresses.is_empty(), race.attempts.is_empty()) {
+            (false, _) => Left::Addresses,
+            (true, false) => Left::Connections,
+            (true, true) => Left::Nothing {
+                mistrust: race.mistrust.take(),
+            },
+        }
+    }
+
+    /// Takes out the clients of the call whose deadline has come.
+    pub fn take_due(&mut self, id: CallId, now: Time) -> Vec<Id> {
+        let Some(call) = self.calls.get_mut(id) else {
+            return Vec::new();
+        };
+        let due = call.askers.partition_point(|asker| asker.until <= now);
+        call.askers.drain(..due).map(|asker| asker.id).collect()
     }
 
     /// A connection that was being made for the call is made, and carries it. Returns the others.
@@ -259,8 +340,12 @@ impl Calls {
         self.made -= 1;
     }
 
-    /// The call lost its connection, and goes back to the head of the waiting line.
-    pub fn wait_again(&mut self, id: CallId) {
+    /// The call lost its connection, and goes back to the head of the waiting line. It is given a
+    /// new connection, and no third.
+    pub fn retry(&mut self, id: CallId) {
+        if let Some(call) = self.calls.get_mut(id) {
+            call.was_retried = true;
+        }
         if self.moved(id, Place::Waiting).is_some() {
             self.waiting.push_front(id);
         }

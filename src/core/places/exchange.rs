@@ -25,13 +25,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::core::base::clock::Time;
+use crate::core::base::invariants::hold;
 use crate::core::base::limits::{Limits, ms};
 use crate::core::base::transitions::assert_transition;
 use crate::core::places::call::CallId;
 use crate::core::places::response::Response;
 use crate::core::session::buffer::Buffer;
+use crate::core::session::context::Context;
+use crate::core::session::disposition::Disposition;
 use crate::core::session::handshakes::Kind;
-use crate::core::session::tls::{StreamEnd, TlsError};
+use crate::core::session::protocol::{Protocol, StreamEnd};
+use crate::core::session::tls::{TlsError, TlsSession};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -72,13 +76,37 @@ const TRANSITIONS: [(State, Cause, State); 9] = [
     (State::Closing, Cause::Closed, State::Closing),
 ];
 
-/// How far an event brought the exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// There is more to come.
-    Waiting,
-    /// The response is complete: see [`Exchange::finish`].
-    Answered,
+/// What an event of an exchange has for an effect outside.
+pub enum Effect {
+    /// The handshake is done: it carries the call, and no other connection is needed for that.
+    Made(CallId),
+    /// The response is whole. The exchange is [idle](Exchange::is_idle) if it may be used again.
+    Answered {
+        /// Whose question it was.
+        call: CallId,
+        /// The response.
+        response: Box<Response>,
+        /// Its place among the responses that came over this connection, from 1.
+        place: u32,
+    },
+    /// The exchange cannot go on, and closes.
+    Failed {
+        /// Whose question it carried, if it carried one.
+        call: Option<CallId>,
+        /// Why.
+        failure: Failure,
+        /// Since when nothing was heard.
+        since: Time,
+    },
+    /// The connection is gone.
+    Lost {
+        /// Whose question it carried, if it carried one.
+        call: Option<CallId>,
+        /// Why.
+        failure: Failure,
+        /// Its handshake was done.
+        was_made: bool,
+    },
 }
 
 /// Why an exchange failed, and whether asking again may help.
@@ -110,7 +138,7 @@ pub enum Stage {
 /// The connection.
 pub struct Exchange {
     /// Whose question it carries.
-    pub call: Option<CallId>,
+    call: Option<CallId>,
     state: State,
     since: Time,
     /// The request, until the connection is made.
@@ -124,8 +152,6 @@ pub struct Exchange {
     address: SocketAddr,
     /// Its handshake is done.
     is_made: bool,
-    /// By ALPN, the other side chose HTTP/1.1.
-    is_agreed: bool,
 }
 
 impl Exchange {
@@ -149,8 +175,13 @@ impl Exchange {
             heard: false,
             address,
             is_made: false,
-            is_agreed: false,
         }
+    }
+
+    /// Whose question it carries.
+    #[must_use]
+    pub fn call(&self) -> Option<CallId> {
+        self.call
     }
 
     /// Where it leads.
@@ -181,16 +212,6 @@ impl Exchange {
         is_wanted
     }
 
-    /// The handshake is done: the request goes out. By ALPN, the other side `is_agreed` to speak
-    /// HTTP/1.1.
-    pub fn connection_made(&mut self, is_agreed: bool, now: Time) {
-        if self.state == State::Handshaking {
-            self.is_made = true;
-            self.is_agreed = is_agreed;
-            self.send_request(now);
-        }
-    }
-
     /// Gives an idle connection its next question.
     pub fn start(&mut self, call: CallId, request: Vec<u8>, limits: &Limits, now: Time) {
         self.call = Some(call);
@@ -205,62 +226,10 @@ impl Exchange {
         self.enter(Cause::Asked, State::Exchanging, now);
     }
 
-    /// Takes bytes of the answer.
-    ///
-    /// # Errors
-    /// The exchange cannot go on.
-    pub fn data_received(&mut self, data: &[u8]) -> Result<Progress, Failure> {
-        match self.state {
-            State::Exchanging => {
-                let is_beginning = !std::mem::replace(&mut self.heard, true);
-                if is_beginning && is_http_2(data) {
-                    return Err(self.failure(format!(
-                        "its answer was not HTTP/1.1 but HTTP/2{}",
-                        self.alpn()
-                    )));
-                }
-                self.response
-                    .data_received(data)
-                    .map_err(|error| self.failure(error.to_string()))?;
-            }
-            State::Idle => {
-                return Err(self.failure("it answered without having been asked".to_owned()));
-            }
-            State::Connecting | State::Handshaking | State::Closing => {}
-        }
-        Ok(self.progress())
-    }
-
-    /// The other side will say no more. Where the length of the answer was not told, a stream that
-    /// was cut off has none.
-    ///
-    /// # Errors
-    /// The exchange cannot go on.
-    pub fn eof_received(&mut self, end: StreamEnd) -> Result<Progress, Failure> {
-        match self.state {
-            State::Exchanging => self.stream_ended(end == StreamEnd::Whole),
-            State::Connecting | State::Handshaking | State::Idle => {
-                Err(self.failure("it closed the connection".to_owned()))
-            }
-            State::Closing => Ok(Progress::Waiting),
-        }
-    }
-
-    fn stream_ended(&mut self, cleanly: bool) -> Result<Progress, Failure> {
-        let ended = self.response.eof_received(cleanly);
-        ended.map_err(|error| {
-            self.failure(if self.heard {
-                error.to_string()
-            } else {
-                format!("it closed the connection{}", self.alpn())
-            })
-        })?;
-        Ok(self.progress())
-    }
-
     /// What ALPN said, where that may be why a new connection is of no use.
-    fn alpn(&self) -> &'static str {
-        match self.served == 0 && !self.is_agreed {
+    fn alpn(&self, context: &Context<'_>) -> &'static str {
+        let has_agreed = context.tls.is_some_and(TlsSession::has_agreed);
+        match self.served == 0 && !has_agreed {
             true => {
                 "; by ALPN it chose no protocol, where HTTP/1.1 was offered: it may speak only HTTP/2"
             }
@@ -268,26 +237,42 @@ impl Exchange {
         }
     }
 
-    fn progress(&self) -> Progress {
-        if self.state == State::Exchanging && self.response.is_done() {
-            Progress::Answered
-        } else {
-            Progress::Waiting
+    /// If the response is whole, the connection goes idle, or closes if it may not be used again.
+    fn progress(&mut self, context: &Context<'_>) -> Option<Effect> {
+        if self.state != State::Exchanging || !self.response.is_done() {
+            return None;
         }
-    }
-
-    /// Takes the finished response; the connection goes idle if it may be used again
-    /// ([`Exchange::is_idle`]), or closes.
-    pub fn finish(&mut self, limits: &Limits, now: Time) -> Response {
+        let limits = &context.settings.limits;
         let response = std::mem::replace(&mut self.response, Response::new(limits));
-        self.call = None;
         self.served += 1;
+        let call = self.call.take();
         if response.keep_alive() {
-            self.enter(Cause::Answered, State::Idle, now);
+            self.enter(Cause::Answered, State::Idle, context.now.time);
         } else {
             self.close();
         }
-        response
+        debug_assert!(call.is_some(), "a question is a call's");
+        Some(Effect::Answered {
+            call: call?,
+            response: Box::new(response),
+            place: self.served,
+        })
+    }
+
+    /// It closes, for this reason.
+    fn fail(&mut self, failure: Failure) -> Option<Effect> {
+        let (call, since) = (self.call, self.since);
+        self.close();
+        Some(Effect::Failed {
+            call,
+            failure,
+            since,
+        })
+    }
+
+    fn fail_for(&mut self, reason: impl Into<String>) -> Option<Effect> {
+        let failure = self.failure(reason.into());
+        self.fail(failure)
     }
 
     /// Whether it waits for a question.
@@ -302,15 +287,8 @@ impl Exchange {
         self.state == State::Closing
     }
 
-    /// How many answers came over it before the present question.
-    #[must_use]
-    pub fn served(&self) -> u32 {
-        self.served
-    }
-
     /// What went wrong, seen from where the exchange is.
-    #[must_use]
-    pub fn failure(&self, reason: String) -> Failure {
+    fn failure(&self, reason: String) -> Failure {
         let stage = match self.state {
             State::Connecting | State::Handshaking => Stage::Unconnected,
             State::Idle | State::Exchanging if self.is_unheard() => Stage::DiedIdle,
@@ -332,41 +310,11 @@ impl Exchange {
         is_silent && now.since(self.since) >= silence(limits) / SUSPECT_AFTER
     }
 
-    /// What it means that TLS cannot go on.
-    #[must_use]
-    pub fn tls_failed(&self, error: &TlsError) -> Failure {
-        let is_cut_off = self.state == State::Handshaking && error.kind == Kind::CutOff;
-        let mut failure = self.failure(match is_cut_off {
-            true => "it closed the connection in the TLS handshake".to_owned(),
-            false => error.reason.clone(),
-        });
-        if error.mistrust.is_some() {
-            failure.stage = Stage::Mistrusted;
-        }
-        failure
-    }
-
     /// It is given up, or has failed. What waits is not sent any more.
     pub fn close(&mut self) {
+        self.call = None;
         self.output.clear();
         self.change(Cause::Closed, State::Closing);
-    }
-
-    /// Bytes that wait for the socket.
-    #[must_use]
-    pub fn output(&self) -> &[u8] {
-        self.output.as_slice()
-    }
-
-    /// The socket took `count` bytes.
-    pub fn output_sent(&mut self, count: usize) {
-        self.output.consume(count);
-    }
-
-    /// When it has to be looked at again. The clients' own deadlines are their call's.
-    #[must_use]
-    pub fn deadline(&self, limits: &Limits) -> Option<Time> {
-        self.patience(limits).map(|patience| self.since + patience)
     }
 
     fn patience(&self, limits: &Limits) -> Option<Duration> {
@@ -380,27 +328,6 @@ impl Exchange {
         }
     }
 
-    /// What it means that the deadline has come.
-    #[must_use]
-    pub fn deadline_reached(&self, limits: &Limits) -> Failure {
-        let patience = self.patience(limits).unwrap_or_default().as_secs_f32();
-        let reason = match self.state {
-            State::Connecting => format!("no connection within {patience} s"),
-            State::Handshaking => format!("no TLS handshake within {patience} s"),
-            State::Exchanging => format!("no answer within {patience} s"),
-            State::Idle | State::Closing => format!("unused for {patience} s"),
-        };
-        let mut failure = self.failure(reason);
-        if self.state == State::Exchanging {
-            failure.stage = if self.is_unheard() {
-                Stage::Silent
-            } else {
-                Stage::Overdue
-            };
-        }
-        failure
-    }
-
     fn enter(&mut self, cause: Cause, state: State, now: Time) {
         self.change(cause, state);
         self.since = now;
@@ -410,6 +337,181 @@ impl Exchange {
     fn change(&mut self, cause: Cause, state: State) {
         assert_transition(&TRANSITIONS, (self.state, cause, state));
         self.state = state;
+    }
+}
+
+impl Protocol for Exchange {
+    type Effect = Effect;
+
+    /// The request goes out.
+    fn connection_made(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+        if self.state != State::Handshaking {
+            return None; // it was given up in the same moment
+        }
+        self.is_made = true;
+        self.send_request(context.now.time);
+        self.call.map(Effect::Made)
+    }
+
+    fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Effect> {
+        match self.state {
+            State::Exchanging => {
+                let is_beginning = !std::mem::replace(&mut self.heard, true);
+                if is_beginning && is_http_2(data) {
+                    let alpn = self.alpn(context);
+                    return self.fail_for(format!("its answer was not HTTP/1.1 but HTTP/2{alpn}"));
+                }
+                match self.response.data_received(data) {
+                    Ok(()) => self.progress(context),
+                    Err(error) => self.fail_for(error.to_string()),
+                }
+            }
+            State::Idle => self.fail_for("it answered without having been asked"),
+            State::Connecting | State::Handshaking | State::Closing => None,
+        }
+    }
+
+    /// Where the length of the answer was not told, a stream that was cut off has none.
+    fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
+        match self.state {
+            State::Exchanging => match self.response.eof_received(end == StreamEnd::Whole) {
+                Ok(()) => self.progress(context),
+                Err(error) if self.heard => self.fail_for(error.to_string()),
+                Err(_) => {
+                    let alpn = self.alpn(context);
+                    self.fail_for(format!("it closed the connection{alpn}"))
+                }
+            },
+            State::Connecting | State::Handshaking | State::Idle => {
+                self.fail_for("it closed the connection")
+            }
+            State::Closing => None,
+        }
+    }
+
+    fn tls_failed(&mut self, error: &TlsError, _: &mut Context<'_>) -> Option<Effect> {
+        let is_cut_off = self.state == State::Handshaking && error.kind == Kind::CutOff;
+        let mut failure = self.failure(match is_cut_off {
+            true => "it closed the connection in the TLS handshake".to_owned(),
+            false => error.reason.clone(),
+        });
+        if error.mistrust.is_some() {
+            failure.stage = Stage::Mistrusted;
+        }
+        self.fail(failure)
+    }
+
+    fn connection_lost(&mut self, why: Option<&str>, _: &mut Context<'_>) -> Option<Effect> {
+        Some(Effect::Lost {
+            call: self.call.take(),
+            failure: self.failure(why.unwrap_or("it closed the connection").to_owned()),
+            was_made: self.is_made,
+        })
+    }
+
+    fn go_on(&mut self, _: &mut Context<'_>) -> Option<Effect> {
+        None
+    }
+
+    fn deadline_reached(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+        let limits = &context.settings.limits;
+        if self
+            .deadline(limits)
+            .is_none_or(|due| due > context.now.time)
+        {
+            return None;
+        }
+        let patience = self.patience(limits).unwrap_or_default().as_secs_f32();
+        let reason = match self.state {
+            State::Connecting => format!("no connection within {patience} s"),
+            State::Handshaking => format!("no TLS handshake within {patience} s"),
+            State::Exchanging => format!("no answer within {patience} s"),
+            State::Idle | State::Closing => format!("unused for {patience} s"),
+        };
+        let mut failure = self.failure(reason);
+        if self.state == State::Exchanging {
+            failure.stage = match self.is_unheard() {
+                true => Stage::Silent,
+                false => Stage::Overdue,
+            };
+        }
+        self.fail(failure)
+    }
+
+    /// A question that is out is waited for: see [`Exchange::flushed`].
+    fn stop(&mut self, _: &mut Context<'_>) {}
+
+    fn output(&mut self, _: &mut Context<'_>) -> &[u8] {
+        self.output.as_slice()
+    }
+
+    fn output_sent(&mut self, count: usize, _: &mut Context<'_>) -> Option<Effect> {
+        self.output.consume(count);
+        None
+    }
+
+    fn flushed(&mut self, context: &mut Context<'_>) {
+        if context.is_stopping && self.is_idle() {
+            self.close();
+        }
+    }
+
+    fn disposition(&self) -> Disposition {
+        match self.state {
+            State::Closing => Disposition::Close,
+            State::Connecting | State::Handshaking | State::Exchanging | State::Idle => {
+                Disposition::Open
+            }
+        }
+    }
+
+    fn wants_read(&self) -> bool {
+        true
+    }
+
+    fn wants_room(&self) -> bool {
+        false
+    }
+
+    fn held_until(&self) -> u64 {
+        0
+    }
+
+    /// The clients' own deadlines are their call's.
+    fn deadline(&self, limits: &Limits) -> Option<Time> {
+        self.patience(limits).map(|patience| self.since + patience)
+    }
+
+    fn state_name(&self) -> &'static str {
+        match self.state {
+            State::Connecting => "connecting",
+            State::Handshaking => "handshaking",
+            State::Exchanging => "exchanging",
+            State::Idle => "idle",
+            State::Closing => "closing",
+        }
+    }
+
+    fn check_invariants(&self) -> Result<(), String> {
+        let has_call = match self.state {
+            State::Connecting | State::Handshaking | State::Exchanging => true,
+            State::Idle | State::Closing => false,
+        };
+        let state = self.state_name();
+        hold!(
+            self.call.is_some() == has_call,
+            "an exchange that is {state} has a call, or lacks one"
+        );
+        let is_made = matches!(self.state, State::Exchanging | State::Idle);
+        hold!(
+            self.is_made || !is_made,
+            "an exchange that is {state} was never made"
+        );
+        hold!(
+            self.output.is_empty() || self.is_made,
+            "an exchange that was not made, and is {state}, has output"
+        );
+        Ok(())
     }
 }
 

@@ -26,6 +26,7 @@ use crate::core::base::limits::{Limits, count, ms};
 use crate::core::session::buffer::Buffer;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::handshakes::Kind;
+use crate::core::session::protocol::StreamEnd;
 use crate::core::wire::proxy_header::may_be_header;
 
 /// What came of received ciphertext.
@@ -550,16 +551,13 @@ pub struct TlsEvents {
 
 /// What the end of the socket's stream means for the session above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamEnd {
+pub enum TlsEnd {
     /// Nothing: it is known already.
     Known,
+    /// The other side says no more.
+    Ended(StreamEnd),
     /// TLS cannot go on: see [`TlsSession::error`].
     Failed,
-    /// The other side says no more, and nothing that it said was cut off.
-    Whole,
-    /// The same, but it did not say so in TLS: something else may have cut the stream off, in the
-    /// middle of a line.
-    CutOff,
 }
 
 /// TLS between a socket and a session.
@@ -694,23 +692,17 @@ impl TlsSession {
     }
 
     /// The socket's stream ended; returns what that means for the session.
-    pub fn eof_received(&mut self) -> StreamEnd {
+    pub fn eof_received(&mut self) -> TlsEnd {
         self.eof = true;
         match self.state {
-            State::Closed if !self.is_over => StreamEnd::Whole,
+            State::Closed if !self.is_over => TlsEnd::Ended(StreamEnd::Whole),
             State::Handshaking => {
                 self.fail(TlsError::new(Kind::CutOff, CUT_OFF.to_owned()));
-                StreamEnd::Failed
+                TlsEnd::Failed
             }
-            State::Open if !self.is_over => StreamEnd::CutOff,
-            State::Open | State::Closed | State::Failed(_) => StreamEnd::Known,
+            State::Open if !self.is_over => TlsEnd::Ended(StreamEnd::CutOff),
+            State::Open | State::Closed | State::Failed(_) => TlsEnd::Known,
         }
-    }
-
-    /// The stream was cut off, and its session cannot do with what came before.
-    pub fn cut_off(&mut self) {
-        let reason = "it ended the connection without saying so in TLS";
-        self.fail(TlsError::new(Kind::CutOff, reason.to_owned()));
     }
 
     /// It cannot go on; the other side is told in an alert, if it was not told already.
@@ -806,18 +798,19 @@ impl TlsSession {
         Some(self.since? + ms(wait))
     }
 
-    /// The deadline has come.
-    pub fn deadline_reached(&mut self, limits: &Limits, now: Time) {
+    /// The deadline may have come. Returns whether TLS cannot go on: see [`TlsSession::error`].
+    pub fn deadline_reached(&mut self, limits: &Limits, now: Time) -> bool {
         if self.own_deadline(limits).is_none_or(|due| due > now) {
-            return;
+            return false;
         }
         let reason = match self.state {
             State::Handshaking => format!("no TLS handshake within {} ms", limits.tls_handshake_ms),
             State::Open => format!("no end of a TLS record within {} ms", limits.line_ms),
-            State::Closed | State::Failed(_) => return,
+            State::Closed | State::Failed(_) => return false,
         };
         self.fail(TlsError::new(Kind::TooSlow, reason));
         self.eof = true; // it is not waited for
+        true
     }
 }
 

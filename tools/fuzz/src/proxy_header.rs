@@ -46,10 +46,10 @@ fn in_pieces(bytes: &[u8], step: usize, parsed: Parsed) {
         proxy_header_bytes: MOST as u64,
         ..Limits::default()
     };
-    let mut proxied = Proxied::connection_made(SocketAddr::from(([10, 0, 0, 2], 1)));
+    let mut proxied = Proxied::new(SocketAddr::from(([10, 0, 0, 2], 1)));
     let mut before = 0;
     for piece in bytes.chunks(step) {
-        match proxied.data_received(piece, &limits) {
+        match proxied.take(piece, &limits) {
             Ok(None) => before += piece.len(),
             Ok(Some((header, used))) => {
                 assert_eq!(parsed, Parsed::Header(header));

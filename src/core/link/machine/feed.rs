@@ -3,12 +3,13 @@
 
 use log::{debug, info, warn};
 
-use super::{Broken, CLOCK_EVERY_MS, Context, Link, PeerLabel, State, Supply, number, shown};
+use super::{Broken, CLOCK_EVERY_MS, Link, PeerLabel, State, number, shown};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::counted::Counted;
 use crate::core::base::limits::TURN_BYTES;
 use crate::core::journal::durability::Room;
+use crate::core::session::context::Context;
 use crate::core::session::herd::Herd;
 use crate::core::table::records::{Merge, Origin};
 use crate::core::wire::escape::Escaped;
@@ -34,20 +35,16 @@ pub(super) struct Unconfirmed {
 }
 
 impl Link {
-    /// What waits for the socket. When nothing does, the next records of the feed are pulled, as
-    /// far as they may leave; and confirmed, once everything is in the journal that was accepted
-    /// when they were read.
-    pub fn output(&mut self, supply: Supply<'_>) -> &[u8] {
+    /// When nothing waits for the socket, the next records of the feed are pulled, as far as they
+    /// may leave; and confirmed, once everything is in the journal that was accepted when they were
+    /// read.
+    pub(super) fn pull(&mut self, context: &mut Context<'_>) {
         if let State::Linked { reader, origin, .. } = self.state
             && self.output.is_empty()
         {
-            let Supply {
-                records,
-                herd,
-                released,
-                kept_through,
-                appended,
-            } = supply;
+            let (released, appended) = (context.released(), context.appended_through());
+            let kept_through = context.kept_through();
+            let (records, herd) = (&mut *context.records, &mut *context.herd);
             let count = records.read(reader, origin, released, TURN_BYTES, self.output.tail());
             let position = records.position(reader);
             let mut has_caught_up = false;
@@ -74,13 +71,12 @@ impl Link {
                 self.say_kept();
             }
         }
-        self.output.as_slice()
     }
 
     /// The other side is told of no position before this one: it was told of it before, in any of
     /// our lives, and has lost what it had since. The journal, and each copy of it, says what a
-    /// neighbour was told (see [`told_noted`](crate::core::session::herd::Neighbour::told_noted)); if
-    /// it were told less now, a copy would take that for something older.
+    /// neighbour was told (see [`told_noted`](crate::core::session::herd::Neighbour::told_noted));
+    /// if it were told less now, a copy would take that for something older.
     pub(super) fn floor(&self, herd: &Herd) -> u64 {
         self.neighbour
             .map_or(0, |neighbour| herd.get(neighbour).told_noted())
@@ -137,15 +133,8 @@ impl Link {
         }
     }
 
-    /// Notes since when there is something to confirm; called once a turn.
-    pub fn watch(&mut self, kept_through: u64, now: Time) {
-        if matches!(self.state, State::Linked { .. }) {
-            self.acknowledgement.watch(kept_through, now);
-        }
-    }
-
     /// The socket took `count` bytes.
-    pub fn output_sent(&mut self, count: usize, now: Now) {
+    pub(super) fn took(&mut self, count: usize, now: Now) {
         self.output.consume(count);
         self.last_sent = now.time;
         if matches!(self.state, State::Linked { .. })
@@ -172,7 +161,7 @@ impl Link {
             return Ok(()); // another neighbour was faster
         }
         let at = head.whole().ok_or_else(broken)?;
-        let room = Room::for_a_record(context.durability.as_deref(), context.records);
+        let room = context.room();
         match context.records.merge_at(lookup, line, &at, epoch, origin) {
             Merge::Accepted => {
                 let seq = context.records.last_seq();

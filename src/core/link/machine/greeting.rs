@@ -5,15 +5,16 @@ use log::{info, warn};
 use super::acknowledgement::Acknowledgement;
 use super::feed::CatchUp;
 use super::{
-    Broken, Cause, Context, Link, OPERATOR, PeerLabel, ROLLED_BACK, State, VERSION, number, shown,
+    Broken, Cause, Effect, Link, OPERATOR, PeerLabel, ROLLED_BACK, State, VERSION, number, shown,
 };
 use crate::core::base::boot_id::BootId;
 use crate::core::base::counted::Counted;
 use crate::core::base::hex::{Hex, unhex};
 use crate::core::base::settings::{Secret, Secrets};
 use crate::core::link::proof::{Nonce, Parties, Side};
+use crate::core::session::context::Context;
 use crate::core::session::herd::{ClockNews, NeighbourId};
-use crate::core::session::tls::is_for;
+use crate::core::session::tls::{TlsSession, is_for};
 
 /// What a neighbour lacks.
 enum Resume {
@@ -25,26 +26,26 @@ enum Resume {
     RolledBack,
 }
 
-impl Context<'_> {
+impl Resume {
     /// What a neighbour lacks that says it knows our life `boot` up to `position`.
-    fn resume(&self, neighbour: NeighbourId, boot: BootId, position: u64) -> Resume {
-        if boot == self.boot {
-            return match position <= self.herd.get(neighbour).told() {
+    fn of(neighbour: NeighbourId, boot: BootId, position: u64, context: &Context<'_>) -> Resume {
+        if boot == context.boot {
+            return match position <= context.herd.get(neighbour).told() {
                 true => Resume::After(position),
                 false => Resume::RolledBack,
             };
         }
-        if self.herd.forgets_lives() {
+        if context.herd.forgets_lives() {
             return Resume::All;
         }
-        let durability = self.durability.as_deref();
+        let durability = context.durability.as_deref();
         match durability.and_then(|durability| durability.resume(boot, position)) {
             // That life has ended before it.
             Some(after) if after < position => Resume::RolledBack,
             // It may have been told of that life when this had a longer history than now.
             Some(after) => {
-                let told = self.herd.get(neighbour).told_noted();
-                Resume::After(after.min(told).min(self.records.last_seq()))
+                let told = context.herd.get(neighbour).told_noted();
+                Resume::After(after.min(told).min(context.records.last_seq()))
             }
             None => Resume::All,
         }
@@ -116,7 +117,7 @@ impl Link {
         let their_nonce = unhex(nonce).ok_or("a nonce that is not 32 hexadecimal digits")?;
         // Whom we dialled, TLS has made sure of.
         if self.side == Side::Acceptor
-            && let Some(certificate) = context.certificate
+            && let Some(certificate) = context.tls.and_then(TlsSession::certificate)
             && !std::str::from_utf8(from).is_ok_and(|name| is_for(certificate, name))
         {
             return Err(format!(
@@ -239,27 +240,26 @@ impl Link {
         &mut self,
         [boot, wall, own_boot, position]: [&[u8]; 4],
         context: &mut Context<'_>,
-    ) -> Result<(), Broken> {
+    ) -> Result<Option<Effect>, Broken> {
         let neighbour = self.neighbour.ok_or("a LIFE of an operator")?;
         let boot = BootId::parse(boot).ok_or("a LIFE without a boot id")?;
         let wall = number(wall).ok_or("a LIFE without a clock")?;
         let position = number(position).ok_or("a LIFE without a position")?;
         let was_another = context.herd.get(neighbour).was_another(boot);
         let resume = match BootId::parse(own_boot) {
-            Some(own) => context.resume(neighbour, own, position),
+            Some(own) => Resume::of(neighbour, own, position, context),
             None => Resume::All,
         };
         let from = match resume {
             Resume::After(position) => position,
             Resume::All => 0,
             Resume::RolledBack => {
-                self.is_rollback = true;
                 warn!(
                     "{}: it has heard {position} changes of a life of ours that never told it so many: this server's history was rolled back, by an older copy of its data directory that was put back or by a snapshot of its machine; it begins a new life, sends everything to every neighbour, and asks for everything",
                     PeerLabel(self, context.herd)
                 );
                 self.end(ROLLED_BACK.to_owned(), context.now.time);
-                return Ok(());
+                return Ok(Some(Effect::RolledBack));
             }
         };
         let origin = context.herd.lives(neighbour, boot);
@@ -295,7 +295,7 @@ impl Link {
             0 => String::new(),
             count => format!(", after {} that failed", Counted(count, "attempt")),
         };
-        let is_over_tls = context.certificate.is_some();
+        let is_over_tls = context.tls.is_some();
         let over = if is_over_tls { "over TLS" } else { "plain" };
         match resume {
             Resume::After(_) => info!(
@@ -322,7 +322,7 @@ impl Link {
         if entry.lacks() > 0 {
             self.again_until = Some(entry.came(boot));
         }
-        self.replaced = entry.linked(self.id, is_over_tls, from, context.now.time);
-        Ok(())
+        let replaced = entry.linked(self.id, is_over_tls, from, context.now.time);
+        Ok(replaced.map(Effect::Replaces))
     }
 }

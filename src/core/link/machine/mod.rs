@@ -22,24 +22,26 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use log::{debug, info, warn};
-use rustls::pki_types::CertificateDer;
 
 use self::acknowledgement::Acknowledgement;
 use self::feed::{CatchUp, Unconfirmed};
 use crate::core::base::boot_id::BootId;
-use crate::core::base::clock::{Now, Time};
+use crate::core::base::clock::Time;
+use crate::core::base::invariants::hold;
 use crate::core::base::limits::{LINK_LINE_BYTES, Limits, ms};
-use crate::core::base::settings::Settings;
+use crate::core::base::settings::TlsMode;
 use crate::core::base::slots::Id;
 use crate::core::base::transitions::assert_transition;
-use crate::core::journal::durability::{Durability, Room};
+use crate::core::journal::durability::Room;
 use crate::core::link::proof::{Nonce, Side};
 use crate::core::session::buffer::Buffer;
+use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
+use crate::core::session::herd::tls_offer::Ending;
 use crate::core::session::herd::{Heard, Herd, NeighbourId, News};
-use crate::core::session::tally::Tally;
-use crate::core::session::tls::{NO_TLS, is_tls};
-use crate::core::table::records::{Origin, ReaderId, Records};
+use crate::core::session::protocol::{Protocol, StreamEnd};
+use crate::core::session::tls::{NO_TLS, TlsError, is_tls};
+use crate::core::table::records::{Origin, ReaderId};
 use crate::core::wire::escape::Escaped;
 use crate::core::wire::lines::{Split, split};
 use crate::core::wire::proxy_header::{is_header, may_be_signature};
@@ -59,43 +61,20 @@ const CLOCK_EVERY_MS: u64 = 60_000;
 /// The name under which a tool asks how a server stands; no server is called so.
 pub const OPERATOR: &str = "operator";
 
-/// What the lines of a link work on.
-pub struct Context<'a> {
-    /// Everybody's position.
-    pub records: &'a mut Records,
-    /// The neighbours.
-    pub herd: &'a mut Herd,
-    /// What outlasts us, if anything does.
-    pub durability: Option<&'a mut Durability>,
-    /// What was counted of clients.
-    pub tally: &'a Tally,
-    /// The server stops.
-    pub is_stopping: bool,
-    /// How many clients are connected.
-    pub clients: usize,
-    /// Who we are.
-    pub settings: &'a Settings,
-    /// What the other side has shown in TLS, if that is spoken and it was asked.
-    pub certificate: Option<&'a CertificateDer<'static>>,
-    /// Which life of ours this is.
-    pub boot: BootId,
-    /// When this happens.
-    pub now: Now,
-}
-
-/// What a link's output is made of.
-pub struct Supply<'a> {
-    /// Everybody's position.
-    pub records: &'a mut Records,
-    /// The neighbours.
-    pub herd: &'a mut Herd,
-    /// Up to which change records may leave.
-    pub released: u64,
-    /// Up to which change everything is kept as safely as clients are promised.
-    pub kept_through: u64,
-    /// Up to which change everything is in the journal, whatever was accepted since: see
-    /// [`Durability::appended_through`].
-    pub appended: u64,
+/// What an event of a link has for an effect outside.
+pub enum Effect {
+    /// The neighbour proved itself anew while another link to it was there. That one is dead, which
+    /// was not noticed.
+    Replaces(Id),
+    /// The neighbour has heard more of our feed than we ever told it: our history was rolled back.
+    RolledBack,
+    /// A connection that we dialled is gone. The neighbour is dialled again.
+    Lost {
+        /// Which one.
+        neighbour: NeighbourId,
+        /// This address is tried at once, without TLS.
+        plain_next: Option<SocketAddr>,
+    },
 }
 
 /// A whole number, digits only.
@@ -208,8 +187,6 @@ pub struct Link {
     farewell: Option<String>,
     /// The other side will say no more, or is not waited for.
     eof: bool,
-    /// A link that this one took the place of.
-    replaced: Option<Id>,
     /// Up to which of our changes the other side has everything, as far as is certain; and up to
     /// which it was told so.
     confirmed: u64,
@@ -234,8 +211,6 @@ pub struct Link {
     lacks_said: u64,
     /// When it was told what our clock shows.
     clock_said: Time,
-    /// It knows more of our life than we ever told: see [`Link::take_rollback`].
-    is_rollback: bool,
 }
 
 /// A link's name in the log. A peer that has not proven a name is called unproven.
@@ -279,20 +254,6 @@ impl Link {
         "closing",
     ];
 
-    /// In which of [`Link::STATES`] it is.
-    #[must_use]
-    pub fn state_name(&self) -> &'static str {
-        let place = match self.state {
-            State::Connecting => 0,
-            State::Greeting => 1,
-            State::Proving { .. } => 2,
-            State::Starting => 3,
-            State::Linked { .. } => 4,
-            State::Closing => 5,
-        };
-        Link::STATES[place]
-    }
-
     /// A connection that we begin to make.
     #[must_use]
     pub fn dial(
@@ -333,7 +294,6 @@ impl Link {
             reader: None,
             farewell: None,
             eof: false,
-            replaced: None,
             confirmed: 0,
             told: 0,
             unconfirmed: None,
@@ -346,44 +306,12 @@ impl Link {
             has_come: false,
             lacks_said: 0,
             clock_said: now,
-            is_rollback: false,
         }
-    }
-
-    /// The connection that we dialled is made.
-    pub fn connection_made(&mut self, own_name: &str, herd: &Herd, now: Time) {
-        if let (State::Connecting, Some(neighbour)) = (self.state, self.neighbour) {
-            self.enter(Cause::Connected, State::Greeting);
-            self.since = now;
-            self.greet(own_name, herd.get(neighbour).name());
-        }
-    }
-
-    /// Acts on bytes that came in.
-    pub fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) {
-        self.last_heard = context.now.time;
-        if self.input.is_empty() {
-            let used = self.run(data, context);
-            self.input.extend(&data[used..]);
-        } else {
-            self.input.extend(data);
-            self.go_on(context);
-        }
-    }
-
-    /// Acts on what waits in the input.
-    pub fn go_on(&mut self, context: &mut Context<'_>) {
-        // While it was not read, its silence meant nothing.
-        self.last_heard = context.now.time;
-        let mut input = std::mem::take(&mut self.input);
-        let used = self.run(input.as_slice(), context);
-        input.consume(used);
-        self.input = input;
     }
 
     /// Acts on whole lines; returns how many bytes they took.
-    fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> usize {
-        let mut used = 0;
+    fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Effect>) {
+        let (mut used, mut effect) = (0, None);
         self.wants_room = false;
         while !matches!(self.state, State::Closing) {
             if matches!(self.state, State::Greeting) {
@@ -403,28 +331,31 @@ impl Link {
                     break;
                 }
                 if may_be_signature(bytes) {
-                    return used;
+                    return (used, effect);
                 }
             }
             // Nothing but records has to be written down.
-            self.wants_room = matches!(self.state, State::Linked { .. })
-                && Room::for_a_record(context.durability.as_deref(), context.records) == Room::Wait;
+            self.wants_room =
+                matches!(self.state, State::Linked { .. }) && context.room() == Room::Wait;
             if self.wants_room {
-                return used;
+                return (used, effect);
             }
             let outcome = match split(&bytes[used..], LINK_LINE_BYTES) {
                 Split::Line(line, length) => {
                     used += length;
                     self.line(line, context)
                 }
-                Split::Unfinished => return used,
+                Split::Unfinished => return (used, effect),
                 Split::TooLong => Err(format!("a line of more than {LINK_LINE_BYTES} bytes")),
             };
-            if let Err(reason) = outcome {
-                self.broken(reason, context);
+            match outcome {
+                Ok(None) => {}
+                // Only a LIFE has one, and no other follows it.
+                Ok(wanted) => effect = wanted,
+                Err(reason) => self.broken(reason, context),
             }
         }
-        bytes.len()
+        (bytes.len(), effect)
     }
 
     /// The other side broke the protocol. If it had proven itself, that is backed off from: here,
@@ -440,27 +371,21 @@ impl Link {
         }
     }
 
-    /// Whether its next line waits until the journal has room.
-    #[must_use]
-    pub fn wants_room(&self) -> bool {
-        self.wants_room
-    }
-
-    fn line(&mut self, line: &[u8], context: &mut Context<'_>) -> Result<(), Broken> {
+    fn line(&mut self, line: &[u8], context: &mut Context<'_>) -> Result<Option<Effect>, Broken> {
         if let State::Linked { origin, boot, .. } = self.state {
             if let Some((epoch, line)) = feed::record(line) {
-                return self.at(epoch, line, origin, context);
+                return self.at(epoch, line, origin, context).map(|()| None);
             }
             // One comes with nearly every record, so it is not taken apart into words first.
             if let Some(position) = line.strip_prefix(b"SYNC ").and_then(number) {
                 self.synced(boot, position, context);
-                return Ok(());
+                return Ok(None);
             }
         }
         let mut words = line.split(|&byte| byte == b' ');
         let verb = words.next().unwrap_or_default();
         let rest: Vec<&[u8]> = words.collect();
-        match (verb, &*rest, self.state) {
+        let outcome = match (verb, &*rest, self.state) {
             (b"BYE", reason, _) => {
                 let reason = format!("it said goodbye: {}", shown(&reason.join(&b' ')));
                 self.close(reason, context.now.time);
@@ -483,7 +408,7 @@ impl Link {
                 self.proof(mac, &their_nonce, context)
             }
             (b"LIFE", [boot, wall, own_boot, position], State::Starting) => {
-                self.life([boot, wall, own_boot, position], context)
+                return self.life([boot, wall, own_boot, position], context);
             }
             (b"SYNC", [_], State::Linked { .. }) => Err("a SYNC without a position".to_owned()),
             (b"KEPT", [position], State::Linked { .. }) => {
@@ -503,24 +428,8 @@ impl Link {
                 Ok(())
             }
             _ => Err(format!("not the neighbours' protocol: {}", shown(line))),
-        }
-    }
-
-    /// A link that has to go, because this one is newer and proven. Given out once.
-    pub fn take_replaced(&mut self) -> Option<Id> {
-        self.replaced.take()
-    }
-
-    /// Whether the other side knows more of our life than we ever told it: our history was rolled
-    /// back. Given out once.
-    pub fn take_rollback(&mut self) -> bool {
-        std::mem::take(&mut self.is_rollback)
-    }
-
-    /// The other side closed its direction: the end of the link, wherever it is.
-    pub fn eof_received(&mut self, now: Time) {
-        self.eof = true;
-        self.close("it closed the connection".to_owned(), now);
+        };
+        outcome.map(|()| None)
     }
 
     /// Ends the link; the other side is told why.
@@ -552,9 +461,11 @@ impl Link {
     }
 
     /// The server stops: the link ends when everything is said.
-    pub fn stop(&mut self, records: &Records, now: Time) {
+    fn end_when_all_is_said(&mut self, context: &Context<'_>) {
         let all_said = match self.state {
-            State::Linked { reader, .. } => records.is_caught_up(reader) && self.output.is_empty(),
+            State::Linked { reader, .. } => {
+                context.records.is_caught_up(reader) && self.output.is_empty()
+            }
             State::Connecting
             | State::Greeting
             | State::Proving { .. }
@@ -565,7 +476,7 @@ impl Link {
             if matches!(self.state, State::Linked { .. }) {
                 self.say_kept();
             }
-            self.end("stopping".to_owned(), now);
+            self.end("stopping".to_owned(), context.now.time);
         }
     }
 
@@ -575,21 +486,6 @@ impl Link {
         // Writing into memory does not fail.
         let _ = std::io::Write::write_fmt(output, line);
         output.push(b'\n');
-    }
-
-    /// What is to become of the connection.
-    #[must_use]
-    pub fn disposition(&self) -> Disposition {
-        match self.state {
-            State::Closing if self.eof => Disposition::Close,
-            State::Closing if self.output.is_empty() => Disposition::Finish,
-            State::Connecting
-            | State::Greeting
-            | State::Proving { .. }
-            | State::Starting
-            | State::Linked { .. }
-            | State::Closing => Disposition::Open,
-        }
     }
 
     /// Its place in the feed, once it has one.
@@ -630,43 +526,6 @@ impl Link {
             && self.input.is_empty()
     }
 
-    /// Whether the other side has said who it is.
-    #[must_use]
-    pub fn is_greeted(&self) -> bool {
-        self.is_greeted
-    }
-
-    /// Whether it is we who dialled.
-    #[must_use]
-    pub fn is_dialled(&self) -> bool {
-        self.side == Side::Dialler
-    }
-
-    /// When its next deadline is.
-    #[must_use]
-    pub fn deadline(&self, limits: &Limits) -> Option<Time> {
-        Some(match self.state {
-            State::Connecting => self.since + ms(limits.link_connect_ms),
-            State::Greeting | State::Proving { .. } | State::Starting => {
-                self.since + ms(limits.link_proof_ms)
-            }
-            State::Linked { .. } => {
-                let mut deadline = self.silent_at(limits);
-                // With output stuck there is no use in a heartbeat behind it.
-                if self.output.is_empty() {
-                    let heartbeat = self.heartbeat_at(limits);
-                    let next = self
-                        .acknowledgement
-                        .due()
-                        .map_or(heartbeat, |due| due.min(heartbeat));
-                    deadline = Some(deadline.map_or(next, |silence| silence.min(next)));
-                }
-                deadline?
-            }
-            State::Closing => self.since + ms(limits.linger_ms),
-        })
-    }
-
     fn heartbeat_at(&self, limits: &Limits) -> Time {
         self.last_sent.plus_ms(limits.heartbeat_ms)
     }
@@ -676,35 +535,6 @@ impl Link {
         (!self.wants_room).then(|| self.last_heard.plus_ms(limits.link_silence_ms))
     }
 
-    /// The deadline has come.
-    pub fn deadline_reached(&mut self, supply: &mut Supply<'_>, limits: &Limits, now: Time) {
-        let reason = match self.state {
-            State::Connecting => format!("no connection within {} ms", limits.link_connect_ms),
-            State::Greeting | State::Proving { .. } | State::Starting => {
-                format!(
-                    "it did not prove who it is within {} ms",
-                    limits.link_proof_ms
-                )
-            }
-            State::Linked { .. } if self.silent_at(limits).is_some_and(|at| at <= now) => {
-                format!("nothing heard for {} ms", limits.link_silence_ms)
-            }
-            State::Linked { reader, .. } => {
-                if self.heartbeat_at(limits) <= now {
-                    let position = supply.records.position(reader);
-                    let (last_seq, floor) = (supply.records.last_seq(), self.floor(supply.herd));
-                    self.confirm(position, last_seq, supply.appended, floor);
-                    self.say_sync(supply.herd);
-                    self.say_lacks(supply.herd.lacks());
-                }
-                self.acknowledgement.advance(supply.kept_through);
-                return self.say_kept();
-            }
-            State::Closing => "it did not close".to_owned(),
-        };
-        self.cut(reason, now);
-    }
-
     /// Ends the link at once: the other side is not told, and not waited for.
     pub fn cut(&mut self, reason: String, now: Time) {
         self.output.clear();
@@ -712,18 +542,32 @@ impl Link {
         self.close(reason, now);
     }
 
-    /// The connection is gone, `why` if the core did not want it so. Tells the log, and the herd;
-    /// also if the neighbour is dialled without TLS next.
-    pub fn connection_lost(
-        self,
-        why: Option<&str>,
-        is_plain_next: bool,
-        context: &mut Context<'_>,
-    ) {
-        if let Some(reader) = self.reader {
-            context.records.close_reader(reader);
-        }
-        let reason = self.farewell.as_deref().or(why).unwrap_or("closed");
+    /// The neighbour that we dialled, if it is dialled without TLS next, for TLS is only offered
+    /// here and this attempt with it failed.
+    fn attempt_ended(&self, context: &mut Context<'_>) -> bool {
+        let Some(neighbour) = self.dialled() else {
+            return false;
+        };
+        let ending = match context.tls {
+            Some(_) if self.is_greeted => Ending::Other, // TLS works
+            Some(tls) if tls.has_spoken() => Ending::TlsRefused,
+            Some(_) => Ending::TlsUnanswered,
+            None => Ending::Other,
+        };
+        let neighbour = context.herd.get_mut(neighbour);
+        neighbour.attempt_ended(ending);
+        let tls = context.settings.tls.neighbours.as_ref();
+        let is_offered = tls.is_some_and(|tls| tls.mode == TlsMode::Offered);
+        is_offered && neighbour.is_plain_next() && !context.is_stopping
+    }
+
+    /// The neighbour, if it is we who dialled.
+    fn dialled(&self) -> Option<NeighbourId> {
+        self.neighbour.filter(|_| self.side == Side::Dialler)
+    }
+
+    /// Tells the log, and the herd, that the connection is gone.
+    fn tell_lost(&self, reason: &str, is_plain_next: bool, context: &mut Context<'_>) {
         let advised;
         let reason = match reason {
             NO_TLS if !is_plain_next => {
@@ -732,7 +576,7 @@ impl Link {
             }
             reason => reason,
         };
-        let who = PeerLabel(&self, context.herd).to_string();
+        let who = PeerLabel(self, context.herd).to_string();
         if self.is_operator && self.is_proven {
             return info!("{who}: {reason}");
         }
@@ -762,6 +606,211 @@ impl Link {
                 (news, _) => warn!("{who}: not linked: {reason}; trying on{news}"),
             }
         }
+    }
+}
+
+impl Protocol for Link {
+    type Effect = Effect;
+
+    /// The side that dialled speaks first.
+    fn connection_made(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+        if let (State::Connecting, Some(neighbour)) = (self.state, self.neighbour) {
+            self.enter(Cause::Connected, State::Greeting);
+            self.since = context.now.time;
+            self.greet(&context.settings.name, context.herd.get(neighbour).name());
+        }
+        None
+    }
+
+    fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Effect> {
+        self.last_heard = context.now.time;
+        if !self.input.is_empty() {
+            self.input.extend(data);
+            return self.go_on(context);
+        }
+        let (used, effect) = self.run(data, context);
+        self.input.extend(&data[used..]);
+        effect
+    }
+
+    /// The end of the link, wherever it is: what was not said whole is said again on the next.
+    fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
+        self.eof = true;
+        let reason = match end {
+            StreamEnd::Whole => "it closed the connection",
+            StreamEnd::CutOff => "it ended the connection without saying so in TLS",
+        };
+        self.close(reason.to_owned(), context.now.time);
+        None
+    }
+
+    fn tls_failed(&mut self, error: &TlsError, context: &mut Context<'_>) -> Option<Effect> {
+        self.close(error.reason.clone(), context.now.time);
+        None
+    }
+
+    /// Gives its place in the feed back, and tells the log and the herd.
+    fn connection_lost(&mut self, why: Option<&str>, context: &mut Context<'_>) -> Option<Effect> {
+        if let Some(reader) = self.reader.take() {
+            context.records.close_reader(reader);
+        }
+        let is_plain_next = self.attempt_ended(context);
+        let reason = self.farewell.as_deref().or(why).unwrap_or("closed");
+        self.tell_lost(reason, is_plain_next, context);
+        let neighbour = self.dialled().filter(|_| !context.is_stopping)?;
+        Some(Effect::Lost {
+            neighbour,
+            plain_next: is_plain_next.then_some(self.address),
+        })
+    }
+
+    /// Acts on what waits in the input.
+    fn go_on(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+        // While it was not read, its silence meant nothing.
+        self.last_heard = context.now.time;
+        let mut input = std::mem::take(&mut self.input);
+        let (used, effect) = self.run(input.as_slice(), context);
+        input.consume(used);
+        self.input = input;
+        effect
+    }
+
+    fn deadline_reached(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+        let (limits, now) = (&context.settings.limits, context.now.time);
+        if self.deadline(limits).is_none_or(|due| due > now) {
+            return None;
+        }
+        let reason = match self.state {
+            State::Connecting => format!("no connection within {} ms", limits.link_connect_ms),
+            State::Greeting | State::Proving { .. } | State::Starting => {
+                format!(
+                    "it did not prove who it is within {} ms",
+                    limits.link_proof_ms
+                )
+            }
+            State::Linked { .. } if self.silent_at(limits).is_some_and(|at| at <= now) => {
+                format!("nothing heard for {} ms", limits.link_silence_ms)
+            }
+            State::Linked { reader, .. } => {
+                if self.heartbeat_at(limits) <= now {
+                    let position = context.records.position(reader);
+                    let (last_seq, floor) = (context.records.last_seq(), self.floor(context.herd));
+                    self.confirm(position, last_seq, context.appended_through(), floor);
+                    self.say_sync(context.herd);
+                    self.say_lacks(context.herd.lacks());
+                }
+                self.acknowledgement.advance(context.kept_through());
+                self.say_kept();
+                return None;
+            }
+            State::Closing => "it did not close".to_owned(),
+        };
+        self.cut(reason, now);
+        None
+    }
+
+    /// The neighbour is told everything first: see [`Link::flushed`].
+    fn stop(&mut self, _: &mut Context<'_>) {}
+
+    /// When nothing waits, the next records of the feed are pulled.
+    fn output(&mut self, context: &mut Context<'_>) -> &[u8] {
+        self.pull(context);
+        self.output.as_slice()
+    }
+
+    fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Effect> {
+        self.took(count, context.now);
+        None
+    }
+
+    fn flushed(&mut self, context: &mut Context<'_>) {
+        if context.is_stopping {
+            self.end_when_all_is_said(context);
+        }
+        if matches!(self.state, State::Linked { .. }) {
+            let kept_through = context.kept_through();
+            self.acknowledgement.watch(kept_through, context.now.time);
+        }
+    }
+
+    fn disposition(&self) -> Disposition {
+        match self.state {
+            State::Closing if self.eof => Disposition::Close,
+            State::Closing if self.output.is_empty() => Disposition::Finish,
+            State::Connecting
+            | State::Greeting
+            | State::Proving { .. }
+            | State::Starting
+            | State::Linked { .. }
+            | State::Closing => Disposition::Open,
+        }
+    }
+
+    fn wants_read(&self) -> bool {
+        !self.wants_room
+    }
+
+    fn wants_room(&self) -> bool {
+        self.wants_room
+    }
+
+    /// Its output is only made of what is released.
+    fn held_until(&self) -> u64 {
+        0
+    }
+
+    fn deadline(&self, limits: &Limits) -> Option<Time> {
+        Some(match self.state {
+            State::Connecting => self.since + ms(limits.link_connect_ms),
+            State::Greeting | State::Proving { .. } | State::Starting => {
+                self.since + ms(limits.link_proof_ms)
+            }
+            State::Linked { .. } => {
+                let mut deadline = self.silent_at(limits);
+                // With output stuck there is no use in a heartbeat behind it.
+                if self.output.is_empty() {
+                    let heartbeat = self.heartbeat_at(limits);
+                    let next = self
+                        .acknowledgement
+                        .due()
+                        .map_or(heartbeat, |due| due.min(heartbeat));
+                    deadline = Some(deadline.map_or(next, |silence| silence.min(next)));
+                }
+                deadline?
+            }
+            State::Closing => self.since + ms(limits.linger_ms),
+        })
+    }
+
+    /// One of [`Link::STATES`].
+    fn state_name(&self) -> &'static str {
+        let place = match self.state {
+            State::Connecting => 0,
+            State::Greeting => 1,
+            State::Proving { .. } => 2,
+            State::Starting => 3,
+            State::Linked { .. } => 4,
+            State::Closing => 5,
+        };
+        Link::STATES[place]
+    }
+
+    fn check_invariants(&self) -> Result<(), String> {
+        let state = self.state_name();
+        let is_linked = matches!(self.state, State::Linked { .. });
+        hold!(
+            !is_linked || self.reader.is_some() && self.neighbour.is_some() && self.is_proven,
+            "a link that is linked has no neighbour that has proven itself, or no place in the feed"
+        );
+        hold!(
+            self.farewell.is_some() == self.is_closing(),
+            "a link that is {state} has a reason to close, or lacks one"
+        );
+        hold!(
+            !self.is_closing() || self.input.is_empty(),
+            "a link that is closing has input"
+        );
+        Ok(())
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Broken, Context, Link};
+use super::{Broken, Link};
 use crate::core::journal::durability::{Condition, Durability};
+use crate::core::session::context::Context;
 use crate::core::session::herd::Neighbour;
 
 impl Link {

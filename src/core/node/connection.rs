@@ -1,0 +1,212 @@
+//! From the bytes of a connection to its session, and back: TLS is here, for every kind.
+//!
+//! ```text
+//!   socket ─ ciphertext ─► TlsSession ─ plaintext ─► Session ─ effect ─► Node::apply
+//!   socket ◄─ ciphertext ─ TlsSession ◄─ plaintext ─ Session
+//! ```
+//!
+//! Without TLS, what the socket has is plaintext.
+
+use super::session::{Effect, Session};
+use super::{ConnId, Node, Slot, context};
+use crate::core::base::clock::Now;
+use crate::core::client;
+use crate::core::client::proxied;
+use crate::core::link;
+use crate::core::session::context::Context;
+use crate::core::session::protocol::{Protocol, StreamEnd};
+use crate::core::session::tls::{HANDSHAKE, TlsEnd, TlsError, TlsEvents, TlsSession};
+
+impl Node {
+    /// An event of a session; what it has for an effect follows at once.
+    #[inline]
+    pub(super) fn on_session(
+        &mut self,
+        id: ConnId,
+        now: Now,
+        event: impl FnOnce(&mut Session, &mut Context<'_>) -> Option<Effect>,
+    ) {
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let tls = slot.secure.as_deref();
+        let effect = event(&mut slot.session, &mut context!(self, tls, now));
+        if let Some(effect) = effect {
+            self.apply(id, effect, now);
+        }
+    }
+
+    /// Does what a session wants done. The one place where sessions touch one another.
+    #[inline(never)]
+    pub(super) fn apply(&mut self, id: ConnId, effect: Effect, now: Now) {
+        match effect {
+            Effect::Client(client::Effect::AskPlaces(asked)) => self.ask_for(id, asked, now),
+            Effect::Client(client::Effect::Lost {
+                address,
+                was_rejected,
+                call,
+            }) => {
+                self.client_lost(address, was_rejected);
+                if let Some(call) = call {
+                    self.asker_lost(call, id, now);
+                }
+            }
+            Effect::Proxied(proxied::Effect::Named { from, .. }) => self.identified(id, from),
+            Effect::Proxied(proxied::Effect::Refused(refusal)) => self.refuse_proxied(id, refusal),
+            Effect::Proxied(proxied::Effect::Lost { proxy, refusal }) => {
+                if let Some(refusal) = refusal {
+                    self.count_refusal(proxy, refusal);
+                }
+            }
+            Effect::Link(link::Effect::Replaces(old)) => self.replace_link(old, now),
+            Effect::Link(link::Effect::RolledBack) => self.begin_life(now),
+            Effect::Link(link::Effect::Lost {
+                neighbour,
+                plain_next,
+            }) => self.dial_again(neighbour, plain_next, now),
+            Effect::Exchange(effect) => self.exchange_wants(id, effect, now),
+        }
+    }
+
+    /// The socket that we dialled with is connected. With TLS, its handshake begins now.
+    pub(super) fn socket_connected(&mut self, id: ConnId, now: Now) {
+        match self.tls_of_dialled(id, now) {
+            Ok(Some(tls)) => {
+                if let Some(slot) = self.sessions.get_mut(id) {
+                    slot.secure = Some(Box::new(tls));
+                }
+            }
+            Ok(None) => self.on_session(id, now, Session::connection_made),
+            Err(error) => self.on_session(id, now, |it, context| it.tls_failed(&error, context)),
+        }
+    }
+
+    /// The TLS that begins on a socket that we dialled with; `None` if there is none.
+    fn tls_of_dialled(&mut self, id: ConnId, now: Now) -> Result<Option<TlsSession>, TlsError> {
+        match self.session(id) {
+            Some(Session::Link(_)) => self.tls_of_link(id, now),
+            Some(Session::Exchange(_)) => self.tls_of_exchange(id, now),
+            Some(Session::Client(_) | Session::Proxied(_)) | None => Ok(None),
+        }
+    }
+
+    pub(super) fn bytes_received(&mut self, id: ConnId, data: &[u8], now: Now) {
+        if data.first() == Some(&HANDSHAKE) {
+            self.take_offer(id, now);
+        }
+        match self.sessions.get(id) {
+            Some(Slot {
+                secure: Some(_), ..
+            }) => self.ciphertext_received(id, data, now),
+            Some(_) => self.plaintext_received(id, data, now),
+            None => {}
+        }
+    }
+
+    fn plaintext_received(&mut self, id: ConnId, data: &[u8], now: Now) {
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let tls = slot.secure.as_deref();
+        let effect = slot
+            .session
+            .data_received(data, &mut context!(self, tls, now));
+        let Some(effect) = effect else {
+            return;
+        };
+        // What follows a proxy's header is the client's.
+        let rest = match effect {
+            Effect::Proxied(proxied::Effect::Named { used, .. }) => &data[used..],
+            Effect::Proxied(proxied::Effect::Refused(_) | proxied::Effect::Lost { .. })
+            | Effect::Client(_)
+            | Effect::Link(_)
+            | Effect::Exchange(_) => &[],
+        };
+        self.apply(id, effect, now);
+        if !rest.is_empty() {
+            self.bytes_received(id, rest, now);
+        }
+    }
+
+    fn ciphertext_received(&mut self, id: ConnId, data: &[u8], now: Now) {
+        let Some(Slot {
+            secure: Some(secure),
+            ..
+        }) = self.sessions.get_mut(id)
+        else {
+            return;
+        };
+        let mut plaintext = std::mem::take(&mut self.plaintext);
+        plaintext.clear();
+        let TlsEvents {
+            is_made,
+            is_over,
+            is_failed,
+        } = secure.data_received(data, &mut plaintext);
+        if is_made {
+            self.on_session(id, now, Session::connection_made);
+        }
+        if !plaintext.is_empty() {
+            self.plaintext_received(id, &plaintext, now);
+        }
+        if is_over {
+            self.stream_ended(id, StreamEnd::Whole, now);
+        }
+        if is_failed {
+            self.tls_failed(id, now);
+        }
+        self.plaintext = plaintext;
+    }
+
+    /// The socket's stream ended.
+    pub(super) fn socket_ended(&mut self, id: ConnId, now: Now) {
+        match self.sessions.get_mut(id).map(|slot| &mut slot.secure) {
+            Some(Some(secure)) => match secure.eof_received() {
+                TlsEnd::Known => {}
+                TlsEnd::Ended(end) => self.stream_ended(id, end, now),
+                TlsEnd::Failed => self.tls_failed(id, now),
+            },
+            Some(None) => self.stream_ended(id, StreamEnd::Whole, now),
+            None => {}
+        }
+    }
+
+    fn stream_ended(&mut self, id: ConnId, end: StreamEnd, now: Now) {
+        self.on_session(id, now, |it, context| it.eof_received(end, context));
+    }
+
+    #[cold]
+    fn tls_failed(&mut self, id: ConnId, now: Now) {
+        self.on_session(id, now, |it, context| {
+            let error = context.tls.and_then(TlsSession::error)?;
+            it.tls_failed(error, context)
+        });
+    }
+
+    pub(super) fn output_sent(&mut self, id: ConnId, mut count: usize, now: Now) {
+        if let Some(slot) = self.sessions.get_mut(id)
+            && let Some(secure) = &mut slot.secure
+        {
+            count = secure.output_sent(count);
+            if count == 0 {
+                return;
+            }
+        }
+        self.on_session(id, now, |it, context| it.output_sent(count, context));
+    }
+
+    pub(super) fn connection_due(&mut self, id: ConnId, now: Now) {
+        let limits = &self.settings.limits;
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return;
+        };
+        slot.armed = None;
+        if let Some(secure) = &mut slot.secure
+            && secure.deadline_reached(limits, now.time)
+        {
+            self.tls_failed(id, now);
+        }
+        self.on_session(id, now, Session::deadline_reached);
+        self.mark_dirty(id);
+    }
+}

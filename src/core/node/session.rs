@@ -1,0 +1,151 @@
+//! A connection's session: one of four kinds, with one face.
+
+use crate::core::base::clock::Time;
+use crate::core::base::limits::Limits;
+use crate::core::client::proxied::{self, Proxied};
+use crate::core::client::{self, Client};
+use crate::core::link::{self, Link};
+use crate::core::places::exchange::{self, Exchange};
+use crate::core::session::context::Context;
+use crate::core::session::disposition::Disposition;
+use crate::core::session::protocol::{Protocol, StreamEnd};
+use crate::core::session::tls::TlsError;
+
+/// One connection's protocol and where it stands.
+pub(super) enum Session {
+    Client(Client),
+    /// A listed proxy's, until its header names the client.
+    Proxied(Box<Proxied>),
+    /// Few and large, where clients are many and small.
+    Link(Box<Link>),
+    Exchange(Box<Exchange>),
+}
+
+/// What a session wants done outside: see `Node::apply`.
+pub(super) enum Effect {
+    Client(client::Effect),
+    Proxied(proxied::Effect),
+    Link(link::Effect),
+    Exchange(exchange::Effect),
+}
+
+impl From<client::Effect> for Effect {
+    fn from(effect: client::Effect) -> Effect {
+        Effect::Client(effect)
+    }
+}
+
+impl From<proxied::Effect> for Effect {
+    fn from(effect: proxied::Effect) -> Effect {
+        Effect::Proxied(effect)
+    }
+}
+
+impl From<link::Effect> for Effect {
+    fn from(effect: link::Effect) -> Effect {
+        Effect::Link(effect)
+    }
+}
+
+impl From<exchange::Effect> for Effect {
+    fn from(effect: exchange::Effect) -> Effect {
+        Effect::Exchange(effect)
+    }
+}
+
+/// The same call, whichever kind it is.
+macro_rules! on_each {
+    ($session:expr, $it:ident => $call:expr) => {
+        match $session {
+            Session::Client($it) => $call,
+            Session::Proxied($it) => $call,
+            Session::Link($it) => $call,
+            Session::Exchange($it) => $call,
+        }
+    };
+}
+
+impl Protocol for Session {
+    type Effect = Effect;
+
+    fn connection_made(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+        on_each!(self, it => it.connection_made(context).map(Effect::from))
+    }
+
+    #[inline]
+    fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Effect> {
+        on_each!(self, it => it.data_received(data, context).map(Effect::from))
+    }
+
+    fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
+        on_each!(self, it => it.eof_received(end, context).map(Effect::from))
+    }
+
+    fn tls_failed(&mut self, error: &TlsError, context: &mut Context<'_>) -> Option<Effect> {
+        on_each!(self, it => it.tls_failed(error, context).map(Effect::from))
+    }
+
+    fn connection_lost(&mut self, why: Option<&str>, context: &mut Context<'_>) -> Option<Effect> {
+        on_each!(self, it => it.connection_lost(why, context).map(Effect::from))
+    }
+
+    fn go_on(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+        on_each!(self, it => it.go_on(context).map(Effect::from))
+    }
+
+    fn deadline_reached(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+        on_each!(self, it => it.deadline_reached(context).map(Effect::from))
+    }
+
+    fn stop(&mut self, context: &mut Context<'_>) {
+        on_each!(self, it => it.stop(context));
+    }
+
+    #[inline]
+    fn output(&mut self, context: &mut Context<'_>) -> &[u8] {
+        on_each!(self, it => it.output(context))
+    }
+
+    #[inline]
+    fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Effect> {
+        on_each!(self, it => it.output_sent(count, context).map(Effect::from))
+    }
+
+    #[inline]
+    fn flushed(&mut self, context: &mut Context<'_>) {
+        on_each!(self, it => it.flushed(context));
+    }
+
+    #[inline]
+    fn disposition(&self) -> Disposition {
+        on_each!(self, it => it.disposition())
+    }
+
+    #[inline]
+    fn wants_read(&self) -> bool {
+        on_each!(self, it => it.wants_read())
+    }
+
+    #[inline]
+    fn wants_room(&self) -> bool {
+        on_each!(self, it => it.wants_room())
+    }
+
+    #[inline]
+    fn held_until(&self) -> u64 {
+        on_each!(self, it => it.held_until())
+    }
+
+    #[inline]
+    fn deadline(&self, limits: &Limits) -> Option<Time> {
+        on_each!(self, it => it.deadline(limits))
+    }
+
+    fn state_name(&self) -> &'static str {
+        on_each!(self, it => it.state_name())
+    }
+
+    fn check_invariants(&self) -> Result<(), String> {
+        on_each!(self, it => it.check_invariants())
+    }
+}
