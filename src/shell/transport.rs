@@ -28,7 +28,9 @@ pub enum Received {
 pub struct Transport {
     id: ConnId,
     stream: TcpStream,
+    /// It is not connected yet.
     connecting: bool,
+    /// What epoll has told and no call has disproved. Each direction on its own.
     readable: bool,
     writable: bool,
     /// Whether the peer closed its direction, or an error or urgent data was reported. Then a short
@@ -36,6 +38,7 @@ pub struct Transport {
     short_reads: bool,
     /// Whether both directions are closed, or the socket has an error.
     hung_up: bool,
+    /// Our direction is shut down.
     finished: bool,
     /// Whether the connection is on the list of the next turn.
     queued: bool,

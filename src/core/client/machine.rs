@@ -185,11 +185,13 @@ pub struct Client {
     /// Bytes not acted on yet: an unfinished line, or commands behind a `WHATSAT`.
     input: Buffer,
     output: Buffer,
-    /// Whether more of it will come.
+    /// Whether more of it will come. Independent of the state: the end may come in each.
     end: Input,
-    /// The output passed the high mark, and is not below the low one yet.
+    /// The output passed the high mark, and is not below the low one yet. Independent of the state:
+    /// an answer of Places may pass the mark, and a client that closes has output too.
     paused: bool,
-    /// Its next command waits until the journal has room.
+    /// Its next command waits until the journal has room. It is decided anew whenever the client
+    /// goes on, and only one that reads begins to wait.
     wants_room: bool,
     /// No output may leave before this change is safe in the journal.
     held_until: u64,
@@ -197,7 +199,8 @@ pub struct Client {
     line_since: Option<Time>,
     /// Since when output waits and the client takes none; in `Closing`, since when it is closing.
     stalled_since: Option<Time>,
-    /// It was not let in.
+    /// It was not let in: it is counted elsewhere, and closes from the beginning. This never
+    /// changes.
     is_rejected: bool,
 }
 

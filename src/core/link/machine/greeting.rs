@@ -5,7 +5,8 @@ use log::{info, warn};
 use super::acknowledgement::Acknowledgement;
 use super::feed::CatchUp;
 use super::{
-    Broken, Cause, Effect, Link, OPERATOR, PeerLabel, ROLLED_BACK, State, VERSION, number, shown,
+    Broken, Cause, Effect, Identity, Link, OPERATOR, PeerLabel, ROLLED_BACK, State, VERSION,
+    number, shown,
 };
 use crate::core::base::boot_id::BootId;
 use crate::core::base::counted::Counted;
@@ -126,7 +127,7 @@ impl Link {
             ));
         }
         if self.side == Side::Acceptor && from == OPERATOR.as_bytes() {
-            self.is_operator = true;
+            self.identity = Identity::Claimed;
             self.greet(&context.settings.name, OPERATOR);
             self.enter(Cause::Greeted, State::Proving { their_nonce });
             return Ok(());
@@ -167,7 +168,7 @@ impl Link {
                 self.greet(&context.settings.name, name);
             }
         }
-        self.is_greeted = true;
+        self.identity = Identity::Claimed;
         self.enter(Cause::Greeted, State::Proving { their_nonce });
         Ok(())
     }
@@ -215,7 +216,7 @@ impl Link {
         };
         // Answered with the secret that it used: the other one it need not have.
         let own_proof = parties.prove(self.side, secret);
-        self.is_proven = true;
+        self.identity = Identity::Proven;
         if self.side == Side::Acceptor {
             self.say(format_args!("PROOF {own_proof}"));
         }

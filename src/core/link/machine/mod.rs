@@ -102,8 +102,18 @@ enum State {
         origin: Origin,
         boot: BootId,
     },
-    /// The last words are in the output.
-    Closing,
+    /// The last words are in the output. Then the other side is to close, unless it will say no
+    /// more or is not waited for.
+    Closing { awaits_end: bool },
+}
+
+/// How far it is known who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Identity {
+    Unknown,
+    /// It has said who it is: a neighbour, or an operator's tool if the link has no neighbour then.
+    Claimed,
+    Proven,
 }
 
 /// A [`State`] without what it holds.
@@ -153,7 +163,7 @@ impl State {
             State::Proving { .. } => Stage::Proving,
             State::Starting => Stage::Starting,
             State::Linked { .. } => Stage::Linked,
-            State::Closing => Stage::Closing,
+            State::Closing { .. } => Stage::Closing,
         }
     }
 }
@@ -171,22 +181,18 @@ pub struct Link {
     output: Buffer,
     /// When the present wait began: for the connection, for a proof, for the other side to close.
     since: Time,
-    /// It has said who it is.
-    is_greeted: bool,
-    /// It has proven who it is.
-    is_proven: bool,
-    /// It is no server, but a tool that asks how this one stands.
-    is_operator: bool,
+    /// How far it is known who is there. A link that is closing remembers it, for the log and for
+    /// how the neighbour is dialled next.
+    identity: Identity,
     last_heard: Time,
     last_sent: Time,
-    /// Its next line waits until the journal has room.
+    /// Its next line waits until the journal has room. Independent of the state but for this: only
+    /// a link that is linked begins to wait, and a line that came in is decided anew.
     wants_room: bool,
     /// Our place in the feed, once there was one: given back when the connection is gone.
     reader: Option<ReaderId>,
     /// Why it is being closed, the first reason only.
     farewell: Option<String>,
-    /// The other side will say no more, or is not waited for.
-    eof: bool,
     /// Up to which of our changes the other side has everything, as far as is certain; and up to
     /// which it was told so.
     confirmed: u64,
@@ -223,7 +229,7 @@ impl fmt::Display for PeerLabel<'_> {
         match name {
             Some(name) if link.is_known() => write!(f, "neighbour {name} {}", link.address),
             Some(name) => write!(f, "unproven peer {}, claiming to be {name}", link.address),
-            None if link.is_operator && link.is_proven => write!(f, "operator {}", link.address),
+            None if link.identity == Identity::Proven => write!(f, "operator {}", link.address),
             None => write!(f, "unproven peer {}", link.address),
         }
     }
@@ -285,15 +291,12 @@ impl Link {
             input: Buffer::default(),
             output: Buffer::default(),
             since: now,
-            is_greeted: false,
-            is_proven: false,
-            is_operator: false,
+            identity: Identity::Unknown,
             last_heard: now,
             last_sent: now,
             wants_room: false,
             reader: None,
             farewell: None,
-            eof: false,
             confirmed: 0,
             told: 0,
             unconfirmed: None,
@@ -313,7 +316,7 @@ impl Link {
     fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Effect>) {
         let (mut used, mut effect) = (0, None);
         self.wants_room = false;
-        while !matches!(self.state, State::Closing) {
+        while !self.is_closing() {
             if matches!(self.state, State::Greeting) {
                 if is_tls(bytes) {
                     let reason = match context.settings.tls.neighbours {
@@ -362,7 +365,7 @@ impl Link {
     /// if it is the one that dials.
     fn broken(&mut self, reason: Broken, context: &mut Context<'_>) {
         self.end(reason, context.now.time);
-        if self.is_proven
+        if self.identity == Identity::Proven
             && self.side == Side::Acceptor
             && let Some(neighbour) = self.neighbour
         {
@@ -388,7 +391,7 @@ impl Link {
         let outcome = match (verb, &*rest, self.state) {
             (b"BYE", reason, _) => {
                 let reason = format!("it said goodbye: {}", shown(&reason.join(&b' ')));
-                self.close(reason, context.now.time);
+                self.close(reason, true, context.now.time);
                 Ok(())
             }
             (b"HERD", [b"2", from, to, nonce], State::Greeting) => {
@@ -435,14 +438,14 @@ impl Link {
     /// Ends the link; the other side is told why.
     pub fn end(&mut self, reason: String, now: Time) {
         match self.state {
-            State::Closing => {}
-            // The other side is not there yet: it cannot be told, nor waited for.
-            State::Connecting => self.eof = true,
+            // The other side is not there yet: it cannot be told.
+            State::Closing { .. } | State::Connecting => {}
             State::Greeting | State::Proving { .. } | State::Starting | State::Linked { .. } => {
                 self.say(format_args!("BYE {reason}"));
             }
         }
-        self.close(reason, now);
+        let awaits_end = !matches!(self.state, State::Connecting);
+        self.close(reason, awaits_end, now);
     }
 
     /// The one place where its state changes.
@@ -451,12 +454,22 @@ impl Link {
         self.state = state;
     }
 
-    fn close(&mut self, reason: String, now: Time) {
-        if !matches!(self.state, State::Closing) {
-            self.since = now;
-        }
+    /// Whether the other side's end is awaited is decided anew; what is not awaited once never is.
+    fn close(&mut self, reason: String, awaits_end: bool, now: Time) {
+        let awaited_end = match self.state {
+            State::Closing { awaits_end } => awaits_end,
+            State::Connecting
+            | State::Greeting
+            | State::Proving { .. }
+            | State::Starting
+            | State::Linked { .. } => {
+                self.since = now;
+                true
+            }
+        };
         self.farewell.get_or_insert(reason);
-        self.enter(Cause::Closed, State::Closing);
+        let awaits_end = awaits_end && awaited_end;
+        self.enter(Cause::Closed, State::Closing { awaits_end });
         self.input.clear();
     }
 
@@ -470,7 +483,7 @@ impl Link {
             | State::Greeting
             | State::Proving { .. }
             | State::Starting
-            | State::Closing => true,
+            | State::Closing { .. } => true,
         };
         if all_said {
             if matches!(self.state, State::Linked { .. }) {
@@ -497,13 +510,13 @@ impl Link {
     /// Whether everything is said, and its end is awaited.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        matches!(self.state, State::Closing)
+        matches!(self.state, State::Closing { .. })
     }
 
     /// Whether it is known who is there: we dialled it, or it has proven a name.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        self.side == Side::Dialler || self.is_proven
+        self.side == Side::Dialler || self.identity == Identity::Proven
     }
 
     /// Where the other side is.
@@ -538,8 +551,7 @@ impl Link {
     /// Ends the link at once: the other side is not told, and not waited for.
     pub fn cut(&mut self, reason: String, now: Time) {
         self.output.clear();
-        self.eof = true;
-        self.close(reason, now);
+        self.close(reason, false, now);
     }
 
     /// The neighbour that we dialled, if it is dialled without TLS next, for TLS is only offered
@@ -549,7 +561,7 @@ impl Link {
             return false;
         };
         let ending = match context.tls {
-            Some(_) if self.is_greeted => Ending::Other, // TLS works
+            Some(_) if self.identity != Identity::Unknown => Ending::Other, // TLS works
             Some(tls) if tls.has_spoken() => Ending::TlsRefused,
             Some(_) => Ending::TlsUnanswered,
             None => Ending::Other,
@@ -577,7 +589,7 @@ impl Link {
             reason => reason,
         };
         let who = PeerLabel(self, context.herd).to_string();
-        if self.is_operator && self.is_proven {
+        if self.neighbour.is_none() && self.identity == Identity::Proven {
             return info!("{who}: {reason}");
         }
         let known = self.neighbour.filter(|_| self.is_known());
@@ -635,17 +647,17 @@ impl Protocol for Link {
 
     /// The end of the link, wherever it is: what was not said whole is said again on the next.
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
-        self.eof = true;
         let reason = match end {
             StreamEnd::Whole => "it closed the connection",
             StreamEnd::CutOff => "it ended the connection without saying so in TLS",
         };
-        self.close(reason.to_owned(), context.now.time);
+        self.close(reason.to_owned(), false, context.now.time);
         None
     }
 
     fn tls_failed(&mut self, error: &TlsError, context: &mut Context<'_>) -> Option<Effect> {
-        self.close(error.reason.clone(), context.now.time);
+        let is_told = context.tls.is_some();
+        self.close(error.reason.clone(), is_told, context.now.time);
         None
     }
 
@@ -703,7 +715,7 @@ impl Protocol for Link {
                 self.say_kept();
                 return None;
             }
-            State::Closing => "it did not close".to_owned(),
+            State::Closing { .. } => "it did not close".to_owned(),
         };
         self.cut(reason, now);
         None
@@ -735,14 +747,14 @@ impl Protocol for Link {
 
     fn disposition(&self) -> Disposition {
         match self.state {
-            State::Closing if self.eof => Disposition::Close,
-            State::Closing if self.output.is_empty() => Disposition::Finish,
+            State::Closing { awaits_end: false } => Disposition::Close,
+            State::Closing { awaits_end: true } if self.output.is_empty() => Disposition::Finish,
             State::Connecting
             | State::Greeting
             | State::Proving { .. }
             | State::Starting
             | State::Linked { .. }
-            | State::Closing => Disposition::Open,
+            | State::Closing { .. } => Disposition::Open,
         }
     }
 
@@ -778,7 +790,7 @@ impl Protocol for Link {
                 }
                 deadline?
             }
-            State::Closing => self.since + ms(limits.linger_ms),
+            State::Closing { .. } => self.since + ms(limits.linger_ms),
         })
     }
 
@@ -790,7 +802,7 @@ impl Protocol for Link {
             State::Proving { .. } => 2,
             State::Starting => 3,
             State::Linked { .. } => 4,
-            State::Closing => 5,
+            State::Closing { .. } => 5,
         };
         Link::STATES[place]
     }
@@ -799,7 +811,10 @@ impl Protocol for Link {
         let state = self.state_name();
         let is_linked = matches!(self.state, State::Linked { .. });
         hold!(
-            !is_linked || self.reader.is_some() && self.neighbour.is_some() && self.is_proven,
+            !is_linked
+                || self.reader.is_some()
+                    && self.neighbour.is_some()
+                    && self.identity == Identity::Proven,
             "a link that is linked has no neighbour that has proven itself, or no place in the feed"
         );
         hold!(

@@ -13,7 +13,8 @@ impl Link {
     pub(super) fn status(&mut self, place: usize, context: &mut Context<'_>) -> Result<(), Broken> {
         let line = status(place, context);
         self.say(format_args!("{line}"));
-        self.close("told how the server stands".to_owned(), context.now.time);
+        let reason = "told how the server stands".to_owned();
+        self.close(reason, true, context.now.time);
         Ok(())
     }
 }
