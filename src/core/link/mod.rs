@@ -116,4 +116,4 @@
 mod machine;
 pub mod proof;
 
-pub use self::machine::{Effect, Link, OPERATOR, ROLLED_BACK, VERSION};
+pub use self::machine::{Effect, Link, OPERATOR, VERSION};

@@ -11,9 +11,9 @@ use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Now;
 use crate::core::base::limits::count;
 use crate::core::base::settings::{HostPort, NeighbourTls, TlsMode};
-use crate::core::link::{Link, ROLLED_BACK};
+use crate::core::link::Link;
 use crate::core::session::admission::origin;
-use crate::core::session::herd::{NeighbourId, News};
+use crate::core::session::herd::{LinkError, NeighbourId, News};
 use crate::core::session::resolver::Resolution;
 use crate::core::session::tls::{Tls, TlsError, TlsSession};
 
@@ -35,8 +35,7 @@ impl Node {
             let leaving = self.unproven_to_close(address);
             self.unproven.retain(|&id| id != leaving);
             if let Some(Session::Link(link)) = self.session(leaving) {
-                let reason = "as many as limits.max_unproven were there, and its place was needed";
-                link.cut(reason.to_owned(), now.time);
+                link.cut(LinkError::Displaced, now.time);
             }
             self.mark_dirty(leaving);
         }
@@ -90,6 +89,7 @@ impl Node {
             Resolution::Pending => self.herd.get_mut(neighbour).look_up(),
             Resolution::Failed(reason) => {
                 let entry = self.herd.get_mut(neighbour);
+                let reason = LinkError::Unresolved(reason);
                 let news = entry.not_linked(&reason, now.time);
                 if news != News::Known {
                     warn!(
@@ -207,14 +207,14 @@ impl Node {
         }
         match Tls::server(accepting.clone()) {
             Ok(tls) => *secure = Some(Box::new(TlsSession::new(tls))),
-            Err(error) => link.end(error.reason, now.time),
+            Err(error) => link.end(error.into(), now.time),
         }
     }
 
     /// A newer connection to the same neighbour took the place of `old`.
     pub(super) fn replace_link(&mut self, old: ConnId, now: Now) {
         if let Some(Session::Link(link)) = self.session(old) {
-            link.end("a newer connection took its place".to_owned(), now.time);
+            link.end(LinkError::Replaced, now.time);
             self.mark_dirty(old);
         }
     }
@@ -240,7 +240,7 @@ impl Node {
         for id in ids {
             // One that dials now may have been told of the life that is over.
             if let Some(Session::Link(link)) = self.session(id) {
-                link.end(ROLLED_BACK.to_owned(), now.time);
+                link.end(LinkError::RolledBack, now.time);
                 self.mark_dirty(id);
             }
         }

@@ -471,7 +471,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the replaced link is left alone",
         file: "src/core/node/neighbours.rs",
-        from: r#"link.end("a newer connection took its place".to_owned(), now.time);"#,
+        from: "link.end(LinkError::Replaced, now.time);",
         to: "let _ = (link, now);",
         caught_by: SIMULATED,
         missed: None,

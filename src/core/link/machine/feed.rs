@@ -3,14 +3,14 @@
 
 use log::{debug, info, warn};
 
-use super::{Broken, CLOCK_EVERY_MS, Link, PeerLabel, State, number, shown};
+use super::{CLOCK_EVERY_MS, Link, PeerLabel, State, number, shown};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::counted::Counted;
 use crate::core::base::limits::TURN_BYTES;
 use crate::core::journal::durability::Room;
 use crate::core::session::context::Context;
-use crate::core::session::herd::Herd;
+use crate::core::session::herd::{Herd, LinkError};
 use crate::core::table::records::{Merge, Origin};
 use crate::core::wire::escape::Escaped;
 use crate::core::wire::message::{At, AtHead};
@@ -152,9 +152,9 @@ impl Link {
         line: &[u8],
         origin: Origin,
         context: &mut Context<'_>,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), LinkError> {
         self.has_come = true;
-        let broken = || format!("not an AT line: {}", shown(line));
+        let broken = || LinkError::NotARecord(shown(line).to_string());
         let head = AtHead::parse(line).ok_or_else(broken)?;
         let lookup = context.records.lookup(head.client);
         if context.records.is_kept(lookup, epoch, line) {
@@ -244,14 +244,18 @@ impl Link {
     }
 
     /// The neighbour has kept everything up to that position of our feed.
-    pub(super) fn kept(&mut self, position: u64, context: &mut Context<'_>) -> Result<(), Broken> {
+    pub(super) fn kept(
+        &mut self,
+        position: u64,
+        context: &mut Context<'_>,
+    ) -> Result<(), LinkError> {
         let neighbour = self.neighbour.ok_or("a KEPT without a neighbour")?;
         let last_seq = context.records.last_seq();
         context
             .herd
             .get_mut(neighbour)
             .has_kept(position, last_seq, context.now.time)
-            .map_err(|most| format!("it has kept {position}, and was told {most} at most"))?;
+            .map_err(|most| LinkError::KeptTooMuch { position, most })?;
         if let Some(catch_up) = self.catch_up.take_if(|it| position >= it.until) {
             info!(
                 "{}: caught up, {} sent and kept in {:.3} s",

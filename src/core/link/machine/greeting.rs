@@ -4,17 +4,14 @@ use log::{info, warn};
 
 use super::acknowledgement::Acknowledgement;
 use super::feed::CatchUp;
-use super::{
-    Broken, Cause, Effect, Identity, Link, OPERATOR, PeerLabel, ROLLED_BACK, State, VERSION,
-    number, shown,
-};
+use super::{Cause, Effect, Identity, Link, OPERATOR, PeerLabel, State, VERSION, number, shown};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::counted::Counted;
 use crate::core::base::hex::{Hex, unhex};
 use crate::core::base::settings::{Secret, Secrets};
 use crate::core::link::proof::{Nonce, Parties, Side};
 use crate::core::session::context::Context;
-use crate::core::session::herd::{ClockNews, NeighbourId};
+use crate::core::session::herd::{ClockNews, LinkError, NeighbourId};
 use crate::core::session::tls::{TlsSession, is_for};
 
 /// What a neighbour lacks.
@@ -73,23 +70,20 @@ pub(super) fn clock_shows(neighbour: NeighbourId, wall: u64, context: &mut Conte
 
 /// Why a proof is refused. The other side may be a server that was left behind in a change of the
 /// secret, so this says how many it was compared with.
-fn wrong_proof(parties: &Parties<'_>, speaker: Side, proof: &[u8], secrets: &Secrets) -> Broken {
+fn wrong_proof(parties: &Parties<'_>, speaker: Side, proof: &[u8], secrets: &Secrets) -> LinkError {
     let (name, _) = match speaker {
         Side::Dialler => parties.dialler,
         Side::Acceptor => parties.acceptor,
     };
     let has_none = parties.is_proven(speaker, &Secret::default(), proof);
-    match (has_none, secrets.is_none(), secrets.count()) {
-        (true, ..) => format!("a wrong proof: {name} has no herd secret, and this server has one"),
-        (false, true, _) => {
-            format!("a wrong proof: {name} has a herd secret, and this server has none")
-        }
-        (false, false, 1) => format!(
-            "a wrong proof: the secret that {name} proves is not the one here; both need the same"
-        ),
-        (false, false, count) => format!(
-            "a wrong proof: the secret that {name} proves is none of the {count} here; both need the same"
-        ),
+    let name = name.to_owned();
+    match (has_none, secrets.is_none()) {
+        (true, _) => LinkError::NoSecretThere(name),
+        (false, true) => LinkError::NoSecretHere(name),
+        (false, false) => LinkError::OtherSecret {
+            name,
+            count: secrets.count(),
+        },
     }
 }
 
@@ -107,13 +101,12 @@ impl Link {
         to: &[u8],
         nonce: &[u8],
         context: &Context<'_>,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), LinkError> {
         if to != context.settings.name.as_bytes() {
-            return Err(format!(
-                "it looks for {}, this is {}",
-                shown(to),
-                context.settings.name
-            ));
+            return Err(LinkError::LooksFor {
+                name: shown(to).to_string(),
+                here: context.settings.name.clone(),
+            });
         }
         let their_nonce = unhex(nonce).ok_or("a nonce that is not 32 hexadecimal digits")?;
         // Whom we dialled, TLS has made sure of.
@@ -121,10 +114,7 @@ impl Link {
             && let Some(certificate) = context.tls.and_then(TlsSession::certificate)
             && !std::str::from_utf8(from).is_ok_and(|name| is_for(certificate, name))
         {
-            return Err(format!(
-                "its certificate is for another name than {}",
-                shown(from)
-            ));
+            return Err(LinkError::OtherCertificate(shown(from).to_string()));
         }
         if self.side == Side::Acceptor && from == OPERATOR.as_bytes() {
             self.identity = Identity::Claimed;
@@ -132,29 +122,27 @@ impl Link {
             self.enter(Cause::Greeted, State::Proving { their_nonce });
             return Ok(());
         }
-        let neighbour = context.herd.find(from).ok_or_else(|| {
-            format!(
-                "{} is not linked with {}",
-                shown(from),
-                context.settings.name
-            )
-        })?;
+        let name = || shown(from).to_string();
+        let here = || context.settings.name.clone();
+        let neighbour = context
+            .herd
+            .find(from)
+            .ok_or_else(|| LinkError::NoNeighbour {
+                name: name(),
+                here: here(),
+            })?;
         match self.side {
             Side::Dialler if self.neighbour != Some(neighbour) => {
-                return Err(format!("{} answered instead", shown(from)));
+                return Err(LinkError::AnsweredInstead(name()));
             }
             Side::Acceptor if context.herd.get(neighbour).we_dial() => {
-                return Err(format!(
-                    "it is {} that dials {}",
-                    context.settings.name,
-                    shown(from)
-                ));
+                return Err(LinkError::WeDial {
+                    name: name(),
+                    here: here(),
+                });
             }
             Side::Acceptor if context.herd.get(neighbour).is_kept_out(context.now.time) => {
-                return Err(format!(
-                    "{} broke the protocol just now, and has to wait",
-                    shown(from)
-                ));
+                return Err(LinkError::KeptOut(name()));
             }
             Side::Dialler => {
                 let proof = self
@@ -200,7 +188,7 @@ impl Link {
         proof: &[u8],
         their_nonce: &Nonce,
         context: &mut Context<'_>,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), LinkError> {
         let parties = self.parties(their_nonce, context);
         let them = self.side.other();
         let mut accepted = (1..).zip(context.settings.secrets.accepted());
@@ -241,7 +229,7 @@ impl Link {
         &mut self,
         [boot, wall, own_boot, position]: [&[u8]; 4],
         context: &mut Context<'_>,
-    ) -> Result<Option<Effect>, Broken> {
+    ) -> Result<Option<Effect>, LinkError> {
         let neighbour = self.neighbour.ok_or("a LIFE of an operator")?;
         let boot = BootId::parse(boot).ok_or("a LIFE without a boot id")?;
         let wall = number(wall).ok_or("a LIFE without a clock")?;
@@ -259,7 +247,7 @@ impl Link {
                     "{}: it has heard {position} changes of a life of ours that never told it so many: this server's history was rolled back, by an older copy of its data directory that was put back or by a snapshot of its machine; it begins a new life, sends everything to every neighbour, and asks for everything",
                     PeerLabel(self, context.herd)
                 );
-                self.end(ROLLED_BACK.to_owned(), context.now.time);
+                self.end(LinkError::RolledBack, context.now.time);
                 return Ok(Some(Effect::RolledBack));
             }
         };

@@ -38,9 +38,9 @@ use crate::core::session::buffer::Buffer;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::herd::tls_offer::Ending;
-use crate::core::session::herd::{Heard, Herd, NeighbourId, News};
+use crate::core::session::herd::{Heard, Herd, LinkError, NeighbourId, News};
 use crate::core::session::protocol::{Protocol, StreamEnd};
-use crate::core::session::tls::{NO_TLS, TlsError, is_tls};
+use crate::core::session::tls::{TlsError, is_tls};
 use crate::core::table::records::{Origin, ReaderId};
 use crate::core::wire::escape::Escaped;
 use crate::core::wire::lines::{Split, split};
@@ -51,9 +51,6 @@ const SHOWN_BYTES: usize = 100;
 
 /// The version of the protocol.
 pub const VERSION: u64 = 2;
-
-/// Why links are closed when this server begins a new life.
-pub const ROLLED_BACK: &str = "its history was rolled back; it begins a new life";
 
 /// How often a clock is told, at most.
 const CLOCK_EVERY_MS: u64 = 60_000;
@@ -192,7 +189,7 @@ pub struct Link {
     /// Our place in the feed, once there was one: given back when the connection is gone.
     reader: Option<ReaderId>,
     /// Why it is being closed, the first reason only.
-    farewell: Option<String>,
+    farewell: Option<LinkError>,
     /// Up to which of our changes the other side has everything, as far as is certain; and up to
     /// which it was told so.
     confirmed: u64,
@@ -239,15 +236,6 @@ impl fmt::Display for PeerLabel<'_> {
 fn shown(bytes: &[u8]) -> Escaped<'_> {
     Escaped(&bytes[..bytes.len().min(SHOWN_BYTES)])
 }
-
-/// With TLS at one end only, nothing that the other end says makes sense.
-const ONE_SIDED: &str = "[peers.tls] has to be in the config of both servers, or of neither, or with mode = \"offered\" in one";
-
-/// What stands in front of the neighbours' port is to pass bytes on as they are.
-const PROXIED: &str = "it sent a PROXY header, which only the clients' port takes; have the proxy send none to the neighbours' port";
-
-/// A link that cannot go on, and why.
-type Broken = String;
 
 impl Link {
     /// The names of the states that a link can be in.
@@ -321,16 +309,14 @@ impl Link {
                 if is_tls(bytes) {
                     let reason = match context.settings.tls.neighbours {
                         // TLS was tried, and failed.
-                        Some(_) if self.side == Side::Dialler => {
-                            "it takes nothing but TLS".to_owned()
-                        }
-                        Some(_) | None => format!("it speaks TLS; {ONE_SIDED}"),
+                        Some(_) if self.side == Side::Dialler => LinkError::OnlyTls,
+                        Some(_) | None => LinkError::SpeaksTls,
                     };
                     self.broken(reason, context);
                     break;
                 }
                 if is_header(bytes) {
-                    self.broken(PROXIED.to_owned(), context);
+                    self.broken(LinkError::ProxyHeader, context);
                     break;
                 }
                 if may_be_signature(bytes) {
@@ -349,7 +335,7 @@ impl Link {
                     self.line(line, context)
                 }
                 Split::Unfinished => return (used, effect),
-                Split::TooLong => Err(format!("a line of more than {LINK_LINE_BYTES} bytes")),
+                Split::TooLong => Err(LinkError::LongLine),
             };
             match outcome {
                 Ok(None) => {}
@@ -363,7 +349,7 @@ impl Link {
 
     /// The other side broke the protocol. If it had proven itself, that is backed off from: here,
     /// if it is the one that dials.
-    fn broken(&mut self, reason: Broken, context: &mut Context<'_>) {
+    fn broken(&mut self, reason: LinkError, context: &mut Context<'_>) {
         self.end(reason, context.now.time);
         if self.identity == Identity::Proven
             && self.side == Side::Acceptor
@@ -374,7 +360,11 @@ impl Link {
         }
     }
 
-    fn line(&mut self, line: &[u8], context: &mut Context<'_>) -> Result<Option<Effect>, Broken> {
+    fn line(
+        &mut self,
+        line: &[u8],
+        context: &mut Context<'_>,
+    ) -> Result<Option<Effect>, LinkError> {
         if let State::Linked { origin, boot, .. } = self.state {
             if let Some((epoch, line)) = feed::record(line) {
                 return self.at(epoch, line, origin, context).map(|()| None);
@@ -390,8 +380,8 @@ impl Link {
         let rest: Vec<&[u8]> = words.collect();
         let outcome = match (verb, &*rest, self.state) {
             (b"BYE", reason, _) => {
-                let reason = format!("it said goodbye: {}", shown(&reason.join(&b' ')));
-                self.close(reason, true, context.now.time);
+                let reason = shown(&reason.join(&b' ')).to_string();
+                self.close(LinkError::Goodbye(reason), true, context.now.time);
                 Ok(())
             }
             (b"HERD", [b"2", from, to, nonce], State::Greeting) => {
@@ -402,10 +392,11 @@ impl Link {
                     Some(version) if version > VERSION => "this one",
                     Some(_) | None => "it",
                 };
-                Err(format!(
-                    "it speaks version {} of the neighbours' protocol, this server {VERSION}; upgrade {outdated}",
-                    shown(version)
-                ))
+                Err(LinkError::Version {
+                    theirs: shown(version).to_string(),
+                    ours: VERSION,
+                    outdated,
+                })
             }
             (b"PROOF", [mac], State::Proving { their_nonce }) => {
                 self.proof(mac, &their_nonce, context)
@@ -413,7 +404,7 @@ impl Link {
             (b"LIFE", [boot, wall, own_boot, position], State::Starting) => {
                 return self.life([boot, wall, own_boot, position], context);
             }
-            (b"SYNC", [_], State::Linked { .. }) => Err("a SYNC without a position".to_owned()),
+            (b"SYNC", [_], State::Linked { .. }) => Err("a SYNC without a position".into()),
             (b"KEPT", [position], State::Linked { .. }) => {
                 let position = number(position).ok_or("a KEPT without a position")?;
                 self.kept(position, context)
@@ -430,13 +421,13 @@ impl Link {
                 }
                 Ok(())
             }
-            _ => Err(format!("not the neighbours' protocol: {}", shown(line))),
+            _ => Err(LinkError::NotProtocol(shown(line).to_string())),
         };
         outcome.map(|()| None)
     }
 
     /// Ends the link; the other side is told why.
-    pub fn end(&mut self, reason: String, now: Time) {
+    pub fn end(&mut self, reason: LinkError, now: Time) {
         match self.state {
             // The other side is not there yet: it cannot be told.
             State::Closing { .. } | State::Connecting => {}
@@ -455,7 +446,7 @@ impl Link {
     }
 
     /// Whether the other side's end is awaited is decided anew; what is not awaited once never is.
-    fn close(&mut self, reason: String, awaits_end: bool, now: Time) {
+    fn close(&mut self, reason: LinkError, awaits_end: bool, now: Time) {
         let awaited_end = match self.state {
             State::Closing { awaits_end } => awaits_end,
             State::Connecting
@@ -489,7 +480,7 @@ impl Link {
             if matches!(self.state, State::Linked { .. }) {
                 self.say_kept();
             }
-            self.end("stopping".to_owned(), context.now.time);
+            self.end(LinkError::Stopping, context.now.time);
         }
     }
 
@@ -549,7 +540,7 @@ impl Link {
     }
 
     /// Ends the link at once: the other side is not told, and not waited for.
-    pub fn cut(&mut self, reason: String, now: Time) {
+    pub fn cut(&mut self, reason: LinkError, now: Time) {
         self.output.clear();
         self.close(reason, false, now);
     }
@@ -579,14 +570,10 @@ impl Link {
     }
 
     /// Tells the log, and the herd, that the connection is gone.
-    fn tell_lost(&self, reason: &str, is_plain_next: bool, context: &mut Context<'_>) {
-        let advised;
-        let reason = match reason {
-            NO_TLS if !is_plain_next => {
-                advised = format!("{NO_TLS}; {ONE_SIDED}");
-                &advised
-            }
-            reason => reason,
+    fn tell_lost(&self, reason: &LinkError, is_plain_next: bool, context: &mut Context<'_>) {
+        let reason = match reason.is_plain_text() && !is_plain_next {
+            true => &LinkError::NoTls,
+            false => reason,
         };
         let who = PeerLabel(self, context.herd).to_string();
         if self.neighbour.is_none() && self.identity == Identity::Proven {
@@ -606,16 +593,16 @@ impl Link {
         } else if neighbour.link().is_some() {
             debug!("{who}: {reason}");
         } else {
-            match (neighbour.not_linked(reason, now), reason) {
-                (News::Known, _) => debug!("{who}: {reason}"),
+            match neighbour.not_linked(reason, now) {
+                News::Known => debug!("{who}: {reason}"),
                 // That is what an offer is for.
-                (news, NO_TLS) if is_plain_next => {
+                news if is_plain_next && reason.is_plain_text() => {
                     info!("{who}: {reason}; dialled without it, for it is only offered here{news}");
                 }
-                (news, _) if is_plain_next => warn!(
+                news if is_plain_next => warn!(
                     "{who}: not linked over TLS: {reason}; dialled without TLS, for it is only offered here{news}"
                 ),
-                (news, _) => warn!("{who}: not linked: {reason}; trying on{news}"),
+                news => warn!("{who}: not linked: {reason}; trying on{news}"),
             }
         }
     }
@@ -648,16 +635,16 @@ impl Protocol for Link {
     /// The end of the link, wherever it is: what was not said whole is said again on the next.
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
         let reason = match end {
-            StreamEnd::Whole => "it closed the connection",
-            StreamEnd::CutOff => "it ended the connection without saying so in TLS",
+            StreamEnd::Whole => LinkError::PeerClosed,
+            StreamEnd::CutOff => LinkError::CutOff,
         };
-        self.close(reason.to_owned(), false, context.now.time);
+        self.close(reason, false, context.now.time);
         None
     }
 
     fn tls_failed(&mut self, error: &TlsError, context: &mut Context<'_>) -> Option<Effect> {
         let is_told = context.tls.is_some();
-        self.close(error.reason.clone(), is_told, context.now.time);
+        self.close(error.clone().into(), is_told, context.now.time);
         None
     }
 
@@ -667,8 +654,9 @@ impl Protocol for Link {
             context.records.close_reader(reader);
         }
         let is_plain_next = self.attempt_ended(context);
-        let reason = self.farewell.as_deref().or(why).unwrap_or("closed");
-        self.tell_lost(reason, is_plain_next, context);
+        let lost = || why.map_or(LinkError::Closed, |why| LinkError::System(why.to_owned()));
+        let reason = self.farewell.take().unwrap_or_else(lost);
+        self.tell_lost(&reason, is_plain_next, context);
         let neighbour = self.dialled().filter(|_| !context.is_stopping)?;
         Some(Effect::Lost {
             neighbour,
@@ -693,15 +681,12 @@ impl Protocol for Link {
             return None;
         }
         let reason = match self.state {
-            State::Connecting => format!("no connection within {} ms", limits.link_connect_ms),
+            State::Connecting => LinkError::NotConnected(limits.link_connect_ms),
             State::Greeting | State::Proving { .. } | State::Starting => {
-                format!(
-                    "it did not prove who it is within {} ms",
-                    limits.link_proof_ms
-                )
+                LinkError::NotProven(limits.link_proof_ms)
             }
             State::Linked { .. } if self.silent_at(limits).is_some_and(|at| at <= now) => {
-                format!("nothing heard for {} ms", limits.link_silence_ms)
+                LinkError::Silent(limits.link_silence_ms)
             }
             State::Linked { reader, .. } => {
                 if self.heartbeat_at(limits) <= now {
@@ -715,7 +700,7 @@ impl Protocol for Link {
                 self.say_kept();
                 return None;
             }
-            State::Closing { .. } => "it did not close".to_owned(),
+            State::Closing { .. } => LinkError::NotClosed,
         };
         self.cut(reason, now);
         None

@@ -2,19 +2,22 @@
 
 use std::fmt::Write as _;
 
-use super::{Broken, Link};
+use super::Link;
 use crate::core::journal::durability::{Condition, Durability};
 use crate::core::session::context::Context;
-use crate::core::session::herd::Neighbour;
+use crate::core::session::herd::{LinkError, Neighbour};
 
 impl Link {
     /// Tells an operator how the server stands; that is all an operator is told. It proved itself
     /// with the secret in that `place`, from 1.
-    pub(super) fn status(&mut self, place: usize, context: &mut Context<'_>) -> Result<(), Broken> {
+    pub(super) fn status(
+        &mut self,
+        place: usize,
+        context: &mut Context<'_>,
+    ) -> Result<(), LinkError> {
         let line = status(place, context);
         self.say(format_args!("{line}"));
-        let reason = "told how the server stands".to_owned();
-        self.close(reason, true, context.now.time);
+        self.close(LinkError::StatusTold, true, context.now.time);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::link_error::LinkError;
 use crate::core::base::clock::Time;
 
 /// Remembers what the log was told of, so that no failure is told every second: each kind of reason
@@ -17,7 +18,7 @@ pub struct LogDedup {
 }
 
 struct Told {
-    reason: String,
+    reason: LinkError,
     at: Time,
     /// So often it came since then.
     since: u64,
@@ -41,15 +42,15 @@ const TOLD_AGAIN: Duration = Duration::from_secs(600);
 
 impl LogDedup {
     /// Notes a failure; says what is news to the operator.
-    pub fn note(&mut self, reason: &str, now: Time) -> News {
+    pub fn note(&mut self, reason: &LinkError, now: Time) -> News {
         self.count += 1;
-        let known = self.told.iter().position(|told| told.reason == reason);
+        let known = self.told.iter().position(|told| told.reason == *reason);
         let Some(place) = known else {
             if self.told.len() >= COMPLAINTS {
                 self.told.remove(0);
             }
             self.told.push(Told {
-                reason: reason.to_owned(),
+                reason: reason.clone(),
                 at: now,
                 since: 0,
             });
@@ -97,6 +98,10 @@ impl fmt::Display for News {
 mod tests {
     use super::*;
 
+    fn system(reason: &str) -> LinkError {
+        LinkError::System(reason.to_owned())
+    }
+
     #[test]
     fn each_kind_of_reason_is_told_once_and_then_how_often_it_came() {
         let mut log_dedup = LogDedup::default();
@@ -104,7 +109,10 @@ mod tests {
         // Two in turn, each once a second, for twenty minutes and a bit.
         for second in 0..1_210 {
             for reason in ["refused", "unreachable"] {
-                let news = log_dedup.note(reason, Time::default() + Duration::from_secs(second));
+                let news = log_dedup.note(
+                    &system(reason),
+                    Time::default() + Duration::from_secs(second),
+                );
                 if news != News::Known {
                     told.push((second, reason, news));
                 }
@@ -123,10 +131,13 @@ mod tests {
         );
         assert_eq!(log_dedup.count(), 2_420);
         log_dedup.clear();
-        assert_eq!(log_dedup.note("refused", Time::default()), News::First);
+        assert_eq!(
+            log_dedup.note(&system("refused"), Time::default()),
+            News::First
+        );
         // One that makes up reasons does not make it grow.
         for reason in 0..1_000 {
-            log_dedup.note(&reason.to_string(), Time::default());
+            log_dedup.note(&system(&reason.to_string()), Time::default());
         }
         assert_eq!(log_dedup.told.len(), COMPLAINTS);
     }

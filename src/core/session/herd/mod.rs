@@ -5,6 +5,7 @@
 //! [`core::link`](crate::core::link).
 
 mod clock_watch;
+mod link_error;
 mod log_dedup;
 mod neighbour;
 pub mod tls_offer;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use log::{debug, warn};
 
 pub use self::clock_watch::{ClockNews, ClockWatch};
+pub use self::link_error::LinkError;
 pub use self::log_dedup::{LogDedup, News};
 pub use self::neighbour::{Dial, Heard, Neighbour, NeighbourId};
 use crate::core::base::boot_id::BootId;
@@ -116,7 +118,7 @@ impl Herd {
     }
 
     /// A peer that had not proven a name was refused. Tells the log.
-    pub fn refused_unproven(&mut self, who: impl fmt::Display, reason: &str, now: Time) {
+    pub fn refused_unproven(&mut self, who: impl fmt::Display, reason: &LinkError, now: Time) {
         self.unproven.refused(who, reason, now);
     }
 
@@ -159,7 +161,7 @@ impl Herd {
 
 impl Unproven {
     /// One of them was refused.
-    fn refused(&mut self, who: impl fmt::Display, reason: &str, now: Time) {
+    fn refused(&mut self, who: impl fmt::Display, reason: &LinkError, now: Time) {
         if now.since(self.since) >= UNPROVEN_EVERY {
             (self.since, self.told) = (now, 0);
         }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::clock_watch::{ClockNews, ClockWatch};
+use super::link_error::LinkError;
 use super::log_dedup::{LogDedup, News};
 use super::tls_offer::{Ending, TlsOffer};
 use crate::core::base::backoff::Backoff;
@@ -240,7 +241,7 @@ impl Neighbour {
     }
 
     /// There is no link, for this reason. Says what is news to the operator.
-    pub fn not_linked(&mut self, reason: &str, now: Time) -> News {
+    pub fn not_linked(&mut self, reason: &LinkError, now: Time) -> News {
         self.log_dedup.note(reason, now)
     }
 
