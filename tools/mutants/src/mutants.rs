@@ -587,8 +587,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the new file takes the name before it is synced",
         file: "src/core/journal/durability/compaction.rs",
-        from: "        self.compaction = Compaction::Doubling;\n",
-        to: "        self.compaction = Compaction::SwitchDue;\n",
+        from: "self.enter(Cause::TableCopied, Compaction::Doubling);",
+        to: "self.compaction = Compaction::SwitchDue;",
         caught_by: over_disk(""),
         missed: None,
     },
@@ -635,8 +635,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a compaction copies only what is new",
         file: "src/core/journal/durability/compaction.rs",
-        from: "Compaction::Copying(records.open_reader(0))",
-        to: "Compaction::Copying(records.open_reader(records.last_seq()))",
+        from: "let reader = records.open_reader(0);",
+        to: "let reader = records.open_reader(records.last_seq());",
         caught_by: over_disk(""),
         missed: None,
     },

@@ -1,9 +1,19 @@
 //! Writing a journal anew that has grown too long, while the server works.
 //!
 //! ```text
-//!   Absent ──► Creating ──► Idle ──► Copying ──► Doubling ──► SwitchDue ──► Switching ──► Absent
-//!     ▲                                │            │                          │
-//!     └──────────── given up ──────────┴────────────┴──────────────────────────┘
+//!   Absent    ─ CreateAsked ──► Creating
+//!   Creating  ─ Created ──────► Idle
+//!   Creating  ─ CreateFailed ─► Absent
+//!   Idle      ─ JournalLong ──► Copying
+//!   Copying   ─ TableCopied ──► Doubling
+//!   Doubling  ─ BothSynced ───► SwitchDue
+//!   SwitchDue ─ SwitchAsked ──► Switching
+//!   Switching ─ SyncFailed ───► Switching
+//!   Switching ─ Switched ─────► Absent
+//!   Copying   ─ GivenUp ──────► Absent
+//!   Doubling  ─ GivenUp ──────► Absent
+//!   SwitchDue ─ GivenUp ──────► Absent
+//!   Switching ─ GivenUp ──────► Absent
 //! ```
 //!
 //! Beside the journal there is a next file, made and reserved long before it is needed (the spare):
@@ -25,6 +35,7 @@ use super::disk_work::{DiskError, DiskWork, SwitchOutcome};
 use super::file::{JournalFile, RETRY};
 use super::{Durability, journal_bytes};
 use crate::core::base::clock::Time;
+use crate::core::base::transitions::assert_transition;
 use crate::core::journal::format::{Entry, header_bytes};
 use crate::core::table::records::{ReaderId, Records};
 
@@ -52,8 +63,65 @@ pub(super) enum Compaction {
     /// Both are; the next file is to take the journal's name.
     SwitchDue,
     /// It is taking it.
+    Switching {
+        /// A sync found no room meanwhile: the file that is about to be the journal has to be
+        /// written anew, too.
+        is_suspect: bool,
+    },
+}
+
+/// A [`Compaction`] without what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Absent,
+    Creating,
+    Idle,
+    Copying,
+    Doubling,
+    SwitchDue,
     Switching,
 }
+
+/// What moves a compaction on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The disk is asked for the next file.
+    CreateAsked,
+    /// The next file is there.
+    Created,
+    /// It cannot be made now.
+    CreateFailed,
+    /// The journal is much longer than what it says, or is of no use any more.
+    JournalLong,
+    /// The next file is given the end of the table.
+    TableCopied,
+    /// Both files are on the disk.
+    BothSynced,
+    /// The disk is asked to give the next file the journal's name.
+    SwitchAsked,
+    /// A sync found no room.
+    SyncFailed,
+    /// The next file is the journal.
+    Switched,
+    /// The disk refused something that this compaction needs.
+    GivenUp,
+}
+
+const TRANSITIONS: [(Stage, Cause, Stage); 13] = [
+    (Stage::Absent, Cause::CreateAsked, Stage::Creating),
+    (Stage::Creating, Cause::Created, Stage::Idle),
+    (Stage::Creating, Cause::CreateFailed, Stage::Absent),
+    (Stage::Idle, Cause::JournalLong, Stage::Copying),
+    (Stage::Copying, Cause::TableCopied, Stage::Doubling),
+    (Stage::Doubling, Cause::BothSynced, Stage::SwitchDue),
+    (Stage::SwitchDue, Cause::SwitchAsked, Stage::Switching),
+    (Stage::Switching, Cause::SyncFailed, Stage::Switching),
+    (Stage::Switching, Cause::Switched, Stage::Absent),
+    (Stage::Copying, Cause::GivenUp, Stage::Absent),
+    (Stage::Doubling, Cause::GivenUp, Stage::Absent),
+    (Stage::SwitchDue, Cause::GivenUp, Stage::Absent),
+    (Stage::Switching, Cause::GivenUp, Stage::Absent),
+];
 
 /// Where a compaction stands, in words: for tests, and for an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,8 +173,37 @@ impl Compaction {
             Compaction::Copying(_) => Phase::Copying,
             Compaction::Doubling => Phase::Doubling,
             Compaction::SwitchDue => Phase::SwitchDue,
-            Compaction::Switching => Phase::Switching,
+            Compaction::Switching { .. } => Phase::Switching,
         }
+    }
+
+    const fn stage(self) -> Stage {
+        match self {
+            Compaction::Absent(_) => Stage::Absent,
+            Compaction::Creating => Stage::Creating,
+            Compaction::Idle => Stage::Idle,
+            Compaction::Copying(_) => Stage::Copying,
+            Compaction::Doubling => Stage::Doubling,
+            Compaction::SwitchDue => Stage::SwitchDue,
+            Compaction::Switching { .. } => Stage::Switching,
+        }
+    }
+
+    /// Whether there is a next file.
+    const fn has_next(self) -> bool {
+        match self {
+            Compaction::Absent(_) | Compaction::Creating => false,
+            Compaction::Idle
+            | Compaction::Copying(_)
+            | Compaction::Doubling
+            | Compaction::SwitchDue
+            | Compaction::Switching { .. } => true,
+        }
+    }
+
+    /// Whether the next file is taking the journal's name.
+    pub(super) const fn is_switching(self) -> bool {
+        matches!(self, Compaction::Switching { .. })
     }
 
     /// Whether one is under way.
@@ -114,14 +211,14 @@ impl Compaction {
         match self {
             Compaction::Copying(_) => true,
             Compaction::Absent(_) | Compaction::Creating | Compaction::Idle => false,
-            Compaction::Doubling | Compaction::SwitchDue | Compaction::Switching => true,
+            Compaction::Doubling | Compaction::SwitchDue | Compaction::Switching { .. } => true,
         }
     }
 
     /// Whether entries go to both files.
     pub(super) const fn doubles(self) -> bool {
         match self {
-            Compaction::Doubling | Compaction::SwitchDue | Compaction::Switching => true,
+            Compaction::Doubling | Compaction::SwitchDue | Compaction::Switching { .. } => true,
             Compaction::Absent(_)
             | Compaction::Creating
             | Compaction::Idle
@@ -131,6 +228,18 @@ impl Compaction {
 }
 
 impl Durability {
+    /// The one place where a compaction's state changes.
+    pub(super) fn enter(&mut self, cause: Cause, compaction: Compaction) {
+        let transition = (self.compaction.stage(), cause, compaction.stage());
+        assert_transition(&TRANSITIONS, transition);
+        self.compaction = compaction;
+        debug_assert_eq!(
+            self.next.is_some(),
+            compaction.has_next(),
+            "the next file belongs to the state {compaction:?}"
+        );
+    }
+
     /// How many bytes a journal of exactly this table takes, at most, if its records take `table`
     /// bytes.
     pub(super) fn needed(&self, table: u64) -> u64 {
@@ -189,7 +298,7 @@ impl Durability {
     ) -> Option<DiskWork> {
         match self.compaction {
             Compaction::Absent(at) if at <= now => {
-                self.compaction = Compaction::Creating;
+                self.enter(Cause::CreateAsked, Compaction::Creating);
                 self.last_file.0 += 1;
                 Some(DiskWork::Create {
                     file: self.last_file,
@@ -211,7 +320,10 @@ impl Durability {
             }
             Compaction::SwitchDue => {
                 let file = self.next.as_ref()?.id;
-                self.compaction = Compaction::Switching;
+                self.enter(
+                    Cause::SwitchAsked,
+                    Compaction::Switching { is_suspect: false },
+                );
                 Some(DiskWork::Switch { file })
             }
             Compaction::Absent(_)
@@ -219,7 +331,7 @@ impl Durability {
             | Compaction::Idle
             | Compaction::Copying(_)
             | Compaction::Doubling
-            | Compaction::Switching => None,
+            | Compaction::Switching { .. } => None,
         }
     }
 
@@ -236,7 +348,8 @@ impl Durability {
         }
         self.next_promised = self.needed(journal_bytes(records));
         self.accepted_bytes = 0;
-        self.compaction = Compaction::Copying(records.open_reader(0));
+        let reader = records.open_reader(0);
+        self.enter(Cause::JournalLong, Compaction::Copying(reader));
     }
 
     fn copy_step(&mut self, reader: ReaderId, records: &mut Records) {
@@ -260,7 +373,7 @@ impl Durability {
         self.copied_seq = records.last_seq();
         let next = self.next.as_ref();
         self.copied_end = next.map_or(0, |next| self.end_of(next, self.for_next.len()));
-        self.compaction = Compaction::Doubling;
+        self.enter(Cause::TableCopied, Compaction::Doubling);
     }
 
     /// Whether all of the table that was copied is written.
@@ -280,11 +393,11 @@ impl Durability {
         match outcome {
             Ok(()) => {
                 self.next = Some(JournalFile::new(self.last_file, self.new_salt(), 0));
-                self.compaction = Compaction::Idle;
+                self.enter(Cause::Created, Compaction::Idle);
                 self.create_error = None;
             }
             Err(error) => {
-                self.compaction = Compaction::Absent(now + RETRY);
+                self.enter(Cause::CreateFailed, Compaction::Absent(now + RETRY));
                 self.create_error = Some(error);
             }
         }
@@ -302,7 +415,12 @@ impl Durability {
                 );
             }
         }
+        let Compaction::Switching { is_suspect } = self.compaction else {
+            debug_assert!(false, "the disk was asked for no switch");
+            return;
+        };
         let Some(next) = self.next.take() else {
+            debug_assert!(false, "a file that takes the journal's name is there");
             return;
         };
         info!(
@@ -312,10 +430,10 @@ impl Durability {
         self.batch.chunks.retain(|chunk| chunk.file == next.id);
         self.current = next;
         self.current.ask_again();
-        self.compaction = Compaction::Absent(now);
+        self.enter(Cause::Switched, Compaction::Absent(now));
         self.failed_compactions = 0;
         self.is_old_format = false;
-        if !std::mem::take(&mut self.is_switch_suspect) {
+        if !is_suspect {
             self.rewrite_at = None;
         }
         self.backlog_copied(records);
@@ -338,7 +456,6 @@ impl Durability {
             .saturating_mul(1 << self.failed_compactions.min(8));
         let wait = wait.min(*COMPACT_AGAIN.end());
         self.failed_compactions += 1;
-        self.is_switch_suspect = false;
         warn!(
             "journal: not compacted: {error}; trying again in {} s",
             wait.as_secs()
@@ -352,8 +469,19 @@ impl Durability {
             self.batch.chunks.retain(|chunk| chunk.file != next.id);
             self.discarded.push(next.id);
         }
-        self.compaction = Compaction::Absent(now + RETRY);
+        self.enter(Cause::GivenUp, Compaction::Absent(now + RETRY));
         self.compact_after = now + wait;
         self.batch_progressed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TRANSITIONS;
+    use crate::core::base::transitions::assert_drawn;
+
+    #[test]
+    fn the_page_shows_the_transitions() {
+        assert_drawn(include_str!("compaction.rs"), &TRANSITIONS);
     }
 }

@@ -34,8 +34,8 @@ use std::time::Duration;
 
 use log::warn;
 
-use self::compaction::Compaction;
 pub use self::compaction::Phase;
+use self::compaction::{Cause, Compaction};
 pub use self::condition::Condition;
 pub use self::disk_work::{
     Chunk, DiskDone, DiskError, DiskErrorKind, DiskWork, FileId, SwitchOutcome,
@@ -188,9 +188,9 @@ pub struct Durability {
     /// It is not known what of the journal is on the disk, as a sync found no room: it has to be
     /// written anew, from then on.
     rewrite_at: Option<Time>,
-    /// That is so of the next file, too, which is about to be the journal.
-    is_switch_suspect: bool,
 
+    /// Changed by [`Durability::enter`] alone. What stands beside it is independent of it, but for
+    /// what the next file is to take and where its copy ends, which a copy sets when it begins.
     compaction: Compaction,
     /// The compaction's step of this turn is done.
     has_stepped: bool,
@@ -255,7 +255,6 @@ impl Durability {
             backlog: None,
             is_compaction_wanted: false,
             rewrite_at: None,
-            is_switch_suspect: false,
             compaction: Compaction::Absent(Time::default()),
             has_stepped: false,
             compact_after: Time::default(),
@@ -529,7 +528,7 @@ impl Durability {
             | Compaction::Idle
             | Compaction::Doubling
             | Compaction::SwitchDue
-            | Compaction::Switching => false,
+            | Compaction::Switching { .. } => false,
         };
         // What the disk is busy with is not waited for by time: a slow one would be asked about
         // without a pause.
@@ -716,7 +715,7 @@ impl Durability {
         let (half, chunk, bound) = (self.chunk / 2, self.chunk, self.bound(table));
         let end = self.current_end();
         // A file that is about to lose its name needs no more room.
-        let is_going = self.compaction == Compaction::Switching || self.is_old_format;
+        let is_going = self.compaction.is_switching() || self.is_old_format;
         if !is_going
             && self.current.reserved < end + half
             && let Some(work) = self.current.reserve((end + chunk).min(bound), now)
@@ -872,7 +871,7 @@ impl Durability {
             | Compaction::Creating
             | Compaction::Idle
             // It may already be the journal, which would then lack this.
-            | Compaction::Switching => false,
+            | Compaction::Switching { .. } => false,
         };
         if is_giving_up && !self.is_old_format {
             self.give_up_compaction(&error, records, now);
@@ -907,7 +906,7 @@ impl Durability {
                 if let Some(next) = &mut self.next {
                     next.synced = length;
                 }
-                self.compaction = Compaction::SwitchDue;
+                self.enter(Cause::BothSynced, Compaction::SwitchDue);
             }
             (_, None) if !self.compaction.doubles() => self.note_synced(syncing.length),
             _ => {}
@@ -937,8 +936,10 @@ impl Durability {
                 self.rewrite_at = Some(if is_again { now + RETRY } else { now });
                 // It was due while this one was on its way, and is not asked for now.
                 self.sync_due = None;
-                self.is_switch_suspect = self.compaction == Compaction::Switching;
-                if self.compaction.is_on() && self.compaction != Compaction::Switching {
+                if self.compaction.is_switching() {
+                    let is_suspect = true;
+                    self.enter(Cause::SyncFailed, Compaction::Switching { is_suspect });
+                } else if self.compaction.is_on() {
                     self.give_up_compaction(&error, records, now);
                 }
                 self.full_reason = Some(error);
