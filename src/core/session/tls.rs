@@ -6,9 +6,15 @@
 //! kind.
 //!
 //! ```text
-//!   Handshaking ──► Open ──► Closed (close_notify is said)
-//!        └───────────┴─────► Failed (if there is an alert for that, it is said)
+//!   Handshaking ─ HandshakeDone ─► Open
+//!   Handshaking ─ HungUp ────────► Closed
+//!   Handshaking ─ Error ─────────► Failed
+//!   Open        ─ HungUp ────────► Closed
+//!   Open        ─ Error ─────────► Failed
 //! ```
+//!
+//! In `Closed`, `close_notify` was sent. In `Failed`, the alert was sent that belongs to the error,
+//! if there is one.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -23,6 +29,7 @@ use rustls::{
 
 use crate::core::base::clock::Time;
 use crate::core::base::limits::{Limits, count, ms};
+use crate::core::base::transitions::assert_transition;
 use crate::core::session::buffer::Buffer;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::handshakes::Kind;
@@ -162,9 +169,10 @@ pub struct Tls {
     /// What the other side may have rustls keep, if that is bounded.
     bound: Option<Bound>,
     records: RecordLayer,
-    /// Something was sent: from then on it may be encrypted.
+    /// Something was sent: from then on it may be encrypted. Independent of `is_deaf`: a refusal
+    /// may be the first that is sent.
     has_spoken: bool,
-    /// The other side was told goodbye, or why not, and is not listened to any more.
+    /// The other side was sent a `close_notify` or an alert, and is not listened to any more.
     is_deaf: bool,
 }
 
@@ -538,6 +546,45 @@ enum State {
     Failed(TlsError),
 }
 
+/// A [`State`] without what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Handshaking,
+    Open,
+    Closed,
+    Failed,
+}
+
+/// What changes the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// Both sides have finished the handshake.
+    HandshakeDone,
+    /// The session above wants the connection closed.
+    HungUp,
+    /// The other side broke a rule of TLS, a limit or a deadline, or the stream was cut off.
+    Error,
+}
+
+const TRANSITIONS: [(Stage, Cause, Stage); 5] = [
+    (Stage::Handshaking, Cause::HandshakeDone, Stage::Open),
+    (Stage::Handshaking, Cause::HungUp, Stage::Closed),
+    (Stage::Handshaking, Cause::Error, Stage::Failed),
+    (Stage::Open, Cause::HungUp, Stage::Closed),
+    (Stage::Open, Cause::Error, Stage::Failed),
+];
+
+impl State {
+    fn stage(&self) -> Stage {
+        match self {
+            State::Handshaking => Stage::Handshaking,
+            State::Open => Stage::Open,
+            State::Closed => Stage::Closed,
+            State::Failed(_) => Stage::Failed,
+        }
+    }
+}
+
 /// What received ciphertext meant for the session above.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TlsEvents {
@@ -571,11 +618,13 @@ pub struct TlsSession {
     output: Buffer,
     /// How much of the session's output is in it, all of that or none.
     sealed: usize,
-    /// The other side said `close_notify`.
+    /// The other side said `close_notify`. Independent of the state, which is our own direction.
     is_over: bool,
-    /// The stream has ended.
+    /// The socket's stream has ended, or is not waited for. Independent of the state: an end may
+    /// come in any of them.
     eof: bool,
-    /// The other side has said something, whether it is TLS or not.
+    /// The other side has said something, whether it is TLS or not. Independent of the state: a
+    /// connection that fails may have said nothing.
     has_spoken: bool,
     /// Its handshake has a deadline here.
     is_timed: bool,
@@ -587,9 +636,9 @@ impl TlsSession {
     pub fn new(mut tls: Tls) -> TlsSession {
         let mut output = Buffer::default();
         let begun = tls.flush(&mut output);
-        TlsSession {
+        let mut session = TlsSession {
             tls,
-            state: begun.map_or_else(State::Failed, |()| State::Handshaking),
+            state: State::Handshaking,
             since: None,
             output,
             sealed: 0,
@@ -597,7 +646,18 @@ impl TlsSession {
             eof: false,
             has_spoken: false,
             is_timed: true,
+        };
+        if let Err(error) = begun {
+            session.fail(error);
         }
+        session
+    }
+
+    /// The one place where its state changes. Each state has a wait of its own.
+    fn enter(&mut self, cause: Cause, state: State) {
+        assert_transition(&TRANSITIONS, (self.state.stage(), cause, state.stage()));
+        self.state = state;
+        self.since = None;
     }
 
     /// For a session that has a deadline of its own for the handshake.
@@ -673,8 +733,7 @@ impl TlsSession {
         match self.tls.data_received(data, plaintext, &mut self.output) {
             Ok(received) => {
                 if self.state == State::Handshaking && !self.tls.is_handshaking() {
-                    self.state = State::Open;
-                    self.since = None;
+                    self.enter(Cause::HandshakeDone, State::Open);
                     news.is_made = true;
                 }
                 if self.state == State::Open && received.is_new_record {
@@ -710,8 +769,7 @@ impl TlsSession {
     #[inline(never)]
     fn fail(&mut self, error: TlsError) {
         self.tls.refuse(error.kind, &mut self.output);
-        self.state = State::Failed(error);
-        self.since = None;
+        self.enter(Cause::Error, State::Failed(error));
         self.sealed = 0;
     }
 
@@ -767,7 +825,7 @@ impl TlsSession {
             }
             (State::Handshaking | State::Open, Disposition::Finish | Disposition::Close) => {
                 self.tls.hang_up(&mut self.output);
-                self.state = State::Closed;
+                self.enter(Cause::HungUp, State::Closed);
                 (Disposition::Open, true)
             }
             (State::Closed, Disposition::Finish) if !self.output.is_empty() => {
@@ -817,6 +875,12 @@ impl TlsSession {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::base::transitions::assert_drawn;
+
+    #[test]
+    fn the_page_shows_the_transitions() {
+        assert_drawn(include_str!("tls.rs"), &TRANSITIONS);
+    }
 
     #[test]
     fn where_records_begin_and_end() {
