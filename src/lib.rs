@@ -28,7 +28,7 @@
 //! | a client | [`core::client`], [`core::wire::message`], [`core::wire::lines`] |
 //! | a client behind a proxy | [`core::wire::proxy_header`] (the format), [`core::client::proxied`] (to which address a connection is counted), [`core::base::network`] |
 //! | which position wins if two servers know different ones | [`core::table::records`], [`core::wire::posix_time`] |
-//! | the cost of a position in memory and time | [`core::table::line_store`], [`core::table::packed_line`], [`core::wire::swar`] |
+//! | the cost of a position in memory and time | [`core::table::line_store`], [`core::table::packed_store`], [`core::table::packed_line`], [`core::wire::swar`] |
 //! | the flood, and the neighbours' protocol | [`core::link`], [`core::session::herd`] |
 //! | HTTPS without blocking | [`core::places`]: [`exchange`](core::places::exchange), [`response`](core::places::response), [`call`](core::places::call) |
 //! | the journal, which survives a crash | [`core::journal::format`] (the format, [`Scan`](core::journal::format::Scan), [`Judge`](core::journal::format::Judge)), [`core::journal::durability`] (which output waits for the disk), [`shell::disk`] |

@@ -44,6 +44,7 @@ use crate::core::base::invariants::hold;
 use crate::core::base::limits::{Limits, count};
 pub use crate::core::table::line_store::Origin;
 use crate::core::table::line_store::{LineStore, hash_of};
+use crate::core::table::packed_store::PackedStore;
 use crate::core::wire::message::At;
 use crate::core::wire::posix_time::{MAX_LEAD_S, PosixTime};
 
@@ -119,7 +120,8 @@ fn client_hash(hasher: &RandomState, client: &[u8]) -> u64 {
 pub struct Records {
     by_client: HashTable<u32>,
     hasher: RandomState,
-    lines: LineStore,
+    /// A `NaiveStore` would do as well, in more memory.
+    lines: PackedStore,
     records: Vec<Record>,
     /// The epochs of those records whose epoch is not 0: hardly any.
     epochs: HashMap<u32, u32>,
@@ -144,7 +146,7 @@ impl Records {
         Records {
             by_client: HashTable::new(),
             hasher: RandomState::new(),
-            lines: LineStore::new(limits),
+            lines: PackedStore::new(limits),
             records: Vec::new(),
             epochs: HashMap::new(),
             copying: Vec::new(),
@@ -244,9 +246,9 @@ impl Records {
     /// record: then there is no need to read it.
     #[must_use]
     pub fn is_kept(&self, lookup: Lookup, epoch: u32, line: &[u8]) -> bool {
-        lookup.known.is_some_and(|known| {
-            self.lines.unpacked(known) == Some(line) && self.epoch_of(known) == epoch
-        })
+        lookup
+            .known
+            .is_some_and(|known| self.lines.is_surely(known, line) && self.epoch_of(known) == epoch)
     }
 
     fn epoch_of(&self, index: u32) -> u32 {

@@ -142,7 +142,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a client that moves is ordered by where it was first",
-        file: "src/core/table/line_store.rs",
+        file: "src/core/table/packed_store.rs",
         from: "Some(before) => *before = unpacked,",
         to: "Some(before) => before.client_length = unpacked.client_length,",
         caught_by: SIMULATED,
@@ -150,7 +150,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a line that made room for another counts as unpacked",
-        file: "src/core/table/line_store.rs",
+        file: "src/core/table/packed_store.rs",
         from: "        line.place = PACKED;\n",
         to: "",
         caught_by: SIMULATED,
@@ -158,7 +158,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "who taught the first line is remembered for ever",
-        file: "src/core/table/line_store.rs",
+        file: "src/core/table/packed_store.rs",
         from: "        own.origin = origin;\n",
         to: "",
         caught_by: SIMULATED,

@@ -1,0 +1,62 @@
+//! Each line in a box of its own: what a [`PackedStore`] is held to, and the store to read first.
+//!
+//! [`PackedStore`]: crate::core::table::packed_store::PackedStore
+
+use crate::core::table::line_store::{LineRef, LineStore, Origin, hash_of};
+use crate::core::wire::message::At;
+
+/// All lines as they are, and where each came from.
+#[derive(Default)]
+pub struct NaiveStore {
+    lines: Vec<Box<[u8]>>,
+    origins: Vec<Origin>,
+}
+
+impl LineStore for NaiveStore {
+    fn know_server(&mut self, _name: &[u8]) {}
+
+    fn add(&mut self, line: &[u8], _at: &At<'_>, origin: Origin) -> Option<u32> {
+        let number = u32::try_from(self.lines.len()).ok()?;
+        self.lines.push(line.into());
+        self.origins.push(origin);
+        Some(number)
+    }
+
+    fn replace(
+        &mut self,
+        number: u32,
+        (line, _hash): (&[u8], u64),
+        _at: &At<'_>,
+        origin: Origin,
+    ) -> Option<()> {
+        self.lines[number as usize] = line.into();
+        self.origins[number as usize] = origin;
+        Some(())
+    }
+
+    fn client(&self, number: u32) -> &[u8] {
+        // What is kept was parsed before.
+        At::parse(&self.lines[number as usize]).map_or(&[], |at| at.client)
+    }
+
+    fn origin(&self, number: u32) -> Origin {
+        self.origins[number as usize]
+    }
+
+    fn write(&self, number: u32, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.lines[number as usize]);
+    }
+
+    fn is_surely(&self, number: u32, line: &[u8]) -> bool {
+        *self.lines[number as usize] == *line
+    }
+
+    fn look_at(&mut self, number: u32) -> LineRef<'_> {
+        let line = &self.lines[number as usize];
+        LineRef {
+            line,
+            hash: hash_of(line),
+            rank: At::parse(line).map(|at| (at.effective, at.stamp)),
+        }
+    }
+}
