@@ -184,7 +184,7 @@ impl Server {
             let now = self.sockets.now();
             perform_disk_work(&mut self.node, &mut self.sockets, now);
             if let Some(reason) = self.node.failure() {
-                return Err(StartError::Journal(reason.to_owned()));
+                return Err(StartError::Journal(reason.to_string()));
             }
             let now = self.sockets.now();
             let Some(disk) = &mut self.sockets.disk else {
@@ -219,7 +219,7 @@ impl Server {
             let now = self.sockets.now();
             perform_disk_work(&mut self.node, &mut self.sockets, now);
             if let Some(reason) = self.node.failure() {
-                return Err(io::Error::other(reason.to_owned()));
+                return Err(io::Error::other(reason.clone()));
             }
             let now = self.sockets.now();
             if self.signals.asked().stop || give_up_at <= now.time {
@@ -290,7 +290,7 @@ impl Server {
             log::logger().flush(); // before sleeping
             self.turn(&mut events)?;
             if let Some(reason) = self.node.failure() {
-                return Err(io::Error::other(reason.to_owned()));
+                return Err(io::Error::other(reason.clone()));
             }
         }
         self.finish_journal()

@@ -7,7 +7,9 @@ use herd_mio::core::base::boot_id::BootId;
 use herd_mio::core::base::clock::Time;
 use herd_mio::core::base::entropy::Entropy;
 use herd_mio::core::base::limits::Limits;
-use herd_mio::core::journal::durability::{Durability, Fsync, Phase, Room, journal_bytes};
+use herd_mio::core::journal::durability::{
+    Durability, Fsync, JournalFailure, Phase, Room, journal_bytes,
+};
 use herd_mio::core::journal::format::Entry;
 use herd_mio::core::table::records::{Merge, Origin, Records};
 use herd_mio::core::wire::message::At;
@@ -161,7 +163,7 @@ impl Story {
         self.life.durability.released()
     }
 
-    pub(crate) fn failure(&self) -> Option<&str> {
+    pub(crate) fn failure(&self) -> Option<&JournalFailure> {
         self.life.durability.failure()
     }
 
@@ -354,7 +356,7 @@ impl Story {
 
     /// What has to hold at any time; and what waits for a phase happens.
     fn check(&mut self) -> Outcome {
-        let (failure, released) = (self.failure().map(str::to_owned), self.released());
+        let (failure, released) = (self.failure().cloned(), self.released());
         match (&failure, self.disk.may_give_up()) {
             (Some(failure), false) => {
                 return Err(format!("it gives up, and the disk is only full: {failure}"));

@@ -11,7 +11,7 @@ use crate::core::base::clock::{Now, Time};
 use crate::core::base::entropy::Entropy;
 use crate::core::base::limits::ms;
 use crate::core::journal::durability::{
-    DiskDone, DiskWork, Durability, Fsync, Opened, Phase, Room, journal_bytes,
+    DiskDone, DiskWork, Durability, Fsync, JournalFailure, Opened, Phase, Room, journal_bytes,
 };
 use crate::core::journal::format::Entry;
 use crate::core::session::herd::{Heard, Herd, Neighbour};
@@ -245,7 +245,7 @@ impl Node {
 
     /// Why the server cannot go on: the disk broke a promise.
     #[must_use]
-    pub fn failure(&self) -> Option<&str> {
+    pub fn failure(&self) -> Option<&JournalFailure> {
         self.journal.as_ref()?.durability.failure()
     }
 

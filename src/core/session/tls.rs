@@ -163,6 +163,8 @@ impl fmt::Display for TlsError {
     }
 }
 
+impl std::error::Error for TlsError {}
+
 /// One side of a TLS connection.
 pub struct Tls {
     connection: Connection,

@@ -604,7 +604,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "a full disk ends the server",
         file: "src/core/journal/durability/mod.rs",
         from: "                self.batch.refused_since = Some(now);\n                self.full_reason = Some(error);",
-        to: "                self.batch.refused_since = Some(now);\n                self.fail(\"the journal is full\", &error);",
+        to: "                self.batch.refused_since = Some(now);\n                self.fail(JournalFailure::Append(error));",
         caught_by: over_disk(""),
         missed: None,
     },
@@ -693,7 +693,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a disk that cannot sync is trusted",
         file: "src/core/journal/durability/mod.rs",
-        from: "DiskErrorKind::Broken => self.fail(\"the journal cannot be synced\", &error),",
+        from: "DiskErrorKind::Broken => self.fail(JournalFailure::Sync(error)),",
         to: "DiskErrorKind::Broken => {}",
         caught_by: over_disk(""),
         missed: None,

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 
-use super::disk_work::{DiskError, DiskWork, SwitchOutcome};
+use super::disk_work::{DiskError, DiskWork, JournalFailure, SwitchOutcome};
 use super::file::{JournalFile, RETRY};
 use super::{Durability, journal_bytes};
 use crate::core::base::clock::Time;
@@ -409,10 +409,7 @@ impl Durability {
             SwitchOutcome::Done => {}
             SwitchOutcome::Refused(error) => return self.give_up_compaction(&error, records, now),
             SwitchOutcome::Unknown(error) => {
-                return self.fail(
-                    "the compacted journal cannot take the old one's place",
-                    &error,
-                );
+                return self.fail(JournalFailure::Switch(error));
             }
         }
         let Compaction::Switching { is_suspect } = self.compaction else {

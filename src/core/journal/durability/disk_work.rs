@@ -139,3 +139,37 @@ impl fmt::Display for DiskError {
 }
 
 impl std::error::Error for DiskError {}
+
+/// A promise that the disk broke. The server cannot go on: it does not know what the disk has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JournalFailure {
+    /// It refused a write, and not for want of room.
+    Append(DiskError),
+    /// It could not sync what it had taken.
+    Sync(DiskError),
+    /// Either file may have the journal's name now.
+    Switch(DiskError),
+}
+
+impl fmt::Display for JournalFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JournalFailure::Append(error) => write!(f, "the journal cannot be written: {error}"),
+            JournalFailure::Sync(error) => write!(f, "the journal cannot be synced: {error}"),
+            JournalFailure::Switch(error) => write!(
+                f,
+                "the compacted journal cannot take the old one's place: {error}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for JournalFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            JournalFailure::Append(error)
+            | JournalFailure::Sync(error)
+            | JournalFailure::Switch(error) => Some(error),
+        }
+    }
+}

@@ -38,7 +38,7 @@ pub use self::compaction::Phase;
 use self::compaction::{Cause, Compaction};
 pub use self::condition::Condition;
 pub use self::disk_work::{
-    Chunk, DiskDone, DiskError, DiskErrorKind, DiskWork, FileId, SwitchOutcome,
+    Chunk, DiskDone, DiskError, DiskErrorKind, DiskWork, FileId, JournalFailure, SwitchOutcome,
 };
 use self::file::{JournalFile, RETRY};
 use self::lives::{Life, Lives};
@@ -212,7 +212,7 @@ pub struct Durability {
     wanted_bytes: u64,
     /// Why the disk had no room when it was asked last.
     full_reason: Option<DiskError>,
-    failure: Option<String>,
+    failure: Option<JournalFailure>,
 }
 
 impl Durability {
@@ -509,8 +509,8 @@ impl Durability {
     /// Why the server cannot go on: the disk broke a promise. From then on nothing may leave the
     /// server.
     #[must_use]
-    pub fn failure(&self) -> Option<&str> {
-        self.failure.as_deref()
+    pub fn failure(&self) -> Option<&JournalFailure> {
+        self.failure.as_ref()
     }
 
     /// A turn begins: the compaction may take its next step in it.
@@ -884,7 +884,7 @@ impl Durability {
                 self.batch.refused_since = Some(now);
                 self.full_reason = Some(error);
             }
-            DiskErrorKind::Broken => self.fail("the journal cannot be written", &error),
+            DiskErrorKind::Broken => self.fail(JournalFailure::Append(error)),
         }
     }
 
@@ -927,7 +927,7 @@ impl Durability {
     fn not_synced(&mut self, error: DiskError, records: &mut Records, now: Time) {
         self.syncing = None;
         match error.kind {
-            DiskErrorKind::Broken => self.fail("the journal cannot be synced", &error),
+            DiskErrorKind::Broken => self.fail(JournalFailure::Sync(error)),
             // A file system that finds room only when it writes (NFS): everything is written anew,
             // into another file.
             DiskErrorKind::Full => {
@@ -978,8 +978,8 @@ impl Durability {
         );
     }
 
-    fn fail(&mut self, what: &str, error: &DiskError) {
-        self.failure
-            .get_or_insert_with(|| format!("{what}: {error}"));
+    /// The first failure is the one that tells the reason.
+    fn fail(&mut self, failure: JournalFailure) {
+        self.failure.get_or_insert(failure);
     }
 }
