@@ -40,8 +40,10 @@ impl PeerLabel {
 }
 
 impl fmt::Display for PeerLabel {
-    /// Gives the formatter the whole label in one piece. This is faster, and two log lines for each
-    /// command begin with a label.
+    /// Gives the formatter the whole label in one piece. A label built like this takes 630
+    /// instructions, and `write!("client {} {}")` takes 1,690 (counted by callgrind). Each command
+    /// has one or two log lines that begin with a label, and an `IAMAT` takes about 3,500
+    /// instructions without its log line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = Text::default();
         text.push(b"client ");

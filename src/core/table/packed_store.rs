@@ -4,8 +4,13 @@
 //! when it is the first of its client. The line that takes its place shows that this client moves,
 //! and will again: it is kept as it was heard, beside what orders it. Replacing such a line, or
 //! telling it to a neighbour, reads and packs nothing. There is a place for so many of them
-//! ([`Limits::unpacked_records`]); when all are taken, each eighth newcomer gets the next one in
+//! ([`Limits::unpacked_records`]). When all are taken, each eighth newcomer gets the next one in
 //! turn, and the line that was there is packed again.
+//!
+//! With what the allocator adds, a common line takes 88 bytes here, 168 while its client moves, and
+//! 116 in a [`NaiveStore`](crate::core::table::naive_store::NaiveStore) (test:
+//! `what_packing_saves`). A line that is not packed has its order and its hash beside it, so it is
+//! not parsed again when the next one comes.
 
 use std::ops::Range;
 
@@ -283,6 +288,26 @@ mod tests {
             assert_eq!(move_on(1), [false, true], "the only place is taken");
         }
         assert_eq!(move_on(1), [true, false], "it made room");
+    }
+
+    #[test]
+    fn what_packing_saves() {
+        // As glibc's malloc has it on 64 bits: a size before each block, in steps of 16, at least
+        // 32.
+        let allocated = |bytes: usize| (bytes + 8).next_multiple_of(16).max(32);
+        let line =
+            b"AT Riley +0.263873386 client-0001234 +34.068930-118.445127 1621464827.959498503";
+        let at = At::parse(line).unwrap();
+        let mut packed = kept(1);
+        packed.add(line, &at, Origin::NONE).unwrap();
+        let of = |packed: &PackedStore| size_of::<Line>() + allocated(packed.lines[0].bytes.len());
+        let silent = of(&packed);
+        packed
+            .replace(0, (line, hash_of(line)), &at, Origin::NONE)
+            .unwrap();
+        let moving = of(&packed) + size_of::<Unpacked>();
+        let naive = size_of::<Box<[u8]>>() + size_of::<Origin>() + allocated(line.len());
+        assert_eq!((silent, moving, naive), (88, 168, 116));
     }
 
     proptest! {
