@@ -1,30 +1,30 @@
-//! How the two ends of a link prove to one another that they know the herd's secret, without
-//! telling it.
+//! The proof that the two ends of a link know the herd's secret. The secret itself is not sent.
 //!
-//! Each side proves itself with the HMAC-SHA256, keyed with the secret, of these lines, each ended
-//! by LF: `herd-mio link 1`, `dialler` or `acceptor` (who speaks), the dialler's name, the
-//! acceptor's, the dialler's nonce, the acceptor's. Both nonces are in it, so an old proof proves
-//! nothing; the speaker's side is in it, so a proof that is sent back proves nothing either.
+//! The proof of a side is an HMAC-SHA256 with the secret as its key. The message has six lines,
+//! each ended by LF: `herd-mio link 1`; `dialler` or `acceptor` (the side that sends the proof);
+//! the dialler's name; the acceptor's name; the dialler's nonce; the acceptor's nonce. A recorded
+//! proof is useless later, because the message contains both nonces. A proof that is sent back to
+//! its sender is useless too, because the message contains the sender's side.
 
 use ring::hmac;
 
 use crate::core::base::hex::{Hex, unhex};
 use crate::core::base::settings::Secret;
 
-/// Random bytes that a side has never used before.
+/// Random bytes. A side uses each nonce for one link only.
 pub type Nonce = [u8; 16];
 
-/// The two ends of a link.
+/// An end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The one that made the connection.
+    /// The end that made the connection.
     Dialler,
-    /// The one that it was made to.
+    /// The end that accepted the connection.
     Acceptor,
 }
 
 impl Side {
-    /// The other end.
+    /// Returns the other end.
     #[must_use]
     pub const fn other(self) -> Side {
         match self {
@@ -34,25 +34,25 @@ impl Side {
     }
 }
 
-/// Who is at the two ends: a name and a nonce for each.
+/// The two ends of one link: a name and a nonce for each.
 #[derive(Clone, Copy, Debug)]
 pub struct Parties<'a> {
-    /// The one that made the connection.
+    /// The name and the nonce of the end that made the connection.
     pub dialler: (&'a str, &'a Nonce),
-    /// The one that it was made to.
+    /// The name and the nonce of the end that accepted the connection.
     pub acceptor: (&'a str, &'a Nonce),
 }
 
 impl Parties<'_> {
-    /// What `speaker` says to prove itself: 64 hexadecimal digits.
+    /// Returns the proof that `speaker` sends: 64 hexadecimal digits.
     #[must_use]
     pub fn prove(&self, speaker: Side, secret: &Secret) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
         Hex(hmac::sign(&key, self.text(speaker).as_bytes()).as_ref()).to_string()
     }
 
-    /// Whether `proof` is what `speaker` would say who knows the secret. Takes as long for every
-    /// wrong proof.
+    /// Whether `proof` is the right proof of `speaker`, made with `secret`. The comparison takes
+    /// constant time, so a peer cannot find the right proof by measuring.
     #[must_use]
     pub fn is_proven(&self, speaker: Side, secret: &Secret, proof: &[u8]) -> bool {
         let Some(claimed) = unhex::<32>(proof) else {

@@ -1,34 +1,36 @@
-//! What was kept of a neighbour's feed, and when it is told so.
+//! When to confirm a neighbour's changes with `KEPT`, and up to which position.
 //!
-//! A `SYNC` says how far the neighbour's feed has come. What came before it is in the table by
-//! then, but perhaps not in the journal, or not as safely as our own clients are promised. `KEPT`
-//! says that it is. It need not be quick, so it rides along with other output, or goes after a
-//! while.
+//! When a `SYNC` arrives, the records before it are in our table. But they can be missing in the
+//! journal, or be less safe there than we promise to our own clients. `KEPT` confirms that they are
+//! as safe as promised. It is not urgent, so it is sent together with other output, or alone after
+//! a while.
 
 use std::time::Duration;
 
 use crate::core::base::clock::Time;
 
-/// How long what could be said waits for something to ride along with.
+/// The maximum time that a `KEPT` waits for other output.
 const LAZY: Duration = Duration::from_millis(200);
 
-/// Positions of a neighbour's feed on their way to being confirmed.
+/// Positions of a neighbour's feed that are not confirmed yet.
 #[derive(Default)]
 pub(super) struct Acknowledgement {
-    /// What was said last, by `LIFE` or by `KEPT`.
+    /// The position that was sent last, in `LIFE` or in `KEPT`.
     said: Option<u64>,
-    /// What can be said.
+    /// The position that the next `KEPT` can confirm.
     ready: Option<u64>,
-    /// When it is, at the latest.
+    /// The latest time at which that `KEPT` is sent.
     due: Option<Time>,
-    /// A position of theirs, and the change of ours that has to be safe before it can be said. Then
-    /// the latest such pair: those between the two are passed over.
+    /// A position of the neighbour's feed, and the change of ours that has to be safe before the
+    /// position can be confirmed.
     waiting: Option<(u64, u64)>,
+    /// The latest pair of this kind. Pairs between `waiting` and this one are not stored, because a
+    /// later position confirms the earlier ones too.
     latest: Option<(u64, u64)>,
 }
 
 impl Acknowledgement {
-    /// The neighbour was told, by our `LIFE`, that we have this life of its feed up to `position`.
+    /// The state after our `LIFE`, which confirmed `position` of the neighbour's feed.
     pub(super) fn known(position: u64) -> Acknowledgement {
         Acknowledgement {
             said: Some(position),
@@ -36,7 +38,7 @@ impl Acknowledgement {
         }
     }
 
-    /// A `SYNC` came, when our own table stood at `seq`.
+    /// Stores the position of a `SYNC`. `seq` is our latest change at that moment.
     pub(super) fn synced(&mut self, position: u64, seq: u64) {
         self.latest = Some((position, seq));
         if self.waiting.is_none() {
@@ -44,7 +46,7 @@ impl Acknowledgement {
         }
     }
 
-    /// Our changes are safe up to `kept_through`.
+    /// Makes positions ready to be confirmed. Our changes up to `kept_through` are safe.
     #[inline]
     pub(super) fn advance(&mut self, kept_through: u64) {
         while let Some((position, seq)) = self.waiting
@@ -55,7 +57,7 @@ impl Acknowledgement {
         }
     }
 
-    /// What can be said, if there is anything new; it counts as said.
+    /// Returns the position for a `KEPT`, if there is a new one, and counts it as sent.
     pub(super) fn take(&mut self) -> Option<u64> {
         let position = self.ready.take()?;
         self.due = None;
@@ -63,7 +65,7 @@ impl Acknowledgement {
         Some(position)
     }
 
-    /// Notes since when something can be said.
+    /// Starts the wait for other output when a position is ready.
     #[inline]
     pub(super) fn watch(&mut self, kept_through: u64, now: Time) {
         if self.waiting.is_none() && self.ready.is_none() {
@@ -73,7 +75,7 @@ impl Acknowledgement {
         self.due = self.ready.map(|_| self.due.unwrap_or(now + LAZY));
     }
 
-    /// When it has to be said.
+    /// Returns the latest time at which the ready position is sent.
     pub(super) fn due(&self) -> Option<Time> {
         self.due
     }

@@ -1,5 +1,5 @@
-//! The records that flow once two servers are linked: ours, pulled from the table as the socket
-//! takes them, and theirs.
+//! The records that two linked servers send each other. Our records are read from the feed when the
+//! socket can take more.
 
 use log::{debug, info, warn};
 
@@ -15,29 +15,29 @@ use crate::core::table::records::{Merge, Origin};
 use crate::core::wire::escape::Escaped;
 use crate::core::wire::message::{At, AtHead};
 
-/// A neighbour that lacked something when it was linked is being sent it.
+/// A link whose neighbour lacked changes when the link began. These changes are being sent.
 pub(super) struct CatchUp {
-    /// Up to which change it did.
+    /// The latest change at the moment when the link began.
     pub(super) until: u64,
     pub(super) since: Time,
-    /// What it was sent so far.
+    /// The number of records sent so far.
     pub(super) records: usize,
-    /// It was told that this is all.
+    /// Whether the `SYNC` for `until` was requested.
     pub(super) is_said: bool,
 }
 
-/// A position that was read, and may not be confirmed yet.
+/// A position up to which the feed was read, but which the journal does not allow to confirm yet.
 #[derive(Clone, Copy)]
 pub(super) struct Unconfirmed {
     position: u64,
-    /// The latest change at that moment.
+    /// The latest change at the moment when `position` was read.
     last_seq: u64,
 }
 
 impl Link {
-    /// When nothing waits for the socket, the next records of the feed are pulled, as far as they
-    /// may leave; and confirmed, once everything is in the journal that was accepted when they were
-    /// read.
+    /// If the output is empty, appends the next records of the feed that may leave the server. Then
+    /// a `SYNC` follows. It confirms a position when the journal contains every change that was
+    /// accepted before the position was read.
     pub(super) fn pull(&mut self, context: &mut Context<'_>) {
         if let State::Linked { reader, origin, .. } = self.state
             && self.output.is_empty()
@@ -50,8 +50,8 @@ impl Link {
             let mut has_caught_up = false;
             if let Some(catch_up) = &mut self.catch_up {
                 catch_up.records += count;
-                // It taught us the last of what it lacked, so that is not sent; that it has it all
-                // is.
+                // If the last changes came from this neighbour, they are not sent back, so `count`
+                // is 0. A `SYNC` is needed nevertheless.
                 has_caught_up = position >= catch_up.until && !catch_up.is_said;
                 catch_up.is_said |= has_caught_up;
             }
@@ -73,18 +73,23 @@ impl Link {
         }
     }
 
-    /// The other side is told of no position before this one: it was told of it before, in any of
-    /// our lives, and has lost what it had since. The journal, and each copy of it, says what a
-    /// neighbour was told (see [`told_noted`](crate::core::session::herd::Neighbour::told_noted));
-    /// if it were told less now, a copy would take that for something older.
+    /// Returns the smallest position that a `SYNC` may send: the greatest position that any of our
+    /// lives has sent to this neighbour, by our journal (see
+    /// [`told_noted`](crate::core::session::herd::Neighbour::told_noted)). The neighbour can be
+    /// behind it, because it has lost data.
+    ///
+    /// Reason: a copy of our journal that is restored later recognises that it is old if the
+    /// neighbour has a position beyond those in the copy. If we sent a smaller position now, the
+    /// copy could not tell it from a position of its own.
     pub(super) fn floor(&self, herd: &Herd) -> u64 {
         self.neighbour
             .map_or(0, |neighbour| herd.get(neighbour).told_noted())
     }
 
-    /// Everything up to `position` was read when the latest change was `last_seq`. That may be
-    /// confirmed once everything up to there is `appended`: until then, a change may be lost that
-    /// took the place of a record which the other side lacks.
+    /// Records that everything up to `position` was read, when the latest change was `last_seq`.
+    /// `position` is confirmed when the journal contains every change up to `last_seq`
+    /// (`appended`). Before that, a crash could lose a change that replaced an older record. Then
+    /// the older record is back, and the neighbour lacks it although its position was confirmed.
     pub(super) fn confirm(&mut self, position: u64, last_seq: u64, appended: u64, floor: u64) {
         if position < floor {
             return;
@@ -106,7 +111,7 @@ impl Link {
         }
     }
 
-    /// Up to where the other side has everything.
+    /// Appends a `SYNC` with the confirmed position.
     pub(super) fn say_sync(&mut self, herd: &mut Herd) {
         let confirmed = self.confirmed;
         self.told = confirmed;
@@ -119,21 +124,22 @@ impl Link {
         output.push(b'\n');
     }
 
-    /// Up to where everything is kept, if that is news.
+    /// Appends a `KEPT` if there is a new position to confirm.
     pub(super) fn say_kept(&mut self) {
         if let Some(position) = self.acknowledgement.take() {
             self.say(format_args!("KEPT {position}"));
         }
     }
 
-    /// How many records are lacking, if that is news.
+    /// Appends a `LACKS` if the number has changed.
     pub(super) fn say_lacks(&mut self, lacks: u64) {
         if std::mem::replace(&mut self.lacks_said, lacks) != lacks {
             self.say(format_args!("LACKS {lacks}"));
         }
     }
 
-    /// The socket took `count` bytes.
+    /// Removes `count` bytes from the output: the socket took them. Appends a `CLOCK` if one is
+    /// due.
     pub(super) fn took(&mut self, count: usize, now: Now) {
         self.output.consume(count);
         self.last_sent = now.time;
@@ -145,7 +151,7 @@ impl Link {
         }
     }
 
-    /// A record from a neighbour.
+    /// Merges a neighbour's record into the table.
     pub(super) fn at(
         &mut self,
         epoch: u32,
@@ -158,7 +164,7 @@ impl Link {
         let head = AtHead::parse(line).ok_or_else(broken)?;
         let lookup = context.records.lookup(head.client);
         if context.records.is_kept(lookup, epoch, line) {
-            return Ok(()); // another neighbour was faster
+            return Ok(()); // another neighbour sent it first
         }
         let at = head.whole().ok_or_else(broken)?;
         let room = context.room();
@@ -182,7 +188,8 @@ impl Link {
         Ok(())
     }
 
-    /// A record was refused: from here on, no position of the neighbour's feed is confirmed.
+    /// Counts a refused record. From now on, this link confirms no position of the neighbour's
+    /// feed.
     #[cold]
     fn has_refused(&mut self, refusal: Merge, at: &At<'_>, context: &mut Context<'_>) {
         self.refused += 1;
@@ -192,7 +199,7 @@ impl Link {
         let before = context.herd.lacks();
         let known = context.herd.get(neighbour).lacks();
         let lacks = match self.again_until {
-            Some(_) => self.refused.max(known), // many of them were counted before
+            Some(_) => self.refused.max(known), // many were counted on an earlier link
             None => self.refused,
         };
         context.herd.lacks_of(neighbour, lacks);
@@ -217,8 +224,8 @@ impl Link {
         }
     }
 
-    /// With this, we have everything up to that position of the neighbour's feed; unless something
-    /// was refused.
+    /// Handles a `SYNC`: we have everything up to `position` of the neighbour's feed, except for
+    /// refused records.
     pub(super) fn synced(&mut self, boot: BootId, position: u64, context: &mut Context<'_>) {
         let Some(neighbour) = self.neighbour else {
             return;
@@ -243,7 +250,7 @@ impl Link {
         }
     }
 
-    /// The neighbour has kept everything up to that position of our feed.
+    /// Handles a `KEPT`: the neighbour has kept everything up to `position` of our feed.
     pub(super) fn kept(
         &mut self,
         position: u64,
@@ -267,7 +274,7 @@ impl Link {
         Ok(())
     }
 
-    /// The neighbour had to refuse so many records.
+    /// Handles a `LACKS`: the number of records that the neighbour had to refuse.
     pub(super) fn it_lacks(&mut self, records: u64, herd: &mut Herd) {
         let Some(neighbour) = self.neighbour else {
             return;
@@ -284,7 +291,7 @@ impl Link {
     }
 }
 
-/// The epoch and the `AT` line of a record; `None` if the line is none.
+/// Returns the epoch and the `AT` line of a record. `None` if `line` is not a record.
 #[inline(always)]
 pub(super) fn record(line: &[u8]) -> Option<(u32, &[u8])> {
     if line.starts_with(b"AT ") {
@@ -299,7 +306,7 @@ fn later_epoch(line: &[u8]) -> Option<(u32, &[u8])> {
     let (digits, line) = text.split_at(memchr::memchr(b' ', text)?);
     let epoch = u32::try_from(number(digits)?).ok()?;
     let line = &line[1..];
-    // One spelling only, so that a line with an epoch is the same everywhere, too.
+    // Each epoch has one spelling only. So equal records are equal bytes on every server.
     (digits.first() != Some(&b'0') && line.starts_with(b"AT ")).then_some((epoch, line))
 }
 

@@ -1,4 +1,4 @@
-//! From `HERD` to `LIFE`: who is at the two ends, how far each has got with the other.
+//! The handshake, from `HERD` to `LIFE`: the names, the proofs, and the positions in both feeds.
 
 use log::{info, warn};
 
@@ -14,18 +14,18 @@ use crate::core::session::context::Context;
 use crate::core::session::herd::{ClockNews, LinkError, NeighbourId};
 use crate::core::session::tls::{TlsSession, is_for};
 
-/// What a neighbour lacks.
+/// Which part of our feed a neighbour lacks.
 enum Resume {
-    /// All changes after that one.
+    /// All changes after this one.
     After(u64),
-    /// Everything: what it knows is not known here.
+    /// Everything: we do not know the life that the neighbour has a position of.
     All,
-    /// It was told less than it knows: our history was rolled back.
+    /// The neighbour has a position that we never sent it: our history was rolled back.
     RolledBack,
 }
 
 impl Resume {
-    /// What a neighbour lacks that says it knows our life `boot` up to `position`.
+    /// Computes what a neighbour lacks that has our life `boot` up to `position`.
     fn of(neighbour: NeighbourId, boot: BootId, position: u64, context: &Context<'_>) -> Resume {
         if boot == context.boot {
             return match position <= context.herd.get(neighbour).told() {
@@ -38,9 +38,10 @@ impl Resume {
         }
         let durability = context.durability.as_deref();
         match durability.and_then(|durability| durability.resume(boot, position)) {
-            // That life has ended before it.
+            // By our journal, that life ended before `position`.
             Some(after) if after < position => Resume::RolledBack,
-            // It may have been told of that life when this had a longer history than now.
+            // Our journal can be an older copy, which lacks the last part of that life. So the
+            // position is limited to what the journal contains.
             Some(after) => {
                 let told = context.herd.get(neighbour).told_noted();
                 Resume::After(after.min(told).min(context.records.last_seq()))
@@ -50,7 +51,7 @@ impl Resume {
     }
 }
 
-/// A neighbour says what its wall clock shows.
+/// Compares the wall clock that a neighbour sent with our own.
 pub(super) fn clock_shows(neighbour: NeighbourId, wall: u64, context: &mut Context<'_>) {
     let entry = context.herd.get_mut(neighbour);
     let news = entry.clock_shows(wall, context.now.wall);
@@ -68,8 +69,8 @@ pub(super) fn clock_shows(neighbour: NeighbourId, wall: u64, context: &mut Conte
     }
 }
 
-/// Why a proof is refused. The other side may be a server that was left behind in a change of the
-/// secret, so this says how many it was compared with.
+/// Returns the reason why a proof is wrong. The reason contains the number of our secrets, because
+/// the other side may have missed a change of the secret.
 fn wrong_proof(parties: &Parties<'_>, speaker: Side, proof: &[u8], secrets: &Secrets) -> LinkError {
     let (name, _) = match speaker {
         Side::Dialler => parties.dialler,
@@ -88,13 +89,13 @@ fn wrong_proof(parties: &Parties<'_>, speaker: Side, proof: &[u8], secrets: &Sec
 }
 
 impl Link {
-    /// Says who we are, and whom we mean.
+    /// Sends our `HERD`: our name, and the name of the server that we expect.
     pub(super) fn greet(&mut self, from: &str, to: &str) {
         let nonce = self.nonce;
         self.say(format_args!("HERD {VERSION} {from} {to} {}", Hex(&nonce)));
     }
 
-    /// The other side says who it is.
+    /// Handles the other side's `HERD`, in which it claims a name.
     pub(super) fn herd(
         &mut self,
         from: &[u8],
@@ -109,7 +110,7 @@ impl Link {
             });
         }
         let their_nonce = unhex(nonce).ok_or("a nonce that is not 32 hexadecimal digits")?;
-        // Whom we dialled, TLS has made sure of.
+        // When we dial, TLS has already checked that the certificate is for the neighbour's name.
         if self.side == Side::Acceptor
             && let Some(certificate) = context.tls.and_then(TlsSession::certificate)
             && !std::str::from_utf8(from).is_ok_and(|name| is_for(certificate, name))
@@ -161,7 +162,7 @@ impl Link {
         Ok(())
     }
 
-    /// Who is at the two ends.
+    /// Returns the names and the nonces of both ends.
     fn parties<'a>(&'a self, their_nonce: &'a Nonce, context: &'a Context<'_>) -> Parties<'a> {
         let their_name = self
             .neighbour
@@ -182,7 +183,7 @@ impl Link {
         }
     }
 
-    /// The other side proves it.
+    /// Handles the other side's `PROOF` of the name that it claimed.
     pub(super) fn proof(
         &mut self,
         proof: &[u8],
@@ -202,7 +203,7 @@ impl Link {
                 &context.settings.secrets,
             ));
         };
-        // Answered with the secret that it used: the other one it need not have.
+        // The answer uses the same secret as the proof: the other side may not have our other one.
         let own_proof = parties.prove(self.side, secret);
         self.identity = Identity::Proven;
         if self.side == Side::Acceptor {
@@ -224,7 +225,7 @@ impl Link {
         Ok(())
     }
 
-    /// The other side tells of its life, and of what it knows of ours: from here on records flow.
+    /// Handles the other side's `LIFE`. From now on, records flow.
     pub(super) fn life(
         &mut self,
         [boot, wall, own_boot, position]: [&[u8]; 4],
@@ -298,8 +299,8 @@ impl Link {
                 Counted(context.records.len() as u64, "record")
             ),
         }
-        // A server that restarts has lost its old connection first; two that take each other's
-        // place are two.
+        // A neighbour that restarts loses its old connection before it connects again. So if the
+        // old link is not lost yet, two processes use the same name.
         let is_linked = context.herd.get(neighbour).link().is_some();
         if is_linked && was_another {
             warn!(

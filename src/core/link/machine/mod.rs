@@ -46,35 +46,36 @@ use crate::core::wire::escape::Escaped;
 use crate::core::wire::lines::{Split, split};
 use crate::core::wire::proxy_header::{is_header, may_be_signature};
 
-/// So much of what the other side said is repeated in a log line.
+/// The maximum number of bytes of the other side's line that a log line repeats.
 const SHOWN_BYTES: usize = 100;
 
-/// The version of the protocol.
+/// The version of the neighbours' protocol.
 pub const VERSION: u64 = 2;
 
-/// How often a clock is told, at most.
+/// The minimum time between two `CLOCK` lines.
 const CLOCK_EVERY_MS: u64 = 60_000;
 
-/// The name under which a tool asks how a server stands; no server is called so.
+/// The name under which a tool connects to get the status of a server. No server has this name.
 pub const OPERATOR: &str = "operator";
 
-/// What an event of a link has for an effect outside.
+/// An effect of a link's event, which the node has to carry out.
 pub enum Effect {
-    /// The neighbour proved itself anew while another link to it was there. That one is dead, which
-    /// was not noticed.
+    /// The neighbour has proven itself on this link, and an older link to it was there. The older
+    /// one is most likely broken without notice, so it has to be closed.
     Replaces(Id),
-    /// The neighbour has heard more of our feed than we ever told it: our history was rolled back.
+    /// The neighbour has a position of our feed that we never sent it. So our history was rolled
+    /// back, and the server has to begin a new life.
     RolledBack,
-    /// A connection that we dialled is gone. The neighbour is dialled again.
+    /// A connection that we dialled is lost. The neighbour has to be dialled again.
     Lost {
-        /// Which one.
+        /// The neighbour that was dialled.
         neighbour: NeighbourId,
-        /// This address is tried at once, without TLS.
+        /// The address to dial at once without TLS. `None` if dialling waits, or uses TLS.
         plain_next: Option<SocketAddr>,
     },
 }
 
-/// A whole number, digits only.
+/// Parses a whole number that has digits only.
 fn number(text: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(text)
         .ok()
@@ -88,32 +89,33 @@ enum State {
     Connecting,
     /// Waiting for the other side's `HERD`.
     Greeting,
-    /// Waiting for its `PROOF`.
+    /// Waiting for the other side's `PROOF`.
     Proving { their_nonce: Nonce },
-    /// It has proven who it is; waiting for its `LIFE`.
+    /// The other side has proven its name. Waiting for its `LIFE`.
     Starting,
-    /// Records flow: ours from the reader's place in the feed, theirs from the life of it that said
-    /// so.
+    /// Records flow in both directions. `reader` is our place in the feed. `boot` is the
+    /// neighbour's life, and `origin` marks the records that this life sends.
     Linked {
         reader: ReaderId,
         origin: Origin,
         boot: BootId,
     },
-    /// The last words are in the output. Then the other side is to close, unless it will say no
-    /// more or is not waited for.
+    /// The last line is in the output. If `awaits_end`, the connection closes when the other side
+    /// has closed it. If not, it closes at once.
     Closing { awaits_end: bool },
 }
 
-/// How far it is known who is at the other end.
+/// Whether the other side's name is known and proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Identity {
     Unknown,
-    /// It has said who it is: a neighbour, or an operator's tool if the link has no neighbour then.
+    /// The other side has claimed a name: a neighbour's, or `operator` if the link has no
+    /// neighbour.
     Claimed,
     Proven,
 }
 
-/// A [`State`] without what it holds.
+/// A [`State`] without its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Connecting,
@@ -124,18 +126,18 @@ enum Stage {
     Closing,
 }
 
-/// What changes a link's state.
+/// The reason why a link's state changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// The socket that we dialled with is connected.
+    /// The socket of the connection that we dialled is connected.
     Connected,
-    /// The other side's `HERD`.
+    /// The other side's `HERD` arrived.
     Greeted,
-    /// The other side's `PROOF`.
+    /// The other side's `PROOF` arrived.
     Proven,
-    /// The other side's `LIFE`.
+    /// The other side's `LIFE` arrived.
     LifeTold,
-    /// Either side ends it, whatever for.
+    /// Either side ends the link, for any reason.
     Closed,
 }
 
@@ -165,58 +167,61 @@ impl State {
     }
 }
 
-/// One connection between servers.
+/// The session of a connection between two servers.
 pub struct Link {
     id: Id,
     address: SocketAddr,
     side: Side,
-    /// Whom we dialled, or who it says it is.
+    /// The neighbour that we dialled, or the neighbour whose name the other side claims.
     neighbour: Option<NeighbourId>,
     state: State,
     nonce: Nonce,
     input: Buffer,
     output: Buffer,
-    /// When the present wait began: for the connection, for a proof, for the other side to close.
+    /// The time at which the present wait began: for the connection, for the handshake, or for the
+    /// other side to close.
     since: Time,
-    /// How far it is known who is there. A link that is closing remembers it, for the log and for
-    /// how the neighbour is dialled next.
+    /// Whether the other side's name is known and proven. The value is kept in `Closing`, for the
+    /// log and for the choice of TLS when the neighbour is dialled next.
     identity: Identity,
     last_heard: Time,
     last_sent: Time,
-    /// Its next line waits until the journal has room. Independent of the state but for this: only
-    /// a link that is linked begins to wait, and a line that came in is decided anew.
+    /// Whether the next line waits until the journal has room. Only a `Linked` link begins to wait.
+    /// Apart from that, the flag does not depend on the state. It is computed again for each line.
     wants_room: bool,
-    /// Our place in the feed, once there was one: given back when the connection is gone.
+    /// Our place in the feed, from `Linked` on. It is given back when the connection is lost.
     reader: Option<ReaderId>,
-    /// Why it is being closed, the first reason only.
+    /// The first reason why the link ends.
     farewell: Option<LinkError>,
-    /// Up to which of our changes the other side has everything, as far as is certain; and up to
-    /// which it was told so.
+    /// The position of our feed up to which the other side certainly has everything.
     confirmed: u64,
+    /// The position in the last `SYNC` that we sent. Before the first one, the position from which
+    /// the feed is sent.
     told: u64,
-    /// A position beyond that.
+    /// A position after `confirmed`, which has to wait for the journal.
     unconfirmed: Option<Unconfirmed>,
-    /// It was sent something, and is to be told how far it has got.
+    /// Whether a `SYNC` has to follow the records that were sent.
     owes_sync: bool,
-    /// What the other side lacked when it was linked is on its way.
+    /// Set while the neighbour is sent the changes that it lacked when the link began.
     catch_up: Option<CatchUp>,
-    /// What our `LIFE` said that we know of the other side's feed.
+    /// The position of the other side's feed that our `LIFE` sent.
     said_heard: Option<Heard>,
-    /// What of its feed is to be confirmed.
+    /// The positions of the other side's feed that are to be confirmed by `KEPT`.
     acknowledgement: Acknowledgement,
-    /// Records that were refused on this link.
+    /// The number of records that were refused on this link.
     refused: u64,
-    /// Something was refused on an earlier link: up to where everything is being sent again.
+    /// Set if records were refused on an earlier link. The neighbour sends them again up to this
+    /// position of its feed.
     again_until: Option<u64>,
-    /// A record came since the last `SYNC`.
+    /// Whether a record arrived since the last `SYNC`.
     has_come: bool,
-    /// What the other side was told that we lack.
+    /// The number in the last `LACKS` that we sent.
     lacks_said: u64,
-    /// When it was told what our clock shows.
+    /// The time at which our wall clock was last sent.
     clock_said: Time,
 }
 
-/// A link's name in the log. A peer that has not proven a name is called unproven.
+/// The link's name in the log. A peer that has not proven its name is called unproven.
 struct PeerLabel<'a>(&'a Link, &'a Herd);
 
 impl fmt::Display for PeerLabel<'_> {
@@ -232,7 +237,7 @@ impl fmt::Display for PeerLabel<'_> {
     }
 }
 
-/// The beginning of what the other side said, fit for a log line.
+/// Returns the beginning of the other side's line, escaped for the log.
 fn shown(bytes: &[u8]) -> Escaped<'_> {
     Escaped(&bytes[..bytes.len().min(SHOWN_BYTES)])
 }
@@ -248,7 +253,7 @@ impl Link {
         "closing",
     ];
 
-    /// A connection that we begin to make.
+    /// Creates the link for a connection that this server dials.
     #[must_use]
     pub fn dial(
         id: Id,
@@ -266,7 +271,7 @@ impl Link {
         }
     }
 
-    /// A connection that was accepted.
+    /// Creates the link for a connection that this server accepted.
     #[must_use]
     pub fn accept(id: Id, address: SocketAddr, nonce: Nonce, now: Time) -> Link {
         Link {
@@ -300,7 +305,8 @@ impl Link {
         }
     }
 
-    /// Acts on whole lines; returns how many bytes they took.
+    /// Handles the complete lines in `bytes`. Returns the number of bytes that are used up, and the
+    /// effect of a `LIFE`. A closing link uses up all bytes.
     fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Effect>) {
         let (mut used, mut effect) = (0, None);
         self.wants_room = false;
@@ -308,7 +314,7 @@ impl Link {
             if matches!(self.state, State::Greeting) {
                 if is_tls(bytes) {
                     let reason = match context.settings.tls.neighbours {
-                        // TLS was tried, and failed.
+                        // We tried TLS before, and it failed.
                         Some(_) if self.side == Side::Dialler => LinkError::OnlyTls,
                         Some(_) | None => LinkError::SpeaksTls,
                     };
@@ -323,7 +329,7 @@ impl Link {
                     return (used, effect);
                 }
             }
-            // Nothing but records has to be written down.
+            // Only records are written to the journal, so only a `Linked` link waits for room.
             self.wants_room =
                 matches!(self.state, State::Linked { .. }) && context.room() == Room::Wait;
             if self.wants_room {
@@ -339,7 +345,8 @@ impl Link {
             };
             match outcome {
                 Ok(None) => {}
-                // Only a LIFE has one, and no other follows it.
+                // Only `LIFE` has an effect, and a link has only one `LIFE`. So no effect is
+                // overwritten.
                 Ok(wanted) => effect = wanted,
                 Err(reason) => self.broken(reason, context),
             }
@@ -347,8 +354,9 @@ impl Link {
         (bytes.len(), effect)
     }
 
-    /// The other side broke the protocol. If it had proven itself, that is backed off from: here,
-    /// if it is the one that dials.
+    /// Ends the link because the other side broke the protocol. If the other side is proven and
+    /// dials, it is rejected for a while. If this server dials, it waits longer before it dials
+    /// again.
     fn broken(&mut self, reason: LinkError, context: &mut Context<'_>) {
         self.end(reason, context.now.time);
         if self.identity == Identity::Proven
@@ -369,7 +377,7 @@ impl Link {
             if let Some((epoch, line)) = feed::record(line) {
                 return self.at(epoch, line, origin, context).map(|()| None);
             }
-            // One comes with nearly every record, so it is not taken apart into words first.
+            // A `SYNC` comes with nearly every record. So it is parsed without splitting the line.
             if let Some(position) = line.strip_prefix(b"SYNC ").and_then(number) {
                 self.synced(boot, position, context);
                 return Ok(None);
@@ -426,10 +434,10 @@ impl Link {
         outcome.map(|()| None)
     }
 
-    /// Ends the link; the other side is told why.
+    /// Ends the link. A `BYE` sends the reason to the other side.
     pub fn end(&mut self, reason: LinkError, now: Time) {
         match self.state {
-            // The other side is not there yet: it cannot be told.
+            // A closing link has sent its last line, and a `Connecting` one cannot send.
             State::Closing { .. } | State::Connecting => {}
             State::Greeting | State::Proving { .. } | State::Starting | State::Linked { .. } => {
                 self.say(format_args!("BYE {reason}"));
@@ -439,13 +447,14 @@ impl Link {
         self.close(reason, awaits_end, now);
     }
 
-    /// The one place where its state changes.
+    /// Changes the state. The state changes only here.
     fn enter(&mut self, cause: Cause, state: State) {
         assert_transition(&TRANSITIONS, (self.state.stage(), cause, state.stage()));
         self.state = state;
     }
 
-    /// Whether the other side's end is awaited is decided anew; what is not awaited once never is.
+    /// Begins to close the link, or changes how it closes. `awaits_end` is whether the link waits
+    /// for the other side to close. After a call with `false`, the link never waits again.
     fn close(&mut self, reason: LinkError, awaits_end: bool, now: Time) {
         let awaited_end = match self.state {
             State::Closing { awaits_end } => awaits_end,
@@ -464,7 +473,7 @@ impl Link {
         self.input.clear();
     }
 
-    /// The server stops: the link ends when everything is said.
+    /// Ends the link because the server stops, as soon as all records are sent.
     fn end_when_all_is_said(&mut self, context: &Context<'_>) {
         let all_said = match self.state {
             State::Linked { reader, .. } => {
@@ -484,7 +493,7 @@ impl Link {
         }
     }
 
-    /// Appends a line.
+    /// Appends a line to the output.
     fn say(&mut self, line: fmt::Arguments<'_>) {
         let output = self.output.tail();
         // Writing into memory does not fail.
@@ -492,37 +501,38 @@ impl Link {
         output.push(b'\n');
     }
 
-    /// Its place in the feed, once it has one.
+    /// Returns the link's place in the feed. `None` before it was `Linked`, and after the
+    /// connection is lost.
     #[must_use]
     pub fn reader(&self) -> Option<ReaderId> {
         self.reader
     }
 
-    /// Whether everything is said, and its end is awaited.
+    /// Whether the link is ending: its last line is in the output.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing { .. })
     }
 
-    /// Whether it is known who is there: we dialled it, or it has proven a name.
+    /// Whether the other side is known: this server dialled it, or it has proven its name.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.side == Side::Dialler || self.identity == Identity::Proven
     }
 
-    /// Where the other side is.
+    /// Returns the address of the other side.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whom it leads to, or claims to.
+    /// Returns the neighbour that this server dialled, or the one whose name the other side claims.
     #[must_use]
     pub fn neighbour(&self) -> Option<NeighbourId> {
         self.neighbour
     }
 
-    /// Whether its first byte is still to come, from a side that dialled us.
+    /// Whether nothing has arrived yet on a connection that this server accepted.
     #[must_use]
     pub fn awaits_first_byte(&self) -> bool {
         self.side == Side::Acceptor
@@ -534,19 +544,20 @@ impl Link {
         self.last_sent.plus_ms(limits.heartbeat_ms)
     }
 
-    /// When its silence means that it is lost; never while it is not read.
+    /// Returns the time at which silence means that the link is lost. `None` while the link is not
+    /// read.
     fn silent_at(&self, limits: &Limits) -> Option<Time> {
         (!self.wants_room).then(|| self.last_heard.plus_ms(limits.link_silence_ms))
     }
 
-    /// Ends the link at once: the other side is not told, and not waited for.
+    /// Ends the link at once: without a `BYE`, and without waiting for the other side to close.
     pub fn cut(&mut self, reason: LinkError, now: Time) {
         self.output.clear();
         self.close(reason, false, now);
     }
 
-    /// The neighbour that we dialled, if it is dialled without TLS next, for TLS is only offered
-    /// here and this attempt with it failed.
+    /// Records how a dialled connection ended. Returns whether the neighbour is dialled at once
+    /// without TLS. That happens if TLS is only offered, and this attempt with TLS failed.
     fn attempt_ended(&self, context: &mut Context<'_>) -> bool {
         let Some(neighbour) = self.dialled() else {
             return false;
@@ -564,12 +575,12 @@ impl Link {
         is_offered && neighbour.is_plain_next() && !context.is_stopping
     }
 
-    /// The neighbour, if it is we who dialled.
+    /// Returns the neighbour, if this server dialled it.
     fn dialled(&self) -> Option<NeighbourId> {
         self.neighbour.filter(|_| self.side == Side::Dialler)
     }
 
-    /// Tells the log, and the herd, that the connection is gone.
+    /// Logs that the connection is lost, and records it in the herd.
     fn tell_lost(&self, reason: &LinkError, is_plain_next: bool, context: &mut Context<'_>) {
         let reason = match reason.is_plain_text() && !is_plain_next {
             true => &LinkError::NoTls,
@@ -595,7 +606,7 @@ impl Link {
         } else {
             match neighbour.not_linked(reason, now) {
                 News::Known => debug!("{who}: {reason}"),
-                // That is what an offer is for.
+                // No warning: TLS is only offered, so a neighbour without TLS is expected.
                 news if is_plain_next && reason.is_plain_text() => {
                     info!("{who}: {reason}; dialled without it, for it is only offered here{news}");
                 }
@@ -611,7 +622,7 @@ impl Link {
 impl Protocol for Link {
     type Effect = Effect;
 
-    /// The side that dialled speaks first.
+    /// The dialler sends its `HERD` first.
     fn connection_made(&mut self, context: &mut Context<'_>) -> Option<Effect> {
         if let (State::Connecting, Some(neighbour)) = (self.state, self.neighbour) {
             self.enter(Cause::Connected, State::Greeting);
@@ -632,7 +643,8 @@ impl Protocol for Link {
         effect
     }
 
-    /// The end of the link, wherever it is: what was not said whole is said again on the next.
+    /// Ends the link, even in the middle of a line. Changes that are not confirmed are sent again
+    /// on the next link.
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
         let reason = match end {
             StreamEnd::Whole => LinkError::PeerClosed,
@@ -648,7 +660,7 @@ impl Protocol for Link {
         None
     }
 
-    /// Gives its place in the feed back, and tells the log and the herd.
+    /// Gives back the place in the feed, logs the loss, and records it in the herd.
     fn connection_lost(&mut self, why: Option<&str>, context: &mut Context<'_>) -> Option<Effect> {
         if let Some(reader) = self.reader.take() {
             context.records.close_reader(reader);
@@ -664,9 +676,9 @@ impl Protocol for Link {
         })
     }
 
-    /// Acts on what waits in the input.
+    /// Handles the lines in the input that waited for room in the journal.
     fn go_on(&mut self, context: &mut Context<'_>) -> Option<Effect> {
-        // While it was not read, its silence meant nothing.
+        // While the link was not read, silence did not mean that it was lost.
         self.last_heard = context.now.time;
         let mut input = std::mem::take(&mut self.input);
         let (used, effect) = self.run(input.as_slice(), context);
@@ -706,10 +718,11 @@ impl Protocol for Link {
         None
     }
 
-    /// The neighbour is told everything first: see [`Link::flushed`].
+    /// Does nothing, because the neighbour first gets the rest of the feed. [`Link::flushed`] ends
+    /// the link afterwards.
     fn stop(&mut self, _: &mut Context<'_>) {}
 
-    /// When nothing waits, the next records of the feed are pulled.
+    /// If the output is empty, first appends the next records of the feed.
     fn output(&mut self, context: &mut Context<'_>) -> &[u8] {
         self.pull(context);
         self.output.as_slice()
@@ -751,7 +764,7 @@ impl Protocol for Link {
         self.wants_room
     }
 
-    /// Its output is only made of what is released.
+    /// Always 0: the output contains only records that may already leave the server.
     fn held_until(&self) -> u64 {
         0
     }
@@ -764,7 +777,7 @@ impl Protocol for Link {
             }
             State::Linked { .. } => {
                 let mut deadline = self.silent_at(limits);
-                // With output stuck there is no use in a heartbeat behind it.
+                // While output waits for the socket, a heartbeat would only wait behind it.
                 if self.output.is_empty() {
                     let heartbeat = self.heartbeat_at(limits);
                     let next = self
@@ -779,7 +792,7 @@ impl Protocol for Link {
         })
     }
 
-    /// One of [`Link::STATES`].
+    /// Returns one of [`Link::STATES`].
     fn state_name(&self) -> &'static str {
         let place = match self.state {
             State::Connecting => 0,

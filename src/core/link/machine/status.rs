@@ -1,4 +1,4 @@
-//! How this server stands, for an operator: the `STATUS` line.
+//! The `STATUS` line, which shows an operator the status of this server.
 
 use std::fmt::Write as _;
 
@@ -8,8 +8,8 @@ use crate::core::session::context::Context;
 use crate::core::session::herd::{LinkError, Neighbour};
 
 impl Link {
-    /// Tells an operator how the server stands; that is all an operator is told. It proved itself
-    /// with the secret in that `place`, from 1.
+    /// Sends the status to an operator, and closes the link. `place` is the number of the secret
+    /// with which the operator proved itself, from 1.
     pub(super) fn status(
         &mut self,
         place: usize,
@@ -22,7 +22,7 @@ impl Link {
     }
 }
 
-/// The line, without its LF. The protocol says what each key means, see [`crate::core::link`].
+/// Returns the `STATUS` line without its LF. [`crate::core::link`] explains the keys.
 fn status(place: usize, context: &mut Context<'_>) -> String {
     let now = context.now.time;
     let last_seq = context.records.last_seq();
