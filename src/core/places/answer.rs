@@ -1,8 +1,8 @@
-//! What a client is told about what is near: Google's own text, cut to the bound, or an error in
-//! Google's shape.
+//! The JSON that a client gets for a `WHATSAT`: Google's own text with at most `bound` places, or
+//! an error in Google's format.
 //!
-//! Google's layout varies, so its text is never written anew: serde_json only says where a value
-//! begins and ends.
+//! Google's layout varies, and clients get it unchanged. So the JSON is not parsed and written
+//! again: serde_json only finds where a value begins and ends, and parts of the text are cut out.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,41 +13,42 @@ use serde_json::value::RawValue;
 
 use crate::core::base::settings::PlacesApi;
 
-/// What Google said.
+/// A response of Google's that is passed on to clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// What is near: cut to each client's bound.
+    /// Places. The list is cut to each client's bound.
     Data(String),
-    /// An error: passed on whole.
+    /// An error. Its text is not cut.
     Error(String),
 }
 
-/// Why there is no answer of Google's, in words that a client can act on.
+/// Why there is no response of Google's. The message tells a client what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacesError {
-    /// What kind of failure it is.
+    /// The kind of the failure.
     pub kind: ErrorKind,
-    /// What went wrong, and what to do.
+    /// What went wrong, and what to do about it.
     pub message: String,
 }
 
-/// The kinds of failure that the New API has codes for.
+/// The kinds of failures. The New API has a code for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// This server has no key.
     NoKey,
-    /// Too many questions are waiting.
+    /// Too many questions are waiting for Google Places.
     Busy,
-    /// Google Places cannot be reached, or this server stops.
+    /// Google Places cannot be reached, or this server is stopping.
     Unavailable,
     /// No answer came in time.
     TimedOut,
-    /// What came is no answer.
+    /// The response of Google Places cannot be used.
     BadAnswer,
 }
 
 impl ErrorKind {
-    /// The kind as the New API has it: google.rpc.Code, and the HTTP status that Google maps it to.
+    /// Returns the kind as the New API shows it: the HTTP status, and the name of the
+    /// google.rpc.Code that Google maps to it.
     #[must_use]
     pub fn code(self) -> (u16, &'static str) {
         match self {
@@ -59,7 +60,7 @@ impl ErrorKind {
         }
     }
 
-    /// An error of this kind.
+    /// Creates an error of this kind.
     #[must_use]
     pub fn error(self, message: impl Into<String>) -> PlacesError {
         PlacesError {
@@ -75,8 +76,8 @@ impl fmt::Display for PlacesError {
     }
 }
 
-/// How a call to Places ended, for all who wait for it: the answer is cut once for each bound, not
-/// once for each client.
+/// The result of a call, for all clients that wait for it. The answer is cut only once for each
+/// bound, not for each client.
 pub struct Outcome {
     api: PlacesApi,
     answer: Result<Reply, PlacesError>,
@@ -84,7 +85,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Google's own text, or why there is none.
+    /// Creates the outcome from Google's own text, or from the reason why there is none.
     #[must_use]
     pub fn new(api: PlacesApi, answer: Result<Reply, PlacesError>) -> Outcome {
         Outcome {
@@ -94,7 +95,7 @@ impl Outcome {
         }
     }
 
-    /// Where the text comes from, for the log.
+    /// Returns where the text comes from, for the log.
     #[must_use]
     pub fn source(&self) -> &'static str {
         match self.answer {
@@ -104,7 +105,7 @@ impl Outcome {
         }
     }
 
-    /// The JSON for a client that wants at most `bound` places.
+    /// Returns the JSON for a client that wants at most `bound` places.
     pub fn json(&mut self, bound: u8) -> &str {
         let place = self
             .cuts
@@ -128,12 +129,12 @@ impl Outcome {
     }
 }
 
-/// The text is not a JSON object.
+/// The error for a text that is not a JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotJson;
 
-/// Google's answer for one client: at most `bound` elements of its list of places, no blank line,
-/// no newline at either end.
+/// Makes the answer for one client from Google's text: at most `bound` places, no blank line, and
+/// no newline at the beginning or the end. `bound` is 1 to 20.
 ///
 /// ```
 /// use herd_mio::core::{base::settings::PlacesApi, places::answer::answer};
@@ -160,11 +161,11 @@ pub fn answer(text: &str, api: PlacesApi, bound: u8) -> Result<String, NotJson> 
     Ok(without_blank_lines(&kept))
 }
 
-/// The text with each run of line ends (LF, CR LF, CR) as one, the first of them, and with none at
-/// the beginning or the end: whether a client reads to an LF or to a CR LF, and whether a lone CR
-/// ends a line for it, the first empty line is the end of the answer.
+/// Replaces each run of line ends (LF, CR LF, CR) by the first one of the run, and removes those at
+/// the beginning and the end. An empty line marks the end of the whole answer, so the text itself
+/// must not contain one. That holds for clients that read to LF, to CR LF, or to CR.
 ///
-/// Good JSON has line ends between its values only, so this changes none.
+/// Valid JSON has line ends between values only, so no value is changed.
 fn without_blank_lines(text: &str) -> String {
     const ENDS: [char; 2] = ['\r', '\n'];
     let mut rest = text.trim_matches(ENDS);
@@ -179,7 +180,8 @@ fn without_blank_lines(text: &str) -> String {
     kept
 }
 
-/// Where the first empty line of an answer ends, for a client that reads to LF and passes over CR.
+/// Returns the offset behind the first empty line of an answer. A line ends with LF here, and CR is
+/// ignored.
 #[must_use]
 pub fn first_empty_line(answer: &[u8]) -> Option<usize> {
     let mut end = 0;
@@ -198,11 +200,12 @@ pub fn is_json_object(text: &str) -> bool {
     surplus(text, PlacesApi::Legacy, usize::MAX).is_ok()
 }
 
-/// What Google says of an error, in either of its shapes, for the log.
+/// Returns Google's description of an error, for the log. `None` if the text contains no error, or
+/// contains places.
 ///
-/// The text is one JSON object, or an array of them (as from methods that stream). The New API has
-/// `error`; the legacy one has `error_message`, or a `status` that is neither of its good ones.
-/// `None` if the text says nothing of an error, or brings places.
+/// The text is a JSON object, or an array of objects (methods that stream send arrays). An error of
+/// the New API is in `error`. An error of the legacy API has an `error_message`, or a `status`
+/// other than `OK` and `ZERO_RESULTS`.
 ///
 /// ```
 /// use herd_mio::core::places::answer::google_error;
@@ -261,8 +264,8 @@ fn error_in(value: &Value) -> Option<String> {
     }
 }
 
-/// The server's own answer where there is none of Google's: an error in the shape of the API that
-/// is spoken, in words a client can act on.
+/// Makes the answer of this server when there is no response of Google's: an error in the format of
+/// the API that this server uses.
 ///
 /// ```
 /// use herd_mio::core::places::answer::{ErrorKind, error};
@@ -294,7 +297,8 @@ pub fn error(api: PlacesApi, reason: &PlacesError) -> String {
     }
 }
 
-/// Which parts of the text are list elements beyond the bound, each with the comma before it.
+/// Returns the parts of the text to cut out: for each list, the elements after the first `bound`,
+/// with the comma before them. `bound` is at least 1.
 fn surplus(text: &str, api: PlacesApi, bound: usize) -> Result<Vec<Range<usize>>, NotJson> {
     let list_key = match api {
         PlacesApi::Legacy => "results",
@@ -316,12 +320,12 @@ fn surplus(text: &str, api: PlacesApi, bound: usize) -> Result<Vec<Range<usize>>
         .collect())
 }
 
-/// Where `part`, a piece of `text` itself, ends in it.
+/// Returns the offset in `text` at which `part` ends. `part` must be a slice of `text`.
 fn end(text: &str, part: &str) -> usize {
     part.as_ptr() as usize - text.as_ptr() as usize + part.len()
 }
 
-/// Collects the texts of the values of one key of an object.
+/// Collects the texts of all values of an object that have this key.
 struct ListFinder(&'static str);
 
 impl<'de> Visitor<'de> for ListFinder {

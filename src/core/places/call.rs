@@ -1,13 +1,14 @@
-//! The questions that are out: who asks them, which connection carries them, and who waits for one.
+//! The calls: questions to Places, the clients that wait for each answer, and the connection that
+//! carries each question.
 //!
 //! ```text
-//!   ask ──► Waiting ──a connection may be made──► Connecting(race) ──the first that is made──► On(connection) ──► gone
-//!             ▲  └──────────────────────────────────one is free──────────────────────────────────►─┘  │
-//!             └──────── once more, after a connection that had died idle, or for those who joined late ┘
+//!   ask ──► Waiting ──a connection may be made──► Connecting ──the first is ready──► On ──► over
+//!            ▲  └─────────────────────a kept connection is free────────────────────►─┘│
+//!            └────retry: a kept connection had broken, or late clients still wait─────┘
 //! ```
 //!
-//! Each client has a deadline of its own, also for an answer that it shares: who joins late waits
-//! as long as any.
+//! Clients with the same question share one call, but each client has its own deadline. A client
+//! that joins later has as much time as the first one.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -18,61 +19,62 @@ use crate::core::base::limits::{Limits, count};
 use crate::core::base::slots::{Id, Slots};
 use crate::core::places::request::Question;
 
-/// The name of a call.
+/// The id of a call.
 pub type CallId = Id;
 
-/// Where a call stands.
+/// The stage of a call.
 #[derive(Debug)]
 enum Place {
-    /// In the waiting line.
+    /// In the waiting line, without a connection.
     Waiting,
-    /// Connections are being made for it.
+    /// Connections are being made for the call, and none of them is ready.
     Connecting(Race),
-    /// Carried by that connection.
+    /// The connection with this id carries the call.
     On(Id),
 }
 
-/// Happy Eyeballs (RFC 8305): one address after the other is tried, without waiting for those
-/// before it to fail; the first connection that is made is used.
+/// The connections that are being made for one call, as in Happy Eyeballs (RFC 8305). The addresses
+/// are tried one after the other, without waiting for earlier attempts to fail. The first
+/// connection whose TLS handshake is done carries the call.
 #[derive(Debug)]
 struct Race {
-    /// Addresses not tried yet, the next one first.
+    /// The addresses that were not tried yet, in the order to try.
     addresses: VecDeque<SocketAddr>,
-    /// Connections that are being made.
+    /// The connections that are being made.
     attempts: Vec<Id>,
-    /// When the next address is tried.
+    /// The time at which the next address is tried.
     next_at: Time,
-    /// Why a certificate was refused, if one was.
+    /// The reason why the certificate of an address was refused, if one was refused.
     mistrust: Option<String>,
 }
 
-/// What is left to a call after a connection that was being made for it is not made.
+/// What a call can wait for after one of the connections that were being made for it has failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// Addresses that were not tried.
+    /// There are addresses that were not tried yet.
     Addresses,
-    /// No more of them, but other connections that are being made.
+    /// All addresses were tried, but other connections are being made.
     Connections,
-    /// Nothing.
+    /// Nothing: all attempts have failed.
     Nothing {
-        /// Why a certificate was refused, if one was.
+        /// The reason why a certificate was refused, if one was refused.
         mistrust: Option<String>,
     },
 }
 
-/// A client that waits for the answer.
+/// A client that waits for the answer of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
-    /// Its connection.
+    /// The id of the client's connection.
     pub id: Id,
-    /// Until when.
+    /// The client's deadline.
     pub until: Time,
 }
 
 /// One question to Places, asked by one client or by several at once.
 pub struct Call {
     question: Question,
-    /// In the order of their deadlines.
+    /// The waiting clients, in the order of their deadlines.
     askers: Vec<Asker>,
     since: Time,
     place: Place,
@@ -80,31 +82,32 @@ pub struct Call {
 }
 
 impl Call {
-    /// What is asked.
+    /// Returns the question that is sent to Places.
     #[must_use]
     pub fn question(&self) -> &Question {
         &self.question
     }
 
-    /// The clients that wait for its answer, in the order of their deadlines.
+    /// Returns the clients that wait for the answer, in the order of their deadlines.
     #[must_use]
     pub fn askers(&self) -> &[Asker] {
         &self.askers
     }
 
-    /// When it was asked first.
+    /// Returns the time at which the first client asked.
     #[must_use]
     pub fn since(&self) -> Time {
         self.since
     }
 
-    /// Whether a kept connection died under it: it wants a new one, and no third.
+    /// Whether the call has lost a connection that carried it. Then it is sent again over a new
+    /// connection, not over a kept one.
     #[must_use]
     pub fn was_retried(&self) -> bool {
         self.was_retried
     }
 
-    /// Whether connections are being made for it.
+    /// Whether connections are being made for the call.
     #[must_use]
     pub fn is_connecting(&self) -> bool {
         matches!(self.place, Place::Connecting(_))
@@ -117,7 +120,7 @@ impl Call {
         }
     }
 
-    /// The connections that it has to itself.
+    /// Returns the connections that work for this call only.
     #[must_use]
     pub fn connections(&self) -> &[Id] {
         match &self.place {
@@ -127,7 +130,7 @@ impl Call {
         }
     }
 
-    /// Whether the deadline of each client has come.
+    /// Whether the deadline of every waiting client is over.
     #[must_use]
     pub fn is_due(&self, now: Time) -> bool {
         self.askers.last().is_none_or(|asker| asker.until <= now)
@@ -139,18 +142,19 @@ pub struct Calls {
     calls: Slots<Call>,
     by_question: HashMap<Question, CallId>,
     waiting: VecDeque<CallId>,
-    /// The pool: connections that are kept for the next question, the latest used last.
+    /// The pool: connections that are kept for the next question. The most recently used one is the
+    /// last.
     idle: Vec<Id>,
-    /// Connections that are made.
+    /// The number of connections whose TLS handshake is done and that are not lost.
     made: usize,
-    /// Calls for which one is being made.
+    /// The number of calls for which connections are being made.
     races: usize,
     max_connections: usize,
     max_waiting: usize,
 }
 
 impl Calls {
-    /// None yet.
+    /// Creates the list of calls, which is empty.
     #[must_use]
     pub fn new(limits: &Limits) -> Calls {
         Calls {
@@ -165,13 +169,14 @@ impl Calls {
         }
     }
 
-    /// Asks `question` for `asker`; one that is already out is joined. Says whether the call is
-    /// new.
+    /// Adds the client `asker` to the call with the same question. If there is no such call,
+    /// creates one. Returns the id of the call, and whether the call is new.
     ///
-    /// The deadlines of those who join are in order, for all clients wait as long.
+    /// All clients have the same time to wait. So adding at the end keeps `askers` in the order of
+    /// their deadlines.
     ///
     /// # Errors
-    /// Too many questions wait already.
+    /// There are too many calls already.
     pub fn ask(
         &mut self,
         question: Question,
@@ -202,26 +207,27 @@ impl Calls {
         Ok((id, true))
     }
 
-    /// The call, while it is out.
+    /// Returns the call. `None` if it is over.
     #[must_use]
     pub fn get(&self, id: CallId) -> Option<&Call> {
         self.calls.get(id)
     }
 
-    /// The first in the waiting line.
+    /// Returns the first call in the waiting line.
     #[must_use]
     pub fn first_waiting(&self) -> Option<CallId> {
         self.waiting.front().copied()
     }
 
-    /// Whether another connection may be made.
+    /// Whether the limit allows another connection. All attempts for one call count as one
+    /// connection.
     #[must_use]
     pub fn may_connect(&self) -> bool {
         self.made + self.races < self.max_connections
     }
 
-    /// The call leaves the waiting line: connections are made for it, to one of `addresses` after
-    /// the other.
+    /// Moves the call out of the waiting line. From now on, connections to `addresses` are made for
+    /// it, one after the other.
     pub fn connecting(&mut self, id: CallId, addresses: VecDeque<SocketAddr>, now: Time) {
         let race = Race {
             addresses,
@@ -238,8 +244,8 @@ impl Calls {
         self.calls.get_mut(id)?.race()
     }
 
-    /// Takes the address that is tried next for the call; the one after it is tried at `next_at`.
-    /// The flag says whether there is one after it.
+    /// Returns the next address to try for the call, and whether there are more addresses after it.
+    /// The next one of them is tried at `next_at`.
     pub fn next_address(&mut self, id: CallId, next_at: Time) -> Option<(SocketAddr, bool)> {
         let race = self.race(id)?;
         let address = race.addresses.pop_front()?;
@@ -247,26 +253,26 @@ impl Calls {
         Some((address, !race.addresses.is_empty()))
     }
 
-    /// A connection is being made for the call.
+    /// Adds a connection that is being made for the call.
     pub fn attempt_begun(&mut self, id: CallId, connection: Id) {
         if let Some(race) = self.race(id) {
             race.attempts.push(connection);
         }
     }
 
-    /// The next address is tried at `next_at`. Returns whether there is one.
+    /// Delays the next attempt until `next_at`. Returns whether there is another address to try.
     pub fn put_off_attempt(&mut self, id: CallId, next_at: Time) -> bool {
         let race = self.race(id).filter(|race| !race.addresses.is_empty());
         race.map(|race| race.next_at = next_at).is_some()
     }
 
-    /// Whether the next address may be tried.
+    /// Whether it is time to try the next address.
     pub fn is_attempt_due(&mut self, id: CallId, now: Time) -> bool {
         self.race(id).is_some_and(|race| race.next_at <= now)
     }
 
-    /// A connection that was being made for the call is not made; its certificate was refused if
-    /// there is a `mistrust`.
+    /// Removes a connection that could not be made for the call. `mistrust` is the reason if its
+    /// certificate was refused. Returns what the call can wait for next.
     pub fn attempt_failed(&mut self, id: CallId, connection: Id, mistrust: Option<&str>) -> Left {
         let Some(race) = self.race(id) else {
             return Left::Nothing { mistrust: None };
@@ -284,7 +290,7 @@ impl Calls {
         }
     }
 
-    /// Takes out the clients of the call whose deadline has come.
+    /// Removes the clients of the call whose deadline is over, and returns them.
     pub fn take_due(&mut self, id: CallId, now: Time) -> Vec<Id> {
         let Some(call) = self.calls.get_mut(id) else {
             return Vec::new();
@@ -293,7 +299,8 @@ impl Calls {
         call.askers.drain(..due).map(|asker| asker.id).collect()
     }
 
-    /// A connection that was being made for the call is made, and carries it. Returns the others.
+    /// From now on, `connection` carries the call: its handshake is done. Returns the other
+    /// connections that are being made for the call. They are no longer needed.
     pub fn made(&mut self, id: CallId, connection: Id) -> Vec<Id> {
         self.made += 1;
         match self.moved(id, Place::On(connection)) {
@@ -305,43 +312,43 @@ impl Calls {
         }
     }
 
-    /// A connection is kept for the next question.
+    /// Adds an idle connection to the pool.
     pub fn keep(&mut self, connection: Id) {
         debug_assert!(!self.idle.contains(&connection), "it is kept once");
         self.idle.push(connection);
     }
 
-    /// Connections that are kept.
+    /// Returns the connections in the pool.
     #[must_use]
     pub fn kept(&self) -> &[Id] {
         &self.idle
     }
 
-    /// Takes the kept connection that was used last, for the call.
+    /// Takes the most recently used connection out of the pool. From now on, it carries the call.
     pub fn take_kept(&mut self, id: CallId) -> Option<Id> {
         let connection = self.idle.pop()?;
         self.moved(id, Place::On(connection));
         Some(connection)
     }
 
-    /// A connection is of no more use.
+    /// Removes a connection from the pool, if it is there.
     pub fn forget(&mut self, connection: Id) {
         self.idle.retain(|&idle| idle != connection);
     }
 
-    /// Takes those out of the pool of which `is_old` is true.
+    /// Removes the connections from the pool for which `is_old` returns `true`, and returns them.
     pub fn take_old(&mut self, mut is_old: impl FnMut(Id) -> bool) -> Vec<Id> {
         self.idle.extract_if(.., |id| is_old(*id)).collect()
     }
 
-    /// A connection that was made is gone.
+    /// Counts the loss of a connection whose handshake was done.
     pub fn unmade(&mut self) {
         debug_assert!(self.made > 0, "a connection that is gone was counted");
         self.made -= 1;
     }
 
-    /// The call lost its connection, and goes back to the head of the waiting line. It is given a
-    /// new connection, and no third.
+    /// Puts the call back at the head of the waiting line, because it lost its connection. From now
+    /// on, the call uses no kept connection, only a new one.
     pub fn retry(&mut self, id: CallId) {
         if let Some(call) = self.calls.get_mut(id) {
             call.was_retried = true;
@@ -351,7 +358,7 @@ impl Calls {
         }
     }
 
-    /// The one place where a call's place changes; returns the one that it had.
+    /// Changes the place of a call, and returns the place before. The place changes only here.
     fn moved(&mut self, id: CallId, place: Place) -> Option<Place> {
         let call = self.calls.get_mut(id)?;
         let before = std::mem::replace(&mut call.place, place);
@@ -370,7 +377,7 @@ impl Calls {
         }
     }
 
-    /// The call is over, for whatever reason.
+    /// Removes a call that is over, for any reason.
     pub fn remove(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(id)?;
         self.by_question.remove(&call.question);
@@ -378,7 +385,8 @@ impl Calls {
         Some(call)
     }
 
-    /// A client no longer wants the answer. If no other does, the call is over, and is returned.
+    /// Removes a client from the call. If no other client waits, the call is over: it is removed
+    /// and returned.
     pub fn leave(&mut self, id: CallId, asker: Id) -> Option<Call> {
         let call = self.calls.get_mut(id)?;
         call.askers.retain(|other| other.id != asker);
@@ -389,13 +397,13 @@ impl Calls {
         }
     }
 
-    /// How many connections are made.
+    /// Returns the number of connections whose handshake is done and that are not lost.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.made
     }
 
-    /// Whether lists and counts agree with the calls. For tests.
+    /// Checks that the lists and the counts agree with the calls. For tests.
     pub(crate) fn check_invariants(&self) -> Result<(), String> {
         let mut races = 0;
         for (id, call) in self.calls.iter() {
@@ -435,7 +443,7 @@ impl Calls {
         Ok(())
     }
 
-    /// Every call that is out.
+    /// Returns the ids of all calls.
     pub fn ids(&self) -> Vec<CallId> {
         self.calls.iter().map(|(id, _)| id).collect()
     }

@@ -1,5 +1,5 @@
-//! One HTTPS connection to Places: an explicit state for each place where the asyncio version would
-//! `await`.
+//! An HTTPS connection to Places. It has an explicit state for each place where the asyncio version
+//! would `await`.
 //!
 //! ```text
 //!   Connecting  ─ Connected ─► Handshaking
@@ -13,13 +13,15 @@
 //!   Closing     ─ Closed ────► Closing
 //! ```
 //!
-//! TLS is below it, as it is below every session; the exchange sees its beginning and its end. The
-//! request, and with it the key, is not in the output before the handshake has proven where it
-//! goes. Several connections may be made for one question at once; the one whose handshake is done
-//! first is [made](Exchange::is_made), and carries it.
+//! TLS is below the exchange, as it is below every session. The exchange only learns when TLS
+//! begins and how it ends. The request contains the key. So it is not in the output before the
+//! handshake has proven that the other side is Places. Several connections can be made for one
+//! question at the same time. The first one whose handshake is done carries the question, and is
+//! called [made](Exchange::is_made).
 //!
-//! A kept connection may be dead without a word: a NAT or a proxy forgot it. So on one that was
-//! kept, silence counts sooner.
+//! A NAT or a proxy can forget an idle connection without closing it. Then a question on that
+//! connection gets no answer. So a question on a reused connection waits for a shorter time
+//! (`places_silence_ms`) than one on a new connection (`places_ms`).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -41,26 +43,26 @@ use crate::core::session::tls::{TlsError, TlsSession};
 enum State {
     /// The socket is not connected yet.
     Connecting,
-    /// TLS is finding out who is there.
+    /// The TLS handshake is not done yet.
     Handshaking,
-    /// A request is out, and its answer not complete.
+    /// The request is sent, and the response is not complete.
     Exchanging,
-    /// Kept for the next question.
+    /// The connection is kept for the next question.
     Idle,
-    /// Nothing more is expected of it.
+    /// The connection is being closed, and carries no question.
     Closing,
 }
 
-/// What changes an exchange's state.
+/// The reason why an exchange's state changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     /// The socket is connected.
     Connected,
-    /// The request is on its way.
+    /// The request is in the output.
     Asked,
-    /// The answer is whole, and the connection may be used again.
+    /// The response is complete, and the connection can be used again.
     Answered,
-    /// It failed, it is not used for too long, or no client waits for it.
+    /// The exchange failed, was idle for too long, or has no client that waits for it.
     Closed,
 }
 
@@ -76,86 +78,92 @@ const TRANSITIONS: [(State, Cause, State); 9] = [
     (State::Closing, Cause::Closed, State::Closing),
 ];
 
-/// What an event of an exchange has for an effect outside.
+/// An effect of an exchange's event, which the node has to carry out.
 pub enum Effect {
-    /// The handshake is done: it carries the call, and no other connection is needed for that.
+    /// The handshake is done, and this connection carries the call. Other connections for the call
+    /// have to be closed.
     Made(CallId),
-    /// The response is whole. The exchange is [idle](Exchange::is_idle) if it may be used again.
+    /// The response is complete. The exchange is [idle](Exchange::is_idle) if it can be used again.
     Answered {
-        /// Whose question it was.
+        /// The call whose question was answered.
         call: CallId,
         /// The response.
         response: Box<Response>,
-        /// Its place among the responses that came over this connection, from 1.
+        /// The number of this response on its connection, from 1.
         place: u32,
     },
-    /// The exchange cannot go on, and closes.
+    /// The exchange failed, and is closing.
     Failed {
-        /// Whose question it carried, if it carried one.
+        /// The call that the exchange carried, if any.
         call: Option<CallId>,
-        /// Why.
+        /// The reason.
         failure: Failure,
-        /// Since when nothing was heard.
+        /// The time at which the exchange entered the state in which it failed. If it waited for a
+        /// response, that is the time of the request.
         since: Time,
     },
-    /// The connection is gone.
+    /// The connection is lost.
     Lost {
-        /// Whose question it carried, if it carried one.
+        /// The call that the exchange carried, if any.
         call: Option<CallId>,
-        /// Why.
+        /// The reason.
         failure: Failure,
-        /// Its handshake was done.
+        /// Whether the TLS handshake was done.
         was_made: bool,
     },
 }
 
-/// Why an exchange failed, and whether asking again may help.
+/// Why an exchange failed, and at which stage. The stage decides whether the question is sent
+/// again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// In words: "Places" is its subject.
+    /// The reason as a text for the log. Its subject is "Places".
     pub reason: String,
-    /// What stage it was in.
+    /// The stage at which the exchange failed.
     pub stage: Stage,
 }
 
 /// How far an exchange had got when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Before any request was sent: another address may do better.
+    /// Before any request was sent. Another address may work.
     Unconnected,
-    /// The same, because its certificate was refused: waiting does not help.
+    /// Before any request was sent, because the certificate was refused. Trying again later does
+    /// not help.
     Mistrusted,
-    /// On a connection kept from before, with not a byte of the answer seen: it had died idle.
+    /// On a reused connection, before the first byte of the response: the connection had broken
+    /// while it was idle.
     DiedIdle,
-    /// The same, but it has not even said so: others that were kept as long may be dead too.
+    /// On a reused connection, because no byte of the response arrived within `places_silence_ms`.
+    /// Other idle connections of the same age may be broken too.
     Silent,
-    /// After the request was sent, and no answer came in time.
+    /// After the request was sent, because the response was not complete in time.
     Overdue,
-    /// After the request was sent.
+    /// After the request was sent, for another reason.
     Sent,
 }
 
-/// The connection.
+/// The session of a connection to Places.
 pub struct Exchange {
-    /// Whose question it carries.
+    /// The call whose question the exchange carries. `None` while it is idle or closing.
     call: Option<CallId>,
     state: State,
     since: Time,
-    /// The request, until the connection is made.
+    /// The request, until the handshake is done.
     request: Vec<u8>,
     response: Response,
     output: Buffer,
-    /// Answers that came over it.
+    /// The number of complete responses on this connection.
     served: u32,
-    /// Whether a byte of the present answer has come.
+    /// Whether the first byte of the present response has arrived.
     heard: bool,
     address: SocketAddr,
-    /// Its handshake is done.
+    /// Whether the TLS handshake is done.
     is_made: bool,
 }
 
 impl Exchange {
-    /// A connection about to be made to `address`, to carry `request` for `call`.
+    /// Creates the exchange for a new connection to `address`. It will carry `request` for `call`.
     #[must_use]
     pub fn new(
         call: CallId,
@@ -178,32 +186,34 @@ impl Exchange {
         }
     }
 
-    /// Whose question it carries.
+    /// Returns the call whose question the exchange carries.
     #[must_use]
     pub fn call(&self) -> Option<CallId> {
         self.call
     }
 
-    /// Where it leads.
+    /// Returns the address that the connection is made to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether its handshake was done: a request goes, or went, over it.
+    /// Whether the TLS handshake is done, now or before the exchange closed. Only such a connection
+    /// carries a request.
     #[must_use]
     pub fn is_made(&self) -> bool {
         self.is_made
     }
 
-    /// When it entered its state: as it was connected, was asked, or was answered last.
+    /// Returns the time at which the exchange entered its present state. The time does not change
+    /// when the exchange closes.
     #[must_use]
     pub fn since(&self) -> Time {
         self.since
     }
 
-    /// The socket is connected, and TLS begins. Returns whether it does: the connection may have
-    /// been given up in the same moment.
+    /// Begins the handshake, because the socket is connected. Returns `false` if the exchange has
+    /// been closed in the meantime. Then no TLS is needed.
     pub fn handshake_begun(&mut self, now: Time) -> bool {
         let is_wanted = self.state == State::Connecting;
         if is_wanted {
@@ -212,7 +222,7 @@ impl Exchange {
         is_wanted
     }
 
-    /// Gives an idle connection its next question.
+    /// Sends the next question over an idle connection.
     pub fn start(&mut self, call: CallId, request: Vec<u8>, limits: &Limits, now: Time) {
         self.call = Some(call);
         self.request = request;
@@ -226,7 +236,8 @@ impl Exchange {
         self.enter(Cause::Asked, State::Exchanging, now);
     }
 
-    /// What ALPN said, where that may be why a new connection is of no use.
+    /// Returns a text about ALPN for the reason of a failure. It is empty unless ALPN can be the
+    /// cause, that is, on a new connection without an agreed protocol.
     fn alpn(&self, context: &Context<'_>) -> &'static str {
         let has_agreed = context.tls.is_some_and(TlsSession::has_agreed);
         match self.served == 0 && !has_agreed {
@@ -237,7 +248,8 @@ impl Exchange {
         }
     }
 
-    /// If the response is whole, the connection goes idle, or closes if it may not be used again.
+    /// If the response is complete, returns it. The connection becomes idle, or closes if it cannot
+    /// be used again.
     fn progress(&mut self, context: &Context<'_>) -> Option<Effect> {
         if self.state != State::Exchanging || !self.response.is_done() {
             return None;
@@ -259,7 +271,7 @@ impl Exchange {
         })
     }
 
-    /// It closes, for this reason.
+    /// Closes the exchange because of `failure`.
     fn fail(&mut self, failure: Failure) -> Option<Effect> {
         let (call, since) = (self.call, self.since);
         self.close();
@@ -275,19 +287,19 @@ impl Exchange {
         self.fail(failure)
     }
 
-    /// Whether it waits for a question.
+    /// Whether the connection is kept for the next question.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.state == State::Idle
     }
 
-    /// Whether nothing more is expected of it.
+    /// Whether the connection is being closed.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.state == State::Closing
     }
 
-    /// What went wrong, seen from where the exchange is.
+    /// Returns a failure with the stage that follows from the present state.
     fn failure(&self, reason: String) -> Failure {
         let stage = match self.state {
             State::Connecting | State::Handshaking => Stage::Unconnected,
@@ -297,20 +309,20 @@ impl Exchange {
         Failure { reason, stage }
     }
 
-    /// Whether it was kept from before, and has said nothing since.
+    /// Whether the connection is reused, and no byte of the present response has arrived.
     fn is_unheard(&self) -> bool {
         self.served > 0 && !self.heard
     }
 
-    /// Whether it was kept from before, and has not answered for so long that others which were
-    /// kept as long may be dead too.
+    /// Whether a reused connection has been silent for so long that it is probably broken. Then
+    /// other idle connections of the same age may be broken too.
     #[must_use]
     pub fn is_suspect(&self, limits: &Limits, now: Time) -> bool {
         let is_silent = self.state == State::Exchanging && self.is_unheard();
         is_silent && now.since(self.since) >= silence(limits) / SUSPECT_AFTER
     }
 
-    /// It is given up, or has failed. What waits is not sent any more.
+    /// Closes the exchange. Output that was not sent is dropped.
     pub fn close(&mut self) {
         self.call = None;
         self.output.clear();
@@ -333,7 +345,7 @@ impl Exchange {
         self.since = now;
     }
 
-    /// The one place where its state changes.
+    /// Changes the state. The state changes only here.
     fn change(&mut self, cause: Cause, state: State) {
         assert_transition(&TRANSITIONS, (self.state, cause, state));
         self.state = state;
@@ -343,10 +355,10 @@ impl Exchange {
 impl Protocol for Exchange {
     type Effect = Effect;
 
-    /// The request goes out.
+    /// Sends the request, because the TLS handshake is done.
     fn connection_made(&mut self, context: &mut Context<'_>) -> Option<Effect> {
         if self.state != State::Handshaking {
-            return None; // it was given up in the same moment
+            return None; // the exchange was closed before
         }
         self.is_made = true;
         self.send_request(context.now.time);
@@ -371,7 +383,8 @@ impl Protocol for Exchange {
         }
     }
 
-    /// Where the length of the answer was not told, a stream that was cut off has none.
+    /// A response without a length ends where the stream ends. Without `close_notify`, the stream
+    /// may have been cut off, so such a response is refused.
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
         match self.state {
             State::Exchanging => match self.response.eof_received(end == StreamEnd::Whole) {
@@ -438,7 +451,8 @@ impl Protocol for Exchange {
         self.fail(failure)
     }
 
-    /// A question that is out is waited for: see [`Exchange::flushed`].
+    /// Does nothing: a question that was sent still gets its answer. [`Exchange::flushed`] closes
+    /// the connection when it is idle.
     fn stop(&mut self, _: &mut Context<'_>) {}
 
     fn output(&mut self, _: &mut Context<'_>) -> &[u8] {
@@ -477,7 +491,7 @@ impl Protocol for Exchange {
         0
     }
 
-    /// The clients' own deadlines are their call's.
+    /// The deadline of the connection. The deadlines of the waiting clients belong to the call.
     fn deadline(&self, limits: &Limits) -> Option<Time> {
         self.patience(limits).map(|patience| self.since + patience)
     }
@@ -515,18 +529,19 @@ impl Protocol for Exchange {
     }
 }
 
-/// How long a kept connection may say nothing to a question. A new one has to have time for an
-/// answer too.
+/// The maximum time without a byte of the response on a reused connection. It is at most half of
+/// `places_ms`, so that a new connection has time for the same question.
 fn silence(limits: &Limits) -> Duration {
     ms(limits.places_silence_ms.min(limits.places_ms / 2))
 }
 
-/// A connection that is given up after this part of the silence that is allowed casts doubt on the
-/// others.
+/// A reused connection is suspect after this fraction (1/4) of [`silence`] without a byte of the
+/// response.
 const SUSPECT_AFTER: u32 = 4;
 
-/// Whether an answer begins with a SETTINGS frame, as each of HTTP/2 does (RFC 9113, section 3.4):
-/// three bytes of length, the type 4, no flag but ACK, the stream 0.
+/// Whether a response begins with a SETTINGS frame, as every HTTP/2 connection does (RFC 9113,
+/// section 3.4). The frame has three bytes of length, the type 4, no flag except ACK, and the
+/// stream 0.
 fn is_http_2(bytes: &[u8]) -> bool {
     matches!(bytes, [0, _, _, 4, 0 | 1, 0, 0, 0, 0, ..])
 }

@@ -1,15 +1,14 @@
-//! Google Places over HTTPS: the question, the connection, TLS, the response, and the answer made
-//! of it.
+//! Google Places over HTTPS: from a client's question to the answer that the client gets.
 //!
 //! ```text
-//!   client ─ Question ─► call ─ one question, several clients; a pool; a waiting line
+//!   client ─ Question ─► call ─ one question, several clients; a pool of connections; a waiting line
 //!                         │
 //!                         ▼
-//!                      exchange ─ one connection: TLS, then a request and its response at a time
+//!                      exchange ─ one connection: TLS, then one request and response after the other
 //!                      │      ▲
 //!              request ▼      │ response
 //!                       Google
-//!   client ◄─ Outcome ─ answer ─ the JSON cut to the client's bound, or an error in its shape
+//!   client ◄─ Outcome ─ answer ─ the JSON cut to the client's bound, or an error in Google's format
 //! ```
 
 pub mod answer;

@@ -1,4 +1,4 @@
-//! A question to Google Places, and its HTTP/1.1 request in either of Google's interfaces.
+//! A question to Google Places, and its HTTP/1.1 request for the legacy API or the New API.
 
 use std::borrow::Cow;
 
@@ -7,22 +7,23 @@ use crate::core::base::settings::{PlacesApi, PlacesSettings, Secret};
 use crate::core::wire::coordinates::Coordinates;
 use crate::core::wire::message::Radius;
 
-/// What is asked. Two clients whose questions are equal share one call.
+/// A question to Google Places. Clients with equal questions share one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Question {
-    /// Degrees, as the client wrote them.
+    /// The latitude in degrees, with the client's digits, but without `+` and leading zeros.
     pub latitude: String,
-    /// Degrees, as the client wrote them.
+    /// The longitude in degrees, in the same format.
     pub longitude: String,
-    /// How far around.
+    /// The radius around this position.
     pub radius: Radius,
-    /// At most so many places; the legacy interface cannot be told, so there it is `None` and the
-    /// answer is cut.
+    /// The maximum number of places. The legacy API has no such parameter: there the value is
+    /// `None`, and the answer is cut for each client.
     pub max_results: Option<u8>,
 }
 
 impl Question {
-    /// What is near `place`.
+    /// Creates the question for the places within `radius` of `place`. `bound` is the maximum
+    /// number of places that the client wants.
     #[must_use]
     pub fn new(api: PlacesApi, place: Coordinates<'_>, radius: Radius, bound: u8) -> Question {
         let max_results = match api {
@@ -37,7 +38,7 @@ impl Question {
         }
     }
 
-    /// The bytes to send.
+    /// Returns the HTTP request as bytes.
     #[must_use]
     pub fn request(&self, places: &PlacesSettings, key: &Secret) -> Vec<u8> {
         let host = match places.origin.port {
@@ -87,7 +88,7 @@ impl Question {
     }
 }
 
-/// Everything but RFC 3986's unreserved characters as `%XX`.
+/// Writes all bytes except RFC 3986's unreserved characters as `%XX`.
 fn percent_encoded(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {
@@ -100,19 +101,20 @@ fn percent_encoded(bytes: &[u8]) -> String {
     text
 }
 
-/// What stands in the place of the key.
+/// The text that replaces the key.
 const HIDDEN: &str = "(key not shown)";
 
-/// Hides the key in `text`, however it is written there: as it is, in the address of a request
-/// (`%XX`, once or twice over), in a JSON string (`\u00XX`, `\/`) or in HTML (`&amp;`, `&#38;`), or
-/// each byte in another way. All else stays, byte for byte, so JSON that is good stays good.
+/// Replaces the key in `text` by a fixed text, in any of these spellings: unchanged; in a URL
+/// (`%XX`, escaped once or twice); in a JSON string (`\u00XX`, `\/`); in HTML (`&amp;`, `&#38;`).
+/// Each byte of the key can have its own spelling. All other bytes stay the same, so valid JSON
+/// remains valid.
 #[must_use]
 pub fn without_key<'a>(text: &'a str, key: &Secret) -> Cow<'a, str> {
     let key = key.expose();
     let mut shown = String::new();
     let mut shown_to = 0;
     let mut at = 0;
-    // Without an odd character in it, a text can repeat the key only as it is.
+    // A text without these characters can contain the key only unchanged.
     let is_plain = memchr::memchr3(b'%', b'\\', b'&', text.as_bytes()).is_none();
     while at < text.len() {
         let found = if is_plain {
@@ -136,7 +138,7 @@ pub fn without_key<'a>(text: &'a str, key: &Secret) -> Cow<'a, str> {
     Cow::Owned(shown)
 }
 
-/// How many bytes at the beginning of `text` are the key, if they are.
+/// If `text` begins with the key, in any spelling, returns the length of that spelling in bytes.
 fn written(text: &[u8], key: &[u8]) -> Option<usize> {
     let mut length = 0;
     for &byte in key {
@@ -145,10 +147,10 @@ fn written(text: &[u8], key: &[u8]) -> Option<usize> {
     (length > 0).then_some(length)
 }
 
-/// How many bytes at the beginning of `text` stand for `byte`, if they do.
+/// If `text` begins with `byte`, in any spelling, returns the length of that spelling in bytes.
 fn byte_written(text: &[u8], byte: u8) -> Option<usize> {
     let hex = |digits: &[u8]| unhex(digits).is_some_and(|[found]: [u8; 1]| found == byte);
-    // The longer way comes first: a key may have a `%` of its own.
+    // Longer spellings are tried first, because the key itself can contain a `%`.
     match text {
         [b'%', b'2', b'5', high, low, ..] if hex(&[*high, *low]) => Some(5),
         [b'%', high, low, ..] if hex(&[*high, *low]) => Some(3),
@@ -190,7 +192,7 @@ pub(crate) mod tests {
     use crate::core::base::settings::HostPort;
     use std::sync::Arc;
 
-    /// Settings for tests that never get as far as TLS.
+    /// Returns settings for tests that end before TLS begins.
     pub(crate) fn settings(api: PlacesApi) -> PlacesSettings {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)

@@ -1,8 +1,8 @@
-//! An HTTP/1.1 response, read from whatever pieces it comes in.
+//! An HTTP/1.1 response, which can arrive in pieces of any size.
 //!
-//! httparse reads the head; where the body ends is decided here, after RFC 9112 §6.3, and whatever
-//! can be read in two ways is refused: what one side takes for an answer's end, the other may take
-//! for its middle.
+//! httparse parses the head. This module finds the end of the body, by RFC 9112 §6.3. A response
+//! that can be understood in two ways is refused. Otherwise a proxy could end the response at
+//! another byte than this server, and take the rest for another response.
 //!
 //! ```text
 //!   Head ──► Sized ────────────────────────────────► Done
@@ -15,31 +15,32 @@ use std::fmt;
 
 use crate::core::base::limits::{Limits, count};
 
-/// Headers that a head may have.
+/// The maximum number of headers in a head.
 const MAX_HEADERS: usize = 64;
-/// Interim (1xx) responses before the real one.
+/// The maximum number of interim (1xx) responses before the final one.
 const MAX_INTERIM: u8 = 8;
-/// Bytes of a chunk's size line, or of a trailer line, extensions included.
+/// The maximum number of bytes of a line with a chunk's size, or of a trailer line. CRLF and
+/// extensions are included.
 const MAX_CHUNK_LINE: usize = 1024;
-/// Bytes of all trailers.
+/// The maximum number of bytes of all trailer lines together.
 const MAX_TRAILERS: usize = 8192;
 
-/// Why a response cannot be trusted.
+/// Why a response is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResponseError {
-    /// Not HTTP.
+    /// The head is not HTTP/1.x, or has an unexpected status.
     BadHead,
-    /// More head than allowed.
+    /// The head has more bytes or headers than the limits allow.
     HeadTooLarge,
-    /// The length of the body is not said, said twice, or can be read in two ways.
+    /// The length of the body is given twice, or can be understood in two ways.
     AmbiguousLength(&'static str),
-    /// The chunked coding is broken.
+    /// The chunked coding has an error.
     BadChunk,
-    /// More body than allowed.
+    /// The body is longer than the limit allows.
     BodyTooLarge,
-    /// The body is encoded in a way that was not asked for.
+    /// The body has a content coding, which was not requested.
     Encoded,
-    /// The connection ended before the response did.
+    /// The connection ended before the response was complete.
     Truncated,
 }
 
@@ -72,7 +73,7 @@ enum State {
     Done,
 }
 
-/// A response in the making.
+/// A response that is being received.
 ///
 /// ```
 /// use herd_mio::core::{base::limits::Limits, places::response::Response};
@@ -89,7 +90,7 @@ pub struct Response {
     status: u16,
     keep_alive: bool,
     interim: u8,
-    /// Bytes of an unfinished head, chunk size or trailer.
+    /// The bytes of an unfinished head, chunk size or trailer line.
     pending: Vec<u8>,
     body: Vec<u8>,
     max_head: usize,
@@ -97,7 +98,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// Nothing received yet.
+    /// Creates a response of which nothing was received yet.
     #[must_use]
     pub fn new(limits: &Limits) -> Response {
         Response {
@@ -112,35 +113,35 @@ impl Response {
         }
     }
 
-    /// Whether all of it is here.
+    /// Whether the response is complete.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// The status code, once the head is read.
+    /// Returns the status code. 0 until the head is complete.
     #[must_use]
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The body so far.
+    /// Returns the body received so far.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// Whether the connection may be used for another request.
+    /// Whether the connection can be used for another request.
     #[must_use]
     pub fn keep_alive(&self) -> bool {
         self.is_done() && self.keep_alive
     }
 
-    /// Takes the next bytes. Bytes behind the end of the response belong to nothing that was asked:
-    /// the response stands, but the connection is not used again.
+    /// Handles received bytes. Bytes behind the end of the response belong to no request. Then the
+    /// response remains valid, but the connection cannot be used again.
     ///
     /// # Errors
-    /// The response cannot be trusted; nothing more may be read from its connection.
+    /// The response is refused. Its connection must be closed.
     pub fn data_received(&mut self, mut data: &[u8]) -> Result<(), ResponseError> {
         while !data.is_empty() {
             data = match self.state {
@@ -185,11 +186,11 @@ impl Response {
         Ok(())
     }
 
-    /// The stream ended; `cleanly` means with TLS's `close_notify`, so it was not cut off on the
-    /// way.
+    /// Handles the end of the stream. `cleanly` means that TLS's `close_notify` was received, so
+    /// nothing cut the stream off.
     ///
     /// # Errors
-    /// The response was not complete.
+    /// The response is not complete.
     pub fn eof_received(&mut self, cleanly: bool) -> Result<(), ResponseError> {
         self.keep_alive = false;
         match self.state {
@@ -208,7 +209,8 @@ impl Response {
         }
     }
 
-    /// Takes at most `left` bytes of body.
+    /// Appends at most `left` bytes to the body. `then` returns the next state for the number of
+    /// bytes that are left. Returns the rest of `data`.
     fn take_body<'a>(
         &mut self,
         data: &'a [u8],
@@ -224,13 +226,13 @@ impl Response {
         Ok(rest)
     }
 
-    /// Collects bytes until the blank line, then reads the head.
+    /// Collects bytes until the blank line, then parses the head. Returns the rest of `data`.
     fn head<'a>(&mut self, data: &'a [u8]) -> Result<&'a [u8], ResponseError> {
         let before = self.pending.len();
         let room = self.max_head.saturating_sub(before).min(data.len());
         self.pending.extend_from_slice(&data[..room]);
-        // The blank line may begin in what came before. httparse takes LF alone for a line's end,
-        // so that is looked for too.
+        // The blank line can begin in bytes that were received before. httparse accepts LF alone as
+        // a line end, so `head_end` finds that too.
         let searched_from = before.saturating_sub(3);
         let Some(end) = head_end(&self.pending, searched_from) else {
             return if room < data.len() {
@@ -258,7 +260,7 @@ impl Response {
         };
         if (100..200).contains(&status) {
             self.interim += 1;
-            // 101 would hand the connection to a protocol that was not asked for.
+            // 101 would switch the connection to a protocol that was not requested.
             return if status == 101 || self.interim > MAX_INTERIM {
                 Err(ResponseError::BadHead)
             } else {
@@ -276,8 +278,9 @@ impl Response {
                 return Err(ResponseError::AmbiguousLength("chunks in HTTP/1.0"));
             }
             _ if status == 204 || status == 304 => {
-                // Neither has a body. A server that announces one may send it, and nothing tells it
-                // from the next answer.
+                // A response with one of these statuses has no body. If the head announces a body,
+                // the server may send one in error. Its bytes would be taken for the next response,
+                // so the connection is not used again.
                 self.keep_alive &= !framing.chunked && framing.length.unwrap_or(0) == 0;
                 State::Done
             }
@@ -293,8 +296,8 @@ impl Response {
         Ok(())
     }
 
-    /// Collects bytes until CRLF; a line with a bare LF is refused, and so is one of more than
-    /// `max` bytes.
+    /// Collects bytes until CRLF. Returns the line without CRLF, if it is complete, and the rest of
+    /// `data`. A line that ends with LF alone is refused, and a line of more than `max` bytes too.
     fn line<'a>(
         &mut self,
         data: &'a [u8],
@@ -321,8 +324,8 @@ impl Response {
         let (Some(line), rest) = self.line(data, MAX_CHUNK_LINE)? else {
             return Ok(&[]);
         };
-        // Hexadecimal digits and nothing else; an extension behind a semicolon is allowed and means
-        // nothing.
+        // The size is hexadecimal digits only. An extension behind a semicolon is allowed, and
+        // ignored.
         let digits = line
             .iter()
             .position(|&byte| byte == b';')
@@ -360,7 +363,7 @@ impl Response {
     }
 }
 
-/// Where the head ends, behind its blank line.
+/// Returns the offset behind the blank line that ends the head.
 fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     memchr::memchr_iter(b'\n', &bytes[from..])
         .map(|at| from + at)
@@ -370,7 +373,7 @@ fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
         })
 }
 
-/// What the headers say of the body's end.
+/// The headers that decide where the body ends, and whether the connection closes then.
 struct Framing {
     chunked: bool,
     length: Option<usize>,
@@ -423,7 +426,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Feeds the bytes in pieces of `piece` and then the end of the stream.
+    /// Passes the bytes to a response in pieces of `piece` bytes, and then the end of the stream.
     fn read(
         bytes: &[u8],
         piece: usize,
