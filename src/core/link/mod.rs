@@ -2,9 +2,10 @@
 //!
 //! # The protocol
 //!
-//! Lines of bytes. Each line ends with LF, and one space separates its fields. There is one
-//! connection for each edge of the herd. The server that the configuration names first dials it.
-//! Until the other side has proven its name, nothing that it sends is used.
+//! The two servers send each other lines of bytes. Each line ends with LF, and one space separates
+//! its fields. There is one connection for each edge of the herd. Of its two servers, the dialler
+//! is the one that the configuration names first. A server uses nothing from the other side, except
+//! for the handshake, before the other side has proven its name.
 //!
 //! ```text
 //!   dialler                                              acceptor
@@ -26,10 +27,10 @@
 //!   after the proofs are not encrypted: run links over a network that you trust, or over TLS. A
 //!   server can have two secrets, see below.
 //! - `LIFE`: first the sender's boot id (16 hexadecimal digits, new with each life, see below) and
-//!   its wall clock in nanoseconds since the epoch. Then what the sender has of the receiver's
-//!   feed: the boot id of a life, and a position in that life's feed. They are `- 0` if the sender
-//!   has nothing. The receiver sends its feed from that position, or from the start if it does not
-//!   know that life.
+//!   its wall clock in nanoseconds since the epoch. The other two fields state what the sender has
+//!   of the receiver's feed: the boot id of a life, and a position in that life's feed. They are `-
+//!   0` if the sender has nothing. The receiver sends its feed from that position, or from the
+//!   start if it does not know that life.
 //! - `AT`: a record of epoch 0, in the format of an answer to a client. A record is not sent back
 //!   to the neighbour that it came from.
 //! - `EPOCH <n> AT …`: a record of epoch `n`, decimal, 1 to 4,294,967,295. See
@@ -70,7 +71,7 @@
 //!
 //! # Positions after a refused record
 //!
-//! A server can refuse a neighbour's record because of a limit. Then its position in the
+//! A server can refuse a neighbour's record because of a limit. Then the server's position in the
 //! neighbour's feed remains at the last `SYNC` before that record, in `LIFE`, in `KEPT` and in its
 //! journal. The next link starts from that position, so the neighbour sends the refused record
 //! again. If the limits are raised and the server is restarted, it receives the records that it
@@ -117,13 +118,13 @@
 //! |---|---|---|
 //! | `disk` | `none` | the server has no data directory, and stores nothing |
 //! | | `ok` | all work of the disk is done |
-//! | | `busy:<ms>` | the disk has worked for this time on a write, on a sync, or on reserving room |
-//! | | `refusing:<ms>:<bytes>` | `IAMAT`s have been refused for this time, because the disk is full; they are accepted again when about this number of bytes is free |
+//! | | `busy:<ms>` | a write, a sync or a reservation of room has taken `<ms>` milliseconds so far |
+//! | | `refusing:<ms>:<bytes>` | the disk is full, and `IAMAT`s have been refused for `<ms>` milliseconds; they are accepted again when about `<bytes>` bytes are free |
 //! | `table` | `ok`, `full` | `full`: records of new clients are refused (`max_records`, `max_record_bytes`) |
 //! | `clocks` | `near`, `ahead`, `behind` | how most clients' clocks compared with this server's clock, in the last minute with at least ten `IAMAT`s |
 //! | `max_clients` | number | the maximum number of clients |
-//! | `unlinked` | `<ms>:<name>` | a neighbour has had no link for this time; one key for each such neighbour |
-//! | `lag` | `<ms>:<name>` | a linked neighbour has not confirmed a change for this time; one key for each such neighbour |
+//! | `unlinked` | `<ms>:<name>` | a neighbour has had no link for `<ms>` milliseconds; one key for each such neighbour |
+//! | `lag` | `<ms>:<name>` | a linked neighbour has not confirmed a change for `<ms>` milliseconds; one key for each such neighbour |
 //!
 //! Older versions of the server do not send the keys from `disk` on.
 

@@ -15,14 +15,14 @@ use crate::core::table::records::{Merge, Origin};
 use crate::core::wire::escape::Escaped;
 use crate::core::wire::message::{At, AtHead};
 
-/// A link whose neighbour lacked changes when the link began. These changes are being sent.
+/// The changes that a neighbour lacked when the link began, while they are being sent.
 pub(super) struct CatchUp {
     /// The latest change at the moment when the link began.
     pub(super) until: u64,
     pub(super) since: Time,
     /// The number of records sent so far.
     pub(super) records: usize,
-    /// Whether the `SYNC` for `until` was requested.
+    /// Whether `until` was reached, and a `SYNC` was requested because of that.
     pub(super) is_said: bool,
 }
 
@@ -86,7 +86,7 @@ impl Link {
             .map_or(0, |neighbour| herd.get(neighbour).told_noted())
     }
 
-    /// Records that everything up to `position` was read, when the latest change was `last_seq`.
+    /// Notes that everything up to `position` was read, when the latest change was `last_seq`.
     /// `position` is confirmed when the journal contains every change up to `last_seq`
     /// (`appended`). Before that, a crash could lose a change that replaced an older record. Then
     /// the older record is back, and the neighbour lacks it although its position was confirmed.

@@ -25,7 +25,8 @@ enum Resume {
 }
 
 impl Resume {
-    /// Computes what a neighbour lacks that has our life `boot` up to `position`.
+    /// Returns what a neighbour lacks that already has the feed of our life `boot` up to
+    /// `position`.
     fn of(neighbour: NeighbourId, boot: BootId, position: u64, context: &Context<'_>) -> Resume {
         if boot == context.boot {
             return match position <= context.herd.get(neighbour).told() {

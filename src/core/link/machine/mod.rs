@@ -60,8 +60,8 @@ pub const OPERATOR: &str = "operator";
 
 /// An effect of a link's event, which the node has to carry out.
 pub enum Effect {
-    /// The neighbour has proven itself on this link, and an older link to it was there. The older
-    /// one is most likely broken without notice, so it has to be closed.
+    /// The neighbour has proven itself on this link, and there is an older link to it. The older
+    /// link is most likely broken, although this server has not noticed that. It has to be closed.
     Replaces(Id),
     /// The neighbour has a position of our feed that we never sent it. So our history was rolled
     /// back, and the server has to begin a new life.
@@ -556,7 +556,7 @@ impl Link {
         self.close(reason, false, now);
     }
 
-    /// Records how a dialled connection ended. Returns whether the neighbour is dialled at once
+    /// Notes how a dialled connection ended. Returns whether the neighbour is dialled at once
     /// without TLS. That happens if TLS is only offered, and this attempt with TLS failed.
     fn attempt_ended(&self, context: &mut Context<'_>) -> bool {
         let Some(neighbour) = self.dialled() else {
@@ -580,7 +580,7 @@ impl Link {
         self.neighbour.filter(|_| self.side == Side::Dialler)
     }
 
-    /// Logs that the connection is lost, and records it in the herd.
+    /// Logs that the connection is lost, and reports the loss to the herd.
     fn tell_lost(&self, reason: &LinkError, is_plain_next: bool, context: &mut Context<'_>) {
         let reason = match reason.is_plain_text() && !is_plain_next {
             true => &LinkError::NoTls,
@@ -660,7 +660,7 @@ impl Protocol for Link {
         None
     }
 
-    /// Gives back the place in the feed, logs the loss, and records it in the herd.
+    /// Gives back the place in the feed, logs the loss, and reports it to the herd.
     fn connection_lost(&mut self, why: Option<&str>, context: &mut Context<'_>) -> Option<Effect> {
         if let Some(reader) = self.reader.take() {
             context.records.close_reader(reader);
