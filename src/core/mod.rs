@@ -1,34 +1,35 @@
-//! The server as a pure state machine: bytes and a time go in, bytes and a few requests come out.
+//! The server as a pure state machine: bytes and the time go in, bytes and a few requests come out.
 //!
-//! Nothing in here has a socket, a clock, a thread or a file; [`node::Node`] says how it is driven.
-//! That is what lets a simulator drive the very same code under a virtual clock and a faulty
+//! Nothing in this module has a socket, a clock, a thread or a file. [`node::Node`] explains how
+//! the server is driven. So a simulator can drive the same code with a virtual clock and a faulty
 //! network.
 //!
 //! # Seven rooms
 //!
-//! A room imports from the rooms below it, never from one above it; a test reads the imports.
-//! Of the kinds of session, only a client imports another one: it asks Places.
+//! The modules are layers, here called rooms. A room imports only from rooms below it in this
+//! table; a test checks the imports. Of the kinds of session, only the client imports another one,
+//! because it asks Places.
 //!
 //! | room | what it is for |
 //! |---|---|
-//! | [`node`] | the server: hands events to sessions, owns what sessions share |
+//! | [`node`] | the server: passes events to sessions, owns what sessions share |
 //! | [`client`], [`link`], [`places`] | the kinds of session: a mobile client, a neighbour, Google Places |
-//! | [`session`] | what a session stands on: TLS, buffers, admission, names |
-//! | [`journal`] | what outlasts a crash |
-//! | [`table`] | every client's position, and the feed of changes |
-//! | [`wire`] | what lines say |
+//! | [`session`] | what sessions use: TLS, buffers, admission, host names |
+//! | [`journal`] | the records on disk, which survive a crash |
+//! | [`table`] | the position of every client, and the feed of changes |
+//! | [`wire`] | the formats of lines and headers |
 //! | [`base`] | ids, time, limits, settings |
 //!
 //! # The same events give the same output
 //!
-//! There are these exceptions and no others:
+//! There are only these exceptions:
 //!
-//! - Hash tables are keyed by the process's random numbers
-//!   ([`RandomState`](std::hash::RandomState)), so that no client can choose names that collide.
-//!   No output depends on the order of such a table.
-//! - TLS has its own random numbers, from the system. Its time is that of the event: see
-//!   [`session::tls_clock`].
-//! - Lines of the log go to the `log` crate's logger, which may do with them what it likes.
+//! - The hash function of tables has random keys of the process
+//! ([`RandomState`](std::hash::RandomState)), so that no client can choose names that collide. No
+//! output depends on the order of such a table.
+//! - TLS uses random numbers of the system. The time that TLS uses is the time of the event: see
+//! [`session::tls_clock`].
+//! - Log lines go to the logger of the `log` crate. What that logger does is not controlled here.
 
 pub mod base;
 pub mod client;

@@ -1,5 +1,5 @@
-//! In which order, and how soon one after the other, the addresses of a name are tried; in virtual
-//! time.
+//! The order in which the addresses of a name are tried, and the time between two attempts. The
+//! time is virtual.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,8 +18,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A server of which a client asks what is near, and for which the name stands for these
-    /// addresses.
+    /// Returns a server whose client has asked Places. The name of Places resolves to `addresses`.
     fn new(addresses: &str) -> Scene {
         let mut scene = Scene::with(Vec::new());
         scene.ask();
@@ -34,7 +33,7 @@ impl Scene {
             .unwrap()
             .settings;
         settings.neighbours = neighbours;
-        settings.limits.max_places_connections = 1; // attempts count as one
+        settings.limits.max_places_connections = 1; // all attempts of a call count as one
         settings.places.key = Some(Secret::new(b"a key of Google's".to_vec()));
         settings.places.origin = HostPort {
             host: HOST.into(),
@@ -67,7 +66,7 @@ impl Scene {
         self.node.handle_resolved(HOST, Ok(found), self.now);
     }
 
-    /// Time passes, with all that is due in it.
+    /// Advances the time, and handles all deadlines until then.
     fn at(&mut self, ms: u64) -> &mut Scene {
         let until = Time::from_nanos(ms * 1_000_000);
         while let Some(due) = self.node.next_deadline().filter(|due| *due <= until) {
@@ -90,7 +89,7 @@ impl Scene {
         }
     }
 
-    /// The addresses that are tried now.
+    /// Returns the addresses that are dialled now.
     fn tried(&mut self) -> Vec<(IpAddr, ConnId)> {
         self.settle();
         let mut tried = Vec::new();
@@ -135,12 +134,13 @@ fn the_next_address_is_tried_after_a_quarter_of_a_second_and_those_before_it_go_
     scene.at(499).tries_none();
     scene.at(500).tries("::2");
     scene.at(750).tries("::3");
-    // The first is given up when its own time is over, and not before: a slow way is a way.
+    // The first attempt ends only after its own time limit, because a slow path can work too.
     scene.at(2_999);
     assert_eq!(scene.node.connections(), 5, "four, and the client");
     scene.at(3_000).tries_none();
     assert_eq!(scene.node.connections(), 4);
-    // The second is made: what remains of the others goes on, for it may not speak TLS.
+    // The second is connected. The other attempts go on for now, because the second may not speak
+    // TLS.
     scene.node.handle_connection_made(second, scene.now);
     scene.at(3_750).tries_none();
     assert_eq!(scene.node.connections(), 2);
@@ -155,7 +155,7 @@ fn one_that_fails_gives_its_turn_to_the_next_at_once() {
     let second = scene.tries("192.0.2.1");
     scene.at(20).lost(second, "Connection refused");
     scene.tries("::2");
-    // The turn of the one after that counts from here.
+    // The time until the next attempt is counted from now.
     scene.at(250).tries_none();
     scene.at(269).tries_none();
     scene.at(270).tries("192.0.2.2");
@@ -186,7 +186,8 @@ fn when_all_have_failed_the_client_is_told_and_the_name_looked_up_again_soon() {
         "{answer}"
     );
     assert_eq!(scene.node.connections(), 1);
-    // In the same second the same addresses are tried; then it may have moved.
+    // Within one second the same addresses are tried. After that, the name is looked up again,
+    // because the addresses may have changed.
     scene.at(100).ask();
     let first = scene.tries("::1");
     scene.lost(first, "No route to host");
@@ -205,7 +206,7 @@ fn a_client_that_goes_away_ends_all_attempts_and_another_may_have_its_own() {
     assert_eq!(tried.len(), 3);
     let (_, first) = tried[0];
     scene.lost(scene.client, "reset");
-    // One that is connected in the same turn says nothing any more.
+    // A connection that is made in the same turn sends nothing.
     scene.node.handle_connection_made(first, scene.now);
     assert_eq!(scene.node.poll_output(first), b"");
     scene.settle();

@@ -1,4 +1,4 @@
-//! What a [`Node`] does for its clients.
+//! How a [`Node`] admits clients, asks Places for them, and gives them the answers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,16 +15,16 @@ use crate::core::session::context::Context;
 use crate::core::session::protocol::Protocol;
 use crate::core::session::tls::{NOT_LET_IN, Tls, TlsSession};
 
-/// How a client comes in.
+/// How a new client is treated: admitted or rejected, with or without TLS.
 pub(super) struct Entry {
-    /// The last words to one that may not; it hears nothing else.
+    /// If the client is rejected: the only bytes that are sent to it.
     refused: Option<Vec<u8>>,
-    /// TLS, where that is spoken.
+    /// The TLS session, if clients use TLS.
     pub(super) secure: Option<TlsSession>,
 }
 
 impl Entry {
-    /// The session of a client that comes in like this.
+    /// Returns the session of a client that is treated like this.
     pub(super) fn client(&self, serial: u32, from: ClientSource) -> Client {
         match &self.refused {
             None => Client::new(serial, from),
@@ -34,8 +34,8 @@ impl Entry {
 }
 
 impl Node {
-    /// If a proxy is listed with that address, which client it is for is known when its header has
-    /// come: see [`crate::core::client::proxied`].
+    /// Accepts a connection to the clients' port. If the address is that of a listed proxy, the
+    /// client is not known until the header arrives: see [`crate::core::client::proxied`].
     pub(super) fn client_connected(&mut self, address: SocketAddr) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
@@ -54,14 +54,16 @@ impl Node {
         }))
     }
 
-    /// Whether a client from there may come in. `None` if it is closed without a word.
+    /// Decides whether a client from this source is admitted. Returns `None` if the connection is
+    /// closed without an answer.
     pub(super) fn enter(&mut self, from: ClientSource) -> Option<Entry> {
         let ip = from.client.ip();
         match self.admission.enter(ip, &self.settings.limits) {
             Admission::Admit => {}
             Admission::Reject(reason) => {
                 self.tell_refusal(from, &reason);
-                // A handshake is too much for that; an alert goes before it.
+                // With TLS, a rejected client gets an unencrypted alert, because a handshake would
+                // cost too much.
                 let last_words = match self.settings.tls.clients {
                     Some(_) => NOT_LET_IN.to_vec(),
                     None => format!("? {reason}\n").into_bytes(),
@@ -102,7 +104,7 @@ impl Node {
         }
     }
 
-    /// The call that it waits for is answered.
+    /// The call that the client waits for is answered.
     pub(super) fn client_answered(&mut self, id: ConnId, outcome: &mut Outcome, now: Now) {
         self.on_client(id, now, |client, context| {
             client.resume(outcome, context.is_stopping);
@@ -111,8 +113,8 @@ impl Node {
         self.mark_dirty(id);
     }
 
-    /// Asks what the client wants asked. If that fails, it is told so, and its next commands
-    /// follow.
+    /// Asks Places what the client wants to know. If no call can begin, the client gets an error at
+    /// once, and its next commands run.
     pub(super) fn ask_for(&mut self, id: ConnId, asked: Asked, now: Now) {
         let mut next = Some(asked);
         while let Some(asked) = next.take() {
@@ -153,14 +155,14 @@ impl Node {
         });
     }
 
-    /// A client is gone.
+    /// The connection of a client is closed.
     pub(super) fn client_lost(&mut self, address: IpAddr, was_rejected: bool) {
         match was_rejected {
             true => self.admission.leave_rejected(),
             false => self.admission.leave(address),
         }
         if self.admission.clients() == 0 && self.phase != Phase::Running {
-            self.mark_all_dirty(); // the links waited for the last one
+            self.mark_all_dirty(); // all links are flushed after the last client
         }
     }
 }

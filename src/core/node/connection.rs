@@ -1,11 +1,12 @@
-//! From the bytes of a connection to its session, and back: TLS is here, for every kind.
+//! Passes the bytes of a connection to its session, and the session's output back. TLS for all
+//! kinds of session is here.
 //!
 //! ```text
 //!   socket ─ ciphertext ─► TlsSession ─ plaintext ─► Session ─ effect ─► Node::apply
 //!   socket ◄─ ciphertext ─ TlsSession ◄─ plaintext ─ Session
 //! ```
 //!
-//! Without TLS, what the socket has is plaintext.
+//! Without TLS, the bytes of the socket are plaintext.
 
 use super::session::{Effect, Session};
 use super::{ConnId, Node, Slot, context};
@@ -18,7 +19,7 @@ use crate::core::session::protocol::{Protocol, StreamEnd};
 use crate::core::session::tls::{HANDSHAKE, TlsEnd, TlsError, TlsEvents, TlsSession};
 
 impl Node {
-    /// An event of a session; what it has for an effect follows at once.
+    /// Passes an event to a session, and handles the session's effect at once.
     #[inline]
     pub(super) fn on_session(
         &mut self,
@@ -36,7 +37,7 @@ impl Node {
         }
     }
 
-    /// Does what a session wants done. The one place where sessions touch one another.
+    /// Handles the effect of a session. Only here can one session act on another.
     #[inline(never)]
     pub(super) fn apply(&mut self, id: ConnId, effect: Effect, now: Now) {
         match effect {
@@ -68,7 +69,7 @@ impl Node {
         }
     }
 
-    /// The socket that we dialled with is connected. With TLS, its handshake begins now.
+    /// A socket that we dialled is connected. If the connection uses TLS, the handshake begins now.
     pub(super) fn socket_connected(&mut self, id: ConnId, now: Now) {
         match self.tls_of_dialled(id, now) {
             Ok(Some(tls)) => {
@@ -81,7 +82,7 @@ impl Node {
         }
     }
 
-    /// The TLS that begins on a socket that we dialled with; `None` if there is none.
+    /// Returns the TLS session for a socket that we dialled, or `None` if the connection is plain.
     fn tls_of_dialled(&mut self, id: ConnId, now: Now) -> Result<Option<TlsSession>, TlsError> {
         match self.session(id) {
             Some(Session::Link(_)) => self.tls_of_link(id, now),
@@ -114,7 +115,7 @@ impl Node {
         let Some(effect) = effect else {
             return;
         };
-        // What follows a proxy's header is the client's.
+        // Bytes after a proxy's header belong to the client.
         let rest = match effect {
             Effect::Proxied(proxied::Effect::Named { used, .. }) => &data[used..],
             Effect::Proxied(proxied::Effect::Refused(_) | proxied::Effect::Lost { .. })
@@ -158,7 +159,7 @@ impl Node {
         self.plaintext = plaintext;
     }
 
-    /// The socket's stream ended.
+    /// The socket's input has ended.
     pub(super) fn socket_ended(&mut self, id: ConnId, now: Now) {
         match self.sessions.get_mut(id).map(|slot| &mut slot.secure) {
             Some(Some(secure)) => match secure.eof_received() {

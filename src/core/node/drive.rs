@@ -1,4 +1,4 @@
-//! The one driver: the order of a turn, for real sockets and for simulated ones.
+//! The driver: the order of a turn, for real sockets and for simulated ones.
 //!
 //! ```text
 //!   deadlines ─► requests ─► disk work ─► each dirty connection: write, obey its disposition ─┐
@@ -13,77 +13,81 @@ use crate::core::base::clock::Now;
 use crate::core::journal::durability::{DiskDone, DiskWork};
 use crate::core::session::disposition::Disposition;
 
-/// What a [`Node`] needs of the world: sockets, a resolver, a disk and a clock.
+/// What a [`Node`] needs from outside: sockets, a resolver, a disk and a clock.
 ///
-/// The shell has real ones. Simulator, fuzz targets and benchmarks have others. Where a method is
-/// given the node, it is for its getters.
-/// A connection's socket exists from `connect`, or from its acceptance, until `close`.
+/// The shell implements this with real ones. The simulator, fuzz targets and benchmarks have their
+/// own. A method that gets the node uses only its getters. The socket of a connection exists from
+/// `connect`, or from the time it was accepted, until `close`.
 pub trait Io {
-    /// The time now.
+    /// Returns the present time.
     fn now(&mut self) -> Now;
 
-    /// Begins to connect. The end of that is an event of its own.
+    /// Starts to connect. The result is a later event.
     ///
     /// # Errors
-    /// Why it cannot even begin, in words; there is no socket then.
+    /// If connecting cannot start: the reason, in words. Then there is no socket.
     fn connect(&mut self, id: ConnId, address: SocketAddr) -> Result<(), String>;
 
-    /// Begins to look a name up. The end of that is an event of its own.
+    /// Starts to look up a name. The result is a later event.
     ///
     /// # Errors
-    /// Why it cannot even begin, in words.
+    /// If the look-up cannot start: the reason, in words.
     fn resolve(&mut self, host: &str) -> Result<(), String>;
 
-    /// Begins a piece of disk work. What is done at once is returned; the rest is an event later.
+    /// Starts a piece of disk work. Returns the result if the work is finished at once; otherwise,
+    /// the result is a later event.
     fn perform(&mut self, node: &Node, work: DiskWork) -> Option<DiskDone>;
 
-    /// Whether a write may take something. Output is pulled only then.
+    /// Whether the socket may accept bytes. Output is taken from the session only in this case.
     fn is_writable(&self, id: ConnId) -> bool;
 
-    /// Writes once. Returns how many bytes the socket took, which may be none.
+    /// Writes once. Returns the number of bytes that the socket accepted, possibly 0.
     ///
     /// # Errors
-    /// Why the connection is broken, in words.
+    /// If the connection is broken: the reason, in words.
     fn write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, String>;
 
-    /// Shuts down the writing side, if it is not shut down yet.
+    /// Shuts down the writing side, unless this was done before.
     fn finish(&mut self, id: ConnId);
 
-    /// Closes the socket. `why` is given if the socket is broken, not if the core wants it closed.
+    /// Closes the socket. `why` is the reason if the socket is broken, and `None` if the core wants
+    /// the connection closed.
     fn close(&mut self, id: ConnId, why: Option<&str>);
 
-    /// The connection's part of the turn is over, and it stays open. Whatever it `wants` and is
-    /// possible already is for the next turn.
+    /// The connection's part of the turn is over, and the connection stays open. If `wants`
+    /// contains something that is possible already, the connection is served again in the next
+    /// turn.
     fn flushed(&mut self, node: &Node, id: ConnId, wants: Wants);
 
     /// Whether the turn ends here, between two steps. A simulator crashes servers at such points.
-    /// What is left undone is the next turn's.
+    /// Steps that were not done are left for the next turn.
     fn is_interrupted(&mut self) -> bool {
         false
     }
 }
 
-/// What a connection waits for.
+/// The events that a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wants {
-    /// Input.
+    /// The connection waits for input.
     pub read: bool,
-    /// Output is left, and the socket may take it.
+    /// Output is left, and the socket may accept it.
     pub write: bool,
 }
 
-/// Ends a turn: acts on the deadlines that were due when it `began`, and does what the server wants
-/// done until nothing is left. What happened in the turn was handed to the server before.
+/// Ends a turn: handles the deadlines that were due at `began`, then does what the server requests
+/// until nothing is left. Before this, the caller has passed the events of the turn to the server.
 ///
-/// `began` is a time before the turn's events were read. So a peer whose bytes had arrived by then
-/// is heard before its deadline is looked at, even if this process was not run for a while.
+/// `began` is a time before the events of the turn were read. So if bytes of a peer arrived before
+/// the peer's deadline, they are handled first, even if this process did not run for a while.
 pub fn drive(node: &mut Node, io: &mut impl Io, began: Now) {
     node.handle_deadlines(began);
     let now = io.now();
     loop {
         perform_requests(node, io, now);
         perform_disk_work(node, io, now);
-        // After a failure nothing leaves any more: the disk may have lost what it rests on.
+        // After a failure of the disk, no output is sent: the disk may have lost records that the
+        // output promises.
         if node.failure().is_some() || io.is_interrupted() {
             return;
         }
@@ -115,7 +119,7 @@ fn perform_requests(node: &mut Node, io: &mut impl Io, now: Now) {
     }
 }
 
-/// Begins the disk work that there is. A server that starts or ends does this without [`drive`].
+/// Starts all disk work that is due. A server that starts or ends calls this without [`drive`].
 pub fn perform_disk_work(node: &mut Node, io: &mut impl Io, now: Now) {
     while let Some(work) = node.poll_disk_work(now) {
         if let Some(done) = io.perform(node, work) {
@@ -127,7 +131,7 @@ pub fn perform_disk_work(node: &mut Node, io: &mut impl Io, now: Now) {
     }
 }
 
-/// One connection's part of a turn: writes its output, once, then obeys its disposition.
+/// Handles one connection in a turn: writes its output once, then acts on its disposition.
 fn flush(node: &mut Node, io: &mut impl Io, id: ConnId, now: Now) {
     if io.is_writable(id) {
         let output = node.poll_output(id);
@@ -150,7 +154,7 @@ fn flush(node: &mut Node, io: &mut impl Io, id: ConnId, now: Now) {
     io.flushed(node, id, wants);
 }
 
-/// The one end of a connection: its socket closes, its session hears of it.
+/// Closes the socket of a connection and removes the session. Connections end nowhere else.
 fn lose(node: &mut Node, io: &mut impl Io, id: ConnId, why: Option<&str>, now: Now) {
     io.close(id, why);
     node.handle_connection_lost(id, why, now);

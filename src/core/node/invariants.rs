@@ -1,4 +1,5 @@
-//! What holds between turns, whatever happened in them. Simulator and fuzz targets ask after each.
+//! Conditions that hold between turns, whatever happened in the turns. The simulator and the fuzz
+//! targets check them after each turn.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +9,10 @@ use crate::core::base::invariants::hold;
 use crate::core::session::protocol::Protocol;
 
 impl Node {
-    /// Whether the parts of the server agree with one another. For tests: it looks at everything.
+    /// Checks that the parts of the server agree with each other. For tests: it visits everything.
     ///
     /// # Errors
-    /// What does not hold, in words.
+    /// The condition that does not hold, in words.
     pub fn check_invariants(&self) -> Result<(), String> {
         self.check_lists()?;
         for (_, slot) in self.sessions.iter() {
@@ -24,7 +25,7 @@ impl Node {
         self.calls.check_invariants()
     }
 
-    /// What a slot says of lists is what the lists say.
+    /// Checks that each flag of a slot agrees with its list.
     fn check_lists(&self) -> Result<(), String> {
         let dirty: Vec<ConnId> = self.dirty.iter().collect();
         let once: BTreeSet<ConnId> = dirty.iter().copied().collect();
@@ -55,7 +56,8 @@ impl Node {
         Ok(())
     }
 
-    /// A client is counted once; one that waits for a call is waited for by it.
+    /// Checks that each client is counted once. A client that waits for a call must be among the
+    /// clients of that call, or of its answer, but not both.
     fn check_clients(&self) -> Result<(), String> {
         let (mut admitted, mut rejected) = (0, 0);
         for (id, slot) in self.sessions.iter() {
@@ -92,7 +94,8 @@ impl Node {
         self.admission.check_invariants(admitted, rejected)
     }
 
-    /// A neighbour's link is a link to that neighbour, and each unproven link is counted.
+    /// Checks that the link of each neighbour leads to that neighbour, and that each unproven link
+    /// is on the list of unproven links.
     fn check_links(&self) -> Result<(), String> {
         for neighbour_id in self.herd.ids() {
             let neighbour = self.herd.get(neighbour_id);
@@ -127,7 +130,8 @@ impl Node {
             |(_, slot)| matches!(&slot.session, Session::Link(link) if link.reader().is_some()),
         );
         let (links, all) = (readers.count(), self.records.readers());
-        // The journal has one for what it lacks, and one for a copy.
+        // The journal has up to two readers: one for changes that it lacks, and one that copies the
+        // table.
         hold!(
             (links..=links + 2).contains(&all),
             "{all} places in the feed for {links} links"
@@ -135,7 +139,8 @@ impl Node {
         Ok(())
     }
 
-    /// The pool and the calls name exchanges, and each exchange is named by what has it.
+    /// Checks that the kept connections are idle exchanges, that each exchange is a connection of
+    /// its call, and that the number of connections to Places is right.
     fn check_exchanges(&self) -> Result<(), String> {
         let exchange = |id: ConnId| match self.sessions.get(id).map(|slot| &slot.session) {
             Some(Session::Exchange(exchange)) => Some(exchange),

@@ -1,5 +1,5 @@
-//! What a [`Node`] does so that what it promised outlasts it: what to write down, what waits for
-//! it, what is read back.
+//! How a [`Node`] uses its journal: what is written, which output waits for that, and what is read
+//! back at start.
 
 use std::time::Duration;
 
@@ -19,22 +19,23 @@ use crate::core::session::protocol::Protocol;
 use crate::core::table::records::Merge;
 use crate::core::wire::message::At;
 
-/// How long what was heard of a neighbour may be unwritten: a second's worth of its updates is sent
-/// again after a restart.
+/// The longest time that positions of neighbours' feeds stay unwritten. After a restart, at most
+/// this much of a neighbour's updates is sent again.
 const HEARD_EVERY: Duration = Duration::from_secs(1);
 
-/// The journal, and who waits for it.
+/// The journal, and the connections that wait for it.
 pub(super) struct Journal {
     durability: Durability,
-    /// Connections whose next line waits until there is room.
+    /// Connections whose next line waits until there is room in the journal.
     want_room: Vec<ConnId>,
-    /// Clients whose answers wait until what they promise is written.
+    /// Clients whose answers wait until the records that the answers promise are written.
     held: Vec<ConnId>,
-    /// When they are let go without, because the disk refuses it.
+    /// The time at which these clients are closed without an answer, if the disk refuses the
+    /// journal.
     held_due: Option<Time>,
-    /// When what was heard of the neighbours is written down.
+    /// The time at which the positions of the neighbours' feeds are written.
     heard_due: Option<Time>,
-    /// The earliest deadline that is in the heap for it.
+    /// The journal's earliest deadline in the heap.
     armed: Option<Time>,
 }
 
@@ -43,13 +44,13 @@ impl Journal {
         &mut self.durability
     }
 
-    /// Connections that wait for room, and clients whose answers are held.
+    /// Returns the connections that wait for room, and the clients whose answers are held.
     pub(super) fn waiting(&self) -> (&[ConnId], &[ConnId]) {
         (&self.want_room, &self.held)
     }
 
-    /// Puts a connection on the lists that it belongs on; what was heard of its neighbour, and what
-    /// that was told, is written down within a second.
+    /// Puts a connection on the lists to which it belongs. For a link, also makes sure that the
+    /// positions of its neighbour are written within a second.
     #[inline]
     pub(super) fn watch(&mut self, id: ConnId, slot: &mut Slot, herd: &Herd, now: Now) {
         let held = slot.session.held_until() > self.durability.released();
@@ -66,7 +67,8 @@ impl Journal {
         }
     }
 
-    /// What was heard of a neighbour, and what it was told, is written down within a second.
+    /// Makes sure that the positions of a neighbour are written within a second: the position that
+    /// we have received, and the position that the neighbour was sent.
     pub(super) fn note_heard_soon(&mut self, neighbour: &Neighbour, now: Now) {
         let is_unnoted = neighbour.unnoted_heard().is_some() || neighbour.unnoted_told().is_some();
         if self.heard_due.is_none() && is_unnoted {
@@ -76,11 +78,11 @@ impl Journal {
 }
 
 impl Node {
-    /// From now on, what is accepted is written down. Then comes [`Node::restore`] for each entry
-    /// of the journal, and [`Node::journal_opened`]; all before the first other event.
+    /// From now on, accepted records are written to a journal. Next, call [`Node::restore`] for
+    /// each entry of the journal, then [`Node::journal_opened`], all before any other event.
     pub fn keep_journal(&mut self, fsync: Fsync) {
         let neighbours = self.herd.iter();
-        // What was heard of each, and what each was told.
+        // Each neighbour has two entries: the received position, and the position that it was sent.
         let heard_bytes = neighbours
             .map(|neighbour| Entry::heard_bytes(neighbour.name().len()) as u64 * 2)
             .sum();
@@ -104,7 +106,7 @@ impl Node {
         });
     }
 
-    /// What the journal tells of an earlier life.
+    /// Restores one entry that an earlier life wrote to the journal.
     pub fn restore(&mut self, entry: Entry<'_>) {
         match entry {
             Entry::Life {
@@ -120,7 +122,8 @@ impl Node {
                 match At::parse(line).map(|at| self.records.restore(seq, epoch, line, &at)) {
                     Some(Merge::Accepted | Merge::Stale) => {}
                     Some(Merge::Full | Merge::UnknownServer) | None => {
-                        // Its place is taken all the same: neighbours may have heard of it.
+                        // The sequence number stays used, because neighbours may have received the
+                        // record.
                         self.records.restore_place(seq);
                         warn!(
                             "journal: change {seq} is no record that this version understands; it was left out"
@@ -141,7 +144,7 @@ impl Node {
         }
     }
 
-    /// The journal is read.
+    /// The whole journal has been read.
     pub fn journal_opened(&mut self, opened: Opened) {
         let last_seq = self.records.last_seq();
         if let Some(journal) = &mut self.journal {
@@ -149,7 +152,7 @@ impl Node {
         }
     }
 
-    /// Where a compaction of the journal stands, if there is one.
+    /// Returns the phase of the journal's compaction, or `None` without a journal.
     #[must_use]
     pub fn journal_phase(&self) -> Option<Phase> {
         self.journal
@@ -157,15 +160,16 @@ impl Node {
             .map(|journal| journal.durability.phase())
     }
 
-    /// How long the journal may become, with the table that there is.
+    /// Returns the maximum length of the journal for the present table, or `None` without a
+    /// journal.
     #[must_use]
     pub fn journal_bound(&self) -> Option<u64> {
         let journal = self.journal.as_ref()?;
         Some(journal.durability.bound(journal_bytes(&self.records)))
     }
 
-    /// The next thing that the disk is to do. Asked until there is none, before anything is written
-    /// to a socket.
+    /// Returns the next piece of disk work. It is called until it returns `None`, before any output
+    /// is written to a socket.
     pub fn poll_disk_work(&mut self, now: Now) -> Option<DiskWork> {
         self.journal.as_ref()?;
         let work = self.work_of_journal(now);
@@ -223,8 +227,8 @@ impl Node {
         }
     }
 
-    /// Those that waited for room go on, if it is decided whether there is any. Returns whether
-    /// there were such.
+    /// Lets the connections continue that wait for room, if it is known whether there is room.
+    /// Returns whether any connection did.
     fn wake_for_room(&mut self, now: Now) -> bool {
         let Some(journal) = &mut self.journal else {
             return false;
@@ -243,26 +247,27 @@ impl Node {
         true
     }
 
-    /// Why the server cannot go on: the disk broke a promise.
+    /// Returns why the server cannot continue, if the disk has broken a promise.
     #[must_use]
     pub fn failure(&self) -> Option<&JournalFailure> {
         self.journal.as_ref()?.durability.failure()
     }
 
-    /// Up to which change things may leave the server.
+    /// Returns the sequence number of the last change that may be sent to clients and neighbours.
     pub(super) fn released(&self) -> u64 {
         self.journal
             .as_ref()
             .map_or(u64::MAX, |journal| journal.durability.released())
     }
 
-    /// Up to which change everything is written down, where that is done at all.
+    /// Returns the sequence number up to which everything is in the journal. Without a journal,
+    /// this is `u64::MAX`.
     pub(super) fn appended_through(&self) -> u64 {
         let journal = self.journal.as_ref();
         journal.map_or(u64::MAX, |journal| journal.durability.appended_through())
     }
 
-    /// More may leave: clients whose answers waited for that look again.
+    /// More output may be sent now. Marks the clients dirty whose answers waited for the journal.
     pub(super) fn release_held(&mut self) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -270,13 +275,13 @@ impl Node {
         for id in std::mem::take(&mut journal.held) {
             if let Some(slot) = self.sessions.get_mut(id) {
                 slot.held = false;
-                self.mark_dirty(id); // one that waits for more is put back on the list
+                self.mark_dirty(id); // if it has to wait on, it is put back on the list
             }
         }
     }
 
-    /// What the answers of these clients promise cannot be kept, and not be taken back either:
-    /// others may have heard of it.
+    /// Closes clients whose answers cannot be sent, because the disk refuses the records that the
+    /// answers promise. The records cannot be undone, because neighbours may have received them.
     fn let_held_go(&mut self) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -298,7 +303,7 @@ impl Node {
         }
     }
 
-    /// A turn begins, or a deadline of the journal's has come.
+    /// A deadline of the journal has been reached.
     pub(super) fn journal_due(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -317,8 +322,8 @@ impl Node {
         }
     }
 
-    /// Writes down what was heard of the neighbours, and what they were told: now and then, and
-    /// before the server ends.
+    /// Writes the positions of the neighbours' feeds to the journal: from time to time, and before
+    /// the server ends.
     pub fn note_heard(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else {
             return;

@@ -1,6 +1,6 @@
-//! One server, without a socket: events and a time go in, bytes and requests come out.
+//! One server, without a socket: events and the time go in, bytes and requests come out.
 //!
-//! A [`Node`] has four kinds of method, as quinn-proto's `Connection` has them:
+//! A [`Node`] has four kinds of method, like quinn-proto's `Connection`:
 //!
 //! | kind | what it may do | which |
 //! |---|---|---|
@@ -9,33 +9,37 @@
 //! | `poll_*(&mut self, …)` | the next thing to do: the only way out | [`poll_request`](Node::poll_request), [`poll_disk_work`](Node::poll_disk_work), [`poll_dirty`](Node::poll_dirty), [`poll_output`](Node::poll_output), [`poll_disposition`](Node::poll_disposition) |
 //! | getters `(&self)` | nothing: asking twice gives the same | [`wants_read`](Node::wants_read), [`next_deadline`](Node::next_deadline), [`connections`](Node::connections), [`records`](Node::records), … |
 //!
-//! One turn, in this order, whether sockets are real or simulated:
+//! A turn has this order, with real sockets and with simulated ones:
 //!
-//! 1. `handle_*` for all that happened: disk work and look-ups that are done, connections that are
-//!    new, bytes that were read.
-//! 2. [`drive`]: deadlines that are due; then requests, disk work, and the output of each dirty
-//!    connection, links first, until nothing is left to do. Disk work is begun before anything is
-//!    written, and a connection closes when its output is written.
+//! 1. `handle_*` is called for everything that happened: finished disk work, finished look-ups, new
+//! connections, bytes that were read.
+//! 2. [`drive`] handles the deadlines that are due. Then it repeats three steps until nothing is
+//!    left
+//! to do: requests, disk work, and the output of each dirty connection, links first. So disk work
+//! starts before output is written. A connection that is to close closes after its output is
+//! written.
 //!
-//! Every `handle_*` ends in the same place (`Node::handle`), where what may follow from any event
-//! is done: questions for Places are given connections, answers are given to their clients.
+//! Every `handle_*` ends in the same function (`Node::handle`). That function does what can follow
+//! from any event: it gives connections to waiting calls of Places, and answers to clients.
 //!
 //! # Sessions
 //!
-//! A connection has a session: a client, a proxy's connection whose header has not come, a link, or
-//! an exchange. All have one face, [`Protocol`]; TLS is below it, in `connection.rs`. What an event
-//! wants done outside its session is returned, and done in one place, `Node::apply`:
+//! Each connection has a session. It is a client, a proxy's connection whose header has not arrived
+//! yet, a link, or an exchange. All sessions implement the same trait, [`Protocol`]. TLS is below
+//! the session, in `connection.rs`. If an event needs something outside its session, the session
+//! returns an effect. `Node::apply` handles all effects:
 //!
 //! | kind | effects |
 //! |---|---|
-//! | [`Client`](crate::core::client::Client) | [`client::Effect`](crate::core::client::Effect): ask Places; it is lost |
-//! | [`Proxied`](crate::core::client::proxied::Proxied) | [`proxied::Effect`](crate::core::client::proxied::Effect): its client is named; it is refused; it is lost |
-//! | [`Link`](crate::core::link::Link) | [`link::Effect`](crate::core::link::Effect): it replaces another one; our history was rolled back; it is lost |
-//! | [`Exchange`](crate::core::places::exchange::Exchange) | [`exchange::Effect`](crate::core::places::exchange::Effect): it is made; it is answered; it failed; it is lost |
+//! | [`Client`](crate::core::client::Client) | [`client::Effect`](crate::core::client::Effect): Places has to be asked; the client is lost |
+//! | [`Proxied`](crate::core::client::proxied::Proxied) | [`proxied::Effect`](crate::core::client::proxied::Effect): the header named the client; the connection is refused; it is lost |
+//! | [`Link`](crate::core::link::Link) | [`link::Effect`](crate::core::link::Effect): it replaces another link; our history was rolled back; it is lost |
+//! | [`Exchange`](crate::core::places::exchange::Exchange) | [`exchange::Effect`](crate::core::places::exchange::Effect): it is connected; it is answered; it failed; it is lost |
 //!
-//! Behind `handle_` and in the sessions, the names are asyncio's: a reader who knows
-//! `asyncio.Protocol` knows what each is for. Nothing here blocks, and nothing here reads a clock:
-//! the time is an argument. One client, walked through by hand:
+//! After the prefix `handle_`, and in the sessions, the method names are asyncio's: a reader who
+//! knows `asyncio.Protocol` knows the purpose of each. Nothing here blocks or reads a clock: the
+//! time is an argument.
+//! This example follows one client by hand:
 //!
 //! ```
 //! use herd_mio::config::{HerdConfig, Overrides, Source};
@@ -110,49 +114,49 @@ pub use drive::{Io, Wants, drive, perform_disk_work};
 use poll::Dirty;
 pub use poll::Request;
 
-/// The name of a connection.
+/// The id of a connection.
 pub type ConnId = Id;
 
 struct Slot {
     session: Session,
     /// TLS between the socket and the session.
     secure: Option<Box<TlsSession>>,
-    /// It is on the list of [`Node::poll_dirty`].
+    /// The connection is on the list of [`Node::poll_dirty`].
     is_dirty: bool,
-    /// The earliest deadline that is in the heap for it.
+    /// The connection's earliest deadline in the heap.
     armed: Option<Time>,
-    /// It is on the list of those that wait for room in the journal.
+    /// The connection is on the list of connections that wait for room in the journal.
     wants_room: bool,
-    /// It is on the list of those whose answers wait for the journal.
+    /// The connection is on the list of clients whose answers wait for the journal.
     held: bool,
 }
 
-/// What a deadline is about.
+/// What has to be done when a deadline is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Connection(ConnId),
-    /// A client has waited long enough for a call.
+    /// The clients of this call may have waited for `limits.places_ms`.
     Call(CallId),
-    /// The next address of Places may be tried for a call.
+    /// The next address of Places may be tried for this call.
     Attempt(CallId),
     Redial(NeighbourId),
     Resolve,
-    /// Answers are left to be delivered.
+    /// Answers of Places are left to be delivered.
     Answers,
-    /// Of a server that stops: who still waits for Places is told that there will be no answer.
+    /// The server is stopping. Clients that wait for Places get an error now.
     LastAnswers,
-    /// The disk is to do something.
+    /// The journal has work for the disk, or clients that have waited too long.
     Journal,
-    /// Of a server that stops: who is still there is cut off.
+    /// The server is stopping. Connections that are left are closed now.
     Stop,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Running,
-    /// Told to stop; what is being answered is finished.
+    /// The server was asked to stop. It finishes the answers that it has begun.
     Stopping,
-    /// The time for that is over.
+    /// The time for stopping is over, or a second stop was requested. All connections are closed.
     Overdue,
 }
 
@@ -163,39 +167,42 @@ pub struct Node {
     phase: Phase,
     sessions: Slots<Slot>,
     admission: Admissions,
-    /// Connections to the neighbours' port that had not proven who they are when last looked at.
+    /// Connections to the neighbours' port that had not proven a name at the last check. They are
+    /// checked when a new connection is accepted.
     unproven: Vec<ConnId>,
-    /// Connections of proxies whose header had not come when last looked at, the oldest first.
+    /// Connections of proxies whose header had not arrived at the last check, the oldest first.
     unidentified: VecDeque<ConnId>,
-    /// How many connections of proxies were refused, by [`Refusal::kind`].
+    /// The number of refused connections of proxies, by [`Refusal::kind`].
     proxied_refused: [u64; Refusal::KINDS],
     records: Records,
     tally: Tally,
     herd: Herd,
     calls: Calls,
-    /// Answers of Places, with the clients that wait for each; worked off at the end of every
-    /// event.
+    /// Answers of Places, each with the clients that wait for it. They are delivered at the end of
+    /// every event.
     answers: VecDeque<(Vec<ConnId>, Outcome)>,
-    /// This turn has delivered its share of them.
+    /// This turn has delivered as many answers as one turn may. The others wait for the next turn.
     answers_wait: bool,
     resolver: Resolver,
-    /// What outlasts this server, if it has a data directory.
+    /// The journal, if the server has a data directory.
     journal: Option<Journal>,
     deadlines: Deadlines<Timer>,
     requests: VecDeque<Request>,
     dirty: Dirty,
-    /// What links and clients know: up to which change things may leave, up to which everything is
-    /// written down, and how many records the table lacks.
+    /// The state that links and clients were last woken for: the last change that may be sent, the
+    /// last change up to which everything is in the journal, and the number of records that the
+    /// table lacks.
     announced: (u64, u64, u64),
     entropy: Entropy,
-    /// What rustls takes for the wall clock.
+    /// The wall clock that rustls reads.
     tls_clock: TlsClock,
     /// The time of the latest event.
     now: Now,
     plaintext: Vec<u8>,
 }
 
-/// What the node lends a session for one event. A method would borrow the session too.
+/// Makes the [`Context`](crate::core::session::context::Context) that a session gets for one event.
+/// This is a macro because a method would borrow the whole node, including the session.
 macro_rules! context {
     ($node:expr, $tls:expr, $now:expr) => {
         crate::core::session::context::Context {
@@ -217,19 +224,20 @@ macro_rules! context {
 }
 use context;
 
-/// How many connections to have address space for at once: all that may be, unless a config allows
-/// far more than are likely.
+/// Returns the number of connections for which address space is reserved at start. It is the
+/// maximum of the limits, but at most 131,072, because a config can allow far more connections than
+/// are likely.
 #[must_use]
 pub fn expected_connections(limits: &Limits) -> usize {
-    // Neighbours, and clients that are told why they cannot come in, are few beside these.
+    // The 1,024 are for neighbours and for rejected clients that are sent the reason.
     let others =
         limits.max_unproven + limits.max_unidentified + limits.max_places_connections + 1_024;
     count(limits.max_clients + others).min(131_072)
 }
 
 impl Node {
-    /// A server that has heard nothing yet, and begins to dial its neighbours. Everything
-    /// unpredictable in it grows from `seed`.
+    /// Returns a server with an empty table, which begins to dial its neighbours. All its random
+    /// numbers are derived from `seed`.
     #[must_use]
     pub fn new(mut settings: Settings, seed: &[u8; 32], now: Now) -> Node {
         let mut entropy = Entropy::new(seed);
@@ -270,19 +278,21 @@ impl Node {
         node
     }
 
-    /// Which life of its process this server is in.
+    /// Returns the id of the server's present life. A life begins when the process starts, or when
+    /// the server's history was rolled back.
     #[must_use]
     pub fn boot(&self) -> BootId {
         self.boot
     }
 
-    /// Everybody's position.
+    /// Returns the table: the position of every client.
     #[must_use]
     pub fn records(&self) -> &Records {
         &self.records
     }
 
-    /// Every event goes through here, so what may follow from any of them is done in one place.
+    /// Runs the handler of an event, then does what can follow from any event. Every event goes
+    /// through this function.
     #[inline]
     fn handle<T>(&mut self, now: Now, event: impl FnOnce(&mut Node) -> T) -> T {
         self.tls_clock.set(now.wall);
@@ -292,35 +302,37 @@ impl Node {
         outcome
     }
 
-    /// A client connected. `None` if there are too many, or the server stops: close the socket.
+    /// A client connected. Returns `None` if there are too many clients, or if the server is
+    /// stopping: then the caller closes the socket.
     pub fn handle_client_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         self.handle(now, |node| node.client_connected(address))
     }
 
-    /// A peer connected to the neighbours' port. `None` if the server stops: close the socket.
+    /// A peer connected to the neighbours' port. Returns `None` if the server is stopping, or if
+    /// TLS cannot begin: then the caller closes the socket.
     pub fn handle_neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         self.handle(now, |node| node.neighbour_connected(address, now))
     }
 
-    /// A connection that was asked for by [`Request::Connect`] is made.
+    /// A connection that [`Request::Connect`] requested is connected.
     pub fn handle_connection_made(&mut self, id: ConnId, now: Now) {
         self.handle(now, |node| node.socket_connected(id, now));
         self.mark_dirty(id);
     }
 
-    /// Bytes came in.
+    /// Bytes arrived from the socket.
     pub fn handle_data_received(&mut self, id: ConnId, data: &[u8], now: Now) {
         self.handle(now, |node| node.bytes_received(id, data, now));
         self.mark_dirty(id);
     }
 
-    /// The other side will send no more; it may still be listening.
+    /// The other side has ended its direction, and may still read what we send.
     pub fn handle_eof_received(&mut self, id: ConnId, now: Now) {
         self.handle(now, |node| node.socket_ended(id, now));
         self.mark_dirty(id);
     }
 
-    /// The socket may take output again.
+    /// The socket may accept output again.
     pub fn handle_writable(&mut self, id: ConnId) {
         self.mark_dirty(id);
     }
@@ -330,8 +342,8 @@ impl Node {
         self.handle(now, |node| node.output_sent(id, count, now));
     }
 
-    /// The connection is closed. This is the last event of its id. `why` is what the system said,
-    /// unless the core wanted it closed.
+    /// The connection is closed. This is the last event of its id. `why` is the error of the
+    /// system. It is `None` if the core wanted the connection closed.
     pub fn handle_connection_lost(&mut self, id: ConnId, why: Option<&str>, now: Now) {
         self.handle(now, |node| {
             let Some(mut slot) = node.sessions.remove(id) else {
@@ -346,7 +358,7 @@ impl Node {
         });
     }
 
-    /// What the executor found for [`Request::Resolve`].
+    /// A look-up that [`Request::Resolve`] requested has ended with this result.
     pub fn handle_resolved(&mut self, host: &str, found: Result<Vec<IpAddr>, String>, now: Now) {
         self.handle(now, |node| {
             node.resolver.resolved(host, found, now.time);
@@ -354,12 +366,12 @@ impl Node {
         });
     }
 
-    /// What became of the disk's work.
+    /// A piece of disk work has ended with this result.
     pub fn handle_disk_done(&mut self, done: DiskDone, now: Now) {
         self.handle(now, |node| node.disk_done(done, now));
     }
 
-    /// Acts on every deadline that has come.
+    /// Handles every deadline that has been reached.
     pub fn handle_deadlines(&mut self, now: Now) {
         self.handle(now, |node| {
             while let Some(timer) = node.deadlines.due(now.time) {
@@ -369,7 +381,7 @@ impl Node {
                     Timer::Attempt(call) => node.attempt_due(call, now),
                     Timer::Redial(neighbour) => node.redial_due(neighbour, now),
                     Timer::Resolve => node.dial_resolved(now),
-                    Timer::Answers => node.answers_wait = false, // the next share follows the event
+                    Timer::Answers => node.answers_wait = false, // `handle` goes on with them
                     Timer::LastAnswers => node.give_up_calls(now),
                     Timer::Journal => node.journal_due(now),
                     Timer::Stop => {
@@ -381,20 +393,22 @@ impl Node {
         });
     }
 
-    /// New certificates and keys are for connections to come; those that are there keep theirs.
+    /// New certificates and keys of TLS are used for connections that begin from now on. Open
+    /// connections keep the old ones.
     pub fn handle_reload(&mut self, tls: TlsSettings) {
         self.settings.tls = self.tls_clock.settings(tls);
     }
 
-    /// From now on, links are proven with these secrets; those that are up stay up. Returns what
-    /// that means to neighbours that have the old ones.
+    /// From now on, links are proven with these secrets. Open links stay open. Returns what the
+    /// change means for neighbours that have the old secrets.
     pub fn handle_secrets(&mut self, secrets: Secrets) -> SecretsChange {
         let old = std::mem::replace(&mut self.settings.secrets, secrets);
         self.settings.secrets.change_from(&old)
     }
 
-    /// Begins to stop: no new client is served, what is being answered is finished, records go out
-    /// to the neighbours. After `limits.stop_ms`, or at a second stop, the rest is cut off.
+    /// Begins to stop. No new client is served, answers that have begun are finished, and records
+    /// are sent to the neighbours. After `limits.stop_ms`, or at a second stop, all connections
+    /// that are left are closed.
     pub fn handle_stop(&mut self, now: Now) {
         self.handle(now, |node| node.stop(now));
     }
@@ -419,27 +433,27 @@ impl Node {
         self.mark_all_dirty();
     }
 
-    /// Whether bytes from the socket are wanted now: asyncio's `pause_reading` and
-    /// `resume_reading`, derived.
+    /// Whether the session wants bytes from the socket now. In place of asyncio's `pause_reading`
+    /// and `resume_reading`, this is computed from the session's state.
     #[must_use]
     pub fn wants_read(&self, id: ConnId) -> bool {
         let slot = self.sessions.get(id);
         slot.is_some_and(|slot| slot.session.wants_read())
     }
 
-    /// When [`Node::handle_deadlines`] has to be called next.
+    /// Returns the time at which [`Node::handle_deadlines`] has to be called next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
         self.deadlines.next()
     }
 
-    /// Whether it was told to stop, and no connection is left.
+    /// Whether the server was asked to stop, and no connection is left.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.phase != Phase::Running && self.sessions.is_empty()
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.sessions.len()
@@ -449,7 +463,7 @@ impl Node {
         self.sessions.get_mut(id).map(|slot| &mut slot.session)
     }
 
-    /// The one place where connections get their ids.
+    /// Adds a connection and returns its new id. All ids of connections come from here.
     fn admit(
         &mut self,
         secure: Option<TlsSession>,
@@ -491,7 +505,7 @@ mod tests {
     use crate::core::journal::durability::{DiskDone, DiskWork, Fsync, Opened};
     use std::fmt::Write as _;
 
-    /// A server without neighbours or a key for Places.
+    /// Returns a server without neighbours and without a key for Places.
     pub(super) fn node(limits: crate::core::base::limits::Limits) -> Node {
         let config = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
         let mut settings = config
@@ -548,7 +562,8 @@ mod tests {
         assert!(node.is_stopped() && looks <= 20_000, "{looks} looks");
     }
 
-    /// Does what the disk is asked for at once, but for syncs; returns those that were asked for.
+    /// Does all disk work at once, except syncs. Returns the results of the syncs, so that the test
+    /// can report them later.
     fn write_journal(node: &mut Node, now: Now) -> Vec<DiskDone> {
         let mut syncs = Vec::new();
         while let Some(work) = node.poll_disk_work(now) {

@@ -1,4 +1,4 @@
-//! What a [`Node`] does for its links: dialling, one link for each neighbour, dialling again.
+//! How a [`Node`] manages its links: it dials neighbours, keeps one link to each, and dials again.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,9 +18,10 @@ use crate::core::session::resolver::Resolution;
 use crate::core::session::tls::{Tls, TlsError, TlsSession};
 
 impl Node {
-    /// If there are too many unproven peers already, one of them is closed: one from the same
-    /// address, or else any. So they keep no neighbour out that comes from elsewhere, and hardly
-    /// one from among them, be they many and silent or many and fast.
+    /// Accepts a connection to the neighbours' port. If there are `limits.max_unproven` unproven
+    /// peers, one of them is closed, chosen at random. It is one from the same address as the new
+    /// peer, or any if none is from there. So peers from one address cannot displace a neighbour
+    /// from another address. Even from the neighbour's own address, they rarely displace it.
     pub(super) fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
@@ -41,7 +42,7 @@ impl Node {
         }
         let secure = match &self.settings.tls.neighbours {
             None => None,
-            Some(tls) if tls.mode == TlsMode::Offered => None, // its first byte tells
+            Some(tls) if tls.mode == TlsMode::Offered => None, // its first byte decides
             Some(tls) => match Tls::server(tls.accepting.clone()) {
                 Ok(tls) => Some(TlsSession::new(tls)),
                 Err(error) => {
@@ -57,7 +58,8 @@ impl Node {
         Some(id)
     }
 
-    /// The unproven link that is closed to make room for `newcomer`. There is at least one.
+    /// Returns the unproven link that is closed to make room for `newcomer`. The list of unproven
+    /// links must not be empty.
     fn unproven_to_close(&mut self, newcomer: SocketAddr) -> ConnId {
         let is_near = |id: &&ConnId| match self.sessions.get(**id).map(|slot| &slot.session) {
             Some(Session::Link(link)) => origin(link.address().ip()) == origin(newcomer.ip()),
@@ -102,7 +104,7 @@ impl Node {
         }
     }
 
-    /// Where `target` is. Begins a look-up if one is needed.
+    /// Returns the addresses of `target`, if they are known. Starts a look-up if one is needed.
     pub(super) fn resolve(&mut self, target: &HostPort, now: Now) -> Resolution {
         let (requests, deadlines) = (&mut self.requests, &mut self.deadlines);
         let give_up_at = self.resolver.deadline(now.time);
@@ -148,7 +150,8 @@ impl Node {
         }
     }
 
-    /// A look-up ended, or took too long: neighbours that wait for one are dialled, or wait again.
+    /// A look-up has ended, or took too long. Neighbours that wait for a look-up are dialled if
+    /// their addresses are known now.
     pub(super) fn dial_resolved(&mut self, now: Now) {
         for neighbour in self.herd.ids() {
             if self.herd.get(neighbour).is_looked_up() && self.phase == Phase::Running {
@@ -157,7 +160,8 @@ impl Node {
         }
     }
 
-    /// The socket of a link is connected: the TLS that it is to speak, if it is to.
+    /// The socket of a link is connected. Returns the TLS session to begin on it, or `None` if the
+    /// link is plain.
     pub(super) fn tls_of_link(
         &mut self,
         id: ConnId,
@@ -182,8 +186,8 @@ impl Node {
         }
     }
 
-    /// The first byte of a connection begins a handshake: if it came to the neighbours' port, and
-    /// TLS is offered there, this is a connection over TLS from here on.
+    /// The first byte of a connection looks like a TLS handshake. If the connection came to the
+    /// neighbours' port, and TLS is offered there, the connection uses TLS from now on.
     #[cold]
     pub(super) fn take_offer(&mut self, id: ConnId, now: Now) {
         let Some(NeighbourTls {
@@ -211,7 +215,7 @@ impl Node {
         }
     }
 
-    /// A newer connection to the same neighbour took the place of `old`.
+    /// A newer connection to the same neighbour has replaced `old`.
     pub(super) fn replace_link(&mut self, old: ConnId, now: Now) {
         if let Some(Session::Link(link)) = self.session(old) {
             link.end(LinkError::Replaced, now.time);
@@ -219,7 +223,7 @@ impl Node {
         }
     }
 
-    /// Has all links looked at before the turn ends.
+    /// Marks the link of each neighbour dirty, so that it is flushed in this turn.
     pub(super) fn mark_links_dirty(&mut self) {
         for neighbour in self.herd.ids() {
             if let Some(link) = self.herd.get(neighbour).link() {
@@ -228,7 +232,8 @@ impl Node {
         }
     }
 
-    /// Our history was rolled back: from here on, it is another one. Every neighbour is met anew.
+    /// Our history was rolled back. A new life begins, and every link ends, so that each neighbour
+    /// connects again and gets the new life.
     pub(super) fn begin_life(&mut self, now: Now) {
         self.boot = BootId(self.entropy.number());
         let last_seq = self.records.last_seq();
@@ -238,7 +243,7 @@ impl Node {
         self.herd.begin_life();
         let ids: Vec<ConnId> = self.sessions.iter().map(|(id, _)| id).collect();
         for id in ids {
-            // One that dials now may have been told of the life that is over.
+            // Links in the handshake end too: they may have sent the id of the old life.
             if let Some(Session::Link(link)) = self.session(id) {
                 link.end(LinkError::RolledBack, now.time);
                 self.mark_dirty(id);
@@ -251,8 +256,9 @@ impl Node {
         }
     }
 
-    /// A connection that we dialled is gone: the next address is tried, `plain_next` at once and
-    /// without TLS, or the neighbour is dialled again after a while.
+    /// A connection that we dialled is closed. If `plain_next` is given, that address is dialled at
+    /// once, without TLS. Otherwise the next address is tried. If no address is left, the neighbour
+    /// is dialled again after a wait.
     pub(super) fn dial_again(
         &mut self,
         neighbour: NeighbourId,

@@ -1,6 +1,6 @@
-//! What a [`Node`] wants done: the only way out of it.
+//! The output of a [`Node`]: requests, dirty connections, bytes, dispositions.
 //!
-//! Each `poll_*` gives the next thing to do. [`drive`](super::drive) asks them in the order of a
+//! Each `poll_*` returns the next thing to do. [`drive`](super::drive) calls them in the order of a
 //! turn.
 
 use std::net::SocketAddr;
@@ -10,18 +10,18 @@ use crate::core::base::clock::Now;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::protocol::Protocol;
 
-/// What the core needs done outside.
+/// An action that the core requests from its driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Make a TCP connection; then [`Node::handle_connection_made`], or
-    /// [`Node::handle_connection_lost`] if that fails.
+    /// Make a TCP connection. Then call [`Node::handle_connection_made`], or
+    /// [`Node::handle_connection_lost`] if connecting fails.
     Connect {
         /// The id that the connection already has.
         id: ConnId,
-        /// Where to.
+        /// The address to connect to.
         address: SocketAddr,
     },
-    /// Look a host name up, without blocking the loop; then [`Node::handle_resolved`].
+    /// Look up a host name without blocking the loop. Then call [`Node::handle_resolved`].
     Resolve {
         /// The name.
         host: String,
@@ -29,17 +29,18 @@ pub enum Request {
 }
 
 impl Node {
-    /// The next request.
+    /// Returns the next request.
     pub fn poll_request(&mut self) -> Option<Request> {
         self.requests.pop_front()
     }
 
-    /// The next connection of this round whose output or disposition may have changed, links before
-    /// clients: the herd hears of an update before its client hears that it was taken.
+    /// Returns the next connection of this round whose output or disposition may have changed.
+    /// Links come before clients, so neighbours are sent an update before its client gets the
+    /// answer.
     ///
-    /// A round names what was dirty when it began, each once, and ends with `None`. The call after
-    /// that begins the next round. Ask each for its [`Node::poll_output`], then for its
-    /// [`Node::poll_disposition`].
+    /// A round contains each connection that was dirty when the round began, once. It ends with
+    /// `None`, and the next call begins the next round. For each connection, call
+    /// [`Node::poll_output`], then [`Node::poll_disposition`].
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
         if !self.dirty.is_round {
             self.announce_released();
@@ -54,8 +55,8 @@ impl Node {
         None
     }
 
-    /// Wakes the clients and links that the journal's progress concerns, and the links if it has
-    /// changed what the table lacks.
+    /// If the journal has made progress, or the number of lacking records has changed, marks all
+    /// links dirty, and the clients whose answers wait for the journal.
     fn announce_released(&mut self) {
         let last_seq = self.records.last_seq();
         let announced = (
@@ -70,10 +71,11 @@ impl Node {
         }
     }
 
-    /// What the socket is to take; empty if nothing waits. A link pulls its feed here.
+    /// Returns the bytes to write to the socket, empty if there are none. A link reads the next
+    /// records from its feed here.
     pub fn poll_output(&mut self, id: ConnId) -> &[u8] {
         if self.failure().is_some() {
-            return &[]; // what it rests on may be lost
+            return &[]; // a record that it promises may be lost
         }
         let Some(slot) = self.sessions.get_mut(id) else {
             return &[];
@@ -85,8 +87,9 @@ impl Node {
         }
     }
 
-    /// What happens to the connection next. Ask after its output was written: this also files the
-    /// connection's next deadline, and what it waits for in the journal.
+    /// Returns what to do with the connection: keep it open, finish or close it. Call this after
+    /// the output was written, because it also adds the connection's next deadline to the heap, and
+    /// the connection to the lists of the journal.
     pub fn poll_disposition(&mut self, id: ConnId, now: Now) -> Disposition {
         if self.phase == Phase::Overdue {
             return Disposition::Close;
@@ -125,7 +128,7 @@ impl Node {
 pub(super) struct Dirty {
     links: Vec<ConnId>,
     others: Vec<ConnId>,
-    /// This round, and how many of it were named.
+    /// The connections of this round. The first `named` of them were already returned.
     round: Vec<ConnId>,
     named: usize,
     is_round: bool,
@@ -139,7 +142,8 @@ impl Dirty {
         }
     }
 
-    /// All of them.
+    /// Returns all connections that are dirty, including those of this round that were not returned
+    /// yet.
     pub(super) fn iter(&self) -> impl Iterator<Item = ConnId> {
         let round = &self.round[self.named..];
         let lists = self.links.iter().chain(&self.others).chain(round);

@@ -1,4 +1,5 @@
-//! What a [`Node`] does for listed proxies: waits for the header, then lets its client in.
+//! How a [`Node`] treats connections of listed proxies: it waits for the header, then admits or
+//! rejects the client.
 
 use std::net::SocketAddr;
 
@@ -11,13 +12,14 @@ use crate::core::client::Client;
 use crate::core::client::proxied::{ClientSource, Proxied, Refusal};
 use crate::core::wire::proxy_header::HeaderError;
 
-/// What a connection without a header hears: an operator who tries the port from the proxy's
-/// machine, or a client of a proxy that sends none.
+/// The text that is sent on a connection without a header. It is for an operator who tries the port
+/// from the proxy's machine, and for a client whose proxy sends no header.
 const IN_AN_ANSWER: &str =
     "a connection from this address has to begin with a PROXY header (clients.proxies)";
 
 impl Node {
-    /// A listed proxy connected to the clients' port.
+    /// A listed proxy has connected to the clients' port. If too many connections wait for their
+    /// header, the oldest of them is closed.
     pub(super) fn proxy_connected(&mut self, address: SocketAddr) -> ConnId {
         let most = count(self.settings.limits.max_unidentified);
         if self.unidentified.len() >= most {
@@ -40,7 +42,8 @@ impl Node {
         id
     }
 
-    /// The header is whole: from here on, the connection is a client's, if it is let in.
+    /// The header is complete. The session becomes a client if the client is admitted or rejected
+    /// with an answer. Otherwise the connection is closed.
     pub(super) fn identified(&mut self, id: ConnId, from: ClientSource) {
         let entry = match self.phase {
             Phase::Running => self.enter(from),
@@ -62,7 +65,8 @@ impl Node {
         }
     }
 
-    /// Closes it, and tells the log; and it, if that is of use and it does not expect TLS.
+    /// Closes a proxy's connection, and logs the reason. The reason is also sent if the other side
+    /// can use it and does not expect TLS.
     pub(super) fn refuse_proxied(&mut self, id: ConnId, refusal: Refusal) {
         let is_plain = self.settings.tls.clients.is_none();
         let Some(slot) = self.sessions.get_mut(id) else {
@@ -87,8 +91,8 @@ impl Node {
         self.count_refusal(proxy, refusal);
     }
 
-    /// Each kind is told the first time and at every power of two: a proxy that is set up wrongly
-    /// is, for all of its clients.
+    /// Counts a refusal. Each kind is logged as a warning the first time and at every power of two,
+    /// because a proxy with a wrong configuration causes a refusal for each of its clients.
     pub(super) fn count_refusal(&mut self, proxy: SocketAddr, refusal: Refusal) {
         let times = &mut self.proxied_refused[refusal.kind()];
         *times += 1;

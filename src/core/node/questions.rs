@@ -1,5 +1,5 @@
-//! What a [`Node`] does to have Google Places asked: calls to connections, connections to answers,
-//! answers to clients.
+//! How a [`Node`] asks Google Places: calls get connections, connections bring answers, and clients
+//! get the answers.
 
 use log::{debug, info, warn};
 
@@ -20,22 +20,23 @@ use crate::core::session::resolver::Resolution;
 use crate::core::session::tls::{Tls, TlsError, TlsSession};
 use crate::core::wire::escape::Escaped;
 
-/// Clients that one event may answer; the others are answered in the next turn, so that a crowd
-/// that waits for the same answer does not hold up everybody else.
+/// The maximum number of clients that are answered in one turn. The other clients are answered in
+/// the next turns, so that many clients with the same question do not delay all others.
 const ANSWERS_AT_ONCE: usize = 64;
 
-/// A shorter key would be found in many an innocent answer; Google's have 39 characters.
+/// The minimum length of a key that is hidden in answers. A shorter key could occur in an answer by
+/// chance. Keys of Google have 39 characters.
 const LEAST_KEY_BYTES: usize = 8;
 
-/// A longer body is not searched for an error of Google's: such a text is short.
+/// The maximum length of a body that is searched for an error of Google. Such errors are short.
 const MOST_ERROR_BYTES: usize = 65_536;
 
-/// What is logged of an error of Google's.
+/// The maximum length of an error of Google in a log line.
 const MOST_LOGGED_BYTES: usize = 500;
 
 impl Node {
-    /// Asks Places for a client; the answer comes by `client_answered`, never from within this
-    /// call.
+    /// Asks Places for a client. The answer is delivered later through `client_answered`, never
+    /// during this call.
     pub(super) fn ask(
         &mut self,
         question: &Question,
@@ -55,14 +56,15 @@ impl Node {
         Ok(call)
     }
 
-    /// Gives waiting calls connections, and answers to those who wait for them, until there is
-    /// nothing more to do. Every event ends with this, so an answer is never delivered while its
-    /// client is still at work (and nothing here recurses).
+    /// Gives connections to waiting calls, and answers to the clients that wait for them, until
+    /// nothing more can be done. Every event ends with this. So an answer is never delivered while
+    /// its client handles an event, and nothing here recurses.
     pub(super) fn work_off_questions(&mut self, now: Now) {
         let mut delivered = 0;
         loop {
             self.carry_calls(now);
-            // Each answer that a socket takes is an event, too (test:
+            // Each write of an answer to a socket is an event too, so without this check one turn
+            // would deliver all answers (test:
             // `a_crowd_that_waits_for_one_answer_is_given_it_over_several_turns`).
             if self.answers_wait {
                 return;
@@ -90,7 +92,8 @@ impl Node {
         }
     }
 
-    /// Gives the first waiting call a connection, or ends it; `false` if it has to wait on.
+    /// Gives the first waiting call a connection, or ends the call. Returns `false` if the call has
+    /// to wait.
     fn carry(&mut self, id: CallId, now: Now) -> bool {
         let Some(call) = self.calls.get(id) else {
             debug_assert!(false, "the waiting line holds only calls that are out");
@@ -128,7 +131,7 @@ impl Node {
         true
     }
 
-    /// The bytes that ask what a call asks.
+    /// Returns the HTTP request for a call.
     fn request(&self, id: CallId) -> Vec<u8> {
         let places = &self.settings.places;
         match (self.calls.get(id), &places.key) {
@@ -140,7 +143,7 @@ impl Node {
         }
     }
 
-    /// Tries the next address for a call, beside those that are being tried.
+    /// Tries the next address for a call. Attempts that have begun go on.
     fn next_attempt(&mut self, id: CallId, now: Now) {
         let request = self.request(id);
         let limits = &self.settings.limits;
@@ -166,7 +169,7 @@ impl Node {
         }
     }
 
-    /// The socket of an exchange is connected: the TLS that it is to speak.
+    /// The socket of an exchange is connected. Returns the TLS session to begin on it.
     pub(super) fn tls_of_exchange(
         &mut self,
         id: ConnId,
@@ -178,7 +181,7 @@ impl Node {
         if !exchange.handshake_begun(now.time) {
             return Ok(None);
         }
-        // Its handshake has as long as its connection had, until the next address is tried.
+        // The handshake gets the same time as connecting before the next address is tried.
         let next_at = now.time + ms(self.settings.limits.places_attempt_ms);
         if let Some(call) = exchange.call()
             && self.calls.put_off_attempt(call, next_at)
@@ -190,7 +193,7 @@ impl Node {
         Ok(Some(TlsSession::new(tls).untimed()))
     }
 
-    /// Does what an exchange wants done.
+    /// Handles an effect of an exchange.
     pub(super) fn exchange_wants(&mut self, id: ConnId, effect: Effect, now: Now) {
         match effect {
             Effect::Made(call) => self.exchange_made(id, call, now),
@@ -225,8 +228,8 @@ impl Node {
         }
     }
 
-    /// The handshake of an exchange is done. It carries its call from now on; connections that are
-    /// being made for the same call are closed.
+    /// The handshake of an exchange is done, and the exchange carries its call from now on. The
+    /// other connections that are being made for the call are closed.
     fn exchange_made(&mut self, id: ConnId, call: CallId, now: Now) {
         let others = self.calls.made(call, id);
         if let Some(exchange) = exchange(&mut self.sessions, id) {
@@ -273,8 +276,8 @@ impl Node {
         self.finish_call(call_id, answer);
     }
 
-    /// The connection that carried `call`, or was to, is of no more use: another address, once
-    /// more, or the end of the call.
+    /// The connection of `call` cannot be used any more. Depending on the failure, another address
+    /// is tried, the request is sent again on a new connection, or the call ends.
     fn call_failed(
         &mut self,
         call: Option<CallId>,
@@ -304,7 +307,7 @@ impl Node {
                 self.calls.retry(id);
             }
             Stage::Overdue | Stage::Silent => {
-                // Only those who joined late are left then, and have time for another try.
+                // Only clients that joined late are left then. They have time for another attempt.
                 self.expire(id, now);
                 if let Some(call) = self.calls.get(id) {
                     info!(
@@ -323,8 +326,9 @@ impl Node {
         }
     }
 
-    /// A connection that was being made for a call is not made: the next address has its turn at
-    /// once. If there is none, the other connections that are being made are waited for.
+    /// A connection that was being made for a call has failed. The next address is tried at once.
+    /// If there is none, the call waits for its other connections that are being made. If there are
+    /// none either, the call ends.
     fn attempt_failed(&mut self, id: CallId, connection: ConnId, failure: &Failure, now: Now) {
         let Failure { reason, stage } = failure;
         let Some(call) = self.calls.get(id) else {
@@ -354,7 +358,7 @@ impl Node {
         self.finish_call(id, Err(ErrorKind::Unavailable.error(message)));
     }
 
-    /// A client of that call may have waited long enough.
+    /// The earliest deadline of a client of this call may have been reached.
     pub(super) fn call_due(&mut self, id: CallId, now: Now) {
         self.expire(id, now);
         let left = self.calls.get(id).and_then(|call| call.askers().first());
@@ -363,8 +367,8 @@ impl Node {
         }
     }
 
-    /// Answers the clients of a call whose deadline has come. If no other waits for it, the call is
-    /// over.
+    /// Answers the clients of a call whose deadline has been reached. If no other client waits for
+    /// the call, the call ends.
     fn expire(&mut self, id: CallId, now: Now) {
         let waited = ms(self.settings.limits.places_ms).as_secs_f32();
         let message = format!("Google Places did not answer within {waited} s; try again later");
@@ -391,8 +395,8 @@ impl Node {
         }
     }
 
-    /// A client that waited for an answer is gone: asyncio's `Task.cancel`. If it was the only one,
-    /// so is the question.
+    /// A client that waited for an answer is lost. If no other client waits, the call is cancelled,
+    /// as with asyncio's `Task.cancel`.
     pub(super) fn asker_lost(&mut self, call: CallId, asker: ConnId, now: Now) {
         if let Some(abandoned) = self.calls.leave(call, asker) {
             info!(
@@ -418,9 +422,9 @@ impl Node {
         }
     }
 
-    /// Closes the connections without a question that have not been heard since then: what forgot
-    /// one of that age, a NAT or a proxy, has most likely forgotten them all, and each would cost a
-    /// question.
+    /// Closes the kept connections that have been idle since `since` or longer. If a NAT or a proxy
+    /// forgot one connection of that age, it has most likely forgotten all of them. Each of them
+    /// would make one call fail.
     fn close_kept(&mut self, since: Time) {
         let sessions = &mut self.sessions;
         let closed = self.calls.take_old(|id| {
@@ -454,7 +458,7 @@ impl Node {
         self.answers.push_back((askers, outcome));
     }
 
-    /// The server stops, and cannot wait for Places any longer.
+    /// The server is stopping. All calls end with an error.
     pub(super) fn give_up_calls(&mut self, now: Now) {
         for id in self.calls.ids() {
             let connections = self.calls.get(id).map(|call| call.connections().to_vec());
@@ -467,7 +471,7 @@ impl Node {
     }
 }
 
-/// The exchange of that name.
+/// Returns the exchange of connection `id`, if that connection is an exchange.
 fn exchange(sessions: &mut Slots<Slot>, id: ConnId) -> Option<&mut Exchange> {
     match &mut sessions.get_mut(id)?.session {
         Session::Exchange(exchange) => Some(exchange),
@@ -475,9 +479,9 @@ fn exchange(sessions: &mut Slots<Slot>, id: ConnId) -> Option<&mut Exchange> {
     }
 }
 
-/// Whether a response is an answer: JSON with 200 is data, and with any other status only what
-/// Google says of an error is passed on. The key, which an error may repeat, is hidden. Beside it,
-/// what an error says, for the log.
+/// Checks a response. With status 200, the body must be a JSON object. With any other status, the
+/// body is passed on only if it is an error of Google. The key is removed from the body, because an
+/// error can repeat it. The second value is Google's error message, for the log.
 fn judge(
     response: &Response,
     key: Option<&Secret>,
@@ -505,7 +509,7 @@ fn judge(
     (answer, error)
 }
 
-/// A call's name in the log.
+/// The name of a call in the log.
 struct Named<'a>(CallId, &'a Question);
 
 impl std::fmt::Display for Named<'_> {

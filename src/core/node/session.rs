@@ -1,4 +1,4 @@
-//! A connection's session: one of four kinds, with one face.
+//! The session of a connection: one of four kinds, with one trait.
 
 use crate::core::base::clock::Time;
 use crate::core::base::limits::Limits;
@@ -11,17 +11,17 @@ use crate::core::session::disposition::Disposition;
 use crate::core::session::protocol::{Protocol, StreamEnd};
 use crate::core::session::tls::TlsError;
 
-/// One connection's protocol and where it stands.
+/// A session of any kind.
 pub(super) enum Session {
     Client(Client),
-    /// A listed proxy's, until its header names the client.
+    /// A connection of a listed proxy, until its header names the client.
     Proxied(Box<Proxied>),
-    /// Few and large, where clients are many and small.
+    /// In a box, because links are few and large, and clients are many and small.
     Link(Box<Link>),
     Exchange(Box<Exchange>),
 }
 
-/// What a session wants done outside: see `Node::apply`.
+/// An effect of a session of any kind: see `Node::apply`.
 pub(super) enum Effect {
     Client(client::Effect),
     Proxied(proxied::Effect),
@@ -53,7 +53,7 @@ impl From<exchange::Effect> for Effect {
     }
 }
 
-/// The same call, whichever kind it is.
+/// Calls the same method for each kind of session.
 macro_rules! on_each {
     ($session:expr, $it:ident => $call:expr) => {
         match $session {

@@ -1,12 +1,13 @@
-//! In which states the machines of a [`Node`] are, by name: what the simulator counts its faults
-//! by.
+//! The names of the states of a [`Node`]'s state machines. The simulator counts its faults by
+//! state.
 
 use super::session::Session;
 use super::{ConnId, Node};
 use crate::core::session::protocol::Protocol;
 
 impl Node {
-    /// Each link, and its state: one of [`Link::STATES`](crate::core::link::Link::STATES).
+    /// Returns each link with the name of its state, one of
+    /// [`Link::STATES`](crate::core::link::Link::STATES).
     pub fn link_states(&self) -> impl Iterator<Item = (ConnId, &'static str)> {
         self.sessions
             .iter()
@@ -16,7 +17,8 @@ impl Node {
             })
     }
 
-    /// Each client, and its state: one of [`Client::STATES`](crate::core::client::Client::STATES).
+    /// Returns each client with the name of its state, one of
+    /// [`Client::STATES`](crate::core::client::Client::STATES).
     pub fn client_states(&self) -> impl Iterator<Item = (ConnId, &'static str)> {
         self.sessions
             .iter()
@@ -26,7 +28,7 @@ impl Node {
             })
     }
 
-    /// Each neighbour's name, and what is done about dialling it: one of
+    /// Returns the name of each neighbour with the state of dialling it, one of
     /// [`Dial::STATES`](crate::core::session::herd::Dial::STATES).
     pub fn dial_states(&self) -> impl Iterator<Item = (&str, &'static str)> {
         self.herd

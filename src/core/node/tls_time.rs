@@ -1,4 +1,4 @@
-//! Certificates are judged by the time of the event, and not by the system's clock.
+//! Certificates are checked against the time of the event, not against the system's clock.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::core::base::settings::Secret;
 const IN_2021: u64 = 1_621_464_827_000_000_000;
 const IN_2023: u64 = 1_684_536_827_000_000_000;
 
-/// What a client hears, and what Places does, if Places has a certificate for 2021 and the wall
-/// clock of the server shows `wall`.
+/// Places has a certificate for 2021, and the wall clock of the server shows `wall`. Returns the
+/// answer to the client, and the request that Places received.
 fn asked_at(wall: u64) -> (String, String) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,4 +1,4 @@
-//! Which connections come first when a turn has no time for all that are ready.
+//! The order of connections when a turn has no time for all that are ready.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,9 +7,10 @@ use super::{ConnId, Node, Session};
 use crate::core::session::admission::origin;
 
 impl Node {
-    /// Orders connections that are ready for input. Neighbours, Places and proxies come first.
-    /// Clients follow in rounds, with one connection of each address in a round: an address with
-    /// many connections does not delay one with few. Otherwise the order stays.
+    /// Sorts connections that are ready for input. Neighbours, Places and proxies come first.
+    /// Clients follow in rounds, with one connection of each address in a round. So an address with
+    /// many connections does not delay an address with few. Apart from this, the order does not
+    /// change.
     pub fn order_fairly(&self, ready: &mut [ConnId]) {
         let mut rounds: HashMap<IpAddr, u32> = HashMap::new();
         let mut keyed: Vec<(u32, ConnId)> = ready
@@ -29,11 +30,13 @@ impl Node {
         }
     }
 
-    /// Where a client is from. `None` for a connection that comes before clients.
+    /// Returns the address under which a client is counted. Returns `None` for a connection that is
+    /// sorted before clients.
     fn client_origin(&self, id: ConnId) -> Option<IpAddr> {
         match &self.sessions.get(id)?.session {
             Session::Client(client) => Some(origin(client.address().ip())),
-            // A proxy's connection is read once, until its header names the client.
+            // A proxy's connection is usually read only once as such: then its header names the
+            // client.
             Session::Proxied(_) | Session::Link(_) | Session::Exchange(_) => None,
         }
     }

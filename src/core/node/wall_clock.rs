@@ -1,5 +1,5 @@
-//! A wall clock that is set moves no deadline: waits are measured by the other clock. The simulator
-//! sets clocks too, but never asks Places.
+//! Setting the wall clock moves no deadline, because waits are measured with the monotonic clock.
+//! The simulator sets clocks too, but it never asks Places.
 
 use super::{Node, Request};
 use crate::config::{HerdConfig, Overrides, Source};
@@ -9,8 +9,8 @@ use crate::core::session::disposition::Disposition;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// What a server does by itself in twelve seconds, if its wall clock shows `wall(nanoseconds)`:
-/// when it wants to be called, and what becomes of its connections then.
+/// Runs a server for twelve seconds while its wall clock shows `wall(nanoseconds)`. Returns, for
+/// each step, the server's next deadline and the dispositions of its connections.
 fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
     let at = |nanos| Now {
         time: Time::from_nanos(nanos),
@@ -23,8 +23,8 @@ fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
     let mut node = Node::new(settings, &[7; 32], at(0));
     let client =
         |node: &mut Node| node.handle_client_connected("192.0.2.1:1".parse().unwrap(), at(0));
-    // One that does not finish its line; one that asks Places, whose name is never found; one that
-    // does not read its answers.
+    // Three clients: one does not finish its line, one asks Places, whose name is never resolved,
+    // and one does not read its answers.
     let [stalls, asks, deaf] = [(); 3].map(|()| client(&mut node).unwrap());
     node.handle_data_received(stalls, b"half a li", at(10));
     node.handle_data_received(asks, b"IAMAT x +1+2 3\nWHATSAT x 1 1\n", at(20));
@@ -32,8 +32,8 @@ fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
     let mut story = Vec::new();
     let mut now = 40;
     while now < 12 * SECOND {
-        // There is no answer, neither to what is dialled nor to what is looked up. Every second
-        // connection is made, and says nothing.
+        // No look-up gets a result. Every second connection is made, but sends nothing; the others
+        // fail.
         while let Some(request) = node.poll_request() {
             if let Request::Connect { id, .. } = request {
                 match story.len() % 2 {
