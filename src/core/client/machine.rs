@@ -1,4 +1,4 @@
-//! A client's connection: commands in, answers out, in order.
+//! The session of a mobile client: it reads commands, and answers them in their order.
 //!
 //! ```text
 //!   Reading  ─ PlacesAsked ────► Awaiting
@@ -16,9 +16,9 @@
 //!   Closing  ─ Lingered ───────► Closing
 //! ```
 //!
-//! A client that waits for Places *is* `Awaiting`: what the asyncio version keeps in the frame of a
-//! suspended coroutine is written out here. Its later commands stay unread; those that came in the
-//! same segment wait in `input`.
+//! A client that waits for Places is in the state `Awaiting`. In the asyncio version, this state is
+//! in the frame of a suspended coroutine. The client's later commands are not read from the socket.
+//! Commands that arrived together with the `WHATSAT` wait in `input`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -51,31 +51,32 @@ use crate::core::wire::message::{At, Command, Iamat, Whatsat};
 use crate::core::wire::posix_time::{PosixTime, Skew};
 use crate::core::wire::proxy_header::is_line;
 
-/// What an event of a client has for an effect outside.
+/// An action outside the session that an event of a client requires.
 pub enum Effect {
-    /// Places has to be asked before the next command. The client is then either
-    /// [suspended](Client::suspend), or gets an [answer](Client::answer_now) at once and
-    /// [goes on](Protocol::go_on).
+    /// Places has to be asked before the next command runs. Then the caller
+    /// [suspends](Client::suspend) the client. If no call can begin, it
+    /// [answers](Client::answer_now) at once, and lets the client [go on](Protocol::go_on).
     AskPlaces(Asked),
-    /// The client is gone.
+    /// The client's connection is closed.
     Lost {
-        /// Where it was connected from.
+        /// The address that the client connected from.
         address: IpAddr,
-        /// It was not let in.
+        /// Whether the client was rejected.
         was_rejected: bool,
-        /// The call that it waited for.
+        /// The call that the client waited for.
         call: Option<CallId>,
     },
 }
 
-/// A `WHATSAT` that was understood: what to ask Places, and what to do with the answer.
+/// A valid `WHATSAT` command: the question for Places, and the parts of the answer that are known.
 #[derive(Default)]
 pub struct Asked {
-    /// What to ask.
+    /// The question for Places.
     pub question: Question,
-    /// The record it is about, as it stands now: the first line of the answer.
+    /// The `AT` line of the record that the command names, copied when the command ran. It is the
+    /// first line of the answer.
     at_line: Box<[u8]>,
-    /// Which change that was taken with.
+    /// The sequence number of the change that stored the record.
     seq: u64,
     bound: u8,
 }
@@ -83,13 +84,13 @@ pub struct Asked {
 enum State {
     Reading,
     Awaiting(Box<(CallId, Asked)>),
-    /// What is left to do is to deliver the output, then to linger.
+    /// The client's commands are not run any more. The output is sent, then the connection lingers.
     Closing {
         linger: Linger,
     },
 }
 
-/// A [`State`] without what it holds.
+/// A [`State`] without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Reading,
@@ -97,28 +98,28 @@ enum Stage {
     Closing,
 }
 
-/// What changes a client's state.
+/// Why a client's state changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// A `WHATSAT` waits for Places.
+    /// A `WHATSAT` has to wait for Places.
     PlacesAsked,
-    /// Places answered, or a deadline did.
+    /// The call ended: Places answered, or the call failed or took too long.
     PlacesAnswered,
-    /// The same, and the server stops.
+    /// The call ended, and the server is stopping.
     LastAnswer,
-    /// A line is longer than a line may be.
+    /// A line is longer than [`LINE_BYTES`].
     LineTooLong,
-    /// A line had no end in time.
+    /// A line was not finished within `limits.line_ms`.
     LineUnfinished,
-    /// It speaks TLS where no TLS is expected.
+    /// The client speaks TLS where no TLS is expected.
     TlsUnexpected,
-    /// The server stops.
+    /// The server is stopping.
     Stopped,
-    /// It does not read its answers.
+    /// The client did not read its answers for `limits.output_stall_ms`.
     OutputStalled,
-    /// The journal cannot keep what its answers would promise.
+    /// The disk refuses the journal, so records that the client's answers promise cannot be stored.
     LetGo,
-    /// It was listened to for long enough.
+    /// The time for lingering is over.
     Lingered,
 }
 
@@ -148,65 +149,68 @@ impl State {
     }
 }
 
-/// How long to listen on when everything is said: closing with unread input destroys what the
-/// client has not read yet (RFC 9293 §3.6.1).
+/// How long the server reads on after it has sent everything. If a socket is closed while it has
+/// unread input, the client can lose answers that it has not read yet (RFC 9293 §3.6.1).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Linger {
     No,
-    /// The client had nothing to wait for when the server stopped: its last answer is on its way,
-    /// or long there.
+    /// The client was idle when the server stopped. Its last answer has arrived, or soon will.
     Briefly,
-    /// Until the client has closed, or for `linger_ms`.
+    /// Until the client closes, for at most `linger_ms`.
     Long,
 }
 
-/// Whether more input will come, and how it ended.
+/// Whether more input can come, and if not, how the input ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Input {
-    /// It may.
+    /// More input can come.
     Open,
-    /// No more will, and a last line needs no LF.
+    /// The input has ended. If the last line has no LF, it is a whole line all the same.
     Ended,
-    /// No more will, and the end may be an attacker's: a line without its LF may be cut off.
+    /// The input has ended without `close_notify`, so an attacker can have cut it off. A last line
+    /// without LF may be incomplete, and is not run.
     CutOff,
 }
 
-/// What a client is told that speaks TLS where plain text is spoken. Its TLS says that this is
-/// none.
+/// The answer to a client that speaks TLS on a plain-text port. The client's TLS library reports
+/// that this is not TLS.
 const NO_TLS_HERE: &[u8] = b"? this port speaks plain text, not TLS\n";
 
-/// See [`Linger::Briefly`]: a round trip, to most clients.
+/// The duration of [`Linger::Briefly`]: at least one round trip to most clients.
 const BRIEFLY: Duration = Duration::from_millis(200);
 
-/// One client.
+/// The session of one client.
 pub struct Client {
     who: PeerLabel,
     state: State,
-    /// Bytes not acted on yet: an unfinished line, or commands behind a `WHATSAT`.
+    /// Bytes that were read but not handled yet: an unfinished line, or commands that have to wait.
     input: Buffer,
     output: Buffer,
-    /// Whether more of it will come. Independent of the state: the end may come in each.
+    /// Whether more input can come. This is independent of the state, because the input can end in
+    /// each state.
     end: Input,
-    /// The output passed the high mark, and is not below the low one yet. Independent of the state:
-    /// an answer of Places may pass the mark, and a client that closes has output too.
+    /// Whether the output has passed the high mark, and has not fallen to the low mark since. This
+    /// is independent of the state: an answer of Places can pass the mark, and a closing client has
+    /// output too.
     paused: bool,
-    /// Its next command waits until the journal has room. It is decided anew whenever the client
-    /// goes on, and only one that reads begins to wait.
+    /// Whether the next command waits until the journal has room. This is computed again whenever
+    /// the client goes on. Only a client in the state `Reading` starts to wait.
     wants_room: bool,
-    /// No output may leave before this change is safe in the journal.
+    /// Output is held back until the journal has stored the change with this sequence number.
     held_until: u64,
-    /// Since when a line is unfinished.
+    /// When the unfinished line began.
     line_since: Option<Time>,
-    /// Since when output waits and the client takes none; in `Closing`, since when it is closing.
+    /// Set while output waits, and in `Closing`: when that began, or when the client last took
+    /// output.
     stalled_since: Option<Time>,
-    /// It was not let in: it is counted elsewhere, and closes from the beginning. This never
-    /// changes.
+    /// Whether the client was rejected. A rejected client is counted separately, and is `Closing`
+    /// from the beginning. This never changes.
     is_rejected: bool,
 }
 
 impl Client {
-    /// The names of the states that a client can be in. Of one that reads commands, why it does not
-    /// go on.
+    /// The names of a client's states. A client in `Reading` has three names: they say whether it
+    /// reads, and if not, why.
     pub const STATES: [&'static str; 5] = [
         "reading",
         "paused",
@@ -215,7 +219,8 @@ impl Client {
         "closing",
     ];
 
-    /// A client that just connected, or that a proxy just named.
+    /// Creates the session of a client that has just connected, or that a proxy's header has just
+    /// named.
     #[must_use]
     pub fn new(serial: u32, from: ClientSource) -> Client {
         let who = PeerLabel::new(serial, from.client);
@@ -238,7 +243,7 @@ impl Client {
         }
     }
 
-    /// One that is not let in, and is told so in these bytes.
+    /// Creates the session of a rejected client. It sends `last_words`, then closes.
     #[must_use]
     pub fn rejected(serial: u32, address: SocketAddr, last_words: &[u8]) -> Client {
         let from = ClientSource {
@@ -254,29 +259,29 @@ impl Client {
         client
     }
 
-    /// Whether it was not let in.
+    /// Whether the client was rejected.
     #[must_use]
     pub fn is_rejected(&self) -> bool {
         self.is_rejected
     }
 
-    /// Where it is connected from.
+    /// Returns the address that the client connected from.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.who.address()
     }
 
-    /// Its name in the log.
+    /// Returns the client's name in the log.
     #[must_use]
     pub fn who(&self) -> PeerLabel {
         self.who
     }
 
-    /// Runs commands until one has to wait, the output is full, or there are no more. Returns how
-    /// many bytes were used.
+    /// Runs commands until a command has to wait, the output is full, or no commands are left.
+    /// Returns the number of bytes that were used.
     fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Effect>) {
         let mut used = 0;
-        // One that cannot go on for another reason does not wait for room.
+        // If the client cannot go on for another reason, it does not wait for room.
         self.wants_room = false;
         while self.may_run(&context.settings.limits) {
             let rest = &bytes[used..];
@@ -293,7 +298,7 @@ impl Client {
                     self.refuse_tls(context);
                     break;
                 }
-                // At the end of input, a last line needs no LF.
+                // At the end of the input, the last line needs no LF.
                 Split::Unfinished if self.end == Input::Ended => {
                     used += rest.len();
                     rest
@@ -314,7 +319,7 @@ impl Client {
                     break;
                 }
             };
-            // Only what has to be written down waits for room.
+            // Only an `IAMAT` waits for room, because only its record is written to the journal.
             self.wants_room =
                 context.room() == Room::Wait && matches!(Command::parse(line), Command::Iamat(_));
             if self.wants_room {
@@ -344,10 +349,12 @@ impl Client {
         matches!(self.state, State::Reading) && !self.paused
     }
 
-    /// Runs the command in `line`, which stands at the front of `input`.
+    /// Runs the command in `line`. `input` is everything that was read and not handled yet; it
+    /// begins with `line`.
     fn command(&mut self, line: &[u8], input: &[u8], context: &mut Context<'_>) -> Option<Asked> {
         let command = Command::parse(line);
-        // A newline may be anywhere in a hello, in its length too.
+        // A `ClientHello` can contain the byte LF anywhere, even in its length. So it can look like
+        // a line.
         if matches!(command, Command::Invalid) && is_hello(input) {
             self.refuse_tls(context);
             return None;
@@ -377,8 +384,8 @@ impl Client {
         None
     }
 
-    /// Answers an `IAMAT`, and offers it to the table; `false` if the table or the journal has no
-    /// room for it.
+    /// Answers an `IAMAT`, and merges its record into the table. Returns `false` if the table or
+    /// the journal has no room for the record.
     fn iamat(&mut self, iamat: &Iamat<'_>, context: &mut Context<'_>) -> bool {
         if context.room() == Room::Full {
             return false;
@@ -401,7 +408,8 @@ impl Client {
                         durability.record(seq, context.records.last_epoch(), line);
                         seq
                     } else {
-                        // A stale one is as safe as the newer record that makes it so.
+                        // The answer to a stale record waits for the newer record that is in the
+                        // table.
                         let seq = context.records.seq(iamat.client);
                         debug_assert!(seq.is_some(), "a newer record made it stale");
                         seq.unwrap_or_default()
@@ -433,7 +441,8 @@ impl Client {
         );
     }
 
-    /// It begins a handshake: it can do nothing with an answer, nor a line be made of what it says.
+    /// The client begins a TLS handshake on a connection that is plain, or inside TLS. Its bytes
+    /// contain no lines, and it cannot understand an answer. So the connection closes.
     #[cold]
     fn refuse_tls(&mut self, context: &mut Context<'_>) {
         let reason = match &context.settings.tls.clients {
@@ -446,7 +455,7 @@ impl Client {
         self.close(Cause::TlsUnexpected, Linger::Long);
     }
 
-    /// Tells the log if what was no command is a header of a proxy that is not listed.
+    /// Logs an invalid command that is a PROXY header. Its sender is a proxy that is not listed.
     #[inline(never)]
     fn look_for_header(&self, line: &[u8], context: &mut Context<'_>) {
         if is_line(line) {
@@ -455,7 +464,7 @@ impl Client {
         }
     }
 
-    /// Answers what cannot be answered: `? ` and a copy of it.
+    /// Answers a line that cannot be answered otherwise: `? ` and a copy of the line.
     fn quote(&mut self, line: &[u8]) {
         info!("{} -> ? {}", self.who, Escaped(line));
         let output = self.output.tail();
@@ -464,7 +473,7 @@ impl Client {
         output.push(b'\n');
     }
 
-    /// The one place where its state changes.
+    /// Changes the state. No other code does.
     fn enter(&mut self, cause: Cause, state: State) {
         assert_transition(&TRANSITIONS, (self.state.stage(), cause, state.stage()));
         self.state = state;
@@ -474,17 +483,18 @@ impl Client {
         self.enter(cause, State::Closing { linger });
     }
 
-    /// Reading stops until the call is answered.
+    /// Suspends the client until `call` is answered. Until then, no command runs and nothing is
+    /// read.
     pub fn suspend(&mut self, call: CallId, asked: Asked) {
         self.line_since = None;
         self.enter(Cause::PlacesAsked, State::Awaiting(Box::new((call, asked))));
     }
 
-    /// The call is answered: reading goes on, with [`Protocol::go_on`], unless the server
-    /// `is_stopping`.
+    /// The call is answered: appends the answer. Then the caller lets the client [go
+    /// on](Protocol::go_on). If the server `is_stopping`, this was the client's last answer.
     pub fn resume(&mut self, outcome: &mut Outcome, is_stopping: bool) {
         let State::Awaiting(awaited) = &mut self.state else {
-            return; // closed meanwhile
+            return; // the client was closed before the answer came
         };
         let asked = std::mem::take(&mut awaited.1);
         match is_stopping {
@@ -494,7 +504,7 @@ impl Client {
         self.answer_now(&asked, outcome);
     }
 
-    /// Answers a `WHATSAT`: the record's line, the JSON, two LF.
+    /// Appends the answer to a `WHATSAT`: the record's line, the JSON, and two LF.
     pub fn answer_now(&mut self, asked: &Asked, outcome: &mut Outcome) {
         let source = outcome.source();
         let json = outcome.json(asked.bound);
@@ -517,7 +527,7 @@ impl Client {
         self.held_until = self.held_until.max(asked.seq);
     }
 
-    /// The call that the client waits for.
+    /// Returns the call that the client waits for.
     #[must_use]
     pub fn awaits(&self) -> Option<CallId> {
         match &self.state {
@@ -526,11 +536,11 @@ impl Client {
         }
     }
 
-    /// Its answers cannot leave for now, and it is not kept waiting for them; but first for what
-    /// it asked Places.
+    /// Closes the client without its answers, because the journal cannot store what they promise. A
+    /// client that waits for Places is not closed now.
     pub fn let_go(&mut self) {
         if self.awaits().is_none() {
-            // No other answer may leave: the client would take it for the one that is missing.
+            // Another answer must not be sent: the client would take it for the missing one.
             self.output.clear();
             self.input.clear();
             self.line_since = None;
@@ -538,8 +548,8 @@ impl Client {
         }
     }
 
-    /// Bytes that wait for the socket, if they may leave when the journal is safe up to the change
-    /// `released`.
+    /// Returns the output, if it may be sent when everything up to the change `released` is stored.
+    /// Otherwise returns nothing.
     #[inline]
     fn released_output(&self, released: u64) -> &[u8] {
         if self.held_until > released {
@@ -549,18 +559,18 @@ impl Client {
         }
     }
 
-    /// Whether it was paused and is no longer above the low mark: then it has to [go
-    /// on](Protocol::go_on), also if no command waits in the input, or it would never be read
-    /// again.
+    /// Whether the client was paused and its output has fallen to the low mark. Then it has to [go
+    /// on](Protocol::go_on), even if no command waits in `input`. Otherwise it would stay paused
+    /// and never be read again.
     fn can_go_on(&self, limits: &Limits) -> bool {
         let room = self.output.len() <= count(limits.output_low_bytes);
         matches!(self.state, State::Reading) && self.paused && room
     }
 
-    /// Notes when a line began that is not finished.
+    /// Stores when the unfinished line began. `progress` is whether input was used up.
     fn watch_line(&mut self, progress: bool, now: Time) {
-        // What waits for room in the journal, or for its answers to be read, is not unfinished:
-        // whole lines may be among it.
+        // If the client waits for room in the journal, or is paused, `input` can contain whole
+        // lines. So it does not count as an unfinished line then.
         let is_read = matches!(self.state, State::Reading) && !self.paused && !self.wants_room;
         let unfinished = is_read && !self.input.is_empty();
         if progress || !unfinished {
@@ -580,8 +590,8 @@ impl Client {
         }
     }
 
-    /// Any client can leave a line unfinished, as often as it likes: the first and every power of
-    /// two are told of at level `warn`.
+    /// Logs an unfinished line. Any client can leave lines unfinished, as often as it likes. So
+    /// only the first one and every power of two are logged as warnings.
     #[cold]
     fn tell_unfinished(&self, bytes: usize, line_ms: u64, tally: &mut Tally) {
         let (who, count) = (self.who, tally.was_unfinished());
@@ -599,7 +609,7 @@ impl Client {
 impl Protocol for Client {
     type Effect = Effect;
 
-    /// The client speaks first.
+    /// Does nothing, because the client speaks first.
     fn connection_made(&mut self, _: &mut Context<'_>) -> Option<Effect> {
         None
     }
@@ -615,8 +625,9 @@ impl Protocol for Client {
         effect
     }
 
-    /// What it sent is still answered. Truncation cannot be told from an attack, so a line without
-    /// its end is not run if the stream was cut off (RFC 8446, section 6.1).
+    /// Commands that arrived before the end are still answered. If the stream was cut off, a last
+    /// line without LF is not run, because an attacker can have shortened it (RFC 8446, section
+    /// 6.1).
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
         self.end = match end {
             StreamEnd::Whole => Input::Ended,
@@ -625,7 +636,7 @@ impl Protocol for Client {
         self.go_on(context)
     }
 
-    /// It is counted when the connection is lost.
+    /// Does nothing here: the failure is counted when the connection is lost.
     fn tls_failed(&mut self, _: &TlsError, _: &mut Context<'_>) -> Option<Effect> {
         None
     }
@@ -661,7 +672,7 @@ impl Protocol for Client {
         })
     }
 
-    /// Acts on what waits in the input.
+    /// Runs the commands that wait in `input`.
     fn go_on(&mut self, context: &mut Context<'_>) -> Option<Effect> {
         let mut input = std::mem::take(&mut self.input);
         let (used, effect) = self.run(input.as_slice(), context);
@@ -701,8 +712,8 @@ impl Protocol for Client {
 
     fn stop(&mut self, _: &mut Context<'_>) {
         match self.state {
-            // Its next command may be on its way: closing in the face of it would destroy answers
-            // that it has not read yet.
+            // The client's next command may be on its way. Closing with unread input could destroy
+            // answers that the client has not read yet.
             State::Reading => {
                 let is_idle = self.input.is_empty() && self.output.is_empty();
                 let linger = if is_idle {
@@ -712,7 +723,7 @@ impl Protocol for Client {
                 };
                 self.close(Cause::Stopped, linger);
             }
-            // The answer that it waits for is the last one: see `resume`.
+            // The client gets the answer that it waits for, and then closes: see `resume`.
             State::Awaiting(..) | State::Closing { .. } => {}
         }
         self.input.clear();
@@ -724,7 +735,7 @@ impl Protocol for Client {
         self.released_output(context.released())
     }
 
-    /// A client that was paused may go on.
+    /// If the client was paused, it may go on now.
     fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Effect> {
         self.output.consume(count);
         self.stalled_since = Some(context.now.time);
@@ -734,7 +745,8 @@ impl Protocol for Client {
         }
     }
 
-    /// What waits for the journal does not wait for the client.
+    /// Output that is held back for the journal is not counted as waiting: the client cannot read
+    /// it.
     #[inline]
     fn flushed(&mut self, context: &mut Context<'_>) {
         let waits = !self.released_output(context.released()).is_empty()
@@ -793,7 +805,7 @@ impl Protocol for Client {
         line.into_iter().chain(stall).min()
     }
 
-    /// One of [`Client::STATES`].
+    /// Returns one of [`Client::STATES`].
     fn state_name(&self) -> &'static str {
         let place = match self.state {
             State::Reading if self.wants_room => 2,
@@ -820,7 +832,7 @@ impl Protocol for Client {
 }
 
 impl Asked {
-    /// `None` if the client asked about is not known.
+    /// Returns `None` if the table has no record of the client that the command names.
     fn new(whatsat: &Whatsat<'_>, records: &Records, api: PlacesApi) -> Option<Asked> {
         let at_line = records.line(whatsat.client)?.into_boxed_slice();
         let at = At::parse(at_line.strip_suffix(b"\n")?)?;

@@ -1,4 +1,4 @@
-//! A mobile client's connection: commands in, answers out, in order.
+//! The session of a mobile client: it reads commands, and answers them in their order.
 //!
 //! ```text
 //!   PROXY header ─► proxied ─► Client ◄─► table
@@ -8,8 +8,8 @@
 //!                              places
 //! ```
 //!
-//! [`Client`] is the state machine. [`proxied`] stands before it where clients come through a
-//! proxy.
+//! [`Client`] is the state machine. If a client comes through a proxy, its connection first has a
+//! [`proxied`] session.
 
 mod machine;
 pub mod proxied;

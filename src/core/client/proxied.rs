@@ -1,4 +1,4 @@
-//! A connection of a listed proxy that has not said yet for which client it is.
+//! A connection of a listed proxy, before its header has named the client.
 //!
 //! ```text
 //!   accepted ──► Proxied ── a whole header ──► a client, with the address that the header names
@@ -8,19 +8,20 @@
 //! # Who is counted where
 //!
 //! A proxy has one address and many clients, so its connections are not counted by its address.
-//! Until the header has come, a connection is one of at most `limits.max_unidentified`. Then it is
-//! let in or refused as a client with the address that the header names
-//! ([`crate::core::session::admission`]), as if it had connected from there.
+//! Until the header has arrived, the connection is one of at most `limits.max_unidentified`. Then
+//! the client that the header names is admitted or rejected ([`crate::core::session::admission`]),
+//! as if it had connected from that address.
 //!
-//! A connection that is one too many is not refused: the one that has waited longest has to go.
-//! Most proxies send the header as soon as they connect, so one that waits is a fault, or a client
-//! of a proxy that sends the header with the client's first bytes (AWS). A client that opens many
-//! such connections and says nothing loses the oldest of its own; others, who speak, have their
-//! header here long before they are the oldest.
+//! If there is one connection too many, the new connection is accepted, and the one that has waited
+//! longest is closed. Most proxies send the header as soon as they connect. So a connection that
+//! waits has a fault, or its proxy sends the header only with the client's first bytes (AWS). A
+//! client that opens many such connections and sends nothing loses the oldest of its own
+//! connections. Clients that send something have their header here long before their connection is
+//! the oldest.
 //!
-//! Nothing of what comes before the header is believed or answered as a command. A connection from
-//! a listed address without a header is refused, as the specification demands: to guess would let
-//! a client choose its address.
+//! No byte before the end of the header is handled as a command. A connection from a listed address
+//! without a header is refused, as the specification requires. Otherwise a client could choose its
+//! address.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -37,12 +38,12 @@ use crate::core::session::protocol::{Protocol, StreamEnd};
 use crate::core::session::tls::TlsError;
 use crate::core::wire::proxy_header::{Header, HeaderError, Parsed, parse};
 
-/// Where a client is connected from.
+/// The addresses of a client, and of the proxy in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientSource {
     /// The client's address.
     pub client: SocketAddr,
-    /// The address of the proxy that speaks for it, if one does.
+    /// The address of the proxy, if the client comes through one.
     pub proxy: Option<SocketAddr>,
 }
 
@@ -56,7 +57,7 @@ impl fmt::Display for ClientSource {
     }
 }
 
-/// The same address, which is of IPv4 if it can be.
+/// Returns the same address, as an IPv4 address if it is an IPv4-mapped IPv6 address.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -64,24 +65,24 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 /// Why a proxy's connection is closed before it becomes a client's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// What it said is no header.
+    /// The first bytes are not a valid header.
     Invalid(HeaderError),
-    /// The header was not whole in time.
+    /// The header was not complete in time.
     Late {
-        /// How long it had.
+        /// The time limit.
         limit_ms: u64,
     },
-    /// It ended in the middle of the header.
+    /// The connection ended in the middle of the header.
     CutOff,
-    /// There were too many like it, and it had waited longest.
+    /// Too many connections waited for their header, and this one had waited longest.
     Displaced,
 }
 
 impl Refusal {
-    /// How many kinds there are.
+    /// The number of kinds that [`Refusal::kind`] distinguishes.
     pub const KINDS: usize = 5;
 
-    /// Which of them it is, from 0: those that an operator mends in different ways.
+    /// Returns the kind of the refusal, from 0. An operator fixes each kind in a different way.
     #[must_use]
     pub fn kind(&self) -> usize {
         match self {
@@ -101,7 +102,8 @@ impl Refusal {
         }
     }
 
-    /// Whether it may hear why: nothing else is on its way to it, and it may be listening.
+    /// Whether the reason is sent to the other side. It is sent if nothing else is on its way
+    /// there, and if the other side may be reading.
     #[must_use]
     pub fn is_told(&self) -> bool {
         match self {
@@ -126,38 +128,39 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What an event of such a connection has for an effect outside.
+/// An action outside the session that an event of such a connection requires.
 pub enum Effect {
-    /// The header is whole: from here on, the connection is a client's.
+    /// The header is complete. From now on, the connection belongs to a client.
     Named {
-        /// The client, and the proxy if it speaks for another one.
+        /// The client, and the proxy. If the proxy speaks for itself, as in a health check, the
+        /// proxy is the client.
         from: ClientSource,
-        /// How many of the bytes that came in are part of the header.
+        /// The number of the received bytes that are part of the header.
         used: usize,
     },
-    /// It closes, for this reason.
+    /// The connection is refused for this reason, and has to be closed.
     Refused(Refusal),
-    /// The connection is gone.
+    /// The connection is closed.
     Lost {
-        /// The proxy.
+        /// The address of the proxy.
         proxy: SocketAddr,
-        /// It was in the middle of its header.
+        /// Set if the connection ended in the middle of its header.
         refusal: Option<Refusal>,
     },
 }
 
-/// A connection whose header has not come.
+/// A connection whose header has not arrived yet.
 pub struct Proxied {
     proxy: SocketAddr,
     /// The beginning of the header.
     input: Buffer,
-    /// When the wait began.
+    /// When the wait for the header began. The first [`Protocol::flushed`] sets it.
     since: Option<Time>,
     is_over: bool,
 }
 
 impl Proxied {
-    /// A proxy that just connected from `proxy`.
+    /// Creates the session of a connection that was accepted from `proxy`.
     #[must_use]
     pub fn new(proxy: SocketAddr) -> Proxied {
         Proxied {
@@ -168,17 +171,17 @@ impl Proxied {
         }
     }
 
-    /// The proxy's address.
+    /// Returns the address of the proxy.
     #[must_use]
     pub fn proxy(&self) -> SocketAddr {
         self.proxy
     }
 
-    /// Takes bytes that came in. Returns the header when it is whole, and how many of `data` were
-    /// part of it.
+    /// Takes received bytes. When the header is complete, returns it with the number of bytes of
+    /// `data` that are part of it.
     ///
     /// # Errors
-    /// They are no header.
+    /// The bytes are not a valid header.
     pub fn take(
         &mut self,
         data: &[u8],
@@ -192,7 +195,7 @@ impl Proxied {
         let parsed = if held == 0 {
             parse(data, most)
         } else {
-            // With `most` bytes it is a header or none.
+            // After `most` bytes, it is certain whether they are a header.
             self.input.extend(&data[..data.len().min(most - held)]);
             parse(self.input.as_slice(), most)
         };
@@ -209,15 +212,15 @@ impl Proxied {
         }
     }
 
-    /// No more will come. Returns why that is a fault, unless it had not begun: a check whether
-    /// this server is alive may connect and say nothing.
+    /// The input has ended. Returns the refusal if a part of the header had arrived. If nothing had
+    /// arrived, this is no fault: a health check may connect and send nothing.
     fn end(&mut self) -> Option<Refusal> {
         let has_begun = !self.input.is_empty() && !self.is_over;
         self.close();
         has_begun.then_some(Refusal::CutOff)
     }
 
-    /// It is to be closed.
+    /// Marks the connection to be closed.
     pub fn close(&mut self) {
         self.is_over = true;
         self.input.clear();
@@ -227,7 +230,7 @@ impl Proxied {
 impl Protocol for Proxied {
     type Effect = Effect;
 
-    /// No TLS begins before the header.
+    /// Does nothing: before the header, there is no TLS.
     fn connection_made(&mut self, _: &mut Context<'_>) -> Option<Effect> {
         None
     }
@@ -261,7 +264,7 @@ impl Protocol for Proxied {
         None
     }
 
-    /// It may be reset in the middle of the header, too.
+    /// The connection can also be reset in the middle of the header.
     fn connection_lost(&mut self, why: Option<&str>, _: &mut Context<'_>) -> Option<Effect> {
         debug!("proxy {}: gone: {}", self.proxy, why.unwrap_or("closed"));
         Some(Effect::Lost {
@@ -282,7 +285,7 @@ impl Protocol for Proxied {
         is_due.then_some(Effect::Refused(Refusal::Late { limit_ms }))
     }
 
-    /// It is not a client yet: see [`Proxied::flushed`].
+    /// Does nothing here: [`Proxied::flushed`] closes the connection when the server is stopping.
     fn stop(&mut self, _: &mut Context<'_>) {}
 
     fn output(&mut self, _: &mut Context<'_>) -> &[u8] {
@@ -293,7 +296,7 @@ impl Protocol for Proxied {
         None
     }
 
-    /// The first time, its wait begins.
+    /// The first call starts the wait for the header.
     #[cold]
     fn flushed(&mut self, context: &mut Context<'_>) {
         self.since.get_or_insert(context.now.time);
@@ -322,7 +325,7 @@ impl Protocol for Proxied {
         0
     }
 
-    /// A byte of the header wins no time.
+    /// Bytes that arrive do not extend the deadline.
     #[cold]
     fn deadline(&self, limits: &Limits) -> Option<Time> {
         Some(self.since? + ms(limits.proxy_header_ms))
