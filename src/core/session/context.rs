@@ -1,4 +1,4 @@
-//! What sessions share, as it is lent to one of them for one event.
+//! The parts of a server that its sessions share. One session borrows them for one event.
 
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Now;
@@ -9,47 +9,49 @@ use crate::core::session::tally::Tally;
 use crate::core::session::tls::TlsSession;
 use crate::core::table::records::Records;
 
-/// What a session works on while it handles an event.
+/// The data that a session uses while it handles an event.
 pub struct Context<'a> {
-    /// When the event happens.
+    /// The time of the event.
     pub now: Now,
-    /// Which server this is, and its limits.
+    /// The server's name, limits and other settings.
     pub settings: &'a Settings,
-    /// Which life of it this is.
+    /// The id of the server's present life.
     pub boot: BootId,
-    /// It stops.
+    /// Whether the server is stopping.
     pub is_stopping: bool,
-    /// How many clients are connected.
+    /// The number of clients that are connected.
     pub clients: usize,
-    /// Every client's position.
+    /// The table: the position of every client.
     pub records: &'a mut Records,
     /// The neighbours.
     pub herd: &'a mut Herd,
-    /// What outlasts the server, if it has a data directory.
+    /// The journal, if the server has a data directory.
     pub durability: Option<&'a mut Durability>,
-    /// What is counted of clients.
+    /// The counts of what clients did.
     pub tally: &'a mut Tally,
-    /// The TLS that the session's bytes go over, if they do.
+    /// The connection's TLS session, if the connection uses TLS.
     pub tls: Option<&'a TlsSession>,
 }
 
 impl Context<'_> {
-    /// Up to which change things may leave the server.
+    /// Returns the sequence number of the last change that may be sent to clients and neighbours.
+    /// Without a journal, this is `u64::MAX`.
     #[inline]
     #[must_use]
     pub fn released(&self) -> u64 {
         self.of_journal(Durability::released)
     }
 
-    /// Up to which change everything is kept as safely as clients are promised.
+    /// Returns the sequence number up to which all changes are stored as safely as answers promise.
+    /// Without a journal, this is `u64::MAX`.
     #[inline]
     #[must_use]
     pub fn kept_through(&self) -> u64 {
         self.of_journal(Durability::kept_through)
     }
 
-    /// Up to which change everything is in the journal, whatever was accepted since: see
-    /// [`Durability::appended_through`].
+    /// Returns the sequence number up to which all changes are in the journal: see
+    /// [`Durability::appended_through`]. Without a journal, this is `u64::MAX`.
     #[inline]
     #[must_use]
     pub fn appended_through(&self) -> u64 {

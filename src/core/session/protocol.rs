@@ -1,4 +1,5 @@
-//! The face of a session: the same for each kind. asyncio's `Protocol`, and more of it derived.
+//! The trait of all kinds of session. It is like asyncio's `Protocol`, but computes more from its
+//! state.
 
 use crate::core::base::clock::Time;
 use crate::core::base::limits::Limits;
@@ -6,84 +7,88 @@ use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::tls::TlsError;
 
-/// How the other side's bytes ended.
+/// How the other side's stream of bytes ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
-    /// Nothing was cut off.
+    /// The stream is complete.
     Whole,
-    /// They went over TLS, and `close_notify` is missing: something else may have cut the stream
-    /// off, in the middle of a line.
+    /// The connection uses TLS, and the stream ended without `close_notify`. An attacker can have
+    /// cut it off, in the middle of a line.
     CutOff,
 }
 
-/// A session: the state machine above one connection. Bytes are plaintext here; see
-/// [`TlsSession`](crate::core::session::tls::TlsSession) for what is below.
+/// A session: the state machine above one connection. It handles only plaintext. TLS is below it,
+/// in [`TlsSession`](crate::core::session::tls::TlsSession).
 ///
-/// An event may have an effect outside the session. It is returned, and the caller has to act on
-/// it; a session keeps nothing to be collected.
+/// An event may require an action outside the session. Then the method returns an effect, and the
+/// caller has to act on it. A session does not store effects.
 pub trait Protocol {
-    /// What an event may have for an effect outside.
+    /// An action outside the session that an event can require.
     type Effect;
 
-    /// Bytes may flow: the socket that we dialled with is connected, or the handshake of TLS is
-    /// done.
+    /// Bytes can be sent and received now: a socket that we dialled is connected, or the TLS
+    /// handshake is done.
     fn connection_made(&mut self, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// Bytes came in.
+    /// Bytes arrived.
     fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// No more bytes will come in.
+    /// The input has ended. No more bytes will arrive.
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// TLS cannot go on. The other side is told in an alert; then the connection is lost.
+    /// TLS has failed. If possible, an alert is sent to the other side. Then the connection is lost.
     fn tls_failed(&mut self, error: &TlsError, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// The connection is gone: the last event. `why` is missing if the core closed it.
+    /// The connection is closed. This is the last event. `why` is `None` if the core closed the
+    /// connection.
     fn connection_lost(
         &mut self,
         why: Option<&str>,
         context: &mut Context<'_>,
     ) -> Option<Self::Effect>;
 
-    /// The journal has room again: goes on with what waits for that.
+    /// The journal has room again. The session handles the input that waited for it.
     fn go_on(&mut self, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// The deadline may have come.
+    /// The session's deadline may have been reached.
     fn deadline_reached(&mut self, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// The server stops: what is being answered is the last thing.
+    /// The server is stopping. The session finishes what it has begun, and begins nothing new.
     fn stop(&mut self, context: &mut Context<'_>);
 
-    /// What the socket is to take. Some is made only when it is asked for.
+    /// Returns the bytes for the socket. Some sessions produce more output in this call.
     fn output(&mut self, context: &mut Context<'_>) -> &[u8];
 
-    /// The socket took `count` bytes of it.
+    /// The socket accepted the first `count` bytes of the output.
     fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// The socket has taken what it could in this turn: notes since when something waits.
+    /// Called at the end of the connection's part of a turn, after the socket took what it could. A
+    /// session can store here when its wait began.
     fn flushed(&mut self, context: &mut Context<'_>);
 
-    /// What happens to the connection.
+    /// Returns whether the connection stays open, ends its output, or closes.
     fn disposition(&self) -> Disposition;
 
-    /// Whether bytes from the socket are wanted: asyncio's `pause_reading` and `resume_reading`.
+    /// Whether the session wants bytes from the socket. This is in place of asyncio's
+    /// `pause_reading` and `resume_reading`.
     fn wants_read(&self) -> bool;
 
     /// Whether the next line waits until the journal has room.
     fn wants_room(&self) -> bool;
 
-    /// Which change has to be safe in the journal before the output may leave.
+    /// Returns the sequence number of the change that the journal must have stored before the
+    /// output may be sent. 0 if the output does not wait for the journal.
     fn held_until(&self) -> u64;
 
-    /// When [`Protocol::deadline_reached`] has to be called.
+    /// Returns the time at which [`Protocol::deadline_reached`] has to be called.
     fn deadline(&self, limits: &Limits) -> Option<Time>;
 
-    /// The name of the state that it is in.
+    /// Returns the name of the session's state.
     fn state_name(&self) -> &'static str;
 
-    /// Whether its parts agree with one another. For tests.
+    /// Checks that the parts of the session agree with each other. For tests.
     ///
     /// # Errors
-    /// What does not hold, in words.
+    /// The condition that does not hold, in words.
     fn check_invariants(&self) -> Result<(), String>;
 }

@@ -1,9 +1,9 @@
-//! A neighbour's wall clock beside ours.
+//! Compares a neighbour's wall clock with ours.
 
-/// A wall clock that is further off than this is told in the log.
+/// The difference between two wall clocks above which it is logged, in nanoseconds.
 const CLOCK_TOLERANCE_NS: i64 = 1_000_000_000;
 
-/// A neighbour's wall clock beside ours, by what it says of it.
+/// Compares a neighbour's wall clock with ours, from the times that the neighbour sends.
 #[derive(Default)]
 pub struct ClockWatch {
     apart_ns: Option<i64>,
@@ -11,19 +11,22 @@ pub struct ClockWatch {
     is_told: bool,
 }
 
-/// What the log has to be told of a neighbour's clock.
+/// A change that has to be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockNews {
-    /// It is so many nanoseconds ahead of ours, or behind if less than zero.
+    /// The neighbour's clock is this number of nanoseconds ahead of ours, or behind ours if the
+    /// number is negative.
     Apart(i64),
-    /// The two agree again.
+    /// The clocks agree again.
     Agrees,
 }
 
 impl ClockWatch {
-    /// It says that its clock shows `theirs`, while ours shows `ours`. That may have been on its
-    /// way for long: a clock that seems behind is only taken to be so if it seems so twice in a
-    /// row.
+    /// Compares the time `theirs` from the neighbour with our time `ours`, both in nanoseconds.
+    /// Returns what has to be logged.
+    ///
+    /// The neighbour's line may have been on its way for a long time. So a clock counts as behind
+    /// only if two readings in a row say so.
     pub fn reading(&mut self, theirs: u64, ours: u64) -> Option<ClockNews> {
         let apart = i64::try_from(i128::from(theirs) - i128::from(ours));
         let apart = apart.unwrap_or(if theirs > ours { i64::MAX } else { i64::MIN });
@@ -43,7 +46,8 @@ impl ClockWatch {
         }
     }
 
-    /// How far its clock was ahead of ours at the last reading, in milliseconds.
+    /// Returns the difference at the last reading, in milliseconds. It is positive if the
+    /// neighbour's clock is ahead of ours.
     #[must_use]
     pub fn apart_ms(&self) -> Option<i64> {
         self.apart_ns.map(|apart| apart / 1_000_000)

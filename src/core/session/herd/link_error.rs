@@ -1,4 +1,4 @@
-//! Why a link ends, or does not come about.
+//! The reasons for which a link ends or cannot be made.
 
 use std::fmt;
 
@@ -6,119 +6,119 @@ use crate::core::base::limits::LINK_LINE_BYTES;
 use crate::core::session::handshakes::Kind;
 use crate::core::session::tls::{NO_TLS, TlsError};
 
-/// With TLS at one end only, nothing that the other end says makes sense.
+/// If only one side uses TLS, the sides cannot understand each other.
 const ONE_SIDED: &str = "[peers.tls] has to be in the config of both servers, or of neither, or with mode = \"offered\" in one";
 
-/// A reason. As text, the other side is its subject, and text of the other side is escaped. The
-/// other side is told the same text in `BYE`.
+/// The reason for which a link ends or cannot be made. In its text, "it" is the other side, and
+/// quoted input is escaped. The same text is sent to the other side in `BYE`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LinkError {
-    /// The neighbour's name cannot be resolved, in the resolver's words.
+    /// The neighbour's host name cannot be resolved. The text is from the resolver.
     Unresolved(String),
-    /// The connection cannot be made, or broke, in the system's words.
+    /// The connection cannot be made, or is broken. The text is from the system.
     System(String),
-    /// This server closed the connection, for no other reason.
+    /// This server closed the connection, and there is no other reason.
     Closed,
-    /// The connection was not made in so many milliseconds.
+    /// The connection was not made within this number of milliseconds.
     NotConnected(u64),
-    /// The other side did not prove who it is in so many milliseconds.
+    /// The handshake with the other side was not finished within this number of milliseconds.
     NotProven(u64),
-    /// Nothing was heard for so many milliseconds.
+    /// Nothing was received for this number of milliseconds.
     Silent(u64),
-    /// The other side did not close.
+    /// The other side did not close the connection in time.
     NotClosed,
     /// The other side closed the connection.
     PeerClosed,
-    /// The same, but without `close_notify`.
+    /// The other side closed the connection over TLS without `close_notify`.
     CutOff,
     /// The other side ended the link with `BYE`.
     Goodbye(String),
-    /// TLS cannot go on.
+    /// TLS failed.
     Tls(TlsError),
-    /// The other side does not speak TLS, which is required here.
+    /// The other side does not use TLS, but this server requires TLS.
     NoTls,
-    /// The other side speaks TLS, which is not spoken here.
+    /// The other side uses TLS, but this server does not.
     SpeaksTls,
-    /// TLS was tried and failed, and the other side speaks nothing else.
+    /// This server dialled with TLS, which failed, then without TLS. The other side requires TLS.
     OnlyTls,
-    /// A PROXY header came.
+    /// The other side sent a PROXY header.
     ProxyHeader,
-    /// A line of a known verb, and something is wrong with it.
+    /// A line begins with a known verb, but the rest is invalid in this way.
     Malformed(&'static str),
-    /// A line that is too long.
+    /// A line is too long.
     LongLine,
-    /// A line that is none of the protocol.
+    /// A line is not part of the neighbours' protocol. The text is that line.
     NotProtocol(String),
-    /// A record that is none.
+    /// A record is not a valid `AT` line. The text is that line.
     NotARecord(String),
     /// The other side speaks another version of the protocol.
     Version {
-        /// Its version.
+        /// The other side's version.
         theirs: String,
         /// The version that this server speaks.
         ours: u64,
-        /// Which of the two is older, as far as that is known.
+        /// Which of the two servers is older, for the advice to upgrade it.
         outdated: &'static str,
     },
-    /// The other side means another server.
+    /// The `HERD` of the other side is for another server than this one.
     LooksFor {
-        /// The name that it means.
+        /// The name of that other server.
         name: String,
         /// The name of this server.
         here: String,
     },
-    /// The certificate is for another name than the one that is claimed.
+    /// The other side claims this name, but its certificate is for another name.
     OtherCertificate(String),
-    /// The name that is claimed is no neighbour's.
+    /// The other side claims a name that is not the name of a neighbour.
     NoNeighbour {
-        /// That name.
+        /// The name that the other side claims.
         name: String,
         /// The name of this server.
         here: String,
     },
-    /// Another server than the one that was dialled.
+    /// Not the dialled neighbour but the server with this name answered.
     AnsweredInstead(String),
-    /// It is this server that dials that neighbour.
+    /// The neighbour dialled this server, but it is configured that this server dials.
     WeDial {
-        /// The neighbour.
+        /// The neighbour's name.
         name: String,
         /// The name of this server.
         here: String,
     },
-    /// The neighbour broke the protocol just now.
+    /// The neighbour with this name broke the protocol a short time ago, and has to wait.
     KeptOut(String),
-    /// The neighbour has no secret, and this server has one.
+    /// The neighbour with this name has no secret, but this server has one.
     NoSecretThere(String),
-    /// The neighbour has a secret, and this server has none.
+    /// The neighbour with this name has a secret, but this server has none.
     NoSecretHere(String),
-    /// The neighbour's secret is none of this server's.
+    /// The neighbour's secret is not one of this server's secrets.
     OtherSecret {
-        /// The neighbour.
+        /// The neighbour's name.
         name: String,
-        /// How many secrets this server has.
+        /// The number of secrets of this server.
         count: usize,
     },
-    /// The neighbour confirms what it was not told.
+    /// The neighbour confirms with `KEPT` a position that no `SYNC` has sent.
     KeptTooMuch {
         /// The position that it confirms.
         position: u64,
-        /// The greatest position that it was told.
+        /// The greatest position that a `SYNC` has sent.
         most: u64,
     },
-    /// Another unproven peer needed the place.
+    /// There were too many unproven peers, and this one was closed for a new one.
     Displaced,
-    /// A newer connection to the same neighbour took its place.
+    /// A newer connection to the same neighbour replaced this one.
     Replaced,
-    /// This server begins a new life.
+    /// This server begins a new life, because its history was rolled back.
     RolledBack,
-    /// This server stops.
+    /// This server is stopping.
     Stopping,
-    /// An operator was told how the server stands.
+    /// The server's status was sent to an operator, and the connection has no other purpose.
     StatusTold,
 }
 
 impl LinkError {
-    /// Whether the other side answered a handshake in plain text.
+    /// Whether the other side answered a TLS handshake in plain text.
     #[must_use]
     pub fn is_plain_text(&self) -> bool {
         matches!(self, LinkError::Tls(error) if error.kind == Kind::PlainText)
@@ -155,7 +155,7 @@ impl fmt::Display for LinkError {
             LinkError::NoTls => write!(f, "{NO_TLS}; {ONE_SIDED}"),
             LinkError::SpeaksTls => write!(f, "it speaks TLS; {ONE_SIDED}"),
             LinkError::OnlyTls => f.write_str("it takes nothing but TLS"),
-            // What stands in front of the neighbours' port is to pass bytes on as they are.
+            // A proxy in front of the neighbours' port must pass bytes on without a header.
             LinkError::ProxyHeader => f.write_str("it sent a PROXY header, which only the clients' port takes; have the proxy send none to the neighbours' port"),
             LinkError::Malformed(what) => f.write_str(what),
             LinkError::LongLine => write!(f, "a line of more than {LINK_LINE_BYTES} bytes"),

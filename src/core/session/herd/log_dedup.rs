@@ -1,4 +1,4 @@
-//! What the log was told of, so that no failure is told every second.
+//! Keeps repeated failures from filling the log.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,42 +6,44 @@ use std::time::Duration;
 use super::link_error::LinkError;
 use crate::core::base::clock::Time;
 
-/// Remembers what the log was told of, so that no failure is told every second: each kind of reason
-/// once, then, every ten minutes as long as it comes, how often it came. Two that come in turn (one
-/// address of a name refuses, the other is out of reach) are two kinds.
+/// Remembers which failures were logged, so that no failure is logged every second. Each reason is
+/// logged once. While it repeats, it is logged every ten minutes, with the number of times.
+///
+/// Two reasons can alternate, for example if one address of a name refuses and the other cannot be
+/// reached. They are remembered separately.
 #[derive(Default)]
 pub struct LogDedup {
-    /// The latest last.
+    /// The reasons that were logged. The one that occurred last is the last element.
     told: Vec<Told>,
-    /// All since [`LogDedup::clear`].
+    /// The number of failures since [`LogDedup::clear`].
     count: u64,
 }
 
 struct Told {
     reason: LinkError,
     at: Time,
-    /// So often it came since then.
+    /// The number of times that the reason occurred since it was logged.
     since: u64,
 }
 
-/// What the log is to be told of a failure.
+/// How a failure has to be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// It is new.
+    /// The failure is new: log it.
     First,
-    /// It came so many times more since it was told last.
+    /// Log the failure again. It occurred this number of times since it was logged.
     Again(u64),
-    /// It was told lately.
+    /// The failure was logged a short time ago: do not log it as a warning.
     Known,
 }
 
-/// As many kinds of reason are told apart.
+/// The maximum number of reasons that are remembered.
 const COMPLAINTS: usize = 16;
-/// What goes on is told again so often.
+/// The time after which a failure that repeats is logged again.
 const TOLD_AGAIN: Duration = Duration::from_secs(600);
 
 impl LogDedup {
-    /// Notes a failure; says what is news to the operator.
+    /// Counts a failure, and returns how it has to be logged.
     pub fn note(&mut self, reason: &LinkError, now: Time) -> News {
         self.count += 1;
         let known = self.told.iter().position(|told| told.reason == *reason);
@@ -69,20 +71,20 @@ impl LogDedup {
         news
     }
 
-    /// How many failures there were since all was well.
+    /// Returns the number of failures since [`LogDedup::clear`].
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// All is well: whatever fails next is news.
+    /// Forgets all failures, because the operation succeeded. The next failure is new.
     pub fn clear(&mut self) {
         *self = LogDedup::default();
     }
 }
 
 impl fmt::Display for News {
-    /// What stands behind the reason.
+    /// The text that follows the reason in the log line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             News::First | News::Known => Ok(()),
@@ -106,7 +108,7 @@ mod tests {
     fn each_kind_of_reason_is_told_once_and_then_how_often_it_came() {
         let mut log_dedup = LogDedup::default();
         let mut told = Vec::new();
-        // Two in turn, each once a second, for twenty minutes and a bit.
+        // Two reasons that alternate, each once a second, for a little more than twenty minutes.
         for second in 0..1_210 {
             for reason in ["refused", "unreachable"] {
                 let news = log_dedup.note(
@@ -135,7 +137,7 @@ mod tests {
             log_dedup.note(&system("refused"), Time::default()),
             News::First
         );
-        // One that makes up reasons does not make it grow.
+        // A peer that invents reasons does not make the list grow.
         for reason in 0..1_000 {
             log_dedup.note(&system(&reason.to_string()), Time::default());
         }

@@ -1,7 +1,7 @@
-//! The neighbours of one server: whether each is linked, when it is dialled again, and how far it
-//! has been heard.
+//! The neighbours of one server: whether each is linked, when it is dialled again, and how far its
+//! feed was received.
 //!
-//! What this remembers of a neighbour outlives its connections; what happens on a connection is in
+//! This module stores what outlives a connection to a neighbour. The connection itself is in
 //! [`core::link`](crate::core::link).
 
 mod clock_watch;
@@ -25,14 +25,15 @@ use crate::core::base::limits::Limits;
 use crate::core::base::settings::NeighbourSettings;
 use crate::core::table::records::Origin;
 
-/// In [`UNPROVEN_EVERY`], so many refusals of unproven peers are told of at level `warn`.
+/// Within [`UNPROVEN_EVERY`], at most this number of refusals of unproven peers are logged as
+/// warnings.
 const UNPROVEN_TOLD: u32 = 20;
-/// See [`UNPROVEN_TOLD`].
+/// The length of the period for [`UNPROVEN_TOLD`].
 const UNPROVEN_EVERY: Duration = Duration::from_secs(60);
 
-/// Tells the log what unproven peers were refused for. Any machine can be one, as often as it
-/// likes, and say something else each time; so the operator is told of what is new, and not of too
-/// much.
+/// Logs why unproven peers were refused. Any machine can connect as often as it likes, and cause a
+/// new reason each time. So a reason is logged as a warning only if it is new, and only a limited
+/// number of times per period.
 #[derive(Default)]
 struct Unproven {
     log_dedup: LogDedup,
@@ -40,22 +41,23 @@ struct Unproven {
     since: Time,
 }
 
-/// All of them.
+/// All neighbours of one server.
 pub struct Herd {
     /// In the order of the settings.
     neighbours: Vec<Neighbour>,
     last_origin: Origin,
-    /// Records of neighbours' feeds that had to be refused: while there are any, the table is not
-    /// all that the herd knows.
+    /// The number of records in neighbours' feeds that this server refused. If it is not 0, this
+    /// server's table does not contain everything that the herd knows.
     lacks: u64,
-    /// Our history was rolled back: what neighbours know of our earlier lives says nothing.
+    /// Whether our history was rolled back. Then a position that a neighbour has in an earlier life
+    /// of ours is not valid.
     forgets_lives: bool,
-    /// Those who are none of them.
+    /// The log of refused peers that had not proven to be a neighbour.
     unproven: Unproven,
 }
 
 impl Herd {
-    /// No neighbour is linked yet.
+    /// Creates the neighbours of the settings. None is linked yet.
     #[must_use]
     pub fn new(neighbours: Vec<NeighbourSettings>, limits: &Limits) -> Herd {
         let neighbours = neighbours
@@ -70,86 +72,90 @@ impl Herd {
         }
     }
 
-    /// The names of the neighbours, in the order of the settings.
+    /// Returns the ids of the neighbours, in the order of the settings.
     pub fn ids(&self) -> impl Iterator<Item = NeighbourId> + use<> {
         (0..self.neighbours.len()).map(NeighbourId)
     }
 
-    /// The neighbours, in the order of the settings.
+    /// Returns the neighbours, in the order of the settings.
     pub fn iter(&self) -> impl Iterator<Item = &Neighbour> {
         self.neighbours.iter()
     }
 
-    /// The same, to be changed.
+    /// Returns the neighbours for modification, in the order of the settings.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Neighbour> {
         self.neighbours.iter_mut()
     }
 
-    /// The neighbour of that name.
+    /// Returns the id of the neighbour with this name.
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<NeighbourId> {
         let mut names = self.iter().map(|neighbour| neighbour.name().as_bytes());
         names.position(|other| other == name).map(NeighbourId)
     }
 
-    /// A neighbour.
+    /// Returns a neighbour.
     #[must_use]
     pub fn get(&self, id: NeighbourId) -> &Neighbour {
         &self.neighbours[id.0]
     }
 
-    /// The same, to be changed.
+    /// Returns a neighbour for modification.
     pub fn get_mut(&mut self, id: NeighbourId) -> &mut Neighbour {
         &mut self.neighbours[id.0]
     }
 
-    /// What a journal tells of a neighbour; one that is no neighbour any more is passed over.
+    /// Restores from the journal the position up to which the feed of neighbour `name` was
+    /// received. Does nothing if `name` is not a neighbour any more.
     pub fn restore_heard(&mut self, name: &[u8], heard: Heard) {
         if let Some(id) = self.find(name) {
             self.get_mut(id).restore_heard(heard);
         }
     }
 
-    /// A journal tells up to where a neighbour was told of our feed.
+    /// Restores from the journal the position of our feed that neighbour `name` was sent. Does
+    /// nothing if `name` is not a neighbour any more.
     pub fn restore_told(&mut self, name: &[u8], position: u64) {
         if let Some(id) = self.find(name) {
             self.get_mut(id).told_is_noted(position);
         }
     }
 
-    /// A peer that had not proven a name was refused. Tells the log.
+    /// Logs that a peer was refused before it had proven a name.
     pub fn refused_unproven(&mut self, who: impl fmt::Display, reason: &LinkError, now: Time) {
         self.unproven.refused(who, reason, now);
     }
 
-    /// Records of neighbours' feeds that had to be refused.
+    /// Returns the number of records in neighbours' feeds that this server refused.
     #[must_use]
     pub fn lacks(&self) -> u64 {
         self.lacks
     }
 
-    /// So many records of a neighbour's feed are lacking, as far as is known.
+    /// Sets the number of records that this server refused from the feed of `neighbour`, as far as
+    /// it is known.
     pub fn lacks_of(&mut self, neighbour: NeighbourId, records: u64) {
         let before = self.get_mut(neighbour).replace_lacks(records);
         self.lacks = self.lacks - before + records;
     }
 
-    /// Whether neighbours' knowledge of our earlier lives says nothing.
+    /// Whether our history was rolled back, so that positions in earlier lives of ours are not
+    /// valid.
     #[must_use]
     pub fn forgets_lives(&self) -> bool {
         self.forgets_lives
     }
 
-    /// Our history was rolled back, and a new life begins. What neighbours taught us in the last
-    /// one counts as taught by no neighbour, so that it is sent to all; and all of theirs is asked
-    /// for.
+    /// Our history was rolled back, and a new life begins. Records from neighbours get no origin of
+    /// the old life any more, so they are sent to all neighbours. All records of the neighbours are
+    /// requested again.
     pub fn begin_life(&mut self) {
         self.forgets_lives = true;
         self.iter_mut().for_each(Neighbour::forget_life);
     }
 
-    /// The neighbour says which life it is in. Returns the name under which what that life teaches
-    /// is kept.
+    /// A neighbour has said that it is in the life `boot`. Returns the origin that records from
+    /// this life get in the table.
     pub fn lives(&mut self, neighbour: NeighbourId, boot: BootId) -> Origin {
         let last_origin = &mut self.last_origin;
         self.neighbours[neighbour.0].lives(boot, || {
@@ -160,7 +166,7 @@ impl Herd {
 }
 
 impl Unproven {
-    /// One of them was refused.
+    /// Logs that a peer was refused.
     fn refused(&mut self, who: impl fmt::Display, reason: &LinkError, now: Time) {
         if now.since(self.since) >= UNPROVEN_EVERY {
             (self.since, self.told) = (now, 0);

@@ -1,5 +1,4 @@
-//! One neighbour: what is done to be linked with it, and how far each has got with the other's
-//! feed.
+//! One neighbour: how it is dialled, and how far each side has received the other's feed.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,41 +16,40 @@ use crate::core::base::settings::{HostPort, NeighbourSettings};
 use crate::core::base::slots::Id;
 use crate::core::table::records::Origin;
 
-/// The name of a neighbour. It is given out by the [`Herd`](super::Herd) that has the neighbour,
-/// and stays true as long as that exists.
+/// The id of a neighbour in its [`Herd`](super::Herd). It stays valid as long as that herd exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NeighbourId(pub(super) usize);
 
-/// How far a neighbour's feed has been heard.
+/// How far a neighbour's feed was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
-    /// In which of its lives.
+    /// The life of the neighbour to which the position belongs.
     pub boot: BootId,
-    /// Up to which of its changes.
+    /// The position: everything up to this change of the neighbour was received.
     pub position: u64,
 }
 
-/// What the dialling side is doing about a neighbour that is not linked.
+/// The state of dialling a neighbour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dial {
-    /// It is the other side that dials, or there is a link.
+    /// Nothing to do: there is a link, or the other side dials.
     Nothing,
-    /// Its name is being looked up.
+    /// The neighbour's host name is being looked up.
     LookingUp,
-    /// A connection is being made or proven; these addresses were not tried yet.
+    /// A connection is being made, or is in the handshake. These addresses were not tried yet.
     Trying(VecDeque<SocketAddr>),
-    /// After a failure.
+    /// An attempt failed. The neighbour is dialled again later.
     Waiting {
-        /// Until when.
+        /// The time of the next attempt.
         until: Time,
     },
 }
 
 impl Dial {
-    /// The names of the states.
+    /// The names of the states, in the order of the variants.
     pub const STATES: [&'static str; 4] = ["nothing", "looking up", "trying", "waiting"];
 
-    /// Which of [`Dial::STATES`] it is.
+    /// Returns the name of the state, one of [`Dial::STATES`].
     #[must_use]
     pub fn name(&self) -> &'static str {
         let place = match self {
@@ -64,17 +62,17 @@ impl Dial {
     }
 }
 
-/// For how long a neighbour has not confirmed to keep our changes. Under load, some are always
-/// unconfirmed; so a change is marked, and what counts is how long that one takes.
+/// Measures how long a neighbour takes to confirm a change of ours. Under load, some changes are
+/// always unconfirmed. So one change is marked, and the time until that change is confirmed counts.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lag {
-    /// The change, and when it was marked.
+    /// The marked change, and the time at which it was marked.
     mark: Option<(u64, Time)>,
 }
 
 impl Lag {
-    /// It has kept everything up to `kept`, while our latest change is `last_seq`: how long the
-    /// marked change has taken.
+    /// Returns for how long the marked change has been unconfirmed. The neighbour has confirmed
+    /// everything up to `kept`, and our latest change is `last_seq`.
     fn of(&mut self, kept: u64, last_seq: u64, now: Time) -> Duration {
         match self.mark {
             Some((seq, since)) if kept < seq => now.since(since),
@@ -86,55 +84,58 @@ impl Lag {
     }
 }
 
-/// A link that held for so long was a good one.
+/// A link that lasted at least this long resets the backoff.
 const STEADY: Duration = Duration::from_secs(2);
 
-/// A server that this one is configured to be linked with.
+/// A server to which this server is configured to have a link.
 pub struct Neighbour {
     settings: NeighbourSettings,
-    /// The connection that has proven to be it.
+    /// The connection that has proven to be this neighbour.
     link: Option<Id>,
-    /// That connection speaks TLS.
+    /// Whether that connection uses TLS.
     is_over_tls: bool,
-    /// What is being done to have one.
+    /// The state of dialling the neighbour.
     dial: Dial,
-    /// Whether it is dialled with TLS next, where that is offered and not required.
+    /// Whether the next attempt uses TLS, if TLS is offered and not required.
     tls_offer: TlsOffer,
-    /// How long to wait after the next failure.
+    /// The wait after the next failure.
     backoff: Backoff,
-    /// Until when it is not let in, if it is the one that dials: it had proven itself, and then
-    /// broke the protocol.
+    /// If the neighbour dials: the time until which it is rejected, because it broke the protocol
+    /// after its proof.
     kept_out_until: Time,
-    /// Which life of it was met last, and the name under which what that life taught us is kept, so
-    /// that it is not sent back.
+    /// The neighbour's last known life, and the origin of the records from that life. Records of
+    /// this origin are not sent back to the neighbour.
     life: Option<(BootId, Origin)>,
-    /// The greatest position that any of our `SYNC`s told it, in our present life.
+    /// The greatest position that a `SYNC` of ours has sent to the neighbour in our present life.
     told: u64,
-    /// The greatest position that it was told in any of our lives, as far as the journal tells. An
-    /// older copy of the journal tells what was so when it was made.
+    /// The greatest position, in the journal, that a `SYNC` has sent to the neighbour in any life
+    /// of ours. If the data directory is an older copy, this is the value at the time of the copy.
     told_noted: u64,
-    /// Up to which of our changes it has kept everything, as far as it said so.
+    /// The position in our feed up to which the neighbour has stored everything, as far as its
+    /// `KEPT` lines said.
     kept: u64,
-    /// Records that it said it had to refuse.
+    /// The number of records that the neighbour refused, from its `LACKS` lines.
     its_lacks: u64,
-    /// Records of its feed that we had to refuse, and up to where its feed had come when that was
-    /// last so.
+    /// The number of records of the neighbour's feed that this server refused.
     lacks: u64,
+    /// The life of the neighbour, and the position that its feed had reached, when records were
+    /// last missing.
     come: Option<(BootId, u64)>,
-    /// Its wall clock beside ours.
+    /// The comparison of the neighbour's wall clock with ours.
     clock: ClockWatch,
-    /// What we have of its feed. In a new life, what was heard of the old one counts until the new
-    /// one has said how that compares: it may know its old lives.
+    /// How far the neighbour's feed was received. When the neighbour begins a new life, the
+    /// position in the old life stays here until the first `SYNC` of the new life. The neighbour
+    /// may know its old life, and can go on from there.
     heard: Option<Heard>,
-    /// The journal tells of that.
+    /// Whether `heard` is in the journal.
     is_heard_noted: bool,
-    /// Since when it is linked.
+    /// When the present link, or the last one, began.
     linked_since: Time,
-    /// Since when it is not.
+    /// When the last link ended.
     unlinked_since: Time,
-    /// For how long it has not confirmed what it was to confirm.
+    /// How long the neighbour takes to confirm our changes.
     lag: Lag,
-    /// What it was last told for.
+    /// The failures of linking that were logged.
     log_dedup: LogDedup,
 }
 
@@ -165,63 +166,65 @@ impl Neighbour {
         }
     }
 
-    /// What it is called.
+    /// Returns the neighbour's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.settings.name
     }
 
-    /// Where it is.
+    /// Returns the host name and port at which the neighbour is dialled.
     #[must_use]
     pub fn target(&self) -> &HostPort {
         &self.settings.address
     }
 
-    /// Whether it is this server that dials.
+    /// Whether this server dials, and not the neighbour.
     #[must_use]
     pub fn we_dial(&self) -> bool {
         self.settings.we_dial
     }
 }
 
-/// Dialling: all of it does nothing where the other side dials.
+/// Dialling. None of these methods has an effect if the other side dials.
 impl Neighbour {
-    /// What is being done to have a link.
+    /// Returns the state of dialling.
     #[must_use]
     pub fn dial(&self) -> &Dial {
         &self.dial
     }
 
-    /// Whether its name is being looked up.
+    /// Whether the neighbour's host name is being looked up.
     #[must_use]
     pub fn is_looked_up(&self) -> bool {
         self.dial == Dial::LookingUp
     }
 
-    /// Its name is being looked up.
+    /// A look-up of the neighbour's host name has begun.
     pub fn look_up(&mut self) {
         self.dial = Dial::LookingUp;
     }
 
-    /// A connection is being made; these addresses are left if it fails.
+    /// A connection is being made. The addresses in `left` are tried if it fails.
     pub fn try_address(&mut self, left: VecDeque<SocketAddr>) {
         self.dial = Dial::Trying(left);
     }
 
-    /// It is dialled again after a while; returns how long. The wait is longer after each failure.
+    /// Chooses when the neighbour is dialled again, and returns the wait until then. The wait grows
+    /// after each failure.
     pub fn dial_later(&mut self, random: u64, now: Time) -> Duration {
         let wait = self.backoff.next_wait(random);
         self.dial = Dial::Waiting { until: now + wait };
         wait
     }
 
-    /// Whether that while is over.
+    /// Whether the wait of [`Neighbour::dial_later`] is over.
     #[must_use]
     pub fn is_dial_due(&self, now: Time) -> bool {
         matches!(self.dial, Dial::Waiting { until } if until <= now)
     }
 
-    /// A connection that we dialled is over: returns the addresses that are left to try.
+    /// A connection that we dialled is closed. Returns the addresses that were not tried yet, or
+    /// `None` if no attempt was running.
     pub fn take_addresses(&mut self) -> Option<VecDeque<SocketAddr>> {
         match std::mem::replace(&mut self.dial, Dial::Nothing) {
             Dial::Trying(addresses) => Some(addresses),
@@ -229,51 +232,53 @@ impl Neighbour {
         }
     }
 
-    /// Whether it is dialled without TLS next, where that is offered and not required.
+    /// Whether the next attempt is without TLS. This counts only if TLS is offered and not
+    /// required.
     #[must_use]
     pub fn is_plain_next(&self) -> bool {
         self.tls_offer.is_plain_next()
     }
 
-    /// A connection that we dialled has ended.
+    /// A connection that we dialled has ended in this way.
     pub fn attempt_ended(&mut self, ending: Ending) {
         self.tls_offer.ended(ending);
     }
 
-    /// There is no link, for this reason. Says what is news to the operator.
+    /// An attempt to link has failed for this reason. Returns how the failure has to be logged.
     pub fn not_linked(&mut self, reason: &LinkError, now: Time) -> News {
         self.log_dedup.note(reason, now)
     }
 
-    /// How often there was none, since there was one.
+    /// Returns the number of failed attempts since the last link.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.log_dedup.count()
     }
 }
 
-/// The link.
+/// The link to the neighbour.
 impl Neighbour {
-    /// The connection that has proven to be it.
+    /// Returns the connection that has proven to be this neighbour.
     #[must_use]
     pub fn link(&self) -> Option<Id> {
         self.link
     }
 
-    /// Whether that connection speaks TLS.
+    /// Whether the link uses TLS.
     #[must_use]
     pub fn is_over_tls(&self) -> bool {
         self.is_over_tls
     }
 
-    /// Since when there is none.
+    /// Returns when the last link ended.
     #[must_use]
     pub fn unlinked_since(&self) -> Time {
         self.unlinked_since
     }
 
-    /// `link` has proven to be it, and has our feed up to `from`. Returns the connection that it
-    /// takes the place of.
+    /// The connection `link` has proven to be this neighbour, and is linked. The neighbour has
+    /// received our feed up to `from`. Returns the connection that `link` replaces, if there is
+    /// one.
     pub fn linked(&mut self, link: Id, is_over_tls: bool, from: u64, now: Time) -> Option<Id> {
         self.dial = Dial::Nothing;
         self.is_over_tls = is_over_tls;
@@ -285,7 +290,8 @@ impl Neighbour {
         self.link.replace(link)
     }
 
-    /// `link` is over. Returns whether it was the one that counts.
+    /// The connection `link` has ended. Returns whether it was the link to the neighbour. A
+    /// replaced connection is not.
     pub fn unlinked(&mut self, link: Id, now: Time) -> bool {
         let was_linked = self.link == Some(link);
         if was_linked {
@@ -296,46 +302,49 @@ impl Neighbour {
         was_linked
     }
 
-    /// Its link, which is over, held until now. One that comes and goes is backed off from ever
-    /// more.
+    /// The link ends now. If it lasted long enough, the backoff is reset. If links keep ending
+    /// early, the wait grows.
     fn has_held_until(&mut self, now: Time) {
         if now.since(self.linked_since) >= STEADY {
             self.backoff.reset();
         }
     }
 
-    /// It had proven itself on `link`, and then broke the protocol: it may come again, and if it
-    /// goes on like this, ever later. A neighbour that we dial is dialled ever later instead.
+    /// The neighbour broke the protocol on `link`, after its proof. If the neighbour dials, it is
+    /// rejected for a while. This time grows if the neighbour breaks the protocol again. If this
+    /// server dials, it dials later instead.
     pub fn broke_protocol(&mut self, link: Id, now: Time) {
         if self.link == Some(link) {
             self.has_held_until(now);
         }
-        // The longest wait of that step: there is nobody to keep out of step with.
+        // The longest wait of this step. Randomness is not needed, because only one server waits.
         self.kept_out_until = now + self.backoff.next_wait(u64::MAX);
     }
 
-    /// Whether it has to wait before it is let in.
+    /// Whether the neighbour is rejected now, because it broke the protocol a short time ago.
     #[must_use]
     pub fn is_kept_out(&self, now: Time) -> bool {
         now < self.kept_out_until
     }
 
-    /// It says that its wall clock shows `theirs`, while ours shows `ours`.
+    /// The neighbour has sent that its wall clock shows `theirs`, and our wall clock shows `ours`.
+    /// Returns what has to be logged.
     pub fn clock_shows(&mut self, theirs: u64, ours: u64) -> Option<ClockNews> {
         self.clock.reading(theirs, ours)
     }
 
-    /// How far its clock was ahead of ours at the last reading, in milliseconds.
+    /// Returns how far the neighbour's clock was ahead of ours at the last reading, in
+    /// milliseconds.
     #[must_use]
     pub fn clock_apart_ms(&self) -> Option<i64> {
         self.clock.apart_ms()
     }
 }
 
-/// Its feed.
+/// The neighbour's feed.
 impl Neighbour {
-    /// It is in that life. What the life teaches us has the name of the one that is known already,
-    /// or of a `new` one.
+    /// The neighbour is in the life `boot`. Returns the origin of the records from this life: the
+    /// stored one if the life is known, or a `new` one.
     pub(super) fn lives(&mut self, boot: BootId, new: impl FnOnce() -> Origin) -> Origin {
         match self.life {
             Some((known, origin)) if known == boot => origin,
@@ -347,32 +356,33 @@ impl Neighbour {
         }
     }
 
-    /// Whether another life of it was met last.
+    /// Whether the last known life of the neighbour was another one than `boot`.
     #[must_use]
     pub fn was_another(&self, boot: BootId) -> bool {
         self.life.is_some_and(|(known, _)| known != boot)
     }
 
-    /// What we have of its feed.
+    /// Returns how far the neighbour's feed was received.
     #[must_use]
     pub fn heard(&self) -> Option<Heard> {
         self.heard
     }
 
-    /// In this life, its feed has been heard up to `position`.
+    /// The neighbour's feed of the life `boot` was received up to `position`.
     pub fn heard_up_to(&mut self, boot: BootId, position: u64) {
         let heard = Some(Heard { boot, position });
         self.is_heard_noted &= self.heard == heard;
         self.heard = heard;
     }
 
-    /// What was heard and is not in the journal.
+    /// Returns how far the neighbour's feed was received, if the journal does not contain this
+    /// position yet.
     #[must_use]
     pub fn unnoted_heard(&self) -> Option<Heard> {
         self.heard.filter(|_| !self.is_heard_noted)
     }
 
-    /// The journal tells what was heard.
+    /// The journal contains the position that [`Neighbour::heard`] returns.
     pub fn heard_is_noted(&mut self) {
         self.is_heard_noted = true;
     }
@@ -382,7 +392,7 @@ impl Neighbour {
         self.is_heard_noted = true;
     }
 
-    /// Records of its feed that we had to refuse.
+    /// Returns the number of records of the neighbour's feed that this server refused.
     #[must_use]
     pub fn lacks(&self) -> u64 {
         self.lacks
@@ -392,13 +402,15 @@ impl Neighbour {
         std::mem::replace(&mut self.lacks, records)
     }
 
-    /// Its feed came up to there, though not all of it was kept.
+    /// The neighbour's feed of the life `boot` has come up to `position`, but some of its records
+    /// were refused.
     pub fn came_up_to(&mut self, boot: BootId, position: u64) {
         self.come = Some((boot, position));
     }
 
-    /// Up to where its feed had come, in that life, when something of it was refused; a life that
-    /// is not known may have any end.
+    /// Returns the position that the neighbour's feed of the life `boot` had reached when records
+    /// were last refused. Returns `u64::MAX` if that was another life, because the position is not
+    /// known then.
     #[must_use]
     pub fn came(&self, boot: BootId) -> u64 {
         match self.come {
@@ -410,45 +422,50 @@ impl Neighbour {
 
 /// Our feed.
 impl Neighbour {
-    /// The greatest position that any of our `SYNC`s told it, in our present life.
+    /// Returns the greatest position that a `SYNC` of ours has sent to the neighbour in our present
+    /// life.
     #[must_use]
     pub fn told(&self) -> u64 {
         self.told
     }
 
-    /// The greatest position that it was told in any of our lives, as far as the journal tells. An
-    /// older copy of the journal tells what was so when it was made.
+    /// Returns the greatest position, in the journal, that a `SYNC` has sent to the neighbour in
+    /// any life of ours. If the data directory is an older copy, this is the value at the time of
+    /// the copy.
     #[must_use]
     pub fn told_noted(&self) -> u64 {
         self.told_noted
     }
 
-    /// A `SYNC` tells it that position.
+    /// A `SYNC` sends `position` to the neighbour.
     pub fn tell(&mut self, position: u64) {
         self.told = self.told.max(position);
     }
 
-    /// What it was told and the journal does not tell.
+    /// Returns the greatest position that was sent to the neighbour, if the journal does not
+    /// contain it yet.
     #[must_use]
     pub fn unnoted_told(&self) -> Option<u64> {
         (self.told > self.told_noted).then_some(self.told)
     }
 
-    /// The journal tells that it was told that position.
+    /// The journal contains that `position` was sent to the neighbour.
     pub fn told_is_noted(&mut self, position: u64) {
         self.told_noted = position;
     }
 
-    /// Up to which of our changes it has kept everything, as far as it said so.
+    /// Returns the position in our feed up to which the neighbour has stored everything, as far as
+    /// its `KEPT` lines said.
     #[must_use]
     pub fn kept(&self) -> u64 {
         self.kept
     }
 
-    /// It says that it has kept everything up to `position`; our latest change is `last_seq`.
+    /// A `KEPT` of the neighbour says that it has stored everything up to `position`. Our latest
+    /// change is `last_seq`.
     ///
     /// # Errors
-    /// It was told less: the position is the greatest that it can have.
+    /// If no `SYNC` has sent this position: the greatest position that was sent.
     pub fn has_kept(&mut self, position: u64, last_seq: u64, now: Time) -> Result<(), u64> {
         if position > self.told {
             return Err(self.told);
@@ -458,23 +475,25 @@ impl Neighbour {
         Ok(())
     }
 
-    /// For how long it has not confirmed a change, if our latest one is `last_seq`.
+    /// Returns for how long the neighbour has not confirmed a change of ours. Our latest change is
+    /// `last_seq`.
     pub fn lag(&mut self, last_seq: u64, now: Time) -> Duration {
         self.lag.of(self.kept, last_seq, now)
     }
 
-    /// Records that it said it had to refuse.
+    /// Returns the number of records that the neighbour refused, from its `LACKS` lines.
     #[must_use]
     pub fn its_lacks(&self) -> u64 {
         self.its_lacks
     }
 
-    /// It says that it had to refuse so many records. Returns how many it said before.
+    /// A `LACKS` of the neighbour says that it refused this number of records. Returns the number
+    /// that it said before.
     pub fn says_it_lacks(&mut self, records: u64) -> u64 {
         std::mem::replace(&mut self.its_lacks, records)
     }
 
-    /// A new life of ours begins: see [`Herd::begin_life`](super::Herd::begin_life).
+    /// A new life of this server begins: see [`Herd::begin_life`](super::Herd::begin_life).
     pub(super) fn forget_life(&mut self) {
         self.life = None;
         self.told = 0;
@@ -495,7 +514,8 @@ mod tests {
         let mut lag = Lag::default();
         let mut of = |kept, last_seq, second| lag.of(kept, last_seq, at(second)).as_secs();
         assert_eq!(of(0, 0, 1), 0);
-        // Always a hundred behind, and never late.
+        // The neighbour is always a hundred changes behind, but confirms each within a second or
+        // two.
         for second in 1..100 {
             assert_eq!(of(second * 100, second * 100 + 100, second), 0);
         }

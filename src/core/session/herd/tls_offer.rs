@@ -1,8 +1,10 @@
-//! Where TLS is offered to neighbours and not required: whether one is dialled with it or without.
+//! Decides whether the next attempt to dial a neighbour uses TLS, where TLS is offered and not
+//! required.
 //!
-//! TLS is tried first. A neighbour that speaks plain says so, and is dialled without at once. One
-//! that says nothing may be about to restart, so TLS is tried twice. An attempt without TLS is
-//! followed by one with it, however it ended: a link that is lost is dialled with TLS.
+//! TLS is tried first. If the neighbour answers in plain text, it is dialled without TLS at once.
+//! If the neighbour sends nothing, it may be restarting, so TLS is tried twice. After an attempt
+//! without TLS, the next one uses TLS again. So after a link is lost, the neighbour is dialled with
+//! TLS.
 //!
 //! ```text
 //!            refused, or unanswered twice
@@ -11,7 +13,7 @@
 //!       └────────────────────────────────────────┘
 //! ```
 //!
-//! What each pair of settings makes of a link, whichever of the two dials:
+//! The result for each pair of settings is the same, whichever side dials:
 //!
 //! | | none | `offered` | `required` |
 //! |---|---|---|---|
@@ -22,30 +24,30 @@
 /// How a dialled connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// There was TLS on it, the neighbour said something, and there was no link.
+    /// The attempt used TLS. The neighbour sent something, but no link was made.
     TlsRefused,
-    /// There was TLS on it, and the neighbour said nothing.
+    /// The attempt used TLS, and the neighbour sent nothing.
     TlsUnanswered,
-    /// It was not made, or it was plain, or there was a link.
+    /// The connection was not made, or it used no TLS, or TLS worked.
     Other,
 }
 
-/// What is tried next with one neighbour.
+/// Whether TLS is used in the next attempt to dial one neighbour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TlsOffer {
     is_plain_next: bool,
-    /// The last attempt was TLS, and not answered.
+    /// Whether the last attempt used TLS and was not answered.
     is_unanswered: bool,
 }
 
 impl TlsOffer {
-    /// Whether the next attempt goes without TLS.
+    /// Whether the next attempt is without TLS.
     #[must_use]
     pub fn is_plain_next(self) -> bool {
         self.is_plain_next
     }
 
-    /// A dialled connection has ended.
+    /// A dialled connection has ended in this way.
     pub fn ended(&mut self, ending: Ending) {
         *self = match ending {
             Ending::TlsRefused => TlsOffer {
