@@ -25,10 +25,10 @@
 //! There are only these exceptions:
 //!
 //! - The hash function of tables has random keys of the process
-//! ([`RandomState`](std::hash::RandomState)), so that no client can choose names that collide. No
-//! output depends on the order of such a table.
+//!   ([`RandomState`](std::hash::RandomState)), so that no client can choose names that collide. No
+//!   output depends on the order of such a table.
 //! - TLS uses random numbers of the system. The time that TLS uses is the time of the event: see
-//! [`session::tls_clock`].
+//!   [`session::tls_clock`].
 //! - Log lines go to the logger of the `log` crate. What that logger does is not controlled here.
 
 pub mod base;

@@ -54,7 +54,7 @@ use crate::core::wire::proxy_header::is_line;
 /// An action outside the session that an event of a client requires.
 pub enum Effect {
     /// Places has to be asked before the next command runs. Then the caller
-    /// [suspends](Client::suspend) the client. If no call can begin, it
+    /// [suspends](Client::suspend) the client. If no call can begin, the caller
     /// [answers](Client::answer_now) at once, and lets the client [go on](Protocol::go_on).
     AskPlaces(Asked),
     /// The client's connection is closed.
@@ -441,8 +441,8 @@ impl Client {
         );
     }
 
-    /// The client begins a TLS handshake on a connection that is plain, or inside TLS. Its bytes
-    /// contain no lines, and it cannot understand an answer. So the connection closes.
+    /// The client begins a TLS handshake, on a plain connection or inside TLS. Its bytes contain no
+    /// lines. So the client is sent [`NO_TLS_HERE`], and the connection closes.
     #[cold]
     fn refuse_tls(&mut self, context: &mut Context<'_>) {
         let reason = match &context.settings.tls.clients {

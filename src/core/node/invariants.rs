@@ -139,8 +139,8 @@ impl Node {
         Ok(())
     }
 
-    /// Checks that the kept connections are idle exchanges, that each exchange is a connection of
-    /// its call, and that the number of connections to Places is right.
+    /// Checks that the kept connections are idle exchanges, and that each exchange is a connection
+    /// of its call. Also checks the number of connections to Places.
     fn check_exchanges(&self) -> Result<(), String> {
         let exchange = |id: ConnId| match self.sessions.get(id).map(|slot| &slot.session) {
             Some(Session::Exchange(exchange)) => Some(exchange),

@@ -67,8 +67,8 @@ impl Journal {
         }
     }
 
-    /// Makes sure that the positions of a neighbour are written within a second: the position that
-    /// we have received, and the position that the neighbour was sent.
+    /// Makes sure that the positions of a neighbour are written within a second. These are the
+    /// position that we have received, and the position that the neighbour was sent.
     pub(super) fn note_heard_soon(&mut self, neighbour: &Neighbour, now: Now) {
         let is_unnoted = neighbour.unnoted_heard().is_some() || neighbour.unnoted_told().is_some();
         if self.heard_due.is_none() && is_unnoted {

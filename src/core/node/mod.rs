@@ -11,13 +11,12 @@
 //!
 //! A turn has this order, with real sockets and with simulated ones:
 //!
-//! 1. `handle_*` is called for everything that happened: finished disk work, finished look-ups, new
-//! connections, bytes that were read.
+//! 1. `handle_*` is called for everything that happened: finished disk work, finished look-ups,
+//!    new connections, bytes that were read.
 //! 2. [`drive`] handles the deadlines that are due. Then it repeats three steps until nothing is
-//!    left
-//! to do: requests, disk work, and the output of each dirty connection, links first. So disk work
-//! starts before output is written. A connection that is to close closes after its output is
-//! written.
+//!    left to do: requests, disk work, and the output of each dirty connection, links first. So
+//!    disk work starts before output is written. A connection that is to close closes after its
+//!    output is written.
 //!
 //! Every `handle_*` ends in the same function (`Node::handle`). That function does what can follow
 //! from any event: it gives connections to waiting calls of Places, and answers to clients.
@@ -181,7 +180,7 @@ pub struct Node {
     /// Answers of Places, each with the clients that wait for it. They are delivered at the end of
     /// every event.
     answers: VecDeque<(Vec<ConnId>, Outcome)>,
-    /// This turn has delivered as many answers as one turn may. The others wait for the next turn.
+    /// This turn has delivered the maximum number of answers. The others wait for the next turn.
     answers_wait: bool,
     resolver: Resolver,
     /// The journal, if the server has a data directory.
@@ -189,9 +188,9 @@ pub struct Node {
     deadlines: Deadlines<Timer>,
     requests: VecDeque<Request>,
     dirty: Dirty,
-    /// The state that links and clients were last woken for: the last change that may be sent, the
-    /// last change up to which everything is in the journal, and the number of records that the
-    /// table lacks.
+    /// The values when links and clients were last woken: the last change that may be sent, the
+    /// change up to which everything is in the journal, and the number of records that the table
+    /// lacks. When a value changes, they are woken again.
     announced: (u64, u64, u64),
     entropy: Entropy,
     /// The wall clock that rustls reads.

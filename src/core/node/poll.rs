@@ -55,8 +55,9 @@ impl Node {
         None
     }
 
-    /// If the journal has made progress, or the number of lacking records has changed, marks all
-    /// links dirty, and the clients whose answers wait for the journal.
+    /// Marks connections dirty if the journal has made progress, or if the number of lacking
+    /// records has changed. These are all links, and the clients whose answers wait for the
+    /// journal.
     fn announce_released(&mut self) {
         let last_seq = self.records.last_seq();
         let announced = (
@@ -87,9 +88,9 @@ impl Node {
         }
     }
 
-    /// Returns what to do with the connection: keep it open, finish or close it. Call this after
-    /// the output was written, because it also adds the connection's next deadline to the heap, and
-    /// the connection to the lists of the journal.
+    /// Returns what to do with the connection: keep it open, finish or close it. Call this after the
+    /// output was written. This also adds the connection's next deadline to the heap, and adds the
+    /// connection to the lists of the journal on which it belongs.
     pub fn poll_disposition(&mut self, id: ConnId, now: Now) -> Disposition {
         if self.phase == Phase::Overdue {
             return Disposition::Close;

@@ -91,8 +91,9 @@ impl Node {
         self.count_refusal(proxy, refusal);
     }
 
-    /// Counts a refusal. Each kind is logged as a warning the first time and at every power of two,
-    /// because a proxy with a wrong configuration causes a refusal for each of its clients.
+    /// Counts a refusal. Each kind is logged as a warning the first time and at every power of two.
+    /// A proxy with a wrong configuration causes a refusal for each of its clients, so the other
+    /// refusals are logged only at level `debug`.
     pub(super) fn count_refusal(&mut self, proxy: SocketAddr, refusal: Refusal) {
         let times = &mut self.proxied_refused[refusal.kind()];
         *times += 1;

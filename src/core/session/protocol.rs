@@ -69,15 +69,15 @@ pub trait Protocol {
     /// Returns whether the connection stays open, ends its output, or closes.
     fn disposition(&self) -> Disposition;
 
-    /// Whether the session wants bytes from the socket. This is in place of asyncio's
+    /// Whether the session wants bytes from the socket. This replaces asyncio's
     /// `pause_reading` and `resume_reading`.
     fn wants_read(&self) -> bool;
 
     /// Whether the next line waits until the journal has room.
     fn wants_room(&self) -> bool;
 
-    /// Returns the sequence number of the change that the journal must have stored before the
-    /// output may be sent. 0 if the output does not wait for the journal.
+    /// Returns a sequence number. The output may be sent after the journal has stored that change.
+    /// Returns 0 if the output does not wait for the journal.
     fn held_until(&self) -> u64;
 
     /// Returns the time at which [`Protocol::deadline_reached`] has to be called.

@@ -76,9 +76,9 @@ pub enum LinkError {
         /// The name of this server.
         here: String,
     },
-    /// Not the dialled neighbour but the server with this name answered.
+    /// The server with this name answered instead of the neighbour that was dialled.
     AnsweredInstead(String),
-    /// The neighbour dialled this server, but it is configured that this server dials.
+    /// The neighbour dialled this server, but the config says that this server dials.
     WeDial {
         /// The neighbour's name.
         name: String,
