@@ -1,4 +1,5 @@
-//! What outlasts a crash: a file of everything that was accepted, in the order in which it was.
+//! The journal: a file with every accepted record, in the order in which the records were accepted.
+//! It survives a crash of the server.
 //!
 //! ```text
 //!   durability ─ what is written when, and which answers wait for it ──► DiskWork  ─► the shell's disk
@@ -7,8 +8,8 @@
 //!      └─► format ─ what an entry looks like, and what reading a file back finds
 //! ```
 //!
-//! No file is opened here: the shell does what [`DiskWork`](durability::DiskWork) says, and reports
-//! back.
+//! The core opens no file. The shell executes [`DiskWork`](durability::DiskWork) and reports the
+//! result.
 
 pub mod durability;
 pub mod format;

@@ -1,4 +1,4 @@
-//! Writing a journal anew that has grown too long, while the server works.
+//! Compaction: rewriting a journal that has grown too long, while the server works.
 //!
 //! ```text
 //!   Absent    ─ CreateAsked ──► Creating
@@ -16,15 +16,15 @@
 //!   Switching ─ GivenUp ──────► Absent
 //! ```
 //!
-//! Beside the journal there is a next file, made and reserved long before it is needed (the spare):
-//! so a compaction can run on a disk that is full. When the journal is much longer than what it
-//! says, a reader in the feed copies the table into the next file, a step each turn, in proportion
-//! to what the server accepts meanwhile. When it has caught up, entries go to both files; both are
-//! synced; then the next file takes the journal's name. A crash at any point leaves the one or the
-//! other, whole.
+//! Beside the journal there is a next file. It is created, and its room is reserved, long before it
+//! is needed. So a compaction can run on a full disk. A compaction begins when the journal is much
+//! longer than its table needs. A reader of the feed copies the table into the next file, one step
+//! in each turn. The more records the server accepts meanwhile, the larger are the steps. At the
+//! end of the copy, new entries go to both files. Both files are synced, and then the next file
+//! gets the journal's name. A crash at any time leaves one of the two files complete.
 //!
-//! The journal never grows beyond [`Durability::bound`]: where it would, updates wait until the
-//! next file has taken its place.
+//! The journal never grows beyond [`Durability::bound`]. At this length, updates wait until the
+//! next file has replaced the journal.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -39,38 +39,41 @@ use crate::core::base::transitions::assert_transition;
 use crate::core::journal::format::{Entry, header_bytes};
 use crate::core::table::records::{ReaderId, Records};
 
-/// Bytes that are copied in one turn, at least and at most: about a millisecond, and a few.
+/// The minimum and maximum number of bytes that one turn copies. The minimum takes about a
+/// millisecond, the maximum a few.
 const COPY_STEP: RangeInclusive<u64> = 128 << 10..=1 << 20;
-/// For each byte that is accepted while a compaction runs, so many are copied.
+/// For each byte that is accepted during a compaction, this many bytes are copied.
 const COPY_RATIO: u64 = 4;
-/// How long after a failed compaction the next one is tried: twice as long after each failure, and
-/// at most so long. While none succeeds the journal may reach its bound, where nothing is accepted.
+/// The time between a failed compaction and the next attempt. It doubles after each failure, from
+/// the minimum to the maximum. Meanwhile the journal may reach its bound, and then no record is
+/// accepted.
 const COMPACT_AGAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
-/// Where a compaction stands.
+/// The state of the compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compaction {
-    /// There is no next file; it is made at this time.
+    /// There is no next file. One is created at this time.
     Absent(Time),
-    /// It is being made.
+    /// The next file is being created.
     Creating,
-    /// It is there, and has room.
+    /// The next file exists, and no compaction is in progress.
     Idle,
-    /// This reader copies the table into it.
+    /// This reader copies the table into the next file.
     Copying(ReaderId),
-    /// It has all of the table; entries now go to both files, which are to be synced.
+    /// The next file has the whole table. New entries go to both files, and both files have to be
+    /// synced.
     Doubling,
-    /// Both are; the next file is to take the journal's name.
+    /// Both files are synced. The next file has to get the journal's name.
     SwitchDue,
-    /// It is taking it.
+    /// The disk is giving the journal's name to the next file.
     Switching {
-        /// A sync found no room meanwhile: the file that is about to be the journal has to be
-        /// written anew, too.
+        /// A sync found no room meanwhile. So the file that becomes the journal must be rewritten
+        /// too.
         is_suspect: bool,
     },
 }
 
-/// A [`Compaction`] without what it holds.
+/// A [`Compaction`] without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Absent,
@@ -82,28 +85,28 @@ enum Stage {
     Switching,
 }
 
-/// What moves a compaction on.
+/// The causes of transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The disk is asked for the next file.
+    /// The next file was requested from the disk.
     CreateAsked,
-    /// The next file is there.
+    /// The next file exists.
     Created,
-    /// It cannot be made now.
+    /// The next file could not be created.
     CreateFailed,
-    /// The journal is much longer than what it says, or is of no use any more.
+    /// The journal is much longer than its table needs, or it cannot be used any more.
     JournalLong,
-    /// The next file is given the end of the table.
+    /// The copy has reached the end of the table.
     TableCopied,
-    /// Both files are on the disk.
+    /// The disk has synced both files.
     BothSynced,
-    /// The disk is asked to give the next file the journal's name.
+    /// The disk was asked to give the next file the journal's name.
     SwitchAsked,
     /// A sync found no room.
     SyncFailed,
-    /// The next file is the journal.
+    /// The next file has become the journal.
     Switched,
-    /// The disk refused something that this compaction needs.
+    /// The disk refused something that the compaction needs.
     GivenUp,
 }
 
@@ -123,25 +126,25 @@ const TRANSITIONS: [(Stage, Cause, Stage); 13] = [
     (Stage::Switching, Cause::GivenUp, Stage::Absent),
 ];
 
-/// Where a compaction stands, in words: for tests, and for an operator.
+/// The phases of a compaction, for tests and for an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
     /// There is no next file yet.
     Creating,
-    /// The next file is there, and nothing is to be compacted.
+    /// The next file exists, and no compaction is in progress.
     Idle,
-    /// The table is being copied.
+    /// The table is being copied into the next file.
     Copying,
-    /// Entries go to both files.
+    /// New entries go to both files.
     Doubling,
-    /// The next file is about to take the journal's name.
+    /// Both files are synced. The next file has to get the journal's name.
     SwitchDue,
-    /// It is taking it.
+    /// The disk is giving the journal's name to the next file.
     Switching,
 }
 
 impl Phase {
-    /// All of them, in order.
+    /// All phases, in order.
     pub const ALL: [Phase; 6] = [
         Phase::Creating,
         Phase::Idle,
@@ -151,7 +154,7 @@ impl Phase {
         Phase::Switching,
     ];
 
-    /// Its name.
+    /// Returns the name of the phase.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -189,7 +192,7 @@ impl Compaction {
         }
     }
 
-    /// Whether there is a next file.
+    /// Whether the next file exists.
     const fn has_next(self) -> bool {
         match self {
             Compaction::Absent(_) | Compaction::Creating => false,
@@ -201,12 +204,12 @@ impl Compaction {
         }
     }
 
-    /// Whether the next file is taking the journal's name.
+    /// Whether the disk is giving the journal's name to the next file.
     pub(super) const fn is_switching(self) -> bool {
         matches!(self, Compaction::Switching { .. })
     }
 
-    /// Whether one is under way.
+    /// Whether a compaction is in progress.
     pub(super) const fn is_on(self) -> bool {
         match self {
             Compaction::Copying(_) => true,
@@ -215,7 +218,7 @@ impl Compaction {
         }
     }
 
-    /// Whether entries go to both files.
+    /// Whether new entries go to both files.
     pub(super) const fn doubles(self) -> bool {
         match self {
             Compaction::Doubling | Compaction::SwitchDue | Compaction::Switching { .. } => true,
@@ -228,7 +231,7 @@ impl Compaction {
 }
 
 impl Durability {
-    /// The one place where a compaction's state changes.
+    /// Changes the state of the compaction. No other function changes it.
     pub(super) fn enter(&mut self, cause: Cause, compaction: Compaction) {
         let transition = (self.compaction.stage(), cause, compaction.stage());
         assert_transition(&TRANSITIONS, transition);
@@ -240,34 +243,35 @@ impl Durability {
         );
     }
 
-    /// How many bytes a journal of exactly this table takes, at most, if its records take `table`
-    /// bytes.
+    /// Returns the maximum number of bytes of a journal that contains exactly this table. The
+    /// records of the table need `table` bytes.
     pub(super) fn needed(&self, table: u64) -> u64 {
         let lives = self.lives.iter().count() as u64 + 1;
         let fixed = header_bytes(&self.server) as u64 + lives * Entry::life_bytes() as u64;
-        // And that it was synced.
+        // The last entry is a `Synced`, which is shorter than a `Life`.
         fixed + self.heard_bytes + Entry::life_bytes() as u64 + table
     }
 
-    /// The journal is longer than so many bytes only until its compaction is done.
+    /// Returns the length at which a compaction begins. The journal is longer only until that
+    /// compaction is done.
     pub(super) fn trigger(&self, needed: u64) -> u64 {
         self.compact_bytes.max(needed + needed / 2)
     }
 
-    /// The journal is never longer than this, if its records take `table` bytes: twice what they
-    /// need, and a constant.
+    /// Returns the maximum length of the journal: twice the bytes that it needs, and a constant.
+    /// The records of the table need `table` bytes.
     #[must_use]
     pub fn bound(&self, table: u64) -> u64 {
         2 * self.needed(table) + self.compact_bytes + 2 * self.chunk
     }
 
-    /// How much room the next file is to have before it is needed.
+    /// Returns the length up to which room in the next file is reserved before a compaction begins.
     pub(super) fn spare_target(&self, table: u64) -> u64 {
         let needed = self.needed(table);
         needed + needed / 4 + self.chunk
     }
 
-    /// Whether the journal is to be written anew, and can be.
+    /// Whether a compaction has to begin, and can begin.
     pub(super) fn is_compaction_due(&self, table: u64, now: Time) -> bool {
         let Some(spare) = &self.next else {
             return false;
@@ -282,14 +286,14 @@ impl Durability {
         }
         let length = self.current.length;
         let is_long = length > self.trigger(needed);
-        // What a compaction sets free on a full disk has to be worth its work.
+        // On a full disk, a compaction has to free enough bytes to be worth its work.
         let gain = length.saturating_sub(needed);
         let is_short = self.current.is_full() && gain > (self.chunk / 4).max(needed / 8);
         (is_long || is_short) && self.compact_after <= now
     }
 
-    /// The compaction's next step, if one is due. `heard` appends what was heard of every
-    /// neighbour.
+    /// Does the next step of the compaction, if one is due. `heard` appends an entry for what was
+    /// received from each neighbour.
     pub(super) fn compaction_work(
         &mut self,
         records: &mut Records,
@@ -335,12 +339,12 @@ impl Durability {
         }
     }
 
-    /// Whether the next file has taken enough of what was copied so far.
+    /// Whether the bytes of the last step are in a batch, so that the next step may follow.
     pub(super) fn can_step(&self) -> bool {
         self.for_next.is_empty()
     }
 
-    /// What is no record comes first, then the table is copied.
+    /// Begins the copy of the table. The lives of the server come first.
     fn begin_copy(&mut self, records: &mut Records) {
         self.for_next.clear();
         for life in self.lives.iter() {
@@ -362,8 +366,8 @@ impl Durability {
         });
     }
 
-    /// The whole table is copied. What is accepted from now on goes to both files; what was
-    /// accepted before is in the copy, also if the journal itself does not have it yet.
+    /// Ends the copy of the table. From now on, accepted entries go to both files. Earlier ones are
+    /// in the copy, even if they are not in the journal yet.
     fn begin_doubling(&mut self, records: &Records) {
         self.single_until = if self.is_old_format {
             0
@@ -376,7 +380,7 @@ impl Durability {
         self.enter(Cause::TableCopied, Compaction::Doubling);
     }
 
-    /// Whether all of the table that was copied is written.
+    /// Whether the whole copy of the table is written.
     pub(super) fn is_copied(&self) -> bool {
         self.compaction == Compaction::Doubling
             && self
@@ -385,7 +389,7 @@ impl Durability {
                 .is_some_and(|next| next.length >= self.copied_end)
     }
 
-    /// The next file is there, or cannot be made.
+    /// Handles the result of the creation of the next file.
     pub(super) fn created(&mut self, outcome: Result<(), DiskError>, now: Time) {
         if self.compaction != Compaction::Creating {
             return;
@@ -403,7 +407,7 @@ impl Durability {
         }
     }
 
-    /// Which file has the journal's name has been decided.
+    /// Handles the result of a switch.
     pub(super) fn switched(&mut self, outcome: SwitchOutcome, records: &mut Records, now: Time) {
         match outcome {
             SwitchOutcome::Done => {}
@@ -441,7 +445,7 @@ impl Durability {
         self.batch_progressed();
     }
 
-    /// The next file is of no use; the journal goes on as it was.
+    /// Abandons the compaction and its next file. The journal continues as before.
     pub(super) fn give_up_compaction(
         &mut self,
         error: &DiskError,

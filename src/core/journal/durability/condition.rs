@@ -1,29 +1,29 @@
-//! How the disk is, for an operator.
+//! The condition of the disk, for an operator.
 
 use super::{Durability, JournalFile};
 use crate::core::base::clock::Time;
 
-/// How the disk is.
+/// The condition of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// It has done what it was asked.
+    /// The disk has done all requested work.
     Well,
-    /// Something that it was asked is not done: a write, a sync, or room.
+    /// Some requested work is not done yet: a write, a sync or a reservation.
     Busy {
-        /// Since when, at the longest.
+        /// The time since which the oldest of this work waits.
         since: Time,
     },
-    /// `IAMAT`s are refused, because there is no room for them.
+    /// `IAMAT`s are refused, because there is no room for their entries.
     Refusing {
-        /// Since when.
+        /// The time since which they are refused.
         since: Time,
-        /// So many bytes have to be free, about.
+        /// About how many bytes have to be free before they are accepted again.
         wanted_bytes: u64,
     },
 }
 
 impl Durability {
-    /// How the disk is.
+    /// Returns the condition of the disk.
     #[must_use]
     pub fn condition(&self) -> Condition {
         if self.refuses {

@@ -1,132 +1,133 @@
-//! What the core wants of the disk, and what it is told of it: the whole of the journal's dealings
-//! with the outside.
+//! The work that the core requests from the disk, and the results of this work. The journal has no
+//! other contact with the outside.
 //!
-//! All of it is done in the background. There are two queues, and the work in each is done in
-//! order: that of the writer, which takes [`DiskWork::Append`], and that of the keeper, which takes
-//! everything else; but room may be reserved before what was asked for earlier is done. So a slow
-//! sync delays neither a write nor the room for the next one.
+//! All work is done in the background, in three queues. [`DiskWork::Append`], [`DiskWork::Reserve`]
+//! and all other work have one queue each. Each queue is worked off in order, but the queues do not
+//! wait for each other. So a slow sync delays neither a write nor the reservation for the next
+//! write.
 
 use std::fmt;
 
-/// A file of the journal. No two files of one life of a server have the same number; the one that
-/// was opened is number 0.
+/// The number of a journal file. In one life of a server, no two files have the same number. The
+/// file that was opened at the start has the number 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(pub u32);
 
-/// Bytes, and where they belong.
+/// Bytes to write, and the place in a file to which they belong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// In which file.
+    /// The file.
     pub file: FileId,
-    /// From which byte on.
+    /// The offset of the first byte in the file.
     pub offset: u64,
-    /// What.
+    /// The bytes to write.
     pub bytes: Vec<u8>,
 }
 
-/// What the disk is to do.
+/// Work that the core requests from the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskWork {
-    /// Write these, in this order: one for each of one or two files. The next append is asked for
-    /// when this one is answered. What was refused is asked for again, with the same bytes at the
-    /// same offset.
+    /// Write these chunks in this order. There are one or two chunks, each for another file. The
+    /// next append is requested after this one is answered. A chunk that was refused is requested
+    /// again, with the same bytes at the same offset.
     Append(Vec<Chunk>),
     /// Reserve room.
     Reserve {
-        /// In which file.
+        /// The file that needs room.
         file: FileId,
-        /// From which byte on.
+        /// The offset at which the new room begins.
         offset: u64,
-        /// How much.
+        /// The number of bytes to reserve.
         bytes: u64,
     },
-    /// Make everything outlast a loss of power that was appended before this was asked for.
+    /// Make all bytes durable that were appended before this request, so that they survive a loss
+    /// of power.
     Sync {
-        /// In which files.
+        /// The files to sync.
         files: Vec<FileId>,
     },
-    /// Make an empty file beside the journal.
+    /// Create an empty file beside the journal.
     Create {
-        /// Its number from now on.
+        /// The number of the new file.
         file: FileId,
     },
-    /// This file takes the journal's name, for good.
+    /// Rename this file to the journal's name, and make the rename durable.
     Switch {
-        /// Which.
+        /// The file that becomes the journal.
         file: FileId,
     },
-    /// Remove this file, which is not the journal. Not answered.
+    /// Remove this file, which is not the journal. There is no [`DiskDone`] for this.
     Discard {
-        /// Which.
+        /// The file to remove.
         file: FileId,
     },
 }
 
-/// What became of it.
+/// The result of a [`DiskWork`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskDone {
-    /// Of [`DiskWork::Append`].
+    /// The result of [`DiskWork::Append`].
     Appended {
-        /// What was to be written.
+        /// The chunks that were to be written.
         chunks: Vec<Chunk>,
-        /// Whether it was. If a file refused its chunk, those before it were written, and any part
-        /// of it and of those behind it.
+        /// `Ok` if all chunks are written. If a file refused its chunk, the chunks before that
+        /// chunk are written. Of the refused chunk and those behind it, any part may be written.
         outcome: Result<(), (FileId, DiskError)>,
     },
-    /// Of [`DiskWork::Reserve`].
+    /// The result of [`DiskWork::Reserve`].
     Reserved {
-        /// In which file.
+        /// The file that needs room.
         file: FileId,
-        /// Whether there is room. If not, nothing was reserved.
+        /// `Ok` if the room is reserved. Otherwise nothing was reserved.
         outcome: Result<(), DiskError>,
     },
-    /// Of [`DiskWork::Sync`].
+    /// The result of [`DiskWork::Sync`].
     Synced {
-        /// Of which files.
+        /// The files to sync.
         files: Vec<FileId>,
-        /// Whether all of them are.
+        /// `Ok` if all files are synced.
         outcome: Result<(), DiskError>,
     },
-    /// Of [`DiskWork::Create`].
+    /// The result of [`DiskWork::Create`].
     Created {
-        /// Which file.
+        /// The number of the new file.
         file: FileId,
-        /// Whether it is there.
+        /// `Ok` if the file exists now.
         outcome: Result<(), DiskError>,
     },
-    /// Of [`DiskWork::Switch`].
+    /// The result of [`DiskWork::Switch`].
     Switched {
-        /// Which file.
+        /// The file that was to become the journal.
         file: FileId,
-        /// Which file has the journal's name now.
+        /// Which of the two files has the journal's name now.
         outcome: SwitchOutcome,
     },
 }
 
-/// Which file has the journal's name after a [`DiskWork::Switch`].
+/// Which of the two files has the journal's name after a [`DiskWork::Switch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SwitchOutcome {
-    /// The new one, and a loss of power does not change that.
+    /// The new file has the name, and a loss of power cannot change that.
     Done,
-    /// The old one, as before.
+    /// The old file still has the name.
     Refused(DiskError),
-    /// One or the other.
+    /// It is unknown whether the old or the new file has the name.
     Unknown(DiskError),
 }
 
-/// Why the disk did not.
+/// The reason why the disk did not do its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskError {
-    /// Whether it is worth trying again.
+    /// Whether another attempt makes sense.
     pub kind: DiskErrorKind,
-    /// What the system said.
+    /// The error text of the operating system.
     pub text: String,
 }
 
-/// What kind of failure it is.
+/// The kind of a disk failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskErrorKind {
-    /// There is no room; there may be some later.
+    /// There is no room. There may be some later.
     Full,
     /// Anything else.
     Broken,
@@ -140,14 +141,15 @@ impl fmt::Display for DiskError {
 
 impl std::error::Error for DiskError {}
 
-/// A promise that the disk broke. The server cannot go on: it does not know what the disk has.
+/// A failure after which the server must stop, because it does not know which bytes are on the
+/// disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JournalFailure {
-    /// It refused a write, and not for want of room.
+    /// The disk refused a write, for another reason than missing room.
     Append(DiskError),
-    /// It could not sync what it had taken.
+    /// The disk could not sync bytes that it had accepted.
     Sync(DiskError),
-    /// Either file may have the journal's name now.
+    /// It is unknown which of the two files has the journal's name.
     Switch(DiskError),
 }
 

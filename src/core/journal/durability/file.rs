@@ -1,5 +1,4 @@
-//! One of the journal's files, as far as it is known here: how long it is, and how much room it
-//! has.
+//! The state of one journal file, as the core knows it: its length and its reserved room.
 
 use std::time::Duration;
 
@@ -7,35 +6,36 @@ use super::disk_work::{DiskError, DiskErrorKind, DiskWork, FileId};
 use crate::core::base::clock::Time;
 use crate::core::journal::format::Salt;
 
-/// How long after a failure the disk is asked again.
+/// After a failure, the disk is asked again after this time.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
-/// A disk that has no room for a piece is asked for half of it, down to so many bytes.
+/// If the disk has no room for a piece, half of the piece is requested, and so on. This is the
+/// smallest piece, in bytes.
 const LEAST_PIECE: u64 = 4 << 10;
 
-/// A file of the journal.
+/// The state of one journal file.
 #[derive(Clone, Debug)]
 pub(super) struct JournalFile {
     pub(super) id: FileId,
     pub(super) salt: Salt,
-    /// Bytes that were written into it.
+    /// The number of bytes that are written.
     pub(super) length: u64,
-    /// Bytes that are being written behind them.
+    /// The number of bytes of the append that is in progress.
     pub(super) on_its_way: u64,
-    /// Up to where it has room.
+    /// The offset up to which room is reserved.
     pub(super) reserved: u64,
-    /// Up to where room is being reserved.
+    /// The offset up to which room is being reserved.
     reserving: Option<u64>,
     reserving_since: Time,
-    /// How often the piece that was asked for last was halved.
+    /// How often the piece was halved since the last success.
     halved: u32,
-    /// Since when the disk is known to have no room for it.
+    /// The time since which the disk is known to have no room for this file.
     full_since: Option<Time>,
-    /// Up to where it was synced before it became the journal.
+    /// The offset up to which this file was synced before it became the journal.
     pub(super) synced: u64,
 }
 
 impl JournalFile {
-    /// A file with so many bytes and no room behind them.
+    /// Describes a file of `length` bytes, without reserved room behind them.
     pub(super) fn new(id: FileId, salt: Salt, length: u64) -> JournalFile {
         JournalFile {
             id,
@@ -51,13 +51,13 @@ impl JournalFile {
         }
     }
 
-    /// Whether nothing was written into it.
+    /// Whether nothing was written to this file, and no append to it is in progress.
     pub(super) fn is_untouched(&self) -> bool {
         self.length + self.on_its_way == 0
     }
 
-    /// Asks for room up to `target`, unless it is there, being reserved, or was refused a moment
-    /// ago.
+    /// Requests room up to the offset `target`. Returns `None` if this room exists, if a
+    /// reservation is in progress, or if the disk refused one less than [`RETRY`] ago.
     pub(super) fn reserve(&mut self, target: u64, now: Time) -> Option<DiskWork> {
         let waits = self.full_since.is_some_and(|since| now < since + RETRY);
         if self.reserving.is_some() || waits || target <= self.reserved {
@@ -74,7 +74,8 @@ impl JournalFile {
         })
     }
 
-    /// The disk has answered. Returns why there is no room, if that is final for now.
+    /// Handles the result of a reservation. Returns the error, unless a smaller piece is requested
+    /// next.
     pub(super) fn reserve_done(
         &mut self,
         outcome: Result<(), DiskError>,
@@ -102,22 +103,22 @@ impl JournalFile {
         }
     }
 
-    /// Since when room is being reserved.
+    /// Returns the time at which the reservation in progress began.
     pub(super) fn reserving_since(&self) -> Option<Time> {
         self.reserving.map(|_| self.reserving_since)
     }
 
-    /// Whether the disk is known to have no room for it.
+    /// Whether the disk is known to have no room for this file.
     pub(super) fn is_full(&self) -> bool {
         self.full_since.is_some()
     }
 
-    /// The disk had no room, and may have some now.
+    /// Forgets that the disk had no room, so that room is requested again at once.
     pub(super) fn ask_again(&mut self) {
         self.full_since = None;
     }
 
-    /// When it is to be asked again for room that it refused.
+    /// Returns the time at which refused room is requested again.
     pub(super) fn retry_at(&self) -> Option<Time> {
         let since = self.full_since.filter(|_| self.reserving.is_none())?;
         Some(since + RETRY)

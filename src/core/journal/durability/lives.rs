@@ -1,24 +1,24 @@
-//! The lives of this server that its journal remembers, and what one of them says of what a
-//! neighbour lacks.
+//! The latest lives of this server. From them the server knows which changes a neighbour lacks.
 
 use crate::core::base::boot_id::BootId;
 use crate::core::journal::format::Entry;
 
-/// Lives remembered: a neighbour that was away for longer is sent everything.
+/// The maximum number of remembered lives. A neighbour that knows only an older life is sent all
+/// records.
 const MAX_LIVES: usize = 64;
 
 /// A past or present life of this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Life {
     pub(super) boot: BootId,
-    /// The boot id of the machine that it was lived on; 0 if that is not known.
+    /// The boot id of the machine during this life. 0 if it is unknown.
     pub(super) machine: u64,
-    /// The last change before it.
+    /// The sequence number of the last change before this life.
     pub(super) after: u64,
 }
 
 impl Life {
-    /// Appends its entry in the journal.
+    /// Appends the [`Entry::Life`] of this life to `out`.
     pub(super) fn write(self, out: &mut Vec<u8>) {
         Entry::Life {
             boot: self.boot,
@@ -29,24 +29,25 @@ impl Life {
     }
 }
 
-/// The latest lives, the present one last.
+/// The latest lives of this server. The last one is the present life.
 #[derive(Default)]
 pub(super) struct Lives(Vec<Life>);
 
 impl Lives {
-    /// One more begins, or is told of by the journal; the oldest may be forgotten for it.
+    /// Adds a life that begins now or that the journal contains. If there are too many, forgets the
+    /// oldest.
     pub(super) fn push(&mut self, life: Life) {
         self.0.push(life);
         let surplus = self.0.len().saturating_sub(MAX_LIVES);
         self.0.drain(..surplus);
     }
 
-    /// All of them, the oldest first.
+    /// Returns all remembered lives, the oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = Life> {
         self.0.iter().copied()
     }
 
-    /// See [`super::Durability::resume`].
+    /// Implements [`super::Durability::resume`].
     pub(super) fn resume(&self, boot: BootId, position: u64) -> Option<u64> {
         let place = self.0.iter().position(|life| life.boot == boot)?;
         let machine = self.0[place].machine;

@@ -1,26 +1,28 @@
-//! The journal as a state machine: what is written when, and which output waits for it
-//! without a disk.
+//! The journal as a state machine without a disk. It decides when entries are written, and which
+//! output waits for them.
 //!
-//! The core says what the disk is to do ([`DiskWork`]), the shell has it done in the background and
-//! reports back ([`DiskDone`]). What a turn accepted is appended in one write before any reply or
-//! record of that turn leaves; with [`Fsync::Always`] it also waits for its sync. While a write is
-//! on its way, what is accepted meanwhile gathers for the next one; only those wait for it whose
-//! answers it holds.
+//! The core requests work from the disk ([`DiskWork`]). The shell does the work in the background
+//! and reports the result ([`DiskDone`]). The records that a turn accepted are appended in one
+//! write. No reply and no record of that turn leaves the server before this write is done; with
+//! [`Fsync::Always`], not before the sync is done. While a write is in progress, newly accepted
+//! records are collected for the next write. Each reply waits only for the write that contains its
+//! record.
 //!
 //! # Room
 //!
-//! An `IAMAT` is only accepted if its journal entry fits into room that is already reserved, in
-//! every file that takes entries. So a full disk is found before anything is promised, and refused
-//! in words; nothing has to be taken back. Room is reserved well ahead, in the background; when it
-//! is used up faster than that, commands wait for it unread.
+//! An `IAMAT` is accepted only if its journal entry fits into room that is already reserved. This
+//! must be true for every file that receives entries. So a full disk is noticed before the server
+//! promises anything: the client gets an error reply, and nothing has to be undone. Room is
+//! reserved well ahead, in the background. If the reserved room is used up too fast, further
+//! commands wait until there is room again.
 //!
 //! # Records without room
 //!
-//! A neighbour's record is taken into the table also when there is no room to write it down: its
-//! own server has promised it. From the first such change on, a reader in the feed stands where the
-//! journal ends (the backlog); what lies behind it is written when there is room again, in the
-//! feed's order. Until then [`Durability::appended_through`] stays before it, and nothing of our
-//! own is accepted.
+//! A neighbour's record is stored in the table even if the journal has no room for it, because the
+//! neighbour's side has already promised it. The first such change starts the *backlog*: a reader
+//! of the feed that stands where the journal ends. When there is room again, the changes behind
+//! this reader are written, in the order of the feed. Until then, [`Durability::appended_through`]
+//! stays before the first such change, and this server accepts no records from its own clients.
 
 mod compaction;
 mod condition;
@@ -49,38 +51,39 @@ use crate::core::base::limits::{Limits, ms};
 use crate::core::journal::format::{Entry, Format, MAX_ENTRY, Salt, header, seal};
 use crate::core::table::records::{ReaderId, Records};
 
-/// About how many bytes a journal of exactly this table takes.
+/// Returns about how many bytes a journal with exactly the records of this table has.
 #[must_use]
 pub fn journal_bytes(records: &Records) -> u64 {
     let epochs = records.later_epochs() * size_of::<u32>();
     (records.line_bytes() + records.len() * Entry::record_bytes(0) + epochs) as u64
 }
 
-/// When the disk is asked to make what was appended outlast a loss of power. A crash of the process
-/// alone loses nothing either way.
+/// When appended bytes are synced, so that they survive a loss of power. They survive a crash of
+/// the process without any sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fsync {
-    /// Before the answer leaves.
+    /// Before the reply leaves the server.
     Always,
     /// Every `limits.fsync_ms`.
     Interval,
-    /// When the system likes.
+    /// When the operating system likes. Only a compaction requests a sync.
     Never,
 }
 
-/// Whether something may be accepted that has to be written down.
+/// Whether the server may accept something that needs a journal entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// Yes.
+    /// There is enough reserved room.
     Enough,
-    /// Not yet: room is being made.
+    /// There is not enough room, but more is being reserved. The command waits.
     Wait,
-    /// No: the disk is full.
+    /// The disk is full. The command is refused.
     Full,
 }
 
 impl Room {
-    /// Whether another record may be accepted; always, if nothing has to be written down.
+    /// Whether the server may accept another record. Always [`Room::Enough`] if there is no
+    /// journal.
     #[must_use]
     pub fn for_a_record(durability: Option<&Durability>, records: &Records) -> Room {
         durability.map_or(Room::Enough, |durability| {
@@ -89,53 +92,53 @@ impl Room {
     }
 }
 
-/// A journal that was read back.
+/// The result of reading a journal at the start of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened {
-    /// It is good up to here, and ends here.
+    /// The length of the journal. All bytes of it are good.
     pub length: u64,
-    /// How it is written; `None` if nothing is yet.
+    /// The format of the journal. `None` if no header is written yet.
     pub format: Option<Format>,
-    /// The boot id of the machine, 0 if that is not known.
+    /// The boot id of the machine. 0 if it is unknown.
     pub machine: u64,
 }
 
-/// Bytes of the backlog that are written in one turn.
+/// The maximum number of bytes of the backlog that one turn writes.
 const BACKLOG_STEP: usize = 128 << 10;
 
-/// A sync on its way.
+/// A sync in progress.
 #[derive(Clone, Copy, Debug)]
 struct Syncing {
     since: Time,
-    /// Up to which change it covers.
+    /// All changes up to this sequence number are covered by the sync.
     seq: u64,
-    /// How long the journal is.
+    /// The length of the journal when the sync was requested.
     length: u64,
-    /// How long the next file is, if it is synced too.
+    /// The length of the next file at that time, if the next file is synced too.
     next_length: Option<u64>,
-    /// All of the table that was copied into the next file is covered.
+    /// Whether the sync covers the whole copy of the table in the next file.
     is_copy_covered: bool,
 }
 
-/// What is being appended.
+/// The bytes of one append.
 #[derive(Default)]
 struct Batch {
-    /// With it, everything up to this change is written.
+    /// When the batch is written, the journal contains everything up to this change.
     seq: u64,
-    /// What the disk has not taken yet; empty while it is on its way.
+    /// The chunks that are not written yet. Empty while an append is in progress.
     chunks: Vec<Chunk>,
     is_on_its_way: bool,
     on_its_way_since: Time,
-    /// Since when the disk refuses it.
+    /// The time since which the disk refuses the batch.
     refused_since: Option<Time>,
 }
 
-/// Changes that the journal lacks, because there was no room when they were made.
+/// Changes that the journal lacks, because there was no room for them.
 #[derive(Clone, Copy, Debug)]
 struct Backlog {
-    /// The last change before them.
+    /// The sequence number of the last change before the backlog.
     after: u64,
-    /// Reads them; there is none yet in the turn in which the first of them was made.
+    /// The reader at the end of the journal. `None` until the turn after the first such change.
     reader: Option<ReaderId>,
 }
 
@@ -145,79 +148,82 @@ pub struct Durability {
     fsync: Fsync,
     fsync_every: Duration,
     compact_bytes: u64,
-    /// Room is reserved in pieces of so many bytes, the next one when half of the last is used.
+    /// Room is reserved in pieces of this many bytes. The next piece is requested when less than
+    /// half a piece is free.
     chunk: u64,
-    /// What was heard of all neighbours takes so many bytes, at most.
+    /// The maximum number of bytes of the entries about all neighbours.
     heard_bytes: u64,
     salts: Entropy,
     lives: Lives,
     machine: u64,
 
-    /// Entries of this turn, without checksums; with them, everything up to the change
-    /// `pending_seq` is written.
+    /// Accepted entries that are in no batch yet, without checksums. When they are written, the
+    /// journal contains everything up to the change `pending_seq`.
     pending: Vec<u8>,
     pending_seq: u64,
-    /// The first bytes of `pending`, which are for the journal alone: the next file has them in its
-    /// copy of the table.
+    /// The number of first bytes of `pending` that only the current journal gets. The next file has
+    /// these entries in its copy of the table.
     single_until: usize,
-    /// What the next file is to take before them.
+    /// Bytes that only the next file gets. They are written before the bytes of `pending`.
     for_next: Vec<u8>,
     batch: Batch,
-    /// Memory for the next turn's entries.
+    /// An empty buffer that is used again for the entries of a later turn.
     spare_memory: Vec<u8>,
 
     current: JournalFile,
-    /// It is of a format that is not written any more: nothing is appended to it.
+    /// Whether the journal has format 1. Then nothing is appended to it.
     is_old_format: bool,
-    /// The file that is to take its place.
+    /// The file that replaces the journal at the end of a compaction.
     next: Option<JournalFile>,
     last_file: FileId,
-    /// Files that are to be removed.
+    /// Files that have to be removed.
     discarded: Vec<FileId>,
-    /// Why the next file could not be made.
+    /// The error of the last attempt to create the next file.
     create_error: Option<DiskError>,
 
     appended_seq: u64,
     synced_seq: u64,
-    /// The sync that is on its way.
     syncing: Option<Syncing>,
     sync_due: Option<Time>,
     backlog: Option<Backlog>,
-    /// A compaction is put off until `compact_after`.
+    /// The journal is too long, but the compaction is put off until `compact_after`.
     is_compaction_wanted: bool,
-    /// It is not known what of the journal is on the disk, as a sync found no room: it has to be
-    /// written anew, from then on.
+    /// A sync found no room, so it is unknown which bytes of the journal are on the disk. The
+    /// journal must be rewritten into the next file, at this time or later.
     rewrite_at: Option<Time>,
 
-    /// Changed by [`Durability::enter`] alone. What stands beside it is independent of it, but for
-    /// what the next file is to take and where its copy ends, which a copy sets when it begins.
+    /// The state of the compaction, changed only by [`Durability::enter`]. The fields below do not
+    /// depend on the state, with two exceptions. A copy sets `next_promised` when it begins, and
+    /// `copied_end` and `copied_seq` when it ends.
     compaction: Compaction,
-    /// The compaction's step of this turn is done.
+    /// Whether the compaction did its step of this turn.
     has_stepped: bool,
     compact_after: Time,
-    /// Compactions that failed since the last one that did not.
+    /// The number of compactions that failed since the last success.
     failed_compactions: u32,
-    /// The next file will not be longer than this when the table is copied.
+    /// An upper bound of the next file's length at the end of the copy.
     next_promised: u64,
-    /// The copy of the table ends there in the next file, and has everything up to this change.
+    /// The offset in the next file at which the copy of the table ends. The copy contains
+    /// everything up to the change `copied_seq`.
     copied_end: u64,
     copied_seq: u64,
-    /// Bytes of entries accepted since the compaction's last step.
+    /// The number of bytes of entries that were accepted since the last step of the compaction.
     accepted_bytes: u64,
 
-    /// IAMATs are refused, and the log knows.
+    /// Whether `IAMAT`s are refused. Each change of this is logged.
     refuses: bool,
     refuses_since: Time,
-    /// So many bytes have to be free then.
+    /// While `IAMAT`s are refused: the number of bytes that must be free before they are accepted
+    /// again.
     wanted_bytes: u64,
-    /// Why the disk had no room when it was asked last.
+    /// The error of the last request for room, if the disk had none.
     full_reason: Option<DiskError>,
     failure: Option<JournalFailure>,
 }
 
 impl Durability {
-    /// The journal of `server`, not read yet. What was heard of all neighbours takes at most
-    /// `heard_bytes` in it; the salts of its files come from `salts`.
+    /// Creates the journal of `server`, which is not read yet. The entries about all neighbours
+    /// have at most `heard_bytes` bytes. `salts` is the source of the salts of the files.
     #[must_use]
     pub fn new(
         server: &str,
@@ -275,7 +281,7 @@ impl Durability {
         Salt(self.salts.number())
     }
 
-    /// A life that the journal tells of.
+    /// Adds an earlier life, which was read from the journal.
     pub fn restore_life(&mut self, boot: BootId, after: u64, machine: u64) {
         self.lives.push(Life {
             boot,
@@ -284,7 +290,8 @@ impl Durability {
         });
     }
 
-    /// The journal is read, and the table stands at `last_seq`. The life `boot` begins.
+    /// Notes that the journal is read, and that `last_seq` is the last change in the table. Begins
+    /// the life `boot`.
     pub fn opened(&mut self, opened: Opened, boot: BootId, last_seq: u64) {
         let Opened {
             length,
@@ -305,7 +312,7 @@ impl Durability {
         self.begin_life(boot, last_seq);
     }
 
-    /// The life `boot` begins behind the change `last_seq`.
+    /// Begins the life `boot`. `last_seq` is the last change before it.
     pub fn begin_life(&mut self, boot: BootId, last_seq: u64) {
         let life = Life {
             boot,
@@ -313,35 +320,40 @@ impl Durability {
             after: last_seq,
         };
         self.lives.push(life);
-        // The copy has the lives at its beginning, and not what is pending when it is done.
+        // The lives are at the beginning of the copy, and the copy has already begun. Pending
+        // entries do not go to the next file during the copy, so this life is added directly.
         if matches!(self.compaction, Compaction::Copying(_)) {
             life.write(&mut self.for_next);
             self.next_promised += Entry::life_bytes() as u64;
         }
-        // A journal of an old format is written anew first, with all lives.
+        // Nothing is appended to a journal of format 1. The rewritten journal gets all lives.
         if !self.is_old_format || self.compaction.doubles() {
             life.write(&mut self.pending);
         }
     }
 
-    /// From which change on a neighbour lacks something that says it knows the life `boot` up to
-    /// `position`; `None` if that is not known. What that life had beyond its successor's beginning
-    /// was not written, and its numbers were given out again: it does not count.
+    /// Returns the change after which a neighbour lacks our changes. The neighbour says that it
+    /// knows our life `boot` up to `position`. Returns `None` if the change is unknown; then the
+    /// neighbour needs everything.
     ///
-    /// Nothing is known of a life after which the machine was started anew, and may have lost its
-    /// power. A change that was lost then had taken the place of an older one of the same client,
-    /// which is back now, with its old number; and the neighbour, which was told that it had
-    /// everything up to there, may have been sent neither.
+    /// Positions of that life behind the beginning of the next life do not count. Those changes
+    /// were not written, and the next life gave their numbers to other changes.
+    ///
+    /// The change is unknown if the machine was restarted after that life, because it may have lost
+    /// power. A lost change may have replaced an older record of the same client. This older record
+    /// is back now, with its old number. The neighbour may have received neither of the two,
+    /// although it was told that it has everything up to that number.
     #[must_use]
     pub fn resume(&self, boot: BootId, position: u64) -> Option<u64> {
         self.lives.resume(boot, position)
     }
 
-    /// Up to which change everything is in the journal, whatever was accepted since. A neighbour
-    /// may be told that it has everything up to a position of the feed once this has reached the
-    /// latest change at the moment when that position was read: a later change may have taken the
-    /// place of a record that the neighbour lacks, and if that change is lost, the older record is
-    /// back.
+    /// Returns the last change up to which everything is in the journal.
+    ///
+    /// Before a neighbour is told that it has our feed up to a position, the server waits. It notes
+    /// which change is the latest when the position is read, and waits until this function returns
+    /// at least that change. The reason is that a later change may have replaced a record that the
+    /// neighbour lacks. If that change is lost in a crash, the older record is back.
     #[must_use]
     pub fn appended_through(&self) -> u64 {
         match self.backlog {
@@ -350,32 +362,32 @@ impl Durability {
         }
     }
 
-    /// Up to which change everything is in the journal as safely as an answer promises it.
+    /// Returns the last change up to which everything is as durable as a reply promises.
     #[must_use]
     pub fn kept_through(&self) -> u64 {
         self.appended_through().min(self.released())
     }
 
-    /// Whether the disk has refused what was promised, and not taken it since.
+    /// Whether the disk refused promised bytes and has not accepted them since.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.batch.refused_since.is_some() || self.rewrite_at.is_some()
     }
 
-    /// Where a compaction stands.
+    /// Returns the phase of the compaction.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.compaction.phase()
     }
 
-    /// How long the journal is.
+    /// Returns the length of the journal in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.current.length
     }
 
-    /// Whether an entry of so many bytes may be promised, where the records of the table take
-    /// `table` bytes in a journal.
+    /// Whether an entry of `bytes` bytes may be promised. The records of the table need `table`
+    /// bytes in a journal.
     #[must_use]
     pub fn room_for(&self, table: u64, bytes: usize) -> Room {
         if self.has_room(table, bytes as u64) {
@@ -395,7 +407,7 @@ impl Durability {
         let has_current =
             !self.is_old_format && self.current_end() + bytes <= self.current.reserved;
         let has_next = match (&self.next, self.compaction) {
-            // One is being made: what may be accepted until then is little.
+            // The next file is being created. Only few entries can be accepted until then.
             (None, _) => self.create_error.is_none(),
             (Some(next), Compaction::Idle) => {
                 !next.is_full() || self.needed(table) + bytes <= next.reserved
@@ -406,12 +418,12 @@ impl Durability {
         has_current && has_next
     }
 
-    /// How long the journal is when all is written that it is to take.
+    /// Returns the length of the journal after everything that waits for it is written.
     fn current_end(&self) -> u64 {
         self.end_of(&self.current, self.pending.len())
     }
 
-    /// How long the next file is when all is written that it is to take.
+    /// Returns the length of the next file after everything that waits for it is written.
     fn next_end(&self, next: &JournalFile) -> u64 {
         self.end_of(
             next,
@@ -434,7 +446,7 @@ impl Durability {
         file.length + file.on_its_way + (header + refused + more) as u64
     }
 
-    /// The table took a change, for which there is room.
+    /// Notes a change of the table. There is room for its entry.
     pub fn record(&mut self, seq: u64, epoch: u32, line: &[u8]) {
         let before = self.pending.len();
         Entry::Record { seq, epoch, line }.write(&mut self.pending);
@@ -442,7 +454,7 @@ impl Durability {
         self.accepted((self.pending.len() - before) as u64);
     }
 
-    /// The table took a neighbour's change for which there is no room.
+    /// Notes a neighbour's change of the table. There is no room for its entry.
     pub fn record_unwritten(&mut self, seq: u64, line: &[u8]) {
         self.backlog.get_or_insert(Backlog {
             after: seq.saturating_sub(1),
@@ -452,14 +464,15 @@ impl Durability {
         self.accepted(Entry::record_bytes(line.len()) as u64 + 4);
     }
 
-    /// While the table is copied, whatever changes is copied again.
+    /// Counts the bytes of an accepted entry. A record that changes during the copy of the table is
+    /// copied again, so these bytes also make the next file longer.
     fn accepted(&mut self, bytes: u64) {
         self.accepted_bytes += bytes;
         self.next_promised += bytes;
     }
 
-    /// A neighbour's feed was heard up to `position`. Not noted (`false`) while something that came
-    /// with it is not.
+    /// Notes that a neighbour's feed was received up to `position`. Returns `false` if this was not
+    /// noted, because a record of that feed may not be in the journal, or because there is no room.
     pub fn heard(&mut self, table: u64, neighbour: &str, boot: BootId, position: u64) -> bool {
         let neighbour = neighbour.as_bytes();
         self.note(
@@ -473,8 +486,8 @@ impl Durability {
         )
     }
 
-    /// A neighbour was told of our feed up to `position`. Not noted (`false`) while there is no
-    /// room.
+    /// Notes that a neighbour was told that it has our feed up to `position`. Returns `false` if
+    /// this was not noted, because there is no room.
     pub fn told(&mut self, table: u64, neighbour: &str, position: u64) -> bool {
         let neighbour = neighbour.as_bytes();
         self.note(
@@ -497,7 +510,8 @@ impl Durability {
         may_note
     }
 
-    /// Up to which change things may leave the server. What a neighbour taught may leave unwritten.
+    /// Returns the last change that may leave the server, as a reply or as a record. A neighbour's
+    /// record may leave before it is in the journal.
     #[must_use]
     pub fn released(&self) -> u64 {
         match self.fsync {
@@ -506,19 +520,18 @@ impl Durability {
         }
     }
 
-    /// Why the server cannot go on: the disk broke a promise. From then on nothing may leave the
-    /// server.
+    /// Returns why the server must stop: the disk failed. After that, nothing may leave the server.
     #[must_use]
     pub fn failure(&self) -> Option<&JournalFailure> {
         self.failure.as_ref()
     }
 
-    /// A turn begins: the compaction may take its next step in it.
+    /// Notes that a turn begins, in which the compaction may take its next step.
     pub fn turn_begins(&mut self) {
         self.has_stepped = false;
     }
 
-    /// When [`Durability::next_work`] has to be called next, at the latest.
+    /// Returns the latest time at which [`Durability::next_work`] must be called again.
     #[must_use]
     pub fn deadline(&self, now: Time) -> Option<Time> {
         let steps = match self.compaction {
@@ -530,8 +543,8 @@ impl Durability {
             | Compaction::SwitchDue
             | Compaction::Switching { .. } => false,
         };
-        // What the disk is busy with is not waited for by time: a slow one would be asked about
-        // without a pause.
+        // While a sync is in progress, the time of the next sync does not count. If that time is in
+        // the past, the loop would spin until the disk answers.
         let sync = self.sync_due.filter(|_| self.syncing.is_none());
         let create = match self.compaction {
             Compaction::Absent(at) => Some(at),
@@ -554,13 +567,14 @@ impl Durability {
             .chain(create)
             .chain(retry)
             .chain(rewrite.filter(|at| *at > now))
-            // One that has come and was not asked for is not needed.
+            // If a time to try again has passed and nothing was requested, the room is not needed.
             .chain(files.into_iter().flatten().filter(|at| *at > now))
             .chain(self.is_compaction_wanted.then_some(self.compact_after))
             .min()
     }
 
-    /// The next thing that the disk is to do. `heard` appends what was heard of every neighbour.
+    /// Returns the next work for the disk. `heard` appends an entry for what was received from each
+    /// neighbour.
     pub fn next_work(
         &mut self,
         records: &mut Records,
@@ -585,16 +599,15 @@ impl Durability {
         work
     }
 
-    /// Writes more of what there was no room for, if there is some now and nothing else is being
-    /// written.
+    /// Puts the next part of the backlog into `pending`, if there is room and no other write waits.
     fn backlog_step(&mut self, records: &mut Records) {
         let Some(backlog) = &mut self.backlog else {
             return;
         };
         let is_busy = self.batch.is_on_its_way || !self.batch.chunks.is_empty();
         let is_usable = !self.is_old_format && self.rewrite_at.is_none();
-        // While entries go to both files, the next one has most of the backlog in its copy of the
-        // table.
+        // While entries go to both files, the backlog waits: the next file has most of it in its
+        // copy of the table.
         if is_busy || !is_usable || self.compaction.doubles() || !self.pending.is_empty() {
             return;
         }
@@ -618,7 +631,8 @@ impl Durability {
         });
     }
 
-    /// The file that is the journal now has everything up to the change `copied_seq`.
+    /// Updates the backlog after a compaction. The new journal has everything up to the change
+    /// `copied_seq`.
     fn backlog_copied(&mut self, records: &mut Records) {
         let Some(Backlog { after, reader }) = self.backlog else {
             return;
@@ -658,7 +672,7 @@ impl Durability {
         Some(DiskWork::Append(chunks))
     }
 
-    /// What gathered is to be appended.
+    /// Moves the pending entries into the batch.
     fn fill_batch(&mut self) {
         let doubles = self.compaction.doubles();
         let mut for_next = std::mem::take(&mut self.for_next);
@@ -683,7 +697,8 @@ impl Durability {
         self.batch_progressed();
     }
 
-    /// Entries as they are to stand behind what the file has.
+    /// Makes a chunk that appends the entries to the file. A file that is empty gets its header
+    /// first.
     fn chunk_for(&self, file: &JournalFile, mut entries: Vec<u8>) -> Chunk {
         let mut offset = file.length;
         if file.is_untouched() {
@@ -701,7 +716,7 @@ impl Durability {
         }
     }
 
-    /// What a file begins with.
+    /// Returns the header of the file.
     fn header_of(&self, file: &JournalFile) -> Vec<u8> {
         header(&self.server, file.salt)
     }
@@ -714,7 +729,7 @@ impl Durability {
     fn reserve_work(&mut self, table: u64, now: Time) -> Option<DiskWork> {
         let (half, chunk, bound) = (self.chunk / 2, self.chunk, self.bound(table));
         let end = self.current_end();
-        // A file that is about to lose its name needs no more room.
+        // A file that is about to be replaced needs no more room.
         let is_going = self.compaction.is_switching() || self.is_old_format;
         if !is_going
             && self.current.reserved < end + half
@@ -746,7 +761,7 @@ impl Durability {
         let is_switch_due = self.is_copied();
         let is_behind =
             self.appended_seq > self.syncing.map_or(self.synced_seq, |syncing| syncing.seq);
-        // What the journal itself has is not worth a sync if it has to be written anew.
+        // A journal that has to be rewritten is not worth a sync.
         let has_current = !self.is_old_format && self.rewrite_at.is_none();
         let is_due = match self.fsync {
             _ if !has_current => false,
@@ -760,8 +775,8 @@ impl Durability {
             return None;
         }
         self.sync_due = None;
-        // While entries go to both files, an answer may only leave when it is safe in both: a crash
-        // may leave either.
+        // While entries go to both files, a reply waits until its record is safe in both files: a
+        // crash may leave either of them.
         let next = self.next.as_ref().filter(|_| self.compaction.doubles());
         self.syncing = Some(Syncing {
             since: now,
@@ -781,10 +796,10 @@ impl Durability {
         })
     }
 
-    /// The disk did something, or could not.
+    /// Handles a result from the disk.
     pub fn done(&mut self, done: DiskDone, records: &mut Records, now: Time) {
         if self.failure.is_some() {
-            return; // whatever went well beside that, nothing leaves any more
+            return; // the server has failed, so nothing may leave it any more
         }
         match done {
             DiskDone::Appended { chunks, outcome } => self.appended(chunks, outcome, records, now),
@@ -835,7 +850,7 @@ impl Durability {
             file, mut bytes, ..
         } in chunks
         {
-            // A file that was given up meanwhile is not heard of any more.
+            // A file that was abandoned meanwhile is unknown here.
             if let Some(file) = self.file(file) {
                 file.on_its_way = 0;
                 file.length += bytes.len() as u64;
@@ -860,17 +875,18 @@ impl Durability {
         self.batch_progressed();
     }
 
-    /// A file did not take what it was to take.
+    /// Handles a refused chunk.
     fn refused(&mut self, file: FileId, error: DiskError, records: &mut Records, now: Time) {
         let is_giving_up = match self.compaction {
-            // Without reserved room, what the next file takes may be what the journal lacks.
+            // On a file system that cannot reserve room, the next file may use the room that the
+            // journal lacks now.
             Compaction::Copying(_) | Compaction::Doubling | Compaction::SwitchDue => {
                 file != self.current.id || error.kind == DiskErrorKind::Full
             }
             Compaction::Absent(_)
             | Compaction::Creating
             | Compaction::Idle
-            // It may already be the journal, which would then lack this.
+            // The next file may already be the journal. It must not lack this chunk.
             | Compaction::Switching { .. } => false,
         };
         if is_giving_up && !self.is_old_format {
@@ -888,7 +904,7 @@ impl Durability {
         }
     }
 
-    /// Some of what was to be appended is written, or need not be any more.
+    /// If the whole batch is written or dropped, notes that its changes are in the journal.
     fn batch_progressed(&mut self) {
         if !self.batch.is_on_its_way && self.batch.chunks.is_empty() {
             self.batch.refused_since = None;
@@ -913,28 +929,30 @@ impl Durability {
         }
     }
 
-    /// Notes in the journal that it is synced up to there, if there is room for that.
+    /// Adds an entry that says that the journal is synced up to `offset`, if there is room for the
+    /// entry.
     fn note_synced(&mut self, offset: u64) {
-        let bytes = Entry::life_bytes() as u64; // a little more than it takes
+        let bytes = Entry::life_bytes() as u64; // a `Synced` entry is a little shorter than this
         if self.current_end() + bytes <= self.current.reserved {
             Entry::Synced { offset }.write(&mut self.pending);
             self.accepted(bytes);
         }
     }
 
-    /// What was written may be gone from the cache without being on the disk; asked again, the
-    /// system would say that all is well (fsyncgate).
+    /// Handles a failed sync. The system may have dropped the written bytes from its cache, although
+    /// they are not on the disk. A second sync would then report success (known as fsyncgate). So
+    /// the server never repeats a failed sync.
     fn not_synced(&mut self, error: DiskError, records: &mut Records, now: Time) {
         self.syncing = None;
         match error.kind {
             DiskErrorKind::Broken => self.fail(JournalFailure::Sync(error)),
-            // A file system that finds room only when it writes (NFS): everything is written anew,
-            // into another file.
+            // Some file systems find out only at a sync that there is no room (NFS). The journal is
+            // rewritten into another file.
             DiskErrorKind::Full => {
-                // At once; if that finds no room either, not before there may be some.
+                // The first rewrite begins at once. If it finds no room either, the next one waits.
                 let is_again = self.rewrite_at.is_some();
                 self.rewrite_at = Some(if is_again { now + RETRY } else { now });
-                // It was due while this one was on its way, and is not asked for now.
+                // A next sync may have become due meanwhile. It is not requested now.
                 self.sync_due = None;
                 if self.compaction.is_switching() {
                     let is_suspect = true;
@@ -947,7 +965,7 @@ impl Durability {
         }
     }
 
-    /// Notes whether anything is to be accepted, and tells the log when that changes.
+    /// Decides whether `IAMAT`s are refused, and logs each change of that.
     fn note_room(&mut self, table: u64, now: Time) {
         let needed = self.needed(table);
         let is_long = self.current.length > self.trigger(needed);
@@ -978,7 +996,7 @@ impl Durability {
         );
     }
 
-    /// The first failure is the one that tells the reason.
+    /// Stores a failure. Only the first one is kept, because it is the cause of the others.
     fn fail(&mut self, failure: JournalFailure) {
         self.failure.get_or_insert(failure);
     }

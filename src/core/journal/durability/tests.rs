@@ -1,5 +1,5 @@
-//! What the lives of a server say of what a neighbour lacks. The rest is tested over a disk, in
-//! `tests/durability`.
+//! Tests of the lives: which changes a neighbour lacks. All other tests of durability use a
+//! simulated disk and are in `tests/durability`.
 
 use super::*;
 
@@ -8,8 +8,8 @@ fn a_neighbour_resumes_where_its_life_of_ours_and_the_next_one_agree() {
     let salts = Entropy::new(&[7; 32]);
     let mut durability = Durability::new("Riley", Fsync::Always, &Limits::default(), 0, salts);
     durability.restore_life(BootId(9), 0, 6);
-    durability.restore_life(BootId(1), 0, 7); // on a machine that was started anew
-    durability.restore_life(BootId(2), 90, 7); // the first life had got to 100, of which ten were not written
+    durability.restore_life(BootId(1), 0, 7); // the machine was restarted before this life
+    durability.restore_life(BootId(2), 90, 7); // life 1 reached 100; 91 to 100 were not written
     let opened = Opened {
         length: 1_000,
         format: Some(Format::Two(Salt(1))),
@@ -25,8 +25,8 @@ fn a_neighbour_resumes_where_its_life_of_ours_and_the_next_one_agree() {
     assert_eq!(durability.resume(BootId(4), 1), None);
 }
 
-/// Answers of the disk in an order that chance seldom has: the machine alone, and each answer given
-/// by hand.
+/// Results of the disk in an order that random tests seldom produce. There is no disk here: each
+/// test passes the results by hand.
 mod by_hand {
     use super::*;
     use crate::core::table::records::{Origin, Records};
@@ -76,7 +76,7 @@ mod by_hand {
             seq
         }
 
-        /// What it asks for now, in order.
+        /// Runs one turn, and collects the requested work in order.
         fn turn(&mut self) {
             self.d.turn_begins();
             while let Some(work) = self.d.next_work(&mut self.records, self.now, |_| ()) {
@@ -115,7 +115,7 @@ mod by_hand {
             std::mem::take(&mut self.asked)
         }
 
-        /// Until it is quiet or that phase is reached.
+        /// Runs turns until no work is requested, or until the phase `until` is reached.
         fn go(&mut self, until: Option<Phase>) -> bool {
             for _ in 0..200 {
                 if Some(self.d.phase()) == until {
@@ -134,8 +134,7 @@ mod by_hand {
         }
     }
 
-    /// A sync of both files that finds no room, while the switch waits behind it in the keeper's
-    /// queue.
+    /// The sync of both files finds no room, while the switch already waits behind this sync.
     #[test]
     fn a_sync_without_room_is_not_forgotten_by_the_switch_behind_it() {
         let mut rig = Rig::new(Fsync::Always);
@@ -149,7 +148,7 @@ mod by_hand {
                 break;
             }
         }
-        // Until the sync that covers the copy is on its way.
+        // Run until the sync that covers the copy is done.
         let mut seq = 0;
         for stamp in 100..200 {
             if rig.d.phase() == Phase::SwitchDue {
@@ -195,7 +194,7 @@ mod by_hand {
         );
     }
 
-    /// A life that begins while the table is copied.
+    /// A life begins while the table is copied.
     #[test]
     fn a_life_that_begins_during_a_copy_is_in_the_next_file() {
         let mut rig = Rig::new(Fsync::Interval);
@@ -279,7 +278,7 @@ mod by_hand {
         assert_eq!(rig.d.condition(), Condition::Well);
     }
 
-    /// A deadline that has passed and to which nothing is done.
+    /// If a deadline has passed and no work is done for it, the loop spins.
     #[test]
     fn no_deadline_stays_in_the_past_on_a_disk_whose_syncs_find_no_room() {
         let mut rig = Rig::new(Fsync::Interval);

@@ -1,20 +1,22 @@
-//! Tells damage from what a crash or a loss of power leaves: what a start makes of a gap.
+//! Decides whether a gap in a journal is damage, or was left by a crash or a loss of power.
 
 use super::{Entry, JournalError, Piece};
 
-/// Watches what a [`Scan`](super::Scan) finds.
+/// Gets all pieces that a [`Scan`](super::Scan) finds, and judges the first gap.
 #[derive(Clone, Copy, Debug)]
 pub struct Judge {
-    /// The machine's present boot id, and that of the last life before the first gap.
+    /// The present boot id of the machine. `last_machine` is the boot id in the last
+    /// [`Entry::Life`] before the first gap.
     machine: u64,
     last_machine: Option<u64>,
-    /// Where the first gap begins.
+    /// The offset of the first gap.
     broken_at: Option<u64>,
     is_damaged: bool,
 }
 
 impl Judge {
-    /// For a start on a machine with that boot id (0 if it has none).
+    /// Begins for a start of the server. `machine` is the machine's present boot id (0 if it has
+    /// none).
     #[must_use]
     pub fn new(machine: u64) -> Judge {
         Judge {
@@ -25,7 +27,7 @@ impl Judge {
         }
     }
 
-    /// Something was found.
+    /// Notes the next piece of the journal.
     #[inline]
     pub fn note(&mut self, piece: &Piece<'_>) {
         match (piece, self.broken_at) {
@@ -42,8 +44,9 @@ impl Judge {
         }
     }
 
-    /// Whether a good entry says that what stands before it was whole once. Power can only have
-    /// been lost if the machine was started anew; then what was not synced may be there in part.
+    /// Whether a good entry behind the first gap proves that the gap is damage. After a restart of
+    /// the machine, the gap may come from a loss of power. Then only a sync behind the gap is a
+    /// proof.
     fn is_damage(&self, entry: &Entry<'_>, broken_at: u64) -> bool {
         let same_machine =
             self.machine != 0 && self.last_machine.is_none_or(|last| last == self.machine);
@@ -56,17 +59,17 @@ impl Judge {
         }
     }
 
-    /// Where the first gap begins: a start reads no entry behind that.
+    /// Returns the offset of the first gap. A start reads no entry behind it.
     #[must_use]
     #[inline]
     pub fn broken_at(&self) -> Option<u64> {
         self.broken_at
     }
 
-    /// Whether a start may cut off what stands behind the first gap.
+    /// Whether a start may cut off the file at the first gap.
     ///
     /// # Errors
-    /// It is damaged.
+    /// The journal is damaged.
     pub fn verdict(&self) -> Result<(), JournalError> {
         match self.broken_at {
             Some(offset) if self.is_damaged => Err(JournalError::Damaged { offset }),

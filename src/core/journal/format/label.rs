@@ -1,51 +1,55 @@
-//! Whose journal a file is, for a reader that is not its server; also if the header is damaged.
+//! Finds out which server a journal belongs to, for a tool that is not this server. This works even
+//! if the header is damaged.
 
 use super::{DIGITS, Format, Found, Header, Salt, find, header_bytes, number_in_hex, read_header};
 
-/// What every header begins with; the format's number follows.
+/// The first bytes of every header. The number of the format follows.
 const MAGIC: &[u8] = b"herd-mio journal ";
-/// The longest name of a server.
+/// The maximum length of a server's name, in bytes.
 const MAX_NAME: usize = 64;
 
-/// What the first bytes of a file say.
+/// What a tool knows about a file from its first bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Label {
-    /// A whole header.
+    /// The header is whole.
     Whole {
-        /// Whose journal it is.
+        /// The name of the server that the journal belongs to.
         server: String,
-        /// How it is written.
+        /// The format of the journal.
         format: Format,
-        /// Where the first entry begins.
+        /// The length of the header in bytes, which is the offset of the first entry.
         bytes: usize,
     },
-    /// A damaged header, of which enough is left to read what follows.
+    /// The header is damaged, but enough of it is left to read the entries.
     Mended {
-        /// Whose journal it is.
+        /// The name of the server that the journal belongs to.
         server: String,
-        /// How it is written.
+        /// The format of the journal.
         format: Format,
-        /// Where the first entry begins.
+        /// The length of the header in bytes, which is the offset of the first entry.
         bytes: usize,
     },
-    /// The server ended while it wrote the header: nothing follows.
+    /// The server stopped while it wrote the header. No entry follows.
     Unwritten,
-    /// A format that this version does not know.
+    /// A format that this version does not know, with its number.
     Later(u64),
-    /// A damaged header of format 2, and the salt is lost: no entry can be told from garbage.
+    /// A damaged header of format 2 without a readable salt. Without the salt, no entry can be
+    /// recognized.
     Lost,
-    /// No journal.
+    /// The file is not a journal.
     Foreign,
 }
 
-/// Reads the label of a file that begins with `first`: 1 KiB, or the whole file.
+/// Reads the label of a file. `first` is the first 1 KiB of the file, or the whole file if it is
+/// shorter.
 #[must_use]
 pub fn label(first: &[u8]) -> Label {
     let written = super::written(first);
     let Some((number, server)) = names(first) else {
         return match mended(first) {
             Some(label) => label,
-            // What was never written, or is gone, reads as zeros.
+            // The first byte is zero but later ones are not, so the beginning of the header was
+            // lost.
             None if written > 0 && first[0] == 0 => Label::Lost,
             None if MAGIC.starts_with(&first[..written]) => Label::Unwritten,
             None if first.starts_with(MAGIC) => unfinished(first, written),
@@ -66,7 +70,8 @@ pub fn label(first: &[u8]) -> Label {
     }
 }
 
-/// The header's beginning, and no end of the name: it was not written whole, or it is damaged.
+/// Judges a file that begins like a header, but has no readable name. Either the header was not
+/// written completely, or it is damaged.
 fn unfinished(first: &[u8], written: usize) -> Label {
     let name = &first[MAGIC.len().min(written)..written];
     let is_short = name.len() <= MAX_NAME + 2;
@@ -79,7 +84,7 @@ fn unfinished(first: &[u8], written: usize) -> Label {
     }
 }
 
-/// The format's number and the server's name, if they stand there.
+/// Returns the format's number and the server's name, if the header contains both.
 fn names(first: &[u8]) -> Option<(u64, String)> {
     let rest = first.strip_prefix(MAGIC)?;
     let space = rest.iter().position(|byte| *byte == b' ')?;
@@ -93,8 +98,8 @@ fn names(first: &[u8]) -> Option<(u64, String)> {
     (!name.is_empty()).then(|| (number, name.to_owned()))
 }
 
-/// A header of format 2 that is damaged, if one wrong byte explains it, or if the first entry shows
-/// that its salt is right.
+/// Repairs a damaged header of format 2. There are two ways: a change of one byte makes the header
+/// valid, or the checksum of the first entry proves that the salt is right.
 fn mended(first: &[u8]) -> Option<Label> {
     let longest = first.len().min(header_bytes("") + MAX_NAME);
     let mut header = first[..longest].to_vec();

@@ -1,8 +1,8 @@
-//! The journal's format: what a server writes down so that it survives its own end.
+//! The format of the journal, the file that lets a server continue after a crash.
 //!
 //! # The format
 //!
-//! A journal is a file of entries behind a header. All numbers are little-endian.
+//! A journal is a header, followed by entries. All numbers are little-endian.
 //!
 //! ```text
 //!   header   "herd-mio journal 2 <server> <salt> <checksum>\n"     16 hexadecimal digits each
@@ -11,42 +11,43 @@
 //!   zeros    room that is reserved and not used yet, or nothing
 //! ```
 //!
-//! The header's checksum is the XXH3 (64 bits) of what stands before it. An entry's is that of its
-//! length's four bytes and the payload, seeded with the sum of the file's salt and the entry's
-//! offset in the file. The salt is random and stands in no line that leaves the server. So bytes
-//! that a client chose, a name for instance, are never taken for an entry, wherever they stand in
-//! the file. A payload begins with one byte that says what it is:
+//! The header's checksum is the XXH3 (64 bits) of the bytes before it. The checksum of an entry is
+//! the XXH3 of its length and its payload. The seed of the XXH3 is the file's salt plus the entry's
+//! offset in the file. The salt is random, and the server never sends it to anyone. So bytes that a
+//! client chose, for example a name, cannot pass for an entry, wherever they are in the file. The
+//! first byte of a payload is the kind of the entry:
 //!
 //! | byte | what | then |
 //! |---|---|---|
-//! | `L` | a life of the server began | boot id u64, the last sequence number before it u64, the machine's own boot id u64 or 0 |
-//! | `S` | everything before that offset of the file was synced | offset u64 |
+//! | `L` | a life of the server began | boot id u64, the last sequence number before this life u64, the machine's own boot id u64 or 0 |
+//! | `S` | all bytes before this offset of the file were synced | offset u64 |
 //! | `R` | a record of epoch 0 was accepted | sequence number u64, the `AT` line without its LF |
 //! | `E` | a record of a later epoch was accepted | sequence number u64, epoch u32, the `AT` line without its LF |
-//! | `H` | a neighbour's feed was heard | its boot id u64, position u64, its name |
-//! | `T` | a neighbour was told of ours | position u64, its name |
+//! | `H` | a neighbour's feed was received up to a position | the neighbour's boot id u64, position u64, the neighbour's name |
+//! | `T` | a neighbour was told that it has our feed up to a position | position u64, the neighbour's name |
 //!
-//! Entries stand in the order in which things happened, so whatever prefix of them survives is a
-//! state that once was. That is what makes a position in a neighbour's feed safe to remember: every
-//! record that was sent there before stands before it. And a position in ours that a neighbour was
-//! told is one up to which it was sent everything that stands before it here, also if this file is
-//! an older copy: what it was told later may rest on changes that the copy lacks.
+//! Entries are in the order of the events. So every prefix of the entries is a state that the
+//! server once had. This makes an `H` entry safe: the records that the neighbour sent before that
+//! position are before the entry in the file. A `T` entry is safe too: the neighbour was sent every
+//! record that is before the entry in the file. That is true even if the file is an older copy.
+//! Positions that the neighbour was told later are not in the copy, and may depend on changes that
+//! the copy lacks.
 //!
-//! Format 1 had no salt and a CRC-32 (IEEE) of length and payload as checksum: `length u32 ·
-//! checksum u32 · payload`. It is still read; a server that finds it writes its journal anew before
-//! it serves.
+//! Format 1 had no salt, and its checksum was the CRC-32 (IEEE) of length and payload: `length u32
+//! · checksum u32 · payload`. A server can read format 1, and rewrites such a journal in format 2
+//! before it serves clients.
 //!
-//! # What reading it back finds
+//! # How a damaged file is judged
 //!
-//! - **A torn tail**: behind the last good entry is something that is no entry, and no good entry
-//!   anywhere behind it. That is what a crash in the middle of a write leaves; it was never
-//!   acknowledged, and is cut off with a warning.
-//! - **A loss of power**: something that is no entry, and good entries behind it, but nothing there
-//!   was synced, and the machine has been started anew since. A disk may write what is not synced
-//!   in any order; it is cut off with a warning, too.
-//! - **Damage**: any other place that is no entry with good entries behind it. Nothing but a fault
-//!   leaves that. The server refuses to start and names the offset: dropping the rest silently
-//!   would lose what was acknowledged.
+//! - **A torn tail**: there are bytes behind the last good entry that are not an entry. A crash in
+//!   the middle of a write leaves such bytes. They were never acknowledged. The server cuts them
+//!   off and logs a warning.
+//! - **A loss of power**: there are bytes that are not an entry, and good entries behind them. But
+//!   no sync covered these bytes, and the machine was restarted since. A disk may write unsynced
+//!   bytes in any order. The server cuts them off, with all that follows, and logs a warning.
+//! - **Damage**: any other bytes that are not an entry, with good entries behind them. Only a fault
+//!   leaves this. The server refuses to start, and the error names the offset. Otherwise the server
+//!   would silently lose acknowledged records.
 
 mod judge;
 mod label;
@@ -63,84 +64,86 @@ pub use self::scan::{Piece, Scan, Tail};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::limits::LINK_LINE_BYTES;
 
-/// Bytes of an entry before its payload, in the format that is written.
+/// The number of bytes of an entry before its payload, in format 2.
 const FRAME: usize = 12;
-/// Bytes of the checksum in it.
+/// The number of bytes of an entry's checksum.
 const SUM: usize = 8;
-/// The longest payload: a record of a later epoch with the longest `AT` line.
+/// The maximum length of a payload: a record of a later epoch with the longest `AT` line.
 const MAX_PAYLOAD: usize = 1 + 8 + 4 + LINK_LINE_BYTES;
-/// Digits of the salt and of the checksum in the header.
+/// The number of digits of the salt, and of the checksum, in the header.
 const DIGITS: usize = 16;
 
-/// The longest entry.
+/// The maximum length of an entry, in bytes.
 pub const MAX_ENTRY: usize = FRAME + MAX_PAYLOAD;
 
-/// How a journal is written.
+/// The format of a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// The first one, which a client's name can forge. It is read, and never written.
+    /// The first format, in which a client's name can forge an entry. The server reads it, and
+    /// never writes it.
     One,
-    /// The present one, with the file's salt.
+    /// The present format, with the file's salt.
     Two(Salt),
 }
 
-/// A random number that no two files share. It is in every checksum of its file.
+/// A random number, different in each file. Every checksum of the file depends on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Salt(pub u64);
 
 impl fmt::Debug for Salt {
-    /// Not the number: what is known of it lets a name forge an entry.
+    /// The number is not shown: a client that knows it could choose a name that forges an entry.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Salt(…)")
     }
 }
 
-/// Something to be remembered.
+/// One entry of a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
-    /// The server started, or began a new life while it ran.
+    /// The server started, or began a new life without a restart.
     Life {
-        /// Which life began.
+        /// The id of the life that began.
         boot: BootId,
-        /// The last change before it: what is numbered higher happened in it.
+        /// The sequence number of the last change before this life. Changes of this life have
+        /// higher numbers.
         after: u64,
-        /// The machine's own boot id, or 0 if it has none: as long as it is the same, nothing that
-        /// was written is lost.
+        /// The machine's own boot id, or 0 if it has none. While it stays the same, no written byte
+        /// is lost.
         machine: u64,
     },
-    /// Everything before that offset of the file outlasts a loss of power.
+    /// All bytes before this offset of the file survive a loss of power.
     Synced {
-        /// In bytes from the start of the file.
+        /// The offset, in bytes from the start of the file.
         offset: u64,
     },
     /// A record was accepted.
     Record {
-        /// Its place in the feed.
+        /// The sequence number of the record in the feed.
         seq: u64,
-        /// Its epoch, see [`crate::core::table::records`].
+        /// The epoch of the record, see [`crate::core::table::records`].
         epoch: u32,
-        /// Its `AT` line, without the LF.
+        /// The record's `AT` line, without the LF.
         line: &'a [u8],
     },
-    /// A neighbour's feed was heard up to there.
+    /// A neighbour's feed was received up to a position.
     Heard {
-        /// Which neighbour.
+        /// The name of the neighbour.
         neighbour: &'a [u8],
-        /// In which of its lives.
+        /// The life of the neighbour to which the position belongs.
         boot: BootId,
-        /// Up to which of its changes.
+        /// The sequence number, in the neighbour's feed, up to which it was received.
         position: u64,
     },
-    /// A neighbour was told that it has our feed up to there.
+    /// A neighbour was told that it has our feed up to a position.
     Told {
-        /// Which neighbour.
+        /// The name of the neighbour.
         neighbour: &'a [u8],
-        /// Up to which of our changes.
+        /// The sequence number, in our feed, that the neighbour was told.
         position: u64,
     },
 }
 
-/// The first bytes of the journal of a server.
+/// Returns the header of a journal of `server`.
 #[must_use]
 pub fn header(server: &str, salt: Salt) -> Vec<u8> {
     let mut header = format!("{}{:016x} ", header_before_salt(server), salt.0);
@@ -153,21 +156,21 @@ fn header_before_salt(server: &str) -> String {
     format!("herd-mio journal 2 {server} ")
 }
 
-/// How long a [`header`] is.
+/// Returns the length of a [`header`] in bytes.
 #[must_use]
 pub fn header_bytes(server: &str) -> usize {
     header_before_salt(server).len() + 2 * (DIGITS + 1)
 }
 
-/// The first bytes of a journal of format 1.
+/// Returns the header of a journal of format 1.
 #[must_use]
 pub fn header_of_format_1(server: &str) -> Vec<u8> {
     format!("herd-mio journal 1 {server}\n").into_bytes()
 }
 
 impl<'a> Entry<'a> {
-    /// Appends the entry, without its checksum: that depends on where it comes to stand, see
-    /// [`seal`].
+    /// Appends the entry without its checksum. The checksum depends on the offset in the file, so
+    /// [`seal`] adds it later.
     pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[0; FRAME]);
@@ -213,24 +216,26 @@ impl<'a> Entry<'a> {
                 out.extend_from_slice(neighbour);
             }
         }
-        // No line comes near 4 GiB.
+        // The length fits: no line comes near 4 GiB.
         let length = ((out.len() - start - FRAME) as u32).to_le_bytes();
         out[start + SUM..start + FRAME].copy_from_slice(&length);
     }
 
-    /// How many bytes a record of epoch 0 with a line of that length takes.
+    /// Returns the number of bytes of an entry for a record of epoch 0, with a line of `line`
+    /// bytes.
     #[must_use]
     pub const fn record_bytes(line: usize) -> usize {
         FRAME + 1 + 8 + line
     }
 
-    /// How many bytes the beginning of a life takes.
+    /// Returns the number of bytes of a [`Life`](Entry::Life) entry.
     #[must_use]
     pub const fn life_bytes() -> usize {
         FRAME + 1 + 3 * 8
     }
 
-    /// How many bytes it takes that a neighbour was heard or told, if its name has so many.
+    /// Returns the number of bytes of a [`Heard`](Entry::Heard) entry, for a name of `name` bytes.
+    /// A [`Told`](Entry::Told) entry is shorter.
     #[must_use]
     pub const fn heard_bytes(name: usize) -> usize {
         FRAME + 1 + 2 * 8 + name
@@ -289,8 +294,8 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Gives the entries in `bytes` their checksums, for the file with that salt, where the first of
-/// them stands at `offset`.
+/// Writes the checksums into the entries in `bytes`. The entries belong into the file with this
+/// salt, and the first of them begins at `offset` of the file.
 pub fn seal(mut bytes: &mut [u8], salt: Salt, mut offset: u64) {
     while let Some((sum, rest)) = bytes.split_first_chunk_mut::<SUM>() {
         let Some(length) = rest.first_chunk::<4>() else {
@@ -311,22 +316,22 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64::from_le_bytes(*number), rest))
 }
 
-/// Of an entry's length and payload.
+/// Returns the checksum of an entry. `summed` is the entry's length and payload.
 fn checksum(summed: &[u8], salt: Salt, offset: u64) -> [u8; SUM] {
     XxHash3_64::oneshot_with_seed(salt.0.wrapping_add(offset), summed).to_le_bytes()
 }
 
-/// What the first bytes of a file are.
+/// The kinds of first bytes that a file can have.
 #[derive(Debug, PartialEq, Eq)]
 enum Header {
-    /// A whole header, and how many bytes it has.
+    /// A whole header, and its length in bytes.
     Whole(Format, usize),
-    /// The beginning of one: more bytes are needed.
+    /// The beginning of a header. More bytes are needed.
     Beginning,
-    /// Nothing yet: none or some of a header, because the server ended while it wrote that, and
-    /// room that was reserved.
+    /// An unfinished header, or none, and then only zeros. The server stopped while it wrote the
+    /// header; the zeros are reserved room.
     Unwritten,
-    /// Another file's.
+    /// The header of another file.
     Foreign,
 }
 
@@ -344,7 +349,8 @@ fn read_header(file: &[u8], server: &str) -> Header {
     {
         return Header::Whole(Format::Two(salt), bytes);
     }
-    // How much of one may stand there; all behind that has to be zeros.
+    // The number of bytes that may belong to an unfinished header. All bytes behind them must be
+    // zeros.
     let written = common(file, &first).max(like_second(file, &before_salt));
     if written >= bytes || file[written..].iter().any(|&byte| byte != 0) {
         Header::Foreign
@@ -355,7 +361,7 @@ fn read_header(file: &[u8], server: &str) -> Header {
     }
 }
 
-/// How many of the first bytes look like a header of format 2.
+/// Returns the number of first bytes that look like a header of format 2.
 fn like_second(file: &[u8], before_salt: &[u8]) -> usize {
     let mut written = common(file, before_salt);
     if written < before_salt.len() {
@@ -389,17 +395,17 @@ fn number_in_hex(digits: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// What stands at one place of a journal.
+/// The kinds of bytes that can be at one offset of a journal.
 enum Found<'a> {
-    /// A good entry, and how many bytes it takes.
+    /// A good entry, and its length in bytes.
     Entry(Entry<'a>, usize),
-    /// The beginning of what may be one.
+    /// Perhaps the beginning of an entry. More bytes are needed.
     Beginning,
-    /// No entry.
+    /// No entry begins here.
     Nothing,
 }
 
-/// What stands at `offset` of the file, where `bytes` begin.
+/// Returns what begins at `offset` of the file. `bytes` are the bytes of the file from there on.
 fn find(bytes: &[u8], format: Format, offset: u64) -> Found<'_> {
     let (sum, sized) = match format {
         Format::One => match bytes.split_at_checked(4) {
@@ -437,7 +443,7 @@ fn find(bytes: &[u8], format: Format, offset: u64) -> Found<'_> {
     Entry::read(payload).map_or(Found::Nothing, |entry| Found::Entry(entry, frame + size))
 }
 
-/// Bytes of an entry of format 1 before its payload.
+/// The number of bytes of an entry of format 1 before its payload.
 const FRAME_1: usize = 8;
 
 fn checksum_of_format_1(length: [u8; 4], payload: &[u8]) -> u32 {
@@ -450,11 +456,11 @@ fn checksum_of_format_1(length: [u8; 4], payload: &[u8]) -> u32 {
 /// Why a journal cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JournalError {
-    /// It does not begin as the journal of this server does.
+    /// The file does not begin with a header of this server's journal.
     Foreign,
-    /// There are good entries behind something that is none.
+    /// Some bytes are not an entry, but good entries are behind them.
     Damaged {
-        /// Where that stands, in bytes from the start of the file.
+        /// The offset of these bytes from the start of the file.
         offset: u64,
     },
 }
@@ -473,18 +479,18 @@ impl fmt::Display for JournalError {
     }
 }
 
-/// How a journal ended that could be read.
+/// The end of a journal that could be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Everything up to here is good: where to write on.
+    /// All bytes before this offset are good. The next entry is written here.
     pub offset: u64,
-    /// Bytes behind that are neither entries nor reserved room.
+    /// The number of bytes behind `offset` that are neither entries nor reserved room.
     pub torn: u64,
-    /// How it is written; `None` if nothing is yet.
+    /// The format of the journal. `None` if no header is written yet.
     pub format: Option<Format>,
 }
 
-/// Reads a journal back, from whatever pieces it comes in.
+/// Reads a journal back. The file may come in pieces of any size.
 ///
 /// ```
 /// use herd_mio::core::base::boot_id::BootId;
@@ -510,7 +516,7 @@ pub struct End {
 pub struct Replay {
     server: String,
     judge: Judge,
-    /// What is read of the header; or, once that is whole, what reads the rest.
+    /// The bytes of the header, until it is whole. Then the scan of the entries.
     state: State,
 }
 
@@ -520,7 +526,8 @@ enum State {
 }
 
 impl Replay {
-    /// The journal of that server, on a machine with that boot id (0 if it has none).
+    /// Begins to read the journal of `server`. `machine` is the machine's present boot id (0 if it
+    /// has none).
     #[must_use]
     pub fn new(server: &str, machine: u64) -> Replay {
         Replay {
@@ -530,10 +537,10 @@ impl Replay {
         }
     }
 
-    /// Takes the next bytes of the file, and tells every good entry in them.
+    /// Reads the next bytes of the file, and passes every good entry in them to `tell`.
     ///
     /// # Errors
-    /// It is not the journal of this server.
+    /// The file is not a journal of this server.
     pub fn data_received(
         &mut self,
         data: &[u8],
@@ -552,8 +559,8 @@ impl Replay {
                         self.state = State::Entries(format, scan);
                     }
                     Header::Beginning => {}
-                    // As much as a header is kept, with the zero in it that shows that it is none:
-                    // nothing behind it is taken for one.
+                    // The pending bytes are cut to the length of a header. They contain a zero, so
+                    // they can never become a whole header, whatever bytes follow.
                     Header::Unwritten => pending.truncate(header_bytes(&self.server)),
                     Header::Foreign => return Err(JournalError::Foreign),
                 }
@@ -562,17 +569,17 @@ impl Replay {
         Ok(())
     }
 
-    /// The file is read: up to where it is good.
+    /// Ends the reading, after the last byte of the file. Returns where the good entries end.
     ///
     /// # Errors
-    /// The journal cannot be used.
+    /// The journal is damaged.
     pub fn finish(self) -> Result<End, JournalError> {
         let Replay {
             mut judge, state, ..
         } = self;
         let (format, scan) = match state {
             State::Entries(format, scan) => (format, scan),
-            // A crash while the file was being made leaves the beginning of a header, and no entry.
+            // A crash while the file was created leaves the beginning of a header, and no entry.
             State::Header(pending) => {
                 return Ok(End {
                     offset: 0,
@@ -581,10 +588,11 @@ impl Replay {
                 });
             }
         };
-        // What comes now stands behind a gap: an entry that is whole was told before.
+        // All that is found here is behind a gap: whole entries before it were reported earlier.
         let tail = scan.finish(|piece| judge.note(&piece));
         judge.verdict()?;
-        // What a loss of power left is torn, up to the last byte that was written.
+        // After a loss of power, the tail begins at the first gap and ends at the last written
+        // byte.
         let offset = judge.broken_at().unwrap_or(tail.offset);
         Ok(End {
             offset,
@@ -594,7 +602,7 @@ impl Replay {
     }
 }
 
-/// Tells an entry that a start reads.
+/// Passes an entry to the judge. If it is before the first gap, also passes it to `tell`.
 #[inline]
 fn heed(judge: &mut Judge, piece: Piece<'_>, tell: &mut impl FnMut(Entry<'_>)) {
     judge.note(&piece);
@@ -603,7 +611,7 @@ fn heed(judge: &mut Judge, piece: Piece<'_>, tell: &mut impl FnMut(Entry<'_>)) {
     }
 }
 
-/// Up to where there is anything but zeros.
+/// Returns the offset behind the last byte that is not zero.
 fn written(bytes: &[u8]) -> usize {
     let last = bytes.iter().rposition(|&byte| byte != 0);
     last.map_or(0, |last| last + 1)
@@ -616,7 +624,7 @@ mod tests {
 
     const SALT: Salt = Salt(0x0123_4567_89ab_cdef);
 
-    /// The header of a journal of Riley.
+    /// Returns the header of a journal of the server Riley.
     fn header() -> Vec<u8> {
         super::header("Riley", SALT)
     }
@@ -628,7 +636,7 @@ mod tests {
         seal(&mut file[start..], SALT, start as u64);
     }
 
-    /// Reads a file in pieces of that size; the entries come as their debug text.
+    /// Reads a file in pieces of `piece` bytes. Returns the debug texts of the entries.
     fn replay(file: &[u8], piece: usize) -> Result<(Vec<String>, End), JournalError> {
         let mut replay = Replay::new("Riley", 1);
         let mut entries = Vec::new();
@@ -638,7 +646,7 @@ mod tests {
         Ok((entries, replay.finish()?))
     }
 
-    /// A journal of three entries, and where each begins.
+    /// Returns a journal of three entries, and the offset of each entry.
     fn sample() -> (Vec<u8>, Vec<usize>) {
         let mut file = header();
         let mut starts = Vec::new();
@@ -678,7 +686,8 @@ mod tests {
                     (0, 0, written as u64)
                 );
             }
-            // A zero in its middle, and then the rest of it: found by fuzzing, one byte at a time.
+            // A zero in the middle of a header, and then the rest of the header. Fuzzing found this
+            // case with pieces of one byte.
             let mut file = header[..written].to_vec();
             file.push(0);
             file.extend_from_slice(&header[written..]);
@@ -793,8 +802,8 @@ mod tests {
 
     #[test]
     fn a_name_cannot_forge_an_entry() {
-        // What a client may know: the formats, and its own name's bytes. It is told neither the
-        // salt nor the offset.
+        // A client knows the formats and the bytes of its own name. It knows neither the salt nor
+        // the offset.
         let life = Entry::Life {
             boot: BootId(7),
             after: 0,
@@ -829,7 +838,7 @@ mod tests {
         );
         let whole = replay(&file, 1_000).unwrap();
         assert_eq!(whole.1.torn, 0);
-        // Torn anywhere in them, they are a tail, and not damage.
+        // Cut at any place inside these entries, the rest is a torn tail and not damage.
         for cut in (good + 1..file.len()).step_by(13) {
             let (entries, end) = replay(&file[..cut], usize::MAX).unwrap();
             assert!(entries.len() >= 3 && end.torn > 0, "cut at {cut}: {end:?}");
@@ -882,7 +891,7 @@ mod tests {
             matches!(outcome, Err(JournalError::Damaged { .. })),
             "{outcome:?}"
         );
-        // A torn entry with a forged one in it is a tail.
+        // A torn entry that contains a forged entry is a torn tail.
         let good = file.len();
         file.extend_from_slice(&200_u32.to_le_bytes());
         file.extend_from_slice(&[1; 20]);
@@ -909,8 +918,7 @@ mod tests {
             let _ = replay(&file, piece);
         }
 
-        /// A torn write: any prefix of what was written last, then whatever the disk had there,
-        /// here zeros.
+        /// A torn write: a part of the last write is missing, and the disk has zeros there.
         #[test]
         fn a_prefix_survives_a_torn_write(count in 1usize..30, cut in any::<prop::sample::Index>()) {
             let mut file = header();
@@ -925,7 +933,8 @@ mod tests {
             let header = header().len();
             if cut >= header {
                 let (entries, end) = replay(&file, 64).unwrap();
-                // Zeros may happen to be what stood there.
+                // One more entry may be whole, if all of its bytes behind the cut were zeros
+                // anyway.
                 let whole = ends.iter().filter(|&&end| end <= cut).count();
                 prop_assert!(entries.len() >= whole && entries.len() <= whole + 1);
                 prop_assert!(end.offset as usize <= file.len());

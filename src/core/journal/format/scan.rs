@@ -1,65 +1,67 @@
-//! Finds every good entry of a journal, also behind something that is none.
+//! Finds every good entry of a journal, also behind bytes that are not an entry.
 //!
-//! An entry of format 2 is good at one place of one file only, so a scan that tries every byte
-//! finds where the next one begins, and nothing that a client's name could forge. In format 1 a
-//! name may look like an entry; there, nothing is looked for before the end that a broken entry
-//! claims.
+//! In format 2, an entry is good at only one offset of only one file. So a scan may try every byte.
+//! It finds the next good entry, and a client's name cannot forge one. In format 1, a name can look
+//! like an entry. There, a broken entry claims a length, and the scan looks for no entry inside
+//! that length.
 
 use super::{Entry, FRAME, FRAME_1, Format, Found, MAX_PAYLOAD, find};
 
-/// What stands in a journal, in order.
+/// One piece of a journal. A scan reports the pieces in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// A good entry.
     Entry {
-        /// Where it begins, in bytes from the start of the file.
+        /// The offset of the entry, in bytes from the start of the file.
         offset: u64,
-        /// How many bytes it takes.
+        /// The length of the entry in bytes.
         bytes: usize,
-        /// What it says.
+        /// The content of the entry.
         entry: Entry<'a>,
     },
-    /// Something that is no entry, with a good entry behind it. It is told before that entry.
+    /// Bytes that are not an entry, with a good entry behind them. The gap is reported before that
+    /// entry.
     Gap {
-        /// Where it begins, in bytes from the start of the file.
+        /// The offset of the first such byte, in bytes from the start of the file.
         offset: u64,
-        /// Where the good entry begins.
+        /// The offset of the good entry behind the gap.
         end: u64,
     },
 }
 
-/// What stands behind the last good entry.
+/// The bytes behind the last good entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail {
-    /// Where the last good entry ends, in bytes from the start of the file.
+    /// The offset behind the last good entry, in bytes from the start of the file.
     pub offset: u64,
-    /// Bytes behind it up to the last one that is not zero: no entry, and no reserved room.
+    /// The number of bytes from there to the last byte that is not zero. These bytes are not an
+    /// entry, and not reserved room.
     pub torn: u64,
 }
 
-/// Takes what stands behind a journal's header, in whatever pieces it comes in. It holds as much as
-/// the longest entry, and what it was given last.
+/// Scans the bytes behind a journal's header. They may come in pieces of any size. A scan stores at
+/// most the longest entry and the last piece.
 pub struct Scan {
     format: Format,
-    /// Bytes not understood yet; they begin at `offset`.
+    /// Bytes that are not judged yet. The first of them is at `offset`.
     pending: Vec<u8>,
     offset: u64,
-    /// What stands before `offset` is no entry.
+    /// The gap that ends at `offset`, if the bytes before `offset` are not an entry.
     gap: Option<Gap>,
 }
 
-/// Something that is no entry, as far as it was read.
+/// A gap whose end is not found yet.
 #[derive(Clone, Copy)]
 struct Gap {
     start: u64,
-    /// Where its last byte ends that is not zero.
+    /// The offset behind the last byte of the gap that is not zero.
     written: u64,
-    /// No entry is looked for before this place.
+    /// The scan looks for no entry before this offset.
     blind_until: u64,
 }
 
 impl Scan {
-    /// Begins at `offset`, where the header ends.
+    /// Starts a scan at `offset`, where the header ends.
     #[must_use]
     pub fn new(format: Format, offset: u64) -> Scan {
         Scan {
@@ -70,13 +72,14 @@ impl Scan {
         }
     }
 
-    /// Takes the next bytes of the file, and tells what it finds in them.
+    /// Scans the next bytes of the file, and passes the pieces in them to `tell`.
     pub fn data_received(&mut self, data: &[u8], mut tell: impl FnMut(Piece<'_>)) {
         self.pending.extend_from_slice(data);
         self.search(false, &mut tell);
     }
 
-    /// The file is read: tells the rest.
+    /// Ends the scan, after the last byte of the file. Passes the remaining pieces to `tell`, and
+    /// returns the tail.
     pub fn finish(mut self, mut tell: impl FnMut(Piece<'_>)) -> Tail {
         self.search(true, &mut tell);
         match self.gap {
@@ -131,14 +134,16 @@ impl Scan {
     }
 }
 
-/// So many of the first bytes begin no entry, if the first one does not: an entry's length is not
-/// zero, and ends `FRAME` bytes behind its beginning, at the latest. Reserved room is all zeros.
+/// Returns how many of the first bytes can be skipped, if the first byte begins no entry. The
+/// length in an entry is never zero, and it ends within the first `FRAME` bytes. So a long run of
+/// zeros, such as reserved room, contains no beginning of an entry except at its end.
 fn no_entry_in(bytes: &[u8]) -> usize {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     zeros.saturating_sub(FRAME - 1).max(1)
 }
 
-/// Where something that is no entry ends, by its own word, if that counts.
+/// Returns the offset at which a broken entry of format 1 claims to end. Returns `offset` if the
+/// claimed length is impossible, and for format 2.
 fn claimed_end(bytes: &[u8], format: Format, offset: u64) -> u64 {
     let claimed = match (format, bytes.first_chunk::<4>()) {
         (Format::One, Some(length)) => u32::from_le_bytes(*length) as usize,
@@ -159,7 +164,7 @@ mod tests {
 
     const SALT: Salt = Salt(0x0123_4567_89ab_cdef);
 
-    /// A journal with so many entries, and where each begins; the last is its end.
+    /// Returns a journal of `count` entries, the offset of each entry, and the end of the last one.
     fn journal(count: u64) -> (Vec<u8>, Vec<u64>) {
         let mut file = header("Riley", SALT);
         let mut starts = vec![file.len() as u64];
@@ -190,10 +195,10 @@ mod tests {
         (file, starts)
     }
 
-    /// From where to where.
+    /// The start and the end of each entry or gap.
     type Places = Vec<(u64, u64)>;
 
-    /// What is found: entries, gaps, and the tail.
+    /// Returns the entries, the gaps and the tail that a scan finds.
     fn scan(file: &[u8], piece: usize) -> (Places, Places, Tail) {
         let header = header_bytes("Riley");
         let mut scan = Scan::new(Format::Two(SALT), header as u64);
@@ -227,7 +232,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens to a file: everything that it did not touch is found, and nothing else.
+        /// In a file that is changed at random, a scan finds exactly the entries that did not
+        /// change.
         #[test]
         fn what_is_undamaged_is_kept_and_nothing_else(
             count in 1u64..30,
@@ -257,7 +263,7 @@ mod tests {
                 })
                 .collect();
             prop_assert_eq!(&entries, &untouched);
-            // Every byte is in an entry, in a gap, in the tail, or a zero behind it.
+            // Every byte is part of an entry, a gap or the tail, or it is a zero behind the tail.
             let mut places: Vec<_> = entries.iter().chain(&gaps).copied().collect();
             places.sort_unstable();
             let mut offset = header_bytes("Riley") as u64;
