@@ -4,8 +4,8 @@
 //! ```text
 //!   durability ─ what is written when, and which answers wait for it ──► DiskWork  ─► the shell's disk
 //!      │    ▲                                                        ◄── DiskDone  ◄─
-//!      │    └─ compaction ─ the file is written anew when it is mostly old
-//!      └─► format ─ what an entry looks like, and what reading a file back finds
+//!      │    └─ compaction ─ rewrites the file when most of its entries are outdated
+//!      └─► format ─ the bytes of an entry, and how a file is read back
 //! ```
 //!
 //! The core opens no file. The shell executes [`DiskWork`](durability::DiskWork) and reports the

@@ -1,13 +1,14 @@
-//! Where the lines of the table are kept, as the table sees it.
+//! The interface to the store that keeps the lines of the table.
 //!
 //! ```text
 //!   Records ──► LineStore ◄── NaiveStore    each line in a box of its own
 //!                         ◄── PackedStore   most lines in fewer bytes ──► packed_line ──► swar
 //! ```
 //!
-//! The server runs with a [`PackedStore`], for its memory. The table is the same with a
-//! [`NaiveStore`], which is one page long: read that one to follow a record, and the other to see
-//! what a million records cost. A property test holds the two to each other.
+//! The server runs with a [`PackedStore`], because it needs less memory. The table would work the
+//! same with a [`NaiveStore`], which is one page long. Read the naive store to follow a record, and
+//! the packed store to see what a million records cost. A property test checks that both give the
+//! same answers.
 //!
 //! [`NaiveStore`]: crate::core::table::naive_store::NaiveStore
 //! [`PackedStore`]: crate::core::table::packed_store::PackedStore
@@ -16,20 +17,22 @@ use crate::core::wire::message::At;
 use crate::core::wire::posix_time::PosixTime;
 use crate::core::wire::swar::word_at;
 
-/// `AT` lines without their LF, one for each client. They are numbered from 0, in the order in
-/// which the clients came, and none is ever removed.
+/// A store of `AT` lines without their LF, one line for each client. Lines are numbered from 0, in
+/// the order in which the clients were added. A line may be replaced, but never removed.
 pub trait LineStore {
-    /// A server of the herd: there is always room for lines with its name.
+    /// Makes the name of a server of the herd known. The store always has room for lines with that
+    /// name.
     fn know_server(&mut self, name: &[u8]);
 
-    /// Keeps the first line of a client, taken apart as `at`; returns its number. `None` if the
-    /// store has no room for another server's name, or for another line.
+    /// Stores the first line of a client, and returns the number of the line. `at` is the parsed
+    /// line. Returns `None` if the store has no room for another line, or for another name of a
+    /// server.
     #[must_use]
     fn add(&mut self, line: &[u8], at: &At<'_>, origin: Origin) -> Option<u32>;
 
-    /// Keeps a line with this [hash](hash_of), taken apart as `at`, in the place of one of the same
-    /// client. `None` if the store has no room for another server's name; the line that was there
-    /// stays.
+    /// Replaces the line with this number by a newer line of the same client. `hashed` is the newer
+    /// line and its [hash](hash_of), and `at` is the parsed line. If the store has no room for
+    /// another name of a server, it returns `None` and keeps the old line.
     #[must_use]
     fn replace(
         &mut self,
@@ -39,63 +42,66 @@ pub trait LineStore {
         origin: Origin,
     ) -> Option<()>;
 
-    /// Whose line it is.
+    /// Returns the name of the client that the line belongs to.
     #[must_use]
     fn client(&self, number: u32) -> &[u8];
 
-    /// Where the line came from.
+    /// Returns the origin of the line.
     #[must_use]
     fn origin(&self, number: u32) -> Origin;
 
     /// Appends the line to `out`.
     fn write(&self, number: u32, out: &mut Vec<u8>);
 
-    /// Whether the store can tell at a glance that exactly this line has that number. If not, they
-    /// may be the same all the same.
+    /// Whether the stored line is certainly equal to `line`. This check is cheap: `false` may also
+    /// mean that the store would have to unpack its line to know.
     #[must_use]
     fn is_surely(&self, number: u32, line: &[u8]) -> bool;
 
-    /// The line, and what it is compared by.
+    /// Returns the stored line, with everything that is needed to compare it.
     #[must_use]
     fn look_at(&mut self, number: u32) -> LineRef<'_>;
 }
 
-/// Where a record came from: a neighbour in one life of its process, or one of our clients.
+/// The origin of a record: one life of one neighbour, or a client of this server.
 ///
-/// A record is not sent back to its origin; a neighbour in a new life is a new origin, and is
-/// sent everything.
+/// A record is not sent back to its origin. A neighbour that begins a new life is a new origin, so
+/// it is sent all records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin(u32);
 
 impl Origin {
-    /// The origin of what our own clients said.
+    /// The origin of records from this server's own clients.
     pub const NONE: Origin = Origin(0);
 
-    /// The one after this: each life of each neighbour gets its own.
+    /// Returns a new origin. Each life of each neighbour gets its own.
     #[must_use]
     pub fn next(self) -> Origin {
         Origin(self.0.wrapping_add(1).max(1))
     }
 }
 
-/// What orders two lines of one client, before their bytes do: the effective time, then the stamp.
+/// The order of two lines of one client: first the effective time, then the stamp. If both are
+/// equal, the bytes of the lines decide.
 pub(super) type Rank = (PosixTime, PosixTime);
 
-/// A line that is kept, in full.
+/// A stored line, not packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineRef<'a> {
-    /// Its bytes.
+    /// The bytes of the line.
     pub line: &'a [u8],
-    /// Their hash, see [`hash_of`].
+    /// The hash of the bytes, see [`hash_of`].
     pub hash: u64,
-    /// What is kept was parsed before; if it were no `AT` line, anything would be newer.
+    /// `None` if the line is not an `AT` line; then every other line is newer. This cannot happen,
+    /// because only parsed lines are stored.
     pub(super) rank: Option<Rank>,
 }
 
 impl LineRef<'_> {
-    /// Whether it is older than `line`, taken apart as `at`: later effective time, then later
-    /// stamp, then greater bytes. The order is total and the same on every server, so the order of
-    /// arrival decides nothing.
+    /// Whether the stored line is older than `line`, whose parsed form is `at`. The line with the
+    /// later effective time is newer; then the line with the later stamp; then the line with the
+    /// greater bytes. This order is total and the same on every server, so the order of arrival
+    /// does not matter.
     #[must_use]
     pub fn is_older(&self, line: &[u8], at: &At<'_>) -> bool {
         self.rank.is_none_or(|(effective, stamp)| {
@@ -103,8 +109,9 @@ impl LineRef<'_> {
         })
     }
 
-    /// Whether it only counts as newer than `at` because of the servers' clocks: its stamp is
-    /// older, or it is from after `latest`, which is later than what a right clock lets through.
+    /// Whether the stored line counts as newer than `at` only because a server's clock is wrong.
+    /// That is so if its stamp is older, or if its effective time is after `latest`. No right clock
+    /// gives a time after `latest`.
     #[must_use]
     pub fn is_set_aside_by(&self, at: &At<'_>, latest: PosixTime) -> bool {
         self.rank
@@ -112,10 +119,12 @@ impl LineRef<'_> {
     }
 }
 
-/// A hash of a line that is the same on every machine and in every version. It begins with the
-/// line's length; for each eight bytes of it (little-endian; the last ones filled up with zeros) it
-/// is xored with them, multiplied by the odd number next to 2⁶⁴/φ, and its upper half is xored into
-/// its lower one. Hardly anything else is done as often, so it takes eight bytes at a time.
+/// Returns a hash of the line, which is the same on every machine and in every version.
+///
+/// The hash begins with the line's length. The line is read in words of eight bytes (little-endian,
+/// the last word is filled up with zeros). For each word, the hash is xored with the word, and
+/// multiplied by the odd number nearest to 2⁶⁴/φ. Then its upper half is xored into its lower half.
+/// The server hashes very often, therefore eight bytes at a time.
 #[must_use]
 pub fn hash_of(line: &[u8]) -> u64 {
     let mix = |hash: u64, word: u64| {

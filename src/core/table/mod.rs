@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!   records ─ which position wins, the feed, its readers
-//!      └─► line_store ─ the bytes of each record's AT line, named by its number: an interface
-//!             ├─► naive_store ─ each line in a box of its own: read this one
-//!             └─► packed_store ─ what the server runs with
+//!      └─► line_store ─ an interface to the bytes of each record's AT line, found by its number
+//!             ├─► naive_store ─ each line in a `Box` of its own: read this first
+//!             └─► packed_store ─ the store that the server uses
 //!                    └─► packed_line ─ a line in half of its bytes
 //! ```
 //!
-//! [`records`] is all that the other rooms use. It knows of its lines only what the interface
-//! [`line_store::LineStore`] says, so the two stores below it can be read last, or not at all.
+//! The other modules use only [`records`]. It uses its lines only through the interface
+//! [`line_store::LineStore`], so the two stores below it can be read last, or not at all.
 
 pub mod line_store;
 pub mod naive_store;

@@ -1,11 +1,12 @@
-//! Each line in a box of its own: what a [`PackedStore`] is held to, and the store to read first.
+//! A simple store: each line is in a box of its own. Read this store first. The tests of
+//! [`PackedStore`] compare it with this store.
 //!
 //! [`PackedStore`]: crate::core::table::packed_store::PackedStore
 
 use crate::core::table::line_store::{LineRef, LineStore, Origin, hash_of};
 use crate::core::wire::message::At;
 
-/// All lines as they are, and where each came from.
+/// All lines, unchanged, and their origins.
 #[derive(Default)]
 pub struct NaiveStore {
     lines: Vec<Box<[u8]>>,
@@ -35,7 +36,7 @@ impl LineStore for NaiveStore {
     }
 
     fn client(&self, number: u32) -> &[u8] {
-        // What is kept was parsed before.
+        // Only parsed lines are stored, so this cannot fail.
         At::parse(&self.lines[number as usize]).map_or(&[], |at| at.client)
     }
 

@@ -1,53 +1,54 @@
-//! An `AT` line in little memory: the numbers at two characters a byte, the server's name as a
-//! number.
+//! An `AT` line in little memory. The numbers are packed, two characters in a byte, and the
+//! server's name is replaced by a number.
 //!
-//! A herd of a million clients holds a million lines, most of whose characters are digits, signs
-//! and points. Nothing is computed: a line comes back byte for byte.
+//! A herd with a million clients stores a million lines. Most of their characters are digits, signs
+//! and points. Packing computes nothing from the numbers, so unpacking returns the same line, byte
+//! for byte.
 //!
 //! ```text
 //!   length of the client's name (1 byte, or 255 and 2 bytes) · the name · number of the server (2 bytes)
 //!   · "skew location time", each character half a byte, ended by half bytes 15
 //! ```
 //!
-//! A character's code is the lower half of its ASCII code, but for the space, which would be taken
-//! for a `0`: that has 10. So eight characters are packed or unpacked at once, in a few operations
-//! on one register.
+//! The code of a character is the lower half of its ASCII code. The space is an exception: it would
+//! have the same code as `0`, so its code is 10. So eight characters can be packed or unpacked at
+//! once, with a few operations on one register.
 
 use std::ops::Range;
 
 use crate::core::wire::swar::each;
 
-/// What stands behind the last character: its code is 15.
+/// The character that ends the packed text. Its code is 15.
 const END: u8 = b'/';
-/// Two codes of [`END`].
+/// A byte with two codes of [`END`].
 const ENDS: u8 = 0xff;
-/// A name of so many bytes or more has its length in two more bytes.
+/// If a client's name has at least this many bytes, its length is in two more bytes.
 const LONG_NAME: u8 = 255;
-/// Numbers of so many bytes, packed, are unpacked without memory of their own; nearly all are.
+/// Packed numbers of at most this many bytes are unpacked on the stack. Nearly all are that short.
 const SHORT_NUMBERS: usize = 64;
 
-/// A packed line, borrowed from the store that keeps it.
+/// A packed line, borrowed from its store.
 #[derive(Clone, Copy)]
 pub struct PackedLine<'a>(&'a [u8]);
 
-/// Names that are kept. A herd has a handful of servers; a neighbour that makes names up is not to
-/// fill the memory with them, nor the time that it takes to find one.
+/// The maximum number of stored names. A herd has only a few servers. The limit stops a neighbour
+/// that sends invented names: they must not fill the memory, or slow down each search for a name.
 const MAX_NAMES: usize = 1_024;
 
-/// The names of servers, each told once.
+/// The names of servers, each stored once. The number of a name is its index.
 #[derive(Default)]
 pub struct ServerNames(Vec<Box<[u8]>>);
 
 impl ServerNames {
-    /// Makes sure that a name is there, whatever others say later.
+    /// Stores a name, even if `MAX_NAMES` names are stored already.
     pub fn know(&mut self, name: &[u8]) {
         if !self.0.iter().any(|known| **known == *name) {
             self.0.push(name.into());
         }
     }
 
-    /// The number of a name, now or from now on; `None` if it is not known, and too many others
-    /// are.
+    /// Returns the number of a name. A name that is not stored yet is stored now. Returns `None` if
+    /// there is no room for it.
     pub fn number_of(&mut self, name: &[u8]) -> Option<u16> {
         let known = self.0.iter().position(|known| **known == *name);
         if known.is_none() && self.0.len() >= MAX_NAMES {
@@ -68,13 +69,13 @@ impl ServerNames {
 }
 
 impl<'a> PackedLine<'a> {
-    /// The line that [`pack`] made `bytes` of.
+    /// Borrows a line that [`pack`] has packed into `bytes`.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> PackedLine<'a> {
         PackedLine(bytes)
     }
 
-    /// The client's name, and what follows it.
+    /// Returns the client's name, and the bytes behind it.
     fn split(self) -> (&'a [u8], &'a [u8]) {
         match self.0 {
             [LONG_NAME, low, high, rest @ ..] => {
@@ -88,13 +89,13 @@ impl<'a> PackedLine<'a> {
         }
     }
 
-    /// The client's name.
+    /// Returns the client's name.
     #[must_use]
     pub fn client(self) -> &'a [u8] {
         self.split().0
     }
 
-    /// Appends the line, without an LF.
+    /// Unpacks the line and appends it to `out`, without an LF.
     pub fn write(self, servers: &ServerNames, out: &mut Vec<u8>) {
         let (client, rest) = self.split();
         let Some((server, numbers)) = rest.split_first_chunk::<2>() else {
@@ -112,7 +113,7 @@ impl<'a> PackedLine<'a> {
         };
         unpack(numbers, text);
         let text = &text[..2 * numbers.len() - ends_of(numbers)];
-        // The client's name stands behind the skew.
+        // In the line, the client's name is behind the skew.
         let skew = memchr::memchr(b' ', text).unwrap_or(text.len());
         out.reserve(b"AT ".len() + server.len() + 2 + client.len() + text.len());
         out.extend_from_slice(b"AT ");
@@ -124,8 +125,9 @@ impl<'a> PackedLine<'a> {
         out.extend_from_slice(&text[skew..]);
     }
 
-    /// The two fields of its line that order it, as they stand in `line`, which it was unpacked to:
-    /// the skew, unless it is positive, and the time.
+    /// Returns the skew and the time, the two fields that order the line. `line` is the unpacked
+    /// form of this line, and the fields are borrowed from it. The skew is `None` if it is
+    /// positive.
     #[must_use]
     pub fn skew_and_time<'b>(
         self,
@@ -146,8 +148,9 @@ impl<'a> PackedLine<'a> {
     }
 }
 
-/// Packs `line` (an `AT` line without its LF), in which the client's name stands at `client`, into
-/// `bytes`, which are cleared. `None` if there are too many names of servers.
+/// Packs `line`, an `AT` line without its LF, into `bytes`, which are cleared first. `client` is
+/// the range of the client's name in the line. Returns `None` if there is no room for the server's
+/// name.
 #[must_use]
 pub fn pack(
     line: &[u8],
@@ -155,7 +158,8 @@ pub fn pack(
     servers: &mut ServerNames,
     bytes: &mut Vec<u8>,
 ) -> Option<()> {
-    let (before, place_and_time) = (&line[..client.start - 1], &line[client.end..]); // the latter from its space on
+    // `place_and_time` begins with a space.
+    let (before, place_and_time) = (&line[..client.start - 1], &line[client.end..]);
     let client = &line[client];
     let server_and_skew = &before[b"AT ".len()..];
     let (server, skew) = server_and_skew.split_at(memchr::memchr(b' ', server_and_skew)?);
@@ -170,7 +174,7 @@ pub fn pack(
     }
     bytes.extend_from_slice(client);
     bytes.extend_from_slice(&server.to_le_bytes());
-    // One run of characters, filled up to whole registers; then packed over itself.
+    // The characters are filled up to whole registers, and then packed in place.
     let start = bytes.len();
     bytes.extend_from_slice(skew);
     bytes.extend_from_slice(place_and_time);
@@ -185,11 +189,11 @@ pub fn pack(
     Some(())
 }
 
-/// Eight characters in four bytes.
+/// Packs eight characters into four bytes.
 fn pack_eight(characters: [u8; 8]) -> [u8; 4] {
     let word = u64::from_le_bytes(characters);
-    // A space is the only one of them whose lower five bits are zero: there, adding 127 does not
-    // reach the top bit.
+    // The space is the only character here whose lower five bits are zero. So for a space, adding
+    // 127 does not set the top bit.
     let others = (word & each(0x1f)) + each(0x7f);
     let spaces = (!others & each(0x80)) >> 7;
     let codes = (word & each(0x0f)) + spaces * 10;
@@ -198,21 +202,21 @@ fn pack_eight(characters: [u8; 8]) -> [u8; 4] {
     ((fours | fours >> 16) as u32).to_le_bytes()
 }
 
-/// The eight characters of four bytes.
+/// Unpacks four bytes into eight characters.
 fn unpack_eight(packed: [u8; 4]) -> [u8; 8] {
     let word = u64::from(u32::from_le_bytes(packed));
     let fours = (word | word << 16) & 0x0000_ffff_0000_ffff;
     let pairs = (fours | fours << 8) & 0x00ff_00ff_00ff_00ff;
     let codes = pairs >> 4 & each(0x0f) | (pairs << 8) & each(0x0f);
-    // Codes from 10 on are of characters from 0x20 on, the others of those from 0x30 on; and that
-    // of the space is ten too much.
+    // Codes of at least 10 belong to characters from 0x20 on, lower codes to characters from 0x30
+    // on. The code of the space is 10 too large.
     let signs = (codes + each(6)) & each(0x10);
     let others = (codes ^ each(10)) + each(0x7f);
     let spaces = (!others & each(0x80)) >> 7;
     (codes + each(0x30) - signs - spaces * 10).to_le_bytes()
 }
 
-/// Unpacks numbers; `text` has room for the characters of whole registers.
+/// Unpacks numbers into `text`, which has room for whole registers of eight characters.
 fn unpack(numbers: &[u8], text: &mut [u8]) {
     let (fours, rest) = numbers.as_chunks::<4>();
     let (words, _) = text.as_chunks_mut::<8>();
@@ -228,7 +232,7 @@ fn unpack(numbers: &[u8], text: &mut [u8]) {
     }
 }
 
-/// How many of the last byte's halves are no characters.
+/// Returns how many of the last byte's two codes are not a character.
 fn ends_of(numbers: &[u8]) -> usize {
     match numbers.last() {
         None => 0,

@@ -1,16 +1,16 @@
-//! Lines in little memory: packed, or, those of clients that move, as they were heard.
+//! A store that needs little memory. Most lines are packed; lines of moving clients are not.
 //!
-//! Most clients are silent most of the time, so a line is [packed](crate::core::table::packed_line)
-//! when it is the first of its client. The line that takes its place shows that this client moves,
-//! and will again: it is kept as it was heard, beside what orders it. Replacing such a line, or
-//! telling it to a neighbour, reads and packs nothing. There is a place for so many of them
-//! ([`Limits::unpacked_records`]). When all are taken, each eighth newcomer gets the next one in
-//! turn, and the line that was there is packed again.
+//! Most clients are silent most of the time, so the first line of a client is
+//! [packed](crate::core::table::packed_line). A second line shows that the client moves, and will
+//! probably move again. So this line is stored unpacked, together with its order and its hash. Then
+//! no parsing or packing is necessary to replace the line or to send it to a neighbour. There are
+//! [`Limits::unpacked_records`] places for unpacked lines. When all places are taken, every eighth
+//! line that asks for a place gets one. The places are given away in turn, and the line that was in
+//! the place is packed again.
 //!
-//! With what the allocator adds, a common line takes 88 bytes here, 168 while its client moves, and
-//! 116 in a [`NaiveStore`](crate::core::table::naive_store::NaiveStore) (test:
-//! `what_packing_saves`). A line that is not packed has its order and its hash beside it, so it is
-//! not parsed again when the next one comes.
+//! With the overhead of the allocator, a packed line takes 88 bytes, and an unpacked line takes
+//! 168. A line in a [`NaiveStore`](crate::core::table::naive_store::NaiveStore) takes 116 (test:
+//! `what_packing_saves`).
 
 use std::ops::Range;
 
@@ -20,24 +20,24 @@ use crate::core::table::packed_line::{PackedLine, ServerNames, pack};
 use crate::core::wire::message::At;
 use crate::core::wire::posix_time::{PosixTime, Skew, effective_time};
 
-/// The place of a line that is packed.
+/// The value of `Line::place` for a packed line.
 const PACKED: u32 = u32::MAX;
 
-/// When all places are taken, one newcomer of so many gets one.
+/// When all places are taken, one of this many lines that ask for a place gets one.
 const KNOCKS: u32 = 8;
 
-/// One line, without its LF. A million of these are kept, so it is no larger than it must be.
+/// One line, without its LF. There may be a million of these, so it is as small as possible.
 struct Line {
-    /// The line itself if it has a place among the unpacked ones, else the packed line.
+    /// The unpacked line if it has a place, otherwise the packed line.
     bytes: Box<[u8]>,
-    /// Its place, or `PACKED`.
+    /// The index of the line's place in `PackedStore::unpacked`, or `PACKED`.
     place: u32,
     origin: Origin,
 }
 
-/// What is known of a line that is not packed.
+/// The order, the hash and the client's name of an unpacked line.
 struct Unpacked {
-    /// The number of its line.
+    /// The number of the line.
     number: u32,
     client_offset: u16,
     client_length: u16,
@@ -46,13 +46,13 @@ struct Unpacked {
 }
 
 impl Unpacked {
-    /// Where the client's name stands in the line.
+    /// Returns the range of the client's name in the line.
     fn client(&self) -> Range<usize> {
         let from = usize::from(self.client_offset);
         from..from + usize::from(self.client_length)
     }
 
-    /// `None` if the line is far longer than any that a server reads.
+    /// Returns `None` if the line is far longer than any line that a server reads.
     fn new(number: u32, hash: u64, at: &At<'_>) -> Option<Unpacked> {
         Some(Unpacked {
             number,
@@ -64,24 +64,24 @@ impl Unpacked {
     }
 }
 
-/// All lines, packed or as they were heard.
+/// A store of packed and unpacked lines.
 pub struct PackedStore {
     lines: Vec<Line>,
     servers: ServerNames,
     unpacked: Vec<Unpacked>,
     max_unpacked: usize,
-    /// The place that the next newcomer gets, once all are taken.
+    /// The place that is given away next, after all places are taken.
     next_place: usize,
-    /// How many newcomers there were since then.
+    /// How many lines have asked for a place since all places are taken.
     knocks: u32,
-    /// Where a line is unpacked.
+    /// A buffer for an unpacked line.
     unpacking: Vec<u8>,
-    /// Where one is packed.
+    /// A buffer for a packed line.
     packing: Vec<u8>,
 }
 
 impl PackedStore {
-    /// No line is kept yet.
+    /// Creates an empty store.
     #[must_use]
     pub fn new(limits: &Limits) -> PackedStore {
         PackedStore {
@@ -96,21 +96,21 @@ impl PackedStore {
         }
     }
 
-    /// The line, unless it is packed.
+    /// Returns the line if it is not packed.
     fn unpacked(&self, number: u32) -> Option<&[u8]> {
         let line = &self.lines[number as usize];
         (line.place != PACKED).then_some(&line.bytes)
     }
 
-    /// A place for one more unpacked line: a new one, or that of a line which is packed again.
-    /// `None` if there is none to be had.
+    /// Returns a place for one more unpacked line. This is a new place, or the place of a line that
+    /// is packed now. Returns `None` if no place is given away.
     fn make_room(&mut self) -> Option<u32> {
         let taken = self.unpacked.len();
         if taken < self.max_unpacked {
             return u32::try_from(taken).ok();
         }
-        // Those who move seldom, if they are many, are not to drive out those who move often, nor
-        // to pack a line for each of theirs.
+        // Many clients that seldom move should not take the places of clients that often move. And
+        // not every line that asks for a place should cause the packing of another line.
         self.knocks = self.knocks.wrapping_add(1);
         if !self.knocks.is_multiple_of(KNOCKS) {
             return None;
@@ -176,8 +176,8 @@ impl LineStore for PackedStore {
         packed.write(&self.servers, &mut self.unpacking);
         let (skew, time) = packed.skew_and_time(&self.servers, &self.unpacking);
         let rank = PosixTime::parse(time).and_then(|stamp| {
-            // A client that is behind its receipt is ordered by its stamp, whatever it is behind
-            // by.
+            // A skew that is not negative does not change the order: then the effective time is the
+            // stamp.
             let effective = match skew {
                 None => stamp,
                 Some(skew) => effective_time(stamp, Skew::parse(skew)?)?,
@@ -214,8 +214,8 @@ impl LineStore for PackedStore {
         at: &At<'_>,
         origin: Origin,
     ) -> Option<()> {
-        // The server has its number before a line is kept unpacked, so packing that one later can
-        // not fail.
+        // The server's name gets its number now, also if the line stays unpacked. So it cannot fail
+        // to be packed later.
         self.servers.number_of(at.server)?;
         let unpacked = Unpacked::new(number, hash, at)?;
         let place = match self.lines[number as usize].place {
@@ -292,8 +292,8 @@ mod tests {
 
     #[test]
     fn what_packing_saves() {
-        // As glibc's malloc has it on 64 bits: a size before each block, in steps of 16, at least
-        // 32.
+        // This is the size of a block of glibc's malloc on 64 bits: a size of 8 bytes before each
+        // block, in steps of 16 bytes, at least 32 bytes.
         let allocated = |bytes: usize| (bytes + 8).next_multiple_of(16).max(32);
         let line =
             b"AT Riley +0.263873386 client-0001234 +34.068930-118.445127 1621464827.959498503";
@@ -311,8 +311,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever moves when, and however few may be unpacked: the store answers as the naive one
-        /// does, which has each line as it came.
+        /// The packed store gives the same answers as the naive store, for any order of moves and
+        /// any number of places.
         #[test]
         fn it_answers_as_the_naive_store(unpacked in 0u64..4, steps in proptest::collection::vec((0u32..6, "[1-9][0-9]{0,12}(\\.[0-9]{1,18})?", -99i64..99, b'a'..=b'z', prop_oneof![1usize..9, 250usize..260], any::<bool>()), 1..60)) {
             let mut packed = kept(unpacked);
@@ -347,7 +347,8 @@ mod tests {
                     prop_assert_eq!(packed.client(number), naive.client(number));
                     prop_assert_eq!(packed.origin(number), naive.origin(number));
                     prop_assert_eq!(packed.look_at(number), naive.look_at(number));
-                    // It may not be sure, and is never wrong.
+                    // `is_surely` may be false for an equal line, but it is never true for another
+                    // line.
                     prop_assert!(!packed.is_surely(number, &line[1..]));
                     prop_assert!(packed.is_surely(number, &line) == packed.unpacked(number).is_some());
                     prop_assert!(naive.is_surely(number, &line) && !naive.is_surely(number, &line[1..]));

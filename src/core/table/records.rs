@@ -1,8 +1,9 @@
 //! The table of positions, and its changes feed.
 //!
-//! Each client has one record: the `AT` line of its latest position, as the server that heard it
-//! wrote it. The table is also an ordered *feed*: an accepted change takes the next sequence number
-//! and moves its record to the feed's tail, so the feed holds every record once, newest last.
+//! Each client has one record: the `AT` line of its latest position. The server that received the
+//! position from the client wrote that line. The table is also an ordered *feed*. Each accepted
+//! change gets the next sequence number, and its record moves to the tail of the feed. So the feed
+//! contains every record once, the newest last.
 //!
 //! ```text
 //!   oldest                                   newest
@@ -12,25 +13,26 @@
 //!            a reader that is behind    a reader that has it all
 //! ```
 //!
-//! A link to a neighbour is a [`ReaderId`] in that feed, not a queue: however far behind it is, it
-//! costs 16 bytes here, and a record that changed twice meanwhile is sent once. Following a reader,
-//! adding a change and moving a record are all O(1).
+//! A link to a neighbour has no queue. It has a [`ReaderId`], a place in the feed, which costs 16
+//! bytes here, however far behind the reader is. A record that changed twice meanwhile is sent
+//! once. To advance a reader, to add a change and to move a record takes constant time.
 //!
-//! # Which of two records of one client stays
+//! # Which of two records of one client wins
 //!
-//! The one with the greater epoch; then the one with the later [effective
-//! time](crate::core::wire::posix_time::effective_time); then the one with the later stamp; then
-//! the one whose line has the greater bytes. All of that is in what crosses a link, so the order is
-//! total and the same on every server, whatever their clocks say: all servers end with the same
-//! table.
+//! The record with the greater epoch wins. If the epochs are equal, the record with the later
+//! [effective time](crate::core::wire::posix_time::effective_time) wins, then the record with the
+//! later stamp, then the record whose line has the greater bytes. All of these values are sent with
+//! the record. So the order is total and the same on every server, even if a server's clock is
+//! wrong. In the end, all servers have the same table.
 //!
-//! The epoch is 0 until the servers' clocks are in the way, so it is kept beside the table. A
-//! server counts it up when one of its own clients says something that the clocks alone would make
-//! stale (see [`Records::hear`]): a record with a later stamp than the one that is kept; or any, if
-//! the one that is kept is from more than 120 s in the future. So a server whose clock is a year
-//! ahead cannot freeze a record. The first update that a server with a right clock hears takes its
-//! place, and because the epoch travels with the record, it does so everywhere. A receiver never
-//! changes an epoch: if it did, what a server ends with would depend on when it heard what.
+//! The epoch is 0 unless a server's clock is wrong, so epochs are stored outside the records. A
+//! server increases the epoch if one of its own clients sends a record that would be stale only
+//! because of the clocks (see [`Records::hear`]). There are two cases. The new record has a later
+//! stamp than the stored record, or the stored record is more than 120 s in the future. So a server
+//! whose clock is a year ahead cannot freeze a record: the first update at a server with a right
+//! clock replaces it. The epoch is sent with the record, so the update wins on every server. A
+//! server that receives a record from a neighbour never changes its epoch. Otherwise the final
+//! table would depend on the order of arrival.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -48,46 +50,48 @@ use crate::core::table::packed_store::PackedStore;
 use crate::core::wire::message::At;
 use crate::core::wire::posix_time::{MAX_LEAD_S, PosixTime};
 
-/// "No record": the end of the feed.
+/// The index that means "no record", at both ends of the feed.
 const NONE: u32 = u32::MAX;
 
-/// Nearly all `AT` lines are longer.
+/// Nearly all `AT` lines have more bytes than this.
 const LEAST_LINE_BYTES: usize = 64;
 
-/// A right clock is at most so much behind another one that counts as right, too. Part of the
-/// protocol, so no setting.
+/// Two clocks that count as right differ by at most this many seconds. This is part of the
+/// protocol, so it cannot be configured.
 const CLOCK_TOLERANCE_S: u64 = 60;
 
-/// What became of a record that was offered to the table.
+/// The result of merging a record into the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
-    /// It is the newest of its client: stored, and now the feed's last.
+    /// The record is the newest of its client. It is stored, and is the last record of the feed.
     Accepted,
-    /// What is stored is as new or newer; nothing changed.
+    /// The stored record is as new or newer. Nothing changed.
     Stale,
-    /// The table holds as many clients, or as many bytes, as it may.
+    /// The table already has the maximum number of clients or of bytes.
     Full,
-    /// It is from a server that is none of the herd, and so many of those are known that no more
-    /// are taken in.
+    /// The record is from a server that is not part of the herd. There is no room for another name
+    /// of such a server.
     UnknownServer,
 }
 
-/// What is offered to the table, beside the line.
+/// The source of a record, and what the merge needs to know about it.
 #[derive(Clone, Copy)]
 enum Claim {
-    /// From a neighbour: merged by the order.
+    /// From a neighbour. Only the order decides.
     Neighbour { epoch: u32, origin: Origin },
-    /// From a client: what is from after `latest` does not stand in its way.
+    /// From a client. A stored record with a time after `latest` does not block it, because no
+    /// right clock gives such a time.
     Client { latest: PosixTime },
-    /// From a journal: no limit applies to it.
+    /// From a journal. No limit applies to it.
     Journal { epoch: u32 },
 }
 
-/// A place in the feed from which one neighbour is being sent changes.
+/// A reader of the feed: the place from which changes are sent to a neighbour or copied to a
+/// journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReaderId(usize);
 
-/// Where a client stands in the table, or would stand.
+/// The place of a client in the table. If the client has no record, the place where it would be.
 #[derive(Clone, Copy)]
 pub struct Lookup {
     hash: u64,
@@ -95,21 +99,21 @@ pub struct Lookup {
 }
 
 struct Reader {
-    /// The next record to send, or `NONE`.
+    /// The index of the next record to read, or `NONE`.
     next: u32,
-    /// Everything up to this sequence number was handed out.
+    /// The reader has received all changes up to this sequence number.
     position: u64,
 }
 
-/// Where a record stands in the feed. Its line has the same number.
+/// The place of a record in the feed. The record's line has the same index.
 struct Record {
     seq: u64,
     older: u32,
     newer: u32,
 }
 
-/// Where a client stands in the table. Keyed, so that no client can choose names that all stand in
-/// one place.
+/// Returns the hash that finds a client in the table. It uses a random key. So a client cannot
+/// choose names that all have the same hash.
 fn client_hash(hasher: &RandomState, client: &[u8]) -> u64 {
     let mut hasher = hasher.build_hasher();
     hasher.write(client);
@@ -120,12 +124,12 @@ fn client_hash(hasher: &RandomState, client: &[u8]) -> u64 {
 pub struct Records {
     by_client: HashTable<u32>,
     hasher: RandomState,
-    /// A `NaiveStore` would do as well, in more memory.
+    /// A `NaiveStore` would work too, but needs more memory.
     lines: PackedStore,
     records: Vec<Record>,
-    /// The epochs of those records whose epoch is not 0: hardly any.
+    /// The epochs that are not 0, by the index of the record. Hardly any record has one.
     epochs: HashMap<u32, u32>,
-    /// Where a line is copied to be told to a journal.
+    /// A buffer for a line that is copied to a journal.
     copying: Vec<u8>,
     max_records: usize,
     oldest: u32,
@@ -133,14 +137,14 @@ pub struct Records {
     last_seq: u64,
     readers: Slab<Reader>,
     refused: u64,
-    /// Bytes of all lines, and how many there may be.
+    /// The number of bytes of all lines. `max_line_bytes` is its limit.
     line_bytes: usize,
     max_line_bytes: usize,
     digest: u64,
 }
 
 impl Records {
-    /// An empty table that will hold as many clients as it may.
+    /// Creates an empty table with the given limits.
     #[must_use]
     pub fn new(limits: &Limits) -> Records {
         Records {
@@ -162,14 +166,15 @@ impl Records {
         }
     }
 
-    /// These are the servers of the herd: there is always room for what they heard.
+    /// Makes the names of the herd's servers known. The table always has room for records from
+    /// them.
     pub fn know_servers<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         for name in names {
             self.lines.know_server(name.as_bytes());
         }
     }
 
-    /// How many clients have a record.
+    /// Returns the number of clients that have a record.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len()
@@ -181,34 +186,34 @@ impl Records {
         self.records.is_empty()
     }
 
-    /// A number that tables with the same records share, and others hardly ever: the sum of a hash
-    /// of each line. It shows an operator whether servers agree; it is no proof against somebody
-    /// who makes records up.
+    /// Returns a number that is equal for tables with the same records, and almost always differs
+    /// otherwise. It is the sum of a hash of each line. An operator can compare it between servers.
+    /// It proves nothing if a peer sends made-up records.
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// Whether a client that is not known is refused.
+    /// Whether a record of a new client would be refused.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.records.len() >= self.max_records
             || self.line_bytes + LEAST_LINE_BYTES > self.max_line_bytes
     }
 
-    /// How many records were refused for want of room, or of a server that is known.
+    /// Returns how many records were refused, because of missing room or an unknown server.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// The sequence number of the latest change; 0 before the first.
+    /// Returns the sequence number of the latest change. 0 before the first change.
     #[must_use]
     pub fn last_seq(&self) -> u64 {
         self.last_seq
     }
 
-    /// The `AT` line of a client, LF included.
+    /// Returns the `AT` line of a client, with its LF.
     #[must_use]
     pub fn line(&self, client: &[u8]) -> Option<Vec<u8>> {
         let mut line = Vec::with_capacity(128);
@@ -217,13 +222,13 @@ impl Records {
         Some(line)
     }
 
-    /// Which change the record of a client was taken with.
+    /// Returns the sequence number of the change that stored the client's record.
     #[must_use]
     pub fn seq(&self, client: &[u8]) -> Option<u64> {
         Some(self.records[self.find(client)? as usize].seq)
     }
 
-    /// The epoch of a client's record.
+    /// Returns the epoch of the client's record.
     #[must_use]
     pub fn epoch(&self, client: &[u8]) -> Option<u32> {
         Some(self.epoch_of(self.find(client)?))
@@ -233,7 +238,7 @@ impl Records {
         self.lookup(client).known
     }
 
-    /// Where this client stands, until the table changes.
+    /// Looks up a client. The result is valid until the table changes.
     #[must_use]
     pub fn lookup(&self, client: &[u8]) -> Lookup {
         let hash = client_hash(&self.hasher, client);
@@ -242,8 +247,8 @@ impl Records {
         Lookup { hash, known }
     }
 
-    /// Whether it can be told at a glance that exactly this line, with this epoch, is the client's
-    /// record: then there is no need to read it.
+    /// Whether exactly this line, with this epoch, is certainly stored as the client's record. Then
+    /// the line need not be parsed. `false` may also mean that the stored line is packed.
     #[must_use]
     pub fn is_kept(&self, lookup: Lookup, epoch: u32, line: &[u8]) -> bool {
         lookup
@@ -258,19 +263,19 @@ impl Records {
         self.epochs.get(&index).copied().unwrap_or(0)
     }
 
-    /// The epoch of the record that changed last.
+    /// Returns the epoch of the record that changed last.
     #[must_use]
     pub fn last_epoch(&self) -> u32 {
         self.epoch_of(self.newest)
     }
 
-    /// Takes the record of `line` (an `AT` line without its LF, taken apart as `at`), of epoch 0,
-    /// if it is the newest of its client.
+    /// Stores a neighbour's record of epoch 0, if it is the newest of its client. `line` is the
+    /// `AT` line without its LF, and `at` is the parsed line.
     pub fn merge(&mut self, line: &[u8], at: &At<'_>, origin: Origin) -> Merge {
         self.merge_at(self.lookup(at.client), line, at, 0, origin)
     }
 
-    /// [`Records::merge`] for a client that was looked up, and a record of any epoch.
+    /// Like [`Records::merge`], for a client that is already looked up and a record of any epoch.
     pub fn merge_at(
         &mut self,
         lookup: Lookup,
@@ -282,15 +287,15 @@ impl Records {
         self.take(lookup, line, at, Claim::Neighbour { epoch, origin })
     }
 
-    /// Takes the record of `line` from a client of this server, whose clock shows `wall`, if it is
-    /// the client's newest. What stands in its way only because of the servers' clocks does not:
-    /// then it begins the client's next epoch.
+    /// Stores the record of `line`, which a client sent to this server, if it is the client's
+    /// newest. `wall` is this server's wall clock. If an older record wins only because of wrong
+    /// clocks, the new record wins all the same: it gets the client's next epoch.
     pub fn hear(&mut self, line: &[u8], at: &At<'_>, wall: PosixTime) -> Merge {
         let latest = wall.plus_seconds(MAX_LEAD_S + CLOCK_TOLERANCE_S);
         self.take(self.lookup(at.client), line, at, Claim::Client { latest })
     }
 
-    #[inline(always)] // each of its callers needs but a part of it
+    #[inline(always)] // each caller needs only a part of it
     fn take(&mut self, lookup: Lookup, line: &[u8], at: &At<'_>, claim: Claim) -> Merge {
         let Lookup { hash, known } = lookup;
         let (mut known_bytes, mut known_hash) = (0, 0);
@@ -353,7 +358,8 @@ impl Records {
         Merge::Accepted
     }
 
-    /// Makes a record that is not in the feed yet. `None` if there are too many names of servers.
+    /// Adds the record of a new client, not in the feed yet. Returns `None` if the store has no
+    /// room.
     fn add(&mut self, client_hash: u64, line: &[u8], at: &At<'_>, origin: Origin) -> Option<u32> {
         let index = self.lines.add(line, at, origin)?;
         self.records.push(Record {
@@ -367,7 +373,7 @@ impl Records {
         Some(index)
     }
 
-    /// Takes a record out of the feed; readers that were about to send it go on to the one after
+    /// Removes a record from the feed. Readers that would read it next will read the record after
     /// it.
     fn unlink(&mut self, index: u32) {
         let Record { older, newer, .. } = self.records[index as usize];
@@ -386,8 +392,8 @@ impl Records {
         }
     }
 
-    /// Puts a record at the feed's tail, as the latest change; readers that had it all have this
-    /// one before them.
+    /// Appends a record to the feed, as the latest change. Readers that had read everything will
+    /// read this record next.
     fn append(&mut self, index: u32) {
         self.records[index as usize] = Record {
             seq: self.last_seq,
@@ -406,14 +412,14 @@ impl Records {
         }
     }
 
-    /// Starts reading behind the change `after` (0: from the start).
+    /// Opens a reader that reads the changes behind the change `after` (0: all changes).
     pub fn open_reader(&mut self, after: u64) -> ReaderId {
         let mut next = NONE;
         if after == 0 {
             next = self.oldest;
         } else {
             let mut index = self.newest;
-            // As many steps as there are records to send.
+            // The number of steps is the number of records to read.
             while index != NONE && self.records[index as usize].seq > after {
                 next = index;
                 index = self.records[index as usize].older;
@@ -425,8 +431,9 @@ impl Records {
         }))
     }
 
-    /// Takes a record that a journal tells of, at the place in the feed that it had. Places are
-    /// told in order. What a journal holds was promised once: no limit applies to it.
+    /// Stores a record that was read from a journal, with the sequence number `seq` that it had.
+    /// The records must come in the order of their numbers. No limit applies, because the server
+    /// has already promised these records.
     pub fn restore(&mut self, seq: u64, epoch: u32, line: &[u8], at: &At<'_>) -> Merge {
         self.last_seq = self.last_seq.max(seq.saturating_sub(1));
         self.lines.know_server(at.server);
@@ -435,25 +442,26 @@ impl Records {
         merged
     }
 
-    /// A place in the feed is taken, though nothing is known of the record that had it.
+    /// Marks a sequence number as used, although its record is not known.
     pub fn restore_place(&mut self, seq: u64) {
         self.last_seq = self.last_seq.max(seq);
     }
 
-    /// How many bytes all lines have, as they are written.
+    /// Returns the number of bytes of all lines, not packed.
     #[must_use]
     pub fn line_bytes(&self) -> usize {
         self.line_bytes
     }
 
-    /// How many records are of a later epoch than 0.
+    /// Returns the number of records whose epoch is not 0.
     #[must_use]
     pub fn later_epochs(&self) -> usize {
         self.epochs.len()
     }
 
-    /// Tells the next records in order, until `bytes` bytes are written of them: the copying of the
-    /// table into a journal. `tell` returns how many bytes it wrote.
+    /// Copies the next records, in order, to a journal. `tell` writes one record and returns the
+    /// number of bytes that it wrote. Ends when at least `bytes` bytes are written, or when there
+    /// are no more records.
     pub fn copy(
         &mut self,
         reader: ReaderId,
@@ -476,20 +484,20 @@ impl Records {
         }
     }
 
-    /// How many places in the feed are read from.
+    /// Returns the number of open readers.
     #[must_use]
     pub fn readers(&self) -> usize {
         self.readers.len()
     }
 
-    /// Whether the feed is read from there.
+    /// Whether the reader is open.
     #[must_use]
     pub fn has_reader(&self, reader: ReaderId) -> bool {
         self.readers.contains(reader.0)
     }
 
-    /// Whether the feed holds every record once, in order, and each reader stands in it. For tests:
-    /// it walks the whole feed.
+    /// Checks that the feed contains every record once, in order, and that each reader has a valid
+    /// place. For tests: it walks through the whole feed.
     pub(crate) fn check_invariants(&self) -> Result<(), String> {
         let (mut index, mut older, mut seq, mut count) = (self.oldest, NONE, 0, 0);
         while index != NONE {
@@ -528,7 +536,7 @@ impl Records {
             self.last_seq
         );
         for (_, reader) in &self.readers {
-            // What it was handed is behind it; the next record, if there is one, is before it.
+            // The reader's position is between the last record that it read and the next one.
             let next = (reader.next != NONE).then(|| self.records[reader.next as usize].seq);
             hold!(
                 next.is_none_or(|next| next > reader.position),
@@ -549,26 +557,26 @@ impl Records {
         Ok(())
     }
 
-    /// Ends reading.
+    /// Closes the reader.
     pub fn close_reader(&mut self, reader: ReaderId) {
         self.readers.try_remove(reader.0);
     }
 
-    /// Whether the reader has been handed everything.
+    /// Whether the reader has read everything.
     #[must_use]
     pub fn is_caught_up(&self, reader: ReaderId) -> bool {
         self.readers[reader.0].next == NONE
     }
 
-    /// Up to which change the reader has been handed everything.
+    /// Returns the sequence number up to which the reader has read everything.
     #[must_use]
     pub fn position(&self, reader: ReaderId) -> u64 {
         self.readers[reader.0].position
     }
 
-    /// Appends the next records to `out`, oldest first, until `out` holds `full_at` bytes or there
-    /// are no more; those that `except` taught us are passed over, and none later than the change
-    /// `up_to` is read. Returns how many it appended.
+    /// Appends the next records to `out`, oldest first. Records from the origin `except` are
+    /// skipped. Ends when `out` contains at least `full_at` bytes, at the change `up_to`, or when
+    /// there are no more records. Returns the number of appended records.
     pub fn read(
         &mut self,
         reader: ReaderId,
@@ -588,7 +596,7 @@ impl Records {
                 if !self.epochs.is_empty()
                     && let Some(epoch) = self.epochs.get(&reader.next)
                 {
-                    // Writing into memory does not fail.
+                    // Writing to memory does not fail.
                     let _ = write!(out, "EPOCH {epoch} ");
                 }
                 self.lines.write(reader.next, out);
@@ -630,7 +638,7 @@ mod tests {
         )
     }
 
-    /// What a client says to `server`, whose clock shows `wall` seconds.
+    /// Merges a record that a client sends to `server`, whose clock shows `wall` seconds.
     fn says(records: &mut Records, server: &str, wall: u32, stamp: u32) -> (Merge, String) {
         let skew = i64::from(wall) - i64::from(stamp);
         let line = format!("AT {server} {skew:+}.000000000 a +1+2 {stamp}");
@@ -679,7 +687,8 @@ mod tests {
         let mut records = table(10);
         let mut says = |wall, stamp| says(&mut records, "Riley", wall, stamp).0;
         assert_eq!(says(100, 31_536_100), Merge::Accepted);
-        // It is set right: until its record is in the past, nothing moves.
+        // The client's clock is right again. Its records are stale until the stored one is in the
+        // past.
         assert_eq!(says(120, 120), Merge::Stale);
         assert_eq!(says(161, 161), Merge::Accepted);
         assert_eq!(records.last_epoch(), 0, "nothing is wrong with our clock");
@@ -723,15 +732,15 @@ mod tests {
         let (merged, frozen) = says(wrong, "Riley", 1_000 + YEAR, 1_000 + YEAR);
         assert_eq!(merged, Merge::Accepted);
         assert_eq!(merge(right, &frozen, 0), Merge::Accepted);
-        // A stamp that is older than the one that is kept, at a server whose clock is right.
+        // The stamp is older than the stored one, but this server's clock is right.
         let (merged, line) = says(right, "Jaquez", 1_010, 1_010);
         assert_eq!((merged, right.last_epoch()), (Merge::Accepted, 1));
         assert_eq!(merge(wrong, &line, 1), Merge::Accepted);
         assert_eq!(merge(wrong, &frozen, 0), Merge::Stale);
         assert_eq!(merge(right, &frozen, 0), Merge::Stale);
         assert_eq!(says(right, "Jaquez", 1_011, 1_009).0, Merge::Stale);
-        // The one that is wrong inherits the epoch; nothing that it does can keep the right one
-        // from the next.
+        // The server with the wrong clock uses the new epoch. It cannot stop the other server from
+        // beginning the next epoch.
         let (merged, frozen) = says(wrong, "Riley", 1_012 + YEAR, 1_012 + YEAR);
         assert_eq!((merged, wrong.last_epoch()), (Merge::Accepted, 1));
         assert_eq!(merge(right, &frozen, 1), Merge::Accepted);
@@ -803,7 +812,7 @@ mod tests {
 
     #[test]
     fn ties_go_to_the_later_stamp_and_then_to_the_greater_bytes() {
-        // All three have the effective time 100: two by their stamp, one by its receipt.
+        // All three lines have the effective time 100: two by the stamp, one by the receipt.
         let by_receipt = "AT Riley -960.000000000 a +1+2 1000";
         let by_stamp = "AT Riley +0.000000000 a +1+2 100";
         let by_stamp_with_zeros = "AT Riley +0.000000000 a +1+2 100.0";
@@ -921,7 +930,7 @@ mod tests {
     }
 
     proptest! {
-        /// Two tables that are offered the same records in different orders end up equal.
+        /// Two tables that receive the same records in different orders are equal at the end.
         #[test]
         fn order_of_arrival_decides_nothing(mut offers in proptest::collection::vec((0u8..4, 0u32..200, -100i64..100), 1..40), seed in any::<u64>()) {
             let line = |&(client, stamp, skew): &(u8, u32, i64)| {
@@ -943,7 +952,7 @@ mod tests {
             }
         }
 
-        /// However offers and reads alternate, a reader ends up with exactly what the table holds.
+        /// In any order of merges and reads, a reader gets everything that the table contains.
         #[test]
         fn a_reader_misses_nothing(steps in proptest::collection::vec((0u8..6, 0u32..50, 0usize..200), 1..100)) {
             let mut records = table(10);

@@ -939,9 +939,9 @@ impl Durability {
         }
     }
 
-    /// Handles a failed sync. The system may have dropped the written bytes from its cache, although
-    /// they are not on the disk. A second sync would then report success (known as fsyncgate). So
-    /// the server never repeats a failed sync.
+    /// Handles a failed sync. The system may have dropped the written bytes from its cache,
+    /// although they are not on the disk. A second sync would then report success (known as
+    /// fsyncgate). So the server never repeats a failed sync.
     fn not_synced(&mut self, error: DiskError, records: &mut Records, now: Time) {
         self.syncing = None;
         match error.kind {
