@@ -1,9 +1,9 @@
-//! TLS as a layer of bytes: ciphertext of the socket on one side, plaintext of the protocol on the
+//! TLS as a layer of bytes: the socket's ciphertext on one side, the protocol's plaintext on the
 //! other.
 //!
-//! rustls is a state machine without a socket, as asyncio's `sslproto` drives OpenSSL through a
-//! `MemoryBIO`; [`Tls`] is the glue. [`TlsSession`] puts it between a socket and a session of any
-//! kind.
+//! rustls is a state machine without a socket. It is used here as asyncio's `sslproto` uses OpenSSL
+//! with a `MemoryBIO`. [`Tls`] wraps rustls. [`TlsSession`] is the layer between a socket and a
+//! session of any kind. The session does not know about TLS.
 //!
 //! ```text
 //!   Handshaking ─ HandshakeDone ─► Open
@@ -13,8 +13,8 @@
 //!   Open        ─ Error ─────────► Failed
 //! ```
 //!
-//! In `Closed`, `close_notify` was sent. In `Failed`, the alert was sent that belongs to the error,
-//! if there is one.
+//! In `Closed`, `close_notify` was sent. In `Failed`, an alert was sent, if there is one for the
+//! error.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -36,60 +36,60 @@ use crate::core::session::handshakes::Kind;
 use crate::core::session::protocol::StreamEnd;
 use crate::core::wire::proxy_header::may_be_header;
 
-/// What came of received ciphertext.
+/// The result of received ciphertext.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
-    /// The other side closed its direction with `close_notify`: no byte was cut off.
+    /// The other side closed its direction with `close_notify`, so no byte is missing.
     pub closed_cleanly: bool,
-    /// The record in which it ends began in it.
+    /// Whether a record began or ended in the received bytes.
     pub is_new_record: bool,
 }
 
-/// Why TLS cannot go on with a side that speaks none.
+/// The reason if the other side does not speak TLS.
 pub const NO_TLS: &str = "it does not speak TLS";
 
-/// The first byte of a connection over TLS: the type of a record of the handshake (RFC 8446,
-/// section 5.1). No line begins with it. Under TLS 1.3, encrypted records of it say that they are
-/// data.
+/// The first byte of a connection over TLS: the type of a handshake record (RFC 8446, section 5.1).
+/// No line of text begins with this byte. Under TLS 1.3, encrypted handshake records have the type
+/// of application data instead.
 pub const HANDSHAKE: u8 = 0x16;
 
-/// Whether bytes that were to be lines of text begin a record of TLS: a hello, or an alert (RFC
-/// 8446, section 5.1).
+/// Whether bytes that should be text begin a TLS record: a handshake or an alert (RFC 8446, section
+/// 5.1).
 #[must_use]
 pub fn is_tls(bytes: &[u8]) -> bool {
     matches!(bytes, [0x15 | HANDSHAKE, 3, ..])
 }
 
-/// Whether bytes begin as a client's hello does: a record of the handshake, of SSL 3.0 to TLS 1.3,
-/// with a `ClientHello` in it (RFC 8446, sections 4 and 5.1). No text does.
+/// Whether bytes begin like the hello of a TLS client: a handshake record of SSL 3.0 to TLS 1.3
+/// that contains a `ClientHello` (RFC 8446, sections 4 and 5.1). No text begins like this.
 #[must_use]
 pub fn is_hello(bytes: &[u8]) -> bool {
     matches!(bytes, [0x16, 3, 0..=4, _, _, 1, ..])
 }
 
-/// What a client over TLS is told that is not let in: a record in the clear, before its hello is
-/// even read. The alert is internal_error (RFC 8446, section 6.2).
+/// The bytes for a rejected client over TLS: an unencrypted record with an alert, sent before the
+/// server reads the client's hello. The alert is internal_error (RFC 8446, section 6.2).
 pub const NOT_LET_IN: &[u8] = &alert_in_the_clear(INTERNAL_ERROR);
 
-/// The numbers of alerts that we send ourselves (RFC 8446, section 6).
+/// The numbers of the alerts that this module builds itself (RFC 8446, section 6).
 const ILLEGAL_PARAMETER: u8 = 47;
 const DECODE_ERROR: u8 = 50;
 const INTERNAL_ERROR: u8 = 80;
 
-/// A record with a fatal alert.
+/// Returns an unencrypted record with a fatal alert.
 const fn alert_in_the_clear(alert: u8) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, alert]
 }
 
-/// Why a connection cannot go on.
+/// The reason why a TLS connection failed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TlsError {
-    /// In words for an operator or a client; the other side is its subject.
+    /// A text for an operator or a client. Its subject is the other side.
     pub reason: String,
-    /// Why its certificate was refused, if it was: that does not mend itself. In a box, because
-    /// every connection has room for it.
+    /// The reason why the other side's certificate was refused. This error does not disappear by
+    /// itself. It is in a box to make the error small, because every connection has space for one.
     pub mistrust: Option<Box<CertificateError>>,
-    /// What kind of failure it is.
+    /// The kind of the failure.
     pub kind: Kind,
 }
 
@@ -168,13 +168,14 @@ impl std::error::Error for TlsError {}
 /// One side of a TLS connection.
 pub struct Tls {
     connection: Connection,
-    /// What the other side may have rustls keep, if that is bounded.
+    /// The limits for what rustls may store for the other side, if there are any.
     bound: Option<Bound>,
     records: RecordLayer,
-    /// Something was sent: from then on it may be encrypted. Independent of `is_deaf`: a refusal
-    /// may be the first that is sent.
+    /// Whether any bytes were sent. After that, the next bytes may have to be encrypted.
+    /// Independent of `is_deaf`, because a fatal alert may be the first bytes that are sent.
     has_spoken: bool,
-    /// The other side was sent a `close_notify` or an alert, and is not listened to any more.
+    /// Whether `close_notify` or a fatal alert was sent by [`Tls::hang_up`] or [`Tls::refuse`].
+    /// Then received bytes are ignored.
     is_deaf: bool,
 }
 
@@ -185,29 +186,32 @@ struct Bound {
     records: u64,
 }
 
-/// The longest record, its header included (RFC 5246, section 6.2.3).
+/// The maximum length of a record, with its header (RFC 5246, section 6.2.3).
 const MAX_RECORD: usize = HEADER + (1 << 14) + 2_048;
-/// Type, version and length.
+/// The length of a record's header: type, version and length.
 const HEADER: usize = 5;
 
-/// Where the records of a stream begin and end (RFC 8446, section 5.1), and which of them rustls
-/// may still keep: it keeps a record until it is whole, and a message of the handshake until all
-/// records of it are there. It does not tell, so this is what it keeps at most.
+/// Finds where the records of a stream begin and end (RFC 8446, section 5.1), and counts the bytes
+/// that rustls may have stored. rustls stores a record until it is whole, and a handshake message
+/// until all of its records have arrived. rustls does not tell how much it stores, so this is an
+/// upper bound.
 #[derive(Default)]
 struct RecordLayer {
-    /// Of the present record: type, version and length, as far as they are there.
+    /// The received bytes of the present record's header: type, version and length.
     header: [u8; HEADER],
     header_bytes: usize,
-    /// What is missing behind the header.
+    /// The number of bytes of the present record's body that have not arrived.
     left: usize,
-    /// Whole records since something came of one; of those of the handshake, what they carry.
+    /// The number of bytes of whole records since rustls last produced a result. For handshake
+    /// records, only the bodies count.
     whole: usize,
-    /// So many records came since there was plaintext.
+    /// The number of records since the last plaintext.
     silent: u64,
 }
 
 impl RecordLayer {
-    /// Takes what rustls was given; returns whether the record in which it ends began in it, too.
+    /// Counts bytes that rustls received. Returns whether the record of the last byte began in
+    /// `data`.
     fn take(&mut self, mut data: &[u8]) -> bool {
         let mut is_new = !self.is_inside();
         while !data.is_empty() {
@@ -232,15 +236,15 @@ impl RecordLayer {
         is_new
     }
 
-    /// What the header says, once it is there.
+    /// Returns the length of the body, from a complete header.
     fn length(&self) -> usize {
         let [.., high, low] = self.header;
         usize::from(u16::from_be_bytes([high, low]))
     }
 
-    /// How much of the present record is there. A record of the handshake is in the clear or of TLS
-    /// 1.2, and not padded: it counts as what it carries, so that its message may come in records
-    /// of one byte each.
+    /// Returns how many bytes of the present record count. A handshake record is unencrypted or of
+    /// TLS 1.2, so it has no padding, and only its body counts. So a handshake message may come in
+    /// records of one byte each.
     fn begun(&self) -> usize {
         match self.header_bytes {
             HEADER if self.header[0] == HANDSHAKE => self.length() - self.left,
@@ -249,19 +253,20 @@ impl RecordLayer {
         }
     }
 
-    /// Something came of the whole records.
+    /// rustls produced a result from the whole records, so they are no longer stored.
     fn worked_off(&mut self) {
         self.whole = 0;
     }
 
-    /// Whether one was begun, and is not over.
+    /// Whether the present record has begun and is not whole.
     fn is_inside(&self) -> bool {
         self.header_bytes > 0
     }
 }
 
 impl Tls {
-    /// The client side, about to send its hello; the certificate must be for `host`.
+    /// Creates the client side. Its first output is the hello. The other side's certificate must be
+    /// for `host`.
     ///
     /// # Errors
     /// `host` is neither a DNS name nor an IP address.
@@ -273,7 +278,7 @@ impl Tls {
         Ok(Tls::new(ClientConnection::new(config, name)?.into()))
     }
 
-    /// The server side, waiting for a hello.
+    /// Creates the server side, which waits for a hello.
     ///
     /// # Errors
     /// The configuration cannot be used.
@@ -291,12 +296,15 @@ impl Tls {
         }
     }
 
-    /// For a client, which may be anything: rustls keeps a message of the handshake until it is
-    /// whole, which may take 64 KiB, in the handshake and behind it. No more is kept of one than
-    /// `limits.tls_handshake_bytes` (test: `a_handshake_has_so_many_bytes_and_no_more`), once
-    /// records may be encrypted, and padded, beside one whole record; there are no more than
-    /// `limits.tls_handshake_records` in a row without plaintext; and what was begun has to be
-    /// finished ([`Tls::is_unfinished`]).
+    /// Limits what rustls stores for the other side. A server needs this, because any machine can
+    /// connect as a client. Without it, rustls stores up to 64 KiB of a handshake message until the
+    /// message is whole, even after the handshake.
+    ///
+    /// - At most `limits.tls_handshake_bytes` bytes are stored (test:
+    ///   `a_handshake_has_so_many_bytes_and_no_more`). After the server has sent something, records
+    ///   may be encrypted and padded, so one whole record is allowed in addition.
+    /// - At most `limits.tls_handshake_records` records in a row may be without plaintext.
+    /// - A record or message that has begun must be finished in time ([`Tls::is_unfinished`]).
     #[must_use]
     pub fn bounded(mut self, limits: &Limits) -> Tls {
         self.bound = Some(Bound {
@@ -306,19 +314,19 @@ impl Tls {
         self
     }
 
-    /// Whether a bounded other side has begun a record, or a message of more bytes than a record
-    /// has, and not finished it. Less is not told from padding, which may be all that a record has.
+    /// Whether a limited other side has begun a record, or a message longer than a record, and has
+    /// not finished it. A shorter message looks the same as padding, so it does not count.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         self.bound.is_some() && (self.records.is_inside() || self.records.whole > MAX_RECORD)
     }
 
-    /// Ciphertext was taken: is there too much of it that nothing came of?
+    /// Checks the limits after ciphertext was received.
     fn check(&self) -> Result<(), TlsError> {
         let Some(Bound { bytes, records }) = self.bound else {
             return Ok(());
         };
-        // What is encrypted may be padded: one whole record beside the one that is coming.
+        // Encrypted records may be padded, so one whole record is allowed in addition.
         let is_too_much = if self.has_spoken {
             self.records.whole > bytes + MAX_RECORD
         } else {
@@ -342,7 +350,7 @@ impl Tls {
         ))
     }
 
-    /// Tells the other side in a fatal alert that it cannot go on, if rustls has not.
+    /// Sends a fatal alert, if rustls has not sent one.
     #[cold]
     fn alert(&mut self, kind: Kind, output: &mut Buffer) {
         if !self.has_spoken {
@@ -362,9 +370,9 @@ impl Tls {
             self.has_spoken = true;
             return;
         }
-        // Only rustls knows whether an alert has to be encrypted, and it sends none that it is
-        // asked for. So it is given what ends any record, and then is none: its alert is
-        // decode_error, or bad_record_mac.
+        // Only rustls knows whether an alert has to be encrypted, but it has no function that sends
+        // a fatal alert. So rustls gets bytes that complete any record and are not a valid record.
+        // Then it sends the alert decode_error or bad_record_mac.
         const NO_RECORD: [u8; 4_096] = [0xff; 4_096];
         for _ in 0..=(HEADER + MAX_RECORD) / NO_RECORD.len() {
             let taken = self.connection.read_tls(&mut &NO_RECORD[..]);
@@ -372,44 +380,45 @@ impl Tls {
                 break;
             }
         }
-        // Does nothing if a fatal alert was sent.
+        // This does nothing if a fatal alert was sent.
         self.connection.send_close_notify();
-        // Writing into memory does not fail, and if it did the connection is being closed anyway.
+        // Writing to memory does not fail. If it did: the connection is being closed anyway.
         let _ = self.flush(output);
     }
 
-    /// Whether the handshake is still going on.
+    /// Whether the handshake is not finished.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
     }
 
-    /// The protocol that was agreed on by ALPN, if one was.
+    /// Returns the protocol that was negotiated by ALPN, if any.
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
         self.connection.alpn_protocol()
     }
 
-    /// The certificate that the other side has proven to be its own, if it was asked for one.
+    /// Returns the certificate of the other side, if a certificate was requested. The other side
+    /// has proven that the certificate is its own.
     #[must_use]
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.connection.peer_certificates()?.first()
     }
 
-    /// Takes ciphertext; appends the plaintext in it to `plaintext`, and what has to be said in
-    /// return to `output`.
+    /// Receives ciphertext. Appends its plaintext to `plaintext`, and the bytes to send in reply to
+    /// `output`.
     ///
     /// # Errors
-    /// The other side is not who it should be, does not speak TLS, or says too much. Where there is
-    /// an alert for that, it is in `output`.
+    /// The other side's certificate is refused, the bytes are not valid TLS, or a limit is
+    /// exceeded. If there is an alert for the error, it is in `output`.
     pub fn data_received(
         &mut self,
         data: &[u8],
         plaintext: &mut Vec<u8>,
         output: &mut Buffer,
     ) -> Result<Received, TlsError> {
-        // Nobody waits for what comes behind a goodbye; of what is wrong in it nobody could be told
-        // any more, for which rustls is not made (test: `garbage_behind_a_goodbye_is_passed_over`).
+        // After our `close_notify`, received bytes are not needed. And rustls cannot send an alert
+        // any more if they are wrong (test: `garbage_behind_a_goodbye_is_passed_over`).
         if self.is_deaf {
             return Ok(Received::default());
         }
@@ -420,7 +429,7 @@ impl Tls {
         received
     }
 
-    /// The other side is told in an alert that it cannot go on, and not listened to any more.
+    /// Sends a fatal alert, and ignores all bytes that are received later.
     pub fn refuse(&mut self, kind: Kind, output: &mut Buffer) {
         if !std::mem::replace(&mut self.is_deaf, true) {
             self.alert(kind, output);
@@ -435,8 +444,7 @@ impl Tls {
     ) -> Result<Received, TlsError> {
         let mut received = Received::default();
         while !data.is_empty() && !received.closed_cleanly {
-            // Only as much as rustls has room for: what it took is worked off before it is given
-            // more.
+            // rustls has limited room. So it processes the bytes that it has before it gets more.
             let given = data;
             let taken = self.connection.read_tls(&mut data)?;
             received.is_new_record |= self.records.take(&given[..taken]);
@@ -463,14 +471,14 @@ impl Tls {
             }
             received.closed_cleanly = state.peer_has_closed();
             if taken == 0 {
-                break; // after close_notify rustls takes nothing more
+                break; // after close_notify, rustls takes no more bytes
             }
         }
         Ok(received)
     }
 
-    /// What an error of rustls means. A server's handshake is over when the client has accepted it;
-    /// a client may still be refused when its own is.
+    /// Converts an error of rustls. The handshake of a server ends when the client has accepted the
+    /// server. A client may finish its handshake, and then be refused by the server.
     fn error(&self, error: rustls::Error) -> TlsError {
         match (&self.connection, &error) {
             (Connection::Server(server), rustls::Error::AlertReceived(alert))
@@ -483,7 +491,7 @@ impl Tls {
         }
     }
 
-    /// Sends plaintext.
+    /// Encrypts plaintext, and appends the ciphertext to `output`.
     ///
     /// # Errors
     /// The connection is already closed.
@@ -492,23 +500,23 @@ impl Tls {
         self.flush(output)
     }
 
-    /// Says that nothing more will be sent, and listens no more.
+    /// Sends `close_notify`, and ignores all bytes that are received later.
     pub fn hang_up(&mut self, output: &mut Buffer) {
         self.is_deaf = true;
         self.close(output);
     }
 
-    /// Says that nothing more will be sent; what comes is still listened to.
+    /// Sends `close_notify`. Received bytes are still processed.
     pub fn close(&mut self, output: &mut Buffer) {
         self.connection.send_close_notify();
-        // Writing into memory does not fail, and if it did the connection is being closed anyway.
+        // Writing to memory does not fail. If it did: the connection is being closed anyway.
         let _ = self.flush(output);
     }
 
-    /// Moves what rustls wants to send to `output`.
+    /// Appends all bytes that rustls wants to send to `output`.
     ///
     /// # Errors
-    /// None in practice: the destination is memory.
+    /// None in practice, because the bytes are written to memory.
     pub fn flush(&mut self, output: &mut Buffer) -> Result<(), TlsError> {
         while self.connection.wants_write() {
             self.connection.write_tls(output.tail())?;
@@ -530,25 +538,26 @@ pub fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
     rustls::client::verify_server_name(&certificate, &name).is_ok()
 }
 
-/// Why a handshake failed whose connection ended.
+/// The reason if the connection ended during the handshake.
 const CUT_OFF: &str = "it ended the connection in the TLS handshake";
 
-/// Plaintext that is encrypted at once: what fits into one TLS record.
+/// The maximum number of bytes of plaintext that are encrypted at once. They fit into one TLS
+/// record.
 const RECORD_BYTES: usize = 16 * 1024;
 
 #[derive(Clone, Debug, PartialEq)]
 enum State {
-    /// TLS is finding out who is there.
+    /// The TLS handshake is in progress.
     Handshaking,
-    /// Both directions may be used.
+    /// The handshake is finished, and data may flow in both directions.
     Open,
-    /// `close_notify` is said.
+    /// `close_notify` was sent.
     Closed,
-    /// It cannot go on.
+    /// The connection failed.
     Failed(TlsError),
 }
 
-/// A [`State`] without what it holds.
+/// A [`State`] without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Handshaking,
@@ -557,12 +566,12 @@ enum Stage {
     Failed,
 }
 
-/// What changes the state.
+/// The causes of transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     /// Both sides have finished the handshake.
     HandshakeDone,
-    /// The session above wants the connection closed.
+    /// The session above wants to close the connection.
     HungUp,
     /// The other side broke a rule of TLS, a limit or a deadline, or the stream was cut off.
     Error,
@@ -587,12 +596,12 @@ impl State {
     }
 }
 
-/// What received ciphertext meant for the session above.
+/// What received ciphertext means for the session above.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TlsEvents {
-    /// The handshake is over: it is known who is there.
+    /// The handshake is finished, so the other side's identity is known.
     pub is_made: bool,
-    /// The other side will say no more, and nothing that it said was cut off.
+    /// The other side has sent `close_notify`: no more data follows, and nothing is missing.
     pub is_over: bool,
     /// TLS cannot go on: see [`TlsSession::error`].
     pub is_failed: bool,
@@ -601,39 +610,41 @@ pub struct TlsEvents {
 /// What the end of the socket's stream means for the session above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsEnd {
-    /// Nothing: it is known already.
+    /// Nothing. The session knows the end already.
     Known,
-    /// The other side says no more.
+    /// The other side sends no more data.
     Ended(StreamEnd),
     /// TLS cannot go on: see [`TlsSession::error`].
     Failed,
 }
 
-/// TLS between a socket and a session.
+/// The TLS layer between a socket and a session.
 pub struct TlsSession {
     tls: Tls,
     state: State,
-    /// When the present wait began, once it was asked for: for the end of the handshake, for the
-    /// end of a record, for the other side to take an alert.
+    /// When the present wait began. `None` if nothing has asked for it yet. Depending on the state,
+    /// this is the wait for the end of the handshake, for the end of a record, or for the other
+    /// side to close after an alert.
     since: Option<Time>,
-    /// Ciphertext that waits for the socket.
+    /// Ciphertext that is not written to the socket yet.
     output: Buffer,
-    /// How much of the session's output is in it, all of that or none.
+    /// The number of bytes of the session's output that are encrypted in `output`.
     sealed: usize,
-    /// The other side said `close_notify`. Independent of the state, which is our own direction.
+    /// Whether the other side has sent `close_notify`. Independent of the state, which describes
+    /// our own direction.
     is_over: bool,
-    /// The socket's stream has ended, or is not waited for. Independent of the state: an end may
-    /// come in any of them.
+    /// Whether the socket's stream has ended, or its end does not matter any more. Independent of
+    /// the state: the stream may end in every state.
     eof: bool,
-    /// The other side has said something, whether it is TLS or not. Independent of the state: a
-    /// connection that fails may have said nothing.
+    /// Whether any bytes were received, TLS or not. Independent of the state: a connection may fail
+    /// before any bytes are received.
     has_spoken: bool,
     /// Its handshake has a deadline here.
     is_timed: bool,
 }
 
 impl TlsSession {
-    /// A connection whose handshake begins.
+    /// Starts the handshake of a new connection.
     #[must_use]
     pub fn new(mut tls: Tls) -> TlsSession {
         let mut output = Buffer::default();
@@ -655,7 +666,7 @@ impl TlsSession {
         session
     }
 
-    /// The one place where its state changes. Each state has a wait of its own.
+    /// Changes the state. No other function changes it. A new wait begins in each state.
     fn enter(&mut self, cause: Cause, state: State) {
         assert_transition(&TRANSITIONS, (self.state.stage(), cause, state.stage()));
         self.state = state;
@@ -669,26 +680,26 @@ impl TlsSession {
         self
     }
 
-    /// Whether the other side has said something, be it TLS or not.
+    /// Whether any bytes were received from the other side, TLS or not.
     #[must_use]
     pub fn has_spoken(&self) -> bool {
         self.has_spoken
     }
 
-    /// The certificate that the other side has proven to be its own, if it was asked for one.
+    /// Returns the certificate of the other side, if a certificate was requested. The other side
+    /// has proven that the certificate is its own.
     #[must_use]
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.tls.certificate()
     }
 
-    /// Whether a protocol was agreed on by ALPN. We offer none but HTTP/1.1, and that only to
-    /// Places.
+    /// Whether a protocol was agreed on by ALPN. Only connections to Places offer one: HTTP/1.1.
     #[must_use]
     pub fn has_agreed(&self) -> bool {
         self.tls.alpn().is_some()
     }
 
-    /// Why it cannot go on.
+    /// Returns the error if the connection has failed.
     #[must_use]
     pub fn error(&self) -> Option<&TlsError> {
         match &self.state {
@@ -697,15 +708,15 @@ impl TlsSession {
         }
     }
 
-    /// Why it cannot go on, in words.
+    /// Returns the reason if the connection has failed.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.error().map(|error| &*error.reason)
     }
 
-    /// Why it failed, in the handshake or behind it, if it did or if the connection is lost now,
-    /// and what kind of failure that is. A connection that said nothing has not failed: its port
-    /// was looked at.
+    /// Returns the kind and the reason of the failure, for the counters. A connection that is lost
+    /// during its handshake has failed too. A connection that sent nothing does not count: such a
+    /// peer, for example a port scanner, only tests whether the port is open.
     #[must_use]
     pub fn failure_to_count(&self) -> Option<(Kind, &str)> {
         match &self.state {
@@ -716,7 +727,7 @@ impl TlsSession {
         }
     }
 
-    /// Whether the other side began with a PROXY header, which is not TLS.
+    /// Whether the other side began with a PROXY header instead of TLS.
     #[must_use]
     pub fn is_header_instead(&self) -> bool {
         let records = &self.tls.records;
@@ -728,7 +739,7 @@ impl TlsSession {
         self.tls.records.silent == 0 && !self.tls.records.is_inside()
     }
 
-    /// Takes ciphertext; appends the plaintext in it.
+    /// Receives ciphertext, and appends its plaintext to `plaintext`.
     pub fn data_received(&mut self, data: &[u8], plaintext: &mut Vec<u8>) -> TlsEvents {
         let mut news = TlsEvents::default();
         self.has_spoken = true;
@@ -752,7 +763,7 @@ impl TlsSession {
         news
     }
 
-    /// The socket's stream ended; returns what that means for the session.
+    /// Handles the end of the socket's stream. Returns what the end means for the session.
     pub fn eof_received(&mut self) -> TlsEnd {
         self.eof = true;
         match self.state {
@@ -766,7 +777,7 @@ impl TlsSession {
         }
     }
 
-    /// It cannot go on; the other side is told in an alert, if it was not told already.
+    /// Fails with `error`. Sends a fatal alert, if no alert or `close_notify` was sent before.
     #[cold]
     #[inline(never)]
     fn fail(&mut self, error: TlsError) {
@@ -775,9 +786,9 @@ impl TlsSession {
         self.sealed = 0;
     }
 
-    /// Ciphertext that waits for the socket. Unless some of `plaintext`, the session's output, is
-    /// in it already, some is encrypted behind it: so the end of a handshake and what is said first
-    /// leave in one write.
+    /// Returns the ciphertext to write to the socket. Unless it has a part of `plaintext`, the
+    /// session's output, already, the next part is encrypted behind it. So the end of a handshake
+    /// and the first output leave in one write.
     pub fn output(&mut self, plaintext: &[u8]) -> &[u8] {
         if self.state == State::Open && self.sealed == 0 && !plaintext.is_empty() {
             let piece = &plaintext[..plaintext.len().min(RECORD_BYTES)];
@@ -789,8 +800,8 @@ impl TlsSession {
         self.output.as_slice()
     }
 
-    /// The socket took `count` bytes of ciphertext. Returns how many bytes of the session's output
-    /// are gone with them.
+    /// Notes that the socket accepted `count` bytes of ciphertext. Returns how many bytes of the
+    /// session's output are completely sent.
     pub fn output_sent(&mut self, count: usize) -> usize {
         self.output.consume(count);
         if self.output.is_empty() {
@@ -800,8 +811,9 @@ impl TlsSession {
         }
     }
 
-    /// What happens to the connection, if its session wants `disposition` and does or does not
-    /// read. The flag says to ask again, once the farewell was tried to be written.
+    /// Returns what happens to the connection. `disposition` is what the session wants, and
+    /// `is_read` is whether the session reads. The flag in the result is true if the output has got
+    /// a `close_notify`. Then the caller has to write the output and call this function again.
     pub fn disposition(
         &mut self,
         disposition: Disposition,
@@ -811,15 +823,16 @@ impl TlsSession {
     ) -> (Disposition, bool) {
         let since = *self.since.get_or_insert(now);
         if self.state == State::Open && !is_read {
-            self.since = None; // the other side cannot help it
+            self.since = None; // the server does not read, so no end of a record can arrive
         }
         match (&self.state, disposition) {
             (State::Failed(_), _) if self.eof || now >= since + ms(limits.linger_ms) => {
                 (Disposition::Close, false)
             }
-            // Its session does not wait for it.
+            // The session does not want to wait for the other side.
             (State::Failed(_), Disposition::Close) => (Disposition::Close, false),
-            // It is told why, and listened to until it has heard that.
+            // The alert is written. Read on, so that the other side can receive the alert before it
+            // sees the socket closed.
             (State::Failed(_), _) if self.output.is_empty() => (Disposition::Finish, false),
             (State::Failed(_), _) => (Disposition::Open, false),
             (State::Handshaking | State::Open | State::Closed, Disposition::Open) => {
@@ -839,8 +852,8 @@ impl TlsSession {
         }
     }
 
-    /// When the next deadline is, if its session has this one. That of a session
-    /// whose connection has failed counts no more: there is nothing that it could do about it.
+    /// Returns the earlier of the session's deadline and the deadline of TLS. After a failure, only
+    /// the deadline of TLS counts, because the session cannot do anything any more.
     #[must_use]
     pub fn deadline(&self, session: Option<Time>, limits: &Limits) -> Option<Time> {
         let session = session.filter(|_| self.failure().is_none());
@@ -851,14 +864,15 @@ impl TlsSession {
         let wait = match self.state {
             State::Handshaking if self.is_timed => limits.tls_handshake_ms,
             State::Failed(_) => limits.linger_ms,
-            // It may begin anything, and has to finish it.
+            // The other side may begin a record at any time, but must finish it in time.
             State::Open if self.tls.is_unfinished() && !self.eof => limits.line_ms,
             State::Handshaking | State::Open | State::Closed => return None,
         };
         Some(self.since? + ms(wait))
     }
 
-    /// The deadline may have come. Returns whether TLS cannot go on: see [`TlsSession::error`].
+    /// Fails if a wait of the TLS layer took too long. Returns whether it failed: see
+    /// [`TlsSession::error`].
     pub fn deadline_reached(&mut self, limits: &Limits, now: Time) -> bool {
         if self.own_deadline(limits).is_none_or(|due| due > now) {
             return false;
@@ -869,7 +883,7 @@ impl TlsSession {
             State::Closed | State::Failed(_) => return false,
         };
         self.fail(TlsError::new(Kind::TooSlow, reason));
-        self.eof = true; // it is not waited for
+        self.eof = true; // the layer does not wait for the end of the stream
         true
     }
 }
@@ -909,17 +923,17 @@ mod tests {
     fn what_records_may_have_kept() {
         let mut records = RecordLayer::default();
         let handshake = [22, 3, 3, 0, 1, 7];
-        // A header alone counts until it is known what it is of.
+        // The bytes of a header count until the header is complete and shows the type.
         records.take(&handshake[..3]);
         assert_eq!(records.begun(), 3);
         records.take(&handshake[3..5]);
         assert_eq!(records.begun(), 0);
         records.take(&handshake[5..]);
         assert_eq!((records.whole, records.begun()), (1, 0));
-        // Of one byte each, they count as that byte.
+        // Each handshake record with a body of one byte counts as one byte.
         records.take(&handshake.repeat(99));
         assert_eq!((records.whole, records.silent), (100, 100));
-        // What may be encrypted counts with all that it has.
+        // Records that may be encrypted count with their headers.
         records.take(&[23, 3, 3, 0, 9, 1, 2]);
         assert_eq!((records.whole, records.begun()), (100, 7));
         records.take(&[0; 7]);
