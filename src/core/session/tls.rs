@@ -39,13 +39,13 @@ use crate::core::wire::proxy_header::may_be_header;
 /// The result of received ciphertext.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
-    /// The other side closed its direction with `close_notify`, so no byte is missing.
+    /// Whether the other side closed its direction with `close_notify`, so no byte is missing.
     pub closed_cleanly: bool,
     /// Whether a record began or ended in the received bytes.
     pub is_new_record: bool,
 }
 
-/// The reason if the other side does not speak TLS.
+/// The text of the error if the other side does not speak TLS.
 pub const NO_TLS: &str = "it does not speak TLS";
 
 /// The first byte of a connection over TLS: the type of a handshake record (RFC 8446, section 5.1).
@@ -210,8 +210,7 @@ struct RecordLayer {
 }
 
 impl RecordLayer {
-    /// Counts bytes that rustls received. Returns whether the record of the last byte began in
-    /// `data`.
+    /// Counts bytes that rustls received. Returns whether a record began or ended in `data`.
     fn take(&mut self, mut data: &[u8]) -> bool {
         let mut is_new = !self.is_inside();
         while !data.is_empty() {
@@ -538,7 +537,7 @@ pub fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
     rustls::client::verify_server_name(&certificate, &name).is_ok()
 }
 
-/// The reason if the connection ended during the handshake.
+/// The text of the error if the connection ended during the handshake.
 const CUT_OFF: &str = "it ended the connection in the TLS handshake";
 
 /// The maximum number of bytes of plaintext that are encrypted at once. They fit into one TLS
@@ -622,9 +621,8 @@ pub enum TlsEnd {
 pub struct TlsSession {
     tls: Tls,
     state: State,
-    /// When the present wait began. `None` if nothing has asked for it yet. Depending on the state,
-    /// this is the wait for the end of the handshake, for the end of a record, or for the other
-    /// side to close after an alert.
+    /// When the present wait began. `None` if nothing has asked for it yet. The state says
+    /// what is awaited: the end of the handshake, of a record, or of the connection.
     since: Option<Time>,
     /// Ciphertext that is not written to the socket yet.
     output: Buffer,

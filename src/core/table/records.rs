@@ -20,10 +20,10 @@
 //! # Which of two records of one client wins
 //!
 //! The record with the greater epoch wins. If the epochs are equal, the record with the later
-//! [effective time](crate::core::wire::posix_time::effective_time) wins, then the record with the
-//! later stamp, then the record whose line has the greater bytes. All of these values are sent with
-//! the record. So the order is total and the same on every server, even if a server's clock is
-//! wrong. In the end, all servers have the same table.
+//! [effective time](crate::core::wire::posix_time::effective_time) wins. If these are equal too,
+//! the record with the later stamp wins, and after that the record whose line has the greater
+//! bytes. All of these values are sent with the record. So the order is total and the same on every
+//! server, even if a server's clock is wrong. In the end, all servers have the same table.
 //!
 //! The epoch is 0 unless a server's clock is wrong, so epochs are stored outside the records. A
 //! server increases the epoch if one of its own clients sends a record that would be stale only
@@ -53,7 +53,8 @@ use crate::core::wire::posix_time::{MAX_LEAD_S, PosixTime};
 /// The index that means "no record", at both ends of the feed.
 const NONE: u32 = u32::MAX;
 
-/// Nearly all `AT` lines have more bytes than this.
+/// A table counts as full if it has room for fewer bytes than this. Nearly all `AT` lines are
+/// longer.
 const LEAST_LINE_BYTES: usize = 64;
 
 /// Two clocks that count as right differ by at most this many seconds. This is part of the

@@ -40,7 +40,7 @@ use crate::core::journal::format::{Entry, header_bytes};
 use crate::core::table::records::{ReaderId, Records};
 
 /// The minimum and maximum number of bytes that one turn copies. The minimum takes about a
-/// millisecond, the maximum a few.
+/// millisecond, and the maximum a few milliseconds.
 const COPY_STEP: RangeInclusive<u64> = 128 << 10..=1 << 20;
 /// For each byte that is accepted during a compaction, this many bytes are copied.
 const COPY_RATIO: u64 = 4;

@@ -472,7 +472,7 @@ impl Durability {
     }
 
     /// Notes that a neighbour's feed was received up to `position`. Returns `false` if this was not
-    /// noted, because a record of that feed may not be in the journal, or because there is no room.
+    /// noted. That is so if there is no room, or if a record of a neighbour waits in the backlog.
     pub fn heard(&mut self, table: u64, neighbour: &str, boot: BootId, position: u64) -> bool {
         let neighbour = neighbour.as_bytes();
         self.note(

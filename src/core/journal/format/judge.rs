@@ -66,7 +66,7 @@ impl Judge {
         self.broken_at
     }
 
-    /// Whether a start may cut off the file at the first gap.
+    /// Decides whether the server may cut off the file at the first gap when it starts.
     ///
     /// # Errors
     /// The journal is damaged.

@@ -232,8 +232,7 @@ mod tests {
     }
 
     proptest! {
-        /// In a file that is changed at random, a scan finds exactly the entries that did not
-        /// change.
+        /// In a file with random damage, a scan finds exactly the entries that are not damaged.
         #[test]
         fn what_is_undamaged_is_kept_and_nothing_else(
             count in 1u64..30,
