@@ -63,7 +63,7 @@ impl Echo {
 }
 
 /// The server.
-pub struct Server {
+pub(crate) struct Server {
     poll: Poll,
     listener: TcpListener,
     connections: Slots<Echo>,
@@ -74,7 +74,7 @@ pub struct Server {
 
 impl Server {
     /// Opens the port; 0 has the system choose one.
-    pub fn bind(address: SocketAddr) -> io::Result<Server> {
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Server> {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(address)?;
         poll.registry()
@@ -89,12 +89,16 @@ impl Server {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     /// One turn of the loop, which waits for at most `timeout`.
-    pub fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn turn(
+        &mut self,
+        events: &mut Events,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         let timeout = match self.ready.is_empty() {
             true => timeout,
             false => Some(Duration::ZERO),

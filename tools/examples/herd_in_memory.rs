@@ -114,12 +114,12 @@ impl Machine {
 }
 
 /// Two servers, and the ids that their link has on either side.
-pub struct World {
+pub(crate) struct World {
     riley: Machine,
     jaquez: Machine,
     link: (ConnId, ConnId),
     /// Every byte that crossed the link, as text, for whoever reads along.
-    pub crossed: String,
+    pub(crate) crossed: String,
 }
 
 impl World {
@@ -127,7 +127,7 @@ impl World {
     ///
     /// # Errors
     /// The herd of that name is not configured.
-    pub fn new() -> Result<World, String> {
+    pub(crate) fn new() -> Result<World, String> {
         let mut riley = Machine::new("Riley", "Jaquez")?;
         let mut jaquez = Machine::new("Jaquez", "Riley")?;
         riley.turn();
@@ -181,17 +181,17 @@ impl World {
     }
 
     /// A client connects to Riley and says this; returns the answer.
-    pub fn say_to_riley(&mut self, line: &str) -> String {
+    pub(crate) fn say_to_riley(&mut self, line: &str) -> String {
         say(&mut self.riley, line)
     }
 
     /// The same, at Jaquez.
-    pub fn say_to_jaquez(&mut self, line: &str) -> String {
+    pub(crate) fn say_to_jaquez(&mut self, line: &str) -> String {
         say(&mut self.jaquez, line)
     }
 
     /// Lets time pass on both servers, and what they then say to one another arrive.
-    pub fn wait_ms(&mut self, ms: u64) {
+    pub(crate) fn wait_ms(&mut self, ms: u64) {
         for machine in [&mut self.riley, &mut self.jaquez] {
             machine.io.now_ms += ms;
             machine.turn();

@@ -301,8 +301,8 @@ impl Node {
         outcome
     }
 
-    /// A client connected. Returns `None` if there are too many clients, if the server is stopping, or
-    /// if TLS cannot begin: then the caller closes the socket.
+    /// A client connected. Returns `None` if there are too many clients, if the server is stopping,
+    /// or if TLS cannot begin: then the caller closes the socket.
     pub fn handle_client_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         self.handle(now, |node| node.client_connected(address))
     }

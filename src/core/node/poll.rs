@@ -88,9 +88,9 @@ impl Node {
         }
     }
 
-    /// Returns what to do with the connection: keep it open, finish or close it. Call this after the
-    /// output was written. This also adds the connection's next deadline to the heap, and adds the
-    /// connection to the lists of the journal on which it belongs.
+    /// Returns what to do with the connection: keep it open, finish or close it. Call this after
+    /// the output was written. This also adds the connection's next deadline to the heap, and adds
+    /// the connection to the lists of the journal on which it belongs.
     pub fn poll_disposition(&mut self, id: ConnId, now: Now) -> Disposition {
         if self.phase == Phase::Overdue {
             return Disposition::Close;

@@ -36,7 +36,8 @@ pub trait Protocol {
     /// The input has ended. No more bytes will arrive.
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// TLS has failed. If possible, an alert is sent to the other side. Then the connection is lost.
+    /// TLS has failed. If possible, an alert is sent to the other side. Then the connection is
+    /// lost.
     fn tls_failed(&mut self, error: &TlsError, context: &mut Context<'_>) -> Option<Self::Effect>;
 
     /// The connection is closed. This is the last event. `why` is `None` if the core closed the

@@ -109,7 +109,8 @@ pub struct Neighbour {
     /// The greatest position that a `SYNC` of ours has sent to the neighbour in our present life.
     told: u64,
     /// The greatest position that a `SYNC` has sent to the neighbour in any life of ours, as far as
-    /// the journal contains it. If the data directory is an older copy, later positions are missing.
+    /// the journal contains it. If the data directory is an older copy, later positions are
+    /// missing.
     told_noted: u64,
     /// The position in our feed up to which the neighbour has stored everything, as far as its
     /// `KEPT` lines said.
@@ -429,9 +430,9 @@ impl Neighbour {
         self.told
     }
 
-    /// Returns the greatest position that a `SYNC` has sent to the neighbour in any life of ours, as
-    /// far as the journal contains it. If the data directory is an older copy, later positions are
-    /// missing.
+    /// Returns the greatest position that a `SYNC` has sent to the neighbour in any life of ours,
+    /// as far as the journal contains it. If the data directory is an older copy, later positions
+    /// are missing.
     #[must_use]
     pub fn told_noted(&self) -> u64 {
         self.told_noted
