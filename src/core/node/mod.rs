@@ -70,6 +70,8 @@ mod addresses;
 mod clients;
 mod connection;
 mod drive;
+#[cfg(test)]
+mod exchange_tls;
 mod invariants;
 mod journaling;
 mod neighbours;
@@ -78,8 +80,6 @@ mod proxied;
 mod questions;
 mod session;
 mod states;
-#[cfg(test)]
-mod tls_time;
 mod turn_order;
 #[cfg(test)]
 mod wall_clock;

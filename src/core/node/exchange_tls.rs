@@ -1,6 +1,7 @@
-//! Certificates are checked against the time of the event, not against the system's clock.
+//! TLS below an exchange: certificates are judged by the time of the event, and not by the system's
+//! clock; the request goes with the end of the handshake; a goodbye is said.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
@@ -8,17 +9,27 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
 
-use super::{Node, Request};
+use super::{ConnId, Node, Request};
 use crate::config::{HerdConfig, Overrides, Source};
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::settings::Secret;
+use crate::core::session::disposition::Disposition;
 
 const IN_2021: u64 = 1_621_464_827_000_000_000;
 const IN_2023: u64 = 1_684_536_827_000_000_000;
 
-/// Places has a certificate for 2021, and the wall clock of the server shows `wall`. Returns the
-/// answer to the client, and the request that Places received.
-fn asked_at(wall: u64) -> (String, String) {
+/// A server that a client has asked about Places, and Places, which has a certificate for 2021.
+struct Scene {
+    node: Node,
+    client: ConnId,
+    /// The connection to Places.
+    exchange: ConnId,
+    places: ServerConnection,
+    now: Now,
+}
+
+/// The socket to Places is connected, while the wall clock of the server shows `wall`.
+fn connected_at(wall: u64) -> Scene {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
@@ -70,19 +81,58 @@ fn asked_at(wall: u64) -> (String, String) {
         panic!("it connects");
     };
     node.handle_connection_made(id, now);
-    for _ in 0..4 {
-        let output = node.poll_output(id).to_vec();
-        node.handle_output_sent(id, output.len(), now);
+    Scene {
+        node,
+        client,
+        exchange: id,
+        places,
+        now,
+    }
+}
+
+impl Scene {
+    /// The output of the exchange goes to Places, which answers. Returns how many bytes there were.
+    fn flush(&mut self) -> usize {
+        let Scene {
+            node,
+            exchange,
+            places,
+            now,
+            ..
+        } = self;
+        let output = node.poll_output(*exchange).to_vec();
+        node.handle_output_sent(*exchange, output.len(), *now);
         places.read_tls(&mut output.as_slice()).unwrap();
         let _ = places.process_new_packets(); // an alert is an error
-        let mut answer = Vec::new();
-        places.write_tls(&mut answer).unwrap();
-        node.handle_data_received(id, &answer, now);
+        self.answer();
+        output.len()
     }
-    let mut heard = vec![0; 4_096];
-    let length = places.reader().read(&mut heard).unwrap_or(0);
-    let told = String::from_utf8_lossy(node.poll_output(client)).into_owned();
-    (told, String::from_utf8_lossy(&heard[..length]).into_owned())
+
+    /// What Places has to say arrives.
+    fn answer(&mut self) {
+        let mut answer = Vec::new();
+        self.places.write_tls(&mut answer).unwrap();
+        self.node
+            .handle_data_received(self.exchange, &answer, self.now);
+    }
+
+    /// What Places has heard.
+    fn heard(&mut self) -> String {
+        let mut heard = vec![0; 4_096];
+        let length = self.places.reader().read(&mut heard).unwrap_or(0);
+        String::from_utf8_lossy(&heard[..length]).into_owned()
+    }
+}
+
+/// What a client hears, and what Places does, if the wall clock of the server shows `wall`.
+fn asked_at(wall: u64) -> (String, String) {
+    let mut scene = connected_at(wall);
+    for _ in 0..4 {
+        scene.flush();
+    }
+    let heard = scene.heard();
+    let told = scene.node.poll_output(scene.client);
+    (String::from_utf8_lossy(told).into_owned(), heard)
 }
 
 #[test]
@@ -92,4 +142,33 @@ fn a_certificate_is_judged_by_the_time_of_the_event() {
     let (told, request) = asked_at(IN_2023);
     assert_eq!(request, "", "the key is not sent");
     assert!(told.contains("expired"), "{told}");
+}
+
+#[test]
+fn the_request_leaves_with_the_end_of_the_handshake() {
+    let mut scene = connected_at(IN_2021);
+    assert!(scene.flush() > 0, "the hello");
+    assert_eq!(scene.heard(), "");
+    assert!(scene.flush() > 0, "one write, and no second");
+    assert!(scene.heard().starts_with("GET "));
+    assert_eq!(scene.flush(), 0);
+}
+
+#[test]
+fn an_exchange_that_closes_says_so_in_tls_first() {
+    let mut scene = connected_at(IN_2021);
+    scene.flush();
+    scene.flush();
+    let response = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    scene.places.writer().write_all(response).unwrap();
+    scene.answer();
+    let told = scene.node.poll_output(scene.client);
+    assert!(told.ends_with(b"{}\n\n"), "{}", told.escape_ascii());
+    let (id, now) = (scene.exchange, scene.now);
+    assert_eq!(scene.node.poll_disposition(id, now), Disposition::Open);
+    let goodbye = scene.node.poll_output(id).to_vec();
+    scene.places.read_tls(&mut goodbye.as_slice()).unwrap();
+    let state = scene.places.process_new_packets().unwrap();
+    assert!(state.peer_has_closed(), "close_notify");
+    assert_eq!(scene.node.poll_disposition(id, now), Disposition::Close);
 }
