@@ -8,10 +8,11 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use herd_places::Behaviour;
+use herd_testkit::client::{Client, SOON, wait_until};
+use herd_testkit::herd::{Herd, Server};
 use rustix::process::Signal;
 
 use crate::command_line::Ended;
-use crate::common::{Client, Herd, SOON, Server, wait_until};
 use crate::outside::{self, wrapped};
 use crate::places::stand_in;
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{Herd, Server};
+use herd_testkit::herd::{Herd, Server};
 
 fn command(herd: &Herd, extra: &[&str]) -> Command {
     let mut command = herd.command("Riley");
@@ -193,7 +193,7 @@ fn a_neighbour_s_name_without_an_address_is_told_and_does_not_end_the_check() {
         text.replace("links = []", "links = [[\"Riley\", \"Far\"]]"),
     )
     .unwrap();
-    let mut command = crate::common::server_command();
+    let mut command = herd_testkit::herd::server_command();
     command.args(["Riley", "--check", "--log-file", "-", "--config"]);
     let output = command
         .arg(&config)

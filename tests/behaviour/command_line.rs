@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
-use crate::common::{Herd, Server, server_command};
+use herd_testkit::herd::{Herd, Server, server_command};
 
 fn run(arguments: &[&str]) -> Output {
     server_command()
@@ -361,8 +361,8 @@ fn a_closed_standard_output_does_not_matter() {
         let (_, rest) = text.split_once("clients on ")?;
         rest.split(',').next()?.parse().ok()
     };
-    crate::common::wait_until("it serves", || address().is_some());
-    crate::common::Client::connect(address().unwrap())
+    herd_testkit::client::wait_until("it serves", || address().is_some());
+    herd_testkit::client::Client::connect(address().unwrap())
         .send("x\n")
         .expect("? x\n");
 }

@@ -1,6 +1,7 @@
 //! Each row of the protocol's tables: what a command is answered with, byte for byte.
 
-use crate::common::{Client, Herd, Server, without_skew};
+use herd_testkit::client::{Client, without_skew};
+use herd_testkit::herd::{Herd, Server};
 
 fn server() -> Server {
     Herd::single().start("Riley")

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, Herd, Server, wait_until, without_skew};
+use herd_testkit::client::{Client, wait_until, without_skew};
+use herd_testkit::herd::{Herd, Server};
+
 use crate::turns::connect_from;
 
 fn quiet() -> Server {

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use herd_places::Behaviour;
+use herd_testkit::client::{Client, SOON, wait_until};
+use herd_testkit::herd::{Herd, Server};
 
-use crate::common::{Client, Herd, SOON, Server, wait_until};
 use crate::outside::{self, descriptors, processor_time, wrapped};
 use crate::places::stand_in;
 

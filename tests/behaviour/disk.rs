@@ -5,10 +5,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use herd_mio::core::journal::format::{Entry, Salt, header, header_of_format_1, seal};
+use herd_testkit::client::wait_until;
+use herd_testkit::herd::{Herd, Server};
 use rustix::process::Signal;
 
 use crate::command_line::Ended;
-use crate::common::{Herd, Server, wait_until};
 use crate::journal::{data_dir, keeping, single};
 use crate::outside;
 

@@ -5,7 +5,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::common::{Herd, Server};
+use herd_testkit::herd::{Herd, Server};
+
 use crate::tls::{Authority, FOR_PEERS};
 
 /// One server's part of the herd.

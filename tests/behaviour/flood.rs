@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::common::{Herd, Server, without_skew};
+use herd_testkit::client::without_skew;
+use herd_testkit::herd::{Herd, Server};
 
 /// A position told at each server is, byte for byte, the answer of every other.
 fn floods_from_each_to_all(year: &str) {
@@ -114,7 +115,7 @@ fn ids_of_any_bytes_cross_the_herd() {
         .send([b"IAMAT ", id, b" +1+1 1\n"].concat())
         .until(b"\n");
     let mut asker = servers["Jaquez"].client();
-    let deadline = std::time::Instant::now() + crate::common::SOON;
+    let deadline = std::time::Instant::now() + herd_testkit::client::SOON;
     loop {
         let line = asker
             .send([b"WHATSAT ", id, b" 1 1\n"].concat())

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use rustix::process::Signal;
 
-use crate::common::{Herd, without_skew};
+use herd_testkit::client::without_skew;
+use herd_testkit::herd::Herd;
 
 #[test]
 fn byte_by_byte() {

@@ -3,9 +3,10 @@
 
 use std::process::Command;
 
+use herd_testkit::client::wait_until;
+use herd_testkit::herd::{Herd, Server};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use crate::common::{Herd, Server, wait_until};
 use crate::journal::keeping;
 use crate::tls::status_program;
 
@@ -60,7 +61,7 @@ fn a_server_that_refuses_every_iamat_does_not_look_healthy() {
     // The limit of a file's size stands in for the disk's.
     limit(Some(6 << 20));
     let mut client = riley.client();
-    let is_refused = |number: usize, client: &mut crate::common::Client| {
+    let is_refused = |number: usize, client: &mut herd_testkit::client::Client| {
         let command = format!("IAMAT x{number} +1.{}-2 3", "0".repeat(3000));
         !client.ask(&command).starts_with("AT ")
     };

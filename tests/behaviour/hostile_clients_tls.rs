@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use herd_testkit::client::{Client, SOON, wait_until};
+use herd_testkit::herd::{Herd, Server};
 use ring::aead;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -14,7 +16,6 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
-use crate::common::{Client, Herd, SOON, Server, wait_until};
 use crate::tls::{Authority, FOR_CLIENTS, Secure, connect, line, secure_client, secure_server};
 
 pub(crate) fn config(

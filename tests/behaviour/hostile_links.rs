@@ -6,6 +6,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
 
+use herd_testkit::client::{Client, SOON};
+use herd_testkit::herd::{Herd, Server};
 use ring::hmac;
 use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
@@ -17,7 +19,6 @@ use rustls::{
 };
 
 use crate::certificates::{Flaw, Identity, identity};
-use crate::common::{Client, Herd, SOON, Server};
 use crate::hostile_neighbours::wait_for_end;
 use crate::neighbours::NONCE;
 use crate::tls::{Authority, FOR_CLIENTS, FOR_PEERS, Secure, chain, connect};

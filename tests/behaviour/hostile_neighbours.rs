@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::common::{Client, Herd, SOON, Server, wait_until};
+use herd_testkit::client::{Client, SOON, wait_until};
+use herd_testkit::herd::{Herd, Server};
+
 use crate::neighbours::{
     FORGIVING, NONCE, SECRET, linked_riley, pose_as_riley, proof, status_of, two, value,
 };

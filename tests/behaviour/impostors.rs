@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use herd_testkit::client::SOON;
+use herd_testkit::herd::{Herd, Server};
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 use socket2::SockRef;
 
 use crate::certificates::{Flaw, Identity, identity};
-use crate::common::{Herd, SOON, Server};
 use crate::places::message;
 use crate::tls::Authority;
 

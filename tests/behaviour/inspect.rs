@@ -8,9 +8,10 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use herd_testkit::client::wait_until;
+use herd_testkit::herd::Herd;
 use proptest::prelude::*;
 
-use crate::common::{Herd, wait_until};
 use crate::journal::{data_dir, keeping, single};
 
 /// What a command said, and its status.
@@ -194,7 +195,7 @@ fn a_repaired_journal_begins_a_new_life_and_the_herd_has_everything_that_is_left
             newest.insert(format!("x{number}"), at.trim().to_owned());
         }
     }
-    let has_all = |server: &crate::common::Server| {
+    let has_all = |server: &herd_testkit::herd::Server| {
         let mut client = server.client();
         for (name, at) in &newest {
             client.wait_for_record(name, |line| line.trim() == at);

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use herd_mio::core::journal::format::{Entry, Replay};
+use herd_testkit::client::{Client, wait_until};
+use herd_testkit::herd::{Herd, Server};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::command_line::Ended;
-use crate::common::{Client, Herd, Server, wait_until};
 
 pub(crate) fn data_dir(herd: &Herd, name: &str) -> PathBuf {
     herd.directory.path().join("data").join(name)

@@ -9,7 +9,8 @@ use herd_testkit::promises::{End, Policy, Promises};
 use herd_testkit::rng::Rng;
 use rustix::process::Signal;
 
-use crate::common::{Client, Herd, SOON, Server};
+use herd_testkit::client::{Client, SOON};
+use herd_testkit::herd::{Herd, Server};
 
 /// How often the test kills; `HERD_KILLS=300 cargo test --release kill_9` for more.
 fn kills() -> usize {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::common::server_command;
+use herd_testkit::herd::server_command;
 
 /// A limit, and the test that reaches it: its file in `tests`, and its name.
 const REACHED_BY: [(&str, &str, &str); 46] = [

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::common::{Client, Herd, SOON, Server, wait_until};
+use herd_testkit::client::{Client, SOON, wait_until};
+use herd_testkit::herd::{Herd, Server};
 
 /// Lines of the log with both texts in them.
 fn told(server: &Server, one: &str, other: &str) -> usize {

@@ -7,9 +7,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use herd_places::{Behaviour, End};
+use herd_testkit::client::{Client, SOON, wait_until};
+use herd_testkit::herd::{Herd, Server};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use crate::common::{Client, Herd, SOON, Server, wait_until};
 use crate::outside;
 use crate::places::{message, stand_in};
 

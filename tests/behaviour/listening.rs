@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::process::Command;
 
-use crate::common::{Client, Herd, Server};
+use herd_testkit::client::Client;
+use herd_testkit::herd::{Herd, Server};
 
 /// The ready line's addresses for clients.
 fn clients_on(server: &Server) -> Vec<SocketAddr> {

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::common::{Herd, Server, wait_until};
+use herd_testkit::client::wait_until;
+use herd_testkit::herd::{Herd, Server};
+
 use crate::places::stand_in;
 
 /// Starts a server that logs into a file.

@@ -11,9 +11,6 @@
     reason = "deadlines of tests are real time"
 )]
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod bad_night;
 mod certificates;
 mod checks;

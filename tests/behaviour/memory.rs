@@ -3,7 +3,9 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, Herd, Server};
+use herd_testkit::client::Client;
+use herd_testkit::herd::{Herd, Server};
+
 use crate::neighbours::{linked_riley, two};
 use crate::outside::skipped;
 use crate::places::stand_in;

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use herd_places::{Behaviour, Options, Places};
+use herd_testkit::client::{Client, wait_until};
+use herd_testkit::herd::Herd;
 
-use crate::common::{Client, Herd, wait_until};
 use crate::outside::descriptors;
 
 /// A point on earth that nobody else has.

@@ -13,7 +13,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, Herd, SOON, Server};
+use herd_testkit::client::{Client, SOON};
+use herd_testkit::herd::{Herd, Server};
+
 use crate::places::{message, stand_in};
 
 /// A name server on an address of its own.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ring::hmac;
 use rustix::process::Signal;
 
-use crate::common::{Client, Herd, SOON, wait_until};
+use herd_testkit::client::{Client, SOON, wait_until};
+use herd_testkit::herd::Herd;
 
 pub(crate) const SECRET: &[u8] = b"the herd's own secret";
 pub(crate) const NONCE: &str = "000102030405060708090a0b0c0d0e0f";
@@ -522,7 +523,7 @@ fn servers_with_different_secrets_do_not_link_and_say_why_once() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
     let riley =
-        crate::common::Server::start(herd.command("Riley").env("HERD_SECRET", "another one"));
+        herd_testkit::herd::Server::start(herd.command("Riley").env("HERD_SECRET", "another one"));
     riley.wait_for_log(
         "neighbour Jaquez",
         "not linked: it said goodbye: a wrong proof: the secret that Riley proves is not the one here; both need the same",
@@ -533,7 +534,7 @@ fn servers_with_different_secrets_do_not_link_and_say_why_once() {
     );
     // It is tried again and again, but told once.
     riley.wait_for_nth_log(4, "neighbour Jaquez: dialling again", "");
-    let told = |server: &crate::common::Server| {
+    let told = |server: &herd_testkit::herd::Server| {
         server
             .log_lines()
             .iter()

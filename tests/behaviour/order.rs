@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use herd_places::Behaviour;
+use herd_testkit::client::{SOON, without_skew};
+use herd_testkit::herd::Herd;
 
-use crate::common::{Herd, SOON, without_skew};
 use crate::places::stand_in;
 
 #[test]

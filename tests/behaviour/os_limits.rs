@@ -7,10 +7,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
+use herd_testkit::client::wait_until;
+use herd_testkit::herd::{Herd, Server};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::command_line::Ended;
-use crate::common::{Herd, Server, wait_until};
 use crate::outside::{self, wrapped};
 use crate::places::stand_in;
 

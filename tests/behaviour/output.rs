@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::{Command, Stdio};
 
-use crate::common::{Herd, Server, server_command};
+use herd_testkit::herd::{Herd, Server, server_command};
 
 fn check() -> Command {
     let mut command = server_command();
@@ -63,7 +63,7 @@ fn a_server_that_cannot_say_that_it_is_ready_serves_and_logs_that() {
         .stdout(File::options().write(true).open("/dev/full").unwrap());
     let _ended_with_the_test = crate::command_line::Ended(command.spawn().unwrap());
     let logged = |text: &str| std::fs::read_to_string(&log).is_ok_and(|log| log.contains(text));
-    crate::common::wait_until("it says so", || {
+    herd_testkit::client::wait_until("it says so", || {
         logged("cannot say on the standard output that the server is ready: No space left")
     });
     // With a log that goes to the standard error, the ready line says that in words.

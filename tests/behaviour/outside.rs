@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::common::{Herd, Server};
+use herd_testkit::herd::{Herd, Server};
 
 /// Tells of something that is not tested. Not with `eprintln`, which the test harness keeps to itself when a test passes.
 pub(crate) fn skipped(what: &str, why: &str) {

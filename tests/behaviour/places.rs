@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use herd_places::{Behaviour, Options, Places};
 
-use crate::common::{Client, Herd, SOON};
+use herd_testkit::client::{Client, SOON};
+use herd_testkit::herd::Herd;
 
 pub(crate) fn stand_in() -> Places {
     Places::start(Options::default()).unwrap()
@@ -182,7 +183,7 @@ fn the_key_is_never_sent_to_an_impostor() {
     ] {
         let mut command = herd.command("Riley");
         command.args(["--places-url", &places.url()]);
-        let server = crate::common::Server::start(&mut command);
+        let server = herd_testkit::herd::Server::start(&mut command);
         let mut client = server.client();
         kiwi(&mut client);
         let json = ask(&mut client, "10", 5);
@@ -235,7 +236,7 @@ fn what_does_not_speak_tls_is_told_nothing() {
         let (url, heard) = plain(greeting);
         let herd = Herd::single().asking(&places);
         let server =
-            crate::common::Server::start(herd.command("Riley").args(["--places-url", &url]));
+            herd_testkit::herd::Server::start(herd.command("Riley").args(["--places-url", &url]));
         let mut client = server.client();
         kiwi(&mut client);
         let json = ask(&mut client, "10", 5);
@@ -405,7 +406,7 @@ fn a_client_that_goes_away_cancels_its_call() {
 fn a_name_without_an_address_is_told_in_words() {
     let places = stand_in();
     let herd = Herd::single().asking(&places);
-    let server = crate::common::Server::start(
+    let server = herd_testkit::herd::Server::start(
         herd.command("Riley")
             .args(["--places-url", "https://no-such-host.invalid"]),
     );
@@ -428,7 +429,7 @@ fn nobody_listening_is_told_in_words() {
         .bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
         .unwrap();
     let port = taken.local_addr().unwrap().as_socket().unwrap().port();
-    let server = crate::common::Server::start(
+    let server = herd_testkit::herd::Server::start(
         herd.command("Riley")
             .args(["--places-url", &format!("https://127.0.0.1:{port}")]),
     );

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use herd_places::{Behaviour, End, Places};
+use herd_testkit::client::{Client, SOON};
+use herd_testkit::herd::{Herd, Server};
 
-use crate::common::{Client, Herd, SOON, Server};
 use crate::places::{message, stand_in};
 
 pub(crate) struct Scene {

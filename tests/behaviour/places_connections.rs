@@ -5,8 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use herd_places::{Behaviour, End, Options, Places};
+use herd_testkit::client::{Client, SOON};
+use herd_testkit::herd::{Herd, Server};
 
-use crate::common::{Client, Herd, SOON, Server};
 use crate::places::{message, stand_in};
 
 fn kiwi(server: &Server) -> Client {

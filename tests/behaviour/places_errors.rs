@@ -3,8 +3,9 @@
 //! end.
 
 use herd_places::{Behaviour, End, Options, Places};
+use herd_testkit::client::Client;
+use herd_testkit::herd::{Herd, Server};
 
-use crate::common::{Client, Herd, Server};
 use crate::places::stand_in;
 use crate::places_answers::scene;
 

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use herd_places::{Behaviour, End};
+use herd_testkit::client::SOON;
+use herd_testkit::herd::Herd;
 
-use crate::common::{Herd, SOON};
 use crate::places::{message, stand_in};
 use crate::places_answers::scene;
 

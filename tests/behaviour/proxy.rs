@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
+use herd_testkit::client::{Client, SOON, without_skew};
+use herd_testkit::herd::{Herd, Server, server_command};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConnection, RootCertStore};
 
-use crate::common::{Client, Herd, SOON, Server, server_command, without_skew};
 use crate::tls::{Authority, FOR_CLIENTS, Secure, builder, line};
 
 /// Where proxies of these tests connect from, and where other clients do.

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use herd_testkit::client::{Client, wait_until};
+use herd_testkit::herd::Server;
 use rustix::process::Signal;
 
-use crate::common::{Client, Server, wait_until};
 use crate::fleet::{Fleet, PeersTls};
 use crate::tls::Authority;
 

@@ -2,9 +2,9 @@
 
 use std::fs;
 
+use herd_testkit::herd::{Herd, Server};
 use rustix::process::Signal;
 
-use crate::common::{Herd, Server};
 use crate::fleet::Fleet;
 use crate::neighbours::{NONCE, pose_as_riley, proof, status_of, two};
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use herd_places::{Behaviour, End, Options, Places};
+use herd_testkit::client::{Client, SOON, wait_until};
+use herd_testkit::herd::{Herd, server_command};
 use memchr::memmem;
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::PrivateKeyDer;
@@ -15,7 +17,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::version::TLS13;
 
 use crate::certificates::{Flaw, identity};
-use crate::common::{Client, Herd, SOON, server_command, wait_until};
 use crate::hostile_links::{dial, greet};
 use crate::impostors::{Guise, Impostor};
 use crate::neighbours::NONCE;

@@ -6,7 +6,7 @@ use std::thread;
 use nix::sys::signal::SigSet;
 use rustix::process::Signal;
 
-use crate::common::{Herd, Server};
+use herd_testkit::herd::{Herd, Server};
 
 /// Starts a server as a program does that has blocked every signal: a child inherits that.
 fn start_with_all_blocked(command: &mut Command) -> Server {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use herd_mio::core::base::limits::Limits;
 
-use crate::common::{Herd, Server};
+use herd_testkit::herd::{Herd, Server};
 
 /// How long the flood lasts; `HERD_FLOOD_S=60 cargo test --release flood_at_full` for a long one.
 fn flood() -> Duration {

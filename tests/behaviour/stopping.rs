@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use herd_places::Behaviour;
+use herd_testkit::client::{Client, SOON};
+use herd_testkit::herd::Herd;
 use rustix::process::Signal;
 
-use crate::common::{Client, Herd, SOON};
 use crate::places::stand_in;
 
 #[test]

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herd_places::{Behaviour, Options, Places};
+use herd_testkit::client::SOON;
+use herd_testkit::herd::{Herd, Server};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, SupportedProtocolVersion};
 
-use crate::common::{Herd, SOON, Server};
 use crate::hostile_clients_tls::{config, is_served};
 use crate::tls::{Authority, FOR_CLIENTS, Secure, connect, line, secure_client, secure_server};
 

@@ -5,9 +5,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use herd_testkit::client::{Client, SOON};
+use herd_testkit::herd::{Herd, Server};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::common::{Client, Herd, SOON, Server};
 use crate::hostile_clients_tls::{config, is_served};
 use crate::tls::{
     Authority, FOR_CLIENTS, FOR_PEERS, builder, connect, secure_client, secure_server,

@@ -6,11 +6,12 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;
 
+use herd_testkit::client::Client;
+use herd_testkit::herd::Server;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConnection, RootCertStore};
 
-use crate::common::{Client, Server};
 use crate::fleet::{Fleet, PeersTls};
 use crate::neighbours::status_of;
 use crate::tls::{Authority, builder, status_program};
@@ -313,7 +314,7 @@ fn what_a_config_file_says_of_the_mode_is_checked_and_described() {
     let far = far.replace(&format!("peers = \"{bobs}\""), "peers = \"192.0.2.1:1\"");
     for (mode, wanted) in [("offered", Some(2)), ("required", Some(0))] {
         fs::write(&config, far.replace("offered", mode)).unwrap();
-        let mut command = crate::common::server_command();
+        let mut command = herd_testkit::herd::server_command();
         command
             .args(["Alice", "--log-file", "-", "--check", "--config"])
             .arg(&config);

@@ -5,11 +5,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
+use herd_testkit::client::SOON;
+use herd_testkit::herd::Server;
 use ring::{aead, hkdf};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, KeyLog, SupportedProtocolVersion};
 
-use crate::common::{SOON, Server};
 use crate::hostile_clients_tls::{config, is_served};
 use crate::tls::{Authority, line, secure_client, secure_server};
 

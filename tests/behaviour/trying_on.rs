@@ -4,8 +4,8 @@
 use std::fs;
 
 use herd_mio::core::link::OPERATOR;
+use herd_testkit::herd::{Herd, Server};
 
-use crate::common::{Herd, Server};
 use crate::listening::with_hosts;
 use crate::tls::{Authority, FOR_PEERS, status_program};
 

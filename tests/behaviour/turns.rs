@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use herd_mio::core::base::limits::{LINE_BYTES, TURN_BYTES};
 use herd_places::Behaviour;
+use herd_testkit::client::{Client, SOON, wait_until};
+use herd_testkit::herd::{Herd, Server};
 use rustix::process::Signal;
 
-use crate::common::{Client, Herd, SOON, Server, wait_until};
 use crate::neighbours::linked_riley;
 use crate::outside;
 use crate::places::stand_in;

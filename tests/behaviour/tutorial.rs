@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mio::Events;
 
-use crate::common::SOON;
+use herd_testkit::client::SOON;
 
 #[allow(dead_code, reason = "a program's own main is not called here")]
 #[path = "../../tools/examples/echo.rs"]

@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use crate::common::server_command;
+use herd_testkit::herd::server_command;
 
 const VARIABLES: [&str; 19] = [
     "HERD_NAME",

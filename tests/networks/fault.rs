@@ -5,7 +5,8 @@ use std::panic::resume_unwind;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::Client;
+use herd_testkit::client::Client;
+
 use crate::moment::Moment;
 use crate::network::Network;
 use crate::stage::Stage;

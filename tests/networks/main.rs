@@ -17,9 +17,6 @@
     reason = "deadlines of tests are real time"
 )]
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod around;
 mod both_ways;
 mod fault;

@@ -8,8 +8,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use herd_places::{Options, Places};
+use herd_testkit::client::Client;
+use herd_testkit::herd::{Herd, Server};
 
-use crate::common::{Client, Herd, Server};
 use crate::machine;
 use crate::network::Network;
 

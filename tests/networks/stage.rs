@@ -9,8 +9,9 @@ use herd_mio::core::base::hex::{Hex, unhex};
 use herd_mio::core::base::settings::Secret;
 use herd_mio::core::link::OPERATOR;
 use herd_mio::core::link::proof::{Nonce, Parties, Side};
+use herd_testkit::client::Client;
+use herd_testkit::herd::{Herd, Server};
 
-use crate::common::{Client, Herd, Server};
 use crate::network::Network;
 
 /// Where every server listens for clients, on its own host's loopback, where no fault of the network reaches.

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use herd_testkit::client::Client;
+use herd_testkit::herd::{Herd, Server};
 use rustix::process::Signal;
 
-use crate::common::{Client, Herd, Server};
 use crate::machine;
 use crate::network::Network;
 

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
-use herd_programs::say;
+use herd_testkit::say;
 
 use crate::workload::{Entry, Failure, Rounds};
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::ExitCode;
 
-use herd_programs::{output, say, signals};
+use herd_testkit::{output, say, signals};
 
 use crate::callgrind;
 use crate::cli::Cli;

@@ -15,7 +15,6 @@
 
 mod callgrind;
 mod cli;
-mod clock;
 mod crowd;
 pub mod figures;
 mod iamat;

@@ -11,9 +11,9 @@ use herd_mio::core::base::settings::HostPort;
 use herd_mio::shell::event_loop::Server;
 use herd_mio::shell::reload::Reload;
 use herd_mio::shell::signals::Requests;
+use herd_testkit::clock;
 use mio::Events;
 
-use crate::clock::wall_ns;
 use crate::crowd::{Crowd, Said};
 use crate::stage::{SERVER, settings};
 use crate::workload::{Failure, Workload};
@@ -84,7 +84,8 @@ impl Turn {
             events: Events::with_capacity(EVENTS),
             clients,
             crowd: Crowd::new(),
-            stamp_ns: wall_ns() - FIRST_AGE_NS,
+            stamp_ns: u64::try_from(clock::since_1970().as_nanos()).unwrap_or(u64::MAX)
+                - FIRST_AGE_NS,
             ready: CONNECTED,
             next: 0,
             said: Vec::new(),

@@ -5,6 +5,7 @@
 
 use std::fs;
 
+use herd_testkit::failure::{Failure, system};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
@@ -16,7 +17,6 @@ use time::{Duration, OffsetDateTime};
 
 use crate::certificate::Certificate;
 use crate::directory::{Directory, Pems};
-use crate::failure::{Failure, failed};
 use crate::subject::{AUTHORITY, Subject, Usage};
 
 /// How long an authority lasts: ten years, with their leap days.
@@ -94,7 +94,7 @@ impl Authority {
                 now.date()
             )));
         }
-        let pem = fs::read_to_string(&files.key).map_err(failed(format!("read {shown_key}")))?;
+        let pem = fs::read_to_string(&files.key).map_err(system(format!("read {shown_key}")))?;
         let key = KeyPair::from_pem(&pem).map_err(|error| {
             Failure::Failed(format!(
                 "{shown_key} has no private key that can be used ({error}); it has to be PKCS#8 in PEM, without a password"

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herd_mio::core::session::tls::is_for;
+use herd_testkit::failure::{Failure, system};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
@@ -17,7 +18,6 @@ use rustls::{CertificateError, RootCertStore};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::failure::{Failure, failed};
 use crate::subject::{Subject, Usage};
 
 /// What is of interest in a certificate.
@@ -40,7 +40,7 @@ impl Certificate {
     /// All certificates of a PEM file; there is at least one.
     pub(crate) fn read_all(path: &Path) -> Result<Vec<Certificate>, Failure> {
         let shown = path.display();
-        let pem = fs::read(path).map_err(failed(format!("read {shown}")))?;
+        let pem = fs::read(path).map_err(system(format!("read {shown}")))?;
         let mut certificates = Vec::new();
         for der in CertificateDer::pem_slice_iter(&pem) {
             let certificate = der.map_err(|error| error.to_string());

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::failure::{Failure, failed};
+use herd_testkit::failure::{Failure, system};
 
 /// A certificate and its key, to be written.
 pub(crate) struct Pems {
@@ -40,7 +40,7 @@ impl Directory {
     /// One that should be there already.
     pub(crate) fn open(path: &Path) -> Result<Directory, Failure> {
         let doing = format!("read the directory {}", path.display());
-        let is_directory = fs::metadata(path).map_err(failed(doing))?.is_dir();
+        let is_directory = fs::metadata(path).map_err(system(doing))?.is_dir();
         if !is_directory {
             return Err(Failure::Failed(format!(
                 "{} is no directory; name one with --out",
@@ -56,7 +56,7 @@ impl Directory {
     pub(crate) fn make(path: &Path) -> Result<Directory, Failure> {
         let doing = format!("make the directory {}", path.display());
         match DirBuilder::new().recursive(true).mode(0o700).create(path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(doing)(error)),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(system(doing)(error)),
             // Something else than a directory may be there; opening says so.
             Ok(()) | Err(_) => Directory::open(path),
         }
@@ -75,7 +75,7 @@ impl Directory {
         let files = self.files(stem);
         let is_there = |path: &Path| {
             path.try_exists()
-                .map_err(failed(format!("look for {}", path.display())))
+                .map_err(system(format!("look for {}", path.display())))
         };
         Ok(
             match (is_there(&files.certificate)?, is_there(&files.key)?) {
@@ -113,7 +113,7 @@ impl Directory {
         let (certificate, key) = self.beside(pems)?;
         for (new, path) in [(key, &files.key), (certificate, &files.certificate)] {
             new.persist(path)
-                .map_err(|error| failed(format!("replace {}", path.display()))(error.error))?;
+                .map_err(|error| system(format!("replace {}", path.display()))(error.error))?;
         }
         self.sync()
     }
@@ -138,14 +138,14 @@ impl Directory {
         both().map_err(|error: io::Error| {
             // Without the name of the temporary file, which says nothing to anybody.
             let error = io::Error::from(error.kind());
-            failed(format!("write into the directory {}", self.path.display()))(error)
+            system(format!("write into the directory {}", self.path.display()))(error)
         })
     }
 
     fn sync(&self) -> Result<(), Failure> {
         File::open(&self.path)
             .and_then(|directory| directory.sync_all())
-            .map_err(failed(format!(
+            .map_err(system(format!(
                 "sync the directory {}",
                 self.path.display()
             )))
@@ -155,7 +155,7 @@ impl Directory {
 fn no_replacing(file: NamedTempFile, path: &Path) -> Result<(), Failure> {
     match file.persist_noclobber(path) {
         Ok(_) => Ok(()),
-        Err(error) => Err(failed(format!("write {}", path.display()))(error.error)),
+        Err(error) => Err(system(format!("write {}", path.display()))(error.error)),
     }
 }
 

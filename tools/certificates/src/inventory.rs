@@ -1,11 +1,11 @@
 //! What is in the directory already, and whether it can stay: for whom, signed by whom, with which key, until when.
 
+use herd_testkit::failure::Failure;
 use rustls::crypto::ring;
 use time::OffsetDateTime;
 
 use crate::certificate::Certificate;
 use crate::directory::{Directory, Presence};
-use crate::failure::Failure;
 use crate::subject::{AUTHORITY, CLIENTS, Subject, listed};
 
 /// With fewer days left, a certificate is to be renewed.

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use herd_mio::core::wire::escape::Escaped;
+use herd_testkit::failure::{Failure, system};
 use time::OffsetDateTime;
 
 use crate::certificate::Certificate;
-use crate::failure::{Failure, failed};
 use crate::inventory;
 use crate::subject::listed;
 
@@ -85,8 +85,8 @@ pub(crate) fn list(directory: &Path, now: OffsetDateTime) -> Result<Listing, Fai
 fn files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let doing = || format!("read the directory {}", directory.display());
     let mut files = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failed(doing()))? {
-        let path = entry.map_err(failed(doing()))?.path();
+    for entry in fs::read_dir(directory).map_err(system(doing()))? {
+        let path = entry.map_err(system(doing()))?.path();
         if path.extension().is_some_and(|extension| extension == "pem") {
             files.push(path);
         }

@@ -29,18 +29,17 @@ use std::process::ExitCode;
 use clap::Parser;
 use herd_mio::cli::one_line;
 use herd_mio::config::HerdConfig;
-use herd_programs::{output, signals};
+use herd_testkit::failure::Failure;
+use herd_testkit::{clock, output, signals};
+use time::OffsetDateTime;
 
 use crate::cli::Cli;
-use crate::failure::Failure;
 
 mod advice;
 mod authority;
 mod certificate;
 mod cli;
-mod clock;
 mod directory;
-mod failure;
 mod inventory;
 mod list;
 mod make;
@@ -60,13 +59,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode, Failure> {
-    let now = clock::now();
+    let now = now();
     let (text, warnings, status) = if cli.list {
         let listing = list::list(&cli.out, now)?;
         (listing.text, listing.warnings, u8::from(listing.is_bad))
     } else {
-        let herd = HerdConfig::load(&cli.source(), None)
-            .map_err(|error| Failure::Usage(error.to_string()))?;
+        let herd = HerdConfig::load(&cli.source(), None)?;
         let report = if cli.renew.is_empty() {
             make::missing(cli, &herd, now)?
         } else {
@@ -76,7 +74,13 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     };
     output::say(text);
     for warning in &warnings {
-        failure::tell(warning);
+        output::tell(warning);
     }
     Ok(output::status(status))
+}
+
+/// Now, in UTC. Certificates have no fractions of a second.
+fn now() -> OffsetDateTime {
+    let now = OffsetDateTime::from(clock::wall());
+    now.replace_nanosecond(0).unwrap_or(now)
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use herd_mio::config::HerdConfig;
+use herd_testkit::failure::Failure;
 use time::{Duration, OffsetDateTime};
 
 use crate::advice;
@@ -10,7 +11,6 @@ use crate::authority::{AUTHORITY_DAYS, Authority, NEW_AUTHORITY};
 use crate::certificate::Certificate;
 use crate::cli::Cli;
 use crate::directory::{Directory, Presence};
-use crate::failure::Failure;
 use crate::inventory;
 use crate::subject::{self, AUTHORITY, CLIENTS, Subject};
 

@@ -6,7 +6,7 @@ use herd_mio::config::HerdConfig;
 use herd_mio::core::link::OPERATOR;
 use rustls::pki_types::{DnsName, ServerName};
 
-use crate::failure::Failure;
+use herd_testkit::failure::Failure;
 
 /// The files of the authority itself.
 pub(crate) const AUTHORITY: &str = "ca";

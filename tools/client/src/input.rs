@@ -7,9 +7,9 @@ use std::io::{self, Cursor, Read};
 
 use herd_mio::core::base::limits::LINE_BYTES;
 use herd_mio::core::wire::lines::{Split, split};
+use herd_testkit::clock;
 
 use crate::answers::Expected;
-use crate::clock;
 use crate::helpers;
 
 /// Bytes that one read may bring.
@@ -110,7 +110,7 @@ impl Input {
                 }
             };
             self.lines += 1;
-            match helpers::outgoing(line, clock::now) {
+            match helpers::outgoing(line, clock::since_1970) {
                 Ok(outgoing) => {
                     batch.bytes.extend_from_slice(&outgoing.line);
                     batch.bytes.extend_from_slice(&rest[line.len()..length]);

@@ -12,7 +12,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use herd_dial::Target;
-use herd_programs::{output, signals};
+use herd_testkit::{clock, output, signals};
 
 use crate::cli::Cli;
 use crate::failure::{Failure, Status, Stop};
@@ -21,7 +21,6 @@ use crate::show::Show;
 
 mod answers;
 mod cli;
-mod clock;
 mod connection;
 mod failure;
 mod helpers;
@@ -65,7 +64,7 @@ fn run(cli: &Cli) -> Result<Status, Stop> {
     let show = Show::new(cli.style(), io::stdout().is_terminal());
     let input = if let Some(line) = cli.command_line() {
         // A mistake in a command is told before anybody is called.
-        helpers::outgoing(&line, clock::now).map_err(|what| Failure {
+        helpers::outgoing(&line, clock::since_1970).map_err(|what| Failure {
             status: Status::Usage,
             message: what,
         })?;

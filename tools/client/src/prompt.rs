@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use herd_dial::Target;
+use herd_testkit::clock;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
 
-use crate::clock;
 use crate::failure::{self, Failure, Status, Stop};
 use crate::helpers;
 use crate::hints::Hints;
@@ -89,7 +89,7 @@ pub(crate) fn run(target: Target, timeout: Duration, show: &Show) -> Result<Stat
 
 /// Does one line. Only what ends the session is an error.
 fn one(line: &str, session: &mut Session, show: &Show) -> Result<(), Stop> {
-    let command = match helpers::outgoing(line.as_bytes(), clock::now) {
+    let command = match helpers::outgoing(line.as_bytes(), clock::since_1970) {
         Ok(command) => command,
         Err(what) => {
             failure::tell(&what);

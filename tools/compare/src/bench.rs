@@ -6,11 +6,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use herd_testkit::ports;
+
 use crate::cores::{self, Cores};
 use crate::counters::Counters;
 use crate::figures::{Figures, Metric};
 use crate::generator::Generator;
-use crate::herd::free_addresses;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::server::{self, LogLevel, Server};
@@ -102,7 +103,7 @@ impl Bench<'_> {
     /// A server on its own, on the server's core.
     fn start(&self, program: &Program, log_level: LogLevel) -> Result<Server, String> {
         let name = format!("{}-{}", program.world.name, log_level.name());
-        let addresses = free_addresses(2).map_err(|error| format!("no free ports: {error}"))?;
+        let addresses = ports::free(2).map_err(|error| format!("no free ports: {error}"))?;
         let &[clients, peers] = addresses.as_slice() else {
             return Err("no free ports".to_owned());
         };

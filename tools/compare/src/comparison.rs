@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use herd_testkit::clock::{now, wall};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::bench::Bench;
 use crate::children;
-use crate::clock::{now, today};
 use crate::cores::Cores;
 use crate::count::code_lines;
 use crate::counters::Counters;
@@ -215,7 +215,7 @@ fn noise(figures: &Figures, load_before: Option<f64>, cores: Cores) -> Noise {
 
 /// To the minute, in UTC.
 fn date() -> Result<String, String> {
-    let date = OffsetDateTime::from(today());
+    let date = OffsetDateTime::from(wall());
     let text = date
         .format(&Rfc3339)
         .map_err(|error| format!("the date: {error}"))?;

@@ -1,20 +1,19 @@
 //! A herd of servers, each of whatever world, on one machine.
 //!
-//! Each herd lives on a loopback address of its own, on ports that the system chose there: so herds never meet, and no outgoing
-//! connection takes a port between its being chosen and its being used.
+//! Each herd lives on a loopback address of its own, on ports that the system chose there: see [`ports`].
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use herd_mio::core::base::settings::Secret;
 use herd_status::Standing;
+use herd_testkit::clock::now;
+use herd_testkit::ports;
 
 use crate::children;
-use crate::clock::now;
 use crate::server::{LogLevel, Places, Plan, Server};
 use crate::workshop::Program;
 
@@ -86,7 +85,7 @@ impl Herd {
         common: &Common,
     ) -> Result<Herd, String> {
         let addresses =
-            free_addresses(2 * servers.len()).map_err(|error| format!("no free ports: {error}"))?;
+            ports::free(2 * servers.len()).map_err(|error| format!("no free ports: {error}"))?;
         let mut members: Vec<Member> = servers
             .iter()
             .zip(addresses.chunks(2))
@@ -265,46 +264,5 @@ impl Herd {
             text.push_str(&format!("--- {name}\n{}{}", server.errors(), server.log()));
         }
         text
-    }
-}
-
-/// So many free addresses; all are taken before any is let go, so no two are the same.
-///
-/// # Errors
-/// The system has none.
-pub fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
-    let own = own_address();
-    // Only on Linux are all of these addresses this machine's without further ado.
-    let ip = match TcpListener::bind((own, 0)) {
-        Ok(_) => own,
-        Err(_) => Ipv4Addr::LOCALHOST,
-    };
-    let mut taken = Vec::new();
-    for _ in 0..count {
-        taken.push(TcpListener::bind((ip, 0))?);
-    }
-    taken.iter().map(TcpListener::local_addr).collect()
-}
-
-/// A loopback address that no other herd of this or another process has.
-fn own_address() -> Ipv4Addr {
-    static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed) + 1;
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    let [.., last] = count.to_be_bytes();
-    Ipv4Addr::new(127, 1 + high % 250, low, last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_free_and_different() {
-        let addresses = free_addresses(10).unwrap();
-        for (place, address) in addresses.iter().enumerate() {
-            assert!(!addresses[..place].contains(address));
-            TcpListener::bind(address).unwrap();
-        }
     }
 }

@@ -47,5 +47,3 @@ pub mod targets;
 pub mod tools;
 pub mod workshop;
 pub mod worlds;
-
-mod clock;

@@ -17,7 +17,7 @@ use herd_compare::plan::Plan;
 use herd_compare::targets::targets;
 use herd_compare::workshop::{Profile, Unprepared, Workshop};
 use herd_compare::worlds::{WORLDS, World};
-use herd_programs::{output, say, signals};
+use herd_testkit::{output, say, signals};
 
 /// Runs herd-mio next to the same server written for other worlds
 ///

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::clock::now;
+use herd_testkit::clock::now;
 
 const LAYOUT: &str = "[{bar:30}] {elapsed_precise}, about {eta} to go: {msg}";
 

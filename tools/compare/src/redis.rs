@@ -9,12 +9,13 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use herd_testkit::clock::now;
+use herd_testkit::ports;
+
 use crate::children::{self, Running};
-use crate::clock::now;
 use crate::cores::{self, Cores};
 use crate::figures::Setting;
 use crate::generator::CLIENTS;
-use crate::herd::free_addresses;
 
 /// Its name among the figures.
 pub const REDIS: &str = "redis";
@@ -47,7 +48,7 @@ impl Redis {
             .split_whitespace()
             .find_map(|word| word.strip_prefix("v="));
         let version = version.unwrap_or("of unknown version").to_owned();
-        let addresses = free_addresses(1).map_err(|error| format!("no free port: {error}"))?;
+        let addresses = ports::free(1).map_err(|error| format!("no free port: {error}"))?;
         let address = *addresses.first().ok_or("no free port")?;
         let mut command = Command::new("redis-server");
         command.args([

@@ -1,19 +1,19 @@
 //! One server as a process, of whatever world: its command line, its start, its end.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use herd_testkit::clock::{self, now};
+use herd_testkit::server::{Listening, Member, config, without_settings};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::children::Running;
-use crate::clock::now;
 use crate::workshop::Program;
 use crate::worlds::Recipe;
 
@@ -21,9 +21,6 @@ use crate::worlds::Recipe;
 const READY: Duration = Duration::from_secs(30);
 /// After SIGTERM a server may finish what it is answering. Then SIGKILL.
 const STOP: Duration = Duration::from_secs(8);
-/// How often a child is asked whether it has ended: std can wait for ever or not at all.
-const GLANCE: Duration = Duration::from_millis(5);
-
 /// How much a server logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
@@ -125,12 +122,7 @@ impl Plan {
         }
         command.arg("--log-file").arg(self.log_file());
         command.args(["--log-level", self.log_level.name()]);
-        // What somebody has set for other herds would be taken for this one's.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("HERD_") {
-                command.env_remove(name);
-            }
-        }
+        without_settings(&mut command);
         command.env("HERD_SECRET", &self.secret);
         if let Some(places) = &self.places {
             command.env("HERD_PLACES_KEY", &places.key);
@@ -142,29 +134,26 @@ impl Plan {
 
     /// herd-mio's config file: this server and its neighbours, as a herd.
     fn config(&self) -> String {
-        let mut links = String::new();
-        let mut servers = String::new();
-        let mut server = |name: &str, peers: &str| {
-            // Where clients connect is said on the command line, or is another server's affair.
-            let clients = "127.0.0.1:0";
-            // Writing into memory does not fail.
-            let _ = write!(
-                servers,
-                "[[servers]]\nname = {name:?}\nclients = {clients:?}\npeers = {peers:?}\n"
-            );
+        // Where clients connect is said on the command line, or is another server's affair.
+        let member = |name, peers| Member {
+            name,
+            clients: "127.0.0.1:0",
+            peers,
         };
         // The same goes for where neighbours connect; but a port has to be named there.
-        server(&self.name, "0.0.0.0:1");
-        for (name, address) in &self.dial {
-            server(name, &address.to_string());
-            let _ = write!(links, "[{:?}, {name:?}], ", self.name);
+        let never_dialled = "0.0.0.0:1";
+        let dialled: Vec<_> = self.dial.iter().map(|(_, at)| at.to_string()).collect();
+        let mut members = vec![member(&self.name, never_dialled)];
+        let mut links = Vec::new();
+        for ((name, _), address) in self.dial.iter().zip(&dialled) {
+            members.push(member(name, address));
+            links.push((self.name.as_str(), name.as_str()));
         }
         for name in &self.accept {
-            // It is never dialled.
-            server(name, "0.0.0.0:1");
-            let _ = write!(links, "[{name:?}, {:?}], ", self.name);
+            members.push(member(name, never_dialled));
+            links.push((name, &self.name));
         }
-        format!("links = [{links}]\n{servers}")
+        config(&links, &members)
     }
 }
 
@@ -206,8 +195,8 @@ impl Server {
         };
         let line = output.map(first_line);
         let line = line.and_then(|line| line.recv_timeout(READY).ok());
-        match line.as_deref().and_then(ready) {
-            Some((clients, peers)) => {
+        match line.as_deref().and_then(Listening::from_line) {
+            Some(Listening { clients, peers }) => {
                 (server.clients, server.peers) = (clients, peers);
                 Ok(server)
             }
@@ -273,7 +262,7 @@ impl Server {
     /// Waits for its end.
     pub(crate) fn await_stop(&mut self, deadline: Instant) -> Result<(), String> {
         let name = &self.plan.name;
-        match reap(&mut self.process, deadline) {
+        match clock::wait_for(deadline, || self.process.try_wait().ok().flatten()) {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(format!(
                 "{name} did not stop cleanly: {status}\n{}",
@@ -308,42 +297,4 @@ fn first_line(output: impl Read + Send + 'static) -> mpsc::Receiver<String> {
         let _ = io::copy(&mut output, &mut io::sink());
     });
     receiver
-}
-
-/// `herd-WORLD NAME: clients on HOST:PORT, neighbours on HOST:PORT`, and whatever follows after another comma.
-fn ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let (_, rest) = line.split_once(": clients on ")?;
-    let (clients, rest) = rest.split_once(", neighbours on ")?;
-    let peers = rest.split(',').next()?;
-    Some((clients.parse().ok()?, peers.parse().ok()?))
-}
-
-/// Waits for a child that is about to end, up to the deadline.
-fn reap(process: &mut Running, deadline: Instant) -> Option<ExitStatus> {
-    loop {
-        match process.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) if now() < deadline => thread::sleep(GLANCE),
-            Ok(None) | Err(_) => return None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_world_says_alike_that_it_is_ready() {
-        let addresses = ("127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap());
-        for line in [
-            "herd-go Riley: clients on 127.0.0.1:1, neighbours on [::1]:2",
-            "herd-mio Riley: clients on 127.0.0.1:1, neighbours on [::1]:2, log in Riley.log",
-        ] {
-            assert_eq!(ready(line), Some(addresses), "{line}");
-        }
-        for line in ["", "herd-mio Riley: clients on 127.0.0.1:1", "Traceback"] {
-            assert_eq!(ready(line), None, "{line}");
-        }
-    }
 }

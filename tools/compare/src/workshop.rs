@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use herd_programs::{MANIFEST, cargo, executable_in};
+use herd_testkit::cargo::{self, MANIFEST, executable_in};
 use serde_json::Value;
 
 use crate::children;
@@ -91,7 +91,9 @@ impl Workshop {
     /// Cargo cannot be asked.
     pub fn of_cargo(profile: Profile) -> Result<Workshop, String> {
         let arguments = ["metadata", "--no-deps", "--format-version", "1"];
-        let said = run(cargo().args(arguments).args(["--manifest-path", MANIFEST]))?;
+        let said = run(cargo::command()
+            .args(arguments)
+            .args(["--manifest-path", MANIFEST]))?;
         let metadata: Value = serde_json::from_str(&said)
             .map_err(|error| format!("cargo metadata says something that is not JSON: {error}"))?;
         match metadata["target_directory"].as_str() {
@@ -173,12 +175,12 @@ impl Workshop {
             }
             Recipe::Cargo { binary } => {
                 let manifest = sources.join("Cargo.toml");
-                let mut fetch = cargo();
+                let mut fetch = cargo::command();
                 fetch
                     .args(["fetch", "--locked", "--manifest-path"])
                     .arg(&manifest);
                 run(&mut fetch).map_err(Unprepared::Missing)?;
-                let mut command = cargo();
+                let mut command = cargo::command();
                 command
                     .args(["build", "--locked", "--manifest-path"])
                     .arg(&manifest);
@@ -189,12 +191,12 @@ impl Workshop {
     }
 
     /// A program of this workspace, built as the workspace builds it (see
-    /// [`herd_programs::build`]).
+    /// [`herd_testkit::cargo::build`]).
     ///
     /// # Errors
     /// It cannot be built.
     pub fn workspace_binary(&self, name: &str) -> Result<PathBuf, Unprepared> {
-        let mut command = cargo();
+        let mut command = cargo::command();
         command
             .args(["build", "--manifest-path", MANIFEST])
             .args(["--workspace", "--bin", name]);

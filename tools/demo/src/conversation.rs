@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use herd_places::Places;
+use herd_testkit::clock;
 
 use crate::answer::{Nearby, Position};
-use crate::clock;
 use crate::events::Events;
 use crate::herd::Herd;
 use crate::plan::Who;

@@ -15,10 +15,10 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use herd_programs::signals;
+use herd_testkit::clock;
+use herd_testkit::signals;
 use signal_hook::iterator::Signals;
 
-use crate::clock;
 use crate::stop::{Stop, failure};
 
 /// What a child did; which one is said by its process id.

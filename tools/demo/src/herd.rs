@@ -13,13 +13,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use herd_testkit::clock;
+use herd_testkit::server::{self, Process};
+use rustix::process::Signal;
 
-use crate::clock;
 use crate::events::{Event, Events};
 use crate::plan::{Plan, Who};
 use crate::stage::Stage;
@@ -31,7 +31,7 @@ const READY: Duration = Duration::from_secs(30);
 const LINKED: Duration = Duration::from_secs(30);
 /// After SIGTERM a server answers what it has been asked, for at most 5 s. Then SIGKILL.
 const STOP: Duration = Duration::from_secs(6);
-/// How often a log file is read again, a child asked whether it has ended, or a port tried again.
+/// How often a log file is read again, or a port tried again.
 const GLANCE: Duration = Duration::from_millis(10);
 /// The herd is moved to other ports so many times, if somebody takes one between choosing and listening.
 const STARTS: usize = 5;
@@ -50,7 +50,7 @@ pub(crate) struct Secrets {
 
 /// A process.
 struct Life {
-    child: Child,
+    process: Process,
     ready: bool,
     /// Its log begins here in the file; what is before was written by an earlier life.
     log_from: usize,
@@ -149,8 +149,7 @@ impl Herd {
     /// SIGKILL: no farewell, no flush. It is gone when this returns.
     pub(crate) fn kill(&mut self, who: Who) -> io::Result<()> {
         if let Some(mut life) = self.server_mut(who).life.take() {
-            life.child.kill()?;
-            life.child.wait()?;
+            life.process.kill()?;
         }
         Ok(())
     }
@@ -176,7 +175,7 @@ impl Herd {
 
     /// The id of a server's process, if it runs.
     pub(crate) fn process(&self, who: Who) -> Option<u32> {
-        self.server(who).life.as_ref().map(|life| life.child.id())
+        self.server(who).life.as_ref().map(|life| life.process.id())
     }
 
     /// Where a server listens for clients.
@@ -192,7 +191,7 @@ impl Herd {
         let who = self.by_process(*process)?;
         let server = self.server_mut(who);
         let mut life = server.life.take()?;
-        server.fate = reap(&mut life.child, clock::now() + STOP);
+        server.fate = life.process.wait(clock::now() + STOP);
         Some(who)
     }
 
@@ -257,10 +256,9 @@ impl Herd {
 
     /// Ends every server, and says which did not end as it should.
     pub(crate) fn stop(&mut self) -> Vec<String> {
-        for server in &self.servers {
-            if let Some(life) = &server.life {
-                // If it has ended by itself, it is not reaped yet, so its id is still its own.
-                let _ = kill_process(Pid::from_child(&life.child), Signal::TERM);
+        for server in &mut self.servers {
+            if let Some(life) = &mut server.life {
+                life.process.signal(Signal::TERM);
             }
         }
         let deadline = clock::now() + STOP;
@@ -270,15 +268,13 @@ impl Herd {
                 continue;
             };
             let name = server.who.name();
-            match reap(&mut life.child, deadline) {
+            match life.process.wait(deadline) {
                 Some(status) if status.success() => {}
                 Some(status) => complaints.push(format!("{name} did not stop cleanly: {status}")),
                 None => {
                     let seconds = STOP.as_secs();
                     complaints.push(format!("{name} was still there {seconds} s after SIGTERM"));
-                    // These fail only if it has ended after all.
-                    let _ = life.child.kill();
-                    let _ = life.child.wait();
+                    // It is killed when it is dropped.
                 }
             }
         }
@@ -301,29 +297,23 @@ impl Herd {
             .stderr(File::create(self.words_path(who))?)
             // Ctrl-C in the terminal is for the demo, which then ends its children in good order.
             .process_group(0);
-        // What somebody has set for other herds would win over this herd's config file.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("HERD_") {
-                command.env_remove(name);
-            }
-        }
+        server::without_settings(&mut command);
         command
             .env("HERD_SECRET", &self.secrets.herd)
             .env("HERD_PLACES_KEY", &self.secrets.places_key);
-        let mut child = command
-            .spawn()
+        let mut process = Process::spawn(&mut command)
             .or_else(|error| failure(format!("cannot run {}: {error}", self.binary.display())))?;
-        let (process, output) = (child.id(), child.stdout.take());
+        let (id, output) = (process.id(), process.child.stdout.take());
         // From here on the guard knows it.
         let server = self.server_mut(who);
         server.fate = None;
         server.life = Some(Life {
-            child,
+            process,
             ready: false,
             log_from: usize::try_from(log_from).unwrap_or(usize::MAX),
         });
         if let Some(output) = output {
-            events.listen(process, output)?;
+            events.listen(id, output)?;
         }
         Ok(())
     }
@@ -463,17 +453,6 @@ fn says_linked(line: &str, neighbour: &str) -> bool {
         .strip_prefix("neighbour ")
         .and_then(|rest| rest.strip_prefix(neighbour))
         .is_some_and(|rest| rest.starts_with(' ') && rest.contains(": linked, "))
-}
-
-/// Waits for a child that is about to end, up to the deadline: std can wait for ever or not at all.
-fn reap(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) if clock::now() < deadline => thread::sleep(GLANCE),
-            Ok(None) | Err(_) => return None,
-        }
-    }
 }
 
 #[cfg(test)]

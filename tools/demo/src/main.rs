@@ -22,7 +22,6 @@
 
 mod answer;
 mod cli;
-mod clock;
 mod conversation;
 mod events;
 mod herd;
@@ -39,7 +38,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use herd_places::{Options, Places};
-use herd_programs::{output, signals};
+use herd_testkit::{output, signals};
 
 use crate::cli::Cli;
 use crate::events::Events;

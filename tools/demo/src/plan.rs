@@ -1,8 +1,10 @@
 //! The herd on paper: who is in it, who is linked with whom, where each listens, and the config file that says so.
 
-use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use herd_testkit::ports;
+use herd_testkit::server::{self, Member};
 
 /// The file with the certificate authority of the stand-in for Places, beside the config file.
 pub(crate) const CA_FILE: &str = "ca.pem";
@@ -88,18 +90,12 @@ impl Plan {
 
     /// Ports that are free now, whichever the system gives. Somebody else may take one before the herd does.
     pub(crate) fn elsewhere() -> io::Result<Plan> {
-        let mut held = Vec::new(); // until all are chosen, so that none is given twice
-        let mut free = || {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-            let address = listener.local_addr();
-            held.push(listener);
-            address
-        };
+        let free = ports::free_at(Ipv4Addr::LOCALHOST, 2 * Who::ALL.len())?;
         let mut plan = Plan::usual();
-        for doors in &mut plan.doors {
+        for (doors, free) in plan.doors.iter_mut().zip(free.chunks_exact(2)) {
             *doors = Doors {
-                clients: free()?,
-                peers: free()?,
+                clients: free[0],
+                peers: free[1],
             };
         }
         Ok(plan)
@@ -122,25 +118,21 @@ impl Plan {
 
     /// The config file: all five servers are started with the same one.
     pub(crate) fn config_file(&self, places_url: &str) -> String {
-        let mut text = String::from("# The herd that `cargo demo` shows.\n\nlinks = [\n");
-        // Writing into a String does not fail.
-        for (a, b) in LINKS {
-            let _ = writeln!(text, "    [\"{}\", \"{}\"],", a.name(), b.name());
+        let addresses = self
+            .doors
+            .map(|doors| (doors.clients.to_string(), doors.peers.to_string()));
+        let mut members = Vec::new();
+        for (who, (clients, peers)) in Who::ALL.into_iter().zip(&addresses) {
+            members.push(Member {
+                name: who.name(),
+                clients,
+                peers,
+            });
         }
-        text.push_str("]\n");
-        for who in Who::ALL {
-            let Doors { clients, peers } = self.doors(who);
-            let _ = write!(
-                text,
-                "\n[[servers]]\nname = \"{}\"\nclients = \"{clients}\"\npeers = \"{peers}\"\n",
-                who.name()
-            );
-        }
-        let _ = write!(
-            text,
-            "\n[places]\napi = \"legacy\"\nurl = \"{places_url}\"\nca_file = \"{CA_FILE}\"\n\n[log]\nlevel = \"info\"\n"
-        );
-        text
+        let herd = server::config(&LINKS.map(|(a, b)| (a.name(), b.name())), &members);
+        format!(
+            "# The herd that `cargo demo` shows.\n\n{herd}\n[places]\napi = \"legacy\"\nurl = \"{places_url}\"\nca_file = \"{CA_FILE}\"\n\n[log]\nlevel = \"info\"\n"
+        )
     }
 }
 

@@ -7,7 +7,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::clock;
+use herd_testkit::clock;
+
 use crate::events::Events;
 use crate::stop::Stop;
 

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Child;
 
-use herd_programs::executable_in;
+use herd_testkit::cargo::executable_in;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::events::{Event, Events};
@@ -28,7 +28,7 @@ impl Drop for Build {
 
 /// Builds the server as cargo was told to build the demo; cargo's own words go to the standard error.
 pub(crate) fn build(events: &mut Events) -> Result<PathBuf, Stop> {
-    let mut command = herd_programs::build("herd-mio");
+    let mut command = herd_testkit::cargo::build("herd-mio");
     command.process_group(0);
     let mut build = match command.spawn() {
         Ok(cargo) => Build {

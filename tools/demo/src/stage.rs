@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use herd_programs::output;
+use herd_testkit::output;
 
 use crate::picture;
 use crate::plan::{Doors, Plan, Who};
@@ -221,7 +221,7 @@ impl Stage {
         self.line("");
         self.explain("and type a line, for example:");
         self.line("");
-        let now = crate::clock::since_1970().as_secs();
+        let now = herd_testkit::clock::since_1970().as_secs();
         self.line(&format!("    IAMAT me +51.477928-0.001545 {now}"));
         self.line("    WHATSAT me 10 5");
         self.line(&format!("    WHATSAT {} 5 2", crate::conversation::KIWI));

@@ -7,12 +7,11 @@
     reason = "a test ends at what it did not expect"
 )]
 
-#[path = "../../programs/tests/common/mod.rs"]
-mod common;
+use herd_testkit::streams;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_herd-demo");
 
 #[test]
 fn what_is_not_written_is_no_success() {
-    common::output_is_honest(PROGRAM, &[]);
+    streams::output_is_honest(PROGRAM, &[]);
 }

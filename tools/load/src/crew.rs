@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use herd_dial::Target;
 use herd_mio::core::session::tls::is_tls;
+use herd_testkit::failure::{Failure, system};
 use mio::{Interest, Poll, Token};
 
 use crate::answers::{Rules, Wrong, server_of};
@@ -12,7 +13,6 @@ use crate::clock::{Clock, SECOND_NS};
 use crate::commands::Commands;
 use crate::conversation::{Conversation, Heard, INTRODUCED};
 use crate::dial::Dialler;
-use crate::failure::{Failure, system};
 use crate::files;
 use crate::line::Line;
 use crate::progress::Progress;
@@ -297,7 +297,7 @@ impl Trouble {
             Trouble::Tls => format!(
                 "{target} speaks TLS with its clients; add --tls, and --ca with the file of its authority if browsers do not trust it"
             ),
-            Trouble::Stopped => return Failure::stopped(),
+            Trouble::Stopped => return crate::stop::before_measuring(),
             Trouble::Wrong(wrong) => format!(
                 "wrong answer from {target} on connection {number}, after {given} right ones there: {wrong}"
             ),
@@ -315,7 +315,7 @@ fn is_timeout(error: &io::Error) -> bool {
 /// Fails if a signal came: there is nothing to print yet.
 pub(crate) fn check_signals(stop: &Stop) -> Result<(), Failure> {
     if stop.is_wanted() {
-        return Err(Failure::stopped());
+        return Err(crate::stop::before_measuring());
     }
     Ok(())
 }

@@ -8,11 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, ToSocketAd
 use std::time::Duration;
 
 use herd_dial::{Session, Target};
+use herd_testkit::failure::Failure;
 use mio::{Events, Interest, Poll, Token};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
-use crate::failure::Failure;
 use crate::line::{Line, STEP};
 use crate::socket::Socket;
 use crate::stop::Stop;
@@ -158,7 +158,7 @@ impl Dialler {
 
     fn failed(&self, number: usize, what: &str) -> Failure {
         if self.stop.is_wanted() {
-            return Failure::stopped();
+            return crate::stop::before_measuring();
         }
         Failure::Failed(format!(
             "cannot connect to {} (connection {}): {what}",

@@ -7,11 +7,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use herd_testkit::failure::{Failure, system};
 use memchr::memchr;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::failure::{Failure, system};
 use crate::socket::{Received, Socket};
 use crate::stop::Stop;
 

@@ -1,6 +1,6 @@
 //! Open files: a connection is one, and a shell's usual limit is 1,024.
 
-use crate::failure::Failure;
+use herd_testkit::failure::Failure;
 
 /// What is open besides connections: standard streams, epoll, `/proc`, results.
 const OTHERS: u64 = 40;

@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use herd_dial::Target;
+use herd_testkit::failure::{Failure, system};
 use mio::Events;
 
 use crate::clock::{MILLISECOND_NS, SECOND_NS};
 use crate::conversation::Conversation;
 use crate::crew::{Crew, Trouble};
-use crate::failure::{Failure, system};
 use crate::load::GRACE_NS;
 use crate::outages::Missing;
 use crate::process::Watched;

@@ -4,11 +4,11 @@
 use std::io::{self, Read, Write};
 
 use herd_dial::Target;
+use herd_testkit::failure::Failure;
 
 use crate::answers::Wrong;
 use crate::conversation::Conversation;
 use crate::crew::{Crew, Manner, Trouble, check_signals};
-use crate::failure::Failure;
 use crate::line::Line;
 use crate::load::{self, Outcome, Plan};
 use crate::process::{Watched, rss_bytes};

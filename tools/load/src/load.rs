@@ -22,12 +22,12 @@ use std::io;
 use std::time::Duration;
 
 use herd_mio::core::session::tls::is_tls;
+use herd_testkit::failure::{Failure, system};
 use mio::Events;
 
 use crate::clock::MILLISECOND_NS;
 use crate::conversation::Answered;
 use crate::crew::{Crew, Stage, Trouble};
-use crate::failure::{Failure, system};
 use crate::outages::{MissingByKind, Outages};
 use crate::process::Watched;
 use crate::progress::{Progress, TICK_NS};

@@ -17,10 +17,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use herd_programs::{output, say, signals};
+use herd_testkit::failure::{Failure, system};
+use herd_testkit::{output, say, signals};
 
 use crate::cli::{Cli, Common, Mode};
-use crate::failure::{Failure, system};
 use crate::load::Work;
 use crate::picture::Picture;
 use crate::report::Report;
@@ -37,7 +37,6 @@ mod crew;
 mod curve;
 mod dial;
 mod echo;
-mod failure;
 mod files;
 mod flood;
 mod idle;

@@ -1,11 +1,11 @@
 //! From the command line to a report: each subcommand that measures.
 
 use herd_dial::Target;
+use herd_testkit::failure::Failure;
 
 use crate::cli::{Common, Flood, Idle, Load, Question, Speak};
 use crate::clock::SECOND_NS;
 use crate::crew::{Crew, Manner};
-use crate::failure::Failure;
 use crate::load::{self, Outcome, Plan, Work};
 use crate::outages::{Missing, MissingByKind, Outages};
 use crate::process::Watched;

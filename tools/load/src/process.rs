@@ -4,7 +4,7 @@ use std::fs;
 
 use serde::Serialize;
 
-use crate::failure::Failure;
+use herd_testkit::failure::Failure;
 
 /// Processor time since a process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use herd_programs::output;
+use herd_testkit::output;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clock::SECOND_NS;

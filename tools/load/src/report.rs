@@ -26,9 +26,9 @@
 //! | `idle` | for each `--pid`: `pid`, `rss_before_bytes`, `rss_after_bytes`, `bytes_per_connection` |
 
 use hdrhistogram::Histogram;
+use herd_testkit::failure::Failure;
 use serde::Serialize;
 
-use crate::failure::Failure;
 use crate::outages::Missing;
 use crate::process::Usage;
 use crate::table::time;

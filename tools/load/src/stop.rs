@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use herd_testkit::failure::Failure;
+
 /// Whether somebody wants this to end.
 #[derive(Clone)]
 pub(crate) struct Stop(Arc<AtomicBool>);
@@ -33,4 +35,9 @@ impl Stop {
     pub(crate) fn is_wanted(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// A signal ended it before there was anything to print.
+pub(crate) fn before_measuring() -> Failure {
+    Failure::Failed("stopped by a signal before anything was measured".into())
 }

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use hdrhistogram::Histogram;
+use herd_testkit::failure::Failure;
 
 use crate::answers::{Found, error_of};
 use crate::clock::SECOND_NS;
 use crate::conversation::{Answered, Kind};
-use crate::failure::Failure;
 use crate::timeline::Timeline;
 
 /// Latencies up to an hour are told apart; no answer is waited for so long.

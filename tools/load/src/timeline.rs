@@ -4,9 +4,9 @@
 use std::ops::Range;
 
 use hdrhistogram::Histogram;
+use herd_testkit::failure::Failure;
 
 use crate::clock::{MILLISECOND_NS, SECOND_NS};
-use crate::failure::Failure;
 
 /// About so many intervals at most, if the run takes as long as planned.
 const MAX_INTERVALS: u64 = 120;

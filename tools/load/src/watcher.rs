@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use herd_dial::Target;
+use herd_testkit::failure::{Failure, system};
 use memchr::{memchr, memmem};
 
 use crate::answers::{Found, JSON_BYTES, Rules, Wrong};
 use crate::conversation::Conversation;
 use crate::crew::{Crew, Trouble};
 use crate::dial::Dialler;
-use crate::failure::{Failure, system};
 use crate::socket::Socket;
 
 /// One of the other servers.

@@ -189,7 +189,7 @@ fn a_flood_is_checked_too() {
         ),
     ] {
         let address = play(move |_, _| Some(answer.into()));
-        let config = herd.directory.path().join("two.toml");
+        let config = herd.directory().join("two.toml");
         let text = format!(
             "[[servers]]\nname = \"A\"\nclients = \"{}\"\n[[servers]]\nname = \"B\"\nclients = \"{address}\"\n",
             herd.servers[0].address
@@ -213,7 +213,7 @@ fn the_first_loss_ends_a_run_that_is_to_stop_at_it() {
     let mut words = vec!["iamat", "Riley", "--config", &herd.config];
     words.extend(["--connections", "5", "--stop-on-loss"]);
     let child = spawn(&words);
-    herd.servers[0].wait_for_logs(100, "<- IAMAT");
+    herd.servers[0].wait_for_nth_log(100, "<- IAMAT", "");
     herd.kill(0);
     end(child).failed(1, &["Riley at 127.", "it stopped, or it cut us off"]);
 }

@@ -251,7 +251,7 @@ fn idle_connections_are_weighed() {
 #[test]
 fn a_table_and_a_picture() {
     let herd = Herd::start(&["Riley"]);
-    let picture = herd.directory.path().join("latency.svg");
+    let picture = herd.directory().join("latency.svg");
     let path = picture.to_str().unwrap();
     let mut words = vec!["iamat", "Riley", "--config", &herd.config, "--svg", path];
     words.extend("--count 500 --warm-up 0".split(' '));

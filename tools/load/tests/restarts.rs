@@ -13,7 +13,6 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -21,7 +20,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{DEADLINE, Ended, Herd, Running, play};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// Longer than any test: the run is ended by a signal, once what was waited for has come.
@@ -47,10 +46,6 @@ fn number(value: &Value) -> f64 {
         .unwrap_or_else(|| panic!("no number: {value}"))
 }
 
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).unwrap();
-}
-
 /// A herd of one that logs each command.
 fn talkative() -> Herd {
     Herd::start_with(&["Riley"], &[], "info", "")
@@ -65,13 +60,13 @@ fn a_closed_loop_goes_on_when_the_server_restarts() {
         "iamat",
         &format!("-c 5 --depth 2 {LONG} --json --pid {pid}"),
     );
-    herd.servers[0].wait_for_logs(200, "<- IAMAT");
+    herd.servers[0].wait_for_nth_log(200, "<- IAMAT", "");
     herd.kill(0);
     load.wait_for("; trying again\n");
     thread::sleep(Duration::from_millis(500)); // the outage
     herd.start_again(0);
     load.wait_for("connected to Riley at ");
-    herd.servers[0].wait_for_logs(200, "<- IAMAT");
+    herd.servers[0].wait_for_nth_log(200, "<- IAMAT", "");
     let figures = load.interrupt().incomplete(&[
         "; connecting again\n",
         "Connection refused (os error 111); nobody listens there: start it with herd-mio Riley; trying again\n",
@@ -105,7 +100,7 @@ fn an_open_loop_sends_late_what_was_due_in_an_outage() {
     let mut herd = talkative();
     let options = "-c 4 --rate 250 --warm-up 0.2 --duration 8 --json";
     let mut load = load(&herd, "iamat", options);
-    herd.servers[0].wait_for_logs(150, "<- IAMAT");
+    herd.servers[0].wait_for_nth_log(150, "<- IAMAT", "");
     herd.kill(0);
     load.wait_for("; trying again\n");
     thread::sleep(Duration::from_millis(700)); // the outage
@@ -145,11 +140,11 @@ fn clients_introduce_themselves_again_to_a_server_that_forgot_them() {
         "whatsat",
         &format!("-c 3 --clients 300 {LONG} --json"),
     );
-    herd.servers[0].wait_for_logs(50, "<- WHATSAT");
+    herd.servers[0].wait_for_nth_log(50, "<- WHATSAT", "");
     herd.kill(0);
     herd.start_again(0);
-    herd.servers[0].wait_for_logs(300, "<- IAMAT");
-    herd.servers[0].wait_for_logs(100, "<- WHATSAT");
+    herd.servers[0].wait_for_nth_log(300, "<- IAMAT", "");
+    herd.servers[0].wait_for_nth_log(100, "<- WHATSAT", "");
     let figures = load.interrupt().incomplete(&["lost with a connection"]);
     assert_eq!(figures["connections_remade"], 3);
     assert_eq!(figures["series"][0]["name"], "WHATSAT");
@@ -222,11 +217,11 @@ fn frozen(mode: &str, options: &str, names: &[&str]) -> Ended {
     let links: Vec<_> = names.windows(2).map(|pair| (pair[0], pair[1])).collect();
     let herd = Herd::start_with(names, &links, "info", "");
     let load = load(&herd, mode, options);
-    herd.servers[0].wait_for_logs(50, "<- IAMAT");
-    signal(&herd.servers[0].child, Signal::STOP);
+    herd.servers[0].wait_for_nth_log(50, "<- IAMAT", "");
+    herd.servers[0].signal(Signal::STOP);
     thread::sleep(Duration::from_millis(500)); // frozen
     let ended = load.interrupt();
-    signal(&herd.servers[0].child, Signal::CONT);
+    herd.servers[0].signal(Signal::CONT);
     ended
 }
 
@@ -282,8 +277,8 @@ fn who_still_waits_in_other_modes_is_counted_too() {
 fn what_waited_for_a_frozen_server_that_is_then_killed_is_no_short_latency() {
     let mut herd = talkative();
     let mut load = load(&herd, "iamat", LONG);
-    herd.servers[0].wait_for_logs(50, "<- IAMAT");
-    signal(&herd.servers[0].child, Signal::STOP);
+    herd.servers[0].wait_for_nth_log(50, "<- IAMAT", "");
+    herd.servers[0].signal(Signal::STOP);
     thread::sleep(Duration::from_millis(600)); // frozen
     herd.kill(0);
     load.wait_for("; connecting again\n");

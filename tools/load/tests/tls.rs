@@ -35,6 +35,9 @@ fn certify(directory: &Path) {
     write("clients.key", key.serialize_pem());
 }
 
+const CLIENTS_TLS: &str =
+    "[clients.tls]\ncertificate_file = \"clients.pem\"\nkey_file = \"clients.key\"\n";
+
 /// A herd that speaks TLS with its clients.
 fn herd(names: &[&str]) -> Herd {
     herd_with(names, "")
@@ -42,12 +45,10 @@ fn herd(names: &[&str]) -> Herd {
 
 /// The same; `more` is added to the config file.
 fn herd_with(names: &[&str], more: &str) -> Herd {
-    let directory = tempfile::tempdir().unwrap();
-    certify(directory.path());
     let links: Vec<_> = names.windows(2).map(|pair| (pair[0], pair[1])).collect();
-    let table = "[clients.tls]\ncertificate_file = \"clients.pem\"\nkey_file = \"clients.key\"\n";
-    let more = format!("{table}{more}");
-    Herd::start_in(directory, names, &links, "info", &more)
+    let herd = herd_testkit::herd::Herd::new(names, &links).level("info");
+    certify(herd.directory.path());
+    Herd::of(herd.with(&format!("{CLIENTS_TLS}{more}")))
 }
 
 /// The arguments that name a server by the config file, and whom to trust.
@@ -59,7 +60,7 @@ fn arguments<'a>(herd: &'a Herd, mode: &'a str, ca: &'a str, options: &'a str) -
 }
 
 fn ca(herd: &Herd) -> String {
-    let path = herd.directory.path().join("ca.pem");
+    let path = herd.directory().join("ca.pem");
     path.to_str().unwrap().to_owned()
 }
 
@@ -168,7 +169,7 @@ fn one_side_speaks_tls_and_the_other_does_not() {
     run(&["iamat", &plain, "--tls"]).failed(1, &[&plain, seems]);
     // A server of the herd, too, whose config file has a table that it was not started with.
     let plain = Herd::start(&["Riley"]);
-    certify(plain.directory.path());
+    certify(plain.directory());
     let text = fs::read_to_string(&plain.config).unwrap();
     let table = "[clients.tls]\ncertificate_file = \"clients.pem\"\nkey_file = \"clients.key\"\n";
     fs::write(&plain.config, text + table).unwrap();
@@ -184,12 +185,12 @@ fn it_connects_again_over_tls() {
     let mut herd = herd(&["Riley"]);
     let ca = ca(&herd);
     let mut load = Running::start(&arguments(&herd, "iamat", &ca, LONG));
-    herd.servers[0].wait_for_logs(100, "<- IAMAT");
+    herd.servers[0].wait_for_nth_log(100, "<- IAMAT", "");
     herd.kill(0);
     load.wait_for("; trying again\n");
     herd.start_again(0);
     load.wait_for("connected to Riley at ");
-    herd.servers[0].wait_for_logs(100, "<- IAMAT");
+    herd.servers[0].wait_for_nth_log(100, "<- IAMAT", "");
     let figures = load.interrupt().incomplete(&["lost with a connection"]);
     assert_eq!(figures["connections_lost"], 3, "{figures}");
     assert_eq!(figures["connections_remade"], 3, "{figures}");
@@ -200,13 +201,13 @@ fn it_connects_again_over_tls() {
 fn a_server_that_comes_back_as_another_one_is_told_of_once() {
     let mut herd = herd(&["Riley"]);
     let ca = ca(&herd);
-    let kept = herd.directory.path().join("kept.pem");
+    let kept = herd.directory().join("kept.pem");
     fs::copy(&ca, &kept).unwrap();
     let kept = kept.to_str().unwrap().to_owned();
     let mut load = Running::start(&arguments(&herd, "iamat", &kept, LONG));
-    herd.servers[0].wait_for_logs(100, "<- IAMAT");
+    herd.servers[0].wait_for_nth_log(100, "<- IAMAT", "");
     herd.kill(0);
-    certify(herd.directory.path());
+    certify(herd.directory());
     herd.start_again(0);
     let why = "its certificate is from an authority that is not trusted";
     load.wait_for(why);
@@ -230,12 +231,12 @@ fn a_server_that_comes_back_without_tls_or_with_it() {
     let ca = ca(&herd);
     let secure = fs::read_to_string(&herd.config).unwrap();
     let plain = secure.split("[clients.tls]").next().unwrap().to_owned();
-    let other = herd.directory.path().join("plain.toml");
+    let other = herd.directory().join("plain.toml");
     fs::write(&other, &plain).unwrap();
     let mut load = Running::start(&arguments(&herd, "iamat", &ca, LONG));
-    herd.servers[0].wait_for_logs(100, "<- IAMAT");
+    herd.servers[0].wait_for_nth_log(100, "<- IAMAT", "");
     herd.kill(0);
-    fs::write(&herd.config, &plain).unwrap();
+    herd.herd.replace_tables("");
     herd.start_again(0);
     load.wait_for("so it seems to speak no TLS");
     load.interrupt()
@@ -244,9 +245,9 @@ fn a_server_that_comes_back_without_tls_or_with_it() {
     let mut words = vec!["iamat", "Riley", "--config", other.to_str().unwrap()];
     words.extend(LONG.split(' '));
     let mut load = Running::start(&words);
-    herd.servers[0].wait_for_logs(100, "<- IAMAT");
+    herd.servers[0].wait_for_nth_log(100, "<- IAMAT", "");
     herd.kill(0);
-    fs::write(&herd.config, &secure).unwrap();
+    herd.herd.replace_tables(CLIENTS_TLS);
     herd.start_again(0);
     load.wait_for("speaks TLS with its clients; add --tls");
     load.interrupt()

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use herd_programs::stop::Stop;
-use herd_programs::{output, say, signals};
+use herd_testkit::stop::Stop;
+use herd_testkit::{output, say, signals};
 
 use crate::cli::Cli;
 use crate::copy::Copy;

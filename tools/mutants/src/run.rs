@@ -6,11 +6,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use herd_testkit::stop::Stop;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::copy::Copy;
 use crate::mutants::{CaughtBy, Target};
-use herd_programs::stop::Stop;
 
 /// How long a build may take; the first one builds the dependencies, too.
 const BUILD: Duration = Duration::from_secs(900);

@@ -11,10 +11,7 @@ use std::fs;
 use std::io::Write;
 use std::process::Command;
 
-#[path = "../../../tests/common/left_behind.rs"]
-mod left_behind;
-
-use left_behind::{Program, SIGNALS};
+use herd_testkit::left_behind::{self, Program, SIGNALS};
 
 /// Whether this is a checkout that git can list; if not, that is told past the test harness, which would swallow it.
 fn is_checkout() -> bool {

@@ -67,6 +67,7 @@ mod new_api;
 mod server;
 mod wire;
 
+use herd_testkit::herd::PlacesServer;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -319,6 +320,16 @@ impl fmt::Debug for Places {
             .field("address", &self.address)
             .field("counts", &self.counts())
             .finish_non_exhaustive()
+    }
+}
+
+impl PlacesServer for Places {
+    fn url(&self) -> String {
+        Places::url(self)
+    }
+
+    fn ca_pem(&self) -> &str {
+        Places::ca_pem(self)
     }
 }
 

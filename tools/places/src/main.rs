@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Parser};
 use herd_places::{Behaviour, Event, Options, Places};
-use herd_programs::{output, signals};
+use herd_testkit::{output, signals};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 

@@ -12,14 +12,13 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-#[path = "../../programs/tests/common/mod.rs"]
-mod common;
+use herd_testkit::streams;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_herd-places");
 
 #[test]
 fn what_is_not_written_is_no_success() {
-    common::output_is_honest(PROGRAM, &[&["--version"]]);
+    streams::output_is_honest(PROGRAM, &[&["--version"]]);
 }
 
 #[test]
@@ -31,12 +30,12 @@ fn a_signal_that_the_starter_blocked_ends_it() {
             .args(["--listen", "127.0.0.1:0"])
             .current_dir(directory.path())
             .stdout(Stdio::piped());
-        let mut child = common::with_all_blocked(|| command.spawn().unwrap());
+        let mut child = streams::with_all_blocked(|| command.spawn().unwrap());
         let mut ready = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut ready).unwrap();
         let process = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
         kill_process(process, signal).unwrap();
-        assert_eq!(common::ends_soon(&mut child), Some(0), "{signal:?}");
+        assert_eq!(streams::ends_soon(&mut child), Some(0), "{signal:?}");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use herd_programs::{output, say};
+use herd_testkit::{output, say};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Cli;

@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use herd_programs::{output, say, signals};
+use herd_testkit::{output, say, signals};
 
 use crate::cli::Cli;
 

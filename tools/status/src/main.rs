@@ -16,7 +16,7 @@ use herd_mio::cli::{one_line, parse};
 use herd_mio::config::{ConfigError, HerdConfig, Member, Overrides, Source};
 use herd_mio::core::base::settings::Secret;
 use herd_mio::core::link::OPERATOR;
-use herd_programs::{output, signals};
+use herd_testkit::{output, signals};
 
 use crate::problems::Kind;
 use crate::survey::Question;

@@ -12,14 +12,13 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-#[path = "../../programs/tests/common/mod.rs"]
-mod common;
+use herd_testkit::streams;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_herd-status");
 
 #[test]
 fn what_is_not_written_is_no_success() {
-    common::output_is_honest(PROGRAM, &[&["--version"]]);
+    streams::output_is_honest(PROGRAM, &[&["--version"]]);
 }
 
 /// It waits for a server that says nothing, and handles no signal: a signal ends it as it ends any
@@ -35,11 +34,11 @@ fn a_signal_that_the_starter_blocked_ends_it() {
     std::fs::write(&herd, text).unwrap();
     let mut command = Command::new(PROGRAM);
     command.arg("--config").arg(&herd).env("HERD_SECRET", "x");
-    let mut child = common::with_all_blocked(|| command.spawn().unwrap());
+    let mut child = streams::with_all_blocked(|| command.spawn().unwrap());
     let _asked = silent.accept().unwrap();
     let process = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
     kill_process(process, Signal::INT).unwrap();
-    assert_eq!(common::ends_soon(&mut child), None, "by the signal");
+    assert_eq!(streams::ends_soon(&mut child), None, "by the signal");
 }
 
 #[test]

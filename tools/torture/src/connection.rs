@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::clock;
+use herd_testkit::clock;
 
 /// Why an answer is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use herd_testkit::clock;
 use serde_json::Value;
 
-use crate::clock;
 use crate::verdict::{Failure, Kind, Reply};
 
 /// What is near a client is nearer than this, in degrees.

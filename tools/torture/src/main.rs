@@ -20,9 +20,10 @@
 use std::collections::HashSet;
 use std::process::ExitCode;
 
-use herd_programs::output::{self, say};
-use herd_programs::signals;
-use herd_programs::stop::Stop;
+use herd_testkit::clock;
+use herd_testkit::output::{self, say};
+use herd_testkit::signals;
+use herd_testkit::stop::Stop;
 
 use crate::case::{Case, Only};
 use crate::census::Row;
@@ -37,7 +38,6 @@ mod case;
 mod catalogue;
 mod census;
 mod cli;
-mod clock;
 mod connection;
 mod crew;
 mod descriptors;
@@ -46,13 +46,19 @@ mod plan;
 mod progress;
 mod run;
 mod server;
-mod server_binary;
 mod stage;
 mod strace;
 mod table;
 mod talk;
 mod trace;
 mod verdict;
+
+/// The server is built in the profile of this program.
+const PROFILE: &[&str] = if cfg!(debug_assertions) {
+    &[]
+} else {
+    &["--release"]
+};
 
 /// How it came out, if it is no failure of this program's own.
 enum End {
@@ -107,7 +113,7 @@ fn torture(cli: &Cli) -> Result<End, String> {
                 )));
             }
         },
-        None => match (server_binary::build(), stop.signal()) {
+        None => match (herd_testkit::server::build(PROFILE), stop.signal()) {
             (_, Some(signal)) => return Ok(End::Signal(signal)),
             (built, None) => built?,
         },

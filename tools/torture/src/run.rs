@@ -13,10 +13,10 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use herd_testkit::clock;
 use rustix::process::Signal;
 
 use crate::case::Case;
-use crate::clock;
 use crate::descriptors::Descriptors;
 use crate::ledger::{Client, EARLIER, KIWI, Ledger, MANGO, PLUM};
 use crate::server::{ERR, Server};
@@ -192,7 +192,7 @@ fn live(
     let deadline = clock::now() + READY + CONVERSATION;
     let mut victim = stage.start_victim(watch)?;
     let mut life = Life {
-        process: victim.process(),
+        process: victim.process.id(),
         told: Told::default(),
         has_ended: false,
         end: String::new(),
@@ -200,21 +200,29 @@ fn live(
     };
     let is_mute = is_mute(case);
     match victim.ready(clock::now() + READY) {
-        Some(doors) => {
-            life.told = talk::play(stage, &mut victim, doors, ledger, case, baseline, deadline);
+        Some(listening) => {
+            life.told = talk::play(
+                stage,
+                &mut victim,
+                listening,
+                ledger,
+                case,
+                baseline,
+                deadline,
+            );
         }
         // It serves all the same, but nobody is told where.
-        None if !victim.has_ended() && is_mute => {
+        None if !victim.process.has_ended() && is_mute => {
             let what = "nobody is told where it listens".to_owned();
             life.told.refusals.push(what);
         }
-        None if !victim.has_ended() => {
+        None if !victim.process.has_ended() => {
             let seconds = READY.as_secs();
             life.fail(Kind::Hung, format!("it is not ready after {seconds} s"));
         }
         None => {}
     }
-    let was_stopped = !victim.has_ended();
+    let was_stopped = !victim.process.has_ended();
     let status = stop(&mut victim, &mut life);
     judge_end(&mut life, &victim, status, was_stopped, is_mute);
     life.log = last_lines(&stage.log());
@@ -232,13 +240,13 @@ fn is_mute(case: Option<&Case>) -> bool {
 /// Has it stopped; returns its status, if it did not have to be killed.
 fn stop(victim: &mut Server, life: &mut Life) -> Option<ExitStatus> {
     let left = |patience| -> Instant { clock::now() + patience };
-    victim.signal(Signal::TERM);
-    if let Some(status) = victim.wait(left(STOP)) {
+    victim.process.signal(Signal::TERM);
+    if let Some(status) = victim.process.wait(left(STOP)) {
         return Some(status);
     }
-    victim.signal(Signal::TERM);
+    victim.process.signal(Signal::TERM);
     let seconds = STOP.as_secs();
-    if let Some(status) = victim.wait(left(SECOND_STOP)) {
+    if let Some(status) = victim.process.wait(left(SECOND_STOP)) {
         life.fail(
             Kind::Stubborn,
             format!("{seconds} s after SIGTERM it was still there; a second one ended it"),
@@ -250,7 +258,7 @@ fn stop(victim: &mut Server, life: &mut Life) -> Option<ExitStatus> {
         format!("it was still there {seconds} s after SIGTERM, and after a second one"),
     );
     // It may have ended just now.
-    let _ = victim.kill();
+    let _ = victim.process.kill();
     None
 }
 
@@ -315,11 +323,11 @@ fn judge_memory(life: &mut Life, stage: &mut Stage, ledger: &Ledger) {
     };
     let mut failures = Vec::new();
     if ledger.has_acknowledged(NEIGHBOUR, PLUM) {
-        let reply = talk::recall(ledger, stage.neighbour_doors, PLUM);
+        let reply = talk::recall(ledger, stage.neighbour_listening, PLUM);
         failures.extend(lost("the neighbour", PLUM, reply));
     }
-    stage.neighbour.signal(Signal::TERM);
-    match stage.neighbour.wait(clock::now() + STOP) {
+    stage.neighbour.process.signal(Signal::TERM);
+    match stage.neighbour.process.wait(clock::now() + STOP) {
         Some(status) if status.success() && stage.neighbour.words().is_empty() => {}
         status => failures.push(Failure::new(
             Kind::Neighbour,
@@ -327,15 +335,15 @@ fn judge_memory(life: &mut Life, stage: &mut Stage, ledger: &Ledger) {
         )),
     }
     match stage.start_again() {
-        Ok((mut server, doors)) => {
+        Ok((mut server, listening)) => {
             for client in EARLIER.into_iter().chain([KIWI, MANGO]) {
                 if ledger.has_acknowledged(VICTIM, client) {
-                    let reply = talk::recall(ledger, doors, client);
+                    let reply = talk::recall(ledger, listening, client);
                     failures.extend(lost("after its next start", client, reply));
                 }
             }
-            server.signal(Signal::TERM);
-            let status = server.wait(clock::now() + STOP);
+            server.process.signal(Signal::TERM);
+            let status = server.process.wait(clock::now() + STOP);
             if !status.is_some_and(|status| status.success()) {
                 failures.push(Failure::new(
                     Kind::NoRestart,

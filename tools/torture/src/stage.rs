@@ -8,7 +8,6 @@
 //!
 //! Every port is chosen by the system. The neighbour and Places are dialled by a host name, so that names are looked up as well.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -19,13 +18,14 @@ use std::time::{Duration, Instant};
 use herd_mio::core::base::settings::Secret;
 use herd_places::{Options, Places};
 use herd_status::Standing;
+use herd_testkit::clock;
+use herd_testkit::server::{self, Listening, Member};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::clock;
 use crate::connection::{Connection, Cut, cut, left};
 use crate::ledger::{EARLIER, Ledger};
-use crate::server::{Doors, ERR, Server};
+use crate::server::{ERR, Server};
 use crate::strace::{self, Watch};
 use crate::verdict::Reply;
 
@@ -109,21 +109,21 @@ impl Earlier {
 }
 
 fn live_well(server: &mut Server, ledger: &mut Ledger) -> Result<(), String> {
-    let doors = server
+    let listening = server
         .ready(clock::now() + READY)
         .ok_or("it is not ready in time")?;
-    tell_all(ledger, doors).map_err(|cut| format!("{cut:?}"))?;
-    server.signal(Signal::TERM);
-    match server.wait(clock::now() + STOP) {
+    tell_all(ledger, listening).map_err(|cut| format!("{cut:?}"))?;
+    server.process.signal(Signal::TERM);
+    match server.process.wait(clock::now() + STOP) {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(format!("it ended with {status}")),
         None => Err("it does not stop".to_owned()),
     }
 }
 
-fn tell_all(ledger: &mut Ledger, doors: Doors) -> Result<(), Cut> {
+fn tell_all(ledger: &mut Ledger, listening: Listening) -> Result<(), Cut> {
     let deadline = clock::now() + ANSWER;
-    let mut connection = Connection::open(doors.clients, deadline)?;
+    let mut connection = Connection::open(listening.clients, deadline)?;
     for _ in 0..EARLIER_UPDATES {
         for client in EARLIER {
             let iamat = ledger.iamat(VICTIM, client);
@@ -142,7 +142,7 @@ fn tell_all(ledger: &mut Ledger, doors: Doors) -> Result<(), Cut> {
 pub(crate) struct Stage {
     /// Dropped last.
     pub(crate) neighbour: Server,
-    pub(crate) neighbour_doors: Doors,
+    pub(crate) neighbour_listening: Listening,
     pub(crate) places: Places,
     program: PathBuf,
     path: PathBuf,
@@ -172,14 +172,14 @@ impl Stage {
         write_config(&aside, "127.0.0.1:4", "", "")?;
         let command = common(Command::new(program), NEIGHBOUR, &aside, &aside);
         let mut neighbour = Server::start(command, &aside)?;
-        let Some(neighbour_doors) = neighbour.ready(clock::now() + READY) else {
+        let Some(neighbour_listening) = neighbour.ready(clock::now() + READY) else {
             let words = neighbour.words();
             return Err(format!(
                 "the neighbour does not start: {}",
                 words.trim_end()
             ));
         };
-        let port = neighbour_doors.neighbours.port();
+        let port = neighbour_listening.peers.port();
         let asked = format!(
             "url = \"{}\"\nca_file = \"{}\"\n",
             places.url(),
@@ -188,7 +188,7 @@ impl Stage {
         write_config(&path, &format!("localhost:{port}"), &asked, COMPACTED)?;
         Ok(Stage {
             neighbour,
-            neighbour_doors,
+            neighbour_listening,
             places,
             program: program.to_owned(),
             path,
@@ -214,13 +214,13 @@ impl Stage {
     ///
     /// # Errors
     /// It does not start; in its own words.
-    pub(crate) fn start_again(&self) -> Result<(Server, Doors), String> {
+    pub(crate) fn start_again(&self) -> Result<(Server, Listening), String> {
         let aside = self.path.join(NEXT_LIFE);
         fs::create_dir_all(&aside)
             .map_err(|error| format!("cannot make a directory for its output: {error}"))?;
         let mut server = Server::start(victim(&self.path, Command::new(&self.program)), &aside)?;
         match server.ready(clock::now() + READY) {
-            Some(doors) => Ok((server, doors)),
+            Some(listening) => Ok((server, listening)),
             None => Err(format!("it says: {}", server.words().trim_end())),
         }
     }
@@ -248,7 +248,7 @@ impl Stage {
     /// Waits until the neighbour counts the server under test as linked.
     pub(crate) fn is_linked(&self, deadline: Instant) -> bool {
         clock::wait_for(deadline, || {
-            let address = self.neighbour_doors.neighbours;
+            let address = self.neighbour_listening.peers;
             let standing = standing(address, NEIGHBOUR, deadline).ok()?;
             standing
                 .linked
@@ -291,12 +291,7 @@ fn victim(directory: &Path, command: Command) -> Command {
 }
 
 fn common(mut command: Command, name: &str, config: &Path, log: &Path) -> Command {
-    // What somebody has set for other herds would win over this herd's config file.
-    for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("HERD_") {
-            command.env_remove(variable);
-        }
-    }
+    server::without_settings(&mut command);
     command
         .arg(name)
         .arg("--config")
@@ -318,14 +313,17 @@ fn write_config(
     places: &str,
     more_limits: &str,
 ) -> Result<(), String> {
-    let mut text = format!("links = [[\"{VICTIM}\", \"{NEIGHBOUR}\"]]\n");
-    // Writing into a String does not fail.
-    let _ = write!(
-        text,
-        "\n[[servers]]\nname = \"{VICTIM}\"\nclients = \"127.0.0.1:1\"\npeers = \"127.0.0.1:2\"\n\
-         \n[[servers]]\nname = \"{NEIGHBOUR}\"\nclients = \"127.0.0.1:3\"\npeers = \"{neighbour}\"\n\
-         \n[places]\n{places}\n[limits]\n{LIMITS}{more_limits}"
-    );
+    let member = |name, clients, peers| Member {
+        name,
+        clients,
+        peers,
+    };
+    let members = [
+        member(VICTIM, "127.0.0.1:1", "127.0.0.1:2"),
+        member(NEIGHBOUR, "127.0.0.1:3", neighbour),
+    ];
+    let herd = server::config(&[(VICTIM, NEIGHBOUR)], &members);
+    let text = format!("{herd}\n[places]\n{places}\n[limits]\n{LIMITS}{more_limits}");
     let path = directory.join(CONFIG);
     fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }

@@ -9,8 +9,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use herd_testkit::clock;
+
 use crate::case::Case;
-use crate::clock;
 use crate::trace;
 
 /// The file in the run's directory that it writes to.

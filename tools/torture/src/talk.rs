@@ -7,14 +7,15 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use herd_testkit::clock;
+use herd_testkit::server::Listening;
 use rustix::process::Signal;
 
 use crate::case::Case;
-use crate::clock;
 use crate::connection::{Connection, Cut};
 use crate::descriptors::Descriptors;
 use crate::ledger::{Client, Iamat, KIWI, Ledger, MANGO, PLUM, judge_places};
-use crate::server::{Doors, Server};
+use crate::server::Server;
 use crate::stage::{self, LOG, NEIGHBOUR, ROTATED_LOG, Stage, VICTIM};
 use crate::verdict::{Failure, Kind, Reply};
 
@@ -41,7 +42,7 @@ const BOUND: usize = 2;
 pub(crate) struct Talk<'a> {
     stage: &'a Stage,
     victim: &'a mut Server,
-    doors: Doors,
+    listening: Listening,
     ledger: &'a mut Ledger,
     case: Option<&'a Case>,
     /// Nothing is begun after this.
@@ -66,7 +67,7 @@ pub(crate) struct Told {
 pub(crate) fn play(
     stage: &Stage,
     victim: &mut Server,
-    doors: Doors,
+    listening: Listening,
     ledger: &mut Ledger,
     case: Option<&Case>,
     baseline: Option<&Descriptors>,
@@ -75,7 +76,7 @@ pub(crate) fn play(
     let mut talk = Talk {
         stage,
         victim,
-        doors,
+        listening,
         ledger,
         case,
         deadline,
@@ -118,7 +119,7 @@ impl Talk<'_> {
             talk.ask(&mut first, &iamat)
         });
         self.ask_about("a WHATSAT of another client", &mut None, MANGO);
-        let plum = self.stage.neighbour_doors.clients;
+        let plum = self.stage.neighbour_listening.clients;
         let told = self.ledger.iamat(NEIGHBOUR, PLUM);
         if let Err(failure) = tell_neighbour(self.ledger, plum, &told) {
             return self.failures.push(failure);
@@ -134,7 +135,7 @@ impl Talk<'_> {
         });
         if self.ledger.has_acknowledged(VICTIM, KIWI) {
             self.persist("an update at the neighbour", |talk| {
-                match recall(talk.ledger, talk.stage.neighbour_doors, KIWI) {
+                match recall(talk.ledger, talk.stage.neighbour_listening, KIWI) {
                     // It may still be on its way.
                     Reply::Bad(Failure {
                         kind: Kind::Lost,
@@ -168,7 +169,7 @@ impl Talk<'_> {
         let text = format!("{}\n{}\n", iamat.text, others.join("\n"));
         let deadline = self.answer_deadline();
         let mut together = || -> Result<Reply, Cut> {
-            let mut connection = Connection::open(self.doors.clients, deadline)?;
+            let mut connection = Connection::open(self.listening.clients, deadline)?;
             connection.send(&text, deadline)?;
             let line = connection.until(b"\n", deadline)?;
             let told = self.ledger.answered(&iamat, &line);
@@ -192,7 +193,7 @@ impl Talk<'_> {
             .collect();
         let texts: Vec<&str> = iamats.iter().map(|iamat| iamat.text.as_str()).collect();
         let mut moves = || -> Result<Reply, Cut> {
-            let mut connection = Connection::open(self.doors.clients, deadline)?;
+            let mut connection = Connection::open(self.listening.clients, deadline)?;
             connection.send(&format!("{}\n", texts.join("\n")), deadline)?;
             let mut all = Reply::Right;
             for iamat in &iamats {
@@ -211,9 +212,9 @@ impl Talk<'_> {
     /// One IAMAT over a connection that is made if there is none.
     fn ask(&mut self, connection: &mut Option<Connection>, iamat: &Iamat) -> Reply {
         let deadline = self.answer_deadline();
-        let doors = self.doors;
+        let listening = self.listening;
         let ledger = &mut *self.ledger;
-        over(connection, doors, deadline, |connection| {
+        over(connection, listening, deadline, |connection| {
             connection.send(&format!("{}\n", iamat.text), deadline)?;
             let line = connection.until(b"\n", deadline)?;
             Ok(ledger.answered(iamat, &line))
@@ -223,7 +224,7 @@ impl Talk<'_> {
     fn whatsat(&mut self, connection: &mut Option<Connection>, client: Client) -> Reply {
         let deadline = self.answer_deadline();
         let question = question(client);
-        over(connection, self.doors, deadline, |connection| {
+        over(connection, self.listening, deadline, |connection| {
             connection.send(&format!("{question}\n"), deadline)?;
             read_places(self.ledger, connection, &question, client, deadline)
         })
@@ -233,7 +234,7 @@ impl Talk<'_> {
     fn finish(&mut self, connection: &mut Option<Connection>) -> Reply {
         let deadline = self.answer_deadline();
         let question = question(KIWI);
-        let reply = over(connection, self.doors, deadline, |connection| {
+        let reply = over(connection, self.listening, deadline, |connection| {
             connection.send(&question, deadline)?; // without LF: the end of input ends the line
             connection.finish()?;
             let reply = read_places(self.ledger, connection, &question, KIWI, deadline)?;
@@ -257,7 +258,7 @@ impl Talk<'_> {
         {
             return Reply::Refused(format!("the log cannot be moved: {error}"));
         }
-        self.victim.signal(Signal::HUP);
+        self.victim.process.signal(Signal::HUP);
         // It is opened when there is something to write.
         let iamat = self.ledger.iamat(VICTIM, MANGO);
         match self.ask(&mut None, &iamat) {
@@ -275,14 +276,14 @@ impl Talk<'_> {
     fn agree(&mut self) {
         self.persist_or(Kind::Diverged, "the neighbours' agreement", |talk| {
             let deadline = talk.answer_deadline();
-            let neighbours = talk.stage.neighbour_doors.neighbours;
+            let neighbours = talk.stage.neighbour_listening.peers;
             let theirs = match stage::standing(neighbours, NEIGHBOUR, deadline) {
                 Ok(theirs) => theirs,
                 Err(cut) => {
                     return Reply::Bad(Failure::new(Kind::Neighbour, format!("{cut:?}")));
                 }
             };
-            match stage::standing(talk.doors.neighbours, VICTIM, deadline) {
+            match stage::standing(talk.listening.peers, VICTIM, deadline) {
                 Ok(ours) if ours.digest == theirs.digest && !ours.linked.is_empty() => Reply::Right,
                 Ok(ours) => Reply::NotYet(format!(
                     "{VICTIM} holds {} records and {NEIGHBOUR} {}, and they are not the same",
@@ -298,10 +299,10 @@ impl Talk<'_> {
         self.stage.places.close_idle();
         let mut last = Descriptors::default();
         let well = clock::wait_for(clock::now() + WELL_AGAIN, || {
-            if self.victim.has_ended() {
+            if self.victim.process.has_ended() {
                 return Some(());
             }
-            last = Descriptors::of(self.victim.process()).unwrap_or_default();
+            last = Descriptors::of(self.victim.process.id()).unwrap_or_default();
             last.beyond(baseline).is_none().then_some(())
         });
         if well.is_none()
@@ -322,7 +323,7 @@ impl Talk<'_> {
         let deadline = clock::now() + IDLE;
         let mut fewest: Option<Descriptors> = None;
         let look = || -> Option<()> {
-            let seen = Descriptors::of(self.victim.process()).ok()?;
+            let seen = Descriptors::of(self.victim.process.id()).ok()?;
             if fewest
                 .as_ref()
                 .is_none_or(|fewest| fewest.beyond(&seen).is_some())
@@ -356,7 +357,7 @@ impl Talk<'_> {
     fn persist_or(&mut self, kind: Kind, what: &str, mut attempt: impl FnMut(&mut Self) -> Reply) {
         let until = (clock::now() + self.patience()).min(self.deadline);
         let mut pause = PAUSE;
-        while !self.is_deaf && !self.victim.has_ended() {
+        while !self.is_deaf && !self.victim.process.has_ended() {
             match attempt(self) {
                 Reply::Right => return,
                 Reply::Bad(failure) => return self.failures.push(failure),
@@ -366,7 +367,7 @@ impl Talk<'_> {
                         .refusals
                         .push(format!("{what}: nobody is let in while that lasts"));
                 }
-                Reply::Silence if self.victim.has_ended() => return,
+                Reply::Silence if self.victim.process.has_ended() => return,
                 Reply::Silence => {
                     let seconds = ANSWER.as_secs();
                     self.is_deaf = true; // one hang is enough to be told
@@ -383,7 +384,8 @@ impl Talk<'_> {
                         Reply::Right | Reply::Silence | Reply::Bad(_) => return,
                     };
                     let why = format!("{what}: {why}");
-                    if is_late && self.patience() == WELL_AGAIN && !self.victim.has_ended() {
+                    if is_late && self.patience() == WELL_AGAIN && !self.victim.process.has_ended()
+                    {
                         return self.failures.push(Failure::new(kind, why));
                     }
                     // The first reason of each step is enough.
@@ -409,13 +411,13 @@ fn question(client: Client) -> String {
 /// Does something over a connection, which is made if there is none, and is not used again if it was cut.
 fn over(
     connection: &mut Option<Connection>,
-    doors: Doors,
+    listening: Listening,
     deadline: Instant,
     ask: impl FnOnce(&mut Connection) -> Result<Reply, Cut>,
 ) -> Reply {
     let opened = match connection.take() {
         Some(opened) => Ok(opened),
-        None => Connection::open(doors.clients, deadline),
+        None => Connection::open(listening.clients, deadline),
     };
     let mut opened = match opened {
         Ok(opened) => opened,
@@ -484,10 +486,10 @@ fn tell_neighbour(
 }
 
 /// What a server that has nobody to ask for places says about a client: whether it holds what it has to.
-pub(crate) fn recall(ledger: &Ledger, doors: Doors, client: Client) -> Reply {
+pub(crate) fn recall(ledger: &Ledger, listening: Listening, client: Client) -> Reply {
     let deadline = clock::now() + ANSWER;
     let question = question(client);
-    let line = Connection::open(doors.clients, deadline).and_then(|mut connection| {
+    let line = Connection::open(listening.clients, deadline).and_then(|mut connection| {
         connection.send(&format!("{question}\n"), deadline)?;
         connection.until(b"\n", deadline)
     });

@@ -9,10 +9,7 @@
 
 use std::process::Command;
 
-#[path = "../../../tests/common/left_behind.rs"]
-mod left_behind;
-
-use left_behind::{Program, SIGNALS};
+use herd_testkit::left_behind::{self, Program, SIGNALS};
 
 #[test]
 fn a_signal_leaves_no_server_and_no_strace() {

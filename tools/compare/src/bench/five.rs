@@ -7,10 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use herd_mio::presets;
+use herd_testkit::clock::now;
 
 use super::{Bench, SECRET};
 use crate::children;
-use crate::clock::now;
 use crate::cores;
 use crate::figures::{HEADLINE, Metric};
 use crate::generator::Span;

@@ -6,9 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use herd_compare::workshop::Program;
 use herd_mio::core::wire::lines::without_cr;
 use herd_mio::core::wire::message::Command;
+use herd_testkit::client::{Client, without_skew};
 
 use crate::scene::{Dice, Scene};
-use crate::talk::{Talk, without_skew};
 
 /// Some worlds' clocks have no more than milliseconds, and read them before or after they compute.
 const CLOCK_TOLERANCE_NS: i128 = 5_000_000;
@@ -30,7 +30,7 @@ pub(crate) fn transcript(program: &Program) {
     near_misses(&scene);
 }
 
-fn iamat(client: &mut Talk) {
+fn iamat(client: &mut Client) {
     client.send("IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1621464827.959498503\n");
     client.expect_at("AT Riley kiwi.cs.ucla.edu +34.068930-118.445127 1621464827.959498503");
     client.send("IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1621464827.959498503\n");
@@ -43,7 +43,7 @@ fn now_ns() -> i128 {
 }
 
 /// The skew is receipt minus stamp, exact to the nanosecond, with a sign always.
-fn skews(client: &mut Talk) {
+fn skews(client: &mut Client) {
     for (stamp, nanos) in [
         ("1621464827.959498503", 1_621_464_827_959_498_503),
         ("99999999999", 99_999_999_999_000_000_000),
@@ -75,7 +75,7 @@ fn skews(client: &mut Talk) {
 }
 
 /// They come back as they were written, whatever bytes they are.
-fn names_and_numbers(client: &mut Talk) {
+fn names_and_numbers(client: &mut Client) {
     for (id, place, time) in [
         (&b"\xff\xfe\x00\x1b[31m"[..], "+0-0", "0"),
         (
@@ -115,7 +115,7 @@ fn names_and_numbers(client: &mut Talk) {
     }
 }
 
-fn white_space(client: &mut Talk) {
+fn white_space(client: &mut Client) {
     client.send("\t IAMAT\x0bspace \x0c +1+2\r\t3 \r\n");
     client.expect_at("AT Riley space +1+2 3");
     for no_space in ["\u{a0}", "\u{85}", "\x1c", "\u{2003}", "\x1f", "\0"] {
@@ -130,7 +130,7 @@ fn white_space(client: &mut Talk) {
         .expect("? x\n");
 }
 
-fn what_is_no_command(client: &mut Talk) {
+fn what_is_no_command(client: &mut Client) {
     for line in [
         &b"hello"[..],
         b"iamat x +1+2 3",
@@ -154,7 +154,7 @@ fn what_is_no_command(client: &mut Talk) {
     client.send("two crs\r\r\n").expect("? two crs\r\n");
 }
 
-fn locations_and_times(client: &mut Talk) {
+fn locations_and_times(client: &mut Client) {
     for good in [
         "+34.068930-118.445127",
         "-90-180",
@@ -213,7 +213,7 @@ fn locations_and_times(client: &mut Talk) {
     client.refused("WHATSAT bad 10 5");
 }
 
-fn radii_and_bounds(client: &mut Talk) {
+fn radii_and_bounds(client: &mut Client) {
     let at = client.ask("IAMAT bounds +34.068930-118.445127 3");
     for (radius, bound) in [
         ("50", "20"),
@@ -258,12 +258,12 @@ fn radii_and_bounds(client: &mut Talk) {
 }
 
 /// The line that a `WHATSAT` about that client begins with.
-pub(crate) fn record(client: &mut Talk, id: &str) -> String {
+pub(crate) fn record(client: &mut Client, id: &str) -> String {
     client.send(format!("WHATSAT {id} 1 1\n")).places().0
 }
 
 /// An older IAMAT is answered and changes nothing; a clock that is ahead freezes nothing.
-fn order(client: &mut Talk) {
+fn order(client: &mut Client) {
     let newer = client.ask("IAMAT older +1+2 1000.000000000000000002");
     let older = client.ask("IAMAT older +3+4 1000.000000000000000001");
     assert_eq!(
@@ -288,7 +288,7 @@ fn order(client: &mut Talk) {
 
 /// A client whose clock is about a minute ahead: each of its moves counts, and those of a clock
 /// that is far ahead do, too.
-fn a_minute_ahead(client: &mut Talk) {
+fn a_minute_ahead(client: &mut Client) {
     let start = now_ns();
     for (id, lead_ms, step_ms) in [
         ("minute", 59_900, 7),
@@ -358,7 +358,7 @@ fn too_long(scene: &Scene) {
     client.expect(format!("? {line}\n")).expect_end();
     // A mebibyte more is on its way when the server gives up: that must not destroy the answer.
     let mut client = scene.client();
-    let _ = client.stream.write_all(&vec![b'x'; 1 << 20]);
+    let _ = client.stream().write_all(&vec![b'x'; 1 << 20]);
     client.expect(format!("? {line}\n")).expect_end();
 }
 

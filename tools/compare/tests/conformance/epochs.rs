@@ -1,11 +1,11 @@
 //! Servers whose clocks are wrong: what they heard does not keep a client where it was.
 
 use herd_compare::workshop::Program;
+use herd_testkit::client::Client;
 
 use crate::clients::record;
 use crate::neighbours::{batch, hear, jaquez, linked, proven, wall_clock};
 use crate::scene::Scene;
-use crate::talk::Talk;
 
 const YEAR_S: i64 = 31_536_000;
 const LAST_EPOCH: u32 = u32::MAX;
@@ -24,9 +24,9 @@ pub(crate) fn transcript(program: &Program) {
 /// A server with two neighbours: one teaches it, the other one hears of it.
 struct Test {
     scene: Scene,
-    riley: Talk,
-    bernard: Talk,
-    client: Talk,
+    riley: Client,
+    bernard: Client,
+    client: Client,
     /// How many IAMATs changed nothing.
     stale: u64,
     /// How many were stamped more than 60 s ahead of the clock, and how many behind it.

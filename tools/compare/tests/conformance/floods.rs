@@ -7,10 +7,10 @@ use std::time::Duration;
 use herd_compare::server::LogLevel;
 use herd_compare::workshop::Program;
 use herd_places::Behaviour;
+use herd_testkit::client::{Client, SOON};
 use socket2::{Domain, Socket, Type};
 
-use crate::scene::{SOON, Scene};
-use crate::talk::Talk;
+use crate::scene::Scene;
 
 /// All of it, over one server.
 pub(crate) fn transcript(program: &Program) {
@@ -104,9 +104,9 @@ fn who_does_not_read(scene: &Scene) {
     socket.set_recv_buffer_size(64 * 1024).unwrap();
     socket.set_send_buffer_size(64 * 1024).unwrap();
     socket.connect(&scene.server().clients.into()).unwrap();
-    let mut client = Talk::over(socket.into());
+    let mut client = Client::of(socket.into());
     client
-        .stream
+        .stream()
         .set_write_timeout(Some(Duration::from_millis(300)))
         .unwrap();
     let line = |number: usize| format!("{number:0>4000}\n").into_bytes();
@@ -116,7 +116,7 @@ fn who_does_not_read(scene: &Scene) {
             rest = line(lines);
             lines += 1;
         }
-        match client.stream.write(&rest) {
+        match client.stream().write(&rest) {
             Ok(count) => {
                 sent += count;
                 rest.drain(..count);
@@ -132,7 +132,7 @@ fn who_does_not_read(scene: &Scene) {
         );
     }
     scene.client().refused("others are served");
-    client.stream.set_write_timeout(Some(SOON)).unwrap();
+    client.stream().set_write_timeout(Some(SOON)).unwrap();
     let writer = client.send_meanwhile(rest);
     for number in 0..lines {
         client.expect([b"? ", &line(number)[..]].concat());

@@ -23,7 +23,6 @@ mod patience;
 mod places;
 mod processes;
 mod scene;
-mod talk;
 
 /// Each test once for each world, so that a failure names its world.
 macro_rules! in_every_world {

@@ -9,12 +9,12 @@ use herd_compare::server::LogLevel;
 use herd_compare::workshop::Program;
 use herd_mio::presets;
 use herd_status::Standing;
+use herd_testkit::client::Client;
 
 use crate::clients::record;
 use crate::model::Record;
 use crate::neighbours::{batch, hear, linked};
 use crate::scene::{Dice, SECRET, prepared, stand_in, wait_for};
-use crate::talk::Talk;
 
 /// Who is what, in the order of the preset: Riley, Jaquez, Juzang, Campbell, Bernard. Riley and Bernard dial all their neighbours, Juzang
 /// dials and is dialled; so each world has both parts in one of these, next to different others.
@@ -59,8 +59,8 @@ impl Stage {
         self.herd.as_ref().unwrap()
     }
 
-    fn client(&self, name: &str) -> Talk {
-        Talk::connect(self.herd().server(name).unwrap().clients)
+    fn client(&self, name: &str) -> Client {
+        Client::connect(self.herd().server(name).unwrap().clients)
     }
 
     /// Everybody who runs holds the same, and so many records.
@@ -178,7 +178,7 @@ fn a_wrong_clock(stage: &Stage) {
     let before = usize::try_from(stage.herd().ask(stage.names[0]).unwrap().records).unwrap();
     let (name, host) = GUEST;
     let host_peers = stage.herd().server(host).unwrap().peers;
-    let mut guest = linked(name, Talk::connect(host_peers), "00000000000000aa", "- 0");
+    let mut guest = linked(name, Client::connect(host_peers), "00000000000000aa", "- 0");
     batch(&mut guest);
     let frozen = format!(
         "AT {name} +0.000000000 frozen +1+2 {}",

@@ -5,17 +5,17 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use herd_compare::herd::free_addresses;
 use herd_compare::workshop::Program;
 use herd_mio::core::base::hex::{Hex, unhex};
 use herd_mio::core::base::settings::Secret;
 use herd_mio::core::link::proof::{Nonce, Parties, Side};
+use herd_testkit::client::{Client, SOON, wait_until};
+use herd_testkit::ports;
 use socket2::{Domain, Socket, Type};
 
 use crate::clients::record;
 use crate::model::{Record, Table};
-use crate::scene::{Dice, SECRET, SOON, Scene, wait_for, wait_until};
-use crate::talk::Talk;
+use crate::scene::{Dice, SECRET, Scene, wait_for};
 
 const NONCE: Nonce = [7; 16];
 
@@ -33,7 +33,7 @@ pub(crate) fn jaquez(program: &Program) -> Scene {
 }
 
 /// Somebody who says to be that neighbour, as far as the greeting; and Jaquez's nonce.
-fn pose_as(name: &str, mut link: Talk) -> (Talk, Nonce) {
+fn pose_as(name: &str, mut link: Client) -> (Client, Nonce) {
     link.send(format!("HERD 2 {name} Jaquez {}\n", Hex(&NONCE)));
     let greeting = link.line();
     let nonce = greeting
@@ -44,7 +44,7 @@ fn pose_as(name: &str, mut link: Talk) -> (Talk, Nonce) {
 }
 
 /// A neighbour that knows the secret, up to its `LIFE`, which is still to be said; and Jaquez's.
-pub(crate) fn proven(name: &str, link: Talk) -> (Talk, String) {
+pub(crate) fn proven(name: &str, link: Client) -> (Client, String) {
     let (mut link, theirs) = pose_as(name, link);
     let proof = |speaker| prove(SECRET, speaker, (name, &NONCE), ("Jaquez", &theirs));
     link.send(format!("PROOF {}\n", proof(Side::Dialler)));
@@ -54,7 +54,7 @@ pub(crate) fn proven(name: &str, link: Talk) -> (Talk, String) {
 }
 
 /// A neighbour that knows the secret, in that life, linked with Jaquez; `known` is what it knows of Jaquez.
-pub(crate) fn linked(name: &str, link: Talk, boot: &str, known: &str) -> Talk {
+pub(crate) fn linked(name: &str, link: Client, boot: &str, known: &str) -> Client {
     let (mut link, its_life) = proven(name, link);
     life(&its_life);
     link.send(format!("LIFE {boot} {} {known}\n", wall_clock()));
@@ -91,11 +91,11 @@ fn is_notice(line: &str) -> bool {
 }
 
 /// The records, epochs included, up to a `SYNC`, which says how far the hearer is then.
-pub(crate) fn batch(link: &mut Talk) -> (BTreeSet<String>, u64) {
+pub(crate) fn batch(link: &mut Client) -> (BTreeSet<String>, u64) {
     batch_or_goodbye(link).expect("a SYNC, and no goodbye")
 }
 
-fn batch_or_goodbye(link: &mut Talk) -> Option<(BTreeSet<String>, u64)> {
+fn batch_or_goodbye(link: &mut Client) -> Option<(BTreeSet<String>, u64)> {
     let mut lines = BTreeSet::new();
     loop {
         let line = link.line();
@@ -117,7 +117,7 @@ fn batch_or_goodbye(link: &mut Talk) -> Option<(BTreeSet<String>, u64)> {
 
 /// The records until all of these have come, each once, and nothing else but `SYNC`s and notices
 /// has.
-pub(crate) fn hear(link: &mut Talk, expected: &[&str]) -> u64 {
+pub(crate) fn hear(link: &mut Client, expected: &[&str]) -> u64 {
     let mut heard = BTreeSet::new();
     let expected: BTreeSet<String> = expected.iter().map(|line| (*line).to_owned()).collect();
     loop {
@@ -133,7 +133,7 @@ pub(crate) fn hear(link: &mut Talk, expected: &[&str]) -> u64 {
 }
 
 /// It must be told to go, or the connection must end; whatever else is said.
-fn is_refused(mut link: Talk, who: &str) {
+fn is_refused(mut link: Client, who: &str) {
     while let Some(line) = link.line_or_end() {
         if line.starts_with("BYE ") {
             return;
@@ -264,7 +264,7 @@ fn passing_on(scene: &Scene) {
 }
 
 /// The next `KEPT`; whatever else is said before it.
-fn kept(link: &mut Talk) -> u64 {
+fn kept(link: &mut Client) -> u64 {
     loop {
         if let Some(position) = link.line().strip_prefix("KEPT ") {
             return position.parse().unwrap();
@@ -307,7 +307,7 @@ fn versions(scene: &Scene) {
     }
 }
 
-fn is_told_the_versions(link: &mut Talk, version: &str) {
+fn is_told_the_versions(link: &mut Client, version: &str) {
     let line = link.line();
     let is_told = line.starts_with("BYE ")
         && line.contains(&format!("version {version} "))
@@ -459,7 +459,7 @@ fn slow_neighbour(scene: &Scene) {
     socket.connect(&scene.server().peers.into()).unwrap();
     let mut riley = linked(
         "Riley",
-        Talk::over(socket.into()),
+        Client::of(socket.into()),
         "00000000000000ee",
         "- 0",
     );
@@ -498,7 +498,7 @@ fn operator(scene: &Scene) {
     assert!(herd_compare::herd::ask(server.peers, "Jaquez", "another secret").is_err());
     assert!(herd_compare::herd::ask(server.peers, "Juzang", SECRET).is_err());
     let before = standing.clients;
-    let clients: Vec<Talk> = (0..3).map(|_| scene.client()).collect();
+    let clients: Vec<Client> = (0..3).map(|_| scene.client()).collect();
     wait_until("three clients more are counted", || {
         scene.standing().clients == before + 3
     });
@@ -510,7 +510,7 @@ fn operator(scene: &Scene) {
 pub(crate) fn dialling(program: &Program) {
     // Jaquez is not there yet: its port is taken, and nobody listens.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&free_addresses(1).unwrap()[0].into()).unwrap();
+    socket.bind(&ports::free(1).unwrap()[0].into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let scene = Scene::planned(program, |plan| {
         plan.dial = vec![("Jaquez".to_owned(), address)];
@@ -536,7 +536,7 @@ pub(crate) fn dialling(program: &Program) {
             }
         };
         stream.set_nonblocking(false).unwrap();
-        let mut link = Talk::over(stream);
+        let mut link = Client::of(stream);
         let greeting = link.line();
         let nonce = greeting
             .strip_prefix("HERD 2 Riley Jaquez ")

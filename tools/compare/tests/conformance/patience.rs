@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use herd_compare::workshop::Program;
 use herd_compare::worlds::WORLDS;
 use herd_places::Behaviour;
+use herd_testkit::client::SOON;
 
 use crate::neighbours::{batch, linked};
 use crate::places::own_error;
-use crate::scene::{SOON, Scene, prepared};
+use crate::scene::{Scene, prepared};
 
 /// Servers give up after ten seconds, on a machine that is busy a little later.
 const TEN_SECONDS: std::ops::Range<Duration> =

@@ -6,9 +6,9 @@ use herd_compare::workshop::Program;
 use herd_mio::core::base::settings::PlacesApi;
 use herd_mio::core::places::answer::answer;
 use herd_places::{Behaviour, End};
+use herd_testkit::client::{Client, SOON};
 
-use crate::scene::{KEY, SOON, Scene};
-use crate::talk::Talk;
+use crate::scene::{KEY, Scene};
 
 /// All of it, over one server.
 pub(crate) fn transcript(program: &Program) {
@@ -22,14 +22,14 @@ pub(crate) fn transcript(program: &Program) {
 }
 
 /// A client whose record is known to be asked about.
-fn kiwi(scene: &Scene) -> Talk {
+fn kiwi(scene: &Scene) -> Client {
     let mut client = scene.client();
     client.ask("IAMAT kiwi +34.068930-118.445127 1621464827.959498503");
     client
 }
 
 /// What one question is answered with.
-fn json(client: &mut Talk, bound: usize) -> String {
+fn json(client: &mut Client, bound: usize) -> String {
     client.send(format!("WHATSAT kiwi 10 {bound}\n")).places().1
 }
 
@@ -274,7 +274,7 @@ fn connections(scene: &Scene) {
     let asked = scene.places.requests().len();
     client.send("WHATSAT kiwi 10 5\n");
     assert!(scene.places.wait_for_requests(asked + 1, SOON));
-    socket2::SockRef::from(&client.stream)
+    socket2::SockRef::from(client.stream())
         .set_linger(Some(Duration::ZERO))
         .unwrap();
     drop(client);

@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use herd_compare::workshop::Program;
+use herd_testkit::client::wait_until;
 
-use crate::scene::{KEY, SECRET, Scene, wait_until};
+use crate::scene::{KEY, SECRET, Scene};
 
 /// All of it.
 pub(crate) fn transcript(program: &Program) {

@@ -5,19 +5,15 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use herd_compare::herd::free_addresses;
 use herd_compare::server::{self, LogLevel, Plan, Server};
 use herd_compare::workshop::{Profile, Program, Unprepared, Workshop};
 use herd_compare::worlds;
 use herd_places::{Options, Places};
+use herd_testkit::client::{Client, SOON};
+use herd_testkit::{clock, ports};
 use tempfile::TempDir;
 
-use crate::talk::Talk;
-
-/// How long anything that should happen soon may take on a slow, busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// What the servers of a herd know.
 pub(crate) const SECRET: &str = "the herd's own secret";
 /// What the stand-in takes.
@@ -81,7 +77,7 @@ impl Scene {
     pub(crate) fn planned(program: &Program, change: impl FnOnce(&mut Plan)) -> Scene {
         let directory = tempfile::tempdir().unwrap();
         let (places, told) = stand_in(directory.path());
-        let addresses = free_addresses(2).unwrap();
+        let addresses = ports::free(2).unwrap();
         let mut plan = Plan {
             name: "Riley".to_owned(),
             clients: addresses[0],
@@ -108,13 +104,13 @@ impl Scene {
     }
 
     /// A client connected to it.
-    pub(crate) fn client(&self) -> Talk {
-        Talk::connect(self.server().clients)
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.server().clients)
     }
 
     /// Somebody connected to its neighbours' port.
-    pub(crate) fn neighbour(&self) -> Talk {
-        Talk::connect(self.server().peers)
+    pub(crate) fn neighbour(&self) -> Client {
+        Client::connect(self.server().peers)
     }
 
     /// How it stands.
@@ -138,17 +134,18 @@ impl Drop for Scene {
     }
 }
 
-/// Waits until `condition` holds.
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    wait_for(|| if condition() { Ok(()) } else { Err(what) });
-}
-
 /// Waits until there is nothing left to say against it.
 pub(crate) fn wait_for<E: std::fmt::Display>(mut condition: impl FnMut() -> Result<(), E>) {
-    let deadline = Instant::now() + SOON;
-    while let Err(why) = condition() {
-        assert!(Instant::now() < deadline, "did not happen: {why}");
-        thread::park_timeout(Duration::from_millis(5));
+    let mut last = None;
+    let holds = clock::wait_for(clock::now() + SOON, || match condition() {
+        Ok(()) => Some(()),
+        Err(why) => {
+            last = Some(why);
+            None
+        }
+    });
+    if let (None, Some(why)) = (holds, last) {
+        panic!("did not happen: {why}");
     }
 }
 

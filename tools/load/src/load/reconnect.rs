@@ -9,10 +9,11 @@
 
 use std::io;
 
+use herd_testkit::failure::Failure;
+
 use super::Run;
 use crate::conversation::INTRODUCED;
 use crate::crew::{INTRODUCED_AT_ONCE, Stage, Trouble};
-use crate::failure::Failure;
 use crate::progress::Progress;
 
 impl Run<'_> {

@@ -10,61 +10,26 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use herd_testkit::herd::{self, Server};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// Longer than anything takes here: reached only by a failure.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The server's program. Cargo builds it, if it has not yet, and says where it is.
-fn server_program() -> &'static PathBuf {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let mut build = herd_programs::build("herd-mio");
-        let output = build.stderr(Stdio::inherit()).output().unwrap();
-        assert!(output.status.success(), "the server cannot be built");
-        let messages = String::from_utf8(output.stdout).unwrap();
-        let executable = messages
-            .lines()
-            .find_map(|line| herd_programs::executable_in(line, "herd-mio"));
-        executable.expect("cargo says where the server is")
-    })
-}
-
-/// A loopback address that no other herd of this or another test process has.
-fn own_address() -> Ipv4Addr {
-    static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed) + 1;
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    let [.., c] = count.to_be_bytes();
-    Ipv4Addr::new(127, 1 + high % 250, low, c)
-}
-
-/// Some servers that run, linked in a line.
+/// Some servers that run, linked in a line unless it is said otherwise.
 pub(crate) struct Herd {
-    pub(crate) directory: TempDir,
     pub(crate) config: String,
     pub(crate) servers: Vec<Server>,
-}
-
-/// One that runs; it is killed when the test is through with it.
-pub(crate) struct Server {
-    pub(crate) child: Child,
-    pub(crate) address: SocketAddr,
-    name: String,
-    level: String,
-    /// What it logs.
-    pub(crate) log: Receiver<String>,
+    pub(crate) herd: herd::Herd,
 }
 
 impl Herd {
@@ -78,126 +43,40 @@ impl Herd {
     pub(crate) fn start_with(
         names: &[&str],
         links: &[(&str, &str)],
-        level: &str,
+        level: &'static str,
         more: &str,
     ) -> Herd {
-        Herd::start_in(tempfile::tempdir().unwrap(), names, links, level, more)
+        Herd::of(herd::Herd::new(names, links).level(level).with(more))
     }
 
-    /// The same in this directory, which may have files that `more` names.
-    pub(crate) fn start_in(
-        directory: TempDir,
-        names: &[&str],
-        links: &[(&str, &str)],
-        level: &str,
-        more: &str,
-    ) -> Herd {
-        let ip = own_address();
-        let ports: Vec<TcpListener> = (0..2 * names.len())
-            .map(|_| TcpListener::bind((ip, 0)).unwrap())
-            .collect();
-        let links = links.iter().map(|(a, b)| format!("[{a:?}, {b:?}]"));
-        let links = links.collect::<Vec<_>>().join(", ");
-        let mut text = format!("links = [{links}]\n");
-        for (name, ports) in names.iter().zip(ports.chunks(2)) {
-            let [clients, peers] = [&ports[0], &ports[1]].map(|port| port.local_addr().unwrap());
-            text.push_str(&format!(
-                "[[servers]]\nname = {name:?}\nclients = \"{clients}\"\npeers = \"{peers}\"\n"
-            ));
-        }
-        text.push_str(more);
-        drop(ports);
-        let config = directory.path().join("herd.toml");
-        std::fs::write(&config, text).unwrap();
-        let config = config.to_str().unwrap().to_owned();
-        let servers = names
-            .iter()
-            .map(|name| Server::start(name, &config, level, &directory))
-            .collect();
+    /// Where its files are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.herd.directory.path()
+    }
+
+    /// All servers of that herd.
+    pub(crate) fn of(herd: herd::Herd) -> Herd {
+        let config = herd.config_file().to_str().unwrap().to_owned();
+        let names = herd.names();
         Herd {
-            directory,
             config,
-            servers,
+            servers: names.iter().map(|name| herd.start(name)).collect(),
+            herd,
         }
     }
 
     /// Kills a server without a warning.
     pub(crate) fn kill(&mut self, number: usize) {
-        self.servers[number].child.kill().unwrap();
-        self.servers[number].child.wait().unwrap();
+        self.servers[number].process().kill().unwrap();
     }
 
     /// Starts it again, where it was.
     pub(crate) fn start_again(&mut self, number: usize) {
-        let Server { name, level, .. } = &self.servers[number];
-        self.servers[number] = Server::start(name, &self.config, level, &self.directory);
+        self.servers[number] = self.herd.start(&self.herd.names()[number]);
     }
 
     pub(crate) fn pid(&self, number: usize) -> String {
-        self.servers[number].child.id().to_string()
-    }
-}
-
-impl Server {
-    fn start(name: &str, config: &str, level: &str, directory: &TempDir) -> Server {
-        let mut command = Command::new(server_program());
-        for (variable, _) in std::env::vars_os() {
-            if variable.to_string_lossy().starts_with("HERD_") {
-                command.env_remove(variable);
-            }
-        }
-        let mut child = command
-            .args([name, "--config", config, "--log-file", "-"])
-            .args(["--log-level", level])
-            .env("HERD_SECRET", "the secret of this herd")
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, log) = channel();
-        let errors = BufReader::new(child.stderr.take().unwrap());
-        thread::spawn(move || {
-            for line in errors.lines().map_while(Result::ok) {
-                // The test may have heard enough.
-                let _ = sender.send(line);
-            }
-        });
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut ready)
-            .unwrap();
-        let address = ready
-            .split_once("clients on ")
-            .and_then(|(_, rest)| rest.split([',', '\n']).next()?.parse().ok());
-        Server {
-            address: address.unwrap_or_else(|| panic!("{name} did not start: {ready:?}")),
-            name: name.to_owned(),
-            level: level.to_owned(),
-            child,
-            log,
-        }
-    }
-
-    /// Waits for so many log lines with this text in them.
-    pub(crate) fn wait_for_logs(&self, count: usize, text: &str) {
-        for _ in 0..count {
-            self.wait_for_log(text);
-        }
-    }
-
-    /// Waits for a log line with this text in it.
-    pub(crate) fn wait_for_log(&self, text: &str) {
-        while !self.log.recv_timeout(DEADLINE).unwrap().contains(text) {}
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.servers[number].pid().to_string()
     }
 }
 

@@ -1,15 +1,4 @@
-//! What tools of this workspace have in common: [signals] reach them, their [output] gets where it
-//! is sent or their status says that it did not, and what is started is not left behind when a
-//! signal [ends](stop) them. Cargo builds a program that is to be started, and says where it put
-//! it.
-//!
-//! Where a program is depends on profile, target directory and platform; so it is asked for, not guessed.
-
-#![forbid(unsafe_code)]
-
-pub mod output;
-pub mod signals;
-pub mod stop;
+//! Cargo builds a program that is to be started, and says where it put it: that depends on profile, target directory and platform.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -33,7 +22,7 @@ const ABOUT_THIS_PACKAGE: [&str; 6] = [
 
 /// Cargo, the one that runs this program if one does, as it would be called by hand.
 #[must_use]
-pub fn cargo() -> Command {
+pub fn command() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
     for (name, _) in std::env::vars_os() {
@@ -56,7 +45,7 @@ pub fn cargo() -> Command {
 /// nothing of it twice.
 #[must_use]
 pub fn build(program: &str) -> Command {
-    let mut command = cargo();
+    let mut command = self::command();
     command
         .args(["build", "--manifest-path", MANIFEST])
         .args(["--workspace", "--bin", program])
@@ -69,10 +58,12 @@ pub fn build(program: &str) -> Command {
 /// The path, if this line of cargo's says that the program of that name is there.
 ///
 /// ```
+/// use herd_testkit::cargo;
+///
 /// let message = r#"{"reason":"compiler-artifact","target":{"name":"herd-mio"},"executable":"/t/debug/herd-mio"}"#;
-/// let found = herd_programs::executable_in(message, "herd-mio");
+/// let found = cargo::executable_in(message, "herd-mio");
 /// assert_eq!(found, Some("/t/debug/herd-mio".into()));
-/// assert_eq!(herd_programs::executable_in(message, "herd-load"), None);
+/// assert_eq!(cargo::executable_in(message, "herd-load"), None);
 /// ```
 #[must_use]
 pub fn executable_in(message: &str, name: &str) -> Option<PathBuf> {
@@ -119,7 +110,7 @@ mod tests {
     fn what_is_told_of_this_package_is_not_handed_on() {
         // A test is told its own package's name.
         assert!(std::env::var_os("CARGO_PKG_NAME").is_some());
-        let cargo = cargo();
+        let cargo = command();
         let removed = |name: &str| {
             let mut changes = cargo.get_envs();
             changes.any(|(changed, value)| changed == name && value.is_none())

@@ -1,21 +1,19 @@
 //! What is tested of every tool: its standard output, and signals that its starter blocked.
 
-#![allow(dead_code, reason = "each test program uses its own part of this")]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "deadlines of tests are real time"
-)]
+#![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 use std::fs::File;
 use std::process::{Child, Command};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 
+use crate::clock;
+
 /// `--help` and what else is given here, each into a full disk and into a pipe that has no reader
 /// any more.
-pub(crate) fn output_is_honest(program: &str, more: &[&[&str]]) {
+pub fn output_is_honest(program: &str, more: &[&[&str]]) {
     for arguments in [&[&["--help"][..]], more].concat() {
         let command = || {
             let mut command = Command::new(program);
@@ -40,7 +38,7 @@ pub(crate) fn output_is_honest(program: &str, more: &[&[&str]]) {
 }
 
 /// Does that as a program does that has blocked every signal: children inherit it.
-pub(crate) fn with_all_blocked<T: Send>(start: impl FnOnce() -> T + Send) -> T {
+pub fn with_all_blocked<T: Send>(start: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let starter = scope.spawn(|| {
             SigSet::all().thread_block().unwrap();
@@ -51,16 +49,11 @@ pub(crate) fn with_all_blocked<T: Send>(start: impl FnOnce() -> T + Send) -> T {
 }
 
 /// The exit status of a child that has to end now; `None` if a signal ended it.
-pub(crate) fn ends_soon(child: &mut Child) -> Option<i32> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status.code();
-        }
-        if Instant::now() > deadline {
-            child.kill().unwrap();
-            panic!("it does not end");
-        }
-        thread::park_timeout(Duration::from_millis(5));
-    }
+pub fn ends_soon(child: &mut Child) -> Option<i32> {
+    let deadline = clock::now() + Duration::from_secs(20);
+    let Some(status) = clock::wait_for(deadline, || child.try_wait().unwrap()) else {
+        child.kill().unwrap();
+        panic!("it does not end");
+    };
+    status.code()
 }

@@ -2,24 +2,27 @@
 //!
 //! The program is given a directory for its temporary files. All that it starts inherits that in its environment, and is found by it.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::clock;
+
 /// Starting something, and cleaning up, are a matter of a second or two; the machine may be busy.
 const SOON: Duration = Duration::from_secs(60);
-const GLANCE: Duration = Duration::from_millis(5);
 
 /// What ends a program: `kill`, Ctrl-C, and a terminal that is closed.
-pub(crate) const SIGNALS: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::HUP];
+pub const SIGNALS: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::HUP];
 
 /// A running program. Dropped, it is killed with everything that it has started.
-pub(crate) struct Program {
+#[derive(Debug)]
+pub struct Program {
     process: Child,
     errors: ChildStderr,
     directory: PathBuf,
@@ -37,7 +40,7 @@ impl Drop for Program {
 
 impl Program {
     /// Starts it with that directory for temporary files, which has to be empty.
-    pub(crate) fn start(command: &mut Command, directory: &Path) -> Program {
+    pub fn start(command: &mut Command, directory: &Path) -> Program {
         command
             .env("TMPDIR", directory)
             .stdin(Stdio::null())
@@ -53,7 +56,7 @@ impl Program {
     }
 
     /// Waits until something with these words on its command line runs, which the program has started.
-    pub(crate) fn await_child(&mut self, words: &str) {
+    pub fn await_child(&mut self, words: &str) {
         let own = Pid::from_child(&self.process);
         await_some(words, || {
             let ended = self.process.try_wait().unwrap();
@@ -64,7 +67,7 @@ impl Program {
     }
 
     /// Sends it the signal, waits for its end as after such a signal, and looks for what is left. Returns what it said.
-    pub(crate) fn end_with(mut self, signal: Signal) -> String {
+    pub fn end_with(mut self, signal: Signal) -> String {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
         let status = await_some("its end", || self.process.try_wait().unwrap());
         let processes = processes_of(&self.directory);
@@ -82,7 +85,7 @@ impl Program {
         said
     }
 
-    /// All that it says on its standard error until everybody who may say something there has ended.
+    /// All that it says on its standard error until every process that may write there has ended.
     fn said(&mut self) -> String {
         let mut said = Vec::new();
         self.errors.read_to_end(&mut said).unwrap();
@@ -91,7 +94,7 @@ impl Program {
 }
 
 /// Whether this system lists processes; if not, that is told past the test harness, which would swallow it.
-pub(crate) fn can_be_seen() -> bool {
+pub fn can_be_seen() -> bool {
     let can = Path::new("/proc/self/environ").exists();
     if !can {
         let words = b"skipped: this system does not list processes in /proc\n";
@@ -122,18 +125,7 @@ fn processes_of(directory: &Path) -> Vec<(Pid, String)> {
     found
 }
 
-fn await_some<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
-    let deadline = now() + SOON;
-    loop {
-        if let Some(found) = find() {
-            return found;
-        }
-        assert!(now() < deadline, "{what}: not after {SOON:?}");
-        thread::sleep(GLANCE);
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test waits for processes")]
-fn now() -> Instant {
-    Instant::now()
+fn await_some<T>(what: &str, find: impl FnMut() -> Option<T>) -> T {
+    let found = clock::wait_for(clock::now() + SOON, find);
+    found.unwrap_or_else(|| panic!("{what}: not after {SOON:?}"))
 }

@@ -10,7 +10,7 @@
 
 use std::process::Command;
 
-use herd_programs::signals;
+use herd_testkit::signals;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Runs one of the ignored tests below, in a process of its own that inherits these signals as

@@ -1,0 +1,52 @@
+//! How a program can fail: the exit status, and the one line that says why.
+
+use std::process::ExitCode;
+use std::{fmt, io};
+
+use herd_mio::config::ConfigError;
+
+use crate::output;
+
+/// The exit status after a mistake in the command line or the configuration.
+pub const USAGE: u8 = 2;
+
+/// A program ends with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Something went wrong at run time: status 1.
+    Failed(String),
+    /// A mistake in the command line or in a config file: status 2.
+    Usage(String),
+}
+
+impl Failure {
+    /// What is wrong.
+    #[must_use]
+    pub fn into_words(self) -> String {
+        match self {
+            Failure::Failed(what) | Failure::Usage(what) => what,
+        }
+    }
+
+    /// Writes it to the standard error; returns the exit status to end with.
+    #[must_use]
+    pub fn tell(&self) -> ExitCode {
+        let (what, status) = match self {
+            Failure::Failed(what) => (what, 1),
+            Failure::Usage(what) => (what, USAGE),
+        };
+        output::tell(what);
+        ExitCode::from(status)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure::Usage(error.0)
+    }
+}
+
+/// What the system refused while `doing` it.
+pub fn system(doing: impl fmt::Display) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure::Failed(format!("cannot {doing}: {error}"))
+}

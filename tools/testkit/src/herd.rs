@@ -1,0 +1,425 @@
+//! A herd of real server processes for a test, and what they log.
+//!
+//! Each herd lives on a loopback address of its own, on ports that the system chose there: see
+//! [`crate::ports`].
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends at what it did not expect"
+)]
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::client::{Client, SOON};
+use crate::server::{self, Listening, Member, Process};
+use crate::{clock, ports};
+
+/// What stands in for Google Places.
+pub trait PlacesServer {
+    /// Where it listens, as `https://host:port`.
+    fn url(&self) -> String;
+    /// The certificate authority that it is certified by.
+    fn ca_pem(&self) -> &str;
+}
+
+/// A herd on paper: its config file, and the options that every one of its servers is started with.
+#[derive(Debug)]
+pub struct Herd {
+    /// Where its files are, and the working directory of its servers.
+    pub directory: TempDir,
+    members: Vec<(String, SocketAddr, SocketAddr)>,
+    links: Vec<(String, String)>,
+    extra: String,
+    top: String,
+    environment: HashMap<String, String>,
+    /// How much the servers log.
+    pub level: &'static str,
+}
+
+impl Herd {
+    /// Servers and links; nothing is started.
+    pub fn new(names: &[&str], links: &[(&str, &str)]) -> Herd {
+        let ports = ports::free(2 * names.len()).unwrap();
+        let members: Vec<_> = names
+            .iter()
+            .zip(ports.chunks(2))
+            .map(|(name, ports)| (*name, ports[0], ports[1]))
+            .collect();
+        Herd::at(&members, links)
+    }
+
+    /// Servers, each with the address for clients and the one for neighbours that the test chose,
+    /// and links; nothing is started.
+    pub fn at(members: &[(&str, SocketAddr, SocketAddr)], links: &[(&str, &str)]) -> Herd {
+        let members = members
+            .iter()
+            .map(|(name, clients, peers)| (name.to_string(), *clients, *peers))
+            .collect();
+        let links = links
+            .iter()
+            .map(|(a, b)| (a.to_string(), b.to_string()))
+            .collect();
+        Herd {
+            directory: tempfile::tempdir().unwrap(),
+            members,
+            links,
+            extra: String::new(),
+            top: String::new(),
+            environment: HashMap::from([("HERD_SECRET".into(), "the herd's own secret".into())]),
+            level: "debug",
+        }
+    }
+
+    /// A herd of one.
+    pub fn single() -> Herd {
+        Herd::new(&["Riley"], &[])
+    }
+
+    /// The servers and links of a preset, on ports of our own.
+    pub fn preset(year: &str) -> Herd {
+        let preset = herd_mio::presets::by_year(year).unwrap();
+        Herd::new(&preset.servers, preset.links)
+    }
+
+    /// TOML tables to be added to the config file.
+    pub fn with(mut self, toml: &str) -> Herd {
+        self.extra.push_str(toml);
+        self
+    }
+
+    /// TOML tables to stand in the config file instead of those that were added before.
+    pub fn with_instead(mut self, toml: &str) -> Herd {
+        self.extra = toml.to_owned();
+        self
+    }
+
+    /// The same between two starts of a server.
+    pub fn replace_tables(&mut self, toml: &str) {
+        self.extra = toml.to_owned();
+    }
+
+    /// TOML keys to stand at the top of the config file.
+    pub fn with_top(mut self, toml: &str) -> Herd {
+        self.top.push_str(toml);
+        self
+    }
+
+    /// An environment variable for the servers.
+    pub fn env(mut self, name: &str, value: &str) -> Herd {
+        self.environment.insert(name.into(), value.into());
+        self
+    }
+
+    /// Asks `places` with the key that is right for it.
+    pub fn asking(self, places: &impl PlacesServer) -> Herd {
+        let ca = self.directory.path().join("ca.pem");
+        fs::write(&ca, places.ca_pem()).unwrap();
+        let toml = format!("[places]\nurl = {:?}\nca_file = {ca:?}\n", places.url());
+        self.with(&toml).env("HERD_PLACES_KEY", "test-key")
+    }
+
+    /// How much the servers log.
+    pub fn level(mut self, level: &'static str) -> Herd {
+        self.level = level;
+        self
+    }
+
+    /// The names of its servers.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.members.iter().map(|(name, ..)| name.clone()).collect()
+    }
+
+    /// Its links; the first of two servers dials.
+    #[must_use]
+    pub fn links(&self) -> &[(String, String)] {
+        &self.links
+    }
+
+    /// Where clients of a server connect.
+    pub fn clients_address(&self, name: &str) -> SocketAddr {
+        let member = self.members.iter().find(|(other, ..)| other == name);
+        member.unwrap().1
+    }
+
+    /// Where neighbours of a server connect.
+    pub fn peers_address(&self, name: &str) -> SocketAddr {
+        self.members
+            .iter()
+            .find(|(other, ..)| other == name)
+            .unwrap()
+            .2
+    }
+
+    /// Writes the config file; returns where it is.
+    pub fn config_file(&self) -> PathBuf {
+        let links = self.links.iter();
+        let links: Vec<_> = links.map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let addresses = |(_, clients, peers): &(String, SocketAddr, SocketAddr)| {
+            (clients.to_string(), peers.to_string())
+        };
+        let addresses: Vec<_> = self.members.iter().map(addresses).collect();
+        let mut members = Vec::new();
+        for ((name, ..), (clients, peers)) in self.members.iter().zip(&addresses) {
+            members.push(Member {
+                name,
+                clients,
+                peers,
+            });
+        }
+        let text = server::config(&links, &members);
+        let path = self.directory.path().join("herd.toml");
+        fs::write(&path, format!("{}\n{text}{}", self.top, self.extra)).unwrap();
+        path
+    }
+
+    /// The command that starts one of its servers, logging to its standard error.
+    #[must_use]
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = server_command();
+        command
+            .current_dir(self.directory.path())
+            .args([name, "--log-file", "-", "--log-level", self.level])
+            .arg("--config")
+            .arg(self.config_file())
+            .envs(&self.environment);
+        command
+    }
+
+    /// Starts one of its servers and waits until it is ready.
+    #[must_use]
+    pub fn start(&self, name: &str) -> Server {
+        Server::start(&mut self.command(name))
+    }
+
+    /// Starts them all, and waits until every link is there.
+    #[must_use]
+    pub fn start_all(&self) -> HashMap<String, Server> {
+        let servers = self.start_all_quietly();
+        for (a, b) in &self.links {
+            servers[a].wait_for_log(&format!("neighbour {b} "), "linked");
+            servers[b].wait_for_log(&format!("neighbour {a} "), "linked");
+        }
+        servers
+    }
+
+    /// Starts them all without waiting for links, which a quiet log does not tell of.
+    #[must_use]
+    pub fn start_all_quietly(&self) -> HashMap<String, Server> {
+        let names = self.names().into_iter();
+        names
+            .map(|name| (name.clone(), self.start(&name)))
+            .collect()
+    }
+}
+
+/// The server's program. Cargo says where it is to the tests of the server's own package; for the
+/// tests of others it builds it, if it has not yet.
+#[must_use]
+pub fn server_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| match std::env::var_os("CARGO_BIN_EXE_herd-mio") {
+        Some(program) => program.into(),
+        None => server::build(&[]).unwrap(),
+    })
+}
+
+/// The server's program, without any setting from this process's environment.
+#[must_use]
+pub fn server_command() -> Command {
+    let mut command = Command::new(server_program());
+    server::without_settings(&mut command);
+    command
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    lines: Vec<String>,
+    has_ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    lines: Mutex<Lines>,
+    more: Condvar,
+}
+
+impl Log {
+    /// The log is still shown after a test failed while it held the lock.
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running server process. It is killed when the test is through with it.
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+    /// Where it listens for clients.
+    pub address: SocketAddr,
+    log: Arc<Log>,
+}
+
+impl Server {
+    /// Starts it, collects what it logs to its standard error, and waits until it says that it is
+    /// ready.
+    pub fn start(command: &mut Command) -> Server {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = Process::spawn(command).unwrap();
+        let log = Arc::new(Log::default());
+        let errors = process.child.stderr.take().unwrap();
+        thread::spawn({
+            let log = log.clone();
+            move || {
+                for line in BufReader::new(errors).split(b'\n').map_while(Result::ok) {
+                    let line = String::from_utf8_lossy(&line).into_owned();
+                    log.lock().lines.push(line);
+                    log.more.notify_all();
+                }
+                log.lock().has_ended = true;
+                log.more.notify_all();
+            }
+        });
+        let output = process.child.stdout.take().unwrap();
+        let mut server = Server {
+            process,
+            address: SocketAddr::from(([0; 4], 0)),
+            log,
+        };
+        let mut ready = String::new();
+        BufReader::new(output).read_line(&mut ready).unwrap();
+        let Some(listening) = Listening::from_line(&ready) else {
+            server.wait_for_log_end();
+            panic!(
+                "the server did not start: {ready:?} {:?}",
+                server.log_lines()
+            );
+        };
+        server.address = listening.clients;
+        server
+    }
+
+    /// The id of its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// A client connected to it.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn log_lines(&self) -> Vec<String> {
+        self.log.lock().lines.clone()
+    }
+
+    /// Waits for a log line with both texts in it, and returns it.
+    pub fn wait_for_log(&self, one: &str, other: &str) -> String {
+        self.wait_for_nth_log(1, one, other)
+    }
+
+    /// Waits for the `n`th such line (from 1).
+    pub fn wait_for_nth_log(&self, n: usize, one: &str, other: &str) -> String {
+        let is_it = |line: &&String| line.contains(one) && line.contains(other);
+        let deadline = clock::now() + SOON;
+        let mut state = self.log.lock();
+        loop {
+            if let Some(line) = state.lines.iter().filter(is_it).nth(n - 1) {
+                return line.clone();
+            }
+            let left = deadline.saturating_duration_since(clock::now());
+            assert!(
+                !left.is_zero(),
+                "no log line {n} with {one:?} and {other:?} in:\n{}",
+                state.lines.join("\n")
+            );
+            state = self.log.more.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    fn wait_for_log_end(&self) {
+        let more = &self.log.more;
+        let wait = more.wait_timeout_while(self.log.lock(), SOON, |state| !state.has_ended);
+        drop(wait.unwrap());
+    }
+
+    /// Sends a signal. The process must not have been reaped.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process.child), signal).unwrap();
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(mut self) {
+        self.process.kill().unwrap();
+    }
+
+    /// Waits until it ended by itself; returns how, and its whole log.
+    #[must_use]
+    pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
+        let Some(status) = self.process.wait(clock::now() + SOON) else {
+            panic!("the server did not end:\n{}", self.log_lines().join("\n"));
+        };
+        self.wait_for_log_end();
+        (status, self.log_lines())
+    }
+
+    /// Stops it with SIGTERM, and checks that it stopped cleanly.
+    pub fn stop(self) -> Vec<String> {
+        self.signal(Signal::TERM);
+        let (status, log) = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", log.join("\n"));
+        log
+    }
+
+    /// A number from `/proc/<pid>/status`, such as `VmRSS` in KiB.
+    pub fn status(&self, key: &str) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
+            .unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        if thread::panicking() {
+            eprintln!(
+                "--- log of {} ---\n{}",
+                self.address,
+                self.log_lines().join("\n")
+            );
+        }
+    }
+}
+
+/// Whether a file with that name is in a directory.
+pub fn exists(directory: &Path, name: &str) -> bool {
+    directory.join(name).exists()
+}
