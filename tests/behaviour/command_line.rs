@@ -448,7 +448,7 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
             "--rate",
             "--stop-on-loss",
             "--svg",
-            // Those of herd-status.
+            // Those of herd-client status.
             "--ignore",
             "--server",
             "--timeout",

@@ -1,14 +1,12 @@
-//! What `herd-status` says of real servers that something is wrong with: as an operator, or a health
+//! What `herd-client status` says of real servers that something is wrong with: as an operator, or a health
 //! check, is told.
 
-use std::process::Command;
-
 use herd_testkit::client::wait_until;
+use herd_testkit::herd::status_command;
 use herd_testkit::herd::{Herd, Server};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::journal::keeping;
-use crate::tls::status_program;
 
 fn two() -> Herd {
     Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
@@ -16,7 +14,7 @@ fn two() -> Herd {
 
 /// What is said of a herd, and the status; with the herd's secret.
 fn status(herd: &Herd, arguments: &[&str]) -> (i32, String) {
-    let output = Command::new(status_program())
+    let output = status_command()
         .arg("--config")
         .arg(herd.config_file())
         .args(arguments)
@@ -180,7 +178,7 @@ fn servers_that_stop_freeze_or_run_with_another_file_are_told() {
         .replace(&other.to_string(), &one.to_string())
         .replace("here", &other.to_string());
     std::fs::write(&crossed, text).unwrap();
-    let output = Command::new(status_program())
+    let output = status_command()
         .arg("--config")
         .arg(&crossed)
         .env("HERD_SECRET", "the herd's own secret")

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use herd_places::{Behaviour, End, Options, Places};
 use herd_testkit::client::{Client, SOON, wait_until};
-use herd_testkit::herd::{Herd, server_command};
+use herd_testkit::herd::{Herd, server_command, status_command};
 use memchr::memmem;
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::PrivateKeyDer;
@@ -20,7 +20,7 @@ use crate::certificates::{Flaw, identity};
 use crate::hostile_links::{dial, greet};
 use crate::impostors::{Guise, Impostor};
 use crate::neighbours::NONCE;
-use crate::tls::{Authority, FOR_CLIENTS, FOR_PEERS, Secure, line, secure_client, status_program};
+use crate::tls::{Authority, FOR_CLIENTS, FOR_PEERS, Secure, line, secure_client};
 
 /// With characters that stand otherwise in a URL.
 const KEY: &str = "AIzaThe+Key/Of=Places&Riley~0123456789";
@@ -374,12 +374,12 @@ fn a_whole_conversation_at_trace_tells_none() {
 
     // An operator with the right secret, and one with another.
     for secret in ["", OTHER_SECRET] {
-        let mut command = Command::new(status_program());
+        let mut command = status_command();
         command.arg("--config").arg(herd.config_file());
         command
             .env_remove("HERD_SECRET_FILE")
             .env("HERD_SECRET", secret);
-        shown.add_output("what herd-status says", command.output().unwrap());
+        shown.add_output("what herd-client status says", command.output().unwrap());
     }
 
     // Certificates anew: such as cannot be read, the wrong file, and the right one again.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use herd_testkit::client::{Client, SOON};
-use herd_testkit::herd::{Herd, Server};
+use herd_testkit::herd::{Herd, Server, status_command};
 
 /// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -285,27 +285,13 @@ fn neighbours_flood_over_mutual_tls_without_a_secret() {
     );
 }
 
-/// The program that asks servers how they stand: beside the server, if the whole workspace was built.
-pub(crate) fn status_program() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_herd-mio")).with_file_name("herd-status");
-    if !program.exists() {
-        let mut build = std::process::Command::new(env!("CARGO"));
-        let built = build
-            .args(["build", "--quiet", "--workspace", "--bin", "herd-status"])
-            .status();
-        assert!(built.unwrap().success());
-    }
-    program
-}
-
 #[test]
 fn an_operator_with_a_certificate_of_the_herd_is_told_how_servers_stand() {
     let authority = Authority::new();
     let herd = chain(&authority);
     let _servers = herd.start_all();
-    let program = status_program();
     let ask = || {
-        std::process::Command::new(&program)
+        status_command()
             .arg("--config")
             .arg(herd.config_file())
             .env_remove("HERD_SECRET")

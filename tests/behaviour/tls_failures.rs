@@ -6,13 +6,12 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use herd_testkit::client::{Client, SOON};
-use herd_testkit::herd::{Herd, Server};
+use herd_testkit::herd::{Herd, Server, status_command};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::hostile_clients_tls::{config, is_served};
 use crate::tls::{
     Authority, FOR_CLIENTS, FOR_PEERS, builder, connect, secure_client, secure_server,
-    status_program,
 };
 
 /// The lines at `warn` that have `words` in them.
@@ -297,7 +296,7 @@ fn an_operator_sees_the_counts() {
     let mut half = Client::connect(servers["Bob"].address);
     half.send(b"\x16\x03").finish();
     gone(&servers["Bob"], half.stream());
-    let output = std::process::Command::new(status_program())
+    let output = status_command()
         .arg("--config")
         .arg(herd.config_file())
         .env("HERD_SECRET", "the herd's own secret")

@@ -7,14 +7,14 @@ use std::process::Command;
 use std::sync::Arc;
 
 use herd_testkit::client::Client;
-use herd_testkit::herd::Server;
+use herd_testkit::herd::{Server, status_command};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConnection, RootCertStore};
 
 use crate::fleet::{Fleet, PeersTls};
 use crate::neighbours::status_of;
-use crate::tls::{Authority, builder, status_program};
+use crate::tls::{Authority, builder};
 
 const SECRET: &[u8] = b"the old secret of the herd";
 
@@ -339,7 +339,7 @@ fn the_status_tool_asks_with_and_without_tls_and_says_what_is_left_to_do() {
     authority.certify(fleet.directory("Alice"), "operator", "operator", false);
     let status = |secret: &str| {
         fleet.secret("Alice", secret);
-        let mut status = Command::new(status_program());
+        let mut status = status_command();
         status
             .arg("--config")
             .arg(fleet.herd("Alice").config_file());

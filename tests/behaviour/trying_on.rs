@@ -4,10 +4,10 @@
 use std::fs;
 
 use herd_mio::core::link::OPERATOR;
-use herd_testkit::herd::{Herd, Server};
+use herd_testkit::herd::{Herd, Server, status_command};
 
 use crate::listening::with_hosts;
-use crate::tls::{Authority, FOR_PEERS, status_program};
+use crate::tls::{Authority, FOR_PEERS};
 
 /// Waits until a server has dialled that often, and counts what it warned of with these words.
 fn warnings_after(server: &Server, attempts: usize, words: &str) -> usize {
@@ -97,7 +97,7 @@ fn tls_at_one_end_only_is_told_once_and_with_the_way_out() {
         ] {
             let directory = herd.directory.path();
             authority.certify(directory, OPERATOR, OPERATOR, false);
-            let mut status = std::process::Command::new(status_program());
+            let mut status = status_command();
             status.arg("--config").arg(herd.config_file());
             let output = status.env("HERD_SECRET", "the herd's own secret").output();
             let text = String::from_utf8(output.unwrap().stdout).unwrap();

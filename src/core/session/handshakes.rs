@@ -1,7 +1,7 @@
 //! Failed TLS with clients: the kinds of failures, their counts, and what is logged.
 //!
 //! Any machine on the internet can fail a handshake as often as it likes. So only the first failure
-//! of each kind, and then each power of two, is logged as a warning. `herd-status` shows the
+//! of each kind, and then each power of two, is logged as a warning. `herd-client status` shows the
 //! counts.
 
 use std::fmt;
@@ -54,7 +54,7 @@ impl Kind {
         Kind::Unexpected,
     ];
 
-    /// The name of the kind in the output of `herd-status`: lower case, without spaces.
+    /// The name of the kind in the output of `herd-client status`: lower case, without spaces.
     ///
     /// ```
     /// use herd_mio::core::session::handshakes::Kind;

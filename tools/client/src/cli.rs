@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use herd_dial::TlsOptions;
+use herd_client::dial::TlsOptions;
 use herd_mio::config::Source;
 
 use crate::helpers;
 use crate::show::Style;
 
-/// Talks to a server of a herd-mio herd.
+/// Talks to a server of a herd-mio herd, or says how all servers of one are.
 ///
 /// With a COMMAND, sends it and prints the answer. Without one, sends each line of the standard input, or, on a terminal,
 /// gives a prompt.
 #[derive(Debug, Parser)]
-#[command(name = "herd-client", version, after_help = format!("{}\n{AFTER_HELP}", helpers::COMMANDS), max_term_width = 110)]
+#[command(name = "herd-client", version, after_help = format!("{}\n{AFTER_HELP}", helpers::COMMANDS), max_term_width = 110, override_usage = USAGE)]
 pub(crate) struct Cli {
     /// Which server: its name in the herd, or its address as host:port
     pub(crate) server: String,
@@ -50,6 +50,10 @@ pub(crate) struct Cli {
     raw: bool,
 }
 
+const USAGE: &str = "\
+herd-client [OPTIONS] <SERVER> [COMMAND]...
+       herd-client status [OPTIONS]    is all well with the herd? (herd-client status --help)";
+
 // At most 79 columns, so that no terminal has to break a line.
 const AFTER_HELP: &str = "\
 Examples:
@@ -60,6 +64,7 @@ Examples:
   herd-client 127.0.0.1:10000 < commands.txt       many commands, pipelined
   herd-client Alice --config herd.toml             a server of your own herd
   herd-client herd.example.net:10000 --tls         over TLS
+  herd-client status --config herd.toml            is all well with the herd?
   herd-client 192.0.2.7:10000 --ca tls/ca.pem --tls-name herd.example.net
                                                    the same, certified otherwise
 

@@ -1,9 +1,11 @@
-//! `herd-client`: talks to a server of a herd, for a person at a prompt or for a script.
+//! `herd-client`: talks to a server of a herd, for a person at a prompt or for a script. `herd-client status` asks all servers
+//! of a herd how they are.
 //!
 //! ```text
 //!   cli ──► Target ──► pipe   (a script: everything at once, answers as they come)   ──► connection ──► answers
-//!     (herd-dial)  └─► prompt ──► session (a person: one command, one answer)        ──┘  (wire)   (framing, sans-IO)
+//!     (dial)       └─► prompt ──► session (a person: one command, one answer)        ──┘  (wire)   (framing, sans-IO)
 //!                                     helpers (iamat, whatsat)           show, places, printable (what is printed)
+//!   status ──► survey (standing) ──► problems ──► report
 //! ```
 
 #![forbid(unsafe_code)]
@@ -11,7 +13,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use herd_dial::Target;
+use herd_client::dial::Target;
 use herd_testkit::{clock, output, signals};
 
 use crate::cli::Cli;
@@ -32,10 +34,16 @@ mod printable;
 mod prompt;
 mod session;
 mod show;
+mod status;
 mod wire;
 
 fn main() -> ExitCode {
     signals::unblock();
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    // A server that is called so can be named behind an option, or by its address.
+    if arguments.first().is_some_and(|first| first == "status") {
+        return status::main(&arguments);
+    }
     let cli = match Cli::from_arguments() {
         Ok(cli) => cli,
         Err(error) if error.exit_code() == 0 => return output::show(&error),

@@ -6,7 +6,7 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-use common::{Server, client, end, run};
+use common::{Server, Told, client, end, run};
 
 const AT: &str = "AT Riley +0.263873386 kiwi +34.068930-118.445127 1621464827.959498503\n";
 const PLACES: &str =

@@ -7,11 +7,69 @@
     reason = "a test ends at what it did not expect"
 )]
 
+use std::net::TcpListener;
+use std::process::Command;
+
 use herd_testkit::streams;
+use rustix::process::{Pid, Signal, kill_process};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_herd-client");
 
+const CERTIFICATES: &str = env!("CARGO_BIN_EXE_herd-certificates");
+
 #[test]
 fn what_is_not_written_is_no_success() {
-    streams::output_is_honest(PROGRAM, &[&["--version"]]);
+    streams::output_is_honest(CERTIFICATES, &[&["--version"]]);
+    streams::output_is_honest(
+        PROGRAM,
+        &[
+            &["--version"],
+            &["status", "--help"],
+            &["status", "--version"],
+        ],
+    );
+}
+
+/// It waits for a server that says nothing, and handles no signal: a signal ends it as it ends any
+/// program.
+#[test]
+fn a_signal_that_the_starter_blocked_ends_it() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let herd = directory.path().join("herd.toml");
+    let address = silent.local_addr().unwrap();
+    let text =
+        format!("[[servers]]\nname = \"A\"\nclients = \"127.0.0.1:1\"\npeers = \"{address}\"\n");
+    std::fs::write(&herd, text).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command
+        .arg("status")
+        .arg("--config")
+        .arg(&herd)
+        .env("HERD_SECRET", "x");
+    let mut child = streams::with_all_blocked(|| command.spawn().unwrap());
+    let _asked = silent.accept().unwrap();
+    let process = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    kill_process(process, Signal::INT).unwrap();
+    assert_eq!(streams::ends_soon(&mut child), None, "by the signal");
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let run = |file: &str| {
+        let mut command = Command::new(PROGRAM);
+        command.arg("status");
+        command.env("HERD_SECRET_FILE", file).env("HERD_SECRET", "");
+        let output = command.output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), told)
+    };
+    // Whether anything listens there or not.
+    let (status, told) = run("");
+    assert!(status != Some(2) && told.is_empty(), "{status:?}: {told}");
+    let (status, told) = run("/nonexistent/secret");
+    assert!(
+        status == Some(2) && told.contains("HERD_SECRET_FILE"),
+        "{told}"
+    );
 }

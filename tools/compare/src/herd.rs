@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use herd_client::standing::Standing;
 use herd_mio::core::base::settings::Secret;
-use herd_status::Standing;
 use herd_testkit::clock::now;
 use herd_testkit::ports;
 
@@ -30,7 +30,7 @@ const GLANCE: Duration = Duration::from_millis(10);
 /// It does not answer, or otherwise than the protocol has it.
 pub fn ask(peers: SocketAddr, name: &str, secret: &str) -> io::Result<Standing> {
     let secret = Secret::new(secret.as_bytes().to_vec());
-    herd_status::ask(peers, name, &secret, None, PATIENCE)
+    herd_client::standing::ask(peers, name, &secret, None, PATIENCE)
 }
 
 /// What all servers of a herd have in common.

@@ -12,7 +12,7 @@
 //! | one running server | [`server`] |
 //! | what becomes of them when a signal comes | [`children`] |
 //! | a herd of them | [`herd`] |
-//! | whether all hold the same records | [`herd_status`] |
+//! | whether all hold the same records | [`herd_client::standing`] |
 //! | how long a program is | [`count`] |
 //! | a comparison, from its options to its report | [`comparison`] |
 //! | what is measured, and how | [`plan`], [`mod@bench`] |

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use herd_dial::TlsOptions;
+use herd_client::dial::TlsOptions;
 use herd_mio::config::Source;
 use herd_mio::core::wire::message::Radius;
 

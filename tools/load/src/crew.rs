@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use herd_dial::Target;
+use herd_client::dial::Target;
 use herd_mio::core::session::tls::is_tls;
 use herd_testkit::failure::{Failure, system};
 use mio::{Interest, Poll, Token};

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use herd_dial::{Session, Target};
+use herd_client::dial::{Session, Target};
 use herd_testkit::failure::Failure;
 use mio::{Events, Interest, Poll, Token};
 use rustix::io::Errno;
@@ -232,7 +232,7 @@ mod tests {
         let target = Target::resolve(
             &listener.local_addr().unwrap().to_string(),
             &herd_mio::config::Source::Name,
-            &herd_dial::TlsOptions::default(),
+            &herd_client::dial::TlsOptions::default(),
         )
         .unwrap();
         let mut dialler = Dialler::new(&target, Duration::from_secs(10), &Stop::never());

@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use herd_dial::Target;
+use herd_client::dial::Target;
 use herd_testkit::failure::{Failure, system};
 use mio::Events;
 
@@ -364,7 +364,7 @@ impl Round<'_> {
             .map(|watcher| watcher.target.to_string())
             .collect();
         Failure::Failed(format!(
-            "after {seconds:.1} s the update has not come to {}; are they linked with the others? herd-status tells",
+            "after {seconds:.1} s the update has not come to {}; are they linked with the others? herd-client status tells",
             names.join(", ")
         ))
     }

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 
-use herd_dial::Target;
+use herd_client::dial::Target;
 use herd_testkit::failure::Failure;
 
 use crate::answers::Wrong;

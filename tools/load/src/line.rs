@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use herd_dial::{Session, Trust};
+use herd_client::dial::{Session, Trust};
 
 use crate::socket::Socket;
 use crate::stop::Stop;

@@ -1,6 +1,6 @@
 //! From the command line to a report: each subcommand that measures.
 
-use herd_dial::Target;
+use herd_client::dial::Target;
 use herd_testkit::failure::Failure;
 
 use crate::cli::{Common, Flood, Idle, Load, Question, Speak};

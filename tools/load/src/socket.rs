@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 
-use herd_dial::Session;
+use herd_client::dial::Session;
 use mio::event::Event;
 use mio::net::TcpStream;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use herd_dial::Target;
+use herd_client::dial::Target;
 use herd_testkit::failure::{Failure, system};
 use memchr::{memchr, memmem};
 

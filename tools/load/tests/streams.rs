@@ -7,10 +7,9 @@
     reason = "a test ends at what it did not expect"
 )]
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use herd_testkit::streams;
 
@@ -26,16 +25,8 @@ fn a_signal_that_the_starter_blocked_ends_it() {
     for signal in [Signal::TERM, Signal::INT] {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new(PROGRAM);
-        command
-            .args(["echo"])
-            .current_dir(directory.path())
-            .stdout(Stdio::piped());
-        let mut child = streams::with_all_blocked(|| command.spawn().unwrap());
-        let mut ready = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut ready).unwrap();
-        let process = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
-        kill_process(process, signal).unwrap();
-        assert_eq!(streams::ends_soon(&mut child), Some(0), "{signal:?}");
+        command.args(["echo"]).current_dir(directory.path());
+        let status = streams::ends_at(signal, &mut command);
+        assert_eq!(status, Some(0), "{signal:?}");
     }
 }

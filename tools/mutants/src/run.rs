@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use herd_testkit::clock;
 use herd_testkit::stop::Stop;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
@@ -95,7 +96,7 @@ fn run(mut command: Command, deadline: Duration, stop: &Stop) -> Result<Ran, Str
     let failed = |error: io::Error| format!("cannot run cargo: {error}");
     // Into a file, not a pipe: nobody has to read it for the command to go on.
     let mut output = tempfile::tempfile().map_err(failed)?;
-    let started = clock();
+    let started = clock::now();
     let mut child = command
         .stdin(Stdio::null())
         .stdout(output.try_clone().map_err(failed)?)
@@ -121,7 +122,7 @@ fn run(mut command: Command, deadline: Duration, stop: &Stop) -> Result<Ran, Str
 
 /// The status with which the command ends; `None` if it had to be killed.
 fn wait(child: &mut Child, deadline: Instant, stop: &Stop) -> io::Result<Option<ExitStatus>> {
-    while clock() < deadline && stop.signal().is_none() {
+    while clock::now() < deadline && stop.signal().is_none() {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
@@ -131,8 +132,8 @@ fn wait(child: &mut Child, deadline: Instant, stop: &Stop) -> io::Result<Option<
     kill_process_group(group, Signal::KILL)?;
     child.wait()?;
     // Those that it started write no more files into the copy once they are gone, too.
-    let deadline = clock() + LAST_ONES;
-    while clock() < deadline && test_kill_process_group(group).is_ok() {
+    let deadline = clock::now() + LAST_ONES;
+    while clock::now() < deadline && test_kill_process_group(group).is_ok() {
         thread::sleep(LOOK_EVERY);
     }
     Ok(None)
@@ -155,12 +156,4 @@ pub(crate) fn reason(text: &str) -> String {
 /// Whether a test run found no test of the name that it was given.
 pub(crate) fn ran_nothing(text: &str) -> bool {
     text.lines().any(|line| line == "running 0 tests")
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "how long real programs take; no simulation sees it"
-)]
-fn clock() -> Instant {
-    Instant::now()
 }

@@ -200,6 +200,11 @@ impl Client {
         self.send(format!("{command}\n")).line()
     }
 
+    /// The line that a `WHATSAT` about that client begins with.
+    pub fn record(&mut self, id: &str) -> String {
+        self.send(format!("WHATSAT {id} 1 1\n")).places().0
+    }
+
     /// Asks where `client` was last, until the answer's AT line satisfies `wanted`. Needs no
     /// Places: without a key, a `WHATSAT` is still answered with the record first.
     pub fn wait_for_record(&mut self, client: &str, wanted: impl Fn(&str) -> bool) -> String {

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use crate::client::{Client, SOON};
 use crate::server::{self, Listening, Member, Process};
-use crate::{clock, ports};
+use crate::{cargo, clock, ports};
 
 /// What stands in for Google Places.
 pub trait PlacesServer {
@@ -240,6 +240,20 @@ pub fn server_program() -> &'static Path {
 pub fn server_command() -> Command {
     let mut command = Command::new(server_program());
     server::without_settings(&mut command);
+    command
+}
+
+/// `herd-client status`: beside the server, if the whole workspace was built; without any setting from
+/// this process's environment.
+#[must_use]
+pub fn status_command() -> Command {
+    let program = server_program().with_file_name("herd-client");
+    if !program.exists() {
+        let built = cargo::build("herd-client").output().unwrap();
+        assert!(built.status.success(), "herd-client cannot be built");
+    }
+    let mut command = Command::new(program);
+    server::without_settings(&mut command).arg("status");
     command
 }
 

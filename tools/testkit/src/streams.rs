@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 use std::fs::File;
-use std::process::{Child, Command};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock;
 
@@ -56,4 +59,65 @@ pub fn ends_soon(child: &mut Child) -> Option<i32> {
         panic!("it does not end");
     };
     status.code()
+}
+
+/// Starts a program whose starter has blocked every signal, waits for its first line, and sends it
+/// a signal. Returns its exit status as [`ends_soon`] does.
+pub fn ends_at(signal: Signal, command: &mut Command) -> Option<i32> {
+    command.stdout(Stdio::piped());
+    let mut child = with_all_blocked(|| command.spawn().unwrap());
+    let mut ready = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut ready).unwrap();
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    ends_soon(&mut child)
+}
+
+/// Longer than any program of a test takes: reached only by a failure.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How a program ended, and all that it wrote.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit status; `None` if a signal ended it.
+    pub status: Option<i32>,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+/// Waits for the end of a program whose standard output and error are pipes. If it does not end, it
+/// is killed, and the test fails.
+#[must_use]
+pub fn end(mut child: Child) -> Ended {
+    drop(child.stdin.take());
+    let (stdout, stderr) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
+    // When both are closed, the program has ended, or is about to.
+    let (stdout, stderr) = match (stdout.recv_timeout(DEADLINE), stderr.recv_timeout(DEADLINE)) {
+        (Ok(stdout), Ok(stderr)) => (stdout, stderr),
+        _ => {
+            child.kill().unwrap();
+            panic!("the program is still running after {DEADLINE:?}");
+        }
+    };
+    Ended {
+        status: child.wait().unwrap().code(),
+        stdout,
+        stderr: String::from_utf8(stderr).unwrap(),
+    }
+}
+
+/// Reads a pipe to its end, on a thread of its own.
+pub fn all_of(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_end(&mut bytes).unwrap();
+        }
+        // The test may be over.
+        let _ = sender.send(bytes);
+    });
+    receiver
 }

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use herd_client::standing::Standing;
 use herd_mio::core::base::settings::Secret;
 use herd_places::{Options, Places};
-use herd_status::Standing;
 use herd_testkit::clock;
 use herd_testkit::server::{self, Listening, Member};
 use rustix::process::Signal;
@@ -270,7 +270,7 @@ pub(crate) fn standing(
     deadline: Instant,
 ) -> Result<Standing, Cut> {
     let secret = Secret::new(SECRET.as_bytes().to_vec());
-    herd_status::ask(neighbours, name, &secret, None, left(deadline)).map_err(cut)
+    herd_client::standing::ask(neighbours, name, &secret, None, left(deadline)).map_err(cut)
 }
 
 fn directory() -> Result<TempDir, String> {

@@ -13,10 +13,8 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
 
-/// Longer than anything takes here: reached only by a failure.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) use herd_testkit::streams::{DEADLINE, Ended, end};
 
 /// The server's side of a connection.
 pub(crate) struct Peer(pub(crate) BufReader<TcpStream>);
@@ -83,17 +81,14 @@ impl<T: Send + 'static> Server<T> {
     }
 }
 
-/// How the program ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Ended {
-    pub(crate) status: Option<i32>,
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: String,
+/// What the program has to tell.
+pub(crate) trait Told {
+    /// Its standard error is this one line.
+    fn told(&self, line: &str);
 }
 
-impl Ended {
-    /// Its standard error is this one line.
-    pub(crate) fn told(&self, line: &str) {
+impl Told for Ended {
+    fn told(&self, line: &str) {
         assert_eq!(self.stderr, format!("herd-client: {line}\n"), "{self:?}");
     }
 }
@@ -119,35 +114,4 @@ pub(crate) fn run<'a>(arguments: impl IntoIterator<Item = &'a str>, input: &[u8]
         let _ = stdin.write_all(&input);
     });
     end(child)
-}
-
-/// Waits for the end; a program that does not come to it is killed, and the test fails.
-pub(crate) fn end(mut child: Child) -> Ended {
-    drop(child.stdin.take());
-    let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
-    // When both are closed, the program has ended, or is about to.
-    let (stdout, stderr) = match (stdout.recv_timeout(DEADLINE), stderr.recv_timeout(DEADLINE)) {
-        (Ok(stdout), Ok(stderr)) => (stdout, stderr),
-        _ => {
-            child.kill().unwrap();
-            panic!("the client is still running after {DEADLINE:?}");
-        }
-    };
-    Ended {
-        status: child.wait().unwrap().code(),
-        stdout,
-        stderr: String::from_utf8(stderr).unwrap(),
-    }
-}
-
-fn collect(stream: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut stream) = stream {
-            stream.read_to_end(&mut bytes).unwrap();
-        }
-        let _ = sender.send(bytes);
-    });
-    receiver
 }

@@ -8,7 +8,7 @@ use herd_compare::herd::{Common, Herd};
 use herd_compare::server::LogLevel;
 use herd_compare::workshop::Program;
 use herd_mio::presets;
-use herd_status::Standing;
+use herd_client::standing::Standing;
 use herd_testkit::client::Client;
 
 use crate::clients::record;

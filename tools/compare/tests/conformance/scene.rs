@@ -114,7 +114,7 @@ impl Scene {
     }
 
     /// How it stands.
-    pub(crate) fn standing(&self) -> herd_status::Standing {
+    pub(crate) fn standing(&self) -> herd_client::standing::Standing {
         let server = self.server();
         herd_compare::herd::ask(server.peers, &server.plan().name, SECRET).unwrap()
     }

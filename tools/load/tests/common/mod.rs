@@ -9,21 +9,19 @@
 )]
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
 
 use herd_testkit::herd::{self, Server};
+use herd_testkit::streams;
+pub(crate) use herd_testkit::streams::DEADLINE;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-
-/// Longer than anything takes here: reached only by a failure.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Some servers that run, linked in a line unless it is said otherwise.
 pub(crate) struct Herd {
@@ -208,7 +206,7 @@ pub(crate) fn spawn(arguments: &[&str]) -> Child {
 /// The program while it runs; it is killed if the test does not come to its end.
 pub(crate) struct Running {
     child: Child,
-    stdout: Receiver<String>,
+    stdout: Receiver<Vec<u8>>,
     stderr: Receiver<String>,
     /// What came of the standard error.
     said: String,
@@ -218,7 +216,7 @@ impl Running {
     /// The program with these arguments.
     pub(crate) fn start(arguments: &[&str]) -> Running {
         let mut child = spawn(arguments);
-        let stdout = collect(child.stdout.take());
+        let stdout = streams::all_of(child.stdout.take());
         let (sender, stderr) = channel();
         let errors = BufReader::new(child.stderr.take().unwrap());
         thread::spawn(move || {
@@ -262,7 +260,7 @@ impl Running {
         self.said.extend(self.stderr.iter());
         Ended {
             status: self.child.wait().unwrap().code(),
-            stdout,
+            stdout: String::from_utf8(stdout).unwrap(),
             stderr: self.said.clone(),
         }
     }
@@ -282,29 +280,11 @@ pub(crate) fn run(arguments: &[&str]) -> Ended {
 }
 
 /// Waits for the end; a program that does not come to it is killed, and the test fails.
-pub(crate) fn end(mut child: Child) -> Ended {
-    let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
-    match (stdout.recv_timeout(DEADLINE), stderr.recv_timeout(DEADLINE)) {
-        (Ok(stdout), Ok(stderr)) => Ended {
-            status: child.wait().unwrap().code(),
-            stdout,
-            stderr,
-        },
-        _ => {
-            child.kill().unwrap();
-            panic!("the program is still running after {DEADLINE:?}");
-        }
+pub(crate) fn end(child: Child) -> Ended {
+    let ended = streams::end(child);
+    Ended {
+        status: ended.status,
+        stdout: String::from_utf8(ended.stdout).unwrap(),
+        stderr: ended.stderr,
     }
-}
-
-fn collect(stream: Option<impl Read + Send + 'static>) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        let mut text = String::new();
-        if let Some(mut stream) = stream {
-            stream.read_to_string(&mut text).unwrap();
-        }
-        let _ = sender.send(text);
-    });
-    receiver
 }

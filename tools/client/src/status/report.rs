@@ -1,11 +1,11 @@
 //! What was found, for people and for programs.
 
+use herd_client::standing::{Disk, LinkStanding, Standing};
 use herd_mio::core::base::counted::Counted;
-use herd_status::{Disk, LinkStanding, Standing};
 use serde_json::{Value, json};
 
-use crate::problems::{Findings, Kind, agree};
-use crate::survey::Asked;
+use crate::status::problems::{Findings, Kind, agree};
+use crate::status::survey::Asked;
 
 /// A table, a line for each note and each problem, and a verdict.
 pub(crate) fn in_words(asked: &[Asked], findings: &Findings, ignored: &[Kind]) -> String {
@@ -112,7 +112,7 @@ fn verdict(asked: &[Asked]) -> String {
 
 /// All of it on one line of JSON.
 pub(crate) fn in_json(asked: &[Asked], findings: &Findings, ignored: &[Kind]) -> String {
-    let problem = |it: &crate::problems::Problem| {
+    let problem = |it: &crate::status::problems::Problem| {
         json!({
             "kind": it.kind.name(),
             "server": it.server,

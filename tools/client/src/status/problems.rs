@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
+use herd_client::standing::{Clocks, Disk, LinkStanding, Standing};
 use herd_mio::core::base::counted::Counted;
-use herd_status::{Clocks, Disk, LinkStanding, Standing};
 
-use crate::survey::{Answer, Asked};
+use crate::status::survey::{Answer, Asked};
 
 /// Clocks that are further apart are a problem.
 const CLOCK_TOLERANCE_MS: i128 = 1_000;

@@ -55,7 +55,7 @@ pub(crate) fn install(
     }
     let _ = writeln!(
         text,
-        "  {OPERATOR:<width$}  ca.pem {OPERATOR}.pem {OPERATOR}.key (wherever tools such as herd-status run)"
+        "  {OPERATOR:<width$}  ca.pem {OPERATOR}.pem {OPERATOR}.key (wherever tools such as herd-client status run)"
     );
     if has_clients {
         text += "Clients have to trust ca.pem.\n";
@@ -75,7 +75,7 @@ pub(crate) fn renewed(subjects: &[Subject]) -> String {
     for Subject { stem, .. } in subjects {
         let host = match stem.as_str() {
             CLIENTS => "all hosts",
-            OPERATOR => "wherever tools such as herd-status run",
+            OPERATOR => "wherever tools such as herd-client status run",
             server => server,
         };
         // Writing into a string does not fail.

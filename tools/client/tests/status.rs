@@ -1,4 +1,4 @@
-//! The program against servers that are played here: what it prints, and how it ends.
+//! `herd-client status` against servers that are played here: what it prints, and how it ends.
 
 #![allow(
     clippy::disallowed_methods,
@@ -94,8 +94,9 @@ fn ask_with(servers: &[(&str, SocketAddr)], links: &[(&str, &str)], arguments: &
         ));
     }
     fs::write(&path, text).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-status"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-client"));
     command
+        .arg("status")
         .arg("--config")
         .arg(&path)
         .args(arguments)
@@ -403,14 +404,14 @@ fn a_server_that_says_nothing_is_told_as_silent() {
 
 #[test]
 fn a_mistake_is_told_in_one_line() {
-    let output = Command::new(env!("CARGO_BIN_EXE_herd-status"))
-        .args(["--herd", "1999"])
+    let output = Command::new(env!("CARGO_BIN_EXE_herd-client"))
+        .args(["status", "--herd", "1999"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(
-        text.starts_with("herd-status: there is no preset \"1999\"") && text.lines().count() == 1,
+        text.starts_with("herd-client: there is no preset \"1999\"") && text.lines().count() == 1,
         "{text}"
     );
 }

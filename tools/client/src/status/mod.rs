@@ -1,12 +1,10 @@
-//! `herd-status`: asks every server of a herd how it stands, and says whether all is well.
-
-#![forbid(unsafe_code)]
+//! `herd-client status`: asks every server of a herd how it stands, and says whether all is well.
 
 mod problems;
 mod report;
 mod survey;
 
-use std::io::{self, Write};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,10 +14,11 @@ use herd_mio::cli::{one_line, parse};
 use herd_mio::config::{ConfigError, HerdConfig, Member, Overrides, Source};
 use herd_mio::core::base::settings::Secret;
 use herd_mio::core::link::OPERATOR;
-use herd_testkit::{output, signals};
+use herd_testkit::failure::Failure;
+use herd_testkit::output;
 
-use crate::problems::Kind;
-use crate::survey::Question;
+use crate::status::problems::Kind;
+use crate::status::survey::Question;
 
 /// The status of a herd in which something is wrong.
 const UNHEALTHY: u8 = 1;
@@ -32,7 +31,7 @@ const UNHEALTHY: u8 = 1;
 /// port, with the herd's secret; where the herd has [peers.tls], also with a certificate for the
 /// name operator.
 #[derive(Parser)]
-#[command(name = "herd-status", version, args_override_self = true, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(name = "herd-client status", bin_name = "herd-client status", version, args_override_self = true, after_help = AFTER_HELP, max_term_width = 110)]
 struct Cli {
     /// The TOML file that describes the herd [default: the course's herd of 2021]
     #[arg(long, value_name = "FILE", conflicts_with = "herd")]
@@ -65,11 +64,11 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  herd-status                          the herd of 2021 on this machine
-  herd-status --config herd.toml       your own herd
-  until herd-status; do sleep 1; done  wait until all is well, and all agree
-  herd-status --server Alice --config herd.toml --timeout 1 --ignore link,version
-                                       a health check of one server, which others' faults do not fail
+  herd-client status                          the herd of 2021 on this machine
+  herd-client status --config herd.toml       your own herd
+  until herd-client status; do sleep 1; done  wait until all is well, and all agree
+  herd-client status --server Alice --config herd.toml --timeout 1 --ignore link,version
+                                              a health check of one server, which others' faults do not fail
 
 Exit status: 0 if all is well: every server answered, and there is no problem that counts; 1 if not;
 2 for a mistake in usage or configuration.";
@@ -82,25 +81,17 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn main() -> ExitCode {
-    signals::unblock();
-    let arguments: Vec<_> = std::env::args_os().collect();
-    let cli: Cli = match parse(&arguments) {
+/// The command; `arguments` are those of the program, the first of them `status`.
+pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
+    let cli: Cli = match parse(arguments) {
         Ok((cli, _)) => cli,
         Err(error) if error.exit_code() == 0 => return output::show(&error),
         Err(error) => {
-            return mistake(&one_line(&error).replace("herd-mio --help", "herd-status --help"));
+            let what = one_line(&error).replace("herd-mio --help", "herd-client status --help");
+            return Failure::Usage(what).tell();
         }
     };
-    match prepare(&cli) {
-        Ok((herd, question)) => run(&cli, &herd, question),
-        Err(error) => mistake(&error.to_string()),
-    }
-}
-
-fn mistake(what: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "herd-status: {what}");
-    ExitCode::from(2)
+    run(&cli).unwrap_or_else(|failure| failure.tell())
 }
 
 fn prepare(cli: &Cli) -> Result<(HerdConfig, Question), ConfigError> {
@@ -129,17 +120,18 @@ fn prepare(cli: &Cli) -> Result<(HerdConfig, Question), ConfigError> {
     Ok((herd, question))
 }
 
-fn run(cli: &Cli, herd: &HerdConfig, question: Question) -> ExitCode {
+fn run(cli: &Cli) -> Result<ExitCode, Failure> {
+    let (herd, question) = prepare(cli)?;
     let is_wanted = |member: &&Member| cli.server.as_ref().is_none_or(|name| *name == member.name);
     let members: Vec<&Member> = herd.members.iter().filter(is_wanted).collect();
     if members.is_empty() {
         let names: Vec<_> = herd.members.iter().map(|member| &*member.name).collect();
-        return mistake(&format!(
+        return Err(Failure::Usage(format!(
             "{} has no server {:?}; its servers are {}",
             herd.title,
             cli.server.as_deref().unwrap_or_default(),
             names.join(", ")
-        ));
+        )));
     }
     let asked = survey::ask_all(&members, question);
     let names: Vec<String> = herd
@@ -152,8 +144,10 @@ fn run(cli: &Cli, herd: &HerdConfig, question: Question) -> ExitCode {
         true => report::in_json(&asked, &findings, &cli.ignore),
         false => report::in_words(&asked, &findings, &cli.ignore),
     });
-    output::status(match report::counted(&findings, &cli.ignore) {
-        0 => 0,
-        _ => UNHEALTHY,
-    })
+    Ok(output::status(
+        match report::counted(&findings, &cli.ignore) {
+            0 => 0,
+            _ => UNHEALTHY,
+        },
+    ))
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use herd_mio::config::{self, ConfigError, HerdConfig, Source};
 use herd_mio::core::base::settings::HostPort;
 
-use crate::trust::{TlsOptions, Trust};
+use crate::dial::trust::{TlsOptions, Trust};
 
 /// A server, where it is, and how it is spoken with.
 #[derive(Clone, Debug)]

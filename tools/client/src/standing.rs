@@ -1,8 +1,6 @@
 //! One question to one server, over its neighbours' port: who dials as `operator` and knows the secret (and, where TLS is spoken, has
 //! a certificate for that name) is told how it stands.
 
-#![forbid(unsafe_code)]
-
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -13,6 +11,7 @@ use herd_mio::core::link::proof::{Nonce, Parties, Side};
 use herd_mio::core::link::{OPERATOR, VERSION};
 use herd_mio::core::session::tls::{NO_TLS, TlsError, is_tls};
 use herd_mio::core::wire::escape::Escaped;
+use herd_testkit::clock::now;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
@@ -189,11 +188,6 @@ fn ask_once(
 struct Bounded {
     stream: TcpStream,
     until: Instant,
-}
-
-#[allow(clippy::disallowed_methods, reason = "a wait of a tool is real time")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 impl Bounded {

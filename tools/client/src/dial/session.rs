@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use herd_mio::core::session::buffer::Buffer;
 use herd_mio::core::session::tls::{Tls, TlsError};
 
-use crate::trust::Trust;
+use crate::dial::trust::Trust;
 
 /// Plaintext that is encrypted at once. rustls keeps no more than 64 KiB that was not written.
 const PIECE_BYTES: usize = 16 * 1024;

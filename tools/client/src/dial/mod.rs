@@ -2,8 +2,6 @@
 //! spoken with it and whom to trust ([`TlsOptions`], [`Trust`]), and that TLS as a layer of bytes
 //! without a socket ([`Session`]), for tools that wait for a socket and for those that poll it.
 
-#![forbid(unsafe_code)]
-
 mod session;
 mod target;
 mod trust;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use herd_client::standing::Standing;
 use herd_mio::config::Member;
 use herd_mio::core::base::settings::{NeighbourTls, Secrets};
-use herd_status::Standing;
+use herd_testkit::clock::{self, now};
 
 /// What a server said, and when.
 #[derive(Clone, Debug)]
@@ -38,18 +39,8 @@ pub(crate) struct Question {
 }
 
 /// This machine's wall clock, in milliseconds since the epoch.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a server's clock is compared with this machine's"
-)]
 fn wall_ms() -> i128 {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-    wall.map_or(0, |wall| wall.as_millis() as i128)
-}
-
-#[allow(clippy::disallowed_methods, reason = "a wait of a tool is real time")]
-fn now() -> Instant {
-    Instant::now()
+    clock::since_1970().as_millis() as i128
 }
 
 /// Asks these servers. A name that is looked up for long is not waited for.
@@ -142,7 +133,7 @@ fn ask(
         let (secrets, tls) = (&question.secrets, question.tls.as_ref());
         for secret in secrets.accepted() {
             let before = wall_ms();
-            match herd_status::ask(address, &member.name, secret, tls, left) {
+            match herd_client::standing::ask(address, &member.name, secret, tls, left) {
                 Ok(mut standing) => {
                     // Where the herd has no TLS, plain links are as they should be.
                     standing.plain = standing.plain.filter(|_| tls.is_some());
@@ -161,7 +152,7 @@ fn ask(
                 Err(error) => {
                     failure = format!("{address}: {error}");
                     // It says so at once, so the second has as much time.
-                    if !herd_status::is_wrong_proof(&error) {
+                    if !herd_client::standing::is_wrong_proof(&error) {
                         break;
                     }
                 }
