@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::Parser;
 
-use crate::simulator;
+use herd_simulate as simulator;
 
 /// Simulates herds of servers under virtual time, on a network that loses, delays and cuts, with servers that crash and disks that fail.
 #[derive(Debug, Parser)]

@@ -4,14 +4,14 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use herd_testkit::{output, say};
+use herd_testkit::{clock, output, say};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Cli;
-use crate::simulator::{self, Case};
 use crate::summary::{self, Summary};
+use herd_simulate::{self as simulator, Case};
 
 /// After so many failures it stops: one bug makes many.
 const MOST_FAILURES: usize = 5;
@@ -31,7 +31,7 @@ struct Shared {
 
 /// Runs the seeds that the command line asks for.
 pub(crate) fn run(cli: &Cli) -> ExitCode {
-    let started = clock();
+    let started = clock::now();
     let bar = ProgressBar::new(cli.seeds);
     bar.set_style(style());
     bar.enable_steady_tick(Duration::from_millis(200));
@@ -125,12 +125,4 @@ fn work(cli: &Cli, next: &AtomicU64, shared: &Mutex<Shared>, bar: &ProgressBar) 
 fn style() -> ProgressStyle {
     let template = "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} to go";
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "how long the person waited; no simulation sees it"
-)]
-fn clock() -> Instant {
-    Instant::now()
 }

@@ -1,19 +1,18 @@
 //! `cargo simulate`: thousands of simulated herds, with a summary at the end; or one, told in words.
 //!
-//! The simulator itself is `tests/simulation/simulator`, which `cargo test` runs too, on fewer seeds.
+//! The simulator itself is the library; `cargo test` runs it too, on fewer seeds.
 
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
+use herd_simulate as simulator;
 use herd_testkit::{output, say, signals};
 
 use crate::cli::Cli;
 
 mod cli;
 mod crowd;
-#[path = "../../../tests/simulation/simulator/mod.rs"]
-mod simulator;
 mod summary;
 
 fn main() -> ExitCode {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::simulator::{Coverage, Story};
+use herd_simulate::{Coverage, Story};
 
 /// The sums.
 #[derive(Default)]

@@ -15,13 +15,13 @@ use herd_mio::core::base::settings::Settings;
 use herd_mio::core::journal::durability::{DiskDone, DiskWork, Fsync};
 use herd_mio::core::node::{ConnId, Io, Node, Wants, drive, perform_disk_work};
 
-use super::chronicle::{Shown, Subject};
-use super::coverage::Cell;
-use super::herds;
-use super::network::{ACCEPTOR, Key, Notice, OPENER, Party, Received};
-use super::plan::{DiskPlan, WALL_ORIGIN};
-use super::timeline::Event;
-use super::world::{Outside, failed};
+use crate::chronicle::{Shown, Subject};
+use crate::coverage::Cell;
+use crate::herds;
+use crate::network::{ACCEPTOR, Notice, OPENER, Party, Received};
+use crate::outside::{Outside, failed};
+use crate::plan::{DiskPlan, WALL_ORIGIN};
+use crate::timeline::{Event, Key, before};
 use herd_testkit::at_line::{Fields, Line, record};
 use herd_testkit::fake_disk::{ENDLESS, FakeDisk, Queue, Snapshot, Strike};
 use herd_testkit::promises::{End, Policy};
@@ -93,11 +93,6 @@ const HEARD_GRACE: Duration = Duration::from_millis(1_500);
 
 /// How long after a full disk has room again the last command may be refused: the longest freeze, and then some.
 const REFUSALS: Duration = Duration::from_secs(20);
-
-/// So much earlier.
-pub(crate) fn before(time: Time, by: Duration) -> Time {
-    Time::from_nanos(time.as_nanos().saturating_sub(by.as_nanos() as u64))
-}
 
 /// What never changes about a machine.
 pub(crate) struct Setup {

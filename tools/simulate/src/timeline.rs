@@ -7,7 +7,13 @@ use std::time::Duration;
 use herd_mio::core::base::clock::Time;
 use herd_testkit::fake_disk::Queue;
 
-use super::network::Key;
+/// The name of a connection; never used again.
+pub(crate) type Key = usize;
+
+/// So much earlier.
+pub(crate) fn before(time: Time, by: Duration) -> Time {
+    Time::from_nanos(time.as_nanos().saturating_sub(by.as_nanos() as u64))
+}
 
 /// What happens.
 #[derive(Clone, Debug)]

@@ -13,12 +13,9 @@ use std::time::Duration;
 
 use herd_mio::core::base::clock::Time;
 
-use super::plan::{Path, Segments};
-use super::timeline::{Event, Timeline};
+use crate::plan::{Path, Segments};
+use crate::timeline::{Event, Key, Timeline};
 use herd_testkit::rng::Rng;
-
-/// The name of a connection; never used again.
-pub(crate) type Key = usize;
 
 /// The side that connected, and the side that was connected to.
 pub(crate) const OPENER: usize = 0;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use herd_mio::core::base::limits::{LINE_BYTES, LINK_LINE_BYTES, Limits};
 use herd_mio::core::journal::durability::{DiskErrorKind, Fsync};
 
-use super::coverage::{self, Cell};
-use super::herds::Herd;
+use crate::coverage::{self, Cell};
+use crate::herds::Herd;
 use herd_testkit::fake_disk::{Queue, Strike};
 use herd_testkit::rng::Rng;
 
@@ -32,14 +32,15 @@ const YEAR_MS: i64 = 31_536_000_000;
 
 /// Which run: everything else follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Case {
-    pub(crate) seed: u64,
-    /// A name that [`Herd::new`] knows.
-    pub(crate) herd: String,
+pub struct Case {
+    /// All chance comes from it.
+    pub seed: u64,
+    /// One of [`crate::herds`].
+    pub herd: String,
     /// The faults that are kept, by number; all if `None`.
-    pub(crate) faults: Option<Vec<usize>>,
+    pub faults: Option<Vec<usize>>,
     /// The clients that are kept, by number; all if `None`.
-    pub(crate) sessions: Option<Vec<usize>>,
+    pub sessions: Option<Vec<usize>>,
 }
 
 impl fmt::Display for Case {

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use herd_mio::core::base::clock::Time;
 
-use super::chronicle::Shown;
-use super::host::Host;
+use crate::chronicle::Shown;
+use crate::host::Host;
 use herd_testkit::at_line::{Fields, Line, receipt};
 use herd_testkit::promises::{End, Promises};
 

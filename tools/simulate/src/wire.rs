@@ -14,9 +14,8 @@ use std::time::Duration;
 use herd_mio::core::base::clock::Time;
 use herd_mio::core::base::limits::LINK_LINE_BYTES;
 
-use super::chronicle::{Chronicle, Shown, Subject, fnv};
-use super::host::before;
-use super::network::Key;
+use crate::chronicle::{Chronicle, Shown, Subject, fnv};
+use crate::timeline::{Key, before};
 use herd_testkit::at_line::{Fields, Line, record};
 
 /// What a server told a neighbour so long before what it had heard is written down, too.

@@ -8,10 +8,13 @@
 //!                                  └─► ledger, wire (what must hold), coverage (what was met), chronicle (what happened)
 //! ```
 //!
-//! Disks, chance, and the book of what each disk has to keep are in `tools/testkit`, which other tests share.
+//! Disks, chance, and the book of what each disk has to keep are in [`herd_testkit`], which other tests share. `herd-simulate` is
+//! the program around it; `tests/seeds.rs` runs a few hundred seeds.
 //!
 //! It shares one thing with the server that it checks: the `Node`. How records are ordered, what a client is answered and what may
 //! cross a link is written anew here, from DESIGN.md and PROTOCOL.md; what outlasts what, from README.md.
+
+#![forbid(unsafe_code)]
 
 mod chronicle;
 mod coverage;
@@ -20,25 +23,29 @@ mod host;
 mod ledger;
 mod mobile;
 mod network;
+mod outside;
 mod plan;
 mod shrink;
 mod timeline;
 mod wire;
 mod world;
 
-pub(crate) use coverage::Coverage;
-pub(crate) use plan::Case;
-pub(crate) use world::Story;
+pub use crate::coverage::{Cell, Coverage};
+pub use crate::outside::Failure;
+pub use crate::plan::Case;
+pub use crate::world::Story;
 
-use plan::Plan;
+use crate::plan::Plan;
 
 /// The herds that there are: those of the course, by year, then a pair of servers, then the large ones.
-pub(crate) fn herds() -> Vec<&'static str> {
+#[must_use]
+pub fn herds() -> Vec<&'static str> {
     herds::names().collect()
 }
 
 /// The case of a seed in a herd.
-pub(crate) fn case(seed: u64, herd: &str) -> Case {
+#[must_use]
+pub fn case(seed: u64, herd: &str) -> Case {
     Case {
         seed,
         herd: herd.to_owned(),
@@ -48,12 +55,14 @@ pub(crate) fn case(seed: u64, herd: &str) -> Case {
 }
 
 /// Runs a case; `None` if there is no such herd.
-pub(crate) fn simulate(case: &Case) -> Option<Story> {
+#[must_use]
+pub fn simulate(case: &Case) -> Option<Story> {
     Some(world::run(Plan::new(case)?, false))
 }
 
 /// What a person needs to know about a case that failed: the smallest that still does, what happened in it, and how to run it.
-pub(crate) fn explain(case: &Case) -> String {
+#[must_use]
+pub fn explain(case: &Case) -> String {
     let smallest = shrink::shrink(case);
     format!(
         "{}run it again:\n  cargo simulate {smallest} --verbose\nall of it:\n  cargo simulate {case}\n",
@@ -62,7 +71,8 @@ pub(crate) fn explain(case: &Case) -> String {
 }
 
 /// A case in words: the herd, its faults, and the last `most` events that concern its failure; all of them if it does not fail.
-pub(crate) fn tell(case: &Case, most: usize) -> String {
+#[must_use]
+pub fn tell(case: &Case, most: usize) -> String {
     let Some(plan) = Plan::new(case) else {
         return String::new();
     };

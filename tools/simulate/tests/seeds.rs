@@ -1,5 +1,4 @@
-//! Whole herds under virtual time, on a network and disks that do everything that networks and disks do: see `simulator/mod.rs`. A few hundred seeds
-//! here; as many as you have patience for with `cargo simulate --seeds 10000`.
+//! A few hundred seeds; as many as you have time for with `cargo simulate --seeds 10000`.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,9 +7,7 @@
     reason = "a test ends at what it did not expect"
 )]
 
-mod simulator;
-
-use simulator::{Coverage, Story, case, explain, simulate};
+use herd_simulate::{Coverage, Story, case, explain, herds, simulate};
 
 /// Runs so many seeds of a herd (ten times as many in a release build), all of which have to hold.
 fn hold(herd: &str, seeds: u64) -> Vec<Story> {
@@ -107,7 +104,7 @@ fn there_is_no_herd_that_is_not_tried() {
         "tree-200",
         "graph-1000",
     ];
-    assert_eq!(simulator::herds(), tried);
+    assert_eq!(herds(), tried);
 }
 
 #[test]

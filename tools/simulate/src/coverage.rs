@@ -2,7 +2,7 @@
 //!
 //! A seed says little about what it has tried; this says it. A cell that thousands of seeds never reach is a fault of the simulator,
 //! unless [`NEVER`] says why nothing can reach it. Half of the faults of a plan aim at a cell (see [`Cell`] and
-//! [`super::plan::Trouble::Aimed`]): they wait until the server is in that state, and strike then.
+//! [`crate::plan::Trouble::Aimed`]): they wait until the server is in that state, and strike then.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -115,11 +115,11 @@ const NEVER: [(&str, &[&str], &[&str], &str); 1] = [(
 )];
 
 /// A state of a machine, and a kind of fault.
-pub(crate) type Cell = (&'static str, &'static str, &'static str);
+pub type Cell = (&'static str, &'static str, &'static str);
 
 /// How often each cell was met.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Coverage(BTreeMap<Cell, u64>);
+pub struct Coverage(BTreeMap<Cell, u64>);
 
 impl Coverage {
     /// A machine in that state met that fault.
@@ -128,19 +128,21 @@ impl Coverage {
     }
 
     /// Adds what another run met.
-    pub(crate) fn add(&mut self, other: &Coverage) {
+    pub fn add(&mut self, other: &Coverage) {
         for (cell, count) in &other.0 {
             *self.0.entry(*cell).or_default() += count;
         }
     }
 
     /// The cells that can be met and were not.
-    pub(crate) fn empty(&self) -> Vec<Cell> {
+    #[must_use]
+    pub fn empty(&self) -> Vec<Cell> {
         cells().filter(|cell| !self.0.contains_key(cell)).collect()
     }
 
     /// A table for each machine: a line for each fault, a column for each state.
-    pub(crate) fn describe(&self) -> String {
+    #[must_use]
+    pub fn describe(&self) -> String {
         let mut text = String::new();
         for machine in &MACHINES {
             let widths: Vec<usize> = machine

@@ -6,13 +6,13 @@ use std::time::Duration;
 use herd_mio::core::base::clock::Time;
 use herd_mio::core::base::limits::LINE_BYTES;
 
-use super::chronicle::{Shown, Subject};
-use super::host::Host;
-use super::ledger::Ledger;
-use super::network::{Key, OPENER, Party, Received};
-use super::plan::{Command, Ending, Meaning, Session};
-use super::timeline::Event;
-use super::world::{Outside, failed};
+use crate::chronicle::{Shown, Subject};
+use crate::host::Host;
+use crate::ledger::Ledger;
+use crate::network::{OPENER, Party, Received};
+use crate::outside::{Outside, failed};
+use crate::plan::{Command, Ending, Meaning, Session};
+use crate::timeline::{Event, Key};
 use herd_testkit::at_line::{Fields, Line, receipt};
 
 /// How long after a disk refused a write a client may be let go, and hear of it: `journal_wait_ms`, the longest freeze, and then some.

@@ -1,8 +1,8 @@
 //! Makes a failing case smaller: leaves faults and clients out, as long as it still fails (delta debugging, Zeller 1999, in its
 //! simplest form).
 
-use super::plan::{Case, Plan};
-use super::world;
+use crate::plan::{Case, Plan};
+use crate::world;
 
 /// How many runs it may cost.
 const MOST_RUNS: usize = 150;

@@ -8,16 +8,17 @@ use herd_mio::core::base::clock::Time;
 use herd_mio::core::base::limits::ms;
 use herd_mio::core::journal::durability::DiskErrorKind;
 
-use super::chronicle::{Chronicle, Seconds, Shown, Subject};
-use super::coverage::{Coverage, MACHINES};
-use super::host::{Condition, Fallen, Host, Setup};
-use super::ledger::{Ledger, when};
-use super::mobile::Mobile;
-use super::network::{Flow, Key, Network, Notice, Party};
-use super::plan::{Plan, Trouble, Weather};
-use super::timeline::{Event, Timeline};
-use super::wire::{Counts, Wire};
-use herd_testkit::at_line::{Epochs, Line};
+use crate::chronicle::{Chronicle, Seconds, Shown, Subject};
+use crate::coverage::{Coverage, MACHINES};
+use crate::host::{Condition, Fallen, Host, Setup};
+use crate::ledger::{Ledger, when};
+use crate::mobile::Mobile;
+use crate::network::{Flow, Network, Notice, Party};
+use crate::outside::{Failure, Outside, failed};
+use crate::plan::{Plan, Trouble, Weather};
+use crate::timeline::{Event, Timeline};
+use crate::wire::{Counts, Wire};
+use herd_testkit::at_line::Epochs;
 use herd_testkit::fake_disk::{FakeDisk, Queue, Snapshot, Strike};
 use herd_testkit::promises::End;
 use herd_testkit::rng::Rng;
@@ -28,8 +29,6 @@ const STEP: Duration = Duration::from_millis(200);
 const AFTERMATH: Duration = Duration::from_secs(4);
 /// How many heartbeats of silence are listened to.
 const SILENT_BEATS: u32 = 4;
-/// Where nothing is wrong, all are linked by then.
-const LINKED: Time = Time::from_nanos(3_500_000_000);
 /// Where nothing is wrong, the longest that a record takes from one server to the next.
 const A_HOP: Duration = Duration::from_millis(150);
 /// How long a machine is down whose process ended in the middle of something.
@@ -39,99 +38,31 @@ const GREETINGS: u64 = 6;
 /// No run needs as many events; one that does never comes to rest.
 const MOST_EVENTS: u64 = 20_000_000;
 
-/// Everything that is not a server or a client, as servers and clients see it.
-pub(crate) struct Outside {
-    pub(crate) timeline: Timeline,
-    pub(crate) network: Network,
-    pub(crate) wire: Wire,
-    pub(crate) epochs: Epochs,
-    pub(crate) chronicle: Chronicle,
-    pub(crate) rng: Rng,
-    /// The herd's edges: the first of two dials.
-    pub(crate) edges: Vec<(usize, usize)>,
-    /// How soon an update has to be everywhere, if nothing is wrong; and those that were acknowledged, by client.
-    prompt: Option<Duration>,
-    promises: Vec<(Vec<u8>, Line)>,
-    failure: Option<Failure>,
-}
-
-/// What must not be, and was.
-#[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    pub(crate) time: Time,
-    pub(crate) what: String,
-    pub(crate) subjects: Vec<Subject>,
-}
-
-/// The run fails; only the first failure counts.
-pub(crate) fn failed(outside: &mut Outside, what: &str, subjects: &[Subject]) {
-    let time = outside.timeline.now();
-    outside.failure.get_or_insert_with(|| Failure {
-        time,
-        what: what.to_owned(),
-        subjects: subjects.to_vec(),
-    });
-}
-
-impl Outside {
-    /// Adds to the event log.
-    pub(crate) fn say(&mut self, subjects: &[Subject], text: impl FnOnce() -> String) {
-        self.chronicle.tell(self.timeline.now(), subjects, text);
-    }
-
-    /// Adds to the event log what concerns a connection of a server.
-    pub(crate) fn say_of(&mut self, key: Key, host: usize, text: impl FnOnce() -> String) {
-        let edge = self.wire.edge(key);
-        let subjects = [Subject::Host(host)]
-            .into_iter()
-            .chain(edge.map(Subject::Edge));
-        let subjects: Vec<Subject> = subjects.collect();
-        self.say(&subjects, text);
-    }
-
-    /// An update was acknowledged.
-    pub(crate) fn promise(&mut self, client: &[u8], line: &Line) {
-        if let Some(prompt) = self.prompt.filter(|_| self.timeline.now() > LINKED) {
-            let promise = self.promises.len();
-            self.promises.push((client.to_vec(), line.clone()));
-            self.timeline.after(prompt, Event::Due { promise });
-        }
-    }
-
-    /// A server has sent bytes to a neighbour.
-    pub(crate) fn sent(&mut self, key: Key, side: usize, bytes: &[u8], is_restored: bool) {
-        let now = self.timeline.now();
-        let foul = self
-            .wire
-            .sent(key, side, bytes, is_restored, now, &mut self.chronicle);
-        if let Some(foul) = foul {
-            failed(self, &foul.what, &foul.subjects);
-        }
-    }
-}
-
 /// What a run was.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Story {
+pub struct Story {
     /// The same for the same seed.
-    pub(crate) hash: u64,
-    pub(crate) events: u64,
+    pub hash: u64,
+    /// How many events happened in it.
+    pub events: u64,
     /// How long it took, in virtual time.
-    pub(crate) length: Duration,
-    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub length: Duration,
+    /// How many faults of each kind there were.
+    pub faults: BTreeMap<&'static str, u64>,
     /// Which of them met which states.
-    pub(crate) coverage: Coverage,
-    pub(crate) acknowledged: u64,
+    pub coverage: Coverage,
+    /// How many updates were answered.
+    pub acknowledged: u64,
     /// Promises that were found kept: each client's, at each server, after each storm.
-    pub(crate) kept: u64,
+    pub kept: u64,
     /// Records that crossed a link.
-    pub(crate) records_sent: u64,
+    pub records_sent: u64,
     /// The longest time from the end of a storm until all servers were linked and knew the same.
-    pub(crate) slowest: Duration,
+    pub slowest: Duration,
     /// What went wrong.
-    pub(crate) failure: Option<Failure>,
+    pub failure: Option<Failure>,
     /// What led to it, if that was asked for.
-    pub(crate) log: Vec<String>,
+    pub log: Vec<String>,
 }
 
 /// A plan that is being run.
