@@ -1,97 +1,10 @@
-//! How bytes become lines: whatever way they come, and when they are too many.
+//! How bytes become lines, beside what the transcripts say of it: memory, time, chance, and urgent bytes.
 
 use std::io::Write;
 
 use rustix::process::Signal;
 
-use herd_testkit::client::without_skew;
 use herd_testkit::herd::Herd;
-
-#[test]
-fn byte_by_byte() {
-    let server = Herd::single().start("Riley");
-    let mut client = server.client();
-    for byte in b"IAMAT x +1+2 3\nno\n" {
-        client.send([*byte]);
-    }
-    assert_eq!(without_skew(&client.line()), "AT Riley x +1+2 3");
-    client.expect("? no\n");
-}
-
-#[test]
-fn many_in_one_segment_and_a_last_one_without_lf() {
-    let server = Herd::single().start("Riley");
-    let mut client = server.client();
-    client.send("a\nb\r\n\nIAMAT x +1+2 3\nc").finish();
-    client.expect("? a\n? b\n");
-    assert_eq!(without_skew(&client.line()), "AT Riley x +1+2 3");
-    client.expect("? c\n").expect_end();
-}
-
-#[test]
-fn a_last_line_keeps_a_cr_that_no_lf_follows() {
-    let server = Herd::single().start("Riley");
-    server
-        .client()
-        .send("a\r")
-        .finish()
-        .expect("? a\r\n")
-        .expect_end();
-}
-
-#[test]
-fn the_connection_stays_open_after_an_answer() {
-    let server = Herd::single().start("Riley");
-    let mut client = server.client();
-    for _ in 0..3 {
-        client.send("x\n").expect("? x\n");
-    }
-    client.finish().expect_end();
-}
-
-#[test]
-fn a_line_of_4096_bytes_is_answered() {
-    let server = Herd::single().start("Riley");
-    let line = "x".repeat(4096);
-    server
-        .client()
-        .send(format!("{line}\n{line}"))
-        .finish()
-        .expect(format!("? {line}\n? {line}\n"))
-        .expect_end();
-    let longest_id = "y".repeat(4096 - "IAMAT  +1+2 3".len());
-    let mut client = server.client();
-    let answer = client.ask(&format!("IAMAT {longest_id} +1+2 3"));
-    assert_eq!(
-        without_skew(&answer),
-        format!("AT Riley {longest_id} +1+2 3")
-    );
-}
-
-#[test]
-fn a_longer_one_is_quoted_in_part_after_what_came_before_it_is_answered_and_the_connection_closed()
-{
-    let server = Herd::single().start("Riley");
-    let line = "x".repeat(4097);
-    let mut client = server.client();
-    client.send(format!("before\n{line}\nafter\n"));
-    client
-        .expect(format!("? before\n? {}\n", &line[..4096]))
-        .expect_end();
-    // Without an LF in sight, too.
-    server
-        .client()
-        .send(&line)
-        .expect(format!("? {}\n", &line[..4096]))
-        .expect_end();
-    // The LF counts as the end only if at most 4,096 bytes are before it, a CR among them.
-    let crlf = format!("{}\r\n", "x".repeat(4096));
-    server
-        .client()
-        .send(crlf)
-        .expect(format!("? {}\n", &line[..4096]))
-        .expect_end();
-}
 
 #[test]
 fn a_mebibyte_without_a_newline_does_not_lose_its_answer() {

@@ -222,8 +222,8 @@ const REACHED_BY: [(&str, &str, &str); 46] = [
     // These are no settings: their tests know them by their value.
     (
         "LINE_BYTES",
-        "behaviour/framing.rs",
-        "a_longer_one_is_quoted_in_part_after_what_came_before_it_is_answered_and_the_connection_closed",
+        "behaviour/commands.rs",
+        "every_transcript_is_played_to_its_end",
     ),
     (
         "LINK_LINE_BYTES",

@@ -19,6 +19,7 @@
 //! | [`server`] | the config file of a herd, the line that says ready, the end of a process |
 //! | [`herd`] | a herd of real processes for a test, and its log |
 //! | [`client`] | a client whose conversation is a transcript |
+//! | [`transcripts`] | what a client is answered, as one suite that is played against everything |
 //! | [`streams`], [`left_behind`] | what is tested of every program: its output, its signals, what it leaves |
 //!
 //! For tests of the core:
@@ -30,8 +31,9 @@
 //! | [`promises`] | a book of what was promised, and what must be there after each restart | the same, and the tests of real processes |
 //! | [`rng`] | one source of chance | all of them |
 //!
-//! `at_line` and `promises` share no code with the server that they check. Only `fake_disk` and
-//! `herd` know the core: the types of its disk work, the reading of a journal, and the presets.
+//! `at_line` and `promises` share no code with the server that they check. Only `fake_disk`,
+//! `herd` and `transcripts` know the core: the types of its disk work, the reading of a journal, the
+//! presets, and the grammar that judges lines made by chance.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -55,3 +57,4 @@ pub mod server;
 pub mod signals;
 pub mod stop;
 pub mod streams;
+pub mod transcripts;

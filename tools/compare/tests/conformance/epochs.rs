@@ -3,7 +3,6 @@
 use herd_compare::workshop::Program;
 use herd_testkit::client::Client;
 
-use crate::clients::record;
 use crate::neighbours::{batch, hear, jaquez, linked, proven, wall_clock};
 use crate::scene::Scene;
 
@@ -83,17 +82,17 @@ impl Test {
         };
         hear(&mut self.bernard, &[&told]);
         hear(&mut self.riley, &[&told]);
-        assert_eq!(record(&mut self.client, id), line);
+        assert_eq!(self.client.record(id), line);
         line
     }
 
     /// An IAMAT that is answered and changes nothing: what the neighbours hear next is something
     /// else.
     fn is_stale(&mut self, id: &str, stamp: i64) {
-        let before = record(&mut self.client, id);
+        let before = self.client.record(id);
         let line = self.iamat(id, "+5+6", stamp);
         assert!(line.starts_with("AT Jaquez "), "{line}");
-        assert_eq!(record(&mut self.client, id), before);
+        assert_eq!(self.client.record(id), before);
         self.stale += 1;
         self.counts(
             "something-else",
@@ -119,7 +118,7 @@ fn epochs_are_passed_on(test: &mut Test) {
     }
     test.taught("AT Riley +0.000000000 no-news-before +1+2 1");
     assert_eq!(
-        record(&mut test.client, "passed"),
+        test.client.record("passed"),
         "AT Riley +0.000000000 passed +1+2 4"
     );
     // The longest line that there is.
@@ -165,7 +164,7 @@ fn a_year_ahead(test: &mut Test) {
     let told = format!("AT Riley +0.000000000 frozen +1+2 {}", from_now(YEAR_S));
     test.riley.send(format!("{told}\n"));
     test.taught("AT Riley +0.000000000 no-news-before +1+2 2");
-    assert_eq!(record(&mut test.client, "frozen"), line);
+    assert_eq!(test.client.record("frozen"), line);
     test.counts("frozen", from_now(2), 1);
     test.taught_by_a_clock_ahead("EPOCH 1 ", "frozen", 200);
     test.counts("frozen", 7, 2);

@@ -13,7 +13,6 @@
     reason = "deadlines of tests are real time"
 )]
 
-mod clients;
 mod epochs;
 mod floods;
 mod mixed;
@@ -32,7 +31,7 @@ macro_rules! in_every_world {
 
             #[test]
             fn clients_are_answered_as_the_protocol_has_it() {
-                prepared($name).iter().for_each(crate::clients::transcript);
+                prepared($name).iter().for_each(crate::scene::clients);
             }
 
             #[test]

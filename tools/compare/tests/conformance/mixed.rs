@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use herd_client::standing::Standing;
 use herd_compare::herd::{Common, Herd};
 use herd_compare::server::LogLevel;
 use herd_compare::workshop::Program;
 use herd_mio::presets;
-use herd_client::standing::Standing;
 use herd_testkit::client::Client;
+use herd_testkit::rng::Rng;
 
-use crate::clients::record;
 use crate::model::Record;
 use crate::neighbours::{batch, hear, linked};
-use crate::scene::{Dice, SECRET, prepared, stand_in, wait_for};
+use crate::scene::{SECRET, prepared, stand_in, wait_for};
 
 /// Who is what, in the order of the preset: Riley, Jaquez, Juzang, Campbell, Bernard. Riley and Bernard dial all their neighbours, Juzang
 /// dials and is dialled; so each world has both parts in one of these, next to different others.
@@ -93,7 +93,7 @@ impl Stage {
             .filter(|name| self.herd().server(name).is_some())
         {
             assert_eq!(
-                record(&mut self.client(name), id),
+                self.client(name).record(id),
                 line,
                 "{name} tells something else"
             );
@@ -297,17 +297,17 @@ fn storm(stage: &Stage) {
             .map(|(seed, name)| {
                 let mut client = stage.client(name);
                 scope.spawn(move || {
-                    let mut dice = Dice::new(seed);
+                    let mut rng = Rng::new(seed, "updates");
                     (0..ROUNDS)
                         .map(|_| {
-                            let id = dice.below(IDS);
-                            let stamp = match dice.below(4) {
-                                0 => format!("{}", now - 20 + dice.below(20) as u64),
-                                1 => format!("{}.{:018}", now - 1, dice.below(3)),
+                            let id = rng.below(IDS);
+                            let stamp = match rng.below(4) {
+                                0 => format!("{}", now - 20 + rng.below(20) as u64),
+                                1 => format!("{}.{:018}", now - 1, rng.below(3)),
                                 // Always the same stamp: else it might be the next epoch, where
                                 // clocks differ a little.
-                                2 => format!("{}.{:0>2$}", now + 100_000, 0, 1 + dice.below(5)),
-                                _ => format!("{}.5", now + dice.below(55) as u64),
+                                2 => format!("{}.{:0>2$}", now + 100_000, 0, 1 + rng.below(5)),
+                                _ => format!("{}.5", now + rng.below(55) as u64),
                             };
                             (id, client.ask(&format!("IAMAT storm{id} -1-2 {stamp}")))
                         })

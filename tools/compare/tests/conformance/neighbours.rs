@@ -11,11 +11,11 @@ use herd_mio::core::base::settings::Secret;
 use herd_mio::core::link::proof::{Nonce, Parties, Side};
 use herd_testkit::client::{Client, SOON, wait_until};
 use herd_testkit::ports;
+use herd_testkit::rng::Rng;
 use socket2::{Domain, Socket, Type};
 
-use crate::clients::record;
 use crate::model::{Record, Table};
-use crate::scene::{Dice, SECRET, Scene, wait_for};
+use crate::scene::{SECRET, Scene, wait_for};
 
 const NONCE: Nonce = [7; 16];
 
@@ -292,7 +292,7 @@ fn confirming(scene: &Scene) {
         assert_eq!(kept(&mut riley), 7);
     }
     assert_eq!(
-        record(&mut scene.client(), "kept"),
+        scene.client().record("kept"),
         "AT Riley +0.000000000 kept +1+2 8"
     );
     assert_eq!(scene.standing().linked, ["Riley"]);
@@ -609,7 +609,7 @@ pub(crate) fn dialling(program: &Program) {
             let standing = scene.standing();
             standing.linked == ["Jaquez"] && standing.records == known + 1
         });
-        assert_eq!(record(&mut client, boot), taught);
+        assert_eq!(client.record(boot), taught);
     }
 }
 
@@ -624,11 +624,11 @@ fn order(scene: &Scene) {
             table.offer(record);
         }
     }
-    let mut dice = Dice::new(11);
+    let mut rng = Rng::new(11, "records");
     for round in 1..=5 {
         let mut lines = String::new();
         for _ in 0..400 {
-            let line = any_record(&mut dice);
+            let line = any_record(&mut rng);
             if let Some(record) = Record::parse(&line) {
                 table.offer(record);
                 lines.push_str(&format!("{line}\n"));
@@ -650,14 +650,14 @@ fn order(scene: &Scene) {
     let mut client = scene.client();
     for id in 0..10 {
         let id = format!("id{id}");
-        assert_eq!(record(&mut client, &id), table.line(&id));
+        assert_eq!(client.record(&id), table.line(&id));
     }
 }
 
 /// Times that are close to one another, or the same in another spelling; each client has a few of them.
-fn any_record(dice: &mut Dice) -> String {
-    let server = dice.pick(&["Riley", "Bernard", "Campbell"]);
-    let skew = dice.pick(&[
+fn any_record(rng: &mut Rng) -> String {
+    let server = rng.pick(&["Riley", "Bernard", "Campbell"]);
+    let skew = rng.pick(&[
         "+0.000000000",
         "+0.000000001",
         "+100.500000000",
@@ -670,10 +670,10 @@ fn any_record(dice: &mut Dice) -> String {
         "-900.000000000",
         "-899.999999999",
     ]);
-    let id = dice.below(200);
-    let place = dice.pick(&["+1+2", "-1-2", "+34.068930-118.445127"]);
-    let whole = dice.pick(&["160", "1000", "1060", "01060", "1960", "1900"]);
-    let fraction = dice.pick(&[
+    let id = rng.below(200);
+    let place = rng.pick(&["+1+2", "-1-2", "+34.068930-118.445127"]);
+    let whole = rng.pick(&["160", "1000", "1060", "01060", "1960", "1900"]);
+    let fraction = rng.pick(&[
         "",
         "",
         ".0",
@@ -685,8 +685,8 @@ fn any_record(dice: &mut Dice) -> String {
         ".000000000999999999",
     ]);
     let epoch = match id % 4 {
-        0 => dice.pick(&["", "", "EPOCH 1 ", "EPOCH 2 "]),
-        1 => dice.pick(&["", "EPOCH 9 ", "EPOCH 10 ", "EPOCH 4294967295 "]),
+        0 => rng.pick(&["", "", "EPOCH 1 ", "EPOCH 2 "]),
+        1 => rng.pick(&["", "EPOCH 9 ", "EPOCH 10 ", "EPOCH 4294967295 "]),
         _ => "",
     };
     format!("{epoch}AT {server} {skew} id{id} {place} {whole}{fraction}")

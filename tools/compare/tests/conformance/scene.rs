@@ -11,6 +11,7 @@ use herd_compare::workshop::{Profile, Program, Unprepared, Workshop};
 use herd_compare::worlds;
 use herd_places::{Options, Places};
 use herd_testkit::client::{Client, SOON};
+use herd_testkit::transcripts::TRANSCRIPTS;
 use herd_testkit::{clock, ports};
 use tempfile::TempDir;
 
@@ -149,26 +150,10 @@ pub(crate) fn wait_for<E: std::fmt::Display>(mut condition: impl FnMut() -> Resu
     }
 }
 
-/// Numbers that look random and are the same each time.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Dice {
-        Dice(seed)
-    }
-
-    /// A number below `end`.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        // Knuth's MMIX generator; its upper bits are the good ones.
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % end
-    }
-
-    /// One of these.
-    pub(crate) fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of[self.below(of.len())]
+/// The suite of transcripts, over one server.
+pub(crate) fn clients(program: &Program) {
+    let scene = Scene::new(program);
+    for transcript in TRANSCRIPTS {
+        transcript.play(&|| scene.client());
     }
 }
