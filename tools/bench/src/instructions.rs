@@ -8,9 +8,10 @@ use herd_testkit::{output, say, signals};
 use crate::callgrind;
 use crate::cli::Cli;
 use crate::figures::{COMMAND, Figure, Figures, change_percent, readable, signed};
+use crate::list::WORKLOADS;
 use crate::readme;
 use crate::toolchain::Toolchain;
-use crate::workload::{Entry, Failure, WORKLOADS};
+use crate::workload::{Entry, Failure};
 
 /// The whole program.
 #[must_use]

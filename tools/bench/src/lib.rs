@@ -19,6 +19,7 @@ mod crowd;
 pub mod figures;
 mod iamat;
 pub mod instructions;
+mod list;
 mod neighbours;
 mod parsing;
 mod places;
@@ -28,4 +29,5 @@ mod toolchain;
 mod turn;
 mod workload;
 
-pub use workload::{Entry, Failure, Rounds, WORKLOADS, Workload};
+pub use list::WORKLOADS;
+pub use workload::{Entry, Failure, Rounds, Workload};

@@ -8,13 +8,12 @@ use herd_testkit::clock;
 use crate::answer::{Nearby, Position};
 use crate::events::Events;
 use crate::herd::Herd;
-use crate::plan::Who;
+use crate::plan::{KIWI, Who};
 use crate::question::{Question, Reply};
 use crate::stage::Stage;
 use crate::stop::{Stop, failure};
 
-/// Two clients, one with a long name, as clients have.
-pub(crate) const KIWI: &str = "kiwi.cs.ucla.edu";
+/// Another client.
 const MANGO: &str = "mango";
 
 /// How long an update may take to get to any server. It takes milliseconds, except on a machine that is busy with other things.

@@ -9,6 +9,9 @@ use herd_testkit::server::{self, Member};
 /// The file with the certificate authority of the stand-in for Places, beside the config file.
 pub(crate) const CA_FILE: &str = "ca.pem";
 
+/// The client that the conversation begins with, and that the reader may ask for. It has a long name, as clients have.
+pub(crate) const KIWI: &str = "kiwi.cs.ucla.edu";
+
 /// The first server's usual port for clients; the others follow in order.
 const CLIENT_PORT: u16 = 10_000;
 /// The first server's usual port for neighbours.

@@ -224,7 +224,7 @@ impl Stage {
         let now = herd_testkit::clock::since_1970().as_secs();
         self.line(&format!("    IAMAT me +51.477928-0.001545 {now}"));
         self.line("    WHATSAT me 10 5");
-        self.line(&format!("    WHATSAT {} 5 2", crate::conversation::KIWI));
+        self.line(&format!("    WHATSAT {} 5 2", crate::plan::KIWI));
         self.line("");
         self.explain("See what they do, and end one of them to see what the others do:");
         self.line("");

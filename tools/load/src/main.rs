@@ -56,6 +56,7 @@ mod svg;
 mod table;
 mod tally;
 mod timeline;
+mod units;
 mod watcher;
 
 fn main() -> ExitCode {

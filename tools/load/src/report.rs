@@ -31,8 +31,8 @@ use serde::Serialize;
 
 use crate::outages::Missing;
 use crate::process::Usage;
-use crate::table::time;
 use crate::timeline::{self, Timeline};
+use crate::units::time;
 
 /// Everything that a run found out.
 #[derive(Serialize)]

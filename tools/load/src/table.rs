@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 
 use crate::report::{self, Latency, Report, Work};
+use crate::units::time;
 
 /// Outages that have a line of their own.
 const OUTAGES_SHOWN: usize = 10;
@@ -258,21 +259,6 @@ fn percentiles(latency: Option<&Latency>) -> [String; 5] {
     }
 }
 
-/// Microseconds in the unit that suits them, with three digits.
-pub(crate) fn time(us: f64) -> String {
-    let (value, unit) = match us {
-        us if us < 999.5 => (us, "µs"),
-        us if us < 999_500.0 => (us / 1000.0, "ms"),
-        us => (us / 1_000_000.0, "s"),
-    };
-    let decimals = match value {
-        value if value < 9.995 => 2,
-        value if value < 99.95 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$} {unit}")
-}
-
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
@@ -346,21 +332,6 @@ mod tests {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
         assert!(thousand().len() == 1000);
-    }
-
-    #[test]
-    fn times_have_three_digits() {
-        for (us, text) in [
-            (0.0, "0.00 µs"),
-            (9.994, "9.99 µs"),
-            (9.996, "10.0 µs"),
-            (123.4, "123 µs"),
-            (999.6, "1.00 ms"),
-            (12_345.0, "12.3 ms"),
-            (2_500_000.0, "2.50 s"),
-        ] {
-            assert_eq!(time(us), text);
-        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::behaviour::{Behaviour, End};
 use crate::event::Event;
 use crate::http::{self, Answer, Delivery, HEAD_MAX, Head, Refusal, Request};
 use crate::ledger::{Until, Visit, Waited};
-use crate::server::House;
+use crate::shared::Shared;
 use crate::wire::{self, Wire};
 use crate::{legacy, new_api};
 
@@ -30,30 +30,35 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves one client until either side has enough. The socket is closed when this returns.
-pub(crate) fn serve(house: &House, visit: &Visit<'_>, socket: Arc<TcpStream>) {
-    if house.silent_accept {
+pub(crate) fn serve(shared: &Shared, visit: &Visit<'_>, socket: Arc<TcpStream>) {
+    if shared.silent_accept {
         // Until the client gives up, or the server stops and shuts the socket down.
         wire::discard(&socket, usize::MAX);
         return;
     }
-    let greeted = Wire::new(socket, Arc::clone(&house.tls)).and_then(|mut wire| {
+    let greeted = Wire::new(socket, Arc::clone(&shared.tls)).and_then(|mut wire| {
         wire.handshake(after(HANDSHAKE_TIMEOUT))?;
         Ok(wire)
     });
     match greeted {
         Ok(wire) => {
-            house.ledger.handshake(true);
-            Conversation { house, visit, wire }.run();
+            shared.ledger.handshake(true);
+            Conversation {
+                shared,
+                visit,
+                wire,
+            }
+            .run();
         }
         // Cut off by ourselves: not the client's failure.
-        Err(_) if house.ledger.is_stopping() => {}
+        Err(_) if shared.ledger.is_stopping() => {}
         Err(error) => {
-            house.ledger.handshake(false);
+            shared.ledger.handshake(false);
             let reason = match error.kind() {
                 ErrorKind::TimedOut => "it took too long".to_owned(),
                 _ => error.to_string(),
             };
-            house.tell(&Event::HandshakeFailed {
+            shared.tell(&Event::HandshakeFailed {
                 connection: visit.id(),
                 reason,
             });
@@ -63,7 +68,7 @@ pub(crate) fn serve(house: &House, visit: &Visit<'_>, socket: Arc<TcpStream>) {
 
 /// A connection whose handshake is done.
 struct Conversation<'a> {
-    house: &'a House,
+    shared: &'a Shared,
     visit: &'a Visit<'a>,
     wire: Wire,
 }
@@ -99,7 +104,7 @@ impl Conversation<'_> {
         // What was sent behind the last request (pipelining) is already here.
         if self.wire.received.is_empty() {
             self.visit.idle();
-            match self.wire.fill(after(self.house.keep_alive)) {
+            match self.wire.fill(after(self.shared.keep_alive)) {
                 Ok(0) => return Ok(Heard::Nothing),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(Heard::Nothing),
@@ -159,7 +164,7 @@ impl Conversation<'_> {
                 break;
             }
         }
-        self.house.tell(&Event::Refused {
+        self.shared.tell(&Event::Refused {
             connection: self.visit.id(),
             reason: refusal.reason(),
         });
@@ -169,7 +174,7 @@ impl Conversation<'_> {
     /// Does with a request what the behaviour of the hour says.
     fn respond(&mut self, request: &Request, keep_alive: bool) -> End {
         let begun = Instant::now();
-        let (behaviour, releases) = self.house.ledger.heard(request);
+        let (behaviour, releases) = self.shared.ledger.heard(request);
         let until = match &behaviour {
             _ if self.visit.is_forgotten() => Some(Until::Released(u64::MAX)),
             Behaviour::Slow { delay } => Some(Until::Time(after(*delay))),
@@ -187,14 +192,14 @@ impl Conversation<'_> {
             let answer = if let Behaviour::Status(code) = behaviour {
                 new_api::failure(code)
             } else {
-                route(&self.house.key, request)
+                route(&self.shared.key, request)
             };
             http::deliver(&answer, &behaviour, keep_alive)
         });
         let delivered = delivery
             .as_ref()
             .is_some_and(|delivery| self.send(delivery).is_ok());
-        self.house.tell(&Event::Answered {
+        self.shared.tell(&Event::Answered {
             connection: self.visit.id(),
             method: request.method.clone(),
             target: request.target_without_key(),
@@ -215,7 +220,7 @@ impl Conversation<'_> {
     /// Waits; false if the client, or the server, has gone before the wait was over.
     fn outlast(&mut self, until: &Until) -> bool {
         loop {
-            match self.house.ledger.wait(until, LOOK_EVERY) {
+            match self.shared.ledger.wait(until, LOOK_EVERY) {
                 Waited::Done => return true,
                 Waited::Stopping => return false,
                 Waited::NotYet if self.wire.client_is_gone() => return false,
@@ -231,7 +236,7 @@ impl Conversation<'_> {
         for (index, piece) in pieces.iter().enumerate() {
             if index > 0 && !pause.is_zero() {
                 let over = Until::Time(after(*pause));
-                if self.house.ledger.wait(&over, *pause) == Waited::Stopping {
+                if self.shared.ledger.wait(&over, *pause) == Waited::Stopping {
                     return Err(ErrorKind::ConnectionAborted.into());
                 }
             }

@@ -32,7 +32,7 @@
 //! some have letters beyond ASCII, escaped quotes, brackets and backslashes, so that a parser that is
 //! nearly right is found out.
 //!
-//! A map of the house, from the outside in:
+//! A map of the shared, from the outside in:
 //!
 //! | file | |
 //! |---|---|
@@ -65,6 +65,7 @@ mod ledger;
 mod legacy;
 mod new_api;
 mod server;
+mod shared;
 mod wire;
 
 use herd_testkit::herd::PlacesServer;
@@ -82,7 +83,7 @@ pub use http::Request;
 pub use ledger::Counts;
 
 use ledger::Ledger;
-use server::House;
+use shared::Shared;
 
 /// `close_idle` waits so long for a connection that is still sending the end of an answer.
 const CLOSE_IDLE_PATIENCE: Duration = Duration::from_secs(5);
@@ -163,7 +164,7 @@ impl fmt::Debug for Options {
 /// A running server. Dropping it stops it, at once, also when clients hang or wait; its port is free and
 /// its threads have ended when the drop returns.
 pub struct Places {
-    house: Arc<House>,
+    shared: Arc<Shared>,
     address: SocketAddr,
     ca_pem: String,
     /// Always there until the drop takes it.
@@ -181,7 +182,7 @@ impl Places {
         let identity = certificates::make(&options.names, &options.alpn)?;
         let listener = TcpListener::bind(options.listen)?;
         let address = listener.local_addr()?;
-        let house = Arc::new(House {
+        let shared = Arc::new(Shared {
             ledger: Ledger::new(options.behaviour, options.every, options.remember),
             tls: identity.tls,
             key: options.key,
@@ -190,12 +191,12 @@ impl Places {
             max_connections: options.max_connections,
             observer: options.observer,
         });
-        let its_house = Arc::clone(&house);
+        let for_it = Arc::clone(&shared);
         let accepting = thread::Builder::new()
             .name("places-accept".to_owned())
-            .spawn(move || server::accept(&its_house, &listener))?;
+            .spawn(move || server::accept(&for_it, &listener))?;
         Ok(Places {
-            house,
+            shared,
             address,
             ca_pem: identity.ca_pem,
             accepting: Some(accepting),
@@ -229,7 +230,7 @@ impl Places {
     /// Every request heard so far, in order. What is not HTTP is not in it.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
-        self.house.ledger.requests()
+        self.shared.ledger.requests()
     }
 
     /// Waits until `n` requests in all have been heard; false if `deadline` is over first. "Heard" is
@@ -252,13 +253,13 @@ impl Places {
     /// ```
     #[must_use]
     pub fn wait_until(&self, deadline: Duration, condition: impl Fn(&Counts) -> bool) -> bool {
-        self.house.ledger.wait_until(deadline, condition)
+        self.shared.ledger.wait_until(deadline, condition)
     }
 
     /// All numbers of one moment.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.house.ledger.counts()
+        self.shared.ledger.counts()
     }
 
     /// TCP connections accepted so far.
@@ -282,26 +283,26 @@ impl Places {
 
     /// What is done with all later requests.
     pub fn set_behaviour(&self, behaviour: Behaviour) {
-        self.house.ledger.set_behaviour(behaviour);
+        self.shared.ledger.set_behaviour(behaviour);
     }
 
     /// What is done with one later request: each takes one from the front of this queue; when it is
     /// empty the standing behaviour applies.
     pub fn push_behaviour(&self, behaviour: Behaviour) {
-        self.house.ledger.push_behaviour(behaviour);
+        self.shared.ledger.push_behaviour(behaviour);
     }
 
     /// Lets go every request that is held now ([`Behaviour::Hold`]): they are answered. Later ones are
     /// held again.
     pub fn release(&self) {
-        self.house.ledger.release();
+        self.shared.ledger.release();
     }
 
     /// From now on requests on connections that are open now are heard and never answered, without
     /// a word: as when a NAT or a proxy has forgotten them. Later connections are served. Says how
     /// many were forgotten.
     pub fn forget_open(&self) -> usize {
-        self.house.ledger.forget_open()
+        self.shared.ledger.forget_open()
     }
 
     /// Closes all connections that are idle now, with `close_notify` and FIN, waits until they are closed
@@ -310,7 +311,7 @@ impl Places {
     /// A connection is idle once its handshake is done and whenever all its requests are answered; a
     /// client that has read an answer to its end may rely on that.
     pub fn close_idle(&self) -> usize {
-        self.house.ledger.close_idle(CLOSE_IDLE_PATIENCE)
+        self.shared.ledger.close_idle(CLOSE_IDLE_PATIENCE)
     }
 }
 
@@ -336,7 +337,7 @@ impl PlacesServer for Places {
 impl Drop for Places {
     fn drop(&mut self) {
         if let Some(accepting) = self.accepting.take() {
-            server::stop(&self.house, self.address, accepting);
+            server::stop(&self.shared, self.address, accepting);
         }
     }
 }

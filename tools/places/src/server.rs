@@ -6,59 +6,38 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
-
 use crate::connection;
-use crate::event::{Event, Observer};
-use crate::ledger::{Admission, Ledger, Until};
+use crate::ledger::{Admission, Until};
+use crate::shared::Shared;
 
 /// After an `accept` that failed (no descriptors left, most likely), before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A stop waits so long for the threads of connections, then no longer.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What every thread of the server can see.
-pub(crate) struct House {
-    pub(crate) ledger: Ledger,
-    pub(crate) tls: Arc<ServerConfig>,
-    pub(crate) key: String,
-    pub(crate) silent_accept: bool,
-    pub(crate) keep_alive: Duration,
-    pub(crate) max_connections: usize,
-    pub(crate) observer: Option<Observer>,
-}
-
-impl House {
-    pub(crate) fn tell(&self, event: &Event) {
-        if let Some(observer) = &self.observer {
-            observer(event);
-        }
-    }
-}
-
 /// Accepts until the ledger says stop. All threads it started have ended when it returns: that is what
 /// a thread scope is.
-pub(crate) fn accept(house: &House, listener: &TcpListener) {
+pub(crate) fn accept(shared: &Shared, listener: &TcpListener) {
     thread::scope(|scope| {
         loop {
             let socket = match listener.accept() {
                 Ok((socket, _)) => Arc::new(socket),
-                Err(_) if house.ledger.is_stopping() => return,
+                Err(_) if shared.ledger.is_stopping() => return,
                 Err(_) => {
                     // Usually no descriptor was left; a connection that ends gives one back.
-                    house
+                    shared
                         .ledger
                         .wait(&Until::Time(Instant::now() + ACCEPT_PAUSE), ACCEPT_PAUSE);
                     continue;
                 }
             };
-            match house.ledger.admit(&socket, house.max_connections) {
+            match shared.ledger.admit(&socket, shared.max_connections) {
                 Admission::Stopping => return,
                 // Dropped, and so closed, unheard.
                 Admission::Full => {}
                 Admission::Welcome(visit) => {
                     let serve = move || {
-                        connection::serve(house, &visit, socket);
+                        connection::serve(shared, &visit, socket);
                         // The socket is closed by now; only then is the connection struck out.
                         drop(visit);
                     };
@@ -73,10 +52,10 @@ pub(crate) fn accept(house: &House, listener: &TcpListener) {
 }
 
 /// Ends `accept` and all its threads, and waits for them.
-pub(crate) fn stop(house: &House, address: SocketAddr, accepting: thread::JoinHandle<()>) {
-    house.ledger.stop();
+pub(crate) fn stop(shared: &Shared, address: SocketAddr, accepting: thread::JoinHandle<()>) {
+    shared.ledger.stop();
     // First the connections, since they give descriptors back: the knock below needs one.
-    let emptied = house
+    let emptied = shared
         .ledger
         .wait_until(STOP_PATIENCE, |counts| counts.open_connections == 0);
     let knocked = accepting.is_finished() || knock(address);
