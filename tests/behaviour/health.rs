@@ -160,7 +160,9 @@ fn servers_that_stop_freeze_or_run_with_another_file_are_told() {
     // Started with a file that lacks the link.
     let other = herd.directory.path().join("other.toml");
     let text = std::fs::read_to_string(herd.config_file()).unwrap();
-    std::fs::write(&other, text.replace("[\"Riley\", \"Jaquez\"], ", "")).unwrap();
+    let lacking = text.replace("[\"Riley\", \"Jaquez\"],", "");
+    assert_ne!(lacking, text);
+    std::fs::write(&other, lacking).unwrap();
     let mut command = herd.command("Jaquez");
     command.arg("--config").arg(&other);
     let _jaquez = Server::start(&mut command);

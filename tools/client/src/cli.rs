@@ -80,15 +80,6 @@ Exit status, the greatest that applies (a prompt ends with 0):
   3  no connection, a connection lost, or no answer in time";
 
 impl Cli {
-    /// Reads the program's arguments. `--help` and `--version` are errors too, as clap has it: see
-    /// `clap::Error::exit_code`.
-    ///
-    /// # Errors
-    /// What clap finds wrong.
-    pub(crate) fn from_arguments() -> Result<Cli, clap::Error> {
-        Cli::try_parse()
-    }
-
     /// Which herd SERVER is a name in.
     pub(crate) fn source(&self) -> Source {
         match (&self.config, &self.herd) {
@@ -123,23 +114,15 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
         .ok_or("it must be a number of seconds from 0.001 to 86400")
 }
 
-/// What clap finds wrong, in one line.
-pub(crate) fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let first_paragraph = text.lines().take_while(|line| !line.trim().is_empty());
-    let joined = first_paragraph.map(str::trim).collect::<Vec<_>>().join(" ");
-    let what = joined.strip_prefix("error: ").unwrap_or(&joined);
-    format!("{what}; see herd-client --help")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use herd_testkit::failure::one_line;
 
     fn parse(arguments: &str) -> Result<Cli, String> {
         let words = std::iter::once("herd-client").chain(arguments.split(' '));
-        Cli::try_parse_from(words).map_err(|error| one_line(&error))
+        Cli::try_parse_from(words).map_err(|error| one_line(&error, "herd-client"))
     }
 
     #[test]

@@ -13,7 +13,9 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use clap::Parser;
 use herd_client::dial::Target;
+use herd_testkit::failure::one_line;
 use herd_testkit::{clock, output, signals};
 
 use crate::cli::Cli;
@@ -44,11 +46,11 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "status") {
         return status::main(&arguments);
     }
-    let cli = match Cli::from_arguments() {
+    let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.exit_code() == 0 => return output::show(&error),
         Err(error) => {
-            failure::tell(&cli::one_line(&error));
+            failure::tell(&one_line(&error, "herd-client"));
             return Status::Usage.into();
         }
     };

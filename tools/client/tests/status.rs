@@ -415,3 +415,29 @@ fn a_mistake_is_told_in_one_line() {
         "{text}"
     );
 }
+
+#[test]
+fn a_server_may_be_called_status() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answered = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        write!(&stream, "? {line}").unwrap();
+        line
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let herd = directory.path().join("herd.toml");
+    let text = format!("[[servers]]\nname = \"status\"\nclients = \"{address}\"\n");
+    fs::write(&herd, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_herd-client"))
+        .arg("--config")
+        .arg(&herd)
+        .args(["status", "hello"])
+        .output()
+        .unwrap();
+    assert_eq!(out(&output), "? hello\n", "{output:?}");
+    assert_eq!(output.status.code(), Some(1), "a command was refused");
+    assert_eq!(answered.join().unwrap(), "hello\n");
+}

@@ -355,19 +355,15 @@ fn prefix(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// What clap finds wrong, in one line.
-pub(crate) fn one_line(error: &clap::Error) -> String {
-    herd_mio::cli::one_line(error).replace("herd-mio --help", "herd-load --help")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use herd_testkit::failure::one_line;
 
     fn parse(arguments: &str) -> Result<Cli, String> {
         let words = std::iter::once("herd-load").chain(arguments.split_whitespace());
-        Cli::try_parse_from(words).map_err(|error| one_line(&error))
+        Cli::try_parse_from(words).map_err(|error| one_line(&error, "herd-load"))
     }
 
     #[test]

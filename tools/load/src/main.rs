@@ -16,8 +16,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use herd_testkit::failure::{Failure, system};
+use herd_testkit::failure::{self, Failure, system};
 use herd_testkit::{output, say, signals};
 
 use crate::cli::{Cli, Common, Mode};
@@ -61,10 +60,9 @@ mod watcher;
 
 fn main() -> ExitCode {
     signals::unblock();
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match failure::command_line("herd-load") {
         Ok(cli) => cli,
-        Err(error) if error.exit_code() == 0 => return output::show(&error),
-        Err(error) => return Failure::Usage(cli::one_line(&error)).tell(),
+        Err(status) => return status,
     };
     match run(&cli.mode) {
         Ok(()) => output::status(0),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::{fmt, io};
 
+use clap::Parser;
 use herd_mio::config::ConfigError;
 
 use crate::output;
@@ -49,4 +50,23 @@ impl From<ConfigError> for Failure {
 /// What the system refused while `doing` it.
 pub fn system(doing: impl fmt::Display) -> impl Fn(io::Error) -> Failure {
     move |error| Failure::Failed(format!("cannot {doing}: {error}"))
+}
+
+/// What clap finds wrong with a command line of `program`, in one line.
+#[must_use]
+pub fn one_line(error: &clap::Error, program: &str) -> String {
+    let help = format!("{program} --help");
+    herd_mio::cli::one_line(error).replace("herd-mio --help", &help)
+}
+
+/// The command line of `program`; or, after `--help`, `--version` or a mistake, the status to end
+/// with. A mistake is told in one line.
+///
+/// # Errors
+/// There is nothing to be done but to end with that status.
+pub fn command_line<C: Parser>(program: &str) -> Result<C, ExitCode> {
+    C::try_parse().map_err(|error| match error.exit_code() {
+        0 => output::show(&error),
+        _ => Failure::Usage(one_line(&error, program)).tell(),
+    })
 }

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use crate::client::{Client, SOON};
 use crate::server::{self, Listening, Member, Process};
-use crate::{cargo, clock, ports};
+use crate::{clock, ports};
 
 /// What stands in for Google Places.
 pub trait PlacesServer {
@@ -224,14 +224,19 @@ impl Herd {
     }
 }
 
-/// The server's program. Cargo says where it is to the tests of the server's own package; for the
-/// tests of others it builds it, if it has not yet.
+/// The server's program. Cargo and nextest say where it is to the tests of the server's own package;
+/// for the tests of others it is built, if it is not up to date.
 #[must_use]
 pub fn server_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| match std::env::var_os("CARGO_BIN_EXE_herd-mio") {
+    let told = || {
+        ["CARGO_BIN_EXE_herd-mio", "NEXTEST_BIN_EXE_herd-mio"]
+            .into_iter()
+            .find_map(std::env::var_os)
+    };
+    PROGRAM.get_or_init(|| match told() {
         Some(program) => program.into(),
-        None => server::build(&[]).unwrap(),
+        None => server::build("herd-mio", &[]).unwrap(),
     })
 }
 
@@ -243,15 +248,12 @@ pub fn server_command() -> Command {
     command
 }
 
-/// `herd-client status`: beside the server, if the whole workspace was built; without any setting from
-/// this process's environment.
+/// `herd-client status`, built if it is not up to date; without any setting from this process's
+/// environment.
 #[must_use]
 pub fn status_command() -> Command {
-    let program = server_program().with_file_name("herd-client");
-    if !program.exists() {
-        let built = cargo::build("herd-client").output().unwrap();
-        assert!(built.status.success(), "herd-client cannot be built");
-    }
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| server::build("herd-client", &[]).unwrap());
     let mut command = Command::new(program);
     server::without_settings(&mut command).arg("status");
     command

@@ -140,26 +140,27 @@ impl Process {
     }
 }
 
-/// Builds the server's program, with what `more` adds to cargo's command line, and waits for it.
-/// It takes seconds if it is there already. Cargo's own words go to the standard error.
+/// Builds a program of the workspace, with what `more` adds to cargo's command line, and waits for
+/// it. It takes a second if it is there already; one that is there and out of date is never used.
+/// Cargo's own words go to the standard error.
 ///
 /// # Errors
 /// Cargo cannot be run, or the program cannot be built.
-pub fn build(more: &[&str]) -> Result<PathBuf, String> {
-    let mut command = cargo::build("herd-mio");
+pub fn build(program: &str, more: &[&str]) -> Result<PathBuf, String> {
+    let mut command = cargo::build(program);
     command.args(more).stderr(Stdio::inherit());
     let output = command.output().map_err(|error| {
         let cargo = command.get_program().display();
-        format!("cannot run {cargo} to build the server: {error}")
+        format!("cannot run {cargo} to build {program}: {error}")
     })?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut built = text
         .lines()
-        .filter_map(|line| cargo::executable_in(line, "herd-mio"));
+        .filter_map(|line| cargo::executable_in(line, program));
     match built.next_back() {
         Some(path) if output.status.success() => Ok(path),
         Some(_) | None => Err(format!(
-            "the server could not be built ({}); what cargo says is above",
+            "{program} could not be built ({}); what cargo says is above",
             output.status
         )),
     }

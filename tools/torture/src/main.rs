@@ -113,7 +113,10 @@ fn torture(cli: &Cli) -> Result<End, String> {
                 )));
             }
         },
-        None => match (herd_testkit::server::build(PROFILE), stop.signal()) {
+        None => match (
+            herd_testkit::server::build("herd-mio", PROFILE),
+            stop.signal(),
+        ) {
             (_, Some(signal)) => return Ok(End::Signal(signal)),
             (built, None) => built?,
         },

@@ -10,11 +10,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use herd_mio::cli::{one_line, parse};
+use herd_mio::cli::parse;
 use herd_mio::config::{ConfigError, HerdConfig, Member, Overrides, Source};
 use herd_mio::core::base::settings::Secret;
 use herd_mio::core::link::OPERATOR;
-use herd_testkit::failure::Failure;
+use herd_testkit::failure::{Failure, one_line};
 use herd_testkit::output;
 
 use crate::status::problems::Kind;
@@ -87,8 +87,7 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
         Ok((cli, _)) => cli,
         Err(error) if error.exit_code() == 0 => return output::show(&error),
         Err(error) => {
-            let what = one_line(&error).replace("herd-mio --help", "herd-client status --help");
-            return Failure::Usage(what).tell();
+            return Failure::Usage(one_line(&error, "herd-client status")).tell();
         }
     };
     run(&cli).unwrap_or_else(|failure| failure.tell())

@@ -56,10 +56,10 @@ Examples:
   herd-certificates --out certificates              the herd of 2021, to try it
 
 DIR has, for each server NAME, NAME.pem and NAME.key; operator.pem and .key for
-tools such as herd-client status; ca.pem, which all have to have; and ca.key, which
-nobody else may have: who has it can pose as any server. Nothing is replaced,
-except by --renew, which makes a new key too. A server takes new files at
-SIGHUP, and cuts nobody off.
+herd-client status and such tools; ca.pem, which all have to have; and ca.key,
+which nobody else may have: who has it can pose as any server. Nothing is
+replaced, except by --renew, which makes a new key too. A server takes new
+files at SIGHUP, and cuts nobody off.
 
 Certificates cannot be revoked one by one. If a key was stolen, or the
 authority ends, make a new one in another directory; name a file with both

@@ -26,10 +26,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use herd_mio::cli::one_line;
 use herd_mio::config::HerdConfig;
-use herd_testkit::failure::Failure;
+use herd_testkit::failure::{self, Failure};
 use herd_testkit::{clock, output, signals};
 use time::OffsetDateTime;
 
@@ -47,13 +45,9 @@ mod subject;
 
 fn main() -> ExitCode {
     signals::unblock();
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match failure::command_line("herd-certificates") {
         Ok(cli) => cli,
-        Err(error) if error.exit_code() == 0 => return output::show(&error),
-        Err(error) => {
-            let what = one_line(&error).replace("herd-mio --help", "herd-certificates --help");
-            return Failure::Usage(what).tell();
-        }
+        Err(status) => return status,
     };
     run(&cli).unwrap_or_else(|failure| failure.tell())
 }
