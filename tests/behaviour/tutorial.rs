@@ -11,10 +11,18 @@ use mio::Events;
 
 use herd_testkit::client::SOON;
 
-#[allow(dead_code, reason = "a program's own main is not called here")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a program of its own, whose main is not called here"
+)]
 #[path = "../../tools/examples/echo.rs"]
 mod echo;
-#[allow(dead_code, reason = "a program's own main is not called here")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a program of its own, whose main is not called here"
+)]
 #[path = "../../tools/examples/herd_in_memory.rs"]
 mod herd_in_memory;
 
