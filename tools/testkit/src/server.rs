@@ -27,12 +27,15 @@ pub struct Member<'a> {
 /// first of two linked servers dials.
 #[must_use]
 pub fn config(links: &[(&str, &str)], members: &[Member<'_>]) -> String {
-    let mut text = String::from("links = [\n");
+    let mut text = String::new();
     // Writing into a String does not fail.
     for (dialler, acceptor) in links {
-        let _ = writeln!(text, "    [{dialler:?}, {acceptor:?}],");
+        let _ = write!(text, "\n    [{dialler:?}, {acceptor:?}],");
     }
-    text.push_str("]\n");
+    text = match links {
+        [] => "links = []\n".to_owned(),
+        _ => format!("links = [{text}\n]\n"),
+    };
     for member in members {
         let _ = write!(
             text,
