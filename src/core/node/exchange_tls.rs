@@ -49,7 +49,7 @@ fn connected_at(wall: u64) -> Scene {
             PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         )
         .unwrap();
-    let mut places = ServerConnection::new(Arc::new(places)).unwrap();
+    let places = ServerConnection::new(Arc::new(places)).unwrap();
 
     let herd = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
     let server = herd.server("Riley", &Overrides::default()).unwrap();
