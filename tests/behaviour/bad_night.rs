@@ -121,7 +121,7 @@ fn whoever_reads_its_output_may_die_and_it_serves_on() {
 
 #[test]
 fn a_pipe_for_a_log_that_nobody_has_opened_keeps_nobody_waiting() {
-    let herd = Herd::single().with("[limits]\nlog_buffer_bytes = 20000\n");
+    let herd = Herd::single().with("[limits]\nlog_buffer_bytes = 20000\nlog_faults_bytes = 1000000000\nlog_client_faults_bytes = 1000000000\n");
     let pipe = herd.directory.path().join("pipe");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();

@@ -7,7 +7,7 @@ use std::path::Path;
 use herd_testkit::herd::server_command;
 
 /// A limit, and the test that reaches it: its file in `tests`, and its name.
-const REACHED_BY: [(&str, &str, &str); 46] = [
+const REACHED_BY: [(&str, &str, &str); 50] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -218,6 +218,26 @@ const REACHED_BY: [(&str, &str, &str); 46] = [
         "log_buffer_bytes",
         "behaviour/logs.rs",
         "a_reader_that_stands_still_delays_nobody_and_lines_are_dropped_and_counted",
+    ),
+    (
+        "log_faults_bytes",
+        "behaviour/log_limits.rs",
+        "however_many_clients_there_are_their_mistakes_take_so_much_of_the_log_and_no_more",
+    ),
+    (
+        "log_client_faults_bytes",
+        "behaviour/log_limits.rs",
+        "a_client_s_invalid_commands_take_its_share_of_the_log_and_the_rest_is_counted",
+    ),
+    (
+        "log_faults_ms",
+        "behaviour/log_limits.rs",
+        "a_client_s_share_comes_back_and_what_was_left_out_is_told_while_it_is_there",
+    ),
+    (
+        "log_quote_bytes",
+        "behaviour/log_limits.rs",
+        "the_log_shows_the_beginning_of_a_long_line_that_is_not_answered",
     ),
     // These are no settings: their tests know them by their value.
     (

@@ -100,7 +100,7 @@ fn a_full_disk_stops_nobody_and_is_told() {
 
 #[test]
 fn a_reader_that_stands_still_delays_nobody_and_lines_are_dropped_and_counted() {
-    let herd = Herd::single().with("[limits]\nlog_buffer_bytes = 20000\n");
+    let herd = Herd::single().with("[limits]\nlog_buffer_bytes = 20000\nlog_faults_bytes = 1000000000\nlog_client_faults_bytes = 1000000000\n");
     let pipe = herd.directory.path().join("pipe");
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -162,7 +162,8 @@ fn a_reader_that_stands_still_delays_nobody_and_lines_are_dropped_and_counted() 
 
 #[test]
 fn a_log_that_nobody_takes_does_not_keep_the_server_from_stopping() {
-    let herd = Herd::single();
+    let herd = Herd::single()
+        .with("[limits]\nlog_faults_bytes = 1000000000\nlog_client_faults_bytes = 1000000000\n");
     let pipe = herd.directory.path().join("pipe");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();

@@ -34,6 +34,7 @@ mod limits;
 mod limits_clients;
 mod limits_outward;
 mod listening;
+mod log_limits;
 mod logs;
 mod memory;
 mod mixed_up;

@@ -107,7 +107,7 @@ fn who_may_open_fewer_files_than_clients_may_come_is_told() {
 
 #[test]
 fn a_log_that_may_not_grow_ends_nobody_and_what_is_lost_is_counted() {
-    let herd = Herd::single();
+    let herd = Herd::single().with("[limits]\nlog_client_faults_bytes = 1000000\n");
     let server = Server::start(herd.command("Riley").args(["--log-file", "own.log"]));
     let mut client = server.client();
     let path = herd.directory.path().join("own.log");

@@ -153,6 +153,14 @@ limits! {
 
     /// Bytes of log lines that wait for the disk; more are dropped and counted.
     log_buffer_bytes = 8_388_608, 4_096..=1_073_741_824;
+    /// Bytes of log lines about what all clients do wrong, in any log_faults_ms twice that at most, and as many about Places that fails; more lines are left out and counted.
+    log_faults_bytes = 262_144, 4_096..=1_099_511_627_776;
+    /// The same about one client.
+    log_client_faults_bytes = 16_384, 4_096..=1_099_511_627_776;
+    /// Time in which a client's share of the log comes back once it is used up; so often the lines that were left out are told of.
+    log_faults_ms = 10_000, 100..=3_600_000;
+    /// Bytes of a command that is invalid or refused which the log shows.
+    log_quote_bytes = 256, 16..=4_096;
 }
 
 impl Limits {

@@ -10,6 +10,7 @@
 
 pub mod backoff;
 pub mod boot_id;
+pub mod bucket;
 pub mod clock;
 pub mod counted;
 pub mod deadlines;

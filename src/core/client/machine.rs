@@ -39,13 +39,13 @@ use crate::core::session::buffer::Buffer;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::handshakes::Kind;
+use crate::core::session::log_budget::{Lines, LogShare};
 use crate::core::session::peer_label::PeerLabel;
 use crate::core::session::protocol::{Protocol, StreamEnd};
-use crate::core::session::tally::Tally;
 use crate::core::session::tls::{TlsError, is_hello};
 use crate::core::table::records::{Merge, Records};
 use crate::core::wire::coordinates::Coordinates;
-use crate::core::wire::escape::Escaped;
+use crate::core::wire::escape::{Escaped, Shortened};
 use crate::core::wire::lines::{Split, split, without_cr};
 use crate::core::wire::message::{At, Command, Iamat, Whatsat};
 use crate::core::wire::posix_time::{PosixTime, Skew};
@@ -73,6 +73,8 @@ pub enum Effect {
 pub struct Asked {
     /// The question for Places.
     pub question: Question,
+    /// The command, for the log.
+    line: Box<[u8]>,
     /// The `AT` line of the record that the command names, copied when the command ran. It is the
     /// first line of the answer.
     at_line: Box<[u8]>,
@@ -206,6 +208,9 @@ pub struct Client {
     /// Whether the client was rejected. A rejected client is counted separately, and is `Closing`
     /// from the beginning. This never changes.
     is_rejected: bool,
+    /// The client's share of log lines about invalid, refused and failed commands. `None` until
+    /// there is such a line.
+    log_share: Option<Box<LogShare>>,
 }
 
 impl Client {
@@ -240,6 +245,7 @@ impl Client {
             line_since: None,
             stalled_since: None,
             is_rejected: false,
+            log_share: None,
         }
     }
 
@@ -304,16 +310,13 @@ impl Client {
                     rest
                 }
                 Split::Unfinished if self.end == Input::CutOff => {
-                    self.drop_unfinished(rest.len());
+                    self.drop_unfinished(rest.len(), context);
                     used += rest.len();
                     break;
                 }
                 Split::Unfinished => break,
                 Split::TooLong => {
-                    warn!(
-                        "{}: closing: a line of more than {LINE_BYTES} bytes",
-                        self.who
-                    );
+                    self.log_too_long(&rest[..LINE_BYTES], context);
                     self.quote(&rest[..LINE_BYTES]);
                     self.close(Cause::LineTooLong, Linger::Long);
                     break;
@@ -359,34 +362,32 @@ impl Client {
             self.refuse_tls(context);
             return None;
         }
-        if !matches!(command, Command::Blank) {
-            info!("{} <- {}", self.who, Escaped(line));
-        }
         match command {
             Command::Blank => {}
             Command::Iamat(iamat) => {
-                if !self.iamat(&iamat, context) {
-                    self.quote(line);
+                if !self.iamat(&iamat, line, context) {
+                    self.refuse(line, context);
                 }
             }
             Command::Whatsat(whatsat) => {
-                let asked = Asked::new(&whatsat, context.records, context.settings.places.api);
+                let api = context.settings.places.api;
+                let asked = Asked::new(&whatsat, line, context.records, api);
                 if asked.is_none() {
-                    self.quote(line);
+                    self.refuse(line, context);
                 }
                 return asked;
             }
             Command::Invalid => {
-                self.quote(line);
+                self.refuse(line, context);
                 self.look_for_header(line, context);
             }
         }
         None
     }
 
-    /// Answers an `IAMAT`, and merges its record into the table. Returns `false` if the table or
+    /// Answers the `IAMAT` in `command`, and merges its record into the table. Returns `false` if the table or
     /// the journal has no room for the record.
-    fn iamat(&mut self, iamat: &Iamat<'_>, context: &mut Context<'_>) -> bool {
+    fn iamat(&mut self, iamat: &Iamat<'_>, command: &[u8], context: &mut Context<'_>) -> bool {
         if context.room() == Room::Full {
             return false;
         }
@@ -416,6 +417,7 @@ impl Client {
                     };
                     self.held_until = self.held_until.max(seq);
                 }
+                info!("{} <- {}", self.who, Escaped(command));
                 info!("{} -> {}", self.who, Escaped(line));
                 true
             }
@@ -434,11 +436,35 @@ impl Client {
     }
 
     #[cold]
-    fn drop_unfinished(&self, bytes: usize) {
-        info!(
-            "{}: {bytes} bytes of a line without a newline are dropped: the connection ended without close_notify",
-            self.who
-        );
+    fn drop_unfinished(&mut self, bytes: usize, context: &mut Context<'_>) {
+        if self.may_log(1, 0, context) {
+            info!(
+                "{}: {bytes} bytes of a line without a newline are dropped: the connection ended without close_notify",
+                self.who
+            );
+        }
+    }
+
+    #[cold]
+    fn log_too_long(&mut self, line: &[u8], context: &mut Context<'_>) {
+        let line = shortened(line, &context.settings.limits);
+        if self.may_log(2, line.text_bytes(), context) {
+            let who = self.who;
+            warn!("{who}: closing: a line of more than {LINE_BYTES} bytes");
+            info!("{who} -> ? {line}");
+        }
+    }
+
+    /// Whether `count` lines, each with `quoted_bytes` of what the client sent, may be logged about
+    /// a command that is invalid, refused or failed. Lines that may not are counted.
+    fn may_log(&mut self, count: u64, quoted_bytes: usize, context: &mut Context<'_>) -> bool {
+        let lines = Lines {
+            count,
+            quoted_bytes,
+        };
+        let (budget, limits) = (&mut context.tally.log_budget, &context.settings.limits);
+        let share = self.log_share.get_or_insert_default();
+        share.admit(lines, budget, limits, context.now.time)
     }
 
     /// The client begins a TLS handshake, on a plain connection or inside TLS. Its bytes contain no
@@ -464,9 +490,18 @@ impl Client {
         }
     }
 
+    /// Logs a command that is invalid or refused, and quotes it.
+    fn refuse(&mut self, line: &[u8], context: &mut Context<'_>) {
+        let shown = shortened(line, &context.settings.limits);
+        if self.may_log(2, shown.text_bytes(), context) {
+            info!("{} <- {shown}", self.who);
+            info!("{} -> ? {shown}", self.who);
+        }
+        self.quote(line);
+    }
+
     /// Answers a line that cannot be answered otherwise: `? ` and a copy of the line.
     fn quote(&mut self, line: &[u8]) {
-        info!("{} -> ? {}", self.who, Escaped(line));
         let output = self.output.tail();
         output.extend_from_slice(b"? ");
         output.extend_from_slice(line);
@@ -486,26 +521,41 @@ impl Client {
     /// Suspends the client until `call` is answered. Until then, no command runs and nothing is
     /// read.
     pub fn suspend(&mut self, call: CallId, asked: Asked) {
+        info!("{} <- {}", self.who, Escaped(&asked.line));
         self.line_since = None;
         self.enter(Cause::PlacesAsked, State::Awaiting(Box::new((call, asked))));
     }
 
     /// The call is answered: appends the answer. Then the caller lets the client [go
-    /// on](Protocol::go_on). If the server `is_stopping`, this was the client's last answer.
-    pub fn resume(&mut self, outcome: &mut Outcome, is_stopping: bool) {
+    /// on](Protocol::go_on). If the server is stopping, this was the client's last answer.
+    pub fn resume(&mut self, outcome: &mut Outcome, context: &mut Context<'_>) {
         let State::Awaiting(awaited) = &mut self.state else {
             return; // the client was closed before the answer came
         };
         let asked = std::mem::take(&mut awaited.1);
-        match is_stopping {
+        match context.is_stopping {
             true => self.close(Cause::LastAnswer, Linger::Long),
             false => self.enter(Cause::PlacesAnswered, State::Reading),
         }
-        self.answer_now(&asked, outcome);
+        let at_line = asked.at_line.trim_ascii_end();
+        if outcome.is_data() || self.may_log(1, at_line.len(), context) {
+            self.log_answer(&asked, outcome);
+        }
+        self.answer(&asked, outcome);
     }
 
-    /// Appends the answer to a `WHATSAT`: the record's line, the JSON, and two LF.
-    pub fn answer_now(&mut self, asked: &Asked, outcome: &mut Outcome) {
+    /// Answers a `WHATSAT` for which no call began.
+    pub fn answer_now(&mut self, asked: &Asked, outcome: &mut Outcome, context: &mut Context<'_>) {
+        let command = shortened(&asked.line, &context.settings.limits);
+        let at_line = asked.at_line.trim_ascii_end();
+        if self.may_log(2, command.text_bytes().max(at_line.len()), context) {
+            info!("{} <- {command}", self.who);
+            self.log_answer(asked, outcome);
+        }
+        self.answer(asked, outcome);
+    }
+
+    fn log_answer(&self, asked: &Asked, outcome: &mut Outcome) {
         let source = outcome.source();
         let json = outcome.json(asked.bound);
         info!(
@@ -514,6 +564,11 @@ impl Client {
             Escaped(asked.at_line.trim_ascii_end()),
             json.len(),
         );
+    }
+
+    /// Appends the answer to a `WHATSAT`: the record's line, the JSON, and two LF.
+    fn answer(&mut self, asked: &Asked, outcome: &mut Outcome) {
+        let json = outcome.json(asked.bound);
         let output = self.output.tail();
         let start = output.len();
         output.extend_from_slice(&asked.at_line);
@@ -593,15 +648,36 @@ impl Client {
     /// Logs an unfinished line. Any client can leave lines unfinished, as often as it likes. So
     /// only the first one and every power of two are logged as warnings.
     #[cold]
-    fn tell_unfinished(&self, bytes: usize, line_ms: u64, tally: &mut Tally) {
-        let (who, count) = (self.who, tally.was_unfinished());
+    fn log_unfinished(&mut self, line: &[u8], context: &mut Context<'_>) {
+        let count = context.tally.was_unfinished();
+        let shown = shortened(line, &context.settings.limits);
+        let line_ms = context.settings.limits.line_ms;
+        if !self.may_log(2, shown.text_bytes(), context) {
+            return;
+        }
+        let who = self.who;
         let what = format_args!(
-            "{who}: closing: {bytes} bytes had no newline within {line_ms} ms (limits.line_ms)"
+            "{who}: closing: {} bytes had no newline within {line_ms} ms (limits.line_ms)",
+            line.len()
         );
         if count.is_power_of_two() {
             warn!("{what}; a command ends with a newline (\\n); {count} so far");
         } else {
             info!("{what}");
+        }
+        if Command::parse(line) != Command::Blank {
+            info!("{who} -> ? {shown}");
+        }
+    }
+
+    /// Logs how many lines about the client were left out, if it is time for that, or if the
+    /// connection `is_over`.
+    fn log_left_out(&mut self, context: &mut Context<'_>, is_over: bool) {
+        let (limits, now) = (&context.settings.limits, context.now.time);
+        if let Some(share) = &mut self.log_share
+            && share.due(limits).is_some_and(|due| is_over || due <= now)
+        {
+            share.tell(self.who, &mut context.tally.log_budget, limits, now);
         }
     }
 }
@@ -652,6 +728,7 @@ impl Protocol for Client {
             }
             tally.handshakes.failed(self.who, kind, reason);
         }
+        self.log_left_out(context, true);
         let unanswered = match self.state {
             State::Awaiting(..) => ", without waiting for an answer of Places",
             State::Reading | State::Closing { .. } => "",
@@ -683,13 +760,15 @@ impl Protocol for Client {
     }
 
     fn deadline_reached(&mut self, context: &mut Context<'_>) -> Option<Effect> {
-        let (limits, now) = (&context.settings.limits, context.now.time);
+        self.log_left_out(context, false);
+        let settings = context.settings;
+        let (limits, now) = (&settings.limits, context.now.time);
         let is_due = |since: Option<Time>, patience: Duration| {
             since.is_some_and(|since| since + patience <= now)
         };
         if is_due(self.line_since, ms(limits.line_ms)) {
             let unfinished = std::mem::take(&mut self.input);
-            self.tell_unfinished(unfinished.len(), limits.line_ms, context.tally);
+            self.log_unfinished(unfinished.as_slice(), context);
             if Command::parse(unfinished.as_slice()) != Command::Blank {
                 self.quote(unfinished.as_slice());
             }
@@ -700,10 +779,12 @@ impl Protocol for Client {
                 self.close(Cause::Lingered, Linger::No);
             }
         } else if is_due(self.stalled_since, ms(limits.output_stall_ms)) {
-            warn!(
-                "{}: closing: it did not read its answers for {} ms",
-                self.who, limits.output_stall_ms
-            );
+            if self.may_log(1, 0, context) {
+                warn!(
+                    "{}: closing: it did not read its answers for {} ms",
+                    self.who, limits.output_stall_ms
+                );
+            }
             self.output.clear();
             self.close(Cause::OutputStalled, Linger::No);
         }
@@ -802,7 +883,8 @@ impl Protocol for Client {
             ms(limits.output_stall_ms)
         };
         let stall = self.stalled_since.map(|since| since + patience);
-        line.into_iter().chain(stall).min()
+        let left_out = self.log_share.as_ref().and_then(|share| share.due(limits));
+        line.into_iter().chain(stall).chain(left_out).min()
     }
 
     /// Returns one of [`Client::STATES`].
@@ -831,15 +913,22 @@ impl Protocol for Client {
     }
 }
 
+/// As much of a command that is not answered as the log shows.
+fn shortened<'a>(line: &'a [u8], limits: &Limits) -> Shortened<'a> {
+    Shortened::new(line, count(limits.log_quote_bytes))
+}
+
 impl Asked {
-    /// Returns `None` if the table has no record of the client that the command names.
-    fn new(whatsat: &Whatsat<'_>, records: &Records, api: PlacesApi) -> Option<Asked> {
+    /// Returns what the command in `line` asks. `None` if the table has no record of the client
+    /// that the command names.
+    fn new(whatsat: &Whatsat<'_>, line: &[u8], records: &Records, api: PlacesApi) -> Option<Asked> {
         let at_line = records.line(whatsat.client)?.into_boxed_slice();
         let at = At::parse(at_line.strip_suffix(b"\n")?)?;
         let place = Coordinates::parse(at.location)?;
         let question = Question::new(api, place, whatsat.radius, whatsat.bound);
         Some(Asked {
             question,
+            line: line.into(),
             seq: records.seq(whatsat.client)?,
             at_line,
             bound: whatsat.bound,

@@ -107,7 +107,7 @@ impl Node {
     /// The call that the client waits for is answered.
     pub(super) fn client_answered(&mut self, id: ConnId, outcome: &mut Outcome, now: Now) {
         self.on_client(id, now, |client, context| {
-            client.resume(outcome, context.is_stopping);
+            client.resume(outcome, context);
             client.go_on(context)
         });
         self.mark_dirty(id);
@@ -128,10 +128,11 @@ impl Node {
             match call {
                 Ok(call) => client.suspend(call, asked),
                 Err(reason) => {
-                    let api = self.settings.places.api;
-                    client.answer_now(&asked, &mut Outcome::new(api, Err(reason)));
+                    let mut outcome = Outcome::new(self.settings.places.api, Err(reason));
                     let tls = slot.secure.as_deref();
-                    match client.go_on(&mut context!(self, tls, now)) {
+                    let context = &mut context!(self, tls, now);
+                    client.answer_now(&asked, &mut outcome, context);
+                    match client.go_on(context) {
                         Some(client::Effect::AskPlaces(asked)) => next = Some(asked),
                         Some(effect @ client::Effect::Lost { .. }) => {
                             return self.apply(id, effect.into(), now);
@@ -163,6 +164,7 @@ impl Node {
         }
         if self.admission.clients() == 0 && self.phase != Phase::Running {
             self.mark_all_dirty(); // all links are flushed after the last client
+            self.tally.log_budget.tell(&self.settings.limits);
         }
     }
 }

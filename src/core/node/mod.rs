@@ -144,6 +144,8 @@ enum Timer {
     Answers,
     /// The server is stopping. Clients that wait for Places get an error now.
     LastAnswers,
+    /// The log is due a line about lines that were left out.
+    LeftOut,
     /// The journal has work for the disk, or clients that have waited too long.
     Journal,
     /// The server is stopping. Connections that are left are closed now.
@@ -298,6 +300,9 @@ impl Node {
         self.now = now;
         let outcome = event(self);
         self.work_off_questions(now);
+        if let Some(due) = self.tally.log_budget.take_due() {
+            self.deadlines.call_at(due, Timer::LeftOut);
+        }
         outcome
     }
 
@@ -382,6 +387,7 @@ impl Node {
                     Timer::Resolve => node.dial_resolved(now),
                     Timer::Answers => node.answers_wait = false, // `handle` goes on with them
                     Timer::LastAnswers => node.give_up_calls(now),
+                    Timer::LeftOut => node.tally.log_budget.tell(&node.settings.limits),
                     Timer::Journal => node.journal_due(now),
                     Timer::Stop => {
                         node.phase = Phase::Overdue;

@@ -16,6 +16,7 @@ use crate::core::places::call::{Asker, CallId, Left};
 use crate::core::places::exchange::{Effect, Exchange, Failure, Stage};
 use crate::core::places::request::{Question, without_key};
 use crate::core::places::response::Response;
+use crate::core::session::log_budget::Lines;
 use crate::core::session::resolver::Resolution;
 use crate::core::session::tls::{Tls, TlsError, TlsSession};
 use crate::core::wire::escape::Escaped;
@@ -30,6 +31,12 @@ const LEAST_KEY_BYTES: usize = 8;
 
 /// The maximum length of a body that is searched for an error of Google. Such errors are short.
 const MOST_ERROR_BYTES: usize = 65_536;
+
+/// The one log line about a question that has no answer.
+const FAILED_CALL: Lines = Lines {
+    count: 1,
+    quoted_bytes: 200,
+};
 
 /// The maximum length of an error of Google in a log line.
 const MOST_LOGGED_BYTES: usize = 500;
@@ -384,12 +391,15 @@ impl Node {
             return self.finish_call(id, Err(error));
         }
         let due = self.calls.take_due(id, now.time);
-        if let Some(call) = self.calls.get(id).filter(|_| !due.is_empty()) {
-            info!(
-                "{}: {error}; {} clients that joined later wait on",
-                Named(id, call.question()),
-                call.askers().len()
-            );
+        if !due.is_empty() {
+            let may_log = self.may_log_failure();
+            if let Some(call) = self.calls.get(id).filter(|_| may_log) {
+                info!(
+                    "{}: {error}; {} clients that joined later wait on",
+                    Named(id, call.question()),
+                    call.askers().len()
+                );
+            }
             let outcome = Outcome::new(self.settings.places.api, Err(error));
             self.answers.push_back((due, outcome));
         }
@@ -399,14 +409,23 @@ impl Node {
     /// as with asyncio's `Task.cancel`.
     pub(super) fn asker_lost(&mut self, call: CallId, asker: ConnId, now: Now) {
         if let Some(abandoned) = self.calls.leave(call, asker) {
-            info!(
-                "{}: given up, no client waits for it any more",
-                Named(call, abandoned.question())
-            );
+            if self.may_log_failure() {
+                info!(
+                    "{}: given up, no client waits for it any more",
+                    Named(call, abandoned.question())
+                );
+            }
             for &connection in abandoned.connections() {
                 self.close_exchange(connection, now);
             }
         }
+    }
+
+    /// Whether the log may have a line about a question that has no answer. The number of such
+    /// questions depends on clients.
+    fn may_log_failure(&mut self) -> bool {
+        let (budget, limits) = (&mut self.tally.log_budget, &self.settings.limits);
+        budget.admit_of_places(FAILED_CALL, limits, self.now.time)
     }
 
     fn close_exchange(&mut self, connection: ConnId, now: Now) {
@@ -450,7 +469,9 @@ impl Node {
         let Some(call) = self.calls.remove(id) else {
             return;
         };
-        if let Err(reason) = &answer {
+        if let Err(reason) = &answer
+            && self.may_log_failure()
+        {
             warn!("{}: {reason}", Named(id, call.question()));
         }
         let askers = call.askers().iter().map(|asker| asker.id).collect();

@@ -95,6 +95,12 @@ impl Outcome {
         }
     }
 
+    /// Whether the answer is data of Places, and no error.
+    #[must_use]
+    pub fn is_data(&self) -> bool {
+        matches!(self.answer, Ok(Reply::Data(_)))
+    }
+
     /// Returns where the text comes from, for the log.
     #[must_use]
     pub fn source(&self) -> &'static str {

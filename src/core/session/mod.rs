@@ -26,6 +26,7 @@ pub mod context;
 pub mod disposition;
 pub mod handshakes;
 pub mod herd;
+pub mod log_budget;
 pub mod peer_label;
 pub mod protocol;
 pub mod resolver;

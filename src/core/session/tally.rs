@@ -7,6 +7,7 @@ use log::{info, warn};
 
 use crate::core::base::clock::Time;
 use crate::core::session::handshakes::Handshakes;
+use crate::core::session::log_budget::LogBudget;
 use crate::core::session::peer_label::PeerLabel;
 use crate::core::wire::posix_time::Lead;
 
@@ -56,6 +57,8 @@ pub struct Tally {
     unfinished: u64,
     /// Failures of TLS with clients.
     pub handshakes: Handshakes,
+    /// How much more the log may say of what they do wrong.
+    pub log_budget: LogBudget,
 }
 
 impl Default for Tally {
@@ -72,6 +75,7 @@ impl Default for Tally {
             told: Opinion::Near,
             unfinished: 0,
             handshakes: Handshakes::default(),
+            log_budget: LogBudget::default(),
         }
     }
 }

@@ -37,6 +37,50 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// The first of some bytes, [`Escaped`], and how many more there are.
+///
+/// ```
+/// use herd_mio::core::wire::escape::Shortened;
+///
+/// assert_eq!(Shortened::new(b"one\x07", 4).to_string(), r"one\x07");
+/// assert_eq!(Shortened::new(b"one two", 4).to_string(), "one ... and 3 bytes more");
+/// ```
+#[derive(Clone, Copy)]
+pub struct Shortened<'a> {
+    shown: &'a [u8],
+    hidden: usize,
+}
+
+impl<'a> Shortened<'a> {
+    /// At most `most` of these bytes.
+    #[must_use]
+    pub fn new(bytes: &'a [u8], most: usize) -> Shortened<'a> {
+        let (shown, hidden) = bytes.split_at(bytes.len().min(most));
+        Shortened {
+            shown,
+            hidden: hidden.len(),
+        }
+    }
+
+    /// How many bytes of text it is, at most.
+    #[must_use]
+    pub fn text_bytes(self) -> usize {
+        let escaped = |byte: &u8| if is_plain(*byte) { 1 } else { 4 };
+        let tail = if self.hidden == 0 { 0 } else { 40 };
+        self.shown.iter().map(escaped).sum::<usize>() + tail
+    }
+}
+
+impl fmt::Display for Shortened<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Escaped(self.shown))?;
+        match self.hidden {
+            0 => Ok(()),
+            hidden => write!(f, "... and {hidden} bytes more"),
+        }
+    }
+}
+
 const fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'\\'
 }

@@ -982,6 +982,38 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         caught_by: behaviour("proxy::connections_without_a_header_are_few"),
         missed: None,
     },
+    Mutant {
+        name: "a client's mistakes are logged however many there are",
+        file: "src/core/session/log_budget.rs",
+        from: "let fits = self.bucket.has(bytes, own, now)",
+        to: "let fits = true",
+        caught_by: behaviour("a_client_s_invalid_commands_take_its_share"),
+        missed: None,
+    },
+    Mutant {
+        name: "the mistakes of all clients have no bound in the log",
+        file: "src/core/session/log_budget.rs",
+        from: "            && budget.clients.take(bytes, size_for_all(limits), now);",
+        to: "            && (budget.clients.take(bytes, size_for_all(limits), now) || true);",
+        caught_by: behaviour("however_many_clients_there_are"),
+        missed: None,
+    },
+    Mutant {
+        name: "lines that were left out of the log are not told of",
+        file: "src/core/session/log_budget.rs",
+        from: "            return budget.leave_out(left_out, limits, now);",
+        to: "            return;",
+        caught_by: behaviour("however_many_clients_there_are"),
+        missed: None,
+    },
+    Mutant {
+        name: "a long line that is refused is logged whole",
+        file: "src/core/client/machine.rs",
+        from: "    Shortened::new(line, count(limits.log_quote_bytes))",
+        to: "    Shortened::new(line, line.len().max(count(limits.log_quote_bytes)))",
+        caught_by: behaviour("the_log_shows_the_beginning_of_a_long_line"),
+        missed: None,
+    },
 ];
 
 #[cfg(test)]

@@ -1,0 +1,105 @@
+//! A bucket of bytes that fills again at a steady rate: what may be used at once, and on average.
+
+use std::time::Duration;
+
+use crate::core::base::clock::Time;
+
+/// How much of a bucket is used, as the time at which it will be full again. So nothing has to be
+/// done while it fills.
+///
+/// ```
+/// use std::time::Duration;
+/// use herd_mio::core::base::bucket::{Bucket, Size};
+/// use herd_mio::core::base::clock::Time;
+///
+/// let size = Size { bytes: 100, period: Duration::from_secs(10) };
+/// let mut bucket = Bucket::default();
+/// let at = Time::from_nanos;
+/// assert!(bucket.take(100, size, at(0)), "as much as it holds, at once");
+/// assert!(!bucket.take(20, size, at(1_999_999_999)));
+/// assert!(bucket.take(20, size, at(2_000_000_000)), "a fifth of it comes in a fifth of its period");
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bucket {
+    full_at: Time,
+}
+
+/// How much a bucket holds, and in which time an empty one is full again.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Bytes that it holds.
+    pub bytes: u64,
+    /// The time in which so many flow in.
+    pub period: Duration,
+}
+
+impl Bucket {
+    /// Takes so many bytes out, if there are so many.
+    pub fn take(&mut self, bytes: u64, size: Size, now: Time) -> bool {
+        let full_at = self.full_at.max(now) + size.time_for(bytes);
+        let fits = full_at.since(now) <= size.period;
+        if fits {
+            self.full_at = full_at;
+        }
+        fits
+    }
+
+    /// Whether there are so many bytes in it.
+    #[must_use]
+    pub fn has(mut self, bytes: u64, size: Size, now: Time) -> bool {
+        self.take(bytes, size, now)
+    }
+}
+
+impl Size {
+    /// The time in which so many bytes flow in.
+    fn time_for(self, bytes: u64) -> Duration {
+        let period_nanos = self.period.as_nanos();
+        let nanos = u128::from(bytes) * period_nanos / u128::from(self.bytes.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_time_has_more_than_one_bucket_and_what_flows_in(
+            takes in proptest::collection::vec((0_u64..400, 0_u64..2_000_000_000), 1..200),
+        ) {
+            let size = Size { bytes: 1_000, period: Duration::from_secs(10) };
+            let mut bucket = Bucket::default();
+            let mut now = 0;
+            let mut taken: Vec<(u64, u64)> = Vec::new();
+            for (bytes, pause) in takes {
+                now += pause;
+                if bucket.take(bytes, size, Time::from_nanos(now)) {
+                    taken.push((now, bytes));
+                }
+            }
+            for first in 0..taken.len() {
+                let mut sum = 0;
+                for (at, bytes) in &taken[first..] {
+                    sum += bytes;
+                    let flowed_in = (at - taken[first].0) / 10_000_000; // 100 bytes a second
+                    prop_assert!(sum <= 1_000 + flowed_in + 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_it_holds_never_fits() {
+        let size = Size {
+            bytes: 10,
+            period: Duration::from_secs(1),
+        };
+        let mut bucket = Bucket::default();
+        assert!(!bucket.take(11, size, Time::from_nanos(u64::MAX / 2)));
+        assert!(!bucket.take(u64::MAX, size, Time::from_nanos(u64::MAX / 2)));
+        assert!(bucket.take(10, size, Time::from_nanos(u64::MAX / 2)));
+    }
+}

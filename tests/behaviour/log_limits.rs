@@ -1,0 +1,186 @@
+//! What clients do wrong takes so much of the log and no more; the rest is counted.
+
+use std::time::{Duration, Instant};
+
+use crate::common::{Client, Herd, wait_until};
+
+/// The bytes of these lines, with their newlines.
+fn bytes_of<'a>(log: impl IntoIterator<Item = &'a String>) -> usize {
+    log.into_iter().map(|line| line.len() + 1).sum()
+}
+
+/// How many lines were left out, of clients and in all, as the log says.
+fn left_out(log: &[String]) -> u64 {
+    log.iter()
+        .filter_map(|line| {
+            let (before, _) = line.split_once(" left out within ")?;
+            let (before, _) = before.split_once(" about ")?;
+            let words: Vec<&str> = before.split(' ').collect();
+            words[words.len() - 2].parse::<u64>().ok()
+        })
+        .sum()
+}
+
+fn said_and_answered(log: &[String]) -> u64 {
+    let is_fault = |line: &&String| line.contains(" <- x") || line.contains(" -> ? x");
+    log.iter().filter(is_fault).count() as u64
+}
+
+#[test]
+fn a_client_s_invalid_commands_take_its_share_of_the_log_and_the_rest_is_counted() {
+    let herd = Herd::single()
+        .level("info")
+        .with("[limits]\nlog_client_faults_bytes = 8192\nlog_faults_ms = 600000\n");
+    let server = herd.start("Riley");
+    let mut client = server.client();
+    for _ in 0..50 {
+        client.send("x\n".repeat(100)).expect("? x\n".repeat(100));
+    }
+    // What is answered is logged as ever, and so is another client's mistake.
+    let at = client.ask("IAMAT kiwi +1+2 3");
+    server
+        .client()
+        .send("x of another\n")
+        .expect("? x of another\n");
+    client.finish().expect_end();
+    drop(client);
+    let log = server.stop();
+    let has = |text: &str| log.iter().any(|line| line.contains(text));
+    assert!(has("<- IAMAT kiwi +1+2 3") && has(&format!("-> {at}")));
+    assert!(has("<- x of another"));
+    assert_eq!(said_and_answered(&log) + left_out(&log), 10_002, "{log:#?}");
+    let logged = bytes_of(log.iter().filter(|line| line.contains(" x")));
+    assert!(
+        (4_000..9_000).contains(&logged),
+        "{logged} bytes are logged"
+    );
+    let told = log.iter().filter(|line| line.contains("left out")).count();
+    assert_eq!(told, 1, "{log:#?}");
+}
+
+#[test]
+fn a_client_s_share_comes_back_and_what_was_left_out_is_told_while_it_is_there() {
+    let herd = Herd::single()
+        .level("info")
+        .with("[limits]\nlog_client_faults_bytes = 4096\nlog_faults_ms = 500\n");
+    let server = herd.start("Riley");
+    let mut client = server.client();
+    client.send("x\n".repeat(500)).expect("? x\n".repeat(500));
+    server.wait_for_log("lines about its commands that are invalid", "");
+    wait_until("its share is back", || {
+        client.send("x again\n").expect("? x again\n");
+        let log = server.log_lines();
+        log.iter().any(|line| line.ends_with("<- x again"))
+    });
+}
+
+#[test]
+fn however_many_clients_there_are_their_mistakes_take_so_much_of_the_log_and_no_more() {
+    let herd = Herd::single()
+        .level("info")
+        .with("[limits]\nlog_faults_bytes = 16384\nlog_faults_ms = 600000\n");
+    let server = herd.start("Riley");
+    let before = bytes_of(&server.log_lines());
+    for _ in 0..300 {
+        let mut client = server.client();
+        client.send("x\nx\n").expect("? x\n? x\n");
+        client.finish().expect_end();
+    }
+    let log = server.stop();
+    let logged = bytes_of(&log) - before;
+    assert!(logged < 20_000, "{logged} bytes are logged");
+    assert_eq!(said_and_answered(&log) + left_out(&log), 1_200, "{log:#?}");
+    let of_all = |line: &&String| line.contains("(limits.log_faults_bytes)");
+    assert_eq!(log.iter().filter(of_all).count(), 1, "{log:#?}");
+}
+
+#[test]
+fn the_log_shows_the_beginning_of_a_long_line_that_is_not_answered() {
+    let herd = Herd::single()
+        .level("info")
+        .with("[limits]\nlog_quote_bytes = 20\n");
+    let server = herd.start("Riley");
+    let mut client = server.client();
+    let line = format!("{}\n", "y".repeat(4_000));
+    client.send(&line).expect(format!("? {line}"));
+    let too_long = "z".repeat(4_097);
+    client
+        .send(&too_long)
+        .expect(format!("? {}\n", &too_long[..4_096]));
+    let log = server.stop();
+    let has = |text: &str| log.iter().any(|line| line.ends_with(text));
+    let shown = format!("{} ... and 3980 bytes more", "y".repeat(20));
+    assert!(
+        has(&format!("<- {}", shown.replace(" ...", "..."))),
+        "{log:#?}"
+    );
+    assert!(
+        has(&format!("-> ? {}", shown.replace(" ...", "..."))),
+        "{log:#?}"
+    );
+    assert!(has("closing: a line of more than 4096 bytes"));
+    assert!(has(&format!(
+        "-> ? {}... and 4076 bytes more",
+        "z".repeat(20)
+    )));
+}
+
+/// Everything that a client can do wrong, for a while, with the limits that a server has by
+/// default.
+#[test]
+fn what_strangers_do_for_seconds_takes_less_than_a_megabyte_of_log_a_second() {
+    const SPAN: Duration = Duration::from_secs(3);
+    let herd = Herd::single().level("info");
+    let server = herd.start("Riley");
+    let address = herd.clients_address("Riley");
+    let before = bytes_of(&server.log_lines());
+    let begun = Instant::now();
+    let bad_lines = [
+        "x\n".repeat(4_000),
+        "\u{1}".repeat(4_000) + "\n",
+        "IAMAT kiwi +1+2 3 4\n".repeat(200),
+        "WHATSAT nobody 1 1\n".repeat(200),
+    ];
+    std::thread::scope(|scope| {
+        for lines in &bad_lines {
+            scope.spawn(move || {
+                let mut client = Client::connect(address);
+                client.send("IAMAT known +1+2 3\n").line();
+                let count = lines.matches('\n').count();
+                while begun.elapsed() < SPAN {
+                    client.send(lines);
+                    (0..count).for_each(|_| drop(client.until(b"\n")));
+                }
+            });
+        }
+        // There is no key for Places, so each of these fails.
+        scope.spawn(move || {
+            let mut client = Client::connect(address);
+            client.send("IAMAT known +1+2 3\n").line();
+            while begun.elapsed() < SPAN {
+                client.send("WHATSAT known 1 1\n").places();
+            }
+        });
+        // Connections that come, say something wrong, and go.
+        for said in [
+            "",
+            "x\n",
+            "\x16\x03\x01\x02\0\x01",
+            "PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n",
+        ] {
+            scope.spawn(move || {
+                while begun.elapsed() < SPAN {
+                    let mut client = Client::connect(address);
+                    client.send(said).finish();
+                    client.rest();
+                }
+            });
+        }
+    });
+    let elapsed = begun.elapsed();
+    let log = server.stop();
+    let rate = (bytes_of(&log) - before) as f64 / elapsed.as_secs_f64();
+    assert!(rate < 1_000_000.0, "{rate} bytes of log a second");
+    let left_out = left_out(&log);
+    assert!(left_out > 1_000, "only {left_out} lines were left out");
+}
