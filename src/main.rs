@@ -14,7 +14,7 @@ use herd_mio::config::{Config, SecretSource, TlsFiles};
 use herd_mio::core::base::limits::count;
 use herd_mio::core::base::settings::Settings;
 use herd_mio::core::link;
-use herd_mio::logging::{self, LogError};
+use herd_mio::logging::{self, LogError, Reserve};
 use herd_mio::shell::event_loop::Server;
 use herd_mio::shell::reload::Reload;
 use herd_mio::shell::signals::Requests;
@@ -64,7 +64,7 @@ fn check(config: &Config) -> ExitCode {
 }
 
 fn can_start(config: &Config) -> Result<String, (u8, String)> {
-    logging::check(&config.log_file).map_err(|error| (2, log_error(&config.log_file, &error)))?;
+    logging::check(&config.log.file).map_err(|error| (2, log_error(&config.log.file, &error)))?;
     let most = rlimit::increase_nofile_limit(rlimit::INFINITY);
     let few = most.map(|most| too_few_descriptors(most, &config.settings));
     let checked = start::check(
@@ -103,16 +103,21 @@ fn log_error(path: &Path, error: &io::Error) -> String {
 const OWN_DESCRIPTORS: u64 = 32;
 
 fn serve(config: Config, requests: Requests) -> ExitCode {
-    let log_name = config.log_file.display().to_string();
+    let log_name = config.log.file.display().to_string();
+    let limits = &config.settings.limits;
+    let reserve = config.journal.as_ref().map(|journal| Reserve {
+        bytes: limits.log_reserve_bytes,
+        data_dir: journal.directory.clone(),
+    });
     let _logging = match logging::start(
-        &config.log_file,
-        config.log_level,
-        count(config.settings.limits.log_buffer_bytes),
+        &config.log,
+        count(limits.log_buffer_bytes),
+        reserve,
         requests.reopen_log(),
     ) {
         Ok(logging) => logging,
         Err(LogError::File(error)) => {
-            return fail(2, &log_error(&config.log_file, &error));
+            return fail(2, &log_error(&config.log.file, &error));
         }
         Err(LogError::System(error)) => {
             return fail(

@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use super::Config;
+use crate::core::base::counted::Counted;
 use crate::core::base::settings::{PlacesApi, Settings};
 use crate::core::journal::durability::Fsync;
+use crate::logging::Rotation;
 use crate::shell::start::JournalConfig;
 
 impl Config {
@@ -83,9 +85,16 @@ impl Config {
         };
         let _ = writeln!(
             text,
-            "log         {}, level {}",
-            self.log_file.display(),
-            self.log_level.as_str().to_lowercase()
+            "log         {}, level {}{}",
+            self.log.file.display(),
+            self.log.level.as_str().to_lowercase(),
+            match &self.log.rotation {
+                None => String::new(),
+                Some(Rotation { max_bytes, keep }) => format!(
+                    ", rotated at {max_bytes} bytes, {} kept",
+                    Counted(*keep, "older file")
+                ),
+            }
         );
         for note in &self.notes {
             let _ = writeln!(text, "note        {note}");

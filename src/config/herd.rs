@@ -92,6 +92,10 @@ pub(super) struct FilePlaces {
 pub(super) struct FileLog {
     pub(super) file: Option<PathBuf>,
     pub(super) level: Option<String>,
+    /// Bytes of the file above which the server rotates it.
+    pub(super) max_bytes: Option<u64>,
+    /// How many files are kept then.
+    pub(super) keep: Option<u64>,
 }
 
 /// The greatest length of a server's name.

@@ -25,6 +25,7 @@ use log::LevelFilter;
 
 use crate::core::base::settings::{HostPort, PlacesApi, Secret, Settings};
 use crate::core::journal::durability::Fsync;
+use crate::logging::LogConfig;
 use crate::shell::start::JournalConfig;
 
 /// A mistake in the configuration, described in one line.
@@ -90,10 +91,8 @@ pub struct Config {
     pub listen_peers: Option<HostPort>,
     /// The directory of the journal, and when to sync it. `None` if the server keeps no journal.
     pub journal: Option<JournalConfig>,
-    /// The file to log to; `-` is the standard error.
-    pub log_file: PathBuf,
-    /// The least severe level that is logged.
-    pub log_level: LevelFilter,
+    /// The file to log to, the level, and the rotation.
+    pub log: LogConfig,
     /// Notes for the operator about settings that work but may be unintended.
     pub notes: Vec<String>,
     /// The paths of certificates and keys, for reading them again.
@@ -138,7 +137,7 @@ mod tests {
             !config.settings.neighbours[0].we_dial,
             "the first of a link dials"
         );
-        assert_eq!(config.log_file, PathBuf::from("B.log"));
+        assert_eq!(config.log.file, PathBuf::from("B.log"));
     }
 
     #[test]

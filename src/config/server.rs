@@ -10,7 +10,13 @@ use super::secrets::{SecretSource, note_on_mode, notes_on};
 use super::{Config, ConfigError, HerdConfig, Member, Overrides, TlsFiles, wrong};
 use crate::core::base::settings::{HostPort, NeighbourSettings, Settings, TlsMode};
 use crate::core::journal::durability::Fsync;
+use crate::logging::{LogConfig, Rotation};
 use crate::shell::start::JournalConfig;
+
+/// How many logs are kept beside the one that is written, if the server rotates it.
+const LOGS_KEPT: u64 = 5;
+const LOGS_KEPT_RANGE: (u64, u64) = (1, 1_000);
+const LOG_BYTES_RANGE: (u64, u64) = (4_096, 1_099_511_627_776);
 
 impl HerdConfig {
     /// Returns the configuration of the server `name`. Applies `overrides`, and reads every file
@@ -45,13 +51,17 @@ impl HerdConfig {
             places,
             limits: self.file.limits.clone(),
         };
+        let log = LogConfig {
+            file: self.log_file(name, overrides),
+            level: self.log_level(overrides)?,
+            rotation: self.log_rotation()?,
+        };
         Ok(Config {
             listen,
             listen_peers,
             journal: self.journal(name, overrides)?,
-            log_level: self.log_level(overrides)?,
-            log_file: self.log_file(name, overrides),
-            notes: self.notes(&settings, &secret_source, &tls_files, overrides),
+            notes: self.notes(&settings, &log, &secret_source, &tls_files, overrides),
+            log,
             settings,
             tls_files,
             herd: self.title,
@@ -106,6 +116,7 @@ impl HerdConfig {
     fn notes(
         &self,
         settings: &Settings,
+        log: &LogConfig,
         secret_source: &SecretSource,
         tls_files: &TlsFiles,
         overrides: &Overrides,
@@ -138,6 +149,7 @@ impl HerdConfig {
         if settings.places.key.is_none() {
             notes.push("no key for Google Places: WHATSAT is answered with an error (--places-key-file, HERD_PLACES_KEY)".into());
         }
+        notes.extend(note_on_rotation(log));
         let key_files = self.places_key_file(overrides).into_iter();
         let modes = key_files.chain(tls_files.keys());
         notes.extend(modes.filter_map(|file| note_on_mode(&file)));
@@ -156,6 +168,32 @@ impl HerdConfig {
                 ))
             }),
             (None, None) => Ok(LevelFilter::Info),
+        }
+    }
+
+    /// When the server rotates its log by itself.
+    fn log_rotation(&self) -> Result<Option<Rotation>, ConfigError> {
+        let log = &self.file.log;
+        let within = |name: &str, value: u64, (least, most): (u64, u64)| {
+            if (least..=most).contains(&value) {
+                return Ok(value);
+            }
+            wrong(format!(
+                "{}: log.{name} is {value}, must be {least} to {most}",
+                self.title
+            ))
+        };
+        let keep = within("keep", log.keep.unwrap_or(LOGS_KEPT), LOGS_KEPT_RANGE)?;
+        match log.max_bytes {
+            Some(max_bytes) => Ok(Some(Rotation {
+                max_bytes: within("max_bytes", max_bytes, LOG_BYTES_RANGE)?,
+                keep,
+            })),
+            None if log.keep.is_some() => wrong(format!(
+                "{}: log.keep is for a log that the server rotates: set log.max_bytes, too",
+                self.title
+            )),
+            None => Ok(None),
         }
     }
 
@@ -196,6 +234,28 @@ impl HerdConfig {
         let directory = overrides.data_dir.clone().or_else(of_file);
         Ok(directory.map(|directory| JournalConfig { directory, fsync }))
     }
+}
+
+/// What the operator should know if a log that is to be rotated cannot be.
+fn note_on_rotation(log: &LogConfig) -> Option<String> {
+    log.rotation.as_ref()?;
+    let file = log.file.display();
+    if log.file == Path::new("-") || log.file.exists() && !log.file.is_file() {
+        return Some(format!(
+            "log.max_bytes changes nothing: the log {file} is no plain file"
+        ));
+    }
+    let named = log.file.canonicalize().unwrap_or_else(|_| log.file.clone());
+    let directory = match named.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let error = rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).err()?;
+    Some(format!(
+        "the log {file} cannot be rotated: {}: {}; let the user who runs this write that directory",
+        directory.display(),
+        std::io::Error::from(error)
+    ))
 }
 
 /// Returns where a server listens for clients, and for neighbours if it has an address for them.

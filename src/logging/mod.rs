@@ -10,13 +10,13 @@
 //! if it sleeps, and waits a moment after each write to gather lines. So a busy log needs few
 //! system calls of the loop.
 
+mod output;
 mod stamp;
 
 use std::cell::Cell;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -25,7 +25,10 @@ use std::time::{Duration, SystemTime};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simplelog::{ConfigBuilder, WriteLogger};
 
+use output::{Output, Sink};
 use stamp::Stamp;
+
+pub use output::{Reserve, Rotation};
 
 /// How long the writer gathers lines before the next write.
 const GATHER: Duration = Duration::from_millis(50);
@@ -168,8 +171,19 @@ pub enum LogError {
     System(io::Error),
 }
 
-/// Starts to log: lines are appended to the file `path`, or go to the standard error if `path` is
-/// `-`. At most `limit` bytes wait for the disk.
+/// The file to log to, the level, and the rotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The file to log to; `-` is the standard error.
+    pub file: PathBuf,
+    /// The least severe level that is logged.
+    pub level: LevelFilter,
+    /// When the server rotates the file; `None` if it does not.
+    pub rotation: Option<Rotation>,
+}
+
+/// Starts to log: lines are appended to the file of `config`. At most `limit` bytes wait for the
+/// disk. With a `reserve`, the log leaves room on the disk for the journal.
 ///
 /// When `reopen` is set (by SIGHUP or SIGUSR1), the file is opened again at the next flush, even if
 /// there is no line to write. So the file can be renamed and rotated. If the file cannot be opened
@@ -178,26 +192,32 @@ pub enum LogError {
 /// # Errors
 /// The file cannot be opened, the thread cannot be started, or another logger is already set.
 pub fn start(
-    path: &Path,
-    level: LevelFilter,
+    config: &LogConfig,
     limit: usize,
+    reserve: Option<Reserve>,
     reopen: Arc<AtomicBool>,
 ) -> Result<Logging, LogError> {
+    let LogConfig {
+        file: path,
+        level,
+        rotation,
+    } = config;
     let sink = Sink::open(path).map_err(LogError::File)?;
+    let output = Output::new(sink, path.clone(), rotation.clone(), reserve);
     let shared = Arc::new(Shared {
         reopen,
         ..Shared::default()
     });
     let writer = thread::Builder::new().name("log".into()).spawn({
-        let (shared, path) = (shared.clone(), path.to_owned());
+        let shared = shared.clone();
         move || {
-            write_out(&shared, sink, &path, (GATHER, limit / ENOUGH));
+            write_out(&shared, output, (GATHER, limit / ENOUGH));
             shared.lock().closed = true;
             shared.wake.notify_all();
         }
     });
     writer.map_err(LogError::System)?;
-    let config = ConfigBuilder::new()
+    let format = ConfigBuilder::new()
         .set_time_level(LevelFilter::Off)
         .set_max_level(LevelFilter::Off)
         .set_thread_level(LevelFilter::Off)
@@ -217,10 +237,10 @@ pub fn start(
         dropping: false,
         dropped: 0,
     };
-    let logger = Stamped(WriteLogger::new(level, config, turn));
+    let logger = Stamped(WriteLogger::new(*level, format, turn));
     log::set_boxed_logger(Box::new(logger))
         .map_err(|error| LogError::System(io::Error::other(error)))?;
-    log::set_max_level(level);
+    log::set_max_level(*level);
     Ok(Logging { shared })
 }
 
@@ -260,42 +280,8 @@ fn now() -> SystemTime {
     SystemTime::now()
 }
 
-enum Sink {
-    File(File),
-    StandardError,
-}
-
-impl Sink {
-    fn open(path: &Path) -> io::Result<Sink> {
-        match path.to_str() {
-            Some("-") => Ok(Sink::StandardError),
-            _ => {
-                // If no program reads the pipe yet, opening it only for writing would block
-                // (fifo(7)).
-                let is_pipe = path.metadata().is_ok_and(|file| file.file_type().is_fifo());
-                let mut options = OpenOptions::new();
-                options.create(true).append(true).read(is_pipe);
-                Ok(Sink::File(options.open(path)?))
-            }
-        }
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Sink::File(file) => file.write_all(bytes),
-            Sink::StandardError => io::stderr().write_all(bytes),
-        }
-    }
-}
-
 /// Runs the writer: takes lines from the shared buffer and writes them until the log is closed.
-fn write_out(shared: &Shared, sink: Sink, path: &Path, (gather, enough): (Duration, usize)) {
-    let mut output = Output {
-        sink,
-        path,
-        is_failing: false,
-        is_old: false,
-    };
+fn write_out(shared: &Shared, mut output: Output, (gather, enough): (Duration, usize)) {
     let mut lines = Vec::new();
     loop {
         let mut state = shared.lock();
@@ -326,7 +312,7 @@ fn write_out(shared: &Shared, sink: Sink, path: &Path, (gather, enough): (Durati
         if lost > 0
             && unwritten == 0
             && output.say(&format!(
-                "{lost} lines were dropped, the disk did not keep up"
+                "{lost} lines were dropped, the disk did not keep up or had no room"
             ))
         {
             lost = 0;
@@ -348,82 +334,6 @@ fn write_out(shared: &Shared, sink: Sink, path: &Path, (gather, enough): (Durati
     }
 }
 
-/// The output of the writer thread.
-struct Output<'a> {
-    sink: Sink,
-    path: &'a Path,
-    /// Whether the last write failed.
-    is_failing: bool,
-    /// Whether the file could not be opened again, and `sink` is the old file.
-    is_old: bool,
-}
-
-impl Output<'_> {
-    fn reopen(&mut self) {
-        let name = self.path.display();
-        match Sink::open(self.path) {
-            Ok(opened) => {
-                self.sink = opened;
-                if std::mem::take(&mut self.is_old) {
-                    self.tell("the log is opened anew at last");
-                }
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.is_old, true) {
-                    self.tell(&format!(
-                        "cannot open the log {name} anew: {error}; lines go on into the old file, and it is tried again every second"
-                    ));
-                }
-            }
-        }
-    }
-
-    /// Reports an event of the log itself to the operator: in the log, and on the standard error.
-    /// The standard error may be closed, so its errors are ignored.
-    fn tell(&mut self, what: &str) {
-        let _ = writeln!(io::stderr(), "herd-mio: {what}");
-        if let Sink::File(_) = self.sink {
-            self.say(what);
-        }
-    }
-
-    /// Writes a line of the log's own. Returns whether the line was written.
-    fn say(&mut self, what: &str) -> bool {
-        let mut line = Vec::new();
-        Stamp::default().write(now(), Level::Warn, &mut line);
-        line.extend_from_slice(format!("log: {what}\n").as_bytes());
-        self.write(&line) == 0
-    }
-
-    /// Writes lines. Returns the number of lines that were lost.
-    fn write(&mut self, lines: &[u8]) -> u64 {
-        if lines.is_empty() {
-            return 0;
-        }
-        // A full disk may have cut a line off. End that line, so that the next one starts at a line
-        // start.
-        let torn = if self.is_failing {
-            self.sink.write_all(b"\n")
-        } else {
-            Ok(())
-        };
-        let written = torn.and_then(|()| self.sink.write_all(lines));
-        if let (Err(error), false) = (&written, self.is_failing) {
-            // The standard error may be closed too. Then the failure cannot be reported.
-            let name = self.path.display();
-            let _ = writeln!(
-                io::stderr(),
-                "herd-mio: cannot write the log {name}: {error}; lines are dropped until it works again"
-            );
-        }
-        self.is_failing = written.is_err();
-        match written {
-            Ok(()) => 0,
-            Err(_) => memchr::memchr_iter(b'\n', lines).count() as u64,
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(
     clippy::disallowed_methods,
@@ -440,10 +350,11 @@ mod tests {
     fn with_writer(path: &Path) -> TurnBuffer {
         let shared = Arc::new(Shared::default());
         let sink = Sink::open(path).unwrap();
-        let (path, of_writer) = (path.to_owned(), shared.clone());
+        let output = Output::new(sink, path.to_owned(), None, None);
+        let of_writer = shared.clone();
         let gather = (Duration::from_secs(60), 8_000 / ENOUGH);
         thread::spawn(move || {
-            write_out(&of_writer, sink, &path, gather);
+            write_out(&of_writer, output, gather);
         });
         TurnBuffer {
             shared,

@@ -57,7 +57,7 @@ const OWNERS: Mode = Mode::from_raw_mode(0o600);
 pub(crate) const JOURNAL: &str = "journal";
 /// The name of the file that a server locks.
 pub(crate) const LOCK: &str = "lock";
-const NEXT: &str = "journal.new";
+pub(crate) const NEXT: &str = "journal.new";
 
 /// Why the journal cannot be opened.
 #[derive(Debug)]

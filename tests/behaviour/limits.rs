@@ -7,7 +7,7 @@ use std::path::Path;
 use herd_testkit::herd::server_command;
 
 /// A limit, and the test that reaches it: its file in `tests`, and its name.
-const REACHED_BY: [(&str, &str, &str); 50] = [
+const REACHED_BY: [(&str, &str, &str); 51] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -218,6 +218,11 @@ const REACHED_BY: [(&str, &str, &str); 50] = [
         "log_buffer_bytes",
         "behaviour/logs.rs",
         "a_reader_that_stands_still_delays_nobody_and_lines_are_dropped_and_counted",
+    ),
+    (
+        "log_reserve_bytes",
+        "behaviour/log_limits.rs",
+        "the_log_leaves_the_journal_its_room_on_the_disk",
     ),
     (
         "log_faults_bytes",

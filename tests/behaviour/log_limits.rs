@@ -1,8 +1,10 @@
 //! What clients do wrong takes so much of the log and no more; the rest is counted.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, Herd, wait_until};
+use crate::common::{Client, Herd, Server, wait_until};
+use crate::small_disk::{obstacle, on_disk_of};
 
 /// The bytes of these lines, with their newlines.
 fn bytes_of<'a>(log: impl IntoIterator<Item = &'a String>) -> usize {
@@ -183,4 +185,131 @@ fn what_strangers_do_for_seconds_takes_less_than_a_megabyte_of_log_a_second() {
     assert!(rate < 1_000_000.0, "{rate} bytes of log a second");
     let left_out = left_out(&log);
     assert!(left_out > 1_000, "only {left_out} lines were left out");
+}
+
+/// The log of a server and its older files, the newest last; each with its length.
+fn files(herd: &Herd) -> Vec<(String, u64)> {
+    let name = |number: u32| match number {
+        0 => "own.log".to_owned(),
+        number => format!("own.log.{number}"),
+    };
+    let length = |name: &String| fs::metadata(herd.directory.path().join(name)).ok();
+    let there = (0..).map(name);
+    let mut files: Vec<_> = there
+        .map_while(|name| Some((name.clone(), length(&name)?.len())))
+        .collect();
+    files.reverse();
+    files
+}
+
+#[test]
+fn a_log_is_rotated_by_the_server_and_the_oldest_goes() {
+    let rotated = "[log]\nfile = \"own.log\"\nlevel = \"info\"\nmax_bytes = 20000\nkeep = 3\n";
+    let herd = Herd::single().with(rotated);
+    let mut command = herd.command("Riley");
+    command.args(["--log-file", "own.log"]);
+    let server = Server::start(&mut command);
+    let mut client = server.client();
+    for stamp in 0..1_000 {
+        client.ask(&format!("IAMAT kiwi +1+2 {stamp}"));
+    }
+    // Moved away by hand, and opened anew: the next rotation is of the new file.
+    let there = |name: &str| herd.directory.path().join(name);
+    wait_until("three older files are there", || files(&herd).len() == 4);
+    wait_until("the last line is written", || {
+        fs::read_to_string(there("own.log")).is_ok_and(|log| log.contains(" kiwi +1+2 999"))
+    });
+    fs::rename(there("own.log"), there("moved")).unwrap();
+    server.signal(rustix::process::Signal::HUP);
+    wait_until("it is opened anew", || there("own.log").exists());
+    for stamp in 1_000..2_000 {
+        client.ask(&format!("IAMAT kiwi +1+2 {stamp}"));
+    }
+    drop(client);
+    server.stop();
+    let files = files(&herd);
+    assert_eq!(files.len(), 4, "{files:?}");
+    assert!(
+        files.iter().all(|(_, length)| *length <= 20_000),
+        "{files:?}"
+    );
+    let text: String = files
+        .iter()
+        .map(|(name, _)| fs::read_to_string(there(name)).unwrap())
+        .collect();
+    let stamps: Vec<u32> = text
+        .lines()
+        .filter_map(|line| line.split_once("<- IAMAT kiwi +1+2 ")?.1.parse().ok())
+        .collect();
+    assert!(stamps.len() > 300, "{} commands are there", stamps.len());
+    let newest: Vec<u32> = (2_000 - stamps.len() as u32..2_000).collect();
+    assert_eq!(stamps, newest, "no line is lost or out of order");
+    assert!(text.ends_with("[INFO ] stopped\n"));
+}
+
+#[test]
+fn the_log_leaves_the_journal_its_room_on_the_disk() {
+    if let Some(obstacle) = obstacle() {
+        eprintln!("skipped, as no small disk can be had: {obstacle}");
+        return;
+    }
+    const DISK_BYTES: u64 = 64 << 20;
+    const RESERVE: u64 = 8 << 20;
+    let herd = Herd::single()
+        .level("info")
+        .with_top("data_dir = \"disk\"\n")
+        .with("[limits]\nlog_reserve_bytes = 8388608\njournal_ahead_bytes = 65536\n");
+    let mut command = on_disk_of(&herd, "disk", DISK_BYTES);
+    command.args(["--log-file", "disk/own.log"]);
+    let server = Server::start(&mut command);
+    // The log of what is answered has no bound but the disk's.
+    let mut client = server.client();
+    let lines: String = (0..50)
+        .map(|_| format!("IAMAT {} +1+2 3\n", "k".repeat(3_000)))
+        .collect();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let stopped = |server: &Server| {
+        let told = |line: &String| line.contains("the log stops: ");
+        server.log_lines().iter().any(told)
+    };
+    while !stopped(&server) {
+        assert!(Instant::now() < deadline, "the log does not stop");
+        client.send(&lines);
+        (0..50).for_each(|_| drop(client.line()));
+    }
+    let disk = format!(
+        "/proc/{}/root{}",
+        server.pid(),
+        herd.directory.path().join("disk").display()
+    );
+    let free = || {
+        let disk = rustix::fs::statvfs(disk.as_str()).unwrap();
+        disk.f_bavail * disk.f_frsize
+    };
+    // More of the same, of which nothing is logged; and the journal takes what is new.
+    for _ in 0..100 {
+        client.send(&lines);
+        (0..50).for_each(|_| assert!(client.line().starts_with("AT ")));
+    }
+    assert!(free() > RESERVE - (1 << 20), "{} bytes are free", free());
+    for number in 0..200 {
+        let answer = client.ask(&format!("IAMAT new{number} +1+2 3"));
+        assert!(answer.starts_with("AT "), "refused: {answer}");
+    }
+    // With room again, the log goes on, and says how much it lacks.
+    let log = format!("{disk}/own.log");
+    fs::File::options()
+        .write(true)
+        .open(&log)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    wait_until("the lost lines are counted", || {
+        client.ask("IAMAT again +1+2 3");
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("lines were dropped"))
+    });
+    drop(client);
+    let told = server.stop();
+    let told: Vec<_> = told.iter().filter(|line| line.contains("stops")).collect();
+    assert_eq!(told.len(), 1, "told once: {told:?}");
 }

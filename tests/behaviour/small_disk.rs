@@ -35,7 +35,7 @@ fn name(client: u64) -> String {
 }
 
 /// Why there can be no disk of our own; nothing if there can.
-fn obstacle() -> Option<String> {
+pub(crate) fn obstacle() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("it takes root".to_owned());
     }
@@ -49,12 +49,12 @@ fn obstacle() -> Option<String> {
     }
 }
 
-/// The server's command, behind one that gives it a disk of its own.
-fn on_small_disk(herd: &Herd) -> Command {
-    let data = herd.directory.path().join("data");
+/// The server's command, behind one that gives it a disk of its own: of so many bytes, in this folder.
+pub(crate) fn on_disk_of(herd: &Herd, folder: &str, bytes: u64) -> Command {
+    let data = herd.directory.path().join(folder);
     fs::create_dir(&data).unwrap();
     let server = herd.command("Riley");
-    let script = format!("mount -t tmpfs -o size={DISK_BYTES} tmpfs \"$0\" && exec \"$@\"");
+    let script = format!("mount -t tmpfs -o size={bytes} tmpfs \"$0\" && exec \"$@\"");
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "sh", "-c", &script])
@@ -87,7 +87,7 @@ fn a_flood_at_full_speed_on_a_small_disk_leaves_the_journal_under_its_bound() {
     let herd = Herd::single()
         .with_top("data_dir = \"data\"\n")
         .level("warn");
-    let server = Server::start(&mut on_small_disk(&herd));
+    let server = Server::start(&mut on_disk_of(&herd, "data", DISK_BYTES));
     let limits = Limits::default();
     let table = CLIENTS * (NAME_BYTES as u64 + ENTRY_BYTES);
     // Twice the table, what a journal may have before it is compacted, and the room that is reserved ahead.

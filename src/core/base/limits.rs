@@ -153,6 +153,8 @@ limits! {
 
     /// Bytes of log lines that wait for the disk; more are dropped and counted.
     log_buffer_bytes = 8_388_608, 4_096..=1_073_741_824;
+    /// Bytes that the log leaves free for the journal, beside the journal's own length, if both are on one file system; at most a quarter of it.
+    log_reserve_bytes = 134_217_728, 0..=1_099_511_627_776;
     /// Bytes of log lines about what all clients do wrong, in any log_faults_ms twice that at most, and as many about Places that fails; more lines are left out and counted.
     log_faults_bytes = 262_144, 4_096..=1_099_511_627_776;
     /// The same about one client.

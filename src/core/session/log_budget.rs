@@ -11,7 +11,8 @@
 //!
 //! What is left out is counted for each client, and told in one line when a period is over or the
 //! client is gone. Where the budget of all has no room for that line either, its count goes into
-//! the one line about all clients. So the log is bounded, and each line that is left out is counted.
+//! the one line about all clients. So the log is bounded, and each line that is left out is
+//! counted.
 
 use log::warn;
 

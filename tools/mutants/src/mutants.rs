@@ -1014,6 +1014,38 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         caught_by: behaviour("the_log_shows_the_beginning_of_a_long_line"),
         missed: None,
     },
+    Mutant {
+        name: "the log takes the journal's room",
+        file: "src/logging/output.rs",
+        from: "        !self.is_out_of_room\n",
+        to: "        true\n",
+        caught_by: behaviour("the_log_leaves_the_journal_its_room"),
+        missed: None,
+    },
+    Mutant {
+        name: "a log is rotated that has no line yet",
+        file: "src/logging/output.rs",
+        from: "        if self.length > 0\n",
+        to: "        if true\n",
+        caught_by: unit("a_line_that_is_longer_than_a_file_may_be"),
+        missed: None,
+    },
+    Mutant {
+        name: "a file that has the log's name by now is rotated in its place",
+        file: "src/logging/output.rs",
+        from: "(there.dev(), there.ino()) == (file.dev(), file.ino())",
+        to: "there.is_file()",
+        caught_by: unit("a_file_that_was_moved_away"),
+        missed: None,
+    },
+    Mutant {
+        name: "older logs are renamed in the wrong order",
+        file: "src/logging/output.rs",
+        from: "for older in (1..keep).rev() {",
+        to: "for older in 1..keep {",
+        caught_by: behaviour("a_log_is_rotated_by_the_server"),
+        missed: None,
+    },
 ];
 
 #[cfg(test)]

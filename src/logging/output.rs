@@ -1,0 +1,496 @@
+//! Where the writer thread writes: a file that is opened anew, rotated, and kept from taking the
+//! room of the journal.
+//!
+//! ```text
+//!   lines ──► room on the disk? ──► room in the file? ──────────────────────► file
+//!                  └ no: dropped,        └ no: rename file ─► file.1 ─► …, open a new one
+//!                    counted, told once
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use log::Level;
+
+use super::now;
+use super::stamp::Stamp;
+use crate::shell::disk::{JOURNAL, NEXT};
+
+/// When the server rotates its log by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Bytes that a file may have. Only one line that is longer than that makes a longer file.
+    pub max_bytes: u64,
+    /// How many files are kept beside the one that is written: `file.1` is the newest.
+    pub keep: u64,
+}
+
+/// The room of the disk that the log leaves to the journal, if both are on one file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserve {
+    /// Bytes that stay free, beside as many as the journal has: that much a compaction takes. Of a
+    /// small file system it is a quarter.
+    pub bytes: u64,
+    /// The journal's directory.
+    pub data_dir: PathBuf,
+}
+
+/// So many bytes are written before the disk is looked at again, if it has far more room.
+const UNCHECKED_BYTES: u64 = 1 << 20;
+/// After a rotation that failed, the next one is tried when the file has grown by this part of the
+/// size that it may have.
+const TRIES: u64 = 16;
+
+pub(super) enum Sink {
+    File(File),
+    StandardError,
+}
+
+impl Sink {
+    pub(super) fn open(path: &Path) -> io::Result<Sink> {
+        match path.to_str() {
+            Some("-") => Ok(Sink::StandardError),
+            _ => {
+                // If no program reads the pipe yet, opening it only for writing would block
+                // (fifo(7)).
+                let is_pipe = path.metadata().is_ok_and(|file| file.file_type().is_fifo());
+                let mut options = OpenOptions::new();
+                options.create(true).append(true).read(is_pipe);
+                Ok(Sink::File(options.open(path)?))
+            }
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Sink::File(file) => file.write_all(bytes),
+            Sink::StandardError => io::stderr().write_all(bytes),
+        }
+    }
+
+    /// What the system says of it, if it is a plain file.
+    fn plain_file(&self) -> Option<fs::Metadata> {
+        let Sink::File(file) = self else {
+            return None;
+        };
+        file.metadata().ok().filter(fs::Metadata::is_file)
+    }
+}
+
+/// The output of the writer thread.
+pub(super) struct Output {
+    sink: Sink,
+    path: PathBuf,
+    rotation: Option<Rotation>,
+    reserve: Option<Reserve>,
+    /// The last write failed.
+    is_failing: bool,
+    /// The file could not be opened anew: this is still the old one.
+    pub(super) is_old: bool,
+    /// It is a plain file: only such a one can be rotated.
+    is_plain: bool,
+    /// Bytes of the file.
+    length: u64,
+    /// The last rotation failed; the next one is tried when the file has so many bytes.
+    retry_at: Option<u64>,
+    /// Bytes that may be written before the disk is looked at.
+    unchecked: u64,
+    /// The journal needs what room there is.
+    is_out_of_room: bool,
+}
+
+impl Output {
+    pub(super) fn new(
+        sink: Sink,
+        path: PathBuf,
+        rotation: Option<Rotation>,
+        reserve: Option<Reserve>,
+    ) -> Output {
+        let mut output = Output {
+            sink,
+            path,
+            rotation,
+            reserve,
+            is_failing: false,
+            is_old: false,
+            is_plain: false,
+            length: 0,
+            retry_at: None,
+            unchecked: 0,
+            is_out_of_room: false,
+        };
+        output.opened();
+        output
+    }
+
+    /// There is another file, or its length is not known any more.
+    fn opened(&mut self) {
+        let file = self.sink.plain_file();
+        self.is_plain = file.is_some();
+        self.length = file.map_or(0, |file| file.len());
+        self.unchecked = 0;
+    }
+
+    pub(super) fn reopen(&mut self) {
+        match Sink::open(&self.path) {
+            Ok(opened) => {
+                self.sink = opened;
+                self.opened();
+                if std::mem::take(&mut self.is_old) {
+                    self.tell("the log is opened anew at last");
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_old, true) {
+                    let name = self.path.display();
+                    self.tell(&format!(
+                        "cannot open the log {name} anew: {error}; lines go on into the old file, and it is tried again every second"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Reports an event of the log itself to the operator: in the log, and on the standard error.
+    /// The standard error may be closed, so its errors are ignored.
+    fn tell(&mut self, what: &str) {
+        let _ = writeln!(io::stderr(), "herd-mio: {what}");
+        if let Sink::File(_) = self.sink {
+            self.put(&line(what));
+        }
+    }
+
+    /// Writes a line of the log's own. Returns whether the line was written.
+    pub(super) fn say(&mut self, what: &str) -> bool {
+        self.write(&line(what)) == 0
+    }
+
+    /// Writes lines. Returns the number of lines that were lost.
+    pub(super) fn write(&mut self, mut lines: &[u8]) -> u64 {
+        if !lines.is_empty() && !self.has_room(lines.len() as u64) {
+            return count(lines);
+        }
+        let mut lost = 0;
+        while !lines.is_empty() {
+            let (piece, rest) = lines.split_at(self.fitting(lines));
+            lost += self.put(piece);
+            lines = rest;
+        }
+        lost
+    }
+
+    /// Writes lines into the file that there is; returns how many of them are lost.
+    fn put(&mut self, lines: &[u8]) -> u64 {
+        // A full disk may have cut a line off. End that line, so that the next one starts at a line
+        // start.
+        let torn = if self.is_failing {
+            self.sink.write_all(b"\n")
+        } else {
+            Ok(())
+        };
+        let written = torn.and_then(|()| self.sink.write_all(lines));
+        if let (Err(error), false) = (&written, self.is_failing) {
+            // The standard error may be closed too. Then the failure cannot be reported.
+            let name = self.path.display();
+            let _ = writeln!(
+                io::stderr(),
+                "herd-mio: cannot write the log {name}: {error}; lines are dropped until it works again"
+            );
+        }
+        self.is_failing = written.is_err();
+        match written {
+            Ok(()) => {
+                self.length += lines.len() as u64;
+                0
+            }
+            Err(_) => {
+                self.opened(); // a part of them may be written
+                count(lines)
+            }
+        }
+    }
+
+    /// How many bytes of these lines go into the file that there is, which is another one after a
+    /// rotation. A line is not split.
+    fn fitting(&mut self, lines: &[u8]) -> usize {
+        let Some(max_bytes) = self.rotation.as_ref().map(|rotation| rotation.max_bytes) else {
+            return lines.len();
+        };
+        if !self.is_plain {
+            return lines.len();
+        }
+        let limit = self.retry_at.unwrap_or(max_bytes);
+        if let Some(length) = whole_lines(lines, limit.saturating_sub(self.length)) {
+            return length;
+        }
+        // An empty file is not rotated: where nothing can be written, that would leave empty files
+        // in the place of those that are kept.
+        if self.length > 0
+            && !self.is_old
+            && let Err(error) = self.rotate()
+        {
+            let is_told = self.retry_at.is_some();
+            self.retry_at = Some(self.length + (max_bytes / TRIES).max(1));
+            if !is_told {
+                let name = self.path.display();
+                self.tell(&format!(
+                    "cannot rotate the log {name}: {error}; lines go on into it, and it is tried again as it grows"
+                ));
+            }
+            return lines.len();
+        }
+        whole_lines(lines, max_bytes.saturating_sub(self.length))
+            .or_else(|| memchr::memchr(b'\n', lines).map(|end| end + 1))
+            .unwrap_or(lines.len())
+    }
+
+    /// Gives the file's name to a new one.
+    fn rotate(&mut self) -> io::Result<()> {
+        let Some(file) = self.sink.plain_file() else {
+            return Ok(());
+        };
+        if file.len() < self.length {
+            self.length = file.len(); // it was cut short meanwhile, as by logrotate's copytruncate
+            return Ok(());
+        }
+        let keep = self.rotation.as_ref().map_or(1, |rotation| rotation.keep);
+        // The name may be a symbolic link: what it leads to is rotated. If another file has the
+        // name, or none, this one was moved away already.
+        let named = fs::canonicalize(&self.path);
+        if let Ok(named) = named
+            && let Ok(there) = fs::metadata(&named)
+            && (there.dev(), there.ino()) == (file.dev(), file.ino())
+        {
+            for older in (1..keep).rev() {
+                match fs::rename(numbered(&named, older), numbered(&named, older + 1)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            fs::rename(&named, numbered(&named, 1))?;
+        }
+        if self.retry_at.take().is_some() {
+            self.tell("the log is rotated at last");
+        }
+        self.reopen();
+        if let Sink::File(new) = &self.sink
+            && !self.is_old
+        {
+            // A user that could not read the old file cannot read the new one.
+            let _ = new.set_permissions(file.permissions());
+        }
+        Ok(())
+    }
+
+    /// Whether the disk has room for so many bytes, and for the journal.
+    fn has_room(&mut self, bytes: u64) -> bool {
+        if let Some(unchecked) = self.unchecked.checked_sub(bytes) {
+            self.unchecked = unchecked;
+            return true;
+        }
+        let Some(Room { free, kept }) = self.room() else {
+            return true;
+        };
+        // Once it is out of room, it waits for some more, so that it does not go on and stop again
+        // for every few lines.
+        let more = if self.is_out_of_room { kept / 8 } else { 0 };
+        let left = free.checked_sub(kept + more + bytes);
+        self.unchecked = left.map_or(0, |left| (left / 16).min(UNCHECKED_BYTES));
+        let was_out_of_room = std::mem::replace(&mut self.is_out_of_room, left.is_none());
+        if self.is_out_of_room && !was_out_of_room {
+            self.tell(&format!(
+                "the log stops: {free} bytes are free on its file system, and the journal may need {kept} (limits.log_reserve_bytes, and its own length); lines are dropped until there is more"
+            ));
+        }
+        !self.is_out_of_room
+    }
+
+    /// What is free on the disk, and how much of that is the journal's; `None` if the journal is
+    /// elsewhere, or the system does not say.
+    fn room(&self) -> Option<Room> {
+        let reserve = self.reserve.as_ref()?;
+        let (Sink::File(file), Some(here)) = (&self.sink, self.sink.plain_file()) else {
+            return None;
+        };
+        let journal = fs::metadata(reserve.data_dir.join(JOURNAL)).ok()?;
+        if journal.dev() != here.dev() {
+            return None;
+        }
+        let next = fs::metadata(reserve.data_dir.join(NEXT)).map_or(0, |next| next.len());
+        let disk = rustix::fs::fstatvfs(file).ok()?;
+        let quarter = disk.f_blocks.saturating_mul(disk.f_frsize) / 4;
+        Some(Room {
+            free: disk.f_bavail.saturating_mul(disk.f_frsize),
+            // A compaction that is on its way has its room already.
+            kept: reserve.bytes.min(quarter) + journal.len().saturating_sub(next),
+        })
+    }
+}
+
+/// Bytes of a disk.
+struct Room {
+    free: u64,
+    kept: u64,
+}
+
+/// A line of the log's own.
+fn line(what: &str) -> Vec<u8> {
+    let mut line = Vec::new();
+    Stamp::default().write(now(), Level::Warn, &mut line);
+    line.extend_from_slice(format!("log: {what}\n").as_bytes());
+    line
+}
+
+/// How many lines these are.
+fn count(lines: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', lines).count() as u64
+}
+
+/// How many bytes the whole lines have that stand in the first `room` bytes; `None` if not even one
+/// does.
+fn whole_lines(lines: &[u8], room: u64) -> Option<usize> {
+    let room = usize::try_from(room).unwrap_or(usize::MAX).min(lines.len());
+    memchr::memrchr(b'\n', &lines[..room]).map(|end| end + 1)
+}
+
+/// The name of a file that is kept: the older, the higher its number.
+fn numbered(path: &Path, number: u64) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const TEN: &[u8] = b"123456789\n";
+
+    fn output(path: &Path, max_bytes: u64, keep: u64) -> Output {
+        let rotation = Rotation { max_bytes, keep };
+        let sink = Sink::open(path).unwrap();
+        Output::new(sink, path.to_owned(), Some(rotation), None)
+    }
+
+    /// The lengths of the file and of those that are kept.
+    fn lengths(path: &Path) -> Vec<u64> {
+        let kept = (1..).map(|number| numbered(path, number));
+        let files = std::iter::once(path.to_owned()).chain(kept);
+        files
+            .map_while(|file| Some(fs::metadata(file).ok()?.len()))
+            .collect()
+    }
+
+    #[test]
+    fn no_file_is_longer_than_allowed_and_the_oldest_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut output = output(&path, 45, 2);
+        assert_eq!(output.write(&TEN.repeat(3)), 0);
+        assert_eq!(lengths(&path), [30]);
+        assert_eq!(output.write(&TEN.repeat(2)), 0);
+        assert_eq!(
+            lengths(&path),
+            [10, 40],
+            "as many lines as fit, and no line in two"
+        );
+        assert_eq!(output.write(&TEN.repeat(23)), 0);
+        assert_eq!(lengths(&path), [40, 40, 40]);
+        assert_eq!(output.write(TEN), 0);
+        assert_eq!(lengths(&path), [10, 40, 40]);
+    }
+
+    #[test]
+    fn a_line_that_is_longer_than_a_file_may_be_has_one_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut output = output(&path, 45, 9);
+        let long = [&[b'x'; 60][..], b"\n"].concat();
+        assert_eq!(output.write(&[&long, TEN, &long].concat()), 0);
+        assert_eq!(lengths(&path), [61, 10, 61], "and no empty file is kept");
+    }
+
+    #[test]
+    fn the_length_of_a_file_that_was_there_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        fs::write(&path, TEN.repeat(4)).unwrap();
+        assert_eq!(output(&path, 45, 1).write(TEN), 0);
+        assert_eq!(lengths(&path), [10, 40]);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_or_cut_short_is_not_rotated() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut output = output(&path, 45, 1);
+        assert_eq!(output.write(&TEN.repeat(4)), 0);
+        fs::rename(&path, directory.path().join("moved")).unwrap();
+        fs::write(&path, TEN).unwrap();
+        assert_eq!(output.write(TEN), 0);
+        assert_eq!(lengths(&path), [20], "the file that has the name now");
+        assert_eq!(output.write(&TEN.repeat(2)), 0);
+        fs::write(&path, "").unwrap();
+        assert_eq!(output.write(TEN), 0);
+        assert_eq!(lengths(&path), [10]);
+    }
+
+    #[test]
+    fn what_a_symbolic_link_leads_to_is_rotated_and_the_link_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let (path, file) = (directory.path().join("log"), elsewhere.path().join("file"));
+        std::os::unix::fs::symlink(&file, &path).unwrap();
+        let mut output = output(&path, 45, 3);
+        assert_eq!(output.write(&TEN.repeat(5)), 0);
+        assert_eq!(lengths(&file), [10, 40]);
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_new_file_has_the_mode_of_the_old_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut output = output(&path, 45, 1);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(output.write(&TEN.repeat(5)), 0);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn where_it_cannot_be_rotated_lines_go_on_and_it_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        // No file takes a directory's name.
+        let obstacle = numbered(&path, 1);
+        fs::create_dir_all(obstacle.join("file")).unwrap();
+        let mut output = output(&path, 1_000, 1);
+        for _ in 0..200 {
+            assert_eq!(output.write(TEN), 0);
+        }
+        let told = |text: &str, what: &str| text.matches(what).count();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(told(&text, "cannot rotate the log"), 1, "{text}");
+        assert_eq!(told(&text, "123456789"), 200);
+        fs::remove_dir_all(&obstacle).unwrap();
+        for _ in 0..50 {
+            assert_eq!(output.write(TEN), 0);
+        }
+        let old = fs::read_to_string(&obstacle).unwrap();
+        let new = fs::read_to_string(&path).unwrap();
+        assert_eq!(told(&old, "the log is rotated at last"), 1, "{old}");
+        assert_eq!(told(&old, "123456789") + told(&new, "123456789"), 250);
+    }
+
+    #[test]
+    fn nothing_is_rotated_where_nothing_can_be_written() {
+        let mut output = output(Path::new("/dev/full"), 45, 3);
+        assert_eq!(output.write(&TEN.repeat(30)), 30);
+        assert!(!Path::new("/dev/full.1").exists());
+    }
+}
