@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use super::redact::redact;
 use super::{ConfigError, HerdConfig, Overrides, wrong};
 use crate::core::base::settings::{Secret, Secrets};
+use crate::shell::disk::JOURNAL;
+use crate::shell::start::JournalConfig;
 
 /// A secret with fewer bytes gets a note that it is short.
 const SHORT_SECRET: usize = 16;
@@ -140,6 +142,21 @@ pub(super) fn note_on_mode(file: &Path) -> Option<String> {
     (metadata.permissions().mode() & 0o004 != 0).then(|| {
         format!("the mode of {file} lets every user of this machine read it: chmod 600 {file}")
     })
+}
+
+/// Returns notes for the operator if the mode of the data directory lets every user change the
+/// journal, or the mode of the journal lets every user read positions.
+pub(super) fn notes_on_journal(journal: &JournalConfig) -> Vec<String> {
+    let directory = &journal.directory;
+    let is_open = fs::metadata(directory).is_ok_and(|it| it.permissions().mode() & 0o002 != 0);
+    let open = is_open.then(|| {
+        let directory = directory.display();
+        format!(
+            "the mode of {directory} lets every user of this machine change the journal in it: chmod 700 {directory}"
+        )
+    });
+    let read = note_on_mode(&directory.join(JOURNAL));
+    open.into_iter().chain(read).collect()
 }
 
 /// Reads a secret from a file, without the white space around it.

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
+use rustls::pki_types::UnixTime;
 
 use super::address::{address, is_loopback};
 use super::redact::redact;
-use super::secrets::{SecretSource, note_on_mode, notes_on};
+use super::secrets::{SecretSource, note_on_mode, notes_on, notes_on_journal};
 use super::{Config, ConfigError, HerdConfig, Member, Overrides, TlsFiles, wrong};
 use crate::core::base::settings::{HostPort, NeighbourSettings, Settings, TlsMode};
 use crate::core::journal::durability::Fsync;
@@ -51,6 +52,7 @@ impl HerdConfig {
             places,
             limits: self.file.limits.clone(),
         };
+        let journal = self.journal(name, overrides)?;
         let log = LogConfig {
             file: self.log_file(name, overrides),
             level: self.log_level(overrides)?,
@@ -59,9 +61,16 @@ impl HerdConfig {
         Ok(Config {
             listen,
             listen_peers,
-            journal: self.journal(name, overrides)?,
-            notes: self.notes(&settings, &log, &secret_source, &tls_files, overrides),
+            notes: self.notes(
+                &settings,
+                &log,
+                journal.as_ref(),
+                &secret_source,
+                &tls_files,
+                overrides,
+            ),
             log,
+            journal,
             settings,
             tls_files,
             herd: self.title,
@@ -117,6 +126,7 @@ impl HerdConfig {
         &self,
         settings: &Settings,
         log: &LogConfig,
+        journal: Option<&JournalConfig>,
         secret_source: &SecretSource,
         tls_files: &TlsFiles,
         overrides: &Overrides,
@@ -153,6 +163,9 @@ impl HerdConfig {
         let key_files = self.places_key_file(overrides).into_iter();
         let modes = key_files.chain(tls_files.keys());
         notes.extend(modes.filter_map(|file| note_on_mode(&file)));
+        let own = settings.tls.own.iter();
+        notes.extend(own.filter_map(|own| own.warning(UnixTime::now())));
+        notes.extend(journal.into_iter().flat_map(notes_on_journal));
         notes.dedup(); // clients and neighbours may share a certificate
         notes
     }

@@ -6,17 +6,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
+use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig, version};
 use serde::Deserialize;
 
 use super::redact::redact;
 use super::{ConfigError, wrong};
-use crate::core::base::settings::{NeighbourTls, TlsMode, TlsSettings};
+use crate::core::base::settings::{NeighbourTls, OwnCertificate, TlsMode, TlsSettings};
+use crate::core::session::certificate::{Minute, begins_after, ends_at};
+use crate::core::session::tls::is_for;
 use crate::core::wire::escape::Escaped;
 
 /// `[clients]` of the TOML file.
@@ -85,6 +89,8 @@ pub struct TlsFiles {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PeersFiles {
+    /// The server's name, which its certificate has to be for.
+    name: String,
     mode: TlsMode,
     ca: PathBuf,
     own: Identity,
@@ -110,6 +116,7 @@ impl TlsFiles {
                 .as_ref()
                 .map(|tls| identity(&tls.certificate_file, &tls.key_file)),
             neighbours: peers.tls.as_ref().map(|tls| PeersFiles {
+                name: name.to_owned(),
                 mode: tls.mode().unwrap_or_default(), // checked when the file was read
                 ca: path(&tls.ca_file),
                 own: identity(&tls.certificate_file, &tls.key_file),
@@ -148,10 +155,11 @@ impl TlsFiles {
         *self == TlsFiles::default()
     }
 
-    /// Reads all files.
+    /// Reads all files, and checks this server's own certificates as the other side will.
     ///
     /// # Errors
-    /// A file cannot be read, or its contents cannot be used.
+    /// A file cannot be read, or its contents cannot be used. A certificate has ended, or is for
+    /// another name or from another authority.
     pub fn read(&self) -> Result<TlsSettings, ConfigError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let clients = self
@@ -162,7 +170,20 @@ impl TlsFiles {
         Ok(TlsSettings {
             clients,
             neighbours: self.read_for_neighbours()?,
+            own: self.check_own(UnixTime::now())?,
         })
+    }
+
+    /// Returns this server's own certificates with the times at which they end.
+    ///
+    /// # Errors
+    /// The other side would refuse one of them at the time `now`.
+    fn check_own(&self, now: UnixTime) -> Result<Vec<OwnCertificate>, ConfigError> {
+        let clients = self.clients.iter().map(|identity| identity.check(now));
+        let neighbours = self.neighbours.iter().map(|files| files.check(now));
+        let mut own = clients.chain(neighbours).collect::<Result<Vec<_>, _>>()?;
+        own.dedup(); // clients and neighbours may share a certificate
+        Ok(own)
     }
 
     /// Reads the files for TLS with neighbours. `None` if links use no TLS.
@@ -182,16 +203,17 @@ impl TlsFiles {
         let identity = |identity: &Identity| format!("TLS, as {}", identity.certificate.display());
         (
             self.clients.as_ref().map_or("plain TCP".into(), identity),
-            self.neighbours
-                .as_ref()
-                .map_or("plain TCP".into(), |PeersFiles { mode, ca, own }| {
+            self.neighbours.as_ref().map_or(
+                "plain TCP".into(),
+                |PeersFiles { mode, ca, own, .. }| {
                     let mode = match mode {
                         TlsMode::Required => "required",
                         TlsMode::Offered => "offered, links may be plain",
                     };
                     let (own, ca) = (identity(own), ca.display());
                     format!("mutual {own}, trusting {ca}; {mode}")
-                }),
+                },
+            ),
         )
     }
 }
@@ -218,6 +240,7 @@ fn for_neighbours(
         mode,
         ca,
         own: identity,
+        ..
     } = files;
     let roots = Arc::new(roots_of(ca, "peers.tls.ca_file")?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
@@ -229,18 +252,23 @@ fn for_neighbours(
             ))
         })?;
     let (chain, key) = identity.read(provider)?;
-    let accepting = ServerConfig::builder_with_provider(provider.clone())
+    let mut accepting = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&version::TLS13])
         .map_err(unusable)?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain.clone(), key.clone_key())
         .map_err(|error| identity.unusable(&error))?;
-    let dialling = ClientConfig::builder_with_provider(provider.clone())
+    let mut dialling = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&version::TLS13])
         .map_err(unusable)?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
         .map_err(|error| identity.unusable(&error))?;
+    // A session that is resumed shows no certificate: one that ended, or whose authority is no
+    // longer trusted, would link for as long as there are tickets (RFC 8446, section 2.2).
+    accepting.session_storage = Arc::new(NoServerSessionStorage {});
+    accepting.send_tls13_tickets = 0;
+    dialling.resumption = Resumption::disabled();
     Ok(NeighbourTls {
         mode: *mode,
         dialling: Arc::new(dialling),
@@ -314,12 +342,103 @@ impl Identity {
         Ok((chain, key))
     }
 
+    /// When the certificate ends. Those behind it are not looked at: a client may have another way
+    /// to an authority that it trusts.
+    ///
+    /// # Errors
+    /// It has ended, or is no certificate.
+    fn check(&self, now: UnixTime) -> Result<OwnCertificate, ConfigError> {
+        let chain = certificates_in(&self.certificate, "certificate_file")?;
+        let Some(ends) = chain.first().and_then(ends_at) else {
+            return self.refused("is broken: no end can be read in it");
+        };
+        if ends < now {
+            return self.refused(&format!("ended on {}", Minute(ends)));
+        }
+        Ok(OwnCertificate {
+            file: self.certificate.display().to_string(),
+            ends,
+        })
+    }
+
+    fn refused<T>(&self, why: &str) -> Result<T, ConfigError> {
+        wrong(format!(
+            "the certificate {} {why}; put a good one in its place (herd-certificates makes them)",
+            self.certificate.display()
+        ))
+    }
+
     fn unusable(&self, error: &rustls::Error) -> ConfigError {
         ConfigError(format!(
             "the certificate {} and the key {} cannot be used: {error}",
             self.certificate.display(),
             self.key.display()
         ))
+    }
+}
+
+impl PeersFiles {
+    /// As [`Identity::check`]; and whether neighbours will take it: those that trust the same
+    /// authority, for this server's name.
+    fn check(&self, now: UnixTime) -> Result<OwnCertificate, ConfigError> {
+        let identity = &self.own;
+        let own = identity.check(now)?;
+        let chain = certificates_in(&identity.certificate, "certificate_file")?;
+        let Some((certificate, intermediates)) = chain.split_first() else {
+            return identity.refused("is none");
+        };
+        let roots = Arc::new(roots_of(&self.ca, "peers.tls.ca_file")?);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        // A clock that is slow after a boot mends itself. So the beginning is no mistake.
+        let now = begins_after(certificate, now).unwrap_or(now);
+        let as_server = |at| {
+            let verifier =
+                WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone());
+            let name = ServerName::try_from(self.name.as_str())
+                .map_err(|_| CertificateError::NotValidForName)?;
+            let verified = match verifier.build() {
+                Ok(it) => it.verify_server_cert(certificate, intermediates, &name, &[], at),
+                Err(error) => return Err(rustls::Error::General(error.to_string())),
+            };
+            verified.map(drop)
+        };
+        // A server that only dials may have a certificate for clients.
+        let as_client = |at| {
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+            let verified = match verifier.build() {
+                Ok(it) => it.verify_client_cert(certificate, intermediates, at),
+                Err(error) => return Err(rustls::Error::General(error.to_string())),
+            };
+            match is_for(certificate, &self.name) {
+                true => verified.map(drop),
+                false => Err(CertificateError::NotValidForName.into()),
+            }
+        };
+        let verify = |at| as_server(at).or_else(|error| as_client(at).map_err(|_| error));
+        match verify(now) {
+            Ok(()) => Ok(match verify(own.ends) {
+                // One that leads to the authority ends before it.
+                Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+                    not_after: ends,
+                    ..
+                })) => OwnCertificate { ends, ..own },
+                Err(_) | Ok(()) => own,
+            }),
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => identity.refused(&format!("is for another name than {}", self.name)),
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) => identity.refused(&format!(
+                "is from no authority in {}, which its neighbours trust",
+                self.ca.display()
+            )),
+            Err(rustls::Error::InvalidCertificate(reason)) => {
+                identity.refused(&format!("will be refused: {reason}"))
+            }
+            Err(error) => identity.refused(&format!("cannot be checked: {error}")),
+        }
     }
 }
 
@@ -371,4 +490,83 @@ pub(super) fn roots_of(path: &Path, option: &str) -> Result<RootCertStore, Confi
         }
     }
     Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::{ClientConnection, HandshakeKind, ServerConnection};
+
+    use super::*;
+
+    /// A handshake in memory, and whatever the server says behind it.
+    fn handshake(dialling: &Arc<ClientConfig>, accepting: &Arc<ServerConfig>) -> HandshakeKind {
+        let name = ServerName::try_from("Alice").unwrap();
+        let mut client = ClientConnection::new(dialling.clone(), name).unwrap();
+        let mut server = ServerConnection::new(accepting.clone()).unwrap();
+        while client.wants_write() || server.wants_write() {
+            let mut bytes = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut bytes).unwrap();
+            }
+            server.read_tls(&mut &bytes[..]).unwrap();
+            server.process_new_packets().unwrap();
+            bytes.clear();
+            while server.wants_write() {
+                server.write_tls(&mut bytes).unwrap();
+            }
+            client.read_tls(&mut &bytes[..]).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        client.handshake_kind().unwrap()
+    }
+
+    #[test]
+    fn no_session_is_resumed_between_neighbours_whichever_side_would() {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["Alice".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| {
+            let path = directory.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let files = TlsFiles {
+            clients: None,
+            neighbours: Some(PeersFiles {
+                name: "Alice".into(),
+                mode: TlsMode::Required,
+                ca: write("ca.pem", authority.pem()),
+                own: Identity {
+                    certificate: write("own.pem", certificate.pem()),
+                    key: write("own.key", key.serialize_pem()),
+                },
+            }),
+        };
+        let tls = files.read().unwrap().neighbours.unwrap();
+        let resuming = || {
+            let mut resuming = ClientConfig::clone(&tls.dialling);
+            resuming.resumption = Resumption::default();
+            Arc::new(resuming)
+        };
+        let mut remembering = ServerConfig::clone(&tls.accepting);
+        remembering.session_storage = rustls::server::ServerSessionMemoryCache::new(16);
+        remembering.send_tls13_tickets = 2;
+        let remembering = Arc::new(remembering);
+        for (dialling, accepting, second) in [
+            (resuming(), &remembering, HandshakeKind::Resumed),
+            (resuming(), &tls.accepting, HandshakeKind::Full),
+            (tls.dialling.clone(), &remembering, HandshakeKind::Full),
+            (tls.dialling.clone(), &tls.accepting, HandshakeKind::Full),
+        ] {
+            assert_eq!(handshake(&dialling, accepting), HandshakeKind::Full);
+            assert_eq!(handshake(&dialling, accepting), second);
+        }
+    }
 }

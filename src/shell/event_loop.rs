@@ -413,7 +413,7 @@ impl Server {
         {
             match certificates {
                 Some(Ok(tls)) => {
-                    self.node.handle_reload(tls);
+                    self.node.handle_reload(tls, now);
                     info!("TLS: certificates and keys were read anew");
                 }
                 Some(Err(error)) => warn!("TLS: the old certificates stay in use: {error}"),

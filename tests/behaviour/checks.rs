@@ -207,3 +207,32 @@ fn a_neighbour_s_name_without_an_address_is_told_and_does_not_end_the_check() {
         "{told}"
     );
 }
+
+#[test]
+fn modes_that_let_others_change_or_read_positions_are_told() {
+    let herd = Herd::single();
+    let data = herd.directory.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("journal"), "").unwrap();
+    let notes = |directory_mode: u32, journal_mode: u32| {
+        let mode = fs::Permissions::from_mode;
+        fs::set_permissions(&data, mode(directory_mode)).unwrap();
+        fs::set_permissions(data.join("journal"), mode(journal_mode)).unwrap();
+        let (status, told) = check(&herd, &["--data-dir", "data"]);
+        assert_eq!(status, Some(0), "{told}");
+        let of_modes = told
+            .lines()
+            .filter(|line| line.contains("note        the mode of "));
+        of_modes.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let open = "note        the mode of data lets every user of this machine change the journal in it: chmod 700 data";
+    let read = "note        the mode of data/journal lets every user of this machine read it: chmod 600 data/journal";
+    assert_eq!(notes(0o700, 0o600), [""; 0]);
+    assert_eq!(notes(0o755, 0o640), [""; 0]);
+    assert_eq!(notes(0o777, 0o600), [open]);
+    assert_eq!(notes(0o1777, 0o644), [open, read]);
+    // A start says the same.
+    let server = Server::start(herd.command("Riley").args(["--data-dir", "data"]));
+    server.wait_for_log("[WARN ] the mode of data lets", "");
+    server.wait_for_log("[WARN ] the mode of data/journal lets", "");
+}

@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, Herd, Server, wait_until};
 use crate::small_disk::{obstacle, on_disk_of};
+use herd_testkit::client::{Client, wait_until};
+use herd_testkit::herd::{Herd, Server};
 
 /// The bytes of these lines, with their newlines.
 fn bytes_of<'a>(log: impl IntoIterator<Item = &'a String>) -> usize {

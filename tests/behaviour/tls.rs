@@ -41,6 +41,18 @@ impl Authority {
             params.not_after = date_time_ymd(2020, 1, 1);
             params.not_before = date_time_ymd(2019, 1, 1);
         }
+        self.write(directory, file, params);
+    }
+
+    /// The same for a server, and for so long.
+    pub(crate) fn certify_until(&self, directory: &Path, name: &str, left: Duration) {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        params.not_after = date_time_ymd(1970, 1, 1) + now.unwrap() + left;
+        self.write(directory, name, params);
+    }
+
+    fn write(&self, directory: &Path, file: &str, params: CertificateParams) {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         fs::write(directory.join(format!("{file}.pem")), certificate.pem()).unwrap();
@@ -329,24 +341,104 @@ fn a_link_in_tls_shows_nothing_of_what_it_says() {
 #[test]
 fn whoever_has_no_certificate_for_its_name_from_the_herd_s_authority_is_refused() {
     let authority = Authority::new();
-    for (case, reason) in [
-        ("another's", "its certificate was refused"),
-        ("expired", "its certificate was refused"),
-        ("of another authority", "its certificate was refused"),
-    ] {
-        let herd = chain(&authority);
-        let directory = herd.directory.path();
-        match case {
-            "another's" => authority.certify(directory, "Bob", "Carol", false),
-            "expired" => authority.certify(directory, "Bob", "Bob", true),
-            _ => Authority::new().certify(directory, "Bob", "Bob", false),
+    let other = Authority::new();
+    let herd = chain(&authority);
+    let directory = herd.directory.path();
+    // Bob starts while the file has his authority, too.
+    let both = authority.pem() + &other.pem();
+    fs::write(directory.join("ca.pem"), both).unwrap();
+    other.certify(directory, "Bob", "Bob", false);
+    let _bob = herd.start("Bob");
+    fs::write(directory.join("ca.pem"), authority.pem()).unwrap();
+    let alice = herd.start("Alice");
+    alice.wait_for_log("neighbour Bob", "its certificate was refused");
+    let at = alice.client().ask("IAMAT x +1+2 3");
+    assert!(at.starts_with("AT Alice"), "{at}");
+}
+
+/// What a server of a herd does with that certificate of its own.
+fn with_own(prepare: &dyn Fn(&Authority, &Path)) -> (Herd, Authority) {
+    let authority = Authority::new();
+    let herd = chain(&authority);
+    prepare(&authority, herd.directory.path());
+    (herd, authority)
+}
+
+#[test]
+fn a_server_whose_own_certificate_neighbours_refuse_does_not_start() {
+    type Prepare = dyn Fn(&Authority, &Path);
+    let cases: [(&str, &Prepare); 3] = [
+        (
+            "Alice.pem is for another name than Alice; ",
+            &|authority, directory| {
+                authority.certify(directory, "Alice", "Carol", false);
+            },
+        ),
+        (
+            "Alice.pem ended on 2020-01-01 00:00 UTC; ",
+            &|authority, directory| {
+                authority.certify(directory, "Alice", "Alice", true);
+            },
+        ),
+        ("ca.pem, which its neighbours trust; ", &|_, directory| {
+            Authority::new().certify(directory, "Alice", "Alice", false);
+        }),
+    ];
+    for (reason, prepare) in cases {
+        let (herd, _) = with_own(prepare);
+        for mode in [&["--check"][..], &[]] {
+            let output = herd.command("Alice").args(mode).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(said.contains(reason), "{said}");
         }
-        let _bob = herd.start("Bob");
-        let alice = herd.start("Alice");
-        alice.wait_for_log("neighbour Bob", reason);
-        let at = alice.client().ask("IAMAT x +1+2 3");
-        assert!(at.starts_with("AT Alice"), "{case}");
     }
+}
+
+#[test]
+fn the_certificate_for_clients_may_not_have_ended_either() {
+    let herd = Herd::single().with(FOR_CLIENTS);
+    let directory = herd.directory.path();
+    Authority::new().certify(directory, "clients", "localhost", true);
+    let output = herd.command("Riley").arg("--check").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("clients.pem ended on 2020-01-01"), "{said}");
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_told_of_at_the_start_the_check_and_sighup() {
+    let soon = |authority: &Authority, directory: &Path| {
+        authority.certify_until(directory, "Alice", Duration::from_secs(3 * 24 * 60 * 60));
+    };
+    let (herd, authority) = with_own(&soon);
+    let warning = "Alice.pem ends on ";
+    let output = herd.command("Alice").arg("--check").output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("note        the certificate "), "{told}");
+    assert!(
+        told.contains(warning) && told.contains(", in 2 days: "),
+        "{told}"
+    );
+    let alice = herd.start("Alice");
+    alice.wait_for_log("[WARN ] the certificate ", warning);
+    alice.signal(Signal::HUP);
+    alice.wait_for_log("[WARN ] TLS: the certificate ", warning);
+    // One that ended is not taken, and the one that is in use stays.
+    let directory = herd.directory.path();
+    authority.certify(directory, "Alice", "Alice", true);
+    alice.signal(Signal::HUP);
+    alice.wait_for_log(
+        "TLS: the old certificates stay in use: ",
+        " ended on 2020-01-01",
+    );
+    // With one that is good for long, there is nothing to tell.
+    authority.certify(directory, "Alice", "Alice", false);
+    alice.signal(Signal::HUP);
+    alice.wait_for_nth_log(2, "TLS: certificates and keys were read anew", "");
+    let log = alice.stop();
+    let told = log.iter().filter(|line| line.contains(warning)).count();
+    assert_eq!(told, 2, "{log:#?}");
 }
 
 #[test]

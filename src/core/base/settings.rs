@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::pki_types::UnixTime;
+
 use crate::core::base::limits::Limits;
 use crate::core::base::network::Networks;
 
@@ -181,6 +183,17 @@ pub struct TlsSettings {
     pub clients: Option<Arc<rustls::ServerConfig>>,
     /// The configuration towards neighbours. If it is `None`, links use plain TCP.
     pub neighbours: Option<NeighbourTls>,
+    /// The certificates that it shows, and when they end.
+    pub own: Vec<OwnCertificate>,
+}
+
+/// A certificate that this server shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnCertificate {
+    /// Its file.
+    pub file: String,
+    /// When it, or one that leads to its authority, ends.
+    pub ends: UnixTime,
 }
 
 /// Whether a server that has TLS also allows links without TLS.

@@ -145,6 +145,7 @@ impl Node {
             is_failed,
         } = secure.data_received(data, &mut plaintext);
         if is_made {
+            self.watch_link_certificate(id, now);
             self.on_session(id, now, Session::connection_made);
         }
         if !plaintext.is_empty() {

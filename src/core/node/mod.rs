@@ -67,6 +67,7 @@
 
 #[cfg(test)]
 mod addresses;
+mod certificates;
 mod clients;
 mod connection;
 mod drive;
@@ -106,6 +107,7 @@ use crate::core::session::tally::Tally;
 use crate::core::session::tls::TlsSession;
 use crate::core::session::tls_clock::TlsClock;
 use crate::core::table::records::Records;
+use certificates::Certificates;
 use journaling::Journal;
 use session::Session;
 
@@ -142,6 +144,8 @@ enum Timer {
     Resolve,
     /// Answers of Places are left to be delivered.
     Answers,
+    /// A certificate may have ended, or may end soon.
+    Certificates,
     /// The server is stopping. Clients that wait for Places get an error now.
     LastAnswers,
     /// The log is due a line about lines that were left out.
@@ -197,6 +201,7 @@ pub struct Node {
     entropy: Entropy,
     /// The wall clock that rustls reads.
     tls_clock: TlsClock,
+    certificates: Certificates,
     /// The time of the latest event.
     now: Now,
     plaintext: Vec<u8>,
@@ -271,10 +276,12 @@ impl Node {
             announced: (0, 0, 0),
             entropy,
             tls_clock,
+            certificates: Certificates::default(),
             now,
             plaintext: Vec::new(),
             settings,
         };
+        node.watch_own_certificates(now);
         node.dial_all(now);
         node
     }
@@ -387,6 +394,7 @@ impl Node {
                     Timer::Resolve => node.dial_resolved(now),
                     Timer::Answers => node.answers_wait = false, // `handle` goes on with them
                     Timer::LastAnswers => node.give_up_calls(now),
+                    Timer::Certificates => node.certificates_due(now),
                     Timer::LeftOut => node.tally.log_budget.tell(&node.settings.limits),
                     Timer::Journal => node.journal_due(now),
                     Timer::Stop => {
@@ -400,8 +408,10 @@ impl Node {
 
     /// New certificates and keys of TLS are used for connections that begin from now on. Open
     /// connections keep the old ones.
-    pub fn handle_reload(&mut self, tls: TlsSettings) {
+    pub fn handle_reload(&mut self, tls: TlsSettings, now: Now) {
         self.settings.tls = self.tls_clock.settings(tls);
+        self.warn_of_own_certificates(now);
+        self.watch_own_certificates(now);
     }
 
     /// From now on, links are proven with these secrets. Open links stay open. Returns what the

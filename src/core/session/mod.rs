@@ -22,6 +22,7 @@
 
 pub mod admission;
 pub mod buffer;
+pub mod certificate;
 pub mod context;
 pub mod disposition;
 pub mod handshakes;

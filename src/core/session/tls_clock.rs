@@ -36,6 +36,7 @@ impl TlsClock {
         TlsSettings {
             clients: tls.clients.map(|config| self.server(&config)),
             neighbours,
+            own: tls.own,
         }
     }
 

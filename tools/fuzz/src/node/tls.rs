@@ -127,6 +127,7 @@ pub(crate) fn settings() -> TlsSettings {
             dialling: own.mutual.0.clone(),
             accepting: own.mutual.1.clone(),
         }),
+        own: Vec::new(),
     }
 }
 

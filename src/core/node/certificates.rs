@@ -1,0 +1,298 @@
+//! What a [`Node`] does about certificates that end: it warns of its own once a day, and tells of a
+//! link that is up for longer than the certificate of its neighbour is good.
+//!
+//! Such a link stays: closing it would stop the herd at the moment at which an operator forgot a
+//! date. It is not made again, because a certificate that ended is refused, and no session is
+//! resumed without one.
+
+use std::time::Duration;
+
+use log::warn;
+use rustls::pki_types::UnixTime;
+
+use super::session::Session;
+use super::{ConnId, Node, Timer};
+use crate::core::base::clock::{Now, Time};
+use crate::core::session::certificate::{Minute, ends_at};
+use crate::core::session::tls::TlsSession;
+
+/// How often a server warns of its own certificates.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is to be told of certificates.
+#[derive(Default)]
+pub(super) struct Certificates {
+    /// Links that are up, and when the certificate of the other side ends.
+    links: Vec<(ConnId, UnixTime)>,
+    /// When this server's own are looked at.
+    own_at: Time,
+    /// The deadline that is in the heap.
+    armed: Option<Time>,
+}
+
+fn wall(now: Now) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_nanos(now.wall))
+}
+
+impl Node {
+    /// This server has these certificates from now on. Those that end soon were told of.
+    pub(super) fn watch_own_certificates(&mut self, now: Now) {
+        self.certificates.own_at = now.time + DAY;
+        self.watch_certificates(now);
+    }
+
+    /// A link's handshake is over.
+    pub(super) fn watch_link_certificate(&mut self, id: ConnId, now: Now) {
+        if let Some(slot) = self.sessions.get(id)
+            && let Session::Link(_) = &slot.session
+            && let Some(certificate) = slot.secure.as_deref().and_then(TlsSession::certificate)
+            && let Some(ends) = ends_at(certificate)
+        {
+            self.certificates.links.push((id, ends));
+            self.watch_certificates(now);
+        }
+    }
+
+    /// Files when certificates are looked at next.
+    fn watch_certificates(&mut self, now: Now) {
+        let own = match self.settings.tls.own.is_empty() {
+            true => None,
+            false => Some(self.certificates.own_at),
+        };
+        let left = |(_, ends): &(ConnId, UnixTime)| {
+            let seconds = ends.as_secs().saturating_sub(wall(now).as_secs());
+            now.time + Duration::from_secs(seconds + 1)
+        };
+        let links = self.certificates.links.iter().map(left);
+        if let Some(next) = links.chain(own).min()
+            && self.certificates.armed.is_none_or(|armed| next < armed)
+        {
+            self.certificates.armed = Some(next);
+            self.deadlines.call_at(next, Timer::Certificates);
+        }
+    }
+
+    pub(super) fn certificates_due(&mut self, now: Now) {
+        if self
+            .certificates
+            .armed
+            .is_some_and(|armed| armed > now.time)
+        {
+            return; // they were looked at since that was filed
+        }
+        self.certificates.armed = None;
+        if self.certificates.own_at <= now.time {
+            self.certificates.own_at = now.time + DAY;
+            self.warn_of_own_certificates(now);
+        }
+        let (sessions, herd) = (&self.sessions, &self.herd);
+        self.certificates.links.retain(|&(id, ends)| {
+            let Some(Session::Link(link)) = sessions.get(id).map(|slot| &slot.session) else {
+                return false;
+            };
+            let has_ended = ends.as_secs() < wall(now).as_secs();
+            if has_ended && let Some(neighbour) = link.neighbour() {
+                warn!(
+                    "neighbour {}: its certificate ended on {}; the link stays up, and is not made again with that certificate",
+                    herd.get(neighbour).name(),
+                    Minute(ends)
+                );
+            }
+            !has_ended
+        });
+        self.watch_certificates(now);
+    }
+
+    pub(super) fn warn_of_own_certificates(&self, now: Now) {
+        let own = self.settings.tls.own.iter();
+        own.filter_map(|own| own.warning(wall(now)))
+            .for_each(|warning| warn!("TLS: {warning}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::Once;
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::crypto::ring::default_provider;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use rustls::server::WebPkiClientVerifier;
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+    use super::*;
+    use crate::config::{HerdConfig, Overrides, Source};
+    use crate::core::base::settings::{NeighbourTls, OwnCertificate, TlsMode, TlsSettings};
+    use crate::core::node::Request;
+
+    const NOON: u64 = 1_800_000_000;
+
+    thread_local! {
+        /// What this test's thread logged.
+        static LOGGED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+
+    struct Capture;
+
+    impl log::Log for Capture {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, record: &log::Record<'_>) {
+            if record.level() <= log::Level::Warn {
+                LOGGED.with_borrow_mut(|logged| logged.push(record.args().to_string()));
+            }
+        }
+
+        fn flush(&self) {}
+    }
+
+    fn capture() {
+        static SET: Once = Once::new();
+        SET.call_once(|| {
+            log::set_logger(&Capture).unwrap();
+            log::set_max_level(log::LevelFilter::Warn);
+        });
+        LOGGED.take();
+    }
+
+    /// So many seconds after the beginning of a test.
+    fn at(seconds: u64) -> Now {
+        Now {
+            time: Time::from_nanos(seconds * 1_000_000_000),
+            wall: (NOON + seconds) * 1_000_000_000,
+        }
+    }
+
+    fn unix(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(NOON + seconds))
+    }
+
+    /// A server of the herd of 2021 that has no link but that of Riley and Jaquez.
+    fn node(name: &str, tls: TlsSettings) -> Node {
+        let config = HerdConfig::load(&Source::Name, Some(name)).unwrap();
+        let mut settings = config.server(name, &Overrides::default()).unwrap().settings;
+        settings
+            .neighbours
+            .retain(|it| ["Riley", "Jaquez"].contains(&it.name.as_str()));
+        settings.tls = tls;
+        Node::new(settings, &[7; 32], at(0))
+    }
+
+    #[test]
+    fn a_server_warns_of_its_own_certificates_once_a_day_from_two_weeks_before_the_end() {
+        capture();
+        let tls = TlsSettings {
+            own: vec![OwnCertificate {
+                file: "own.pem".into(),
+                ends: unix(20 * 86_400),
+            }],
+            ..TlsSettings::default()
+        };
+        let mut node = node("Bernard", tls);
+        let mut told = Vec::new();
+        for hour in 0..24 * 22 {
+            node.handle_deadlines(at(hour * 3_600));
+            let warnings = LOGGED.take();
+            let of_it = warnings.iter().filter(|line| line.contains("own.pem"));
+            told.extend(of_it.map(|line| (hour / 24, line.contains(" ended on "))));
+        }
+        let expected: Vec<_> = (6..22).map(|day| (day, day > 20)).collect();
+        assert_eq!(told, expected);
+    }
+
+    fn mutual(authority: &CertifiedIssuer<'static, KeyPair>, name: &str, ends: u64) -> TlsSettings {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        let seconds = i64::try_from(NOON + ends).unwrap();
+        params.not_after = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let chain = vec![params.signed_by(&key, authority).unwrap().der().clone()];
+        let key = || PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        let roots = std::sync::Arc::new(roots);
+        let provider = std::sync::Arc::new(default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+        let accepting = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(chain.clone(), key())
+            .unwrap();
+        let dialling = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key())
+            .unwrap();
+        TlsSettings {
+            neighbours: Some(NeighbourTls {
+                mode: TlsMode::Required,
+                dialling: dialling.into(),
+                accepting: accepting.into(),
+            }),
+            ..TlsSettings::default()
+        }
+    }
+
+    #[test]
+    fn a_link_that_outlives_its_neighbour_s_certificate_is_told_of_once_and_stays() {
+        capture();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let authority = CertifiedIssuer::self_signed(params, key).unwrap();
+        let mut dialling = node("Riley", mutual(&authority, "Riley", 86_400 * 900));
+        let mut accepting = node("Jaquez", mutual(&authority, "Jaquez", 7));
+        let dial = |node: &mut Node| {
+            std::iter::from_fn(|| node.poll_request()).find_map(|request| match request {
+                Request::Connect { id, .. } => Some(id),
+                Request::Resolve { .. } => None,
+            })
+        };
+        let (mut from, mut to) = (&mut dialling, &mut accepting);
+        let mut id = dial(from);
+        if id.is_none() {
+            // The herd's file says which of the two dials.
+            (from, to) = (to, from);
+            id = dial(from);
+        }
+        let id = id.unwrap();
+        let other = to
+            .handle_neighbour_connected("127.0.0.1:4000".parse().unwrap(), at(0))
+            .unwrap();
+        from.handle_connection_made(id, at(0));
+        for second in 0..12 {
+            for _ in 0..20 {
+                for (one, one_id, two, two_id) in [(0, id, 1, other), (1, other, 0, id)] {
+                    let nodes = [&mut *from, &mut *to];
+                    let [first, second_node] = nodes;
+                    let (sender, receiver) = match (one, two) {
+                        (0, 1) => (first, second_node),
+                        _ => (second_node, first),
+                    };
+                    let output = sender.poll_output(one_id).to_vec();
+                    sender.handle_output_sent(one_id, output.len(), at(second));
+                    if !output.is_empty() {
+                        receiver.handle_data_received(two_id, &output, at(second));
+                    }
+                    sender.poll_disposition(one_id, at(second));
+                }
+            }
+            from.handle_deadlines(at(second));
+            to.handle_deadlines(at(second));
+            let warnings = LOGGED.take();
+            let ended = warnings.iter().filter(|line| {
+                line.starts_with("neighbour Jaquez: its certificate ended on 2027-01-15 08:00 UTC")
+            });
+            assert_eq!(ended.count(), usize::from(second == 8), "{warnings:#?}");
+        }
+        let links = [&*from, &*to].map(|node| {
+            let neighbours = node.herd.iter();
+            neighbours.filter(|it| it.link().is_some()).count()
+        });
+        assert_eq!(links, [1, 1], "the link is up");
+    }
+}

@@ -1,0 +1,156 @@
+//! When certificates end.
+//!
+//! No crate here takes certificates apart. Their verifier does, and says why it refuses one: asked
+//! about a time far ahead, it answers with the time at which the certificate ends.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, Error, RootCertStore};
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+use crate::core::base::settings::OwnCertificate;
+
+/// From so long before its end on, a server warns of its own certificate.
+const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// No certificate is good for so long: 9999-12-31 is the last day that one can name.
+const FAR_AHEAD: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1 << 40));
+
+const MINUTE: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
+
+/// When a certificate ends; `None` if it is none.
+#[must_use]
+pub fn ends_at(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+    match refusal(certificate, FAR_AHEAD)? {
+        CertificateError::ExpiredContext { not_after, .. } => Some(not_after),
+        _ => None,
+    }
+}
+
+/// When a certificate begins to be good, if that is after `at`.
+#[must_use]
+pub fn begins_after(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<UnixTime> {
+    match refusal(certificate, at)? {
+        CertificateError::NotValidYetContext { not_before, .. } => Some(not_before),
+        _ => None,
+    }
+}
+
+/// Why the verifier refuses it at that time. It looks at the time first, and trusts an authority
+/// here that has nothing to do with it.
+fn refusal(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<CertificateError> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .roots
+        .extend(webpki_roots::TLS_SERVER_ROOTS.first().cloned());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
+        .build()
+        .ok()?;
+    let name = ServerName::try_from("any.test").ok()?;
+    match verifier.verify_server_cert(certificate, &[], &name, &[], at) {
+        Err(Error::InvalidCertificate(reason)) => Some(reason),
+        Err(_) | Ok(_) => None,
+    }
+}
+
+/// A time, for people: to the minute.
+pub struct Minute(pub UnixTime);
+
+impl fmt::Display for Minute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = i64::try_from(self.0.as_secs())
+            .ok()
+            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+            .and_then(|time| time.format(MINUTE).ok());
+        match time {
+            Some(time) => f.write_str(&time),
+            None => write!(f, "second {} since 1970", self.0.as_secs()),
+        }
+    }
+}
+
+impl OwnCertificate {
+    /// What the operator should know of it at that time.
+    #[must_use]
+    pub fn warning(&self, at: UnixTime) -> Option<String> {
+        let OwnCertificate { file, ends } = self;
+        let left = ends.as_secs().saturating_sub(at.as_secs());
+        let advice = "put a new one in its place and send SIGHUP";
+        if ends.as_secs() < at.as_secs() {
+            let ended = Minute(*ends);
+            return Some(format!(
+                "the certificate {file} ended on {ended}, and is refused: {advice}"
+            ));
+        }
+        let days = left / (24 * 60 * 60);
+        (left <= SOON.as_secs()).then(|| {
+            format!(
+                "the certificate {file} ends on {}, in {days} days: {advice}",
+                Minute(*ends)
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+
+    const DAY: u64 = 24 * 60 * 60;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_end_and_the_beginning_of_a_certificate_are_read() {
+        for (year, is_ca) in [(2030, false), (2051, true), (9999, false)] {
+            let mut params = CertificateParams::new(["name.test".to_owned()]).unwrap();
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(year, 12, 31);
+            if is_ca {
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            }
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            let ends = ends_at(certificate.der()).unwrap();
+            assert_eq!(Minute(ends).to_string(), format!("{year}-12-31 00:00 UTC"));
+            let begins = begins_after(certificate.der(), at(0)).unwrap();
+            assert_eq!(Minute(begins).to_string(), "2020-01-01 00:00 UTC");
+            assert_eq!(begins_after(certificate.der(), begins), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_no_certificate_has_no_end(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert_eq!(ends_at(&CertificateDer::from(bytes)), None);
+        }
+    }
+
+    #[test]
+    fn a_warning_begins_two_weeks_before_the_end() {
+        let own = OwnCertificate {
+            file: "own.pem".into(),
+            ends: at(100 * DAY),
+        };
+        assert_eq!(own.warning(at(86 * DAY - 1)), None);
+        let told = |seconds| own.warning(at(seconds)).unwrap();
+        assert_eq!(
+            told(86 * DAY),
+            "the certificate own.pem ends on 1970-04-11 00:00 UTC, in 14 days: put a new one in its place and send SIGHUP"
+        );
+        assert!(told(100 * DAY).contains("in 0 days"));
+        assert!(told(100 * DAY + 1).contains(" ended on 1970-04-11 00:00 UTC, and is refused"));
+    }
+}
