@@ -409,7 +409,7 @@ fn the_certificate_for_clients_may_not_have_ended_either() {
 #[test]
 fn a_certificate_that_ends_soon_is_told_of_at_the_start_the_check_and_sighup() {
     let soon = |authority: &Authority, directory: &Path| {
-        authority.certify_until(directory, "Alice", Duration::from_secs(3 * 24 * 60 * 60));
+        authority.certify_until(directory, "Alice", Duration::from_secs(60 * 60 * 60));
     };
     let (herd, authority) = with_own(&soon);
     let warning = "Alice.pem ends on ";
