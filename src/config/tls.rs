@@ -11,7 +11,7 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig, version};
 use serde::Deserialize;
@@ -266,7 +266,6 @@ fn for_neighbours(
         .map_err(|error| identity.unusable(&error))?;
     // A session that is resumed shows no certificate: one that ended, or whose authority is no
     // longer trusted, would link for as long as there are tickets (RFC 8446, section 2.2).
-    accepting.session_storage = Arc::new(NoServerSessionStorage {});
     accepting.send_tls13_tickets = 0;
     dialling.resumption = Resumption::disabled();
     Ok(NeighbourTls {

@@ -1079,10 +1079,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a certificate that ends is told of at every look",
+        name: "a certificate that ends is told of once an hour",
         file: "src/core/node/certificates.rs",
-        from: "            self.certificates.own_at = now.time + DAY;\n            self.warn",
-        to: "            self.warn",
+        from: "const DAY: Duration = Duration::from_secs(24 * 60 * 60);",
+        to: "const DAY: Duration = Duration::from_secs(60 * 60);",
         caught_by: unit("a_server_warns_of_its_own_certificates_once_a_day"),
         missed: None,
     },
