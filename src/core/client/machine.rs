@@ -385,8 +385,8 @@ impl Client {
         None
     }
 
-    /// Answers the `IAMAT` in `command`, and merges its record into the table. Returns `false` if the table or
-    /// the journal has no room for the record.
+    /// Answers the `IAMAT` in `command`, and merges its record into the table. Returns `false` if
+    /// the table or the journal has no room for the record.
     fn iamat(&mut self, iamat: &Iamat<'_>, command: &[u8], context: &mut Context<'_>) -> bool {
         if context.room() == Room::Full {
             return false;

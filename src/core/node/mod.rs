@@ -434,6 +434,8 @@ impl Node {
             return self.mark_all_dirty();
         }
         self.phase = Phase::Stopping;
+        // The server may end before the deadline for that.
+        self.tally.log_budget.tell(&self.settings.limits);
         let stop_ms = self.settings.limits.stop_ms;
         self.deadlines.call_at(now.time + ms(stop_ms), Timer::Stop);
         self.deadlines

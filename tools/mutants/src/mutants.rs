@@ -1088,7 +1088,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a link that outlives a certificate is not told of",
-        file: "src/core/node/mod.rs",
+        file: "src/core/node/connection.rs",
         from: "            self.watch_link_certificate(id, now);\n",
         to: "",
         caught_by: unit("a_link_that_outlives_its_neighbour_s_certificate"),
