@@ -58,6 +58,8 @@ const ACCEPTS: usize = 64;
 /// The number of bytes that a crowded turn reads from each connection: one line of the greatest
 /// length.
 const CROWDED_READ_BYTES: usize = LINE_BYTES + 1;
+/// The longest time for which deadlines wait until input that had arrived before them is read.
+const CATCH_UP: Duration = Duration::from_millis(500);
 /// The time during which no connection is accepted after the system refused a new socket, for
 /// example because it has no free descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -77,6 +79,9 @@ pub struct Server {
     is_accept_failing: bool,
     /// The connections of this turn. First come those for which the turn before had no time.
     running: Vec<ConnId>,
+    /// While turns leave input unread: when that began, and the time before the poll of the first
+    /// such turn.
+    crowd: Option<(Time, Now)>,
     /// The time limit for reading in one turn.
     turn_time: Duration,
     looked_up: Receiver<LookedUp>,
@@ -162,6 +167,7 @@ impl Server {
             accept_again: None,
             is_accept_failing: false,
             running: Vec::new(),
+            crowd: None,
             turn_time,
             looked_up,
             reload,
@@ -316,8 +322,25 @@ impl Server {
         let now = self.sockets.now();
         self.accept(now);
         self.run_ready(now.time);
-        drive(&mut self.node, &mut self.sockets, began);
+        let judged = self.judged(began, now.time);
+        drive(&mut self.node, &mut self.sockets, judged);
         Ok(())
+    }
+
+    /// Returns the time of the deadlines that are due in this turn: `began`, unless input that had
+    /// arrived is left unread. Then deadlines wait until it is read, so that no peer is blamed for
+    /// a delay of this process. A crowd that never ends delays them for [`CATCH_UP`] at most.
+    fn judged(&mut self, began: Now, now: Time) -> Now {
+        if self.running.is_empty() {
+            self.crowd = None;
+            return began;
+        }
+        let (since, before) = *self.crowd.get_or_insert((now, began));
+        if now < since + CATCH_UP {
+            before
+        } else {
+            began
+        }
     }
 
     /// Serves the connections that were ready when the turn began, until the time limit for
