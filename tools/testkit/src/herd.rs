@@ -248,12 +248,19 @@ pub fn server_command() -> Command {
     command
 }
 
-/// `herd-client status`, built if it is not up to date; without any setting from this process's
-/// environment.
+/// `herd-client status`, without any setting from this process's environment. The program is the one
+/// beside the server: `cargo test` builds both. It is only built here if there is none, because a
+/// build for one package's tests would compile half the workspace again, for other features.
 #[must_use]
 pub fn status_command() -> Command {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    let program = PROGRAM.get_or_init(|| server::build("herd-client", &[]).unwrap());
+    let program = PROGRAM.get_or_init(|| {
+        let beside = server_program().with_file_name("herd-client");
+        match beside.exists() {
+            true => beside,
+            false => server::build("herd-client", &[]).unwrap(),
+        }
+    });
     let mut command = Command::new(program);
     server::without_settings(&mut command).arg("status");
     command
