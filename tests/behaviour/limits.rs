@@ -7,7 +7,7 @@ use std::path::Path;
 use herd_testkit::herd::server_command;
 
 /// A limit, and the test that reaches it: its file in `tests`, and its name.
-const REACHED_BY: [(&str, &str, &str); 51] = [
+const REACHED_BY: [(&str, &str, &str); 52] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -42,6 +42,11 @@ const REACHED_BY: [(&str, &str, &str); 51] = [
         "max_records",
         "behaviour/crowds.rs",
         "more_records_than_allowed_are_refused",
+    ),
+    (
+        "record_ttl_ms",
+        "behaviour/expiry.rs",
+        "a_record_expires_on_every_server_and_does_not_come_back_after_a_start",
     ),
     (
         "max_record_bytes",

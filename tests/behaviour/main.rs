@@ -19,6 +19,7 @@ mod commands;
 mod crowds;
 mod descriptors;
 mod disk;
+mod expiry;
 mod fleet;
 mod flood;
 mod framing;

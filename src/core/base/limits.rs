@@ -79,6 +79,8 @@ limits! {
     max_records = 5_000_000, 1..=1_000_000_000;
     /// Bytes of all records; an IAMAT that needs more is refused.
     max_record_bytes = 2_147_483_648, 4_096..=1_099_511_627_776;
+    /// Age of a record, by its effective time, after which it expires on every server that has this limit; 0: never.
+    record_ttl_ms = 0, 0..=31_536_000_000_000;
     /// Records of clients that move that are kept unpacked: faster, and about 100 bytes more for each.
     unpacked_records = 16_384, 0..=1_000_000_000;
     /// Connections that the system keeps waiting until they are accepted (it may have a lower limit of its own).

@@ -421,6 +421,12 @@ impl Client {
                 info!("{} -> {}", self.who, Escaped(line));
                 true
             }
+            // Its answer promises nothing.
+            Some(Merge::Expired) => {
+                context.tally.was_stale();
+                info!("{} -> {}", self.who, Escaped(line));
+                true
+            }
             Some(Merge::Full | Merge::UnknownServer) | None => {
                 output.truncate(start);
                 if context.records.refused().is_power_of_two() {

@@ -120,7 +120,7 @@ impl Node {
             }
             Entry::Record { seq, epoch, line } => {
                 match At::parse(line).map(|at| self.records.restore(seq, epoch, line, &at)) {
-                    Some(Merge::Accepted | Merge::Stale) => {}
+                    Some(Merge::Accepted | Merge::Stale | Merge::Expired) => {}
                     Some(Merge::Full | Merge::UnknownServer) | None => {
                         // The sequence number stays used, because neighbours may have received the
                         // record.

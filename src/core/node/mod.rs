@@ -73,6 +73,7 @@ mod connection;
 mod drive;
 #[cfg(test)]
 mod exchange_tls;
+mod expiry;
 mod invariants;
 mod journaling;
 mod neighbours;
@@ -146,6 +147,8 @@ enum Timer {
     Answers,
     /// A certificate may have ended, or may end soon.
     Certificates,
+    /// The next step of the search for expired records.
+    Sweep,
     /// The server is stopping. Clients that wait for Places get an error now.
     LastAnswers,
     /// The log is due a line about lines that were left out.
@@ -180,6 +183,8 @@ pub struct Node {
     /// The number of refused connections of proxies, by [`Refusal::kind`].
     proxied_refused: [u64; Refusal::KINDS],
     records: Records,
+    /// The number of records that have expired.
+    expired: u64,
     tally: Tally,
     herd: Herd,
     calls: Calls,
@@ -263,6 +268,7 @@ impl Node {
             unidentified: VecDeque::new(),
             proxied_refused: [0; Refusal::KINDS],
             records,
+            expired: 0,
             tally: Tally::default(),
             herd: Herd::new(neighbours, limits),
             calls: Calls::new(limits),
@@ -282,6 +288,7 @@ impl Node {
             settings,
         };
         node.watch_own_certificates(now);
+        node.begin_expiry(now);
         node.dial_all(now);
         node
     }
@@ -392,6 +399,7 @@ impl Node {
                     Timer::Attempt(call) => node.attempt_due(call, now),
                     Timer::Redial(neighbour) => node.redial_due(neighbour, now),
                     Timer::Resolve => node.dial_resolved(now),
+                    Timer::Sweep => node.sweep_due(now),
                     Timer::Answers => node.answers_wait = false, // `handle` goes on with them
                     Timer::LastAnswers => node.give_up_calls(now),
                     Timer::Certificates => node.certificates_due(now),

@@ -18,7 +18,8 @@ use crate::core::wire::posix_time::PosixTime;
 use crate::core::wire::swar::word_at;
 
 /// A store of `AT` lines without their LF, one line for each client. Lines are numbered from 0, in
-/// the order in which the clients were added. A line may be replaced, but never removed.
+/// the order in which the clients were added. A new line gets the number of a removed line, if
+/// there is one.
 pub trait LineStore {
     /// Makes the name of a server of the herd known. The store always has room for lines with that
     /// name.
@@ -41,6 +42,9 @@ pub trait LineStore {
         at: &At<'_>,
         origin: Origin,
     ) -> Option<()>;
+
+    /// Removes a line. Its number is free for another line.
+    fn remove(&mut self, number: u32);
 
     /// Returns the name of the client that the line belongs to.
     #[must_use]

@@ -11,16 +11,28 @@ use crate::core::wire::message::At;
 pub struct NaiveStore {
     lines: Vec<Box<[u8]>>,
     origins: Vec<Origin>,
+    /// Numbers that removed lines had.
+    free: Vec<u32>,
 }
 
 impl LineStore for NaiveStore {
     fn know_server(&mut self, _name: &[u8]) {}
 
     fn add(&mut self, line: &[u8], _at: &At<'_>, origin: Origin) -> Option<u32> {
+        if let Some(number) = self.free.pop() {
+            self.lines[number as usize] = line.into();
+            self.origins[number as usize] = origin;
+            return Some(number);
+        }
         let number = u32::try_from(self.lines.len()).ok()?;
         self.lines.push(line.into());
         self.origins.push(origin);
         Some(number)
+    }
+
+    fn remove(&mut self, number: u32) {
+        self.lines[number as usize] = Box::default();
+        self.free.push(number);
     }
 
     fn replace(

@@ -67,6 +67,8 @@ impl Unpacked {
 /// A store of packed and unpacked lines.
 pub struct PackedStore {
     lines: Vec<Line>,
+    /// Numbers that removed lines had.
+    free: Vec<u32>,
     servers: ServerNames,
     unpacked: Vec<Unpacked>,
     max_unpacked: usize,
@@ -86,6 +88,7 @@ impl PackedStore {
     pub fn new(limits: &Limits) -> PackedStore {
         PackedStore {
             lines: Vec::new(),
+            free: Vec::new(),
             servers: ServerNames::default(),
             unpacked: Vec::new(),
             max_unpacked: count(limits.unpacked_records).min(PACKED as usize),
@@ -192,19 +195,40 @@ impl LineStore for PackedStore {
     }
 
     fn add(&mut self, line: &[u8], at: &At<'_>, origin: Origin) -> Option<u32> {
-        let number = u32::try_from(self.lines.len()).ok()?;
+        let number = match self.free.last() {
+            Some(&number) => number,
+            None => u32::try_from(self.lines.len()).ok()?,
+        };
         pack(
             line,
             at.client_range(),
             &mut self.servers,
             &mut self.packing,
         )?;
-        self.lines.push(Line {
+        let line = Line {
             bytes: self.packing.as_slice().into(),
             place: PACKED,
             origin,
-        });
+        };
+        match self.free.pop() {
+            Some(number) => self.lines[number as usize] = line,
+            None => self.lines.push(line),
+        }
         Some(number)
+    }
+
+    fn remove(&mut self, number: u32) {
+        let line = &mut self.lines[number as usize];
+        line.bytes = Box::default();
+        let place = std::mem::replace(&mut line.place, PACKED);
+        if place != PACKED {
+            self.unpacked.swap_remove(place as usize);
+            // The last unpacked line has this place now.
+            if let Some(moved) = self.unpacked.get(place as usize) {
+                self.lines[moved.number as usize].place = place;
+            }
+        }
+        self.free.push(number);
     }
 
     fn replace(
@@ -314,12 +338,12 @@ mod tests {
         /// The packed store gives the same answers as the naive store, for any order of moves and
         /// any number of places.
         #[test]
-        fn it_answers_as_the_naive_store(unpacked in 0u64..4, steps in proptest::collection::vec((0u32..6, "[1-9][0-9]{0,12}(\\.[0-9]{1,18})?", -99i64..99, b'a'..=b'z', prop_oneof![1usize..9, 250usize..260], any::<bool>()), 1..60)) {
+        fn it_answers_as_the_naive_store(unpacked in 0u64..4, removed in proptest::collection::vec(any::<u8>(), 60), steps in proptest::collection::vec((0u32..6, "[1-9][0-9]{0,12}(\\.[0-9]{1,18})?", -99i64..99, b'a'..=b'z', prop_oneof![1usize..9, 250usize..260], any::<bool>()), 1..60)) {
             let mut packed = kept(unpacked);
             let mut naive = NaiveStore::default();
-            let mut count = 0;
+            let (mut count, mut free) = (0, Vec::new());
             let mut origin = Origin::NONE;
-            for (number, stamp, skew, letter, length, is_known) in steps {
+            for (is_removal, (number, stamp, skew, letter, length, is_known)) in removed.into_iter().map(|it| it < 64).zip(steps) {
                 origin = origin.next();
                 let number = number.min(count);
                 let server = String::from(char::from(letter)).repeat(length);
@@ -331,15 +355,21 @@ mod tests {
                     packed.know_server(at.server);
                     naive.know_server(at.server);
                 }
-                if number < count {
+                if is_removal && number < count && !free.contains(&number) {
+                    packed.remove(number);
+                    naive.remove(number);
+                    free.push(number);
+                } else if number < count && !free.contains(&number) {
                     let hashed = (line, hash_of(line));
                     let replaced = packed.replace(number, hashed, &at, origin);
                     prop_assert_eq!(replaced, naive.replace(number, hashed, &at, origin));
                 } else {
-                    prop_assert_eq!(packed.add(line, &at, origin), naive.add(line, &at, origin));
-                    count += 1;
+                    let added = packed.add(line, &at, origin);
+                    prop_assert_eq!(added, naive.add(line, &at, origin));
+                    prop_assert_eq!(added, Some(free.pop().unwrap_or(count)));
+                    count = count.max(added.unwrap_or_default() + 1);
                 }
-                for number in 0..count {
+                for number in (0..count).filter(|number| !free.contains(number)) {
                     let (mut line, mut back) = (Vec::new(), Vec::new());
                     naive.write(number, &mut line);
                     packed.write(number, &mut back);

@@ -50,6 +50,12 @@ use crate::core::table::packed_store::PackedStore;
 use crate::core::wire::message::At;
 use crate::core::wire::posix_time::{MAX_LEAD_S, PosixTime};
 
+/// The sequence number of a place in the table that has no record.
+const FREE: u64 = 0;
+
+/// The horizon of a table whose records do not expire.
+const NEVER: PosixTime = PosixTime::from_nanos(0);
+
 /// The index that means "no record", at both ends of the feed.
 const NONE: u32 = u32::MAX;
 
@@ -68,6 +74,8 @@ pub enum Merge {
     Accepted,
     /// The stored record is as new or newer. Nothing changed.
     Stale,
+    /// The record is older than `limits.record_ttl_ms`. Nothing changed.
+    Expired,
     /// The table already has the maximum number of clients or of bytes.
     Full,
     /// The record is from a server that is not part of the herd. There is no room for another name
@@ -121,6 +129,13 @@ fn client_hash(hasher: &RandomState, client: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// Whether a line's effective time is before the horizon.
+#[inline]
+fn has_expired(lines: &mut impl LineStore, index: u32, horizon: PosixTime) -> bool {
+    let is_before = |(effective, _)| effective < horizon;
+    horizon > NEVER && lines.look_at(index).rank.is_some_and(is_before)
+}
+
 /// The table and its feed.
 pub struct Records {
     by_client: HashTable<u32>,
@@ -142,6 +157,10 @@ pub struct Records {
     line_bytes: usize,
     max_line_bytes: usize,
     digest: u64,
+    /// Records whose effective time is before this have expired. Zero: none has.
+    horizon: PosixTime,
+    /// How far [`Records::sweep`] has come.
+    swept: u32,
 }
 
 impl Records {
@@ -164,6 +183,8 @@ impl Records {
             line_bytes: 0,
             max_line_bytes: count(limits.max_record_bytes),
             digest: 0,
+            horizon: NEVER,
+            swept: 0,
         }
     }
 
@@ -178,13 +199,13 @@ impl Records {
     /// Returns the number of clients that have a record.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.by_client.len()
     }
 
     /// Whether no client has a record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.by_client.is_empty()
     }
 
     /// Returns a number that is equal for tables with the same records, and almost always differs
@@ -198,8 +219,7 @@ impl Records {
     /// Whether a record of a new client would be refused.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.records.len() >= self.max_records
-            || self.line_bytes + LEAST_LINE_BYTES > self.max_line_bytes
+        self.len() >= self.max_records || self.line_bytes + LEAST_LINE_BYTES > self.max_line_bytes
     }
 
     /// Returns how many records were refused, because of missing room or an unknown server.
@@ -214,11 +234,63 @@ impl Records {
         self.last_seq
     }
 
+    /// Sets the horizon. Records with an earlier effective time have expired: such a record is
+    /// found by no client, sent to no neighbour and copied to no journal. [`Records::sweep`]
+    /// removes it.
+    ///
+    /// All servers compute the effective time from the record's line. So they come to the same
+    /// verdict, as soon as the clock of each has passed the record's end.
+    pub fn expire_before(&mut self, horizon: PosixTime) {
+        self.horizon = horizon;
+    }
+
+    /// Checks the next `count` places of the table, and removes the records that have expired.
+    /// Returns the number of removed records.
+    pub fn sweep(&mut self, count: usize) -> usize {
+        let before = self.len();
+        for _ in 0..count.min(self.records.len()) {
+            let index = match self.records.get(self.swept as usize) {
+                Some(_) => self.swept,
+                None => 0,
+            };
+            self.swept = index + 1;
+            let is_there = self.records[index as usize].seq != FREE;
+            if is_there && has_expired(&mut self.lines, index, self.horizon) {
+                self.remove(index);
+            }
+        }
+        before - self.len()
+    }
+
+    /// Removes a record.
+    fn remove(&mut self, index: u32) {
+        let hash = client_hash(&self.hasher, self.lines.client(index));
+        let found = self.by_client.find_entry(hash, |&other| other == index);
+        debug_assert!(found.is_ok(), "a record is found by its client");
+        if let Ok(entry) = found {
+            entry.remove();
+        }
+        self.unlink(index);
+        let own = self.lines.look_at(index);
+        self.line_bytes -= own.line.len();
+        self.digest = self.digest.wrapping_sub(own.hash);
+        self.epochs.remove(&index);
+        self.lines.remove(index);
+        self.records[index as usize] = Record {
+            seq: FREE,
+            older: NONE,
+            newer: NONE,
+        };
+    }
+
     /// Returns the `AT` line of a client, with its LF.
     #[must_use]
     pub fn line(&self, client: &[u8]) -> Option<Vec<u8>> {
         let mut line = Vec::with_capacity(128);
         self.lines.write(self.find(client)?, &mut line);
+        if self.horizon > NEVER && At::parse(&line)?.effective < self.horizon {
+            return None;
+        }
         line.push(b'\n');
         Some(line)
     }
@@ -299,6 +371,9 @@ impl Records {
     #[inline(always)] // each caller needs only a part of it
     fn take(&mut self, lookup: Lookup, line: &[u8], at: &At<'_>, claim: Claim) -> Merge {
         let Lookup { hash, known } = lookup;
+        if at.effective < self.horizon {
+            return Merge::Expired;
+        }
         let (mut known_bytes, mut known_hash) = (0, 0);
         let (mut epoch, origin, is_limited) = match claim {
             Claim::Neighbour { epoch, origin } => (epoch, origin, true),
@@ -328,7 +403,7 @@ impl Records {
             (known_bytes, known_hash) = (own.line.len(), own.hash);
         }
         let line_bytes = self.line_bytes - known_bytes + line.len();
-        let too_many = known.is_none() && self.records.len() >= self.max_records;
+        let too_many = known.is_none() && self.len() >= self.max_records;
         let too_long = line_bytes > self.max_line_bytes.max(self.line_bytes);
         if is_limited && (too_many || too_long) {
             self.refused += 1;
@@ -363,11 +438,16 @@ impl Records {
     /// room.
     fn add(&mut self, client_hash: u64, line: &[u8], at: &At<'_>, origin: Origin) -> Option<u32> {
         let index = self.lines.add(line, at, origin)?;
-        self.records.push(Record {
-            seq: 0,
+        let record = Record {
+            seq: FREE,
             older: NONE,
             newer: NONE,
-        });
+        };
+        // A record that was removed left its place free.
+        match self.records.get_mut(index as usize) {
+            Some(place) => *place = record,
+            None => self.records.push(record),
+        }
         let (lines, hasher) = (&self.lines, &self.hasher);
         let hash = |&other: &u32| self::client_hash(hasher, lines.client(other));
         self.by_client.insert_unique(client_hash, index, hash);
@@ -473,13 +553,15 @@ impl Records {
         let mut written = 0;
         while reader.next != NONE && written < bytes {
             let record = &self.records[reader.next as usize];
-            self.copying.clear();
-            self.lines.write(reader.next, &mut self.copying);
-            let epoch = match self.epochs.is_empty() {
-                true => 0,
-                false => self.epochs.get(&reader.next).copied().unwrap_or(0),
-            };
-            written += tell(record.seq, epoch, &self.copying);
+            if !has_expired(&mut self.lines, reader.next, self.horizon) {
+                self.copying.clear();
+                self.lines.write(reader.next, &mut self.copying);
+                let epoch = match self.epochs.is_empty() {
+                    true => 0,
+                    false => self.epochs.get(&reader.next).copied().unwrap_or(0),
+                };
+                written += tell(record.seq, epoch, &self.copying);
+            }
             reader.position = record.seq;
             reader.next = record.newer;
         }
@@ -522,9 +604,14 @@ impl Records {
             "the feed does not end with its newest record"
         );
         hold!(
-            count == self.records.len(),
+            count
+                == self
+                    .records
+                    .iter()
+                    .filter(|record| record.seq != FREE)
+                    .count(),
             "{count} of {} records are in the feed",
-            self.records.len()
+            self.len()
         );
         hold!(
             count == self.by_client.len(),
@@ -593,7 +680,9 @@ impl Records {
             if record.seq > up_to {
                 return appended;
             }
-            if self.lines.origin(reader.next) != except {
+            if self.lines.origin(reader.next) != except
+                && !has_expired(&mut self.lines, reader.next, self.horizon)
+            {
                 if !self.epochs.is_empty()
                     && let Some(epoch) = self.epochs.get(&reader.next)
                 {

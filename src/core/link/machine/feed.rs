@@ -180,7 +180,7 @@ impl Link {
                 }
                 debug!("heard {}", Escaped(line));
             }
-            Merge::Stale => {}
+            Merge::Stale | Merge::Expired => {}
             refusal @ (Merge::Full | Merge::UnknownServer) => {
                 self.has_refused(refusal, &at, context);
             }

@@ -1,0 +1,55 @@
+//! Records that are too old leave the table of every server.
+
+use std::time::{Duration, SystemTime};
+
+use herd_testkit::client::{Client, wait_until};
+use herd_testkit::herd::{Herd, Server};
+
+fn seconds_ago(seconds: u64) -> String {
+    let then = SystemTime::now() - Duration::from_secs(seconds);
+    let since = then.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    format!("{}.{:09}", since.as_secs(), since.subsec_nanos())
+}
+
+/// Whether a server finds a record of that client.
+fn knows(client: &mut Client, name: &str) -> bool {
+    let answer = client.ask(&format!("WHATSAT {name} 1 1"));
+    let is_known = answer.starts_with("AT ");
+    match is_known {
+        true => drop(client.until(b"\n\n")),
+        false => assert_eq!(answer, format!("? WHATSAT {name} 1 1")),
+    }
+    is_known
+}
+
+#[test]
+fn a_record_expires_on_every_server_and_does_not_come_back_after_a_start() {
+    let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
+        .with("[limits]\nrecord_ttl_ms = 60000\n");
+    let data = herd.directory.path().join("data");
+    let start = |name: &str| {
+        let mut command = herd.command(name);
+        command.arg("--data-dir").arg(data.join(name));
+        Server::start(&mut command)
+    };
+    let (riley, jaquez) = (start("Riley"), start("Jaquez"));
+    let mut client = riley.client();
+    let mut other = jaquez.client();
+    // 57 s of the minute are over already.
+    let old = client.ask(&format!("IAMAT old +1+2 {}", seconds_ago(57)));
+    let new = client.ask(&format!("IAMAT new +1+2 {}", seconds_ago(0)));
+    assert!(old.starts_with("AT Riley ") && new.starts_with("AT Riley "));
+    wait_until("the neighbour knows both", || knows(&mut other, "new"));
+    wait_until("the old one has expired there", || {
+        !knows(&mut other, "old")
+    });
+    assert!(knows(&mut other, "new"));
+    // What comes too late is answered, and known to no server.
+    let late = client.ask(&format!("IAMAT late +1+2 {}", seconds_ago(61)));
+    assert!(late.starts_with("AT Riley "), "{late}");
+    riley.stop();
+    let riley = start("Riley");
+    let mut client = riley.client();
+    assert!(knows(&mut client, "new"));
+    assert!(!knows(&mut client, "old") && !knows(&mut client, "late"));
+}
