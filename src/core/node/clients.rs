@@ -150,9 +150,8 @@ impl Node {
         now: Now,
         event: impl FnOnce(&mut Client, &mut Context<'_>) -> Option<client::Effect>,
     ) {
-        self.on_session(id, now, |session, context| match session {
-            Session::Client(client) => event(client, context).map(Effect::from),
-            Session::Proxied(_) | Session::Link(_) | Session::Exchange(_) => None,
+        self.on_session(id, now, |session, context| {
+            event(session.client_mut()?, context).map(Effect::from)
         });
     }
 

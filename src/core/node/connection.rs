@@ -85,9 +85,9 @@ impl Node {
     /// Returns the TLS session for a socket that we dialled, or `None` if the connection is plain.
     fn tls_of_dialled(&mut self, id: ConnId, now: Now) -> Result<Option<TlsSession>, TlsError> {
         match self.session(id) {
-            Some(Session::Link(_)) => self.tls_of_link(id, now),
-            Some(Session::Exchange(_)) => self.tls_of_exchange(id, now),
-            Some(Session::Client(_) | Session::Proxied(_)) | None => Ok(None),
+            Some(session) if session.link().is_some() => self.tls_of_link(id, now),
+            Some(session) if session.exchange().is_some() => self.tls_of_exchange(id, now),
+            Some(_) | None => Ok(None), // the other kinds are never dialled
         }
     }
 

@@ -142,10 +142,7 @@ impl Node {
     /// Checks that the kept connections are idle exchanges, and that each exchange is a connection
     /// of its call. Also checks the number of connections to Places.
     fn check_exchanges(&self) -> Result<(), String> {
-        let exchange = |id: ConnId| match self.sessions.get(id).map(|slot| &slot.session) {
-            Some(Session::Exchange(exchange)) => Some(exchange),
-            Some(Session::Client(_) | Session::Proxied(_) | Session::Link(_)) | None => None,
-        };
+        let exchange = |id: ConnId| self.sessions.get(id)?.session.exchange();
         for &id in self.calls.kept() {
             let is_idle = exchange(id).is_some_and(|it| it.is_idle());
             hold!(

@@ -27,15 +27,13 @@ impl Node {
             return None;
         }
         let sessions = &self.sessions;
-        let is_unproven = |id: &ConnId| match sessions.get(*id).map(|slot| &slot.session) {
-            Some(Session::Link(link)) => !link.is_known(),
-            Some(Session::Client(_) | Session::Proxied(_) | Session::Exchange(_)) | None => false,
-        };
+        let link = |id: ConnId| sessions.get(id)?.session.link();
+        let is_unproven = |id: &ConnId| link(*id).is_some_and(|link| !link.is_known());
         self.unproven.retain(is_unproven);
         if self.unproven.len() >= count(self.settings.limits.max_unproven) {
             let leaving = self.unproven_to_close(address);
             self.unproven.retain(|&id| id != leaving);
-            if let Some(Session::Link(link)) = self.session(leaving) {
+            if let Some(link) = self.link_mut(leaving) {
                 link.cut(LinkError::Displaced, now.time);
             }
             self.mark_dirty(leaving);
@@ -61,10 +59,9 @@ impl Node {
     /// Returns the unproven link that is closed to make room for `newcomer`. The list of unproven
     /// links must not be empty.
     fn unproven_to_close(&mut self, newcomer: SocketAddr) -> ConnId {
-        let is_near = |id: &&ConnId| match self.sessions.get(**id).map(|slot| &slot.session) {
-            Some(Session::Link(link)) => origin(link.address().ip()) == origin(newcomer.ip()),
-            Some(Session::Client(_) | Session::Proxied(_) | Session::Exchange(_)) | None => false,
-        };
+        let link = |id: ConnId| self.sessions.get(id)?.session.link();
+        let is_from_there = |link: &Link| origin(link.address().ip()) == origin(newcomer.ip());
+        let is_near = |id: &&ConnId| link(**id).is_some_and(is_from_there);
         let near: Vec<ConnId> = self.unproven.iter().filter(is_near).copied().collect();
         let candidates = if near.is_empty() {
             &self.unproven
@@ -167,7 +164,7 @@ impl Node {
         id: ConnId,
         now: Now,
     ) -> Result<Option<TlsSession>, TlsError> {
-        let Some(Session::Link(link)) = self.sessions.get(id).map(|slot| &slot.session) else {
+        let Some(link) = self.sessions.get(id).and_then(|it| it.session.link()) else {
             return Ok(None);
         };
         let Some(neighbour) = link.neighbour() else {
@@ -215,9 +212,13 @@ impl Node {
         }
     }
 
+    fn link_mut(&mut self, id: ConnId) -> Option<&mut Link> {
+        self.session(id)?.link_mut()
+    }
+
     /// A newer connection to the same neighbour has replaced `old`.
     pub(super) fn replace_link(&mut self, old: ConnId, now: Now) {
-        if let Some(Session::Link(link)) = self.session(old) {
+        if let Some(link) = self.link_mut(old) {
             link.end(LinkError::Replaced, now.time);
             self.mark_dirty(old);
         }
@@ -244,7 +245,7 @@ impl Node {
         let ids: Vec<ConnId> = self.sessions.iter().map(|(id, _)| id).collect();
         for id in ids {
             // Links in the handshake end too: they may have sent the id of the old life.
-            if let Some(Session::Link(link)) = self.session(id) {
+            if let Some(link) = self.link_mut(id) {
                 link.end(LinkError::RolledBack, now.time);
                 self.mark_dirty(id);
             }

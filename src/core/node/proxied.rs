@@ -24,10 +24,8 @@ impl Node {
         let most = count(self.settings.limits.max_unidentified);
         if self.unidentified.len() >= most {
             let sessions = &self.sessions;
-            self.unidentified.retain(|id| {
-                let session = sessions.get(*id).map(|slot| &slot.session);
-                matches!(session, Some(Session::Proxied(_)))
-            });
+            let proxied = |id: ConnId| sessions.get(id)?.session.proxied();
+            self.unidentified.retain(|id| proxied(*id).is_some());
             if self.unidentified.len() >= most
                 && let Some(oldest) = self.unidentified.pop_front()
             {
@@ -58,7 +56,7 @@ impl Node {
                 slot.secure = entry.secure.map(Box::new);
             }
             None => {
-                if let Session::Proxied(proxied) = &mut slot.session {
+                if let Some(proxied) = slot.session.proxied_mut() {
                     proxied.close();
                 }
             }
@@ -72,7 +70,7 @@ impl Node {
         let Some(slot) = self.sessions.get_mut(id) else {
             return;
         };
-        let Session::Proxied(proxied) = &mut slot.session else {
+        let Some(proxied) = slot.session.proxied_mut() else {
             return;
         };
         proxied.close();

@@ -494,10 +494,7 @@ impl Node {
 
 /// Returns the exchange of connection `id`, if that connection is an exchange.
 fn exchange(sessions: &mut Slots<Slot>, id: ConnId) -> Option<&mut Exchange> {
-    match &mut sessions.get_mut(id)?.session {
-        Session::Exchange(exchange) => Some(exchange),
-        Session::Client(_) | Session::Proxied(_) | Session::Link(_) => None,
-    }
+    sessions.get_mut(id)?.session.exchange_mut()
 }
 
 /// Checks a response. With status 200, the body must be a JSON object. With any other status, the

@@ -21,6 +21,41 @@ pub(super) enum Session {
     Exchange(Box<Exchange>),
 }
 
+/// Makes getters of one kind of session. All other kinds give `None`. A new kind adds nothing to
+/// the code that uses these getters.
+macro_rules! getters {
+    ($($kind:ident: $get:ident, $get_mut:ident -> $type:ty;)+) => {
+        impl Session {
+            $(
+                #[inline]
+                pub(super) fn $get(&self) -> Option<&$type> {
+                    if let Session::$kind(it) = self {
+                        Some(it)
+                    } else {
+                        None
+                    }
+                }
+
+                #[inline]
+                pub(super) fn $get_mut(&mut self) -> Option<&mut $type> {
+                    if let Session::$kind(it) = self {
+                        Some(it)
+                    } else {
+                        None
+                    }
+                }
+            )+
+        }
+    };
+}
+
+getters! {
+    Client: client, client_mut -> Client;
+    Proxied: proxied, proxied_mut -> Proxied;
+    Link: link, link_mut -> Link;
+    Exchange: exchange, exchange_mut -> Exchange;
+}
+
 /// An effect of a session of any kind: see `Node::apply`.
 pub(super) enum Effect {
     Client(client::Effect),

@@ -1,7 +1,6 @@
 //! The names of the states of a [`Node`]'s state machines. The simulator counts its faults by
 //! state.
 
-use super::session::Session;
 use super::{ConnId, Node};
 use crate::core::session::protocol::Protocol;
 
@@ -11,10 +10,7 @@ impl Node {
     pub fn link_states(&self) -> impl Iterator<Item = (ConnId, &'static str)> {
         self.sessions
             .iter()
-            .filter_map(|(id, slot)| match &slot.session {
-                Session::Link(link) => Some((id, link.state_name())),
-                Session::Client(_) | Session::Proxied(_) | Session::Exchange(_) => None,
-            })
+            .filter_map(|(id, slot)| Some((id, slot.session.link()?.state_name())))
     }
 
     /// Returns each client with the name of its state, one of
@@ -22,10 +18,7 @@ impl Node {
     pub fn client_states(&self) -> impl Iterator<Item = (ConnId, &'static str)> {
         self.sessions
             .iter()
-            .filter_map(|(id, slot)| match &slot.session {
-                Session::Client(client) => Some((id, client.state_name())),
-                Session::Proxied(_) | Session::Link(_) | Session::Exchange(_) => None,
-            })
+            .filter_map(|(id, slot)| Some((id, slot.session.client()?.state_name())))
     }
 
     /// Returns the name of each neighbour with the state of dialling it, one of

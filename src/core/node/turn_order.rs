@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::{ConnId, Node, Session};
+use super::{ConnId, Node};
 use crate::core::session::admission::origin;
 
 impl Node {
@@ -33,12 +33,9 @@ impl Node {
     /// Returns the address under which a client is counted. Returns `None` for a connection that is
     /// sorted before clients.
     fn client_origin(&self, id: ConnId) -> Option<IpAddr> {
-        match &self.sessions.get(id)?.session {
-            Session::Client(client) => Some(origin(client.address().ip())),
-            // A proxy's connection is usually read only once as such: then its header names the
-            // client.
-            Session::Proxied(_) | Session::Link(_) | Session::Exchange(_) => None,
-        }
+        // A proxy's connection is usually read only once as such: then its header names the client.
+        let client = self.sessions.get(id)?.session.client()?;
+        Some(origin(client.address().ip()))
     }
 }
 
