@@ -67,13 +67,8 @@ fn can_start(config: &Config) -> Result<String, (u8, String)> {
     logging::check(&config.log.file).map_err(|error| (2, log_error(&config.log.file, &error)))?;
     let most = rlimit::increase_nofile_limit(rlimit::INFINITY);
     let few = most.map(|most| too_few_descriptors(most, &config.settings));
-    let checked = start::check(
-        &config.settings,
-        &config.listen,
-        config.listen_peers.as_ref(),
-        config.journal.as_ref(),
-    )
-    .map_err(|error| (1, error.to_string()))?;
+    let checked = start::check(&config.settings, &config.ports, config.journal.as_ref())
+        .map_err(|error| (1, error.to_string()))?;
     let notes = few.ok().flatten().into_iter().chain(checked);
     Ok(notes.map(|note| format!("note        {note}\n")).collect())
 }
@@ -145,8 +140,7 @@ fn serve(config: Config, requests: Requests) -> ExitCode {
     let reload = reload(config.tls_files, config.secret_source);
     let started = Server::start(
         config.settings,
-        &config.listen,
-        config.listen_peers.as_ref(),
+        &config.ports,
         config.journal.as_ref(),
         reload,
         requests,

@@ -25,10 +25,10 @@ impl Config {
         let (for_clients, for_neighbours) = self.tls_files.describe();
         let mut text = format!(
             "server      {name} of {}\nclients     {}\n",
-            self.herd, self.listen
+            self.herd, self.ports.clients
         );
         // Writing to a String cannot fail.
-        if let Some(address) = &self.listen_peers {
+        if let Some(address) = &self.ports.neighbours {
             let _ = writeln!(text, "neighbours  {address}");
         }
         for neighbour in neighbours {

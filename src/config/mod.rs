@@ -23,9 +23,10 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 
-use crate::core::base::settings::{HostPort, PlacesApi, Secret, Settings};
+use crate::core::base::settings::{PlacesApi, Secret, Settings};
 use crate::core::journal::durability::Fsync;
 use crate::logging::LogConfig;
+use crate::shell::ports::Ports;
 use crate::shell::start::JournalConfig;
 
 /// A mistake in the configuration, described in one line.
@@ -85,10 +86,8 @@ pub struct Overrides {
 pub struct Config {
     /// The settings of the core.
     pub settings: Settings,
-    /// The address to listen on for clients.
-    pub listen: HostPort,
-    /// The address to listen on for neighbours, if there is one.
-    pub listen_peers: Option<HostPort>,
+    /// The addresses to listen on.
+    pub ports: Ports,
     /// The directory of the journal, and when to sync it. `None` if the server keeps no journal.
     pub journal: Option<JournalConfig>,
     /// The file to log to, the level, and the rotation.
@@ -131,7 +130,7 @@ mod tests {
             .unwrap()
             .server("B", &Overrides::default())
             .unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:3");
+        assert_eq!(config.ports.clients.to_string(), "127.0.0.1:3");
         assert_eq!(config.settings.neighbours[0].name, "A");
         assert!(
             !config.settings.neighbours[0].we_dial,

@@ -12,6 +12,7 @@ use super::{Config, ConfigError, HerdConfig, Member, Overrides, TlsFiles, wrong}
 use crate::core::base::settings::{HostPort, NeighbourSettings, Settings, TlsMode};
 use crate::core::journal::durability::Fsync;
 use crate::logging::{LogConfig, Rotation};
+use crate::shell::ports::Ports;
 use crate::shell::start::JournalConfig;
 
 /// How many logs are kept beside the one that is written, if the server rotates it.
@@ -29,12 +30,12 @@ impl HerdConfig {
         let Some(member) = self.members.iter().find(|member| member.name == name) else {
             return wrong(format!("{} has no server {name:?}", self.title));
         };
-        let (listen, listen_peers) = listens_at(member, overrides)?;
+        let ports = listens_at(member, overrides)?;
         let (secrets, secret_source) = self.secrets(overrides)?;
         let tls_files = self.tls_files(name);
         let tls = tls_files.read()?;
         if secrets.is_none() && tls_files.for_neighbours() != Some(TlsMode::Required) {
-            self.links_stay_on_this_machine(listen_peers.as_ref())?;
+            self.links_stay_on_this_machine(ports.neighbours.as_ref())?;
         }
         let proxies = self.proxies(overrides)?;
         let (places, key_source, ca_source) = self.places(overrides)?;
@@ -59,8 +60,7 @@ impl HerdConfig {
             rotation: self.log_rotation()?,
         };
         Ok(Config {
-            listen,
-            listen_peers,
+            ports,
             notes: self.notes(
                 &settings,
                 &log,
@@ -272,20 +272,20 @@ fn note_on_rotation(log: &LogConfig) -> Option<String> {
 }
 
 /// Returns where a server listens for clients, and for neighbours if it has an address for them.
-fn listens_at(
-    member: &Member,
-    overrides: &Overrides,
-) -> Result<(HostPort, Option<HostPort>), ConfigError> {
+fn listens_at(member: &Member, overrides: &Overrides) -> Result<Ports, ConfigError> {
     let clients = match &overrides.listen {
         Some(text) => address(text, "where to listen for clients (--listen, HERD_LISTEN)")?,
         None => member.clients.clone(),
     };
-    let peers = match &overrides.listen_peers {
+    let neighbours = match &overrides.listen_peers {
         Some(text) => Some(address(
             text,
             "where to listen for neighbours (--listen-peers, HERD_LISTEN_PEERS)",
         )?),
         None => member.peers.clone(),
     };
-    Ok((clients, peers))
+    Ok(Ports {
+        clients,
+        neighbours,
+    })
 }

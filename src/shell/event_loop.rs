@@ -29,14 +29,14 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::limits::{LINE_BYTES, TURN_BYTES, ms};
-use crate::core::base::settings::{HostPort, SecretsChange, Settings};
+use crate::core::base::settings::{SecretsChange, Settings};
 use crate::core::journal::format::Entry;
 use crate::core::node::{ConnId, Io, Node, drive, expected_connections, perform_disk_work};
 use crate::shell::clock::Clock;
 use crate::shell::disk::Disk;
 use crate::shell::executor::Executor;
 use crate::shell::look_up::{self, LookedUp};
-use crate::shell::ports::{CLIENTS, Listener, NEIGHBOURS, Port};
+use crate::shell::ports::{CLIENTS, Listener, NEIGHBOURS, Port, Ports};
 use crate::shell::reload::{Reload, Reloaded};
 use crate::shell::signals::{Requests, Signals};
 use crate::shell::sockets::Sockets;
@@ -104,8 +104,7 @@ impl Server {
     /// something that every server needs.
     pub fn start(
         settings: Settings,
-        clients: &HostPort,
-        neighbours: Option<&HostPort>,
+        ports: &Ports,
         journal: Option<&JournalConfig>,
         reload: Reload,
         requests: Requests,
@@ -117,7 +116,7 @@ impl Server {
         let poll = Poll::new().map_err(needed)?;
         let expected = expected_connections(&settings.limits);
         let mut listeners = Vec::new();
-        for port in Port::bind_all(clients, neighbours)? {
+        for port in Port::bind_all(ports)? {
             port.bound.warnings.iter().for_each(|it| warn!("{it}"));
             listeners.extend(port.listen(&settings)?);
         }

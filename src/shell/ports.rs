@@ -14,6 +14,15 @@ use crate::core::base::settings::{HostPort, Settings};
 use crate::shell::listen::{self, Bound};
 use crate::shell::start::StartError;
 
+/// The addresses on which a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// For clients.
+    pub clients: HostPort,
+    /// For neighbours. `None` if the server has no port for them.
+    pub neighbours: Option<HostPort>,
+}
+
 /// The token of every listener for clients.
 pub(super) const CLIENTS: Token = Token(usize::MAX);
 /// The token of every listener for neighbours.
@@ -49,15 +58,12 @@ impl Port {
         }
     }
 
-    pub(super) fn bind_all(
-        clients: &HostPort,
-        neighbours: Option<&HostPort>,
-    ) -> Result<Vec<Port>, StartError> {
-        let mut ports = vec![Port::bind(CLIENTS, clients)?];
-        if let Some(neighbours) = neighbours {
-            ports.push(Port::bind(NEIGHBOURS, neighbours)?);
+    pub(super) fn bind_all(ports: &Ports) -> Result<Vec<Port>, StartError> {
+        let mut bound = vec![Port::bind(CLIENTS, &ports.clients)?];
+        if let Some(neighbours) = &ports.neighbours {
+            bound.push(Port::bind(NEIGHBOURS, neighbours)?);
         }
-        Ok(ports)
+        Ok(bound)
     }
 
     pub(super) fn listen(self, settings: &Settings) -> Result<Vec<Listener>, StartError> {

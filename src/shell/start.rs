@@ -15,7 +15,7 @@ use crate::core::node::Node;
 use crate::shell::clock::Clock;
 use crate::shell::disk::{Disk, OpenError};
 use crate::shell::look_up;
-use crate::shell::ports::Port;
+use crate::shell::ports::{Port, Ports};
 
 /// The time without any answer after which `--check` stops waiting for the resolver.
 const LOOK_UP_CHECK: Duration = Duration::from_secs(3);
@@ -102,11 +102,10 @@ impl From<OpenError> for StartError {
 /// The server would not start, for this reason.
 pub fn check(
     settings: &Settings,
-    clients: &HostPort,
-    neighbours: Option<&HostPort>,
+    ports: &Ports,
     journal: Option<&JournalConfig>,
 ) -> Result<Vec<String>, StartError> {
-    let ports = Port::bind_all(clients, neighbours)?;
+    let ports = Port::bind_all(ports)?;
     let mut notes: Vec<String> = ports
         .into_iter()
         .flat_map(|port| port.bound.warnings)

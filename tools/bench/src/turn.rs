@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, TcpStream};
 
 use herd_mio::core::base::settings::HostPort;
 use herd_mio::shell::event_loop::Server;
+use herd_mio::shell::ports::Ports;
 use herd_mio::shell::reload::Reload;
 use herd_mio::shell::signals::Requests;
 use herd_testkit::clock;
@@ -52,20 +53,16 @@ impl Turn {
     pub(crate) fn new(ready: usize) -> Result<Turn, Failure> {
         // Whether it is enough is seen when clients connect.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
-        let any_port = HostPort {
-            host: Ipv4Addr::LOCALHOST.to_string(),
-            port: 0,
+        let ports = Ports {
+            clients: HostPort {
+                host: Ipv4Addr::LOCALHOST.to_string(),
+                port: 0,
+            },
+            neighbours: None,
         };
         let requests = Requests::note().map_err(|error| format!("signals: {error}"))?;
-        let server = Server::start(
-            settings()?,
-            &any_port,
-            None,
-            None,
-            Reload::default(),
-            requests,
-        )
-        .map_err(|error| error.to_string())?;
+        let server = Server::start(settings()?, &ports, None, Reload::default(), requests)
+            .map_err(|error| error.to_string())?;
         let addresses = server
             .clients_addresses()
             .map_err(|error| error.to_string())?;
