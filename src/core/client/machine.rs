@@ -401,7 +401,7 @@ impl Client {
         match at.map(|at| context.records.hear(line, &at, wall)) {
             Some(merged @ (Merge::Accepted | Merge::Stale)) => {
                 if merged == Merge::Stale {
-                    context.tally.was_stale();
+                    context.tally.counters.stale += 1;
                 }
                 if let Some(durability) = &mut context.durability {
                     let seq = if merged == Merge::Accepted {
@@ -423,7 +423,7 @@ impl Client {
             }
             // Its answer promises nothing.
             Some(Merge::Expired) => {
-                context.tally.was_stale();
+                context.tally.counters.stale += 1;
                 info!("{} -> {}", self.who, Escaped(line));
                 true
             }

@@ -94,16 +94,15 @@
 //! connection:
 //!
 //! ```text
-//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> stale=<n> refused=<n> ahead=<n> behind=<n> version=<version> secret=<place>/<count> plain=<n> handshakes=<kind>:<n>,… disk=<…> table=<…> clocks=<…> max_clients=<n> unlinked=<…> … lag=<…> … link=<…> …
+//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> refused=<n> <counter>=<n> … version=<version> secret=<place>/<count> plain=<n> handshakes=<kind>:<n>,… disk=<…> table=<…> clocks=<…> max_clients=<n> unlinked=<…> … lag=<…> … link=<…> …
 //! ```
 //!
 //! A reader must ignore keys that it does not know. The keys that the table below does not explain:
 //!
 //! - `digest` is the same for equal tables, in whatever order their records arrived.
-//! - `stale`: the number of `IAMAT`s that were answered but changed nothing.
 //! - `refused`: the number of records that were refused because of a limit.
-//! - `ahead`, `behind`: the number of `IAMAT`s whose stamp was more than 60 s ahead of this
-//!   server's clock, or more than 60 s behind it.
+//! - `<counter>`: one key for each counter in
+//!   [`Counters`](crate::core::session::tally::Counters), which explains them.
 //! - `secret`: which of the server's secrets the tool used (1 is the primary one), and the number
 //!   of secrets. `none` if the server has no secret.
 //! - `plain`: the number of links that are up without TLS.

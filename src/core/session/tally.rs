@@ -37,11 +37,43 @@ impl fmt::Display for Opinion {
     }
 }
 
+macro_rules! counters {
+    ($($(#[doc = $about:literal])+ $name:ident;)+) => {
+        /// Counters of one server since it started. The `STATUS` line and `herd-client status` are
+        /// made from this list: the name of a counter is its key.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[doc = $about])+ pub $name: u64,)+
+        }
+
+        impl Counters {
+            /// Returns each counter's name and value, in the order of this list.
+            pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)+].into_iter()
+            }
+
+            /// Makes the counters of values that `value` finds by their names. Returns `None` if
+            /// it returns `None` for one of them.
+            pub fn read(value: impl Fn(&str) -> Option<u64>) -> Option<Counters> {
+                Some(Counters { $($name: value(stringify!($name))?,)+ })
+            }
+        }
+    };
+}
+
+counters! {
+    /// `IAMAT`s that were answered, but were not newer than the stored record.
+    stale;
+    /// `IAMAT`s with a stamp more than 60 s ahead of our clock.
+    ahead;
+    /// `IAMAT`s with a stamp more than 60 s behind our clock.
+    behind;
+}
+
 /// The counts of one server since it started.
 pub struct Tally {
-    stale: u64,
-    ahead: u64,
-    behind: u64,
+    /// The counters that an operator is shown.
+    pub counters: Counters,
     passed_over_headers: u64,
     /// The time at which the present period began.
     since: Time,
@@ -64,9 +96,7 @@ pub struct Tally {
 impl Default for Tally {
     fn default() -> Tally {
         Tally {
-            stale: 0,
-            ahead: 0,
-            behind: 0,
+            counters: Counters::default(),
             passed_over_headers: 0,
             since: Time::default(),
             heard: 0,
@@ -89,8 +119,8 @@ impl Tally {
         self.heard = self.heard.saturating_add(1);
         match lead {
             Lead::Near => {}
-            Lead::Ahead => self.ahead += 1,
-            Lead::Behind => self.behind += 1,
+            Lead::Ahead => self.counters.ahead += 1,
+            Lead::Behind => self.counters.behind += 1,
         }
     }
 
@@ -99,8 +129,8 @@ impl Tally {
     #[cold]
     fn judge(&mut self, now: Time) {
         let (ahead, behind) = (
-            self.ahead - self.ahead_before,
-            self.behind - self.behind_before,
+            self.counters.ahead - self.ahead_before,
+            self.counters.behind - self.behind_before,
         );
         let heard = u64::from(self.heard);
         if self.heard >= LEAST {
@@ -123,7 +153,7 @@ impl Tally {
             }
         }
         (self.since, self.heard) = (now, 0);
-        (self.ahead_before, self.behind_before) = (self.ahead, self.behind);
+        (self.ahead_before, self.behind_before) = (self.counters.ahead, self.counters.behind);
     }
 
     /// Counts a PROXY header from a client that is not a listed proxy. The server does not use the
@@ -147,39 +177,16 @@ impl Tally {
         }
     }
 
-    /// Counts an `IAMAT` that was answered, but was not newer than the stored record.
-    pub fn was_stale(&mut self) {
-        self.stale += 1;
-    }
-
     /// Counts a line that had no newline in time. Returns the new count.
     pub fn was_unfinished(&mut self) -> u64 {
         self.unfinished += 1;
         self.unfinished
     }
 
-    /// The number of `IAMAT`s that were answered, but were not newer than the stored record.
-    #[must_use]
-    pub fn stale(&self) -> u64 {
-        self.stale
-    }
-
     /// How the clocks of most clients compared with ours when they were judged last.
     #[must_use]
     pub fn opinion(&self) -> Opinion {
         self.told
-    }
-
-    /// The number of `IAMAT`s with a stamp more than 60 s ahead of our clock.
-    #[must_use]
-    pub fn ahead(&self) -> u64 {
-        self.ahead
-    }
-
-    /// The number of `IAMAT`s with a stamp more than 60 s behind our clock.
-    #[must_use]
-    pub fn behind(&self) -> u64 {
-        self.behind
     }
 }
 
@@ -211,6 +218,6 @@ mod tests {
         assert_eq!(told(&most), Opinion::Behind);
         let half = [(Lead::Near, 9), (Lead::Behind, 9)];
         assert_eq!(told(&half), Opinion::Near);
-        assert_eq!((tally.ahead(), tally.behind()), (22, 21));
+        assert_eq!((tally.counters.ahead, tally.counters.behind), (22, 21));
     }
 }

@@ -9,6 +9,7 @@ use herd_mio::core::base::hex::{Hex, unhex};
 use herd_mio::core::base::settings::{NeighbourTls, Secret, TlsMode};
 use herd_mio::core::link::proof::{Nonce, Parties, Side};
 use herd_mio::core::link::{OPERATOR, VERSION};
+use herd_mio::core::session::tally::Counters;
 use herd_mio::core::session::tls::{NO_TLS, TlsError, is_tls};
 use herd_mio::core::wire::escape::Escaped;
 use herd_testkit::clock::now;
@@ -34,14 +35,10 @@ pub struct Standing {
     pub clients: u64,
     /// What its wall clock showed, in nanoseconds since the epoch; an older version does not say.
     pub wall: Option<u64>,
-    /// `IAMAT`s that it answered and that changed nothing.
-    pub stale: u64,
     /// Records that it refused because of a limit.
     pub refused: u64,
-    /// `IAMAT`s that were stamped more than 60 s ahead of its clock, and behind it.
-    pub ahead: u64,
-    /// See `ahead`.
-    pub behind: u64,
+    /// What it has counted since its start; an older version does not say of each.
+    pub counters: Counters,
     /// Of the secrets that it takes, with which it was asked, from 1, and how many there are; `None`
     /// if it has none, or does not say.
     pub secret: Option<(u64, u64)>,
@@ -343,10 +340,8 @@ fn standing(line: &str) -> Option<Standing> {
         digest: u64::from_str_radix(digest, 16).ok()?,
         clients: number("clients")?,
         wall: known("wall")?,
-        stale: count("stale")?,
         refused: count("refused")?,
-        ahead: count("ahead")?,
-        behind: count("behind")?,
+        counters: Counters::read(count)?,
         handshakes: value("handshakes").map_or(Some(Vec::new()), handshakes)?,
         disk: value("disk").and_then(disk),
         is_table_full: value("table") == Some("full"),
@@ -431,10 +426,12 @@ mod tests {
             digest: 255,
             clients: 1,
             wall: Some(7),
-            stale: 4,
             refused: 5,
-            ahead: 6,
-            behind: 8,
+            counters: Counters {
+                stale: 4,
+                ahead: 6,
+                behind: 8,
+            },
             secret: Some((1, 2)),
             plain: Some(1),
             handshakes: vec![("plain-text".into(), 3), ("cut-off".into(), 1)],

@@ -364,7 +364,7 @@ impl Story {
             Speaker::Operator => {
                 let records = self.node.records();
                 let mut line = format!(
-                    "STATUS boot={} wall={} records={} digest={:016x} clients=0 stale=0 refused={} ahead=0 behind={} version={}",
+                    "STATUS boot={} wall={} records={} digest={:016x} clients=0 refused={} stale=0 ahead=0 behind={} version={}",
                     self.node.boot(),
                     now.wall,
                     records.len(),

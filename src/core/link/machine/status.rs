@@ -41,15 +41,18 @@ fn status(place: usize, context: &mut Context<'_>) -> String {
         true => "none".to_owned(),
         false => format!("{place}/{}", settings.secrets.count()),
     };
+    let counters: String = tally
+        .counters
+        .all()
+        .map(|(name, value)| format!(" {name}={value}"))
+        .collect();
     let mut line = format!(
-        "STATUS boot={boot} wall={} records={} digest={:016x} clients={clients} stale={} refused={} ahead={} behind={} version={} secret={secrets} plain={plain}",
+        "STATUS boot={boot} wall={} records={} digest={:016x} clients={clients} refused={}{} version={} secret={secrets} plain={plain}",
         context.now.wall,
         records.len(),
         records.digest(),
-        tally.stale(),
         records.refused(),
-        tally.ahead(),
-        tally.behind(),
+        counters,
         env!("CARGO_PKG_VERSION"),
     );
     let disk = context.durability.as_deref().map(Durability::condition);

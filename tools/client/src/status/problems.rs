@@ -212,6 +212,7 @@ impl Findings {
                 ),
             );
         }
+        let counters = &standing.counters;
         let than = match standing.clients_clocks {
             Clocks::Near => None,
             Clocks::Ahead => Some(("ahead of", "slow")),
@@ -225,10 +226,10 @@ impl Findings {
                     "most clients of {name} stamp their IAMATs more than 60 s {than} its clock: is the clock of {name} {how}?"
                 ),
             );
-        } else if standing.ahead + standing.behind > 0 {
+        } else if counters.ahead + counters.behind > 0 {
             self.notes.push(format!(
                 "{name} heard {} IAMATs since its start that were stamped more than 60 s ahead of its clock, and {} behind it",
-                standing.ahead, standing.behind
+                counters.ahead, counters.behind
             ));
         }
         for link in standing.links.iter().filter(|link| link.lag_ms >= SLOW_MS) {
