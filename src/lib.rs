@@ -34,6 +34,7 @@
 //! | the journal, which survives a crash | [`core::journal::format`] (the format, [`Scan`](core::journal::format::Scan), [`Judge`](core::journal::format::Judge)), [`core::journal::durability`] (which output waits for the disk), [`shell::disk`] |
 //! | inspecting a journal offline (`herd-journal`) | [`inspect`] |
 //! | every limit | [`core::base::limits`] |
+//! | how a command, a limit, a counter or a kind of connection is added | [`how_to_change`] |
 //! | the configuration, and the errors in it | [`config`], [`cli`], [`presets`] |
 //!
 //! # For a reader who knows asyncio
@@ -153,6 +154,7 @@
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod how_to_change;
 pub mod inspect;
 pub mod logging;
 pub mod presets;
