@@ -1,7 +1,10 @@
-//! The tutorial programs do what their first lines say.
+//! The tutorial programs do what their first lines say, and the page of recipes names files that
+//! exist.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,6 +12,7 @@ use std::time::Duration;
 
 use mio::Events;
 
+use herd_places::{Behaviour, Options, Places};
 use herd_testkit::client::SOON;
 
 #[allow(
@@ -25,6 +29,13 @@ mod echo;
 )]
 #[path = "../../tools/examples/herd_in_memory.rs"]
 mod herd_in_memory;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a program of its own, whose main is not called here"
+)]
+#[path = "../../tools/examples/https_get.rs"]
+mod https_get;
 
 #[test]
 fn the_echo_server_echoes_more_than_it_keeps_and_what_came_before_a_half_close() {
@@ -98,4 +109,51 @@ fn an_update_crosses_the_link_between_two_servers_in_memory() {
         "{}",
         &world.crossed[before..]
     );
+}
+
+const QUESTION: &str =
+    "/maps/api/place/nearbysearch/json?location=34.068930,-118.445127&radius=10000&key=test-key";
+
+#[test]
+fn a_get_over_https_gets_an_answer_whose_sender_is_trusted_and_no_other() {
+    let places = Places::start(Options::default()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let ca = directory.path().join("ca.pem");
+    fs::write(&ca, places.ca_pem()).unwrap();
+    let mut https = https_get::Https::new(&places.url(), Some(ca.clone())).unwrap();
+    let response = https.get(QUESTION).unwrap();
+    assert_eq!(response.status(), 200);
+    let json: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(json["status"], "OK", "{json}");
+    assert_eq!(places.requests()[0].target, QUESTION);
+
+    places.push_behaviour(Behaviour::Hold);
+    https.settings.limits.places_ms = 50;
+    let error = https.get(QUESTION).err().unwrap();
+    assert_eq!(error, "no answer within 0.05 s");
+
+    // Another authority has signed this one's certificate. It is sent nothing.
+    let other = Places::start(Options::default()).unwrap();
+    let mut https = https_get::Https::new(&other.url(), Some(ca)).unwrap();
+    let error = https.get(QUESTION).err().unwrap();
+    assert!(error.contains("certificate"), "{error}");
+    assert!(other.requests().is_empty());
+}
+
+/// A path on the page stands between backticks, and begins with `src/`, `tests/` or `tools/`.
+#[test]
+fn every_file_that_the_page_of_recipes_names_exists() {
+    let page = include_str!("../../src/how_to_change.rs");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_path = |text: &&str| {
+        ["src/", "tests/", "tools/"]
+            .iter()
+            .any(|folder| text.starts_with(folder))
+    };
+    let named: Vec<&str> = page.split('`').filter(is_path).collect();
+    assert!(named.len() >= 20, "{named:?}");
+    // The file of the example is new.
+    let is_gone = |path: &&str| *path != "src/core/echo.rs" && !root.join(path).is_file();
+    let gone: Vec<&str> = named.into_iter().filter(is_gone).collect();
+    assert!(gone.is_empty(), "not there any more: {gone:?}");
 }
