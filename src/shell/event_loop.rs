@@ -55,11 +55,11 @@ const EXECUTOR: Token = Token(usize::MAX - 3);
 const EVENTS: usize = 1024;
 /// The largest number of connections that one listener accepts in one turn.
 const ACCEPTS: usize = 64;
-/// The number of bytes that a crowded turn reads from each connection: one line of the greatest
+/// The number of bytes that a crowded turn reads from each client: one line of the greatest
 /// length.
 const CROWDED_READ_BYTES: usize = LINE_BYTES + 1;
 /// The longest time for which deadlines wait until input that had arrived before them is read.
-const CATCH_UP: Duration = Duration::from_millis(500);
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// The time during which no connection is accepted after the system refused a new socket, for
 /// example because it has no free descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -347,16 +347,17 @@ impl Server {
     fn run_ready(&mut self, began: Time) {
         let is_crowded = !self.running.is_empty();
         self.sockets.take_ready(&mut self.running);
-        let read_bytes = match is_crowded {
-            true => {
-                self.node.order_fairly(&mut self.running);
-                CROWDED_READ_BYTES
-            }
-            false => TURN_BYTES,
+        let unhurried = match is_crowded {
+            true => self.node.order_fairly(&mut self.running),
+            false => usize::MAX,
         };
         let ends = began + self.turn_time;
         let mut done = 0;
         while let Some(&id) = self.running.get(done) {
+            let read_bytes = match done < unhurried {
+                true => TURN_BYTES,
+                false => CROWDED_READ_BYTES,
+            };
             done += 1;
             if self.receive(id, read_bytes).is_some_and(|at| at >= ends) {
                 break;

@@ -10,8 +10,8 @@ impl Node {
     /// Sorts connections that are ready for input. Neighbours, Places and proxies come first.
     /// Clients follow in rounds, with one connection of each address in a round. So an address with
     /// many connections does not delay an address with few. Apart from this, the order does not
-    /// change.
-    pub fn order_fairly(&self, ready: &mut [ConnId]) {
+    /// change. Returns the number of connections that come before the clients.
+    pub fn order_fairly(&self, ready: &mut [ConnId]) -> usize {
         let mut rounds: HashMap<IpAddr, u32> = HashMap::new();
         let mut keyed: Vec<(u32, ConnId)> = ready
             .iter()
@@ -25,9 +25,11 @@ impl Node {
             })
             .collect();
         keyed.sort_by_key(|&(round, _)| round);
+        let first_client = keyed.partition_point(|&(round, _)| round == 0);
         for (place, (_, id)) in ready.iter_mut().zip(keyed) {
             *place = id;
         }
+        first_client
     }
 
     /// Returns the address under which a client is counted. Returns `None` for a connection that is
@@ -62,7 +64,7 @@ mod tests {
         let mut ready = crowd.clone();
         ready.extend(pair);
         ready.extend([alone, link]);
-        node.order_fairly(&mut ready);
+        assert_eq!(node.order_fairly(&mut ready), 1);
         let expected = [
             link, crowd[0], pair[0], alone, crowd[1], pair[1], crowd[2], crowd[3],
         ];
