@@ -79,9 +79,10 @@ pub struct Server {
     is_accept_failing: bool,
     /// The connections of this turn. First come those for which the turn before had no time.
     running: Vec<ConnId>,
-    /// While turns leave input unread: when that began, and the time before the poll of the first
-    /// such turn.
-    crowd: Option<(Time, Now)>,
+    /// When turns began to leave input unread, while they do.
+    crowded_since: Option<Time>,
+    /// The time of the deadlines that were due in the last turn.
+    judged: Now,
     /// The time limit for reading in one turn.
     turn_time: Duration,
     looked_up: Receiver<LookedUp>,
@@ -159,6 +160,7 @@ impl Server {
             report_looked_up,
             look_up::look_up,
         );
+        let judged = clock.now();
         let mut server = Server {
             node,
             sockets: Sockets::new(poll, clock, resolver, disk, expected),
@@ -166,7 +168,8 @@ impl Server {
             accept_again: None,
             is_accept_failing: false,
             running: Vec::new(),
-            crowd: None,
+            crowded_since: None,
+            judged,
             turn_time,
             looked_up,
             reload,
@@ -326,20 +329,22 @@ impl Server {
         Ok(())
     }
 
-    /// Returns the time of the deadlines that are due in this turn: `began`, unless input that had
-    /// arrived is left unread. Then deadlines wait until it is read, so that no peer is blamed for
-    /// a delay of this process. A crowd that never ends delays them for [`CATCH_UP`] at most.
+    /// Returns the time of the deadlines that are due in this turn. That is `began`, unless input
+    /// is left unread that may have arrived before. Then it is the time of the turn before, so that
+    /// no peer is blamed for a delay of this process. A crowd that never ends delays deadlines for
+    /// [`CATCH_UP`] at most.
     fn judged(&mut self, began: Now, now: Time) -> Now {
-        if self.running.is_empty() {
-            self.crowd = None;
-            return began;
+        let is_caught_up = match self.running.is_empty() {
+            true => {
+                self.crowded_since = None;
+                true
+            }
+            false => now >= *self.crowded_since.get_or_insert(now) + CATCH_UP,
+        };
+        if is_caught_up {
+            self.judged = began;
         }
-        let (since, before) = *self.crowd.get_or_insert((now, began));
-        if now < since + CATCH_UP {
-            before
-        } else {
-            began
-        }
+        self.judged
     }
 
     /// Serves the connections that were ready when the turn began, until the time limit for

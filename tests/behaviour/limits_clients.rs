@@ -153,7 +153,8 @@ impl Marked {
     fn start(high: usize, low: usize) -> Marked {
         let herd = Herd::single()
             .with(&format!(
-                "[limits]\noutput_high_bytes = {high}\noutput_low_bytes = {low}\n"
+                "[limits]\noutput_high_bytes = {high}\noutput_low_bytes = {low}\n\
+                 log_faults_bytes = 1_000_000_000\nlog_client_faults_bytes = 1_000_000_000\n"
             ))
             .level("info");
         let server = Server::start(herd.command("Riley").args(["--log-file", "own.log"]));

@@ -67,12 +67,13 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Reads `herd-WORLD NAME: clients on ADDRESS, neighbours on ADDRESS`; more may follow behind
-    /// another comma.
+    /// Reads `herd-WORLD NAME: clients on ADDRESS, neighbours on ADDRESS`. More may follow behind
+    /// another comma. Of several addresses, the first is read.
     #[must_use]
     pub fn from_line(line: &str) -> Option<Listening> {
         let (_, rest) = line.split_once(": clients on ")?;
         let (clients, rest) = rest.split_once(", neighbours on ")?;
+        let clients = clients.split(',').next()?;
         let peers = rest.split([',', '\n']).next()?;
         Some(Listening {
             clients: clients.parse().ok()?,
@@ -182,6 +183,7 @@ mod tests {
         for line in [
             "herd-go Riley: clients on 127.0.0.1:1, neighbours on [::1]:2",
             "herd-mio Riley: clients on 127.0.0.1:1, neighbours on [::1]:2, log in /x, y\n",
+            "herd-mio Riley: clients on 127.0.0.1:1, [::1]:1, neighbours on [::1]:2, 127.0.0.1:2",
         ] {
             assert_eq!(Listening::from_line(line), Some(listening), "{line}");
         }
