@@ -426,6 +426,7 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
         let of_cargo_or_tools = [
             "--release",
             "--bin",
+            "--example",
             "--open",
             "--once",
             "--no-deps",

@@ -680,9 +680,8 @@ impl Records {
             if record.seq > up_to {
                 return appended;
             }
-            if self.lines.origin(reader.next) != except
-                && !has_expired(&mut self.lines, reader.next, self.horizon)
-            {
+            let has_expired = has_expired(&mut self.lines, reader.next, self.horizon);
+            if self.lines.origin(reader.next) != except && !has_expired {
                 if !self.epochs.is_empty()
                     && let Some(epoch) = self.epochs.get(&reader.next)
                 {

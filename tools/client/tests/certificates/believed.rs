@@ -7,7 +7,7 @@ use herd_mio::core::base::settings::{NeighbourTls, TlsSettings};
 use herd_mio::core::session::tls::is_for;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, Connection, Error, RootCertStore,
     ServerConfig, ServerConnection,
@@ -164,12 +164,19 @@ fn clients_are_spoken_to_under_the_names_that_were_given() {
 fn what_clients_are_shown_does_not_open_the_neighbours_port() {
     let bench = certified(&["Alice", "Bob"], &["--client-names", "herd.example.net"]);
     let alice = neighbour(&bench, "Alice");
-    // Somebody who has stolen clients.key, and dials with it.
-    for (from, to) in [("clients.pem", "Bob.pem"), ("clients.key", "Bob.key")] {
-        std::fs::copy(bench.file(from), bench.file(to)).unwrap();
-    }
-    let thief = neighbour(&bench, "Bob");
-    let error = handshake(&thief.dialling, &alice.accepting, "Alice").unwrap_err();
+    // A peer that dials with a stolen clients.key. No server starts with it as its own.
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(bench.file("ca.pem")).unwrap();
+    roots.add(ca).unwrap();
+    let chain = CertificateDer::pem_file_iter(bench.file("clients.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(bench.file("clients.key")).unwrap();
+    let dialling = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain.map(Result::unwrap).collect(), key)
+        .unwrap();
+    let error = handshake(&Arc::new(dialling), &alice.accepting, "Alice").unwrap_err();
     assert!(
         matches!(
             error,
