@@ -329,7 +329,7 @@ impl Disk {
     /// Returns a result if a thread has finished a job.
     pub fn finished(&mut self) -> Option<DiskDone> {
         while let Ok(finished) = self.results.try_recv() {
-            if let Some(done) = self.hear(finished) {
+            if let Some(done) = self.account(finished) {
                 return Some(done);
             }
         }
@@ -342,7 +342,7 @@ impl Disk {
             return None;
         }
         let finished = self.results.recv_timeout(timeout).ok()?;
-        self.hear(finished)
+        self.account(finished)
     }
 
     /// Whether a job is in progress.
@@ -351,7 +351,7 @@ impl Disk {
         self.on_its_way > 0
     }
 
-    fn hear(&mut self, finished: Finished) -> Option<DiskDone> {
+    fn account(&mut self, finished: Finished) -> Option<DiskDone> {
         self.on_its_way = self.on_its_way.saturating_sub(1);
         match finished {
             Finished::Nothing => None,

@@ -398,7 +398,7 @@ impl Client {
         let start = output.len();
         let at = At::write(output, &context.settings.name, skew, iamat);
         let line = &output[start..output.len() - 1];
-        match at.map(|at| context.records.hear(line, &at, wall)) {
+        match at.map(|at| context.records.merge_own(line, &at, wall)) {
             Some(merged @ (Merge::Accepted | Merge::Stale)) => {
                 if merged == Merge::Stale {
                     context.tally.counters.stale += 1;
@@ -769,8 +769,8 @@ impl Protocol for Client {
         self.log_left_out(context, false);
         let settings = context.settings;
         let (limits, now) = (&settings.limits, context.now.time);
-        let is_due = |since: Option<Time>, patience: Duration| {
-            since.is_some_and(|since| since + patience <= now)
+        let is_due = |since: Option<Time>, time_limit: Duration| {
+            since.is_some_and(|since| since + time_limit <= now)
         };
         if is_due(self.line_since, ms(limits.line_ms)) {
             let unfinished = std::mem::take(&mut self.input);
@@ -883,12 +883,12 @@ impl Protocol for Client {
 
     fn deadline(&self, limits: &Limits) -> Option<Time> {
         let line = self.line_since.map(|since| since + ms(limits.line_ms));
-        let patience = if self.output.is_empty() {
+        let time_limit = if self.output.is_empty() {
             self.linger(limits)
         } else {
             ms(limits.output_stall_ms)
         };
-        let stall = self.stalled_since.map(|since| since + patience);
+        let stall = self.stalled_since.map(|since| since + time_limit);
         let left_out = self.log_share.as_ref().and_then(|share| share.due(limits));
         line.into_iter().chain(stall).chain(left_out).min()
     }

@@ -45,7 +45,7 @@ impl Node {
     pub(super) fn watch_link_certificate(&mut self, id: ConnId, now: Now) {
         if let Some(slot) = self.sessions.get(id)
             && let Session::Link(_) = &slot.session
-            && let Some(certificate) = slot.secure.as_deref().and_then(TlsSession::certificate)
+            && let Some(certificate) = slot.tls.as_deref().and_then(TlsSession::certificate)
             && let Some(ends) = ends_at(certificate)
         {
             self.certificates.links.push((id, ends));

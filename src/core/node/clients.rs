@@ -13,14 +13,14 @@ use crate::core::places::answer::Outcome;
 use crate::core::session::admission::Admission;
 use crate::core::session::context::Context;
 use crate::core::session::protocol::Protocol;
-use crate::core::session::tls::{NOT_LET_IN, Tls, TlsSession};
+use crate::core::session::tls::{REJECTED_ALERT, Tls, TlsSession};
 
 /// How a new client is treated: admitted or rejected, with or without TLS.
 pub(super) struct Entry {
     /// If the client is rejected: the only bytes that are sent to it.
     refused: Option<Vec<u8>>,
     /// The TLS session, if clients use TLS.
-    pub(super) secure: Option<TlsSession>,
+    pub(super) tls: Option<TlsSession>,
 }
 
 impl Entry {
@@ -48,8 +48,8 @@ impl Node {
             proxy: None,
         };
         let mut entry = self.enter(from)?;
-        let secure = entry.secure.take();
-        Some(self.admit(secure, |id: ConnId| {
+        let tls = entry.tls.take();
+        Some(self.admit(tls, |id: ConnId| {
             Session::Client(entry.client(id.serial(), from))
         }))
     }
@@ -65,12 +65,12 @@ impl Node {
                 // With TLS, a rejected client gets an unencrypted alert, because a handshake would
                 // cost too much.
                 let last_words = match self.settings.tls.clients {
-                    Some(_) => NOT_LET_IN.to_vec(),
+                    Some(_) => REJECTED_ALERT.to_vec(),
                     None => format!("? {reason}\n").into_bytes(),
                 };
                 return Some(Entry {
                     refused: Some(last_words),
-                    secure: None,
+                    tls: None,
                 });
             }
             Admission::Drop(reason) => {
@@ -78,7 +78,7 @@ impl Node {
                 return None;
             }
         }
-        let secure = match &self.settings.tls.clients {
+        let tls = match &self.settings.tls.clients {
             None => None,
             Some(config) => match Tls::server(config.clone()) {
                 Ok(tls) => Some(TlsSession::new(tls.bounded(&self.settings.limits))),
@@ -89,10 +89,7 @@ impl Node {
                 }
             },
         };
-        Some(Entry {
-            refused: None,
-            secure,
-        })
+        Some(Entry { refused: None, tls })
     }
 
     fn tell_refusal(&self, from: ClientSource, reason: &str) {
@@ -129,7 +126,7 @@ impl Node {
                 Ok(call) => client.suspend(call, asked),
                 Err(reason) => {
                     let mut outcome = Outcome::new(self.settings.places.api, Err(reason));
-                    let tls = slot.secure.as_deref();
+                    let tls = slot.tls.as_deref();
                     let context = &mut context!(self, tls, now);
                     client.answer_now(&asked, &mut outcome, context);
                     match client.go_on(context) {

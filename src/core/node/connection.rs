@@ -30,7 +30,7 @@ impl Node {
         let Some(slot) = self.sessions.get_mut(id) else {
             return;
         };
-        let tls = slot.secure.as_deref();
+        let tls = slot.tls.as_deref();
         let effect = event(&mut slot.session, &mut context!(self, tls, now));
         if let Some(effect) = effect {
             self.apply(id, effect, now);
@@ -74,7 +74,7 @@ impl Node {
         match self.tls_of_dialled(id, now) {
             Ok(Some(tls)) => {
                 if let Some(slot) = self.sessions.get_mut(id) {
-                    slot.secure = Some(Box::new(tls));
+                    slot.tls = Some(Box::new(tls));
                 }
             }
             Ok(None) => self.on_session(id, now, Session::connection_made),
@@ -96,9 +96,7 @@ impl Node {
             self.take_offer(id, now);
         }
         match self.sessions.get(id) {
-            Some(Slot {
-                secure: Some(_), ..
-            }) => self.ciphertext_received(id, data, now),
+            Some(Slot { tls: Some(_), .. }) => self.ciphertext_received(id, data, now),
             Some(_) => self.plaintext_received(id, data, now),
             None => {}
         }
@@ -108,7 +106,7 @@ impl Node {
         let Some(slot) = self.sessions.get_mut(id) else {
             return;
         };
-        let tls = slot.secure.as_deref();
+        let tls = slot.tls.as_deref();
         let effect = slot
             .session
             .data_received(data, &mut context!(self, tls, now));
@@ -130,11 +128,7 @@ impl Node {
     }
 
     fn ciphertext_received(&mut self, id: ConnId, data: &[u8], now: Now) {
-        let Some(Slot {
-            secure: Some(secure),
-            ..
-        }) = self.sessions.get_mut(id)
-        else {
+        let Some(Slot { tls: Some(tls), .. }) = self.sessions.get_mut(id) else {
             return;
         };
         let mut plaintext = std::mem::take(&mut self.plaintext);
@@ -143,7 +137,7 @@ impl Node {
             is_made,
             is_over,
             is_failed,
-        } = secure.data_received(data, &mut plaintext);
+        } = tls.data_received(data, &mut plaintext);
         if is_made {
             self.watch_link_certificate(id, now);
             self.on_session(id, now, Session::connection_made);
@@ -162,8 +156,8 @@ impl Node {
 
     /// The socket's input has ended.
     pub(super) fn socket_ended(&mut self, id: ConnId, now: Now) {
-        match self.sessions.get_mut(id).map(|slot| &mut slot.secure) {
-            Some(Some(secure)) => match secure.eof_received() {
+        match self.sessions.get_mut(id).map(|slot| &mut slot.tls) {
+            Some(Some(tls)) => match tls.eof_received() {
                 TlsEnd::Known => {}
                 TlsEnd::Ended(end) => self.stream_ended(id, end, now),
                 TlsEnd::Failed => self.tls_failed(id, now),
@@ -187,9 +181,9 @@ impl Node {
 
     pub(super) fn output_sent(&mut self, id: ConnId, mut count: usize, now: Now) {
         if let Some(slot) = self.sessions.get_mut(id)
-            && let Some(secure) = &mut slot.secure
+            && let Some(tls) = &mut slot.tls
         {
-            count = secure.output_sent(count);
+            count = tls.output_sent(count);
             if count == 0 {
                 return;
             }
@@ -203,8 +197,8 @@ impl Node {
             return;
         };
         slot.armed = None;
-        if let Some(secure) = &mut slot.secure
-            && secure.deadline_reached(limits, now.time)
+        if let Some(tls) = &mut slot.tls
+            && tls.deadline_reached(limits, now.time)
         {
             self.tls_failed(id, now);
         }

@@ -203,9 +203,9 @@ impl Node {
         let work = journal
             .durability
             .next_work(&mut self.records, now.time, heard);
-        let patience = ms(self.settings.limits.journal_wait_ms);
+        let time_limit = ms(self.settings.limits.journal_wait_ms);
         journal.held_due = (journal.durability.is_refused() && !journal.held.is_empty())
-            .then(|| journal.held_due.unwrap_or(now.time + patience));
+            .then(|| journal.held_due.unwrap_or(now.time + time_limit));
         let deadlines = [
             journal.durability.deadline(now.time),
             journal.heard_due,

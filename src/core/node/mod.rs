@@ -122,7 +122,7 @@ pub type ConnId = Id;
 struct Slot {
     session: Session,
     /// TLS between the socket and the session.
-    secure: Option<Box<TlsSession>>,
+    tls: Option<Box<TlsSession>>,
     /// The connection is on the list of [`Node::poll_dirty`].
     is_dirty: bool,
     /// The connection's earliest deadline in the heap.
@@ -367,7 +367,7 @@ impl Node {
             let Some(mut slot) = node.sessions.remove(id) else {
                 return;
             };
-            let tls = slot.secure.as_deref();
+            let tls = slot.tls.as_deref();
             let why = tls.and_then(TlsSession::failure).or(why);
             let context = &mut context!(node, tls, now);
             if let Some(effect) = slot.session.connection_lost(why, context) {
@@ -491,12 +491,12 @@ impl Node {
     /// Adds a connection and returns its new id. All ids of connections come from here.
     fn admit(
         &mut self,
-        secure: Option<TlsSession>,
+        tls: Option<TlsSession>,
         session: impl FnOnce(ConnId) -> Session,
     ) -> ConnId {
         let id = self.sessions.insert_with(|id| Slot {
             session: session(id),
-            secure: secure.map(Box::new),
+            tls: tls.map(Box::new),
             is_dirty: false,
             armed: None,
             wants_room: false,

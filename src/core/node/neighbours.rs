@@ -13,7 +13,7 @@ use crate::core::base::limits::count;
 use crate::core::base::settings::{HostPort, NeighbourTls, TlsMode};
 use crate::core::link::Link;
 use crate::core::session::admission::origin;
-use crate::core::session::herd::{LinkError, NeighbourId, News};
+use crate::core::session::herd::{LinkError, NeighbourId, Repeat};
 use crate::core::session::resolver::Resolution;
 use crate::core::session::tls::{Tls, TlsError, TlsSession};
 
@@ -38,7 +38,7 @@ impl Node {
             }
             self.mark_dirty(leaving);
         }
-        let secure = match &self.settings.tls.neighbours {
+        let tls = match &self.settings.tls.neighbours {
             None => None,
             Some(tls) if tls.mode == TlsMode::Offered => None, // its first byte decides
             Some(tls) => match Tls::server(tls.accepting.clone()) {
@@ -51,7 +51,7 @@ impl Node {
         };
         let nonce = self.entropy.bytes();
         let session = |id| Session::Link(Box::new(Link::accept(id, address, nonce, now.time)));
-        let id = self.admit(secure, session);
+        let id = self.admit(tls, session);
         self.unproven.push(id);
         Some(id)
     }
@@ -90,7 +90,7 @@ impl Node {
                 let entry = self.herd.get_mut(neighbour);
                 let reason = LinkError::Unresolved(reason);
                 let news = entry.not_linked(&reason, now.time);
-                if news != News::Known {
+                if news != Repeat::Known {
                     warn!(
                         "neighbour {} {target}: not linked: {reason}; trying on{news}",
                         entry.name()
@@ -197,7 +197,7 @@ impl Node {
         };
         let Some(Slot {
             session: Session::Link(link),
-            secure: secure @ None,
+            tls: slot_tls @ None,
             ..
         }) = self.sessions.get_mut(id)
         else {
@@ -207,7 +207,7 @@ impl Node {
             return;
         }
         match Tls::server(accepting.clone()) {
-            Ok(tls) => *secure = Some(Box::new(TlsSession::new(tls))),
+            Ok(tls) => *slot_tls = Some(Box::new(TlsSession::new(tls))),
             Err(error) => link.end(error.into(), now.time),
         }
     }

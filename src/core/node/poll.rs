@@ -82,8 +82,8 @@ impl Node {
             return &[];
         };
         let plaintext = slot.session.output(&mut context!(self, None, self.now));
-        match &mut slot.secure {
-            Some(secure) => secure.output(plaintext),
+        match &mut slot.tls {
+            Some(tls) => tls.output(plaintext),
             None => plaintext,
         }
     }
@@ -106,10 +106,10 @@ impl Node {
         let (mut disposition, mut deadline) =
             (slot.session.disposition(), slot.session.deadline(limits));
         let mut again = false;
-        if let Some(secure) = &mut slot.secure {
+        if let Some(tls) = &mut slot.tls {
             (disposition, again) =
-                secure.disposition(disposition, slot.session.wants_read(), limits, now.time);
-            deadline = secure.deadline(deadline, limits);
+                tls.disposition(disposition, slot.session.wants_read(), limits, now.time);
+            deadline = tls.deadline(deadline, limits);
         }
         if let Some(deadline) = deadline
             && slot.armed.is_none_or(|armed| deadline < armed)

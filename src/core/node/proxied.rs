@@ -53,7 +53,7 @@ impl Node {
         match entry {
             Some(entry) => {
                 slot.session = Session::Client(entry.client(id.serial(), from));
-                slot.secure = entry.secure.map(Box::new);
+                slot.tls = entry.tls.map(Box::new);
             }
             None => {
                 if let Some(proxied) = slot.session.proxied_mut() {

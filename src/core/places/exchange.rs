@@ -329,7 +329,7 @@ impl Exchange {
         self.change(Cause::Closed, State::Closing);
     }
 
-    fn patience(&self, limits: &Limits) -> Option<Duration> {
+    fn time_limit(&self, limits: &Limits) -> Option<Duration> {
         match self.state {
             State::Connecting => Some(ms(limits.places_connect_ms)),
             State::Handshaking => Some(ms(limits.places_handshake_ms)),
@@ -434,12 +434,12 @@ impl Protocol for Exchange {
         {
             return None;
         }
-        let patience = self.patience(limits).unwrap_or_default().as_secs_f32();
+        let time_limit = self.time_limit(limits).unwrap_or_default().as_secs_f32();
         let reason = match self.state {
-            State::Connecting => format!("no connection within {patience} s"),
-            State::Handshaking => format!("no TLS handshake within {patience} s"),
-            State::Exchanging => format!("no answer within {patience} s"),
-            State::Idle | State::Closing => format!("unused for {patience} s"),
+            State::Connecting => format!("no connection within {time_limit} s"),
+            State::Handshaking => format!("no TLS handshake within {time_limit} s"),
+            State::Exchanging => format!("no answer within {time_limit} s"),
+            State::Idle | State::Closing => format!("unused for {time_limit} s"),
         };
         let mut failure = self.failure(reason);
         if self.state == State::Exchanging {
@@ -493,7 +493,8 @@ impl Protocol for Exchange {
 
     /// The deadline of the connection. The deadlines of the waiting clients belong to the call.
     fn deadline(&self, limits: &Limits) -> Option<Time> {
-        self.patience(limits).map(|patience| self.since + patience)
+        self.time_limit(limits)
+            .map(|time_limit| self.since + time_limit)
     }
 
     fn state_name(&self) -> &'static str {

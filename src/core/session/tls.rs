@@ -69,7 +69,7 @@ pub fn is_hello(bytes: &[u8]) -> bool {
 
 /// The bytes for a rejected client over TLS: an unencrypted record with an alert, sent before the
 /// server reads the client's hello. The alert is internal_error (RFC 8446, section 6.2).
-pub const NOT_LET_IN: &[u8] = &alert_in_the_clear(INTERNAL_ERROR);
+pub const REJECTED_ALERT: &[u8] = &alert_in_the_clear(INTERNAL_ERROR);
 
 /// The numbers of the alerts that this module builds itself (RFC 8446, section 6).
 const ILLEGAL_PARAMETER: u8 = 47;
@@ -172,11 +172,11 @@ pub struct Tls {
     bound: Option<Bound>,
     records: RecordLayer,
     /// Whether any bytes were sent. After that, the next bytes may have to be encrypted.
-    /// Independent of `is_deaf`, because a fatal alert may be the first bytes that are sent.
+    /// Independent of `read_closed`, because a fatal alert may be the first bytes that are sent.
     has_spoken: bool,
     /// Whether `close_notify` or a fatal alert was sent by [`Tls::hang_up`] or [`Tls::refuse`].
     /// Then received bytes are ignored.
-    is_deaf: bool,
+    read_closed: bool,
 }
 
 /// See [`Tls::bounded`].
@@ -291,7 +291,7 @@ impl Tls {
             bound: None,
             records: RecordLayer::default(),
             has_spoken: false,
-            is_deaf: false,
+            read_closed: false,
         }
     }
 
@@ -418,7 +418,7 @@ impl Tls {
     ) -> Result<Received, TlsError> {
         // After our `close_notify`, received bytes are not needed. And rustls cannot send an alert
         // any more if they are wrong (test: `garbage_behind_a_goodbye_is_passed_over`).
-        if self.is_deaf {
+        if self.read_closed {
             return Ok(Received::default());
         }
         let received = self.take(data, plaintext, output);
@@ -430,7 +430,7 @@ impl Tls {
 
     /// Sends a fatal alert, and ignores all bytes that are received later.
     pub fn refuse(&mut self, kind: Kind, output: &mut Buffer) {
-        if !std::mem::replace(&mut self.is_deaf, true) {
+        if !std::mem::replace(&mut self.read_closed, true) {
             self.alert(kind, output);
         }
     }
@@ -501,7 +501,7 @@ impl Tls {
 
     /// Sends `close_notify`, and ignores all bytes that are received later.
     pub fn hang_up(&mut self, output: &mut Buffer) {
-        self.is_deaf = true;
+        self.read_closed = true;
         self.close(output);
     }
 

@@ -27,7 +27,7 @@
 //!
 //! The epoch is 0 unless a server's clock is wrong, so epochs are stored outside the records. A
 //! server increases the epoch if one of its own clients sends a record that would be stale only
-//! because of the clocks (see [`Records::hear`]). There are two cases. The new record has a later
+//! because of the clocks (see [`Records::merge_own`]). There are two cases. The new record has a later
 //! stamp than the stored record, or the stored record is more than 120 s in the future. So a server
 //! whose clock is a year ahead cannot freeze a record: the first update at a server with a right
 //! clock replaces it. The epoch is sent with the record, so the update wins on every server. A
@@ -363,7 +363,7 @@ impl Records {
     /// Stores the record of `line`, which a client sent to this server, if it is the client's
     /// newest. `wall` is this server's wall clock. If an older record wins only because of wrong
     /// clocks, the new record wins all the same: it gets the client's next epoch.
-    pub fn hear(&mut self, line: &[u8], at: &At<'_>, wall: PosixTime) -> Merge {
+    pub fn merge_own(&mut self, line: &[u8], at: &At<'_>, wall: PosixTime) -> Merge {
         let latest = wall.plus_seconds(MAX_LEAD_S + CLOCK_TOLERANCE_S);
         self.take(self.lookup(at.client), line, at, Claim::Client { latest })
     }
@@ -733,7 +733,7 @@ mod tests {
         let line = format!("AT {server} {skew:+}.000000000 a +1+2 {stamp}");
         let at = At::parse(line.as_bytes()).unwrap();
         let wall = PosixTime::from_nanos(u64::from(wall) * 1_000_000_000);
-        (records.hear(line.as_bytes(), &at, wall), line)
+        (records.merge_own(line.as_bytes(), &at, wall), line)
     }
 
     fn read_all(records: &mut Records, reader: ReaderId, except: Origin) -> String {

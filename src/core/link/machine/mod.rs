@@ -38,7 +38,7 @@ use crate::core::session::buffer::Buffer;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::herd::tls_offer::Ending;
-use crate::core::session::herd::{Heard, Herd, LinkError, NeighbourId, News};
+use crate::core::session::herd::{Heard, Herd, LinkError, NeighbourId, Repeat};
 use crate::core::session::protocol::{Protocol, StreamEnd};
 use crate::core::session::tls::{TlsError, is_tls};
 use crate::core::table::records::{Origin, ReaderId};
@@ -605,7 +605,7 @@ impl Link {
             debug!("{who}: {reason}");
         } else {
             match neighbour.not_linked(reason, now) {
-                News::Known => debug!("{who}: {reason}"),
+                Repeat::Known => debug!("{who}: {reason}"),
                 // No warning: TLS is only offered, so a neighbour without TLS is expected.
                 news if is_plain_next && reason.is_plain_text() => {
                     info!("{who}: {reason}; dialled without it, for it is only offered here{news}");

@@ -28,7 +28,7 @@ struct Told {
 
 /// How a failure has to be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum Repeat {
     /// The failure is new: log it.
     First,
     /// Log the failure again. It occurred this number of times since it was logged.
@@ -38,17 +38,17 @@ pub enum News {
 }
 
 /// The maximum number of reasons that are remembered.
-const COMPLAINTS: usize = 16;
+const MAX_REASONS: usize = 16;
 /// The time after which a failure that repeats is logged again.
 const TOLD_AGAIN: Duration = Duration::from_secs(600);
 
 impl LogDedup {
     /// Counts a failure, and returns how it has to be logged.
-    pub fn note(&mut self, reason: &LinkError, now: Time) -> News {
+    pub fn note(&mut self, reason: &LinkError, now: Time) -> Repeat {
         self.count += 1;
         let known = self.told.iter().position(|told| told.reason == *reason);
         let Some(place) = known else {
-            if self.told.len() >= COMPLAINTS {
+            if self.told.len() >= MAX_REASONS {
                 self.told.remove(0);
             }
             self.told.push(Told {
@@ -56,19 +56,19 @@ impl LogDedup {
                 at: now,
                 since: 0,
             });
-            return News::First;
+            return Repeat::First;
         };
         let mut told = self.told.remove(place);
         told.since += 1;
-        let news = match now.since(told.at) >= TOLD_AGAIN {
+        let repeat = match now.since(told.at) >= TOLD_AGAIN {
             true => {
                 told.at = now;
-                News::Again(std::mem::take(&mut told.since))
+                Repeat::Again(std::mem::take(&mut told.since))
             }
-            false => News::Known,
+            false => Repeat::Known,
         };
         self.told.push(told);
-        news
+        repeat
     }
 
     /// Returns the number of failures since [`LogDedup::clear`].
@@ -83,12 +83,12 @@ impl LogDedup {
     }
 }
 
-impl fmt::Display for News {
+impl fmt::Display for Repeat {
     /// The text that follows the reason in the log line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            News::First | News::Known => Ok(()),
-            News::Again(times) => {
+            Repeat::First | Repeat::Known => Ok(()),
+            Repeat::Again(times) => {
                 let minutes = TOLD_AGAIN.as_secs() / 60;
                 write!(f, " ({times} times more in the last {minutes} minutes)")
             }
@@ -111,36 +111,36 @@ mod tests {
         // Two reasons that alternate, each once a second, for a little more than twenty minutes.
         for second in 0..1_210 {
             for reason in ["refused", "unreachable"] {
-                let news = log_dedup.note(
+                let repeat = log_dedup.note(
                     &system(reason),
                     Time::default() + Duration::from_secs(second),
                 );
-                if news != News::Known {
-                    told.push((second, reason, news));
+                if repeat != Repeat::Known {
+                    told.push((second, reason, repeat));
                 }
             }
         }
         assert_eq!(
             told,
             [
-                (0, "refused", News::First),
-                (0, "unreachable", News::First),
-                (600, "refused", News::Again(600)),
-                (600, "unreachable", News::Again(600)),
-                (1_200, "refused", News::Again(600)),
-                (1_200, "unreachable", News::Again(600)),
+                (0, "refused", Repeat::First),
+                (0, "unreachable", Repeat::First),
+                (600, "refused", Repeat::Again(600)),
+                (600, "unreachable", Repeat::Again(600)),
+                (1_200, "refused", Repeat::Again(600)),
+                (1_200, "unreachable", Repeat::Again(600)),
             ]
         );
         assert_eq!(log_dedup.count(), 2_420);
         log_dedup.clear();
         assert_eq!(
             log_dedup.note(&system("refused"), Time::default()),
-            News::First
+            Repeat::First
         );
         // A peer that invents reasons does not make the list grow.
         for reason in 0..1_000 {
             log_dedup.note(&system(&reason.to_string()), Time::default());
         }
-        assert_eq!(log_dedup.told.len(), COMPLAINTS);
+        assert_eq!(log_dedup.told.len(), MAX_REASONS);
     }
 }

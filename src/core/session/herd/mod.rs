@@ -17,7 +17,7 @@ use log::{debug, warn};
 
 pub use self::clock_watch::{ClockNews, ClockWatch};
 pub use self::link_error::LinkError;
-pub use self::log_dedup::{LogDedup, News};
+pub use self::log_dedup::{LogDedup, Repeat};
 pub use self::neighbour::{Dial, Heard, Neighbour, NeighbourId};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Time;
@@ -171,14 +171,14 @@ impl Unproven {
         if now.since(self.since) >= UNPROVEN_EVERY {
             (self.since, self.told) = (now, 0);
         }
-        let news = match self.told < UNPROVEN_TOLD {
+        let repeat = match self.told < UNPROVEN_TOLD {
             true => self.log_dedup.note(reason, now),
-            false => News::Known,
+            false => Repeat::Known,
         };
-        if news == News::Known {
+        if repeat == Repeat::Known {
             return debug!("{who}: refused: {reason}");
         }
-        warn!("{who}: refused: {reason}{news}");
+        warn!("{who}: refused: {reason}{repeat}");
         self.told += 1;
         if self.told == UNPROVEN_TOLD {
             let minutes = UNPROVEN_EVERY.as_secs() / 60;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::clock_watch::{ClockNews, ClockWatch};
 use super::link_error::LinkError;
-use super::log_dedup::{LogDedup, News};
+use super::log_dedup::{LogDedup, Repeat};
 use super::tls_offer::{Ending, TlsOffer};
 use crate::core::base::backoff::Backoff;
 use crate::core::base::boot_id::BootId;
@@ -246,7 +246,7 @@ impl Neighbour {
     }
 
     /// An attempt to link has failed for this reason. Returns how the failure has to be logged.
-    pub fn not_linked(&mut self, reason: &LinkError, now: Time) -> News {
+    pub fn not_linked(&mut self, reason: &LinkError, now: Time) -> Repeat {
         self.log_dedup.note(reason, now)
     }
 

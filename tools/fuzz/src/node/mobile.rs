@@ -2,7 +2,7 @@
 
 use herd_mio::core::base::limits::LINE_BYTES;
 use herd_mio::core::places::answer::{google_error, is_json_object};
-use herd_mio::core::session::tls::{NOT_LET_IN, is_hello};
+use herd_mio::core::session::tls::{REJECTED_ALERT, is_hello};
 
 use crate::reference::{self, Command};
 use crate::server;
@@ -91,7 +91,7 @@ impl Mobile {
         if self.is_turned_away {
             let (heard, end) = (&self.heard, self.heard.iter().position(|&b| b == b'\n'));
             let begins = |words: &[u8]| heard.starts_with(&words[..heard.len().min(words.len())]);
-            let is_reason = begins(b"? there are ") || begins(NOT_LET_IN);
+            let is_reason = begins(b"? there are ") || begins(REJECTED_ALERT);
             assert!(is_reason && end.is_none_or(|end| end + 1 == heard.len()));
             return promises;
         }
