@@ -17,8 +17,9 @@
 //! The example is `PING`, which is answered with `PONG`.
 //!
 //! 1. `src/core/wire/message.rs`: add a variant to
-//!    [`Command`](crate::core::wire::message::Command), and parse it in `Command::parse`. Arguments are parsed into types here, so a command with a
-//!    wrong argument is `Command::Invalid`, and the line is quoted with `? `.
+//!    [`Command`](crate::core::wire::message::Command), and parse it in `Command::parse`. Arguments
+//!    are parsed into types here, so a command with a wrong argument is `Command::Invalid`, and the
+//!    line is quoted with `? `.
 //! 2. `src/core/client/machine.rs`: run it in `Client::command`.
 //!
 //! ```text

@@ -11,7 +11,7 @@ use log::{error, info, warn};
 use herd_mio::cli::{Cli, one_line};
 use herd_mio::config::secrets::{notes_on, secrets_anew_in};
 use herd_mio::config::{Config, SecretSource, TlsFiles};
-use herd_mio::core::base::limits::count;
+use herd_mio::core::base::limits::LimitValue;
 use herd_mio::core::base::settings::Settings;
 use herd_mio::core::link;
 use herd_mio::logging::{self, LogError, Reserve};
@@ -106,7 +106,7 @@ fn serve(config: Config, requests: Requests) -> ExitCode {
     });
     let _logging = match logging::start(
         &config.log,
-        count(limits.log_buffer_bytes),
+        limits.log_buffer_bytes.to_count(),
         reserve,
         requests.reopen_log(),
     ) {

@@ -13,7 +13,8 @@ use super::{DAMAGED, FAILED, Failure, WHOLE, say, tell};
 use crate::core::base::counted::Counted;
 use crate::core::journal::format::Format;
 
-/// The longest torn end that is reported as left by a crash, in bytes. The server reserves only 4
+/// The maximum length, in bytes, of an incomplete end of a journal for which a crash is reported as
+/// the cause. The server reserves only 4
 /// MiB ahead by default (`limits.journal_ahead_bytes`), so the end of an interrupted write is
 /// shorter.
 const CRASH_BYTES: u64 = 16 << 20;

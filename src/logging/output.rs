@@ -256,8 +256,8 @@ impl Output {
             return Ok(());
         }
         let keep = self.rotation.as_ref().map_or(1, |rotation| rotation.keep);
-        // The name may be a symbolic link: what it leads to is rotated. If another file has the
-        // name, or none, this one was moved away already.
+        // The path may be a symbolic link. Then its target is rotated. If the path does not exist,
+        // or is a different file now, our file was already moved away.
         let named = fs::canonicalize(&self.path);
         if let Ok(named) = named
             && let Ok(there) = fs::metadata(&named)
@@ -284,7 +284,8 @@ impl Output {
         Ok(())
     }
 
-    /// Whether the disk has room for so many bytes, and for the journal.
+    /// Whether the disk has room for `bytes` more bytes, besides the room that is kept for the
+    /// journal.
     fn has_room(&mut self, bytes: u64) -> bool {
         if let Some(unchecked) = self.unchecked.checked_sub(bytes) {
             self.unchecked = unchecked;

@@ -382,7 +382,7 @@ impl Disk {
         }
     }
 
-    /// Starts a sync of all files, also where the core does not ask for it. Then a loss of power
+    /// Starts a sync of all files, even if the core did not request one. Then a loss of power
     /// does not lose what was appended. [`Disk::finished`] returns the result later. If the work
     /// cannot start, the error is returned at once.
     pub fn sync_all(&mut self) -> Option<DiskDone> {

@@ -28,7 +28,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::core::base::clock::{Now, Time};
-use crate::core::base::limits::{LINE_BYTES, TURN_BYTES, ms};
+use crate::core::base::limits::{LINE_BYTES, LimitValue, TURN_BYTES};
 use crate::core::base::settings::{SecretsChange, Settings};
 use crate::core::journal::format::Entry;
 use crate::core::node::{ConnId, Io, Node, drive, expected_connections, perform_disk_work};
@@ -137,8 +137,8 @@ impl Server {
             .map_err(|_| needed(io::Error::other("no random numbers")))?;
         let clock = Clock::start();
         let name = settings.name.clone();
-        let stop_timeout = ms(settings.limits.stop_ms);
-        let turn_time = ms(settings.limits.turn_ms);
+        let stop_timeout = settings.limits.stop_ms.to_duration();
+        let turn_time = settings.limits.turn_ms.to_duration();
         let mut node = Node::new(settings, &seed, clock.now());
         let mut disk = None;
         if let Some(JournalConfig { directory, fsync }) = journal {

@@ -1,5 +1,5 @@
-//! Runs blocking work on threads, as asyncio's `run_in_executor` does. mio's `Waker` takes the part
-//! of `call_soon_threadsafe`.
+//! Runs blocking work on threads, as asyncio's `run_in_executor` does. mio's `Waker` is used where
+//! asyncio uses `call_soon_threadsafe`.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};

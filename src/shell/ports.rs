@@ -9,7 +9,7 @@ use mio::Token;
 use mio::net::TcpListener;
 use rustix::net::sockopt;
 
-use crate::core::base::limits::ms;
+use crate::core::base::limits::LimitValue;
 use crate::core::base::settings::{HostPort, Settings};
 use crate::shell::listen::{self, Bound};
 use crate::shell::start::StartError;
@@ -84,7 +84,7 @@ impl Listener {
     fn open(socket: OwnedFd, token: Token, settings: &Settings) -> io::Result<Listener> {
         // Neighbours need no TCP keepalive: their protocol has heartbeats.
         if token == CLIENTS {
-            probe(&socket, ms(settings.limits.keepalive_ms))?;
+            probe(&socket, settings.limits.keepalive_ms.to_duration())?;
         }
         let backlog = i32::try_from(settings.limits.accept_backlog).unwrap_or(i32::MAX);
         rustix::net::listen(&socket, backlog)?;

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use herd_mio::config::{HerdConfig, Overrides, Source};
 use herd_mio::core::base::boot_id::BootId;
-use herd_mio::core::base::limits::ms;
+use herd_mio::core::base::limits::LimitValue;
 use herd_mio::core::base::settings::Settings;
 use herd_mio::core::base::slots::Id;
 use herd_mio::core::places::exchange::{Effect, Exchange};
@@ -79,7 +79,7 @@ impl Https {
         // `identity`: the response has no content coding, and one that has is refused.
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: {origin}\r\nAccept-Encoding: identity\r\n\r\n");
-        let timeout = ms(self.settings.limits.places_connect_ms);
+        let timeout = self.settings.limits.places_connect_ms.to_duration();
         let mut reason = format!("{} has no address", origin.host);
         for address in found {
             match TcpStream::connect_timeout(&address, timeout) {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A random number that a server chooses when it starts. It tells the present life of the server
-/// from earlier ones.
+/// A random number that a server chooses when a life begins. It distinguishes the present life of
+/// the server from its earlier lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootId(pub u64);
 

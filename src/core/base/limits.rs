@@ -207,16 +207,26 @@ impl Limits {
     }
 }
 
-/// Converts a limit in milliseconds to a [`Duration`].
-#[must_use]
-pub const fn ms(limit: u64) -> Duration {
-    Duration::from_millis(limit)
+/// A limit as a value with a type.
+pub trait LimitValue {
+    /// Converts a limit in milliseconds to a length of time.
+    #[must_use]
+    fn to_duration(self) -> Duration;
+
+    /// Converts a limit of things or bytes in memory. A value that does not fit becomes
+    /// `usize::MAX`.
+    #[must_use]
+    fn to_count(self) -> usize;
 }
 
-/// Converts a limit to a `usize`. A value that does not fit becomes `usize::MAX`.
-#[must_use]
-pub fn count(limit: u64) -> usize {
-    usize::try_from(limit).unwrap_or(usize::MAX)
+impl LimitValue for u64 {
+    fn to_duration(self) -> Duration {
+        Duration::from_millis(self)
+    }
+
+    fn to_count(self) -> usize {
+        usize::try_from(self).unwrap_or(usize::MAX)
+    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use log::{debug, info, warn};
 
 use crate::core::base::clock::Time;
 use crate::core::base::invariants::hold;
-use crate::core::base::limits::{LINE_BYTES, Limits, count, ms};
+use crate::core::base::limits::{LINE_BYTES, LimitValue, Limits};
 use crate::core::base::settings::PlacesApi;
 use crate::core::base::transitions::assert_transition;
 use crate::core::client::proxied::ClientSource;
@@ -119,7 +119,8 @@ enum Cause {
     Stopped,
     /// The client did not read its answers for `limits.output_stall_ms`.
     OutputStalled,
-    /// The disk refuses the journal, so records that the client's answers promise cannot be stored.
+    /// The journal cannot be written. The waiting answers would say that records are stored, but
+    /// they are not.
     LetGo,
     /// The time for lingering is over.
     Lingered,
@@ -346,8 +347,8 @@ impl Client {
 
     fn may_run(&mut self, limits: &Limits) -> bool {
         self.paused = match self.paused {
-            true => self.output.len() > count(limits.output_low_bytes),
-            false => self.output.len() > count(limits.output_high_bytes),
+            true => self.output.len() > limits.output_low_bytes.to_count(),
+            false => self.output.len() > limits.output_high_bytes.to_count(),
         };
         matches!(self.state, State::Reading) && !self.paused
     }
@@ -601,7 +602,7 @@ impl Client {
     /// client that waits for Places is not closed now.
     pub fn let_go(&mut self) {
         if self.awaits().is_none() {
-            // Another answer must not be sent: the client would take it for the missing one.
+            // No later answer is sent. The client would think that it answers the earlier command.
             self.output.clear();
             self.input.clear();
             self.line_since = None;
@@ -624,7 +625,7 @@ impl Client {
     /// on](Protocol::go_on), even if no command waits in `input`. Otherwise it would stay paused
     /// and never be read again.
     fn can_go_on(&self, limits: &Limits) -> bool {
-        let room = self.output.len() <= count(limits.output_low_bytes);
+        let room = self.output.len() <= limits.output_low_bytes.to_count();
         matches!(self.state, State::Reading) && self.paused && room
     }
 
@@ -646,8 +647,10 @@ impl Client {
         match self.state {
             State::Closing {
                 linger: Linger::Briefly,
-            } => BRIEFLY.min(ms(limits.linger_ms)),
-            State::Reading | State::Awaiting(..) | State::Closing { .. } => ms(limits.linger_ms),
+            } => BRIEFLY.min(limits.linger_ms.to_duration()),
+            State::Reading | State::Awaiting(..) | State::Closing { .. } => {
+                limits.linger_ms.to_duration()
+            }
         }
     }
 
@@ -772,7 +775,7 @@ impl Protocol for Client {
         let is_due = |since: Option<Time>, time_limit: Duration| {
             since.is_some_and(|since| since + time_limit <= now)
         };
-        if is_due(self.line_since, ms(limits.line_ms)) {
+        if is_due(self.line_since, limits.line_ms.to_duration()) {
             let unfinished = std::mem::take(&mut self.input);
             self.log_unfinished(unfinished.as_slice(), context);
             if Command::parse(unfinished.as_slice()) != Command::Blank {
@@ -784,7 +787,7 @@ impl Protocol for Client {
             if is_due(self.stalled_since, self.linger(limits)) {
                 self.close(Cause::Lingered, Linger::No);
             }
-        } else if is_due(self.stalled_since, ms(limits.output_stall_ms)) {
+        } else if is_due(self.stalled_since, limits.output_stall_ms.to_duration()) {
             if self.may_log(1, 0, context) {
                 warn!(
                     "{}: closing: it did not read its answers for {} ms",
@@ -882,11 +885,13 @@ impl Protocol for Client {
     }
 
     fn deadline(&self, limits: &Limits) -> Option<Time> {
-        let line = self.line_since.map(|since| since + ms(limits.line_ms));
+        let line = self
+            .line_since
+            .map(|since| since + limits.line_ms.to_duration());
         let time_limit = if self.output.is_empty() {
             self.linger(limits)
         } else {
-            ms(limits.output_stall_ms)
+            limits.output_stall_ms.to_duration()
         };
         let stall = self.stalled_since.map(|since| since + time_limit);
         let left_out = self.log_share.as_ref().and_then(|share| share.due(limits));
@@ -921,7 +926,7 @@ impl Protocol for Client {
 
 /// As much of a command that is not answered as the log shows.
 fn shortened<'a>(line: &'a [u8], limits: &Limits) -> Shortened<'a> {
-    Shortened::new(line, count(limits.log_quote_bytes))
+    Shortened::new(line, limits.log_quote_bytes.to_count())
 }
 
 impl Asked {

@@ -30,7 +30,7 @@ use log::debug;
 
 use crate::core::base::clock::Time;
 use crate::core::base::invariants::hold;
-use crate::core::base::limits::{Limits, count, ms};
+use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::session::buffer::Buffer;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
@@ -190,7 +190,7 @@ impl Proxied {
         if self.is_over {
             return Ok(None);
         }
-        let most = count(limits.proxy_header_bytes);
+        let most = limits.proxy_header_bytes.to_count();
         let held = self.input.len();
         let parsed = if held == 0 {
             parse(data, most)
@@ -328,7 +328,7 @@ impl Protocol for Proxied {
     /// Bytes that arrive do not extend the deadline.
     #[cold]
     fn deadline(&self, limits: &Limits) -> Option<Time> {
-        Some(self.since? + ms(limits.proxy_header_ms))
+        Some(self.since? + limits.proxy_header_ms.to_duration())
     }
 
     fn state_name(&self) -> &'static str {

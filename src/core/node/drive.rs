@@ -54,9 +54,8 @@ pub trait Io {
     /// the connection closed.
     fn close(&mut self, id: ConnId, why: Option<&str>);
 
-    /// The connection's part of the turn is over, and the connection stays open. If `wants`
-    /// contains something that is possible already, the connection is served again in the next
-    /// turn.
+    /// The connection is done for this turn, and stays open. If the socket is already ready for
+    /// what `wants` asks, to read or to write, the connection is served again in the next turn.
     fn flushed(&mut self, node: &Node, id: ConnId, wants: Wants);
 
     /// Whether the turn ends here, between two steps. A simulator crashes servers at such points.

@@ -108,7 +108,7 @@ impl Scene {
         output.len()
     }
 
-    /// What Places has to say arrives.
+    /// Passes the bytes that Places wants to send to the node.
     fn answer(&mut self) {
         let mut answer = Vec::new();
         self.places.write_tls(&mut answer).unwrap();

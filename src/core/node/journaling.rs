@@ -9,7 +9,7 @@ use super::session::Session;
 use super::{ConnId, Node, Slot, Timer};
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::entropy::Entropy;
-use crate::core::base::limits::ms;
+use crate::core::base::limits::LimitValue;
 use crate::core::journal::durability::{
     DiskDone, DiskWork, Durability, Fsync, JournalFailure, Opened, Phase, Room, journal_bytes,
 };
@@ -203,7 +203,7 @@ impl Node {
         let work = journal
             .durability
             .next_work(&mut self.records, now.time, heard);
-        let time_limit = ms(self.settings.limits.journal_wait_ms);
+        let time_limit = self.settings.limits.journal_wait_ms.to_duration();
         journal.held_due = (journal.durability.is_refused() && !journal.held.is_empty())
             .then(|| journal.held_due.unwrap_or(now.time + time_limit));
         let deadlines = [

@@ -93,7 +93,7 @@ use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::deadlines::Deadlines;
 use crate::core::base::entropy::Entropy;
-use crate::core::base::limits::{Limits, count, ms};
+use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::settings::{Secrets, SecretsChange, Settings, TlsSettings};
 use crate::core::base::slots::{Id, Slots};
 use crate::core::client::proxied::Refusal;
@@ -243,7 +243,7 @@ pub fn expected_connections(limits: &Limits) -> usize {
     // The 1,024 are for neighbours and for rejected clients that are sent the reason.
     let others =
         limits.max_unproven + limits.max_unidentified + limits.max_places_connections + 1_024;
-    count(limits.max_clients + others).min(131_072)
+    (limits.max_clients + others).to_count().min(131_072)
 }
 
 impl Node {
@@ -274,7 +274,7 @@ impl Node {
             calls: Calls::new(limits),
             answers: VecDeque::new(),
             answers_wait: false,
-            resolver: Resolver::new(ms(limits.lookup_ms)),
+            resolver: Resolver::new(limits.lookup_ms.to_duration()),
             journal: None,
             deadlines: Deadlines::default(),
             requests: VecDeque::new(),
@@ -445,9 +445,12 @@ impl Node {
         // The server may end before the deadline for that.
         self.tally.log_budget.tell(&self.settings.limits);
         let stop_ms = self.settings.limits.stop_ms;
-        self.deadlines.call_at(now.time + ms(stop_ms), Timer::Stop);
         self.deadlines
-            .call_at(now.time + ms(stop_ms - stop_ms / 10), Timer::LastAnswers);
+            .call_at(now.time + stop_ms.to_duration(), Timer::Stop);
+        self.deadlines.call_at(
+            now.time + (stop_ms - stop_ms / 10).to_duration(),
+            Timer::LastAnswers,
+        );
         let ids: Vec<ConnId> = self.sessions.iter().map(|(id, _)| id).collect();
         for id in ids {
             self.on_session(id, now, |it, context| {

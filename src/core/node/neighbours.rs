@@ -9,7 +9,7 @@ use super::session::Session;
 use super::{ConnId, Node, Phase, Request, Slot, Timer};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Now;
-use crate::core::base::limits::count;
+use crate::core::base::limits::LimitValue;
 use crate::core::base::settings::{HostPort, NeighbourTls, TlsMode};
 use crate::core::link::Link;
 use crate::core::session::admission::origin;
@@ -30,7 +30,7 @@ impl Node {
         let link = |id: ConnId| sessions.get(id)?.session.link();
         let is_unproven = |id: &ConnId| link(*id).is_some_and(|link| !link.is_known());
         self.unproven.retain(is_unproven);
-        if self.unproven.len() >= count(self.settings.limits.max_unproven) {
+        if self.unproven.len() >= self.settings.limits.max_unproven.to_count() {
             let leaving = self.unproven_to_close(address);
             self.unproven.retain(|&id| id != leaving);
             if let Some(link) = self.link_mut(leaving) {

@@ -7,7 +7,7 @@ use log::{debug, warn};
 
 use super::session::Session;
 use super::{ConnId, Node, Phase};
-use crate::core::base::limits::count;
+use crate::core::base::limits::LimitValue;
 use crate::core::client::Client;
 use crate::core::client::proxied::{ClientSource, Proxied, Refusal};
 use crate::core::wire::proxy_header::HeaderError;
@@ -21,7 +21,7 @@ impl Node {
     /// A listed proxy has connected to the clients' port. If too many connections wait for their
     /// header, the oldest of them is closed.
     pub(super) fn proxy_connected(&mut self, address: SocketAddr) -> ConnId {
-        let most = count(self.settings.limits.max_unidentified);
+        let most = self.settings.limits.max_unidentified.to_count();
         if self.unidentified.len() >= most {
             let sessions = &self.sessions;
             let proxied = |id: ConnId| sessions.get(id)?.session.proxied();

@@ -6,7 +6,7 @@ use log::{debug, info, warn};
 use super::session::Session;
 use super::{ConnId, Node, Request, Slot, Timer};
 use crate::core::base::clock::{Now, Time};
-use crate::core::base::limits::ms;
+use crate::core::base::limits::LimitValue;
 use crate::core::base::settings::Secret;
 use crate::core::base::slots::Slots;
 use crate::core::places::answer::{
@@ -53,7 +53,7 @@ impl Node {
         if self.settings.places.key.is_none() {
             return Err(ErrorKind::NoKey.error("this server has no key for Google Places; its operator can give it one (HERD_PLACES_KEY)"));
         }
-        let until = now.time + ms(self.settings.limits.places_ms);
+        let until = now.time + self.settings.limits.places_ms.to_duration();
         let asker = Asker { id: asker, until };
         let asked = self.calls.ask(question.clone(), asker, now.time);
         let (call, is_new) = asked.map_err(|reason| ErrorKind::Busy.error(reason))?;
@@ -154,7 +154,7 @@ impl Node {
     fn next_attempt(&mut self, id: CallId, now: Now) {
         let request = self.request(id);
         let limits = &self.settings.limits;
-        let next_at = now.time + ms(limits.places_attempt_ms);
+        let next_at = now.time + limits.places_attempt_ms.to_duration();
         let Some((address, has_more)) = self.calls.next_address(id, next_at) else {
             return;
         };
@@ -189,7 +189,7 @@ impl Node {
             return Ok(None);
         }
         // The handshake gets the same time as connecting before the next address is tried.
-        let next_at = now.time + ms(self.settings.limits.places_attempt_ms);
+        let next_at = now.time + self.settings.limits.places_attempt_ms.to_duration();
         if let Some(call) = exchange.call()
             && self.calls.put_off_attempt(call, next_at)
         {
@@ -377,7 +377,7 @@ impl Node {
     /// Answers the clients of a call whose deadline has been reached. If no other client waits for
     /// the call, the call ends.
     fn expire(&mut self, id: CallId, now: Now) {
-        let waited = ms(self.settings.limits.places_ms).as_secs_f32();
+        let waited = self.settings.limits.places_ms.to_duration().as_secs_f32();
         let message = format!("Google Places did not answer within {waited} s; try again later");
         let error = ErrorKind::TimedOut.error(message);
         let Some(call) = self.calls.get(id) else {

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 
 use crate::core::base::clock::Time;
 use crate::core::base::invariants::hold;
-use crate::core::base::limits::{Limits, count};
+use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::slots::{Id, Slots};
 use crate::core::places::request::Question;
 
@@ -164,8 +164,8 @@ impl Calls {
             idle: Vec::new(),
             made: 0,
             races: 0,
-            max_connections: count(limits.max_places_connections),
-            max_waiting: count(limits.max_places_waiting),
+            max_connections: limits.max_places_connections.to_count(),
+            max_waiting: limits.max_places_waiting.to_count(),
         }
     }
 

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::core::base::clock::Time;
 use crate::core::base::invariants::hold;
-use crate::core::base::limits::{Limits, ms};
+use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::transitions::assert_transition;
 use crate::core::places::call::CallId;
 use crate::core::places::response::Response;
@@ -331,11 +331,11 @@ impl Exchange {
 
     fn time_limit(&self, limits: &Limits) -> Option<Duration> {
         match self.state {
-            State::Connecting => Some(ms(limits.places_connect_ms)),
-            State::Handshaking => Some(ms(limits.places_handshake_ms)),
-            State::Idle => Some(ms(limits.places_idle_ms)),
+            State::Connecting => Some(limits.places_connect_ms.to_duration()),
+            State::Handshaking => Some(limits.places_handshake_ms.to_duration()),
+            State::Idle => Some(limits.places_idle_ms.to_duration()),
             State::Exchanging if self.is_unheard() => Some(silence(limits)),
-            State::Exchanging => Some(ms(limits.places_ms)),
+            State::Exchanging => Some(limits.places_ms.to_duration()),
             State::Closing => None,
         }
     }
@@ -533,7 +533,7 @@ impl Protocol for Exchange {
 /// The maximum time without a byte of the response on a reused connection. It is at most half of
 /// `places_ms`, so that a new connection has time for the same question.
 fn silence(limits: &Limits) -> Duration {
-    ms(limits.places_silence_ms.min(limits.places_ms / 2))
+    (limits.places_silence_ms.min(limits.places_ms / 2)).to_duration()
 }
 
 /// A reused connection is suspect after this fraction (1/4) of [`silence`] without a byte of the

@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use crate::core::base::limits::{Limits, count};
+use crate::core::base::limits::{LimitValue, Limits};
 
 /// The maximum number of headers in a head.
 const MAX_HEADERS: usize = 64;
@@ -108,8 +108,8 @@ impl Response {
             interim: 0,
             pending: Vec::new(),
             body: Vec::new(),
-            max_head: count(limits.places_head_bytes),
-            max_body: count(limits.places_body_bytes),
+            max_head: limits.places_head_bytes.to_count(),
+            max_body: limits.places_body_bytes.to_count(),
         }
     }
 

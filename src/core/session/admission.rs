@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::core::base::invariants::hold;
-use crate::core::base::limits::{Limits, count};
+use crate::core::base::limits::{LimitValue, Limits};
 
 /// The maximum number of rejected clients that are sent an answer at the same time. Further
 /// rejected clients are closed without an answer.
@@ -64,7 +64,7 @@ impl Admissions {
     /// # Ok::<(), std::net::AddrParseError>(())
     /// ```
     pub fn enter(&mut self, address: IpAddr, limits: &Limits) -> Admission {
-        let reason = if self.clients >= count(limits.max_clients) {
+        let reason = if self.clients >= limits.max_clients.to_count() {
             format!(
                 "there are {} clients, which is limits.max_clients",
                 self.clients

@@ -19,7 +19,7 @@ use log::warn;
 use crate::core::base::bucket::{Bucket, Size};
 use crate::core::base::clock::Time;
 use crate::core::base::counted::Counted;
-use crate::core::base::limits::{Limits, ms};
+use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::session::peer_label::PeerLabel;
 
 /// About what a line has beside what it quotes: its time, its level and the client's address.
@@ -66,14 +66,14 @@ pub struct LogShare {
 fn size_for_all(limits: &Limits) -> Size {
     Size {
         bytes: limits.log_faults_bytes,
-        period: ms(limits.log_faults_ms),
+        period: limits.log_faults_ms.to_duration(),
     }
 }
 
 fn size_for_one(limits: &Limits) -> Size {
     Size {
         bytes: limits.log_client_faults_bytes,
-        period: ms(limits.log_faults_ms),
+        period: limits.log_faults_ms.to_duration(),
     }
 }
 
@@ -90,7 +90,7 @@ impl LogBudget {
 
     fn leave_out(&mut self, count: u64, limits: &Limits, now: Time) {
         if self.left_out == 0 {
-            self.due = Some(now + ms(limits.log_faults_ms));
+            self.due = Some(now + limits.log_faults_ms.to_duration());
         }
         self.left_out += count;
     }
@@ -137,7 +137,7 @@ impl LogShare {
     /// When [`LogShare::tell`] is to be called.
     #[must_use]
     pub fn due(&self, limits: &Limits) -> Option<Time> {
-        Some(self.since? + ms(limits.log_faults_ms))
+        Some(self.since? + limits.log_faults_ms.to_duration())
     }
 
     /// Tells how many lines about the client were left out, if any were; or, if the budget has no

@@ -28,7 +28,7 @@ use rustls::{
 };
 
 use crate::core::base::clock::Time;
-use crate::core::base::limits::{Limits, count, ms};
+use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::transitions::assert_transition;
 use crate::core::session::buffer::Buffer;
 use crate::core::session::disposition::Disposition;
@@ -307,7 +307,7 @@ impl Tls {
     #[must_use]
     pub fn bounded(mut self, limits: &Limits) -> Tls {
         self.bound = Some(Bound {
-            bytes: count(limits.tls_handshake_bytes),
+            bytes: limits.tls_handshake_bytes.to_count(),
             records: limits.tls_handshake_records,
         });
         self
@@ -784,9 +784,9 @@ impl TlsSession {
         self.sealed = 0;
     }
 
-    /// Returns the ciphertext to write to the socket. Unless it has a part of `plaintext`, the
-    /// session's output, already, the next part is encrypted behind it. So the end of a handshake
-    /// and the first output leave in one write.
+    /// Returns the ciphertext to write to the socket. `plaintext` is the session's output. If no
+    /// part of it waits as ciphertext, its next part is encrypted and appended. So the end of a
+    /// handshake and the first output leave in one write.
     pub fn output(&mut self, plaintext: &[u8]) -> &[u8] {
         if self.state == State::Open && self.sealed == 0 && !plaintext.is_empty() {
             let piece = &plaintext[..plaintext.len().min(RECORD_BYTES)];
@@ -824,7 +824,7 @@ impl TlsSession {
             self.since = None; // the server does not read, so no end of a record can arrive
         }
         match (&self.state, disposition) {
-            (State::Failed(_), _) if self.eof || now >= since + ms(limits.linger_ms) => {
+            (State::Failed(_), _) if self.eof || now >= since + limits.linger_ms.to_duration() => {
                 (Disposition::Close, false)
             }
             // The session does not want to wait for the other side.
@@ -866,7 +866,7 @@ impl TlsSession {
             State::Open if self.tls.is_unfinished() && !self.eof => limits.line_ms,
             State::Handshaking | State::Open | State::Closed => return None,
         };
-        Some(self.since? + ms(wait))
+        Some(self.since? + wait.to_duration())
     }
 
     /// Fails if a wait of the TLS layer took too long. Returns whether it failed: see

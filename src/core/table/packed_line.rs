@@ -7,12 +7,12 @@
 //!
 //! ```text
 //!   length of the client's name (1 byte, or 255 and 2 bytes) · the name · number of the server (2 bytes)
-//!   · "skew location time", each character half a byte, ended by half bytes 15
+//!   · "skew location time", each character in half a byte, then one or two half bytes of value 15
 //! ```
 //!
-//! The code of a character is the lower half of its ASCII code. The space is an exception: it would
-//! have the same code as `0`, so its code is 10. So eight characters can be packed or unpacked at
-//! once, with a few operations on one register.
+//! The code of a character is the lower half of its ASCII code. The code of a space is 10, because
+//! 0 is the code of `0`. These codes are simple to compute: eight characters are packed or unpacked
+//! at once, in one register.
 
 use std::ops::Range;
 

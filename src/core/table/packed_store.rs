@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use crate::core::base::limits::{Limits, count};
+use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::table::line_store::{LineRef, LineStore, Origin, Rank, hash_of};
 use crate::core::table::packed_line::{PackedLine, ServerNames, pack};
 use crate::core::wire::message::At;
@@ -91,7 +91,7 @@ impl PackedStore {
             free: Vec::new(),
             servers: ServerNames::default(),
             unpacked: Vec::new(),
-            max_unpacked: count(limits.unpacked_records).min(PACKED as usize),
+            max_unpacked: limits.unpacked_records.to_count().min(PACKED as usize),
             next_place: 0,
             knocks: 0,
             unpacking: Vec::new(),

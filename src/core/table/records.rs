@@ -27,11 +27,11 @@
 //!
 //! The epoch is 0 unless a server's clock is wrong, so epochs are stored outside the records. A
 //! server increases the epoch if one of its own clients sends a record that would be stale only
-//! because of the clocks (see [`Records::merge_own`]). There are two cases. The new record has a later
-//! stamp than the stored record, or the stored record is more than 120 s in the future. So a server
-//! whose clock is a year ahead cannot freeze a record: the first update at a server with a right
-//! clock replaces it. The epoch is sent with the record, so the update wins on every server. A
-//! server that receives a record from a neighbour never changes its epoch. Otherwise the final
+//! because of the clocks (see [`Records::merge_own`]). There are two cases. The new record has a
+//! later stamp than the stored record, or the stored record is more than 120 s in the future. So a
+//! server whose clock is a year ahead cannot freeze a record: the first update at a server with a
+//! right clock replaces it. The epoch is sent with the record, so the update wins on every server.
+//! A server that receives a record from a neighbour never changes its epoch. Otherwise the final
 //! table would depend on the order of arrival.
 
 use std::cmp::Ordering;
@@ -43,7 +43,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::core::base::invariants::hold;
-use crate::core::base::limits::{Limits, count};
+use crate::core::base::limits::{LimitValue, Limits};
 pub use crate::core::table::line_store::Origin;
 use crate::core::table::line_store::{LineStore, hash_of};
 use crate::core::table::packed_store::PackedStore;
@@ -174,14 +174,14 @@ impl Records {
             records: Vec::new(),
             epochs: HashMap::new(),
             copying: Vec::new(),
-            max_records: count(limits.max_records).min(NONE as usize),
+            max_records: limits.max_records.to_count().min(NONE as usize),
             oldest: NONE,
             newest: NONE,
             last_seq: 0,
             readers: Slab::new(),
             refused: 0,
             line_bytes: 0,
-            max_line_bytes: count(limits.max_record_bytes),
+            max_line_bytes: limits.max_record_bytes.to_count(),
             digest: 0,
             horizon: NEVER,
             swept: 0,

@@ -52,7 +52,7 @@ pub struct Shortened<'a> {
 }
 
 impl<'a> Shortened<'a> {
-    /// At most `most` of these bytes.
+    /// Shows the first `most` bytes of `bytes`, and counts the rest.
     #[must_use]
     pub fn new(bytes: &'a [u8], most: usize) -> Shortened<'a> {
         let (shown, hidden) = bytes.split_at(bytes.len().min(most));

@@ -459,7 +459,7 @@ mod tests {
                 binary(0x21, 0x21, &v6_block("::ffff:192.0.2.9")),
                 Some("192.0.2.9:56324"),
             ),
-            // A health check of HAProxy, and one of the AWS load balancer, which has addresses.
+            // HAProxy's health check has no addresses. That of the AWS load balancer has addresses.
             (binary(0x20, 0x00, &[]), None),
             (binary(0x20, 0x11, &[&V4_BLOCK[..], &tlvs].concat()), None),
             (binary(0x20, 0xff, &[7; 3]), None),

@@ -431,7 +431,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the connect deadline is never armed",
         file: "src/core/link/machine/mod.rs",
-        from: "State::Connecting => self.since + ms(limits.link_connect_ms),",
+        from: "State::Connecting => self.since + limits.link_connect_ms.to_duration(),",
         to: "State::Connecting => self.since + std::time::Duration::from_secs(1_000_000),",
         caught_by: SIMULATED,
         missed: None,
@@ -439,7 +439,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the proof deadline is never armed",
         file: "src/core/link/machine/mod.rs",
-        from: "                self.since + ms(limits.link_proof_ms)\n",
+        from: "                self.since + limits.link_proof_ms.to_duration()\n",
         to: "                self.since + std::time::Duration::from_secs(1_000_000)\n",
         caught_by: SIMULATED,
         missed: None,
@@ -488,7 +488,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "no heartbeats",
         file: "src/core/link/machine/mod.rs",
         from: ".map_or(heartbeat, |due| due.min(heartbeat));",
-        to: ".map_or(heartbeat + ms(limits.link_silence_ms), |due| due);",
+        to: ".map_or(heartbeat + limits.link_silence_ms.to_duration(), |due| due);",
         caught_by: SIMULATED,
         missed: None,
     },
@@ -521,8 +521,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "closing waits as long as anything comes in",
         file: "src/core/link/machine/mod.rs",
-        from: "State::Closing { .. } => self.since + ms(limits.linger_ms),",
-        to: "State::Closing { .. } => self.last_heard.max(self.last_sent) + ms(limits.linger_ms),",
+        from: "State::Closing { .. } => self.since + limits.linger_ms.to_duration(),",
+        to: "State::Closing { .. } => self.last_heard.max(self.last_sent) + limits.linger_ms.to_duration(),",
         caught_by: behaviour("neighbours::a_stranger_that_was_told_to_go_goes_whatever_it_says"),
         missed: None,
     },
@@ -1009,8 +1009,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a long line that is refused is logged whole",
         file: "src/core/client/machine.rs",
-        from: "    Shortened::new(line, count(limits.log_quote_bytes))",
-        to: "    Shortened::new(line, line.len().max(count(limits.log_quote_bytes)))",
+        from: "    Shortened::new(line, limits.log_quote_bytes.to_count())",
+        to: "    Shortened::new(line, line.len().max(limits.log_quote_bytes.to_count()))",
         caught_by: behaviour("the_log_shows_the_beginning_of_a_long_line"),
         missed: None,
     },

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herd_mio::core::base::clock::{Now, Time};
-use herd_mio::core::base::limits::{LINK_LINE_BYTES, Limits, TURN_BYTES, ms};
+use herd_mio::core::base::limits::{LINK_LINE_BYTES, LimitValue, Limits, TURN_BYTES};
 use herd_mio::core::base::settings::Settings;
 use herd_mio::core::journal::durability::{DiskDone, DiskWork, Fsync};
 use herd_mio::core::node::{ConnId, Io, Node, Wants, drive, perform_disk_work};
@@ -452,7 +452,7 @@ impl Host {
                 Fsync::Always => Policy::Always,
                 Fsync::Never => Policy::Never,
                 Fsync::Interval => {
-                    let limit = ms(self.setup.settings.limits.fsync_ms) + SYNC_GRACE;
+                    let limit = self.setup.settings.limits.fsync_ms.to_duration() + SYNC_GRACE;
                     Policy::Interval(limit + plan.slowness * DISK_JOBS)
                 }
             },

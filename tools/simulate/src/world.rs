@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herd_mio::core::base::clock::Time;
-use herd_mio::core::base::limits::ms;
+use herd_mio::core::base::limits::LimitValue;
 use herd_mio::core::journal::durability::DiskErrorKind;
 
 use crate::chronicle::{Chronicle, Seconds, Shown, Subject};
@@ -675,10 +675,10 @@ impl World {
     /// successor is dialled, fails half-way, and is dialled again; then records cross the whole herd.
     fn patience(&self) -> Duration {
         let limits = &self.plan.limits;
-        let notice = ms(limits.link_silence_ms) + ms(limits.linger_ms);
-        let dial = ms(limits.redial_cap_ms + limits.link_connect_ms + limits.lookup_ms);
+        let notice = limits.link_silence_ms.to_duration() + limits.linger_ms.to_duration();
+        let dial = (limits.redial_cap_ms + limits.link_connect_ms + limits.lookup_ms).to_duration();
         let across = Duration::from_millis(500) * self.hosts.len().min(60) as u32;
-        notice + dial * 3 + ms(limits.link_proof_ms + limits.stop_ms) + across
+        notice + dial * 3 + (limits.link_proof_ms + limits.stop_ms).to_duration() + across
     }
 
     fn is_together(&self) -> bool {
@@ -690,7 +690,7 @@ impl World {
 
     /// In peace, whoever dials gives up in time.
     fn is_dialling_in_vain(&mut self, now: Time) {
-        let limit = ms(self.plan.limits.link_connect_ms) + STEP;
+        let limit = self.plan.limits.link_connect_ms.to_duration() + STEP;
         let since = Time::from_nanos(now.since(Time::default() + limit).as_nanos() as u64);
         if let Some(host) = self.hosts.iter().find(|host| host.dials_in_vain(since)) {
             let text = format!("host {} dials for longer than {limit:?}", host.number);
@@ -749,7 +749,7 @@ impl World {
 
     /// A herd at rest says heartbeats, and nothing else.
     fn silence(&mut self) {
-        let beat = ms(self.plan.limits.heartbeat_ms);
+        let beat = self.plan.limits.heartbeat_ms.to_duration();
         let before = self.measure();
         self.run_for(beat * SILENT_BEATS);
         let after = self.measure();

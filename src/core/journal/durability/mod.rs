@@ -47,7 +47,7 @@ use self::lives::{Life, Lives};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Time;
 use crate::core::base::entropy::Entropy;
-use crate::core::base::limits::{Limits, ms};
+use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::journal::format::{Entry, Format, MAX_ENTRY, Salt, header, seal};
 use crate::core::table::records::{ReaderId, Records};
 
@@ -235,7 +235,7 @@ impl Durability {
         Durability {
             server: server.to_owned(),
             fsync,
-            fsync_every: ms(limits.fsync_ms),
+            fsync_every: limits.fsync_ms.to_duration(),
             compact_bytes: limits.compact_bytes,
             chunk: limits.journal_ahead_bytes,
             heard_bytes,

@@ -28,7 +28,7 @@ use self::feed::{CatchUp, Unconfirmed};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Time;
 use crate::core::base::invariants::hold;
-use crate::core::base::limits::{LINK_LINE_BYTES, Limits, ms};
+use crate::core::base::limits::{LINK_LINE_BYTES, LimitValue, Limits};
 use crate::core::base::settings::TlsMode;
 use crate::core::base::slots::Id;
 use crate::core::base::transitions::assert_transition;
@@ -771,9 +771,9 @@ impl Protocol for Link {
 
     fn deadline(&self, limits: &Limits) -> Option<Time> {
         Some(match self.state {
-            State::Connecting => self.since + ms(limits.link_connect_ms),
+            State::Connecting => self.since + limits.link_connect_ms.to_duration(),
             State::Greeting | State::Proving { .. } | State::Starting => {
-                self.since + ms(limits.link_proof_ms)
+                self.since + limits.link_proof_ms.to_duration()
             }
             State::Linked { .. } => {
                 let mut deadline = self.silent_at(limits);
@@ -788,7 +788,7 @@ impl Protocol for Link {
                 }
                 deadline?
             }
-            State::Closing { .. } => self.since + ms(limits.linger_ms),
+            State::Closing { .. } => self.since + limits.linger_ms.to_duration(),
         })
     }
 

@@ -132,8 +132,8 @@ impl Herd {
         self.lacks
     }
 
-    /// Sets the number of records that this server refused from the feed of `neighbour`, as far as
-    /// it is known.
+    /// Sets the known number of records in the feed of `neighbour` that this server refused. The
+    /// real number may be different.
     pub fn lacks_of(&mut self, neighbour: NeighbourId, records: u64) {
         let before = self.get_mut(neighbour).replace_lacks(records);
         self.lacks = self.lacks - before + records;

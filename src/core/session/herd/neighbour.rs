@@ -11,7 +11,7 @@ use super::tls_offer::{Ending, TlsOffer};
 use crate::core::base::backoff::Backoff;
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Time;
-use crate::core::base::limits::{Limits, ms};
+use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::settings::{HostPort, NeighbourSettings};
 use crate::core::base::slots::Id;
 use crate::core::table::records::Origin;
@@ -148,7 +148,10 @@ impl Neighbour {
             is_over_tls: false,
             tls_offer: TlsOffer::default(),
             dial: Dial::Nothing,
-            backoff: Backoff::new(ms(limits.redial_first_ms), ms(limits.redial_cap_ms)),
+            backoff: Backoff::new(
+                limits.redial_first_ms.to_duration(),
+                limits.redial_cap_ms.to_duration(),
+            ),
             kept_out_until: Time::default(),
             life: None,
             told: 0,
@@ -318,7 +321,8 @@ impl Neighbour {
         if self.link == Some(link) {
             self.has_held_until(now);
         }
-        // The longest wait of this step. Randomness is not needed, because only one server waits.
+        // `u64::MAX` chooses the longest wait of the present backoff step. A random wait is not
+        // needed, because only one server waits.
         self.kept_out_until = now + self.backoff.next_wait(u64::MAX);
     }
 
