@@ -261,7 +261,8 @@ mod tests {
         assert_eq!(strace_total("strace: Process 1 detached\n"), None);
     }
 
-    /// Somebody who is told something answers, with at least a read and a write.
+    /// A process that gets a line answers with at least a read and a write. The first read may
+    /// begin before strace attaches, and the last write may end after it detaches.
     #[test]
     fn strace_counts_what_a_process_does_meanwhile() {
         let counters = Counters {
@@ -287,7 +288,7 @@ mod tests {
         drop(to);
         cat.wait().unwrap();
         match counted {
-            Ok(((), counts)) => assert!(counts.syscalls.unwrap() >= 39.0, "{counts:?}"),
+            Ok(((), counts)) => assert!(counts.syscalls.unwrap() >= 38.0, "{counts:?}"),
             // Not every machine has it, or lets it.
             Err(reason) => assert!(reason.contains("strace"), "{reason}"),
         }
