@@ -465,7 +465,7 @@ fn a_newer_proven_link_takes_the_place_of_the_old_one() {
     old.expect_end();
     let at = jaquez.client().ask("IAMAT x +1+2 3");
     assert_eq!(new.line(), at);
-    // One that cannot prove itself takes nobody's place.
+    // One that cannot prove itself takes the place of no other link.
     let (mut impostor, theirs) = pose_as_riley(&herd);
     impostor.send(format!(
         "PROOF {}\n",

@@ -118,7 +118,7 @@ pub(crate) struct World {
     riley: Machine,
     jaquez: Machine,
     link: (ConnId, ConnId),
-    /// Every byte that crossed the link, as text, for whoever reads along.
+    /// Every byte that crossed the link, as text, to read along.
     pub(crate) crossed: String,
 }
 

@@ -1,7 +1,7 @@
 //! Randomness as an argument. The shell gives the core one random seed, and the core derives all
 //! its random values from this seed.
 //!
-//! With a seed from the operating system, nobody can guess the nonces. With a fixed seed, the
+//! With a seed from the operating system, no peer can guess the nonces. With a fixed seed, the
 //! simulator can repeat a run exactly.
 
 use ring::hmac;
