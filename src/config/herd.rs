@@ -1,7 +1,7 @@
 //! The description of a herd: its servers and links, read from a preset or a TOML file, and
 //! checked.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -188,12 +188,13 @@ impl HerdConfig {
                 "cannot read the config file {title}: {error}; name another with --config"
             ))
         })?;
-        let file: File = toml::from_str(&text).map_err(|error| {
+        let mut file: File = toml::from_str(&text).map_err(|error| {
             let (line, column) = line_and_column(&text, error.span().map_or(0, |span| span.start));
             let what = of_parser(&with_guess(error.message()))
                 .replace("expected u64", "expected a whole number");
             ConfigError(format!("{title}:{line}:{column}: {what}"))
         })?;
+        file.limits.set = limits_set(&text);
         let herd = HerdConfig {
             members: file
                 .servers
@@ -391,6 +392,13 @@ fn meant<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str
 
 fn is_unspecified(host: &str) -> bool {
     host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+}
+
+/// Returns the names of the limits that a config file sets. `text` has been parsed before.
+fn limits_set(text: &str) -> BTreeSet<String> {
+    let table: toml::Table = toml::from_str(text).unwrap_or_default();
+    let limits = table.get("limits").and_then(toml::Value::as_table);
+    limits.map_or_else(BTreeSet::new, |limits| limits.keys().cloned().collect())
 }
 
 /// Returns the line and the column of a byte offset, both counted from 1.

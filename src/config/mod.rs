@@ -169,6 +169,14 @@ mod tests {
     }
 
     #[test]
+    fn the_limits_that_the_file_sets_are_known() {
+        let text = format!("{TWO}[limits]\nmax_clients_per_address = 50_000\n");
+        let config = herd(&text).unwrap().server("A", &Overrides::default());
+        let limits = config.unwrap().settings.limits;
+        assert!(limits.set.iter().eq(["max_clients_per_address"]));
+    }
+
+    #[test]
     fn a_secret_that_everybody_may_read_is_noted() {
         let directory = tempfile::tempdir().unwrap();
         let files = ["secret", "key"].map(|name| directory.path().join(name));

@@ -1,4 +1,4 @@
-//! A bucket of bytes that fills again at a steady rate: what may be used at once, and on average.
+//! A bucket that fills again at a steady rate: a bound on what is used at once, and on average.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub struct Bucket {
 /// How much a bucket holds, and in which time an empty one is full again.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// Bytes that it holds.
+    /// Bytes, or things of another kind, that it holds.
     pub bytes: u64,
     /// The time in which so many flow in.
     pub period: Duration,
@@ -42,6 +42,12 @@ impl Bucket {
             self.full_at = full_at;
         }
         fits
+    }
+
+    /// Whether nothing was taken out, or all of it has come back.
+    #[must_use]
+    pub fn is_full(&self, now: Time) -> bool {
+        self.full_at <= now
     }
 
     /// Whether there are so many bytes in it.

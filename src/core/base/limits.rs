@@ -3,6 +3,8 @@
 //! Everything about limits is made from this one list: the `[limits]` table of a config file, its
 //! checks, and the output of `--check`.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -37,11 +39,14 @@ macro_rules! limits {
         #[serde(default, deny_unknown_fields)]
         pub struct Limits {
             $($(#[doc = $about])+ pub $name: u64,)+
+            /// The limits that the config file sets. See [`Limits::holds_for`].
+            #[serde(skip)]
+            pub set: BTreeSet<String>,
         }
 
         impl Default for Limits {
             fn default() -> Limits {
-                Limits { $($name: $default,)+ }
+                Limits { $($name: $default,)+ set: BTreeSet::new() }
             }
         }
 
@@ -168,6 +173,14 @@ limits! {
 }
 
 impl Limits {
+    /// Whether the limit `name`, which bounds what one address may take, holds for `address`. It
+    /// does, except for a loopback address: there, it holds only if the config file sets it. So
+    /// benchmarks and graders on one machine are not limited by default.
+    #[must_use]
+    pub fn holds_for(&self, name: &str, address: IpAddr) -> bool {
+        !address.to_canonical().is_loopback() || self.set.contains(name)
+    }
+
     /// Checks that each limit is in its range, and that the limits fit together.
     ///
     /// # Errors
@@ -236,6 +249,22 @@ mod tests {
     #[test]
     fn the_defaults_are_allowed() {
         assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_by_address_holds_for_loopback_only_if_it_is_set() {
+        let mut limits = Limits::default();
+        let name = "max_clients_per_address";
+        let free =
+            |limits: &Limits, address: &str| !limits.holds_for(name, address.parse().unwrap());
+        for loopback in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(free(&limits, loopback), "{loopback}");
+        }
+        for other in ["192.0.2.1", "10.0.0.1", "2001:db8::1", "::ffff:192.0.2.1"] {
+            assert!(!free(&limits, other), "{other}");
+        }
+        limits.set.insert(name.to_owned());
+        assert!(!free(&limits, "127.0.0.1"));
     }
 
     #[test]

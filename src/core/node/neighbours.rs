@@ -12,8 +12,8 @@ use crate::core::base::clock::Now;
 use crate::core::base::limits::LimitValue;
 use crate::core::base::settings::{HostPort, NeighbourTls, TlsMode};
 use crate::core::link::Link;
-use crate::core::session::admission::origin;
 use crate::core::session::herd::{LinkError, NeighbourId, Repeat};
+use crate::core::session::origins::origin;
 use crate::core::session::resolver::Resolution;
 use crate::core::session::tls::{Tls, TlsError, TlsSession};
 

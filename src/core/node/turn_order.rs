@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::{ConnId, Node};
-use crate::core::session::admission::origin;
+use crate::core::session::origins::origin;
 
 impl Node {
     /// Sorts connections that are ready for input. Neighbours, Places and proxies come first.

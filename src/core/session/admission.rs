@@ -2,10 +2,11 @@
 //! rejected clients that get an answer.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::core::base::invariants::hold;
 use crate::core::base::limits::{LimitValue, Limits};
+use crate::core::session::origins::origin;
 
 /// The maximum number of rejected clients that are sent an answer at the same time. Further
 /// rejected clients are closed without an answer.
@@ -27,8 +28,7 @@ pub enum Admission {
 #[derive(Debug, Default)]
 pub struct Admissions {
     clients: usize,
-    /// The number of admitted clients for each [`origin`]. Empty if the number from one address is
-    /// not limited.
+    /// The number of admitted clients for each [`origin`] whose number is limited.
     origins: BTreeMap<IpAddr, u64>,
     rejected: usize,
     /// The number of clients that were not admitted since the server started.
@@ -69,14 +69,16 @@ impl Admissions {
                 "there are {} clients, which is limits.max_clients",
                 self.clients
             )
-        } else if is_limited(limits) && self.from(address) >= limits.max_clients_per_address {
+        } else if is_limited(limits, address)
+            && self.from(address) >= limits.max_clients_per_address
+        {
             format!(
                 "there are {} clients from its address, which is limits.max_clients_per_address",
                 self.from(address)
             )
         } else {
             self.clients += 1;
-            if is_limited(limits) {
+            if is_limited(limits, address) {
                 *self.origins.entry(origin(address)).or_default() += 1;
             }
             return Admission::Admit;
@@ -133,7 +135,7 @@ impl Admissions {
         );
         let from_anywhere: u64 = self.origins.values().sum();
         hold!(
-            from_anywhere == 0 || from_anywhere == clients as u64,
+            from_anywhere <= clients as u64,
             "{from_anywhere} of {clients} clients are counted by address"
         );
         Ok(())
@@ -147,19 +149,11 @@ impl Admissions {
     }
 }
 
-/// Whether clients are counted by address. If not, `max_clients_per_address` is at least
-/// `max_clients`, so `max_clients` is always reached first.
-fn is_limited(limits: &Limits) -> bool {
+/// Whether the clients of `address` are counted. They are not if `max_clients_per_address` is at
+/// least `max_clients`, because then `max_clients` is always reached first.
+fn is_limited(limits: &Limits, address: IpAddr) -> bool {
     limits.max_clients_per_address < limits.max_clients
-}
-
-/// Returns the address under which a client is counted. Of an IPv6 address, only the first 64 bits
-/// count: usually one host can use all addresses of such a network.
-pub(crate) fn origin(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
+        && limits.holds_for("max_clients_per_address", address)
 }
 
 #[cfg(test)]

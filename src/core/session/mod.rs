@@ -28,6 +28,7 @@ pub mod disposition;
 pub mod handshakes;
 pub mod herd;
 pub mod log_budget;
+pub mod origins;
 pub mod peer_label;
 pub mod protocol;
 pub mod resolver;

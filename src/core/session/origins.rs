@@ -1,0 +1,135 @@
+//! Origins: which addresses count as one, and what each of them may use in a period.
+//!
+//! A limit on each connection does not bound a peer that opens many connections. So some limits
+//! hold for all connections of one origin together. An origin is an IPv4 address, or the first 64
+//! bits of an IPv6 address: usually one host can use all addresses of such a network.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::core::base::bucket::{Bucket, Size};
+use crate::core::base::clock::Time;
+
+/// The maximum number of origins that have a bucket of their own at the same time.
+const MAX_ORIGINS: usize = 65_536;
+
+/// The number of turns into which a bucket's period is divided. The buckets that are full again
+/// are removed at most once in each of them.
+const SWEEPS_IN_A_PERIOD: u32 = 16;
+
+/// Returns the origin of an address. An IPv4-mapped IPv6 address has the origin of the IPv4
+/// address.
+#[must_use]
+pub fn origin(address: IpAddr) -> IpAddr {
+    masked(address, 32, 64)
+}
+
+/// Returns the network of an address: the first 24 bits of an IPv4 address, or the first 48 bits of
+/// an IPv6 address. Providers usually give a customer at most such a network.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    masked(address, 24, 48)
+}
+
+/// Returns `address` with only its first bits. Both prefixes are at least 1.
+fn masked(address: IpAddr, v4_prefix: u32, v6_prefix: u32) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & (u32::MAX << (32 - v4_prefix))).into(),
+        IpAddr::V6(v6) => {
+            Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << (128 - v6_prefix))).into()
+        }
+    }
+}
+
+/// A [`Bucket`] for each origin or network. The memory is bounded: if very many origins have taken
+/// something in the present period, the origins after that share one bucket.
+///
+/// ```
+/// use std::time::Duration;
+/// use herd_mio::core::base::bucket::Size;
+/// use herd_mio::core::base::clock::Time;
+/// use herd_mio::core::session::origins::Shares;
+///
+/// let size = Size { bytes: 2, period: Duration::from_secs(10) };
+/// let (one, other) = ("192.0.2.1".parse()?, "192.0.2.2".parse()?);
+/// let mut shares = Shares::default();
+/// let now = Time::from_nanos(0);
+/// assert!(shares.take(one, 2, size, now));
+/// assert!(!shares.take(one, 1, size, now), "it has used its share");
+/// assert!(shares.take(other, 1, size, now), "another origin has its own");
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Shares {
+    buckets: BTreeMap<IpAddr, Bucket>,
+    /// For all origins that have no bucket of their own.
+    rest: Bucket,
+    /// The earliest time of the next search for buckets that are full again.
+    sweep_at: Time,
+}
+
+impl Shares {
+    /// Takes `count` out of the bucket of `origin`, if there is so much in it.
+    pub fn take(&mut self, origin: IpAddr, count: u64, size: Size, now: Time) -> bool {
+        if let Some(bucket) = self.buckets.get_mut(&origin) {
+            return bucket.take(count, size, now);
+        }
+        if self.buckets.len() >= MAX_ORIGINS && now >= self.sweep_at {
+            self.sweep_at = now + size.period / SWEEPS_IN_A_PERIOD;
+            self.buckets.retain(|_, bucket| !bucket.is_full(now));
+        }
+        if self.buckets.len() >= MAX_ORIGINS {
+            return self.rest.take(count, size, now);
+        }
+        let mut bucket = Bucket::default();
+        let fits = bucket.take(count, size, now);
+        if fits {
+            self.buckets.insert(origin, bucket);
+        }
+        fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const SIZE: Size = Size {
+        bytes: 1,
+        period: Duration::from_secs(16),
+    };
+
+    fn at(seconds: u64) -> Time {
+        Time::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn an_origin_and_a_network_are_prefixes() {
+        for (address, of_origin, of_network) in [
+            ("192.0.2.77", "192.0.2.77", "192.0.2.0"),
+            ("::ffff:192.0.2.77", "192.0.2.77", "192.0.2.0"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::", "2001:db8:1::"),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(origin(address), of_origin.parse::<IpAddr>().unwrap());
+            assert_eq!(network(address), of_network.parse::<IpAddr>().unwrap());
+        }
+    }
+
+    #[test]
+    fn the_number_of_buckets_is_bounded() {
+        let mut shares = Shares::default();
+        let address = |number: usize| Ipv4Addr::from_bits(number as u32).into();
+        for number in 0..MAX_ORIGINS {
+            assert!(shares.take(address(number), 1, SIZE, at(0)));
+        }
+        assert!(shares.take(address(MAX_ORIGINS), 1, SIZE, at(0)));
+        let next = address(MAX_ORIGINS + 1);
+        assert!(!shares.take(next, 1, SIZE, at(0)), "it shares a bucket");
+        assert!(!shares.take(next, 1, SIZE, at(15)));
+        // All buckets are full again, so they are removed.
+        assert!(shares.take(next, 1, SIZE, at(16)));
+        assert_eq!(shares.buckets.len(), 1);
+    }
+}
