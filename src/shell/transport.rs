@@ -4,6 +4,16 @@
 //! reports only *changes*. So a transport remembers that it is readable or writable until a read or
 //! a write shows the opposite. No system call is needed to change interest: the loop just does not
 //! read or write.
+//!
+//! A transport has three states:
+//!
+//! ```text
+//!   Connecting ─ Connected ─► Open
+//!   Open       ─ Finished ──► Finished
+//! ```
+//!
+//! The flags beside the state are what epoll has reported. The kernel changes each of them on its
+//! own, in every state.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -11,7 +21,33 @@ use std::net::Shutdown;
 use mio::event::Event;
 use mio::net::TcpStream;
 
+use crate::core::base::transitions::assert_transition;
 use crate::core::node::ConnId;
+
+/// What can be done with the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A connect is in progress. The socket cannot be read or written yet.
+    Connecting,
+    /// Both directions can be used.
+    Open,
+    /// Our direction is shut down. The socket can still be read.
+    Finished,
+}
+
+/// Why the state changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The connect has succeeded.
+    Connected,
+    /// The session has sent its last byte.
+    Finished,
+}
+
+const TRANSITIONS: [(State, Cause, State); 2] = [
+    (State::Connecting, Cause::Connected, State::Open),
+    (State::Open, Cause::Finished, State::Finished),
+];
 
 /// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,19 +64,18 @@ pub enum Received {
 pub struct Transport {
     id: ConnId,
     stream: TcpStream,
-    /// It is not connected yet.
-    connecting: bool,
-    /// What epoll has told and no call has disproved. Each direction on its own.
+    state: State,
+    /// Whether a read may succeed: epoll has reported it, and no read has shown the opposite.
     readable: bool,
+    /// The same for a write.
     writable: bool,
     /// Whether the peer closed its direction, or an error or urgent data was reported. Then a short
     /// read does not prove that the socket is drained.
     short_reads: bool,
     /// Whether both directions are closed, or the socket has an error.
     hung_up: bool,
-    /// Our direction is shut down.
-    finished: bool,
-    /// Whether the connection is on the list of the next turn.
+    /// Whether the connection is on the list of the next turn. The event loop sets this, whatever
+    /// the state.
     queued: bool,
 }
 
@@ -54,7 +89,10 @@ impl Transport {
         Transport {
             id,
             stream,
-            connecting,
+            state: match connecting {
+                true => State::Connecting,
+                false => State::Open,
+            },
             // Not known yet. If there is something to read, epoll reports it right after
             // registration.
             readable: false,
@@ -62,9 +100,13 @@ impl Transport {
             writable: !connecting,
             short_reads: false,
             hung_up: false,
-            finished: false,
             queued: false,
         }
+    }
+
+    fn enter(&mut self, cause: Cause, state: State) {
+        assert_transition(&TRANSITIONS, (self.state, cause, state));
+        self.state = state;
     }
 
     /// Returns the connection's id.
@@ -101,13 +143,13 @@ impl Transport {
     /// Whether a read may return bytes or the end of the stream.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        self.readable && !self.connecting
+        self.readable && self.state != State::Connecting
     }
 
     /// Whether the socket may accept bytes.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        self.writable && !self.connecting && !self.finished
+        self.writable && self.state == State::Open
     }
 
     /// Whether both directions are closed, or the socket has an error.
@@ -122,7 +164,7 @@ impl Transport {
     /// # Errors
     /// The connect failed.
     pub fn finish_connecting(&mut self) -> io::Result<bool> {
-        if !self.connecting || !self.writable {
+        if self.state != State::Connecting || !self.writable {
             return Ok(false);
         }
         if let Some(error) = self.stream.take_error()? {
@@ -130,7 +172,7 @@ impl Transport {
         }
         match self.stream.peer_addr() {
             Ok(_) => {
-                self.connecting = false;
+                self.enter(Cause::Connected, State::Open);
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
@@ -195,9 +237,10 @@ impl Transport {
     }
 
     /// Shuts down the writing direction; further calls do nothing. The peer receives everything
-    /// that was written, then the end of the stream.
+    /// that was written, then the end of the stream. The socket must be connected.
     pub fn finish(&mut self) {
-        if !std::mem::replace(&mut self.finished, true) {
+        if self.state != State::Finished {
+            self.enter(Cause::Finished, State::Finished);
             // This fails only if the peer is gone already. The next read reports that.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
@@ -209,5 +252,16 @@ impl Transport {
             Ok(Some(error)) | Err(error) => error.to_string(),
             Ok(None) => "it hung up".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TRANSITIONS;
+    use crate::core::base::transitions::assert_drawn;
+
+    #[test]
+    fn the_page_shows_the_transitions() {
+        assert_drawn(include_str!("transport.rs"), &TRANSITIONS);
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// The tools of the workspace, and what one of them has in a folder of its own.
+/// The tools of the workspace, and the programs that stand in folders of their own.
 fn crates() -> Vec<PathBuf> {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut all: Vec<PathBuf> = fs::read_dir(tools)
@@ -21,6 +21,7 @@ fn crates() -> Vec<PathBuf> {
         .filter(|source| source.is_dir())
         .collect();
     all.push(tools.join("client/src/bin/herd-certificates"));
+    all.push(tools.join("compare/worlds/tokio/src"));
     all.sort();
     all
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use tracing::Level;
 
-use crate::link::OPERATOR;
+use crate::proof::OPERATOR;
 
 /// One server of a herd, written with tokio.
 ///

@@ -23,12 +23,9 @@ use crate::cli::Dialled;
 use crate::herd::{Heard, Herd, LinkHandle, Server};
 use crate::lines::{Escaped, Split, number, split};
 use crate::message::At;
-use crate::proof::{Hex, Nonce, Parties, Side, random, unhex};
+use crate::proof::{Hex, Nonce, OPERATOR, Parties, Side, random, unhex};
 use crate::records::Teacher;
 use crate::time::wall_ns;
-
-/// The name under which a tool asks how a server stands; no server is called so.
-pub(crate) const OPERATOR: &str = "operator";
 
 /// Of the neighbours' protocol.
 const VERSION: &str = "2";

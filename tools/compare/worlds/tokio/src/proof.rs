@@ -6,6 +6,9 @@ use std::fmt;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
+/// The name under which a tool connects to get the status of a server. No server has this name.
+pub(crate) const OPERATOR: &str = "operator";
+
 /// Random bytes that a side has never used before.
 pub(crate) type Nonce = [u8; 16];
 
