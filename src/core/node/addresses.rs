@@ -1,5 +1,5 @@
-//! The order in which the addresses of a name are tried, and the time between two attempts. The
-//! time is virtual.
+//! Tests of the order in which the addresses of a name are tried, and of the time between two
+//! attempts. The time is virtual.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,9 +1,10 @@
-//! What a [`Node`] does about certificates that end: it warns of its own once a day, and tells of a
-//! link that is up for longer than the certificate of its neighbour is good.
+//! Warnings about certificates that expire. From two weeks before one of its own certificates
+//! expires, a [`Node`] warns once a day. If a neighbour's certificate expires while the link is up,
+//! the node warns once.
 //!
-//! Such a link stays: closing it would stop the herd at the moment at which an operator forgot a
-//! date. It is not made again, because a certificate that ended is refused, and no session is
-//! resumed without one.
+//! Such a link stays up. Otherwise an expired certificate would cut the herd apart at once. The
+//! neighbours cannot make a new link with that certificate: an expired certificate is refused, and
+//! links do not use TLS session resumption, which would skip the check.
 
 use std::time::Duration;
 
@@ -16,17 +17,17 @@ use crate::core::base::clock::{Now, Time};
 use crate::core::session::certificate::{Minute, ends_at};
 use crate::core::session::tls::TlsSession;
 
-/// How often a server warns of its own certificates.
+/// The time between two warnings about the same certificate of this server.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is to be told of certificates.
+/// The certificates that are watched, and when to check them.
 #[derive(Default)]
 pub(super) struct Certificates {
-    /// Links that are up, and when the certificate of the other side ends.
+    /// Links, each with the time at which the certificate of the other side expires.
     links: Vec<(ConnId, UnixTime)>,
-    /// When this server's own are looked at.
+    /// The time of the next check of this server's own certificates.
     own_at: Time,
-    /// The deadline that is in the heap.
+    /// The earliest deadline of these checks in the heap.
     armed: Option<Time>,
 }
 
@@ -35,13 +36,15 @@ fn wall(now: Now) -> UnixTime {
 }
 
 impl Node {
-    /// This server has these certificates from now on. Those that end soon were told of.
+    /// Starts to watch this server's own certificates. The first check is in a day: at a start and
+    /// at a reload, the operator is warned elsewhere.
     pub(super) fn watch_own_certificates(&mut self, now: Now) {
         self.certificates.own_at = now.time + DAY;
         self.watch_certificates(now);
     }
 
-    /// A link's handshake is over.
+    /// The TLS handshake of a connection is done. If the connection is a link, the certificate of
+    /// the other side is watched.
     pub(super) fn watch_link_certificate(&mut self, id: ConnId, now: Now) {
         if let Some(slot) = self.sessions.get(id)
             && let Session::Link(_) = &slot.session
@@ -53,7 +56,7 @@ impl Node {
         }
     }
 
-    /// Files when certificates are looked at next.
+    /// Adds the time of the next check to the heap, if it is earlier than the one there.
     fn watch_certificates(&mut self, now: Now) {
         let own = match self.settings.tls.own.is_empty() {
             true => None,
@@ -78,7 +81,7 @@ impl Node {
             .armed
             .is_some_and(|armed| armed > now.time)
         {
-            return; // they were looked at since that was filed
+            return; // an old entry of the heap: the check was already done
         }
         self.certificates.armed = None;
         if self.certificates.own_at <= now.time {
@@ -129,7 +132,7 @@ mod tests {
     const NOON: u64 = 1_800_000_000;
 
     thread_local! {
-        /// What this test's thread logged.
+        /// The warnings that this test's thread logged.
         static LOGGED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     }
 
@@ -158,7 +161,7 @@ mod tests {
         LOGGED.take();
     }
 
-    /// So many seconds after the beginning of a test.
+    /// Returns the time `seconds` after the beginning of a test.
     fn at(seconds: u64) -> Now {
         Now {
             time: Time::from_nanos(seconds * 1_000_000_000),
@@ -170,7 +173,7 @@ mod tests {
         UnixTime::since_unix_epoch(Duration::from_secs(NOON + seconds))
     }
 
-    /// A server of the herd of 2021 that has no link but that of Riley and Jaquez.
+    /// Returns the server `name` of the built-in herd, with only Riley or Jaquez as a neighbour.
     fn node(name: &str, tls: TlsSettings) -> Node {
         let config = HerdConfig::load(&Source::Name, Some(name)).unwrap();
         let mut settings = config.server(name, &Overrides::default()).unwrap().settings;
@@ -255,7 +258,7 @@ mod tests {
         let (mut from, mut to) = (&mut dialling, &mut accepting);
         let mut id = dial(from);
         if id.is_none() {
-            // The herd's file says which of the two dials.
+            // The preset of the herd decides which of the two dials.
             (from, to) = (to, from);
             id = dial(from);
         }

@@ -1,4 +1,4 @@
-//! How a [`Node`] admits clients, asks Places for them, and gives them the answers.
+//! How a [`Node`] admits clients, asks Google Places for them, and gives them the answers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,7 +24,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Returns the session of a client that is treated like this.
+    /// Returns the session for the client.
     pub(super) fn client(&self, serial: u32, from: ClientSource) -> Client {
         match &self.refused {
             None => Client::new(serial, from),
@@ -34,8 +34,9 @@ impl Entry {
 }
 
 impl Node {
-    /// Accepts a connection to the clients' port. If the address is that of a listed proxy, the
-    /// client is not known until the header arrives: see [`crate::core::client::proxied`].
+    /// Accepts a connection to the clients' port. If the address is that of a proxy in
+    /// `clients.proxies`, the client is known only after the PROXY header: see
+    /// [`crate::core::client::proxied`].
     pub(super) fn client_connected(&mut self, address: SocketAddr) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
@@ -159,7 +160,7 @@ impl Node {
             false => self.admission.leave(address),
         }
         if self.admission.clients() == 0 && self.phase != Phase::Running {
-            self.mark_all_dirty(); // all links are flushed after the last client
+            self.mark_all_dirty(); // links that have records left send them now
             self.tally.log_budget.tell(&self.settings.limits);
         }
     }

@@ -37,7 +37,8 @@ impl Node {
         }
     }
 
-    /// Handles the effect of a session. Only here can one session act on another.
+    /// Handles the effect of a session. Sessions do not call each other: an event of one session
+    /// acts on another only through the node.
     #[inline(never)]
     pub(super) fn apply(&mut self, id: ConnId, effect: Effect, now: Now) {
         match effect {
@@ -69,7 +70,8 @@ impl Node {
         }
     }
 
-    /// A socket that we dialled is connected. If the connection uses TLS, the handshake begins now.
+    /// A connection that we dialled is connected. If the connection uses TLS, the handshake begins
+    /// now.
     pub(super) fn socket_connected(&mut self, id: ConnId, now: Now) {
         match self.tls_of_dialled(id, now) {
             Ok(Some(tls)) => {

@@ -15,9 +15,9 @@ use crate::core::session::disposition::Disposition;
 
 /// What a [`Node`] needs from outside: sockets, a resolver, a disk and a clock.
 ///
-/// The shell implements this with real ones. The simulator, fuzz targets and benchmarks have their
-/// own. A method that gets the node uses only its getters. The socket of a connection exists from
-/// `connect`, or from the time it was accepted, until `close`.
+/// The shell implements this with the real ones. The simulator, fuzz targets and benchmarks have
+/// simulated ones. A method that gets the node uses only its getters. The socket of a connection
+/// exists from `connect`, or from the time it was accepted, until `close`.
 pub trait Io {
     /// Returns the present time.
     fn now(&mut self) -> Now;
@@ -54,8 +54,9 @@ pub trait Io {
     /// the connection closed.
     fn close(&mut self, id: ConnId, why: Option<&str>);
 
-    /// The connection is done for this turn, and stays open. If the socket is already ready for
-    /// what `wants` asks, to read or to write, the connection is served again in the next turn.
+    /// The connection is done for this turn, and stays open. `wants` says whether it waits to read
+    /// or to write. If the socket is already ready for that, the connection is served again in the
+    /// next turn.
     fn flushed(&mut self, node: &Node, id: ConnId, wants: Wants);
 
     /// Whether the turn ends here, between two steps. A simulator crashes servers at such points.
@@ -153,7 +154,7 @@ fn flush(node: &mut Node, io: &mut impl Io, id: ConnId, now: Now) {
     io.flushed(node, id, wants);
 }
 
-/// Closes the socket of a connection and removes the session. Connections end nowhere else.
+/// Closes the socket of a connection, then tells the node, which removes the session.
 fn lose(node: &mut Node, io: &mut impl Io, id: ConnId, why: Option<&str>, now: Now) {
     io.close(id, why);
     node.handle_connection_lost(id, why, now);

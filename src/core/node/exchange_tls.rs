@@ -1,5 +1,6 @@
-//! TLS below an exchange: certificates are judged by the time of the event, and not by the system's
-//! clock; the request goes with the end of the handshake; a goodbye is said.
+//! Tests of TLS below an exchange, which is an HTTPS connection to Google Places. Certificates are
+//! checked against the time of the event, not against the system's clock. The request is sent with
+//! the last message of the handshake. Before the exchange closes, it sends `close_notify`.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use crate::core::session::disposition::Disposition;
 const IN_2021: u64 = 1_621_464_827_000_000_000;
 const IN_2023: u64 = 1_684_536_827_000_000_000;
 
-/// A server that a client has asked about Places, and Places, which has a certificate for 2021.
+/// A server with a client that has asked for places, and a simulated Google Places. The certificate
+/// of Places is valid only in 2021.
 struct Scene {
     node: Node,
     client: ConnId,
@@ -28,7 +30,7 @@ struct Scene {
     now: Now,
 }
 
-/// The socket to Places is connected, while the wall clock of the server shows `wall`.
+/// Returns a scene in which the socket to Places has just connected. The wall clock shows `wall`.
 fn connected_at(wall: u64) -> Scene {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -91,7 +93,8 @@ fn connected_at(wall: u64) -> Scene {
 }
 
 impl Scene {
-    /// The output of the exchange goes to Places, which answers. Returns how many bytes there were.
+    /// Passes the output of the exchange to Places, and the reply back. Returns the length of the
+    /// output.
     fn flush(&mut self) -> usize {
         let Scene {
             node,
@@ -103,7 +106,7 @@ impl Scene {
         let output = node.poll_output(*exchange).to_vec();
         node.handle_output_sent(*exchange, output.len(), *now);
         places.read_tls(&mut output.as_slice()).unwrap();
-        let _ = places.process_new_packets(); // an alert is an error
+        let _ = places.process_new_packets(); // fails if the exchange sent an alert
         self.answer();
         output.len()
     }
@@ -116,7 +119,7 @@ impl Scene {
             .handle_data_received(self.exchange, &answer, self.now);
     }
 
-    /// What Places has heard.
+    /// Returns the plaintext that Places has received.
     fn heard(&mut self) -> String {
         let mut heard = vec![0; 4_096];
         let length = self.places.reader().read(&mut heard).unwrap_or(0);
@@ -124,7 +127,8 @@ impl Scene {
     }
 }
 
-/// What a client hears, and what Places does, if the wall clock of the server shows `wall`.
+/// Returns the output for the client and the plaintext that Places received, if the wall clock of
+/// the server shows `wall`.
 fn asked_at(wall: u64) -> (String, String) {
     let mut scene = connected_at(wall);
     for _ in 0..4 {

@@ -1,8 +1,10 @@
 //! Removes records that are older than `limits.record_ttl_ms`.
 //!
-//! Age counts from the record's effective time, which stands in the record's line. So every server
-//! comes to the same verdict without a message, as soon as its own clock has passed the record's
-//! end. Until a sweep removes an expired record, the table does not give it out.
+//! The age counts from the record's [effective
+//! time](crate::core::wire::posix_time::effective_time), which is computed from the record's line.
+//! So all servers expire the record without a message, each when its own clock has reached the end
+//! of the record's time to live. The table does not give out expired records. A sweep, a search of
+//! the table in small steps, removes them.
 
 use std::time::Duration;
 
@@ -12,12 +14,12 @@ use crate::core::wire::posix_time::PosixTime;
 
 /// The time between two steps of a sweep.
 const STEP_EVERY: Duration = Duration::from_millis(100);
-/// Places of the table that a step looks at: less than a millisecond's work.
+/// The number of slots of the table that one step checks. That takes less than a millisecond.
 const STEP_PLACES: usize = 4_000;
 
 impl Node {
-    /// Moves the horizon of the table to the present time, and sets the timer for the next step.
-    /// Does nothing if records do not expire.
+    /// Sets the table's horizon to `limits.record_ttl_ms` ago, and the timer for the next step.
+    /// Records with an earlier effective time have expired. Does nothing if records do not expire.
     pub(super) fn begin_expiry(&mut self, now: Now) {
         let ttl_ms = self.settings.limits.record_ttl_ms;
         if ttl_ms > 0 {
@@ -47,7 +49,7 @@ mod tests {
     use crate::core::node::ConnId;
     use crate::core::node::Node;
 
-    /// The wall clock of [`at`] zero, in seconds.
+    /// The wall clock at `at(0)`, in seconds.
     const BEGAN_S: u64 = 1_700_000_000;
 
     fn ask(node: &mut Node, client: ConnId, line: &str, ms: u64) -> String {
@@ -84,7 +86,7 @@ mod tests {
         assert!(!known(&mut node, "new", 60_200));
         assert_eq!((node.records().len(), node.records().digest()), (0, 0));
         node.check_invariants().unwrap();
-        // What is too old when it comes is answered, and not kept.
+        // A record that is too old when it arrives is answered, but not stored.
         let late = ask(&mut node, client, &iamat, 61_000);
         assert_eq!(late.lines().count(), 2);
         assert!(node.records().is_empty());

@@ -95,7 +95,7 @@ impl Node {
     }
 
     /// Checks that the link of each neighbour leads to that neighbour, and that each unproven link
-    /// is on the list of unproven links.
+    /// is on the list of unproven links. Also checks the readers of the feed.
     fn check_links(&self) -> Result<(), String> {
         for neighbour_id in self.herd.ids() {
             let neighbour = self.herd.get(neighbour_id);
@@ -139,8 +139,8 @@ impl Node {
         Ok(())
     }
 
-    /// Checks that the kept connections are idle exchanges, and that each exchange is a connection
-    /// of its call. Also checks the number of connections to Places.
+    /// Checks that the connections kept in the pool are idle, and that each exchange is a
+    /// connection of its call. Also checks the number of connections to Places.
     fn check_exchanges(&self) -> Result<(), String> {
         let exchange = |id: ConnId| self.sessions.get(id)?.session.exchange();
         for &id in self.calls.kept() {

@@ -1,5 +1,6 @@
 //! How a [`Node`] uses its journal: what is written, which output waits for that, and what is read
-//! back at start.
+//! back at start. A *feed* is the sequence of changes of a server's table. A *position* is the
+//! number of a change in a feed: a server at that position has all changes up to it.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use crate::core::session::protocol::Protocol;
 use crate::core::table::records::Merge;
 use crate::core::wire::message::At;
 
-/// The longest time that positions of neighbours' feeds stay unwritten. After a restart, at most
-/// this much of a neighbour's updates is sent again.
+/// The time after which a new position in a neighbour's feed is written. After a crash, a neighbour
+/// usually sends at most the updates of this time again.
 const HEARD_EVERY: Duration = Duration::from_secs(1);
 
 /// The journal, and the connections that wait for it.
@@ -49,7 +50,7 @@ impl Journal {
         (&self.want_room, &self.held)
     }
 
-    /// Puts a connection on the lists to which it belongs. For a link, also makes sure that the
+    /// Puts a connection on the lists of what it waits for. For a link, also makes sure that the
     /// positions of its neighbour are written within a second.
     #[inline]
     pub(super) fn watch(&mut self, id: ConnId, slot: &mut Slot, herd: &Herd, now: Now) {
@@ -68,7 +69,7 @@ impl Journal {
     }
 
     /// Makes sure that the positions of a neighbour are written within a second. These are the
-    /// position that we have received, and the position that the neighbour was sent.
+    /// position up to which we received its feed, and the position in our feed that it was told.
     pub(super) fn note_heard_soon(&mut self, neighbour: &Neighbour, now: Now) {
         let is_unnoted = neighbour.unnoted_heard().is_some() || neighbour.unnoted_told().is_some();
         if self.heard_due.is_none() && is_unnoted {
@@ -82,7 +83,8 @@ impl Node {
     /// each entry of the journal, then [`Node::journal_opened`], all before any other event.
     pub fn keep_journal(&mut self, fsync: Fsync) {
         let neighbours = self.herd.iter();
-        // Each neighbour has two entries: the received position, and the position that it was sent.
+        // Each neighbour has two entries: the received position, and the position that the
+        // neighbour was told.
         let heard_bytes = neighbours
             .map(|neighbour| Entry::heard_bytes(neighbour.name().len()) as u64 * 2)
             .sum();
@@ -106,7 +108,7 @@ impl Node {
         });
     }
 
-    /// Restores one entry that an earlier life wrote to the journal.
+    /// Restores one entry that this server wrote to the journal before it was restarted.
     pub fn restore(&mut self, entry: Entry<'_>) {
         match entry {
             Entry::Life {
@@ -227,8 +229,8 @@ impl Node {
         }
     }
 
-    /// Lets the connections continue that wait for room, if it is known whether there is room.
-    /// Returns whether any connection did.
+    /// If there is room, or if the disk is known to be full, lets the connections continue that
+    /// wait for room. Returns whether there were any.
     fn wake_for_room(&mut self, now: Now) -> bool {
         let Some(journal) = &mut self.journal else {
             return false;
@@ -247,7 +249,7 @@ impl Node {
         true
     }
 
-    /// Returns why the server cannot continue, if the disk has broken a promise.
+    /// Returns why the server must stop, if the disk has failed.
     #[must_use]
     pub fn failure(&self) -> Option<&JournalFailure> {
         self.journal.as_ref()?.durability.failure()
@@ -267,7 +269,8 @@ impl Node {
         journal.map_or(u64::MAX, |journal| journal.durability.appended_through())
     }
 
-    /// More output may be sent now. Marks the clients dirty whose answers waited for the journal.
+    /// Marks the clients dirty whose answers wait for the journal, because more output may be sent
+    /// now.
     pub(super) fn release_held(&mut self) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -275,7 +278,7 @@ impl Node {
         for id in std::mem::take(&mut journal.held) {
             if let Some(slot) = self.sessions.get_mut(id) {
                 slot.held = false;
-                self.mark_dirty(id); // if it has to wait on, it is put back on the list
+                self.mark_dirty(id); // the flush puts it back on the list if it still waits
             }
         }
     }

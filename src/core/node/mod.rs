@@ -9,36 +9,40 @@
 //! | `poll_*(&mut self, …)` | the next thing to do: the only way out | [`poll_request`](Node::poll_request), [`poll_disk_work`](Node::poll_disk_work), [`poll_dirty`](Node::poll_dirty), [`poll_output`](Node::poll_output), [`poll_disposition`](Node::poll_disposition) |
 //! | getters `(&self)` | nothing: asking twice gives the same | [`wants_read`](Node::wants_read), [`next_deadline`](Node::next_deadline), [`connections`](Node::connections), [`records`](Node::records), … |
 //!
-//! A turn has this order, with real sockets and with simulated ones:
+//! A turn is one iteration of the event loop. It has this order, with real sockets and with
+//! simulated ones:
 //!
 //! 1. `handle_*` is called for everything that happened: finished disk work, finished look-ups,
 //!    new connections, bytes that were read.
 //! 2. [`drive`] handles the deadlines that are due. Then it repeats three steps until nothing is
-//!    left to do: requests, disk work, and the output of each dirty connection, links first. So
-//!    disk work starts before output is written. A connection that is to close closes after its
-//!    output is written.
+//!    left to do: requests, disk work, and each *dirty* connection, links first. A connection is
+//!    dirty if its output or its disposition (stay open, finish or close) may have changed. Disk
+//!    work starts first, because answers wait for it. If a connection has to close, its output is
+//!    written first.
 //!
-//! Every `handle_*` ends in the same function (`Node::handle`). That function does what can follow
-//! from any event: it gives connections to waiting calls of Places, and answers to clients.
+//! Nearly all events run inside one function, `Node::handle`. After the event, it does what can
+//! follow from any event: it gives connections to waiting calls, and answers to clients. A call is
+//! one question to Google Places. The exceptions are `handle_writable`, `handle_reload` and
+//! `handle_secrets`: they do not change calls.
 //!
 //! # Sessions
 //!
-//! Each connection has a session. It is a client, a proxy's connection whose header has not arrived
-//! yet, a link, or an exchange. All sessions implement the same trait, [`Protocol`]. TLS is below
-//! the session, in `connection.rs`. If an event needs something outside its session, the session
-//! returns an effect. `Node::apply` handles all effects:
+//! Each connection has a session. It is a client, a proxy's connection whose PROXY header has not
+//! arrived yet, a link to a neighbour (another server of the herd), or an exchange with Google
+//! Places. All sessions implement the same trait, [`Protocol`]. TLS is below the session, in
+//! `connection.rs`. If an event needs something outside its session, the session returns an effect.
+//! `Node::apply` handles all effects:
 //!
 //! | kind | effects |
 //! |---|---|
-//! | [`Client`](crate::core::client::Client) | [`client::Effect`](crate::core::client::Effect): Places has to be asked; the client is lost |
-//! | [`Proxied`](crate::core::client::proxied::Proxied) | [`proxied::Effect`](crate::core::client::proxied::Effect): the header named the client; the connection is refused; it is lost |
-//! | [`Link`](crate::core::link::Link) | [`link::Effect`](crate::core::link::Effect): it replaces another link; our history was rolled back; it is lost |
-//! | [`Exchange`](crate::core::places::exchange::Exchange) | [`exchange::Effect`](crate::core::places::exchange::Effect): it is connected; it is answered; it failed; it is lost |
+//! | [`Client`](crate::core::client::Client) | [`client::Effect`](crate::core::client::Effect): Places has to be asked; the connection is lost |
+//! | [`Proxied`](crate::core::client::proxied::Proxied) | [`proxied::Effect`](crate::core::client::proxied::Effect): the header named the client; the connection is refused; the connection is lost |
+//! | [`Link`](crate::core::link::Link) | [`link::Effect`](crate::core::link::Effect): the link replaces another one; this server's data was rolled back to an older copy; the connection is lost |
+//! | [`Exchange`](crate::core::places::exchange::Exchange) | [`exchange::Effect`](crate::core::places::exchange::Effect): the TLS handshake is done; the response is complete; the exchange failed; the connection is lost |
 //!
-//! After the prefix `handle_`, and in the sessions, the method names are asyncio's: a reader who
-//! knows `asyncio.Protocol` knows the purpose of each. Nothing here blocks or reads a clock: the
-//! time is an argument.
-//! This example follows one client by hand:
+//! After the prefix `handle_`, and in the sessions, method names are those of `asyncio.Protocol`
+//! where it has one. Nothing here blocks or reads a clock: the time is an argument. This example
+//! passes the events of one client by hand:
 //!
 //! ```
 //! use herd_mio::config::{HerdConfig, Overrides, Source};
@@ -133,7 +137,7 @@ struct Slot {
     held: bool,
 }
 
-/// What has to be done when a deadline is reached.
+/// What to check when a deadline is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Connection(ConnId),
@@ -143,7 +147,7 @@ enum Timer {
     Attempt(CallId),
     Redial(NeighbourId),
     Resolve,
-    /// Answers of Places are left to be delivered.
+    /// The last turn left answers of Places, which are delivered now.
     Answers,
     /// A certificate may have ended, or may end soon.
     Certificates,
@@ -151,9 +155,9 @@ enum Timer {
     Sweep,
     /// The server is stopping. Clients that wait for Places get an error now.
     LastAnswers,
-    /// The log is due a line about lines that were left out.
+    /// It is time to log how many lines about failed commands were left out of the log.
     LeftOut,
-    /// The journal has work for the disk, or clients that have waited too long.
+    /// The journal may have work for the disk, or clients that have waited too long for the disk.
     Journal,
     /// The server is stopping. Connections that are left are closed now.
     Stop,
@@ -199,9 +203,9 @@ pub struct Node {
     deadlines: Deadlines<Timer>,
     requests: VecDeque<Request>,
     dirty: Dirty,
-    /// The values when links and clients were last woken: the last change that may be sent, the
-    /// change up to which everything is in the journal, and the number of records that the table
-    /// lacks. When a value changes, they are woken again.
+    /// Three values: the last change that may be sent, the change up to which everything is in the
+    /// journal, and the number of records that the table lacks because of a limit. When one of them
+    /// changes, all links are marked dirty, and the clients that wait for the journal.
     announced: (u64, u64, u64),
     entropy: Entropy,
     /// The wall clock that rustls reads.
@@ -235,9 +239,9 @@ macro_rules! context {
 }
 use context;
 
-/// Returns the number of connections for which address space is reserved at start. It is the
-/// maximum of the limits, but at most 131,072, because a config can allow far more connections than
-/// are likely.
+/// Returns the number of connections for which address space is reserved at start. It is the sum of
+/// the limits, but at most 131,072, because a config can allow far more connections than are
+/// likely.
 #[must_use]
 pub fn expected_connections(limits: &Limits) -> usize {
     // The 1,024 are for neighbours and for rejected clients that are sent the reason.
@@ -247,8 +251,8 @@ pub fn expected_connections(limits: &Limits) -> usize {
 }
 
 impl Node {
-    /// Returns a server with an empty table, which begins to dial its neighbours. All its random
-    /// numbers are derived from `seed`.
+    /// Returns a server with an empty table, and begins to dial the neighbours. All random numbers
+    /// of the server are derived from `seed`.
     #[must_use]
     pub fn new(mut settings: Settings, seed: &[u8; 32], now: Now) -> Node {
         let mut entropy = Entropy::new(seed);
@@ -293,8 +297,9 @@ impl Node {
         node
     }
 
-    /// Returns the id of the server's present life. A life begins when the process starts, or when
-    /// the server's history was rolled back.
+    /// Returns the id of the server's present life. A life begins when the process starts. It also
+    /// begins when a neighbour's position shows that the server's data was rolled back to an older
+    /// copy.
     #[must_use]
     pub fn boot(&self) -> BootId {
         self.boot
@@ -306,8 +311,8 @@ impl Node {
         &self.records
     }
 
-    /// Runs the handler of an event, then does what can follow from any event. Every event goes
-    /// through this function.
+    /// Runs the handler of an event, then does what can follow from any event. Nearly every event
+    /// goes through this function.
     #[inline]
     fn handle<T>(&mut self, now: Now, event: impl FnOnce(&mut Node) -> T) -> T {
         self.tls_clock.set(now.wall);
@@ -361,7 +366,7 @@ impl Node {
     }
 
     /// The connection is closed. This is the last event of its id. `why` is the error of the
-    /// system. It is `None` if the core wanted the connection closed.
+    /// system, or `None` if the core wanted the connection closed.
     pub fn handle_connection_lost(&mut self, id: ConnId, why: Option<&str>, now: Now) {
         self.handle(now, |node| {
             let Some(mut slot) = node.sessions.remove(id) else {
@@ -400,7 +405,7 @@ impl Node {
                     Timer::Redial(neighbour) => node.redial_due(neighbour, now),
                     Timer::Resolve => node.dial_resolved(now),
                     Timer::Sweep => node.sweep_due(now),
-                    Timer::Answers => node.answers_wait = false, // `handle` goes on with them
+                    Timer::Answers => node.answers_wait = false, // `handle` delivers the rest
                     Timer::LastAnswers => node.give_up_calls(now),
                     Timer::Certificates => node.certificates_due(now),
                     Timer::LeftOut => node.tally.log_budget.tell(&node.settings.limits),
@@ -442,7 +447,7 @@ impl Node {
             return self.mark_all_dirty();
         }
         self.phase = Phase::Stopping;
-        // The server may end before the deadline for that.
+        // The server may end before the deadline of this log line.
         self.tally.log_budget.tell(&self.settings.limits);
         let stop_ms = self.settings.limits.stop_ms;
         self.deadlines
@@ -509,7 +514,7 @@ impl Node {
         id
     }
 
-    /// Puts a connection on the list of those to flush before the turn ends.
+    /// Puts a connection on the list of connections to flush before the turn ends.
     fn mark_dirty(&mut self, id: ConnId) {
         let Some(slot) = self.sessions.get_mut(id) else {
             return;

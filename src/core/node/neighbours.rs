@@ -1,4 +1,5 @@
 //! How a [`Node`] manages its links: it dials neighbours, keeps one link to each, and dials again.
+//! A link is a connection to a neighbour: another server of the herd, which the settings name.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,10 +19,10 @@ use crate::core::session::resolver::Resolution;
 use crate::core::session::tls::{Tls, TlsError, TlsSession};
 
 impl Node {
-    /// Accepts a connection to the neighbours' port. If there are `limits.max_unproven` unproven
-    /// peers, one of them is closed, chosen at random. It is one from the same address as the new
-    /// peer, or any if none is from there. So peers from one address cannot displace a neighbour
-    /// from another address. Even from the neighbour's own address, they rarely displace it.
+    /// Accepts a connection to the neighbours' port. A peer is unproven until it has proven its
+    /// name. If there are `limits.max_unproven` unproven peers already, one of them is closed,
+    /// chosen at random: one of the same [`origin`] as the new peer, or any if there is none. So a
+    /// flood from one origin mostly displaces its own connections, not a neighbour's.
     pub(super) fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
@@ -40,7 +41,7 @@ impl Node {
         }
         let tls = match &self.settings.tls.neighbours {
             None => None,
-            Some(tls) if tls.mode == TlsMode::Offered => None, // its first byte decides
+            Some(tls) if tls.mode == TlsMode::Offered => None, // the peer's first byte decides
             Some(tls) => match Tls::server(tls.accepting.clone()) {
                 Ok(tls) => Some(TlsSession::new(tls)),
                 Err(error) => {
@@ -183,7 +184,7 @@ impl Node {
         }
     }
 
-    /// The first byte of a connection looks like a TLS handshake. If the connection came to the
+    /// The received bytes begin like a TLS handshake. If they are the first bytes on the
     /// neighbours' port, and TLS is offered there, the connection uses TLS from now on.
     #[cold]
     pub(super) fn take_offer(&mut self, id: ConnId, now: Now) {
@@ -233,8 +234,9 @@ impl Node {
         }
     }
 
-    /// Our history was rolled back. A new life begins, and every link ends, so that each neighbour
-    /// connects again and gets the new life.
+    /// A neighbour's position shows that this server's data was rolled back to an older copy. A new
+    /// life begins, and every link ends, so that each neighbour links again and learns the new
+    /// life's id.
     pub(super) fn begin_life(&mut self, now: Now) {
         self.boot = BootId(self.entropy.number());
         let last_seq = self.records.last_seq();

@@ -35,8 +35,8 @@ impl Node {
     }
 
     /// Returns the next connection of this round whose output or disposition may have changed.
-    /// Links come before clients, so neighbours are sent an update before its client gets the
-    /// answer.
+    /// Links come before clients, so an update is sent to neighbours before the client that sent it
+    /// gets the answer.
     ///
     /// A round contains each connection that was dirty when the round began, once. It ends with
     /// `None`, and the next call begins the next round. For each connection, call
@@ -55,9 +55,9 @@ impl Node {
         None
     }
 
-    /// Marks connections dirty if the journal has made progress, or if the number of lacking
-    /// records has changed. These are all links, and the clients whose answers wait for the
-    /// journal.
+    /// Marks all links dirty, and the clients whose answers wait for the journal. This happens only
+    /// if the journal has made progress, or if the number of records that the table lacks has
+    /// changed.
     fn announce_released(&mut self) {
         let last_seq = self.records.last_seq();
         let announced = (
@@ -76,7 +76,7 @@ impl Node {
     /// records from its feed here.
     pub fn poll_output(&mut self, id: ConnId) -> &[u8] {
         if self.failure().is_some() {
-            return &[]; // a record that it promises may be lost
+            return &[]; // the output may promise a record that the disk has lost
         }
         let Some(slot) = self.sessions.get_mut(id) else {
             return &[];
@@ -89,8 +89,8 @@ impl Node {
     }
 
     /// Returns what to do with the connection: keep it open, finish or close it. Call this after
-    /// the output was written. This also adds the connection's next deadline to the heap, and adds
-    /// the connection to the lists of the journal on which it belongs.
+    /// the output was written. This also adds the connection's next deadline to the heap, and puts
+    /// the connection on the journal's lists if it waits for the journal.
     pub fn poll_disposition(&mut self, id: ConnId, now: Now) -> Disposition {
         if self.phase == Phase::Overdue {
             return Disposition::Close;

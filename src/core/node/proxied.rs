@@ -1,5 +1,5 @@
-//! How a [`Node`] treats connections of listed proxies: it waits for the header, then admits or
-//! rejects the client.
+//! How a [`Node`] treats connections of listed proxies, which are those in `clients.proxies`. It
+//! waits for the PROXY header, which names the client. Then it admits or rejects the client.
 
 use std::net::SocketAddr;
 
@@ -40,8 +40,8 @@ impl Node {
         id
     }
 
-    /// The header is complete. The session becomes a client if the client is admitted or rejected
-    /// with an answer. Otherwise the connection is closed.
+    /// The header is complete. If the client is admitted, or rejected with an answer, the session
+    /// becomes a client session. Otherwise the connection is closed.
     pub(super) fn identified(&mut self, id: ConnId, from: ClientSource) {
         let entry = match self.phase {
             Phase::Running => self.enter(from),
@@ -63,8 +63,9 @@ impl Node {
         }
     }
 
-    /// Closes a proxy's connection, and logs the reason. The reason is also sent if the other side
-    /// can use it and does not expect TLS.
+    /// Closes a proxy's connection, and logs the reason. The reason is also sent if the clients'
+    /// port does not use TLS, the other side may read it ([`Refusal::is_told`]), and not too many
+    /// rejected clients are being answered.
     pub(super) fn refuse_proxied(&mut self, id: ConnId, refusal: Refusal) {
         let is_plain = self.settings.tls.clients.is_none();
         let Some(slot) = self.sessions.get_mut(id) else {
@@ -89,9 +90,9 @@ impl Node {
         self.count_refusal(proxy, refusal);
     }
 
-    /// Counts a refusal. Each kind is logged as a warning the first time and at every power of two.
-    /// A proxy with a wrong configuration causes a refusal for each of its clients, so the other
-    /// refusals are logged only at level `debug`.
+    /// Counts a refusal. A refusal is logged as a warning if the count of its kind is then a power
+    /// of two. A proxy with a wrong configuration causes a refusal for each of its clients, so the
+    /// other refusals are logged only at level `debug`.
     pub(super) fn count_refusal(&mut self, proxy: SocketAddr, refusal: Refusal) {
         let times = &mut self.proxied_refused[refusal.kind()];
         *times += 1;

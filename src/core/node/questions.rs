@@ -1,5 +1,5 @@
 //! How a [`Node`] asks Google Places: calls get connections, connections bring answers, and clients
-//! get the answers.
+//! get the answers. A call is one question, with all clients that wait for its answer.
 
 use log::{debug, info, warn};
 
@@ -32,7 +32,7 @@ const LEAST_KEY_BYTES: usize = 8;
 /// The maximum length of a body that is searched for an error of Google. Such errors are short.
 const MOST_ERROR_BYTES: usize = 65_536;
 
-/// The one log line about a question that has no answer.
+/// The size of the log line about a question that has no answer, for the log's size limit.
 const FAILED_CALL: Lines = Lines {
     count: 1,
     quoted_bytes: 200,
@@ -314,7 +314,8 @@ impl Node {
                 self.calls.retry(id);
             }
             Stage::Overdue | Stage::Silent => {
-                // Only clients that joined late are left then. They have time for another attempt.
+                // `expire` ends the wait of the clients whose time is over. The clients that joined
+                // later have time for another attempt.
                 self.expire(id, now);
                 if let Some(call) = self.calls.get(id) {
                     info!(
@@ -421,8 +422,8 @@ impl Node {
         }
     }
 
-    /// Whether the log may have a line about a question that has no answer. The number of such
-    /// questions depends on clients.
+    /// Whether the log may have a line about a question that has no answer. Clients can cause any
+    /// number of such questions, so the lines are limited.
     fn may_log_failure(&mut self) -> bool {
         let (budget, limits) = (&mut self.tally.log_budget, &self.settings.limits);
         budget.admit_of_places(FAILED_CALL, limits, self.now.time)

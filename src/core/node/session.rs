@@ -21,8 +21,8 @@ pub(super) enum Session {
     Exchange(Box<Exchange>),
 }
 
-/// Makes getters of one kind of session. All other kinds give `None`. A new kind adds nothing to
-/// the code that uses these getters.
+/// Makes getters for each kind of session. A getter returns `None` for all other kinds, so its
+/// callers need no change when a kind is added.
 macro_rules! getters {
     ($($kind:ident: $get:ident, $get_mut:ident -> $type:ty;)+) => {
         impl Session {

@@ -1,5 +1,5 @@
-//! The names of the states of a [`Node`]'s state machines. The simulator counts its faults by
-//! state.
+//! The names of the states of a [`Node`]'s state machines. The simulator counts the faults that it
+//! injects by these states.
 
 use super::{ConnId, Node};
 use crate::core::session::protocol::Protocol;

@@ -35,7 +35,8 @@ impl Node {
     /// Returns the address under which a client is counted. Returns `None` for a connection that is
     /// sorted before clients.
     fn client_origin(&self, id: ConnId) -> Option<IpAddr> {
-        // A proxy's connection is usually read only once as such: then its header names the client.
+        // A proxy's connection is sorted before clients only until its header names the client.
+        // That is usually its first read.
         let client = self.sessions.get(id)?.session.client()?;
         Some(origin(client.address().ip()))
     }

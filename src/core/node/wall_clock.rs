@@ -1,5 +1,5 @@
-//! Setting the wall clock moves no deadline, because waits are measured with the monotonic clock.
-//! The simulator sets clocks too, but it never asks Places.
+//! Tests that setting the wall clock moves no deadline, because waits are measured with the
+//! monotonic clock. The simulator sets clocks too, but its clients never ask Places.
 
 use super::{Node, Request};
 use crate::config::{HerdConfig, Overrides, Source};
