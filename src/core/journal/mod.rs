@@ -1,5 +1,5 @@
 //! The journal: a file with every accepted record, in the order in which the records were accepted.
-//! It survives a crash of the server.
+//! After a crash, the server restores its table from this file.
 //!
 //! ```text
 //!   durability ─ what is written when, and which answers wait for it ──► DiskWork  ─► the shell's disk

@@ -252,7 +252,7 @@ impl Durability {
         fixed + self.heard_bytes + Entry::life_bytes() as u64 + table
     }
 
-    /// Returns the length at which a compaction begins. The journal is longer only until that
+    /// Returns the length at which a compaction begins. The journal grows further only until that
     /// compaction is done.
     pub(super) fn trigger(&self, needed: u64) -> u64 {
         self.compact_bytes.max(needed + needed / 2)
@@ -292,8 +292,8 @@ impl Durability {
         (is_long || is_short) && self.compact_after <= now
     }
 
-    /// Does the next step of the compaction, if one is due. `heard` appends an entry for what was
-    /// received from each neighbour.
+    /// Does the next step of the compaction, if one is due. `heard` appends the entries about each
+    /// neighbour.
     pub(super) fn compaction_work(
         &mut self,
         records: &mut Records,
@@ -366,8 +366,8 @@ impl Durability {
         });
     }
 
-    /// Ends the copy of the table. From now on, accepted entries go to both files. Earlier ones are
-    /// in the copy, even if they are not in the journal yet.
+    /// Ends the copy of the table. From now on, accepted entries go to both files. Entries that
+    /// were accepted earlier are in the copy, even if they are not in the journal yet.
     fn begin_doubling(&mut self, records: &Records) {
         self.single_until = if self.is_old_format {
             0

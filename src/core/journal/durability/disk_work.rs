@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-/// The number of a journal file. In one life of a server, no two files have the same number. The
+/// The number of a journal file. In one run of a server, no two files have the same number. The
 /// file that was opened at the start has the number 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(pub u32);

@@ -6,7 +6,7 @@ use super::disk_work::{DiskError, DiskErrorKind, DiskWork, FileId};
 use crate::core::base::clock::Time;
 use crate::core::journal::format::Salt;
 
-/// After a failure, the disk is asked again after this time.
+/// The time between a failed request to the disk and the next attempt.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// If the disk has no room for a piece, half of the piece is requested, and so on. This is the
 /// smallest piece, in bytes.

@@ -1,4 +1,5 @@
-//! The latest lives of this server. From them the server knows which changes a neighbour lacks.
+//! The latest lives of this server. A life begins when the server starts, or when its data was
+//! rolled back to an older copy. The lives show which changes a neighbour lacks.
 
 use crate::core::base::boot_id::BootId;
 use crate::core::journal::format::Entry;

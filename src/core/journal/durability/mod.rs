@@ -10,19 +10,20 @@
 //!
 //! # Room
 //!
-//! An `IAMAT` is accepted only if its journal entry fits into room that is already reserved. This
-//! must be true for every file that receives entries. So a full disk is noticed before the server
-//! promises anything: the client gets an error reply, and nothing has to be undone. Room is
-//! reserved well ahead, in the background. If the reserved room is used up too fast, further
-//! commands wait until there is room again.
+//! An `IAMAT`, the command by which a client tells its position, is accepted only if its journal
+//! entry fits into room that is already reserved. This must be true for every file that receives
+//! entries. So a full disk is noticed before the server promises anything: the client gets an error
+//! reply, and nothing has to be undone. Room is reserved well ahead, in the background. If the
+//! reserved room is used up too fast, further commands wait until there is room again.
 //!
 //! # Records without room
 //!
-//! A neighbour's record is stored in the table even if the journal has no room for it, because the
-//! neighbour's side has already promised it. The first such change starts the *backlog*: a reader
-//! of the feed that stands where the journal ends. When there is room again, the changes behind
-//! this reader are written, in the order of the feed. Until then, [`Durability::appended_through`]
-//! stays before the first such change, and this server accepts no records from its own clients.
+//! A neighbour's record is stored in the table even if the journal has no room for it. The reason
+//! is that another server has already promised the record to a client. The first such change starts
+//! the *backlog*. This is a reader, a cursor in the table's feed of changes, at the place where the
+//! journal ends. When there is room again, the changes behind this reader are written, in the order
+//! of the feed. Until then, [`Durability::appended_through`] stays before the first such change,
+//! and this server accepts no records from its own clients.
 
 mod compaction;
 mod condition;
@@ -66,7 +67,8 @@ pub enum Fsync {
     Always,
     /// Every `limits.fsync_ms`.
     Interval,
-    /// When the operating system likes. Only a compaction requests a sync.
+    /// When the operating system chooses. The server requests a sync only for a compaction, when it
+    /// starts and when it stops.
     Never,
 }
 
@@ -216,7 +218,7 @@ pub struct Durability {
     /// While `IAMAT`s are refused: the number of bytes that must be free before they are accepted
     /// again.
     wanted_bytes: u64,
-    /// The error of the last request for room, if the disk had none.
+    /// The last error with which the disk refused room.
     full_reason: Option<DiskError>,
     failure: Option<JournalFailure>,
 }
@@ -350,10 +352,11 @@ impl Durability {
 
     /// Returns the last change up to which everything is in the journal.
     ///
-    /// Before a neighbour is told that it has our feed up to a position, the server waits. It notes
-    /// which change is the latest when the position is read, and waits until this function returns
-    /// at least that change. The reason is that a later change may have replaced a record that the
-    /// neighbour lacks. If that change is lost in a crash, the older record is back.
+    /// When a neighbour's position in our feed is read, the caller notes the latest change of the
+    /// table. The neighbour is told that position only when this function returns at least the
+    /// noted change. The reason: a later change may have replaced a record, so the neighbour was
+    /// not sent that record. If the later change is lost in a crash, the replaced record is back,
+    /// and the neighbour lacks it.
     #[must_use]
     pub fn appended_through(&self) -> u64 {
         match self.backlog {
@@ -472,7 +475,7 @@ impl Durability {
     }
 
     /// Notes that a neighbour's feed was received up to `position`. Returns `false` if this was not
-    /// noted. That is so if there is no room, or if a record of a neighbour waits in the backlog.
+    /// noted, because there is no room, or because a record waits in the backlog.
     pub fn heard(&mut self, table: u64, neighbour: &str, boot: BootId, position: u64) -> bool {
         let neighbour = neighbour.as_bytes();
         self.note(
@@ -573,8 +576,7 @@ impl Durability {
             .min()
     }
 
-    /// Returns the next work for the disk. `heard` appends an entry for what was received from each
-    /// neighbour.
+    /// Returns the next work for the disk. `heard` appends the entries about each neighbour.
     pub fn next_work(
         &mut self,
         records: &mut Records,
@@ -761,7 +763,7 @@ impl Durability {
         let is_switch_due = self.is_copied();
         let is_behind =
             self.appended_seq > self.syncing.map_or(self.synced_seq, |syncing| syncing.seq);
-        // A journal that has to be rewritten is not worth a sync.
+        // A journal that has to be rewritten needs no sync.
         let has_current = !self.is_old_format && self.rewrite_at.is_none();
         let is_due = match self.fsync {
             _ if !has_current => false,
@@ -775,8 +777,8 @@ impl Durability {
             return None;
         }
         self.sync_due = None;
-        // While entries go to both files, a reply waits until its record is safe in both files: a
-        // crash may leave either of them.
+        // While entries go to both files, a reply waits until its record is safe in both files:
+        // after a crash, either of them may be the journal.
         let next = self.next.as_ref().filter(|_| self.compaction.doubles());
         self.syncing = Some(Syncing {
             since: now,
@@ -952,7 +954,7 @@ impl Durability {
                 // The first rewrite begins at once. If it finds no room either, the next one waits.
                 let is_again = self.rewrite_at.is_some();
                 self.rewrite_at = Some(if is_again { now + RETRY } else { now });
-                // A next sync may have become due meanwhile. It is not requested now.
+                // Another sync may have become due meanwhile. It is not requested now.
                 self.sync_due = None;
                 if self.compaction.is_switching() {
                     let is_suspect = true;

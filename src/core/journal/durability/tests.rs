@@ -1,5 +1,5 @@
-//! Tests of the lives: which changes a neighbour lacks. All other tests of durability use a
-//! simulated disk and are in `tests/durability`.
+//! Tests of the lives, which show which changes a neighbour lacks. All other tests of durability
+//! use a simulated disk and are in `tests/durability`.
 
 use super::*;
 
@@ -278,7 +278,8 @@ mod by_hand {
         assert_eq!(rig.d.condition(), Condition::Well);
     }
 
-    /// If a deadline has passed and no work is done for it, the loop spins.
+    /// If a deadline has passed and no work is done for it, the event loop polls without waiting,
+    /// again and again.
     #[test]
     fn no_deadline_stays_in_the_past_on_a_disk_whose_syncs_find_no_room() {
         let mut rig = Rig::new(Fsync::Interval);

@@ -1,12 +1,13 @@
-//! Decides whether a gap in a journal is damage, or was left by a crash or a loss of power.
+//! Decides whether a gap in a journal is damage, or was left by a crash or a loss of power. A gap
+//! is bytes that are not an entry, with a good entry behind them.
 
 use super::{Entry, JournalError, Piece};
 
-/// Gets all pieces that a [`Scan`](super::Scan) finds, and judges the first gap.
+/// Gets all pieces (entries and gaps) that a [`Scan`](super::Scan) finds, and judges the first gap.
 #[derive(Clone, Copy, Debug)]
 pub struct Judge {
-    /// The present boot id of the machine. `last_machine` is the boot id in the last
-    /// [`Entry::Life`] before the first gap.
+    /// The present boot id of the machine, 0 if it has none. `last_machine` is the boot id in the
+    /// last [`Entry::Life`] before the first gap.
     machine: u64,
     last_machine: Option<u64>,
     /// The offset of the first gap.
@@ -15,8 +16,8 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Begins for a start of the server. `machine` is the machine's present boot id (0 if it has
-    /// none).
+    /// Returns a judge that got no piece yet. `machine` is the machine's present boot id (0 if it
+    /// has none).
     #[must_use]
     pub fn new(machine: u64) -> Judge {
         Judge {
@@ -45,8 +46,8 @@ impl Judge {
     }
 
     /// Whether a good entry behind the first gap proves that the gap is damage. After a restart of
-    /// the machine, the gap may come from a loss of power. Then only a sync behind the gap is a
-    /// proof.
+    /// the machine, the gap may come from a loss of power. Then only a sync that covers bytes of
+    /// the gap is a proof.
     fn is_damage(&self, entry: &Entry<'_>, broken_at: u64) -> bool {
         let same_machine =
             self.machine != 0 && self.last_machine.is_none_or(|last| last == self.machine);
@@ -59,7 +60,7 @@ impl Judge {
         }
     }
 
-    /// Returns the offset of the first gap. A start reads no entry behind it.
+    /// Returns the offset of the first gap. A server that starts uses no entry behind the gap.
     #[must_use]
     #[inline]
     pub fn broken_at(&self) -> Option<u64> {

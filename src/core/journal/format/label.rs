@@ -1,5 +1,5 @@
-//! Finds out which server a journal belongs to, for a tool that is not this server. This works even
-//! if the header is damaged.
+//! Finds out which server a journal belongs to, for a tool that does not know the server. This
+//! works even if the header is damaged.
 
 use super::{DIGITS, Format, Found, Header, Salt, find, header_bytes, number_in_hex, read_header};
 

@@ -26,12 +26,15 @@
 //! | `H` | a neighbour's feed was received up to a position | the neighbour's boot id u64, position u64, the neighbour's name |
 //! | `T` | a neighbour was told that it has our feed up to a position | position u64, the neighbour's name |
 //!
+//! [`crate::core::table::records`] explains feeds and epochs, and [`crate::core::link`] explains
+//! lives.
+//!
 //! Entries are in the order of the events. So every prefix of the entries is a state that the
 //! server once had. This makes an `H` entry safe: the records that the neighbour sent before that
-//! position are before the entry in the file. A `T` entry is safe too: the neighbour was sent every
-//! record that is before the entry in the file. That is true even if the file is an older copy.
-//! Positions that the neighbour was told later are not in the copy, and may depend on changes that
-//! the copy lacks.
+//! position are before the entry in the file. A `T` entry is safe too: all changes on which its
+//! position depends are before the entry in the file. This helps if an older copy of the file is
+//! restored. A position that is not in the copy was told later, and may depend on changes that the
+//! copy lacks.
 //!
 //! Format 1 had no salt, and its checksum was the CRC-32 (IEEE) of length and payload: `length u32
 //! · checksum u32 · payload`. A server can read format 1, and rewrites such a journal in format 2
@@ -39,9 +42,9 @@
 //!
 //! # How a damaged file is judged
 //!
-//! - **A torn tail**: there are bytes behind the last good entry that are not an entry. A crash in
-//!   the middle of a write leaves such bytes. They were never acknowledged. The server cuts them
-//!   off and logs a warning.
+//! - **A torn tail**: there are bytes behind the last good entry that are not an entry. A crash of
+//!   the server in the middle of a write leaves such bytes, and no answer was sent for them. The
+//!   next start cuts them off and logs a warning.
 //! - **A loss of power**: there are bytes that are not an entry, and good entries behind them. But
 //!   no sync covered these bytes, and the machine was restarted since. A disk may write unsynced
 //!   bytes in any order. The server cuts them off, with all that follows, and logs a warning.
@@ -107,8 +110,8 @@ pub enum Entry<'a> {
         /// The sequence number of the last change before this life. Changes of this life have
         /// higher numbers.
         after: u64,
-        /// The machine's own boot id, or 0 if it has none. While it stays the same, no written byte
-        /// is lost.
+        /// The machine's own boot id, or 0 if it has none. While this id stays the same, the
+        /// machine was not restarted, so no written byte is lost.
         machine: u64,
     },
     /// All bytes before this offset of the file survive a loss of power.
@@ -331,7 +334,7 @@ enum Header {
     /// An unfinished header, or none, and then only zeros. The server stopped while it wrote the
     /// header; the zeros are reserved room.
     Unwritten,
-    /// The header of another file.
+    /// The file does not begin with a header of this server's journal.
     Foreign,
 }
 
@@ -588,7 +591,7 @@ impl Replay {
                 });
             }
         };
-        // All that is found here is behind a gap: whole entries before it were reported earlier.
+        // Entries that are found only now are behind a gap: those before it were reported earlier.
         let tail = scan.finish(|piece| judge.note(&piece));
         judge.verdict()?;
         // After a loss of power, the tail begins at the first gap and ends at the last written
@@ -602,7 +605,7 @@ impl Replay {
     }
 }
 
-/// Passes an entry to the judge. If it is before the first gap, also passes it to `tell`.
+/// Passes a piece to the judge. An entry before the first gap is also passed to `tell`.
 #[inline]
 fn heed(judge: &mut Judge, piece: Piece<'_>, tell: &mut impl FnMut(Entry<'_>)) {
     judge.note(&piece);
@@ -918,7 +921,7 @@ mod tests {
             let _ = replay(&file, piece);
         }
 
-        /// A torn write: a part of the last write is missing, and the disk has zeros there.
+        /// A torn write: the last bytes are missing, and the file has zeros there.
         #[test]
         fn a_prefix_survives_a_torn_write(count in 1usize..30, cut in any::<prop::sample::Index>()) {
             let mut file = header();

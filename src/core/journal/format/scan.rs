@@ -1,9 +1,9 @@
 //! Finds every good entry of a journal, also behind bytes that are not an entry.
 //!
-//! In format 2, an entry is good at only one offset of only one file. So a scan may try every byte.
-//! It finds the next good entry, and a client's name cannot forge one. In format 1, a name can look
-//! like an entry. There, a broken entry claims a length, and the scan looks for no entry inside
-//! that length.
+//! In format 2, an entry is good at only one offset of only one file. So a scan may look for an
+//! entry at every byte, and a client's name cannot forge one. In format 1, a name can look like an
+//! entry. There, the scan reads the length in a broken entry, and looks for no entry inside that
+//! length.
 
 use super::{Entry, FRAME, FRAME_1, Format, Found, MAX_PAYLOAD, find};
 
@@ -39,8 +39,8 @@ pub struct Tail {
     pub torn: u64,
 }
 
-/// Scans the bytes behind a journal's header. They may come in pieces of any size. A scan stores at
-/// most the longest entry and the last piece.
+/// Scans the bytes behind a journal's header. The file may be passed in parts of any size. A scan
+/// stores at most the longest entry and the last part.
 pub struct Scan {
     format: Format,
     /// Bytes that are not judged yet. The first of them is at `offset`.
@@ -135,8 +135,8 @@ impl Scan {
 }
 
 /// Returns how many of the first bytes can be skipped, if the first byte begins no entry. The
-/// length in an entry is never zero, and it ends within the first `FRAME` bytes. So a long run of
-/// zeros, such as reserved room, contains no beginning of an entry except at its end.
+/// length field of an entry is never zero, and ends within the first `FRAME` bytes of the entry. So
+/// a long run of zeros, such as reserved room, contains no beginning of an entry except at its end.
 fn no_entry_in(bytes: &[u8]) -> usize {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     zeros.saturating_sub(FRAME - 1).max(1)
