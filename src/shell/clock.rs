@@ -5,14 +5,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::core::base::clock::{Now, Time};
 
-/// A pair of clocks: monotonic time counts from the moment when this was created, wall time from
-/// 1970.
+/// A pair of clocks: monotonic time counts from the moment when the pair was created, wall time
+/// from 1970.
 pub struct Clock {
     origin: Instant,
 }
 
 impl Clock {
-    /// A monotonic clock that begins at zero.
+    /// Creates a pair of clocks. The monotonic one begins at zero.
     #[must_use]
     #[allow(
         clippy::disallowed_methods,

@@ -1,5 +1,5 @@
-//! Operates the journal's files. This module executes [`DiskWork`] and makes no decisions of its
-//! own.
+//! Opens, reads and writes the journal's files. While the server runs, this module does the
+//! [`DiskWork`] that the core requests, and decides nothing itself.
 //!
 //! The data directory contains `journal`, `journal.new` (the next file, written by a compaction)
 //! and `lock` (held by one process at a time). The files are opened relative to a descriptor of the
@@ -111,7 +111,8 @@ enum Job {
         new: Arc<File>,
     },
     Discard(Arc<File>),
-    /// Close a file that was removed. For a large file that takes a while.
+    /// Close a file that was removed. For a large file that takes a while, so the loop's thread
+    /// does not do it.
     Close(Arc<File>),
 }
 
@@ -326,7 +327,7 @@ impl Disk {
             .ok_or_else(|| io::Error::from(ErrorKind::NotFound))
     }
 
-    /// Returns a result if a thread has finished a job.
+    /// Returns the result of the next finished job, if there is one.
     pub fn finished(&mut self) -> Option<DiskDone> {
         while let Ok(finished) = self.results.try_recv() {
             if let Some(done) = self.account(finished) {
@@ -467,7 +468,7 @@ fn lock(directory: &Path) -> Result<File, String> {
     Ok(lock)
 }
 
-/// Whether a file system says that it has no locks.
+/// Whether the error means that the file system has no locks.
 pub(crate) fn has_no_locks(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -669,7 +670,8 @@ pub(crate) fn machine_boot_id() -> u64 {
     u64::from_str_radix(&digits, 16).unwrap_or(0)
 }
 
-/// Writes the chunks in order, on the writer's thread. The first error ends it.
+/// Writes the chunks in order, on the writer's thread. After the first error, no more chunks are
+/// written.
 fn append(chunks: Vec<(Arc<File>, Chunk)>) -> Finished {
     let write = |(file, chunk): &(Arc<File>, Chunk)| {
         let written = file.write_all_at(&chunk.bytes, chunk.offset);

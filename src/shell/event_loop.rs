@@ -11,8 +11,8 @@
 //! without waiting. So no connection is served twice before every other ready connection was served
 //! once.
 //!
-//! Reading has a time limit (`limits.turn_ms`). After that, deadlines and output are handled,
-//! however much clients send. If a turn had no time for all its connections, the next turn is
+//! Reading has a time limit (`limits.turn_ms`). After that, deadlines and output are handled, even
+//! if clients have sent more. If a turn had no time for all its connections, the next turn is
 //! *crowded*. Then neighbours come first, clients follow in rounds ([`Node::order_fairly`]), and
 //! fewer bytes are read from each connection.
 
@@ -79,9 +79,9 @@ pub struct Server {
     is_accept_failing: bool,
     /// The connections of this turn. First come those for which the turn before had no time.
     running: Vec<ConnId>,
-    /// When turns began to leave input unread, while they do.
+    /// The time since which every turn has left input unread. `None` if the last turn read all.
     crowded_since: Option<Time>,
-    /// The time of the deadlines that were due in the last turn.
+    /// The time up to which the last turn handled deadlines.
     judged: Now,
     /// The time limit for reading in one turn.
     turn_time: Duration,
@@ -329,10 +329,10 @@ impl Server {
         Ok(())
     }
 
-    /// Returns the time of the deadlines that are due in this turn. That is `began`, unless input
-    /// is left unread that may have arrived before. Then it is the time of the turn before, so that
-    /// no peer is blamed for a delay of this process. A crowd that never ends delays deadlines for
-    /// [`CATCH_UP`] at most.
+    /// Returns the time up to which this turn handles deadlines. That is `began`, unless input is
+    /// left unread that may have arrived before `began`. Then it is the time of the turn before,
+    /// because that input may keep a peer's deadline. If every turn is crowded, deadlines are late
+    /// by at most [`CATCH_UP`].
     fn judged(&mut self, began: Now, now: Time) -> Now {
         let is_caught_up = match self.running.is_empty() {
             true => {
@@ -522,8 +522,8 @@ impl Server {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.listeners[listener].ready = false
                     }
-                    // This peer has closed its connection already (accept(2)). Go on with the next
-                    // connection.
+                    // A signal came, or this peer has closed its connection already (accept(2)).
+                    // Try again.
                     Err(error)
                         if matches!(
                             error.kind(),

@@ -4,7 +4,7 @@
 //! ::1, and a host may have an address in each of its networks.
 //!
 //! - An address that this machine does not have gives a warning. If no other address can be bound,
-//!   it is an error.
+//!   the missing address is an error.
 //! - An address and port that another program uses are an error. Otherwise some clients would
 //!   choose that address and reach the other program.
 

@@ -85,14 +85,15 @@ impl Requests {
     /// any thread is started.
     ///
     /// SIGTERM and SIGINT keep their default action until [`Signals::catch`]. Reading a config file
-    /// that is a pipe without a writer blocks, and these signals must be able to end that.
+    /// that is a pipe without a writer blocks, and these signals must be able to end the process
+    /// then.
     ///
     /// # Errors
     /// The signals cannot be caught.
     pub fn note() -> io::Result<Requests> {
         let requests = Requests::default();
-        // The log's flag is registered first, so it is set before the loop gets the signal. The
-        // loop's next flush has to find it set.
+        // The log's flag is registered first, so it is set before the loop's flag. When the loop
+        // then flushes the log, the writer thread must find the log's flag set.
         flag::register(SIGHUP, requests.log.clone())?;
         flag::register(SIGUSR1, requests.log.clone())?;
         flag::register(SIGHUP, requests.reload.clone())?;
@@ -103,7 +104,8 @@ impl Requests {
         Ok(requests)
     }
 
-    /// Returns the flag that asks for the log file to be opened again. The log's writer clears it.
+    /// Returns the flag that asks for the log file to be opened again. The log's writer thread
+    /// clears the flag.
     #[must_use]
     pub fn reopen_log(&self) -> Arc<AtomicBool> {
         self.log.clone()
@@ -126,7 +128,7 @@ impl Signals {
             // arrives.
             pipe::register(signal, sender.try_clone()?)?;
         }
-        // This byte stands for the signals that came before this call.
+        // This byte makes the loop check for signals that came before this call.
         sender.write_all(&[0])?;
         Ok(Signals {
             stream: UnixStream::from_std(receiver),

@@ -97,8 +97,8 @@ impl Sockets {
         !self.ready.is_empty()
     }
 
-    /// Moves the ready connections into `running`, behind those that are there. A connection that
-    /// becomes ready during the turn is served in the next one.
+    /// Moves the ready connections to the end of `running`. A connection that becomes ready during
+    /// the turn is served in the next one.
     pub(super) fn take_ready(&mut self, running: &mut Vec<ConnId>) {
         match running.is_empty() {
             true => std::mem::swap(&mut self.ready, running),

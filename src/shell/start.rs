@@ -120,9 +120,9 @@ pub fn check(
     Ok(notes)
 }
 
-/// Names that the server has to look up while it serves: of neighbours that it dials, and of
-/// Places. Returns a note for each name that has no address now. A start does not wait for
-/// look-ups, so such a name is no error.
+/// Looks up the names that the server needs while it serves: those of neighbours that it dials, and
+/// of Google Places. Returns a note for each name that has no address now. A start does not wait
+/// for look-ups, so such a name is no error.
 fn unresolved(settings: &Settings) -> Vec<String> {
     let dialled = settings.neighbours.iter().filter(|it| it.we_dial);
     let dialled = dialled.map(|it| it.address.host.clone());
