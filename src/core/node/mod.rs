@@ -27,11 +27,11 @@
 //!
 //! # Sessions
 //!
-//! Each connection has a session. It is a client, a proxy's connection whose PROXY header has not
-//! arrived yet, a link to a neighbour (another server of the herd), or an exchange with Google
-//! Places. All sessions implement the same trait, [`Protocol`]. TLS is below the session, in
-//! `connection.rs`. If an event needs something outside its session, the session returns an effect.
-//! `Node::apply` handles all effects:
+//! Each connection has a session: a client, a proxy's connection whose PROXY header has not arrived
+//! yet, a link, or an exchange. A link is a connection to a neighbour, another server of the herd.
+//! An exchange is an HTTPS connection to Google Places. All sessions implement the same trait,
+//! [`Protocol`]. TLS is below the session, in `connection.rs`. If an event needs something outside
+//! its session, the session returns an effect. `Node::apply` handles all effects:
 //!
 //! | kind | effects |
 //! |---|---|
@@ -203,8 +203,8 @@ pub struct Node {
     deadlines: Deadlines<Timer>,
     requests: VecDeque<Request>,
     dirty: Dirty,
-    /// Three values: the last change that may be sent, the change up to which everything is in the
-    /// journal, and the number of records that the table lacks because of a limit. When one of them
+    /// The last change that may be sent; the change up to which everything is in the journal; the
+    /// number of records that the table lacks because of a limit. When one of these numbers
     /// changes, all links are marked dirty, and the clients that wait for the journal.
     announced: (u64, u64, u64),
     entropy: Entropy,

@@ -63,9 +63,9 @@ impl Node {
         }
     }
 
-    /// Closes a proxy's connection, and logs the reason. The reason is also sent if the clients'
-    /// port does not use TLS, the other side may read it ([`Refusal::is_told`]), and not too many
-    /// rejected clients are being answered.
+    /// Closes a proxy's connection, and logs the reason. The reason is also sent if the other side
+    /// may read it ([`Refusal::is_told`]), and if the clients' port does not use TLS. If too many
+    /// rejected clients are being answered already, the reason is not sent.
     pub(super) fn refuse_proxied(&mut self, id: ConnId, refusal: Refusal) {
         let is_plain = self.settings.tls.clients.is_none();
         let Some(slot) = self.sessions.get_mut(id) else {

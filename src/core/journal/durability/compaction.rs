@@ -126,7 +126,7 @@ const TRANSITIONS: [(Stage, Cause, Stage); 13] = [
     (Stage::Switching, Cause::GivenUp, Stage::Absent),
 ];
 
-/// The phases of a compaction, for tests and for an operator.
+/// The phases of a compaction, for tests and the simulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
     /// There is no next file yet.
