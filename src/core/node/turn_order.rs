@@ -8,9 +8,10 @@ use crate::core::session::origins::origin;
 
 impl Node {
     /// Sorts connections that are ready for input. Neighbours, Places and proxies come first.
-    /// Clients follow in rounds, with one connection of each address in a round. So an address with
-    /// many connections does not delay an address with few. Apart from this, the order does not
-    /// change. Returns the number of connections that come before the clients.
+    /// Clients follow in rounds, with one connection of each [`origin`] (an IPv4 address or an IPv6
+    /// /64) in a round. So an origin with many connections does not delay an origin with few. Apart
+    /// from this, the order does not change. Returns the number of connections that come before the
+    /// clients.
     pub fn order_fairly(&self, ready: &mut [ConnId]) -> usize {
         let mut rounds: HashMap<IpAddr, u32> = HashMap::new();
         let mut keyed: Vec<(u32, ConnId)> = ready
@@ -32,8 +33,8 @@ impl Node {
         first_client
     }
 
-    /// Returns the address under which a client is counted. Returns `None` for a connection that is
-    /// sorted before clients.
+    /// Returns the origin of a client's address. Returns `None` for a connection that is sorted
+    /// before clients.
     fn client_origin(&self, id: ConnId) -> Option<IpAddr> {
         // A proxy's connection is sorted before clients only until its header names the client.
         // That is usually its first read.

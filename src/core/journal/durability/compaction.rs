@@ -23,8 +23,8 @@
 //! end of the copy, new entries go to both files. Both files are synced, and then the next file
 //! gets the journal's name. A crash at any time leaves one of the two files complete.
 //!
-//! The journal never grows beyond [`Durability::bound`]. At this length, updates wait until the
-//! next file has replaced the journal.
+//! The journal never grows beyond [`Durability::bound`]. At this length, new entries wait until the
+//! next file has replaced the journal, or are refused.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -45,8 +45,8 @@ const COPY_STEP: RangeInclusive<u64> = 128 << 10..=1 << 20;
 /// For each byte that is accepted during a compaction, this many bytes are copied.
 const COPY_RATIO: u64 = 4;
 /// The time between a failed compaction and the next attempt. It doubles after each failure, from
-/// the minimum to the maximum. Meanwhile the journal may reach its bound, and then no record is
-/// accepted.
+/// the minimum to the maximum. Meanwhile the journal may reach its bound. Then `IAMAT`s are
+/// refused, and neighbours' records wait in the backlog.
 const COMPACT_AGAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// The state of the compaction.
