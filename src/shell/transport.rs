@@ -12,8 +12,8 @@
 //!   Open       ─ Finished ──► Finished
 //! ```
 //!
-//! The flags beside the state are what epoll has reported. The kernel changes each of them on its
-//! own, in every state.
+//! The flags beside the state are what epoll has reported, and what reads and writes have shown
+//! since. Each flag can change in every state.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -159,7 +159,7 @@ impl Transport {
     }
 
     /// Checks whether a connect that was in progress has succeeded. Returns true once, in the call
-    /// that finds it connected.
+    /// that finds the socket connected.
     ///
     /// # Errors
     /// The connect failed.
@@ -196,7 +196,7 @@ impl Transport {
                 }
                 Ok(count) => {
                     // A short read means that the stream is drained (epoll(7)). The exception is a
-                    // socket whose end, error or urgent data is still to come (test:
+                    // socket for which an end, an error or urgent data was reported (test:
                     // `urgent_data_hides_nothing_that_is_behind_it`).
                     if count < into.len() && !self.short_reads {
                         self.readable = false;
@@ -241,7 +241,7 @@ impl Transport {
     pub fn finish(&mut self) {
         if self.state != State::Finished {
             self.enter(Cause::Finished, State::Finished);
-            // This fails only if the peer is gone already. The next read reports that.
+            // This fails only if the connection is already lost. The next read reports that.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
     }
