@@ -1,4 +1,5 @@
-//! The id of one life of a server. A *life* is one run of its process, from start to end.
+//! The id of one life of a server. A *life* begins when the server's process starts, or when the
+//! disk has lost changes that the server had already stored.
 
 use std::fmt;
 

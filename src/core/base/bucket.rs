@@ -1,11 +1,11 @@
-//! A bucket that fills again at a steady rate: a bound on what is used at once, and on average.
+//! A token bucket: a bound on what is used at once, and on the average use.
 
 use std::time::Duration;
 
 use crate::core::base::clock::Time;
 
-/// How much of a bucket is used, as the time at which it will be full again. So nothing has to be
-/// done while it fills.
+/// The state of a token bucket: the time at which it will be full again. So no timer is needed
+/// while it fills.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,17 +24,17 @@ pub struct Bucket {
     full_at: Time,
 }
 
-/// How much a bucket holds, and in which time an empty one is full again.
+/// The capacity of a bucket, and the time in which an empty bucket becomes full.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// Bytes, or things of another kind, that it holds.
+    /// The capacity, in bytes or in another unit.
     pub bytes: u64,
-    /// The time in which so many flow in.
+    /// The time in which an empty bucket becomes full.
     pub period: Duration,
 }
 
 impl Bucket {
-    /// Takes so many bytes out, if there are so many.
+    /// Takes `bytes` out of the bucket, if it contains so many. Returns whether it did.
     pub fn take(&mut self, bytes: u64, size: Size, now: Time) -> bool {
         let full_at = self.full_at.max(now) + size.time_for(bytes);
         let fits = full_at.since(now) <= size.period;
@@ -44,13 +44,13 @@ impl Bucket {
         fits
     }
 
-    /// Whether nothing was taken out, or all of it has come back.
+    /// Whether the bucket is full.
     #[must_use]
     pub fn is_full(&self, now: Time) -> bool {
         self.full_at <= now
     }
 
-    /// Whether there are so many bytes in it.
+    /// Whether [`Bucket::take`] would succeed. Takes nothing.
     #[must_use]
     pub fn has(mut self, bytes: u64, size: Size, now: Time) -> bool {
         self.take(bytes, size, now)
@@ -58,7 +58,7 @@ impl Bucket {
 }
 
 impl Size {
-    /// The time in which so many bytes flow in.
+    /// Returns the time in which `bytes` flow into the bucket.
     fn time_for(self, bytes: u64) -> Duration {
         let period_nanos = self.period.as_nanos();
         let nanos = u128::from(bytes) * period_nanos / u128::from(self.bytes.max(1));

@@ -16,8 +16,8 @@ pub const LINE_BYTES: usize = 4096;
 /// The maximum number of bytes that a neighbour's line can have before its LF. An `AT` line is
 /// longer than an `IAMAT` line by a server's name and a skew.
 pub const LINK_LINE_BYTES: usize = LINE_BYTES + 256;
-/// The maximum number of bytes that are read from one connection in one turn. A link also gets
-/// about this many bytes of records at once.
+/// The maximum number of bytes that are read from one connection in one turn. A link also takes
+/// about this many bytes of records from the table at once.
 pub const TURN_BYTES: usize = 64 * 1024;
 
 /// One limit, as `--check` prints it.
@@ -28,7 +28,7 @@ pub struct Limit {
     pub value: u64,
     /// The allowed values.
     pub range: RangeInclusive<u64>,
-    /// A text that says what is limited.
+    /// What is limited, in words.
     pub about: &'static str,
 }
 
@@ -39,7 +39,7 @@ macro_rules! limits {
         #[serde(default, deny_unknown_fields)]
         pub struct Limits {
             $($(#[doc = $about])+ pub $name: u64,)+
-            /// The limits that the config file sets. See [`Limits::holds_for`].
+            /// The names of the limits that the config file sets. See [`Limits::holds_for`].
             #[serde(skip)]
             pub set: BTreeSet<String>,
         }
@@ -51,7 +51,7 @@ macro_rules! limits {
         }
 
         impl Limits {
-            /// Returns all limits in the order of this file.
+            /// Returns all limits in the order of the list.
             #[must_use]
             pub fn all(&self) -> Vec<Limit> {
                 vec![$(Limit {
@@ -68,62 +68,74 @@ macro_rules! limits {
 limits! {
     /// Clients connected at once; one more is told so and closed.
     max_clients = 50_000, 1..=4_000_000;
-    /// Clients from one address (of IPv6: from one network of 64 bits); one more is told so and closed.
+    /// Clients from one address (IPv6: from one network with a 64-bit prefix); one more is told so
+    /// and closed.
     max_clients_per_address = 50_000, 1..=4_000_000;
-    /// Connections of proxies whose PROXY header has not come; one more takes the place of the one that has waited longest.
+    /// Connections of proxies whose PROXY header has not arrived; for one more, the one that has
+    /// waited longest is closed.
     // The minimum is the number of connections that two turns accept. So the loop can read a header
     // that has arrived before its connection loses its place.
     max_unidentified = 1_024, 128..=1_000_000;
-    /// Time for a proxy's header to come, once connected.
+    /// Time for the PROXY header of a new connection to arrive.
     proxy_header_ms = 4_000, 10..=3_600_000;
-    /// Bytes of a proxy's header, what it says besides addresses included.
+    /// Bytes of a PROXY header of version 2, its additional fields (TLVs) included.
     proxy_header_bytes = 4_096, 232..=65_551;
-    /// Silence of a client's machine, TCP's probes included, after which it counts as vanished; or time in which it takes nothing.
+    /// Time after which TCP closes a client's connection if the client's machine answers no
+    /// keepalive probe, or does not acknowledge sent data.
     keepalive_ms = 120_000, 4_000..=86_400_000;
     /// Clients that have a record; an IAMAT of one more is refused.
     max_records = 5_000_000, 1..=1_000_000_000;
     /// Bytes of all records; an IAMAT that needs more is refused.
     max_record_bytes = 2_147_483_648, 4_096..=1_099_511_627_776;
-    /// Age of a record, by its effective time, after which it expires on every server that has this limit; 0: never.
+    /// Age, counted from its effective time, after which a record expires on this server; 0: never.
     record_ttl_ms = 0, 0..=31_536_000_000_000;
-    /// Records of clients that move that are kept unpacked: faster, and about 100 bytes more for each.
+    /// Records of moving clients that are stored unpacked: this is faster, but each takes about 80
+    /// bytes more.
     unpacked_records = 16_384, 0..=1_000_000_000;
-    /// Connections that the system keeps waiting until they are accepted (it may have a lower limit of its own).
+    /// Connections that wait in the system until the server accepts them; the system can have a
+    /// lower limit.
     accept_backlog = 4_096, 1..=65_535;
-    /// Time for a line to be finished once it has begun; over TLS for a record, too.
+    /// Time for a client to finish a line that it has begun; with TLS, also to finish a TLS record.
     line_ms = 10_000, 10..=3_600_000;
     /// Time for the TLS handshake with a client or a neighbour.
     tls_handshake_ms = 4_000, 10..=600_000;
-    /// Bytes of TLS handshake that a client may have kept for it: of messages, without padding and what records add.
+    /// Bytes of TLS handshake messages that are stored for a client, without padding and record
+    /// headers.
     tls_handshake_bytes = 8_192, 1_024..=65_536;
-    /// Records that a client over TLS may send in a row without any data in them; a handshake takes 3, or as many as it has bytes.
+    /// TLS records without application data that a client may send in a row; a handshake needs 3,
+    /// or at most one for each of its bytes.
     tls_handshake_records = 4_096, 16..=1_000_000;
     /// Output waiting for a client above which its commands are left unread.
     output_high_bytes = 262_144, 1..=1_073_741_824;
     /// Output waiting for a client below which its commands are read again.
     output_low_bytes = 65_536, 0..=1_073_741_824;
-    /// Time for a client to take any of the output that waits for it.
+    /// Time in which a client must receive some of the output that waits for it.
     output_stall_ms = 60_000, 10..=3_600_000;
-    /// Time that a connection which was told its last words is still listened to, so that they are not lost.
+    /// Time for which the server still reads from a connection after its last output, so that this
+    /// output is not lost.
     linger_ms = 2_000, 1..=60_000;
-    /// Time that a turn of the loop gives to clients' input; clients that are left are first in the next turn, after the neighbours.
+    /// Time in which one turn of the loop reads input; clients that were not read come first in the
+    /// next turn, after the neighbours.
     turn_ms = 10, 1..=1_000;
-    /// Time for a server that was told to stop to finish what is being answered.
+    /// Time for a stopping server to send the answers that it has begun.
     stop_ms = 5_000, 1..=600_000;
 
     /// Time for a connection to a neighbour to be made.
     link_connect_ms = 3_000, 10..=600_000;
-    /// Time for a neighbour to prove who it is, once connected.
+    /// Time for a connected neighbour to prove its identity.
     link_proof_ms = 5_000, 10..=600_000;
     /// Silence towards a neighbour after which it is sent a heartbeat.
     heartbeat_ms = 3_000, 10..=600_000;
     /// Silence of a neighbour after which it counts as lost.
     link_silence_ms = 10_000, 20..=3_600_000;
-    /// Wait before a neighbour is dialled again, or let in that broke the protocol, after the first failure.
+    /// Wait after the first failure before a neighbour is dialled again, or is accepted again after
+    /// it broke the protocol.
     redial_first_ms = 100, 1..=600_000;
-    /// Wait before a neighbour is dialled again, or let in that broke the protocol, after many failures.
+    /// Wait after many failures before a neighbour is dialled again, or is accepted again after it
+    /// broke the protocol.
     redial_cap_ms = 1_000, 1..=600_000;
-    /// Connections on the neighbours' port that have not proven who they are; one more takes the place of one from its address, or of any.
+    /// Connections to the neighbours' port that have not proven their identity; for one more, one
+    /// of them is closed, if possible from the same address.
     max_unproven = 64, 1..=1_000_000;
 
     /// Time for a client to be told what Places answers, waiting for a connection included.
@@ -138,9 +150,10 @@ limits! {
     places_handshake_ms = 4_000, 10..=600_000;
     /// Time that a connection to Places is kept without a question.
     places_idle_ms = 60_000, 10..=3_600_000;
-    /// Silence of a kept connection to Places after which its question is asked on a new one; at most half of places_ms.
+    /// Silence on a reused connection to Places after which its question is sent on a new
+    /// connection; at most half of places_ms.
     places_silence_ms = 3_000, 10..=600_000;
-    /// Connections to Places; attempts at several addresses, of which the first that succeeds is used, count as one.
+    /// Connections to Places; parallel attempts to connect to several addresses count as one.
     max_places_connections = 16, 1..=10_000;
     /// Questions that wait for a connection to Places; one more is answered with an error.
     max_places_waiting = 1_024, 0..=1_000_000;
@@ -151,31 +164,37 @@ limits! {
 
     /// Time after which an accepted change is synced to the disk, with `fsync = "interval"`.
     fsync_ms = 1_000, 1..=3_600_000;
-    /// Time that an answer waits for a journal that the disk refuses, though it had promised the room; then its client is let go without it.
+    /// Time for which answers wait while the disk refuses writes to the journal; then their clients
+    /// are closed without an answer.
     journal_wait_ms = 2_000, 10..=600_000;
-    /// Bytes that are reserved on the disk ahead of what is written to the journal.
+    /// Bytes of disk space that are reserved at once for later writes to the journal.
     journal_ahead_bytes = 4_194_304, 16_384..=1_073_741_824;
-    /// Bytes of a journal below which it is not compacted.
+    /// Length in bytes below which a journal is not compacted.
     compact_bytes = 67_108_864, 1..=1_099_511_627_776;
 
     /// Bytes of log lines that wait for the disk; more are dropped and counted.
     log_buffer_bytes = 8_388_608, 4_096..=1_073_741_824;
-    /// Bytes that the log leaves free for the journal, beside the journal's own length, if both are on one file system; at most a quarter of it.
+    /// Bytes of disk space that the log leaves free for the journal, in addition to the journal's
+    /// length, if both are on one file system; at most a quarter of that file system.
     log_reserve_bytes = 134_217_728, 0..=1_099_511_627_776;
-    /// Bytes of log lines about what all clients do wrong, in any log_faults_ms twice that at most, and as many about Places that fails; more lines are left out and counted.
+    /// Bytes of log lines about the faults of all clients: the size of a token bucket that refills
+    /// in log_faults_ms. Failures of Places have their own bucket of this size. Further lines are
+    /// left out and counted.
     log_faults_bytes = 262_144, 4_096..=1_099_511_627_776;
-    /// The same about one client.
+    /// Bytes of log lines about the faults of one client: the size of such a token bucket for each
+    /// client.
     log_client_faults_bytes = 16_384, 4_096..=1_099_511_627_776;
-    /// Time in which a client's share of the log comes back once it is used up; so often the lines that were left out are told of.
+    /// Time in which an empty token bucket for log lines is full again; also the interval at which
+    /// the number of left-out lines is logged.
     log_faults_ms = 10_000, 100..=3_600_000;
-    /// Bytes of a command that is invalid or refused which the log shows.
+    /// Bytes of an invalid or refused command that the log shows.
     log_quote_bytes = 256, 16..=4_096;
 }
 
 impl Limits {
-    /// Whether the limit `name`, which bounds what one address may take, holds for `address`. It
-    /// does, except for a loopback address: there, it holds only if the config file sets it. So
-    /// benchmarks and graders on one machine are not limited by default.
+    /// Whether the limit `name` applies to `address`. `name` is a limit on what one address may
+    /// use. It applies to a loopback address only if the config file sets the limit. So benchmarks
+    /// and graders on one machine are not limited by default.
     #[must_use]
     pub fn holds_for(&self, name: &str, address: IpAddr) -> bool {
         !address.to_canonical().is_loopback() || self.set.contains(name)
@@ -220,7 +239,7 @@ impl Limits {
     }
 }
 
-/// A limit as a value with a type.
+/// Converts a limit to the type that the code needs.
 pub trait LimitValue {
     /// Converts a limit in milliseconds to a length of time.
     #[must_use]

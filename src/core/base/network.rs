@@ -25,7 +25,7 @@ pub enum NetworkError {
         /// The number of bits in the address: 32 or 128.
         most: u32,
     },
-    /// The address has bits set behind its prefix. The field is the network without these bits.
+    /// The address has bits set after its prefix. The field is the network without these bits.
     NotFirst(Network),
 }
 

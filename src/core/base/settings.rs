@@ -87,7 +87,7 @@ impl Secrets {
         self.accepted().count()
     }
 
-    /// Compares these secrets with `old`, which neighbours can have until they are changed as well.
+    /// Compares these secrets with `old`, the secrets of the neighbours that are not changed yet.
     /// Two servers link in both directions if each accepts the primary secret of the other.
     #[must_use]
     pub fn change_from(&self, old: &Secrets) -> SecretsChange {
@@ -183,16 +183,16 @@ pub struct TlsSettings {
     pub clients: Option<Arc<rustls::ServerConfig>>,
     /// The configuration towards neighbours. If it is `None`, links use plain TCP.
     pub neighbours: Option<NeighbourTls>,
-    /// The certificates that it shows, and when they end.
+    /// The certificates that this server shows, and when they expire.
     pub own: Vec<OwnCertificate>,
 }
 
 /// A certificate that this server shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnCertificate {
-    /// Its file.
+    /// The file that contains it.
     pub file: String,
-    /// When it, or one that leads to its authority, ends.
+    /// When the certificate, or an intermediate certificate between it and its authority, expires.
     pub ends: UnixTime,
 }
 

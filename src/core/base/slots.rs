@@ -111,7 +111,7 @@ impl<T> Slots<T> {
         id
     }
 
-    /// Whether `id` has the last generation at its index. Its entry can be removed already.
+    /// Whether `id` has the last generation at its index. The entry itself may already be removed.
     fn is_of(&self, id: Id) -> bool {
         self.generations.get(id.index()) == Some(&id.generation)
     }

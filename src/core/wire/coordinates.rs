@@ -1,6 +1,6 @@
 //! Positions as ISO 6709 decimal degrees: `+34.068930-118.445127`.
 //!
-//! The digits stay text. Google gets them as the client wrote them, so nothing is rounded.
+//! The digits stay text, also in the query to Google. So nothing is rounded.
 
 use crate::core::wire::swar;
 
@@ -29,7 +29,7 @@ impl<'a> Coordinates<'a> {
         (end == text.len()).then_some(place)
     }
 
-    /// Parses the coordinates that begin at `start`. Also returns the offset behind them.
+    /// Parses the coordinates that begin at `start`. Also returns the offset after them.
     #[inline]
     #[must_use]
     pub fn read(text: &'a [u8], start: usize) -> Option<(Coordinates<'a>, usize)> {
@@ -61,7 +61,7 @@ impl<'a> Coordinates<'a> {
     }
 }
 
-/// Checks the signed decimal that begins at `start`, and returns the offset behind it. It has 1–3
+/// Checks the signed decimal that begins at `start`, and returns the offset after it. It has 1–3
 /// whole digits, and optionally a point and more digits. Its absolute value is at most `limit`.
 /// This runs for every `IAMAT`, so it must be fast.
 #[inline]
@@ -89,7 +89,7 @@ fn degrees(text: &[u8], start: usize, limit: u64) -> Option<usize> {
     (!fraction.is_empty() && !is_more).then_some(end)
 }
 
-/// Returns the offset behind the digits that begin at `start`.
+/// Returns the offset after the digits that begin at `start`.
 #[inline]
 fn end_of_digits(text: &[u8], start: usize) -> usize {
     let mut end = start;

@@ -37,7 +37,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// The first of some bytes, [`Escaped`], and how many more there are.
+/// Shows the first bytes of a text, [`Escaped`], and the number of the other bytes.
 ///
 /// ```
 /// use herd_mio::core::wire::escape::Shortened;
@@ -62,7 +62,7 @@ impl<'a> Shortened<'a> {
         }
     }
 
-    /// How many bytes of text it is, at most.
+    /// Returns the maximum length of the shown text, in bytes.
     #[must_use]
     pub fn text_bytes(self) -> usize {
         let escaped = |byte: &u8| if is_plain(*byte) { 1 } else { 4 };

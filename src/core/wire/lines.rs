@@ -68,7 +68,7 @@ pub fn end_of_field(line: &[u8], start: usize) -> usize {
         let step = swar::first_marked(swar::mark_blanks(swar::word_at(line, end)));
         end += step;
         // `mark_blanks` also marks bytes that can be part of a field: zeros and other control
-        // characters. It marks the zeros that `word_at` adds behind the end, too. So check the
+        // characters. It also marks the zeros that `word_at` adds after the end. So check the
         // marked byte.
         if step < 8 {
             match line.get(end) {
@@ -104,7 +104,7 @@ mod tests {
             for at in 0..=length {
                 for byte in 0..=255 {
                     let mut text = vec![0xff; length + 1];
-                    // The bytes before it are control characters, but not white space.
+                    // The bytes before `byte` are control characters, but not white space.
                     text[..at].fill(0x1c);
                     text[at] = byte;
                     let expected = if is_space(byte) { at } else { length + 1 };

@@ -128,8 +128,8 @@ impl<'a> Whatsat<'a> {
     }
 }
 
-/// Parses a whole number without a sign. Returns `None` if the text is not one, or if the number is
-/// above 255.
+/// Parses a whole number without a sign. Returns `None` if the text has another form, or if the
+/// number is above 255.
 fn whole_number(text: &[u8]) -> Option<u8> {
     if text.is_empty() {
         return None;
@@ -213,8 +213,9 @@ pub struct At<'a> {
     pub effective: PosixTime,
 }
 
-/// The first fields of an `AT` line, up to the client's name. In the flood, most lines arrive more
-/// than once. For a line that is already stored, parsing can end here.
+/// The first fields of an `AT` line, up to the client's name. Servers flood each update through the
+/// herd, so most lines arrive more than once. For a line that is already stored, parsing can end
+/// here.
 #[derive(Clone, Copy, Debug)]
 pub struct AtHead<'a> {
     line: &'a [u8],

@@ -44,7 +44,7 @@ impl PosixTime {
         (end == text.len()).then_some(stamp)
     }
 
-    /// Parses the stamp that begins at `start`. Also returns the offset behind it.
+    /// Parses the stamp that begins at `start`. Also returns the offset after it.
     #[inline]
     #[must_use]
     pub fn read(text: &[u8], start: usize) -> Option<(PosixTime, usize)> {
@@ -87,7 +87,7 @@ const TENS: [u64; MAX_DIGITS + 1] = {
     tens
 };
 
-/// Parses the ASCII digits at `start` as a number. Also returns the offset behind them. Returns
+/// Parses the ASCII digits at `start` as a number. Also returns the offset after them. Returns
 /// `None` unless there are one to eighteen digits.
 #[inline]
 fn number(text: &[u8], start: usize) -> Option<(u64, usize)> {
@@ -236,7 +236,7 @@ pub enum Lead {
 
 /// Returns the time that decides which of two records of one client is the later one. This is the
 /// client's stamp, but at most 60 s after the receipt. Returns `None` if the receipt would be
-/// before the POSIX epoch, which no server's clock says.
+/// before the POSIX epoch: no server's clock shows such a time.
 ///
 /// Every server computes the same result, because it depends only on the `AT` line. There is no
 /// jump at 60 s: a stamp slightly more than 60 s ahead is only slightly reduced.

@@ -15,8 +15,8 @@
 //!
 //! A valid header can be without a client address. In version 1, this is `UNKNOWN`. In version 2,
 //! this is the command `LOCAL`, or any address family and transport except TCP over IPv4 or IPv6.
-//! HAProxy uses `LOCAL` to check that its servers are alive. In these cases the address of the
-//! connection itself is used.
+//! HAProxy sends `LOCAL` in its health checks. In these cases the address of the connection itself
+//! is used.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -41,7 +41,7 @@ pub struct Header {
     /// the header has no client address, for example because the proxy made the connection for
     /// itself.
     pub source: Option<SocketAddr>,
-    /// The length of the header in bytes. The bytes behind the header are from the client.
+    /// The length of the header in bytes. The bytes after the header are from the client.
     pub length: usize,
 }
 
@@ -161,8 +161,8 @@ pub fn may_be_header(bytes: &[u8]) -> bool {
     begins(bytes, LINE) || begins(bytes, SIGNATURE)
 }
 
-/// Whether a line that was read as a command is part of a header. This is a whole header of version
-/// 1, or the line with only a NUL in the signature of version 2.
+/// Whether a line that was read as a command is part of a header. Such a line is a header of
+/// version 1, or the line with only a NUL in the signature of version 2.
 #[must_use]
 pub fn is_line(line: &[u8]) -> bool {
     line == b"\0" || is_version_1(line)

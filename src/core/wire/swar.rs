@@ -5,16 +5,16 @@
 //! text.
 //!
 //! The module `plain` in the tests has a plain version of each function, which reads one byte at a
-//! time. The tests compare the two. To parse an `IAMAT` and write its answer takes 726 instructions
-//! with these functions, and 958 with plain loops. To read the `AT` line takes 659, and 982 with
-//! plain loops (counted by callgrind).
+//! time. The tests compare the two. With these functions, an `IAMAT` and its answer take 726
+//! instructions; with plain loops, 958. Reading the `AT` line takes 659; with plain loops, 982
+//! (counted by callgrind).
 
 /// Returns the word in which each byte is `byte`.
 pub const fn each(byte: u8) -> u64 {
     u64::MAX / 255 * byte as u64
 }
 
-/// Returns the word of `text` that begins at `start`. Bytes behind the end of the text are zeros.
+/// Returns the word of `text` that begins at `start`. Bytes after the end of the text are zeros.
 #[inline]
 #[must_use]
 pub fn word_at(text: &[u8], start: usize) -> u64 {
@@ -25,7 +25,7 @@ pub fn word_at(text: &[u8], start: usize) -> u64 {
     }
 }
 
-/// Returns the last `count` bytes of `text` as a word, with zeros behind them. `count` is less than
+/// Returns the last `count` bytes of `text` as a word, with zeros after them. `count` is less than
 /// eight.
 ///
 /// The bytes are not copied to a buffer first. A processor that has just written small pieces must
@@ -52,7 +52,7 @@ pub const fn first_marked(marks: u64) -> usize {
 }
 
 /// Sets the top bit of each byte that is less than or equal to a space. Only the first mark can be
-/// trusted: bytes behind it can be marked by mistake.
+/// trusted: bytes after it can be marked by mistake.
 #[inline]
 #[must_use]
 pub const fn mark_blanks(word: u64) -> u64 {
@@ -60,7 +60,7 @@ pub const fn mark_blanks(word: u64) -> u64 {
 }
 
 /// Sets bits in the upper half of each byte that is not an ASCII digit. Only the first mark can be
-/// trusted: bytes behind it can be marked by mistake.
+/// trusted: bytes after it can be marked by mistake.
 #[inline]
 const fn mark_other_than_digits(word: u64) -> u64 {
     let digits = word ^ each(b'0');
@@ -76,7 +76,7 @@ pub const fn leading_digits(word: u64) -> usize {
 }
 
 /// Returns the value of the ASCII digit at `at`. Returns `None` if that byte is not a digit, or
-/// behind the end.
+/// after the end.
 #[inline]
 #[must_use]
 pub fn digit_at(text: &[u8], at: usize) -> Option<u64> {
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The same, a byte at a time.
+    /// The same functions, one byte at a time.
     mod plain {
         pub(super) fn word_at(text: &[u8], start: usize) -> [u8; 8] {
             std::array::from_fn(|place| text.get(start + place).copied().unwrap_or(0))
