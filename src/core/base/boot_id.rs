@@ -1,5 +1,5 @@
 //! The id of one life of a server. A *life* begins when the server's process starts, or when the
-//! disk has lost changes that the server had already stored.
+//! server learns from a neighbour that an older copy of its data was restored.
 
 use std::fmt;
 

@@ -196,8 +196,8 @@ pub struct Client {
     /// is independent of the state: an answer of Places can pass the mark, and a closing client has
     /// output too.
     paused: bool,
-    /// Whether the next command waits until the journal has room. This is computed again whenever
-    /// the client goes on. Only a client in the state `Reading` starts to wait.
+    /// Whether the next command waits until the journal has room on the disk. This is computed
+    /// again whenever the client goes on. Only a client in the state `Reading` starts to wait.
     wants_room: bool,
     /// Output is held back until the journal has stored the change with this sequence number.
     held_until: u64,
@@ -422,7 +422,7 @@ impl Client {
                 info!("{} -> {}", self.who, Escaped(line));
                 true
             }
-            // Its answer promises nothing.
+            // The table does not store the record, so the answer does not wait for the journal.
             Some(Merge::Expired) => {
                 context.tally.counters.stale += 1;
                 info!("{} -> {}", self.who, Escaped(line));
@@ -462,8 +462,9 @@ impl Client {
         }
     }
 
-    /// Whether `count` lines, each with `quoted_bytes` of what the client sent, may be logged about
-    /// a command that is invalid, refused or failed. Lines that may not are counted.
+    /// Whether `count` lines about an invalid, refused or failed command may be logged. Each line
+    /// quotes `quoted_bytes` bytes from the client. If the lines may not be logged, they are
+    /// counted.
     fn may_log(&mut self, count: u64, quoted_bytes: usize, context: &mut Context<'_>) -> bool {
         let lines = Lines {
             count,
@@ -497,7 +498,7 @@ impl Client {
         }
     }
 
-    /// Logs a command that is invalid or refused, and quotes it.
+    /// Logs a command that is invalid or refused, and answers with a copy of the line.
     fn refuse(&mut self, line: &[u8], context: &mut Context<'_>) {
         let shown = shortened(line, &context.settings.limits);
         if self.may_log(2, shown.text_bytes(), context) {
@@ -533,7 +534,7 @@ impl Client {
         self.enter(Cause::PlacesAsked, State::Awaiting(Box::new((call, asked))));
     }
 
-    /// The call is answered: appends the answer. Then the caller lets the client [go
+    /// Appends the answer of the call. After this, the caller has to let the client [go
     /// on](Protocol::go_on). If the server is stopping, this was the client's last answer.
     pub fn resume(&mut self, outcome: &mut Outcome, context: &mut Context<'_>) {
         let State::Awaiting(awaited) = &mut self.state else {
@@ -610,8 +611,8 @@ impl Client {
         }
     }
 
-    /// Returns the output, if it may be sent when everything up to the change `released` is stored.
-    /// Otherwise returns nothing.
+    /// Returns the output that may be sent. `released` is the last change that the journal has
+    /// stored. If the output waits for a later change, returns no bytes.
     #[inline]
     fn released_output(&self, released: u64) -> &[u8] {
         if self.held_until > released {
@@ -632,7 +633,7 @@ impl Client {
     /// Stores when the unfinished line began. `progress` is whether input was used up.
     fn watch_line(&mut self, progress: bool, now: Time) {
         // If the client waits for room in the journal, or is paused, `input` can contain whole
-        // lines. So it does not count as an unfinished line then.
+        // lines. Then `input` does not count as an unfinished line.
         let is_read = matches!(self.state, State::Reading) && !self.paused && !self.wants_room;
         let unfinished = is_read && !self.input.is_empty();
         if progress || !unfinished {
@@ -924,7 +925,8 @@ impl Protocol for Client {
     }
 }
 
-/// As much of a command that is not answered as the log shows.
+/// Returns the beginning of a refused command, as long as the log may show
+/// (`limits.log_quote_bytes`).
 fn shortened<'a>(line: &'a [u8], limits: &Limits) -> Shortened<'a> {
     Shortened::new(line, limits.log_quote_bytes.to_count())
 }

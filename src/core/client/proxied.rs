@@ -5,19 +5,19 @@
 //!                   └────── anything else ───► refused, and closed
 //! ```
 //!
-//! # Who is counted where
+//! # How connections are counted
 //!
 //! A proxy has one address and many clients, so its connections are not counted by its address.
 //! Until the header has arrived, the connection is one of at most `limits.max_unidentified`. Then
 //! the client that the header names is admitted or rejected ([`crate::core::session::admission`]),
 //! as if it had connected from that address.
 //!
-//! If there is one connection too many, the new connection is accepted, and the one that has waited
+//! If there are too many such connections, a new one is still accepted, and the one that has waited
 //! longest is closed. Most proxies send the header as soon as they connect. So a connection that
 //! waits has a fault, or its proxy sends the header only with the client's first bytes (AWS). A
 //! client that opens many such connections and sends nothing loses the oldest of its own
-//! connections. Clients that send something have their header here long before their connection is
-//! the oldest.
+//! connections. If a client sends something, its header arrives long before its connection is the
+//! oldest.
 //!
 //! No byte before the end of the header is handled as a command. A connection from a listed address
 //! without a header is refused, as the specification requires. Otherwise a client could choose its
@@ -102,8 +102,8 @@ impl Refusal {
         }
     }
 
-    /// Whether the reason is sent to the other side. It is sent if nothing else is on its way
-    /// there, and if the other side may be reading.
+    /// Whether the reason is sent to the other side. After [`Refusal::CutOff`], the other side may
+    /// not read any more. A [`Refusal::Displaced`] connection must free its place at once.
     #[must_use]
     pub fn is_told(&self) -> bool {
         match self {
@@ -195,7 +195,7 @@ impl Proxied {
         let parsed = if held == 0 {
             parse(data, most)
         } else {
-            // After `most` bytes, it is certain whether they are a header.
+            // `most` bytes are enough to decide whether they begin with a header.
             self.input.extend(&data[..data.len().min(most - held)]);
             parse(self.input.as_slice(), most)
         };
@@ -213,7 +213,7 @@ impl Proxied {
     }
 
     /// The input has ended. Returns the refusal if a part of the header had arrived. If nothing had
-    /// arrived, this is no fault: a health check may connect and send nothing.
+    /// arrived, the end is no error: a health check may connect and send nothing.
     fn end(&mut self) -> Option<Refusal> {
         let has_begun = !self.input.is_empty() && !self.is_over;
         self.close();

@@ -85,8 +85,8 @@ impl Origin {
     }
 }
 
-/// The order of two lines of one client: first the effective time, then the stamp. If both are
-/// equal, the bytes of the lines decide.
+/// The effective time and the stamp, which order two lines of one client. If both are equal, the
+/// bytes of the lines decide.
 pub(super) type Rank = (PosixTime, PosixTime);
 
 /// A stored line, not packed.

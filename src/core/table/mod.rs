@@ -5,10 +5,10 @@
 //!      └─► line_store ─ an interface to the bytes of each record's AT line, found by its number
 //!             ├─► naive_store ─ each line in a `Box` of its own: read this first
 //!             └─► packed_store ─ the store that the server uses
-//!                    └─► packed_line ─ a line in half of its bytes
+//!                    └─► packed_line ─ a line in about half of its bytes
 //! ```
 //!
-//! The other modules use only [`records`]. It uses its lines only through the interface
+//! The other modules use only [`records`]. [`records`] uses its lines only through the interface
 //! [`line_store::LineStore`], so the two stores below it can be read last, or not at all.
 
 pub mod line_store;

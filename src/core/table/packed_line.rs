@@ -75,7 +75,7 @@ impl<'a> PackedLine<'a> {
         PackedLine(bytes)
     }
 
-    /// Returns the client's name, and the bytes behind it.
+    /// Returns the client's name, and the bytes after it.
     fn split(self) -> (&'a [u8], &'a [u8]) {
         match self.0 {
             [LONG_NAME, low, high, rest @ ..] => {
@@ -113,7 +113,7 @@ impl<'a> PackedLine<'a> {
         };
         unpack(numbers, text);
         let text = &text[..2 * numbers.len() - ends_of(numbers)];
-        // In the line, the client's name is behind the skew.
+        // In the line, the client's name comes after the skew.
         let skew = memchr::memchr(b' ', text).unwrap_or(text.len());
         out.reserve(b"AT ".len() + server.len() + 2 + client.len() + text.len());
         out.extend_from_slice(b"AT ");
@@ -126,8 +126,8 @@ impl<'a> PackedLine<'a> {
     }
 
     /// Returns the skew and the time, the two fields that order the line. `line` is the unpacked
-    /// form of this line, and the fields are borrowed from it. The skew is `None` if it is
-    /// positive.
+    /// form of this line, and the fields are borrowed from it. The skew is `None` if it is not
+    /// negative.
     #[must_use]
     pub fn skew_and_time<'b>(
         self,

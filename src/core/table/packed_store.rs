@@ -238,8 +238,8 @@ impl LineStore for PackedStore {
         at: &At<'_>,
         origin: Origin,
     ) -> Option<()> {
-        // The server's name gets its number now, also if the line stays unpacked. So it cannot fail
-        // to be packed later.
+        // The server's name gets its number now, even if the line stays unpacked. So the line can
+        // always be packed later.
         self.servers.number_of(at.server)?;
         let unpacked = Unpacked::new(number, hash, at)?;
         let place = match self.lines[number as usize].place {

@@ -13,9 +13,10 @@
 //!            a reader that is behind    a reader that has it all
 //! ```
 //!
-//! A link to a neighbour has no queue. It has a [`ReaderId`], a place in the feed, which costs 16
-//! bytes here, however far behind the reader is. A record that changed twice meanwhile is sent
-//! once. To advance a reader, to add a change and to move a record takes constant time.
+//! A link to a neighbour has no queue. It has a reader: a place in the feed, identified by a
+//! [`ReaderId`]. A reader takes a few bytes, however far behind it is. A record that changed twice
+//! meanwhile is sent once. The time to advance a reader, or to add a change, does not depend on the
+//! number of records.
 //!
 //! # Which of two records of one client wins
 //!
@@ -53,7 +54,7 @@ use crate::core::wire::posix_time::{MAX_LEAD_S, PosixTime};
 /// The sequence number of a place in the table that has no record.
 const FREE: u64 = 0;
 
-/// The horizon of a table whose records do not expire.
+/// The value of `Records::horizon` if records do not expire.
 const NEVER: PosixTime = PosixTime::from_nanos(0);
 
 /// The index that means "no record", at both ends of the feed.
@@ -83,7 +84,7 @@ pub enum Merge {
     UnknownServer,
 }
 
-/// The source of a record, and what the merge needs to know about it.
+/// The source of a record, and what the merge needs to know about that source.
 #[derive(Clone, Copy)]
 enum Claim {
     /// From a neighbour. Only the order decides.
@@ -91,7 +92,7 @@ enum Claim {
     /// From a client. A stored record with a time after `latest` does not block it, because no
     /// right clock gives such a time.
     Client { latest: PosixTime },
-    /// From a journal. No limit applies to it.
+    /// From a journal. The limits on the size of the table do not apply.
     Journal { epoch: u32 },
 }
 
@@ -129,7 +130,7 @@ fn client_hash(hasher: &RandomState, client: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Whether a line's effective time is before the horizon.
+/// Whether a line's effective time is before the horizon, so that its record has expired.
 #[inline]
 fn has_expired(lines: &mut impl LineStore, index: u32, horizon: PosixTime) -> bool {
     let is_before = |(effective, _)| effective < horizon;
@@ -234,12 +235,11 @@ impl Records {
         self.last_seq
     }
 
-    /// Sets the horizon. Records with an earlier effective time have expired: such a record is
-    /// found by no client, sent to no neighbour and copied to no journal. [`Records::sweep`]
-    /// removes it.
+    /// Sets the horizon. A record with an earlier effective time has expired: no client, neighbour
+    /// or journal gets it any more. [`Records::sweep`] removes it.
     ///
-    /// All servers compute the effective time from the record's line. So they come to the same
-    /// verdict, as soon as the clock of each has passed the record's end.
+    /// All servers compute the effective time from the record's line. So all servers agree that a
+    /// record has expired, once their clocks have passed that time.
     pub fn expire_before(&mut self, horizon: PosixTime) {
         self.horizon = horizon;
     }
@@ -493,7 +493,7 @@ impl Records {
         }
     }
 
-    /// Opens a reader that reads the changes behind the change `after` (0: all changes).
+    /// Opens a reader of the changes that follow the change `after` (0: all changes).
     pub fn open_reader(&mut self, after: u64) -> ReaderId {
         let mut next = NONE;
         if after == 0 {
@@ -513,8 +513,8 @@ impl Records {
     }
 
     /// Stores a record that was read from a journal, with the sequence number `seq` that it had.
-    /// The records must come in the order of their numbers. No limit applies, because the server
-    /// has already promised these records.
+    /// The records must come in the order of their numbers. The limits on the size of the table do
+    /// not apply: clients can already have answers that promise these records.
     pub fn restore(&mut self, seq: u64, epoch: u32, line: &[u8], at: &At<'_>) -> Merge {
         self.last_seq = self.last_seq.max(seq.saturating_sub(1));
         self.lines.know_server(at.server);
@@ -663,8 +663,8 @@ impl Records {
     }
 
     /// Appends the next records to `out`, oldest first. Records from the origin `except` are
-    /// skipped. Ends when `out` contains at least `full_at` bytes, at the change `up_to`, or when
-    /// there are no more records. Returns the number of appended records.
+    /// skipped. Ends when `out` contains at least `full_at` bytes, after the change `up_to`, or
+    /// when there are no more records. Returns the number of appended records.
     pub fn read(
         &mut self,
         reader: ReaderId,
