@@ -6,8 +6,8 @@ use super::ConfigError;
 use super::redact::{of_url, redact};
 use crate::core::base::settings::HostPort;
 
-/// Parses `host:port` or `[v6]:port`. `place` says where the text was written, for the
-/// error message.
+/// Parses `host:port` or `[v6]:port`. `place` says where the text was written, for the error
+/// message.
 ///
 /// # Errors
 /// The text has another form.

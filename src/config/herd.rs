@@ -20,7 +20,8 @@ use crate::presets::{self, Preset};
 /// Where the description of the herd comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A preset that has the given server: 2021 if it does, else the newest. Without a name, 2021.
+    /// A preset that has the given server: that of 2021 if it has the server, else the newest that
+    /// has it. Without a server, the preset of 2021.
     Name,
     /// The preset of a year.
     Preset(String),
@@ -31,7 +32,7 @@ pub enum Source {
 /// A server of a herd, and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its name.
+    /// The name of the server.
     pub name: String,
     /// The address that clients connect to.
     pub clients: HostPort,
@@ -92,13 +93,13 @@ pub(super) struct FilePlaces {
 pub(super) struct FileLog {
     pub(super) file: Option<PathBuf>,
     pub(super) level: Option<String>,
-    /// Bytes of the file above which the server rotates it.
+    /// The length of the file, in bytes, at which the server rotates it.
     pub(super) max_bytes: Option<u64>,
-    /// How many files are kept then.
+    /// The number of rotated files that are kept.
     pub(super) keep: Option<u64>,
 }
 
-/// The greatest length of a server's name.
+/// The maximum length of a server's name, in bytes.
 const NAME_BYTES: usize = 64;
 
 impl HerdConfig {
@@ -394,7 +395,7 @@ fn is_unspecified(host: &str) -> bool {
     host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
 }
 
-/// Returns the names of the limits that a config file sets. `text` has been parsed before.
+/// Returns the names of the limits that a config file sets. `text` is valid TOML.
 fn limits_set(text: &str) -> BTreeSet<String> {
     let table: toml::Table = toml::from_str(text).unwrap_or_default();
     let limits = table.get("limits").and_then(toml::Value::as_table);

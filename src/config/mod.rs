@@ -54,7 +54,7 @@ pub struct Overrides {
     pub listen_peers: Option<String>,
     /// Whether proxies may send a PROXY header that names the client.
     pub proxy_protocol: Option<bool>,
-    /// The addresses and networks of those proxies, joined by commas.
+    /// The addresses and networks of the trusted proxies, joined by commas.
     pub proxies: Option<String>,
     /// The file with the herd's secret.
     pub secret_file: Option<PathBuf>,

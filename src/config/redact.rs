@@ -74,8 +74,8 @@ pub fn of_parser(message: &str) -> String {
     redact(&without_value.unwrap_or(message)).into_owned()
 }
 
-/// Returns a URL up to the end of its path, without user name and password. The part behind the
-/// path may contain a key.
+/// Returns a URL up to the end of its path, without user name and password. The query or the
+/// fragment after the path may contain a key.
 #[must_use]
 pub fn of_url(url: &str) -> String {
     let end = url.find(['?', '#']).unwrap_or(url.len());

@@ -15,7 +15,7 @@ use crate::logging::{LogConfig, Rotation};
 use crate::shell::ports::Ports;
 use crate::shell::start::JournalConfig;
 
-/// How many logs are kept beside the one that is written, if the server rotates it.
+/// The default number of rotated logs that are kept.
 const LOGS_KEPT: u64 = 5;
 const LOGS_KEPT_RANGE: (u64, u64) = (1, 1_000);
 const LOG_BYTES_RANGE: (u64, u64) = (4_096, 1_099_511_627_776);
@@ -184,7 +184,8 @@ impl HerdConfig {
         }
     }
 
-    /// When the server rotates its log by itself.
+    /// Returns when the server rotates its log, and how many rotated files it keeps. `None` if the
+    /// server does not rotate the log.
     fn log_rotation(&self) -> Result<Option<Rotation>, ConfigError> {
         let log = &self.file.log;
         let within = |name: &str, value: u64, (least, most): (u64, u64)| {
@@ -249,7 +250,7 @@ impl HerdConfig {
     }
 }
 
-/// What the operator should know if a log that is to be rotated cannot be.
+/// Returns a note for the operator if the log has to be rotated but cannot be.
 fn note_on_rotation(log: &LogConfig) -> Option<String> {
     log.rotation.as_ref()?;
     let file = log.file.display();

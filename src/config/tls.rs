@@ -158,7 +158,7 @@ impl TlsFiles {
     /// Reads all files, and checks this server's own certificates as the other side will.
     ///
     /// # Errors
-    /// A file cannot be read, or its contents cannot be used. A certificate has ended, or is for
+    /// A file cannot be read, or its contents cannot be used. A certificate has expired, or is for
     /// another name or from another authority.
     pub fn read(&self) -> Result<TlsSettings, ConfigError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -174,7 +174,7 @@ impl TlsFiles {
         })
     }
 
-    /// Returns this server's own certificates with the times at which they end.
+    /// Returns this server's own certificates with the times at which they expire.
     ///
     /// # Errors
     /// The other side would refuse one of them at the time `now`.
@@ -264,8 +264,9 @@ fn for_neighbours(
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
         .map_err(|error| identity.unusable(&error))?;
-    // A session that is resumed shows no certificate: one that ended, or whose authority is no
-    // longer trusted, would link for as long as there are tickets (RFC 8446, section 2.2).
+    // No certificate is sent when a session is resumed. So a neighbour whose certificate has
+    // expired, or whose authority is not trusted any more, could link as long as it has tickets
+    // (RFC 8446, section 2.2).
     accepting.send_tls13_tickets = 0;
     dialling.resumption = Resumption::disabled();
     Ok(NeighbourTls {
@@ -302,8 +303,8 @@ pub(super) fn of_browsers() -> RootCertStore {
     }
 }
 
-/// Returns the TLS configuration for dialling servers that one of `roots` vouches for. It has no
-/// client certificate, and offers `protocols` by ALPN.
+/// Returns the TLS configuration for connections to servers that have a certificate from one of
+/// `roots`. It has no client certificate, and offers `protocols` by ALPN.
 pub(super) fn trusting(
     roots: RootCertStore,
     protocols: &[&[u8]],
@@ -341,11 +342,11 @@ impl Identity {
         Ok((chain, key))
     }
 
-    /// When the certificate ends. Those behind it are not looked at: a client may have another way
-    /// to an authority that it trusts.
+    /// Returns when the certificate expires. The other certificates of the chain are not checked: a
+    /// client can have another chain to an authority that it trusts.
     ///
     /// # Errors
-    /// It has ended, or is no certificate.
+    /// The certificate has expired, or cannot be parsed.
     fn check(&self, now: UnixTime) -> Result<OwnCertificate, ConfigError> {
         let chain = certificates_in(&self.certificate, "certificate_file")?;
         let Some(ends) = chain.first().and_then(ends_at) else {
@@ -377,8 +378,8 @@ impl Identity {
 }
 
 impl PeersFiles {
-    /// As [`Identity::check`]; and whether neighbours will take it: those that trust the same
-    /// authority, for this server's name.
+    /// Like [`Identity::check`]. Also checks that neighbours will accept the certificate: it has to
+    /// be for this server's name, and from the authority that the neighbours trust.
     fn check(&self, now: UnixTime) -> Result<OwnCertificate, ConfigError> {
         let identity = &self.own;
         let own = identity.check(now)?;
@@ -388,7 +389,8 @@ impl PeersFiles {
         };
         let roots = Arc::new(roots_of(&self.ca, "peers.tls.ca_file")?);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        // A clock that is slow after a boot mends itself. So the beginning is no mistake.
+        // After a boot, this machine's clock can be slow for a while. So a certificate that is not
+        // valid yet is no error: it is checked as if its validity had begun.
         let now = begins_after(certificate, now).unwrap_or(now);
         let as_server = |at| {
             let verifier =
@@ -401,7 +403,7 @@ impl PeersFiles {
             };
             verified.map(drop)
         };
-        // A server that only dials may have a certificate for clients.
+        // A server that only dials needs only a client certificate.
         let as_client = |at| {
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
@@ -417,7 +419,7 @@ impl PeersFiles {
         let verify = |at| as_server(at).or_else(|error| as_client(at).map_err(|_| error));
         match verify(now) {
             Ok(()) => Ok(match verify(own.ends) {
-                // One that leads to the authority ends before it.
+                // An intermediate certificate expires earlier.
                 Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
                     not_after: ends,
                     ..
@@ -500,7 +502,7 @@ mod tests {
 
     use super::*;
 
-    /// A handshake in memory, and whatever the server says behind it.
+    /// Runs a handshake in memory, until neither side has more to send.
     fn handshake(dialling: &Arc<ClientConfig>, accepting: &Arc<ServerConfig>) -> HandshakeKind {
         let name = ServerName::try_from("Alice").unwrap();
         let mut client = ClientConnection::new(dialling.clone(), name).unwrap();

@@ -178,7 +178,7 @@ pub struct LogConfig {
     pub file: PathBuf,
     /// The least severe level that is logged.
     pub level: LevelFilter,
-    /// When the server rotates the file; `None` if it does not.
+    /// When the server rotates the file. `None` if the server does not rotate it.
     pub rotation: Option<Rotation>,
 }
 

@@ -1,10 +1,10 @@
-//! Where the writer thread writes: a file that is opened anew, rotated, and kept from taking the
-//! room of the journal.
+//! The output of the writer thread: a file that can be opened again and rotated. The log leaves
+//! space on the disk for the journal.
 //!
 //! ```text
 //!   lines ──► room on the disk? ──► room in the file? ──────────────────────► file
 //!                  └ no: dropped,        └ no: rename file ─► file.1 ─► …, open a new one
-//!                    counted, told once
+//!                    counted, logged once
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -18,29 +18,31 @@ use super::now;
 use super::stamp::Stamp;
 use crate::shell::disk::{JOURNAL, NEXT};
 
-/// When the server rotates its log by itself.
+/// When the server rotates its log, and how many rotated files it keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotation {
-    /// Bytes that a file may have. Only one line that is longer than that makes a longer file.
+    /// The maximum length of a file, in bytes. Only a single line that is longer makes a longer
+    /// file.
     pub max_bytes: u64,
-    /// How many files are kept beside the one that is written: `file.1` is the newest.
+    /// The number of rotated files that are kept. `file.1` is the newest.
     pub keep: u64,
 }
 
-/// The room of the disk that the log leaves to the journal, if both are on one file system.
+/// The disk space that the log leaves free for the journal, if both are on one file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reserve {
-    /// Bytes that stay free, beside as many as the journal has: that much a compaction takes. Of a
-    /// small file system it is a quarter.
+    /// The number of bytes that stay free, but at most a quarter of the file system. As many bytes
+    /// as the journal has stay free in addition, because a compaction writes a second journal.
     pub bytes: u64,
     /// The journal's directory.
     pub data_dir: PathBuf,
 }
 
-/// So many bytes are written before the disk is looked at again, if it has far more room.
+/// The maximum number of bytes that are written before the free space is checked again. If there is
+/// little free space, it is checked earlier.
 const UNCHECKED_BYTES: u64 = 1 << 20;
-/// After a rotation that failed, the next one is tried when the file has grown by this part of the
-/// size that it may have.
+/// A divisor of [`Rotation::max_bytes`]. After a failed rotation, the next one is tried when the
+/// file has grown by this fraction (1/16) of the maximum length.
 const TRIES: u64 = 16;
 
 pub(super) enum Sink {
@@ -70,7 +72,7 @@ impl Sink {
         }
     }
 
-    /// What the system says of it, if it is a plain file.
+    /// Returns the metadata of the file, if it is a regular file.
     fn plain_file(&self) -> Option<fs::Metadata> {
         let Sink::File(file) = self else {
             return None;
@@ -85,19 +87,19 @@ pub(super) struct Output {
     path: PathBuf,
     rotation: Option<Rotation>,
     reserve: Option<Reserve>,
-    /// The last write failed.
+    /// Whether the last write failed.
     is_failing: bool,
-    /// The file could not be opened anew: this is still the old one.
+    /// Whether the file could not be opened again, so that `sink` is still the old file.
     pub(super) is_old: bool,
-    /// It is a plain file: only such a one can be rotated.
+    /// Whether the sink is a regular file. Only a regular file can be rotated.
     is_plain: bool,
-    /// Bytes of the file.
+    /// The length of the file in bytes.
     length: u64,
-    /// The last rotation failed; the next one is tried when the file has so many bytes.
+    /// Set after a failed rotation: the length of the file at which the next rotation is tried.
     retry_at: Option<u64>,
-    /// Bytes that may be written before the disk is looked at.
+    /// The number of bytes that may be written before the free space is checked.
     unchecked: u64,
-    /// The journal needs what room there is.
+    /// Whether lines are dropped, because the journal needs the free space.
     is_out_of_room: bool,
 }
 
@@ -125,7 +127,8 @@ impl Output {
         output
     }
 
-    /// There is another file, or its length is not known any more.
+    /// Reads the type and the length of the file. Call this after another file was opened, or when
+    /// a failed write left the length unknown.
     fn opened(&mut self) {
         let file = self.sink.plain_file();
         self.is_plain = file.is_some();
@@ -162,7 +165,7 @@ impl Output {
         }
     }
 
-    /// Writes a line of the log's own. Returns whether the line was written.
+    /// Writes a line about the log itself. Returns whether the line was written.
     pub(super) fn say(&mut self, what: &str) -> bool {
         self.write(&line(what)) == 0
     }
@@ -181,7 +184,8 @@ impl Output {
         lost
     }
 
-    /// Writes lines into the file that there is; returns how many of them are lost.
+    /// Writes lines to the open file, without a check of its length or of the free space. Returns
+    /// the number of lost lines.
     fn put(&mut self, lines: &[u8]) -> u64 {
         // A full disk may have cut a line off. End that line, so that the next one starts at a line
         // start.
@@ -206,14 +210,14 @@ impl Output {
                 0
             }
             Err(_) => {
-                self.opened(); // a part of them may be written
+                self.opened(); // some of the bytes may be written
                 count(lines)
             }
         }
     }
 
-    /// How many bytes of these lines go into the file that there is, which is another one after a
-    /// rotation. A line is not split.
+    /// Returns how many bytes of `lines` go into the file. If the first line has no room, the file
+    /// is rotated first. A line is never split.
     fn fitting(&mut self, lines: &[u8]) -> usize {
         let Some(max_bytes) = self.rotation.as_ref().map(|rotation| rotation.max_bytes) else {
             return lines.len();
@@ -225,8 +229,8 @@ impl Output {
         if let Some(length) = whole_lines(lines, limit.saturating_sub(self.length)) {
             return length;
         }
-        // An empty file is not rotated: where nothing can be written, that would leave empty files
-        // in the place of those that are kept.
+        // An empty file is not rotated. If no write succeeds, rotations would replace all rotated
+        // files by empty ones.
         if self.length > 0
             && !self.is_old
             && let Err(error) = self.rotate()
@@ -246,13 +250,13 @@ impl Output {
             .unwrap_or(lines.len())
     }
 
-    /// Gives the file's name to a new one.
+    /// Renames the file, and opens a new file with its name.
     fn rotate(&mut self) -> io::Result<()> {
         let Some(file) = self.sink.plain_file() else {
             return Ok(());
         };
         if file.len() < self.length {
-            self.length = file.len(); // it was cut short meanwhile, as by logrotate's copytruncate
+            self.length = file.len(); // shortened by another program: logrotate's copytruncate
             return Ok(());
         }
         let keep = self.rotation.as_ref().map_or(1, |rotation| rotation.keep);
@@ -278,7 +282,7 @@ impl Output {
         if let Sink::File(new) = &self.sink
             && !self.is_old
         {
-            // A user that could not read the old file cannot read the new one.
+            // So a user that cannot read the old file cannot read the new one either.
             let _ = new.set_permissions(file.permissions());
         }
         Ok(())
@@ -294,8 +298,8 @@ impl Output {
         let Some(Room { free, kept }) = self.room() else {
             return true;
         };
-        // Once it is out of room, it waits for some more, so that it does not go on and stop again
-        // for every few lines.
+        // Once the log has stopped, it starts again only when there is more free space. Otherwise
+        // it could stop again after a few lines.
         let more = if self.is_out_of_room { kept / 8 } else { 0 };
         let left = free.checked_sub(kept + more + bytes);
         self.unchecked = left.map_or(0, |left| (left / 16).min(UNCHECKED_BYTES));
@@ -308,8 +312,8 @@ impl Output {
         !self.is_out_of_room
     }
 
-    /// What is free on the disk, and how much of that is the journal's; `None` if the journal is
-    /// elsewhere, or the system does not say.
+    /// Returns the free disk space, and how much of it is kept for the journal. `None` if the
+    /// journal is not on the same file system, or if the system does not report the space.
     fn room(&self) -> Option<Room> {
         let reserve = self.reserve.as_ref()?;
         let (Sink::File(file), Some(here)) = (&self.sink, self.sink.plain_file()) else {
@@ -324,19 +328,19 @@ impl Output {
         let quarter = disk.f_blocks.saturating_mul(disk.f_frsize) / 4;
         Some(Room {
             free: disk.f_bavail.saturating_mul(disk.f_frsize),
-            // A compaction that is on its way has its room already.
+            // A compaction in progress already has its file, so this much is not kept free again.
             kept: reserve.bytes.min(quarter) + journal.len().saturating_sub(next),
         })
     }
 }
 
-/// Bytes of a disk.
+/// Disk space in bytes: what is free, and what is kept for the journal.
 struct Room {
     free: u64,
     kept: u64,
 }
 
-/// A line of the log's own.
+/// Formats a line about the log itself.
 fn line(what: &str) -> Vec<u8> {
     let mut line = Vec::new();
     Stamp::default().write(now(), Level::Warn, &mut line);
@@ -344,19 +348,19 @@ fn line(what: &str) -> Vec<u8> {
     line
 }
 
-/// How many lines these are.
+/// Returns the number of lines.
 fn count(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
-/// How many bytes the whole lines have that stand in the first `room` bytes; `None` if not even one
-/// does.
+/// Returns the length of the whole lines in the first `room` bytes. `None` if there is no whole
+/// line.
 fn whole_lines(lines: &[u8], room: u64) -> Option<usize> {
     let room = usize::try_from(room).unwrap_or(usize::MAX).min(lines.len());
     memchr::memrchr(b'\n', &lines[..room]).map(|end| end + 1)
 }
 
-/// The name of a file that is kept: the older, the higher its number.
+/// Returns the name of a rotated file. Older files have higher numbers.
 fn numbered(path: &Path, number: u64) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
@@ -377,7 +381,7 @@ mod tests {
         Output::new(sink, path.to_owned(), Some(rotation), None)
     }
 
-    /// The lengths of the file and of those that are kept.
+    /// Returns the lengths of the log and of the rotated files.
     fn lengths(path: &Path) -> Vec<u64> {
         let kept = (1..).map(|number| numbered(path, number));
         let files = std::iter::once(path.to_owned()).chain(kept);
@@ -467,7 +471,7 @@ mod tests {
     fn where_it_cannot_be_rotated_lines_go_on_and_it_is_tried_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        // No file takes a directory's name.
+        // A file cannot be renamed to the name of a directory.
         let obstacle = numbered(&path, 1);
         fs::create_dir_all(obstacle.join("file")).unwrap();
         let mut output = output(&path, 1_000, 1);
