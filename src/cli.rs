@@ -1,4 +1,5 @@
-//! The command line: what can be said there, what it means, and how a mistake is told.
+//! The command line: its options and environment variables, and the messages about mistakes in
+//! them.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -16,12 +17,13 @@ use crate::core::journal::durability::Fsync;
 
 /// One server of a herd.
 ///
-/// Clients connect over TCP and say where they are (IAMAT); servers pass it on among themselves, so that any of them can answer
-/// what is near any client (WHATSAT) by asking Google Places.
+/// Clients connect over TCP and send their position (IAMAT). The servers of a herd pass the
+/// positions on to each other. So a client can ask any server what is near any other client
+/// (WHATSAT); the server then asks Google Places.
 #[derive(Debug, Parser)]
 #[command(name = "herd-mio", version, args_override_self = true, after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Cli {
-    /// Which server of the herd this is
+    /// The name of this server in its herd
     #[arg(env = "HERD_NAME")]
     pub name: String,
 
@@ -29,34 +31,39 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", env = "HERD_CONFIG")]
     config: Option<PathBuf>,
 
-    /// A herd of the course, by year: 2016, 2018, 2020, 2021, 2022 or 2023 [default: 2021, or the newest that has NAME]
+    /// A built-in herd, by year: 2016, 2018, 2020, 2021, 2022 or 2023 [default: 2021, or the newest
+    /// that has NAME]
     #[arg(long, value_name = "PRESET")]
     herd: Option<String>,
 
-    /// Where to listen for clients, instead of what the herd says; port 0 lets the system choose
+    /// The address on which to listen for clients, instead of that in the herd; with port 0, the
+    /// system chooses a port
     #[arg(long, value_name = "HOST:PORT", env = "HERD_LISTEN")]
     listen: Option<String>,
 
-    /// Where to listen for neighbours, instead of what the herd says
+    /// The address on which to listen for neighbours, instead of that in the herd
     #[arg(long, value_name = "HOST:PORT", env = "HERD_LISTEN_PEERS")]
     listen_peers: Option<String>,
 
-    /// Clients may come through proxies that send a PROXY header (HAProxy: send-proxy, send-proxy-v2); see --proxies
+    /// Clients may come through proxies that send a PROXY header (HAProxy: send-proxy,
+    /// send-proxy-v2); see --proxies
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         value_parser = BoolishValueParser::new(), env = "HERD_PROXY_PROTOCOL")]
     proxy_protocol: Option<bool>,
 
-    /// The addresses and networks of those proxies, joined by commas: 10.0.0.2,fd00::/8. Their connections have to begin with
-    /// the header; one from any other address is not believed
+    /// The addresses and networks of the proxies that send a PROXY header, joined by commas:
+    /// 10.0.0.2,fd00::/8. Their connections must begin with the header; a header from any other
+    /// address is not accepted
     #[arg(long, value_name = "ADDRESSES", env = "HERD_PROXIES")]
     proxies: Option<String>,
 
-    /// The file with the secret that the herd's servers share, two lines while it is changed (or
-    /// give it in HERD_SECRET)
+    /// The file with the secret that the herd's servers share; it has two lines while the secret is
+    /// being changed (or give the secret in HERD_SECRET)
     #[arg(long, value_name = "FILE", env = "HERD_SECRET_FILE")]
     secret_file: Option<PathBuf>,
 
-    /// Whom to ask for places: https://host or https://host:port [default: Google's host for the API]
+    /// The server to ask for places: https://host or https://host:port [default: Google's host for
+    /// the API]
     #[arg(long, value_name = "URL", env = "HERD_PLACES_URL")]
     places_url: Option<String>,
 
@@ -64,23 +71,25 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", env = "HERD_PLACES_CA")]
     places_ca: Option<PathBuf>,
 
-    /// Which of Google's two interfaces to speak [default: legacy]
+    /// Which of Google's two Places APIs to use [default: legacy]
     #[arg(long, value_name = "API", ignore_case = true, env = "HERD_PLACES_API")]
     places_api: Option<Api>,
 
-    /// The file with the key for Google Places (or give it in HERD_PLACES_KEY)
+    /// The file with the key for Google Places (or give the key in HERD_PLACES_KEY)
     #[arg(long, value_name = "FILE", env = "HERD_PLACES_KEY_FILE")]
     places_key_file: Option<PathBuf>,
 
-    /// Which fields to ask the New API for, joined by commas
+    /// The fields to request from the New API, joined by commas
     #[arg(long, value_name = "FIELDS", env = "HERD_PLACES_FIELD_MASK")]
     places_field_mask: Option<String>,
 
-    /// Keep a journal in this directory, so that positions outlast the server; without one they live in memory
+    /// Keep a journal in this directory, so that positions survive a restart; without it, positions
+    /// are only in memory
     #[arg(long, value_name = "DIR", env = "HERD_DATA_DIR")]
     data_dir: Option<PathBuf>,
 
-    /// When the journal is synced to the disk: always (before each answer), interval (every second) or never [default: interval]
+    /// When the journal is synced to the disk: always (before each answer), interval (every second)
+    /// or never [default: interval]
     #[arg(long, value_name = "WHEN", ignore_case = true, env = "HERD_FSYNC")]
     fsync: Option<When>,
 
@@ -92,8 +101,8 @@ pub struct Cli {
     #[arg(long, value_name = "LEVEL", ignore_case = true, env = "HERD_LOG_LEVEL")]
     log_level: Option<Level>,
 
-    /// Do all that a start does, short of serving: say what everything means, open ports, log and
-    /// journal, and leave nothing behind
+    /// Do everything that a start does, except serving: print the configuration, open the ports,
+    /// the log and the journal, and change nothing
     #[arg(long)]
     pub check: bool,
 }
@@ -135,11 +144,11 @@ enum When {
 }
 
 impl Cli {
-    /// Reads the program's arguments. `--help` and `--version` are errors too, as clap has it: see
+    /// Parses the program's arguments. clap returns `--help` and `--version` as errors too: see
     /// `clap::Error::exit_code`.
     ///
     /// # Errors
-    /// What clap finds wrong.
+    /// The error of clap.
     pub fn from_arguments() -> Result<Cli, clap::Error> {
         Cli::from(std::env::args_os().collect())
     }
@@ -147,7 +156,8 @@ impl Cli {
     fn from(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
         let (mut cli, matches): (Cli, _) = parse(&arguments)?;
         if cli.config.is_some() && cli.herd.is_some() {
-            // A flag wins over the environment, also where it says something else.
+            // `--herd` is a flag. It overrides `HERD_CONFIG`, but it contradicts the flag
+            // `--config`.
             if matches.value_source("config") != Some(ValueSource::EnvVariable) {
                 let both = "the argument '--config <FILE>' cannot be used with '--herd <PRESET>'";
                 return Err(Cli::command().error(ErrorKind::ArgumentConflict, both));
@@ -157,7 +167,7 @@ impl Cli {
         Ok(cli)
     }
 
-    /// What the command line and the environment mean.
+    /// Returns the configuration that the command line and the environment give.
     ///
     /// # Errors
     /// Something is missing, wrong or unreadable.
@@ -200,7 +210,7 @@ impl Cli {
             }),
         };
         let herd = HerdConfig::load(&source, Some(&self.name)).map_err(|ConfigError(what)| {
-            // Tools have no such variable.
+            // The other programs do not read `HERD_CONFIG`, so only this one names it.
             let here = "name another with --config or HERD_CONFIG";
             ConfigError(what.replace("name another with --config", here))
         })?;
@@ -208,11 +218,11 @@ impl Cli {
     }
 }
 
-/// A command line, its variables among it: an empty variable is as good as none, and a mistake in
-/// one names it.
+/// Parses a command line and its environment variables. An empty variable counts as not set. An
+/// error about the value of a variable names the variable.
 ///
 /// # Errors
-/// What clap finds wrong.
+/// The error of clap.
 pub fn parse<C: Parser>(arguments: &[OsString]) -> Result<(C, ArgMatches), clap::Error> {
     let mut command = without_empty_variables(C::command());
     let matches = command
@@ -222,8 +232,8 @@ pub fn parse<C: Parser>(arguments: &[OsString]) -> Result<(C, ArgMatches), clap:
     Ok((parsed, matches))
 }
 
-/// The command, for which an empty variable is as good as none: `HERD_LISTEN: ${LISTEN:-}` of a
-/// compose file sets one.
+/// Returns the command without the environment variables that are empty. `HERD_LISTEN: ${LISTEN:-}`
+/// in a compose file sets such a variable.
 fn without_empty_variables(command: Command) -> Command {
     let is_empty = |variable: &OsStr| {
         std::env::var_os(variable)
@@ -239,7 +249,8 @@ fn without_empty_variables(command: Command) -> Command {
     })
 }
 
-/// The same mistake, told of the variable if the value is from there.
+/// Returns the error. If the wrong value is from an environment variable, the error names that
+/// variable instead of the flag.
 fn naming_variable(
     mut error: clap::Error,
     command: &Command,
@@ -268,7 +279,7 @@ fn naming_variable(
     error
 }
 
-/// A secret from the environment; an empty variable is as good as none.
+/// Returns a secret from an environment variable. An empty variable counts as not set.
 fn secret_of(variable: &str) -> Option<Secret> {
     use std::os::unix::ffi::OsStrExt;
     let value = std::env::var_os(variable)?;
@@ -276,7 +287,7 @@ fn secret_of(variable: &str) -> Option<Secret> {
     (!value.is_empty()).then(|| Secret::new(value.to_vec()))
 }
 
-/// What clap finds wrong, in one line.
+/// Returns the error of clap as one line.
 #[must_use]
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();

@@ -61,12 +61,12 @@ pub(super) struct Census {
     pub(super) neighbours: BTreeMap<Vec<u8>, Neighbour>,
     pub(super) damage: Damage,
     pub(super) tail: Tail,
-    /// The number of bytes behind the last entry and the torn end. They are reserved for new
+    /// The number of bytes after the last entry and the torn end. They are reserved for new
     /// entries.
     pub(super) reserved: u64,
 }
 
-/// The damaged places of a journal: bytes that are not an entry, with good entries behind them.
+/// The damaged places of a journal: bytes that are not an entry, with good entries after them.
 #[derive(Default)]
 pub(super) struct Damage {
     /// The start and the end of each place, as offsets in the file. At most `SHOWN_GAPS` places are
@@ -74,7 +74,7 @@ pub(super) struct Damage {
     pub(super) places: Vec<(u64, u64)>,
     pub(super) count: u64,
     pub(super) bytes: u64,
-    /// The number of good entries behind the first damaged place.
+    /// The number of good entries after the first damaged place.
     pub(super) entries_behind: u64,
     /// Decides whether a start of the server refuses the journal. `None` before the first piece.
     pub(super) judge: Option<Judge>,

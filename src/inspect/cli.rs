@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
-/// Look at the journal of a herd-mio server, and take out what is damaged
+/// Inspect and repair the journal of a herd-mio server
 ///
-/// Commands that only read may be used while the server runs: what it is writing may then be
-/// incomplete.
+/// Commands that only read can be used while the server runs. The entries that the server is
+/// writing can then be incomplete.
 #[derive(Debug, Parser)]
 #[command(name = "herd-journal", version, args_override_self = true, after_help = AFTER_HELP, max_term_width = 110)]
 pub(super) struct Cli {
@@ -28,18 +28,20 @@ whole. 1 if something in it is damaged, 2 for a mistake in usage, or what cannot
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Read everything, and say whether it is whole and what a start would do with it
+    /// Read the whole journal; print whether it is whole, and what a start of the server would do
+    /// with it
     #[command(visible_alias = "check")]
     Verify(Verify),
-    /// Count what is in it: entries by kind, clients, servers, times, what a compaction would leave
+    /// Count the contents: entries by kind, clients, servers, times, and the size that a compaction
+    /// would leave
     #[command(visible_alias = "count")]
     Stats(Stats),
     /// Show the newest position of each client, as AT lines
     #[command(visible_alias = "dump")]
     List(List),
-    /// Write the newest position of each client, to be imported elsewhere
+    /// Write the newest position of each client, for import elsewhere
     Export(Export),
-    /// Take out what is damaged, and keep every entry that verifies
+    /// Take out damaged parts, and keep every entry that verifies
     Repair(Repair),
 }
 
@@ -49,7 +51,7 @@ pub(super) struct Verify {
     #[arg(required = true, value_name = "FILE|DIR")]
     pub(super) journals: Vec<PathBuf>,
 
-    /// Say it in JSON, one line for each journal
+    /// Print JSON, one line for each journal
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -60,7 +62,7 @@ pub(super) struct Stats {
     #[arg(value_name = "FILE|DIR")]
     pub(super) journal: PathBuf,
 
-    /// Say it in JSON, on one line
+    /// Print JSON, on one line
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -79,19 +81,20 @@ pub(super) struct List {
     #[arg(value_name = "FILE|DIR")]
     pub(super) journal: PathBuf,
 
-    /// Only what is of this client
+    /// Show only this client
     #[arg(long, value_name = "NAME")]
     pub(super) client: Option<OsString>,
 
-    /// Only positions that were stamped then or later, in POSIX seconds: "$(date -d yesterday +%s)"
+    /// Show only positions whose stamp is at or after this time, in POSIX seconds: "$(date -d
+    /// yesterday +%s)"
     #[arg(long, value_name = "TIME")]
     pub(super) since: Option<String>,
 
-    /// How
+    /// The format of the output
     #[arg(long, value_enum, default_value = "text")]
     pub(super) format: ListFormat,
 
-    /// Every entry in the order of the file, with its offset, and what is damaged
+    /// Show every entry in the order of the file, with its offset, and the damaged places
     #[arg(long)]
     pub(super) all: bool,
 }
@@ -100,7 +103,7 @@ pub(super) struct List {
 pub(super) enum ExportFormat {
     /// One JSON object on each line, coordinates as numbers
     Json,
-    /// IAMAT commands, byte for byte: send them to a server's clients' port
+    /// IAMAT commands, byte for byte: send them to a server's port for clients
     Iamat,
 }
 
@@ -110,11 +113,11 @@ pub(super) struct Export {
     #[arg(value_name = "FILE|DIR")]
     pub(super) journal: PathBuf,
 
-    /// How
+    /// The format of the output
     #[arg(long, value_enum, default_value = "json")]
     pub(super) format: ExportFormat,
 
-    /// Where to; a file is there when all of it is written, or not at all; - is the standard output
+    /// The output file, which gets its name only when it is complete; - is the standard output
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub(super) output: PathBuf,
 }
@@ -126,11 +129,12 @@ pub(super) struct Repair {
     #[arg(value_name = "FILE|DIR")]
     pub(super) journal: PathBuf,
 
-    /// Write the repaired journal there; the damaged one stays as it is
+    /// Write the repaired journal to this new file; the damaged journal stays as it is
     #[arg(long, short, value_name = "NEW")]
     pub(super) output: Option<PathBuf>,
 
-    /// Put the repaired journal in place, and keep the damaged one beside it (journal.damaged)
+    /// Replace the journal by the repaired one, and keep the damaged one beside it
+    /// (journal.damaged)
     #[arg(long)]
     pub(super) in_place: bool,
 }

@@ -82,7 +82,8 @@ impl Positions {
     }
 
     /// Calls `hand_on` with each record, in the order of the changes. The arguments are the
-    /// sequence number, the epoch and the `AT` line. The first error ends it, and is returned.
+    /// sequence number, the epoch and the `AT` line. If `hand_on` fails, no further record follows,
+    /// and the error is returned.
     pub(super) fn each(
         mut self,
         mut hand_on: impl FnMut(u64, u32, &[u8]) -> Result<(), Failure>,

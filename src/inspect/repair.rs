@@ -187,7 +187,8 @@ fn name(made: Made) -> Result<(), Failure> {
     let named = match fs::hard_link(&made.part, &made.target) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
-        // A file system without hard links. A rename would replace a file of that name.
+        // The file system may have no hard links. This is the second choice, because a rename would
+        // replace another file of that name.
         Err(_) => fs::rename(&made.part, &made.target),
     };
     named.map_err(|error| unwritable(&made.target, &error))?;

@@ -17,7 +17,7 @@ use crate::shell::disk::{JOURNAL, LOCK, has_no_locks};
 
 /// How many bytes are read at once.
 const READ_BYTES: usize = 1 << 20;
-/// How many bytes are read to find the header and the first entry behind it.
+/// How many bytes are read to find the header and the first entry after it.
 const LABEL_BYTES: usize = 8 << 10;
 /// The time until progress is first shown on the terminal, and then between two updates.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -69,7 +69,7 @@ impl Journal {
         self.file.metadata().map_or(0, |metadata| metadata.len())
     }
 
-    /// Reads everything behind the header, and calls `tell` with each piece. Returns the end of the
+    /// Reads everything after the header, and calls `tell` with each piece. Returns the end of the
     /// journal.
     pub(super) fn read(
         &self,
@@ -220,7 +220,7 @@ fn read_head(path: &Path, file: &File) -> Result<Option<Head>, Failure> {
     }))
 }
 
-/// Whether the file has any byte except zeros at or behind `offset`. An error in reading counts as
+/// Whether the file has any byte except zeros at or after `offset`. An error in reading counts as
 /// yes.
 fn has_more(file: &File, mut offset: u64) -> bool {
     let mut buffer = vec![0; READ_BYTES];

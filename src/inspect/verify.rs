@@ -14,9 +14,8 @@ use crate::core::base::counted::Counted;
 use crate::core::journal::format::Format;
 
 /// The maximum length, in bytes, of an incomplete end of a journal for which a crash is reported as
-/// the cause. The server reserves only 4
-/// MiB ahead by default (`limits.journal_ahead_bytes`), so the end of an interrupted write is
-/// shorter.
+/// the cause. The server reserves only 4 MiB ahead by default (`limits.journal_ahead_bytes`), so
+/// the end of an interrupted write is shorter.
 const CRASH_BYTES: u64 = 16 << 20;
 
 pub(super) fn run(options: &Verify) -> Result<u8, Failure> {
