@@ -1,9 +1,9 @@
-//! How to change it: recipes for the changes that are made most often.
+//! How to change the server: recipes for the most frequent changes.
 //!
 //! Each recipe was tried: the change was made, built and run, and the files were counted. The
-//! compiler finds most of the places, because a `match` over a type of this crate names every
-//! case. "Files" counts files of `src`. Tests and tools come after it. `cargo test` fails if a file
-//! on this page does not exist any more.
+//! compiler finds most of the places, because a `match` over a type of this crate names every case.
+//! "Files" counts only files of `src`, without tests and tools. `cargo test` fails if a file on
+//! this page does not exist any more.
 //!
 //! | change | files |
 //! |---|---|
@@ -40,7 +40,8 @@
 //!
 //! # A limit
 //!
-//! The example is `max_quotes`: a client that had more lines quoted than that is closed.
+//! The example is `max_quotes`, the number of lines that the server quotes to one client before it
+//! closes the connection.
 //!
 //! 1. `src/core/base/limits.rs`: add it to the list, with its default, its range, and a sentence
 //!    for operators. The key in the config file, its check and the line of `--check` follow from
@@ -59,9 +60,9 @@
 //!   }
 //! ```
 //!
-//! If a limit ends a connection, its reason is a new `Cause` with its lines in `TRANSITIONS` and in
-//! the drawing above. A test compares the two. Another test fails until a test reaches the limit
-//! and is named in `tests/behaviour/limits.rs`.
+//! If a limit ends a connection, its reason is a new `Cause`, with lines in `TRANSITIONS` and in
+//! the drawing at the top of `src/core/client/machine.rs`. A test compares the two. Another test
+//! fails until `tests/behaviour/limits.rs` names a test that reaches the limit.
 //!
 //! # A counter for operators
 //!
@@ -114,10 +115,11 @@
 //!
 //! The loop reads, writes, and closes this connection like every other one, because it asks only
 //! the session. `wants_read` has to limit the output that waits: a session that always reads can be
-//! made to fill the memory. Count the connections, with a limit, before the port faces a network.
+//! made to fill the memory. Before the port is open to a network, add a limit on the number of its
+//! connections.
 //!
 //! An option for the address takes three more files: `src/cli.rs` (the flag and its variable),
 //! `src/config/mod.rs` (`Overrides`), and `src/config/server.rs` (`listens_at`). A connection that
-//! this server dials needs no port. It is begun by a
-//! [`Request::Connect`](crate::core::node::Request), as `src/core/node/neighbours.rs` does, and its
-//! TLS is chosen in `tls_of_dialled` (`src/core/node/connection.rs`).
+//! this server dials needs no port. It begins with a
+//! [`Request::Connect`](crate::core::node::Request), as in `src/core/node/neighbours.rs`. Its TLS
+//! is chosen in `tls_of_dialled` (`src/core/node/connection.rs`).

@@ -3,8 +3,8 @@
 //! A herd is a small number of servers that talk to each other directly. Two servers that are
 //! connected are *neighbours*, and their connection is a *link*. Mobile clients connect over TCP
 //! and send their position (`IAMAT`). The server that receives a position answers (`AT`) and floods
-//! the position through the herd. So every server can answer which places are near any client
-//! (`WHATSAT`); for that, it queries Google Places over HTTPS.
+//! the position through the herd. So a client can ask any server which places are near any other
+//! client (`WHATSAT`). The server then queries Google Places over HTTPS.
 //!
 //! Each server is one thread around one [`mio::Poll`](https://docs.rs/mio/1/mio/struct.Poll.html):
 //! no futures, no tasks, no callbacks. An async runtime keeps state in the frames of suspended
@@ -26,7 +26,7 @@
 //! | the loop | [`shell::event_loop`], [`shell::sockets`], [`shell::transport`]; the order of a turn: [`drive`](core::node::drive) |
 //! | the whole server without a socket | [`core::node`] |
 //! | a client | [`core::client`], [`core::wire::message`], [`core::wire::lines`] |
-//! | a client behind a proxy | [`core::wire::proxy_header`] (the format), [`core::client::proxied`] (to which address a connection is counted), [`core::base::network`] |
+//! | a client behind a proxy | [`core::wire::proxy_header`] (the format), [`core::client::proxied`] (for which address a connection is counted), [`core::base::network`] |
 //! | which position wins if two servers know different ones | [`core::table::records`], [`core::wire::posix_time`] |
 //! | the cost of a position in memory and time | [`core::table::line_store`], [`core::table::packed_store`], [`core::table::packed_line`], [`core::wire::swar`] |
 //! | the flood, and the neighbours' protocol | [`core::link`], [`core::session::herd`] |
@@ -40,8 +40,9 @@
 //! # For a reader who knows asyncio
 //!
 //! The tour, `tools/compare/README.md` in the repository, shows the same server written for asyncio
-//! beside this one. It has the walks from the end of this page with excerpts of both programs, and
-//! measures what each concept costs. This table gives the counterpart of each asyncio name:
+//! beside this one. It follows the three examples at the end of this page through excerpts of both
+//! programs, and measures what each concept costs. This table gives the counterpart of each asyncio
+//! name:
 //!
 //! | asyncio | here | what is different |
 //! |---|---|---|
@@ -87,22 +88,22 @@
 //!    [`Iamat`](core::wire::message::Iamat) from the line, which borrows from the scratch buffer.
 //! 4. `Client::iamat` computes the skew ([`Skew::between`](core::wire::posix_time::Skew::between)),
 //!    appends the `AT` line to the client's output, and merges the record into the table
-//!    ([`Records::merge`](core::table::records::Records::merge)). If the record is the newest of
-//!    its client, it is appended to the *feed*, the list of changes that links send from.
+//!    ([`Records::merge_own`](core::table::records::Records::merge_own)). If the record is the
+//!    newest of its client, it is appended to the *feed*, the list of changes that links send from.
 //! 5. When the turn has read everything, [`drive`](core::node::drive) ends the turn. With a data
 //!    directory, `perform_disk_work` appends the records of the turn to the journal, in one step.
 //!    Until that is done, [`Node::poll_output`](core::node::Node::poll_output) holds back output
 //!    that promises a record. [`Node::poll_dirty`](core::node::Node::poll_dirty) returns the
 //!    connections to flush. Links come first, because the feed has new records: the output of a
-//!    link pulls the records behind its cursor, and `flush` writes them.
+//!    link pulls the records after its cursor, and `flush` writes them.
 //! 6. Then the client is flushed in the same way, with one `write`.
 //!    [`Node::poll_disposition`](core::node::Node::poll_disposition) returns `Open`, and the next
 //!    turn polls.
 //!
-//! A server without neighbours needs three system calls for this: `epoll_wait`, `read` and `write`.
-//! Each neighbour adds one `write`. On the neighbour's side the same steps happen, with a
-//! [`Link`](core::link::Link) in place of the client. There, the cursor of the link to the first
-//! server skips the record, because that link brought it.
+//! A server without neighbours and without a data directory needs three system calls for this:
+//! `epoll_wait`, `read` and `write`. Each neighbour adds one `write`. On the neighbour's side the
+//! same steps happen, with a [`Link`](core::link::Link) in place of the client. There, the cursor
+//! of the link to the first server skips the record, because that link brought it.
 //!
 //! # One WHATSAT, and a slow Google Places
 //!
@@ -147,7 +148,7 @@
 //! 3. No output is stored for the lost neighbour. When it connects again, its `LIFE` line says
 //!    which position of the feed it has reached.
 //!    [`Records::open_reader`](core::table::records::Records::open_reader) finds that position, and
-//!    the link sends the records behind it as fast as its socket accepts them.
+//!    the link sends the records after that position as fast as its socket accepts them.
 
 #![forbid(unsafe_code)]
 

@@ -21,8 +21,8 @@ use herd_mio::shell::signals::Requests;
 use herd_mio::shell::start::{self, StartError};
 
 fn main() -> ExitCode {
-    // This call comes first, because SIGHUP and SIGUSR1 end the process before it. Threads that
-    // start later inherit the signal mask.
+    // This call comes first. Before it, SIGHUP or SIGUSR1 would end the process. Threads that start
+    // later inherit the signal mask.
     let requests = match Requests::note() {
         Ok(requests) => requests,
         Err(error) => {
@@ -73,8 +73,8 @@ fn can_start(config: &Config) -> Result<String, (u8, String)> {
     Ok(notes.map(|note| format!("note        {note}\n")).collect())
 }
 
-/// Returns the exit status after a write to the standard output. A closed pipe is no failure: its
-/// reader needed no more.
+/// Returns the exit status after a write to the standard output. A closed pipe is not a failure:
+/// its reader needs no more output.
 fn said(written: io::Result<()>) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,7 +16,7 @@ pub struct Preset {
 pub const CLIENT_PORT: u16 = 10_000;
 /// The port for neighbours of the first server. Each following server has the next higher port.
 pub const PEER_PORT: u16 = 11_000;
-/// The year that a server's name selects first, if the command line gives no year.
+/// The preset that is used if the command line gives no year, and this preset has the server.
 pub const DEFAULT: &str = "2021";
 
 /// All presets, oldest first.
@@ -100,7 +100,8 @@ pub fn by_year(year: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.year == year)
 }
 
-/// Returns the preset for a server's name: 2021 if it has that server, else the newest that has it.
+/// Returns the preset for a server's name: that of [`DEFAULT`] if it has the server, else the
+/// newest preset that has the server.
 ///
 /// ```
 /// use herd_mio::presets;
