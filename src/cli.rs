@@ -36,12 +36,12 @@ pub struct Cli {
     #[arg(long, value_name = "PRESET")]
     herd: Option<String>,
 
-    /// The address on which to listen for clients, instead of that in the herd; with port 0, the
-    /// system chooses a port
+    /// The address on which to listen for clients, instead of the one in the herd's description;
+    /// with port 0, the system chooses a port
     #[arg(long, value_name = "HOST:PORT", env = "HERD_LISTEN")]
     listen: Option<String>,
 
-    /// The address on which to listen for neighbours, instead of that in the herd
+    /// The address on which to listen for neighbours, instead of the one in the herd's description
     #[arg(long, value_name = "HOST:PORT", env = "HERD_LISTEN_PEERS")]
     listen_peers: Option<String>,
 

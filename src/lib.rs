@@ -110,21 +110,21 @@
 //! 1. `Client::command` handles the command. `Asked::new` copies the line of the record and makes
 //!    the [`Question`](core::places::request::Question). The client runs no further commands and
 //!    returns [`Effect::AskPlaces`](core::client::Effect::AskPlaces). `Node::ask_for` passes the
-//!    question to [`Calls::ask`](core::places::call::Calls::ask). That joins a call with the same
-//!    question, or adds a new call to the queue and its deadline to the heap. The client is
-//!    [suspended](core::client::Client::suspend).
-//! 2. Every event ends in `Node::handle`, which calls `work_off_questions`. That gives the waiting
-//!    call an idle connection if there is one. Otherwise it starts a
-//!    race of connections to the addresses of Places (`Race` in [`core::places::call`],
-//!    [`Request::Connect`](core::node::Request)), a quarter of a second apart. If the addresses
-//!    are not known yet, it first requests a look-up of the name. If the maximum of connections is
+//!    question to [`Calls::ask`](core::places::call::Calls::ask). This function joins a call with
+//!    the same question, or adds a new call to the queue and its deadline to the heap. The client
+//!    is [suspended](core::client::Client::suspend).
+//! 2. Every event ends in `Node::handle`, which calls `work_off_questions`. This function gives the
+//!    waiting call an idle connection if there is one. Otherwise it starts a race of connections to
+//!    the addresses of Places (`Race` in [`core::places::call`],
+//!    [`Request::Connect`](core::node::Request)), a quarter of a second apart. If the addresses are
+//!    not known yet, it first requests a look-up of the name. If the maximum of connections is
 //!    reached, the call waits.
-//! 3. Each connection is an [`Exchange`](core::places::exchange::Exchange). The
-//!    node starts TLS below it when its socket is connected, and calls `connection_made` when the
-//!    handshake is done. The first connection to get there sends the request, and the others are
-//!    closed. That exchange parses the answer with a
-//!    [`Response`](core::places::response::Response) until it is complete.
-//! 4. Then it returns [`Effect::Answered`](core::places::exchange::Effect::Answered).
+//! 3. Each connection is an [`Exchange`](core::places::exchange::Exchange). The node starts TLS
+//!    below it when its socket is connected, and calls `connection_made` when the handshake is
+//!    done. The first connection whose handshake is done sends the request, and the others are
+//!    closed. That exchange parses the answer with a [`Response`](core::places::response::Response)
+//!    until it is complete.
+//! 4. Then the exchange returns [`Effect::Answered`](core::places::exchange::Effect::Answered).
 //!    `exchange_answered` checks the response. `finish_call` puts the outcome into the list of
 //!    answers, together with all clients that wait for it. `work_off_questions` delivers the
 //!    answers: `Client::resume` appends the line and the JSON to the output, and `Client::go_on`
@@ -136,8 +136,7 @@
 //! # One lost neighbour
 //!
 //! 1. A connection ends with a read of zero bytes, an error, or silence. Silence means that nothing
-//!    arrived for `link_silence_ms`
-//!    (`Link::deadline_reached`). Then the session's
+//!    arrived for `link_silence_ms` (`Link::deadline_reached`). Then the session's
 //!    [`Disposition`](core::session::disposition::Disposition) is `Close`, and the loop closes the
 //!    socket. [`Node::handle_connection_lost`](core::node::Node::handle_connection_lost) runs
 //!    exactly once.

@@ -144,8 +144,8 @@ pub(super) fn note_on_mode(file: &Path) -> Option<String> {
     })
 }
 
-/// Returns notes for the operator if the mode of the data directory lets every user change the
-/// journal, or the mode of the journal lets every user read positions.
+/// Returns notes for the operator about file modes: every user can write the data directory and so
+/// change the journal, or every user can read the journal.
 pub(super) fn notes_on_journal(journal: &JournalConfig) -> Vec<String> {
     let directory = &journal.directory;
     let is_open = fs::metadata(directory).is_ok_and(|it| it.permissions().mode() & 0o002 != 0);

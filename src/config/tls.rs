@@ -155,7 +155,8 @@ impl TlsFiles {
         *self == TlsFiles::default()
     }
 
-    /// Reads all files, and checks this server's own certificates as the other side will.
+    /// Reads all files, and checks that this server's own certificates have not expired. The
+    /// certificate for links is checked as a neighbour will check it.
     ///
     /// # Errors
     /// A file cannot be read, or its contents cannot be used. A certificate has expired, or is for

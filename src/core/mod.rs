@@ -1,8 +1,8 @@
 //! The server as a pure state machine: bytes and the time go in, bytes and a few requests come out.
 //!
-//! Nothing in this module has a socket, a clock, a thread or a file. [`node::Node`] explains how
-//! the server is driven. So a simulator can drive the same code with a virtual clock and a faulty
-//! network.
+//! Nothing in this module has a socket, a clock, a thread or a file. So a simulator can drive the
+//! same code with a virtual clock and a faulty network. [`node::Node`] explains how the server is
+//! driven.
 //!
 //! # Seven rooms
 //!

@@ -1,7 +1,7 @@
 //! `herd-journal repair`: takes out damaged places, and keeps every entry that verifies.
 //!
-//! When the server starts, it can cut off the end of a journal. What remains is a state that the
-//! server once had.
+//! When the server starts, it can cut off the end of a journal. The rest is a state that the server
+//! once had.
 //!
 //! A journal that lost an entry in its middle is not such a state. It can have an older position of
 //! a client. Yet its entries about neighbours can say that everything up to a later change was

@@ -74,7 +74,7 @@ impl Secrets {
         &self.primary
     }
 
-    /// Returns the secrets that a proof of a neighbour is checked with, the primary one first.
+    /// Returns the secrets with which a neighbour's proof is checked, the primary one first.
     pub fn accepted(&self) -> impl Iterator<Item = &Secret> {
         [Some(&self.primary), self.secondary.as_ref()]
             .into_iter()
@@ -229,10 +229,10 @@ pub struct Settings {
     pub herd: Vec<String>,
     /// The neighbours: the servers that this server links with.
     pub neighbours: Vec<NeighbourSettings>,
-    /// The secrets with which the servers of the herd prove to each other who they are.
+    /// The secrets with which the servers of the herd prove their identity to each other.
     pub secrets: Secrets,
     /// The addresses of trusted proxies. A connection from one of them must begin with a PROXY
-    /// header, which has the client's address.
+    /// header, which contains the client's address.
     pub proxies: Networks,
     /// TLS towards clients and neighbours. The TLS towards Google Places is in `places`.
     pub tls: TlsSettings,

@@ -55,7 +55,7 @@ pub struct Slots<T> {
     slab: Slab<T>,
     /// For each index, the generation of the last entry there, even if that entry was removed. The
     /// generations are in a separate vector, where each takes four bytes. Inside the slab,
-    /// alignment could make it eight.
+    /// alignment could make that eight bytes.
     generations: Vec<u32>,
     last_generation: u32,
 }

@@ -316,8 +316,8 @@ mod tests {
 
     #[test]
     fn what_packing_saves() {
-        // This is the size of a block of glibc's malloc on 64 bits: a size of 8 bytes before each
-        // block, in steps of 16 bytes, at least 32 bytes.
+        // The size of a block of glibc's malloc on 64 bits. A block begins with 8 bytes for its
+        // size. It is a multiple of 16 bytes, and has at least 32 bytes.
         let allocated = |bytes: usize| (bytes + 8).next_multiple_of(16).max(32);
         let line =
             b"AT Riley +0.263873386 client-0001234 +34.068930-118.445127 1621464827.959498503";

@@ -32,8 +32,8 @@
 //! later stamp than the stored record, or the stored record is more than 120 s in the future. So a
 //! server whose clock is a year ahead cannot freeze a record: the first update at a server with a
 //! right clock replaces it. The epoch is sent with the record, so the update wins on every server.
-//! A server that receives a record from a neighbour never changes its epoch. Otherwise the final
-//! table would depend on the order of arrival.
+//! A server that receives a record from a neighbour never changes the record's epoch. Otherwise the
+//! final table would depend on the order of arrival.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -158,9 +158,10 @@ pub struct Records {
     line_bytes: usize,
     max_line_bytes: usize,
     digest: u64,
-    /// Records whose effective time is before this have expired. Zero: none has.
+    /// Records whose effective time is before this have expired. If it is zero, records do not
+    /// expire.
     horizon: PosixTime,
-    /// How far [`Records::sweep`] has come.
+    /// The index of the place that [`Records::sweep`] checks next.
     swept: u32,
 }
 
@@ -361,14 +362,14 @@ impl Records {
     }
 
     /// Stores the record of `line`, which a client sent to this server, if it is the client's
-    /// newest. `wall` is this server's wall clock. If an older record wins only because of wrong
-    /// clocks, the new record wins all the same: it gets the client's next epoch.
+    /// newest. `wall` is this server's wall clock. If an older record would win only because of
+    /// wrong clocks, the new record gets the client's next epoch, and so it wins.
     pub fn merge_own(&mut self, line: &[u8], at: &At<'_>, wall: PosixTime) -> Merge {
         let latest = wall.plus_seconds(MAX_LEAD_S + CLOCK_TOLERANCE_S);
         self.take(self.lookup(at.client), line, at, Claim::Client { latest })
     }
 
-    #[inline(always)] // each caller needs only a part of it
+    #[inline(always)] // each caller needs only a part of the code
     fn take(&mut self, lookup: Lookup, line: &[u8], at: &At<'_>, claim: Claim) -> Merge {
         let Lookup { hash, known } = lookup;
         if at.effective < self.horizon {
@@ -434,8 +435,8 @@ impl Records {
         Merge::Accepted
     }
 
-    /// Adds the record of a new client, not in the feed yet. Returns `None` if the store has no
-    /// room.
+    /// Adds the record of a new client to the table, but not to the feed. Returns `None` if the
+    /// store has no room.
     fn add(&mut self, client_hash: u64, line: &[u8], at: &At<'_>, origin: Origin) -> Option<u32> {
         let index = self.lines.add(line, at, origin)?;
         let record = Record {

@@ -1,5 +1,5 @@
-//! POSIX times as exact decimals: a client's stamp, the skew that a server computes, and the
-//! effective time that orders records.
+//! POSIX times as exact decimals: a client's stamp, which is the time in its `IAMAT`; the skew,
+//! which is the time of receipt minus the stamp; and the effective time, which orders records.
 //!
 //! An `f64` has a precision of about 200 ns for a time of today, so two different stamps could be
 //! equal. So a stamp is stored as two integers: whole seconds and attoseconds (10⁻¹⁸ s). They hold
