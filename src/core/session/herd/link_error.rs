@@ -6,7 +6,7 @@ use crate::core::base::limits::LINK_LINE_BYTES;
 use crate::core::session::handshakes::Kind;
 use crate::core::session::tls::{NO_TLS, TlsError};
 
-/// If only one side uses TLS, the sides cannot understand each other.
+/// The advice for the case that only one side uses TLS.
 const ONE_SIDED: &str = "[peers.tls] has to be in the config of both servers, or of neither, or with mode = \"offered\" in one";
 
 /// The reason for which a link ends or cannot be made. In its text, "it" is the other side, and
@@ -155,7 +155,6 @@ impl fmt::Display for LinkError {
             LinkError::NoTls => write!(f, "{NO_TLS}; {ONE_SIDED}"),
             LinkError::SpeaksTls => write!(f, "it speaks TLS; {ONE_SIDED}"),
             LinkError::OnlyTls => f.write_str("it takes nothing but TLS"),
-            // A proxy in front of the neighbours' port must pass bytes on without a header.
             LinkError::ProxyHeader => f.write_str("it sent a PROXY header, which only the clients' port takes; have the proxy send none to the neighbours' port"),
             LinkError::Malformed(what) => f.write_str(what),
             LinkError::LongLine => write!(f, "a line of more than {LINK_LINE_BYTES} bytes"),

@@ -2,7 +2,9 @@
 //! feed was received.
 //!
 //! This module stores what outlives a connection to a neighbour. The connection itself is in
-//! [`core::link`](crate::core::link).
+//! [`core::link`](crate::core::link), which also explains lives, positions and the lines of the
+//! protocol. A feed is a server's table as an ordered list of changes: see
+//! [`core::table::records`](crate::core::table::records).
 
 mod clock_watch;
 mod link_error;
@@ -31,9 +33,9 @@ const UNPROVEN_TOLD: u32 = 20;
 /// The length of the period for [`UNPROVEN_TOLD`].
 const UNPROVEN_EVERY: Duration = Duration::from_secs(60);
 
-/// Logs why unproven peers were refused. Any machine can connect as often as it likes, and cause a
-/// new reason each time. So a reason is logged as a warning only if it is new, and only a limited
-/// number of times per period.
+/// Logs why unproven peers were refused. An unproven peer has not proven to be a neighbour. Any
+/// machine can connect as often as it likes, and cause a new reason each time. So repeated reasons
+/// are not logged as warnings, and the number of warnings per period is limited.
 #[derive(Default)]
 struct Unproven {
     log_dedup: LogDedup,
@@ -52,7 +54,7 @@ pub struct Herd {
     /// Whether our history was rolled back. Then a position that a neighbour has in an earlier life
     /// of ours is not valid.
     forgets_lives: bool,
-    /// The log of refused peers that had not proven to be a neighbour.
+    /// The log of refused unproven peers.
     unproven: Unproven,
 }
 
@@ -146,9 +148,9 @@ impl Herd {
         self.forgets_lives
     }
 
-    /// Our history was rolled back, and a new life begins. Records from neighbours get no origin of
-    /// the old life any more, so they are sent to all neighbours. All records of the neighbours are
-    /// requested again.
+    /// Our history was rolled back, and a new life begins. Each neighbour gets a new origin at its
+    /// next link. So every record is sent to every neighbour, even to the neighbour that it came
+    /// from. All records of the neighbours are requested again.
     pub fn begin_life(&mut self) {
         self.forgets_lives = true;
         self.iter_mut().for_each(Neighbour::forget_life);

@@ -1,4 +1,5 @@
-//! One neighbour: how it is dialled, and how far each side has received the other's feed.
+//! One neighbour: how it is dialled, and how far each side has received the other's feed. The terms
+//! are explained in [`core::link`](crate::core::link).
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -112,15 +113,15 @@ pub struct Neighbour {
     /// the journal contains it. If the data directory is an older copy, later positions are
     /// missing.
     told_noted: u64,
-    /// The position in our feed up to which the neighbour has stored everything, as far as its
-    /// `KEPT` lines said.
+    /// The position in our feed up to which the neighbour has stored everything, according to its
+    /// `LIFE` and its `KEPT` lines.
     kept: u64,
     /// The number of records that the neighbour refused, from its `LACKS` lines.
     its_lacks: u64,
     /// The number of records of the neighbour's feed that this server refused.
     lacks: u64,
-    /// The life of the neighbour, and the position that its feed had reached, when records were
-    /// last missing.
+    /// The life of the neighbour, and the position that its feed had reached, when records of it
+    /// were last refused.
     come: Option<(BootId, u64)>,
     /// The comparison of the neighbour's wall clock with ours.
     clock: ClockWatch,
@@ -189,7 +190,7 @@ impl Neighbour {
     }
 }
 
-/// Dialling. None of these methods has an effect if the other side dials.
+/// Dialling. If the other side dials, the state stays [`Dial::Nothing`].
 impl Neighbour {
     /// Returns the state of dialling.
     #[must_use]
@@ -314,9 +315,9 @@ impl Neighbour {
         }
     }
 
-    /// The neighbour broke the protocol on `link`, after its proof. If the neighbour dials, it is
-    /// rejected for a while. This time grows if the neighbour breaks the protocol again. If this
-    /// server dials, it dials later instead.
+    /// The neighbour broke the protocol on `link`, after its proof. It is rejected for a while, and
+    /// for longer if it breaks the protocol again. Called only if the neighbour dials. If this
+    /// server dials, [`Neighbour::dial_later`] delays the next link instead.
     pub fn broke_protocol(&mut self, link: Id, now: Time) {
         if self.link == Some(link) {
             self.has_held_until(now);
@@ -414,8 +415,7 @@ impl Neighbour {
     }
 
     /// Returns the position that the neighbour's feed of the life `boot` had reached when records
-    /// were last refused. Returns `u64::MAX` if that was another life, because the position is not
-    /// known then.
+    /// were last refused. Returns `u64::MAX` if no such position is known for this life.
     #[must_use]
     pub fn came(&self, boot: BootId) -> u64 {
         match self.come {
@@ -459,8 +459,8 @@ impl Neighbour {
         self.told_noted = position;
     }
 
-    /// Returns the position in our feed up to which the neighbour has stored everything, as far as
-    /// its `KEPT` lines said.
+    /// Returns the position in our feed up to which the neighbour has stored everything, according
+    /// to its `LIFE` and its `KEPT` lines.
     #[must_use]
     pub fn kept(&self) -> u64 {
         self.kept

@@ -24,7 +24,7 @@
 /// How a dialled connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The attempt used TLS. The neighbour sent something, but no link was made.
+    /// The attempt used TLS. The neighbour sent something, but no valid `HERD` over TLS.
     TlsRefused,
     /// The attempt used TLS, and the neighbour sent nothing.
     TlsUnanswered,
