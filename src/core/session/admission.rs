@@ -28,7 +28,8 @@ pub enum Admission {
 #[derive(Debug, Default)]
 pub struct Admissions {
     clients: usize,
-    /// The number of admitted clients for each [`origin`] whose number is limited.
+    /// The number of admitted clients of each [`origin`]. Clients whose number is not limited by
+    /// address are not counted here.
     origins: BTreeMap<IpAddr, u64>,
     rejected: usize,
     /// The number of clients that were not admitted since the server started.
@@ -149,8 +150,9 @@ impl Admissions {
     }
 }
 
-/// Whether the clients of `address` are counted. They are not if `max_clients_per_address` is at
-/// least `max_clients`, because then `max_clients` is always reached first.
+/// Whether `max_clients_per_address` limits the clients of `address`. The limit has no effect if it
+/// is at least `max_clients`, because then `max_clients` is always reached first. For loopback
+/// addresses, see [`Limits::holds_for`].
 fn is_limited(limits: &Limits, address: IpAddr) -> bool {
     limits.max_clients_per_address < limits.max_clients
         && limits.holds_for("max_clients_per_address", address)

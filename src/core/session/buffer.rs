@@ -1,20 +1,21 @@
 //! A queue of bytes: appended at the end, taken from the front.
 //!
-//! An empty buffer owns no heap memory. So the buffers of an idle connection cost only a pointer
-//! each.
+//! A buffer that was emptied owns no heap memory. So the buffers of an idle connection cost only a
+//! pointer each.
 
-/// Unused room of up to this many bytes is kept. Giving it back is not worth the work.
+/// Up to this many bytes of unused capacity are kept. Freeing them is not worth the work.
 const SPARE: usize = 1024;
 
-/// The first capacity of a buffer that is written piece by piece: the answers to a dozen commands.
+/// The first capacity of a buffer that is written piece by piece. It is enough for the answers to
+/// about a dozen commands.
 const FIRST: usize = 1024;
 
 /// A queue of bytes.
 #[derive(Default)]
 pub struct Buffer(Option<Box<Bytes>>);
 
-/// The contents of a buffer that is not empty, on the heap. An empty buffer is only a null pointer
-/// of eight bytes. This matters because each connection has two buffers.
+/// The contents of a buffer, on the heap. A buffer without contents is only a null pointer of eight
+/// bytes. This matters because each connection has two buffers.
 #[derive(Default)]
 struct Bytes {
     bytes: Vec<u8>,
@@ -53,7 +54,8 @@ impl Buffer {
     }
 
     /// Returns the vector at whose end the caller can append output piece by piece. A new vector
-    /// has room for common answers, so that it does not grow in many small steps.
+    /// has capacity for common answers, so that it does not grow in many small steps. Even if the
+    /// caller appends nothing, the buffer keeps this vector.
     pub fn tail(&mut self) -> &mut Vec<u8> {
         let Bytes { bytes, .. } = &mut **self.0.get_or_insert_default();
         if bytes.capacity() == 0 {
@@ -81,7 +83,7 @@ impl Buffer {
             self.0 = None;
         } else if *start > SPARE && *start > bytes.len() / 2 {
             // Fewer bytes are moved than were consumed, so on average each byte is moved at most
-            // once. Then unused room is given back.
+            // once. Then unused capacity is freed.
             bytes.drain(..*start);
             bytes.shrink_to(bytes.len() + SPARE);
             *start = 0;

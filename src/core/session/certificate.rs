@@ -1,7 +1,8 @@
-//! When certificates end.
+//! Finds out when certificates begin and end, and warns before a certificate of this server ends.
 //!
-//! No crate here takes certificates apart. Their verifier does, and says why it refuses one: asked
-//! about a time far ahead, it answers with the time at which the certificate ends.
+//! No dependency offers a parser for these dates. But if rustls's verifier refuses a certificate
+//! because of the time, its error contains the date. So the verifier is called with a time far in
+//! the future, and the error shows when the certificate ends.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,15 +18,16 @@ use time::macros::format_description;
 
 use crate::core::base::settings::OwnCertificate;
 
-/// From so long before its end on, a server warns of its own certificate.
+/// A server warns of its own certificate if the certificate ends within this time.
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
-/// No certificate is good for so long: 9999-12-31 is the last day that one can name.
+/// A time at which every certificate has ended. The last date that a certificate can contain is
+/// 9999-12-31.
 const FAR_AHEAD: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1 << 40));
 
 const MINUTE: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
 
-/// When a certificate ends; `None` if it is none.
+/// Returns the time at which a certificate ends. `None` if the bytes are not a certificate.
 #[must_use]
 pub fn ends_at(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     match refusal(certificate, FAR_AHEAD)? {
@@ -34,7 +36,7 @@ pub fn ends_at(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     }
 }
 
-/// When a certificate begins to be good, if that is after `at`.
+/// Returns the time at which a certificate becomes valid, if that is after `at`.
 #[must_use]
 pub fn begins_after(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<UnixTime> {
     match refusal(certificate, at)? {
@@ -43,8 +45,9 @@ pub fn begins_after(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<Un
     }
 }
 
-/// Why the verifier refuses it at that time. It looks at the time first, and trusts an authority
-/// here that has nothing to do with it.
+/// Returns the reason why the verifier refuses the certificate at the time `at`. A verifier must
+/// trust at least one authority. It does not matter which one, because the verifier checks the time
+/// before it looks for the certificate's authority.
 fn refusal(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<CertificateError> {
     let mut roots = RootCertStore::empty();
     roots
@@ -61,7 +64,7 @@ fn refusal(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<Certificate
     }
 }
 
-/// A time, for people: to the minute.
+/// Formats a time to the minute, for messages.
 pub struct Minute(pub UnixTime);
 
 impl fmt::Display for Minute {
@@ -78,7 +81,8 @@ impl fmt::Display for Minute {
 }
 
 impl OwnCertificate {
-    /// What the operator should know of it at that time.
+    /// Returns a warning for the operator, if the certificate has ended at the time `at`, or ends
+    /// within two weeks after that.
     #[must_use]
     pub fn warning(&self, at: UnixTime) -> Option<String> {
         let OwnCertificate { file, ends } = self;

@@ -15,7 +15,8 @@ pub struct Context<'a> {
     pub now: Now,
     /// The server's name, limits and other settings.
     pub settings: &'a Settings,
-    /// The id of the server's present life.
+    /// The id of the server's present life. A life is the history of one feed: see
+    /// [`core::link`](crate::core::link).
     pub boot: BootId,
     /// Whether the server is stopping.
     pub is_stopping: bool,
@@ -42,8 +43,8 @@ impl Context<'_> {
         self.of_journal(Durability::released)
     }
 
-    /// Returns the sequence number up to which all changes are stored as safely as answers promise.
-    /// Without a journal, this is `u64::MAX`.
+    /// Returns the sequence number up to which all changes are as durable as a reply promises: see
+    /// [`Fsync`](crate::core::journal::durability::Fsync). Without a journal, this is `u64::MAX`.
     #[inline]
     #[must_use]
     pub fn kept_through(&self) -> u64 {
@@ -62,7 +63,8 @@ impl Context<'_> {
         self.durability.as_deref().map_or(u64::MAX, position)
     }
 
-    /// Whether there is room for another record in the journal.
+    /// Returns whether the journal has room for another record, that is, reserved space on the
+    /// disk.
     #[inline]
     #[must_use]
     pub fn room(&self) -> Room {

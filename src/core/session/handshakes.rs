@@ -1,7 +1,7 @@
 //! Failed TLS with clients: the kinds of failures, their counts, and what is logged.
 //!
-//! Any machine on the internet can fail a handshake as often as it likes. So only the first failure
-//! of each kind, and then each power of two, is logged as a warning. `herd-client status` shows the
+//! Any machine on the internet can fail a handshake as often as it likes. So a failure is logged as
+//! a warning only if the count of its kind is a power of two. `herd-client status` shows the
 //! counts.
 
 use std::fmt;
@@ -26,11 +26,12 @@ pub enum Kind {
     Alert,
     /// The client's certificate is missing or not accepted.
     Certificate,
-    /// The client sent records or messages that do not exist in TLS.
+    /// The client sent records or messages that are not valid TLS, or TLS failed for a reason that
+    /// is not in this list.
     Malformed,
-    /// The handshake has more bytes or records than the limits allow.
+    /// The handshake, or a later series of records without data, was larger than the limits allow.
     TooLarge,
-    /// The handshake was not finished in time.
+    /// The handshake or a later record was not finished in time.
     TooSlow,
     /// The connection ended before the handshake was finished.
     CutOff,
@@ -118,7 +119,7 @@ impl Kind {
                 | PeerIncompatible::ServerDoesNotSupportTls12Or13
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
                 | PeerIncompatible::SupportedVersionsExtensionRequired
-                // This extension came with TLS 1.2, so the client is older.
+                // TLS 1.2 introduced this extension, so a client without it is older.
                 | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
             ) => Kind::Version,
             Error::PeerIncompatible(_) => Kind::Cipher,
@@ -159,8 +160,8 @@ pub struct Handshakes {
 }
 
 impl Handshakes {
-    /// Counts a failure and logs it. `reason` is a clause that the log puts behind the label of the
-    /// client, such as "it speaks TLS".
+    /// Counts a failure and logs it. `reason` follows the label of the client in the log. It is a
+    /// clause, such as "it speaks TLS".
     #[cold]
     pub fn failed(&mut self, who: PeerLabel, kind: Kind, reason: &str) {
         let failed = &mut self.failed[kind as usize];

@@ -1,18 +1,18 @@
-//! How much the log says of what clients do wrong.
+//! Limits the log lines about commands that are invalid, refused or failed.
 //!
 //! ```text
-//!   a line about a client ──► its own share ──► the budget of all ──► the log
-//!                                  └────── no room ─────┴──► counted ──► one line, once a period
+//!   a line about a client ──► the client's share ──► the budget of all clients ──► the log
+//!                                     └───── no room ─────────┴──► counted ──► one line per period
 //! ```
 //!
-//! Any client can send what is wrong, as often as it likes. Without a bound it fills the disk, and
-//! hides the lines of others. A command that is answered is logged whatever else is; these bounds
-//! are for what is invalid, refused or fails.
+//! Any client can send invalid commands as often as it likes. Without a limit, their lines would
+//! fill the disk and hide the lines of other clients. The lines of commands that succeed are not
+//! limited.
 //!
-//! What is left out is counted for each client, and told in one line when a period is over or the
-//! client is gone. Where the budget of all has no room for that line either, its count goes into
-//! the one line about all clients. So the log is bounded, and each line that is left out is
-//! counted.
+//! A line that has no room is left out and counted. When the period (`limits.log_faults_ms`) is
+//! over, or the client is gone, one line shows the client's count. If the budget has no room for
+//! this line either, the count is added to one line about all clients. So the lines are limited,
+//! but none of them is missing without being counted.
 
 use log::warn;
 
@@ -22,17 +22,18 @@ use crate::core::base::counted::Counted;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::session::peer_label::PeerLabel;
 
-/// About what a line has beside what it quotes: its time, its level and the client's address.
+/// The approximate length of a line without the text that it quotes: its time, its level and the
+/// client's address.
 const LINE_BYTES: usize = 96;
-/// About what a line has that tells of lines which were left out.
+/// The approximate length of a line that shows how many lines were left out.
 const LEFT_OUT_BYTES: u64 = 192;
 
-/// Lines of the log that may be written, or left out.
+/// Log lines that are written together, or left out together.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines {
-    /// How many.
+    /// The number of lines.
     pub count: u64,
-    /// What they quote, each of them.
+    /// The number of bytes that each line quotes.
     pub quoted_bytes: usize,
 }
 
@@ -42,24 +43,26 @@ impl Lines {
     }
 }
 
-/// What all clients share.
+/// The budget that all clients share.
 #[derive(Default)]
 pub struct LogBudget {
     clients: Bucket,
-    /// Of its own, so that no flood of wrong commands hides that Places fails.
+    /// A separate bucket for failures of Places, so that many invalid commands cannot hide them.
     places: Bucket,
-    /// Lines that were left out, and not told of yet.
+    /// The number of lines that were left out, except for those in the count of a client.
     left_out: u64,
-    /// When they are to be told of, until that is filed.
+    /// The time at which `left_out` has to be logged. `None` after [`LogBudget::take_due`] has
+    /// returned it.
     due: Option<Time>,
 }
 
-/// What one client has of it, once it did something wrong.
+/// One client's share of the budget. It is created for the first line about the client that is
+/// limited.
 #[derive(Default)]
 pub struct LogShare {
     bucket: Bucket,
     left_out: u64,
-    /// Since when.
+    /// The time at which the first of the `left_out` lines was left out.
     since: Option<Time>,
 }
 
@@ -78,7 +81,7 @@ fn size_for_one(limits: &Limits) -> Size {
 }
 
 impl LogBudget {
-    /// Whether lines about a question to Places that failed may be written. If not, they are
+    /// Whether lines about a failed question to Places may be written. If not, the lines are
     /// counted.
     pub fn admit_of_places(&mut self, lines: Lines, limits: &Limits, now: Time) -> bool {
         let fits = self.places.take(lines.bytes(), size_for_all(limits), now);
@@ -95,12 +98,13 @@ impl LogBudget {
         self.left_out += count;
     }
 
-    /// When [`LogBudget::tell`] is to be called; once for each time.
+    /// Returns the time at which [`LogBudget::tell`] has to be called. Each time is returned only
+    /// once.
     pub fn take_due(&mut self) -> Option<Time> {
         self.due.take()
     }
 
-    /// Tells how many lines were left out, if any were.
+    /// Logs how many lines were left out, if any.
     pub fn tell(&mut self, limits: &Limits) {
         let left_out = std::mem::take(&mut self.left_out);
         if left_out > 0 {
@@ -114,7 +118,7 @@ impl LogBudget {
 }
 
 impl LogShare {
-    /// Whether lines about the client may be written. If not, they are counted.
+    /// Whether lines about the client may be written. If not, the lines are counted.
     pub fn admit(
         &mut self,
         lines: Lines,
@@ -134,14 +138,15 @@ impl LogShare {
         fits
     }
 
-    /// When [`LogShare::tell`] is to be called.
+    /// Returns the time at which [`LogShare::tell`] has to be called. `None` if no line was left
+    /// out.
     #[must_use]
     pub fn due(&self, limits: &Limits) -> Option<Time> {
         Some(self.since? + limits.log_faults_ms.to_duration())
     }
 
-    /// Tells how many lines about the client were left out, if any were; or, if the budget has no
-    /// room for that, leaves it to the line about all clients.
+    /// Logs how many lines about the client were left out, if any. If the budget has no room for
+    /// this line, the number is added to the line about all clients.
     pub fn tell(&mut self, who: PeerLabel, budget: &mut LogBudget, limits: &Limits, now: Time) {
         let left_out = std::mem::take(&mut self.left_out);
         let Some(since) = self.since.take() else {

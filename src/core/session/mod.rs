@@ -1,4 +1,4 @@
-//! The parts that all kinds of sessions use: admission, TLS, buffers, host names, counts, and how a
+//! The parts that sessions use: admission of clients, TLS, buffers, host names, counts, and how a
 //! connection ends.
 //!
 //! ```text
@@ -7,11 +7,11 @@
 //!                       handshakes            disposition ─ open, half-closed or closed
 //! ```
 //!
-//! # The face of a session
+//! # The interface of a session
 //!
-//! Each kind has the methods of [`Protocol`](protocol::Protocol), with the same signatures. An
-//! event is given the [`Context`](context::Context), what the sessions of a server share, and
-//! returns its effect outside, if it has one.
+//! Each kind of session implements [`Protocol`](protocol::Protocol). The method for an event gets
+//! the [`Context`](context::Context): the parts of the server that its sessions share. If the event
+//! requires an action outside the session, the method returns it as an effect.
 //!
 //! | | methods |
 //! |---|---|

@@ -13,8 +13,8 @@ use crate::core::base::clock::Time;
 /// The maximum number of origins that have a bucket of their own at the same time.
 const MAX_ORIGINS: usize = 65_536;
 
-/// The number of turns into which a bucket's period is divided. The buckets that are full again
-/// are removed at most once in each of them.
+/// The maximum number of searches for buckets that are full again, in one period of a bucket. A
+/// search visits all buckets, so it must not run for every new origin.
 const SWEEPS_IN_A_PERIOD: u32 = 16;
 
 /// Returns the origin of an address. An IPv4-mapped IPv6 address has the origin of the IPv4
@@ -31,7 +31,8 @@ pub fn network(address: IpAddr) -> IpAddr {
     masked(address, 24, 48)
 }
 
-/// Returns `address` with only its first bits. Both prefixes are at least 1.
+/// Returns `address` with only its first bits; the others are 0. Both prefixes must be at least 1,
+/// because a shift by all bits overflows.
 fn masked(address: IpAddr, v4_prefix: u32, v6_prefix: u32) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & (u32::MAX << (32 - v4_prefix))).into(),
@@ -41,8 +42,8 @@ fn masked(address: IpAddr, v4_prefix: u32, v6_prefix: u32) -> IpAddr {
     }
 }
 
-/// A [`Bucket`] for each origin or network. The memory is bounded: if very many origins have taken
-/// something in the present period, the origins after that share one bucket.
+/// A [`Bucket`] for each origin or network. The memory is bounded: while 65,536 buckets are not
+/// full, all further origins share one bucket.
 ///
 /// ```
 /// use std::time::Duration;
@@ -69,7 +70,8 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Takes `count` out of the bucket of `origin`, if there is so much in it.
+    /// Takes `count` out of the bucket of `origin`. Returns `false`, and takes nothing, if the
+    /// bucket contains less.
     pub fn take(&mut self, origin: IpAddr, count: u64, size: Size, now: Time) -> bool {
         if let Some(bucket) = self.buckets.get_mut(&origin) {
             return bucket.take(count, size, now);

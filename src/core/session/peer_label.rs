@@ -40,10 +40,10 @@ impl PeerLabel {
 }
 
 impl fmt::Display for PeerLabel {
-    /// Gives the formatter the whole label in one piece. A label built like this takes 630
-    /// instructions, and `write!("client {} {}")` takes 1,690 (counted by callgrind). Each command
-    /// has one or two log lines that begin with a label, and an `IAMAT` takes about 3,500
-    /// instructions without its log line.
+    /// Passes the whole label to the formatter at once, because this is faster: 630 instructions
+    /// instead of 1,690 for `write!("client {} {}")` (counted by callgrind). Each command has one
+    /// or two log lines that begin with a label. An `IAMAT` takes about 3,500 instructions without
+    /// its log lines.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = Text::default();
         text.push(b"client ");

@@ -1,5 +1,5 @@
-//! The trait of all kinds of session. It is like asyncio's `Protocol`, but computes more from its
-//! state.
+//! The trait that all kinds of session implement. It is like asyncio's `Protocol`, except that a
+//! session calls no transport: the loop asks the session whether to read, to write or to close.
 
 use crate::core::base::clock::Time;
 use crate::core::base::limits::Limits;
@@ -12,8 +12,8 @@ use crate::core::session::tls::TlsError;
 pub enum StreamEnd {
     /// The stream is complete.
     Whole,
-    /// The connection uses TLS, and the stream ended without `close_notify`. An attacker can have
-    /// cut it off, in the middle of a line.
+    /// The connection uses TLS, and the stream ended without `close_notify`. An attacker may have
+    /// cut the stream off, even in the middle of a line.
     CutOff,
 }
 
@@ -63,8 +63,8 @@ pub trait Protocol {
     /// The socket accepted the first `count` bytes of the output.
     fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// Called at the end of the connection's part of a turn, after the socket took what it could. A
-    /// session can store here when its wait began.
+    /// Called at the end of the connection's part of a turn, after the output was written. The
+    /// session can start a wait here, because it knows now whether output is left.
     fn flushed(&mut self, context: &mut Context<'_>);
 
     /// Returns whether the connection stays open, ends its output, or closes.
@@ -77,8 +77,8 @@ pub trait Protocol {
     /// Whether the next line waits until the journal has room.
     fn wants_room(&self) -> bool;
 
-    /// Returns a sequence number. The output may be sent after the journal has stored that change.
-    /// Returns 0 if the output does not wait for the journal.
+    /// Returns the sequence number of a change. The output may be sent only after the journal has
+    /// stored this change. Returns 0 if the output does not wait for the journal.
     fn held_until(&self) -> u64;
 
     /// Returns the time at which [`Protocol::deadline_reached`] has to be called.

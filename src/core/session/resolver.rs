@@ -2,14 +2,16 @@
 //! look-up fails, the last good answer is used again. The resolver also remembers which address
 //! worked last, and chooses the order in which addresses are tried (RFC 8305).
 //!
-//! A look-up blocks its thread. So the core only requests it. The shell runs it on its executor
-//! thread and reports the answer.
+//! A look-up blocks its thread. So the core only requests look-ups. The shell runs them on a few
+//! threads of its own, and reports the answers.
 //!
 //! ```text
 //!   unknown ──ask──► asking ──answer──► fresh ──60 s──► stale ──ask──► asking …
-//!                      │ failure, or no answer in time
-//!                      └──► failed for 1 s; meanwhile a stale answer is used, if there is one
+//!                      └─────failure──► failed ──1 s, then ask───────► asking …
 //! ```
+//!
+//! A look-up that takes too long counts as failed until its result arrives. Meanwhile no second
+//! look-up of the name is begun, because it would occupy another thread.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -24,7 +26,7 @@ const FRESH: Duration = Duration::from_secs(60);
 /// a loop.
 const FAILED: Duration = Duration::from_secs(1);
 /// How long an address that worked is tried before all others: about ten minutes (RFC 6555, section
-/// 4.2). After that, the order of the name server is used again.
+/// 4.2). After that, the usual order is used again.
 const WORKED: Duration = Duration::from_secs(600);
 
 /// What the resolver knows about a name now.

@@ -1,5 +1,6 @@
 //! Counts of what clients did: stamps far from our clock, unfinished lines, failed handshakes, and
-//! PROXY headers that were ignored. Also warns if the clocks of most clients disagree with ours.
+//! PROXY headers that were ignored. If the clocks of most clients disagree with ours, a warning is
+//! logged.
 
 use std::fmt;
 
@@ -52,8 +53,8 @@ macro_rules! counters {
                 [$((stringify!($name), self.$name),)+].into_iter()
             }
 
-            /// Makes the counters of values that `value` finds by their names. Returns `None` if
-            /// it returns `None` for one of them.
+            /// Creates the counters. `value` returns the value of the counter with a given name.
+            /// Returns `None` if a value is missing.
             pub fn read(value: impl Fn(&str) -> Option<u64>) -> Option<Counters> {
                 Some(Counters { $($name: value(stringify!($name))?,)+ })
             }
@@ -72,7 +73,7 @@ counters! {
 
 /// The counts of one server since it started.
 pub struct Tally {
-    /// The counters that an operator is shown.
+    /// The counters in the `STATUS` line.
     pub counters: Counters,
     passed_over_headers: u64,
     /// The time at which the present period began.
@@ -89,7 +90,7 @@ pub struct Tally {
     unfinished: u64,
     /// Failures of TLS with clients.
     pub handshakes: Handshakes,
-    /// How much more the log may say of what they do wrong.
+    /// The limit for log lines about commands that are invalid, refused or failed.
     pub log_budget: LogBudget,
 }
 
@@ -124,8 +125,8 @@ impl Tally {
         }
     }
 
-    /// Judges the clocks at the end of a period, and begins the next period. If most clocks
-    /// disagree with ours, this is logged when it begins and when it ends.
+    /// Judges the clocks at the end of a period, and begins the next period. The opinion is logged
+    /// only when it changes.
     #[cold]
     fn judge(&mut self, now: Time) {
         let (ahead, behind) = (
@@ -157,8 +158,8 @@ impl Tally {
     }
 
     /// Counts a PROXY header from a client that is not a listed proxy. The server does not use the
-    /// header. The first one and each power of two are logged. `is_on` is whether any proxy is
-    /// listed.
+    /// header. A warning is logged only when the count is a power of two. `is_on` is whether any
+    /// proxy is listed.
     #[cold]
     pub fn passed_over_header(&mut self, who: PeerLabel, is_on: bool) {
         self.passed_over_headers += 1;

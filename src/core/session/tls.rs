@@ -13,8 +13,7 @@
 //!   Open        ─ Error ─────────► Failed
 //! ```
 //!
-//! In `Closed`, `close_notify` was sent. In `Failed`, an alert was sent, if there is one for the
-//! error.
+//! In `Closed`, `close_notify` was sent. In `Failed`, an alert was sent.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -84,10 +83,10 @@ const fn alert_in_the_clear(alert: u8) -> [u8; 7] {
 /// The reason why a TLS connection failed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TlsError {
-    /// A text for an operator or a client. Its subject is the other side.
+    /// A text for an operator or a client. In this text, "it" is the other side.
     pub reason: String,
-    /// The reason why the other side's certificate was refused. This error does not disappear by
-    /// itself. It is in a box to make the error small, because every connection has space for one.
+    /// Set if the other side's certificate was refused. Then trying again does not help. The value
+    /// is in a box to keep `TlsError` small, because every TLS session has space for a `TlsError`.
     pub mistrust: Option<Box<CertificateError>>,
     /// The kind of the failure.
     pub kind: Kind,
@@ -171,8 +170,7 @@ pub struct Tls {
     /// The limits for what rustls may store for the other side, if there are any.
     bound: Option<Bound>,
     records: RecordLayer,
-    /// Whether any bytes were sent. After that, the next bytes may have to be encrypted.
-    /// Independent of `read_closed`, because a fatal alert may be the first bytes that are sent.
+    /// Whether any bytes were sent. After that, records of both sides may be encrypted.
     has_spoken: bool,
     /// Whether `close_notify` or a fatal alert was sent by [`Tls::hang_up`] or [`Tls::refuse`].
     /// Then received bytes are ignored.
@@ -193,8 +191,8 @@ const HEADER: usize = 5;
 
 /// Finds where the records of a stream begin and end (RFC 8446, section 5.1), and counts the bytes
 /// that rustls may have stored. rustls stores a record until it is whole, and a handshake message
-/// until all of its records have arrived. rustls does not tell how much it stores, so this is an
-/// upper bound.
+/// until all of its records have arrived. rustls does not report how much it stores, so the count
+/// is an upper bound.
 #[derive(Default)]
 struct RecordLayer {
     /// The received bytes of the present record's header: type, version and length.
@@ -205,7 +203,7 @@ struct RecordLayer {
     /// The number of bytes of whole records since rustls last produced a result. For handshake
     /// records, only the bodies count.
     whole: usize,
-    /// The number of records since the last plaintext.
+    /// The number of records since the last plaintext, or since the end of the handshake.
     silent: u64,
 }
 
@@ -242,8 +240,8 @@ impl RecordLayer {
     }
 
     /// Returns how many bytes of the present record count. A handshake record is unencrypted or of
-    /// TLS 1.2, so it has no padding, and only its body counts. So a handshake message may come in
-    /// records of one byte each.
+    /// TLS 1.2, so it has no padding, and rustls stores only its body. If its header counted too, a
+    /// short handshake in records of one byte each would exceed the limit.
     fn begun(&self) -> usize {
         match self.header_bytes {
             HEADER if self.header[0] == HANDSHAKE => self.length() - self.left,
@@ -252,7 +250,7 @@ impl RecordLayer {
         }
     }
 
-    /// rustls produced a result from the whole records, so they are no longer stored.
+    /// Notes that rustls produced a result from the whole records. They are no longer stored.
     fn worked_off(&mut self) {
         self.whole = 0;
     }
@@ -313,8 +311,9 @@ impl Tls {
         self
     }
 
-    /// Whether a limited other side has begun a record, or a message longer than a record, and has
-    /// not finished it. A shorter message looks the same as padding, so it does not count.
+    /// Whether the other side has begun a record, or a message longer than a record, and has not
+    /// finished it. A shorter message cannot be distinguished from padding, so it does not count.
+    /// Always `false` if the connection is not [bounded](Tls::bounded).
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         self.bound.is_some() && (self.records.is_inside() || self.records.whole > MAX_RECORD)
@@ -369,9 +368,9 @@ impl Tls {
             self.has_spoken = true;
             return;
         }
-        // Only rustls knows whether an alert has to be encrypted, but it has no function that sends
-        // a fatal alert. So rustls gets bytes that complete any record and are not a valid record.
-        // Then it sends the alert decode_error or bad_record_mac.
+        // Only rustls knows whether an alert has to be encrypted, but rustls has no function that
+        // sends a fatal alert. So rustls gets bytes that complete any record and are not a valid
+        // record. Then rustls sends the alert decode_error or bad_record_mac.
         const NO_RECORD: [u8; 4_096] = [0xff; 4_096];
         for _ in 0..=(HEADER + MAX_RECORD) / NO_RECORD.len() {
             let taken = self.connection.read_tls(&mut &NO_RECORD[..]);
@@ -379,9 +378,10 @@ impl Tls {
                 break;
             }
         }
-        // This does nothing if a fatal alert was sent.
+        // If the other side's alert was the error, rustls sends no fatal alert. Then `close_notify`
+        // is the last record. Otherwise this call does nothing.
         self.connection.send_close_notify();
-        // Writing to memory does not fail. If it did: the connection is being closed anyway.
+        // Writing to memory does not fail.
         let _ = self.flush(output);
     }
 
@@ -416,8 +416,8 @@ impl Tls {
         plaintext: &mut Vec<u8>,
         output: &mut Buffer,
     ) -> Result<Received, TlsError> {
-        // After our `close_notify`, received bytes are not needed. And rustls cannot send an alert
-        // any more if they are wrong (test: `garbage_behind_a_goodbye_is_passed_over`).
+        // After our `close_notify` or alert, received bytes are not needed. If they are invalid,
+        // rustls cannot send an alert any more (test: `garbage_behind_a_goodbye_is_passed_over`).
         if self.read_closed {
             return Ok(Received::default());
         }
@@ -476,8 +476,9 @@ impl Tls {
         Ok(received)
     }
 
-    /// Converts an error of rustls. The handshake of a server ends when the client has accepted the
-    /// server. A client may finish its handshake, and then be refused by the server.
+    /// Converts an error of rustls. An alert from the client after the handshake is not a refusal,
+    /// because the client has already accepted this server. An alert from the server can be a
+    /// refusal at any time: in TLS 1.3, a client finishes its handshake before the server does.
     fn error(&self, error: rustls::Error) -> TlsError {
         match (&self.connection, &error) {
             (Connection::Server(server), rustls::Error::AlertReceived(alert))
@@ -493,7 +494,7 @@ impl Tls {
     /// Encrypts plaintext, and appends the ciphertext to `output`.
     ///
     /// # Errors
-    /// The connection is already closed.
+    /// rustls does not accept all of the plaintext.
     pub fn send(&mut self, plaintext: &[u8], output: &mut Buffer) -> Result<(), TlsError> {
         self.connection.writer().write_all(plaintext)?;
         self.flush(output)
@@ -508,7 +509,7 @@ impl Tls {
     /// Sends `close_notify`. Received bytes are still processed.
     pub fn close(&mut self, output: &mut Buffer) {
         self.connection.send_close_notify();
-        // Writing to memory does not fail. If it did: the connection is being closed anyway.
+        // Writing to memory does not fail.
         let _ = self.flush(output);
     }
 
@@ -621,8 +622,9 @@ pub enum TlsEnd {
 pub struct TlsSession {
     tls: Tls,
     state: State,
-    /// When the present wait began. `None` if nothing has asked for it yet. The state says
-    /// what is awaited: the end of the handshake, of a record, or of the connection.
+    /// The time at which the present wait began. `None` until the next call of
+    /// [`TlsSession::disposition`], which sets it. The state determines what is awaited: the end of
+    /// the handshake, of a record, or of the connection.
     since: Option<Time>,
     /// Ciphertext that is not written to the socket yet.
     output: Buffer,
@@ -637,7 +639,7 @@ pub struct TlsSession {
     /// Whether any bytes were received, TLS or not. Independent of the state: a connection may fail
     /// before any bytes are received.
     has_spoken: bool,
-    /// Its handshake has a deadline here.
+    /// Whether this layer has a deadline for the handshake: see [`TlsSession::untimed`].
     is_timed: bool,
 }
 
@@ -671,7 +673,7 @@ impl TlsSession {
         self.since = None;
     }
 
-    /// For a session that has a deadline of its own for the handshake.
+    /// Removes the deadline for the handshake, because the session above has one.
     #[must_use]
     pub fn untimed(mut self) -> TlsSession {
         self.is_timed = false;
@@ -810,8 +812,9 @@ impl TlsSession {
     }
 
     /// Returns what happens to the connection. `disposition` is what the session wants, and
-    /// `is_read` is whether the session reads. The flag in the result is true if the output has got
-    /// a `close_notify`. Then the caller has to write the output and call this function again.
+    /// `is_read` is whether the session reads. The flag in the result is true if a `close_notify`
+    /// was appended to the output. Then the caller has to write the output and call this function
+    /// again.
     pub fn disposition(
         &mut self,
         disposition: Disposition,
@@ -829,8 +832,8 @@ impl TlsSession {
             }
             // The session does not want to wait for the other side.
             (State::Failed(_), Disposition::Close) => (Disposition::Close, false),
-            // The alert is written. Read on, so that the other side can receive the alert before it
-            // sees the socket closed.
+            // The alert is written. Read on: if the socket were closed with unread bytes, the
+            // system would send RST, and the other side could lose the alert.
             (State::Failed(_), _) if self.output.is_empty() => (Disposition::Finish, false),
             (State::Failed(_), _) => (Disposition::Open, false),
             (State::Handshaking | State::Open | State::Closed, Disposition::Open) => {
