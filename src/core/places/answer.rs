@@ -22,7 +22,7 @@ pub enum Reply {
     Error(String),
 }
 
-/// Why there is no response of Google's. The message tells a client what to do.
+/// Why there is no response from Google that can be passed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacesError {
     /// The kind of the failure.
@@ -167,9 +167,9 @@ pub fn answer(text: &str, api: PlacesApi, bound: u8) -> Result<String, NotJson> 
     Ok(without_blank_lines(&kept))
 }
 
-/// Replaces each run of line ends (LF, CR LF, CR) by the first one of the run, and removes those at
-/// the beginning and the end. An empty line marks the end of the whole answer, so the text itself
-/// must not contain one. That holds for clients that read to LF, to CR LF, or to CR.
+/// Replaces each run of line ends (LF, CR LF, CR) by the first one of the run. Removes the line
+/// ends at the beginning and the end. An empty line marks the end of the whole answer, so the text
+/// itself must not contain one. This is true for clients that end lines at LF, at CR LF, or at CR.
 ///
 /// Valid JSON has line ends between values only, so no value is changed.
 fn without_blank_lines(text: &str) -> String {
@@ -186,7 +186,7 @@ fn without_blank_lines(text: &str) -> String {
     kept
 }
 
-/// Returns the offset behind the first empty line of an answer. A line ends with LF here, and CR is
+/// Returns the offset after the first empty line of an answer. A line ends with LF here, and CR is
 /// ignored.
 #[must_use]
 pub fn first_empty_line(answer: &[u8]) -> Option<usize> {

@@ -25,7 +25,7 @@ pub type CallId = Id;
 /// The stage of a call.
 #[derive(Debug)]
 enum Place {
-    /// In the waiting line, without a connection.
+    /// In the queue, without a connection.
     Waiting,
     /// Connections are being made for the call, and none of them is ready.
     Connecting(Race),
@@ -48,7 +48,7 @@ struct Race {
     mistrust: Option<String>,
 }
 
-/// What a call can wait for after one of the connections that were being made for it has failed.
+/// What is left for a call after an attempt to connect for it has failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Left {
     /// There are addresses that were not tried yet.
@@ -100,8 +100,8 @@ impl Call {
         self.since
     }
 
-    /// Whether the call has lost a connection that carried it. Then it is sent again over a new
-    /// connection, not over a kept one.
+    /// Whether the question is being sent again, because its connection failed. A question is sent
+    /// again only over a new connection, because other kept connections may be broken too.
     #[must_use]
     pub fn was_retried(&self) -> bool {
         self.was_retried
@@ -130,7 +130,7 @@ impl Call {
         }
     }
 
-    /// Whether the deadline of every waiting client is over.
+    /// Whether the deadline of every waiting client has passed.
     #[must_use]
     pub fn is_due(&self, now: Time) -> bool {
         self.askers.last().is_none_or(|asker| asker.until <= now)
@@ -145,7 +145,7 @@ pub struct Calls {
     /// The pool: connections that are kept for the next question. The most recently used one is the
     /// last.
     idle: Vec<Id>,
-    /// The number of connections whose TLS handshake is done and that are not lost.
+    /// The number of open connections whose TLS handshake is done.
     made: usize,
     /// The number of calls for which connections are being made.
     races: usize,
@@ -213,7 +213,7 @@ impl Calls {
         self.calls.get(id)
     }
 
-    /// Returns the first call in the waiting line.
+    /// Returns the first call in the queue.
     #[must_use]
     pub fn first_waiting(&self) -> Option<CallId> {
         self.waiting.front().copied()
@@ -226,8 +226,8 @@ impl Calls {
         self.made + self.races < self.max_connections
     }
 
-    /// Moves the call out of the waiting line. From now on, connections to `addresses` are made for
-    /// it, one after the other.
+    /// Moves the call out of the queue. From now on, connections to `addresses` are made for it,
+    /// one after the other.
     pub fn connecting(&mut self, id: CallId, addresses: VecDeque<SocketAddr>, now: Time) {
         let race = Race {
             addresses,
@@ -245,7 +245,7 @@ impl Calls {
     }
 
     /// Returns the next address to try for the call, and whether there are more addresses after it.
-    /// The next one of them is tried at `next_at`.
+    /// The first of these is tried at `next_at`.
     pub fn next_address(&mut self, id: CallId, next_at: Time) -> Option<(SocketAddr, bool)> {
         let race = self.race(id)?;
         let address = race.addresses.pop_front()?;
@@ -271,8 +271,8 @@ impl Calls {
         self.race(id).is_some_and(|race| race.next_at <= now)
     }
 
-    /// Removes a connection that could not be made for the call. `mistrust` is the reason if its
-    /// certificate was refused. Returns what the call can wait for next.
+    /// Removes a connection that could not be made for the call. `mistrust` is the reason if the
+    /// certificate was refused. Returns what is left for the call.
     pub fn attempt_failed(&mut self, id: CallId, connection: Id, mistrust: Option<&str>) -> Left {
         let Some(race) = self.race(id) else {
             return Left::Nothing { mistrust: None };
@@ -347,8 +347,8 @@ impl Calls {
         self.made -= 1;
     }
 
-    /// Puts the call back at the head of the waiting line, because it lost its connection. From now
-    /// on, the call uses no kept connection, only a new one.
+    /// Puts the call back at the head of the queue, because its connection failed. From now on, the
+    /// call uses only a new connection: see [`Call::was_retried`].
     pub fn retry(&mut self, id: CallId) {
         if let Some(call) = self.calls.get_mut(id) {
             call.was_retried = true;
@@ -397,7 +397,7 @@ impl Calls {
         }
     }
 
-    /// Returns the number of connections whose handshake is done and that are not lost.
+    /// Returns the number of open connections whose handshake is done.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.made

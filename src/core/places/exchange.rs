@@ -13,11 +13,12 @@
 //!   Closing     ─ Closed ────► Closing
 //! ```
 //!
-//! TLS is below the exchange, as it is below every session. The exchange only learns when TLS
-//! begins and how it ends. The request contains the key. So it is not in the output before the
-//! handshake has proven that the other side is Places. Several connections can be made for one
-//! question at the same time. The first one whose handshake is done carries the question, and is
-//! called [made](Exchange::is_made).
+//! TLS is a layer below the exchange, which handles only plaintext. The request contains the key of
+//! the Places API. So the request is not in the output before the handshake has proven that the
+//! other side is Places.
+//!
+//! Several connections can be made for one question at the same time. The first one whose handshake
+//! is done carries the question, and is called [made](Exchange::is_made).
 //!
 //! A NAT or a proxy can forget an idle connection without closing it. Then a question on that
 //! connection gets no answer. So a question on a reused connection waits for a shorter time
@@ -117,7 +118,7 @@ pub enum Effect {
 /// again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The reason as a text for the log. Its subject is "Places".
+    /// The reason as a text for the log and the client. In this text, "it" is Places.
     pub reason: String,
     /// The stage at which the exchange failed.
     pub stage: Stage,
@@ -131,8 +132,8 @@ pub enum Stage {
     /// Before any request was sent, because the certificate was refused. Trying again later does
     /// not help.
     Mistrusted,
-    /// On a reused connection, before the first byte of the response: the connection had broken
-    /// while it was idle.
+    /// On a reused connection, before the first byte of the response. Most likely the connection
+    /// broke while it was idle.
     DiedIdle,
     /// On a reused connection, because no byte of the response arrived within `places_silence_ms`.
     /// Other idle connections of the same age may be broken too.
@@ -451,8 +452,8 @@ impl Protocol for Exchange {
         self.fail(failure)
     }
 
-    /// Does nothing: a question that was sent still gets its answer. [`Exchange::flushed`] closes
-    /// the connection when it is idle.
+    /// Does nothing, because a question that was sent still gets its answer. [`Exchange::flushed`]
+    /// closes the connection when the exchange is idle.
     fn stop(&mut self, _: &mut Context<'_>) {}
 
     fn output(&mut self, _: &mut Context<'_>) -> &[u8] {

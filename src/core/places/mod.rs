@@ -1,7 +1,7 @@
 //! Google Places over HTTPS: from a client's question to the answer that the client gets.
 //!
 //! ```text
-//!   client ─ Question ─► call ─ one question, several clients; a pool of connections; a waiting line
+//!   client ─ Question ─► call ─ one question, several clients; a pool of connections; a queue
 //!                         │
 //!                         ▼
 //!                      exchange ─ one connection: TLS, then one request and response after the other

@@ -104,10 +104,10 @@ fn percent_encoded(bytes: &[u8]) -> String {
 /// The text that replaces the key.
 const HIDDEN: &str = "(key not shown)";
 
-/// Replaces the key in `text` by a fixed text, in any of these spellings: unchanged; in a URL
-/// (`%XX`, escaped once or twice); in a JSON string (`\u00XX`, `\/`); in HTML (`&amp;`, `&#38;`).
-/// Each byte of the key can have its own spelling. All other bytes stay the same, so valid JSON
-/// remains valid.
+/// Replaces the key in `text` by a fixed text. The key is found in these spellings: unchanged; in a
+/// URL (`%XX`, escaped once or twice); in a JSON string (`\u00XX`, `\/`); in HTML (`&amp;`,
+/// `&#38;`). Each byte of the key can have its own spelling. All other bytes stay the same, so
+/// valid JSON remains valid.
 #[must_use]
 pub fn without_key<'a>(text: &'a str, key: &Secret) -> Cow<'a, str> {
     let key = key.expose();

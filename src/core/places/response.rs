@@ -5,10 +5,10 @@
 //! another byte than this server, and take the rest for another response.
 //!
 //! ```text
-//!   Head ──► Sized ────────────────────────────────► Done
-//!     ├────► ChunkSize ⇄ ChunkData   │                ▲ ▲
-//!     │          └──► Trailers ──────────────────────┘ │
-//!     └────► UntilClose ──clean end of the stream─────┘
+//!   Head ─┬─► Sized ───────────────────────────────► Done
+//!         ├─► ChunkSize ⇄ ChunkData                  ▲ ▲
+//!         │       └─────► Trailers ──────────────────┘ │
+//!         └─► UntilClose ── clean end of the stream ───┘
 //! ```
 
 use std::fmt;
@@ -137,8 +137,8 @@ impl Response {
         self.is_done() && self.keep_alive
     }
 
-    /// Handles received bytes. Bytes behind the end of the response belong to no request. Then the
-    /// response remains valid, but the connection cannot be used again.
+    /// Handles received bytes. Bytes after the end of the response belong to no request. If there
+    /// are any, the response remains valid, but the connection cannot be used again.
     ///
     /// # Errors
     /// The response is refused. Its connection must be closed.
@@ -324,7 +324,7 @@ impl Response {
         let (Some(line), rest) = self.line(data, MAX_CHUNK_LINE)? else {
             return Ok(&[]);
         };
-        // The size is hexadecimal digits only. An extension behind a semicolon is allowed, and
+        // The size is hexadecimal digits only. An extension after a semicolon is allowed, and
         // ignored.
         let digits = line
             .iter()
@@ -363,7 +363,7 @@ impl Response {
     }
 }
 
-/// Returns the offset behind the blank line that ends the head.
+/// Returns the offset after the blank line that ends the head.
 fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     memchr::memchr_iter(b'\n', &bytes[from..])
         .map(|at| from + at)
