@@ -3,9 +3,13 @@
 //! # The protocol
 //!
 //! The two servers send each other lines of bytes. Each line ends with LF, and one space separates
-//! its fields. There is one connection for each edge of the herd. Of its two servers, the dialler
-//! is the one that the configuration names first. A server uses nothing from the other side, except
-//! for the handshake, before the other side has proven its name.
+//! its fields. There is one connection for each pair of neighbours. The dialler is the server that
+//! the configuration of the link names first. A server uses nothing from the other side, except for
+//! the handshake, before the other side has proven its name.
+//!
+//! Each server has a *feed*: its table as an ordered list of changes, see
+//! [`crate::core::table::records`]. A *position* is the sequence number of a change in a feed. A
+//! *life* is the history of one feed, see below.
 //!
 //! ```text
 //!   dialler                                              acceptor
@@ -26,11 +30,11 @@
 //!   a secret, the key is empty. Then the proof only shows that names and versions agree. The lines
 //!   after the proofs are not encrypted: run links over a network that you trust, or over TLS. A
 //!   server can have two secrets, see below.
-//! - `LIFE`: first the sender's boot id (16 hexadecimal digits, new with each life, see below) and
-//!   its wall clock in nanoseconds since the epoch. The other two fields state what the sender has
-//!   of the receiver's feed: the boot id of a life, and a position in that life's feed. They are `-
-//!   0` if the sender has nothing. The receiver sends its feed from that position, or from the
-//!   start if it does not know that life.
+//! - `LIFE`: first the sender's boot id (16 hexadecimal digits, new with each life) and its wall
+//!   clock in nanoseconds since 1970. The other two fields state what the sender has of the
+//!   receiver's feed: the boot id of a life, and a position in that life's feed. They are `- 0` if
+//!   the sender has nothing. The receiver sends its feed from that position, or from the start if
+//!   it does not know that life.
 //! - `AT`: a record of epoch 0, in the format of an answer to a client. A record is not sent back
 //!   to the neighbour that it came from.
 //! - `EPOCH <n> AT …`: a record of epoch `n`, decimal, 1 to 4,294,967,295. See
@@ -54,11 +58,10 @@
 //!
 //! # A secret that is being changed
 //!
-//! A server can have two secrets ([`Secrets`](crate::core::base::settings::Secrets)). As the
-//! dialler, it proves itself with its primary secret. As the acceptor, it accepts a proof made with
-//! either secret, and answers with the secret that the dialler used. So the dialler needs no other
-//! secret than its own. In the answer, the dialler accepts either of its own secrets. So two
-//! servers can link if the acceptor has the dialler's primary secret.
+//! A server can have two secrets ([`Secrets`](crate::core::base::settings::Secrets)). A dialler
+//! makes its proof with its primary secret. An acceptor accepts a proof made with either of its
+//! secrets, and makes its own proof with the secret that the dialler used. So two servers can link
+//! if the acceptor has the dialler's primary secret.
 //!
 //! To change the secret, give every server `old`, then `old` and `new`, then `new` and `old`, then
 //! `new`. Two servers that are at most one step apart can link, whichever of them dials.
@@ -81,7 +84,8 @@
 //!
 //! A life is the history of one feed. A life ends when the process ends.
 //!
-//! A life also ends when a neighbour reports a position that is beyond every `SYNC` of this life.
+//! A life also ends when a neighbour reports a position that this server cannot have sent: a
+//! position beyond every `SYNC` of this life, or beyond the end of an earlier life in the journal.
 //! That shows that the server's history was rolled back: an older copy of the data directory, or an
 //! older snapshot of the machine, was restored. The neighbours have positions of changes that this
 //! server has lost. So it begins a new life at once: it sends everything to every neighbour, and
@@ -109,9 +113,10 @@
 //! - `handshakes`: the number of failed TLS handshakes with clients, for each
 //!   [`Kind`](crate::core::session::handshakes::Kind) of failure. The key is missing if none
 //!   failed.
-//! - `link=<unconfirmed>:<apart>:<lacks>:<name>`: one key for each link that is up. The number of
-//!   changes that the neighbour has not confirmed by `KEPT`; the milliseconds by which its clock is
-//!   ahead of this server's, or `?` if not known; and the number in its last `LACKS`.
+//! - `link=<unconfirmed>:<apart>:<lacks>:<name>`: one key for each link that is up. `<unconfirmed>`
+//!   is the number of changes that the neighbour has not confirmed by `KEPT`. `<apart>` is the
+//!   number of milliseconds by which its clock is ahead of this server's, or `?` if that is not
+//!   known. `<lacks>` is the number in its last `LACKS`.
 //!
 //! | key | value | means |
 //! |---|---|---|

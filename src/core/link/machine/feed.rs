@@ -15,7 +15,7 @@ use crate::core::table::records::{Merge, Origin};
 use crate::core::wire::escape::Escaped;
 use crate::core::wire::message::{At, AtHead};
 
-/// The changes that a neighbour lacked when the link began, while they are being sent.
+/// The changes that a neighbour lacked when the link began, until the neighbour has confirmed them.
 pub(super) struct CatchUp {
     /// The latest change at the moment when the link began.
     pub(super) until: u64,
@@ -26,7 +26,8 @@ pub(super) struct CatchUp {
     pub(super) is_said: bool,
 }
 
-/// A position up to which the feed was read, but which the journal does not allow to confirm yet.
+/// A position up to which the feed was read. It is not confirmed yet, because the journal does not
+/// contain every change up to `last_seq`.
 #[derive(Clone, Copy)]
 pub(super) struct Unconfirmed {
     position: u64,
@@ -35,9 +36,9 @@ pub(super) struct Unconfirmed {
 }
 
 impl Link {
-    /// If the output is empty, appends the next records of the feed that may leave the server. Then
-    /// a `SYNC` follows. It confirms a position when the journal contains every change that was
-    /// accepted before the position was read.
+    /// If the output is empty, appends the next records of the feed that may leave the server. A
+    /// `SYNC` follows as soon as the journal contains every change that was accepted before these
+    /// records were read.
     pub(super) fn pull(&mut self, context: &mut Context<'_>) {
         if let State::Linked { reader, origin, .. } = self.state
             && self.output.is_empty()
@@ -62,6 +63,8 @@ impl Link {
                 self.owes_sync = self.confirmed < position;
                 self.say_sync(herd);
             }
+            // A growing number is sent here only when it has doubled. The heartbeat sends it
+            // exactly.
             let (lacks, said) = (herd.lacks(), self.lacks_said);
             if lacks != said && (lacks == 0 || lacks / 2 >= said) {
                 self.say_lacks(lacks);
@@ -73,23 +76,25 @@ impl Link {
         }
     }
 
-    /// Returns the smallest position that a `SYNC` may send: the greatest position that any of our
-    /// lives has sent to this neighbour, by our journal (see
-    /// [`told_noted`](crate::core::session::herd::Neighbour::told_noted)). The neighbour can be
-    /// behind it, because it has lost data.
+    /// Returns the smallest new position that this link may confirm to the neighbour. It is the
+    /// greatest position that a `SYNC` of any of our lives has sent to the neighbour, according to
+    /// our journal. The neighbour can have a smaller position, because it has lost data.
     ///
-    /// Reason: a copy of our journal that is restored later recognises that it is old if the
-    /// neighbour has a position beyond those in the copy. If we sent a smaller position now, the
-    /// copy could not tell it from a position of its own.
+    /// The reason is that an older copy of our journal may be restored later. This is noticed only
+    /// if the neighbour then has a position that is greater than all positions in the copy. If we
+    /// sent a smaller position now, the copy could contain that position too.
     pub(super) fn floor(&self, herd: &Herd) -> u64 {
         self.neighbour
             .map_or(0, |neighbour| herd.get(neighbour).told_noted())
     }
 
     /// Notes that everything up to `position` was read, when the latest change was `last_seq`.
-    /// `position` is confirmed when the journal contains every change up to `last_seq`
-    /// (`appended`). Before that, a crash could lose a change that replaced an older record. Then
-    /// the older record is back, and the neighbour lacks it although its position was confirmed.
+    /// `position` is confirmed when the journal contains every change up to `last_seq`. `appended`
+    /// is the last change up to which the journal contains everything.
+    ///
+    /// Before that, a crash could lose a change that replaced an older record. After the restart,
+    /// the table would contain the older record again. The neighbour would never get that record,
+    /// because its position was already confirmed.
     pub(super) fn confirm(&mut self, position: u64, last_seq: u64, appended: u64, floor: u64) {
         if position < floor {
             return;
@@ -199,7 +204,7 @@ impl Link {
         let before = context.herd.lacks();
         let known = context.herd.get(neighbour).lacks();
         let lacks = match self.again_until {
-            Some(_) => self.refused.max(known), // many were counted on an earlier link
+            Some(_) => self.refused.max(known), // `known` is from an earlier link
             None => self.refused,
         };
         context.herd.lacks_of(neighbour, lacks);

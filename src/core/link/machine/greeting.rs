@@ -18,15 +18,14 @@ use crate::core::session::tls::{TlsSession, is_for};
 enum Resume {
     /// All changes after this one.
     After(u64),
-    /// Everything: we do not know the life that the neighbour has a position of.
+    /// Everything, because we do not know the life to which the neighbour's position belongs.
     All,
     /// The neighbour has a position that we never sent it: our history was rolled back.
     RolledBack,
 }
 
 impl Resume {
-    /// Returns what a neighbour lacks that already has the feed of our life `boot` up to
-    /// `position`.
+    /// Returns what `neighbour` lacks, if it has the feed of our life `boot` up to `position`.
     fn of(neighbour: NeighbourId, boot: BootId, position: u64, context: &Context<'_>) -> Resume {
         if boot == context.boot {
             return match position <= context.herd.get(neighbour).told() {
@@ -39,7 +38,7 @@ impl Resume {
         }
         let durability = context.durability.as_deref();
         match durability.and_then(|durability| durability.resume(boot, position)) {
-            // By our journal, that life ended before `position`.
+            // According to our journal, that life ended before `position`.
             Some(after) if after < position => Resume::RolledBack,
             // Our journal can be an older copy, which lacks the last part of that life. So the
             // position is limited to what the journal contains.

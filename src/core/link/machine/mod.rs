@@ -93,8 +93,8 @@ enum State {
     Proving { their_nonce: Nonce },
     /// The other side has proven its name. Waiting for its `LIFE`.
     Starting,
-    /// Records flow in both directions. `reader` is our place in the feed. `boot` is the
-    /// neighbour's life, and `origin` marks the records that this life sends.
+    /// Records flow in both directions. `reader` is the place in our feed up to which records were
+    /// sent. `boot` is the neighbour's life, and `origin` marks the records that this life sends.
     Linked {
         reader: ReaderId,
         origin: Origin,
@@ -186,14 +186,17 @@ pub struct Link {
     identity: Identity,
     last_heard: Time,
     last_sent: Time,
-    /// Whether the next line waits until the journal has room. Only a `Linked` link begins to wait.
-    /// Apart from that, the flag does not depend on the state. It is computed again for each line.
+    /// Whether the next line waits until the journal has room. The value is computed again for each
+    /// line. Only a `Linked` link begins to wait. Apart from that, the value does not depend on the
+    /// state.
     wants_room: bool,
-    /// Our place in the feed, from `Linked` on. It is given back when the connection is lost.
+    /// The place in our feed up to which records were sent, from `Linked` on. The table releases it
+    /// when the connection is lost.
     reader: Option<ReaderId>,
     /// The first reason why the link ends.
     farewell: Option<LinkError>,
-    /// The position of our feed up to which the other side certainly has everything.
+    /// The position of our feed that the next `SYNC` sends. All records up to it were appended to
+    /// the output, and the journal contains every change that can matter: see [`Link::confirm`].
     confirmed: u64,
     /// The position in the last `SYNC` that we sent. Before the first one, the position from which
     /// the feed is sent.
@@ -202,7 +205,7 @@ pub struct Link {
     unconfirmed: Option<Unconfirmed>,
     /// Whether a `SYNC` has to follow the records that were sent.
     owes_sync: bool,
-    /// Set while the neighbour is sent the changes that it lacked when the link began.
+    /// The changes that the neighbour lacked when the link began, until it has confirmed them.
     catch_up: Option<CatchUp>,
     /// The position of the other side's feed that our `LIFE` sent.
     said_heard: Option<Heard>,
@@ -305,8 +308,8 @@ impl Link {
         }
     }
 
-    /// Handles the complete lines in `bytes`. Returns the number of bytes that are used up, and the
-    /// effect of a `LIFE`. A closing link uses up all bytes.
+    /// Handles the complete lines in `bytes`. Returns the number of bytes that were consumed, and
+    /// the effect of a `LIFE`. A closing link consumes all bytes.
     fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Effect>) {
         let (mut used, mut effect) = (0, None);
         self.wants_room = false;
@@ -501,14 +504,14 @@ impl Link {
         output.push(b'\n');
     }
 
-    /// Returns the link's place in the feed. `None` before it was `Linked`, and after the
-    /// connection is lost.
+    /// Returns the place in our feed up to which records were sent. `None` before the link was
+    /// `Linked`, and after the connection is lost.
     #[must_use]
     pub fn reader(&self) -> Option<ReaderId> {
         self.reader
     }
 
-    /// Whether the link is ending: its last line is in the output.
+    /// Whether the link is ending. Then it handles no more lines.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing { .. })
@@ -660,7 +663,7 @@ impl Protocol for Link {
         None
     }
 
-    /// Gives back the place in the feed, logs the loss, and reports it to the herd.
+    /// Releases the place in the feed, logs the loss, and reports the loss to the herd.
     fn connection_lost(&mut self, why: Option<&str>, context: &mut Context<'_>) -> Option<Effect> {
         if let Some(reader) = self.reader.take() {
             context.records.close_reader(reader);

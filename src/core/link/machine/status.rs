@@ -57,7 +57,7 @@ fn status(place: usize, context: &mut Context<'_>) -> String {
     );
     let disk = context.durability.as_deref().map(Durability::condition);
     let mut add = |text: std::fmt::Arguments<'_>| {
-        let _ = line.write_fmt(text); // into memory
+        let _ = line.write_fmt(text); // writing to memory does not fail
     };
     let handshakes = tally.handshakes.to_string();
     if !handshakes.is_empty() {
