@@ -1,11 +1,11 @@
-//! A token bucket: a bound on what is used at once, and on the average use.
+//! A token bucket: it limits how many bytes are used at one moment, and how many on average.
 
 use std::time::Duration;
 
 use crate::core::base::clock::Time;
 
-/// The state of a token bucket: the time at which it will be full again. So no timer is needed
-/// while it fills.
+/// The state of a token bucket. It stores only the time at which the bucket will be full again, so
+/// a bucket needs no timer.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,7 +34,8 @@ pub struct Size {
 }
 
 impl Bucket {
-    /// Takes `bytes` out of the bucket, if it contains so many. Returns whether it did.
+    /// Takes `bytes` out of the bucket if the bucket contains at least that many. Returns whether
+    /// the bytes were taken.
     pub fn take(&mut self, bytes: u64, size: Size, now: Time) -> bool {
         let full_at = self.full_at.max(now) + size.time_for(bytes);
         let fits = full_at.since(now) <= size.period;

@@ -31,8 +31,8 @@ impl Time {
     }
 
     /// Returns the moment `ms` milliseconds later. Limits are in milliseconds, so no [`Duration`]
-    /// is needed. This must be fast: the deadlines of a connection are computed in each of its
-    /// turns.
+    /// is needed. This function must be fast: a connection computes its deadlines in every turn in
+    /// which it is used.
     #[must_use]
     pub const fn plus_ms(self, ms: u64) -> Time {
         Time(self.0.saturating_add(ms.saturating_mul(1_000_000)))

@@ -33,7 +33,7 @@ impl Entropy {
         bytes
     }
 
-    /// Returns a number from the next bytes of the stream.
+    /// Returns a random number: the first 8 of the next 16 bytes of the stream.
     pub fn number(&mut self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.bytes();
         u64::from_be_bytes([a, b, c, d, e, f, g, h])

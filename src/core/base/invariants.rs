@@ -2,9 +2,10 @@
 //!
 //! Each of these parts has a method `check_invariants`.
 //! [`Node::check_invariants`](crate::core::node::Node::check_invariants) calls all of them. The
-//! simulator and the fuzz targets call it after each turn.
+//! simulator and the fuzz targets call the method of the node after each turn.
 
-/// Makes the calling function return an error with this message, unless the condition is true.
+/// `hold!(condition, format, arguments)`: unless the condition is true, the calling function
+/// returns an error with the formatted message.
 macro_rules! hold {
     ($condition:expr, $($words:tt)+) => {
         if !$condition {

@@ -16,8 +16,8 @@ pub const LINE_BYTES: usize = 4096;
 /// The maximum number of bytes that a neighbour's line can have before its LF. An `AT` line is
 /// longer than an `IAMAT` line by a server's name and a skew.
 pub const LINK_LINE_BYTES: usize = LINE_BYTES + 256;
-/// The maximum number of bytes that are read from one connection in one turn. A link also takes
-/// about this many bytes of records from the table at once.
+/// The maximum number of bytes that are read from one connection in one turn. A link also appends
+/// records from the table to its output in pieces of about this many bytes.
 pub const TURN_BYTES: usize = 64 * 1024;
 
 /// One limit, as `--check` prints it.
@@ -66,15 +66,15 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Clients connected at once; one more is told so and closed.
+    /// Clients connected at the same time; one more client gets an error line and is closed.
     max_clients = 50_000, 1..=4_000_000;
-    /// Clients from one address (IPv6: from one network with a 64-bit prefix); one more is told so
-    /// and closed.
+    /// Clients connected from one address (IPv6: from one network with a 64-bit prefix); one more
+    /// client gets an error line and is closed.
     max_clients_per_address = 50_000, 1..=4_000_000;
-    /// Connections of proxies whose PROXY header has not arrived; for one more, the one that has
-    /// waited longest is closed.
+    /// Connections of proxies whose PROXY header has not arrived; one more connection is accepted,
+    /// and the connection that has waited longest is closed.
     // The minimum is the number of connections that two turns accept. So the loop can read a header
-    // that has arrived before its connection loses its place.
+    // that has arrived before the connection is closed for a new one.
     max_unidentified = 1_024, 128..=1_000_000;
     /// Time for the PROXY header of a new connection to arrive.
     proxy_header_ms = 4_000, 10..=3_600_000;
@@ -87,10 +87,11 @@ limits! {
     max_records = 5_000_000, 1..=1_000_000_000;
     /// Bytes of all records; an IAMAT that needs more is refused.
     max_record_bytes = 2_147_483_648, 4_096..=1_099_511_627_776;
-    /// Age, counted from its effective time, after which a record expires on this server; 0: never.
+    /// Age at which a record expires on this server, counted from the record's effective time; 0:
+    /// never.
     record_ttl_ms = 0, 0..=31_536_000_000_000;
-    /// Records of moving clients that are stored unpacked: this is faster, but each takes about 80
-    /// bytes more.
+    /// Records that are stored unpacked, for clients that move; an unpacked record is faster to
+    /// update, but takes about 80 bytes more.
     unpacked_records = 16_384, 0..=1_000_000_000;
     /// Connections that wait in the system until the server accepts them; the system can have a
     /// lower limit.
@@ -99,11 +100,11 @@ limits! {
     line_ms = 10_000, 10..=3_600_000;
     /// Time for the TLS handshake with a client or a neighbour.
     tls_handshake_ms = 4_000, 10..=600_000;
-    /// Bytes of TLS handshake messages that are stored for a client, without padding and record
-    /// headers.
+    /// Bytes of TLS handshake messages that are stored for one client; padding and the headers of
+    /// TLS records are not counted.
     tls_handshake_bytes = 8_192, 1_024..=65_536;
-    /// TLS records without application data that a client may send in a row; a handshake needs 3,
-    /// or at most one for each of its bytes.
+    /// TLS records without application data that one client may send in a row; a usual handshake
+    /// has 3, and no handshake has more TLS records than bytes.
     tls_handshake_records = 4_096, 16..=1_000_000;
     /// Output waiting for a client above which its commands are left unread.
     output_high_bytes = 262_144, 1..=1_073_741_824;
@@ -111,16 +112,16 @@ limits! {
     output_low_bytes = 65_536, 0..=1_073_741_824;
     /// Time in which a client must receive some of the output that waits for it.
     output_stall_ms = 60_000, 10..=3_600_000;
-    /// Time for which the server still reads from a connection after its last output, so that this
-    /// output is not lost.
+    /// Time for which the server still reads from a connection after the server has sent its last
+    /// output; without this, the client could lose that output.
     linger_ms = 2_000, 1..=60_000;
-    /// Time in which one turn of the loop reads input; clients that were not read come first in the
-    /// next turn, after the neighbours.
+    /// Time that one turn of the loop may spend on reading, for all connections together; the next
+    /// turn reads from the neighbours first, then from the clients that this turn did not read.
     turn_ms = 10, 1..=1_000;
     /// Time for a stopping server to send the answers that it has begun.
     stop_ms = 5_000, 1..=600_000;
 
-    /// Time for a connection to a neighbour to be made.
+    /// Time to establish a TCP connection to a neighbour.
     link_connect_ms = 3_000, 10..=600_000;
     /// Time for a connected neighbour to prove its identity.
     link_proof_ms = 5_000, 10..=600_000;
@@ -128,19 +129,19 @@ limits! {
     heartbeat_ms = 3_000, 10..=600_000;
     /// Silence of a neighbour after which it counts as lost.
     link_silence_ms = 10_000, 20..=3_600_000;
-    /// Wait after the first failure before a neighbour is dialled again, or is accepted again after
-    /// it broke the protocol.
+    /// Wait before a neighbour is dialled again after a first failure; also the time for which a
+    /// neighbour that broke the protocol once is not accepted. Both double with each further
+    /// failure.
     redial_first_ms = 100, 1..=600_000;
-    /// Wait after many failures before a neighbour is dialled again, or is accepted again after it
-    /// broke the protocol.
+    /// Maximum to which the waits of redial_first_ms double.
     redial_cap_ms = 1_000, 1..=600_000;
-    /// Connections to the neighbours' port that have not proven their identity; for one more, one
-    /// of them is closed, if possible from the same address.
+    /// Connections to the neighbours' port whose peer has not proven its identity; one more is
+    /// accepted, and one of the others is closed, if possible one from the same address.
     max_unproven = 64, 1..=1_000_000;
 
     /// Time for a client to be told what Places answers, waiting for a connection included.
     places_ms = 10_000, 10..=600_000;
-    /// Time for a host's name to be looked up.
+    /// Time to look up the host name of a neighbour or of Places.
     lookup_ms = 3_000, 10..=600_000;
     /// Time for a connection to one of Places' addresses to be made; the next address is tried sooner.
     places_connect_ms = 3_000, 10..=600_000;
@@ -150,51 +151,54 @@ limits! {
     places_handshake_ms = 4_000, 10..=600_000;
     /// Time that a connection to Places is kept without a question.
     places_idle_ms = 60_000, 10..=3_600_000;
-    /// Silence on a reused connection to Places after which its question is sent on a new
-    /// connection; at most half of places_ms.
+    /// Silence on a reused connection to Places after which the server sends the question again on
+    /// a new connection; half of places_ms if that is shorter.
     places_silence_ms = 3_000, 10..=600_000;
     /// Connections to Places; parallel attempts to connect to several addresses count as one.
     max_places_connections = 16, 1..=10_000;
-    /// Questions that wait for a connection to Places; one more is answered with an error.
+    /// Questions that wait for a connection to Places; one more question gets an error at once.
     max_places_waiting = 1_024, 0..=1_000_000;
-    /// Bytes in the head of an answer of Places.
+    /// Bytes of the status line and the headers of a response of Places.
     places_head_bytes = 16_384, 256..=1_048_576;
     /// Bytes in the body of an answer of Places.
     places_body_bytes = 2_097_152, 256..=1_073_741_824;
 
-    /// Time after which an accepted change is synced to the disk, with `fsync = "interval"`.
+    /// With `fsync = "interval"`: time from a change of the table to the sync of the journal.
     fsync_ms = 1_000, 1..=3_600_000;
-    /// Time for which answers wait while the disk refuses writes to the journal; then their clients
-    /// are closed without an answer.
+    /// Time for which answers wait while the disk refuses writes to the journal; then the clients
+    /// that wait for these answers are closed without an answer.
     journal_wait_ms = 2_000, 10..=600_000;
-    /// Bytes of disk space that are reserved at once for later writes to the journal.
+    /// Bytes of disk space that the server reserves in one step for later writes to the journal.
     journal_ahead_bytes = 4_194_304, 16_384..=1_073_741_824;
     /// Length in bytes below which a journal is not compacted.
     compact_bytes = 67_108_864, 1..=1_099_511_627_776;
 
-    /// Bytes of log lines that wait for the disk; more are dropped and counted.
+    /// Bytes of log lines that wait for the disk, all together; further lines are dropped and
+    /// counted.
     log_buffer_bytes = 8_388_608, 4_096..=1_073_741_824;
-    /// Bytes of disk space that the log leaves free for the journal, in addition to the journal's
-    /// length, if both are on one file system; at most a quarter of that file system.
+    /// Bytes of disk space that the log leaves free if log and journal are on one file system, but
+    /// at most a quarter of that file system; in addition, the log leaves as many bytes free as the
+    /// journal has.
     log_reserve_bytes = 134_217_728, 0..=1_099_511_627_776;
-    /// Bytes of log lines about the faults of all clients: the size of a token bucket that refills
-    /// in log_faults_ms. Failures of Places have their own bucket of this size. Further lines are
-    /// left out and counted.
+    /// Bytes of log lines about the faults of all clients together: the size of a token bucket that
+    /// refills in log_faults_ms. Failures of Places have their own bucket of this size. Lines that
+    /// do not fit are not logged but counted.
     log_faults_bytes = 262_144, 4_096..=1_099_511_627_776;
-    /// Bytes of log lines about the faults of one client: the size of such a token bucket for each
-    /// client.
+    /// Bytes of log lines about the faults of one client: each client has a token bucket of this
+    /// size, which refills in log_faults_ms.
     log_client_faults_bytes = 16_384, 4_096..=1_099_511_627_776;
     /// Time in which an empty token bucket for log lines is full again; also the interval at which
-    /// the number of left-out lines is logged.
+    /// the number of lines that did not fit is logged.
     log_faults_ms = 10_000, 100..=3_600_000;
     /// Bytes of an invalid or refused command that the log shows.
     log_quote_bytes = 256, 16..=4_096;
 }
 
 impl Limits {
-    /// Whether the limit `name` applies to `address`. `name` is a limit on what one address may
-    /// use. It applies to a loopback address only if the config file sets the limit. So benchmarks
-    /// and graders on one machine are not limited by default.
+    /// Whether the limit `name` applies to `address`. `name` is the key of a limit that bounds what
+    /// the clients of one address may use. Such a limit applies to a loopback address only if the
+    /// config file sets the limit. So benchmarks and graders on one machine are not limited by
+    /// default.
     #[must_use]
     pub fn holds_for(&self, name: &str, address: IpAddr) -> bool {
         !address.to_canonical().is_loopback() || self.set.contains(name)
@@ -245,8 +249,8 @@ pub trait LimitValue {
     #[must_use]
     fn to_duration(self) -> Duration;
 
-    /// Converts a limit of things or bytes in memory. A value that does not fit becomes
-    /// `usize::MAX`.
+    /// Converts a limit to a `usize`: a number of connections, records or other things, or of bytes
+    /// in memory. A value that does not fit becomes `usize::MAX`.
     #[must_use]
     fn to_count(self) -> usize;
 }

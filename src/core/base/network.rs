@@ -65,8 +65,8 @@ impl Network {
         Network { first, prefix }
     }
 
-    /// Whether the network contains `address`. An IPv4 address is never in an IPv6 network, even if
-    /// it is written as an IPv4-mapped IPv6 address.
+    /// Whether the network contains `address`. An IPv4-mapped IPv6 address counts as the IPv4
+    /// address. An IPv4 address is never in an IPv6 network.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -242,7 +242,8 @@ mod tests {
             let prefix = prefix.min(if address.is_ipv4() { 32 } else { 128 });
             let network = Network::of(address, prefix);
             prop_assert!(network.contains(address));
-            // An IPv4-mapped first address would be read back as an IPv4 address.
+            // A network whose first address is IPv4-mapped is skipped: its text is read as an IPv4
+            // network.
             if network.first.to_canonical() == network.first {
                 prop_assert_eq!(network.to_string().parse(), Ok(network));
             }

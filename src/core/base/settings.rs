@@ -42,8 +42,8 @@ impl fmt::Debug for Secret {
 /// The herd's secret, or two secrets while the secret is being changed.
 ///
 /// The server that dials proves itself with its primary secret. The server that accepts the link
-/// tries each of its secrets, and answers with the one that matches. So two servers can link if the
-/// accepting one has the primary secret of the dialling one.
+/// tries each of its own secrets on this proof. It then proves itself with the secret that fits. So
+/// two servers can link if the accepting server has the primary secret of the dialling server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Secrets {
     primary: Secret,
@@ -87,8 +87,8 @@ impl Secrets {
         self.accepted().count()
     }
 
-    /// Compares these secrets with `old`, the secrets of the neighbours that are not changed yet.
-    /// Two servers link in both directions if each accepts the primary secret of the other.
+    /// Compares these secrets with `old`, the secrets that the neighbours still have. Two servers
+    /// link in both directions if each server has the primary secret of the other.
     #[must_use]
     pub fn change_from(&self, old: &Secrets) -> SecretsChange {
         if self == old {
@@ -116,8 +116,8 @@ pub enum SecretsChange {
     Same,
     /// Servers with the new secrets and servers with the old ones link with each other.
     Step,
-    /// Servers with the new secrets and servers with the old ones do not link in both directions. A
-    /// step of the change was skipped, or the secret file is incomplete.
+    /// Servers with the new secrets and servers with the old ones do not link in both directions.
+    /// The operator skipped a step of the change, or the secret file is incomplete.
     Break,
 }
 
@@ -175,8 +175,8 @@ pub struct PlacesSettings {
 }
 
 /// The TLS configurations towards clients and neighbours. They hold the certificates, the keys and
-/// the trusted authorities. They can be replaced while the server runs; open connections keep the
-/// old ones.
+/// the trusted authorities. A new `TlsSettings` can replace this one while the server runs. Open
+/// connections keep the configuration with which they began.
 #[derive(Clone, Default)]
 pub struct TlsSettings {
     /// The configuration towards clients. If it is `None`, clients connect over plain TCP.
@@ -190,9 +190,10 @@ pub struct TlsSettings {
 /// A certificate that this server shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnCertificate {
-    /// The file that contains it.
+    /// The file that contains the certificate.
     pub file: String,
-    /// When the certificate, or an intermediate certificate between it and its authority, expires.
+    /// The earliest time at which this certificate, or an intermediate certificate of its chain,
+    /// expires.
     pub ends: UnixTime,
 }
 

@@ -53,9 +53,8 @@ impl std::fmt::Debug for Id {
 /// A table of entries. Each entry has an [`Id`].
 pub struct Slots<T> {
     slab: Slab<T>,
-    /// For each index, the generation of the last entry there, even if that entry was removed. The
-    /// generations are in a separate vector, where each takes four bytes. Inside the slab,
-    /// alignment could make that eight bytes.
+    /// For each index, the generation of the last entry there, even if that entry was removed. Here
+    /// a generation takes four bytes. Inside the slab, alignment could make that eight.
     generations: Vec<u32>,
     last_generation: u32,
 }
@@ -67,8 +66,9 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T> Slots<T> {
-    /// Creates a table with room for `count` entries. Unused room takes address space, but no
-    /// memory. A table that does not grow is never moved, so it leaves no holes in the heap.
+    /// Creates a table with memory reserved for `count` entries. Reserved memory that is not used
+    /// takes only address space. A table that does not grow is never moved, so it leaves no holes
+    /// in the heap.
     #[must_use]
     pub fn with_capacity(count: usize) -> Slots<T> {
         Slots {
