@@ -51,11 +51,11 @@ use crate::core::wire::message::{At, Command, Iamat, Whatsat};
 use crate::core::wire::posix_time::{PosixTime, Skew};
 use crate::core::wire::proxy_header::is_line;
 
-/// An action outside the session that an event of a client requires.
+/// What the node has to do after an event of a client, outside the client's session.
 pub enum Effect {
-    /// Places has to be asked before the next command runs. Then the caller
-    /// [suspends](Client::suspend) the client. If no call can begin, the caller
-    /// [answers](Client::answer_now) at once, and lets the client [go on](Protocol::go_on).
+    /// The node has to ask Places before the client's next command runs. If the call begins, the
+    /// node calls [`suspend`](Client::suspend). If no call can begin, the node calls
+    /// [`answer_now`](Client::answer_now) at once, and then [`go_on`](Protocol::go_on).
     AskPlaces(Asked),
     /// The client's connection is closed.
     Lost {
@@ -119,8 +119,8 @@ enum Cause {
     Stopped,
     /// The client did not read its answers for `limits.output_stall_ms`.
     OutputStalled,
-    /// The journal cannot be written. The waiting answers would say that records are stored, but
-    /// they are not.
+    /// The disk refuses writes to the journal. The output that is held back would say that records
+    /// are stored, but these records are not stored.
     LetGo,
     /// The time for lingering is over.
     Lingered,
@@ -152,12 +152,12 @@ impl State {
     }
 }
 
-/// How long the server reads on after it has sent everything. If a socket is closed while it has
-/// unread input, the client can lose answers that it has not read yet (RFC 9293 §3.6.1).
+/// How long the server still reads input after all output is sent. A client can lose answers that
+/// it has not read yet if the server closes a socket with unread input (RFC 9293 §3.6.1).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Linger {
     No,
-    /// The client was idle when the server stopped. Its last answer has arrived, or soon will.
+    /// For [`BRIEFLY`]. The client was idle when the server stopped: all answers were already sent.
     Briefly,
     /// Until the client closes, for at most `linger_ms`.
     Long,
@@ -168,7 +168,7 @@ enum Linger {
 enum Input {
     /// More input can come.
     Open,
-    /// The input has ended. If the last line has no LF, it is a whole line all the same.
+    /// The input has ended properly. A last line without LF is run like a line with LF.
     Ended,
     /// The input has ended without `close_notify`, so an attacker can have cut it off. A last line
     /// without LF may be incomplete, and is not run.
@@ -192,31 +192,32 @@ pub struct Client {
     /// Whether more input can come. This is independent of the state, because the input can end in
     /// each state.
     end: Input,
-    /// Whether the output has passed the high mark, and has not fallen to the low mark since. This
-    /// is independent of the state: an answer of Places can pass the mark, and a closing client has
-    /// output too.
+    /// Whether reading is paused: the output has passed `output_high_bytes`, and has not fallen to
+    /// `output_low_bytes` since. This is independent of the state: an answer of Places can pass the
+    /// limit, and a client in `Closing` has output too.
     paused: bool,
-    /// Whether the next command waits until the journal has room on the disk. This is computed
-    /// again whenever the client goes on. Only a client in the state `Reading` starts to wait.
+    /// Whether the next command waits until the journal has reserved disk space for its record.
+    /// Each [`run`](Client::run) computes this flag again. Only a client in the state `Reading`
+    /// starts to wait.
     wants_room: bool,
     /// Output is held back until the journal has stored the change with this sequence number.
     held_until: u64,
     /// When the unfinished line began.
     line_since: Option<Time>,
-    /// Set while output waits, and in `Closing`: when that began, or when the client last took
-    /// output.
+    /// Set while output can be sent but is not sent yet, and in `Closing`. It is the time at which
+    /// this began, or, if later, the time at which the client last took output.
     stalled_since: Option<Time>,
-    /// Whether the client was rejected. A rejected client is counted separately, and is `Closing`
-    /// from the beginning. This never changes.
+    /// Whether the client was rejected; the session never changes this flag. A rejected client is
+    /// counted separately, and is `Closing` from the beginning.
     is_rejected: bool,
-    /// The client's share of log lines about invalid, refused and failed commands. `None` until
-    /// there is such a line.
+    /// The token bucket for log lines about invalid, refused and failed commands of this client.
+    /// `None` until there is such a line.
     log_share: Option<Box<LogShare>>,
 }
 
 impl Client {
-    /// The names of a client's states. A client in `Reading` has three names: they say whether it
-    /// reads, and if not, why.
+    /// The names of a client's states, for the operator. The state `Reading` has three of these
+    /// names: `reading`, `paused`, and `waiting for room` (disk space for the journal).
     pub const STATES: [&'static str; 5] = [
         "reading",
         "paused",
@@ -225,8 +226,7 @@ impl Client {
         "closing",
     ];
 
-    /// Creates the session of a client that has just connected, or that a proxy's header has just
-    /// named.
+    /// Creates the session of a client that has connected, either directly or through a proxy.
     #[must_use]
     pub fn new(serial: u32, from: ClientSource) -> Client {
         let who = PeerLabel::new(serial, from.client);
@@ -284,11 +284,12 @@ impl Client {
         self.who
     }
 
-    /// Runs commands until a command has to wait, the output is full, or no commands are left.
-    /// Returns the number of bytes that were used.
+    /// Runs the commands in `bytes` until a command has to wait, the output is full, or no whole
+    /// command is left. Returns the number of bytes that the caller has to remove from the input.
     fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Effect>) {
         let mut used = 0;
-        // If the client cannot go on for another reason, it does not wait for room.
+        // A client whose commands cannot run for another reason (state, full output) does not wait
+        // for disk space.
         self.wants_room = false;
         while self.may_run(&context.settings.limits) {
             let rest = &bytes[used..];
@@ -353,8 +354,8 @@ impl Client {
         matches!(self.state, State::Reading) && !self.paused
     }
 
-    /// Runs the command in `line`. `input` is everything that was read and not handled yet; it
-    /// begins with `line`.
+    /// Runs the command in `line`. `input` is all unhandled input of the client, and begins with
+    /// `line`.
     fn command(&mut self, line: &[u8], input: &[u8], context: &mut Context<'_>) -> Option<Asked> {
         let command = Command::parse(line);
         // A `ClientHello` can contain the byte LF anywhere, even in its length. So it can look like
@@ -475,8 +476,9 @@ impl Client {
         share.admit(lines, budget, limits, context.now.time)
     }
 
-    /// The client begins a TLS handshake, on a plain connection or inside TLS. Its bytes contain no
-    /// lines. So the client is sent [`NO_TLS_HERE`], and the connection closes.
+    /// Refuses a client that begins a TLS handshake on a plain connection or inside TLS. The bytes
+    /// of a handshake contain no commands. So the server sends [`NO_TLS_HERE`], and closes the
+    /// connection.
     #[cold]
     fn refuse_tls(&mut self, context: &mut Context<'_>) {
         let reason = match &context.settings.tls.clients {
@@ -489,7 +491,8 @@ impl Client {
         self.close(Cause::TlsUnexpected, Linger::Long);
     }
 
-    /// Logs an invalid command that is a PROXY header. Its sender is a proxy that is not listed.
+    /// Logs an invalid command that is a PROXY header. A proxy sent the header, but the address of
+    /// this proxy is not in `settings.proxies`.
     #[inline(never)]
     fn look_for_header(&self, line: &[u8], context: &mut Context<'_>) {
         if is_line(line) {
@@ -508,7 +511,7 @@ impl Client {
         self.quote(line);
     }
 
-    /// Answers a line that cannot be answered otherwise: `? ` and a copy of the line.
+    /// Answers an invalid or refused line with `? ` and a copy of the line.
     fn quote(&mut self, line: &[u8]) {
         let output = self.output.tail();
         output.extend_from_slice(b"? ");
@@ -516,7 +519,7 @@ impl Client {
         output.push(b'\n');
     }
 
-    /// Changes the state. No other code does.
+    /// Changes the state. Only this method changes the state.
     fn enter(&mut self, cause: Cause, state: State) {
         assert_transition(&TRANSITIONS, (self.state.stage(), cause, state.stage()));
         self.state = state;
@@ -599,11 +602,12 @@ impl Client {
         }
     }
 
-    /// Closes the client without its answers, because the journal cannot store what they promise. A
-    /// client that waits for Places is not closed now.
+    /// Closes the client without the output that is held back, because the disk refuses the records
+    /// that this output reports as stored. Does nothing if the client waits for Places.
     pub fn let_go(&mut self) {
         if self.awaits().is_none() {
-            // No later answer is sent. The client would think that it answers the earlier command.
+            // Later commands get no answer. The client would take a later answer for the answer to
+            // an earlier command.
             self.output.clear();
             self.input.clear();
             self.line_since = None;
@@ -622,15 +626,16 @@ impl Client {
         }
     }
 
-    /// Whether the client was paused and its output has fallen to the low mark. Then it has to [go
-    /// on](Protocol::go_on), even if no command waits in `input`. Otherwise it would stay paused
-    /// and never be read again.
+    /// Whether the client was paused, and its output has fallen to `output_low_bytes`. The caller
+    /// then has to call [`go_on`](Protocol::go_on), even if no command waits in `input`. Otherwise
+    /// the client would stay paused and its socket would never be read again.
     fn can_go_on(&self, limits: &Limits) -> bool {
         let room = self.output.len() <= limits.output_low_bytes.to_count();
         matches!(self.state, State::Reading) && self.paused && room
     }
 
-    /// Stores when the unfinished line began. `progress` is whether input was used up.
+    /// Stores the time at which the unfinished line in `input` began. `progress` says whether a
+    /// command was just removed from the input.
     fn watch_line(&mut self, progress: bool, now: Time) {
         // If the client waits for room in the journal, or is paused, `input` can contain whole
         // lines. Then `input` does not count as an unfinished line.
@@ -655,8 +660,8 @@ impl Client {
         }
     }
 
-    /// Logs an unfinished line. Any client can leave lines unfinished, as often as it likes. So
-    /// only the first one and every power of two are logged as warnings.
+    /// Logs an unfinished line. Clients can leave lines unfinished as often as they like. So the
+    /// log has a warning only for the 1st, 2nd, 4th, 8th … unfinished line of all clients.
     #[cold]
     fn log_unfinished(&mut self, line: &[u8], context: &mut Context<'_>) {
         let count = context.tally.was_unfinished();
@@ -680,8 +685,8 @@ impl Client {
         }
     }
 
-    /// Logs how many lines about the client were left out, if it is time for that, or if the
-    /// connection `is_over`.
+    /// Logs how many lines about the client were not logged. Does so only if the interval for this
+    /// line has passed, or if `is_over` says that the connection has ended.
     fn log_left_out(&mut self, context: &mut Context<'_>, is_over: bool) {
         let (limits, now) = (&context.settings.limits, context.now.time);
         if let Some(share) = &mut self.log_share
@@ -826,7 +831,8 @@ impl Protocol for Client {
         self.released_output(context.released())
     }
 
-    /// If the client was paused, it may go on now.
+    /// If the client was paused and its output has fallen to `output_low_bytes`, runs the next
+    /// commands.
     fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Effect> {
         self.output.consume(count);
         self.stalled_since = Some(context.now.time);
@@ -836,8 +842,8 @@ impl Protocol for Client {
         }
     }
 
-    /// Output that is held back for the journal is not counted as waiting: the client cannot read
-    /// it.
+    /// Sets or clears `stalled_since`. Output that is held back for the journal does not count as a
+    /// stall, because the client cannot read that output.
     #[inline]
     fn flushed(&mut self, context: &mut Context<'_>) {
         let waits = !self.released_output(context.released()).is_empty()
@@ -925,15 +931,15 @@ impl Protocol for Client {
     }
 }
 
-/// Returns the beginning of a refused command, as long as the log may show
-/// (`limits.log_quote_bytes`).
+/// Returns the part of a refused command that the log shows: the first `limits.log_quote_bytes`
+/// bytes.
 fn shortened<'a>(line: &'a [u8], limits: &Limits) -> Shortened<'a> {
     Shortened::new(line, limits.log_quote_bytes.to_count())
 }
 
 impl Asked {
-    /// Returns what the command in `line` asks. `None` if the table has no record of the client
-    /// that the command names.
+    /// Returns the question for Places that the `WHATSAT` in `line` contains. Returns `None` if the
+    /// table has no record of the client whose name is in the command.
     fn new(whatsat: &Whatsat<'_>, line: &[u8], records: &Records, api: PlacesApi) -> Option<Asked> {
         let at_line = records.line(whatsat.client)?.into_boxed_slice();
         let at = At::parse(at_line.strip_suffix(b"\n")?)?;

@@ -7,17 +7,18 @@
 //!
 //! # How connections are counted
 //!
-//! A proxy has one address and many clients, so its connections are not counted by its address.
-//! Until the header has arrived, the connection is one of at most `limits.max_unidentified`. Then
-//! the client that the header names is admitted or rejected ([`crate::core::session::admission`]),
-//! as if it had connected from that address.
+//! A proxy has one address and many clients, so its connections are not counted by its address. A
+//! connection of a proxy whose header has not arrived is *unidentified*. At most
+//! `limits.max_unidentified` connections are unidentified. When the header has arrived, the client
+//! is admitted or rejected ([`crate::core::session::admission`]), as if the client had connected
+//! from the address in the header.
 //!
-//! If there are too many such connections, a new one is still accepted, and the one that has waited
-//! longest is closed. Most proxies send the header as soon as they connect. So a connection that
-//! waits has a fault, or its proxy sends the header only with the client's first bytes (AWS). A
-//! client that opens many such connections and sends nothing loses the oldest of its own
-//! connections. If a client sends something, its header arrives long before its connection is the
-//! oldest.
+//! If there are too many unidentified connections, a new one is still accepted, and the one that
+//! has waited longest is closed. Most proxies send the header as soon as they connect. If a header
+//! does not arrive soon, the proxy has a fault, or the proxy sends the header only together with
+//! the client's first bytes (AWS). With such a proxy, the oldest unidentified connections belong to
+//! clients that send nothing. A client that opens many of them loses its own. If a client sends a
+//! command, its header arrives long before its connection is the oldest.
 //!
 //! No byte before the end of the header is handled as a command. A connection from a listed address
 //! without a header is refused, as the specification requires. Otherwise a client could choose its
@@ -102,8 +103,9 @@ impl Refusal {
         }
     }
 
-    /// Whether the reason is sent to the other side. After [`Refusal::CutOff`], the other side may
-    /// not read any more. A [`Refusal::Displaced`] connection must free its place at once.
+    /// Whether the server sends the reason to the other side before it closes the connection. After
+    /// [`Refusal::CutOff`], the other side may not read any more. A [`Refusal::Displaced`]
+    /// connection is closed at once, because a new connection needs its place.
     #[must_use]
     pub fn is_told(&self) -> bool {
         match self {
@@ -128,7 +130,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// An action outside the session that an event of such a connection requires.
+/// What the node has to do after an event of a [`Proxied`] connection, outside its session.
 pub enum Effect {
     /// The header is complete. From now on, the connection belongs to a client.
     Named {
@@ -177,8 +179,8 @@ impl Proxied {
         self.proxy
     }
 
-    /// Takes received bytes. When the header is complete, returns it with the number of bytes of
-    /// `data` that are part of it.
+    /// Handles received bytes. When the header is complete, returns the header and the number of
+    /// bytes of `data` that belong to the header.
     ///
     /// # Errors
     /// The bytes are not a valid header.
@@ -195,7 +197,7 @@ impl Proxied {
         let parsed = if held == 0 {
             parse(data, most)
         } else {
-            // `most` bytes are enough to decide whether they begin with a header.
+            // `most` bytes are always enough to decide whether the input begins with a header.
             self.input.extend(&data[..data.len().min(most - held)]);
             parse(self.input.as_slice(), most)
         };
@@ -264,7 +266,7 @@ impl Protocol for Proxied {
         None
     }
 
-    /// The connection can also be reset in the middle of the header.
+    /// Counts a connection that was reset in the middle of its header as refused.
     fn connection_lost(&mut self, why: Option<&str>, _: &mut Context<'_>) -> Option<Effect> {
         debug!("proxy {}: gone: {}", self.proxy, why.unwrap_or("closed"));
         Some(Effect::Lost {
