@@ -5,10 +5,10 @@
 //!                         ◄── PackedStore   most lines in fewer bytes ──► packed_line ──► swar
 //! ```
 //!
-//! The server runs with a [`PackedStore`], because it needs less memory. The table would work the
-//! same with a [`NaiveStore`], which is one page long. Read the naive store to follow a record, and
-//! the packed store to see what a million records cost. A property test checks that both give the
-//! same answers.
+//! The server uses a [`PackedStore`], because it needs less memory. The table works in the same way
+//! with a [`NaiveStore`], whose code is one page long. Read the naive store to understand the
+//! interface, and the packed store to see how a million records fit in little memory. A property
+//! test checks that both stores give the same answers.
 //!
 //! [`NaiveStore`]: crate::core::table::naive_store::NaiveStore
 //! [`PackedStore`]: crate::core::table::packed_store::PackedStore
@@ -17,23 +17,24 @@ use crate::core::wire::message::At;
 use crate::core::wire::posix_time::PosixTime;
 use crate::core::wire::swar::word_at;
 
-/// A store of `AT` lines without their LF, one line for each client. Lines are numbered from 0, in
-/// the order in which the clients were added. A new line gets the number of a removed line, if
-/// there is one.
+/// A store of `AT` lines without their LF, one line for each client. Each line has a number. The
+/// store gives a new line the number of a removed line, if there is such a number, and otherwise
+/// the next number, from 0.
 pub trait LineStore {
-    /// Makes the name of a server of the herd known. The store always has room for lines with that
-    /// name.
+    /// Stores the name of a server of the herd. After this, [`add`](LineStore::add) and
+    /// [`replace`](LineStore::replace) never fail because of this name.
     fn know_server(&mut self, name: &[u8]);
 
     /// Stores the first line of a client, and returns the number of the line. `at` is the parsed
-    /// line. Returns `None` if the store has no room for another line, or for another name of a
-    /// server.
+    /// line. Returns `None` if all line numbers are in use, or if the server's name in the line is
+    /// new and the maximum number of names is stored.
     #[must_use]
     fn add(&mut self, line: &[u8], at: &At<'_>, origin: Origin) -> Option<u32>;
 
     /// Replaces the line with this number by a newer line of the same client. `hashed` is the newer
-    /// line and its [hash](hash_of), and `at` is the parsed line. If the store has no room for
-    /// another name of a server, it returns `None` and keeps the old line.
+    /// line and its [hash](hash_of), and `at` is the parsed line. Returns `None` and keeps the old
+    /// line if the server's name in the newer line is new and the maximum number of names is
+    /// stored.
     #[must_use]
     fn replace(
         &mut self,
@@ -57,20 +58,21 @@ pub trait LineStore {
     /// Appends the line to `out`.
     fn write(&self, number: u32, out: &mut Vec<u8>);
 
-    /// Whether the stored line is certainly equal to `line`. This check is cheap: `false` may also
-    /// mean that the store would have to unpack its line to know.
+    /// Whether the stored line is certainly equal to `line`. This check is cheap: it does not
+    /// unpack a packed line, but returns `false`, even if the lines are equal.
     #[must_use]
     fn is_surely(&self, number: u32, line: &[u8]) -> bool;
 
-    /// Returns the stored line, with everything that is needed to compare it.
+    /// Returns the stored line, not packed, with its hash and its rank.
     #[must_use]
     fn look_at(&mut self, number: u32) -> LineRef<'_>;
 }
 
-/// The origin of a record: one life of one neighbour, or a client of this server.
+/// The origin of a record: one life of one neighbour, or any client of this server.
 ///
-/// A record is not sent back to its origin. A neighbour that begins a new life is a new origin, so
-/// it is sent all records.
+/// A record is not sent back to its origin. When a neighbour begins a new life, the neighbour gets
+/// a new `Origin`. So all records are sent to the neighbour, also those that it sent in its earlier
+/// life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin(u32);
 
@@ -78,15 +80,15 @@ impl Origin {
     /// The origin of records from this server's own clients.
     pub const NONE: Origin = Origin(0);
 
-    /// Returns a new origin. Each life of each neighbour gets its own.
+    /// Returns the next origin. The caller uses a new origin for each life of each neighbour.
     #[must_use]
     pub fn next(self) -> Origin {
         Origin(self.0.wrapping_add(1).max(1))
     }
 }
 
-/// The effective time and the stamp, which order two lines of one client. If both are equal, the
-/// bytes of the lines decide.
+/// The effective time and the stamp of a line. Of two lines of one client, the line with the
+/// greater rank is newer. If the ranks are equal, the bytes of the lines decide.
 pub(super) type Rank = (PosixTime, PosixTime);
 
 /// A stored line, not packed.
@@ -96,16 +98,16 @@ pub struct LineRef<'a> {
     pub line: &'a [u8],
     /// The hash of the bytes, see [`hash_of`].
     pub hash: u64,
-    /// `None` if the line is not an `AT` line; then every other line is newer. This cannot happen,
-    /// because only parsed lines are stored.
+    /// `None` if the line cannot be parsed as an `AT` line. Then every other line counts as newer.
+    /// This cannot happen, because only parsed lines are stored.
     pub(super) rank: Option<Rank>,
 }
 
 impl LineRef<'_> {
-    /// Whether the stored line is older than `line`, whose parsed form is `at`. The line with the
-    /// later effective time is newer; then the line with the later stamp; then the line with the
-    /// greater bytes. This order is total and the same on every server, so the order of arrival
-    /// does not matter.
+    /// Whether the stored line is older than `line`. `at` is `line`, parsed. The line with the
+    /// later effective time is newer. If the effective times are equal, the line with the later
+    /// stamp is newer. If the stamps are equal too, the line with the greater bytes is newer. This
+    /// order is total and the same on every server, so the order of arrival does not matter.
     #[must_use]
     pub fn is_older(&self, line: &[u8], at: &At<'_>) -> bool {
         self.rank.is_none_or(|(effective, stamp)| {
@@ -113,9 +115,10 @@ impl LineRef<'_> {
         })
     }
 
-    /// Whether the stored line counts as newer than `at` only because a server's clock is wrong.
-    /// That is so if its stamp is older, or if its effective time is after `latest`. No right clock
-    /// gives a time after `latest`.
+    /// Whether the stored line wins over `at` only because the clock of a server is wrong. This is
+    /// true in two cases. The stored line has the older stamp, or its effective time is after
+    /// `latest`. `latest` is the latest effective time that a server with a right clock can give
+    /// now.
     #[must_use]
     pub fn is_set_aside_by(&self, at: &At<'_>, latest: PosixTime) -> bool {
         self.rank
@@ -126,9 +129,9 @@ impl LineRef<'_> {
 /// Returns a hash of the line, which is the same on every machine and in every version.
 ///
 /// The hash begins with the line's length. The line is read in words of eight bytes (little-endian,
-/// the last word is filled up with zeros). For each word, the hash is xored with the word, and
-/// multiplied by the odd number nearest to 2⁶⁴/φ. Then its upper half is xored into its lower half.
-/// The server hashes very often, therefore eight bytes at a time.
+/// with zeros after the end of the last word). For each word, the hash is xored with the word, and
+/// multiplied by the odd number nearest to 2⁶⁴/φ. Then the upper half of the hash is xored into its
+/// lower half. The hash reads eight bytes at a time, because the server hashes very often.
 #[must_use]
 pub fn hash_of(line: &[u8]) -> u64 {
     let mix = |hash: u64, word: u64| {

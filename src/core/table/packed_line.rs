@@ -22,17 +22,20 @@ use crate::core::wire::swar::each;
 const END: u8 = b'/';
 /// A byte with two codes of [`END`].
 const ENDS: u8 = 0xff;
-/// If a client's name has at least this many bytes, its length is in two more bytes.
+/// If a client's name has at least this many bytes, the length byte is 255, and two more bytes
+/// contain the length.
 const LONG_NAME: u8 = 255;
-/// Packed numbers of at most this many bytes are unpacked on the stack. Nearly all are that short.
+/// If the packed numbers of a line have at most this many bytes, they are unpacked on the stack.
+/// The numbers of nearly all lines are that short.
 const SHORT_NUMBERS: usize = 64;
 
 /// A packed line, borrowed from its store.
 #[derive(Clone, Copy)]
 pub struct PackedLine<'a>(&'a [u8]);
 
-/// The maximum number of stored names. A herd has only a few servers. The limit stops a neighbour
-/// that sends invented names: they must not fill the memory, or slow down each search for a name.
+/// The maximum number of stored names that neighbours have sent. A herd has only a few servers. The
+/// limit is for a neighbour that sends invented names: these names must not fill the memory, or
+/// slow down the search for a name.
 const MAX_NAMES: usize = 1_024;
 
 /// The names of servers, each stored once. The number of a name is its index.
@@ -47,8 +50,8 @@ impl ServerNames {
         }
     }
 
-    /// Returns the number of a name. A name that is not stored yet is stored now. Returns `None` if
-    /// there is no room for it.
+    /// Returns the number of a name. A new name is stored first. Returns `None` if the name is new
+    /// and at least `MAX_NAMES` names are stored.
     pub fn number_of(&mut self, name: &[u8]) -> Option<u16> {
         let known = self.0.iter().position(|known| **known == *name);
         if known.is_none() && self.0.len() >= MAX_NAMES {
@@ -125,9 +128,9 @@ impl<'a> PackedLine<'a> {
         out.extend_from_slice(&text[skew..]);
     }
 
-    /// Returns the skew and the time, the two fields that order the line. `line` is the unpacked
-    /// form of this line, and the fields are borrowed from it. The skew is `None` if it is not
-    /// negative.
+    /// Returns the skew and the time of the line. These two fields decide which of two lines of one
+    /// client is newer. `line` is this line, unpacked; the returned fields borrow from `line`. The
+    /// skew is `None` if it is not negative.
     #[must_use]
     pub fn skew_and_time<'b>(
         self,
@@ -148,9 +151,9 @@ impl<'a> PackedLine<'a> {
     }
 }
 
-/// Packs `line`, an `AT` line without its LF, into `bytes`, which are cleared first. `client` is
-/// the range of the client's name in the line. Returns `None` if there is no room for the server's
-/// name.
+/// Packs `line`, an `AT` line without its LF. Replaces the content of `bytes` with the packed line.
+/// `client` is the range of the client's name in `line`. Returns `None` if the server's name cannot
+/// be stored (see [`ServerNames::number_of`]).
 #[must_use]
 pub fn pack(
     line: &[u8],
@@ -174,7 +177,8 @@ pub fn pack(
     }
     bytes.extend_from_slice(client);
     bytes.extend_from_slice(&server.to_le_bytes());
-    // The characters are filled up to whole registers, and then packed in place.
+    // Append `END` at least once, until the length is a multiple of eight. Then pack eight
+    // characters at a time, in place.
     let start = bytes.len();
     bytes.extend_from_slice(skew);
     bytes.extend_from_slice(place_and_time);
@@ -208,15 +212,16 @@ fn unpack_eight(packed: [u8; 4]) -> [u8; 8] {
     let fours = (word | word << 16) & 0x0000_ffff_0000_ffff;
     let pairs = (fours | fours << 8) & 0x00ff_00ff_00ff_00ff;
     let codes = pairs >> 4 & each(0x0f) | (pairs << 8) & each(0x0f);
-    // Codes of at least 10 belong to characters from 0x20 on, lower codes to characters from 0x30
-    // on. The code of the space is 10 too large.
+    // A code of at least 10 is the lower half of a character 0x2X. A code below 10 is the lower
+    // half of a digit, 0x3X. Only the space does not fit: its code is 10, not 0.
     let signs = (codes + each(6)) & each(0x10);
     let others = (codes ^ each(10)) + each(0x7f);
     let spaces = (!others & each(0x80)) >> 7;
     (codes + each(0x30) - signs - spaces * 10).to_le_bytes()
 }
 
-/// Unpacks numbers into `text`, which has room for whole registers of eight characters.
+/// Unpacks numbers into `text`. The length of `text` is a multiple of eight, and at least twice the
+/// length of `numbers`.
 fn unpack(numbers: &[u8], text: &mut [u8]) {
     let (fours, rest) = numbers.as_chunks::<4>();
     let (words, _) = text.as_chunks_mut::<8>();
@@ -232,7 +237,7 @@ fn unpack(numbers: &[u8], text: &mut [u8]) {
     }
 }
 
-/// Returns how many of the last byte's two codes are not a character.
+/// Returns the number of `END` codes in the last byte: 1 or 2, or 0 if there is no byte.
 fn ends_of(numbers: &[u8]) -> usize {
     match numbers.last() {
         None => 0,

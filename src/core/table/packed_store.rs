@@ -2,11 +2,13 @@
 //!
 //! Most clients are silent most of the time, so the first line of a client is
 //! [packed](crate::core::table::packed_line). A second line shows that the client moves, and will
-//! probably move again. So this line is stored unpacked, together with its order and its hash. Then
-//! no parsing or packing is necessary to replace the line or to send it to a neighbour. There are
-//! [`Limits::unpacked_records`] places for unpacked lines. When all places are taken, every eighth
-//! line that asks for a place gets one. The places are given away in turn, and the line that was in
-//! the place is packed again.
+//! probably move again. So the store keeps the second line unpacked, with its rank and its hash.
+//! The server can then replace the line, or send it to a neighbour, without parsing or packing.
+//!
+//! At most [`Limits::unpacked_records`] lines are unpacked. Each of them has a *place*: an index in
+//! `PackedStore::unpacked`. When all places are taken, only every eighth line that could be
+//! unpacked gets a place. It takes the place of another line, which is packed again. The places
+//! change their lines in turn: 0, 1, 2 and so on.
 //!
 //! With the overhead of the allocator, a packed line takes 88 bytes, and an unpacked line takes
 //! 168. A line in a [`NaiveStore`](crate::core::table::naive_store::NaiveStore) takes 116 (test:
@@ -23,19 +25,20 @@ use crate::core::wire::posix_time::{PosixTime, Skew, effective_time};
 /// The value of `Line::place` for a packed line.
 const PACKED: u32 = u32::MAX;
 
-/// When all places are taken, one of this many lines that ask for a place gets one.
+/// When all places are taken, one of this many lines that could be unpacked gets a place.
 const KNOCKS: u32 = 8;
 
 /// One line, without its LF. There may be a million of these, so it is as small as possible.
 struct Line {
-    /// The unpacked line if it has a place, otherwise the packed line.
+    /// The unpacked line if `place` is an index, or the packed line if `place` is [`PACKED`].
     bytes: Box<[u8]>,
-    /// The index of the line's place in `PackedStore::unpacked`, or `PACKED`.
+    /// The index of this line in `PackedStore::unpacked`, or `PACKED`.
     place: u32,
     origin: Origin,
 }
 
-/// The order, the hash and the client's name of an unpacked line.
+/// What the store knows about an unpacked line without parsing: its number, its client, its rank
+/// and its hash.
 struct Unpacked {
     /// The number of the line.
     number: u32,
@@ -52,7 +55,8 @@ impl Unpacked {
         from..from + usize::from(self.client_length)
     }
 
-    /// Returns `None` if the line is far longer than any line that a server reads.
+    /// Creates the entry for a line. Returns `None` if an offset or length does not fit in 16 bits.
+    /// No line that a server reads is so long.
     fn new(number: u32, hash: u64, at: &At<'_>) -> Option<Unpacked> {
         Some(Unpacked {
             number,
@@ -72,9 +76,9 @@ pub struct PackedStore {
     servers: ServerNames,
     unpacked: Vec<Unpacked>,
     max_unpacked: usize,
-    /// The place that is given away next, after all places are taken.
+    /// The place whose line is packed next, when all places are taken.
     next_place: usize,
-    /// How many lines have asked for a place since all places are taken.
+    /// The number of lines that could have been unpacked since all places are taken. Wraps around.
     knocks: u32,
     /// A buffer for an unpacked line.
     unpacking: Vec<u8>,
@@ -106,14 +110,14 @@ impl PackedStore {
     }
 
     /// Returns a place for one more unpacked line. This is a new place, or the place of a line that
-    /// is packed now. Returns `None` if no place is given away.
+    /// this call packs. Returns `None` if the new line has to be packed instead.
     fn make_room(&mut self) -> Option<u32> {
         let taken = self.unpacked.len();
         if taken < self.max_unpacked {
             return u32::try_from(taken).ok();
         }
-        // Many clients that seldom move should not take the places of clients that often move. And
-        // not every line that asks for a place should cause the packing of another line.
+        // Clients that often move should keep their places, even if many other clients seldom move.
+        // And most moves should not cause the packing of another line.
         self.knocks = self.knocks.wrapping_add(1);
         if !self.knocks.is_multiple_of(KNOCKS) {
             return None;
@@ -179,8 +183,7 @@ impl LineStore for PackedStore {
         packed.write(&self.servers, &mut self.unpacking);
         let (skew, time) = packed.skew_and_time(&self.servers, &self.unpacking);
         let rank = PosixTime::parse(time).and_then(|stamp| {
-            // A skew that is not negative does not change the order: then the effective time is the
-            // stamp.
+            // If the skew is not negative, the effective time is the stamp.
             let effective = match skew {
                 None => stamp,
                 Some(skew) => effective_time(stamp, Skew::parse(skew)?)?,
@@ -223,7 +226,7 @@ impl LineStore for PackedStore {
         let place = std::mem::replace(&mut line.place, PACKED);
         if place != PACKED {
             self.unpacked.swap_remove(place as usize);
-            // The last unpacked line has this place now.
+            // `swap_remove` has moved the last entry to `place`.
             if let Some(moved) = self.unpacked.get(place as usize) {
                 self.lines[moved.number as usize].place = place;
             }
@@ -317,7 +320,7 @@ mod tests {
     #[test]
     fn what_packing_saves() {
         // The size of a block of glibc's malloc on 64 bits. A block begins with 8 bytes for its
-        // size. It is a multiple of 16 bytes, and has at least 32 bytes.
+        // size. The size of a block is a multiple of 16 bytes, and at least 32 bytes.
         let allocated = |bytes: usize| (bytes + 8).next_multiple_of(16).max(32);
         let line =
             b"AT Riley +0.263873386 client-0001234 +34.068930-118.445127 1621464827.959498503";

@@ -13,10 +13,10 @@
 //!            a reader that is behind    a reader that has it all
 //! ```
 //!
-//! A link to a neighbour has no queue. It has a reader: a place in the feed, identified by a
-//! [`ReaderId`]. A reader takes a few bytes, however far behind it is. A record that changed twice
-//! meanwhile is sent once. The time to advance a reader, or to add a change, does not depend on the
-//! number of records.
+//! A link to a neighbour has no queue. It has a reader: a cursor in the feed, identified by a
+//! [`ReaderId`]. A reader uses only a few bytes of memory, even if many records are still unread.
+//! If a record changes twice before the reader comes to it, the record is sent once. The time to
+//! advance a reader, or to add a change, does not depend on the number of records.
 //!
 //! # Which of two records of one client wins
 //!
@@ -51,7 +51,7 @@ use crate::core::table::packed_store::PackedStore;
 use crate::core::wire::message::At;
 use crate::core::wire::posix_time::{MAX_LEAD_S, PosixTime};
 
-/// The sequence number of a place in the table that has no record.
+/// The value of `Record::seq` at an index that has no record.
 const FREE: u64 = 0;
 
 /// The value of `Records::horizon` if records do not expire.
@@ -64,8 +64,8 @@ const NONE: u32 = u32::MAX;
 /// longer.
 const LEAST_LINE_BYTES: usize = 64;
 
-/// Two clocks that count as right differ by at most this many seconds. This is part of the
-/// protocol, so it cannot be configured.
+/// The clocks of two servers count as right if they differ by at most this many seconds. This is
+/// part of the protocol, so it cannot be configured.
 const CLOCK_TOLERANCE_S: u64 = 60;
 
 /// The result of merging a record into the table.
@@ -79,29 +79,31 @@ pub enum Merge {
     Expired,
     /// The table already has the maximum number of clients or of bytes.
     Full,
-    /// The record is from a server that is not part of the herd. There is no room for another name
-    /// of such a server.
+    /// The line contains the name of a server that is not part of the herd, and the table cannot
+    /// store another such name. Nothing changed.
     UnknownServer,
 }
 
 /// The source of a record, and what the merge needs to know about that source.
 #[derive(Clone, Copy)]
 enum Claim {
-    /// From a neighbour. Only the order decides.
+    /// From a neighbour. The record with the greater epoch wins, then the record with the newer
+    /// line.
     Neighbour { epoch: u32, origin: Origin },
-    /// From a client. A stored record with a time after `latest` does not block it, because no
-    /// right clock gives such a time.
+    /// From a client of this server. The new record wins even over a stored record whose effective
+    /// time is after `latest`, because no right clock gives such a time.
     Client { latest: PosixTime },
     /// From a journal. The limits on the size of the table do not apply.
     Journal { epoch: u32 },
 }
 
-/// A reader of the feed: the place from which changes are sent to a neighbour or copied to a
-/// journal.
+/// The id of a reader. A reader is a cursor in the feed, from which changes are sent to a neighbour
+/// or copied to a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReaderId(usize);
 
-/// The place of a client in the table. If the client has no record, the place where it would be.
+/// The result of looking up a client: the hash of the client's name, and the index of the client's
+/// record, if there is one.
 #[derive(Clone, Copy)]
 pub struct Lookup {
     hash: u64,
@@ -115,15 +117,16 @@ struct Reader {
     position: u64,
 }
 
-/// The place of a record in the feed. The record's line has the same index.
+/// The position of a record in the feed, which is a doubly linked list. `older` and `newer` are
+/// indices of other records. The record's line has the same index as the record.
 struct Record {
     seq: u64,
     older: u32,
     newer: u32,
 }
 
-/// Returns the hash that finds a client in the table. It uses a random key. So a client cannot
-/// choose names that all have the same hash.
+/// Returns the hash by which the table finds a client. The hash uses a random key. So a client
+/// cannot choose names that all have the same hash.
 fn client_hash(hasher: &RandomState, client: &[u8]) -> u64 {
     let mut hasher = hasher.build_hasher();
     hasher.write(client);
@@ -141,10 +144,10 @@ fn has_expired(lines: &mut impl LineStore, index: u32, horizon: PosixTime) -> bo
 pub struct Records {
     by_client: HashTable<u32>,
     hasher: RandomState,
-    /// A `NaiveStore` would work too, but needs more memory.
+    /// The lines of the records. A `NaiveStore` would work too, but would need more memory.
     lines: PackedStore,
     records: Vec<Record>,
-    /// The epochs that are not 0, by the index of the record. Hardly any record has one.
+    /// The epochs that are not 0, by the index of the record. Nearly all records have epoch 0.
     epochs: HashMap<u32, u32>,
     /// A buffer for a line that is copied to a journal.
     copying: Vec<u8>,
@@ -158,10 +161,10 @@ pub struct Records {
     line_bytes: usize,
     max_line_bytes: usize,
     digest: u64,
-    /// Records whose effective time is before this have expired. If it is zero, records do not
+    /// A record expires when its effective time is before this time. With [`NEVER`], records do not
     /// expire.
     horizon: PosixTime,
-    /// The index of the place that [`Records::sweep`] checks next.
+    /// The index in `records` that [`Records::sweep`] checks next.
     swept: u32,
 }
 
@@ -190,8 +193,8 @@ impl Records {
         }
     }
 
-    /// Makes the names of the herd's servers known. The table always has room for records from
-    /// them.
+    /// Stores the names of the herd's servers. After this, no record from one of these servers is
+    /// refused as [`Merge::UnknownServer`].
     pub fn know_servers<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         for name in names {
             self.lines.know_server(name.as_bytes());
@@ -224,7 +227,8 @@ impl Records {
         self.len() >= self.max_records || self.line_bytes + LEAST_LINE_BYTES > self.max_line_bytes
     }
 
-    /// Returns how many records were refused, because of missing room or an unknown server.
+    /// Returns the number of records that were refused: as [`Merge::Full`] or
+    /// [`Merge::UnknownServer`].
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
@@ -237,15 +241,16 @@ impl Records {
     }
 
     /// Sets the horizon. A record with an earlier effective time has expired: no client, neighbour
-    /// or journal gets it any more. [`Records::sweep`] removes it.
+    /// or journal gets the record any more. [`Records::sweep`] removes the record later.
     ///
-    /// All servers compute the effective time from the record's line. So all servers agree that a
-    /// record has expired, once their clocks have passed that time.
+    /// All servers compute the same effective time from the record's line. So with the same time to
+    /// live, all servers agree that a record has expired, as soon as the clock of each server is
+    /// late enough.
     pub fn expire_before(&mut self, horizon: PosixTime) {
         self.horizon = horizon;
     }
 
-    /// Checks the next `count` places of the table, and removes the records that have expired.
+    /// Checks the next `count` indices of `records`, and removes the records that have expired.
     /// Returns the number of removed records.
     pub fn sweep(&mut self, count: usize) -> usize {
         let before = self.len();
@@ -321,8 +326,9 @@ impl Records {
         Lookup { hash, known }
     }
 
-    /// Whether exactly this line, with this epoch, is certainly stored as the client's record. Then
-    /// the line need not be parsed. `false` may also mean that the stored line is packed.
+    /// Whether the client's stored record certainly has this line and this epoch. If so, the line
+    /// need not be parsed. `false` does not mean that the record differs: a packed line is not
+    /// compared.
     #[must_use]
     pub fn is_kept(&self, lookup: Lookup, epoch: u32, line: &[u8]) -> bool {
         lookup
@@ -362,8 +368,9 @@ impl Records {
     }
 
     /// Stores the record of `line`, which a client sent to this server, if it is the client's
-    /// newest. `wall` is this server's wall clock. If an older record would win only because of
-    /// wrong clocks, the new record gets the client's next epoch, and so it wins.
+    /// newest. `wall` is this server's wall clock. If the stored record would win only because of
+    /// wrong clocks, the new record gets the stored record's epoch plus 1. Then the new record
+    /// wins.
     pub fn merge_own(&mut self, line: &[u8], at: &At<'_>, wall: PosixTime) -> Merge {
         let latest = wall.plus_seconds(MAX_LEAD_S + CLOCK_TOLERANCE_S);
         self.take(self.lookup(at.client), line, at, Claim::Client { latest })
@@ -435,8 +442,8 @@ impl Records {
         Merge::Accepted
     }
 
-    /// Adds the record of a new client to the table, but not to the feed. Returns `None` if the
-    /// store has no room.
+    /// Adds the record of a new client to the table, but not to the feed. Returns `None` if
+    /// [`LineStore::add`] returns `None`.
     fn add(&mut self, client_hash: u64, line: &[u8], at: &At<'_>, origin: Origin) -> Option<u32> {
         let index = self.lines.add(line, at, origin)?;
         let record = Record {
@@ -444,7 +451,7 @@ impl Records {
             older: NONE,
             newer: NONE,
         };
-        // A record that was removed left its place free.
+        // The index can be that of a removed record.
         match self.records.get_mut(index as usize) {
             Some(place) => *place = record,
             None => self.records.push(record),
@@ -501,7 +508,7 @@ impl Records {
             next = self.oldest;
         } else {
             let mut index = self.newest;
-            // The number of steps is the number of records to read.
+            // The number of steps is the number of records that the new reader will read.
             while index != NONE && self.records[index as usize].seq > after {
                 next = index;
                 index = self.records[index as usize].older;
@@ -513,9 +520,10 @@ impl Records {
         }))
     }
 
-    /// Stores a record that was read from a journal, with the sequence number `seq` that it had.
-    /// The records must come in the order of their numbers. The limits on the size of the table do
-    /// not apply: clients can already have answers that promise these records.
+    /// Stores a record from a journal. `seq` is the sequence number that the record had when it was
+    /// written. The caller must restore records in the order of these numbers. The limits on the
+    /// size of the table do not apply, because clients can already have answers that say that these
+    /// records are stored.
     pub fn restore(&mut self, seq: u64, epoch: u32, line: &[u8], at: &At<'_>) -> Merge {
         self.last_seq = self.last_seq.max(seq.saturating_sub(1));
         self.lines.know_server(at.server);
@@ -524,7 +532,8 @@ impl Records {
         merged
     }
 
-    /// Marks a sequence number as used, although its record is not known.
+    /// Marks the sequence number `seq` as used, without a record. The next change gets a later
+    /// number.
     pub fn restore_place(&mut self, seq: u64) {
         self.last_seq = self.last_seq.max(seq);
     }
@@ -541,9 +550,10 @@ impl Records {
         self.epochs.len()
     }
 
-    /// Copies the next records, in order, to a journal. `tell` writes one record and returns the
-    /// number of bytes that it wrote. Ends when at least `bytes` bytes are written, or when there
-    /// are no more records.
+    /// Passes the next records to `tell`, in order, to copy them to a journal. The arguments of
+    /// `tell` are the sequence number, the epoch and the line of one record. `tell` returns the
+    /// number of bytes that it wrote. The copy stops when at least `bytes` bytes are written, or
+    /// when there are no more records.
     pub fn copy(
         &mut self,
         reader: ReaderId,
@@ -580,8 +590,8 @@ impl Records {
         self.readers.contains(reader.0)
     }
 
-    /// Checks that the feed contains every record once, in order, and that each reader has a valid
-    /// place. For tests: it walks through the whole feed.
+    /// Checks that the feed contains every record once, in order. Checks that no reader has skipped
+    /// a record. For tests only, because it walks through the whole feed.
     pub(crate) fn check_invariants(&self) -> Result<(), String> {
         let (mut index, mut older, mut seq, mut count) = (self.oldest, NONE, 0, 0);
         while index != NONE {
@@ -663,9 +673,10 @@ impl Records {
         self.readers[reader.0].position
     }
 
-    /// Appends the next records to `out`, oldest first. Records from the origin `except` are
-    /// skipped. Ends when `out` contains at least `full_at` bytes, after the change `up_to`, or
-    /// when there are no more records. Returns the number of appended records.
+    /// Appends the next records to `out`, oldest first. Skips records from the origin `except`, and
+    /// expired records. Stops before the first change after `up_to`, or when `out` contains at
+    /// least `full_at` bytes, or when there are no more records. Returns the number of appended
+    /// records.
     pub fn read(
         &mut self,
         reader: ReaderId,
@@ -777,8 +788,8 @@ mod tests {
         let mut records = table(10);
         let mut says = |wall, stamp| says(&mut records, "Riley", wall, stamp).0;
         assert_eq!(says(100, 31_536_100), Merge::Accepted);
-        // The client's clock is right again. Its records are stale until the stored one is in the
-        // past.
+        // The client's clock is right again. The client's records are stale until the effective
+        // time of the stored record has passed.
         assert_eq!(says(120, 120), Merge::Stale);
         assert_eq!(says(161, 161), Merge::Accepted);
         assert_eq!(records.last_epoch(), 0, "nothing is wrong with our clock");
@@ -822,7 +833,8 @@ mod tests {
         let (merged, frozen) = says(wrong, "Riley", 1_000 + YEAR, 1_000 + YEAR);
         assert_eq!(merged, Merge::Accepted);
         assert_eq!(merge(right, &frozen, 0), Merge::Accepted);
-        // The stamp is older than the stored one, but this server's clock is right.
+        // The new stamp is older than the stored stamp, but the clock of the server that stores the
+        // new record is right.
         let (merged, line) = says(right, "Jaquez", 1_010, 1_010);
         assert_eq!((merged, right.last_epoch()), (Merge::Accepted, 1));
         assert_eq!(merge(wrong, &line, 1), Merge::Accepted);
@@ -902,7 +914,8 @@ mod tests {
 
     #[test]
     fn ties_go_to_the_later_stamp_and_then_to_the_greater_bytes() {
-        // All three lines have the effective time 100: two by the stamp, one by the receipt.
+        // All three lines have the effective time 100. For the last two lines, this is the stamp.
+        // For the first line, this is 60 s after the receipt at 40.
         let by_receipt = "AT Riley -960.000000000 a +1+2 1000";
         let by_stamp = "AT Riley +0.000000000 a +1+2 100";
         let by_stamp_with_zeros = "AT Riley +0.000000000 a +1+2 100.0";
