@@ -37,7 +37,8 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Shows the first bytes of a text, [`Escaped`], and the number of the other bytes.
+/// Shows the first bytes of a text, escaped as by [`Escaped`], and then the number of bytes that
+/// are not shown.
 ///
 /// ```
 /// use herd_mio::core::wire::escape::Shortened;

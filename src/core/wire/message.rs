@@ -33,15 +33,16 @@ pub struct Iamat<'a> {
     pub time: &'a [u8],
     /// The same time, parsed.
     pub stamp: PosixTime,
-    /// The three fields as one slice of the line, if single spaces separate them and nothing
-    /// follows them. The `AT` line ends with the same bytes, so the slice can be copied at once.
+    /// The three fields as one slice of the line. Set only if single spaces separate the fields and
+    /// nothing follows them. The `AT` line ends with the same bytes, so one copy of the slice is
+    /// enough.
     as_written: Option<&'a [u8]>,
 }
 
 /// `WHATSAT <client> <radius km> <bound>`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Whatsat<'a> {
-    /// The name of the client in the middle of the search.
+    /// The name of the client at whose position the search has its centre.
     pub client: &'a [u8],
     /// The radius of the search.
     pub radius: Radius,
@@ -140,8 +141,8 @@ fn whole_number(text: &[u8]) -> Option<u8> {
     })
 }
 
-/// A search radius r, with 0 < r ≤ 50 km, stored in nanometres. Smaller parts are rounded up, so
-/// that no radius becomes zero.
+/// A search radius r, with 0 < r ≤ 50 km, stored in nanometres. A fraction of a nanometre is
+/// rounded up, so that no radius becomes zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Radius(u64);
 
@@ -207,15 +208,15 @@ pub struct At<'a> {
     pub client: &'a [u8],
     /// The client's position.
     pub location: &'a [u8],
-    /// The time of the client's clock when it sent the `IAMAT`.
+    /// The time in the `IAMAT`, from the client's clock.
     pub stamp: PosixTime,
     /// The time that orders the records of one client; see [`effective_time`].
     pub effective: PosixTime,
 }
 
 /// The first fields of an `AT` line, up to the client's name. Servers flood each update through the
-/// herd, so most lines arrive more than once. For a line that is already stored, parsing can end
-/// here.
+/// herd, so most lines arrive more than once. If the table already contains the line, the server
+/// does not parse the other fields.
 #[derive(Clone, Copy, Debug)]
 pub struct AtHead<'a> {
     line: &'a [u8],
@@ -229,10 +230,10 @@ pub struct AtHead<'a> {
 
 impl<'a> AtHead<'a> {
     /// Parses the first fields of a line (without its LF).
-    // Always inlined, like the functions that are used with it. Otherwise the result is returned
-    // through memory: it is written in small pieces and read back in larger ones. A processor must
-    // then wait until all the writes have reached the cache. That took a seventh of the time of a
-    // flood.
+    // Always inlined, like the functions that are used with this one. Without inlining, the result
+    // is returned through memory. The function writes the fields in small pieces, and the caller
+    // reads them in larger pieces. A processor must then wait until the writes have reached the
+    // cache. This wait took a seventh of the time of a flood.
     #[inline(always)]
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<AtHead<'a>> {

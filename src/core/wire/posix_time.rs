@@ -1,9 +1,12 @@
-//! POSIX times as exact decimals: a client's stamp, which is the time in its `IAMAT`; the skew,
-//! which is the time of receipt minus the stamp; and the effective time, which orders records.
+//! POSIX times as exact decimals. There are three kinds:
 //!
-//! An `f64` has a precision of about 200 ns for a time of today, so two different stamps could be
-//! equal. So a stamp is stored as two integers: whole seconds and attoseconds (10⁻¹⁸ s). They hold
-//! every stamp that the protocol allows, without loss.
+//! - The *stamp* of a client is the time in its `IAMAT`.
+//! - The *skew* is the time of receipt minus the stamp.
+//! - The *effective time* orders the records of one client ([`effective_time`]).
+//!
+//! An `f64` has a precision of about 200 ns for a time of today, so two different stamps could
+//! become equal. So a stamp is stored as two integers: whole seconds and attoseconds (10⁻¹⁸ s).
+//! These integers hold every stamp that the protocol allows, without loss.
 
 use crate::core::wire::swar;
 
@@ -388,8 +391,8 @@ mod tests {
     fn a_client_whose_clock_leads_by_about_a_minute_moves_on_with_every_update() {
         let mut last = None;
         for step in 0..30_u64 {
-            // One update each second. The lead changes around 60 s, always by less than the second
-            // between two updates.
+            // One update each second. The lead changes around 60 s, by less than a second from one
+            // update to the next.
             let receipt = 1_000_000_000_000_000_000 + step * NANOS;
             let lead = 60 * NANOS - 100_000_000 + (step * 7 % 10) * 20_000_000;
             let (receipt, stamp) = (receipt, receipt + lead);

@@ -7,16 +7,17 @@
 //! ```
 //!
 //! The source address in the header is the client's address. Nothing else in the header is used.
-//! The destination is checked in version 1 only, because there it is part of the line's form.
+//! The destination address is checked in version 1 only: a line with an invalid destination does
+//! not have the right form.
 //!
-//! TLVs (additional fields in version 2) are skipped. One of them can be a checksum
-//! (`PP2_TYPE_CRC32C`), which is not verified. The specification allows that, and TCP has a
-//! checksum of its own.
+//! TLVs (additional fields in version 2) are skipped. One of the TLVs can be a checksum
+//! (`PP2_TYPE_CRC32C`), which is not verified. The specification allows a receiver to ignore this
+//! checksum, and TCP has a checksum of its own.
 //!
 //! A valid header can be without a client address. In version 1, this is `UNKNOWN`. In version 2,
 //! this is the command `LOCAL`, or any address family and transport except TCP over IPv4 or IPv6.
-//! HAProxy sends `LOCAL` in its health checks. In these cases the address of the connection itself
-//! is used.
+//! HAProxy sends `LOCAL` in its health checks. For such a header, the address of the connection
+//! itself is used.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -48,7 +49,8 @@ pub struct Header {
 /// The result of [`parse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// More bytes are needed: these are the beginning of a header, or no bytes at all.
+    /// More bytes are needed. The received bytes are the beginning of a header, or there are no
+    /// bytes yet.
     Incomplete,
     /// A complete header. More bytes can follow it.
     Header(Header),
@@ -149,7 +151,7 @@ pub fn parse(bytes: &[u8], most: usize) -> Parsed {
 }
 
 /// Whether the bytes begin with the signature of version 2, or with the first two words of version
-/// 1. Use this on connections that should begin with something else.
+/// 1. Use this function to recognise a header on a connection on which no header is expected.
 #[must_use]
 pub fn is_header(bytes: &[u8]) -> bool {
     bytes.starts_with(SIGNATURE) || is_version_1(bytes)
@@ -161,8 +163,8 @@ pub fn may_be_header(bytes: &[u8]) -> bool {
     begins(bytes, LINE) || begins(bytes, SIGNATURE)
 }
 
-/// Whether a line that was read as a command is part of a header. Such a line is a header of
-/// version 1, or the line with only a NUL in the signature of version 2.
+/// Whether a line that was split off as a command is in fact a part of a header. A header of
+/// version 1 is one line. In version 2, the signature contains a line that is a single NUL.
 #[must_use]
 pub fn is_line(line: &[u8]) -> bool {
     line == b"\0" || is_version_1(line)
@@ -197,7 +199,8 @@ fn version_1(bytes: &[u8]) -> Result<Option<Header>, HeaderError> {
         let length = end + 2;
         return Ok(Some(Header { source, length }));
     }
-    // An UNKNOWN line can have any bytes before its CR LF, also an LF. The receiver ignores them.
+    // A line that begins with `PROXY UNKNOWN` can have any bytes before its CR LF, also an LF.
+    // These bytes are ignored.
     if line.contains(&b'\n') && !line.starts_with(b"PROXY UNKNOWN ") {
         return Err(HeaderError::Line);
     }
@@ -295,11 +298,11 @@ fn version_2(bytes: &[u8], most: usize) -> Result<Option<Header>, HeaderError> {
 }
 
 /// Decodes the byte of address family (high four bits) and transport (low four bits). Returns the
-/// kind of addresses, and the least number of bytes that they take. Returns `None` if the byte has
-/// no meaning.
+/// kind of addresses, and the minimum number of bytes of the addresses. Returns `None` if the
+/// specification gives the byte no meaning.
 ///
-/// A client over UDP or a Unix socket has no TCP address. The specification lets a receiver treat
-/// its header like one without an address.
+/// For UDP and Unix sockets, returns [`Family::Other`], because such a client has no TCP address.
+/// The specification allows a receiver to treat such a header like a header without an address.
 fn family(byte: u8) -> Option<(Family, usize)> {
     match (byte >> 4, byte & 0xf) {
         (0, 0..=2) | (1..=3, 0) => Some((Family::Other, 0)),
@@ -459,7 +462,8 @@ mod tests {
                 binary(0x21, 0x21, &v6_block("::ffff:192.0.2.9")),
                 Some("192.0.2.9:56324"),
             ),
-            // HAProxy's health check has no addresses. That of the AWS load balancer has addresses.
+            // The health check of HAProxy has no addresses. The health check of the AWS load
+            // balancer has addresses.
             (binary(0x20, 0x00, &[]), None),
             (binary(0x20, 0x11, &[&V4_BLOCK[..], &tlvs].concat()), None),
             (binary(0x20, 0xff, &[7; 3]), None),

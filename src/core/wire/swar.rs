@@ -1,13 +1,13 @@
-//! Operations on eight bytes at once, in one register (*SIMD within a register*). Every byte of
-//! every command goes through them, so they must be fast.
+//! Operations on eight bytes at once, in one register (*SIMD within a register*). These functions
+//! read every byte of every command, so they must be fast.
 //!
-//! A *word* is eight bytes as a little-endian number. Its lowest byte is the first byte of the
-//! text.
+//! A *word* is eight bytes as a little-endian number. The lowest byte of the word is the first byte
+//! of the text.
 //!
-//! The module `plain` in the tests has a plain version of each function, which reads one byte at a
-//! time. The tests compare the two. With these functions, an `IAMAT` and its answer take 726
-//! instructions; with plain loops, 958. Reading the `AT` line takes 659; with plain loops, 982
-//! (counted by callgrind).
+//! The tests have a module `plain`, with a version of each function that reads one byte at a time.
+//! The tests compare the results. Callgrind counted the instructions. An `IAMAT` and its answer
+//! take 726 instructions with these functions, and 958 with plain loops. Reading the `AT` line
+//! takes 659 with these functions, and 982 with plain loops.
 
 /// Returns the word in which each byte is `byte`.
 pub const fn each(byte: u8) -> u64 {
@@ -28,8 +28,8 @@ pub fn word_at(text: &[u8], start: usize) -> u64 {
 /// Returns the last `count` bytes of `text` as a word, with zeros after them. `count` is less than
 /// eight.
 ///
-/// The bytes are not copied to a buffer first. A processor that has just written small pieces must
-/// wait before it can read them back as one word.
+/// The function does not copy the bytes to a buffer first. A processor would have to wait: it
+/// cannot read a word directly after the word's bytes were written in small pieces.
 #[inline]
 fn last_word(text: &[u8], count: usize) -> u64 {
     // If the text has eight bytes or more, the wanted bytes are the end of its last eight.
@@ -51,16 +51,16 @@ pub const fn first_marked(marks: u64) -> usize {
     (marks.trailing_zeros() / 8) as usize
 }
 
-/// Sets the top bit of each byte that is less than or equal to a space. Only the first mark can be
-/// trusted: bytes after it can be marked by mistake.
+/// Marks each byte that is less than or equal to a space: sets the top bit of the byte. The first
+/// mark is always right. After the first mark, other bytes can be marked by mistake.
 #[inline]
 #[must_use]
 pub const fn mark_blanks(word: u64) -> u64 {
     word.wrapping_sub(each(b' ' + 1)) & !word & each(0x80)
 }
 
-/// Sets bits in the upper half of each byte that is not an ASCII digit. Only the first mark can be
-/// trusted: bytes after it can be marked by mistake.
+/// Marks each byte that is not an ASCII digit: sets bits in the upper half of the byte. The first
+/// mark is always right. After the first mark, other bytes can be marked by mistake.
 #[inline]
 const fn mark_other_than_digits(word: u64) -> u64 {
     let digits = word ^ each(b'0');
