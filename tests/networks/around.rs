@@ -1,4 +1,4 @@
-//! Three servers in a ring: what one cut keeps from a server comes the other way round.
+//! A ring of three servers: when one link is cut, updates still arrive over the other two links.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::machine;
 use crate::moment::Moment;
 use crate::stage::Stage;
 
-/// Far less than it takes to notice a cut.
+/// Far shorter than the time in which a server notices a cut.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 #[test]

@@ -1,4 +1,4 @@
-//! A cut in both directions, of which neither side is told anything.
+//! A cut in both directions. No FIN, reset or ICMP error reports it to either side.
 
 use std::time::Duration;
 
@@ -28,13 +28,15 @@ fn a_silent_cut_is_noticed_and_healed_however_long_it_lasts() {
             is_busy: false,
             ..cut
         },
-        // The kernel would wait for its next retransmission longer than the link may take to heal: a new connection must not.
+        // The kernel's next retransmission would come later than `HEALED_WITHIN` allows. So the
+        // servers have to make a new connection.
         Fault {
             title: "a long silent cut",
             lasts: Lasts::Long(Duration::from_secs(20)),
             ..cut
         },
-        // And longer still, 12 to 16 s, for its next try to connect: nobody may leave that to it.
+        // The kernel's next SYN would come even later, after 12 to 16 s. So the servers must not
+        // wait for it.
         Fault {
             title: "a filter, for long",
             spoil: |network| {
@@ -44,7 +46,8 @@ fn a_silent_cut_is_noticed_and_healed_however_long_it_lasts() {
             lasts: Lasts::Long(Duration::from_secs(30)),
             ..cut
         },
-        // Nobody has noticed yet, but here too the kernel's next retransmission is seconds away.
+        // Neither server has noticed the cut yet, but the kernel's next retransmission is seconds
+        // away here, too.
         Fault {
             title: "a short silent cut",
             lasts: Lasts::Short(Duration::from_millis(6_500)),

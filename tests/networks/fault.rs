@@ -1,5 +1,6 @@
-//! The course of a fault between two servers: the network is spoilt, clients go on telling both servers their positions, the network
-//! is mended. What the two logs say then shows when each noticed, and when both were linked and knew everything again.
+//! Plays one fault between two servers: the test breaks the network, clients send positions to both
+//! servers, and the test repairs the network. The two logs then show when each server noticed the
+//! fault, and when both were linked again and had all records.
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -11,51 +12,53 @@ use crate::moment::Moment;
 use crate::network::Network;
 use crate::stage::Stage;
 
-/// So soon after the network fails, each side knows it.
+/// After the network fails, each server must notice within this time.
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
-/// So soon after the network works again, both sides are linked and hold the same.
+/// After the network works again, both servers must be linked and hold the same records within this
+/// time.
 pub(crate) const HEALED_WITHIN: Duration = Duration::from_secs(10);
-/// So many clients tell each side their position, each time.
+/// How many clients send a position to each server, each time.
 const CLIENTS: usize = 20;
 
-/// Longer than a kernel waits before it says what it has received.
+/// Longer than a kernel delays an acknowledgement.
 const ACKNOWLEDGED: Duration = Duration::from_millis(300);
 
-/// How long the network stays spoilt.
+/// How long the network stays broken.
 #[derive(Clone, Copy)]
 pub(crate) enum Lasts {
-    /// Until both sides say that they lost one another.
+    /// Until both servers log that they lost the link.
     UntilNoticed,
-    /// So long; by then both sides must have said so.
+    /// This long. By then both servers must have logged that they lost the link.
     Long(Duration),
-    /// So long, which is too short for anybody to say so.
+    /// This long, which is too short for either server to notice.
     Short(Duration),
 }
 
-/// Something that happens to the network between Alice, who dials, and Bob.
+/// A fault of the network between Alice, who dials, and Bob.
 #[derive(Clone, Copy)]
 pub(crate) struct Fault {
     pub(crate) title: &'static str,
     pub(crate) spoil: fn(&Network),
-    /// Clients tell both sides new positions as soon as the network is spoilt; not only later.
+    /// Whether clients send new positions to both servers right after the network breaks. They
+    /// always send some later.
     pub(crate) is_busy: bool,
     pub(crate) lasts: Lasts,
     pub(crate) mend: fn(&Network),
 }
 
-/// One of the two, and what its clients told it.
+/// One of the two servers, with its client.
 struct Side<'a> {
     stage: &'a Stage,
     title: &'static str,
     name: &'static str,
     other: &'static str,
     client: Client,
-    /// The answers to all updates that the other has to be told of.
+    /// The answers to all updates that the other server has to receive.
     answers: Vec<String>,
 }
 
 impl Side<'_> {
-    /// New clients come, and are answered whatever the network does.
+    /// Sends positions of new clients. The server answers them whatever the network does.
     fn tell(&mut self) {
         for _ in 0..CLIENTS {
             let command = format!("IAMAT {}{} +1+2 3", self.name, self.answers.len());
@@ -63,7 +66,7 @@ impl Side<'_> {
         }
     }
 
-    /// The lines that say that the other is linked, but for the first.
+    /// The log lines that say that the other server was linked, without the first one.
     fn linked_again(&self) -> Vec<String> {
         let other = format!("neighbour {} ", self.other);
         let is_linked = |line: &String| line.contains(&other) && line.contains(": linked, ");
@@ -71,7 +74,7 @@ impl Side<'_> {
         lines.into_iter().filter(is_linked).skip(1).collect()
     }
 
-    /// Checks that a log line was written so soon after something, and shows it.
+    /// Checks that a log line was written within this time after `since`, and prints it.
     fn check(&self, line: &str, since: Moment, within: Duration) {
         let after = Moment::of(line).since(since);
         let (title, name) = (self.title, self.name);
@@ -81,7 +84,7 @@ impl Side<'_> {
         }
     }
 
-    /// It noticed in time that the network was spoilt.
+    /// Checks that this server noticed the broken network in time.
     fn check_noticed(&self, spoilt: Moment) {
         let other = format!("neighbour {} ", self.other);
         let server = self.stage.server(self.name);
@@ -89,7 +92,8 @@ impl Side<'_> {
         self.check(&line, spoilt, NOTICED_WITHIN);
     }
 
-    /// In time after the network was mended it was linked again, if it had to be, and told of all that the other knew.
+    /// Checks that this server soon had all updates of the other one, and was linked again if it
+    /// had lost the link.
     fn check_healed(&self, mended: Moment, others_answers: &[String]) {
         let heard = others_answers
             .iter()
@@ -137,7 +141,7 @@ impl Fault {
         }
         alice.tell();
         bob.tell();
-        // Of one client both know something that the other does not, and one knows better.
+        // For this client each server holds a record that the other lacks. Bob's is the later one.
         let best = bob.client.ask("IAMAT wanderer +3+4 1002");
         alice.client.ask("IAMAT wanderer +5+6 1001");
 
@@ -153,7 +157,7 @@ impl Fault {
     }
 }
 
-/// Lets faults happen all at once, each to a network of its own.
+/// Plays several faults at the same time, each in its own network.
 pub(crate) fn happen(faults: &[Fault]) {
     thread::scope(|scope| {
         let running: Vec<_> = faults

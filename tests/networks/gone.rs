@@ -1,4 +1,5 @@
-//! A host that is off the network, and whose own kernel knows it: its interface is off, or its address is gone.
+//! A host that is off the network, and whose own kernel knows it: its interface is down, or its
+//! address was removed.
 
 use std::time::Duration;
 

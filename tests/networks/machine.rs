@@ -1,12 +1,12 @@
-//! Whether this machine lets the tests have networks of their own, and what is said where it does not.
+//! Whether this machine allows network namespaces, and the message where it does not.
 
 use std::io::Write as _;
 use std::sync::OnceLock;
 
 use crate::network::Network;
 
-/// Whether `what` can be tested here, which is found out once, by building a small network. Where it cannot, that is said; or it is
-/// a failure, if `HERD_NETWORKS` says so.
+/// Whether `what` can be tested here. The first call finds out by building a small network. Where
+/// it cannot be tested, a message says so; with `HERD_NETWORKS=required` the test fails.
 pub(crate) fn allows(what: &str) -> bool {
     let is_required = match std::env::var("HERD_NETWORKS").as_deref() {
         Err(_) | Ok("") => false,
@@ -26,7 +26,8 @@ pub(crate) fn allows(what: &str) -> bool {
     missing.is_none()
 }
 
-/// Tells of something that is not tested. Not with `eprintln`, which the test harness keeps to itself when a test passes.
+/// Says that something is not tested. `eprintln` would not do: the test harness hides its output
+/// when a test passes.
 pub(crate) fn skipped(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {what}: {why}");
 }

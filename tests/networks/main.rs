@@ -1,10 +1,13 @@
-//! What a herd does when the network between its servers fails: real servers, each in a Linux network namespace of its own, with
-//! veth cables to one switch. A cut made there is what the loopback of the other tests cannot show: packets that vanish without a
-//! reset or a FIN, in both directions or in one, while the kernel retransmits ever more seldom.
+//! Tests of a herd whose network fails. The servers are real, and each runs in its own Linux
+//! network namespace, with a veth cable to one switch. These tests show what tests on loopback
+//! cannot: packets that vanish without a reset or a FIN, in both directions or in one. The kernel
+//! then retransmits at growing intervals.
 //!
-//! These tests take root, `ip` and `nft`. Where something is missing they are skipped, and the standard error says why; with
-//! `HERD_NETWORKS=required` in the environment they fail instead (but not for want of packets that are late, which many kernels
-//! cannot have). The times that they measure are shown by `cargo test --test networks -- --nocapture`.
+//! The tests need root, `ip` and `nft`. Where one of these is missing they are skipped, and the
+//! standard error says why. With `HERD_NETWORKS=required` in the environment they fail instead.
+//! Only delayed packets stay optional, because many kernels lack them.
+//!
+//! `cargo test --test networks -- --nocapture` shows the times that the tests measure.
 
 #![allow(
     clippy::unwrap_used,

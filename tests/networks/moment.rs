@@ -1,10 +1,10 @@
-//! When the log says that something happened, to be compared with when the test did something.
+//! The time of a log line, to be compared with the time at which the test did something.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const DAY_US: u64 = 24 * 60 * 60 * 1_000_000;
 
-/// A time of day, UTC. No test takes long enough for a date to say more.
+/// A time of day, UTC. It needs no date, because no test runs for half a day.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     us: u64,
@@ -18,7 +18,8 @@ impl Moment {
         }
     }
 
-    /// When a log line was written, as it says at its beginning: `2026-11-21T00:41:37.655376Z`.
+    /// The time at which a log line was written. The line begins with it:
+    /// `2026-11-21T00:41:37.655376Z`.
     pub(crate) fn of(line: &str) -> Moment {
         let us = || {
             let (_, time) = line.split_once('Z')?.0.split_once('T')?;
@@ -32,7 +33,7 @@ impl Moment {
         }
     }
 
-    /// How much later it is than `earlier`, over midnight too; `None` if it is not later.
+    /// How much later this is than `earlier`, also across midnight. `None` if it is not later.
     pub(crate) fn since(self, earlier: Moment) -> Option<Duration> {
         let us = (self.us + DAY_US - earlier.us) % DAY_US;
         (us < DAY_US / 2).then(|| Duration::from_micros(us))

@@ -1,13 +1,15 @@
-//! A network of its own for each test: a namespace for each host, a veth cable from each to one switch, and ways to spoil it.
+//! A separate network for each test: a namespace for each host, a veth cable from each host to one
+//! switch, and methods that break it.
 //!
 //! ```text
 //!   namespace Alice            namespace of the switch            namespace Bob
 //!   eth0 192.0.2.1 ═══ veth ═══ port1 ─ bridge ─ port2 ═══ veth ═══ eth0 192.0.2.2
 //! ```
 //!
-//! What is dropped is dropped where it arrives, before the receiver's kernel looks at it: the sender learns nothing.
-//! A namespace has a name only while the network is built; after that it is held by an open file, and by the processes in it. So
-//! whatever becomes of the test, killed with SIGKILL or not, the kernel takes the namespace away when the last of them is gone.
+//! Packets are dropped where they arrive, before the receiver's kernel sees them, so the sender
+//! learns nothing. A namespace has a name only while the network is built. After that an open file
+//! and the processes in it keep it alive. So the kernel removes the namespace when the last of them
+//! is gone, even if the test is killed with SIGKILL.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -17,10 +19,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-/// Where `ip` keeps the names of namespaces.
+/// The directory where `ip` keeps the names of namespaces.
 const NAMES: &str = "/var/run/netns";
 
-/// A namespace's name, taken away again when it is dropped.
+/// The name of a namespace. Dropping this value removes the name.
 struct Name(String);
 
 impl Name {
@@ -46,8 +48,8 @@ impl Drop for Name {
     }
 }
 
-/// Runs a program to its end, given with its arguments as one would type them, and returns what it printed. An error says what was
-/// run and what it said.
+/// Runs a program to its end and returns its output. The command is given as one would type it in a
+/// shell. An error holds the command and its standard error.
 fn run(command: &str) -> Result<String, String> {
     let mut words = command.split(' ');
     let program = words.next().unwrap();
@@ -65,7 +67,8 @@ fn run(command: &str) -> Result<String, String> {
     Err(format!("`{command}`: {}", said.trim()))
 }
 
-/// Moves the calling thread into a namespace: what it opens and whom it starts is there.
+/// Moves the calling thread into a namespace: its sockets and its child processes belong to this
+/// namespace.
 #[cfg(target_os = "linux")]
 fn enter(namespace: &File) -> Result<(), String> {
     use std::os::fd::AsFd as _;
@@ -81,7 +84,7 @@ fn enter(_: &File) -> Result<(), String> {
     Err("only Linux has network namespaces".to_owned())
 }
 
-/// Does something in a namespace, on a thread that ends with it.
+/// Runs a closure in a namespace, on a new thread that ends with it.
 fn within<T: Send>(namespace: &File, act: impl FnOnce() -> T + Send) -> Result<T, String> {
     thread::scope(|scope| {
         scope
@@ -100,7 +103,7 @@ struct Host {
     name: String,
     namespace: File,
     address: Ipv4Addr,
-    /// The hardware address of its `eth0`.
+    /// The hardware address of this host's `eth0`.
     mac: String,
 }
 
@@ -109,7 +112,7 @@ impl Host {
         run_within(&self.namespace, command)
     }
 
-    /// From now on packets that match do not arrive here.
+    /// From now on this host drops arriving packets that match.
     fn drop_what(&self, matches: &str) {
         let rule = format!("nft add rule netdev faults arriving {matches} counter drop");
         self.run(&rule).unwrap();
@@ -119,12 +122,13 @@ impl Host {
 /// Hosts on one switch.
 pub(crate) struct Network {
     hosts: Vec<Host>,
-    /// Held open, for what is in it goes when it goes.
+    /// Kept open, because the bridge and its ports vanish with their namespace.
     _switch: File,
 }
 
 impl Network {
-    /// Hosts that hear one another. The error says what this machine does not have or allow.
+    /// Builds a network in which all hosts reach one another. The error says what this machine
+    /// lacks or forbids.
     pub(crate) fn new(names: &[&str]) -> Result<Network, String> {
         let switch_name = Name::new()?;
         let switch = switch_name.open()?;
@@ -147,7 +151,7 @@ impl Network {
             host.run(&format!("ip link set eth0 address {mac} up"))?;
             host.run(&format!("ip address add {address}/24 dev eth0"))?;
             host.run("nft add table netdev faults")?;
-            // Everything that arrives runs through this chain.
+            // All arriving packets pass through this chain.
             let hook = "{ type filter hook ingress device eth0 priority 0; }";
             host.run(&format!("nft add chain netdev faults arriving {hook}"))?;
             Ok(host)
@@ -163,32 +167,32 @@ impl Network {
         self.hosts.iter().find(|host| host.name == name).unwrap()
     }
 
-    /// A host's address and a port there.
+    /// A socket address on this host.
     pub(crate) fn address(&self, name: &str, port: u16) -> SocketAddr {
         (self.host(name).address, port).into()
     }
 
-    /// Does something on a host: a program that it starts and a socket that it opens stay there.
+    /// Runs a closure on a host. The programs it starts and the sockets it opens stay on this host.
     pub(crate) fn within<T: Send>(&self, name: &str, act: impl FnOnce() -> T + Send) -> T {
         within(&self.host(name).namespace, act).unwrap()
     }
 
-    /// From now on nothing that `from` sends arrives at `to`, as if a wire were broken.
+    /// From now on no packet from `from` arrives at `to`, as if a wire were broken.
     pub(crate) fn cut(&self, from: &str, to: &str) {
         let mac = &self.host(from).mac;
         self.host(to).drop_what(&format!("ether saddr {mac}"));
     }
 
-    /// The same, but as a filter on the way does it: the hosts still find one another's hardware addresses, so a kernel that gets no
-    /// answer never hears that nobody is there.
+    /// Like `cut`, but as a packet filter on the way would do it. ARP still works between the
+    /// hosts, so a kernel that gets no answer never reports that the host is unreachable.
     pub(crate) fn filter(&self, from: &str, to: &str) {
         let address = self.host(from).address;
         self.host(to).drop_what(&format!("ip saddr {address}"));
     }
 
-    /// Gives the host `from` an address of IPv6, and returns so many others that are silent: what
-    /// is sent there arrives at `to`, and is dropped without a word. The error says why that cannot
-    /// be done here.
+    /// Gives the host `from` an IPv6 address, and returns `count` other addresses that never
+    /// answer: packets to them arrive at `to` and are dropped there. The error says why this
+    /// machine cannot do that.
     pub(crate) fn silent(&self, from: &str, to: &str, count: u16) -> Result<Vec<Ipv6Addr>, String> {
         let host = self.host(from);
         let mac = &self.host(to).mac;
@@ -204,21 +208,21 @@ impl Network {
         addresses
     }
 
-    /// From now on everything that is sent arrives.
+    /// From now on all packets arrive.
     pub(crate) fn mend(&self) {
         for host in &self.hosts {
             host.run("nft flush chain netdev faults arriving").unwrap();
         }
     }
 
-    /// From now on so many of a hundred packets do not arrive, whichever it hits.
+    /// From now on this percentage of all packets is dropped, at random.
     pub(crate) fn lose(&self, percent: u32) {
         for host in &self.hosts {
             host.drop_what(&format!("numgen random mod 100 < {percent}"));
         }
     }
 
-    /// How many packets did not arrive at a host because of that.
+    /// How many packets the first rule of this host has dropped.
     pub(crate) fn lost(&self, name: &str) -> u64 {
         let list = "nft list chain netdev faults arriving";
         let rules = self.host(name).run(list).unwrap();
@@ -226,30 +230,31 @@ impl Network {
         count.split(' ').next().unwrap().parse().unwrap()
     }
 
-    /// From now on everything arrives so much later. The error says why that cannot be done here.
+    /// From now on all packets arrive this much later. The error says why this machine cannot do
+    /// that.
     pub(crate) fn delay(&self, ms: u32) -> Result<(), String> {
         let rule = format!("tc qdisc add dev eth0 root netem delay {ms}ms");
         let delay = |host: &Host| host.run(&rule).map(drop);
         self.hosts.iter().try_for_each(delay)
     }
 
-    /// From now on no packet is longer.
+    /// From now on no packet is longer than this.
     pub(crate) fn shorten_packets(&self, bytes: u32) {
         for host in &self.hosts {
-            // Between veth interfaces, packets would otherwise travel in bundles.
+            // Otherwise packets would pass between veth interfaces in larger bundles (GSO).
             let rule = format!("ip link set eth0 mtu {bytes} gso_max_segs 1");
             host.run(&rule).unwrap();
         }
     }
 
-    /// Turns a host's interface off or on.
+    /// Sets a host's interface up or down.
     pub(crate) fn set_interface(&self, name: &str, is_up: bool) {
         let state = if is_up { "up" } else { "down" };
         let command = format!("ip link set eth0 {state}");
         self.host(name).run(&command).unwrap();
     }
 
-    /// Takes a host's address away or gives it back.
+    /// Removes a host's address, or adds it again.
     pub(crate) fn set_address(&self, name: &str, is_there: bool) {
         let host = self.host(name);
         let verb = if is_there { "add" } else { "delete" };

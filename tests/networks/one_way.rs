@@ -1,4 +1,4 @@
-//! A cut in one direction: what one side says does not arrive, nor does its kernel's word for having heard the other.
+//! A cut in one direction: neither data nor TCP acknowledgements arrive from one side.
 
 use std::time::Duration;
 
@@ -23,8 +23,9 @@ fn a_one_way_cut_is_noticed_on_both_sides_and_healed() {
         spoil: |network| network.cut("Bob", "Alice"),
         ..to_acceptor
     };
-    // Nothing is on its way when the cut comes, so one more heartbeat arrives in the direction that works. Then the kernel there,
-    // which is told of nothing that arrives, sends no more; and who heard that heartbeat notices last.
+    // No data is in flight when the cut begins, so one more heartbeat arrives in the working
+    // direction. No acknowledgement of it comes back, so the sending kernel sends nothing new after
+    // it. The server that received this heartbeat notices the cut last.
     let quiet = |title, fault| Fault {
         title,
         is_busy: false,

@@ -1,5 +1,5 @@
-//! A name of Places that has addresses where nobody answers: packets vanish, or connections are
-//! made and nothing more is heard.
+//! The host name of Places has addresses that never answer: packets to them vanish, or they accept
+//! connections and send nothing.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,8 +14,8 @@ use herd_testkit::herd::{Herd, Server};
 use crate::machine;
 use crate::network::Network;
 
-/// Starts Riley for whom `places.test` has these addresses, in a mount namespace with an
-/// `/etc/hosts` of its own.
+/// Starts Riley in a mount namespace with its own `/etc/hosts`, in which `places.test` has these
+/// addresses.
 fn start(herd: &Herd, addresses: &[IpAddr], port: u16) -> Server {
     let hosts = herd.directory.path().join("hosts");
     let mut text = String::new();
@@ -86,7 +86,7 @@ fn silent_addresses_cost_a_moment_once() {
             json.contains("\"status\" : \"OK\""),
             "{silent} silent: {json}"
         );
-        // The family that works has the second turn.
+        // The second attempt goes to the other address family, which works.
         let turn = Duration::from_millis(slow_ms.unwrap_or(250));
         assert!(
             (turn..turn + Duration::from_secs(2)).contains(&took),
@@ -94,7 +94,8 @@ fn silent_addresses_cost_a_moment_once() {
         );
         let vanished = network.lost("Bob");
         assert!(vanished > 0, "no silent address was tried");
-        // What worked is tried first from now on; so is it after it was looked up anew.
+        // From now on the address that worked is tried first, also after the name was resolved
+        // again.
         for connection in 2..=4 {
             assert_eq!(places.close_idle(), 1);
             let (json, _) = ask(&mut client);
@@ -127,8 +128,8 @@ fn an_address_that_is_connected_and_silent_costs_no_more_than_one_where_packets_
         let impostor = Places::start(at((own(3), port).into())).unwrap();
         let peers = [10_000, 11_000].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let herd = Herd::at(&[("Riley", peers[0], peers[1])], &[]).asking(&good);
-        // At 127.77.0.4 nobody listens. Whatever order they are tried in, none that is bad holds
-        // the good one up for long.
+        // Nothing listens at 127.77.0.4. In whatever order the addresses are tried, no bad one
+        // delays the good one for long.
         let addresses = [2, 3, 4, 5].map(own);
         let server = start(&herd, &addresses, port);
         let mut client = server.client();
@@ -143,7 +144,7 @@ fn an_address_that_is_connected_and_silent_costs_no_more_than_one_where_packets_
             tried.0 > 0,
             "the order of the addresses has changed: {tried:?}"
         );
-        // The one that lost is closed, long before its handshake has taken too long.
+        // The connection that lost the race is closed long before the time limit of its handshake.
         assert!(
             silent.wait_until(Duration::from_secs(2), |counts| counts.open_connections
                 == 0)
@@ -158,8 +159,8 @@ fn an_address_that_is_connected_and_silent_costs_no_more_than_one_where_packets_
             tried,
             "what worked is not remembered"
         );
-        // Where it is gone, the others have their turn, and the reason that is told is the one that
-        // matters.
+        // When the good address is gone, the others are tried. The error names the most useful
+        // reason.
         let port = good.address();
         drop(good);
         let error = ask(&mut client).0;

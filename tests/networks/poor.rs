@@ -1,4 +1,4 @@
-//! A network that works, but badly: packets are short, some do not arrive, and all arrive late.
+//! A network that works, but badly: packets are short, some are lost, and all arrive late.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ const DELAY_MS: u32 = 100;
 const PACKET_BYTES: u32 = 576;
 /// Longer than a link may be silent.
 const LASTS: Duration = Duration::from_secs(12);
-/// So soon after the last update, both sides hold the same.
+/// After the last update, both servers must hold the same records within this time.
 const AGREED_WITHIN: Duration = Duration::from_secs(10);
-/// So many clients tell each side their position, each time.
+/// How many clients send a position to each server, each time.
 const CLIENTS: usize = 200;
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -26,7 +26,7 @@ fn over_a_poor_network_everything_arrives_and_the_link_holds() {
     let stage = Stage::new(&["Alice", "Bob"], &[("Alice", "Bob")]);
     stage.network.shorten_packets(PACKET_BYTES);
     stage.network.lose(LOST_PERCENT);
-    // Many kernels are built without what it takes; the rest is worth testing without it.
+    // Many kernels lack netem. The other two faults are worth a test without it.
     if let Err(why) = stage.network.delay(DELAY_MS) {
         machine::skipped("packets that are late", &why);
     }

@@ -1,4 +1,4 @@
-//! A herd whose servers are hosts of a network that can be spoilt.
+//! A herd in which each server is a host of a network that a test can break.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,31 +14,33 @@ use herd_testkit::herd::{Herd, Server};
 
 use crate::network::Network;
 
-/// Where every server listens for clients, on its own host's loopback, where no fault of the network reaches.
+/// The port on which every server listens for clients, on its own host's loopback. The faults of
+/// the network do not reach it.
 const CLIENTS_PORT: u16 = 10_000;
-/// Where every server listens for neighbours, at its host's address.
+/// The port on which every server listens for neighbours, at its host's address.
 const PEERS_PORT: u16 = 11_000;
 const SECRET: &str = "known to each of the hosts";
 
-/// What a server tells an operator.
+/// The status that a server reports to an operator.
 #[derive(Debug)]
 struct Standing {
     records: usize,
     digest: String,
-    /// How many neighbours it is linked with.
+    /// The number of neighbours that it is linked with.
     linked: usize,
 }
 
-/// Servers that run and are linked.
+/// Running, linked servers.
 pub(crate) struct Stage {
-    // Before the network, so that they are gone when it goes.
+    // Dropped before the network: the servers stop before their hosts vanish.
     servers: HashMap<String, Server>,
     pub(crate) network: Network,
     herd: Herd,
 }
 
 impl Stage {
-    /// Starts a server on each host, and waits until every link is there. The first of two names of a link dials.
+    /// Starts a server on each host, and waits until all links are up. The first name of a link
+    /// dials.
     pub(crate) fn new(names: &[&str], links: &[(&str, &str)]) -> Stage {
         let network = Network::new(names).unwrap();
         let members: Vec<_> = (1..)
@@ -71,12 +73,12 @@ impl Stage {
         &self.servers[name]
     }
 
-    /// A client on a server's own host.
+    /// Connects a client on the server's own host.
     pub(crate) fn client(&self, name: &str) -> Client {
         self.network.within(name, || self.server(name).client())
     }
 
-    /// Asks a server how it stands.
+    /// Asks a server for its status, as an operator does.
     fn standing(&self, name: &str) -> Standing {
         let address = self.herd.peers_address(name);
         let mut operator = self.network.within(name, || Client::connect(address));
@@ -109,7 +111,8 @@ impl Stage {
         }
     }
 
-    /// Waits until all servers hold the same so many records, and each is linked with as many as it should be. Fails at the deadline.
+    /// Waits until all servers hold the same records, this many, and each has all its links. Fails
+    /// at the deadline.
     pub(crate) fn wait_until_agreed(&self, records: usize, deadline: Instant) {
         let names = self.herd.names();
         loop {
@@ -135,7 +138,7 @@ impl Stage {
         }
     }
 
-    /// The log line that says that a server was told of an update by a neighbour.
+    /// Waits for the log line that says that a server received this update from a neighbour.
     pub(crate) fn heard(&self, name: &str, update: &str) -> String {
         self.server(name).wait_for_log(" heard ", update)
     }

@@ -1,4 +1,5 @@
-//! A client whose machine vanishes: no FIN and no reset comes, and nothing that is sent there is ever acknowledged.
+//! A client whose machine vanishes: no FIN and no reset arrives, and no packet to it is ever
+//! acknowledged.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,9 @@ use rustix::process::Signal;
 use crate::machine;
 use crate::network::Network;
 
-/// A server on Alice's host, and how clients on Bob's reach it.
+/// A server on Alice's host, which clients reach from Bob's host.
 struct Scene {
-    // Before the network, so that it is gone when that goes.
+    // Dropped before the network: the server stops before its host vanishes.
     server: Server,
     network: Network,
 }
@@ -34,7 +35,8 @@ impl Scene {
         client.stream().local_addr().unwrap().to_string()
     }
 
-    /// Waits until a client that has vanished is let go, which takes as long as it is said to.
+    /// Waits until the server closes the connection of a vanished client, and checks that it took
+    /// about `keepalive_ms`.
     fn is_let_go(&self, client: &Client, vanished: Instant) {
         self.server
             .wait_for_log(&Scene::address(client), ": gone: Connection timed out");
@@ -54,7 +56,8 @@ fn a_client_whose_machine_vanished_is_let_go() {
     let scene = Scene::new();
     let mut idle = scene.client();
     idle.send("x\n").expect("? x\n");
-    // TCP asks whoever is silent, and is answered: one that is only idle stays.
+    // The server's kernel probes a silent client, and the client's kernel answers. So an idle
+    // client stays connected.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(6) {
         std::thread::park_timeout(Duration::from_secs(6).saturating_sub(begun.elapsed()));
@@ -72,10 +75,12 @@ fn a_client_that_vanished_before_its_answer_came_is_let_go_as_soon() {
     let scene = Scene::new();
     let mut client = scene.client();
     client.send("x\n").expect("? x\n");
-    // It vanishes between its command, which is there, and the answer, which no probe goes behind while it is not acknowledged.
+    // The client vanishes after its command arrived and before the answer. TCP sends no keepalive
+    // probe while data is unacknowledged.
     scene.server.signal(Signal::STOP);
     client.send("never to be answered\n");
-    // The command arrives before the network fails: the way is the same for a second connection, and its handshake comes later.
+    // A second connection shows that the command has arrived: its handshake took the same way,
+    // later.
     drop(scene.client());
     scene.network.cut("Bob", "Alice");
     scene.server.signal(Signal::CONT);
