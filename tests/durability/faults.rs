@@ -1,4 +1,5 @@
-//! Stories that were found by hand: each lost something that was answered, or ended a server.
+//! Scenarios that were found by hand. In each of them the server once lost something that it had
+//! answered, or it stopped.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use herd_testkit::promises::End;
 
 use crate::story::{Blow, Outcome, Story};
 
-/// The disk does all that it is asked for, and the process hears of it.
+/// The disk does all requested work, and the process gets the results.
 fn work(story: &mut Story) -> Outcome {
     while Queue::ALL
         .into_iter()
@@ -22,10 +23,10 @@ fn work(story: &mut Story) -> Outcome {
     Ok(())
 }
 
-/// A table that is copied in several steps.
+/// Enough clients that the table is copied in several steps.
 const CLIENTS: usize = 60;
 
-/// Plays until the compaction is in that phase, and this happens to it there.
+/// Plays until the compaction is in this phase. The fault `blow` happens there.
 fn meet(story: &mut Story, phase: Phase, blow: Blow) -> Outcome {
     story.aim(phase, blow);
     for round in 0..1_000 {
@@ -41,8 +42,8 @@ fn meet(story: &mut Story, phase: Phase, blow: Blow) -> Outcome {
     Err(format!("{phase:?} is never reached"))
 }
 
-/// The next file is about to be the journal, and refuses what is accepted then. What it refused must not have been answered, and the
-/// server must not end.
+/// The next file is about to become the journal, and a write of a new entry to it fails. The server
+/// must not have answered that update, and must not stop.
 #[test]
 fn a_next_file_that_refuses_an_entry_holds_up_its_answer() {
     for fsync in [Fsync::Always, Fsync::Interval] {
@@ -64,7 +65,7 @@ fn a_next_file_that_refuses_an_entry_holds_up_its_answer() {
 
 fn refuse(fsync: Fsync, phase: Phase, is_strike: bool, seed: u64) -> Outcome {
     let mut story = Story::begin(fsync, is_strike, seed)?;
-    // A file system that cannot reserve room: it is gone when it is needed.
+    // Without reserved room, the missing room is noticed only when it is needed.
     let blow = match is_strike {
         true => Blow::Strike(Strike::WriteNext(DiskErrorKind::Full)),
         false => Blow::Full,
@@ -77,7 +78,8 @@ fn refuse(fsync: Fsync, phase: Phase, is_strike: bool, seed: u64) -> Outcome {
         story.work(Queue::Writer)?;
         story.turn()?;
     }
-    // Whichever file has the name when the process ends: what was answered is in it.
+    // Whichever file has the journal's name when the process ends, it must hold all answered
+    // updates.
     if seed.is_multiple_of(2) {
         story.disk.set_frozen(Queue::Keeper, false);
         story.work(Queue::Keeper)?;
@@ -87,8 +89,8 @@ fn refuse(fsync: Fsync, phase: Phase, is_strike: bool, seed: u64) -> Outcome {
     story.recover()
 }
 
-/// A neighbour's records come while the disk is full and the table is copied: the switch must not make the journal forget that it lacks
-/// them.
+/// A neighbour's records arrive while the disk is full and the table is being copied. After the
+/// switch to the new file, the journal must still know that it lacks them.
 #[test]
 fn records_without_room_are_not_forgotten_by_a_switch() {
     for phase in [
@@ -123,13 +125,14 @@ fn forget(phase: Phase, seed: u64) -> Outcome {
     story.note();
     story.turn()?;
     work(&mut story)?;
-    // What it says that it heard is there, with no neighbour's help.
+    // The journal says how much of the neighbour's feed it has. These records must be there without
+    // the neighbour's help.
     story.end(End::Killed)?;
     story.recover()
 }
 
-/// As many updates as there are: the journal stays under its bound, and a compaction comes to its end, whatever the disk's queues are
-/// behind with.
+/// Updates at the highest rate: the journal stays within its bound, and compactions finish, even
+/// though the disk's queues are behind.
 #[test]
 fn a_flood_does_not_starve_a_compaction() -> Outcome {
     let mut story = Story::begin(Fsync::Interval, true, 1)?;
@@ -152,7 +155,8 @@ fn a_flood_does_not_starve_a_compaction() -> Outcome {
     story.recover()
 }
 
-/// A disk that is full for a long time: what can be set free by a compaction is, and the room for it was reserved beforehand.
+/// A disk that is full for a long time: compactions still free room, because the room for the next
+/// file was reserved before.
 #[test]
 fn a_full_disk_does_not_keep_a_journal_from_being_compacted() -> Outcome {
     let mut story = Story::begin_with(Fsync::Always, true, 1 << 18, 1)?;
@@ -173,7 +177,8 @@ fn a_full_disk_does_not_keep_a_journal_from_being_compacted() -> Outcome {
     story.recover()
 }
 
-/// The same, where the old file refuses an entry while the new one takes its name: what comes then stands in neither.
+/// As in `records_without_room_are_not_forgotten_by_a_switch`, but the old file refuses an entry
+/// while the new file is getting its name. Later records are in neither file.
 #[test]
 fn records_without_room_during_a_switch_are_written_after_it() {
     for seed in 0..6 {
@@ -192,7 +197,7 @@ fn switch_without_room(seed: u64) -> Outcome {
         story.teach(&format!("t{round}"))?;
         story.turn()?;
         story.work(Queue::Writer)?;
-        // Refused again, before the name is taken.
+        // The next write is refused, too, before the new file gets the name.
         story.disk.strike(refuses);
         story.now = story.now + Duration::from_millis(200);
     }

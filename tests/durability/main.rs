@@ -1,7 +1,9 @@
-//! The journal's state machine ([`herd_mio::core::journal::durability::Durability`]) over a disk that fails in every way: whatever the order in
-//! which things happen, nothing that was answered is lost, and nothing is answered that can be.
+//! Tests of the journal's state machine ([`herd_mio::core::journal::durability::Durability`]) over
+//! a fake disk that fails in every way. In whatever order things happen, no answered update is
+//! lost, and no update is answered that a failure could still lose.
 //!
-//! `story.rs` plays the server around it; `steps.rs` lets chance write stories; `faults.rs` has those that were found by hand.
+//! `story.rs` plays the rest of the server. `steps.rs` generates random scenarios ("stories"), and
+//! `faults.rs` has scenarios that were found by hand.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Stories that chance writes.
+//! Random scenarios.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use proptest::test_runner::TestCaseError;
 
 use crate::story::{Blow, Outcome, Story};
 
-/// What happens next.
+/// One step of a scenario.
 #[derive(Clone, Debug)]
 enum Step {
     Update(u8),
@@ -19,7 +19,7 @@ enum Step {
     Turn,
     Work(Queue),
     Later(u64),
-    /// Bytes that are left on the disk.
+    /// The number of bytes that are free on the disk.
     Room(u64),
     Others(u64),
     Strike(Strike),
@@ -87,7 +87,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Names that are long, so that a few of them fill a piece of reserved room.
+/// Long names, so that a few records fill a piece of reserved room.
 fn name(client: u8) -> String {
     let length = [10, 300, 900, 1_500, 2_500, 3_900][usize::from(client % 6)];
     format!("c{client}-{}", "x".repeat(length))
@@ -137,8 +137,9 @@ fn take(story: &mut Story, step: &Step) -> Outcome {
     }
 }
 
-/// Whatever the order in which things happen. A server that has given up is started again, on a system that was started anew, too, as
-/// only then it is known what the disk has: what was released before is there all the same.
+/// Whatever the order of the steps, no answered update is lost. A server that has given up is
+/// started again after a reboot, because only then is it certain what the disk holds. All updates
+/// that it answered before must be there.
 fn nothing_answered_is_lost(fsync: Fsync, reserves: bool, seed: u64, steps: &[Step]) -> Outcome {
     let mut story = Story::begin(fsync, reserves, seed)?;
     for step in steps {
@@ -152,7 +153,7 @@ fn run(fsync: Fsync, reserves: bool, seed: u64, steps: &[Step]) -> Result<(), Te
     nothing_answered_is_lost(fsync, reserves, seed, steps).map_err(TestCaseError::fail)
 }
 
-/// A few hundred stories each; more with `PROPTEST_CASES=10000`.
+/// 200 scenarios for each test. More with, for example, `PROPTEST_CASES=10000`.
 fn config() -> ProptestConfig {
     let config = ProptestConfig::default();
     let is_chosen = std::env::var_os("PROPTEST_CASES").is_some();
@@ -193,7 +194,7 @@ proptest! {
     }
 }
 
-/// That the stories get everywhere: each phase meets each kind of blow.
+/// Checks that the scenarios reach everything: in each phase, each kind of fault happens.
 #[test]
 fn every_phase_of_a_compaction_meets_every_blow() {
     let blows = [
@@ -233,7 +234,7 @@ fn meet(fsync: Fsync, phase: Phase, blow: Blow, seed: u64) -> Outcome {
             story.teach(&format!("t{}", name(client)))?;
         }
         story.turn()?;
-        // The queues are now and then behind.
+        // Now and then a queue is behind.
         if !(round + seed).is_multiple_of(3) {
             story.work(Queue::Writer)?;
         }
@@ -246,7 +247,7 @@ fn meet(fsync: Fsync, phase: Phase, blow: Blow, seed: u64) -> Outcome {
     if story.met.is_empty() {
         return Err("the phase was never reached".to_owned());
     }
-    // And for a while after that.
+    // The server goes on for a while after the fault.
     for round in 0..20_u8 {
         story.update(&name(round % 5))?;
         story.teach(&format!("t{}", name(round % 5)))?;

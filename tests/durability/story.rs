@@ -1,4 +1,5 @@
-//! A server without sockets: a journal, a table, a disk, a neighbour that teaches and is taught, and a book of what was promised.
+//! A server without sockets: a journal, a table, a fake disk, and a neighbour that sends and
+//! receives records. [`Promises`] notes what the server has promised.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,66 +19,68 @@ use herd_testkit::fake_disk::{ENDLESS, FakeDisk, Queue, Snapshot, Strike};
 use herd_testkit::promises::{End, Policy, Promises, When};
 use herd_testkit::rng::Rng;
 
-/// The server's number in the book, and its neighbour's.
+/// The server's number in [`Promises`], and its neighbour's.
 const OURS: usize = 0;
 const THEIRS: usize = 1;
 const NEIGHBOUR: &str = "Jaquez";
 
-/// Within this time a disk that works again has taken everything, and updates are accepted: a compaction that was given up is tried
-/// again after a minute.
+/// Within this time after the disk works again, it has done all work, and updates are accepted. It
+/// is longer than a minute because an abandoned compaction is tried again only after a minute.
 const RECOVERY: Duration = Duration::from_secs(130);
 
-/// What is wrong, in words.
+/// A result whose error is a sentence for the reader of the test's output.
 pub(crate) type Outcome<T = ()> = Result<T, String>;
 
-/// What strikes as soon as the compaction is in some phase.
+/// A fault that happens as soon as the compaction is in some phase.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Blow {
-    /// There is no room any more.
+    /// The disk becomes full.
     Full,
-    /// An operation fails.
+    /// A disk operation fails.
     Strike(Strike),
-    /// The life ends.
+    /// The server's process ends.
     End(End),
-    /// A queue does nothing any more.
+    /// A queue of the disk stops working.
     Freeze(Queue),
 }
 
-/// The neighbour: what it knows of our feed, and its own feed.
+/// The neighbour: what it has of our feed, and its own feed.
 #[derive(Default)]
 struct Neighbour {
-    /// What it was sent.
+    /// The records that we sent to it.
     table: BTreeMap<Vec<u8>, Line>,
-    /// What it says when we start again: which life of ours it knows, and up to where.
+    /// What it reports when we start again: the last life (run of our process) whose feed it read,
+    /// and its position in that feed.
     known: Option<(BootId, u64)>,
-    /// A position that may be confirmed when everything up to a change is in the journal.
+    /// A position in our feed, and the change up to which the journal must be written before the
+    /// neighbour may confirm this position.
     unconfirmed: Option<(u64, u64)>,
-    /// Up to where our feed was sent in this life.
+    /// The position up to which we sent our feed in this life.
     sent: u64,
-    /// Its own feed: each client's latest record, by its place.
+    /// Its own feed: each client's latest record, by its position.
     feed: BTreeMap<u64, Vec<u8>>,
-    /// The latest change of it, and up to where it was read by us.
+    /// The position of its latest change, and the position up to which we read its feed.
     last: u64,
     read: u64,
 }
 
-/// A life of the process.
+/// One run of the process.
 struct Life {
     boot: BootId,
     durability: Durability,
     records: Records,
-    /// Answers that wait: the change that they rest on, and the line.
+    /// Answers that wait: the number of the change that must be durable first, and the line.
     waiting: Vec<(u64, Vec<u8>)>,
-    /// How far the neighbour's feed was heard, and whether the journal is to be told.
+    /// The position up to which we read the neighbour's feed, and whether the journal knows it.
     heard: u64,
     is_noted: bool,
-    /// Bytes accepted in this turn.
+    /// How many bytes of records this turn has accepted.
     accepted: u64,
-    /// What had been released when it failed.
+    /// The last change whose output had been released when the journal failed.
     failed_at: Option<u64>,
 }
 
-/// All of it.
+/// The state of one scenario.
 pub(crate) struct Story {
     limits: Limits,
     fsync: Fsync,
@@ -88,7 +91,7 @@ pub(crate) struct Story {
     promises: Promises,
     neighbour: Neighbour,
     aims: Vec<(Phase, Blow)>,
-    /// Which phases were met by which blows.
+    /// The faults that have happened, each with its phase.
     pub(crate) met: Vec<(Phase, Blow)>,
     stamp: u64,
     copy: Option<(When, Snapshot)>,
@@ -98,12 +101,13 @@ pub(crate) struct Story {
 }
 
 impl Story {
-    /// An empty journal, for which room is reserved in small pieces; all that is left to chance follows from `seed`.
+    /// Starts with an empty journal, for which room is reserved in small pieces. `seed` decides all
+    /// random choices.
     pub(crate) fn begin(fsync: Fsync, reserves: bool, seed: u64) -> Outcome<Story> {
         Story::begin_with(fsync, reserves, 16_384, seed)
     }
 
-    /// The same, with pieces of so many bytes.
+    /// Like `begin`, but room is reserved in pieces of `ahead_bytes`.
     pub(crate) fn begin_with(
         fsync: Fsync,
         reserves: bool,
@@ -120,7 +124,8 @@ impl Story {
         let mut promises = Promises::new();
         let policy = match fsync {
             Fsync::Always => Policy::Always,
-            // The property test lets time stand still while the disk works: see `stood_still` below.
+            // For `Policy::Interval`, `Promises` would have to know when the disk stood still, and
+            // the scenarios do not tell it. So the tests expect only what `Policy::Never` promises.
             Fsync::Interval | Fsync::Never => Policy::Never,
         };
         promises.serves(OURS, policy);
@@ -176,7 +181,7 @@ impl Story {
         format!("AT {server} +0.000000000 {client} +1+2 {}", self.stamp).into_bytes()
     }
 
-    /// A client of our own says where it is; whether that is accepted.
+    /// One of our clients sends its position. Returns whether the server accepts it.
     pub(crate) fn update(&mut self, client: &str) -> Outcome<bool> {
         if self.failure().is_some() {
             return Ok(false);
@@ -197,7 +202,7 @@ impl Story {
         Ok(true)
     }
 
-    /// The neighbour takes a record, and teaches it if it is listened to.
+    /// The neighbour accepts a record, and we read it unless reading has to wait.
     pub(crate) fn teach(&mut self, client: &str) -> Outcome {
         let line = self.next_line(NEIGHBOUR, client);
         self.neighbour.last += 1;
@@ -209,7 +214,7 @@ impl Story {
         self.listen()
     }
 
-    /// The neighbour's feed is read, as far as there is room for it: see `src/core/link/machine/feed.rs`.
+    /// Reads the neighbour's feed as far as there is room, as `src/core/link/machine/feed.rs` does.
     fn listen(&mut self) -> Outcome {
         while self.failure().is_none() {
             let room = Room::for_a_record(Some(&self.life.durability), &self.life.records);
@@ -234,7 +239,7 @@ impl Story {
         Ok(())
     }
 
-    /// What was heard of the neighbour is to be written down.
+    /// Lets the journal note how far the neighbour's feed was read.
     pub(crate) fn note(&mut self) {
         let life = &mut self.life;
         if life.heard > 0 && !life.is_noted && life.durability.failure().is_none() {
@@ -245,7 +250,7 @@ impl Story {
         }
     }
 
-    /// A turn of the loop.
+    /// Runs a turn of the loop.
     pub(crate) fn turn(&mut self) -> Outcome {
         self.hear();
         self.listen()?;
@@ -283,13 +288,13 @@ impl Story {
         self.check()
     }
 
-    /// A queue of the disk does its first job.
+    /// Lets a queue of the disk do its first job.
     pub(crate) fn work(&mut self, queue: Queue) -> Outcome {
         self.disk.work(queue);
         self.check()
     }
 
-    /// The process hears what the disk did.
+    /// Gives the results of the disk's work to the journal.
     fn hear(&mut self) {
         while let Some(done) = self.disk.finished() {
             let life = &mut self.life;
@@ -297,7 +302,7 @@ impl Story {
         }
     }
 
-    /// What may leave the server does: answers, and the feed.
+    /// Sends what may leave the server: answers, and records of the feed.
     fn leave(&mut self) {
         if self.failure().is_some() {
             return;
@@ -309,7 +314,7 @@ impl Story {
             let line = Line::new(&line, 0).expect("an AT line");
             self.promises.answered(OURS, &line, when);
         }
-        // As a link does it: see `src/core/link/machine/feed.rs`.
+        // Sends the feed as `src/core/link/machine/feed.rs` does.
         let after = self.neighbour.sent;
         let reader = life.records.open_reader(after);
         let mut out = Vec::new();
@@ -349,12 +354,12 @@ impl Story {
         }
     }
 
-    /// As soon as the compaction is in that phase, this happens.
+    /// Lets a fault happen as soon as the compaction is in this phase.
     pub(crate) fn aim(&mut self, phase: Phase, blow: Blow) {
         self.aims.push((phase, blow));
     }
 
-    /// What has to hold at any time; and what waits for a phase happens.
+    /// Checks the invariants, then plays the faults that wait for the current phase.
     fn check(&mut self) -> Outcome {
         let (failure, released) = (self.failure().cloned(), self.released());
         match (&failure, self.disk.may_give_up()) {
@@ -392,7 +397,7 @@ impl Story {
         Ok(())
     }
 
-    /// A life ends, and the next one begins on what is left.
+    /// Ends the process, and starts the next one with what the disk still holds.
     pub(crate) fn end(&mut self, end: End) -> Outcome {
         let when = self.when();
         self.promises.ends(OURS, end, when);
@@ -400,12 +405,12 @@ impl Story {
         self.restart()
     }
 
-    /// The data directory is copied.
+    /// Copies the data directory.
     pub(crate) fn make_copy(&mut self) {
         self.copy = Some((self.when(), self.disk.snapshot()));
     }
 
-    /// The process ends, and the copy is put back.
+    /// Ends the process, and puts the copy of the data directory back.
     pub(crate) fn put_copy_back(&mut self) -> Outcome {
         let Some((copied, snapshot)) = self.copy.take() else {
             return Ok(());
@@ -415,7 +420,8 @@ impl Story {
         self.disk.end(End::Killed);
         self.promises.copy_put_back(OURS, copied);
         self.disk.put_back(&snapshot);
-        // What a neighbour does about that is another part's affair: here it asks for everything.
+        // How a neighbour recognises a restored copy is tested elsewhere. Here it asks for all
+        // records.
         self.neighbour.known = None;
         self.restart()
     }
@@ -445,7 +451,8 @@ impl Story {
             self.life.heard = position;
             self.life.is_noted = true;
         }
-        // The neighbour says how far it has got, and is sent the rest; it is asked for what we lack.
+        // The neighbour says how far it has read our feed, and gets the rest. We do the same with
+        // its feed.
         let known = self.neighbour.known;
         let resumed =
             known.and_then(|(boot, position)| self.life.durability.resume(boot, position));
@@ -454,7 +461,7 @@ impl Story {
         self.settle_start()
     }
 
-    /// Before it serves, a new life waits until the disk has nothing to do.
+    /// A new process serves only when the disk has no more work.
     fn settle_start(&mut self) -> Outcome {
         let is_frozen = |story: &Story| {
             let busy = |queue: &Queue| story.disk.jobs(*queue) > 0;
@@ -475,7 +482,8 @@ impl Story {
         Err("it never begins to serve".to_owned())
     }
 
-    /// If it has given up, it is started again: the system, too, as only then it is known what the disk has.
+    /// If the server has given up, starts it again. `end` is a reboot where needed, because only
+    /// after a reboot is it certain what the disk holds.
     pub(crate) fn restart_if_failed(&mut self, end: End) -> Outcome {
         if self.failure().is_none() {
             return Ok(());
@@ -484,7 +492,8 @@ impl Story {
         self.end(end)
     }
 
-    /// The disk is well again. Everything that waits is written, updates are accepted, and what a next life begins with is all there.
+    /// Repairs the disk. Then all waiting answers must be written, updates accepted, and after
+    /// another restart all records must still be there.
     pub(crate) fn recover(&mut self) -> Outcome {
         self.aims.clear();
         self.disk.set_capacity(ENDLESS);
@@ -531,7 +540,7 @@ impl Story {
         self.agree("after the last restart")
     }
 
-    /// The neighbour has everything that we have.
+    /// Checks that the neighbour has all our records.
     fn agree(&mut self, when: &str) -> Outcome {
         let records = &self.life.records;
         let reader_table: Vec<Vec<u8>> = self.neighbour.table.keys().cloned().collect();
@@ -599,7 +608,7 @@ impl Life {
         })
     }
 
-    /// Offers a record to the table; whether it was taken.
+    /// Offers a record to the table, and returns whether the table accepted it.
     fn take(&mut self, line: &[u8]) -> Outcome<bool> {
         let at = At::parse(line).ok_or("no AT line")?;
         match self.records.merge(line, &at, Origin::NONE) {
@@ -613,7 +622,7 @@ impl Life {
     }
 }
 
-/// What a table holds of a client.
+/// The record that a table holds of a client.
 fn held(records: &Records, client: &[u8]) -> Option<Line> {
     let mut line = records.line(client)?;
     line.pop();
