@@ -1,5 +1,5 @@
-//! What a machine does to a server on a bad night: it is not run for seconds, whoever reads its log dies, and nobody is there to
-//! look after its process.
+//! Rare faults of a machine. The server's process stands still for seconds, or the reader of its
+//! log ends. Or the server is process 1 of a container.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -18,7 +18,7 @@ use crate::places::stand_in;
 
 #[test]
 fn a_server_that_was_not_run_for_longer_than_any_deadline_blames_nobody_for_it() {
-    // More than are told to a turn at once.
+    // More clients than one poll returns events.
     const CROWD: usize = 1500;
     let places = stand_in();
     places.set_behaviour(Behaviour::Hold);
@@ -37,7 +37,7 @@ fn a_server_that_was_not_run_for_longer_than_any_deadline_blames_nobody_for_it()
         client.send(format!("WHATSAT x {radius} 5\n"));
     }
     assert!(places.wait_for_requests(3, SOON));
-    // Whoever comes last is answered when everybody before it was heard.
+    // By this answer, the server has read the input of all earlier clients.
     server.client().ask("all");
     server.signal(Signal::STOP);
     let stopped = Instant::now();
@@ -71,7 +71,7 @@ fn whoever_speaks_while_it_is_not_run_behind_its_poll_is_not_late() {
     let herd = Herd::single()
         .with("[limits]\nline_ms = 500\n")
         .level("warn");
-    // Each poll is over when it is, and the server learns of it a second later.
+    // strace delays the return of each `epoll_wait` by one second.
     let inject = "inject=epoll_wait:delay_exit=1000000";
     let trace = outside::Trace::new(&herd, &["-e", "trace=epoll_wait", "-e", inject]);
     let server = Server::start(&mut trace.command(&herd.command("Riley")));
@@ -79,14 +79,15 @@ fn whoever_speaks_while_it_is_not_run_behind_its_poll_is_not_late() {
     slow.ask("begin");
     other.ask("begin");
     let polls = || trace.text().matches("(DELAYED)").count();
-    // It is asleep in a poll: both have their answers, and nothing else happens.
+    // The server waits in a poll: both clients have their answers, and nothing else is ready.
     let before = polls();
     slow.send("half ");
     wait_until("a poll tells of it", || polls() > before);
-    // Read a second later, and half a second after that it would be late. The next poll tells of somebody else,
+    // The server reads this half line one second later, which starts the line's 500 ms. The next
+    // poll ends because of the other client. The server learns of it another second later.
     other.send("x\n");
     wait_until("a poll tells of another", || polls() > before + 1);
-    // and before the server learns of that, the line is finished.
+    // The line is finished before that.
     slow.send("a line\n").expect("? half a line\n");
     other.expect("? x\n");
     slow.ask("and on");
@@ -108,7 +109,7 @@ fn whoever_reads_its_output_may_die_and_it_serves_on() {
     let address = rest.split(',').next().unwrap().parse().unwrap();
     let mut client = Client::connect(address);
     client.send("x\n").expect("? x\n");
-    // Both ends of what it writes to are closed: its log has nowhere to go.
+    // Both pipes of the server are closed, so it cannot write its log anywhere.
     drop((output, child.stderr.take()));
     for _ in 0..200 {
         client.send("x\n").expect("? x\n");
@@ -125,7 +126,8 @@ fn a_pipe_for_a_log_that_nobody_has_opened_keeps_nobody_waiting() {
     let pipe = herd.directory.path().join("pipe");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    // If it waits for a reader, it gets one, but late.
+    // If opening the pipe blocks, this thread opens the other end. Then the test fails instead of
+    // hanging.
     let begun = Instant::now();
     let (tell, is_started) = channel::<()>();
     let late = pipe.clone();
@@ -141,7 +143,7 @@ fn a_pipe_for_a_log_that_nobody_has_opened_keeps_nobody_waiting() {
     for _ in 0..3000 {
         client.send(format!("{}\n", "x".repeat(100))).line();
     }
-    // Somebody reads at last: what was kept, and how much was not.
+    // Now a reader opens the pipe. It gets the kept lines, and a line that counts the dropped ones.
     let reader = BufReader::new(fs::File::open(&pipe).unwrap());
     let (told, lines) = channel();
     std::thread::spawn(move || {
@@ -176,7 +178,7 @@ fn as_the_first_process_of_a_container_it_obeys_signals_and_has_no_children() {
     for signal in [Signal::TERM, Signal::INT] {
         let herd = Herd::single().with("[limits]\nlinger_ms = 50\n");
         let contained = &mut wrapped(
-            // If the test fails, the server ends with it.
+            // `--kill-child` ends the server if the test fails.
             &["unshare", "--pid", "--kill-child", "--mount-proc"],
             &[],
             &herd.command("Riley"),
@@ -186,7 +188,7 @@ fn as_the_first_process_of_a_container_it_obeys_signals_and_has_no_children() {
             let path = format!("/proc/{process}/task/{process}/children");
             fs::read_to_string(path).unwrap()
         };
-        // unshare waits for its only child, which is the server.
+        // `unshare` has one child, the server.
         let inner = children(&server.pid().to_string()).trim().to_owned();
         let status = fs::read_to_string(format!("/proc/{inner}/status")).unwrap();
         let numbers = status.lines().find(|line| line.starts_with("NSpid:"));

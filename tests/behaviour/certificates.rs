@@ -1,4 +1,5 @@
-//! Certificates of every kind, one of them good: what somebody may show who poses as somebody else.
+//! Certificates with every kind of flaw, and one without. Tests show them where a peer poses as
+//! another one.
 
 use rcgen::{
     CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
@@ -7,40 +8,40 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::tls::Authority;
 
-/// What is wrong with a certificate.
+/// The flaw of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
-    /// Nothing.
+    /// No flaw.
     None,
     /// It is for another name.
     OtherName,
-    /// It is for all names of a domain that the name is not in.
+    /// It is for all names of a domain, and the expected name is not in this domain.
     OtherWildcard,
-    /// It has no name that counts, only a subject that looks like one.
+    /// It has the name only in the subject, and no subject alternative name.
     SubjectOnly,
-    /// It was good until some years ago.
+    /// It has expired.
     Expired,
-    /// It will be good in some years.
+    /// It is not valid yet.
     NotYetValid,
-    /// Who is a client may show it, and nobody else.
+    /// It is valid only for TLS clients.
     ForClientsOnly,
-    /// Who is a server may show it, and nobody else.
+    /// It is valid only for TLS servers.
     ForServersOnly,
-    /// It vouches for itself.
+    /// It is self-signed.
     SelfSigned,
-    /// An authority that is not trusted vouches for it; it has the name of the one that is.
+    /// It is signed by an untrusted authority that has the name of the trusted one.
     UnknownAuthority,
-    /// Somebody vouches for it who has a good certificate, and is no authority.
+    /// It is signed with a good certificate of another server, which is not an authority.
     SignedByAPeer,
 }
 
-/// What a side of TLS shows of itself.
+/// The certificate chain that one side of TLS presents, and its key.
 pub(crate) struct Identity {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
 }
 
-/// A certificate for `name` from `authority`, but for its flaw.
+/// A certificate for `name`, signed by `authority`, with this flaw.
 pub(crate) fn identity(authority: &Authority, name: &str, flaw: Flaw) -> Identity {
     let names: &[&str] = match flaw {
         Flaw::OtherName => &["elsewhere.test"],

@@ -1,5 +1,5 @@
-//! `--check` does everything a start does, short of serving: what would end the start ends it, and
-//! it leaves nothing behind.
+//! `--check` does everything that a start does, but does not serve. An error that would end the
+//! start ends the check, too. A check leaves nothing behind.
 
 use std::fs;
 use std::net::TcpListener;
@@ -15,8 +15,8 @@ fn command(herd: &Herd, extra: &[&str]) -> Command {
     command
 }
 
-/// How a check ends, and what it says: what everything means and notes, or the reason on the
-/// standard error.
+/// Runs a check. Returns its status and its output: the meaning of all settings, then notes or the
+/// error.
 fn check(herd: &Herd, extra: &[&str]) -> (Option<i32>, String) {
     let output = command(herd, extra).arg("--check").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -30,7 +30,7 @@ fn check(herd: &Herd, extra: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), text + &errors)
 }
 
-/// The same arguments end the start and the check, with the same status and the same words.
+/// Runs a check and a start with these arguments. Both must fail with this status and these words.
 fn both_fail(herd: &Herd, extra: &[&str], status: i32, words: &str) {
     let (checked, told) = check(herd, extra);
     assert!(told.contains(words), "{told}");
@@ -41,7 +41,7 @@ fn both_fail(herd: &Herd, extra: &[&str], status: i32, words: &str) {
     assert_eq!(started.status.code(), Some(status), "{told}");
 }
 
-/// Every file below a directory, with its length.
+/// Lists all files below a directory, with their lengths.
 fn files(directory: &Path) -> Vec<(String, u64)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap().map_while(Result::ok) {
@@ -118,7 +118,8 @@ fn a_journal_that_ends_the_start_ends_the_check_and_is_not_changed() {
     for number in 0..100 {
         client.ask(&format!("IAMAT x{number} +1+2 3"));
     }
-    // While it runs: the ports are another matter.
+    // The server still runs and has locked its data directory. Other ports are free, so the lock is
+    // the only error.
     let elsewhere = [&with_data[..], &["--listen", "127.0.0.1:0"]].concat();
     let elsewhere = [&elsewhere[..], &["--listen-peers", "127.0.0.1:0"]].concat();
     both_fail(
@@ -131,10 +132,10 @@ fn a_journal_that_ends_the_start_ends_the_check_and_is_not_changed() {
     let before = files(&data);
     assert_eq!(check(&herd, &with_data).0, Some(0));
 
-    // A tail that was not written whole is told, and is left for the start to cut off.
+    // A check reports a torn tail and does not change it. Only a start cuts it off.
     let journal = data.join("journal");
     let whole = fs::read(&journal).unwrap();
-    // Behind the entries is room that was reserved: zeros.
+    // Reserved room, which is full of zeros, follows the entries.
     let end = whole.iter().rposition(|byte| *byte != 0).unwrap();
     fs::write(&journal, &whole[..end - 3]).unwrap();
     let (status, told) = check(&herd, &with_data);
@@ -160,7 +161,7 @@ fn a_check_leaves_nothing_behind() {
     let all_new = ["--data-dir", "a/b/c", "--log-file", "own.log"];
     assert_eq!(check(&herd, &all_new).0, Some(0));
     assert_eq!(files(herd.directory.path()), before);
-    // Neither is anything taken away from what is there.
+    // A check does not remove existing files and directories either.
     fs::create_dir(herd.directory.path().join("a")).unwrap();
     fs::write(herd.directory.path().join("own.log"), "kept\n").unwrap();
     let before = files(herd.directory.path());
@@ -231,7 +232,7 @@ fn modes_that_let_others_change_or_read_positions_are_told() {
     assert_eq!(notes(0o755, 0o640), [""; 0]);
     assert_eq!(notes(0o777, 0o600), [open]);
     assert_eq!(notes(0o1777, 0o644), [open, read]);
-    // A start says the same.
+    // A start logs the same notes.
     let server = Server::start(herd.command("Riley").args(["--data-dir", "data"]));
     server.wait_for_log("[WARN ] the mode of data lets", "");
     server.wait_for_log("[WARN ] the mode of data/journal lets", "");

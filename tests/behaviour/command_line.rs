@@ -14,7 +14,8 @@ fn run(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// The one line that a mistake is told in, and status 2.
+/// Runs a command that must fail with status 2 and one line on the standard error. Returns that
+/// line.
 fn mistake(arguments: &[&str]) -> String {
     let output = run(arguments);
     let text = String::from_utf8(output.stderr).unwrap();
@@ -38,8 +39,8 @@ fn check(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What `--check` says of a server whose ports another program may have: the course's are the same
-/// for all.
+/// The output of `--check` for a server whose ports may be in use. All processes on this machine
+/// share the ports of the presets.
 fn meaning(arguments: &[&str]) -> String {
     let output = run(&[arguments, &["--check"]].concat());
     let errors = String::from_utf8(output.stderr).unwrap();
@@ -51,7 +52,7 @@ fn meaning(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The links of a server as `--check` tells them.
+/// The links of a server, as `--check` prints them.
 fn links(name: &str, preset: &str) -> Vec<String> {
     let text = meaning(&[name, "--herd", preset]);
     let links = text.lines().filter_map(|line| {
@@ -367,7 +368,7 @@ fn a_closed_standard_output_does_not_matter() {
         .expect("? x\n");
 }
 
-/// A process that does not outlive the test.
+/// A child process. Dropping it kills it.
 pub(crate) struct Ended(pub(crate) std::process::Child);
 
 impl Drop for Ended {
@@ -398,7 +399,7 @@ fn the_readme_s_config_file_is_one() {
         ("Carol", "Bob, dials us from bob.example.net"),
     ] {
         let config = ["--config", path.to_str().unwrap()];
-        // Its hosts are no hosts of this machine.
+        // The hosts in the file do not exist here, so the server listens on loopback instead.
         let ports = ["--listen", "127.0.0.1:0", "--listen-peers", "127.0.0.1:0"];
         let data = directory.path().join("data");
         let data = ["--data-dir", data.to_str().unwrap()];
@@ -445,11 +446,11 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
             "--tls",
             "--tls-name",
             "--ca",
-            // Those of herd-load.
+            // Flags of herd-load.
             "--rate",
             "--stop-on-loss",
             "--svg",
-            // Those of herd-client status.
+            // Flags of herd-client status.
             "--ignore",
             "--server",
             "--timeout",
@@ -464,9 +465,9 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
     }
 }
 
-/// Cargo unifies the features of dependencies over the packages that are selected: `-p` selects
-/// one, and builds nearly everything again. `--bin` leaves the whole workspace selected, as the
-/// README's build has it.
+/// With `-p`, Cargo unifies the features of dependencies over one package only, and would rebuild
+/// nearly everything. `--bin` leaves the whole workspace selected, like the build command in the
+/// README.
 #[test]
 fn the_readme_s_commands_use_what_its_build_has_built() {
     for file in ["README.md", ".cargo/config.toml", "tools/compare/README.md"] {

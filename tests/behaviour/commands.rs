@@ -1,5 +1,5 @@
-//! What a client is answered, byte for byte: the suite of transcripts that every world's server has to
-//! play, too; and what only this server says.
+//! Replies to clients, byte for byte. Most of them are transcripts that every implementation in
+//! `tools/compare/worlds` must pass, too. The rest is special to this server.
 
 use std::io::Write as _;
 use std::net::TcpStream;

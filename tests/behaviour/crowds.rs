@@ -1,4 +1,5 @@
-//! Many clients, much input, slow readers: everybody else is served, and memory stays where it was.
+//! Many clients, much input, slow readers: other clients are still served, and memory does not
+//! grow.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -63,7 +64,8 @@ fn a_client_that_never_reads_is_not_read_and_costs_little() {
         .set_write_timeout(Some(Duration::from_millis(500)))
         .unwrap();
     let line = format!("{}\n", "x".repeat(4000));
-    // The kernel's buffers in both directions fill up; then the server reads no more, and this write stands still.
+    // The kernel's buffers in both directions fill up. Then the server stops reading, and this
+    // write times out.
     let sent = (0..20_000)
         .take_while(|_| deaf.stream().write_all(line.as_bytes()).is_ok())
         .count();
@@ -73,7 +75,7 @@ fn a_client_that_never_reads_is_not_read_and_costs_little() {
     let asked = Instant::now();
     server.client().send("x\n").expect("? x\n");
     assert!(asked.elapsed() < Duration::from_secs(1));
-    // It is not lost: when it reads at last, everything is there.
+    // No reply is lost: the client gets all of them when it reads.
     deaf.expect(format!("? {line}").repeat(sent));
 }
 
@@ -92,14 +94,15 @@ fn one_that_was_paused_at_its_last_command_is_read_again() {
         .set_write_timeout(Some(Duration::from_millis(300)))
         .unwrap();
     let line = format!("{}\n", "x".repeat(4000));
-    // One command a segment, each with the time to be acted on, until the server reads no more.
+    // One command in each segment, with time for the server to answer it, until the server stops
+    // reading.
     let mut sent = 0;
     while sent < 5000 && client.stream().write_all(line.as_bytes()).is_ok() {
         sent += 1;
         std::thread::park_timeout(Duration::from_micros(200));
     }
     client.expect(format!("? {line}").repeat(sent));
-    // What the last write left of its line is in; its rest, and one more.
+    // The write that timed out has sent a part of its line. The server answers this part, too.
     client.stream().shutdown(Shutdown::Write).unwrap();
     let rest = client.rest();
     assert!(
@@ -144,7 +147,7 @@ fn a_flood_of_one_client_leaves_the_others_their_share() {
     }
     flood.stream().shutdown(Shutdown::Both).unwrap();
     pump.join().unwrap();
-    // Answers that arrive after the shutdown reset the connection, before or after it is read.
+    // Replies that arrive after the shutdown cause a reset, so `drain` may end with an error.
     let _ = drain.join().unwrap();
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
 }
@@ -214,7 +217,7 @@ fn out_of_descriptors_nobody_connected_is_hurt_and_it_recovers() {
     let server = Server::start(&mut command);
     let mut first = server.client();
     first.send("x\n").expect("? x\n");
-    // The kernel accepts them for the server; it has no descriptors for all.
+    // The kernel accepts all connections, but the server has no descriptors for all of them.
     let crowd: Vec<Client> = (0..60).map(|_| server.client()).collect();
     server.wait_for_log(
         "cannot accept connections: Too many open files",
@@ -243,7 +246,7 @@ fn more_clients_than_allowed_are_refused() {
         "refused: there are 3 clients, which is limits.max_clients; 1 so far",
         "",
     );
-    // A crowd of them costs a few lines of the log, and a few descriptors.
+    // Two hundred more refused clients cost only a few lines of the log.
     let crowd: Vec<Client> = (0..200).map(|_| server.client()).collect();
     server.wait_for_log("which is limits.max_clients; 128 so far", "WARN");
     let lines = server.log_lines();
@@ -321,7 +324,8 @@ fn an_idle_herd_sleeps() {
         std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
     }
     for (server, (ticks_before, wakes_before)) in servers.values().zip(before) {
-        // A heartbeat each 3 s for each link and direction, and the reading of the neighbours'.
+        // In 3 s there is one heartbeat in each direction of each link, and the server reads those
+        // of its neighbours.
         assert!(
             wakes(server) - wakes_before < 40,
             "{} wake-ups in 3 s",

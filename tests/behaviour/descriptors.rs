@@ -1,4 +1,5 @@
-//! Descriptors: a server that has none left waits until it has, and whoever goes, however it goes, leaves none behind.
+//! File descriptors: a server without free ones waits until it has some. However a client closes,
+//! no descriptor leaks.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use herd_testkit::herd::{Herd, Server};
 use crate::outside::{self, descriptors, processor_time, wrapped};
 use crate::places::stand_in;
 
-/// Goes away with a reset.
+/// Closes the connection with a reset.
 fn reset(client: Client) {
     socket2::SockRef::from(client.stream())
         .set_linger(Some(Duration::ZERO))
@@ -25,7 +26,7 @@ fn out_of_descriptors_it_waits_without_spinning_tells_it_once_and_goes_on() {
         &[],
         &herd.command("Riley"),
     );
-    // How often it tries is seen in strace, where there is one.
+    // strace shows how often the server calls `accept4`. Without strace that part is not tested.
     let trace = outside::can_trace("how often a server without descriptors tries to accept")
         .then(|| outside::Trace::new(&herd, &["-e", "trace=accept4"]));
     let server = Server::start(&mut match &trace {
@@ -34,7 +35,7 @@ fn out_of_descriptors_it_waits_without_spinning_tells_it_once_and_goes_on() {
     });
     let mut first = server.client();
     first.send("x\n").expect("? x\n");
-    // The kernel accepts them for the server; it has no descriptors for all.
+    // The kernel accepts all connections, but the server has no descriptors for all of them.
     let mut crowd: Vec<Client> = (0..60).map(|_| server.client()).collect();
     server.wait_for_log("cannot accept connections: Too many open files", "[WARN ]");
     let tries = || {
@@ -48,13 +49,13 @@ fn out_of_descriptors_it_waits_without_spinning_tells_it_once_and_goes_on() {
     }
     let (tried, took) = (tries() - tried_before, begun.elapsed());
     let used = processor_time(&server) - used_before;
-    // Ten times a second.
+    // The server tries ten times in a second.
     assert!(
         tried as u128 <= took.as_millis() / 100 + 2,
         "{tried} tries in {took:?}"
     );
     assert!(used < took / 4, "{used:?} in {took:?}");
-    // Those who are in are served; those who are not are, once others leave.
+    // Accepted clients are served. The others are served after some clients have left.
     crowd[0].send("x\n").expect("? x\n");
     let mut last = crowd.split_off(40);
     drop(crowd);
@@ -74,7 +75,8 @@ fn resets_at_every_moment_of_a_conversation_leave_nothing_behind() {
     places.set_behaviour(Behaviour::Hold);
     let server = Herd::single().asking(&places).level("info").start("Riley");
     server.client().ask("IAMAT x +1+2 3");
-    // Whoever stays, to see that it lives; and the connections to Places that it may keep.
+    // A client that stays connected shows that the server still works. The server may also keep its
+    // connections to Places.
     let mut stays = server.client();
     stays.ask("begin");
     server.wait_for_log("-> ? begin", "");
@@ -83,34 +85,34 @@ fn resets_at_every_moment_of_a_conversation_leave_nothing_behind() {
 
     let rounds = 40;
     for round in 0..rounds {
-        // Before a word was said.
+        // Before the client sent anything.
         reset(server.client());
         // In the middle of a line.
         let mut client = server.client();
         client.send("IAMAT half a li");
         reset(client);
-        // With an answer that was not read, and more on the way.
+        // While there are unread replies.
         let mut client = server.client();
         client.send("x\n".repeat(100));
         reset(client);
-        // With so many answers not read that the server reads no more.
+        // While there are so many unread replies that the server has stopped reading.
         let client = server.client();
         let timeout = Some(Duration::from_millis(20));
         client.stream().set_write_timeout(timeout).unwrap();
         let line = format!("{}\n", "y".repeat(4000));
         while round % 10 == 0 && client.stream().write_all(line.as_bytes()).is_ok() {}
         reset(client);
-        // With its last words not read yet.
+        // While the last reply, before the server closes, is unread.
         let mut client = server.client();
         client.send("z".repeat(4097));
         reset(client);
-        // While Places is asked, with commands behind that.
+        // While the server waits for Places, and another command waits behind it.
         let asked = places.requests().len();
         let mut client = server.client();
         client.send(format!("WHATSAT x 1.{round} 5\nnext\n"));
         assert!(places.wait_for_requests(asked + 1, SOON));
         reset(client);
-        // Having ended its own side before.
+        // After the client has shut down its writing side.
         let mut client = server.client();
         client.send("x\n").finish();
         reset(client);
@@ -121,7 +123,8 @@ fn resets_at_every_moment_of_a_conversation_leave_nothing_behind() {
     stays.send("x\n").expect("? x\n");
     assert!(places.wait_until(SOON, |counts| counts.open_connections == 0));
     let told: Vec<String> = server.log_lines().split_off(begun);
-    // What was said and answered is told, and nothing of the resets but the calls that nobody waits for any more, and what was wrong.
+    // The log has commands, replies, calls to Places that no client waits for any more, and lines
+    // that were too long. It has no other lines because of the resets.
     let strange: Vec<_> = told
         .iter()
         .filter(|line| !line.contains(" <- ") && !line.contains(" -> "))

@@ -1,4 +1,5 @@
-//! What a disk may do to a server that keeps a journal: be slow, lack what others have, refuse, be long to read.
+//! Faults of the disk under a server with a journal: slow calls, errors, and missing features of
+//! the file system. Also a journal that takes long to read.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -13,7 +14,7 @@ use crate::command_line::Ended;
 use crate::journal::{data_dir, keeping, single};
 use crate::outside;
 
-/// A server whose system calls are meddled with as strace has it.
+/// A server whose system calls strace delays or lets fail.
 fn meddled(herd: &Herd, calls: &str, inject: &str) -> (Server, outside::Trace) {
     let (calls, inject) = (format!("trace={calls}"), format!("inject={inject}"));
     let trace = outside::Trace::new(herd, &["-e", &calls, "-e", &inject]);
@@ -32,7 +33,7 @@ fn a_write_that_takes_long_holds_up_only_those_who_wait_for_it() {
         .with("[limits]\nheartbeat_ms = 200\nlink_silence_ms = 1500\n")
         .level("info");
     let jaquez = herd.start("Jaquez");
-    // The first write is that of the start.
+    // The first write belongs to the start.
     let (riley, _trace) = meddled(&herd, "pwrite64", "pwrite64:delay_enter=4000000:when=2+");
     riley.wait_for_log("neighbour Jaquez", ": linked");
     let mut waiting = riley.client();
@@ -83,7 +84,7 @@ fn what_a_file_system_lacks_is_told_and_done_without() {
     }
     for (calls, inject, told) in [
         ("flock", "flock:error=ENOLCK", "has no locks"),
-        // The first one is that of the journal itself.
+        // The first fsync is of the journal file. The later ones are of directories.
         ("fsync", "fsync:error=EINVAL:when=2+", "cannot be synced"),
     ] {
         let herd = single()
@@ -134,7 +135,8 @@ fn a_sync_without_room_is_made_good_by_a_new_file() {
         .with_top("fsync = \"interval\"\n")
         .with("[limits]\nfsync_ms = 20\n")
         .level("info");
-    // Each thread's calls are counted apart: the two of the start go well, and the third in the background does not.
+    // strace counts the calls of each thread separately. The two syncs of the start succeed, and so
+    // do the first two of the background thread; its third fails.
     let (server, _trace) = meddled(&herd, "fdatasync", "fdatasync:error=ENOSPC:when=3");
     let mut client = server.client();
     let (mut first, mut round) = (String::new(), 0);
@@ -162,7 +164,7 @@ fn a_sync_without_room_is_made_good_by_a_new_file() {
     assert_eq!(client.wait_for_record("y", |_| true), second);
 }
 
-/// A journal of so many records.
+/// A journal with this many records.
 fn long_journal(records: u64) -> Vec<u8> {
     let salt = Salt(7);
     let mut file = header("Riley", salt);
@@ -191,7 +193,7 @@ fn a_signal_ends_a_start_that_is_still_reading_its_journal() {
     let mut command = herd.command("Riley");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ended(child) = &mut Ended(command.spawn().unwrap());
-    // Signals are caught before the lock is taken.
+    // The server handles signals before it takes the lock.
     wait_until("it begins", || directory.join("lock").exists());
     let signalled = Instant::now();
     let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
@@ -280,11 +282,11 @@ fn a_sync_that_takes_long_holds_up_nobody_who_does_not_wait_for_it() {
     let herd = single()
         .with_top("fsync = \"interval\"\n")
         .with("[limits]\nfsync_ms = 20\njournal_ahead_bytes = 16384\n");
-    // The first sync is that of the start.
+    // The first sync belongs to the start.
     let (server, _trace) = meddled(&herd, "fdatasync", "fdatasync:delay_enter=4000000:when=2+");
     let mut client = server.client();
     let (name, began, mut answers) = ("x".repeat(200), Instant::now(), 0);
-    // Many times the room that is reserved ahead.
+    // The updates need many times the room that is reserved ahead.
     while began.elapsed() < Duration::from_secs(3) {
         let asked = Instant::now();
         let answer = client.ask(&format!("IAMAT {name}{} +1+2 {answers}", answers % 7));

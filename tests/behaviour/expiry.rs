@@ -11,7 +11,7 @@ fn seconds_ago(seconds: u64) -> String {
     format!("{}.{:09}", since.as_secs(), since.subsec_nanos())
 }
 
-/// Whether a server finds a record of that client.
+/// Whether a server has a record of this client.
 fn knows(client: &mut Client, name: &str) -> bool {
     let answer = client.ask(&format!("WHATSAT {name} 1 1"));
     let is_known = answer.starts_with("AT ");
@@ -35,7 +35,7 @@ fn a_record_expires_on_every_server_and_does_not_come_back_after_a_start() {
     let (riley, jaquez) = (start("Riley"), start("Jaquez"));
     let mut client = riley.client();
     let mut other = jaquez.client();
-    // 57 s of the minute are over already.
+    // This record is 57 s old, so it expires in 3 s.
     let old = client.ask(&format!("IAMAT old +1+2 {}", seconds_ago(57)));
     let new = client.ask(&format!("IAMAT new +1+2 {}", seconds_ago(0)));
     assert!(old.starts_with("AT Riley ") && new.starts_with("AT Riley "));
@@ -44,7 +44,7 @@ fn a_record_expires_on_every_server_and_does_not_come_back_after_a_start() {
         !knows(&mut other, "old")
     });
     assert!(knows(&mut other, "new"));
-    // What comes too late is answered, and known to no server.
+    // A record that is already too old is answered, but no server stores it.
     let late = client.ask(&format!("IAMAT late +1+2 {}", seconds_ago(61)));
     assert!(late.starts_with("AT Riley "), "{late}");
     riley.stop();

@@ -1,5 +1,5 @@
-//! Servers of one herd of which each has a directory and a config file of its own, as on machines of their own: so that they are
-//! changed one at a time.
+//! The servers of one herd, each with its own directory and config file, as on separate machines.
+//! So a test can change them one at a time.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,18 +9,18 @@ use herd_testkit::herd::{Herd, Server};
 
 use crate::tls::{Authority, FOR_PEERS};
 
-/// One server's part of the herd.
+/// One server, with its own copy of the herd's configuration.
 struct Member {
     herd: Herd,
     clients: SocketAddr,
 }
 
-/// All of them.
+/// All servers of the herd.
 pub(crate) struct Fleet {
     members: Vec<(String, Member)>,
 }
 
-/// What one server's config file has of `[peers.tls]`.
+/// The table `[peers.tls]` in one server's config file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeersTls {
     None,
@@ -41,7 +41,7 @@ impl PeersTls {
 }
 
 impl Fleet {
-    /// Servers that share the secret `old`, and links; nothing is started.
+    /// Writes the files of servers that share an old secret and these links. Starts nothing.
     pub(crate) fn new(names: &[&str], links: &[(&str, &str)]) -> Fleet {
         let ports = Herd::new(names, links);
         let addresses: Vec<_> = names
@@ -90,28 +90,29 @@ impl Fleet {
         self.member(name).clients
     }
 
-    /// Its part of the herd.
+    /// The configuration of this server.
     pub(crate) fn herd(&self, name: &str) -> &Herd {
         &self.member(name).herd
     }
 
-    /// Writes its `herd.secret`.
+    /// Writes this server's `herd.secret`.
     pub(crate) fn secret(&self, name: &str, text: &str) {
         fs::write(self.directory(name).join("herd.secret"), text).unwrap();
     }
 
-    /// Writes its `ca.pem`: those who may vouch.
+    /// Writes this server's `ca.pem`, the authorities that it trusts.
     pub(crate) fn trust(&self, name: &str, authorities: &[&Authority]) {
         let pem: String = authorities.iter().map(|it| it.pem()).collect();
         fs::write(self.directory(name).join("ca.pem"), pem).unwrap();
     }
 
-    /// Writes its certificate and key.
+    /// Writes this server's certificate and key.
     pub(crate) fn certify(&self, name: &str, authority: &Authority) {
         authority.certify(self.directory(name), name, name, false);
     }
 
-    /// Changes its config file, which takes a restart; `more` are tables for it.
+    /// Rewrites this server's config file, with the tables in `more`. The server has to be
+    /// restarted then.
     pub(crate) fn configure(&mut self, name: &str, tls: PeersTls, more: &str) {
         let found = self.members.iter_mut().find(|(other, _)| other == name);
         let member = &mut found.unwrap().1;

@@ -1,11 +1,12 @@
-//! What one server hears, every other one knows.
+//! A position that one server receives reaches all servers.
 
 use std::collections::HashMap;
 
 use herd_testkit::client::without_skew;
 use herd_testkit::herd::{Herd, Server};
 
-/// A position told at each server is, byte for byte, the answer of every other.
+/// A position is sent to each server. All other servers must then give the same answer, byte for
+/// byte.
 fn floods_from_each_to_all(year: &str) {
     let herd = Herd::preset(year);
     let servers = herd.start_all();
@@ -23,7 +24,7 @@ fn floods_from_each_to_all(year: &str) {
                 .wait_for_record(&format!("of-{name}"), |line| line == at);
         }
     }
-    // And nothing crossed an edge more than once each way.
+    // And no record crossed a link twice in the same direction.
     for (name, server) in servers {
         let heard = server
             .stop()
@@ -79,7 +80,7 @@ fn the_newest_position_wins_wherever_it_was_told() {
         .wait_for_record("x", |line| line == newer);
     let older = servers["Riley"].client().ask("IAMAT x +2+2 1000.1");
     assert!(older.starts_with("AT Riley "));
-    // A later update shows that whatever was to cross has crossed.
+    // A server sends its updates in order. When this later one has arrived, all earlier ones have.
     let marker = servers["Riley"].client().ask("IAMAT marker +2+2 1");
     servers["Jaquez"]
         .client()
@@ -98,8 +99,8 @@ fn the_newest_position_wins_wherever_it_was_told() {
 fn the_neighbours_hear_an_update_before_its_client_does() {
     let (_herd, servers) = two();
     let (mut teller, mut asker) = (servers["Riley"].client(), servers["Jaquez"].client());
-    // Both servers run at once, so this cannot be seen in one try; but a server that answered its client first would be caught
-    // in some of many: then the record is not even on the wire when the client asks.
+    // Both servers run at the same time, so one round proves little. But if the server answered its
+    // client first, the record would sometimes not even be sent when the other client asks.
     for round in 0..200 {
         let at = teller.ask(&format!("IAMAT x{round} +1+1 1"));
         asker.wait_for_record(&format!("x{round}"), |line| line == at);

@@ -1,4 +1,5 @@
-//! How bytes become lines, beside what the transcripts say of it: memory, time, chance, and urgent bytes.
+//! How bytes become lines, beyond what the transcripts cover: memory, time, random bytes, and TCP
+//! urgent data.
 
 use std::io::Write;
 
@@ -11,7 +12,8 @@ fn a_mebibyte_without_a_newline_does_not_lose_its_answer() {
     let server = Herd::single().start("Riley");
     let mut client = server.client();
     let before = server.status("VmRSS");
-    // The server stops believing after 4,096 bytes, but reads on for a while, so that no reset destroys the answer.
+    // After 4,096 bytes the server ignores the input. But it reads on for a while, because a reset
+    // would destroy the answer.
     let _ = client.stream().write_all(&vec![b'z'; 1 << 20]);
     client.expect(format!("? {}\n", "z".repeat(4096)));
     client.expect_end();
@@ -66,7 +68,7 @@ fn a_line_that_is_never_finished_is_given_up() {
     let mut client = server.client();
     client.send("whole\nhalf");
     client.expect("? whole\n? half\n").expect_end();
-    server.client().send("  ").expect_end(); // a blank line is not answered, finished or not
+    server.client().send("  ").expect_end(); // a blank line gets no reply, even unfinished
 }
 
 #[test]
@@ -76,7 +78,7 @@ fn an_idle_client_is_left_alone_whatever_the_time_for_a_line() {
         .start("Riley");
     let mut idle = server.client();
     idle.send("one\n").expect("? one\n");
-    // Another client is given up meanwhile: more than the time for a line has passed.
+    // Meanwhile another client exceeds the time for a line.
     server.client().send("half").expect("? half\n").expect_end();
     server.client().send("half").expect("? half\n").expect_end();
     idle.send("two\n").expect("? two\n");
@@ -86,7 +88,8 @@ fn an_idle_client_is_left_alone_whatever_the_time_for_a_line() {
 fn urgent_data_hides_nothing_that_is_behind_it() {
     let server = Herd::single().start("Riley");
     server.client().ask("begin");
-    // All of it is there when the server looks: a read ends before the urgent byte, which is no part of the stream.
+    // All input has arrived when the server reads. The kernel ends a read before the urgent byte,
+    // which is not part of the stream.
     server.signal(Signal::STOP);
     let mut client = server.client();
     client.send("one\ntw");

@@ -1,5 +1,4 @@
-//! What `herd-client status` says of real servers that something is wrong with: as an operator, or a health
-//! check, is told.
+//! What `herd-client status` reports of real servers that have a problem.
 
 use herd_testkit::client::wait_until;
 use herd_testkit::herd::status_command;
@@ -12,7 +11,7 @@ fn two() -> Herd {
     Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
 }
 
-/// What is said of a herd, and the status; with the herd's secret.
+/// Runs `herd-client status` with the herd's secret. Returns its status and its output.
 fn status(herd: &Herd, arguments: &[&str]) -> (i32, String) {
     let output = status_command()
         .arg("--config")
@@ -27,12 +26,12 @@ fn status(herd: &Herd, arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap_or(-1), told + &errors)
 }
 
-/// Waits until the herd is said to be well.
+/// Waits until the herd has no problem.
 fn wait_until_well(herd: &Herd) {
     wait_until("all is well", || status(herd, &[]).0 == 0);
 }
 
-/// Waits until something is said of it, with that status.
+/// Waits until the output contains `expected`, with this status.
 fn wait_until_told(herd: &Herd, code: i32, expected: &str) -> String {
     let mut last = String::new();
     wait_until(expected, || {
@@ -56,7 +55,7 @@ fn a_server_that_refuses_every_iamat_does_not_look_healthy() {
         };
         prlimit(Pid::from_raw(riley.pid() as i32), Resource::Fsize, limit).unwrap();
     };
-    // The limit of a file's size stands in for the disk's.
+    // A limit of the file size acts like a full disk.
     limit(Some(6 << 20));
     let mut client = riley.client();
     let is_refused = |number: usize, client: &mut herd_testkit::client::Client| {
@@ -65,7 +64,7 @@ fn a_server_that_refuses_every_iamat_does_not_look_healthy() {
     };
     assert!((0..10_000).any(|number| is_refused(number, &mut client)));
     wait_until_told(&herd, 1, "disk: Riley has refused IAMATs for ");
-    // Also when they agree.
+    // The problem is also reported when all servers hold the same records.
     let told = wait_until_told(&herd, 1, "hold the same ");
     assert!(
         told.contains("disk: Riley has refused IAMATs for ")
@@ -116,7 +115,7 @@ fn servers_that_stop_freeze_or_run_with_another_file_are_told() {
     );
     let mut servers = herd.start_all();
     wait_until_well(&herd);
-    // One that is frozen takes connections, and says nothing.
+    // The kernel accepts connections for a frozen server, but the server sends nothing.
     servers["Jaquez"].signal(Signal::STOP);
     let (code, told) = status(&herd, &["--timeout", "0.5"]);
     assert_eq!(code, 1, "{told}");
@@ -127,7 +126,7 @@ fn servers_that_stop_freeze_or_run_with_another_file_are_told() {
     );
     servers["Jaquez"].signal(Signal::CONT);
     wait_until_well(&herd);
-    // What is sent to a frozen neighbour is not confirmed.
+    // A frozen neighbour does not confirm what it is sent.
     servers["Jaquez"].signal(Signal::STOP);
     servers["Riley"].client().ask("IAMAT x +1+2 3");
     let lag = |herd: &Herd| status(herd, &["--server", "Riley"]);
@@ -157,7 +156,7 @@ fn servers_that_stop_freeze_or_run_with_another_file_are_told() {
         status(&herd, &["--server", "Riley", "--ignore", "link"]).0,
         0
     );
-    // Started with a file that lacks the link.
+    // A server that was started with a file without this link.
     let other = herd.directory.path().join("other.toml");
     let text = std::fs::read_to_string(herd.config_file()).unwrap();
     let lacking = text.replace("[\"Riley\", \"Jaquez\"],", "");
@@ -171,7 +170,7 @@ fn servers_that_stop_freeze_or_run_with_another_file_are_told() {
         1,
         "file: Jaquez was started without the link between Riley and Jaquez",
     );
-    // A name at the wrong address.
+    // A file in which two names have each other's address.
     let crossed = herd.directory.path().join("crossed.toml");
     let text = std::fs::read_to_string(herd.config_file()).unwrap();
     let (one, other) = (herd.peers_address("Riley"), herd.peers_address("Juzang"));

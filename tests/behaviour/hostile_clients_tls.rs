@@ -1,4 +1,4 @@
-//! Clients over TLS that are old, slow, broken or mean: each is served or told to go, and costs little.
+//! TLS clients that are old, slow, broken or hostile: each is served or closed, and costs little.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -39,7 +39,7 @@ pub(crate) fn is_served(mut client: Secure) {
     assert_eq!(line(&mut client), "? no\n");
 }
 
-/// The first handshake message of a client of ours.
+/// The ClientHello of a correct client.
 fn hello(authority: &Authority) -> Vec<u8> {
     let config = Arc::new(config(authority, &rustls::version::TLS13));
     let name = ServerName::try_from("localhost").unwrap();
@@ -49,7 +49,7 @@ fn hello(authority: &Authority) -> Vec<u8> {
     hello
 }
 
-/// Log lines about a client at that address.
+/// The log lines about this client.
 fn told(server: &Server, client: &Client) -> Vec<String> {
     let address = client.stream().local_addr().unwrap().to_string();
     let lines = server.log_lines().into_iter();
@@ -68,7 +68,8 @@ fn tls_1_2_and_1_3_are_spoken() {
     }
 }
 
-/// A `ClientHello` of that version, without extensions, with the commonest suites of its time.
+/// A ClientHello of this version, without extensions, with the most common cipher suites of its
+/// time.
 fn old_hello(minor: u8) -> Vec<u8> {
     let mut body = vec![3, minor];
     body.extend_from_slice(&[7; 32]);
@@ -86,7 +87,8 @@ fn older_versions_are_refused_in_an_alert() {
     const FATAL_ALERT: [u8; 2] = [21, 2];
     let (_herd, server, _authority) = secure_server("");
     for minor in 0..=3 {
-        // TLS 1.2 in the hello of a client that knows none of what makes it safe is no better than 1.1.
+        // The last one is TLS 1.2 without the extensions that make it safe, so it is no better than
+        // TLS 1.1.
         let mut old = Client::connect(server.address);
         old.send(old_hello(minor));
         let told_it = old.rest();
@@ -96,7 +98,7 @@ fn older_versions_are_refused_in_an_alert() {
         drop(old);
         server.wait_for_log(&address, "gone: TLS failed: ");
     }
-    // SSL 2.0, whose hello is framed in another way.
+    // SSL 2.0 has another framing.
     let mut older = Client::connect(server.address);
     older.send(b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10\x07\x00\xc0");
     assert_eq!(older.rest()[0], 21);
@@ -210,7 +212,7 @@ fn a_record_that_was_begun_has_to_be_finished() {
         let address = client.sock.local_addr().unwrap().to_string();
         server.wait_for_log(&address, "gone: no end of a TLS record within 500 ms");
     }
-    // Whoever says nothing may stay, and then has that time for a record as anybody has.
+    // An idle client stays connected. When it begins a record, it has the same time as any client.
     idle.conn.writer().write_all(b"no\n").unwrap();
     let mut record = Vec::new();
     idle.conn.write_tls(&mut record).unwrap();
@@ -234,7 +236,8 @@ fn a_client_that_is_not_read_is_not_cut_off_for_what_is_not_read() {
     );
     client.write_all(b"no\n").unwrap();
     assert_eq!(line(&mut client), "? no\n");
-    // It does not read its answers; so it is not read in the end, in the middle of a record.
+    // This client reads no replies. So the server stops reading in the end, in the middle of a
+    // record.
     let command = format!("{}\n", "x".repeat(1_000));
     let mut sent = 0;
     let stuck = Some(Duration::from_millis(500));
@@ -242,14 +245,16 @@ fn a_client_that_is_not_read_is_not_cut_off_for_what_is_not_read() {
     let error = loop {
         client.conn.writer().write_all(command.as_bytes()).unwrap();
         match client.conn.write_tls(&mut client.sock) {
-            // A write that takes less has waited that long, too.
+            // A partial write has waited for the timeout, too.
             Ok(_) if client.conn.wants_write() => break ErrorKind::WouldBlock,
             Ok(_) => sent += 1,
             Err(error) => break error.kind(),
         }
     };
     assert_eq!(error, ErrorKind::WouldBlock);
-    // One that is read, and begins a record later, is cut off for that; by then its time would have been over, too.
+    // The server still reads from this second client. It begins a record later than the first
+    // client, and is closed because it does not finish it. By then the first client's time would be
+    // over, too.
     let mut other = connect(
         server.address,
         config(&authority, &rustls::version::TLS13),
@@ -271,7 +276,7 @@ fn a_client_that_is_not_read_is_not_cut_off_for_what_is_not_read() {
     }
 }
 
-/// A client whose handshake is over, and who then says in the handshake's own words whatever it likes.
+/// A client that has finished its handshake, and then sends handshake records with any content.
 struct Babbler {
     stream: TcpStream,
     key: aead::LessSafeKey,
@@ -304,7 +309,7 @@ impl Babbler {
         }
     }
 
-    /// A record of the handshake (RFC 8446, section 5.2).
+    /// Sends a handshake record (RFC 8446, section 5.2).
     fn says(&mut self, words: &[u8]) -> std::io::Result<()> {
         let mut inner = [words, &[22]].concat();
         let length = (inner.len() + self.key.algorithm().tag_len()) as u16;
@@ -327,10 +332,11 @@ impl Babbler {
 #[test]
 fn behind_the_handshake_there_is_no_more_of_it_than_in_it() {
     let (_herd, server, authority) = secure_server("tls_handshake_bytes = 2048\nline_ms = 500");
-    // New keys, of 65,000 bytes.
+    // The header of a KeyUpdate message of 65,000 bytes.
     let begun = [24, 0, 253, 232];
     for (bytes, records, reason) in [
-        // What one record holds is not told from padding; more of it has to be finished.
+        // The content of one record cannot be told from padding. A message over several records has
+        // to be finished.
         (7_000, 3, "gone: no end of a TLS record within 500 ms"),
         (
             16_000,
@@ -344,7 +350,7 @@ fn behind_the_handshake_there_is_no_more_of_it_than_in_it() {
             .says(&[&begun[..], &vec![0; bytes]].concat())
             .unwrap();
         for _ in 1..records {
-            // It may have been told to go.
+            // The server may have closed the connection.
             let _ = babbler.says(&vec![0; bytes - 1_000]);
         }
         server.wait_for_log(&address, reason);
@@ -400,17 +406,18 @@ fn records_that_are_none_end_the_connection() {
     for (number, record) in records.iter().enumerate() {
         for before in [&[][..], &hello[..]] {
             let mut client = Client::connect(server.address);
-            // It may be refused before all is written.
+            // The server may close before all bytes are written.
             let _ = client.stream().write_all(&[before, record].concat());
             let told_it = client.rest();
-            // If anything, it is told so in an alert: in the clear, as long as nothing is encrypted.
+            // If the server sends anything, it is an alert. The alert is in plain text while
+            // nothing is encrypted.
             assert!(
                 !before.is_empty() || told_it.first().is_none_or(|kind| *kind == 21),
                 "{number}: {}",
                 told_it.escape_ascii()
             );
         }
-        // And after a handshake that was good.
+        // The same record after a good handshake.
         let mut client = secure_client(server.address, &authority);
         client.write_all(b"x\n").unwrap();
         assert_eq!(line(&mut client), "? x\n");
@@ -432,7 +439,7 @@ fn garbage_behind_a_goodbye_is_passed_over() {
         let config = config(&authority, version);
         let mut client = connect(server.address, config, "localhost");
         let address = client.sock.local_addr().unwrap().to_string();
-        // Too long a line is quoted, and that is the end.
+        // The server quotes a line that is too long, and closes.
         client.write_all(&[b'x'; 5_000]).unwrap();
         client.write_all(b"\n").unwrap();
         assert_eq!(line(&mut client).len(), 2 + 4_096 + 1);
@@ -442,7 +449,7 @@ fn garbage_behind_a_goodbye_is_passed_over() {
             b"\x15\x03\x03\x00\x02\x02\x28",
             &[0; 100],
         ] {
-            // It may have hung up by now.
+            // The server may have closed already.
             let _ = client.sock.write_all(garbage);
         }
         server.wait_for_log(&format!("{address}: gone"), "");
@@ -461,7 +468,7 @@ fn half_made_handshakes_take_little_and_no_more_than_their_places() {
     let crowd: Vec<Client> = (0..PLACES)
         .map(|_| {
             let mut client = Client::connect(server.address);
-            client.send(&hello); // and nothing of what the server answers is taken
+            client.send(&hello); // it never reads the server's flight
             client
         })
         .collect();
@@ -476,7 +483,7 @@ fn half_made_handshakes_take_little_and_no_more_than_their_places() {
     let grown = server.status("VmRSS").saturating_sub(before);
     let each = grown as usize / PLACES;
     assert!(each < 64, "{each} KiB each");
-    // None of them stays, and their places are free again.
+    // The server closes them all. Then new clients get their places.
     for mut client in crowd {
         client.rest();
     }
@@ -487,7 +494,7 @@ fn half_made_handshakes_take_little_and_no_more_than_their_places() {
     });
 }
 
-/// A hello that says it has 65,000 bytes, and all of them but the last.
+/// A ClientHello with a length of 65,000 bytes, of which the last one is missing.
 fn endless_hello() -> Vec<u8> {
     const BYTES: u32 = 65_000;
     let mut message = vec![1];
@@ -511,7 +518,7 @@ fn a_handshake_has_so_many_bytes_and_no_more() {
     let crowd: Vec<Client> = (0..CROWD)
         .map(|_| {
             let client = Client::connect(server.address);
-            // It may be told to go before all is written.
+            // The server may close before all bytes are written.
             let _ = client.stream().write_all(&endless);
             client
         })
@@ -526,7 +533,8 @@ fn a_handshake_has_so_many_bytes_and_no_more() {
         grown < 16 * CROWD,
         "{grown} KiB for {CROWD} hellos without end"
     );
-    // What comes in one piece with the end of a handshake is not part of it.
+    // Application data that arrives together with the end of the handshake does not count as
+    // handshake.
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let config = config(&authority, version);
         let mut client = connect(server.address, config, "localhost");
@@ -550,7 +558,7 @@ fn new_keys_may_be_wanted_and_not_without_end() {
     client.conn.refresh_traffic_keys().unwrap();
     client.write_all(b"y\n").unwrap();
     assert_eq!(line(&mut client), "? y\n");
-    // Nothing but that, and nothing is read.
+    // From now on the client sends nothing but key updates, and reads nothing.
     let before = server.status("VmRSS");
     let mut sent = 0;
     while client.conn.refresh_traffic_keys().is_ok() && client.flush().is_ok() {
@@ -580,7 +588,8 @@ fn pipelined_commands_are_answered_in_order() {
         let commands: String = (0..COMMANDS)
             .map(|number| format!("no {number}\n"))
             .collect();
-        // All of them at once, then the end of what we say; the answers are read after that.
+        // The client sends all commands and then `close_notify`. Only after that it reads the
+        // replies.
         client.write_all(commands.as_bytes()).unwrap();
         client.conn.send_close_notify();
         client.flush().unwrap();
@@ -597,7 +606,7 @@ fn pipelined_commands_are_answered_in_order() {
 #[test]
 fn a_client_that_does_not_read_is_not_read_either_and_cut_off_in_the_end() {
     let herd = Herd::single()
-        .level("warn") // lines that wait for the log are memory too
+        .level("warn") // lines that wait for the log use memory, too
         .with(FOR_CLIENTS)
         .with("[limits]\noutput_stall_ms = 1500\n");
     let authority = Authority::new();
@@ -606,7 +615,7 @@ fn a_client_that_does_not_read_is_not_read_either_and_cut_off_in_the_end() {
     let mut client = secure_client(server.address, &authority);
     client.write_all(b"x\n").unwrap();
     assert_eq!(line(&mut client), "? x\n");
-    let before = server.status("VmHWM"); // the most there ever was
+    let before = server.status("VmHWM"); // the highest memory use so far
     client
         .sock
         .set_write_timeout(Some(Duration::from_millis(500)))
@@ -656,7 +665,7 @@ fn renegotiation_is_refused() {
         shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
     assert!(shown.contains("TLSv1.2"), "{shown}");
-    keyboard.write_all(b"R\n").unwrap(); // its command for a renegotiation
+    keyboard.write_all(b"R\n").unwrap(); // asks `s_client` for a renegotiation
     keyboard.flush().unwrap();
     let mut rest = String::new();
     let deadline = Instant::now() + SOON;

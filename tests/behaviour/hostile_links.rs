@@ -1,4 +1,4 @@
-//! Links over mutual TLS, and somebody at the other end who has the wrong certificate, none, or does not speak TLS.
+//! Links over mutual TLS. The other end has a wrong certificate, has none, or does not speak TLS.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -23,7 +23,7 @@ use crate::hostile_neighbours::wait_for_end;
 use crate::neighbours::NONCE;
 use crate::tls::{Authority, FOR_CLIENTS, FOR_PEERS, Secure, chain, connect};
 
-/// Who trusts `authority` and nobody else.
+/// A trust store with only this authority.
 fn trusting(authority: &Authority) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots
@@ -32,7 +32,7 @@ fn trusting(authority: &Authority) -> RootCertStore {
     roots
 }
 
-/// Dials a server as somebody who shows `identity`, or nothing.
+/// Dials a server with the certificate of `identity`, or without one.
 pub(crate) fn dial(
     herd: &Herd,
     name: &'static str,
@@ -52,9 +52,10 @@ pub(crate) fn dial(
     connect(herd.peers_address(name), config, name)
 }
 
-/// Greets, and returns all that is said in return, in the clear of TLS; and whether TLS ended it.
+/// Sends a greeting. Returns the decrypted reply, and whether the connection ended with a TLS error
+/// or a reset.
 pub(crate) fn greet(stream: &mut Secure, greeting: &str) -> (String, bool) {
-    // Its handshake may be over for us before the other side has refused us.
+    // Our handshake may be complete before the other side has refused our certificate.
     let wrote = stream.write_all(greeting.as_bytes()).is_ok();
     let mut told = Vec::new();
     let mut buffer = [0; 1024];
@@ -67,7 +68,7 @@ pub(crate) fn greet(stream: &mut Secure, greeting: &str) -> (String, bool) {
                     return (String::from_utf8(told).unwrap(), false);
                 }
             }
-            // One that says nothing has ended nothing.
+            // A timeout means that the other side neither replied nor closed.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 panic!("it says nothing, and does not close")
             }
@@ -103,7 +104,8 @@ fn whoever_dials_with_a_wrong_certificate_or_none_is_told_nothing() {
         drop(stranger);
         bob.wait_for_log(&address, &format!("refused: {reason}"));
     }
-    // Names count once the certificate does: here only the greeting is refused, in words.
+    // The name is checked after the certificate was accepted. So only the greeting is refused, with
+    // a reason in plain words.
     for flaw in [Flaw::OtherName, Flaw::OtherWildcard, Flaw::SubjectOnly] {
         let identity = identity(&authority, "Alice", flaw);
         let mut stranger = dial(
@@ -119,7 +121,7 @@ fn whoever_dials_with_a_wrong_certificate_or_none_is_told_nothing() {
             "{flaw:?}"
         );
     }
-    // A server of the herd that is not linked with this one.
+    // A server of the herd without a link to this server.
     let dave = identity(&authority, "Dave", Flaw::None);
     let mut stranger = dial(
         &herd,
@@ -132,11 +134,12 @@ fn whoever_dials_with_a_wrong_certificate_or_none_is_told_nothing() {
         greet(&mut stranger, &AS_ALICE.replace("Alice", "Dave")).0,
         "BYE Dave is not linked with Bob\n"
     );
-    // TLS before 1.3 is not spoken between neighbours: it shows the certificates to whoever listens.
+    // Neighbours do not speak TLS before 1.3, because there the certificates are sent in plain
+    // text.
     let alice = || Some(identity(&authority, "Alice", Flaw::None));
     let mut old = dial(&herd, "Bob", &authority, alice(), &rustls::version::TLS12);
     assert_eq!(greet(&mut old, AS_ALICE), (String::new(), true));
-    // And the right one is let in.
+    // The correct certificate is accepted.
     let mut alice = dial(&herd, "Bob", &authority, alice(), &rustls::version::TLS13);
     assert!(
         greet(&mut alice, AS_ALICE)
@@ -149,15 +152,16 @@ fn whoever_dials_with_a_wrong_certificate_or_none_is_told_nothing() {
     );
 }
 
-/// What somebody shows who waits where Bob should be.
+/// What an impostor does on the address where Bob should be.
 enum Posing {
     As(Flaw),
     InTls12,
-    /// Answers in the protocol, without TLS.
+    /// Speaks the neighbours' protocol without TLS.
     InTheClear,
 }
 
-/// Answers Alice's next dial; returns every byte that came out of TLS, or out of the socket where none was spoken.
+/// Accepts Alice's next connection. Returns all bytes that Alice sent: decrypted, or raw where no
+/// TLS was spoken.
 fn meet_alice(listener: &TcpListener, authority: &Authority, posing: &Posing) -> Vec<u8> {
     let (mut stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
@@ -165,7 +169,7 @@ fn meet_alice(listener: &TcpListener, authority: &Authority, posing: &Posing) ->
         Posing::As(flaw) => (*flaw, &rustls::version::TLS13),
         Posing::InTls12 => (Flaw::None, &rustls::version::TLS12),
         Posing::InTheClear => {
-            // It may have hung up.
+            // Alice may have closed already.
             let _ = writeln!(stream, "HERD 2 Bob Alice {NONCE}");
             let mut heard = Vec::new();
             let _ = stream.read_to_end(&mut heard);
@@ -229,7 +233,7 @@ fn whoever_waits_where_a_neighbour_should_be_is_not_even_greeted() {
     assert!(heard.starts_with(b"HERD 2 Alice Bob "));
     alice.wait_for_log("neighbour Bob", "its certificate was refused");
     alice.wait_for_log("neighbour Bob", "it does not speak TLS");
-    // Told when it is new, not at each of the tries.
+    // Alice warns when the reason is new, not at each attempt.
     let warnings = alice.log_lines();
     let warnings = warnings
         .iter()
@@ -329,7 +333,7 @@ fn a_signal_cuts_no_link_and_a_broken_file_renews_nothing() {
         let mut carol = servers["Carol"].client();
         carol.wait_for_record(marker, |line| line == at);
     };
-    // An authority that is half written, then whole again.
+    // The authority's file is half written, and later complete again.
     fs::write(directory.join("ca.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
     for server in servers.values() {
         server.signal(Signal::HUP);
@@ -351,7 +355,7 @@ fn a_half_made_handshake_counts_as_a_stranger() {
     let herd = chain(&authority)
         .with("[limits]\nmax_unproven = 3\ntls_handshake_ms = 700\nlink_proof_ms = 60000\n");
     let bob = herd.start("Bob");
-    // The beginning of a TLS record, and no more.
+    // The first bytes of a TLS record.
     let half: Vec<Client> = (0..3)
         .map(|_| {
             let mut half = Client::connect(herd.peers_address("Bob"));
@@ -393,7 +397,7 @@ fn whoever_was_refused_in_tls_takes_no_place_from_a_neighbour() {
             let mut plain = Client::connect(herd.peers_address("Bob"));
             plain.send("GET / HTTP/1.1\r\n\r\n");
             assert_eq!(plain.until(b"\x15")[0], 21, "an alert");
-            plain // and it does not hang up
+            plain // it keeps the connection open
         })
         .collect();
     let alice = identity(&authority, "Alice", Flaw::None);
@@ -409,7 +413,7 @@ fn whoever_was_refused_in_tls_takes_no_place_from_a_neighbour() {
             .0
             .starts_with("HERD 2 Bob Alice ")
     );
-    // It dials Carol meanwhile.
+    // Bob also dials Carol, which may take one descriptor.
     if let (Ok(before), Ok(now)) = (before, sockets()) {
         assert!(now <= before + 3 + 2, "{before} and then {now} descriptors");
     }

@@ -1,5 +1,5 @@
-//! Whoever reaches a server's ports and is no neighbour, and a neighbour that lies: what they say changes nothing, and costs
-//! little.
+//! Peers that reach a server's ports without being neighbours, and neighbours that send false data:
+//! they change nothing and cost little.
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -15,17 +15,17 @@ use crate::neighbours::{
     FORGIVING, NONCE, SECRET, linked_riley, pose_as_riley, proof, status_of, two, value,
 };
 
-/// No heartbeat comes in between, however slow the machine is.
+/// With these limits no heartbeat comes in between, even on a slow machine.
 const PATIENT: &str = "[limits]\nheartbeat_ms = 60000\nlink_silence_ms = 120000\n";
 
-/// How many records a server has, and their digest.
+/// The number of records of a server, and their digest.
 fn standing(herd: &Herd, name: &str) -> (usize, String) {
     let status = status_of(herd, name, SECRET).unwrap();
     let records = value(&status, "records").parse().unwrap();
     (records, value(&status, "digest"))
 }
 
-/// Log lines with both texts in them.
+/// The number of log lines that contain both texts.
 fn told(server: &Server, one: &str, other: &str) -> usize {
     let lines = server.log_lines();
     lines
@@ -34,7 +34,7 @@ fn told(server: &Server, one: &str, other: &str) -> usize {
         .count()
 }
 
-/// Waits until the server has hung up: with a reset, if there was something that it had not read.
+/// Waits until the server has closed. It closes with a reset if it had unread input.
 pub(crate) fn wait_for_end(client: &Client) {
     let mut stream = client.stream();
     loop {
@@ -72,14 +72,14 @@ fn forged_lines_change_nothing_on_either_port() {
         "STATUS 00000000000000aa 1 0000000000000000 1".to_owned(),
         "BYE".to_owned(),
     ];
-    // To the clients' port, all of them are what no command is.
+    // On the clients' port, none of these lines is a valid command.
     let mut client = servers["Jaquez"].client();
     for line in &lines {
         client
             .send(format!("{line}\n"))
             .expect(format!("? {line}\n"));
     }
-    // To the neighbours' port, each alone, and each behind a greeting that is not proven.
+    // On the neighbours' port, each line is sent alone, and after a greeting without a proof.
     for line in &lines {
         for greeting in ["", &*format!("HERD 2 Riley Jaquez {NONCE}\n")] {
             let mut stranger = Client::connect(herd.peers_address("Jaquez"));
@@ -89,7 +89,8 @@ fn forged_lines_change_nothing_on_either_port() {
             if !greeting.is_empty() {
                 assert!(stranger.line().starts_with("HERD 2 Jaquez Riley "));
             }
-            // A second greeting, or none behind a first, is answered by a goodbye like everything else.
+            // A greeting is wrong, too, where it is the second one. The answer to all of this is
+            // `BYE`.
             let farewell = String::from_utf8(stranger.rest()).unwrap();
             let last = farewell.lines().last().unwrap_or_default();
             assert!(
@@ -100,7 +101,7 @@ fn forged_lines_change_nothing_on_either_port() {
             assert!(!farewell.lines().any(is_proof), "{line}: {farewell:?}");
         }
     }
-    // A later update shows that whatever was to cross has crossed.
+    // A server sends its updates in order. When this later one has arrived, all earlier ones have.
     let marker = servers["Jaquez"].client().ask("IAMAT marker +1+2 3");
     for name in herd.names() {
         let mut client = servers[&name].client();
@@ -148,7 +149,7 @@ fn a_name_that_is_claimed_wrongly_is_told_in_one_line_each() {
         assert!(line.contains("[WARN ] unproven peer "), "{line}");
         assert_eq!(told(&jaquez, &said.to_string(), ""), 1, "{reason}");
     }
-    // The right name, without the secret, is no more than that, and does not disturb who is linked.
+    // The right name with a wrong proof is refused, too, and does not disturb the existing link.
     let mut riley = linked_riley(&herd);
     jaquez.wait_for_log("neighbour Riley", ": linked");
     let (mut stranger, theirs) = pose_as_riley(&herd);
@@ -212,7 +213,7 @@ fn garbage_of_every_kind_ends_the_link_and_nothing_else() {
     for (number, garbage) in (1..).zip(&kinds) {
         let shown = garbage.escape_ascii().to_string();
         let mut riley = linked_riley(&herd);
-        // What it said before is believed: it is a neighbour.
+        // The record before the garbage is accepted, because it comes from a neighbour.
         riley.send(format!("AT Riley +0.000000000 before +1+2 {number}\n"));
         riley.send([&garbage[..], b"\nAT Riley +0.000000000 after +1+2 7\n"].concat());
         let told = riley.rest();
@@ -280,7 +281,8 @@ fn positions_beyond_every_feed_do_no_harm() {
     for _life in 0..2 {
         let mut client = jaquez.client();
         known.push(client.ask(&format!("IAMAT c{} +1+2 3", known.len())));
-        // Which lives of Jaquez there were, and positions that none of them ever reached.
+        // For two lives of Jaquez (two runs of its process), Riley reports positions that its feed
+        // never reached.
         for their_position in [MOST, MOST - 1, 1 << 63, 1_000_000] {
             let (mut riley, theirs) = pose_as_riley(&herd);
             let first = proof(SECRET, "dialler", NONCE, &theirs);
@@ -288,11 +290,12 @@ fn positions_beyond_every_feed_do_no_harm() {
             riley.line();
             let life = riley.line();
             let boot = life.split(' ').nth(1).unwrap().to_owned();
-            // Of this life, one that is not known, and with the clock of a far future.
+            // Riley's own life is unknown to Jaquez, and its clock is far in the future.
             riley.send(format!(
                 "LIFE 00000000000000aa {MOST} {boot} {their_position}\n"
             ));
-            // That life never told it so much: there is a new one.
+            // Jaquez never sent that much in this life. It assumes that its history was rolled
+            // back, and begins a new life.
             let farewell = "BYE its history was rolled back; it begins a new life";
             assert_eq!(riley.line(), farewell);
             riley.expect_end();
@@ -313,7 +316,7 @@ fn positions_beyond_every_feed_do_no_harm() {
                 );
             }
             assert_eq!(riley.line(), format!("SYNC {}", known.len()));
-            // Forwards, backwards, and as far as numbers go.
+            // Positions that jump forwards and backwards, up to the largest number.
             let positions = [MOST, 0, MOST, 1, MOST - 1, MOST];
             riley.send(
                 positions
@@ -345,7 +348,8 @@ fn positions_beyond_every_feed_do_no_harm() {
     );
 }
 
-/// Jaquez as Riley finds it: proves itself, is linked, and then says `garbage`. Returns when it has hung up.
+/// Plays Jaquez for Riley's next connection: proves itself, is linked, and sends `garbage`. Returns
+/// when Riley has closed.
 fn serve_garbage(listener: &TcpListener, garbage: &[u8]) {
     let (stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
@@ -394,7 +398,8 @@ fn a_proven_neighbour_that_talks_nonsense_is_dialled_ever_more_slowly() {
             wait.split(' ').next()?.parse().ok()
         })
         .collect();
-    // Each wait is 50 to 90 % of a step, and each step is twice the one before: to have proven itself was no merit.
+    // Each wait is 50 to 90 % of a step, and each step is twice the previous one. A successful
+    // proof does not reset the steps.
     for (place, wait) in waits.iter().enumerate() {
         let step = 20 << place;
         assert!(
@@ -420,12 +425,14 @@ fn a_proven_neighbour_that_talks_nonsense_is_let_in_ever_more_rarely() {
             "BYE not the neighbours' protocol: nonsense",
             "{link}"
         );
-        // It does not get in by trying: each wait is 90 % of a step, and each step is twice the one before.
+        // Riley tries again all the time, and is still refused for 90 % of a step. Each step is
+        // twice the previous one.
         drop(pose_as_riley(&herd));
         let waited = broken.elapsed();
         assert!(waited >= FIRST.mul_f64(0.9) * 2_u32.pow(link), "{waited:?}");
     }
-    // However often it came, the operator is told of each time that it was let in, and at most once between them that it was not.
+    // However often Riley tries, the log has a line for each link, and at most one line for the
+    // refusals between two links.
     assert_eq!(told(&jaquez, "neighbour Riley", "linked"), LINKS as usize);
     let refused = "Riley broke the protocol just now, and has to wait";
     assert!((1..=LINKS as usize).contains(&told(&jaquez, "[WARN ]", refused)));
@@ -438,7 +445,8 @@ fn names_of_servers_that_nobody_has_do_not_fill_the_table_of_names() {
     let jaquez = herd.start("Jaquez");
     let mut riley = linked_riley(&herd);
     let before = jaquez.status("VmRSS");
-    // One client, ever newer, heard by ever another server: the table holds one record.
+    // All these records are of one client, each later and from another server's name. So the table
+    // stores one record of them, but could store all names.
     let name = "x".repeat(3_000);
     for thousand in 0..NAMES / 1_000 {
         let lines = (0..1_000).map(|place| {
@@ -448,7 +456,7 @@ fn names_of_servers_that_nobody_has_do_not_fill_the_table_of_names() {
         riley.send(lines.collect::<String>());
     }
     riley.send("AT Riley +0.000000000 last +1+2 7\nBYE enough\n");
-    let told = String::from_utf8(riley.rest()).unwrap(); // whatever was said has been worked off
+    let told = String::from_utf8(riley.rest()).unwrap(); // all earlier lines are processed now
     assert!(
         told.lines().all(|line| line.starts_with("LACKS ")),
         "{told}"
@@ -456,12 +464,12 @@ fn names_of_servers_that_nobody_has_do_not_fill_the_table_of_names() {
     let mut client = jaquez.client();
     client.wait_for_record("last", |line| line == "AT Riley +0.000000000 last +1+2 7");
     let grown = jaquez.status("VmRSS").saturating_sub(before);
-    assert!(grown < 30_000, "grew by {grown} KiB"); // the names are 60,000
+    assert!(grown < 30_000, "grew by {grown} KiB"); // the names have 60,000 KiB
     jaquez.wait_for_log(
         "a neighbour's record was refused: it is from ",
         "which is no server of this herd",
     );
-    // Its own clients are answered as ever, and so are those of the servers of its herd.
+    // Jaquez still answers its own clients, and accepts records of the herd's servers.
     assert!(client.ask("IAMAT own +1+2 3").starts_with("AT Jaquez "));
     assert_eq!(standing(&herd, "Jaquez").0, 3);
 }
@@ -477,7 +485,8 @@ fn a_proven_neighbour_can_not_make_the_table_grow_beyond_its_limit() {
     let mut riley = linked_riley(&herd);
     let lines = (0..20_000).map(|number| format!("AT Riley +0.000000000 c{number} +1+2 7\n"));
     riley.send(lines.collect::<String>());
-    // One that is known is still heard of; so all before it was worked off.
+    // A known client's record is still accepted. When it has arrived, all earlier lines are
+    // processed.
     riley.send("AT Riley +0.000000000 c0 +1+2 8\n");
     client.wait_for_record("c0", |line| line == "AT Riley +0.000000000 c0 +1+2 8");
     assert_eq!(standing(&herd, "Jaquez").0, 100);
@@ -494,7 +503,7 @@ fn a_crowd_of_strangers_is_told_of_in_few_lines() {
     let herd = two().with("[limits]\nmax_unproven = 4\nlink_proof_ms = 60000\n");
     let jaquez = herd.start("Jaquez");
     let address = herd.peers_address("Jaquez");
-    // Each says something else.
+    // Each peer sends something else.
     for number in 0..CROWD {
         let mut stranger = Client::connect(address);
         stranger.send(format!("nonsense {number}\n"));
@@ -505,7 +514,7 @@ fn a_crowd_of_strangers_is_told_of_in_few_lines() {
         );
         stranger.expect_end();
     }
-    // And more than may come at once, who say nothing.
+    // Then more peers than `max_unproven` connect, and send nothing.
     let _crowd: Vec<Client> = (0..CROWD).map(|_| Client::connect(address)).collect();
     jaquez.wait_for_nth_log(2 * CROWD - 4, "unproven peer ", "refused: ");
     let warnings = told(&jaquez, "[WARN ]", "unproven peer ");
@@ -521,7 +530,7 @@ fn strangers_do_not_keep_a_neighbour_out() {
     let address = herd.peers_address("Jaquez");
     let sockets = || fs::read_dir(format!("/proc/{}/fd", jaquez.pid())).map(Iterator::count);
     let before = sockets();
-    // Some say nothing, some greet and say no more, and some were told to go and do not.
+    // Some peers send nothing, some only greet, and some stay connected after a `BYE`.
     let mut crowd = Vec::new();
     for _ in 0..20 {
         crowd.push(Client::connect(address));
@@ -535,7 +544,8 @@ fn strangers_do_not_keep_a_neighbour_out() {
     jaquez.wait_for_log("neighbour Riley", ": linked");
     let at = jaquez.client().ask("IAMAT x +1+2 3");
     assert_eq!(riley.line(), at);
-    // They are no more than may be there at once; that the first of them is still there would be luck of one in millions.
+    // There are no more of them than `max_unproven`. The server picks at random which one it
+    // closes, so the first one is almost certainly closed.
     if let (Ok(before), Ok(now)) = (before, sockets()) {
         assert!(now <= before + 4 + 2, "{before} and then {now} descriptors");
     }
@@ -558,7 +568,7 @@ fn a_crowd_from_one_address_keeps_nobody_out_who_comes_from_another() {
         TcpStream::from(socket)
     };
     let mut crowd: Vec<TcpStream> = (0..3).map(|_| from_elsewhere()).collect();
-    // Between every two words of Riley there are more of them than there is room for.
+    // Between any two lines of Riley, more of them connect than there is room for.
     let (mut riley, theirs) = pose_as_riley(&herd);
     for _ in 0..100 {
         crowd.push(from_elsewhere());
@@ -587,7 +597,7 @@ fn a_stranger_wins_no_time_by_saying_little_at_a_time() {
     ));
     assert!(proven.line().starts_with("PROOF "));
     assert!(proven.line().starts_with("LIFE "));
-    // One byte at a time, of greetings that would be right in the end.
+    // The start of a correct greeting, one byte at a time.
     let mut bytes = b"HERD 2 Riley Jaquez".iter().cycle();
     while slow.write_all(&[*bytes.next().unwrap()]).is_ok() {
         assert!(begun.elapsed() < SOON, "still there");
@@ -610,7 +620,7 @@ fn a_goodbye_is_not_destroyed_by_what_comes_behind_its_reason() {
             false => Client::connect(herd.peers_address("Jaquez")),
             true => linked_riley(&herd),
         };
-        // Not one byte is read before all of this is written.
+        // All of this is sent before the first byte is read.
         talker.send("nonsense\n").send(vec![b'z'; 8 << 20]);
         talker.stream().shutdown(std::net::Shutdown::Write).unwrap();
         talker

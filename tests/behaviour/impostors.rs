@@ -1,4 +1,5 @@
-//! Whoever poses as Google: by whatever means, it is sent neither the key nor a question, and says nothing that becomes an answer.
+//! Impostors of Google Places, of every kind. None of them receives the key or a request, and
+//! nothing they send becomes an answer to a client.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -16,36 +17,36 @@ use crate::certificates::{Flaw, Identity, identity};
 use crate::places::message;
 use crate::tls::Authority;
 
-/// A key that would be seen if it were anywhere.
+/// A key that is easy to find in any output.
 const KEY: &str = "AIzaImpostorsMustNotSee-0123456789_abcd";
 
-/// How somebody poses as Google.
+/// How the impostor behaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Guise {
-    /// In a handshake with such a certificate.
+    /// Does a TLS handshake with such a certificate.
     Showing(Flaw, &'static SupportedProtocolVersion),
-    /// Without TLS: it says this at once, and listens.
+    /// Speaks no TLS: sends these bytes at once, and reads.
     Saying(&'static [u8]),
-    /// It hears the hello, says this, and ends its side of the connection.
+    /// Reads the ClientHello, sends these bytes, and shuts down its writing side.
     Ending(&'static [u8]),
-    /// It sends back what it hears.
+    /// Sends back all bytes that it reads.
     Echoing,
-    /// It hears the hello, and resets the connection.
+    /// Reads from the ClientHello, and resets the connection.
     Resetting,
-    /// It says nothing, for longer than anybody waits.
+    /// Sends nothing until the server closes.
     Silent,
-    /// It sends a handshake record that never ends.
+    /// Sends an endless handshake message, byte by byte.
     Trickling,
 }
 
-/// All that an impostor was told: every byte of the sockets, and every byte that came out of TLS.
+/// Everything that the impostor received: the raw bytes of the sockets, and the decrypted bytes.
 #[derive(Default)]
 struct Heard {
     raw: Vec<u8>,
     plain: Vec<u8>,
 }
 
-/// A socket that remembers what was read from it.
+/// A socket that stores a copy of everything that is read from it.
 struct Tap<'a>(&'a TcpStream, &'a Mutex<Heard>);
 
 impl Read for Tap<'_> {
@@ -73,7 +74,7 @@ impl Write for Tap<'_> {
 pub(crate) struct Impostor {
     pub(crate) url: String,
     heard: Arc<Mutex<Heard>>,
-    /// One word for each connection that is over.
+    /// Receives one message for each connection that has ended.
     gone: Receiver<()>,
 }
 
@@ -126,7 +127,7 @@ fn config(
         .unwrap()
 }
 
-/// One conversation, to its end. That the other side hangs up in its middle is what should happen.
+/// Serves one connection until it ends. It is correct if the server closes in the middle.
 fn pose(guise: Guise, stream: &TcpStream, config: Option<Arc<ServerConfig>>, heard: &Mutex<Heard>) {
     let mut tap = Tap(stream, heard);
     let mut buffer = [0; 4096];
@@ -137,7 +138,7 @@ fn pose(guise: Guise, stream: &TcpStream, config: Option<Arc<ServerConfig>>, hea
             let Some(config) = config else { return };
             let mut connection = ServerConnection::new(config).unwrap();
             let mut plain = [0; 4096];
-            // An answer, should it be asked.
+            // If the server sends a request, this is the answer.
             while let Ok((read, written)) = connection.complete_io(&mut tap) {
                 while let Ok(count @ 1..) = connection.reader().read(&mut plain) {
                     heard
@@ -189,11 +190,11 @@ fn pose(guise: Guise, stream: &TcpStream, config: Option<Arc<ServerConfig>>, hea
     }
 }
 
-/// The key in each form that somebody could write it in.
+/// Whether the bytes contain the key, plain or as hexadecimal digits.
 fn tells_key(bytes: &[u8]) -> bool {
     let hex: String = KEY.bytes().map(|byte| format!("{byte:02x}")).collect();
     let has = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
-    // A part of it is too much.
+    // Even a part of the key must not appear.
     has(&KEY.as_bytes()[4..16]) || has(&KEY.as_bytes()[20..]) || has(&hex.as_bytes()[8..32])
 }
 
@@ -229,7 +230,7 @@ const GUISES: &[(Guise, &str)] = {
         (Saying(b"\x15\x03\x03\x00\x02\x02\x28"), "it refused the TLS handshake: HandshakeFailure"),
         (Saying(b"\x15\x03\x03\x00\x02\x02\x70"), "it refused the TLS handshake: UnrecognisedName"),
         (Saying(b"\x15\x03\x03\x00\x02\x02\x46"), "it refused the TLS handshake: ProtocolVersion"),
-        // A ServerHello of TLS 1.1, and one that takes a suite which was not offered.
+        // A ServerHello of TLS 1.1, and a ServerHello with a cipher suite that was not offered.
         (Saying(b"\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x0201234567890123456789012345678901\x00\x00\x2f\x00"), "TLS failed"),
         (Saying(b"\x16\x03\x03\x00\x2a\x02\x00\x00\x26\x03\x0301234567890123456789012345678901\x00\x00\x00\x00"), "TLS failed"),
         // Application data before there are keys.
@@ -270,7 +271,7 @@ fn no_guise_gets_anything(api: &'static str) {
         );
         client.send("no\n").expect("? no\n");
         drop(client);
-        // The name has one address or two, and each is tried.
+        // `localhost` has one or two addresses, and the server tries each.
         impostor.gone.recv_timeout(SOON).unwrap();
         let log = server.stop().join("\n");
         let heard = impostor.heard.lock().unwrap();

@@ -1,5 +1,5 @@
-//! `herd-journal`: what it says of journals that servers wrote, whole and damaged, and what servers
-//! make of what it repaired.
+//! `herd-journal` on journals that servers wrote, whole and damaged, and servers on journals that
+//! it repaired.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use crate::journal::{data_dir, keeping, single};
 
-/// What a command said, and its status.
+/// The status and the output of a command.
 struct Told {
     status: i32,
     out: String,
@@ -38,7 +38,7 @@ fn inspect(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Told {
     }
 }
 
-/// The newest positions, by client.
+/// The latest position of each client, as `list` prints it.
 fn positions(journal: &Path) -> BTreeMap<String, String> {
     let told = inspect(&[&"list", &journal]);
     let client = |line: &str| line.split(' ').nth(3).unwrap().to_owned();
@@ -48,7 +48,8 @@ fn positions(journal: &Path) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// A journal of `count` clients that a server wrote, each of which moved once; and their answers.
+/// A journal that a server wrote, and the latest answer for each client. There are `count` clients,
+/// and each sent two positions.
 fn written(count: usize) -> (Herd, PathBuf, BTreeMap<String, String>) {
     let herd = single();
     let server = herd.start("Riley");
@@ -65,7 +66,7 @@ fn written(count: usize) -> (Herd, PathBuf, BTreeMap<String, String>) {
     (herd, journal, newest)
 }
 
-/// The place of the `n`th time that `what` stands in a file.
+/// The offset of the `n`th match of `what` in a file, counted from 0.
 fn place(file: &[u8], what: &[u8], n: usize) -> usize {
     let mut places = file
         .windows(what.len())
@@ -89,7 +90,7 @@ fn a_whole_journal_is_verified_counted_listed_and_exported() {
     ] {
         assert!(told.out.contains(expected), "{expected:?} in {}", told.out);
     }
-    // The data directory is as good a name for it.
+    // A command also takes the data directory instead of the journal.
     let directory = journal.parent().unwrap();
     let told = inspect(&[&"stats", &directory]);
     assert_eq!(told.status, 0);
@@ -117,7 +118,7 @@ fn a_whole_journal_is_verified_counted_listed_and_exported() {
     });
     assert!(clients.eq(newest.keys().cloned()), "{}", json.out);
 
-    // What is exported as commands, another server takes.
+    // Another server accepts the commands of an export.
     let exported = herd.directory.path().join("commands");
     let told = inspect(&[
         &"export",
@@ -160,7 +161,7 @@ fn a_torn_tail_is_normal_and_what_is_damaged_is_not() {
     assert_eq!(told.status, 1);
     let start = told.out.lines().find(|line| line.contains("a start"));
     assert!(start.unwrap().contains("refuses it"), "{}", told.out);
-    // It says what the server says.
+    // The start reports the same offset.
     let refused = herd.command("Riley").output().unwrap();
     let refused = String::from_utf8(refused.stderr).unwrap();
     let offset = refused.split("damaged at byte ").nth(1).unwrap();
@@ -172,7 +173,7 @@ fn a_torn_tail_is_normal_and_what_is_damaged_is_not() {
         told.out
     );
     assert!(refused.contains("herd-journal repair"), "{refused}");
-    // What is read is shown, and the status says that it is not all.
+    // The undamaged entries are listed. Status 1 says that something is missing.
     let listed = inspect(&[&"list", &journal]);
     assert_eq!((listed.status, listed.out.lines().count()), (1, 5));
     assert!(listed.out.contains(" x1 +1+2 1\n"), "the older one");
@@ -202,7 +203,7 @@ fn a_repaired_journal_begins_a_new_life_and_the_herd_has_everything_that_is_left
         }
     };
     servers.values().for_each(has_all);
-    // That it heard all of that is in its journal, too.
+    // The journal also notes how far the neighbours' feeds were read.
     let journal = data_dir(&herd, "Riley").join("journal");
     wait_until("what was heard is noted", || {
         let stats = inspect(&[&"stats", &journal, &"--json"]);
@@ -212,7 +213,7 @@ fn a_repaired_journal_begins_a_new_life_and_the_herd_has_everything_that_is_left
             .zip(heard("Juzang"))
             .is_some_and(|(a, b)| a.min(b) >= 26)
     });
-    // A running server's journal may be looked at, and not be repaired.
+    // The journal of a running server can be read, but not repaired.
     let told = inspect(&[&"verify", &journal]);
     assert!(told.errors.contains("Riley is running"), "{}", told.errors);
     assert_eq!(told.status, 0, "{}", told.out);
@@ -231,7 +232,8 @@ fn a_repaired_journal_begins_a_new_life_and_the_herd_has_everything_that_is_left
     }
     servers.remove("Riley").unwrap().kill();
 
-    // A piece of the middle is lost: of Riley's own clients, and of what the neighbours taught it.
+    // A part in the middle is damaged: records of Riley's own clients, and records from its
+    // neighbours.
     let mut file = fs::read(&journal).unwrap();
     let (from, to) = (
         place(&file, b" x10 +1+2 2", 0),
@@ -261,7 +263,8 @@ fn a_repaired_journal_begins_a_new_life_and_the_herd_has_everything_that_is_left
     let again = inspect(&[&"repair", &journal, &"--in-place"]);
     assert!(again.out.contains("nothing to repair"), "{}", again.out);
 
-    // One neighbour is away; the other has all, and says so without being asked for anything older.
+    // One neighbour is down. The other has all records, and sends all of them to Riley's new life
+    // (run of its process).
     servers.remove("Juzang").unwrap().kill();
     let riley = herd.start("Riley");
     has_all(&riley);
@@ -315,8 +318,8 @@ fn a_torn_tail_that_is_cut_off_leaves_the_life_as_it_is() {
     }
 }
 
-/// Damage at any place: the header, the middle, the end. Nothing panics; what is kept was there,
-/// everything that is undamaged is kept; and a server starts with it.
+/// Damage at many places: the header, the middle, the end. `repair` never panics, adds nothing, and
+/// keeps every undamaged entry. A server starts with the result.
 #[test]
 fn whatever_is_damaged_the_rest_is_kept() {
     let (herd, journal, newest) = written(12);
@@ -482,7 +485,7 @@ fn output_that_gets_nowhere_is_no_success_and_a_reader_that_has_enough_is_no_fai
         "{}",
         told.errors
     );
-    // A file that cannot be finished is not there.
+    // If the output cannot be written, no file is left.
     let target = herd.directory.path().join("no").join("such");
     assert_eq!(inspect(&[&"export", &journal, &"-o", &target]).status, 2);
     let told = inspect(&[&"export", &journal, &"-o", &journal]);
@@ -492,7 +495,7 @@ fn output_that_gets_nowhere_is_no_success_and_a_reader_that_has_enough_is_no_fai
         told.errors
     );
     assert_eq!(inspect(&[&"verify", &journal]).status, 0);
-    // One that is there is replaced when the new one is whole.
+    // An existing file is replaced when the new one is complete.
     let target = herd.directory.path().join("exported");
     let mut old = fs::File::create(&target).unwrap();
     old.write_all(b"old").unwrap();

@@ -1,4 +1,5 @@
-//! The data directory: what was answered outlasts the server, however it ends; and what cannot be trusted is told, not guessed.
+//! The data directory: answered updates survive every end of the server's process. What the server
+//! cannot trust it reports, and does not guess.
 
 use std::fs;
 use std::io::Read as _;
@@ -17,7 +18,7 @@ pub(crate) fn data_dir(herd: &Herd, name: &str) -> PathBuf {
     herd.directory.path().join("data").join(name)
 }
 
-/// A herd whose servers keep journals.
+/// Gives each server of the herd a data directory.
 pub(crate) fn keeping(herd: Herd) -> Herd {
     herd.with_top("data_dir = \"data\"\n")
 }
@@ -26,7 +27,7 @@ pub(crate) fn single() -> Herd {
     keeping(Herd::single())
 }
 
-/// Up to which byte a journal has entries; behind that is reserved room.
+/// The offset at which the entries of a journal end. Reserved room follows.
 fn end_of(path: &std::path::Path, server: &str) -> u64 {
     let mut replay = Replay::new(server, 0);
     replay
@@ -35,7 +36,7 @@ fn end_of(path: &std::path::Path, server: &str) -> u64 {
     replay.finish().unwrap().offset
 }
 
-/// What the log of a restarted server says of its journal.
+/// The log line of a started server about its journal.
 fn told_of_journal(server: &Server) -> String {
     server.wait_for_log("journal: ", " entries of records in ")
 }
@@ -95,7 +96,7 @@ fn a_neighbour_frozen_under_a_hundred_thousand_updates_costs_nothing_and_has_the
         writer.join().unwrap();
         last
     };
-    send(&mut client, 0..5000); // every record is there, and every buffer has been used
+    send(&mut client, 0..5000); // now all records exist, and all buffers have grown
     let before = servers["Riley"].status("VmRSS");
     servers["Jaquez"].signal(Signal::STOP);
     let last = send(&mut client, 5000..total);
@@ -122,7 +123,7 @@ fn a_restart_resumes_and_is_not_sent_the_world() {
     servers["Jaquez"]
         .client()
         .wait_for_record("x99", |line| line.starts_with("AT "));
-    // What was heard is noted within a second.
+    // Within a second the journal notes how far the neighbour's feed was read.
     let noted = || {
         let mut replay = Replay::new("Jaquez", 0);
         let mut position = 0;
@@ -149,13 +150,13 @@ fn a_restart_resumes_and_is_not_sent_the_world() {
     jaquez
         .client()
         .wait_for_record("missed", |line| line == missed);
-    // Riley's own life is the same: it says how far behind Jaquez was.
+    // Riley was not restarted, so it knows how far behind Jaquez is.
     let linked = servers["Riley"].wait_for_nth_log(2, "neighbour Jaquez", ": linked, ");
     assert!(
         linked.contains("1 change behind") || linked.contains(" changes behind"),
         "{linked}"
     );
-    // And when it is Riley that restarts, Jaquez knows its earlier life.
+    // When Riley restarts, Jaquez resumes where it was in Riley's feed.
     servers.remove("Riley").unwrap().kill();
     let riley = herd.start("Riley");
     let linked = riley.wait_for_log("neighbour Jaquez", ": linked, ");
@@ -177,7 +178,7 @@ fn a_torn_tail_is_cut_off_with_a_warning() {
     let end = end_of(&path, "Riley") as usize;
     let mut torn = fs::read(&path).unwrap();
     torn.truncate(end - 5);
-    // Longer than what is written next, so that it shows if any of it is left behind that.
+    // The torn tail is longer than the next entry. So the test notices if a part of it remains.
     torn.extend([b'?'; 2_000]);
     fs::write(&path, torn).unwrap();
     let server = herd.start("Riley");
@@ -242,7 +243,7 @@ fn damage_in_the_middle_is_refused_loudly() {
         line.contains("put a good copy in its place, or move it away"),
         "{line}"
     );
-    // Nothing was changed; moved away, the server starts empty.
+    // The refused start changed nothing. After the journal is moved away, the server starts empty.
     assert_eq!(fs::read(&path).unwrap().len(), before.len());
     fs::rename(&path, path.with_extension("bad")).unwrap();
     assert_eq!(
@@ -323,7 +324,8 @@ fn a_full_disk_refuses_updates_and_nothing_else_and_recovers_by_itself() {
     let (riley, jaquez) = (&servers["Riley"], &servers["Jaquez"]);
     let mut client = riley.client();
     let first = client.ask("IAMAT first +1+2 3");
-    // The limit of a file's size stands in for the disk's: reserving beyond it fails in the same way.
+    // A limit of the file size acts like a full disk: reserving room beyond it fails in the same
+    // way.
     let limit = |bytes: Option<u64>| {
         let limit = Rlimit {
             current: bytes,
@@ -350,7 +352,7 @@ fn a_full_disk_refuses_updates_and_nothing_else_and_recovers_by_itself() {
         "[WARN ] journal: no room: ",
         "IAMATs are refused until 128 KiB are free",
     );
-    // Reads and floods go on.
+    // Reading records and receiving updates still work.
     assert_eq!(client.wait_for_record("first", |_| true), first);
     let flooded = jaquez.client().ask("IAMAT flooded +1+2 3");
     client.wait_for_record("flooded", |line| line == flooded);
@@ -389,10 +391,10 @@ fn a_long_journal_is_compacted_while_it_is_used() {
     }
     server.wait_for_log("journal: compacted from ", "");
     let last = client.ask("IAMAT last +1+2 3");
-    // 2,000 entries of some 80 bytes were written; the last compaction may still be at work.
+    // The server wrote 2,000 entries of about 80 bytes. The last compaction may still be running.
     let path = data_dir(&herd, "Riley").join("journal");
     wait_until("it is short", || end_of(&path, "Riley") < 25_000);
-    // No other user may read where clients are.
+    // Other users must not be able to read the positions of clients.
     let next = data_dir(&herd, "Riley").join("journal.new");
     for path in [&path, &next, &data_dir(&herd, "Riley")] {
         let mode = fs::metadata(path).unwrap().permissions().mode();

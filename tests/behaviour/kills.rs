@@ -1,4 +1,5 @@
-//! `kill -9` under load: every start works, and nothing that was answered is lost, whatever clients are called.
+//! `kill -9` under load: every start works, and no answered update is lost, whatever the names of
+//! clients are.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,17 +13,18 @@ use rustix::process::Signal;
 use herd_testkit::client::{Client, SOON};
 use herd_testkit::herd::{Herd, Server};
 
-/// How often the test kills; `HERD_KILLS=300 cargo test --release kill_9` for more.
+/// How often the test kills servers. `HERD_KILLS=300 cargo test --release kill_9` sets the number.
 fn kills() -> usize {
     std::env::var("HERD_KILLS").map_or(10, |text| text.parse().expect("HERD_KILLS is a number"))
 }
 
-/// Commands that a client has in flight: enough that one write of the journal has many pages, of which a kill leaves some.
+/// How many commands a client has in flight. With so many, one write of the journal has several
+/// pages, and a kill can leave some of them.
 const IN_FLIGHT: usize = 16;
-/// Names that each client uses.
+/// How many names each client uses.
 const NAMES: usize = 20;
 
-/// A byte that may stand in a name: any but white space.
+/// A random byte that is allowed in a name: any byte but white space.
 fn name_byte(rng: &mut Rng) -> u8 {
     loop {
         let byte = rng.next_u64() as u8;
@@ -32,7 +34,7 @@ fn name_byte(rng: &mut Rng) -> u8 {
     }
 }
 
-/// CRC-32 (IEEE), as the journal's format 1 has it.
+/// CRC-32 (IEEE), the checksum of the journal's format 1.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
@@ -41,7 +43,8 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// A whole journal entry that can stand in a name: of format 1, rightly checksummed; of format 2, with a checksum that is a guess.
+/// The bytes of a whole journal entry, allowed in a name: format 1 with a correct checksum, or
+/// format 2 with a guessed one.
 fn forged_entry(rng: &mut Rng) -> Vec<u8> {
     loop {
         let mut payload = rng.pick(&[b"L", b"S", b"R", b"H"]).to_vec();
@@ -67,7 +70,7 @@ fn forged_entry(rng: &mut Rng) -> Vec<u8> {
     }
 }
 
-/// A name of any bytes, up to 4,000 of them; `tag` makes it one client's own.
+/// A name of up to 4,000 arbitrary bytes. `tag` makes it unique.
 fn name(rng: &mut Rng, tag: &str) -> Vec<u8> {
     let length = match rng.below(3) {
         0 => 1 + rng.below(40),
@@ -112,7 +115,7 @@ fn wait_for(asker: &mut Client, client: &[u8], wanted: &Line) {
     }
 }
 
-/// The server has, or is sent, whatever any server has answered.
+/// Waits until the server has the latest record that any server has answered, for all clients.
 fn has_all(server: &Server, promises: &Promises, servers: usize) {
     let mut asker = server.client();
     for other in 0..servers {
@@ -131,7 +134,7 @@ fn kill_9_of_one_two_or_all_at_random_moments_under_load_loses_nothing_that_was_
     let mut servers: HashMap<String, Server> = herd.start_all_quietly();
     let mut promises = Promises::new();
     for server in 0..names.len() {
-        // Only processes end here, never the machine.
+        // The tests kill processes, but the machine never loses power.
         promises.serves(server, Policy::Never);
     }
     let mut rng = Rng::new(12_345, "kills");
@@ -164,7 +167,8 @@ fn kill_9_of_one_two_or_all_at_random_moments_under_load_loses_nothing_that_was_
                             [b"IAMAT ", &id[..], rest.as_bytes()].concat()
                         };
                         let commands: Vec<Vec<u8>> = (0..IN_FLIGHT).map(command).collect();
-                        // Its server may be killed in the middle of this; what was not answered was not promised.
+                        // The server may be killed now. Commands without an answer were not
+                        // promised.
                         let answers = client.try_ask_all(&commands);
                         let is_over = answers.len() < commands.len();
                         told.extend(answers);
@@ -199,7 +203,7 @@ fn kill_9_of_one_two_or_all_at_random_moments_under_load_loses_nothing_that_was_
             servers.insert(names[victim].clone(), herd.start(&names[victim]));
         }
         for &victim in &killed {
-            // What it answered itself is in its own journal.
+            // A server's journal alone has all updates that this server answered.
             let mut asker = servers[&names[victim]].client();
             let mut table = |client: &[u8]| {
                 asker.send([b"WHATSAT ", client, b" 1 1\n"].concat());

@@ -1,4 +1,5 @@
-//! Every limit has a test that reaches it: which one it is stands here, and a limit without one is noticed.
+//! Every limit has a test that reaches it. This file lists these tests, and fails for a limit
+//! without one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +7,7 @@ use std::path::Path;
 
 use herd_testkit::herd::server_command;
 
-/// A limit, and the test that reaches it: its file in `tests`, and its name.
+/// A limit, and the test that reaches it: the file in `tests`, and the name of the test.
 const REACHED_BY: [(&str, &str, &str); 52] = [
     (
         "max_clients",
@@ -267,7 +268,7 @@ const REACHED_BY: [(&str, &str, &str); 52] = [
     ),
 ];
 
-/// The limits that `--check` prints, and those that are constants.
+/// The limits that `--check` prints, and the constants in `limits.rs`.
 fn limits() -> BTreeSet<String> {
     let output = server_command()
         .args(["Riley", "--check"])

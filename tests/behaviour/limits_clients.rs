@@ -1,4 +1,5 @@
-//! The limits of clients that no other file reaches: how many may knock at once, how much they may say, and how long a farewell lasts.
+//! Limits for clients that no other file tests. They limit how many may wait to be accepted, how
+//! much input they may send, and how long the server waits before it closes.
 
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -9,7 +10,7 @@ use rustix::process::Signal;
 use herd_testkit::client::{Client, SOON, wait_until};
 use herd_testkit::herd::{Herd, Server};
 
-/// Lines of the log with both texts in them.
+/// The number of log lines that contain both texts.
 fn told(server: &Server, one: &str, other: &str) -> usize {
     let lines = server.log_lines();
     lines
@@ -18,7 +19,7 @@ fn told(server: &Server, one: &str, other: &str) -> usize {
         .count()
 }
 
-/// A client whose kernel takes no more than that before it reads.
+/// A client with a receive buffer of about `bytes`.
 fn small_client(address: SocketAddr, bytes: usize) -> Client {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(bytes).unwrap();
@@ -32,7 +33,8 @@ fn as_many_may_knock_as_the_backlog_holds_and_each_is_served() {
         .with("[limits]\naccept_backlog = 8\n")
         .start("Riley");
     server.client().send("x\n").expect("? x\n");
-    // While it cannot accept, the kernel does: one more than it was told (listen(2) of Linux), and no more than that.
+    // While the server is stopped, the kernel completes connections up to the backlog plus one
+    // (Linux, listen(2)), and no more.
     server.signal(Signal::STOP);
     let mut knocking = Vec::new();
     while knocking.len() < 100 {
@@ -58,7 +60,7 @@ fn clients_that_move_are_told_of_right_however_few_are_kept_unpacked() {
         let servers = herd.start_all();
         let (mut told, mut asked) = (servers["Riley"].client(), servers["Jaquez"].client());
         let mut last = ["", "", ""].map(str::to_owned);
-        // Each of them moves often enough to get a place, and to lose it again.
+        // Each client moves often enough to get one of the unpacked places, and to lose it again.
         for step in 1..=60 {
             let who = step % 3;
             last[who] = told.ask(&format!("IAMAT client{who} +{step}.5-{step}.25 {step}.125"));
@@ -81,7 +83,8 @@ fn a_table_that_is_full_by_count_or_by_bytes_is_told_seldom_however_often_it_ref
         let mut client = server.client();
         let known = client.ask("IAMAT known +1+2 3");
         assert!(known.starts_with("AT "));
-        // A long id fills the bytes; then no other has room, however short.
+        // One long name uses up the bytes. After that there is no room for another client, however
+        // short its name.
         let filler = format!("IAMAT {} +1+2 3", "f".repeat(3500));
         assert!(client.ask(&filler).starts_with("AT "), "{limit}");
         let mut refused = 0;
@@ -107,11 +110,12 @@ fn a_table_that_is_full_by_count_or_by_bytes_is_told_seldom_however_often_it_ref
 fn a_last_answer_is_not_destroyed_by_megabytes_that_come_behind_it() {
     let server = Herd::single().level("warn").start("Riley");
     let mut client = small_client(server.address, 4096);
-    // So many answers that they wait in the server and in its kernel, but not so many that it stops reading.
+    // So many replies that some wait in the server and some in the kernel, but not so many that the
+    // server stops reading.
     let line = format!("{}\n", "x".repeat(4000));
     client.send(line.repeat(50));
     client.send("z".repeat(4097));
-    // Not one byte is read before all of this is written.
+    // All of this is sent before the first byte is read.
     client.send(vec![b'z'; 8 << 20]);
     client.stream().shutdown(Shutdown::Write).unwrap();
     client.expect(format!("? {line}").repeat(50));
@@ -131,7 +135,7 @@ fn a_client_that_was_told_its_last_words_may_not_talk_for_ever() {
         .expect(format!("? {}\n", "z".repeat(4096)))
         .expect_end();
     let told = Instant::now();
-    // Each byte is heard, and none wins it time.
+    // The server reads each byte, but none extends the time.
     while client.stream().write_all(b"x").is_ok() {
         assert!(told.elapsed() < SOON, "still there");
         std::thread::park_timeout(Duration::from_millis(20));
@@ -143,7 +147,7 @@ fn a_client_that_was_told_its_last_words_may_not_talk_for_ever() {
     );
 }
 
-/// A server with these marks. Its log goes to a file, for there is much of it.
+/// A server with a high and a low output mark. Its log is long, and goes to a file.
 struct Marked {
     herd: Herd,
     server: Server,
@@ -161,7 +165,8 @@ impl Marked {
         Marked { herd, server }
     }
 
-    /// Has somebody who does not read say more than can be answered; returns it, and how many commands were acted on.
+    /// Connects a client that sends commands until the server stops reading, and reads no replies.
+    /// Returns the client, and how many of its commands were run.
     fn deaf(&self) -> (Client, usize) {
         let client = small_client(self.server.address, 65_536);
         let timeout = Some(Duration::from_millis(300));
@@ -172,7 +177,8 @@ impl Marked {
         (client, acted_on)
     }
 
-    /// How many commands were acted on, when everything that can be is: three who came later are answered, and the log is written.
+    /// Waits until the server can do nothing more: three later clients are answered, and the log is
+    /// written. Returns how many commands of the first client were run.
     fn settled(&self) -> usize {
         let log = || std::fs::read_to_string(self.herd.directory.path().join("own.log")).unwrap();
         for _ in 0..3 {
@@ -189,9 +195,9 @@ impl Marked {
 #[test]
 fn output_marks_stop_a_client_s_commands_and_let_them_go_on() {
     const PART: usize = 256 * 1024;
-    // What the kernel takes besides.
+    // With a high mark of 1 byte, only the kernel's buffers hold replies.
     let (_client, little) = Marked::start(1, 0).deaf();
-    // It stops at the high mark: four mebibytes more are answered where the mark is so much higher.
+    // The server stops at the high mark. This one is 4 MiB higher, so 4 MiB more are answered.
     let marked = Marked::start(16 * PART, 15 * PART);
     let (mut client, much) = marked.deaf();
     let more = much.saturating_sub(little) * 4003;
@@ -199,13 +205,14 @@ fn output_marks_stop_a_client_s_commands_and_let_them_go_on() {
         (12 * PART..=20 * PART).contains(&more),
         "{little} and {much} commands: {more} bytes"
     );
-    // It goes on below the low mark, a sixteenth from here.
+    // The server goes on when less than the low mark is waiting. Half of the output is read here,
+    // and a sixteenth would do.
     let answer = format!("? {}\n", "x".repeat(4000));
     let half = 8 * PART / answer.len();
     client.expect(answer.repeat(half));
     wait_until("it goes on", || marked.settled() > much);
 
-    // With a low mark at the bottom, it does not: there is still output above it.
+    // With a low mark of 0 it does not go on yet, because there is still output.
     let marked = Marked::start(16 * PART, 0);
     let (mut client, much) = marked.deaf();
     client.expect(answer.repeat(half));

@@ -1,5 +1,5 @@
-//! The limits of what a server does to others that no other file reaches: dialling, looking names up, asking Places, writing to
-//! the disk.
+//! Limits for connections and calls that a server makes, where no other file tests them: dialling,
+//! resolving names, asking Places, writing to the disk.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -14,7 +14,8 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use crate::outside;
 use crate::places::{message, stand_in};
 
-/// An address where connecting neither succeeds nor fails: whoever listens there accepts nobody, and its queue is full.
+/// An address where connecting neither succeeds nor fails: the listener accepts nothing, and its
+/// queue is full.
 struct Silence {
     address: SocketAddr,
     _listener: socket2::Socket,
@@ -39,7 +40,7 @@ impl Silence {
     }
 }
 
-/// The message of the error that a `WHATSAT` is answered with.
+/// The error message in the answer to a `WHATSAT`.
 fn complaint(server: &Server) -> String {
     let mut client = server.client();
     client.ask("IAMAT x +1+2 3");
@@ -64,13 +65,13 @@ fn a_neighbour_that_can_not_be_reached_is_given_up_and_dialled_again() {
 fn waits_before_dialling_again_grow_from_the_first_to_the_cap() {
     let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
         .with("[limits]\nredial_first_ms = 20\nredial_cap_ms = 160\n");
-    let riley = herd.start("Riley"); // and nobody listens where Jaquez should be
+    let riley = herd.start("Riley"); // and nothing listens at Jaquez's address
     let wait_ms = |n| -> u64 {
         let line = riley.wait_for_nth_log(n, "neighbour Jaquez: dialling again in ", " ms");
         let (_, ms) = line.split_once(" in ").unwrap();
         ms.strip_suffix(" ms").unwrap().parse().unwrap()
     };
-    // Each is between half and nine tenths of its step.
+    // Each wait is between half and nine tenths of its step.
     for (n, step) in [20, 40, 80, 160, 160, 160].into_iter().enumerate() {
         let waited = wait_ms(n + 1);
         assert!(
@@ -82,7 +83,7 @@ fn waits_before_dialling_again_grow_from_the_first_to_the_cap() {
 
 #[test]
 fn places_that_can_not_be_reached_is_given_up() {
-    let places = stand_in(); // its CA alone
+    let places = stand_in(); // only its CA is used
     let silence = Silence::at((Ipv4Addr::LOCALHOST, 0).into());
     let herd = Herd::single()
         .asking(&places)
@@ -100,7 +101,7 @@ fn a_name_server_that_does_not_answer_is_given_up() {
     {
         return outside::skipped(what, &why);
     }
-    // It hears, and says nothing; at an address of its own.
+    // A name server that receives questions and never answers, on an address of its own.
     let [.., high, low] = std::process::id().to_be_bytes();
     let address = Ipv4Addr::new(127, 253, high, low);
     let silent = match std::net::UdpSocket::bind((address, 53)) {
@@ -113,7 +114,7 @@ fn a_name_server_that_does_not_answer_is_given_up() {
         .with("[limits]\nlookup_ms = 300\n");
     let resolver = herd.directory.path().join("resolv.conf");
     fs::write(&resolver, format!("nameserver {address}\n")).unwrap();
-    // A mount namespace of its own, where that is the system's name server.
+    // A separate mount namespace, where this is the system's name server.
     let command = herd.command("Riley");
     let mut within = outside::wrapped(
         &["unshare", "--mount", "sh", "-c"],
@@ -140,7 +141,7 @@ fn a_name_server_that_does_not_answer_is_given_up() {
 
 #[test]
 fn a_connection_to_places_without_a_question_is_closed() {
-    let places = stand_in(); // it would keep it for a minute
+    let places = stand_in(); // it would keep the connection for a minute
     let server = Herd::single()
         .asking(&places)
         .with("[limits]\nplaces_idle_ms = 400\n")
@@ -202,7 +203,8 @@ fn room_is_reserved_ahead_of_the_journal_and_no_more_than_that() {
             let there = fs::metadata(&journal).unwrap();
             most = most.max(there.size().saturating_sub(written));
         }
-        // An entry is a little longer than its id, and room is reserved anew before it is used up.
+        // An entry is a little longer than its name. More room is reserved before all of it is
+        // used.
         assert!(
             (ahead * 3 / 4..=ahead * 2 + 20_000).contains(&most),
             "{most} bytes ahead, limit {ahead}"
@@ -230,7 +232,7 @@ fn an_accepted_change_is_synced_within_its_time_and_not_before() {
         if wanted > 0 {
             wait_until("it is synced", || synced() >= wanted);
         } else {
-            // What would have synced it has passed for the other server.
+            // These commands run many turns of the loop. None of them may sync the journal.
             for _ in 0..50 {
                 client.ask("x");
             }
@@ -252,7 +254,8 @@ fn nobody_waits_for_a_journal_that_the_disk_refuses() {
     let server = herd.start("Riley");
     let mut client = server.client();
     client.ask("IAMAT kept +1+2 3");
-    // The room is reserved, and yet the disk does not take anything there any more, as where blocks are copied when they are written.
+    // The room is reserved, but the file system still refuses to write there, as one with
+    // copy-on-write can.
     let allow = |bytes: Option<u64>| {
         let limit = Rlimit {
             current: bytes,
@@ -267,7 +270,7 @@ fn nobody_waits_for_a_journal_that_the_disk_refuses() {
     server.wait_for_log("1 clients are let go without an answer", "300 ms");
     let refused = server.client().ask("IAMAT late +1+2 3");
     assert_eq!(refused, "? IAMAT late +1+2 3");
-    // Whoever asks about what may be forgotten is not kept waiting either.
+    // A `WHATSAT` for a record that may still be lost is not kept waiting either.
     server.client().send("WHATSAT doubtful 10 5\n").expect_end();
     let known = server.client().ask("WHATSAT kept 10 5");
     assert!(known.starts_with("AT Riley "), "{known}");

@@ -1,4 +1,4 @@
-//! Where a server listens: every address of a name.
+//! Where a server listens: on every address of a name.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::process::Command;
 use herd_testkit::client::Client;
 use herd_testkit::herd::{Herd, Server};
 
-/// The ready line's addresses for clients.
+/// The addresses for clients in the ready line.
 fn clients_on(server: &Server) -> Vec<SocketAddr> {
     let line = server.wait_for_log("clients on ", "");
     let (_, rest) = line.split_once("clients on ").unwrap();
@@ -16,8 +16,8 @@ fn clients_on(server: &Server) -> Vec<SocketAddr> {
     addresses.collect()
 }
 
-/// A server in a mount namespace with an `/etc/hosts` of its own, where `many.test` has these
-/// addresses. `None` where that is not possible, which is said.
+/// The command of a server in a mount namespace with its own `/etc/hosts`, where `many.test` has
+/// these addresses. Returns `None`, with a message, where that is not possible.
 pub(crate) fn with_hosts(herd: &Herd, addresses: &[&str], arguments: &[&str]) -> Option<Command> {
     let file = herd.directory.path().join("hosts");
     let lines = addresses
@@ -61,7 +61,7 @@ pub(crate) fn with_hosts(herd: &Herd, addresses: &[&str], arguments: &[&str]) ->
 #[test]
 fn an_address_of_a_name_that_this_machine_lacks_is_passed_over_and_told() {
     let herd = Herd::single();
-    // One stands there twice, as in many a hosts file.
+    // One address is listed twice, as in many hosts files.
     let addresses = ["127.0.77.1", "127.0.77.2", "127.0.77.1", "192.0.2.77"];
     let listen = ["--listen", "many.test:0", "--listen-peers", "many.test:0"];
     let Some(mut command) = with_hosts(&herd, &addresses, &listen) else {
@@ -144,7 +144,7 @@ fn a_port_that_another_program_has_on_one_address_of_the_name_ends_the_start() {
     let addresses: Vec<_> = ("localhost", 0).to_socket_addrs().unwrap().collect();
     let last = *addresses.last().unwrap();
     let Ok(taken) = TcpListener::bind(last) else {
-        return; // an address that this machine does not have
+        return; // this machine does not have the address
     };
     let place = format!("localhost:{}", taken.local_addr().unwrap().port());
     let herd = Herd::single();
@@ -172,7 +172,7 @@ fn an_address_alone_means_what_it_means_elsewhere() {
     if !has_ipv6() {
         return;
     }
-    // On Linux [::] is both families, unless the system says otherwise.
+    // On Linux, [::] stands for both families unless `bindv6only` is set.
     let mut command = herd.command("Riley");
     command.args(["--listen", "[::]:0"]);
     let server = Server::start(&mut command);

@@ -1,4 +1,4 @@
-//! What clients do wrong takes so much of the log and no more; the rest is counted.
+//! Log lines about mistakes of clients are limited. Lines beyond the limit are counted.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,12 +7,12 @@ use crate::small_disk::{obstacle, on_disk_of};
 use herd_testkit::client::{Client, wait_until};
 use herd_testkit::herd::{Herd, Server};
 
-/// The bytes of these lines, with their newlines.
+/// The number of bytes of these lines, with their newlines.
 fn bytes_of<'a>(log: impl IntoIterator<Item = &'a String>) -> usize {
     log.into_iter().map(|line| line.len() + 1).sum()
 }
 
-/// How many lines were left out, of clients and in all, as the log says.
+/// How many lines were left out, according to the lines about single clients and about all clients.
 fn left_out(log: &[String]) -> u64 {
     log.iter()
         .filter_map(|line| {
@@ -39,7 +39,7 @@ fn a_client_s_invalid_commands_take_its_share_of_the_log_and_the_rest_is_counted
     for _ in 0..50 {
         client.send("x\n".repeat(100)).expect("? x\n".repeat(100));
     }
-    // What is answered is logged as ever, and so is another client's mistake.
+    // Valid commands are still logged, and so are another client's mistakes.
     let at = client.ask("IAMAT kiwi +1+2 3");
     server
         .client()
@@ -128,8 +128,7 @@ fn the_log_shows_the_beginning_of_a_long_line_that_is_not_answered() {
     )));
 }
 
-/// Everything that a client can do wrong, for a while, with the limits that a server has by
-/// default.
+/// Clients make all kinds of mistakes for some seconds, with the default limits.
 #[test]
 fn what_strangers_do_for_seconds_takes_less_than_a_megabyte_of_log_a_second() {
     const SPAN: Duration = Duration::from_secs(3);
@@ -156,7 +155,7 @@ fn what_strangers_do_for_seconds_takes_less_than_a_megabyte_of_log_a_second() {
                 }
             });
         }
-        // There is no key for Places, so each of these fails.
+        // Each of these fails, because the server has no key for Places.
         scope.spawn(move || {
             let mut client = Client::connect(address);
             client.send("IAMAT known +1+2 3\n").line();
@@ -164,7 +163,7 @@ fn what_strangers_do_for_seconds_takes_less_than_a_megabyte_of_log_a_second() {
                 client.send("WHATSAT known 1 1\n").places();
             }
         });
-        // Connections that come, say something wrong, and go.
+        // Connections that open, send something wrong, and close.
         for said in [
             "",
             "x\n",
@@ -188,7 +187,7 @@ fn what_strangers_do_for_seconds_takes_less_than_a_megabyte_of_log_a_second() {
     assert!(left_out > 1_000, "only {left_out} lines were left out");
 }
 
-/// The log of a server and its older files, the newest last; each with its length.
+/// The log and its older files that exist, each with its length. The newest file is the last.
 fn files(herd: &Herd) -> Vec<(String, u64)> {
     let name = |number: u32| match number {
         0 => "own.log".to_owned(),
@@ -214,7 +213,7 @@ fn a_log_is_rotated_by_the_server_and_the_oldest_goes() {
     for stamp in 0..1_000 {
         client.ask(&format!("IAMAT kiwi +1+2 {stamp}"));
     }
-    // Moved away by hand, and opened anew: the next rotation is of the new file.
+    // The log is moved away by hand and opened anew. The next rotation then moves the new file.
     let there = |name: &str| herd.directory.path().join(name);
     wait_until("three older files are there", || files(&herd).len() == 4);
     wait_until("the last line is written", || {
@@ -263,7 +262,7 @@ fn the_log_leaves_the_journal_its_room_on_the_disk() {
     let mut command = on_disk_of(&herd, "disk", DISK_BYTES);
     command.args(["--log-file", "disk/own.log"]);
     let server = Server::start(&mut command);
-    // The log of what is answered has no bound but the disk's.
+    // The log of valid commands is limited only by the disk.
     let mut client = server.client();
     let lines: String = (0..50)
         .map(|_| format!("IAMAT {} +1+2 3\n", "k".repeat(3_000)))
@@ -287,7 +286,7 @@ fn the_log_leaves_the_journal_its_room_on_the_disk() {
         let disk = rustix::fs::statvfs(disk.as_str()).unwrap();
         disk.f_bavail * disk.f_frsize
     };
-    // More of the same, of which nothing is logged; and the journal takes what is new.
+    // These commands are not logged any more. The journal still has room for new clients.
     for _ in 0..100 {
         client.send(&lines);
         (0..50).for_each(|_| assert!(client.line().starts_with("AT ")));
@@ -297,7 +296,7 @@ fn the_log_leaves_the_journal_its_room_on_the_disk() {
         let answer = client.ask(&format!("IAMAT new{number} +1+2 3"));
         assert!(answer.starts_with("AT "), "refused: {answer}");
     }
-    // With room again, the log goes on, and says how much it lacks.
+    // When there is room again, the server goes on logging, and counts the lost lines.
     let log = format!("{disk}/own.log");
     fs::File::options()
         .write(true)

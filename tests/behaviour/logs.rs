@@ -1,4 +1,5 @@
-//! The log: one line an event, nothing raw from outside, and never in the way.
+//! The log: one line for each event, nothing unescaped from outside, and never in the way of the
+//! server.
 
 use std::fs;
 
@@ -7,7 +8,7 @@ use herd_testkit::herd::{Herd, Server};
 
 use crate::places::stand_in;
 
-/// Starts a server that logs into a file.
+/// Starts a server that logs to this file.
 fn logging_to(herd: &Herd, path: &str) -> Server {
     let mut command = herd.command("Riley");
     command.args(["--log-file", path]);
@@ -110,7 +111,8 @@ fn a_reader_that_stands_still_delays_nobody_and_lines_are_dropped_and_counted() 
         0,
     )
     .unwrap();
-    // Open for both, so that opening does not wait; nobody reads yet.
+    // Opened for both reading and writing, because opening only one end would block. The test does
+    // not read yet.
     let mut reader = fs::File::options()
         .read(true)
         .write(true)
@@ -146,7 +148,8 @@ fn a_reader_that_stands_still_delays_nobody_and_lines_are_dropped_and_counted() 
         };
         text.lines().filter_map(told).sum::<u64>()
     };
-    // Of 6,000 lines, some 20,000 bytes and what the pipe holds are kept; the rest is counted, in one line or several.
+    // Of about 6,000 lines, some 20,000 bytes and the content of the pipe are kept. One or more
+    // lines count the rest.
     wait_until("the lost lines are counted", || {
         client.send("again\n").line();
         lost() > 1000
@@ -243,7 +246,7 @@ fn a_log_that_cannot_be_opened_anew_is_tried_again() {
         has(&moved.join("own.log"), "<- before")
     });
     assert!(has(&moved.join("own.log"), "cannot open the log"));
-    // Without another signal, and without another line.
+    // The server opens the new file without another signal, and before another line is logged.
     fs::create_dir(&logs).unwrap();
     let path = logs.join("own.log");
     wait_until("the new file is there", || {

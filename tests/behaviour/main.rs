@@ -1,4 +1,4 @@
-//! What the server does, seen from outside: real processes, real sockets, one file for each behaviour.
+//! Tests of the server from outside: real processes, real sockets, one file for each behaviour.
 
 #![allow(
     clippy::unwrap_used,

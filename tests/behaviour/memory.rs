@@ -1,4 +1,5 @@
-//! What hostile clients cost in memory, measured: those who stall, those who never end a line, those who never read.
+//! Measures how much memory hostile clients use: clients that stop in the middle of a line, never
+//! end a line, or never read.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use crate::neighbours::{linked_riley, two};
 use crate::outside::skipped;
 use crate::places::stand_in;
 
-/// The most memory that a server ever had, in KiB, from now on.
+/// Measures a server's peak memory use from now on.
 struct Peak<'a> {
     server: &'a Server,
     before: u64,
@@ -18,7 +19,7 @@ struct Peak<'a> {
 
 impl Peak<'_> {
     fn of(server: &Server) -> Peak<'_> {
-        // Makes the peak what there is now (proc(5)).
+        // Resets the peak to the current use (proc(5)).
         std::fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").unwrap();
         Peak {
             server,
@@ -31,7 +32,7 @@ impl Peak<'_> {
     }
 }
 
-/// A server that has answered something of every kind, so that what everybody shares is there.
+/// A server that has answered commands of each kind, so that all shared buffers exist.
 fn warm(herd: Herd) -> Server {
     let server = herd.level("warn").start("Riley");
     for _ in 0..20 {
@@ -77,7 +78,7 @@ fn ten_thousand_who_stall_in_the_middle_of_a_line_cost_little_and_delay_nobody()
         "{grown} KiB: their halves are not there yet"
     );
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
-    // They are not forgotten.
+    // The server still waits for the rest of their lines.
     for client in crowd.iter_mut().step_by(997) {
         client.send(" +1+2 3\n");
         assert!(client.line().starts_with("AT Riley "));
@@ -91,7 +92,7 @@ fn sixty_four_mebibytes_without_a_newline_cost_less_than_one() {
     let client = server.client();
     let megabyte = vec![b'z'; 1 << 20];
     let mut reader = Client::of(client.stream().try_clone().unwrap());
-    // The server listens for a while after it has given its answer, and closes then.
+    // After its answer the server reads on for a while, and then closes.
     let sent = (0..64).take_while(|_| client.stream().write_all(&megabyte).is_ok());
     let sent = sent.count();
     reader.expect(format!("? {}\n", "z".repeat(4096)));
@@ -110,7 +111,7 @@ fn one_who_never_reads_costs_less_than_a_mebibyte_whatever_it_asks() {
         "x".repeat(4080 - "IAMAT  +1+2 3".len())
     );
     for command in [&*longest, "WHATSAT x 10 20\n", "? \n"] {
-        server.client().send(&longest).line(); // its record is not what is measured
+        server.client().send(&longest).line(); // the memory of its record is not measured
         let peak = Peak::of(&server);
         let deaf = server.client();
         let timeout = Some(Duration::from_millis(700));
@@ -143,10 +144,10 @@ fn a_neighbour_that_lacks_everything_and_reads_nothing_costs_little() {
         client.ask(command.trim_end());
     }
     let peak = Peak::of(&jaquez);
-    // It has to be sent 24 MB, and takes none of it.
+    // Riley has to be sent 24 MB, and reads nothing.
     let mut deaf = linked_riley(&herd);
     deaf.send("CLOCK 2\n");
-    jaquez.wait_for_log("neighbour Riley: its clock is ", ""); // so it is linked
+    jaquez.wait_for_log("neighbour Riley: its clock is ", ""); // so the link is up
     for round in 0..100 {
         client.ask(&format!("IAMAT other +1+2 {round}"));
     }

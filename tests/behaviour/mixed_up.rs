@@ -1,4 +1,5 @@
-//! Connections come and go while Places is asked, and the places of the dead are taken by others: everybody gets its own answers.
+//! Clients connect and close while Places is asked, and new connections reuse the slots of closed
+//! ones. Each client must get its own answers.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use herd_testkit::herd::Herd;
 
 use crate::outside::descriptors;
 
-/// A point on earth that nobody else has.
+/// A location that no other client has.
 fn point(number: usize) -> String {
     format!("+{}.{number:04}-{}.5", number % 80, number % 170)
 }
@@ -30,7 +31,8 @@ fn in_a_burst_of_comings_and_goings_nobody_is_given_another_s_answer() {
         .level("warn")
         .with("[limits]\nmax_places_connections = 4\n")
         .start("Riley");
-    // What the answer for each point is, which the stand-in decides by the point alone.
+    // The correct answer for a location. The stand-in for Google computes it from the location
+    // alone.
     let asked_alone = |number: usize| {
         let mut client = server.client();
         client.ask(&format!("IAMAT only{number} {} 1", point(number)));
@@ -58,7 +60,8 @@ fn in_a_burst_of_comings_and_goings_nobody_is_given_another_s_answer() {
                     assert!(at.contains(&format!(" {id} ")), "{at}");
                     client.send(format!("WHATSAT {id} 10 3\nWHATSAT {id} 11 1\nmine-{id}\n"));
                     if round % 3 != 0 {
-                        // Gone while it is asked, or while it waits in line: its place is the next one's at once.
+                        // The client closes while its question is asked or queued. The next client
+                        // reuses its slot at once.
                         if round % 2 == 0 {
                             socket2::SockRef::from(client.stream())
                                 .set_linger(Some(Duration::ZERO))

@@ -1,8 +1,9 @@
-//! A name server that hangs, or is slow: who asks Places waits for it, up to a deadline, and nobody else.
+//! A name server that hangs or is slow. Clients that ask Places wait for it, up to a deadline.
+//! Other clients do not wait.
 //!
-//! The server under test runs in a mount namespace with an `/etc/resolv.conf` of its own, which leads to a name server in the test.
-//! That takes root, `unshare` and the standard port of name servers; where something is missing, the tests are skipped, and the
-//! standard error says why.
+//! The server under test runs in a mount namespace with its own `/etc/resolv.conf`, which names a
+//! name server in the test. This needs root, `unshare` and port 53. Where one of these is missing,
+//! the tests are skipped, and the standard error says why.
 
 use std::fs;
 use std::io::Write as _;
@@ -18,16 +19,16 @@ use herd_testkit::herd::{Herd, Server};
 
 use crate::places::{message, stand_in};
 
-/// A name server on an address of its own.
+/// A name server with its own loopback address.
 struct NameServer {
     address: Ipv4Addr,
-    /// One word for each question.
+    /// Receives one message for each question.
     asked: Receiver<()>,
 }
 
 impl NameServer {
-    /// Answers every question with 127.0.0.1, so much later, or never; one for `hangs.test` never. `None` where that is not possible,
-    /// which is said.
+    /// Answers each question with 127.0.0.1 after this delay, or never. It never answers a question
+    /// for `hangs.test`. Returns `None`, with a message, where that is not possible.
     fn start(delay: Option<Duration>) -> Option<NameServer> {
         match NameServer::try_start(delay) {
             Ok(server) => Some(server),
@@ -79,7 +80,7 @@ impl NameServer {
         Ok(NameServer { address, asked })
     }
 
-    /// Starts a server that asks this one.
+    /// Starts a server that uses this name server.
     fn ask_for(&self, herd: &Herd, arguments: &[&str]) -> Server {
         let file = herd.directory.path().join("resolv.conf");
         let text = format!(
@@ -104,7 +105,8 @@ impl NameServer {
     }
 }
 
-/// The answer to a question: its first name is 127.0.0.1, and has no IPv6 address (RFC 1035 §4).
+/// The answer to a question: its first name has the address 127.0.0.1 and no IPv6 address (RFC 1035
+/// §4).
 fn answer(question: &[u8]) -> Vec<u8> {
     const HEADER: usize = 12;
     let name_length = question[HEADER..]
@@ -124,7 +126,7 @@ fn answer(question: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Two hundred updates, one after the other; says how long the slowest took.
+/// Sends two hundred updates, one after the other. Returns the longest time for an answer.
 fn slowest_of_many(client: &mut Client) -> Duration {
     let mut slowest = Duration::ZERO;
     for round in 0..200 {
@@ -170,7 +172,7 @@ fn one_that_hangs_delays_nobody_else() {
     assert!(took < Duration::from_secs(4), "{took:?}");
     assert_eq!(places.connections(), 0);
     drop((asker, second, other));
-    // The thread that waits for the name server is waited for by nobody.
+    // The stop does not wait for the thread that waits for the name server.
     let told = Instant::now();
     server.stop();
     assert!(told.elapsed() < Duration::from_secs(4));
@@ -188,7 +190,7 @@ fn a_name_that_hangs_keeps_no_other_name_waiting() {
         .with("[limits]\nlookup_ms = 4000\n");
     let url = format!("https://places.test:{}", places.address().port());
     let server = names.ask_for(&herd, &["--places-url", &url]);
-    // Where its neighbour is, it asks at its start, and again and again.
+    // The server resolves its neighbour's name at the start, and again after each failure.
     names.asked.recv_timeout(SOON).unwrap();
     let mut client = server.client();
     client.ask("IAMAT kiwi +34.068930-118.445127 1");
@@ -211,7 +213,7 @@ fn the_deadline_of_a_question_counts_while_its_name_is_looked_up() {
     let server = names.ask_for(&herd, &["--places-url", &url]);
     let mut client = server.client();
     client.ask("IAMAT kiwi +34.068930-118.445127 1");
-    // The second time the look-up is still going on.
+    // The second time, the first look-up is still running.
     for _ in 0..2 {
         let begun = Instant::now();
         client.send("WHATSAT kiwi 10 5\n");

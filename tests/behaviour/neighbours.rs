@@ -1,4 +1,5 @@
-//! Links: proving who is there, one for each edge, lost and found again.
+//! Links between neighbours: their proofs, one link for each pair, and how links are lost and made
+//! again.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -34,13 +35,13 @@ pub(crate) fn proof(
     hex(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), text.as_bytes()).as_ref())
 }
 
-/// Who broke the protocol may come again at once.
+/// With these limits, a peer that broke the protocol may connect again at once.
 pub(crate) const FORGIVING: &str = "[limits]\nredial_first_ms = 1\nredial_cap_ms = 1\n";
 
-/// What Riley is told that had proven itself, broke the protocol, and is back too soon.
+/// The reply to Riley if it had proven itself, broke the protocol, and connects again too soon.
 pub(crate) const TOO_SOON: &str = "BYE Riley broke the protocol just now, and has to wait";
 
-/// Somebody claiming to be Riley, and what the answer is.
+/// Connects a peer that claims to be Riley. Returns it, and the reply to its greeting.
 pub(crate) fn hello_of_riley(herd: &Herd) -> (Client, String) {
     let mut riley = Client::connect(herd.peers_address("Jaquez"));
     riley.send(format!("HERD 2 Riley Jaquez {NONCE}\n"));
@@ -48,7 +49,8 @@ pub(crate) fn hello_of_riley(herd: &Herd) -> (Client, String) {
     (riley, greeting)
 }
 
-/// Somebody claiming to be Riley, as far as the greeting; returns Jaquez's nonce too. Dials again if told to wait.
+/// Connects a peer that claims to be Riley, and greets. Returns Jaquez's nonce, too. Dials again if
+/// Jaquez asks it to wait.
 pub(crate) fn pose_as_riley(herd: &Herd) -> (Client, String) {
     let (mut riley, mut greeting) = hello_of_riley(herd);
     wait_until("Riley is let in again", || {
@@ -65,7 +67,7 @@ pub(crate) fn pose_as_riley(herd: &Herd) -> (Client, String) {
     (riley, theirs)
 }
 
-/// A Riley that knows the secret, linked with Jaquez.
+/// A peer that knows the secret, and is linked with Jaquez as Riley.
 pub(crate) fn linked_riley(herd: &Herd) -> Client {
     let (mut riley, theirs) = pose_as_riley(herd);
     riley.send(format!(
@@ -81,7 +83,8 @@ pub(crate) fn linked_riley(herd: &Herd) -> Client {
     riley
 }
 
-/// The next line that is of Jaquez's feed: what it has kept of Riley's comes when it comes.
+/// The next line that Jaquez sends, except `KEPT`. A `KEPT` (the confirmation of Riley's records)
+/// may come at any time.
 pub(crate) fn of_feed(riley: &mut Client) -> String {
     loop {
         let line = riley.line();
@@ -91,7 +94,7 @@ pub(crate) fn of_feed(riley: &mut Client) -> String {
     }
 }
 
-/// A Riley that knows the secret, up to its `LIFE`; and Jaquez's.
+/// A peer that knows the secret and has not sent its own `LIFE` yet. Returns Jaquez's `LIFE`, too.
 fn starting_riley(herd: &Herd) -> (Client, String) {
     let (mut riley, theirs) = pose_as_riley(herd);
     riley.send(format!(
@@ -136,12 +139,12 @@ fn what_is_kept_is_confirmed_once_and_what_was_not_told_is_not_believed() {
     assert_eq!(riley.line(), "SYNC 1");
     riley.send("AT Riley +0.000000000 x +1+2 7\nSYNC 1\n");
     assert_eq!(riley.line(), "KEPT 1");
-    // The same again is no news; the next is.
+    // A repeated `SYNC` is not confirmed again. The next one is.
     riley.send("SYNC 1\nEPOCH 3 AT Riley +0.000000000 x +1+2 6\nSYNC 2\n");
     assert_eq!(riley.line(), "KEPT 2");
     let mut client = jaquez.client();
     client.wait_for_record("x", |line| line == "AT Riley +0.000000000 x +1+2 6");
-    // It has caught up when it says so, not when everything is sent.
+    // The neighbour has caught up when it confirms the records, not when all are sent.
     let has_caught_up = || {
         let lines = jaquez.log_lines();
         lines.iter().any(|line| line.contains("caught up"))
@@ -162,7 +165,7 @@ fn what_has_a_later_epoch_is_passed_on_with_it_and_stays() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
     let mut riley = linked_riley(&herd);
-    // A server whose clock is a year ahead.
+    // The record of a server whose clock is years ahead.
     riley.send("AT Riley +0.000000000 x +1+2 4000000000\nSYNC 1\n");
     let mut client = jaquez.client();
     client.wait_for_record("x", |line| line.ends_with(" 4000000000"));
@@ -190,7 +193,7 @@ fn a_record_that_was_refused_is_not_confirmed_and_asked_for_again_with_more_room
             "AT Riley +0.000000000 {client} +1+2 7\nSYNC {position}\n"
         ));
     }
-    // `LACKS` waits for nothing, `KEPT` for the disk: they come in any order.
+    // `KEPT` waits for the disk and `LACKS` does not, so they come in any order.
     let mut told = Vec::new();
     while !["KEPT 2", "LACKS 2"]
         .iter()
@@ -273,7 +276,7 @@ fn a_server_whose_history_was_rolled_back_begins_a_new_life() {
     riley.send("AT Riley +0.000000000 x +1+2 7\nSYNC 1\n");
     assert_eq!(riley.line(), "KEPT 1");
     let boot = |life: &str| life.split(' ').nth(1).unwrap().to_owned();
-    // It knows more than it was told.
+    // Riley reports a position that Jaquez has not reached.
     let (mut again, life) = starting_riley(&herd);
     assert!(life.ends_with(" 00000000000000aa 1"), "{life}");
     let first = boot(&life);
@@ -288,7 +291,8 @@ fn a_server_whose_history_was_rolled_back_begins_a_new_life() {
     again.expect_end();
     riley.expect_end();
     jaquez.wait_for_log("[WARN ]", "this server's history was rolled back");
-    // Everything is asked for, and sent: what Riley taught the last life, too.
+    // Both sides exchange everything again, including the records that Riley sent in the earlier
+    // life.
     let (mut riley, life) = starting_riley(&herd);
     assert!(life.ends_with(" 00000000000000aa 0"), "{life}");
     assert_ne!(boot(&life), first);
@@ -343,7 +347,7 @@ fn wrong_guessed_reflected_and_replayed_proofs_are_refused() {
         &mut riley,
     );
     let (mut riley, theirs) = pose_as_riley(&herd);
-    refused(proof(SECRET, "acceptor", NONCE, &theirs), &mut riley); // what Jaquez itself would say
+    refused(proof(SECRET, "acceptor", NONCE, &theirs), &mut riley); // Jaquez's own proof
     let (mut riley, _) = pose_as_riley(&herd);
     refused(old_proof, &mut riley);
     let (mut riley, _) = pose_as_riley(&herd);
@@ -465,7 +469,7 @@ fn a_newer_proven_link_takes_the_place_of_the_old_one() {
     old.expect_end();
     let at = jaquez.client().ask("IAMAT x +1+2 3");
     assert_eq!(new.line(), at);
-    // One that cannot prove itself takes the place of no other link.
+    // A peer that cannot prove itself does not replace the link.
     let (mut impostor, theirs) = pose_as_riley(&herd);
     impostor.send(format!(
         "PROOF {}\n",
@@ -494,7 +498,7 @@ fn a_dialler_is_not_fooled_by_who_answers() {
         }
         String::from_utf8(line).unwrap()
     };
-    // Somebody else; somebody who sends its own proof back; somebody who guesses.
+    // Three wrong answers: another name, our own proof reflected, and a guessed proof.
     let mut stream = accept();
     line(&mut stream);
     writeln!(stream, "HERD 2 Bernard Riley {NONCE}").unwrap();
@@ -532,7 +536,7 @@ fn servers_with_different_secrets_do_not_link_and_say_why_once() {
         "unproven peer ",
         "claiming to be Riley: refused: a wrong proof",
     );
-    // It is tried again and again, but told once.
+    // The server tries again and again, but logs the reason once.
     riley.wait_for_nth_log(4, "neighbour Jaquez: dialling again", "");
     let told = |server: &herd_testkit::herd::Server| {
         server
@@ -569,7 +573,7 @@ fn a_neighbour_that_is_killed_is_linked_again_within_a_second_of_its_return() {
         let missed = servers["Riley"]
             .client()
             .ask(&format!("IAMAT missed +1+2 {life}"));
-        // The backoff has reached its cap when it comes back.
+        // The dialling delay has reached its maximum when Jaquez starts again.
         servers["Riley"].wait_for_nth_log(5 * (life - 1), "neighbour Jaquez: dialling again", "");
         let jaquez = herd.start("Jaquez");
         let back = Instant::now();
@@ -578,7 +582,7 @@ fn a_neighbour_that_is_killed_is_linked_again_within_a_second_of_its_return() {
             jaquez.wait_for_log(&format!("neighbour {name}"), ": linked");
         }
         let took = back.elapsed();
-        assert!(took < Duration::from_millis(1300), "linked after {took:?}"); // a second, and the log's own delay
+        assert!(took < Duration::from_millis(1300), "linked after {took:?}"); // 1 s, and the log
         jaquez
             .client()
             .wait_for_record("missed", |line| line == missed);
@@ -623,7 +627,7 @@ fn a_neighbour_that_lacks_much_is_sent_all_of_it_before_a_stop() {
     let herd = two().level("warn");
     let jaquez = herd.start("Jaquez");
     let mut client = jaquez.client();
-    // More than sockets take at once: twenty megabytes.
+    // 20 MB, which is more than the kernel's socket buffers hold.
     let id = "x".repeat(4_000);
     for hundred in 0..RECORDS / 100 {
         let lines = (0..100).map(|number| format!("IAMAT {id}{hundred}-{number} +1+2 3\n"));
@@ -654,7 +658,7 @@ fn silence_is_filled_with_heartbeats() {
     for _ in 0..5 {
         assert_eq!(riley.line(), "SYNC 0");
     }
-    // Ours missing, the link is lost.
+    // Riley sends no heartbeats, so the link is lost.
     jaquez.wait_for_log("neighbour Riley", "lost: nothing heard for 1000 ms");
 }
 
@@ -683,7 +687,7 @@ fn a_stranger_that_was_told_to_go_goes_whatever_it_says() {
     stranger.send("nonsense\n");
     assert!(stranger.line().starts_with("BYE "));
     let told = Instant::now();
-    // It keeps talking; each byte is heard, and none of them wins it time.
+    // The peer goes on sending. The server reads each byte, but none extends the time.
     while stranger.stream().write_all(b"x").is_ok() {
         assert!(told.elapsed() < SOON, "still there");
         std::thread::park_timeout(Duration::from_millis(20));
@@ -709,8 +713,8 @@ fn a_clock_that_is_off_is_told() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
     let mut riley = linked_riley(&herd);
-    // Only the second line in a row that says so is believed: the first may have been on its way
-    // for long.
+    // Only the second wrong time in a row counts, because one line may have been delayed on its
+    // way. The first one was in Riley's `LIFE`.
     riley.send("CLOCK 2\n");
     jaquez.wait_for_log("neighbour Riley: its clock is", "s behind ours");
     riley.send("CLOCK 18446744073709551615\nCLOCK 4\n");
@@ -728,7 +732,7 @@ fn a_clock_that_is_off_is_told() {
     jaquez.wait_for_log(told, "agrees with ours again");
 }
 
-/// The values of the keys of a status; those of each link last.
+/// The keys and values of a status. Those of the links come last.
 pub(crate) fn values(status: &str) -> Vec<(String, String)> {
     let pairs = status.strip_prefix("STATUS ").unwrap().split(' ');
     let pairs = pairs.map(|pair| pair.split_once('=').unwrap());
@@ -756,7 +760,7 @@ fn a_server_counts_what_changes_nothing_and_clocks_that_disagree() {
     assert_eq!(counts, ["2", "0", "1", "2"]);
 }
 
-/// What a server tells somebody who dials as operator with that secret.
+/// The status that a server sends to an operator with this secret, or the `BYE`.
 pub(crate) fn status_of(herd: &Herd, name: &str, secret: &[u8]) -> Result<String, String> {
     let mut operator = Client::connect(herd.peers_address(name));
     operator.send(format!("HERD 2 operator {name} {NONCE}\n"));
@@ -837,7 +841,7 @@ fn two_servers_of_one_name_are_told_of() {
     let jaquez = herd.start("Jaquez");
     let _one = linked_riley(&herd);
     jaquez.wait_for_log("neighbour Riley", ": linked");
-    // Another life, while the first is linked.
+    // Another process of that name, while the first one is linked.
     let (mut other, theirs) = pose_as_riley(&herd);
     other.send(format!(
         "PROOF {}\n",
@@ -879,7 +883,8 @@ fn an_older_copy_of_a_data_directory_that_is_put_back_is_noticed_and_caught_up_w
     );
 }
 
-/// What a neighbour was told rests on all that the server knew then, also on what an older copy of its journal lacks.
+/// Riley's position in the feed is true only for the table of that time. In an older copy of the
+/// journal, x stands before this position, but Riley never received it.
 #[test]
 fn an_older_copy_sends_again_what_moved_after_it_was_made() {
     let herd = two()
@@ -895,7 +900,8 @@ fn an_older_copy_sends_again_what_moved_after_it_was_made() {
     assert_eq!(riley.line(), "SYNC 1");
     drop(riley);
     jaquez.wait_for_log("neighbour Riley", ": lost: ");
-    // While Riley is away: x, and so much behind it that it does not come in one piece.
+    // While Riley is disconnected: x, and after it so many records that they do not fit into one
+    // batch.
     let x = client.ask("IAMAT x +1+2 3");
     for number in 0..40 {
         let name = format!("{}{number}", "y".repeat(4_000));
@@ -903,7 +909,8 @@ fn an_older_copy_sends_again_what_moved_after_it_was_made() {
     }
     let copy = fs::read(&journal).unwrap();
     client.ask("IAMAT x +1+2 4");
-    // Riley is back, and hears some of that: not x, which moved to the end.
+    // Riley connects again, and gets a part of the feed. x is not in it, because it moved to the
+    // end.
     let (mut riley, life) = starting_riley(&herd);
     let boot = life.split(' ').nth(1).unwrap().to_owned();
     riley.send(format!("LIFE 00000000000000aa 1 {boot} 1\n"));

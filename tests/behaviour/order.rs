@@ -1,4 +1,4 @@
-//! Answers come in the order of the commands, also when one of them takes long.
+//! Replies come in the order of the commands, even if one of them takes long.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,8 @@ fn what_comes_behind_a_whatsat_waits_for_it() {
     client.send("IAMAT x +1+2 1\nWHATSAT x 10 5\nIAMAT x +3+4 2\nWHATSAT x 10 5\nlast\n");
     assert!(places.wait_for_requests(1, SOON));
     let first = client.line();
-    // Somebody else is served meanwhile, and x is still where it was: its second IAMAT has not been acted on.
+    // Meanwhile another client is served. The record of x is still the first one, because the
+    // second IAMAT waits.
     assert_eq!(server.client().ask("other"), "? other");
     assert_eq!(server.client().send("WHATSAT x 1 1\n").places().0, first);
     places.release();
@@ -79,7 +80,7 @@ fn a_client_of_another_connection_never_gets_the_answer() {
     let server = Herd::single().asking(&places).start("Riley");
     server.client().ask("IAMAT x +1+2 1");
     for _ in 0..20 {
-        // Its connection's place in the table is taken by the next client while the call is still out.
+        // The next client reuses the slot of this connection while the call is still running.
         let asked = places.requests().len();
         places.push_behaviour(Behaviour::Hold);
         let mut gone = server.client();

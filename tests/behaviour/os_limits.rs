@@ -1,5 +1,5 @@
-//! What the system allows a process, lowered: a server that cannot start says why in one line, and one that runs goes on with what
-//! it has.
+//! Low limits of the operating system (rlimits). A server that cannot start says why in one line. A
+//! running server goes on with what it has.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -15,13 +15,13 @@ use crate::command_line::Ended;
 use crate::outside::{self, wrapped};
 use crate::places::stand_in;
 
-/// The same command in a shell that lowers its limits before.
+/// The same command, started by a shell that lowers its limits first.
 fn limited(limits: &str, command: &Command) -> Command {
     let script = format!("{limits} && exec \"$@\"");
     wrapped(&["sh", "-c", &script, "sh"], &[], command)
 }
 
-/// From now on a server may have so much of something; `None`: as much as there is.
+/// Sets a limit of a running server. `None` removes the limit.
 fn allow(server: &Server, what: Resource, amount: Option<u64>) {
     let limit = Rlimit {
         current: amount,
@@ -35,7 +35,8 @@ fn allow(server: &Server, what: Resource, amount: Option<u64>) {
     .unwrap();
 }
 
-/// Starts a server that may fail to. `Err`: its status, and what it said; one that did start is stopped again.
+/// Starts a server that may fail. `Err` holds its status and its standard error. A server that did
+/// start is stopped again.
 fn try_start(command: &mut Command) -> Result<(), (Option<i32>, String)> {
     command.stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -90,7 +91,8 @@ fn a_start_without_enough_descriptors_is_told_in_one_line() {
 #[test]
 fn who_may_open_fewer_files_than_clients_may_come_is_told() {
     for (max_clients, is_told) in [(901, false), (902, true)] {
-        // One neighbour, 64 strangers, 2 connections to Places, and 32 of its own: 901 are left.
+        // The server reserves descriptors for one neighbour, 64 unproven peers, 2 connections to
+        // Places, and 32 for itself. So 901 are left.
         let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]).with(&format!(
             "[limits]\nmax_clients = {max_clients}\nmax_places_connections = 2\n"
         ));
@@ -114,7 +116,7 @@ fn a_log_that_may_not_grow_ends_nobody_and_what_is_lost_is_counted() {
     let log = || fs::read_to_string(&path).unwrap();
     client.ask("before");
     wait_until("it is logged", || log().contains("-> ? before"));
-    // SIGXFSZ comes with it, which ends whoever is not ready for it.
+    // The kernel also sends SIGXFSZ, which by default ends the process.
     allow(&server, Resource::Fsize, Some(log().len() as u64 + 1000));
     for number in 0..500 {
         client.ask(&format!("lost {number}"));
@@ -137,7 +139,7 @@ fn a_log_that_may_not_grow_ends_nobody_and_what_is_lost_is_counted() {
                 .ok()
         })
         .sum();
-    // Each command is two lines; what a failed write left behind is there, too.
+    // Each command logs two lines. A failed write may have written some of them.
     let kept = text.matches("lost ").count() as u64;
     assert!(
         lost >= 100 && lost + kept >= 990,
@@ -155,7 +157,7 @@ fn where_no_file_may_grow_everything_is_served_that_needs_none() {
     let server = Server::start(&mut limited("ulimit -f 0", &command));
     let mut client = server.client();
     assert_eq!(client.ask("hello"), "? hello");
-    // What cannot be kept is not promised.
+    // The server does not accept an update that it cannot store.
     assert_eq!(client.ask("IAMAT x +1+2 3"), "? IAMAT x +1+2 3");
     server.wait_for_log("cannot write the log own.log: File too large", "");
     drop(client);
@@ -171,7 +173,7 @@ fn without_threads_it_does_not_start_and_says_why_or_does_without() {
     {
         return;
     }
-    // The limit does not bind root; nobody else is this user.
+    // The limit does not apply to root, so the server runs as a user with no other processes.
     let user = (60_000 + std::process::id() % 5000).to_string();
     let herd = |top: &str| {
         let herd = Herd::single().with_top(top).env("HERD_PLACES_KEY", "key");
@@ -191,7 +193,7 @@ fn without_threads_it_does_not_start_and_says_why_or_does_without() {
         return outside::skipped(what, &format!("another user cannot run the server: {why}"));
     }
     let with_threads = |count: u32, command: &Command| {
-        let processes = format!("--nproc={}", count + 1); // the first thread counts too
+        let processes = format!("--nproc={}", count + 1); // the main thread counts, too
         let before = [
             "prlimit",
             &processes,
@@ -209,7 +211,7 @@ fn without_threads_it_does_not_start_and_says_why_or_does_without() {
         "herd-mio: no thread to write the log -: Resource temporarily unavailable (os error 11); raise the limits of processes and of \
          memory (ulimit -u, -v)\n"
     );
-    // With one for the log, and none to look names up.
+    // There is a thread for the log, and none to resolve names.
     let mut command = with_threads(1, &probe.command("Riley"));
     let server = Server::start(command.args(["--places-url", "https://places.test"]));
     let mut client = server.client();
@@ -219,7 +221,7 @@ fn without_threads_it_does_not_start_and_says_why_or_does_without() {
     assert!(json.contains("no thread to look it up"), "{json}");
     drop(client);
     server.stop();
-    // A journal takes two.
+    // A journal needs two threads.
     let keeping = herd("data_dir = \"data\"\n");
     let (status, said) = try_start(&mut with_threads(2, &keeping.command("Riley"))).unwrap_err();
     assert_eq!(status, Some(1));
@@ -257,7 +259,7 @@ fn out_of_memory_it_ends_loudly_and_nothing_that_was_answered_is_lost() {
         Resource::As,
         Some((server.status("VmSize") + room_kib) * 1024),
     );
-    // It serves on in that room, until the table has outgrown it.
+    // The server goes on until the table needs more memory than that.
     let filler = "f".repeat(3000);
     let mut answers = Vec::new();
     while let Some(at) = client.try_ask(&format!("IAMAT x{}{filler} +1+2 3\n", answers.len())) {

@@ -1,4 +1,4 @@
-//! The standard output: what does not get there is no success, unless its reader has seen enough.
+//! The standard output: a write error is a failure, but a reader that closes early is not.
 
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -66,7 +66,7 @@ fn a_server_that_cannot_say_that_it_is_ready_serves_and_logs_that() {
     herd_testkit::client::wait_until("it says so", || {
         logged("cannot say on the standard output that the server is ready: No space left")
     });
-    // With a log that goes to the standard error, the ready line says that in words.
+    // The log goes to the standard error, and the ready line says so.
     let server = Server::start(&mut Herd::single().command("Riley"));
     server.stop();
 }

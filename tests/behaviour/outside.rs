@@ -1,5 +1,5 @@
-//! What the system says of a server's process: its descriptors, its processor time, its system calls. And how a test is skipped
-//! where the system lacks what it takes: in words.
+//! What the operating system shows of a server's process: descriptors, CPU time, system calls. A
+//! test is skipped, with a message, where the system lacks something.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use herd_testkit::herd::{Herd, Server};
 
-/// Tells of something that is not tested. Not with `eprintln`, which the test harness keeps to itself when a test passes.
+/// Says that something is not tested. `eprintln` would not do: the test harness hides its output
+/// when a test passes.
 pub(crate) fn skipped(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {what}: {why}");
 }
 
-/// Runs a program to its end, given with its arguments as one would type them. The error says what was run and what it said.
+/// Runs a program to its end. The command is given as one would type it in a shell. An error holds
+/// the command and its standard error.
 pub(crate) fn run_to_end(line: &str) -> Result<(), String> {
     let mut words = line.split(' ');
     let output = Command::new(words.next().unwrap_or_default())
@@ -31,7 +33,8 @@ pub(crate) fn run_to_end(line: &str) -> Result<(), String> {
     Err(format!("`{line}`: {} {}", output.status, said.trim()))
 }
 
-/// The same command, environment and directory, started by another program: `before`, `more`, then the command's own words.
+/// The same command, with its environment, started by another program. The new command line is
+/// `before`, `more`, then the original command line.
 pub(crate) fn wrapped(before: &[&str], more: &[&str], command: &Command) -> Command {
     let mut wrapped = Command::new(before[0]);
     wrapped.args(&before[1..]).args(more);
@@ -48,14 +51,14 @@ pub(crate) fn wrapped(before: &[&str], more: &[&str], command: &Command) -> Comm
     wrapped
 }
 
-/// How many descriptors a server has open.
+/// The number of a server's open descriptors.
 pub(crate) fn descriptors(server: &Server) -> usize {
     fs::read_dir(format!("/proc/{}/fd", server.pid()))
         .unwrap()
         .count()
 }
 
-/// How much processor time a server has used, in the kernel and out of it.
+/// The CPU time of a server, user and system.
 pub(crate) fn processor_time(server: &Server) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
     let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
@@ -64,14 +67,14 @@ pub(crate) fn processor_time(server: &Server) -> Duration {
     Duration::from_millis(10 * ticks.map(Result::unwrap).sum::<u64>())
 }
 
-/// What strace writes of a server.
+/// A server's strace output.
 pub(crate) struct Trace {
     file: PathBuf,
     options: Vec<String>,
 }
 
 impl Trace {
-    /// To be written into the herd's directory; the options say what of it.
+    /// The output goes to a file in the herd's directory. `options` select the system calls.
     pub(crate) fn new(herd: &Herd, options: &[&str]) -> Trace {
         Trace {
             file: herd.directory.path().join("trace"),
@@ -79,7 +82,8 @@ impl Trace {
         }
     }
 
-    /// The command, traced. The server is the child, and strace the grandchild (`-D`): signals and status are the server's own.
+    /// The same command under strace. With `-D` the server is our child and strace is its child, so
+    /// signals and the exit status are the server's own.
     pub(crate) fn command(&self, command: &Command) -> Command {
         let file = self.file.to_str().unwrap();
         let mut before = vec!["strace", "-D", "-f", "-q", "-o", file, "-e", "signal=none"];
@@ -87,13 +91,14 @@ impl Trace {
         wrapped(&before, &["--"], command)
     }
 
-    /// What was written by now.
+    /// The output so far.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.file).unwrap_or_default()).into_owned()
     }
 }
 
-/// Whether strace can be used here, which is found out once; if not, that `what` is not tested is said.
+/// Whether strace works here, which the first call finds out. If not, says that `what` is not
+/// tested.
 pub(crate) fn can_trace(what: &str) -> bool {
     static MISSING: OnceLock<Option<String>> = OnceLock::new();
     let probe = || run_to_end("strace -D -f -q -o /dev/null -e inject=sync:error=EINTR true").err();
@@ -104,7 +109,8 @@ pub(crate) fn can_trace(what: &str) -> bool {
     missing.is_none()
 }
 
-/// Whether this process is the system's administrator, who may make namespaces; if not, that `what` is not tested is said.
+/// Whether this process is root, which may create namespaces. If not, says that `what` is not
+/// tested.
 pub(crate) fn is_root(what: &str) -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
@@ -113,7 +119,8 @@ pub(crate) fn is_root(what: &str) -> bool {
     is_root
 }
 
-/// Whether there is a program of that name, which does nothing but say how it is used; if not, that `what` is not tested is said.
+/// Whether this program exists. It is run once with `--help`. If it does not exist, says that
+/// `what` is not tested.
 pub(crate) fn has_program(name: impl AsRef<OsStr>, what: &str) -> bool {
     let name = name.as_ref();
     let asked = Command::new(name)

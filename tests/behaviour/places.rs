@@ -1,4 +1,5 @@
-//! Asking Places over real TLS: who is trusted, what is sent, which connections are used, and how long anybody waits.
+//! Requests to Places over real TLS: which certificates are trusted, what is sent, which
+//! connections are used, and how long clients wait.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -15,7 +16,7 @@ pub(crate) fn stand_in() -> Places {
     Places::start(Options::default()).unwrap()
 }
 
-/// A client that has told where it is.
+/// Sends the position of the client `kiwi`.
 fn kiwi(client: &mut Client) -> String {
     client.ask("IAMAT kiwi +34.068930-118.445127 1621464827.959498503")
 }
@@ -27,7 +28,7 @@ fn ask(client: &mut Client, radius: &str, bound: u8) -> serde_json::Value {
     serde_json::from_str(&json).unwrap()
 }
 
-/// The message of an error of our own, in the shape of either API.
+/// The message of an error that the server itself made, in the shape of either API.
 pub(crate) fn message(json: &serde_json::Value) -> &str {
     if let Some(message) = json["error"]["message"].as_str() {
         return message;
@@ -58,7 +59,8 @@ fn whatsat_is_the_record_and_google_s_own_text_cut_to_the_bound() {
         Some(places.url().strip_prefix("https://").unwrap())
     );
     assert_eq!(request.header("accept-encoding"), None);
-    // The text is the stand-in's, but for the results that were cut out and the final newline.
+    // The text is the stand-in's, without the results beyond the bound and without the last
+    // newline.
     let full = full_answer(&places, &request.target);
     let parsed: serde_json::Value = serde_json::from_str(&full).unwrap();
     assert_eq!(parsed["results"].as_array().unwrap().len(), 20);
@@ -75,7 +77,7 @@ fn whatsat_is_the_record_and_google_s_own_text_cut_to_the_bound() {
     );
 }
 
-/// What the stand-in answers to that request, asked with nothing of ours.
+/// The stand-in's answer to this request, asked for without any code of the server.
 fn full_answer(places: &Places, target: &str) -> String {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let mut roots = rustls::RootCertStore::empty();
@@ -134,7 +136,8 @@ fn the_new_api_is_asked_and_cut_likewise() {
         body,
         serde_json::json!({"maxResultCount": 7, "locationRestriction": {"circle": circle}})
     );
-    // Nothing near the pole: an empty object, which is passed on.
+    // Nothing is near the pole. The stand-in answers with an empty object, which the client gets as
+    // it is.
     client.ask("IAMAT kiwi +89+0 2");
     client.send("WHATSAT kiwi 1 1\n");
     assert_eq!(client.places().1, "{}");
@@ -202,7 +205,8 @@ fn the_key_is_never_sent_to_an_impostor() {
     }
 }
 
-/// A server that is no TLS server: says `greeting` to everybody, and returns what it was told.
+/// A server that does not speak TLS. It sends `greeting` on each connection. Returns its URL, and a
+/// channel with the bytes of each connection.
 fn plain(greeting: &'static [u8]) -> (String, std::sync::mpsc::Receiver<Vec<u8>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!(
@@ -215,7 +219,7 @@ fn plain(greeting: &'static [u8]) -> (String, std::sync::mpsc::Receiver<Vec<u8>>
             let mut stream = stream.unwrap();
             stream.write_all(greeting).unwrap();
             let mut bytes = Vec::new();
-            let _ = stream.read_to_end(&mut bytes); // a reset is an end too
+            let _ = stream.read_to_end(&mut bytes); // a reset is an end, too
             if heard.send(bytes).is_err() {
                 return;
             }
@@ -262,11 +266,12 @@ fn connections_are_kept_and_one_that_died_idle_is_replaced_quietly() {
     assert_eq!(places.close_idle(), 1);
     assert_eq!(ask(&mut client, "10", 5)["status"], "OK");
     assert_eq!(places.connections(), 2);
-    // Dies while the question is on its way: asked once more, on a new connection.
+    // The connection closes while the request is on its way. The server asks once more, on a new
+    // connection.
     places.push_behaviour(Behaviour::Drop);
     assert_eq!(ask(&mut client, "10", 5)["status"], "OK");
     assert_eq!((places.connections(), places.requests().len()), (3, 6));
-    // But not twice, and not on a new connection.
+    // It does not ask a third time, and not again where the connection was new.
     places.push_behaviour(Behaviour::Drop);
     places.push_behaviour(Behaviour::Drop);
     assert!(message(&ask(&mut client, "10", 5)).contains("it closed the connection"));
@@ -296,7 +301,7 @@ fn identical_questions_in_flight_share_one_call_and_each_gets_its_own_bound() {
         assert_eq!(json["results"].as_array().unwrap().len(), bound);
     }
     assert_eq!(places.requests().len(), 1);
-    // Answers are not cached: the same question later is a new call.
+    // Answers are not cached: a later question is a new call.
     assert_eq!(ask(&mut server.client(), "10", 5)["status"], "OK");
     assert_eq!(places.requests().len(), 2);
 }
@@ -362,7 +367,7 @@ fn a_call_that_hangs_ends_at_its_deadline_and_delays_nobody() {
         others_done < waited,
         "300 others took {others_done:?}, the slowest {slowest:?}, the call {waited:?}"
     );
-    // The connection that hung is not used again.
+    // The connection that hung is closed, and not used again.
     assert!(places.wait_until(SOON, |counts| counts.open_connections == 0));
 }
 
@@ -391,7 +396,8 @@ fn a_client_that_goes_away_cancels_its_call() {
     kiwi(&mut client);
     client.send("WHATSAT kiwi 10 5\n");
     assert!(places.wait_for_requests(1, SOON));
-    // Closing with unread input (the IAMAT's second answer) resets the connection, which is the way to be gone for sure.
+    // A reset is certain to be noticed as the end of the client. After a FIN, the client could
+    // still read.
     let socket = socket2::SockRef::from(client.stream());
     socket.set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
@@ -423,7 +429,8 @@ fn a_name_without_an_address_is_told_in_words() {
 fn nobody_listening_is_told_in_words() {
     let places = stand_in();
     let herd = Herd::single().asking(&places);
-    // A port that is taken but does not listen: nobody else gets it, and connecting is refused.
+    // The port is bound but does not listen. So no other program gets it, and connections are
+    // refused.
     let taken = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     taken
         .bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())

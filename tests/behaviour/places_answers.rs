@@ -1,4 +1,4 @@
-//! Answers of Places in every shape that HTTP allows, and in many that it does not.
+//! Answers of Places in every form that HTTP allows, and in many that it forbids.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Scene {
         self.client.send("WHATSAT kiwi 10 5\n").places().1
     }
 
-    /// The stand-in sends exactly these pieces, each as a TLS record of its own, after the given head.
+    /// The answer when the stand-in sends exactly these bytes. Each piece is a TLS record.
     pub(crate) fn raw(&mut self, pieces: &[&[u8]], end: End) -> String {
         self.ask(Behaviour::Raw {
             segments: pieces.iter().map(|piece| piece.to_vec()).collect(),
@@ -40,7 +40,8 @@ impl Scene {
         })
     }
 
-    /// The answer must be refused, and the next one, on whatever connection, be right.
+    /// The answer must be refused with this reason. The next answer must be correct again, on any
+    /// connection.
     pub(crate) fn refuses(&mut self, response: &str, end: End, why: &str) {
         let json = self.raw(&[response.as_bytes()], end);
         let json = serde_json::from_str(&json).unwrap();
@@ -177,7 +178,8 @@ fn what_is_cut_off_is_refused() {
         End::CloseNotify,
         cut_off,
     );
-    // Until the connection ends: only a clean end is one.
+    // Without a length, the body ends with the connection, and only after `close_notify` is it
+    // complete.
     scene.refuses("HTTP/1.1 200 OK\r\n\r\n{}", End::Abrupt, cut_off);
     assert_eq!(
         scene.raw(&[b"HTTP/1.1 200 OK\r\n\r\n{}"], End::CloseNotify),
@@ -194,8 +196,9 @@ fn what_is_behind_an_answer_is_never_taken_for_the_next() {
     let smuggled = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\" : 1}";
     assert_eq!(scene.raw(&[smuggled], End::KeepAlive), "{}");
     scene.is_in_step();
-    // Neither is what comes on an idle connection: it is closed. (What comes after the next question was sent cannot be told from
-    // its answer, in HTTP/1.1; so this waits until it is closed.)
+    // The same for bytes on an idle connection, which is closed then. Once the next request is
+    // sent, HTTP/1.1 cannot tell such bytes from its answer. So the test waits until the connection
+    // is closed.
     let unasked = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\" : 1}";
     assert_eq!(
         scene.raw(

@@ -1,5 +1,5 @@
-//! Connections to Places that are dead without having said so, questions that several clients
-//! share, and fronts that speak another protocol.
+//! Connections to Places that are dead without a FIN or a reset, calls that several clients share,
+//! and front servers that speak another protocol.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ fn ask(client: &mut Client, radius: usize) -> serde_json::Value {
     serde_json::from_str(&client.send(command).places().1).unwrap()
 }
 
-/// Has the server keep so many connections to Places.
+/// Makes the server open and keep `count` connections to Places.
 fn keep(places: &Places, server: &Server, count: usize) {
     let before = places.requests().len();
     places.set_behaviour(Behaviour::Hold);
@@ -119,7 +119,8 @@ fn a_connection_that_answered_since_is_kept_though_another_is_silent() {
     let server = herd.start("Riley");
     let (mut one, mut other) = (kiwi(&server), kiwi(&server));
     keep(&places, &server, 3);
-    // Slow, and not dead: that costs a question more, and no more than that.
+    // This connection is slow, not dead. Its question is asked again on a new connection. Of the
+    // other two, only the one that has not answered since is closed.
     places.push_behaviour(Behaviour::Hold);
     let asked = places.requests().len();
     one.send("WHATSAT kiwi 10 5\n");
@@ -157,8 +158,8 @@ fn who_joins_a_shared_question_late_waits_as_long_as_any() {
         message(&error).contains("did not answer within 1.5 s"),
         "{error}"
     );
-    // What hung is not waited for again: the same is asked on a new connection, for those who have
-    // time.
+    // The server does not wait for the hanging call again. It asks once more on a new connection,
+    // for the clients that still have time.
     assert!(places.wait_for_requests(2, SOON));
     let error = serde_json::from_str(&late.places().1).unwrap();
     let waited = joined.elapsed();
@@ -172,7 +173,7 @@ fn who_joins_a_shared_question_late_waits_as_long_as_any() {
     assert_eq!(places.requests().len(), 2);
     assert!(places.wait_until(SOON, |counts| counts.open_connections == 0));
 
-    // And an answer that comes after the first one's deadline is theirs.
+    // An answer after the first client's deadline still goes to the clients that joined later.
     early.send("WHATSAT kiwi 10 5\n");
     assert!(places.wait_for_requests(3, SOON));
     let joins_at = Instant::now() + Duration::from_millis(800);
@@ -199,7 +200,7 @@ fn who_joins_a_question_that_waits_in_line_has_its_own_deadline_too() {
     places.push_behaviour(Behaviour::Hold);
     early.send("WHATSAT kiwi 11 5\n");
     assert!(places.wait_for_requests(1, SOON));
-    // In line behind it: two that ask the same, one after the other.
+    // Two clients with the same question wait for the connection, one after the other.
     holder.send("WHATSAT kiwi 12 5\n");
     server.wait_for_log("<- WHATSAT kiwi 12 5", "");
     let joins_at = Instant::now() + Duration::from_millis(700);
@@ -208,8 +209,8 @@ fn who_joins_a_question_that_waits_in_line_has_its_own_deadline_too() {
     }
     late.send("WHATSAT kiwi 12 3\n");
     assert!(early.places().1.contains("did not answer"));
-    // The connection is free now, for the one in line: in time for who joined, if not for the
-    // other.
+    // The connection is free now. That is in time for the client that joined later, if not for the
+    // first one.
     holder.places();
     let json: serde_json::Value = serde_json::from_str(&late.places().1).unwrap();
     assert_eq!(json["status"], "OK", "{json}");
@@ -270,7 +271,7 @@ fn a_front_that_does_not_speak_http_1_1_is_told_by_what_alpn_said() {
         assert!(message(&error).contains(words), "{words}: {error}");
         server.wait_for_log(words, "WARN");
     }
-    // One that takes no notice of ALPN may well speak HTTP/1.1, and so may one that speaks both.
+    // A front server that ignores ALPN may still speak HTTP/1.1, and so may one that offers both.
     for places in [front(&[]), front(&["h2", "http/1.1"])] {
         let server = Herd::single().asking(&places).start("Riley");
         assert_eq!(ask(&mut kiwi(&server), 10)["status"], "OK");

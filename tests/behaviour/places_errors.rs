@@ -1,6 +1,5 @@
-//! What a client is told when there is nothing of Google's to be told, or Google itself reports an
-//! error; and that an answer ends where a client that reads to its first empty line takes it to
-//! end.
+//! What a client gets when Google's answer is missing or is an error. An answer always ends at its
+//! first empty line, because clients may read only that far.
 
 use herd_places::{Behaviour, End, Options, Places};
 use herd_testkit::client::Client;
@@ -11,7 +10,7 @@ use crate::places_answers::scene;
 
 const KEY: &str = "AIzaSyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY";
 
-/// What Google sends where a key is suspended.
+/// Google's answer for a suspended key.
 const SUSPENDED: &str = "{\n  \"error\": {\n    \"code\": 403,\n    \"message\": \"Permission denied: Consumer 'api_key:KEY' has been suspended.\",\n    \"status\": \"PERMISSION_DENIED\",\n    \"details\": [\n      {\n        \"@type\": \"type.googleapis.com/google.rpc.ErrorInfo\",\n        \"reason\": \"CONSUMER_SUSPENDED\",\n        \"metadata\": {\n          \"containerInfo\": \"api_key:KEY\",\n          \"consumer\": \"projects/1\"\n        }\n      }\n    ]\n  }\n}\n";
 
 fn with_status(status: &str, body: &str) -> Behaviour {
@@ -24,7 +23,7 @@ fn with_status(status: &str, body: &str) -> Behaviour {
     }
 }
 
-/// A stand-in with this key, a server that asks it, and a client of which a position is known.
+/// A stand-in for Google with this key, a server that uses it, and a client with a known position.
 fn asking(key: &str, api: &str) -> (Places, Server, Client) {
     let places = Places::start(Options {
         key: key.to_owned(),
@@ -57,7 +56,7 @@ fn of_an_error_that_repeats_the_key_only_the_key_is_hidden() {
             line.contains("PERMISSION_DENIED (CONSUMER_SUSPENDED): Permission denied: Consumer 'api_key:(key not shown)' has been suspended."),
             "{line}"
         );
-        // In data too, should it ever be there.
+        // The key is hidden in data, too, if it should ever be there.
         let data = format!("{{\"results\" : [], \"places\" : [], \"next\" : \"?key={KEY}\"}}");
         places.push_behaviour(with_status("200 OK", &data));
         assert_eq!(ask(&mut client), data.replace(KEY, "(key not shown)"));
@@ -177,7 +176,7 @@ fn only_what_comes_with_200_is_data() {
         "{\"html_attributions\" : [], \"results\" : [{\"name\" : \"x\"}], \"status\" : \"OK\"}";
     let none = "{\"html_attributions\" : [], \"results\" : [], \"status\" : \"ZERO_RESULTS\"}";
     let new = "{\"places\" : [{\"id\" : \"x\"}]}";
-    // One that says both is believed in neither.
+    // A body with both data and an error counts as neither.
     let both = "{\"places\" : [{\"id\" : \"x\"}], \"error\" : {\"code\" : 500}}";
     for body in [
         good,
@@ -248,12 +247,12 @@ fn the_first_empty_line_of_an_answer_is_its_end_whatever_google_s_newlines_are()
                 (body.to_owned(), passed_on.to_owned())
             };
             if is_error && body.contains("results") {
-                continue; // data, with an error: neither
+                continue; // it would have both data and an error
             }
             places.push_behaviour(with_status(status, &body));
             client.send("WHATSAT kiwi 10 1\n");
             client.expect(format!("{at}\n{passed_on}\n\n"));
-            // Nobody is one answer off.
+            // The client gets exactly one answer for each command.
             client.send("no\n").expect("? no\n");
         }
     }

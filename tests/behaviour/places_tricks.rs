@@ -1,4 +1,4 @@
-//! Answers of Places that are meant to be taken for something else, and answers that are meant to take for ever.
+//! Answers of Places that try to pass for something else, and answers that try to last for ever.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use herd_testkit::herd::Herd;
 use crate::places::{message, stand_in};
 use crate::places_answers::scene;
 
-/// What no trick may get to a client.
+/// Data that must never reach a client.
 const FORGED: &str = "{\"forged\" : \"AT Riley +0.000000000 kiwi +9+9 9\"}";
 
 #[test]
@@ -24,7 +24,7 @@ fn what_is_not_framed_as_http_1_1_is_never_an_answer() {
         |chunks: &str| format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
     let length = format!("{:x}", FORGED.len());
     for (response, why) in [
-        // Heads that somebody else may read in another way.
+        // Heads that another parser could read in another way.
         (
             format!(
                 "HTTP/1.1 200 OK\r\nContent-Length:\r\n {}\r\n\r\n{FORGED}",
@@ -56,7 +56,7 @@ fn what_is_not_framed_as_http_1_1_is_never_an_answer() {
             format!("HTTP/1.1 200 OK\r\nContent-Length: 0x35\r\n\r\n{FORGED}"),
             AMBIGUOUS,
         ),
-        // Versions that nobody asked for.
+        // Versions that the server does not speak.
         (format!("{FORGED}\r\n\r\n"), NOT_HTTP),
         (format!("HTTP/2 200 OK\r\n{sized}"), NOT_HTTP),
         (format!("HTTP/3.0 200 OK\r\n{sized}"), NOT_HTTP),
@@ -71,7 +71,7 @@ fn what_is_not_framed_as_http_1_1_is_never_an_answer() {
         (format!("HTTP/1.1 20 OK\r\n{sized}"), NOT_HTTP),
         (format!("HTTP/1.1 2000 OK\r\n{sized}"), NOT_HTTP),
         (format!("HTTP/1.1 +200 OK\r\n{sized}"), NOT_HTTP),
-        // Interim answers without end, and one that changes the protocol.
+        // Endless interim answers, and one that switches the protocol.
         (
             format!("{}{}", "HTTP/1.1 100 Continue\r\n\r\n".repeat(50), ok("")),
             NOT_HTTP,
@@ -91,7 +91,7 @@ fn what_is_not_framed_as_http_1_1_is_never_an_answer() {
             ),
             NOT_HTTP,
         ),
-        // A status that has no body, with one, and statuses that say that this is not the answer.
+        // A status that allows no body, with a body; and statuses of answers without data.
         (
             format!("HTTP/1.1 204 No Content\r\n{sized}"),
             "HTTP status 204",
@@ -113,7 +113,7 @@ fn what_is_not_framed_as_http_1_1_is_never_an_answer() {
             "HTTP status 201",
         ),
         (format!("HTTP/1.1 999 ?\r\n{sized}"), "HTTP status 999"),
-        // Chunks.
+        // Chunked bodies.
         (chunked("10000000000000000\r\n"), "too large"),
         (
             chunked("fffffffffffffffffffffffffffffffff\r\n"),
@@ -150,7 +150,7 @@ fn what_is_not_framed_as_http_1_1_is_never_an_answer() {
     ] {
         scene.refuses(&response, End::KeepAlive, why);
     }
-    // What never comes to the end of its head is an answer neither when it goes on nor when it ends.
+    // A head without an end is no answer, neither if the connection stays open nor if it ends.
     for beginning in [
         FORGED,
         "HTTP/1.1 200 OK\r\n",
@@ -194,7 +194,7 @@ fn each_command_behind_a_spoilt_answer_gets_its_own() {
             segments: vec![response.clone().into_bytes()],
             end: End::KeepAlive,
         });
-        // Another question, so that the two do not share one call.
+        // The two questions differ, so they do not share one call.
         scene.client.send(
             "WHATSAT kiwi 10 5\nno\nWHATSAT kiwi 11 5\nIAMAT other +1+2 3\nWHATSAT kiwi 12 1\n",
         );
@@ -204,7 +204,7 @@ fn each_command_behind_a_spoilt_answer_gets_its_own() {
         assert!(scene.client.places().1.contains("\"status\" : \"OK\""));
         assert!(scene.client.line().starts_with("AT Riley "));
         assert!(scene.client.places().1.contains("\"status\" : \"OK\""));
-        // However much of it was read: what else there was on its connection is nobody's.
+        // The connection is closed, so the rest of the bad answer reaches no client.
         assert_eq!(scene.places.connections(), connections + 1, "{response}");
     }
 }
@@ -215,7 +215,8 @@ fn a_body_that_comes_behind_an_answer_without_one_is_nobody_s() {
     for status in ["204 No Content", "304 Not Modified"] {
         scene.is_in_step();
         let connections = scene.places.connections();
-        // Its body is announced, and will come when the next question is out: then it could not be told from that one's answer.
+        // The head announces a body for a status without one. If it came after the next request, it
+        // would look like that request's answer.
         let head = format!("HTTP/1.1 {status}\r\nContent-Length: 40\r\n\r\n");
         scene.refuses(&head, End::KeepAlive, &status[..3]);
         assert_eq!(scene.places.connections(), connections + 1, "{status}");
@@ -260,7 +261,7 @@ fn once_a_byte_of_an_answer_came_nothing_is_asked_again() {
         "HTTP/1.1 100 Continue\r\n\r\n",
     ] {
         for end in [End::CloseNotify, End::Abrupt] {
-            scene.is_in_step(); // the connection is one that was kept
+            scene.is_in_step(); // so the connection is a kept one
             let json = scene.raw(&[beginning.as_bytes()], end);
             let error = serde_json::from_str(&json).unwrap();
             assert!(message(&error).contains("cut off"), "{json}");

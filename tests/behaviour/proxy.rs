@@ -1,5 +1,5 @@
-//! Clients that come through a proxy which sends a PROXY header: limits and log see the client, and
-//! a header from an address that is not listed is not believed.
+//! Clients behind a proxy that sends a PROXY header. Limits and log use the client's address. The
+//! server ignores a header from an address that is not listed.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +15,7 @@ use rustls::{ClientConnection, RootCertStore};
 
 use crate::tls::{Authority, FOR_CLIENTS, Secure, builder, line};
 
-/// Where proxies of these tests connect from, and where other clients do.
+/// The address of the proxy in these tests, and the addresses of other clients.
 const PROXY: &str = "127.0.0.77";
 const OTHER: &str = "127.0.0.78";
 const ANOTHER: &str = "127.0.0.79";
@@ -37,7 +37,7 @@ fn start(limits: &str) -> Server {
     herd(limits).start("Riley")
 }
 
-/// A connection from that address.
+/// A connection from this address.
 fn from(ip: &str, server: SocketAddr) -> Client {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let ip: IpAddr = ip.parse().unwrap();
@@ -78,7 +78,7 @@ fn binary(version_and_command: u8, family: u8, block: &[u8]) -> Vec<u8> {
     [SIGNATURE, &fixed, block].concat()
 }
 
-/// Warnings about connections; a start may have some of its own.
+/// The warnings about connections. A start may log other warnings.
 fn warnings(server: &Server) -> Vec<String> {
     let is_warning =
         |line: &String| line.contains("[WARN ] proxy ") || line.contains("[WARN ] client ");
@@ -147,7 +147,7 @@ fn clients_are_counted_by_their_own_address_and_not_by_the_proxy_s() {
             client
         })
         .collect();
-    // One address, in each of its forms.
+    // The same address in all its forms.
     let mut second = through(header_2("203.0.113.9:2", &[]));
     second.expect("? x\n");
     for form in ["203.0.113.9:3", "[::ffff:203.0.113.9]:4"] {
@@ -161,7 +161,7 @@ fn clients_are_counted_by_their_own_address_and_not_by_the_proxy_s() {
         &format!("client 203.0.113.9:3 through {PROXY}:"),
         "refused: there are 2 clients from its address, which is limits.max_clients_per_address; 1 so far",
     );
-    // The others of the proxy are as before, and so is one that comes without it.
+    // Other clients of the proxy are not affected, and a client without the proxy is not either.
     through(header_1("203.0.113.99:1")).expect("? x\n");
     from(OTHER, server.address).send("x\n").expect("? x\n");
     drop(second);
@@ -250,7 +250,7 @@ fn a_listed_address_without_a_header_is_refused_and_told_so() {
         let own = client.stream().local_addr().unwrap();
         server.wait_for_log(&format!("proxy {own}: refused: "), why);
     }
-    // One of as many bytes as it may have.
+    // A header of the largest allowed size.
     let tlv = [vec![4, 0, 232 - 16 - 12 - 3], vec![0; 232 - 16 - 12 - 3]].concat();
     let most = header_2("203.0.113.9:1", &tlv);
     assert_eq!(most.len(), 232);
@@ -320,7 +320,7 @@ fn a_header_has_a_deadline_and_a_byte_wins_no_time() {
         "refused: it sent no whole PROXY header within 300 ms; 2 so far",
         "",
     );
-    // A client whose header has come may be silent.
+    // After its header, a client may be silent.
     other.send("x\n").expect("? x\n");
 }
 
@@ -341,7 +341,7 @@ fn connections_without_a_header_are_few_and_keep_no_other_out() {
         served.push(client);
         silent.push(proxy(&server));
     }
-    // The oldest went, without a word.
+    // The oldest connections were closed, without a message.
     for client in silent.drain(..silent.len() - MOST) {
         let mut rest = Vec::new();
         let _ = client.stream().read_to_end(&mut rest);
@@ -351,7 +351,8 @@ fn connections_without_a_header_are_few_and_keep_no_other_out() {
         "refused: as many as limits.max_unidentified waited for their PROXY header",
         "",
     );
-    // Those who wait are no clients, and become one each.
+    // A connection that waits for its header is not a client yet. It counts as one when the header
+    // has arrived.
     served.pop();
     let mut waited = silent.pop().unwrap();
     waited.send(header_2("203.0.113.200:1", &[])).send("x\n");
@@ -400,7 +401,7 @@ fn a_header_from_an_address_that_is_not_listed_is_not_believed() {
         let told = warnings(&server);
         let told: Vec<_> = told.iter().filter(|line| line.contains(why)).collect();
         assert_eq!(told.len(), 3, "1, 2 and 4: {told:?}");
-        // Nor from a client behind a proxy, whose header is a command like any other.
+        // Behind a listed proxy, a second header from the client is a command like any other.
         if !clients.is_empty() && !clients.contains("false") {
             let mut behind = proxy(&server);
             behind
@@ -411,7 +412,7 @@ fn a_header_from_an_address_that_is_not_listed_is_not_believed() {
     }
 }
 
-/// A client over TLS behind a proxy that sends this first.
+/// A client over TLS. The proxy sends `header` before the client's first byte.
 fn secure_through(server: &Server, authority: &Authority, ip: &str, header: &[u8]) -> Secure {
     let mut roots = RootCertStore::empty();
     roots
@@ -445,12 +446,12 @@ fn the_header_stands_in_front_of_the_hello_of_tls() {
         let mut client = secure_through(&server, &authority, PROXY, &header);
         client.write_all(b"IAMAT x +1+2 3\n").unwrap();
         assert!(line(&mut client).starts_with("AT Riley +"));
-        // A second one of that address is closed without a handshake.
+        // A second client of the same address is closed without a handshake.
         let mut second = secure_through(&server, &authority, PROXY, &header);
         assert!(second.write_all(b"x\n").is_err() || second.read(&mut [0]).is_err());
     }
     server.wait_for_log("client ", "203.0.113.9:5511 <- IAMAT x +1+2 3");
-    // A hello without a header, and a header that is not believed.
+    // A ClientHello without a header, and a header that the server ignores.
     let mut bare = secure_through(&server, &authority, PROXY, b"");
     let failed = bare
         .write_all(b"x\n")
@@ -474,7 +475,7 @@ fn the_header_stands_in_front_of_the_hello_of_tls() {
         "it sent a PROXY header, but its address is not in clients.proxies; 2 so far",
         "",
     );
-    // However it is split: five bytes are no TLS already.
+    // Five bytes are enough to see that this is not TLS.
     for (ip, header) in [
         (OTHER, header_1("203.0.113.7:1")),
         (ANOTHER, header_2("203.0.113.7:1", &[])),
@@ -550,7 +551,7 @@ fn the_neighbours_port_takes_no_header_and_says_so() {
     );
 }
 
-/// What `--check` says: its status, what everything means, and the mistake.
+/// Runs `--check`. Returns its status, its standard output and its standard error.
 fn check(clients: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
     let herd = Herd::single().with(clients);
     let output = server_command()

@@ -1,5 +1,6 @@
-//! The herd's secret, TLS between its servers and its authority are changed one server at a time, as the README has it, while clients
-//! move and servers are killed in the middle of it. No link between two servers that are up is down for more than a second.
+//! Changes the herd's secret, TLS between servers, and the authority, one server at a time, as the
+//! README describes. Meanwhile clients move and servers are killed. No link between two running
+//! servers may be down for more than a second.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
@@ -18,14 +19,14 @@ use crate::tls::Authority;
 const OLD: &str = "the old secret of the herd";
 const NEW: &str = "the new secret of the herd";
 
-/// How long a link may be down between two servers that are up, in microseconds.
+/// How long a link between two running servers may be down.
 const MAX_DOWN_US: u64 = 1_000_000;
-/// Clients of each server.
+/// How many clients each server has.
 const CLIENTS: u64 = 10;
-/// Between two updates of one of them.
+/// The time between two updates of a client.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Microseconds of this machine's wall clock, which the logs have too, since midnight.
+/// The wall clock of this machine, in microseconds since midnight. The logs use the same clock.
 fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     since.as_micros() as u64 % DAY_US
@@ -33,14 +34,14 @@ fn now_us() -> u64 {
 
 const DAY_US: u64 = 86_400_000_000;
 
-/// When a line was logged: `2026-11-30T16:18:10.296212Z …`.
+/// The time at which a line was logged: `2026-11-30T16:18:10.296212Z …`.
 fn logged_us(line: &str) -> u64 {
     let part = |at: std::ops::Range<usize>| line[at].parse::<u64>().unwrap();
     let seconds = (part(11..13) * 60 + part(14..16)) * 60 + part(17..19);
     seconds * 1_000_000 + part(20..26)
 }
 
-/// One life of a server that is over.
+/// One run of a server's process, which has ended.
 struct Life {
     name: String,
     ready_us: u64,
@@ -49,7 +50,7 @@ struct Life {
 }
 
 impl Life {
-    /// When its link with `other` came up and went down.
+    /// The times at which the link with `other` came up (true) and went down (false).
     fn link_events(&self, other: &str) -> Vec<(u64, bool)> {
         let label = format!("] neighbour {other} ");
         let of_other = self.log.iter().filter(|line| line.contains(&label));
@@ -61,7 +62,7 @@ impl Life {
         of_other.filter_map(event).collect()
     }
 
-    /// The longest time that its link with `other` was down while both were up.
+    /// The longest time that the link with `other` was down while both servers were running.
     fn longest_down_us(&self, other: &Life) -> u64 {
         let start = self.ready_us.max(other.ready_us);
         let end = self.end_us.min(other.end_us);
@@ -81,12 +82,12 @@ impl Life {
     }
 }
 
-/// A herd that runs, under load.
+/// A running herd.
 struct Running {
     fleet: Fleet,
     servers: HashMap<String, (Server, u64)>,
     lives: Vec<Life>,
-    /// Decides in which order the servers are changed, and which one is killed.
+    /// Decides the order in which the servers are changed, and which one is killed.
     seed: u64,
 }
 
@@ -115,7 +116,7 @@ impl Running {
             .insert(name.to_owned(), (server, logged_us(&ready)));
     }
 
-    /// Waits until a server has all of its links, as both ends have it.
+    /// Waits until all links of a server are up at both ends.
     fn wait_for_links(&self, name: &str) {
         let life = &self.servers[name];
         for (a, b) in self.fleet.links() {
@@ -129,7 +130,7 @@ impl Running {
         }
     }
 
-    /// All links speak TLS, as soon as both ends have told of the last one.
+    /// Waits until the latest log line about each link, at both ends, says that it uses TLS.
     fn wait_for_tls(&self) {
         for (a, b) in self.fleet.links() {
             for (name, other) in [(a, b), (b, a)] {
@@ -148,7 +149,7 @@ impl Running {
         }
     }
 
-    /// The servers in some order.
+    /// The names of the servers in a random order.
     fn shuffled(&mut self) -> Vec<String> {
         let mut names = self.fleet.names();
         for place in (1..names.len()).rev() {
@@ -165,7 +166,7 @@ impl Running {
         (self.seed >> 33) % below
     }
 
-    /// Stops a server, or kills it, and starts it again.
+    /// Stops or kills a server, and starts it again.
     fn restart(&mut self, name: &str, is_kill: bool) {
         let (server, ready_us) = self.servers.remove(name).unwrap();
         let end_us = now_us();
@@ -186,7 +187,7 @@ impl Running {
         });
     }
 
-    /// Has a server read its files anew.
+    /// Lets a server read its files again, and waits for this log line.
     fn reload(&self, name: &str, said: &str) {
         let (server, _) = &self.servers[name];
         let log = server.log_lines();
@@ -195,7 +196,8 @@ impl Running {
         server.wait_for_nth_log(before + 1, said, "");
     }
 
-    /// Changes files of each server in some order, has it read them, and kills one of them somewhere in between.
+    /// Changes files of each server, in a random order, and lets it read them. In between, one
+    /// server is killed and started again.
     fn change_files(&mut self, said: &str, change: impl Fn(&Fleet, &str)) {
         let kill_after = self.random(5) as usize;
         for (place, name) in self.shuffled().iter().enumerate() {
@@ -219,7 +221,7 @@ impl Running {
         }
     }
 
-    /// Stops them all, and checks how long links were down.
+    /// Ends the test: stops all servers, and checks how long links were down.
     fn end(mut self) {
         let end_us = now_us();
         for (name, (server, ready_us)) in self.servers.drain() {
@@ -263,7 +265,7 @@ impl Running {
     }
 }
 
-/// Clients of one server, who move until they are told to stop; then, the last answer that each got.
+/// Clients of all servers that send new positions until `stop`.
 struct Movers {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
@@ -288,7 +290,7 @@ impl Movers {
         }
     }
 
-    /// The last answer that each client got.
+    /// Stops the clients. Returns the last answer that each of them got.
     fn stop(self) -> HashMap<String, String> {
         self.stop.store(true, Ordering::SeqCst);
         let answers = self.threads.into_iter().map(|it| it.join().unwrap());
@@ -324,14 +326,14 @@ fn move_clients(
                 acknowledged.fetch_add(1, Ordering::SeqCst);
                 answers.insert(name, answer);
             }
-            None => connection = None, // it restarts
+            None => connection = None, // the server restarts
         }
         thread::park_timeout(PAUSE);
     }
     answers
 }
 
-/// The client's time in an `AT` line, which is later the greater its text is here.
+/// The client's time in an `AT` line. Here a later time is also a greater text.
 fn time(line: &str) -> &str {
     line.rsplit(' ').next().unwrap()
 }
@@ -359,11 +361,11 @@ fn secret_tls_and_authority_are_changed_one_server_at_a_time_under_load() {
 
     let order = herd.shuffled();
     herd.change_tls(&order[..3], PeersTls::Offered);
-    // One of them goes back, and all go on.
+    // One of the servers goes back, and then all go on.
     herd.change_tls(&order[1..2], PeersTls::None);
     herd.change_tls(&order[3..], PeersTls::Offered);
     herd.change_tls(&order[1..2], PeersTls::Offered);
-    // Each link was lost when the second of its ends was restarted, and dialled with TLS then.
+    // Each link was lost when its second server was restarted, and then came up with TLS.
     herd.wait_for_tls();
     let order = herd.shuffled();
     herd.change_tls(&order, PeersTls::Required);
@@ -385,7 +387,7 @@ fn secret_tls_and_authority_are_changed_one_server_at_a_time_under_load() {
     for (server, _) in herd.servers.values() {
         let mut client = server.client();
         for (name, answer) in &answers {
-            // One that was on its way when its server stopped may have been taken, too.
+            // A command in flight when its server stopped may have been accepted, too.
             let line = client.wait_for_record(name, |line| {
                 line.starts_with("AT ") && time(line) >= time(answer)
             });
@@ -402,7 +404,7 @@ fn secret_tls_and_authority_are_changed_one_server_at_a_time_under_load() {
             "{name}: {lines:#?}"
         );
     }
-    // The old authority vouches for no server any more.
+    // Certificates of the old authority are now refused.
     let outdated = herd.shuffled().swap_remove(0);
     herd.fleet.certify(&outdated, &old_authority);
     herd.fleet

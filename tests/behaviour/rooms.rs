@@ -1,11 +1,12 @@
-//! The rooms of the core import downwards only, so that each can be read without those above it.
+//! The folders of `src/core` ("rooms") import only from lower ones, so each can be read without
+//! those above it.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms from the top to the bottom. Those on one floor do not import one another. A client
-/// stands above Places, for it asks questions there.
+/// The folders, from the top to the bottom. Folders in the same row do not import from one another.
+/// `client` is above `places`, because clients ask questions there.
 const FLOORS: [&[&str]; 8] = [
     &["node"],
     &["client"],
@@ -31,7 +32,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files.into_iter().filter(is_rust).chain(deeper).collect()
 }
 
-/// The rooms that code names, but for its comments and its tests.
+/// The folders that this code names, outside comments and tests.
 fn named_rooms(source: &str) -> BTreeSet<&str> {
     let code = source
         .split("#[cfg(test)]\nmod tests {")

@@ -1,4 +1,5 @@
-//! The herd's secret while it is changed: two are taken, each step links with the one before it, and no restart is needed.
+//! A change of the herd's secret: a server accepts two secrets, neighbouring steps of the change
+//! can link, and no restart is needed.
 
 use std::fs;
 
@@ -11,7 +12,8 @@ use crate::neighbours::{NONCE, pose_as_riley, proof, status_of, two};
 const OLD: &str = "the old secret of the herd";
 const NEW: &str = "the new secret of the herd";
 
-/// What is in the file before, in the three steps, and of which the first is proven.
+/// The content of the secret file before the change, and in its three steps. A server proves itself
+/// with the first line.
 const STEPS: [&[&str]; 4] = [&[OLD], &[OLD, NEW], &[NEW, OLD], &[NEW]];
 
 fn text(step: usize) -> String {
@@ -31,13 +33,14 @@ fn write(herd: &Herd, secret: &str) {
     fs::write(herd.directory.path().join("herd.secret"), secret).unwrap();
 }
 
-/// Has a server read the file anew, and waits for what it says of that for the `n`th time.
+/// Lets a server read the file again, and waits for the `n`th log line with `said`.
 fn reload(server: &Server, n: usize, said: &str) -> String {
     server.signal(Signal::HUP);
     server.wait_for_nth_log(n, said, "")
 }
 
-/// In a change every server is in one of two steps beside one another, in any order; and one may have been left behind.
+/// During a change, two servers are in the same step or in neighbouring ones. A server that was
+/// left behind may be further apart.
 #[test]
 fn steps_beside_one_another_link_and_others_say_what_is_wrong() {
     let fleet = Fleet::new(&["Alice", "Bob"], &[("Alice", "Bob")]);
@@ -71,7 +74,8 @@ fn steps_beside_one_another_link_and_others_say_what_is_wrong() {
     }
 }
 
-/// The server that is dialled answers with the secret that it was asked with: the one that dials may have no other.
+/// The acceptor must answer with the secret that the dialler used, because the dialler may have
+/// only that one.
 #[test]
 fn a_proof_is_answered_with_the_secret_that_it_was_made_with() {
     let herd = herd_with(&text(2));
@@ -89,7 +93,8 @@ fn a_proof_is_answered_with_the_secret_that_it_was_made_with() {
         riley.send(format!("PROOF {wrong}\n"));
         assert!(riley.line().starts_with("BYE a wrong proof: "));
     }
-    // An operator sees with which of them it came in: whether the server is through with the change.
+    // The status says which secret the operator used. So it shows whether the server has finished
+    // the change.
     let status = |secret: &str| status_of(&herd, "Jaquez", secret.as_bytes()).unwrap();
     assert!(status(NEW).contains(" secret=1/2 plain=0"));
     assert!(status(OLD).contains(" secret=2/2 plain=0"));
@@ -177,17 +182,17 @@ fn a_secret_that_cannot_be_read_anew_changes_nothing() {
     }
     fs::remove_file(&path).unwrap();
     assert!(reload(&jaquez, 4, stays).contains("No such file"));
-    // A pipe, which would keep the thread that reads waiting for ever.
+    // A pipe. Reading it would block the thread for ever.
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     assert!(reload(&jaquez, 5, stays).contains("is no regular file"));
     assert!(status_of(&herd, "Jaquez", OLD.as_bytes()).is_ok());
-    // Another file, too long to be compared line by line.
+    // A file that is too long to compare line by line.
     fs::remove_file(&path).unwrap();
     let lines: Vec<String> = (0..300_000).map(|n| format!("{n:032}")).collect();
     write(&herd, &lines.join("\n"));
     assert!(reload(&jaquez, 6, stays).contains("has more than 65536 bytes"));
-    // What is short or open to all is told again.
+    // A short secret, or one that all users may read, is reported again.
     fs::remove_file(&path).unwrap();
     write(&herd, "short\n");
     reload(
@@ -212,7 +217,7 @@ fn more_than_two_secrets_are_refused_at_the_start() {
         "{said}"
     );
     assert!(!said.contains("of-three"), "{said}");
-    // In the environment, too.
+    // Two secrets are allowed in the environment, too.
     let herd = two().env("HERD_SECRET", &text(1));
     let output = herd.command("Riley").arg("--check").output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();

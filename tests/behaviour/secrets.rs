@@ -1,5 +1,5 @@
-//! The key for Places, the herd's secret and private keys are in nothing that a server shows: whatever happens, however much it
-//! logs, and in whatever form.
+//! The key for Places, the herd's secret and private keys do not appear in any output of a server.
+//! This is true whatever happens, at every log level, in any form.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -22,13 +22,13 @@ use crate::impostors::{Guise, Impostor};
 use crate::neighbours::NONCE;
 use crate::tls::{Authority, FOR_CLIENTS, FOR_PEERS, Secure, line, secure_client};
 
-/// With characters that stand otherwise in a URL.
+/// It contains characters that a URL escapes.
 const KEY: &str = "AIzaThe+Key/Of=Places&Riley~0123456789";
 const REFUSED_KEY: &str = "AIzaTheKeyThatIsRefused_Jaquez-9876543";
 const SECRET: &str = "5f1e0b7c2d9a48e6b3c4d5e6f70819a2b4c6d8e0";
 const OTHER_SECRET: &str = "correct horse battery staple of another herd";
 
-/// Something that nobody may see, in every form that it might be seen in.
+/// Bytes that must not appear anywhere, in all forms in which they could appear.
 struct Secret {
     name: String,
     forms: Vec<Vec<u8>>,
@@ -36,7 +36,7 @@ struct Secret {
 
 impl Secret {
     fn new(name: &str, bytes: &[u8]) -> Secret {
-        // A half of it is too much.
+        // Even a half of them must not appear.
         let (first, second) = bytes.split_at(bytes.len() / 2);
         let halves = [first, second];
         Secret {
@@ -70,7 +70,7 @@ fn forms(bytes: &[u8]) -> Vec<Vec<u8>> {
         decimal.join(", "),
         decimal.join(","),
     ];
-    // Base64 puts three bytes in four characters, and it is not known where the three begin.
+    // Base64 encodes three bytes as four characters. The three may begin at any of three offsets.
     for skipped in 0..3 {
         let whole = (bytes.len() - skipped) / 3 * 3;
         let text = base64(&bytes[skipped..skipped + whole]);
@@ -84,7 +84,7 @@ fn forms(bytes: &[u8]) -> Vec<Vec<u8>> {
     forms
 }
 
-/// RFC 4648 §4, for whole groups of three bytes.
+/// Base64 (RFC 4648 §4) of whole groups of three bytes.
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let groups = bytes.chunks_exact(3).flat_map(|group| {
@@ -113,7 +113,7 @@ fn the_forms_are_those_that_are_meant() {
     assert!(!secret.is_in(b"AIza, 0123456789"));
 }
 
-/// A server whose every output goes to files.
+/// A server whose complete output goes to files.
 struct Process {
     child: Child,
     address: SocketAddr,
@@ -148,12 +148,12 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// What other users can see of it.
+    /// What other users can see of the process.
     fn shown_in_proc(&self) -> Vec<u8> {
         let mut shown = Vec::new();
         let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
         for name in ["cmdline", "comm", "status", "maps"] {
-            // Not every system has it.
+            // Not every system has all of these files.
             shown.extend(fs::read(proc.join(name)).unwrap_or_default());
         }
         for task in fs::read_dir(proc.join("task")).into_iter().flatten() {
@@ -165,13 +165,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Every file below, but for those that a secret was given in.
+/// Finds all files below a directory, except the files with the secrets themselves.
 fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -186,7 +186,7 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Everything that was shown, each with where.
+/// All outputs, each with the place where it appeared.
 #[derive(Default)]
 struct Shown(Vec<(String, Vec<u8>)>);
 
@@ -213,7 +213,7 @@ impl Shown {
     }
 }
 
-/// The record, and the JSON behind it.
+/// The answer to a `WHATSAT`: the record and the JSON.
 fn places(client: &mut Secure, command: &str) -> String {
     client.write_all(command.as_bytes()).unwrap();
     let mut answer = line(client);
@@ -245,7 +245,7 @@ fn a_whole_conversation_at_trace_tells_none() {
     .env("HERD_PLACES_KEY", "");
     let directory = herd.directory.path().to_owned();
     let write = |name: &str, text: &str| fs::write(directory.join(name), text).unwrap();
-    // The authority of the stand-in is in a file of its own.
+    // The stand-in's authority gets its own file.
     fs::rename(directory.join("ca.pem"), directory.join("places.pem")).unwrap();
     write("ca.pem", &authority.pem());
     write("herd.secret", &format!("{SECRET}\n"));
@@ -263,7 +263,7 @@ fn a_whole_conversation_at_trace_tells_none() {
     ];
     for name in ["Riley", "Jaquez", "Juzang", "clients"] {
         let key = PrivateKeyDer::from_pem_file(directory.join(format!("{name}.key"))).unwrap();
-        // The part that is the same in all of them is no secret.
+        // The DER bytes before and after this part are the same for all keys.
         secrets.push(Secret::new(
             &format!("{name}'s private key"),
             &key.secret_der()[36..68],
@@ -282,7 +282,7 @@ fn a_whole_conversation_at_trace_tells_none() {
         command.arg("--places-ca").arg(&ca);
         command.env("HERD_PLACES_KEY", REFUSED_KEY);
     };
-    // Another herd's secret, and somebody else in the place of Google.
+    // A server with another herd's secret, and with an impostor instead of Google.
     let juzang = |command: &mut Command| {
         command.args(["--places-url", &impostor.url, "--places-api", "new"]);
         command.arg("--places-ca").arg(directory.join("ca.pem"));
@@ -312,7 +312,7 @@ fn a_whole_conversation_at_trace_tells_none() {
     wait_for("Jaquez", ": linked");
     wait_for("Jaquez", "a wrong proof");
 
-    // Clients, and Places in good and bad moods.
+    // Clients, with good answers of Places, refusals, and an impostor.
     for (server, expected) in [
         (&riley, "\"status\" : \"OK\""),
         (&jaquez, "REQUEST_DENIED"),
@@ -354,7 +354,7 @@ fn a_whole_conversation_at_trace_tells_none() {
     shown.add("an answer", line(&mut client));
     drop(client);
 
-    // Whoever does not belong here.
+    // Peers that do not belong here.
     let mut plain = Client::connect(riley.address);
     plain.send("GET / HTTP/1.1\r\n\r\n");
     shown.add("told in plain text", plain.rest());
@@ -372,7 +372,7 @@ fn a_whole_conversation_at_trace_tells_none() {
         }
     }
 
-    // An operator with the right secret, and one with another.
+    // An operator with the right secret, and one with another secret.
     for secret in ["", OTHER_SECRET] {
         let mut command = status_command();
         command.arg("--config").arg(herd.config_file());
@@ -382,7 +382,7 @@ fn a_whole_conversation_at_trace_tells_none() {
         shown.add_output("what herd-client status says", command.output().unwrap());
     }
 
-    // Certificates anew: such as cannot be read, the wrong file, and the right one again.
+    // New certificates: unreadable ones, the wrong file, and correct ones again.
     let key = fs::read_to_string(directory.join("clients.key")).unwrap();
     let certificate = fs::read_to_string(directory.join("clients.pem")).unwrap();
     let broken = [
@@ -428,13 +428,13 @@ fn a_whole_conversation_at_trace_tells_none() {
     );
     for path in written {
         let mut bytes = fs::read(&path).unwrap();
-        // A journal is followed by room that is reserved, and empty.
+        // Reserved room, which is full of zeros, follows the entries of a journal.
         let end = bytes.iter().rposition(|&byte| byte != 0);
         bytes.truncate(end.map_or(0, |last| last + 1));
         shown.add(path.display().to_string(), bytes);
     }
     shown.tells_nothing_of(&secrets);
-    // And the stand-in heard what nobody else did.
+    // The stand-in did receive the key.
     assert!(
         stand_in
             .requests()
@@ -509,7 +509,7 @@ fn a_configuration_with_a_secret_in_the_wrong_place_is_refused_without_repeating
         command.args(["Riley", "--config"]).arg(&path);
         is_refused(text, command.output().unwrap());
     }
-    // In the environment, where it can be seen by nobody else but what reads it.
+    // In the environment, which only this user can read.
     for (variable, value) in [
         ("HERD_PLACES_KEY_FILE", PLAIN_KEY.to_owned()),
         ("HERD_SECRET_FILE", SECRET.to_owned()),
@@ -529,7 +529,8 @@ fn a_configuration_with_a_secret_in_the_wrong_place_is_refused_without_repeating
         command.current_dir(directory.path());
         is_refused(variable, command.output().unwrap());
     }
-    // And a flag that there is not, whose value is in the list of arguments by then, but need not be in the log as well.
+    // Unknown flags. Their value is already in the list of arguments, but the output must not
+    // repeat it.
     for arguments in [
         vec!["Riley", "--places-key", PLAIN_KEY],
         vec!["Riley", "--secret", SECRET],

@@ -1,4 +1,4 @@
-//! What each signal does, whatever the program that started the server blocked or ignored.
+//! What each signal does, even if the program that started the server blocked or ignored it.
 
 use std::process::Command;
 use std::thread;
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use herd_testkit::herd::{Herd, Server};
 
-/// Starts a server as a program does that has blocked every signal: a child inherits that.
+/// Starts a server from a thread that has blocked all signals. A child inherits the signal mask.
 fn start_with_all_blocked(command: &mut Command) -> Server {
     thread::scope(|scope| {
         let starter = scope.spawn(|| {
@@ -19,7 +19,7 @@ fn start_with_all_blocked(command: &mut Command) -> Server {
     })
 }
 
-/// Starts a server as `nohup` and `trap '' …` do: these signals are ignored.
+/// Starts a server with these signals ignored, as `nohup` and `trap '' …` do.
 fn start_with_ignored(herd: &Herd, signals: &str) -> Server {
     let server = herd.command("Riley");
     let mut command = Command::new("sh");
@@ -85,7 +85,7 @@ fn a_signal_that_is_no_stop_ends_nothing_and_is_told() {
     server.stop();
 }
 
-/// While it starts, too: the start that reads a long journal is interrupted by nothing but a stop.
+/// The same during the start. Only a stop interrupts a start that reads a long journal.
 #[test]
 fn a_signal_during_the_start_ends_nothing() {
     let herd = Herd::single();
@@ -96,7 +96,8 @@ fn a_signal_during_the_start_ends_nothing() {
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         command.arg("--places-key-file").arg(&pipe);
         let starting = thread::spawn(move || Server::start(&mut command));
-        // Opening a pipe to write waits for its reader: the server is at its key file now.
+        // Opening a pipe for writing blocks until it has a reader. So the server is reading its key
+        // file now.
         let mut key = std::fs::File::options().write(true).open(&pipe).unwrap();
         signal_all_named(&pipe, signal);
         std::io::Write::write_all(&mut key, b"test-key").unwrap();
@@ -107,7 +108,7 @@ fn a_signal_during_the_start_ends_nothing() {
     }
 }
 
-/// Sends a signal to the process that has `path` among its arguments.
+/// Sends a signal to all processes that have `path` as an argument.
 fn signal_all_named(path: &std::path::Path, signal: Signal) {
     let path = path.as_os_str().as_encoded_bytes();
     for entry in std::fs::read_dir("/proc").unwrap().map_while(Result::ok) {

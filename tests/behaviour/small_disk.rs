@@ -1,7 +1,8 @@
-//! A flood at full speed on a small disk: the journal stays under its bound, and when the flood is over everything is accepted.
+//! Clients update at full speed while the disk is small. The journal stays within its bound, and
+//! afterwards all updates are accepted again.
 //!
-//! The disk is a tmpfs of 400 MB in a mount namespace of the server's own, which takes root and `unshare`. Where that cannot be had, the
-//! test is skipped, and the standard error says why.
+//! The disk is a tmpfs of 400 MB in the server's own mount namespace. This needs root and
+//! `unshare`. Where one of these is missing, the test is skipped, and the standard error says why.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -14,27 +15,28 @@ use herd_mio::core::base::limits::Limits;
 
 use herd_testkit::herd::{Herd, Server};
 
-/// How long the flood lasts; `HERD_FLOOD_S=60 cargo test --release flood_at_full` for a long one.
+/// How long the load lasts. `HERD_FLOOD_S=60 cargo test --release flood_at_full` makes it longer.
 fn flood() -> Duration {
     let seconds = std::env::var("HERD_FLOOD_S");
     Duration::from_secs(seconds.map_or(5, |text| text.parse().expect("HERD_FLOOD_S is a number")))
 }
 
-/// How soon after it everything is accepted.
+/// How soon after the load all updates must be accepted.
 const RECOVERY: Duration = Duration::from_secs(5);
 const DISK_BYTES: u64 = 400 << 20;
-/// Clients, and how long their names are: a table of some 70 MB.
+/// The number of clients and the length of their names: a table of about 70 MB.
 const CLIENTS: u64 = 20_000;
 const NAME_BYTES: usize = 3_400;
 const CONNECTIONS: u64 = 4;
-/// What an entry has beside the command's own bytes: frame, number, `AT`, the server's name, the skew.
+/// What an entry has besides the command's bytes: frame, sequence number, `AT`, the server's name,
+/// the skew.
 const ENTRY_BYTES: u64 = 80;
 
 fn name(client: u64) -> String {
     format!("{client:0>NAME_BYTES$}")
 }
 
-/// Why there can be no disk of our own; nothing if there can.
+/// Why this machine cannot mount a disk for the test. `None` if it can.
 pub(crate) fn obstacle() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("it takes root".to_owned());
@@ -49,7 +51,7 @@ pub(crate) fn obstacle() -> Option<String> {
     }
 }
 
-/// The server's command, behind one that gives it a disk of its own: of so many bytes, in this folder.
+/// The server's command, in a mount namespace with a disk of this size in this folder.
 pub(crate) fn on_disk_of(herd: &Herd, folder: &str, bytes: u64) -> Command {
     let data = herd.directory.path().join(folder);
     fs::create_dir(&data).unwrap();
@@ -71,7 +73,7 @@ pub(crate) fn on_disk_of(herd: &Herd, folder: &str, bytes: u64) -> Command {
     command
 }
 
-/// Bytes of the server's journal, with the room that is reserved in it.
+/// The length of the server's journal, with its reserved room.
 fn journal_bytes(herd: &Herd, server: &Server) -> u64 {
     let root = format!("/proc/{}/root", server.pid());
     let path = herd.directory.path().join("data/Riley/journal");
@@ -90,7 +92,8 @@ fn a_flood_at_full_speed_on_a_small_disk_leaves_the_journal_under_its_bound() {
     let server = Server::start(&mut on_disk_of(&herd, "data", DISK_BYTES));
     let limits = Limits::default();
     let table = CLIENTS * (NAME_BYTES as u64 + ENTRY_BYTES);
-    // Twice the table, what a journal may have before it is compacted, and the room that is reserved ahead.
+    // Twice the table, the size below which a journal is not compacted, and the room reserved
+    // ahead.
     let bound = 2 * table + limits.compact_bytes + 3 * limits.journal_ahead_bytes;
     let is_over = AtomicBool::new(false);
     let (accepted, refused) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -111,7 +114,7 @@ fn a_flood_at_full_speed_on_a_small_disk_leaves_the_journal_under_its_bound() {
                         break;
                     }
                 }
-                // It may be gone, which the answers then tell.
+                // The connection may be closed already. Then the reader gets fewer answers.
                 let _ = writer.shutdown(Shutdown::Write);
             });
             let (accepted, refused) = (&accepted, &refused);
@@ -149,7 +152,8 @@ fn a_flood_at_full_speed_on_a_small_disk_leaves_the_journal_under_its_bound() {
     assert!(late > 0, "nothing was accepted at the end of the flood");
     let over = Instant::now();
     let mut client = server.client();
-    // What was read before is worked off; then nothing is refused any more.
+    // The server first works through the commands that it has read. After that it must not refuse
+    // any update.
     let mut refusals = 0;
     let mut next = 0;
     while next < 500 {

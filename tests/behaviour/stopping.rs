@@ -1,4 +1,5 @@
-//! Stopping: what is being answered is finished, what was accepted is passed on, and the port is free.
+//! A stop finishes the commands in progress, sends accepted updates to the neighbours, and frees
+//! the ports.
 
 use std::time::{Duration, Instant};
 
@@ -85,7 +86,7 @@ fn a_stop_has_a_deadline() {
         begun.elapsed()
     );
     let at = client.line();
-    // It is told so, rather than left without an answer.
+    // The client gets an error instead of no answer.
     let (line, json) = client.places();
     assert_eq!(line, at);
     assert!(json.contains("this server is stopping"), "{json}");
@@ -96,7 +97,7 @@ fn a_stop_has_a_deadline() {
 fn a_command_that_comes_with_the_signal_destroys_no_answer() {
     let server = Herd::single().level("warn").start("Riley");
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap(); // so that answers wait in the server's kernel
+    socket.set_recv_buffer_size(4096).unwrap(); // so replies wait in the server's kernel
     socket.connect(&server.address.into()).unwrap();
     let mut client = Client::of(socket.into());
     let line = format!("{}\n", "x".repeat(1000));
@@ -104,7 +105,8 @@ fn a_command_that_comes_with_the_signal_destroys_no_answer() {
     client.expect(format!("? {line}"));
     client.send("one more\n");
     server.signal(Signal::TERM);
-    // What was not read yet is not answered; what was answered arrives whole, and no reset cuts it off.
+    // Commands that were not read yet get no reply. All other replies arrive whole, and no reset
+    // cuts them off.
     let rest = client.rest();
     let answer = format!("? {line}");
     assert!(
@@ -140,7 +142,7 @@ fn ten_thousand_answers_in_flight_are_not_lost() {
     client.send("ready\n").expect("? ready\n");
     let commands = "q\n".repeat(10_000);
     client.send(&commands);
-    // The first answer shows that they are being worked on.
+    // The first reply shows that the server is working on these commands.
     client.expect("? q\n");
     server.signal(Signal::TERM);
     let rest = client.rest();
@@ -185,7 +187,7 @@ fn a_client_that_does_not_read_can_not_hold_it_up() {
         .start("Riley");
     let client: Client = server.client();
     let line = format!("{}\n", "x".repeat(4000)).repeat(2000);
-    // Until the server stops reading because its answers are not read.
+    // Sends until the server stops reading, because this client reads no replies.
     client
         .stream()
         .set_write_timeout(Some(Duration::from_millis(500)))
@@ -204,7 +206,7 @@ fn a_client_that_does_not_read_can_not_hold_it_up() {
 fn clients_that_have_their_answers_do_not_delay_the_stop() {
     let server = Herd::single().start("Riley");
     let mut clients: Vec<Client> = (0..20).map(|_| server.client()).collect();
-    // Half of them have been answered, half have said nothing.
+    // Half of the clients have their reply, and half have sent nothing.
     for client in clients.iter_mut().step_by(2) {
         client.send("x\n").expect("? x\n");
     }

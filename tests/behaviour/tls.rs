@@ -1,4 +1,5 @@
-//! TLS with clients and between neighbours: who is believed, what is cut off, and how certificates are renewed.
+//! TLS with clients and between neighbours: which certificates are accepted, what is closed, and
+//! how certificates are renewed.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -44,7 +45,7 @@ impl Authority {
         self.write(directory, file, params);
     }
 
-    /// The same for a server, and for so long.
+    /// Writes a server's certificate that is valid for this long.
     pub(crate) fn certify_until(&self, directory: &Path, name: &str, left: Duration) {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -64,7 +65,7 @@ pub(crate) const FOR_CLIENTS: &str =
     "[clients.tls]\ncertificate_file = \"clients.pem\"\nkey_file = \"clients.key\"\n";
 pub(crate) const FOR_PEERS: &str = "[peers.tls]\nca_file = \"ca.pem\"\ncertificate_file = \"{name}.pem\"\nkey_file = \"{name}.key\"\n";
 
-/// A server that speaks TLS with its clients, and who vouches for it.
+/// A server that speaks TLS with its clients, and the authority that signed its certificate.
 pub(crate) fn secure_server(limits: &str) -> (Herd, Server, Authority) {
     let herd = Herd::single()
         .with(FOR_CLIENTS)
@@ -137,7 +138,8 @@ fn a_client_over_tls_is_answered_as_one_without() {
 fn what_came_before_close_notify_is_answered_and_so_is_a_last_line_without_lf() {
     let (_herd, server, authority) = secure_server("");
     let mut client = secure_client(server.address, &authority);
-    // More than one record, and more than sockets hold: its answers wait for it, encrypted piece by piece.
+    // Several records, and more than the sockets' buffers hold. So replies wait in the server, and
+    // are encrypted piece by piece.
     let command = format!("{}\n", "x".repeat(1_000));
     let writer = client.sock.try_clone().unwrap();
     client.write_all(command.repeat(400).as_bytes()).unwrap();
@@ -145,7 +147,7 @@ fn what_came_before_close_notify_is_answered_and_so_is_a_last_line_without_lf() 
     client.conn.send_close_notify();
     client.flush().unwrap();
     let mut answers = String::new();
-    client.read_to_string(&mut answers).unwrap(); // and it ends with close_notify, or this is an error
+    client.read_to_string(&mut answers).unwrap(); // an error, unless it ends with close_notify
     let lines: Vec<&str> = answers.lines().collect();
     assert_eq!(lines.len(), 401);
     assert!(lines[..400].iter().all(|line| line.len() == 1_002));
@@ -206,7 +208,7 @@ fn a_handshake_has_a_deadline() {
         "? x\n",
         "one that is through it has all the time it wants"
     );
-    // Who came after it has had all of the time by then.
+    // The handshake of this later connection times out first.
     let _half_made = TcpStream::connect(server.address).unwrap();
     server.wait_for_nth_log(2, "no TLS handshake within 300 ms", "gone");
     client.write_all(b"y\n").unwrap();
@@ -258,7 +260,8 @@ fn a_stop_says_goodbye_in_tls_too() {
     assert_eq!(server.wait().0.code(), Some(0));
 }
 
-/// Three servers in a row, without a secret, that trust `authority`; each has a certificate of its own.
+/// Three servers in a row, without a secret. They trust `authority`, and each has its own
+/// certificate.
 pub(crate) fn chain(authority: &Authority) -> Herd {
     let herd = Herd::new(
         &["Alice", "Bob", "Carol"],
@@ -283,7 +286,7 @@ fn neighbours_flood_over_mutual_tls_without_a_secret() {
         carol.wait_for_record("x", |line| line.starts_with("AT ")),
         at
     );
-    // Many records, and back again.
+    // Now many records, in the other direction.
     let commands: String = (0..3_000).map(|n| format!("IAMAT c{n} +1+2 3\n")).collect();
     carol.send(commands);
     let mut last = String::new();
@@ -331,7 +334,7 @@ fn an_operator_with_a_certificate_of_the_herd_is_told_how_servers_stand() {
 fn a_link_in_tls_shows_nothing_of_what_it_says() {
     let herd = chain(&Authority::new());
     let _bob = herd.start("Bob");
-    // Whoever listens sees what a plain connection would be sent: not one line of the protocol.
+    // A plain connection gets no line of the protocol, only a TLS alert.
     let mut stranger = Client::connect(herd.peers_address("Bob"));
     stranger.send("HERD 2 Alice Bob 000102030405060708090a0b0c0d0e0f\n");
     let told = stranger.rest();
@@ -344,7 +347,7 @@ fn whoever_has_no_certificate_for_its_name_from_the_herd_s_authority_is_refused(
     let other = Authority::new();
     let herd = chain(&authority);
     let directory = herd.directory.path();
-    // Bob starts while the file has his authority, too.
+    // Bob starts while `ca.pem` also has the authority of his own certificate.
     let both = authority.pem() + &other.pem();
     fs::write(directory.join("ca.pem"), both).unwrap();
     other.certify(directory, "Bob", "Bob", false);
@@ -356,7 +359,7 @@ fn whoever_has_no_certificate_for_its_name_from_the_herd_s_authority_is_refused(
     assert!(at.starts_with("AT Alice"), "{at}");
 }
 
-/// What a server of a herd does with that certificate of its own.
+/// A herd in which `prepare` has changed the files of certificates.
 fn with_own(prepare: &dyn Fn(&Authority, &Path)) -> (Herd, Authority) {
     let authority = Authority::new();
     let herd = chain(&authority);
@@ -424,7 +427,7 @@ fn a_certificate_that_ends_soon_is_told_of_at_the_start_the_check_and_sighup() {
     alice.wait_for_log("[WARN ] the certificate ", warning);
     alice.signal(Signal::HUP);
     alice.wait_for_log("[WARN ] TLS: the certificate ", warning);
-    // One that ended is not taken, and the one that is in use stays.
+    // An expired certificate is not accepted, and the current one stays in use.
     let directory = herd.directory.path();
     authority.certify(directory, "Alice", "Alice", true);
     alice.signal(Signal::HUP);
@@ -432,7 +435,7 @@ fn a_certificate_that_ends_soon_is_told_of_at_the_start_the_check_and_sighup() {
         "TLS: the old certificates stay in use: ",
         " ended on 2020-01-01",
     );
-    // With one that is good for long, there is nothing to tell.
+    // A certificate that is valid for long causes no warning.
     authority.certify(directory, "Alice", "Alice", false);
     alice.signal(Signal::HUP);
     alice.wait_for_nth_log(2, "TLS: certificates and keys were read anew", "");

@@ -1,6 +1,6 @@
-//! How a client over TLS ends what it says: with `close_notify` or without, with a FIN or without,
-//! in the middle of a line, of a record or of the handshake. Every command that came whole is
-//! answered; of what was cut off, nothing is run.
+//! How a TLS client ends its input: with or without `close_notify`, and with or without a FIN. The
+//! end can be in the middle of a line, of a record or of the handshake. Every complete command is
+//! answered. A command that was cut off is not run.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -18,7 +18,7 @@ use crate::tls::{Authority, FOR_CLIENTS, Secure, connect, line, secure_client, s
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 
-/// A client whose handshake is over.
+/// A client that has finished its handshake.
 fn client(
     server: &Server,
     authority: &Authority,
@@ -31,14 +31,14 @@ fn client(
     client
 }
 
-/// All that is answered until the server says `close_notify`; anything else is an error.
+/// All replies up to the server's `close_notify`. Any other end is an error.
 fn answers(client: &mut Secure) -> String {
     let mut answers = String::new();
     client.read_to_string(&mut answers).unwrap();
     answers
 }
 
-/// The numbered lines that were answered.
+/// The replies to the numbered lines.
 fn quoted(lines: usize) -> String {
     (0..lines)
         .map(|number| format!("? no {number}\n"))
@@ -49,24 +49,25 @@ fn numbered(lines: usize) -> String {
     (0..lines).map(|number| format!("no {number}\n")).collect()
 }
 
-/// `ncat --ssl`, and anything that shuts the raw socket down, ends like that.
+/// `ncat --ssl` ends like this, and so does any program that shuts down the raw socket.
 #[test]
 fn every_whole_command_before_a_bare_fin_is_answered() {
-    // However slow the machine is, its records are finished in time.
+    // Even on a slow machine, the records are finished within this time.
     let (_herd, server, authority) = secure_server("line_ms = 120000");
     for version in VERSIONS {
         for lines in [1, 200, 5_000] {
             let mut client = client(&server, &authority, version);
             let mut reader = client.sock.try_clone().unwrap();
             let commands = numbered(lines);
-            // It says all that before it reads anything, as those programs do.
+            // These programs send everything before they read.
             let writer = std::thread::spawn(move || {
                 client.write_all(commands.as_bytes()).unwrap();
                 client.flush().unwrap();
                 client.sock.shutdown(Shutdown::Write).unwrap();
                 client
             });
-            // So that the writer never waits for us: what comes is kept, and decrypted later.
+            // This thread keeps the encrypted bytes and decrypts them later, so the writer never
+            // waits for it.
             let mut ciphertext = Vec::new();
             reader.read_to_end(&mut ciphertext).unwrap();
             let mut client = writer.join().unwrap();
@@ -161,7 +162,7 @@ fn a_question_in_flight_is_answered_behind_a_bare_fin() {
     }
 }
 
-/// It goes on reading, with a socket that stays open in both directions.
+/// The client goes on reading, and its socket stays open in both directions.
 #[test]
 fn close_notify_needs_no_fin_and_a_fin_may_follow_it() {
     let (_herd, server, authority) = secure_server("linger_ms = 60000");
@@ -187,7 +188,8 @@ fn a_reset_behind_commands_runs_them_and_harms_no_other_client() {
     let (_herd, server, authority) = secure_server("");
     for (number, version) in VERSIONS.into_iter().enumerate() {
         let mut client = client(&server, &authority, version);
-        // Its session tickets are read, so that nothing but its own wish makes it a reset.
+        // The client reads its session tickets, because closing with unread input would reset the
+        // connection anyway.
         client.write_all(b"no\n").unwrap();
         assert_eq!(line(&mut client), "? no\n");
         let command = format!("IAMAT reset{number} +1+2 3\nIAMAT cut +1+2 3");
@@ -243,7 +245,7 @@ fn one_that_ends_bare_and_does_not_read_is_cut_off_in_the_end() {
     authority.certify(herd.directory.path(), "clients", "localhost", false);
     let server = herd.start("Riley");
     let mut client = client(&server, &authority, &rustls::version::TLS13);
-    // Little waits in its own machine.
+    // So the kernel of the client holds few replies.
     socket2::SockRef::from(&client.sock)
         .set_recv_buffer_size(65_536)
         .unwrap();

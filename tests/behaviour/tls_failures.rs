@@ -1,5 +1,5 @@
-//! TLS that fails: the client is told in an alert, the operator in the log (the first of each kind,
-//! and every power of two) and by the counts in the server's standing.
+//! TLS failures. The client gets an alert. The log has the first failure of each kind, then those
+//! whose number is a power of two. The server's status counts them all.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -14,7 +14,7 @@ use crate::tls::{
     Authority, FOR_CLIENTS, FOR_PEERS, builder, connect, secure_client, secure_server,
 };
 
-/// The lines at `warn` that have `words` in them.
+/// The log lines at `warn` that contain `words`.
 fn warnings(server: &Server, words: &str) -> Vec<String> {
     let lines = server.log_lines().into_iter();
     lines
@@ -22,15 +22,15 @@ fn warnings(server: &Server, words: &str) -> Vec<String> {
         .collect()
 }
 
-/// It leaves, and the server knows.
+/// Closes the client, and waits until the server has noticed.
 fn gone(server: &Server, stream: &TcpStream) {
     let address = stream.local_addr().unwrap();
-    // It may be closed already.
+    // The connection may be closed already.
     let _ = stream.shutdown(Shutdown::Both);
     server.wait_for_log(&format!("{address}: gone"), "");
 }
 
-/// Says it, and returns the alert's number.
+/// Sends these bytes. Returns the number of the alert that comes back.
 fn alert(server: &Server, said: &[u8]) -> u8 {
     let mut client = Client::connect(server.address);
     client.send(said);
@@ -58,7 +58,7 @@ fn the_first_of_each_kind_and_every_power_of_two_is_told() {
         assert!(line.contains("clients have to speak TLS"), "{line}");
         assert!(line.ends_with(&format!("; {count} so far")), "{line}");
     }
-    // Another kind is told of, however many there were of the first.
+    // A failure of another kind is logged, however many there were of the first kind.
     let header = b"\x16\x03\x01\x00\x04\x4d\x00\x00\x00";
     alert(&server, header);
     assert_eq!(warnings(&server, "the client is broken").len(), 1);
@@ -93,7 +93,7 @@ fn a_client_that_does_not_trust_the_server_is_told_of_in_words() {
     }
 }
 
-/// A balancer that looks whether the port is open does so every second.
+/// A load balancer checks every second whether the port is open.
 #[test]
 fn a_port_check_is_no_failure() {
     let (_herd, server, authority) = secure_server("");
@@ -110,7 +110,7 @@ fn a_port_check_is_no_failure() {
     }
     is_served(secure_client(server.address, &authority));
     assert_eq!(warnings(&server, "client "), Vec::<String>::new());
-    // One that says half a hello is one.
+    // A client that closes within its ClientHello is a failure.
     let mut client = Client::connect(server.address);
     client.send(b"\x16\x03\x01\x02").finish();
     gone(&server, client.stream());
@@ -132,7 +132,7 @@ fn every_refusal_is_an_alert() {
     assert_eq!(alert(&server, b"\x16\x03\x01\x02\x00\x01"), INTERNAL_ERROR);
     let huge = [&b"\x16\x03\x01\x20\x00\x01\x00\x1f\xfc"[..], &[0; 2_000]].concat();
     assert_eq!(alert(&server, &huge), ILLEGAL_PARAMETER, "too large");
-    // More than rustls takes as one message, which it says nothing of.
+    // A message that is too long for rustls, for which rustls sends no alert of its own.
     let endless = b"\x16\x03\x01\x00\x04\x01\x02\x00\x00\x16\x03\x01\x00\x01\x00";
     assert_eq!(alert(&server, endless), DECODE_ERROR);
     let mut old = vec![22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2];
@@ -161,7 +161,7 @@ fn one_client_too_many_is_told_in_an_alert_too() {
     drop(first);
 }
 
-/// Behind the handshake an alert is encrypted: the client's own TLS says what it was.
+/// After the handshake the alert is encrypted, so the client's own TLS library has to report it.
 #[test]
 fn a_record_that_is_not_finished_ends_in_an_alert_and_not_in_a_clean_end() {
     let (_herd, server, authority) = secure_server("line_ms = 300");
@@ -183,12 +183,12 @@ fn a_record_that_is_not_finished_ends_in_an_alert_and_not_in_a_clean_end() {
     }
 }
 
-/// A box between that changes bytes, or a client that breaks, is seen by nobody else.
+/// A device that changes bytes on the way, or a broken client, would otherwise stay unnoticed.
 #[test]
 fn tls_that_fails_behind_the_handshake_is_told_of_and_counted_too() {
     let (_herd, server, authority) = secure_server("line_ms = 300");
     let versions = [&rustls::version::TLS12, &rustls::version::TLS13];
-    // What comes instead of the last bytes of a record: other ones; none.
+    // The last bytes of a record are changed, or are missing.
     for (is_changed, words) in [
         (true, "the client is broken, or something between"),
         (false, "no end of a TLS record within 300 ms"),
@@ -212,12 +212,12 @@ fn tls_that_fails_behind_the_handshake_is_told_of_and_counted_too() {
         let told = warnings(&server, words);
         assert_eq!(told.len(), 2, "the 1st and 2nd: {told:#?}");
     }
-    // An alert of the client is not called a refusal of a handshake that was made.
+    // After a complete handshake, a client's alert is not called a refused handshake.
     let tls_12 = config(&authority, &rustls::version::TLS12);
     let mut client = connect(server.address, tls_12, "localhost");
     client.write_all(b"no\n").unwrap();
     assert_eq!(crate::tls::line(&mut client), "? no\n");
-    // What is no record has the client's own TLS send an alert.
+    // Bytes that are no record make the client's own TLS library send an alert.
     let junk = client.conn.read_tls(&mut &[0xff; 64][..]);
     junk.unwrap();
     client.conn.process_new_packets().unwrap_err();
@@ -250,10 +250,10 @@ fn tls_on_a_plain_port_is_told_of_seldom_and_closed_at_once() {
     let told = warnings(&server, "it speaks TLS, where plain text is expected");
     assert_eq!(told.len(), 3, "the 1st, 2nd and 4th: {told:#?}");
     assert!(told[0].contains("set [clients.tls]"), "{}", told[0]);
-    // Nothing of it was taken for a command.
+    // None of the bytes was run as a command.
     let lines = server.log_lines();
     assert!(!lines.iter().any(|line| line.contains("<- ")), "{lines:#?}");
-    // A newline may be among its bytes, in its length too.
+    // A newline may be among the bytes, even in the length.
     for hello in [
         &b"\x16\x03\x01\x02\x0a\x01\x00"[..],
         b"\x16\x03\x01\x0a\x00\x01\x00\n\n",
@@ -262,7 +262,7 @@ fn tls_on_a_plain_port_is_told_of_seldom_and_closed_at_once() {
         client.send(hello);
         assert_eq!(client.rest(), b"? this port speaks plain text, not TLS\n");
     }
-    // It may come byte by byte; and what only looks like it is a line.
+    // The bytes may come one by one. Bytes that only resemble TLS are a line.
     let mut client = server.client();
     for byte in b"\x16\x03\x01\x02\x00\x01" {
         client.send([*byte]);

@@ -1,4 +1,5 @@
-//! TLS between neighbours that is offered and not required: which pair of servers links, how, and what is said of it.
+//! TLS between neighbours with the mode "offered": which servers link, whether the link uses TLS,
+//! and what the logs say.
 
 use std::fs;
 use std::io::Read;
@@ -18,7 +19,7 @@ use crate::tls::{Authority, builder};
 
 const SECRET: &[u8] = b"the old secret of the herd";
 
-/// Two servers, of which Alice dials; each has a certificate, whether it uses it or not.
+/// Two servers with certificates. Alice dials. A server may ignore its certificate.
 fn fleet(alice: PeersTls, bob: PeersTls, authority: &Authority) -> Fleet {
     let mut fleet = Fleet::new(&["Alice", "Bob"], &[("Alice", "Bob")]);
     for (name, tls) in [("Alice", alice), ("Bob", bob)] {
@@ -33,7 +34,7 @@ fn fleet(alice: PeersTls, bob: PeersTls, authority: &Authority) -> Fleet {
     fleet
 }
 
-/// The warnings of a link, apart from those of a neighbour that does not listen yet.
+/// The warnings about a link, without those about a neighbour that does not listen yet.
 fn warnings(server: &Server) -> Vec<String> {
     let log = server.log_lines();
     let of_link = |line: &String| {
@@ -45,7 +46,7 @@ fn warnings(server: &Server) -> Vec<String> {
         .collect()
 }
 
-/// The table of the README.
+/// The table in the README.
 #[test]
 fn every_pair_of_settings_links_as_the_table_has_it() {
     use PeersTls::{None, Offered, Required};
@@ -77,7 +78,8 @@ fn every_pair_of_settings_links_as_the_table_has_it() {
             }
             let at = alice.client().ask("IAMAT x +1+2 3");
             bob.client().wait_for_record("x", |line| line == at);
-            // A neighbour that does not speak TLS is what an offer is for: no warning where it is made.
+            // A neighbour without TLS is normal for the server that offers TLS, so it logs no
+            // warning.
             assert_eq!(warnings(&alice), [""; 0], "{case}");
             let of_bob = warnings(&bob);
             match (alices, bobs) {
@@ -86,7 +88,7 @@ fn every_pair_of_settings_links_as_the_table_has_it() {
                 }
                 _ => assert_eq!(of_bob, [""; 0], "{case}"),
             }
-            // An offer is told of at the start, for links may be plain.
+            // A start with "offered" logs a warning, because links may be plain.
             for (server, tls) in [(&alice, alices), (&bob, bobs)] {
                 let log = server.log_lines();
                 let told = log
@@ -98,7 +100,7 @@ fn every_pair_of_settings_links_as_the_table_has_it() {
     }
 }
 
-/// The link is lost and found again as often as it likes: nothing grows, and it is plain again within a dial.
+/// However often the link is lost, its next connection is plain again after one attempt with TLS.
 #[test]
 fn a_plain_neighbour_is_dialled_without_tls_at_once_each_time() {
     let fleet = fleet(PeersTls::Offered, PeersTls::None, &Authority::new());
@@ -113,7 +115,7 @@ fn a_plain_neighbour_is_dialled_without_tls_at_once_each_time() {
     let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
     let refusal = "it does not speak TLS; dialled without it, for it is only offered here";
     assert_eq!(count(refusal), 3, "{log:#?}");
-    // Between that and the link there is no waiting.
+    // The server dials without TLS at once.
     for (place, line) in log.iter().enumerate() {
         if line.contains(refusal) {
             assert!(!log[place + 1].contains("dialling again"), "{log:#?}");
@@ -121,7 +123,7 @@ fn a_plain_neighbour_is_dialled_without_tls_at_once_each_time() {
     }
 }
 
-/// While TLS is offered, what is wrong with it is told and cuts off no server.
+/// While TLS is only offered, a TLS error is logged, and the link is plain.
 #[test]
 fn a_certificate_that_is_refused_leaves_an_offered_link_plain_and_a_required_one_down() {
     use PeersTls::{Offered, Required};
@@ -130,7 +132,8 @@ fn a_certificate_that_is_refused_leaves_an_offered_link_plain_and_a_required_one
         ("Bob", "another authority", "its certificate was refused"),
         ("Alice", "another authority", "it refused the TLS handshake"),
     ] {
-        // The server itself trusts both: with a certificate that it does not trust it does not start.
+        // This server trusts both authorities. It would not start with a certificate that it does
+        // not trust.
         let break_it = |fleet: &Fleet| {
             let directory = fleet.directory(name);
             let both = authority.pem() + &other.pem();
@@ -171,7 +174,8 @@ fn a_certificate_that_is_refused_leaves_an_offered_link_plain_and_a_required_one
     }
 }
 
-/// One that takes the connection and says nothing may be about to restart: TLS is tried twice.
+/// A neighbour that accepts the connection and sends nothing may be restarting. So the server tries
+/// TLS twice before it dials without.
 #[test]
 fn a_neighbour_that_says_nothing_is_dialled_with_tls_twice() {
     let fleet = fleet(PeersTls::Offered, PeersTls::Offered, &Authority::new());
@@ -186,7 +190,7 @@ fn a_neighbour_that_says_nothing_is_dialled_with_tls_twice() {
     let heard: Vec<u8> = (0..6).map(|_| first_byte()).collect();
     assert_eq!(heard, [0x16, 0x16, b'H', 0x16, 0x16, b'H']);
     drop(listener);
-    // And where nothing listens, the next attempt is TLS again.
+    // If the connection is refused, the next attempt uses TLS.
     let dials = |alice: &Server| {
         let log = alice.log_lines();
         log.iter()
@@ -199,7 +203,7 @@ fn a_neighbour_that_says_nothing_is_dialled_with_tls_twice() {
     assert!(linked.ends_with(", over TLS"), "{linked}");
 }
 
-/// A side of TLS that is about to say its hello to Bob.
+/// The TLS client with which Alice dials Bob.
 fn hello(fleet: &Fleet, authority: &Authority) -> ClientConnection {
     let directory = fleet.directory("Alice");
     let mut roots = RootCertStore::empty();
@@ -215,7 +219,7 @@ fn hello(fleet: &Fleet, authority: &Authority) -> ClientConnection {
     ClientConnection::new(Arc::new(config), "Bob".try_into().unwrap()).unwrap()
 }
 
-/// What is neither, where both are taken.
+/// Bytes that are neither TLS nor the protocol, on a port that accepts both.
 #[test]
 fn garbage_on_a_port_that_takes_both_is_refused_as_what_it_begins_like() {
     let authority = Authority::new();
@@ -227,7 +231,7 @@ fn garbage_on_a_port_that_takes_both_is_refused_as_what_it_begins_like() {
         client.send(bytes).finish();
         client.rest()
     };
-    // An alert of TLS, or the protocol's words.
+    // The reply is a TLS alert or a line of the protocol.
     let begun = told(b"\x16\x03\x01\x00\x05hello");
     assert_eq!(begun, b"\x15\x03\x03\x00\x02\x02\x32", "decode_error");
     bob.wait_for_log("refused: TLS failed", "");
@@ -245,7 +249,7 @@ fn garbage_on_a_port_that_takes_both_is_refused_as_what_it_begins_like() {
     for nothing in [&b""[..], b"H"] {
         assert_eq!(told(nothing).escape_ascii().to_string(), "");
     }
-    // A hello in one-byte segments is one.
+    // A ClientHello may come one byte at a time.
     let mut alice = hello(&fleet, &authority);
     let mut bytes = Vec::new();
     alice.write_tls(&mut bytes).unwrap();
@@ -256,7 +260,7 @@ fn garbage_on_a_port_that_takes_both_is_refused_as_what_it_begins_like() {
     let mut answer = [0; 6];
     slow.stream().read_exact(&mut answer).unwrap();
     assert_eq!((answer[0], answer[5]), (0x16, 2), "a hello in return");
-    // One behind a line is none.
+    // A ClientHello after a line of the protocol is not accepted.
     let answer =
         told(b"HERD 2 operator Bob 000102030405060708090a0b0c0d0e0f\n\x16\x03\x01\x00\x05hello\n");
     let answer = String::from_utf8(answer).unwrap();
@@ -297,7 +301,7 @@ fn what_a_config_file_says_of_the_mode_is_checked_and_described() {
         said.contains("peers.tls.mode is \"maybe\"; it may be \"required\" or \"offered\""),
         "{said}"
     );
-    // Without a secret, only what requires TLS may leave the machine.
+    // Without a secret, links to another machine must require TLS.
     fs::remove_file(fleet.directory("Alice").join("herd.secret")).unwrap();
     let config = fleet.herd("Alice").config_file();
     let text = fs::read_to_string(&config).unwrap();
@@ -321,7 +325,7 @@ fn what_a_config_file_says_of_the_mode_is_checked_and_described() {
     }
 }
 
-/// The operator's tool asks servers of both kinds, and says who is not there yet.
+/// `herd-client status` asks both kinds of servers, and says which ones are not finished.
 #[test]
 fn the_status_tool_asks_with_and_without_tls_and_says_what_is_left_to_do() {
     let authority = Authority::new();

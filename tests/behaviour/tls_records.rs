@@ -1,4 +1,4 @@
-//! Records that are unusual and right: padded (RFC 8446, section 5.4), or of one byte each.
+//! Unusual but correct records: padded (RFC 8446, section 5.4), or of one byte each.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -14,11 +14,11 @@ use rustls::{ClientConnection, KeyLog, SupportedProtocolVersion};
 use crate::hostile_clients_tls::{config, is_served};
 use crate::tls::{Authority, line, secure_client, secure_server};
 
-/// What a record may have inside, its type and its padding included.
+/// The largest content of a record, with its type and its padding.
 const FULL: usize = (1 << 14) + 1;
 const HEADER: usize = 5;
 
-/// The secrets of one connection by their names (NSS's key log format).
+/// The secrets of one connection by their labels (NSS's key log format).
 #[derive(Debug, Default)]
 struct Secrets(Mutex<HashMap<String, Vec<u8>>>);
 
@@ -29,7 +29,7 @@ impl KeyLog for Secrets {
     }
 }
 
-/// One direction's keys (RFC 8446, section 7.3), for TLS_AES_256_GCM_SHA384.
+/// The keys of one direction (RFC 8446, section 7.3), for TLS_AES_256_GCM_SHA384.
 struct Keys {
     key: aead::LessSafeKey,
     iv: [u8; 12],
@@ -78,7 +78,7 @@ impl Keys {
         aead::Nonce::assume_unique_for_key(nonce)
     }
 
-    /// What is in a record that rustls made: the content, and its type at the end.
+    /// Decrypts a record that rustls made: the content, and its type at the end.
     fn open(&self, record: &[u8], sequence: u64) -> Vec<u8> {
         let mut inner = record[HEADER..].to_vec();
         let header = aead::Aad::from(&record[..HEADER]);
@@ -88,7 +88,7 @@ impl Keys {
         opened.unwrap().to_vec()
     }
 
-    /// A record of `content`, of that type, padded to `size` bytes.
+    /// Makes a record of `content` with this type, padded to `size` bytes.
     fn seal(&mut self, content: &[u8], kind: u8, size: usize) -> Vec<u8> {
         let mut inner = [content, &[kind]].concat();
         inner.resize(inner.len().max(size), 0);
@@ -105,7 +105,7 @@ impl Keys {
     }
 }
 
-/// A client over TLS 1.3 that pads its records, its Finished first of all.
+/// A client over TLS 1.3 that pads all its records, beginning with its Finished.
 struct Padding {
     stream: TcpStream,
     connection: ClientConnection,
@@ -114,7 +114,8 @@ struct Padding {
 }
 
 impl Padding {
-    /// Its Finished goes out in records of `piece` bytes of content, padded to `size` bytes each.
+    /// Does the handshake. The Finished goes out in records of `piece` bytes of content, padded to
+    /// `size` bytes each.
     fn begin(server: &Server, authority: &Authority, piece: usize, size: usize) -> Padding {
         let secrets = Arc::new(Secrets::default());
         let mut config = config(authority, &rustls::version::TLS13);
@@ -188,13 +189,13 @@ fn records_may_be_padded_as_far_as_they_go() {
             client.says(b"IAMAT x +1+2 3\n").unwrap();
             assert!(client.line().starts_with("AT Riley +"), "{size}");
         }
-        // A command in many records, each of which is all but one byte padding.
+        // A command in many records, each with one byte of content and padding.
         for byte in b"no\n" {
             client.says(&[*byte]).unwrap();
         }
         assert_eq!(client.line(), "? no\n", "{size}");
-        // Nothing but padding is a record, too: it hides that there is nothing to say. It may be the
-        // last one for long.
+        // A record may consist of padding only, which hides that there is nothing to send. No other
+        // record may follow for long.
         client.says(b"").unwrap();
         let mut later = secure_client(server.address, &authority);
         later.write_all(b"unfinished").unwrap();
@@ -214,7 +215,7 @@ fn a_finished_may_come_in_pieces_of_one_byte() {
     }
 }
 
-/// The same bytes in records of one byte each, of those that are in the clear.
+/// Splits the plaintext records into records of one byte each.
 fn in_one_byte_records(bytes: &[u8]) -> Vec<u8> {
     let mut records = Vec::new();
     let mut rest = bytes;
@@ -242,7 +243,7 @@ fn handshake_in_one_byte_records(
     protocols: usize,
 ) {
     let mut config = config(authority, version);
-    // What makes a hello long, and is passed over.
+    // ALPN names make the ClientHello long. The server ignores them.
     config.alpn_protocols = (0..protocols).map(|_| vec![b'x'; 200]).collect();
     let name = ServerName::try_from("localhost").unwrap();
     let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
@@ -270,7 +271,7 @@ fn handshake_in_one_byte_records(
 fn a_handshake_may_come_in_records_of_one_byte() {
     let (_herd, server, authority) = secure_server("");
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        // A hello with keys against quantum computers has some 1,800 bytes.
+        // A ClientHello with post-quantum keys has about 1,800 bytes.
         for protocols in [0, 8, 16] {
             handshake_in_one_byte_records(&server, &authority, version, protocols);
         }
@@ -284,10 +285,10 @@ fn a_handshake_has_so_many_records_and_no_more() {
     handshake_in_one_byte_records(&server, &authority, &rustls::version::TLS13, 0);
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
-    // A hello of 4,000 bytes, of which 600 come.
+    // A ClientHello of 4,000 bytes, of which only 600 are sent.
     let hello: Vec<u8> = [1, 0, 0x0f, 0xa0].into_iter().chain([0; 596]).collect();
     let records = hello.iter().flat_map(|byte| [22, 3, 1, 0, 1, *byte]);
-    // It may be told to go before all is written.
+    // The server may close before all bytes are written.
     let _ = stream.write_all(&records.collect::<Vec<u8>>());
     let mut told_it = Vec::new();
     let _ = stream.read_to_end(&mut told_it);
@@ -300,7 +301,7 @@ fn a_handshake_has_so_many_records_and_no_more() {
         &address,
         "more than 512 records (limits.tls_handshake_records)",
     );
-    // Behind the handshake, there is no end to records without a command either.
+    // After the handshake, records without content are limited, too.
     let mut client = Padding::begin(&server, &authority, 1_000, 1);
     client.says(b"no\n").unwrap();
     assert_eq!(client.line(), "? no\n");

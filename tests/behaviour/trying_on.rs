@@ -1,5 +1,5 @@
-//! A neighbour that cannot be linked is tried for ever; each kind of reason is told once, with the
-//! way out.
+//! A server dials an unreachable neighbour for ever. It logs each kind of reason once, with a
+//! remedy.
 
 use std::fs;
 
@@ -9,7 +9,8 @@ use herd_testkit::herd::{Herd, Server, status_command};
 use crate::listening::with_hosts;
 use crate::tls::{Authority, FOR_PEERS};
 
-/// Waits until a server has dialled that often, and counts what it warned of with these words.
+/// Waits until a server has dialled this often. Returns the number of its warnings with these
+/// words.
 fn warnings_after(server: &Server, attempts: usize, words: &str) -> usize {
     server.wait_for_nth_log(attempts, "dialling again in", "");
     let log = server.log_lines();
@@ -17,7 +18,8 @@ fn warnings_after(server: &Server, attempts: usize, words: &str) -> usize {
     warned.filter(|line| line.contains(words)).count()
 }
 
-/// One address of the neighbour's name refuses, the other is out of reach: two reasons, in turn.
+/// One address of the neighbour's name refuses connections, and the other is unreachable. The two
+/// reasons alternate.
 #[test]
 fn two_reasons_in_turn_are_two_warnings() {
     let near =
@@ -37,8 +39,8 @@ fn two_reasons_in_turn_are_two_warnings() {
         warnings_after(&server, 8, "not linked: Connection refused"),
         1
     );
-    // How a system says that an address is out of reach differs, and may change: each way is told
-    // once.
+    // Systems report an unreachable address in different ways, and may change the way. Each one is
+    // logged once.
     let log = server.log_lines();
     let warned = log
         .iter()
@@ -71,7 +73,7 @@ fn attempts_that_failed_are_counted_when_the_link_is_there() {
     riley.wait_for_log("neighbour Jaquez", " attempts that failed");
 }
 
-/// `[peers.tls]` at one end only: both ends say what it is, once, whichever of them dials.
+/// `[peers.tls]` is set at one end only. Both ends log the reason once, whichever of them dials.
 #[test]
 fn tls_at_one_end_only_is_told_once_and_with_the_way_out() {
     let authority = Authority::new();
@@ -90,7 +92,7 @@ fn tls_at_one_end_only_is_told_once_and_with_the_way_out() {
         let advice = "[peers.tls] has to be in the config of both servers, or of neither";
         alice.wait_for_log("it does not speak TLS", advice);
         bob.wait_for_log("it speaks TLS", advice);
-        // The operator's tool says the same, from either end.
+        // `herd-client status` says the same, for either server.
         for (herd, asked) in [
             (&plain, "it speaks TLS; "),
             (&over_tls, "it does not speak TLS; "),
@@ -108,7 +110,7 @@ fn tls_at_one_end_only_is_told_once_and_with_the_way_out() {
         }
         for server in [&alice, &bob] {
             let log = server.log_lines();
-            // One may dial before the other listens.
+            // A server may dial before the other one listens.
             let warned = log
                 .iter()
                 .filter(|line| line.contains("[WARN ]") && !line.contains("Connection refused"));

@@ -1,5 +1,6 @@
-//! What the loop makes of a turn: everybody's share, system calls that are interrupted, and connections that are gone before they
-//! were accepted. Seen by strace; where there is none, most of this is skipped.
+//! Turns of the event loop: each connection's share, interrupted system calls, and connections that
+//! are aborted before `accept`. strace observes the server. Without strace, most of these tests are
+//! skipped.
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -17,7 +18,7 @@ use crate::neighbours::linked_riley;
 use crate::outside;
 use crate::places::stand_in;
 
-/// Somebody who says the same again and again, and reads and forgets what is answered.
+/// A client that sends the same line again and again, and discards the replies.
 struct Flood {
     stream: TcpStream,
     threads: Vec<JoinHandle<()>>,
@@ -28,7 +29,7 @@ impl Flood {
         let [mut reader, mut writer, stream] =
             [(); 3].map(|()| client.stream().try_clone().unwrap());
         let drain = move || {
-            // It ends when the test or the server ends it.
+            // This ends when the test or the server closes the connection.
             let _ = std::io::copy(&mut reader, &mut std::io::sink());
         };
         let pump = move || {
@@ -48,7 +49,7 @@ impl Flood {
     }
 
     fn end(self) {
-        // The server may have ended it already.
+        // The server may have closed already.
         let _ = self.stream.shutdown(Shutdown::Both);
         for thread in self.threads {
             thread.join().unwrap();
@@ -60,7 +61,7 @@ fn two() -> Herd {
     Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]).level("warn")
 }
 
-/// What a neighbour that floods says: a newer position of one of a hundred clients.
+/// A line of a neighbour that sends too much: a newer position of one of a hundred clients.
 fn news(number: u64) -> String {
     format!("AT Riley +0.000000000 x{} +1+2 {number}\n", number % 100)
 }
@@ -74,7 +75,8 @@ fn nobody_is_read_twice_in_a_turn_or_more_than_a_turn_s_share() {
     let herd = two();
     let trace = outside::Trace::new(&herd, &["-s", "0", "-e", "trace=recvfrom,epoll_wait"]);
     let jaquez = Server::start(&mut trace.command(&herd.command("Jaquez")));
-    // Two clients and a neighbour who has proven who it is; and one who asks now and then.
+    // Two clients and a linked neighbour that send without a pause, and a client that asks now and
+    // then.
     let flooding = [
         (
             jaquez.client(),
@@ -105,7 +107,8 @@ fn nobody_is_read_twice_in_a_turn_or_more_than_a_turn_s_share() {
     crowded_turns(&trace.text(), process);
 }
 
-/// How many turns had several readers; in none is anybody read twice, or more than its share.
+/// How many turns read from several connections. Checks that no turn reads from a connection twice,
+/// or more than its share.
 fn crowded_turns(trace: &str, process: u32) -> usize {
     let process = process.to_string();
     let mut reads: HashSet<&str> = HashSet::new();
@@ -126,7 +129,7 @@ fn crowded_turns(trace: &str, process: u32) -> usize {
             continue;
         };
         if rest.contains(", 64, ") {
-            continue; // what signals say, which is read to its end
+            continue; // the signals' socket, which is read until it is empty
         }
         assert!(reads.insert(descriptor), "again in one turn: {line}");
         let result = rest.rsplit_once(" = ").map(|(_, result)| result.trim());
@@ -137,7 +140,7 @@ fn crowded_turns(trace: &str, process: u32) -> usize {
     crowded
 }
 
-/// A connection from that address of this machine.
+/// A connection from this local address.
 pub(crate) fn connect_from(source: [u8; 4], to: SocketAddr) -> Client {
     let kind = (socket2::Domain::IPV4, socket2::Type::STREAM);
     let socket = socket2::Socket::new(kind.0, kind.1, None).unwrap();
@@ -174,8 +177,8 @@ fn a_crowd_of_one_address_does_not_delay_a_client_of_another_in_a_turn() {
     riley.stop();
 }
 
-/// For each crowded turn in which a client sent less than a line of the flood: how many connections
-/// were read before it.
+/// For each short read of a client in a crowded turn: how many connections were read before it in
+/// this turn.
 fn places_in_crowded_turns(trace: &str, process: u32) -> Vec<usize> {
     let process = process.to_string();
     let mut places = Vec::new();
@@ -187,7 +190,7 @@ fn places_in_crowded_turns(trace: &str, process: u32) -> Vec<usize> {
         if call.starts_with("epoll_wait(") {
             reads = 0;
         }
-        // A client is read this much in a crowded turn, and in no other.
+        // A read of this size happens only in a crowded turn.
         let is_crowded = call.starts_with("recvfrom(") && call.contains(", 4097, ");
         let bytes = call
             .rsplit_once(" = ")
@@ -209,7 +212,7 @@ fn a_proven_neighbour_that_floods_leaves_the_others_their_share_and_costs_little
     let mut other = jaquez.client();
     other.ask("IAMAT other +1+2 0");
     let riley = linked_riley(&herd);
-    // The table is full soon; everything that is new after that is refused.
+    // The table is soon full. After that, records of new clients are refused.
     let flood = Flood::of(&riley, |number| {
         format!("AT Riley +0.000000000 y{number} +1+2 {number}\n")
     });
@@ -224,7 +227,7 @@ fn a_proven_neighbour_that_floods_leaves_the_others_their_share_and_costs_little
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     let grown = jaquez.status("VmHWM") - before;
     assert!(grown < 2048, "grown by {grown} KiB");
-    // Each doubling of what was refused is told, not each refusal.
+    // The log does not have each refusal, only each doubling of their number.
     let told = jaquez.log_lines().len();
     assert!(told < 40, "{told} lines");
     flood.end();
@@ -232,7 +235,7 @@ fn a_proven_neighbour_that_floods_leaves_the_others_their_share_and_costs_little
     jaquez.stop();
 }
 
-/// The most calls of that kind that succeeded in one turn.
+/// The largest number of successful calls of this kind in one turn.
 fn most_in_a_turn(trace: &str, process: u32, call: &str) -> usize {
     let process = process.to_string();
     let (call, mut most, mut count) = (format!("{call}("), 0, 0);
@@ -270,7 +273,7 @@ fn a_crowd_that_waits_for_one_answer_is_given_it_over_several_turns() {
             client
         })
         .collect();
-    // Whoever comes last is answered when everybody before it was heard.
+    // By this answer, the server has read the input of all earlier clients.
     server.client().ask("all");
     assert!(places.wait_for_requests(1, SOON));
     places.release();
@@ -315,7 +318,7 @@ fn a_crowd_that_knocks_is_let_in_over_several_turns() {
     );
 }
 
-/// Serves and stops as ever with these faults, and finds nothing to complain of.
+/// Checks that with this fault a server works and stops as usual, and logs no unexpected warning.
 fn serves_with(call: &str, fault: &str) {
     let herd = Herd::single().level("info");
     let calls = format!("trace={call}");
@@ -336,7 +339,7 @@ fn serves_with(call: &str, fault: &str) {
     });
     let injected = trace.text().matches("(INJECTED)").count();
     assert!(injected >= 5, "{injected} calls failed");
-    // What is said of the configuration, and of the machine.
+    // Warnings about the configuration and the machine are expected.
     let is_known = |line: &&String| {
         line.contains("no key for Google Places") || line.contains("files may be open at once")
     };

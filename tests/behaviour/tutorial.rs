@@ -1,5 +1,4 @@
-//! The tutorial programs do what their first lines say, and the page of recipes names files that
-//! exist.
+//! The tutorial programs do what their first lines say, and the recipes name only existing files.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -101,7 +100,7 @@ fn an_update_crosses_the_link_between_two_servers_in_memory() {
             .say_to_jaquez("WHATSAT kiwi 10 5\n")
             .starts_with(&answer)
     );
-    // A heartbeat is due later, whatever the real clock says.
+    // A heartbeat is due later in virtual time, whatever the real clock says.
     let before = world.crossed.len();
     world.wait_ms(3_000);
     assert!(
@@ -132,7 +131,7 @@ fn a_get_over_https_gets_an_answer_whose_sender_is_trusted_and_no_other() {
     let error = https.get(QUESTION).err().unwrap();
     assert_eq!(error, "no answer within 0.05 s");
 
-    // Another authority has signed this one's certificate. It is sent nothing.
+    // This certificate is signed by another authority, so the program sends nothing.
     let other = Places::start(Options::default()).unwrap();
     let mut https = https_get::Https::new(&other.url(), Some(ca)).unwrap();
     let error = https.get(QUESTION).err().unwrap();
@@ -140,7 +139,7 @@ fn a_get_over_https_gets_an_answer_whose_sender_is_trusted_and_no_other() {
     assert!(other.requests().is_empty());
 }
 
-/// A path on the page stands between backticks, and begins with `src/`, `tests/` or `tools/`.
+/// A path on the page is in backticks, and begins with `src/`, `tests/` or `tools/`.
 #[test]
 fn every_file_that_the_page_of_recipes_names_exists() {
     let page = include_str!("../../src/how_to_change.rs");
@@ -152,7 +151,7 @@ fn every_file_that_the_page_of_recipes_names_exists() {
     };
     let named: Vec<&str> = page.split('`').filter(is_path).collect();
     assert!(named.len() >= 20, "{named:?}");
-    // The file of the example is new.
+    // The recipe creates this file, so it does not exist.
     let is_gone = |path: &&str| *path != "src/core/echo.rs" && !root.join(path).is_file();
     let gone: Vec<&str> = named.into_iter().filter(is_gone).collect();
     assert!(gone.is_empty(), "not there any more: {gone:?}");

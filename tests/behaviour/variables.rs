@@ -1,4 +1,4 @@
-//! The environment: an empty variable is as good as none, and a mistake in one names it.
+//! Environment variables: an empty one counts as unset, and an error message names the variable.
 
 use std::process::Output;
 
@@ -133,7 +133,7 @@ fn words_are_taken_in_any_case_wherever_they_stand() {
 fn a_mistake_in_a_variable_names_it() {
     for name in VARIABLES {
         let wrong = match name {
-            "HERD_SECRET" | "HERD_PLACES_KEY" | "HERD_UNKNOWN" => continue, // any word is one
+            "HERD_SECRET" | "HERD_PLACES_KEY" | "HERD_UNKNOWN" => continue, // any text is valid
             "HERD_DATA_DIR" | "HERD_LOG_FILE" => "/dev/null/x",
             "HERD_PLACES_FIELD_MASK" => "a b",
             _ => "/nonexistent/x",
@@ -151,7 +151,7 @@ fn a_mistake_in_a_variable_names_it() {
             "{name}: {told}"
         );
     }
-    // Not, if the value is a flag's.
+    // An error message does not name the variable if the value is from a flag.
     let told = mistake(&["Riley", "--fsync", "x"], &[("HERD_FSYNC", "never")]);
     assert!(
         told.contains("'--fsync <WHEN>'") && !told.contains("HERD_FSYNC"),
