@@ -4,8 +4,8 @@
 //!
 //! The two servers send each other lines of bytes. Each line ends with LF, and one space separates
 //! its fields. There is one connection for each pair of neighbours. The dialler is the server that
-//! the configuration of the link names first. A server uses nothing from the other side, except for
-//! the handshake, before the other side has proven its name.
+//! the configuration of the link names first. Before the other side has proven its name, a server
+//! accepts only `HERD`, `PROOF` and `BYE`.
 //!
 //! Each server has a *feed*: its table as an ordered list of changes, see
 //! [`crate::core::table::records`]. A *position* is the sequence number of a change in a feed. A
@@ -40,12 +40,12 @@
 //! - `EPOCH <n> AT …`: a record of epoch `n`, decimal, 1 to 4,294,967,295. See
 //!   [`crate::core::table::records`] for what epochs are.
 //! - `SYNC`: "you now have everything up to this position of my feed". It follows each batch of
-//!   records. If nothing was sent for `heartbeat_ms`, it is the heartbeat. When a neighbour begins
-//!   a new life, the position reached in its previous life counts until the first `SYNC` of the new
-//!   life.
+//!   records. If nothing was sent for `heartbeat_ms`, a `SYNC` is sent as the heartbeat. After a
+//!   server has begun a new life, a neighbour keeps the position in the server's previous life
+//!   until the first `SYNC` of the new life.
 //! - `KEPT`: "I have kept everything up to this position of your feed, as safely as I promise it to
-//!   my own clients". It is sent only if the position changed: together with other output, or 200
-//!   ms after it could first be sent.
+//!   my own clients". Each `KEPT` has a new position. A `KEPT` is sent together with other output,
+//!   or alone 200 ms after the position is safe.
 //! - `LACKS <n>`: "I refused `n` records because of a limit, so my table lacks records that the
 //!   herd has". `LACKS 0` means that the table is complete again.
 //! - `CLOCK <wall>`: the sender's wall clock, as in `LIFE`. It is sent at most once a minute, after
@@ -75,10 +75,10 @@
 //! # Positions after a refused record
 //!
 //! A server can refuse a neighbour's record because of a limit. Then the server's position in the
-//! neighbour's feed remains at the last `SYNC` before that record, in `LIFE`, in `KEPT` and in its
-//! journal. The next link starts from that position, so the neighbour sends the refused record
-//! again. If the limits are raised and the server is restarted, it receives the records that it
-//! lacks.
+//! neighbour's feed remains at the last `SYNC` before that record. This is the position in `LIFE`,
+//! in `KEPT` and in the server's journal. The next link starts from that position, so the neighbour
+//! sends the refused record again. If the limits are raised and the server is restarted, the server
+//! receives the records that it lacks.
 //!
 //! # Lives
 //!
@@ -88,8 +88,8 @@
 //! position beyond every `SYNC` of this life, or beyond the end of an earlier life in the journal.
 //! That shows that the server's history was rolled back: an older copy of the data directory, or an
 //! older snapshot of the machine, was restored. The neighbours have positions of changes that this
-//! server has lost. So it begins a new life at once: it sends everything to every neighbour, and
-//! requests everything from them.
+//! server has lost. So this server begins a new life at once. It sends its whole feed to every
+//! neighbour, and requests the whole feed of every neighbour.
 //!
 //! # The status of a server
 //!

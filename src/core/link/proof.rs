@@ -52,7 +52,7 @@ impl Parties<'_> {
     }
 
     /// Whether `proof` is the right proof of `speaker`, made with `secret`. The comparison takes
-    /// constant time, so a peer cannot find the right proof by measuring.
+    /// constant time, so a peer cannot find the right proof by measuring times.
     #[must_use]
     pub fn is_proven(&self, speaker: Side, secret: &Secret, proof: &[u8]) -> bool {
         let Some(claimed) = unhex::<32>(proof) else {

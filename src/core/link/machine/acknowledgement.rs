@@ -1,9 +1,9 @@
 //! When to confirm a neighbour's changes with `KEPT`, and up to which position.
 //!
-//! When a `SYNC` arrives, the records before it are in our table. But they can be missing in the
-//! journal, or be less safe there than we promise to our own clients. `KEPT` confirms that they are
-//! as safe as promised. It is not urgent, so it is sent together with other output, or alone after
-//! a while.
+//! When a `SYNC` arrives, the records before it are in our table. But these records can be missing
+//! in our journal, or be less safe there than a reply to a client promises. `KEPT` confirms that
+//! the records are as safe as promised. `KEPT` is not urgent: it is sent together with other
+//! output, or alone after 200 ms.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ pub(super) struct Acknowledgement {
     said: Option<u64>,
     /// The position that the next `KEPT` can confirm.
     ready: Option<u64>,
-    /// The latest time at which that `KEPT` is sent.
+    /// The time at which a `KEPT` for `ready` is sent alone, if no other output is sent before.
     due: Option<Time>,
-    /// A position of the neighbour's feed, and the change of ours that has to be safe before the
-    /// position can be confirmed.
+    /// The position of a `SYNC`, and the number of our latest change when the `SYNC` arrived. The
+    /// position becomes `ready` when all our changes up to that number are safe in our journal.
     waiting: Option<(u64, u64)>,
-    /// The latest pair of this kind. Pairs between `waiting` and this one are not stored, because a
-    /// later position confirms the earlier ones too.
+    /// The same pair for the latest `SYNC` after `waiting`. The pairs in between are not stored,
+    /// because a later position confirms the earlier positions too.
     latest: Option<(u64, u64)>,
 }
 
@@ -38,7 +38,8 @@ impl Acknowledgement {
         }
     }
 
-    /// Stores the position of a `SYNC`. `seq` is our latest change at that moment.
+    /// Stores the position of a `SYNC`. `seq` is the number of our latest change when the `SYNC`
+    /// arrives.
     pub(super) fn synced(&mut self, position: u64, seq: u64) {
         self.latest = Some((position, seq));
         if self.waiting.is_none() {
@@ -46,7 +47,8 @@ impl Acknowledgement {
         }
     }
 
-    /// Makes positions ready to be confirmed. Our changes up to `kept_through` are safe.
+    /// Updates `ready`. All our changes up to `kept_through` are as safe as a reply to a client
+    /// promises.
     #[inline]
     pub(super) fn advance(&mut self, kept_through: u64) {
         while let Some((position, seq)) = self.waiting
@@ -65,7 +67,8 @@ impl Acknowledgement {
         Some(position)
     }
 
-    /// Starts the wait for other output when a position is ready.
+    /// Updates `ready` and `due`. All our changes up to `kept_through` are as safe as a reply to a
+    /// client promises.
     #[inline]
     pub(super) fn watch(&mut self, kept_through: u64, now: Time) {
         if self.waiting.is_none() && self.ready.is_none() {
@@ -75,7 +78,7 @@ impl Acknowledgement {
         self.due = self.ready.map(|_| self.due.unwrap_or(now + LAZY));
     }
 
-    /// Returns the latest time at which the ready position is sent.
+    /// Returns the time at which `KEPT` is sent alone. `None` if no position is ready.
     pub(super) fn due(&self) -> Option<Time> {
         self.due
     }

@@ -15,29 +15,30 @@ use crate::core::table::records::{Merge, Origin};
 use crate::core::wire::escape::Escaped;
 use crate::core::wire::message::{At, AtHead};
 
-/// The changes that a neighbour lacked when the link began, until the neighbour has confirmed them.
+/// The progress in sending the changes that a neighbour lacked when the link began.
 pub(super) struct CatchUp {
-    /// The latest change at the moment when the link began.
+    /// The number of our latest change when the link began.
     pub(super) until: u64,
     pub(super) since: Time,
     /// The number of records sent so far.
     pub(super) records: usize,
-    /// Whether `until` was reached, and a `SYNC` was requested because of that.
+    /// Whether our feed was read up to `until`. At that moment, [`Link::pull`] sets
+    /// [`Link::owes_sync`].
     pub(super) is_said: bool,
 }
 
-/// A position up to which the feed was read. It is not confirmed yet, because the journal does not
-/// contain every change up to `last_seq`.
+/// A position up to which our feed was read. No `SYNC` sends this position yet, because our journal
+/// does not contain every change up to `last_seq`.
 #[derive(Clone, Copy)]
 pub(super) struct Unconfirmed {
     position: u64,
-    /// The latest change at the moment when `position` was read.
+    /// The number of our latest change when the feed was read up to `position`.
     last_seq: u64,
 }
 
 impl Link {
-    /// If the output is empty, appends the next records of the feed that may leave the server. A
-    /// `SYNC` follows as soon as the journal contains every change that was accepted before these
+    /// If the output is empty, appends the next records of our feed, up to [`Context::released`]. A
+    /// `SYNC` follows as soon as our journal contains every change that was accepted before these
     /// records were read.
     pub(super) fn pull(&mut self, context: &mut Context<'_>) {
         if let State::Linked { reader, origin, .. } = self.state
@@ -51,8 +52,8 @@ impl Link {
             let mut has_caught_up = false;
             if let Some(catch_up) = &mut self.catch_up {
                 catch_up.records += count;
-                // If the last changes came from this neighbour, they are not sent back, so `count`
-                // is 0. A `SYNC` is needed nevertheless.
+                // Changes that came from this neighbour are not sent back. If all last changes did,
+                // `count` is 0, but a `SYNC` is needed nevertheless.
                 has_caught_up = position >= catch_up.until && !catch_up.is_said;
                 catch_up.is_said |= has_caught_up;
             }
@@ -63,8 +64,8 @@ impl Link {
                 self.owes_sync = self.confirmed < position;
                 self.say_sync(herd);
             }
-            // A growing number is sent here only when it has doubled. The heartbeat sends it
-            // exactly.
+            // A new number of refused records is sent here only if it is 0, or at least twice the
+            // number that was sent last. The heartbeat sends every other new number.
             let (lacks, said) = (herd.lacks(), self.lacks_said);
             if lacks != said && (lacks == 0 || lacks / 2 >= said) {
                 self.say_lacks(lacks);
@@ -76,25 +77,25 @@ impl Link {
         }
     }
 
-    /// Returns the smallest new position that this link may confirm to the neighbour. It is the
-    /// greatest position that a `SYNC` of any of our lives has sent to the neighbour, according to
-    /// our journal. The neighbour can have a smaller position, because it has lost data.
+    /// Returns the smallest new position that a `SYNC` of this link may send. It is the greatest
+    /// position that our journal contains from a `SYNC` to the neighbour, in any life of ours. A
+    /// neighbour that has lost data has a smaller position.
     ///
-    /// The reason is that an older copy of our journal may be restored later. This is noticed only
-    /// if the neighbour then has a position that is greater than all positions in the copy. If we
-    /// sent a smaller position now, the copy could contain that position too.
+    /// Reason: an older copy of our journal may be restored later. This server notices the older
+    /// copy only if the neighbour's position is greater than every position in the copy. A smaller
+    /// position could be in the copy.
     pub(super) fn floor(&self, herd: &Herd) -> u64 {
         self.neighbour
             .map_or(0, |neighbour| herd.get(neighbour).told_noted())
     }
 
-    /// Notes that everything up to `position` was read, when the latest change was `last_seq`.
-    /// `position` is confirmed when the journal contains every change up to `last_seq`. `appended`
-    /// is the last change up to which the journal contains everything.
+    /// Updates [`Link::confirmed`] after our feed was read up to `position`. At that moment, our
+    /// latest change was `last_seq`. Our journal contains every change up to `appended`. `position`
+    /// is confirmed when `appended` reaches `last_seq`. A position below `floor` is ignored.
     ///
-    /// Before that, a crash could lose a change that replaced an older record. After the restart,
-    /// the table would contain the older record again. The neighbour would never get that record,
-    /// because its position was already confirmed.
+    /// Without this wait, a crash could lose a change that replaced an older record. After the
+    /// restart, our table would contain the older record again. The neighbour would never get the
+    /// older record, because a `SYNC` has already sent a later position.
     pub(super) fn confirm(&mut self, position: u64, last_seq: u64, appended: u64, floor: u64) {
         if position < floor {
             return;
@@ -116,7 +117,7 @@ impl Link {
         }
     }
 
-    /// Appends a `SYNC` with the confirmed position.
+    /// Appends a `SYNC` with the position in [`Link::confirmed`].
     pub(super) fn say_sync(&mut self, herd: &mut Herd) {
         let confirmed = self.confirmed;
         self.told = confirmed;
@@ -136,15 +137,16 @@ impl Link {
         }
     }
 
-    /// Appends a `LACKS` if the number has changed.
+    /// Appends a `LACKS` with the number of refused records, if the number has changed since the
+    /// last `LACKS`.
     pub(super) fn say_lacks(&mut self, lacks: u64) {
         if std::mem::replace(&mut self.lacks_said, lacks) != lacks {
             self.say(format_args!("LACKS {lacks}"));
         }
     }
 
-    /// Removes `count` bytes from the output: the socket took them. Appends a `CLOCK` if one is
-    /// due.
+    /// Removes `count` bytes from the output, because the socket has taken them. Appends a `CLOCK`
+    /// if a minute has passed since the last one.
     pub(super) fn took(&mut self, count: usize, now: Now) {
         self.output.consume(count);
         self.last_sent = now.time;
@@ -193,8 +195,8 @@ impl Link {
         Ok(())
     }
 
-    /// Counts a refused record. From now on, this link confirms no position of the neighbour's
-    /// feed.
+    /// Counts a neighbour's record that our table refused. This link confirms no position of a later
+    /// `SYNC`.
     #[cold]
     fn has_refused(&mut self, refusal: Merge, at: &At<'_>, context: &mut Context<'_>) {
         self.refused += 1;

@@ -18,14 +18,16 @@ use crate::core::session::tls::{TlsSession, is_for};
 enum Resume {
     /// All changes after this one.
     After(u64),
-    /// Everything, because we do not know the life to which the neighbour's position belongs.
+    /// The whole feed, because we do not know which changes the neighbour has.
     All,
-    /// The neighbour has a position that we never sent it: our history was rolled back.
+    /// Unknown. The neighbour has a position that no `SYNC` of ours has sent, so our history was
+    /// rolled back.
     RolledBack,
 }
 
 impl Resume {
-    /// Returns what `neighbour` lacks, if it has the feed of our life `boot` up to `position`.
+    /// Returns which part of our feed `neighbour` lacks. Its `LIFE` states `position` in our life
+    /// `boot`.
     fn of(neighbour: NeighbourId, boot: BootId, position: u64, context: &Context<'_>) -> Resume {
         if boot == context.boot {
             return match position <= context.herd.get(neighbour).told() {
@@ -40,8 +42,8 @@ impl Resume {
         match durability.and_then(|durability| durability.resume(boot, position)) {
             // According to our journal, that life ended before `position`.
             Some(after) if after < position => Resume::RolledBack,
-            // Our journal can be an older copy, which lacks the last part of that life. So the
-            // position is limited to what the journal contains.
+            // Our journal can be an older copy, without the last part of that life. So the feed is
+            // sent from the last `SYNC` in the journal, or from an earlier position.
             Some(after) => {
                 let told = context.herd.get(neighbour).told_noted();
                 Resume::After(after.min(told).min(context.records.last_seq()))
@@ -51,7 +53,7 @@ impl Resume {
     }
 }
 
-/// Compares the wall clock that a neighbour sent with our own.
+/// Compares `wall`, the time that a neighbour's wall clock shows, with our wall clock.
 pub(super) fn clock_shows(neighbour: NeighbourId, wall: u64, context: &mut Context<'_>) {
     let entry = context.herd.get_mut(neighbour);
     let news = entry.clock_shows(wall, context.now.wall);
@@ -69,8 +71,8 @@ pub(super) fn clock_shows(neighbour: NeighbourId, wall: u64, context: &mut Conte
     }
 }
 
-/// Returns the reason why a proof is wrong. The reason contains the number of our secrets, because
-/// the other side may have missed a change of the secret.
+/// Returns the reason why a proof is wrong. If both sides have a secret, the reason contains the
+/// number of secrets that this server has. The secret may have been changed on one server only.
 fn wrong_proof(parties: &Parties<'_>, speaker: Side, proof: &[u8], secrets: &Secrets) -> LinkError {
     let (name, _) = match speaker {
         Side::Dialler => parties.dialler,
@@ -203,7 +205,8 @@ impl Link {
                 &context.settings.secrets,
             ));
         };
-        // The answer uses the same secret as the proof: the other side may not have our other one.
+        // Our proof uses the secret of the other side's proof, because the other side may not have
+        // our other secret.
         let own_proof = parties.prove(self.side, secret);
         self.identity = Identity::Proven;
         if self.side == Side::Acceptor {
@@ -299,8 +302,8 @@ impl Link {
                 Counted(context.records.len() as u64, "record")
             ),
         }
-        // A neighbour that restarts loses its old connection before it connects again. So if the
-        // old link is not lost yet, two processes use the same name.
+        // A neighbour that restarts loses its old connection before it connects again. So if an old
+        // link is still up, two processes use the same name.
         let is_linked = context.herd.get(neighbour).link().is_some();
         if is_linked && was_another {
             warn!(

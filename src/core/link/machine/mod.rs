@@ -46,36 +46,37 @@ use crate::core::wire::escape::Escaped;
 use crate::core::wire::lines::{Split, split};
 use crate::core::wire::proxy_header::{is_header, may_be_signature};
 
-/// The maximum number of bytes of the other side's line that a log line repeats.
+/// The maximum number of bytes that a log line or an error shows of a received line.
 const SHOWN_BYTES: usize = 100;
 
 /// The version of the neighbours' protocol.
 pub const VERSION: u64 = 2;
 
-/// The minimum time between two `CLOCK` lines.
+/// The minimum time between two `CLOCK` lines on a link, in milliseconds.
 const CLOCK_EVERY_MS: u64 = 60_000;
 
 /// The name under which a tool connects to get the status of a server. No server has this name.
 pub const OPERATOR: &str = "operator";
 
-/// An effect of a link's event, which the node has to carry out.
+/// What the node has to do after an event of a link.
 pub enum Effect {
-    /// The neighbour has proven itself on this link, and there is an older link to it. The older
-    /// link is most likely broken, although this server has not noticed that. It has to be closed.
+    /// Close the link with this id. It is an older link to the neighbour that is linked here now.
+    /// The older link is most likely broken, although this server has not noticed that.
     Replaces(Id),
-    /// The neighbour has a position of our feed that we never sent it. So our history was rolled
-    /// back, and the server has to begin a new life.
+    /// Begin a new life. The neighbour has a position that no `SYNC` of ours has sent, so our
+    /// history was rolled back.
     RolledBack,
-    /// A connection that we dialled is lost. The neighbour has to be dialled again.
+    /// Dial the neighbour again, because a connection that we dialled is lost.
     Lost {
         /// The neighbour that was dialled.
         neighbour: NeighbourId,
-        /// The address to dial at once without TLS. `None` if dialling waits, or uses TLS.
+        /// The address to dial at once without TLS. `None` if the lost attempt is not repeated
+        /// without TLS.
         plain_next: Option<SocketAddr>,
     },
 }
 
-/// Parses a whole number that has digits only.
+/// Parses a `u64` that is written in decimal digits, without a sign.
 fn number(text: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(text)
         .ok()
@@ -93,15 +94,16 @@ enum State {
     Proving { their_nonce: Nonce },
     /// The other side has proven its name. Waiting for its `LIFE`.
     Starting,
-    /// Records flow in both directions. `reader` is the place in our feed up to which records were
-    /// sent. `boot` is the neighbour's life, and `origin` marks the records that this life sends.
+    /// Records flow in both directions. `reader` is the link's cursor in our feed. `boot` is the
+    /// neighbour's life. Our table stores `origin` with each record that the neighbour sends in
+    /// this life, so the record is not sent back.
     Linked {
         reader: ReaderId,
         origin: Origin,
         boot: BootId,
     },
-    /// The last line is in the output. If `awaits_end`, the connection closes when the other side
-    /// has closed it. If not, it closes at once.
+    /// The last line was appended to the output. If `awaits_end`, the connection is closed when the
+    /// other side has closed it, or after `linger_ms`. If not, the connection is closed at once.
     Closing { awaits_end: bool },
 }
 
@@ -186,45 +188,48 @@ pub struct Link {
     identity: Identity,
     last_heard: Time,
     last_sent: Time,
-    /// Whether the next line waits until the journal has room. The value is computed again for each
-    /// line. Only a `Linked` link begins to wait. Apart from that, the value does not depend on the
-    /// state.
+    /// Whether the next line waits until our journal has room. [`Link::run`] sets the value before
+    /// each line. Only a `Linked` link begins to wait, but the value can remain `true` in
+    /// `Closing`.
     wants_room: bool,
-    /// The place in our feed up to which records were sent, from `Linked` on. The table releases it
-    /// when the connection is lost.
+    /// The link's cursor in our feed, from `Linked` on. The cursor is closed when the connection is
+    /// lost.
     reader: Option<ReaderId>,
     /// The first reason why the link ends.
     farewell: Option<LinkError>,
-    /// The position of our feed that the next `SYNC` sends. All records up to it were appended to
-    /// the output, and the journal contains every change that can matter: see [`Link::confirm`].
+    /// The position of our feed that the next `SYNC` sends. All records up to this position were
+    /// appended to the output. [`Link::confirm`] explains what the journal contains then.
     confirmed: u64,
-    /// The position in the last `SYNC` that we sent. Before the first one, the position from which
-    /// the feed is sent.
+    /// The position in the last `SYNC` that this link sent. Before the first `SYNC`, the position
+    /// after which the link began to read our feed.
     told: u64,
-    /// A position after `confirmed`, which has to wait for the journal.
+    /// A position after `confirmed` that waits for the journal.
     unconfirmed: Option<Unconfirmed>,
     /// Whether a `SYNC` has to follow the records that were sent.
     owes_sync: bool,
-    /// The changes that the neighbour lacked when the link began, until it has confirmed them.
+    /// The progress in sending what the neighbour lacked when the link began. `None` if it lacked
+    /// nothing, or after a `KEPT` has confirmed everything.
     catch_up: Option<CatchUp>,
-    /// The position of the other side's feed that our `LIFE` sent.
+    /// The life and the position of the other side's feed, as our `LIFE` sent them.
     said_heard: Option<Heard>,
     /// The positions of the other side's feed that are to be confirmed by `KEPT`.
     acknowledgement: Acknowledgement,
-    /// The number of records that were refused on this link.
+    /// The number of records that this link received and our table refused.
     refused: u64,
-    /// Set if records were refused on an earlier link. The neighbour sends them again up to this
-    /// position of its feed.
+    /// `None` if our table refused no records on earlier links. Otherwise, all of those records
+    /// have arrived again when the neighbour's feed reaches this position. `u64::MAX` if the
+    /// position is not known.
     again_until: Option<u64>,
     /// Whether a record arrived since the last `SYNC`.
     has_come: bool,
-    /// The number in the last `LACKS` that we sent.
+    /// The number in the last `LACKS` that this link sent. 0 before the first `LACKS`.
     lacks_said: u64,
     /// The time at which our wall clock was last sent.
     clock_said: Time,
 }
 
-/// The link's name in the log. A peer that has not proven its name is called unproven.
+/// The text that names the other side in the log. Without a proof of its name, the other side of an
+/// accepted connection is an "unproven peer".
 struct PeerLabel<'a>(&'a Link, &'a Herd);
 
 impl fmt::Display for PeerLabel<'_> {
@@ -240,7 +245,7 @@ impl fmt::Display for PeerLabel<'_> {
     }
 }
 
-/// Returns the beginning of the other side's line, escaped for the log.
+/// Returns the first [`SHOWN_BYTES`] bytes of a received line, escaped for the log.
 fn shown(bytes: &[u8]) -> Escaped<'_> {
     Escaped(&bytes[..bytes.len().min(SHOWN_BYTES)])
 }
@@ -309,7 +314,7 @@ impl Link {
     }
 
     /// Handles the complete lines in `bytes`. Returns the number of bytes that were consumed, and
-    /// the effect of a `LIFE`. A closing link consumes all bytes.
+    /// the effect. Only a `LIFE` line can have one. A closing link consumes all bytes.
     fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Effect>) {
         let (mut used, mut effect) = (0, None);
         self.wants_room = false;
@@ -357,9 +362,9 @@ impl Link {
         (bytes.len(), effect)
     }
 
-    /// Ends the link because the other side broke the protocol. If the other side is proven and
-    /// dials, it is rejected for a while. If this server dials, it waits longer before it dials
-    /// again.
+    /// Ends the link because the other side broke the protocol. If a proven neighbour dialled this
+    /// link, new links from this neighbour are rejected for a while. If this server dialled, this
+    /// server waits longer before it dials again.
     fn broken(&mut self, reason: LinkError, context: &mut Context<'_>) {
         self.end(reason, context.now.time);
         if self.identity == Identity::Proven
@@ -456,8 +461,9 @@ impl Link {
         self.state = state;
     }
 
-    /// Begins to close the link, or changes how it closes. `awaits_end` is whether the link waits
-    /// for the other side to close. After a call with `false`, the link never waits again.
+    /// Begins to close the link, or changes how a closing link is closed. `awaits_end` is whether
+    /// the link waits for the other side to close the connection. After a call with `false`, the
+    /// link never waits again.
     fn close(&mut self, reason: LinkError, awaits_end: bool, now: Time) {
         let awaited_end = match self.state {
             State::Closing { awaits_end } => awaits_end,
@@ -476,7 +482,8 @@ impl Link {
         self.input.clear();
     }
 
-    /// Ends the link because the server stops, as soon as all records are sent.
+    /// Ends the link because this server stops. Does nothing while a `Linked` link still has
+    /// records of our feed or output to send.
     fn end_when_all_is_said(&mut self, context: &Context<'_>) {
         let all_said = match self.state {
             State::Linked { reader, .. } => {
@@ -504,20 +511,20 @@ impl Link {
         output.push(b'\n');
     }
 
-    /// Returns the place in our feed up to which records were sent. `None` before the link was
-    /// `Linked`, and after the connection is lost.
+    /// Returns the link's cursor in our feed. `None` before the link was `Linked`, and after the
+    /// connection is lost.
     #[must_use]
     pub fn reader(&self) -> Option<ReaderId> {
         self.reader
     }
 
-    /// Whether the link is ending. Then it handles no more lines.
+    /// Whether the link is in `Closing`. A closing link handles no more lines.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing { .. })
     }
 
-    /// Whether the other side is known: this server dialled it, or it has proven its name.
+    /// Whether this server dialled the other side, or the other side has proven its name.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.side == Side::Dialler || self.identity == Identity::Proven
@@ -529,7 +536,8 @@ impl Link {
         self.address
     }
 
-    /// Returns the neighbour that this server dialled, or the one whose name the other side claims.
+    /// Returns the neighbour that this server dialled, or the neighbour whose name the other side
+    /// claims.
     #[must_use]
     pub fn neighbour(&self) -> Option<NeighbourId> {
         self.neighbour
@@ -547,8 +555,8 @@ impl Link {
         self.last_sent.plus_ms(limits.heartbeat_ms)
     }
 
-    /// Returns the time at which silence means that the link is lost. `None` while the link is not
-    /// read.
+    /// Returns the time at which the link counts as lost if nothing arrives before. `None` while
+    /// the link is not read because it waits for room in our journal.
     fn silent_at(&self, limits: &Limits) -> Option<Time> {
         (!self.wants_room).then(|| self.last_heard.plus_ms(limits.link_silence_ms))
     }
@@ -559,8 +567,9 @@ impl Link {
         self.close(reason, false, now);
     }
 
-    /// Notes how a dialled connection ended. Returns whether the neighbour is dialled at once
-    /// without TLS. That happens if TLS is only offered, and this attempt with TLS failed.
+    /// Reports to the herd how a connection that we dialled ended. Returns `true` if the neighbour
+    /// is dialled without TLS at once: this attempt with TLS failed, and our settings offer TLS but
+    /// do not require it.
     fn attempt_ended(&self, context: &mut Context<'_>) -> bool {
         let Some(neighbour) = self.dialled() else {
             return false;
@@ -609,7 +618,8 @@ impl Link {
         } else {
             match neighbour.not_linked(reason, now) {
                 Repeat::Known => debug!("{who}: {reason}"),
-                // No warning: TLS is only offered, so a neighbour without TLS is expected.
+                // No warning: our settings offer TLS but do not require it, so a neighbour without
+                // TLS is expected.
                 news if is_plain_next && reason.is_plain_text() => {
                     info!("{who}: {reason}; dialled without it, for it is only offered here{news}");
                 }
@@ -646,8 +656,8 @@ impl Protocol for Link {
         effect
     }
 
-    /// Ends the link, even in the middle of a line. Changes that are not confirmed are sent again
-    /// on the next link.
+    /// Ends the link. An incomplete line is dropped. If it was a record, it is not confirmed, so
+    /// the neighbour sends it again on the next link.
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
         let reason = match end {
             StreamEnd::Whole => LinkError::PeerClosed,
@@ -663,7 +673,7 @@ impl Protocol for Link {
         None
     }
 
-    /// Releases the place in the feed, logs the loss, and reports the loss to the herd.
+    /// Closes the cursor in our feed, logs the loss, and reports the loss to the herd.
     fn connection_lost(&mut self, why: Option<&str>, context: &mut Context<'_>) -> Option<Effect> {
         if let Some(reader) = self.reader.take() {
             context.records.close_reader(reader);
@@ -679,7 +689,7 @@ impl Protocol for Link {
         })
     }
 
-    /// Handles the lines in the input that waited for room in the journal.
+    /// Handles the lines in `input`. They arrived incomplete, or waited for room in our journal.
     fn go_on(&mut self, context: &mut Context<'_>) -> Option<Effect> {
         // While the link was not read, silence did not mean that it was lost.
         self.last_heard = context.now.time;
@@ -725,7 +735,7 @@ impl Protocol for Link {
     /// the link afterwards.
     fn stop(&mut self, _: &mut Context<'_>) {}
 
-    /// If the output is empty, first appends the next records of the feed.
+    /// Returns the output. If it is empty, appends the next records of our feed first.
     fn output(&mut self, context: &mut Context<'_>) -> &[u8] {
         self.pull(context);
         self.output.as_slice()
@@ -767,7 +777,8 @@ impl Protocol for Link {
         self.wants_room
     }
 
-    /// Always 0: the output contains only records that may already leave the server.
+    /// Always 0, because [`Context::released`] limits the records before they are appended to the
+    /// output.
     fn held_until(&self) -> u64 {
         0
     }

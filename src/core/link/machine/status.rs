@@ -8,8 +8,8 @@ use crate::core::session::context::Context;
 use crate::core::session::herd::{LinkError, Neighbour};
 
 impl Link {
-    /// Sends the status to an operator, and closes the link. `place` is the number of the secret
-    /// with which the operator proved itself, from 1.
+    /// Sends the status to an operator, and closes the link. `place` is the number, from 1, of the
+    /// secret that the operator's proof was made with.
     pub(super) fn status(
         &mut self,
         place: usize,
