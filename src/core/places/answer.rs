@@ -1,8 +1,9 @@
 //! The JSON that a client gets for a `WHATSAT`: Google's own text with at most `bound` places, or
 //! an error in Google's format.
 //!
-//! Google's layout varies, and clients get it unchanged. So the JSON is not parsed and written
-//! again: serde_json only finds where a value begins and ends, and parts of the text are cut out.
+//! Google's layout varies, and clients get the layout unchanged. So the JSON is not parsed and
+//! written again. serde_json only finds where a value begins and ends, and then parts of the text
+//! are cut out.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,7 +17,7 @@ use crate::core::base::settings::PlacesApi;
 /// A response of Google's that is passed on to clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Places. The list is cut to each client's bound.
+    /// Data of Google Places. The list of places in it is cut to each client's bound.
     Data(String),
     /// An error. Its text is not cut.
     Error(String),
@@ -47,8 +48,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Returns the kind as the New API shows it: the HTTP status, and the name of the
-    /// google.rpc.Code that Google maps to it.
+    /// Returns the HTTP status and the name of the google.rpc.Code for an error of the New API.
     #[must_use]
     pub fn code(self) -> (u16, &'static str) {
         match self {
@@ -167,9 +167,10 @@ pub fn answer(text: &str, api: PlacesApi, bound: u8) -> Result<String, NotJson> 
     Ok(without_blank_lines(&kept))
 }
 
-/// Replaces each run of line ends (LF, CR LF, CR) by the first one of the run. Removes the line
-/// ends at the beginning and the end. An empty line marks the end of the whole answer, so the text
-/// itself must not contain one. This is true for clients that end lines at LF, at CR LF, or at CR.
+/// Replaces each run of line ends (LF, CR LF, CR) by the first line end of the run. Removes the
+/// line ends at the beginning and the end of `text`. An empty line marks the end of the whole
+/// answer, so the returned text contains no empty line. A client can take LF, CR LF or CR as the
+/// line end.
 ///
 /// Valid JSON has line ends between values only, so no value is changed.
 fn without_blank_lines(text: &str) -> String {
@@ -303,8 +304,8 @@ pub fn error(api: PlacesApi, reason: &PlacesError) -> String {
     }
 }
 
-/// Returns the parts of the text to cut out: for each list, the elements after the first `bound`,
-/// with the comma before them. `bound` is at least 1.
+/// Returns the parts of the text to cut out. In each list of places, these are the elements after
+/// the first `bound`, with the comma before them. `bound` is at least 1.
 fn surplus(text: &str, api: PlacesApi, bound: usize) -> Result<Vec<Range<usize>>, NotJson> {
     let list_key = match api {
         PlacesApi::Legacy => "results",
@@ -331,7 +332,7 @@ fn end(text: &str, part: &str) -> usize {
     part.as_ptr() as usize - text.as_ptr() as usize + part.len()
 }
 
-/// Collects the texts of all values of an object that have this key.
+/// Collects the texts of all values that a JSON object has for one key. The field is the key.
 struct ListFinder(&'static str);
 
 impl<'de> Visitor<'de> for ListFinder {

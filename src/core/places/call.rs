@@ -48,7 +48,7 @@ struct Race {
     mistrust: Option<String>,
 }
 
-/// What is left for a call after an attempt to connect for it has failed.
+/// What a call can still try or wait for, after a connection for it could not be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Left {
     /// There are addresses that were not tried yet.
@@ -100,8 +100,8 @@ impl Call {
         self.since
     }
 
-    /// Whether the question is being sent again, because its connection failed. A question is sent
-    /// again only over a new connection, because other kept connections may be broken too.
+    /// Whether [`Calls::retry`] has put the call back into the queue. Then the question is sent
+    /// only over a new connection, because other kept connections may be broken too.
     #[must_use]
     pub fn was_retried(&self) -> bool {
         self.was_retried
@@ -120,7 +120,8 @@ impl Call {
         }
     }
 
-    /// Returns the connections that work for this call only.
+    /// Returns the connections that are being made for this call, or the connection that carries
+    /// it.
     #[must_use]
     pub fn connections(&self) -> &[Id] {
         match &self.place {
@@ -244,8 +245,8 @@ impl Calls {
         self.calls.get_mut(id)?.race()
     }
 
-    /// Returns the next address to try for the call, and whether there are more addresses after it.
-    /// The first of these is tried at `next_at`.
+    /// Takes the next address to try for the call. Also returns whether more addresses remain. The
+    /// first remaining address is tried at `next_at`.
     pub fn next_address(&mut self, id: CallId, next_at: Time) -> Option<(SocketAddr, bool)> {
         let race = self.race(id)?;
         let address = race.addresses.pop_front()?;
@@ -272,7 +273,7 @@ impl Calls {
     }
 
     /// Removes a connection that could not be made for the call. `mistrust` is the reason if the
-    /// certificate was refused. Returns what is left for the call.
+    /// certificate was refused. Returns what the call can still try or wait for.
     pub fn attempt_failed(&mut self, id: CallId, connection: Id, mistrust: Option<&str>) -> Left {
         let Some(race) = self.race(id) else {
             return Left::Nothing { mistrust: None };
@@ -290,7 +291,7 @@ impl Calls {
         }
     }
 
-    /// Removes the clients of the call whose deadline is over, and returns them.
+    /// Removes the waiting clients that have reached their own deadline, and returns them.
     pub fn take_due(&mut self, id: CallId, now: Time) -> Vec<Id> {
         let Some(call) = self.calls.get_mut(id) else {
             return Vec::new();
@@ -299,8 +300,9 @@ impl Calls {
         call.askers.drain(..due).map(|asker| asker.id).collect()
     }
 
-    /// From now on, `connection` carries the call: its handshake is done. Returns the other
-    /// connections that are being made for the call. They are no longer needed.
+    /// From now on, `connection` carries the call, because the TLS handshake of `connection` is
+    /// done. Returns the other connections that are being made for the call. They are no longer
+    /// needed.
     pub fn made(&mut self, id: CallId, connection: Id) -> Vec<Id> {
         self.made += 1;
         match self.moved(id, Place::On(connection)) {
@@ -341,14 +343,15 @@ impl Calls {
         self.idle.extract_if(.., |id| is_old(*id)).collect()
     }
 
-    /// Counts the loss of a connection whose handshake was done.
+    /// Subtracts 1 from [`Calls::connections`], because a connection whose handshake was done is
+    /// lost.
     pub fn unmade(&mut self) {
         debug_assert!(self.made > 0, "a connection that is gone was counted");
         self.made -= 1;
     }
 
-    /// Puts the call back at the head of the queue, because its connection failed. From now on, the
-    /// call uses only a new connection: see [`Call::was_retried`].
+    /// Puts the call back at the head of the queue, because its connection failed or gave no answer
+    /// in time. From now on, the call uses only new connections: see [`Call::was_retried`].
     pub fn retry(&mut self, id: CallId) {
         if let Some(call) = self.calls.get_mut(id) {
             call.was_retried = true;
@@ -358,7 +361,7 @@ impl Calls {
         }
     }
 
-    /// Changes the place of a call, and returns the place before. The place changes only here.
+    /// Changes the stage of a call, and returns the previous stage. The stage changes only here.
     fn moved(&mut self, id: CallId, place: Place) -> Option<Place> {
         let call = self.calls.get_mut(id)?;
         let before = std::mem::replace(&mut call.place, place);

@@ -13,16 +13,17 @@
 //!   Closing     ─ Closed ────► Closing
 //! ```
 //!
-//! TLS is a layer below the exchange, which handles only plaintext. The request contains the key of
-//! the Places API. So the request is not in the output before the handshake has proven that the
-//! other side is Places.
+//! The exchange handles only plaintext: TLS is a layer below. The request contains the key of the
+//! Places API. So the request is not in the output before the handshake has proven that the other
+//! side is Places.
 //!
-//! Several connections can be made for one question at the same time. The first one whose handshake
-//! is done carries the question, and is called [made](Exchange::is_made).
+//! Several connections can be made for one question at the same time. The first connection whose
+//! handshake is done carries the question. A connection whose handshake is done is called
+//! [made](Exchange::is_made).
 //!
 //! A NAT or a proxy can forget an idle connection without closing it. Then a question on that
 //! connection gets no answer. So a question on a reused connection waits for a shorter time
-//! (`places_silence_ms`) than one on a new connection (`places_ms`).
+//! (`places_silence_ms`) than a question on a new connection (`places_ms`).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -79,7 +80,7 @@ const TRANSITIONS: [(State, Cause, State); 9] = [
     (State::Closing, Cause::Closed, State::Closing),
 ];
 
-/// An effect of an exchange's event, which the node has to carry out.
+/// The result of an exchange's event, for the node to handle.
 pub enum Effect {
     /// The handshake is done, and this connection carries the call. Other connections for the call
     /// have to be closed.
@@ -150,7 +151,7 @@ pub struct Exchange {
     call: Option<CallId>,
     state: State,
     since: Time,
-    /// The request, until the handshake is done.
+    /// The request that waits for the handshake. Empty after the request was moved to the output.
     request: Vec<u8>,
     response: Response,
     output: Buffer,
@@ -206,8 +207,8 @@ impl Exchange {
         self.is_made
     }
 
-    /// Returns the time at which the exchange entered its present state. The time does not change
-    /// when the exchange closes.
+    /// Returns the time at which the exchange entered its present state. For a closing exchange,
+    /// returns the time at which it entered the state before.
     #[must_use]
     pub fn since(&self) -> Time {
         self.since
@@ -237,8 +238,8 @@ impl Exchange {
         self.enter(Cause::Asked, State::Exchanging, now);
     }
 
-    /// Returns a text about ALPN for the reason of a failure. It is empty unless ALPN can be the
-    /// cause, that is, on a new connection without an agreed protocol.
+    /// Returns a text about ALPN that is appended to the reason of a failure. The text is empty on
+    /// a reused connection, and if ALPN agreed on a protocol.
     fn alpn(&self, context: &Context<'_>) -> &'static str {
         let has_agreed = context.tls.is_some_and(TlsSession::has_agreed);
         match self.served == 0 && !has_agreed {
@@ -300,7 +301,7 @@ impl Exchange {
         self.state == State::Closing
     }
 
-    /// Returns a failure with the stage that follows from the present state.
+    /// Creates a failure. The present state of the exchange decides the failure's stage.
     fn failure(&self, reason: String) -> Failure {
         let stage = match self.state {
             State::Connecting | State::Handshaking => Stage::Unconnected,
@@ -537,12 +538,12 @@ fn silence(limits: &Limits) -> Duration {
     (limits.places_silence_ms.min(limits.places_ms / 2)).to_duration()
 }
 
-/// A reused connection is suspect after this fraction (1/4) of [`silence`] without a byte of the
-/// response.
+/// A reused connection is suspect if it stays silent for the time [`silence`] divided by this
+/// number.
 const SUSPECT_AFTER: u32 = 4;
 
-/// Whether a response begins with a SETTINGS frame, as every HTTP/2 connection does (RFC 9113,
-/// section 3.4). The frame has three bytes of length, the type 4, no flag except ACK, and the
+/// Whether `bytes` begin with a SETTINGS frame. Every HTTP/2 server sends such a frame first (RFC
+/// 9113, section 3.4). The frame has three bytes of length, the type 4, no flag except ACK, and the
 /// stream 0.
 fn is_http_2(bytes: &[u8]) -> bool {
     matches!(bytes, [0, _, _, 4, 0 | 1, 0, 0, 0, 0, ..])

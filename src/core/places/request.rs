@@ -192,7 +192,7 @@ pub(crate) mod tests {
     use crate::core::base::settings::HostPort;
     use std::sync::Arc;
 
-    /// Returns settings for tests that end before TLS begins.
+    /// Returns settings for tests that do not begin a TLS handshake.
     pub(crate) fn settings(api: PlacesApi) -> PlacesSettings {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)

@@ -98,7 +98,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// Creates a response of which nothing was received yet.
+    /// Creates a response that has received no bytes yet.
     #[must_use]
     pub fn new(limits: &Limits) -> Response {
         Response {
@@ -209,8 +209,8 @@ impl Response {
         }
     }
 
-    /// Appends at most `left` bytes to the body. `then` returns the next state for the number of
-    /// bytes that are left. Returns the rest of `data`.
+    /// Appends at most `left` bytes of `data` to the body. The next state is `then(n)`. Here, `n`
+    /// is `left` minus the number of appended bytes. Returns the rest of `data`.
     fn take_body<'a>(
         &mut self,
         data: &'a [u8],
@@ -232,7 +232,7 @@ impl Response {
         let room = self.max_head.saturating_sub(before).min(data.len());
         self.pending.extend_from_slice(&data[..room]);
         // The blank line can begin in bytes that were received before. httparse accepts LF alone as
-        // a line end, so `head_end` finds that too.
+        // a line end, so `head_end` accepts it too.
         let searched_from = before.saturating_sub(3);
         let Some(end) = head_end(&self.pending, searched_from) else {
             return if room < data.len() {
@@ -279,8 +279,8 @@ impl Response {
             }
             _ if status == 204 || status == 304 => {
                 // A response with one of these statuses has no body. If the head announces a body,
-                // the server may send one in error. Its bytes would be taken for the next response,
-                // so the connection is not used again.
+                // Places may send one in error. The bytes of that body would be read as the next
+                // response, so the connection is not used again.
                 self.keep_alive &= !framing.chunked && framing.length.unwrap_or(0) == 0;
                 State::Done
             }
