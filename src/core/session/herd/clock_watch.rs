@@ -1,6 +1,6 @@
 //! Compares a neighbour's wall clock with ours.
 
-/// The difference between two wall clocks above which it is logged, in nanoseconds.
+/// The greatest difference between two wall clocks that is not logged, in nanoseconds.
 const CLOCK_TOLERANCE_NS: i64 = 1_000_000_000;
 
 /// Compares a neighbour's wall clock with ours, from the times that the neighbour sends.
@@ -25,8 +25,8 @@ impl ClockWatch {
     /// Compares the time `theirs` from the neighbour with our time `ours`, both in nanoseconds.
     /// Returns what has to be logged.
     ///
-    /// The neighbour's line may have been on its way for a long time. So a clock counts as behind
-    /// only if two readings in a row say so.
+    /// A line that was delayed looks as if the neighbour's clock were behind. So a clock that is
+    /// behind is logged only at the second such reading in a row.
     pub fn reading(&mut self, theirs: u64, ours: u64) -> Option<ClockNews> {
         let apart = i64::try_from(i128::from(theirs) - i128::from(ours));
         let apart = apart.unwrap_or(if theirs > ours { i64::MAX } else { i64::MIN });

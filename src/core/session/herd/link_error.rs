@@ -9,8 +9,9 @@ use crate::core::session::tls::{NO_TLS, TlsError};
 /// The advice for the case that only one side uses TLS.
 const ONE_SIDED: &str = "[peers.tls] has to be in the config of both servers, or of neither, or with mode = \"offered\" in one";
 
-/// The reason for which a link ends or cannot be made. In its text, "it" is the other side, and
-/// quoted input is escaped. The same text is sent to the other side in `BYE`.
+/// The reason why a link ends or cannot be made. The text of a reason is written by `Display`. In
+/// this text, "it" is the other side, and quoted input is escaped. `BYE` sends the same text to the
+/// other side.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LinkError {
     /// The neighbour's host name cannot be resolved. The text is from the resolver.
@@ -39,7 +40,8 @@ pub enum LinkError {
     NoTls,
     /// The other side uses TLS, but this server does not.
     SpeaksTls,
-    /// This server dialled with TLS, which failed, then without TLS. The other side requires TLS.
+    /// The other side requires TLS. This server dialled without TLS, after an attempt with TLS had
+    /// failed.
     OnlyTls,
     /// The other side sent a PROXY header.
     ProxyHeader,
@@ -60,7 +62,7 @@ pub enum LinkError {
         /// Which of the two servers is older, for the advice to upgrade it.
         outdated: &'static str,
     },
-    /// The `HERD` of the other side is for another server than this one.
+    /// The `HERD` of the other side names another server than this one as its receiver.
     LooksFor {
         /// The name of that other server.
         name: String,
@@ -85,7 +87,8 @@ pub enum LinkError {
         /// The name of this server.
         here: String,
     },
-    /// The neighbour with this name broke the protocol a short time ago, and has to wait.
+    /// The neighbour with this name broke the protocol a short time ago. This server rejects the
+    /// neighbour until a wait is over.
     KeptOut(String),
     /// The neighbour with this name has no secret, but this server has one.
     NoSecretThere(String),
@@ -105,7 +108,8 @@ pub enum LinkError {
         /// The greatest position that a `SYNC` has sent.
         most: u64,
     },
-    /// There were too many unproven peers, and this one was closed for a new one.
+    /// This connection of an unproven peer was closed for a new connection, because
+    /// `limits.max_unproven` was reached.
     Displaced,
     /// A newer connection to the same neighbour replaced this one.
     Replaced,

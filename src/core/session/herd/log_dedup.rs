@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::link_error::LinkError;
 use crate::core::base::clock::Time;
 
-/// Remembers which failures were logged, so that no failure is logged every second. Each reason is
-/// logged once. While it repeats, it is logged every ten minutes, with the number of times.
+/// Remembers which failures were logged. The first failure with a reason is logged. Later failures
+/// with the same reason are logged at most every ten minutes, with the number of these failures.
 ///
-/// Two reasons can alternate, for example if one address of a name refuses and the other cannot be
-/// reached. They are remembered separately.
+/// Two reasons can alternate. For example, one address of a name refuses connections, and another
+/// address cannot be reached. So each reason is remembered separately.
 #[derive(Default)]
 pub struct LogDedup {
-    /// The reasons that were logged. The one that occurred last is the last element.
+    /// The reasons that were logged. The reason of the latest failure is the last element.
     told: Vec<Told>,
     /// The number of failures since [`LogDedup::clear`].
     count: u64,
@@ -22,7 +22,7 @@ pub struct LogDedup {
 struct Told {
     reason: LinkError,
     at: Time,
-    /// The number of times that the reason occurred since it was logged.
+    /// The number of failures with this reason since the reason was last logged.
     since: u64,
 }
 
@@ -31,7 +31,8 @@ struct Told {
 pub enum Repeat {
     /// The failure is new: log it.
     First,
-    /// Log the failure again. It occurred this number of times since it was logged.
+    /// Log the failure again. The field is the number of failures with this reason since the reason
+    /// was last logged.
     Again(u64),
     /// The failure was logged a short time ago: do not log it as a warning.
     Known,

@@ -1,5 +1,5 @@
-//! The neighbours of one server: whether each is linked, when it is dialled again, and how far its
-//! feed was received.
+//! The neighbours of one server: whether each neighbour is linked, when each neighbour is dialled
+//! again, and up to which position its feed was received.
 //!
 //! This module stores what outlives a connection to a neighbour. The connection itself is in
 //! [`core::link`](crate::core::link), which also explains lives, positions and the lines of the
@@ -51,8 +51,8 @@ pub struct Herd {
     /// The number of records in neighbours' feeds that this server refused. If it is not 0, this
     /// server's table does not contain everything that the herd knows.
     lacks: u64,
-    /// Whether our history was rolled back. Then a position that a neighbour has in an earlier life
-    /// of ours is not valid.
+    /// Whether our history was rolled back. If so, positions in our earlier lives are not valid. A
+    /// neighbour that reports such a position is sent our whole feed.
     forgets_lives: bool,
     /// The log of refused unproven peers.
     unproven: Unproven,
@@ -115,8 +115,8 @@ impl Herd {
         }
     }
 
-    /// Restores from the journal the position of our feed that neighbour `name` was sent. Does
-    /// nothing if `name` is not a neighbour any more.
+    /// Restores from the journal the greatest position in our feed that a `SYNC` has sent to
+    /// neighbour `name`. Does nothing if `name` is not a neighbour any more.
     pub fn restore_told(&mut self, name: &[u8], position: u64) {
         if let Some(id) = self.find(name) {
             self.get_mut(id).told_is_noted(position);
@@ -134,30 +134,29 @@ impl Herd {
         self.lacks
     }
 
-    /// Sets the known number of records in the feed of `neighbour` that this server refused. The
-    /// real number may be different.
+    /// Sets the number of records in the feed of `neighbour` that this server refused. The number
+    /// is approximate.
     pub fn lacks_of(&mut self, neighbour: NeighbourId, records: u64) {
         let before = self.get_mut(neighbour).replace_lacks(records);
         self.lacks = self.lacks - before + records;
     }
 
-    /// Whether our history was rolled back, so that positions in earlier lives of ours are not
-    /// valid.
+    /// Whether our history was rolled back. If so, positions in our earlier lives are not valid.
     #[must_use]
     pub fn forgets_lives(&self) -> bool {
         self.forgets_lives
     }
 
-    /// Our history was rolled back, and a new life begins. Each neighbour gets a new origin at its
-    /// next link. So every record is sent to every neighbour, even to the neighbour that it came
-    /// from. All records of the neighbours are requested again.
+    /// Our history was rolled back, and a new life begins. At its next link, each neighbour is sent
+    /// our whole feed, and is asked for its whole feed. The neighbour's records get a new origin,
+    /// so records that came from a neighbour are sent back to that neighbour too.
     pub fn begin_life(&mut self) {
         self.forgets_lives = true;
         self.iter_mut().for_each(Neighbour::forget_life);
     }
 
-    /// A neighbour has said that it is in the life `boot`. Returns the origin that records from
-    /// this life get in the table.
+    /// Handles the life `boot` from a `LIFE` of the neighbour. Returns the origin under which the
+    /// table stores the records from this life.
     pub fn lives(&mut self, neighbour: NeighbourId, boot: BootId) -> Origin {
         let last_origin = &mut self.last_origin;
         self.neighbours[neighbour.0].lives(boot, || {

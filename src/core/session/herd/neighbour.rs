@@ -64,16 +64,18 @@ impl Dial {
 }
 
 /// Measures how long a neighbour takes to confirm a change of ours. Under load, some changes are
-/// always unconfirmed. So one change is marked, and the time until that change is confirmed counts.
+/// always unconfirmed. So [`Lag::of`] marks one change, and measures the time until the neighbour
+/// confirms the marked change.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lag {
-    /// The marked change, and the time at which it was marked.
+    /// The marked change, and the time at which [`Lag::of`] marked it.
     mark: Option<(u64, Time)>,
 }
 
 impl Lag {
-    /// Returns for how long the marked change has been unconfirmed. The neighbour has confirmed
-    /// everything up to `kept`, and our latest change is `last_seq`.
+    /// Returns the time since a change was marked, if the neighbour has not confirmed the marked
+    /// change. Otherwise marks our latest change `last_seq` if it is unconfirmed, and returns 0.
+    /// The neighbour has confirmed all changes up to `kept`.
     fn of(&mut self, kept: u64, last_seq: u64, now: Time) -> Duration {
         match self.mark {
             Some((seq, since)) if kept < seq => now.since(since),
@@ -101,17 +103,16 @@ pub struct Neighbour {
     tls_offer: TlsOffer,
     /// The wait after the next failure.
     backoff: Backoff,
-    /// If the neighbour dials: the time until which it is rejected, because it broke the protocol
-    /// after its proof.
+    /// If the neighbour dials: this server rejects the neighbour until this time, because the
+    /// neighbour broke the protocol after it had proven its name.
     kept_out_until: Time,
     /// The neighbour's last known life, and the origin of the records from that life. Records of
     /// this origin are not sent back to the neighbour.
     life: Option<(BootId, Origin)>,
     /// The greatest position that a `SYNC` of ours has sent to the neighbour in our present life.
     told: u64,
-    /// The greatest position that a `SYNC` has sent to the neighbour in any life of ours, as far as
-    /// the journal contains it. If the data directory is an older copy, later positions are
-    /// missing.
+    /// The greatest position that a `SYNC` has sent to the neighbour in any life of ours, according
+    /// to the journal. If the data directory is an older copy, the journal lacks later positions.
     told_noted: u64,
     /// The position in our feed up to which the neighbour has stored everything, according to its
     /// `LIFE` and its `KEPT` lines.
@@ -120,14 +121,14 @@ pub struct Neighbour {
     its_lacks: u64,
     /// The number of records of the neighbour's feed that this server refused.
     lacks: u64,
-    /// The life of the neighbour, and the position that its feed had reached, when records of it
-    /// were last refused.
+    /// The last `SYNC` of the neighbour that followed a refused record: the neighbour's life, and
+    /// the position in the `SYNC`.
     come: Option<(BootId, u64)>,
     /// The comparison of the neighbour's wall clock with ours.
     clock: ClockWatch,
     /// How far the neighbour's feed was received. When the neighbour begins a new life, the
-    /// position in the old life stays here until the first `SYNC` of the new life. The neighbour
-    /// may know its old life, and can go on from there.
+    /// position in the old life stays here until the first `SYNC` of the new life. If the neighbour
+    /// knows its old life, it continues its feed from this position.
     heard: Option<Heard>,
     /// Whether `heard` is in the journal.
     is_heard_noted: bool,
@@ -209,7 +210,7 @@ impl Neighbour {
         self.dial = Dial::LookingUp;
     }
 
-    /// A connection is being made. The addresses in `left` are tried if it fails.
+    /// A connection is being made. If this attempt fails, the addresses in `left` are tried.
     pub fn try_address(&mut self, left: VecDeque<SocketAddr>) {
         self.dial = Dial::Trying(left);
     }
@@ -237,8 +238,8 @@ impl Neighbour {
         }
     }
 
-    /// Whether the next attempt is without TLS. This counts only if TLS is offered and not
-    /// required.
+    /// Whether the next attempt is without TLS. The caller must ignore this if TLS is required, or
+    /// is not offered.
     #[must_use]
     pub fn is_plain_next(&self) -> bool {
         self.tls_offer.is_plain_next()
@@ -295,8 +296,8 @@ impl Neighbour {
         self.link.replace(link)
     }
 
-    /// The connection `link` has ended. Returns whether it was the link to the neighbour. A
-    /// replaced connection is not.
+    /// The connection `link` has ended. Returns whether `link` was the present link. Returns
+    /// `false` if a newer connection had replaced `link`.
     pub fn unlinked(&mut self, link: Id, now: Time) -> bool {
         let was_linked = self.link == Some(link);
         if was_linked {
@@ -307,23 +308,24 @@ impl Neighbour {
         was_linked
     }
 
-    /// The link ends now. If it lasted long enough, the backoff is reset. If links keep ending
-    /// early, the wait grows.
+    /// Resets the backoff if the link, which ends now, lasted at least [`STEADY`]. If links keep
+    /// ending earlier, the wait of the backoff grows.
     fn has_held_until(&mut self, now: Time) {
         if now.since(self.linked_since) >= STEADY {
             self.backoff.reset();
         }
     }
 
-    /// The neighbour broke the protocol on `link`, after its proof. It is rejected for a while, and
-    /// for longer if it breaks the protocol again. Called only if the neighbour dials. If this
-    /// server dials, [`Neighbour::dial_later`] delays the next link instead.
+    /// The neighbour broke the protocol on `link`, after it had proven its name. This server
+    /// rejects the neighbour for a time that grows with each repetition. Called only if the
+    /// neighbour dials. If this server dials, [`Neighbour::dial_later`] delays the next link
+    /// instead.
     pub fn broke_protocol(&mut self, link: Id, now: Time) {
         if self.link == Some(link) {
             self.has_held_until(now);
         }
-        // `u64::MAX` chooses the longest wait of the present backoff step. A random wait is not
-        // needed, because only one server waits.
+        // `u64::MAX` chooses the longest wait of the present backoff step. Random waits would keep
+        // servers from acting at the same moment, but here only one server waits.
         self.kept_out_until = now + self.backoff.next_wait(u64::MAX);
     }
 
@@ -349,8 +351,8 @@ impl Neighbour {
 
 /// The neighbour's feed.
 impl Neighbour {
-    /// The neighbour is in the life `boot`. Returns the origin of the records from this life: the
-    /// stored one if the life is known, or a `new` one.
+    /// The neighbour is in the life `boot`. Returns the origin of the records from this life. If
+    /// `boot` is not the last known life, calls `new` for the origin, and stores both.
     pub(super) fn lives(&mut self, boot: BootId, new: impl FnOnce() -> Origin) -> Origin {
         match self.life {
             Some((known, origin)) if known == boot => origin,
@@ -362,7 +364,8 @@ impl Neighbour {
         }
     }
 
-    /// Whether the last known life of the neighbour was another one than `boot`.
+    /// Whether another life of the neighbour than `boot` is stored. Returns `false` if no life is
+    /// stored.
     #[must_use]
     pub fn was_another(&self, boot: BootId) -> bool {
         self.life.is_some_and(|(known, _)| known != boot)
@@ -408,14 +411,14 @@ impl Neighbour {
         std::mem::replace(&mut self.lacks, records)
     }
 
-    /// The neighbour's feed of the life `boot` has come up to `position`, but some of its records
-    /// were refused.
+    /// This server received a `SYNC` with `position` in the neighbour's life `boot`, after it had
+    /// refused records on the same link.
     pub fn came_up_to(&mut self, boot: BootId, position: u64) {
         self.come = Some((boot, position));
     }
 
-    /// Returns the position that the neighbour's feed of the life `boot` had reached when records
-    /// were last refused. Returns `u64::MAX` if no such position is known for this life.
+    /// Returns the position of the last `SYNC` that followed a refused record, if the neighbour
+    /// sent this `SYNC` in the life `boot`. Otherwise returns `u64::MAX`.
     #[must_use]
     pub fn came(&self, boot: BootId) -> u64 {
         match self.come {
@@ -435,8 +438,8 @@ impl Neighbour {
     }
 
     /// Returns the greatest position that a `SYNC` has sent to the neighbour in any life of ours,
-    /// as far as the journal contains it. If the data directory is an older copy, later positions
-    /// are missing.
+    /// according to the journal. If the data directory is an older copy, the journal lacks later
+    /// positions.
     #[must_use]
     pub fn told_noted(&self) -> u64 {
         self.told_noted
@@ -447,8 +450,8 @@ impl Neighbour {
         self.told = self.told.max(position);
     }
 
-    /// Returns the greatest position that was sent to the neighbour, if the journal does not
-    /// contain it yet.
+    /// Returns the greatest position that a `SYNC` has sent in our present life, if the journal
+    /// does not contain this position yet.
     #[must_use]
     pub fn unnoted_told(&self) -> Option<u64> {
         (self.told > self.told_noted).then_some(self.told)
@@ -466,11 +469,12 @@ impl Neighbour {
         self.kept
     }
 
-    /// A `KEPT` of the neighbour says that it has stored everything up to `position`. Our latest
-    /// change is `last_seq`.
+    /// A `KEPT` of the neighbour confirms that the neighbour has stored all changes up to
+    /// `position`. Our latest change is `last_seq`.
     ///
     /// # Errors
-    /// If no `SYNC` has sent this position: the greatest position that was sent.
+    /// If `position` is greater than all positions that a `SYNC` has sent. The error is the
+    /// greatest position that was sent.
     pub fn has_kept(&mut self, position: u64, last_seq: u64, now: Time) -> Result<(), u64> {
         if position > self.told {
             return Err(self.told);
@@ -480,8 +484,8 @@ impl Neighbour {
         Ok(())
     }
 
-    /// Returns for how long the neighbour has not confirmed a change of ours. Our latest change is
-    /// `last_seq`.
+    /// Returns for how long the marked change of `Lag` has been unconfirmed, or 0. Our latest
+    /// change is `last_seq`.
     pub fn lag(&mut self, last_seq: u64, now: Time) -> Duration {
         self.lag.of(self.kept, last_seq, now)
     }
@@ -492,8 +496,8 @@ impl Neighbour {
         self.its_lacks
     }
 
-    /// A `LACKS` of the neighbour says that it refused this number of records. Returns the number
-    /// that it said before.
+    /// Stores the number of records that the neighbour refused, from its latest `LACKS`. Returns
+    /// the number from the `LACKS` before.
     pub fn says_it_lacks(&mut self, records: u64) -> u64 {
         std::mem::replace(&mut self.its_lacks, records)
     }

@@ -1,10 +1,10 @@
-//! Decides whether the next attempt to dial a neighbour uses TLS, where TLS is offered and not
+//! Decides whether the next attempt to dial a neighbour uses TLS, if TLS is offered and not
 //! required.
 //!
-//! TLS is tried first. If the neighbour answers in plain text, it is dialled without TLS at once.
-//! If the neighbour sends nothing, it may be restarting, so TLS is tried twice. After an attempt
-//! without TLS, the next one uses TLS again. So after a link is lost, the neighbour is dialled with
-//! TLS.
+//! TLS is tried first. If the neighbour answers in plain text, the neighbour is dialled without TLS
+//! at once. If the neighbour sends nothing, the neighbour may be restarting, so TLS is tried twice.
+//! After an attempt without TLS, the next attempt uses TLS. So after a link is lost, the neighbour
+//! is dialled with TLS.
 //!
 //! ```text
 //!            refused, or unanswered twice
@@ -13,7 +13,8 @@
 //!       └────────────────────────────────────────┘
 //! ```
 //!
-//! The result for each pair of settings is the same, whichever side dials:
+//! Each row is the setting of one side, and each column is the setting of the other side. It does
+//! not matter which side dials:
 //!
 //! | | none | `offered` | `required` |
 //! |---|---|---|---|
@@ -28,7 +29,7 @@ pub enum Ending {
     TlsRefused,
     /// The attempt used TLS, and the neighbour sent nothing.
     TlsUnanswered,
-    /// The connection was not made, or it used no TLS, or TLS worked.
+    /// The connection was not made, or the attempt used no TLS, or TLS worked.
     Other,
 }
 
