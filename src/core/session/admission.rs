@@ -28,8 +28,8 @@ pub enum Admission {
 #[derive(Debug, Default)]
 pub struct Admissions {
     clients: usize,
-    /// The number of admitted clients of each [`origin`]. Clients whose number is not limited by
-    /// address are not counted here.
+    /// The number of admitted clients of each [`origin`]. A client is counted here only if
+    /// `max_clients_per_address` limits it.
     origins: BTreeMap<IpAddr, u64>,
     rejected: usize,
     /// The number of clients that were not admitted since the server started.
@@ -43,14 +43,15 @@ impl Admissions {
         self.clients
     }
 
-    /// The number of clients that were not admitted since the server started. A burst of them would
-    /// fill the log, so the caller warns only when this number is a power of two.
+    /// The number of clients that were not admitted since the server started. The caller warns only
+    /// when this number is a power of two. Otherwise a burst of rejected clients would fill the
+    /// log.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Decides whether a new client from `address` is admitted, and counts it.
+    /// Decides whether a new client from `address` is admitted, and updates the counts.
     ///
     /// ```
     /// use herd_mio::core::session::admission::{Admissions, Admission};
@@ -92,8 +93,8 @@ impl Admissions {
         }
     }
 
-    /// Whether one more rejected client can be sent an answer. If so, the client is counted until
-    /// [`Admissions::leave_rejected`].
+    /// Whether one more rejected client can be sent an answer. If so, adds the client to the number
+    /// of rejected clients. [`Admissions::leave_rejected`] removes the client again.
     pub fn reject(&mut self) -> bool {
         let has_room = self.rejected < MAX_REJECTED;
         if has_room {
@@ -150,9 +151,9 @@ impl Admissions {
     }
 }
 
-/// Whether `max_clients_per_address` limits the clients of `address`. The limit has no effect if it
-/// is at least `max_clients`, because then `max_clients` is always reached first. For loopback
-/// addresses, see [`Limits::holds_for`].
+/// Whether `max_clients_per_address` limits the clients of `address`. This limit has no effect if
+/// `max_clients` is equal or smaller, because then `max_clients` is always reached first. For
+/// loopback addresses, see [`Limits::holds_for`].
 fn is_limited(limits: &Limits, address: IpAddr) -> bool {
     limits.max_clients_per_address < limits.max_clients
         && limits.holds_for("max_clients_per_address", address)
@@ -170,8 +171,7 @@ mod tests {
             ..Limits::default()
         };
         let mut admission = Admissions::default();
-        // Two addresses of one IPv6 network count as one address. So do an IPv4 address and its
-        // IPv4-mapped IPv6 form.
+        // The two addresses of each pair have the same origin.
         for (one, other) in [
             ("2001:db8::1", "2001:db8::2"),
             ("192.0.2.1", "::ffff:192.0.2.1"),

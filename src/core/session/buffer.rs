@@ -3,7 +3,7 @@
 //! A buffer that was emptied owns no heap memory. So the buffers of an idle connection cost only a
 //! pointer each.
 
-/// Up to this many bytes of unused capacity are kept. Freeing them is not worth the work.
+/// The number of unused bytes that a buffer may keep, because freeing them is not worth the work.
 const SPARE: usize = 1024;
 
 /// The first capacity of a buffer that is written piece by piece. It is enough for the answers to
@@ -53,9 +53,9 @@ impl Buffer {
         }
     }
 
-    /// Returns the vector at whose end the caller can append output piece by piece. A new vector
-    /// has capacity for common answers, so that it does not grow in many small steps. Even if the
-    /// caller appends nothing, the buffer keeps this vector.
+    /// Returns the buffer's vector. The caller can append output to this vector piece by piece. A
+    /// new vector has capacity for common answers, so that the vector does not grow in many small
+    /// steps. Even if the caller appends nothing, the buffer keeps this vector.
     pub fn tail(&mut self) -> &mut Vec<u8> {
         let Bytes { bytes, .. } = &mut **self.0.get_or_insert_default();
         if bytes.capacity() == 0 {
@@ -82,8 +82,8 @@ impl Buffer {
         if *start == bytes.len() {
             self.0 = None;
         } else if *start > SPARE && *start > bytes.len() / 2 {
-            // Fewer bytes are moved than were consumed, so on average each byte is moved at most
-            // once. Then unused capacity is freed.
+            // Fewer bytes remain than were consumed since the last move. So on average, each byte
+            // is moved at most once.
             bytes.drain(..*start);
             bytes.shrink_to(bytes.len() + SPARE);
             *start = 0;

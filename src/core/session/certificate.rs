@@ -1,8 +1,9 @@
-//! Finds out when certificates begin and end, and warns before a certificate of this server ends.
+//! Finds out when a certificate becomes valid and when it ends. Warns before this server's own
+//! certificate ends.
 //!
-//! No dependency offers a parser for these dates. But if rustls's verifier refuses a certificate
-//! because of the time, its error contains the date. So the verifier is called with a time far in
-//! the future, and the error shows when the certificate ends.
+//! No dependency has a parser for these two dates. But if rustls's verifier refuses a certificate
+//! because of the time, the error contains the date. So [`ends_at`] calls the verifier with a time
+//! far in the future, and the error shows when the certificate ends.
 
 use std::fmt;
 use std::sync::Arc;
@@ -81,8 +82,8 @@ impl fmt::Display for Minute {
 }
 
 impl OwnCertificate {
-    /// Returns a warning for the operator, if the certificate has ended at the time `at`, or ends
-    /// within two weeks after that.
+    /// Returns a warning for the operator if the certificate has ended before the time `at`, or
+    /// ends within two weeks after `at`.
     #[must_use]
     pub fn warning(&self, at: UnixTime) -> Option<String> {
         let OwnCertificate { file, ends } = self;

@@ -1,4 +1,5 @@
-//! The parts of a server that its sessions share. One session borrows them for one event.
+//! The parts of a server that its sessions share. A session borrows these parts while it handles an
+//! event.
 
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Now;
@@ -20,7 +21,7 @@ pub struct Context<'a> {
     pub boot: BootId,
     /// Whether the server is stopping.
     pub is_stopping: bool,
-    /// The number of clients that are connected.
+    /// The number of admitted clients.
     pub clients: usize,
     /// The table: the position of every client.
     pub records: &'a mut Records,
@@ -43,8 +44,9 @@ impl Context<'_> {
         self.of_journal(Durability::released)
     }
 
-    /// Returns the sequence number up to which all changes are as durable as a reply promises: see
-    /// [`Fsync`](crate::core::journal::durability::Fsync). Without a journal, this is `u64::MAX`.
+    /// Returns the sequence number of a change. This change and all earlier changes are stored as
+    /// durably as the [`Fsync`](crate::core::journal::durability::Fsync) setting promises to a
+    /// client. Without a journal, this is `u64::MAX`.
     #[inline]
     #[must_use]
     pub fn kept_through(&self) -> u64 {
@@ -63,8 +65,7 @@ impl Context<'_> {
         self.durability.as_deref().map_or(u64::MAX, position)
     }
 
-    /// Returns whether the journal has room for another record, that is, reserved space on the
-    /// disk.
+    /// Returns whether the journal has reserved enough disk space for another record.
     #[inline]
     #[must_use]
     pub fn room(&self) -> Room {

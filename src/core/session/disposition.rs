@@ -1,4 +1,5 @@
-//! What happens to a connection at the end of a turn.
+//! The disposition of a connection: what happens to the connection at the end of a turn. A turn is
+//! one iteration of the event loop.
 
 /// What the event loop does with a connection next. A session does not store this value: it
 /// computes the value from its state each time.

@@ -1,4 +1,4 @@
-//! Failed TLS with clients: the kinds of failures, their counts, and what is logged.
+//! TLS failures of client connections: the kinds of failures, their counts, and what is logged.
 //!
 //! Any machine on the internet can fail a handshake as often as it likes. So a failure is logged as
 //! a warning only if the count of its kind is a power of two. `herd-client status` shows the
@@ -26,12 +26,13 @@ pub enum Kind {
     Alert,
     /// The client's certificate is missing or not accepted.
     Certificate,
-    /// The client sent records or messages that are not valid TLS, or TLS failed for a reason that
-    /// is not in this list.
+    /// The client sent TLS records or handshake messages that are invalid, or TLS failed for a
+    /// reason that is not in this list.
     Malformed,
-    /// The handshake, or a later series of records without data, was larger than the limits allow.
+    /// The handshake, or a later series of TLS records without data, was larger than the limits
+    /// allow.
     TooLarge,
-    /// The handshake or a later record was not finished in time.
+    /// The handshake, or a later TLS record, was not finished in time.
     TooSlow,
     /// The connection ended before the handshake was finished.
     CutOff,
@@ -138,8 +139,8 @@ impl Kind {
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
-            // The signature does not fit. For example, it is from another authority with the same
-            // name.
+            // The client could not verify a signature. For example, another authority with the same
+            // name made the signature.
             | AlertDescription::DecryptError
             | AlertDescription::BadCertificateStatusResponse
             | AlertDescription::UnrecognisedName => Kind::Distrust,

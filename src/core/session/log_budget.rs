@@ -5,14 +5,16 @@
 //!                                     └───── no room ─────────┴──► counted ──► one line per period
 //! ```
 //!
-//! Any client can send invalid commands as often as it likes. Without a limit, their lines would
-//! fill the disk and hide the lines of other clients. The lines of commands that succeed are not
-//! limited.
+//! Any client can send invalid commands as often as it likes. Without a limit, log lines about
+//! these commands would fill the disk and hide log lines about other clients. Log lines about
+//! commands that succeed are not limited.
 //!
-//! A line that has no room is left out and counted. When the period (`limits.log_faults_ms`) is
-//! over, or the client is gone, one line shows the client's count. If the budget has no room for
-//! this line either, the count is added to one line about all clients. So the lines are limited,
-//! but none of them is missing without being counted.
+//! The share and the budget are token buckets of bytes. If one of them has too few bytes for a log
+//! line, the line is not written ("left out"), and the client's count of such lines grows. When the
+//! period (`limits.log_faults_ms`) is over, or the client is gone, one log line shows the client's
+//! count. If the budget has too few bytes for this log line too, the client's count is added to the
+//! count in the budget. One log line about all clients shows that count. So each log line is either
+//! written or counted.
 
 use log::warn;
 
@@ -22,10 +24,10 @@ use crate::core::base::counted::Counted;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::session::peer_label::PeerLabel;
 
-/// The approximate length of a line without the text that it quotes: its time, its level and the
-/// client's address.
+/// The approximate length of a log line without quoted text. This is the length of the time, the
+/// level and the client's address.
 const LINE_BYTES: usize = 96;
-/// The approximate length of a line that shows how many lines were left out.
+/// The approximate length of a log line that shows how many lines were left out.
 const LEFT_OUT_BYTES: u64 = 192;
 
 /// Log lines that are written together, or left out together.
@@ -49,15 +51,15 @@ pub struct LogBudget {
     clients: Bucket,
     /// A separate bucket for failures of Places, so that many invalid commands cannot hide them.
     places: Bucket,
-    /// The number of lines that were left out, except for those in the count of a client.
+    /// The number of lines that were left out, without the lines that a [`LogShare`] counts.
     left_out: u64,
-    /// The time at which `left_out` has to be logged. `None` after [`LogBudget::take_due`] has
-    /// returned it.
+    /// The time at which [`LogBudget::tell`] has to be called. [`LogBudget::take_due`] sets this to
+    /// `None`.
     due: Option<Time>,
 }
 
-/// One client's share of the budget. It is created for the first line about the client that is
-/// limited.
+/// One client's share of the budget. Created for the first log line about an invalid, refused or
+/// failed command of the client.
 #[derive(Default)]
 pub struct LogShare {
     bucket: Bucket,
@@ -81,8 +83,8 @@ fn size_for_one(limits: &Limits) -> Size {
 }
 
 impl LogBudget {
-    /// Whether lines about a failed question to Places may be written. If not, the lines are
-    /// counted.
+    /// Whether lines about a failed question to Places may be written. If not, adds them to the
+    /// `left_out` lines.
     pub fn admit_of_places(&mut self, lines: Lines, limits: &Limits, now: Time) -> bool {
         let fits = self.places.take(lines.bytes(), size_for_all(limits), now);
         if !fits {
@@ -98,8 +100,8 @@ impl LogBudget {
         self.left_out += count;
     }
 
-    /// Returns the time at which [`LogBudget::tell`] has to be called. Each time is returned only
-    /// once.
+    /// Returns the time at which [`LogBudget::tell`] has to be called. Returns the same time only
+    /// once, and otherwise `None`.
     pub fn take_due(&mut self) -> Option<Time> {
         self.due.take()
     }
@@ -118,7 +120,8 @@ impl LogBudget {
 }
 
 impl LogShare {
-    /// Whether lines about the client may be written. If not, the lines are counted.
+    /// Whether lines about the client may be written. If not, adds them to the client's `left_out`
+    /// lines.
     pub fn admit(
         &mut self,
         lines: Lines,
@@ -145,8 +148,8 @@ impl LogShare {
         Some(self.since? + limits.log_faults_ms.to_duration())
     }
 
-    /// Logs how many lines about the client were left out, if any. If the budget has no room for
-    /// this line, the number is added to the line about all clients.
+    /// Logs how many lines about the client were left out, if any. If the budget has too few
+    /// bytes for this log line, adds the number of lines to the number in `budget`.
     pub fn tell(&mut self, who: PeerLabel, budget: &mut LogBudget, limits: &Limits, now: Time) {
         let left_out = std::mem::take(&mut self.left_out);
         let Some(since) = self.since.take() else {

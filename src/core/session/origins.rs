@@ -1,8 +1,9 @@
-//! Origins: which addresses count as one, and what each of them may use in a period.
+//! Origins: the addresses that share a limit, and a token bucket for each origin.
 //!
 //! A limit on each connection does not bound a peer that opens many connections. So some limits
 //! hold for all connections of one origin together. An origin is an IPv4 address, or the first 64
-//! bits of an IPv6 address: usually one host can use all addresses of such a network.
+//! bits of an IPv6 address. Usually one host can use all IPv6 addresses with the same first 64
+//! bits.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,8 +14,9 @@ use crate::core::base::clock::Time;
 /// The maximum number of origins that have a bucket of their own at the same time.
 const MAX_ORIGINS: usize = 65_536;
 
-/// The maximum number of searches for buckets that are full again, in one period of a bucket. A
-/// search visits all buckets, so it must not run for every new origin.
+/// The maximum number of searches for full buckets, in the time in which an empty bucket becomes
+/// full. A search removes full buckets. It visits every bucket, so it must not run for every new
+/// origin.
 const SWEEPS_IN_A_PERIOD: u32 = 16;
 
 /// Returns the origin of an address. An IPv4-mapped IPv6 address has the origin of the IPv4
@@ -31,7 +33,7 @@ pub fn network(address: IpAddr) -> IpAddr {
     masked(address, 24, 48)
 }
 
-/// Returns `address` with only its first bits; the others are 0. Both prefixes must be at least 1,
+/// Returns `address` with all bits after the prefix set to 0. Both prefixes must be at least 1,
 /// because a shift by all bits overflows.
 fn masked(address: IpAddr, v4_prefix: u32, v6_prefix: u32) -> IpAddr {
     match address.to_canonical() {
@@ -42,8 +44,9 @@ fn masked(address: IpAddr, v4_prefix: u32, v6_prefix: u32) -> IpAddr {
     }
 }
 
-/// A [`Bucket`] for each origin or network. The memory is bounded: while 65,536 buckets are not
-/// full, all further origins share one bucket.
+/// A [`Bucket`] for each origin or network. The memory is bounded: at most 65,536 origins have a
+/// bucket of their own, and all further origins share one bucket. An origin whose bucket is full
+/// again can lose it to another origin.
 ///
 /// ```
 /// use std::time::Duration;
@@ -63,15 +66,15 @@ fn masked(address: IpAddr, v4_prefix: u32, v6_prefix: u32) -> IpAddr {
 #[derive(Debug, Default)]
 pub struct Shares {
     buckets: BTreeMap<IpAddr, Bucket>,
-    /// For all origins that have no bucket of their own.
+    /// The bucket of all origins that have no bucket of their own.
     rest: Bucket,
-    /// The earliest time of the next search for buckets that are full again.
+    /// The earliest time of the next search for full buckets.
     sweep_at: Time,
 }
 
 impl Shares {
-    /// Takes `count` out of the bucket of `origin`. Returns `false`, and takes nothing, if the
-    /// bucket contains less.
+    /// Takes `count` units out of the bucket of `origin`. Returns `false`, and takes nothing, if
+    /// the bucket contains fewer units.
     pub fn take(&mut self, origin: IpAddr, count: u64, size: Size, now: Time) -> bool {
         if let Some(bucket) = self.buckets.get_mut(&origin) {
             return bucket.take(count, size, now);
@@ -130,7 +133,7 @@ mod tests {
         let next = address(MAX_ORIGINS + 1);
         assert!(!shares.take(next, 1, SIZE, at(0)), "it shares a bucket");
         assert!(!shares.take(next, 1, SIZE, at(15)));
-        // All buckets are full again, so they are removed.
+        // All buckets are full again, so the next search removes them.
         assert!(shares.take(next, 1, SIZE, at(16)));
         assert_eq!(shares.buckets.len(), 1);
     }

@@ -1,4 +1,4 @@
-//! The label of a client in the log: its number and its address.
+//! The label of a client in the log: the client's number and address.
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -48,23 +48,24 @@ pub trait Protocol {
         context: &mut Context<'_>,
     ) -> Option<Self::Effect>;
 
-    /// The journal has room again. The session handles the input that waited for it.
+    /// The journal has room again. The session handles the input that waited for room.
     fn go_on(&mut self, context: &mut Context<'_>) -> Option<Self::Effect>;
 
     /// The session's deadline may have been reached.
     fn deadline_reached(&mut self, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// The server is stopping. The session finishes what it has begun, and begins nothing new.
+    /// The server is stopping. The session finishes its present work, and begins no new work.
     fn stop(&mut self, context: &mut Context<'_>);
 
-    /// Returns the bytes for the socket. Some sessions produce more output in this call.
+    /// Returns the bytes for the socket. A session may append output first: a link appends records
+    /// from the feed.
     fn output(&mut self, context: &mut Context<'_>) -> &[u8];
 
     /// The socket accepted the first `count` bytes of the output.
     fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// Called at the end of the connection's part of a turn, after the output was written. The
-    /// session can start a wait here, because it knows now whether output is left.
+    /// Called when a turn handles the connection, after the turn's output was written. The session
+    /// can start a wait here, because it knows now whether output is left.
     fn flushed(&mut self, context: &mut Context<'_>);
 
     /// Returns whether the connection stays open, ends its output, or closes.
@@ -74,7 +75,7 @@ pub trait Protocol {
     /// `pause_reading` and `resume_reading`.
     fn wants_read(&self) -> bool;
 
-    /// Whether the next line waits until the journal has room.
+    /// Whether input of the session waits for room in the journal.
     fn wants_room(&self) -> bool;
 
     /// Returns the sequence number of a change. The output may be sent only after the journal has

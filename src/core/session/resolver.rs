@@ -69,8 +69,9 @@ impl Resolver {
         }
     }
 
-    /// Returns the addresses of `target`. If the name has to be looked up, calls `look_up` with it.
-    /// While a look-up is running, no second one is begun for the same name.
+    /// Returns the addresses of `target`. If the host name has to be looked up, calls `look_up`
+    /// with the host name. While a look-up of a name is running, no second look-up of this name
+    /// begins.
     pub fn resolve(
         &mut self,
         target: &HostPort,

@@ -12,19 +12,21 @@ use crate::core::session::log_budget::LogBudget;
 use crate::core::session::peer_label::PeerLabel;
 use crate::core::wire::posix_time::Lead;
 
-/// The length of the period after which clients' clocks are judged: one minute, in nanoseconds.
+/// The length of the period after which [`Tally`] compares clients' clocks with ours: one minute,
+/// in nanoseconds.
 const SPAN_NANOS: u64 = 60_000_000_000;
-/// The clocks are judged only after a period with at least this many `IAMAT`s.
+/// The minimum number of `IAMAT`s in a period. After a period with fewer `IAMAT`s, the clocks are
+/// not compared.
 const LEAST: u32 = 10;
 
-/// How the clocks of most clients compare with ours.
+/// How the stamps of most `IAMAT`s compare with our clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opinion {
-    /// There is no majority that is more than 60 s ahead of our clock, or behind it.
+    /// Neither [`Opinion::Ahead`] nor [`Opinion::Behind`].
     Near,
-    /// Most clocks are more than 60 s ahead of ours.
+    /// Most stamps are more than 60 s ahead of our clock.
     Ahead,
-    /// Most clocks are more than 60 s behind ours.
+    /// Most stamps are more than 60 s behind our clock.
     Behind,
 }
 
@@ -112,7 +114,8 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Counts an `IAMAT`. `lead` is how its stamp compares with our clock.
+    /// Counts an `IAMAT`. `lead` is whether the stamp of the `IAMAT` is near, ahead of or behind
+    /// our clock.
     pub fn heard(&mut self, lead: Lead, now: Time) {
         if now.as_nanos() - self.since.as_nanos() >= SPAN_NANOS {
             self.judge(now);
@@ -125,8 +128,8 @@ impl Tally {
         }
     }
 
-    /// Judges the clocks at the end of a period, and begins the next period. The opinion is logged
-    /// only when it changes.
+    /// Sets the opinion from the `IAMAT`s of the period that ends, and begins the next period. The
+    /// opinion is logged only when it changes.
     #[cold]
     fn judge(&mut self, now: Time) {
         let (ahead, behind) = (
@@ -157,9 +160,9 @@ impl Tally {
         (self.ahead_before, self.behind_before) = (self.counters.ahead, self.counters.behind);
     }
 
-    /// Counts a PROXY header from a client that is not a listed proxy. The server does not use the
-    /// header. A warning is logged only when the count is a power of two. `is_on` is whether any
-    /// proxy is listed.
+    /// Counts a PROXY header from a client that is not in `clients.proxies`. The server does not
+    /// use this header. A warning is logged only when the count is a power of two. `is_on` is
+    /// whether `clients.proxies` lists any proxy.
     #[cold]
     pub fn passed_over_header(&mut self, who: PeerLabel, is_on: bool) {
         self.passed_over_headers += 1;
@@ -184,7 +187,7 @@ impl Tally {
         self.unfinished
     }
 
-    /// How the clocks of most clients compared with ours when they were judged last.
+    /// Returns the opinion of the last period that had enough `IAMAT`s for an opinion.
     #[must_use]
     pub fn opinion(&self) -> Opinion {
         self.told
@@ -196,8 +199,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// Counts `IAMAT`s with these leads, all in one minute. Returns the opinion that was logged
-    /// last.
+    /// Counts the given number of `IAMAT`s for each lead, all in one minute. Returns the opinion
+    /// that was logged last.
     fn minute(tally: &mut Tally, now: &mut Time, leads: &[(Lead, u32)]) -> Opinion {
         for &(lead, count) in leads {
             (0..count).for_each(|_| tally.heard(lead, *now));

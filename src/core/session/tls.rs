@@ -38,36 +38,38 @@ use crate::core::wire::proxy_header::may_be_header;
 /// The result of received ciphertext.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
-    /// Whether the other side closed its direction with `close_notify`, so no byte is missing.
+    /// Whether the other side has sent `close_notify`: no more data follows, and nothing is
+    /// missing.
     pub closed_cleanly: bool,
-    /// Whether a record began or ended in the received bytes.
+    /// Whether a TLS record began or ended in the received bytes.
     pub is_new_record: bool,
 }
 
 /// The text of the error if the other side does not speak TLS.
 pub const NO_TLS: &str = "it does not speak TLS";
 
-/// The first byte of a connection over TLS: the type of a handshake record (RFC 8446, section 5.1).
-/// No line of text begins with this byte. Under TLS 1.3, encrypted handshake records have the type
-/// of application data instead.
+/// The first byte of a connection over TLS: the type of a TLS record with handshake messages (RFC
+/// 8446, section 5.1). No line of text begins with this byte. In TLS 1.3, encrypted handshake
+/// messages are in TLS records of the type application data.
 pub const HANDSHAKE: u8 = 0x16;
 
-/// Whether bytes that should be text begin a TLS record: a handshake or an alert (RFC 8446, section
-/// 5.1).
+/// Whether `bytes` begin with a TLS record of the type handshake or alert (RFC 8446, section 5.1).
+/// Called where plain text is expected.
 #[must_use]
 pub fn is_tls(bytes: &[u8]) -> bool {
     matches!(bytes, [0x15 | HANDSHAKE, 3, ..])
 }
 
-/// Whether bytes begin like the hello of a TLS client: a handshake record of SSL 3.0 to TLS 1.3
-/// that contains a `ClientHello` (RFC 8446, sections 4 and 5.1). No text begins like this.
+/// Whether bytes begin like the hello of a TLS client: a TLS record of SSL 3.0 to TLS 1.3 that
+/// contains a `ClientHello` (RFC 8446, sections 4 and 5.1). No text begins like this.
 #[must_use]
 pub fn is_hello(bytes: &[u8]) -> bool {
     matches!(bytes, [0x16, 3, 0..=4, _, _, 1, ..])
 }
 
-/// The bytes for a rejected client over TLS: an unencrypted record with an alert, sent before the
-/// server reads the client's hello. The alert is internal_error (RFC 8446, section 6.2).
+/// The bytes for a rejected client over TLS: an unencrypted TLS record with the alert
+/// internal_error (RFC 8446, section 6.2). The server sends this alert before it reads the client's
+/// hello.
 pub const REJECTED_ALERT: &[u8] = &alert_in_the_clear(INTERNAL_ERROR);
 
 /// The numbers of the alerts that this module builds itself (RFC 8446, section 6).
@@ -75,7 +77,7 @@ const ILLEGAL_PARAMETER: u8 = 47;
 const DECODE_ERROR: u8 = 50;
 const INTERNAL_ERROR: u8 = 80;
 
-/// Returns an unencrypted record with a fatal alert.
+/// Returns an unencrypted TLS record with a fatal alert.
 const fn alert_in_the_clear(alert: u8) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, alert]
 }
@@ -85,8 +87,9 @@ const fn alert_in_the_clear(alert: u8) -> [u8; 7] {
 pub struct TlsError {
     /// A text for an operator or a client. In this text, "it" is the other side.
     pub reason: String,
-    /// Set if the other side's certificate was refused. Then trying again does not help. The value
-    /// is in a box to keep `TlsError` small, because every TLS session has space for a `TlsError`.
+    /// The reason why the other side's certificate was refused, and `None` after any other failure.
+    /// After a refusal, another attempt does not help. The reason is in a box to keep `TlsError`
+    /// small, because every TLS session has space for a `TlsError`.
     pub mistrust: Option<Box<CertificateError>>,
     /// The kind of the failure.
     pub kind: Kind,
@@ -167,10 +170,11 @@ impl std::error::Error for TlsError {}
 /// One side of a TLS connection.
 pub struct Tls {
     connection: Connection,
-    /// The limits for what rustls may store for the other side, if there are any.
+    /// The limits that [`Tls::bounded`] sets. `None` if the connection has no such limits.
     bound: Option<Bound>,
     records: RecordLayer,
-    /// Whether any bytes were sent. After that, records of both sides may be encrypted.
+    /// Whether this side has sent any bytes. If so, later TLS records of both sides may be
+    /// encrypted.
     has_spoken: bool,
     /// Whether `close_notify` or a fatal alert was sent by [`Tls::hang_up`] or [`Tls::refuse`].
     /// Then received bytes are ignored.
@@ -184,31 +188,32 @@ struct Bound {
     records: u64,
 }
 
-/// The maximum length of a record, with its header (RFC 5246, section 6.2.3).
+/// The maximum length of a TLS record, with its header (RFC 5246, section 6.2.3).
 const MAX_RECORD: usize = HEADER + (1 << 14) + 2_048;
-/// The length of a record's header: type, version and length.
+/// The length of a TLS record's header: type, version and length.
 const HEADER: usize = 5;
 
-/// Finds where the records of a stream begin and end (RFC 8446, section 5.1), and counts the bytes
-/// that rustls may have stored. rustls stores a record until it is whole, and a handshake message
-/// until all of its records have arrived. rustls does not report how much it stores, so the count
-/// is an upper bound.
+/// Finds where the TLS records of a stream begin and end (RFC 8446, section 5.1), and counts the
+/// bytes that rustls may have stored. rustls stores a TLS record until the record is whole, and a
+/// handshake message until all TLS records of the message have arrived. rustls does not report how
+/// much it stores, so the count is an upper bound.
 #[derive(Default)]
 struct RecordLayer {
-    /// The received bytes of the present record's header: type, version and length.
+    /// The received bytes of the present TLS record's header: type, version and length.
     header: [u8; HEADER],
     header_bytes: usize,
-    /// The number of bytes of the present record's body that have not arrived.
+    /// The number of bytes of the present TLS record's body that have not arrived.
     left: usize,
-    /// The number of bytes of whole records since rustls last produced a result. For handshake
-    /// records, only the bodies count.
+    /// The number of bytes of whole TLS records since rustls last produced plaintext or output, or
+    /// finished the handshake. For TLS records of the type handshake, only the bodies count.
     whole: usize,
-    /// The number of records since the last plaintext, or since the end of the handshake.
+    /// The number of TLS records since the last plaintext, or since the end of the handshake.
     silent: u64,
 }
 
 impl RecordLayer {
-    /// Counts bytes that rustls received. Returns whether a record began or ended in `data`.
+    /// Counts the bytes in `data`, which rustls received. Returns whether a TLS record began or
+    /// ended in `data`.
     fn take(&mut self, mut data: &[u8]) -> bool {
         let mut is_new = !self.is_inside();
         while !data.is_empty() {
@@ -239,9 +244,10 @@ impl RecordLayer {
         usize::from(u16::from_be_bytes([high, low]))
     }
 
-    /// Returns how many bytes of the present record count. A handshake record is unencrypted or of
-    /// TLS 1.2, so it has no padding, and rustls stores only its body. If its header counted too, a
-    /// short handshake in records of one byte each would exceed the limit.
+    /// Returns how many bytes of the present TLS record count. A TLS record of the type handshake
+    /// is unencrypted or of TLS 1.2, so it has no padding, and rustls stores only its body. If its
+    /// header counted too, a short handshake in TLS records of one byte each would exceed the
+    /// limit.
     fn begun(&self) -> usize {
         match self.header_bytes {
             HEADER if self.header[0] == HANDSHAKE => self.length() - self.left,
@@ -250,12 +256,12 @@ impl RecordLayer {
         }
     }
 
-    /// Notes that rustls produced a result from the whole records. They are no longer stored.
+    /// Notes that rustls has processed the whole TLS records, and stores none of them any more.
     fn worked_off(&mut self) {
         self.whole = 0;
     }
 
-    /// Whether the present record has begun and is not whole.
+    /// Whether the present TLS record has begun and is not whole.
     fn is_inside(&self) -> bool {
         self.header_bytes > 0
     }
@@ -293,15 +299,16 @@ impl Tls {
         }
     }
 
-    /// Limits what rustls stores for the other side. A server needs this, because any machine can
-    /// connect as a client. Without it, rustls stores up to 64 KiB of a handshake message until the
-    /// message is whole, even after the handshake.
+    /// Limits what rustls stores of the other side's input. A server needs these limits, because
+    /// any machine can connect as a client. Without them, rustls stores up to 64 KiB of a handshake
+    /// message until the message is whole, even after the handshake.
     ///
     /// - At most `limits.tls_handshake_bytes` bytes are stored (test:
-    ///   `a_handshake_has_so_many_bytes_and_no_more`). After the server has sent something, records
-    ///   may be encrypted and padded, so one whole record is allowed in addition.
-    /// - At most `limits.tls_handshake_records` records in a row may be without plaintext.
-    /// - A record or message that has begun must be finished in time ([`Tls::is_unfinished`]).
+    ///   `a_handshake_has_so_many_bytes_and_no_more`). After the server has sent something, TLS
+    ///   records may be encrypted and padded, so one whole TLS record is allowed in addition.
+    /// - At most `limits.tls_handshake_records` TLS records in a row may be without plaintext.
+    /// - A TLS record or handshake message that has begun must be finished in time
+    ///   ([`Tls::is_unfinished`]).
     #[must_use]
     pub fn bounded(mut self, limits: &Limits) -> Tls {
         self.bound = Some(Bound {
@@ -311,20 +318,20 @@ impl Tls {
         self
     }
 
-    /// Whether the other side has begun a record, or a message longer than a record, and has not
-    /// finished it. A shorter message cannot be distinguished from padding, so it does not count.
-    /// Always `false` if the connection is not [bounded](Tls::bounded).
+    /// Whether the other side has begun a TLS record, or a handshake message longer than a TLS
+    /// record, and has not finished it. A shorter message does not count, because it cannot be
+    /// distinguished from padding. Always `false` if the connection is not [bounded](Tls::bounded).
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         self.bound.is_some() && (self.records.is_inside() || self.records.whole > MAX_RECORD)
     }
 
-    /// Checks the limits after ciphertext was received.
+    /// Checks the limits of [`Tls::bounded`] after ciphertext was received.
     fn check(&self) -> Result<(), TlsError> {
         let Some(Bound { bytes, records }) = self.bound else {
             return Ok(());
         };
-        // Encrypted records may be padded, so one whole record is allowed in addition.
+        // Encrypted TLS records may be padded, so one whole TLS record is allowed in addition.
         let is_too_much = if self.has_spoken {
             self.records.whole > bytes + MAX_RECORD
         } else {
@@ -369,8 +376,8 @@ impl Tls {
             return;
         }
         // Only rustls knows whether an alert has to be encrypted, but rustls has no function that
-        // sends a fatal alert. So rustls gets bytes that complete any record and are not a valid
-        // record. Then rustls sends the alert decode_error or bad_record_mac.
+        // sends a fatal alert. So rustls gets bytes that complete any TLS record and are not a
+        // valid TLS record. Then rustls sends the alert decode_error or bad_record_mac.
         const NO_RECORD: [u8; 4_096] = [0xff; 4_096];
         for _ in 0..=(HEADER + MAX_RECORD) / NO_RECORD.len() {
             let taken = self.connection.read_tls(&mut &NO_RECORD[..]);
@@ -378,8 +385,8 @@ impl Tls {
                 break;
             }
         }
-        // If the other side's alert was the error, rustls sends no fatal alert. Then `close_notify`
-        // is the last record. Otherwise this call does nothing.
+        // If the error was an alert from the other side, rustls sends no fatal alert. Then
+        // `close_notify` is the last TLS record. Otherwise this call does nothing.
         self.connection.send_close_notify();
         // Writing to memory does not fail.
         let _ = self.flush(output);
@@ -398,7 +405,7 @@ impl Tls {
     }
 
     /// Returns the certificate of the other side, if a certificate was requested. The other side
-    /// has proven that the certificate is its own.
+    /// has proven that it has the private key of this certificate.
     #[must_use]
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.connection.peer_certificates()?.first()
@@ -476,9 +483,10 @@ impl Tls {
         Ok(received)
     }
 
-    /// Converts an error of rustls. An alert from the client after the handshake is not a refusal,
-    /// because the client has already accepted this server. An alert from the server can be a
-    /// refusal at any time: in TLS 1.3, a client finishes its handshake before the server does.
+    /// Converts an error of rustls. If a client sends an alert after the handshake, the error is
+    /// not called a refusal, because the client has already accepted this server. An alert from a
+    /// server can be a refusal at any time: in TLS 1.3, a client finishes its handshake before the
+    /// server does.
     fn error(&self, error: rustls::Error) -> TlsError {
         match (&self.connection, &error) {
             (Connection::Server(server), rustls::Error::AlertReceived(alert))
@@ -610,7 +618,7 @@ pub struct TlsEvents {
 /// What the end of the socket's stream means for the session above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsEnd {
-    /// Nothing. The session knows the end already.
+    /// The end changes nothing, because the session already knows that no more data follows.
     Known,
     /// The other side sends no more data.
     Ended(StreamEnd),
@@ -622,22 +630,22 @@ pub enum TlsEnd {
 pub struct TlsSession {
     tls: Tls,
     state: State,
-    /// The time at which the present wait began. `None` until the next call of
-    /// [`TlsSession::disposition`], which sets it. The state determines what is awaited: the end of
-    /// the handshake, of a record, or of the connection.
+    /// The time at which the present wait began: the wait for the end of the handshake, of a TLS
+    /// record, or of the connection. The state determines which end. If this is `None`, the next
+    /// call of [`TlsSession::disposition`] sets it.
     since: Option<Time>,
     /// Ciphertext that is not written to the socket yet.
     output: Buffer,
     /// The number of bytes of the session's output that are encrypted in `output`.
     sealed: usize,
-    /// Whether the other side has sent `close_notify`. Independent of the state, which describes
-    /// our own direction.
+    /// Whether the other side has sent `close_notify`. The state does not show this, because the
+    /// state describes our own direction.
     is_over: bool,
-    /// Whether the socket's stream has ended, or its end does not matter any more. Independent of
-    /// the state: the stream may end in every state.
+    /// Whether the socket's stream has ended, or this layer does not wait for the end any more. The
+    /// stream may end in every state.
     eof: bool,
-    /// Whether any bytes were received, TLS or not. Independent of the state: a connection may fail
-    /// before any bytes are received.
+    /// Whether any bytes were received, TLS or not. A connection may fail before any bytes are
+    /// received.
     has_spoken: bool,
     /// Whether this layer has a deadline for the handshake: see [`TlsSession::untimed`].
     is_timed: bool,
@@ -666,7 +674,8 @@ impl TlsSession {
         session
     }
 
-    /// Changes the state. No other function changes it. A new wait begins in each state.
+    /// Changes the state. No other function changes it. The wait of the new state begins at the
+    /// next call of [`TlsSession::disposition`].
     fn enter(&mut self, cause: Cause, state: State) {
         assert_transition(&TRANSITIONS, (self.state.stage(), cause, state.stage()));
         self.state = state;
@@ -687,13 +696,14 @@ impl TlsSession {
     }
 
     /// Returns the certificate of the other side, if a certificate was requested. The other side
-    /// has proven that the certificate is its own.
+    /// has proven that it has the private key of this certificate.
     #[must_use]
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.tls.certificate()
     }
 
-    /// Whether a protocol was agreed on by ALPN. Only connections to Places offer one: HTTP/1.1.
+    /// Whether the two sides agreed on a protocol by ALPN. Only connections to Places offer a
+    /// protocol: HTTP/1.1.
     #[must_use]
     pub fn has_agreed(&self) -> bool {
         self.tls.alpn().is_some()
@@ -715,8 +725,8 @@ impl TlsSession {
     }
 
     /// Returns the kind and the reason of the failure, for the counters. A connection that is lost
-    /// during its handshake has failed too. A connection that sent nothing does not count: such a
-    /// peer, for example a port scanner, only tests whether the port is open.
+    /// during its handshake has failed too. A connection that is lost before any bytes were
+    /// received does not count: for example, a port scanner only tests whether the port is open.
     #[must_use]
     pub fn failure_to_count(&self) -> Option<(Kind, &str)> {
         match &self.state {
@@ -787,8 +797,8 @@ impl TlsSession {
     }
 
     /// Returns the ciphertext to write to the socket. `plaintext` is the session's output. If no
-    /// part of it waits as ciphertext, its next part is encrypted and appended. So the end of a
-    /// handshake and the first output leave in one write.
+    /// ciphertext of earlier plaintext waits, encrypts the next part of `plaintext`, and appends
+    /// its ciphertext. So the end of a handshake and the first output leave in one write.
     pub fn output(&mut self, plaintext: &[u8]) -> &[u8] {
         if self.state == State::Open && self.sealed == 0 && !plaintext.is_empty() {
             let piece = &plaintext[..plaintext.len().min(RECORD_BYTES)];
@@ -812,7 +822,7 @@ impl TlsSession {
     }
 
     /// Returns what happens to the connection. `disposition` is what the session wants, and
-    /// `is_read` is whether the session reads. The flag in the result is true if a `close_notify`
+    /// `is_read` is whether the session reads. The returned `bool` is `true` if a `close_notify`
     /// was appended to the output. Then the caller has to write the output and call this function
     /// again.
     pub fn disposition(
@@ -865,15 +875,16 @@ impl TlsSession {
         let wait = match self.state {
             State::Handshaking if self.is_timed => limits.tls_handshake_ms,
             State::Failed(_) => limits.linger_ms,
-            // The other side may begin a record at any time, but must finish it in time.
+            // The other side may begin a TLS record at any time, but must finish the TLS record in
+            // time.
             State::Open if self.tls.is_unfinished() && !self.eof => limits.line_ms,
             State::Handshaking | State::Open | State::Closed => return None,
         };
         Some(self.since? + wait.to_duration())
     }
 
-    /// Fails if a wait of the TLS layer took too long. Returns whether it failed: see
-    /// [`TlsSession::error`].
+    /// Fails if the deadline of the TLS layer has passed: see [`TlsSession::error`]. Returns
+    /// whether this call failed the connection.
     pub fn deadline_reached(&mut self, limits: &Limits, now: Time) -> bool {
         if self.own_deadline(limits).is_none_or(|due| due > now) {
             return false;
@@ -924,17 +935,18 @@ mod tests {
     fn what_records_may_have_kept() {
         let mut records = RecordLayer::default();
         let handshake = [22, 3, 3, 0, 1, 7];
-        // The bytes of a header count until the header is complete and shows the type.
+        // The bytes of a header count until the header is complete. Then the type handshake shows
+        // that the header does not count.
         records.take(&handshake[..3]);
         assert_eq!(records.begun(), 3);
         records.take(&handshake[3..5]);
         assert_eq!(records.begun(), 0);
         records.take(&handshake[5..]);
         assert_eq!((records.whole, records.begun()), (1, 0));
-        // Each handshake record with a body of one byte counts as one byte.
+        // Each TLS record of the type handshake with a body of one byte counts as one byte.
         records.take(&handshake.repeat(99));
         assert_eq!((records.whole, records.silent), (100, 100));
-        // Records that may be encrypted count with their headers.
+        // TLS records that may be encrypted count with their headers.
         records.take(&[23, 3, 3, 0, 9, 1, 2]);
         assert_eq!((records.whole, records.begun()), (100, 7));
         records.take(&[0; 7]);
