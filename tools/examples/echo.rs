@@ -1,9 +1,9 @@
 //! Tutorial 1: an echo server on the parts of the shell.
 //!
-//! It shows the four habits of this loop. Sockets are registered once and their readiness is
-//! remembered. Connections are named by ids that are never used again. A turn runs what was ready
-//! when it began, and reads each connection once. Whether a connection is read is derived from its
-//! state: one that does not take its output is not read.
+//! It shows four habits of this loop. Sockets are registered once, and the loop remembers their
+//! readiness. Ids of connections are never used again. A turn handles the connections that were
+//! ready when it began, and reads each of them once. Whether a connection is read is derived from
+//! its state: with too much unwritten output it is not read.
 //!
 //! ```text
 //!   poll ─► note what is ready ─► accept ─► each ready connection: read ─► output ─► write
@@ -25,7 +25,7 @@ const LISTENER: Token = Token(usize::MAX);
 /// Output above which a connection is not read.
 const HIGH_BYTES: usize = 64 * 1024;
 
-/// One connection. Its only state is the output that waits and whether the input has ended.
+/// One connection. Its only state is the unwritten output and whether the input has ended.
 struct Echo {
     transport: Transport,
     output: Buffer,
@@ -33,12 +33,13 @@ struct Echo {
 }
 
 impl Echo {
-    /// Derived, never set: asyncio's `pause_reading` and `resume_reading`.
+    /// Derived, not a stored flag. It takes the place of asyncio's `pause_reading` and
+    /// `resume_reading`.
     fn wants_read(&self) -> bool {
         !self.has_ended && self.output.len() < HIGH_BYTES
     }
 
-    /// Whether a turn can do something for it.
+    /// Whether there is something to read or to write.
     fn is_ready(&self) -> bool {
         self.wants_read() && self.transport.is_readable()
             || !self.output.is_empty() && self.transport.is_writable()
@@ -73,7 +74,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Opens the port; 0 has the system choose one.
+    /// Opens the port. With 0 the system chooses one.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Server> {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(address)?;
@@ -88,7 +89,7 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// The address of the listener.
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -109,8 +110,8 @@ impl Server {
                 self.accept()?;
                 continue;
             }
-            // An event of a connection that is closed names no connection, even if its place is
-            // taken.
+            // A late event of a closed connection finds nothing: its id has an old generation, even
+            // if the slot is used again.
             let id = Id::from_u64(event.token().0 as u64);
             if let Some(echo) = self.connections.get_mut(id) {
                 echo.transport.note(event);
@@ -125,7 +126,8 @@ impl Server {
         Ok(())
     }
 
-    /// Edge-triggered: all that wait are accepted, or no event tells of them again.
+    /// Accepts all waiting connections: the listener is edge-triggered, so no other event would
+    /// report the rest.
     fn accept(&mut self) -> io::Result<()> {
         loop {
             let stream = match self.listener.accept() {

@@ -1,9 +1,9 @@
 //! Tutorial 2: two servers of a herd without a socket, a thread or a clock.
 //!
-//! [`Node`] is the whole server as a value. Events and a time go in by `handle_*` methods; what is
-//! to be done comes out by `poll_*` methods. [`drive`] asks those in the order of a turn, and does
-//! what they say to an [`Io`]. The server's own loop has an `Io` of sockets. This one is a table
-//! of byte queues, and "the network" carries bytes between two of them.
+//! [`Node`] is the whole server as a value. Events and a time go in by `handle_*` methods. The next
+//! things to do come out by `poll_*` methods. [`drive`] calls those in the order of a turn, and
+//! passes the results to an [`Io`]. The real server's `Io` has sockets. The `Io` of this example
+//! has byte queues, and the "network" copies bytes between two of them.
 //!
 //! ```text
 //!   client ─ IAMAT ─► Riley ─ AT ─► the link ─► Jaquez
@@ -20,7 +20,7 @@ use herd_mio::core::base::clock::{Now, Time};
 use herd_mio::core::journal::durability::{DiskDone, DiskWork};
 use herd_mio::core::node::{ConnId, Io, Node, Wants, drive};
 
-/// The time of a world in which time stands where it is put: `ms` after its beginning.
+/// The time `ms` after the beginning. In this example time advances only when the program says so.
 fn at(ms: u64) -> Now {
     Now {
         time: Time::from_nanos(ms * 1_000_000),
@@ -28,8 +28,8 @@ fn at(ms: u64) -> Now {
     }
 }
 
-/// What a server has of the world: the bytes that it wrote to each connection, and the connections
-/// that it wants made.
+/// The [`Io`] of one server: the bytes that it wrote to each connection, and the addresses that it
+/// wants to connect to.
 #[derive(Default)]
 struct Queues {
     now_ms: u64,
@@ -71,7 +71,7 @@ impl Io for Queues {
     fn flushed(&mut self, _: &Node, _: ConnId, _: Wants) {}
 }
 
-/// A server and its world.
+/// A server and its `Io`.
 struct Machine {
     node: Node,
     io: Queues,
@@ -84,14 +84,14 @@ impl Machine {
         let server = config.server(name, &Overrides::default());
         let mut settings = server.map_err(|error| error.to_string())?.settings;
         settings.neighbours.retain(|it| it.name == neighbour);
-        // Everything unpredictable in a server grows from its seed.
+        // The seed decides everything random in the server.
         let seed = [name.as_bytes()[0]; 32];
         let node = Node::new(settings, &seed, at(0));
         let io = Queues::default();
         Ok(Machine { node, io })
     }
 
-    /// Ends a turn: output is written, deadlines that are due are acted on.
+    /// Ends a turn: due deadlines are handled, and output is written.
     fn turn(&mut self) {
         let now = self.io.now();
         drive(&mut self.node, &mut self.io, now);
@@ -113,17 +113,17 @@ impl Machine {
     }
 }
 
-/// Two servers, and the ids that their link has on either side.
+/// Two servers, and the ids of their link on either side.
 pub(crate) struct World {
     riley: Machine,
     jaquez: Machine,
     link: (ConnId, ConnId),
-    /// Every byte that crossed the link, as text, to read along.
+    /// Every byte that crossed the link, as text.
     pub(crate) crossed: String,
 }
 
 impl World {
-    /// Two servers that have linked.
+    /// Two linked servers.
     ///
     /// # Errors
     /// The herd of that name is not configured.
@@ -132,7 +132,8 @@ impl World {
         let mut jaquez = Machine::new("Jaquez", "Riley")?;
         riley.turn();
         jaquez.turn();
-        // One side dials. The network makes the connection: an event on each side.
+        // One side dials. The program plays the network: it reports the new connection to both
+        // sides.
         let from: SocketAddr = ([127, 0, 0, 1], 50_000).into();
         let (dialler, acceptor, riley_dials) = match riley.io.dialled.is_empty() {
             false => (&mut riley, &mut jaquez, true),
@@ -180,17 +181,17 @@ impl World {
         }
     }
 
-    /// A client connects to Riley and says this; returns the answer.
+    /// A client connects to Riley and sends this line. Returns the answer.
     pub(crate) fn say_to_riley(&mut self, line: &str) -> String {
         say(&mut self.riley, line)
     }
 
-    /// The same, at Jaquez.
+    /// The same at Jaquez.
     pub(crate) fn say_to_jaquez(&mut self, line: &str) -> String {
         say(&mut self.jaquez, line)
     }
 
-    /// Lets time pass on both servers, and what they then say to one another arrive.
+    /// Lets time pass on both servers, and carries the bytes that they then send.
     pub(crate) fn wait_ms(&mut self, ms: u64) {
         for machine in [&mut self.riley, &mut self.jaquez] {
             machine.io.now_ms += ms;
@@ -219,7 +220,8 @@ fn main() -> Result<(), String> {
     print!("to Riley:    {iamat}");
     print!("from Riley:  {}", world.say_to_riley(iamat));
     world.wait_ms(1);
-    // Without a key for Places the answer is an error, below the position that came over the link.
+    // Without a key for Places the second part of the answer is an error. The first part is the
+    // position that came over the link.
     let whatsat = "WHATSAT kiwi.cs.ucla.edu 10 5\n";
     print!("to Jaquez:   {whatsat}");
     print!("from Jaquez: {}", world.say_to_jaquez(whatsat));

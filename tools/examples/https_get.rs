@@ -1,19 +1,19 @@
-//! Tutorial 3: an HTTPS GET through the exchange with which a server asks Google Places.
+//! Tutorial 3: an HTTPS GET with the state machine that servers use to ask Google Places.
 //!
-//! Three state machines are stacked. None of them has a socket or a clock. This program has both,
-//! and nothing else to do, so its socket blocks. The server's loop gives the same calls to the same
-//! machines when its poll says that a socket is ready.
+//! Three state machines are stacked. None of them has a socket or a clock. This program adds both.
+//! It has nothing else to do, so its socket blocks. The server's loop makes the same calls when its
+//! poll reports that a socket is ready.
 //!
 //! ```text
 //!   socket ─ ciphertext ─► TlsSession ─ plaintext ─► Exchange ─► Response
 //!   socket ◄─ ciphertext ─ TlsSession ◄─ plaintext ─ Exchange
 //! ```
 //!
-//! Every wait is bounded: a deadline of the exchange is the timeout of each read. The size of the
-//! head and of the body is bounded by the limits `places_head_bytes` and `places_body_bytes`.
+//! Every wait is bounded: each read waits at most until the next deadline of the exchange. The
+//! limits `places_head_bytes` and `places_body_bytes` bound the size of the head and of the body.
 //!
 //! Run `cargo run --example https_get -- https://www.example.org /`. A third argument names a file
-//! with the authorities to trust, instead of those that browsers trust.
+//! of trusted certificate authorities. Without it, the authorities that browsers trust are used.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -35,8 +35,8 @@ use herd_mio::core::session::tls::{Tls, TlsEnd, TlsSession};
 use herd_mio::core::table::records::Records;
 use herd_mio::shell::clock::Clock;
 
-/// What a session needs from its server. Only the settings and the time matter here: an exchange
-/// does not look at the table or at the neighbours.
+/// The parts of a server that a session can look at. Only the settings and the time matter here: an
+/// exchange does not use the table of records or the neighbours.
 pub(crate) struct Https {
     pub(crate) settings: Settings,
     records: Records,
@@ -49,7 +49,7 @@ impl Https {
     /// Prepares requests to `origin`, which is `https://host[:port]`.
     ///
     /// # Errors
-    /// It is no such URL, or the file of authorities cannot be used.
+    /// The origin is not such a URL, or the file of authorities cannot be used.
     pub(crate) fn new(origin: &str, ca_file: Option<PathBuf>) -> Result<Https, String> {
         let overrides = Overrides {
             places_url: Some(origin.to_owned()),
@@ -71,12 +71,13 @@ impl Https {
     /// Gets `path`. The addresses of the host are tried one after the other.
     ///
     /// # Errors
-    /// The reason, as the exchange would log it.
+    /// The reason, in the words that a server would log.
     pub(crate) fn get(&mut self, path: &str) -> Result<Box<Response>, String> {
         let origin = self.settings.places.origin.clone();
         let found = (&*origin.host, origin.port).to_socket_addrs();
         let found = found.map_err(|error| format!("{}: {error}", origin.host))?;
-        // `identity`: the response has no content coding, and one that has is refused.
+        // `identity` asks for a body without compression. A response with a content coding is
+        // refused.
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: {origin}\r\nAccept-Encoding: identity\r\n\r\n");
         let timeout = self.settings.limits.places_connect_ms.to_duration();
@@ -97,7 +98,8 @@ impl Https {
         address: SocketAddr,
         request: Vec<u8>,
     ) -> Result<Box<Response>, String> {
-        // A server has many calls, and names them by ids. Here is one.
+        // A server has many requests under way, and tells them apart by these ids. This program has
+        // one.
         let call = Id::from_u64(0);
         let now = self.clock.now().time;
         let mut exchange = Exchange::new(call, address, request, &self.settings.limits, now);
@@ -113,7 +115,7 @@ impl Https {
         };
         loop {
             // Before the handshake is done, the exchange has no output: the first bytes are those
-            // of TLS. So a server whose certificate is wrong never gets the request.
+            // of TLS. So a server with a wrong certificate never gets the request.
             connection.write(self)?;
             match connection.read(self)? {
                 Some(Effect::Answered { response, .. }) => return Ok(response),
@@ -126,7 +128,7 @@ impl Https {
         }
     }
 
-    /// One event's view of the server.
+    /// The view of the server that one event gets.
     fn context<'a>(&'a mut self, tls: &'a TlsSession) -> Context<'a> {
         Context {
             now: self.clock.now(),
@@ -151,7 +153,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// Writes all output. The exchange's output is pulled through TLS, piece by piece.
+    /// Writes all output. TLS encrypts the exchange's output piece by piece.
     fn write(&mut self, https: &mut Https) -> Result<(), String> {
         loop {
             let timeout = self.time_left(https);
@@ -169,8 +171,9 @@ impl Connection {
         }
     }
 
-    /// Waits for input or for the deadline, and handles one of them. A server acts on each effect
-    /// when it comes. Here the last one is returned: an answer comes after everything else.
+    /// Waits for input or for the deadline, and handles the one that comes first. A server acts on
+    /// each effect at once. Here the last effect is returned, because an answer comes after all
+    /// others.
     fn read(&mut self, https: &mut Https) -> Result<Option<Effect>, String> {
         let mut bytes = [0; 16 * 1024];
         let timeout = self.time_left(https);
@@ -222,7 +225,8 @@ impl Connection {
         self.exchange.tls_failed(error, context)
     }
 
-    /// The time until the exchange's deadline. It is never zero, which a socket takes for no limit.
+    /// The time until the exchange's deadline. It is never zero: `set_read_timeout` refuses a zero
+    /// timeout.
     fn time_left(&self, https: &Https) -> Option<Duration> {
         let due = self.exchange.deadline(&https.settings.limits)?;
         let left = due.since(https.clock.now().time);
@@ -230,8 +234,8 @@ impl Connection {
     }
 }
 
-/// What a timeout of a socket is called differs between systems. An interrupted read looks at the
-/// deadline, too, and goes on if it is not reached.
+/// Systems report a socket's timeout differently. An interrupted read is treated as a timeout too:
+/// the deadline is checked, and the program goes on if it is not due.
 fn is_timeout(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)

@@ -1,4 +1,5 @@
-//! How long each workload takes, with divan. Each sample is one pass; its input is made, and its answers are checked, outside of it.
+//! How long each workload takes, with divan. A sample is one pass. Making its input and checking
+//! its answers is not timed.
 
 use std::cell::RefCell;
 
@@ -22,7 +23,7 @@ fn pass(bencher: Bencher<'_, '_>, workload: &Entry) {
     or_end(rounds.borrow_mut().check());
 }
 
-/// A time of something that went wrong is no time.
+/// A failed run has no time worth printing, so it ends the program.
 fn or_end<T>(outcome: Result<T, Failure>) -> T {
     outcome.unwrap_or_else(|why| {
         eprintln!("herd-bench: {why}");

@@ -1,7 +1,9 @@
-//! Counting instructions: this program runs itself under valgrind's callgrind, which counts only while a pass is under way.
+//! Counts instructions: this program runs itself under valgrind's callgrind, which counts only
+//! during a pass.
 //!
-//! What is counted is user instructions of the measured thread: no start-up, no preparing and checking, nothing of the kernel. The first
-//! passes are not counted, so that tables and buffers have grown to what they will be.
+//! Only user instructions of the measured thread count. The start, the preparation, the checks and
+//! the kernel do not. The first passes do not count either: in them tables and buffers grow to
+//! their final size.
 
 use std::fs;
 use std::hint::black_box;
@@ -13,24 +15,25 @@ use herd_testkit::say;
 
 use crate::workload::{Entry, Failure, Rounds};
 
-/// What the child is told to count with.
+/// The option that makes the child process count.
 pub(crate) const COUNT: &str = "--count";
 /// Passes before those that are counted.
 const WARM_UP: u64 = 3;
-/// Passes that are counted, at least; and operations.
+/// At least so many passes are counted, and at least so many operations.
 const PASSES: u64 = 3;
 const OPERATIONS: u64 = 200;
-/// Beyond some kilobytes the C library copies with `rep movsb` where the processor is good at it. That is fast, and counts as an instruction
-/// for each byte; it is told not to (glibc's manual, "Hardware Capability Tunables"; other libraries take no notice).
+/// From some kilobytes on, glibc copies with `rep movsb` if the processor does that fast. Callgrind
+/// counts that as one instruction for each byte. These settings forbid it (glibc's manual,
+/// "Hardware Capability Tunables"). Other C libraries ignore them.
 const TUNABLES: &str =
     "glibc.cpu.x86_rep_movsb_threshold=1073741824:glibc.cpu.x86_rep_stosb_threshold=1073741824";
-/// Callgrind counts while a function of such a name is running.
+/// Callgrind counts while a function whose name matches this is running.
 const COUNTED: &str = "*herd_bench*counted_pass*";
 
-/// Which valgrind there is; `None` if there is none.
+/// The version of the installed valgrind. `None` means that valgrind is not installed.
 ///
 /// # Errors
-/// There is one, and it does not run.
+/// Valgrind is installed but does not run.
 pub(crate) fn version() -> Result<Option<String>, Failure> {
     match Command::new("valgrind").arg("--version").output() {
         Ok(output) if output.status.success() => Ok(Some(
@@ -48,11 +51,11 @@ pub(crate) fn version() -> Result<Option<String>, Failure> {
 /// Instructions per operation.
 ///
 /// # Errors
-/// They could not be counted, or the workload did something wrong; in words.
+/// The instructions could not be counted, or the workload gave a wrong result. The text says why.
 pub(crate) fn count(entry: &Entry) -> Result<f64, Failure> {
     let failed = |error: std::io::Error| format!("{entry}: {error}");
     let own_program = std::env::current_exe().map_err(failed)?;
-    // Beside itself: what is left of it when somebody ends this goes with cargo's other files.
+    // The directory is beside the program. If a signal ends this process, `cargo clean` removes it.
     let place = own_program.parent().unwrap_or(Path::new("."));
     let directory = tempfile::tempdir_in(place).map_err(failed)?;
     let counts = directory.path().join("callgrind.out");
@@ -88,7 +91,7 @@ fn total(text: &str) -> Option<u64> {
     totals.trim().parse().ok().filter(|&total| total > 0)
 }
 
-/// The child's part: some passes are counted, and how many operations that were goes to the standard output.
+/// What the child process does: it runs the passes, and prints how many operations were counted.
 pub(crate) fn be_counted(entry: &Entry) -> Result<(), Failure> {
     let mut rounds = entry.rounds()?;
     for _ in 0..WARM_UP {
@@ -105,7 +108,8 @@ pub(crate) fn be_counted(entry: &Entry) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A function of its own, which callgrind knows by name. Something is left to do behind the pass, so that it is called, not jumped to.
+/// A function of its own, so that callgrind can find it by name. The call of `black_box` keeps the
+/// compiler from turning the call of `pass` into a jump.
 #[inline(never)]
 fn counted_pass(rounds: &mut Rounds) {
     rounds.pass();

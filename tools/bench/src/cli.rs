@@ -5,7 +5,8 @@ use clap::Parser;
 use crate::list::WORKLOADS;
 use crate::workload::Entry;
 
-/// Counts the instructions that herd-mio takes for each message, with valgrind's callgrind, beside those that are kept.
+/// Counts the instructions that herd-mio takes for each message, with valgrind's callgrind, beside
+/// those that are kept.
 #[derive(Debug, Parser)]
 #[command(
     name = "instructions",

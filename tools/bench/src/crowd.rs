@@ -1,14 +1,14 @@
-//! Clients as there might be: a thousand different names, positions all over the world, clocks that go forward; and the same in
-//! each run.
+//! Invented clients: a thousand different names, positions all over the world, and clocks that go
+//! forward. Each run has the same clients.
 
 /// How many clients there are.
 pub(crate) const CLIENTS: usize = 1_000;
-/// The wall clock of the servers when the story begins: a moment in 2021.
+/// The wall clock of the servers at the beginning: a moment in 2021.
 pub(crate) const WALL_NS: u64 = 1_621_464_827_000_000_000;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// SplitMix64 (Steele, Lea and Flood 2014): a seed alone decides what it draws, on every machine.
+/// SplitMix64 (Steele, Lea and Flood 2014). The seed alone decides the numbers, on every machine.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -36,18 +36,18 @@ pub(crate) struct Crowd {
     random: Random,
 }
 
-/// One `IAMAT`, and what belongs to it.
+/// One `IAMAT` line and the parts of the expected answer.
 pub(crate) struct Said {
     /// The line, LF included.
     pub(crate) line: String,
     /// Its client, position and time, as they are repeated in the answer.
     pub(crate) fields: String,
-    /// How long before its receipt the client stamped it.
+    /// The time between the client's stamp and the receipt at the server.
     pub(crate) age_ns: u64,
 }
 
 impl Said {
-    /// How `server` has to answer, LF included.
+    /// The answer that `server` has to give, LF included.
     pub(crate) fn answer(&self, server: &str) -> String {
         let (seconds, nanos) = (self.age_ns / SECOND_NS, self.age_ns % SECOND_NS);
         format!("AT {server} +{seconds}.{nanos:09} {}\n", self.fields)
@@ -78,7 +78,7 @@ impl Crowd {
         &self.names[client]
     }
 
-    /// Where one might be: six decimals, which is to the decimetre.
+    /// A random position with six decimals, which is exact to a decimetre.
     fn location(&mut self) -> String {
         let sign = |random: &mut Random| if random.below(2) == 0 { '+' } else { '-' };
         let random = &mut self.random;
@@ -93,14 +93,14 @@ impl Crowd {
         )
     }
 
-    /// What a client says that is heard at `receipt_ns`, a moment after it was stamped: less than passes are apart, so that its next
-    /// stamp is a later one.
+    /// An `IAMAT` that the server receives at `receipt_ns`. It was stamped at most 50 ms before
+    /// that. Two passes are further apart, so the client's next stamp is always later.
     pub(crate) fn iamat(&mut self, client: usize, receipt_ns: u64) -> Said {
         let age_ns = 1_000_000 + self.random.below(49_000_000);
         self.iamat_aged(client, receipt_ns, age_ns)
     }
 
-    /// What a client says that was stamped `age_ns` before it is heard.
+    /// An `IAMAT` that was stamped `age_ns` before the server receives it.
     pub(crate) fn iamat_aged(&mut self, client: usize, receipt_ns: u64, age_ns: u64) -> Said {
         let stamp_ns = receipt_ns - age_ns;
         let (seconds, nanos) = (stamp_ns / SECOND_NS, stamp_ns % SECOND_NS);

@@ -1,4 +1,4 @@
-//! Instruction counts that are kept, to compare later ones with.
+//! The instruction counts that are kept in a file. Later counts are compared with them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,26 +9,26 @@ use serde::{Deserialize, Serialize};
 use crate::toolchain::Toolchain;
 use crate::workload::{Entry, Failure};
 
-/// The command that makes them.
+/// The command that writes the kept figures.
 pub(crate) const COMMAND: &str = "cargo bench -p herd-bench --bench instructions -- --save";
 
-/// What was counted, and with what.
+/// The counts, and the tools that counted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
-    /// How they are made.
+    /// The command that wrote this file.
     pub command: String,
-    /// What they depend on, apart from the program.
+    /// The tools and the machine, on which the counts depend too.
     pub made_with: Toolchain,
-    /// The figures.
+    /// One figure for each workload.
     pub workloads: Vec<Figure>,
 }
 
 /// What one operation of a workload costs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// The workload.
+    /// The name of the workload.
     pub name: String,
-    /// What one operation of it is.
+    /// What one operation of the workload is.
     pub operation: String,
     /// User instructions per operation, to a tenth.
     pub instructions: f64,
@@ -44,20 +44,20 @@ impl Figure {
     }
 }
 
-/// How many percent more than `kept` that is; `None` if there is nothing to compare with.
+/// By how many percent `instructions` exceed `kept`. `None` if there is no kept figure.
 pub(crate) fn change_percent(instructions: f64, kept: Option<f64>) -> Option<f64> {
     let kept = kept.filter(|kept| *kept > 0.0)?;
     Some((instructions / kept - 1.0) * 100.0)
 }
 
-/// A change for a reader: with its sign, to a tenth.
+/// A change as text, with its sign and one decimal.
 pub(crate) fn signed(percent: f64) -> String {
-    let tenths = (percent * 10.0).round() as i64; // which has one zero only
+    let tenths = (percent * 10.0).round() as i64; // An integer has no negative zero.
     let sign = if tenths < 0 { '-' } else { '+' };
     format!("{sign}{}.{} %", tenths.abs() / 10, tenths.abs() % 10)
 }
 
-/// A number of instructions for a reader: tenths where they matter, thousands apart where there are some.
+/// A count as text: one decimal below a thousand, otherwise commas between the thousands.
 pub(crate) fn readable(instructions: f64) -> String {
     if instructions < 1_000.0 {
         return format!("{instructions:.1}");
@@ -74,15 +74,15 @@ pub(crate) fn readable(instructions: f64) -> String {
 }
 
 impl Figures {
-    /// Where they are kept.
+    /// The path of the file with the kept figures.
     pub(crate) fn file() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json")
     }
 
-    /// The kept ones; `None` if none are.
+    /// Reads the kept figures. `None` if the file does not exist.
     ///
     /// # Errors
-    /// The file cannot be read, or is none of ours.
+    /// The file cannot be read, or is not such a file.
     pub fn kept() -> Result<Option<Figures>, Failure> {
         let file = Figures::file();
         let failed = |error: &dyn std::fmt::Display| {
@@ -103,14 +103,14 @@ impl Figures {
         Some(figure.instructions)
     }
 
-    /// As the file has them.
+    /// The content of the file.
     pub(crate) fn json(&self) -> String {
-        // Nothing in it can fail to be written.
+        // These types always serialize: they are strings and finite numbers.
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
         text + "\n"
     }
 
-    /// As the README has them.
+    /// The section for the README.
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!("```sh\n{}\n```\n\n", self.command);
         text.push_str("| workload | one operation | instructions |\n|---|---|---:|\n");
@@ -121,7 +121,7 @@ impl Figures {
                 instructions,
             } = figure;
             let instructions = readable(*instructions);
-            // Nothing fails that writes into a String.
+            // Writing into a String never fails.
             let _ = writeln!(text, "| `{name}` | {operation} | {instructions} |");
         }
         let Toolchain {

@@ -1,4 +1,4 @@
-//! Workloads: clients say where they are, the server answers, and its neighbours hear of it.
+//! Workloads in which clients send their positions. The server answers, and tells its neighbours.
 
 use herd_mio::core::node::ConnId;
 
@@ -6,38 +6,40 @@ use crate::crowd::{CLIENTS, Crowd};
 use crate::stage::{Read, SERVER, Stage, same};
 use crate::workload::{Failure, Workload};
 
-/// An hour: how old a stale position is.
+/// The age of a stale position: an hour.
 const STALE_NS: u64 = 3_600_000_000_000;
 
-/// Whether what is told is news.
+/// Whether a message is newer than the server's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Age {
-    /// It is, and takes the place of what was known.
+    /// It is newer, and replaces the record.
     Newest,
-    /// It is not.
+    /// It is older, and changes nothing.
     Stale,
 }
 
-/// A thousand clients, known to the server, each on a connection of its own: in a pass each says once where it is.
+/// A thousand clients that the server knows, each on its own connection. In a pass each client
+/// sends one `IAMAT`.
 pub(crate) struct Iamat {
     stage: Stage,
     clients: Vec<ConnId>,
     links: Vec<ConnId>,
     crowd: Crowd,
     age: Age,
-    /// Lines in one read. Those of several clients share the connection of one of them.
+    /// Lines in one read. With more than one, several clients send over the connection of one of
+    /// them.
     per_read: usize,
     /// Reads in one turn.
     per_turn: usize,
     reads: Vec<Read>,
-    /// What each connection is to be answered, by its place among `clients`.
+    /// The expected output of each connection, in the order of `clients`.
     answers: Vec<String>,
-    /// What the server knew before the pass: a digest of it, and how many changes it had seen.
+    /// The digest of the records and their last sequence number, both before the pass.
     before: (u64, u64),
 }
 
 impl Iamat {
-    /// A server that so many neighbours are linked with.
+    /// A server with so many linked neighbours.
     pub(crate) fn new(age: Age, neighbours: usize) -> Result<Iamat, Failure> {
         let (mut stage, links) = Stage::new(neighbours)?;
         let clients = stage.clients(CLIENTS)?;
@@ -53,7 +55,7 @@ impl Iamat {
             answers: Vec::new(),
             before: (0, 0),
         };
-        // All are known before anything is measured.
+        // The server learns all clients before the measurement begins.
         iamat.prepare()?;
         iamat.pass();
         iamat.check()?;
@@ -78,7 +80,7 @@ impl Workload for Iamat {
     }
 
     fn prepare(&mut self) -> Result<(), Failure> {
-        // Neighbours that said nothing for long would be cut off.
+        // The server closes a link on which it hears nothing for too long.
         let synced = self.links.iter().map(|&id| Read {
             id,
             bytes: b"SYNC 0\n".to_vec(),
@@ -137,7 +139,8 @@ impl Workload for Iamat {
     }
 }
 
-/// Whether a neighbour was told all of these lines in their order, and up to which change that is.
+/// Checks that a neighbour got all of these lines in order, and then `SYNC` with the number of the
+/// last change.
 pub(crate) fn told(written: &[u8], lines: &[String], seq: u64, news: u64) -> Result<(), Failure> {
     let is_sync = |line: &&[u8]| line.starts_with(b"SYNC ");
     let parts = || written.split_inclusive(|&byte| byte == b'\n');

@@ -16,7 +16,8 @@ use crate::workload::{Entry, Failure};
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Cargo's tests of benchmarks come without it. The answers have tests of their own.
+    // `cargo test` runs benchmarks without `--bench`. Then nothing is counted, because unit tests
+    // check the answers.
     let is_wanted = |argument: String| ["--bench", callgrind::COUNT].contains(&&*argument);
     if !std::env::args().any(is_wanted) {
         say!("nothing is counted but by cargo bench, which says --bench");
@@ -57,7 +58,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     };
     let toolchain = Toolchain::here(valgrind)?;
     let kept = match Figures::kept() {
-        // What cannot be read is about to be made anew.
+        // An unreadable file does not matter here: it is about to be written anew.
         Err(_) if cli.save => None,
         kept => kept?,
     };
@@ -97,7 +98,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Whether the worst change is one of at most `allowed` percent, and that in words.
+/// Whether the worst change is at most `allowed` percent, and a sentence that says so.
 fn verdict(worst: Option<(&str, f64)>, allowed: f64) -> Result<(bool, String), Failure> {
     let nothing = || format!("there is nothing to compare with; first: {COMMAND}");
     let (name, change) = worst.ok_or_else(nothing)?;
@@ -109,15 +110,15 @@ fn verdict(worst: Option<(&str, f64)>, allowed: f64) -> Result<(bool, String), F
     Ok((is_well, what))
 }
 
-/// What was counted.
+/// The counts of this run.
 #[derive(Default)]
 struct Counted {
     figures: Vec<Figure>,
-    /// Which workload has the greatest change, in percent of what is kept.
+    /// The workload with the greatest change, and that change in percent of the kept figure.
     worst: Option<(&'static str, f64)>,
 }
 
-/// Counts one after the other, and says each as soon as it is counted.
+/// Counts the workloads one after the other, and prints each count at once.
 fn count(workloads: &[&'static Entry], kept: Option<&Figures>) -> Result<Counted, Failure> {
     say!(
         "{:20} {:>12} {:>12} {:>9}",

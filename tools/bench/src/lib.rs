@@ -1,4 +1,4 @@
-//! What a message costs herd-mio.
+//! Measures how much work herd-mio does for a message.
 //!
 //! ```text
 //! cargo bench                                               both of these:
@@ -7,9 +7,9 @@
 //! cargo bench -p herd-bench --bench instructions -- --save  … and keep the figures
 //! ```
 //!
-//! A [`Workload`] is something that a server does for each message or answer: [`WORKLOADS`] lists them. Their input looks like that of
-//! real clients and is the same in each run; what comes out is checked after each pass, outside of what is measured. A benchmark
-//! whose answers are wrong fails.
+//! A [`Workload`] is a task that a server does for each message or answer. [`WORKLOADS`] lists
+//! them. Their input looks like that of real clients and is the same in each run. The output is
+//! checked after each pass, outside of the measurement. A benchmark with wrong answers fails.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Everything that is measured.
+//! The list of all workloads.
 
 use crate::iamat::{Age, Iamat};
 use crate::neighbours::Neighbours;
@@ -7,7 +7,7 @@ use crate::places::{Cut, Framing, Http};
 use crate::turn::Turn;
 use crate::workload::Entry;
 
-/// Everything that is measured, from the smallest part to the whole server.
+/// All workloads, from the smallest part to the whole server.
 pub const WORKLOADS: &[Entry] = &[
     Entry {
         name: "split",

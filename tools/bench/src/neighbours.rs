@@ -1,4 +1,5 @@
-//! Workloads: a neighbour says where clients are, and the server passes on what is news.
+//! Workloads in which a neighbour sends records. The server passes the new ones on to another
+//! neighbour.
 
 use herd_mio::core::node::ConnId;
 
@@ -7,7 +8,8 @@ use crate::iamat::{Age, told};
 use crate::stage::{NEIGHBOURS, Read, Stage};
 use crate::workload::{Failure, Workload};
 
-/// A thousand clients, of whom the first neighbour has told: in a pass it, or the second one, tells of each of them once.
+/// A thousand clients whose records came from the first neighbour. In a pass one neighbour sends
+/// each record once: the first one newer records, or the second one duplicates.
 pub(crate) struct Neighbours {
     stage: Stage,
     links: Vec<ConnId>,
@@ -15,9 +17,10 @@ pub(crate) struct Neighbours {
     age: Age,
     lines: Vec<String>,
     reads: Vec<Read>,
-    /// What the server knew before the pass: a digest of it, and how many changes it had seen.
+    /// The digest of the records and their last sequence number, both before the pass.
     before: (u64, u64),
-    /// How far each neighbour is in its own feed.
+    /// The position of each neighbour in its own feed. A feed is a server's ordered list of
+    /// changes.
     positions: [u64; 2],
 }
 
@@ -34,7 +37,7 @@ impl Neighbours {
             before: (0, 0),
             positions: [0; 2],
         };
-        // All are known before anything is measured.
+        // The server learns all clients before the measurement begins.
         neighbours.prepare()?;
         neighbours.pass();
         neighbours.check()?;
@@ -42,7 +45,8 @@ impl Neighbours {
         Ok(neighbours)
     }
 
-    /// Each line as a neighbour sends it that has nothing else to say: with how far it has got.
+    /// One read for each line. As a real neighbour does, it ends with `SYNC` and the position of
+    /// that line in the feed.
     fn told_by(&mut self, neighbour: usize) -> Vec<Read> {
         let (id, position) = (self.links[neighbour], &mut self.positions[neighbour]);
         let told = self.lines.iter().map(|line| {
@@ -60,7 +64,7 @@ impl Workload for Neighbours {
     }
 
     fn prepare(&mut self) -> Result<(), Failure> {
-        // Who said nothing for long would be cut off.
+        // The server closes a link on which it hears nothing for too long.
         let synced = self.links.iter().zip(self.positions);
         let synced = synced.map(|(&id, position)| Read {
             id,
@@ -110,7 +114,7 @@ impl Workload for Neighbours {
                 return Err(format!("the record of {name} is not the newest"));
             }
         }
-        // The one who told is told nothing back.
+        // A record is not sent back to the neighbour that it came from.
         told(self.stage.written(self.links[0]), &[], seq, 0)?;
         told(self.stage.written(self.links[1]), &self.lines, seq, news)
     }

@@ -1,4 +1,4 @@
-//! Workloads: lines are found in what came in, and understood.
+//! Workloads in which lines are found in received bytes, and parsed.
 
 use std::hint::black_box;
 
@@ -9,16 +9,16 @@ use herd_mio::core::wire::message::{At, Command, Radius};
 use crate::crowd::{CLIENTS, Crowd, WALL_NS};
 use crate::workload::{Failure, Workload};
 
-/// What is done with each line. Returns whether it could be done; what it yields goes into a [`black_box`].
+/// The work for one line. Returns whether it succeeded. Its result goes into a [`black_box`].
 type Act = fn(&[u8]) -> bool;
-/// Whether a line means what its fields say.
+/// Whether the parsed line has the fields of the text.
 type Means = fn(&[u8]) -> bool;
 
-/// A thousand lines of a thousand clients, one after the other.
+/// A thousand lines of a thousand clients.
 pub(crate) struct Parsing {
-    /// All of them, with their LFs.
+    /// All lines in one buffer, with their LFs.
     text: Vec<u8>,
-    /// Without their LFs.
+    /// The same lines without their LFs.
     lines: Vec<Vec<u8>>,
     work: Work,
     done: usize,

@@ -1,4 +1,4 @@
-//! Workloads: a response of Google Places is read, and its list cut for a client.
+//! Workloads in which a response of Google Places is read, or its list is cut for a client.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -12,26 +12,27 @@ use serde_json::Value;
 use crate::crowd::Random;
 use crate::workload::{Failure, Workload};
 
-/// Results on a page of Google's.
+/// The number of results in a response of Google.
 const RESULTS: usize = 20;
-/// Bytes of one chunk, as web servers make them.
+/// Bytes of one HTTP chunk, a usual size for web servers.
 const CHUNK_BYTES: usize = 8_192;
 
-/// What Google's legacy Nearby Search answers, down to its white space: about 30 KB.
+/// A response body like those of Google's legacy Nearby Search, with the same white space: about 30
+/// KB.
 fn body() -> String {
     let mut random = Random::new(2022);
     let mut text = String::from("{\n   \"html_attributions\" : [],\n   \"results\" : [\n");
     for number in 0..RESULTS {
         let (latitude, longitude) = (34.0 + degrees(&mut random), -118.0 - degrees(&mut random));
         let id = letters(&mut random, 23);
-        // Every other place has been photographed.
+        // Every other place has photos.
         let photos = match number % 2 {
             0 => photos(&letters(&mut random, 170)),
             _ => String::new(),
         };
         let separator = if number + 1 < RESULTS { "," } else { "" };
         let rating = random.below(50);
-        // Nothing fails that writes into a String.
+        // Writing into a String never fails.
         let _ = write!(
             text,
             r##"      {{
@@ -110,14 +111,14 @@ fn letters(random: &mut Random, count: usize) -> String {
         .collect()
 }
 
-/// How a body's end is told.
+/// How the response marks the end of its body.
 #[derive(Clone, Copy)]
 pub(crate) enum Framing {
     Length,
     Chunked,
 }
 
-/// One response, in pieces.
+/// One response, cut into the pieces that the server reads.
 pub(crate) struct Http {
     pieces: Vec<Vec<u8>>,
     body: String,
@@ -189,7 +190,7 @@ impl Workload for Http {
     }
 }
 
-/// Google's list, for a client that wants fewer.
+/// Google's list, cut to `bound` results for a client.
 pub(crate) struct Cut {
     body: String,
     bound: u8,

@@ -1,4 +1,4 @@
-//! The kept figures in README.md, between two marks.
+//! The kept figures in README.md, between two marker comments.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use crate::workload::Failure;
 const BEGIN: &str = "<!-- figures: written by --save -->\n";
 const END: &str = "<!-- end of figures -->\n";
 
-/// Where it is.
+/// The path of the README.
 pub(crate) fn file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")
 }
 
-/// The text with these figures in it.
+/// The README's text with these figures between the markers.
 ///
 /// # Errors
-/// The marks are not there.
+/// The markers are missing.
 pub(crate) fn with(text: &str, figures: &Figures) -> Result<String, Failure> {
     let parts = text.split_once(BEGIN).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(END)?;
@@ -30,10 +30,10 @@ pub(crate) fn with(text: &str, figures: &Figures) -> Result<String, Failure> {
     Ok(format!("{before}{BEGIN}{}{END}{after}", figures.markdown()))
 }
 
-/// Puts the figures into the file.
+/// Writes the figures into the README.
 ///
 /// # Errors
-/// It cannot be read or written, or has no place for them.
+/// The file cannot be read or written, or has no markers.
 pub(crate) fn update(figures: &Figures) -> Result<(), Failure> {
     let file = file();
     let failed = |error: std::io::Error| format!("{}: {error}", file.display());

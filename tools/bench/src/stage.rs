@@ -1,5 +1,5 @@
-//! One server without a socket: a [`Node`], driven as the loop in [`herd_mio::shell::event_loop`] drives it, with memory in the place of
-//! sockets and a clock that goes on by a millisecond with each read.
+//! One server without a socket: a [`Node`], driven as [`herd_mio::shell::event_loop`] drives it.
+//! Memory takes the place of sockets. The clock advances by a millisecond with each read.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -14,9 +14,9 @@ use herd_mio::core::node::{ConnId, Io, Node, Wants, drive};
 use crate::crowd::WALL_NS;
 use crate::workload::Failure;
 
-/// The server that is measured.
+/// The name of the measured server.
 pub(crate) const SERVER: &str = "Riley";
-/// Those it may be linked with; they dial it.
+/// The neighbours that it can have. They dial it.
 pub(crate) const NEIGHBOURS: [&str; 4] = ["Jaquez", "Juzang", "Campbell", "Bernard"];
 
 const MILLISECOND_NS: u64 = 1_000_000;
@@ -24,7 +24,7 @@ const SECRET: &[u8] = b"known to the herd alone";
 const SEED: [u8; 32] = [7; 32];
 const NONCE: Nonce = [9; 16];
 
-/// What the server is configured with, apart from neighbours: what it is without a file.
+/// The settings of a server without a config file, and without neighbours.
 pub(crate) fn settings() -> Result<Settings, Failure> {
     let herd = HerdConfig::load(&Source::Name, Some(SERVER)).map_err(|error| error.to_string())?;
     let config = herd.server(SERVER, &Overrides::default());
@@ -40,18 +40,18 @@ pub(crate) struct Read {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// The server and all that it has said.
+/// The server and all its output.
 pub(crate) struct Stage {
     pub(crate) node: Node,
     memory: Memory,
 }
 
-/// Memory in the place of sockets, which takes all that is written at once.
+/// An [`Io`] without sockets: it stores all output at once.
 struct Memory {
     now: Now,
-    /// What was written, by the connection's index.
+    /// What was written to each connection, by the connection's index.
     written: Vec<Vec<u8>>,
-    /// Connections with output that is still to be written.
+    /// Connections whose output was not written to the end.
     unfinished: Vec<ConnId>,
     /// Connections that were closed or shut down.
     closed: usize,
@@ -79,7 +79,7 @@ impl Io for Memory {
     }
 
     fn write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, String> {
-        // The system copies it, too.
+        // A copy, as in the kernel.
         self.written[id.index()].extend_from_slice(bytes);
         Ok(bytes.len())
     }
@@ -100,7 +100,7 @@ impl Io for Memory {
 }
 
 impl Stage {
-    /// A server that so many neighbours are linked with, and that knows nobody's position.
+    /// A server with so many linked neighbours, and without records.
     pub(crate) fn new(neighbours: usize) -> Result<(Stage, Vec<ConnId>), Failure> {
         let mut settings = settings()?;
         settings.neighbours = NEIGHBOURS[..neighbours]
@@ -135,7 +135,7 @@ impl Stage {
         Ok((stage, links))
     }
 
-    /// So many clients connect, each from an address of its own.
+    /// So many clients connect, each from its own address.
     pub(crate) fn clients(&mut self, count: usize) -> Result<Vec<ConnId>, Failure> {
         let first = u32::from(Ipv4Addr::new(198, 18, 0, 1));
         (first..)
@@ -150,7 +150,7 @@ impl Stage {
             .collect()
     }
 
-    /// A neighbour dials, proves who it is, and says that it knows nothing.
+    /// A neighbour dials, proves its name, and says that it has no records.
     fn link(&mut self, name: &str) -> Result<ConnId, Failure> {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 4_000);
         let id = self
@@ -202,12 +202,12 @@ impl Stage {
         }
     }
 
-    /// When the read after so many others is received, on the wall clock.
+    /// The wall clock at which the server receives a read, if so many reads come before it.
     pub(crate) fn receipt_ns(&self, reads_before: usize) -> u64 {
         self.memory.now.wall + (reads_before as u64 + 1) * MILLISECOND_NS
     }
 
-    /// One turn of the loop, in which all of this is ready; then turns until all output is written.
+    /// One turn of the loop for these reads. More turns follow until all output is written.
     pub(crate) fn turn(&mut self, ready: &[Read]) {
         for Read { id, bytes } in ready {
             let now = &mut self.memory.now;
@@ -235,12 +235,13 @@ impl Stage {
         &self.memory.written[id.index()]
     }
 
-    /// Keeps the memory, so that passes do not allocate what a socket would not.
+    /// Empties the buffers but keeps their memory: a pass must not pay for allocations that a
+    /// socket would not need.
     pub(crate) fn forget_written(&mut self) {
         self.memory.written.iter_mut().for_each(Vec::clear);
     }
 
-    /// Whether nobody was cut off.
+    /// Checks that no connection was closed.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         match self.memory.closed {
             0 => Ok(()),
@@ -249,7 +250,7 @@ impl Stage {
     }
 }
 
-/// Whether that is what was written, and where it begins to differ if it is not.
+/// Checks that `written` is `expected`. The error names the first line that differs.
 pub(crate) fn same(what: &str, written: &[u8], expected: &[u8]) -> Result<(), Failure> {
     if written == expected {
         return Ok(());

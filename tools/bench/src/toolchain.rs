@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::workload::Failure;
 
-/// Who compiled what was counted, and who counted it. Where they differ, so may the counts.
+/// The compiler and the counter. Counts of different toolchains may differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toolchain {
-    /// The compiler, as it names itself.
+    /// The compiler's own name and version.
     pub rustc: String,
-    /// The counter, as it names itself.
+    /// Valgrind's own name and version.
     pub valgrind: String,
-    /// Architecture and system, and the instructions that libraries look for when they run: memory is copied and searched with the
-    /// widest that there are.
+    /// Architecture, system, and whether the processor has AVX2: libraries copy and search memory
+    /// with the widest vectors that they find at run time.
     pub machine: String,
 }
 
 impl Toolchain {
-    /// This one's.
+    /// The toolchain of this machine.
     ///
     /// # Errors
-    /// The compiler cannot be asked.
+    /// The compiler does not run.
     pub(crate) fn here(valgrind: String) -> Result<Toolchain, Failure> {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let output = Command::new(&rustc)

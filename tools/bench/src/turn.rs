@@ -1,8 +1,9 @@
 //! Workload: a turn of the server's real loop, over real sockets on loopback.
 //!
-//! Clients and server are in one thread, so that it is certain who is ready when the turn begins: the clients write, the server has its
-//! turn, the clients read. Only the turn is measured: one `epoll_wait`, then a `read` and a `write` for each client that is ready, and
-//! all that the server does between them, without a log. What the clients do is not in it.
+//! Clients and server share one thread. So it is certain which clients are ready when the turn
+//! begins: the clients write, then the server has its turn, then the clients read. Only the turn is
+//! measured. It has one `epoll_wait`, a `read` and a `write` for each ready client, and the
+//! server's work between them. The server writes no log.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -19,20 +20,21 @@ use crate::crowd::{Crowd, Said};
 use crate::stage::{SERVER, settings};
 use crate::workload::{Failure, Workload};
 
-/// Clients that are connected.
+/// The number of connected clients.
 const CONNECTED: usize = 500;
-/// More than the system tells of at once.
+/// More events than the sockets can have, so that one poll returns all.
 const EVENTS: usize = 1_024;
-/// Of a thousand answers, so many may come a turn late: loopback is not always through with a packet when `write` returns.
+/// Of a thousand answers, so many may come a turn late: loopback may deliver a packet only after
+/// `write` has returned.
 const LATE_PER_MILLE: u64 = 10;
-/// Turns in which an answer has to come; the first ones are for those that connect, 64 in each.
+/// An answer has to come within so many turns. The first turns accept the connections, 64 in each.
 const PATIENCE_TURNS: u32 = 100;
-/// Each `IAMAT` was stamped so long ago when the first one is heard; the clock of the clients goes on by a microsecond with each, which is
-/// slower than any server answers, so that none is from the future.
+/// The first `IAMAT` of the run was stamped so long before the run. Each stamp is one `STEP_NS`
+/// later than the one before. Real time advances faster than that, so no stamp is in the future.
 const FIRST_AGE_NS: u64 = 250_000_000;
 const STEP_NS: u64 = 1_000;
 
-/// A server, and clients of whom so many are ready in each turn.
+/// A server and its clients, of which so many are ready in each turn.
 pub(crate) struct Turn {
     server: Server,
     events: Events,
@@ -40,9 +42,9 @@ pub(crate) struct Turn {
     crowd: Crowd,
     stamp_ns: u64,
     ready: usize,
-    /// Who speaks first in the next pass.
+    /// The client that sends first in the next pass.
     next: usize,
-    /// Who has spoken in this one, and what.
+    /// The clients that sent in this pass, and their lines.
     said: Vec<(usize, Said)>,
     answered: u64,
     late: u64,
@@ -51,7 +53,7 @@ pub(crate) struct Turn {
 
 impl Turn {
     pub(crate) fn new(ready: usize) -> Result<Turn, Failure> {
-        // Whether it is enough is seen when clients connect.
+        // A failure does not matter here: with too few descriptors the connects below fail.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
         let ports = Ports {
             clients: HostPort {
@@ -90,7 +92,8 @@ impl Turn {
             late: 0,
             failure: None,
         };
-        // All are accepted and known before anything is measured; that takes several turns.
+        // All clients are accepted and known before the measurement begins. That takes several
+        // turns.
         turn.prepare()?;
         turn.pass();
         turn.hear_all()?;
@@ -98,7 +101,7 @@ impl Turn {
         Ok(turn)
     }
 
-    /// Reads every answer; whoever has none yet gets it in another turn.
+    /// Reads every answer. A client without an answer is asked again after another turn.
     fn hear_all(&mut self) -> Result<(), Failure> {
         let mut waiting = std::mem::take(&mut self.said);
         self.answered += waiting.len() as u64;
@@ -116,7 +119,8 @@ impl Turn {
             if turns == 0 {
                 self.late += late.len() as u64;
             }
-            // A blank line is not answered, and a turn in which one comes in does not wait for ever.
+            // The blank line makes the next turn's poll return at once. The server does not answer
+            // it.
             say(&mut self.clients[*client], "\n")?;
             self.pass();
             self.failure.take().map_or(Ok(()), Err)?;
@@ -131,7 +135,7 @@ fn say(client: &mut TcpStream, line: &str) -> Result<(), Failure> {
     said.map_err(|error| format!("a client cannot write: {error}"))
 }
 
-/// What has come for a client, if anything has. One answer is one packet.
+/// Reads what has arrived for a client. One answer is one packet, so one read takes all of it.
 fn hear(client: &mut TcpStream) -> Result<Option<Vec<u8>>, Failure> {
     let mut bytes = [0; 256];
     match client.read(&mut bytes) {
@@ -142,7 +146,7 @@ fn hear(client: &mut TcpStream) -> Result<Option<Vec<u8>>, Failure> {
     }
 }
 
-/// Whether that is the answer; when the server has heard it, only the server knows.
+/// Checks the answer but not the skew in it: only the server knows when it received the line.
 fn right(answer: &[u8], said: &Said) -> Result<(), Failure> {
     let answer = String::from_utf8_lossy(answer);
     let is_right = answer

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// Why a workload cannot be measured, or that it did something wrong; in words.
+/// Why a workload cannot be measured, or which wrong result it gave.
 pub type Failure = String;
 
-/// Something that a server does over and over. Only [`Workload::pass`] is measured.
+/// A task that a server does again and again. Only [`Workload::pass`] is measured.
 ///
 /// ```text
 ///   prepare ─► pass ─► check ─┐
@@ -16,26 +16,26 @@ pub trait Workload {
     /// How many operations a pass consists of.
     fn operations(&self) -> u64;
 
-    /// Makes what the next pass works on.
+    /// Makes the input of the next pass.
     ///
     /// # Errors
-    /// The stage could not be set.
+    /// The input could not be made.
     fn prepare(&mut self) -> Result<(), Failure>;
 
     /// The work.
     fn pass(&mut self);
 
-    /// Whether the pass did what it should.
+    /// Checks the results of the pass.
     ///
     /// # Errors
-    /// It did something else.
+    /// A result is wrong.
     fn check(&mut self) -> Result<(), Failure>;
 }
 
 /// A workload, by name: see [`WORKLOADS`](crate::WORKLOADS).
 #[derive(Debug)]
 pub struct Entry {
-    /// What it is called on the command line and in tables.
+    /// The name on the command line and in tables.
     pub name: &'static str,
     /// What one operation is.
     pub operation: &'static str,
@@ -43,10 +43,10 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Sets the stage.
+    /// Sets up the server and the clients of the workload.
     ///
     /// # Errors
-    /// It cannot be set; in words.
+    /// The set-up failed. The text says why.
     pub fn rounds(&self) -> Result<Rounds, Failure> {
         let workload = (self.make)().map_err(|why| format!("{}: {why}", self.name))?;
         Ok(Rounds {
@@ -63,7 +63,7 @@ impl fmt::Display for Entry {
     }
 }
 
-/// A workload that is run, and never without its answers being looked at.
+/// A running workload. It makes sure that the results of each pass are checked.
 pub struct Rounds {
     name: &'static str,
     workload: Box<dyn Workload>,
@@ -80,7 +80,7 @@ impl Rounds {
     /// Checks the last pass and prepares the next one.
     ///
     /// # Errors
-    /// The last pass did something wrong, or the stage cannot be set for the next one.
+    /// The last pass gave a wrong result, or the next input could not be made.
     pub fn prepare(&mut self) -> Result<(), Failure> {
         self.check()?;
         self.workload
@@ -94,10 +94,10 @@ impl Rounds {
         self.workload.pass();
     }
 
-    /// Checks the last pass, if that is not done yet.
+    /// Checks the last pass, unless that was done already.
     ///
     /// # Errors
-    /// It did something wrong.
+    /// A result is wrong.
     pub fn check(&mut self) -> Result<(), Failure> {
         if !std::mem::replace(&mut self.is_checked, true) {
             self.workload
@@ -112,7 +112,7 @@ impl Rounds {
 mod tests {
     use super::*;
 
-    /// Is wrong in its third pass.
+    /// Gives a wrong result in its third pass.
     struct Forgetful(u64);
 
     impl Workload for Forgetful {

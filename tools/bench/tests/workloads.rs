@@ -1,4 +1,4 @@
-//! Every workload runs, does what it should, and has a kept figure.
+//! Every workload runs, gives right results, and has a kept figure.
 
 use herd_bench::WORKLOADS;
 use herd_bench::figures::Figures;
