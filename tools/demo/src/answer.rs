@@ -1,12 +1,13 @@
-//! What a right answer is, byte for byte.
+//! Checks an answer byte for byte.
 //!
-//! Nothing here is lenient, and nothing is shared with the server: the checks are written from the description of the wire alone.
+//! The checks tolerate no deviation. They share no code with the server: they follow the
+//! description of the protocol alone.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// What an IAMAT said.
+/// The fields of an IAMAT.
 #[derive(Debug)]
 pub(crate) struct Position {
     pub(crate) client: &'static str,
@@ -29,7 +30,7 @@ impl Position {
         format!("IAMAT {}", self.words())
     }
 
-    /// The answer to [`command`](Position::command), in words.
+    /// A pattern of the answer to [`command`](Position::command), for a person to read.
     pub(crate) fn expected(&self, server: &str) -> String {
         format!(
             "AT {server} +<how long it took, 9 decimals> {}",
@@ -37,7 +38,8 @@ impl Position {
         )
     }
 
-    /// The AT line in this answer, without its LF, or why it is wrong. `read` is when the answer had been read.
+    /// Returns the AT line of this answer without its LF, or why the answer is wrong. `read` is the
+    /// time when the answer had arrived.
     pub(crate) fn check(
         &self,
         server: &str,
@@ -57,7 +59,8 @@ impl Position {
                 "{skew:?} is no time difference of the form +SECONDS.NANOSECONDS, and not negative"
             )
         })?;
-        // Both ends have the same clock, and the command was heard after it was written and before its answer was read.
+        // Client and server share one clock. The server received the command after the stamp and
+        // before the answer arrived, so the skew is at most this.
         let most = read.saturating_sub(self.time);
         if skew > most {
             return Err(format!(
@@ -70,16 +73,16 @@ impl Position {
     }
 }
 
-/// What is near a client: the part of an answer that follows the AT line.
+/// The places near a client: the part of an answer that follows the AT line.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Nearby {
-    /// Bytes of the JSON, without the two LF at its end.
+    /// Bytes of the JSON, without the two LFs after it.
     pub(crate) size: usize,
     pub(crate) names: Vec<String>,
 }
 
 impl Nearby {
-    /// Reads the JSON and its two LF, or says why they are wrong.
+    /// Reads the JSON and the two LFs after it, or says what is wrong with them.
     pub(crate) fn check(answer: &[u8], bound: usize) -> Result<Nearby, String> {
         let json = answer
             .strip_suffix(b"\n\n")
@@ -117,19 +120,21 @@ impl Nearby {
     }
 }
 
-/// As a client writes it: whole seconds, a point, nine digits.
+/// The time as clients write it: whole seconds, a point, nine digits.
 fn seconds(duration: Duration) -> String {
     format!("{}.{:09}", duration.as_secs(), duration.subsec_nanos())
 }
 
-/// The time in `+0.263873386`: a plus sign, whole seconds without leading zeros, a point, nine digits. Nothing else.
+/// Parses a time such as `+0.263873386`: a plus sign, whole seconds without leading zeros, a point,
+/// nine digits.
 fn elapsed(skew: &str) -> Option<Duration> {
     let (whole, fraction) = skew.strip_prefix('+')?.split_once('.')?;
     if fraction.len() != 9 {
-        return None; // nine digits are less than a second, which Duration::new relies on
+        return None; // With nine digits Duration::new cannot overflow.
     }
     let duration = Duration::new(whole.parse().ok()?, fraction.parse().ok()?);
-    // parse() takes more than digits; what it took is not what is written again then.
+    // `parse` accepts more than digits, a `+` for example. So the text must be the same when
+    // written again.
     (skew == format!("+{}", seconds(duration))).then_some(duration)
 }
 
@@ -178,7 +183,7 @@ mod tests {
             format!("AT Riley +00.000263873 {rest}\n"),
             format!("AT Riley +0.+00263873 {rest}\n"),
             format!("AT Riley +2.6e-4 {rest}\n"),
-            format!("AT Riley +0.001000001 {rest}\n"), // longer than it all took
+            format!("AT Riley +0.001000001 {rest}\n"), // longer than from the stamp to the answer
             "AT Riley +0.000263873 kiwi +34.0-118.0 1621464827.9594985\n".to_owned(),
             "AT Riley +0.000263873 kiwi +34.00-118.0 1621464827.959498503\n".to_owned(),
             format!("? IAMAT {rest}\n"),

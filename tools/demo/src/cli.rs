@@ -6,9 +6,9 @@ use clap::Parser;
 
 /// Shows a herd at work: five servers, a stand-in for Google Places, a short conversation.
 ///
-/// Builds the server, starts the herd of 2021 on this machine, tells it where a client is, asks it what is near, kills a server and
-/// starts it again, and checks every answer. Then the herd is yours until Ctrl-C. Nothing is left behind, and nothing outside this
-/// machine is asked.
+/// Builds the server, starts the herd of 2021 on this machine, tells it where a client is, asks it
+/// what is near, kills a server and starts it again, and checks every answer. Then the herd is
+/// yours until Ctrl-C. Nothing is left behind, and nothing outside this machine is asked.
 #[derive(Debug, Parser)]
 #[command(name = "cargo demo", bin_name = "cargo demo", max_term_width = 100, after_help = AFTER_HELP)]
 pub(crate) struct Cli {

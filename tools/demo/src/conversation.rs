@@ -1,4 +1,5 @@
-//! What is said to the herd, in what order, and why; every answer is checked before it is shown as right.
+//! The steps of the demo: which commands the servers get, in what order, and why. Every answer is
+//! checked before it is shown as right.
 
 use std::time::Duration;
 
@@ -13,17 +14,18 @@ use crate::question::{Question, Reply};
 use crate::stage::Stage;
 use crate::stop::{Stop, failure};
 
-/// Another client.
+/// A second client.
 const MANGO: &str = "mango";
 
-/// How long an update may take to get to any server. It takes milliseconds, except on a machine that is busy with other things.
+/// The time that an update may take to reach every server. It takes milliseconds, but the machine
+/// may be busy.
 const PROPAGATION: Duration = Duration::from_secs(20);
-/// A server that does not know yet is asked again after this.
+/// The wait before a server that does not have the record yet is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
-/// No more of a wrong answer is shown.
+/// At most so many bytes of a wrong answer are shown.
 const SHOWN_BYTES: usize = 2000;
 
-/// Plays all of it.
+/// Plays all steps.
 pub(crate) fn play(
     herd: &mut Herd,
     places: &Places,
@@ -106,21 +108,22 @@ struct Talk<'a> {
     events: &'a mut Events,
     stage: &'a mut Stage,
     steps: usize,
-    /// So many answers were right.
+    /// The number of right answers.
     right: usize,
-    /// Every AT line that an IAMAT was answered with. A server that has not heard the newest yet may answer with an older one.
+    /// Every AT line that answered an IAMAT. A server that has not received the newest record yet
+    /// may answer with an older one of these.
     handed_out: Vec<String>,
     /// A question to Places has been shown.
     places_shown: bool,
 }
 
-/// What a server said about a client.
+/// The answer of a server to a WHATSAT.
 enum Heard {
-    /// The record that is expected, and what is near there.
+    /// The expected record, and the places near it.
     Expected(Nearby),
-    /// Nothing, or an older record.
+    /// No record, or an older one.
     NotYet,
-    /// Something that is wrong, and why.
+    /// A wrong answer, and why it is wrong.
     Wrong(String),
 }
 
@@ -140,7 +143,8 @@ impl Talk<'_> {
         self.events.pause(self.stage.time_to_read())
     }
 
-    /// Tells a server where a client is, now. Gives the record that it made of that, its AT line.
+    /// Sends a client's position to a server, stamped with the current time. Returns the AT line of
+    /// the answer.
     fn iamat(
         &mut self,
         who: Who,
@@ -182,7 +186,8 @@ impl Talk<'_> {
         }
     }
 
-    /// Asks a server what is near a client, again and again until it knows the record that is expected.
+    /// Asks a server for the places near a client, again and again until it has the expected
+    /// record.
     fn whatsat(
         &mut self,
         who: Who,
@@ -250,7 +255,7 @@ impl Talk<'_> {
         )
     }
 
-    /// What the stand-in heard; once is enough to see that it does.
+    /// Shows a request that the stand-in received. One is enough to show that the servers do ask.
     fn show_question_to_places(&mut self) {
         if !std::mem::replace(&mut self.places_shown, true)
             && let Some(request) = self.places.requests().last()
@@ -272,7 +277,8 @@ impl Talk<'_> {
             nearby.size
         ));
         for name in &nearby.names {
-            // Google's text is not ours: nothing in it may move the cursor.
+            // Names from Google may contain control characters. Those could move the terminal's
+            // cursor.
             let name: String = name.chars().filter(|c| !c.is_control()).collect();
             self.stage.detail(&format!("  · {name}"));
         }
@@ -285,7 +291,7 @@ impl Talk<'_> {
         ))
     }
 
-    /// Sends something that is not valid.
+    /// Sends an invalid command.
     fn mistake(&mut self, who: Who, command: &str) -> Result<(), Stop> {
         self.stage.sent(who, command);
         let reply = self.connect(who, command)?.ask(command, self.events)?;
@@ -340,7 +346,7 @@ impl Talk<'_> {
     }
 }
 
-/// An answer is wrong.
+/// Ends the demo because of a wrong answer.
 fn wrong<T>(who: Who, command: &str, expected: &str, came: &[u8], why: &str) -> Result<T, Stop> {
     let name = who.name();
     let shown = match came {

@@ -1,4 +1,5 @@
-//! Everything that is waited for, in one channel: signals, and what the children print.
+//! One channel for everything that the demo waits for: signals, and the output of its child
+//! processes.
 //!
 //! ```text
 //!   signals ────────────┐
@@ -6,8 +7,9 @@
 //!   a child's stdout ───┘
 //! ```
 //!
-//! That a child has ended is an event too: its standard output is closed then. A signal ends every wait at once, also all later
-//! ones, with `Stop::Signal`; whoever waits passes it up with `?` and the guards on the way clean up.
+//! A child's end is an event too, because it closes the child's standard output. A signal ends the
+//! current wait and all later ones with `Stop::Signal`. Callers return that with `?`, and guards
+//! clean up on the way.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
@@ -21,12 +23,12 @@ use signal_hook::iterator::Signals;
 
 use crate::stop::{Stop, failure};
 
-/// What a child did; which one is said by its process id.
+/// An event of a child, which `process` identifies.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// It printed a line.
     Line { process: u32, text: String },
-    /// Its standard output is closed: it has ended.
+    /// Its standard output is closed, so the child has ended.
     Closed { process: u32 },
 }
 
@@ -35,18 +37,18 @@ enum Happening {
     Child(Event),
 }
 
-/// The channel's end, and what was taken out of it too early.
+/// The receiving end of the channel, and the events that a pause took out of it.
 pub(crate) struct Events {
     sender: Sender<Happening>,
     receiver: Receiver<Happening>,
     /// The first signal that came.
     signal: Option<i32>,
-    /// Came during a pause, for whoever asks next.
+    /// Events that came during a pause. `next` returns them first.
     aside: VecDeque<Event>,
 }
 
 impl Events {
-    /// From now on SIGINT, SIGTERM and SIGHUP (but after `nohup`) are events.
+    /// From now on SIGINT, SIGTERM and SIGHUP are events. Under `nohup`, SIGHUP stays ignored.
     pub(crate) fn start() -> io::Result<Events> {
         let (sender, receiver) = mpsc::channel();
         signals::keep_children()?;
@@ -56,7 +58,7 @@ impl Events {
             .name("signals".to_owned())
             .spawn(move || {
                 for signal in signals.forever() {
-                    // Nobody receives any more when the demo is ending anyway.
+                    // Fails only when the demo is ending and the receiver is gone.
                     let _ = to_channel.send(Happening::Signal(signal));
                 }
             })?;
@@ -68,7 +70,8 @@ impl Events {
         })
     }
 
-    /// From now on what this child prints is an event. The thread ends with the child's output.
+    /// From now on each line that this child prints is an event. The thread ends with the child's
+    /// output.
     pub(crate) fn listen(
         &self,
         process: u32,
@@ -80,7 +83,7 @@ impl Events {
             .spawn(move || {
                 let mut output = BufReader::new(output);
                 let mut line = Vec::new();
-                // An output that cannot be read any more is as good as closed.
+                // An output that cannot be read is treated as closed.
                 while output
                     .read_until(b'\n', &mut line)
                     .is_ok_and(|count| count > 0)
@@ -94,7 +97,7 @@ impl Events {
         Ok(())
     }
 
-    /// The next thing that happens; `None` if nothing does before the deadline.
+    /// The next event, or `None` at the deadline.
     pub(crate) fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Event>, Stop> {
         match self.aside.pop_front() {
             Some(event) => Ok(Some(event)),
@@ -102,7 +105,8 @@ impl Events {
         }
     }
 
-    /// Waits, unless a signal comes. What children do meanwhile is kept for [`next`](Events::next).
+    /// Waits for this time, or until a signal. Events of children are kept for
+    /// [`next`](Events::next).
     pub(crate) fn pause(&mut self, duration: Duration) -> Result<(), Stop> {
         let deadline = clock::now() + duration;
         while let Some(event) = self.receive(Some(deadline))? {
@@ -125,7 +129,7 @@ impl Events {
             }
             None => match self.receiver.recv() {
                 Ok(happening) => happening,
-                // It holds a sender itself.
+                // Cannot happen: `self` holds a sender.
                 Err(_) => return failure("the channel of events is closed"),
             },
         };

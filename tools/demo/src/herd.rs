@@ -1,6 +1,6 @@
-//! The five server processes, and the guard that none of them outlives the demo.
+//! The five server processes, and the guard that ends all of them with the demo.
 //!
-//! A server has a life from when it is spawned until it is reaped:
+//! A life of a server is one process, from its spawn until it is reaped:
 //!
 //! ```text
 //!   (no life) ──spawn──► alive, not ready ──its line on stdout──► ready ──┐
@@ -25,34 +25,37 @@ use crate::plan::{Plan, Who};
 use crate::stage::Stage;
 use crate::stop::{Stop, failure};
 
-/// A server is ready within half a second; a machine that is busy with other things may take its time.
+/// A server is ready within half a second. A busy machine may need much longer.
 const READY: Duration = Duration::from_secs(30);
-/// Linked within a second, the same.
+/// Links are up within a second. A busy machine may need much longer.
 const LINKED: Duration = Duration::from_secs(30);
-/// After SIGTERM a server answers what it has been asked, for at most 5 s. Then SIGKILL.
+/// After SIGTERM a server finishes its answers for at most 5 s. After this time it gets SIGKILL.
 const STOP: Duration = Duration::from_secs(6);
-/// How often a log file is read again, or a port tried again.
+/// The pause between two looks at a log file, or two attempts to use a port.
 const GLANCE: Duration = Duration::from_millis(10);
-/// The herd is moved to other ports so many times, if somebody takes one between choosing and listening.
+/// Attempts to start the herd. Another program may take a port after it was chosen; then the next
+/// attempt uses other ports.
 const STARTS: usize = 5;
-/// When something went wrong, servers that are ending get this long to have ended.
+/// After a failure the demo waits so long for the ends of other servers, to report them too.
 const AFTERMATH: Duration = Duration::from_millis(300);
-/// How much of a log is shown when its server is gone.
+/// The number of log lines that are shown of an ended server.
 const LAST_LINES: usize = 8;
 
-/// What the servers must know and nobody else: they get it in their environment, where no process listing shows it.
+/// The secrets of the servers. They are passed in the environment, because process listings show
+/// arguments.
 pub(crate) struct Secrets {
-    /// With this they prove to one another who they are.
+    /// The shared secret with which servers prove that they belong to the herd.
     pub(crate) herd: String,
-    /// The API key that the stand-in takes.
+    /// The API key that the stand-in for Google Places accepts.
     pub(crate) places_key: String,
 }
 
-/// A process.
+/// A running process of a server.
 struct Life {
     process: Process,
     ready: bool,
-    /// Its log begins here in the file; what is before was written by an earlier life.
+    /// The offset in the log file at which this life's lines begin. Earlier lives wrote the lines
+    /// before it.
     log_from: usize,
 }
 
@@ -60,18 +63,18 @@ struct Life {
 struct Server {
     who: Who,
     life: Option<Life>,
-    /// How it ended, if nobody here ended it.
+    /// The exit status, if the server ended without the demo's doing.
     fate: Option<ExitStatus>,
 }
 
-/// How an attempt to start came out.
+/// The result of an attempt to start.
 enum Started {
     Ready,
-    /// In the server's words.
+    /// A port was in use. The text is the server's error message.
     PortTaken(String),
 }
 
-/// The herd. Dropping it ends every process of it and waits for them.
+/// The herd. Dropping it ends all its processes and waits for them.
 pub(crate) struct Herd {
     binary: PathBuf,
     directory: PathBuf,
@@ -83,13 +86,13 @@ pub(crate) struct Herd {
 
 impl Drop for Herd {
     fn drop(&mut self) {
-        // Whoever wants to know how they ended has called it before.
+        // The result is for a caller that stops the herd itself.
         let _ = self.stop();
     }
 }
 
 impl Herd {
-    /// A herd of which no server runs yet. Config and logs go to the directory.
+    /// A herd without a running server. The config file and the logs go to the directory.
     pub(crate) fn new(binary: &Path, directory: &Path, secrets: Secrets) -> Herd {
         Herd {
             binary: binary.to_owned(),
@@ -104,7 +107,7 @@ impl Herd {
         }
     }
 
-    /// Starts all five and waits until every link is up.
+    /// Starts all five servers and waits until every link is up.
     pub(crate) fn start(
         &mut self,
         places_url: &str,
@@ -146,7 +149,7 @@ impl Herd {
         ))
     }
 
-    /// SIGKILL: no farewell, no flush. It is gone when this returns.
+    /// Sends SIGKILL and waits until the process is gone.
     pub(crate) fn kill(&mut self, who: Who) -> io::Result<()> {
         if let Some(mut life) = self.server_mut(who).life.take() {
             life.process.kill()?;
@@ -154,21 +157,23 @@ impl Herd {
         Ok(())
     }
 
-    /// Starts a server again that was killed, on its old ports, and waits until it is linked with all its neighbours.
+    /// Starts a killed server again, on its old ports, and waits until it is linked with all its
+    /// neighbours.
     pub(crate) fn start_again(&mut self, who: Who, events: &mut Events) -> Result<(), Stop> {
         let deadline = clock::now() + READY;
         loop {
             self.spawn(who, events)?;
             match self.await_ready(events)? {
                 Started::Ready => return self.await_linked(&[who], events),
-                // If its ports were chosen by the system, a passing connection may have been given one meanwhile.
+                // If the system chose the ports, it may have given one to another connection in the
+                // meantime.
                 Started::PortTaken(_) if clock::now() < deadline => events.pause(GLANCE)?,
                 Started::PortTaken(words) => return failure(words),
             }
         }
     }
 
-    /// Where everybody listens.
+    /// The addresses of all servers.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -183,7 +188,7 @@ impl Herd {
         self.plan.doors(who).clients
     }
 
-    /// Whose end this event is; it has been reaped then.
+    /// Reaps the server whose output this event closed, and returns it.
     pub(crate) fn ended(&mut self, event: &Event) -> Option<Who> {
         let Event::Closed { process } = event else {
             return None;
@@ -195,7 +200,7 @@ impl Herd {
         Some(who)
     }
 
-    /// How a server ended by itself, with its last words.
+    /// Text that says how a server ended without the demo's doing, with the end of its log.
     pub(crate) fn obituary(&self, who: Who) -> String {
         let name = who.name();
         let how = self.server(who).fate.map_or_else(
@@ -223,7 +228,8 @@ impl Herd {
         text
     }
 
-    /// Whether a server that ended by itself failed, and was not ended by somebody with `kill` or Ctrl-C.
+    /// Whether a server failed by itself. A signal that a user sends with `kill` or Ctrl-C is no
+    /// failure.
     pub(crate) fn failed(&self, who: Who) -> bool {
         let by_hand = [Signal::INT, Signal::TERM, Signal::KILL, Signal::HUP].map(Signal::as_raw);
         self.server(who).fate.is_some_and(|fate| {
@@ -234,9 +240,10 @@ impl Herd {
         })
     }
 
-    /// On new lines, who has ended by itself: the obituary of the first, the names of others.
+    /// Text about servers that ended without the demo's doing: all about the first, the names of
+    /// the others.
     pub(crate) fn obituaries(&mut self, events: &mut Events) -> String {
-        // What a dying server did to its clients is often seen before its end is.
+        // A client often sees a broken connection before the server's end is reported here.
         let deadline = clock::now() + AFTERMATH;
         while let Ok(Some(event)) = events.next(Some(deadline)) {
             self.ended(&event);
@@ -254,7 +261,7 @@ impl Herd {
         text
     }
 
-    /// Ends every server, and says which did not end as it should.
+    /// Ends every server. Returns a complaint for each that did not end well.
     pub(crate) fn stop(&mut self) -> Vec<String> {
         for server in &mut self.servers {
             if let Some(life) = &mut server.life {
@@ -274,7 +281,7 @@ impl Herd {
                 None => {
                     let seconds = STOP.as_secs();
                     complaints.push(format!("{name} was still there {seconds} s after SIGTERM"));
-                    // It is killed when it is dropped.
+                    // Dropping it kills it.
                 }
             }
         }
@@ -295,7 +302,8 @@ impl Herd {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(self.words_path(who))?)
-            // Ctrl-C in the terminal is for the demo, which then ends its children in good order.
+            // In its own process group, a server does not get Ctrl-C from the terminal. The demo
+            // gets it, and stops the servers in order.
             .process_group(0);
         server::without_settings(&mut command);
         command
@@ -304,7 +312,7 @@ impl Herd {
         let mut process = Process::spawn(&mut command)
             .or_else(|error| failure(format!("cannot run {}: {error}", self.binary.display())))?;
         let (id, output) = (process.id(), process.child.stdout.take());
-        // From here on the guard knows it.
+        // From here on a drop of the herd ends this process.
         let server = self.server_mut(who);
         server.fate = None;
         server.life = Some(Life {
@@ -318,7 +326,7 @@ impl Herd {
         Ok(())
     }
 
-    /// Waits until every server that lives has said that it is ready.
+    /// Waits until every running server has reported that it is ready.
     fn await_ready(&mut self, events: &mut Events) -> Result<Started, Stop> {
         let deadline = clock::now() + READY;
         while let Some(late) = self.unready() {
@@ -342,7 +350,7 @@ impl Herd {
         Ok(Started::Ready)
     }
 
-    /// The first server that lives and has not said that it is ready.
+    /// The first running server that is not ready.
     fn unready(&self) -> Option<Who> {
         let mut servers = self.servers.iter();
         servers
@@ -350,7 +358,8 @@ impl Herd {
             .map(|server| server.who)
     }
 
-    /// The only thing that a server prints is where it listens.
+    /// Handles a line of a server's standard output. The only line that a server prints names its
+    /// addresses.
     fn hear(&mut self, who: Who, text: &str) -> Result<(), Stop> {
         let name = who.name();
         let doors = self.plan.doors(who);
@@ -372,7 +381,7 @@ impl Herd {
         }
     }
 
-    /// Waits until these servers' logs say that they are linked with all their neighbours.
+    /// Waits until the logs of these servers report links with all their neighbours.
     fn await_linked(&mut self, whom: &[Who], events: &mut Events) -> Result<(), Stop> {
         let deadline = clock::now() + LINKED;
         for who in whom {
@@ -398,7 +407,7 @@ impl Herd {
         Ok(())
     }
 
-    /// The first neighbour that this server's log does not call linked.
+    /// The first neighbour for which this server's log reports no link.
     fn unlinked(&self, who: Who) -> Option<Who> {
         let log = fs::read(self.log_path(who)).unwrap_or_default();
         let from = self
@@ -411,7 +420,7 @@ impl Herd {
             .find(|neighbour| !log.lines().any(|line| says_linked(line, neighbour.name())))
     }
 
-    /// What it wrote to its standard error: one line, if it could not start.
+    /// The server's standard error: one line, if it could not start.
     fn last_words(&self, who: Who) -> String {
         let words = fs::read(self.words_path(who)).unwrap_or_default();
         String::from_utf8_lossy(&words).trim_end().to_owned()
@@ -469,7 +478,7 @@ mod tests {
             "2026-11-21T00:48:07.658185Z [WARN ] neighbour Jaquez 127.0.0.1:11001: not linked: Connection refused (os error 111); trying on",
             "Jaquez"
         ));
-        // A client may say anything.
+        // A client can send this text, and the log quotes it.
         assert!(!says_linked(
             "2026-11-21T00:48:07.658185Z [INFO ] client 1 127.0.0.1:50000 <- neighbour Jaquez x: linked, x",
             "Jaquez"

@@ -1,22 +1,24 @@
-//! `cargo demo`: starts the herd of 2021 as five real processes, talks with it, checks every answer, and leaves it up to be played with.
+//! `cargo demo`: starts the herd of 2021 as five real processes, sends it commands, and checks
+//! every answer. Then it leaves the herd running for the user.
 //!
-//! A map of the house, from the outside in:
+//! The files, from the outside in:
 //!
 //! | file | |
 //! |---|---|
-//! | `main.rs` | the order of things: build, start, talk, stay, clean up |
+//! | `main.rs` | the order of steps: build, start, talk, stay, clean up |
 //! | `cli.rs` | the command line |
-//! | `server_binary.rs` | has cargo build the server, and finds where it put it |
-//! | `herd.rs` | the five processes, and the guard that none outlives the demo |
-//! | `plan.rs` | the herd on paper: names, links, ports, the config file |
-//! | `conversation.rs` | what is said to the herd, and why |
+//! | `server_binary.rs` | has cargo build the server, and finds the program |
+//! | `herd.rs` | the five processes, and the guard that ends all of them with the demo |
+//! | `plan.rs` | names, links, ports and the config file |
+//! | `conversation.rs` | the commands that the servers get, and why |
 //! | `question.rs` | one command over TCP, one answer |
-//! | `answer.rs` | what a right answer is |
+//! | `answer.rs` | checks an answer |
 //! | `stage.rs`, `picture.rs` | everything that is shown |
-//! | `events.rs` | signals and the children's output: all that is waited for |
-//! | `stop.rs`, `clock.rs` | what their names say |
+//! | `events.rs` | signals and the children's output: all that the demo waits for |
+//! | `stop.rs` | why the demo ends early |
 //!
-//! Threads, not an event loop: this is the other side of the wire, and it should share as little as can be with what it shows.
+//! The demo uses threads instead of an event loop: it is a client, and should share little code
+//! with the server that it shows.
 
 #![forbid(unsafe_code)]
 
@@ -60,13 +62,14 @@ fn main() -> ExitCode {
             stage.failure(&what);
             ExitCode::FAILURE
         }
-        // As a shell reports a program that a signal ended; the numbers are small.
+        // The exit status of a shell for a program that a signal ended. Signal numbers are small
+        // enough for it.
         Err(Stop::Signal(number)) => ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX)),
     }
 }
 
 fn run(cli: &Cli, stage: &mut Stage) -> Result<(), Stop> {
-    // First of all: from here on a signal is an orderly end.
+    // First of all: from here on a signal ends the demo in order.
     let mut events = Events::start()?;
     stage.banner();
     let binary = match &cli.server_binary {
@@ -91,7 +94,7 @@ fn run(cli: &Cli, stage: &mut Stage) -> Result<(), Stop> {
     played
 }
 
-/// All that happens while there is a temporary directory. When this returns, however it does, no server is running.
+/// The part of the demo that uses the temporary directory. No server is running when it returns.
 fn play(
     once: bool,
     binary: &Path,
@@ -114,7 +117,8 @@ fn play(
     })?;
     fs::write(directory.join(plan::CA_FILE), places.ca_pem())?;
 
-    // Declared after the stand-in, so dropped before it: nobody is asked who is gone already.
+    // Declared after the stand-in, so dropped before it. So servers can ask the stand-in until they
+    // end.
     let mut herd = Herd::new(binary, directory, secrets);
     let mut outcome = herd
         .start(&places.url(), events, stage)
@@ -138,7 +142,8 @@ fn play(
     }
 }
 
-/// Leaves the herd up until a signal comes, which is the good end, or nobody is left.
+/// Leaves the herd running until a signal comes or all servers have ended. A signal is the usual
+/// end.
 fn stay(
     herd: &mut Herd,
     directory: &Path,
@@ -147,7 +152,7 @@ fn stay(
 ) -> Result<(), Stop> {
     stage.what_next(herd.plan(), directory, |who| herd.process(who));
     if stage.is_deaf() {
-        // Whoever was to read this is gone: nobody knows that there is a herd to talk to.
+        // The output is closed, so no user reads that the herd is running.
         return Ok(());
     }
     let mut failed = Vec::new();
@@ -177,7 +182,7 @@ fn stay(
     }
 }
 
-/// 32 hexadecimal digits that nobody can guess.
+/// 32 random hexadecimal digits.
 fn random_word() -> io::Result<String> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;

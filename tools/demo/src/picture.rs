@@ -1,8 +1,8 @@
-//! The herd drawn with letters.
+//! Draws the herd with text characters.
 
 use crate::plan::{Plan, Who};
 
-/// The herd and its links; servers that are down are crossed out, and their links are dotted.
+/// The herd and its links. Stopped servers are crossed out, and their links are dotted.
 pub(crate) fn herd(plan: &Plan, is_up: impl Fn(Who) -> bool) -> String {
     let label = |who: Who| {
         let port = plan.doors(who).clients.port();

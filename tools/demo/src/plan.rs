@@ -1,4 +1,4 @@
-//! The herd on paper: who is in it, who is linked with whom, where each listens, and the config file that says so.
+//! The servers, their links and addresses, and the config file with all that.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -9,7 +9,8 @@ use herd_testkit::server::{self, Member};
 /// The file with the certificate authority of the stand-in for Places, beside the config file.
 pub(crate) const CA_FILE: &str = "ca.pem";
 
-/// The client that the conversation begins with, and that the reader may ask for. It has a long name, as clients have.
+/// The client of the first steps, which the user may ask for later. Real clients have such long
+/// names.
 pub(crate) const KIWI: &str = "kiwi.cs.ucla.edu";
 
 /// The first server's usual port for clients; the others follow in order.
@@ -54,7 +55,7 @@ impl Who {
     }
 }
 
-/// Who is linked with whom; the first of two dials.
+/// The pairs of linked servers. The first of a pair dials.
 pub(crate) const LINKS: [(Who, Who); 6] = [
     (Riley, Jaquez),
     (Riley, Juzang),
@@ -64,14 +65,14 @@ pub(crate) const LINKS: [(Who, Who); 6] = [
     (Juzang, Campbell),
 ];
 
-/// Where a server listens.
+/// The addresses on which a server listens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Doors {
     pub(crate) clients: SocketAddr,
     pub(crate) peers: SocketAddr,
 }
 
-/// Where each server listens.
+/// The addresses of all servers.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// In the order of [`Who::ALL`].
@@ -91,7 +92,7 @@ impl Plan {
         }
     }
 
-    /// Ports that are free now, whichever the system gives. Somebody else may take one before the herd does.
+    /// Free ports that the system chooses. Another program may take one before the herd does.
     pub(crate) fn elsewhere() -> io::Result<Plan> {
         let free = ports::free_at(Ipv4Addr::LOCALHOST, 2 * Who::ALL.len())?;
         let mut plan = Plan::usual();
@@ -104,7 +105,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The first address that somebody else has.
+    /// The first address that another program has.
     pub(crate) fn taken(&self) -> Option<SocketAddr> {
         let addresses = self
             .doors
@@ -119,7 +120,7 @@ impl Plan {
         self.doors[who as usize]
     }
 
-    /// The config file: all five servers are started with the same one.
+    /// The config file that all five servers share.
     pub(crate) fn config_file(&self, places_url: &str) -> String {
         let addresses = self
             .doors

@@ -1,7 +1,7 @@
 //! One command to one server, and everything that comes back.
 //!
-//! The connection is the client's own: the command goes out, the writing side is closed, and the answer is read to its end. So not a
-//! byte that should not be there can go unseen.
+//! Each command has its own connection: the command is sent, the writing side is closed, and the
+//! answer is read to the end of the stream. So an extra byte cannot stay unseen.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -12,19 +12,20 @@ use herd_testkit::clock;
 use crate::events::Events;
 use crate::stop::Stop;
 
-/// How long an answer may take; the server's own patience with Places is less.
+/// The time that an answer may take. The server's own limit for Places is shorter.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often a signal is looked for while an answer is awaited.
+/// The interval in which a wait for an answer looks for a signal.
 const GLANCE: Duration = Duration::from_millis(100);
-/// No answer is nearly as long: 20 places are about 20 KiB.
+/// Far more than any answer: 20 places are about 20 KiB.
 const ANSWER_BYTES: usize = 1 << 20;
 
-/// A connection to a server; made before the command is written, so that the time in an IAMAT is the time when it is sent.
+/// A connection to a server. It is made before the command is written, so that the time in an IAMAT
+/// is the time of sending.
 pub(crate) struct Question {
     stream: TcpStream,
 }
 
-/// What came back: bytes, and what was wrong, if the end of the answer was not reached.
+/// The bytes that came back. If the end of the stream was not reached, `error` says why.
 pub(crate) struct Reply {
     pub(crate) bytes: Vec<u8>,
     pub(crate) error: Option<io::Error>,
@@ -45,7 +46,7 @@ impl Question {
         Ok(Reply { bytes, error })
     }
 
-    /// The outer error ends the demo, the inner one is part of what came.
+    /// The outer error ends the demo. The inner one is part of the reply.
     fn exchange(
         &mut self,
         command: &str,
@@ -66,7 +67,7 @@ impl Question {
                 Ok(0) => return Ok(Ok(())),
                 Ok(count) => bytes.extend_from_slice(&buffer[..count]),
                 Err(error) => match error.kind() {
-                    // What a read timeout is called differs between systems.
+                    // Systems report a read timeout with different error kinds.
                     ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {
                         events.pause(Duration::ZERO)?;
                         if clock::now() >= deadline {

@@ -1,4 +1,4 @@
-//! The server's program, built while signals are listened to.
+//! Builds the server's program. A signal ends the build.
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -10,7 +10,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::events::{Event, Events};
 use crate::stop::{Stop, failure};
 
-/// A cargo at work, and the compilers that it started: a process group. Dropped before its time, all of it is ended.
+/// A running cargo and its compilers, which form a process group. Dropping it early ends the whole
+/// group.
 struct Build {
     cargo: Child,
     ended: bool,
@@ -19,14 +20,15 @@ struct Build {
 impl Drop for Build {
     fn drop(&mut self) {
         if !self.ended {
-            // It may have ended by itself just now.
+            // Fails if cargo has just ended by itself.
             let _ = kill_process_group(Pid::from_child(&self.cargo), Signal::TERM);
             let _ = self.cargo.wait();
         }
     }
 }
 
-/// Builds the server as cargo was told to build the demo; cargo's own words go to the standard error.
+/// Builds the server with the profile and options of the demo's own build. Cargo's messages go to
+/// the standard error.
 pub(crate) fn build(events: &mut Events) -> Result<PathBuf, Stop> {
     let mut command = herd_testkit::cargo::build("herd-mio");
     command.process_group(0);

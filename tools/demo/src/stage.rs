@@ -1,7 +1,8 @@
-//! Everything that is shown: where lines break, what is coloured, how fast it goes.
+//! Everything that is shown: line breaks, colours and pace.
 //!
-//! On a terminal there are colours (unless NO_COLOR is set), long lines are folded, and the pace is a reader's; elsewhere there is
-//! plain text, a line for each line of the wire, at once. That nobody reads any more (a closed pipe) is no reason to fail.
+//! On a terminal, text has colours (unless NO_COLOR is set), long lines are folded, and pauses let
+//! the user read. Elsewhere the text is plain, one line for each line of the protocol, without
+//! pauses. A closed pipe is not an error.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -12,16 +13,16 @@ use herd_testkit::output;
 use crate::picture;
 use crate::plan::{Doors, Plan, Who};
 
-/// Prose is not wider than this, however wide the terminal is.
+/// The greatest width of prose, however wide the terminal is.
 const PROSE_COLUMNS: usize = 88;
-/// Time to read what is about to happen.
+/// The pause in which the user reads what comes next.
 const READ: Duration = Duration::from_millis(2500);
-/// Time to see what happened.
+/// The pause in which the user looks at a result.
 const LOOK: Duration = Duration::from_millis(1200);
 /// The width of `  → Campbell  `.
 const MARGIN: usize = 14;
 
-/// ANSI colours, by what they mean here.
+/// ANSI colours, by their meaning here.
 #[derive(Clone, Copy)]
 enum Paint {
     Heading,
@@ -45,22 +46,22 @@ impl Paint {
     }
 }
 
-/// Where it is shown.
+/// The standard output and how text is written to it.
 pub(crate) struct Stage {
     coloured: bool,
     paced: bool,
-    /// Of the terminal; as many as there are, if it is none.
+    /// The columns of the terminal. Without a terminal there is no limit.
     columns: usize,
     deaf: bool,
 }
 
 impl Stage {
-    /// `paced`: wait now and then, if it is a terminal.
+    /// `paced`: pause between steps, if the output is a terminal.
     pub(crate) fn new(paced: bool) -> Stage {
         let terminal = io::stdout().is_terminal();
         let columns = match rustix::termios::tcgetwinsize(io::stdout()) {
             Ok(size) if size.ws_col > 40 => usize::from(size.ws_col),
-            _ => usize::MAX, // no terminal, or one that does not know, or too narrow to care
+            _ => usize::MAX, // no terminal, or its width is unknown or too small
         };
         Stage {
             coloured: terminal && colours_wanted(),
@@ -70,17 +71,17 @@ impl Stage {
         }
     }
 
-    /// Whether the standard output was closed by whoever read it.
+    /// Whether the reader of the standard output has closed it.
     pub(crate) fn is_deaf(&self) -> bool {
         self.deaf
     }
 
-    /// How long to wait after an explanation.
+    /// The pause after an explanation.
     pub(crate) fn time_to_read(&self) -> Duration {
         if self.paced { READ } else { Duration::ZERO }
     }
 
-    /// How long to wait after something happened.
+    /// The pause after an event.
     pub(crate) fn time_to_look(&self) -> Duration {
         if self.paced { LOOK } else { Duration::ZERO }
     }
@@ -92,19 +93,19 @@ impl Stage {
         ));
     }
 
-    /// Something about the demo itself.
+    /// Text about the demo itself.
     pub(crate) fn remark(&mut self, text: &str) {
         self.prose(text, "", Some(Paint::Faint));
     }
 
-    /// Words that are not the demo's own, such as lines of a log: they are not folded.
+    /// Text of other programs, such as lines of a log. It is not folded.
     pub(crate) fn report(&mut self, text: &str) {
         for line in text.lines() {
             self.line(&self.paint(Paint::Faint, line));
         }
     }
 
-    /// Who runs where.
+    /// The list of servers with addresses and process ids.
     pub(crate) fn roll_call(&mut self, all: &[(Who, Doors, u32)], places_url: &str, config: &Path) {
         let config = config.display();
         self.remark(&format!(
@@ -156,14 +157,14 @@ impl Stage {
         self.beside(Paint::Faint, '⇢', "Places", question);
     }
 
-    /// Something that belongs to the line above.
+    /// Text that belongs to the line above.
     pub(crate) fn detail(&mut self, text: &str) {
         for line in fold(text, self.columns.saturating_sub(MARGIN)) {
             self.line(&format!("{:MARGIN$}{}", "", self.paint(Paint::Faint, line)));
         }
     }
 
-    /// An answer was right, and why.
+    /// Says that an answer was right, and why.
     pub(crate) fn right(&mut self, text: &str) {
         let mark = self.paint(Paint::Right, "✓");
         for (index, line) in fold(text, self.columns.saturating_sub(MARGIN))
@@ -180,18 +181,18 @@ impl Stage {
         }
     }
 
-    /// How it all came out.
+    /// The result of the whole demo.
     pub(crate) fn verdict(&mut self, text: &str) {
         self.line("");
         self.line(&self.paint(Paint::Right, text));
     }
 
-    /// The end, when something went wrong; to the standard error.
+    /// The error that ends the demo. It goes to the standard error.
     pub(crate) fn failure(&mut self, what: &str) {
         let (first, rest) = what.split_once('\n').unwrap_or((what, ""));
         let mut error = io::stderr().lock();
         let coloured = error.is_terminal() && colours_wanted();
-        // If this cannot be told either, there is still the exit status.
+        // If this cannot be written either, the exit status still reports the failure.
         let _ = writeln!(
             error,
             "\n{}",
@@ -200,7 +201,7 @@ impl Stage {
         let _ = rest.lines().try_for_each(|line| writeln!(error, "{line}"));
     }
 
-    /// What somebody can do with a herd that is left up.
+    /// Suggestions for a user of the running herd.
     pub(crate) fn what_next(
         &mut self,
         plan: &Plan,
@@ -233,7 +234,7 @@ impl Stage {
         self.line("");
     }
 
-    /// An arrow, a name, and what was said; folded lines stay to the right of the name.
+    /// An arrow, a name and a text. Folded lines stay to the right of the name.
     fn beside(&mut self, paint: Paint, arrow: char, name: &str, text: &str) {
         let margin = self.paint(paint, &format!("  {arrow} {name:<9}"));
         for (index, line) in fold(text, self.columns.saturating_sub(MARGIN))
@@ -280,13 +281,13 @@ fn paint(coloured: bool, paint: Paint, text: &str) -> String {
     }
 }
 
-/// Breaks a line at spaces, so that no piece has more characters than `columns`, unless a single word has. Spaces elsewhere,
-/// the leading ones too, stay as they are.
+/// Breaks a line at spaces into pieces of at most `columns` characters. Only a single word may be
+/// longer. All other spaces stay, also leading ones.
 fn fold(text: &str, columns: usize) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some((limit, _)) = rest.char_indices().nth(columns) {
-        // A space right behind the last column is a good place too.
+        // A space right after the last column is a good place too.
         let begin = rest.len() - rest.trim_start().len();
         let before = rest[begin..]
             .char_indices()

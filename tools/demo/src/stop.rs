@@ -1,13 +1,13 @@
-//! Why the demo ends before its end.
+//! Why the demo ends early.
 
 use std::io;
 
-/// Carried up by `?`; what has to be cleaned up on the way is cleaned up by drops.
+/// Returned with `?` through all callers. Guards clean up on the way.
 #[derive(Debug)]
 pub(crate) enum Stop {
     /// This signal came.
     Signal(i32),
-    /// This went wrong; one or more lines, the first says the most.
+    /// A failure in one or more lines. The first line says what happened.
     Failure(String),
 }
 
@@ -17,7 +17,7 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// A failure, in words.
+/// A failure with this text.
 pub(crate) fn failure<T>(what: impl Into<String>) -> Result<T, Stop> {
     Err(Stop::Failure(what.into()))
 }

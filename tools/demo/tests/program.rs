@@ -1,4 +1,4 @@
-//! `herd-demo` as a stranger runs it: real processes, real ports, real signals.
+//! Tests of `herd-demo` as a user runs it: real processes, real ports, real signals.
 
 #![cfg(unix)]
 #![allow(
@@ -22,12 +22,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
-/// Seconds are enough; a machine may be busy.
+/// Some seconds are enough, but the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A first run compiles the server.
 const PATIENCE_TO_BUILD: Duration = Duration::from_secs(1200);
 
-/// A running demo with a directory for temporary files of its own. Dropped, it is asked to end: then its servers end too.
+/// A running demo with its own directory for temporary files. Dropping it sends a signal, so that
+/// its servers end too.
 struct Demo {
     child: Child,
     lines: Receiver<String>,
@@ -37,7 +38,7 @@ struct Demo {
     deadline: Instant,
 }
 
-/// How it came out.
+/// The status and the output of an ended demo.
 struct End {
     status: ExitStatus,
     output: String,
@@ -51,7 +52,7 @@ impl Demo {
         let mut child = Command::new(env!("CARGO_BIN_EXE_herd-demo"))
             .args(arguments)
             .env("TMPDIR", temporary.path())
-            // Somebody's setting for another herd: it must not get to this one's servers.
+            // A user may have set this for another herd. It must not reach the servers of this one.
             .env("HERD_LISTEN", "127.0.0.1:1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -81,7 +82,7 @@ impl Demo {
         }
     }
 
-    /// The next line; none at the end.
+    /// The next line, or `None` at the end.
     fn line(&mut self) -> Option<String> {
         match self
             .lines
@@ -97,7 +98,7 @@ impl Demo {
         }
     }
 
-    /// Reads up to a line with this in it.
+    /// Reads up to a line that contains this text.
     fn until(&mut self, text: &str) {
         while let Some(line) = self.line() {
             if line.contains(text) {
@@ -133,7 +134,7 @@ impl Drop for Demo {
 }
 
 impl End {
-    /// Its exit status, and everything that it said for whoever has to find out why it is another one.
+    /// Asserts the exit status. A failure shows all output.
     #[track_caller]
     fn assert_status(&self, code: i32) {
         assert_eq!(
@@ -145,7 +146,7 @@ impl End {
         );
     }
 
-    /// No process, no file.
+    /// Asserts that no process and no file is left.
     #[track_caller]
     fn assert_nothing_is_left(&self) {
         assert_ended(&processes(&self.output));
@@ -162,20 +163,20 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// A whole run as a stranger sees it. The first to ask for it runs it, which compiles the server if need be; so no other test waits
-/// for a compiler.
+/// A whole run. The first test that calls this runs the demo, which compiles the server if needed.
+/// So no other test waits for a compiler.
 fn whole_run() -> &'static End {
     static RUN: OnceLock<End> = OnceLock::new();
     RUN.get_or_init(|| Demo::start(&["--once"], PATIENCE_TO_BUILD).end())
 }
 
-/// Started when the server is built.
+/// Starts a demo, after the server was built.
 fn demo(arguments: &[&str]) -> Demo {
     whole_run();
     Demo::start(arguments, PATIENCE)
 }
 
-/// The processes that it said it started.
+/// The process ids in the demo's output.
 fn processes(output: &str) -> Vec<i32> {
     let words: Vec<&str> = output.split_whitespace().collect();
     let numbers = words.windows(2).filter(|pair| pair[0] == "process");
@@ -195,7 +196,7 @@ fn files_in(directory: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// A program that is no server, from a line of shell.
+/// A shell script that takes the place of the server.
 fn program(directory: &Path, script: &str) -> String {
     let path = directory.join("server");
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -235,7 +236,8 @@ fn a_whole_run_ends_well_and_leaves_nothing() {
 #[test]
 fn if_a_usual_port_is_taken_the_herd_uses_others() {
     let usual = |place: u16| [10_000 + place, 11_000 + place];
-    // If they are all taken, by another test's herd for example, that is taken too; but it may be gone soon.
+    // If none can be bound, another test's herd may have them all. The demo then uses other ports
+    // too, unless that herd ends first. So the test asserts less in that case.
     let squatter = (0..5)
         .flat_map(usual)
         .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
@@ -284,7 +286,7 @@ fn a_server_that_dies_while_the_herd_is_up_is_told() {
     demo.until("[INFO ] ");
     demo.signal(Signal::INT);
     let end = demo.end();
-    end.assert_status(0); // somebody wanted to see what happens
+    end.assert_status(0); // A user's `kill` is no failure of the server.
     end.assert_nothing_is_left();
 }
 
@@ -302,12 +304,12 @@ fn a_signal_during_the_start_leaves_nothing() {
     end.assert_nothing_is_left();
 }
 
-/// It takes the 6 seconds that a server is given.
+/// This takes 6 seconds, the time that the demo waits after SIGTERM.
 #[test]
 fn servers_that_ignore_sigterm_are_killed() {
     let directory = tempfile::tempdir().unwrap();
     let list = directory.path().join("list");
-    // What is ignored stays ignored across exec.
+    // An ignored signal stays ignored across exec.
     let stubborn = format!("trap '' TERM\necho $$ >>{}\nexec sleep 600", list.display());
     let demo = demo(&["--server-binary", &program(directory.path(), &stubborn)]);
     let started = await_list(&list, demo.deadline);
@@ -355,7 +357,7 @@ fn a_server_that_does_not_work_is_told_and_its_files_are_kept() {
     );
 }
 
-/// Free ports are chosen, and used a moment later.
+/// Between the choice of free ports and their use, another program may take one.
 #[test]
 fn a_port_that_is_lost_in_between_is_tried_again_but_not_for_ever() {
     let directory = tempfile::tempdir().unwrap();

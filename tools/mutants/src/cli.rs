@@ -2,9 +2,11 @@
 
 use clap::Parser;
 
-/// Plants bugs in a copy of the checkout, one at a time, and says which of them the simulator and the tests notice.
+/// Plants bugs in a copy of the checkout, one at a time, and says which of them the simulator and
+/// the tests notice.
 ///
-/// First everything that is to notice one is run without it. Then there is a line for each bug, as soon as it is known.
+/// First everything that is to notice one is run without it. Then there is a line for each bug, as
+/// soon as it is known.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = AFTER_HELP)]
 pub(crate) struct Cli {

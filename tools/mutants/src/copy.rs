@@ -1,4 +1,4 @@
-//! A copy of the checkout to plant bugs in; the checkout itself is only read.
+//! A copy of the checkout. Bugs are planted in the copy, and the checkout is only read.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// The copy; it is gone when this is.
+/// The copy. Dropping it removes its files.
 pub(crate) struct Copy {
     directory: TempDir,
     target: PathBuf,
@@ -16,7 +16,7 @@ pub(crate) struct Copy {
 }
 
 impl Copy {
-    /// Copies what git knows, and what it would if it were added.
+    /// Copies the files that git tracks, and new files that git does not ignore.
     pub(crate) fn make(root: &Path) -> Result<Copy, String> {
         let listed = Command::new("git")
             .args(["ls-files", "-co", "--exclude-standard", "-z"])
@@ -32,13 +32,14 @@ impl Copy {
         let files = listed.stdout.split(|&byte| byte == 0);
         for file in files.filter(|file| !file.is_empty()) {
             let file = Path::new(OsStr::from_bytes(file));
-            // One that was removed, and not yet for git, is listed all the same.
+            // Git still lists a deleted file until the deletion is staged.
             if root.join(file).is_file() {
                 copy_one(root, directory.path(), file)
                     .map_err(|error| format!("cannot copy {}: {error}", file.display()))?;
             }
         }
-        // A directory of its own: mutants must not be taken for the checkout's own builds. It is kept if there is a place for it.
+        // The mutants have their own target directory, so that cargo does not mix them up with the
+        // checkout's builds. Under CARGO_TARGET_DIR it is kept for the next run.
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
             || directory.path().join("target"),
             |target| PathBuf::from(target).join("mutants"),
@@ -55,28 +56,28 @@ impl Copy {
         })
     }
 
-    /// Where it is.
+    /// The directory of the copy.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Where it is built.
+    /// The target directory of its builds.
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Where what runs in it puts its temporary files.
+    /// The directory for temporary files of its tests.
     pub(crate) fn temporary(&self) -> &Path {
         &self.temporary
     }
 
-    /// A file of it.
+    /// Reads a file of the copy.
     pub(crate) fn read(&self, file: &str) -> Result<String, String> {
         fs::read_to_string(self.directory().join(file))
             .map_err(|error| format!("cannot read {file}: {error}"))
     }
 
-    /// Writes a file of it; that it is newer now is what makes cargo build it again.
+    /// Writes a file of the copy. Its new modification time makes cargo build it again.
     pub(crate) fn write(&self, file: &str, text: &str) -> Result<(), String> {
         fs::write(self.directory().join(file), text)
             .map_err(|error| format!("cannot write {file}: {error}"))

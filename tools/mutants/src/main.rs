@@ -1,6 +1,6 @@
-//! `cargo run --release --bin herd-mutants`: do the simulator and the tests notice bugs? Known ones
-//! are planted, one at a time, in a copy of the checkout; what should notice each is built and run
-//! there.
+//! `cargo run --release --bin herd-mutants` answers one question: do the simulator and the tests
+//! notice bugs? It plants known bugs, one at a time, in a copy of the checkout. For each bug the
+//! copy is built, and the check that should notice the bug runs.
 
 #![forbid(unsafe_code)]
 
@@ -22,19 +22,19 @@ mod copy;
 mod mutants;
 mod run;
 
-/// What became of a planted bug.
+/// The result for a planted bug.
 enum Verdict {
-    /// What should notice it did, so long after it began; with what it said.
+    /// The check failed after this time, with this message.
     Caught(Duration, String),
-    /// All was well, and it took so long to find that.
+    /// The check passed after this time.
     Missed(Duration),
-    /// The compiler said so.
+    /// The copy does not compile, with this message.
     DoesNotBuild(String),
     /// The list is out of date: the source does not have the pattern exactly once.
     PatternMissing(usize),
     /// The list is out of date: there is no test of that name.
     NoSuchTest,
-    /// It did not end in time, which may be the bug or a slow machine.
+    /// The check did not end in time. Either the bug or a slow machine is the cause.
     TookTooLong(Duration),
 }
 
@@ -102,14 +102,14 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("herd-mutants: {error}");
-            // As a shell reports a program that a signal ended.
+            // The exit status of a shell for a program that a signal ended.
             stop.signal()
                 .map_or(ExitCode::FAILURE, |signal| ExitCode::from(128 + signal))
         }
     }
 }
 
-/// Plants one after the other; returns whether all went as expected.
+/// Plants the bugs one after the other. Returns whether all results were as expected.
 fn plant_all(chosen: &[(usize, &Mutant)], stop: &Stop) -> Result<bool, String> {
     let copy = Copy::make(&root())?;
     sound(&copy, chosen, stop)?;
@@ -148,9 +148,9 @@ fn plant_all(chosen: &[(usize, &Mutant)], stop: &Stop) -> Result<bool, String> {
     Ok(is_expected)
 }
 
-/// What fails without a planted bug, too, catches none: everything that is to catch one has to pass first.
+/// Runs each check once without a bug. A check that fails then would prove nothing.
 fn sound(copy: &Copy, chosen: &[(usize, &Mutant)], stop: &Stop) -> Result<(), String> {
-    // Cargo is quiet, and there is nothing to be told for a while.
+    // Cargo prints nothing, and the first result takes a while.
     eprintln!(
         "herd-mutants: building a copy of the checkout, and running without a bug all that is to notice one; \
          the first time this takes minutes"
@@ -175,7 +175,7 @@ fn sound(copy: &Copy, chosen: &[(usize, &Mutant)], stop: &Stop) -> Result<(), St
     Ok(())
 }
 
-/// Plants one, and takes it out again.
+/// Plants one bug, judges it, and restores the file.
 fn plant(copy: &Copy, mutant: &Mutant, stop: &Stop) -> Result<Verdict, String> {
     let source = copy.read(mutant.file)?;
     let count = source.matches(mutant.from).count();
@@ -188,7 +188,7 @@ fn plant(copy: &Copy, mutant: &Mutant, stop: &Stop) -> Result<Verdict, String> {
     verdict
 }
 
-/// Builds and runs what should notice that something is wrong with the copy.
+/// Builds and runs the check in the copy.
 fn judge(copy: &Copy, by: CaughtBy, stop: &Stop) -> Result<Verdict, String> {
     match run::build(copy, by, stop)? {
         Ran::Well(..) => {}

@@ -1,4 +1,4 @@
-//! The bugs that are planted. Each stands for a mistake that could be made, at a place where it would be easy to make.
+//! The list of bugs. Each is a mistake that is easy to make at its place.
 
 use std::fmt;
 
@@ -6,45 +6,45 @@ use std::fmt;
 pub(crate) struct Mutant {
     /// What goes wrong.
     pub(crate) name: &'static str,
-    /// In which file, from the root of the checkout.
+    /// Its file, as a path from the root of the checkout.
     pub(crate) file: &'static str,
-    /// What stands there, once.
+    /// The original text, which the file has exactly once.
     pub(crate) from: &'static str,
-    /// What is to stand there instead.
+    /// The text that replaces it.
     pub(crate) to: &'static str,
-    /// What is to notice it.
+    /// The check that should notice the bug.
     pub(crate) caught_by: CaughtBy,
-    /// Why it is known that nothing does, if it is.
+    /// If the bug is known to stay unnoticed: why.
     pub(crate) missed: Option<&'static str>,
 }
 
-/// What is to notice a bug.
+/// The check that should notice a bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CaughtBy {
     /// The simulator.
     Simulation {
-        /// At the latest in so many seeds.
+        /// The number of seeds to run. One of them has to fail.
         seeds: u64,
-        /// In this herd; without it, the small ones take turns.
+        /// The simulated herd. With `None` the small herds take turns.
         herd: Option<&'static str>,
     },
     /// Tests.
     Test {
-        /// Of which package.
+        /// The package of the tests.
         package: &'static str,
-        /// In which of its programs.
+        /// The test program that contains them.
         target: Target,
-        /// What their names contain.
+        /// A part of their names.
         name: &'static str,
     },
 }
 
-/// Where tests are.
+/// The kinds of test programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// Beside the code.
+    /// Unit tests of the library.
     Library,
-    /// In a program of their own, of that name.
+    /// The integration test of this name.
     Integration(&'static str),
 }
 
@@ -70,13 +70,13 @@ impl fmt::Display for CaughtBy {
     }
 }
 
-/// The simulator, for a quarter of a minute.
+/// A run of the simulator, which takes about 15 seconds.
 const SIMULATED: CaughtBy = CaughtBy::Simulation {
     seeds: 4000,
     herd: None,
 };
 
-/// The journal over a disk that fails.
+/// Tests of the journal over a simulated disk that fails.
 const fn over_disk(name: &'static str) -> CaughtBy {
     CaughtBy::Test {
         package: "herd-mio",
@@ -85,7 +85,7 @@ const fn over_disk(name: &'static str) -> CaughtBy {
     }
 }
 
-/// Tests beside the code.
+/// Unit tests.
 const fn unit(name: &'static str) -> CaughtBy {
     CaughtBy::Test {
         package: "herd-mio",
@@ -94,7 +94,7 @@ const fn unit(name: &'static str) -> CaughtBy {
     }
 }
 
-/// Tests of real servers.
+/// Tests with real servers.
 const fn behaviour(name: &'static str) -> CaughtBy {
     CaughtBy::Test {
         package: "herd-mio",
@@ -103,10 +103,10 @@ const fn behaviour(name: &'static str) -> CaughtBy {
     }
 }
 
-/// All of them.
+/// The bugs.
 ///
-/// One is left out that was tried: a link's position that is one further after each `AT`. The `SYNC` that follows sets it right
-/// before anything looks at it, so nothing goes wrong.
+/// One bug was tried and left out: it counted a link's position one too far after each `AT`. The
+/// `SYNC` that follows corrects the position before anything reads it, so no error can be seen.
 pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "equal record is taken again (< for <= in the order)",

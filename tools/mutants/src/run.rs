@@ -1,4 +1,4 @@
-//! Building and running what should notice a planted bug; nothing runs for longer than it may.
+//! Builds and runs the checks, within time limits.
 
 use std::io::{self, Read, Seek};
 use std::os::unix::process::CommandExt;
@@ -13,28 +13,29 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use crate::copy::Copy;
 use crate::mutants::{CaughtBy, Target};
 
-/// How long a build may take; the first one builds the dependencies, too.
+/// The time limit of a build. The first one builds the dependencies too.
 const BUILD: Duration = Duration::from_secs(900);
-/// How long what should notice a bug may take.
+/// The time limit of a check.
 const CHECK: Duration = Duration::from_secs(240);
-/// How long what was killed may take to be gone; where nobody reaps orphans it never is.
+/// After a kill, other processes of the group get so long to end. A zombie that no process reaps
+/// stays for ever.
 const LAST_ONES: Duration = Duration::from_secs(1);
-/// How often is looked whether something has ended.
+/// The interval in which a running command is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// More of a reason than this is not told.
+/// At most so many characters of a reason are shown.
 const REASON_CHARS: usize = 170;
 
 /// How a command ended.
 pub(crate) enum Ran {
-    /// With status 0, after so long; and what it said.
+    /// With status 0, after this time and with this output.
     Well(Duration, String),
-    /// With another status.
+    /// With another status, after this time and with this output.
     Badly(Duration, String),
-    /// It took longer than it may.
+    /// It was killed at its time limit.
     Killed(Duration),
 }
 
-/// Builds what should notice the bug.
+/// Builds the check.
 pub(crate) fn build(copy: &Copy, by: CaughtBy, stop: &Stop) -> Result<Ran, String> {
     let mut cargo = cargo(copy);
     match by {
@@ -48,7 +49,7 @@ pub(crate) fn build(copy: &Copy, by: CaughtBy, stop: &Stop) -> Result<Ran, Strin
     run(cargo, BUILD, stop)
 }
 
-/// Runs what should notice the bug.
+/// Runs the check.
 pub(crate) fn check(copy: &Copy, by: CaughtBy, stop: &Stop) -> Result<Ran, String> {
     let mut cargo = cargo(copy);
     match by {
@@ -76,9 +77,9 @@ fn cargo(copy: &Copy) -> Command {
     cargo
         .current_dir(copy.directory())
         .env("CARGO_TARGET_DIR", copy.target())
-        // A test that is killed leaves its files; they go with the copy.
+        // A killed test leaves files behind. They are removed with the copy.
         .env("TMPDIR", copy.temporary())
-        // What makes the checkout's warnings errors would let no mutant build.
+        // With warnings as errors, most mutants would not build.
         .env_remove("RUSTFLAGS");
     cargo
 }
@@ -94,14 +95,14 @@ fn test<'a>(cargo: &'a mut Command, package: &str, target: Target) -> &'a mut Co
 /// Runs a command to its end, its deadline, or a signal.
 fn run(mut command: Command, deadline: Duration, stop: &Stop) -> Result<Ran, String> {
     let failed = |error: io::Error| format!("cannot run cargo: {error}");
-    // Into a file, not a pipe: nobody has to read it for the command to go on.
+    // The output goes to a file: a full pipe would block the command.
     let mut output = tempfile::tempfile().map_err(failed)?;
     let started = clock::now();
     let mut child = command
         .stdin(Stdio::null())
         .stdout(output.try_clone().map_err(failed)?)
         .stderr(output.try_clone().map_err(failed)?)
-        .process_group(0) // so that all that it starts can be ended with it
+        .process_group(0) // so that a kill reaches its children too
         .spawn()
         .map_err(failed)?;
     let status = wait(&mut child, started + deadline, stop).map_err(failed)?;
@@ -120,7 +121,7 @@ fn run(mut command: Command, deadline: Duration, stop: &Stop) -> Result<Ran, Str
     })
 }
 
-/// The status with which the command ends; `None` if it had to be killed.
+/// Waits for the command's status. `None` means that it was killed.
 fn wait(child: &mut Child, deadline: Instant, stop: &Stop) -> io::Result<Option<ExitStatus>> {
     while clock::now() < deadline && stop.signal().is_none() {
         if let Some(status) = child.try_wait()? {
@@ -131,7 +132,7 @@ fn wait(child: &mut Child, deadline: Instant, stop: &Stop) -> io::Result<Option<
     let group = Pid::from_child(child);
     kill_process_group(group, Signal::KILL)?;
     child.wait()?;
-    // Those that it started write no more files into the copy once they are gone, too.
+    // The rest of the group may still write into the copy until it has ended.
     let deadline = clock::now() + LAST_ONES;
     while clock::now() < deadline && test_kill_process_group(group).is_ok() {
         thread::sleep(LOOK_EVERY);
@@ -139,9 +140,10 @@ fn wait(child: &mut Child, deadline: Instant, stop: &Stop) -> io::Result<Option<
     Ok(None)
 }
 
-/// What an output says most clearly about why something failed.
+/// The line of an output that best says why something failed.
 pub(crate) fn reason(text: &str) -> String {
-    // Of the simulator, of tests, of whatever panics, of the compiler; a failed test's run ends with an error of cargo's, too.
+    // Signs of the simulator, a failed test, a panic and the compiler. Cargo adds an error line
+    // after a failed test, so `error` comes last.
     let signs = ["FAILED:", " stdout ----", "panicked at ", "error"];
     let line = signs
         .iter()
@@ -153,7 +155,7 @@ pub(crate) fn reason(text: &str) -> String {
     line.trim().chars().take(REASON_CHARS).collect()
 }
 
-/// Whether a test run found no test of the name that it was given.
+/// Whether a test run found no test of the given name.
 pub(crate) fn ran_nothing(text: &str) -> bool {
     text.lines().any(|line| line == "running 0 tests")
 }

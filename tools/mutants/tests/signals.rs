@@ -1,4 +1,4 @@
-//! A signal ends the planting, cargo and the compilers with it, and nothing of the copy is left.
+//! A signal ends the program, cargo and the compilers, and no part of the copy is left.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,8 @@ use std::process::Command;
 
 use herd_testkit::left_behind::{self, Program, SIGNALS};
 
-/// Whether this is a checkout that git can list; if not, that is told past the test harness, which would swallow it.
+/// Whether git can list this checkout. If not, a message goes straight to stderr, because the test
+/// harness would capture `eprintln!`.
 fn is_checkout() -> bool {
     let git = Command::new("git")
         .args(["ls-files", "--error-unmatch", "Cargo.toml"])
@@ -37,7 +38,7 @@ fn a_signal_leaves_no_cargo_and_no_copy() {
         let copies = place.path().join("tmp");
         fs::create_dir(&copies).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mutants"));
-        // Built in an empty directory, so that it takes long enough.
+        // An empty target directory makes the build last long enough for the signal.
         command.args(["--only", "1"]);
         command.env("CARGO_TARGET_DIR", place.path().join("target"));
         let mut planting = Program::start(&mut command, &copies);
