@@ -1,19 +1,21 @@
-//! Which of two records of one client is the later one, written anew from the words of the protocol,
-//! with big integers, to check the server's own comparison against:
+//! The order of two records of one client. This is a second implementation, made from the text of
+//! the protocol, with big integers. The server's own comparison is checked against it:
 //!
-//! > the greater epoch wins, then the later *effective time*, then the later stamp, then the greater
-//! > bytes. Effective time is the client's stamp, but at most 60 s after the receipt at the server
-//! > that answered (receipt = stamp + skew, both in the AT line).
+//! > the greater epoch wins, then the later *effective time*, then the later stamp, then the
+//! > greater bytes. Effective time is the client's stamp, but at most 60 s after the receipt at the
+//! > server that answered (receipt = stamp + skew, both in the AT line).
 //!
-//! Which epoch a record has is not checked but noted: what a client is answered does not tell it.
+//! A server increases a record's epoch when a wrong clock would make its own client's record stale.
+//! Answers to clients do not contain the epoch, so it is taken from the servers' tables and not
+//! checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// 10¹⁸: a stamp has up to 18 decimals.
 const ATTOS: i128 = 1_000_000_000_000_000_000;
 
-/// A record: an `AT` line, without its LF, and its epoch. Ordered: the greater of two of one client
-/// is the one that has to be kept.
+/// A record: an `AT` line without its LF, and its epoch. Of two records of one client, servers keep
+/// the greater one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Line {
     epoch: u32,
@@ -29,11 +31,11 @@ pub struct Fields<'a> {
     pub server: &'a [u8],
     /// Its clock minus the client's.
     pub skew: &'a [u8],
-    /// Whose record it is.
+    /// The client of the record.
     pub client: &'a [u8],
-    /// Where the client is.
+    /// The client's position.
     pub location: &'a [u8],
-    /// The client's clock.
+    /// The client's stamp.
     pub time: &'a [u8],
 }
 
@@ -61,7 +63,7 @@ impl Line {
         Line::new(line, epoch)
     }
 
-    /// Reads an `AT` line (without its LF) of that epoch.
+    /// Reads an `AT` line (without its LF) of this epoch.
     pub fn new(bytes: &[u8], epoch: u32) -> Option<Line> {
         let fields = Fields::of(bytes)?;
         let stamp = attos(fields.time)?;
@@ -75,7 +77,7 @@ impl Line {
         })
     }
 
-    /// Whose record it is.
+    /// The client of the record.
     pub fn client(&self) -> &[u8] {
         Fields::of(&self.bytes).map_or(&[], |fields| fields.client)
     }
@@ -96,16 +98,16 @@ pub fn record(bytes: &[u8]) -> Option<(u32, &[u8])> {
     (epoch > 0).then_some((epoch, &text[space + 1..]))
 }
 
-/// Which epoch each line had that any server held.
+/// The epoch of each line that any server held.
 #[derive(Default)]
 pub struct Epochs {
     lines: BTreeMap<Vec<u8>, u32>,
-    /// Clients of which there is a later epoch than 0.
+    /// Clients that have a record with an epoch above 0.
     clients: BTreeSet<Vec<u8>>,
 }
 
 impl Epochs {
-    /// A server holds that line of that client.
+    /// Notes that a server holds this line of this client.
     pub fn note(&mut self, client: &[u8], line: Vec<u8>, epoch: u32) {
         let noted = self.lines.entry(line).or_default();
         *noted = epoch.max(*noted);
@@ -114,8 +116,8 @@ impl Epochs {
         }
     }
 
-    /// The record with that `AT` line; `None` if its epoch is not known, because a later one took
-    /// its place at once.
+    /// The record with this `AT` line. `None` if its epoch is unknown: no server was seen with this
+    /// line, because a later record replaced it at once.
     pub fn record(&self, bytes: &[u8]) -> Option<Line> {
         let client = Fields::of(bytes)?.client;
         let epoch = match self.clients.contains(client) {
@@ -126,7 +128,8 @@ impl Epochs {
     }
 }
 
-/// When the server that answered says that it heard the client, in attoseconds since the epoch.
+/// The time at which the answering server received the line, in attoseconds since 1970: stamp plus
+/// skew.
 pub fn receipt(fields: &Fields<'_>) -> Option<i128> {
     let (sign, size) = fields.skew.split_first()?;
     let size = attos(size)?;
@@ -138,7 +141,8 @@ pub fn receipt(fields: &Fields<'_>) -> Option<i128> {
     Some(attos(fields.time)? + skew)
 }
 
-/// A decimal number of seconds as attoseconds; at most 18 digits on either side of the point, so that it fits by far.
+/// A decimal number of seconds as attoseconds. At most 18 digits on either side of the point are
+/// accepted, so the result always fits.
 pub fn attos(text: &[u8]) -> Option<i128> {
     let text = std::str::from_utf8(text).ok()?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));

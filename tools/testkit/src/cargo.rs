@@ -1,4 +1,5 @@
-//! Cargo builds a program that is to be started, and says where it put it: that depends on profile, target directory and platform.
+//! Has cargo build a program, and finds the program. Its path depends on profile, target directory
+//! and platform.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,11 +7,13 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Any manifest of the workspace will do, as packages are named; this one is known. Without it cargo would have to be run inside.
+/// Cargo needs any manifest of the workspace, because it gets packages by name. Without this path,
+/// cargo would have to run inside the workspace.
 pub const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
 
-/// What `cargo run` and `cargo test` tell a program about its own package. Build scripts look at some of it (ring's does): a
-/// build that inherits it would find them changed, and compile them again each time.
+/// Variables that `cargo run` and `cargo test` set for a program's own package. Some build scripts
+/// depend on them (ring's does). An inherited value would make cargo compile such a package again
+/// each time.
 const ABOUT_THIS_PACKAGE: [&str; 6] = [
     "CARGO_PKG_",
     "CARGO_MANIFEST_",
@@ -20,7 +23,7 @@ const ABOUT_THIS_PACKAGE: [&str; 6] = [
     "OUT_DIR",
 ];
 
-/// Cargo, the one that runs this program if one does, as it would be called by hand.
+/// The cargo that runs this program, if one does, with the environment of a call from a shell.
 #[must_use]
 pub fn command() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
@@ -37,12 +40,12 @@ pub fn command() -> Command {
     command
 }
 
-/// The cargo that builds the program of that name. It tells on its standard output what it has
-/// built ([`executable_in`]); its words to a reader go to the standard error.
+/// The cargo command that builds this program. Its standard output names the programs that it
+/// built, for [`executable_in`]. Messages for people go to the standard error.
 ///
-/// The workspace is selected, not the program's package alone: cargo unifies the features of
-/// dependencies over what is selected, so this builds what `cargo build --workspace` builds, and
-/// nothing of it twice.
+/// The command selects the whole workspace, not only the program's package. Cargo unifies the
+/// features of dependencies over all selected packages. So this is the same build as `cargo build
+/// --workspace`, and nothing is compiled twice.
 #[must_use]
 pub fn build(program: &str) -> Command {
     let mut command = self::command();
@@ -55,7 +58,7 @@ pub fn build(program: &str) -> Command {
     command
 }
 
-/// The path, if this line of cargo's says that the program of that name is there.
+/// The path of the program, if this line of cargo's output names it.
 ///
 /// ```
 /// use herd_testkit::cargo;
@@ -108,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_is_told_of_this_package_is_not_handed_on() {
-        // A test is told its own package's name.
+        // Cargo has set this for the test.
         assert!(std::env::var_os("CARGO_PKG_NAME").is_some());
         let cargo = command();
         let removed = |name: &str| {

@@ -1,4 +1,4 @@
-//! One end of a conversation with a server: what it sends and expects is a transcript.
+//! A client of a server, for tests that are transcripts: bytes sent, bytes expected.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::clock;
 
-/// How long an event that should be soon may take on a slow, busy machine.
+/// The time that an event may take on a slow, busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
 
 /// A connection to a server.
@@ -29,7 +29,7 @@ impl Client {
         Client::of(TcpStream::connect_timeout(&address, SOON).unwrap())
     }
 
-    /// A client over a socket that was made otherwise.
+    /// A client with a socket that the test has connected.
     #[must_use]
     pub fn of(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(SOON)).unwrap();
@@ -41,7 +41,7 @@ impl Client {
         }
     }
 
-    /// The socket. What was received and not yet expected is not in it any more.
+    /// The socket. Bytes that are already in the client's buffer cannot be read from it.
     #[must_use]
     pub fn stream(&self) -> &TcpStream {
         self.received.get_ref()
@@ -53,19 +53,19 @@ impl Client {
         self
     }
 
-    /// Sends on a thread of its own, for more bytes than the sockets in between hold.
+    /// Sends on a thread of its own. That is for more bytes than the kernel's socket buffers hold.
     pub fn send_meanwhile(&mut self, bytes: Vec<u8>) -> JoinHandle<()> {
         let mut stream = self.stream().try_clone().unwrap();
         thread::spawn(move || stream.write_all(&bytes).unwrap())
     }
 
-    /// Ends the writing side.
+    /// Shuts down the writing side.
     pub fn finish(&mut self) -> &mut Client {
         self.stream().shutdown(Shutdown::Write).unwrap();
         self
     }
 
-    /// The next bytes up to and with `end`.
+    /// Reads the next bytes, up to and including `end`.
     pub fn until(&mut self, end: &[u8]) -> Vec<u8> {
         let (last, mut received) = (end[end.len() - 1], Vec::new());
         loop {
@@ -82,19 +82,20 @@ impl Client {
         }
     }
 
-    /// The next line, without its LF.
+    /// Reads the next line, without its LF.
     pub fn line_of_bytes(&mut self) -> Vec<u8> {
         let mut line = self.until(b"\n");
         line.pop();
         line
     }
 
-    /// The next line, without its LF, as text.
+    /// Reads the next line as text, without its LF.
     pub fn line(&mut self) -> String {
         String::from_utf8(self.line_of_bytes()).unwrap()
     }
 
-    /// The next line, or `None` if the connection ends before it is whole. Silence is a failure.
+    /// Reads the next line, or `None` if the connection ends before the LF. A timeout fails the
+    /// test.
     fn try_line(&mut self) -> Option<Vec<u8>> {
         let mut line = Vec::new();
         match self.received.read_until(b'\n', &mut line) {
@@ -106,13 +107,13 @@ impl Client {
         }
     }
 
-    /// The next line, or `None` if the connection ends before it is whole, in whatever way.
+    /// Reads the next line, or `None` if the connection ends or is reset before the LF.
     pub fn line_or_end(&mut self) -> Option<String> {
         let line = self.try_line()?;
         Some(String::from_utf8_lossy(&line).into_owned())
     }
 
-    /// An answer to `WHATSAT`: the line, and the JSON as it came.
+    /// Reads an answer to `WHATSAT`: the line, and the JSON as it came.
     pub fn places(&mut self) -> (String, String) {
         let line = self.line();
         assert!(line.starts_with("AT "), "{line}");
@@ -121,7 +122,7 @@ impl Client {
         (line, json)
     }
 
-    /// The next bytes must be these.
+    /// Asserts that the next bytes are these.
     pub fn expect(&mut self, bytes: impl AsRef<[u8]>) -> &mut Client {
         let expected = bytes.as_ref();
         let mut received = Vec::new();
@@ -148,21 +149,21 @@ impl Client {
         self
     }
 
-    /// The next line must be this `AT` line, but for the skew, which the clock decides.
+    /// Asserts that the next line is this `AT` line without its skew, which depends on the clocks.
     pub fn expect_at(&mut self, expected: &str) -> String {
         let line = self.line();
         assert_eq!(without_skew(&line), expected);
         line
     }
 
-    /// Sends the line, which must be quoted back.
+    /// Sends the line, and asserts that the server quotes it after `? `.
     pub fn refused(&mut self, line: impl AsRef<[u8]>) {
         let line = line.as_ref();
         self.send([line, b"\n"].concat());
         self.expect([b"? ", line, b"\n"].concat());
     }
 
-    /// All bytes until the server closes, which it must do cleanly.
+    /// Reads until the server closes. A reset fails the test.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut received = Vec::new();
         self.received
@@ -171,14 +172,14 @@ impl Client {
         received
     }
 
-    /// The server must close now, cleanly, with no more bytes.
+    /// Asserts that the server closes without a reset and without more bytes.
     pub fn expect_end(&mut self) {
         let rest = self.rest();
         assert!(rest.is_empty(), "more came: {}", rest.escape_ascii());
     }
 
-    /// Sends commands and returns the answers, a line each without its LF, that came before the
-    /// server was gone.
+    /// Sends commands, and returns the answers that came before the connection ended. Each is one
+    /// line without its LF.
     pub fn try_ask_all(&mut self, commands: &[Vec<u8>]) -> Vec<Vec<u8>> {
         if self.stream().write_all(&commands.concat()).is_err() {
             return Vec::new();
@@ -187,25 +188,25 @@ impl Client {
         answers.take(commands.len()).collect()
     }
 
-    /// Sends a command and returns its one line of answer, or `None` if the server is gone before
-    /// it is whole.
+    /// Sends a command, and returns its answer of one line. `None` if the connection ends before
+    /// the LF.
     pub fn try_ask(&mut self, command: &str) -> Option<String> {
         let answer = self.try_ask_all(&[command.into()]).pop()?;
         String::from_utf8(answer).ok()
     }
 
-    /// Sends a command and returns its one line of answer.
+    /// Sends a command, and returns its answer of one line.
     pub fn ask(&mut self, command: &str) -> String {
         self.send(format!("{command}\n")).line()
     }
 
-    /// The line that a `WHATSAT` about that client begins with.
+    /// The first line of the answer to a `WHATSAT` about this client.
     pub fn record(&mut self, id: &str) -> String {
         self.send(format!("WHATSAT {id} 1 1\n")).places().0
     }
 
-    /// Asks where `client` was last, until the answer's AT line satisfies `wanted`. Needs no
-    /// Places: without a key, a `WHATSAT` is still answered with the record first.
+    /// Sends `WHATSAT` until the AT line of the answer satisfies `wanted`. This needs no key for
+    /// Places: without one, the answer still begins with the record.
     pub fn wait_for_record(&mut self, client: &str, wanted: impl Fn(&str) -> bool) -> String {
         let mut last = String::new();
         let found = clock::wait_for(clock::now() + SOON, || {
@@ -219,7 +220,7 @@ impl Client {
     }
 }
 
-/// The `AT` line without its skew, which the clock decides.
+/// The `AT` line without its skew, which depends on the clocks.
 #[must_use]
 pub fn without_skew(line: &str) -> String {
     let mut fields: Vec<&str> = line.split(' ').collect();

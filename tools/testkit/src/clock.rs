@@ -1,9 +1,9 @@
-//! What time it is: the only place of the tools that asks.
+//! The clocks. Only this module of the tools reads them.
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How often a condition is looked at again that cannot be waited for.
+/// The pause between two looks at a condition.
 const GLANCE: Duration = Duration::from_millis(2);
 
 /// The monotonic clock, for deadlines.
@@ -26,14 +26,14 @@ pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
-/// The wall clock, since the POSIX epoch: what a client writes into its IAMAT. A clock before 1970
-/// reads as the epoch.
+/// The wall clock as the time since the POSIX epoch, which clients write into IAMAT. A clock before
+/// 1970 reads as the epoch.
 #[must_use]
 pub fn since_1970() -> Duration {
     wall().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Looks again and again until there is a value, or the deadline is over.
+/// Calls `look` again and again until it returns a value, or until the deadline.
 pub fn wait_for<T>(deadline: Instant, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     loop {
         if let Some(found) = look() {

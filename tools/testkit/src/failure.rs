@@ -1,4 +1,4 @@
-//! How a program can fail: the exit status, and the one line that says why.
+//! The failure of a program: the exit status, and the one line that says why.
 
 use std::process::ExitCode;
 use std::{fmt, io};
@@ -11,7 +11,7 @@ use crate::output;
 /// The exit status after a mistake in the command line or the configuration.
 pub const USAGE: u8 = 2;
 
-/// A program ends with it.
+/// A failure that ends a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// Something went wrong at run time: status 1.
@@ -21,7 +21,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What is wrong.
+    /// The text of the failure.
     #[must_use]
     pub fn into_words(self) -> String {
         match self {
@@ -29,7 +29,7 @@ impl Failure {
         }
     }
 
-    /// Writes it to the standard error; returns the exit status to end with.
+    /// Writes the failure to the standard error. Returns the exit status.
     #[must_use]
     pub fn tell(&self) -> ExitCode {
         let (what, status) = match self {
@@ -47,23 +47,23 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// What the system refused while `doing` it.
+/// Turns an error of the system into a failure. `doing` says what the program tried.
 pub fn system(doing: impl fmt::Display) -> impl Fn(io::Error) -> Failure {
     move |error| Failure::Failed(format!("cannot {doing}: {error}"))
 }
 
-/// What clap finds wrong with a command line of `program`, in one line.
+/// Clap's error about a command line of `program`, as one line.
 #[must_use]
 pub fn one_line(error: &clap::Error, program: &str) -> String {
     let help = format!("{program} --help");
     herd_mio::cli::one_line(error).replace("herd-mio --help", &help)
 }
 
-/// The command line of `program`; or, after `--help`, `--version` or a mistake, the status to end
-/// with. A mistake is told in one line.
+/// Parses the command line of `program`. Writes a mistake to the standard error as one line.
 ///
 /// # Errors
-/// There is nothing to be done but to end with that status.
+/// The command line has `--help`, `--version` or a mistake. The program has to end with this
+/// status.
 pub fn command_line<C: Parser>(program: &str) -> Result<C, ExitCode> {
     C::try_parse().map_err(|error| match error.exit_code() {
         0 => output::show(&error),

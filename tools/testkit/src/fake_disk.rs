@@ -1,26 +1,35 @@
-//! A disk in memory: what `src/shell/disk.rs` does to real files, and what is left of them when the process or the power ends.
+//! A disk in memory. It does what `src/shell/disk.rs` does to real files, and loses data as a real
+//! disk does when the process or the power ends.
 //!
 //! ```text
-//!   write ──► cached (what any process reads) ──► dirty (may be on the platter, or not) ──► a sync: platter
+//!   write ──► cached and dirty ──► sync ──► platter
 //! ```
+//!
+//! Any process reads the cached bytes. Dirty bytes may be on the platter or not.
 //!
 //! It promises no more than POSIX does:
 //!
-//! - Until a sync is reported, each sector that was written since the last one is on the platter or not, in any order. A sync covers
-//!   what was written before it was asked for.
-//! - A write that is refused has written any part of what it was to write, and nothing else.
-//! - After a sync that failed, the system takes for written what it could not write.
-//! - A rename that is not reported has happened or not; one that happened and was not synced may be undone by a loss of power.
-//! - A process that ends leaves each job that it had begun done, half done or not done.
+//! - Until a sync is reported, each sector that was written since the last sync may be on the
+//!   platter or not, in any order. A sync covers the writes before its request.
+//! - A refused write may have written any part of its bytes, and nothing else.
+//! - A failed sync may lose writes: afterwards the system treats as written what it could not
+//!   write.
+//! - A rename that is not reported has happened or not. A rename without a sync may be undone by a
+//!   loss of power.
+//! - When a process ends, some of the first jobs of each queue are done, the next one is half done,
+//!   and the others are not done.
 //!
-//! Work is done by two queues, each in order, as the shell has two threads for it. A job is done when the test says so
-//! ([`FakeDisk::work`]), so a slow disk is one whose test lets time pass first. A queue can be frozen.
+//! Two queues do the work, each in order: the shell has two threads for it. A job is done when the
+//! test calls [`FakeDisk::work`], so a test makes a slow disk by letting time pass first. A queue
+//! can be frozen.
 //!
-//! All files share one [capacity](FakeDisk::set_capacity), and others can [take room](FakeDisk::set_others) and give it back. Beside that
-//! the next operation of a kind can be [struck](FakeDisk::strike).
+//! All files share one [capacity](FakeDisk::set_capacity). Other users of the disk can [take
+//! room](FakeDisk::set_others) and give it back. A [strike](FakeDisk::strike) makes the next
+//! operation of a kind fail.
 //!
-//! The disk also checks what it is asked: no hole is written, what was refused is written again at the same place and with the same
-//! bytes in front, and no file is used that does not exist. It panics if that does not hold.
+//! The disk also checks each request. No write leaves a hole. A refused write is repeated at the
+//! same place, with the same bytes first. Only files that exist are used. A request that breaks a
+//! rule panics.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,26 +42,26 @@ use crate::at_line::Line;
 use crate::promises::End;
 use crate::rng::Rng;
 
-/// What is written at once, or not at all.
+/// A loss of power keeps or loses whole units of this size.
 const SECTOR: usize = 512;
 
-/// Room for everything.
+/// A capacity without a bound.
 pub const ENDLESS: u64 = u64::MAX;
 
-/// Which of the two queues of work.
+/// One of the two queues of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {
     /// Appends.
     Writer,
-    /// Everything else.
+    /// All other work.
     Keeper,
 }
 
 impl Queue {
-    /// Both.
+    /// Both queues.
     pub const ALL: [Queue; 2] = [Queue::Writer, Queue::Keeper];
 
-    /// Which one does this.
+    /// The queue that does this work.
     #[must_use]
     pub fn of(work: &DiskWork) -> Queue {
         match work {
@@ -66,29 +75,29 @@ impl Queue {
     }
 }
 
-/// What the next operation of a kind is answered, instead of being done.
+/// A failure of the next operation of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strike {
-    /// A write of the file that has the journal's name.
+    /// A write to the file that has the journal's name.
     WriteCurrent(DiskErrorKind),
-    /// A write of another file.
+    /// A write to another file.
     WriteNext(DiskErrorKind),
     /// A reservation.
     Reserve(DiskErrorKind),
     /// A sync.
     Sync(DiskErrorKind),
-    /// The making of a file.
+    /// The creation of a file.
     Create(DiskErrorKind),
-    /// A switch: the old file keeps the name.
+    /// A switch, which renames a new file to the journal. The old file keeps the name.
     SwitchRefused(DiskErrorKind),
-    /// A switch: which file has the name is not known.
+    /// A switch. Nobody can say which file has the name.
     SwitchUnknown(DiskErrorKind),
-    /// Whatever comes next.
+    /// The next operation of any kind.
     Any(DiskErrorKind),
 }
 
 impl Strike {
-    /// One of each.
+    /// All strikes.
     pub const ALL: [Strike; 16] = {
         use DiskErrorKind::{Broken, Full};
         [
@@ -117,14 +126,14 @@ impl Strike {
 struct File {
     cached: Vec<u8>,
     platter: Vec<u8>,
-    /// What was written since the last sync: its number, where, and what.
+    /// The writes since the last sync: number, offset and bytes.
     dirty: VecDeque<(u64, usize, Vec<u8>)>,
     writes: u64,
-    /// Up to where room is reserved.
+    /// The end of the reserved room.
     reserved: u64,
-    /// Up to where its process has written it, as it knows.
+    /// The end of the writes that were reported as done.
     end: u64,
-    /// A write that was refused, which has to be tried again.
+    /// A refused write, which has to be repeated.
     refused: Option<Vec<u8>>,
 }
 
@@ -136,7 +145,7 @@ impl File {
         self.dirty.push_back((self.writes, offset, bytes.to_vec()));
     }
 
-    /// The writes up to this number are on the platter from now on.
+    /// Puts the writes up to this number on the platter.
     fn sync(&mut self, writes: u64) {
         while let Some((_, offset, bytes)) = self.take_dirty(writes) {
             put(&mut self.platter, offset, &bytes);
@@ -148,7 +157,7 @@ impl File {
         is_old.then(|| self.dirty.pop_front())?
     }
 
-    /// The system writes some sectors of the writes up to this number, and gives up on the others.
+    /// Puts some sectors of the writes up to this number on the platter, and loses the others.
     fn give_up(&mut self, writes: u64, rng: &mut Rng) {
         let luck = *rng.pick(&[0, 50, 90, 100]);
         while let Some((_, offset, bytes)) = self.take_dirty(writes) {
@@ -168,7 +177,7 @@ impl File {
         self.cached = self.platter.clone();
     }
 
-    /// Bytes of the disk that it takes.
+    /// Bytes that the file takes of the disk's capacity.
     fn room(&self) -> u64 {
         self.reserved.max(self.cached.len() as u64)
     }
@@ -180,15 +189,15 @@ fn put(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     file[offset..end].copy_from_slice(bytes);
 }
 
-/// A job, as it was asked for.
+/// A job in a queue.
 #[derive(Clone, Debug)]
 struct Job {
     work: DiskWork,
-    /// Of a sync: up to which write of each file.
+    /// For a sync: the last write of each file that it covers.
     covers: Vec<(FileId, u64)>,
 }
 
-/// A copy of the data directory.
+/// A copy of the journal's bytes.
 #[derive(Clone, Debug)]
 pub struct Snapshot(Vec<u8>);
 
@@ -199,11 +208,12 @@ pub struct FakeDisk {
     rng: Rng,
     machine: u64,
     files: BTreeMap<FileId, File>,
-    /// Which file has the journal's name.
+    /// The file that has the journal's name.
     journal: FileId,
-    /// Which file has it for sure after a loss of power, if a rename is not synced.
+    /// The file that had the name before a rename without a sync. A loss of power may give the name
+    /// back to it.
     journal_before: Option<FileId>,
-    /// Which file is called `journal.new`.
+    /// The file with the name `journal.new`.
     next: Option<FileId>,
     jobs: [VecDeque<Job>; 2],
     is_frozen: [bool; 2],
@@ -220,7 +230,7 @@ pub struct FakeDisk {
 }
 
 impl FakeDisk {
-    /// An empty one with endless room, for a server of that name. All that is left to chance is decided by `rng`.
+    /// An empty disk without a bound, for a server of this name. `rng` makes all random choices.
     #[must_use]
     pub fn new(server: &str, rng: Rng) -> FakeDisk {
         FakeDisk {
@@ -245,85 +255,87 @@ impl FakeDisk {
         }
     }
 
-    /// Bytes that all files share.
+    /// Sets the number of bytes that all files share.
     pub fn set_capacity(&mut self, bytes: u64) {
         self.capacity = bytes;
     }
 
-    /// From now on there is no room beyond what the files have, or endless room.
+    /// Fills the disk, or removes its bound.
     pub fn set_full(&mut self, is_full: bool) {
         self.capacity = if is_full { self.used() } else { ENDLESS };
     }
 
-    /// Bytes that others take.
+    /// Sets the number of bytes that other users of the disk take.
     pub fn set_others(&mut self, bytes: u64) {
         self.others = bytes;
     }
 
-    /// Whether the file system can reserve room. One that cannot says that it did.
+    /// Sets whether the file system can reserve room. Without that, a reservation succeeds and does
+    /// nothing.
     pub fn set_reserves(&mut self, reserves: bool) {
         self.reserves = reserves;
     }
 
-    /// A queue does nothing from now on, or works again.
+    /// Freezes a queue, or lets it work again.
     pub fn set_frozen(&mut self, queue: Queue, is_frozen: bool) {
         self.is_frozen[queue as usize] = is_frozen;
     }
 
-    /// The next operation of that kind fails.
+    /// Makes the next operation of this kind fail.
     pub fn strike(&mut self, strike: Strike) {
         self.strikes.push(strike);
     }
 
-    /// Nothing fails any more but for want of room.
+    /// Removes all strikes. From now on operations fail only for want of room.
     pub fn clear_strikes(&mut self) {
         self.strikes.clear();
     }
 
-    /// Bytes that the files take; others are not counted.
+    /// Bytes that the files take, without other users.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.files.values().map(File::room).sum()
     }
 
-    /// Bytes that are left.
+    /// Free bytes.
     #[must_use]
     pub fn room(&self) -> u64 {
         let taken = self.used().saturating_add(self.others);
         self.capacity.saturating_sub(taken)
     }
 
-    /// How often a write or a sync was refused for want of room.
+    /// The number of writes and syncs that were refused for want of room.
     #[must_use]
     pub fn refusals(&self) -> u64 {
         self.refusals
     }
 
-    /// Whether the process may give up: something was answered `Broken`.
+    /// Whether the process may give up: an operation was `Broken`, or a switch had an unknown
+    /// outcome.
     #[must_use]
     pub fn may_give_up(&self) -> bool {
         self.may_give_up
     }
 
-    /// Whether the process has to give up, once it has heard of everything: what the journal itself was to take may be lost, or which
-    /// file is the journal is not known.
+    /// Whether the process has to give up, once it has taken all results. Either writes to the
+    /// journal itself may be lost, or it is unknown which file is the journal.
     #[must_use]
     pub fn must_give_up(&self) -> bool {
         self.must_give_up && self.finished.is_empty()
     }
 
-    /// Gives the machine another boot id; 0 is one that has none.
+    /// Gives the machine another boot id. 0 stands for a machine without one.
     pub fn set_machine(&mut self, machine: u64) {
         self.machine = machine;
     }
 
-    /// The machine's own boot id.
+    /// The machine's boot id.
     #[must_use]
     pub fn machine(&self) -> u64 {
         self.machine
     }
 
-    /// What any process would read in the journal.
+    /// The content of the journal, as any process reads it.
     #[must_use]
     pub fn journal(&self) -> &[u8] {
         self.files
@@ -331,19 +343,19 @@ impl FakeDisk {
             .map_or(&[], |file| &file.cached)
     }
 
-    /// How many bytes of the journal are written.
+    /// The length of the journal.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.journal().len() as u64
     }
 
-    /// A process opens the journal, is told what stands in it, and cuts off its torn tail.
+    /// A process opens the journal, reads all entries, and cuts off a torn tail.
     ///
     /// # Errors
     /// The journal cannot be used.
     pub fn open(&mut self, mut tell: impl FnMut(Entry<'_>)) -> Result<Opened, JournalError> {
         let mut bytes = self.journal().to_vec();
-        // Room that was reserved reads as zeros.
+        // Reserved room reads as zeros.
         let reserved = self.rng.below(40);
         bytes.resize(bytes.len() + reserved, 0);
         let mut replay = Replay::new(&self.server, self.machine);
@@ -354,7 +366,8 @@ impl FakeDisk {
             rest = left;
         }
         let end = replay.finish()?;
-        // Whatever else there was is removed. What the new life begins with is synced.
+        // Other files are removed. The server syncs the journal at its start, so all of it is on
+        // the platter.
         bytes.truncate(end.offset as usize);
         let file = File {
             platter: bytes.clone(),
@@ -378,7 +391,7 @@ impl FakeDisk {
         })
     }
 
-    /// What a process would find in the journal if it began now: the latest line of each client.
+    /// The table that a process would read from the journal now: the latest line of each client.
     ///
     /// # Errors
     /// The journal cannot be used.
@@ -399,7 +412,7 @@ impl FakeDisk {
         Ok(table)
     }
 
-    /// Puts work on the list of its queue.
+    /// Adds work to its queue.
     pub fn submit(&mut self, work: DiskWork) {
         let covers = match &work {
             DiskWork::Sync { files } => {
@@ -415,25 +428,25 @@ impl FakeDisk {
         self.jobs[Queue::of(&work) as usize].push_back(Job { work, covers });
     }
 
-    /// How many jobs of a queue are not done.
+    /// The number of waiting jobs of a queue.
     #[must_use]
     pub fn jobs(&self, queue: Queue) -> usize {
         self.jobs[queue as usize].len()
     }
 
-    /// Whether a queue has something to do, and does it.
+    /// Whether a queue has a job and is not frozen.
     #[must_use]
     pub fn is_busy(&self, queue: Queue) -> bool {
         !self.is_frozen[queue as usize] && self.jobs(queue) > 0
     }
 
-    /// What a queue does next.
+    /// The next job of a queue.
     #[must_use]
     pub fn next_job(&self, queue: Queue) -> Option<&DiskWork> {
         self.jobs[queue as usize].front().map(|job| &job.work)
     }
 
-    /// A queue does its first job; whether there was one, and the queue is not frozen.
+    /// Does the next job of a queue. Returns whether there was one and the queue was not frozen.
     pub fn work(&mut self, queue: Queue) -> bool {
         if !self.is_busy(queue) {
             return false;
@@ -446,7 +459,7 @@ impl FakeDisk {
         true
     }
 
-    /// What was done, and the process has not heard of.
+    /// The next result that the process has not taken yet.
     pub fn finished(&mut self) -> Option<DiskDone> {
         let done = self.finished.pop_front();
         if let Some(DiskDone::Switched {
@@ -462,13 +475,14 @@ impl FakeDisk {
         done
     }
 
-    /// Whether it has nothing to do, and nothing to tell.
+    /// Whether no job waits, and no result.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.finished.is_empty() && self.jobs.iter().all(VecDeque::is_empty)
     }
 
-    /// Files that the process has closed, that have no name and that no job is about any more, are gone, and their room with them.
+    /// Removes files that the process has closed and that neither a name nor a job refers to. Their
+    /// room is free again.
     fn close(&mut self) {
         let jobs = || self.jobs.iter().flatten();
         let is_in_use = |id: FileId| {
@@ -489,22 +503,22 @@ impl FakeDisk {
         self.files.retain(|id, _| !gone.contains(id));
     }
 
-    /// Does everything at once, and reports it: a disk of the best kind.
+    /// Does all jobs at once, like the best possible disk.
     pub fn do_all(&mut self) {
         while Queue::ALL.into_iter().any(|queue| self.work(queue)) {}
     }
 
-    /// The process waits until everything that was written is synced: at the end of its start, and of its life.
+    /// Syncs all writes. The process waits for that when it starts and when it stops.
     pub fn finish(&mut self) {
         for file in self.files.values_mut() {
             file.sync(u64::MAX);
         }
     }
 
-    /// The process ends, and perhaps the system with it.
+    /// The process ends. With [`End::PowerLost`] the machine ends too.
     pub fn end(&mut self, end: End) {
         if end == End::Stopped {
-            // It waits until everything is done and synced.
+            // The process waits until all jobs are done and synced.
             self.is_frozen = [false; 2];
             self.do_all();
             self.finish();
@@ -531,7 +545,7 @@ impl FakeDisk {
             .journal_before
             .and_then(|it| self.files.remove_entry(&it));
         self.files.clear();
-        // A rename that is not synced can still be undone when the power goes later.
+        // A later loss of power can still undo a rename without a sync.
         if let Some((id, file)) = before {
             self.files.insert(id, file);
         }
@@ -539,9 +553,9 @@ impl FakeDisk {
         self.next = None;
     }
 
-    /// Each job that was begun is done, half done, or not.
+    /// Does some of the first jobs of each queue, and half of the next one.
     fn leave_unfinished(&mut self) {
-        // What is done is done without strikes: nobody hears of it.
+        // Strikes do not matter: no process is left to get their errors.
         self.strikes.clear();
         let mut left = Queue::ALL.map(|queue| self.rng.below(self.jobs(queue) + 1));
         while left.iter().any(|left| *left > 0) {
@@ -561,7 +575,7 @@ impl FakeDisk {
         }
     }
 
-    /// The process ends in the middle of this.
+    /// Does a part of a job, because the process ends in the middle of it.
     fn perform_half(&mut self, job: Job) {
         match job.work {
             DiskWork::Append(chunks) => {
@@ -595,13 +609,13 @@ impl FakeDisk {
         }
     }
 
-    /// A copy of what a process would read now.
+    /// A copy of the journal as a process would read it now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot(self.journal().to_vec())
     }
 
-    /// While no process runs, a copy takes the place of what is there.
+    /// Replaces all files by a copy, while no process runs.
     pub fn put_back(&mut self, snapshot: &Snapshot) {
         let file = File {
             cached: snapshot.0.clone(),
@@ -613,7 +627,7 @@ impl FakeDisk {
         self.journal_before = None;
     }
 
-    /// While no process runs, other bytes take the place of the journal.
+    /// Replaces the journal by these bytes, while no process runs.
     pub fn put_bytes(&mut self, bytes: Vec<u8>) {
         self.put_back(&Snapshot(bytes));
     }
@@ -625,7 +639,7 @@ impl FakeDisk {
         file
     }
 
-    /// Whether the next operation of a kind is struck: the first strike that fits is used up.
+    /// Uses up the first strike that fits the operation, if there is one.
     fn struck(&mut self, fits: impl Fn(Strike) -> Option<DiskErrorKind>) -> Option<DiskErrorKind> {
         let fits = |strike: Strike| match strike {
             Strike::Any(kind) => Some(kind),
@@ -670,7 +684,7 @@ impl FakeDisk {
         })
     }
 
-    /// Bytes that can be written at a place of a file.
+    /// Bytes that can be written to a file from this offset on.
     fn room_at(&self, file: FileId, offset: u64) -> u64 {
         let own = self.files.get(&file).map_or(0, File::room);
         own.saturating_sub(offset).saturating_add(self.room())
@@ -698,7 +712,7 @@ impl FakeDisk {
             };
             self.refusals += u64::from(kind == DiskErrorKind::Full);
             self.must_give_up |= kind == DiskErrorKind::Broken && is_current;
-            // Of this one and of those behind it, any part.
+            // Any part of this chunk and of the later ones may be written.
             for chunk in &chunks[place..] {
                 let room = self.room_at(chunk.file, chunk.offset);
                 let most = usize::try_from(room).unwrap_or(usize::MAX);
@@ -712,7 +726,7 @@ impl FakeDisk {
         Ok(())
     }
 
-    /// What is asked for makes sense.
+    /// Asserts that a write continues its file and repeats what was refused.
     fn check(&mut self, chunk: &Chunk) {
         let file = self.file(chunk.file);
         assert_eq!(
@@ -739,7 +753,7 @@ impl FakeDisk {
         let wanted = end.saturating_sub(own);
         let is_refused = self.reserves && wanted > room;
         if let Some(kind) = struck.or(is_refused.then_some(DiskErrorKind::Full)) {
-            // Some of it may be reserved all the same.
+            // A refused reservation may still have reserved a part.
             if self.reserves && kind == DiskErrorKind::Full && self.rng.percent(50) {
                 let part = self.rng.between(0, wanted.min(room));
                 self.file(id).reserved = own + part;
@@ -783,7 +797,7 @@ impl FakeDisk {
             Strike::Create(kind) => Some(kind),
             _ => None,
         });
-        // A name needs little room.
+        // A directory entry needs little room, so a full disk may still have it.
         let is_full = self.room() == 0 && self.rng.percent(50);
         if let Some(kind) = struck.or(is_full.then_some(DiskErrorKind::Full)) {
             return Err(error(kind));
@@ -829,7 +843,7 @@ impl FakeDisk {
         }
     }
 
-    /// A file takes the journal's name; that is not synced yet.
+    /// Gives the journal's name to a file, without a sync.
     fn rename(&mut self, id: FileId) {
         assert_eq!(self.next, Some(id), "{id:?} is not called journal.new");
         self.next = None;
@@ -1019,7 +1033,7 @@ mod tests {
         assert!(disk.reserve_to(NEW, 40));
         disk.set_others(1_000);
         assert_eq!(disk.room(), 0);
-        // What is reserved is there all the same.
+        // Reserved room stays, even if other users fill the disk.
         assert!(disk.append_one(OLD, 0, &[7; 60]));
         assert!(!disk.append_one(OLD, 60, b"x"));
         disk.set_others(0);

@@ -1,6 +1,6 @@
-//! A herd of real server processes for a test, and what they log.
+//! A herd of real server processes for a test, and their logs.
 //!
-//! Each herd lives on a loopback address of its own, on ports that the system chose there: see
+//! Each herd has its own loopback address, and ports that the system chose there: see
 //! [`crate::ports`].
 
 #![allow(
@@ -25,30 +25,30 @@ use crate::client::{Client, SOON};
 use crate::server::{self, Listening, Member, Process};
 use crate::{clock, ports};
 
-/// What stands in for Google Places.
+/// A server that takes the place of Google Places.
 pub trait PlacesServer {
-    /// Where it listens, as `https://host:port`.
+    /// Its URL, `https://host:port`.
     fn url(&self) -> String;
-    /// The certificate authority that it is certified by.
+    /// The certificate authority that signed its certificate.
     fn ca_pem(&self) -> &str;
 }
 
-/// A herd on paper: its config file, and the options that every one of its servers is started with.
+/// The config file of a herd, and the options with which each of its servers is started.
 #[derive(Debug)]
 pub struct Herd {
-    /// Where its files are, and the working directory of its servers.
+    /// The directory of its files, which is the working directory of its servers.
     pub directory: TempDir,
     members: Vec<(String, SocketAddr, SocketAddr)>,
     links: Vec<(String, String)>,
     extra: String,
     top: String,
     environment: HashMap<String, String>,
-    /// How much the servers log.
+    /// The log level of the servers.
     pub level: &'static str,
 }
 
 impl Herd {
-    /// Servers and links; nothing is started.
+    /// A herd with these servers and links. No server is started.
     pub fn new(names: &[&str], links: &[(&str, &str)]) -> Herd {
         let ports = ports::free(2 * names.len()).unwrap();
         let members: Vec<_> = names
@@ -59,8 +59,8 @@ impl Herd {
         Herd::at(&members, links)
     }
 
-    /// Servers, each with the address for clients and the one for neighbours that the test chose,
-    /// and links; nothing is started.
+    /// A herd with these servers and links. The test chooses the address for clients and the
+    /// address for neighbours of each server. No server is started.
     pub fn at(members: &[(&str, SocketAddr, SocketAddr)], links: &[(&str, &str)]) -> Herd {
         let members = members
             .iter()
@@ -81,47 +81,47 @@ impl Herd {
         }
     }
 
-    /// A herd of one.
+    /// A herd of one server.
     pub fn single() -> Herd {
         Herd::new(&["Riley"], &[])
     }
 
-    /// The servers and links of a preset, on ports of our own.
+    /// The servers and links of a preset, on free ports.
     pub fn preset(year: &str) -> Herd {
         let preset = herd_mio::presets::by_year(year).unwrap();
         Herd::new(&preset.servers, preset.links)
     }
 
-    /// TOML tables to be added to the config file.
+    /// Adds TOML tables to the config file.
     pub fn with(mut self, toml: &str) -> Herd {
         self.extra.push_str(toml);
         self
     }
 
-    /// TOML tables to stand in the config file instead of those that were added before.
+    /// Replaces the TOML tables that were added to the config file.
     pub fn with_instead(mut self, toml: &str) -> Herd {
         self.extra = toml.to_owned();
         self
     }
 
-    /// The same between two starts of a server.
+    /// The same for a herd whose config file changes between two starts of a server.
     pub fn replace_tables(&mut self, toml: &str) {
         self.extra = toml.to_owned();
     }
 
-    /// TOML keys to stand at the top of the config file.
+    /// Adds TOML keys at the top of the config file.
     pub fn with_top(mut self, toml: &str) -> Herd {
         self.top.push_str(toml);
         self
     }
 
-    /// An environment variable for the servers.
+    /// Sets an environment variable of the servers.
     pub fn env(mut self, name: &str, value: &str) -> Herd {
         self.environment.insert(name.into(), value.into());
         self
     }
 
-    /// Asks `places` with the key that is right for it.
+    /// Lets the servers ask `places`, with its certificate authority and the right key.
     pub fn asking(self, places: &impl PlacesServer) -> Herd {
         let ca = self.directory.path().join("ca.pem");
         fs::write(&ca, places.ca_pem()).unwrap();
@@ -129,7 +129,7 @@ impl Herd {
         self.with(&toml).env("HERD_PLACES_KEY", "test-key")
     }
 
-    /// How much the servers log.
+    /// Sets the log level of the servers.
     pub fn level(mut self, level: &'static str) -> Herd {
         self.level = level;
         self
@@ -141,19 +141,19 @@ impl Herd {
         self.members.iter().map(|(name, ..)| name.clone()).collect()
     }
 
-    /// Its links; the first of two servers dials.
+    /// Its links. The first of two servers dials.
     #[must_use]
     pub fn links(&self) -> &[(String, String)] {
         &self.links
     }
 
-    /// Where clients of a server connect.
+    /// The address for clients of a server.
     pub fn clients_address(&self, name: &str) -> SocketAddr {
         let member = self.members.iter().find(|(other, ..)| other == name);
         member.unwrap().1
     }
 
-    /// Where neighbours of a server connect.
+    /// The address for neighbours of a server.
     pub fn peers_address(&self, name: &str) -> SocketAddr {
         self.members
             .iter()
@@ -162,7 +162,7 @@ impl Herd {
             .2
     }
 
-    /// Writes the config file; returns where it is.
+    /// Writes the config file, and returns its path.
     pub fn config_file(&self) -> PathBuf {
         let links = self.links.iter();
         let links: Vec<_> = links.map(|(a, b)| (a.as_str(), b.as_str())).collect();
@@ -184,7 +184,7 @@ impl Herd {
         path
     }
 
-    /// The command that starts one of its servers, logging to its standard error.
+    /// The command that starts one of its servers. The log goes to the standard error.
     #[must_use]
     pub fn command(&self, name: &str) -> Command {
         let mut command = server_command();
@@ -203,7 +203,7 @@ impl Herd {
         Server::start(&mut self.command(name))
     }
 
-    /// Starts them all, and waits until every link is there.
+    /// Starts all servers, and waits until every link is up.
     #[must_use]
     pub fn start_all(&self) -> HashMap<String, Server> {
         let servers = self.start_all_quietly();
@@ -214,7 +214,8 @@ impl Herd {
         servers
     }
 
-    /// Starts them all without waiting for links, which a quiet log does not tell of.
+    /// Starts all servers without waiting for links. That is for log levels that do not report
+    /// links.
     #[must_use]
     pub fn start_all_quietly(&self) -> HashMap<String, Server> {
         let names = self.names().into_iter();
@@ -224,8 +225,8 @@ impl Herd {
     }
 }
 
-/// The server's program. Cargo and nextest say where it is to the tests of the server's own package;
-/// for the tests of others it is built, if it is not up to date.
+/// The server's program. Cargo and nextest pass its path to tests of the server's own package. For
+/// tests of other packages, cargo builds it if it is not up to date.
 #[must_use]
 pub fn server_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -240,7 +241,7 @@ pub fn server_program() -> &'static Path {
     })
 }
 
-/// The server's program, without any setting from this process's environment.
+/// A command that runs the server's program, without the settings of this process's environment.
 #[must_use]
 pub fn server_command() -> Command {
     let mut command = Command::new(server_program());
@@ -248,9 +249,9 @@ pub fn server_command() -> Command {
     command
 }
 
-/// `herd-client status`, without any setting from this process's environment. The program is the one
-/// beside the server: `cargo test` builds both. It is only built here if there is none, because a
-/// build for one package's tests would compile half the workspace again, for other features.
+/// `herd-client status`, without the settings of this process's environment. The program is taken
+/// from the server's directory, because `cargo test` builds both there. It is built here only if it
+/// is missing: a build for one package would compile half the workspace again, with other features.
 #[must_use]
 pub fn status_command() -> Command {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -279,24 +280,24 @@ struct Log {
 }
 
 impl Log {
-    /// The log is still shown after a test failed while it held the lock.
+    /// Ignores poisoning: the log is still needed after a test failed while it held the lock.
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A running server process. It is killed when the test is through with it.
+/// A running server process. Dropping it kills it.
 #[derive(Debug)]
 pub struct Server {
     process: Process,
-    /// Where it listens for clients.
+    /// Its address for clients.
     pub address: SocketAddr,
     log: Arc<Log>,
 }
 
 impl Server {
-    /// Starts it, collects what it logs to its standard error, and waits until it says that it is
-    /// ready.
+    /// Starts the process, collects the log from its standard error, and waits until it reports
+    /// that it is ready.
     pub fn start(command: &mut Command) -> Server {
         command
             .stdin(Stdio::null())
@@ -347,19 +348,19 @@ impl Server {
         &mut self.process
     }
 
-    /// A client connected to it.
+    /// A client that is connected to it.
     #[must_use]
     pub fn client(&self) -> Client {
         Client::connect(self.address)
     }
 
-    /// What it has logged so far.
+    /// The lines that it has logged so far.
     #[must_use]
     pub fn log_lines(&self) -> Vec<String> {
         self.log.lock().lines.clone()
     }
 
-    /// Waits for a log line with both texts in it, and returns it.
+    /// Waits for a log line that contains both texts, and returns it.
     pub fn wait_for_log(&self, one: &str, other: &str) -> String {
         self.wait_for_nth_log(1, one, other)
     }
@@ -394,12 +395,12 @@ impl Server {
         kill_process(Pid::from_child(&self.process.child), signal).unwrap();
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill(mut self) {
         self.process.kill().unwrap();
     }
 
-    /// Waits until it ended by itself; returns how, and its whole log.
+    /// Waits until the process ends by itself. Returns its status and its whole log.
     #[must_use]
     pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
         let Some(status) = self.process.wait(clock::now() + SOON) else {
@@ -409,7 +410,7 @@ impl Server {
         (status, self.log_lines())
     }
 
-    /// Stops it with SIGTERM, and checks that it stopped cleanly.
+    /// Stops it with SIGTERM, and asserts that it ends with status 0.
     pub fn stop(self) -> Vec<String> {
         self.signal(Signal::TERM);
         let (status, log) = self.wait();

@@ -1,6 +1,8 @@
-//! What a program leaves behind when a signal ends it: processes and files. For the tests of tools that start others.
+//! For tests of tools that start other programs: which processes and files are left after a signal
+//! has ended the tool.
 //!
-//! The program is given a directory for its temporary files. All that it starts inherits that in its environment, and is found by it.
+//! The tool gets its own directory for temporary files. All its children inherit that in their
+//! environment, so the test can find them by it.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
@@ -14,13 +16,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock;
 
-/// Starting something, and cleaning up, are a matter of a second or two; the machine may be busy.
+/// A start or a clean-up takes a second or two, but the machine may be busy.
 const SOON: Duration = Duration::from_secs(60);
 
-/// What ends a program: `kill`, Ctrl-C, and a terminal that is closed.
+/// The signals of `kill`, of Ctrl-C, and of a closed terminal.
 pub const SIGNALS: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::HUP];
 
-/// A running program. Dropped, it is killed with everything that it has started.
+/// A running program. Dropping it kills it and all its children.
 #[derive(Debug)]
 pub struct Program {
     process: Child,
@@ -39,7 +41,7 @@ impl Drop for Program {
 }
 
 impl Program {
-    /// Starts it with that directory for temporary files, which has to be empty.
+    /// Starts the program with this directory for temporary files, which has to be empty.
     pub fn start(command: &mut Command, directory: &Path) -> Program {
         command
             .env("TMPDIR", directory)
@@ -55,7 +57,7 @@ impl Program {
         }
     }
 
-    /// Waits until something with these words on its command line runs, which the program has started.
+    /// Waits until a child of the program runs whose command line contains these words.
     pub fn await_child(&mut self, words: &str) {
         let own = Pid::from_child(&self.process);
         await_some(words, || {
@@ -66,7 +68,8 @@ impl Program {
         });
     }
 
-    /// Sends it the signal, waits for its end as after such a signal, and looks for what is left. Returns what it said.
+    /// Sends the signal, and waits for the end. Asserts the exit status, and that no process and no
+    /// file is left. Returns the standard error.
     pub fn end_with(mut self, signal: Signal) -> String {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
         let status = await_some("its end", || self.process.try_wait().unwrap());
@@ -85,7 +88,7 @@ impl Program {
         said
     }
 
-    /// All that it says on its standard error until every process that may write there has ended.
+    /// Reads the standard error until every process that could write to it has ended.
     fn said(&mut self) -> String {
         let mut said = Vec::new();
         self.errors.read_to_end(&mut said).unwrap();
@@ -93,7 +96,8 @@ impl Program {
     }
 }
 
-/// Whether this system lists processes; if not, that is told past the test harness, which would swallow it.
+/// Whether this system lists processes. If not, a message goes straight to stderr, because the test
+/// harness would capture `eprintln!`.
 pub fn can_be_seen() -> bool {
     let can = Path::new("/proc/self/environ").exists();
     if !can {
@@ -103,7 +107,7 @@ pub fn can_be_seen() -> bool {
     can
 }
 
-/// Processes whose environment names that directory, and their command lines.
+/// The processes whose environment contains this directory, with their command lines.
 fn processes_of(directory: &Path) -> Vec<(Pid, String)> {
     let directory = directory.to_str().unwrap();
     let text = |path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
@@ -116,7 +120,7 @@ fn processes_of(directory: &Path) -> Vec<(Pid, String)> {
         let Some(process) = number.and_then(Pid::from_raw) else {
             continue;
         };
-        // One may be gone before it is looked at; then it has neither.
+        // A process may end before its files are read. Then they read as empty.
         if text(entry.path().join("environ")).contains(directory) {
             let line = text(entry.path().join("cmdline")).replace('\0', " ");
             found.push((process, line));

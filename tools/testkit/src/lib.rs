@@ -1,4 +1,4 @@
-//! What the tools and the tests of herd-mio share.
+//! Code that the tools and the tests of herd-mio share.
 //!
 //! For every program:
 //!
@@ -6,34 +6,34 @@
 //! |---|---|
 //! | [`signals`] | the signal mask and the dispositions that a program inherits |
 //! | [`stop`] | Ctrl-C and SIGTERM as a flag |
-//! | [`output`] | the standard output: what is written arrives, or the exit status says that it did not |
+//! | [`output`] | the standard output: a failed write changes the exit status |
 //! | [`failure`] | the exit status and the one line that says why |
 //! | [`clock`] | the only place that reads the clocks |
-//! | [`cargo`] | builds a program, and says where it is |
+//! | [`cargo`] | builds a program, and finds it |
 //!
 //! For programs and tests that start servers:
 //!
 //! | module | what |
 //! |---|---|
-//! | [`ports`] | free ports, on a loopback address of the herd's own |
+//! | [`ports`] | free ports, on a loopback address that only one herd has |
 //! | [`server`] | the config file of a herd, the line that says ready, the end of a process |
 //! | [`herd`] | a herd of real processes for a test, and its log |
-//! | [`client`] | a client whose conversation is a transcript |
-//! | [`transcripts`] | what a client is answered, as one suite that is played against everything |
-//! | [`streams`], [`left_behind`] | what is tested of every program: its output, its signals, what it leaves |
+//! | [`client`] | a client for transcripts |
+//! | [`transcripts`] | the right answers to a client, for every implementation of the server |
+//! | [`streams`], [`left_behind`] | tests of every program: its output, its signals, its clean-up |
 //!
 //! For tests of the core:
 //!
 //! | module | what | used by |
 //! |---|---|---|
-//! | [`at_line`] | `AT` lines and their order, read anew from the words of the protocol | `promises`, the simulator |
-//! | [`fake_disk`] | a disk in memory that fails in every way that a real one does | property test, simulator, fuzzing |
-//! | [`promises`] | a book of what was promised, and what must be there after each restart | the same, and the tests of real processes |
-//! | [`rng`] | one source of chance | all of them |
+//! | [`at_line`] | a second implementation of `AT` lines and their order | `promises`, simulator |
+//! | [`fake_disk`] | a disk in memory, with every failure of a real one | properties, simulator, fuzzing |
+//! | [`promises`] | the records that must survive a restart | the same, tests of real processes |
+//! | [`rng`] | the random numbers | all of them |
 //!
-//! `at_line` and `promises` share no code with the server that they check. Only `fake_disk`,
-//! `herd` and `transcripts` know the core: the types of its disk work, the reading of a journal, the
-//! presets, and the grammar that judges lines made by chance.
+//! `at_line` and `promises` share no code with the server that they check. Only `fake_disk`, `herd`
+//! and `transcripts` use the server's library: the types of its disk work, the reader of a journal,
+//! the presets, and the parser that judges random lines.
 
 #![forbid(unsafe_code)]
 #![allow(

@@ -1,7 +1,7 @@
-//! The standard output of a tool: what it says gets there, or its exit status says that it did not.
+//! The standard output of a tool. A failed write changes the exit status.
 //!
-//! A reader that has seen enough (`… | head -1`, EPIPE) is no failure. Any other error is one: a
-//! full disk behind `--json > file` must not look like success.
+//! A reader that closes the pipe early (`… | head -1`, EPIPE) is no failure. Any other error is
+//! one: a full disk behind `--json > file` must not look like success.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -15,14 +15,14 @@ const UNWRITTEN: u8 = 1;
 
 static HAS_FAILED: AtomicBool = AtomicBool::new(false);
 
-/// Writes to the standard output, at once; says whether it got there. A failure is told on the
-/// standard error, the first time, and remembered for [`status`].
+/// Writes to the standard output at once. Returns whether that worked. The first failure is
+/// reported on the standard error, and every failure is kept for [`status`].
 pub fn say(text: impl fmt::Display) -> bool {
     let mut stdout = io::stdout().lock();
     note(write!(stdout, "{text}").and_then(|()| stdout.flush()))
 }
 
-/// `println!` by way of [`say`]: it does not panic.
+/// Like `println!`, but a failed write does not panic.
 #[macro_export]
 macro_rules! say {
     ($($text:tt)*) => {{
@@ -45,13 +45,13 @@ fn note(written: io::Result<()>) -> bool {
     }
 }
 
-/// One line on the standard error, after the program's name. Not `eprintln!`, which panics where
+/// Writes one line to the standard error, after the program's name. `eprintln!` would panic if
 /// there is no standard error.
 pub fn tell(what: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{}: {what}", name());
 }
 
-/// The status to end with: that one, unless it is success and something could not be said.
+/// The exit status. A failed write turns success into failure.
 #[must_use]
 pub fn status(status: u8) -> ExitCode {
     match status {
@@ -60,15 +60,16 @@ pub fn status(status: u8) -> ExitCode {
     }
 }
 
-/// The command line; or, after `--help`, `--version` or a mistake, the status to end with.
+/// Parses the command line.
 ///
 /// # Errors
-/// There is nothing to be done but to end with that status.
+/// The command line has `--help`, `--version` or a mistake. The program has to end with this
+/// status.
 pub fn command_line<C: Parser>() -> Result<C, ExitCode> {
     C::try_parse().map_err(|error| show(&error))
 }
 
-/// Shows what clap has to say, which may be the help; returns the status to end with.
+/// Shows the help, the version or clap's error. Returns the exit status.
 #[must_use]
 pub fn show(error: &clap::Error) -> ExitCode {
     match error.exit_code() {
@@ -77,13 +78,13 @@ pub fn show(error: &clap::Error) -> ExitCode {
             status(0)
         }
         code => {
-            let _ = error.print(); // there may be no standard error
+            let _ = error.print(); // Fails if there is no standard error.
             ExitCode::from(u8::try_from(code).unwrap_or(2))
         }
     }
 }
 
-/// The program's name, as it was called.
+/// The file name of the program.
 fn name() -> String {
     let program = std::env::args_os().next().unwrap_or_default();
     let name = std::path::Path::new(&program)

@@ -1,22 +1,28 @@
-//! A book of what a server has promised, and what must be there after each of its restarts.
+//! A book of the records that servers have promised to keep. After each restart it checks that they
+//! are there.
 //!
-//! It is told what was answered, which records a neighbour taught, how each process ended, when the disk was full, when a process or
-//! its disk stood still, and when an older copy of a data directory was put back. At each restart it says which records must be
-//! there, and names the first one that is missing. What outlasts what is taken from the table in README.md:
+//! A test reports to the book: answers to clients, records from neighbours, the end of each
+//! process, times when the disk was full, times when a process or its disk was stopped, and older
+//! copies of a data directory that were put back. At each restart the book names the first record
+//! that must be there and is missing. The rules are those of the table in README.md. These records
+//! must survive:
 //!
 //! | | the process ends | the machine loses power |
 //! |---|---|---|
-//! | [`Policy::Always`] | all that was answered | all that was answered |
-//! | [`Policy::Interval`] | all that was answered | all but what was answered in the last interval |
-//! | [`Policy::Never`] | all that was answered | what this life began with |
-//! | [`Policy::NoJournal`] | nothing | nothing |
+//! | [`Policy::Always`] | all answered ones | all answered ones |
+//! | [`Policy::Interval`] | all answered ones | all but those answered in the last interval |
+//! | [`Policy::Never`] | all answered ones | those with which this life began |
+//! | [`Policy::NoJournal`] | none | none |
 //!
-//! Whatever a life began with is synced before it serves anybody, so it outlasts every later end.
+//! A life is the time from a start of the server to its end. The records with which a life begins
+//! are synced before the server accepts connections, so they survive every later end.
 //!
-//! A server that tells a neighbour how far it has got in the neighbour's feed claims every record up to there: see
-//! [`Promises::claims`]. That holds in each life, and for what a new life says of an old one.
+//! A server tells a neighbour its position in the neighbour's feed, the ordered list of the
+//! neighbour's changes. With that it claims to have every record up to there: see
+//! [`Promises::claims`]. The claim holds in each life, also if a new life repeats the position of
+//! an old one.
 //!
-//! Nothing here is shared with the server: lines are read by [`crate::at_line`].
+//! The book shares no code with the server: [`crate::at_line`] reads the lines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,17 +30,17 @@ use std::time::Duration;
 
 use crate::at_line::Line;
 
-/// When something happened: since the story began.
+/// The time of an event since the beginning of the test.
 pub type When = Duration;
 
-/// What a server promises of its disk.
+/// When a server syncs its journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// There is none.
+    /// The server has no journal.
     NoJournal,
-    /// It syncs before it answers.
+    /// It syncs before each answer.
     Always,
-    /// It syncs what was answered within this time.
+    /// It syncs each answered record within this time.
     Interval(Duration),
     /// It does not sync.
     Never,
@@ -43,24 +49,24 @@ pub enum Policy {
 /// How a life ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// In good order.
+    /// The server stopped in order.
     Stopped,
-    /// The process was killed, or gave up. The system goes on.
+    /// The process was killed, or gave up. The machine keeps running.
     Killed,
-    /// The machine lost power, or was started anew.
+    /// The machine lost power, or was restarted.
     PowerLost,
 }
 
-/// An answer.
+/// An answer to a client.
 #[derive(Clone, Debug)]
 struct Answer {
     when: When,
     line: Line,
-    /// It was there when a life began.
+    /// The record was in the table when a life began.
     is_settled: bool,
 }
 
-/// A record that a neighbour taught.
+/// A record that came from a neighbour.
 #[derive(Clone, Debug)]
 struct Lesson {
     position: u64,
@@ -68,20 +74,20 @@ struct Lesson {
     line: Line,
 }
 
-/// Which feed: the neighbour, and the life of it.
+/// A feed: the neighbour, and the life of the neighbour.
 type Feed = (usize, u64);
 
-/// What is known of one server.
+/// The book's page about one server.
 #[derive(Clone, Debug)]
 struct Server {
     policy: Policy,
     answers: BTreeMap<Vec<u8>, Vec<Answer>>,
     lessons: BTreeMap<Feed, Vec<Lesson>>,
-    /// When the process or its disk did nothing.
+    /// Times in which the process or its disk was stopped.
     pauses: Vec<(When, When)>,
-    /// When its disk had no room.
+    /// Times in which its disk was full.
     full: Vec<(When, When)>,
-    /// How its last life ended and what is safe, until it is started again.
+    /// The end of its last life, until it is started again.
     ended: Option<Ended>,
 }
 
@@ -90,26 +96,26 @@ struct Server {
 struct Ended {
     end: End,
     when: When,
-    /// What was answered before this is safe.
+    /// Records that were answered before this time are safe.
     safe_before: When,
-    /// What that life began with is safe.
+    /// Records with which that life began are safe.
     keeps_settled: bool,
-    /// A copy was put back.
+    /// A copy of the data directory was put back.
     is_copy: bool,
 }
 
-/// Something that must be there and is not.
+/// A record that must be there and is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// Which server lacks it.
+    /// The server that lacks the record.
     pub server: usize,
-    /// Whose record it is.
+    /// The client of the record.
     pub client: Vec<u8>,
-    /// The `AT` line that must be there, or a later one.
+    /// The promised `AT` line. A later one of the same client would do.
     pub promised: Vec<u8>,
-    /// What is there.
+    /// The line that is there instead.
     pub found: Option<Vec<u8>>,
-    /// What promised it.
+    /// The reason why the record must be there.
     pub why: String,
 }
 
@@ -127,7 +133,7 @@ impl fmt::Display for Missing {
     }
 }
 
-/// Bytes for a reader: escaped, the middle of long ones left out.
+/// Bytes as readable text: escaped, without the middle of long ones.
 struct Short<'a>(&'a [u8]);
 
 impl fmt::Display for Short<'_> {
@@ -142,10 +148,10 @@ impl fmt::Display for Short<'_> {
     }
 }
 
-/// What a table holds of a client.
+/// Looks up the record of a client in a server's table.
 pub type Table<'a> = dyn FnMut(&[u8]) -> Option<Line> + 'a;
 
-/// The book.
+/// The book of promises.
 #[derive(Clone, Debug, Default)]
 pub struct Promises {
     servers: BTreeMap<usize, Server>,
@@ -154,13 +160,13 @@ pub struct Promises {
 }
 
 impl Promises {
-    /// An empty one.
+    /// An empty book.
     #[must_use]
     pub fn new() -> Promises {
         Promises::default()
     }
 
-    /// A server with that policy begins its first life.
+    /// A server with this policy begins its first life.
     pub fn serves(&mut self, server: usize, policy: Policy) {
         let entry = Server {
             policy,
@@ -183,13 +189,14 @@ impl Promises {
         self.answered += 1;
     }
 
-    /// A neighbour was told that a server keeps this record, as safely as if it had answered a client.
+    /// The server told a neighbour that it keeps this record. That promises as much as an answer to
+    /// a client.
     pub fn kept(&mut self, server: usize, line: &Line, when: When) {
         let Some(server) = self.server(server) else {
             return;
         };
         let answers = server.answers.entry(line.client().to_vec()).or_default();
-        // An answer that is no later than one before it promises nothing more.
+        // An answer with an older or the same record promises nothing more.
         if answers.iter().all(|before| before.line < *line) {
             answers.push(Answer {
                 when,
@@ -199,19 +206,20 @@ impl Promises {
         }
     }
 
-    /// How many answers it was told of.
+    /// The number of reported answers.
     #[must_use]
     pub fn answers(&self) -> u64 {
         self.answered
     }
 
-    /// How many records it has looked for, and found.
+    /// The number of records that were checked and found.
     #[must_use]
     pub fn found(&self) -> u64 {
         self.checked
     }
 
-    /// A neighbour taught a server this record, which is change `position` of the neighbour's feed in the life `boot`.
+    /// A neighbour sent this record to a server. It is change `position` of the neighbour's feed in
+    /// the life `boot`.
     pub fn taught(
         &mut self,
         server: usize,
@@ -222,7 +230,7 @@ impl Promises {
     ) {
         if let Some(server) = self.server(server) {
             let lessons = server.lessons.entry((neighbour, boot)).or_default();
-            // A feed holds each client's record once: the last one counts.
+            // A feed holds only the last record of each client.
             lessons.retain(|lesson| lesson.client != line.client());
             lessons.push(Lesson {
                 position,
@@ -232,8 +240,9 @@ impl Promises {
         }
     }
 
-    /// The neighbour's feed has a later record of this client now, behind all that the server was taught: a server that asks for the rest
-    /// of the feed is sent that one, so an earlier one is not looked for.
+    /// The neighbour has a later record of this client now, which the server has not received yet.
+    /// It is at the end of the feed. A server that asks for the rest of the feed gets it, so the
+    /// earlier record need not be there.
     pub fn moved(&mut self, server: usize, neighbour: usize, boot: u64, client: &[u8]) {
         if let Some(server) = self.server(server) {
             let lessons = server.lessons.entry((neighbour, boot)).or_default();
@@ -241,10 +250,11 @@ impl Promises {
         }
     }
 
-    /// A server says that it has everything up to `position` of a neighbour's feed: to that neighbour, or to itself in its journal.
+    /// A server claims to have every record of a neighbour's feed up to `position`. It tells that
+    /// to the neighbour, or writes it into its journal.
     ///
     /// # Errors
-    /// It was taught a record up to there, and does not hold it.
+    /// The server received such a record, and does not have it.
     pub fn claims(
         &mut self,
         server: usize,
@@ -272,14 +282,14 @@ impl Promises {
         Ok(())
     }
 
-    /// From `from` to `to`, the process was not run, or its disk did nothing.
+    /// From `from` to `to`, the process or its disk was stopped.
     pub fn stood_still(&mut self, server: usize, from: When, to: When) {
         if let Some(server) = self.server(server) {
             server.pauses.push((from, to));
         }
     }
 
-    /// The disk of a server has no room from now on, or has room again.
+    /// The disk of a server is full from now on, or has room again.
     pub fn full(&mut self, server: usize, is_full: bool, when: When) {
         let Some(server) = self.server(server) else {
             return;
@@ -292,7 +302,7 @@ impl Promises {
         }
     }
 
-    /// Whether the disk of a server had no room at some time between the two.
+    /// Whether the disk of a server was full at some time in this period.
     #[must_use]
     pub fn was_full(&self, server: usize, from: When, to: When) -> bool {
         let full = self.servers.get(&server).map(|server| &server.full);
@@ -308,11 +318,12 @@ impl Promises {
         }
     }
 
-    /// While the process does not run, a copy of its data directory is put back that was made at `copied`.
+    /// A copy of the data directory from the time `copied` is put back while the process does not
+    /// run.
     pub fn copy_put_back(&mut self, server: usize, copied: When) {
         if let Some(ended) = self.server(server).and_then(|it| it.ended.as_mut()) {
-            // One that was made while the process ran has what was in the file then, whatever became
-            // of the file; one that was made since has what is left.
+            // A copy from that life holds the file's content at that time, and later losses do not
+            // change it. A copy from after the end holds what the end has left.
             if copied <= ended.when {
                 ended.safe_before = copied;
                 ended.keeps_settled = false;
@@ -321,18 +332,18 @@ impl Promises {
         }
     }
 
-    /// The next life begins, with this table.
+    /// The next life begins with this table.
     ///
     /// # Errors
-    /// The first record that must be there and is not.
+    /// The first record that must be there and is missing.
     pub fn restarted(&mut self, server: usize, table: &mut Table<'_>) -> Result<(), Missing> {
         self.look_at(server, table, true)
     }
 
-    /// While the process does not run: whether a life that began now, with this table, would lack something.
+    /// Like [`Promises::restarted`], but the book does not change. The process does not run.
     ///
     /// # Errors
-    /// The first record that must be there and is not.
+    /// The first record that must be there and is missing.
     pub fn would_restart(&mut self, server: usize, table: &mut Table<'_>) -> Result<(), Missing> {
         self.look_at(server, table, false)
     }
@@ -373,7 +384,8 @@ impl Promises {
         }
         if begins {
             server.ended = None;
-            // What is lost with reason is not promised any more. What is there is synced now.
+            // Records that were allowed to be lost are no longer promised. Records in the table are
+            // synced now.
             for (client, answers) in &mut server.answers {
                 let held = table(client);
                 answers.retain_mut(|answer| {
@@ -386,7 +398,7 @@ impl Promises {
         Ok(())
     }
 
-    /// The clients that a server has answered.
+    /// The clients whose answers the book has.
     #[must_use]
     pub fn clients(&self, server: usize) -> BTreeSet<&[u8]> {
         let answers = self.servers.get(&server).map(|server| &server.answers);
@@ -396,7 +408,7 @@ impl Promises {
             .collect()
     }
 
-    /// The records that must be there if the server's life ended so and then: each client's latest `AT` line.
+    /// The records that must be there after such an end: each client's latest promised `AT` line.
     #[must_use]
     pub fn must_be_there(&self, server: usize, end: End, when: When) -> Vec<&Line> {
         let Some(server) = self.servers.get(&server) else {
@@ -423,7 +435,7 @@ impl Server {
         }
     }
 
-    /// What was answered before this outlasts such an end.
+    /// Records that were answered before this time survive such an end.
     fn safe_before(&self, end: End, when: When) -> When {
         match (self.policy, end) {
             (Policy::NoJournal, _) | (Policy::Never, End::PowerLost) => When::ZERO,
@@ -435,7 +447,7 @@ impl Server {
         }
     }
 
-    /// When it was last able to work for as long as `within` without a pause, before `when`.
+    /// The end of the last period of at least `within` without a pause. It is at most `when`.
     fn worked_until(&self, when: When, within: Duration) -> When {
         let mut until = when;
         let mut pauses = self.pauses.clone();
@@ -455,7 +467,7 @@ impl Answer {
     }
 }
 
-/// Looks for a line of a client, or a later one.
+/// Checks that the table has this line of a client, or a later one.
 fn look_for(
     server: usize,
     client: &[u8],
@@ -487,13 +499,13 @@ mod tests {
         Line::new(text.as_bytes(), 0).expect("an AT line")
     }
 
-    /// A table of these lines.
+    /// A table with these lines.
     fn table(lines: &[Line]) -> impl FnMut(&[u8]) -> Option<Line> {
         let lines = lines.to_vec();
         move |client| lines.iter().find(|line| line.client() == client).cloned()
     }
 
-    /// A server with one answer at 1 s and one at 4 s.
+    /// A book with one server, which answered at 1 s and at 4 s.
     fn book(policy: Policy) -> Promises {
         let mut book = Promises::new();
         book.serves(0, policy);
@@ -502,7 +514,7 @@ mod tests {
         book
     }
 
-    /// Which of the two may be lost when a life ends so at 4.5 s.
+    /// For each of the two answers: whether it may be lost if the life ends so at 4.5 s.
     fn lost(policy: Policy, end: End) -> [bool; 2] {
         ["old", "new"].map(|left_out| {
             let mut book = book(policy);
@@ -562,7 +574,7 @@ mod tests {
         book.serves(0, Policy::Interval(SECOND));
         book.answered(0, &line("x", 1), SECOND);
         book.answered(0, &line("x", 9), 4 * SECOND);
-        // This one changed nothing.
+        // This answer changed nothing, because its record is older.
         book.answered(0, &line("x", 5), 4 * SECOND);
         let now = Duration::from_millis(4_500);
         assert_eq!(book.must_be_there(0, End::PowerLost, now), [&line("x", 1)]);
@@ -594,7 +606,8 @@ mod tests {
     fn a_machine_that_stood_still_could_not_sync() {
         let mut still = book(Policy::Interval(SECOND));
         still.stood_still(0, Duration::from_millis(1_500), Duration::from_secs(4));
-        // It ran for half a second since: what was answered within a second before the pause may be lost.
+        // Only half a second has passed since the pause. So answers in the last second before the
+        // pause may be lost.
         assert!(
             still
                 .must_be_there(0, End::PowerLost, Duration::from_millis(4_500))

@@ -1,4 +1,5 @@
-//! The one source of chance: SplitMix64 (Steele, Lea and Flood 2014), so that a seed alone decides a run, on every machine.
+//! Random numbers: SplitMix64 (Steele, Lea and Flood 2014). The seed alone decides a run, on every
+//! machine.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use std::time::Duration;
 pub struct Rng(u64);
 
 impl Rng {
-    /// The stream of `seed` for one `purpose`: what one part of a run draws never shifts what another part draws.
+    /// The numbers of `seed` for one `purpose`. Each part of a run has its own purpose, so more
+    /// draws in one part do not change another part.
     pub fn new(seed: u64, purpose: &str) -> Rng {
         let mut rng = Rng(seed);
         for byte in purpose.bytes() {
@@ -27,7 +29,7 @@ impl Rng {
 
     /// A number below `bound`, which is not 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        // The bounds here are tiny beside 2⁶⁴, so the bias is too.
+        // The bounds are tiny compared with 2⁶⁴, so the bias is tiny too.
         (self.next_u64() % bound as u64) as usize
     }
 
@@ -36,34 +38,34 @@ impl Rng {
         low + self.next_u64() % (high - low + 1)
     }
 
-    /// True in so many of a hundred cases.
+    /// True with a probability of `chance` percent.
     pub fn percent(&mut self, chance: u64) -> bool {
         self.next_u64() % 100 < chance
     }
 
-    /// One of them.
+    /// One of the choices.
     pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len())]
     }
 
-    /// In any order.
+    /// Puts the items into a random order.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
     }
 
-    /// From `low` to `high` microseconds, both included.
+    /// A time from `low` to `high` microseconds, both included.
     pub fn micros(&mut self, low: u64, high: u64) -> Duration {
         Duration::from_micros(self.between(low, high))
     }
 
-    /// From `low` to `high` milliseconds, to the microsecond.
+    /// A time from `low` to `high` milliseconds, in whole microseconds.
     pub fn millis(&mut self, low: u64, high: u64) -> Duration {
         self.micros(low * 1_000, high * 1_000)
     }
 
-    /// A seed for what grows its own randomness.
+    /// A seed for a part with its own generator.
     pub fn seed(&mut self) -> [u8; 32] {
         let mut seed = [0; 32];
         for part in seed.chunks_exact_mut(8) {

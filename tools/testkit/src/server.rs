@@ -1,5 +1,5 @@
-//! What there is to know for a program that starts servers: the config file of a herd, a clean
-//! environment, the line that says ready, and the end of a process.
+//! Helpers for programs that start servers: the config file of a herd, a clean environment, the
+//! line that reports readiness, and the end of a process.
 
 use std::fmt::Write as _;
 use std::io;
@@ -12,23 +12,23 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{cargo, clock};
 
-/// A server of a config file.
+/// A server in a config file.
 #[derive(Clone, Copy, Debug)]
 pub struct Member<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Where it listens for clients, or is said to.
+    /// Its address for clients in the config file.
     pub clients: &'a str,
-    /// Where its neighbours dial it.
+    /// The address that its neighbours dial.
     pub peers: &'a str,
 }
 
-/// The links and servers of a herd, as the config file has them. Further tables may follow. The
-/// first of two linked servers dials.
+/// The config file's text for these links and servers. Further tables may follow. The first of two
+/// linked servers dials.
 #[must_use]
 pub fn config(links: &[(&str, &str)], members: &[Member<'_>]) -> String {
     let mut text = String::new();
-    // Writing into a String does not fail.
+    // Writing into a String never fails.
     for (dialler, acceptor) in links {
         let _ = write!(text, "\n    [{dialler:?}, {acceptor:?}],");
     }
@@ -46,8 +46,8 @@ pub fn config(links: &[(&str, &str)], members: &[Member<'_>]) -> String {
     text
 }
 
-/// Removes the settings of this process's environment (`HERD_…`). They are meant for other herds,
-/// and would win over the config file of this one.
+/// Removes the `HERD_…` settings of this process's environment. They are meant for other herds, and
+/// would override the config file of this one.
 pub fn without_settings(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HERD_") {
@@ -57,17 +57,17 @@ pub fn without_settings(command: &mut Command) -> &mut Command {
     command
 }
 
-/// Where a server that is ready listens.
+/// The addresses of a server that is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listening {
-    /// For clients.
+    /// The address for clients.
     pub clients: SocketAddr,
-    /// For neighbours.
+    /// The address for neighbours.
     pub peers: SocketAddr,
 }
 
 impl Listening {
-    /// Reads `herd-WORLD NAME: clients on ADDRESS, neighbours on ADDRESS`. More may follow behind
+    /// Reads `herd-WORLD NAME: clients on ADDRESS, neighbours on ADDRESS`. More may follow after
     /// another comma. Of several addresses, the first is read.
     #[must_use]
     pub fn from_line(line: &str) -> Option<Listening> {
@@ -82,25 +82,25 @@ impl Listening {
     }
 }
 
-/// A process that was started. Dropped, it is killed and reaped.
+/// A child process. Dropping it kills and reaps it.
 #[derive(Debug)]
 pub struct Process {
-    /// For its pipes.
+    /// The child, for access to its pipes.
     pub child: Child,
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Fails if the process has ended by itself.
         let _ = self.kill();
     }
 }
 
 impl Process {
-    /// Starts it.
+    /// Starts the process.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The process cannot be started.
     pub fn spawn(command: &mut Command) -> io::Result<Process> {
         command.spawn().map(|child| Process { child })
     }
@@ -116,7 +116,7 @@ impl Process {
         self.status().is_some()
     }
 
-    /// Its status, if it has ended.
+    /// Its exit status, if it has ended.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
@@ -126,27 +126,27 @@ impl Process {
         clock::wait_for(deadline, || self.status())
     }
 
-    /// Sends a signal, if it has not ended.
+    /// Sends a signal, unless the process has ended.
     pub fn signal(&mut self, signal: Signal) {
         if !self.has_ended() {
-            // Not reaped yet, so its id is still its own.
+            // The process is not reaped yet, so no other process has its id.
             let _ = kill_process(Pid::from_child(&self.child), signal);
         }
     }
 
-    /// SIGKILL. It is gone when this returns.
+    /// Sends SIGKILL and reaps the process.
     ///
     /// # Errors
-    /// The system does not let it be killed.
+    /// The system refuses the signal.
     pub fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
     }
 }
 
-/// Builds a program of the workspace, with what `more` adds to cargo's command line, and waits for
-/// it. It takes a second if it is there already; one that is there and out of date is never used.
-/// Cargo's own words go to the standard error.
+/// Builds a program of the workspace, with the arguments `more` for cargo, and waits for the end.
+/// An up-to-date program takes a second, and an outdated one is never used. Cargo's messages go to
+/// the standard error.
 ///
 /// # Errors
 /// Cargo cannot be run, or the program cannot be built.

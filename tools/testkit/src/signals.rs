@@ -1,10 +1,11 @@
-//! The signal mask and the dispositions that a tool inherits from its starter, also across `exec`.
+//! The signal mask and the dispositions that a tool inherits from its parent process, also across
+//! `exec`.
 //!
-//! | the starter | the tool |
+//! | the parent | the tool |
 //! |---|---|
-//! | blocked a signal | unblocks it: Ctrl-C and SIGTERM end a tool wherever it was started |
-//! | ignores SIGHUP (`nohup`) | goes on when the terminal is closed |
-//! | ignores SIGCHLD | replaces that: no status of a child could be waited for (wait(2)) |
+//! | blocked a signal | unblocks it, so that Ctrl-C and SIGTERM always end a tool |
+//! | ignores SIGHUP (`nohup`) | keeps running when the terminal is closed |
+//! | ignores SIGCHLD | replaces that, because wait(2) would not return a child's status |
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// To be called first of all, by every program: threads inherit the mask.
+/// Unblocks the signals. Every program calls this first, because threads inherit the mask.
 pub fn unblock() {
     let signals = [
         Signal::SIGINT,
@@ -22,12 +23,12 @@ pub fn unblock() {
         Signal::SIGQUIT,
         Signal::SIGTSTP,
     ];
-    // These are signals, and this is their mask: it does not fail.
+    // This cannot fail: all of these are valid signals.
     let _ = signals.into_iter().collect::<SigSet>().thread_unblock();
 }
 
-/// Signals that end a tool in order: SIGINT, SIGTERM, and SIGHUP unless it was ignored when this is
-/// first called.
+/// The signals on which a tool cleans up and ends: SIGINT, SIGTERM, and SIGHUP. SIGHUP is left out
+/// if it was ignored before the first call.
 #[must_use]
 pub fn ends() -> Vec<i32> {
     let mut signals = vec![SIGINT, SIGTERM];
@@ -37,16 +38,16 @@ pub fn ends() -> Vec<i32> {
     signals
 }
 
-/// Lets children be waited for, also if the starter ignores SIGCHLD.
+/// Makes it possible to wait for children, even if the parent process ignores SIGCHLD.
 ///
 /// # Errors
-/// The system does not let it be caught.
+/// The system refuses a handler for SIGCHLD.
 pub fn keep_children() -> io::Result<()> {
     flag::register(SIGCHLD, Arc::default()).map(drop)
 }
 
-/// Whether this process ignores a signal. Only Linux tells without unsafe code; elsewhere no signal
-/// counts as ignored.
+/// Whether this process ignores a signal. Without unsafe code only Linux can tell. Elsewhere no
+/// signal counts as ignored.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status

@@ -1,4 +1,4 @@
-//! What is tested of every tool: its standard output, and signals that its starter blocked.
+//! Tests for every tool: its standard output, and signals that its parent process has blocked.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
@@ -14,8 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock;
 
-/// `--help` and what else is given here, each into a full disk and into a pipe that has no reader
-/// any more.
+/// Runs the program with `--help` and with each of `more`. The output goes to a full disk, and then
+/// to a pipe without a reader.
 pub fn output_is_honest(program: &str, more: &[&[&str]]) {
     for arguments in [&[&["--help"][..]], more].concat() {
         let command = || {
@@ -40,7 +40,7 @@ pub fn output_is_honest(program: &str, more: &[&[&str]]) {
     }
 }
 
-/// Does that as a program does that has blocked every signal: children inherit it.
+/// Runs `start` on a thread that has blocked every signal. Children inherit the mask.
 pub fn with_all_blocked<T: Send>(start: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let starter = scope.spawn(|| {
@@ -51,7 +51,7 @@ pub fn with_all_blocked<T: Send>(start: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// The exit status of a child that has to end now; `None` if a signal ended it.
+/// The exit status of a child that has to end now. `None` if a signal ended it.
 pub fn ends_soon(child: &mut Child) -> Option<i32> {
     let deadline = clock::now() + Duration::from_secs(20);
     let Some(status) = clock::wait_for(deadline, || child.try_wait().unwrap()) else {
@@ -61,8 +61,8 @@ pub fn ends_soon(child: &mut Child) -> Option<i32> {
     status.code()
 }
 
-/// Starts a program whose starter has blocked every signal, waits for its first line, and sends it
-/// a signal. Returns its exit status as [`ends_soon`] does.
+/// Starts a program with every signal blocked, waits for its first line, and sends it a signal.
+/// Returns its exit status as [`ends_soon`] does.
 pub fn ends_at(signal: Signal, command: &mut Command) -> Option<i32> {
     command.stdout(Stdio::piped());
     let mut child = with_all_blocked(|| command.spawn().unwrap());
@@ -73,13 +73,13 @@ pub fn ends_at(signal: Signal, command: &mut Command) -> Option<i32> {
     ends_soon(&mut child)
 }
 
-/// Longer than any program of a test takes: reached only by a failure.
+/// Longer than any program of a test needs.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How a program ended, and all that it wrote.
+/// The status and the output of an ended program.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Its exit status; `None` if a signal ended it.
+    /// Its exit status. `None` if a signal ended it.
     pub status: Option<i32>,
     /// Its standard output.
     pub stdout: Vec<u8>,
@@ -87,13 +87,13 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// Waits for the end of a program whose standard output and error are pipes. If it does not end, it
-/// is killed, and the test fails.
+/// Waits for the end of a program whose standard output and error are pipes. At [`DEADLINE`] it is
+/// killed, and the test fails.
 #[must_use]
 pub fn end(mut child: Child) -> Ended {
     drop(child.stdin.take());
     let (stdout, stderr) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
-    // When both are closed, the program has ended, or is about to.
+    // When both pipes are closed, the program has ended or is about to.
     let (stdout, stderr) = match (stdout.recv_timeout(DEADLINE), stderr.recv_timeout(DEADLINE)) {
         (Ok(stdout), Ok(stderr)) => (stdout, stderr),
         _ => {
@@ -108,7 +108,7 @@ pub fn end(mut child: Child) -> Ended {
     }
 }
 
-/// Reads a pipe to its end, on a thread of its own.
+/// Reads a pipe to its end on a thread of its own.
 pub fn all_of(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
@@ -116,7 +116,7 @@ pub fn all_of(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
         if let Some(mut pipe) = pipe {
             pipe.read_to_end(&mut bytes).unwrap();
         }
-        // The test may be over.
+        // Fails if the test is over.
         let _ = sender.send(bytes);
     });
     receiver

@@ -1,7 +1,9 @@
-//! One suite of transcripts: what a client is answered, every row of the protocol's tables.
+//! One suite of transcripts with the answers that a client gets. It covers every row of the
+//! protocol's tables.
 //!
-//! They are played against the server, also behind a proxy's header, and against the same server
-//! in every other language. The server is called Riley, and asks a stand-in for Google Places.
+//! The suite is played against herd-mio, also behind a proxy's header. It is played against the
+//! same server in other languages too. The server's name is Riley, and it asks a stand-in for
+//! Google Places.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
@@ -16,18 +18,18 @@ mod near_misses;
 /// Makes connections to the server.
 pub type Connect<'a> = dyn Fn() -> Client + 'a;
 
-/// Some worlds' clocks have no more than milliseconds, and read them before or after they compute.
+/// Some implementations have clocks of milliseconds, and read them before or after they compute.
 const CLOCK_TOLERANCE_NS: i128 = 5_000_000;
 
-/// A conversation, and what it is about.
+/// A conversation with a name.
 #[derive(Clone, Copy, Debug)]
 pub struct Transcript {
-    /// What a failure is shown with.
+    /// The name that a failure shows.
     pub name: &'static str,
     play: fn(&Connect<'_>),
 }
 
-/// All of them; each takes clients of its own, so they may be played in any order.
+/// All transcripts. Each uses its own clients, so they may be played in any order.
 pub const TRANSCRIPTS: [Transcript; 13] = [
     of("IAMAT is answered with AT", iamat),
     of("the skew is receipt minus stamp", skews),
@@ -58,14 +60,14 @@ const fn of(name: &'static str, play: fn(&Connect<'_>)) -> Transcript {
 }
 
 impl Transcript {
-    /// Plays it. It panics at an answer that it does not expect.
+    /// Plays the transcript. An unexpected answer panics.
     pub fn play(&self, connect: &Connect<'_>) {
         let _name = OnFailure(self.name);
         (self.play)(connect);
     }
 }
 
-/// Says which transcript failed.
+/// Names the transcript when a panic unwinds.
 struct OnFailure(&'static str);
 
 impl Drop for OnFailure {
@@ -88,7 +90,7 @@ fn now_ns() -> i128 {
     i128::try_from(clock::since_1970().as_nanos()).unwrap()
 }
 
-/// The skew is receipt minus stamp, exact to the nanosecond, with a sign always.
+/// The skew is receipt minus stamp, exact to the nanosecond, and always has a sign.
 fn skews(connect: &Connect<'_>) {
     let mut client = connect();
     for (stamp, nanos) in [
@@ -121,7 +123,7 @@ fn skews(connect: &Connect<'_>) {
     }
 }
 
-/// They come back as they were written, whatever bytes they are.
+/// Names and numbers come back as they were written, with any bytes.
 fn names_and_numbers(connect: &Connect<'_>) {
     let mut client = connect();
     for (id, place, time) in [
@@ -155,7 +157,7 @@ fn names_and_numbers(connect: &Connect<'_>) {
             "{}",
             answer.escape_ascii()
         );
-        // Two ids that differ in bytes that are no UTF-8 are two clients.
+        // Two ids that differ in invalid UTF-8 are two clients.
         client.send([b"WHATSAT ", id, b" 1 1\n"].concat());
         assert_eq!(client.until(b"\n"), answer);
         client.until(b"\n\n");
@@ -173,7 +175,7 @@ fn white_space(connect: &Connect<'_>) {
     for no_space in [&b"\xa0"[..], b"\x85"] {
         client.refused([b"IAMAT", no_space, b"x +1+2 3"].concat());
     }
-    // Blank lines are not answered.
+    // Blank lines get no answer.
     client
         .send("\n \n\t\r\n\x0b\x0c\n\r\r\n \nx\n")
         .expect("? x\n");
@@ -315,7 +317,8 @@ fn radii_and_bounds(connect: &Connect<'_>) {
     client.refused("WHATSAT unknown 10 5");
 }
 
-/// An older IAMAT is answered and changes nothing; a clock that is ahead freezes nothing.
+/// An older IAMAT gets an answer and changes nothing. A stamp far in the future does not stop later
+/// updates.
 fn order(connect: &Connect<'_>) {
     let mut client = connect();
     let newer = client.ask("IAMAT older +1+2 1000.000000000000000002");
@@ -340,8 +343,8 @@ fn order(connect: &Connect<'_>) {
     assert_eq!(client.record("future"), again);
 }
 
-/// A client whose clock is about a minute ahead: each of its moves counts, and those of a clock
-/// that is far ahead do, too.
+/// A client whose clock is about a minute ahead: each of its moves replaces the one before. The
+/// same holds for a clock that is further ahead.
 fn a_minute_ahead(connect: &Connect<'_>) {
     let mut client = connect();
     let start = now_ns();
@@ -359,7 +362,7 @@ fn a_minute_ahead(connect: &Connect<'_>) {
     }
 }
 
-/// However bytes come, they are lines.
+/// Bytes become lines, however they are split into reads.
 fn framing(connect: &Connect<'_>) {
     let mut client = connect();
     for _ in 0..3 {
@@ -379,7 +382,7 @@ fn framing(connect: &Connect<'_>) {
     client.expect("? a\n? b\n").expect_at("AT Riley x +1+2 3");
     client.expect("? c\n").expect_end();
 
-    // The last line's CR is followed by no LF, so it is part of it.
+    // No LF follows the last CR, so the CR is part of the line.
     let mut client = connect();
     client.send("a\r").finish().expect("? a\r\n").expect_end();
 
@@ -402,22 +405,23 @@ fn too_long(connect: &Connect<'_>) {
     client.send(format!("IAMAT {longest_id} +1+2 3\n"));
     client.expect_at(&format!("AT Riley {longest_id} +1+2 3"));
 
-    // What came before it is answered, what comes behind it is not.
+    // Lines before the long one are answered, lines after it are not.
     let mut client = connect();
     client.send(format!("before\n{line}x\nafter\n"));
     client.expect(format!("? before\n? {line}\n")).expect_end();
-    // Without an LF in sight.
+    // The same without an LF.
     let mut client = connect();
     client.send(format!("{line}x"));
     client.expect(format!("? {line}\n")).expect_end();
     let mut client = connect();
     client.send(format!("{line}x")).finish();
     client.expect(format!("? {line}\n")).expect_end();
-    // The LF counts as the end only if at most 4,096 bytes are before it, a CR among them.
+    // At most 4,096 bytes may stand before an LF, and a CR counts as one of them.
     let mut client = connect();
     client.send(format!("{line}\r\n"));
     client.expect(format!("? {line}\n")).expect_end();
-    // A mebibyte more is on its way when the server gives up: that must not destroy the answer.
+    // A mebibyte is still arriving when the server closes. A reset because of it must not destroy
+    // the answer.
     let mut client = connect();
     let _ = client.stream().write_all(&vec![b'x'; 1 << 20]);
     client.expect(format!("? {line}\n")).expect_end();

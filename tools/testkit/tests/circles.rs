@@ -1,4 +1,5 @@
-//! No circles in the tools: where one module of a tool imports another one, no way leads back.
+//! No circles in the tools: if one module imports another, that one never imports the first, not
+//! even through others.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// The tools of the workspace, and the programs that stand in folders of their own.
+/// The source folders of the tools, and of programs that have their own folders.
 fn crates() -> Vec<PathBuf> {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut all: Vec<PathBuf> = fs::read_dir(tools)
@@ -26,13 +27,13 @@ fn crates() -> Vec<PathBuf> {
     all
 }
 
-/// Which top-level module of a crate names which others.
+/// For each top-level module of a crate, the modules that it names.
 fn imports(source: &Path) -> Imports {
     let mut found = Imports::new();
     for entry in fs::read_dir(source).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        // The roots name everything, and programs beside them are crates of their own.
+        // The crate roots name everything. Files in `bin` are crates of their own.
         if !["lib", "main", "bin"].contains(&name.as_str()) {
             let named = found.entry(name.clone()).or_default();
             named.extend(named_in(&path));
@@ -46,7 +47,7 @@ fn imports(source: &Path) -> Imports {
     found
 }
 
-/// What stands behind `crate::` in a file, or in all files of a folder; unit tests do not count.
+/// The names after `crate::` in a file or a folder, without unit tests.
 fn named_in(path: &Path) -> BTreeSet<String> {
     if path.is_dir() {
         let files = fs::read_dir(path).unwrap();
@@ -76,7 +77,7 @@ fn named_in(path: &Path) -> BTreeSet<String> {
     named
 }
 
-/// A way from a module back to itself.
+/// A path of imports from a module back to itself.
 fn circle(imports: &Imports) -> Option<Vec<String>> {
     fn follow(imports: &Imports, way: &mut Vec<String>, done: &mut BTreeSet<String>) -> bool {
         let last = way[way.len() - 1].clone();

@@ -1,5 +1,5 @@
-//! What a tool inherits from its starter: this test program is started by a shell that ignores
-//! signals, and looks at itself.
+//! What a tool inherits from its parent process. This test program starts itself from a shell that
+//! ignores signals, and checks its own signals.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@ use std::process::Command;
 use herd_testkit::signals;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// Runs one of the ignored tests below, in a process of its own that inherits these signals as
+/// Runs one of the ignored tests below in its own process. The process inherits these signals as
 /// ignored.
 fn runs_with_ignored(signals: &str, test: &str) -> bool {
     let script = format!("trap '' {signals}; exec \"$0\" --ignored --exact {test}");
@@ -28,7 +28,7 @@ fn runs_with_ignored(signals: &str, test: &str) -> bool {
 fn a_closed_terminal_ends_a_tool_but_after_nohup() {
     assert_eq!(signals::ends(), [SIGINT, SIGTERM, SIGHUP]);
     assert!(runs_with_ignored("HUP", "sighup_does_not_end_this_process"));
-    // Ctrl-C and SIGTERM do, whatever was ignored.
+    // Ctrl-C and SIGTERM end a tool even if they were ignored.
     assert!(runs_with_ignored(
         "HUP INT TERM",
         "sighup_does_not_end_this_process"

@@ -1,4 +1,5 @@
-//! Thousands of lines that are nearly commands, judged by herd-mio's own parser.
+//! Thousands of lines that are commands or nearly commands. herd-mio's own parser decides what the
+//! right answer is.
 
 use herd_mio::core::wire::lines::without_cr;
 use herd_mio::core::wire::message::Command;
@@ -55,7 +56,7 @@ pub(super) fn near_misses(connect: &Connect<'_>) {
     );
 }
 
-/// A line that is a command, or nearly one: each part of it is spoilt now and then.
+/// A command. Now and then some parts of it are spoilt.
 fn near_miss(rng: &mut Rng) -> Vec<u8> {
     let mut line = Vec::new();
     let is_whatsat = rng.below(6) == 0;
@@ -101,7 +102,7 @@ fn near_miss(rng: &mut Rng) -> Vec<u8> {
     line
 }
 
-/// Mostly one of the good ones.
+/// Usually a good choice, sometimes a bad one.
 fn either<'a>(rng: &mut Rng, good: &[&'a [u8]], bad: &[&'a [u8]]) -> &'a [u8] {
     let is_bad = rng.below(20) == 0;
     let picked: &&[u8] = rng.pick(if is_bad { bad } else { good });
@@ -115,7 +116,7 @@ fn space<'a>(rng: &mut Rng) -> &'a [u8] {
     either(rng, good, &[b"", b"\x1c", b"\xc2\xa0", b"\x85"])
 }
 
-/// Any bytes but LF; now and then there is white space among them.
+/// A name of any bytes but LF, now and then with white space.
 fn name(rng: &mut Rng) -> Vec<u8> {
     let length = 1 + rng.below(12);
     let byte = |rng: &mut Rng| match rng.below(8) {
@@ -131,7 +132,8 @@ fn digits(rng: &mut Rng, length: usize) -> Vec<u8> {
     (0..length).map(|_| digit(rng)).collect()
 }
 
-/// A number with at most so many digits on each side of its point; now and then with more, or with none.
+/// A number with at most so many digits on each side of its point. Now and then it has more or
+/// none.
 fn decimal(rng: &mut Rng, most: usize) -> Vec<u8> {
     let length = |rng: &mut Rng| match rng.below(30) {
         0 => 0,
