@@ -1,25 +1,28 @@
-//! One fault: which system call fails, on what, with which error, and when. It is written as it is given to `--only`.
+//! One fault: the system call that fails, its file, the error, and the time. `--only` takes a fault
+//! in this form.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Not an error: the call is made, but late.
+/// Not an error: the call succeeds late.
 pub(crate) const DELAY: &str = "DELAY";
-/// How late; longer than a client may take for a line, or for its answers (see the limits in stage.rs).
+/// The delay of a late call. It is longer than the limits for a line and for a client's output (see
+/// stage.rs).
 const DELAY_US: u32 = 2_500_000;
-/// How strace, and `readlink` of a descriptor, call an eventfd.
+/// The name of an eventfd in strace's output and in `/proc/PID/fd`.
 const EVENTFD: &str = "anon_inode:[eventfd]";
 
-/// A system call, and what it acts on.
+/// A system call, and the file that it acts on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Target {
     pub(crate) call: String,
-    /// A file, relative to the run's directory if it is in it, or `[eventfd]`. Without one: whatever it acts on.
+    /// A path, relative to the run's directory if it is inside it, or `[eventfd]`. `None` stands
+    /// for any file.
     pub(crate) object: Option<String>,
 }
 
 impl Target {
-    /// What strace is to be told to look at nothing else, if the run is in this directory.
+    /// The path to which strace is limited, if the run is in this directory.
     pub(crate) fn path(&self, directory: &str) -> Option<String> {
         let object = self.object.as_deref()?;
         Some(match object {
@@ -30,7 +33,8 @@ impl Target {
         })
     }
 
-    /// The other way round: the object that strace calls so; none if it has no name that is the same in each run.
+    /// The reverse of `path`: the object with this path in strace's output. `None` if its name
+    /// differs from run to run.
     pub(crate) fn object(path: &str, directory: &str) -> Option<String> {
         if path == EVENTFD {
             return Some("[eventfd]".to_owned());
@@ -55,19 +59,20 @@ impl fmt::Display for Target {
     }
 }
 
-/// Which of its calls fail. strace counts for each thread by itself: the second is the second of each thread that gets so far.
+/// The numbers of the calls that fail. strace counts each thread's calls separately. So number 2 is
+/// the second call of each thread that makes two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum When {
-    /// Only this one, counted from 1.
+    /// Only this call, counted from 1.
     Nth(u32),
-    /// The first of these to the last.
+    /// The calls from the first number to the second.
     Burst(u32, u32),
-    /// This one and all that follow.
+    /// This call and all later ones.
     From(u32),
 }
 
 impl When {
-    /// Whether it is over at some time, so that everything has to be well again after it.
+    /// Whether the fault ends. Then the server has to recover from it.
     pub(crate) const fn ends(self) -> bool {
         match self {
             When::Nth(_) | When::Burst(..) => true,
@@ -111,13 +116,13 @@ impl FromStr for When {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Case {
     pub(crate) target: Target,
-    /// As in errno(3), or [`DELAY`].
+    /// A name from errno(3), or [`DELAY`].
     pub(crate) error: String,
     pub(crate) when: When,
 }
 
 impl Case {
-    /// strace's expression for it.
+    /// strace's expression for the fault.
     pub(crate) fn injection(&self) -> String {
         let Case {
             target,
@@ -131,7 +136,7 @@ impl Case {
         }
     }
 
-    /// Whether it keeps new connections from being accepted for ever: then nobody can be told no, either.
+    /// Whether no new connection is ever accepted. Then no client can get a refusal either.
     pub(crate) fn deafens(&self) -> bool {
         !self.when.ends() && matches!(self.target.call.as_str(), "accept4" | "accept")
     }
@@ -148,7 +153,7 @@ impl fmt::Display for Case {
     }
 }
 
-/// What `--only` says: `CALL[@OBJECT][:ERROR[:WHEN]]`.
+/// An argument of `--only`: `CALL[@OBJECT][:ERROR[:WHEN]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Only {
     target: Target,
@@ -157,14 +162,15 @@ pub(crate) struct Only {
 }
 
 impl Only {
-    /// Whether a planned case is meant.
+    /// Whether the argument selects a planned case.
     pub(crate) fn admits(&self, case: &Case) -> bool {
         let Only {
             target,
             error,
             when,
         } = self;
-        // Said completely, it is that case, as it is written.
+        // With a WHEN, the argument selects one case only, so a missing object stands for a case
+        // without one.
         let any_object = target.object.is_none() && when.is_none();
         target.call == case.target.call
             && (any_object || target.object == case.target.object)
@@ -172,7 +178,7 @@ impl Only {
             && when.is_none_or(|when| when == case.when)
     }
 
-    /// The case, if it is said completely: it need not be in the plan.
+    /// The case, if the argument has all parts. The plan need not contain it.
     pub(crate) fn case(&self) -> Option<Case> {
         Some(Case {
             target: self.target.clone(),

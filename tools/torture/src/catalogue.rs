@@ -1,17 +1,19 @@
-//! Which errors each system call may end with, the likeliest first, after its manual page; and which calls are left alone, and why.
+//! The errors with which each system call may end, after its manual page, with the likeliest first.
+//! It also lists the calls that are not failed, and why.
 //!
-//! A call that a slow disk can keep waiting is also made late. An error that a call cannot end with proves nothing: a program need not be ready for what no system does.
+//! A call that waits for a slow disk is also made late. An error that a call never returns would
+//! prove nothing, because a program need not handle it.
 
 use crate::case::{DELAY, Target};
 
-/// What is done with a system call.
+/// What is tried with a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// It is failed with each of these.
+    /// It fails with each of these errors.
     Fail(&'static [&'static str]),
-    /// It is let alone, for this reason.
+    /// It is never failed, for this reason.
     Leave(&'static str),
-    /// Nobody has thought about it yet.
+    /// The catalogue has no entry for it.
     Unknown,
 }
 
@@ -27,8 +29,8 @@ const ENDS: &str = "it is the end of a thread or of the process";
 const STARTS: &str = "the C library makes a thread with it, and ends the program if it fails";
 const RUNS: &str = "it starts the program, or is the loader's";
 
-/// How often an error comes that cannot last: a call is interrupted now and then, and what happens to one connection is over with it.
-/// None if it may last.
+/// The number of repeats of an error that cannot last for ever. An interrupted call is rare, and an
+/// error of a connection ends with the connection. `None` if the error may last.
 pub(crate) fn burst(error: &str) -> Option<u32> {
     match error {
         "EINTR" => Some(5),
@@ -37,15 +39,16 @@ pub(crate) fn burst(error: &str) -> Option<u32> {
     }
 }
 
-/// Looks a target up.
+/// Looks up the entry of a target.
 pub(crate) fn entry(target: &Target) -> Entry {
     match (target.call.as_str(), target.object.as_deref()) {
         (_, Some("/proc/self")) => Leave(STACK),
-        // Not blocking, its counter far from full: eventfd(2) has no other error for it.
+        // The eventfd does not block, and its counter is far from full. Otherwise eventfd(2) has no
+        // error here.
         ("write" | "read", Some("[eventfd]")) => Leave(NEVER),
-        // A disk may fill up or break, which a pipe or a terminal cannot.
+        // A disk may fill up or break. A pipe or a terminal cannot fill up.
         ("write", Some("out" | "err")) => Fail(&["EPIPE", "EIO", "EINTR"]),
-        // Where a name is looked up: the system's resolver may be slow.
+        // Names are resolved with this file, and the system's resolver may be slow.
         ("read", Some("/etc/hosts")) => Fail(&["EIO", "EINTR", DELAY]),
         ("write", Some("riley.log")) => Fail(&["ENOSPC", "EIO", "EINTR", DELAY]),
         (call, _) => by_name(call),
@@ -80,7 +83,8 @@ fn by_name(call: &str) -> Entry {
         "getsockopt" | "getsockname" => Fail(&["ENOBUFS"]),
         "getpeername" => Fail(&["ENOTCONN", "ENOBUFS"]),
         "recvfrom" | "recvmsg" => Fail(&["ECONNRESET", "ETIMEDOUT", "EINTR", "ENOMEM"]),
-        // First the likeliest that every kind of socket may have: signals come through one, too.
+        // The likeliest errors of every kind of socket come first, because signals use a socket
+        // pair too.
         "sendto" | "sendmsg" | "sendmmsg" | "writev" => {
             Fail(&["ENOBUFS", "ECONNRESET", "EPIPE", "EINTR", "ETIMEDOUT"])
         }

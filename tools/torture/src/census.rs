@@ -1,34 +1,36 @@
-//! The dry run's list: which system calls the server makes in the conversation, on what, and how often.
+//! The list of a run without a fault: the server's system calls in the conversation, their files,
+//! and their numbers.
 //!
-//! A life of the server has three parts, and each call belongs to one:
+//! A life of the server has three parts, and each call belongs to one of them:
 //!
 //! ```text
 //!   execve ─── loading ──► poll ─── starting ──► write(stdout, "herd-mio …") ─── serving, stopping ──► exit
 //! ```
 //!
-//! While it is loading, no line of the program runs: the loader maps its libraries. Rust's own start begins with a look at the
-//! three standard descriptors, which is the first `poll`.
+//! In the first part, the loader maps the libraries, and no line of the program runs. Rust's
+//! runtime then checks the three standard descriptors with the first `poll`.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::case::Target;
 use crate::trace::Call;
 
-/// The line that a server prints when it is ready begins with this.
+/// The beginning of the line that a ready server prints.
 const READY: &str = "\"herd-mio ";
 
-/// How often a call is made on something.
+/// The number of calls with one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) target: Target,
-    /// By all threads together, before the server was ready (the loader's own not counted), and after.
+    /// The calls of all threads together, before and after the server was ready. The loader's calls
+    /// do not count.
     pub(crate) starting: u32,
     pub(crate) serving: u32,
-    /// As strace counts, for each thread by itself, the most that one did: while loading, until ready, in all.
+    /// strace counts each thread separately. These are the greatest counts of a single thread.
     pub(crate) reach: Reach,
 }
 
-/// Numbers of calls as `when` counts them.
+/// The counts after loading, at readiness and at the end. They are the numbers that `when` uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reach {
     pub(crate) loaded: u32,
@@ -43,13 +45,13 @@ enum Part {
     Serving,
 }
 
-/// Counts. `directory` is the run's.
+/// Counts the calls of a run in this directory.
 pub(crate) fn census(calls: &[Call<'_>], directory: &str) -> Vec<Row> {
     let Some(main) = calls.first().map(|call| call.thread) else {
         return Vec::new();
     };
     let mut part = Part::Loading;
-    // For each target and thread: what it had done when each part was over.
+    // For each target and thread, the counts at the end of each part.
     let mut counts: BTreeMap<Target, HashMap<u32, Reach>> = BTreeMap::new();
     for call in calls {
         if part == Part::Loading && matches!(call.name, "poll" | "ppoll") {
@@ -96,7 +98,7 @@ pub(crate) fn census(calls: &[Call<'_>], directory: &str) -> Vec<Row> {
     rows.filter(|row| row.starting + row.serving > 0).collect()
 }
 
-/// A descriptor of `/proc/self/maps` is called `/proc/100/maps`, which is another name in each run.
+/// strace resolves `/proc/self` to `/proc/PID`, which differs from run to run.
 fn own_proc(path: &str) -> &str {
     let is_own = path
         .strip_prefix("/proc/")
@@ -144,7 +146,7 @@ mod tests {
             ("poll", 1, 0, [0, 1, 1]),
             ("read@/proc/self", 1, 0, [0, 1, 1]),
             ("write@out", 1, 0, [0, 1, 1]),
-            // One before and one after by one thread, one after by another.
+            // One thread calls once before and once after, another thread once after.
             ("write@riley.log", 1, 2, [0, 1, 2]),
         ];
         assert_eq!(

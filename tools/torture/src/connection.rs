@@ -1,4 +1,4 @@
-//! A client's connection: bytes with deadlines. Whatever is wrong with it is told as it is seen from outside.
+//! A client's connection with deadlines. Errors are described as the client sees them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use herd_testkit::clock;
 
-/// Why an answer is not there.
+/// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// The connection was refused, closed or reset; in words.
+    /// The connection was refused, closed or reset. The text says how.
     Gone(String),
-    /// Nothing came in time.
+    /// The deadline passed.
     Late,
 }
 
@@ -39,12 +39,12 @@ impl Connection {
         self.stream.write_all(text.as_bytes()).map_err(cut)
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts down the writing side.
     pub(crate) fn finish(&mut self) -> Result<(), Cut> {
         self.stream.shutdown(Shutdown::Write).map_err(cut)
     }
 
-    /// The next bytes up to and without `end`.
+    /// Reads the next bytes up to `end`, and returns them without it.
     pub(crate) fn until(&mut self, end: &[u8], deadline: Instant) -> Result<Vec<u8>, Cut> {
         loop {
             let found = self
@@ -66,7 +66,7 @@ impl Connection {
         }
     }
 
-    /// Everything until the server closes.
+    /// Reads until the server closes.
     pub(crate) fn rest(&mut self, deadline: Instant) -> Result<Vec<u8>, Cut> {
         while self.read(deadline)? > 0 {}
         Ok(std::mem::take(&mut self.received))
@@ -93,17 +93,17 @@ impl Connection {
     }
 }
 
-/// How long it is until then; never zero, which would mean for ever.
+/// The time until the deadline. It is never zero, because a socket refuses a zero timeout.
 pub(crate) fn left(deadline: Instant) -> Duration {
     deadline
         .saturating_duration_since(clock::now())
         .max(Duration::from_millis(1))
 }
 
-/// What an error of a socket comes to.
+/// Turns an error of a socket into a reason.
 pub(crate) fn cut(error: std::io::Error) -> Cut {
     match error.kind() {
-        // What a timeout is called differs between calls and systems.
+        // The kind of a timeout differs between calls and systems.
         ErrorKind::WouldBlock | ErrorKind::TimedOut => Cut::Late,
         _ => Cut::Gone(error.to_string()),
     }
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(client.until(b"\n", soon), Ok(b"one".to_vec()));
         assert_eq!(client.until(b"\n\n", soon), Ok(b"two".to_vec()));
         assert_eq!(client.until(b"\n", clock::now()), Err(Cut::Late));
-        drop(server); // with a question unread, so it is a reset
+        drop(server); // An unread question makes this a reset.
         assert!(matches!(client.until(b"\n", soon), Err(Cut::Gone(_))));
     }
 

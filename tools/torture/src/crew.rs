@@ -1,4 +1,4 @@
-//! Runs side by side: a few threads take one case after the other, and whoever waits is told of each that is over.
+//! Runs cases in parallel: a few threads take one case after the other, and report each result.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -6,11 +6,11 @@ use std::thread;
 
 use crate::case::Case;
 
-/// Does all cases, `jobs` at a time, and tells of each when it is over. It ends early when `is_stopped` says so, or at the first
-/// error: then no new case is begun.
+/// Runs all cases, `jobs` at a time, and calls `tell` for each report. After the first error, or
+/// when `is_stopped` returns true, no new case begins.
 ///
 /// # Errors
-/// The first one that came.
+/// The first error of a run.
 pub(crate) fn do_all<R: Send>(
     cases: &[Case],
     jobs: usize,
@@ -32,7 +32,7 @@ pub(crate) fn do_all<R: Send>(
                     if report.is_err() {
                         next.store(cases.len(), Ordering::Relaxed);
                     }
-                    // It is not told any more after an error.
+                    // Fails only if the receiver is gone.
                     let _ = sender.send(report);
                 }
             });

@@ -1,4 +1,4 @@
-//! How many descriptors a process has open, and what they are.
+//! The open descriptors of a process.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,19 +6,19 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// What libraries open once, and keep, where there is no getrandom.
+/// Without getrandom, libraries open this file once and keep it.
 const RANDOM: &str = "/dev/urandom";
 
-/// Open descriptors, counted by what they are: `socket`, `anon_inode:[eventpoll]`, a path.
+/// Open descriptors, counted by kind: `socket`, `anon_inode:[eventpoll]`, or a file name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Descriptors(BTreeMap<String, usize>);
 
 impl Descriptors {
-    /// Those of a process that runs.
+    /// The descriptors of a running process.
     pub(crate) fn of(process: u32) -> io::Result<Descriptors> {
         let mut counts = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{process}/fd"))? {
-            // It may have been closed meanwhile.
+            // The descriptor may be closed by now.
             if let Ok(name) = fs::read_link(entry?.path())
                 && name != Path::new(RANDOM)
             {
@@ -28,10 +28,11 @@ impl Descriptors {
         Ok(Descriptors(counts))
     }
 
-    /// Those that are more than in `baseline`; none if there are none.
+    /// The descriptors that `baseline` does not have. `None` if the total is not greater.
     pub(crate) fn beyond(&self, baseline: &Descriptors) -> Option<Descriptors> {
         let sum = |descriptors: &Descriptors| descriptors.0.values().sum::<usize>();
-        // One of another name in the place of one that is gone is no leak: a log that could not be opened anew.
+        // Another kind in the place of a closed one is no leak, for example after a log could not
+        // be opened anew.
         if sum(self) <= sum(baseline) {
             return None;
         }
@@ -53,8 +54,8 @@ impl fmt::Display for Descriptors {
     }
 }
 
-/// What `/proc/PID/fd/N` points to; a socket or a pipe without its number. Of a file, the name without its directory, which is
-/// another one in each run.
+/// The target of `/proc/PID/fd/N` without the parts that differ from run to run: the number of a
+/// socket or a pipe, the directory of a file.
 fn kind(name: &str) -> String {
     let name = match name.split_once(":[") {
         Some((kind @ ("socket" | "pipe"), _)) => kind,
@@ -99,7 +100,7 @@ mod tests {
     fn this_process_has_some() {
         let own = Descriptors::of(std::process::id()).unwrap();
         assert!(own.beyond(&Descriptors::default()).is_some());
-        // Above every limit that a kernel has for process ids.
+        // No kernel has such a process id.
         assert!(Descriptors::of(u32::MAX).is_err());
     }
 }

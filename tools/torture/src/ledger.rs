@@ -1,8 +1,9 @@
-//! What clients have said and been told: from it follows what any later answer may be.
+//! The positions that clients sent and the answers that they got. They decide what a later answer
+//! may be.
 //!
-//! A position that was acknowledged must not be forgotten; a later one that was sent, and for which no acknowledgement came, may
-//! have been taken or not. So a right answer about a client is its last acknowledged line, byte for byte, or what a server may have
-//! made of a position that was sent after it.
+//! An acknowledged position must not be lost. A later position without an acknowledgement may have
+//! been taken or not. So there are two right answers about a client. One is its last acknowledged
+//! line, byte for byte. The other is an AT line for a position that was sent after it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,12 +13,13 @@ use serde_json::Value;
 
 use crate::verdict::{Failure, Kind, Reply};
 
-/// What is near a client is nearer than this, in degrees.
+/// Places near a client are at most so many degrees away.
 const NEAR_DEGREES: f64 = 1.0;
-/// More of a wrong answer is not shown.
+/// At most so many characters of a wrong answer are shown.
 const SHOWN_CHARS: usize = 300;
 
-/// A client, and where it lives: no two near one another, so that an answer for another one is found out by its places.
+/// A client and its home. No two homes are near one another, so the places in an answer show whose
+/// answer it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Client {
     pub(crate) name: &'static str,
@@ -34,13 +36,13 @@ const fn client(name: &'static str, latitude: i32, longitude: i32) -> Client {
     }
 }
 
-/// Tells the server under test.
+/// Sends its positions to the server under test.
 pub(crate) const KIWI: Client = client("kiwi", 34, -118);
-/// Tells it as well.
+/// Sends its positions to the server under test too.
 pub(crate) const MANGO: Client = client("mango", -33, 151);
-/// Tells the neighbour.
+/// Sends its positions to the neighbour.
 pub(crate) const PLUM: Client = client("plum", 51, 0);
-/// Were told in an earlier life of the server under test.
+/// Sent their positions to an earlier life of the server under test.
 pub(crate) const EARLIER: [Client; 3] = [
     client("fig", 48, 2),
     client("lime", -22, -43),
@@ -58,16 +60,16 @@ struct Said {
     answer: Option<String>,
 }
 
-/// A command, and what its answer will be judged by.
+/// An IAMAT command, and where the ledger has its position.
 #[derive(Debug)]
 pub(crate) struct Iamat {
-    /// Without its LF.
+    /// The command without its LF.
     pub(crate) text: String,
     client: Client,
     index: usize,
 }
 
-/// Everything that was said.
+/// All positions that were sent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     said: BTreeMap<Client, Vec<Said>>,
@@ -75,7 +77,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// The next position of that client, as it is told to that server.
+    /// The next position of this client, for this server.
     pub(crate) fn iamat(&mut self, server: &'static str, client: Client) -> Iamat {
         let time = clock::since_1970().max(self.last_time + Duration::from_nanos(1));
         self.last_time = time;
@@ -86,7 +88,7 @@ impl Ledger {
             latitude,
             longitude,
         } = client;
-        // With each update it moves north, by about a hundred metres.
+        // Each position is about a hundred metres north of the one before.
         let thousandths = index % 1000;
         let words = format!(
             "{name} {latitude:+}.{thousandths:03}{longitude:+}.5 {}.{:09}",
@@ -107,7 +109,8 @@ impl Ledger {
         }
     }
 
-    /// Judges the answer to that command, a line without its LF; a right one is an acknowledgement from now on.
+    /// Judges the answer to an IAMAT, a line without its LF. A right answer counts as an
+    /// acknowledgement from now on.
     pub(crate) fn answered(&mut self, iamat: &Iamat, line: &[u8]) -> Reply {
         let said = self
             .said
@@ -127,7 +130,7 @@ impl Ledger {
         Reply::Right
     }
 
-    /// Judges the first line of an answer to a question about that client, without its LF.
+    /// Judges the first line of an answer to a WHATSAT about this client, without its LF.
     pub(crate) fn recalled(&self, question: &str, client: Client, line: &[u8]) -> Reply {
         let line = String::from_utf8_lossy(line);
         let said = self.said.get(&client).map_or(&[][..], Vec::as_slice);
@@ -152,7 +155,7 @@ impl Ledger {
         }
     }
 
-    /// Whether that server has acknowledged a position of that client.
+    /// Whether this server has acknowledged a position of this client.
     pub(crate) fn has_acknowledged(&self, server: &str, client: Client) -> bool {
         self.said.get(&client).is_some_and(|said| {
             said.iter()
@@ -162,19 +165,19 @@ impl Ledger {
 }
 
 impl Said {
-    /// Whether this line is one that its server may have made of it, by now.
+    /// Whether the server can have made this line from the position by now.
     fn may_be(&self, line: &str) -> bool {
         let skew = line
             .strip_prefix("AT ")
             .and_then(|rest| rest.strip_prefix(self.server)?.strip_prefix(' '))
             .and_then(|rest| rest.strip_suffix(&self.words)?.strip_suffix(' '))
             .and_then(seconds);
-        // Both ends have the same clock.
+        // Client and server share one clock, so the receipt is not in the future.
         skew.is_some_and(|skew| self.time + skew <= clock::since_1970())
     }
 }
 
-/// The time in `+0.263873386`: a plus sign, whole seconds, a point, nine digits.
+/// Parses a time such as `+0.263873386`: a plus sign, whole seconds, a point, nine digits.
 fn seconds(skew: &str) -> Option<Duration> {
     let (whole, fraction) = skew.strip_prefix('+')?.split_once('.')?;
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -184,7 +187,7 @@ fn seconds(skew: &str) -> Option<Duration> {
     Some(Duration::new(whole.parse().ok()?, fraction.parse().ok()?))
 }
 
-/// Judges the JSON that came with a question about that client, without the two LF behind it.
+/// Judges the JSON of an answer to a WHATSAT about this client, without the two LFs after it.
 pub(crate) fn judge_places(question: &str, client: Client, bound: usize, json: &[u8]) -> Reply {
     let text = String::from_utf8_lossy(json);
     let Ok(value) = serde_json::from_slice::<Value>(json) else {
@@ -228,7 +231,7 @@ mod tests {
         iamat.text.replacen("IAMAT", &format!("AT Riley {skew}"), 1)
     }
 
-    /// Two positions, of which the first was acknowledged.
+    /// Two positions. Only the first was acknowledged.
     fn two() -> (Ledger, String, Iamat) {
         let mut ledger = Ledger::default();
         let first = ledger.iamat("Riley", KIWI);
@@ -282,11 +285,11 @@ mod tests {
         let (mut ledger, first, second) = two();
         let recalled =
             |ledger: &Ledger, line: &str| ledger.recalled(question, KIWI, line.as_bytes());
-        // The second may have been taken.
+        // The server may have taken the second position.
         assert_eq!(recalled(&ledger, &first), Reply::Right);
         let line = at(&second, "+0.000000002");
         assert_eq!(recalled(&ledger, &line), Reply::Right);
-        // Another skew than the one that was told is another line.
+        // A line with another skew than the acknowledged one is wrong.
         let other = first.replace("+0.000000001", "+0.000000000");
         assert!(matches!(recalled(&ledger, &other), Reply::Bad(_)));
         assert!(matches!(recalled(&ledger, "AT Riley x"), Reply::Bad(_)));

@@ -1,19 +1,19 @@
-//! `cargo run --release --bin herd-torture`: what becomes of a server when the system fails it?
-//! Each system call that it makes in a short conversation is failed in turn, with strace, and what
-//! came of it is judged.
+//! `cargo run --release --bin herd-torture` answers one question: how does a server behave if a
+//! system call fails? It plays a short conversation many times. In each run one system call of the
+//! server fails, by means of strace, and the result is judged.
 //!
-//! A map of the house:
+//! The files:
 //!
 //! | file | |
 //! |---|---|
-//! | `case.rs` | one fault, as it is written |
-//! | `strace.rs`, `trace.rs` | how strace is told, and what it tells |
-//! | `census.rs`, `catalogue.rs`, `plan.rs` | which calls there are, how they may fail, which faults are tried |
-//! | `stage.rs`, `server.rs` | what a run needs around the server, and server processes |
+//! | `case.rs` | one fault, and its text form |
+//! | `strace.rs`, `trace.rs` | strace's command line, and its output |
+//! | `census.rs`, `catalogue.rs`, `plan.rs` | the server's calls, their errors, the faults to try |
+//! | `stage.rs`, `server.rs` | the surroundings of a run, and server processes |
 //! | `talk.rs`, `connection.rs` | the conversation |
-//! | `ledger.rs`, `descriptors.rs`, `verdict.rs` | what was promised, what is open, what is right and what is not |
-//! | `run.rs`, `crew.rs` | one run, and many side by side |
-//! | `table.rs`, `progress.rs` | what is shown |
+//! | `ledger.rs`, `descriptors.rs`, `verdict.rs` | acknowledgements, descriptors, results |
+//! | `run.rs`, `crew.rs` | one run, and many in parallel |
+//! | `table.rs`, `progress.rs` | the output |
 
 #![forbid(unsafe_code)]
 
@@ -53,22 +53,22 @@ mod talk;
 mod trace;
 mod verdict;
 
-/// The server is built in the profile of this program.
+/// The server is built with this program's own profile.
 const PROFILE: &[&str] = if cfg!(debug_assertions) {
     &[]
 } else {
     &["--release"]
 };
 
-/// How it came out, if it is no failure of this program's own.
+/// How the program ends, unless it fails by itself.
 enum End {
-    /// Nothing failed.
+    /// No run failed.
     Well,
-    /// Something did.
+    /// A run failed.
     Badly,
-    /// Something was asked for that there is not.
+    /// The command line asks for something that does not exist.
     Usage(String),
-    /// This signal came.
+    /// A signal ended the program.
     Signal(u8),
 }
 
@@ -149,7 +149,7 @@ fn torture(cli: &Cli) -> Result<End, String> {
         || stop.signal().is_some(),
         |case| run::run(&common, case, cli.keep.as_deref()),
         |report| {
-            // What a signal to all of us did to a server is not to be held against it.
+            // Ctrl-C may also have reached the server of this run. Then its result means nothing.
             if stop.signal().is_some() {
                 return;
             }
@@ -182,7 +182,7 @@ fn torture(cli: &Cli) -> Result<End, String> {
     Ok(if has_failed { End::Badly } else { End::Well })
 }
 
-/// What `--only` leaves of the plan, and what it adds.
+/// The planned cases that `--only` selects, and the cases that it adds.
 fn chosen(planned: Vec<Case>, only: &[Only]) -> Result<Vec<Case>, String> {
     if only.is_empty() {
         return Ok(planned);

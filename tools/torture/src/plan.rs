@@ -1,8 +1,9 @@
-//! Which faults are tried: the dry run's list times the catalogue, bounded.
+//! The faults to try: the calls of the census with the errors of the catalogue, within bounds.
 //!
-//! Of each row the first calls of the start and the first of the conversation are failed with every error, later ones with the
-//! likeliest alone. Then come those that do not end: from the first call on, and from the first in the conversation on; in the place
-//! of an error that cannot last, a burst of them.
+//! For each target, the first calls of the start and of the conversation fail with every error.
+//! Later calls fail only with the likeliest error. Then come lasting faults, from the first call on
+//! and from the first call of the conversation on. If the error cannot last, a burst of failures
+//! takes the place of a lasting fault.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -10,21 +11,21 @@ use crate::case::{Case, DELAY, When};
 use crate::catalogue::{Entry, burst, entry};
 use crate::census::{Reach, Row};
 
-/// So many calls of the start, and of the conversation, are failed with every error.
+/// So many calls of the start, and so many of the conversation, fail with every error.
 const EACH: u32 = 3;
-/// Up to so many later ones, spread evenly, are failed with the likeliest error.
+/// At most so many later calls, spread evenly, fail with the likeliest error.
 const LATER: u32 = 16;
 
-/// How much is tried.
+/// The number of faults to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// One call of each row, with its likeliest error.
+    /// One call of each target, with its likeliest error.
     Quick,
-    /// See above.
+    /// All faults that the module describes.
     Full,
 }
 
-/// All cases, in the order of the list.
+/// All cases, in the order of the census.
 pub(crate) fn plan(rows: &[Row], depth: Depth) -> Vec<Case> {
     let mut cases = Vec::new();
     for row in rows {
@@ -44,12 +45,12 @@ pub(crate) fn plan(rows: &[Row], depth: Depth) -> Vec<Case> {
             }));
         }
     }
-    // Two rows do not have a target in common, nor two errors of a row a case.
+    // No two rows share a target, and no two errors of a row share a case.
     debug_assert_eq!(cases.iter().collect::<HashSet<_>>().len(), cases.len());
     cases
 }
 
-/// The first call of the conversation; of the start, if there is none.
+/// The first call of the conversation, or of the start if the conversation has none.
 fn quick(reach: Reach) -> u32 {
     if reach.end > reach.ready {
         reach.ready + 1
@@ -68,13 +69,14 @@ fn full(reach: Reach, is_likeliest: bool, error: &str) -> Vec<When> {
     }
     let mut times: Vec<When> = single.into_iter().map(When::Nth).collect();
     if error == DELAY {
-        return times; // a disk that is slow each time is tried by hand
+        return times; // --only can delay every call.
     }
     let mut firsts = vec![loaded + 1];
     if ready > loaded && end > ready {
         firsts.push(ready + 1);
     }
-    // What only the start does, and once, is not done again: from then on is the same as once.
+    // A call that only the start makes, and only once, needs no lasting fault: a single failure is
+    // the same.
     firsts.retain(|_| end > ready || ready - loaded > 1);
     times.extend(firsts.into_iter().map(|first| match burst(error) {
         Some(length) => When::Burst(first, first + length - 1),
@@ -83,7 +85,7 @@ fn full(reach: Reach, is_likeliest: bool, error: &str) -> Vec<When> {
     times
 }
 
-/// Some of `first..=last`, the last among them.
+/// At most `LATER` numbers of `first..=last`, with the last among them.
 fn later(first: u32, last: u32) -> impl Iterator<Item = u32> {
     let count = (last + 1).saturating_sub(first);
     let chosen = count.min(LATER);

@@ -1,4 +1,4 @@
-//! The progress bar, if there is a terminal to show it: nothing at all of it if not.
+//! The progress bar. Without a terminal there is none.
 
 use std::io::{self, IsTerminal};
 
@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 const LAYOUT: &str = "[{bar:30}] {pos}/{len} {elapsed} (left: {eta}) {msg}";
 
-/// A bar, or nothing.
+/// A bar, or none.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
 }
@@ -17,7 +17,7 @@ impl Progress {
         let bar = io::stderr().is_terminal().then(|| {
             let bar =
                 ProgressBar::with_draw_target(Some(runs as u64), ProgressDrawTarget::stderr());
-            // The layout is right: a test looks at it.
+            // The layout is valid: a test checks it.
             if let Ok(style) = ProgressStyle::with_template(LAYOUT) {
                 bar.set_style(style.progress_chars("=> "));
             }
@@ -26,7 +26,7 @@ impl Progress {
         Progress { bar }
     }
 
-    /// One more run is over.
+    /// Counts one more finished run.
     pub(crate) fn step(&self, what: String) {
         if let Some(bar) = &self.bar {
             bar.set_message(what);
@@ -34,7 +34,7 @@ impl Progress {
         }
     }
 
-    /// Lets something be printed that the bar must not disturb.
+    /// Hides the bar while `print` runs.
     pub(crate) fn aside(&self, print: impl FnOnce()) {
         match &self.bar {
             Some(bar) => bar.suspend(print),

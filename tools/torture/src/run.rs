@@ -1,5 +1,5 @@
-//! One run: a stage is set, the server under test is started with its fault, the conversation is played, the server is stopped and
-//! started again, and all of it is judged.
+//! One run. The server under test is started with its fault, the conversation is played, and the
+//! server is stopped and started again. All of that is judged.
 //!
 //! ```text
 //!   start ──► ready? ──► link, conversation, agreement, descriptors ──► SIGTERM ──► status, last words
@@ -26,57 +26,58 @@ use crate::talk::{self, Told};
 use crate::trace;
 use crate::verdict::{Failure, Kind, Outcome, Reply};
 
-/// How long a server may take to be ready, whatever fails.
+/// The time until the server has to be ready, with any fault.
 const READY: Duration = Duration::from_secs(6);
-/// No conversation is longer.
+/// The time limit of a conversation.
 const CONVERSATION: Duration = Duration::from_secs(20);
-/// How long it may take to stop: its own limit is 1.5 s.
+/// The time limit of a stop. The server's own limit is 1.5 s.
 const STOP: Duration = Duration::from_secs(4);
-/// And a second signal does not wait.
+/// The time limit after a second signal, which ends the server at once.
 const SECOND_STOP: Duration = Duration::from_secs(2);
-/// More failed calls than this in one run are made in a loop without a pause.
+/// With more failed calls than this, the server repeats the call without a pause.
 const SPINNING: usize = 2_000;
-/// So many of the calls that were failed are shown.
+/// At most so many failed calls are shown.
 const SHOWN_CALLS: usize = 3;
-/// So many lines of the log.
+/// At most so many lines of the log are shown.
 const SHOWN_LINES: usize = 15;
-/// A complaint about the log goes to the standard error too, and is not the reason of an end.
+/// The server complains about its log on the standard error too. Such a line is not the reason of
+/// its end.
 const ABOUT_THE_LOG: [&str; 2] = [
     "herd-mio: cannot write the log",
     "herd-mio: cannot open the log",
 ];
 
-/// What all runs have in common.
+/// The parts that all runs share.
 #[derive(Debug)]
 pub(crate) struct Common<'a> {
     pub(crate) program: &'a Path,
     pub(crate) earlier: &'a Earlier,
-    /// What a healthy server has open when it is linked and has no clients.
+    /// The open descriptors of a healthy server that is linked and has no clients.
     pub(crate) baseline: Descriptors,
 }
 
-/// How a run went.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) case: Case,
     pub(crate) outcome: Outcome,
     pub(crate) failures: Vec<Failure>,
-    /// What was refused, in words.
+    /// The refusals that clients got.
     pub(crate) refusals: Vec<String>,
-    /// How the server ended.
+    /// The server's end.
     pub(crate) end: String,
-    /// The first calls that were failed, as strace has them, and how many there were.
+    /// The first failed calls as strace shows them, and the number of all.
     pub(crate) calls: Vec<String>,
     pub(crate) call_count: usize,
     /// The end of the server's log.
     pub(crate) log: Vec<String>,
 }
 
-/// The dry run: nothing is failed, every call is traced.
+/// The result of the run without a fault, in which strace traces every call.
 #[derive(Debug)]
 pub(crate) struct Dry {
     pub(crate) trace: String,
-    /// The run's directory, which is gone.
+    /// The run's directory, which is removed by now.
     pub(crate) directory: String,
     pub(crate) baseline: Descriptors,
 }
@@ -84,7 +85,7 @@ pub(crate) struct Dry {
 /// Plays the conversation without a fault.
 ///
 /// # Errors
-/// It is not all right even so.
+/// The conversation fails even so.
 pub(crate) fn dry(program: &Path, earlier: &Earlier) -> Result<Dry, String> {
     let mut stage = Stage::set(program, earlier)?;
     let mut ledger = earlier.ledger();
@@ -109,10 +110,10 @@ pub(crate) fn dry(program: &Path, earlier: &Earlier) -> Result<Dry, String> {
     })
 }
 
-/// Plays it with one. `keep` is where to leave its logs and its trace.
+/// Plays the conversation with a fault. Logs and trace are copied to `keep`.
 ///
 /// # Errors
-/// It is not the server that failed: no port, no directory, no strace.
+/// The run itself cannot be made: no port, no directory, no strace.
 pub(crate) fn run(common: &Common<'_>, case: &Case, keep: Option<&Path>) -> Result<Report, String> {
     let mut stage = Stage::set(common.program, common.earlier)?;
     let mut ledger = common.earlier.ledger();
@@ -167,9 +168,9 @@ pub(crate) fn run(common: &Common<'_>, case: &Case, keep: Option<&Path>) -> Resu
 struct Life {
     process: u32,
     told: Told,
-    /// With status 1 or 2, and its reason.
+    /// Whether it ended by itself, with status 1 or 2 and a reason.
     has_ended: bool,
-    /// How, in words.
+    /// How it ended, as text.
     end: String,
     /// The end of its log.
     log: Vec<String>,
@@ -181,7 +182,7 @@ impl Life {
     }
 }
 
-/// From its start to its end.
+/// Plays a life of the server from its start to its end.
 fn live(
     stage: &mut Stage,
     watch: Watch<'_>,
@@ -211,7 +212,7 @@ fn live(
                 deadline,
             );
         }
-        // It serves all the same, but nobody is told where.
+        // The server runs, but the fault keeps it from printing its address.
         None if !victim.process.has_ended() && is_mute => {
             let what = "nobody is told where it listens".to_owned();
             life.told.refusals.push(what);
@@ -229,7 +230,7 @@ fn live(
     Ok(life)
 }
 
-/// Whether it cannot write to its standard output or error.
+/// Whether the fault keeps the server from writing to its standard output or error.
 fn is_mute(case: Option<&Case>) -> bool {
     case.is_some_and(|case| {
         let object = case.target.object.as_deref();
@@ -237,7 +238,7 @@ fn is_mute(case: Option<&Case>) -> bool {
     })
 }
 
-/// Has it stopped; returns its status, if it did not have to be killed.
+/// Stops the server. Returns its status, unless it had to be killed.
 fn stop(victim: &mut Server, life: &mut Life) -> Option<ExitStatus> {
     let left = |patience| -> Instant { clock::now() + patience };
     victim.process.signal(Signal::TERM);
@@ -257,7 +258,7 @@ fn stop(victim: &mut Server, life: &mut Life) -> Option<ExitStatus> {
         Kind::Stubborn,
         format!("it was still there {seconds} s after SIGTERM, and after a second one"),
     );
-    // It may have ended just now.
+    // Fails if the server has just ended.
     let _ = victim.process.kill();
     None
 }
@@ -270,19 +271,19 @@ fn judge_end(
     is_mute: bool,
 ) {
     let words = victim.words();
-    // strace has the same standard error.
+    // strace writes to the same standard error.
     let is_own = |line: &&str| !line.starts_with("strace: ");
     let words = words.lines().filter(is_own).collect::<Vec<_>>().join("\n");
     if words.contains("panicked at") {
         let line = words.lines().find(|line| line.contains("panicked at"));
         life.fail(Kind::Panicked, line.unwrap_or_default());
     }
-    // The last line says why; before it, there may be a complaint about the log.
+    // The last line says why the server ended. Before it, there may be complaints about the log.
     let lines: Vec<&str> = words.lines().collect();
     let is_complaint = |line: &str| ABOUT_THE_LOG.iter().any(|start| line.starts_with(start));
     let says_why = match lines.split_last() {
         Some((last, before)) => {
-            // What went wrong, and where; not only what the system said.
+            // A good reason has two parts: what the server tried, and the error of the system.
             let reason = last.strip_prefix("herd-mio: ");
             reason.is_some_and(|reason| reason.contains(": "))
                 && before.iter().all(|line| is_complaint(line))
@@ -310,7 +311,8 @@ fn judge_end(
     }
 }
 
-/// What was acknowledged is still there: the neighbour's in the neighbour, the server's in its journal.
+/// Checks that acknowledged positions survive: those of the neighbour in its table, those of the
+/// server in its journal.
 fn judge_memory(life: &mut Life, stage: &mut Stage, ledger: &Ledger) {
     let lost = |who: &str, client: Client, reply: Reply| match reply {
         Reply::Right => None,

@@ -1,4 +1,4 @@
-//! A server process: started, waited for, signalled, and never left behind.
+//! A server process that is always killed and reaped in the end.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use std::time::Instant;
 use herd_testkit::clock;
 use herd_testkit::server::{Listening, Process};
 
-/// Where its standard output and error go, in its directory.
+/// The files for its standard output and error, in its directory.
 pub(crate) const OUT: &str = "out";
 pub(crate) const ERR: &str = "err";
 
-/// A server. Dropped, it is killed and waited for.
+/// A server. Dropping it kills and reaps it.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) process: Process,
@@ -20,7 +20,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the command, with its output in files of that directory: so that they have names for strace.
+    /// Starts the command. Its output goes to files of this directory, so that strace can tell them
+    /// apart by path.
     pub(crate) fn start(mut command: Command, directory: &Path) -> Result<Server, String> {
         let file = |name: &str| {
             let path = directory.join(name);
@@ -40,13 +41,14 @@ impl Server {
         })
     }
 
-    /// Waits until it says that it is ready; none if it ends before, or is late.
+    /// Waits until the server reports that it is ready. `None` if it ends before that, or at the
+    /// deadline.
     pub(crate) fn ready(&mut self, deadline: Instant) -> Option<Listening> {
         let out = self.directory.join(OUT);
         clock::wait_for(deadline, || {
             let has_ended = self.process.has_ended();
             let said = fs::read_to_string(&out).unwrap_or_default();
-            // Not before its last byte has been written.
+            // The line counts only when its LF has been written.
             match said.strip_suffix('\n').and_then(Listening::from_line) {
                 Some(listening) => Some(Some(listening)),
                 None => has_ended.then_some(None),
@@ -55,7 +57,7 @@ impl Server {
         .flatten()
     }
 
-    /// What it wrote to its standard error.
+    /// The content of its standard error.
     pub(crate) fn words(&self) -> String {
         let words = fs::read(self.directory.join(ERR)).unwrap_or_default();
         String::from_utf8_lossy(&words).into_owned()

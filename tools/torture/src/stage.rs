@@ -1,12 +1,13 @@
-//! What a run needs around the server under test: a directory, a stand-in for Places, a healthy neighbour, and a data directory in
-//! which an earlier life has left its journal.
+//! The surroundings of the server under test: a directory, a stand-in for Places, a healthy
+//! neighbour, and a data directory with the journal of an earlier life.
 //!
 //! ```text
 //!   clients ──► Riley ══ dials ══► Jaquez ◄── a client
 //!                 └── TLS ──► Places
 //! ```
 //!
-//! Every port is chosen by the system. The neighbour and Places are dialled by a host name, so that names are looked up as well.
+//! The system chooses every port. The neighbour and Places have a host name in the config file, so
+//! the server resolves names too.
 
 use std::fs;
 use std::io;
@@ -31,9 +32,9 @@ use crate::verdict::Reply;
 
 /// The server under test.
 pub(crate) const VICTIM: &str = "Riley";
-/// The one that nothing is done to.
+/// The healthy neighbour.
 pub(crate) const NEIGHBOUR: &str = "Jaquez";
-/// What both know.
+/// The secret that both share.
 const SECRET: &str = "not a secret: this herd lives for seconds, on loopback alone";
 
 /// Files in the run's directory.
@@ -43,20 +44,22 @@ const DATA: &str = "data";
 const JOURNAL: &str = "journal";
 const CONFIG: &str = "herd.toml";
 const CA: &str = "ca.pem";
-/// The neighbour's own directory, and that of the server's next life.
+/// The directory of the neighbour, and the one for the output of the server's next life.
 const ASIDE: &str = "neighbour";
 const NEXT_LIFE: &str = "next";
 
-/// A healthy server is ready within half a second; a machine may be busy.
+/// A healthy server is ready within half a second, but the machine may be busy.
 const READY: Duration = Duration::from_secs(10);
-/// An answer of a healthy server.
+/// The time limit for an answer of a healthy server.
 const ANSWER: Duration = Duration::from_secs(10);
-/// It stops at once, if nothing is being answered.
+/// The time limit for a stop. A healthy server without open requests stops at once.
 const STOP: Duration = Duration::from_secs(10);
-/// Each client of the earlier life says so often where it is: the journal is many times as long as what it says.
+/// The number of positions that each client sends in the earlier life. Old ones stay in the
+/// journal, so that it needs compaction.
 const EARLIER_UPDATES: usize = 16;
 
-/// Less patient than the defaults, so that a run that has to wait is over soon; and with a journal that is quickly copied.
+/// Shorter limits than the defaults, so that a run with waits ends soon. The journal reserves
+/// little room, so its copy is quick.
 const LIMITS: &str = "\
 line_ms = 2000
 output_stall_ms = 2000
@@ -74,10 +77,11 @@ places_connect_ms = 800
 places_handshake_ms = 1000
 journal_ahead_bytes = 65536
 ";
-/// The journal is compacted whenever it is twice as long as what it says: at once, and again in the conversation.
+/// The journal is compacted when it is twice as long as its current records: at once, and again in
+/// the conversation.
 const COMPACTED: &str = "compact_bytes = 1\n";
 
-/// An earlier life's data directory, made once and copied for each run.
+/// The data directory of an earlier life. It is made once and copied for each run.
 #[derive(Debug)]
 pub(crate) struct Earlier {
     directory: TempDir,
@@ -85,7 +89,7 @@ pub(crate) struct Earlier {
 }
 
 impl Earlier {
-    /// Lives it: some clients say where they are, several times each.
+    /// Runs that life: some clients send several positions each.
     pub(crate) fn live(program: &Path) -> Result<Earlier, String> {
         let directory = directory()?;
         let path = directory.path();
@@ -102,7 +106,7 @@ impl Earlier {
         Ok(Earlier { directory, ledger })
     }
 
-    /// What was said in it.
+    /// The positions that were sent in it.
     pub(crate) fn ledger(&self) -> Ledger {
         self.ledger.clone()
     }
@@ -137,10 +141,10 @@ fn tell_all(ledger: &mut Ledger, listening: Listening) -> Result<(), Cut> {
     Ok(())
 }
 
-/// One run's.
+/// The surroundings of one run.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    /// Dropped last.
+    /// Dropped first: fields are dropped in this order, and the directory comes last.
     pub(crate) neighbour: Server,
     pub(crate) neighbour_listening: Listening,
     pub(crate) places: Places,
@@ -150,7 +154,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Everything but the server under test is up when this returns.
+    /// Starts everything except the server under test.
     pub(crate) fn set(program: &Path, earlier: &Earlier) -> Result<Stage, String> {
         let told = |what: &'static str| move |error: io::Error| format!("cannot {what}: {error}");
         let temporary = directory()?;
@@ -201,7 +205,7 @@ impl Stage {
         &self.path
     }
 
-    /// Starts the server under test, watched.
+    /// Starts the server under test, traced.
     pub(crate) fn start_victim(&self, watch: Watch<'_>) -> Result<Server, String> {
         let mut command = strace::command(watch, &self.path);
         command.arg(&self.program);
@@ -210,10 +214,11 @@ impl Stage {
         Server::start(command, &self.path)
     }
 
-    /// Starts it again on the same data directory, with nothing failed and nobody to ask, and waits until it is ready.
+    /// Starts the server again on the same data directory, without a fault and without a key for
+    /// Places. Waits until it is ready.
     ///
     /// # Errors
-    /// It does not start; in its own words.
+    /// The server does not start. The text is its own message.
     pub(crate) fn start_again(&self) -> Result<(Server, Listening), String> {
         let aside = self.path.join(NEXT_LIFE);
         fs::create_dir_all(&aside)
@@ -225,14 +230,14 @@ impl Stage {
         }
     }
 
-    /// The server's log: what was moved away, then what came after.
+    /// The server's log: the file that was moved away, then the new file.
     pub(crate) fn log(&self) -> String {
         let read = |name: &str| fs::read(self.path.join(name)).unwrap_or_default();
         let log = [read(ROTATED_LOG), read(LOG)].concat();
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// Copies everything that a run leaves to a directory.
+    /// Copies the logs, the config file and the trace of a run to a directory.
     pub(crate) fn keep(&self, to: &Path) -> io::Result<()> {
         fs::create_dir_all(to)?;
         for name in [LOG, ROTATED_LOG, ERR, CONFIG, strace::TRACE] {
@@ -245,7 +250,7 @@ impl Stage {
         fs::copy(log, to.join("neighbour.log")).map(drop)
     }
 
-    /// Waits until the neighbour counts the server under test as linked.
+    /// Waits until the neighbour reports a link with the server under test.
     pub(crate) fn is_linked(&self, deadline: Instant) -> bool {
         clock::wait_for(deadline, || {
             let address = self.neighbour_listening.peers;
@@ -260,10 +265,10 @@ impl Stage {
     }
 }
 
-/// How a server of the herd stands.
+/// Asks a server for its status.
 ///
 /// # Errors
-/// It does not answer until then, or otherwise than the protocol has it.
+/// There is no answer before the deadline, or the answer breaks the protocol.
 pub(crate) fn standing(
     neighbours: SocketAddr,
     name: &str,
@@ -280,7 +285,7 @@ fn directory() -> Result<TempDir, String> {
         .map_err(|error| format!("cannot make a directory: {error}"))
 }
 
-/// The server under test, as an addition to a command line that may begin with a tracer's.
+/// The command of the server under test. It is added to `command`, which may begin with strace.
 fn victim(directory: &Path, command: Command) -> Command {
     let mut command = common(command, VICTIM, directory, directory);
     command
@@ -305,8 +310,8 @@ fn common(mut command: Command, name: &str, config: &Path, log: &Path) -> Comman
     command
 }
 
-/// Writes the herd's config file. Where the servers listen is said by their command lines; what counts is where the neighbour is
-/// dialled.
+/// Writes the herd's config file. The command lines override the listen addresses in it. Only the
+/// address at which the neighbour is dialled matters.
 fn write_config(
     directory: &Path,
     neighbour: &str,

@@ -1,6 +1,8 @@
-//! strace: whether it can be used here, and how it is told to watch a server or to fail one of its calls.
+//! strace: whether it works here, and its command lines that trace a server or make one of its
+//! calls fail.
 //!
-//! It is not the server's parent but its grandchild (`-D`): so the server's process is a child of this program, with its own
+//! With `-D`, strace is a grandchild of this program, and the server is a child. So this program
+//! gets the server's own process id, signals and exit status, as without strace.
 //! number, signals and exit status, as if strace were not there.
 
 use std::fs;
@@ -14,28 +16,30 @@ use herd_testkit::clock;
 use crate::case::Case;
 use crate::trace;
 
-/// The file in the run's directory that it writes to.
+/// The file in the run's directory to which strace writes.
 pub(crate) const TRACE: &str = "trace";
 
 const PROGRAM: &str = "strace";
-/// How long a program that does nothing may take with it.
+/// The time limit for a traced program that does nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it may write on when the process has ended.
+/// After the process has ended, strace may write for so long.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
-/// What of a server is traced.
+/// The calls to trace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Watch<'a> {
     /// Every call.
     All,
-    /// The calls that a case may fail, and those that it does.
+    /// The calls with the target of a case. Those that the case selects fail.
     Failing(&'a Case),
 }
 
-/// A command line to which the program and its arguments are added. The directory is the run's.
+/// The beginning of a command line. The caller adds the program and its arguments. The directory is
+/// the run's.
 pub(crate) fn command(watch: Watch<'_>, directory: &Path) -> Command {
     let mut command = Command::new(PROGRAM);
-    // Only what is traced stops the process (seccomp); descriptors with their paths (-y); no word of its own (-q).
+    // `--seccomp-bpf`: only traced calls stop the process. `-y`: descriptors are shown with their
+    // paths. `-q`: no messages of strace.
     command
         .args(["-D", "-f", "--seccomp-bpf", "-y", "-q"])
         .args(["-e", "signal=none"])
@@ -55,7 +59,7 @@ pub(crate) fn command(watch: Watch<'_>, directory: &Path) -> Command {
     command
 }
 
-/// All that was traced of this process, which has ended.
+/// The trace of a process that has ended.
 pub(crate) fn trace(directory: &Path, process: u32) -> String {
     let path = directory.join(TRACE);
     let read = || String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
@@ -65,10 +69,10 @@ pub(crate) fn trace(directory: &Path, process: u32) -> String {
     complete.unwrap_or_else(read)
 }
 
-/// Whether it is there, may trace, and knows all that it is told here.
+/// Checks that strace is installed, may trace, and knows all options that are used here.
 ///
 /// # Errors
-/// Why it cannot be used, in words.
+/// Why strace cannot be used.
 pub(crate) fn probe() -> Result<(), String> {
     let directory =
         tempfile::tempdir().map_err(|error| format!("no directory to try strace in: {error}"))?;
@@ -92,7 +96,7 @@ pub(crate) fn probe() -> Result<(), String> {
     })?;
     let ended = clock::wait_for(clock::now() + PATIENCE, || child.try_wait().ok().flatten());
     if ended.is_none() {
-        // It may have ended just now.
+        // Fails if the child has just ended.
         let _ = child.kill();
     }
     let process = child.id();
@@ -103,7 +107,7 @@ pub(crate) fn probe() -> Result<(), String> {
     if let Some(line) = words.lines().next() {
         return Err(format!("strace does not do what it has to: {line}"));
     }
-    // If it may not attach, it lets the program run by itself.
+    // A strace that may not attach still runs the program, without a trace.
     let is_traced = trace::is_complete(&trace(directory.path(), process), process);
     if !(output.status.success() && is_traced) {
         return Err(format!("strace may not trace here: {}", output.status));

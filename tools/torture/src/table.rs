@@ -1,4 +1,4 @@
-//! What is shown: the list of calls, the table at the end, and each failure with all that is known of it.
+//! The output: the list of calls, the table of results, and the details of each failure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +9,8 @@ use crate::census::Row;
 use crate::run::Report;
 use crate::verdict::Outcome;
 
-/// The dry run's list, with what is tried of each row: errors and number of runs, or why it is let alone.
+/// The list of the run without a fault. Each row has its errors and the number of runs, or the
+/// reason why its call is not failed.
 pub(crate) fn list(rows: &[Row], cases: &[Case]) -> String {
     let mut lines = vec![["call", "start", "later", "runs", "errors"].map(str::to_owned)];
     let mut alone: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -36,13 +37,13 @@ pub(crate) fn list(rows: &[Row], cases: &[Case]) -> String {
         text.push_str("\nLet alone:\n");
     }
     for (why, targets) in alone {
-        // Writing into a String does not fail.
+        // Writing into a String never fails.
         let _ = writeln!(text, "  {}: {why}", targets.join(" "));
     }
     text
 }
 
-/// What the runs came to, a line for each call and what it acts on.
+/// The table of results, with a line for each target.
 pub(crate) fn results(reports: &[Report]) -> String {
     struct Line {
         errors: Vec<String>,
@@ -85,21 +86,22 @@ pub(crate) fn results(reports: &[Report]) -> String {
     aligned(&lines)
 }
 
-/// A run in a line, and a line for each thing that was refused.
+/// One line about a run, and a line for each refusal.
 pub(crate) fn one(report: &Report) -> String {
     let name = report.outcome.name();
     let mut text = format!("{}: {name}; {}\n", report.case, report.end);
     for refusal in &report.refusals {
-        // Writing into a String does not fail.
+        // Writing into a String never fails.
         let _ = writeln!(text, "  refused: {refusal}");
     }
     text
 }
 
-/// One failed run: what was wrong, the command that repeats it, and what the server and strace have to say.
+/// The details of a failed run: what was wrong, the command that repeats it, the server's log and
+/// the failed calls.
 pub(crate) fn failure(report: &Report) -> String {
     let mut text = format!("FAILED {}\n", report.case);
-    // Writing into a String does not fail.
+    // Writing into a String never fails.
     for failure in &report.failures {
         let _ = writeln!(text, "  {failure}");
     }
@@ -123,7 +125,7 @@ pub(crate) fn failure(report: &Report) -> String {
     text
 }
 
-/// Lines of cells, each column as wide as its widest cell; all but the first and the last are numbers.
+/// Aligns the cells in columns. All columns but the first and the last have numbers.
 fn aligned<L: AsRef<[String]>>(lines: &[L]) -> String {
     let columns = lines.iter().map(|line| line.as_ref().len()).max();
     let width = |column: usize| {
@@ -135,7 +137,7 @@ fn aligned<L: AsRef<[String]>>(lines: &[L]) -> String {
     for line in lines {
         let mut shown = String::new();
         for (index, (cell, width)) in line.as_ref().iter().zip(&widths).enumerate() {
-            // Writing into a String does not fail.
+            // Writing into a String never fails.
             let _ = match index {
                 0 => write!(shown, "{cell:<width$}"),
                 last if last + 1 == widths.len() => write!(shown, "  {cell}"),

@@ -1,7 +1,7 @@
-//! The conversation: the same in each run, and every answer is judged.
+//! The conversation, which is the same in each run. Every answer is judged.
 //!
-//! What is refused is asked again. A fault that ends has to be got over: the conversation is played to its end with right answers,
-//! within a deadline. With one that does not end, it is enough that every no is a clean one.
+//! A refused command is sent again. If the fault ends, the server has to recover: all answers have
+//! to be right within a deadline. If the fault lasts, each answer may be a refusal.
 
 use std::fs;
 use std::thread;
@@ -19,51 +19,54 @@ use crate::server::Server;
 use crate::stage::{self, LOG, NEIGHBOUR, ROTATED_LOG, Stage, VICTIM};
 use crate::verdict::{Failure, Kind, Reply};
 
-/// How long an answer may take: longer than every limit of the server.
+/// The time limit for an answer. It is longer than every limit of the server.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long after a fault everything has to be well again: the disk is asked again after one second, all else sooner.
+/// The time in which the server has to recover. It tries the disk again after one second,
+/// everything else sooner.
 const WELL_AGAIN: Duration = Duration::from_secs(6);
-/// How long it is tried while a fault lasts.
+/// The time for which a step is repeated while a fault lasts.
 const IN_VAIN: Duration = Duration::from_millis(300);
-/// How long it is looked what a server that has nothing to do has open.
+/// The time for which the descriptors of an idle server are watched.
 const IDLE: Duration = Duration::from_millis(200);
-/// The pause before something is asked again: from, and up to.
+/// The shortest and the longest pause before a command is sent again.
 const PAUSE: Duration = Duration::from_millis(5);
 const LONG_PAUSE: Duration = Duration::from_millis(100);
-/// How long the log's writer may take to open the file anew: it gathers lines for a twentieth of a second.
+/// The time in which the log has to be opened anew. The writer thread of the log collects lines for
+/// 50 ms.
 const ANEW: Duration = Duration::from_millis(500);
-/// So often a client moves that moves a lot.
+/// The number of positions in `move_a_lot`.
 const MOVES: usize = 12;
-/// What a question asks for.
+/// The radius and the bound of each WHATSAT.
 const RADIUS_KM: usize = 10;
 const BOUND: usize = 2;
 
-/// The conversation of one run, as far as it has come.
+/// The state of a conversation.
 pub(crate) struct Talk<'a> {
     stage: &'a Stage,
     victim: &'a mut Server,
     listening: Listening,
     ledger: &'a mut Ledger,
     case: Option<&'a Case>,
-    /// Nothing is begun after this.
+    /// No step begins after this time.
     deadline: Instant,
-    /// What was refused, in words.
+    /// The refusals so far.
     refusals: Vec<String>,
     failures: Vec<Failure>,
-    /// Nobody is let in any more: what else is asked would only wait.
+    /// The server accepts no connections or does not answer, so further steps would only wait.
     is_deaf: bool,
 }
 
-/// What came of it.
+/// The result of a conversation.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     pub(crate) refusals: Vec<String>,
     pub(crate) failures: Vec<Failure>,
-    /// What the server had open when it was linked and had no clients yet.
+    /// The server's open descriptors when it was linked and had no clients.
     pub(crate) before: Descriptors,
 }
 
-/// Plays it with a server that is ready. `baseline` is what it may have open when all its clients are gone, if that is known.
+/// Plays the conversation with a ready server. `baseline` has the descriptors that may be open when
+/// all clients are gone. `None` if that is not known yet.
 pub(crate) fn play(
     stage: &Stage,
     victim: &mut Server,
@@ -84,7 +87,7 @@ pub(crate) fn play(
         failures: Vec::new(),
         is_deaf: false,
     };
-    // Before anything else: a disk that is not ready yet meets a client that does not wait.
+    // This comes first: the journal may not be ready yet, and the client does not wait for it.
     talk.persist("commands that come together", Talk::ask_together);
     talk.await_link();
     let before = match baseline {
@@ -136,7 +139,7 @@ impl Talk<'_> {
         if self.ledger.has_acknowledged(VICTIM, KIWI) {
             self.persist("an update at the neighbour", |talk| {
                 match recall(talk.ledger, talk.stage.neighbour_listening, KIWI) {
-                    // It may still be on its way.
+                    // The record may still be on its way.
                     Reply::Bad(Failure {
                         kind: Kind::Lost,
                         what,
@@ -147,7 +150,8 @@ impl Talk<'_> {
             });
         }
         self.persist("a new log after SIGHUP", Talk::rotate);
-        // The server still counts on the connection to Places that it has.
+        // The stand-in closes the server's idle connection. The server notices that only when it
+        // uses the connection.
         self.stage.places.close_idle();
         self.ask_about("a WHATSAT", &mut first, KIWI);
         if self.ledger.has_acknowledged(VICTIM, KIWI) {
@@ -155,14 +159,14 @@ impl Talk<'_> {
         }
     }
 
-    /// Asks where a client is, if the server has said that it knows.
+    /// Sends a WHATSAT, if the server has acknowledged a position of this client.
     fn ask_about(&mut self, what: &str, connection: &mut Option<Connection>, client: Client) {
         if self.ledger.has_acknowledged(VICTIM, client) {
             self.persist(what, |talk| talk.whatsat(connection, client));
         }
     }
 
-    /// Three commands in one piece, and their answers in order.
+    /// Sends three commands in one write, and reads their answers in order.
     fn ask_together(&mut self) -> Reply {
         let iamat = self.ledger.iamat(VICTIM, MANGO);
         let others = ["WHATSAT nobody 10 2", "hello there"];
@@ -185,7 +189,7 @@ impl Talk<'_> {
         together().unwrap_or_else(reply)
     }
 
-    /// As many commands in one piece as make the journal twice as long as it was.
+    /// Sends so many commands in one write that the journal grows to twice its length.
     fn move_a_lot(&mut self) -> Reply {
         let deadline = self.answer_deadline();
         let iamats: Vec<Iamat> = (0..MOVES)
@@ -209,7 +213,7 @@ impl Talk<'_> {
         moves().unwrap_or_else(reply)
     }
 
-    /// One IAMAT over a connection that is made if there is none.
+    /// Sends one IAMAT. The connection is made if there is none.
     fn ask(&mut self, connection: &mut Option<Connection>, iamat: &Iamat) -> Reply {
         let deadline = self.answer_deadline();
         let listening = self.listening;
@@ -230,12 +234,13 @@ impl Talk<'_> {
         })
     }
 
-    /// The client says that it will say no more: the server closes, and says nothing else.
+    /// The client shuts down its writing side. The server has to answer, and then to close without
+    /// more bytes.
     fn finish(&mut self, connection: &mut Option<Connection>) -> Reply {
         let deadline = self.answer_deadline();
         let question = question(KIWI);
         let reply = over(connection, self.listening, deadline, |connection| {
-            connection.send(&question, deadline)?; // without LF: the end of input ends the line
+            connection.send(&question, deadline)?; // without an LF: the end of input ends the line
             connection.finish()?;
             let reply = read_places(self.ledger, connection, &question, KIWI, deadline)?;
             let rest = connection.rest(deadline)?;
@@ -248,7 +253,7 @@ impl Talk<'_> {
         reply
     }
 
-    /// The log is moved away and opened anew.
+    /// Moves the log away, and lets the server open a new one.
     fn rotate(&mut self) -> Reply {
         let log = self.stage.path().join(LOG);
         let rotated = self.stage.path().join(ROTATED_LOG);
@@ -259,7 +264,7 @@ impl Talk<'_> {
             return Reply::Refused(format!("the log cannot be moved: {error}"));
         }
         self.victim.process.signal(Signal::HUP);
-        // It is opened when there is something to write.
+        // The server opens the new file at the next log line, so a command makes it log.
         let iamat = self.ledger.iamat(VICTIM, MANGO);
         match self.ask(&mut None, &iamat) {
             Reply::Right => {}
@@ -272,7 +277,7 @@ impl Talk<'_> {
         }
     }
 
-    /// Both servers come to hold the same records.
+    /// Waits until both servers hold the same records.
     fn agree(&mut self) {
         self.persist_or(Kind::Diverged, "the neighbours' agreement", |talk| {
             let deadline = talk.answer_deadline();
@@ -294,7 +299,7 @@ impl Talk<'_> {
         });
     }
 
-    /// Everybody is gone by now: waits until nothing is open that was not before.
+    /// All clients are gone. Waits until no more descriptors are open than before.
     fn let_go(&mut self, baseline: &Descriptors) {
         self.stage.places.close_idle();
         let mut last = Descriptors::default();
@@ -318,7 +323,7 @@ impl Talk<'_> {
         }
     }
 
-    /// What is open while nothing happens: the fewest that were seen for a while.
+    /// The open descriptors of the idle server: the fewest that were seen for a while.
     fn idle(&self) -> Descriptors {
         let deadline = clock::now() + IDLE;
         let mut fewest: Option<Descriptors> = None;
@@ -336,7 +341,7 @@ impl Talk<'_> {
         fewest.unwrap_or_default()
     }
 
-    /// How long something is tried.
+    /// The time for which a step is repeated.
     fn patience(&self) -> Duration {
         match self.case {
             Some(case) if !case.when.ends() => IN_VAIN,
@@ -348,12 +353,12 @@ impl Talk<'_> {
         (clock::now() + ANSWER).min(self.deadline)
     }
 
-    /// Tries until it is right, or it is no use.
+    /// Repeats a step until it succeeds, fails for good, or its time is over.
     fn persist(&mut self, what: &str, attempt: impl FnMut(&mut Self) -> Reply) {
         self.persist_or(Kind::Unrecovered, what, attempt);
     }
 
-    /// The same, with a name of its own for a fault that is over and was not got over.
+    /// The same. `kind` is the failure if a fault has ended and the step still does not succeed.
     fn persist_or(&mut self, kind: Kind, what: &str, mut attempt: impl FnMut(&mut Self) -> Reply) {
         let until = (clock::now() + self.patience()).min(self.deadline);
         let mut pause = PAUSE;
@@ -370,7 +375,7 @@ impl Talk<'_> {
                 Reply::Silence if self.victim.process.has_ended() => return,
                 Reply::Silence => {
                     let seconds = ANSWER.as_secs();
-                    self.is_deaf = true; // one hang is enough to be told
+                    self.is_deaf = true; // One hang is enough to report.
                     return self.failures.push(Failure::new(
                         Kind::Hung,
                         format!("{what}: no answer within {seconds} s"),
@@ -388,7 +393,7 @@ impl Talk<'_> {
                     {
                         return self.failures.push(Failure::new(kind, why));
                     }
-                    // The first reason of each step is enough.
+                    // Only the first reason of each step is reported.
                     let step = format!("{what}: ");
                     if is_told && !self.refusals.iter().any(|told| told.starts_with(&step)) {
                         self.refusals.push(why);
@@ -408,7 +413,8 @@ fn question(client: Client) -> String {
     format!("WHATSAT {} {RADIUS_KM} {BOUND}", client.name)
 }
 
-/// Does something over a connection, which is made if there is none, and is not used again if it was cut.
+/// Calls `ask` with a connection, which is made if there is none. After an error the connection is
+/// not used again.
 fn over(
     connection: &mut Option<Connection>,
     listening: Listening,
@@ -439,7 +445,7 @@ fn reply(cut: Cut) -> Reply {
     }
 }
 
-/// Reads the whole answer to a question about a client: its line, and the JSON.
+/// Reads the whole answer to a WHATSAT: the line and the JSON.
 fn read_places(
     ledger: &Ledger,
     connection: &mut Connection,
@@ -465,7 +471,7 @@ fn read_places(
     Ok(judge_places(question, client, BOUND, &json))
 }
 
-/// A position that the neighbour is told; nothing was done to it, so it has to answer.
+/// Sends a position to the neighbour. The neighbour has no fault, so it has to answer.
 fn tell_neighbour(
     ledger: &mut Ledger,
     neighbour: std::net::SocketAddr,
@@ -485,7 +491,7 @@ fn tell_neighbour(
     }
 }
 
-/// What a server that has nobody to ask for places says about a client: whether it holds what it has to.
+/// Sends a WHATSAT to a server without a key for Places, and judges the record in the answer.
 pub(crate) fn recall(ledger: &Ledger, listening: Listening, client: Client) -> Reply {
     let deadline = clock::now() + ANSWER;
     let question = question(client);

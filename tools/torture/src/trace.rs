@@ -1,4 +1,5 @@
-//! Reads what strace writes with `-f -y -o FILE`: one line for a call, or two if another thread's call came between.
+//! Reads the output of `strace -f -y -o FILE`: one line for a call, or two if a call of another
+//! thread came between.
 //!
 //! ```text
 //!   100   accept4(5<socket:[7]>, NULL, NULL, SOCK_CLOEXEC) = -1 EMFILE (Too many open files) (INJECTED)
@@ -10,26 +11,27 @@
 
 use std::collections::HashMap;
 
-/// What stands at the end of a line if the call was not made, but failed by strace; or was made late.
+/// The end of a line if strace made the call fail, or delayed it.
 const INJECTED: [&str; 2] = ["(INJECTED)", "(DELAYED)"];
 const UNFINISHED: &str = " <unfinished ...>";
 
-/// A call that was made.
+/// A call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call<'a> {
-    /// Which thread made it.
+    /// The thread that made the call.
     pub(crate) thread: u32,
     pub(crate) name: &'a str,
-    /// Everything behind the opening parenthesis: the arguments, and the result if it was there at once.
+    /// The text after the opening parenthesis: the arguments, and the result if it is on the same
+    /// line.
     pub(crate) text: &'a str,
-    /// strace made it fail, or late.
+    /// Whether strace made the call fail, or delayed it.
     pub(crate) is_injected: bool,
 }
 
-/// All of them, in the order in which they began. A line that is no call is passed over.
+/// All calls, in the order in which they began. Other lines are skipped.
 pub(crate) fn calls(trace: &str) -> Vec<Call<'_>> {
     let mut calls: Vec<Call<'_>> = Vec::new();
-    // Where the call is that a thread has not finished.
+    // For each thread, the index of its unfinished call.
     let mut unfinished: HashMap<u32, usize> = HashMap::new();
     for line in trace.lines() {
         let Some((thread, rest)) = thread_of(line) else {
@@ -65,7 +67,7 @@ pub(crate) fn calls(trace: &str) -> Vec<Call<'_>> {
     calls
 }
 
-/// Whether the trace has been written to its end: it tells how this process ended.
+/// Whether the trace is complete: it contains the end of this process.
 pub(crate) fn is_complete(trace: &str, process: u32) -> bool {
     trace.lines().rev().any(|line| {
         thread_of(line).is_some_and(|(thread, rest)| thread == process && rest.starts_with("+++ "))
@@ -78,7 +80,7 @@ fn thread_of(line: &str) -> Option<(u32, &str)> {
 }
 
 impl<'a> Call<'a> {
-    /// The file that it acts on, as strace calls it: the path that it was given, or its descriptor's.
+    /// The path of its file: the path among the arguments, or the descriptor's path.
     pub(crate) fn path(&self) -> Option<&'a str> {
         let mut text = self.text;
         if text.starts_with("AT_FDCWD") {

@@ -1,39 +1,40 @@
-//! What an answer can be, and what a run can come to.
+//! The results of a command and of a run.
 
 use std::fmt;
 
-/// What became of a question.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// Every byte is right.
     Right,
-    /// No answer, but a clean no: closed, reset, `? `, or an error in Google's shape. It may be asked again.
+    /// A correct refusal: closed, reset, `? `, or an error in Google's format. The command may be
+    /// sent again.
     Refused(String),
-    /// It is not known there yet; not a no, if it is soon.
+    /// The server does not have the record yet. That is no refusal, unless it lasts.
     NotYet(String),
-    /// Nothing came within the time that an answer may take.
+    /// No answer within the time limit.
     Silence,
-    /// Something that must never happen.
+    /// A result that must never occur.
     Bad(Failure),
 }
 
 impl Reply {
-    /// An answer that is wrong.
+    /// A wrong answer.
     pub(crate) fn wrong(what: impl Into<String>) -> Reply {
         Reply::Bad(Failure::new(Kind::Wrong, what))
     }
 }
 
-/// What must never happen.
+/// The results that must never occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// An answer that is not right, or somebody else's.
+    /// A wrong answer, or the answer to another command.
     Wrong,
-    /// An update that was acknowledged is gone.
+    /// An acknowledged update is lost.
     Lost,
-    /// No answer, and no end of the connection.
+    /// Neither an answer nor the end of the connection came.
     Hung,
-    /// The fault was over, and it was not well again.
+    /// The fault was over, and the server did not recover.
     Unrecovered,
     /// The neighbours do not hold the same records.
     Diverged,
@@ -43,13 +44,13 @@ pub(crate) enum Kind {
     Panicked,
     /// The same call failed thousands of times: a loop without a pause.
     Spun,
-    /// It did not stop when it was told to.
+    /// The server did not stop when it was told to.
     Stubborn,
-    /// It ended with another status than 0, 1 or 2, or without one line that says why.
+    /// The server ended with another status than 0, 1 or 2, or without one line that says why.
     BadEnd,
-    /// It did not start again on its own data directory.
+    /// The server did not start again on its own data directory.
     NoRestart,
-    /// The neighbour, to which nothing was done, suffered.
+    /// The neighbour failed, although it had no fault.
     Neighbour,
 }
 
@@ -72,7 +73,7 @@ impl Kind {
     }
 }
 
-/// One thing that must never happen, and happened.
+/// A result that must never occur, and its description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) kind: Kind,
@@ -94,23 +95,23 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
-    /// No client, and no neighbour, noticed anything.
+    /// No client noticed anything.
     Unnoticed,
-    /// Somebody was told no, cleanly; and whatever was to be well again was.
+    /// A client got a correct refusal. After a fault that ended, the server recovered.
     Refused,
     /// The server ended by itself, with status 1 or 2 and one line that says why.
     Ended,
-    /// The call was not made so often this time: nothing was failed.
+    /// The server made fewer calls this time, so no call failed.
     NotReached,
-    /// Something happened that must never happen.
+    /// A result occurred that must never occur.
     Failed,
 }
 
 impl Outcome {
-    /// All of them, in the order of the table's columns.
+    /// All outcomes, in the order of the table's columns.
     pub(crate) const ALL: [Outcome; 5] = [
         Outcome::Unnoticed,
         Outcome::Refused,
@@ -119,7 +120,7 @@ impl Outcome {
         Outcome::Failed,
     ];
 
-    /// The head of its column.
+    /// The heading of its column.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Outcome::Unnoticed => "unnoticed",

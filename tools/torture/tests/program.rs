@@ -1,5 +1,5 @@
-//! `herd-torture` as somebody runs it: real servers, real strace. Where strace is missing or may not trace, what needs it is
-//! skipped, and says so.
+//! Tests of `herd-torture` as a user runs it: real servers, real strace. If strace is missing or
+//! may not trace, the tests are skipped, and say so.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ fn torture(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_herd-torture"));
     command
         .args(arguments)
-        // Somebody's setting for another herd: it must not get to this one's servers.
+        // A user may have set this for another herd. It must not reach the servers of this one.
         .env("HERD_LISTEN", "127.0.0.1:1");
     command
 }
@@ -30,7 +30,8 @@ fn run(mut command: Command) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-/// Whether all was skipped; then that is told past the test harness, which would swallow it.
+/// Whether all was skipped. If so, the message goes straight to stderr, because the test harness
+/// would capture `eprintln!`.
 fn is_skipped(output: &str) -> bool {
     let skipped = output.starts_with("skipped: ");
     if skipped {
@@ -58,7 +59,7 @@ fn a_few_faults_are_got_over() {
         assert!(output.lines().any(|line| line.starts_with(row)), "{output}");
     }
     assert!(output.contains(": 0 failed\n"), "{output}");
-    // What fails while the journal is read is the end of the start, with a reason.
+    // If the journal cannot be read, the server ends at its start with a reason.
     let (status, output, errors) = run(torture(&["--each", "--only", "read@data/journal:EIO:1"]));
     assert_eq!(status, Some(0), "{output}{errors}");
     assert!(
@@ -69,7 +70,7 @@ fn a_few_faults_are_got_over() {
 
 #[test]
 fn a_leak_is_found_and_told_with_the_way_to_repeat_it() {
-    // strace does not close what it makes fail to be closed, so this is one.
+    // strace does not close the descriptor when it makes `close` fail, so the descriptor leaks.
     let case = "close@data/journal:EIO:1";
     let kept = tempfile::tempdir().unwrap();
     let directory = kept.path().to_str().unwrap();

@@ -1,4 +1,4 @@
-//! A signal ends the torture, the servers and their straces.
+//! A signal ends the program, its servers and their straces.
 
 #![allow(
     clippy::unwrap_used,
