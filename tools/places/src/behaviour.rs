@@ -1,14 +1,15 @@
-//! What the server may be told to do with a request: the good answer, and each way to spoil it.
+//! The behaviours that the server can show for a request: the right answer, and each fault.
 
 use std::time::Duration;
 
-/// What is done with one request.
+/// What the server does with one request.
 ///
-/// Set for all requests with [`Places::set_behaviour`](crate::Places::set_behaviour), or for the next
-/// ones, one by one, with [`Places::push_behaviour`](crate::Places::push_behaviour).
+/// [`Places::set_behaviour`](crate::Places::set_behaviour) sets it for all requests, and
+/// [`Places::push_behaviour`](crate::Places::push_behaviour) for one of the next ones.
 ///
-/// A fault changes how an answer travels, not what it says; only [`Status`](Behaviour::Status) and
-/// [`Raw`](Behaviour::Raw) say something else. A request that is not HTTP never gets this far: it is
+/// A fault changes how an answer is sent, but not its content. Only [`Status`](Behaviour::Status)
+/// and [`Raw`](Behaviour::Raw) have other content. A request that is not valid HTTP gets no
+/// behaviour: it is refused with an HTTP error.
 /// refused with 400.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Behaviour {
@@ -20,34 +21,37 @@ pub enum Behaviour {
         /// The bytes in each chunk but the last.
         size: usize,
     },
-    /// Answers with no length at all and `Connection: close`; the end is a `close_notify` and a FIN.
+    /// Answers without a length and with `Connection: close`. The body ends with a `close_notify`
+    /// and a FIN.
     CloseDelimited,
-    /// Announces a `Content-Length`, sends half of the body, and closes TCP without a `close_notify`.
+    /// Announces a `Content-Length`, sends half of the body, and closes TCP without a
+    /// `close_notify`.
     Truncated,
-    /// Waits before it answers. A client that closes meanwhile is let go.
+    /// Waits before it answers. If the client closes meanwhile, the wait ends.
     Slow {
         /// How long to wait.
         delay: Duration,
     },
-    /// Answers a few bytes at a time, head included, each piece in a TLS record of its own.
+    /// Answers a few bytes at a time, head included. Each piece is its own TLS record.
     Drip {
         /// The pause between two pieces.
         every: Duration,
         /// The bytes in each piece (0 counts as 1).
         bytes: usize,
     },
-    /// Does not answer until [`Places::release`](crate::Places::release) (then it answers well) or
-    /// until the server stops. A client that closes meanwhile is let go.
+    /// Waits for [`Places::release`](crate::Places::release), then answers well. The wait also ends
+    /// if the client closes or the server stops.
     Hold,
     /// Closes the TCP connection without an answer, and without a `close_notify`.
     Drop,
     /// Answers with this HTTP status and Google's JSON error shape; the connection stays open.
     Status(u16),
-    /// Sends exactly these bytes, whatever was asked.
+    /// Sends exactly these bytes, for any request.
     Raw {
-        /// Each is a TLS record of its own (more, above 16 KiB), written before the next is begun.
+        /// Each segment is its own TLS record, or several above 16 KiB. It is written before the
+        /// next one begins.
         segments: Vec<Vec<u8>>,
-        /// What happens after the last.
+        /// What happens after the last segment.
         end: End,
     },
 }
@@ -71,13 +75,14 @@ impl Behaviour {
     }
 }
 
-/// What becomes of the connection after an answer.
+/// What happens to the connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// It stays open for the next request.
     KeepAlive,
-    /// It is closed as TLS wants it: a `close_notify`, then FIN.
+    /// It is closed as TLS demands: a `close_notify`, then a FIN.
     CloseNotify,
-    /// A FIN without a `close_notify`: to a TLS client, an attack that cut the answer short.
+    /// A FIN without a `close_notify`. A TLS client has to treat that as an attack that cut the
+    /// answer.
     Abrupt,
 }

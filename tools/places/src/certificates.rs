@@ -1,4 +1,5 @@
-//! A certificate authority that lives as long as the process, and the one certificate it signs.
+//! A certificate authority that exists as long as the process, and the one certificate that it
+//! signs.
 
 use std::io;
 use std::sync::Arc;
@@ -11,18 +12,18 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// What a server needs to be believed, and what a client needs to believe it.
+/// The server's certificate and key, and the CA certificate that its clients trust.
 pub(crate) struct Identity {
     pub(crate) tls: Arc<ServerConfig>,
-    /// The CA's certificate. Its private key is gone by now: it signs once.
+    /// The CA's certificate. The CA's private key is dropped after it has signed once.
     pub(crate) ca_pem: String,
 }
 
-/// Makes a CA, and a leaf for these DNS names and IP addresses, for a server that speaks these
-/// protocols.
+/// Makes a CA and a server certificate for these DNS names and IP addresses. `alpn` has the
+/// protocols of the server.
 ///
-/// The validity is rcgen's default, which is to say for ever: a test with a strange clock must fail for
-/// its own reasons.
+/// The validity is rcgen's default of thousands of years, so that a test with a wrong clock does
+/// not fail because of the certificate.
 pub(crate) fn make(names: &[String], alpn: &[String]) -> io::Result<Identity> {
     if names.is_empty() {
         return Err(io::Error::new(
@@ -48,7 +49,7 @@ pub(crate) fn make(names: &[String], alpn: &[String]) -> io::Result<Identity> {
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let leaf = leaf.signed_by(&key, &ca).map_err(invalid)?;
 
-    // The provider is named, not taken from the process: a test binary may hold two of them.
+    // The provider is explicit, because rustls cannot choose a default if a test binary links two.
     let mut tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(invalid)?
@@ -58,8 +59,8 @@ pub(crate) fn make(names: &[String], alpn: &[String]) -> io::Result<Identity> {
             PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
         )
         .map_err(invalid)?;
-    // A client that offers h2 as well gets HTTP/1.1; one that offers only h2 fails in the handshake,
-    // where the reason is plain. No ALPN at all is fine.
+    // A client that offers h2 and HTTP/1.1 gets HTTP/1.1. A client that offers only h2 fails in the
+    // handshake, with a clear reason. A client without ALPN is accepted.
     tls.alpn_protocols = alpn.iter().map(|name| name.clone().into_bytes()).collect();
     Ok(Identity {
         tls: Arc::new(tls),

@@ -1,4 +1,4 @@
-//! One connection, from its handshake to its end, on a thread of its own.
+//! One connection from its handshake to its end, on its own thread.
 //!
 //! ```text
 //!     handshake ──► idle ──► request ──► behaviour ──► answer ──┐
@@ -20,19 +20,19 @@ use crate::shared::Shared;
 use crate::wire::{self, Wire};
 use crate::{legacy, new_api};
 
-/// From the TCP connection to the end of the handshake.
+/// The time limit from the TCP connection to the end of the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// From a request's first byte to its last.
+/// The time limit from a request's first byte to its last.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a request that waits looks whether its client is still there.
+/// The interval in which a waiting request checks whether its client has closed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long a client that was refused may take to hear why.
+/// After a refusal the connection stays open for so long, so that the client can read it.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Serves one client until either side has enough. The socket is closed when this returns.
+/// Serves one client until either side closes. The socket is closed when this returns.
 pub(crate) fn serve(shared: &Shared, visit: &Visit<'_>, socket: Arc<TcpStream>) {
     if shared.silent_accept {
-        // Until the client gives up, or the server stops and shuts the socket down.
+        // Ends when the client closes, or when the server stops and shuts the socket down.
         wire::discard(&socket, usize::MAX);
         return;
     }
@@ -50,7 +50,7 @@ pub(crate) fn serve(shared: &Shared, visit: &Visit<'_>, socket: Arc<TcpStream>) 
             }
             .run();
         }
-        // Cut off by ourselves: not the client's failure.
+        // The server itself closed the connection, so the client has not failed.
         Err(_) if shared.ledger.is_stopping() => {}
         Err(error) => {
             shared.ledger.handshake(false);
@@ -66,19 +66,20 @@ pub(crate) fn serve(shared: &Shared, visit: &Visit<'_>, socket: Arc<TcpStream>) 
     }
 }
 
-/// A connection whose handshake is done.
+/// A connection after its handshake.
 struct Conversation<'a> {
     shared: &'a Shared,
     visit: &'a Visit<'a>,
     wire: Wire,
 }
 
-/// How a request came in.
+/// The result of waiting for a request.
 enum Heard {
     /// The request, and whether the connection may stay open.
     Request(Request, bool),
     Refused(Refusal),
-    /// Nothing more: the client left, the connection was idle for too long, or was dismissed.
+    /// No request: the client closed, the connection was idle for too long, or
+    /// [`Ledger::close_idle`](crate::ledger::Ledger::close_idle) closed it.
     Nothing,
 }
 
@@ -101,7 +102,7 @@ impl Conversation<'_> {
 
     /// Waits for a request, then reads it.
     fn hear(&mut self) -> io::Result<Heard> {
-        // What was sent behind the last request (pipelining) is already here.
+        // A pipelined request is already in the buffer.
         if self.wire.received.is_empty() {
             self.visit.idle();
             match self.wire.fill(after(self.shared.keep_alive)) {
@@ -171,7 +172,7 @@ impl Conversation<'_> {
         self.wire.close_on_a_talker(LINGER);
     }
 
-    /// Does with a request what the behaviour of the hour says.
+    /// Answers a request with the behaviour that is set for it.
     fn respond(&mut self, request: &Request, keep_alive: bool) -> End {
         let begun = Instant::now();
         let (behaviour, releases) = self.shared.ledger.heard(request);
@@ -211,13 +212,13 @@ impl Conversation<'_> {
             took: begun.elapsed(),
             delivered,
         });
-        // An answer that could not be sent whole leaves nothing to be polite about.
+        // After a partial answer, a `close_notify` would be a lie.
         delivery
             .filter(|_| delivered)
             .map_or(End::Abrupt, |delivery| delivery.end)
     }
 
-    /// Waits; false if the client, or the server, has gone before the wait was over.
+    /// Waits. Returns false if the client or the server closes before the wait is over.
     fn outlast(&mut self, until: &Until) -> bool {
         loop {
             match self.shared.ledger.wait(until, LOOK_EVERY) {
@@ -241,8 +242,8 @@ impl Conversation<'_> {
                 }
             }
             if index + 1 == pieces.len() && *end == End::KeepAlive {
-                // Before the write, not after: a client that has read the whole answer may count on
-                // `close_idle` finding the connection idle (test: close_idle_closes_at_once).
+                // This comes before the write. A client that has read the whole answer may expect
+                // that `close_idle` finds the connection idle (test: close_idle_closes_at_once).
                 self.visit.idle();
             }
             self.wire.send(piece)?;
@@ -251,14 +252,15 @@ impl Conversation<'_> {
     }
 }
 
-/// So long from now. What is beyond the clock's reach (`Duration::MAX`, say) is a century away.
+/// The time after `duration`. If the clock cannot express it (`Duration::MAX` for example), a time
+/// a century away.
 fn after(duration: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     let now = Instant::now();
     now.checked_add(duration).unwrap_or(now + CENTURY)
 }
 
-/// Who answers what.
+/// Chooses the API that answers a request.
 fn route(key: &str, request: &Request) -> Answer {
     match (request.method.as_str(), request.path()) {
         ("GET", legacy::PATH) => legacy::answer(key, &request.target),

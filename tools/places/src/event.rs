@@ -1,19 +1,19 @@
-//! What a server has to tell while it runs, and how it reads in a log.
+//! The events that a server reports while it runs, and their text in a log.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Called with each event, on the thread of the connection it is about. It should be quick.
+/// Called with each event, on the thread of its connection. The call should be quick.
 pub type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 
-/// Something that happened. `Display` is one line of visible text, and never has a key in it.
+/// An event. `Display` makes one line of visible characters without a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A request was heard and dealt with.
+    /// A request was received and handled.
     Answered {
-        /// Which connection: 1 is the first.
+        /// The number of the connection, from 1.
         connection: u64,
         /// `GET`, `POST`, …
         method: String,
@@ -21,27 +21,29 @@ pub enum Event {
         target: String,
         /// [`Behaviour::word`](crate::Behaviour::word).
         behaviour: &'static str,
-        /// The HTTP status that was sent; none for bytes that the caller gave, or for nothing at all.
+        /// The HTTP status that was sent. `None` if the bytes were the caller's, or if nothing was
+        /// sent.
         status: Option<u16>,
-        /// Bytes of the answer, head included, before TLS; not all of them arrived if it was not delivered.
+        /// Bytes of the answer before TLS, head included. If it was not delivered, the client has
+        /// fewer.
         bytes: usize,
-        /// From the last byte of the request to the last byte of the answer.
+        /// The time from the last byte of the request to the last byte of the answer.
         took: Duration,
-        /// False if the client went away first, or the server stopped.
+        /// False if the client closed first, or the server stopped.
         delivered: bool,
     },
-    /// Something that is no request was refused, and its connection closed.
+    /// An invalid request was refused, and its connection closed.
     Refused {
-        /// Which connection.
+        /// The number of the connection, from 1.
         connection: u64,
-        /// What was wrong with it.
+        /// What was wrong with the request.
         reason: &'static str,
     },
-    /// A TLS handshake came to nothing.
+    /// A TLS handshake failed.
     HandshakeFailed {
-        /// Which connection.
+        /// The number of the connection, from 1.
         connection: u64,
-        /// What rustls says.
+        /// The error of rustls.
         reason: String,
     },
 }

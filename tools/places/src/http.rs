@@ -1,34 +1,35 @@
-//! HTTP/1.1 as bytes: requests read from a buffer, answers written to one. No socket in here.
+//! HTTP/1.1 without a socket: requests are read from a buffer, answers are written to one.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use crate::behaviour::{Behaviour, End};
 
-/// A request's head may be so long, in bytes.
+/// The greatest length of a request's head, in bytes.
 pub(crate) const HEAD_MAX: usize = 64 * 1024;
-/// A request's body may be so long, in bytes.
+/// The greatest length of a request's body, in bytes.
 pub(crate) const BODY_MAX: usize = 1024 * 1024;
-/// A request may have so many headers.
+/// The greatest number of headers.
 const HEADERS_MAX: usize = 100;
 
-/// A request that was heard, whole.
+/// A complete request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Which connection it came on: 1 is the first that was accepted.
+    /// The number of its connection, from 1.
     pub connection: u64,
     /// `GET`, `POST`, …
     pub method: String,
-    /// The path and the query, as they came. A legacy request's key is in here.
+    /// The path and the query as they came. A legacy request's key is in here.
     pub target: String,
-    /// In order, names as they came; bytes that are not UTF-8 have become U+FFFD.
+    /// The headers in order, with their names as they came. Bytes that are not UTF-8 have become
+    /// U+FFFD.
     pub headers: Vec<(String, String)>,
     /// The bytes that `Content-Length` announced.
     pub body: Vec<u8>,
 }
 
 impl Request {
-    /// The value of the first header of that name, in any case.
+    /// The value of the first header with this name. Upper and lower case are the same.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -45,7 +46,8 @@ impl Request {
             .map_or(&self.target, |(path, _)| path)
     }
 
-    /// The target, fit for a log: each `key` in the query hidden, and nothing in it but visible ASCII.
+    /// The target for a log: each `key` in the query is hidden, and all characters are visible
+    /// ASCII.
     #[must_use]
     pub fn target_without_key(&self) -> String {
         let mut shown = visible(self.path());
@@ -55,7 +57,7 @@ impl Request {
         for (index, pair) in query.split('&').enumerate() {
             shown.push(if index == 0 { '?' } else { '&' });
             let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-            // Decoded, or `%6bey=` would give a key away.
+            // The name is decoded first, because `%6bey=` is a key too.
             if decoded(name).trim().eq_ignore_ascii_case("key") {
                 shown.push_str("key=[hidden]");
             } else {
@@ -66,7 +68,7 @@ impl Request {
     }
 }
 
-/// Why a request is not answered but refused, and the connection closed.
+/// Why a request is refused and its connection closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Malformed(&'static str),
@@ -105,14 +107,14 @@ impl Refusal {
     }
 }
 
-/// A request's head, and how to read on.
+/// A request's head, and what the reader needs for the rest.
 #[derive(Debug)]
 pub(crate) struct Head {
-    /// Its body is still empty.
+    /// The request. Its body is still empty.
     pub(crate) request: Request,
-    /// The bytes of the head in the buffer.
+    /// Bytes of the head in the buffer.
     pub(crate) length: usize,
-    /// The bytes of the body after them.
+    /// Bytes of the body after the head.
     pub(crate) body: usize,
     /// False if the client wants the connection closed after the answer.
     pub(crate) keep_alive: bool,
@@ -120,7 +122,7 @@ pub(crate) struct Head {
     pub(crate) expects_continue: bool,
 }
 
-/// Reads a head from the front of what has been received so far; `None` if it has not ended yet.
+/// Reads a head from the front of the received bytes. `None` if its end has not arrived yet.
 pub(crate) fn head(received: &[u8], connection: u64) -> Result<Option<Head>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
@@ -165,7 +167,7 @@ pub(crate) fn head(received: &[u8], connection: u64) -> Result<Option<Head>, Ref
         [] if request.method == "POST" => return Err(Refusal::LengthRequired),
         [] => 0,
         [digits] if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            // More digits than a usize holds are too many in any case.
+            // A number that does not fit into a usize is above the limit too.
             digits
                 .parse()
                 .ok()
@@ -191,7 +193,7 @@ pub(crate) fn head(received: &[u8], connection: u64) -> Result<Option<Head>, Ref
     }))
 }
 
-/// A target may be a whole address (RFC 9112, 3.2.2); here only its path and query matter.
+/// Reduces a target to path and query. A target may be a whole URL (RFC 9112, 3.2.2).
 fn origin_form(target: &str) -> String {
     let rest = ["https://", "http://"]
         .iter()
@@ -218,7 +220,7 @@ pub(crate) fn query(target: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Undoes `application/x-www-form-urlencoded`; a `%` without two digits stands for itself.
+/// Decodes `application/x-www-form-urlencoded`. A `%` without two digits stands for itself.
 fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -242,7 +244,8 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Everything but visible ASCII as `%XX`: a log line must not be able to move a cursor.
+/// Writes everything but visible ASCII as `%XX`, so that a log line cannot move a terminal's
+/// cursor.
 fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -255,7 +258,7 @@ fn visible(text: &str) -> String {
     shown
 }
 
-/// An answer, before it is known how it will travel.
+/// An answer before its framing is chosen.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -263,7 +266,7 @@ pub(crate) struct Answer {
     body: Vec<u8>,
 }
 
-/// What every answer of Google's carries.
+/// The headers of every answer of Google's.
 const COMMON: [(&str, &str); 3] = [
     ("X-XSS-Protection", "0"),
     ("X-Frame-Options", "SAMEORIGIN"),
@@ -274,7 +277,7 @@ const COMMON: [(&str, &str); 3] = [
 ];
 
 impl Answer {
-    /// An answer of the legacy API: always 200.
+    /// An answer of the legacy API, which always has status 200.
     pub(crate) fn legacy(body: String) -> Answer {
         let expires = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(300));
         Answer::with(
@@ -306,7 +309,7 @@ impl Answer {
         )
     }
 
-    /// A page for people, in the manner of Google's front end.
+    /// An HTML page like those of Google's front end.
     pub(crate) fn page(status: u16, words: &str) -> Answer {
         let words = words
             .replace('&', "&amp;")
@@ -329,7 +332,7 @@ impl Answer {
         )
     }
 
-    /// For HEAD, which nothing here supports and whose answer must have no body.
+    /// An answer to HEAD, which must have no body.
     pub(crate) fn without_body(self) -> Answer {
         Answer {
             body: Vec::new(),
@@ -347,7 +350,7 @@ impl Answer {
             .chain(COMMON)
             .map(|(name, value)| (name, value.to_owned()))
             .collect();
-        // RFC 9110, 6.4.1: these have no body, whatever their headers say.
+        // RFC 9110, 6.4.1: these statuses never have a body.
         let body = if matches!(status, 100..=199 | 204 | 304) {
             Vec::new()
         } else {
@@ -360,7 +363,7 @@ impl Answer {
         }
     }
 
-    /// The status line and the headers, with the framing that was chosen.
+    /// The status line and the headers, with the chosen framing.
     fn head(&self, framing: Option<(&str, &str)>, close: bool) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         let date = httpdate::fmt_http_date(SystemTime::now());
@@ -374,7 +377,7 @@ impl Answer {
             .chain(framing)
             .chain(connection)
         {
-            // Writing to a String cannot fail.
+            // Writing into a String never fails.
             let _ = write!(head, "{name}: {value}\r\n");
         }
         head.push_str("\r\n");
@@ -391,20 +394,20 @@ impl Answer {
     }
 }
 
-/// What is to be written, and what comes after.
+/// The bytes to send, and the end after them.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    /// Each is written, and flushed, on its own.
+    /// The pieces. Each is written and flushed separately.
     pub(crate) pieces: Vec<Vec<u8>>,
-    /// Between two pieces.
+    /// The pause between two pieces.
     pub(crate) pause: Duration,
     pub(crate) end: End,
-    /// The HTTP status in it, if there is one.
+    /// The HTTP status in the bytes, if there is one.
     pub(crate) status: Option<u16>,
 }
 
-/// How an answer travels under a behaviour; waiting (`Slow`, `Hold`) is behind us here, and the answer
-/// already is the one that `Status` asks for.
+/// The bytes of an answer under a behaviour. The waits of `Slow` and `Hold` are over, and `answer`
+/// already has the status that `Status` demands.
 pub(crate) fn deliver(answer: &Answer, behaviour: &Behaviour, keep_alive: bool) -> Delivery {
     let close = !keep_alive;
     let polite_end = if close {
@@ -456,7 +459,7 @@ pub(crate) fn deliver(answer: &Answer, behaviour: &Behaviour, keep_alive: bool) 
     }
 }
 
-/// The words beside a status (RFC 9110, 15).
+/// The reason phrase of a status (RFC 9110, 15).
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

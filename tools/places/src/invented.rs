@@ -1,4 +1,4 @@
-//! The places: none exists, each depends on nothing but the point that was asked about.
+//! The invented places. They depend only on the point and the radius of the request.
 //!
 //! | latitude | places |
 //! |---|---|
@@ -6,21 +6,22 @@
 //! | beyond ±80°, up to ±85° | 7 (one page, no page token) |
 //! | beyond ±85° | none |
 //!
-//! The names, ids and directions come from the point rounded to four decimals (about 11 m); the
-//! distances grow with the radius, so that any radius is full of places. The first five names of a page
-//! are awkward on purpose: letters beyond ASCII, escaped quotes, `&` and `'`, brackets and a backslash.
+//! Names, ids and directions come from the point rounded to four decimals (about 11 m). Distances
+//! grow with the radius, so places fill any radius. The first five names of a page are difficult on
+//! purpose: letters beyond ASCII, escaped quotes, `&` and `'`, brackets and a backslash.
 
-/// The most that Google gives: three pages of twenty.
+/// The greatest number that Google returns: three pages of twenty.
 pub(crate) const MOST: usize = 60;
-/// In the thin belt between 80° and 85°.
+/// The number between 80° and 85°.
 pub(crate) const FEW: usize = 7;
 
 /// The mean radius of the earth, in metres.
 const EARTH_M: f64 = 6_371_008.8;
-/// Places keep this far within the radius: coordinates are rounded to seven decimals (about a centimetre).
+/// Places stay within this part of the radius, because coordinates are rounded to seven decimals
+/// (about a centimetre).
 const MARGIN: f64 = 0.95;
 
-/// A place that does not exist.
+/// An invented place.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Place {
     pub(crate) id: String,
@@ -30,20 +31,20 @@ pub(crate) struct Place {
     /// `12 Imaginary Lane, Nowhere`.
     pub(crate) address: String,
     pub(crate) kind: &'static Kind,
-    /// 1.0 to 5.0, in tenths.
+    /// From 1.0 to 5.0, with one decimal.
     pub(crate) rating: f64,
     pub(crate) ratings: u64,
 }
 
 impl Place {
-    /// The full code, such as `8FVC9G8F+6X`, and the short one, which stands beside a town's name.
+    /// The full code, such as `8FVC9G8F+6X`, and the short code that is used with a town's name.
     pub(crate) fn plus_code(&self) -> (String, String) {
         let code = plus_code(self.latitude, self.longitude);
         let short = code.chars().skip(4).collect();
         (code, short)
     }
 
-    /// The box that a map would show: Google's is about 150 m each way.
+    /// The box that a map would show. Google's is about 150 m in each direction.
     pub(crate) fn viewport(&self) -> Viewport {
         const HALF_DEGREES: f64 = 0.001_348_980_291_5;
         Viewport {
@@ -63,7 +64,7 @@ pub(crate) struct Viewport {
     pub(crate) east: f64,
 }
 
-/// What a place is, and how Google would draw it.
+/// A kind of place, with the icon and the colour that Google uses.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Kind {
     pub(crate) title: &'static str,
@@ -152,7 +153,8 @@ const NOUNS: [&str; 16] = [
     "Button",
     "Semaphore",
 ];
-/// Two-, three- and four-byte letters, so that a parser that counts characters for bytes is found out.
+/// Letters of two, three and four bytes, so that a parser that counts characters instead of bytes
+/// fails.
 const BEYOND_ASCII: [&str; 6] = [
     "Café Façade",
     "Žluťoučký",
@@ -170,9 +172,9 @@ const STREETS: [&str; 6] = [
     "Rue Inventée",
 ];
 
-/// The places around a point, nearest in no order, as Google's "prominence" looks from outside.
+/// The places around a point, in no visible order, like Google's order by "prominence".
 ///
-/// The radius is in metres. The same arguments give the same places, for ever and on every machine.
+/// The radius is in metres. The same arguments give the same places on every machine.
 pub(crate) fn places(latitude: f64, longitude: f64, radius_m: f64) -> Vec<Place> {
     let count = match latitude.abs() {
         beyond if beyond > 85.0 => 0,
@@ -201,7 +203,7 @@ fn place(
     centre: (f64, f64),
     radius_m: f64,
 ) -> Place {
-    // 37 and 256 have no common divisor, so no two of the sixty have the same pair of words.
+    // 37 and 256 have no common divisor, so all sixty places have different pairs of words.
     let pair = (first_name + 37 * index) % 256;
     let (adjective, noun) = (ADJECTIVES[pair / 16], NOUNS[pair % 16]);
     let name = match index % 10 {
@@ -214,7 +216,8 @@ fn place(
         4 => format!("{adjective} ]}}, [{noun}\\{{ (fictional)"),
         _ => format!("The {adjective} {noun} (fictional)"),
     };
-    // The square root spreads them evenly over the disc instead of crowding the middle.
+    // With the square root, the places are spread evenly over the disc. Without it, most would be
+    // near the centre.
     let distance_m = radius_m * MARGIN * random.unit().sqrt();
     let (latitude, longitude) =
         destination(centre, random.unit() * std::f64::consts::TAU, distance_m);
@@ -235,7 +238,7 @@ fn place(
     }
 }
 
-/// Where one arrives after so many metres along a great circle; rounded to seven decimals, as Google's are.
+/// The point after so many metres along a great circle, rounded to seven decimals as Google does.
 fn destination((latitude, longitude): (f64, f64), bearing: f64, distance_m: f64) -> (f64, f64) {
     let angle = distance_m / EARTH_M;
     let from = latitude.to_radians();
@@ -251,8 +254,8 @@ fn round7(degrees: f64) -> f64 {
     (degrees * 1e7).round() / 1e7
 }
 
-/// A ten-digit Open Location Code (<https://github.com/google/open-location-code>): five pairs in base
-/// 20, latitude first, down to 1/8000 of a degree.
+/// A ten-digit Open Location Code (<https://github.com/google/open-location-code>). It has five
+/// pairs in base 20, latitude first, and is exact to 1/8000 of a degree.
 fn plus_code(latitude: f64, longitude: f64) -> String {
     const DIGITS: &[u8; 20] = b"23456789CFGHJMPQRVWX";
     let mut north = ((latitude + 90.0) * 8000.0)
@@ -275,14 +278,14 @@ fn plus_code(latitude: f64, longitude: f64) -> String {
     code
 }
 
-/// splitmix64 (Steele, Lea and Flood, 2014): eight lines, so that no release of a library can change
-/// which places there are.
+/// splitmix64 (Steele, Lea and Flood, 2014). It is written out here, so that no release of a
+/// library can change the places.
 struct Random(u64);
 
 impl Random {
-    /// Seeded with a point, rounded to four decimals.
+    /// Seeded with a point that is rounded to four decimals.
     fn at(latitude: f64, longitude: f64) -> Random {
-        // Whole numbers: -0.0 and 0.0 are one point, and so are 180° east and 180° west.
+        // Whole numbers, because -0.0 and 0.0 are one point, and so are 180° east and 180° west.
         let north = (latitude * 1e4).round() as i64;
         let east = ((longitude * 1e4).round() as i64).rem_euclid(3_600_000);
         let mut seed = Random(north as u64);
@@ -297,18 +300,18 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// 0 up to, but not including, `bound`. The bias of a remainder does not matter here.
+    /// A number below `bound`. The bias of the remainder does not matter here.
     fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
-    /// From 0 up to, but not including, 1.
+    /// A number from 0 up to but not including 1.
     fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
-/// A checksum of a few numbers, for page tokens: it stops slips, not adversaries.
+/// A checksum of a few numbers, for page tokens. It detects mistakes, but not forgeries.
 pub(crate) fn checksum(numbers: &[u64]) -> u64 {
     numbers
         .iter()

@@ -1,9 +1,9 @@
 //! JSON in Google's two layouts, which no serialiser writes.
 //!
-//! The layout is the point: herd-mio passes Google's text on byte for byte, so the text it is tested
-//! with must look like Google's, colons, spaces and escapes.
+//! The layout matters: herd-mio passes Google's text on byte for byte. So the text of tests must
+//! have Google's colons, spaces and escapes.
 
-/// A JSON value; an object keeps the order it was written in.
+/// A JSON value. An object keeps the order of its fields.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Json {
     Text(String),
@@ -21,8 +21,8 @@ impl Json {
         Json::List(texts.iter().map(|text| Json::text(*text)).collect())
     }
 
-    /// As the legacy API writes it: three spaces, `"key" : value`, lists of words on one line, and
-    /// `&`, `'`, `<`, `=`, `>` escaped for the sake of HTML pages.
+    /// The legacy API's layout: three spaces, `"key" : value`, lists of strings on one line. `&`,
+    /// `'`, `<`, `=` and `>` are escaped, because the text may stand in HTML pages.
     pub(crate) fn legacy(&self) -> String {
         self.written(&Layout {
             indent: "   ",
@@ -32,7 +32,7 @@ impl Json {
         })
     }
 
-    /// As the New API writes it: two spaces, `"key": value`, each element on its own line.
+    /// The New API's layout: two spaces, `"key": value`, each element on its own line.
     pub(crate) fn modern(&self) -> String {
         self.written(&Layout {
             indent: "  ",
@@ -61,8 +61,8 @@ impl Layout {
     fn value(&self, out: &mut String, value: &Json, depth: usize) {
         match value {
             Json::Text(text) => self.text(out, text),
-            // `Display` of an f64 is the shortest decimal that reads back the same, and never has an
-            // exponent; a whole number has no point. So does Google.
+            // `Display` of an f64 is the shortest decimal that reads back the same. It has no
+            // exponent, and a whole number has no point. Google writes numbers in the same way.
             Json::Number(number) => out.push_str(&number.to_string()),
             Json::List(items) if items.is_empty() => out.push_str("[]"),
             Json::List(items)
@@ -114,7 +114,7 @@ impl Layout {
                 '"' => out.push_str("\\\""),
                 '\\' => out.push_str("\\\\"),
                 '\n' => out.push_str("\\n"),
-                // Everything to be escaped here lies below U+0080: four digits are enough.
+                // All characters to escape here are below U+0080, so four digits are enough.
                 _ if letter.is_ascii_control() || self.escaped.contains(letter) => {
                     out.push_str(&format!("\\u{:04x}", u32::from(letter)));
                 }

@@ -1,7 +1,8 @@
-//! What all threads of a server share: what was heard, who is connected, and what is to be done next.
+//! The state that all threads of a server share: received requests, open connections, and the next
+//! behaviours.
 //!
-//! One mutex and one condition variable; every change is announced. Nothing in here touches the network
-//! but to shut a socket down, which never blocks.
+//! It has one mutex and one condition variable. Every change notifies the waiting threads. The only
+//! network operation in here is the shutdown of a socket, which never blocks.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Shutdown, TcpStream};
@@ -12,22 +13,24 @@ use std::time::{Duration, Instant};
 use crate::behaviour::Behaviour;
 use crate::http::Request;
 
-/// How much a server has seen so far.
+/// The numbers of a server so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests heard whole.
+    /// Complete requests.
     pub requests: u64,
-    /// TCP connections accepted, those turned away for want of room among them.
+    /// Accepted TCP connections, including those that were closed at once because there were too
+    /// many.
     pub connections: u64,
-    /// TCP connections that are open now.
+    /// Open TCP connections.
     pub open_connections: usize,
-    /// TLS handshakes that ended well.
+    /// Completed TLS handshakes.
     pub handshakes_done: u64,
-    /// TLS handshakes that did not, be it that the client went away or did not believe the certificate.
+    /// Failed TLS handshakes, for example because the client closed or did not trust the
+    /// certificate.
     pub handshakes_failed: u64,
 }
 
-/// Which part of a connection's life it is in.
+/// The phase of a connection.
 ///
 /// ```text
 ///     Busy ──► Idle ──► Dismissed      (close_idle)
@@ -36,11 +39,11 @@ pub struct Counts {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Handshaking, or with a request that is not answered yet.
+    /// In the handshake, or with an unanswered request.
     Busy,
-    /// Between two requests; the last piece of an answer may still be on its way out.
+    /// Between two requests. The last piece of an answer may still be on its way.
     Idle,
-    /// To be closed by its thread as soon as it looks.
+    /// Its thread closes it as soon as it sees this.
     Dismissed,
 }
 
@@ -57,33 +60,33 @@ struct Inner {
     remember: bool,
     requests: Vec<Request>,
     releases: u64,
-    /// Connections up to this one are never answered again.
+    /// Connections with this number or a lower one get no more answers.
     forgotten: u64,
     counts: Counts,
     open: HashMap<u64, Open>,
 }
 
-/// See the top of the file.
+/// The shared state and the condition variable for its changes.
 pub(crate) struct Ledger {
     inner: Mutex<Inner>,
     changed: Condvar,
 }
 
-/// What the accepting thread is told about a new connection.
+/// What the accepting thread has to do with a new connection.
 pub(crate) enum Admission<'a> {
     Welcome(Visit<'a>),
     Full,
     Stopping,
 }
 
-/// When a wait is over.
+/// The end of a wait.
 pub(crate) enum Until {
-    /// `Places::release` was called after this many earlier calls.
+    /// The next call of `Places::release` after this many calls.
     Released(u64),
     Time(Instant),
 }
 
-/// How a wait went.
+/// The result of a wait.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Waited {
     Done,
@@ -111,7 +114,8 @@ impl Ledger {
         }
     }
 
-    /// A thread that panicked left nothing half done: each change below is one statement or two.
+    /// Ignores poisoning: each change below is one or two statements, so a panic leaves no half of
+    /// one.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,7 +126,7 @@ impl Ledger {
         result
     }
 
-    // --- for the one who owns the server ---
+    // --- for the owner of the server ---
 
     pub(crate) fn counts(&self) -> Counts {
         self.lock().counts
@@ -144,7 +148,8 @@ impl Ledger {
         self.change(|inner| inner.releases += 1);
     }
 
-    /// No connection that was admitted so far is answered any more; says how many of them are open.
+    /// Connections that were admitted so far get no more answers. Returns how many of them are
+    /// open.
     pub(crate) fn forget_open(&self) -> usize {
         self.change(|inner| {
             inner.forgotten = inner.counts.connections;
@@ -152,7 +157,7 @@ impl Ledger {
         })
     }
 
-    /// True as soon as the condition holds; false when `patience` is over first.
+    /// Waits for the condition. Returns false after `patience`.
     pub(crate) fn wait_until(
         &self,
         patience: Duration,
@@ -167,7 +172,7 @@ impl Ledger {
         !waited.1.timed_out()
     }
 
-    /// Dismisses all that are idle, and waits until they are gone; says how many they were.
+    /// Closes all idle connections, and waits until they are gone. Returns how many there were.
     pub(crate) fn close_idle(&self, patience: Duration) -> usize {
         let dismissed = self.change(|inner| {
             let mut dismissed = Vec::new();
@@ -177,8 +182,9 @@ impl Ledger {
                 .filter(|(_, open)| open.phase == Phase::Idle)
             {
                 open.phase = Phase::Dismissed;
-                // Its thread, which reads, now reads the end; what it is writing still goes out.
-                // An error means that the client was faster, which is as good.
+                // Its thread waits in a read, which now returns the end. Output that is under way
+                // is still sent. An error means that the client has closed first, which is fine
+                // too.
                 let _ = open.socket.shutdown(Shutdown::Read);
                 dismissed.push(*id);
             }
@@ -186,12 +192,12 @@ impl Ledger {
         });
         let inner = self.lock();
         let waiting = |inner: &mut Inner| dismissed.iter().any(|id| inner.open.contains_key(id));
-        // Nothing hangs on the outcome: past its patience the caller goes on.
+        // The result does not matter: the caller goes on in any case.
         drop(self.changed.wait_timeout_while(inner, patience, waiting));
         dismissed.len()
     }
 
-    /// From now on nobody is admitted, every wait ends, and every open socket is shut down.
+    /// From now on no connection is admitted. Every wait ends, and every open socket is shut down.
     pub(crate) fn stop(&self) {
         self.change(|inner| {
             inner.stopping = true;
@@ -242,8 +248,8 @@ impl Ledger {
         });
     }
 
-    /// Writes a request down, and says what is to be done with it, and how many releases there were
-    /// before it: one that comes after is meant for it too.
+    /// Records a request. Returns its behaviour, and the number of releases so far: the next
+    /// release is meant for this request too.
     pub(crate) fn heard(&self, request: &Request) -> (Behaviour, u64) {
         self.change(|inner| {
             inner.counts.requests += 1;
@@ -260,7 +266,7 @@ impl Ledger {
         })
     }
 
-    /// Waits, but not longer than `tick`.
+    /// Waits for at most `tick`.
     pub(crate) fn wait(&self, until: &Until, tick: Duration) -> Waited {
         let is_done = |inner: &Inner| match until {
             Until::Released(before) => inner.releases > *before,
@@ -283,8 +289,8 @@ impl Ledger {
     }
 }
 
-/// One connection's entry in the ledger. Dropping it strikes the connection out: whoever serves one
-/// must close the socket first, or a test would see "closed" too early.
+/// One connection's entry in the ledger. Dropping it removes the entry. The socket must be closed
+/// before that, or a test would see the connection as closed too early.
 pub(crate) struct Visit<'a> {
     ledger: &'a Ledger,
     id: u64,
@@ -295,23 +301,24 @@ impl Visit<'_> {
         self.id
     }
 
-    /// From here on `close_idle` may close it.
+    /// From now on `close_idle` may close this connection.
     pub(crate) fn idle(&self) {
         self.phase(Phase::Idle);
     }
 
-    /// It is never answered again.
+    /// Whether this connection gets no more answers.
     pub(crate) fn is_forgotten(&self) -> bool {
         self.id <= self.ledger.lock().forgotten
     }
 
-    /// A request begins. False if the connection was dismissed before, and must be closed.
+    /// A request begins. Returns false if `close_idle` was faster; then the connection must be
+    /// closed.
     #[must_use]
     pub(crate) fn busy(&self) -> bool {
         self.phase(Phase::Busy)
     }
 
-    /// Dismissed it stays dismissed.
+    /// Changes the phase, unless it is `Dismissed`.
     fn phase(&self, phase: Phase) -> bool {
         self.ledger
             .change(|inner| match inner.open.get_mut(&self.id) {
@@ -327,7 +334,7 @@ impl Visit<'_> {
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
         self.ledger.change(|inner| {
-            // The map's handle on the socket is the last: this closes it.
+            // The map holds the last handle on the socket, so this closes it.
             inner.open.remove(&self.id);
             inner.counts.open_connections = inner.open.len();
         });

@@ -1,18 +1,19 @@
 //! The legacy Nearby Search: `GET /maps/api/place/nearbysearch/json`.
 //!
-//! What is asked wrongly is said in the body's `status`; the HTTP status is 200 all the same. Where
-//! Google's own behaviour is not written down, this server chooses the stricter:
+//! Errors are in the body's `status`, and the HTTP status is always 200. Where Google documents
+//! nothing, this server takes the stricter choice:
 //!
-//! - a radius above 50,000 m is an `INVALID_REQUEST` (it catches kilometres and metres mixed up);
-//! - a page token is good at once (Google's takes a few seconds to ripen), for ever, and overrules the
-//!   other parameters, as Google documents;
+//! - a radius above 50,000 m is an `INVALID_REQUEST`, which detects a mix-up of kilometres and
+//!   metres;
+//! - a page token is valid at once and for ever, and overrides the other parameters, as Google
+//!   documents. Google's tokens become valid after a few seconds;
 //! - `rankby`, `type`, `keyword` and all others are ignored.
 
 use crate::http::{Answer, query};
 use crate::invented::{self, Place, checksum};
 use crate::json::Json;
 
-/// The path that is answered here.
+/// The path of this API.
 pub(crate) const PATH: &str = "/maps/api/place/nearbysearch/json";
 
 const PAGE: usize = 20;
@@ -21,7 +22,7 @@ const NO_KEY: &str = "You must use an API key to authenticate each request to Go
                       For additional information, please refer to http://g.co/dev/maps-no-account";
 const WRONG_KEY: &str = "The provided API key is invalid.";
 
-/// Answers a request for this path; `target` is the path and its query.
+/// Answers a request for this path. `target` is the path with its query.
 pub(crate) fn answer(key: &str, target: &str) -> Answer {
     let parameters = query(target);
     let parameter = |name: &str| {
@@ -46,7 +47,7 @@ pub(crate) fn answer(key: &str, target: &str) -> Answer {
     Answer::legacy(body.legacy())
 }
 
-/// What is looked for.
+/// The parameters of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Search {
     latitude: f64,
@@ -79,14 +80,14 @@ fn search(
     })
 }
 
-/// `<lat>,<lng>`. A `+` sent bare arrives as a space (it is a query): that much is forgiven.
+/// Parses `<lat>,<lng>`. An unescaped `+` in a query stands for a space, so spaces are trimmed.
 fn coordinates(text: &str) -> Option<(f64, f64)> {
     let (latitude, longitude) = text.split_once(',')?;
     let (latitude, longitude) = (decimal(latitude.trim())?, decimal(longitude.trim())?);
     (latitude.abs() <= 90.0 && longitude.abs() <= 180.0).then_some((latitude, longitude))
 }
 
-/// A plain decimal: what `f64` would take besides (`nan`, `inf`, `1e3`) is refused.
+/// Parses a plain decimal. Other forms that `f64` accepts (`nan`, `inf`, `1e3`) are refused.
 fn decimal(text: &str) -> Option<f64> {
     let plain = text
         .bytes()
@@ -95,7 +96,7 @@ fn decimal(text: &str) -> Option<f64> {
 }
 
 impl Search {
-    /// A token holds the whole question, so that the server need not remember it: two letters, the
+    /// A token holds the whole search, so that the server need not store it: a prefix, then the
     /// numbers and a checksum in hexadecimal. To a client it is opaque, as Google's is.
     fn token(&self) -> String {
         let numbers = self.numbers();

@@ -1,8 +1,9 @@
-//! A small HTTPS server that stands in for Google Places, for tests and for the demo.
+//! A small HTTPS server that takes the place of Google Places, for tests and for the demo.
 //!
-//! It speaks both Nearby Searches as Google does, the legacy one and the New API, down to the layout of
-//! the JSON; it makes its own certificate authority when it starts; and it can be told to misbehave in
-//! each way that a client has to survive. The places are invented, and the same for the same point.
+//! It speaks both Nearby Searches as Google does, the legacy one and the New API, with the same
+//! layout of the JSON. It makes its own certificate authority when it starts. It can show each
+//! fault that a client has to survive. The places are invented, and the same point always has the
+//! same places.
 //!
 //! ```
 //! use herd_places::{Behaviour, Options, Places};
@@ -18,35 +19,35 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! What it answers:
+//! The answers:
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /maps/api/place/nearbysearch/json?location=…&radius=…&key=…` | the legacy API: 200, what went wrong is in `status` |
+//! | `GET /maps/api/place/nearbysearch/json?location=…&radius=…&key=…` | the legacy API: 200, errors are in `status` |
 //! | `POST /v1/places:searchNearby` | the New API: errors carry their HTTP status |
 //! | any other | 404, a page |
-//! | what is not HTTP/1.x, or too long | 400, 408, 411, 413, 431 or 501, a page; then it closes |
+//! | not HTTP/1.x, or too long | 400, 408, 411, 413, 431 or 501, an HTML page; then it closes |
 //!
-//! What it finds: 60 places around any point (three pages in the legacy API, the first 20 in the New),
-//! 7 where the latitude is beyond ±80°, none where it is beyond ±85°. Their names end in `(fictional)`;
-//! some have letters beyond ASCII, escaped quotes, brackets and backslashes, so that a parser that is
-//! nearly right is found out.
+//! Around any point it finds 60 places: three pages in the legacy API, the first 20 in the New API.
+//! It finds 7 beyond ±80° of latitude, and none beyond ±85°. The names end in `(fictional)`. Some
+//! have letters beyond ASCII, escaped quotes, brackets and backslashes, so that a parser with small
+//! mistakes fails.
 //!
-//! A map of the shared, from the outside in:
+//! The files, from the outside in:
 //!
 //! | file | |
 //! |---|---|
 //! | `server.rs` | accepts, starts a thread for each connection, stops them all |
 //! | `connection.rs` | one connection: handshake, requests, behaviours |
 //! | `wire.rs` | TLS over a blocking socket, with deadlines |
-//! | `ledger.rs` | what the threads share: what was heard, who is connected |
+//! | `ledger.rs`, `shared.rs` | what the threads share: requests, connections, settings |
 //! | `http.rs`, `json.rs` | bytes to requests, answers to bytes |
 //! | `legacy.rs`, `new_api.rs` | the two APIs |
 //! | `invented.rs` | the places |
-//! | `certificates.rs`, `behaviour.rs`, `event.rs` | what their names say |
+//! | `certificates.rs`, `behaviour.rs`, `event.rs` | certificates, the faults, events for a log |
 //!
-//! Threads, not an event loop: this is the other side of the experiment, and it should share as little
-//! as can be with what it tests.
+//! It uses threads instead of an event loop: it is the other side of the tests, and should share
+//! little code with the server under test.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -85,10 +86,10 @@ pub use ledger::Counts;
 use ledger::Ledger;
 use shared::Shared;
 
-/// `close_idle` waits so long for a connection that is still sending the end of an answer.
+/// The greatest time for which `close_idle` waits for connections that are still sending an answer.
 const CLOSE_IDLE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How a server is to be. Start from `Options::default()` and change what matters:
+/// The settings of a server. Start from `Options::default()` and change some:
 ///
 /// ```
 /// use herd_places::{Behaviour, Options};
@@ -98,29 +99,33 @@ const CLOSE_IDLE_PATIENCE: Duration = Duration::from_secs(5);
 /// ```
 #[derive(Clone)]
 pub struct Options {
-    /// Where to listen. Default: `127.0.0.1:0`, any free port.
+    /// The address to listen on. Default: `127.0.0.1:0`, any free port.
     pub listen: SocketAddr,
-    /// The API key that is right. Default: `test-key`.
+    /// The valid API key. Default: `test-key`.
     pub key: String,
-    /// DNS names and IP addresses in the certificate. Default: `localhost`, `places.test`, `127.0.0.1`, `::1`.
+    /// DNS names and IP addresses in the certificate. Default: `localhost`, `places.test`,
+    /// `127.0.0.1`, `::1`.
     pub names: Vec<String>,
-    /// The protocols that it speaks by ALPN; none, and it takes no notice of ALPN. Default:
+    /// The protocols that it offers by ALPN. With an empty list it ignores ALPN. Default:
     /// `http/1.1`.
     pub alpn: Vec<String>,
-    /// What is done with each request. Default: [`Behaviour::Answer`].
+    /// The behaviour for each request. Default: [`Behaviour::Answer`].
     pub behaviour: Behaviour,
-    /// The standing behaviour is for each request whose number, counted from 1 over all connections, is
-    /// a multiple of this; the others are answered. Default: 1.
+    /// Only each N-th request gets `behaviour`, counted over all connections. The others are
+    /// answered well. Default: 1.
     pub every: NonZeroU64,
-    /// Accept TCP connections, never say a word on them. Default: false.
+    /// Accept TCP connections, but never send anything. Default: false.
     pub silent_accept: bool,
-    /// How long a connection may be idle before the server closes it (cleanly). Default: 60 s.
+    /// The time for which a connection may be idle. Then the server closes it with a
+    /// `close_notify`. Default: 60 s.
     pub keep_alive: Duration,
-    /// So many connections at once, a thread each; more are closed as soon as accepted. Default: 512.
+    /// The greatest number of connections, each with a thread. More are closed as soon as they are
+    /// accepted. Default: 512.
     pub max_connections: usize,
-    /// Keep every request for [`Places::requests`]. A server that runs for days should not. Default: true.
+    /// Keep every request for [`Places::requests`]. A server that runs for days should not do that.
+    /// Default: true.
     pub remember: bool,
-    /// Is told what happens. Default: nobody.
+    /// Called with each event. Default: `None`.
     pub observer: Option<Observer>,
 }
 
@@ -144,7 +149,7 @@ impl Default for Options {
     }
 }
 
-/// All but the key.
+/// Shows all fields but the key.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
@@ -161,13 +166,13 @@ impl fmt::Debug for Options {
     }
 }
 
-/// A running server. Dropping it stops it, at once, also when clients hang or wait; its port is free and
-/// its threads have ended when the drop returns.
+/// A running server. Dropping it stops it at once, even if clients hang or wait. After the drop its
+/// port is free and its threads have ended.
 pub struct Places {
     shared: Arc<Shared>,
     address: SocketAddr,
     ca_pem: String,
-    /// Always there until the drop takes it.
+    /// `None` only during the drop.
     accepting: Option<JoinHandle<()>>,
 }
 
@@ -176,8 +181,8 @@ impl Places {
     ///
     /// # Errors
     ///
-    /// If the address cannot be listened on, if a name cannot stand in a certificate
-    /// ([`InvalidInput`](io::ErrorKind::InvalidInput)), or if no thread can be had.
+    /// The server cannot listen on the address, a name is not valid in a certificate
+    /// ([`InvalidInput`](io::ErrorKind::InvalidInput)), or no thread can be started.
     pub fn start(options: Options) -> io::Result<Places> {
         let identity = certificates::make(&options.names, &options.alpn)?;
         let listener = TcpListener::bind(options.listen)?;
@@ -203,14 +208,14 @@ impl Places {
         })
     }
 
-    /// Where it listens, with the port that it got.
+    /// The address of the listener, with the real port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// `https://localhost:PORT`; if it listens on one address that is not this machine's loopback, that
-    /// address instead of the name.
+    /// `https://localhost:PORT`. If the server listens on one address that is not loopback, the URL
+    /// has that address instead of the name.
     #[must_use]
     pub fn url(&self) -> String {
         let ip = self.address.ip();
@@ -221,27 +226,27 @@ impl Places {
         }
     }
 
-    /// The certificate of its CA, in PEM: what a client has to trust. Each server has its own.
+    /// The certificate of its CA in PEM, which clients have to trust. Each server has its own CA.
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// Every request heard so far, in order. What is not HTTP is not in it.
+    /// Every request so far, in order. Refused requests are not in it.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.shared.ledger.requests()
     }
 
-    /// Waits until `n` requests in all have been heard; false if `deadline` is over first. "Heard" is
-    /// before any behaviour: a request that is held counts.
+    /// Waits until `n` requests have been received in all. Returns false at the deadline. A request
+    /// counts before its behaviour, so a held request counts too.
     #[must_use]
     pub fn wait_for_requests(&self, n: usize, deadline: Duration) -> bool {
         self.wait_until(deadline, |counts| counts.requests >= n as u64)
     }
 
-    /// Waits until the numbers are as wanted; false if `deadline` is over first. The condition must look at
-    /// nothing but the numbers it is given: the server stands still while it is asked.
+    /// Waits until the condition holds. Returns false at the deadline. The condition must use only
+    /// its argument, because the server's state is locked while it runs.
     ///
     /// ```
     /// # use herd_places::{Options, Places};
@@ -256,59 +261,58 @@ impl Places {
         self.shared.ledger.wait_until(deadline, condition)
     }
 
-    /// All numbers of one moment.
+    /// All numbers at one moment.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.shared.ledger.counts()
     }
 
-    /// TCP connections accepted so far.
+    /// The number of TCP connections that were accepted so far.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.counts().connections
     }
 
-    /// TCP connections that are open right now.
+    /// The number of open TCP connections.
     #[must_use]
     pub fn open_connections(&self) -> usize {
         self.counts().open_connections
     }
 
-    /// TLS handshakes so far: how many were done, how many failed.
+    /// The numbers of completed and of failed TLS handshakes so far.
     #[must_use]
     pub fn handshakes(&self) -> (u64, u64) {
         let counts = self.counts();
         (counts.handshakes_done, counts.handshakes_failed)
     }
 
-    /// What is done with all later requests.
+    /// Sets the behaviour for all later requests.
     pub fn set_behaviour(&self, behaviour: Behaviour) {
         self.shared.ledger.set_behaviour(behaviour);
     }
 
-    /// What is done with one later request: each takes one from the front of this queue; when it is
-    /// empty the standing behaviour applies.
+    /// Adds a behaviour for one later request to a queue. Each request takes the first one of the
+    /// queue. When the queue is empty, the behaviour of [`Places::set_behaviour`] applies.
     pub fn push_behaviour(&self, behaviour: Behaviour) {
         self.shared.ledger.push_behaviour(behaviour);
     }
 
-    /// Lets go every request that is held now ([`Behaviour::Hold`]): they are answered. Later ones are
-    /// held again.
+    /// Answers all requests that [`Behaviour::Hold`] holds now. Later ones are held again.
     pub fn release(&self) {
         self.shared.ledger.release();
     }
 
-    /// From now on requests on connections that are open now are heard and never answered, without
-    /// a word: as when a NAT or a proxy has forgotten them. Later connections are served. Says how
-    /// many were forgotten.
+    /// From now on, requests on the connections that are open now are received and never answered.
+    /// That is how a connection behaves that a NAT or a proxy has forgotten. Later connections are
+    /// served. Returns the number of affected connections.
     pub fn forget_open(&self) -> usize {
         self.shared.ledger.forget_open()
     }
 
-    /// Closes all connections that are idle now, with `close_notify` and FIN, waits until they are closed
-    /// (up to 5 s), and says how many they were.
+    /// Closes all idle connections with a `close_notify` and a FIN, and waits up to 5 s until they
+    /// are closed. Returns how many there were.
     ///
-    /// A connection is idle once its handshake is done and whenever all its requests are answered; a
+    /// A connection is idle after its handshake, and whenever all its requests are answered. A
     /// client that has read an answer to its end may rely on that.
     pub fn close_idle(&self) -> usize {
         self.shared.ledger.close_idle(CLOSE_IDLE_PATIENCE)

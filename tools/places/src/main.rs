@@ -1,4 +1,4 @@
-//! `herd-places`: the stand-in as a program, for a demo or for a test from outside.
+//! `herd-places`: the stand-in for Google Places as a program, for a demo or for manual tests.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,7 @@ use herd_testkit::{output, signals};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// The key that is right unless another is given: a secret to nobody.
+/// The default API key, which is no secret.
 const DEFAULT_KEY: &str = "test-key";
 
 /// A small HTTPS server that stands in for Google Places, with invented places.
@@ -126,16 +126,16 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            // Not eprintln!, which panics when there is no standard error.
+            // `eprintln!` would panic if there is no standard error.
             let _ = writeln!(io::stderr(), "herd-places: {message}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Serves until a signal comes. An error is one line: what, where, and what to do.
+/// Serves until a signal comes. An error is one line that says what failed, where, and what to do.
 fn run(arguments: Arguments) -> Result<(), String> {
-    // Before anything can be seen of this process: whoever has read the line below may send a signal.
+    // This comes before any output: a reader of the line below may send a signal at once.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| {
         format!("cannot wait for signals: {error}; the system's limits may be too tight")
     })?;
@@ -155,7 +155,8 @@ fn run(arguments: Arguments) -> Result<(), String> {
     writeln!(stdout, "{ready}").and_then(|()| stdout.flush()).map_err(|error| {
         format!("cannot write to standard output: {error}; send it to a file, a terminal or a pipe that is read")
     })?;
-    // What is typed next; a key that somebody chose is theirs to write. Whoever wanted only the first line may be gone.
+    // The line shows the next command to type. It does not show a key that the user chose. A failed
+    // write does not matter: the reader may want only the first line.
     let key = if arguments.key == DEFAULT_KEY {
         DEFAULT_KEY
     } else {
@@ -169,7 +170,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
     );
     let _ = writeln!(stdout, "a server that asks it: {next}");
 
-    // Blocks until one comes; the iterator has no other end.
+    // Blocks until a signal comes. The iterator never ends.
     signals.forever().next();
     drop(places);
     Ok(())
@@ -182,18 +183,18 @@ fn options(arguments: &Arguments) -> Options {
         behaviour: behaviour(arguments),
         every: arguments.every.unwrap_or(NonZeroU64::MIN),
         silent_accept: arguments.silent,
-        // It may run for days, and nobody in this process asks what was heard.
+        // The program may run for days, and never reads the requests.
         remember: false,
         ..Options::default()
     };
-    // Whoever is reached by its address from elsewhere must be believed there.
+    // The certificate has to be valid for the address that clients use.
     let ip = arguments.listen.ip().to_string();
     if !arguments.listen.ip().is_unspecified() && !options.names.contains(&ip) {
         options.names.push(ip);
     }
     if !arguments.quiet {
         options.observer = Some(Arc::new(|event: &Event| {
-            // Nothing is to be done about a standard error that is gone.
+            // A failed write to the standard error is ignored.
             let _ = writeln!(io::stderr(), "{event}");
         }));
     }
@@ -220,14 +221,16 @@ fn behaviour(arguments: &Arguments) -> Behaviour {
     }
 }
 
-/// Whoever waits for the file must never read half of it: written beside its place, then renamed.
+/// A reader that waits for the file must never see half of it. So it is written under another name,
+/// then renamed.
 fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // A certificate is public, so all may read it; a temporary file usually is its owner's alone.
+    // A temporary file is usually private. All users may read this one, because a certificate is
+    // public.
     let all_may_read = std::fs::Permissions::from_mode(0o644);
     let mut file = tempfile::Builder::new()
         .prefix(".places-ca-")
@@ -238,7 +241,7 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A path on one line, whatever characters are in it.
+/// A path on one line: control characters are replaced.
 fn shown(path: &Path) -> String {
     path.display()
         .to_string()

@@ -1,8 +1,8 @@
 //! The New API's Nearby Search: `POST /v1/places:searchNearby`.
 //!
-//! Errors carry their HTTP status here. What this server does not do: it takes the key and the field
-//! mask from the headers only (Google also from the query, as `key` and `fields`), and it accepts
-//! `includedTypes`, `rankPreference` and the other filters without applying them.
+//! Errors have their HTTP status here. Two things differ from Google. This server takes the key and
+//! the field mask only from the headers, but Google also from the query (`key` and `fields`). And
+//! it accepts `includedTypes`, `rankPreference` and the other filters without applying them.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use crate::http::{Answer, Request};
 use crate::invented::{self, Place};
 use crate::json::Json;
 
-/// The path that is answered here.
+/// The path of this API.
 pub(crate) const PATH: &str = "/v1/places:searchNearby";
 
 const RESULTS_MAX: u64 = 20;
@@ -31,7 +31,7 @@ pub(crate) fn answer(key: &str, request: &Request) -> Answer {
     }
 }
 
-/// Google's error for an HTTP status that the caller chose, not the request.
+/// Google's error for an HTTP status that the caller has chosen.
 pub(crate) fn failure(code: u16) -> Answer {
     let message = match code {
         429 => {
@@ -67,7 +67,7 @@ fn found(key: &str, request: &Request) -> Result<Json, Failure> {
         .take(search.results)
         .map(place)
         .collect();
-    // An empty list is a field at its default, and proto3's JSON leaves those out: `{}`.
+    // proto3's JSON leaves out fields with their default value, and an empty list is one: `{}`.
     let whole = if places.is_empty() {
         vec![]
     } else {
@@ -76,7 +76,7 @@ fn found(key: &str, request: &Request) -> Result<Json, Failure> {
     Ok(mask.keep(Json::Object(whole), &mut Vec::new()))
 }
 
-/// What is looked for.
+/// The parameters of a search.
 #[derive(Debug, PartialEq)]
 struct Search {
     latitude: f64,
@@ -141,7 +141,7 @@ impl Search {
     }
 }
 
-/// A number somewhere in the body, if it is one and in its range.
+/// A number at this path of the body, if it is a number in its range.
 fn number(
     body: &Value,
     circle: &str,
@@ -161,7 +161,7 @@ fn number(
         })
 }
 
-/// Which fields of the answer are wanted: `*`, or paths such as `places.displayName.text`.
+/// The wanted fields of the answer: `*`, or paths such as `places.displayName.text`.
 #[derive(Debug, PartialEq)]
 enum Mask {
     Everything,
@@ -170,13 +170,13 @@ enum Mask {
 
 /// What may follow a field's name in a mask.
 enum Below {
-    /// Nothing: it is a plain value.
+    /// Nothing, because the field is a plain value.
     Nothing,
     /// One of these, and nothing below it.
     Fields(&'static [&'static str]),
     /// A box: `low` or `high`, and a coordinate below them.
     Corners,
-    /// Anything: this server knows the field, never fills it, and knows no more about it.
+    /// Anything. This server accepts the field, never fills it, and does not know its parts.
     Anything,
 }
 
@@ -188,7 +188,7 @@ impl Mask {
         let mut paths = Vec::new();
         for path in text.split(',') {
             if path == "*" {
-                // Checked on, all the same: one bad path spoils the whole mask.
+                // The other paths are still checked: one unknown path makes the whole mask invalid.
                 paths.push(Vec::new());
             } else if is_known(path) {
                 paths.push(path.split('.').map(str::to_owned).collect());
@@ -203,7 +203,7 @@ impl Mask {
         })
     }
 
-    /// `value`, which stands at `here` in the answer, without what is not wanted.
+    /// Returns `value` without the unwanted fields. `here` is its path in the answer.
     fn keep(&self, value: Json, here: &mut Vec<&'static str>) -> Json {
         match value {
             Json::Object(fields) => {
@@ -227,7 +227,7 @@ impl Mask {
         }
     }
 
-    /// A field is wanted if a path leads to it, through it, or to something that holds it.
+    /// A field is wanted if a path names it, one of its parts, or one of its parents.
     fn wants(&self, here: &[&str]) -> bool {
         match self {
             Mask::Everything => true,
@@ -261,7 +261,8 @@ fn is_known(path: &str) -> bool {
     names.next().is_none()
 }
 
-/// The fields of a `Place` (<https://developers.google.com/maps/documentation/places/web-service/reference/rest/v1/places>).
+/// The fields of a `Place`
+/// (<https://developers.google.com/maps/documentation/places/web-service/reference/rest/v1/places>).
 fn below(field: &str) -> Option<Below> {
     match field {
         "name"
@@ -280,7 +281,7 @@ fn below(field: &str) -> Option<Below> {
         "location" => Some(Below::Fields(&["latitude", "longitude"])),
         "plusCode" => Some(Below::Fields(&["globalCode", "compoundCode"])),
         "viewport" => Some(Below::Corners),
-        // Known to Google, never filled here.
+        // Google has these fields, but this server never fills them.
         "nationalPhoneNumber"
         | "internationalPhoneNumber"
         | "websiteUri"
@@ -340,7 +341,7 @@ fn below(field: &str) -> Option<Below> {
     }
 }
 
-/// An error in Google's shape (google.rpc.Status).
+/// An error in Google's format (google.rpc.Status).
 #[derive(Debug)]
 struct Failure {
     code: u16,
@@ -420,7 +421,7 @@ impl Failure {
     }
 }
 
-/// The name that google.rpc.Code has for an HTTP status.
+/// The name of an HTTP status in google.rpc.Code.
 fn canonical(code: u16) -> &'static str {
     match code {
         400 => "INVALID_ARGUMENT",

@@ -1,4 +1,4 @@
-//! The accepting thread, the threads it starts, and how all of them are stopped.
+//! The accepting thread, the threads that it starts, and the stop of all of them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,13 +10,13 @@ use crate::connection;
 use crate::ledger::{Admission, Until};
 use crate::shared::Shared;
 
-/// After an `accept` that failed (no descriptors left, most likely), before the next.
+/// The pause after a failed `accept`. Most likely no descriptor was left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// A stop waits so long for the threads of connections, then no longer.
+/// The greatest time for which a stop waits for the threads of connections.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Accepts until the ledger says stop. All threads it started have ended when it returns: that is what
-/// a thread scope is.
+/// Accepts until the ledger is stopping. The thread scope makes sure that all its threads have
+/// ended when it returns.
 pub(crate) fn accept(shared: &Shared, listener: &TcpListener) {
     thread::scope(|scope| {
         loop {
@@ -24,7 +24,7 @@ pub(crate) fn accept(shared: &Shared, listener: &TcpListener) {
                 Ok((socket, _)) => Arc::new(socket),
                 Err(_) if shared.ledger.is_stopping() => return,
                 Err(_) => {
-                    // Usually no descriptor was left; a connection that ends gives one back.
+                    // Usually no descriptor was left. The end of a connection frees one.
                     shared
                         .ledger
                         .wait(&Until::Time(Instant::now() + ACCEPT_PAUSE), ACCEPT_PAUSE);
@@ -33,15 +33,15 @@ pub(crate) fn accept(shared: &Shared, listener: &TcpListener) {
             };
             match shared.ledger.admit(&socket, shared.max_connections) {
                 Admission::Stopping => return,
-                // Dropped, and so closed, unheard.
+                // Dropping the socket closes it.
                 Admission::Full => {}
                 Admission::Welcome(visit) => {
                     let serve = move || {
                         connection::serve(shared, &visit, socket);
-                        // The socket is closed by now; only then is the connection struck out.
+                        // The socket is closed before the ledger's entry is removed.
                         drop(visit);
                     };
-                    // If no thread can be had, the closure is dropped, and the connection with it.
+                    // If no thread can be started, dropping the closure closes the connection.
                     let _ = thread::Builder::new()
                         .name("places".to_owned())
                         .spawn_scoped(scope, serve);
@@ -54,20 +54,20 @@ pub(crate) fn accept(shared: &Shared, listener: &TcpListener) {
 /// Ends `accept` and all its threads, and waits for them.
 pub(crate) fn stop(shared: &Shared, address: SocketAddr, accepting: thread::JoinHandle<()>) {
     shared.ledger.stop();
-    // First the connections, since they give descriptors back: the knock below needs one.
+    // The connections end first, because they free descriptors, and `knock` needs one.
     let emptied = shared
         .ledger
         .wait_until(STOP_PATIENCE, |counts| counts.open_connections == 0);
     let knocked = accepting.is_finished() || knock(address);
-    // A thread that will not end is left behind rather than waited for. The only one known of is that
-    // of an observer that blocks.
+    // The stop does not wait for a thread that does not end. The only known case is an observer
+    // that blocks.
     if emptied && knocked {
-        // A panic on it was reported when it happened.
+        // A panic of the thread was already reported.
         let _ = accepting.join();
     }
 }
 
-/// A blocking `accept` ends when somebody connects.
+/// Connects, so that a blocking `accept` returns.
 fn knock(mut address: SocketAddr) -> bool {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),

@@ -1,4 +1,4 @@
-//! What every thread of the server can see.
+//! The state and the settings that every thread of the server can see.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use rustls::ServerConfig;
 use crate::event::{Event, Observer};
 use crate::ledger::Ledger;
 
-/// One for each server.
+/// Each server has one.
 pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) tls: Arc<ServerConfig>,

@@ -1,7 +1,7 @@
 //! TLS over one blocking socket, with a deadline on every wait.
 //!
-//! rustls has a stream of its own, which hides where one record ends and the next begins, and what a
-//! peer that went away looks like. Both are what this server is for.
+//! The streams of rustls are not used: they hide the borders of records, and the ways in which a
+//! peer can close. This server has to control both.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -10,25 +10,26 @@ use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection};
 
-/// One write to a client may take so long before the client is given up.
+/// The time limit of one write. After it the connection is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The plaintext of a TLS record (RFC 8446, 5.1).
+/// The greatest plaintext of a TLS record (RFC 8446, 5.1).
 const RECORD_MAX: usize = 16 * 1024;
-/// While a request is being answered, what comes behind it is kept, up to here.
+/// While a request is being answered, at most so many further bytes are kept.
 const READ_AHEAD_MAX: usize = 256 * 1024;
 
 /// One client's socket and its TLS session.
 pub(crate) struct Wire {
     socket: Arc<TcpStream>,
     tls: ServerConnection,
-    /// Plaintext that is received and not consumed.
+    /// Plaintext that was received and is not consumed yet.
     pub(crate) received: Vec<u8>,
 }
 
 impl Wire {
     pub(crate) fn new(socket: Arc<TcpStream>, config: Arc<ServerConfig>) -> io::Result<Wire> {
         socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
-        // A piece of an answer must leave when it is written, not when the last one is acknowledged.
+        // Each piece of an answer must be sent when it is written. Nagle's algorithm would wait for
+        // an acknowledgement.
         socket.set_nodelay(true)?;
         let tls = ServerConnection::new(config).map_err(io::Error::other)?;
         Ok(Wire {
@@ -38,7 +39,7 @@ impl Wire {
         })
     }
 
-    /// The reason of a failure is fit for a log.
+    /// The text of an error may stand in a log.
     pub(crate) fn handshake(&mut self, deadline: Instant) -> io::Result<()> {
         while self.tls.is_handshaking() {
             if self.read_records(deadline)? == 0 {
@@ -51,7 +52,8 @@ impl Wire {
         self.flush()
     }
 
-    /// Waits for more plaintext, and appends it to `received`. 0 is the end, clean or not.
+    /// Waits for more plaintext, and appends it to `received`. Returns 0 at the end, with or
+    /// without a `close_notify`.
     pub(crate) fn fill(&mut self, deadline: Instant) -> io::Result<usize> {
         loop {
             match self.take_plaintext()? {
@@ -61,7 +63,8 @@ impl Wire {
         }
     }
 
-    /// Writes and flushes: one record, or as few as will hold the bytes. Nothing is written for nothing.
+    /// Writes and flushes the bytes as one record, or as several if they are too long. An empty
+    /// slice writes no record.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         for record in bytes.chunks(RECORD_MAX) {
             self.tls.writer().write_all(record)?;
@@ -70,7 +73,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Looks, without waiting, whether the client has closed its side. What it sent is kept.
+    /// Checks without waiting whether the client has closed its side. Received bytes are kept.
     pub(crate) fn client_is_gone(&mut self) -> bool {
         if self.received.len() > READ_AHEAD_MAX {
             return false;
@@ -96,25 +99,25 @@ impl Wire {
         }
     }
 
-    /// Says goodbye as TLS wants it, and closes.
+    /// Sends a `close_notify`, and closes.
     pub(crate) fn close(mut self) {
         self.tls.send_close_notify();
-        // If it cannot be said there is nobody to hear it.
+        // An error means that the client is gone.
         let _ = self.flush();
         self.close_abruptly();
     }
 
-    /// A FIN, and no `close_notify`.
+    /// Sends a FIN without a `close_notify`.
     pub(crate) fn close_abruptly(self) {
         let _ = self.socket.shutdown(Shutdown::Write);
-        // Bytes left unread would turn the FIN into a RST, which may destroy what was just sent.
+        // Unread bytes would make the kernel send a RST, which may destroy the last answer.
         if self.socket.set_nonblocking(true).is_ok() {
             discard(&self.socket, READ_AHEAD_MAX);
         }
     }
 
-    /// Closes on a client that may still be sending what will never be read: waits a little for it to
-    /// hear the answer first (RFC 9112, 9.6).
+    /// Closes a connection whose client may still be sending. It first waits a little, so that the
+    /// client can read the answer (RFC 9112, 9.6).
     pub(crate) fn close_on_a_talker(mut self, patience: Duration) {
         self.tls.send_close_notify();
         let _ = self.flush();
@@ -124,7 +127,8 @@ impl Wire {
         }
     }
 
-    /// `None` if there is none yet; `Some(0)` at the end.
+    /// Appends plaintext to `received`. Returns `None` if there is none yet, and `Some(0)` at the
+    /// end.
     fn take_plaintext(&mut self) -> io::Result<Option<usize>> {
         let mut buffer = [0; RECORD_MAX];
         match self.tls.reader().read(&mut buffer) {
@@ -133,13 +137,13 @@ impl Wire {
                 Ok(Some(count))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            // No close_notify: a rude client, but gone all the same.
+            // The client sent no close_notify, but it has closed all the same.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(Some(0)),
             Err(error) => Err(error),
         }
     }
 
-    /// Waits for bytes until the deadline, then as `read_now`.
+    /// Waits for bytes until the deadline, then reads them with `read_now`.
     fn read_records(&mut self, deadline: Instant) -> io::Result<usize> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -148,7 +152,7 @@ impl Wire {
             }
             self.socket.set_read_timeout(Some(left))?;
             match self.read_now() {
-                // Linux says WouldBlock when a read times out; the deadline decides.
+                // A read timeout is WouldBlock on Linux. The loop checks the deadline.
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 other => return other,
@@ -159,7 +163,7 @@ impl Wire {
     fn read_now(&mut self) -> io::Result<usize> {
         let count = self.tls.read_tls(&mut &*self.socket)?;
         let outcome = self.tls.process_new_packets();
-        // Both ways: an answer to the handshake, or the alert that says what was wrong with it.
+        // This sends the answer to a handshake message, or the alert that reports an error.
         let flushed = self.flush();
         outcome.map_err(io::Error::other)?;
         flushed?;
@@ -174,8 +178,8 @@ impl Wire {
     }
 }
 
-/// Reads and forgets, until the end, an error, or `most` bytes.
+/// Reads and drops bytes until the end, an error, or `most` bytes.
 pub(crate) fn discard(socket: &TcpStream, most: usize) {
-    // `Read::take` counts in u64; a usize fits.
+    // `Read::take` counts in u64, and a usize fits.
     let _ = io::copy(&mut Read::take(socket, most as u64), &mut io::sink());
 }

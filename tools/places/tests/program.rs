@@ -1,4 +1,4 @@
-//! `herd-places` as a program: what it prints, writes and returns.
+//! Tests of `herd-places` as a program: its output, its files and its exit status.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,18 +29,18 @@ fn program(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// A running program; a test that fails must not leave it behind.
+/// A running program. Dropping it kills it, also when a test fails.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended already if all went well.
+        // Fails if the program has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Starts it, and waits for its line; gives the port as well.
+/// Starts the program and waits for its line. Returns the port too.
 fn start(folder: &Path, arguments: &[&str]) -> (Running, String, u16) {
     let mut running = Running(
         program(folder, &["--listen", "127.0.0.1:0"])
@@ -59,7 +59,7 @@ fn start(folder: &Path, arguments: &[&str]) -> (Running, String, u16) {
     (running, line, port)
 }
 
-/// Ends it with a signal; gives its exit status and all that it wrote to standard error.
+/// Ends the program with a signal. Returns its exit status and its standard error.
 fn stop(mut running: Running, signal: &str) -> (Option<i32>, String) {
     let pid = running.0.id().to_string();
     assert!(

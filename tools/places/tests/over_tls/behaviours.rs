@@ -1,4 +1,4 @@
-//! Each way to misbehave, and what a client sees of it.
+//! Each behaviour, and what a client sees of it.
 
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! A TLS client that hides nothing: where records end, and how a connection does.
+//! A TLS client that shows the borders of records, and how a connection ends.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -17,11 +17,11 @@ use crate::PATIENCE;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     CloseNotify,
-    /// FIN without it.
+    /// A FIN without a `close_notify`.
     Abrupt,
 }
 
-/// A response, its body decoded.
+/// A response with a decoded body.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -39,13 +39,13 @@ pub(crate) struct Client {
     tls: ClientConnection,
     socket: TcpStream,
     received: Vec<u8>,
-    /// All that came from the socket after the handshake, as it came.
+    /// All bytes from the socket after the handshake.
     ciphertext: Vec<u8>,
-    /// So much of it has gone to rustls.
+    /// So many of these bytes were passed to rustls.
     digested: usize,
 }
 
-/// What a client of these places believes.
+/// The configuration of a client that trusts this CA.
 pub(crate) fn trust(ca_pem: &str) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots
@@ -87,7 +87,7 @@ impl Client {
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        // rustls takes 64 KiB at most before it wants to write.
+        // rustls buffers at most 64 KiB of output.
         for part in bytes.chunks(16 * 1024) {
             self.tls.writer().write_all(part).unwrap();
             while self.tls.wants_write() {
@@ -111,12 +111,12 @@ impl Client {
         self.response()
     }
 
-    /// Says nothing more, not even goodbye.
+    /// Sends a FIN without a `close_notify`.
     pub(crate) fn shut_down_writing(&mut self) {
         self.socket.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// More plaintext, or how the connection ended.
+    /// Reads more plaintext, or returns how the connection ended.
     pub(crate) fn read(&mut self) -> Result<usize, Ending> {
         loop {
             let mut buffer = [0; 32 * 1024];
@@ -133,11 +133,11 @@ impl Client {
                 Err(error) => panic!("{error}"),
             }
             if self.digested == self.ciphertext.len() {
-                // No reset either: whatever the server does, it ends with a FIN.
+                // A reset would panic here: the server always ends with a FIN.
                 let count = self.socket.read(&mut buffer).unwrap();
                 self.ciphertext.extend_from_slice(&buffer[..count]);
             }
-            // At the end of the input this tells rustls so, with 0 bytes.
+            // At the end of the input this reads 0 bytes, which tells rustls about the end.
             self.digested += self
                 .tls
                 .read_tls(&mut &self.ciphertext[self.digested..])
@@ -146,8 +146,8 @@ impl Client {
         }
     }
 
-    /// The plaintext in each TLS 1.3 record that came (RFC 8446, 5.2: what is around it are 5 bytes of
-    /// header, 1 of type, 16 of tag), in bytes. The first ones may hold session tickets.
+    /// The bytes of plaintext in each received TLS 1.3 record. Around them are 5 bytes of header, 1
+    /// of type and 16 of tag (RFC 8446, 5.2). The first records may hold session tickets.
     pub(crate) fn records(&self) -> Vec<usize> {
         let mut lengths = Vec::new();
         let mut rest = self.ciphertext.as_slice();
@@ -159,12 +159,12 @@ impl Client {
         lengths
     }
 
-    /// What was read and not looked at yet.
+    /// Takes the received plaintext that no test has checked yet.
     pub(crate) fn take_received(&mut self) -> String {
         String::from_utf8(std::mem::take(&mut self.received)).unwrap()
     }
 
-    /// All there is until the connection ends.
+    /// Reads until the connection ends.
     pub(crate) fn read_to_end(&mut self) -> (String, Ending) {
         loop {
             if let Err(ending) = self.read() {
@@ -173,7 +173,8 @@ impl Client {
         }
     }
 
-    /// One response, framed by its length, by chunks, or by the end of the connection.
+    /// Reads one response. Its length, chunks or the end of the connection mark the end of its
+    /// body.
     pub(crate) fn response(&mut self) -> Response {
         let head = self.take_through("\r\n\r\n");
         let status = head
@@ -232,7 +233,7 @@ impl Client {
     }
 }
 
-/// A header's value.
+/// The value of a header.
 pub(crate) fn header(head: &str, name: &str) -> Option<String> {
     let mut lines = head.lines().filter_map(|line| line.split_once(": "));
     lines

@@ -1,4 +1,4 @@
-//! The legacy API.
+//! Tests of the legacy API.
 
 use std::collections::HashSet;
 
@@ -218,7 +218,7 @@ fn other_paths_are_not_found() {
         response.body
     );
     assert!(!response.body.contains("test-key"));
-    // HEAD is answered without a body, so that the next answer is found where it begins.
+    // The answer to HEAD has no body, so the next answer begins right after its head.
     client.send(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(client.response().status, 405);
     assert_eq!(client.get(HERE).status, 200);

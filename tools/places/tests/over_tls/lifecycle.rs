@@ -1,4 +1,5 @@
-//! Connections: how they come, wait and go; certificates; requests that are none; and the stop.
+//! Tests of connections (their start, waits and end), of certificates, of invalid requests, and of
+//! the stop.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +11,7 @@ use herd_places::{Behaviour, Options, Places};
 use crate::client::{Client, Ending, header, trust};
 use crate::{HERE, PATIENCE, places, places_that};
 
-/// Far below any timeout of the server's, far above what a stop takes.
+/// Far less than any timeout of the server, far more than a stop needs.
 const PROMPT: Duration = Duration::from_secs(2);
 
 fn stops_promptly(places: Places) {
@@ -96,7 +97,7 @@ fn a_big_body_after_100_continue() {
     client.send(
         b"POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1048576\r\n\r\n",
     );
-    // An interim response: a head, and nothing after it.
+    // An interim response is a head without a body.
     let mut interim = String::new();
     while !interim.ends_with("\r\n\r\n") {
         client.read().unwrap();
@@ -161,7 +162,7 @@ fn close_idle_closes_at_once() {
     let mut busy = Client::new(&places);
     busy.send(format!("GET {HERE} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
     assert!(places.wait_for_requests(1, PATIENCE));
-    // Often, since what is tested is that there is no moment in which an answered client is not idle.
+    // The test repeats this, because an answered client must be idle at every moment.
     for _ in 0..100 {
         let mut idle = Client::new(&places);
         idle.get(HERE);
@@ -189,7 +190,7 @@ fn a_certificate_for_its_names_and_no_others() {
         .err()
         .unwrap();
     assert!(error.to_string().contains("not valid for name"), "{error}");
-    // The server may be through with the second before it counts the first.
+    // The server may finish the second handshake before it counts the first.
     assert!(places.wait_until(PATIENCE, |counts| {
         (counts.handshakes_done, counts.handshakes_failed) == (1, 1)
     }));
@@ -338,7 +339,8 @@ fn the_stop_is_prompt_whatever_the_clients_do() {
 
 #[test]
 fn the_stop_is_prompt_when_a_client_does_not_read() {
-    // 64 MiB do not fit into the buffers of two sockets: the server's thread is stuck in a write.
+    // 64 MiB do not fit into the buffers of two sockets, so the server's thread is blocked in a
+    // write.
     let segments = vec![vec![b'x'; 64 * 1024 * 1024]];
     let places = places_that(Behaviour::Raw {
         segments,

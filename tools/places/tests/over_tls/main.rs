@@ -1,4 +1,4 @@
-//! The server as a client meets it: real sockets, real TLS, bytes sent and bytes expected.
+//! Tests of the server from outside: real sockets, real TLS, bytes sent and bytes expected.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,10 +21,10 @@ use std::time::Duration;
 
 use herd_places::{Behaviour, Options, Places};
 
-/// Nothing here takes long; what has not happened by now will not.
+/// Every wait of these tests is far shorter.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// UCLA, as the requests of the demo have it.
+/// UCLA, in a request like those of the demo.
 const HERE: &str =
     "/maps/api/place/nearbysearch/json?location=34.0689,-118.4452&radius=1000&key=test-key";
 

@@ -1,4 +1,4 @@
-//! The New API.
+//! Tests of the New API.
 
 use crate::client::{Client, header};
 use crate::places;
