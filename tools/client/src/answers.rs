@@ -1,7 +1,8 @@
-//! The framing of answers: where one ends and the next begins.
+//! The framing of answers: it finds where one answer ends and the next begins.
 //!
-//! The stream itself does not say what an answer belongs to: answers come in the order of the commands, so whoever sent the commands
-//! knows what comes next. This is a state machine without a socket: bytes go in, whole answers come out.
+//! The stream does not name the command of an answer. Answers come in the order of the commands, so
+//! the sender of the commands knows what comes next. This is a state machine without a socket:
+//! bytes go in, whole answers come out.
 //!
 //! ```text
 //!   command          answer
@@ -17,14 +18,15 @@ use herd_mio::core::wire::lines::fields;
 
 use crate::printable;
 
-/// Bytes that a line of an answer may have. A herd-mio server stays below 4,400; a longer one is no server of ours.
+/// The greatest length of a line. A herd-mio server stays below 4,400 bytes, so a longer line comes
+/// from another kind of server.
 const LINE_BYTES_MAX: usize = 64 * 1024;
-/// Bytes that the JSON may have. Google's has some 30,000 for 20 places.
+/// The greatest length of the JSON. Google's has about 30,000 bytes for 20 places.
 const JSON_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// What a server that speaks TLS begins its complaint with.
+/// The first byte of a TLS alert. A server that expects TLS sends one.
 const TLS_ALERT: u8 = 0x15;
 
-/// What a command is answered with, if it is not refused.
+/// The kind of answer to a command that is not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
     /// One line.
@@ -34,7 +36,7 @@ pub(crate) enum Expected {
 }
 
 impl Expected {
-    /// What the server answers to this line; `None` is nothing at all.
+    /// The kind of answer to this line. `None` if the line gets no answer.
     pub(crate) fn for_line(line: &[u8]) -> Option<Expected> {
         match fields(line).next() {
             None => None,
@@ -44,18 +46,18 @@ impl Expected {
     }
 }
 
-/// One answer, byte for byte. Lines come without their LF, the JSON without the two LF behind it.
+/// One answer, byte for byte. Lines are without their LF, the JSON is without the two LFs after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer<'a> {
     /// An AT line.
     At(&'a [u8]),
-    /// An AT line, and what is near.
+    /// An AT line and the places near the client.
     Places { at: &'a [u8], json: &'a [u8] },
     /// `? ` and a copy of the command.
     Refused(&'a [u8]),
 }
 
-/// What came in is no answer, so nothing behind it can be told apart either.
+/// The bytes are no answer, so later answers cannot be found either.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Nonsense(String);
 
@@ -65,32 +67,32 @@ impl fmt::Display for Nonsense {
     }
 }
 
-/// Bytes that came in, and how far they have been understood.
+/// The received bytes, and the progress in them.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
     buffer: Vec<u8>,
-    /// Where the next answer begins.
+    /// The beginning of the next answer.
     start: usize,
-    /// Bytes of that answer that hold no end: they need not be looked at again.
+    /// The first bytes of that answer, in which no end was found. They need not be searched again.
     scanned: usize,
-    /// Bytes of its AT line, LF included, once that is whole and JSON has to follow.
+    /// The length of its AT line, LF included, if that is complete and JSON has to follow.
     at_bytes: Option<usize>,
 }
 
 impl Answers {
-    /// Bytes came in.
+    /// Adds received bytes.
     pub(crate) fn data_received(&mut self, data: &[u8]) {
         self.buffer.drain(..self.start);
         self.start = 0;
         self.buffer.extend_from_slice(data);
     }
 
-    /// Whether bytes are left that no command has asked for yet.
+    /// Whether there are no bytes after the last answer.
     pub(crate) fn is_empty(&self) -> bool {
         self.buffer.len() == self.start
     }
 
-    /// The next answer, if it is there as a whole; `expected` must be the same until it is.
+    /// The next answer, if it is complete. Until then `expected` must stay the same.
     pub(crate) fn next(&mut self, expected: Expected) -> Result<Option<Answer<'_>>, Nonsense> {
         let Some(length) = self.length(expected)? else {
             return Ok(None);
@@ -109,7 +111,7 @@ impl Answers {
         }))
     }
 
-    /// How many bytes the next answer has, if all of it is there.
+    /// The length of the next answer, if it is complete.
     fn length(&mut self, expected: Expected) -> Result<Option<usize>, Nonsense> {
         let rest = &self.buffer[self.start..];
         if self.at_bytes.is_none() {
@@ -131,7 +133,7 @@ impl Answers {
         {
             Some(end) => Ok(Some(self.scanned + end + 2)),
             None => {
-                // The last byte may be the first of the two LF, unless it ends the AT line.
+                // The last byte may be the first of the two LFs, unless it ends the AT line.
                 let behind_at = self.at_bytes.unwrap_or(0);
                 self.scanned = behind_at.max(rest.len() - 1);
                 fits(rest, JSON_BYTES_MAX, "JSON")
@@ -140,7 +142,8 @@ impl Answers {
     }
 }
 
-/// Tells a stranger from the first bytes on, not only when a line of it has come.
+/// Checks the first bytes of an answer. So another kind of server is noticed before a whole line
+/// has come.
 fn begins_well(rest: &[u8]) -> Result<(), Nonsense> {
     let begins = |with: &[u8]| with.starts_with(&rest[..rest.len().min(with.len())]);
     if begins(b"AT ") || begins(b"? ") {
@@ -175,7 +178,7 @@ mod tests {
     const AT: &[u8] = b"AT Riley +0.263873386 kiwi +34.068930-118.445127 1621464827.959498503";
     const JSON: &[u8] = b"{\n   \"results\" : [],\n   \"status\" : \"OK\"\n}";
 
-    /// Commands, their answers, and those answers as the server would send them.
+    /// Commands, their answers, and the bytes that a server would send for them.
     fn transcript() -> (Vec<Expected>, Vec<Answer<'static>>, Vec<u8>) {
         let steps = [
             ("IAMAT a", Answer::At(AT)),
@@ -258,7 +261,7 @@ mod tests {
         for (line, expected) in [
             (&b"WHATSAT"[..], Expected::Places),
             (b" \x0bWHATSAT\tkiwi", Expected::Places),
-            (b"WHATSAT\xc2\xa0kiwi", Expected::Line), // a no-break space is none
+            (b"WHATSAT\xc2\xa0kiwi", Expected::Line), // A no-break space is no white space here.
             (b"\x1c", Expected::Line),
             (b"IAMAT", Expected::Line),
         ] {

@@ -1,4 +1,4 @@
-//! The command line: what can be said there, what it means, and how a mistake is told.
+//! The command line, and the report of a mistake in it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -22,7 +22,8 @@ pub(crate) struct Cli {
     pub(crate) server: String,
 
     /// One command for the server, such as: whatsat kiwi 10 5
-    // Everything behind its first word belongs to it: -118.44 is no option. In its first word's place, --tsl is a misspelt one.
+    // After the command's first word, everything belongs to the command: -118.44 is no option. In
+    // place of the first word, --tsl is a misspelt option.
     #[arg(trailing_var_arg = true)]
     command: Vec<OsString>,
 
@@ -54,7 +55,7 @@ const USAGE: &str = "\
 herd-client [OPTIONS] <SERVER> [COMMAND]...
        herd-client status [OPTIONS]    is all well with the herd? (herd-client status --help)";
 
-// At most 79 columns, so that no terminal has to break a line.
+// At most 79 columns, so that the lines fit every terminal.
 const AFTER_HELP: &str = "\
 Examples:
   herd-client Riley                                a prompt
@@ -80,7 +81,7 @@ Exit status, the greatest that applies (a prompt ends with 0):
   3  no connection, a connection lost, or no answer in time";
 
 impl Cli {
-    /// Which herd SERVER is a name in.
+    /// The herd in which SERVER is a name.
     pub(crate) fn source(&self) -> Source {
         match (&self.config, &self.herd) {
             (Some(path), _) => Source::File(path.clone()),
@@ -89,7 +90,7 @@ impl Cli {
         }
     }
 
-    /// How answers are to look, if it was said.
+    /// The style of answers, if an option names it.
     pub(crate) fn style(&self) -> Option<Style> {
         match (self.raw, self.pretty) {
             (true, _) => Some(Style::Raw),

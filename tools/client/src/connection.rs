@@ -1,4 +1,4 @@
-//! One connection to a server, and how it can break.
+//! One connection to a server, and the ways in which it can break.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -11,9 +11,9 @@ use crate::answers::{Answers, Nonsense};
 use crate::failure::{Failure, Status, commands};
 use crate::wire::Wire;
 
-/// How long the connect may take.
+/// The time limit of a connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes that one read may bring.
+/// The greatest number of bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
 
 /// A connection, and the answers that came over it.
@@ -24,14 +24,14 @@ pub(crate) struct Connection {
     timeout: Duration,
 }
 
-/// Why nothing more comes.
+/// Why no more answers come.
 #[derive(Debug)]
 pub(crate) enum Broken {
-    /// The server closed it.
+    /// The server closed the connection.
     Closed,
-    /// It sent nothing for so long.
+    /// The server sent nothing for so long.
     Silent(Duration),
-    /// It sent something that is no answer.
+    /// The server sent something that is no answer.
     Nonsense(Nonsense),
     Failed(io::Error),
 }
@@ -56,7 +56,7 @@ impl From<Nonsense> for Broken {
 }
 
 impl Broken {
-    /// The line that tells it.
+    /// The failure as one line.
     pub(crate) fn failure(&self, target: &Target, unanswered: usize) -> Failure {
         let was = if unanswered == 1 { "was" } else { "were" };
         Failure {
@@ -70,7 +70,7 @@ impl Broken {
 }
 
 impl Connection {
-    /// Connects; a name may have several addresses, which share the time.
+    /// Connects. If the name has several addresses, they share the time.
     pub(crate) fn open(target: &Target, timeout: Duration) -> Result<Connection, Failure> {
         let failure = |what: String| Failure {
             status: Status::Lost,
@@ -108,7 +108,7 @@ impl Connection {
                 Wire::secure(stream, trust)?
             }
         };
-        // A read is begun only when an answer is due, so its timeout is the time without any answer.
+        // A read begins only when an answer is due, so its timeout is the time without an answer.
         wire.stream.set_read_timeout(Some(timeout)).map_err(told)?;
         Ok(Connection {
             wire,
@@ -118,12 +118,12 @@ impl Connection {
         })
     }
 
-    /// Sends a command; waits no longer for that than the write timeout says, if there is one.
+    /// Sends a command. If there is a write timeout, it limits the wait.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         self.wire.send(bytes).map_err(|error| self.broken(error))
     }
 
-    /// Waits for bytes, and hands them to the answers.
+    /// Waits for bytes, and passes them to the answers.
     pub(crate) fn receive(&mut self) -> Result<(), Broken> {
         match self.wire.receive(&mut self.chunk, &mut self.answers) {
             Ok(true) => Ok(()),
@@ -134,15 +134,16 @@ impl Connection {
 
     fn broken(&self, error: io::Error) -> Broken {
         match error.kind() {
-            // Which of the two a timeout is, is up to the system (`TcpStream::set_read_timeout`).
+            // The kind of a timeout depends on the system (`TcpStream::set_read_timeout`).
             ErrorKind::WouldBlock | ErrorKind::TimedOut => Broken::Silent(self.timeout),
-            // The server closed it with commands unread.
+            // The server closed the connection with unread commands.
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Broken::Closed,
             _ => Broken::Failed(error),
         }
     }
 
-    /// What makes it useless for another command, if anything: the server may have closed it since the last one.
+    /// Why the connection cannot take another command, if it cannot. The server may have closed it
+    /// since the last one.
     pub(crate) fn staleness(&mut self) -> Option<&'static str> {
         const UNASKED: Option<&str> = Some("sent something that nobody asked for");
         const CLOSED: Option<&str> = Some("has closed the connection");
@@ -152,7 +153,7 @@ impl Connection {
         if self.wire.stream.set_nonblocking(true).is_err() {
             return CLOSED;
         }
-        // Not a mere look at whether something is there: TLS has things to say that are no answer.
+        // This is a real read and not a peek, because TLS may have sent records that are no answer.
         let received = self.wire.receive(&mut self.chunk, &mut self.answers);
         if self.wire.stream.set_nonblocking(false).is_err() {
             return CLOSED;

@@ -1,25 +1,25 @@
-//! How it can end: the exit status, and the one line that says why.
+//! The ways in which the program can end: the exit status, and the one line that says why.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::printable;
 
-/// The exit status. Of two, the greater counts.
+/// The exit status. The greatest one of a run counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Status {
-    /// All commands were answered, none was refused.
+    /// All commands were answered, and none was refused.
     Fine = 0,
     /// The server refused a command, or Places reported an error.
     Refused = 1,
     /// A mistake in the command line, the config file or a helper command.
     Usage = 2,
-    /// No connection, a lost one, or silence on it.
+    /// The connection failed, broke, or was silent for too long.
     Lost = 3,
 }
 
 impl Status {
-    /// Takes `other` in if it is the graver one.
+    /// Changes to `other` if that is worse.
     pub(crate) fn worsen(&mut self, other: Status) {
         *self = (*self).max(other);
     }
@@ -31,15 +31,15 @@ impl From<Status> for ExitCode {
     }
 }
 
-/// Something that cannot be gone on from.
+/// A failure that ends the run.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) status: Status,
-    /// What, where, and what to do, in one line.
+    /// One line that says what failed, where, and what to do.
     pub(crate) message: String,
 }
 
-/// Why a run stops before its end.
+/// Why a run ends early.
 #[derive(Debug)]
 pub(crate) enum Stop {
     Failed(Failure),
@@ -66,7 +66,7 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// One line on the standard error. Not `eprintln!`, which panics when there is no standard error.
+/// Writes one line to the standard error. `eprintln!` would panic if there is no standard error.
 pub(crate) fn tell(what: &str) {
     let line = printable::line(what.as_bytes());
     let _ = writeln!(io::stderr(), "herd-client: {line}");

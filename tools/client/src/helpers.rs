@@ -1,6 +1,8 @@
-//! From a line that somebody typed to the bytes that are sent: the helper commands `iamat` and `whatsat`, and everything else as it is.
+//! Turns a typed line into the bytes that are sent. `iamat` and `whatsat` are helper commands, and
+//! other lines are sent unchanged.
 //!
-//! What a helper takes is judged by the server's own parsers, so a command that is sent will be understood.
+//! The server's own parsers check the arguments of a helper, so the server will understand the
+//! command.
 
 use std::time::Duration;
 
@@ -13,12 +15,12 @@ use herd_mio::core::wire::posix_time::PosixTime;
 use crate::answers::Expected;
 use crate::printable;
 
-/// How `iamat` is used.
+/// The usage of `iamat`.
 pub(crate) const IAMAT: &str = "iamat ID LAT LNG [TIME]";
-/// How `whatsat` is used.
+/// The usage of `whatsat`.
 pub(crate) const WHATSAT: &str = "whatsat ID [RADIUS] [BOUND]";
 
-/// All that can be said to a server, in lines of at most 79 columns.
+/// All commands for a server, in lines of at most 79 columns.
 pub(crate) const COMMANDS: &str = "\
 Commands:
   iamat ID LAT LNG [TIME]      tell the herd where ID is, in degrees; TIME is
@@ -33,19 +35,19 @@ Commands:
 const RADIUS: &[u8] = b"10";
 const BOUND: &[u8] = b"5";
 
-/// What is sent for a line, and what will be answered.
+/// The line that is sent, and the kind of its answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outgoing {
-    /// Without the LF.
+    /// The line without its LF.
     pub(crate) line: Vec<u8>,
-    /// `None` if nothing is answered.
+    /// `None` if it gets no answer.
     pub(crate) expected: Option<Expected>,
 }
 
 /// Translates one line (without its LF).
 ///
 /// # Errors
-/// It is a helper command, and something is wrong with it: what, in one line.
+/// A helper command has wrong arguments. The text says in one line what is wrong.
 pub(crate) fn outgoing(line: &[u8], now: impl Fn() -> Duration) -> Result<Outgoing, String> {
     let words: Vec<&[u8]> = fields(line).collect();
     let line = match words.split_first() {
@@ -86,7 +88,8 @@ fn iamat(arguments: &[&[u8]], now: impl Fn() -> Duration) -> Result<Vec<u8>, Str
     Ok([b"IAMAT", client, &location, &time].join(&b' '))
 }
 
-/// `34.07` as `+34.07`. `located` makes a whole location of it, for the server's parser to judge.
+/// Writes `34.07` as `+34.07`. `located` makes a whole location of it, which the server's parser
+/// checks.
 fn degrees(
     what: &str,
     text: &[u8],
@@ -100,7 +103,7 @@ fn degrees(
     let number = std::str::from_utf8(text)
         .ok()
         .and_then(|text| text.parse::<f64>().ok());
-    // Of two signs, the parser would take the second for the start of the longitude.
+    // With two signs, the parser would take the second for the beginning of the longitude.
     let one_sign = !signed[1..].iter().any(|byte| b"+-".contains(byte));
     if one_sign && Coordinates::parse(&located(&signed)).is_some() {
         return Ok(signed);
@@ -130,7 +133,7 @@ fn whatsat(arguments: &[&[u8]]) -> Result<Vec<u8>, String> {
         ));
     }
     let line = [b"WHATSAT", client, radius, bound].join(&b' ');
-    // The radius is right, so if something is wrong, it is the bound.
+    // The radius was already checked, so the bound is wrong.
     if Command::parse(&line) == Command::Invalid {
         let shown = printable::line(bound);
         return Err(format!(

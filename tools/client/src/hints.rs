@@ -1,4 +1,5 @@
-//! What the prompt knows about commands: their names for the Tab key, and their arguments as a hint behind the cursor.
+//! The prompt's help for commands: the Tab key completes their names, and a hint after the cursor
+//! shows their arguments.
 
 use std::borrow::Cow;
 
@@ -10,7 +11,7 @@ use rustyline::{Context, Helper};
 
 use crate::helpers;
 
-/// Every command, as it is used.
+/// The usage of every command.
 const USAGES: [&str; 6] = [
     helpers::IAMAT,
     helpers::WHATSAT,
@@ -20,7 +21,7 @@ const USAGES: [&str; 6] = [
     "quit",
 ];
 
-/// Plugs into the line editor.
+/// The helper of the line editor.
 pub(crate) struct Hints {
     pub(crate) coloured: bool,
 }
@@ -50,7 +51,7 @@ impl Hinter for Hints {
     }
 }
 
-/// A hint that the arrow keys do not take over: nobody's client is called ID.
+/// A hint that the arrow keys do not insert, because its words are only placeholders such as ID.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unwritten(String);
 
@@ -74,7 +75,7 @@ impl Highlighter for Hints {
     }
 }
 
-/// Commands that begin like this.
+/// The commands that begin with this text.
 fn completions(typed: &str) -> Vec<String> {
     let names = USAGES.iter().filter_map(|usage| usage.split(' ').next());
     names
@@ -86,11 +87,11 @@ fn completions(typed: &str) -> Vec<String> {
         .collect()
 }
 
-/// The arguments that are still to come.
+/// The arguments that are not typed yet.
 fn remaining(line: &str) -> Option<Unwritten> {
     let mut words = line.split_ascii_whitespace();
     let verb = words.next()?;
-    // A word that has been begun counts as given.
+    // An unfinished word counts as typed.
     let begun = words.count();
     let usage = USAGES
         .iter()

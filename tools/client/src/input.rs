@@ -1,7 +1,7 @@
-//! What a script wants sent: a stream of bytes, cut into batches of whole commands.
+//! The commands of a script: a stream of bytes, cut into batches of whole commands.
 //!
-//! Memory is bounded whatever the stream holds: a batch is at most what one read brings, and of a line that is longer than the
-//! server takes, only as much is kept as the server looks at.
+//! The memory is bounded for any stream. A batch is at most what one read returns. Of a line that
+//! is too long for the server, only the part is kept that the server reads.
 
 use std::io::{self, Cursor, Read};
 
@@ -12,15 +12,15 @@ use herd_testkit::clock;
 use crate::answers::Expected;
 use crate::helpers;
 
-/// Bytes that one read may bring.
+/// The greatest number of bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
 
-/// What has to happen for one line of the input, in the order of the lines.
+/// The next step for one line of the input. The steps have the order of the lines.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// It was sent: wait for its answer.
+    /// The line was sent, so wait for its answer.
     Answer(Expected),
-    /// A helper command that cannot be sent: tell why.
+    /// A helper command cannot be sent. The text says why.
     Mistake(String),
 }
 
@@ -29,26 +29,27 @@ pub(crate) enum Step {
 pub(crate) enum Next {
     /// Another batch.
     More,
-    /// Nothing on this connection: the input ended, or the server will close behind the batch's last line.
+    /// Nothing on this connection: the input has ended, or the server will close after the batch's
+    /// last line.
     Nothing,
 }
 
 /// Some whole commands.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
-    /// To be sent.
+    /// The bytes to send.
     pub(crate) bytes: Vec<u8>,
-    /// What comes of them.
+    /// The steps that follow.
     pub(crate) steps: Vec<Step>,
     pub(crate) next: Next,
 }
 
-/// The stream, and what was read of it and not cut yet.
+/// The stream, and the bytes of it that are not in a batch yet.
 pub(crate) struct Input {
     source: Box<dyn Read + Send>,
     pending: Vec<u8>,
     ended: bool,
-    /// The front of `pending` is the rest of a line that was too long.
+    /// Whether `pending` begins with the rest of a line that was too long.
     skipping: bool,
     lines: u64,
 }
@@ -59,7 +60,7 @@ impl Input {
         Input::new(Box::new(io::stdin()))
     }
 
-    /// The one command that was given as arguments.
+    /// The one command that the arguments give.
     pub(crate) fn argument(mut line: Vec<u8>) -> Input {
         line.push(b'\n');
         Input::new(Box::new(Cursor::new(line)))
@@ -75,7 +76,7 @@ impl Input {
         }
     }
 
-    /// Waits for at least one whole command, or the end; takes all that are there.
+    /// Waits for at least one whole command, or for the end. Takes all commands that are there.
     pub(crate) fn next_batch(&mut self) -> io::Result<Batch> {
         let mut batch = Batch {
             bytes: Vec::new(),
@@ -87,7 +88,7 @@ impl Input {
             let rest = &self.pending[used..];
             let (line, length) = match split(rest, LINE_BYTES) {
                 Split::Line(line, length) => (line, length),
-                // At the end of input, a last line needs no LF, and gets none.
+                // The last line of the input needs no LF, and none is added.
                 Split::Unfinished if self.ended && !rest.is_empty() => (rest, rest.len()),
                 Split::Unfinished if self.ended => {
                     batch.next = Next::Nothing;
@@ -101,7 +102,8 @@ impl Input {
                     continue;
                 }
                 Split::TooLong => {
-                    // One byte over the limit is enough for the server to quote the line and close the connection.
+                    // One byte above the limit makes the server quote the line and close the
+                    // connection.
                     batch.bytes.extend_from_slice(&rest[..=LINE_BYTES]);
                     batch.steps.push(Step::Answer(Expected::Line));
                     batch.next = Next::Nothing;
@@ -126,7 +128,7 @@ impl Input {
         Ok(batch)
     }
 
-    /// Whether there is more behind a batch that was the last one of its connection.
+    /// Whether there is more input after the last batch of a connection.
     pub(crate) fn goes_on(&mut self) -> io::Result<bool> {
         while self.skipping {
             let end = self.pending.iter().position(|&byte| byte == b'\n');
@@ -166,7 +168,7 @@ mod tests {
     use super::*;
     use std::collections::VecDeque;
 
-    /// A stream that brings these pieces, one a read.
+    /// A stream that returns one of these pieces for each read.
     struct Pieces(VecDeque<Vec<u8>>);
 
     impl Read for Pieces {
@@ -177,7 +179,7 @@ mod tests {
         }
     }
 
-    /// What is sent on each connection, and all the steps.
+    /// The bytes that each connection gets, and all steps.
     fn sent(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Vec<Step>) {
         let pieces = pieces.iter().filter(|piece| !piece.is_empty());
         let mut input = Input::new(Box::new(Pieces(

@@ -1,4 +1,5 @@
-//! How tools reach a server: [`dial`] as a client, [`standing`] as an operator who asks how it is.
+//! How tools reach a server: [`dial`] for clients, [`standing`] for an operator's question about
+//! its status.
 
 #![forbid(unsafe_code)]
 

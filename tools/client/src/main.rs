@@ -1,5 +1,5 @@
-//! `herd-client`: talks to a server of a herd, for a person at a prompt or for a script. `herd-client status` asks all servers
-//! of a herd how they are.
+//! `herd-client`: sends commands to a server of a herd, from a prompt or from a script.
+//! `herd-client status` asks all servers of a herd for their status.
 //!
 //! ```text
 //!   cli ──► Target ──► pipe   (a script: everything at once, answers as they come)   ──► connection ──► answers
@@ -42,7 +42,7 @@ mod wire;
 fn main() -> ExitCode {
     signals::unblock();
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    // A server that is called so can be named behind an option, or by its address.
+    // A server with the name `status` can still be given after an option, or by its address.
     if arguments.first().is_some_and(|first| first == "status") {
         return status::main(&arguments);
     }
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
             failure::tell(&failure.message);
             failure.status.into()
         }
-        // `herd-client Riley … | head -1`: whoever read has seen enough.
+        // `herd-client Riley … | head -1`: the reader has closed the pipe.
         Err(Stop::NobodyReads) => ExitCode::SUCCESS,
     }
 }
@@ -73,7 +73,7 @@ fn run(cli: &Cli) -> Result<Status, Stop> {
         })?;
     let show = Show::new(cli.style(), io::stdout().is_terminal());
     let input = if let Some(line) = cli.command_line() {
-        // A mistake in a command is told before anybody is called.
+        // A mistake in a command is reported before a connection is made.
         helpers::outgoing(&line, clock::since_1970).map_err(|what| Failure {
             status: Status::Usage,
             message: what,
@@ -86,7 +86,7 @@ fn run(cli: &Cli) -> Result<Status, Stop> {
     };
     let mut stdout = io::BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     let ended = pipe::run(&target, cli.timeout, input, &show, &mut stdout);
-    // What was answered before something went wrong is still worth reading.
+    // The answers before a failure are still printed.
     let flushed = stdout.flush();
     let status = ended?;
     flushed?;

@@ -1,4 +1,4 @@
-//! A script's commands, pipelined: sent without waiting for answers.
+//! Commands of a script, pipelined: they are sent without waiting for answers.
 //!
 //! ```text
 //!   input ──► sender's thread ────────── commands ──────────► server
@@ -6,9 +6,10 @@
 //!                    └── steps: what to expect (bounded) ──► this thread ◄── answers ──┘ ──► standard output
 //! ```
 //!
-//! Two threads, because a server stops reading commands while its answers are not read, and a client that only wrote would then
-//! wait for ever (`tests/pipe.rs`, a_server_that_is_slow_and_buffers_nothing). The channel between them is what bounds the memory:
-//! the sender waits when it is too far ahead of the answers.
+//! There are two threads, because a server stops reading commands while its answers are not read. A
+//! client that only wrote would then wait for ever (`tests/pipe.rs`,
+//! a_server_that_is_slow_and_buffers_nothing). The channel between the threads bounds the memory:
+//! the sender waits if it is too far ahead of the answers.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -24,10 +25,11 @@ use crate::input::{Input, Next, Step};
 use crate::show::Show;
 use crate::wire::Wire;
 
-/// Batches that the sender may be ahead of the answers; a batch has at most some 200 KB of commands.
+/// The sender may be so many batches ahead of the answers. A batch has at most about 200 KB of
+/// commands.
 const BATCHES_AHEAD: usize = 8;
 
-/// Sends all of the input; prints all answers.
+/// Sends all input, and prints all answers.
 pub(crate) fn run(
     target: &Target,
     timeout: Duration,
@@ -44,11 +46,12 @@ pub(crate) fn run(
         if !input.goes_on().map_err(|error| unreadable(&error))? {
             return Ok(status);
         }
-        // A line was too long, so the server has closed the connection: what follows that line needs a new one.
+        // The server closes the connection after a line that is too long. Later lines need a new
+        // connection.
     }
 }
 
-/// Uses one connection up; gives back what is left of the input.
+/// Uses one connection until its end. Returns the rest of the input.
 fn exchange(
     mut connection: Connection,
     target: &Target,
@@ -59,7 +62,7 @@ fn exchange(
     let (sender, coming) = sync_channel(BATCHES_AHEAD);
     let wire = connection.wire.try_clone();
     let wire = wire.map_err(|error| Broken::Failed(error).failure(target, 0))?;
-    // Not joined if something goes wrong: it may be waiting for input, and ends with the process.
+    // After a failure the thread is not joined: it may wait for input, and ends with the process.
     let sending = thread::spawn(move || send(input, &wire, &sender));
 
     let mut status = Status::Fine;
@@ -75,7 +78,8 @@ fn exchange(
                 continue;
             }
             None => {
-                // Nothing is due, so this may take as long as whoever writes the input.
+                // No answer is due. The wait for more input may be long, so the output is flushed
+                // first.
                 out.flush()?;
                 match coming.recv() {
                     Ok(steps) => due.extend::<Vec<Step>>(steps),
@@ -107,11 +111,12 @@ fn exchange(
     Ok((status, input))
 }
 
-/// The sender's thread. Errors are those of the input; those of the connection show on its reading side, too.
+/// The sender's thread. It returns errors of the input. The reading side sees errors of the
+/// connection too.
 fn send(mut input: Input, wire: &Wire, steps: &SyncSender<Vec<Step>>) -> io::Result<Input> {
     loop {
         let batch = input.next_batch()?;
-        // First what to expect, then what brings it about: an answer never comes unexpected.
+        // The steps come before the bytes, so an answer never comes before its step.
         let sent = steps.send(batch.steps).is_ok() && wire.send(&batch.bytes).is_ok();
         if !sent || batch.next == Next::Nothing {
             wire.finish();
@@ -120,7 +125,7 @@ fn send(mut input: Input, wire: &Wire, steps: &SyncSender<Vec<Step>>) -> io::Res
     }
 }
 
-/// Commands that were sent, or were about to be, and have no answer.
+/// The number of commands without an answer. Some of them may not have been sent.
 fn unanswered(due: &VecDeque<Step>, coming: &Receiver<Vec<Step>>) -> usize {
     let is_answer = |step: &Step| matches!(step, Step::Answer(_));
     let not_begun = coming.try_iter().flatten();

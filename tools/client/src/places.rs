@@ -1,26 +1,27 @@
-//! What Places found, read from either of Google's two formats.
+//! The places of an answer, read from either of Google's two formats.
 //!
-//! The legacy Nearby Search says how it went in `status`, whatever happens; the New API has an `error` object, or none.
+//! The legacy Nearby Search always has a `status`. The New API has an `error` object after an error
+//! only.
 
 use herd_mio::core::wire::coordinates::Coordinates;
 use serde_json::Value;
 
-/// Kinds that nearly every place is of: they say nothing.
+/// Types that nearly every place has, so they say nothing.
 const EMPTY_TYPES: [&str; 2] = ["point_of_interest", "establishment"];
-/// Kinds that are shown of one place.
+/// At most so many types of a place are shown.
 const TYPES_SHOWN: usize = 3;
-/// Mean radius (IUGG).
+/// The mean radius of the earth (IUGG).
 const EARTH_RADIUS_M: f64 = 6_371_008.8;
 
-/// What came of a question.
+/// The result of a search.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Found {
     Places(Vec<Place>),
-    /// What went wrong, in words.
+    /// The error as text.
     Error(String),
 }
 
-/// One place; fields that were not sent are empty.
+/// One place. Missing fields are empty.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Place {
     pub(crate) name: String,
@@ -45,7 +46,7 @@ impl Found {
             Ok(whole) => whole,
             Err(error) => return Found::Error(format!("the places are not JSON: {error}")),
         };
-        // Some of Google's errors come in an array.
+        // Some errors of Google come in an array.
         let elements = whole.as_array_mut().into_iter().flatten();
         if let Some(element) = elements.into_iter().find(|one| one.get("error").is_some()) {
             whole = element.take();
@@ -94,7 +95,8 @@ fn new_error(error: &Value) -> String {
 }
 
 impl Place {
-    /// What a field is not is as good as missing: this is for reading, not for judging.
+    /// A field of a wrong type counts as missing: this program shows answers, and does not check
+    /// them.
     fn read(place: &Value) -> Place {
         let text = |names: [&str; 2]| {
             let found = names.iter().find_map(|name| place.pointer(name)?.as_str());
@@ -106,7 +108,7 @@ impl Place {
         let types = place["types"].as_array().into_iter().flatten();
         let types = types.filter_map(Value::as_str);
         let count = ["user_ratings_total", "userRatingCount"];
-        // In this order: the New API's `name` is that of a resource ("places/ChIJ…").
+        // The order matters: the New API's `name` is the name of a resource ("places/ChIJ…").
         let name = text(["/displayName/text", "/name"]);
         Place {
             name: if name.is_empty() {
@@ -131,7 +133,7 @@ impl Place {
 }
 
 impl Spot {
-    /// Where a client is.
+    /// The position of a client.
     pub(crate) fn of(place: &Coordinates<'_>) -> Option<Spot> {
         Some(Spot {
             latitude: place.latitude().parse().ok()?,
@@ -139,11 +141,11 @@ impl Spot {
         })
     }
 
-    /// How far it is, and in which direction one sets out: `320 m NE`, padded so that a column of them is aligned.
+    /// The distance and the direction at the start of the way: `320 m NE`, padded for a column.
     pub(crate) fn way_to(self, there: Spot) -> String {
         const WINDS: [&str; 8] = ["N", "NE", "E", "SE", "S", "SW", "W", "NW"];
         let metres = self.metres_to(there);
-        // Into one of eight sectors; a bearing is within 360 degrees, so the index is below 8.
+        // One of eight sectors. A bearing is below 360 degrees, so the index is below 8.
         let wind = WINDS[((self.bearing_to(there) / 45.0).round() as usize) % WINDS.len()];
         match metres {
             m if m < 0.5 => "here".into(),
@@ -152,7 +154,8 @@ impl Spot {
         }
     }
 
-    /// Great-circle distance, by the haversine formula: exact enough on a sphere, down to centimetres.
+    /// The great-circle distance on a sphere, by the haversine formula. It is numerically exact to
+    /// centimetres.
     fn metres_to(self, there: Spot) -> f64 {
         let (from, to) = (self.latitude.to_radians(), there.latitude.to_radians());
         let north = ((to - from) / 2.0).sin();
@@ -161,7 +164,7 @@ impl Spot {
         2.0 * EARTH_RADIUS_M * square.sqrt().min(1.0).asin()
     }
 
-    /// Initial bearing of the great circle, in degrees from north by east: 0 to 360.
+    /// The initial bearing of the great circle, from 0 to 360 degrees, clockwise from north.
     fn bearing_to(self, there: Spot) -> f64 {
         let (from, to) = (self.latitude.to_radians(), there.latitude.to_radians());
         let turn = (there.longitude - self.longitude).to_radians();

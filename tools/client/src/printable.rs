@@ -1,13 +1,15 @@
-//! Bytes from outside, made fit for a terminal: no byte of a server's may move the cursor, set a title or ring a bell.
+//! Makes bytes from a server safe for a terminal: none of them may move the cursor, set a title or
+//! ring a bell.
 //!
-//! Unlike the log's escaping this one leaves letters of all languages alone: names of places are there to be read.
+//! Unlike the log's escaping, it leaves the letters of all languages, so that names of places can
+//! be read.
 
-/// One line: everything that is not a visible character or a space is written as an escape.
+/// One line. Control characters, invalid UTF-8 and characters that rearrange text become escapes.
 pub(crate) fn line(bytes: &[u8]) -> String {
     escaped(bytes, |_| false)
 }
 
-/// Text of several lines: as [`line()`], but line feeds and tabs stay.
+/// Text of several lines. It is like [`line()`], but line feeds and tabs stay.
 pub(crate) fn text(bytes: &[u8]) -> String {
     escaped(bytes, |c| matches!(c, '\n' | '\t'))
 }
@@ -31,8 +33,8 @@ fn escaped(bytes: &[u8], stays: fn(char) -> bool) -> String {
     out
 }
 
-/// Line and paragraph separators, and what changes the direction of all the text that follows: with it, a line can be made to
-/// read as something else (CVE-2021-42574).
+/// Line and paragraph separators, and characters that change the direction of the text after them.
+/// Those could make a line look like another one (CVE-2021-42574).
 const fn rearranges(c: char) -> bool {
     matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,4 +1,4 @@
-//! The prompt: a person types a line, and reads what comes of it.
+//! The prompt: a user types a line, and reads the answer.
 
 use std::env;
 use std::fs;
@@ -30,12 +30,12 @@ said. What it does not understand, and a whatsat of a client that it does not
 know, it answers with ? and a copy of the command.
 ";
 
-/// Entries that the history keeps.
+/// The greatest number of entries in the history.
 const HISTORY_ENTRIES: usize = 1000;
 
 type LineEditor = Editor<Hints, FileHistory>;
 
-/// Runs until the person leaves.
+/// Runs until the user quits.
 pub(crate) fn run(target: Target, timeout: Duration, show: &Show) -> Result<Status, Stop> {
     let mut editor = editor(show).map_err(|error| Failure {
         status: Status::Usage,
@@ -53,7 +53,7 @@ pub(crate) fn run(target: Target, timeout: Duration, show: &Show) -> Result<Stat
                 "Connected to {target}{how}. Type help for help, quit or Ctrl-D to leave."
             )?;
         }
-        // The server may come up later; the next command tries again.
+        // The server may start later, and the next command connects again.
         Err(failure) => failure::tell(&failure.message),
     }
     loop {
@@ -65,7 +65,7 @@ pub(crate) fn run(target: Target, timeout: Duration, show: &Show) -> Result<Stat
         };
         let typed = match editor.readline(&prompt) {
             Ok(typed) => typed,
-            // Ctrl-C throws the line away, as in a shell.
+            // Ctrl-C drops the line, as in a shell.
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => return Ok(Status::Fine),
             Err(error) => {
@@ -76,7 +76,7 @@ pub(crate) fn run(target: Target, timeout: Duration, show: &Show) -> Result<Stat
             }
         };
         history.add(&mut editor, &typed);
-        // Something pasted may have several lines.
+        // Pasted text may have several lines.
         for line in typed.split('\n') {
             match line.trim_ascii() {
                 "help" => write!(io::stdout(), "{}{HELP}", helpers::COMMANDS)?,
@@ -87,7 +87,7 @@ pub(crate) fn run(target: Target, timeout: Duration, show: &Show) -> Result<Stat
     }
 }
 
-/// Does one line. Only what ends the session is an error.
+/// Handles one line. Only a failure that ends the session is an error.
 fn one(line: &str, session: &mut Session, show: &Show) -> Result<(), Stop> {
     let command = match helpers::outgoing(line.as_bytes(), clock::since_1970) {
         Ok(command) => command,
@@ -120,7 +120,7 @@ fn editor(show: &Show) -> rustyline::Result<LineEditor> {
     Ok(editor)
 }
 
-/// Where the history is kept; `None` once that has failed: one warning is enough.
+/// The path of the history. It is `None` after a failure, so that there is only one warning.
 struct History(Option<PathBuf>);
 
 impl History {
@@ -135,19 +135,19 @@ impl History {
         let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
         history.warn(folder.map_err(ReadlineError::Io));
         match editor.load_history(&path) {
-            // The first time.
+            // The first run has no history yet.
             Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
             other => history.warn(other),
         }
         history
     }
 
-    /// Saved at once: a session that ends with Ctrl-C while it waits is remembered too.
+    /// Saves each line at once, so that Ctrl-C during a wait does not lose it.
     fn add(&mut self, editor: &mut LineEditor, typed: &str) {
         if typed.trim_ascii().is_empty() {
             return;
         }
-        // It stays in memory whatever happens to the file.
+        // The entry stays in memory, even if the file cannot be written.
         let _ = editor.add_history_entry(typed);
         if let Some(path) = &self.0 {
             let saved = editor.append_history(path);
@@ -166,7 +166,7 @@ impl History {
     }
 }
 
-/// As the XDG Base Directory Specification has it: a relative path there counts as none.
+/// Follows the XDG Base Directory Specification: a relative path in its variables is ignored.
 fn history_path() -> Option<PathBuf> {
     let folder = |variable: &str| {
         env::var_os(variable)

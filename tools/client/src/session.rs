@@ -1,4 +1,4 @@
-//! A person's commands, one at a time, over a connection that is made again when it is lost.
+//! A user's commands, one at a time. A lost connection is made again.
 
 use std::io::Write;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Not connected yet.
+    /// A session without a connection.
     pub(crate) fn new(target: Target, timeout: Duration) -> Session {
         Session {
             target,
@@ -31,7 +31,8 @@ impl Session {
         &self.target
     }
 
-    /// As far as is known: a server that went away shows when it is next spoken to.
+    /// Whether there is a connection. It may be lost without the client's knowledge until the next
+    /// command.
     pub(crate) fn is_connected(&self) -> bool {
         self.connection.is_some()
     }
@@ -41,13 +42,14 @@ impl Session {
         self.connected().map(|_| ())
     }
 
-    /// The connection, a new one if need be.
+    /// The connection. It is made if there is none.
     fn connected(&mut self) -> Result<&mut Connection, Failure> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
                 let connection = Connection::open(&self.target, self.timeout)?;
-                // A server that does not read its commands is as silent as one that does not answer them.
+                // A write may block if the server does not read. It gets the same time limit as an
+                // answer.
                 let limited = connection.wire.stream.set_write_timeout(Some(self.timeout));
                 limited.map_err(|error| Broken::Failed(error).failure(&self.target, 0))?;
                 connection
@@ -56,7 +58,8 @@ impl Session {
         Ok(self.connection.insert(connection))
     }
 
-    /// Sends one command and prints its answer. After a failure that is no refusal, the next command connects again.
+    /// Sends one command, and prints its answer. After a failure of the connection, the next
+    /// command connects again.
     pub(crate) fn command(
         &mut self,
         command: &Outgoing,
@@ -79,7 +82,7 @@ impl Session {
     }
 }
 
-/// The outer error is that of the output, the inner one that of the connection.
+/// The outer error is an error of the output, the inner one an error of the connection.
 fn answered(
     connection: &mut Connection,
     command: &Outgoing,
@@ -120,8 +123,9 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    /// A server that does, on one connection after another, what the letters say: `a` answers a command, `.` reads one and leaves it
-    /// unanswered. At the end of the word it closes the connection.
+    /// A server that takes one connection after another, with a word for each. The letter `a`
+    /// answers a command, `.` reads one without an answer. At the end of the word the server closes
+    /// the connection.
     fn session(connections: &'static [&str]) -> (Session, thread::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -168,7 +172,7 @@ mod tests {
     fn a_lost_connection_is_told_and_the_next_command_connects_again() {
         let (mut session, server) = session(&["a", "a.", "a"]);
         assert_eq!(say(&mut session, "a").unwrap(), "? a\n");
-        // Until the server's FIN is here; after that, no command is wasted on the old connection.
+        // Waits for the server's FIN, so that the next command is not sent over the old connection.
         let stream = &session.connection.as_ref().unwrap().wire.stream;
         assert_eq!(stream.peek(&mut [0]).unwrap(), 0);
         assert_eq!(say(&mut session, "b").unwrap(), "? b\n");

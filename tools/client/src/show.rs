@@ -1,4 +1,4 @@
-//! What a person or a script gets to see of an answer.
+//! The output of answers, for a user or a script.
 
 use std::env;
 use std::io::{self, Write};
@@ -14,16 +14,16 @@ use crate::failure::Status;
 use crate::places::{Found, Place, Spot};
 use crate::printable;
 
-/// How answers look.
+/// The style of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     /// Byte for byte, for a script.
     Raw,
-    /// With a word of explanation, for a person.
+    /// With explanations, for a user.
     Readable,
 }
 
-/// Colours by what they are used for.
+/// Colours by their use.
 #[derive(Clone, Copy)]
 enum Ink {
     Server,
@@ -36,7 +36,7 @@ enum Ink {
 }
 
 impl Ink {
-    /// Select Graphic Rendition (ECMA-48 §8.3.117), in the 16 colours that every terminal's theme has made readable.
+    /// Select Graphic Rendition (ECMA-48 §8.3.117). Terminal themes make these 16 colours readable.
     const fn code(self) -> &'static str {
         match self {
             Ink::Server => "32",
@@ -50,7 +50,7 @@ impl Ink {
     }
 }
 
-/// Where and how answers are printed.
+/// The style and the target of the output.
 pub(crate) struct Show {
     style: Style,
     terminal: bool,
@@ -58,14 +58,14 @@ pub(crate) struct Show {
 }
 
 impl Show {
-    /// Without a wish, a terminal gets [`Style::Readable`] and everything else [`Style::Raw`].
+    /// Without `wish`, a terminal gets [`Style::Readable`] and everything else [`Style::Raw`].
     pub(crate) fn new(wish: Option<Style>, terminal: bool) -> Show {
         let usual = if terminal {
             Style::Readable
         } else {
             Style::Raw
         };
-        // https://no-color.org: set, and not to nothing.
+        // https://no-color.org: the variable is set and not empty.
         let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let unable = env::var_os("TERM").is_some_and(|value| value == "dumb");
         Show {
@@ -80,7 +80,7 @@ impl Show {
         self.coloured
     }
 
-    /// Prints one answer; says how it counts.
+    /// Prints one answer. Returns its status.
     pub(crate) fn answer(&self, out: &mut impl Write, answer: &Answer<'_>) -> io::Result<Status> {
         match *answer {
             Answer::At(line) => {
@@ -106,7 +106,7 @@ impl Show {
         }
     }
 
-    /// Exact, unless a terminal would act on it.
+    /// Prints the exact bytes. On a terminal, control characters are escaped.
     fn raw(&self, out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
         if self.terminal {
             out.write_all(printable::text(bytes).as_bytes())
@@ -115,14 +115,14 @@ impl Show {
         }
     }
 
-    /// The line itself, as the protocol has it, and below it what it says.
+    /// Prints the AT line, and an explanation below it.
     fn at(&self, out: &mut impl Write, line: &[u8]) -> io::Result<()> {
         if self.style == Style::Raw {
             self.raw(out, line)?;
             return out.write_all(b"\n");
         }
         let Some(said) = Said::read(line) else {
-            // Not as our servers write it.
+            // A herd-mio server does not write such a line.
             return writeln!(out, "{}", printable::line(line));
         };
         writeln!(
@@ -156,12 +156,12 @@ impl Show {
         };
         let here = Said::read(at).and_then(|said| Spot::of(&said.place));
         let rows: Vec<Row<'_>> = places.iter().map(|place| Row::new(place, here)).collect();
-        // Both are ASCII, so bytes are columns.
+        // Both are ASCII, so their lengths in bytes are columns.
         let ways = rows.iter().map(|row| row.way.len()).max().unwrap_or(0);
         let ratings = rows.iter().map(|row| row.rating.len()).max().unwrap_or(0);
         for (number, row) in (1..).zip(&rows) {
             write!(out, "{number:>3}")?;
-            // A column that no place fills is left out: which fields come is up to the server's field mask.
+            // An empty column is left out: the server's field mask decides which fields come.
             for (text, width) in [(&row.way, ways), (&row.rating, ratings)] {
                 if width > 0 {
                     write!(out, "  {text:>width$}")?;
@@ -183,7 +183,7 @@ impl Show {
         Ok(())
     }
 
-    /// Made printable, then coloured.
+    /// Escapes the text, then colours it.
     fn ink(&self, ink: Ink, text: &[u8]) -> String {
         let text = printable::line(text);
         if self.coloured {
@@ -197,7 +197,7 @@ impl Show {
 /// One place, as a row of the listing.
 struct Row<'a> {
     place: &'a Place,
-    /// How far, and in which direction.
+    /// The distance and the direction.
     way: String,
     rating: String,
     types: String,
@@ -225,17 +225,17 @@ impl Row<'_> {
     }
 }
 
-/// An AT line as our servers write it.
+/// A parsed AT line of a herd-mio server.
 struct Said<'a> {
     at: At<'a>,
     place: Coordinates<'a>,
-    /// These two as text, which [`At`] does not keep.
+    /// Skew and time as text, which [`At`] does not keep.
     skew: &'a str,
     time: &'a str,
 }
 
 impl<'a> Said<'a> {
-    /// `None` if it is something else.
+    /// `None` if the line is no such AT line.
     fn read(line: &'a [u8]) -> Option<Said<'a>> {
         let at = At::parse(line)?;
         let mut fields = line.split(|&byte| byte == b' ');
@@ -258,13 +258,13 @@ impl<'a> Said<'a> {
             hemisphere(&self.place.longitude(), ["E", "W"]),
             date(self.time),
             printable::line(self.at.server),
-            // A skew is a plain decimal number.
+            // A skew is a plain decimal, so this parses.
             span(size.parse().unwrap_or(f64::NAN)),
         )
     }
 }
 
-/// `-118.44` as `118.44 W`.
+/// Writes `-118.44` as `118.44 W`.
 fn hemisphere(degrees: &str, [positive, negative]: [&str; 2]) -> String {
     match degrees.strip_prefix('-') {
         Some(size) => format!("{size} {negative}"),
@@ -272,7 +272,7 @@ fn hemisphere(degrees: &str, [positive, negative]: [&str; 2]) -> String {
     }
 }
 
-/// POSIX seconds as a UTC date, with all their decimals.
+/// Writes POSIX seconds as a UTC date, with all decimals.
 fn date(time: &str) -> String {
     let (whole, fraction) = time.split_once('.').unwrap_or((time, ""));
     let date = whole.parse().ok();
@@ -289,7 +289,7 @@ fn date(time: &str) -> String {
     }
 }
 
-/// A time span as a person would say it.
+/// A time span in words.
 fn span(seconds: f64) -> String {
     const MINUTE: f64 = 60.0;
     const HOUR: f64 = 60.0 * MINUTE;
@@ -303,7 +303,7 @@ fn span(seconds: f64) -> String {
     }
 }
 
-/// What is wrong with a command that was refused, as far as it can be told from here.
+/// A guess why the server refused a command.
 fn why_refused(line: &[u8]) -> String {
     if line.len() >= LINE_BYTES {
         return format!(

@@ -1,5 +1,6 @@
-//! One question to one server, over its neighbours' port: who dials as `operator` and knows the secret (and, where TLS is spoken, has
-//! a certificate for that name) is told how it stands.
+//! Asks one server for its status, over its port for neighbours. The asking program dials as
+//! `operator` and has to prove that it knows the secret. With TLS it also needs a certificate for
+//! that name.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,111 +18,112 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
-/// The longest line that a server may answer with.
+/// The greatest length of a server's line.
 const LINE_BYTES: u64 = 65_536;
 
-/// How a server stands.
+/// The status of a server. Older versions leave out some of its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Which life of its process this is.
+    /// The id of the server's life: each start of the process has a new one.
     pub boot: String,
-    /// Which version of herd-mio it runs; one that is older than this key does not say.
+    /// The version of herd-mio. `None` for versions before this key.
     pub version: Option<String>,
-    /// How many clients it knows the position of.
+    /// The number of clients with a record.
     pub records: u64,
-    /// The same on servers that hold the same records.
+    /// A digest of the records. Servers with the same records have the same digest.
     pub digest: u64,
-    /// How many clients are connected to it.
+    /// The number of connected clients.
     pub clients: u64,
-    /// What its wall clock showed, in nanoseconds since the epoch; an older version does not say.
+    /// The server's wall clock, in nanoseconds since 1970. `None` for older versions.
     pub wall: Option<u64>,
-    /// Records that it refused because of a limit.
+    /// The number of records that it refused because of a limit.
     pub refused: u64,
-    /// What it has counted since its start; an older version does not say of each.
+    /// The server's counters since its start. Older versions leave out some.
     pub counters: Counters,
-    /// Of the secrets that it takes, with which it was asked, from 1, and how many there are; `None`
-    /// if it has none, or does not say.
+    /// The number of the secret that this question used, from 1, and how many secrets the server
+    /// has. `None` if it has none, or for older versions.
     pub secret: Option<(u64, u64)>,
-    /// Links that are up and do not speak TLS; `None` if it does not say.
+    /// The number of links without TLS. `None` for older versions.
     pub plain: Option<u64>,
-    /// How often TLS with its clients failed, by kind; the kinds are fit to be shown.
+    /// The number of failed TLS handshakes with clients, by kind. The kinds are escaped for a
+    /// terminal.
     pub handshakes: Vec<(String, u64)>,
-    /// How its disk is; an older version does not say.
+    /// The state of its disk. `None` for older versions.
     pub disk: Option<Disk>,
-    /// It refuses clients that it does not know, because its table is full.
+    /// Whether its table is full. Then it refuses unknown clients.
     pub is_table_full: bool,
-    /// Where most of its clients' clocks are, beside its own.
+    /// How most clients' clocks differ from the server's.
     pub clients_clocks: Clocks,
-    /// How many clients it lets in; an older version does not say.
+    /// The greatest number of connected clients. `None` for older versions.
     pub max_clients: Option<u64>,
-    /// Neighbours that it is not linked with, and for how many milliseconds; an older version does
-    /// not say.
+    /// Neighbours without a link, and since how many milliseconds. Empty for older versions.
     pub unlinked: Vec<(String, u64)>,
-    /// Neighbours that it is linked with now.
+    /// Neighbours with a link.
     pub linked: Vec<String>,
     /// Those links, in the same order.
     pub links: Vec<LinkStanding>,
 }
 
-/// How a link stands, seen from one of its ends.
+/// The status of a link, seen from one of its ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkStanding {
     /// The neighbour at the other end.
     pub name: String,
-    /// Changes that the neighbour has not confirmed to keep.
+    /// The number of changes that the neighbour has not confirmed. It confirms a change when it
+    /// keeps it.
     pub unconfirmed: u64,
-    /// Milliseconds by which the neighbour's clock is ahead, if that is known.
+    /// The milliseconds by which the neighbour's clock is ahead, if that is known.
     pub apart_ms: Option<i64>,
-    /// Records that the neighbour said it had to refuse.
+    /// The number of records that the neighbour reported as refused.
     pub lacks: u64,
-    /// For how many milliseconds the neighbour has not confirmed a change.
+    /// The milliseconds since the neighbour last confirmed a change.
     pub lag_ms: u64,
 }
 
-/// How a server's disk is.
+/// The state of a server's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disk {
-    /// The server has no data directory: it keeps nothing.
+    /// The server has no data directory, and keeps nothing.
     None,
-    /// It has done what it was asked.
+    /// All work of the disk is done.
     Well,
-    /// Something that it was asked has been under way for so long.
+    /// Work of the disk has been under way for so long.
     Busy {
         /// Milliseconds.
         ms: u64,
     },
-    /// The server refuses every `IAMAT` for want of room.
+    /// The server refuses every `IAMAT` for want of room on the disk.
     Refusing {
-        /// For so many milliseconds.
+        /// The milliseconds since it began to refuse.
         ms: u64,
-        /// Until about so many bytes are free.
+        /// The number of bytes that have to be free, approximately.
         wanted_bytes: u64,
     },
 }
 
-/// Where most clients' clocks are, beside their server's.
+/// How most clients' clocks differ from their server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clocks {
-    /// Within 60 s of it.
+    /// At most 60 s.
     Near,
-    /// Ahead of it.
+    /// They are ahead.
     Ahead,
-    /// Behind it.
+    /// They are behind.
     Behind,
 }
 
-/// Whether a server refused the proof: it has another secret.
+/// Whether the server refused the proof, because it has another secret.
 #[must_use]
 pub fn is_wrong_proof(error: &io::Error) -> bool {
     error.to_string().starts_with("it said: a wrong proof")
 }
 
-/// Asks the server called `name` whose neighbours' port is `address`, and proves on the way that
-/// both sides know the secret. All of it may take `patience`. Where TLS is only offered, it is
-/// asked again without, if there is no answer with it in half of that time.
+/// Asks the server `name` at the address of its port for neighbours. Both sides prove that they
+/// know the secret. `patience` limits all of it. If TLS is optional and gets no answer in half of
+/// that time, a second attempt is made without TLS.
 ///
 /// # Errors
-/// It does not answer in time ([`ErrorKind::TimedOut`]), or otherwise than the protocol has it.
+/// There is no answer in time ([`ErrorKind::TimedOut`]), or the answer breaks the protocol.
 pub fn ask(
     address: SocketAddr,
     name: &str,
@@ -165,7 +167,7 @@ fn ask_once(
             converse(StreamOwned::new(connection, stream), name, secret)
         }
     };
-    // What a timeout of a socket is called differs between systems, and says nothing.
+    // The kind of a timeout differs between systems, and its text says nothing.
     answer.map_err(|error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => io::Error::new(
             ErrorKind::TimedOut,
@@ -181,7 +183,7 @@ fn ask_once(
     })
 }
 
-/// A socket that is given up at a moment, however slowly it goes on.
+/// A socket with a deadline for all of its reads and writes together.
 struct Bounded {
     stream: TcpStream,
     until: Instant,
@@ -214,11 +216,11 @@ impl Write for Bounded {
     }
 }
 
-/// With TLS at one end only, nothing that the other end says makes sense.
+/// If only one end uses TLS, the other end's bytes make no sense.
 const ONE_SIDED: &str =
     "the config file and the server do not agree on [peers.tls]; was the server started with it?";
 
-/// Why TLS cannot go on, in words.
+/// Why TLS failed, as text.
 fn of_tls(error: &rustls::Error) -> String {
     let reason = TlsError::from(error.clone()).reason;
     match reason.as_str() {
@@ -289,14 +291,14 @@ fn unexpected(line: &str) -> io::Error {
     io::Error::other(format!("it said: {shown}"))
 }
 
-/// Which version the server speaks, if that is what it complains of.
+/// The protocol version of the server, if its complaint is about the version.
 fn other_version(line: &str) -> Option<u64> {
     let rest = line.strip_prefix("BYE it speaks version ")?;
     let (_, theirs) = rest.split_once(" of the neighbours' protocol, this server ")?;
     theirs.split(';').next()?.trim().parse().ok()
 }
 
-/// Takes a status apart; keys that are not known are passed over.
+/// Parses a status. Unknown keys are skipped.
 fn standing(line: &str) -> Option<Standing> {
     let pairs = line.strip_prefix("STATUS ")?.split(' ');
     let pairs: Vec<(&str, &str)> = pairs
@@ -359,13 +361,13 @@ fn standing(line: &str) -> Option<Standing> {
     })
 }
 
-/// `<place>/<count>`
+/// Parses `<place>/<count>`.
 fn of_two(text: &str) -> Option<(u64, u64)> {
     let (place, count) = text.split_once('/')?;
     Some((place.parse().ok()?, count.parse().ok()?))
 }
 
-/// `<state>[:<ms>[:<bytes>]]`; a state of a later version is none that is known.
+/// Parses `<state>[:<ms>[:<bytes>]]`. An unknown state of a later version becomes `None`.
 fn disk(text: &str) -> Option<Disk> {
     let mut fields = text.split(':');
     let state = fields.next()?;
@@ -382,7 +384,7 @@ fn disk(text: &str) -> Option<Disk> {
     })
 }
 
-/// `<kind>:<count>,…`
+/// Parses `<kind>:<count>,…`.
 fn handshakes(text: &str) -> Option<Vec<(String, u64)>> {
     let pair = |pair: &str| {
         let (kind, count) = pair.split_once(':')?;
@@ -391,7 +393,7 @@ fn handshakes(text: &str) -> Option<Vec<(String, u64)>> {
     text.split(',').map(pair).collect()
 }
 
-/// `<unconfirmed>:<apart>:<lacks>:<name>`
+/// Parses `<unconfirmed>:<apart>:<lacks>:<name>`.
 fn link(text: &str) -> Option<LinkStanding> {
     let mut fields = text.splitn(4, ':');
     Some(LinkStanding {

@@ -1,12 +1,13 @@
-//! A socket, with or without TLS on it. One thread may send while another receives.
+//! A socket with or without TLS. One thread may send while another receives.
 //!
 //! ```text
 //!   send    ──► lock: encrypt ──► unlock ──► write to the socket
 //!   receive ──► read from the socket ──► lock: decrypt ──► unlock
 //! ```
 //!
-//! The lock is never held while a socket makes somebody wait: a server that reads nothing until its answers are read would
-//! otherwise wait for a reader that waits for the writer (test: who_sends_keeps_nobody_from_receiving).
+//! The lock is never held while a socket blocks. A server may read nothing until its answers are
+//! read. With the lock held in a write, the receiver could not read them, and both would wait for
+//! ever (test: who_sends_keeps_nobody_from_receiving).
 
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -16,7 +17,7 @@ use herd_client::dial::{Session, Trust};
 
 use crate::answers::Answers;
 
-/// The socket, and the TLS on it. A copy of it is the same connection.
+/// The socket and its TLS. A clone is the same connection.
 pub(crate) struct Wire {
     pub(crate) stream: TcpStream,
     session: Option<Arc<Mutex<Session>>>,
@@ -27,7 +28,7 @@ fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
 }
 
 impl Wire {
-    /// Without TLS.
+    /// A connection without TLS.
     pub(crate) fn plain(stream: TcpStream) -> Wire {
         Wire {
             stream,
@@ -35,10 +36,11 @@ impl Wire {
         }
     }
 
-    /// With TLS: waits until it is known who is there, for each part no longer than the socket's timeout.
+    /// A connection with TLS. Waits for the handshake, and for each part no longer than the
+    /// socket's timeout.
     ///
     /// # Errors
-    /// The other side is not to be trusted, or does not speak TLS: what, and what to do.
+    /// The other side is not trusted, or does not speak TLS. The text says what to do.
     pub(crate) fn secure(mut stream: TcpStream, trust: &Trust) -> Result<Wire, String> {
         let session = Session::shake_hands(&mut stream, trust)?;
         Ok(Wire {
@@ -55,7 +57,7 @@ impl Wire {
         })
     }
 
-    /// Sends all of it.
+    /// Sends all bytes.
     pub(crate) fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
         let Some(session) = &self.session else {
             return (&self.stream).write_all(bytes);
@@ -72,7 +74,8 @@ impl Wire {
         (&self.stream).write_all(&ciphertext)
     }
 
-    /// Says that nothing more will be sent; answers still come. The server may have closed it already.
+    /// Shuts down the writing side. Answers still come. An error means that the server has already
+    /// closed.
     pub(crate) fn finish(&self) {
         if let Some(session) = &self.session {
             let farewell = {
@@ -85,8 +88,9 @@ impl Wire {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Waits for bytes and hands them to `answers`; `false` if none will come any more. An end that TLS does not know of is an end
-    /// like any other: answers say themselves where they end, so none that was cut off is taken for a whole one.
+    /// Waits for bytes, and passes them to `answers`. Returns `false` at the end. An end without
+    /// `close_notify` is treated like any other: answers mark their own end, so a truncated one is
+    /// not taken for a whole one.
     pub(crate) fn receive(&self, chunk: &mut [u8], answers: &mut Answers) -> io::Result<bool> {
         loop {
             if let Some(session) = &self.session {
@@ -106,7 +110,7 @@ impl Wire {
             };
             match &self.session {
                 _ if count == 0 => return Ok(false),
-                // It may bring no answer, but a ticket for another session.
+                // The bytes may hold no answer, but a session ticket.
                 Some(session) => {
                     let received = lock(session).receive(&chunk[..count]);
                     received.map_err(Error::other)?;
@@ -135,12 +139,13 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    /// Longer than anything takes here: reached only by a failure.
+    /// Longer than any step of a test needs.
     const DEADLINE: Duration = Duration::from_secs(60);
 
     type Peer = StreamOwned<ServerConnection, TcpStream>;
 
-    /// A server that does on a connection what `script` says; that stays open as long as what it returns is kept.
+    /// A server that runs `script` on a connection. The connection stays open as long as the result
+    /// is kept.
     fn serving<T: Send + 'static>(
         script: impl FnOnce(Peer) -> T + Send + 'static,
     ) -> (Target, thread::JoinHandle<T>) {
@@ -181,7 +186,7 @@ mod tests {
         (target, server)
     }
 
-    /// The same, and a connection to it.
+    /// The same, with a connection to it.
     fn connected<T: Send + 'static>(
         script: impl FnOnce(Peer) -> T + Send + 'static,
     ) -> (Wire, thread::JoinHandle<T>) {
@@ -221,7 +226,7 @@ mod tests {
             peer // and nothing more is read
         });
         let sending = wire.try_clone().unwrap();
-        // More than all sockets hold.
+        // More than the buffers of both sockets hold.
         let sender = thread::spawn(move || sending.send(&vec![b'x'; 64 << 20]));
         let (done, received) = channel();
         let receiving = wire.try_clone().unwrap();

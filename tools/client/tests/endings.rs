@@ -1,4 +1,4 @@
-//! Exit statuses, and the one line that says why.
+//! Tests of exit statuses, and of the one line that says why.
 
 #![cfg(unix)]
 
@@ -62,7 +62,7 @@ fn mistakes_are_2_and_nobody_is_called() {
     assert_eq!(ended.stderr.lines().count(), 1);
     assert!(ended.stderr.contains("\"Bob\"") && ended.stderr.contains("2021 (Riley "));
 
-    // Nobody listens at port 1, but that is not found out.
+    // No server listens at port 1. The program does not connect, so it does not notice.
     let ended = run(["127.0.0.1:1", "iamat", "kiwi", "91", "0"], b"");
     ended.told("the latitude 91 is out of range: from -90 to 90 degrees");
     assert_eq!(ended.status, Some(2));
@@ -97,7 +97,7 @@ fn a_config_file_says_where_a_server_is() {
 
 #[test]
 fn nobody_there_is_3() {
-    // Bound, then given up: nobody listens there.
+    // The port was bound and closed, so no server listens there.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
@@ -115,7 +115,7 @@ fn a_server_that_goes_away_is_3_and_what_it_answered_is_kept() {
         while !peer.line().is_empty() {
             heard += 1;
         }
-        // Of seven commands, one and a half are answered.
+        // Of seven commands, one and a half get an answer.
         peer.send([AT, &AT[..20]].concat());
         heard
     });
@@ -129,7 +129,7 @@ fn a_server_that_goes_away_is_3_and_what_it_answered_is_kept() {
     assert_eq!(ended.status, Some(3));
 }
 
-/// A reset instead of an orderly end: closed with commands unread.
+/// The server closes with unread commands, which resets the connection.
 #[test]
 fn a_server_that_crashes_is_3() {
     let server = Server::start(1, |mut peer| {
@@ -137,7 +137,7 @@ fn a_server_that_crashes_is_3() {
     });
     let mut child = client([&*server.address]);
     let mut stdin = child.stdin.take().unwrap();
-    // The client may be gone before it has taken all of this.
+    // The client may end before it has read all of this.
     let _ = stdin.write_all(&b"IAMAT kiwi +34-118 1\n".repeat(100_000));
     drop(stdin);
     let ended = end(child);
@@ -153,7 +153,7 @@ fn a_server_that_crashes_is_3() {
 fn silence_is_3() {
     let server = Server::start(1, |mut peer| {
         peer.answer(AT);
-        // Not dropped, so the connection stays open.
+        // The peer is returned and not dropped, so the connection stays open.
         peer
     });
     let arguments = [&*server.address, "--timeout", "2"];
@@ -166,7 +166,7 @@ fn silence_is_3() {
     assert_eq!(ended.status, Some(3));
 }
 
-/// Nothing is due, so nothing can be late: a pipe may be quiet for longer than the timeout.
+/// No answer is due, so none can be late: a pipe may be quiet for longer than the timeout.
 #[test]
 fn a_quiet_pipe_is_not_a_silent_server() {
     let server = Server::start(1, |mut peer| {
@@ -185,7 +185,7 @@ fn a_quiet_pipe_is_not_a_silent_server() {
         stdout.read_line(&mut line).unwrap();
         lines.send(line).unwrap();
     });
-    // That nothing happens within the timeout can only be seen by waiting for longer.
+    // The test has to wait for longer than the timeout to see that nothing happens.
     let quiet = next.recv_timeout(Duration::from_millis(1500));
     assert_eq!(quiet, Err(RecvTimeoutError::Timeout));
     writeln!(stdin, "two").unwrap();

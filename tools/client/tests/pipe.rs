@@ -1,4 +1,4 @@
-//! Commands from a pipe: what is sent, what is printed, and that nothing waits for ever.
+//! Tests of commands from a pipe: what is sent, what is printed, and that no wait is endless.
 
 #![cfg(unix)]
 
@@ -76,15 +76,16 @@ fn pretty_is_readable_without_colours_or_control_bytes() {
     assert_eq!(ended.status, Some(1));
 }
 
-/// The client must read answers while it still writes commands: this server holds no command it has not answered.
+/// The client must read answers while it still writes commands: this server reads a command only
+/// after it has sent the answer before it.
 #[test]
 fn a_server_that_is_slow_and_buffers_nothing() {
     const COMMANDS: usize = 10_000;
-    // 30 MB each way: more than the sockets' buffers hold.
+    // 30 MB in each direction, which is more than the sockets' buffers hold.
     let command = |number: usize| format!("{number:05} {}\n", "x".repeat(3_000));
     let server = Server::start(1, move |peer| {
         let stream = peer.0.into_inner();
-        // 100 bytes a read.
+        // A read takes at most 100 bytes.
         let mut commands = BufReader::with_capacity(100, &stream);
         let mut heard = 0;
         let mut line = Vec::new();
@@ -110,7 +111,7 @@ fn a_server_that_is_slow_and_buffers_nothing() {
     assert_eq!((ended.status, &*ended.stderr), (Some(1), ""));
 }
 
-/// Pipelined: this server answers nothing until it has heard everything.
+/// Commands are pipelined: this server answers only after it has read all of them.
 #[test]
 fn ten_thousand_commands_do_not_wait_for_answers() {
     const COMMANDS: usize = 10_000;
@@ -167,7 +168,7 @@ fn a_mistake_is_told_and_the_rest_is_sent() {
     assert_eq!(ended.status, Some(2));
 }
 
-/// The server closes the connection behind such a line, so what follows goes over another.
+/// The server closes the connection after such a line, so later lines need another connection.
 #[test]
 fn a_line_that_is_too_long_loses_nothing_behind_it() {
     let server = Server::start(2, |mut peer| {
@@ -198,7 +199,7 @@ fn a_line_that_is_too_long_loses_nothing_behind_it() {
 fn a_reader_that_has_seen_enough_is_no_error() {
     let server = Server::start(1, |mut peer| {
         while !peer.line().is_empty() {
-            // It goes away in the middle.
+            // The client closes the connection in the middle.
             if peer.0.get_mut().write_all(&[b'?'; 1]).is_err()
                 || peer.0.get_mut().write_all(&[b' '; 5_000]).is_err()
                 || peer.0.get_mut().write_all(b"\n").is_err()
@@ -210,7 +211,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let mut child = client([&*server.address]);
     let mut stdin = child.stdin.take().unwrap();
     let mut stdout = child.stdout.take().unwrap();
-    // More answers than a pipe holds, so the client is sure to meet the closed pipe.
+    // More answers than a pipe holds, so the client's writes must meet the closed pipe.
     stdin.write_all(&b"x\n".repeat(1_000)).unwrap();
     stdout.read_exact(&mut [0; 10]).unwrap();
     drop(stdout);

@@ -1,4 +1,4 @@
-//! `herd-client status` against servers that are played here: what it prints, and how it ends.
+//! Tests of `herd-client status` with scripted servers: its output and its exit status.
 
 #![allow(
     clippy::disallowed_methods,
@@ -19,7 +19,7 @@ use herd_mio::core::base::hex::{Hex, unhex};
 use herd_mio::core::base::settings::Secret;
 use herd_mio::core::link::proof::{Parties, Side};
 
-/// Plays a server that answers one question with that status line, as one that knows `secret`.
+/// A server that knows `secret`, and answers one question with this status line.
 fn server(name: &'static str, secret: &'static str, status: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -59,8 +59,8 @@ fn server(name: &'static str, secret: &'static str, status: String) -> SocketAdd
     address
 }
 
-/// A status with that many records and clients, that last digit of the digest, and those links; the
-/// clock is right but for so many seconds.
+/// A status line with so many records and clients, this last digit of the digest, and these links.
+/// The clock is wrong by `clock_s` seconds.
 fn standing(records: u32, digest: char, clients: u32, links: &[&str], clock_s: i64) -> String {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let wall = i64::try_from(wall.as_nanos()).unwrap() + clock_s * 1_000_000_000;
@@ -125,7 +125,7 @@ fn servers_that_agree() {
     );
 }
 
-/// The lines below the table.
+/// The lines after the table.
 fn below(output: &Output) -> Vec<String> {
     let text = out(output);
     let lines = text.lines().skip_while(|line| !line.starts_with("server "));
@@ -135,7 +135,7 @@ fn below(output: &Output) -> Vec<String> {
     lines.skip_while(is_row).map(str::to_owned).collect()
 }
 
-/// A status with these keys, of a server that is linked with `other`.
+/// The status line of a server with these keys, which is linked with `other`.
 fn saying(keys: &str, other: &str) -> String {
     standing(12, 'f', 3, &[&format!("0:0:0:{other}")], 0)
         .replace(" link=", &format!(" {keys} link="))
@@ -160,7 +160,7 @@ fn what_is_unconfirmed_is_shown_and_what_is_lacking_or_late_is_a_problem() {
     let (_, late) = lines[1].split_once("clock: the clock of B is ").unwrap();
     assert!(late.contains(" s behind this machine's: "), "{late}");
     assert_eq!(lines[2], "all 2 hold the same 12 records; 2 problems");
-    // What is ignored is told, and does not count.
+    // Ignored problems are shown, but do not count.
     let a = server("A", "right", standing(12, 'f', 3, &["7:-90000:5:B"], 0));
     let b = server("B", "right", standing(12, 'f', 0, &["0:90000:0:A"], -90));
     let herd = [("A", a), ("B", b)];
@@ -230,7 +230,7 @@ fn each_thing_that_is_wrong_is_a_line_and_a_status() {
         assert!(told, "{expected:?} in {lines:#?}");
         assert!(lines.last().unwrap().ends_with("; 1 problem"), "{lines:#?}");
     }
-    // Nothing is wrong with a moment's wait, and with what an older version does not say.
+    // A short wait for the disk is no problem, and neither is a key that older versions leave out.
     for well in [
         wrong("disk=ok", "disk=busy:300"),
         wrong("disk=ok", "disk=none"),
@@ -318,7 +318,7 @@ fn one_server_alone_can_be_asked_and_all_of_it_in_json() {
     );
 }
 
-/// It says something now and then, and never what it is asked.
+/// The server sends something now and then, but never an answer.
 #[test]
 fn a_server_that_dribbles_takes_no_longer_than_it_may() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -368,7 +368,7 @@ fn servers_that_differ_or_do_not_answer() {
         text.contains("Connection refused") && text.contains("it said: a wrong proof"),
         "{text}"
     );
-    // Whether it runs is no question about a server that refuses.
+    // The report does not ask whether a server runs that refused.
     let asks = |what: &str| {
         let line = text
             .lines()
@@ -389,13 +389,13 @@ fn servers_that_differ_or_do_not_answer() {
 
 #[test]
 fn a_server_that_says_nothing_is_told_as_silent() {
-    // The system takes the connection; nobody else does.
+    // The kernel accepts the connection, but no program does.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let output = ask(&[("A", address)]);
     assert_eq!(output.status.code(), Some(1));
     let text = out(&output);
-    // On a machine that is slow enough, the survey says it before the thread that asks.
+    // On a slow machine, the survey's own deadline may come before the thread's message.
     assert!(
         text.contains(" no answer: ") && text.contains("it said nothing for 3 s\n"),
         "{text}"

@@ -1,4 +1,4 @@
-//! Its standard output, and signals that its starter blocked.
+//! Tests of the standard output, and of signals that the parent process has blocked.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,8 +30,7 @@ fn what_is_not_written_is_no_success() {
     );
 }
 
-/// It waits for a server that says nothing, and handles no signal: a signal ends it as it ends any
-/// program.
+/// The program waits for a server that sends nothing. It handles no signal, so a signal ends it.
 #[test]
 fn a_signal_that_the_starter_blocked_ends_it() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -64,7 +63,7 @@ fn an_empty_variable_is_as_good_as_none() {
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), told)
     };
-    // Whether anything listens there or not.
+    // The result does not depend on a server at that address.
     let (status, told) = run("");
     assert!(status != Some(2) && told.is_empty(), "{status:?}: {told}");
     let (status, told) = run("/nonexistent/secret");

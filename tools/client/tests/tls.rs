@@ -1,4 +1,5 @@
-//! TLS with real servers: how it is asked for, who is believed, what is said if not, and that pipes and prompts work as without it.
+//! Tests of TLS with real servers: how it is switched on, which certificates are accepted, the
+//! messages for refused ones, and that pipes and prompts work as without TLS.
 
 #![cfg(unix)]
 #![allow(
@@ -41,7 +42,8 @@ impl Authority {
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Writes `ca.pem`, and `clients.pem` and `.key`: a certificate for `name` in these years.
+    /// Writes `ca.pem`, `clients.pem` and `clients.key`: a certificate for `name` from the first
+    /// year to the second.
     fn certify(&self, directory: &Path, name: &str, years: [i32; 2]) {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(years[0], 1, 1);
@@ -57,7 +59,7 @@ impl Authority {
 
 const NOW: [i32; 2] = [2000, 4000];
 
-/// The server program: beside the client, if the whole workspace was built.
+/// The server's program. It is in the client's directory, if the whole workspace was built.
 fn server_program() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_herd-client")).with_file_name("herd-mio");
     if !program.exists() {
@@ -77,7 +79,7 @@ struct Server {
 }
 
 impl Server {
-    /// Speaks TLS, with a certificate for `name` that the authority in `ca.pem` has signed.
+    /// A server with TLS. The authority in `ca.pem` has signed its certificate for `name`.
     fn secure(name: &str) -> Server {
         let directory = tempfile::tempdir().unwrap();
         Authority::new().certify(directory.path(), name, NOW);
@@ -111,7 +113,8 @@ impl Server {
         server
     }
 
-    /// Writes the config file anew, for clients: with the port that the system chose, and `more` tables.
+    /// Writes a new config file for clients, with the port that the system chose and with `more`
+    /// tables.
     fn describe(&self, more: &str) {
         let tables = self.tables.clone() + more;
         describe(&self.directory, &self.address.to_string(), &tables);
@@ -122,12 +125,13 @@ impl Server {
         path.to_str().unwrap().to_owned()
     }
 
-    /// The arguments that name it by its config file.
+    /// Arguments that name the server by its config file.
     fn by_config(&self) -> Vec<String> {
         vec!["Riley".into(), "--config".into(), self.file("herd.toml")]
     }
 
-    /// The arguments that name it by its address, its authority, and the name in its certificate.
+    /// Arguments that name the server by its address, its authority, and the name in its
+    /// certificate.
     fn by_address(&self, name: &str) -> Vec<String> {
         let ca = self.file("ca.pem");
         [&*self.address.to_string(), "--ca", &ca, "--tls-name", name]
@@ -143,8 +147,8 @@ impl Drop for Server {
     }
 }
 
-/// Shows a certificate of these years to one client: no herd-mio starts with it. Returns the
-/// arguments that name the port.
+/// Shows a certificate of these years to one client. herd-mio itself would not start with it.
+/// Returns the arguments for the client.
 fn shown_once(years: [i32; 2]) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     Authority::new().certify(directory.path(), "localhost", years);
@@ -166,7 +170,7 @@ fn shown_once(years: [i32; 2]) -> Vec<String> {
         let _files = directory; // until the client has ended
         let (mut stream, _) = listener.accept().unwrap();
         let mut tls = ServerConnection::new(Arc::new(config)).unwrap();
-        // It fails with the alert of the client, which is what is looked at.
+        // This fails with the client's alert, which the test looks at.
         let _ = tls.complete_io(&mut stream);
     });
     [&address, "--ca", &ca, "--tls-name", "localhost"]
@@ -179,7 +183,7 @@ fn describe(directory: &TempDir, clients: &str, tables: &str) {
     fs::write(directory.path().join("herd.toml"), text).unwrap();
 }
 
-/// One command, with these arguments before it.
+/// Sends one command. These arguments come before it.
 fn ask(arguments: &[String]) -> Ended {
     let words = arguments.iter().map(String::as_str);
     run(words.chain(["iamat", "kiwi", "34.07", "-118.44"]), b"")
@@ -191,7 +195,8 @@ fn is_answered(ended: &Ended) {
     assert!(ended.stdout.starts_with(b"AT Riley +"), "{ended:?}");
 }
 
-/// It is told in one line with all of these in it, that there is no connection.
+/// Asserts that the program reports in one line that there is no connection. The line contains all
+/// of these texts.
 #[track_caller]
 fn is_refused(ended: &Ended, told: &[&str]) {
     assert_eq!(
@@ -210,7 +215,7 @@ fn a_config_file_that_says_so_is_enough() {
     let server = Server::secure("127.0.0.1");
     server.describe(PEERS_TLS);
     is_answered(&ask(&server.by_config()));
-    // Not its own authority's file: nothing but --ca helps.
+    // The config file does not name the authority, so only --ca helps.
     server.describe("");
     is_refused(
         &ask(&server.by_config()),
@@ -228,7 +233,7 @@ fn a_config_file_that_says_so_is_enough() {
 fn an_address_needs_options() {
     let server = Server::secure("herd.example.net");
     is_answered(&ask(&server.by_address("herd.example.net")));
-    // The name is that of the address, unless it is said.
+    // Without --tls-name, the name is that of the address.
     let server = Server::secure("localhost");
     let address = format!("localhost:{}", server.address.port());
     is_answered(&ask(&[address, "--ca".into(), server.file("ca.pem")]));
@@ -262,11 +267,12 @@ fn an_authority_that_is_not_trusted_is_refused() {
         "its certificate is from an authority that is not trusted; trusted are those",
         "--ca",
     ];
-    // Browsers do not trust it; and what is given with --ca counts, even if it has the same name.
+    // Browsers do not trust this authority. And an authority of --ca with the same name but another
+    // key does not help.
     is_refused(&ask(&[address.clone(), "--tls".into()]), &told);
     Authority::new().certify(server.directory.path(), "localhost", NOW);
     is_refused(&ask(&server.by_address("localhost")), &told);
-    // --ca is instead of the herd's own, not beside it.
+    // --ca replaces the herd's own authority.
     let other = Server::secure("127.0.0.1");
     other.describe(PEERS_TLS);
     let ended = ask(&[
@@ -291,7 +297,7 @@ fn a_server_that_speaks_plain_tcp_is_told_of() {
     let server = Server::plain();
     let ended = ask(&[server.address.to_string(), "--tls".into()]);
     is_refused(&ended, &["cannot connect to ", told, "without --tls"]);
-    // The config file was changed, and the server not started again.
+    // The config file was changed, but the server was not restarted.
     server.describe(CLIENTS_TLS);
     let advice = "was it started with the config file's [clients.tls]?";
     is_refused(&ask(&server.by_config()), &[told, advice]);
@@ -340,7 +346,8 @@ fn mistakes_are_2() {
     }
 }
 
-/// The end of the input is said in TLS, or the server would not believe in a last line without LF.
+/// The client ends its input with a close_notify. Without one, the server would not accept a last
+/// line without LF.
 #[test]
 fn a_pipe_gets_all_answers_and_its_end_is_an_end() {
     let server = Server::secure("localhost");
@@ -358,7 +365,8 @@ fn a_pipe_gets_all_answers_and_its_end_is_an_end() {
     assert_eq!(lines[1], "? WHATSAT nobody 10 5");
 }
 
-/// It reads no commands while its answers are not read: who sends must not keep the other thread from reading.
+/// The server reads no commands while its answers are not read: the sending thread must not block
+/// the reading one.
 #[test]
 fn a_server_that_waits_for_its_reader() {
     let server = Server::secure("localhost");
@@ -392,7 +400,7 @@ fn a_line_that_is_too_long_loses_nothing_behind_it() {
     assert!(ended.stdout == format!("? a\n? {}\n? b\n", &long[..4096]).as_bytes());
 }
 
-/// The client at a terminal, which script(1) makes.
+/// The client at a terminal, which script(1) provides.
 struct Prompt {
     process: Child,
     keys: ChildStdin,
@@ -434,7 +442,7 @@ impl Prompt {
         }
     }
 
-    /// Waits until the screen shows this behind all that was waited for before; gives what came until then.
+    /// Waits until the screen shows this text after all earlier ones. Returns the text up to it.
     fn until(&mut self, text: &str) -> String {
         loop {
             if let Some(at) = self.screen.find(text) {
@@ -470,7 +478,7 @@ fn a_prompt_keeps_its_connection_and_notices_when_it_ends() {
     let address = server.address;
     let mut prompt = Prompt::new(&server.by_address("localhost"), server.directory.path());
     prompt.until(&format!("Connected to {address} over TLS."));
-    // Tickets for another session, which came behind the handshake, are nothing that nobody asked for.
+    // Session tickets that came after the handshake do not count as unexpected answers.
     for word in ["one", "two", "three"] {
         prompt.type_line(word);
         let shown = prompt.until(&format!("? {word}"));

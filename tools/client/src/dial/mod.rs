@@ -1,6 +1,7 @@
-//! How tools of this workspace reach a server: which one is meant ([`Target`]), whether TLS is
-//! spoken with it and whom to trust ([`TlsOptions`], [`Trust`]), and that TLS as a layer of bytes
-//! without a socket ([`Session`]), for tools that wait for a socket and for those that poll it.
+//! How tools of this workspace reach a server. [`Target`] is the server, [`TlsOptions`] and
+//! [`Trust`] say whether TLS is used and which authorities are trusted. [`Session`] is that TLS as
+//! a layer of bytes without a socket. So it serves tools that block on a socket and tools that poll
+//! it.
 
 mod session;
 mod target;

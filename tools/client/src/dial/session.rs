@@ -1,5 +1,5 @@
-//! TLS with one server as a layer of bytes: ciphertext of the socket on one side, plaintext of the
-//! protocol on the other. No socket is in it, so that it serves blocking tools and polling ones.
+//! TLS with one server as a layer of bytes: ciphertext for the socket on one side, plaintext of the
+//! protocol on the other. It has no socket, so it serves blocking tools and polling ones.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -8,15 +8,15 @@ use herd_mio::core::session::tls::{Tls, TlsError};
 
 use crate::dial::trust::Trust;
 
-/// Plaintext that is encrypted at once. rustls keeps no more than 64 KiB that was not written.
+/// The plaintext that one call encrypts. rustls buffers at most 64 KiB of output.
 const PIECE_BYTES: usize = 16 * 1024;
-/// Bytes that a part of the handshake may bring.
+/// The greatest number of bytes of one read in the handshake.
 const HANDSHAKE_BYTES: usize = 16 * 1024;
-/// What a TLS record begins with that a server may say first: an alert, or a part of the handshake
-/// (RFC 8446, section 5.1).
+/// The first byte of the TLS records that a server may send first: an alert, or a part of the
+/// handshake (RFC 8446, section 5.1).
 const FIRST_BYTES: [u8; 2] = [0x15, 0x16];
 
-/// TLS with one server, from the hello on.
+/// TLS with one server, from the ClientHello on.
 pub struct Session {
     tls: Tls,
     trust: Trust,
@@ -24,17 +24,17 @@ pub struct Session {
     output: Buffer,
     /// Plaintext that was not taken yet.
     plaintext: Vec<u8>,
-    /// The server has said `close_notify`.
+    /// Whether the server has sent `close_notify`.
     is_over: bool,
-    /// Nothing came yet.
+    /// Whether no byte has come yet.
     is_first: bool,
 }
 
 impl Session {
-    /// The handshake begins: the hello is in [`Session::output`].
+    /// Begins the handshake. The ClientHello is in [`Session::output`].
     ///
     /// # Errors
-    /// The name is none that a certificate can have.
+    /// The name cannot be in a certificate.
     pub fn begin(trust: &Trust) -> Result<Session, String> {
         let explain = |error| trust.explain(error);
         let mut session = Session {
@@ -49,11 +49,11 @@ impl Session {
         Ok(session)
     }
 
-    /// Makes the whole handshake over a stream that blocks: waits until it is known who is there,
-    /// for each part no longer than the stream's timeouts.
+    /// Does the whole handshake over a blocking stream. Each read and write waits no longer than
+    /// the stream's timeouts.
     ///
     /// # Errors
-    /// The other side is not to be trusted, or does not speak TLS: what, and what to do.
+    /// The other side is not trusted, or does not speak TLS. The text says what to do.
     pub fn shake_hands<S: Read + Write>(stream: &mut S, trust: &Trust) -> Result<Session, String> {
         let mut session = Session::begin(trust)?;
         let mut chunk = vec![0; HANDSHAKE_BYTES];
@@ -73,7 +73,7 @@ impl Session {
                 return Err(session.ended());
             }
             if let Err(what) = session.receive(&chunk[..count]) {
-                // An alert, for the server's log; nothing more depends on it.
+                // Sends the alert for the server's log. A failed write does not matter.
                 let _ = stream.write_all(&session.take_output());
                 return Err(what);
             }
@@ -86,11 +86,11 @@ impl Session {
         self.tls.is_handshaking()
     }
 
-    /// Takes ciphertext; the plaintext in it is added to [`Session::plaintext`], and what has to be
-    /// said in return to [`Session::output`].
+    /// Takes ciphertext. Its plaintext is added to [`Session::plaintext`], and the reply to
+    /// [`Session::output`].
     ///
     /// # Errors
-    /// The other side is not to be trusted, or does not speak TLS: what, and what to do.
+    /// The other side is not trusted, or does not speak TLS. The text says what to do.
     pub fn receive(&mut self, ciphertext: &[u8]) -> Result<(), String> {
         let first = ciphertext.first().copied();
         if let (true, Some(first)) = (self.is_first, first) {
@@ -111,13 +111,13 @@ impl Session {
         Ok(())
     }
 
-    /// The plaintext that came and was not taken or cleared.
+    /// The plaintext that was not taken or cleared yet.
     #[must_use]
     pub fn plaintext(&self) -> &[u8] {
         &self.plaintext
     }
 
-    /// Moves plaintext to the front of `into`; returns how much.
+    /// Moves plaintext to the front of `into`. Returns the number of bytes.
     pub fn read_plaintext(&mut self, into: &mut [u8]) -> usize {
         let count = self.plaintext.len().min(into.len());
         into[..count].copy_from_slice(&self.plaintext[..count]);
@@ -125,17 +125,18 @@ impl Session {
         count
     }
 
-    /// Forgets the plaintext, and keeps its room for what comes next.
+    /// Drops the plaintext, and keeps its memory for the next one.
     pub fn clear_plaintext(&mut self) {
         self.plaintext.clear();
     }
 
-    /// The plaintext that came.
+    /// Takes all plaintext.
     pub fn take_plaintext(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.plaintext)
     }
 
-    /// Encrypts some of `plaintext`, at most 16 KiB, into [`Session::output`]; returns how much.
+    /// Encrypts at most 16 KiB of `plaintext` into [`Session::output`]. Returns the number of
+    /// bytes.
     ///
     /// # Errors
     /// The session is over.
@@ -146,7 +147,7 @@ impl Session {
         Ok(piece.len())
     }
 
-    /// Says that nothing more will be sent; answers still come.
+    /// Sends `close_notify`. Answers still come.
     pub fn close(&mut self) {
         self.tls.close(&mut self.output);
     }
@@ -157,43 +158,43 @@ impl Session {
         self.output.as_slice()
     }
 
-    /// The socket took so many bytes of it.
+    /// The socket has taken so many bytes of the output.
     pub fn output_sent(&mut self, bytes: usize) {
         self.output.consume(bytes);
     }
 
-    /// All ciphertext for the socket, which is to take the whole of it.
+    /// Takes all ciphertext. The caller has to write the whole of it.
     pub fn take_output(&mut self) -> Vec<u8> {
         let taken = self.output.as_slice().to_vec();
         self.output.consume(taken.len());
         taken
     }
 
-    /// Whether the server has said that it sends no more.
+    /// Whether the server has sent `close_notify`.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// What it means if the stream ends in the handshake, and what to do.
+    /// The message for a stream that ends in the handshake, with what to do.
     #[must_use]
     pub fn ended(&self) -> String {
         let what = "it ended the connection in the TLS handshake";
         self.trust.no_answer(what)
     }
 
-    /// What it means if the stream breaks in the handshake, and what to do.
+    /// The message for a stream that breaks in the handshake, with what to do.
     #[must_use]
     pub fn lost(&self, error: &io::Error) -> String {
         match error.kind() {
-            // Which of the two a timeout is, is up to the system (`TcpStream::set_read_timeout`).
+            // The kind of a timeout depends on the system (`TcpStream::set_read_timeout`).
             ErrorKind::WouldBlock | ErrorKind::TimedOut => self.silent(),
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => self.ended(),
             _ => error.to_string(),
         }
     }
 
-    /// What it means if the server does not answer the handshake, and what to do.
+    /// The message for a server that does not answer the handshake, with what to do.
     #[must_use]
     pub fn silent(&self) -> String {
         self.trust.no_answer("it does not answer a TLS handshake")

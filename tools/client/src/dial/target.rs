@@ -1,4 +1,5 @@
-//! Which server is meant: a name of a herd, or an address; and which others are in that herd.
+//! The server to connect to, by a name of a herd or by an address, and the other servers of that
+//! herd.
 
 use std::fmt;
 
@@ -7,14 +8,14 @@ use herd_mio::core::base::settings::HostPort;
 
 use crate::dial::trust::{TlsOptions, Trust};
 
-/// A server, where it is, and how it is spoken with.
+/// A server: its name, its address, and whether it speaks TLS.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// `None` if all that is known of it is an address.
+    /// `None` if only an address is known.
     pub name: Option<String>,
-    /// Where it listens for clients.
+    /// The address for clients.
     pub address: HostPort,
-    /// `None` is plain TCP.
+    /// `None` stands for plain TCP.
     pub tls: Option<Trust>,
 }
 
@@ -62,7 +63,7 @@ impl Target {
         Target::resolve_among(server, source, options, |_| true)
     }
 
-    /// Finds `server`, and those others of its herd that are `wanted`.
+    /// Finds `server`, and those other servers of its herd that are `wanted`.
     fn resolve_among(
         server: &str,
         source: &Source,
@@ -93,12 +94,12 @@ impl Target {
                 others.push(found);
             }
         }
-        // `load` has refused a name that the herd does not have.
+        // `load` has already refused an unknown name.
         let unknown = || ConfigError(format!("{} has no server {server:?}", herd.title));
         Ok((target.ok_or_else(unknown)?, others))
     }
 
-    /// What to call it: its name, or its address.
+    /// Its name, or its address.
     #[must_use]
     pub fn label(&self) -> String {
         match &self.name {
@@ -107,7 +108,7 @@ impl Target {
         }
     }
 
-    /// The command that starts it, as far as its name is known.
+    /// The command that starts the server, with its name if that is known.
     #[must_use]
     pub fn start_command(&self) -> String {
         format!("herd-mio {}", self.name.as_deref().unwrap_or("NAME"))

@@ -1,4 +1,5 @@
-//! TLS with a server: whether to speak it, whom to trust, and what to do about a certificate that is refused.
+//! TLS with a server: whether to use it, which authorities to trust, and the advice after a refused
+//! certificate.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -36,29 +37,30 @@ fn name(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// Who says that TLS is to be spoken.
+/// Where the decision for TLS comes from.
 #[derive(Clone, Copy, Debug)]
 enum Because {
     Options,
     ConfigFile,
 }
 
-/// Whom to trust, and under which name.
+/// The trusted authorities, and the name that the certificate must have.
 #[derive(Clone, Debug)]
 pub struct Trust {
     pub(crate) config: Arc<ClientConfig>,
     pub(crate) name: String,
-    /// For messages: who is trusted, and whether TLS was spoken with it before.
+    /// For messages: the trusted authorities as text, and whether a handshake has succeeded before.
     authorities: String,
     has_spoken: Arc<AtomicBool>,
     because: Because,
 }
 
 impl TlsOptions {
-    /// What to do with a server at `host`, whose herd has these `files` if it is described in one: `None` is plain TCP.
+    /// The trust for a server at `host`. `files` are those of its herd's config file. `None` stands
+    /// for plain TCP.
     ///
     /// # Errors
-    /// A file cannot be read, or what is in it cannot be used.
+    /// A file cannot be read, or its content cannot be used.
     pub fn trust(
         &self,
         host: &str,
@@ -89,11 +91,11 @@ impl TlsOptions {
 }
 
 impl Trust {
-    /// What is wrong with the other side's TLS, and what to do.
+    /// The message for an error of TLS, with what to do.
     pub(crate) fn explain(&self, error: TlsError) -> String {
         match error.mistrust {
             Some(reason) => self.mistrust(&reason),
-            // The alert of a server that has no place for one more.
+            // A server with too many connections sends this alert.
             None if error.reason.ends_with("InternalError") => format!(
                 "{}, as a server says that takes no more connections; its log says why",
                 error.reason
@@ -102,13 +104,13 @@ impl Trust {
         }
     }
 
-    /// A handshake with it was good.
+    /// Notes that a handshake has succeeded.
     pub(crate) fn spoke(&self) {
         self.has_spoken.store(true, Ordering::Relaxed);
     }
 
-    /// No answer to the handshake: `what`. A server that takes no more clients closes their
-    /// connections, too.
+    /// The message if the handshake gets no answer: `what`. A server with too many clients closes
+    /// their connections too.
     pub(crate) fn no_answer(&self, what: impl fmt::Display) -> String {
         if self.has_spoken.load(Ordering::Relaxed) {
             return format!(
@@ -118,7 +120,7 @@ impl Trust {
         self.not_tls(what)
     }
 
-    /// No answer to the handshake, or one of another protocol: `what`.
+    /// The message if the handshake gets no answer, or one of another protocol: `what`.
     pub(crate) fn not_tls(&self, what: impl fmt::Display) -> String {
         let advice = match self.because {
             Because::Options => "without --tls, --ca and --tls-name plain TCP is spoken",
@@ -158,7 +160,7 @@ fn day(time: UnixTime) -> Option<Date> {
     Some(OffsetDateTime::from_unix_timestamp(seconds).ok()?.date())
 }
 
-/// Names as rustls writes them, such as `DnsName("localhost")`, in plain words.
+/// Names in plain text. rustls writes them as `DnsName("localhost")`.
 fn listed(names: &[String]) -> String {
     let plain = |name: &String| {
         let inner = name

@@ -1,4 +1,4 @@
-//! `herd-client status`: asks every server of a herd how it stands, and says whether all is well.
+//! `herd-client status`: asks every server of a herd for its status, and says whether all is well.
 
 mod problems;
 mod report;
@@ -20,7 +20,7 @@ use herd_testkit::output;
 use crate::status::problems::Kind;
 use crate::status::survey::Question;
 
-/// The status of a herd in which something is wrong.
+/// The exit status if the herd has a problem.
 const UNHEALTHY: u8 = 1;
 
 /// Ask every server of a herd how it stands, and say whether all is well
@@ -81,7 +81,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The command; `arguments` are those of the program, the first of them `status`.
+/// Runs the command. `arguments` are the program's, and the first of them is `status`.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
     let cli: Cli = match parse(arguments) {
         Ok((cli, _)) => cli,

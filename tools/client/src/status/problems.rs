@@ -1,4 +1,4 @@
-//! What is wrong with a herd, and what to do; worked out from what its servers said.
+//! The problems of a herd and what to do about them, found in the answers of its servers.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use herd_mio::core::base::counted::Counted;
 
 use crate::status::survey::{Answer, Asked};
 
-/// Clocks that are further apart are a problem.
+/// Clocks that differ by more are a problem.
 const CLOCK_TOLERANCE_MS: i128 = 1_000;
-/// A disk that takes longer is a problem, and a neighbour that confirms nothing for longer.
+/// A disk that needs longer is a problem. So is a neighbour that confirms nothing for longer.
 const SLOW_MS: u64 = 2_000;
 
-/// What kind of problem it is: what `--ignore` takes, and what `--json` says.
+/// The kind of a problem. `--ignore` takes its name, and `--json` prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Kind {
     /// A server does not answer
@@ -43,31 +43,31 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// As it is written on the command line.
+    /// Its name on the command line.
     pub(crate) fn name(self) -> String {
         let value = self.to_possible_value();
         value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
 
-/// Something that is wrong.
+/// A problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) kind: Kind,
-    /// Which server has it; none, if it is the herd's.
+    /// The server with the problem. `None` if the whole herd has it.
     pub(crate) server: Option<String>,
-    /// What it is, and what to do.
+    /// The problem as text, with what to do.
     pub(crate) text: String,
 }
 
-/// What is wrong, and what is worth knowing.
+/// The problems, and notes that are no problems.
 #[derive(Default)]
 pub(crate) struct Findings {
     pub(crate) problems: Vec<Problem>,
     pub(crate) notes: Vec<String>,
 }
 
-/// Works out what is wrong. `links` are the herd's, by its file; `members` its servers.
+/// Finds the problems. `links` and `members` are those of the herd's file.
 pub(crate) fn find(asked: &[Asked], members: &[String], links: &[(String, String)]) -> Findings {
     let mut findings = Findings::default();
     for one in asked {
@@ -77,7 +77,7 @@ pub(crate) fn find(asked: &[Asked], members: &[String], links: &[(String, String
                 findings.transition(&one.name, answer);
             }
             Err(reason) => {
-                // A server that refuses, or that is refused, is there.
+                // A server that refuses the question, or is refused, does run.
                 let refusals = [
                     ": it said: ",
                     "its certificate was refused",
@@ -101,7 +101,7 @@ pub(crate) fn find(asked: &[Asked], members: &[String], links: &[(String, String
         .filter_map(|one| Some((&*one.name, one.answer.as_ref().ok()?)))
         .collect();
     for (a, b) in links {
-        // That a server does not answer is told; that its links are not there goes without saying.
+        // If a server does not answer, its missing links are not reported as well.
         let is_silent = |one: &Asked| one.answer.is_err() && (one.name == *a || one.name == *b);
         if !asked.iter().any(is_silent) {
             findings.link(a, b, &answered);
@@ -132,7 +132,7 @@ impl Findings {
         });
     }
 
-    /// A change of the secret, or to TLS, that is under way.
+    /// Notes a change of the secret, or a change to TLS, that is not finished.
     fn transition(&mut self, name: &str, answer: &Answer) {
         match (answer.refused_primary, answer.standing.secret) {
             (true, _) => self.notes.push(format!(
@@ -155,7 +155,7 @@ impl Findings {
         }
     }
 
-    /// What a server says of itself.
+    /// Finds problems in the status of one server.
     fn server(&mut self, name: &str, standing: &Standing) {
         if !standing.handshakes.is_empty() {
             let (kinds, counts): (Vec<_>, Vec<_>) = standing
@@ -246,7 +246,7 @@ impl Findings {
         }
     }
 
-    /// A link that the file has: `a` dials `b`.
+    /// Checks a link of the herd's file: `a` dials `b`.
     fn link(&mut self, a: &str, b: &str, answered: &BTreeMap<&str, &Answer>) {
         let seen = |from: &str, to: &str| Some(End::of(&answered.get(from)?.standing, to));
         let text = match (seen(a, b), seen(b, a)) {
@@ -287,7 +287,7 @@ impl Findings {
         self.add(Kind::Link, Some(server), text);
     }
 
-    /// Links that a server has and the file has not.
+    /// Finds links that a server has and the file does not have.
     fn beyond_the_file(
         &mut self,
         name: &str,
@@ -336,8 +336,8 @@ impl Findings {
         }
     }
 
-    /// Servers' clocks beside one another. If all servers agree, and not with this machine, it is
-    /// this machine's clock that is wrong.
+    /// Compares the servers' clocks. If all servers agree, and this machine differs, then this
+    /// machine's clock is wrong.
     fn clocks(&mut self, asked: &[Asked], answered: &BTreeMap<&str, &Answer>) {
         let mut clocks: Vec<i128> = answered
             .values()
@@ -372,7 +372,7 @@ impl Findings {
                     ),
                 );
             }
-            // A neighbour that was not asked is seen by its link only.
+            // The clock of a neighbour that was not asked is known only by its links.
             let is_seen = |link: &LinkStanding| answered.contains_key(&*link.name);
             for link in answer.standing.links.iter().filter(|link| !is_seen(link)) {
                 let ahead = i128::from(link.apart_ms.unwrap_or(0));
@@ -455,7 +455,7 @@ impl Findings {
     }
 }
 
-/// Whether those that answered hold the same records.
+/// Whether all servers that answered hold the same records.
 pub(crate) fn agree(asked: &[Asked]) -> bool {
     let held: Vec<_> = asked
         .iter()
@@ -470,13 +470,13 @@ fn apart(ms: i128, ahead: &str, behind: &str) -> String {
     format!("{:.1} s {than}", ms.abs() as f64 / 1_000.0)
 }
 
-/// A link, as the server at one of its ends sees it.
+/// The state of a link, as the server at one end reports it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Up,
-    /// It is not there, for so many milliseconds if that is known.
+    /// The link is down, for so many milliseconds if that is known.
     Down(Option<u64>),
-    /// The server does not know of such a link.
+    /// The server has no such link in its config.
     Unknown,
 }
 
@@ -488,7 +488,7 @@ impl End {
         let mut unlinked = standing.unlinked.iter();
         match unlinked.find(|(name, _)| name == neighbour) {
             Some((_, ms)) => End::Down(Some(*ms)),
-            // A version that does not say how its disk is does not say this either.
+            // A version without the `disk` key does not report links that are down.
             None if standing.disk.is_none() => End::Down(None),
             None => End::Unknown,
         }

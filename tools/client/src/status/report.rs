@@ -1,4 +1,4 @@
-//! What was found, for people and for programs.
+//! The report of `herd-client status`, as text or as JSON.
 
 use herd_client::standing::{Disk, LinkStanding, Standing};
 use herd_mio::core::base::counted::Counted;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::status::problems::{Findings, Kind, agree};
 use crate::status::survey::Asked;
 
-/// A table, a line for each note and each problem, and a verdict.
+/// A table, a line for each note and each problem, and a summary.
 pub(crate) fn in_words(asked: &[Asked], findings: &Findings, ignored: &[Kind]) -> String {
     let width = asked.iter().map(|one| one.name.len()).max().unwrap_or(0);
     let width = width.max("server".len());
@@ -43,7 +43,7 @@ pub(crate) fn in_words(asked: &[Asked], findings: &Findings, ignored: &[Kind]) -
     text
 }
 
-/// How many problems count.
+/// The number of problems that are not ignored.
 pub(crate) fn counted(findings: &Findings, ignored: &[Kind]) -> u64 {
     let counts = findings.problems.iter();
     counts.filter(|it| !ignored.contains(&it.kind)).count() as u64
@@ -110,7 +110,7 @@ fn verdict(asked: &[Asked]) -> String {
     }
 }
 
-/// All of it on one line of JSON.
+/// The whole report as one line of JSON.
 pub(crate) fn in_json(asked: &[Asked], findings: &Findings, ignored: &[Kind]) -> String {
     let problem = |it: &crate::status::problems::Problem| {
         json!({

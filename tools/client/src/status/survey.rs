@@ -1,4 +1,4 @@
-//! Asks all servers at once, and waits for all of them together so long and no longer.
+//! Asks all servers in parallel, with one time limit for all of them.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -14,36 +14,36 @@ use herd_mio::config::Member;
 use herd_mio::core::base::settings::{NeighbourTls, Secrets};
 use herd_testkit::clock::{self, now};
 
-/// What a server said, and when.
+/// The answer of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) standing: Standing,
-    /// By how many milliseconds its clock is ahead of this machine's; what the question may have
-    /// taken does not count.
+    /// The milliseconds by which the server's clock is certainly ahead of this machine's. The time
+    /// of the question is not counted.
     pub(crate) ahead_ms: i128,
-    /// It refused our primary secret, and took the secondary one.
+    /// Whether it refused the first of this program's secrets, and took the second.
     pub(crate) refused_primary: bool,
 }
 
-/// A server, and its answer, or why there is none.
+/// A server, and its answer or the reason why there is none.
 pub(crate) struct Asked {
     pub(crate) name: String,
     pub(crate) answer: Result<Answer, String>,
 }
 
-/// How to ask.
+/// The parts that all questions share.
 pub(crate) struct Question {
     pub(crate) secrets: Secrets,
     pub(crate) tls: Option<NeighbourTls>,
     pub(crate) timeout: Duration,
 }
 
-/// This machine's wall clock, in milliseconds since the epoch.
+/// This machine's wall clock, in milliseconds since 1970.
 fn wall_ms() -> i128 {
     clock::since_1970().as_millis() as i128
 }
 
-/// Asks these servers. A name that is looked up for long is not waited for.
+/// Asks these servers. A slow name look-up does not delay the result.
 pub(crate) fn ask_all(members: &[&Member], question: Question) -> Vec<Asked> {
     let until = now() + question.timeout;
     let question = Arc::new(question);
@@ -56,12 +56,13 @@ pub(crate) fn ask_all(members: &[&Member], question: Question) -> Vec<Asked> {
     }
     drop(report);
     let mut found = HashMap::new();
-    // A little more than each may take: what it says of its own timeout is better.
+    // A little more than the limit of each thread, because its own message about a timeout is
+    // better.
     let last = until + Duration::from_millis(200);
     while found.len() < members.len() {
         match answers.recv_timeout(last.saturating_duration_since(now())) {
             Ok((name, answer)) => found.insert(name, answer),
-            Err(_) => break, // too late, or no thread is left
+            Err(_) => break, // too late, or all threads have ended
         };
     }
     let seconds = question.timeout.as_secs_f64();
@@ -96,7 +97,7 @@ fn ask_in_background(
     let failed = (member.name.clone(), report.clone());
     let ask = move || {
         let answer = ask(&member, &question, &is_found, until);
-        let _ = report.send((member.name, answer)); // it may be too late
+        let _ = report.send((member.name, answer)); // Fails if the survey is over.
     };
     if let Err(error) = thread::Builder::new().spawn(ask) {
         let (name, report) = failed;
@@ -104,7 +105,7 @@ fn ask_in_background(
     }
 }
 
-/// Asks one server, wherever its name leads.
+/// Asks one server, at each address of its name.
 fn ask(
     member: &Member,
     question: &Question,
@@ -120,7 +121,7 @@ fn ask(
         .map_err(|error| error.to_string())?
         .collect();
     is_found.store(true, Ordering::Relaxed);
-    // What each may take, as the operator knows it.
+    // The time for each address. The operator's limit is divided evenly.
     let share = question.timeout / u32::try_from(found.len()).unwrap_or(u32::MAX).max(1);
     let mut failure = "its name has no address".to_owned();
     let mut left_to_try = u32::try_from(found.len()).unwrap_or(u32::MAX);
@@ -135,7 +136,7 @@ fn ask(
             let before = wall_ms();
             match herd_client::standing::ask(address, &member.name, secret, tls, left) {
                 Ok(mut standing) => {
-                    // Where the herd has no TLS, plain links are as they should be.
+                    // Without TLS in the herd's file, plain links are no problem.
                     standing.plain = standing.plain.filter(|_| tls.is_some());
                     let wall = standing.wall.map(|wall| i128::from(wall / 1_000_000));
                     let ahead_ms = wall.map_or(0, |wall| beside(wall, before, wall_ms()));
@@ -151,7 +152,7 @@ fn ask(
                 }
                 Err(error) => {
                     failure = format!("{address}: {error}");
-                    // It says so at once, so the second has as much time.
+                    // A wrong proof is refused at once, so the second secret has enough time.
                     if !herd_client::standing::is_wrong_proof(&error) {
                         break;
                     }
@@ -162,7 +163,7 @@ fn ask(
     Err(failure)
 }
 
-/// How far a clock is ahead that showed `wall` at some moment between `before` and `after`.
+/// How far a clock is certainly ahead, if it showed `wall` between `before` and `after`.
 fn beside(wall: i128, before: i128, after: i128) -> i128 {
     if wall > after {
         wall - after

@@ -1,4 +1,5 @@
-//! Handshakes in memory, with the very settings that servers make of the files: who is believed, and who is not.
+//! Handshakes in memory, with the settings that servers read from the files: which certificates are
+//! accepted, and which are not.
 
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ use rustls::{
 
 use crate::Bench;
 
-/// The certificate that the acceptor was shown, if any, once both sides are content; else the first complaint.
+/// The certificate that the acceptor got, if any, after both sides have accepted. Otherwise the
+/// first error.
 fn handshake(
     dialling: &Arc<ClientConfig>,
     accepting: &Arc<ServerConfig>,
@@ -33,7 +35,7 @@ fn handshake(
     Ok(shown.map(|chain| chain[0].clone().into_owned()))
 }
 
-/// Moves what one side has to say to the other one.
+/// Moves the output of one side to the other.
 fn pass(from: &mut Connection, to: &mut Connection) -> Result<(), Error> {
     let mut wire = Vec::new();
     while from.wants_write() {
@@ -47,7 +49,7 @@ fn pass(from: &mut Connection, to: &mut Connection) -> Result<(), Error> {
     Ok(())
 }
 
-/// A herd that has its certificates, and the tables that the program printed in its config file.
+/// A herd with certificates. Its config file has the tables that the program printed.
 fn certified(servers: &[&str], arguments: &[&str]) -> Bench {
     let bench = Bench::new(servers);
     let printed = bench.run(arguments);
@@ -60,7 +62,7 @@ fn certified(servers: &[&str], arguments: &[&str]) -> Bench {
     bench
 }
 
-/// What a server of that name makes of them.
+/// The TLS settings of the server with this name.
 fn settings(bench: &Bench, name: &str) -> TlsSettings {
     let herd = HerdConfig::load(&Source::File(bench.config()), None).unwrap();
     herd.tls_files(name).read().unwrap()
@@ -128,12 +130,12 @@ fn nobody_from_elsewhere_is_believed() {
     handshake(&alice.dialling, &stranger.accepting, "Bob").unwrap_err();
     handshake(&stranger.dialling, &alice.accepting, "Alice").unwrap_err();
 
-    // Nor somebody who trusts us, but has nothing to show.
+    // A client that trusts the authority but has no certificate is refused too.
     let error = handshake(&client(&ours), &alice.accepting, "Alice").unwrap_err();
     assert_eq!(error, Error::NoCertificatesPresented);
 }
 
-/// A client of the herd: it trusts the authority, and has no certificate.
+/// A client that trusts the authority, and has no certificate.
 fn client(bench: &Bench) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_file(bench.file("ca.pem")).unwrap();
@@ -164,7 +166,7 @@ fn clients_are_spoken_to_under_the_names_that_were_given() {
 fn what_clients_are_shown_does_not_open_the_neighbours_port() {
     let bench = certified(&["Alice", "Bob"], &["--client-names", "herd.example.net"]);
     let alice = neighbour(&bench, "Alice");
-    // A peer that dials with a stolen clients.key. No server starts with it as its own.
+    // A peer dials with a stolen clients.key. No server starts with it as its own.
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_file(bench.file("ca.pem")).unwrap();
     roots.add(ca).unwrap();
@@ -203,7 +205,7 @@ fn two_authorities_are_trusted_while_one_follows_the_other() {
     let (first, second) = (neighbour(&old, "Alice"), neighbour(&new, "Bob"));
     handshake(&first.dialling, &second.accepting, "Bob").unwrap_err();
 
-    // As --help says: cat old new.
+    // As --help advises: cat old new.
     let read = |bench: &Bench| std::fs::read_to_string(bench.file("ca.pem")).unwrap();
     let both = read(&old) + &read(&new);
     for bench in [&old, &new] {

@@ -1,4 +1,4 @@
-//! What is written, who may read it, and what stays as it is.
+//! Which files are written, who can read them, and which stay unchanged.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! `--list`: what ends when.
+//! Tests of `--list`.
 
 use std::fs;
 
@@ -7,7 +7,8 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{Bench, has, list, one_line};
 
-/// Writes a certificate that ends in so many days, or did so many days ago, and begins a year before that.
+/// Writes a certificate that begins a year before its end. `days` is the time until that end,
+/// negative if it is past.
 fn ending_in(bench: &Bench, file: &str, days: i64) {
     #[allow(
         clippy::disallowed_methods,

@@ -1,5 +1,5 @@
-//! The program from outside: what it writes, what it leaves alone, what it says, how it ends; and, in `believed.rs`, whether servers
-//! believe what it makes.
+//! Tests of the program from outside: its files, its output and its exit status. `believed.rs`
+//! tests whether servers accept its certificates.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,7 +27,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// A herd of these servers, all linked with the first.
+    /// A herd of these servers, which are all linked with the first.
     fn new(servers: &[&str]) -> Bench {
         let bench = Bench {
             directory: tempfile::tempdir().unwrap(),
@@ -36,7 +36,7 @@ impl Bench {
         bench
     }
 
-    /// Writes the config file; `tables` goes to its end.
+    /// Writes the config file, with `tables` at its end.
     fn describe(&self, servers: &[&str], tables: &str) {
         let links: Vec<String> = servers[1..]
             .iter()
@@ -64,7 +64,7 @@ impl Bench {
         self.out().join(name)
     }
 
-    /// The program on this herd, in this directory.
+    /// The command of the program for this herd and this directory.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_herd-certificates"));
         command.arg("--config").arg(self.config());
@@ -72,7 +72,7 @@ impl Bench {
         command
     }
 
-    /// Runs it; it has to succeed without a complaint. What it printed.
+    /// Runs the program, which has to succeed without a warning. Returns its output.
     fn run(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
         let (out, err) = texts(&output);
@@ -80,7 +80,8 @@ impl Bench {
         out
     }
 
-    /// Runs it; it has to fail with that status, with one line that it writes, and nothing in the directory may change. The line.
+    /// Runs the program, which has to fail with this status and one line, and must not change the
+    /// directory. Returns the line.
     fn fail(&self, arguments: &[&str], status: i32) -> String {
         let before = self.snapshot();
         let line = one_line(&self.command(arguments).output().unwrap(), status);
@@ -88,14 +89,14 @@ impl Bench {
         line
     }
 
-    /// What `--list` says on both streams, and with which status it ends.
+    /// Both streams and the exit status of `--list`.
     fn list(&self) -> (String, String, Option<i32>) {
         let output = list(&self.out());
         let (out, err) = texts(&output);
         (out, err, output.status.code())
     }
 
-    /// Everything in the directory.
+    /// The content of all files in the directory.
     fn snapshot(&self) -> BTreeMap<String, Vec<u8>> {
         let Ok(entries) = fs::read_dir(self.out()) else {
             return BTreeMap::new();
@@ -107,7 +108,7 @@ impl Bench {
         entries.map(|found| entry(found.unwrap().path())).collect()
     }
 
-    /// The names of all that is there.
+    /// The names of all files.
     fn names(&self) -> Vec<String> {
         self.snapshot().into_keys().collect()
     }
@@ -126,7 +127,7 @@ fn texts(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// The only thing that a failed run says.
+/// The only line of a failed run.
 fn one_line(output: &Output, status: i32) -> String {
     let (out, err) = texts(output);
     assert_eq!(output.status.code(), Some(status), "{out}{err}");
@@ -136,7 +137,7 @@ fn one_line(output: &Output, status: i32) -> String {
     line.unwrap().to_owned()
 }
 
-/// Asserts that a text has all of these parts.
+/// Asserts that a text contains all of these parts.
 fn has(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "no {part:?} in:\n{text}");

@@ -1,4 +1,4 @@
-//! What is wrong is said in one line, before anything is written.
+//! A mistake is reported in one line, before anything is written.
 
 use std::fs;
 use std::process::Command;
@@ -14,7 +14,7 @@ fn certified() -> Bench {
     bench
 }
 
-/// Puts another authority's file in place of ours, as `change` has it.
+/// Replaces the authority by another one, with the parameters that `change` sets.
 fn other_authority(bench: &Bench, change: impl FnOnce(&mut CertificateParams)) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
@@ -86,7 +86,7 @@ fn a_directory_that_cannot_be_written() {
         &fail(&bench.file("below")),
         &["cannot make the directory ", "Not a directory"],
     );
-    // Nobody, root included, can make a file there.
+    // No user can make a file there, not even root.
     has(
         &fail("/proc/self".as_ref()),
         &["cannot write into the directory /proc/self: "],

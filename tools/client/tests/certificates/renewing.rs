@@ -1,4 +1,4 @@
-//! `--renew`: new certificates and keys in place of old ones, and nothing else.
+//! Tests of `--renew`: it replaces certificates and keys, and changes nothing else.
 
 use crate::{Bench, has};
 

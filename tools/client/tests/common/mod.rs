@@ -1,4 +1,5 @@
-//! A server that does what a test tells it, and the real program to talk to it. Everything has a deadline, nothing sleeps.
+//! A server that a test scripts, and the real program as its client. Everything has a deadline,
+//! nothing sleeps.
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 #![allow(
@@ -20,14 +21,14 @@ pub(crate) use herd_testkit::streams::{DEADLINE, Ended, end};
 pub(crate) struct Peer(pub(crate) BufReader<TcpStream>);
 
 impl Peer {
-    /// The next line with its LF, if it has one; empty at the end of input.
+    /// The next line with its LF, if it has one. Empty at the end of input.
     pub(crate) fn line(&mut self) -> Vec<u8> {
         let mut line = Vec::new();
         self.0.read_until(b'\n', &mut line).unwrap();
         line
     }
 
-    /// Reads a line and sends this.
+    /// Reads a line, then sends these bytes.
     pub(crate) fn answer(&mut self, bytes: impl AsRef<[u8]>) -> Vec<u8> {
         let line = self.line();
         assert!(!line.is_empty(), "the client has nothing more to say");
@@ -39,7 +40,7 @@ impl Peer {
         self.0.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
-    /// All that comes until the client shuts its writing side down.
+    /// Reads until the client shuts down its writing side.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         self.0.read_to_end(&mut rest).unwrap();
@@ -47,7 +48,7 @@ impl Peer {
     }
 }
 
-/// A listening server: its address, and what its script returns.
+/// A listening server: its address and the results of its script.
 pub(crate) struct Server<T> {
     pub(crate) address: String,
     result: Receiver<T>,
@@ -68,22 +69,22 @@ impl<T: Send + 'static> Server<T> {
                 stream.set_read_timeout(Some(DEADLINE)).unwrap();
                 stream.set_write_timeout(Some(DEADLINE)).unwrap();
                 let result = script(Peer(BufReader::new(stream)));
-                // The test may be over.
+                // Fails if the test is over.
                 let _ = sender.send(result);
             }
         });
         Server { address, result }
     }
 
-    /// What the script returned for the next connection; fails the test if it panicked.
+    /// The script's result for the next connection. A script that panicked fails the test.
     pub(crate) fn result(&self) -> T {
         self.result.recv_timeout(DEADLINE).unwrap()
     }
 }
 
-/// What the program has to tell.
+/// Assertions about the output of the program.
 pub(crate) trait Told {
-    /// Its standard error is this one line.
+    /// Asserts that the standard error is this one line.
     fn told(&self, line: &str);
 }
 
@@ -93,7 +94,7 @@ impl Told for Ended {
     }
 }
 
-/// The program with these arguments, its standard streams piped.
+/// The program with these arguments. Its standard streams are pipes.
 pub(crate) fn client<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Child {
     Command::new(env!("CARGO_BIN_EXE_herd-client"))
         .args(arguments)
@@ -104,13 +105,13 @@ pub(crate) fn client<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Child 
         .unwrap()
 }
 
-/// Runs the program over an input, all of it given at once.
+/// Runs the program with this input, which is written at once.
 pub(crate) fn run<'a>(arguments: impl IntoIterator<Item = &'a str>, input: &[u8]) -> Ended {
     let mut child = client(arguments);
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     thread::spawn(move || {
-        // A client that does not want all of it is none of this thread's business.
+        // The client may close its input early. That is no failure here.
         let _ = stdin.write_all(&input);
     });
     end(child)

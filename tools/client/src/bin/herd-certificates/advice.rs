@@ -1,4 +1,5 @@
-//! What the operator does with the files: what to write into the config file, and what to copy where.
+//! Advice for the operator: what to write into the config file, and which files to copy to which
+//! host.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use crate::cli::Cli;
 use crate::directory::Directory;
 use crate::subject::{CLIENTS, Subject};
 
-/// After a run that made what was missing.
+/// The advice after a run that made missing files.
 pub(crate) fn install(
     cli: &Cli,
     herd: &HerdConfig,
@@ -47,7 +48,7 @@ pub(crate) fn install(
     let widths = names.iter().map(|name| name.len());
     let width = widths.max().unwrap_or_default().max(OPERATOR.len());
     for name in names {
-        // Writing into a string does not fail.
+        // Writing into a String never fails.
         let _ = writeln!(
             text,
             "  {name:<width$}  ca.pem {name}.pem {name}.key{for_clients}"
@@ -68,7 +69,7 @@ pub(crate) fn install(
     text
 }
 
-/// After `--renew`.
+/// The advice after `--renew`.
 pub(crate) fn renewed(subjects: &[Subject]) -> String {
     let mut text =
         "\nCopy the new files over the old ones, and send the servers SIGHUP:\n".to_owned();
@@ -78,18 +79,19 @@ pub(crate) fn renewed(subjects: &[Subject]) -> String {
             OPERATOR => "wherever tools such as herd-client status run",
             server => server,
         };
-        // Writing into a string does not fail.
+        // Writing into a String never fails.
         let _ = writeln!(text, "  {stem}.pem {stem}.key to {host}");
     }
     text
 }
 
-/// How the config file names the directory: relative to where it is itself, if that is possible.
+/// The directory's path for the config file: relative to the config file's own directory, if
+/// possible.
 fn place(config: Option<&Path>, directory: &Path) -> PathBuf {
     let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let directory = absolute(directory);
-    // Of a bare file name the parent is empty, which stands for the working directory. Where a link leads to does not matter:
-    // servers look beside the link.
+    // The parent of a bare file name is empty, which stands for the working directory. A symbolic
+    // link to the config file is not followed, because servers look beside the link.
     let beside = config
         .and_then(Path::parent)
         .map(|parent| absolute(&Path::new(".").join(parent)));

@@ -1,7 +1,8 @@
-//! The herd's certificate authority: made once, read back in, and what it signs.
+//! The herd's certificate authority: how it is made, how it is read back, and how it signs.
 //!
-//! It has no name constraints. They would have to list the herd's names, and the certificate is never made anew: a server that joins
-//! the herd later could not be given one. Servers trust this authority for nothing but their neighbours, and compare names themselves.
+//! It has no name constraints. They would have to list the servers' names. But the authority's
+//! certificate never changes, so a later server could not be added. Servers trust this authority
+//! only for their neighbours, and compare names themselves.
 
 use std::fs;
 
@@ -19,24 +20,24 @@ use crate::certificate::Certificate;
 use crate::directory::{Directory, Pems};
 use crate::subject::{AUTHORITY, Subject, Usage};
 
-/// How long an authority lasts: ten years, with their leap days.
+/// The validity of an authority: ten years, with their leap days.
 pub(crate) const AUTHORITY_DAYS: i64 = 3653;
-/// Certificates begin in the past, so that a host whose clock is behind believes them at once. Their days are counted from there:
-/// so does whoever believes in no more than a number of days.
+/// Certificates begin in the past, so that a host with a slow clock accepts them at once. Their
+/// days are counted from that time, as systems do that accept only a certain number of days.
 const BACKDATED: Duration = Duration::hours(1);
 
-/// Who signs.
+/// A certificate authority that can sign.
 pub(crate) struct Authority {
     pub(crate) certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    /// A new one, and what to write of it.
+    /// A new authority, and the text of its files.
     pub(crate) fn make(now: OffsetDateTime) -> Result<(Authority, Pems), Failure> {
         let serial = serial_number()?;
         let mut params = params(now, AUTHORITY_DAYS);
-        // Two authorities that somebody confuses are told apart by their names.
+        // Each authority has its own name, so that an operator can tell two apart.
         let digits: String = serial[..4]
             .iter()
             .map(|byte| format!("{byte:02x}"))
@@ -64,7 +65,7 @@ impl Authority {
         ))
     }
 
-    /// The one in `directory`, if it can sign now.
+    /// Reads the authority in `directory`. An error if it cannot sign now.
     pub(crate) fn read(directory: &Directory, now: OffsetDateTime) -> Result<Authority, Failure> {
         let files = directory.files(AUTHORITY);
         let (shown, shown_key) = (files.certificate.display(), files.key.display());
@@ -114,7 +115,8 @@ impl Authority {
         })
     }
 
-    /// A new key and a certificate for `subject`, which lasts as many days, but no longer than the authority itself.
+    /// A new key and a certificate for `subject`. It is valid for so many days, but not longer than
+    /// the authority.
     pub(crate) fn sign(
         &self,
         subject: &Subject,
@@ -147,7 +149,8 @@ impl Authority {
         let key = key()?;
         let signed = params.signed_by(&key, &self.issuer).map_err(unmade)?;
         let certificate = parsed(signed.der().clone())?;
-        // An authority from elsewhere may have limits of its own. Better told here than in a handshake.
+        // An authority of another tool may have constraints. It is better to report that here than
+        // in a handshake.
         certificate
             .check(subject, &self.certificate.der)
             .map_err(|what| {
@@ -164,7 +167,7 @@ impl Authority {
     }
 }
 
-/// What to do when an authority ends.
+/// The advice when an authority ends.
 pub(crate) const NEW_AUTHORITY: &str = "make a new one in another directory, and let servers trust both until all have new certificates (see --help)";
 
 fn params(now: OffsetDateTime, days: i64) -> CertificateParams {
@@ -179,7 +182,8 @@ fn key() -> Result<KeyPair, Failure> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(unmade)
 }
 
-/// Sixteen random bytes, of which the first bits are 01: the number is positive, and always as long.
+/// Sixteen random bytes that begin with the bits 01. So the number is positive, and its length is
+/// always the same.
 fn serial_number() -> Result<[u8; 16], Failure> {
     let mut serial = [0; 16];
     SystemRandom::new()

@@ -1,4 +1,5 @@
-//! A certificate that is in a file: for whom, until when, and whether a herd that trusts its authority would believe it.
+//! A certificate in a file: its names, its validity, and whether servers that trust its authority
+//! would accept it.
 
 use std::fs;
 use std::path::Path;
@@ -20,24 +21,24 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::subject::{Subject, Usage};
 
-/// What is of interest in a certificate.
+/// The parts of a certificate that this program needs.
 #[derive(Debug)]
 pub(crate) struct Certificate {
     pub(crate) der: CertificateDer<'static>,
-    /// Empty if it has none.
+    /// The common name, empty if there is none.
     pub(crate) common_name: String,
-    /// The DNS names and IP addresses that it is for.
+    /// The DNS names and IP addresses of its subject.
     pub(crate) names: Vec<ServerName<'static>>,
     pub(crate) not_before: OffsetDateTime,
     pub(crate) not_after: OffsetDateTime,
-    /// It may sign others.
+    /// Whether it may sign other certificates.
     pub(crate) is_authority: bool,
-    /// SubjectPublicKeyInfo, in DER.
+    /// The SubjectPublicKeyInfo in DER.
     pub(crate) public_key: Vec<u8>,
 }
 
 impl Certificate {
-    /// All certificates of a PEM file; there is at least one.
+    /// All certificates of a PEM file. There is at least one.
     pub(crate) fn read_all(path: &Path) -> Result<Vec<Certificate>, Failure> {
         let shown = path.display();
         let pem = fs::read(path).map_err(system(format!("read {shown}")))?;
@@ -56,12 +57,12 @@ impl Certificate {
         Ok(certificates)
     }
 
-    /// The first certificate of a PEM file: those after it lead to its authority.
+    /// The first certificate of a PEM file. Those after it are the chain to its authority.
     pub(crate) fn read(path: &Path) -> Result<Certificate, Failure> {
         Ok(Certificate::read_all(path)?.remove(0))
     }
 
-    /// Takes one apart.
+    /// Parses a certificate.
     pub(crate) fn parse(der: CertificateDer<'static>) -> Result<Certificate, String> {
         let (_, x509) = X509Certificate::from_der(&der).map_err(|error| error.to_string())?;
         let common_name = x509.subject().iter_common_name().next();
@@ -87,14 +88,15 @@ impl Certificate {
         })
     }
 
-    /// Whole days until it ends; negative once it has.
+    /// Whole days until its end. Negative after its end.
     pub(crate) fn days_left(&self, now: OffsetDateTime) -> i64 {
         const DAY_S: i64 = 24 * 60 * 60;
         (self.not_after - now).whole_seconds().div_euclid(DAY_S)
     }
 
-    /// Whether those who trust `authority` take it for `subject`, in every role that it has to play: asked of the very verifiers
-    /// that servers use, as of when the certificate begins. Whether it has ended is another question.
+    /// Whether peers that trust `authority` accept it for `subject`, in every role of the subject.
+    /// The servers' own verifiers check that, with the time at which the certificate begins. So
+    /// this does not check whether it has ended.
     pub(crate) fn check(
         &self,
         subject: &Subject,
@@ -137,7 +139,7 @@ impl Certificate {
         Ok(())
     }
 
-    /// Whether the private key in that PEM file is the one of this certificate.
+    /// Whether this PEM file has the private key of this certificate.
     pub(crate) fn check_key(&self, path: &Path, provider: &CryptoProvider) -> Result<(), String> {
         let shown = path.display();
         let key = PrivateKeyDer::from_pem_file(path)
@@ -150,7 +152,7 @@ impl Certificate {
     }
 }
 
-/// Other kinds of names (mail addresses, URIs) are nothing that TLS looks for.
+/// TLS does not use other kinds of names (mail addresses, URIs).
 fn name(name: &GeneralName<'_>) -> Option<ServerName<'static>> {
     match name {
         GeneralName::DNSName(name) => DnsName::try_from((*name).to_owned())

@@ -1,11 +1,12 @@
-//! The command line: what can be said there, and what it means.
+//! The command line.
 
 use std::path::PathBuf;
 
 use clap::Parser;
 use herd_mio::config::Source;
 
-/// How long a certificate lasts unless something else is wanted: the longest that Apple's systems accept of private authorities too.
+/// The default validity of a certificate. It is the longest that Apple's systems accept, also from
+/// private authorities.
 const DEFAULT_DAYS: &str = "825";
 
 /// Make a certificate authority for one herd, and a certificate for each of its servers
@@ -45,7 +46,7 @@ pub(crate) struct Cli {
     pub(crate) list: bool,
 }
 
-// At most 79 columns, so that no terminal has to break a line.
+// At most 79 columns, so that the lines fit every terminal.
 const AFTER_HELP: &str = "\
 Examples:
   herd-certificates --config herd.toml --out certificates
@@ -72,7 +73,7 @@ Exit status: 0 if all is well, 1 if a file cannot be read, written or used or a
 certificate has expired, 2 for a mistake in usage or configuration.";
 
 impl Cli {
-    /// Which herd.
+    /// The herd that the arguments name.
     pub(crate) fn source(&self) -> Source {
         match (&self.config, &self.herd) {
             (Some(path), _) => Source::File(path.clone()),

@@ -1,5 +1,5 @@
-//! The directory of certificates and keys: what is there, and how something gets there. Keys are readable by their owner alone from
-//! the moment they exist, files appear whole, and nothing is replaced unless that was asked for.
+//! The directory of certificates and keys. Only the owner can read a key, from the moment it
+//! exists. A file appears complete or not at all. Nothing is replaced without `--renew`.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -10,19 +10,19 @@ use tempfile::NamedTempFile;
 
 use herd_testkit::failure::{Failure, system};
 
-/// A certificate and its key, to be written.
+/// The text of a certificate and of its key.
 pub(crate) struct Pems {
     pub(crate) certificate: String,
     pub(crate) key: String,
 }
 
-/// Where a certificate and its key are.
+/// The paths of a certificate and of its key.
 pub(crate) struct Files {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
 }
 
-/// Which of the two are there.
+/// Which of the two files exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Presence {
     Both,
@@ -37,7 +37,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// One that should be there already.
+    /// Opens a directory that has to exist.
     pub(crate) fn open(path: &Path) -> Result<Directory, Failure> {
         let doing = format!("read the directory {}", path.display());
         let is_directory = fs::metadata(path).map_err(system(doing))?.is_dir();
@@ -52,17 +52,17 @@ impl Directory {
         })
     }
 
-    /// One that may have to be made; nobody else may look into it then.
+    /// Opens a directory, or makes it with access for the owner only.
     pub(crate) fn make(path: &Path) -> Result<Directory, Failure> {
         let doing = format!("make the directory {}", path.display());
         match DirBuilder::new().recursive(true).mode(0o700).create(path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(system(doing)(error)),
-            // Something else than a directory may be there; opening says so.
+            // Something else than a directory may be there. `open` reports that.
             Ok(()) | Err(_) => Directory::open(path),
         }
     }
 
-    /// Where the two files of `stem` are, if they are there.
+    /// The paths of the two files of `stem`.
     pub(crate) fn files(&self, stem: &str) -> Files {
         Files {
             certificate: self.path.join(format!("{stem}.pem")),
@@ -70,7 +70,7 @@ impl Directory {
         }
     }
 
-    /// Which of them are there.
+    /// Which of the two files of `stem` exist.
     pub(crate) fn presence(&self, stem: &str) -> Result<Presence, Failure> {
         let files = self.files(stem);
         let is_there = |path: &Path| {
@@ -87,27 +87,28 @@ impl Directory {
         )
     }
 
-    /// The mode of a key that somebody else than its owner can read or write.
+    /// The mode of a key file, if users other than its owner have access to it.
     pub(crate) fn exposed(path: &Path) -> Option<u32> {
         let mode = fs::metadata(path).ok()?.mode() & 0o777;
         (mode & 0o077 != 0).then_some(mode)
     }
 
-    /// Writes both, where there is neither.
+    /// Writes both files. An error if one of them exists.
     pub(crate) fn add(&self, stem: &str, pems: &Pems) -> Result<(), Failure> {
         let files = self.files(stem);
         let (certificate, key) = self.beside(pems)?;
         no_replacing(key, &files.key)?;
         if let Err(failure) = no_replacing(certificate, &files.certificate) {
-            // A key alone would be in the way of the next attempt. It is our own: nothing was replaced.
+            // A key alone would stop the next attempt. It is the new key, because nothing was
+            // replaced.
             let _ = fs::remove_file(&files.key);
             return Err(failure);
         }
         self.sync()
     }
 
-    /// Writes both, in place of what is there. Between the two renames they do not match; a server that reads them at that moment
-    /// says so and stays with what it had.
+    /// Replaces both files. Between the two renames they do not match. A server that reads them
+    /// then reports that, and keeps its old certificate.
     pub(crate) fn replace(&self, stem: &str, pems: &Pems) -> Result<(), Failure> {
         let files = self.files(stem);
         let (certificate, key) = self.beside(pems)?;
@@ -118,7 +119,7 @@ impl Directory {
         self.sync()
     }
 
-    /// Both as temporary files, safe on the disk, so that all that is left to do is rename them.
+    /// Writes both as synced temporary files, so that only the renames remain.
     fn beside(&self, pems: &Pems) -> Result<(NamedTempFile, NamedTempFile), Failure> {
         let written = |text: &str, mode: u32| -> io::Result<NamedTempFile> {
             let mut file = tempfile::Builder::new()
@@ -136,7 +137,8 @@ impl Directory {
             ))
         };
         both().map_err(|error: io::Error| {
-            // Without the name of the temporary file, which says nothing to anybody.
+            // The kind alone leaves out the temporary file's name, which means nothing to the
+            // operator.
             let error = io::Error::from(error.kind());
             system(format!("write into the directory {}", self.path.display()))(error)
         })

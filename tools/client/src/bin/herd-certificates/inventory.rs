@@ -1,4 +1,5 @@
-//! What is in the directory already, and whether it can stay: for whom, signed by whom, with which key, until when.
+//! The files that the directory has already, and whether they can stay: name, authority, key and
+//! validity.
 
 use herd_testkit::failure::Failure;
 use rustls::crypto::ring;
@@ -8,10 +9,10 @@ use crate::certificate::Certificate;
 use crate::directory::{Directory, Presence};
 use crate::subject::{AUTHORITY, CLIENTS, Subject, listed};
 
-/// With fewer days left, a certificate is to be renewed.
+/// With fewer days left, a certificate should be renewed.
 pub(crate) const SOON_DAYS: i64 = 30;
 
-/// Whether there is an authority; half of one is an error.
+/// Whether there is an authority. One file without the other is an error.
 pub(crate) fn has_authority(directory: &Directory) -> Result<bool, Failure> {
     let files = directory.files(AUTHORITY);
     let (certificate, key) = (files.certificate.display(), files.key.display());
@@ -27,7 +28,7 @@ pub(crate) fn has_authority(directory: &Directory) -> Result<bool, Failure> {
     }
 }
 
-/// The certificate for clients that is there, as far as one can tell from itself.
+/// The certificate for clients, if there is one, with the names that it has.
 pub(crate) fn clients(directory: &Directory) -> Result<Option<Subject>, Failure> {
     if directory.presence(CLIENTS)? == Presence::Neither {
         return Ok(None);
@@ -43,7 +44,8 @@ pub(crate) fn clients(directory: &Directory) -> Result<Option<Subject>, Failure>
     Ok(Some(Subject::clients(names)))
 }
 
-/// What `subject` has, if it has something. Half of it, or something that nobody would believe, is an error.
+/// The certificate of `subject`, if there is one. One file without the other is an error, and so is
+/// a certificate that servers would not accept.
 pub(crate) fn kept(
     directory: &Directory,
     subject: &Subject,
@@ -75,7 +77,7 @@ pub(crate) fn kept(
     Ok(Some(certificate))
 }
 
-/// An error if the certificate for clients is for other names than those that are wanted now.
+/// An error if the certificate for clients has other names than the wanted ones.
 pub(crate) fn same_names(is: &Subject, wanted: &Subject) -> Result<(), Failure> {
     let all_in = |some: &Subject, others: &Subject| {
         some.names.iter().all(|name| others.names.contains(name))
@@ -90,7 +92,8 @@ pub(crate) fn same_names(is: &Subject, wanted: &Subject) -> Result<(), Failure> 
     )))
 }
 
-/// What the operator should know of a certificate's end; `None` if it is far away. `file` is its name in the directory.
+/// A warning about a certificate that ends soon. `None` if its end is far away. `file` is its name
+/// in the directory.
 pub(crate) fn ending(certificate: &Certificate, file: &str, now: OffsetDateTime) -> Option<String> {
     let remedy = if certificate.is_authority {
         crate::authority::NEW_AUTHORITY.to_owned()

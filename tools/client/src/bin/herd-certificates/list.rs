@@ -1,4 +1,4 @@
-//! Until when the certificates of a directory last.
+//! The list of a directory's certificates and their ends.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,16 +12,16 @@ use crate::certificate::Certificate;
 use crate::inventory;
 use crate::subject::listed;
 
-/// The table, and what is wrong with what is in it.
+/// The table, and warnings about its certificates.
 #[derive(Default)]
 pub(crate) struct Listing {
     pub(crate) text: String,
     pub(crate) warnings: Vec<String>,
-    /// A certificate has expired, or a file could not be read.
+    /// Whether a certificate has expired, or a file could not be read.
     pub(crate) is_bad: bool,
 }
 
-/// Lists every certificate in `*.pem`, whoever made it.
+/// Lists every certificate in `*.pem`, from any authority.
 pub(crate) fn list(directory: &Path, now: OffsetDateTime) -> Result<Listing, Failure> {
     let mut listing = Listing::default();
     let mut rows = Vec::new();
@@ -61,7 +61,7 @@ pub(crate) fn list(directory: &Path, now: OffsetDateTime) -> Result<Listing, Fai
     };
     let (names, files) = (widest(|row| &row.0), widest(|row| &row.1));
     let mut line = |name: &str, file: &str, end: &str, days: &str| {
-        // Writing into a string does not fail.
+        // Writing into a String never fails.
         let _ = writeln!(
             listing.text,
             "{name:<names$}  {file:<files$}  {end:<16}  {days:>9}"
@@ -81,7 +81,7 @@ pub(crate) fn list(directory: &Path, now: OffsetDateTime) -> Result<Listing, Fai
     Ok(listing)
 }
 
-/// All `*.pem`, in the order of their names.
+/// All `*.pem` files, sorted by name.
 fn files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let doing = || format!("read the directory {}", directory.display());
     let mut files = Vec::new();

@@ -1,24 +1,27 @@
-//! `herd-certificates`: makes a certificate authority for one herd, and a certificate for each of its servers.
+//! `herd-certificates`: makes a certificate authority for one herd, and a certificate for each of
+//! its servers.
 //!
-//! With them, neighbours know one another by name and nobody between them can read or change what they say (mutual TLS, `[peers.tls]`
-//! of the config file), and clients can be spoken to in TLS (`[clients.tls]`).
+//! With them, neighbours know one another by name, and no third party can read or change the
+//! traffic of a link (mutual TLS, `[peers.tls]` in the config file). Servers can also use TLS with
+//! clients (`[clients.tls]`).
 //!
 //! ```text
-//!   ca.key ── signs ──► Alice.pem      a neighbour called Alice: both ends of a link
+//!   ca.key ── signs ──► Alice.pem      the neighbour Alice: both ends of a link
 //!   ca.pem              Bob.pem        …
-//!   (what all trust)    operator.pem   tools that ask how servers stand: they only dial
-//!                       clients.pem    what clients connect to: it is only dialled
+//!   (what all trust)    operator.pem   tools that ask servers for their status: they only dial
+//!                       clients.pem    the server side of connections from clients
 //! ```
 //!
-//! A herd is a handful of servers that one person runs, so the whole authority is a directory: run again, the program makes what is
-//! missing; with `--renew`, it makes some of it anew; `--list` says what ends when. Nothing is written before all that is there was
-//! found to fit, and nothing is handed out that the servers' own verifiers would not believe.
+//! One operator runs a herd of a few servers, so the whole authority is one directory. Each run
+//! makes what is missing. `--renew` replaces some certificates, and `--list` shows their ends.
+//! Before the program writes anything, it checks all existing files. It never writes a certificate
+//! that the servers' own verifiers would refuse.
 //!
 //! ```text
-//!   cli ──► subject ──► make ──► authority ──► certificate     (who; what is missing; who signs; is it believed)
-//!                        │  └──► inventory ──► certificate     (what is there already)
-//!                        │  └──► directory                     (how files get there)
-//!                        └─────► advice                        (what to do with them)
+//!   cli ──► subject ──► make ──► authority ──► certificate     (names; what is missing; sign; check)
+//!                        │  └──► inventory ──► certificate     (existing files)
+//!                        │  └──► directory                     (reads and writes files)
+//!                        └─────► advice                        (next steps for the operator)
 //!   cli ──► list ──► certificate
 //! ```
 
@@ -73,7 +76,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     Ok(output::status(status))
 }
 
-/// Now, in UTC. Certificates have no fractions of a second.
+/// The current time in UTC. Certificates have no fractions of a second.
 fn now() -> OffsetDateTime {
     let now = OffsetDateTime::from(clock::wall());
     now.replace_nanosecond(0).unwrap_or(now)

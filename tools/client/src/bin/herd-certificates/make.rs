@@ -1,4 +1,4 @@
-//! Makes what is missing, or makes some of it anew.
+//! Makes missing certificates, or replaces some.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use crate::directory::{Directory, Presence};
 use crate::inventory;
 use crate::subject::{self, AUTHORITY, CLIENTS, Subject};
 
-/// What was done, for the standard output; what should be looked at, for the standard error.
+/// The actions for the standard output, and warnings for the standard error.
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) text: String,
@@ -24,11 +24,11 @@ pub(crate) struct Report {
 impl Report {
     fn line(&mut self, verb: &str, file: &str, certificate: &Certificate) {
         let end = certificate.not_after.date();
-        // Writing into a string does not fail.
+        // Writing into a String never fails.
         let _ = writeln!(self.text, "{verb:<8} {file:<20} until {end}");
     }
 
-    /// A certificate that stays, and what there is to be said about it.
+    /// Reports a certificate that stays, with warnings about it.
     fn kept(
         &mut self,
         directory: &Directory,
@@ -49,7 +49,8 @@ impl Report {
         }
     }
 
-    /// A certificate that was to last so many days. Those that last less are told of once.
+    /// Reports a new certificate that was to last so many days. One warning covers all that end
+    /// earlier.
     fn made(&mut self, verb: &str, stem: &str, certificate: &Certificate, days: i64) {
         self.line(verb, &format!("{stem}.pem"), certificate);
         if certificate.not_after - certificate.not_before < Duration::days(days) {
@@ -64,7 +65,7 @@ impl Report {
     }
 }
 
-/// Makes the authority and all certificates that are missing. Whatever is wrong with those that are there is found first.
+/// Makes the authority and all missing certificates. Errors in existing files are found first.
 pub(crate) fn missing(
     cli: &Cli,
     herd: &HerdConfig,
@@ -96,7 +97,7 @@ pub(crate) fn missing(
         let (authority, pems) = Authority::make(now)?;
         (authority, Some(pems))
     };
-    // Everything is signed before anything is written: what cannot be done is not begun.
+    // Everything is signed before anything is written, so a failure leaves no half-done work.
     let mut planned = Vec::new();
     for subject in &subjects {
         planned.push(
@@ -127,7 +128,7 @@ pub(crate) fn missing(
     Ok(report)
 }
 
-/// A new authority would not be the one that signed what is there.
+/// Refuses certificates without their authority: a new authority would not match them.
 fn refuse_orphans(directory: &Directory, subjects: &[Subject]) -> Result<(), Failure> {
     for subject in subjects {
         if directory.presence(&subject.stem)? != Presence::Neither {
@@ -144,7 +145,7 @@ fn refuse_orphans(directory: &Directory, subjects: &[Subject]) -> Result<(), Fai
     Ok(())
 }
 
-/// Makes new certificates and keys for those who have some.
+/// Replaces the certificates and keys that `--renew` names.
 pub(crate) fn anew(cli: &Cli, herd: &HerdConfig, now: OffsetDateTime) -> Result<Report, Failure> {
     let subjects = subject::of_herd(herd)?;
     let mut renewed: Vec<Subject> = Vec::new();
@@ -193,7 +194,8 @@ pub(crate) fn anew(cli: &Cli, herd: &HerdConfig, now: OffsetDateTime) -> Result<
     Ok(report)
 }
 
-/// Whom `--renew` means. The names of the certificate for clients may be left as they are: then they are not known here yet.
+/// The subject that a name of `--renew` stands for. Without `--client-names`, the names of the
+/// certificate for clients are not known yet.
 fn find(
     stem: &str,
     cli: &Cli,

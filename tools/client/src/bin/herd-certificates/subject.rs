@@ -1,4 +1,5 @@
-//! Whom a certificate is for: a server of the herd, the operator's tools, or what clients connect to.
+//! The subjects of certificates: a server of the herd, the operator's tools, or the port for
+//! clients.
 
 use std::collections::HashSet;
 
@@ -13,29 +14,29 @@ pub(crate) const AUTHORITY: &str = "ca";
 /// The files of the certificate for TLS towards clients.
 pub(crate) const CLIENTS: &str = "clients";
 
-/// What a certificate is good for.
+/// The roles in TLS for which a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Usage {
-    /// A server among neighbours: it dials and is dialled.
+    /// A server among neighbours dials and is dialled.
     Both,
     /// The operator's tools only dial.
     Dialling,
-    /// Clients only connect to it. It cannot pose as a neighbour that dials.
+    /// Clients only connect to it. It is not valid for a neighbour that dials.
     Accepting,
 }
 
-/// Somebody who gets a certificate.
+/// The subject of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Subject {
-    /// What its files are called, without the extension; also the common name.
+    /// The name of its files without the extension, and its common name.
     pub(crate) stem: String,
-    /// The names and addresses that the certificate is for.
+    /// The names and addresses in the certificate.
     pub(crate) names: Vec<ServerName<'static>>,
     pub(crate) usage: Usage,
 }
 
 impl Subject {
-    /// What clients connect to, under these names.
+    /// The subject to which clients connect, with these names.
     pub(crate) fn clients(names: Vec<ServerName<'static>>) -> Subject {
         Subject {
             stem: CLIENTS.into(),
@@ -55,7 +56,7 @@ fn of_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Subject>, St
     let mut subjects = Vec::new();
     let mut seen = HashSet::new();
     for name in names {
-        // TLS compares names without regard to case; so do some file systems.
+        // TLS ignores the case of names, and some file systems do too.
         let folded = name.to_ascii_lowercase();
         if [AUTHORITY, CLIENTS, OPERATOR].contains(&folded.as_str()) {
             return Err(format!(
@@ -88,15 +89,16 @@ fn of_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Subject>, St
 
 const DNS_NAME: &str = "letters, digits, hyphens and underscores, in parts of at most 63 joined by dots, the last of which is no number";
 
-/// A name as rustls will look for it. One with a dot at its end can be looked for, but not be in a certificate.
+/// A name as rustls checks it. A name with a dot at its end is refused, because a certificate
+/// cannot contain it.
 fn dns_name(name: &str) -> Option<ServerName<'static>> {
     let name = DnsName::try_from(name.to_owned()).ok()?;
     let is_absolute = name.as_ref().ends_with('.');
     (!is_absolute).then_some(ServerName::DnsName(name))
 }
 
-/// The subject of `--client-names`. None of the names may be that of somebody else: the certificate is on all hosts, and would
-/// let each of them pose as the one that has the name.
+/// The subject of `--client-names`. A name of another subject is refused: all hosts have this
+/// certificate, so each of them could pretend to be that subject.
 pub(crate) fn of_clients(names: &[String], others: &[Subject]) -> Result<Subject, Failure> {
     let mut found = Vec::new();
     for text in names {
@@ -121,7 +123,7 @@ pub(crate) fn of_clients(names: &[String], others: &[Subject]) -> Result<Subject
     Ok(Subject::clients(found))
 }
 
-/// Names for a reader, joined by commas.
+/// Names as text, joined by commas.
 pub(crate) fn listed(names: &[ServerName<'_>]) -> String {
     let names: Vec<_> = names.iter().map(ServerName::to_str).collect();
     names.join(",")
