@@ -1,7 +1,9 @@
-//! The measuring itself: every world in its turn, on the same cores, round after round.
+//! The measurements. A world is one implementation of the server, such as asyncio or Go. The worlds
+//! are measured on the same cores, in turn, round after round.
 //!
-//! All servers that are measured alone are up at the same time and only one of them is loaded; so the worlds can take turns (A B C,
-//! B C A, …) without being started anew, and whatever else the machine does meanwhile hits all of them alike.
+//! All servers of the single-server measurements run at the same time, and only one of them is
+//! loaded. So the worlds can take turns (A B C, B C A, …) without restarts, and other work of the
+//! machine affects all of them alike.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,34 +24,34 @@ mod alone;
 mod five;
 mod silence;
 
-/// What the servers of a herd know: it is never outside this machine.
+/// The secret of the herds' servers. It never leaves this machine.
 const SECRET: &str = "only as long as the comparison";
 
-/// A comparison that is under way.
+/// A running comparison.
 #[derive(Debug)]
 pub struct Bench<'a> {
-    /// What is to be measured.
+    /// The plan of the measurements.
     pub plan: &'a Plan,
-    /// Where.
+    /// The cores of the server and of the generator.
     pub cores: Cores,
-    /// With what.
+    /// The load generator.
     pub generator: &'a Generator,
-    /// What this machine lets us count.
+    /// The counters that this machine has.
     pub counters: &'a Counters,
-    /// Where the servers' logs go.
+    /// The directory of the servers' logs.
     pub directory: &'a Path,
-    /// What is known so far.
+    /// The figures so far.
     pub figures: Figures,
-    /// What went wrong, for the page.
+    /// The errors so far, for the report's page.
     pub troubles: Vec<String>,
-    /// What Redis says of itself, or why it was left out.
+    /// Redis's version, or why it was left out.
     pub redis: Result<String, String>,
-    /// How far it has got.
+    /// The progress bar.
     pub progress: Progress,
 }
 
 impl Bench<'_> {
-    /// Measures all of these.
+    /// Measures all of these programs.
     pub fn run(&mut self, programs: &[Program]) {
         self.alone(programs);
         for round in 0..self.plan.herd_rounds {
@@ -61,7 +63,8 @@ impl Bench<'_> {
         self.progress.finish();
     }
 
-    /// Notes what was found, or that it was not; `metrics` are those that are missing then.
+    /// Returns a result. After an error, notes it as a trouble, and as the reason why `metrics` are
+    /// missing.
     fn note<T>(
         &mut self,
         who: &'static World,
@@ -84,12 +87,12 @@ impl Bench<'_> {
         }
     }
 
-    /// Where the logs were while it ran says nothing to who reads the page.
+    /// Removes the log directory's path, which means nothing to a reader of the page.
     fn without_paths(&self, text: &str) -> String {
         text.replace(&self.directory.display().to_string(), "…")
     }
 
-    /// A directory of that name for somebody's logs, without those of a round before.
+    /// An empty directory with this name, for logs.
     fn room(&self, name: &str) -> Result<PathBuf, String> {
         let room = self.directory.join(name);
         let told = |error| format!("{}: {error}", room.display());
@@ -100,7 +103,7 @@ impl Bench<'_> {
         Ok(room)
     }
 
-    /// A server on its own, on the server's core.
+    /// Starts a single server on the server's core.
     fn start(&self, program: &Program, log_level: LogLevel) -> Result<Server, String> {
         let name = format!("{}-{}", program.world.name, log_level.name());
         let addresses = ports::free(2).map_err(|error| format!("no free ports: {error}"))?;
@@ -122,7 +125,7 @@ impl Bench<'_> {
     }
 }
 
-/// All of them, each round beginning with another one.
+/// All elements. Each round begins with another one.
 fn in_turn<T>(all: &[T], round: u32) -> impl Iterator<Item = &T> {
     let first = (round as usize).checked_rem(all.len()).unwrap_or(0);
     all[first..].iter().chain(&all[..first])

@@ -1,13 +1,14 @@
-//! Processes that are started and never left behind, also when a signal ends the comparison.
+//! Child processes that always end with the comparison, also after a signal.
 //!
 //! ```text
-//!   SIGINT, SIGTERM, SIGHUP ──► SIGTERM to every child ──► whoever waits for one hears of its end, and
-//!                               no new one is started      passes the failure up; guards clean up on the way
+//!   SIGINT, SIGTERM, SIGHUP ──► SIGTERM to every child ──► the wait for a child returns a failure,
+//!                               no new one is started      and guards clean up on the way
 //! ```
 //!
-//! Once signals are caught, each child is a process group of its own: compilers that cargo started end with it, and a Ctrl-C on the
-//! terminal comes here first, so that no server's end is taken for a failure. Where nobody catches signals (tests), children stay
-//! in the group of their parent, and what ends that ends them as well.
+//! After [`catch_signals`], each child is its own process group. So compilers that cargo started
+//! end with it. And a Ctrl-C on the terminal reaches only this program, so the end of a server does
+//! not look like a failure. In tests, which do not call it, children stay in their parent's group,
+//! and a signal to the group ends them too.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -23,10 +24,12 @@ use rustix::process::{
 };
 use signal_hook::iterator::Signals;
 
-/// Cleaning up takes this long at most, which is more than a server gets to finish what it is answering; what is left then is killed.
+/// The time limit of the clean-up. A server needs less for its last answers. After it, children
+/// that are left are killed.
 const CLEANING: Duration = Duration::from_secs(10);
 
-/// All children that were started and not yet reaped: their ids are theirs as long as they are in here.
+/// All children that were started and not reaped yet. As long as a child is in this set, no other
+/// process has its id.
 static CHILDREN: Mutex<Children> = Mutex::new(Children {
     running: BTreeSet::new(),
     is_caught: false,
@@ -48,18 +51,18 @@ impl Children {
         for process in &self.running {
             let process = i32::try_from(*process).ok().and_then(Pid::from_raw);
             if let Some(process) = process {
-                // They may have ended by themselves.
+                // Fails if the children have ended by themselves.
                 let _ = kill_process_group(process, signal);
             }
         }
     }
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP (but after `nohup`) end all children; a second one does
-/// not wait for anything.
+/// From now on SIGINT, SIGTERM and SIGHUP (except under `nohup`) end all children. A second signal
+/// kills them at once.
 ///
 /// # Errors
-/// The system does not let them be caught.
+/// The system refuses a handler.
 pub fn catch_signals() -> io::Result<()> {
     signals::keep_children()?;
     let mut signals = Signals::new(signals::ends())?;
@@ -97,7 +100,7 @@ pub fn signal() -> Option<i32> {
     Children::all().signal
 }
 
-/// For whoever waits for something else than a child.
+/// A check for loops that do not wait for a child.
 ///
 /// # Errors
 /// A signal came.
@@ -108,22 +111,23 @@ pub fn go_on() -> Result<(), String> {
     }
 }
 
-/// A child that was started. Dropped, it is killed and reaped, with all that it started.
+/// A child process. Dropping it kills and reaps its group, if it has one.
 #[derive(Debug)]
 pub struct Running {
-    /// For its pipes; it is only reaped through `Running`.
+    /// The child, for access to its pipes. Only `Running` may reap it.
     pub child: Child,
     is_group: bool,
     is_reaped: bool,
 }
 
 impl Running {
-    /// Starts it.
+    /// Starts the child.
     ///
     /// # Errors
-    /// It cannot be started, or a signal came before.
+    /// The child cannot be started, or a signal came before.
     pub fn spawn(command: &mut Command) -> io::Result<Running> {
-        // Held until it is in the list: a signal finds it there, or keeps it from being started.
+        // Locked until the child is in the set. So a signal either finds it there, or prevents its
+        // start.
         let mut children = Children::all();
         if let Some(number) = children.signal {
             return Err(io::Error::new(
@@ -146,9 +150,10 @@ impl Running {
     /// Its status, if it has ended.
     ///
     /// # Errors
-    /// The system does not say.
+    /// The system does not return a status.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        // Held until it is out of the list: nobody sends a signal to an id that may be another's by then.
+        // Locked until the child is out of the set: its id may belong to another process then,
+        // which must not get a signal.
         let mut children = Children::all();
         let status = self.child.try_wait()?;
         if status.is_some() {
@@ -161,14 +166,15 @@ impl Running {
     /// Waits for its end.
     ///
     /// # Errors
-    /// The system does not say.
+    /// The system does not return a status.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         let child = WaitId::Pid(Pid::from_child(&self.child));
         loop {
             if let Some(status) = self.try_wait()? {
                 return Ok(status);
             }
-            // It stays what it is until it is reaped above, so signals still find it.
+            // NOWAIT leaves the child a zombie until it is reaped above. So its id stays valid for
+            // signals.
             match waitid(child.clone(), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -176,10 +182,10 @@ impl Running {
         }
     }
 
-    /// SIGKILL. It is gone when this returns.
+    /// Sends SIGKILL and reaps the child.
     ///
     /// # Errors
-    /// The system does not let it be killed.
+    /// The system refuses the signal.
     pub fn kill(&mut self) -> io::Result<()> {
         if self.is_reaped {
             return Ok(());
@@ -195,15 +201,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It fails only if it has ended already.
+        // Fails only if the child has ended already.
         let _ = self.kill();
     }
 }
 
-/// Runs a command to its end, as [`Command::output`] does.
+/// Runs a command to its end, like [`Command::output`].
 ///
 /// # Errors
-/// It cannot be run, or a signal came before.
+/// The command cannot be run, or a signal came before.
 pub fn output(command: &mut Command) -> io::Result<Output> {
     command
         .stdin(Stdio::null())
@@ -211,7 +217,7 @@ pub fn output(command: &mut Command) -> io::Result<Output> {
         .stderr(Stdio::piped());
     let mut running = Running::spawn(command)?;
     let errors = running.child.stderr.take();
-    // Both at once, so that it never waits for somebody to read.
+    // Both pipes are read at the same time, so that the child never blocks on a full one.
     let errors = thread::spawn(move || all_of(errors));
     let stdout = all_of(running.child.stdout.take())?;
     let status = running.wait()?;
@@ -240,7 +246,7 @@ mod tests {
     #[test]
     fn both_outputs_and_the_status_are_there() {
         let mut command = Command::new("sh");
-        // More than a pipe holds, on either.
+        // More than a pipe holds, on both streams.
         command.args([
             "-c",
             "head -c 300000 /dev/zero >&2; head -c 300001 /dev/zero; exit 7",

@@ -1,102 +1,104 @@
-//! What reports on this very project have claimed, one by one, and what was measured here.
+//! The claims of published reports on this project, and what was measured here about each.
 //!
-//! The reports are students' of UCLA's CS 131, which set the project from 2016 on; each is in a public repository. The claims are in our
-//! words. They are about asyncio as it was then and about machines of then, so a verdict here is about this machine and these versions,
-//! and no verdict on a report.
+//! The reports are by students of UCLA's CS 131, which has set the project since 2016. Each is in a
+//! public repository. The claims are paraphrased here. They are about asyncio and machines of their
+//! time. So a verdict here is about this machine and these versions. It does not judge a report.
 
 use crate::figures::{Figures, HEADLINE, Metric, PATIENT, Setting};
 
-/// A claim, and how it is put to the test.
+/// A claim and its test.
 #[derive(Debug)]
 pub struct Claim {
-    /// Who made it.
+    /// The author.
     pub author: &'static str,
-    /// When.
+    /// The year.
     pub year: u16,
-    /// The repository on GitHub, or where else it is.
+    /// The repository on GitHub, or another source.
     pub found: &'static str,
-    /// In our words.
+    /// The claim, paraphrased.
     pub says: &'static str,
     test: Test,
 }
 
-/// What would be true if the claim is.
+/// The test that confirms a claim.
 #[derive(Debug)]
 enum Test {
-    /// The first's figure is at least so many times the second's.
+    /// The first world's figure is at least so many times the second's.
     AtLeast(f64, Metric, &'static str, &'static str),
-    /// It is at most so many times.
+    /// The first world's figure is at most so many times the second's.
     AtMost(f64, Metric, &'static str, &'static str),
-    /// Neither is more than so many times the other.
+    /// Neither figure is more than so many times the other.
     Alike(f64, Metric, &'static str, &'static str),
-    /// Going from the second load to the first, the one loses more of its throughput than the other.
+    /// Under the first load, compared with the second, the first world loses more of its throughput
+    /// than the other.
     LosesMore(Setting, Setting, &'static str, &'static str),
-    /// That is not measured here, for this reason.
+    /// The claim is not measured here, for this reason.
     Not(&'static str),
 }
 
-/// What was found.
+/// The result of a claim's test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// So it is here.
+    /// The claim holds here.
     Confirmed,
-    /// So it is not here.
+    /// The claim does not hold here.
     Refuted,
-    /// The figures are too near to the border for their spread.
+    /// The figures are too near to the border, compared with their spread.
     Undecided,
     /// There is no figure.
     NotMeasured,
 }
 
-/// A verdict and what it rests on.
+/// A verdict and its evidence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
     /// The verdict.
     pub verdict: Verdict,
-    /// What was compared.
+    /// The compared figures.
     pub evidence: Evidence,
 }
 
-/// What a verdict rests on.
+/// The figures behind a verdict.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Evidence {
-    /// Two worlds' figures, and how many times the second's the first's is.
+    /// The figures of two worlds, and their ratio.
     Two {
-        /// What was measured.
+        /// The metric of both.
         metric: Metric,
-        /// The first, and its median.
+        /// The first world and its median.
         first: (&'static str, f64),
-        /// The second.
+        /// The second world and its median.
         second: (&'static str, f64),
-        /// The first over the second.
+        /// The first median divided by the second.
         ratio: f64,
     },
-    /// What part of its throughput each kept.
+    /// The part of its throughput that each of two worlds kept.
     Kept {
-        /// The load that was compared.
+        /// The load under test.
         at: Setting,
-        /// With this one.
+        /// The load that it is compared with.
         before: Setting,
-        /// The first, and what it kept.
+        /// The first world, and the part that it kept.
         first: (&'static str, f64),
-        /// The second.
+        /// The second world, and the part that it kept.
         second: (&'static str, f64),
     },
     /// Why there is no figure.
     None(&'static str),
 }
 
-/// A load at which a difference of a tenth is none.
+/// Figures within this factor count as alike.
 const ALIKE: f64 = 1.25;
 const RATE: Metric = Metric::Rate(HEADLINE);
-/// Many small exchanges, each waited for: what the reports mean by much input and output.
+/// Many small exchanges, with a wait for each answer. That is what the reports mean by much input
+/// and output.
 const SMALL: Metric = Metric::Rate(PATIENT);
 const ONE_CORE: &str =
     "Not measured: every server has one core here, so what a second one would add does not show.";
 const NOT_A_FIGURE: &str =
     "Not measured: it is about how easy something is to write, and this measures programs.";
 
-/// All of them, by subject.
+/// All claims, by subject.
 pub const CLAIMS: &[Claim] = &[
     Claim {
         author: "Naim Ayat",
@@ -271,7 +273,7 @@ pub const CLAIMS: &[Claim] = &[
 ];
 
 impl Claim {
-    /// How it stands.
+    /// The verdict with these figures.
     #[must_use]
     pub fn finding(&self, figures: &Figures) -> Finding {
         match self.test {
@@ -363,13 +365,13 @@ fn loses_more(
     }
 }
 
-/// Where nothing is known of the spread, some is assumed.
+/// The spread of a figure. If it is unknown, 5 % are assumed.
 fn spread(figures: &Figures, who: &str, metric: Metric) -> f64 {
     let sample = figures.sample(who, metric);
     sample.and_then(|sample| sample.spread()).unwrap_or(0.05)
 }
 
-/// On which side of the border a ratio is; `slack` is how far it may be off, as a part of it.
+/// The side of the border on which a ratio is. `slack` is its possible error, as a part of it.
 fn side(ratio: f64, border: f64, slack: f64) -> Verdict {
     if (ratio / border - 1.0).abs() <= slack.min(0.5) {
         Verdict::Undecided

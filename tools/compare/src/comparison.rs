@@ -1,4 +1,5 @@
-//! A comparison from its options to its report: which worlds can be had, measuring them, and what has to be known to read the figures.
+//! A comparison from its options to its report. It finds the worlds that this machine can run,
+//! measures them, and notes what a reader of the figures has to know.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -23,25 +24,26 @@ use crate::report::{Comparison, Standing, json, page};
 use crate::workshop::{Profile, Program, Unprepared, Workshop};
 use crate::worlds::{WORLDS, World};
 
-/// What is asked for.
+/// The options of a comparison.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How much is measured.
+    /// The plan of the measurements.
     pub plan: Plan,
-    /// Of these worlds; none is all.
+    /// The worlds to measure. `None` stands for all.
     pub worlds: Option<Vec<String>>,
-    /// The page goes here.
+    /// The file for the HTML page.
     pub page_file: PathBuf,
-    /// The figures go here.
+    /// The file for the figures as JSON.
     pub json_file: PathBuf,
-    /// What repeats it.
+    /// The command that repeats the comparison.
     pub command: String,
 }
 
-/// Where the page goes if nobody says where: next to what is built, so that nothing is left lying about.
+/// The default file for the page. It is in cargo's target directory, so that `cargo clean` removes
+/// it.
 ///
 /// # Errors
-/// Cargo does not say where that is.
+/// Cargo does not name its target directory.
 pub fn default_page_file() -> Result<PathBuf, String> {
     let place = Workshop::of_cargo(Profile::Release)?.place();
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
@@ -55,7 +57,7 @@ pub fn default_page_file() -> Result<PathBuf, String> {
 pub fn run(options: &Options) -> Result<Comparison, String> {
     let result = measure(options);
     if result.is_err() {
-        // What was opened, and nothing came of it. One that was there before is not empty.
+        // Removes the files that this run has created. A file from before is not empty.
         for file in [&options.page_file, &options.json_file] {
             if fs::metadata(file).is_ok_and(|is| is.is_file() && is.len() == 0) {
                 let _ = fs::remove_file(file);
@@ -66,10 +68,12 @@ pub fn run(options: &Options) -> Result<Comparison, String> {
 }
 
 fn measure(options: &Options) -> Result<Comparison, String> {
-    // Before anything is built: that is no noise of others, but it takes a while to leave the average.
+    // Taken before the build: the build is not other programs' work, but would stay in the average
+    // for a while.
     let load_before = load_average();
     let date = date()?;
-    // Whether they can be written is found out now, not after half an hour; what is in them stays until there is something new.
+    // A file that cannot be written is reported now, and not after half an hour. Old content stays
+    // until there is new content.
     for file in [&options.page_file, &options.json_file] {
         let opened = File::options().append(true).create(true).open(file);
         opened.map_err(|error| {
@@ -143,7 +147,7 @@ fn measure(options: &Options) -> Result<Comparison, String> {
         progress: Progress::on_stderr(estimate),
     };
     bench.run(&programs);
-    // Half of a comparison is none.
+    // After a signal there is no report of an incomplete comparison.
     children::go_on()?;
     let Bench {
         figures,
@@ -192,7 +196,7 @@ fn prepare(
     Ok((workshop.prepare(world)?, versions))
 }
 
-/// How widely the rates are spread.
+/// The spread of the rates.
 fn noise(figures: &Figures, load_before: Option<f64>, cores: Cores) -> Noise {
     let mut spreads = Vec::new();
     for (who, metric, figure) in figures.iter() {
@@ -213,7 +217,7 @@ fn noise(figures: &Figures, load_before: Option<f64>, cores: Cores) -> Noise {
     }
 }
 
-/// To the minute, in UTC.
+/// The date and time in UTC, to the minute.
 fn date() -> Result<String, String> {
     let date = OffsetDateTime::from(wall());
     let text = date

@@ -1,24 +1,26 @@
-//! Which core runs the server and which the generator: the same two for every world.
+//! The core of the server and the core of the generator: the same two for every world.
 //!
-//! A process inherits the core of the thread that starts it, and so do its own threads and children; so nothing has to be wrapped in
-//! `taskset`, and a runtime that asks how many processors it may use (Go, Java) hears of one.
+//! A process inherits the core of the thread that starts it, and so do its own threads and
+//! children. So no `taskset` is needed, and a runtime that asks for its number of processors (Go,
+//! Java) gets one.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The two cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cores {
-    /// The server's, or the whole herd's.
+    /// The core of the server, or of the whole herd.
     pub server: usize,
-    /// The generator's; on a machine with one core, that same one.
+    /// The core of the generator. On a machine with one core it is the same.
     pub generator: usize,
 }
 
 impl Cores {
-    /// The last and the first of those that this process may use: interrupts are most often served by the first.
+    /// The last and the first core that this process may use. The server gets the last, because the
+    /// first usually handles the interrupts.
     ///
     /// # Errors
-    /// The system does not say which those are.
+    /// The system does not list the cores.
     pub fn choose() -> Result<Cores, String> {
         let allowed = sched_getaffinity(None)
             .map_err(|error| format!("cannot learn which cores may be used: {error}"))?;
@@ -30,14 +32,14 @@ impl Cores {
         })
     }
 
-    /// Whether each has a core of its own.
+    /// Whether server and generator have different cores.
     #[must_use]
     pub fn are_two(self) -> bool {
         self.server != self.generator
     }
 }
 
-/// Does something on that core, and so whatever it starts.
+/// Calls `what` on this core. Processes that it starts stay on the core.
 ///
 /// # Errors
 /// The system does not allow it.

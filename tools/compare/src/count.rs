@@ -1,12 +1,13 @@
-//! How long a program is: its lines of code, without comments, blank lines and unit tests.
+//! The length of a program: its lines of code, without comments, blank lines and unit tests.
 //!
-//! Good enough to compare sizes; no parser. A line that has code before a comment is code.
+//! This is no parser, but exact enough to compare sizes. A line with code before a comment counts
+//! as code.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The lines of code in all these files.
+/// The number of lines of code in these files.
 ///
 /// # Errors
 /// One of them cannot be read.
@@ -18,7 +19,7 @@ pub fn code_lines(files: &[PathBuf]) -> io::Result<usize> {
     Ok(sum)
 }
 
-/// How a language writes comments.
+/// The comment syntax of a language.
 struct Syntax {
     line: &'static str,
     block: (&'static str, &'static str),
@@ -28,7 +29,7 @@ const C_LIKE: Syntax = Syntax {
     line: "//",
     block: ("/*", "*/"),
 };
-/// A string that stands alone at the beginning of a line documents something.
+/// A string at the beginning of a line counts as a docstring.
 const PYTHON: Syntax = Syntax {
     line: "#",
     block: ("\"\"\"", "\"\"\""),
@@ -46,7 +47,7 @@ fn of_text(text: &str, syntax: &Syntax) -> usize {
     let mut is_in_block = false;
     let mut count = 0;
     for line in text.lines().map(str::trim) {
-        // Rust's unit tests stand at the end of a file.
+        // Rust's unit tests are at the end of a file.
         if line == "#[cfg(test)]" {
             break;
         }

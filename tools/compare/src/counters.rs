@@ -1,7 +1,8 @@
-//! System calls and instructions of a server while it is loaded: counted by `perf stat`, or the system calls by `strace`.
+//! Counts the system calls and instructions of a loaded server. `perf stat` counts both, `strace`
+//! counts system calls.
 //!
-//! Each is counted in a short and in a longer run, and only the difference goes by the answers: so what connecting costs, and what the
-//! server does by itself, cancels out.
+//! Each is counted in a short and in a longer run, and the difference is divided by the difference
+//! in answers. So the cost of connecting and the server's background work cancel out.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -13,12 +14,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::children::{self, Running};
 
-/// The kernel's own count of all system calls.
+/// The kernel's count of all system calls.
 const SYSCALLS: &str = "raw_syscalls:sys_enter";
-/// Instructions outside the kernel.
+/// Instructions in user mode.
 const INSTRUCTIONS: &str = "instructions:u";
 
-/// What was counted of a process.
+/// The counts of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
     /// System calls.
@@ -27,16 +28,16 @@ pub struct Counts {
     pub instructions: Option<f64>,
 }
 
-/// What this machine lets us count, and with what.
+/// The counters that work on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
-    /// How system calls are counted, or why they cannot be.
+    /// The tool that counts system calls, or why there is none.
     pub syscalls: Result<Tracer, String>,
-    /// Why instructions cannot be counted, if so.
+    /// An error says why instructions cannot be counted.
     pub instructions: Result<(), String>,
 }
 
-/// Who counts system calls.
+/// The tool that counts system calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracer {
     /// `perf stat`, which hardly slows the server.
@@ -46,7 +47,7 @@ pub enum Tracer {
 }
 
 impl Counters {
-    /// Finds out by trying it on a process that does next to nothing.
+    /// Tries the counters on a process that does almost nothing.
     #[must_use]
     pub fn find(directory: &Path) -> Counters {
         let tried = |event: &str| {
@@ -81,10 +82,10 @@ impl Counters {
         }
     }
 
-    /// Counts what the process does while `load` runs; that is a program and its arguments, already on its core.
+    /// Counts what the process does while `load` runs. `load` gets a [`Wrapper`] for its command.
     ///
     /// # Errors
-    /// Counting failed.
+    /// The counters failed.
     pub fn around<T>(
         &self,
         pid: u32,
@@ -125,7 +126,7 @@ impl Counters {
     }
 }
 
-/// Puts `perf stat` before a command, so that it counts another process for as long as that runs.
+/// Puts `perf stat` before a command. perf then counts another process until the command ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Wrapper<'a> {
     pid: u32,
@@ -134,7 +135,7 @@ pub struct Wrapper<'a> {
 }
 
 impl Wrapper<'_> {
-    /// The command with perf before it, or the same, if perf has nothing to count.
+    /// The command with perf before it. If perf has nothing to count, the command itself.
     #[must_use]
     pub fn wrap(self, command: Command) -> Command {
         if self.events.is_empty() {
@@ -158,7 +159,8 @@ impl Wrapper<'_> {
     }
 }
 
-/// The count of an event in what `perf stat -x,` wrote; none if it says `<not counted>` or `<not supported>`.
+/// The count of an event in the output of `perf stat -x,`. `None` for `<not counted>` and `<not
+/// supported>`.
 #[must_use]
 pub fn perf_count(said: &str, event: &str) -> Option<f64> {
     said.lines().find_map(|line| {
@@ -179,7 +181,7 @@ pub fn strace_total(table: &str) -> Option<f64> {
         .lines()
         .rev()
         .find(|line| line.split_whitespace().last() == Some("total"))?;
-    // % time, seconds, usecs/call, calls, and errors if there were any.
+    // The columns: % time, seconds, usecs/call, calls, and errors if there were any.
     line.split_whitespace().nth(3)?.parse().ok()
 }
 
@@ -207,11 +209,12 @@ impl Strace {
             .stderr
             .take()
             .ok_or("strace has no standard error")?;
-        // It says so when it is attached to all threads; from then on it counts.
+        // strace prints a line when it is attached to all threads. From then on it counts.
         let mut errors = BufReader::new(errors);
         let mut line = String::new();
         let _ = errors.read_line(&mut line);
-        // It says so of each new thread as well, and somebody has to listen, or it ends.
+        // strace prints a line for each new thread too. A closed pipe would end it, so this thread
+        // reads.
         thread::spawn(move || io::copy(&mut errors, &mut io::sink()));
         if line.contains("attached") {
             Ok(Strace { process, table })
@@ -289,7 +292,7 @@ mod tests {
         cat.wait().unwrap();
         match counted {
             Ok(((), counts)) => assert!(counts.syscalls.unwrap() >= 38.0, "{counts:?}"),
-            // Not every machine has it, or lets it.
+            // The machine may have no strace, or forbid it.
             Err(reason) => assert!(reason.contains("strace"), "{reason}"),
         }
     }

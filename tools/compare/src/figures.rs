@@ -1,23 +1,23 @@
-//! Figures: what was measured of whom, how often, and what can be said of it: median, spread, ratio.
+//! The measured figures, with median, spread and ratio.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::server::LogLevel;
 
-/// How a server was loaded while it was measured.
+/// The load of a server during a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Setting {
-    /// Connections.
+    /// The number of connections.
     pub connections: u32,
-    /// The most commands in flight on each.
+    /// The greatest number of commands in flight on each.
     pub depth: u32,
-    /// How much the server logged.
+    /// The log level of the server.
     pub log: LogLevel,
 }
 
 impl Setting {
-    /// So many connections, so deep; the log says only what goes wrong.
+    /// So many connections with so many commands in flight. The server logs only warnings.
     #[must_use]
     pub const fn new(connections: u32, depth: u32) -> Setting {
         Setting {
@@ -27,7 +27,7 @@ impl Setting {
         }
     }
 
-    /// The same with the log as shipped: a line for each command and answer.
+    /// The same load with the default log: a line for each command and answer.
     #[must_use]
     pub const fn with_log(self) -> Setting {
         Setting {
@@ -37,50 +37,52 @@ impl Setting {
     }
 }
 
-/// As the page says it: `50 × 16`.
+/// The form that the page uses: `50 × 16`.
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} × {}", self.connections, self.depth)
     }
 }
 
-/// The load that the headline, most targets and most claims are about.
+/// The load of the headline, and of most targets and claims.
 pub const HEADLINE: Setting = Setting::new(50, 16);
 /// One command at a time.
 pub const SINGLE: Setting = Setting::new(1, 1);
-/// Many clients, each waiting for its answer.
+/// Many clients. Each waits for its answer.
 pub const PATIENT: Setting = Setting::new(50, 1);
 
-/// What can be measured.
+/// The metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
-    /// Answers in a second.
+    /// Answers per second.
     Rate(Setting),
-    /// Half of the answers came within so many microseconds.
+    /// The median latency in microseconds.
     P50(Setting),
-    /// 99 % did.
+    /// The latency's 99th percentile.
     P99(Setting),
-    /// 99.9 % did.
+    /// The latency's 99.9th percentile.
     P999(Setting),
-    /// Microseconds of processor time for an answer.
+    /// Microseconds of processor time per answer.
     Cpu(Setting),
-    /// Which part of its own core the generator was busy: near 1, it was what limited the rate.
+    /// The part of the time in which the generator was busy. Near 1, the generator limited the
+    /// rate.
     Generator(Setting),
-    /// System calls for an answer.
+    /// System calls per answer.
     Syscalls(Setting),
-    /// Instructions in user mode for an answer.
+    /// User-mode instructions per answer.
     Instructions(Setting),
-    /// Resident memory after the headline's load.
+    /// Resident memory after the load of the headline.
     Memory,
-    /// Bytes of resident memory that a connection costs that spoke once and fell silent.
+    /// Bytes of resident memory per idle connection, which has sent one command.
     Idle,
-    /// Median of how long it takes until the other four servers know what one was told.
+    /// The median time until the other four servers have an update.
     FloodP50,
-    /// The same, of 99 %.
+    /// The 99th percentile of that time.
     FloodP99,
-    /// Updates in a second that all five servers of a herd on one core came to hold.
+    /// Updates per second that reach all five servers of a herd on one core.
     Converged,
-    /// From SIGKILL of one of five until it is back, linked, and holds all again.
+    /// The time from SIGKILL of one of five servers until it runs again, is linked, and holds all
+    /// records.
     Recovery,
     /// Lines of code.
     Lines,
@@ -109,7 +111,7 @@ impl Metric {
         }
     }
 
-    /// The load under which it was measured, where there is one.
+    /// The load of the measurement, if it has one.
     #[must_use]
     pub fn setting(self) -> Option<Setting> {
         match self {
@@ -132,14 +134,14 @@ impl Metric {
     }
 }
 
-/// The values that came of measuring the same thing again and again.
+/// The values of repeated measurements.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
     values: Vec<f64>,
 }
 
 impl Sample {
-    /// Of these; what is no number is left out.
+    /// A sample of these values. NaN and infinite values are left out.
     #[must_use]
     pub fn new(values: impl IntoIterator<Item = f64>) -> Sample {
         let mut values: Vec<f64> = values
@@ -150,7 +152,7 @@ impl Sample {
         Sample { values }
     }
 
-    /// In ascending order.
+    /// The values in ascending order.
     #[must_use]
     pub fn values(&self) -> &[f64] {
         &self.values
@@ -163,7 +165,8 @@ impl Sample {
         }
     }
 
-    /// The value below which this part of them lies, from 0 to 1; between two values, in proportion.
+    /// The value below which this part (0 to 1) of the values lies. Between two values it is
+    /// interpolated.
     #[must_use]
     pub fn quantile(&self, part: f64) -> Option<f64> {
         let last = self.values.len().checked_sub(1)?;
@@ -173,13 +176,13 @@ impl Sample {
         Some(below + (above - below) * (place - place.floor()))
     }
 
-    /// The middle one.
+    /// The median.
     #[must_use]
     pub fn median(&self) -> Option<f64> {
         self.quantile(0.5)
     }
 
-    /// How far the middle half lies apart, as a part of the median. Of fewer than three values nothing can be said.
+    /// The interquartile range as a part of the median. `None` for fewer than three values.
     #[must_use]
     pub fn spread(&self) -> Option<f64> {
         let median = self.median().filter(|median| *median != 0.0)?;
@@ -190,43 +193,43 @@ impl Sample {
     }
 }
 
-/// What came of measuring.
+/// The result of a measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Figure {
     /// Values.
     Measured(Sample),
-    /// None, and why.
+    /// No values, for this reason.
     Missing(String),
 }
 
-/// Everything that was measured.
+/// All figures.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     all: BTreeMap<(&'static str, Metric), Figure>,
 }
 
 impl Figures {
-    /// One more value.
+    /// Adds a value.
     pub fn push(&mut self, who: &'static str, metric: Metric, value: f64) {
         let figure = self.all.entry((who, metric));
         let figure = figure.or_insert_with(|| Figure::Measured(Sample::default()));
         match figure {
             Figure::Measured(sample) => sample.push(value),
-            // One of several attempts failed; that is told elsewhere, and the others count.
+            // An earlier attempt failed. That is noted elsewhere, and the later value counts.
             Figure::Missing(_) => *figure = Figure::Measured(Sample::new([value])),
         }
     }
 
-    /// There is no value, for this reason; unless there is one already.
+    /// Notes why there is no value, unless there is one already.
     pub fn miss(&mut self, who: &'static str, metric: Metric, reason: &str) {
         let figure = self.all.entry((who, metric));
         figure.or_insert_with(|| Figure::Missing(reason.to_owned()));
     }
 
-    /// What came of it, if it was tried.
+    /// The result, if the measurement was tried.
     #[must_use]
     pub fn get(&self, who: &str, metric: Metric) -> Option<&Figure> {
-        // The key holds names that live for ever, and this one need not.
+        // The keys have static names, and `who` has a shorter lifetime. So `get` cannot be used.
         let found = self
             .all
             .iter()
@@ -249,14 +252,14 @@ impl Figures {
         self.sample(who, metric)?.median()
     }
 
-    /// How many times `metric` of the one is that of the other, by their medians.
+    /// The median of `who` divided by the median of `other`.
     #[must_use]
     pub fn ratio(&self, who: &str, other: &str, metric: Metric) -> Option<f64> {
         let below = self.median(other, metric).filter(|below| *below != 0.0)?;
         Some(self.median(who, metric)? / below)
     }
 
-    /// All of them, in order.
+    /// All figures, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, Metric, &Figure)> {
         self.all
             .iter()

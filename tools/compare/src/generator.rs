@@ -1,4 +1,4 @@
-//! herd-load, the generator: how it is run, and what is taken from its JSON.
+//! The load generator herd-load: its commands, and its JSON.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use crate::children;
 use crate::cores;
 use crate::figures::Setting;
 
-/// A server that is silent for so long while an answer is due is given up.
+/// If a server is silent for so long while an answer is due, the run fails.
 const PATIENCE_S: &str = "20";
-/// How many clients report where they are: enough that a table of them is not all in the first cache.
+/// The number of reporting clients. Their table does not fit into the first-level cache.
 pub const CLIENTS: u32 = 10_000;
 
-/// herd-load, and the core that it has for itself.
+/// herd-load and its core.
 #[derive(Clone, Debug)]
 pub struct Generator {
     /// The program.
@@ -26,47 +26,47 @@ pub struct Generator {
     pub core: usize,
 }
 
-/// For how long a server is loaded, and how long before without counting it.
+/// The time of a load, and the warm-up before it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Span {
-    /// Counted.
+    /// The measured time.
     pub duration: Duration,
-    /// Before that.
+    /// The time before it, which does not count.
     pub warm_up: Duration,
 }
 
 /// Latencies, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Latency {
-    /// Half of them were at most this.
+    /// The median.
     pub p50_us: f64,
-    /// 99 %.
+    /// The 99th percentile.
     pub p99_us: f64,
-    /// 99.9 %.
+    /// The 99.9th percentile.
     pub p999_us: f64,
 }
 
-/// What herd-load says, as far as it is looked at here.
+/// The parts of herd-load's result that are used here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// How many answers came, all of them right.
+    /// The number of answers. herd-load has checked all of them.
     pub answers: f64,
-    /// In a second.
+    /// Answers per second.
     pub rate_per_s: f64,
-    /// How long they took; of a flood, how long until all knew.
+    /// The latencies. In a flood, the times until all servers had an update.
     pub latency: Option<Latency>,
-    /// Processor time that the server used for one.
+    /// Processor time of the server per answer.
     pub cpu_us_per_answer: Option<f64>,
     /// The server's resident memory at the end.
     pub memory_bytes: Option<f64>,
-    /// What one idle connection cost the server.
+    /// The server's memory per idle connection.
     pub idle_bytes: Option<f64>,
-    /// Which part of its core herd-load itself was busy.
+    /// The part of the time in which herd-load itself was busy.
     pub generator_share: Option<f64>,
 }
 
 impl Generator {
-    /// The command that sends IAMATs to the server there, whose process is `pid`.
+    /// The command that sends IAMATs to this server. `pid` is the server's process id.
     #[must_use]
     pub fn iamat(&self, server: SocketAddr, pid: u32, setting: Setting, span: Span) -> Command {
         let mut command = self.command("iamat", span);
@@ -75,12 +75,12 @@ impl Generator {
         command.args(["--connections", &setting.connections.to_string()]);
         command.args(["--depth", &setting.depth.to_string()]);
         command.args(["--clients", &CLIENTS.to_string()]);
-        // What a server answers after a restart is not what is compared.
+        // A restarted server must not be measured, so a lost connection ends the run.
         command.arg("--stop-on-loss");
         command
     }
 
-    /// The command that makes connections which speak once and fall silent.
+    /// The command that makes connections which send one command and then nothing.
     #[must_use]
     pub fn idle(&self, server: SocketAddr, pid: u32, connections: u32, span: Span) -> Command {
         let mut command = self.command("idle", span);
@@ -90,7 +90,8 @@ impl Generator {
         command
     }
 
-    /// The command that tells one server of the herd in `config` something, over and over, and asks all others whether they know.
+    /// The command that sends updates to one server of the herd in `config`, and asks all others
+    /// until they have them.
     #[must_use]
     pub fn flood(&self, name: &str, config: &Path, span: Span) -> Command {
         let mut command = self.command("flood", span);
@@ -110,7 +111,8 @@ impl Generator {
     /// Runs such a command to its end on the generator's core.
     ///
     /// # Errors
-    /// It cannot be run, or a server answered wrongly or not at all; in herd-load's words.
+    /// The command cannot be run, or a server answered wrongly or not at all. The text is
+    /// herd-load's.
     pub fn run(&self, command: &mut Command) -> Result<Outcome, String> {
         let output = cores::on(self.core, || children::output(command))?;
         let output = output.map_err(|error| {
@@ -126,10 +128,10 @@ impl Generator {
     }
 }
 
-/// Takes herd-load's JSON apart.
+/// Parses herd-load's JSON.
 ///
 /// # Errors
-/// It is not that.
+/// The text is no such JSON.
 pub fn outcome(text: &str) -> Result<Outcome, String> {
     let json: Value = serde_json::from_str(text.trim())
         .map_err(|error| format!("herd-load's figures are not JSON: {error}"))?;

@@ -1,6 +1,6 @@
-//! A herd of servers, each of whatever world, on one machine.
+//! A herd of servers on one machine. Each may be of another world.
 //!
-//! Each herd lives on a loopback address of its own, on ports that the system chose there: see [`ports`].
+//! Each herd has its own loopback address, and ports that the system chose there: see [`ports`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,32 +17,32 @@ use crate::children;
 use crate::server::{LogLevel, Places, Plan, Server};
 use crate::workshop::Program;
 
-/// Links are there within a second; a machine that is busy may take its time.
+/// Links are up within a second, but the machine may be busy.
 const LINKED: Duration = Duration::from_secs(30);
-/// How long a server may take for each step of telling how it stands.
+/// The time limit for a server's status.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a server is asked how it stands.
+/// The pause between two questions for the status.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// How the server called `name` stands whose neighbours' port is `peers`.
+/// Asks the server `name` for its status. `peers` is its address for neighbours.
 ///
 /// # Errors
-/// It does not answer, or otherwise than the protocol has it.
+/// There is no answer, or the answer breaks the protocol.
 pub fn ask(peers: SocketAddr, name: &str, secret: &str) -> io::Result<Standing> {
     let secret = Secret::new(secret.as_bytes().to_vec());
     herd_client::standing::ask(peers, name, &secret, None, PATIENCE)
 }
 
-/// What all servers of a herd have in common.
+/// The settings that all servers of a herd share.
 #[derive(Clone, Debug)]
 pub struct Common {
-    /// Where their logs go.
+    /// The directory of their logs.
     pub directory: PathBuf,
-    /// What they prove to one another that they know.
+    /// The secret with which they prove that they belong to the herd.
     pub secret: String,
-    /// Whom they ask for places.
+    /// The server that they ask for places.
     pub places: Option<Places>,
-    /// How much they log.
+    /// Their log level.
     pub log_level: LogLevel,
 }
 
@@ -54,17 +54,18 @@ struct Member {
     server: Option<Server>,
 }
 
-/// Running servers and their links. All are killed when this is dropped.
+/// Running servers and their links. Dropping it kills all of them.
 #[derive(Debug)]
 pub struct Herd {
     members: Vec<Member>,
 }
 
 impl Herd {
-    /// Starts servers with these names, and links, the first of two dials; waits until all are ready, not until they are linked.
+    /// Starts servers with these names and links. The first server of a link dials. Waits until all
+    /// are ready, but not until they are linked.
     ///
     /// # Errors
-    /// A server does not get ready, or a link names none.
+    /// A server does not become ready, or a link has an unknown name.
     pub fn start(
         servers: &[(&str, &Program)],
         links: &[(&str, &str)],
@@ -73,11 +74,11 @@ impl Herd {
         Herd::start_with_guests(servers, links, &[], common)
     }
 
-    /// As [`Herd::start`]; besides, each guest, which is no server of the herd, may dial the server
-    /// that it is paired with.
+    /// Like [`Herd::start`]. Each guest may also dial the server that it is paired with. A guest is
+    /// a name without a server in the herd.
     ///
     /// # Errors
-    /// A server does not get ready, or a link or a guest's server names none.
+    /// A server does not become ready, or a link or a guest has an unknown server.
     pub fn start_with_guests(
         servers: &[(&str, &Program)],
         links: &[(&str, &str)],
@@ -123,7 +124,7 @@ impl Herd {
             members[to].plan.accept.push((*dialler).to_owned());
         }
         let mut herd = Herd { members };
-        // All at once: some take a second to get ready.
+        // They start in parallel, because some need a second to become ready.
         let started: Vec<Result<Server, String>> = thread::scope(|scope| {
             let starting: Vec<_> = herd
                 .members
@@ -157,7 +158,7 @@ impl Herd {
         names.collect()
     }
 
-    /// The running server of that name.
+    /// The running server with this name.
     #[must_use]
     pub fn server(&self, name: &str) -> Option<&Server> {
         self.member(name)?.server.as_ref()
@@ -167,17 +168,17 @@ impl Herd {
         self.members.iter().find(|member| member.plan.name == name)
     }
 
-    /// How a server stands.
+    /// Asks a server for its status.
     ///
     /// # Errors
-    /// It does not run, or does not say.
+    /// The server does not run, or does not answer.
     pub fn ask(&self, name: &str) -> Result<Standing, String> {
         let server = self.server(name).ok_or(format!("{name} does not run"))?;
         ask(server.peers, name, &server.plan().secret)
             .map_err(|error| format!("{name} does not say how it stands: {error}"))
     }
 
-    /// Waits until every server that runs is linked with all its neighbours that run.
+    /// Waits until every running server is linked with all its running neighbours.
     ///
     /// # Errors
     /// A link is still missing after a while.
@@ -206,10 +207,10 @@ impl Herd {
         Ok(())
     }
 
-    /// SIGKILL. The server is gone when this returns.
+    /// Sends SIGKILL to a server and waits for its end.
     ///
     /// # Errors
-    /// There is no such server, or the system does not let it be killed.
+    /// There is no such server, or the system refuses the signal.
     pub fn kill(&mut self, name: &str) -> io::Result<()> {
         let member = self
             .members
@@ -221,10 +222,10 @@ impl Herd {
         }
     }
 
-    /// Starts a server that was killed again, where it was.
+    /// Starts a killed server again, with the same addresses.
     ///
     /// # Errors
-    /// There is no such server, or it does not get ready.
+    /// There is no such server, or it does not become ready.
     pub fn start_again(&mut self, name: &str) -> Result<(), String> {
         let member = self
             .members
@@ -235,7 +236,8 @@ impl Herd {
         Ok(())
     }
 
-    /// SIGTERM to all, and their end; says which did not end as it should.
+    /// Sends SIGTERM to all servers and waits for their ends. Returns a complaint for each that did
+    /// not end well.
     #[must_use]
     pub fn stop(mut self) -> Vec<String> {
         let servers = self
@@ -251,7 +253,7 @@ impl Herd {
         ends.filter_map(Result::err).collect()
     }
 
-    /// The logs of all, and what they wrote to their standard errors, under their names: for whoever looks for a failure.
+    /// The logs and the standard errors of all servers, to explain a failure.
     #[must_use]
     pub fn logs(&self) -> String {
         let mut text = String::new();

@@ -1,29 +1,32 @@
-//! The same server, written for other worlds: asyncio, uvloop, Node, Java, Go and tokio, next to herd-mio.
+//! The same server in several worlds: asyncio, uvloop, Node, Java, Go and tokio, beside herd-mio. A
+//! world is a language with its way to do many things at once.
 //!
-//! Each speaks the clients' and the neighbours' protocol, takes the same command line, and is written as an engineer of that world
-//! would write it. So any of them can be measured next to any other, and they can be mixed in one herd; the test `conformance` holds
-//! all of them to the same transcript.
+//! Each server speaks the clients' and the neighbours' protocol, and takes the same command line.
+//! Each is written in the usual style of its world. So any two can be compared, and they can be
+//! mixed in one herd. The test `conformance` plays the same transcripts against all of them.
 //!
 //! | to understand | read |
 //! |---|---|
-//! | which worlds there are | [`worlds`] |
-//! | what a world needs of the machine | [`tools`] |
+//! | the list of worlds | [`worlds`] |
+//! | the tools that a world needs | [`tools`] |
 //! | how its server is built | [`workshop`] |
 //! | one running server | [`server`] |
-//! | what becomes of them when a signal comes | [`children`] |
-//! | a herd of them | [`herd`] |
+//! | child processes and signals | [`children`] |
+//! | a herd of servers | [`herd`] |
 //! | whether all hold the same records | [`herd_client::standing`] |
-//! | how long a program is | [`count`] |
+//! | the length of a program | [`count`] |
 //! | a comparison, from its options to its report | [`comparison`] |
-//! | what is measured, and how | [`plan`], [`mod@bench`] |
-//! | with what | [`generator`], [`counters`], [`redis`], [`cores`] |
-//! | what came of it | [`figures`], [`targets`], [`claims`] |
-//! | the page | [`report`] |
+//! | the measurements | [`plan`], [`mod@bench`] |
+//! | their tools | [`generator`], [`counters`], [`redis`], [`cores`] |
+//! | their results | [`figures`], [`targets`], [`claims`] |
+//! | the HTML page | [`report`] |
 //!
-//! `README.md` of this crate reads the asyncio servers and herd-mio side by side, concept by concept; the test `tour` holds it to their code
-//! and to the figures of a measured run.
+//! `README.md` of this crate explains the asyncio servers and herd-mio side by side, concept by
+//! concept. The test `tour` compares its excerpts with their code, and its figures with a measured
+//! run.
 //!
-//! The servers themselves are in `worlds/`, each with its own dependencies; this crate builds without any of their tools.
+//! The servers themselves are in `worlds/`, each with its own dependencies. This crate builds
+//! without their tools.
 
 #![forbid(unsafe_code)]
 

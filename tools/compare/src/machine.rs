@@ -1,25 +1,25 @@
-//! The machine on which it was measured, and how busy it was with other things.
+//! The measuring machine, and how busy it was with other work.
 
 use std::fs;
 use std::process::Command;
 
-/// What a reader has to know of the machine.
+/// The facts about the machine that a reader needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// The processor's name, as it says it.
+    /// The processor's own name.
     pub processor: String,
-    /// How many cores this program may use.
+    /// The number of cores that this program may use.
     pub cores: usize,
     /// In bytes.
     pub memory_bytes: u64,
     /// The system and its version.
     pub kernel: String,
-    /// Whether it runs inside another one, where the processor says so.
+    /// Whether it is a virtual machine, if the processor reports that.
     pub is_virtual: bool,
 }
 
 impl Machine {
-    /// This one. What it does not say is "unknown".
+    /// This machine. Unknown facts are "unknown".
     #[must_use]
     pub fn this() -> Machine {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -62,26 +62,26 @@ fn memory_bytes(meminfo: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// When the figures cannot be trusted to the percent, and why.
+/// How exact the figures are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Noise {
-    /// Of the minute before it began.
+    /// The load average of the minute before the run.
     pub load_before: Option<f64>,
     /// The median of the spreads of all rates.
     pub typical_spread: Option<f64>,
-    /// The widest of them, and whose.
+    /// The greatest spread, and its measurement.
     pub widest: Option<(f64, String)>,
-    /// The generator and the server had to share a core.
+    /// Whether generator and server had to share a core.
     pub one_core: bool,
 }
 
-/// Somebody else used more than so much of the machine, as a part of its cores, before it began.
+/// Above this load before the run, as a part of the cores, other work has disturbed the machine.
 const BUSY: f64 = 0.25;
-/// The middle half of the rates lies further apart than this.
+/// A greater spread of the rates than this is worth a warning.
 const SPREAD: f64 = 0.05;
 
 impl Noise {
-    /// What is wrong with this run, in words; nothing on a quiet machine.
+    /// The problems of this run, as text. Empty on a quiet machine.
     #[must_use]
     pub fn complaints(&self, cores: usize) -> Vec<String> {
         let mut all = Vec::new();

@@ -1,4 +1,5 @@
-//! `herd-compare`: measures the worlds' servers side by side; which worlds there are, and whether this machine can run them.
+//! `herd-compare`: measures the worlds' servers side by side. It also lists the worlds and whether
+//! this machine can run them.
 
 #![forbid(unsafe_code)]
 
@@ -105,7 +106,8 @@ fn main() -> ExitCode {
             io::stderr(),
             "herd-compare: stopped by signal {number}; nothing that was started is left, and no report is written"
         );
-        // As a shell reports a program that a signal ended; the numbers are small.
+        // The exit status of a shell for a program that a signal ended. Signal numbers are small
+        // enough for it.
         return ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX));
     }
     match result {
@@ -117,7 +119,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A time between a hundredth of a second and an hour.
+/// Parses a time between a hundredth of a second and an hour.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
@@ -129,7 +131,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Measures; false if something could not be.
+/// Measures. Returns false if a measurement failed.
 fn compare(measuring: &Measuring) -> Result<bool, String> {
     let mut plan = if measuring.quick {
         Plan::quick()
@@ -181,7 +183,7 @@ fn compare(measuring: &Measuring) -> Result<bool, String> {
     Ok(comparison.troubles.is_empty())
 }
 
-/// Prints the list; false if a server could not be built.
+/// Prints the list. Returns false if a server could not be built.
 fn worlds(prepare: bool) -> Result<bool, String> {
     let workshop = match prepare {
         true => Some(Workshop::of_cargo(Profile::Release)?),
@@ -216,7 +218,7 @@ fn worlds(prepare: bool) -> Result<bool, String> {
     Ok(all_well)
 }
 
-/// Its lines of code, without comments and tests; "?" if they cannot be read.
+/// Its lines of code without comments and tests. "?" if they cannot be read.
 fn length(world: &World) -> String {
     let lines = world.sources().and_then(|files| code_lines(&files));
     lines.map_or_else(|_| "?".to_owned(), |lines| lines.to_string())

@@ -1,4 +1,4 @@
-//! What is measured, how often and for how long.
+//! The plan: what is measured, how often and for how long.
 
 use std::time::Duration;
 
@@ -8,39 +8,40 @@ use crate::generator::Span;
 /// The plan of a whole comparison.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The loads, the headline's first.
+    /// The loads. The load of the headline is the first.
     pub settings: Vec<Setting>,
     /// The loads under which system calls and instructions are counted.
     pub counted: Vec<Setting>,
-    /// How often each is measured; the worlds take turns.
+    /// The number of measurements of each load. The worlds take turns.
     pub rounds: u32,
-    /// For how long, each time.
+    /// The time of each measurement.
     pub span: Span,
-    /// Compilers at run time need to see some load before they compile: so long, once, before anything is measured.
+    /// The time of a load before all measurements, once for each server. Just-in-time compilers
+    /// need some load before they compile.
     pub settling: Duration,
-    /// Worlds that are also measured with the log as shipped; none is all.
+    /// The worlds that are also measured with the default log. `None` stands for all.
     pub logged: Option<&'static [&'static str]>,
-    /// How many connections fall silent.
+    /// The number of idle connections.
     pub idle_connections: u32,
-    /// How often silence, floods, convergence and recovery are measured.
+    /// The number of measurements of idle connections, floods, convergence and recovery.
     pub herd_rounds: u32,
-    /// Whether it is the short one.
+    /// Whether this is the short plan.
     pub is_quick: bool,
 }
 
-/// The worlds whose cost of logging is always asked for.
+/// The worlds that are measured with their log in the short plan too.
 const LOGGED: &[&str] = &["mio", "streams", "protocols", "uvloop"];
-/// A process of the generator comes and goes, and its connections are made.
+/// The time to start and end a generator's process, and to make its connections.
 const COMING_AND_GOING: Duration = Duration::from_millis(60);
-/// Until five servers are up and linked, and down again, on the average of the worlds.
+/// The time to start, link and stop five servers, averaged over the worlds.
 const HERD_UP: Duration = Duration::from_millis(1800);
-/// A herd is loaded twice as long as a server, unless that is longer than this anyway.
+/// A herd's load of less than twice this time is doubled, up to twice this time.
 const LONG_ENOUGH: Duration = Duration::from_millis(500);
-/// Until one server is up.
+/// The time to start one server.
 const SERVER_UP: Duration = Duration::from_millis(350);
 
 impl Plan {
-    /// Everything, long enough to be believed on a quiet machine.
+    /// The full plan. It is long enough for reliable figures on a quiet machine.
     #[must_use]
     pub fn full() -> Plan {
         Plan {
@@ -66,7 +67,7 @@ impl Plan {
         }
     }
 
-    /// Half of the loads, and shorter: a first look, in less than three minutes once everything is built.
+    /// Half of the loads, and shorter: a first look, in less than three minutes after the builds.
     #[must_use]
     pub fn quick() -> Plan {
         Plan {
@@ -85,13 +86,13 @@ impl Plan {
         }
     }
 
-    /// Whether that world is measured with its log as well.
+    /// Whether this world is measured with its log too.
     #[must_use]
     pub fn is_logged(&self, world: &str) -> bool {
         self.logged.is_none_or(|worlds| worlds.contains(&world))
     }
 
-    /// The two lengths of the runs in which something is counted: what differs between them is what answers cost.
+    /// The two lengths of counted runs. The difference between them is the cost of the answers.
     #[must_use]
     pub fn counted_spans(&self) -> [Span; 2] {
         let of = |duration| Span {
@@ -101,13 +102,13 @@ impl Plan {
         [of(self.span.duration / 8), of(self.span.duration)]
     }
 
-    /// How long one run takes.
+    /// The time of one run.
     #[must_use]
     pub fn one_run(&self) -> Duration {
         self.span.duration + self.span.warm_up + COMING_AND_GOING
     }
 
-    /// How long both runs take in which something is counted.
+    /// The time of a pair of counted runs.
     #[must_use]
     pub fn one_count(&self) -> Duration {
         let spans = self.counted_spans();
@@ -117,7 +118,7 @@ impl Plan {
             .sum()
     }
 
-    /// How long it takes to learn what silence costs.
+    /// The time to measure idle connections.
     #[must_use]
     pub fn one_silence(&self) -> Duration {
         SERVER_UP
@@ -125,7 +126,7 @@ impl Plan {
             + Duration::from_micros(50) * self.idle_connections
     }
 
-    /// It is the memory that counts there, not the latency.
+    /// The short span of that measurement: only the memory counts, not the latency.
     #[must_use]
     pub fn silence_span(&self) -> Span {
         Span {
@@ -134,7 +135,8 @@ impl Plan {
         }
     }
 
-    /// For how long a herd is loaded: long enough that the last updates' way does not count for more than it should.
+    /// The time of a herd's load. It is long enough that the spread of the last updates does not
+    /// count too much.
     #[must_use]
     pub fn convergence(&self) -> Duration {
         self.span
@@ -142,13 +144,14 @@ impl Plan {
             .max(2 * self.span.duration.min(LONG_ENOUGH))
     }
 
-    /// How long a herd of five takes: up, flood, load, recovery.
+    /// The time for a herd of five: start, flood, load, recovery.
     #[must_use]
     pub fn one_herd(&self) -> Duration {
         HERD_UP + self.span.duration + 3 * self.convergence() + SERVER_UP
     }
 
-    /// How long all of it takes with so many worlds, so many of them with their log too.
+    /// The time of a whole comparison with so many worlds. `logged` of them are measured with their
+    /// log too.
     #[must_use]
     pub fn estimate(&self, worlds: u32, logged: u32) -> Duration {
         let fielded = worlds + logged;

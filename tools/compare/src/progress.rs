@@ -1,4 +1,4 @@
-//! The progress bar with an estimate, if there is a terminal to show it; if not, a line for each part.
+//! The progress bar with an estimate. Without a terminal, a line for each part.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use herd_testkit::clock::now;
 
 const LAYOUT: &str = "[{bar:30}] {elapsed_precise}, about {eta} to go: {msg}";
 
-/// How far a comparison has got.
+/// The progress of a comparison.
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
@@ -19,13 +19,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of something that takes about so long.
+    /// The progress of a task that takes about so long.
     #[must_use]
     pub fn on_stderr(estimate: Duration) -> Progress {
         let steps = u64::try_from(estimate.as_millis()).unwrap_or(u64::MAX);
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
-            // The layout is right: whoever runs it on a terminal sees it.
+            // The layout is a constant and valid.
             if let Ok(style) = ProgressStyle::with_template(LAYOUT) {
                 bar.set_style(style.progress_chars("=> "));
             }
@@ -38,13 +38,13 @@ impl Progress {
         }
     }
 
-    /// This begins.
+    /// A part begins.
     pub fn begin(&mut self, part: &'static str, what: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(format!("{part}: {what}")),
             None if !self.parts.contains(&part) => {
                 let seconds = self.started.elapsed().as_secs();
-                // Nobody may be listening.
+                // A failed write is ignored.
                 let _ = writeln!(io::stderr(), "{seconds:>4} s  {part}");
             }
             None => {}
@@ -54,14 +54,14 @@ impl Progress {
         }
     }
 
-    /// What was to take so long is done.
+    /// A step is done that was planned to take so long.
     pub fn done(&self, planned: Duration) {
         if let Some(bar) = &self.bar {
             bar.inc(u64::try_from(planned.as_millis()).unwrap_or_default());
         }
     }
 
-    /// All is done.
+    /// All steps are done.
     pub fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();

@@ -1,7 +1,7 @@
-//! Redis `GEOADD` as a measure from outside: it is what somebody would reach for who has positions to store.
+//! Redis `GEOADD` as an outside measure. It is a usual choice for storing positions.
 //!
-//! It does less than a server of a herd (no log line, no neighbours) and is loaded by its own benchmark, so it is a mark on the wall,
-//! not a contestant.
+//! Redis does less than a server of a herd (no log line, no neighbours), and its own benchmark
+//! loads it. So it is a reference value, and not part of the comparison.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -22,20 +22,20 @@ pub const REDIS: &str = "redis";
 const READY: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// A running Redis. It is killed when this is dropped.
+/// A running Redis. Dropping it kills it.
 #[derive(Debug)]
 pub struct Redis {
     _process: Running,
     address: SocketAddr,
-    /// What it says of itself.
+    /// Its version.
     pub version: String,
 }
 
 impl Redis {
-    /// Starts it on the server's core, without a file on disk.
+    /// Starts Redis on the server's core, without a file on disk.
     ///
     /// # Errors
-    /// It is not there, or does not start: then it is left out, for this reason.
+    /// Redis is missing or does not start. Then it is left out, for this reason.
     pub fn start(cores: Cores, directory: &Path) -> Result<Redis, String> {
         let install = "apt install redis-server redis-tools";
         let said = |program: &str| {
@@ -84,7 +84,7 @@ impl Redis {
         Ok(redis)
     }
 
-    /// How many `GEOADD`s it takes in a second, of so many.
+    /// The number of `GEOADD`s per second, measured with `count` of them.
     ///
     /// # Errors
     /// Its benchmark fails.
@@ -122,7 +122,7 @@ impl Redis {
 #[must_use]
 pub fn benchmark_rate(said: &str) -> Option<f64> {
     let line = said.lines().rev().find(|line| !line.trim().is_empty())?;
-    // The command is quoted and has no comma in it.
+    // The command is quoted and contains no comma.
     line.split(',').nth(1)?.trim_matches('"').parse().ok()
 }
 

@@ -1,6 +1,7 @@
-//! The report: one page that needs nothing else, and the same as JSON.
+//! The report: one self-contained HTML page, and the same figures as JSON.
 //!
-//! The page has no script and loads nothing. Charts come first, tables after; what was not measured says why where its figure would be.
+//! The page has no script and loads nothing. Charts come first, then tables. In the place of a
+//! missing figure stands the reason.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -25,46 +26,46 @@ const STYLE: &str = include_str!("report/page.css");
 /// A finished comparison.
 #[derive(Debug)]
 pub struct Comparison {
-    /// When it began, in words.
+    /// The time of its beginning, as text.
     pub date: String,
-    /// What repeats it.
+    /// The command that repeats it.
     pub command: String,
-    /// How long it took.
+    /// Its length.
     pub took: Duration,
-    /// Whether the servers were built to be measured.
+    /// Whether the servers were built with optimization.
     pub is_optimized: bool,
-    /// Where it ran.
+    /// The measuring machine.
     pub machine: Machine,
-    /// Who had which core.
+    /// The cores of server and generator.
     pub cores: Cores,
-    /// How far it can be trusted.
+    /// How exact the figures are.
     pub noise: Noise,
-    /// What was planned.
+    /// The plan of the measurements.
     pub plan: Plan,
-    /// Who was measured, and who was not.
+    /// All worlds, and whether they were measured.
     pub worlds: Vec<(&'static World, Standing)>,
     /// Redis's version, or why it was left out.
     pub redis: Result<String, String>,
-    /// What was found.
+    /// The figures.
     pub figures: Figures,
-    /// What went wrong.
+    /// The errors.
     pub troubles: Vec<String>,
 }
 
 /// Whether a world was measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// With these tools.
+    /// It was measured, with these tools.
     Measured {
         /// Their versions.
         versions: String,
     },
-    /// For this reason it was not.
+    /// It was not measured, for this reason.
     Skipped(String),
 }
 
 impl Comparison {
-    /// Names of the worlds that were measured, the fastest first, and Redis among them if it was.
+    /// The names of the measured worlds, the fastest first. Redis is among them if it was measured.
     fn by_rate(&self, with_redis: bool) -> Vec<&'static str> {
         let measured = self
             .worlds
@@ -84,14 +85,14 @@ impl Comparison {
     }
 }
 
-/// The page.
+/// The HTML page.
 #[must_use]
 pub fn page(of: &Comparison) -> String {
     let all = of.by_rate(true);
     let worlds = of.by_rate(false);
     let mut page = String::new();
     let title = headline(&of.figures);
-    // Writing into memory does not fail.
+    // Writing into a String never fails.
     let _ = write!(
         page,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -147,9 +148,9 @@ pub fn page(of: &Comparison) -> String {
         tables::worlds(of),
         method(of)
     );
-    // `50 × 16` is one word.
+    // No line break within `50 × 16`.
     page = page.replace(" × ", "\u{a0}×\u{a0}");
-    // What would end the element cannot stand in it; in JSON a slash may be escaped.
+    // `</` would end the script element. JSON allows an escaped slash.
     let json = json::json(of).to_string().replace("</", "<\\/");
     let _ = write!(
         page,
@@ -158,7 +159,7 @@ pub fn page(of: &Comparison) -> String {
     page
 }
 
-/// What the first chart shows, in one sentence.
+/// The content of the first chart, in one sentence.
 fn headline(figures: &Figures) -> String {
     let rate = Metric::Rate(HEADLINE);
     let parts: Vec<String> = ["streams", "tokio"]
@@ -217,7 +218,7 @@ fn noise(of: &Comparison) -> String {
     )
 }
 
-/// Where the generator was what limited a rate, the ratio is at least what is shown.
+/// A note for worlds that the generator limited: their real ratio is at least the shown one.
 fn limits(of: &Comparison) -> String {
     let busy = of.by_rate(false).into_iter().filter(|name| {
         let share = of.figures.median(name, Metric::Generator(HEADLINE));
@@ -470,7 +471,8 @@ mod tests {
     use super::*;
     use crate::worlds::WORLDS;
 
-    /// Two worlds measured, the others skipped, and something in the text that HTML has to be kept from.
+    /// A comparison with two measured worlds. The others are skipped. Some text needs escaping in
+    /// HTML.
     fn comparison() -> Comparison {
         let mut figures = Figures::default();
         for (who, rate) in [("mio", 400_000.0), ("streams", 20_000.0)] {
@@ -517,7 +519,8 @@ mod tests {
         }
     }
 
-    /// Every element that is opened is closed in order; a simple check, which no void element of ours escapes.
+    /// Asserts that all elements are closed in order. The check is simple, but it knows the void
+    /// elements of this page.
     pub(crate) fn assert_well_formed(page: &str) {
         let mut open = Vec::new();
         let mut rest = page;
@@ -543,7 +546,7 @@ mod tests {
                 );
             } else {
                 open.push(name);
-                // What is in these is no markup.
+                // The content of these elements is no markup.
                 if ["style", "script"].contains(&name) {
                     rest = &rest[rest.find(&format!("</{name}>")).expect("it is closed")..];
                 }

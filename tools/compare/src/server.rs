@@ -1,4 +1,4 @@
-//! One server as a process, of whatever world: its command line, its start, its end.
+//! One server of any world as a process: its command line, its start, its end.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -17,21 +17,21 @@ use crate::children::Running;
 use crate::workshop::Program;
 use crate::worlds::Recipe;
 
-/// A server is ready within a second or two; a machine that is busy with other things may take its time.
+/// A server is ready within a second or two, but the machine may be busy.
 const READY: Duration = Duration::from_secs(30);
-/// After SIGTERM a server may finish what it is answering. Then SIGKILL.
+/// After SIGTERM a server may finish its answers. After this time it gets SIGKILL.
 const STOP: Duration = Duration::from_secs(8);
-/// How much a server logs.
+/// The log level of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// A line for each command and answer.
     Info,
-    /// Only trouble.
+    /// Warnings only.
     Warn,
 }
 
 impl LogLevel {
-    /// As it is said on the command line.
+    /// Its name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -41,54 +41,55 @@ impl LogLevel {
     }
 }
 
-/// Whom a server asks for places.
+/// The server that is asked for places.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// `https://host:port`.
+    /// The URL, `https://host:port`.
     pub url: String,
-    /// The certificate authority that is trusted, and no other.
+    /// The only trusted certificate authority.
     pub ca_file: PathBuf,
-    /// The key. It goes into the environment, where no process listing shows it.
+    /// The API key. It is passed in the environment, because process listings show arguments.
     pub key: String,
 }
 
-/// How a server is to be started.
+/// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Its name.
     pub name: String,
-    /// Where it listens for clients.
+    /// Its address for clients.
     pub clients: SocketAddr,
-    /// Where it listens for neighbours.
+    /// Its address for neighbours.
     pub peers: SocketAddr,
-    /// Neighbours that it dials, and where.
+    /// The neighbours that it dials, with their addresses.
     pub dial: Vec<(String, SocketAddr)>,
-    /// Neighbours that dial it.
+    /// The neighbours that dial it.
     pub accept: Vec<String>,
     /// The herd's secret.
     pub secret: String,
-    /// Whom it asks for places; without, it has no key.
+    /// The server that it asks for places. `None` means that it has no key.
     pub places: Option<Places>,
-    /// How much it logs.
+    /// Its log level.
     pub log_level: LogLevel,
-    /// Where its log, its config file, and what it writes to its standard error go.
+    /// The directory for its log, its config file and its standard error.
     pub directory: PathBuf,
 }
 
 impl Plan {
-    /// The file that it logs into.
+    /// Its log file.
     #[must_use]
     pub fn log_file(&self) -> PathBuf {
         self.directory.join(format!("{}.log", self.name))
     }
 
-    /// What it writes to its standard error.
+    /// The file with its standard error.
     #[must_use]
     pub fn error_file(&self) -> PathBuf {
         self.directory.join(format!("{}.stderr", self.name))
     }
 
-    /// The command that starts it. herd-mio takes its neighbours from a config file, which is written for it.
+    /// The command that starts it. herd-mio needs a config file for its neighbours, so the file is
+    /// written.
     ///
     /// # Errors
     /// The config file cannot be written.
@@ -134,13 +135,14 @@ impl Plan {
 
     /// herd-mio's config file: this server and its neighbours, as a herd.
     fn config(&self) -> String {
-        // Where clients connect is said on the command line, or is another server's affair.
+        // The command line overrides this address for clients. Those of other servers are not used.
         let member = |name, peers| Member {
             name,
             clients: "127.0.0.1:0",
             peers,
         };
-        // The same goes for where neighbours connect; but a port has to be named there.
+        // The command line overrides this address for neighbours too, but the file has to contain a
+        // port.
         let never_dialled = "0.0.0.0:1";
         let dialled: Vec<_> = self.dial.iter().map(|(_, at)| at.to_string()).collect();
         let mut members = vec![member(&self.name, never_dialled)];
@@ -157,22 +159,23 @@ impl Plan {
     }
 }
 
-/// A running server. It is killed when this is dropped.
+/// A running server. Dropping it kills it.
 #[derive(Debug)]
 pub struct Server {
     plan: Plan,
     process: Running,
-    /// Where it listens for clients.
+    /// Its address for clients.
     pub clients: SocketAddr,
-    /// Where it listens for neighbours.
+    /// Its address for neighbours.
     pub peers: SocketAddr,
 }
 
 impl Server {
-    /// Starts it, and waits until it says that it is ready.
+    /// Starts the server, and waits until it reports that it is ready.
     ///
     /// # Errors
-    /// It cannot be started, ends, or does not get ready; with what it wrote to its standard error.
+    /// The server cannot be started, ends, or does not become ready. The text contains its standard
+    /// error.
     pub fn start(program: &Program, plan: &Plan) -> Result<Server, String> {
         let name = &plan.name;
         let world = program.world.name;
@@ -212,7 +215,7 @@ impl Server {
         }
     }
 
-    /// How it was started.
+    /// The settings with which it was started.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -224,38 +227,38 @@ impl Server {
         self.process.child.id()
     }
 
-    /// What it has logged so far.
+    /// The content of its log so far.
     #[must_use]
     pub fn log(&self) -> String {
         text_of(&self.plan.log_file())
     }
 
-    /// What it wrote to its standard error.
+    /// The content of its standard error.
     #[must_use]
     pub fn errors(&self) -> String {
         text_of(&self.plan.error_file())
     }
 
-    /// SIGKILL: no farewell, no flush. It is gone when this returns.
+    /// Sends SIGKILL, and waits for the end.
     ///
     /// # Errors
-    /// The system does not let it be killed.
+    /// The system refuses the signal.
     pub fn kill(mut self) -> io::Result<()> {
         self.process.kill()
     }
 
-    /// SIGTERM, and its end.
+    /// Sends SIGTERM, and waits for the end.
     ///
     /// # Errors
-    /// It failed on the way, or was still there after a while, and was killed.
+    /// The server ended with a failure, or had to be killed after a while.
     pub fn stop(mut self) -> Result<(), String> {
         self.ask_to_stop();
         self.await_stop(now() + STOP)
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub(crate) fn ask_to_stop(&self) {
-        // If it has ended by itself, it is not reaped yet, so its id is still its own.
+        // A server that has ended by itself is not reaped yet, so no other process has its id.
         let _ = kill_process(Pid::from_child(&self.process.child), Signal::TERM);
     }
 
@@ -275,7 +278,7 @@ impl Server {
         }
     }
 
-    /// Until when a server that was asked to stop is waited for.
+    /// The deadline of a stop that begins now.
     pub(crate) fn stop_deadline() -> Instant {
         now() + STOP
     }
@@ -285,7 +288,8 @@ fn text_of(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
-/// The first line that comes out, as soon as it is there. What follows is passed over, so that nobody who writes it has to wait.
+/// The first line of an output, as soon as it is there. The rest is read and dropped, so that the
+/// writer never blocks.
 fn first_line(output: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {

@@ -1,23 +1,23 @@
-//! What this project has set itself, next to what was measured.
+//! The targets of this project, beside the measured figures.
 
 use crate::figures::{Figures, HEADLINE, Metric, PATIENT, SINGLE};
 use crate::redis::REDIS;
 
-/// What is to be reached.
+/// The value to reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Goal {
-    /// At least this.
+    /// At least this value.
     AtLeast(f64),
-    /// At most this.
+    /// At most this value.
     AtMost(f64),
-    /// This, when rounded to one decimal, or less.
+    /// At most this value, after rounding to one decimal.
     About(f64),
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// How many times the other's.
+    /// A ratio to another figure.
     Times,
     /// System calls.
     Syscalls,
@@ -27,21 +27,21 @@ pub enum Unit {
     Bytes,
 }
 
-/// A target, and how it stands.
+/// A target and its measured value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// What it is about.
+    /// The subject.
     pub what: &'static str,
-    /// What is to be reached.
+    /// The value to reach.
     pub goal: Goal,
-    /// Of what.
+    /// The unit of the value.
     pub unit: Unit,
-    /// What was measured; `None` if it was not.
+    /// The measured value. `None` if it was not measured.
     pub measured: Option<f64>,
 }
 
 impl Target {
-    /// Whether it is reached; `None` if that was not measured.
+    /// Whether the target is reached. `None` if it was not measured.
     #[must_use]
     pub fn is_met(&self) -> Option<bool> {
         let measured = self.measured?;
@@ -53,7 +53,7 @@ impl Target {
     }
 }
 
-/// All of them.
+/// All targets.
 #[must_use]
 pub fn targets(figures: &Figures) -> Vec<Target> {
     let rate = Metric::Rate(HEADLINE);

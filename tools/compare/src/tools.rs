@@ -1,19 +1,20 @@
-//! The tools that a world's server needs of the machine: whether they are there, and new enough.
+//! The tools that a world's server needs, and whether this machine has them in a new enough
+//! version.
 
 use std::fmt;
 use std::io;
 use std::process::{Command, Stdio};
 
-/// A program that has to be there.
+/// A program that a world needs.
 #[derive(Debug)]
 pub struct Tool {
-    /// What it is called, which is how it is started.
+    /// The name of the program.
     pub program: &'static str,
-    /// What makes it say its version, and nothing else.
+    /// The arguments that make it print its version.
     version: &'static [&'static str],
-    /// The oldest version that will do.
+    /// The oldest version that is accepted.
     pub least: Version,
-    /// How to get it.
+    /// How to install it.
     pub install: &'static str,
 }
 
@@ -28,7 +29,7 @@ pub const PYTHON: Tool = Tool {
     least: Version(3, 11),
     install: "apt install python3 python3-venv, or https://www.python.org/downloads/",
 };
-/// The part of CPython that Debian packs separately, without which a virtual environment has no pip.
+/// A part of CPython that Debian packages separately. Without it, a virtual environment has no pip.
 pub const VENV: Tool = Tool {
     program: "python3",
     version: &["-c", "import ensurepip, venv; print(ensurepip.version())"],
@@ -77,7 +78,8 @@ impl fmt::Display for Version {
 }
 
 impl Version {
-    /// The first word of `text` that begins as a version does, with or without letters before it (`v20.1`, `go1.19`).
+    /// The first word of `text` that looks like a version, with or without letters before it
+    /// (`v20.1`, `go1.19`).
     fn find(text: &str) -> Option<Version> {
         text.split_whitespace().find_map(|word| {
             let word = word.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
@@ -97,7 +99,7 @@ impl Tool {
     /// Its version.
     ///
     /// # Errors
-    /// It is not there, or too old: in words, with what to do.
+    /// The program is missing or too old. The text says what to do.
     pub fn check(&self) -> Result<Version, String> {
         let Tool {
             program,

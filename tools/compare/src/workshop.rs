@@ -1,7 +1,7 @@
-//! Building the worlds' servers, each with the tools of its world.
+//! Builds the worlds' servers, each with the tools of its world.
 //!
-//! Whatever is made goes to `compare/` in cargo's target directory, nothing into the source tree; what is there already and still
-//! right is used again.
+//! All results go to `compare/` in cargo's target directory, and none into the source tree.
+//! Up-to-date results are used again.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -18,10 +18,11 @@ use serde_json::Value;
 use crate::children;
 use crate::worlds::{Recipe, World};
 
-/// Says what a directory was made of, so that it is made anew when that changes.
+/// A file that names the inputs of a directory. The directory is made anew when they change.
 const MADE_OF: &str = "made-of";
 
-/// How cargo builds: only the optimized programs are worth measuring, the others are there sooner.
+/// The profile of a build. Only optimized programs are worth measuring. The others are built
+/// faster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// Quickly built.
@@ -30,12 +31,13 @@ pub enum Profile {
     Release,
 }
 
-/// Why a world's server cannot be had.
+/// Why a world's server is not available.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unprepared {
-    /// This machine lacks something, or cannot fetch it: the world is to be skipped, for this reason.
+    /// This machine lacks a tool, or cannot download something. The world is skipped for this
+    /// reason.
     Missing(String),
-    /// It should have worked.
+    /// The build failed.
     Failed(String),
 }
 
@@ -50,16 +52,16 @@ impl fmt::Display for Unprepared {
 
 impl std::error::Error for Unprepared {}
 
-/// A server's program, ready to be started.
+/// A server's program, ready to start.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// Its world.
     pub world: &'static World,
-    /// What is executed.
+    /// The executable.
     pub executable: PathBuf,
-    /// What it is told before the server's name.
+    /// The arguments before the server's name.
     pub arguments: Vec<OsString>,
-    /// What its environment has besides.
+    /// Additional environment variables.
     pub environment: Vec<(&'static str, OsString)>,
 }
 
@@ -68,14 +70,14 @@ pub struct Program {
 pub struct Workshop {
     target: PathBuf,
     profile: Profile,
-    /// What the recipes came out as: worlds that are built alike, and together, are built once.
+    /// The results so far. Worlds that are built together share one result.
     made: Mutex<HashMap<&'static str, Made>>,
 }
 
 type Made = Arc<Mutex<Option<Result<Program, Unprepared>>>>;
 
 impl Workshop {
-    /// In that target directory.
+    /// A workshop in this target directory.
     #[must_use]
     pub fn new(target: &Path, profile: Profile) -> Workshop {
         Workshop {
@@ -85,10 +87,10 @@ impl Workshop {
         }
     }
 
-    /// In the target directory that cargo uses here.
+    /// A workshop in cargo's target directory.
     ///
     /// # Errors
-    /// Cargo cannot be asked.
+    /// Cargo does not name its target directory.
     pub fn of_cargo(profile: Profile) -> Result<Workshop, String> {
         let arguments = ["metadata", "--no-deps", "--format-version", "1"];
         let said = run(cargo::command()
@@ -102,16 +104,17 @@ impl Workshop {
         }
     }
 
-    /// Where everything is that is made here.
+    /// The directory of all results.
     #[must_use]
     pub fn place(&self) -> PathBuf {
         self.target.join("compare")
     }
 
-    /// The program of that world's server: built, if it is not there already. Whoever asks for it meanwhile waits.
+    /// The program of a world's server. It is built if it is not there already. Other callers for
+    /// the same world wait.
     ///
     /// # Errors
-    /// It cannot be had.
+    /// The program is not available.
     pub fn prepare(&self, world: &'static World) -> Result<Program, Unprepared> {
         let made = {
             let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,7 +127,8 @@ impl Workshop {
     fn make(&self, world: &'static World) -> Result<Program, Unprepared> {
         world.check().map_err(Unprepared::Missing)?;
         let sources = world.directory();
-        // The three in Python share what they need, and the two in Java are compiled at once.
+        // The three Python worlds share their packages, and the two Java worlds are compiled
+        // together.
         let place = match world.recipe {
             Recipe::Python { .. } => "python",
             Recipe::Java { .. } => "java",
@@ -164,11 +168,11 @@ impl Workshop {
             Recipe::Go => {
                 let executable = place.join("herd-go");
                 let mut go = Command::new("go");
-                // Whoever has no git can build it too.
+                // Without this, the build needs git.
                 go.args(["build", "-buildvcs=false", "-o"])
                     .arg(&executable)
                     .arg(".");
-                // No other version of Go than the one that is here is to be fetched.
+                // Go must not download another version of itself.
                 go.current_dir(&sources).env("GOTOOLCHAIN", "local");
                 run(&mut go).map_err(Unprepared::Failed)?;
                 Ok(program(executable, Vec::new()))
@@ -190,11 +194,11 @@ impl Workshop {
         }
     }
 
-    /// A program of this workspace, built as the workspace builds it (see
+    /// A program of this workspace, built like the rest of the workspace (see
     /// [`herd_testkit::cargo::build`]).
     ///
     /// # Errors
-    /// It cannot be built.
+    /// The program cannot be built.
     pub fn workspace_binary(&self, name: &str) -> Result<PathBuf, Unprepared> {
         let mut command = cargo::command();
         command
@@ -203,7 +207,8 @@ impl Workshop {
         self.cargo_build(&mut command, &self.target, name)
     }
 
-    /// Lets cargo build, and say where it put the binary: that depends on profile and platform, so it is asked and not guessed.
+    /// Runs cargo, which names the path of the binary. The path depends on profile and platform, so
+    /// it is not guessed.
     fn cargo_build(
         &self,
         command: &mut Command,
@@ -224,7 +229,7 @@ impl Workshop {
     }
 }
 
-/// Keeps other processes from building there at the same time, as long as the file is open.
+/// A lock that keeps other processes from building there. It is held as long as the file is open.
 fn lock(place: &Path) -> io::Result<File> {
     fs::create_dir_all(place)?;
     let file = File::create(place.join("lock"))?;
@@ -232,7 +237,7 @@ fn lock(place: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Runs a tool to its end, and returns what it printed; if it fails, why, in its own last words.
+/// Runs a tool to its end, and returns its output. An error contains the end of its standard error.
 fn run(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output =
@@ -256,7 +261,7 @@ fn run(command: &mut Command) -> Result<String, String> {
     ))
 }
 
-/// Makes `directory` anew with `make`, unless it was made of the same before.
+/// Makes `directory` anew with `make`, unless it was made from the same inputs before.
 fn made_of(
     directory: &Path,
     what: &str,
@@ -272,11 +277,11 @@ fn made_of(
     }
     fs::create_dir_all(directory).map_err(failed)?;
     make()?;
-    // Last, so that what was left half made is made anew.
+    // This is the last step, so that an incomplete directory is made anew.
     fs::write(&note, what).map_err(failed)
 }
 
-/// A virtual environment with the packages that `requirements.txt` pins; its Python.
+/// A virtual environment with the packages of `requirements.txt`. Returns its Python.
 fn virtual_environment(place: &Path, sources: &Path) -> Result<PathBuf, Unprepared> {
     let requirements = sources.join("requirements.txt");
     let pinned = fs::read_to_string(&requirements)
@@ -304,7 +309,7 @@ fn virtual_environment(place: &Path, sources: &Path) -> Result<PathBuf, Unprepar
     Ok(python)
 }
 
-/// The directory with the classes of all Java files there.
+/// The directory with the compiled classes of all Java files.
 fn classes(place: &Path, sources: &Path) -> Result<PathBuf, Unprepared> {
     let failed = |error: io::Error| Unprepared::Failed(format!("{}: {error}", sources.display()));
     let mut files = Vec::new();

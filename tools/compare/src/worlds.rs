@@ -1,4 +1,5 @@
-//! The worlds: one table, from which everything about them is taken.
+//! The table of worlds. A world is a language with its way to do many things at once, and the
+//! server that is written for it.
 
 use std::fs;
 use std::io;
@@ -6,54 +7,54 @@ use std::path::{Path, PathBuf};
 
 use crate::tools::{CARGO, GO, JAVA, JAVAC, NODE, PYTHON, Tool, VENV};
 
-/// A world, and the server that is written for it.
+/// A world and its server.
 #[derive(Debug)]
 pub struct World {
     /// Its name on a command line.
     pub name: &'static str,
-    /// What it is, in a few words.
+    /// A short description.
     pub label: &'static str,
-    /// What the machine needs to have.
+    /// The tools that it needs.
     pub needs: &'static [&'static Tool],
     /// How its server is built and started.
     pub recipe: Recipe,
-    /// Where its sources are, below this crate's directory.
+    /// The directory of its sources, inside this crate's directory.
     directory: &'static str,
-    /// How their names end.
+    /// The extension of its source files.
     extension: &'static str,
-    /// Files that begin so belong to another world that shares the directory.
+    /// Files with these prefixes belong to another world with the same directory.
     not: &'static [&'static str],
 }
 
 /// How a server is built and started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipe {
-    /// herd-mio itself, which cargo builds in this workspace; it takes a config file.
+    /// herd-mio itself. Cargo builds it in this workspace, and it needs a config file.
     Mio,
     /// A script in a virtual environment.
     Python {
         /// The script.
         script: &'static str,
-        /// What it is told before all else.
+        /// The arguments before all others.
         arguments: &'static [&'static str],
     },
     /// A script.
     Node,
     /// Classes.
     Java {
-        /// The one with `main`.
+        /// The class with `main`.
         main: &'static str,
     },
     /// A module that `go build` builds.
     Go,
-    /// A cargo workspace of its own, with a binary of this name.
+    /// A separate cargo workspace with a binary of this name.
     Cargo {
         /// The binary.
         binary: &'static str,
     },
 }
 
-/// All of them.
+/// All worlds.
 pub const WORLDS: [World; 9] = [
     World {
         name: "mio",
@@ -149,20 +150,20 @@ pub const WORLDS: [World; 9] = [
     },
 ];
 
-/// The world of that name.
+/// The world with this name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<&'static World> {
     WORLDS.iter().find(|world| world.name == name)
 }
 
 impl World {
-    /// Where its sources are.
+    /// The directory of its sources.
     #[must_use]
     pub fn directory(&self) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(self.directory)
     }
 
-    /// The files that its server is made of, without tests, in order.
+    /// The sources of its server without tests, in order.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -178,7 +179,7 @@ impl World {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path.is_dir() {
-                // What tools of that world may have left there is no source.
+                // Tools of the world may have left files there.
                 if !["target", "tests", "test", "node_modules", "__pycache__"].contains(&&*name) {
                     self.collect(&path, found)?;
                 }
@@ -196,10 +197,10 @@ impl World {
         Ok(())
     }
 
-    /// Whether this machine can run it: the versions of what it needs.
+    /// Checks that this machine can run it. Returns the versions of its tools.
     ///
     /// # Errors
-    /// Something is missing: what, and how to get it.
+    /// A tool is missing. The text says which, and how to get it.
     pub fn check(&self) -> Result<String, String> {
         let has_sources = self.sources().is_ok_and(|files| !files.is_empty());
         if has_sources {

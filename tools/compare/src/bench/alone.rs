@@ -1,4 +1,5 @@
-//! One server at a time under load: throughput, latency, processor time, system calls, instructions, the log.
+//! Measurements of one server at a time under load: throughput, latency, processor time, system
+//! calls, instructions, and the cost of the log.
 
 use std::fs::File;
 
@@ -11,12 +12,12 @@ use crate::server::{LogLevel, Server};
 use crate::workshop::Program;
 use crate::worlds::World;
 
-/// How often something is counted anew if others were in the way.
+/// Attempts at a count that other work of the machine has disturbed.
 const ATTEMPTS: usize = 5;
-/// So many `GEOADD`s show how fast Redis is, roughly.
+/// So many `GEOADD`s give a rough rate of Redis.
 const TRIAL: u32 = 20_000;
 
-/// A server that is up, and waits for its turn.
+/// A running server that waits for its turn.
 struct Fielded {
     world: &'static World,
     log: LogLevel,
@@ -31,7 +32,8 @@ impl Bench<'_> {
             Ok(redis) => Ok(redis.version.clone()),
             Err(reason) => Err(reason.clone()),
         };
-        // As many as it takes in the time for which a world is loaded; how many that is, a trial tells.
+        // The number of `GEOADD`s that Redis handles in the time of one run. A trial gives the
+        // rate.
         let geoadds = redis.as_ref().ok().and_then(|redis| {
             let rate = redis.geoadd(self.cores, HEADLINE, TRIAL).ok()?;
             Some(((rate * self.plan.span.duration.as_secs_f64()) as u32).max(TRIAL))
@@ -52,7 +54,7 @@ impl Bench<'_> {
             }
         }
         for one in fielded {
-            // How it ends is not measured.
+            // A server's stop is not measured.
             if let Err(trouble) = one.server.stop() {
                 self.troubles.push(self.without_paths(&trouble));
             }
@@ -68,7 +70,8 @@ impl Bench<'_> {
         self.progress.done(self.plan.span.duration);
     }
 
-    /// Starts all, and lets those that compile while they run compile.
+    /// Starts all servers. Each gets some load, so that just-in-time compilers have compiled before
+    /// the measurement.
     fn field(&mut self, programs: &[Program]) -> Vec<Fielded> {
         let mut fielded = Vec::new();
         for program in programs {
@@ -102,7 +105,7 @@ impl Bench<'_> {
         fielded
     }
 
-    /// Measures once how fast it answers.
+    /// Measures the throughput once.
     fn rate(&mut self, one: &Fielded, setting: Setting) {
         let setting = Setting {
             log: one.log,
@@ -155,7 +158,8 @@ impl Bench<'_> {
             .iamat(server.clients, server.pid(), setting, span);
         let outcome = self.generator.run(&mut command);
         if one.log == LogLevel::Info {
-            // A line for each of millions of commands would fill the disk; what was written counts, what is kept does not.
+            // The log is emptied: lines for millions of commands would fill the disk. The cost of
+            // writing them was measured.
             let log = File::options().write(true).open(server.plan().log_file());
             log.and_then(|log| log.set_len(0))
                 .map_err(|error| format!("its log: {error}"))?;
@@ -163,7 +167,7 @@ impl Bench<'_> {
         outcome
     }
 
-    /// Counts its system calls and instructions.
+    /// Counts system calls and instructions.
     fn count(&mut self, one: &Fielded, setting: Setting) {
         let setting = Setting {
             log: one.log,
@@ -197,14 +201,14 @@ impl Bench<'_> {
         self.progress.done(self.plan.one_count());
     }
 
-    /// System calls and instructions for an answer.
+    /// System calls and instructions per answer.
     fn counted(&self, one: &Fielded, setting: Setting) -> Result<[Option<f64>; 2], String> {
         for _ in 0..ATTEMPTS {
             let [short, long] = self.plan.counted_spans();
             let (few, counts_of_few) = self.counted_run(one, setting, short)?;
             let (many, counts_of_many) = self.counted_run(one, setting, long)?;
             let answers = many - few;
-            // On a machine that did something else meanwhile, the longer run may have come to less.
+            // If the machine was busy, the longer run may have fewer answers.
             if answers > few {
                 let each = |few: Option<f64>, many: Option<f64>| Some((many? - few?) / answers);
                 return Ok([
@@ -231,7 +235,7 @@ impl Bench<'_> {
     }
 }
 
-/// What one run under that load says.
+/// The metrics that one run under this load yields.
 fn of(setting: Setting) -> [Metric; 5] {
     [
         Metric::Rate(setting),

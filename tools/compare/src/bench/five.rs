@@ -1,4 +1,5 @@
-//! Five servers of one world as a herd, all on one core: how fast they tell one another, and how one of them comes back.
+//! Measurements of a herd of five servers of one world, all on one core: how fast updates spread,
+//! and how fast a killed server recovers.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,11 +19,12 @@ use crate::herd::{Common, Herd};
 use crate::server::LogLevel;
 use crate::workshop::Program;
 
-/// How often the servers are asked whether they hold the same: each time costs them something.
+/// The pause between two checks whether the servers agree. Each check costs them some time.
 const GLANCE: Duration = Duration::from_millis(10);
-/// How often each herd is loaded: to start one takes longer.
+/// The number of loads for each herd. A start takes longer than a load, so one start serves several
+/// loads.
 const TIMES: usize = 3;
-/// A herd that does not hold the same after so long will not.
+/// After this time without agreement the measurement fails.
 const AGREED: Duration = Duration::from_secs(60);
 
 impl Bench<'_> {
@@ -75,7 +77,8 @@ impl Bench<'_> {
         Ok((herd, directory))
     }
 
-    /// Median and 99th percentile of how long it took until all others knew, in microseconds.
+    /// Median and 99th percentile of the time until all other servers have an update, in
+    /// microseconds.
     fn flood(&self, herd: &Herd, directory: &Path) -> Result<[f64; 2], String> {
         let config = directory.join("flood.toml");
         fs::write(&config, flood_config(herd)?).map_err(|error| format!("flood.toml: {error}"))?;
@@ -89,7 +92,7 @@ impl Bench<'_> {
         Ok([latency.p50_us, latency.p99_us])
     }
 
-    /// Updates in a second, counted until all five hold the last one.
+    /// Updates per second, until all five servers hold the last one.
     fn converge(&self, herd: &Herd) -> Result<f64, String> {
         let names = herd.names();
         let first = *names.first().ok_or("no servers")?;
@@ -108,10 +111,12 @@ impl Bench<'_> {
     }
 }
 
-/// The milliseconds from SIGKILL until the server is up, linked, and holds what all others hold.
+/// The milliseconds from SIGKILL until the server runs again, is linked, and holds the same records
+/// as all others.
 fn recover(herd: &mut Herd, core: usize) -> Result<f64, String> {
     let agreed = await_agreement(herd, None)?;
-    // Juzang, in the default herd: it dials one neighbour and is dialled by two, so both ways of being linked again count.
+    // Juzang in the default herd. It dials one neighbour and is dialled by two, so both directions
+    // of a link are measured.
     let name = herd.names().get(2).map(|name| (*name).to_owned());
     let name = name.ok_or("too few servers")?;
     let began = now();
@@ -123,11 +128,12 @@ fn recover(herd: &mut Herd, core: usize) -> Result<f64, String> {
     Ok(began.elapsed().as_secs_f64() * 1000.0)
 }
 
-/// Waits until all hold the same, or the same as before; says what that is.
+/// Waits until all servers hold the same records, or the records `before`. Returns their number and
+/// digest.
 fn await_agreement(herd: &Herd, before: Option<(u64, u64)>) -> Result<(u64, u64), String> {
     let deadline = now() + AGREED;
     loop {
-        // One that is too busy to say how it stands has not caught up.
+        // A server that is too busy to answer counts as different.
         let standings: Result<Vec<_>, String> =
             herd.names().iter().map(|name| herd.ask(name)).collect();
         let held: Option<Vec<_>> = standings.ok().map(|standings| {
@@ -154,7 +160,7 @@ fn await_agreement(herd: &Herd, before: Option<(u64, u64)>) -> Result<(u64, u64)
     }
 }
 
-/// The herd as herd-load wants it described: only where clients connect matters to it.
+/// The config file of the herd for herd-load, which uses only the addresses for clients.
 fn flood_config(herd: &Herd) -> Result<String, String> {
     let mut text = String::new();
     let mut links = Vec::new();
@@ -163,7 +169,7 @@ fn flood_config(herd: &Herd) -> Result<String, String> {
             .server(name)
             .ok_or_else(|| format!("{name} does not run"))?;
         let (clients, peers) = (server.clients.to_string(), server.peers.to_string());
-        // Writing into memory does not fail.
+        // Writing into a String never fails.
         let _ = write!(
             text,
             "[[servers]]\nname = {name:?}\nclients = {clients:?}\npeers = {peers:?}\n"

@@ -1,4 +1,4 @@
-//! What a connection costs a server that spoke once and fell silent.
+//! The memory that a server needs for an idle connection, which has sent one command.
 
 use super::Bench;
 use crate::figures::Metric;
@@ -6,7 +6,7 @@ use crate::server::LogLevel;
 use crate::workshop::Program;
 
 impl Bench<'_> {
-    /// On a server that was just started: one that had as many clients before would use that memory again.
+    /// Uses a new server: one that had so many clients before would reuse their memory.
     pub(super) fn silence(&mut self, program: &Program) {
         let world = program.world;
         self.progress.begin("idle connections", world.name);

@@ -1,14 +1,15 @@
-//! Bars. Each chart is a table whose middle column is drawn, so that it can be read aloud, and its text stays as large as the page's.
+//! Bar charts. Each is a table with a drawn middle column. So a screen reader can read it, and its
+//! text has the page's size.
 
 use std::fmt::Write as _;
 
 use super::text::{escape, short, times, with_unit};
 use crate::figures::{Figure, Figures, Metric};
 
-/// A bar's own length unit: the drawing is stretched to the room there is.
+/// The length of a full bar. The drawing is stretched to the available width.
 const FULL: f64 = 1000.0;
 
-/// Which end of the scale is the good one.
+/// The good end of the scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
     /// Longer bars.
@@ -26,21 +27,21 @@ impl Better {
     }
 }
 
-/// A chart of one figure.
+/// A chart of one metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Chart<'a> {
-    /// What it shows.
+    /// The title.
     pub title: &'a str,
-    /// Which figure.
+    /// The metric.
     pub metric: Metric,
-    /// Which end is the good one.
+    /// The good end of the scale.
     pub better: Better,
-    /// Who is drawn, in this order.
+    /// The worlds in the chart, in this order.
     pub who: &'a [&'static str],
 }
 
 impl Chart<'_> {
-    /// The large one: with an axis, and how many times another one's each is.
+    /// The large chart, with an axis and with each figure's ratio to that of `than`.
     #[must_use]
     pub fn headline(&self, figures: &Figures, than: &str) -> String {
         let scale = Scale::of(self.highest(figures, &[self.metric]));
@@ -78,7 +79,7 @@ impl Chart<'_> {
         )
     }
 
-    /// A small one.
+    /// A small chart.
     #[must_use]
     pub fn small(&self, figures: &Figures) -> String {
         let scale = Scale::of(self.highest(figures, &[self.metric]));
@@ -90,7 +91,7 @@ impl Chart<'_> {
         self.table(&rows, "")
     }
 
-    /// A small one in which each has two bars: this figure, and the same under other circumstances.
+    /// A small chart with two bars for each world: this metric, and `other`.
     #[must_use]
     pub fn pairs(&self, figures: &Figures, other: Metric, legend: [&str; 2]) -> String {
         let scale = Scale::of(self.highest(figures, &[self.metric, other]));
@@ -144,7 +145,7 @@ impl Chart<'_> {
     }
 }
 
-/// The bar and the figure in words; or why there are none.
+/// The bar and the figure as text, or why there are none.
 fn drawn(figures: &Figures, who: &str, metric: Metric, scale: &Scale) -> (String, String) {
     let reason = match figures.get(who, metric) {
         Some(Figure::Measured(sample)) => {
@@ -164,7 +165,7 @@ fn drawn(figures: &Figures, who: &str, metric: Metric, scale: &Scale) -> (String
     (told, "–".to_owned())
 }
 
-/// Our own server stands out.
+/// A class that highlights herd-mio's bar.
 fn mark(who: &str) -> &'static str {
     match who {
         "mio" => " class=\"own\"",
@@ -181,7 +182,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// That reaches this far, in steps that are easy to read.
+    /// A scale that reaches this value, with steps that are easy to read.
     fn of(highest: f64) -> Scale {
         if highest <= 0.0 {
             return Scale {

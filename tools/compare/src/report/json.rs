@@ -1,4 +1,4 @@
-//! Everything as JSON, for whoever wants to compute with it.
+//! The whole comparison as JSON, for other programs.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::figures::{Figure, Metric};
 use crate::server::LogLevel;
 use crate::targets::{Goal, targets};
 
-/// All of it.
+/// The whole comparison.
 #[must_use]
 pub fn json(of: &Comparison) -> Value {
     let figures = of

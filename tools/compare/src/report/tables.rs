@@ -1,4 +1,5 @@
-//! The figures in full, the targets, the claims, the worlds: tables with captions, which scroll sideways where there is no room.
+//! Tables with captions: all figures, the targets, the claims, the worlds. They scroll sideways on
+//! a narrow page.
 
 use std::fmt::Write as _;
 
@@ -9,7 +10,7 @@ use crate::count::code_lines;
 use crate::figures::{Figure, Figures, Metric, Setting};
 use crate::targets::{Goal, Target, Unit, targets};
 
-/// A table, with room to scroll.
+/// A table that can scroll sideways.
 fn table(id: &str, caption: &str, head: &[&str], rows: &str) -> String {
     let head = head.iter().fold(String::new(), |mut head, cell| {
         let _ = write!(head, "<th scope=\"col\">{}</th>", escape(cell));
@@ -22,7 +23,7 @@ fn table(id: &str, caption: &str, head: &[&str], rows: &str) -> String {
     )
 }
 
-/// A cell: the median, or a dash that says why there is none.
+/// A cell: the median, or a dash with the reason.
 fn cell(figures: &Figures, who: &str, metric: Metric) -> String {
     match figures.get(who, metric) {
         Some(Figure::Measured(sample)) => sample.median().map_or_else(
@@ -122,7 +123,7 @@ pub fn counts(of: &Comparison, who: &[&'static str]) -> String {
     )
 }
 
-/// Memory, the herd of five, the program's length.
+/// Memory, the herd of five, and the program's length.
 #[must_use]
 pub fn herd(of: &Comparison, who: &[&'static str]) -> String {
     let metrics = [
@@ -156,7 +157,7 @@ pub fn herd(of: &Comparison, who: &[&'static str]) -> String {
     table("herd", caption, &head, &rows)
 }
 
-/// What this project has set itself.
+/// The targets of this project.
 #[must_use]
 pub fn goals(figures: &Figures) -> String {
     let mut rows = String::new();
@@ -199,7 +200,7 @@ fn in_unit(target: &Target, value: f64) -> String {
     }
 }
 
-/// Without zeros that say nothing.
+/// A number without zeros after the last decimal that counts.
 fn trimmed(number: String) -> String {
     let short = match number.contains('.') {
         true => number.trim_end_matches('0').trim_end_matches('.'),
@@ -211,7 +212,7 @@ fn trimmed(number: String) -> String {
     }
 }
 
-/// What reports have claimed.
+/// The claims of reports.
 #[must_use]
 pub fn claims(figures: &Figures) -> String {
     let mut rows = String::new();
@@ -277,7 +278,7 @@ fn evidence(finding: &Finding) -> String {
     }
 }
 
-/// Who was measured, with which tools; who was not, and why.
+/// The measured worlds with their tools, and the others with the reasons.
 #[must_use]
 pub fn worlds(of: &Comparison) -> String {
     let mut rows = String::new();

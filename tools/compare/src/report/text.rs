@@ -1,9 +1,9 @@
-//! Words and numbers as they stand on the page.
+//! Text and numbers for the page.
 
 use crate::figures::{Metric, Sample};
 use crate::redis::REDIS;
 
-/// Text in HTML, where it may stand between tags or in a quoted attribute.
+/// Escapes text for HTML, between tags or in a quoted attribute.
 #[must_use]
 pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -19,7 +19,8 @@ pub fn escape(text: &str) -> String {
     safe
 }
 
-/// Three digits that count, thousands apart: more would be claimed than was measured.
+/// A number with three significant digits and commas between thousands. More digits would claim too
+/// much.
 #[must_use]
 pub fn number(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
@@ -34,7 +35,7 @@ pub fn number(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// Whole, thousands apart.
+/// A whole number with commas between thousands.
 #[must_use]
 pub fn thousands(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
@@ -52,7 +53,7 @@ pub fn thousands(value: f64) -> String {
     }
 }
 
-/// `3.2×`.
+/// A ratio such as `3.2×`.
 #[must_use]
 pub fn times(ratio: f64) -> String {
     match ratio {
@@ -62,7 +63,7 @@ pub fn times(ratio: f64) -> String {
     }
 }
 
-/// A figure with the unit that people read it in.
+/// A figure with its usual unit.
 #[must_use]
 pub fn with_unit(metric: Metric, value: f64) -> String {
     match metric {
@@ -82,7 +83,7 @@ pub fn with_unit(metric: Metric, value: f64) -> String {
     }
 }
 
-/// Microseconds, in the unit in which the number is short.
+/// Microseconds, in the unit that makes the number short.
 #[must_use]
 pub fn duration_us(us: f64) -> String {
     match us {
@@ -92,7 +93,7 @@ pub fn duration_us(us: f64) -> String {
     }
 }
 
-/// Bytes, in the unit in which the number is short.
+/// Bytes, in the unit that makes the number short.
 #[must_use]
 pub fn bytes(value: f64) -> String {
     match value {
@@ -102,7 +103,7 @@ pub fn bytes(value: f64) -> String {
     }
 }
 
-/// How far the middle half lies apart.
+/// The spread as text.
 #[must_use]
 pub fn spread(sample: &Sample) -> String {
     match (sample.spread(), sample.values().len()) {
@@ -112,7 +113,7 @@ pub fn spread(sample: &Sample) -> String {
     }
 }
 
-/// What a world is called where there is little room.
+/// The short name of a world.
 #[must_use]
 pub fn short(name: &str) -> &str {
     match name {
@@ -130,7 +131,7 @@ pub fn short(name: &str) -> &str {
     }
 }
 
-/// A figure's name in a sentence.
+/// The name of a metric in a sentence.
 #[must_use]
 pub fn about(metric: Metric) -> String {
     let at = metric
