@@ -1,4 +1,4 @@
-//! A whole comparison, as short as it can be, of the one world that every machine with this repository has.
+//! A whole comparison, as short as possible, of the one world that every machine can build.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The program as somebody runs it who has some of the worlds, or none.
+//! Tests of the program on a machine that has some of the worlds, or none.
 
 #![allow(
     clippy::unwrap_used,

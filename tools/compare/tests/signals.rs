@@ -1,4 +1,4 @@
-//! A signal ends the comparison, and everything that it has started.
+//! A signal ends the comparison and all its children.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ fn a_signal_leaves_no_server_no_load_and_the_last_report() {
         let page_file = place.path().join("page.html");
         fs::write(&page_file, "an earlier report").unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_herd-compare"));
-        // A load that would go on for an hour.
+        // A load that would take an hour.
         command.args(["--worlds", "mio", "--settle", "3600"]);
         command.arg("--out").arg(&page_file);
         let mut comparison = Program::start(&mut command, &logs);
@@ -34,7 +34,7 @@ fn a_signal_leaves_no_server_no_load_and_the_last_report() {
         let words = format!("stopped by signal {}", signal.as_raw());
         assert!(said.contains(&words), "{said}");
         assert_eq!(fs::read_to_string(&page_file).unwrap(), "an earlier report");
-        // There was none of these.
+        // There was no such file before.
         assert!(!page_file.with_extension("json").exists());
     }
 }

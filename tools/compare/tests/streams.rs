@@ -1,4 +1,4 @@
-//! Its standard output, and signals that its starter blocked.
+//! Tests of the standard output, and of signals that the parent process has blocked.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! Servers whose clocks are wrong: what they heard does not keep a client where it was.
+//! Servers with wrong clocks. A record with a stamp far in the future must not freeze its client's
+//! position. A record's epoch, which a server increases in such a case, decides before all times.
 
 use herd_compare::workshop::Program;
 use herd_testkit::client::Client;
@@ -9,7 +10,7 @@ use crate::scene::Scene;
 const YEAR_S: i64 = 31_536_000;
 const LAST_EPOCH: u32 = u32::MAX;
 
-/// All of it, over one server.
+/// All tests of epochs, with one server.
 pub(crate) fn transcript(program: &Program) {
     let mut test = Test::new(jaquez(program));
     epochs_are_passed_on(&mut test);
@@ -20,20 +21,20 @@ pub(crate) fn transcript(program: &Program) {
     the_counts(&mut test);
 }
 
-/// A server with two neighbours: one teaches it, the other one hears of it.
+/// A server with two neighbours. Riley sends it records, and Bernard receives them.
 struct Test {
     scene: Scene,
     riley: Client,
     bernard: Client,
     client: Client,
-    /// How many IAMATs changed nothing.
+    /// The number of IAMATs that changed nothing.
     stale: u64,
-    /// How many were stamped more than 60 s ahead of the clock, and how many behind it.
+    /// The numbers of IAMATs with stamps more than 60 s ahead of the clock, and behind it.
     ahead: u64,
     behind: u64,
 }
 
-/// So many seconds from now.
+/// The time in so many seconds.
 fn from_now(seconds: i64) -> i64 {
     i64::try_from(wall_clock() / 1_000_000_000).unwrap() + seconds
 }
@@ -55,13 +56,13 @@ impl Test {
         }
     }
 
-    /// Riley teaches a record that is news: Bernard hears of it as it was said.
+    /// Riley sends a record that wins. Bernard gets the same line.
     fn taught(&mut self, told: &str) {
         self.riley.send(format!("{told}\nSYNC 1\n"));
         hear(&mut self.bernard, &[told]);
     }
 
-    /// What a server whose clock is so far ahead heard of a client with the same clock.
+    /// Riley sends a record whose server and client both have clocks so far ahead.
     fn taught_by_a_clock_ahead(&mut self, epoch: &str, id: &str, seconds: i64) {
         let stamp = from_now(seconds);
         self.taught(&format!("{epoch}AT Riley +0.000000000 {id} +1+2 {stamp}"));
@@ -73,7 +74,7 @@ impl Test {
         self.client.ask(&format!("IAMAT {id} {place} {stamp}"))
     }
 
-    /// An IAMAT that is answered and counts, in that epoch: both neighbours hear of it.
+    /// Sends an IAMAT that wins, in this epoch. Both neighbours get it.
     fn counts(&mut self, id: &str, stamp: i64, epoch: u32) -> String {
         let line = self.iamat(id, "+3+4", stamp);
         let told = match epoch {
@@ -86,8 +87,8 @@ impl Test {
         line
     }
 
-    /// An IAMAT that is answered and changes nothing: what the neighbours hear next is something
-    /// else.
+    /// Sends an IAMAT that is answered and changes nothing. The neighbours get only the next
+    /// record, which is another one.
     fn is_stale(&mut self, id: &str, stamp: i64) {
         let before = self.client.record(id);
         let line = self.iamat(id, "+5+6", stamp);
@@ -102,7 +103,7 @@ impl Test {
     }
 }
 
-/// The epoch decides before the times do, and is passed on as it came, to later links, too.
+/// The epoch decides before the times do. It is passed on unchanged, to later links too.
 fn epochs_are_passed_on(test: &mut Test) {
     test.taught("AT Riley +0.000000000 passed +1+2 9");
     test.taught("EPOCH 9 AT Riley +0.000000000 passed +1+2 5");
@@ -121,7 +122,7 @@ fn epochs_are_passed_on(test: &mut Test) {
         test.client.record("passed"),
         "AT Riley +0.000000000 passed +1+2 4"
     );
-    // The longest line that there is.
+    // The longest possible line.
     let id = "y".repeat(4096 - "IAMAT  +1+2 3".len());
     test.taught(&format!(
         "EPOCH {LAST_EPOCH} AT Riley +0.000000000 {id} +1+2 3"
@@ -142,25 +143,27 @@ fn an_update_inherits_the_epoch(test: &mut Test) {
     test.counts("passed", 102, 11);
 }
 
-/// The neighbour's clock is 100 s ahead, which is within what is tolerated. Its client comes here,
-/// and its clock is ahead, too.
+/// The neighbour's clock is about 100 s ahead, which is tolerated. Its client, whose clock is ahead
+/// too, then comes to this server.
 fn a_later_stamp_begins_an_epoch(test: &mut Test) {
     test.taught_by_a_clock_ahead("", "roaming", 90);
-    // Its own stamp is later; only this server's clock says that it is not.
+    // The new stamp is later than the old one, but this server's clock makes the record the older
+    // one. So a new epoch begins.
     test.counts("roaming", from_now(95), 1);
-    // A clock that is right says that this is older, and it is not known which of the two is wrong.
+    // The new stamp is right and earlier. This server cannot tell which of the two clocks is wrong,
+    // so the record stays.
     test.taught_by_a_clock_ahead("", "tolerated", 100);
     test.is_stale("tolerated", from_now(0));
     test.is_stale("tolerated", from_now(50));
 }
 
-/// The neighbour's clock is far ahead, or it was.
+/// The neighbour's clock is far ahead, or was far ahead before.
 fn a_year_ahead(test: &mut Test) {
     test.taught_by_a_clock_ahead("", "frozen", YEAR_S);
     let line = test.counts("frozen", from_now(0), 1);
-    // In the same epoch times decide again.
+    // Within an epoch the times decide.
     test.is_stale("frozen", from_now(-10));
-    // Its record of the epoch before is no news any more.
+    // The neighbour's record of the epoch before does not win any more.
     let told = format!("AT Riley +0.000000000 frozen +1+2 {}", from_now(YEAR_S));
     test.riley.send(format!("{told}\n"));
     test.taught("AT Riley +0.000000000 no-news-before +1+2 2");
@@ -180,7 +183,7 @@ fn the_last_epoch(test: &mut Test) {
     test.counts("not-frozen", 6, LAST_EPOCH);
 }
 
-/// An operator is told what a server counts, as `key=value`; and how each link stands.
+/// The status for an operator has the server's counters as `key=value`, and the state of each link.
 fn the_counts(test: &mut Test) {
     let (_, status) = proven("operator", test.scene.neighbour());
     let words = status.strip_prefix("STATUS ").unwrap().split(' ');
@@ -209,7 +212,7 @@ fn the_counts(test: &mut Test) {
         .collect();
     assert_eq!(links.len(), 2, "{status}");
     for link in links {
-        // Neither neighbour has confirmed anything, nor said what it lacks.
+        // No neighbour has confirmed a change or reported a refused record.
         let parts: Vec<&str> = link.splitn(4, ':').collect();
         let [unconfirmed, apart_ms, lacks, name] = parts[..] else {
             panic!("{status}")

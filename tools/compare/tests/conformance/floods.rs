@@ -1,4 +1,4 @@
-//! Many commands at once: answers in order, all of them, and no more waiting in the server than it can bear.
+//! Many commands at once. All get their answers in order, and the server's memory stays bounded.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
@@ -12,9 +12,9 @@ use socket2::{Domain, Socket, Type};
 
 use crate::scene::Scene;
 
-/// All of it, over one server.
+/// All tests of floods, with one server.
 pub(crate) fn transcript(program: &Program) {
-    // Ten thousand commands need not stand in a log.
+    // A log of ten thousand commands is not needed.
     let scene = Scene::planned(program, |plan| plan.log_level = LogLevel::Warn);
     behind_a_whatsat(&scene);
     mixed(&scene);
@@ -27,7 +27,8 @@ pub(crate) fn transcript(program: &Program) {
     );
 }
 
-/// What comes behind a WHATSAT waits for it, and a client may end its side meanwhile.
+/// Commands after a WHATSAT wait for its answer. Meanwhile the client may shut down its writing
+/// side.
 fn behind_a_whatsat(scene: &Scene) {
     let asked = scene.places.requests().len();
     scene.places.push_behaviour(Behaviour::Hold);
@@ -37,7 +38,8 @@ fn behind_a_whatsat(scene: &Scene) {
         .finish();
     assert!(scene.places.wait_for_requests(asked + 1, SOON));
     let first = client.expect_at("AT Riley x +1+2 1");
-    // Somebody else is served meanwhile, and x is still where it was: its second IAMAT has not been acted on.
+    // Other clients are served meanwhile. The record of x is still the first one, because the
+    // second IAMAT waits behind the WHATSAT.
     let mut other = scene.client();
     other.refused("other");
     assert_eq!(other.send("WHATSAT x 1 1\n").places().0, first);
@@ -73,7 +75,7 @@ fn mixed(scene: &Scene) {
     writer.join().unwrap();
 }
 
-/// One client sends as fast as it can.
+/// One client sends as fast as possible.
 fn thousands(scene: &Scene) {
     const COMMANDS: u32 = 10_000;
     let mut commands = String::new();
@@ -97,7 +99,8 @@ fn thousands(scene: &Scene) {
     client.finish().expect_end();
 }
 
-/// One client sends and reads nothing: it is not read any more at some point, and once it reads it gets every answer.
+/// One client sends and does not read. At some point the server stops reading from it. When the
+/// client reads, it gets every answer.
 fn who_does_not_read(scene: &Scene) {
     const MOST_BYTES: usize = 48 * 1024 * 1024;
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

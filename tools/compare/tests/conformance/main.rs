@@ -1,6 +1,7 @@
-//! One transcript for all worlds: whatever a server is written in, a client, a neighbour and an operator get the same from it.
+//! One transcript for all worlds. A world is an implementation of the server, such as asyncio or
+//! Go. In each of them, clients, neighbours and operators get the same answers.
 //!
-//! A world that this machine cannot run is skipped, and says why on the standard error.
+//! A world that this machine cannot run is skipped, and the standard error says why.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +24,7 @@ mod places;
 mod processes;
 mod scene;
 
-/// Each test once for each world, so that a failure names its world.
+/// Runs each test once for each world, so that a failure names its world.
 macro_rules! in_every_world {
     ($($world:ident = $name:literal),+ $(,)?) => {
         $(mod $world {

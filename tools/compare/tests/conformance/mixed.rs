@@ -1,4 +1,5 @@
-//! Herds in which every server is of another world: what one hears, all tell, whatever happens to whom.
+//! Herds in which every server is of another world. All servers end with the same records, also
+//! after conflicts, floods and kills.
 
 use std::collections::HashMap;
 use std::thread;
@@ -16,8 +17,9 @@ use crate::model::Record;
 use crate::neighbours::{batch, hear, linked};
 use crate::scene::{SECRET, prepared, stand_in, wait_for};
 
-/// Who is what, in the order of the preset: Riley, Jaquez, Juzang, Campbell, Bernard. Riley and Bernard dial all their neighbours, Juzang
-/// dials and is dialled; so each world has both parts in one of these, next to different others.
+/// The worlds of the servers, in the order of the preset: Riley, Jaquez, Juzang, Campbell, Bernard.
+/// Riley and Bernard dial all their neighbours, Juzang dials and is dialled. So each world has both
+/// roles in one of these herds, beside different other worlds.
 const CASTS: [[&str; 5]; 4] = [
     ["mio", "streams", "protocols", "node", "uvloop"],
     ["go", "java-threads", "java-nio", "tokio", "mio"],
@@ -25,7 +27,7 @@ const CASTS: [[&str; 5]; 4] = [
     ["java-threads", "mio", "go", "protocols", "tokio"],
 ];
 
-/// A neighbour that a test plays, and the server that it dials.
+/// A neighbour that the test plays, and the server that it dials.
 const GUEST: (&str, &str) = ("Guest", "Jaquez");
 
 #[test]
@@ -63,7 +65,7 @@ impl Stage {
         Client::connect(self.herd().server(name).unwrap().clients)
     }
 
-    /// Everybody who runs holds the same, and so many records.
+    /// Waits until all running servers hold the same records, and so many.
     fn await_agreement(&self, records: usize) {
         let herd = self.herd();
         let running: Vec<&str> = self
@@ -85,7 +87,7 @@ impl Stage {
         });
     }
 
-    /// Everybody who runs tells this line of that client.
+    /// Asserts that all running servers have this line as the client's record.
     fn everybody_tells(&self, id: &str, line: &str) {
         for name in self
             .names
@@ -114,7 +116,7 @@ fn play(cast: usize) {
     let preset = presets::by_year("2021").unwrap();
     let mut programs: Vec<Program> = Vec::new();
     for world in CASTS[cast] {
-        // Whoever is missing is played by herd-mio.
+        // herd-mio takes the place of a world that this machine cannot run.
         programs.extend(prepared(world).or_else(|| prepared("mio")));
     }
     assert_eq!(programs.len(), 5, "herd-mio itself can always be run here");
@@ -138,7 +140,7 @@ fn play(cast: usize) {
     conflicts(&stage);
     a_wrong_clock(&stage);
     storm(&stage);
-    // One that only is dialled, one that only dials, one that does both.
+    // Jaquez is only dialled, Riley only dials, and Juzang does both.
     for victim in ["Jaquez", "Riley", "Juzang"] {
         kill_9(&mut stage, victim);
     }
@@ -167,13 +169,13 @@ fn now_s() -> u64 {
         .as_secs()
 }
 
-/// The one of these lines, which are all of one epoch, that is to win.
+/// The line that must win. All lines have the same epoch.
 fn winner(lines: &[String]) -> &str {
     lines.iter().max_by_key(|line| Record::parse(line)).unwrap()
 }
 
-/// The guest is a server whose clock is a year ahead: what it heard is set aside everywhere by the
-/// next update, wherever that is heard, and the epoch crosses the herd.
+/// The guest is a server whose clock is a year ahead. The next update replaces its record on all
+/// servers, whichever server receives the update. The new epoch reaches the whole herd.
 fn a_wrong_clock(stage: &Stage) {
     let before = usize::try_from(stage.herd().ask(stage.names[0]).unwrap().records).unwrap();
     let (name, host) = GUEST;
@@ -191,7 +193,7 @@ fn a_wrong_clock(stage: &Stage) {
     stage.everybody_tells("frozen", &frozen);
     stage.everybody_tells("of-an-epoch", old);
     let mut told = Vec::new();
-    // On the far side of the herd; then again on the other servers, which inherit the epoch.
+    // First at the far end of the herd, then at the other servers, which inherit the epoch.
     for (step, name) in (0..).zip(["Campbell", "Jaquez", "Riley", "Juzang", "Bernard"]) {
         let stamp = now_s() + step;
         for (id, epoch) in [("frozen", 1), ("of-an-epoch", 7)] {
@@ -212,12 +214,12 @@ fn a_wrong_clock(stage: &Stage) {
     }
 }
 
-/// Several servers hear of one client: the same line wins on all.
+/// Several servers get IAMATs of one client. The same line wins on all servers.
 fn conflicts(stage: &Stage) {
     let now = now_s();
     let year = 31_536_000;
     let conflicts: [(&str, Vec<String>); 5] = [
-        // Newer first, older elsewhere.
+        // The newer one comes first, older ones come to other servers.
         (
             "older",
             vec![
@@ -226,7 +228,7 @@ fn conflicts(stage: &Stage) {
                 "1999.999999999999999999".into(),
             ],
         ),
-        // The last of eighteen decimals decides.
+        // Only the last of eighteen decimals differs.
         (
             "close",
             vec![
@@ -235,7 +237,7 @@ fn conflicts(stage: &Stage) {
                 "1000".into(),
             ],
         ),
-        // The same time in several spellings: the greater bytes win.
+        // One time has several spellings: the greater bytes win.
         (
             "same",
             vec![
@@ -245,7 +247,7 @@ fn conflicts(stage: &Stage) {
                 "1000".into(),
             ],
         ),
-        // A clock a year ahead counts as its receipt: what is stamped later than that wins.
+        // A stamp a year ahead counts as 60 s after its receipt. A later stamp would win.
         (
             "ahead",
             vec![
@@ -254,7 +256,7 @@ fn conflicts(stage: &Stage) {
                 (now + year).to_string(),
             ],
         ),
-        // Two that are ahead: the one that was heard later.
+        // Two stamps are far ahead: the record with the later receipt wins.
         (
             "far",
             vec![
@@ -285,7 +287,7 @@ fn conflicts(stage: &Stage) {
     }
 }
 
-/// All servers hear of the same few clients at once.
+/// All servers get IAMATs of the same few clients at once.
 fn storm(stage: &Stage) {
     const IDS: usize = 5;
     const ROUNDS: usize = 100;
@@ -304,8 +306,8 @@ fn storm(stage: &Stage) {
                             let stamp = match rng.below(4) {
                                 0 => format!("{}", now - 20 + rng.below(20) as u64),
                                 1 => format!("{}.{:018}", now - 1, rng.below(3)),
-                                // Always the same stamp: else it might be the next epoch, where
-                                // clocks differ a little.
+                                // Always the same stamp. Different ones could begin a new epoch if
+                                // the servers' clocks differ a little.
                                 2 => format!("{}.{:0>2$}", now + 100_000, 0, 1 + rng.below(5)),
                                 _ => format!("{}.5", now + rng.below(55) as u64),
                             };
@@ -330,7 +332,7 @@ fn storm(stage: &Stage) {
     }
 }
 
-/// One is killed, the others go on, and it is told everything when it is back.
+/// One server is killed while the others run. After its restart it gets everything that it missed.
 fn kill_9(stage: &mut Stage, victim: &str) {
     let before = usize::try_from(stage.herd().ask("Campbell").unwrap().records).unwrap();
     stage.herd.as_mut().unwrap().kill(victim).unwrap();

@@ -1,13 +1,13 @@
-//! Which record of a client wins, once more and as simply as possible: the tables of all worlds are
-//! compared with this one. It shares no code with any of them.
+//! A model of the table of records: it decides as simply as possible which record of a client wins.
+//! The tables of all worlds are compared with it. It shares no code with any of them.
 
 use std::collections::BTreeMap;
 
-/// A POSIX time in attoseconds.
+/// Attoseconds: the unit of the model's times.
 const SECOND: i128 = 1_000_000_000_000_000_000;
 const NANOSECOND: i128 = 1_000_000_000;
 
-/// A record as neighbours are told it. The order of the fields is the order of the records.
+/// A record as it crosses a link. The order of the fields is the order of the records.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Record {
     pub(crate) epoch: u32,
@@ -16,7 +16,7 @@ pub(crate) struct Record {
     pub(crate) line: String,
 }
 
-/// Digits, with or without a point.
+/// Parses digits with or without a point.
 fn time(text: &str) -> Option<i128> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let attos: i128 = format!("{fraction:0<18}").parse().ok()?;
@@ -24,7 +24,7 @@ fn time(text: &str) -> Option<i128> {
 }
 
 impl Record {
-    /// Reads `AT …` and `EPOCH <n> AT …`; `None` if its receipt lies before 1970.
+    /// Parses `AT …` and `EPOCH <n> AT …`. `None` if the receipt is before 1970.
     pub(crate) fn parse(told: &str) -> Option<Record> {
         let (epoch, line) = match told.strip_prefix("EPOCH ") {
             Some(rest) => rest.split_once(' ')?,
@@ -51,7 +51,7 @@ impl Record {
     }
 }
 
-/// The winner of each client.
+/// The winning record of each client.
 #[derive(Default)]
 pub(crate) struct Table {
     winners: BTreeMap<String, Record>,
@@ -69,8 +69,8 @@ impl Table {
         &self.winners[client].line
     }
 
-    /// How many records there are, and their digest: the sum of a hash of each line. Epochs have no
-    /// part in it.
+    /// The number of records and their digest, which is the sum of a hash of each line. The epochs
+    /// are not in the digest.
     pub(crate) fn sum(&self) -> (u64, u64) {
         let hashes = self
             .winners
@@ -81,7 +81,7 @@ impl Table {
     }
 }
 
-/// Eight bytes at a time, little-endian; the last ones are filled up with zeros.
+/// A hash of eight bytes at a time, little-endian. The last bytes are padded with zeros.
 fn hash(line: &[u8]) -> u64 {
     line.chunks(8).fold(line.len() as u64, |hash, chunk| {
         let mut word = [0; 8];

@@ -1,4 +1,5 @@
-//! Links, spoken by hand: who is believed, what is said, and which record wins.
+//! Links to neighbours that the test plays: which neighbours are accepted, what crosses a link, and
+//! which record wins.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -24,7 +25,7 @@ fn prove(secret: &str, speaker: Side, dialler: (&str, &Nonce), acceptor: (&str, 
     Parties { dialler, acceptor }.prove(speaker, &secret)
 }
 
-/// A server called Jaquez, which Riley and Bernard dial.
+/// A server with the name Jaquez. Riley and Bernard dial it.
 pub(crate) fn jaquez(program: &Program) -> Scene {
     Scene::planned(program, |plan| {
         plan.name = "Jaquez".to_owned();
@@ -32,7 +33,8 @@ pub(crate) fn jaquez(program: &Program) -> Scene {
     })
 }
 
-/// Somebody who says to be that neighbour, as far as the greeting; and Jaquez's nonce.
+/// Dials with this name, and sends the greeting. Returns Jaquez's nonce too. A wrong peer can do
+/// the same.
 fn pose_as(name: &str, mut link: Client) -> (Client, Nonce) {
     link.send(format!("HERD 2 {name} Jaquez {}\n", Hex(&NONCE)));
     let greeting = link.line();
@@ -43,7 +45,8 @@ fn pose_as(name: &str, mut link: Client) -> (Client, Nonce) {
     (link, nonce)
 }
 
-/// A neighbour that knows the secret, up to its `LIFE`, which is still to be said; and Jaquez's.
+/// A neighbour that has proved the secret, and has not sent its `LIFE`. Returns Jaquez's `LIFE`
+/// too.
 pub(crate) fn proven(name: &str, link: Client) -> (Client, String) {
     let (mut link, theirs) = pose_as(name, link);
     let proof = |speaker| prove(SECRET, speaker, (name, &NONCE), ("Jaquez", &theirs));
@@ -53,7 +56,8 @@ pub(crate) fn proven(name: &str, link: Client) -> (Client, String) {
     (link, life)
 }
 
-/// A neighbour that knows the secret, in that life, linked with Jaquez; `known` is what it knows of Jaquez.
+/// A linked neighbour in the life `boot`. `known` is the boot id of Jaquez and the position in its
+/// feed.
 pub(crate) fn linked(name: &str, link: Client, boot: &str, known: &str) -> Client {
     let (mut link, its_life) = proven(name, link);
     life(&its_life);
@@ -66,7 +70,8 @@ pub(crate) fn wall_clock() -> u128 {
     now.unwrap().as_nanos()
 }
 
-/// The boot id of a `LIFE`, what it knows of the hearer's, and up to where.
+/// The parts of a `LIFE` line: the sender's boot id, the receiver's boot id as the sender knows it,
+/// and the sender's position in the receiver's feed.
 fn life(line: &str) -> (String, String, String) {
     let words: Vec<&str> = line.split(' ').collect();
     let ["LIFE", boot, wall, known, position] = words[..] else {
@@ -83,14 +88,13 @@ fn life(line: &str) -> (String, String, String) {
     (boot.to_owned(), known.to_owned(), position.to_owned())
 }
 
-/// Whether it is a line that a neighbour may say at any time, and about something else than
-/// records.
+/// Whether a line is a notice, which a neighbour may send at any time, and no record.
 fn is_notice(line: &str) -> bool {
     let verbs = ["KEPT ", "LACKS ", "CLOCK "];
     verbs.iter().any(|verb| line.starts_with(verb))
 }
 
-/// The records, epochs included, up to a `SYNC`, which says how far the hearer is then.
+/// The records, epochs included, up to a `SYNC`, and the position in that `SYNC`.
 pub(crate) fn batch(link: &mut Client) -> (BTreeSet<String>, u64) {
     batch_or_goodbye(link).expect("a SYNC, and no goodbye")
 }
@@ -115,8 +119,8 @@ fn batch_or_goodbye(link: &mut Client) -> Option<(BTreeSet<String>, u64)> {
     }
 }
 
-/// The records until all of these have come, each once, and nothing else but `SYNC`s and notices
-/// has.
+/// Reads until all of these records have come. Each may come only once, and only `SYNC`s and
+/// notices may come besides.
 pub(crate) fn hear(link: &mut Client, expected: &[&str]) -> u64 {
     let mut heard = BTreeSet::new();
     let expected: BTreeSet<String> = expected.iter().map(|line| (*line).to_owned()).collect();
@@ -132,7 +136,7 @@ pub(crate) fn hear(link: &mut Client, expected: &[&str]) -> u64 {
     }
 }
 
-/// It must be told to go, or the connection must end; whatever else is said.
+/// Asserts that the server sends `BYE` or closes, and sends nothing secret before.
 fn is_refused(mut link: Client, who: &str) {
     while let Some(line) = link.line_or_end() {
         if line.starts_with("BYE ") {
@@ -149,7 +153,7 @@ fn is_refused(mut link: Client, who: &str) {
     }
 }
 
-/// Neighbours that dial the server.
+/// Tests with neighbours that dial the server.
 pub(crate) fn dialled(program: &Program) {
     let scene = jaquez(program);
     the_protocol(&scene);
@@ -164,13 +168,13 @@ pub(crate) fn dialled(program: &Program) {
     order(&scene);
 }
 
-/// What is documented is what is spoken.
+/// The documented protocol.
 fn the_protocol(scene: &Scene) {
     let mut client = scene.client();
     let known = client.ask("IAMAT known +1+2 3");
     let mut riley = linked("Riley", scene.neighbour(), "00000000000000aa", "- 0");
     hear(&mut riley, &[&known]);
-    // What Riley teaches is believed, and not sent back.
+    // Jaquez takes Riley's record, and does not send it back.
     let taught = "AT Riley +0.000000000 taught\u{e9}\x1b +1+2 7".to_owned();
     riley.send(format!("{taught}\nSYNC 5\n"));
     wait_until("Jaquez believes Riley", || {
@@ -181,10 +185,10 @@ fn the_protocol(scene: &Scene) {
         }
         is_known
     });
-    // The neighbour is told before the client is answered: by now it is on its way.
+    // The neighbour gets the record before the client gets its answer. So it is on its way by now.
     let later = client.ask("IAMAT later +1+2 3");
     let position = hear(&mut riley, &[&later]);
-    // An older one is news for nobody.
+    // An older record is not sent.
     client.ask("IAMAT later +1+2 2");
     let latest = client.ask("IAMAT later +1+2 4");
     hear(&mut riley, &[&latest]);
@@ -192,7 +196,8 @@ fn the_protocol(scene: &Scene) {
     hear(&mut riley, &[&known]);
     assert_eq!(scene.standing().linked, ["Riley"]);
 
-    // The same life again: it is said how far it was heard, and what it lacks is sent, or more; not what it taught.
+    // Riley returns in the same life. Jaquez sends Riley's position, and the records that Riley
+    // lacks, perhaps more. It does not send Riley's own record.
     drop(riley);
     wait_until("Jaquez notices that Riley is gone", || {
         scene.standing().linked.is_empty()
@@ -217,32 +222,34 @@ fn the_protocol(scene: &Scene) {
     );
     assert!(!lines.contains(&taught), "{lines:?}");
 
-    // A newer connection takes the place of this one; and a new life is sent everything, what it once taught included.
+    // A newer connection replaces the older one. A new life gets all records, also those that came
+    // from Riley.
     let mut anew = linked("Riley", scene.neighbour(), "00000000000000bb", "- 0");
     hear(&mut anew, &[&known, &taught, &latest]);
     while riley.line_or_end().is_some() {}
     let last = client.ask("IAMAT last +1+2 3");
     hear(&mut anew, &[&last]);
     drop(anew);
-    // Who says to know a life that is not this one, or more of it than there is, is sent everything, too.
+    // A neighbour with a position in another life, or with one beyond the feed's end, gets all
+    // records too.
     for says in [
         "ffffffffffffffff 1000000".to_owned(),
         format!("{boot} 1000000"),
     ] {
         let link = |says| linked("Riley", scene.neighbour(), "00000000000000cc", says);
-        // A server that can be rolled back takes it that it was: it ends the link, and tells all on
-        // the next one.
+        // A server whose journal can be restored from a copy assumes that this happened. It ends
+        // the link, and sends all records over the next one.
         let told =
             batch_or_goodbye(&mut link(&says)).or_else(|| batch_or_goodbye(&mut link("- 0")));
         let all = [&known, &taught, &latest, &last].map(String::clone);
         assert_eq!(told.expect("everything").0, BTreeSet::from(all));
     }
-    // AT lines of clients are not believed.
+    // An AT line from a client is refused.
     client.refused("AT Riley +0.000000000 forged +1+2 7");
     client.refused("WHATSAT forged 1 1");
 }
 
-/// What one neighbour teaches, the other is told: once, and only if it is news.
+/// A record from one neighbour goes to the other one: once, and only if it wins.
 fn passing_on(scene: &Scene) {
     let mut riley = linked("Riley", scene.neighbour(), "00000000000000d1", "- 0");
     let mut bernard = linked("Bernard", scene.neighbour(), "00000000000000d2", "- 0");
@@ -251,19 +258,19 @@ fn passing_on(scene: &Scene) {
     let at = |id: &str, stamp: u32| format!("AT Campbell -0.500000000 {id} +1+2 {stamp}");
     riley.send(format!("{}\nSYNC 1\n", at("passed", 5)));
     hear(&mut bernard, &[&at("passed", 5)]);
-    // The same again, from either side, and what is older, is no news; what stands behind it is.
+    // The same record again and an older one are not passed on. The record after them is.
     let no_news = format!("{}\n{}\n", at("passed", 5), at("passed", 4));
     riley.send(format!("{no_news}{}\nSYNC 2\n", at("of-riley", 6)));
     hear(&mut bernard, &[&at("of-riley", 6)]);
     bernard.send(format!("{no_news}{}\nSYNC 1\n", at("of-bernard", 6)));
     hear(&mut riley, &[&at("of-bernard", 6)]);
-    // Either may have the next version.
+    // Either neighbour may send the next version.
     bernard.send(format!("{}\nSYNC 2\n", at("passed", 7)));
     hear(&mut riley, &[&at("passed", 7)]);
     assert_eq!(scene.standing().linked.len(), 2);
 }
 
-/// The next `KEPT`; whatever else is said before it.
+/// Reads up to the next `KEPT`.
 fn kept(link: &mut Client) -> u64 {
     loop {
         if let Some(position) = link.line().strip_prefix("KEPT ") {
@@ -272,8 +279,8 @@ fn kept(link: &mut Client) -> u64 {
     }
 }
 
-/// What was heard is confirmed, each time once; what a neighbour says to confirm, or to lack, and
-/// its clock are taken.
+/// The server confirms each position once. It accepts a neighbour's confirmations, reports of
+/// refused records, and clock.
 fn confirming(scene: &Scene) {
     let mut riley = linked("Riley", scene.neighbour(), "00000000000000c1", "- 0");
     let (_, told) = batch(&mut riley);
@@ -285,7 +292,7 @@ fn confirming(scene: &Scene) {
         "KEPT {told}\nLACKS 2\nCLOCK {clock}\nLACKS 0\nCLOCK {clock}\n"
     ));
     riley.send("AT Riley +0.000000000 kept +1+2 8\nSYNC 6\nSYNC 7\n");
-    // It need not confirm 6, as 7 says more.
+    // Position 6 need not be confirmed, because 7 includes it.
     let position = kept(&mut riley);
     assert!(position == 6 || position == 7, "{position}");
     if position == 6 {
@@ -298,7 +305,7 @@ fn confirming(scene: &Scene) {
     assert_eq!(scene.standing().linked, ["Riley"]);
 }
 
-/// A server of another version is told so in words.
+/// A server of another protocol version gets a message that names both versions.
 fn versions(scene: &Scene) {
     for version in ["1", "3", "02", "two"] {
         let mut link = scene.neighbour();
@@ -315,7 +322,7 @@ fn is_told_the_versions(link: &mut Client, version: &str) {
     assert!(is_told, "{line}");
 }
 
-/// Wrong, guessed, reflected and replayed proofs are refused, and what comes with them is not believed.
+/// Wrong, guessed, reflected and replayed proofs are refused. Records after them are not taken.
 fn wrong_proofs(scene: &Scene) {
     let (old, old_nonce) = pose_as("Riley", scene.neighbour());
     drop(old);
@@ -360,7 +367,7 @@ fn wrong_proofs(scene: &Scene) {
     scene.client().refused("WHATSAT forged 1 1");
 }
 
-/// Nothing is believed before the proof, and not everybody may dial.
+/// No record is taken before the proof, and only known neighbours may dial.
 fn strangers(scene: &Scene) {
     for said in [
         "AT Riley +0.000000000 forged +1+2 7\n",
@@ -384,7 +391,8 @@ fn strangers(scene: &Scene) {
     scene.client().refused("WHATSAT forged 1 1");
 }
 
-/// A server may keep out for a while who broke the protocol: waits until it does not.
+/// Waits until the server accepts this neighbour. A server may refuse it for a while after an
+/// invalid line.
 fn let_in(scene: &Scene, name: &str) {
     wait_until("it is let in again", || {
         let mut link = scene.neighbour();
@@ -393,7 +401,7 @@ fn let_in(scene: &Scene, name: &str) {
     });
 }
 
-/// A proven neighbour that talks nonsense is dropped.
+/// The link of a proven neighbour that sends an invalid line is closed.
 fn nonsense(scene: &Scene) {
     let names = ["Riley", "Bernard"];
     for (name, said) in names.into_iter().cycle().zip([
@@ -451,7 +459,8 @@ fn nonsense(scene: &Scene) {
     scene.client().refused("WHATSAT x 1 1");
 }
 
-/// A neighbour that does not read is sent the newest of each record when it does, and not all that it missed.
+/// A neighbour that does not read for a while then gets the newest record of each client, and not
+/// all that it missed.
 fn slow_neighbour(scene: &Scene) {
     const ROUNDS: usize = 4000;
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -491,7 +500,7 @@ fn slow_neighbour(scene: &Scene) {
     );
 }
 
-/// Only who knows the secret is told how the server stands.
+/// Only an operator with the secret gets the server's status.
 fn operator(scene: &Scene) {
     let standing = scene.standing();
     let server = scene.server();
@@ -506,16 +515,16 @@ fn operator(scene: &Scene) {
     wait_until("they are gone", || scene.standing().clients == before);
 }
 
-/// Neighbours that the server dials.
+/// Tests with neighbours that the server dials.
 pub(crate) fn dialling(program: &Program) {
-    // Jaquez is not there yet: its port is taken, and nobody listens.
+    // Jaquez is not there yet: its port is bound, but no program listens.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&ports::free(1).unwrap()[0].into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let scene = Scene::planned(program, |plan| {
         plan.dial = vec![("Jaquez".to_owned(), address)];
     });
-    // Most say so; whoever does not has had the time to find out.
+    // Most servers log a failed connect. The others have this time for it.
     let patience = Instant::now() + Duration::from_millis(500);
     while !scene.server().log().contains("Jaquez") && Instant::now() < patience {
         std::thread::park_timeout(Duration::from_millis(5));
@@ -545,11 +554,12 @@ pub(crate) fn dialling(program: &Program) {
         (link, nonce)
     };
     let greeting = |name: &str| format!("HERD 2 {name} Riley {}\n", Hex(&NONCE));
-    // The one that is to be dialled does not get in by dialling.
+    // Riley dials Jaquez, so Jaquez itself must not dial.
     let mut jaquez = scene.neighbour();
     jaquez.send(format!("HERD 2 Jaquez Riley {}\n", Hex(&NONCE)));
     is_refused(jaquez, "Jaquez");
-    // Somebody else answers; it speaks an old version; a proof comes back; one is guessed.
+    // Wrong acceptors: one with another name, one with an old version, one that reflects the proof,
+    // one that guesses it.
     let (mut link, _) = accept();
     link.send(greeting("Bernard"));
     is_refused(link, "Bernard");
@@ -585,7 +595,8 @@ pub(crate) fn dialling(program: &Program) {
     is_refused(link, "who guesses");
     scene.client().refused("WHATSAT forged 1 1");
 
-    // It tries on, and is linked with who knows the secret; twice, as if the link was lost.
+    // The server keeps dialling, and links with a neighbour that knows the secret. The second round
+    // is like a lost link.
     let mut client = scene.client();
     let at = client.ask("IAMAT x +1+2 3");
     for (known, boot) in [(1, "00000000000000aa"), (2, "00000000000000bb")] {
@@ -613,10 +624,10 @@ pub(crate) fn dialling(program: &Program) {
     }
 }
 
-/// Records come in an order of no meaning, and the table ends as the model's.
+/// Records come in random order, and the table ends like the model's.
 fn order(scene: &Scene) {
     let mut table = Table::default();
-    // What it knows already.
+    // The records that the server has already.
     let mut riley = linked("Riley", scene.neighbour(), "00000000000000f1", "- 0");
     let known = scene.standing().records;
     while table.sum().0 < known {
@@ -654,7 +665,8 @@ fn order(scene: &Scene) {
     }
 }
 
-/// Times that are close to one another, or the same in another spelling; each client has a few of them.
+/// A record with a time that is close to others, or equal in another spelling. Each client gets a
+/// few of them.
 fn any_record(rng: &mut Rng) -> String {
     let server = rng.pick(&["Riley", "Bernard", "Campbell"]);
     let skew = rng.pick(&[

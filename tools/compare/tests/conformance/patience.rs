@@ -1,4 +1,5 @@
-//! What takes seconds: heartbeats, silence, and a Places that does not answer. All worlds wait at the same time.
+//! Tests that take seconds: heartbeats, silence, and a Places that does not answer. All worlds wait
+//! in parallel.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::neighbours::{batch, linked};
 use crate::places::own_error;
 use crate::scene::{Scene, prepared};
 
-/// Servers give up after ten seconds, on a machine that is busy a little later.
+/// The servers' limits are ten seconds. A busy machine may be a little late.
 const TEN_SECONDS: std::ops::Range<Duration> =
     Duration::from_millis(8_500)..Duration::from_secs(16);
 
@@ -38,7 +39,7 @@ fn wait(program: &Program) {
         plan.name = "Jaquez".to_owned();
         plan.accept = vec!["Riley".to_owned()];
     });
-    // Places takes the question and says nothing.
+    // Places receives the request and does not answer.
     let mut client = scene.client();
     let at = client.ask("IAMAT kiwi +34.068930-118.445127 1");
     scene.places.set_behaviour(Behaviour::Hold);
@@ -46,13 +47,13 @@ fn wait(program: &Program) {
     client.send("WHATSAT kiwi 10 5\n");
     assert!(scene.places.wait_for_requests(1, SOON), "{world}");
 
-    // A neighbour is linked and says nothing more. What it said is confirmed, but not again with
-    // each heartbeat.
+    // A linked neighbour sends nothing more. Its last position is confirmed once, and not again
+    // with each heartbeat.
     let mut riley = linked("Riley", scene.neighbour(), "00000000000000aa", "- 0");
     batch(&mut riley);
     riley.send("SYNC 5\n");
-    // What it lacked, Riley has been told: a SYNC that came first would be the heartbeat, which is
-    // far later.
+    // Riley has all records already. So a SYNC before this KEPT could only be a heartbeat, which
+    // comes far later.
     assert_eq!(riley.line(), "KEPT 5", "{world}");
     riley.send("SYNC 5\n");
     let linked = Instant::now();

@@ -1,4 +1,5 @@
-//! WHATSAT: the record, and what Google says, cut to the bound; or the server's own error, in Google's shape.
+//! Tests of WHATSAT. The answer is the record, then Google's JSON cut to the bound, or the server's
+//! own error in Google's format.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use herd_testkit::client::{Client, SOON};
 
 use crate::scene::{KEY, Scene};
 
-/// All of it, over one server.
+/// All tests of WHATSAT, with one server.
 pub(crate) fn transcript(program: &Program) {
     let mut scene = Scene::new(program);
     question(&scene);
@@ -21,19 +22,19 @@ pub(crate) fn transcript(program: &Program) {
     nobody_there(&mut scene);
 }
 
-/// A client whose record is known to be asked about.
+/// A client after an IAMAT of kiwi.
 fn kiwi(scene: &Scene) -> Client {
     let mut client = scene.client();
     client.ask("IAMAT kiwi +34.068930-118.445127 1621464827.959498503");
     client
 }
 
-/// What one question is answered with.
+/// The JSON of the answer to a WHATSAT.
 fn json(client: &mut Client, bound: usize) -> String {
     client.send(format!("WHATSAT kiwi 10 {bound}\n")).places().1
 }
 
-/// It must be an error of the server's own, in Google's shape; the message.
+/// Asserts that the JSON is an error of the server itself, in Google's format. Returns the message.
 pub(crate) fn own_error(json: &str) -> String {
     let start = r#"{"html_attributions" : [], "results" : [], "status" : "UNKNOWN_ERROR", "error_message" : ""#;
     assert!(json.starts_with(start) && json.ends_with("\"}"), "{json}");
@@ -43,7 +44,7 @@ pub(crate) fn own_error(json: &str) -> String {
     message.to_owned()
 }
 
-/// What is asked.
+/// The request that Places receives.
 fn question(scene: &Scene) {
     let mut client = kiwi(scene);
     let at = client.ask("IAMAT kiwi +34.068930-118.445127 1621464827.959498504");
@@ -105,7 +106,8 @@ fn with_length(status: &str, body: &[u8]) -> Behaviour {
     }
 }
 
-/// Google's text comes out byte for byte, but for what is beyond the bound and for newlines; what is no JSON object does not.
+/// Google's text is passed on byte for byte, except for results beyond the bound and for newlines.
+/// Text that is no JSON object is not passed on.
 fn cuts(scene: &Scene) {
     let mut client = kiwi(scene);
     let google = "{\n   \"html_attributions\" : [],\n   \"results\" : [\n      {\n         \"name\" : \"A \\\"b\\\" ] } , [ { \\\\\"\n      },\n      {\n         \"name\" : \"Café (fictional) \\u00e9\",\n         \"types\" : [ \"a\", \"b\" ]\n      },\n      3\n   ],\n   \"status\" : \"OK\"\n}\n";
@@ -159,7 +161,7 @@ fn cuts(scene: &Scene) {
     own_error(&json(&mut client, 1));
 }
 
-/// However the answer is framed, it is the same.
+/// The framing of the response does not change the answer.
 fn framings(scene: &Scene) {
     let mut client = kiwi(scene);
     let expected = json(&mut client, 7);
@@ -181,7 +183,7 @@ fn framings(scene: &Scene) {
     }
 }
 
-/// What Google says of an error is passed on; what cannot be trusted is not.
+/// Google's errors are passed on. Responses that cannot be trusted are not.
 fn errors(scene: &Scene) {
     let mut client = kiwi(scene);
     for status in [400, 403, 429, 500, 503] {
@@ -213,7 +215,7 @@ fn errors(scene: &Scene) {
             "after {behaviour:?}"
         );
     }
-    // The key is hidden, or all that repeats it.
+    // The key is hidden, or the whole text that repeats it.
     for status in ["502 Bad Gateway", "200 OK"] {
         scene
             .places
@@ -223,7 +225,7 @@ fn errors(scene: &Scene) {
         assert!(came.contains("bad gateway") || !own_error(&came).is_empty());
         assert!(json(&mut client, 5).contains("\"OK\""));
     }
-    // What is no HTTP at all: some clients of HTTP ask again then, which is as well.
+    // This is no HTTP. Some HTTP clients retry then, which is fine too.
     scene.places.push_behaviour(Behaviour::Raw {
         segments: vec![b"220 smtp.test ESMTP\r\n\r\n".to_vec()],
         end: End::CloseNotify,
@@ -240,7 +242,8 @@ fn errors(scene: &Scene) {
     );
 }
 
-/// Connections are used again, and one that died idle is replaced quietly.
+/// Connections are used again. A connection that was closed while idle is replaced without an
+/// error.
 fn connections(scene: &Scene) {
     let mut client = kiwi(scene);
     json(&mut client, 1);
@@ -258,7 +261,7 @@ fn connections(scene: &Scene) {
         assert!(json(&mut client, 1).contains("\"OK\""));
     }
 
-    // A slow question delays nobody else.
+    // A slow request does not delay other clients.
     scene.places.push_behaviour(Behaviour::Hold);
     let asked = scene.places.requests().len();
     client.send("WHATSAT kiwi 10 5\n");
@@ -269,7 +272,7 @@ fn connections(scene: &Scene) {
     scene.places.release();
     assert!(client.places().1.contains("\"OK\""));
 
-    // A client that goes away meanwhile takes nobody with it.
+    // A client that resets its connection meanwhile does not disturb others.
     scene.places.push_behaviour(Behaviour::Hold);
     let asked = scene.places.requests().len();
     client.send("WHATSAT kiwi 10 5\n");
@@ -282,7 +285,7 @@ fn connections(scene: &Scene) {
     assert!(json(&mut kiwi(scene), 5).contains("\"OK\""));
 }
 
-/// Nobody listens any more.
+/// No program listens at the address of Places any more.
 fn nobody_there(scene: &mut Scene) {
     let other = herd_places::Places::start(herd_places::Options::default()).unwrap();
     let gone = std::mem::replace(&mut scene.places, other);

@@ -1,4 +1,4 @@
-//! The server as a process: what it logs, how it ends, and how a mistake on its command line is told.
+//! The server as a process: its log, its end, and its report of a mistake on the command line.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use herd_testkit::client::wait_until;
 
 use crate::scene::{KEY, SECRET, Scene};
 
-/// All of it.
+/// All tests of the process.
 pub(crate) fn transcript(program: &Program) {
     logs_everything(program);
     mistakes(program);
@@ -29,7 +29,8 @@ fn logs_everything(program: &Program) {
             && log.contains("WHATSAT kiwi 10 5")
             && log.contains("[31mred")
     });
-    // The client is still connected, and idle: it keeps no server from ending, and sees a clean end.
+    // A client is still connected and idle. It does not delay the server's end, and its connection
+    // ends without a reset.
     let log_file = scene.server().plan().log_file();
     let client = thread::spawn(move || client.expect_end());
     scene.server.take().unwrap().stop().unwrap();
@@ -51,7 +52,7 @@ fn logs_everything(program: &Program) {
     }
 }
 
-/// Exit status 2, and something on the standard error.
+/// A mistake ends with exit status 2 and a message on the standard error.
 fn mistakes(program: &Program) {
     let directory = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
@@ -93,7 +94,7 @@ fn mistakes(program: &Program) {
             "x.log",
         ],
     ];
-    // All at once: some take a second to find out.
+    // They run in parallel, because some need a second.
     thread::scope(|scope| {
         for mistake in &mistakes {
             scope.spawn(|| run(mistake));

@@ -1,4 +1,5 @@
-//! What a test plays on: a prepared program, one server of it, a stand-in for Places, and waiting with a deadline.
+//! The surroundings of a test: a built program, one server of it, a stand-in for Places, and waits
+//! with a deadline.
 
 use std::fs;
 use std::io::{self, Write};
@@ -15,15 +16,15 @@ use herd_testkit::transcripts::TRANSCRIPTS;
 use herd_testkit::{clock, ports};
 use tempfile::TempDir;
 
-/// What the servers of a herd know.
+/// The secret of a herd's servers.
 pub(crate) const SECRET: &str = "the herd's own secret";
-/// What the stand-in takes.
+/// The API key of the stand-in.
 pub(crate) const KEY: &str = "test-key";
 
-/// The program of a world's server; `None` if this machine cannot run it, which is told once.
+/// The program of a world's server. `None` if this machine cannot run it. The reason is shown once.
 pub(crate) fn prepared(name: &'static str) -> Option<Program> {
     static WORKSHOP: LazyLock<Workshop> = LazyLock::new(|| {
-        // Cargo gives each test program a directory of its own in the target directory.
+        // Cargo gives each test program its own directory inside the target directory.
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         Workshop::new(target, Profile::Dev)
     });
@@ -42,7 +43,8 @@ pub(crate) fn prepared(name: &'static str) -> Option<Program> {
     }
 }
 
-/// Not `eprintln!`: what that prints is kept back as long as the test passes.
+/// Writes to stderr directly: the test harness shows the output of `eprintln!` only after a
+/// failure.
 fn tell(text: &str) {
     io::stderr().write_all(text.as_bytes()).unwrap();
 }
@@ -60,21 +62,21 @@ pub(crate) fn stand_in(directory: &Path) -> (Places, server::Places) {
     (places, told)
 }
 
-/// One server, called Riley unless it is said otherwise, and whom it asks.
+/// One server, with the name Riley by default, and its stand-in for Places.
 pub(crate) struct Scene {
     pub(crate) server: Option<Server>,
     pub(crate) places: Places,
-    /// Config, certificate and logs; gone with the scene.
+    /// The directory of config, certificate and logs. It is removed with the scene.
     _directory: TempDir,
 }
 
 impl Scene {
-    /// A server on its own.
+    /// A single server.
     pub(crate) fn new(program: &Program) -> Scene {
         Scene::planned(program, |_| {})
     }
 
-    /// A server that is started as `change` has it.
+    /// A server with the settings that `change` makes.
     pub(crate) fn planned(program: &Program, change: impl FnOnce(&mut Plan)) -> Scene {
         let directory = tempfile::tempdir().unwrap();
         let (places, told) = stand_in(directory.path());
@@ -104,17 +106,17 @@ impl Scene {
         self.server.as_ref().unwrap()
     }
 
-    /// A client connected to it.
+    /// A client that is connected to the server.
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.server().clients)
     }
 
-    /// Somebody connected to its neighbours' port.
+    /// A peer that is connected to the port for neighbours.
     pub(crate) fn neighbour(&self) -> Client {
         Client::connect(self.server().peers)
     }
 
-    /// How it stands.
+    /// The status of the server.
     pub(crate) fn standing(&self) -> herd_client::standing::Standing {
         let server = self.server();
         herd_compare::herd::ask(server.peers, &server.plan().name, SECRET).unwrap()
@@ -135,7 +137,7 @@ impl Drop for Scene {
     }
 }
 
-/// Waits until there is nothing left to say against it.
+/// Waits until the condition returns no error.
 pub(crate) fn wait_for<E: std::fmt::Display>(mut condition: impl FnMut() -> Result<(), E>) {
     let mut last = None;
     let holds = clock::wait_for(clock::now() + SOON, || match condition() {
@@ -150,7 +152,7 @@ pub(crate) fn wait_for<E: std::fmt::Display>(mut condition: impl FnMut() -> Resu
     }
 }
 
-/// The suite of transcripts, over one server.
+/// The suite of transcripts, with one server.
 pub(crate) fn clients(program: &Program) {
     let scene = Scene::new(program);
     for transcript in TRANSCRIPTS {

@@ -1,16 +1,17 @@
-//! Excerpts: lines of an item of a program, whole and in order. They are found by what they say, not by where they stand.
+//! Excerpts: whole lines of an item of a program, in order. They are found by their text, not by
+//! line numbers.
 
 use std::ops::Range;
 
 use super::links;
 use super::page::{Block, Page, Source};
 
-/// Blocks in these languages are no excerpts: pictures, what one types, what a program said.
+/// Blocks in these languages are no excerpts, but pictures, shell commands and output.
 const OTHER: [&str; 3] = ["mermaid", "sh", "text"];
 
 type Read<'a> = &'a dyn Fn(&str) -> Result<String, String>;
 
-/// What is wrong with the page's code.
+/// The mistakes in the page's code.
 pub(crate) fn wrong(page: &Page, read: Read<'_>) -> Vec<String> {
     let blocks = page.blocks();
     let wrong = blocks.iter().filter_map(|block| {
@@ -29,7 +30,7 @@ fn check(page: &Page, block: &Block, read: Read<'_>) -> Result<(), String> {
             ),
         };
     };
-    // The fence, the comment, an empty line, and then what a reader sees of where it comes from.
+    // Above the body are the fence, the comment, an empty line, and the caption that a reader sees.
     let caption = block.body.start.checked_sub(4);
     let caption = caption.map_or("", |line| &page.lines[line]);
     if !links::targets(caption).any(|target| links::beside(page.file, target) == source.file) {
@@ -53,10 +54,11 @@ fn check(page: &Page, block: &Block, read: Read<'_>) -> Result<(), String> {
     })
 }
 
-/// Writes the excerpts anew between the first and the last line of each of their pieces; says which have to be written by hand.
+/// Writes each piece of the excerpts anew, from its first line to its last. Returns those that have
+/// to be written by hand.
 pub(crate) fn renew(page: &mut Page, read: Read<'_>) -> Vec<String> {
     let mut unclear = Vec::new();
-    // From the end, so that places before stay what they are.
+    // From the end of the page, so that the line numbers of earlier blocks stay valid.
     for block in page.blocks().into_iter().rev() {
         let Some(source) = &block.source else {
             continue;
@@ -79,7 +81,7 @@ pub(crate) fn renew(page: &mut Page, read: Read<'_>) -> Vec<String> {
     unclear
 }
 
-/// The lines of the one item that begins so.
+/// The lines of the only item that begins with this text.
 fn item<'a>(text: &'a str, source: &Source) -> Result<Vec<&'a str>, String> {
     let Source { file, item } = source;
     let lines: Vec<&str> = text.lines().collect();
@@ -103,7 +105,8 @@ fn item<'a>(text: &'a str, source: &Source) -> Result<Vec<&'a str>, String> {
     };
     let depth = indent(lines[start]);
     let is_rust = file.ends_with(".rs");
-    // A Rust item ends with the brace below its first letter, or on its own line; what Python indents, up to a line that is not.
+    // A Rust item ends with the brace below its first letter, or on its own line. A Python item
+    // ends before the next line that is not indented.
     let end = match is_rust && lines[start].ends_with(';') {
         true => start + 1,
         false => (start + 1..lines.len())
@@ -127,9 +130,9 @@ fn indent(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
 
-/// Where an excerpt and its item first differ.
+/// The first difference between an excerpt and its item.
 struct Missed<'a> {
-    /// In the excerpt.
+    /// The line number in the excerpt.
     line: usize,
     there: Option<&'a str>,
 }
@@ -138,7 +141,7 @@ fn is_elision(line: &str) -> bool {
     matches!(line.trim(), "// …" | "# …")
 }
 
-/// The pieces between the lines that say that something is left out.
+/// The pieces of an excerpt, between the lines that mark an omission.
 fn pieces(excerpt: &[String]) -> Vec<Range<usize>> {
     let mut pieces = Vec::new();
     let mut start = 0;
@@ -153,7 +156,7 @@ fn pieces(excerpt: &[String]) -> Vec<Range<usize>> {
     pieces
 }
 
-/// Whether the file's line is the excerpt's, which stands `depth` further left.
+/// Whether the file's line is the excerpt's line, which has `depth` less indentation.
 fn is_same(there: &str, shown: &str, depth: usize) -> bool {
     if shown.is_empty() {
         return there.is_empty();
@@ -161,7 +164,7 @@ fn is_same(there: &str, shown: &str, depth: usize) -> bool {
     there.len() == depth + shown.len() && there.ends_with(shown) && there[..depth].trim().is_empty()
 }
 
-/// How far an excerpt can have been moved left: by what is before its first line.
+/// The possible differences in indentation, by the text before the excerpt's first line.
 fn depths(item: &[&str], first: &str) -> Vec<usize> {
     let fits = item.iter().filter(|there| there.ends_with(first));
     let mut depths: Vec<usize> = fits
@@ -172,7 +175,7 @@ fn depths(item: &[&str], first: &str) -> Vec<usize> {
     depths
 }
 
-/// Finds all pieces of the excerpt in the item, one after the other.
+/// Finds all pieces of the excerpt in the item, in order.
 fn place<'a>(item: &[&'a str], excerpt: &[String]) -> Result<Vec<usize>, Missed<'a>> {
     let pieces = pieces(excerpt);
     let first = pieces.first().map_or(0, |piece| piece.start);
@@ -213,7 +216,7 @@ fn place<'a>(item: &[&'a str], excerpt: &[String]) -> Result<Vec<usize>, Missed<
     Err(furthest)
 }
 
-/// The excerpt as the item has it now: each piece from its first line to its last.
+/// The excerpt with the item's current text: each piece from its first line to its last.
 fn renewed(item: &[&str], excerpt: &[String]) -> Result<Vec<String>, String> {
     let pieces = pieces(excerpt);
     let first = pieces.first().ok_or("nothing is shown")?.start;
@@ -240,7 +243,7 @@ fn renewed(item: &[&str], excerpt: &[String]) -> Result<Vec<String>, String> {
             let ends = ends.iter().filter(move |&&end| end >= start);
             ends.map(move |&end| (start, end))
         });
-        // Both lines may be there more than once: what is most like the old piece is meant.
+        // Both lines may occur more than once. The range that is most like the old piece is taken.
         let likeness = |&(start, end): &(usize, usize)| {
             let kept = piece
                 .clone()
@@ -263,7 +266,8 @@ mod tests {
     use super::super::{read, tour};
     use super::*;
 
-    /// Each line of each excerpt, changed in a copy of its file, is missed; and written anew, it is as before with that line in it.
+    /// Changes each line of each excerpt in a copy of its file. The change must be noticed, and
+    /// `renew` must write the changed line into the page.
     #[test]
     fn every_line_that_drifts_is_noticed() {
         let page = tour();
@@ -274,7 +278,7 @@ mod tests {
             };
             let text = read(&source.file).unwrap_or_default();
             let Ok(all) = item(&text, source) else {
-                continue; // which is told by another test, and with its place
+                continue; // Another test reports that, with its place.
             };
             let excerpt = &page.lines[block.body.clone()];
             let Ok(places) = place(&all, excerpt) else {
@@ -287,7 +291,7 @@ mod tests {
                     changed[start + offset].push_str(" drifted");
                     let there: Vec<&str> = changed.iter().map(String::as_str).collect();
                     let shown = &excerpt[line];
-                    // The same line may stand in the item again.
+                    // The item may contain the same line twice.
                     if all.iter().filter(|there| there.ends_with(&**shown)).count() > 1 {
                         continue;
                     }

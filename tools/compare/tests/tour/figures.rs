@@ -1,4 +1,5 @@
-//! Figures: taken from a report of `cargo compare` into a small file, and from there into tables and checks of the page.
+//! Figures. They are taken from a report of `cargo compare` into a small file. From there they go
+//! into tables and checks of the page.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,10 +15,10 @@ use super::path;
 /// The worlds of the tour, in the order of its tables.
 const WORLDS: [&str; 5] = ["streams", "protocols", "uvloop", "tokio", "mio"];
 
-/// A part of the programs that has files of its own; what the libraries below bring along is not counted.
+/// A part of the programs that has its own files. Code of libraries is not counted.
 struct Part {
     name: &'static str,
-    /// Whose it is, and in which files.
+    /// The worlds that have this part, and its files.
     worlds: &'static [(&'static str, &'static [&'static str])],
 }
 
@@ -60,7 +61,7 @@ const PYTHON_PLACES: &[&str] = &[
     "tools/compare/worlds/python/herd/answers.py",
 ];
 
-/// What was measured: a figure's key, and the medians of those who have one.
+/// The measured medians, by the key of the figure and by world.
 pub(crate) struct Figures {
     run: Value,
     medians: BTreeMap<String, BTreeMap<String, f64>>,
@@ -80,7 +81,7 @@ impl Figures {
         self.medians.get(key)?.get(world).copied()
     }
 
-    /// Where and how it was measured.
+    /// The machine and the tools of the measurement.
     fn run(&self) -> String {
         let text = |key: &str| self.run[key].as_str().unwrap_or("?").to_owned();
         let mut run = format!(
@@ -130,7 +131,7 @@ impl Figures {
         Ok(lines)
     }
 
-    /// Whether `KEY: ONE > [FACTOR] OTHER` is so.
+    /// Checks `KEY: ONE > [FACTOR] OTHER`.
     fn holds(&self, claim: &str) -> Result<(), String> {
         let unclear = || format!("`{claim}` is not `FIGURE: WORLD > [FACTOR] WORLD`");
         let (key, relation) = claim.split_once(": ").ok_or_else(unclear)?;
@@ -162,7 +163,8 @@ impl Figures {
     }
 }
 
-/// The figure of that name: as JSON has it, and the load where there is one (`rate_per_s 50x16`, `rate_per_s 50x16 info`).
+/// The figure with this name. It is the name in JSON, with the load if there is one (`rate_per_s
+/// 50x16`, `rate_per_s 50x16 info`).
 fn metric(key: &str) -> Result<Metric, String> {
     let unknown = || format!("`{key}` is no figure");
     if let Some((_, part)) = key.split_once("lines_of_code of ") {
@@ -205,7 +207,8 @@ fn metric(key: &str) -> Result<Metric, String> {
         .ok_or_else(unknown)
 }
 
-/// What of a report the tour needs, as its file has it. Nothing in it names the machine or a place on it.
+/// The parts of a report that the tour needs, as the text of its file. They contain no name and no
+/// path of the machine.
 pub(crate) fn of_report(report: &str) -> Result<String, String> {
     let report: Value = serde_json::from_str(report).map_err(|error| error.to_string())?;
     let (machine, plan) = (&report["machine"], &report["plan"]);
@@ -213,7 +216,7 @@ pub(crate) fn of_report(report: &str) -> Result<String, String> {
         return Err("that report is of servers that were built for debugging".to_owned());
     }
     let kernel = machine["kernel"].as_str().unwrap_or_default();
-    // `Linux 6.18.44-…` is said as `Linux 6.18`.
+    // `Linux 6.18.44-…` becomes `Linux 6.18`.
     let kernel: Vec<&str> = kernel.splitn(3, '.').collect();
     let kind = if machine["virtual"] == true {
         " of a virtual machine"
@@ -275,7 +278,7 @@ pub(crate) fn of_report(report: &str) -> Result<String, String> {
         "plan": format!("{length}, {} rounds of {} s, medians", plan["rounds"], plan["duration_s"]),
         "noise": report["noise"]["complaints"],
     });
-    // A line for each figure, so that a new run can be read as a difference.
+    // One line for each figure, so that a diff shows what a new run changes.
     let medians: Vec<String> = medians
         .iter()
         .map(|(key, medians)| format!("    {}: {}", json!(key), json!(medians)))
@@ -286,12 +289,12 @@ pub(crate) fn of_report(report: &str) -> Result<String, String> {
     ))
 }
 
-/// Four digits that count: more was not measured.
+/// Four significant digits. The measurement is not more exact.
 fn rounded(value: f64) -> f64 {
     format!("{value:.3e}").parse().unwrap_or(value)
 }
 
-/// What is wrong with the page's figures.
+/// The mistakes in the page's figures.
 pub(crate) fn wrong(page: &Page, figures: &Figures) -> Vec<String> {
     let mut wrong = Vec::new();
     for (keys, body) in page.parts("figures") {

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::page::Page;
 
-/// Links that lead nowhere.
+/// The links without a target.
 pub(crate) fn wrong(page: &Page, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
     let mut is_code = false;
     let mut headings = Vec::new();
@@ -31,13 +31,13 @@ pub(crate) fn wrong(page: &Page, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
         .collect()
 }
 
-/// Where the links of a line lead.
+/// The targets of a line's links.
 pub(crate) fn targets(line: &str) -> impl Iterator<Item = &str> {
     let links = line.split("](").skip(1);
     links.filter_map(|rest| Some(rest.split_once(')')?.0))
 }
 
-/// What GitHub makes of a heading.
+/// The anchor that GitHub makes from a heading.
 fn slug(heading: &str) -> String {
     heading
         .to_lowercase()
@@ -47,7 +47,7 @@ fn slug(heading: &str) -> String {
         .collect()
 }
 
-/// The file of this repository that a link on the page `file` means.
+/// The file of this repository to which a link on the page `file` leads.
 pub(crate) fn beside(file: &str, target: &str) -> String {
     let target = target.split('#').next().unwrap_or_default();
     let mut place = PathBuf::from(file);

@@ -1,11 +1,12 @@
-//! The tour (`README.md` of this crate) shows code and figures: each excerpt is what its file has, each figure what was measured.
+//! The tour (`README.md` of this crate) shows code and figures. This test compares each excerpt
+//! with its file, and each figure with a measured run.
 //!
 //! ```text
 //! HERD_TOUR=update      cargo test -p herd-compare --test tour    writes excerpts and figures anew, where they stand
 //! HERD_TOUR=report.json cargo test -p herd-compare --test tour    the same, with the figures of another run of `cargo compare`
 //! ```
 //!
-//! In Markdown, what is checked stands behind a comment that says where it comes from:
+//! In the page, a comment before each checked part names its source:
 //!
 //! | comment | what follows |
 //! |---|---|
@@ -51,7 +52,7 @@ fn read(file: &str) -> Result<String, String> {
     fs::read_to_string(path(file)).map_err(|error| format!("{file}: {error}"))
 }
 
-/// Puts a text in the place of a file: whoever reads it meanwhile sees the old one or the new one.
+/// Replaces a file. Readers see either the old text or the new one.
 fn write(file: &str, text: &str) {
     if read(file).is_ok_and(|before| before == text) {
         return;
@@ -59,13 +60,13 @@ fn write(file: &str, text: &str) {
     let directory = path(file).parent().unwrap().to_owned();
     let mut new = tempfile::NamedTempFile::new_in(directory).unwrap();
     new.write_all(text.as_bytes()).unwrap();
-    // A temporary file is for one user, and this one is for all who had the old one.
+    // A temporary file is private, so it gets the permissions of the old file.
     let permissions = fs::metadata(path(file)).unwrap().permissions();
     new.as_file().set_permissions(permissions).unwrap();
     new.persist(path(file)).unwrap();
 }
 
-/// The page; written anew before, if that was asked for.
+/// The page. It is written anew first, if HERD_TOUR asks for that.
 fn tour() -> Page {
     static TOUR_NOW: OnceLock<Page> = OnceLock::new();
     let page = TOUR_NOW.get_or_init(|| {
@@ -104,7 +105,7 @@ fn the_tour_shows_what_the_programs_have_and_what_was_measured() {
     assert!(wrong.is_empty(), "{}\n{REFRESH}", wrong.join("\n"));
 }
 
-/// The map of the house may show code too, under the same rule.
+/// The documentation of `src/lib.rs` may show code too. The same rule applies.
 #[test]
 fn the_map_of_the_house_shows_what_the_program_has() {
     let wrong = excerpts::wrong(&Page::rustdoc(MAP, &read(MAP).unwrap()), &read);

@@ -1,11 +1,11 @@
-//! A page of Markdown as lines, and where its fenced blocks and checked parts are.
+//! A page of Markdown as lines, with its fenced blocks and checked parts.
 
 use std::ops::Range;
 
 /// A page.
 #[derive(Clone)]
 pub(crate) struct Page {
-    /// Where it is, for whoever has to mend it.
+    /// Its path, for error messages.
     pub(crate) file: &'static str,
     pub(crate) lines: Vec<String>,
 }
@@ -13,19 +13,19 @@ pub(crate) struct Page {
 /// A fenced block.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
-    /// As the fence says it.
+    /// The word after the fence.
     pub(crate) language: String,
-    /// What the comment on the line before says after `from`.
+    /// The text after `from` in the comment on the line before.
     pub(crate) source: Option<Source>,
-    /// Its lines, without the fences.
+    /// Its lines without the fences.
     pub(crate) body: Range<usize>,
 }
 
-/// Where an excerpt comes from.
+/// The source of an excerpt.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) file: String,
-    /// How the item begins that the lines are of.
+    /// The beginning of the item.
     pub(crate) item: String,
 }
 
@@ -35,7 +35,7 @@ impl Page {
         Page { file, lines }
     }
 
-    /// The documentation at the head of a Rust file.
+    /// The documentation at the beginning of a Rust file.
     pub(crate) fn rustdoc(file: &'static str, text: &str) -> Page {
         let head = text.lines().map_while(|line| line.strip_prefix("//!"));
         let lines = head.map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned());
@@ -49,7 +49,7 @@ impl Page {
         self.lines.join("\n") + "\n"
     }
 
-    /// Where a line is, as editors and terminals understand it.
+    /// The place of a line in the form that editors and terminals understand.
     pub(crate) fn place(&self, line: usize) -> String {
         format!("{}:{}", self.file, line + 1)
     }
@@ -81,7 +81,8 @@ impl Page {
         blocks
     }
 
-    /// The lines between `<!-- begin … -->` and `<!-- end of begin -->`, with what the former says after that word.
+    /// The lines between `<!-- begin … -->` and `<!-- end of begin -->`, with the text after the
+    /// word in the first comment.
     pub(crate) fn parts(&self, begin: &str) -> Vec<(String, Range<usize>)> {
         let end = format!("end of {begin}");
         let mut parts = Vec::new();
@@ -99,7 +100,7 @@ impl Page {
     }
 }
 
-/// What a line says that is a comment and nothing else.
+/// The text of a line that is only a comment.
 pub(crate) fn comment(line: &str) -> Option<&str> {
     let said = line.strip_prefix("<!--")?.strip_suffix("-->")?;
     Some(said.trim())
