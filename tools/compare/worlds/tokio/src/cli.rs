@@ -56,7 +56,7 @@ pub(crate) struct Cli {
     pub(crate) log_level: LogLevel,
 }
 
-/// How much to log.
+/// The log level.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum LogLevel {
     Info,
@@ -80,11 +80,11 @@ pub(crate) struct Dialled {
 }
 
 impl Cli {
-    /// The arguments, or the status to exit with.
+    /// Parses the arguments. An error is the exit status.
     pub(crate) fn from_arguments() -> Result<Cli, ExitCode> {
         let cli = Cli::try_parse().map_err(|error| {
             let status = if error.exit_code() == 0 { 0 } else { 2 };
-            // --help, --version or a mistake; a closed pipe changes nothing.
+            // This shows the help, the version or a mistake. A closed pipe is ignored.
             let _ = error.print();
             ExitCode::from(status)
         })?;
@@ -98,13 +98,13 @@ impl Cli {
     }
 }
 
-/// Tells of a mistake in usage.
+/// Reports a mistake in the command line.
 pub(crate) fn mistake(what: &str) -> ExitCode {
     let _ = writeln!(io::stderr(), "herd-tokio: {what}");
     ExitCode::from(2)
 }
 
-/// What a variable of the environment says, without white space around it; nothing if that is empty.
+/// The value of an environment variable without white space around it. `None` if that is empty.
 pub(crate) fn variable(name: &str) -> Option<String> {
     let text = std::env::var(name).ok()?.trim().to_owned();
     (!text.is_empty()).then_some(text)
@@ -130,7 +130,7 @@ fn dialled(text: &str) -> Result<Dialled, String> {
     })
 }
 
-/// `HOST:PORT`
+/// Checks `HOST:PORT`.
 fn address(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {

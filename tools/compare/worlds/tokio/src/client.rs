@@ -1,7 +1,8 @@
-//! A client: commands in, answers out, in order.
+//! A client's connection: commands in, answers out, in order.
 //!
-//! All the lines that one read brought are answered into one buffer, which is then written at once. A client that does not read
-//! its answers is not read either, as this task waits for its write.
+//! The answers to all lines of one read go into one buffer, which is then written at once. While
+//! this task waits for its write, it does not read. So a client that does not read its answers is
+//! not read either.
 
 use std::fmt;
 use std::io;
@@ -21,21 +22,22 @@ use crate::lines::{Escaped, Split, split};
 use crate::message::{At, Command, Coordinates, Iamat, Whatsat};
 use crate::time::{Order, PosixTime, Skew};
 
-/// Bytes that a line may have before its LF.
+/// The greatest length of a line before its LF.
 const LINE_BYTES: usize = 4096;
-/// Bytes that one read may bring.
+/// The greatest number of bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
-/// Memory for answers that a client keeps while it is idle.
+/// Memory for answers that an idle client keeps.
 const OUTPUT_BYTES: usize = 64 * 1024;
-/// Time for a client to take the answers that wait for it.
+/// The time limit for a client to take its answers.
 const STALL: Duration = Duration::from_secs(60);
-/// Time that a client which was told its last words is still listened to, so that they are not lost.
+/// After the last answer the connection is read for so long. Otherwise unread input would reset it,
+/// and the answer could be lost.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Serves one client until it is gone.
+/// Serves one client until its connection ends.
 pub(crate) async fn serve(stream: TcpStream, server: Arc<Server>) {
     let Ok(address) = stream.peer_addr() else {
-        return; // gone already
+        return; // The client has closed already.
     };
     let serial = {
         let mut herd = server.herd();
@@ -77,23 +79,23 @@ struct Client<'a> {
     who: Who,
     server: &'a Server,
     stream: TcpStream,
-    /// Bytes not acted on yet.
+    /// Bytes that are not handled yet.
     input: BytesMut,
     output: Vec<u8>,
-    /// Among the answers in the output are some of which the neighbours have to hear first.
+    /// The output has answers to updates. The neighbours must get those updates first.
     has_flooded: bool,
 }
 
-/// What has to happen before the next line can be answered.
+/// The next step before another line can be answered.
 enum Next {
     Read,
     Ask(Asked),
     HangUp,
 }
 
-/// A `WHATSAT` that was understood.
+/// A valid `WHATSAT` about a known client.
 struct Asked {
-    /// The record it is about, as it stands now.
+    /// The client's record at that moment.
     at_line: Vec<u8>,
     question: String,
     bound: usize,
@@ -125,7 +127,7 @@ impl Client<'_> {
         }
     }
 
-    /// Answers whole lines, until there are no more, or one has to wait for Places.
+    /// Answers whole lines until none is left, or one has to wait for Places.
     fn answer_lines(&mut self, at_end: bool) -> Next {
         let mut herd = self.server.herd();
         let mut turn = Turn {
@@ -190,7 +192,8 @@ impl Client<'_> {
             return Ok(());
         }
         if self.has_flooded {
-            // The neighbours are told before the client is answered: their tasks were woken, and run while this one steps back.
+            // The neighbours get updates before the client gets its answer. Their tasks were woken,
+            // and run while this task yields.
             yield_now().await;
         }
         timeout(STALL, self.stream.write_all(&self.output)).await??;
@@ -199,7 +202,8 @@ impl Client<'_> {
         Ok(())
     }
 
-    /// Closing with unread input would destroy what the client has not read yet (RFC 9293 §3.6.1): listen until it closes.
+    /// Reads until the client closes. A close with unread input would reset the connection, and the
+    /// client could lose its answers (RFC 9293 §3.6.1).
     async fn linger(&mut self) -> io::Result<()> {
         self.stream.shutdown().await?;
         let mut nowhere = tokio::io::sink();
@@ -211,7 +215,7 @@ impl Client<'_> {
     }
 }
 
-/// What the lines of one read work on.
+/// The parts that the lines of one read use.
 struct Turn<'a> {
     who: Who,
     server: &'a Server,
@@ -250,7 +254,7 @@ impl Turn<'_> {
     fn iamat(&mut self, iamat: &Iamat<'_>) {
         let skew = Skew::between(self.receipt, iamat.stamp);
         let start = self.output.len();
-        // Writing into memory does not fail.
+        // Writing into memory never fails.
         let _ = io::Write::write_fmt(self.output, format_args!("AT {} {skew} ", self.server.name));
         self.output.extend_from_slice(iamat.client);
         self.output.push(b' ');
@@ -266,7 +270,7 @@ impl Turn<'_> {
         self.output.push(b'\n');
     }
 
-    /// `None` if the client asked about is not known.
+    /// `None` if the client has no record.
     fn whatsat(&mut self, whatsat: &Whatsat<'_>) -> Option<Asked> {
         let line = self.herd.records.line(whatsat.client)?;
         let place = Coordinates::parse(At::parse(line)?.location)?;
@@ -281,7 +285,7 @@ impl Turn<'_> {
         })
     }
 
-    /// Answers what cannot be answered: `? ` and a copy of it.
+    /// Refuses a line: `? ` and a copy of it.
     fn quote(&mut self, line: &[u8]) {
         info!("{} -> ? {}", self.who, Escaped(line));
         self.output.extend_from_slice(b"? ");

@@ -1,4 +1,4 @@
-//! What all tasks share: who we are, who our neighbours are, and everybody's position.
+//! The state that all tasks share: this server, its neighbours, and the records of all clients.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,12 +11,12 @@ use crate::places::Places;
 use crate::proof::random;
 use crate::records::{Records, Teacher};
 
-/// One server. The runtime has one thread, so the mutex is never waited for; it is there to say that nothing is held over an
-/// `.await`.
+/// One server. The runtime has one thread, so no task ever waits for the mutex. Its guard shows
+/// that no lock is held across an `.await`.
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) secret: hmac::Key,
-    /// Which life of this process it is.
+    /// The id of this life of the server: each start of the process has a new one.
     pub(crate) boot: u64,
     pub(crate) places: Places,
     pub(crate) stop_clients: CancellationToken,
@@ -24,49 +24,49 @@ pub(crate) struct Server {
     herd: Mutex<Herd>,
 }
 
-/// What changes.
+/// The state that changes.
 pub(crate) struct Herd {
     pub(crate) records: Records,
     pub(crate) neighbours: Vec<Neighbour>,
-    /// How many clients are connected.
+    /// The number of connected clients.
     pub(crate) clients: usize,
-    /// The number of the last connection of a client, or of a neighbour's life.
+    /// The last number that a client's connection or a neighbour's life got.
     last_serial: u64,
-    /// What somebody was last refused for on the neighbours' port.
+    /// The last reason of a refusal on the neighbours' port.
     last_refusal: String,
 }
 
-/// A server that this one is linked with, or wants to be.
+/// A server with which this one is or should be linked.
 pub(crate) struct Neighbour {
     pub(crate) name: String,
     pub(crate) we_dial: bool,
     pub(crate) link: Option<LinkHandle>,
-    /// What we have of its feed.
+    /// The part of its feed that was received. A feed is a server's ordered list of changes.
     pub(crate) heard: Option<Heard>,
 }
 
-/// How to reach the task of a link.
+/// The connection to the task of a link.
 pub(crate) struct LinkHandle {
-    /// There is something to send.
+    /// Wakes the task when there is something to send.
     pub(crate) wake: Arc<Notify>,
-    /// A newer connection took its place.
+    /// Cancelled when a newer connection replaces the link.
     pub(crate) replaced: CancellationToken,
-    /// Up to where it has been told that we have kept its feed.
+    /// The position in its feed that was last confirmed to it.
     pub(crate) confirmed: u64,
-    /// How much of our feed it says to have kept.
+    /// The position in our feed that it has confirmed.
     pub(crate) kept: u64,
-    /// How many records it says that it had to refuse.
+    /// The number of records that it reports as refused.
     pub(crate) lacks: u64,
 }
 
-/// How far a neighbour's feed has been heard.
+/// The progress in a neighbour's feed.
 #[derive(Clone, Copy)]
 pub(crate) struct Heard {
-    /// In which of its lives.
+    /// The life of the neighbour.
     pub(crate) boot: u64,
-    /// Up to which of its changes.
+    /// The last change that was received.
     pub(crate) position: u64,
-    /// The name under which what it taught us is kept.
+    /// The id of this life as the origin of records.
     pub(crate) teacher: Teacher,
 }
 
@@ -107,13 +107,13 @@ impl Server {
 }
 
 impl Herd {
-    /// A number that was not given out before.
+    /// A new number.
     pub(crate) fn next_serial(&mut self) -> u64 {
         self.last_serial += 1;
         self.last_serial
     }
 
-    /// Whether the log was last told of another refusal.
+    /// Whether this refusal differs from the last logged one.
     pub(crate) fn is_news(&mut self, refusal: &str) -> bool {
         let is_news = self.last_refusal != refusal;
         if is_news {
@@ -122,7 +122,7 @@ impl Herd {
         is_news
     }
 
-    /// Tells the links that the feed has grown. Says whether there are any.
+    /// Tells the links that the feed has grown. Returns whether there are any.
     pub(crate) fn wake_links(&self) -> bool {
         let links = self.neighbours.iter().filter_map(|n| n.link.as_ref());
         links.map(|link| link.wake.notify_one()).count() > 0

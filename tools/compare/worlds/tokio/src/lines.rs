@@ -1,14 +1,14 @@
-//! Bytes as lines, lines as fields, and bytes from outside made fit for the log.
+//! Splits bytes into lines and lines into fields, and escapes bytes for the log.
 
 use std::fmt;
 
-/// What stands at the front of the bytes received so far.
+/// The beginning of the received bytes.
 pub(crate) enum Split<'a> {
-    /// A whole line without its LF, and how many bytes it took with it.
+    /// A whole line without its LF, and its length with the LF.
     Line(&'a [u8], usize),
-    /// No LF yet, and room for one.
+    /// There is no LF yet, and the line may become longer.
     Unfinished,
-    /// More bytes than a line may have, and no LF among them.
+    /// There is no LF within the greatest length of a line.
     TooLong,
 }
 
@@ -22,23 +22,23 @@ pub(crate) fn split(input: &[u8], limit: usize) -> Split<'_> {
     }
 }
 
-/// White space as the protocol has it: C's `isspace`. (`is_ascii_whitespace` lacks the vertical tab.)
+/// White space in the protocol is C's `isspace`. (`is_ascii_whitespace` lacks the vertical tab.)
 pub(crate) const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c)
 }
 
-/// The fields of a line: its runs of bytes that are not white space.
+/// The fields of a line, which white space separates.
 pub(crate) fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&byte| is_space(byte))
         .filter(|field| !field.is_empty())
 }
 
-/// Whether there is a byte at all, and all are digits.
+/// Whether the text is not empty and has only digits.
 pub(crate) fn all_digits(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
-/// A whole number, digits only.
+/// Parses a whole number of digits only.
 pub(crate) fn number(text: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(text)
         .ok()
@@ -46,7 +46,7 @@ pub(crate) fn number(text: &[u8]) -> Option<u64> {
     digits.parse().ok()
 }
 
-/// Shows bytes as printable ASCII: everything else, and the backslash, as `\xNN`.
+/// Shows bytes as printable ASCII. Other bytes and the backslash become `\xNN`.
 pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {

@@ -1,8 +1,9 @@
-//! A connection between two servers of the herd: the neighbours' protocol, as herd-mio's `core::link` describes it.
+//! A connection between two servers of the herd. The protocol is described in herd-mio's
+//! `core::link`.
 //!
-//! A link is one task. First the two ends prove who they are, line by line; then two futures run in it side by side, one that
-//! hears and one that tells. They have to be two: if a server that is writing did not read, two that write to each other at the
-//! same time would wait for ever.
+//! A link is one task. First both ends prove their names, line by line. Then two futures run in it
+//! side by side: one reads and one writes. There have to be two. If a server did not read while it
+//! writes, two servers that write to each other at the same time would wait for ever.
 
 use std::fmt;
 use std::io;
@@ -27,38 +28,38 @@ use crate::proof::{Hex, Nonce, OPERATOR, Parties, Side, random, unhex};
 use crate::records::Teacher;
 use crate::time::wall_ns;
 
-/// Of the neighbours' protocol.
+/// The version of the neighbours' protocol.
 const VERSION: &str = "2";
-/// Bytes that a line may have before its LF: a client's line, a server's name, a skew, and perhaps
-/// an epoch.
+/// The greatest length of a line before its LF: a client's line, a server's name, a skew, and
+/// perhaps an epoch.
 const LINE_BYTES: usize = 4096 + 256;
-/// Bytes that are read, or written, at once.
+/// The size of a read or a write.
 const BATCH_BYTES: usize = 64 * 1024;
-/// Time for a connection to be made.
+/// The time limit of a connect.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Time for a neighbour to prove who it is.
+/// The time limit for a peer's proof.
 const PROOF: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(3);
-/// Wait before a KEPT, so that one confirms many batches.
+/// The delay of a KEPT, so that one confirms many batches.
 const CONFIRM: Duration = Duration::from_millis(200);
-/// Silence of a neighbour after which it counts as lost.
+/// After so long a silence of the neighbour the link is closed.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Time for last words to be taken.
+/// The time limit for the last output.
 const LINGER: Duration = Duration::from_secs(2);
-/// A link that held for so long was a good one.
+/// After a link that held for so long, the first redial comes soon.
 const STEADY: Duration = Duration::from_secs(2);
 const REDIAL_FIRST: Duration = Duration::from_millis(100);
 const REDIAL_CAP: Duration = Duration::from_secs(1);
-/// A wall clock that is further off than this is told in the log.
+/// A greater difference of the wall clocks is logged.
 const CLOCK_TOLERANCE_NS: u64 = 1_000_000_000;
-/// So much of what the other side said is repeated in a log line.
+/// At most so many bytes of the peer's line are logged.
 const SHOWN_BYTES: usize = 100;
 
 /// Why a link ended.
 enum End {
-    /// In the other side's words, or by its silence.
+    /// The peer ended it, or was silent.
     Theirs(String),
-    /// In ours: it is told.
+    /// This server ends it, and tells the peer why.
     Ours(String),
 }
 
@@ -79,15 +80,15 @@ fn ours<T>(reason: impl Into<String>) -> Result<T, End> {
     Err(End::Ours(reason.into()))
 }
 
-/// The beginning of what the other side said, fit for a log line.
+/// The beginning of a peer's line, escaped for the log.
 fn shown(bytes: &[u8]) -> Escaped<'_> {
     Escaped(&bytes[..bytes.len().min(SHOWN_BYTES)])
 }
 
-/// Serves whoever connected to the neighbours' port.
+/// Serves a peer that connected to the neighbours' port.
 pub(crate) async fn accepted(stream: TcpStream, server: Arc<Server>) {
     let Ok(address) = stream.peer_addr() else {
-        return; // gone already
+        return; // The peer has closed already.
     };
     let mut link = Link::new(&server, Side::Acceptor, None);
     let end = link.run(stream).await;
@@ -119,7 +120,7 @@ pub(crate) async fn keep_dialling(dialled: Dialled, server: Arc<Server>) {
             Err(_) => Some(format!("no connection within {} s", CONNECT.as_secs())),
         };
         match failure {
-            // The same failure is not told every second.
+            // The same failure is logged once, and not every second.
             Some(failure) if failure != complaint => {
                 warn!(
                     "neighbour {} {}: not linked: {failure}; trying on",
@@ -151,36 +152,37 @@ async fn dial(address: &str) -> io::Result<(TcpStream, SocketAddr)> {
     Ok((stream, address))
 }
 
-/// 50 % to 90 % of a wait, so that servers which lost the same neighbour do not all dial in the same millisecond.
+/// 50 % to 90 % of a wait. So servers that lost the same neighbour do not all dial at the same
+/// time.
 fn jittered(wait: Duration) -> Duration {
     let share = random::<1>().map_or(0.5, |[byte]| f64::from(byte) / 255.0);
     wait.mul_f64(0.5 + 0.4 * share)
 }
 
-/// One link, from its greeting to its end.
+/// One link from its greeting to its end.
 struct Link<'a> {
     server: &'a Server,
     side: Side,
-    /// The place of whom we dialled, or who it has proven to be, among the neighbours.
+    /// The index of the neighbour that was dialled or has proved its name.
     neighbour: Option<usize>,
     is_proven: bool,
     is_operator: bool,
     linked_since: Option<Instant>,
-    /// What was read and not acted on.
+    /// Input that is not handled yet.
     input: BytesMut,
-    /// What is not written yet.
+    /// Output that is not written yet.
     output: BytesMut,
 }
 
-/// What a link knows once records flow.
+/// The state of a link after its handshake.
 struct Linked {
     neighbour: usize,
     teacher: Teacher,
     wake: Arc<Notify>,
     replaced: CancellationToken,
-    /// More of its feed is kept than it has been told.
+    /// Notified when there is something to confirm.
     unconfirmed: Notify,
-    /// From where on the neighbour lacks our feed.
+    /// The position in our feed up to which the neighbour has it.
     position: u64,
 }
 
@@ -214,20 +216,21 @@ impl<'a> Link<'a> {
             self.say(format_args!("BYE {reason}"));
         }
         if matches!(end, End::Ours(_)) || self.is_operator {
-            // Last words: written, and then listened to until the other side has closed, or they might be lost.
+            // The last line is written, then the peer is read until it closes. A reset could
+            // destroy that line.
             let goodbye = async {
                 writer.write_all_buf(&mut self.output).await?;
                 writer.shutdown().await?;
                 tokio::io::copy(&mut reader, &mut tokio::io::sink()).await
             };
-            // In time or not, taken or not, the connection ends.
+            // The connection ends in any case.
             let _ = timeout(LINGER, goodbye).await;
         }
         end
     }
 
     fn say(&mut self, line: fmt::Arguments<'_>) {
-        // Writing into memory does not fail.
+        // Writing into memory never fails.
         let _ = fmt::Write::write_fmt(&mut self.output, format_args!("{line}\n"));
     }
 
@@ -235,7 +238,7 @@ impl<'a> Link<'a> {
         writer.write_all_buf(&mut self.output).await
     }
 
-    /// The next line, of a conversation in which one side waits for the other.
+    /// The next line of the handshake, in which one side waits for the other.
     async fn line(&mut self, reader: &mut ReadHalf<'_>) -> Result<BytesMut, End> {
         loop {
             match split(&self.input, LINE_BYTES) {
@@ -256,7 +259,7 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Both ends prove who they are. `None` if it is an operator, who has been told how the server stands.
+    /// Both ends prove their names. `None` for an operator, who has got the server's status.
     async fn prove(
         &mut self,
         reader: &mut ReadHalf<'_>,
@@ -288,7 +291,8 @@ impl<'a> Link<'a> {
             },
         };
         let own_proof = parties.prove(side, &server.secret);
-        // The dialler proves itself first: a stranger that dials learns nothing made with the secret.
+        // The dialler proves itself first. So an unproven peer that dials gets nothing that was
+        // made with the secret.
         if side == Side::Dialler {
             self.say(format_args!("PROOF {own_proof}"));
         }
@@ -332,7 +336,7 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Acts on a `HERD`: who it says it is, and its nonce.
+    /// Handles a `HERD`. Returns the peer's name and its nonce.
     fn greeted(&mut self, line: &[u8]) -> Result<(String, Nonce), End> {
         let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
         let (from, to, nonce) = match words[..] {
@@ -375,7 +379,8 @@ impl<'a> Link<'a> {
         Ok((herd.neighbours[place].name.clone(), nonce))
     }
 
-    /// Acts on `LIFE <boot> <wall> <your boot> <position>`: the link is made. `None` if it is not one.
+    /// Handles `LIFE <boot> <wall> <your boot> <position>`, which completes the link. `None` if the
+    /// line is not valid.
     fn life(&mut self, line: &[u8], neighbour: usize) -> Option<Linked> {
         let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
         let [b"LIFE", boot, wall, own_boot, position] = words[..] else {
@@ -393,7 +398,7 @@ impl<'a> Link<'a> {
             ..
         } = &mut *herd;
         let entry = &mut neighbours[neighbour];
-        // What was heard of this life counts, what was heard of another does not.
+        // A position counts only for the life from which it came.
         let heard = match entry.heard {
             Some(heard) if heard.boot == boot => heard,
             Some(_) | None => *entry.heard.insert(Heard {
@@ -412,7 +417,7 @@ impl<'a> Link<'a> {
             unconfirmed: Notify::new(),
             position: if resumes { position } else { 0 },
         };
-        // A neighbour that proves itself anew was cut off without our noticing: its old link is dead.
+        // A neighbour that proves itself again has lost the old connection, so the old link ends.
         if let Some(old) = entry.link.take() {
             old.replaced.cancel();
         }
@@ -437,7 +442,7 @@ impl<'a> Link<'a> {
         Some(linked)
     }
 
-    /// Records flow, in both directions, until the link ends.
+    /// Sends and receives records until the link ends.
     async fn flow(
         &mut self,
         reader: &mut ReadHalf<'_>,
@@ -483,7 +488,7 @@ impl<'a> Link<'a> {
                 }
             }
             None if self.is_operator && self.is_proven => info!("operator {address}: {end}"),
-            // Whoever is refused tries again every second; the same refusal is not told as often.
+            // A refused peer tries again every second. The same refusal is not logged again.
             _ if !self.server.herd().is_news(&end.to_string()) => {}
             Some(name) => warn!("stranger {address}, who says to be {name}: refused: {end}"),
             None => warn!("stranger {address}: refused: {end}"),
@@ -503,7 +508,7 @@ fn unexpected(line: &[u8]) -> String {
     format!("not the neighbours' protocol: {}", shown(line))
 }
 
-/// How the server stands, for an operator.
+/// The server's status, for an operator.
 fn status(server: &Server) -> String {
     let herd = server.herd();
     let (records, counts) = (&herd.records, &herd.records.counts);
@@ -528,7 +533,8 @@ fn status(server: &Server) -> String {
     line
 }
 
-/// Tells the neighbour what it lacks, whenever the feed has grown, and a heartbeat when it has not.
+/// Sends the records that the neighbour lacks whenever the feed has grown, and a heartbeat
+/// otherwise.
 async fn tell(
     server: &Server,
     writer: &mut WriteHalf<'_>,
@@ -536,7 +542,7 @@ async fn tell(
     linked: &Linked,
     position: &mut u64,
 ) -> End {
-    // Its first tick comes at once, and with it what the neighbour lacks from before.
+    // The first tick comes at once, and sends the records that the neighbour lacks.
     let mut heartbeat = interval(HEARTBEAT);
     let mut confirm_at = None;
     loop {
@@ -572,7 +578,7 @@ async fn tell(
     }
 }
 
-/// Says how much of its feed we have kept: all that we heard, as we keep it in memory.
+/// Confirms the received part of the neighbour's feed. All of it is kept in memory.
 fn confirm(herd: &mut Herd, output: &mut BytesMut, linked: &Linked) {
     let neighbour = &mut herd.neighbours[linked.neighbour];
     if let (Some(heard), Some(link)) = (neighbour.heard, &mut neighbour.link)
@@ -583,7 +589,7 @@ fn confirm(herd: &mut Herd, output: &mut BytesMut, linked: &Linked) {
     }
 }
 
-/// Hears the neighbour's records.
+/// Receives the neighbour's records.
 async fn hear(
     server: &Server,
     reader: &mut ReadHalf<'_>,
@@ -606,7 +612,7 @@ async fn hear(
     }
 }
 
-/// Acts on the whole lines of the input, and tells the other links what is new.
+/// Handles the whole lines of the input, and wakes the other links after a change.
 fn hear_lines(herd: &mut Herd, input: &mut BytesMut, linked: &Linked) -> Result<(), End> {
     let mut used = 0;
     let mut has_news = false;
@@ -639,7 +645,7 @@ fn hear_lines(herd: &mut Herd, input: &mut BytesMut, linked: &Linked) -> Result<
     outcome
 }
 
-/// Acts on `SYNC`, `KEPT`, `LACKS` and `CLOCK`; `None` if it is none of them.
+/// Handles `SYNC`, `KEPT`, `LACKS` and `CLOCK`. `None` if the line is none of them.
 fn notice(herd: &mut Herd, line: &[u8], linked: &Linked) -> Option<()> {
     let (verb, digits) = line.split_at(memchr::memchr(b' ', line)?);
     let value = number(&digits[1..])?;
@@ -660,7 +666,7 @@ fn notice(herd: &mut Herd, line: &[u8], linked: &Linked) -> Option<()> {
             }
             link.lacks = value;
         }
-        b"CLOCK" => {} // its LIFE said it, and we set no clock by it
+        b"CLOCK" => {} // Only LIFE's clock is used.
         _ => return None,
     }
     Some(())

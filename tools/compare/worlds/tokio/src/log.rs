@@ -1,7 +1,8 @@
-//! The log: tracing formats a line into memory, a thread of its own brings what has gathered to the disk.
+//! The log. tracing formats lines into memory, and a thread writes them to the disk.
 //!
-//! So no task waits for the disk. (tracing-appender does the same with a channel, which wakes its thread for each line; at two
-//! lines a command, that costs more than the commands.)
+//! So no task waits for the disk. tracing-appender does the same with a channel. But the channel
+//! wakes its thread for each line, and with two lines per command that costs more than the
+//! commands.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -13,14 +14,14 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-/// How long lines gather before they are written.
+/// The time for which lines are collected before a write.
 const GATHER: Duration = Duration::from_millis(50);
-/// Lines that the disk does not keep up with may take this many bytes; more are dropped, and counted.
+/// The greatest size of unwritten lines. More lines are dropped and counted.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// The log; when this is dropped, everything logged so far is written.
+/// The log. Dropping it writes all lines so far.
 pub(crate) struct Log {
-    /// Dropped first: that is what the thread waits for.
+    /// Dropped first, because the thread waits for that.
     closing: Option<Sender<()>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -34,7 +35,7 @@ struct Lines {
     dropped: u64,
 }
 
-/// Begins to log into `path`, appending.
+/// Starts the log, which appends to `path`.
 pub(crate) fn start(path: &Path, level: LevelFilter) -> io::Result<Log> {
     let file = OpenOptions::new().create(true).append(true).open(path)?;
     let gathered = Gathered::default();
@@ -59,7 +60,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.closing.take();
         if let Some(writer) = self.writer.take() {
-            // If it panicked, there is nobody left to tell.
+            // An error means that the thread panicked, which was already reported.
             let _ = writer.join();
         }
     }
@@ -72,7 +73,7 @@ impl Gathered {
 }
 
 impl Write for Gathered {
-    /// tracing writes each line whole.
+    /// tracing writes whole lines.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut lines = self.lock();
         if lines.bytes.len() < MAX_BYTES {
@@ -88,7 +89,7 @@ impl Write for Gathered {
     }
 }
 
-/// The writer thread.
+/// Runs in the writer thread.
 fn write_out(gathered: &Gathered, mut file: File, closed: &Receiver<()>) {
     let mut batch = Vec::new();
     let mut is_open = true;
@@ -100,7 +101,7 @@ fn write_out(gathered: &Gathered, mut file: File, closed: &Receiver<()>) {
             std::mem::take(&mut lines.dropped)
         };
         if let Err(error) = file.write_all(&batch) {
-            // The standard error may be closed too; then nobody can be told.
+            // Fails if the standard error is closed too.
             let _ = writeln!(io::stderr(), "herd-tokio: cannot write the log: {error}");
         }
         batch.clear();

@@ -1,18 +1,19 @@
-//! `herd-tokio`: the server of herd-mio, written the way tokio programs are written.
+//! `herd-tokio`: the server of herd-mio in the usual style of tokio programs.
 //!
-//! One OS thread (the `current_thread` runtime); a task for each client and each neighbour; shared state behind a mutex that is
-//! never held over an `.await`. What herd-mio keeps in explicit states is kept here in the frames of suspended `async fn`s.
+//! It has one OS thread (the `current_thread` runtime), and a task for each client and each
+//! neighbour. A mutex protects the shared state, and is never held across an `.await`. herd-mio has
+//! explicit states. Here the frames of suspended `async fn`s hold the state.
 //!
 //! ```text
-//!   main.rs ──► client.rs ──► message.rs, time.rs      what a line says
+//!   main.rs ──► client.rs ──► message.rs, time.rs      parses lines
 //!      │            ├───────► places.rs                HTTPS to Google Places
 //!      ├──────► link.rs, proof.rs                      the neighbours' protocol
-//!      ├──────► herd.rs ────► records.rs               what all tasks share: neighbours, and everybody's position
+//!      ├──────► herd.rs ────► records.rs               shared by all tasks: neighbours and records
 //!      └──────► log.rs
 //! ```
 //!
-//! Left out, on purpose: the journal, Google's New API, the 10 s that a client has to finish a line, and limits on how many
-//! clients, records and strangers there may be.
+//! Some parts are left out on purpose: the journal, Google's New API, the time limit of 10 s for a
+//! line, and the limits on the number of clients, records and unproven peers.
 
 mod cli;
 mod client;
@@ -44,13 +45,14 @@ use cli::Cli;
 use herd::Server;
 use places::Places;
 
-/// Connections that the system keeps waiting until they are accepted (it may have a lower limit of its own).
+/// The number of connections that the system queues for `accept`. The system may have a lower
+/// limit.
 const ACCEPT_BACKLOG: u32 = 4096;
-/// How long nobody is accepted after the system refused a new socket (out of descriptors, of memory).
+/// The pause after a failed `accept`, for example without free descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Time for clients to be answered once the server was told to stop.
+/// The time limit for the clients' last answers when the server stops.
 const STOP: Duration = Duration::from_secs(5);
-/// Time for the neighbours to be told goodbye after that.
+/// The time limit for the goodbyes to the neighbours after that.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -90,7 +92,7 @@ fn run(cli: Cli, places: Places) -> Result<(), String> {
         .build()
         .map_err(|error| format!("cannot start the runtime: {error}"))?;
     let served = runtime.block_on(serve(cli, places));
-    // A name that is still being looked up, in a thread, is not waited for.
+    // A name look-up in a thread may be under way. The end does not wait for it.
     runtime.shutdown_background();
     served
 }
@@ -108,7 +110,7 @@ async fn serve(cli: Cli, places: Places) -> Result<(), String> {
     let ready =
         format!("herd-tokio {name}: clients on {clients_address}, neighbours on {links_address}");
     info!("{ready}, process {}", std::process::id());
-    // Whoever started it may have closed the standard output; that is no reason not to serve.
+    // A closed standard output is ignored: the server can still serve.
     let _ = writeln!(io::stdout(), "{ready}");
 
     let (clients, links) = (TaskTracker::new(), TaskTracker::new());
@@ -135,7 +137,7 @@ async fn serve(cli: Cli, places: Places) -> Result<(), String> {
     }
     info!("stopping");
     doors.shutdown().await;
-    // Clients first: what they were answered has to reach the neighbours.
+    // The clients stop first, because their last updates have to reach the neighbours.
     stop(&server.stop_clients, &clients, STOP).await;
     stop(&server.stop_links, &links, GOODBYE).await;
     info!("stopped");
@@ -167,7 +169,8 @@ async fn accept(door: TcpListener, admit: impl Fn(TcpStream)) {
     loop {
         match door.accept().await {
             Ok((stream, _)) => {
-                // Answers are written whole; waiting to fill a segment would only delay them. A failure costs speed alone.
+                // Answers are written whole, so waiting to fill a segment would only delay them. A
+                // failure costs only speed.
                 let _ = stream.set_nodelay(true);
                 admit(stream);
             }
@@ -182,7 +185,7 @@ async fn accept(door: TcpListener, admit: impl Fn(TcpStream)) {
     }
 }
 
-/// Tells tasks to stop, and waits for them, but not for ever.
+/// Stops tasks, and waits for them for at most `patience`.
 async fn stop(word: &CancellationToken, tasks: &TaskTracker, patience: Duration) {
     word.cancel();
     tasks.close();

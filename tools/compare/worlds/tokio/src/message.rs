@@ -1,5 +1,5 @@
-//! What a line says: a client's `IAMAT` and `WHATSAT`, and the `AT` line that answers one and crosses the herd. Everything is
-//! borrowed from the line.
+//! Parses lines: a client's `IAMAT` and `WHATSAT`, and the `AT` line that answers an `IAMAT` and is
+//! sent to all servers. All results borrow from the line.
 
 use crate::lines::{all_digits, fields, is_space, number};
 use crate::time::{Order, PosixTime, Skew};
@@ -10,7 +10,7 @@ const MAX_RADIUS_NM: u64 = 50 * KM_NM;
 
 /// A client's command.
 pub(crate) enum Command<'a> {
-    /// White space only: nothing is answered.
+    /// Only white space. It gets no answer.
     Blank,
     Iamat(Iamat<'a>),
     Whatsat(Whatsat<'a>),
@@ -34,7 +34,7 @@ pub(crate) struct Whatsat<'a> {
 }
 
 impl<'a> Command<'a> {
-    /// Reads one line (without its LF).
+    /// Parses one line (without its LF).
     pub(crate) fn parse(line: &'a [u8]) -> Command<'a> {
         let mut fields = fields(line);
         let Some(verb) = fields.next() else {
@@ -74,7 +74,7 @@ fn whatsat<'a>(client: &'a [u8], radius: &[u8], bound: &[u8]) -> Option<Whatsat<
     })
 }
 
-/// A search radius, 0 < r ≤ 50 km, in nanometres; a finer one is rounded up, so none becomes zero.
+/// A search radius, 0 < r ≤ 50 km, in nanometres. A finer one is rounded up, so none becomes zero.
 #[derive(Clone, Copy)]
 pub(crate) struct Radius(u64);
 
@@ -106,14 +106,16 @@ impl Radius {
     }
 }
 
-/// A position as ISO 6709 decimal degrees; digits stay text, so nothing is rounded on the way to Google.
+/// A position in ISO 6709 decimal degrees. The digits stay text, so nothing is rounded on the way
+/// to Google.
 pub(crate) struct Coordinates<'a> {
     latitude: &'a [u8],
     longitude: &'a [u8],
 }
 
 impl<'a> Coordinates<'a> {
-    /// Reads `[+-]` 1–3 digits, optional point and digits, twice; latitude within ±90, longitude within ±180.
+    /// Parses twice `[+-]`, 1–3 digits, and optionally a point and digits. The latitude is within
+    /// ±90, the longitude within ±180.
     pub(crate) fn parse(text: &'a [u8]) -> Option<Coordinates<'a>> {
         let is_sign = |byte: &u8| matches!(byte, b'+' | b'-');
         let second_sign = 1 + text.get(1..)?.iter().position(is_sign)?;
@@ -124,13 +126,13 @@ impl<'a> Coordinates<'a> {
         })
     }
 
-    /// `<latitude>,<longitude>` as URLs have it: no `+`, no leading zeros.
+    /// `<latitude>,<longitude>` for a URL: without `+` and without leading zeros.
     pub(crate) fn plain(&self) -> String {
         format!("{},{}", plain(self.latitude), plain(self.longitude))
     }
 }
 
-/// Whether `text` is a signed decimal of 1–3 whole digits whose size is at most `limit`.
+/// Whether `text` is a signed decimal of 1–3 whole digits and at most `limit` in size.
 fn within(text: &[u8], limit: u64) -> bool {
     let Some((b'+' | b'-', size)) = text.split_first() else {
         return false;
@@ -147,7 +149,7 @@ fn within(text: &[u8], limit: u64) -> bool {
 }
 
 fn plain(text: &[u8]) -> String {
-    // Signs, digits and a point: always ASCII.
+    // Signs, digits and a point are always ASCII.
     let text = String::from_utf8_lossy(text);
     let (sign, size) = text.split_at(1);
     let whole_digits = size.find('.').unwrap_or(size.len());
@@ -156,7 +158,7 @@ fn plain(text: &[u8]) -> String {
     format!("{sign}{}", &size[leading_zeros.min(whole_digits - 1)..])
 }
 
-/// An `AT` line, taken apart. The line itself is what servers store, repeat and flood, byte for byte; this is only a view of it.
+/// A parsed `AT` line. Servers store and send the line itself, byte for byte.
 pub(crate) struct At<'a> {
     pub(crate) client: &'a [u8],
     pub(crate) location: &'a [u8],
@@ -164,7 +166,7 @@ pub(crate) struct At<'a> {
 }
 
 impl<'a> At<'a> {
-    /// Reads an `AT` line as neighbours tell it: behind `EPOCH <n>`, unless its epoch is 0.
+    /// Parses an `AT` line as it crosses a link: after `EPOCH <n>`, unless the epoch is 0.
     pub(crate) fn parse_told(told: &'a [u8]) -> Option<(&'a [u8], At<'a>)> {
         let Some(rest) = told.strip_prefix(b"EPOCH ") else {
             return Some((told, At::parse(told)?));
@@ -176,7 +178,8 @@ impl<'a> At<'a> {
         (digits[0] != b'0').then_some((line, at))
     }
 
-    /// Reads `AT <server> <skew> <client> <location> <time>`: single spaces, nothing before or after.
+    /// Parses `AT <server> <skew> <client> <location> <time>` with single spaces, and nothing
+    /// before or after it.
     pub(crate) fn parse(line: &'a [u8]) -> Option<At<'a>> {
         let mut fields = line.split(|&byte| byte == b' ');
         if fields.next()? != b"AT" {

@@ -1,7 +1,7 @@
-//! Google Places over HTTPS (the legacy Nearby Search), and Google's text cut to what a client asked for.
+//! Asks Google Places over HTTPS (the legacy Nearby Search), and cuts Google's text for a client.
 //!
-//! hyper keeps the connections and uses them again; one that died idle is replaced without anybody noticing. Clients that ask the
-//! same at the same time share one call.
+//! hyper keeps connections and uses them again. A connection that was closed while idle is replaced
+//! without an error. Clients with the same question at the same time share one request.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -29,17 +29,17 @@ use tracing::{info, warn};
 
 use crate::cli::{Cli, variable};
 
-/// Time for an answer, waiting for a connection included.
+/// The time limit of an answer, with the wait for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(60);
-/// Calls that are out at once, so also connections.
+/// The greatest number of requests at once, and so of connections.
 const MAX_CALLS: usize = 16;
 const BODY_BYTES: usize = 2 * 1024 * 1024;
-/// A shorter key would be found in many an innocent answer; Google's have 39 characters.
+/// A shorter key would be found in many good answers by chance. Google's have 39 characters.
 const LEAST_KEY_BYTES: usize = 8;
 
-/// One call, for all who wait for it.
+/// One request for all clients that wait for it.
 type Call = Arc<OnceCell<Arc<Answer>>>;
 
 pub(crate) struct Places {
@@ -50,7 +50,7 @@ pub(crate) struct Places {
     calls: Mutex<HashMap<String, Call>>,
 }
 
-/// Google's own text, or why there is none, in words that a client can act on.
+/// Google's own text, or why there is none, as advice for a client.
 pub(crate) struct Answer(Result<String, String>);
 
 impl Places {
@@ -90,7 +90,7 @@ impl Places {
         })
     }
 
-    /// Asks, or joins those who are asking the same.
+    /// Asks Places, or waits for the same question of another client.
     pub(crate) async fn ask(&self, question: &str) -> Arc<Answer> {
         let Some(key) = &self.key else {
             return Arc::new(Answer(Err(
@@ -99,12 +99,12 @@ impl Places {
             )));
         };
         let call = self.calls().entry(question.to_owned()).or_default().clone();
-        // If the client that asks goes away, the next one that waits takes its place.
+        // If the asking client disconnects, the next waiting one asks.
         let answer = call
             .get_or_init(|| async { Arc::new(Answer(self.call(question, key).await)) })
             .await
             .clone();
-        // Answers are shared, but not kept.
+        // Answers are shared, but not cached.
         if let Entry::Occupied(entry) = self.calls().entry(question.to_owned())
             && Arc::ptr_eq(entry.get(), &call)
         {
@@ -140,7 +140,7 @@ impl Places {
     }
 
     async fn fetch(&self, question: &str, key: &str) -> Result<String, String> {
-        // The semaphore is never closed.
+        // The semaphore is never closed, so this cannot fail.
         let _turn = self.turns.acquire().await;
         let uri = format!(
             "{}/maps/api/place/nearbysearch/json?{question}&key={}",
@@ -157,7 +157,7 @@ impl Places {
             .map_err(|_| "the key for Google Places cannot be sent".to_owned())?;
         let mut response = self.client.request(request.clone()).await;
         if response.as_ref().is_err_and(|error| !error.is_connect()) {
-            // The connection may have been kept from before, and have died idle. A GET may be sent twice.
+            // A kept connection may have been closed while idle. A GET may be sent twice.
             response = self.client.request(request).await;
         }
         let response = response.map_err(|error| {
@@ -184,7 +184,7 @@ impl Places {
     }
 }
 
-/// The certificate authorities that are believed.
+/// The trusted certificate authorities.
 fn trusted(cli: &Cli) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let Some(path) = &cli.places_ca else {
@@ -203,7 +203,7 @@ fn trusted(cli: &Cli) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// What lies at the bottom of an error: hyper's own are only "client error (Connect)".
+/// The innermost error. hyper's own text is only "client error (Connect)".
 fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
@@ -216,8 +216,8 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// Whether a response is an answer: what Google says with 200, and what it says in JSON of an error. Nothing that repeats the
-/// key, as something between Google and us might in an error page, is one.
+/// Accepts Google's text with status 200, and its JSON of an error. A response that contains the
+/// key is refused: an error page of a proxy could repeat it.
 fn judge(status: StatusCode, body: &[u8], key: &str) -> Result<String, String> {
     let status = status.as_u16();
     if key.len() >= LEAST_KEY_BYTES && memchr::memmem::find(body, key.as_bytes()).is_some() {
@@ -247,7 +247,7 @@ fn percent_encoded(text: &str) -> String {
         .collect()
 }
 
-/// The part of Google's answer that matters here.
+/// The part of Google's answer that is used.
 #[derive(Deserialize)]
 struct Reply<'a> {
     #[serde(borrow)]
@@ -257,12 +257,12 @@ struct Reply<'a> {
 impl<'a> Reply<'a> {
     /// `None` if the text is not one JSON object.
     fn parse(text: &'a str) -> Option<Reply<'a>> {
-        // serde would take a list for a struct, too.
+        // serde would also accept a list for a struct.
         let is_object = text.trim_start().starts_with('{');
         serde_json::from_str(text).ok().filter(|_| is_object)
     }
 
-    /// The elements of the list of results, each as Google wrote it.
+    /// The elements of the list of results, as Google wrote them.
     fn elements(&self) -> Vec<&'a RawValue> {
         self.results
             .and_then(|results| serde_json::from_str(results.get()).ok())
@@ -271,7 +271,7 @@ impl<'a> Reply<'a> {
 }
 
 impl Answer {
-    /// Whose words they are, for the log.
+    /// The source of the answer, for the log.
     pub(crate) fn source(&self) -> &'static str {
         match self.0 {
             Ok(_) => "from Places",
@@ -279,7 +279,7 @@ impl Answer {
         }
     }
 
-    /// The JSON for a client that wants at most `bound` places.
+    /// The JSON with at most `bound` places.
     pub(crate) fn json(&self, bound: usize) -> String {
         match &self.0 {
             Ok(text) => without_blank_lines(&cut(text, bound)),
@@ -291,10 +291,11 @@ impl Answer {
     }
 }
 
-/// Google's text with at most `bound` elements in its list of results. Its layout varies, so it is cut, never written anew.
+/// Google's text with at most `bound` elements in its list of results. Google's layout varies, so
+/// the text is cut and not written anew.
 fn cut(text: &str, bound: usize) -> String {
     let elements = Reply::parse(text).map_or(Vec::new(), |reply| reply.elements());
-    // Where an element, a piece of the text itself, ends in it.
+    // The end of an element in the text, of which it is a slice.
     let end = |element: &RawValue| {
         element.get().as_ptr() as usize - text.as_ptr() as usize + element.get().len()
     };
@@ -309,7 +310,8 @@ fn cut(text: &str, bound: usize) -> String {
     }
 }
 
-/// Each run of newlines as one, and none at either end: an empty line ends an answer.
+/// Reduces each run of newlines to one, and removes those at both ends. An empty line would end the
+/// answer.
 fn without_blank_lines(text: &str) -> String {
     const NEWLINES: [char; 2] = ['\r', '\n'];
     let mut rest = text.trim_matches(NEWLINES);

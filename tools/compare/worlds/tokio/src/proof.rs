@@ -1,5 +1,6 @@
-//! How the two ends of a link prove to one another that they know the herd's secret, without telling it: HMAC-SHA256 over who
-//! speaks, both names and both nonces. The nonces make an old proof worthless, the speaker's side one that is sent back.
+//! The proof with which both ends of a link show that they know the herd's secret, without sending
+//! it. It is an HMAC-SHA256 over the speaker's side, both names and both nonces. The nonces make an
+//! old proof invalid. The side makes a reflected proof invalid.
 
 use std::fmt;
 
@@ -9,10 +10,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 /// The name under which a tool connects to get the status of a server. No server has this name.
 pub(crate) const OPERATOR: &str = "operator";
 
-/// Random bytes that a side has never used before.
+/// Random bytes, new for each connection.
 pub(crate) type Nonce = [u8; 16];
 
-/// Which end of a link.
+/// One end of a link.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Dialler,
@@ -28,19 +29,19 @@ impl Side {
     }
 }
 
-/// Who is at the two ends: a name and a nonce for each.
+/// The names and the nonces of both ends.
 pub(crate) struct Parties<'a> {
     pub(crate) dialler: (&'a str, &'a Nonce),
     pub(crate) acceptor: (&'a str, &'a Nonce),
 }
 
 impl Parties<'_> {
-    /// What `speaker` says to prove itself: 64 hexadecimal digits.
+    /// The proof of `speaker`: 64 hexadecimal digits.
     pub(crate) fn prove(&self, speaker: Side, secret: &hmac::Key) -> String {
         Hex(hmac::sign(secret, self.text(speaker).as_bytes()).as_ref()).to_string()
     }
 
-    /// Whether `proof` is what `speaker` would say who knows the secret. Takes as long for every wrong proof.
+    /// Checks a proof of `speaker`. The time is the same for every wrong proof.
     pub(crate) fn is_proven(&self, speaker: Side, secret: &hmac::Key, proof: &[u8]) -> bool {
         unhex::<32>(proof).is_some_and(|claimed| {
             hmac::verify(secret, self.text(speaker).as_bytes(), &claimed).is_ok()
@@ -79,7 +80,7 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// Exactly `2 * N` hexadecimal digits as bytes.
+/// Parses exactly `2 * N` hexadecimal digits.
 pub(crate) fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     if text.len() != 2 * N {
         return None;

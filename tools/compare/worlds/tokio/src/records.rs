@@ -1,9 +1,9 @@
-//! The table of positions, and the feed of its changes.
+//! The table of records, and the feed of its changes.
 //!
-//! Each client has one record: the `AT` line of its latest position, as the server that heard it wrote it. An accepted change
-//! takes the next sequence number and is appended to the feed, which is how links find what they have not sent yet: a link is
-//! nothing but a position in the feed, however far behind it is. Entries that a later change made void are passed over, and swept
-//! out when they are more than the others.
+//! Each client has one record: the `AT` line of its latest position, as the answering server wrote
+//! it. An accepted change takes the next sequence number and is appended to the feed. A link is
+//! only a position in the feed, however old it is. Entries that a later change has replaced are
+//! skipped. They are removed when the feed is more than twice as long as the table, with a margin.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -12,21 +12,21 @@ use bytes::BytesMut;
 
 use crate::time::{Order, PosixTime};
 
-/// The feed is not swept before it has so many entries.
+/// The margin: a feed with fewer entries is never cleaned.
 const SWEEP_FROM: usize = 1024;
 
-/// Who taught us a record: a neighbour in one life of its process, or nobody (a client told us). A record is not sent back to
-/// its teacher.
+/// The origin of a record: a neighbour in one life of its process, or an own client. A record is
+/// not sent back to its origin.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Teacher(pub(crate) u64);
 
 impl Teacher {
-    /// The teacher of what our own clients said.
+    /// The origin of records from own clients.
     pub(crate) const NOBODY: Teacher = Teacher(0);
 }
 
 struct Record {
-    /// Without its LF.
+    /// The line without its LF.
     line: Vec<u8>,
     order: Order,
     seq: u64,
@@ -38,25 +38,26 @@ struct Record {
 pub(crate) struct Records {
     by_client: HashMap<Box<[u8]>, usize>,
     records: Vec<Record>,
-    /// Sequence numbers, ascending, and the place of the record that took each.
+    /// Ascending sequence numbers, each with the index of its record.
     feed: Vec<(u64, usize)>,
     last_seq: u64,
     digest: u64,
     pub(crate) counts: Counts,
 }
 
-/// Of the records of our own clients.
+/// Counts of records from own clients.
 #[derive(Default)]
 pub(crate) struct Counts {
-    /// They changed nothing.
+    /// Records that changed nothing.
     pub(crate) stale: u64,
-    /// Their stamps are more than a minute ahead of our clock.
+    /// Records with a stamp more than a minute ahead of the server's clock.
     pub(crate) ahead: u64,
-    /// Their stamps are more than a minute behind it.
+    /// Records with a stamp more than a minute behind it.
     pub(crate) behind: u64,
 }
 
-/// A line's part in the digest: every server of a herd computes it like this, eight bytes (little-endian) at a time.
+/// The hash of a line, for the digest. All servers of a herd use this hash: eight bytes
+/// (little-endian) at a time.
 fn hash_of(line: &[u8]) -> u64 {
     let mix = |hash: u64, word: [u8; 8]| {
         let hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -67,23 +68,23 @@ fn hash_of(line: &[u8]) -> u64 {
     if rest.is_empty() {
         return hash;
     }
-    let mut last = [0; 8]; // filled up with zeros
+    let mut last = [0; 8]; // padded with zeros
     last[..rest.len()].copy_from_slice(rest);
     mix(hash, last)
 }
 
 impl Records {
-    /// How many clients have a record.
+    /// The number of clients with a record.
     pub(crate) fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// The sum of a hash of each line: the same for the same table.
+    /// The sum of the hashes of all lines. Equal tables have equal digests.
     pub(crate) fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// The sequence number of the latest change; 0 before the first.
+    /// The sequence number of the latest change, or 0 before the first.
     pub(crate) fn last_seq(&self) -> u64 {
         self.last_seq
     }
@@ -94,8 +95,9 @@ impl Records {
         Some(&self.records[place].line)
     }
 
-    /// Takes a record of an own client, received at that time; says whether it did. If only a wrong
-    /// clock of another server holds it back, it begins the next epoch, which wins everywhere.
+    /// Takes a record of an own client with this receipt time, if it wins. Returns whether it did.
+    /// If it would lose only because of another server's wrong clock, it gets the next epoch, and
+    /// wins everywhere.
     pub(crate) fn update(
         &mut self,
         line: &[u8],
@@ -121,9 +123,10 @@ impl Records {
         is_news
     }
 
-    /// Takes the record of `line` if it is the newest of its client; says whether it did. Greater
-    /// epoch, then later effective time, then later stamp, then greater bytes: the order is total
-    /// and the same on every server, so the order of arrival decides nothing.
+    /// Takes the record of `line` if it is the newest of its client. Returns whether it did. The
+    /// greater epoch wins, then the later effective time, then the later stamp, then the greater
+    /// bytes. This order is total and the same on every server, so the order of arrival does not
+    /// matter.
     pub(crate) fn offer(
         &mut self,
         line: &[u8],
@@ -167,8 +170,9 @@ impl Records {
         true
     }
 
-    /// Appends the records behind the change `after` to `out`, oldest first, until `out` holds `full_at` bytes or there are no
-    /// more; those that `except` taught us are passed over. Returns the change up to which everything is told now.
+    /// Appends the records after the change `after` to `out`, oldest first, until `out` holds
+    /// `full_at` bytes or no more are left. Records from `except` are skipped. Returns the last
+    /// change that is included or skipped.
     pub(crate) fn read(
         &self,
         after: u64,

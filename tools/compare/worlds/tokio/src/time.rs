@@ -1,40 +1,41 @@
-//! POSIX times as exact decimals. Today's times are too large for an `f64` to hold their nanoseconds, so they are integers here:
-//! attoseconds (10⁻¹⁸ s), which an `i128` holds for every time that the protocol allows.
+//! POSIX times as exact decimals. An `f64` cannot hold the nanoseconds of current times. So a time
+//! is a number of attoseconds (10⁻¹⁸ s), and an `i128` holds every time that the protocol allows.
 
 use std::cmp::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::lines::number;
 
-/// Digits allowed on either side of a time's point.
+/// The greatest number of digits on either side of a time's point.
 const MAX_DIGITS: usize = 18;
 const ATTOS_PER_SECOND: i128 = 1_000_000_000_000_000_000;
 const ATTOS_PER_NANO: i128 = 1_000_000_000;
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
-/// A stamp counts as at most so much later than its receipt.
+/// A stamp counts as at most this much later than its receipt.
 const MAX_LEAD_ATTOS: i128 = 60 * ATTOS_PER_SECOND;
-/// A record further ahead of our clock is set aside: another server's clock is wrong.
+/// A record further ahead of the server's clock comes from a server with a wrong clock. An update
+/// replaces it.
 const MAX_AHEAD_ATTOS: i128 = 120 * ATTOS_PER_SECOND;
 
-/// Attoseconds since the epoch.
+/// Attoseconds since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PosixTime(i128);
 
-/// Receipt minus stamp, in nanoseconds, cut towards zero.
+/// Receipt minus stamp in nanoseconds, rounded towards zero.
 #[derive(Clone, Copy)]
 pub(crate) struct Skew(i128);
 
-/// What orders the records of one client, before their bytes do: derived, so the epoch comes first,
-/// then the effective time.
+/// The order of one client's records, before their bytes. It is derived, so the epoch decides
+/// first, then the effective time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Order {
-    /// How many records of this client were set aside because of a wrong clock.
+    /// The number of this client's records that were replaced because of a wrong clock.
     pub(crate) epoch: u32,
     effective: PosixTime,
     stamp: PosixTime,
 }
 
-/// The wall clock, in nanoseconds since the epoch.
+/// The wall clock, in nanoseconds since 1970.
 #[allow(
     clippy::disallowed_methods,
     reason = "the one place that reads the clock"
@@ -52,7 +53,7 @@ impl PosixTime {
         PosixTime(i128::from(wall_ns()) * ATTOS_PER_NANO)
     }
 
-    /// Reads 1–18 digits, optionally a point and 1–18 digits.
+    /// Parses 1–18 digits, and optionally a point and 1–18 digits.
     pub(crate) fn parse(text: &[u8]) -> Option<PosixTime> {
         let (whole, attos) = match memchr::memchr(b'.', text) {
             Some(point) => {
@@ -76,7 +77,7 @@ impl Skew {
         Skew((receipt.0 - stamp.0) / ATTOS_PER_NANO)
     }
 
-    /// Reads what [`Skew`]'s `Display` writes, and nothing else.
+    /// Parses only the form that [`Skew`]'s `Display` writes.
     pub(crate) fn parse(text: &[u8]) -> Option<Skew> {
         let (&sign, size) = text.split_first()?;
         let (whole, fraction) = size.split_at(size.len().checked_sub(10)?);
@@ -95,7 +96,7 @@ impl Skew {
     }
 }
 
-/// A sign always, whole seconds, a point, nine digits.
+/// A sign in any case, whole seconds, a point, nine digits.
 impl std::fmt::Display for Skew {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sign = if self.0 < 0 { '-' } else { '+' };
@@ -107,9 +108,8 @@ impl std::fmt::Display for Skew {
 
 impl Order {
     /// The effective time is the stamp, or 60 s after the receipt if that is earlier. It has no
-    /// jump, so a clock that is about a minute ahead loses no update. `None` if the receipt would
-    /// lie before 1970. The receipt is computed from the line alone, so every server finds the
-    /// same.
+    /// jump, so updates with a clock about a minute ahead are not lost. `None` if the receipt is
+    /// before 1970. The receipt is computed from the line alone, so every server gets the same.
     pub(crate) fn new(stamp: PosixTime, skew: Skew) -> Option<Order> {
         let receipt = PosixTime(stamp.0 + skew.0 * ATTOS_PER_NANO);
         if receipt.0 < 0 {
@@ -124,7 +124,7 @@ impl Order {
         })
     }
 
-    /// Whether the stamp is more than a minute ahead of that time, or as far behind it.
+    /// Whether the stamp is more than a minute ahead of `now`, or behind it.
     pub(crate) fn lead(self, now: PosixTime) -> Ordering {
         let lead = self.stamp.0 - now.0;
         match lead.abs() > MAX_LEAD_ATTOS {
@@ -133,7 +133,7 @@ impl Order {
         }
     }
 
-    /// Whether only another server's clock makes `known` look later than this one.
+    /// Whether `known` is the later one only because of another server's clock.
     pub(crate) fn is_held_back_by(self, known: Order, now: PosixTime) -> bool {
         self.stamp > known.stamp || known.effective.0 > now.0 + MAX_AHEAD_ATTOS
     }
