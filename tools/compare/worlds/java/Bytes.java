@@ -6,13 +6,14 @@ import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 
 /**
- * Bytes that wait: appended at the end, taken from the front.
+ * A queue of bytes: appended at the end, taken from the front.
  *
- * <p>The protocol is about bytes, not characters. A piece of it is held here as a String in ISO 8859-1, where each character is one
- * byte and nothing is lost either way; that is also how the virtual machine stores such a String.
+ * <p>The protocol consists of bytes, not of characters. A part of it is held as a String in ISO
+ * 8859-1, in which each character is one byte. So nothing is lost in either direction. The virtual
+ * machine stores such a String with one byte per character too.
  */
 final class Bytes {
-    /** Memory that is kept when there are no bytes. */
+    /** The memory that an empty queue keeps. */
     private static final int KEPT = 64 * 1024;
 
     private byte[] bytes = new byte[256];
@@ -59,7 +60,7 @@ final class Bytes {
         end = length;
     }
 
-    /** Where the byte is among the first {@code limit}, or -1. */
+    /** The index of the byte among the first {@code limit} bytes, or -1. */
     int indexOf(byte wanted, int limit) {
         int last = Math.min(end, start + limit);
         for (int at = start; at < last; at++) {
@@ -70,7 +71,7 @@ final class Bytes {
         return -1;
     }
 
-    /** The first so many bytes. */
+    /** The first {@code count} bytes. */
     String first(int count) {
         return new String(bytes, start, count, StandardCharsets.ISO_8859_1);
     }
@@ -85,20 +86,20 @@ final class Bytes {
         }
     }
 
-    /** Takes all of them. */
+    /** Takes all bytes. */
     byte[] take() {
         byte[] all = Arrays.copyOfRange(bytes, start, end);
         drop(all.length);
         return all;
     }
 
-    /** Writes all of them, however long that takes. */
+    /** Writes all bytes, and blocks as long as that takes. */
     void writeTo(OutputStream out) throws IOException {
         out.write(bytes, start, length());
         drop(length());
     }
 
-    /** Writes as many as the channel takes now. */
+    /** Writes as many bytes as the channel takes without blocking. */
     void writeTo(SocketChannel channel) throws IOException {
         drop(channel.write(ByteBuffer.wrap(bytes, start, length())));
     }

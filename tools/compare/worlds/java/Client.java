@@ -1,20 +1,20 @@
 import java.net.SocketAddress;
 
 /**
- * One client: commands in, answers out, in order. This class knows what is said; who reads and writes, a thread or a selector's loop,
- * is elsewhere.
+ * One client: commands in, answers out, in order. This class knows the protocol. Reading and
+ * writing is elsewhere: in a thread, or in a selector's loop.
  */
 final class Client {
-    /** Bytes that a line may have before its LF. */
+    /** The greatest length of a line before its LF. */
     private static final int LINE_BYTES = 4096;
 
-    /** What has to happen before the next line can be answered. */
+    /** The next step before another line can be answered. */
     enum Next {
-        /** More has to be read. */
+        /** More input has to be read. */
         READ,
-        /** {@link #question} has to be asked, and {@link #answered}. */
+        /** Places has to be asked {@link #question}, and then {@link #answered} called. */
         ASK,
-        /** The conversation is over. */
+        /** The connection has to be closed. */
         HANG_UP
     }
 
@@ -22,11 +22,11 @@ final class Client {
     final Bytes output = new Bytes();
     private final Herd herd;
     private final String who;
-    /** The last change among the answers in the output: the neighbours have to hear of it first. */
+    /** The last change whose answer is in the output. The neighbours must get it first. */
     private long seq;
     /** The WHATSAT that waits for its answer. */
     private Grammar.Whatsat asked;
-    /** The record that it is about, as it stood then. */
+    /** The client's record when the WHATSAT came. */
     private String askedLine;
 
     Client(Herd herd, SocketAddress address) {
@@ -34,12 +34,12 @@ final class Client {
         this.who = "client " + herd.clientCame() + " " + Log.plain(address);
     }
 
-    /** The connection is gone. */
+    /** The connection has ended. */
     void lost() {
         herd.locked(() -> herd.clients--);
     }
 
-    /** Answers whole lines, until there are no more, or one has to wait for Places. */
+    /** Answers whole lines until none is left, or one has to wait for Places. */
     Next answerLines(boolean isAtEnd) {
         while (true) {
             String line = input.next();
@@ -50,7 +50,7 @@ final class Client {
                 quote(input.rest());
                 return Next.HANG_UP;
             } else if (isAtEnd && !input.bytes.isEmpty()) {
-                line = input.rest(); // at the end of input, a last line needs no LF
+                line = input.rest(); // At the end of input, a last line needs no LF.
             } else {
                 return Next.READ;
             }
@@ -93,26 +93,27 @@ final class Client {
         output.append(line).append("\n");
     }
 
-    /** Answers what cannot be answered: "? " and a copy of it. */
+    /** Refuses a line: "? " and a copy of it. */
     private void quote(String line) {
         Log.info(() -> who + " -> ? " + Log.escaped(line));
         output.append("? ").append(line).append("\n");
     }
 
-    /** The last change that the neighbours have to hear of before the output is written; 0 if there is none. */
+    /** The last change that the neighbours must get before the output is written, or 0. */
     long takeSeq() {
         long last = seq;
         seq = 0;
         return last;
     }
 
-    /** What Places is to be asked. */
+    /** The question for Places. */
     String question() {
-        Grammar.Location location = Grammar.At.parse(askedLine).location(); // what is in the table is an AT line
+        // The table holds only AT lines.
+        Grammar.Location location = Grammar.At.parse(askedLine).location();
         return "location=" + location.plain() + "&radius=" + asked.metres();
     }
 
-    /** Places has answered. */
+    /** The answer of Places has come. */
     void answered(Places.Answer answer) {
         String json = answer.json(asked.bound());
         Log.info(() -> who + " -> " + Log.escaped(askedLine) + " and " + json.length() + " bytes of JSON, " + answer.source());

@@ -3,7 +3,10 @@ import java.math.RoundingMode;
 import java.util.ArrayList;
 import java.util.List;
 
-/** What a line says: a client's IAMAT and WHATSAT, and the AT line that answers one and crosses the herd. */
+/**
+ * Parses lines: a client's IAMAT and WHATSAT, and the AT line that answers an IAMAT and is sent to
+ * all servers.
+ */
 final class Grammar {
     private static final BigDecimal METRES_IN_KM = new BigDecimal(1000);
     private static final BigDecimal MAX_RADIUS_KM = new BigDecimal(50);
@@ -16,10 +19,10 @@ final class Grammar {
     /** {@code IAMAT <client> <location> <time>} */
     record Iamat(String client, String location, String time, Times.Time stamp) implements Command {}
 
-    /** {@code WHATSAT <client> <radius km> <bound>}; the radius already is in metres. */
+    /** {@code WHATSAT <client> <radius km> <bound>}. The radius is converted to metres. */
     record Whatsat(String client, String metres, int bound) implements Command {}
 
-    /** White space only: nothing is answered. */
+    /** Only white space. It gets no answer. */
     record Blank() implements Command {}
 
     /** Anything else. */
@@ -53,12 +56,12 @@ final class Grammar {
         return new Invalid();
     }
 
-    /** White space as the protocol has it: C's isspace. (Character.isWhitespace has more.) */
+    /** White space in the protocol is C's isspace. (Character.isWhitespace accepts more.) */
     static boolean isSpace(char c) {
         return c == ' ' || (0x09 <= c && c <= 0x0d);
     }
 
-    /** The runs of bytes that are not white space; more than five are not looked at. */
+    /** The fields of a line, which white space separates. At most five are returned. */
     private static List<String> fields(String line) {
         List<String> fields = new ArrayList<>(5);
         int at = 0;
@@ -75,7 +78,9 @@ final class Grammar {
         return fields;
     }
 
-    /** Whether there is a character at all, and all are digits. (Character.isDigit has more than ten.) */
+    /**
+     * Whether the text is not empty and has only digits. (Character.isDigit accepts more than ten.)
+     */
     static boolean isNumber(String text) {
         for (int at = 0; at < text.length(); at++) {
             if (text.charAt(at) < '0' || text.charAt(at) > '9') {
@@ -85,7 +90,7 @@ final class Grammar {
         return !text.isEmpty();
     }
 
-    /** A whole number of at most {@code most}, digits only; -1 if it is something else. */
+    /** A whole number of at most {@code most}, digits only, or -1. */
     private static int smallNumber(String text, int most) {
         if (!isNumber(text)) {
             return -1;
@@ -97,13 +102,16 @@ final class Grammar {
         return value <= most ? value : -1;
     }
 
-    /** Whether it is digits, optionally a point and digits. */
+    /** Whether the text is digits, and optionally a point and digits. */
     private static boolean isDecimal(String text) {
         int point = text.indexOf('.');
         return point < 0 ? isNumber(text) : isNumber(text.substring(0, point)) && isNumber(text.substring(point + 1));
     }
 
-    /** A radius in km, 0 &lt; r ≤ 50, as metres to the nanometre; a finer one is rounded up, so none becomes zero. */
+    /**
+     * A radius in km, 0 &lt; r ≤ 50, as metres to the nanometre. A finer one is rounded up, so none
+     * becomes zero.
+     */
     private static String metres(String kilometres) {
         if (!isDecimal(kilometres)) {
             return null;
@@ -115,9 +123,15 @@ final class Grammar {
         return radius.multiply(METRES_IN_KM).setScale(9, RoundingMode.UP).stripTrailingZeros().toPlainString();
     }
 
-    /** A position as ISO 6709 decimal degrees; digits stay text, so nothing is rounded on the way to Google. */
+    /**
+     * A position in ISO 6709 decimal degrees. The digits stay text, so nothing is rounded on the
+     * way to Google.
+     */
     record Location(String latitude, String longitude) {
-        /** Reads [+-] 1–3 digits, optional point and digits, twice; latitude within ±90, longitude within ±180. */
+        /**
+         * Parses twice [+-], 1–3 digits, and optionally a point and digits. The latitude is within
+         * ±90, the longitude within ±180.
+         */
         static Location parse(String text) {
             int second = Math.max(text.lastIndexOf('+'), text.lastIndexOf('-'));
             if (second < 1 || !isWithin(text.substring(0, second), 90) || !isWithin(text.substring(second), 180)) {
@@ -138,7 +152,7 @@ final class Grammar {
             return degrees < limit || (degrees == limit && text.substring(wholeEnd).chars().allMatch(c -> c == '.' || c == '0'));
         }
 
-        /** As URLs have it: no plus signs, no leading zeros. */
+        /** The form for URLs: no plus signs, no leading zeros. */
         String plain() {
             return plain(latitude) + "," + plain(longitude);
         }
@@ -149,9 +163,12 @@ final class Grammar {
         }
     }
 
-    /** An AT line, taken apart. The line itself is what servers store, repeat and flood; this is only a view of it. */
+    /** A parsed AT line. Servers store and send the line itself. */
     record At(String client, Location location, Times.Order order) {
-        /** Reads {@code AT <server> <skew> <client> <location> <time>}: single spaces, nothing before or after. */
+        /**
+         * Parses {@code AT <server> <skew> <client> <location> <time>} with single spaces, and
+         * nothing before or after it.
+         */
         static At parse(String line) {
             String[] words = line.split(" ", -1);
             if (words.length != 6 || !words[0].equals("AT") || !isName(words[1]) || !isName(words[3])) {

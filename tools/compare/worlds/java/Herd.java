@@ -6,21 +6,24 @@ import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
 
-/** What all connections share: who we are, who our neighbours are, and everybody's position. */
+/**
+ * The state that all connections share: this server, its neighbours, and the records of all
+ * clients.
+ */
 final class Herd {
-    /** How long a client waits for a neighbour to be told, before that counts as being behind. */
+    /** A neighbour that takes no bytes for so long counts as slow. Clients do not wait for it. */
     private static final long SLOW_AFTER_MS = 100;
 
     final String name;
     final String secret = Options.variable("HERD_SECRET");
-    /** Which life of this process it is. */
+    /** The id of this life of the server: each start of the process has a new one. */
     final long boot = Proof.boot();
 
-    /** Guards everything below. In a program of one thread it is never waited for. */
+    /** Guards all fields below. A program with one thread never waits for it. */
     final ReentrantLock lock = new ReentrantLock();
-    /** There is something to say to a neighbour. */
+    /** Signalled when there is something to send to a neighbour. */
     final Condition news = lock.newCondition();
-    /** A neighbour has been told something, or is gone. */
+    /** Signalled when a neighbour has got something, or its link has ended. */
     final Condition told = lock.newCondition();
     final Records records = new Records();
     final Map<String, Neighbour> neighbours = new LinkedHashMap<>();
@@ -29,12 +32,12 @@ final class Herd {
     private long lastSerial;
     private String lastRefusal = "";
 
-    /** A server that this one is linked with, or wants to be. */
+    /** A server with which this one is or should be linked. */
     static final class Neighbour {
         final String name;
         final boolean weDial;
         Link link;
-        /** What we have of its feed. */
+        /** The part of its feed that was received. A feed is a server's ordered list of changes. */
         Heard heard;
 
         Neighbour(String name, boolean weDial) {
@@ -43,7 +46,10 @@ final class Herd {
         }
     }
 
-    /** How far a neighbour's feed has been heard: in which of its lives, up to which change; and that life's name as a teacher. */
+    /**
+     * The progress in a neighbour's feed: the neighbour's life, the last received change, and the
+     * id of that life as the origin of records.
+     */
     record Heard(long boot, long position, long teacher) {}
 
     Herd(Options options) {
@@ -52,7 +58,7 @@ final class Herd {
         options.accept().forEach(accepted -> neighbours.put(accepted, new Neighbour(accepted, false)));
     }
 
-    /** Does something with the lock held. */
+    /** Runs {@code work} with the lock held. */
     void locked(Runnable work) {
         lock.lock();
         try {
@@ -62,7 +68,7 @@ final class Herd {
         }
     }
 
-    /** One client more; returns the number of its connection. */
+    /** Counts one more client. Returns the number of its connection. */
     long clientCame() {
         lock.lock();
         try {
@@ -73,7 +79,7 @@ final class Herd {
         }
     }
 
-    /** A number that was not given out before. */
+    /** A new number. */
     long nextSerial() {
         return ++lastSerial;
     }
@@ -83,7 +89,7 @@ final class Herd {
         change(() -> records.offer(line, client, order, teacher));
     }
 
-    /** Takes a record of an own client. Returns the number of the change, 0 if there is none. */
+    /** Takes a record of an own client. Returns the number of the change, or 0 if there is none. */
     long update(String line, String client, Times.Order order, Times.Time now) {
         return change(() -> records.update(line, client, order, now));
     }
@@ -101,7 +107,7 @@ final class Herd {
         }
     }
 
-    /** The AT line of a client, without its LF, or null. */
+    /** The AT line of a client without its LF, or null. */
     String line(String client) {
         lock.lock();
         try {
@@ -111,7 +117,7 @@ final class Herd {
         }
     }
 
-    /** Waits until all neighbours that are linked have been told of a change. One that is behind is not waited for. */
+    /** Waits until all linked neighbours have got a change. It does not wait for slow ones. */
     void awaitTold(long seq) throws InterruptedException {
         lock.lock();
         try {
@@ -129,7 +135,7 @@ final class Herd {
         }
     }
 
-    /** How the server stands, for an operator. */
+    /** The server's status, for an operator. */
     String status() {
         StringBuilder line = new StringBuilder("STATUS boot=").append(HexFormat.of().toHexDigits(boot))
                 .append(" wall=").append(Times.Time.now().nanos())
@@ -143,7 +149,10 @@ final class Herd {
         return line.toString();
     }
 
-    /** Whether the log was last told of another refusal: whoever is refused tries again every second. */
+    /**
+     * Whether this refusal differs from the last logged one. A refused peer tries again every
+     * second.
+     */
     boolean isNews(String refusal) {
         boolean isNews = !lastRefusal.equals(refusal);
         lastRefusal = refusal;

@@ -4,11 +4,11 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * Walks over a JSON text, to find out whether it is an object, and where the elements of its lists of results end. Google's layout
- * varies, so its text is cut, never written anew.
+ * Scans a JSON text. It finds out whether the text is an object, and where the elements of its
+ * lists of results end. Google's layout varies, so the text is cut and not written anew.
  */
 final class Json {
-    /** Objects and lists in one another, more of which nobody means well. */
+    /** The greatest depth of nested objects and lists. Deeper text is refused, which bounds the recursion. */
     private static final int MAX_DEPTH = 128;
 
     private static final class NotJson extends Exception {
@@ -28,7 +28,10 @@ final class Json {
         this.text = text;
     }
 
-    /** For each list called "results" in the object: where each of its elements ends. Null if the text is no JSON object. */
+    /**
+     * For each list called "results" in the object, the ends of its elements. Null if the text is
+     * no JSON object.
+     */
     static List<List<Integer>> results(String text) {
         Json json = new Json(text);
         try {
@@ -68,7 +71,10 @@ final class Json {
         }
     }
 
-    /** What a string says whose letters may be written as {@code &#92;u0072}; other escapes stay as they are. */
+    /**
+     * Decodes letters of a string that are written as {@code &#92;u0072}. Other escapes stay as
+     * they are.
+     */
     private static String plain(String string) {
         Matcher escapes = ESCAPE.matcher(string);
         return escapes.replaceAll(escape -> {
@@ -205,7 +211,7 @@ final class Json {
         at++;
     }
 
-    /** Skips white space; returns the character behind it. */
+    /** Skips white space. Returns the character after it. */
     private char skipSpace() {
         while (at < text.length() && " \t\r\n".indexOf(text.charAt(at)) >= 0) {
             at++;
@@ -213,12 +219,12 @@ final class Json {
         return next();
     }
 
-    /** The character here; at the end of the text, one that means nothing. */
+    /** The current character, or NUL at the end of the text. */
     private char next() {
         return at < text.length() ? text.charAt(at) : '\0';
     }
 
-    /** A string, quotes included, in ASCII. */
+    /** A JSON string with its quotes, in ASCII. */
     static String quoted(String text) {
         StringBuilder json = new StringBuilder("\"");
         for (char c : text.toCharArray()) {

@@ -1,15 +1,15 @@
-/** Bytes that came in, as lines. */
+/** Splits received bytes into lines. */
 final class Lines {
-    /** What came in and is no line yet. */
+    /** Bytes that are no line yet. */
     final Bytes bytes = new Bytes();
     private final int limit;
 
-    /** Lines of at most so many bytes before their LF. */
+    /** {@code limit} is the greatest length of a line before its LF. */
     Lines(int limit) {
         this.limit = limit;
     }
 
-    /** The next line without its LF, or null if it is not there yet, or too long. */
+    /** The next line without its LF, or null if it is not complete or too long. */
     String next() {
         int end = bytes.indexOf((byte) '\n', limit + 1);
         if (end < 0) {
@@ -20,12 +20,12 @@ final class Lines {
         return line;
     }
 
-    /** Whether there is no next line because it is too long. */
+    /** Whether the next line is too long. */
     boolean isTooLong() {
         return bytes.length() > limit;
     }
 
-    /** What is left, or of a line that is too long, as much as one may have. */
+    /** Takes the remaining bytes, but returns at most the greatest length of a line. */
     String rest() {
         String rest = bytes.first(Math.min(bytes.length(), limit));
         bytes.drop(bytes.length());

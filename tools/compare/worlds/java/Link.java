@@ -3,41 +3,47 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * A connection between two servers of the herd: the neighbours' protocol, as herd-mio's core/link describes it. This class knows
- * what is said; who reads and writes, two threads or a selector's loop, is elsewhere. Whoever calls it holds the herd's lock, unless
- * it is new.
+ * A connection between two servers of the herd. The protocol is described in herd-mio's core/link.
+ * This class knows the protocol. Reading and writing is elsewhere: in two threads, or in a
+ * selector's loop. A caller holds the herd's lock, unless the link is new.
  *
  * <pre>
  *   GREETING ──► PROVING ──► STARTING ──► LINKED ──► CLOSING
  * </pre>
  */
 final class Link {
-    /** The name under which a tool asks how a server stands; no server is called so. */
+    /** The name under which a tool asks for a server's status. No server has this name. */
     static final String OPERATOR = "operator";
-    /** Time for a connection to be made. */
+    /** The time limit of a connect. */
     static final int CONNECT_MS = 3_000;
-    /** Time for a neighbour to prove who it is. */
+    /** The time limit for a peer's proof. */
     static final int PROOF_MS = 5_000;
     static final int HEARTBEAT_MS = 3_000;
-    /** Wait before a KEPT, so that one confirms many batches. */
+    /** The delay of a KEPT, so that one confirms many batches. */
     static final int CONFIRM_MS = 200;
-    /** Silence of a neighbour after which it counts as lost. */
+    /** After so long a silence of the neighbour the link is closed. */
     static final int SILENCE_MS = 10_000;
-    /** Time that a connection which was told its last words is still listened to, so that they are not lost. */
+    /**
+     * After the last output the connection is read for so long. Otherwise unread input would reset
+     * it, and the output could be lost.
+     */
     static final int LINGER_MS = 2_000;
 
-    /** Of the neighbours' protocol. */
+    /** The version of the neighbours' protocol. */
     private static final String VERSION = "2";
     private static final long REDIAL_FIRST_MS = 100;
     private static final long REDIAL_CAP_MS = 1_000;
-    /** A link that held for so long was a good one. */
+    /** After a link that held for so long, the first redial comes soon. */
     private static final long STEADY_NS = 2_000_000_000L;
-    /** A line is a client's line, a server's name, a skew, and perhaps an epoch. */
+    /**
+     * The greatest length of a line: a client's line, a server's name, a skew, and perhaps an
+     * epoch.
+     */
     private static final int LINE_BYTES = 4096 + 256;
     private static final int BATCH_BYTES = 64 * 1024;
-    /** So much of what the other side said is repeated in a log line. */
+    /** At most so many bytes of the peer's line are logged. */
     private static final int SHOWN_BYTES = 100;
-    /** A wall clock that is further off than this is told in the log. */
+    /** A greater difference of the wall clocks is logged. */
     private static final long CLOCK_TOLERANCE_MS = 1_000;
     private static final Pattern NONCE = Pattern.compile("[0-9a-fA-F]{" + 2 * Proof.NONCE_BYTES + "}");
     private static final Pattern BOOT = Pattern.compile("[0-9a-fA-F]{16}");
@@ -46,7 +52,7 @@ final class Link {
 
     private enum State { GREETING, PROVING, STARTING, LINKED, CLOSING }
 
-    /** Why a link cannot go on: the other side is told. */
+    /** Why this server ends a link. The peer gets the reason. */
     private static final class Broken extends Exception {
         private static final long serialVersionUID = 1;
 
@@ -57,30 +63,36 @@ final class Link {
 
     final Lines input = new Lines(LINE_BYTES);
     final Bytes output = new Bytes();
-    /** It is still being told what it lacked from before, or takes nothing. */
+    /** It still lacks older records, or takes no bytes. */
     boolean isBehind = true;
     private final Herd herd;
     private final boolean isDialler;
     private final String address;
     private final Proof.Party us;
     private Proof.Party them;
-    /** Whom we dialled, or who it says it is. */
+    /** The dialled neighbour, or the one that the peer claims to be. */
     private Herd.Neighbour neighbour;
     private State state = State.GREETING;
     private boolean isProven;
     private long teacher;
     private long linkedSince;
-    /** It has been, or is being, told everything up to the change {@code position}; everything up to {@code told} is in its socket. */
+    /**
+     * All changes up to {@code position} are in the output or were. All up to {@code told} are in
+     * the socket.
+     */
     private long position;
     private long told;
-    /** Its feed is confirmed up to there; and since when there is more to confirm, if there is. */
+    /** The confirmed position in its feed, and since when there is more to confirm. */
     private long confirmed;
     private long unconfirmedSince;
     private boolean isUnconfirmed;
-    /** What it says: how much of our feed it has kept, and how many records it had to refuse. */
+    /**
+     * The peer's reports: the position in our feed that it has kept, and the number of records that
+     * it refused.
+     */
     private long kept;
     private long lacks;
-    /** Why it ends, the first reason only. */
+    /** The first reason of its end. */
     private String farewell;
 
     private Link(Herd herd, Herd.Neighbour dialled, String address) {
@@ -91,14 +103,14 @@ final class Link {
         this.us = new Proof.Party(herd.name, Proof.nonce());
     }
 
-    /** A connection that we made. */
+    /** A connection that this server made. */
     static Link dialled(Herd herd, Herd.Neighbour neighbour, String address) {
         Link link = new Link(herd, neighbour, address);
         link.say("HERD " + VERSION + " " + herd.name + " " + neighbour.name + " " + link.us.nonce());
         return link;
     }
 
-    /** A connection that somebody made to us. */
+    /** A connection that a peer made. */
     static Link accepted(Herd herd, String address) {
         return new Link(herd, null, address);
     }
@@ -111,12 +123,12 @@ final class Link {
         return state == State.CLOSING;
     }
 
-    /** Whether it was linked at all, if only for a while. */
+    /** Whether it was linked at some time. */
     boolean wasLinked() {
         return linkedSince != 0;
     }
 
-    /** Whether clients have to wait until it has been told of a change. */
+    /** Whether clients have to wait until the neighbour has got a change. */
     boolean lacks(long seq) {
         return isLinked() && !isBehind && told < seq;
     }
@@ -125,7 +137,7 @@ final class Link {
         output.append(line).append("\n");
     }
 
-    /** Acts on the whole lines of the input. */
+    /** Handles the whole lines of the input. */
     void act() {
         while (!isClosing()) {
             String line = input.next();
@@ -158,12 +170,12 @@ final class Link {
             case "SYNC" -> synced(number(words, line));
             case "KEPT" -> kept = number(words, line);
             case "LACKS" -> refused(number(words, line));
-            case "CLOCK" -> number(words, line); // its LIFE said it, and we set no clock by it
+            case "CLOCK" -> number(words, line); // Only LIFE's clock is used.
             default -> throw unexpected(line);
         }
     }
 
-    /** {@code AT …} or {@code EPOCH <n> AT …} */
+    /** Handles {@code AT …} or {@code EPOCH <n> AT …}. */
     private void heard(String told) throws Broken {
         Matcher withEpoch = WITH_EPOCH.matcher(told);
         long epoch = withEpoch.matches() ? Long.parseLong(withEpoch.group(1)) : 0;
@@ -175,7 +187,7 @@ final class Link {
         herd.offer(line, at.client(), at.order().inEpoch(epoch), teacher);
     }
 
-    /** Whether this is the time for such a line, and it has so many words. */
+    /** Checks that such a line may come now, and has so many words. */
     private void expect(State wanted, int count, String[] words, String line) throws Broken {
         if (state != wanted || words.length != count) {
             throw unexpected(line);
@@ -186,12 +198,12 @@ final class Link {
         return new Broken("not the neighbours' protocol: " + shown(line));
     }
 
-    /** The beginning of what the other side said, fit for a log line. */
+    /** The beginning of a peer's line, escaped for the log. */
     private static String shown(String bytes) {
         return Log.escaped(bytes.substring(0, Math.min(bytes.length(), SHOWN_BYTES)));
     }
 
-    /** {@code HERD 2 <from> <to> <nonce>} */
+    /** Handles {@code HERD 2 <from> <to> <nonce>}. */
     private void greeted(String[] words, String line) throws Broken {
         if (words.length > 1 && !words[1].equals(VERSION)) {
             String versions = "version " + shown(words[1]) + " of the neighbours' protocol, this server " + VERSION;
@@ -216,7 +228,8 @@ final class Link {
             if (named != neighbour) {
                 throw new Broken(shown(from) + " answered instead");
             }
-            // The dialler proves itself first: a stranger that dials learns nothing made with the secret.
+            // The dialler proves itself first. So an unproven peer that dials gets nothing made
+            // with the secret.
             say("PROOF " + proof("dialler"));
             return;
         }
@@ -231,7 +244,7 @@ final class Link {
         return isDialler ? Proof.prove(herd.secret, speaker, us, them) : Proof.prove(herd.secret, speaker, them, us);
     }
 
-    /** {@code PROOF <mac>} */
+    /** Handles {@code PROOF <mac>}. */
     private void proven(String[] words, String line) throws Broken {
         expect(State.PROVING, 2, words, line);
         if (!Proof.isSame(words[1], proof(isDialler ? "acceptor" : "dialler"))) {
@@ -252,7 +265,7 @@ final class Link {
         state = State.STARTING;
     }
 
-    /** {@code LIFE <boot> <wall> <your boot> <position>}: the link is made. */
+    /** Handles {@code LIFE <boot> <wall> <your boot> <position>}, which completes the link. */
     private void started(String[] words, String line) throws Broken {
         expect(State.STARTING, 5, words, line);
         if (!BOOT.matcher(words[1]).matches()) {
@@ -262,7 +275,7 @@ final class Link {
         long wall = number(words[2], line);
         long theirPosition = number(words[4], line);
         boolean knowsUs = BOOT.matcher(words[3]).matches() && Long.parseUnsignedLong(words[3], 16) == herd.boot;
-        // What was heard of this life counts, what was heard of another does not.
+        // A position counts only for the life from which it came.
         if (neighbour.heard == null || neighbour.heard.boot() != boot) {
             neighbour.heard = new Herd.Heard(boot, 0, herd.nextSerial());
         }
@@ -270,7 +283,7 @@ final class Link {
         long lastSeq = herd.records.lastSeq();
         confirmed = neighbour.heard.position();
         kept = position = told = knowsUs && theirPosition <= lastSeq ? theirPosition : 0;
-        // A neighbour that proves itself anew was cut off without our noticing: its old link is dead.
+        // A neighbour that proves itself again has lost the old connection, so the old link ends.
         if (neighbour.link != null) {
             neighbour.link.end("a newer connection took its place");
         }
@@ -284,7 +297,7 @@ final class Link {
         }
     }
 
-    /** The number of {@code SYNC}, {@code KEPT}, {@code LACKS} and {@code CLOCK}. */
+    /** The number in {@code SYNC}, {@code KEPT}, {@code LACKS} and {@code CLOCK}. */
     private long number(String[] words, String line) throws Broken {
         expect(State.LINKED, 2, words, line);
         return number(words[1], line);
@@ -322,7 +335,7 @@ final class Link {
         return isLinked() && position < herd.records.lastSeq();
     }
 
-    /** When the output is empty: appends the next records that the neighbour lacks, if there are any. */
+    /** If the output is empty, appends the next records that the neighbour lacks. */
     void pull() {
         if (hasMore() && output.isEmpty()) {
             position = herd.records.read(position, teacher, BATCH_BYTES, output);
@@ -332,19 +345,19 @@ final class Link {
         }
     }
 
-    /** Nothing was said for a while. */
+    /** Sends a heartbeat, unless there is output. */
     void beat() {
         if (isLinked() && output.isEmpty()) {
             say("SYNC " + position);
         }
     }
 
-    /** How long until there is something to {@link #confirm}. */
+    /** The time until there is something to {@link #confirm}. */
     long confirmInNs() {
         return isUnconfirmed ? CONFIRM_MS * 1_000_000L - (System.nanoTime() - unconfirmedSince) : Long.MAX_VALUE;
     }
 
-    /** Says how much of its feed we have kept: all that we heard, as we keep it in memory. */
+    /** Confirms the received part of the neighbour's feed. All of it is kept in memory. */
     void confirm() {
         if (isLinked() && confirmInNs() <= 0) {
             isUnconfirmed = false;
@@ -353,24 +366,27 @@ final class Link {
         }
     }
 
-    /** For STATUS: unconfirmed changes, how far apart its clock is (not known), what it lacks. */
+    /**
+     * The link's part of STATUS: unconfirmed changes, the difference of the clocks (unknown here),
+     * refused records.
+     */
     String standing() {
         return Math.max(herd.records.lastSeq() - kept, 0) + ":?:" + lacks + ":";
     }
 
-    /** Up to which change everything is in the output, or was. */
+    /** The last change that is in the output or was. */
     long position() {
         return position;
     }
 
-    /** All of the output has gone to the socket, when everything up to the change {@code seq} was in it. */
+    /** The whole output is in the socket, with all changes up to {@code seq}. */
     void written(long seq) {
         told = seq;
         isBehind = isBehind && seq < herd.records.lastSeq();
         herd.told.signalAll();
     }
 
-    /** Ends the link; the other side is told why. */
+    /** Ends the link, and tells the peer why. */
     void end(String reason) {
         if (!isClosing()) {
             say("BYE " + reason);
@@ -383,7 +399,7 @@ final class Link {
         end(GOODBYE);
     }
 
-    /** The link is over; what is in the output is the last of it. */
+    /** The link has ended. The output is its last one. */
     void lost(String reason) {
         if (isClosing()) {
             return;
@@ -397,14 +413,14 @@ final class Link {
         herd.news.signalAll();
     }
 
-    /** Nothing was heard for as long as may be. */
+    /** The peer was silent for too long. */
     void silent() {
-        output.drop(output.length()); // whoever is silent is not told, and not waited for
+        output.drop(output.length()); // A silent peer gets no reason, and no wait.
         String patience = " " + (isLinked() ? SILENCE_MS : PROOF_MS) / 1000 + " s";
         lost((isLinked() ? "nothing heard for" : "it did not prove who it is within") + patience);
     }
 
-    /** Tells the log of the end of a link that was, or of one that somebody wanted to have with us. */
+    /** Logs the end of a link, or of an attempt of a peer to make one. */
     void tellLog() {
         String what = "neighbour " + (neighbour == null ? "" : neighbour.name) + " " + address + ": lost: " + farewell;
         if (wasLinked() && farewell.equals(GOODBYE)) {
@@ -419,7 +435,7 @@ final class Link {
         }
     }
 
-    /** One neighbour that has to be dialled, again and again. */
+    /** Dials one neighbour again and again. */
     static final class Dialling {
         private final String target;
         private long stepMs = REDIAL_FIRST_MS;
@@ -429,7 +445,7 @@ final class Link {
             target = "neighbour " + dialled.name() + " " + dialled.address();
         }
 
-        /** There is no connection. The same failure is not told every second. */
+        /** A connect failed. The same failure is logged once, and not every second. */
         void failed(String reason) {
             if (!reason.equals(complaint)) {
                 Log.warn(target + ": not linked: " + reason + "; trying on");
@@ -437,7 +453,7 @@ final class Link {
             }
         }
 
-        /** There was one. */
+        /** A connection has ended. */
         void ended(Link link) {
             if (!link.wasLinked()) {
                 failed(link.farewell);
@@ -450,7 +466,10 @@ final class Link {
             }
         }
 
-        /** How long to wait: 50 % to 90 % of a step, so that not all who lost the same neighbour dial in the same millisecond. */
+        /**
+         * The next wait: 50 % to 90 % of a step. So servers that lost the same neighbour do not all
+         * dial at the same time.
+         */
         long nextWaitMs() {
             long wait = (long) (stepMs * (0.5 + 0.4 * Math.random()));
             stepMs = Math.min(2 * stepMs, REDIAL_CAP_MS);

@@ -16,15 +16,18 @@ import java.util.logging.LogRecord;
 import java.util.logging.Logger;
 import java.util.logging.StreamHandler;
 
-/** The log: java.util.logging into a file, one line an event. */
+/** The log: java.util.logging into a file, one line for each event. */
 final class Log {
     private static final Logger LOGGER = Logger.getLogger("herd");
-    /** How long lines gather before they are written: a FileHandler would make a system call for each. */
+    /**
+     * The time for which lines are collected before a write. A FileHandler would make a system call
+     * for each.
+     */
     private static final int GATHER_MS = 50;
 
     private Log() {}
 
-    /** Begins to log into a file, appending. */
+    /** Starts the log, which appends to a file. */
     static void start(String path, String level) throws IOException {
         StreamHandler handler = new StreamHandler(new BufferedOutputStream(new FileOutputStream(path, true), 65536), new OneLine());
         handler.setEncoding(StandardCharsets.US_ASCII.name());
@@ -35,7 +38,7 @@ final class Log {
                 .scheduleWithFixedDelay(handler::flush, GATHER_MS, GATHER_MS, TimeUnit.MILLISECONDS);
     }
 
-    /** Threads that do not keep the program running. */
+    /** Makes threads that do not keep the program running. */
     static ThreadFactory daemon(String name) {
         return work -> {
             Thread thread = new Thread(work, name);
@@ -44,12 +47,12 @@ final class Log {
         };
     }
 
-    /** Everything that happens. The line is made only if somebody wants it. */
+    /** Logs an event. The line is made only if this level is logged. */
     static void info(Supplier<String> line) {
         LOGGER.info(line);
     }
 
-    /** Trouble. */
+    /** Logs a problem. */
     static void warn(String line) {
         LOGGER.warning(line);
     }
@@ -61,7 +64,10 @@ final class Log {
         return (host.contains(":") ? "[" + host + "]" : host) + ":" + inet.getPort();
     }
 
-    /** Bytes (a character each) as printable ASCII: everything else, and the backslash, as \xNN. */
+    /**
+     * Shows bytes (one per character) as printable ASCII. Other bytes and the backslash become
+     * \xNN.
+     */
     static String escaped(String bytes) {
         StringBuilder text = new StringBuilder(bytes.length() + 16);
         for (int at = 0; at < bytes.length(); at++) {

@@ -17,19 +17,23 @@ import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
 
 /**
- * The server of herd-mio, written as a loop: one thread around one Selector, which never waits anywhere else (but that a neighbour's
- * host name is looked up where it stands). Only Places is asked by other threads, whose answers come back through a queue. What is
- * said is in the same classes as in {@link Threads}; here is who reads and writes. Standard library only.
+ * The server of herd-mio as a loop. One thread runs around one Selector, and blocks nowhere else,
+ * except for the look-up of a neighbour's host name. Other threads ask Places, and their answers
+ * come back through a queue. The protocol is in the same classes as in {@link Threads}. This class
+ * reads and writes. It uses only the standard library.
  */
 final class Nio {
     private static final String PROGRAM = "herd-java-nio";
     private static final int READ_BYTES = 64 * 1024;
     private static final int BACKLOG = 4096;
-    /** Output waiting for a client above which it is not read. */
+    /** With more output than this, a client is not read. */
     private static final int OUTPUT_HIGH_BYTES = 256 * 1024;
-    /** How long nobody is accepted after the system refused a new socket. */
+    /** The pause after a failed accept. */
     private static final int ACCEPT_PAUSE_MS = 100;
-    /** Time for clients to be answered once the server was told to stop, and for the neighbours to be told goodbye after that. */
+    /**
+     * The time limits of a stop: for the clients' last answers, then for the goodbyes to the
+     * neighbours.
+     */
     private static final int STOP_MS = 5_000;
     private static final int GOODBYE_MS = 1_000;
     private static final int LOOK_MS = 500;
@@ -40,17 +44,17 @@ final class Nio {
     private final ByteBuffer scratch = ByteBuffer.allocateDirect(READ_BYTES);
     private final List<ServerSocketChannel> doors = new ArrayList<>();
     private final Set<Connection> connections = new HashSet<>();
-    /** Those of them that lead to neighbours, or whoever says to be one. */
+    /** The connections to neighbours and to unproven peers. */
     private final List<LinkConnection> links = new ArrayList<>();
     /** Connections whose output or state may have changed in this turn. */
     private final Set<Connection> touched = new HashSet<>();
-    /** Whatever other threads want to have done by the loop. */
+    /** Work that other threads want the loop to do. */
     private final Queue<Runnable> fromOthers = new ConcurrentLinkedQueue<>();
     private final PriorityQueue<Timer> timers = new PriorityQueue<>();
     private boolean saidGoodbye;
     private boolean isDone;
 
-    /** Something to be done at a time. */
+    /** Work for a certain time. */
     private record Timer(long atNs, Runnable work) implements Comparable<Timer> {
         @Override
         public int compareTo(Timer other) {
@@ -89,7 +93,8 @@ final class Nio {
         Runtime.getRuntime().addShutdownHook(new Thread(() -> stopFromOutside(loop)));
         System.out.println(ready);
         System.out.flush();
-        // The classes that are shared with Threads want the lock; here it is taken once, and nobody else asks for it.
+        // The classes that are shared with Threads expect the lock. It is taken once here, and no
+        // other thread takes it.
         herd.lock.lock();
         options.dial().forEach(dialled -> new Dialler(dialled).dial());
         while (!isDone) {
@@ -98,7 +103,7 @@ final class Nio {
         herd.lock.unlock();
     }
 
-    /** Makes something of a connection that was accepted. */
+    /** Handles an accepted connection. */
     private interface Admit {
         void admit(SocketChannel channel) throws IOException;
     }
@@ -117,7 +122,10 @@ final class Nio {
         return door;
     }
 
-    /** One turn: wait, read and act, then write; to the neighbours first, so that they are told before a client is answered. */
+    /**
+     * One turn: wait, read and act, then write. The neighbours come first, so that they get an
+     * update before its client gets the answer.
+     */
     private void turn() throws IOException {
         long patienceNs = timers.isEmpty() ? Long.MAX_VALUE : timers.peek().atNs - System.nanoTime();
         if (patienceNs <= 0) {
@@ -134,7 +142,8 @@ final class Nio {
         if (herd.isStopping && herd.clients == 0) {
             sayGoodbye();
         }
-        for (LinkConnection link : List.copyOf(links)) { // a copy, as one that ends leaves the list
+        // A copy, because a link that ends leaves the list.
+        for (LinkConnection link : List.copyOf(links)) {
             link.flush();
         }
         touched.forEach(Connection::flush);
@@ -162,7 +171,7 @@ final class Nio {
                 try {
                     ((Admit) key.attachment()).admit(channel);
                 } catch (IOException e) {
-                    channel.close(); // gone already
+                    channel.close(); // It has closed already.
                 }
             }
         } catch (IOException e) {
@@ -176,7 +185,7 @@ final class Nio {
         }
     }
 
-    /** SIGTERM. Its status would be 143, so the program ends here, with 0. */
+    /** Handles SIGTERM. The exit status would be 143, so the program ends here with 0. */
     private void stopFromOutside(Thread loop) {
         fromOthers.add(this::stop);
         selector.wakeup();
@@ -198,7 +207,7 @@ final class Nio {
                 Log.warn("cannot close a port: " + e.getMessage());
             }
         }
-        // Clients first: what they were answered has to reach the neighbours.
+        // The clients stop first, because their last updates have to reach the neighbours.
         touched.addAll(connections);
         later(STOP_MS, this::sayGoodbye);
     }
@@ -215,38 +224,42 @@ final class Nio {
     private abstract class Connection {
         final SocketChannel channel;
         final SelectionKey key;
-        /** The other side will say no more. */
+        /** The peer sends no more. */
         boolean isAtEnd;
-        /** Our direction is closed: the other side is listened to for a while, so that our last words are not lost. */
+        /**
+         * The output side is shut down. The input is read for a while, so that a reset does not
+         * destroy the last output.
+         */
         boolean isFinished;
         boolean isClosed;
 
         Connection(SocketChannel channel, int interest) throws IOException {
             this.channel = channel;
             channel.configureBlocking(false);
-            channel.setOption(StandardSocketOptions.TCP_NODELAY, true); // answers are written whole
+            // Answers are written whole.
+            channel.setOption(StandardSocketOptions.TCP_NODELAY, true);
             key = channel.register(selector, interest, this);
             connections.add(this);
         }
 
-        /** What waits to be written. */
+        /** The output that is not written yet. */
         abstract Bytes output();
 
-        /** Whether there will be more of it as soon as it is written. */
+        /** Whether more output follows as soon as this is written. */
         boolean hasMore() {
             return false;
         }
 
-        /** Acts on bytes that came in. */
+        /** Handles received bytes. */
         abstract void received(ByteBuffer bytes);
 
-        /** The other side will say no more, or the connection failed. */
+        /** The peer sends no more, or the connection failed. */
         abstract void ended(String reason);
 
-        /** Whether bytes are wanted. */
+        /** Whether the socket should be read. */
         abstract boolean wantsRead();
 
-        /** Whether the connection has to end once its output is written. */
+        /** Whether the connection ends after its output is written. */
         abstract boolean isOver();
 
         void closed() {}
@@ -273,7 +286,7 @@ final class Nio {
             close();
         }
 
-        /** Writes what the socket takes, then says what the selector has to look for. */
+        /** Writes as much as the socket takes, then sets the interest of the selector. */
         void flush() {
             if (isClosed) {
                 return;
@@ -351,7 +364,7 @@ final class Nio {
 
         private void goOn() {
             if (next != Client.Next.READ) {
-                return; // it waits for Places, or hangs up
+                return; // It waits for Places, or is closing.
             }
             next = client.answerLines(isAtEnd);
             if (next == Client.Next.ASK) {
@@ -388,7 +401,7 @@ final class Nio {
 
     private final class LinkConnection extends Connection {
         private final Link link;
-        /** Who dialled it, if it was we. */
+        /** The dialler, if this server made the connection. */
         private final Dialler dialler;
         private final long beganNs = System.nanoTime();
         private long lastHeardNs = beganNs;
@@ -462,7 +475,7 @@ final class Nio {
             super.flush();
         }
 
-        /** Looks for what did not happen. */
+        /** Checks the time limits. */
         private void look() {
             if (isClosed) {
                 return;
@@ -507,7 +520,7 @@ final class Nio {
         }
     }
 
-    /** Has a neighbour dialled, again and again. */
+    /** Dials one neighbour again and again. */
     private final class Dialler {
         private final Options.Dialled dialled;
         private final Link.Dialling dialling;

@@ -12,7 +12,7 @@ record Options(
     /** A neighbour that this server connects to. */
     record Dialled(String name, String address) {}
 
-    /** What is wrong with the command line, in words for whoever wrote it. */
+    /** A mistake in the command line, as a message for the user. */
     static final class Mistake extends Exception {
         private static final long serialVersionUID = 1;
 
@@ -38,7 +38,9 @@ record Options(
             Environment: HERD_SECRET is the secret that the herd's servers share, HERD_PLACES_KEY the key for Google Places.
             """;
 
-    /** Reads the command line: the name first, then the options. Exits where there is nothing to serve. */
+    /**
+     * Parses the command line: the name first, then the options. Exits after --help or a mistake.
+     */
     static Options parse(String program, String[] arguments) {
         if (List.of(arguments).contains("--help")) {
             System.out.printf(HELP, program);
@@ -52,7 +54,7 @@ record Options(
         }
     }
 
-    /** Tells why the program ends, and ends it. */
+    /** Reports why the program ends, and exits. */
     static void fail(String program, int status, String what) {
         System.err.println(program + ": " + what);
         System.exit(status);
@@ -121,7 +123,7 @@ record Options(
         return name;
     }
 
-    /** Reads HOST:PORT. A host's name is looked up, which may take a while. */
+    /** Parses HOST:PORT. The look-up of a host's name may take a while. */
     static InetSocketAddress address(String text) throws Mistake {
         int colon = text.lastIndexOf(':');
         try {
@@ -132,7 +134,7 @@ record Options(
         }
     }
 
-    /** What a variable of the environment says, without white space around it. */
+    /** The value of an environment variable without white space around it. */
     static String variable(String name) {
         String text = System.getenv(name);
         return text == null ? "" : text.strip();

@@ -28,17 +28,18 @@ import javax.net.ssl.SSLException;
 import javax.net.ssl.TrustManagerFactory;
 
 /**
- * Google Places over HTTPS (the legacy Nearby Search). Java's HttpClient keeps the connections and uses them again; a few threads wait
- * for its answers, so that only so many calls are out at once. Clients that ask the same at the same time share one call.
+ * Asks Google Places over HTTPS (the legacy Nearby Search). Java's HttpClient keeps connections and
+ * uses them again. A few threads wait for its answers, which bounds the number of requests. Clients
+ * with the same question at the same time share one request.
  */
 final class Places {
-    /** Time for an answer, waiting for a connection included. */
+    /** The time limit of an answer, with the wait for a connection. */
     private static final Duration PATIENCE = Duration.ofSeconds(10);
     private static final Duration CONNECT = Duration.ofSeconds(3);
     private static final String TOO_LATE = "Google Places did not answer in time; try again later";
     private static final int MAX_CALLS = 16;
     private static final int MAX_BODY_BYTES = 2 * 1024 * 1024;
-    /** A shorter key would be found in many an innocent answer; Google's have 39 characters. */
+    /** A shorter key would be found in many good answers by chance. Google's have 39 characters. */
     private static final int LEAST_KEY_BYTES = 8;
 
     private final HttpClient client;
@@ -47,14 +48,14 @@ final class Places {
     private final Executor callers = Executors.newFixedThreadPool(MAX_CALLS, Log.daemon("places"));
     private final ConcurrentHashMap<String, CompletableFuture<Answer>> calls = new ConcurrentHashMap<>();
 
-    /** Google's own text (bytes, a character each), or why there is none, in words that a client can act on. */
+    /** Google's own text (one byte per character), or why there is none, as advice for a client. */
     record Answer(String text, String error) {
-        /** Whose words they are, for the log. */
+        /** The source of the answer, for the log. */
         String source() {
             return error == null ? "from Places" : "an error of our own";
         }
 
-        /** The JSON for a client that wants at most {@code bound} places. */
+        /** The JSON with at most {@code bound} places. */
         String json(int bound) {
             if (error != null) {
                 return "{\"html_attributions\" : [], \"results\" : [], \"status\" : \"UNKNOWN_ERROR\", \"error_message\" : "
@@ -68,13 +69,14 @@ final class Places {
                     from = ends.get(ends.size() - 1);
                 }
             }
-            // An empty line ends an answer, so each run of newlines becomes one, and none is left at either end.
+            // An empty line would end the answer. So each run of newlines becomes one, and both
+            // ends have none.
             String whole = kept.append(text, from, text.length()).toString();
             return whole.replaceAll("(\r\n|[\r\n])[\r\n]*", "$1").replaceAll("\\A[\r\n]+|[\r\n]+\\z", "");
         }
     }
 
-    /** Whom to ask, and whom to trust. */
+    /** Reads the address of Places, the key, and the trusted authority. */
     Places(Options options) throws Options.Mistake {
         origin = options.placesUrl().replaceFirst("/+$", "");
         if (!origin.matches("https://[^/?#@]+")) {
@@ -109,7 +111,10 @@ final class Places {
         return context;
     }
 
-    /** Asks, or joins those who are asking the same. Answers are shared, but not kept. */
+    /**
+     * Asks Places, or waits for the same question of another client. Answers are shared, but not
+     * cached.
+     */
     CompletableFuture<Answer> ask(String question) {
         if (key.isEmpty()) {
             return CompletableFuture.completedFuture(failure(
@@ -157,7 +162,7 @@ final class Places {
             }
             return judge(response.statusCode(), body);
         } catch (IllegalArgumentException e) {
-            // Not its own words: they repeat the address, which has the key in it.
+            // The exception's own text is not used, because it contains the address with the key.
             return failure("the key for Google Places cannot be sent");
         } catch (HttpConnectTimeoutException | ConnectException e) {
             return failure("Google Places cannot be reached: no connection; try again later");
@@ -174,8 +179,8 @@ final class Places {
     }
 
     /**
-     * Whether a response is an answer: what Google says with 200, and what it says in JSON of an error. Nothing that repeats the
-     * key, as something between Google and us might in an error page, is one.
+     * Accepts Google's text with status 200, and its JSON of an error. A response that contains the
+     * key is refused: an error page of a proxy could repeat it.
      */
     private Answer judge(int status, byte[] body) {
         String text = new String(body, StandardCharsets.ISO_8859_1);
@@ -194,7 +199,8 @@ final class Places {
 
     private static boolean isUtf8(byte[] body) {
         try {
-            StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(body)); // reports what String's constructor would replace
+            // Reports bytes that String's constructor would replace.
+            StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(body));
             return true;
         } catch (CharacterCodingException e) {
             return false;

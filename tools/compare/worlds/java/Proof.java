@@ -8,11 +8,12 @@ import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 
 /**
- * How the two ends of a link prove to one another that they know the herd's secret, without telling it: HMAC-SHA256 over who speaks,
- * both names and both nonces. The nonces make an old proof worthless, the speaker's side one that is sent back.
+ * The proof with which both ends of a link show that they know the herd's secret, without sending
+ * it. It is an HMAC-SHA256 over the speaker's side, both names and both nonces. The nonces make an
+ * old proof invalid. The side makes a reflected proof invalid.
  */
 final class Proof {
-    /** Bytes of random that a side has never used before. */
+    /** The length of a nonce. Each connection has a new one. */
     static final int NONCE_BYTES = 16;
 
     private static final SecureRandom RANDOM = new SecureRandom();
@@ -22,13 +23,14 @@ final class Proof {
     /** One end of a link: a name, and its nonce as hexadecimal digits. */
     record Party(String name, String nonce) {}
 
-    /** What a side says to prove itself. */
+    /** The proof of {@code speaker}. */
     static String prove(String secret, String speaker, Party dialler, Party acceptor) {
         byte[] key = secret.getBytes(StandardCharsets.UTF_8);
         String text = String.join("\n", "herd-mio link 1", speaker, dialler.name, acceptor.name, dialler.nonce, acceptor.nonce, "");
         try {
             Mac mac = Mac.getInstance("HmacSHA256");
-            // A key is filled up with zeros, so one zero is the same as none, which Java does not take.
+            // HMAC pads a key with zeros. So one zero byte is the same as an empty key, which Java
+            // refuses.
             mac.init(new SecretKeySpec(key.length == 0 ? new byte[1] : key, "HmacSHA256"));
             return HexFormat.of().formatHex(mac.doFinal(text.getBytes(StandardCharsets.UTF_8)));
         } catch (GeneralSecurityException e) {
@@ -36,7 +38,7 @@ final class Proof {
         }
     }
 
-    /** Compares in a time that does not tell how much of a wrong proof was right. */
+    /** Compares in a time that does not depend on the position of the first difference. */
     static boolean isSame(String claimed, String proof) {
         return MessageDigest.isEqual(
                 claimed.toLowerCase(Locale.ROOT).getBytes(StandardCharsets.UTF_8), proof.getBytes(StandardCharsets.UTF_8));
@@ -48,7 +50,7 @@ final class Proof {
         return HexFormat.of().formatHex(nonce);
     }
 
-    /** A number that no other life of this process has. */
+    /** A random id for this life of the process. */
     static long boot() {
         return RANDOM.nextLong();
     }

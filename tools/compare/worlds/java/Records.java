@@ -3,19 +3,23 @@ import java.util.Map;
 import java.util.TreeMap;
 
 /**
- * The table of positions, and the feed of its changes.
+ * The table of records, and the feed of its changes.
  *
- * <p>Each client has one record: the AT line of its latest position, as the server that heard it wrote it. An accepted change takes
- * the next sequence number, and moves its record to the end of the feed. A link is nothing but a position in the feed, however far
- * behind it is, and a record that changed twice meanwhile is sent once.
+ * <p>Each client has one record: the AT line of its latest position, as the answering server wrote
+ * it. An accepted change takes the next sequence number, and moves its record to the end of the
+ * feed. A link is only a position in the feed, however old it is. A record that changed twice
+ * meanwhile is sent once.
  */
 final class Records {
-    /** The teacher of what our own clients said. */
+    /** The origin of records from own clients. */
     static final long NOBODY = 0;
 
-    /** A record; its teacher, a neighbour in one life of its process, is not sent it back. */
+    /**
+     * A record. Its origin is a neighbour in one life of its process. The record is not sent back
+     * there.
+     */
     record Entry(String line, Times.Order order, long seq, long teacher) {
-        /** Whether it stands against the other one. */
+        /** Whether this record wins against the other one. */
         boolean stands(Times.Order otherOrder, String otherLine) {
             int difference = order.compareTo(otherOrder);
             return difference > 0 || (difference == 0 && line.compareTo(otherLine) >= 0);
@@ -34,33 +38,34 @@ final class Records {
         return byClient.size();
     }
 
-    /** The sum of a hash of each line: the same for the same table. */
+    /** The sum of the hashes of all lines. Equal tables have equal digests. */
     long digest() {
         return digest;
     }
 
     /**
-     * Of the records of our own clients: those that changed nothing, and those whose stamp is far
-     * off our clock.
+     * The counts of own clients' records that changed nothing, and of those with stamps far from
+     * the server's clock.
      */
     String counts() {
         return "stale=" + stale + " refused=0 ahead=" + ahead + " behind=" + behind;
     }
 
-    /** The sequence number of the latest change; 0 before the first. */
+    /** The sequence number of the latest change, or 0 before the first. */
     long lastSeq() {
         return lastSeq;
     }
 
-    /** The AT line of a client, without its LF, or null. */
+    /** The AT line of a client without its LF, or null. */
     String line(String client) {
         Entry entry = byClient.get(client);
         return entry == null ? null : entry.line;
     }
 
     /**
-     * Takes a record of an own client, received at that time, and says whether it did. If only a
-     * wrong clock of another server holds it back, it begins the next epoch, which wins everywhere.
+     * Takes a record of an own client with this receipt time, if it wins. Returns whether it did.
+     * If it would lose only because of another server's wrong clock, it gets the next epoch, and
+     * wins everywhere.
      */
     boolean update(String line, String client, Times.Order order, Times.Time now) {
         int lead = order.lead(now);
@@ -80,9 +85,9 @@ final class Records {
     }
 
     /**
-     * Takes a record if it is the newest of its client, and says whether it did. Greater epoch,
-     * then later effective time, then later stamp, then greater bytes: the order is total and the
-     * same on every server, so the order of arrival decides nothing.
+     * Takes a record if it is the newest of its client. Returns whether it did. The greater epoch
+     * wins, then the later effective time, then the later stamp, then the greater bytes. This order
+     * is total and the same on every server, so the order of arrival does not matter.
      */
     boolean offer(String line, String client, Times.Order order, long teacher) {
         Entry known = byClient.get(client);
@@ -102,8 +107,9 @@ final class Records {
     }
 
     /**
-     * Appends the records behind the change {@code after}, oldest first, until {@code out} holds {@code fullAt} bytes or there are no
-     * more; those that {@code except} taught us are passed over. Returns the change up to which everything is told now.
+     * Appends the records after the change {@code after}, oldest first, until {@code out} holds
+     * {@code fullAt} bytes or no more are left. Records from {@code except} are skipped. Returns
+     * the last change that is included or skipped.
      */
     long read(long after, long except, int fullAt, Bytes out) {
         for (Entry entry : feed.tailMap(after, false).values()) {
@@ -120,11 +126,14 @@ final class Records {
         return lastSeq;
     }
 
-    /** A line's part in the digest: every server of a herd computes it like this, eight bytes (little-endian) at a time. */
+    /**
+     * The hash of a line, for the digest. All servers of a herd use this hash: eight bytes
+     * (little-endian) at a time.
+     */
     private static long hash(String line) {
         long hash = line.length();
         for (int start = 0; start < line.length(); start += 8) {
-            long word = 0; // the last one is filled up with zeros
+            long word = 0; // The last one is padded with zeros.
             for (int at = Math.min(start + 8, line.length()) - 1; at >= start; at--) {
                 word = word << 8 | line.charAt(at);
             }

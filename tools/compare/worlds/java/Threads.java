@@ -13,19 +13,23 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 
 /**
- * The server of herd-mio, written the classical way: a thread for each client, two for each neighbour, which block where they have to
- * wait, and a lock around the table that they share. Standard library only.
+ * The server of herd-mio in the classical style: a blocking thread for each client, two for each
+ * neighbour, and a lock around the shared table. It uses only the standard library.
  *
- * <p>Left out, on purpose (here and in {@link Nio}): the journal, Google's New API, the 10 s that a client has to finish a line and
- * the 60 s it has to take an answer, and limits on how many clients, records and strangers there may be.
+ * <p>Some parts are left out on purpose, here and in {@link Nio}: the journal, Google's New API,
+ * the time limits of 10 s for a line and of 60 s for taking an answer, and the limits on the number
+ * of clients, records and unproven peers.
  */
 final class Threads {
     private static final String PROGRAM = "herd-java-threads";
     private static final int READ_BYTES = 16 * 1024;
     private static final int BACKLOG = 4096;
-    /** How long nobody is accepted after the system refused a new socket. */
+    /** The pause after a failed accept. */
     private static final int ACCEPT_PAUSE_MS = 100;
-    /** Time for clients to be answered once the server was told to stop, and for the neighbours to be told goodbye after that. */
+    /**
+     * The time limits of a stop: for the clients' last answers, then for the goodbyes to the
+     * neighbours.
+     */
     private static final int STOP_MS = 5_000;
     private static final int GOODBYE_MS = 1_000;
 
@@ -56,7 +60,7 @@ final class Threads {
         } catch (IOException e) {
             Options.fail(PROGRAM, 1, e.getMessage());
         }
-        Thread.currentThread().join(); // for ever: a signal ends the program
+        Thread.currentThread().join(); // Blocks until a signal ends the program.
     }
 
     private static ServerSocket door(String address) throws IOException, Options.Mistake {
@@ -85,7 +89,8 @@ final class Threads {
         while (!door.isClosed()) {
             try {
                 Socket socket = door.accept();
-                socket.setTcpNoDelay(true); // answers are written whole; waiting to fill a segment would only delay them
+                // Answers are written whole, so waiting to fill a segment would only delay them.
+                socket.setTcpNoDelay(true);
                 serve.accept(socket);
             } catch (IOException | RejectedExecutionException e) {
                 if (!door.isClosed()) {
@@ -104,14 +109,14 @@ final class Threads {
         }
     }
 
-    /** SIGTERM. Its status would be 143, so the program ends here, with 0. */
+    /** Handles SIGTERM. The exit status would be 143, so the program ends here with 0. */
     private void stop(ServerSocket clientsDoor, ServerSocket linksDoor) {
         try {
             Log.info(() -> "stopping");
             herd.isStopping = true;
             clientsDoor.close();
             linksDoor.close();
-            // Clients first: what they were answered has to reach the neighbours.
+            // The clients stop first, because their last updates have to reach the neighbours.
             clientSockets.forEach(Threads::endInput);
             clients.shutdown();
             clients.awaitTermination(STOP_MS, TimeUnit.MILLISECONDS);
@@ -127,12 +132,12 @@ final class Threads {
         }
     }
 
-    /** Ends the wait for a client's next command. */
+    /** Ends a thread's wait for the client's next command. */
     private static void endInput(Socket socket) {
         try {
             socket.shutdownInput();
         } catch (IOException e) {
-            // It has ended already.
+            // The connection has ended already.
         }
     }
 
@@ -142,7 +147,7 @@ final class Threads {
         try (socket) {
             converse(socket, client);
         } catch (IOException | InterruptedException e) {
-            // The client is gone; that is nobody's concern.
+            // A client may disconnect at any time. That is no problem.
         } finally {
             clientSockets.remove(socket);
             client.lost();
@@ -155,8 +160,9 @@ final class Threads {
         boolean isAtEnd = false;
         while (true) {
             Client.Next next = client.answerLines(isAtEnd);
-            // All the lines that one read brought are answered with one write, after the neighbours have been told. The thread waits
-            // here if the client does not read its answers, which is not read meanwhile.
+            // One write answers all lines of one read, after the neighbours have got the updates.
+            // If the client does not read its answers, this thread blocks here, and does not read
+            // from the client.
             if (!client.output.isEmpty()) {
                 herd.awaitTold(client.takeSeq());
                 client.output.writeTo(socket.getOutputStream());
@@ -183,14 +189,17 @@ final class Threads {
         }
     }
 
-    /** Closing with unread input would destroy what the other side has not read yet (RFC 9293 §3.6.1), so the rest is read first. */
+    /**
+     * Reads the rest of the input. A close with unread input would reset the connection, and the
+     * peer could lose the last output (RFC 9293 §3.6.1).
+     */
     private static void hangUp(Socket socket) throws IOException {
         socket.shutdownOutput();
         socket.setSoTimeout(Link.LINGER_MS);
         long end = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(Link.LINGER_MS);
         byte[] ignored = new byte[READ_BYTES];
         while (socket.getInputStream().read(ignored) >= 0 && System.nanoTime() < end) {
-            // What it says now is not listened to any more.
+            // This input is dropped.
         }
     }
 
@@ -219,8 +228,9 @@ final class Threads {
     }
 
     /**
-     * A link from its greeting to its end: this thread hears, another one tells. They have to be two: if a server that is writing did
-     * not read, two that write to each other at the same time would wait for ever.
+     * Runs a link from its greeting to its end. This thread reads, and another one writes. There
+     * have to be two. If a server did not read while it writes, two servers that write to each
+     * other at the same time would wait for ever.
      */
     private void run(Socket socket, Link link) {
         Log.daemon("link").newThread(() -> tell(socket, link)).start();
@@ -235,7 +245,7 @@ final class Threads {
                     boolean wasLinked = link.isLinked();
                     link.input.bytes.append(buffer, count);
                     link.act();
-                    herd.news.signalAll(); // the other thread may have to answer
+                    herd.news.signalAll(); // The other thread may have to answer.
                     if (link.isLinked() && !wasLinked) {
                         socket.setSoTimeout(Link.SILENCE_MS);
                     }
@@ -254,7 +264,7 @@ final class Threads {
         }
     }
 
-    /** Tells the neighbour what there is to say, whenever there is something, and a heartbeat when there is not. */
+    /** Sends the neighbour all output, and a heartbeat when there is none. */
     private void tell(Socket socket, Link link) {
         try {
             while (true) {
@@ -266,7 +276,8 @@ final class Threads {
                     link.pull();
                     link.confirm();
                     while (link.output.isEmpty() && !link.isClosing()) {
-                        link.written(link.position()); // what was passed over, it does not lack
+                        // The neighbour does not lack skipped records.
+                        link.written(link.position());
                         long wait = Math.min(patience, link.confirmInNs());
                         patience -= wait - herd.news.awaitNanos(wait);
                         link.pull();
@@ -282,7 +293,7 @@ final class Threads {
                     herd.lock.unlock();
                 }
                 if (batch.length == 0) {
-                    break; // closing, and everything is said
+                    break; // The link is closing, and all output is sent.
                 }
                 socket.getOutputStream().write(batch);
                 herd.locked(() -> link.written(position));

@@ -1,23 +1,27 @@
 import java.time.Instant;
 
 /**
- * POSIX times as exact decimals. Today's times are too large for a double to hold their nanoseconds, so a time is two integers:
- * seconds, and attoseconds (10⁻¹⁸ s), which hold every time that the protocol allows.
+ * POSIX times as exact decimals. A double cannot hold the nanoseconds of current times. So a time
+ * is two integers: seconds and attoseconds (10⁻¹⁸ s). They hold every time that the protocol
+ * allows.
  */
 final class Times {
-    /** Digits allowed on either side of a time's point. */
+    /** The greatest number of digits on either side of a time's point. */
     private static final int MAX_DIGITS = 18;
     private static final long ATTOS_IN_SECOND = 1_000_000_000_000_000_000L;
     private static final long ATTOS_IN_NANO = 1_000_000_000L;
     private static final long NANOS_IN_SECOND = 1_000_000_000L;
-    /** A stamp counts as at most so much later than its receipt. */
+    /** A stamp counts as at most this much later than its receipt. */
     private static final long MAX_LEAD_SECONDS = 60;
-    /** A record further ahead of our clock is set aside: another server's clock is wrong. */
+    /**
+     * A record further ahead of the server's clock comes from a server with a wrong clock. An
+     * update replaces it.
+     */
     private static final long MAX_AHEAD_SECONDS = 120;
 
     private Times() {}
 
-    /** Seconds since the epoch, and attoseconds. */
+    /** Seconds since 1970, and attoseconds. */
     record Time(long seconds, long attos) implements Comparable<Time> {
         /** The wall clock. */
         static Time now() {
@@ -25,7 +29,9 @@ final class Times {
             return new Time(now.getEpochSecond(), now.getNano() * ATTOS_IN_NANO);
         }
 
-        /** Reads 1–18 digits, optionally a point and 1–18 digits; null if it is something else. */
+        /**
+         * Parses 1–18 digits, and optionally a point and 1–18 digits. Returns null for other text.
+         */
         static Time parse(String text) {
             int point = text.indexOf('.');
             String whole = point < 0 ? text : text.substring(0, point);
@@ -40,7 +46,7 @@ final class Times {
             return new Time(Long.parseLong(whole), attos);
         }
 
-        /** Nanoseconds since the epoch. */
+        /** Nanoseconds since 1970. */
         long nanos() {
             return seconds * NANOS_IN_SECOND + attos / ATTOS_IN_NANO;
         }
@@ -64,7 +70,7 @@ final class Times {
         }
     }
 
-    /** Receipt minus stamp, to the nanosecond, cut towards zero; negative never with a size of zero. */
+    /** Receipt minus stamp to the nanosecond, rounded towards zero. A zero is never negative. */
     record Skew(boolean isNegative, long seconds, long nanos) {
         static Skew between(Time receipt, Time stamp) {
             boolean isNegative = receipt.compareTo(stamp) < 0;
@@ -73,7 +79,7 @@ final class Times {
             return new Skew(isNegative && (size.seconds > 0 || nanos > 0), size.seconds, nanos);
         }
 
-        /** Reads what {@link #toString} writes, and nothing else. */
+        /** Parses only the form that {@link #toString} writes. */
         static Skew parse(String text) {
             int point = text.length() - 10;
             if (point < 2 || text.charAt(point) != '.') {
@@ -90,7 +96,7 @@ final class Times {
             return skew.isNegative && skew.seconds == 0 && skew.nanos == 0 ? null : skew;
         }
 
-        /** A sign always, whole seconds, a point, nine digits. */
+        /** A sign in any case, whole seconds, a point, nine digits. */
         @Override
         public String toString() {
             String nineDigits = Long.toString(NANOS_IN_SECOND + nanos).substring(1);
@@ -99,16 +105,16 @@ final class Times {
     }
 
     /**
-     * What orders the records of one client, before their bytes do. The epoch tells how many
-     * records of this client were set aside because of a wrong clock.
+     * The order of one client's records, before their bytes. The epoch is the number of this
+     * client's records that were replaced because of a wrong clock.
      */
     record Order(long epoch, Time effective, Time stamp) implements Comparable<Order> {
         static final long MAX_EPOCH = 0xffff_ffffL;
 
         /**
-         * The effective time is the stamp, or 60 s after the receipt if that is earlier: it has no
-         * jump, so a clock that is about a minute ahead loses no update. Null if the receipt would
-         * lie before 1970. The receipt comes from the line alone, so every server finds the same.
+         * The effective time is the stamp, or 60 s after the receipt if that is earlier. It has no
+         * jump, so updates with a clock about a minute ahead are not lost. Null if the receipt is
+         * before 1970. The receipt comes from the line alone, so every server gets the same.
          */
         static Order of(Time stamp, Skew skew) {
             if (!skew.isNegative) {
@@ -122,7 +128,10 @@ final class Times {
             return new Order(0, latest.compareTo(stamp) < 0 ? latest : stamp, stamp);
         }
 
-        /** 1 if the stamp is more than a minute ahead of that time, -1 if as far behind, else 0. */
+        /**
+         * 1 if the stamp is more than a minute ahead of {@code now}, -1 if it is as far behind,
+         * else 0.
+         */
         int lead(Time now) {
             boolean isAhead = stamp.compareTo(now.plus(MAX_LEAD_SECONDS)) > 0;
             boolean isBehind = stamp.plus(MAX_LEAD_SECONDS).compareTo(now) < 0;
@@ -133,7 +142,7 @@ final class Times {
             return new Order(other, effective, stamp);
         }
 
-        /** Whether only another server's clock makes {@code known} look later than this. */
+        /** Whether {@code known} is the later one only because of another server's clock. */
         boolean isHeldBackBy(Order known, Time now) {
             return stamp.compareTo(known.stamp) > 0 || known.effective.compareTo(now.plus(MAX_AHEAD_SECONDS)) > 0;
         }
