@@ -1,16 +1,16 @@
-"""The server on asyncio's protocols and transports: callbacks, as the loop itself has them, without streams in
-between.
+"""The server on asyncio's protocols and transports. They are callbacks, as in the loop itself,
+without streams.
 
     connection_made ──► data_received … ──► eof_received ──► connection_lost
 
-What a coroutine keeps by standing at an `await` is kept in attributes here: the lines that wait, whether
-Places is being asked, what a link has to hear next. In return all answers to what came in at once leave in
-one `write`, and nothing is created for a line but its answer. With `--loop uvloop` the same protocols run on
-libuv's loop.
+A coroutine's state is the `await` where it stands. Here attributes hold it: the waiting lines, a
+running question to Places, the next expected line of a link. In return, one `write` sends the
+answers to all lines of one read, and only the answer is created for a line. With `--loop uvloop`
+the same protocols run on libuv's loop.
 
-Places is asked through aiohttp all the same: what is compared is how clients and neighbours are served, and
-an HTTP client made of protocols is what aiohttp is. The ten seconds that herd-mio gives a client to finish a
-line are left out.
+Places is still asked through aiohttp. The comparison is about clients and neighbours, and aiohttp
+is itself an HTTP client made of protocols. herd-mio's time limit of ten seconds for a line is left
+out.
 """
 
 import asyncio
@@ -50,8 +50,8 @@ log = logging.getLogger("herd")
 class Client(asyncio.Protocol):
     """A client's connection.
 
-    Commands run while there are lines, unless one waits for Places or the client does not take its answers.
-    Whether the socket is read is derived from that, in one place.
+    Commands run while there are lines, unless one waits for Places or the client does not read its
+    answers. `_choose_reading` derives from that whether the socket is read.
     """
 
     def __init__(self, server: Server, places: Places) -> None:
@@ -81,7 +81,7 @@ class Client(asyncio.Protocol):
         if self._is_lingering:
             return False
         self._run()
-        return True  # the transport is not to close by itself: there may be answers to come
+        return True  # The transport must stay open, because answers may follow.
 
     def pause_writing(self) -> None:
         self._is_full = True
@@ -98,7 +98,7 @@ class Client(asyncio.Protocol):
             self._call.cancel()
 
     def _run(self) -> None:
-        """Acts on the lines that are there, up to one that has to wait for Places."""
+        """Runs the commands that are there, up to one that has to wait for Places."""
         answers = []
         question = None
         while question is None and (line := self._next_line()) is not None:
@@ -117,11 +117,13 @@ class Client(asyncio.Protocol):
         elif self._is_lingering:
             self._linger()
         elif self._has_ended:
-            self._transport.close()  # what is still to be sent is sent first
+            self._transport.close()  # The transport first sends the rest of its output.
         self._choose_reading()
 
     def _next_line(self) -> bytes | None:
-        """The next line, if it is there, or is too long already. At the end of input, a line needs no LF."""
+        """The next line, if it is complete or already too long. At the end of input, a line needs
+        no LF.
+        """
         if self._lines:
             line = self._lines.popleft()
             return line if len(line) > LINE_BYTES else without_cr(line)
@@ -143,8 +145,8 @@ class Client(asyncio.Protocol):
         return self._server.too_long(self._who, line)
 
     def _linger(self) -> None:
-        """Listens on for a while: closing with unread input would destroy what the client has not read yet (RFC
-        9293, 3.6.1).
+        """Reads on for a while. A close with unread input would reset the connection, and the
+        client could lose its answers (RFC 9293, 3.6.1).
         """
         if self._has_ended:
             self._transport.close()
@@ -165,7 +167,7 @@ class Client(asyncio.Protocol):
 class Link(asyncio.Protocol):
     """One connection between two servers.
 
-    The state is the method that the next line is given to:
+    The state is the method that gets the next line:
 
         dialler    _greeted ──► _proven ──────────────► _started ──► _linked
         acceptor   _greeted ──► _proven (operator: end) ► _started ──► _linked
@@ -174,7 +176,7 @@ class Link(asyncio.Protocol):
     feed: Feed
 
     def __init__(self, herd: Herd, neighbour: Neighbour | None) -> None:
-        """To a neighbour that is dialled, or from somebody who dialled us."""
+        """For the neighbour that is dialled, or None for a peer that dialled this server."""
         self._herd = herd
         self._handshake = Handshake(herd, neighbour)
         self._is_dialler = neighbour is not None
@@ -186,7 +188,7 @@ class Link(asyncio.Protocol):
         self._last_heard = self._loop.time()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.lost: asyncio.Future[str | None] = self._loop.create_future()
-        """Done when the connection is over; with the reason, if it never was a link."""
+        """Done when the connection has ended. The result is the reason, if it never was a link."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -275,11 +277,11 @@ class Link(asyncio.Protocol):
         self._transport.close()
 
     def _watch(self) -> None:
-        """A neighbour that is silent for too long is lost, whatever TCP believes."""
+        """Closes the link after too long a silence, even if TCP still considers it open."""
         left_s = self._last_heard + SILENCE_S - self._loop.time()
         if left_s <= 0:
             self._reason = f"nothing heard for {SILENCE_S:.0f} s"
-            self._transport.abort()  # it does not take what waits for it, so nothing is to wait for that
+            self._transport.abort()  # drops output that the neighbour does not read
         else:
             self._timers["watch"] = self._loop.call_later(left_s, self._watch)
 
@@ -299,7 +301,7 @@ class Link(asyncio.Protocol):
 
 
 async def dial(herd: Herd, neighbour: Neighbour) -> None:
-    """A link from its first try to its end."""
+    """Makes a link, and waits for its end."""
     assert neighbour.address
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(CONNECT_S):
@@ -338,7 +340,7 @@ async def serve(said: options.Options) -> None:
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Imported only where it is asked for: whoever has no uvloop can still use asyncio's own loop."""
+    """uvloop is imported only on request, so asyncio's own loop works without it."""
     if name == "uvloop":
         import uvloop
 

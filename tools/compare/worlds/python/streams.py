@@ -1,10 +1,12 @@
-"""The server on asyncio's streams: a coroutine for each connection, which reads like the conversation that it has.
+"""The server on asyncio's streams: a coroutine for each connection, which reads like a
+conversation.
 
-This is the way in which asyncio is taught: `start_server`, `readuntil`, `write`, `drain`, and aiohttp for
-HTTPS. What waits, waits in an `await`; the state of a connection is where its coroutine stands.
+This is the way in which asyncio is taught: `start_server`, `readuntil`, `write`, `drain`, and
+aiohttp for HTTPS. All waits are `await`s, and a connection's state is the place where its coroutine
+stands.
 
-Streams have no way to ask whether another line is there already, so each answer is a `write` of its own. The
-ten seconds that herd-mio gives a client to finish a line are left out.
+Streams cannot tell whether another line has already arrived, so each answer is its own `write`.
+herd-mio's time limit of ten seconds for a line is left out.
 """
 
 import asyncio
@@ -41,7 +43,7 @@ log = logging.getLogger("herd")
 
 
 class Doors:
-    """What is done with whoever comes in, and with neighbours that are dialled."""
+    """The handlers for accepted connections, and for neighbours to dial."""
 
     def __init__(self, herd: Herd, places: Places) -> None:
         self._herd = herd
@@ -55,10 +57,10 @@ class Doors:
         except OSError as error:
             log.debug("client gone: %s", error)
         except asyncio.CancelledError:
-            pass  # the server stops; streams would report it as an error that this task was cancelled
+            pass  # the server stops; streams would log the cancelled task as an error
         finally:
             self._herd.clients -= 1
-            writer.close()  # what is still to be sent is sent first
+            writer.close()  # The transport first sends the rest of its output.
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         who = options.shown(writer.get_extra_info("peername"))
@@ -81,7 +83,7 @@ class Doors:
         except (OSError, Broken) as why:
             log.warning("stranger %s: refused: %s", options.shown(writer.get_extra_info("peername")), why)
         except asyncio.CancelledError:
-            pass  # the server stops
+            pass  # The server stops.
 
     async def dial(self, neighbour: Neighbour) -> None:
         assert neighbour.address
@@ -91,7 +93,7 @@ class Doors:
 
 
 async def next_line(reader: asyncio.StreamReader) -> bytes | None:
-    """A client's next line; None when there will be no more. At the end of input, a line needs no LF."""
+    """A client's next line, or None at the end. At the end of input, a line needs no LF."""
     try:
         return without_cr((await reader.readuntil(b"\n"))[:-1])
     except asyncio.IncompleteReadError as end:
@@ -99,8 +101,8 @@ async def next_line(reader: asyncio.StreamReader) -> bytes | None:
 
 
 async def linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Listens on for a while: closing with unread input would destroy what the client has not read yet (RFC
-    9293, 3.6.1).
+    """Reads on for a while. A close with unread input would reset the connection, and the client
+    could lose its answers (RFC 9293, 3.6.1).
     """
     writer.write_eof()
     with contextlib.suppress(TimeoutError):
@@ -124,7 +126,9 @@ class Link:
         self._reason = "it closed the connection"
 
     async def run(self, handshake: Handshake) -> None:
-        """From the greeting to the end. Returns after a link that was one, and raises why there was none."""
+        """Runs a connection from the greeting to the end. Raises the reason if it never became a
+        link.
+        """
         try:
             async with asyncio.timeout(PROOF_S):
                 feed = await (self._greet(handshake) if handshake.neighbour else self._be_greeted(handshake))
@@ -141,7 +145,7 @@ class Link:
             self._writer.close()
 
     async def _greet(self, handshake: Handshake) -> Feed:
-        """The dialler's part: it proves itself first."""
+        """The dialler's part. The dialler proves itself first."""
         self._say(handshake.greeting())
         handshake.heard_greeting(await self._hear())
         self._say(handshake.proof())
@@ -150,7 +154,7 @@ class Link:
         return handshake.heard_life(await self._hear())
 
     async def _be_greeted(self, handshake: Handshake) -> Feed | None:
-        """The acceptor's part; an operator is told how the server stands, and nothing else."""
+        """The acceptor's part. An operator gets only the server's status."""
         handshake.heard_greeting(await self._hear())
         self._say(handshake.greeting())
         handshake.heard_proof(await self._hear())
@@ -167,7 +171,7 @@ class Link:
         reason = "closed"
         try:
             self.flush()
-            # The first that fails ends the others.
+            # The first task that fails ends the others.
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen(neighbour))
                 tasks.create_task(self._watch())
@@ -184,7 +188,7 @@ class Link:
     async def _listen(self, neighbour: Neighbour) -> None:
         loop = asyncio.get_running_loop()
         rest = b""
-        # A neighbour says much at once; so it is read by the buffer and not by the line.
+        # A neighbour sends many lines at once, so whole buffers are read instead of single lines.
         while data := await self._reader.read(READ_BYTES):
             self._last_heard = loop.time()
             *lines, rest = (rest + data).split(b"\n")
@@ -200,11 +204,11 @@ class Link:
         raise Gone(self._reason)
 
     async def _watch(self) -> None:
-        """A neighbour that is silent for too long is lost, whatever TCP believes."""
+        """Closes the link after too long a silence, even if TCP still considers it open."""
         loop = asyncio.get_running_loop()
         while (left_s := self._last_heard + SILENCE_S - loop.time()) > 0:
             await asyncio.sleep(left_s)
-        self._writer.transport.abort()  # it does not take what waits for it, so nothing is to wait for that
+        self._writer.transport.abort()  # drops output that the neighbour does not read
         raise Gone(f"nothing heard for {SILENCE_S:.0f} s")
 
     async def _beat(self) -> None:
@@ -221,7 +225,7 @@ class Link:
             self._say(neighbour.confirmation())
 
     async def _send(self) -> None:
-        """What did not fit when it was flushed is sent when there is room."""
+        """Sends the rest of the records when the socket has room again."""
         while True:
             await self._is_full.wait()
             self._is_full.clear()
@@ -234,7 +238,7 @@ class Link:
         while self.feed.unsaid:
             if transport.is_closing():
                 return
-            # Above this mark `drain` waits, so below it there is room.
+            # `drain` waits above this mark. Below it there is room.
             if transport.get_write_buffer_size() > high:
                 self._is_full.set()
                 return
@@ -243,7 +247,7 @@ class Link:
     def end(self, reason: str) -> None:
         self._reason = reason
         self._say(f"BYE {reason}".encode())
-        self._writer.close()  # which ends `_listen`, and with it the rest
+        self._writer.close()  # This ends `_listen`, which ends the other tasks.
 
     def _say(self, line: bytes) -> None:
         if not self._writer.is_closing():
@@ -267,7 +271,7 @@ async def serve(said: options.Options) -> None:
     herd = said.herd()
     async with Places(said.places_url, said.places_ca, said.places_key) as places:
         doors = Doors(herd, places)
-        # One byte more than the limit is what makes `readuntil` give up: it is the protocol's own limit.
+        # `readuntil` gives up at one byte above the limit, which is the protocol's own limit.
         clients = await asyncio.start_server(doors.client_connected, *said.listen, limit=LINE_BYTES, backlog=BACKLOG)
         peers = await asyncio.start_server(doors.neighbour_connected, *said.listen_peers, limit=LINK_LINE_BYTES)
         dialling = [

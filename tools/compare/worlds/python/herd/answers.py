@@ -1,7 +1,8 @@
-"""What a client is told about what is near: Google's own text, cut to the bound, or an error in Google's shape.
+"""The second part of a WHATSAT's answer: Google's own text, cut to the bound, or an error in
+Google's format.
 
-Google's layout varies, so its text is never written anew: `raw_decode` says where a value ends, and whatever
-is behind the bound is cut out of the text.
+Google's layout varies, so its text is never written anew. `raw_decode` finds the end of each value,
+and results beyond the bound are cut out of the text.
 """
 
 import json
@@ -17,7 +18,7 @@ class NotJson(ValueError):
 
 
 def _refuse(constant: str) -> NoReturn:
-    # Python reads NaN and Infinity, JSON has no such thing.
+    # Python accepts NaN and Infinity, but they are not JSON.
     raise ValueError(constant)
 
 
@@ -40,13 +41,15 @@ def cut(text: str, bound: int) -> str:
 
 
 def error(message: str) -> str:
-    """The server's own answer where there is none of Google's."""
+    """The server's own error, if Google gives no answer."""
     quoted = json.dumps(message, ensure_ascii=False)
     return f'{{"html_attributions" : [], "results" : [], "status" : "UNKNOWN_ERROR", "error_message" : {quoted}}}'
 
 
 def _surplus(text: str, bound: int) -> list[tuple[int, int]]:
-    """Where the results beyond the bound stand, with the comma before them. Reads the whole text, and so checks it."""
+    """The ranges of the results beyond the bound, with the comma before them. It reads and so
+    checks the whole text.
+    """
     found = []
     at = _expect(text, _skip(text, 0), "{")
     is_first = True
@@ -71,7 +74,7 @@ def _surplus(text: str, bound: int) -> list[tuple[int, int]]:
 
 
 def _elements(text: str, at: int) -> tuple[list[int], int]:
-    """Where each element of the list at `at` ends, and where the list does."""
+    """The end of each element of the list at `at`, and the end of the list."""
     ends: list[int] = []
     at = _expect(text, at, "[")
     while not text.startswith("]", at):
@@ -84,13 +87,13 @@ def _elements(text: str, at: int) -> tuple[list[int], int]:
 
 
 def _skip(text: str, at: int) -> int:
-    """Where the white space at `at` ends."""
+    """The end of the white space at `at`."""
     found = _space(text, at)
     return found.end() if found else at
 
 
 def _expect(text: str, at: int, mark: str) -> int:
-    """Where what follows the mark begins."""
+    """The beginning of the text after the mark and white space."""
     if not text.startswith(mark, at):
         raise ValueError(f"{mark} expected at {at}")
     return _skip(text, at + 1)

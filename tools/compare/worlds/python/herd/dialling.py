@@ -1,4 +1,5 @@
-"""Connecting to a neighbour, again and again, ever more slowly while it is not there."""
+"""Connects to a neighbour again and again. The waits become longer while the neighbour is missing.
+"""
 
 import asyncio
 import random
@@ -9,11 +10,11 @@ from .neighbours import Broken, Neighbour
 FIRST_S = 0.1
 CAP_S = 1.0
 STEADY_S = 2.0
-"""A link that held for so long was a good one."""
+"""After a link that held for so long, the first redial comes soon."""
 
 
 async def keep_dialling(neighbour: Neighbour, link: Callable[[Neighbour], Awaitable[None]]) -> None:
-    """Calls `link`, which returns or fails when the link is over, until it is cancelled."""
+    """Calls `link` until it is cancelled. `link` returns or fails when the link ends."""
     loop = asyncio.get_running_loop()
     wait_s = FIRST_S
     while True:
@@ -26,6 +27,6 @@ async def keep_dialling(neighbour: Neighbour, link: Callable[[Neighbour], Awaita
             neighbour.complain(str(why))
         if loop.time() - began >= STEADY_S:
             wait_s = FIRST_S
-        # The jitter keeps servers that lost the same neighbour from dialling it in the same millisecond.
+        # With the jitter, servers that lost the same neighbour do not all dial at the same time.
         await asyncio.sleep(wait_s * random.uniform(0.5, 0.9))
         wait_s = min(2 * wait_s, CAP_S)

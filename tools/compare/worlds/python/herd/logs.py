@@ -1,7 +1,8 @@
-"""The log: a line for each event, written by a thread of its own.
+"""The log: a line for each event. A thread writes it.
 
-The loop only puts records into a queue (logging's QueueHandler, as its cookbook has it), so it never waits
-for the disk. The queue has an end: what is beyond it is dropped, counted, and told.
+The loop only puts records into a queue (logging's QueueHandler, as in its cookbook), so it never
+waits for the disk. The queue is bounded. Lines beyond the bound are dropped, and their number is
+logged.
 """
 
 import logging
@@ -15,7 +16,7 @@ _log = logging.getLogger("herd")
 
 
 class _Formatter(logging.Formatter):
-    """RFC 3339, UTC, microseconds."""
+    """Times in RFC 3339, UTC, with microseconds."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         time = datetime.fromtimestamp(record.created, UTC)
@@ -40,17 +41,17 @@ class _BoundedQueueHandler(logging.handlers.QueueHandler):
 
 
 def start(path: str, level: str) -> logging.handlers.QueueListener:
-    """Begins to log into that file; `stop` of what is returned writes what is left."""
+    """Starts the log into this file. `stop` of the returned listener writes the rest."""
     file = logging.FileHandler(path)
     file.setFormatter(_Formatter("%(asctime)s [%(levelname)-5s] %(message)s"))
     logging.addLevelName(logging.WARNING, "WARN")
     queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
     listener = logging.handlers.QueueListener(queue, file)
-    # asyncio reports what goes wrong in it to a logger of its own; so it is the root that is set up.
+    # asyncio logs its errors to its own logger, so the root logger is set up.
     root = logging.getLogger()
     root.setLevel({"info": logging.INFO, "warn": logging.WARNING}[level])
     root.addHandler(_BoundedQueueHandler(queue))
-    # Nobody reads where in the program a line was logged, and finding it out is slow.
+    # The log does not show the place in the program, and finding it out is slow.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     listener.start()
     return listener

@@ -13,17 +13,17 @@ import struct
 from typing import NamedTuple
 
 LINE_BYTES = 4096
-"""A client's line has at most so many bytes before its LF."""
+"""The greatest length of a client's line before its LF."""
 
 ATTOSECONDS = 10**18
 NANOSECOND = 10**9
-"""In attoseconds."""
+"""A nanosecond in attoseconds."""
 
 MAX_LEAD = 60 * ATTOSECONDS
-"""A stamp counts as at most so much later than its receipt."""
+"""A stamp counts as at most this much later than its receipt."""
 MAX_EPOCH = 2**32 - 1
 
-# Latitude and longitude, each with its sign, 1 to 3 digits, and within range.
+# Latitude and longitude, each with its sign and 1 to 3 digits, and within its range.
 _LOCATION = rb"""
     ([+-] (?: 0?[0-8]?\d         (?: \.\d+ )? | 0?90 (?: \.0+ )? ))
     ([+-] (?: (?:0?\d?\d|1[0-7]\d) (?: \.\d+ )? | 180  (?: \.0+ )? ))
@@ -44,7 +44,7 @@ _at_line = re.compile(
 
 
 class Iamat(NamedTuple):
-    """Where a client says it is: the bytes that came in, and its time as a number."""
+    """The fields of an IAMAT as received, and its time as a number."""
 
     client: bytes
     location: bytes
@@ -53,7 +53,7 @@ class Iamat(NamedTuple):
 
 
 class Whatsat(NamedTuple):
-    """Whose surroundings, how far around in nanometres, and how many places at most."""
+    """The client of a WHATSAT, the radius in nanometres, and the greatest number of places."""
 
     client: bytes
     radius_nm: int
@@ -61,7 +61,7 @@ class Whatsat(NamedTuple):
 
 
 def parse(fields: list[bytes]) -> Iamat | Whatsat | None:
-    """What a client's line says, given as its fields; None if it is no command."""
+    """Parses the fields of a client's line. None if they are no command."""
     match fields:
         case [b"IAMAT", client, location, time]:
             stamp = parse_time(time)
@@ -76,7 +76,7 @@ def parse(fields: list[bytes]) -> Iamat | Whatsat | None:
 
 
 def parse_time(text: bytes) -> int | None:
-    """Plain decimal seconds, in attoseconds."""
+    """Parses plain decimal seconds, and returns attoseconds."""
     found = _time(text)
     if not found:
         return None
@@ -85,8 +85,8 @@ def parse_time(text: bytes) -> int | None:
 
 
 def parse_radius(kilometres: bytes) -> int | None:
-    """A radius of more than 0 and at most 50 km, in nanometres; what is finer is rounded up, so that none
-    becomes zero.
+    """Parses a radius of more than 0 and at most 50 km, and returns nanometres. A finer radius is
+    rounded up, so that none becomes zero.
     """
     found = _radius(kilometres)
     if not found:
@@ -97,7 +97,9 @@ def parse_radius(kilometres: bytes) -> int | None:
 
 
 def place_of(location: bytes) -> tuple[str, str]:
-    """Latitude and longitude as URLs have them: no plus sign (there it means a space), no leading zeros."""
+    """Latitude and longitude for a URL: without plus signs (which stand for spaces there) and
+    without leading zeros.
+    """
     found = _location(location)
     if not found:
         raise ValueError(location)
@@ -111,10 +113,12 @@ def _plain(degrees: bytes) -> str:
 
 
 class Record:
-    """An AT line, and what orders it among the records of its client. Of two records the greater one wins.
+    """An AT line, and its order among the records of its client. Of two records the greater one
+    wins.
 
-    The epoch decides first, then `order`. Both are total, and the same on every server: the order comes from the
-    line alone, and the epoch travels with it. So the order of arrival decides nothing.
+    The epoch decides first, then `order`. Both are total and the same on every server: the order
+    comes from the line alone, and the epoch is sent with it. So the order of arrival does not
+    matter.
     """
 
     __slots__ = ("line", "client", "location", "order", "epoch", "teacher", "sequence", "_hash")
@@ -134,9 +138,10 @@ class Record:
         self.location = location
         self.order = (effective, stamp, line)
         self.epoch = epoch
-        """How many records of this client were set aside because of a wrong clock."""
+        """The number of this client's records that were replaced because of a wrong clock."""
         self.teacher = teacher
-        """Which life of which neighbour told us; None if it was a client."""
+        """The neighbour, in one life of its process, that sent the record. None for an own client.
+        """
         self.sequence = 0
         self._hash: int | None = None
 
@@ -150,14 +155,14 @@ class Record:
 
     @property
     def told(self) -> bytes:
-        """The line as a neighbour is told it."""
+        """The line as it crosses a link."""
         return b"EPOCH %d %b" % (self.epoch, self.line) if self.epoch else self.line
 
     @property
     def hash(self) -> int:
-        """A hash of the line that is the same on every server, eight bytes at a time.
+        """A hash of the line, eight bytes at a time, that is the same on every server.
 
-        Only an operator's question needs it, so it is computed when somebody asks for it.
+        Only a status needs it, so it is computed when it is first used.
         """
         if self._hash is None:
             value = len(self.line)
@@ -170,11 +175,12 @@ class Record:
 
 
 def answer(server: bytes, iamat: Iamat, receipt_ns: int) -> Record | None:
-    """The record that `server` makes of an IAMAT that it received at that time; None if its clock stands before
-    the epoch.
+    """The record that `server` makes of an IAMAT with this receipt time. None if the receipt is
+    before 1970.
     """
     difference = receipt_ns * NANOSECOND - iamat.stamp
-    # Floor division rounds down, and what is below a nanosecond is to be cut off; so the sign is taken off first.
+    # The result is rounded towards zero, but floor division rounds down. So the sign is removed
+    # first.
     skew_ns = abs(difference) // NANOSECOND
     is_ahead = difference < 0 and skew_ns > 0
     effective = effective_time(iamat.stamp, is_ahead, skew_ns)
@@ -187,7 +193,7 @@ def answer(server: bytes, iamat: Iamat, receipt_ns: int) -> Record | None:
 
 
 def parse_at(line: bytes, teacher: object) -> Record | None:
-    """A neighbour's AT line, perhaps behind its epoch; None if it is spelled otherwise."""
+    """Parses a neighbour's AT line, perhaps with an epoch before it. None if it is not valid."""
     found = _at_line(line)
     if not found:
         return None
@@ -206,10 +212,11 @@ def parse_at(line: bytes, teacher: object) -> Record | None:
 
 
 def effective_time(stamp: int, is_ahead: bool, skew_ns: int) -> int | None:
-    """The client's stamp, or a minute after the receipt if that is earlier. None if that was before 1970.
+    """The client's stamp, or a minute after the receipt if that is earlier. None if the receipt is
+    before 1970.
 
-    A client whose clock is a year ahead cannot freeze its own record with it. The value has no jump, so a clock
-    that is about a minute ahead loses no update.
+    So a client whose clock is a year ahead cannot freeze its own record. The value has no jump, so
+    updates with a clock about a minute ahead are not lost.
     """
     if not is_ahead:
         return stamp

@@ -1,7 +1,8 @@
-"""The other servers: what each still has to be told, how far each was heard, and the words of the handshake.
+"""The other servers: the records that each still lacks, the position in each feed, and the
+handshake.
 
-The protocol is documented in herd-mio's `core::link`. All of this is about lines; who sends and receives them
-is another matter.
+The protocol is described in herd-mio's `core::link`. This module handles lines. Other modules send
+and receive them.
 """
 
 import logging
@@ -15,41 +16,42 @@ from .proof import Parties
 from .records import Records
 
 VERSION = "2"
-"""Of the neighbours' protocol."""
+"""The version of the neighbours' protocol."""
 LINK_LINE_BYTES = LINE_BYTES + 256
-"""An AT line is an IAMAT line with a server's name, a skew, and perhaps an epoch."""
+"""The greatest length of a line: an IAMAT line, a server's name, a skew, and perhaps an epoch."""
 BATCH_BYTES = 64 * 1024
-"""So much is handed to the socket at once."""
+"""The size of one write."""
 HEARTBEAT_S = 3.0
 CONFIRM_S = 0.2
-"""Wait before a KEPT, so that one confirms many batches."""
+"""The delay of a KEPT, so that one confirms many batches."""
 SILENCE_S = 10.0
 PROOF_S = 5.0
 CONNECT_S = 3.0
 OPERATOR = "operator"
-"""The name under which a tool asks how a server stands."""
+"""The name under which a tool asks for a server's status."""
 
 CLOCK_TOLERANCE_S = 1.0
 
 log = logging.getLogger("herd")
 
 Life = tuple[str, str]
-"""A neighbour's name, and which life of its process it is."""
+"""A neighbour's name, and the id of one life of its process."""
 
 
 class Broken(Exception):
-    """A link cannot go on, and why."""
+    """A link cannot go on, for this reason."""
 
 
 class Gone(Broken):
-    """The other side ended it, so there is nobody who could be told why."""
+    """The peer has ended the link, so it cannot get a reason."""
 
 
 class Feed:
-    """What one linked neighbour still has to be told: a set of clients, not a queue of lines.
+    """The records that one linked neighbour still lacks: a set of clients, not a queue of lines.
 
-    A record that changes twice before the socket takes it is sent once, and what waits for a slow neighbour is
-    never more than the table. A set has no order, and needs none: records carry their own.
+    A record that changes twice before it is sent is sent once. And a slow neighbour never needs
+    more memory than the table. A set has no order and needs none, because records have their own
+    order.
     """
 
     def __init__(self, records: Records, life: Life, after: int) -> None:
@@ -62,16 +64,16 @@ class Feed:
 
     @property
     def unsaid(self) -> int:
-        """How many records wait to be said."""
+        """The number of unsent records."""
         return len(self._unsaid)
 
     def next_batch(self) -> bytes:
-        """The next lines, empty if there are none; the last of them end with a SYNC."""
+        """The next lines, or nothing if there are none. The last batch ends with a SYNC."""
         lines = []
         size = 0
         while self._unsaid and size < BATCH_BYTES:
             record = self._records.get(self._unsaid.pop())
-            # Whoever taught us a record is not taught it.
+            # A record is not sent back to its origin.
             if record and record.teacher != self._life:
                 line = record.told
                 lines.append(line)
@@ -81,40 +83,42 @@ class Feed:
         return b"".join(line + b"\n" for line in lines)
 
     def sync(self) -> bytes:
-        """ "You have everything up to that change": to be said only when nothing is unsaid."""
+        """Says that the neighbour has everything up to the last change. Valid only if no record is
+        unsent.
+        """
         return b"SYNC %d" % self._records.last_sequence
 
 
 class Link(Protocol):
-    """What a server needs of a link, however it is written."""
+    """The methods of a link that a server uses."""
 
     feed: Feed
 
     def flush(self) -> None:
-        """Hands the socket what is unsaid, as far as it takes it."""
+        """Writes unsent records, as many as the socket takes."""
 
     def end(self, reason: str) -> None:
-        """Says goodbye and closes."""
+        """Sends BYE and closes."""
 
 
 class Neighbour:
-    """A server that this one is to be linked with. This outlives its connections."""
+    """A server with which this one should be linked. This object outlives its connections."""
 
     def __init__(self, name: str, address: tuple[str, int] | None) -> None:
         self.name = name
         self.address = address
-        """Where to dial it; None if it dials us."""
+        """The address to dial. None if the neighbour dials."""
         self.link: Link | None = None
         self.boot: str | None = None
-        """The latest life that was heard of."""
+        """The id of its latest known life."""
         self.position = 0
-        """How far that life's feed was heard."""
+        """The received position in the feed of that life."""
         self.confirmed = 0
-        """Up to where it was told so."""
+        """The position that was confirmed to it."""
         self.kept = 0
-        """How much of our feed it says to have kept."""
+        """The position in our feed that it has confirmed."""
         self.lacks = 0
-        """How many records it says that it had to refuse."""
+        """The number of records that it reports as refused."""
         self._complaint: str | None = None
 
     @property
@@ -122,17 +126,17 @@ class Neighbour:
         return self.name, self.boot or ""
 
     def lives(self, boot: str) -> None:
-        """What was heard of another life does not count for this one."""
+        """A position counts only for the life from which it came."""
         if self.boot != boot:
             self.boot, self.position, self.confirmed = boot, 0, 0
 
     def confirmation(self) -> bytes:
-        """Says how much of its feed we have kept: all that we heard, as we keep it in memory."""
+        """Confirms the received part of its feed. All of it is kept in memory."""
         self.confirmed = self.position
         return b"KEPT %d" % self.position
 
     def complain(self, reason: str) -> None:
-        """Tells the log why there is no link, once and not every second."""
+        """Logs why there is no link: once, and not every second."""
         if reason != self._complaint:
             self._complaint = reason
             log.warning("neighbour %s: not linked: %s; trying on", self.name, reason)
@@ -142,7 +146,7 @@ class Neighbour:
 
 
 class Herd:
-    """This server among its neighbours."""
+    """This server and its neighbours."""
 
     def __init__(self, name: str, secret: bytes, records: Records, neighbours: list[Neighbour]) -> None:
         self.name = name
@@ -157,14 +161,16 @@ class Herd:
         return [neighbour for neighbour in self.neighbours.values() if neighbour.link]
 
     def has_changed(self, client: bytes) -> None:
-        """The table took a record: every neighbour is to hear of it."""
+        """The table took a record, so every neighbour should get it."""
         self._has_news = True
         for neighbour in self.neighbours.values():
             if neighbour.link:
                 neighbour.link.feed.add(client)
 
     def flood(self) -> None:
-        """Hands the links what changed. Called before any client is answered, so that neighbours know first."""
+        """Sends the changes over all links. Called before a client gets its answer, so that
+        neighbours get the update first.
+        """
         if self._has_news:
             self._has_news = False
             for neighbour in self.neighbours.values():
@@ -172,7 +178,8 @@ class Herd:
                     neighbour.link.flush()
 
     def has_linked(self, neighbour: Neighbour, link: Link) -> None:
-        """A neighbour that proves itself anew was cut off without our noticing: its old link is dead."""
+        """A neighbour that proves itself again has lost the old connection, so the old link ends.
+        """
         old, neighbour.link = neighbour.link, link
         neighbour.is_well()
         log.info("neighbour %s: linked, to be told %d records", neighbour.name, link.feed.unsaid)
@@ -185,7 +192,7 @@ class Herd:
             log.warning("neighbour %s: lost: %s", neighbour.name, reason)
 
     def heard(self, neighbour: Neighbour, line: bytes) -> None:
-        """Acts on a line of a linked neighbour."""
+        """Handles a line of a linked neighbour."""
         if len(line) > LINK_LINE_BYTES:
             raise Broken(f"a line of more than {LINK_LINE_BYTES} bytes")
         if line.startswith((b"AT ", b"EPOCH ")):
@@ -207,7 +214,7 @@ class Herd:
             raise goodbye_or_nonsense(line)
 
     def status(self) -> bytes:
-        """How the server stands, for an operator."""
+        """The server's status, for an operator."""
         records = self.records
         line = (
             f"STATUS boot={self.boot} wall={time.time_ns()} records={len(records)} digest={records.digest():016x}"
@@ -227,26 +234,26 @@ _notice = re.compile(rb"(SYNC|KEPT|LACKS|CLOCK) (\d{1,20})").fullmatch
 
 
 def shown(line: bytes) -> str:
-    """The beginning of what somebody said, fit for a log line and a goodbye."""
+    """The beginning of a peer's line, escaped for the log and for a BYE."""
     return repr(line[:100])[2:-1]
 
 
 def goodbye_or_nonsense(line: bytes) -> Broken:
-    """Why a link ends with a line that was not expected."""
+    """The reason for which an unexpected line ends a link."""
     if line == b"BYE" or line.startswith(b"BYE "):
         return Gone(f"it said goodbye: {shown(line[4:])}")
     return Broken(f"not the neighbours' protocol: {shown(line)}")
 
 
 class Handshake:
-    """The words with which a link begins, and what they have to be.
+    """The first lines of a link, and the checks of them.
 
-    The dialler greets, and proves itself first, so that a stranger who dials learns nothing that was made with
-    the secret.
+    The dialler sends the first line, and proves itself first. So an unproven peer that dials gets
+    nothing that was made with the secret.
     """
 
     def __init__(self, herd: Herd, neighbour: Neighbour | None) -> None:
-        """With the neighbour that was dialled, or with None if somebody dialled us."""
+        """For the neighbour that was dialled, or None for a peer that dialled this server."""
         self._herd = herd
         self.neighbour = neighbour
         self._side, self._other_side = ("dialler", "acceptor") if neighbour else ("acceptor", "dialler")
@@ -303,7 +310,7 @@ class Handshake:
             raise Broken("a wrong proof: do both servers have the same herd secret?")
 
     def life(self) -> bytes:
-        """Which life of ours this is, our clock, and how far we got in the other side's feed."""
+        """The LIFE line: this server's life and clock, and its position in the neighbour's feed."""
         neighbour = self.neighbour
         known = "- 0"
         if neighbour and neighbour.boot:
@@ -312,7 +319,7 @@ class Handshake:
         return f"LIFE {self._herd.boot} {time.time_ns()} {known}".encode()
 
     def heard_life(self, line: bytes) -> Feed:
-        """What the neighbour lacks: everything, or what changed since it lost us."""
+        """The records that the neighbour lacks: all, or those that changed since the last link."""
         found = _life(line)
         if not found or not self.neighbour:
             raise goodbye_or_nonsense(line)

@@ -1,4 +1,4 @@
-"""The command line, the same for every world's server, and what the system allows."""
+"""The command line, which is the same for the servers of all worlds, and the system's limits."""
 
 import argparse
 import os
@@ -13,12 +13,12 @@ Address = tuple[str, int]
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line instead of two paragraphs."""
+        """Reports a mistake in one line instead of two paragraphs."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 class Options(NamedTuple):
-    """What was said there and in the environment."""
+    """The values from the command line and the environment."""
 
     name: str
     listen: Address
@@ -119,7 +119,7 @@ def _origin(url: str) -> str:
 
 
 def shown(address: tuple[str, int] | None) -> str:
-    """An address as it is written on a command line. Who is gone by the time it is asked for has none."""
+    """An address in the form of the command line. A peer that has already disconnected has none."""
     if address is None:
         return "nowhere"
     host, port = address[:2]
@@ -127,8 +127,8 @@ def shown(address: tuple[str, int] | None) -> str:
 
 
 def allow_many_connections() -> None:
-    """More open files than the usual 1,024, if the system's hard limit allows. Most other worlds do this by
-    themselves.
+    """Raises the limit of open files above the usual 1,024 to the system's hard limit. Most other
+    worlds do this by themselves.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

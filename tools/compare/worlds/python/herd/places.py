@@ -1,8 +1,8 @@
-"""Asking Google Places, over aiohttp.
+"""Asks Google Places with aiohttp.
 
-Connections are kept and used again by aiohttp, which also asks once more when one of them turns out to have
-died idle. What is left to do here is to ask the right question, to trust no answer that cannot be trusted,
-and to have an answer in any case.
+aiohttp keeps connections and uses them again. It also retries once when a kept connection was
+closed while idle. This module asks the right question, checks the answer, and always returns some
+answer.
 """
 
 import logging
@@ -23,13 +23,13 @@ DEADLINE_S = 10
 CONNECTIONS = 16
 BODY_BYTES = 2 * 1024 * 1024
 KEY_BYTES = 8
-"""A shorter key would be found in many an innocent answer; Google's have 39 characters."""
+"""A shorter key would be found in many good answers by chance. Google's have 39 characters."""
 
 log = logging.getLogger("herd")
 
 
 class Unanswered(Exception):
-    """Why there is no answer of Google's, in words that a client can act on."""
+    """Why Google gave no answer, as advice for a client."""
 
 
 class Places:
@@ -39,7 +39,8 @@ class Places:
         self._tls = ssl.create_default_context(cafile=ca_file)
 
     async def __aenter__(self) -> Self:
-        # What is not given here would be asked for: an answer that was packed could not be passed on byte for byte.
+        # aiohttp would ask for compression by itself. A compressed answer cannot be passed on byte
+        # for byte.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._tls, limit=CONNECTIONS, keepalive_timeout=60),
             timeout=aiohttp.ClientTimeout(total=DEADLINE_S),
@@ -54,7 +55,7 @@ class Places:
         await self._session.close()
 
     async def answer(self, who: str, question: Question) -> bytes:
-        """The whole answer to a WHATSAT: always, and within the deadline."""
+        """The whole answer to a WHATSAT. It always comes, and within the deadline."""
         place = f"{question.latitude},{question.longitude}"
         began = time.monotonic()
         try:
@@ -72,10 +73,10 @@ class Places:
             raise Unanswered("this server has no key for Google Places; its operator can give it one (HERD_PLACES_KEY)")
         whole, fraction = divmod(question.radius_nm, 10**9)
         radius = f"{whole}.{fraction:09}".rstrip("0").rstrip(".")
-        # yarl would escape the comma, which may stand as it is.
+        # yarl would escape the comma, which is valid as it is.
         query = f"location={question.latitude},{question.longitude}&radius={radius}&key={quote(self._key, safe='')}"
         url = URL(f"{self._url}?{query}", encoded=True)
-        # aiohttp's errors may repeat the URL, with the key in it; so none of them is told as it is.
+        # The text of aiohttp's errors may contain the URL with the key. So it is not shown.
         try:
             async with self._session.get(url, allow_redirects=False) as response:
                 return response.status, await _read(response)
@@ -93,8 +94,8 @@ class Places:
             ) from None
 
     def _judged(self, status: int, body: bytes, bound: int) -> str:
-        """What Google says with 200, and what it says in JSON of an error. Nothing that repeats the key is
-        passed on.
+        """Accepts Google's text with status 200, and its JSON of an error. A response that contains
+        the key is refused.
         """
         if len(self._key) >= KEY_BYTES and self._key.encode() in body:
             raise Unanswered(f"Google Places answered with HTTP status {status}, and something that may not be shown")

@@ -1,7 +1,8 @@
-"""How the two ends of a link prove to one another that they know the herd's secret, without telling it.
+"""The proof with which both ends of a link show that they know the herd's secret, without sending
+it.
 
-The proof is an HMAC over both names and both nonces, so an old one proves nothing; and over the side that
-speaks, so one that is sent back proves nothing either.
+The proof is an HMAC over both names and both nonces, so an old proof is invalid. It also covers the
+speaker's side, so a reflected proof is invalid too.
 """
 
 import hmac
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 
 class Parties(NamedTuple):
-    """The names at the two ends, and the nonces that they chose, in hexadecimal digits."""
+    """The names of both ends, and their nonces in hexadecimal digits."""
 
     dialler: str
     acceptor: str
@@ -17,10 +18,12 @@ class Parties(NamedTuple):
     acceptor_nonce: str
 
     def proof(self, secret: bytes, speaker: str) -> str:
-        """What `speaker` ("dialler" or "acceptor") says to prove itself."""
+        """The proof of `speaker` ("dialler" or "acceptor")."""
         text = "".join(f"{line}\n" for line in ("herd-mio link 1", speaker, *self))
         return hmac.digest(secret, text.encode(), "sha256").hex()
 
     def is_proven(self, secret: bytes, speaker: str, proof: str) -> bool:
-        """Takes as long for every wrong proof, so that nobody can find one digit by digit."""
+        """Checks a proof. The time is the same for every wrong one, so it cannot be guessed digit
+        by digit.
+        """
         return hmac.compare_digest(self.proof(secret, speaker).encode(), proof.lower().encode())

@@ -1,8 +1,8 @@
-"""The table of positions: the newest record of each client, oldest change first.
+"""The table of records: the newest record of each client, with the oldest change first.
 
-A dict remembers the order of insertion. A record that changes is taken out and put in again, so the dict is
-also the feed that neighbours are told: whoever has heard everything up to some change lacks exactly what
-stands behind it.
+A dict remembers the order of insertion. A changed record is removed and inserted again, so the dict
+is also the feed of changes for neighbours. A neighbour with everything up to some change lacks
+exactly the records after that change.
 """
 
 from collections.abc import Iterator
@@ -10,20 +10,22 @@ from collections.abc import Iterator
 from .message import ATTOSECONDS, MAX_EPOCH, MAX_LEAD, NANOSECOND, Record
 
 MAX_AHEAD = 120 * ATTOSECONDS
-"""A record further ahead of our clock is set aside: another server's clock is wrong."""
+"""A record further ahead of the server's clock comes from a server with a wrong clock. An update
+replaces it.
+"""
 
 
 class Records:
     def __init__(self) -> None:
         self._by_client: dict[bytes, Record] = {}
         self.last_sequence = 0
-        """The number of the latest change."""
+        """The sequence number of the latest change."""
         self.stale = 0
-        """How many records of our own clients changed nothing."""
+        """The number of own clients' records that changed nothing."""
         self.ahead = 0
-        """How many were stamped more than a minute ahead of our clock."""
+        """The number of stamps more than a minute ahead of the server's clock."""
         self.behind = 0
-        """How many were stamped more than a minute behind it."""
+        """The number of stamps more than a minute behind it."""
 
     def __len__(self) -> int:
         return len(self._by_client)
@@ -32,10 +34,10 @@ class Records:
         return self._by_client.get(client)
 
     def update(self, record: Record, now_ns: int) -> bool:
-        """Takes a record of an own client, received at that time, if it is the newest.
+        """Takes a record of an own client with this receipt time, if it is the newest.
 
-        A wrong clock of another server may be all that makes the known record look later. Then the new one begins
-        the next epoch, which wins everywhere.
+        It may lose only because of another server's wrong clock. Then it gets the next epoch, and
+        wins everywhere.
         """
         now = now_ns * NANOSECOND
         self.ahead += record.stamp > now + MAX_LEAD
@@ -63,12 +65,12 @@ class Records:
         return True
 
     def changed_after(self, sequence: int) -> Iterator[bytes]:
-        """The clients whose record changed after that change, the latest first."""
+        """The clients whose record changed after this change, the latest first."""
         for client, record in reversed(self._by_client.items()):
             if record.sequence <= sequence:
                 return
             yield client
 
     def digest(self) -> int:
-        """A number that tables with the same records share, whatever the order in which they came."""
+        """A number that is the same for all tables with the same records, in any order."""
         return sum(record.hash for record in self._by_client.values()) & 0xFFFFFFFFFFFFFFFF

@@ -1,7 +1,7 @@
-"""One server: what it answers to each command, and that it floods what it hears.
+"""One server: it answers commands, and floods updates.
 
-This is the part of a server that does not wait for anything. Both Python servers call it with a line and get
-bytes back, but for a WHATSAT, which has to be asked of Google first.
+This is the part of a server that waits for nothing. Both Python servers call it with a line and get
+the answer's bytes. A WHATSAT returns a question instead, which Google has to answer first.
 """
 
 import logging
@@ -16,7 +16,7 @@ log = logging.getLogger("herd")
 
 
 class Question(NamedTuple):
-    """A WHATSAT that was understood: what to ask Places, and the line that stands before its answer."""
+    """A valid WHATSAT: the question for Places, and the line before its answer."""
 
     line: bytes
     latitude: str
@@ -38,13 +38,13 @@ class Server:
         return self.herd.records
 
     def command(self, who: str, line: bytes) -> bytes | Question:
-        """Acts on a client's line (without its LF): returns the answer, which may be empty, or a question to ask
-        first.
+        """Handles a client's line (without its LF). Returns the answer, which may be empty, or a
+        question to ask first.
         """
         fields = line.split()
         if not fields:
             return b""
-        # %r escapes whatever is not printable ASCII, and only if the line is logged at all.
+        # %r escapes everything but printable ASCII, and runs only if the line is logged.
         log.info("client %s <- %r", who, line)
         match parse(fields):
             case Iamat() as iamat:
@@ -60,16 +60,17 @@ class Server:
         return self.quote(who, line)
 
     def quote(self, who: str, line: bytes) -> bytes:
-        """The answer to what cannot be answered."""
+        """Refuses a line: "? " and a copy of it."""
         log.info("client %s -> ? %r", who, line)
         return b"? " + line + b"\n"
 
     def too_long(self, who: str, line: bytes) -> bytes:
-        """The answer to a line of more than 4,096 bytes, the last one that its client gets."""
+        """The answer to a line of more than 4,096 bytes. It is the last one that its client gets.
+        """
         log.warning("client %s: closing: a line of more than %d bytes", who, LINE_BYTES)
         return self.quote(who, line[:LINE_BYTES])
 
 
 def without_cr(line: bytes) -> bytes:
-    """A line as it is quoted back: without the CR of a CRLF."""
+    """The form in which a line is quoted: without the CR of a CRLF."""
     return line.removesuffix(b"\r")
