@@ -1,9 +1,13 @@
-// What a client is told about what is near: Google's own text, cut to the bound, or an error in Google's shape.
+// The second part of a WHATSAT's answer: Google's own text, cut to the bound, or an error in
+// Google's format.
 //
-// Google's layout varies, so its text is never written anew. JSON.parse says whether it is JSON; where the elements of its list end
-// is found by a scanner, which may then take for granted that it is.
+// Google's layout varies, so its text is never written anew. JSON.parse checks the text. A scanner,
+// which relies on that check, finds the ends of the list's elements.
 
-/** Google's answer with at most `bound` results, no blank line, no newline at either end; throws if it is no JSON object. */
+/**
+ * Google's answer with at most `bound` results, without blank lines and without newlines at the
+ * ends. Throws if it is no JSON object.
+ */
 export function cut(text, bound) {
   const value = JSON.parse(text);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -21,13 +25,13 @@ export function cut(text, bound) {
   return kept.replace(/(\r\n|[\r\n])[\r\n]*/g, '$1').replace(/^[\r\n]+|[\r\n]+$/g, '');
 }
 
-/** The server's own answer where there is none of Google's. */
+/** The server's own error, if Google gives no answer. */
 export function error(message) {
   const quoted = JSON.stringify(message);
   return `{"html_attributions" : [], "results" : [], "status" : "UNKNOWN_ERROR", "error_message" : ${quoted}}`;
 }
 
-/** For each list called "results" in the outermost object, where its elements end. */
+/** For each list called "results" in the outermost object, the ends of its elements. */
 function* resultsIn(text) {
   let at = text.indexOf('{') + 1;
   for (at = skip(text, at); text[at] !== '}'; at = skip(text, at)) {
@@ -48,7 +52,7 @@ function* resultsIn(text) {
   }
 }
 
-/** Where white space, a comma or a colon ends. */
+/** The end of white space, a comma or a colon. */
 function skip(text, at) {
   while (' \t\n\r,:'.includes(text[at])) {
     at += 1;
@@ -56,7 +60,7 @@ function skip(text, at) {
   return at;
 }
 
-/** Where the string that begins at `at` ends. */
+/** The end of the string that begins at `at`. */
 function stringEnd(text, at) {
   for (at += 1; text[at] !== '"'; at += 1) {
     if (text[at] === '\\') {
@@ -66,7 +70,7 @@ function stringEnd(text, at) {
   return at + 1;
 }
 
-/** Where the value that begins at `at` ends. */
+/** The end of the value that begins at `at`. */
 function valueEnd(text, at) {
   if (text[at] === '"') {
     return stringEnd(text, at);

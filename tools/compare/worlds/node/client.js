@@ -17,7 +17,7 @@ export class Client {
   #lines = new Lines(LINE_BYTES);
   #isAsking = false;
   #hasEnded = false;
-  /** It was told its last words, and whatever it says now is passed over. */
+  /** The last answer was sent, and all further input is ignored. */
   #isLingering = false;
 
   constructor(socket, herd, places, log) {
@@ -30,7 +30,7 @@ export class Client {
     socket.on('data', (chunk) => this.#received(chunk));
     socket.on('end', () => this.#ended());
     socket.on('drain', () => this.#chooseReading());
-    socket.on('error', () => {}); // it is gone, and 'close' follows
+    socket.on('error', () => {}); // 'close' follows
     socket.on('close', () => {
       herd.clients -= 1;
     });
@@ -50,26 +50,29 @@ export class Client {
     }
   }
 
-  /** Acts on the lines that are there, up to one that has to wait for Places; all answers leave in one write. */
+  /**
+   * Runs the commands that are there, up to one that has to wait for Places. One write sends all
+   * answers.
+   */
   #run() {
     let answers = '';
     let line;
     while (!this.#isAsking && !this.#isLingering && (line = this.#next()) !== undefined) {
       answers += this.#command(line);
     }
-    this.#herd.flood(); // neighbours know before the client does
+    this.#herd.flood(); // Neighbours get updates before the client gets its answer.
     if (answers) {
       this.#socket.write(answers, 'latin1');
     }
     if (this.#isLingering) {
       this.#linger();
     } else if (this.#hasEnded && !this.#isAsking) {
-      this.#socket.end(); // what is still to be sent is sent first
+      this.#socket.end(); // The socket first sends the rest of its output.
     }
     this.#chooseReading();
   }
 
-  /** The next line; at the end of input, a line needs no LF. */
+  /** The next line. At the end of input, a line needs no LF. */
   #next() {
     return this.#lines.next() ?? (this.#hasEnded ? this.#lines.rest() || undefined : undefined);
   }
@@ -107,7 +110,7 @@ export class Client {
     return this.#quoted(line === withEnd ? line : line.replace(/\r$/, ''));
   }
 
-  /** The answer to what cannot be answered. */
+  /** Refuses a line: `? ` and a copy of it. */
   #quoted(line) {
     this.#log.info(() => `${this.#who} -> ? ${escaped(line)}`);
     return `? ${line}\n`;
@@ -124,14 +127,19 @@ export class Client {
     }
   }
 
-  /** Listens on for a while: closing with unread input would destroy what the client has not read yet (RFC 9293, 3.6.1). */
+  /**
+   * Reads on for a while. A close with unread input would reset the connection, and the client
+   * could lose its answers (RFC 9293, 3.6.1).
+   */
   #linger() {
     this.#socket.end();
     const timer = setTimeout(() => this.#socket.destroy(), LINGER_MS);
     this.#socket.on('close', () => clearTimeout(timer));
   }
 
-  /** It is read unless it waits for Places, or does not take its answers. */
+  /**
+   * The socket is read, unless a command waits for Places or the client does not read its answers.
+   */
   #chooseReading() {
     if (this.#isLingering || !(this.#isAsking || this.#socket.writableNeedDrain)) {
       this.#socket.resume();

@@ -1,7 +1,8 @@
 // The time of day in nanoseconds.
 //
-// Date.now() has milliseconds only, and process.hrtime begins anywhere. So the latter tells where within its millisecond the former
-// is: what is added to it is moved, whenever the two do not agree, by as little as makes them agree again.
+// Date.now() has only milliseconds, and process.hrtime has an arbitrary start. So hrtime gives the
+// place within the millisecond of Date.now(). Whenever the two disagree, the offset between them is
+// changed by the least amount that makes them agree.
 
 const MILLISECOND = 1_000_000n;
 

@@ -1,7 +1,8 @@
-// Framing: a stream of bytes as lines.
+// Framing: splits a stream of bytes into lines.
 //
-// A line is bytes, and is handled as a string with one character for each byte ("latin1"): regular expressions, Map keys and
-// comparisons then mean bytes too. Each line is a string of its own, not a slice of a large one, which would keep all of that in memory.
+// A line is a string with one character for each byte ("latin1"). So regular expressions, Map keys
+// and comparisons work on bytes. Each line is a separate string. A slice of a large string would
+// keep all of it in memory.
 
 export class Lines {
   #input = Buffer.alloc(0);
@@ -18,7 +19,10 @@ export class Lines {
     this.#at = 0;
   }
 
-  /** The next line with its LF, or what there is of it if it is too long already; undefined if it is not there yet. */
+  /**
+   * The next line with its LF. If it is already too long, the part that is there. undefined if it
+   * is not complete.
+   */
   next() {
     const end = this.#input.indexOf(10, this.#at);
     if (end === -1 && this.#input.length - this.#at <= this.#limit) {
@@ -27,7 +31,7 @@ export class Lines {
     return this.#take(end === -1 ? this.#input.length : end + 1);
   }
 
-  /** Whatever is left, at the end of input. */
+  /** The rest, at the end of input. */
   rest() {
     return this.#take(this.#input.length);
   }

@@ -1,6 +1,6 @@
-// A connection between two servers, and dialling one again and again.
+// A connection between two servers, and repeated dialling.
 //
-// The state is the method that the next line is given to:
+// The state is the method that gets the next line:
 //
 //     greeted ──► proven (operator: the end) ──► started ──► linked
 
@@ -15,16 +15,16 @@ import { shown } from './options.js';
 const CONNECT_MS = 3000;
 const PROOF_MS = 5000;
 const HEARTBEAT_MS = 3000;
-/** Wait before a KEPT, so that one confirms many batches. */
+/** The delay of a KEPT, so that one confirms many batches. */
 const CONFIRM_MS = 200;
 const SILENCE_MS = 10_000;
 const FIRST_WAIT_MS = 100;
 const LONGEST_WAIT_MS = 1000;
-/** A link that held for so long was a good one. */
+/** After a link that held for so long, the first redial comes soon. */
 const STEADY_MS = 2000;
 
 export class Link {
-  /** What the neighbour still has to be told, once it is linked. */
+  /** The records that the linked neighbour still lacks. */
   feed;
   #socket;
   #herd;
@@ -37,7 +37,10 @@ export class Link {
   #heartbeat;
   #confirmation;
 
-  /** Over a connected socket: to a neighbour that was dialled, or, with null, from somebody who dialled us. */
+  /**
+   * Over a connected socket. `neighbour` is the dialled one, or null for a peer that dialled this
+   * server.
+   */
   constructor(socket, herd, neighbour, log) {
     this.#socket = socket;
     this.#herd = herd;
@@ -118,7 +121,7 @@ export class Link {
     this.feed = this.#handshake.heardLife(line);
     this.#state = this.#linked;
     clearTimeout(this.#deadline);
-    // A neighbour that is silent for too long is lost, whatever TCP believes.
+    // Closes the link after too long a silence, even if TCP still considers it open.
     this.#deadline = setTimeout(() => this.#socket.destroy(new Error(`nothing heard for ${SILENCE_MS} ms`)), SILENCE_MS);
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
     this.#herd.hasLinked(this.#handshake.neighbour, this);
@@ -144,7 +147,7 @@ export class Link {
     }
   }
 
-  /** Hands the socket what is unsaid, as far as it takes it. */
+  /** Writes unsent records, as many as the socket takes. */
   flush() {
     while (this.feed?.size > 0 && this.#socket.writable && !this.#socket.writableNeedDrain) {
       const batch = this.feed.nextBatch();
@@ -154,7 +157,7 @@ export class Link {
     }
   }
 
-  /** Says goodbye and closes. */
+  /** Sends BYE and closes. */
   end(reason) {
     this.#reason = reason;
     this.#say(`BYE ${reason}`);
@@ -168,7 +171,10 @@ export class Link {
   }
 }
 
-/** Connects to a neighbour, and again whenever there is no link with it, ever more slowly while it is not there. */
+/**
+ * Connects to a neighbour whenever there is no link with it. The waits become longer while the
+ * neighbour is missing.
+ */
 export async function keepDialling(neighbour, herd, log, signal) {
   let wait = FIRST_WAIT_MS;
   while (!signal.aborted) {
@@ -180,13 +186,13 @@ export async function keepDialling(neighbour, herd, log, signal) {
     if (performance.now() - began >= STEADY_MS) {
       wait = FIRST_WAIT_MS;
     }
-    // The jitter keeps servers that lost the same neighbour from dialling it in the same millisecond.
+    // With the jitter, servers that lost the same neighbour do not all dial at the same time.
     await sleep(wait * (0.5 + 0.4 * Math.random()));
     wait = Math.min(2 * wait, LONGEST_WAIT_MS);
   }
 }
 
-/** A link from its first try to its end; says why there was none. */
+/** Makes a link, and waits for its end. Returns the reason if there was no link. */
 async function dial(neighbour, herd, log) {
   const socket = net.connect({ ...neighbour.address, noDelay: true });
   socket.setTimeout(CONNECT_MS, () => socket.destroy(new Error(`no connection within ${CONNECT_MS} ms`)));

@@ -1,8 +1,9 @@
-// The log: a line for each event. Node has no logging of its own; a write stream gathers lines while the disk is at work.
+// The log: a line for each event. Node has no logging of its own. A write stream collects lines
+// while the disk works.
 
 import fs from 'node:fs';
 
-/** So much may wait for the disk; more is dropped, counted, and told. */
+/** The greatest size of unwritten lines. More lines are dropped, and their number is logged. */
 const WAITING_BYTES = 8 * 1024 * 1024;
 
 export class Log {
@@ -18,7 +19,7 @@ export class Log {
     }
   }
 
-  /** `line` is a function, so that a line that is not logged is not made. */
+  /** `line` is a function, so a line that is not logged is not made. */
   info(line) {
     this.#write('INFO ', line());
   }
@@ -27,7 +28,7 @@ export class Log {
     this.#write('WARN ', line);
   }
 
-  /** Writes what is left, then calls `done`. */
+  /** Writes the rest, then calls `done`. */
   close(done) {
     this.#stream.end(done);
   }
@@ -46,7 +47,7 @@ export class Log {
   }
 }
 
-/** A line of bytes, fit for the log: everything but printable ASCII, and the backslash, as \xNN. */
+/** A line of bytes for the log. Everything but printable ASCII, and the backslash, becomes \xNN. */
 export function escaped(line) {
   return line.replace(/[^\x20-\x7e]|\\/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }

@@ -1,15 +1,15 @@
-// The server on Node: one thread, callbacks, and nothing but the standard library.
+// The server on Node: one thread, callbacks, and only the standard library.
 //
-//     main.js        opens the doors, and closes them at SIGTERM
+//     main.js        opens the listeners, and closes them at SIGTERM
 //     client.js      a client's connection
 //     link.js        a connection between two servers
-//     neighbours.js  what each neighbour still has to be told, and the words of the handshake
-//     message.js     what lines say, and exact times
-//     records.js     the table of positions
-//     places.js      asking Google Places; answers.js cuts what it says
+//     neighbours.js  the records that each neighbour lacks, and the handshake
+//     message.js     parsed lines and exact times
+//     records.js     the table of records
+//     places.js      asks Google Places; answers.js cuts its answers
 //     lines.js  clock.js  proof.js  log.js  options.js
 //
-// The ten seconds that herd-mio gives a client to finish a line are left out.
+// herd-mio's time limit of ten seconds for a line is left out.
 
 import net from 'node:net';
 import { once } from 'node:events';
@@ -45,7 +45,7 @@ async function serve(said) {
   }
   const herd = new Herd(said.name, said.secret, new Records(), said.neighbours, log);
 
-  // Half-open, because a client may shut down its writing side and still wants its answers.
+  // Half-open, because a client may shut down its writing side and still wait for answers.
   const clients = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => new Client(socket, herd, places, log));
   const peers = net.createServer({ noDelay: true }, (socket) => new Link(socket, herd, null, log));
   const stopDialling = new AbortController();

@@ -1,23 +1,28 @@
-// What a line says: the IAMAT and WHATSAT of clients, and the AT line that answers an IAMAT and crosses the herd.
+// Parses lines: the IAMAT and WHATSAT of clients, and the AT line that answers an IAMAT and is sent
+// to all servers.
 //
-// White space is spelled out everywhere: JavaScript's \s knows Unicode's, which the protocol does not.
+// White space is listed everywhere, because JavaScript's \s includes Unicode's, which is no white
+// space in the protocol.
 //
-// A number has 53 bits, which hold a time of today to about 200 ns. So times are BigInts, of attoseconds (10^-18 s): a stamp has
-// at most 18 decimals.
+// A number has 53 bits, which hold a current time to about 200 ns. So times are BigInts of
+// attoseconds (10^-18 s), because a stamp has at most 18 decimals.
 
-/** A client's line has at most so many bytes before its LF. */
+/** The greatest length of a client's line before its LF. */
 export const LINE_BYTES = 4096;
 
 const ATTOSECONDS = 10n ** 18n;
 export const NANOSECOND = 10n ** 9n; // in attoseconds
 const SECOND_NS = 10n ** 9n;
-/** A stamp counts as at most so much later than its receipt. */
+/** A stamp counts as at most this much later than its receipt. */
 export const MAX_LEAD = 60n * ATTOSECONDS;
-/** A record further ahead of our clock is set aside: another server's clock is wrong. */
+/**
+ * A record further ahead of the server's clock comes from a server with a wrong clock. An update
+ * replaces it.
+ */
 const MAX_AHEAD = 120n * ATTOSECONDS;
 const MAX_EPOCH = 2 ** 32 - 1;
 
-// Latitude and longitude, each with its sign, 1 to 3 digits, and within range.
+// Latitude and longitude, each with its sign and 1 to 3 digits, and within its range.
 const LOCATION =
   String.raw`([+-](?:0?[0-8]?\d(?:\.\d+)?|0?90(?:\.0+)?))` + String.raw`([+-](?:(?:0?\d?\d|1[0-7]\d)(?:\.\d+)?|180(?:\.0+)?))`;
 const TIME = String.raw`(\d{1,18})(?:\.(\d{1,18}))?`;
@@ -30,12 +35,12 @@ const aBound = /^0*(\d{1,2})$/;
 const anAtLine = new RegExp(String.raw`^(?:EPOCH ([1-9]\d{0,9}) )?AT ${WORD} ([+-])(0|[1-9]\d{0,17})\.(\d{9}) ${WORD} (${LOCATION}) (${TIME})$`);
 const words = /[^ \t\n\r\v\f]+/g;
 
-/** A client's line as its fields. */
+/** The fields of a client's line. */
 export function fieldsOf(line) {
   return line.match(words) ?? [];
 }
 
-/** What a client's line says, given as its fields; undefined if it is no command. */
+/** Parses the fields of a client's line. undefined if they are no command. */
 export function parse(fields) {
   const [verb, client, second, third] = fields;
   if (fields.length !== 4) {
@@ -53,13 +58,16 @@ export function parse(fields) {
   return undefined;
 }
 
-/** Plain decimal seconds, in attoseconds. */
+/** Parses plain decimal seconds, and returns attoseconds. */
 function parseTime(text) {
   const found = aTime.exec(text);
   return found ? BigInt(found[1]) * ATTOSECONDS + BigInt((found[2] ?? '').padEnd(18, '0')) : undefined;
 }
 
-/** A radius of more than 0 and at most 50 km, in nanometres; what is finer is rounded up, so that none becomes zero. */
+/**
+ * Parses a radius of more than 0 and at most 50 km, and returns nanometres. A finer radius is
+ * rounded up, so that none becomes zero.
+ */
 function parseRadius(kilometres) {
   const [, whole, fraction = ''] = aRadius.exec(kilometres) ?? [];
   if (whole === undefined) {
@@ -78,21 +86,26 @@ export function metres(nanometres) {
   return `${nanometres / 10n ** 9n}${fraction && '.'}${fraction}`;
 }
 
-/** Latitude and longitude as URLs have them: no plus sign (there it means a space), no leading zeros. */
+/**
+ * Latitude and longitude for a URL: without plus signs (which stand for spaces there) and without
+ * leading zeros.
+ */
 export function placeOf(location) {
   const [, latitude, longitude] = aLocation.exec(location);
   const plain = (degrees) => degrees.replace(/^([+-])0*(?=\d)/, (_, sign) => (sign === '-' ? '-' : ''));
   return [plain(latitude), plain(longitude)];
 }
 
-/** An AT line, and what orders it among the records of its client. */
+/** An AT line, and its order among the records of its client. */
 export class Record {
-  /** How many records of this client were set aside because of a wrong clock. */
+  /** The number of this client's records that were replaced because of a wrong clock. */
   epoch = 0;
   sequence = 0;
   #hash;
 
-  /** `teacher` is the life of the neighbour who told us; undefined if it was a client. */
+  /**
+   * `teacher` is the neighbour's life from which the record came, or undefined for an own client.
+   */
   constructor(line, client, location, effective, stamp, teacher) {
     this.line = line;
     this.client = client;
@@ -102,11 +115,13 @@ export class Record {
     this.teacher = teacher;
   }
 
-  /** Takes an epoch, as an own client's update of the other, received at that time. */
+  /**
+   * Sets the epoch of an own client's update, with this receipt time, that would replace `other`.
+   */
   follow(other, nowNs) {
     this.epoch = other.epoch;
     const isFarAhead = other.effective > nowNs * NANOSECOND + MAX_AHEAD;
-    // Only a wrong clock of another server makes the other one look later: the next epoch wins
+    // `other` is the later one only because of another server's wrong clock. The next epoch wins
     // everywhere.
     if (!this.isNewerThan(other) && (this.stamp > other.stamp || isFarAhead) && this.epoch < MAX_EPOCH) {
       this.epoch += 1;
@@ -114,9 +129,9 @@ export class Record {
   }
 
   /**
-   * Whether this one takes the place of the other. The order is total, and the same on every
-   * server: the times come from the line alone, and the epoch travels with it. So the order of
-   * arrival decides nothing.
+   * Whether this record replaces the other. The order is total and the same on every server: the
+   * times come from the line alone, and the epoch is sent with it. So the order of arrival does not
+   * matter.
    */
   isNewerThan(other) {
     if (this.epoch !== other.epoch) {
@@ -131,14 +146,14 @@ export class Record {
     return this.line > other.line;
   }
 
-  /** The line as a neighbour is told it. */
+  /** The line as it crosses a link. */
   get told() {
     return this.epoch > 0 ? `EPOCH ${this.epoch} ${this.line}` : this.line;
   }
 
   /**
-   * A hash of the line that is the same on every server, eight bytes at a time. Only an operator's question needs it, so it is
-   * computed when somebody asks for it.
+   * A hash of the line, eight bytes at a time, that is the same on every server. Only a status
+   * needs it, so it is computed when it is first used.
    */
   get hash() {
     if (this.#hash === undefined) {
@@ -155,10 +170,13 @@ export class Record {
   }
 }
 
-/** The record that `server` makes of an IAMAT that it received at that time; undefined if its clock stands before the epoch. */
+/**
+ * The record that `server` makes of an IAMAT with this receipt time. undefined if the receipt is
+ * before 1970.
+ */
 export function answer(server, { client, location, time, stamp }, receiptNs) {
   const difference = receiptNs * NANOSECOND - stamp;
-  // What is below a nanosecond is cut off.
+  // The skew is rounded towards zero.
   const skewNs = (difference < 0n ? -difference : difference) / NANOSECOND;
   const isAhead = difference < 0n && skewNs > 0n;
   const effective = effectiveTime(stamp, isAhead, skewNs);
@@ -169,7 +187,7 @@ export function answer(server, { client, location, time, stamp }, receiptNs) {
   return new Record(`AT ${server} ${skew} ${client} ${location} ${time}`, client, location, effective, stamp);
 }
 
-/** A neighbour's AT line, perhaps behind its epoch; undefined if it is spelled otherwise. */
+/** Parses a neighbour's AT line, perhaps with an epoch before it. undefined if it is not valid. */
 export function parseAt(line, teacher) {
   const found = anAtLine.exec(line);
   if (!found) {
@@ -189,9 +207,9 @@ export function parseAt(line, teacher) {
 }
 
 /**
- * The client's stamp, or a minute after the receipt if that is earlier; undefined for a receipt
- * before 1970. A client whose clock is a year ahead cannot freeze its own record with it. The value
- * has no jump, so a clock that is about a minute ahead loses no update.
+ * The client's stamp, or a minute after the receipt if that is earlier. undefined if the receipt is
+ * before 1970. So a client whose clock is a year ahead cannot freeze its own record. The value has
+ * no jump, so updates with a clock about a minute ahead are not lost.
  */
 function effectiveTime(stamp, isAhead, skewNs) {
   if (!isAhead) {

@@ -1,6 +1,8 @@
-// The other servers: what each still has to be told, how far each was heard, and the words of the handshake.
+// The other servers: the records that each still lacks, the position in each feed, and the
+// handshake.
 //
-// The protocol is documented in herd-mio's core::link. All of this is about lines; who sends and receives them is another matter.
+// The protocol is described in herd-mio's core::link. This module handles lines. Other modules send
+// and receive them.
 
 import { randomBytes } from 'node:crypto';
 
@@ -9,25 +11,26 @@ import { escaped } from './log.js';
 import { LINE_BYTES, parseAt } from './message.js';
 import { isProven, prove } from './proof.js';
 
-/** Of the neighbours' protocol. */
+/** The version of the neighbours' protocol. */
 const VERSION = '2';
-/** An AT line is an IAMAT line with a server's name, a skew, and perhaps an epoch. */
+/** The greatest length of a line: an IAMAT line, a server's name, a skew, and perhaps an epoch. */
 export const LINK_LINE_BYTES = LINE_BYTES + 256;
-/** The name under which a tool asks how a server stands. */
+/** The name under which a tool asks for a server's status. */
 const OPERATOR = 'operator';
-/** So much is handed to the socket at once. */
+/** The size of one write. */
 const BATCH_BYTES = 64 * 1024;
 const CLOCK_TOLERANCE_NS = 1_000_000_000n;
 
-/** A link cannot go on, and why. */
+/** A link cannot go on, for this reason. */
 export class Broken extends Error {}
 
-/** The other side ended it, so there is nobody who could be told why. */
+/** The peer has ended the link, so it cannot get a reason. */
 export class Gone extends Broken {}
 
 /**
- * What one linked neighbour still has to be told: a set of clients, not a queue of lines. A record that changes twice before the
- * socket takes it is sent once, and what waits for a slow neighbour is never more than the table.
+ * The records that one linked neighbour still lacks: a set of clients, not a queue of lines. A
+ * record that changes twice before it is sent is sent once. And a slow neighbour never needs more
+ * memory than the table.
  */
 export class Feed {
   #records;
@@ -48,7 +51,7 @@ export class Feed {
     this.#unsaid.add(client);
   }
 
-  /** The next lines, empty if there are none; the last of them end with a SYNC. */
+  /** The next lines, or nothing if there are none. The last batch ends with a SYNC. */
   nextBatch() {
     let batch = '';
     for (const client of this.#unsaid) {
@@ -57,7 +60,7 @@ export class Feed {
       }
       this.#unsaid.delete(client);
       const record = this.#records.get(client);
-      // Whoever taught us a record is not taught it.
+      // A record is not sent back to its origin.
       if (record.teacher !== this.#life) {
         batch += `${record.told}\n`;
       }
@@ -65,38 +68,41 @@ export class Feed {
     return batch && `${batch}${this.sync()}\n`;
   }
 
-  /** "You have everything up to that change": to be said only when nothing is unsaid. */
+  /**
+   * Says that the neighbour has everything up to the last change. Valid only if no record is
+   * unsent.
+   */
   sync() {
     return `SYNC ${this.#records.lastSequence}`;
   }
 }
 
-/** A server that this one is to be linked with. This outlives its connections. */
+/** A server with which this one should be linked. This object outlives its connections. */
 export class Neighbour {
   link = null;
-  /** How far its latest life's feed was heard. */
+  /** The received position in the feed of its latest life. */
   position = 0n;
-  /** Up to where it was told so. */
+  /** The position that was confirmed to it. */
   confirmed = 0n;
-  /** How much of our feed it says to have kept. */
+  /** The position in our feed that it has confirmed. */
   kept = 0;
-  /** How many records it says that it had to refuse, in digits. */
+  /** The number of records that it reports as refused, as digits. */
   lacks = '0';
   #boot = '';
   #complaint;
 
-  /** `address` is where to dial it; null if it dials us. */
+  /** `address` is the address to dial, or null if the neighbour dials. */
   constructor(name, address) {
     this.name = name;
     this.address = address;
   }
 
-  /** The latest life that was heard of; what it teaches is known by this. */
+  /** Its latest known life, which is also the origin of its records. */
   get life() {
     return this.#boot && `${this.name} ${this.#boot}`;
   }
 
-  /** What was heard of another life does not count for this one. */
+  /** A position counts only for the life from which it came. */
   lives(boot) {
     if (this.#boot !== boot) {
       this.#boot = boot;
@@ -105,19 +111,19 @@ export class Neighbour {
     }
   }
 
-  /** How far it was heard, as it is told so at the beginning of a link. */
+  /** The received position, which LIFE tells the neighbour at the beginning of a link. */
   known() {
     this.confirmed = this.position;
     return this.#boot ? `${this.#boot} ${this.position}` : '- 0';
   }
 
-  /** Says how much of its feed we have kept: all that we heard, as we keep it in memory. */
+  /** Confirms the received part of its feed. All of it is kept in memory. */
   confirmation() {
     this.confirmed = this.position;
     return `KEPT ${this.position}`;
   }
 
-  /** Tells the log why there is no link, once and not every second. */
+  /** Logs why there is no link: once, and not every second. */
   complain(reason, log) {
     if (reason !== this.#complaint) {
       this.#complaint = reason;
@@ -130,7 +136,7 @@ export class Neighbour {
   }
 }
 
-/** This server among its neighbours. */
+/** This server and its neighbours. */
 export class Herd {
   boot = randomBytes(8).toString('hex');
   clients = 0;
@@ -148,14 +154,14 @@ export class Herd {
     return [...this.neighbours.values()].filter(({ link }) => link);
   }
 
-  /** Takes a record of a neighbour; every neighbour is to hear of it if it is news. */
+  /** Takes a record of a neighbour. If it wins, all neighbours should get it. */
   offer(record) {
     if (this.records.offer(record)) {
       this.#changed(record);
     }
   }
 
-  /** Takes a record of an own client, received at that time. */
+  /** Takes a record of an own client with this receipt time. */
   update(record, nowNs) {
     if (this.records.update(record, nowNs)) {
       this.#changed(record);
@@ -169,7 +175,10 @@ export class Herd {
     }
   }
 
-  /** Hands the links what changed. Called before any client is answered, so that neighbours know first. */
+  /**
+   * Sends the changes over all links. Called before a client gets its answer, so that neighbours
+   * get the update first.
+   */
   flood() {
     if (this.#hasNews) {
       this.#hasNews = false;
@@ -179,7 +188,7 @@ export class Herd {
     }
   }
 
-  /** A neighbour that proves itself anew was cut off without our noticing: its old link is dead. */
+  /** A neighbour that proves itself again has lost the old connection, so the old link ends. */
   hasLinked(neighbour, link) {
     const old = neighbour.link;
     neighbour.link = link;
@@ -195,7 +204,7 @@ export class Herd {
     }
   }
 
-  /** Acts on a line of a linked neighbour. */
+  /** Handles a line of a linked neighbour. */
   heard(neighbour, line) {
     if (line.startsWith('AT ') || line.startsWith('EPOCH ')) {
       const record = parseAt(line, neighbour.life);
@@ -219,7 +228,7 @@ export class Herd {
     }
   }
 
-  /** How the server stands, for an operator. */
+  /** The server's status, for an operator. */
   status() {
     const { size, lastSequence, stale, ahead, behind } = this.records;
     const digest = this.records.digest().toString(16).padStart(16, '0');
@@ -232,12 +241,12 @@ export class Herd {
   }
 }
 
-/** The beginning of what somebody said, fit for a log line and a goodbye. */
+/** The beginning of a peer's line, escaped for the log and for a BYE. */
 function shown(line) {
   return escaped(line.slice(0, 100));
 }
 
-/** Why a link ends with a line that was not expected. */
+/** The reason for which an unexpected line ends a link. */
 function goodbyeOrNonsense(line) {
   const [, reason] = /^BYE(?: (.*))?$/s.exec(line) ?? [];
   return line.startsWith('BYE') && reason !== undefined
@@ -246,8 +255,8 @@ function goodbyeOrNonsense(line) {
 }
 
 /**
- * The words with which a link begins, and what they have to be. The dialler greets, and proves itself first, so that a stranger who
- * dials learns nothing that was made with the secret.
+ * The first lines of a link, and the checks of them. The dialler sends the first line, and proves
+ * itself first. So an unproven peer that dials gets nothing that was made with the secret.
  */
 export class Handshake {
   #herd;
@@ -256,7 +265,7 @@ export class Handshake {
   #nonce = randomBytes(16).toString('hex');
   #otherNonce;
 
-  /** With the neighbour that was dialled, or with null if somebody dialled us. */
+  /** For the neighbour that was dialled, or null for a peer that dialled this server. */
   constructor(herd, neighbour) {
     this.#herd = herd;
     this.neighbour = neighbour;
@@ -327,12 +336,12 @@ export class Handshake {
     }
   }
 
-  /** Which life of ours this is, our clock, and how far we got in the other side's feed. */
+  /** The LIFE line: this server's life and clock, and its position in the neighbour's feed. */
   life() {
     return `LIFE ${this.#herd.boot} ${wallClockNs()} ${this.neighbour.known()}`;
   }
 
-  /** What the neighbour lacks: everything, or what changed since it lost us. */
+  /** The records that the neighbour lacks: all, or those that changed since the last link. */
   heardLife(line) {
     const [, boot, wall, ourBoot, position] = /^LIFE ([0-9a-f]{16}) (\d{1,20}) ([^ ]+) (\d{1,20})$/i.exec(line) ?? [];
     if (boot === undefined) {

@@ -1,4 +1,4 @@
-// The command line, the same for every world's server.
+// The command line, which is the same for the servers of all worlds.
 
 import { parseArgs } from 'node:util';
 
@@ -8,7 +8,10 @@ const USAGE =
   'usage: main.js NAME --listen HOST:PORT --listen-peers HOST:PORT [--dial NAME=HOST:PORT]... [--accept NAME]... ' +
   '[--places-url URL] [--places-ca FILE] --log-file FILE [--log-level info|warn]';
 
-/** What was said there and in the environment. Throws an error that says in one line what is wrong. */
+/**
+ * The values from the command line and the environment. Throws an error that describes a mistake in
+ * one line.
+ */
 export function options(args, environment) {
   let found;
   try {
@@ -86,7 +89,7 @@ function address(option, text) {
   return { host: host.replace(/^\[(.*)\]$/, '$1'), port: Number(port) };
 }
 
-/** An address as it is written on a command line. */
+/** An address in the form of the command line. */
 export function shown({ address, family, port }) {
   return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`;
 }

@@ -1,7 +1,7 @@
-// Asking Google Places, over node:https.
+// Asks Google Places with node:https.
 //
-// Connections are kept and used again by the agent. What is left to do here is to ask the right question, to trust no answer that can
-// not be trusted, and to have an answer in any case.
+// The agent keeps connections and uses them again. This module asks the right question, checks the
+// answer, and always returns some answer.
 
 import fs from 'node:fs';
 import https from 'node:https';
@@ -12,10 +12,10 @@ import { metres, placeOf } from './message.js';
 const DEADLINE_MS = 10_000;
 const CONNECTIONS = 16;
 const BODY_BYTES = 2 * 1024 * 1024;
-/** A shorter key would be found in many an innocent answer; Google's have 39 characters. */
+/** A shorter key would be found in many good answers by chance. Google's have 39 characters. */
 const KEY_BYTES = 8;
 
-/** Why there is no answer of Google's, in words that a client can act on. */
+/** Why Google gave no answer, as advice for a client. */
 class Unanswered extends Error {}
 
 export class Places {
@@ -32,7 +32,7 @@ export class Places {
     this.#agent = new https.Agent({ keepAlive: true, maxSockets: CONNECTIONS, ca: caFile && fs.readFileSync(caFile) });
   }
 
-  /** The JSON for a WHATSAT, as bytes: always, and within the deadline. */
+  /** The JSON for a WHATSAT as bytes. It always comes, and within the deadline. */
   async answer(location, radius, bound) {
     const [latitude, longitude] = placeOf(location);
     const began = performance.now();
@@ -59,7 +59,7 @@ export class Places {
     const signal = AbortSignal.timeout(DEADLINE_MS);
     try {
       return await this.#get(path, signal).catch((failure) => {
-        // A kept connection may have died just now; Node's documentation has it that this is asked once more.
+        // A kept connection may have been closed just now. Node's documentation says to retry once.
         if (failure.hadDied) {
           return this.#get(path, signal);
         }
@@ -100,7 +100,10 @@ export class Places {
     });
   }
 
-  /** What Google says with 200, and what it says in JSON of an error. Nothing that repeats the key is passed on. */
+  /**
+   * Accepts Google's text with status 200, and its JSON of an error. A response that contains the
+   * key is refused.
+   */
   #judged(status, body, bound) {
     if (this.#key.length >= KEY_BYTES && body.includes(this.#key)) {
       throw new Unanswered(`Google Places answered with HTTP status ${status}, and something that may not be shown`);

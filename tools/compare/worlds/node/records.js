@@ -1,16 +1,16 @@
-// The table of positions: the newest record of each client, and the number of the change that brought it.
+// The table of records: the newest record of each client, with the number of its change.
 
 import { MAX_LEAD, NANOSECOND } from './message.js';
 
 export class Records {
   #byClient = new Map();
-  /** The number of the latest change. */
+  /** The sequence number of the latest change. */
   lastSequence = 0;
-  /** How many records of our own clients changed nothing. */
+  /** The number of own clients' records that changed nothing. */
   stale = 0;
-  /** How many were stamped more than a minute ahead of our clock. */
+  /** The number of stamps more than a minute ahead of the server's clock. */
   ahead = 0;
-  /** How many were stamped more than a minute behind it. */
+  /** The number of stamps more than a minute behind it. */
   behind = 0;
 
   get size() {
@@ -21,7 +21,7 @@ export class Records {
     return this.#byClient.get(client);
   }
 
-  /** Takes a record of an own client, received at that time, if it is the newest. */
+  /** Takes a record of an own client with this receipt time, if it is the newest. */
   update(record, nowNs) {
     const lead = record.stamp - nowNs * NANOSECOND;
     this.ahead += lead > MAX_LEAD ? 1 : 0;
@@ -47,7 +47,7 @@ export class Records {
     return true;
   }
 
-  /** The clients whose record changed after that change. */
+  /** The clients whose record changed after this change. */
   *changedAfter(sequence) {
     for (const record of this.#byClient.values()) {
       if (record.sequence > sequence) {
@@ -56,7 +56,7 @@ export class Records {
     }
   }
 
-  /** A number that tables with the same records share, whatever the order in which they came. */
+  /** A number that is the same for all tables with the same records, in any order. */
   digest() {
     let sum = 0n;
     for (const record of this.#byClient.values()) {
