@@ -11,24 +11,25 @@ import (
 )
 
 const (
-	// clientLineBytes is what a line may have before its LF.
+	// clientLineBytes is the greatest length of a line before its LF.
 	clientLineBytes = 4096
-	// keptBytes of memory for answers are kept while a client is idle.
+	// keptBytes is the memory for answers that an idle client keeps.
 	keptBytes = 64 * 1024
-	// linger is the time that a connection which was told its last words is still listened to, so that they are not lost.
+	// linger is the time for which a connection is read after its last output. Otherwise unread input
+	// would reset it, and the output could be lost.
 	linger = 2 * time.Second
 )
 
-// longAgo as a deadline ends whatever waits.
+// longAgo as a deadline ends every wait.
 var longAgo = time.Unix(1, 0)
 
-// client is one connection of a client: commands in, answers out, in order.
+// client is the connection of a client: commands in, answers out, in order.
 type client struct {
 	server *server
 	conn   *net.TCPConn
 	who    string
 	out    []byte
-	// seq is the last change among the answers in out: the neighbours have to hear of it first.
+	// seq is the last change whose answer is in out. The neighbours must get it first.
 	seq uint64
 }
 
@@ -41,7 +42,7 @@ func (s *server) serveClient(conn *net.TCPConn) {
 	}
 	s.mutex.Unlock()
 
-	// What a client does that is gone is nobody's concern; an error is only the end of its conversation.
+	// A client may disconnect at any time, so the error does not matter.
 	c.converse()
 
 	s.mutex.Lock()
@@ -74,8 +75,8 @@ func (c *client) converse() error {
 	}
 }
 
-// flush writes what is ready, after the neighbours have been told. The client waits here if it does not read its answers, and is
-// not read meanwhile.
+// flush writes the output, after the neighbours have got its updates. If the client does not read
+// its answers, flush blocks, and the client is not read.
 func (c *client) flush() error {
 	if len(c.out) == 0 {
 		return nil
@@ -92,8 +93,8 @@ func (c *client) flush() error {
 	return err
 }
 
-// hangUp ends the conversation. Closing with unread input would destroy what the client has not read yet (RFC 9293 §3.6.1), so the
-// rest of it is read first.
+// hangUp ends the conversation. It reads the rest of the input, because a close with unread input
+// would reset the connection, and the client could lose its answers (RFC 9293 §3.6.1).
 func (c *client) hangUp() error {
 	if err := c.flush(); err != nil {
 		return err
@@ -150,12 +151,12 @@ func (c *client) iamat(i *iamat) {
 	}
 }
 
-// whatsat asks Places. What was answered before does not wait for that.
+// whatsat asks Places. Earlier answers are written first.
 func (c *client) whatsat(w *whatsat, atLine []byte) error {
 	if err := c.flush(); err != nil {
 		return err
 	}
-	at, _ := parseAt(atLine) // what is in the table is one
+	at, _ := parseAt(atLine) // The table holds only AT lines.
 	latitude, longitude, _ := parseLocation(at.location)
 	answer := c.server.places.ask(fmt.Sprintf("location=%s,%s&radius=%s", plain(latitude), plain(longitude), metres(w.radiusNm)))
 	json := answer.json(w.bound)
@@ -169,7 +170,7 @@ func (c *client) whatsat(w *whatsat, atLine []byte) error {
 	return nil
 }
 
-// quote answers what cannot be answered: "? " and a copy of it.
+// quote refuses a line: "? " and a copy of it.
 func (c *client) quote(line []byte) {
 	if logsInfo {
 		logInfo("%s -> ? %s", c.who, escaped(line))

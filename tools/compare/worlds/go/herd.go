@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// operator is the name under which a tool asks how a server stands; no server is called so.
+// operator is the name under which a tool asks for a server's status. No server has this name.
 const operator = "operator"
 
-// server is what all goroutines share.
+// server is the state that all goroutines share.
 type server struct {
 	name   string
 	secret []byte
-	boot   uint64 // which life of this process it is
+	boot   uint64 // the id of this life of the process
 	places *places
 
-	mutex       sync.Mutex // guards everything below
-	told        *sync.Cond // a link has told its neighbour something, or is gone
+	mutex       sync.Mutex // guards all fields below
+	told        *sync.Cond // signalled when a neighbour has got something, or its link has ended
 	records     records
 	neighbours  []*neighbour
 	clients     map[*net.TCPConn]bool
@@ -29,19 +29,19 @@ type server struct {
 	isStopping  bool
 }
 
-// neighbour is a server that this one is linked with, or wants to be.
+// neighbour is a server with which this one is or should be linked.
 type neighbour struct {
 	name   string
 	weDial bool
 	link   *link
-	heard  *heard // what we have of its feed
+	heard  *heard // the received part of its feed
 }
 
-// heard is how far a neighbour's feed has been heard.
+// heard is the progress in a neighbour's feed, the ordered list of its changes.
 type heard struct {
-	boot     uint64 // in which of its lives
-	position uint64 // up to which of its changes
-	teacher  uint64 // under which what it taught us is kept
+	boot     uint64 // the life of the neighbour
+	position uint64 // the last received change
+	teacher  uint64 // the id of this life as the origin of records
 }
 
 func newServer(o *options, places *places, secret []byte) (*server, error) {
@@ -67,7 +67,7 @@ func newServer(o *options, places *places, secret []byte) (*server, error) {
 	return s, nil
 }
 
-// find is the neighbour of that name, or nil.
+// find returns the neighbour with this name, or nil.
 func (s *server) find(name string) *neighbour {
 	for _, n := range s.neighbours {
 		if n.name == name {
@@ -86,7 +86,8 @@ func (s *server) offer(line, client []byte, order order, teacher uint64) {
 	}
 }
 
-// update takes a record of an own client. It returns the number of the change, 0 if there is none.
+// update takes a record of an own client. It returns the number of the change, or 0 if there is
+// none.
 func (s *server) update(line, client []byte, order order, received posixTime) (seq uint64) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -97,7 +98,7 @@ func (s *server) update(line, client []byte, order order, received posixTime) (s
 	return s.records.lastSeq
 }
 
-// wakeLinks tells the links that there is a change. The mutex is held.
+// wakeLinks wakes the links after a change. The caller holds the mutex.
 func (s *server) wakeLinks() {
 	for _, n := range s.neighbours {
 		if n.link != nil {
@@ -106,7 +107,8 @@ func (s *server) wakeLinks() {
 	}
 }
 
-// waitUntilTold waits until all neighbours that are linked have been told of a change. One that is behind is not waited for.
+// waitUntilTold waits until all linked neighbours have got a change. It does not wait for slow
+// ones.
 func (s *server) waitUntilTold(seq uint64) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -117,7 +119,7 @@ func (s *server) waitUntilTold(seq uint64) {
 	}
 }
 
-// line is a copy of the AT line of a client, without its LF, or nil.
+// line returns a copy of a client's AT line without its LF, or nil.
 func (s *server) line(client []byte) []byte {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -127,7 +129,7 @@ func (s *server) line(client []byte) []byte {
 	return nil
 }
 
-// status tells an operator how the server stands.
+// status returns the server's status, for an operator.
 func (s *server) status() string {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -147,13 +149,14 @@ func (s *server) status() string {
 	return line.String()
 }
 
-// nextSerial is a number that was not given out before. The mutex is held.
+// nextSerial returns a new number. The caller holds the mutex.
 func (s *server) nextSerial() uint64 {
 	s.lastSerial++
 	return s.lastSerial
 }
 
-// isNews says whether the log was last told of another refusal: whoever is refused tries again every second.
+// isNews says whether this refusal differs from the last logged one. A refused peer tries again
+// every second.
 func (s *server) isNews(refusal string) bool {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -162,7 +165,7 @@ func (s *server) isNews(refusal string) bool {
 	return isNews
 }
 
-// stopClients lets every client end when it waits for its next command.
+// stopClients ends each client when it waits for its next command.
 func (s *server) stopClients() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -172,7 +175,7 @@ func (s *server) stopClients() {
 	}
 }
 
-// stopLinks says goodbye to the neighbours.
+// stopLinks ends all links with a goodbye.
 func (s *server) stopLinks() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

@@ -8,13 +8,13 @@ import (
 	"strconv"
 )
 
-// readerBytes is how much one read may bring.
+// readerBytes is the greatest number of bytes of one read.
 const readerBytes = 16 * 1024
 
 var errLineTooLong = errors.New("a line that is too long")
 
-// lineReader reads lines of at most limit bytes. Whenever the next line is not there yet, it calls beforeRead first: the place to
-// write what is ready, so that all the lines that one read brought are answered with one write.
+// lineReader reads lines of at most limit bytes. If the next line is not complete, it calls
+// beforeRead first, which writes the output. So one write answers all lines of one read.
 type lineReader struct {
 	in         *bufio.Reader
 	limit      int
@@ -25,8 +25,9 @@ func newLineReader(in io.Reader, limit int, beforeRead func() error) *lineReader
 	return &lineReader{bufio.NewReaderSize(in, readerBytes), limit, beforeRead}
 }
 
-// next returns the next line without its LF; it is valid until the next call. At the end of input it returns what is left with
-// io.EOF, and with errLineTooLong as much as a line may have.
+// next returns the next line without its LF, which is valid until the next call. At the end of
+// input it returns the rest and io.EOF. For a line that is too long it returns the first limit
+// bytes and errLineTooLong.
 func (r *lineReader) next() ([]byte, error) {
 	for {
 		buffered, _ := r.in.Peek(r.in.Buffered())
@@ -35,7 +36,7 @@ func (r *lineReader) next() ([]byte, error) {
 			window = window[:r.limit+1]
 		}
 		if end := bytes.IndexByte(window, '\n'); end >= 0 {
-			r.in.Discard(end + 1) // does not touch the bytes
+			r.in.Discard(end + 1) // It leaves the bytes in place.
 			return buffered[:end], nil
 		}
 		if len(buffered) > r.limit {
@@ -52,7 +53,7 @@ func (r *lineReader) next() ([]byte, error) {
 	}
 }
 
-// isSpace is C's isspace, which is white space in the protocol. (unicode.IsSpace has more.)
+// isSpace is C's isspace, the white space of the protocol. (unicode.IsSpace accepts more.)
 func isSpace(b byte) bool {
 	switch b {
 	case ' ', '\t', '\r', '\n', '\v', '\f':
@@ -61,7 +62,7 @@ func isSpace(b byte) bool {
 	return false
 }
 
-// fields splits a line into its runs of bytes that are not white space; more than five are not looked at.
+// fields returns the fields of a line, which white space separates. It returns at most five.
 func fields(line []byte) [][]byte {
 	found := make([][]byte, 0, 5)
 	for i := 0; i < len(line) && len(found) < cap(found); {
@@ -78,7 +79,7 @@ func fields(line []byte) [][]byte {
 	return found
 }
 
-// allDigits says whether there is a byte at all, and all are digits.
+// allDigits says whether the text is not empty and has only digits.
 func allDigits(text []byte) bool {
 	for _, b := range text {
 		if b < '0' || b > '9' {
@@ -88,10 +89,10 @@ func allDigits(text []byte) bool {
 	return len(text) > 0
 }
 
-// allZeros says whether there is nothing but zeros.
+// allZeros says whether the text has only zeros.
 func allZeros(digits []byte) bool { return len(bytes.Trim(digits, "0")) == 0 }
 
-// number reads a whole number, digits only.
+// number parses a whole number of digits only.
 func number(text []byte) (uint64, bool) {
 	if !allDigits(text) {
 		return 0, false
@@ -100,7 +101,7 @@ func number(text []byte) (uint64, bool) {
 	return value, err == nil
 }
 
-// hex64 reads sixteen hexadecimal digits.
+// hex64 parses sixteen hexadecimal digits.
 func hex64(text []byte) (uint64, bool) {
 	if len(text) != 16 {
 		return 0, false

@@ -14,68 +14,72 @@ import (
 )
 
 const (
-	// version of the neighbours' protocol.
+	// version is the version of the neighbours' protocol.
 	version = "2"
-	// linkLineBytes is a client's line, a server's name, a skew, and perhaps an epoch.
+	// linkLineBytes is the greatest length of a line: a client's line, a server's name, a skew, and
+	// perhaps an epoch.
 	linkLineBytes = 4096 + 256
-	// batchBytes are written at once.
+	// batchBytes is the size of one write.
 	batchBytes = 64 * 1024
-	// linkConnect is the time for a connection to be made.
+	// linkConnect is the time limit of a connect.
 	linkConnect = 3 * time.Second
-	// linkProof is the time for a neighbour to prove who it is.
+	// linkProof is the time limit for a peer's proof.
 	linkProof = 5 * time.Second
 	heartbeat = 3 * time.Second
-	// confirmAfter is waited before a KEPT, so that one confirms many batches.
+	// confirmAfter is the delay of a KEPT, so that one confirms many batches.
 	confirmAfter = 200 * time.Millisecond
-	// silence of a neighbour after which it counts as lost.
+	// silence is the time without input after which the link is closed.
 	silence = 10 * time.Second
-	// slowAfter is how long a neighbour's socket may take nothing until clients are answered without waiting for it.
+	// slowAfter: if a neighbour's socket takes no bytes for so long, clients do not wait for it.
 	slowAfter = 100 * time.Millisecond
-	// steady: a link that held for so long was a good one.
+	// steady: after a link that held for so long, the first redial comes soon.
 	steady      = 2 * time.Second
 	redialFirst = 100 * time.Millisecond
 	redialCap   = time.Second
-	// clockTolerance: a wall clock that is further off than this is told in the log.
+	// clockTolerance: a greater difference of the wall clocks is logged.
 	clockTolerance = time.Second
-	// shownBytes of what the other side said are repeated in a log line.
+	// shownBytes: at most so many bytes of the peer's line are logged.
 	shownBytes = 100
 )
 
-// link is a connection between two servers of the herd: the neighbours' protocol, as herd-mio's core/link describes it.
+// link is a connection between two servers of the herd. The protocol is described in herd-mio's
+// core/link.
 //
-// First the two ends prove who they are, line by line. Then one goroutine hears and another tells. They have to be two: if a server
-// that is writing did not read, two that write to each other at the same time would wait for ever.
+// First both ends prove their names, line by line. Then one goroutine reads and another one writes.
+// There have to be two. If a server did not read while it writes, two servers that write to each
+// other at the same time would wait for ever.
 type link struct {
 	server    *server
 	conn      *net.TCPConn
 	isDialler bool
-	neighbour *neighbour // whom we dialled, or who it says it is
+	neighbour *neighbour // the dialled neighbour, or the one that the peer claims to be
 	isProven  bool
 	lines     *lineReader
-	out       []byte // what is to be said before the next line is waited for
+	out       []byte // output before the next line
 
-	// Once records flow:
+	// After the handshake:
 	teacher     uint64
 	linkedSince time.Time
 	hasNews     bool
-	wake        chan struct{} // there is something to tell
-	over        chan struct{} // there is nobody to tell it to
+	wake        chan struct{} // there is something to send
+	over        chan struct{} // closed when the link ends
 
 	// Guarded by the server's mutex:
-	position uint64 // the neighbour has been told everything up to this change
-	isBehind bool   // it is still being told what it lacked from before, or its socket takes nothing
-	farewell string // why we end it
-	// Its feed is confirmed up to there, and more of it at confirmAt, if there is more.
+	position uint64 // the neighbour has all changes up to this one
+	isBehind bool   // it still lacks older records, or its socket takes no bytes
+	farewell string // why this server ends it
+	// The confirmed position in its feed, and the time of the next confirmation, if one is due.
 	confirmed uint64
 	confirmAt time.Time
-	// What it says: how much of our feed it has kept, and how many records it had to refuse.
+	// The peer's reports: the position in our feed that it has kept, and the number of records that it
+	// refused.
 	kept, lacks uint64
 }
 
-// goodbye is what neighbours are told when the server stops.
+// goodbye is the reason that neighbours get when the server stops.
 const goodbye = "stopping"
 
-// broken is why we end a link: the other side is told.
+// broken is why this server ends a link. The peer gets the reason.
 type broken string
 
 func (b broken) Error() string { return string(b) }
@@ -86,7 +90,7 @@ func breakOff(format string, arguments ...any) error {
 
 func unexpected(line []byte) error { return breakOff("not the neighbours' protocol: %s", shown(line)) }
 
-// shown is the beginning of what the other side said, fit for a log line.
+// shown is the beginning of a peer's line, escaped for the log.
 func shown(bytes []byte) string {
 	if len(bytes) > shownBytes {
 		bytes = bytes[:shownBytes]
@@ -96,7 +100,7 @@ func shown(bytes []byte) string {
 
 var errClosed = errors.New("it closed the connection")
 
-// serveLink serves whoever connected to the neighbours' port.
+// serveLink serves a peer that connected to the neighbours' port.
 func (s *server) serveLink(conn *net.TCPConn) {
 	l := newLink(s, conn, nil)
 	l.tellLog(l.run())
@@ -141,11 +145,12 @@ func (s *server) keepDialling(d dialled) {
 			if time.Since(l.linkedSince) >= steady {
 				step = redialFirst
 			}
-		case err.Error() != complaint: // the same failure is not told every second
+		case err.Error() != complaint: // The same failure is logged only once.
 			logWarn("neighbour %s %s: not linked: %v; trying on", d.name, d.address, err)
 			complaint = err.Error()
 		}
-		// 50 % to 90 % of it, so that servers which lost the same neighbour do not all dial in the same millisecond.
+		// 50 % to 90 % of a step. So servers that lost the same neighbour do not all dial at the same
+		// time.
 		time.Sleep(time.Duration(float64(step) * (0.5 + 0.4*rand.Float64())))
 		if step *= 2; step > redialCap {
 			step = redialCap
@@ -153,7 +158,7 @@ func (s *server) keepDialling(d dialled) {
 	}
 }
 
-// run is the whole life of a link; it returns why it ended.
+// run runs a link from its greeting to its end. It returns why the link ended.
 func (l *link) run() error {
 	l.conn.SetDeadline(time.Now().Add(linkProof))
 	err := l.prove()
@@ -166,14 +171,14 @@ func (l *link) run() error {
 	}
 	reason := broken("")
 	if err != nil && !errors.As(err, &reason) {
-		return err // whoever is gone, or silent, is told nothing
+		return err // A peer that has closed or is silent gets no reason.
 	}
 	if err != nil && isTold {
 		l.say("BYE %s", reason)
 	}
 	l.conn.SetDeadline(time.Now().Add(linger))
 	if l.flush() == nil {
-		// Last words: listened to until the other side has closed, or they might be lost.
+		// The peer is read until it closes, because a reset could destroy the last line.
 		l.conn.CloseWrite()
 		io.Copy(io.Discard, l.conn)
 	}
@@ -190,12 +195,12 @@ func (l *link) flush() error {
 	return err
 }
 
-// beforeRead is called whenever the next line is not there yet.
+// beforeRead is called whenever the next line is not complete.
 func (l *link) beforeRead() error {
 	if l.linkedSince.IsZero() {
 		return l.flush()
 	}
-	// Under the mutex, or it might undo the deadline with which end ends the wait.
+	// The mutex is needed: without it, this could undo the deadline with which end stops the wait.
 	l.server.mutex.Lock()
 	defer l.server.mutex.Unlock()
 	if l.farewell == "" {
@@ -204,7 +209,7 @@ func (l *link) beforeRead() error {
 	return nil
 }
 
-// next is the next line of a conversation in which one side waits for the other.
+// next is the next line of the handshake, in which one side waits for the other.
 func (l *link) next() ([]byte, error) {
 	line, err := l.lines.next()
 	switch {
@@ -218,7 +223,7 @@ func (l *link) next() ([]byte, error) {
 	return line, err
 }
 
-// words is the next line, which has to begin with verb and to have so many words.
+// words is the next line. It must begin with verb and have so many words.
 func (l *link) words(verb string, count int) ([]string, error) {
 	line, err := l.next()
 	if err != nil {
@@ -231,7 +236,8 @@ func (l *link) words(verb string, count int) ([]string, error) {
 	return words, nil
 }
 
-// prove lets both ends prove who they are. An operator is then told how the server stands; a neighbour is linked.
+// prove lets both ends prove their names. Then an operator gets the server's status, and a
+// neighbour is linked.
 func (l *link) prove() error {
 	s := l.server
 	random, err := randomBytes(nonceBytes)
@@ -253,7 +259,8 @@ func (l *link) prove() error {
 	dialler, acceptor, ourSide, theirSide := them, us, "acceptor", "dialler"
 	if l.isDialler {
 		dialler, acceptor, ourSide, theirSide = us, them, "dialler", "acceptor"
-		// The dialler proves itself first: a stranger that dials learns nothing made with the secret.
+		// The dialler proves itself first. So an unproven peer that dials gets nothing that was made with
+		// the secret.
 		l.say("PROOF %s", prove(s.secret, ourSide, dialler, acceptor))
 	}
 	words, err := l.words("PROOF", 2)
@@ -287,7 +294,7 @@ func (l *link) prove() error {
 	return l.life(words)
 }
 
-// greeted acts on HERD 2 <from> <to> <nonce>: who it says it is, and its nonce.
+// greeted handles HERD 2 <from> <to> <nonce>. It returns the peer's name and its nonce.
 func (l *link) greeted() (them party, err error) {
 	s := l.server
 	line, err := l.next()
@@ -331,7 +338,7 @@ func (l *link) greeted() (them party, err error) {
 	return them, nil
 }
 
-// life acts on LIFE <boot> <wall> <your boot> <position>: the link is made.
+// life handles LIFE <boot> <wall> <your boot> <position>, which completes the link.
 func (l *link) life(words []string) error {
 	s, n := l.server, l.neighbour
 	boot, hasBoot := hex64([]byte(words[1]))
@@ -344,7 +351,7 @@ func (l *link) life(words []string) error {
 
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	// What was heard of this life counts, what was heard of another does not.
+	// A position counts only for the life from which it came.
 	if n.heard == nil || n.heard.boot != boot {
 		n.heard = &heard{boot: boot, teacher: s.nextSerial()}
 	}
@@ -353,7 +360,7 @@ func (l *link) life(words []string) error {
 		l.position, l.kept = position, position
 	}
 	l.confirmed = n.heard.position
-	// A neighbour that proves itself anew was cut off without our noticing: its old link is dead.
+	// A neighbour that proves itself again has lost the old connection, so the old link ends.
 	if n.link != nil {
 		n.link.end("a newer connection took its place")
 	}
@@ -366,8 +373,8 @@ func (l *link) life(words []string) error {
 	return nil
 }
 
-// flow lets records flow, in both directions, until the link ends. It returns why it did, and whether all that was begun to be told
-// has been told.
+// flow sends and receives records until the link ends. It returns why the link ended, and whether
+// all begun output was sent.
 func (l *link) flow() (err error, isTold bool) {
 	s := l.server
 	if err := l.flush(); err != nil {
@@ -388,19 +395,19 @@ func (l *link) flow() (err error, isTold bool) {
 	s.told.Broadcast()
 	s.mutex.Unlock()
 	close(l.over)
-	// What is being written may still be taken, but not for ever.
+	// A write that is under way may still succeed, but only for a while.
 	cutOff := time.AfterFunc(linger, func() { l.conn.Close() })
 	defer cutOff.Stop()
 	return err, <-told == nil
 }
 
-// end ends the link from outside. The server's mutex is held.
+// end ends the link from another goroutine. The caller holds the server's mutex.
 func (l *link) end(reason string) {
 	l.farewell = reason
 	l.conn.SetReadDeadline(longAgo)
 }
 
-// wakeUp says that there is something to tell.
+// wakeUp wakes the writing goroutine.
 func (l *link) wakeUp() {
 	select {
 	case l.wake <- struct{}{}:
@@ -408,12 +415,13 @@ func (l *link) wakeUp() {
 	}
 }
 
-// tell tells the neighbour what it lacks, whenever the feed has grown, and a heartbeat when it has not.
+// tell sends the records that the neighbour lacks whenever the feed has grown, and a heartbeat
+// otherwise.
 func (l *link) tell() error {
 	s := l.server
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
-	hasToSpeak := true // at once: what the neighbour lacks from before
+	hasToSpeak := true // The first batch has the records that the neighbour lacks.
 	var batch []byte
 	for {
 		s.mutex.Lock()
@@ -452,7 +460,8 @@ func (l *link) tell() error {
 	}
 }
 
-// write writes to the neighbour, however long that takes; if it takes long, clients are answered meanwhile.
+// write writes to the neighbour, and blocks as long as that takes. After slowAfter, clients do not
+// wait for it.
 func (l *link) write(batch []byte) error {
 	l.conn.SetWriteDeadline(time.Now().Add(slowAfter))
 	count, err := l.conn.Write(batch)
@@ -468,7 +477,7 @@ func (l *link) write(batch []byte) error {
 	return err
 }
 
-// hear hears the neighbour's records until the link ends.
+// hear receives the neighbour's records until the link ends.
 func (l *link) hear() error {
 	s := l.server
 	for {
@@ -492,7 +501,7 @@ func (l *link) hear() error {
 	}
 }
 
-// notice acts on SYNC, KEPT, LACKS and CLOCK, and the number that each has.
+// notice handles SYNC, KEPT, LACKS and CLOCK. Each has a number.
 func (l *link) notice(line []byte) error {
 	verb, digits, _ := bytes.Cut(line, []byte(" "))
 	value, ok := number(digits)
@@ -515,7 +524,7 @@ func (l *link) notice(line []byte) error {
 			logWarn("neighbour %s: records that it had to refuse: %d", l.neighbour.name, value)
 		}
 		l.lacks = value
-	case "CLOCK": // its LIFE said it, and we set no clock by it
+	case "CLOCK": // Only LIFE's clock is used.
 	default:
 		return unexpected(line)
 	}
@@ -532,7 +541,7 @@ func (l *link) tellLog(err error) {
 	case l.isProven && l.neighbour == nil && err == nil:
 		logInfo("operator %s: told how the server stands", address)
 	case !l.server.isNews(err.Error()):
-		// Whoever is refused tries again every second; the same refusal is not told as often.
+		// A refused peer tries again every second. The same refusal is not logged again.
 	case l.neighbour != nil:
 		logWarn("stranger %s, who says to be %s: refused: %v", address, l.neighbour.name, err)
 	default:

@@ -9,14 +9,15 @@ import (
 	"time"
 )
 
-// gather is how long lines of the log gather before they are written.
+// gather is the time for which lines are collected before a write.
 const gather = 50 * time.Millisecond
 
-// logsInfo says whether more than trouble is logged. Asked before a line is made, so that a line that nobody wants costs nothing.
+// logsInfo says whether events are logged, and not only problems. It is checked before a line is
+// made, so that an unlogged line costs nothing.
 var logsInfo bool
 
-// bufferedFile is a file behind a buffer, for several goroutines. Without the buffer, package log would make a system call for
-// each line.
+// bufferedFile is a file with a buffer, for several goroutines. Without the buffer, package log
+// would make a system call for each line.
 type bufferedFile struct {
 	mutex  sync.Mutex
 	file   *os.File
@@ -33,12 +34,12 @@ func (f *bufferedFile) flush() {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	if f.buffer.Flush() != nil {
-		// What cannot be written is dropped: bufio would refuse everything after a failure.
+		// Lines that cannot be written are dropped. Otherwise bufio would refuse all later ones.
 		f.buffer.Reset(f.file)
 	}
 }
 
-// startLog begins to log into a file, appending; the function it returns writes what is left.
+// startLog starts the log, which appends to a file. The returned function writes the rest.
 func startLog(path string, info bool) (closeLog func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -64,7 +65,7 @@ func logInfo(format string, arguments ...any) {
 
 func logWarn(format string, arguments ...any) { log.Printf("WARN "+format, arguments...) }
 
-// escaped shows bytes as printable ASCII: everything else, and the backslash, as \xNN.
+// escaped shows bytes as printable ASCII. Other bytes and the backslash become \xNN.
 func escaped(bytes []byte) string {
 	text := make([]byte, 0, len(bytes))
 	for _, b := range bytes {

@@ -1,14 +1,15 @@
-// herd-go is the server of herd-mio, written the way Go programs are written: a goroutine for each connection that blocks
-// where it has to wait, and one mutex around the table they share. Standard library only.
+// herd-go is the server of herd-mio in the usual style of Go programs: a blocking goroutine for
+// each connection, and one mutex for the shared table. It uses only the standard library.
 //
-//	main.go ──► client.go ──► message.go, times.go, lines.go   what a line says
+//	main.go ──► client.go ──► message.go, times.go, lines.go   parse lines
 //	   │            └───────► places.go                        HTTPS to Google Places
 //	   ├──────► link.go, proof.go                              the neighbours' protocol
-//	   ├──────► herd.go                                        what all goroutines share: neighbours, everybody's position
+//	   ├──────► herd.go                                        shared by all goroutines: neighbours and records
 //	   └──────► log.go
 //
-// Left out, on purpose: the journal, Google's New API, the 10 s that a client has to finish a line and the 60 s it has to take an
-// answer, and limits on how many clients, records and strangers there may be.
+// Some parts are left out on purpose: the journal, Google's New API, the time limits of 10 s for a
+// line and of 60 s for taking an answer, and the limits on the number of clients, records and
+// unproven peers.
 package main
 
 import (
@@ -25,11 +26,11 @@ import (
 )
 
 const (
-	// acceptPause is how long nobody is accepted after the system refused a new socket.
+	// acceptPause is the pause after a failed accept.
 	acceptPause = 100 * time.Millisecond
-	// stopPatience is the time for clients to be answered once the server was told to stop.
+	// stopPatience is the time limit for the clients' last answers when the server stops.
 	stopPatience = 5 * time.Second
-	// goodbyePatience is the time for the neighbours to be told goodbye after that.
+	// goodbyePatience is the time limit for the goodbyes to the neighbours after that.
 	goodbyePatience = time.Second
 )
 
@@ -55,7 +56,7 @@ type options struct {
 // dialled is a neighbour that this server connects to.
 type dialled struct{ name, address string }
 
-// parseOptions reads the command line: the name first, then the flags.
+// parseOptions parses the command line: the name first, then the flags.
 func parseOptions(arguments []string) (*options, error) {
 	o := &options{}
 	flags := flag.NewFlagSet("herd-go", flag.ContinueOnError)
@@ -86,12 +87,12 @@ func parseOptions(arguments []string) (*options, error) {
 		o.name, arguments = arguments[0], arguments[1:]
 	}
 	if err := flags.Parse(arguments); err != nil {
-		return nil, err // flag has told the user already
+		return nil, err // The flag package has reported it already.
 	}
 	return o, o.check(flags)
 }
 
-// check tells what is wrong with the options that flag itself does not know.
+// check returns a mistake in the options that the flag package does not find.
 func (o *options) check(flags *flag.FlagSet) error {
 	mistake := func() error {
 		switch {
@@ -167,7 +168,7 @@ func fail(status int, err error) {
 	os.Exit(status)
 }
 
-// variable is what a variable of the environment says, without white space around it.
+// variable returns an environment variable without white space around it.
 func variable(name string) string { return strings.TrimSpace(os.Getenv(name)) }
 
 func serve(o *options, places *places) error {
@@ -205,7 +206,7 @@ func serve(o *options, places *places) error {
 	logInfo("stopping")
 	clientsDoor.Close()
 	linksDoor.Close()
-	// Clients first: what they were answered has to reach the neighbours.
+	// The clients stop first, because their last updates have to reach the neighbours.
 	server.stopClients()
 	inTime := wait(&clients, stopPatience)
 	server.stopLinks()
@@ -217,7 +218,7 @@ func serve(o *options, places *places) error {
 	return nil
 }
 
-// accept serves everybody who comes, each in a goroutine of its own, until the door is closed.
+// accept serves each connection in its own goroutine, until the listener is closed.
 func accept(door net.Listener, guests *sync.WaitGroup, serve func(*net.TCPConn)) {
 	for {
 		conn, err := door.Accept()
@@ -238,7 +239,7 @@ func accept(door net.Listener, guests *sync.WaitGroup, serve func(*net.TCPConn))
 	}
 }
 
-// wait waits for a group, but not for ever.
+// wait waits for a group, at most for patience.
 func wait(group *sync.WaitGroup, patience time.Duration) bool {
 	done := make(chan struct{})
 	go func() {

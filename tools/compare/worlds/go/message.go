@@ -25,7 +25,8 @@ type whatsat struct {
 	bound    int
 }
 
-// parseCommand reads a client's line. It returns an iamat, a whatsat, or neither; blank lines ask for no answer.
+// parseCommand parses a client's line. It returns an iamat, a whatsat, or neither. A blank line
+// gets no answer.
 func parseCommand(line []byte) (i *iamat, w *whatsat, isBlank bool) {
 	words := fields(line)
 	if len(words) == 0 {
@@ -50,7 +51,8 @@ func parseCommand(line []byte) (i *iamat, w *whatsat, isBlank bool) {
 	return nil, nil, false
 }
 
-// parseRadius reads kilometres, 0 < r ≤ 50, as nanometres; a finer radius is rounded up, so none becomes zero.
+// parseRadius parses kilometres, 0 < r ≤ 50, and returns nanometres. A finer radius is rounded up,
+// so none becomes zero.
 func parseRadius(kilometres []byte) (nanometres uint64, ok bool) {
 	whole, fraction, hasPoint := bytes.Cut(kilometres, []byte("."))
 	km, ok := number(whole)
@@ -72,14 +74,15 @@ func parseRadius(kilometres []byte) (nanometres uint64, ok bool) {
 	return nanometres, 0 < nanometres && nanometres <= maxRadiusKm*kmNm
 }
 
-// metres is a radius as a plain decimal number.
+// metres returns a radius as a plain decimal number.
 func metres(nanometres uint64) string {
 	text := fmt.Sprintf("%d.%09d", nanometres/metreNm, nanometres%metreNm)
 	return strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
 }
 
-// parseLocation reads ISO 6709 decimal degrees: [+-] 1–3 digits, optional point and digits, twice; latitude within ±90, longitude
-// within ±180. Digits stay text, so nothing is rounded on the way to Google.
+// parseLocation parses ISO 6709 decimal degrees: twice [+-], 1–3 digits, and optionally a point and
+// digits. The latitude is within ±90, the longitude within ±180. The digits stay text, so nothing
+// is rounded on the way to Google.
 func parseLocation(text []byte) (latitude, longitude []byte, ok bool) {
 	if len(text) == 0 {
 		return nil, nil, false
@@ -92,7 +95,7 @@ func parseLocation(text []byte) (latitude, longitude []byte, ok bool) {
 	return latitude, longitude, within(latitude, 90) && within(longitude, 180)
 }
 
-// within says whether text is a signed decimal of 1–3 whole digits whose size is at most limit.
+// within says whether text is a signed decimal of 1–3 whole digits and at most limit in size.
 func within(text []byte, limit uint64) bool {
 	if len(text) == 0 || (text[0] != '+' && text[0] != '-') {
 		return false
@@ -105,7 +108,7 @@ func within(text []byte, limit uint64) bool {
 	return degrees < limit || (degrees == limit && allZeros(fraction))
 }
 
-// plain is a coordinate as URLs have it: no plus sign, no leading zeros.
+// plain returns a coordinate for a URL: without a plus sign and without leading zeros.
 func plain(coordinate []byte) string {
 	sign, size := coordinate[0], string(coordinate[1:])
 	size = strings.TrimLeft(size, "0")
@@ -118,13 +121,13 @@ func plain(coordinate []byte) string {
 	return size
 }
 
-// at is an AT line, taken apart. The line itself is what servers store, repeat and flood, byte for byte; this is only a view of it.
+// at is a parsed AT line. Servers store and send the line itself, byte for byte.
 type at struct {
 	client, location []byte
 	order            order
 }
 
-// parseTold reads an AT line as neighbours tell it: behind EPOCH <n>, unless its epoch is 0.
+// parseTold parses an AT line as it crosses a link: after EPOCH <n>, unless the epoch is 0.
 func parseTold(told []byte) (line []byte, a at, ok bool) {
 	line = told
 	epoch := uint64(0)
@@ -141,7 +144,8 @@ func parseTold(told []byte) (line []byte, a at, ok bool) {
 	return line, a, ok
 }
 
-// parseAt reads AT <server> <skew> <client> <location> <time>: single spaces, nothing before or after.
+// parseAt parses AT <server> <skew> <client> <location> <time> with single spaces, and nothing
+// before or after it.
 func parseAt(line []byte) (at, bool) {
 	words := bytes.Split(line, []byte(" "))
 	if len(words) != 6 || string(words[0]) != "AT" || !isName(words[1]) || !isName(words[3]) {
@@ -157,7 +161,7 @@ func parseAt(line []byte) (at, bool) {
 	return at{words[3], words[4], order}, ok
 }
 
-// isName says whether a field may name somebody: not empty, no white space in it.
+// isName says whether a field is a valid name: not empty, without white space.
 func isName(field []byte) bool {
 	for _, b := range field {
 		if isSpace(b) {

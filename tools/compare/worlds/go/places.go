@@ -20,35 +20,36 @@ import (
 )
 
 const (
-	// placesPatience is the time for an answer, waiting for a connection included.
+	// placesPatience is the time limit of an answer, with the wait for a connection.
 	placesPatience = 10 * time.Second
 	placesConnect  = 3 * time.Second
 	placesIdle     = 60 * time.Second
-	// maxPlacesConnections are open at once.
+	// maxPlacesConnections is the greatest number of open connections.
 	maxPlacesConnections = 16
 	maxBodyBytes         = 2 * 1024 * 1024
-	// leastKeyBytes: a shorter key would be found in many an innocent answer; Google's have 39 characters.
+	// leastKeyBytes: a shorter key would be found in many good answers by chance. Google's have 39
+	// characters.
 	leastKeyBytes = 8
 )
 
-// places asks Google Places over HTTPS (the legacy Nearby Search). net/http keeps the connections and uses them again, and asks once
-// more if one of them died idle.
+// places asks Google Places over HTTPS (the legacy Nearby Search). net/http keeps connections and
+// uses them again. It also retries once when a kept connection was closed while idle.
 type places struct {
 	client *http.Client
 	origin string
 	key    string
 
 	mutex sync.Mutex
-	calls map[string]*call // those that are out
+	calls map[string]*call // requests under way
 }
 
-// call is one question, for all who are asking it at the time.
+// call is one request for all clients that wait for it.
 type call struct {
 	done   chan struct{}
 	answer answer
 }
 
-// answer is Google's own text, or why there is none, in words that a client can act on.
+// answer is Google's own text, or why there is none, as advice for a client.
 type answer struct {
 	text []byte
 	err  error
@@ -59,7 +60,7 @@ func newPlaces(origin, caFile, key string) (*places, error) {
 	if u, err := url.Parse(origin); err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" {
 		return nil, fmt.Errorf("--places-url %q is not https://host[:port]", origin)
 	}
-	var roots *x509.CertPool // nil: the system's
+	var roots *x509.CertPool // nil stands for the system's
 	if caFile != "" {
 		pem, err := os.ReadFile(caFile)
 		if err != nil {
@@ -90,7 +91,8 @@ func newPlaces(origin, caFile, key string) (*places, error) {
 	}, nil
 }
 
-// ask asks, or joins those who are asking the same. Answers are shared, but not kept.
+// ask asks Places, or waits for the same question of another client. Answers are shared, but not
+// cached.
 func (p *places) ask(question string) answer {
 	if p.key == "" {
 		return answer{err: errors.New("this server has no key for Google Places; its operator can give it one (HERD_PLACES_KEY)")}
@@ -145,8 +147,8 @@ func (p *places) fetch(question string) ([]byte, error) {
 	return p.judge(response.StatusCode, body)
 }
 
-// inWords says what went wrong in words that a client can act on. The address that was asked, which net/http puts in front of its
-// errors, has the key in it and is left out.
+// inWords turns an error into advice for a client. net/http's errors begin with the URL, which
+// contains the key. So the URL is left out.
 func inWords(err error) error {
 	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
 		return errors.New("Google Places did not answer in time; try again later")
@@ -167,8 +169,8 @@ func inWords(err error) error {
 	return fmt.Errorf("Google Places gave no answer that can be used: %w; try again later", err)
 }
 
-// judge says whether a response is an answer: what Google says with 200, and what it says in JSON of an error. Nothing that repeats
-// the key, as something between Google and us might in an error page, is one.
+// judge accepts Google's text with status 200, and its JSON of an error. A response that contains
+// the key is refused: an error page of a proxy could repeat it.
 func (p *places) judge(status int, body []byte) ([]byte, error) {
 	switch {
 	case len(p.key) >= leastKeyBytes && bytes.Contains(body, []byte(p.key)):
@@ -185,7 +187,7 @@ func isObject(text []byte) bool {
 	return utf8.Valid(text) && json.Valid(text) && bytes.TrimLeft(text, " \t\r\n")[0] == '{'
 }
 
-// source says whose words they are, for the log.
+// source is the source of the answer, for the log.
 func (a answer) source() string {
 	if a.err != nil {
 		return "an error of our own"
@@ -193,17 +195,18 @@ func (a answer) source() string {
 	return "from Places"
 }
 
-// json is the answer for a client that wants at most bound places.
+// json is the JSON with at most bound places.
 func (a answer) json(bound int) []byte {
 	if a.err == nil {
 		return withoutBlankLines(cut(a.text, bound))
 	}
-	message, _ := json.Marshal(a.err.Error()) // a string always is JSON
+	message, _ := json.Marshal(a.err.Error()) // A string is always valid JSON.
 	return []byte(fmt.Sprintf(`{"html_attributions" : [], "results" : [], "status" : "UNKNOWN_ERROR", "error_message" : %s}`, message))
 }
 
-// cut is Google's text, a JSON object, with at most bound elements in its list of results. Its layout varies, so it is cut, never
-// written anew: the decoder only says where an element ends.
+// cut returns Google's text, a JSON object, with at most bound elements in its list of results.
+// Google's layout varies, so the text is cut and not written anew. The decoder only finds the ends
+// of the elements.
 func cut(text []byte, bound int) []byte {
 	kept, from := []byte(nil), 0
 	object := json.NewDecoder(bytes.NewReader(text))
@@ -227,7 +230,7 @@ func cut(text []byte, bound int) []byte {
 	return append(kept, text[from:]...)
 }
 
-// elementEnds says where each element of a JSON list ends.
+// elementEnds returns the end of each element of a JSON list.
 func elementEnds(list []byte) (ends []int) {
 	elements := json.NewDecoder(bytes.NewReader(list))
 	elements.Token() // [
@@ -243,7 +246,8 @@ func elementEnds(list []byte) (ends []int) {
 
 var newlines = regexp.MustCompile(`(\r\n|[\r\n])[\r\n]*`)
 
-// withoutBlankLines has each run of newlines as one, and none at either end: an empty line ends an answer.
+// withoutBlankLines reduces each run of newlines to one, and removes those at both ends. An empty
+// line would end the answer.
 func withoutBlankLines(text []byte) []byte {
 	return newlines.ReplaceAll(bytes.Trim(text, "\r\n"), []byte("$1"))
 }

@@ -7,18 +7,18 @@ import (
 	"sort"
 )
 
-// sweepFrom: the feed is not swept before it has so many entries.
+// sweepFrom: a feed with fewer entries is never cleaned.
 const sweepFrom = 1024
 
-// nobody is the teacher of what our own clients said.
+// nobody is the origin of records from own clients.
 const nobody = 0
 
-// record is the AT line of a client's latest position, as the server that heard it wrote it.
+// record is the AT line of a client's latest position, as the answering server wrote it.
 type record struct {
 	line    []byte // without its LF
 	order   order
 	seq     uint64
-	teacher uint64 // the neighbour, in one life of its process, that it was heard from; it is not sent back there
+	teacher uint64 // its origin: a neighbour in one life of its process, which does not get it back
 }
 
 // change is an entry of the feed. It is void if its record has changed again.
@@ -27,26 +27,27 @@ type change struct {
 	record *record
 }
 
-// records are the table of positions, and the feed of its changes.
+// records is the table of records, and the feed of its changes.
 //
-// An accepted change takes the next sequence number and is appended to the feed, which is how links find what they have not sent
-// yet: a link is nothing but a position in the feed, however far behind it is. Void entries are passed over, and swept out when
-// they are more than the others.
+// An accepted change takes the next sequence number and is appended to the feed. A link is only a
+// position in the feed, however old it is. Void entries are skipped. They are removed when the feed
+// is more than twice as long as the table, with a margin.
 type records struct {
 	byClient map[string]*record
 	feed     []change
 	lastSeq  uint64
 	digest   uint64
-	// Of the records of our own clients: how many changed nothing, and whose stamp is far off our
-	// clock.
+	// The counts of own clients' records that changed nothing, and of those with stamps far ahead of
+	// the server's clock or behind it.
 	stale, ahead, behind uint64
 }
 
-// hashOf is a line's part in the digest: every server of a herd computes it like this, eight bytes at a time.
+// hashOf is the hash of a line, for the digest. All servers of a herd use this hash: eight bytes at
+// a time.
 func hashOf(line []byte) uint64 {
 	hash := uint64(len(line))
 	for len(line) > 0 {
-		var word [8]byte // the last one is filled up with zeros
+		var word [8]byte // The last one is padded with zeros.
 		line = line[copy(word[:], line):]
 		hash = (hash ^ binary.LittleEndian.Uint64(word[:])) * 0x9e3779b97f4a7c15
 		hash ^= hash >> 32
@@ -54,14 +55,15 @@ func hashOf(line []byte) uint64 {
 	return hash
 }
 
-// stands says whether r stays the record of its client when another is offered.
+// stands says whether r wins against another record.
 func (r *record) stands(order order, line []byte) bool {
 	c := r.order.compare(order)
 	return c > 0 || (c == 0 && bytes.Compare(r.line, line) >= 0)
 }
 
-// update takes a record of an own client, received at that time, and says whether it did. If only a
-// wrong clock of another server holds it back, it begins the next epoch, which wins everywhere.
+// update takes a record of an own client with this receipt time, if it wins. It returns whether it
+// did. If the record would lose only because of another server's wrong clock, it gets the next
+// epoch, and wins everywhere.
 func (r *records) update(line, client []byte, order order, received posixTime) bool {
 	switch order.lead(received) {
 	case 1:
@@ -82,9 +84,9 @@ func (r *records) update(line, client []byte, order order, received posixTime) b
 	return isNews
 }
 
-// offer takes the record of line if it is the newest of its client, and says whether it did.
-// Greater epoch, then later effective time, then later stamp, then greater bytes: the order is
-// total and the same on every server, so the order of arrival decides nothing.
+// offer takes the record of line if it is the newest of its client. It returns whether it did. The
+// greater epoch wins, then the later effective time, then the later stamp, then the greater bytes.
+// This order is total and the same on every server, so the order of arrival does not matter.
 func (r *records) offer(line, client []byte, order order, teacher uint64) bool {
 	known := r.byClient[string(client)]
 	if known == nil {
@@ -117,8 +119,9 @@ func (r *records) sweep() {
 	r.feed = kept
 }
 
-// read appends the records behind the change after to out, oldest first, until out holds fullAt bytes or there are no more; those
-// that except taught us are passed over. It returns the change up to which everything is told now.
+// read appends the records after the change after to out, oldest first, until out holds fullAt
+// bytes or no more are left. Records from except are skipped. It returns the last change that is
+// included or skipped.
 func (r *records) read(after, except uint64, fullAt int, out []byte) ([]byte, uint64) {
 	start := sort.Search(len(r.feed), func(i int) bool { return r.feed[i].seq > after })
 	for _, change := range r.feed[start:] {

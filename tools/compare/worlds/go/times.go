@@ -7,29 +7,30 @@ import (
 )
 
 const (
-	// maxDigits are allowed on either side of a time's point.
+	// maxDigits is the greatest number of digits on either side of a time's point.
 	maxDigits     = 18
 	attosInSecond = 1_000_000_000_000_000_000
 	attosInNano   = 1_000_000_000
-	// maxLeadSeconds: a stamp counts as at most so much later than its receipt.
+	// maxLeadSeconds: a stamp counts as at most this much later than its receipt.
 	maxLeadSeconds = 60
-	// maxAheadSeconds: a record further ahead of our clock is set aside. Another server's clock is
-	// wrong.
+	// maxAheadSeconds: a record further ahead of the server's clock comes from a server with a wrong
+	// clock. An update replaces it.
 	maxAheadSeconds = 120
 	maxEpoch        = 1<<32 - 1
 )
 
-// posixTime is an exact time. Today's times are too large for a float64 to hold their nanoseconds, so it is two integers: seconds
-// since the epoch, and attoseconds (10⁻¹⁸ s), which hold every time that the protocol allows.
+// posixTime is an exact time. A float64 cannot hold the nanoseconds of current times. So a time is
+// two integers: seconds since 1970 and attoseconds (10⁻¹⁸ s). They hold every time that the
+// protocol allows.
 type posixTime struct{ seconds, attos int64 }
 
-// now is the wall clock.
+// now reads the wall clock.
 func now() posixTime {
 	t := time.Now()
 	return posixTime{t.Unix(), int64(t.Nanosecond()) * attosInNano}
 }
 
-// parseTime reads 1–18 digits, optionally a point and 1–18 digits.
+// parseTime parses 1–18 digits, and optionally a point and 1–18 digits.
 func parseTime(text []byte) (posixTime, bool) {
 	whole, fraction, hasPoint := bytes.Cut(text, []byte("."))
 	if len(whole) > maxDigits || len(fraction) > maxDigits {
@@ -65,7 +66,7 @@ func sign(difference int64) int {
 	return 0
 }
 
-// minus is the difference of two times, the later one first.
+// minus returns the difference of two times. t is the later one.
 func (t posixTime) minus(earlier posixTime) posixTime {
 	difference := posixTime{t.seconds - earlier.seconds, t.attos - earlier.attos}
 	if difference.attos < 0 {
@@ -75,12 +76,12 @@ func (t posixTime) minus(earlier posixTime) posixTime {
 	return difference
 }
 
-// plus is so many seconds later.
+// plus returns the time so many seconds later.
 func (t posixTime) plus(seconds int64) posixTime { return posixTime{t.seconds + seconds, t.attos} }
 
-// skew is receipt minus stamp, to the nanosecond, cut towards zero.
+// skew is receipt minus stamp to the nanosecond, rounded towards zero.
 type skew struct {
-	negative       bool // never with a size of zero
+	negative       bool // A zero is never negative.
 	seconds, nanos int64
 }
 
@@ -96,7 +97,7 @@ func skewBetween(receipt, stamp posixTime) skew {
 	return s
 }
 
-// parseSkew reads what appendTo writes, and nothing else.
+// parseSkew parses only the form that appendTo writes.
 func parseSkew(text []byte) (skew, bool) {
 	point := len(text) - 10
 	if point < 2 || text[point] != '.' || (text[0] != '+' && text[0] != '-') {
@@ -112,7 +113,7 @@ func parseSkew(text []byte) (skew, bool) {
 	return s, !s.negative || seconds > 0 || nanos > 0
 }
 
-// appendTo writes a sign always, whole seconds, a point, nine digits.
+// appendTo writes a sign in any case, whole seconds, a point, nine digits.
 func (s skew) appendTo(out []byte) []byte {
 	sign := '+'
 	if s.negative {
@@ -121,16 +122,16 @@ func (s skew) appendTo(out []byte) []byte {
 	return fmt.Appendf(out, "%c%d.%09d", sign, s.seconds, s.nanos)
 }
 
-// order is what orders the records of one client, before their bytes do.
+// order is the order of one client's records, before their bytes.
 type order struct {
-	// epoch is how many records of this client were set aside because of a wrong clock.
+	// epoch is the number of this client's records that were replaced because of a wrong clock.
 	epoch            uint32
 	effective, stamp posixTime
 }
 
 // newOrder finds the effective time: the stamp, or 60 s after the receipt if that is earlier. It
-// has no jump, so a clock that is about a minute ahead loses no update. It is false if the receipt
-// would lie before 1970. The receipt is computed from the line alone, so every server finds the
+// has no jump, so updates with a clock about a minute ahead are not lost. It returns false if the
+// receipt is before 1970. The receipt is computed from the line alone, so every server gets the
 // same.
 func newOrder(stamp posixTime, s skew) (order, bool) {
 	if !s.negative {
@@ -157,7 +158,7 @@ func (o order) lead(now posixTime) int {
 	return 0
 }
 
-// isHeldBackBy says whether only another server's clock makes known look later than o.
+// isHeldBackBy says whether known is the later one only because of another server's clock.
 func (o order) isHeldBackBy(known order, now posixTime) bool {
 	return o.stamp.compare(known.stamp) > 0 || known.effective.compare(now.plus(maxAheadSeconds)) > 0
 }
