@@ -32,7 +32,7 @@ pub struct Cli {
     config: Option<PathBuf>,
 
     /// A built-in herd, by year: 2016, 2018, 2020, 2021, 2022 or 2023 [default: 2021, or the newest
-    /// that has NAME]
+    /// herd with a server NAME]
     #[arg(long, value_name = "PRESET")]
     herd: Option<String>,
 
@@ -45,15 +45,15 @@ pub struct Cli {
     #[arg(long, value_name = "HOST:PORT", env = "HERD_LISTEN_PEERS")]
     listen_peers: Option<String>,
 
-    /// Clients may come through proxies that send a PROXY header (HAProxy: send-proxy,
-    /// send-proxy-v2); see --proxies
+    /// Read PROXY headers (HAProxy: send-proxy, send-proxy-v2) from the addresses in --proxies, and
+    /// take the client's address from the header
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         value_parser = BoolishValueParser::new(), env = "HERD_PROXY_PROTOCOL")]
     proxy_protocol: Option<bool>,
 
     /// The addresses and networks of the proxies that send a PROXY header, joined by commas:
-    /// 10.0.0.2,fd00::/8. Their connections must begin with the header; a header from any other
-    /// address is not accepted
+    /// 10.0.0.2,fd00::/8. A connection from such an address must begin with the header. From any
+    /// other address, the header is an invalid command
     #[arg(long, value_name = "ADDRESSES", env = "HERD_PROXIES")]
     proxies: Option<String>,
 
@@ -101,8 +101,8 @@ pub struct Cli {
     #[arg(long, value_name = "LEVEL", ignore_case = true, env = "HERD_LOG_LEVEL")]
     log_level: Option<Level>,
 
-    /// Do everything that a start does, except serving: print the configuration, open the ports,
-    /// the log and the journal, and change nothing
+    /// Check whether the server can start, without serving: print the configuration, try the log,
+    /// the ports and the journal, and leave all files as they are
     #[arg(long)]
     pub check: bool,
 }
@@ -156,8 +156,8 @@ impl Cli {
     fn from(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
         let (mut cli, matches): (Cli, _) = parse(&arguments)?;
         if cli.config.is_some() && cli.herd.is_some() {
-            // `--herd` is a flag. It overrides `HERD_CONFIG`, but it contradicts the flag
-            // `--config`.
+            // The flag `--herd` overrides the variable `HERD_CONFIG`. It cannot be combined with
+            // the flag `--config`.
             if matches.value_source("config") != Some(ValueSource::EnvVariable) {
                 let both = "the argument '--config <FILE>' cannot be used with '--herd <PRESET>'";
                 return Err(Cli::command().error(ErrorKind::ArgumentConflict, both));
@@ -210,7 +210,8 @@ impl Cli {
             }),
         };
         let herd = HerdConfig::load(&source, Some(&self.name)).map_err(|ConfigError(what)| {
-            // The other programs do not read `HERD_CONFIG`, so only this one names it.
+            // Only `herd-mio` reads `HERD_CONFIG`. The error of `load` is for all programs, so the
+            // variable is added here.
             let here = "name another with --config or HERD_CONFIG";
             ConfigError(what.replace("name another with --config", here))
         })?;
@@ -232,8 +233,8 @@ pub fn parse<C: Parser>(arguments: &[OsString]) -> Result<(C, ArgMatches), clap:
     Ok((parsed, matches))
 }
 
-/// Returns the command without the environment variables that are empty. `HERD_LISTEN: ${LISTEN:-}`
-/// in a compose file sets such a variable.
+/// Returns `command`, changed to ignore each environment variable that is empty. For example,
+/// `HERD_LISTEN: ${LISTEN:-}` in a compose file sets an empty variable.
 fn without_empty_variables(command: Command) -> Command {
     let is_empty = |variable: &OsStr| {
         std::env::var_os(variable)

@@ -1,5 +1,4 @@
-//! `herd-journal`: looks at a server's journal while the server is down, and takes out what is
-//! damaged.
+//! `herd-journal`: inspects and repairs the journal of a server.
 
 use std::process::ExitCode;
 
