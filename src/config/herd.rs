@@ -20,8 +20,8 @@ use crate::presets::{self, Preset};
 /// Where the description of the herd comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A preset that has the given server: that of 2021 if it has the server, else the newest that
-    /// has it. Without a server, the preset of 2021.
+    /// A preset that contains the given server: the preset of 2021 if possible, otherwise the
+    /// newest such preset. If no server is given, the preset of 2021.
     Name,
     /// The preset of a year.
     Preset(String),
@@ -43,7 +43,7 @@ pub struct Member {
 /// The description of a herd.
 #[derive(Clone, Debug)]
 pub struct HerdConfig {
-    /// How error messages call the herd: its file or its preset.
+    /// The name of the herd in error messages. It names the config file or the preset.
     pub title: String,
     /// The servers of the herd, in the order of the description.
     pub members: Vec<Member>,
@@ -237,8 +237,9 @@ impl HerdConfig {
             if !names.insert(name.as_str()) {
                 return Err(format!("two servers are called {name}"));
             }
-            // A wildcard address and port 0 may be used several times. Each host has its own
-            // wildcard address, and port 0 means a different port each time.
+            // Two servers may not have the same address. Wildcard addresses and port 0 are
+            // exceptions: each host has its own wildcard address, and the system chooses a free
+            // port for port 0.
             let is_one_place =
                 |address: &&HostPort| address.port != 0 && !is_unspecified(&address.host);
             for address in member.addresses().filter(is_one_place) {
@@ -280,8 +281,8 @@ impl HerdConfig {
         self.file.limits.check()
     }
 
-    /// Checks that each name fits into a certificate, where it stands as a DNS name. DNS names
-    /// allow fewer characters than server names, and ignore case.
+    /// Checks that each server's name is a valid DNS name, because certificates have the name as a
+    /// DNS name. DNS names allow fewer characters than server names, and ignore case.
     fn check_names_for_certificates(&self) -> Result<(), String> {
         let mut names = HashSet::new();
         for Member { name, .. } in &self.members {
@@ -289,7 +290,8 @@ impl HerdConfig {
                 ServerName::try_from(name.as_str()),
                 Ok(ServerName::DnsName(_))
             );
-            // Certificates ignore case, so the operator's name is reserved in any case.
+            // Certificates ignore case, so the name `OPERATOR` is reserved in upper, lower and
+            // mixed case.
             if !is_dns_name || name.ends_with('.') || name.eq_ignore_ascii_case(OPERATOR) {
                 return Err(format!(
                     "with [peers.tls] a server's name has to be one that a certificate can have: letters, digits and hyphens; {name:?} is not"
@@ -304,8 +306,8 @@ impl HerdConfig {
         Ok(())
     }
 
-    /// Returns where the certificates and keys of `name` are. `name` is a server of the herd, or
-    /// the name that tools use for themselves.
+    /// Returns the paths of the certificates and keys of `name`. `name` is a server of the herd, or
+    /// [`OPERATOR`] for a tool.
     #[must_use]
     pub fn tls_files(&self, name: &str) -> TlsFiles {
         TlsFiles::new(name, &self.directory, &self.file.clients, &self.file.peers)
@@ -363,8 +365,8 @@ impl Member {
     }
 }
 
-/// Adds a guess to the parser's message about an unknown key. There are many keys, above all
-/// limits, so a spelling mistake is likely.
+/// Adds the most similar valid key to the parser's message about an unknown key. There are many
+/// keys, above all limits, so a spelling mistake is likely.
 fn with_guess(message: &str) -> String {
     let guess = || {
         let rest = message.strip_prefix("unknown field `")?;

@@ -100,8 +100,8 @@ impl HerdConfig {
         ))
     }
 
-    /// Returns the file with the key for Places. `None` if the key is in the environment or there
-    /// is none.
+    /// Returns the file with the key for Places. `None` if the environment has the key, or if no
+    /// key is set.
     pub(super) fn places_key_file(&self, overrides: &Overrides) -> Option<PathBuf> {
         match (&overrides.places_key_file, &overrides.places_key) {
             (Some(path), _) => Some(path.clone()),

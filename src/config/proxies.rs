@@ -1,19 +1,21 @@
 //! Which proxies may name their clients in a PROXY header (`[clients]` in the config file).
 //!
-//! There are two keys, as in nginx and MySQL: a switch and a list of addresses. One key without the
-//! other is an error at the start. Otherwise the mistake would be found late: all clients would be
-//! refused, or all would be counted as one.
+//! `proxy_protocol` is a flag, and `proxies` lists addresses, as in nginx and MySQL. One of these
+//! keys without the other is an error at the start. Otherwise the operator would notice the mistake
+//! late: the server would read each PROXY header as an invalid command, and count all clients under
+//! the proxy's address.
 
 use super::{ConfigError, HerdConfig, Overrides, wrong};
 use crate::config::redact::redact;
 use crate::core::base::network::{Network, Networks};
 
 impl HerdConfig {
-    /// Returns the networks of the proxies that may send a PROXY header. Empty if the switch is
-    /// off.
+    /// Returns the networks of the proxies that may send a PROXY header. Empty if `proxy_protocol`
+    /// is false or not set.
     ///
     /// # Errors
-    /// An address is invalid, or the switch and the list contradict each other.
+    /// An address is invalid. Or `proxy_protocol` is true and `proxies` is empty. Or `proxies` is
+    /// not empty and `proxy_protocol` is not set.
     pub(super) fn proxies(&self, overrides: &Overrides) -> Result<Networks, ConfigError> {
         let (texts, place): (Vec<&str>, _) = match (&overrides.proxies, &self.file.clients.proxies)
         {

@@ -58,9 +58,9 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     Cow::Owned(said)
 }
 
-/// Returns the TOML parser's message about a file, in one line. If a text was found where a table
-/// or a number is expected, that text is left out. Any text could be a secret, whatever its length
-/// and letters.
+/// Returns the TOML parser's message about a file, in one line. If the file has a string where
+/// another type is expected, the message does not quote the string. Even a short string could be a
+/// secret.
 #[must_use]
 pub fn of_parser(message: &str) -> String {
     let message = message.replace('\n', " ");

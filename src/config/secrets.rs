@@ -14,10 +14,10 @@ use crate::core::base::settings::{Secret, Secrets};
 use crate::shell::disk::JOURNAL;
 use crate::shell::start::JournalConfig;
 
-/// A secret with fewer bytes gets a note that it is short.
+/// The length in bytes below which a note says that the secret is short.
 const SHORT_SECRET: usize = 16;
-/// The size limit of a file with a secret. A larger file is probably a wrong one, so it is refused
-/// and not read to its end.
+/// The maximum size, in bytes, of a file with a secret. A larger file is refused and not read to
+/// its end, because the operator probably named the wrong file.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// Where the herd's secret was found.
@@ -144,8 +144,9 @@ pub(super) fn note_on_mode(file: &Path) -> Option<String> {
     })
 }
 
-/// Returns notes for the operator about file modes: every user can write the data directory and so
-/// change the journal, or every user can read the journal.
+/// Returns notes for the operator about file modes. One note: every user can change the journal,
+/// because every user can write to the data directory. Another note: every user can read the
+/// journal.
 pub(super) fn notes_on_journal(journal: &JournalConfig) -> Vec<String> {
     let directory = &journal.directory;
     let is_open = fs::metadata(directory).is_ok_and(|it| it.permissions().mode() & 0o002 != 0);

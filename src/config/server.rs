@@ -272,7 +272,8 @@ fn note_on_rotation(log: &LogConfig) -> Option<String> {
     ))
 }
 
-/// Returns where a server listens for clients, and for neighbours if it has an address for them.
+/// Returns the addresses on which a server listens for clients and for neighbours. The address for
+/// neighbours is optional.
 fn listens_at(member: &Member, overrides: &Overrides) -> Result<Ports, ConfigError> {
     let clients = match &overrides.listen {
         Some(text) => address(text, "where to listen for clients (--listen, HERD_LISTEN)")?,

@@ -89,7 +89,7 @@ pub struct TlsFiles {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PeersFiles {
-    /// The server's name, which its certificate has to be for.
+    /// The server's name. The server's certificate must be for this name.
     name: String,
     mode: TlsMode,
     ca: PathBuf,
@@ -178,7 +178,7 @@ impl TlsFiles {
     /// Returns this server's own certificates with the times at which they expire.
     ///
     /// # Errors
-    /// The other side would refuse one of them at the time `now`.
+    /// A client or a neighbour would refuse one of the certificates at the time `now`.
     fn check_own(&self, now: UnixTime) -> Result<Vec<OwnCertificate>, ConfigError> {
         let clients = self.clients.iter().map(|identity| identity.check(now));
         let neighbours = self.neighbours.iter().map(|files| files.check(now));
@@ -265,9 +265,8 @@ fn for_neighbours(
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
         .map_err(|error| identity.unusable(&error))?;
-    // No certificate is sent when a session is resumed. So a neighbour whose certificate has
-    // expired, or whose authority is not trusted any more, could link as long as it has tickets
-    // (RFC 8446, section 2.2).
+    // Links never resume a TLS session. Resumption sends no certificate (RFC 8446, section 2.2), so
+    // it would admit a neighbour whose certificate has expired or is not trusted any more.
     accepting.send_tls13_tickets = 0;
     dialling.resumption = Resumption::disabled();
     Ok(NeighbourTls {
@@ -334,7 +333,7 @@ impl Identity {
                 in_words(&error)
             ))
         })?;
-        // Check this here, where the error can name both files.
+        // rustls checks the pair later, too. But here the error can name both files.
         let pair = provider
             .key_provider
             .load_private_key(key.clone_key())
@@ -420,7 +419,8 @@ impl PeersFiles {
         let verify = |at| as_server(at).or_else(|error| as_client(at).map_err(|_| error));
         match verify(now) {
             Ok(()) => Ok(match verify(own.ends) {
-                // An intermediate certificate expires earlier.
+                // An intermediate certificate expires earlier than the server's own certificate.
+                // Report the earlier time.
                 Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
                     not_after: ends,
                     ..
@@ -479,8 +479,8 @@ fn certificates_in(path: &Path, option: &str) -> Result<Vec<CertificateDer<'stat
     Ok(certificates)
 }
 
-/// Reads the certificate authorities in a PEM file. `option` is the setting that named the file; an
-/// error repeats it.
+/// Reads the certificate authorities in a PEM file. Error messages name `option`, the setting with
+/// the file's path.
 pub(super) fn roots_of(path: &Path, option: &str) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates_in(path, option)? {
