@@ -1,4 +1,4 @@
-//! Counts what is in a journal, while the journal is read once.
+//! Counts the entries and the damaged places of a journal in one pass.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,9 @@ use crate::shell::disk::machine_boot_id;
 
 /// At most this many damaged places are listed one by one. Further places are only counted.
 const SHOWN_GAPS: usize = 100;
-/// At most this many servers, and this many neighbours, get counts of their own. A good journal has
-/// only the names of its herd.
+/// The maximum number of servers in [`Census::servers`], and of neighbours in
+/// [`Census::neighbours`]. Further names are not stored. A good journal has only the names of its
+/// herd.
 const SHOWN_SERVERS: usize = 1_000;
 
 /// The kinds of entries.
@@ -43,10 +44,10 @@ pub(super) struct Neighbour {
     pub(super) told: Option<u64>,
 }
 
-/// A stamp, and its text in the journal.
+/// The time in a record: as a number, and as the text in the journal.
 pub(super) type Stamp = (PosixTime, String);
 
-/// The counts of what is in a journal.
+/// The counts of a journal's entries and damaged places.
 pub(super) struct Census {
     /// One item for each of [`KINDS`], in the same order.
     pub(super) kinds: [Kind; 6],
@@ -56,13 +57,14 @@ pub(super) struct Census {
     pub(super) not_understood: u64,
     pub(super) first_stamp: Option<Stamp>,
     pub(super) last_stamp: Option<Stamp>,
-    /// The number of records for each server that received them from clients.
+    /// By server name, the number of records that this server received from clients. At most
+    /// `SHOWN_SERVERS` names.
     pub(super) servers: BTreeMap<Vec<u8>, u64>,
     pub(super) neighbours: BTreeMap<Vec<u8>, Neighbour>,
     pub(super) damage: Damage,
     pub(super) tail: Tail,
-    /// The number of bytes after the last entry and the torn end. They are reserved for new
-    /// entries.
+    /// The number of bytes that are reserved for new entries. These bytes are zeros at the end of
+    /// the file, after the last entry and after `tail.torn` torn bytes.
     pub(super) reserved: u64,
 }
 
@@ -76,12 +78,13 @@ pub(super) struct Damage {
     pub(super) bytes: u64,
     /// The number of good entries after the first damaged place.
     pub(super) entries_behind: u64,
-    /// Decides whether a start of the server refuses the journal. `None` before the first piece.
+    /// Decides whether a start of the server refuses the journal. `None` before the first call of
+    /// [`Damage::note`].
     pub(super) judge: Option<Judge>,
 }
 
 impl Damage {
-    /// Counts the next piece of the journal, and passes it to the judge.
+    /// Adds the next piece of the journal to the counts, and passes the piece to `judge`.
     pub(super) fn note(&mut self, piece: &Piece<'_>) {
         let judge = self
             .judge
@@ -124,7 +127,7 @@ impl Damage {
 }
 
 impl Census {
-    /// Reads and counts the whole journal. Also calls `tell` with each piece.
+    /// Reads the whole journal and returns the counts. Also calls `tell` with each piece.
     pub(super) fn take(
         journal: &Journal,
         mut tell: impl FnMut(&Piece<'_>),
@@ -243,7 +246,7 @@ impl Census {
     }
 }
 
-/// Returns the stamp of an `AT` line, as it is written there.
+/// Returns the time in an `AT` line, as text.
 pub(super) fn time_of(line: &[u8]) -> String {
     let last = line.rsplit(|byte| *byte == b' ').next().unwrap_or(line);
     String::from_utf8_lossy(last).into_owned()
@@ -257,7 +260,7 @@ pub(super) fn entries(count: u64) -> String {
     }
 }
 
-/// Returns the number of a format, as the header has it.
+/// Returns the number that stands for a format in a journal's header.
 pub(super) fn number_of(format: Format) -> u8 {
     match format {
         Format::One => 1,

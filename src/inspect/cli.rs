@@ -41,7 +41,7 @@ pub(super) enum Command {
     List(List),
     /// Write the newest position of each client, for import elsewhere
     Export(Export),
-    /// Take out damaged parts, and keep every entry that verifies
+    /// Remove damaged bytes, and keep every entry whose checksum is right
     Repair(Repair),
 }
 

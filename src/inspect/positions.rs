@@ -1,4 +1,4 @@
-//! The newest position of each client, found in the same way as by the server when it starts.
+//! Finds the newest position of each client, in the same way as a start of the server.
 
 use super::Failure;
 use super::census::Damage;
@@ -11,7 +11,7 @@ use crate::core::journal::format::{Entry, Piece};
 use crate::core::table::records::{Merge, Records};
 use crate::core::wire::message::At;
 
-/// About how many bytes of records are copied out of the table at once.
+/// The approximate number of bytes of records that one step copies out of the table.
 const STEP_BYTES: usize = 64 << 10;
 
 /// The records that the server would have after it has read the journal.

@@ -1,13 +1,14 @@
-//! `herd-journal repair`: takes out damaged places, and keeps every entry that verifies.
+//! `herd-journal repair`: removes damaged places, and keeps every entry whose checksum is right.
 //!
-//! When the server starts, it can cut off the end of a journal. The rest is a state that the server
-//! once had.
+//! When the server starts, it can cut off the end of a journal. The beginning that remains is a
+//! state that the server once had.
 //!
-//! A journal that lost an entry in its middle is not such a state. It can have an older position of
-//! a client. Yet its entries about neighbours can say that everything up to a later change was
-//! received and sent.
+//! A journal without an entry from its middle is a state that the server never had. Say that the
+//! lost entry is a record from a neighbour. A later entry still says that all records up to a
+//! certain change were received from that neighbour. So the neighbour would not send the lost
+//! record again.
 //!
-//! So if an entry was lost, the repaired journal has no entries about lives and neighbours. The
+//! So if a place was damaged, the repaired journal has no entries about lives and neighbours. The
 //! server then starts as if it were new. It sends all its records to every neighbour, and asks
 //! every neighbour for all records.
 
@@ -79,7 +80,7 @@ struct Kept {
     entries: u64,
     records: u64,
     bytes: u64,
-    /// The number of entries about lives and neighbours that were left out.
+    /// The number of entries about lives and neighbours that are not in the repaired journal.
     left_out: u64,
 }
 
@@ -105,7 +106,7 @@ fn write(
         };
         match entry {
             Entry::Record { .. } => kept.records += 1,
-            // The entry has an offset in the old file, which is wrong in the new one.
+            // The offset in this entry is valid only in the old file.
             Entry::Synced { .. } => return Ok(()),
             Entry::Life { .. } | Entry::Heard { .. } | Entry::Told { .. } if is_new_life => {
                 kept.left_out += 1;
@@ -121,8 +122,9 @@ fn write(
         Ok(())
     })?;
     flush(&mut file, &mut piece_bytes, salt, &mut offset)?;
-    // The file is synced before it gets its name, so this entry is true. A later gap before it is
-    // damage, even after a loss of power.
+    // This entry says that all bytes before it survive a loss of power. That is true, because the
+    // file is synced before it gets its final name. If a later scan finds a gap before this entry,
+    // the gap is damage.
     Entry::Synced { offset }.write(&mut piece_bytes);
     flush(&mut file, &mut piece_bytes, salt, &mut offset)?;
     kept.bytes = offset;

@@ -26,7 +26,7 @@ const PROGRESS: Duration = Duration::from_secs(1);
 pub(super) struct Journal {
     pub(super) path: PathBuf,
     pub(super) file: File,
-    /// The contents of its header. `None` if no header is written yet.
+    /// The contents of the journal's header. `None` if no header is written yet.
     pub(super) head: Option<Head>,
 }
 
@@ -69,8 +69,8 @@ impl Journal {
         self.file.metadata().map_or(0, |metadata| metadata.len())
     }
 
-    /// Reads everything after the header, and calls `tell` with each piece. Returns the end of the
-    /// journal.
+    /// Reads everything after the header, and calls `tell` with each piece. Returns the offset
+    /// after the last good entry, and the number of torn bytes after that offset.
     pub(super) fn read(
         &self,
         stop: &Stop,
@@ -220,8 +220,8 @@ fn read_head(path: &Path, file: &File) -> Result<Option<Head>, Failure> {
     }))
 }
 
-/// Whether the file has any byte except zeros at or after `offset`. An error in reading counts as
-/// yes.
+/// Whether the file has any byte except zeros at or after `offset`. Also true if the file cannot be
+/// read.
 fn has_more(file: &File, mut offset: u64) -> bool {
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -245,8 +245,8 @@ fn lost(path: &Path) -> Failure {
     )
 }
 
-/// Follows a symbolic link to the journal itself. The server's lock file is in the directory of the
-/// journal itself. Repair renames files there, too.
+/// Returns the target of `journal` if `journal` is a symbolic link, otherwise `journal`. The lock
+/// file of the server is in the directory of the target.
 fn resolve(journal: &Path) -> PathBuf {
     fs::canonicalize(journal).unwrap_or_else(|_| journal.to_owned())
 }

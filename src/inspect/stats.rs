@@ -1,4 +1,4 @@
-//! `herd-journal stats`: counts what is in a journal.
+//! `herd-journal stats`: counts the contents of a journal.
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -57,7 +57,8 @@ fn dropped(census: &Census, compacted: u64) -> u64 {
     100 - (compacted.min(bytes) * 100).div_ceil(bytes)
 }
 
-/// Formats a stamp. Its date is added if the stamp can be a date.
+/// Formats the time in a record: the text, and the same time as a date if it is in the range of
+/// dates.
 fn shown((_, text): &Stamp) -> String {
     let seconds = text.split('.').next().unwrap_or_default();
     let date = seconds

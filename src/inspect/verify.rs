@@ -13,9 +13,9 @@ use super::{DAMAGED, FAILED, Failure, WHOLE, say, tell};
 use crate::core::base::counted::Counted;
 use crate::core::journal::format::Format;
 
-/// The maximum length, in bytes, of an incomplete end of a journal for which a crash is reported as
-/// the cause. The server reserves only 4 MiB ahead by default (`limits.journal_ahead_bytes`), so
-/// the end of an interrupted write is shorter.
+/// If the torn end of a journal has more bytes than this, the report does not name a crash as the
+/// cause. By default, the server reserves only 4 MiB ahead (`limits.journal_ahead_bytes`), so an
+/// interrupted write leaves a shorter torn end.
 const CRASH_BYTES: u64 = 16 << 20;
 
 pub(super) fn run(options: &Verify) -> Result<u8, Failure> {
