@@ -5,10 +5,12 @@
 //!   loop: log lines ──► the turn's buffer ──flush, at least once a turn──► shared buffer ──► writer thread ──► file
 //! ```
 //!
-//! The loop never waits for the disk. When the shared buffer is full, whole lines are dropped and
-//! counted. A line in the log gives their number when there is room again. The writer is woken only
-//! if it sleeps, and waits a moment after each write to gather lines. So a busy log needs few
-//! system calls of the loop.
+//! The loop never waits for the disk. When the buffers are full, whole lines are dropped and
+//! counted. Later, a line in the log gives the number of dropped lines.
+//!
+//! After each write, the writer waits a moment (`GATHER`) to gather lines. The loop wakes the
+//! writer only if the writer sleeps, or if many lines wait. So the loop makes few system calls for
+//! a busy log.
 
 mod output;
 mod stamp;
@@ -58,10 +60,10 @@ struct State {
     /// The number of lines that were dropped because memory or the disk had no room. The writer
     /// logs this number and resets it.
     lost: u64,
-    /// The writer is at work and will take the lines without being woken.
+    /// Whether the writer takes new lines without being woken.
     awake: bool,
     closing: bool,
-    /// The writer has finished, and its thread ends.
+    /// Whether the writer has finished, so that its thread ends.
     closed: bool,
 }
 
@@ -76,8 +78,8 @@ thread_local! {
     static LEVEL: Cell<Level> = const { Cell::new(Level::Info) };
 }
 
-/// Passes each record to simplelog, and remembers its level. simplelog formats the line without
-/// time and level. [`TurnBuffer`] puts these in front of the line.
+/// Passes each log line to simplelog, and stores the line's level in `LEVEL`. simplelog formats the
+/// line without time and level. [`TurnBuffer`] puts the time and the level in front of the line.
 struct Stamped(Box<WriteLogger<TurnBuffer>>);
 
 impl Log for Stamped {
@@ -114,8 +116,8 @@ impl Write for TurnBuffer {
     /// simplelog writes a line in several pieces. Either all pieces of a line are kept, or none.
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         if self.at_line_start {
-            // A turn may write more than fits into the buffer. A flush here finds the room that the
-            // writer has made meanwhile.
+            // One turn may write more bytes than `limit`. The writer may have taken lines since the
+            // last flush, so a flush in the middle of the turn avoids dropped lines.
             if self.lines.len() >= self.limit / ENOUGH {
                 self.flush()?;
             }
@@ -223,8 +225,8 @@ pub fn start(
         .set_thread_level(LevelFilter::Off)
         .set_target_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)
-        // Leave out the lines of rustls, which are about bytes. The server's own lines say what
-        // TLS events mean.
+        // Log only the lines of this crate. The lines of rustls have details that an operator does
+        // not need.
         .add_filter_allow_str("herd_mio")
         .build();
     let turn = TurnBuffer {
@@ -321,8 +323,8 @@ fn write_out(shared: &Shared, mut output: Output, (gather, enough): (Duration, u
         let mut state = shared.lock();
         state.lost += lost;
         if !state.closing {
-            // Until the file is opened again, this thread wakes itself to retry. No further line
-            // may come to wake it.
+            // While the output is still the old file, the writer wakes itself to open the file
+            // again. It cannot rely on a new line to wake it.
             let pause = if output.is_old { REOPEN } else { gather };
             let gathered = shared.wake.wait_timeout_while(state, pause, |state| {
                 !state.closing

@@ -21,8 +21,8 @@ use crate::shell::disk::{JOURNAL, NEXT};
 /// When the server rotates its log, and how many rotated files it keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotation {
-    /// The maximum length of a file, in bytes. Only a single line that is longer makes a longer
-    /// file.
+    /// The maximum length of a file, in bytes. A file becomes longer only if a single line is
+    /// longer, or if the rotation fails.
     pub max_bytes: u64,
     /// The number of rotated files that are kept. `file.1` is the newest.
     pub keep: u64,
@@ -31,8 +31,9 @@ pub struct Rotation {
 /// The disk space that the log leaves free for the journal, if both are on one file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reserve {
-    /// The number of bytes that stay free, but at most a quarter of the file system. As many bytes
-    /// as the journal has stay free in addition, because a compaction writes a second journal.
+    /// The number of bytes that the log leaves free: at most a quarter of the file system. In
+    /// addition, the log leaves free the length of the journal, because a compaction writes a
+    /// second journal.
     pub bytes: u64,
     /// The journal's directory.
     pub data_dir: PathBuf,
@@ -187,8 +188,7 @@ impl Output {
     /// Writes lines to the open file, without a check of its length or of the free space. Returns
     /// the number of lost lines.
     fn put(&mut self, lines: &[u8]) -> u64 {
-        // A full disk may have cut a line off. End that line, so that the next one starts at a line
-        // start.
+        // The failed write may have written only a part of a line. End that line first.
         let torn = if self.is_failing {
             self.sink.write_all(b"\n")
         } else {
@@ -216,8 +216,8 @@ impl Output {
         }
     }
 
-    /// Returns how many bytes of `lines` go into the file. If the first line has no room, the file
-    /// is rotated first. A line is never split.
+    /// Returns the number of bytes of `lines` to write to the file now. The number is never 0, and
+    /// never splits a line. If the file has no room for the first line, this rotates the file.
     fn fitting(&mut self, lines: &[u8]) -> usize {
         let Some(max_bytes) = self.rotation.as_ref().map(|rotation| rotation.max_bytes) else {
             return lines.len();
@@ -282,7 +282,7 @@ impl Output {
         if let Sink::File(new) = &self.sink
             && !self.is_old
         {
-            // So a user that cannot read the old file cannot read the new one either.
+            // A user that cannot read the old file must not be able to read the new file.
             let _ = new.set_permissions(file.permissions());
         }
         Ok(())
@@ -298,8 +298,8 @@ impl Output {
         let Some(Room { free, kept }) = self.room() else {
             return true;
         };
-        // Once the log has stopped, it starts again only when there is more free space. Otherwise
-        // it could stop again after a few lines.
+        // To start again after a stop, the log needs an eighth more free space than `kept`.
+        // Otherwise the log could stop again after a few lines.
         let more = if self.is_out_of_room { kept / 8 } else { 0 };
         let left = free.checked_sub(kept + more + bytes);
         self.unchecked = left.map_or(0, |left| (left / 16).min(UNCHECKED_BYTES));
@@ -328,7 +328,8 @@ impl Output {
         let quarter = disk.f_blocks.saturating_mul(disk.f_frsize) / 4;
         Some(Room {
             free: disk.f_bavail.saturating_mul(disk.f_frsize),
-            // A compaction in progress already has its file, so this much is not kept free again.
+            // A compaction in progress has already used `next` bytes of disk for the second
+            // journal. These bytes need not be kept free.
             kept: reserve.bytes.min(quarter) + journal.len().saturating_sub(next),
         })
     }
