@@ -16,15 +16,16 @@
 //!   Switching ─ GivenUp ──────► Absent
 //! ```
 //!
-//! Beside the journal there is a next file. It is created, and its room is reserved, long before it
-//! is needed. So a compaction can run on a full disk. A compaction begins when the journal is much
-//! longer than its table needs. A reader of the feed copies the table into the next file, one step
-//! in each turn. The more records the server accepts meanwhile, the larger are the steps. At the
-//! end of the copy, new entries go to both files. Both files are synced, and then the next file
-//! gets the journal's name. A crash at any time leaves one of the two files complete.
+//! Beside the journal there is a next file. The next file is created, and room for it is reserved,
+//! long before a compaction begins. So a compaction can run on a full disk. A compaction begins
+//! when the journal is much longer than the records of the table need. A reader of the feed copies
+//! the table into the next file, one step in each turn. The more bytes the server accepts during
+//! the copy, the larger are the steps. After the copy, new entries go to both files. Both files are
+//! synced, and then the next file gets the journal's name. A crash at any time leaves one of the
+//! two files complete.
 //!
-//! The journal never grows beyond [`Durability::bound`]. At this length, new entries wait until the
-//! next file has replaced the journal, or are refused.
+//! The journal never grows beyond [`Durability::bound`]. At this length, an `IAMAT` waits until the
+//! next file has replaced the journal, or is refused. A neighbour's record waits in the backlog.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -44,15 +45,15 @@ use crate::core::table::records::{ReaderId, Records};
 const COPY_STEP: RangeInclusive<u64> = 128 << 10..=1 << 20;
 /// For each byte that is accepted during a compaction, this many bytes are copied.
 const COPY_RATIO: u64 = 4;
-/// The time between a failed compaction and the next attempt. It doubles after each failure, from
-/// the minimum to the maximum. Meanwhile the journal may reach its bound. Then `IAMAT`s are
+/// The time between a failed compaction and the next attempt. The time doubles after each failure,
+/// from the minimum to the maximum. If the journal reaches its bound in this time, `IAMAT`s are
 /// refused, and neighbours' records wait in the backlog.
 const COMPACT_AGAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// The state of the compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compaction {
-    /// There is no next file. One is created at this time.
+    /// There is no next file. The server requests a next file at this time.
     Absent(Time),
     /// The next file is being created.
     Creating,
@@ -63,12 +64,12 @@ pub(super) enum Compaction {
     /// The next file has the whole table. New entries go to both files, and both files have to be
     /// synced.
     Doubling,
-    /// Both files are synced. The next file has to get the journal's name.
+    /// Both files are synced. The server requests the [`DiskWork::Switch`] next.
     SwitchDue,
     /// The disk is giving the journal's name to the next file.
     Switching {
-        /// A sync found no room meanwhile. So the file that becomes the journal must be rewritten
-        /// too.
+        /// Whether a sync found no room after the switch was requested. Then the new journal must
+        /// be rewritten too.
         is_suspect: bool,
     },
 }
@@ -88,13 +89,13 @@ enum Stage {
 /// The causes of transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The next file was requested from the disk.
+    /// The disk was asked to create the next file.
     CreateAsked,
     /// The next file exists.
     Created,
     /// The next file could not be created.
     CreateFailed,
-    /// The journal is much longer than its table needs, or it cannot be used any more.
+    /// The journal is too long, or has format 1, or a sync of the journal found no room.
     JournalLong,
     /// The copy has reached the end of the table.
     TableCopied,
@@ -106,7 +107,7 @@ pub(super) enum Cause {
     SyncFailed,
     /// The next file has become the journal.
     Switched,
-    /// The disk refused something that the compaction needs.
+    /// The compaction was abandoned, because the disk refused a write, a sync or the switch.
     GivenUp,
 }
 
@@ -137,7 +138,7 @@ pub enum Phase {
     Copying,
     /// New entries go to both files.
     Doubling,
-    /// Both files are synced. The next file has to get the journal's name.
+    /// Both files are synced. The server requests the [`DiskWork::Switch`] next.
     SwitchDue,
     /// The disk is giving the journal's name to the next file.
     Switching,
@@ -252,20 +253,20 @@ impl Durability {
         fixed + self.heard_bytes + Entry::life_bytes() as u64 + table
     }
 
-    /// Returns the length at which a compaction begins. The journal grows further only until that
-    /// compaction is done.
+    /// Returns the length of the journal, in bytes, above which a compaction begins. `needed` is
+    /// the result of [`Durability::needed`].
     pub(super) fn trigger(&self, needed: u64) -> u64 {
         self.compact_bytes.max(needed + needed / 2)
     }
 
-    /// Returns the maximum length of the journal: twice the bytes that it needs, and a constant.
-    /// The records of the table need `table` bytes.
+    /// Returns the maximum length of the journal in bytes: twice the bytes that its table needs,
+    /// plus a constant from the limits. The records of the table need `table` bytes.
     #[must_use]
     pub fn bound(&self, table: u64) -> u64 {
         2 * self.needed(table) + self.compact_bytes + 2 * self.chunk
     }
 
-    /// Returns the length up to which room in the next file is reserved before a compaction begins.
+    /// Returns the number of bytes that are reserved for the next file before a compaction begins.
     pub(super) fn spare_target(&self, table: u64) -> u64 {
         let needed = self.needed(table);
         needed + needed / 4 + self.chunk
@@ -286,14 +287,14 @@ impl Durability {
         }
         let length = self.current.length;
         let is_long = length > self.trigger(needed);
-        // On a full disk, a compaction has to free enough bytes to be worth its work.
+        // On a full disk, a shorter journal is compacted too, if this frees enough bytes.
         let gain = length.saturating_sub(needed);
         let is_short = self.current.is_full() && gain > (self.chunk / 4).max(needed / 8);
         (is_long || is_short) && self.compact_after <= now
     }
 
-    /// Does the next step of the compaction, if one is due. `heard` appends the entries about each
-    /// neighbour.
+    /// Does the next step of the compaction, if one is due. `heard` appends the `Heard` and `Told`
+    /// entries of all neighbours to its argument.
     pub(super) fn compaction_work(
         &mut self,
         records: &mut Records,
@@ -339,7 +340,7 @@ impl Durability {
         }
     }
 
-    /// Whether the bytes of the last step are in a batch, so that the next step may follow.
+    /// Whether the batch has taken the bytes of the previous step, so that the next step may begin.
     pub(super) fn can_step(&self) -> bool {
         self.for_next.is_empty()
     }
@@ -366,8 +367,9 @@ impl Durability {
         });
     }
 
-    /// Ends the copy of the table. From now on, accepted entries go to both files. Entries that
-    /// were accepted earlier are in the copy, even if they are not in the journal yet.
+    /// Ends the copy of the table. An entry that is accepted from now on goes to both files. The
+    /// copy contains all changes that were accepted earlier, even if their entries are not in the
+    /// journal yet.
     fn begin_doubling(&mut self, records: &Records) {
         self.single_until = if self.is_old_format {
             0

@@ -13,11 +13,11 @@ pub enum Condition {
         /// The time since which the oldest of this work waits.
         since: Time,
     },
-    /// `IAMAT`s are refused, because there is no room for their entries.
+    /// `IAMAT`s are refused, because the journal files have no room for their entries.
     Refusing {
-        /// The time since which they are refused.
+        /// The time since which `IAMAT`s are refused.
         since: Time,
-        /// About how many bytes have to be free before they are accepted again.
+        /// About how many bytes must be free on the disk before `IAMAT`s are accepted again.
         wanted_bytes: u64,
     },
 }

@@ -1,5 +1,5 @@
-//! The work that the core requests from the disk, and the results of this work. The journal has no
-//! other contact with the outside.
+//! The work that the core requests from the disk, and the results of this work. The journal uses
+//! the disk only through these types.
 //!
 //! All work is done in the background, in three queues. [`DiskWork::Append`], [`DiskWork::Reserve`]
 //! and all other work have one queue each. Each queue is worked off in order, but the queues do not
@@ -13,7 +13,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(pub u32);
 
-/// Bytes to write, and the place in a file to which they belong.
+/// Bytes to write, and the file and the offset at which to write the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
     /// The file.
@@ -28,8 +28,9 @@ pub struct Chunk {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskWork {
     /// Write these chunks in this order. There are one or two chunks, each for another file. The
-    /// next append is requested after this one is answered. A chunk that was refused is requested
-    /// again, with the same bytes at the same offset.
+    /// core requests the next append only after it gets the [`DiskDone::Appended`] of this append.
+    /// The core requests a refused chunk again, with the same bytes at the same offset, unless it
+    /// has abandoned the file.
     Append(Vec<Chunk>),
     /// Reserve room.
     Reserve {
@@ -70,8 +71,9 @@ pub enum DiskDone {
     Appended {
         /// The chunks that were to be written.
         chunks: Vec<Chunk>,
-        /// `Ok` if all chunks are written. If a file refused its chunk, the chunks before that
-        /// chunk are written. Of the refused chunk and those behind it, any part may be written.
+        /// `Ok` if all chunks are written. `Err` names the file whose chunk was refused. All chunks
+        /// before the refused chunk are written. Any part of the refused chunk and of the chunks
+        /// after it may be written.
         outcome: Result<(), (FileId, DiskError)>,
     },
     /// The result of [`DiskWork::Reserve`].
@@ -118,7 +120,7 @@ pub enum SwitchOutcome {
 /// The reason why the disk did not do its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskError {
-    /// Whether another attempt makes sense.
+    /// The kind of the failure: missing room, or anything else.
     pub kind: DiskErrorKind,
     /// The error text of the operating system.
     pub text: String,
@@ -127,7 +129,7 @@ pub struct DiskError {
 /// The kind of a disk failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskErrorKind {
-    /// There is no room. There may be some later.
+    /// The disk has no room. A later attempt may succeed.
     Full,
     /// Anything else.
     Broken,

@@ -8,8 +8,8 @@ use crate::core::journal::format::Salt;
 
 /// The time between a failed request to the disk and the next attempt.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
-/// If the disk has no room for a piece, half of the piece is requested, and so on. This is the
-/// smallest piece, in bytes.
+/// If the disk refuses to reserve room, the next request is half as long. This is the minimum
+/// number of bytes of such a shorter request.
 const LEAST_PIECE: u64 = 4 << 10;
 
 /// The state of one journal file.
@@ -26,11 +26,11 @@ pub(super) struct JournalFile {
     /// The offset up to which room is being reserved.
     reserving: Option<u64>,
     reserving_since: Time,
-    /// How often the piece was halved since the last success.
+    /// How many times the next request is halved, because the disk refused longer requests.
     halved: u32,
     /// The time since which the disk is known to have no room for this file.
     full_since: Option<Time>,
-    /// The offset up to which this file was synced before it became the journal.
+    /// The offset up to which this file was synced when the switch to this file was requested.
     pub(super) synced: u64,
 }
 
@@ -56,8 +56,8 @@ impl JournalFile {
         self.length + self.on_its_way == 0
     }
 
-    /// Requests room up to the offset `target`. Returns `None` if this room exists, if a
-    /// reservation is in progress, or if the disk refused one less than [`RETRY`] ago.
+    /// Requests room up to the offset `target`. Returns `None` if this room is reserved already, if
+    /// a reservation is in progress, or if the disk refused a reservation less than [`RETRY`] ago.
     pub(super) fn reserve(&mut self, target: u64, now: Time) -> Option<DiskWork> {
         let waits = self.full_since.is_some_and(|since| now < since + RETRY);
         if self.reserving.is_some() || waits || target <= self.reserved {
@@ -74,8 +74,8 @@ impl JournalFile {
         })
     }
 
-    /// Handles the result of a reservation. Returns the error, unless a smaller piece is requested
-    /// next.
+    /// Handles the result of a reservation. Returns the disk's error. Returns `None` after a
+    /// success, and if a shorter reservation is requested next.
     pub(super) fn reserve_done(
         &mut self,
         outcome: Result<(), DiskError>,

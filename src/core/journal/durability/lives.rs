@@ -1,10 +1,11 @@
 //! The latest lives of this server. A life begins when the server starts, or when its data was
-//! rolled back to an older copy. The lives show which changes a neighbour lacks.
+//! rolled back to an older copy. A neighbour says up to which position it knows which life. From
+//! the lives, the server finds out which changes the neighbour lacks.
 
 use crate::core::base::boot_id::BootId;
 use crate::core::journal::format::Entry;
 
-/// The maximum number of remembered lives. A neighbour that knows only an older life is sent all
+/// The maximum number of remembered lives. A neighbour that knows only an older life gets all
 /// records.
 const MAX_LIVES: usize = 64;
 
@@ -35,8 +36,8 @@ impl Life {
 pub(super) struct Lives(Vec<Life>);
 
 impl Lives {
-    /// Adds a life that begins now or that the journal contains. If there are too many, forgets the
-    /// oldest.
+    /// Adds a life that begins now, or that was read from the journal. Keeps only the latest
+    /// [`MAX_LIVES`] lives.
     pub(super) fn push(&mut self, life: Life) {
         self.0.push(life);
         let surplus = self.0.len().saturating_sub(MAX_LIVES);

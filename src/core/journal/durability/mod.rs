@@ -11,19 +11,22 @@
 //! # Room
 //!
 //! An `IAMAT`, the command by which a client tells its position, is accepted only if its journal
-//! entry fits into room that is already reserved. This must be true for every file that receives
-//! entries. So a full disk is noticed before the server promises anything: the client gets an error
-//! reply, and nothing has to be undone. Room is reserved well ahead, in the background. If the
-//! reserved room is used up too fast, further commands wait until there is room again.
+//! entry fits into room that is already reserved. If entries go to two files, the entry must fit
+//! into the reserved room of both files. So a full disk is noticed before the server promises
+//! anything: the client gets an error reply, and nothing has to be undone. Room is reserved well
+//! ahead, in the background. If the reserved room is used up too fast, further `IAMAT`s wait until
+//! more room is reserved.
 //!
 //! # Records without room
 //!
-//! A neighbour's record is stored in the table even if the journal has no room for it. The reason
-//! is that another server has already promised the record to a client. The first such change starts
-//! the *backlog*. This is a reader, a cursor in the table's feed of changes, at the place where the
-//! journal ends. When there is room again, the changes behind this reader are written, in the order
-//! of the feed. Until then, [`Durability::appended_through`] stays before the first such change,
-//! and this server accepts no records from its own clients.
+//! A neighbour's record is stored in the table even if the journal has no room for its entry. The
+//! reason is that another server has already promised the record to a client. The first change
+//! without an entry starts the *backlog*: this change and all later changes wait for room. The
+//! backlog has a reader, a cursor in the table's feed of changes. The reader starts at the last
+//! change that is in the journal. When there is room again, the changes after the reader are
+//! written, in the order of the feed. Until all of them are written,
+//! [`Durability::appended_through`] stays before the first change of the backlog, and this server
+//! accepts no records from its own clients.
 
 mod compaction;
 mod condition;
@@ -52,27 +55,27 @@ use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::journal::format::{Entry, Format, MAX_ENTRY, Salt, header, seal};
 use crate::core::table::records::{ReaderId, Records};
 
-/// Returns about how many bytes a journal with exactly the records of this table has.
+/// Returns about how many bytes the entries of this table's records need in a journal.
 #[must_use]
 pub fn journal_bytes(records: &Records) -> u64 {
     let epochs = records.later_epochs() * size_of::<u32>();
     (records.line_bytes() + records.len() * Entry::record_bytes(0) + epochs) as u64
 }
 
-/// When appended bytes are synced, so that they survive a loss of power. They survive a crash of
-/// the process without any sync.
+/// When appended bytes are synced. Only synced bytes survive a loss of power. Appended bytes
+/// survive a crash of the process without any sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fsync {
     /// Before the reply leaves the server.
     Always,
     /// Every `limits.fsync_ms`.
     Interval,
-    /// When the operating system chooses. The server requests a sync only for a compaction, when it
-    /// starts and when it stops.
+    /// When the operating system chooses. The server requests a sync only at its start, at its stop
+    /// and for a compaction.
     Never,
 }
 
-/// Whether the server may accept something that needs a journal entry.
+/// Whether the journal has reserved room for another entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     /// There is enough reserved room.
@@ -97,7 +100,7 @@ impl Room {
 /// The result of reading a journal at the start of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened {
-    /// The length of the journal. All bytes of it are good.
+    /// The length of the journal in bytes, without a torn tail.
     pub length: u64,
     /// The format of the journal. `None` if no header is written yet.
     pub format: Option<Format>,
@@ -125,7 +128,7 @@ struct Syncing {
 /// The bytes of one append.
 #[derive(Default)]
 struct Batch {
-    /// When the batch is written, the journal contains everything up to this change.
+    /// When the batch is written, the journal contains all changes up to this sequence number.
     seq: u64,
     /// The chunks that are not written yet. Empty while an append is in progress.
     chunks: Vec<Chunk>,
@@ -140,7 +143,8 @@ struct Batch {
 struct Backlog {
     /// The sequence number of the last change before the backlog.
     after: u64,
-    /// The reader at the end of the journal. `None` until the turn after the first such change.
+    /// The cursor in the feed behind the last change that was written. `None` until the first
+    /// attempt to write the backlog.
     reader: Option<ReaderId>,
 }
 
@@ -150,21 +154,22 @@ pub struct Durability {
     fsync: Fsync,
     fsync_every: Duration,
     compact_bytes: u64,
-    /// Room is reserved in pieces of this many bytes. The next piece is requested when less than
-    /// half a piece is free.
+    /// The number of bytes that are reserved behind the end of a file. More bytes are requested
+    /// when less than half of this number is left.
     chunk: u64,
-    /// The maximum number of bytes of the entries about all neighbours.
+    /// The maximum number of bytes that one `Heard` and one `Told` entry of each neighbour need,
+    /// all neighbours together.
     heard_bytes: u64,
     salts: Entropy,
     lives: Lives,
     machine: u64,
 
-    /// Accepted entries that are in no batch yet, without checksums. When they are written, the
-    /// journal contains everything up to the change `pending_seq`.
+    /// Accepted entries that are not in `batch` yet, without checksums. When these entries are
+    /// written, the journal contains all changes up to `pending_seq`.
     pending: Vec<u8>,
     pending_seq: u64,
-    /// The number of first bytes of `pending` that only the current journal gets. The next file has
-    /// these entries in its copy of the table.
+    /// The first `single_until` bytes of `pending` go only to the journal. The next file has the
+    /// changes of these entries in its copy of the table.
     single_until: usize,
     /// Bytes that only the next file gets. They are written before the bytes of `pending`.
     for_next: Vec<u8>,
@@ -188,35 +193,35 @@ pub struct Durability {
     syncing: Option<Syncing>,
     sync_due: Option<Time>,
     backlog: Option<Backlog>,
-    /// The journal is too long, but the compaction is put off until `compact_after`.
+    /// Whether the journal is too long, and the compaction must wait until `compact_after`.
     is_compaction_wanted: bool,
-    /// A sync found no room, so it is unknown which bytes of the journal are on the disk. The
-    /// journal must be rewritten into the next file, at this time or later.
+    /// The earliest time at which the journal is rewritten into the next file. `Some` if a sync
+    /// found no room: then it is unknown which bytes of the journal are on the disk.
     rewrite_at: Option<Time>,
 
-    /// The state of the compaction, changed only by [`Durability::enter`]. The fields below do not
-    /// depend on the state, with two exceptions. A copy sets `next_promised` when it begins, and
-    /// `copied_end` and `copied_seq` when it ends.
+    /// The state of the compaction. Only [`Durability::enter`] changes this field. Three of the
+    /// fields below belong to a copy of the table: `next_promised` is set when the copy begins,
+    /// `copied_end` and `copied_seq` when the copy ends.
     compaction: Compaction,
-    /// Whether the compaction did its step of this turn.
+    /// Whether the compaction has copied a step in this turn.
     has_stepped: bool,
     compact_after: Time,
     /// The number of compactions that failed since the last success.
     failed_compactions: u32,
-    /// An upper bound of the next file's length at the end of the copy.
+    /// The maximum length of the next file at the end of the copy, in bytes.
     next_promised: u64,
-    /// The offset in the next file at which the copy of the table ends. The copy contains
-    /// everything up to the change `copied_seq`.
+    /// The offset in the next file at which the copy of the table ends. The copy contains all
+    /// changes up to `copied_seq`.
     copied_end: u64,
     copied_seq: u64,
     /// The number of bytes of entries that were accepted since the last step of the compaction.
     accepted_bytes: u64,
 
-    /// Whether `IAMAT`s are refused. Each change of this is logged.
+    /// Whether `IAMAT`s are refused. Each change of this flag is logged.
     refuses: bool,
     refuses_since: Time,
-    /// While `IAMAT`s are refused: the number of bytes that must be free before they are accepted
-    /// again.
+    /// While `IAMAT`s are refused: about how many bytes must be free on the disk before `IAMAT`s
+    /// are accepted again.
     wanted_bytes: u64,
     /// The last error with which the disk refused room.
     full_reason: Option<DiskError>,
@@ -224,8 +229,9 @@ pub struct Durability {
 }
 
 impl Durability {
-    /// Creates the journal of `server`, which is not read yet. The entries about all neighbours
-    /// have at most `heard_bytes` bytes. `salts` is the source of the salts of the files.
+    /// Creates the state of `server`'s journal, before the journal is read. One `Heard` and one
+    /// `Told` entry of each neighbour need at most `heard_bytes` bytes, all neighbours together.
+    /// `salts` is the source of the salts of the files.
     #[must_use]
     pub fn new(
         server: &str,
@@ -322,8 +328,8 @@ impl Durability {
             after: last_seq,
         };
         self.lives.push(life);
-        // The lives are at the beginning of the copy, and the copy has already begun. Pending
-        // entries do not go to the next file during the copy, so this life is added directly.
+        // The copy begins with the earlier lives. During the copy, the entries in `pending` do not
+        // go to the next file, so this life is added to `for_next`.
         if matches!(self.compaction, Compaction::Copying(_)) {
             life.write(&mut self.for_next);
             self.next_promised += Entry::life_bytes() as u64;
@@ -334,29 +340,31 @@ impl Durability {
         }
     }
 
-    /// Returns the change after which a neighbour lacks our changes. The neighbour says that it
-    /// knows our life `boot` up to `position`. Returns `None` if the change is unknown; then the
-    /// neighbour needs everything.
+    /// Returns up to which sequence number a neighbour has our changes. The neighbour says that it
+    /// knows our life `boot` up to `position`. Returns `None` if the sequence number is unknown.
+    /// Then the neighbour needs all records.
     ///
-    /// Positions of that life behind the beginning of the next life do not count. Those changes
+    /// The result is at most the last change before the next life. Later changes of the life `boot`
     /// were not written, and the next life gave their numbers to other changes.
     ///
-    /// The change is unknown if the machine was restarted after that life, because it may have lost
-    /// power. A lost change may have replaced an older record of the same client. This older record
-    /// is back now, with its old number. The neighbour may have received neither of the two,
-    /// although it was told that it has everything up to that number.
+    /// The result is `None` if `boot` is not one of the remembered lives. It is also `None` if the
+    /// machine was restarted after the life `boot`, because the machine may have lost power. A lost
+    /// change may have replaced an older record of the same client. Now the older record is back in
+    /// the table, with its old number. The neighbour may lack both records, although its position
+    /// is after that number.
     #[must_use]
     pub fn resume(&self, boot: BootId, position: u64) -> Option<u64> {
         self.lives.resume(boot, position)
     }
 
-    /// Returns the last change up to which everything is in the journal.
+    /// Returns the sequence number up to which all changes are in the journal.
     ///
-    /// When a neighbour's position in our feed is read, the caller notes the latest change of the
-    /// table. The neighbour is told that position only when this function returns at least the
-    /// noted change. The reason: a later change may have replaced a record, so the neighbour was
-    /// not sent that record. If the later change is lost in a crash, the replaced record is back,
-    /// and the neighbour lacks it.
+    /// A link confirms to its neighbour which position of our feed the neighbour has reached. When
+    /// the link reads this position, it also reads the latest sequence number of the table. It
+    /// sends the position only when this function returns at least that sequence number. The
+    /// reason: a change after the position may have replaced a record before the link sent the
+    /// record. If a crash loses that change, the replaced record is back in the table, and the
+    /// neighbour lacks the record.
     #[must_use]
     pub fn appended_through(&self) -> u64 {
         match self.backlog {
@@ -365,13 +373,15 @@ impl Durability {
         }
     }
 
-    /// Returns the last change up to which everything is as durable as a reply promises.
+    /// Returns the sequence number up to which all changes are as durable as a reply to a client
+    /// promises: see [`Fsync`].
     #[must_use]
     pub fn kept_through(&self) -> u64 {
         self.appended_through().min(self.released())
     }
 
-    /// Whether the disk refused promised bytes and has not accepted them since.
+    /// Whether the disk refused to write or to sync accepted entries, and no later attempt has
+    /// succeeded.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.batch.refused_since.is_some() || self.rewrite_at.is_some()
@@ -389,8 +399,8 @@ impl Durability {
         self.current.length
     }
 
-    /// Whether an entry of `bytes` bytes may be promised. The records of the table need `table`
-    /// bytes in a journal.
+    /// Whether there is reserved room for an entry of `bytes` bytes. The records of the table need
+    /// `table` bytes in a journal.
     #[must_use]
     pub fn room_for(&self, table: u64, bytes: usize) -> Room {
         if self.has_room(table, bytes as u64) {
@@ -410,7 +420,7 @@ impl Durability {
         let has_current =
             !self.is_old_format && self.current_end() + bytes <= self.current.reserved;
         let has_next = match (&self.next, self.compaction) {
-            // The next file is being created. Only few entries can be accepted until then.
+            // There is no next file yet. `has_current` limits the entries that are accepted now.
             (None, _) => self.create_error.is_none(),
             (Some(next), Compaction::Idle) => {
                 !next.is_full() || self.needed(table) + bytes <= next.reserved
@@ -421,12 +431,12 @@ impl Durability {
         has_current && has_next
     }
 
-    /// Returns the length of the journal after everything that waits for it is written.
+    /// Returns the length of the journal after all its accepted entries are written.
     fn current_end(&self) -> u64 {
         self.end_of(&self.current, self.pending.len())
     }
 
-    /// Returns the length of the next file after everything that waits for it is written.
+    /// Returns the length of the next file after all its accepted entries are written.
     fn next_end(&self, next: &JournalFile) -> u64 {
         self.end_of(
             next,
@@ -449,7 +459,7 @@ impl Durability {
         file.length + file.on_its_way + (header + refused + more) as u64
     }
 
-    /// Notes a change of the table. There is room for its entry.
+    /// Adds the entry of a change of the table. The caller has checked that there is room.
     pub fn record(&mut self, seq: u64, epoch: u32, line: &[u8]) {
         let before = self.pending.len();
         Entry::Record { seq, epoch, line }.write(&mut self.pending);
@@ -457,7 +467,7 @@ impl Durability {
         self.accepted((self.pending.len() - before) as u64);
     }
 
-    /// Notes a neighbour's change of the table. There is no room for its entry.
+    /// Adds a neighbour's change to the backlog, because there is no room for its entry.
     pub fn record_unwritten(&mut self, seq: u64, line: &[u8]) {
         self.backlog.get_or_insert(Backlog {
             after: seq.saturating_sub(1),
@@ -474,8 +484,8 @@ impl Durability {
         self.next_promised += bytes;
     }
 
-    /// Notes that a neighbour's feed was received up to `position`. Returns `false` if this was not
-    /// noted, because there is no room, or because a record waits in the backlog.
+    /// Adds a `Heard` entry: this server received the neighbour's feed up to `position`. Returns
+    /// `false`, and adds nothing, if there is no room or if the backlog is not empty.
     pub fn heard(&mut self, table: u64, neighbour: &str, boot: BootId, position: u64) -> bool {
         let neighbour = neighbour.as_bytes();
         self.note(
@@ -489,8 +499,9 @@ impl Durability {
         )
     }
 
-    /// Notes that a neighbour was told that it has our feed up to `position`. Returns `false` if
-    /// this was not noted, because there is no room.
+    /// Adds a `Told` entry: this server confirmed to the neighbour that the neighbour has our feed
+    /// up to `position`. Returns `false`, and adds nothing, if there is no room or if the backlog
+    /// is not empty.
     pub fn told(&mut self, table: u64, neighbour: &str, position: u64) -> bool {
         let neighbour = neighbour.as_bytes();
         self.note(
@@ -513,8 +524,9 @@ impl Durability {
         may_note
     }
 
-    /// Returns the last change that may leave the server, as a reply or as a record. A neighbour's
-    /// record may leave before it is in the journal.
+    /// Returns up to which sequence number changes may leave the server, as replies to clients or
+    /// as records to neighbours. A record in the backlog may leave before its entry is in the
+    /// journal.
     #[must_use]
     pub fn released(&self) -> u64 {
         match self.fsync {
@@ -523,13 +535,14 @@ impl Durability {
         }
     }
 
-    /// Returns why the server must stop: the disk failed. After that, nothing may leave the server.
+    /// Returns the disk failure that forces the server to stop. After a failure, nothing may leave
+    /// the server.
     #[must_use]
     pub fn failure(&self) -> Option<&JournalFailure> {
         self.failure.as_ref()
     }
 
-    /// Notes that a turn begins, in which the compaction may take its next step.
+    /// Notes that a turn begins. The compaction may copy one step in each turn.
     pub fn turn_begins(&mut self) {
         self.has_stepped = false;
     }
@@ -570,13 +583,15 @@ impl Durability {
             .chain(create)
             .chain(retry)
             .chain(rewrite.filter(|at| *at > now))
-            // If a time to try again has passed and nothing was requested, the room is not needed.
+            // A time in the past does not count: no room was requested at that time, so none is
+            // needed.
             .chain(files.into_iter().flatten().filter(|at| *at > now))
             .chain(self.is_compaction_wanted.then_some(self.compact_after))
             .min()
     }
 
-    /// Returns the next work for the disk. `heard` appends the entries about each neighbour.
+    /// Returns the next work for the disk. `heard` appends the `Heard` and `Told` entries of all
+    /// neighbours to its argument.
     pub fn next_work(
         &mut self,
         records: &mut Records,
@@ -608,8 +623,8 @@ impl Durability {
         };
         let is_busy = self.batch.is_on_its_way || !self.batch.chunks.is_empty();
         let is_usable = !self.is_old_format && self.rewrite_at.is_none();
-        // While entries go to both files, the backlog waits: the next file has most of it in its
-        // copy of the table.
+        // While entries go to both files, the backlog waits: the copy of the table in the next file
+        // contains most changes of the backlog.
         if is_busy || !is_usable || self.compaction.doubles() || !self.pending.is_empty() {
             return;
         }
@@ -633,8 +648,7 @@ impl Durability {
         });
     }
 
-    /// Updates the backlog after a compaction. The new journal has everything up to the change
-    /// `copied_seq`.
+    /// Updates the backlog after a compaction. The new journal has all changes up to `copied_seq`.
     fn backlog_copied(&mut self, records: &mut Records) {
         let Some(Backlog { after, reader }) = self.backlog else {
             return;
@@ -852,7 +866,7 @@ impl Durability {
             file, mut bytes, ..
         } in chunks
         {
-            // A file that was abandoned meanwhile is unknown here.
+            // A file that was abandoned during the append is not found here.
             if let Some(file) = self.file(file) {
                 file.on_its_way = 0;
                 file.length += bytes.len() as u64;
@@ -880,15 +894,15 @@ impl Durability {
     /// Handles a refused chunk.
     fn refused(&mut self, file: FileId, error: DiskError, records: &mut Records, now: Time) {
         let is_giving_up = match self.compaction {
-            // On a file system that cannot reserve room, the next file may use the room that the
-            // journal lacks now.
+            // On a file system that cannot reserve room, the next file may occupy the room that the
+            // journal needs now. Removing the next file frees that room.
             Compaction::Copying(_) | Compaction::Doubling | Compaction::SwitchDue => {
                 file != self.current.id || error.kind == DiskErrorKind::Full
             }
             Compaction::Absent(_)
             | Compaction::Creating
             | Compaction::Idle
-            // The next file may already be the journal. It must not lack this chunk.
+            // The next file may already have the journal's name, so this chunk must be written.
             | Compaction::Switching { .. } => false,
         };
         if is_giving_up && !self.is_old_format {
@@ -906,7 +920,7 @@ impl Durability {
         }
     }
 
-    /// If the whole batch is written or dropped, notes that its changes are in the journal.
+    /// Notes that the changes of the batch are in the journal, if no chunk of the batch is left.
     fn batch_progressed(&mut self) {
         if !self.batch.is_on_its_way && self.batch.chunks.is_empty() {
             self.batch.refused_since = None;
@@ -951,10 +965,11 @@ impl Durability {
             // Some file systems find out only at a sync that there is no room (NFS). The journal is
             // rewritten into another file.
             DiskErrorKind::Full => {
-                // The first rewrite begins at once. If it finds no room either, the next one waits.
+                // The first rewrite begins at once. If its sync finds no room either, the next
+                // rewrite waits.
                 let is_again = self.rewrite_at.is_some();
                 self.rewrite_at = Some(if is_again { now + RETRY } else { now });
-                // Another sync may have become due meanwhile. It is not requested now.
+                // No sync of the journal is requested before the journal is rewritten.
                 self.sync_due = None;
                 if self.compaction.is_switching() {
                     let is_suspect = true;
@@ -967,7 +982,7 @@ impl Durability {
         }
     }
 
-    /// Decides whether `IAMAT`s are refused, and logs each change of that.
+    /// Decides whether `IAMAT`s are refused. Logs when refusing begins and when it ends.
     fn note_room(&mut self, table: u64, now: Time) {
         let needed = self.needed(table);
         let is_long = self.current.length > self.trigger(needed);

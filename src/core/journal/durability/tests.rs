@@ -1,5 +1,5 @@
-//! Tests of the lives, which show which changes a neighbour lacks. All other tests of durability
-//! use a simulated disk and are in `tests/durability`.
+//! Tests of the lives, and of disk results in a rare order. All other tests of durability use a
+//! simulated disk and are in `tests/durability`.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn a_neighbour_resumes_where_its_life_of_ours_and_the_next_one_agree() {
     assert_eq!(durability.resume(BootId(4), 1), None);
 }
 
-/// Results of the disk in an order that random tests seldom produce. There is no disk here: each
+/// Tests of disk results in an order that random tests seldom produce. There is no disk here: each
 /// test passes the results by hand.
 mod by_hand {
     use super::*;
@@ -134,7 +134,7 @@ mod by_hand {
         }
     }
 
-    /// The sync of both files finds no room, while the switch already waits behind this sync.
+    /// The sync of both files finds no room. The disk does the switch after this sync.
     #[test]
     fn a_sync_without_room_is_not_forgotten_by_the_switch_behind_it() {
         let mut rig = Rig::new(Fsync::Always);
