@@ -3,12 +3,13 @@
 
 use super::{Entry, JournalError, Piece};
 
-/// Gets all pieces (entries and gaps) that a [`Scan`](super::Scan) finds, and judges the first gap.
+/// Gets all pieces (entries and gaps) that a [`Scan`](super::Scan) finds, and decides whether the
+/// first gap is damage.
 #[derive(Clone, Copy, Debug)]
 pub struct Judge {
-    /// The present boot id of the machine, 0 if it has none. `last_machine` is the boot id in the
-    /// last [`Entry::Life`] before the first gap.
+    /// The present boot id of the machine, 0 if it has none.
     machine: u64,
+    /// The boot id in the last [`Entry::Life`] before the first gap.
     last_machine: Option<u64>,
     /// The offset of the first gap.
     broken_at: Option<u64>,
@@ -45,9 +46,9 @@ impl Judge {
         }
     }
 
-    /// Whether a good entry behind the first gap proves that the gap is damage. After a restart of
-    /// the machine, the gap may come from a loss of power. Then only a sync that covers bytes of
-    /// the gap is a proof.
+    /// Whether `entry`, which is behind the first gap, proves that this gap is damage. If the
+    /// machine was not restarted, every good entry is a proof. After a restart, a loss of power may
+    /// have left the gap. Then the only proof is a `Synced` entry that covers bytes of the gap.
     fn is_damage(&self, entry: &Entry<'_>, broken_at: u64) -> bool {
         let same_machine =
             self.machine != 0 && self.last_machine.is_none_or(|last| last == self.machine);
@@ -60,7 +61,7 @@ impl Judge {
         }
     }
 
-    /// Returns the offset of the first gap. A server that starts uses no entry behind the gap.
+    /// Returns the offset of the first gap. The server's start ignores all entries behind this gap.
     #[must_use]
     #[inline]
     pub fn broken_at(&self) -> Option<u64> {

@@ -31,7 +31,8 @@ pub enum Label {
     },
     /// The server stopped while it wrote the header. No entry follows.
     Unwritten,
-    /// A format that this version does not know, with its number.
+    /// The header names a format that this version does not know. The value is the number of that
+    /// format.
     Later(u64),
     /// A damaged header of format 2 without a readable salt. Without the salt, no entry can be
     /// recognized.
@@ -70,8 +71,8 @@ pub fn label(first: &[u8]) -> Label {
     }
 }
 
-/// Judges a file that begins like a header, but has no readable name. Either the header was not
-/// written completely, or it is damaged.
+/// Returns the label of a file that begins with [`MAGIC`], but has no readable name. Either the
+/// server did not finish writing the header, or the header is damaged.
 fn unfinished(first: &[u8], written: usize) -> Label {
     let name = &first[MAGIC.len().min(written)..written];
     let is_short = name.len() <= MAX_NAME + 2;

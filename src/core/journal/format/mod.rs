@@ -30,11 +30,12 @@
 //! lives.
 //!
 //! Entries are in the order of the events. So every prefix of the entries is a state that the
-//! server once had. This makes an `H` entry safe: the records that the neighbour sent before that
-//! position are before the entry in the file. A `T` entry is safe too: all changes on which its
-//! position depends are before the entry in the file. This helps if an older copy of the file is
-//! restored. A position that is not in the copy was told later, and may depend on changes that the
-//! copy lacks.
+//! server once had. This makes an `H` entry safe: in the file, the records that the neighbour sent
+//! before that position are before the `H` entry. A `T` entry is safe too: in the file, all changes
+//! on which its position depends are before the `T` entry. The order also helps if an older copy of
+//! the file is restored. If a neighbour names a position that no `T` entry of the copy contains,
+//! the server told that position later. Then the copy may lack changes on which the position
+//! depends.
 //!
 //! Format 1 had no salt, and its checksum was the CRC-32 (IEEE) of length and payload: `length u32
 //! · checksum u32 · payload`. A server can read format 1, and rewrites such a journal in format 2
@@ -43,14 +44,15 @@
 //! # How a damaged file is judged
 //!
 //! - **A torn tail**: there are bytes behind the last good entry that are not an entry. A crash of
-//!   the server in the middle of a write leaves such bytes, and no answer was sent for them. The
-//!   next start cuts them off and logs a warning.
+//!   the server in the middle of a write leaves such bytes. The server sent no answer that depends
+//!   on these bytes. The next start cuts them off and logs a warning.
 //! - **A loss of power**: there are bytes that are not an entry, and good entries behind them. But
 //!   no sync covered these bytes, and the machine was restarted since. A disk may write unsynced
-//!   bytes in any order. The server cuts them off, with all that follows, and logs a warning.
+//!   bytes in any order. The server cuts off these bytes and all bytes behind them, and logs a
+//!   warning.
 //! - **Damage**: any other bytes that are not an entry, with good entries behind them. Only a fault
-//!   leaves this. The server refuses to start, and the error names the offset. Otherwise the server
-//!   would silently lose acknowledged records.
+//!   of the disk or of a program leaves such bytes. The server refuses to start, and the error
+//!   names the offset. Otherwise the server would silently lose acknowledged records.
 
 mod judge;
 mod label;
@@ -132,16 +134,16 @@ pub enum Entry<'a> {
     Heard {
         /// The name of the neighbour.
         neighbour: &'a [u8],
-        /// The life of the neighbour to which the position belongs.
+        /// The id of the neighbour's life in which the neighbour sent this part of its feed.
         boot: BootId,
-        /// The sequence number, in the neighbour's feed, up to which it was received.
+        /// The sequence number up to which the neighbour's feed was received.
         position: u64,
     },
-    /// A neighbour was told that it has our feed up to a position.
+    /// This server confirmed to a neighbour that the neighbour has our feed up to a position.
     Told {
         /// The name of the neighbour.
         neighbour: &'a [u8],
-        /// The sequence number, in our feed, that the neighbour was told.
+        /// The sequence number in our feed that this server confirmed to the neighbour.
         position: u64,
     },
 }
@@ -297,8 +299,8 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Writes the checksums into the entries in `bytes`. The entries belong into the file with this
-/// salt, and the first of them begins at `offset` of the file.
+/// Writes the checksums into the entries in `bytes`. The file of these entries has this `salt`. The
+/// first entry begins at `offset` of the file.
 pub fn seal(mut bytes: &mut [u8], salt: Salt, mut offset: u64) {
     while let Some((sum, rest)) = bytes.split_first_chunk_mut::<SUM>() {
         let Some(length) = rest.first_chunk::<4>() else {
@@ -324,15 +326,15 @@ fn checksum(summed: &[u8], salt: Salt, offset: u64) -> [u8; SUM] {
     XxHash3_64::oneshot_with_seed(salt.0.wrapping_add(offset), summed).to_le_bytes()
 }
 
-/// The kinds of first bytes that a file can have.
+/// The result of reading a header: what a file begins with.
 #[derive(Debug, PartialEq, Eq)]
 enum Header {
     /// A whole header, and its length in bytes.
     Whole(Format, usize),
     /// The beginning of a header. More bytes are needed.
     Beginning,
-    /// An unfinished header, or none, and then only zeros. The server stopped while it wrote the
-    /// header; the zeros are reserved room.
+    /// The server stopped while it wrote the header. The file is a part of the header, or nothing,
+    /// and then only zeros. The zeros are reserved room.
     Unwritten,
     /// The file does not begin with a header of this server's journal.
     Foreign,
@@ -352,8 +354,7 @@ fn read_header(file: &[u8], server: &str) -> Header {
     {
         return Header::Whole(Format::Two(salt), bytes);
     }
-    // The number of bytes that may belong to an unfinished header. All bytes behind them must be
-    // zeros.
+    // The first `written` bytes may be an unfinished header. Then all later bytes are zeros.
     let written = common(file, &first).max(like_second(file, &before_salt));
     if written >= bytes || file[written..].iter().any(|&byte| byte != 0) {
         Header::Foreign
@@ -482,7 +483,7 @@ impl fmt::Display for JournalError {
     }
 }
 
-/// The end of a journal that could be read.
+/// Where the good entries of a journal end, if the journal was read without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
     /// All bytes before this offset are good. The next entry is written here.
@@ -540,7 +541,8 @@ impl Replay {
         }
     }
 
-    /// Reads the next bytes of the file, and passes every good entry in them to `tell`.
+    /// Reads the next bytes of the file. Passes each good entry in these bytes to `tell`, up to the
+    /// first gap.
     ///
     /// # Errors
     /// The file is not a journal of this server.
@@ -591,7 +593,7 @@ impl Replay {
                 });
             }
         };
-        // Entries that are found only now are behind a gap: those before it were reported earlier.
+        // Entries that the scan finds only now are behind a gap, so they are not passed to `tell`.
         let tail = scan.finish(|piece| judge.note(&piece));
         judge.verdict()?;
         // After a loss of power, the tail begins at the first gap and ends at the last written
@@ -841,7 +843,7 @@ mod tests {
         );
         let whole = replay(&file, 1_000).unwrap();
         assert_eq!(whole.1.torn, 0);
-        // Cut at any place inside these entries, the rest is a torn tail and not damage.
+        // A cut at any offset inside these entries leaves a torn tail, not damage.
         for cut in (good + 1..file.len()).step_by(13) {
             let (entries, end) = replay(&file[..cut], usize::MAX).unwrap();
             assert!(entries.len() >= 3 && end.torn > 0, "cut at {cut}: {end:?}");
@@ -936,8 +938,8 @@ mod tests {
             let header = header().len();
             if cut >= header {
                 let (entries, end) = replay(&file, 64).unwrap();
-                // One more entry may be whole, if all of its bytes behind the cut were zeros
-                // anyway.
+                // One more entry is whole if all of its bytes behind the cut were zeros before the
+                // cut.
                 let whole = ends.iter().filter(|&&end| end <= cut).count();
                 prop_assert!(entries.len() >= whole && entries.len() <= whole + 1);
                 prop_assert!(end.offset as usize <= file.len());

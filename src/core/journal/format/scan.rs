@@ -2,8 +2,8 @@
 //!
 //! In format 2, an entry is good at only one offset of only one file. So a scan may look for an
 //! entry at every byte, and a client's name cannot forge one. In format 1, a name can look like an
-//! entry. There, the scan reads the length in a broken entry, and looks for no entry inside that
-//! length.
+//! entry. So after a broken entry of format 1, the scan reads the length field of this entry, and
+//! looks for no entry inside that length.
 
 use super::{Entry, FRAME, FRAME_1, Format, Found, MAX_PAYLOAD, find};
 
@@ -34,7 +34,7 @@ pub enum Piece<'a> {
 pub struct Tail {
     /// The offset behind the last good entry, in bytes from the start of the file.
     pub offset: u64,
-    /// The number of bytes from there to the last byte that is not zero. These bytes are not an
+    /// The number of bytes from `offset` to the last byte that is not zero. These bytes are not an
     /// entry, and not reserved room.
     pub torn: u64,
 }
@@ -43,10 +43,10 @@ pub struct Tail {
 /// stores at most the longest entry and the last part.
 pub struct Scan {
     format: Format,
-    /// Bytes that are not judged yet. The first of them is at `offset`.
+    /// Bytes that are not scanned yet. The first of these bytes is at `offset` of the file.
     pending: Vec<u8>,
     offset: u64,
-    /// The gap that ends at `offset`, if the bytes before `offset` are not an entry.
+    /// The gap directly before `offset`. `None` if an entry or the header ends at `offset`.
     gap: Option<Gap>,
 }
 
@@ -142,8 +142,8 @@ fn no_entry_in(bytes: &[u8]) -> usize {
     zeros.saturating_sub(FRAME - 1).max(1)
 }
 
-/// Returns the offset at which a broken entry of format 1 claims to end. Returns `offset` if the
-/// claimed length is impossible, and for format 2.
+/// Returns the offset at which a broken entry of format 1 ends according to its length field.
+/// Returns `offset` if that length is impossible. For format 2, always returns `offset`.
 fn claimed_end(bytes: &[u8], format: Format, offset: u64) -> u64 {
     let claimed = match (format, bytes.first_chunk::<4>()) {
         (Format::One, Some(length)) => u32::from_le_bytes(*length) as usize,
