@@ -7,8 +7,8 @@
 //! # Seven rooms
 //!
 //! The modules are layers, here called rooms. A room imports only from rooms below it in this
-//! table; a test checks the imports. Of the kinds of session, only the client imports another one,
-//! because it asks Places.
+//! table; a test checks the imports. The kinds of session import nothing from each other, with one
+//! exception: the client imports [`places`], because it asks questions.
 //!
 //! | room | what it is for |
 //! |---|---|
