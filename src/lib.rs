@@ -17,16 +17,16 @@
 //! ```
 //!
 //! [`core`] is the server as a pure state machine (*sans-IO*). Its input is bytes and the time; its
-//! output is bytes and a few requests. It has no socket, clock, thread or file. [`shell`] has
-//! those, and no protocol. So tests can run the same core with a virtual clock and a faulty
-//! network.
+//! output is bytes and a few requests. The core has no socket, clock, thread or file. [`shell`] has
+//! the sockets, the clock, the threads and the files, but no protocol. So tests can run the same
+//! core with a virtual clock and a faulty network.
 //!
 //! | to understand | read |
 //! |---|---|
 //! | the loop | [`shell::event_loop`], [`shell::sockets`], [`shell::transport`]; the order of a turn: [`drive`](core::node::drive) |
 //! | the whole server without a socket | [`core::node`] |
 //! | a client | [`core::client`], [`core::wire::message`], [`core::wire::lines`] |
-//! | a client behind a proxy | [`core::wire::proxy_header`] (the format), [`core::client::proxied`] (for which address a connection is counted), [`core::base::network`] |
+//! | a client behind a proxy | [`core::wire::proxy_header`] (the format), [`core::client::proxied`] (for which address the server counts a connection), [`core::base::network`] |
 //! | which position wins if two servers know different ones | [`core::table::records`], [`core::wire::posix_time`] |
 //! | the cost of a position in memory and time | [`core::table::line_store`], [`core::table::packed_store`], [`core::table::packed_line`], [`core::wire::swar`] |
 //! | the flood, and the neighbours' protocol | [`core::link`], [`core::session::herd`] |
@@ -47,13 +47,13 @@
 //! | asyncio | here | what is different |
 //! |---|---|---|
 //! | `run_forever`, `BaseEventLoop._run_once` | `Server::run`, `Server::turn` in [`shell::event_loop`]; [`drive`](core::node::drive) ends a turn | as in asyncio, a turn runs only what was ready when it began; all replies of a turn are written at its end |
-//! | `loop._ready`, `call_soon` | `Sockets::ready` in [`shell::sockets`]: the connections of the next turn, which then does not wait | contains ids of connections, not callbacks |
+//! | `loop._ready`, `call_soon` | `Sockets::ready` in [`shell::sockets`]: the connections of the next turn. If there are any, the next `poll` does not wait | contains ids of connections, not callbacks |
 //! | `selectors.EpollSelector`, `add_reader`, `add_writer` | [`mio::Poll`](https://docs.rs/mio/1/mio/struct.Poll.html), registered once, edge-triggered | interest is never changed: the loop calls [`Node::wants_read`](core::node::Node::wants_read) before it reads |
 //! | `start_server`, `Server._accept_connection` | `Listener` and `Server::accept` | |
 //! | `_SelectorSocketTransport` | [`Transport`](shell::transport::Transport) | remembers readiness; owns no buffer |
 //! | `Protocol` | [`Protocol`](core::session::protocol::Protocol), implemented by [`Client`](core::client::Client), [`Link`](core::link::Link), [`Exchange`](core::places::exchange::Exchange) | an `enum` and a `match` instead of an object with overridden methods; an event returns its effect |
 //! | `connection_made` | accepted: [`Node::handle_client_connected`](core::node::Node::handle_client_connected), [`Node::handle_neighbour_connected`](core::node::Node::handle_neighbour_connected); dialled: [`Node::handle_connection_made`](core::node::Node::handle_connection_made) | clients and neighbours connect to different ports |
-//! | `data_received`, `eof_received`, `connection_lost` | methods of the sessions with the same names; methods of [`Node`](core::node::Node) with the prefix `handle_` | they take the time as an argument |
+//! | `data_received`, `eof_received`, `connection_lost` | methods of the sessions with the same names; methods of [`Node`](core::node::Node) with the prefix `handle_` | these methods take the time as an argument |
 //! | `StreamReader.readline` and its `limit` | [`lines::split`](core::wire::lines::split) | a line is borrowed from the buffer into which it was read |
 //! | `transport.write` | appending to a session's output | each turn writes the output once, at its end |
 //! | `pause_reading`, `resume_reading` | derived from state | never called |
@@ -79,31 +79,34 @@
 //! # One IAMAT, from `poll` to `write`
 //!
 //! 1. In `Server::turn` ([`shell::event_loop`]), `poll` returns. `note` marks the client's
-//!    [`Transport`](shell::transport::Transport) readable and puts it on the list of this turn.
+//!    [`Transport`](shell::transport::Transport) readable. It also adds the connection to the list
+//!    of connections that this turn serves.
 //! 2. `receive` reads once, into the one scratch buffer of the loop. It passes the bytes and the
 //!    time to [`Node::handle_data_received`](core::node::Node::handle_data_received).
-//! 3. [`core::node`] finds the session of the connection, here a client. Its
+//! 3. [`core::node`] finds the session of the connection, here a client. The session's
 //!    [`data_received`](core::session::protocol::Protocol::data_received) splits off the line
 //!    ([`core::wire::lines`]). [`Command::parse`](core::wire::message::Command::parse) makes an
-//!    [`Iamat`](core::wire::message::Iamat) from the line, which borrows from the scratch buffer.
+//!    [`Iamat`](core::wire::message::Iamat) from the line. The `Iamat` borrows from the scratch
+//!    buffer.
 //! 4. `Client::iamat` computes the skew ([`Skew::between`](core::wire::posix_time::Skew::between)),
 //!    appends the `AT` line to the client's output, and merges the record into the table
 //!    ([`Records::merge_own`](core::table::records::Records::merge_own)). If the record is the
 //!    newest of its client, it is appended to the *feed*, the list of changes that links send from.
 //! 5. When the turn has read everything, [`drive`](core::node::drive) ends the turn. With a data
 //!    directory, `perform_disk_work` appends the records of the turn to the journal, in one step.
-//!    Until that is done, [`Node::poll_output`](core::node::Node::poll_output) holds back output
-//!    that promises a record. [`Node::poll_dirty`](core::node::Node::poll_dirty) returns the
-//!    connections to flush. Links come first, because the feed has new records: the output of a
-//!    link pulls the records after its cursor, and `flush` writes them.
+//!    Until the disk has appended the records, [`Node::poll_output`](core::node::Node::poll_output)
+//!    holds back output that promises a record. [`Node::poll_dirty`](core::node::Node::poll_dirty)
+//!    returns the connections to flush. Links come first, because the feed has new records: the
+//!    output of a link pulls the records after its cursor, and `flush` writes them.
 //! 6. Then the client is flushed in the same way, with one `write`.
 //!    [`Node::poll_disposition`](core::node::Node::poll_disposition) returns `Open`, and the next
 //!    turn polls.
 //!
 //! A server without neighbours and without a data directory needs three system calls for this:
 //! `epoll_wait`, `read` and `write`. Each neighbour adds one `write`. On the neighbour's side the
-//! same steps happen, with a [`Link`](core::link::Link) in place of the client. There, the cursor
-//! of the link to the first server skips the record, because that link brought it.
+//! same steps happen, with a [`Link`](core::link::Link) in place of the client. The neighbour does
+//! not send the record back to the first server: the cursor of a link skips all records that
+//! arrived over the same link.
 //!
 //! # One WHATSAT, and a slow Google Places
 //!
@@ -117,21 +120,22 @@
 //!    waiting call an idle connection if there is one. Otherwise it starts a race of connections to
 //!    the addresses of Places (`Race` in [`core::places::call`],
 //!    [`Request::Connect`](core::node::Request)), a quarter of a second apart. If the addresses are
-//!    not known yet, it first requests a look-up of the name. If the maximum of connections is
-//!    reached, the call waits.
-//! 3. Each connection is an [`Exchange`](core::places::exchange::Exchange). The node starts TLS
-//!    below it when its socket is connected, and calls `connection_made` when the handshake is
-//!    done. The first connection whose handshake is done sends the request, and the others are
-//!    closed. That exchange parses the answer with a [`Response`](core::places::response::Response)
-//!    until it is complete.
+//!    not known yet, the function first requests a look-up of the name. If the maximum of
+//!    connections is reached, the call waits.
+//! 3. Each connection is an [`Exchange`](core::places::exchange::Exchange). When the socket of the
+//!    exchange is connected, the node starts TLS. When the TLS handshake is done, the node calls
+//!    `connection_made`. The first connection whose handshake is done sends the request, and the
+//!    others are closed. That exchange parses the answer with a
+//!    [`Response`](core::places::response::Response) until it is complete.
 //! 4. Then the exchange returns [`Effect::Answered`](core::places::exchange::Effect::Answered).
 //!    `exchange_answered` checks the response. `finish_call` puts the outcome into the list of
 //!    answers, together with all clients that wait for it. `work_off_questions` delivers the
 //!    answers: `Client::resume` appends the line and the JSON to the output, and `Client::go_on`
 //!    runs the commands that waited.
-//! 5. If Places takes too long, `Timer::Call` is due. `call_due` answers the clients whose time is
-//!    over, with an error in the format of the API. If no client that asked later still waits, the
-//!    call ends. All other clients are served meanwhile, because nothing here blocks.
+//! 5. If Places takes too long, `Timer::Call` is due. `call_due` answers the clients that have
+//!    waited too long, with an error in the format of the API. If no other client waits for the
+//!    call, the call ends. While a call waits for Places, all other clients are served, because
+//!    nothing here blocks.
 //!
 //! # One lost neighbour
 //!
@@ -141,9 +145,9 @@
 //!    socket. [`Node::handle_connection_lost`](core::node::Node::handle_connection_lost) runs
 //!    exactly once.
 //! 2. `Link::connection_lost` gives up the link's reader of the feed and logs the loss. If this
-//!    server dialled the connection, it returns [`Effect::Lost`](core::link::Effect::Lost), and
-//!    `dial_later` sets a timer to dial again
-//!    ([`Backoff`](core::base::backoff::Backoff)). If not, the other server dials.
+//!    server dialled the connection, `Link::connection_lost` returns
+//!    [`Effect::Lost`](core::link::Effect::Lost), and `dial_later` sets a timer to dial again
+//!    ([`Backoff`](core::base::backoff::Backoff)). Otherwise the other server dials.
 //! 3. No output is stored for the lost neighbour. When it connects again, its `LIFE` line says
 //!    which position of the feed it has reached.
 //!    [`Records::open_reader`](core::table::records::Records::open_reader) finds that position, and

@@ -21,8 +21,8 @@ use herd_mio::shell::signals::Requests;
 use herd_mio::shell::start::{self, StartError};
 
 fn main() -> ExitCode {
-    // This call comes first. Before it, SIGHUP or SIGUSR1 would end the process. Threads that start
-    // later inherit the signal mask.
+    // This call comes first. Before this call, SIGHUP or SIGUSR1 would end the process. Threads
+    // that start later inherit the signal mask.
     let requests = match Requests::note() {
         Ok(requests) => requests,
         Err(error) => {
@@ -55,7 +55,8 @@ fn check(config: &Config) -> ExitCode {
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
     };
-    // Print first what the configuration means. That helps to understand a failure.
+    // Print first what the configuration means. The operator needs this text to understand an
+    // error.
     let described = say(&config.describe());
     match can_start(config) {
         Ok(notes) => said(described.and_then(|()| say(&notes))),
@@ -73,8 +74,8 @@ fn can_start(config: &Config) -> Result<String, (u8, String)> {
     Ok(notes.map(|note| format!("note        {note}\n")).collect())
 }
 
-/// Returns the exit status after a write to the standard output. A closed pipe is not a failure:
-/// its reader needs no more output.
+/// Returns the exit status for the result of a write to the standard output. A closed pipe is not a
+/// failure, because the program at its other end needs no more output.
 fn said(written: io::Result<()>) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
@@ -173,7 +174,7 @@ fn serve(config: Config, requests: Requests) -> ExitCode {
     }
 }
 
-/// Returns how to read files again when SIGHUP comes.
+/// Returns the functions that read the certificates and the secrets again after a SIGHUP.
 fn reload(tls_files: TlsFiles, secret_source: SecretSource) -> Reload {
     let certificates = (!tls_files.is_empty())
         .then(|| Arc::new(move || tls_files.read().map_err(|error| error.to_string())) as _);

@@ -16,7 +16,7 @@ pub struct Preset {
 pub const CLIENT_PORT: u16 = 10_000;
 /// The port for neighbours of the first server. Each following server has the next higher port.
 pub const PEER_PORT: u16 = 11_000;
-/// The preset that is used if the command line gives no year, and this preset has the server.
+/// The year of the preset that [`by_server`] searches first, if the command line gives no year.
 pub const DEFAULT: &str = "2021";
 
 /// All presets, oldest first.
@@ -100,7 +100,7 @@ pub fn by_year(year: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.year == year)
 }
 
-/// Returns the preset for a server's name: that of [`DEFAULT`] if it has the server, else the
+/// Returns the preset for a server's name: the preset [`DEFAULT`] if it has the server, else the
 /// newest preset that has the server.
 ///
 /// ```
