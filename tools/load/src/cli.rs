@@ -9,6 +9,7 @@ use herd_client::dial::TlsOptions;
 use herd_mio::config::Source;
 use herd_mio::core::wire::message::Radius;
 
+use crate::abuse::Abuse;
 use crate::commands::MAX_CLIENTS;
 
 /// Loads a server of a herd, checks every answer, and says how fast they came
@@ -37,6 +38,7 @@ Examples:
   herd-load iamat Riley --connections 50 --rate 20000     20,000 a second
   herd-load mix Riley --whatsat 5 --connections 50        5 % are WHATSAT
   herd-load flood Riley                                   until all know it
+  herd-load abuse faults Riley                            see abuse --help
   herd-load idle Riley --connections 10000 --pid $(pgrep -f 'herd-mio Riley')
   herd-load iamat 127.0.0.1:10000 --json > iamat.json     for a program
   herd-load iamat Riley --svg latency.svg                 a picture as well
@@ -121,6 +123,7 @@ pub(crate) enum Mode {
     /// (taskset), or it is the system's choice of cores that is compared. For the memory, take a server that was just started: one
     /// that had as many clients before uses that memory again.
     Idle(Idle),
+    Abuse(Abuse),
     /// A server that only answers, without doing anything: against it, herd-load shows its own ceiling
     ///
     /// It answers an IAMAT as a server with no skew would, and refuses everything else. SIGTERM and SIGINT end it.
@@ -346,7 +349,7 @@ fn radius(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn prefix(text: &str) -> Result<String, &'static str> {
+pub(crate) fn prefix(text: &str) -> Result<String, &'static str> {
     let fits = (1..=64).contains(&text.len());
     if fits && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned())

@@ -4,7 +4,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use herd_client::dial::{Session, Target};
@@ -31,6 +32,8 @@ pub(crate) struct Dialler {
     found: Option<SocketAddr>,
     /// Addresses that its name has and that are still to be tried.
     untried: VecDeque<SocketAddr>,
+    /// Addresses of this machine to connect from. Empty: see [`begin_from_anywhere`].
+    sources: Vec<IpAddr>,
     patience: Duration,
     stop: Stop,
 }
@@ -41,9 +44,15 @@ impl Dialler {
             target: target.clone(),
             found: None,
             untried: VecDeque::new(),
+            sources: Vec::new(),
             patience,
             stop: stop.clone(),
         }
+    }
+
+    /// From now on connections are made from these addresses in turn. Empty: from wherever it was.
+    pub(crate) fn from(self, sources: Vec<IpAddr>) -> Dialler {
+        Dialler { sources, ..self }
     }
 
     /// Makes the connection of this number, with the TLS handshake. It blocks, and waits for nothing longer than the server may
@@ -76,7 +85,7 @@ impl Dialler {
 
     /// Connects, and waits for it in steps.
     fn connect(&self, address: SocketAddr, number: usize) -> io::Result<TcpStream> {
-        let mut socket = Socket::connecting(begin_from_anywhere(address, number)?, None);
+        let mut socket = Socket::connecting(self.begin_stream(address, number)?, None);
         let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1));
         poll.registry()
             .register(socket.source(), Token(number), Interest::WRITABLE)?;
@@ -127,9 +136,31 @@ impl Dialler {
         self.found = Some(address);
         let tls = self.target.tls.as_ref().map(Session::begin).transpose();
         let tls = tls.map_err(io::Error::other)?;
-        let stream = begin_from_anywhere(address, number)?;
+        let stream = self.begin_stream(address, number)?;
         stream.set_nodelay(true)?;
         Ok(Socket::connecting(stream, tls))
+    }
+
+    /// Begins to connect, from an address that still has ports left.
+    fn begin_stream(&self, to: SocketAddr, number: usize) -> io::Result<mio::net::TcpStream> {
+        if self.sources.is_empty() {
+            return begin_from_anywhere(to, number);
+        }
+        let tries = self.sources.len().min(TRIES);
+        let mut failure = io::ErrorKind::AddrNotAvailable.into();
+        for source in self
+            .sources
+            .iter()
+            .cycle()
+            .skip(number % self.sources.len())
+            .take(tries)
+        {
+            match begin_from(*source, to) {
+                Err(error) if is_used_up(&error) => failure = error,
+                begun => return begun,
+            }
+        }
+        Err(failure)
     }
 
     /// Nothing came of the connection that was begun: the server may have moved.
@@ -176,7 +207,7 @@ fn begin_from_anywhere(to: SocketAddr, number: usize) -> io::Result<mio::net::Tc
     let is_loopback = matches!(to.ip(), IpAddr::V4(ip) if ip.is_loopback());
     if is_loopback {
         for attempt in 0..TRIES {
-            match begin_from(source(number, attempt), to) {
+            match begin_from(source(number, attempt).into(), to) {
                 Err(error) if is_used_up(&error) => {}
                 begun => return begun,
             }
@@ -199,15 +230,22 @@ fn source(number: usize, attempt: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, place as u8 + 1)
 }
 
-fn begin_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<mio::net::TcpStream> {
-    let socket = socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    bind(&socket, &SocketAddrV4::new(source, 0))?;
-    let stream = TcpStream::from(socket);
+/// A socket that is bound to an address of this machine, and to a port that the system chooses.
+///
+/// # Errors
+/// This machine lacks the address, or the address has no port left.
+pub(crate) fn bound_to(source: IpAddr) -> io::Result<OwnedFd> {
+    let family = match source {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddr::new(source, 0))?;
+    Ok(socket)
+}
+
+fn begin_from(source: IpAddr, to: SocketAddr) -> io::Result<mio::net::TcpStream> {
+    let stream = TcpStream::from(bound_to(source)?);
     stream.set_nonblocking(true)?;
     match connect(&stream, &to) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(mio::net::TcpStream::from_std(stream)),

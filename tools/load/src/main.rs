@@ -5,11 +5,12 @@
 //!                 ├─► flood  (until every server knows)   ├─► crew ─► dial, line, socket    sockets, with or without TLS
 //!                 └─► idle   (many who say nothing)      ─┘     └──► conversation           what is due, and whether it is right
 //!         echo (a server that only answers)                            └──► commands, answers
+//!         abuse (an attack, and what is felt of it), which has a page of its own
 //!         load ─► redial (when a lost connection is made again), outages, timeline, tally   what there is to say of it
 //!                 report ─► table (people), JSON (programs), picture (SVG: curve, course)
 //! ```
 //!
-//! One thread, one [`mio::Poll`]. In the measuring path there is no thread, no future and no allocation for a message: a command
+//! One thread, one [`mio::Poll`] (of abuse, one each for the attack and the polite clients). In the measuring path there is no thread, no future and no allocation for a message: a command
 //! is a copy of a template, an answer is compared with the command's own bytes, which wait in the connection's buffer for it.
 
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ use crate::report::Report;
 use crate::stop::Stop;
 use crate::table::Table;
 
+mod abuse;
 mod answers;
 mod cli;
 mod clock;
@@ -60,7 +62,16 @@ mod watcher;
 
 fn main() -> ExitCode {
     signals::unblock();
-    let cli: Cli = match failure::command_line("herd-load") {
+    // Abuse has many options of its own, and a help that says what they are for.
+    let is_abuse = std::env::args_os()
+        .nth(1)
+        .is_some_and(|mode| mode == "abuse");
+    let program = if is_abuse {
+        "herd-load abuse"
+    } else {
+        "herd-load"
+    };
+    let cli: Cli = match failure::command_line(program) {
         Ok(cli) => cli,
         Err(status) => return status,
     };
@@ -100,6 +111,7 @@ fn run(mode: &Mode) -> Result<(), Failure> {
             let ready = |address| say!("herd-load echo: listening on {address}");
             return echo::run(*listen, ready, &stop);
         }
+        Mode::Abuse(abuse) => return abuse::run(abuse, &stop),
     };
     print(&report, common)?;
     match report.failure() {
