@@ -450,6 +450,11 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
             "--rate",
             "--stop-on-loss",
             "--svg",
+            "--pid",
+            "--from",
+            "--polite-from",
+            "--polite-p99",
+            "--i-own-this-server",
             // Flags of herd-client status.
             "--ignore",
             "--server",
