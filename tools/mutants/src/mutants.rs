@@ -103,6 +103,15 @@ const fn behaviour(name: &'static str) -> CaughtBy {
     }
 }
 
+/// Tests of the program that attacks a server.
+const fn abuse(name: &'static str) -> CaughtBy {
+    CaughtBy::Test {
+        package: "herd-load",
+        target: Target::Integration("abuse"),
+        name,
+    }
+}
+
 /// The bugs.
 ///
 /// One bug was tried and left out: it counted a link's position one too far after each `AT`. The
@@ -1128,6 +1137,46 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         from: "if self.horizon > NEVER && At::parse(&line)?.effective < self.horizon {",
         to: "if false {",
         caught_by: unit("a_record_expires_when_its_effective_time_is_too_old"),
+        missed: None,
+    },
+    Mutant {
+        name: "herd-load abuse attacks any address",
+        file: "tools/load/src/abuse/consent.rs",
+        from: "if !is_owned && !is_near(address.ip()) {",
+        to: "if !is_owned && !is_near(address.ip()) && false {",
+        caught_by: abuse("only_a_server_of_one_s_own_is_attacked"),
+        missed: None,
+    },
+    Mutant {
+        name: "herd-load abuse checks the clients' address only",
+        file: "tools/load/src/abuse/mod.rs",
+        from: "let address = resolve(&place)?;",
+        to: "let address = consent::resolve(&place, true)?;",
+        caught_by: abuse("only_a_server_of_one_s_own_is_attacked"),
+        missed: None,
+    },
+    Mutant {
+        name: "a polite client that waits for an answer asks nothing more",
+        file: "tools/load/src/abuse/polite.rs",
+        from: "while self.clients[index].next_due_ns <= now_ns {",
+        to: "if self.clients[index].sent > 0 { self.clients[index].next_due_ns = now_ns + 1; }\n            while self.clients[index].next_due_ns <= now_ns {",
+        caught_by: abuse("a_server_that_stalls_is_slow_for_all_that_was_due_meanwhile"),
+        missed: None,
+    },
+    Mutant {
+        name: "a link that came back was not lost",
+        file: "tools/load/src/abuse/links.rs",
+        from: "let is_lost = |name: &&String| !now.linked.contains(name);",
+        to: "self.lost.clear();\n        let is_lost = |name: &&String| !now.linked.contains(name);",
+        caught_by: abuse("a_link_that_is_lost_fails_it"),
+        missed: None,
+    },
+    Mutant {
+        name: "a refused polite command is an answer",
+        file: "tools/load/src/abuse/polite.rs",
+        from: "        if outcome == Outcome::Refused {\n",
+        to: "        if outcome == Outcome::Refused && false {\n",
+        caught_by: abuse("new_names_reach_the_table_s_limit"),
         missed: None,
     },
 ];
