@@ -454,6 +454,7 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
             "--from",
             "--polite-from",
             "--polite-p99",
+            "--polite-whatsat",
             "--i-own-this-server",
             // Flags of herd-client status.
             "--ignore",

@@ -24,10 +24,10 @@ Examples:
                                         --polite-from 127.0.0.1
 
 A few polite clients are measured alone for a second, then under attack: each
-sends a command every 50 ms, whatever the server does, and a latency counts
-from when its command was due. Every tenth command is an IAMAT of a new client,
-which stays in the table; with --polite-whatsat every fifth is a WHATSAT. The
-attack and the polite clients have a thread each.
+sends an IAMAT every 50 ms, whatever the server does, and a latency counts from
+when its command was due. Every tenth is of a new client, which stays in the
+table. With --polite-whatsat there are others that send WHATSATs. The attack
+and the polite clients have a thread each.
 
 The server counts by address. --from gives the attack addresses of its own,
 which this machine must have (on Linux it has all of 127.0.0.0/8),
@@ -52,19 +52,19 @@ most_open, sent_commands, sent_bytes, received_bytes, answered, refused,
 places_errors, connects_per_s, replies_per_s, rejection), polite (asked,
 answered, refused, refused_new, lost, unanswered, oldest_unanswered_ms,
 connections_lost, connections_rejected, first_refusal, alone, under_attack,
-late_us), links (before, after, lost, asked, answered, slowest_ms, max_lag_ms,
-max_unconfirmed, restarted, counted, first_failure), memory, descriptors
-(before, most, after), log, data (before_bytes, after_bytes, written_bytes,
-bytes_per_s), processes, generator, notes, failures. What was not asked for is
-null.
+whatsat_alone, whatsat_under_attack, late_us), links (before, after, lost,
+asked, answered, slowest_ms, max_lag_ms, max_unconfirmed, restarted, counted,
+first_failure), memory, descriptors (before, most, after), log, data
+(before_bytes, after_bytes, written_bytes, bytes_per_s), processes, generator,
+notes, failures. What was not asked for is null.
 
 Ctrl-C or SIGTERM ends the attack and prints what there is; a second one ends
 at once.
 
-Exit status: 0 if the polite clients' p99 is below --polite-p99, nothing polite
-was lost or refused, and no link was lost; 1 if not, or if it cannot be
-measured; 2 for a mistake in usage or configuration; 130 or 143 if a second
-signal ended it.";
+Exit status: 0 if the p99 of polite IAMATs is below --polite-p99 and that of
+polite WHATSATs below --whatsat-p99, nothing polite was lost or refused, and no
+link was lost; 1 if not, or if it cannot be measured; 2 for a mistake in usage
+or configuration; 130 or 143 if a second signal ended it.";
 
 /// Attacks a server, and says what polite clients, a neighbour and the disk felt
 #[derive(Args, Debug)]
@@ -110,17 +110,21 @@ pub(crate) struct Abuse {
     #[arg(long, value_name = "ADDR", value_parser = Sources::parse_one, default_value = "", hide_default_value = true)]
     pub(crate) polite_from: Sources,
 
-    /// How many polite clients
+    /// How many polite clients say where they are, each every 50 ms
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) polite: u32,
 
-    /// Every fifth command of a polite client is a WHATSAT; an error of Places counts as refused
+    /// Half as many more ask what is near them, each twice a second; an error of Places counts as refused
     #[arg(long)]
     pub(crate) polite_whatsat: bool,
 
-    /// What the polite clients' p99 has to be below, with its unit: us, ms or s
+    /// What the p99 of polite IAMATs has to be below, with its unit: us, ms or s
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = time)]
     pub(crate) polite_p99: Duration,
+
+    /// The same of polite WHATSATs, which take as long as Places
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
+    pub(crate) whatsat_p99: Duration,
 
     /// How client ids begin; two generators on one herd at the same time need different ones
     #[arg(long, value_name = "WORD", default_value = "abuse", value_parser = prefix)]
@@ -201,6 +205,15 @@ impl Abuse {
             (Some(path), _) => Source::File(path.clone()),
             (None, Some(year)) => Source::Preset(year.clone()),
             (None, None) => Source::Name,
+        }
+    }
+
+    /// How many polite clients ask what is near them.
+    pub(crate) fn askers(&self) -> usize {
+        if self.polite_whatsat {
+            self.polite.div_ceil(2) as usize
+        } else {
+            0
         }
     }
 

@@ -54,8 +54,10 @@ use crate::stop::Stop;
 
 /// How long the polite clients are measured before the attack.
 const ALONE_NS: u64 = 1000 * MILLISECOND_NS;
-/// How long the last answers are waited for after it.
+/// How long the last answers are waited for after it, and if Places is asked, which servers wait for
+/// 10 s by default.
 const GRACE_NS: u64 = 2000 * MILLISECOND_NS;
+const GRACE_OF_PLACES_NS: u64 = 12_000 * MILLISECOND_NS;
 
 /// The server, and how it is reached.
 struct Subject {
@@ -86,7 +88,7 @@ fn measure(abuse: &Abuse, stop: &Stop) -> Result<Report, Failure> {
     let aim = subject.aim(abuse.kind)?;
     abuse.from.check("--from", aim)?;
     abuse.polite_from.check("--polite-from", subject.clients)?;
-    files::allow(abuse.connections() + abuse.polite as usize)?;
+    files::allow(abuse.connections() + abuse.polite as usize + abuse.askers())?;
     let secrets = subject.secrets(abuse)?;
     let footprint = Footprint {
         pid: abuse.pid,
@@ -102,7 +104,7 @@ fn measure(abuse: &Abuse, stop: &Stop) -> Result<Report, Failure> {
     let mut progress = Progress::on_stderr();
     let manner = Manner {
         clients: abuse.polite as usize,
-        asks_whatsat: abuse.polite_whatsat,
+        askers: abuse.askers(),
         prefix: abuse.prefix.clone(),
         run: run.clone(),
     };
@@ -138,6 +140,10 @@ fn measure(abuse: &Abuse, stop: &Stop) -> Result<Report, Failure> {
         payload,
         operator: operator.as_ref(),
         footprint: &footprint,
+        grace_ns: match abuse.polite_whatsat {
+            true => GRACE_OF_PLACES_NS,
+            false => GRACE_NS,
+        },
     };
     let watched = &mut watched;
     let found = threads.run(&mut polite, abuse.duration, watched, &mut progress, stop)?;
@@ -170,8 +176,8 @@ fn measure(abuse: &Abuse, stop: &Stop) -> Result<Report, Failure> {
     };
     Ok(report
         .beside(found.seen.over(found.duration_s))
-        .warned(abuse.polite_p99)
-        .judged(abuse.polite_p99, first_failure.as_deref()))
+        .warned()
+        .judged(first_failure.as_deref()))
 }
 
 /// What goes on at the same time, each on a thread of its own; the polite clients have this one.
@@ -182,6 +188,8 @@ struct Threads<'a> {
     payload: Payload,
     operator: Option<&'a (Operator, Standing)>,
     footprint: &'a Footprint,
+    /// How long the last answers are waited for.
+    grace_ns: u64,
 }
 
 /// What was found on all of them.
@@ -227,7 +235,7 @@ impl Threads<'_> {
             let end_ns = polite.clock.now_ns();
             watched.end()?;
             felt?;
-            polite.run(Phase::Over, end_ns + GRACE_NS, progress, stop)?;
+            polite.run(Phase::Over, end_ns + self.grace_ns, progress, stop)?;
             Ok(Found {
                 attack: attack??,
                 links: links.map(joined).transpose()?,
@@ -390,6 +398,7 @@ fn parameters(abuse: &Abuse, subject: &Subject) -> Parameters {
         polite_from: abuse.polite_from.to_string(),
         polite_whatsat: abuse.polite_whatsat,
         polite_p99_ms: abuse.polite_p99.as_secs_f64() * 1000.0,
+        whatsat_p99_ms: abuse.whatsat_p99.as_secs_f64() * 1000.0,
         prefix: abuse.prefix.clone(),
     }
 }

@@ -1,4 +1,5 @@
-//! Polite clients: a command each 50 ms, whatever the server does. They say what the attack is felt
+//! Polite clients: an `IAMAT` each 50 ms, whatever the server does, and from some a `WHATSAT` now and
+//! then. They say what the attack is felt
 //! like.
 //!
 //! A latency counts from when its command was due, so a server that stalls makes all commands slow
@@ -23,12 +24,13 @@ use crate::socket::{Received, Socket};
 use crate::stop::{Stop, before_measuring};
 use crate::tally::histogram;
 
-/// How often each client sends a command.
+/// How often each client sends an `IAMAT`.
 const INTERVAL_NS: u64 = 50 * MILLISECOND_NS;
-/// Of so many commands of a client one is an `IAMAT` of a new client, and which.
+/// How often each of those that ask sends a `WHATSAT`: longer than Places takes, because answers come
+/// in order.
+const ASKING_NS: u64 = 500 * MILLISECOND_NS;
+/// Of so many `IAMAT`s of a client one is of a new client, and which.
 const NEW: (u64, u64) = (10, 7);
-/// The same of `WHATSAT`s, where they are wanted.
-const WHATSAT: (u64, u64) = (5, 4);
 /// After so long a connection that was lost is made again.
 const REDIAL_NS: u64 = 100 * MILLISECOND_NS;
 /// How long the first answers may take.
@@ -42,8 +44,9 @@ const RADIUS_KM: u8 = 10;
 
 /// Who the polite clients are.
 pub(crate) struct Manner {
+    /// Those that say where they are, and those that ask what is near them.
     pub(crate) clients: usize,
-    pub(crate) asks_whatsat: bool,
+    pub(crate) askers: usize,
     /// How their names begin.
     pub(crate) prefix: String,
     /// Tells the new names of this run from those of others.
@@ -67,9 +70,12 @@ pub(crate) struct Felt {
     /// Commands without an answer at the end, and how long the oldest was due.
     pub(crate) unanswered: u64,
     pub(crate) oldest_unanswered_ns: u64,
-    /// Latencies before the attack, and under it.
+    /// Latencies of `IAMAT`s before the attack, and under it.
     pub(crate) alone: Histogram<u64>,
     pub(crate) under_attack: Histogram<u64>,
+    /// The same of `WHATSAT`s.
+    pub(crate) whatsat_alone: Histogram<u64>,
+    pub(crate) whatsat_under_attack: Histogram<u64>,
     /// How late this program was: what it adds to the latencies itself.
     pub(crate) late: Histogram<u64>,
 }
@@ -113,6 +119,8 @@ struct Client {
     out: Vec<u8>,
     /// An answer that has not come whole.
     tail: Vec<u8>,
+    /// Whether it asks what is near it.
+    is_asker: bool,
     next_due_ns: u64,
     number: u64,
 }
@@ -143,7 +151,8 @@ impl Polite {
     ) -> Result<Polite, Failure> {
         let poll = Poll::new().map_err(system("create a poll"))?;
         let mut clients = Vec::new();
-        for number in 0..manner.clients {
+        let all = manner.clients + manner.askers;
+        for number in 0..all {
             let line = dialler.call(number)?;
             let mut socket = line.into_socket().map_err(system("use a socket"))?;
             watch(&poll, &mut socket, number).map_err(system("watch a socket"))?;
@@ -151,9 +160,10 @@ impl Polite {
                 name: format!("{}-polite-{number}", manner.prefix),
                 socket: Some(socket),
                 is_open: true,
+                is_asker: number >= manner.clients,
                 ..Client::default()
             });
-            progress.connecting(number + 1, manner.clients);
+            progress.connecting(number + 1, all);
         }
         let mut polite = Polite {
             manner,
@@ -177,6 +187,8 @@ impl Polite {
                 oldest_unanswered_ns: 0,
                 alone: histogram()?,
                 under_attack: histogram()?,
+                whatsat_alone: histogram()?,
+                whatsat_under_attack: histogram()?,
                 late: histogram()?,
             },
             server: String::new(),
@@ -232,6 +244,8 @@ impl Polite {
         let mut tick_ns = start_ns;
         loop {
             let now_ns = self.clock.now_ns();
+            // Also what became due while this thread was not run, shortly before the end.
+            self.ask_what_is_due(now_ns.min(until_ns - 1));
             let is_done = !self.issues() && !self.is_waiting();
             if now_ns >= until_ns || is_done || (stop.is_wanted() && phase != Phase::Over) {
                 return Ok(());
@@ -242,7 +256,6 @@ impl Polite {
                 progress.measuring(phase.shown(), done, self.felt.answered, now_ns);
             }
             self.redial(now_ns);
-            self.ask_what_is_due(now_ns.min(until_ns));
             let patience = self.patience(now_ns, until_ns);
             match self.poll.poll(&mut events, Some(patience)) {
                 Ok(()) => {}
@@ -272,7 +285,7 @@ impl Polite {
     fn plan(&mut self, start_ns: u64) {
         let clients = self.clients.len() as u64;
         for (number, client) in (0..).zip(&mut self.clients) {
-            client.next_due_ns = start_ns + INTERVAL_NS * number / clients;
+            client.next_due_ns = start_ns + client.interval_ns() * number / clients;
         }
     }
 
@@ -284,12 +297,12 @@ impl Polite {
             while self.clients[index].next_due_ns <= now_ns {
                 let client = &mut self.clients[index];
                 let due_ns = client.next_due_ns;
-                client.next_due_ns += INTERVAL_NS;
-                let is_turn = |(of, which)| client.number % of == which;
-                let kind = if is_turn(NEW) {
-                    Kind::New
-                } else if self.manner.asks_whatsat && is_turn(WHATSAT) {
+                client.next_due_ns += client.interval_ns();
+                let (of, which) = NEW;
+                let kind = if client.is_asker {
                     Kind::Whatsat
+                } else if client.number % of == which {
+                    Kind::New
                 } else {
                     Kind::Known
                 };
@@ -462,10 +475,13 @@ impl Polite {
             return;
         }
         let latency_ns = now_ns.saturating_sub(asked.due_ns);
-        let latencies = match asked.phase {
-            Phase::Introduction | Phase::Over => return,
-            Phase::Alone => &mut self.felt.alone,
-            Phase::UnderAttack => &mut self.felt.under_attack,
+        let felt = &mut self.felt;
+        let latencies = match (asked.phase, asked.kind) {
+            (Phase::Introduction | Phase::Over, _) => return,
+            (Phase::Alone, Kind::Known | Kind::New) => &mut felt.alone,
+            (Phase::Alone, Kind::Whatsat) => &mut felt.whatsat_alone,
+            (Phase::UnderAttack, Kind::Known | Kind::New) => &mut felt.under_attack,
+            (Phase::UnderAttack, Kind::Whatsat) => &mut felt.whatsat_under_attack,
         };
         latencies.saturating_record(latency_ns);
         self.felt.answered += 1;
@@ -543,6 +559,16 @@ impl Polite {
             *oldest_ns = waited_ns.max(*oldest_ns);
         }
         self.felt
+    }
+}
+
+impl Client {
+    fn interval_ns(&self) -> u64 {
+        if self.is_asker {
+            ASKING_NS
+        } else {
+            INTERVAL_NS
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 //! people. The fields are listed in `herd-load abuse --help`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use herd_testkit::failure::Failure;
 use serde::Serialize;
@@ -53,6 +52,7 @@ pub(crate) struct Parameters {
     pub(crate) polite_from: String,
     pub(crate) polite_whatsat: bool,
     pub(crate) polite_p99_ms: f64,
+    pub(crate) whatsat_p99_ms: f64,
     pub(crate) prefix: String,
 }
 
@@ -91,6 +91,8 @@ pub(crate) struct Polite {
     pub(crate) first_refusal: Option<String>,
     pub(crate) alone: Option<Latency>,
     pub(crate) under_attack: Option<Latency>,
+    pub(crate) whatsat_alone: Option<Latency>,
+    pub(crate) whatsat_under_attack: Option<Latency>,
     pub(crate) late_us: Option<Latency>,
 }
 
@@ -163,6 +165,8 @@ impl Polite {
             oldest_unanswered_ns,
             alone,
             under_attack,
+            whatsat_alone,
+            whatsat_under_attack,
             late,
         } = felt;
         Polite {
@@ -178,6 +182,8 @@ impl Polite {
             first_refusal,
             alone: Latency::of(&alone),
             under_attack: Latency::of(&under_attack),
+            whatsat_alone: Latency::of(&whatsat_alone),
+            whatsat_under_attack: Latency::of(&whatsat_under_attack),
             late_us: Latency::of(&late),
         }
     }
@@ -233,8 +239,8 @@ impl Report {
     }
 
     /// The report, with a note if this program was late itself.
-    pub(crate) fn warned(mut self, polite_p99: Duration) -> Report {
-        let half_us = polite_p99.as_secs_f64() * 1e6 / 2.0;
+    pub(crate) fn warned(mut self) -> Report {
+        let half_us = self.parameters.polite_p99_ms * 1000.0 / 2.0;
         if let Some(late) = self.polite.late_us.as_ref().filter(|it| it.p99 > half_us) {
             self.notes.push(format!(
                 "herd-load itself was late by {} (p99), which is in the polite latencies; give it cores of its own",
@@ -245,27 +251,36 @@ impl Report {
     }
 
     /// The report, with what the exit status is 1 for.
-    pub(crate) fn judged(self, polite_p99: Duration, first_failure: Option<&str>) -> Report {
-        let failures = self.judge(polite_p99, first_failure);
+    pub(crate) fn judged(self, first_failure: Option<&str>) -> Report {
+        let failures = self.judge(first_failure);
         Report { failures, ..self }
     }
 
-    fn judge(&self, polite_p99: Duration, first_failure: Option<&str>) -> Vec<String> {
+    fn judge(&self, first_failure: Option<&str>) -> Vec<String> {
         let mut failures = Vec::new();
         if self.attack.connected == 0 {
             let why = first_failure.unwrap_or("there was no time for it");
             failures.push(format!("the attack made no connection: {why}"));
         }
-        let polite = &self.polite;
-        let limit_us = polite_p99.as_secs_f64() * 1e6;
-        match &polite.under_attack {
-            Some(latency) if latency.p99 < limit_us => {}
-            Some(latency) => failures.push(format!(
-                "polite p99 is {}, which is not below {}",
-                time(latency.p99),
-                time(limit_us)
-            )),
-            None => failures.push("no polite command was answered under attack".to_owned()),
+        let (polite, parameters) = (&self.polite, &self.parameters);
+        if polite.under_attack.is_none() {
+            failures.push("no polite IAMAT was answered under attack".to_owned());
+        }
+        for (latency, what, limit_ms) in [
+            (&polite.under_attack, "IAMAT", parameters.polite_p99_ms),
+            (
+                &polite.whatsat_under_attack,
+                "WHATSAT",
+                parameters.whatsat_p99_ms,
+            ),
+        ] {
+            let limit_us = limit_ms * 1000.0;
+            if let Some(latency) = latency.as_ref().filter(|it| it.p99 >= limit_us) {
+                let (p99, limit) = (time(latency.p99), time(limit_us));
+                failures.push(format!(
+                    "polite {what} p99 is {p99}, which is not below {limit}"
+                ));
+            }
         }
         let said = match &polite.first_refusal {
             Some(words) => format!("; the first refusal said: {words}"),
@@ -289,6 +304,9 @@ impl Report {
             if count > 0 {
                 failures.push(format!("{} {what}", counted(count, "polite connection")));
             }
+        }
+        if self.processes.iter().any(|process| process.ended) {
+            failures.push("the server's process ended".to_owned());
         }
         let Some(links) = &self.links else {
             return failures;
@@ -361,6 +379,7 @@ pub(crate) mod tests {
                 polite_from: "127.0.0.1".into(),
                 polite_whatsat: false,
                 polite_p99_ms: 100.0,
+                whatsat_p99_ms: 2000.0,
                 prefix: "abuse".into(),
             },
             interrupted: false,
@@ -394,6 +413,8 @@ pub(crate) mod tests {
                 first_refusal: None,
                 alone: hundred.clone(),
                 under_attack: hundred.clone(),
+                whatsat_alone: None,
+                whatsat_under_attack: None,
                 late_us: hundred,
             },
             links: Some(Links {
@@ -435,18 +456,26 @@ pub(crate) mod tests {
 
     #[test]
     fn a_run_passes_if_nothing_polite_felt_it() {
-        let p99 = Duration::from_millis(100);
-        assert_eq!(report().judge(p99, None), Vec::<String>::new());
-        assert_eq!(
-            report().judge(Duration::from_millis(98), None),
-            ["polite p99 is 99.0 ms, which is not below 98.0 ms"]
-        );
+        assert_eq!(report().judge(None), Vec::<String>::new());
+        let mut slow = report();
+        slow.parameters.polite_p99_ms = 98.0;
+        let iamat = "polite IAMAT p99 is 99.0 ms, which is not below 98.0 ms";
+        assert_eq!(slow.judge(None), [iamat]);
+        slow.polite.whatsat_under_attack = slow.polite.alone.clone();
+        assert_eq!(slow.judge(None), [iamat]);
+        slow.parameters.whatsat_p99_ms = 90.0;
+        let whatsat = "polite WHATSAT p99 is 99.0 ms, which is not below 90.0 ms";
+        assert_eq!(slow.judge(None), [iamat, whatsat]);
     }
 
     #[test]
     fn each_thing_that_was_felt_fails_it() {
         type Change = fn(&mut Report);
-        let cases: [(Change, &str); 9] = [
+        let cases: [(Change, &str); 10] = [
+            (
+                |it| it.processes[0].ended = true,
+                "the server's process ended",
+            ),
             (
                 |it| it.attack.connected = 0,
                 "the attack made no connection: no",
@@ -461,7 +490,7 @@ pub(crate) mod tests {
                 |it| it.polite.connections_rejected = 1,
                 "1 polite connection rejected",
             ),
-            (|it| it.polite.under_attack = None, "no polite command was"),
+            (|it| it.polite.under_attack = None, "no polite IAMAT was"),
             (
                 |it| {
                     let links = it.links.as_mut().unwrap();
@@ -481,7 +510,7 @@ pub(crate) mod tests {
         for (change, part) in cases {
             let mut report = report();
             change(&mut report);
-            let failures = report.judge(Duration::from_secs(1), Some("no"));
+            let failures = report.judge(Some("no"));
             assert_eq!(failures.len(), 1, "{part}: {failures:?}");
             assert!(failures[0].contains(part), "{part}: {failures:?}");
         }

@@ -126,8 +126,17 @@ fn polite(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         grouped(polite.unanswered)
     );
     row(f, "polite", &text)?;
-    row(f, "  alone", &latency(polite.alone.as_ref()))?;
-    row(f, "  under attack", &latency(polite.under_attack.as_ref()))
+    row(f, "IAMAT alone", &latency(polite.alone.as_ref()))?;
+    row(f, "  under attack", &latency(polite.under_attack.as_ref()))?;
+    if report.parameters.polite_whatsat {
+        row(f, "WHATSAT alone", &latency(polite.whatsat_alone.as_ref()))?;
+        row(
+            f,
+            "  under attack",
+            &latency(polite.whatsat_under_attack.as_ref()),
+        )?;
+    }
+    Ok(())
 }
 
 fn links(f: &mut fmt::Formatter<'_>, links: &Links) -> fmt::Result {
@@ -138,15 +147,15 @@ fn links(f: &mut fmt::Formatter<'_>, links: &Links) -> fmt::Result {
     let before = names(links.before.iter().map(String::as_str).collect());
     let lost = names(links.lost.iter().map(String::as_str).collect());
     let text = format!(
-        "{before} before, lost: {lost}; a change unconfirmed for {} at most",
-        time(links.max_lag_ms as f64 * 1000.0)
+        "{before} before, lost: {lost}; a change unconfirmed for {} ms at most",
+        grouped(links.max_lag_ms)
     );
     row(f, "links", &text)?;
     let text = format!(
-        "{} of {} STATUS questions answered, the slowest after {}",
+        "{} of {} STATUS questions answered, the slowest after {} ms",
         grouped(links.answered),
         grouped(links.asked),
-        time(links.slowest_ms as f64 * 1000.0)
+        grouped(links.slowest_ms)
     );
     row(f, "", &text)?;
     if let Some(failure) = links
@@ -227,10 +236,10 @@ abuse faults: Riley at 127.0.0.1:10000, 10.0 s
 attack          64 connections at most, from 127.0.1.1-127.0.1.9; 70 made (7.0 a second), 6 closed by the server
                 2.0 MB sent; 0 commands answered, 999,000 refused (99,900 a second together)
 polite          4 clients from 127.0.0.1; 880 commands: 880 answered, 0 refused (0 of new clients), 0 lost, 0 unanswered
-  alone         p50 50.0 ms  p99 99.0 ms  max 100 ms
+IAMAT alone     p50 50.0 ms  p99 99.0 ms  max 100 ms
   under attack  p50 50.0 ms  p99 99.0 ms  max 100 ms
-links           Jaquez Juzang before, lost: none; a change unconfirmed for 3.00 ms at most
-                40 of 40 STATUS questions answered, the slowest after 12.0 ms
+links           Jaquez Juzang before, lost: none; a change unconfirmed for 3 ms at most
+                40 of 40 STATUS questions answered, the slowest after 12 ms
 server counted  stale +3
 memory          10.0 MB before, 30.0 MB at most, 20.0 MB after
 descriptors     20 before, 84 at most, 20 after
