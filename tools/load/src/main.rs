@@ -10,8 +10,10 @@
 //!                 report ─► table (people), JSON (programs), picture (SVG: curve, course)
 //! ```
 //!
-//! One thread, one [`mio::Poll`] (of abuse, one each for the attack and the polite clients). In the measuring path there is no thread, no future and no allocation for a message: a command
-//! is a copy of a template, an answer is compared with the command's own bytes, which wait in the connection's buffer for it.
+//! One thread, one [`mio::Poll`] (of abuse, one each for the attack and the polite clients). In the
+//! measuring path there is no thread, no future and no allocation for a message: a command is a
+//! copy of a template, an answer is compared with the command's own bytes, which wait in the
+//! connection's buffer for it.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! Each kind of abuse against a real server whose limits are set: what the attack reached, what was felt of it, and that none of it
-//! can hit a server of others.
+//! Each kind of abuse against a real server whose limits are set: what the attack reached, what was
+//! felt of it, and that none of it can hit a server of others.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -322,7 +322,8 @@ fn played(address: &str, polite_p99: &str) -> Ended {
 
 #[test]
 fn a_server_that_stalls_is_slow_for_all_that_was_due_meanwhile() {
-    // Of the twenty commands of a second one is held up for 600 ms; eleven more were due until then.
+    // Of the twenty commands of a second one is held up for 600 ms; eleven more were due until
+    // then.
     let address = play(|session, line| {
         if line.contains("-polite-") && session.lines == 30 {
             thread::sleep(Duration::from_millis(600));
@@ -412,9 +413,10 @@ fn a_signal_ends_the_attack_and_prints_what_there_is() {
 
 #[test]
 fn only_a_server_of_one_s_own_is_attacked() {
-    // Nothing is sent to these: the networks are for documentation (RFC 5737, RFC 3849), and nobody is there.
+    // Nothing is sent to these: the networks are for documentation (RFC 5737, RFC 3849).
     for (server, peers) in [
-        // First what is this machine, so that a program that asks for no consent fails here and calls nobody.
+        // First what is this machine, so that a program that asks for no consent fails here and
+        // calls no other machine.
         ("0.0.0.0:9", None),
         ("192.0.2.1:10000", None),
         ("[2001:db8::1]:10000", None),
@@ -434,7 +436,7 @@ fn only_a_server_of_one_s_own_is_attacked() {
 #[test]
 fn mistakes_say_what_to_do() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = {
+    let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().to_string()
     };
@@ -483,7 +485,7 @@ fn mistakes_say_what_to_do() {
             "give --log-file the server's",
         ),
         (
-            &format!("faults {nobody}"),
+            &format!("faults {closed}"),
             1,
             "nobody listens there: start it with herd-mio",
         ),

@@ -1,5 +1,5 @@
-//! The attack: connections that send what their kind sends, as fast as the server takes it. What the
-//! server closes is connected again.
+//! The attack: connections that send what their kind sends, as fast as the server takes it. What
+//! the server closes is connected again.
 
 use std::collections::VecDeque;
 use std::io;

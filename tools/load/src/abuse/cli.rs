@@ -88,7 +88,8 @@ pub(crate) struct Abuse {
     #[command(flatten)]
     pub(crate) tls: TlsOptions,
 
-    /// The server's address for neighbours, as host:port [default: the one that the herd's description has]
+    /// The server's address for neighbours, as host:port [default: the one that the herd's
+    /// description has]
     #[arg(long, value_name = "ADDR", value_parser = peers)]
     pub(crate) peers: Option<HostPort>,
 
@@ -96,13 +97,13 @@ pub(crate) struct Abuse {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = duration)]
     pub(crate) duration: Duration,
 
-    /// How many connections the attack keeps [default: 2500 for lines, 1000 for unread, 64 for faults, 2 for names, 1200 for
-    /// places, 1000 for links]
+    /// How many connections the attack keeps [default: 2500 for lines, 1000 for unread, 64 for
+    /// faults, 2 for names, 1200 for places, 1000 for links]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     connections: Option<u32>,
 
-    /// Addresses of this machine that the attack comes from, in turn: ADDR, ADDR-ADDR, or some of both joined by commas
-    /// [default: the system chooses]
+    /// Addresses of this machine that the attack comes from, in turn: ADDR, ADDR-ADDR, or some of
+    /// both joined by commas [default: the system chooses]
     #[arg(long, value_name = "ADDRS", value_parser = Sources::parse, default_value = "", hide_default_value = true)]
     pub(crate) from: Sources,
 
@@ -114,7 +115,8 @@ pub(crate) struct Abuse {
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) polite: u32,
 
-    /// Half as many more ask what is near them, each twice a second; an error of Places counts as refused
+    /// Half as many more ask what is near them, each twice a second; an error of Places counts as
+    /// refused
     #[arg(long)]
     pub(crate) polite_whatsat: bool,
 
@@ -130,7 +132,8 @@ pub(crate) struct Abuse {
     #[arg(long, value_name = "WORD", default_value = "abuse", value_parser = prefix)]
     pub(crate) prefix: String,
 
-    /// Report the memory, descriptors and processor time of this process, which should be the server's
+    /// Report the memory, descriptors and processor time of this process, which should be the
+    /// server's
     #[arg(long, value_name = "PID")]
     pub(crate) pid: Option<u32>,
 
@@ -138,8 +141,8 @@ pub(crate) struct Abuse {
     #[arg(long, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
 
-    /// Report how fast the files in this directory grow, which should be the server's data directory; a journal grows in steps of
-    /// limits.journal_ahead_bytes
+    /// Report how fast the files in this directory grow, which should be the server's data
+    /// directory; a journal grows in steps of limits.journal_ahead_bytes
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 
@@ -169,7 +172,8 @@ pub(crate) enum Kind {
     Names,
     /// WHATSATs with different questions, on many connections: the waiting line for Places
     Places,
-    /// Connections to the neighbours' port that say nothing, as fast as possible: the places for neighbours
+    /// Connections to the neighbours' port that say nothing, as fast as possible: the places for
+    /// neighbours
     Links,
 }
 

@@ -30,9 +30,9 @@ pub(crate) fn resolve(place: &HostPort, is_owned: bool) -> Result<SocketAddr, Fa
     v4.or(found.first()).copied().ok_or_else(nowhere)
 }
 
-/// Whether an address is of this machine, of its network segment, or of a private network: nobody
-/// else can be there. (RFC 1918, 3927, 4193, 4291; not RFC 6598, whose addresses a provider gives
-/// to its customers.)
+/// Whether an address is of this machine, of its network segment, or of a private network. Such an
+/// address does not lead to a machine on the internet. (RFC 1918, 3927, 4193, 4291; not RFC 6598,
+/// whose addresses a provider gives to its customers.)
 fn is_near(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),

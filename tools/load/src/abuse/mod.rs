@@ -1,4 +1,5 @@
-//! `herd-load abuse`: attacks a server, and says what polite clients, a neighbour and the disk felt.
+//! `herd-load abuse`: attacks a server, and says what polite clients, a neighbour and the disk
+//! felt.
 //!
 //! ```text
 //!   cli, sources, consent ─► mod ─┬─► attack ─► payload     a thread: the connections of the attack
@@ -54,8 +55,8 @@ use crate::stop::Stop;
 
 /// How long the polite clients are measured before the attack.
 const ALONE_NS: u64 = 1000 * MILLISECOND_NS;
-/// How long the last answers are waited for after it, and if Places is asked, which servers wait for
-/// 10 s by default.
+/// How long the last answers are waited for after it, and if Places is asked, which servers wait
+/// for 10 s by default.
 const GRACE_NS: u64 = 2000 * MILLISECOND_NS;
 const GRACE_OF_PLACES_NS: u64 = 12_000 * MILLISECOND_NS;
 

@@ -1,6 +1,5 @@
-//! Polite clients: an `IAMAT` each 50 ms, whatever the server does, and from some a `WHATSAT` now and
-//! then. They say what the attack is felt
-//! like.
+//! Polite clients: an `IAMAT` each 50 ms, whatever the server does, and from some a `WHATSAT` now
+//! and then. They say what the attack is felt like.
 //!
 //! A latency counts from when its command was due, so a server that stalls makes all commands slow
 //! that were due meanwhile, and not only the one that it held up.
@@ -26,8 +25,8 @@ use crate::tally::histogram;
 
 /// How often each client sends an `IAMAT`.
 const INTERVAL_NS: u64 = 50 * MILLISECOND_NS;
-/// How often each of those that ask sends a `WHATSAT`: longer than Places takes, because answers come
-/// in order.
+/// How often each of those that ask sends a `WHATSAT`: longer than Places takes, because answers
+/// come in order.
 const ASKING_NS: u64 = 500 * MILLISECOND_NS;
 /// Of so many `IAMAT`s of a client one is of a new client, and which.
 const NEW: (u64, u64) = (10, 7);
