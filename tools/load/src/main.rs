@@ -5,7 +5,7 @@
 //!                 ├─► flood  (until every server knows)   ├─► crew ─► dial, line, socket    sockets, with or without TLS
 //!                 └─► idle   (many who say nothing)      ─┘     └──► conversation           what is due, and whether it is right
 //!         echo (a server that only answers)                            └──► commands, answers
-//!         abuse (an attack, and what is felt of it), which has a page of its own
+//!         abuse (an attack, and what it does to others): see its own page
 //!         load ─► redial (when a lost connection is made again), outages, timeline, tally   what there is to say of it
 //!                 report ─► table (people), JSON (programs), picture (SVG: curve, course)
 //! ```

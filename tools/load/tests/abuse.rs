@@ -1,5 +1,5 @@
-//! Each kind of abuse against a real server whose limits are set: what the attack reached, what was
-//! felt of it, and that none of it can hit a server of others.
+//! Each kind of abuse against a real server whose limits are set: the limit is reached, and the report
+//! is whole. Servers that are not one's own cannot be attacked.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -133,7 +133,7 @@ fn is_whole(figures: &Value, kind: &str) {
     assert_eq!(figures["notes"], serde_json::json!([]));
 }
 
-/// The figures of a run in which nothing polite felt the attack.
+/// The figures of a run that failed for nothing.
 fn passed(ended: &Ended, kind: &str) -> Value {
     let figures = ended.figures();
     is_whole(&figures, kind);
@@ -187,7 +187,7 @@ fn faults_reach_the_share_of_the_log() {
 }
 
 #[test]
-fn new_names_reach_the_table_s_limit_and_a_polite_new_client_feels_it() {
+fn new_names_reach_the_table_s_limit_and_a_polite_new_client_is_refused() {
     let stage = Stage::new("[limits]\nmax_records = 500\njournal_ahead_bytes = 16384\n");
     let ended = stage.abuse("names", "");
     let figures = ended.incomplete(&["polite commands refused", "-new-"]);
@@ -255,7 +255,7 @@ fn connections_of_no_neighbour_reach_the_limit_of_the_unproven() {
         "\npolite          4 clients from wherever the system chooses; ",
         "\nlinks           Jaquez before, lost: none; ",
         "\nnote: the attack and the polite clients come from one address",
-        "\npassed: no polite client and no link felt it\n",
+        "\npassed: nothing polite was lost, refused or too slow, and no link was lost\n",
     ] {
         assert!(ended.stdout.contains(part), "{part:?} is not in {ended:?}");
     }
@@ -274,7 +274,7 @@ fn a_limit_by_address_is_reached_by_the_attack_and_not_by_the_polite() {
 }
 
 #[test]
-fn polite_clients_that_ask_what_is_near_them_feel_an_error_of_places() {
+fn an_error_of_places_counts_as_a_refusal_of_a_polite_client() {
     let stage = Stage::new("");
     let ended = stage.abuse("faults", "--connections 1 --polite-whatsat");
     let said =

@@ -66,7 +66,7 @@ polite WHATSATs below --whatsat-p99, nothing polite was lost or refused, and no
 link was lost; 1 if not, or if it cannot be measured; 2 for a mistake in usage
 or configuration; 130 or 143 if a second signal ended it.";
 
-/// Attacks a server, and says what polite clients, a neighbour and the disk felt
+/// Attacks a server, and measures polite clients, its links, its memory and its disk meanwhile
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Abuse {

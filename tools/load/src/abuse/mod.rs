@@ -1,5 +1,5 @@
-//! `herd-load abuse`: attacks a server, and says what polite clients, a neighbour and the disk
-//! felt.
+//! `herd-load abuse`: attacks a server, and measures polite clients, the links, the memory and the
+//! disk of the server meanwhile.
 //!
 //! ```text
 //!   cli, sources, consent ─► mod ─┬─► attack ─► payload     a thread: the connections of the attack
@@ -164,7 +164,7 @@ fn measure(abuse: &Abuse, stop: &Stop) -> Result<Report, Failure> {
         interrupted: stop.is_wanted(),
         duration_s: found.duration_s,
         attack: report::Attack::of(found.attack, found.duration_s),
-        polite: report::Polite::of(polite.felt()),
+        polite: report::Polite::of(polite.figures()),
         links: found.links.map(report::Links::from),
         memory: None,
         descriptors: None,
@@ -227,7 +227,7 @@ impl Threads<'_> {
             let seen = scope.spawn(move || footprint.watch(seen, ends));
 
             let start_ns = polite.clock.now_ns();
-            let felt = {
+            let ran = {
                 let _end = End(ends);
                 let until_ns = start_ns + ns(duration);
                 polite.run(Phase::UnderAttack, until_ns, progress, stop)
@@ -235,7 +235,7 @@ impl Threads<'_> {
             let attack = joined(attack);
             let end_ns = polite.clock.now_ns();
             watched.end()?;
-            felt?;
+            ran?;
             polite.run(Phase::Over, end_ns + self.grace_ns, progress, stop)?;
             Ok(Found {
                 attack: attack??,

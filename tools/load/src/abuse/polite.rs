@@ -1,5 +1,6 @@
 //! Polite clients: an `IAMAT` each 50 ms, whatever the server does, and from some a `WHATSAT` now
-//! and then. They say what the attack is felt like.
+//! and then. Their latencies show what
+//! the attack does to others.
 //!
 //! A latency counts from when its command was due, so a server that stalls makes all commands slow
 //! that were due meanwhile, and not only the one that it held up.
@@ -52,8 +53,8 @@ pub(crate) struct Manner {
     pub(crate) run: String,
 }
 
-/// What they felt.
-pub(crate) struct Felt {
+/// Their commands and latencies.
+pub(crate) struct Figures {
     pub(crate) asked: u64,
     pub(crate) answered: u64,
     /// Commands that were answered with a refusal, and those whose connection was rejected.
@@ -134,7 +135,7 @@ pub(crate) struct Polite {
     pub(crate) clock: Clock,
     phase: Phase,
     new_names: u64,
-    felt: Felt,
+    figures: Figures,
     /// The server's name, as its answers have it.
     server: String,
     scratch: Vec<u8>,
@@ -173,7 +174,7 @@ impl Polite {
             clock: Clock::start(),
             phase: Phase::Introduction,
             new_names: 0,
-            felt: Felt {
+            figures: Figures {
                 asked: 0,
                 answered: 0,
                 refused: 0,
@@ -206,9 +207,9 @@ impl Polite {
         if stop.is_wanted() {
             return Err(before_measuring());
         }
-        let what = match &self.felt.first_refusal {
+        let what = match &self.figures.first_refusal {
             Some(refusal) => format!("refuses the polite clients before the attack: ? {refusal}"),
-            None if self.felt.connections_lost > 0 => {
+            None if self.figures.connections_lost > 0 => {
                 "closes the connections of the polite clients before the attack".to_owned()
             }
             None if self.is_waiting() => format!(
@@ -252,7 +253,7 @@ impl Polite {
             if now_ns >= tick_ns {
                 tick_ns = now_ns + TICK_NS;
                 let done = (now_ns - start_ns) as f64 / (until_ns - start_ns) as f64;
-                progress.measuring(phase.shown(), done, self.felt.answered, now_ns);
+                progress.measuring(phase.shown(), done, self.figures.answered, now_ns);
             }
             self.redial(now_ns);
             let patience = self.patience(now_ns, until_ns);
@@ -306,9 +307,9 @@ impl Polite {
                     Kind::Known
                 };
                 client.number += 1;
-                self.felt.asked += 1;
+                self.figures.asked += 1;
                 let late_ns = self.clock.now_ns().saturating_sub(due_ns);
-                self.felt.late.saturating_record(late_ns);
+                self.figures.late.saturating_record(late_ns);
                 self.ask(index, kind, due_ns);
             }
         }
@@ -403,7 +404,7 @@ impl Polite {
             if let Some(said) = line.strip_prefix(b"? ") {
                 let is_echo = |asked: &&Asked| asked.command.trim_ascii_end() == said;
                 let words = Escaped(said).to_string();
-                self.felt.first_refusal.get_or_insert(words);
+                self.figures.first_refusal.get_or_insert(words);
                 if client.asked.front().filter(is_echo).is_none() {
                     // It is not what was asked, so it is why the connection is rejected.
                     self.reject(index);
@@ -446,7 +447,7 @@ impl Polite {
                     let outcome = match self.rules.check_json(json) {
                         Ok(Found::Places) => Outcome::Answered,
                         Ok(Found::Error) => {
-                            self.felt
+                            self.figures
                                 .first_refusal
                                 .get_or_insert_with(|| error_of(json));
                             Outcome::Refused
@@ -470,28 +471,28 @@ impl Polite {
             return;
         };
         if outcome == Outcome::Refused {
-            self.felt.refuse(&asked);
+            self.figures.refuse(&asked);
             return;
         }
         let latency_ns = now_ns.saturating_sub(asked.due_ns);
-        let felt = &mut self.felt;
+        let figures = &mut self.figures;
         let latencies = match (asked.phase, asked.kind) {
             (Phase::Introduction | Phase::Over, _) => return,
-            (Phase::Alone, Kind::Known | Kind::New) => &mut felt.alone,
-            (Phase::Alone, Kind::Whatsat) => &mut felt.whatsat_alone,
-            (Phase::UnderAttack, Kind::Known | Kind::New) => &mut felt.under_attack,
-            (Phase::UnderAttack, Kind::Whatsat) => &mut felt.whatsat_under_attack,
+            (Phase::Alone, Kind::Known | Kind::New) => &mut figures.alone,
+            (Phase::Alone, Kind::Whatsat) => &mut figures.whatsat_alone,
+            (Phase::UnderAttack, Kind::Known | Kind::New) => &mut figures.under_attack,
+            (Phase::UnderAttack, Kind::Whatsat) => &mut figures.whatsat_under_attack,
         };
         latencies.saturating_record(latency_ns);
-        self.felt.answered += 1;
+        self.figures.answered += 1;
     }
 
     /// The server rejects the connection: all that was sent on it is refused.
     fn reject(&mut self, index: usize) {
-        self.felt.connections_rejected += 1;
+        self.figures.connections_rejected += 1;
         let client = &mut self.clients[index];
         for asked in client.asked.drain(..client.sent) {
-            self.felt.refuse(&asked);
+            self.figures.refuse(&asked);
         }
         self.disconnect(index);
     }
@@ -500,10 +501,10 @@ impl Polite {
     fn lose(&mut self, index: usize) {
         let client = &mut self.clients[index];
         if client.is_open {
-            self.felt.connections_lost += 1;
+            self.figures.connections_lost += 1;
         }
         for asked in client.asked.drain(..client.sent) {
-            self.felt.lost += u64::from(asked.phase != Phase::Introduction);
+            self.figures.lost += u64::from(asked.phase != Phase::Introduction);
         }
         self.disconnect(index);
     }
@@ -548,16 +549,16 @@ impl Polite {
         Duration::from_nanos(wait_ns)
     }
 
-    /// What they felt until now.
-    pub(crate) fn felt(mut self) -> Felt {
+    /// Their commands and latencies until now.
+    pub(crate) fn figures(mut self) -> Figures {
         let now_ns = self.clock.now_ns();
         for asked in self.clients.iter().flat_map(|client| &client.asked) {
-            self.felt.unanswered += 1;
+            self.figures.unanswered += 1;
             let waited_ns = now_ns.saturating_sub(asked.due_ns);
-            let oldest_ns = &mut self.felt.oldest_unanswered_ns;
+            let oldest_ns = &mut self.figures.oldest_unanswered_ns;
             *oldest_ns = waited_ns.max(*oldest_ns);
         }
-        self.felt
+        self.figures
     }
 }
 
@@ -577,7 +578,7 @@ enum Outcome {
     Refused,
 }
 
-impl Felt {
+impl Figures {
     fn refuse(&mut self, asked: &Asked) {
         if asked.phase == Phase::Introduction {
             return;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::abuse::attack;
 use crate::abuse::footprint::{Growth, Level, Seen};
 use crate::abuse::links;
-use crate::abuse::polite::Felt;
+use crate::abuse::polite::Figures;
 use crate::process::Usage;
 use crate::report::{Latency, Server, counted};
 use crate::units::time;
@@ -76,7 +76,7 @@ pub(crate) struct Attack {
     pub(crate) rejection: Option<String>,
 }
 
-/// What the polite clients felt.
+/// The polite clients' commands and latencies.
 #[derive(Serialize)]
 pub(crate) struct Polite {
     pub(crate) asked: u64,
@@ -151,8 +151,8 @@ impl Attack {
 }
 
 impl Polite {
-    pub(crate) fn of(felt: Felt) -> Polite {
-        let Felt {
+    pub(crate) fn of(figures: Figures) -> Polite {
+        let Figures {
             asked,
             answered,
             refused,
@@ -168,7 +168,7 @@ impl Polite {
             whatsat_alone,
             whatsat_under_attack,
             late,
-        } = felt;
+        } = figures;
         Polite {
             asked,
             answered,
@@ -455,7 +455,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_run_passes_if_nothing_polite_felt_it() {
+    fn a_run_passes_if_all_is_within_its_limits() {
         assert_eq!(report().judge(None), Vec::<String>::new());
         let mut slow = report();
         slow.parameters.polite_p99_ms = 98.0;
@@ -469,7 +469,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn each_thing_that_was_felt_fails_it() {
+    fn each_loss_fails_it() {
         type Change = fn(&mut Report);
         let cases: [(Change, &str); 10] = [
             (

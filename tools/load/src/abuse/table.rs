@@ -60,7 +60,10 @@ impl Display for Table<'_> {
             writeln!(f, "note: {note}")?;
         }
         if report.failures.is_empty() {
-            return writeln!(f, "passed: no polite client and no link felt it");
+            return writeln!(
+                f,
+                "passed: nothing polite was lost, refused or too slow, and no link was lost"
+            );
         }
         for failure in &report.failures {
             writeln!(f, "failed: {failure}")?;
@@ -248,7 +251,7 @@ server's CPU    15 % of a core
 herd-load's CPU 15 % of a core
 
 note: something to know
-passed: no polite client and no link felt it
+passed: nothing polite was lost, refused or too slow, and no link was lost
 ";
         assert_eq!(Table(&report()).to_string(), expected);
     }
