@@ -231,7 +231,10 @@ fn too_few_descriptors(most: u64, settings: &Settings) -> Option<String> {
         true => 0,
         false => limits.max_unidentified,
     };
-    let others = settings.neighbours.len() as u64
+    let neighbours = &settings.neighbours;
+    let diallers = neighbours.iter().filter(|it| !it.we_dial).count() as u64;
+    let others = neighbours.len() as u64
+        + diallers * limits.max_unproven_per_neighbour
         + unidentified
         + limits.max_unproven
         + limits.max_places_connections;

@@ -353,7 +353,7 @@ fn a_signal_cuts_no_link_and_a_broken_file_renews_nothing() {
 fn a_half_made_handshake_counts_as_a_stranger() {
     let authority = Authority::new();
     let herd = chain(&authority)
-        .with("[limits]\nmax_unproven = 3\ntls_handshake_ms = 700\nlink_proof_ms = 60000\n");
+        .with("[limits]\nmax_unproven = 3\ntls_handshake_ms = 700\nunproven_grace_ms = 0\nlink_proof_ms = 60000\n");
     let bob = herd.start("Bob");
     // The first bytes of a TLS record.
     let half: Vec<Client> = (0..3)

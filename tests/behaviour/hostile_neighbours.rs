@@ -3,17 +3,20 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
 use herd_testkit::client::{Client, SOON, wait_until};
 use herd_testkit::herd::{Herd, Server};
+use herd_testkit::ports::{free, free_at};
 
 use crate::neighbours::{
     FORGIVING, NONCE, SECRET, linked_riley, pose_as_riley, proof, status_of, two, value,
 };
+use crate::tls::{Authority, FOR_PEERS};
+use crate::turns::connect_from;
 
 /// With these limits no heartbeat comes in between, even on a slow machine.
 const PATIENT: &str = "[limits]\nheartbeat_ms = 60000\nlink_silence_ms = 120000\n";
@@ -500,7 +503,8 @@ fn a_proven_neighbour_can_not_make_the_table_grow_beyond_its_limit() {
 #[test]
 fn a_crowd_of_strangers_is_told_of_in_few_lines() {
     const CROWD: usize = 300;
-    let herd = two().with("[limits]\nmax_unproven = 4\nlink_proof_ms = 60000\n");
+    let herd =
+        two().with("[limits]\nmax_unproven = 4\nlink_proof_ms = 60000\nunproven_grace_ms = 0\n");
     let jaquez = herd.start("Jaquez");
     let address = herd.peers_address("Jaquez");
     // Each peer sends something else.
@@ -525,7 +529,7 @@ fn a_crowd_of_strangers_is_told_of_in_few_lines() {
 
 #[test]
 fn strangers_do_not_keep_a_neighbour_out() {
-    let herd = two().with("[limits]\nmax_unproven = 4\nlink_proof_ms = 60000\nlinger_ms = 60000\n");
+    let herd = two().with("[limits]\nmax_unproven = 4\nlink_proof_ms = 60000\nunproven_grace_ms = 0\nlinger_ms = 60000\n");
     let jaquez = herd.start("Jaquez");
     let address = herd.peers_address("Jaquez");
     let sockets = || fs::read_dir(format!("/proc/{}/fd", jaquez.pid())).map(Iterator::count);
@@ -555,7 +559,8 @@ fn strangers_do_not_keep_a_neighbour_out() {
 
 #[test]
 fn a_crowd_from_one_address_keeps_nobody_out_who_comes_from_another() {
-    let herd = two().with("[limits]\nmax_unproven = 4\nlink_proof_ms = 60000\n");
+    let herd =
+        two().with("[limits]\nmax_unproven = 4\nlink_proof_ms = 60000\nunproven_grace_ms = 0\n");
     let jaquez = herd.start("Jaquez");
     let from_elsewhere = || {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -581,6 +586,127 @@ fn a_crowd_from_one_address_keeps_nobody_out_who_comes_from_another() {
     ));
     assert!(riley.line().starts_with("PROOF "));
     jaquez.wait_for_log("as many as limits.max_unproven", "unproven peer 127.0.0.9");
+}
+
+/// Riley, which dials from 127.0.0.1 and is there by the file of the herd, and Jaquez. These limits
+/// hold for loopback, because the file sets them.
+fn two_at_known_addresses(limits: &str) -> Herd {
+    let jaquez = free(2).unwrap();
+    let riley = free_at(Ipv4Addr::LOCALHOST, 2).unwrap();
+    let members = [
+        ("Riley", riley[0], riley[1]),
+        ("Jaquez", jaquez[0], jaquez[1]),
+    ];
+    Herd::at(&members, &[("Riley", "Jaquez")]).with(&format!("[limits]\n{limits}"))
+}
+
+#[test]
+fn a_crowd_of_young_connections_keeps_no_neighbour_out_at_its_own_address() {
+    let herd = two_at_known_addresses(
+        "max_unproven = 4\nmax_unproven_per_neighbour = 2\nunproven_grace_ms = 60000\nlink_proof_ms = 60000\n",
+    );
+    let jaquez = herd.start("Jaquez");
+    let address = herd.peers_address("Jaquez");
+    let kept: Vec<Client> = (0..4)
+        .map(|number| connect_from([127, 0, 9, number], address))
+        .collect();
+    for _ in 0..300 {
+        connect_from([127, 0, 8, 1], address).expect_end();
+    }
+    let reason = "as many as limits.max_unproven are there, and none is older than 60000 ms";
+    jaquez.wait_for_log(
+        &format!("{reason}; 256 so far"),
+        "[WARN ] unproven peer 127.0.8.1",
+    );
+    assert_eq!(told(&jaquez, reason, "[WARN ]"), 9, "1, 2, 4, … 256");
+    // The neighbour has places of its own, which are few, too.
+    let silent = [(); 2].map(|()| connect_from([127, 0, 0, 1], address));
+    let mut third = connect_from([127, 0, 0, 1], address);
+    third.expect_end();
+    jaquez.wait_for_log(
+        "as many as limits.max_unproven_per_neighbour are there",
+        "127.0.0.1",
+    );
+    drop(silent);
+    let riley = herd.start("Riley");
+    riley.wait_for_log("neighbour Jaquez", ": linked");
+    jaquez.wait_for_log("neighbour Riley", ": linked");
+    let status = status_of(&herd, "Jaquez", SECRET).unwrap();
+    let crowded: u64 = value(&status, "unproven_crowded").parse().unwrap();
+    assert!(crowded > 300, "{status}");
+    assert_eq!(value(&status, "unproven_displaced"), "0");
+    assert_eq!(told(&jaquez, "its place was needed", ""), 0);
+    drop(kept);
+}
+
+#[test]
+fn a_neighbour_that_dials_and_is_known_by_name_has_places_of_its_own() {
+    let herd = two_at_known_addresses(
+        "max_unproven = 1\nmax_unproven_per_neighbour = 1\nunproven_grace_ms = 60000\nlink_proof_ms = 60000\n",
+    );
+    let riley = herd.peers_address("Riley").port();
+    let mut command = herd.command("Jaquez");
+    let file = herd.directory.path().join("herd.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let by_name = text.replace(&format!("127.0.0.1:{riley}"), &format!("localhost:{riley}"));
+    assert_ne!(text, by_name);
+    fs::write(&file, by_name).unwrap();
+    let _jaquez = Server::start(&mut command);
+    let address = herd.peers_address("Jaquez");
+    let _takes_the_general_place = connect_from([127, 0, 9, 1], address);
+    wait_until("the name is looked up", || {
+        let riley = connect_from([127, 0, 0, 1], address);
+        let greeting = format!("HERD 2 Riley Jaquez {NONCE}\n");
+        let _ = riley.stream().write_all(greeting.as_bytes());
+        matches!(riley.stream().read(&mut [0; 8]), Ok(1..))
+    });
+}
+
+#[test]
+fn new_connections_from_one_network_are_few_in_a_period_and_cost_no_handshake() {
+    const NO_TLS: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+    let authority = Authority::new();
+    let herd = two_at_known_addresses(
+        "max_unproven_new = 5\nunproven_new_ms = 2000\nmax_unproven_per_neighbour = 3\n",
+    )
+    .with(FOR_PEERS);
+    for name in herd.names() {
+        authority.certify(herd.directory.path(), &name, &name, false);
+    }
+    fs::write(herd.directory.path().join("ca.pem"), authority.pem()).unwrap();
+    let jaquez = herd.start("Jaquez");
+    let address = herd.peers_address("Jaquez");
+    let first = Instant::now();
+    let mut taken = 0;
+    for number in 0..100 {
+        let plain = connect_from([127, 0, 9, number], address);
+        let _ = plain.stream().write_all(NO_TLS);
+        // A place begins with TLS, which refuses what is none. Without a place, there is no alert.
+        let mut said = Vec::new();
+        let _ = plain.stream().read_to_end(&mut said);
+        taken += u128::from(!said.is_empty());
+    }
+    let most = 5 + first.elapsed().as_millis() / 400;
+    assert!(
+        (5..=most).contains(&taken),
+        "{taken} of 100, at most {most}"
+    );
+    jaquez.wait_for_log(
+        "refused: as many as limits.max_unproven_new came from its network within 2000 ms; 64 so far",
+        "[WARN ] unproven peer 127.0.9.",
+    );
+    // Another network has its own share, and so has the neighbour.
+    let alert = connect_from([127, 0, 10, 1], address)
+        .send(NO_TLS)
+        .until(b"\x15");
+    assert_eq!(alert[0], 21);
+    let riley = herd.start("Riley");
+    riley.wait_for_log("neighbour Jaquez", ": linked");
+    wait_until("its share comes back", || {
+        let later = connect_from([127, 0, 9, 1], address);
+        let _ = later.stream().write_all(NO_TLS);
+        matches!(later.stream().read(&mut [0; 8]), Ok(1..))
+    });
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use herd_testkit::herd::server_command;
 
 /// A limit, and the test that reaches it: the file in `tests`, and the name of the test.
-const REACHED_BY: [(&str, &str, &str); 52] = [
+const REACHED_BY: [(&str, &str, &str); 56] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -144,6 +144,26 @@ const REACHED_BY: [(&str, &str, &str); 52] = [
         "max_unproven",
         "behaviour/neighbours.rs",
         "strangers_have_little_time_and_little_room",
+    ),
+    (
+        "max_unproven_per_neighbour",
+        "behaviour/hostile_neighbours.rs",
+        "a_crowd_of_young_connections_keeps_no_neighbour_out_at_its_own_address",
+    ),
+    (
+        "unproven_grace_ms",
+        "behaviour/hostile_neighbours.rs",
+        "a_crowd_of_young_connections_keeps_no_neighbour_out_at_its_own_address",
+    ),
+    (
+        "max_unproven_new",
+        "behaviour/hostile_neighbours.rs",
+        "new_connections_from_one_network_are_few_in_a_period_and_cost_no_handshake",
+    ),
+    (
+        "unproven_new_ms",
+        "behaviour/hostile_neighbours.rs",
+        "new_connections_from_one_network_are_few_in_a_period_and_cost_no_handshake",
     ),
     (
         "places_ms",

@@ -664,7 +664,8 @@ fn silence_is_filled_with_heartbeats() {
 
 #[test]
 fn strangers_have_little_time_and_little_room() {
-    let herd = two().with("[limits]\nlink_proof_ms = 200\nmax_unproven = 2\n");
+    let herd =
+        two().with("[limits]\nlink_proof_ms = 200\nmax_unproven = 2\nunproven_grace_ms = 0\n");
     let jaquez = herd.start("Jaquez");
     let mut strangers: Vec<Client> = (0..2)
         .map(|_| Client::connect(herd.peers_address("Jaquez")))
@@ -800,7 +801,7 @@ fn an_operator_who_knows_the_secret_is_told_how_a_server_stands_and_nothing_is_t
     let keys: Vec<String> = values(&riley).into_iter().map(|(key, _)| key).collect();
     assert_eq!(
         keys.join(" "),
-        "boot wall records digest clients refused stale ahead behind version secret plain disk table clocks max_clients link"
+        "boot wall records digest clients refused stale ahead behind unproven_displaced unproven_crowded unproven_throttled version secret plain disk table clocks max_clients link"
     );
     assert_eq!(
         (&*value(&riley, "records"), &*value(&riley, "clients")),

@@ -90,9 +90,9 @@ fn a_start_without_enough_descriptors_is_told_in_one_line() {
 
 #[test]
 fn who_may_open_fewer_files_than_clients_may_come_is_told() {
-    for (max_clients, is_told) in [(901, false), (902, true)] {
-        // The server reserves descriptors for one neighbour, 64 unproven peers, 2 connections to
-        // Places, and 32 for itself. So 901 are left.
+    for (max_clients, is_told) in [(837, false), (838, true)] {
+        // The server reserves descriptors for one neighbour, 128 unproven peers, 2 connections to
+        // Places, and 32 for itself. So 837 are left.
         let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]).with(&format!(
             "[limits]\nmax_clients = {max_clients}\nmax_places_connections = 2\n"
         ));

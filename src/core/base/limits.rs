@@ -137,7 +137,19 @@ limits! {
     redial_cap_ms = 1_000, 1..=600_000;
     /// Connections to the neighbours' port whose peer has not proven its identity; one more is
     /// accepted, and one of the others is closed, if possible one from the same address.
-    max_unproven = 64, 1..=1_000_000;
+    max_unproven = 128, 1..=1_000_000;
+    /// The same from one address of a neighbour that dials. These connections are counted apart,
+    /// and only they are closed for one another.
+    max_unproven_per_neighbour = 4, 1..=10_000;
+    /// Age up to which such a connection is not closed for a new one. If all that could be closed
+    /// are younger, the new connection is closed.
+    unproven_grace_ms = 500, 0..=600_000;
+    /// New such connections from one network (IPv4: a 24-bit prefix, IPv6: a 48-bit prefix) within
+    /// unproven_new_ms; one more is closed at once.
+    max_unproven_new = 20, 1..=1_000_000;
+    /// Time after which a network that has made max_unproven_new connections can make as many
+    /// again; a part of the time allows a part of them.
+    unproven_new_ms = 10_000, 10..=3_600_000;
 
     /// Time for a client to be told what Places answers, waiting for a connection included.
     places_ms = 10_000, 10..=600_000;

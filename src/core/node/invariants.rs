@@ -111,7 +111,7 @@ impl Node {
         }
         for (id, slot) in self.sessions.iter() {
             if let Session::Link(link) = &slot.session {
-                let is_listed = self.unproven.contains(&id);
+                let is_listed = self.unproven.contains(id);
                 hold!(
                     is_listed || link.is_known() || link.is_closing(),
                     "link {} is unproven and not counted",

@@ -78,6 +78,8 @@ mod drive;
 #[cfg(test)]
 mod exchange_tls;
 mod expiry;
+#[cfg(test)]
+mod flooded;
 mod invariants;
 mod journaling;
 mod neighbours;
@@ -87,6 +89,7 @@ mod questions;
 mod session;
 mod states;
 mod turn_order;
+mod unproven;
 #[cfg(test)]
 mod wall_clock;
 
@@ -111,6 +114,7 @@ use crate::core::session::resolver::Resolver;
 use crate::core::session::tally::Tally;
 use crate::core::session::tls::TlsSession;
 use crate::core::session::tls_clock::TlsClock;
+use crate::core::session::unproven::UnprovenPeers;
 use crate::core::table::records::Records;
 use certificates::Certificates;
 use journaling::Journal;
@@ -147,6 +151,8 @@ enum Timer {
     Attempt(CallId),
     Redial(NeighbourId),
     Resolve,
+    /// The addresses of neighbours that dial are looked up again.
+    LookUps,
     /// The last turn left answers of Places, which are delivered now.
     Answers,
     /// A certificate may have ended, or may end soon.
@@ -179,9 +185,10 @@ pub struct Node {
     phase: Phase,
     sessions: Slots<Slot>,
     admission: Admissions,
-    /// Connections to the neighbours' port that had not proven a name at the last check. They are
-    /// checked when a new connection is accepted.
-    unproven: Vec<ConnId>,
+    /// The connections to the neighbours' port that have not proven a name.
+    unproven: UnprovenPeers,
+    /// The number of neighbours that this round of look-ups is done with: see `unproven.rs`.
+    looked_up: usize,
     /// Connections of proxies whose header had not arrived at the last check, the oldest first.
     unidentified: VecDeque<ConnId>,
     /// The number of refused connections of proxies, by [`Refusal::kind`].
@@ -268,7 +275,8 @@ impl Node {
             phase: Phase::Running,
             sessions: Slots::with_capacity(expected_connections(limits)),
             admission: Admissions::default(),
-            unproven: Vec::new(),
+            unproven: UnprovenPeers::default(),
+            looked_up: 0,
             unidentified: VecDeque::new(),
             proxied_refused: [0; Refusal::KINDS],
             records,
@@ -294,6 +302,7 @@ impl Node {
         node.watch_own_certificates(now);
         node.begin_expiry(now);
         node.dial_all(now);
+        node.look_up_diallers(now);
         node
     }
 
@@ -331,8 +340,8 @@ impl Node {
         self.handle(now, |node| node.client_connected(address))
     }
 
-    /// A peer connected to the neighbours' port. Returns `None` if the server is stopping, or if
-    /// TLS cannot begin: then the caller closes the socket.
+    /// A peer connected to the neighbours' port. Returns `None` if there is no place for it, if the
+    /// server is stopping, or if TLS cannot begin: then the caller closes the socket.
     pub fn handle_neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         self.handle(now, |node| node.neighbour_connected(address, now))
     }
@@ -386,6 +395,7 @@ impl Node {
         self.handle(now, |node| {
             node.resolver.resolved(host, found, now.time);
             node.dial_resolved(now);
+            node.look_up_diallers(now);
         });
     }
 
@@ -404,6 +414,7 @@ impl Node {
                     Timer::Attempt(call) => node.attempt_due(call, now),
                     Timer::Redial(neighbour) => node.redial_due(neighbour, now),
                     Timer::Resolve => node.dial_resolved(now),
+                    Timer::LookUps => node.begin_look_ups(now),
                     Timer::Sweep => node.sweep_due(now),
                     Timer::Answers => node.answers_wait = false, // `handle` delivers the rest
                     Timer::LastAnswers => node.give_up_calls(now),

@@ -1,5 +1,6 @@
 //! How a [`Node`] manages its links: it dials neighbours, keeps one link to each, and dials again.
 //! A link is a connection to a neighbour: another server of the herd, which the settings name.
+//! `unproven.rs` accepts the links of neighbours that dial.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -10,70 +11,13 @@ use super::session::Session;
 use super::{ConnId, Node, Phase, Request, Slot, Timer};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Now;
-use crate::core::base::limits::LimitValue;
 use crate::core::base::settings::{HostPort, NeighbourTls, TlsMode};
 use crate::core::link::Link;
 use crate::core::session::herd::{LinkError, NeighbourId, Repeat};
-use crate::core::session::origins::origin;
 use crate::core::session::resolver::Resolution;
 use crate::core::session::tls::{Tls, TlsError, TlsSession};
 
 impl Node {
-    /// Accepts a connection to the neighbours' port. A peer is unproven until it has proven its
-    /// name. If there are `limits.max_unproven` unproven peers already, one of them is closed,
-    /// chosen at random: one of the same [`origin`] as the new peer, or any if there is none. So a
-    /// flood from one origin mostly displaces its own connections, not a neighbour's.
-    pub(super) fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
-        if self.phase != Phase::Running {
-            return None;
-        }
-        let sessions = &self.sessions;
-        let link = |id: ConnId| sessions.get(id)?.session.link();
-        let is_unproven = |id: &ConnId| link(*id).is_some_and(|link| !link.is_known());
-        self.unproven.retain(is_unproven);
-        if self.unproven.len() >= self.settings.limits.max_unproven.to_count() {
-            let leaving = self.unproven_to_close(address);
-            self.unproven.retain(|&id| id != leaving);
-            if let Some(link) = self.link_mut(leaving) {
-                link.cut(LinkError::Displaced, now.time);
-            }
-            self.mark_dirty(leaving);
-        }
-        let tls = match &self.settings.tls.neighbours {
-            None => None,
-            Some(tls) if tls.mode == TlsMode::Offered => None, // the peer's first byte decides
-            Some(tls) => match Tls::server(tls.accepting.clone()) {
-                Ok(tls) => Some(TlsSession::new(tls)),
-                Err(error) => {
-                    warn!("unproven peer {address}: refused: {error}");
-                    return None;
-                }
-            },
-        };
-        let nonce = self.entropy.bytes();
-        let session = |id| Session::Link(Box::new(Link::accept(id, address, nonce, now.time)));
-        let id = self.admit(tls, session);
-        self.unproven.push(id);
-        Some(id)
-    }
-
-    /// Returns the unproven link that is closed to make room for `newcomer`. The list of unproven
-    /// links must not be empty.
-    fn unproven_to_close(&mut self, newcomer: SocketAddr) -> ConnId {
-        let link = |id: ConnId| self.sessions.get(id)?.session.link();
-        let is_from_there = |link: &Link| origin(link.address().ip()) == origin(newcomer.ip());
-        let is_near = |id: &&ConnId| link(**id).is_some_and(is_from_there);
-        let near: Vec<ConnId> = self.unproven.iter().filter(is_near).copied().collect();
-        let candidates = if near.is_empty() {
-            &self.unproven
-        } else {
-            &near
-        };
-        debug_assert!(!candidates.is_empty(), "called only where one is there");
-        let place = self.entropy.number() % candidates.len() as u64;
-        candidates[place as usize]
-    }
-
     pub(super) fn dial_all(&mut self, now: Now) {
         for neighbour in self.herd.ids() {
             if self.herd.get(neighbour).we_dial() {
@@ -213,7 +157,7 @@ impl Node {
         }
     }
 
-    fn link_mut(&mut self, id: ConnId) -> Option<&mut Link> {
+    pub(super) fn link_mut(&mut self, id: ConnId) -> Option<&mut Link> {
         self.session(id)?.link_mut()
     }
 

@@ -35,3 +35,4 @@ pub mod resolver;
 pub mod tally;
 pub mod tls;
 pub mod tls_clock;
+pub mod unproven;

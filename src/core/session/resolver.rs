@@ -108,6 +108,28 @@ impl Resolver {
         }
     }
 
+    /// Returns the last good answer for `host`, however old it is. A host that is an IP address is
+    /// its own answer. Starts no look-up.
+    #[must_use]
+    pub fn last_known(&self, host: &str) -> Vec<IpAddr> {
+        match host.parse() {
+            Ok(ip) => vec![ip],
+            Err(_) => self
+                .entries
+                .get(host)
+                .map(|entry| entry.addresses.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Whether a look-up of `host` is running, even if it has taken too long.
+    #[must_use]
+    pub fn is_asking(&self, host: &str) -> bool {
+        self.entries
+            .get(host)
+            .is_some_and(|entry| entry.asking_since.is_some())
+    }
+
     /// Returns the time at which a look-up that begins now counts as failed.
     #[must_use]
     pub fn deadline(&self, now: Time) -> Time {

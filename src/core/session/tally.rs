@@ -71,6 +71,13 @@ counters! {
     ahead;
     /// `IAMAT`s with a stamp more than 60 s behind our clock.
     behind;
+    /// Unproven peers that lost their place to a new one.
+    unproven_displaced;
+    /// Connections to the neighbours' port that were closed because no place was free for them.
+    unproven_crowded;
+    /// Connections to the neighbours' port that were closed because too many came from their
+    /// network in a period.
+    unproven_throttled;
 }
 
 /// The counts of one server since it started.

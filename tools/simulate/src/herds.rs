@@ -168,6 +168,11 @@ pub(crate) fn listener(address: SocketAddr) -> Option<usize> {
     }
 }
 
+/// Where a server dials from.
+pub(crate) fn server_address(place: usize) -> SocketAddr {
+    SocketAddr::new(ip(place), CLIENT_PORT)
+}
+
 /// Where somebody comes from, as far as a server cares.
 pub(crate) fn client_address(session: usize) -> SocketAddr {
     SocketAddr::new(

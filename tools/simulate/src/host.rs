@@ -878,7 +878,11 @@ impl Host {
             let admitted = match door {
                 Door::Clients => node.handle_client_connected(herds::client_address(key), now),
                 Door::Neighbours => {
-                    node.handle_neighbour_connected(herds::client_address(key), now)
+                    let from = match outside.network.party(key, OPENER) {
+                        Party::Host { host, .. } => herds::server_address(host),
+                        Party::Session(_) | Party::Nobody => herds::client_address(key),
+                    };
+                    node.handle_neighbour_connected(from, now)
                 }
             };
             let Some(id) = admitted else {

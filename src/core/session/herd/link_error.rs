@@ -5,6 +5,7 @@ use std::fmt;
 use crate::core::base::limits::LINK_LINE_BYTES;
 use crate::core::session::handshakes::Kind;
 use crate::core::session::tls::{NO_TLS, TlsError};
+use crate::core::session::unproven::Place;
 
 /// The advice for the case that only one side uses TLS.
 const ONE_SIDED: &str = "[peers.tls] has to be in the config of both servers, or of neither, or with mode = \"offered\" in one";
@@ -108,9 +109,9 @@ pub enum LinkError {
         /// The greatest position that a `SYNC` has sent.
         most: u64,
     },
-    /// This connection of an unproven peer was closed for a new connection, because
-    /// `limits.max_unproven` was reached.
-    Displaced,
+    /// This connection of an unproven peer was closed for a new connection, because the limit on
+    /// these places was reached: see [`Place::limit`].
+    Displaced(Place),
     /// A newer connection to the same neighbour replaced this one.
     Replaced,
     /// This server begins a new life, because its history was rolled back.
@@ -201,8 +202,10 @@ impl fmt::Display for LinkError {
             LinkError::KeptTooMuch { position, most } => {
                 write!(f, "it has kept {position}, and was told {most} at most")
             }
-            LinkError::Displaced => f.write_str(
-                "as many as limits.max_unproven were there, and its place was needed",
+            LinkError::Displaced(place) => write!(
+                f,
+                "as many as limits.{} were there, and its place was needed",
+                place.limit()
             ),
             LinkError::Replaced => f.write_str("a newer connection took its place"),
             LinkError::RolledBack => {

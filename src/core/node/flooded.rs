@@ -1,0 +1,411 @@
+//! Floods of connections to the neighbours' port, and a neighbour that dials meanwhile. The time is
+//! virtual.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::{ConnId, Node, Request};
+use crate::config::{HerdConfig, Overrides, Source};
+use crate::core::base::clock::{Now, Time};
+use crate::core::base::hex::{Hex, unhex};
+use crate::core::base::limits::Limits;
+use crate::core::base::settings::{HostPort, NeighbourSettings, Secret};
+use crate::core::link::proof::{Nonce, Parties, Side};
+use crate::core::session::disposition::Disposition;
+use crate::core::session::tally::Counters;
+
+/// The time that bytes need from the neighbour to the server, or back.
+const ONE_WAY_MS: u64 = 10;
+/// The neighbour has to be linked by then.
+const SOON_MS: u64 = 5_000;
+/// The connections that an attacker makes in each millisecond: 44,000 in each second.
+const IN_A_MS: u64 = 44;
+const NONCE: Nonce = [9; 16];
+
+/// Where the connection of an attacker with this number comes from.
+type Flood = fn(u64) -> IpAddr;
+
+/// Jaquez, which Riley dials.
+struct Scene {
+    node: Node,
+    ms: u64,
+    /// The connection of Riley, and what the server has sent on it.
+    riley: Option<(ConnId, Vec<u8>)>,
+}
+
+impl Scene {
+    /// `host` is where Riley is, by the configuration of Jaquez.
+    fn new(host: &str, limits: Limits) -> Scene {
+        let config = HerdConfig::load(&Source::Name, Some("Jaquez")).unwrap();
+        let mut settings = config
+            .server("Jaquez", &Overrides::default())
+            .unwrap()
+            .settings;
+        settings.secrets = Secret::new(b"secret".to_vec()).into();
+        settings.limits = limits;
+        settings.neighbours = vec![NeighbourSettings {
+            name: "Riley".to_owned(),
+            address: HostPort {
+                host: host.to_owned(),
+                port: 11_000,
+            },
+            we_dial: false,
+        }];
+        Scene {
+            node: Node::new(settings, &[7; 32], at(0)),
+            ms: 0,
+            riley: None,
+        }
+    }
+
+    fn connects(&mut self, from: IpAddr) -> Option<ConnId> {
+        let address = SocketAddr::new(from, 4_000);
+        self.node.handle_neighbour_connected(address, at(self.ms))
+    }
+
+    /// Ends the turn, and lets one millisecond pass.
+    fn turn(&mut self) {
+        let now = at(self.ms);
+        self.node.handle_deadlines(now);
+        while let Some(id) = self.node.poll_dirty() {
+            let output = self.node.poll_output(id).to_vec();
+            self.node.handle_output_sent(id, output.len(), now);
+            if let Some((riley, said)) = &mut self.riley
+                && *riley == id
+            {
+                said.extend(output);
+            }
+            if self.node.poll_disposition(id, now) == Disposition::Close {
+                self.node.handle_connection_lost(id, None, now);
+                self.riley.take_if(|(riley, _)| *riley == id);
+            }
+        }
+        self.node.check_invariants().unwrap();
+        self.ms += 1;
+    }
+
+    fn is_linked(&self) -> bool {
+        let riley = self.node.herd.find(b"Riley").unwrap();
+        self.node.herd.get(riley).link().is_some()
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.node.tally.counters
+    }
+
+    /// Lets Riley dial from `from`, again and again as a server does, while `flood` returns where
+    /// each connection of an attacker comes from. Returns the time until it is linked.
+    fn links_within(&mut self, from: IpAddr, flood: Flood) -> Option<u64> {
+        let begun = self.ms;
+        let (mut number, mut wait, mut dial_at) = (0, 100, begun + 1_000);
+        let mut proof_at = None;
+        while self.ms < begun + 1_000 + SOON_MS {
+            for _ in 0..IN_A_MS {
+                self.connects(flood(number));
+                number += 1;
+            }
+            let now = at(self.ms);
+            if self.riley.is_none() && self.ms >= dial_at {
+                proof_at = None;
+                // It learns of the end of this attempt only later.
+                dial_at = self.ms + 2 * ONE_WAY_MS + wait;
+                wait = (wait * 2).min(1_000);
+                if let Some(id) = self.connects(from) {
+                    self.riley = Some((id, Vec::new()));
+                    let herd = format!("HERD 2 Riley Jaquez {}\n", Hex(&NONCE));
+                    self.node.handle_data_received(id, herd.as_bytes(), now);
+                }
+            }
+            if let Some((id, said)) = &self.riley
+                && said.ends_with(b"\n")
+            {
+                let due = *proof_at.get_or_insert(self.ms + 2 * ONE_WAY_MS);
+                if due == self.ms {
+                    let nonce = said.trim_ascii().rsplit(|&byte| byte == b' ').next();
+                    let theirs = unhex::<16>(nonce.unwrap()).unwrap();
+                    let proof = prove(&theirs);
+                    let line = format!("PROOF {proof}\nLIFE 0123456789abcdef 7 - 0\n");
+                    self.node.handle_data_received(*id, line.as_bytes(), now);
+                }
+            }
+            self.turn();
+            if self.is_linked() {
+                return Some(self.ms - begun - 1_000);
+            }
+        }
+        None
+    }
+}
+
+fn at(ms: u64) -> Now {
+    Now {
+        time: Time::from_nanos(ms * 1_000_000),
+        wall: 1_700_000_000_000_000_000 + ms * 1_000_000,
+    }
+}
+
+fn prove(theirs: &Nonce) -> String {
+    let parties = Parties {
+        dialler: ("Riley", &NONCE),
+        acceptor: ("Jaquez", theirs),
+    };
+    parties.prove(Side::Dialler, &Secret::new(b"secret".to_vec()))
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// The 256 networks of 64 bits of one IPv6 network of 56 bits.
+fn one_56(number: u64) -> IpAddr {
+    Ipv6Addr::new(0x2001, 0xdb8, 7, (number % 256) as u16, 0, 0, 0, 1).into()
+}
+
+/// A hundred IPv4 addresses in as many networks.
+fn a_hundred(number: u64) -> IpAddr {
+    Ipv4Addr::new(203, (number % 100) as u8, 113, 7).into()
+}
+
+#[test]
+fn no_flood_keeps_a_neighbour_out_that_dials_from_its_configured_address() {
+    let (riley, riley_v6) = ("192.0.2.7", "2001:db8:7:7::7");
+    let near: Flood = |number| Ipv4Addr::new(192, 0, 2, 8 + (number % 200) as u8).into();
+    let near_v6: Flood = |number| {
+        let host = 8 + (number % 200) as u16;
+        Ipv6Addr::new(0x2001, 0xdb8, 7, 7, 0, 0, 0, host).into()
+    };
+    let floods: [(&str, &str, Flood); 5] = [
+        ("one /56", riley, one_56),
+        ("a hundred addresses", riley, a_hundred),
+        ("its own /24", riley, near),
+        ("its own /48", riley_v6, one_56),
+        ("its own /64", riley_v6, near_v6),
+    ];
+    for (name, host, flood) in floods {
+        let mut scene = Scene::new(host, Limits::default());
+        let linked = scene.links_within(ip(host), flood);
+        assert!(linked.is_some_and(|ms| ms < 100), "{name}: {linked:?}");
+    }
+}
+
+#[test]
+fn few_networks_keep_no_neighbour_out_that_dials_from_another_address() {
+    for (name, networks, flood) in [
+        ("one /56", 1, one_56 as Flood),
+        ("a hundred addresses", 100, a_hundred),
+    ] {
+        let mut scene = Scene::new("192.0.2.7", Limits::default());
+        let linked = scene.links_within(ip("198.51.100.9"), flood);
+        assert!(linked.is_some(), "{name}: {:?}", scene.counters());
+        // A network has 20 connections, and then 2 in each second.
+        let come = IN_A_MS * scene.ms;
+        let most = networks * (20 + 2 * scene.ms / 1_000 + 1);
+        let throttled = scene.counters().unproven_throttled;
+        assert!(throttled >= come - most, "{name}: {throttled} of {come}");
+    }
+}
+
+#[test]
+fn a_young_connection_keeps_its_place_and_an_old_one_does_not() {
+    let limits = Limits {
+        max_unproven: 2,
+        ..Limits::default()
+    };
+    let mut scene = Scene::new("192.0.2.7", limits);
+    let from = |number: u8| Ipv4Addr::new(203, number, 113, 7).into();
+    let first = scene.connects(from(1)).unwrap();
+    scene.ms = 100;
+    let second = scene.connects(from(2)).unwrap();
+    scene.ms = 499;
+    assert_eq!(scene.connects(from(3)), None, "both are young");
+    assert_eq!(scene.counters().unproven_crowded, 1);
+    scene.ms = 500;
+    let third = scene.connects(from(3)).unwrap();
+    scene.turn();
+    assert!(scene.node.session(first).is_none() && scene.node.session(second).is_some());
+    assert_eq!(scene.counters().unproven_displaced, 1);
+    // One that was told its last words gives its place up at once.
+    let now = at(scene.ms);
+    scene.node.handle_data_received(third, b"nonsense\n", now);
+    scene.node.handle_data_received(second, b"HERD ", now);
+    assert!(scene.connects(from(4)).is_some());
+    scene.turn();
+    assert!(scene.node.session(third).is_none() && scene.node.session(second).is_some());
+    // An origin that has a place does not take that of another.
+    scene.ms = 700;
+    let [two, four] = [from(2), from(4)];
+    assert_eq!(scene.connects(four), None, "its own connection is young");
+    assert!(scene.connects(two).is_some());
+    scene.turn();
+    assert!(scene.node.session(second).is_none());
+}
+
+#[test]
+fn the_addresses_of_neighbours_have_places_apart() {
+    let limits = Limits {
+        max_unproven: 1,
+        max_unproven_per_neighbour: 2,
+        ..Limits::default()
+    };
+    let mut scene = Scene::new("192.0.2.7", limits);
+    let (riley, near, far) = (ip("192.0.2.7"), ip("192.0.2.8"), ip("203.0.113.1"));
+    let other = scene.connects(near).unwrap();
+    let own = [(); 2].map(|()| scene.connects(riley).unwrap());
+    assert_eq!(
+        scene.connects(ip("::ffff:192.0.2.7")),
+        None,
+        "both are young"
+    );
+    scene.ms = 500;
+    let displaced = scene.connects(far).unwrap();
+    scene.turn();
+    assert!(scene.node.session(other).is_none());
+    assert!(own.iter().all(|&id| scene.node.session(id).is_some()));
+    assert!(scene.connects(riley).is_some());
+    scene.turn();
+    let left = own.iter().filter(|&&id| scene.node.session(id).is_some());
+    assert_eq!(left.count(), 1);
+    assert!(scene.node.session(displaced).is_some());
+    // The neighbour's network is not throttled together with the neighbour.
+    while scene.counters().unproven_throttled == 0 {
+        scene.connects(ip("192.0.2.9"));
+    }
+    scene.ms = 2_000;
+    assert!(scene.connects(riley).is_some());
+}
+
+#[test]
+fn neighbours_at_one_address_have_places_for_each_and_those_at_two_displace_only_their_own() {
+    let mut scene = Scene::with_diallers(&["192.0.2.1", "192.0.2.2", "192.0.2.2"]);
+    let [one, two] = [ip("192.0.2.1"), ip("192.0.2.2")];
+    let of_one = [(); 4].map(|()| scene.connects(one).unwrap());
+    assert!((0..8).all(|_| scene.connects(two).is_some()));
+    scene.ms = 500;
+    for _ in 0..8 {
+        assert!(scene.connects(two).is_some());
+        scene.turn();
+    }
+    assert_eq!(scene.connects(two), None, "all are young again");
+    assert!(of_one.iter().all(|&id| scene.node.session(id).is_some()));
+    assert_eq!(scene.counters().unproven_displaced, 8);
+}
+
+#[test]
+fn a_loopback_address_is_an_address_like_any_other_unless_a_limit_is_set() {
+    let mut limits = Limits {
+        max_unproven: 30,
+        ..Limits::default()
+    };
+    let come = |limits: &Limits| {
+        let mut scene = Scene::new("127.0.0.1", limits.clone());
+        let come = (0..40).filter_map(|_| scene.connects(ip("127.0.0.1")));
+        come.count()
+    };
+    assert_eq!(come(&limits), 30);
+    limits.set.insert("max_unproven_new".to_owned());
+    assert_eq!(come(&limits), 20);
+    limits.set.insert("max_unproven_per_neighbour".to_owned());
+    assert_eq!(come(&limits), 4);
+}
+
+/// Returns the names whose look-up is requested now.
+fn asked(scene: &mut Scene) -> Vec<String> {
+    let requests = std::iter::from_fn(|| scene.node.poll_request());
+    let host = |request| match request {
+        Request::Resolve { host } => host,
+        Request::Connect { address, .. } => panic!("{address} is dialled"),
+    };
+    requests.map(host).collect()
+}
+
+impl Scene {
+    /// Has a server whose neighbours at these hosts dial.
+    fn with_diallers(hosts: &[&str]) -> Scene {
+        let mut scene = Scene::new("192.0.2.7", Limits::default());
+        let mut settings = scene.node.settings.clone();
+        settings.neighbours = hosts
+            .iter()
+            .enumerate()
+            .map(|(number, host)| NeighbourSettings {
+                name: format!("Server{number}"),
+                address: HostPort {
+                    host: (*host).to_owned(),
+                    port: 11_000,
+                },
+                we_dial: false,
+            })
+            .collect();
+        settings.limits.max_unproven = 1;
+        scene.node = Node::new(settings, &[7; 32], at(0));
+        scene
+    }
+
+    fn resolved(&mut self, host: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|address| ip(address)).collect();
+        self.node.handle_resolved(host, Ok(addresses), at(self.ms));
+    }
+
+    /// Lets time pass, and returns the names whose look-up is requested at the end of it.
+    fn asked_at(&mut self, ms: u64) -> Vec<String> {
+        self.ms = ms;
+        self.node.handle_deadlines(at(ms));
+        asked(self)
+    }
+}
+
+#[test]
+fn the_names_of_neighbours_that_dial_are_looked_up_one_after_the_other_and_again() {
+    let mut scene = Scene::with_diallers(&["a.test", "192.0.2.7", "b.test", "a.test"]);
+    scene.connects(ip("203.0.113.1")); // takes the general place
+    assert_eq!(asked(&mut scene), ["a.test"]);
+    assert!(
+        scene.connects(ip("192.0.2.7")).is_some(),
+        "a number needs no look-up"
+    );
+    assert!(scene.connects(ip("192.0.2.1")).is_none());
+    scene.resolved("a.test", &["192.0.2.1", "2001:db8::1"]);
+    assert!(scene.connects(ip("192.0.2.1")).is_some());
+    assert!(scene.connects(ip("2001:db8::1")).is_some());
+    assert_eq!(asked(&mut scene), ["b.test"]);
+    // It hangs, and no other look-up begins until it has ended.
+    assert_eq!(scene.asked_at(400), [""; 0]);
+    scene.ms = 450;
+    scene
+        .node
+        .handle_resolved("b.test", Err("no such name".into()), at(450));
+    assert_eq!(asked(&mut scene), [""; 0]);
+    assert!(scene.connects(ip("192.0.2.2")).is_none());
+    // A name without an address is looked up again sooner.
+    assert_eq!(scene.asked_at(5_449), [""; 0]);
+    assert_eq!(scene.asked_at(5_450), ["b.test"]);
+    scene.resolved("b.test", &["192.0.2.2"]);
+    assert!(scene.connects(ip("192.0.2.2")).is_some());
+    assert_eq!(scene.asked_at(65_449), [""; 0]);
+    assert_eq!(scene.asked_at(65_450), ["a.test"]);
+    scene.resolved("a.test", &["192.0.2.3"]);
+    assert_eq!(asked(&mut scene), ["b.test"]);
+    // A name server that fails takes nothing away.
+    scene
+        .node
+        .handle_resolved("b.test", Err("refused".into()), at(65_450));
+    scene.connects(ip("203.0.113.1"));
+    for (address, is_own) in [
+        ("192.0.2.1", false),
+        ("192.0.2.2", true),
+        ("192.0.2.3", true),
+    ] {
+        assert_eq!(scene.connects(ip(address)).is_some(), is_own, "{address}");
+    }
+    scene.node.handle_stop(at(65_451));
+    assert_eq!(scene.asked_at(200_000), [""; 0]);
+}
+
+#[test]
+fn a_name_that_hangs_blocks_one_thread_however_long_it_hangs() {
+    let mut scene = Scene::with_diallers(&["a.test", "b.test", "c.test"]);
+    assert_eq!(asked(&mut scene), ["a.test"]);
+    for second in 1..300 {
+        assert_eq!(scene.asked_at(second * 1_000), [""; 0]);
+    }
+    scene.resolved("a.test", &["192.0.2.1"]);
+    assert_eq!(asked(&mut scene), ["b.test"]);
+}

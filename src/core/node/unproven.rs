@@ -1,0 +1,153 @@
+//! How a [`Node`] accepts connections to the neighbours' port, and how it knows from which addresses
+//! its neighbours dial. [`crate::core::session::unproven`] has the rules for places.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use log::{debug, warn};
+
+use super::session::Session;
+use super::{ConnId, Node, Phase, Timer};
+use crate::core::base::clock::Now;
+use crate::core::base::settings::TlsMode;
+use crate::core::link::Link;
+use crate::core::session::herd::{LinkError, NeighbourId};
+use crate::core::session::tls::{Tls, TlsSession};
+use crate::core::session::unproven::{Given, Refusal, Standing};
+
+/// The time between two rounds of look-ups. An answer is used for as long: see
+/// [`crate::core::session::resolver`].
+const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
+/// The same time while a neighbour has no address. Its name may get one when its machine starts.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
+/// The maximum number of addresses of one neighbour that have places of their own. The name server
+/// chooses how many addresses a name has.
+const MAX_ADDRESSES: usize = 16;
+
+impl Node {
+    /// Accepts a connection to the neighbours' port, if there is a place for it. This is decided
+    /// before any work for TLS.
+    pub(super) fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
+        if self.phase != Phase::Running {
+            return None;
+        }
+        let given = self.place_of(address, now)?;
+        let tls = match &self.settings.tls.neighbours {
+            None => None,
+            Some(tls) if tls.mode == TlsMode::Offered => None, // its first byte decides
+            Some(tls) => match Tls::server(tls.accepting.clone()) {
+                Ok(tls) => Some(TlsSession::new(tls)),
+                Err(error) => {
+                    warn!("unproven peer {address}: refused: {error}");
+                    return None;
+                }
+            },
+        };
+        let nonce = self.entropy.bytes();
+        let session = |id| Session::Link(Box::new(Link::accept(id, address, nonce, now.time)));
+        let id = self.admit(tls, session);
+        self.unproven.add(id, given, now.time);
+        Some(id)
+    }
+
+    /// Returns the place of a new connection, and closes the one that had it. Returns `None` if
+    /// there is no place. A flood would fill the log, so only powers of two are warned of.
+    fn place_of(&mut self, address: SocketAddr, now: Now) -> Option<Given> {
+        let sessions = &self.sessions;
+        let standing = |id: ConnId| match sessions.get(id).and_then(|it| it.session.link()) {
+            None => Standing::Left,
+            Some(link) if link.is_known() => Standing::Left,
+            Some(link) if link.is_closing() => Standing::Closing,
+            Some(_) => Standing::Unproven,
+        };
+        let entropy = &mut self.entropy;
+        let random = || entropy.number();
+        let limits = &self.settings.limits;
+        let entered = self
+            .unproven
+            .enter(address.ip(), limits, standing, random, now.time);
+        let counters = &mut self.tally.counters;
+        let refusal = match entered {
+            Ok(given) => {
+                if let Some(leaving) = given.displaced {
+                    counters.unproven_displaced += 1;
+                    if let Some(link) = self.link_mut(leaving) {
+                        link.cut(LinkError::Displaced(given.place), now.time);
+                    }
+                    self.mark_dirty(leaving);
+                }
+                return Some(given);
+            }
+            Err(refusal) => refusal,
+        };
+        let count = match refusal {
+            Refusal::AllYoung { .. } => &mut counters.unproven_crowded,
+            Refusal::TooManyNew { .. } => &mut counters.unproven_throttled,
+        };
+        *count += 1;
+        match count.is_power_of_two() {
+            true => warn!("unproven peer {address}: refused: {refusal}; {count} so far"),
+            false => debug!("unproven peer {address}: refused: {refusal}"),
+        }
+        None
+    }
+
+    /// Begins a round in which the names of all neighbours that dial are looked up.
+    pub(super) fn begin_look_ups(&mut self, now: Now) {
+        self.looked_up = 0;
+        self.look_up_diallers(now);
+    }
+
+    /// Goes on with the round, and uses the addresses that are known by now. One name is looked up
+    /// after the other: if all of them hang, they block one thread of the executor, and the rest
+    /// are left for Places and for neighbours that this server dials. Between rounds, nothing is
+    /// looked up.
+    pub(super) fn look_up_diallers(&mut self, now: Now) {
+        self.know_diallers();
+        let left: Vec<NeighbourId> = self.herd.ids().skip(self.looked_up).collect();
+        if left.is_empty() || self.phase != Phase::Running {
+            return;
+        }
+        for id in left {
+            let neighbour = self.herd.get(id);
+            if !neighbour.we_dial() {
+                let target = neighbour.target().clone();
+                let _ = self.resolve(&target, now);
+                if self.resolver.is_asking(&target.host) {
+                    return;
+                }
+            }
+            self.looked_up += 1;
+        }
+        let is_name = |host: &&str| host.parse::<IpAddr>().is_err();
+        let names: Vec<&str> = self.diallers().filter(is_name).collect();
+        if names.is_empty() {
+            return;
+        }
+        let is_known = |host: &&str| !self.resolver.last_known(host).is_empty();
+        let wait = match names.iter().all(is_known) {
+            true => LOOK_UP_EVERY,
+            false => LOOK_UP_AGAIN,
+        };
+        self.deadlines.call_at(now.time + wait, Timer::LookUps);
+    }
+
+    /// Returns the host of each neighbour that dials this server.
+    fn diallers(&self) -> impl Iterator<Item = &str> {
+        let dials = self.herd.iter().filter(|neighbour| !neighbour.we_dial());
+        dials.map(|neighbour| &*neighbour.target().host)
+    }
+
+    fn know_diallers(&mut self) {
+        let addresses: Vec<IpAddr> = self
+            .diallers()
+            .flat_map(|host| {
+                self.resolver
+                    .last_known(host)
+                    .into_iter()
+                    .take(MAX_ADDRESSES)
+            })
+            .collect();
+        self.unproven.know(addresses.into_iter());
+    }
+}
