@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use herd_testkit::client::{Client, wait_until, without_skew};
 use herd_testkit::herd::{Herd, Server};
 
+use crate::neighbours::{SECRET, status_of, value};
 use crate::turns::connect_from;
 
 fn quiet() -> Server {
@@ -282,6 +283,22 @@ fn more_clients_from_one_address_than_allowed_are_refused() {
     connect_from([127, 0, 0, 77], server.address)
         .send("x\n")
         .expect("? x\n");
+}
+
+#[test]
+fn clients_that_are_refused_for_their_address_are_counted_for_an_operator() {
+    let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
+        .with("[limits]\nmax_clients_per_address = 1\n");
+    let jaquez = herd.start("Jaquez");
+    let mut one = jaquez.client();
+    one.send("x\n").expect("? x\n");
+    for _ in 0..3 {
+        jaquez.client().expect(
+            "? there are 1 clients from its address, which is limits.max_clients_per_address\n",
+        );
+    }
+    let status = status_of(&herd, "Jaquez", SECRET).unwrap();
+    assert_eq!(value(&status, "refused_by_address"), "3");
 }
 
 #[test]

@@ -801,7 +801,7 @@ fn an_operator_who_knows_the_secret_is_told_how_a_server_stands_and_nothing_is_t
     let keys: Vec<String> = values(&riley).into_iter().map(|(key, _)| key).collect();
     assert_eq!(
         keys.join(" "),
-        "boot wall records digest clients refused stale ahead behind unproven_displaced unproven_crowded unproven_throttled version secret plain disk table clocks max_clients link"
+        "boot wall records digest clients refused stale ahead behind refused_by_address unproven_displaced unproven_crowded unproven_throttled version secret plain disk table clocks max_clients link"
     );
     assert_eq!(
         (&*value(&riley, "records"), &*value(&riley, "clients")),

@@ -67,10 +67,10 @@ macro_rules! limits {
 
 limits! {
     /// Clients connected at the same time; one more client gets an error line and is closed.
-    max_clients = 50_000, 1..=4_000_000;
+    max_clients = 65_536, 1..=4_000_000;
     /// Clients connected from one address (IPv6: from one network with a 64-bit prefix); one more
     /// client gets an error line and is closed.
-    max_clients_per_address = 50_000, 1..=4_000_000;
+    max_clients_per_address = 512, 1..=4_000_000;
     /// Connections of proxies whose PROXY header has not arrived; one more connection is accepted,
     /// and the connection that has waited longest is closed.
     // The minimum is the number of connections that two turns accept. So the loop can read a header

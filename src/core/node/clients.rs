@@ -93,7 +93,8 @@ impl Node {
         Some(Entry { refused: None, tls })
     }
 
-    fn tell_refusal(&self, from: ClientSource, reason: &str) {
+    fn tell_refusal(&mut self, from: ClientSource, reason: &str) {
+        self.tally.counters.refused_by_address = self.admission.refused_by_address();
         let refused = self.admission.refused();
         if refused.is_power_of_two() {
             warn!("client {from}: refused: {reason}; {refused} so far");

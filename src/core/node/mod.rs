@@ -592,9 +592,9 @@ mod tests {
     fn a_stop_looks_at_each_connection_a_few_times_however_many_there_are() {
         let mut node = node(Default::default());
         let mut ids: Vec<ConnId> = (0..20_000)
-            .map(|_| {
-                node.handle_client_connected("192.0.2.1:1".parse().unwrap(), at(0))
-                    .unwrap()
+            .map(|number: u32| {
+                let ip = std::net::Ipv4Addr::from_bits(number / 500);
+                node.handle_client_connected((ip, 1).into(), at(0)).unwrap()
             })
             .collect();
         node.handle_stop(at(0));

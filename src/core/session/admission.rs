@@ -34,6 +34,8 @@ pub struct Admissions {
     rejected: usize,
     /// The number of clients that were not admitted since the server started.
     refused: u64,
+    /// The number of those that were too many from their address.
+    refused_by_address: u64,
 }
 
 impl Admissions {
@@ -49,6 +51,13 @@ impl Admissions {
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// The number of clients that were not admitted since the server started, because too many were
+    /// connected from their address.
+    #[must_use]
+    pub fn refused_by_address(&self) -> u64 {
+        self.refused_by_address
     }
 
     /// Decides whether a new client from `address` is admitted, and updates the counts.
@@ -74,6 +83,7 @@ impl Admissions {
         } else if is_limited(limits, address)
             && self.from(address) >= limits.max_clients_per_address
         {
+            self.refused_by_address += 1;
             format!(
                 "there are {} clients from its address, which is limits.max_clients_per_address",
                 self.from(address)
@@ -162,6 +172,26 @@ fn is_limited(limits: &Limits, address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hundred_addresses_leave_room_by_default() {
+        let limits = Limits::default();
+        let mut admission = Admissions::default();
+        for number in 0..100 * 600 {
+            let attacker = std::net::Ipv4Addr::from_bits(0xcb00_7100 + number % 100);
+            admission.enter(attacker.into(), &limits);
+        }
+        assert_eq!(admission.clients(), 51_200);
+        // Clients behind one NAT, and others on this machine.
+        for address in ["192.0.2.1", "127.0.0.1"] {
+            let address = address.parse().unwrap();
+            for _ in 0..500 {
+                assert_eq!(admission.enter(address, &limits), Admission::Admit);
+            }
+        }
+        let loopback = "127.0.0.1".parse().unwrap();
+        assert!((0..10_000).all(|_| admission.enter(loopback, &limits) == Admission::Admit));
+    }
 
     #[test]
     fn whoever_leaves_makes_room() {

@@ -71,6 +71,8 @@ counters! {
     ahead;
     /// `IAMAT`s with a stamp more than 60 s behind our clock.
     behind;
+    /// Clients that were refused because too many were connected from their address.
+    refused_by_address;
     /// Unproven peers that lost their place to a new one.
     unproven_displaced;
     /// Connections to the neighbours' port that were closed because no place was free for them.
