@@ -262,6 +262,35 @@ fn links_that_neither_end_has_are_missing() {
 }
 
 #[test]
+fn what_is_refused_by_address_is_told_and_where_it_may_keep_a_neighbour_out() {
+    const FLOOD: &str = "disk=ok unproven_displaced=3 unproven_crowded=4 unproven_throttled=5";
+    let note = "since its start, B closed connections to its neighbours' port: 7 because their place was needed or none was free (max_unproven, max_unproven_per_neighbour), 5 because too many came from one network (max_unproven_new); its log says from where";
+    let crowded = "since its start, A refused 6 clients because limits.max_clients_per_address were connected from their address; behind a load balancer without the PROXY protocol, all clients have one address: raise the limit there";
+    let a = server("A", "right", saying("disk=ok refused_by_address=6", "B"));
+    let b = server("B", "right", saying(FLOOD, "A"));
+    let output = ask(&[("A", a), ("B", b)]);
+    assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+    assert_eq!(
+        below(&output),
+        [crowded, note, "all 2 hold the same 12 records"]
+    );
+    let keys = |keys: &str, other: &str| format!("{keys} unlinked=4000:{other}");
+    let a = saying(&keys("disk=ok", "B"), "C").replace(" link=0:0:0:C", "");
+    let b = saying(&keys(FLOOD, "A"), "C").replace(" link=0:0:0:C", "");
+    let (a, b) = (server("A", "right", a), server("B", "right", b));
+    let output = ask(&[("A", a), ("B", b)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        below(&output),
+        [
+            note,
+            "link: A and B are not linked for 4.0 s: the log of A, which dials, says why; B has closed connections to its neighbours' port: if A dials from an address that the file does not have for it, it has no place of its own there",
+            "all 2 hold the same 12 records; 1 problem",
+        ]
+    );
+}
+
+#[test]
 fn a_clock_of_this_machine_that_is_wrong_is_no_server_s_fault() {
     let late = |other: &str| standing(12, 'f', 0, &[&format!("0:0:0:{other}")], -90);
     let a = server("A", "right", late("B"));

@@ -119,6 +119,13 @@ pub(crate) fn find(asked: &[Asked], members: &[String], links: &[(String, String
     findings
 }
 
+/// Whether a server had to close connections to its neighbours' port, so that a neighbour may have
+/// been among them.
+fn is_crowded(standing: &Standing) -> bool {
+    let counters = &standing.counters;
+    counters.unproven_displaced + counters.unproven_crowded + counters.unproven_throttled > 0
+}
+
 fn seconds(ms: u64) -> String {
     format!("{:.1} s", ms as f64 / 1_000.0)
 }
@@ -232,6 +239,19 @@ impl Findings {
                 counters.ahead, counters.behind
             ));
         }
+        if counters.refused_by_address > 0 {
+            self.notes.push(format!(
+                "since its start, {name} refused {} because limits.max_clients_per_address were connected from their address; behind a load balancer without the PROXY protocol, all clients have one address: raise the limit there",
+                Counted(counters.refused_by_address, "client")
+            ));
+        }
+        if is_crowded(standing) {
+            self.notes.push(format!(
+                "since its start, {name} closed connections to its neighbours' port: {} because their place was needed or none was free (max_unproven, max_unproven_per_neighbour), {} because too many came from one network (max_unproven_new); its log says from where",
+                counters.unproven_displaced + counters.unproven_crowded,
+                counters.unproven_throttled
+            ));
+        }
         for link in standing.links.iter().filter(|link| link.lag_ms >= SLOW_MS) {
             self.add(
                 Kind::Lag,
@@ -276,7 +296,15 @@ impl Findings {
                     Some(ms) => format!(" for {}", seconds(ms)),
                     None => String::new(),
                 };
-                format!("{a} and {b} are not linked{since}: the log of {a}, which dials, says why")
+                let crowd = match answered.get(b) {
+                    Some(answer) if is_crowded(&answer.standing) => format!(
+                        "; {b} has closed connections to its neighbours' port: if {a} dials from an address that the file does not have for it, it has no place of its own there"
+                    ),
+                    Some(_) | None => String::new(),
+                };
+                format!(
+                    "{a} and {b} are not linked{since}: the log of {a}, which dials, says why{crowd}"
+                )
             }
         };
         let server = if seen(a, b).is_some_and(|end| end != End::Up) {
