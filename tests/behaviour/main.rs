@@ -49,6 +49,7 @@ mod places;
 mod places_answers;
 mod places_connections;
 mod places_errors;
+mod places_fair;
 mod places_tricks;
 mod proxy;
 mod rolling_change;

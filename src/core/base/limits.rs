@@ -168,7 +168,8 @@ limits! {
     places_silence_ms = 3_000, 10..=600_000;
     /// Connections to Places; parallel attempts to connect to several addresses count as one.
     max_places_connections = 16, 1..=10_000;
-    /// Questions that wait for a connection to Places; one more question gets an error at once.
+    /// Questions that wait for a connection to Places; one more displaces the newest question of the
+    /// address that has the most, or gets an error at once.
     max_places_waiting = 1_024, 0..=1_000_000;
     /// Bytes of the status line and the headers of a response of Places.
     places_head_bytes = 16_384, 256..=1_048_576;

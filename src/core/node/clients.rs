@@ -12,6 +12,7 @@ use crate::core::client::{self, Asked, Client};
 use crate::core::places::answer::Outcome;
 use crate::core::session::admission::Admission;
 use crate::core::session::context::Context;
+use crate::core::session::origins::origin;
 use crate::core::session::protocol::Protocol;
 use crate::core::session::tls::{REJECTED_ALERT, Tls, TlsSession};
 
@@ -117,7 +118,12 @@ impl Node {
     pub(super) fn ask_for(&mut self, id: ConnId, asked: Asked, now: Now) {
         let mut next = Some(asked);
         while let Some(asked) = next.take() {
-            let call = self.ask(&asked.question, id, now);
+            let slot = self.sessions.get(id);
+            let Some(client) = slot.and_then(|slot| slot.session.client()) else {
+                return;
+            };
+            let origin = origin(client.address().ip());
+            let call = self.ask(&asked.question, id, origin, now);
             let Some(slot) = self.sessions.get_mut(id) else {
                 return;
             };

@@ -1,6 +1,8 @@
 //! How a [`Node`] asks Google Places: calls get connections, connections bring answers, and clients
 //! get the answers. A call is one question, with all clients that wait for its answer.
 
+use std::net::IpAddr;
+
 use log::{debug, info, warn};
 
 use super::session::Session;
@@ -12,7 +14,7 @@ use crate::core::base::slots::Slots;
 use crate::core::places::answer::{
     ErrorKind, Outcome, PlacesError, Reply, google_error, is_json_object,
 };
-use crate::core::places::call::{Asker, CallId, Left};
+use crate::core::places::call::{Asker, Busy, Call, CallId, Left};
 use crate::core::places::exchange::{Effect, Exchange, Failure, Stage};
 use crate::core::places::request::{Question, without_key};
 use crate::core::places::response::Response;
@@ -42,25 +44,34 @@ const FAILED_CALL: Lines = Lines {
 const MOST_LOGGED_BYTES: usize = 500;
 
 impl Node {
-    /// Asks Places for a client. The answer is delivered later through `client_answered`, never
-    /// during this call.
+    /// Asks Places for a client of `origin`. The answer is delivered later through
+    /// `client_answered`, never during this call.
     pub(super) fn ask(
         &mut self,
         question: &Question,
         asker: ConnId,
+        origin: IpAddr,
         now: Now,
     ) -> Result<CallId, PlacesError> {
         if self.settings.places.key.is_none() {
             return Err(ErrorKind::NoKey.error("this server has no key for Google Places; its operator can give it one (HERD_PLACES_KEY)"));
         }
         let until = now.time + self.settings.limits.places_ms.to_duration();
-        let asker = Asker { id: asker, until };
+        let asker = Asker {
+            id: asker,
+            until,
+            origin,
+        };
         let asked = self.calls.ask(question.clone(), asker, now.time);
-        let (call, is_new) = asked.map_err(|reason| ErrorKind::Busy.error(reason))?;
-        if is_new {
-            self.deadlines.call_at(until, Timer::Call(call));
+        let asked = asked.map_err(|busy| ErrorKind::Busy.error(busy.to_string()))?;
+        if let Some((id, call)) = asked.displaced {
+            let error = ErrorKind::Busy.error(Busy::Displaced.to_string());
+            self.call_over(id, &call, Err(error));
         }
-        Ok(call)
+        if asked.is_new {
+            self.deadlines.call_at(until, Timer::Call(asked.call));
+        }
+        Ok(asked.call)
     }
 
     /// Gives connections to waiting calls, and answers to the clients that wait for them, until
@@ -92,23 +103,23 @@ impl Node {
     }
 
     fn carry_calls(&mut self, now: Now) {
-        while let Some(id) = self.calls.first_waiting() {
-            if !self.carry(id, now) {
+        while let Some((id, origin)) = self.calls.first_waiting() {
+            if !self.carry(id, origin, now) {
                 return;
             }
         }
     }
 
-    /// Gives the first waiting call a connection, or ends the call. Returns `false` if the call has
-    /// to wait.
-    fn carry(&mut self, id: CallId, now: Now) -> bool {
+    /// Gives the first waiting call a connection, or ends the call. It is the turn of `origin`.
+    /// Returns `false` if the call has to wait.
+    fn carry(&mut self, id: CallId, origin: IpAddr, now: Now) -> bool {
         let Some(call) = self.calls.get(id) else {
             debug_assert!(false, "the waiting line holds only calls that are out");
             return false;
         };
         if !call.was_retried() && !self.calls.kept().is_empty() {
             let request = self.request(id);
-            let Some(connection) = self.calls.take_kept(id) else {
+            let Some(connection) = self.calls.take_kept(id, origin) else {
                 return false;
             };
             let limits = &self.settings.limits;
@@ -121,10 +132,11 @@ impl Node {
         if !self.calls.may_connect() {
             return false;
         }
-        let origin = self.settings.places.origin.clone();
-        match self.resolve(&origin, now) {
+        let host = self.settings.places.origin.clone();
+        match self.resolve(&host, now) {
             Resolution::Known(addresses) => {
-                self.calls.connecting(id, addresses.into(), now.time);
+                self.calls
+                    .connecting(id, origin, addresses.into(), now.time);
                 self.next_attempt(id, now);
             }
             Resolution::Pending => return false,
@@ -467,9 +479,13 @@ impl Node {
     }
 
     fn finish_call(&mut self, id: CallId, answer: Result<Reply, PlacesError>) {
-        let Some(call) = self.calls.remove(id) else {
-            return;
-        };
+        if let Some(call) = self.calls.remove(id) {
+            self.call_over(id, &call, answer);
+        }
+    }
+
+    /// Gives the answer to the clients of a call that is over.
+    fn call_over(&mut self, id: CallId, call: &Call, answer: Result<Reply, PlacesError>) {
         if let Err(reason) = &answer
             && self.may_log_failure()
         {

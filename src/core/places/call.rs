@@ -9,14 +9,18 @@
 //!
 //! Clients with the same question share one call, but each client has its own deadline. A client
 //! that joins later has as much time as the first one.
+//!
+//! Calls wait in a line that is fair by the clients' origins: see `line.rs`.
 
-use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::core::base::clock::Time;
 use crate::core::base::invariants::hold;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::slots::{Id, Slots};
+use crate::core::places::line::{First, Line, Newest, Ticket};
 use crate::core::places::request::Question;
 
 /// The id of a call.
@@ -69,6 +73,44 @@ pub struct Asker {
     pub id: Id,
     /// The client's deadline.
     pub until: Time,
+    /// The [origin](crate::core::session::origins::origin) of the client's address.
+    pub origin: IpAddr,
+}
+
+/// A question that is waiting for its answer.
+pub struct Accepted {
+    /// The call that the client waits for.
+    pub call: CallId,
+    /// Whether the call is new.
+    pub is_new: bool,
+    /// The call that had to make room. It is over.
+    pub displaced: Option<(CallId, Call)>,
+}
+
+/// Why a question does not wait for Places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// There are this many calls, and no origin has more of them waiting than the client's.
+    Full(usize),
+    /// There were too many calls. The client's origin had the most, and a call of another origin
+    /// took the place of its newest one.
+    Displaced,
+}
+
+impl std::error::Error for Busy {}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Busy::Full(calls) => write!(
+                f,
+                "too many questions to Google Places ({calls}) are waiting; try again later"
+            ),
+            Busy::Displaced => f.write_str(
+                "too many questions to Google Places are waiting, and your address has the most of them; try again later",
+            ),
+        }
+    }
 }
 
 /// One question to Places, asked by one client or by several at once.
@@ -76,6 +118,14 @@ pub struct Call {
     question: Question,
     /// The waiting clients, in the order of their deadlines.
     askers: Vec<Asker>,
+    /// The number of waiting clients of each origin.
+    origins: BTreeMap<IpAddr, usize>,
+    /// The call's age in the waiting line.
+    ticket: Ticket,
+    /// The number of queues of the waiting line that the call is in.
+    places_in_line: usize,
+    /// The origin that the question is charged to, once it has left the waiting line.
+    payer: Option<IpAddr>,
     since: Time,
     place: Place,
     was_retried: bool,
@@ -105,6 +155,30 @@ impl Call {
     #[must_use]
     pub fn was_retried(&self) -> bool {
         self.was_retried
+    }
+
+    /// Returns the origins of the waiting clients.
+    pub fn origins(&self) -> impl Iterator<Item = IpAddr> {
+        self.origins.keys().copied()
+    }
+
+    /// Returns the origin that the question is charged to. `None` if it has never left the waiting
+    /// line.
+    #[must_use]
+    pub fn payer(&self) -> Option<IpAddr> {
+        self.payer
+    }
+
+    /// Whether the call is in the waiting line.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.place, Place::Waiting)
+    }
+
+    /// Whether the call is in a queue of the waiting line. A call that was retried is before all
+    /// queues.
+    fn is_queued(&self) -> bool {
+        self.is_waiting() && !self.was_retried
     }
 
     /// Whether connections are being made for the call.
@@ -142,7 +216,8 @@ impl Call {
 pub struct Calls {
     calls: Slots<Call>,
     by_question: HashMap<Question, CallId>,
-    waiting: VecDeque<CallId>,
+    line: Line,
+    last_ticket: Ticket,
     /// The pool: connections that are kept for the next question. The most recently used one is the
     /// last.
     idle: Vec<Id>,
@@ -161,7 +236,8 @@ impl Calls {
         Calls {
             calls: Slots::default(),
             by_question: HashMap::new(),
-            waiting: VecDeque::new(),
+            line: Line::default(),
+            last_ticket: 0,
             idle: Vec::new(),
             made: 0,
             races: 0,
@@ -170,42 +246,87 @@ impl Calls {
         }
     }
 
+    /// Whether a call with this question is out. A client that asks the same joins it.
+    #[must_use]
+    pub fn is_asked(&self, question: &Question) -> bool {
+        self.by_question.contains_key(question)
+    }
+
     /// Adds the client `asker` to the call with the same question. If there is no such call,
-    /// creates one. Returns the id of the call, and whether the call is new.
+    /// creates one. If there are too many calls, the new one displaces the newest waiting call of
+    /// the origin that has the most, if that origin has more than the client's.
     ///
     /// All clients have the same time to wait. So adding at the end keeps `askers` in the order of
     /// their deadlines.
     ///
     /// # Errors
-    /// There are too many calls already.
-    pub fn ask(
-        &mut self,
-        question: Question,
-        asker: Asker,
-        now: Time,
-    ) -> Result<(CallId, bool), String> {
+    /// There are too many calls, and none that can be displaced: [`Busy::Full`].
+    pub fn ask(&mut self, question: Question, asker: Asker, now: Time) -> Result<Accepted, Busy> {
         if let Some(&id) = self.by_question.get(&question)
             && let Some(call) = self.calls.get_mut(id)
         {
             call.askers.push(asker);
-            return Ok((id, false));
+            let of_origin = call.origins.entry(asker.origin).or_default();
+            *of_origin += 1;
+            if *of_origin == 1 && call.is_queued() {
+                call.places_in_line += 1;
+                self.line.stand(asker.origin, call.ticket, id);
+            }
+            return Ok(Accepted {
+                call: id,
+                is_new: false,
+                displaced: None,
+            });
         }
-        if self.calls.len() >= self.max_connections + self.max_waiting {
-            return Err(format!(
-                "too many questions to Google Places ({}) are waiting; try again later",
-                self.calls.len()
-            ));
-        }
+        let displaced = match self.calls.len() >= self.max_connections + self.max_waiting {
+            true => Some(self.displace(asker.origin)?),
+            false => None,
+        };
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
         let id = self.calls.insert(Call {
             question: question.clone(),
             askers: vec![asker],
+            origins: BTreeMap::from([(asker.origin, 1)]),
+            ticket,
+            places_in_line: 1,
+            payer: None,
             since: now,
             place: Place::Waiting,
             was_retried: false,
         });
         self.by_question.insert(question, id);
-        self.waiting.push_back(id);
-        Ok((id, true))
+        self.line.stand(asker.origin, ticket, id);
+        Ok(Accepted {
+            call: id,
+            is_new: true,
+            displaced,
+        })
+    }
+
+    /// Makes room for a call of `origin`: removes the newest waiting call of the origin that has
+    /// the most, if that is more than `origin` has. A call that other origins wait for, too, only
+    /// loses its place in the queue of that origin, and the search goes on.
+    fn displace(&mut self, origin: IpAddr) -> Result<(CallId, Call), Busy> {
+        let own = self.line.count(origin);
+        while let Some(newest) = self.line.newest_of_most() {
+            let Newest { id, count, .. } = newest;
+            if count <= own {
+                break;
+            }
+            self.line.leave(newest.origin, newest.ticket);
+            let Some(call) = self.calls.get_mut(id) else {
+                debug_assert!(false, "the waiting line holds only calls that are out");
+                continue;
+            };
+            call.places_in_line -= 1;
+            if call.places_in_line == 0
+                && let Some(call) = self.remove(id)
+            {
+                return Ok((id, call));
+            }
+        }
+        Err(Busy::Full(self.calls.len()))
     }
 
     /// Returns the call. `None` if it is over.
@@ -214,10 +335,19 @@ impl Calls {
         self.calls.get(id)
     }
 
-    /// Returns the first call in the queue.
+    /// Returns the call that leaves the waiting line next, and the origin whose turn it is. A call
+    /// that was retried has had its turn, so it goes for its first client's origin.
     #[must_use]
-    pub fn first_waiting(&self) -> Option<CallId> {
-        self.waiting.front().copied()
+    pub fn first_waiting(&self) -> Option<(CallId, IpAddr)> {
+        let first = self.line.first()?;
+        let of_asker = || Some(self.calls.get(first.id)?.askers.first()?.origin);
+        Some((first.id, first.origin.or_else(of_asker)?))
+    }
+
+    /// Returns the number of calls for which connections are being made.
+    #[must_use]
+    pub fn races(&self) -> usize {
+        self.races
     }
 
     /// Whether the limit allows another connection. All attempts for one call count as one
@@ -227,9 +357,16 @@ impl Calls {
         self.made + self.races < self.max_connections
     }
 
-    /// Moves the call out of the queue. From now on, connections to `addresses` are made for it,
-    /// one after the other.
-    pub fn connecting(&mut self, id: CallId, addresses: VecDeque<SocketAddr>, now: Time) {
+    /// Moves the call out of the waiting line. From now on, connections to `addresses` are made for
+    /// it, one after the other. The question is charged to `payer`.
+    pub fn connecting(
+        &mut self,
+        id: CallId,
+        payer: IpAddr,
+        addresses: VecDeque<SocketAddr>,
+        now: Time,
+    ) {
+        self.use_turn(id, payer);
         let race = Race {
             addresses,
             attempts: Vec::new(),
@@ -297,7 +434,38 @@ impl Calls {
             return Vec::new();
         };
         let due = call.askers.partition_point(|asker| asker.until <= now);
-        call.askers.drain(..due).map(|asker| asker.id).collect()
+        let due: Vec<Asker> = call.askers.drain(..due).collect();
+        due.iter()
+            .for_each(|asker| self.asker_left(id, asker.origin));
+        due.iter().map(|asker| asker.id).collect()
+    }
+
+    /// A client of `origin` does not wait for the call any more. If it was the last one of its
+    /// origin, the call leaves the queue of that origin.
+    fn asker_left(&mut self, id: CallId, origin: IpAddr) {
+        let Some(call) = self.calls.get_mut(id) else {
+            return;
+        };
+        let Some(of_origin) = call.origins.get_mut(&origin) else {
+            debug_assert!(false, "the origin of each client is counted");
+            return;
+        };
+        *of_origin -= 1;
+        if *of_origin > 0 {
+            return;
+        }
+        call.origins.remove(&origin);
+        if self.line.leave(origin, call.ticket) {
+            call.places_in_line -= 1;
+        }
+        // The origins that are left may have lost their places to other calls.
+        if call.is_queued()
+            && call.places_in_line == 0
+            && let Some(asker) = call.askers.first()
+        {
+            call.places_in_line = 1;
+            self.line.stand(asker.origin, call.ticket, id);
+        }
     }
 
     /// From now on, `connection` carries the call, because the TLS handshake of `connection` is
@@ -326,9 +494,11 @@ impl Calls {
         &self.idle
     }
 
-    /// Takes the most recently used connection out of the pool. From now on, it carries the call.
-    pub fn take_kept(&mut self, id: CallId) -> Option<Id> {
+    /// Takes the most recently used connection out of the pool. From now on, it carries the call,
+    /// and the question is charged to `payer`.
+    pub fn take_kept(&mut self, id: CallId, payer: IpAddr) -> Option<Id> {
         let connection = self.idle.pop()?;
+        self.use_turn(id, payer);
         self.moved(id, Place::On(connection));
         Some(connection)
     }
@@ -357,7 +527,23 @@ impl Calls {
             call.was_retried = true;
         }
         if self.moved(id, Place::Waiting).is_some() {
-            self.waiting.push_front(id);
+            self.line.retry(id);
+        }
+    }
+
+    /// The call is about to leave the waiting line for a connection. If it is the first of the
+    /// line, it uses up the turn of its origin.
+    fn use_turn(&mut self, id: CallId, payer: IpAddr) {
+        if let Some(call) = self.calls.get_mut(id) {
+            call.payer = Some(payer);
+        }
+        if let Some(First {
+            id: first,
+            origin: Some(origin),
+        }) = self.line.first()
+            && first == id
+        {
+            self.line.use_turn(origin);
         }
     }
 
@@ -365,26 +551,31 @@ impl Calls {
     fn moved(&mut self, id: CallId, place: Place) -> Option<Place> {
         let call = self.calls.get_mut(id)?;
         let before = std::mem::replace(&mut call.place, place);
-        self.left(id, &before);
+        match before {
+            Place::Waiting => {
+                call.places_in_line = 0;
+                leave_line(&mut self.line, id, call);
+            }
+            Place::Connecting(_) => self.race_over(),
+            Place::On(_) => {}
+        }
         Some(before)
     }
 
-    fn left(&mut self, id: CallId, place: &Place) {
-        match place {
-            Place::Waiting => self.waiting.retain(|&waiting| waiting != id),
-            Place::Connecting(_) => {
-                debug_assert!(self.races > 0, "a race that is over was counted");
-                self.races -= 1;
-            }
-            Place::On(_) => {}
-        }
+    fn race_over(&mut self) {
+        debug_assert!(self.races > 0, "a race that is over was counted");
+        self.races -= 1;
     }
 
     /// Removes a call that is over, for any reason.
     pub fn remove(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(id)?;
         self.by_question.remove(&call.question);
-        self.left(id, &call.place);
+        match &call.place {
+            Place::Waiting => leave_line(&mut self.line, id, &call),
+            Place::Connecting(_) => self.race_over(),
+            Place::On(_) => {}
+        }
         Some(call)
     }
 
@@ -392,10 +583,12 @@ impl Calls {
     /// and returned.
     pub fn leave(&mut self, id: CallId, asker: Id) -> Option<Call> {
         let call = self.calls.get_mut(id)?;
-        call.askers.retain(|other| other.id != asker);
+        let place = call.askers.iter().position(|other| other.id == asker)?;
+        let origin = call.askers.remove(place).origin;
         if call.askers.is_empty() {
             self.remove(id)
         } else {
+            self.asker_left(id, origin);
             None
         }
     }
@@ -408,18 +601,44 @@ impl Calls {
 
     /// Checks that the lists and the counts agree with the calls. For tests.
     pub(crate) fn check_invariants(&self) -> Result<(), String> {
+        self.line.check_invariants()?;
+        let mut in_line: BTreeMap<CallId, Vec<Option<IpAddr>>> = BTreeMap::new();
+        for (id, origin) in self.line.places() {
+            hold!(self.calls.get(id).is_some(), "a call that is over waits");
+            in_line.entry(id).or_default().push(origin);
+        }
         let mut races = 0;
         for (id, call) in self.calls.iter() {
             let name = id.serial();
-            let is_waiting = matches!(call.place, Place::Waiting);
-            let listed = self
-                .waiting
-                .iter()
-                .filter(|&&waiting| waiting == id)
-                .count();
+            let places = in_line.remove(&id).unwrap_or_default();
+            let is_right = match (call.is_waiting(), call.was_retried) {
+                (false, _) => places.is_empty(),
+                (true, true) => places == [None],
+                (true, false) => {
+                    let is_its = |place: &Option<IpAddr>| {
+                        place.is_some_and(|origin| call.origins.contains_key(&origin))
+                    };
+                    !places.is_empty() && places.iter().all(is_its)
+                }
+            };
             hold!(
-                listed == usize::from(is_waiting),
-                "call {name} is {listed} times in the waiting line"
+                is_right,
+                "call {name} stands in the waiting line at {places:?}"
+            );
+            hold!(
+                call.places_in_line == places.iter().flatten().count(),
+                "call {name} has {} places in the waiting line, not {}",
+                places.iter().flatten().count(),
+                call.places_in_line
+            );
+            let mut origins: BTreeMap<IpAddr, usize> = BTreeMap::new();
+            for asker in &call.askers {
+                *origins.entry(asker.origin).or_default() += 1;
+            }
+            hold!(
+                origins == call.origins,
+                "the clients of call {name} are counted as {:?}",
+                call.origins
             );
             hold!(
                 self.by_question.get(&call.question) == Some(&id),
@@ -439,15 +658,329 @@ impl Calls {
             "{races} calls have connections made for them, and {} are counted",
             self.races
         );
-        hold!(
-            self.waiting.len() <= self.calls.len(),
-            "a call that is over waits"
-        );
         Ok(())
     }
 
     /// Returns the ids of all calls.
     pub fn ids(&self) -> Vec<CallId> {
         self.calls.iter().map(|(id, _)| id).collect()
+    }
+}
+
+/// Removes the call from the waiting line.
+fn leave_line(line: &mut Line, id: CallId, call: &Call) {
+    if call.was_retried {
+        line.leave_retried(id);
+    }
+    for origin in call.origins.keys() {
+        line.leave(*origin, call.ticket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// The calls of a server, and what became of each client.
+    struct Scene {
+        calls: Calls,
+        clients: Slots<()>,
+        /// Clients that wait.
+        waiting: BTreeSet<Id>,
+        /// Calls that have a connection.
+        carried: Vec<(CallId, Id)>,
+    }
+
+    fn origin(number: u8) -> IpAddr {
+        [192, 0, 2, number].into()
+    }
+
+    fn question(number: u8) -> Question {
+        Question {
+            latitude: number.to_string(),
+            ..Question::default()
+        }
+    }
+
+    impl Scene {
+        fn new(connections: u64, waiting: u64) -> Scene {
+            Scene {
+                calls: Calls::new(&Limits {
+                    max_places_connections: connections,
+                    max_places_waiting: waiting,
+                    ..Limits::default()
+                }),
+                clients: Slots::default(),
+                waiting: BTreeSet::new(),
+                carried: Vec::new(),
+            }
+        }
+
+        /// Returns the origins whose clients are displaced.
+        fn ask(&mut self, from: u8, about: u8) -> Result<Vec<IpAddr>, Busy> {
+            let asker = Asker {
+                id: self.clients.insert(()),
+                until: Time::from_nanos(0),
+                origin: origin(from),
+            };
+            let id = asker.id;
+            let asked = self
+                .calls
+                .ask(question(about), asker, Time::from_nanos(0))?;
+            self.waiting.insert(id);
+            let displaced = asked.displaced.into_iter();
+            let askers = displaced.flat_map(|(_, call)| call.askers);
+            let displaced = askers.map(|asker| {
+                assert!(self.waiting.remove(&asker.id), "it waited");
+                asker.origin
+            });
+            Ok(displaced.collect())
+        }
+
+        /// The next call gets a connection. Returns the origin whose turn it was, and what is
+        /// asked; the origin is `None` for a call that was retried.
+        fn take(&mut self) -> Option<(Option<IpAddr>, String)> {
+            let first = self.calls.line.first()?;
+            let (id, payer) = self.calls.first_waiting().unwrap();
+            assert_eq!(id, first.id);
+            let connection = self.clients.insert(());
+            match self.carried.len() % 2 {
+                0 => {
+                    self.calls.keep(connection);
+                    let kept = self.calls.take_kept(id, payer);
+                    assert_eq!(kept, Some(connection));
+                }
+                _ => {
+                    let now = Time::from_nanos(0);
+                    self.calls.connecting(id, payer, VecDeque::new(), now);
+                    self.calls.attempt_begun(id, connection);
+                    assert_eq!(self.calls.made(id, connection), []);
+                }
+            }
+            self.carried.push((id, connection));
+            let latitude = &self.calls.get(id).unwrap().question.latitude;
+            Some((first.origin, latitude.clone()))
+        }
+
+        fn takes(&mut self, count: usize) -> String {
+            let taken: Vec<String> = (0..count).map(|_| self.take().unwrap().1).collect();
+            taken.join(" ")
+        }
+
+        fn answered(&mut self, number: usize) {
+            let (id, _) = self.carried.remove(number);
+            let Some(call) = self.calls.remove(id) else {
+                return; // all its clients have left
+            };
+            for asker in call.askers {
+                assert!(self.waiting.remove(&asker.id), "it waited");
+            }
+        }
+
+        fn leave(&mut self, number: usize) {
+            let Some(&client) = self.waiting.iter().nth(number) else {
+                return;
+            };
+            self.waiting.remove(&client);
+            let call = self.calls.calls.iter().find_map(|(id, call)| {
+                let is_its = call.askers.iter().any(|asker| asker.id == client);
+                is_its.then_some(id)
+            });
+            self.calls.leave(call.unwrap(), client);
+        }
+
+        /// Each client that waits is one of a call, and each call has its place.
+        fn check(&self) {
+            assert_eq!(self.calls.check_invariants(), Ok(()));
+            let ids = self.calls.calls.iter();
+            let askers = ids.flat_map(|(_, call)| call.askers.iter().map(|asker| asker.id));
+            assert_eq!(askers.collect::<BTreeSet<Id>>(), self.waiting);
+        }
+    }
+
+    #[test]
+    fn origins_take_turns_and_the_oldest_call_of_one_goes_first() {
+        let mut scene = Scene::new(100, 100);
+        for about in [10, 11, 12, 13] {
+            scene.ask(1, about).unwrap();
+        }
+        for about in [20, 21] {
+            scene.ask(2, about).unwrap();
+        }
+        scene.ask(3, 30).unwrap();
+        assert_eq!(scene.takes(3), "10 20 30");
+        // An origin that comes back waits for all others first.
+        scene.ask(3, 31).unwrap();
+        assert_eq!(scene.takes(4), "11 21 31 12");
+        assert_eq!(scene.takes(1), "13");
+        assert_eq!(scene.take(), None);
+        scene.check();
+    }
+
+    #[test]
+    fn a_shared_call_goes_at_the_earliest_turn_of_its_origins() {
+        let mut scene = Scene::new(100, 100);
+        for (from, about) in [(1, 10), (1, 11), (1, 12), (2, 20), (3, 12)] {
+            scene.ask(from, about).unwrap();
+        }
+        assert_eq!(scene.takes(4), "10 20 12 11");
+        scene.check();
+    }
+
+    #[test]
+    fn a_new_call_displaces_the_newest_of_the_origin_that_has_the_most() {
+        let mut scene = Scene::new(1, 4);
+        for (from, about) in [(1, 10), (2, 20), (1, 11), (1, 12), (1, 13)] {
+            scene.ask(from, about).unwrap();
+        }
+        assert_eq!(scene.ask(1, 14), Err(Busy::Full(5)), "none has more");
+        assert_eq!(scene.ask(3, 30), Ok(vec![origin(1)]));
+        assert_eq!(scene.ask(2, 21), Ok(vec![origin(1)]));
+        // Each of the first two has two now, and the call of the second is the newest of all.
+        assert_eq!(scene.ask(4, 40), Ok(vec![origin(2)]));
+        assert_eq!(scene.ask(1, 15), Err(Busy::Full(5)));
+        assert_eq!(scene.takes(5), "10 20 30 40 11");
+        scene.check();
+    }
+
+    #[test]
+    fn a_shared_call_is_displaced_only_when_each_of_its_origins_has_too_many() {
+        // The first origin has the most, but the second waits for its newest call, too.
+        let mut scene = Scene::new(1, 2);
+        for (from, about) in [(1, 10), (1, 11), (1, 12), (2, 12)] {
+            assert_eq!(scene.ask(from, about), Ok(vec![]));
+        }
+        assert_eq!(scene.ask(3, 30), Ok(vec![origin(1)]));
+        scene.check();
+        assert_eq!(scene.takes(3), "10 12 30", "the answer is for both");
+        // Two origins that share all their calls can be displaced all the same.
+        let mut scene = Scene::new(1, 2);
+        for about in [10, 11, 12] {
+            scene.ask(1, about).unwrap();
+            scene.ask(2, about).unwrap();
+        }
+        assert_eq!(scene.ask(3, 30), Ok(vec![origin(1), origin(2)]));
+        assert_eq!(scene.ask(4, 40), Ok(vec![origin(1), origin(2)]));
+        scene.check();
+    }
+
+    #[test]
+    fn a_call_that_lost_its_place_gets_it_back_when_its_other_origin_leaves() {
+        let mut scene = Scene::new(1, 2);
+        for (from, about) in [(1, 10), (1, 11), (1, 12), (2, 12), (3, 30)] {
+            scene.ask(from, about).unwrap();
+        }
+        scene.leave(2); // the client of the second origin; 11 was displaced
+        scene.check();
+        assert_eq!(scene.takes(3), "10 30 12");
+    }
+
+    #[test]
+    fn a_call_that_is_retried_goes_first_and_is_not_displaced() {
+        let mut scene = Scene::new(1, 1);
+        scene.ask(1, 10).unwrap();
+        scene.takes(1);
+        scene.ask(2, 20).unwrap();
+        let (id, _) = scene.carried.remove(0);
+        scene.calls.retry(id);
+        assert_eq!(scene.ask(3, 30), Ok(vec![origin(2)]));
+        assert_eq!(scene.takes(2), "10 30");
+        scene.check();
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Ask { from: u8, about: u8 },
+        Leave(usize),
+        Take,
+        Answer(usize),
+        Retry(usize),
+        Due(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (0_u8..5, 0_u8..24).prop_map(|(from, about)| Step::Ask { from, about }),
+            1 => (0_usize..20).prop_map(Step::Leave),
+            3 => Just(Step::Take),
+            2 => (0_usize..4).prop_map(Step::Answer),
+            1 => (0_usize..4).prop_map(Step::Retry),
+            1 => (0_usize..8).prop_map(Step::Due),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: no client and no call is lost, the line is not
+        /// longer than its limit, and no origin that waits is passed over twice by another.
+        #[test]
+        fn no_call_is_lost_and_no_origin_is_passed_over(
+            steps in proptest::collection::vec(step(), 1..200),
+        ) {
+            let mut scene = Scene::new(3, 5);
+            // How often an origin (the first) was passed over by another since its last turn.
+            let mut passed: BTreeMap<(IpAddr, IpAddr), u32> = BTreeMap::new();
+            for step in steps {
+                match step {
+                    Step::Ask { from, about } => {
+                        let own = scene.calls.line.count(origin(from));
+                        let most = scene.calls.line.newest_of_most();
+                        let was_out = scene.calls.is_asked(&question(about));
+                        match scene.ask(from, about) {
+                            Ok(displaced) => prop_assert!(displaced.is_empty() || !was_out),
+                            Err(Busy::Full(calls)) => {
+                                prop_assert_eq!(calls, 8);
+                                prop_assert!(!was_out);
+                                // Only shared calls could have kept it out.
+                                let has_shared = scene.calls.calls.iter().any(|(_, call)| {
+                                    call.is_queued() && call.origins.len() > 1
+                                });
+                                let most = most.map_or(0, |most| most.count);
+                                prop_assert!(most <= own || has_shared);
+                            }
+                            Err(Busy::Displaced) => prop_assert!(false, "it is new"),
+                        }
+                    }
+                    Step::Leave(number) => scene.leave(number),
+                    Step::Take if scene.carried.len() < 3 => {
+                        let others: Vec<IpAddr> = scene.calls.line.origins().collect();
+                        if let Some((Some(taken), _)) = scene.take() {
+                            passed.retain(|(waits, _), _| *waits != taken);
+                            for other in others.into_iter().filter(|other| *other != taken) {
+                                let times = passed.entry((other, taken)).or_default();
+                                *times += 1;
+                                prop_assert!(*times < 2, "{} passed {} over", taken, other);
+                            }
+                        }
+                    }
+                    Step::Take => {}
+                    Step::Answer(number) => {
+                        if number < scene.carried.len() {
+                            scene.answered(number);
+                        }
+                    }
+                    Step::Retry(number) => {
+                        if number < scene.carried.len() {
+                            let (id, _) = scene.carried.remove(number);
+                            scene.calls.retry(id);
+                        }
+                    }
+                    Step::Due(number) => {
+                        let ids = scene.calls.ids();
+                        if let Some(&id) = ids.get(number) {
+                            for client in scene.calls.take_due(id, Time::from_nanos(1)) {
+                                prop_assert!(scene.waiting.remove(&client));
+                            }
+                            scene.calls.remove(id);
+                        }
+                    }
+                }
+                let line = &scene.calls.line;
+                passed.retain(|(waits, _), _| line.count(*waits) > 0);
+                prop_assert!(scene.calls.calls.len() <= 8);
+                scene.check();
+            }
+        }
     }
 }

@@ -14,5 +14,6 @@
 pub mod answer;
 pub mod call;
 pub mod exchange;
+mod line;
 pub mod request;
 pub mod response;
