@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::Config;
 use crate::core::base::counted::Counted;
-use crate::core::base::settings::{PlacesApi, Settings};
+use crate::core::base::settings::{PlacesApi, PlacesQuota, Settings};
 use crate::core::journal::durability::Fsync;
 use crate::logging::Rotation;
 use crate::shell::start::JournalConfig;
@@ -66,6 +66,7 @@ impl Config {
         if places.api == PlacesApi::New {
             let _ = writeln!(text, "field mask  {}", places.field_mask);
         }
+        let _ = writeln!(text, "questions   {}", of_quota(&places.quota));
         let _ = writeln!(text, "places key  {}", self.key_source);
         let _ = writeln!(text, "places CA   {}", self.ca_source);
         let _ = match &self.journal {
@@ -109,4 +110,28 @@ impl Config {
         }
         text
     }
+}
+
+/// Returns how many questions Google Places may be asked, in words.
+fn of_quota(quota: &PlacesQuota) -> String {
+    let most = |key: &str, most: u64, period: &str| match most {
+        0 => format!("any number {period} (places.{key})"),
+        _ => format!("at most {most} {period} (places.{key})"),
+    };
+    let second = most("max_per_second", quota.per_second, "a second");
+    let day = most("max_per_day", quota.per_day, "in 24 hours");
+    if quota.per_day == 0 {
+        return format!("{second}, {day}");
+    }
+    let share = match quota.per_day_per_address {
+        Some(0) => "as many for one address".to_owned(),
+        Some(most) => {
+            format!("at most {most} for one address after half (places.max_per_day_per_address)")
+        }
+        None => format!(
+            "at most {} for one address after half, loopback excepted (places.max_per_day_per_address)",
+            quota.default_share()
+        ),
+    };
+    format!("{second}, {day}, {share}")
 }

@@ -86,6 +86,12 @@ pub(super) struct FilePlaces {
     pub(super) ca_file: Option<PathBuf>,
     pub(super) key_file: Option<PathBuf>,
     pub(super) field_mask: Option<String>,
+    /// Questions a second; 0: any number.
+    pub(super) max_per_second: Option<u64>,
+    /// Questions in 24 hours; 0: any number.
+    pub(super) max_per_day: Option<u64>,
+    /// Questions of one address in 24 hours, once half of them are asked; 0: any number.
+    pub(super) max_per_day_per_address: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

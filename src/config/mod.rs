@@ -177,6 +177,44 @@ mod tests {
     }
 
     #[test]
+    fn google_is_asked_so_often_and_a_stand_in_as_often_as_it_is_told() {
+        let check = |places: &str| {
+            let text = format!("{TWO}[places]\n{places}");
+            let config = herd(&text).unwrap().server("A", &Overrides::default());
+            let described = config.map(|config| config.describe());
+            let line = described.map(|text| {
+                let line = text.lines().find_map(|it| it.strip_prefix("questions   "));
+                line.unwrap().to_owned()
+            });
+            line.unwrap_or_else(|ConfigError(what)| {
+                what.split_once("places.").unwrap().1.to_owned()
+            })
+        };
+        let second = "at most 100 a second (places.max_per_second)";
+        let no_day = "any number in 24 hours (places.max_per_day)";
+        assert_eq!(check(""), format!("{second}, {no_day}"));
+        assert_eq!(check("api = \"new\""), format!("{second}, {no_day}"));
+        assert_eq!(
+            check("url = \"https://localhost:1\""),
+            format!("any number a second (places.max_per_second), {no_day}")
+        );
+        assert_eq!(
+            check("max_per_second = 0\nmax_per_day = 1_000"),
+            "any number a second (places.max_per_second), at most 1000 in 24 hours (places.max_per_day), at most 62 for one address after half, loopback excepted (places.max_per_day_per_address)"
+        );
+        assert_eq!(
+            check("max_per_day = 9\nmax_per_day_per_address = 3"),
+            format!(
+                "{second}, at most 9 in 24 hours (places.max_per_day), at most 3 for one address after half (places.max_per_day_per_address)"
+            )
+        );
+        assert_eq!(
+            check("max_per_second = 1_000_001"),
+            "max_per_second is 1000001, must be 0 to 1000000"
+        );
+    }
+
+    #[test]
     fn a_secret_that_everybody_may_read_is_noted() {
         let directory = tempfile::tempdir().unwrap();
         let files = ["secret", "key"].map(|name| directory.path().join(name));

@@ -7,10 +7,20 @@ use super::address::origin;
 use super::redact::redact;
 use super::secrets::read_secret;
 use super::{ConfigError, HerdConfig, Overrides, tls, wrong};
-use crate::core::base::settings::{HostPort, PlacesApi, PlacesSettings};
+use crate::core::base::settings::{HostPort, PlacesApi, PlacesQuota, PlacesSettings};
 
 /// The fields that are requested from the New API by default.
 const FIELD_MASK: &str = "places.displayName,places.formattedAddress,places.location,places.types";
+
+/// The number of questions that Google may be asked in a second by default. A busy server asks
+/// less, and a flood of clients cannot make it ask more.
+const PER_SECOND: u64 = 100;
+
+/// The greatest number of questions in a second that can be configured.
+const MOST_PER_SECOND: u64 = 1_000_000;
+
+/// The greatest number of questions in 24 hours that can be configured.
+const MOST_PER_DAY: u64 = 1_000_000_000;
 
 impl HerdConfig {
     /// Returns the settings for Places, where the key was found, and where the authorities were
@@ -73,6 +83,7 @@ impl HerdConfig {
                 redact(&field_mask)
             ));
         }
+        let quota = self.quota(&origin)?;
         let ca_file = overrides
             .places_ca
             .clone()
@@ -93,11 +104,41 @@ impl HerdConfig {
                 origin,
                 key,
                 field_mask,
+                quota,
                 tls: tls::trusting(roots, &[b"http/1.1"])?,
             },
             key_source,
             ca_source,
         ))
+    }
+
+    /// Returns how many questions the server at `origin` may be asked. Without a setting, the rate
+    /// is bounded only for Google: another server is a stand-in, which sends no bill.
+    fn quota(&self, origin: &HostPort) -> Result<PlacesQuota, ConfigError> {
+        let file = &self.file.places;
+        for (key, value, most) in [
+            ("max_per_second", file.max_per_second, MOST_PER_SECOND),
+            ("max_per_day", file.max_per_day, MOST_PER_DAY),
+            (
+                "max_per_day_per_address",
+                file.max_per_day_per_address,
+                MOST_PER_DAY,
+            ),
+        ] {
+            if let Some(value) = value.filter(|value| *value > most) {
+                return wrong(format!(
+                    "{}: places.{key} is {value}, must be 0 to {most}",
+                    self.title
+                ));
+            }
+        }
+        let is_google = origin.host.ends_with(".googleapis.com");
+        let default = if is_google { PER_SECOND } else { 0 };
+        Ok(PlacesQuota {
+            per_second: file.max_per_second.unwrap_or(default),
+            per_day: file.max_per_day.unwrap_or(0),
+            per_day_per_address: file.max_per_day_per_address,
+        })
     }
 
     /// Returns the file with the key for Places. `None` if the environment has the key, or if no

@@ -51,6 +51,13 @@ impl Bucket {
         self.full_at <= now
     }
 
+    /// Returns the time at which [`Bucket::take`] succeeds, if nothing is taken until then.
+    #[must_use]
+    pub fn has_at(&self, bytes: u64, size: Size) -> Time {
+        let full_at = self.full_at + size.time_for(bytes);
+        Time::from_nanos(0) + full_at.since(Time::from_nanos(0) + size.period)
+    }
+
     /// Whether [`Bucket::take`] would succeed. Takes nothing.
     #[must_use]
     pub fn has(mut self, bytes: u64, size: Size, now: Time) -> bool {

@@ -159,6 +159,27 @@ pub enum PlacesApi {
     New,
 }
 
+/// How many questions Google Places may be asked. 0 stands for any number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlacesQuota {
+    /// The maximum number in a second.
+    pub per_second: u64,
+    /// The maximum number in any 24 hours.
+    pub per_day: u64,
+    /// The maximum number of one address in 24 hours, once over half of `per_day` is used. `None`
+    /// stands for [`PlacesQuota::default_share`], without a bound for loopback addresses.
+    pub per_day_per_address: Option<u64>,
+}
+
+impl PlacesQuota {
+    /// Returns the share of an address if the config file sets none: a sixteenth of `per_day`, and
+    /// at least 1.
+    #[must_use]
+    pub fn default_share(&self) -> u64 {
+        (self.per_day / 16).max(1)
+    }
+}
+
 /// How to query Google Places: which API, which server, which key.
 #[derive(Clone)]
 pub struct PlacesSettings {
@@ -170,6 +191,8 @@ pub struct PlacesSettings {
     pub key: Option<Secret>,
     /// The fields that the New API returns. They are sent in the header `X-Goog-FieldMask`.
     pub field_mask: String,
+    /// How many questions may be asked.
+    pub quota: PlacesQuota,
     /// The TLS configuration, with the trusted authorities.
     pub tls: Arc<rustls::ClientConfig>,
 }

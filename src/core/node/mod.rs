@@ -86,6 +86,8 @@ mod neighbours;
 mod poll;
 mod proxied;
 mod questions;
+#[cfg(test)]
+mod quota;
 mod session;
 mod states;
 mod turn_order;
@@ -155,6 +157,8 @@ enum Timer {
     LookUps,
     /// The last turn left answers of Places, which are delivered now.
     Answers,
+    /// `places.max_per_second` lets another question through.
+    Second,
     /// A certificate may have ended, or may end soon.
     Certificates,
     /// The next step of the search for expired records.
@@ -204,6 +208,9 @@ pub struct Node {
     answers: VecDeque<(Vec<ConnId>, Outcome)>,
     /// This turn has delivered the maximum number of answers. The others wait for the next turn.
     answers_wait: bool,
+    /// The time at which `places.max_per_second` lets the next question through, if calls wait for
+    /// that.
+    second_due: Option<Time>,
     resolver: Resolver,
     /// The journal, if the server has a data directory.
     journal: Option<Journal>,
@@ -286,6 +293,7 @@ impl Node {
             calls: Calls::new(limits),
             answers: VecDeque::new(),
             answers_wait: false,
+            second_due: None,
             resolver: Resolver::new(limits.lookup_ms.to_duration()),
             journal: None,
             deadlines: Deadlines::default(),
@@ -417,6 +425,10 @@ impl Node {
                     Timer::LookUps => node.begin_look_ups(now),
                     Timer::Sweep => node.sweep_due(now),
                     Timer::Answers => node.answers_wait = false, // `handle` delivers the rest
+                    // `handle` goes on with the calls.
+                    Timer::Second => {
+                        node.second_due.take_if(|due| *due <= now.time);
+                    }
                     Timer::LastAnswers => node.give_up_calls(now),
                     Timer::Certificates => node.certificates_due(now),
                     Timer::LeftOut => node.tally.log_budget.tell(&node.settings.limits),

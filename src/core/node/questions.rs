@@ -19,6 +19,7 @@ use crate::core::places::exchange::{Effect, Exchange, Failure, Stage};
 use crate::core::places::request::{Question, without_key};
 use crate::core::places::response::Response;
 use crate::core::session::log_budget::Lines;
+use crate::core::session::places_budget::OverQuota;
 use crate::core::session::resolver::Resolution;
 use crate::core::session::tls::{Tls, TlsError, TlsSession};
 use crate::core::wire::escape::Escaped;
@@ -56,6 +57,13 @@ impl Node {
         if self.settings.places.key.is_none() {
             return Err(ErrorKind::NoKey.error("this server has no key for Google Places; its operator can give it one (HERD_PLACES_KEY)"));
         }
+        // A question that is out is not asked again, so it costs nothing.
+        if !self.calls.is_asked(question)
+            && let Err(over) = self.payer([origin], now)
+        {
+            self.tally.counters.places_over_day += 1;
+            return Err(ErrorKind::OverQuota.error(over.to_string()));
+        }
         let until = now.time + self.settings.limits.places_ms.to_duration();
         let asker = Asker {
             id: asker,
@@ -65,6 +73,7 @@ impl Node {
         let asked = self.calls.ask(question.clone(), asker, now.time);
         let asked = asked.map_err(|busy| ErrorKind::Busy.error(busy.to_string()))?;
         if let Some((id, call)) = asked.displaced {
+            self.tally.counters.places_displaced += 1;
             let error = ErrorKind::Busy.error(Busy::Displaced.to_string());
             self.call_over(id, &call, Err(error));
         }
@@ -72,6 +81,16 @@ impl Node {
             self.deadlines.call_at(until, Timer::Call(asked.call));
         }
         Ok(asked.call)
+    }
+
+    /// Returns the first of `origins` that a question of today can be charged to.
+    fn payer(
+        &self,
+        origins: impl IntoIterator<Item = IpAddr>,
+        now: Now,
+    ) -> Result<Option<IpAddr>, OverQuota> {
+        let quota = &self.settings.places.quota;
+        self.tally.places_budget.payer(origins, quota, now.time)
     }
 
     /// Gives connections to waiting calls, and answers to the clients that wait for them, until
@@ -103,6 +122,9 @@ impl Node {
     }
 
     fn carry_calls(&mut self, now: Now) {
+        if self.second_due.is_some_and(|due| now.time < due) {
+            return;
+        }
         while let Some((id, origin)) = self.calls.first_waiting() {
             if !self.carry(id, origin, now) {
                 return;
@@ -117,26 +139,42 @@ impl Node {
             debug_assert!(false, "the waiting line holds only calls that are out");
             return false;
         };
-        if !call.was_retried() && !self.calls.kept().is_empty() {
+        let may_use_kept = !call.was_retried() && !self.calls.kept().is_empty();
+        let payer = match self.payer([origin].into_iter().chain(call.origins()), now) {
+            Ok(payer) => payer.unwrap_or(origin),
+            Err(over) => {
+                self.tally.counters.places_over_day += 1;
+                self.finish_call(id, Err(ErrorKind::OverQuota.error(over.to_string())));
+                return true;
+            }
+        };
+        if !may_use_kept && !self.calls.may_connect() {
+            return false;
+        }
+        if !self.has_room_for_question(now) {
+            return false;
+        }
+        let quota = &self.settings.places.quota;
+        if may_use_kept {
             let request = self.request(id);
-            let Some(connection) = self.calls.take_kept(id, origin) else {
+            let Some(connection) = self.calls.take_kept(id, payer) else {
                 return false;
             };
+            self.tally.places_budget.take_second(quota, now.time);
             let limits = &self.settings.limits;
             if let Some(exchange) = exchange(&mut self.sessions, connection) {
                 exchange.start(id, request, limits, now.time);
                 self.mark_dirty(connection);
             }
+            self.question_sent(payer, now);
             return true;
-        }
-        if !self.calls.may_connect() {
-            return false;
         }
         let host = self.settings.places.origin.clone();
         match self.resolve(&host, now) {
             Resolution::Known(addresses) => {
-                self.calls
-                    .connecting(id, origin, addresses.into(), now.time);
+                let quota = &self.settings.places.quota;
+                self.tally.places_budget.take_second(quota, now.time);
+                self.calls.connecting(id, payer, addresses.into(), now.time);
                 self.next_attempt(id, now);
             }
             Resolution::Pending => return false,
@@ -148,6 +186,31 @@ impl Node {
             }
         }
         true
+    }
+
+    /// Whether one more question may be sent now. If not, the calls are looked at again when it
+    /// may.
+    fn has_room_for_question(&mut self, now: Now) -> bool {
+        let (budget, quota) = (&self.tally.places_budget, &self.settings.places.quota);
+        // Each question that is about to be sent counts. If one of them is not sent in the end,
+        // that is an event, and the calls are looked at again.
+        let asked = budget.asked_in_a_day(quota, now.time);
+        if asked.is_some_and(|asked| asked + self.calls.races() as u64 >= quota.per_day) {
+            return false;
+        }
+        let Some(due) = budget.wait_for_second(quota, now.time) else {
+            return true;
+        };
+        self.second_due = Some(due);
+        self.deadlines.call_at(due, Timer::Second);
+        false
+    }
+
+    /// A question is sent, and charged to `payer`.
+    fn question_sent(&mut self, payer: IpAddr, now: Now) {
+        self.tally.counters.places_asked += 1;
+        let quota = &self.settings.places.quota;
+        self.tally.places_budget.asked(payer, quota, now.time);
     }
 
     /// Returns the HTTP request for a call.
@@ -251,6 +314,9 @@ impl Node {
     /// other connections that are being made for the call are closed.
     fn exchange_made(&mut self, id: ConnId, call: CallId, now: Now) {
         let others = self.calls.made(call, id);
+        if let Some(payer) = self.calls.get(call).and_then(Call::payer) {
+            self.question_sent(payer, now);
+        }
         if let Some(exchange) = exchange(&mut self.sessions, id) {
             let host = &self.settings.places.origin.host;
             self.resolver
@@ -390,11 +456,21 @@ impl Node {
     /// Answers the clients of a call whose deadline has been reached. If no other client waits for
     /// the call, the call ends.
     fn expire(&mut self, id: CallId, now: Now) {
-        let waited = self.settings.limits.places_ms.to_duration().as_secs_f32();
-        let message = format!("Google Places did not answer within {waited} s; try again later");
-        let error = ErrorKind::TimedOut.error(message);
         let Some(call) = self.calls.get(id) else {
             return;
+        };
+        let error = match call.is_waiting() && self.second_due.is_some() {
+            true => {
+                self.tally.counters.places_over_second += 1;
+                let most = self.settings.places.quota.per_second;
+                ErrorKind::OverQuota.error(OverQuota::Second { most }.to_string())
+            }
+            false => {
+                let waited = self.settings.limits.places_ms.to_duration().as_secs_f32();
+                ErrorKind::TimedOut.error(format!(
+                    "Google Places did not answer within {waited} s; try again later"
+                ))
+            }
         };
         if call.is_due(now.time) {
             let connections = call.connections().to_vec();

@@ -39,6 +39,8 @@ pub enum ErrorKind {
     NoKey,
     /// Too many questions are waiting for Google Places.
     Busy,
+    /// This server may not ask Google Places more questions for now.
+    OverQuota,
     /// Google Places cannot be reached, or this server is stopping.
     Unavailable,
     /// No answer came in time.
@@ -53,7 +55,7 @@ impl ErrorKind {
     pub fn code(self) -> (u16, &'static str) {
         match self {
             ErrorKind::NoKey => (403, "PERMISSION_DENIED"),
-            ErrorKind::Busy => (429, "RESOURCE_EXHAUSTED"),
+            ErrorKind::Busy | ErrorKind::OverQuota => (429, "RESOURCE_EXHAUSTED"),
             ErrorKind::Unavailable => (503, "UNAVAILABLE"),
             ErrorKind::TimedOut => (504, "DEADLINE_EXCEEDED"),
             ErrorKind::BadAnswer => (500, "INTERNAL"),

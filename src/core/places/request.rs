@@ -189,7 +189,7 @@ fn byte_written(text: &[u8], byte: u8) -> Option<usize> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::core::base::settings::HostPort;
+    use crate::core::base::settings::{HostPort, PlacesQuota};
     use std::sync::Arc;
 
     /// Returns settings for tests that do not begin a TLS handshake.
@@ -208,6 +208,7 @@ pub(crate) mod tests {
             },
             key: Some(Secret::new(b"a&key/1".to_vec())),
             field_mask: "places.displayName,places.location".into(),
+            quota: PlacesQuota::default(),
             tls: Arc::new(tls),
         }
     }

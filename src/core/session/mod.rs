@@ -30,6 +30,7 @@ pub mod herd;
 pub mod log_budget;
 pub mod origins;
 pub mod peer_label;
+pub mod places_budget;
 pub mod protocol;
 pub mod resolver;
 pub mod tally;

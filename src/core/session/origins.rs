@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use crate::core::base::bucket::{Bucket, Size};
 use crate::core::base::clock::Time;
@@ -93,12 +94,20 @@ impl Shares {
         }
         fits
     }
+
+    /// Returns the time until there is `count` in the bucket of `origin`. `None` if it is there now.
+    #[must_use]
+    pub fn wait(&self, origin: IpAddr, count: u64, size: Size, now: Time) -> Option<Duration> {
+        let shared = (self.buckets.len() >= MAX_ORIGINS).then_some(&self.rest);
+        let bucket = self.buckets.get(&origin).or(shared)?;
+        let is_there = bucket.has(count, size, now);
+        (!is_there).then(|| bucket.has_at(count, size).since(now))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const SIZE: Size = Size {
         bytes: 1,
@@ -132,6 +141,8 @@ mod tests {
         assert!(shares.take(address(MAX_ORIGINS), 1, SIZE, at(0)));
         let next = address(MAX_ORIGINS + 1);
         assert!(!shares.take(next, 1, SIZE, at(0)), "it shares a bucket");
+        let wait = shares.wait(next, 1, SIZE, at(1));
+        assert_eq!(wait, Some(Duration::from_secs(15)));
         assert!(!shares.take(next, 1, SIZE, at(15)));
         // All buckets are full again, so the next search removes them.
         assert!(shares.take(next, 1, SIZE, at(16)));

@@ -1,6 +1,6 @@
-//! Counts of what clients did: stamps far from our clock, unfinished lines, failed handshakes, and
-//! PROXY headers that were ignored. If the clocks of most clients disagree with ours, a warning is
-//! logged.
+//! Counts of what clients did: stamps far from our clock, unfinished lines, failed handshakes,
+//! questions to Google Places, and PROXY headers that were ignored. If the clocks of most clients
+//! disagree with ours, a warning is logged.
 
 use std::fmt;
 
@@ -10,6 +10,7 @@ use crate::core::base::clock::Time;
 use crate::core::session::handshakes::Handshakes;
 use crate::core::session::log_budget::LogBudget;
 use crate::core::session::peer_label::PeerLabel;
+use crate::core::session::places_budget::PlacesBudget;
 use crate::core::wire::posix_time::Lead;
 
 /// The length of the period after which [`Tally`] compares clients' clocks with ours: one minute,
@@ -80,6 +81,14 @@ counters! {
     /// Connections to the neighbours' port that were closed because too many came from their
     /// network in a period.
     unproven_throttled;
+    /// Questions that were sent to Google Places. A question that was sent again counts again.
+    places_asked;
+    /// Questions that lost their place in the waiting line to one of another address.
+    places_displaced;
+    /// Questions whose time was over before `places.max_per_second` let them through.
+    places_over_second;
+    /// Questions that were refused because of `places.max_per_day`.
+    places_over_day;
 }
 
 /// The counts of one server since it started.
@@ -103,6 +112,8 @@ pub struct Tally {
     pub handshakes: Handshakes,
     /// The limit for log lines about commands that are invalid, refused or failed.
     pub log_budget: LogBudget,
+    /// How many questions Google Places may still be asked.
+    pub places_budget: PlacesBudget,
 }
 
 impl Default for Tally {
@@ -118,6 +129,7 @@ impl Default for Tally {
             unfinished: 0,
             handshakes: Handshakes::default(),
             log_budget: LogBudget::default(),
+            places_budget: PlacesBudget::default(),
         }
     }
 }

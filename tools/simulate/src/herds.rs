@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use herd_mio::core::base::limits::Limits;
 use herd_mio::core::base::network::Networks;
 use herd_mio::core::base::settings::{
-    HostPort, NeighbourSettings, PlacesApi, PlacesSettings, Secret, Settings, TlsSettings,
+    HostPort, NeighbourSettings, PlacesApi, PlacesQuota, PlacesSettings, Secret, Settings,
+    TlsSettings,
 };
 use herd_mio::presets;
 use rustls::{ClientConfig, RootCertStore};
@@ -127,6 +128,7 @@ impl Herd {
                 },
                 key: None,
                 field_mask: String::new(),
+                quota: PlacesQuota::default(),
                 tls: tls(),
             },
             limits: limits.clone(),

@@ -1,0 +1,445 @@
+//! How many questions Google Places may be asked: in a second, and in a day.
+//!
+//! Google charges for each question. Clients need no login, so without a bound any client decides
+//! how high the bill is.
+//!
+//! - The second is a [`Bucket`]: a question that finds it empty waits in the line.
+//! - The day is any 24 hours, not a day of the calendar: Google's quotas begin anew at midnight
+//!   Pacific time, its bills have the zone of the account, and this server may be in a third zone.
+//!   What holds for any 24 hours holds for the day of each zone. A question that finds nothing left
+//!   is refused, because it cannot wait that long.
+//! - Once over half of the day's questions are asked, each origin may only use its share of the
+//!   day: one origin alone cannot spend it all. A share is a [`Bucket`] that fills in 24 hours, and
+//!   each question takes from it from the beginning. So an origin that spent the first half alone
+//!   has nothing left in the second half.
+//!
+//! All of it begins anew when the server starts: nothing is stored.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use log::warn;
+
+use crate::core::base::bucket::{Bucket, Size};
+use crate::core::base::clock::Time;
+use crate::core::base::counted::Counted;
+use crate::core::base::settings::PlacesQuota;
+use crate::core::session::origins::Shares;
+
+/// The period of [`PlacesQuota::per_day`].
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// The number of slots into which a day is divided.
+const SLOTS_IN_A_DAY: u64 = 96;
+
+/// The number of slots that are counted: those of a day, and the present one, which has just
+/// begun or is nearly over. So nothing is forgotten before it is 24 hours old.
+const SLOTS: usize = SLOTS_IN_A_DAY as usize + 1;
+
+/// The length of a slot: a quarter of an hour.
+const SLOT_NANOS: u64 = 24 * 3_600 * 1_000_000_000 / SLOTS_IN_A_DAY;
+
+/// Why a question is not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverQuota {
+    /// Its time was over before a second had room for it.
+    Second {
+        /// The maximum number of questions in a second.
+        most: u64,
+    },
+    /// As many questions were asked in 24 hours as may be.
+    Day {
+        /// The maximum number of questions in 24 hours.
+        most: u64,
+        /// The time until the next one may be asked.
+        wait: Duration,
+    },
+    /// Over half of the day's questions are asked, and the client's origin has used its share.
+    Share {
+        /// The maximum number of questions in 24 hours.
+        most: u64,
+        /// The time until the origin may ask again.
+        wait: Duration,
+    },
+}
+
+impl std::error::Error for OverQuota {}
+
+impl fmt::Display for OverQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OverQuota::Second { most } => write!(
+                f,
+                "this server asks Google Places at most {} a second (places.max_per_second), and too many are waiting; try again later",
+                Counted(*most, "question")
+            ),
+            OverQuota::Day { most, wait } => write!(
+                f,
+                "this server has asked Google Places as often as it may in 24 hours, {most} times (places.max_per_day); try again in {}",
+                Minutes(*wait)
+            ),
+            OverQuota::Share { most, wait } => write!(
+                f,
+                "this server has asked Google Places over half as often as it may in 24 hours, {most} times (places.max_per_day), and the share of your address is used up; try again in {}",
+                Minutes(*wait)
+            ),
+        }
+    }
+}
+
+/// A time in hours and minutes, rounded up.
+struct Minutes(Duration);
+
+impl fmt::Display for Minutes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = self.0.as_secs().div_ceil(60).max(1);
+        match (minutes / 60, minutes % 60) {
+            (0, minutes) => write!(f, "{minutes} min"),
+            (hours, 0) => write!(f, "{hours} h"),
+            (hours, minutes) => write!(f, "{hours} h {minutes} min"),
+        }
+    }
+}
+
+/// What the log was told of the day's questions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    #[default]
+    Nothing,
+    /// That four fifths of them are asked.
+    Most,
+    /// That all of them are asked.
+    All,
+}
+
+/// The questions that were asked in the last 24 hours, in slots of a quarter of an hour.
+struct Window {
+    /// For each slot: its number since the beginning of time, and how many were asked in it.
+    slots: [(u64, u64); SLOTS],
+}
+
+impl Default for Window {
+    fn default() -> Window {
+        Window {
+            slots: [(0, 0); SLOTS],
+        }
+    }
+}
+
+impl Window {
+    fn count(&mut self, now: Time) {
+        let number = now.as_nanos() / SLOT_NANOS;
+        // The index is less than SLOTS.
+        let slot = &mut self.slots[(number % SLOTS as u64) as usize];
+        if slot.0 != number {
+            *slot = (number, 0);
+        }
+        slot.1 += 1;
+    }
+
+    /// Returns the slots that have questions of the last 24 hours, as number and count.
+    fn used(&self, now: Time) -> impl Iterator<Item = (u64, u64)> {
+        let number = now.as_nanos() / SLOT_NANOS;
+        let counted = self.slots.iter().copied();
+        counted.filter(move |(slot, count)| *count > 0 && slot + SLOTS as u64 > number)
+    }
+
+    fn sum(&self, now: Time) -> u64 {
+        self.used(now).map(|(_, count)| count).sum()
+    }
+
+    /// Returns the time until the oldest questions are no longer counted.
+    fn wait(&self, now: Time) -> Duration {
+        let oldest = self.used(now).map(|(slot, _)| slot).min();
+        let end = (oldest.unwrap_or_default() + SLOTS as u64) * SLOT_NANOS;
+        Duration::from_nanos(end.saturating_sub(now.as_nanos()))
+    }
+}
+
+/// What was asked of Google Places, and what may still be asked.
+#[derive(Default)]
+pub struct PlacesBudget {
+    second: Bucket,
+    day: Window,
+    shares: Shares,
+    told: Told,
+}
+
+impl PlacesBudget {
+    /// Returns the time at which a second has room for a question. `None` if there is room now.
+    #[must_use]
+    pub fn wait_for_second(&self, quota: &PlacesQuota, now: Time) -> Option<Time> {
+        let size = a_second(quota)?;
+        (!self.second.has(1, size, now)).then(|| self.second.has_at(1, size))
+    }
+
+    /// Takes one question out of the second's room.
+    pub fn take_second(&mut self, quota: &PlacesQuota, now: Time) {
+        if let Some(size) = a_second(quota) {
+            self.second.take(1, size, now);
+        }
+    }
+
+    /// Returns the number of questions that were asked in the last 24 hours, if they are bounded.
+    #[must_use]
+    pub fn asked_in_a_day(&self, quota: &PlacesQuota, now: Time) -> Option<u64> {
+        (quota.per_day > 0).then(|| self.day.sum(now))
+    }
+
+    /// Returns the first of `origins` for which one more question may be asked in the day.
+    ///
+    /// # Errors
+    /// The day's questions are asked, or each of these origins has used its share.
+    pub fn payer(
+        &self,
+        origins: impl IntoIterator<Item = IpAddr>,
+        quota: &PlacesQuota,
+        now: Time,
+    ) -> Result<Option<IpAddr>, OverQuota> {
+        let most = quota.per_day;
+        let mut origins = origins.into_iter();
+        let Some(asked) = self.asked_in_a_day(quota, now) else {
+            return Ok(origins.next());
+        };
+        if asked >= most {
+            let wait = self.day.wait(now);
+            return Err(OverQuota::Day { most, wait });
+        }
+        if asked < most.div_ceil(2) {
+            return Ok(origins.next());
+        }
+        let mut wait = DAY;
+        for origin in origins {
+            let Some(size) = a_share(quota, origin) else {
+                return Ok(Some(origin));
+            };
+            match self.shares.wait(origin, 1, size, now) {
+                None => return Ok(Some(origin)),
+                Some(more) => wait = wait.min(more),
+            }
+        }
+        Err(OverQuota::Share { most, wait })
+    }
+
+    /// Counts a question of `origin` that is sent to Google Places. Warns when four fifths of the
+    /// day's are asked, and when all are. Both are told again only after less than half was.
+    pub fn asked(&mut self, origin: IpAddr, quota: &PlacesQuota, now: Time) {
+        let most = quota.per_day;
+        if most == 0 {
+            return;
+        }
+        self.day.count(now);
+        if let Some(size) = a_share(quota, origin) {
+            self.shares.take(origin, 1, size, now);
+        }
+        let asked = self.day.sum(now);
+        if asked < most.div_ceil(2) {
+            self.told = Told::Nothing;
+        }
+        let level = match asked {
+            _ if asked >= most => Told::All,
+            _ if asked >= most - most / 5 => Told::Most,
+            _ => Told::Nothing,
+        };
+        if level <= self.told {
+            return;
+        }
+        self.told = level;
+        match level {
+            Told::Nothing => {}
+            Told::Most => warn!(
+                "places: Google Places was asked {asked} times in 24 hours, and may be asked {most} times (places.max_per_day)"
+            ),
+            Told::All => warn!(
+                "places: Google Places was asked {most} times in 24 hours, as often as it may be (places.max_per_day); a WHATSAT gets an error for the next {}",
+                Minutes(self.day.wait(now))
+            ),
+        }
+    }
+}
+
+fn a_second(quota: &PlacesQuota) -> Option<Size> {
+    let size = Size {
+        bytes: quota.per_second,
+        period: Duration::from_secs(1),
+    };
+    (quota.per_second > 0).then_some(size)
+}
+
+/// Returns the share of an origin. `None` if it has none, and may use all.
+fn a_share(quota: &PlacesQuota, origin: IpAddr) -> Option<Size> {
+    let bytes = match quota.per_day_per_address {
+        Some(0) => return None,
+        Some(most) => most,
+        // Clients on the same machine are benchmarks and graders, or come through a proxy that
+        // does not say for whom.
+        None if origin.to_canonical().is_loopback() => return None,
+        None => quota.default_share(),
+    };
+    Some(Size { bytes, period: DAY })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(seconds: u64) -> Time {
+        Time::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn origin(number: u8) -> IpAddr {
+        [192, 0, 2, number].into()
+    }
+
+    const HOUR: u64 = 3_600;
+
+    /// Asks a question of this origin, if it may be asked.
+    fn ask(
+        budget: &mut PlacesBudget,
+        origin: IpAddr,
+        quota: &PlacesQuota,
+        now: Time,
+    ) -> Result<(), OverQuota> {
+        let payer = budget.payer([origin], quota, now)?;
+        budget.asked(payer.unwrap(), quota, now);
+        Ok(())
+    }
+
+    #[test]
+    fn a_second_has_so_many_questions_and_the_next_has_a_time() {
+        let quota = PlacesQuota {
+            per_second: 4,
+            ..PlacesQuota::default()
+        };
+        let mut budget = PlacesBudget::default();
+        let now = at(100);
+        for _ in 0..4 {
+            assert_eq!(budget.wait_for_second(&quota, now), None);
+            budget.take_second(&quota, now);
+        }
+        let next = now + Duration::from_millis(250);
+        assert_eq!(budget.wait_for_second(&quota, now), Some(next));
+        let before = now + Duration::from_millis(249);
+        assert_eq!(budget.wait_for_second(&quota, before), Some(next));
+        assert_eq!(budget.wait_for_second(&quota, next), None);
+        assert_eq!(
+            budget.wait_for_second(&PlacesQuota::default(), now),
+            None,
+            "0 is any number"
+        );
+    }
+
+    #[test]
+    fn a_day_has_so_many_questions_and_is_any_24_hours() {
+        let quota = PlacesQuota {
+            per_day: 3,
+            per_day_per_address: Some(0),
+            ..PlacesQuota::default()
+        };
+        let mut budget = PlacesBudget::default();
+        let mut ask = |hour| ask(&mut budget, origin(1), &quota, at(hour * HOUR));
+        assert_eq!((ask(1), ask(20), ask(20)), (Ok(()), Ok(()), Ok(())));
+        let refused = ask(21).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "this server has asked Google Places as often as it may in 24 hours, 3 times (places.max_per_day); try again in 4 h 15 min"
+        );
+        assert!(ask(25).is_err(), "the first one was in this slot");
+        assert_eq!(ask(26), Ok(()));
+        assert!(ask(27).is_err());
+    }
+
+    #[test]
+    fn in_the_second_half_of_a_day_an_origin_has_its_share_only() {
+        let quota = PlacesQuota {
+            per_day: 64,
+            ..PlacesQuota::default()
+        };
+        let mut budget = PlacesBudget::default();
+        let mut ask = |number, hour| ask(&mut budget, origin(number), &quota, at(hour * HOUR));
+        for _ in 0..32 {
+            assert_eq!(ask(1, 1), Ok(()), "nobody else wants it");
+        }
+        let refused = ask(1, 1).unwrap_err();
+        let wait = Duration::from_secs(6 * HOUR);
+        assert_eq!(refused, OverQuota::Share { most: 64, wait });
+        assert!(refused.to_string().ends_with("used up; try again in 6 h"));
+        for other in 2..10 {
+            for _ in 0..4 {
+                assert_eq!(ask(other, 2), Ok(()));
+            }
+            assert!(ask(other, 2).is_err());
+        }
+        assert!(matches!(ask(10, 2), Err(OverQuota::Day { .. })));
+    }
+
+    #[test]
+    fn loopback_has_a_share_only_if_it_is_set() {
+        let mut quota = PlacesQuota {
+            per_day: 64,
+            ..PlacesQuota::default()
+        };
+        let local = "127.0.0.1".parse().unwrap();
+        let asked = |quota: &PlacesQuota| {
+            let mut budget = PlacesBudget::default();
+            let mut times = 0;
+            while ask(&mut budget, local, quota, at(0)).is_ok() {
+                times += 1;
+            }
+            times
+        };
+        assert_eq!(asked(&quota), 64);
+        quota.per_day_per_address = Some(4);
+        assert_eq!(asked(&quota), 32);
+    }
+
+    #[test]
+    fn a_shared_question_is_charged_to_an_origin_that_has_a_share_left() {
+        let quota = PlacesQuota {
+            per_day: 16,
+            ..PlacesQuota::default()
+        };
+        let mut budget = PlacesBudget::default();
+        for _ in 0..8 {
+            ask(&mut budget, origin(1), &quota, at(0)).unwrap();
+        }
+        let payer = |origins: [IpAddr; 2]| budget.payer(origins, &quota, at(0));
+        assert_eq!(payer([origin(1), origin(2)]), Ok(Some(origin(2))));
+        assert!(payer([origin(1), origin(1)]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_24_hours_have_more_than_a_day_s_questions(
+            pauses in proptest::collection::vec(0_u64..6 * HOUR, 1..200),
+        ) {
+            let quota = PlacesQuota {
+                per_day: 7,
+                per_day_per_address: Some(0),
+                ..PlacesQuota::default()
+            };
+            let mut budget = PlacesBudget::default();
+            let (mut now, mut asked, mut refused_since) = (0, Vec::new(), None);
+            for pause in pauses {
+                now += pause;
+                match ask(&mut budget, origin(1), &quota, at(now)) {
+                    Ok(()) => {
+                        asked.push(now);
+                        refused_since = None;
+                    }
+                    Err(OverQuota::Day { wait, .. }) => {
+                        // The time that a client is told is right.
+                        let free_at = now + wait.as_secs();
+                        prop_assert_eq!(*refused_since.get_or_insert(free_at), free_at);
+                        prop_assert!(wait > Duration::ZERO);
+                    }
+                    Err(other) => prop_assert!(false, "{}", other),
+                }
+                let day = asked.iter().filter(|at| **at + 24 * HOUR > now);
+                prop_assert!(day.count() <= 7);
+            }
+        }
+    }
+}
