@@ -50,6 +50,7 @@ mod places_answers;
 mod places_connections;
 mod places_errors;
 mod places_fair;
+mod places_quota;
 mod places_tricks;
 mod proxy;
 mod rolling_change;

@@ -15,24 +15,24 @@ use crate::places::{message, stand_in};
 use crate::turns::connect_from;
 
 /// The position that all questions are about.
-fn kiwi(client: &mut Client) {
+pub(crate) fn kiwi(client: &mut Client) {
     client.ask("IAMAT kiwi +34.068930-118.445127 1621464827.959498503");
 }
 
-fn ask(client: &mut Client, radius: &str) -> serde_json::Value {
+pub(crate) fn ask(client: &mut Client, radius: &str) -> serde_json::Value {
     let (_, json) = client.send(format!("WHATSAT kiwi {radius} 1\n")).places();
     serde_json::from_str(&json).unwrap()
 }
 
 /// Connections of 127.0.0.1 that ask one question after the other, each another one, until the
 /// flood is ended.
-struct Flood {
+pub(crate) struct Flood {
     ends: Arc<AtomicBool>,
     thread: JoinHandle<(u64, u64)>,
 }
 
 impl Flood {
-    fn begin(server: SocketAddr, connections: usize) -> Flood {
+    pub(crate) fn begin(server: SocketAddr, connections: usize) -> Flood {
         let connect = |_| {
             let stream = TcpStream::connect_timeout(&server, SOON).unwrap();
             stream.set_nonblocking(true).unwrap();
@@ -80,7 +80,7 @@ impl Flood {
     }
 
     /// Returns how many questions were asked, and how many of them were refused.
-    fn end(self) -> (u64, u64) {
+    pub(crate) fn end(self) -> (u64, u64) {
         self.ends.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }

@@ -98,7 +98,7 @@
 //! connection:
 //!
 //! ```text
-//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> refused=<n> <counter>=<n> … version=<version> secret=<place>/<count> plain=<n> handshakes=<kind>:<n>,… disk=<…> table=<…> clocks=<…> max_clients=<n> unlinked=<…> … lag=<…> … link=<…> …
+//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> refused=<n> <counter>=<n> … version=<version> secret=<place>/<count> plain=<n> handshakes=<kind>:<n>,… disk=<…> table=<…> clocks=<…> max_clients=<n> places_day=<n>:<n> unlinked=<…> … lag=<…> … link=<…> …
 //! ```
 //!
 //! A reader must ignore keys that it does not know. The keys that the table below does not explain:
@@ -127,6 +127,7 @@
 //! | `table` | `ok`, `full` | `full`: records of new clients are refused (`max_records`, `max_record_bytes`) |
 //! | `clocks` | `near`, `ahead`, `behind` | how most clients' clocks compared with this server's clock, in the last minute with at least ten `IAMAT`s |
 //! | `max_clients` | number | the maximum number of clients |
+//! | `places_day` | `<asked>:<most>` | Google Places was asked `<asked>` times in the last 24 hours, and may be asked `<most>` times; the key is missing if any number is allowed |
 //! | `unlinked` | `<ms>:<name>` | a neighbour has had no link for `<ms>` milliseconds; one key for each such neighbour |
 //! | `lag` | `<ms>:<name>` | a linked neighbour has not confirmed a change for `<ms>` milliseconds; one key for each such neighbour |
 //!

@@ -56,6 +56,9 @@ pub struct Standing {
     pub clients_clocks: Clocks,
     /// The greatest number of connected clients. `None` for older versions.
     pub max_clients: Option<u64>,
+    /// The number of questions to Google Places in the last 24 hours, and the greatest number that
+    /// is allowed. `None` if any number is allowed, or for older versions.
+    pub places_day: Option<(u64, u64)>,
     /// Neighbours without a link, and since how many milliseconds. Empty for older versions.
     pub unlinked: Vec<(String, u64)>,
     /// Neighbours with a link.
@@ -353,18 +356,19 @@ fn standing(line: &str) -> Option<Standing> {
             Some(_) | None => Clocks::Near,
         },
         max_clients: known("max_clients")?,
+        places_day: value("places_day").and_then(|text| of_two(text, ':')),
         unlinked: timed("unlinked").collect::<Option<_>>()?,
-        secret: value("secret").and_then(of_two),
+        secret: value("secret").and_then(|text| of_two(text, '/')),
         plain: number("plain"),
         linked: links.iter().map(|link| link.name.clone()).collect(),
         links,
     })
 }
 
-/// Parses `<place>/<count>`.
-fn of_two(text: &str) -> Option<(u64, u64)> {
-    let (place, count) = text.split_once('/')?;
-    Some((place.parse().ok()?, count.parse().ok()?))
+/// Parses two numbers, such as `<place>/<count>`.
+fn of_two(text: &str, between: char) -> Option<(u64, u64)> {
+    let (one, other) = text.split_once(between)?;
+    Some((one.parse().ok()?, other.parse().ok()?))
 }
 
 /// Parses `<state>[:<ms>[:<bytes>]]`. An unknown state of a later version becomes `None`.
@@ -437,6 +441,8 @@ mod tests {
                 unproven_displaced: 9,
                 unproven_crowded: 10,
                 unproven_throttled: 11,
+                places_asked: 11,
+                ..Counters::default()
             },
             secret: Some((1, 2)),
             plain: Some(1),
@@ -448,6 +454,7 @@ mod tests {
             is_table_full: true,
             clients_clocks: Clocks::Behind,
             max_clients: Some(50),
+            places_day: Some((9, 10)),
             unlinked: vec![("Bernard".into(), 70)],
             linked: vec!["Riley".into(), "Juzang".into()],
             links: vec![
@@ -455,7 +462,7 @@ mod tests {
                 link("Juzang", 9, None, 2, 80),
             ],
         };
-        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 refused_by_address=12 unproven_displaced=9 unproven_crowded=10 unproven_throttled=11 version=9.8.7 secret=1/2 plain=1 handshakes=plain-text:3,cut-off:1 disk=refusing:1200:4096 table=full clocks=behind max_clients=50 unlinked=70:Bernard lag=80:Juzang link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
+        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 refused_by_address=12 unproven_displaced=9 unproven_crowded=10 unproven_throttled=11 places_asked=11 version=9.8.7 secret=1/2 plain=1 handshakes=plain-text:3,cut-off:1 disk=refusing:1200:4096 table=full clocks=behind max_clients=50 places_day=9:10 unlinked=70:Bernard lag=80:Juzang link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
         assert_eq!(standing(line), Some(expected));
         for bad in [
             "",

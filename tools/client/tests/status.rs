@@ -197,6 +197,10 @@ fn each_thing_that_is_wrong_is_a_line_and_a_status() {
             "client-clocks: most clients of A stamp their IAMATs more than 60 s behind its clock: is the clock of A fast?",
         ),
         (
+            wrong("max_clients=50", "max_clients=50 places_day=7:7"),
+            "places: A asked Google Places 7 times in 24 hours, and may 7 times: it answers a WHATSAT with an error until the oldest question is 24 hours old; raise places.max_per_day",
+        ),
+        (
             wrong("9.9.9", "9.9.8"),
             "version: their versions differ: 9.9.8 (A), 9.9.9 (B)",
         ),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use herd_mio::core::session::disposition::Disposition;
+use herd_mio::core::session::tally::Counters;
 use herd_mio::core::journal::durability::Fsync;
 use herd_mio::core::base::limits::{LINK_LINE_BYTES, TURN_BYTES};
 use herd_mio::core::link::OPERATOR;
@@ -364,14 +365,21 @@ impl Story {
         let expected = match speaker {
             Speaker::Operator => {
                 let records = self.node.records();
+                let counters = Counters {
+                    behind: self.behind.into(),
+                    ..Counters::default()
+                };
+                let counters: String = counters
+                    .all()
+                    .map(|(name, value)| format!(" {name}={value}"))
+                    .collect();
                 let mut line = format!(
-                    "STATUS boot={} wall={} records={} digest={:016x} clients=0 refused={} stale=0 ahead=0 behind={} version={}",
+                    "STATUS boot={} wall={} records={} digest={:016x} clients=0 refused={}{counters} version={}",
                     self.node.boot(),
                     now.wall,
                     records.len(),
                     records.digest(),
                     records.refused(),
-                    self.behind,
                     env!("CARGO_PKG_VERSION"),
                 );
                 // In the order of its settings.

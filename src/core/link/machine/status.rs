@@ -84,6 +84,10 @@ fn status(place: usize, context: &mut Context<'_>) -> String {
         tally.opinion(),
         settings.limits.max_clients
     ));
+    let quota = &settings.places.quota;
+    if let Some(asked) = tally.places_budget.asked_in_a_day(quota, now) {
+        add(format_args!(" places_day={asked}:{}", quota.per_day));
+    }
     for neighbour in context.herd.iter().filter(|it| it.link().is_none()) {
         let ms = now.since(neighbour.unlinked_since()).as_millis();
         add(format_args!(" unlinked={ms}:{}", neighbour.name()));

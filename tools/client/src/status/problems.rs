@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Table,
     /// As many clients are connected as may be
     Clients,
+    /// Google Places was asked as often as it may be
+    Places,
     /// A link that the herd has is not there
     Link,
     /// Servers run with another file than this one
@@ -252,6 +254,7 @@ impl Findings {
                 counters.unproven_throttled
             ));
         }
+        self.questions(name, standing);
         for link in standing.links.iter().filter(|link| link.lag_ms >= SLOW_MS) {
             self.add(
                 Kind::Lag,
@@ -263,6 +266,48 @@ impl Findings {
                     Counted(link.unconfirmed, "change")
                 ),
             );
+        }
+    }
+
+    /// Checks how many questions a server has sent to Google Places, and refused.
+    fn questions(&mut self, name: &str, standing: &Standing) {
+        if let Some((asked, most)) = standing.places_day {
+            let text = format!(
+                "{name} asked Google Places {asked} times in 24 hours, and may {most} times"
+            );
+            if asked >= most {
+                self.add(
+                    Kind::Places,
+                    Some(name),
+                    format!(
+                        "{text}: it answers a WHATSAT with an error until the oldest question is 24 hours old; raise places.max_per_day"
+                    ),
+                );
+            } else if asked >= most - most / 5 {
+                self.notes.push(text);
+            }
+        }
+        let counters = &standing.counters;
+        for (count, why) in [
+            (
+                counters.places_displaced,
+                "their address had the most in the line, and another needed the place",
+            ),
+            (
+                counters.places_over_second,
+                "too many waited for places.max_per_second",
+            ),
+            (
+                counters.places_over_day,
+                "places.max_per_day did not allow them",
+            ),
+        ] {
+            if count > 0 {
+                self.notes.push(format!(
+                    "{name} has refused {} to Google Places since its start, because {why}",
+                    Counted(count, "question")
+                ));
+            }
         }
     }
 

@@ -157,6 +157,7 @@ fn server(one: &Asked) -> Value {
         "max_clients": it.max_clients,
         "stale": it.counters.stale,
         "refused": it.refused,
+        "places_day": it.places_day.map(|(asked, most)| json!({"asked": asked, "most": most})),
         "counters": it.counters.all().collect::<std::collections::BTreeMap<_, _>>(),
         "failed_handshakes": it.handshakes.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         "stamped_ahead": it.counters.ahead,
