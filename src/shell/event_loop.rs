@@ -32,6 +32,7 @@ use crate::core::base::limits::{LINE_BYTES, LimitValue, TURN_BYTES};
 use crate::core::base::settings::{SecretsChange, Settings};
 use crate::core::journal::format::Entry;
 use crate::core::node::{ConnId, Io, Node, drive, expected_connections, perform_disk_work};
+use crate::core::session::connection_error::SocketError;
 use crate::shell::clock::Clock;
 use crate::shell::disk::Disk;
 use crate::shell::executor::Executor;
@@ -573,7 +574,7 @@ impl Server {
             }
             Ok(false) => {}
             Err(error) => {
-                self.lose(id, &error.to_string());
+                self.lose(id, &error.into());
                 return None;
             }
         }
@@ -603,13 +604,13 @@ impl Server {
             }
             Ok(Received::End) => self.node.handle_eof_received(id, now),
             Ok(Received::Nothing) => {}
-            Err(error) => self.lose(id, &error.to_string()),
+            Err(error) => self.lose(id, &error.into()),
         }
         Some(now.time)
     }
 
     /// Closes a connection whose socket is broken.
-    fn lose(&mut self, id: ConnId, why: &str) {
+    fn lose(&mut self, id: ConnId, why: &SocketError) {
         let now = self.sockets.now();
         self.sockets.close(id, Some(why));
         self.node.handle_connection_lost(id, Some(why), now);

@@ -13,6 +13,7 @@ use mio::{Interest, Poll, Token};
 use crate::core::base::clock::Now;
 use crate::core::journal::durability::{DiskDone, DiskWork};
 use crate::core::node::{ConnId, Io, Node, Wants};
+use crate::core::session::connection_error::SocketError;
 use crate::shell::clock::Clock;
 use crate::shell::disk::Disk;
 use crate::shell::executor::Executor;
@@ -60,14 +61,12 @@ impl Sockets {
     /// Registers a socket with the poll and stores it.
     ///
     /// # Errors
-    /// The poll refuses the socket. The text says why, and the socket is closed.
-    pub(super) fn adopt(&mut self, mut transport: Transport) -> Result<(), String> {
+    /// The poll refuses the socket. The socket is closed.
+    pub(super) fn adopt(&mut self, mut transport: Transport) -> Result<(), SocketError> {
         let id = transport.id();
         let token = Token(id.to_u64() as usize);
         let registry = self.poll.registry();
-        registry
-            .register(transport.source(), token, INTEREST)
-            .map_err(|error| error.to_string())?;
+        registry.register(transport.source(), token, INTEREST)?;
         if self.transports.len() <= id.index() {
             self.transports.resize_with(id.index() + 1, || None);
         }
@@ -118,9 +117,8 @@ impl Io for Sockets {
         self.clock.now()
     }
 
-    fn connect(&mut self, id: ConnId, address: SocketAddr) -> Result<(), String> {
-        let stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
-        self.adopt(Transport::new(id, stream, true))
+    fn connect(&mut self, id: ConnId, address: SocketAddr) -> Result<(), SocketError> {
+        self.adopt(Transport::new(id, TcpStream::connect(address)?, true))
     }
 
     fn resolve(&mut self, host: &str) -> Result<(), String> {
@@ -137,11 +135,11 @@ impl Io for Sockets {
         transport.is_some_and(|it| it.id() == id && it.is_writable())
     }
 
-    fn write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, String> {
+    fn write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, SocketError> {
         let Some(transport) = self.transport(id) else {
             return Ok(0);
         };
-        transport.write(bytes).map_err(|error| error.to_string())
+        Ok(transport.write(bytes)?)
     }
 
     fn finish(&mut self, id: ConnId) {
@@ -150,7 +148,7 @@ impl Io for Sockets {
         }
     }
 
-    fn close(&mut self, id: ConnId, _why: Option<&str>) {
+    fn close(&mut self, id: ConnId, _why: Option<&SocketError>) {
         if let Some(place) = self.transports.get_mut(id.index())
             && place.as_ref().is_some_and(|it| it.id() == id)
         {

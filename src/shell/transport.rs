@@ -23,6 +23,7 @@ use mio::net::TcpStream;
 
 use crate::core::base::transitions::assert_transition;
 use crate::core::node::ConnId;
+use crate::core::session::connection_error::SocketError;
 
 /// What can be done with the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,11 +247,11 @@ impl Transport {
         }
     }
 
-    /// Returns the error of a socket that hung up, as text.
-    pub fn error(&self) -> String {
+    /// Returns the error of a socket that hung up.
+    pub fn error(&self) -> SocketError {
         match self.stream.take_error() {
-            Ok(Some(error)) | Err(error) => error.to_string(),
-            Ok(None) => "it hung up".to_owned(),
+            Ok(Some(error)) | Err(error) => error.into(),
+            Ok(None) => "it hung up".into(),
         }
     }
 }

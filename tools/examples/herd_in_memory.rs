@@ -19,6 +19,7 @@ use herd_mio::config::{HerdConfig, Overrides, Source};
 use herd_mio::core::base::clock::{Now, Time};
 use herd_mio::core::journal::durability::{DiskDone, DiskWork};
 use herd_mio::core::node::{ConnId, Io, Node, Wants, drive};
+use herd_mio::core::session::connection_error::SocketError;
 
 /// The time `ms` after the beginning. In this example time advances only when the program says so.
 fn at(ms: u64) -> Now {
@@ -42,7 +43,7 @@ impl Io for Queues {
         at(self.now_ms)
     }
 
-    fn connect(&mut self, id: ConnId, _: SocketAddr) -> Result<(), String> {
+    fn connect(&mut self, id: ConnId, _: SocketAddr) -> Result<(), SocketError> {
         self.dialled.push(id);
         Ok(())
     }
@@ -59,14 +60,14 @@ impl Io for Queues {
         true
     }
 
-    fn write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, String> {
+    fn write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, SocketError> {
         self.written.entry(id).or_default().extend(bytes);
         Ok(bytes.len())
     }
 
     fn finish(&mut self, _: ConnId) {}
 
-    fn close(&mut self, _: ConnId, _: Option<&str>) {}
+    fn close(&mut self, _: ConnId, _: Option<&SocketError>) {}
 
     fn flushed(&mut self, _: &Node, _: ConnId, _: Wants) {}
 }

@@ -120,7 +120,7 @@ impl Https {
             match connection.read(self)? {
                 Some(Effect::Answered { response, .. }) => return Ok(response),
                 Some(Effect::Failed { failure, .. } | Effect::Lost { failure, .. }) => {
-                    return Err(failure.reason);
+                    return Err(failure.reason.to_string());
                 }
                 // The handshake is done, and the request is in the output now.
                 Some(Effect::Made(_)) | None => {}

@@ -30,12 +30,14 @@ use crate::core::base::invariants::hold;
 use crate::core::base::limits::{LINE_BYTES, LimitValue, Limits};
 use crate::core::base::settings::PlacesApi;
 use crate::core::base::transitions::assert_transition;
+use crate::core::client::close_reason::CloseReason;
 use crate::core::client::proxied::ClientSource;
 use crate::core::journal::durability::Room;
 use crate::core::places::answer::{Outcome, first_empty_line};
 use crate::core::places::call::CallId;
 use crate::core::places::request::Question;
 use crate::core::session::buffer::Buffer;
+use crate::core::session::connection_error::ConnectionError;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::handshakes::Kind;
@@ -458,7 +460,7 @@ impl Client {
         let line = shortened(line, &context.settings.limits);
         if self.may_log(2, line.text_bytes(), context) {
             let who = self.who;
-            warn!("{who}: closing: a line of more than {LINE_BYTES} bytes");
+            warn!("{who}: closing: {}", CloseReason::LineTooLong);
             info!("{who} -> ? {line}");
         }
     }
@@ -671,14 +673,14 @@ impl Client {
             return;
         }
         let who = self.who;
-        let what = format_args!(
-            "{who}: closing: {} bytes had no newline within {line_ms} ms (limits.line_ms)",
-            line.len()
-        );
+        let reason = CloseReason::LineUnfinished {
+            bytes: line.len(),
+            line_ms,
+        };
         if count.is_power_of_two() {
-            warn!("{what}; a command ends with a newline (\\n); {count} so far");
+            warn!("{who}: closing: {reason}; a command ends with a newline (\\n); {count} so far");
         } else {
-            info!("{what}");
+            info!("{who}: closing: {reason}");
         }
         if Command::parse(line) != Command::Blank {
             info!("{who} -> ? {shown}");
@@ -732,7 +734,11 @@ impl Protocol for Client {
         None
     }
 
-    fn connection_lost(&mut self, why: Option<&str>, context: &mut Context<'_>) -> Option<Effect> {
+    fn connection_lost(
+        &mut self,
+        why: Option<&ConnectionError>,
+        context: &mut Context<'_>,
+    ) -> Option<Effect> {
         if let Some(tls) = context.tls
             && let Some((kind, reason)) = tls.failure_to_count()
             && !context.is_stopping
@@ -748,10 +754,11 @@ impl Protocol for Client {
             State::Awaiting(..) => ", without waiting for an answer of Places",
             State::Reading | State::Closing { .. } => "",
         };
-        let reason = why.unwrap_or(match self.end {
-            Input::Open | Input::Ended => "closed",
-            Input::CutOff => "it ended the connection without close_notify",
-        });
+        let reason = match (why, self.end) {
+            (Some(why), _) => CloseReason::Lost(why.clone()),
+            (None, Input::Open | Input::Ended) => CloseReason::Closed,
+            (None, Input::CutOff) => CloseReason::CutOff,
+        };
         debug!(
             "{}: gone: {reason}{unanswered}, {} bytes unsent",
             self.who,
@@ -795,10 +802,8 @@ impl Protocol for Client {
             }
         } else if is_due(self.stalled_since, limits.output_stall_ms.to_duration()) {
             if self.may_log(1, 0, context) {
-                warn!(
-                    "{}: closing: it did not read its answers for {} ms",
-                    self.who, limits.output_stall_ms
-                );
+                let reason = CloseReason::OutputStalled(limits.output_stall_ms);
+                warn!("{}: closing: {reason}", self.who);
             }
             self.output.clear();
             self.close(Cause::OutputStalled, Linger::No);

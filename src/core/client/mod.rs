@@ -11,7 +11,9 @@
 //! [`Client`] is the state machine. If a client comes through a proxy, its connection first has a
 //! [`proxied`] session.
 
+mod close_reason;
 mod machine;
 pub mod proxied;
 
+pub use self::close_reason::CloseReason;
 pub use self::machine::{Asked, Client, Effect};

@@ -32,7 +32,9 @@ use log::debug;
 use crate::core::base::clock::Time;
 use crate::core::base::invariants::hold;
 use crate::core::base::limits::{LimitValue, Limits};
+use crate::core::client::close_reason::CloseReason;
 use crate::core::session::buffer::Buffer;
+use crate::core::session::connection_error::ConnectionError;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::protocol::{Protocol, StreamEnd};
@@ -267,8 +269,13 @@ impl Protocol for Proxied {
     }
 
     /// Counts a connection that was reset in the middle of its header as refused.
-    fn connection_lost(&mut self, why: Option<&str>, _: &mut Context<'_>) -> Option<Effect> {
-        debug!("proxy {}: gone: {}", self.proxy, why.unwrap_or("closed"));
+    fn connection_lost(
+        &mut self,
+        why: Option<&ConnectionError>,
+        _: &mut Context<'_>,
+    ) -> Option<Effect> {
+        let reason = why.map_or(CloseReason::Closed, |why| CloseReason::Lost(why.clone()));
+        debug!("proxy {}: gone: {reason}", self.proxy);
         Some(Effect::Lost {
             proxy: self.proxy,
             refusal: self.end(),

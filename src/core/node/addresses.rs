@@ -117,7 +117,8 @@ impl Scene {
     }
 
     fn lost(&mut self, id: ConnId, why: &str) {
-        self.node.handle_connection_lost(id, Some(why), self.now);
+        self.node
+            .handle_connection_lost(id, Some(&why.into()), self.now);
     }
 
     fn answer(&mut self) -> String {

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use super::{ConnId, Node, Request};
 use crate::core::base::clock::Now;
 use crate::core::journal::durability::{DiskDone, DiskWork};
+use crate::core::session::connection_error::SocketError;
 use crate::core::session::disposition::Disposition;
 
 /// What a [`Node`] needs from outside: sockets, a resolver, a disk and a clock.
@@ -25,8 +26,8 @@ pub trait Io {
     /// Starts to connect. The result is a later event.
     ///
     /// # Errors
-    /// If connecting cannot start: the reason, in words. Then there is no socket.
-    fn connect(&mut self, id: ConnId, address: SocketAddr) -> Result<(), String>;
+    /// If connecting cannot start: the error of the system. Then there is no socket.
+    fn connect(&mut self, id: ConnId, address: SocketAddr) -> Result<(), SocketError>;
 
     /// Starts to look up a name. The result is a later event.
     ///
@@ -44,15 +45,15 @@ pub trait Io {
     /// Writes once. Returns the number of bytes that the socket accepted, possibly 0.
     ///
     /// # Errors
-    /// If the connection is broken: the reason, in words.
-    fn write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, String>;
+    /// If the connection is broken: the error of the system.
+    fn write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, SocketError>;
 
     /// Shuts down the writing side, unless this was done before.
     fn finish(&mut self, id: ConnId);
 
     /// Closes the socket. `why` is the reason if the socket is broken, and `None` if the core wants
     /// the connection closed.
-    fn close(&mut self, id: ConnId, why: Option<&str>);
+    fn close(&mut self, id: ConnId, why: Option<&SocketError>);
 
     /// The connection is done for this turn, and stays open. `wants` says whether it waits to read
     /// or to write. If the socket is already ready for that, the connection is served again in the
@@ -155,7 +156,7 @@ fn flush(node: &mut Node, io: &mut impl Io, id: ConnId, now: Now) {
 }
 
 /// Closes the socket of a connection, then tells the node, which removes the session.
-fn lose(node: &mut Node, io: &mut impl Io, id: ConnId, why: Option<&str>, now: Now) {
+fn lose(node: &mut Node, io: &mut impl Io, id: ConnId, why: Option<&SocketError>, now: Now) {
     io.close(id, why);
     node.handle_connection_lost(id, why, now);
 }

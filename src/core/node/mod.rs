@@ -110,6 +110,7 @@ use crate::core::journal::durability::DiskDone;
 use crate::core::places::answer::Outcome;
 use crate::core::places::call::{CallId, Calls};
 use crate::core::session::admission::Admissions;
+use crate::core::session::connection_error::{ConnectionError, SocketError};
 use crate::core::session::herd::{Herd, NeighbourId};
 use crate::core::session::protocol::Protocol;
 use crate::core::session::resolver::Resolver;
@@ -384,15 +385,18 @@ impl Node {
 
     /// The connection is closed. This is the last event of its id. `why` is the error of the
     /// system, or `None` if the core wanted the connection closed.
-    pub fn handle_connection_lost(&mut self, id: ConnId, why: Option<&str>, now: Now) {
+    pub fn handle_connection_lost(&mut self, id: ConnId, why: Option<&SocketError>, now: Now) {
         self.handle(now, |node| {
             let Some(mut slot) = node.sessions.remove(id) else {
                 return;
             };
             let tls = slot.tls.as_deref();
-            let why = tls.and_then(TlsSession::failure).or(why);
+            let why = match tls.and_then(TlsSession::error) {
+                Some(error) => Some(ConnectionError::Tls(error.clone())),
+                None => why.cloned().map(ConnectionError::Socket),
+            };
             let context = &mut context!(node, tls, now);
-            if let Some(effect) = slot.session.connection_lost(why, context) {
+            if let Some(effect) = slot.session.connection_lost(why.as_ref(), context) {
                 node.apply(id, effect, now);
             }
         });

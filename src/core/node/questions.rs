@@ -421,7 +421,7 @@ impl Node {
             return;
         };
         let name = Named(id, call.question()).to_string();
-        let mistrust = Some(&**reason).filter(|_| *stage == Stage::Mistrusted);
+        let mistrust = Some(reason).filter(|_| *stage == Stage::Mistrusted);
         let (reason, advice) = match self.calls.attempt_failed(id, connection, mistrust) {
             Left::Addresses => {
                 debug!("{name}: {reason}; trying the next address");

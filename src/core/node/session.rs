@@ -6,6 +6,7 @@ use crate::core::client::proxied::{self, Proxied};
 use crate::core::client::{self, Client};
 use crate::core::link::{self, Link};
 use crate::core::places::exchange::{self, Exchange};
+use crate::core::session::connection_error::ConnectionError;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::protocol::{Protocol, StreamEnd};
@@ -120,7 +121,11 @@ impl Protocol for Session {
         on_each!(self, it => it.tls_failed(error, context).map(Effect::from))
     }
 
-    fn connection_lost(&mut self, why: Option<&str>, context: &mut Context<'_>) -> Option<Effect> {
+    fn connection_lost(
+        &mut self,
+        why: Option<&ConnectionError>,
+        context: &mut Context<'_>,
+    ) -> Option<Effect> {
         on_each!(self, it => it.connection_lost(why, context).map(Effect::from))
     }
 

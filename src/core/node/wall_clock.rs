@@ -38,7 +38,7 @@ fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
             if let Request::Connect { id, .. } = request {
                 match story.len() % 2 {
                     0 => node.handle_connection_made(id, at(now)),
-                    _ => node.handle_connection_lost(id, Some("refused"), at(now)),
+                    _ => node.handle_connection_lost(id, Some(&"refused".into()), at(now)),
                 }
             }
         }

@@ -20,6 +20,7 @@ use crate::core::base::clock::Time;
 use crate::core::base::invariants::hold;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::slots::{Id, Slots};
+use crate::core::places::exchange_error::ExchangeError;
 use crate::core::places::line::{First, Line, Newest, Ticket};
 use crate::core::places::request::Question;
 
@@ -49,11 +50,11 @@ struct Race {
     /// The time at which the next address is tried.
     next_at: Time,
     /// The reason why the certificate of an address was refused, if one was refused.
-    mistrust: Option<String>,
+    mistrust: Option<ExchangeError>,
 }
 
 /// What a call can still try or wait for, after a connection for it could not be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Left {
     /// There are addresses that were not tried yet.
     Addresses,
@@ -62,7 +63,7 @@ pub enum Left {
     /// Nothing: all attempts have failed.
     Nothing {
         /// The reason why a certificate was refused, if one was refused.
-        mistrust: Option<String>,
+        mistrust: Option<ExchangeError>,
     },
 }
 
@@ -411,13 +412,18 @@ impl Calls {
 
     /// Removes a connection that could not be made for the call. `mistrust` is the reason if the
     /// certificate was refused. Returns what the call can still try or wait for.
-    pub fn attempt_failed(&mut self, id: CallId, connection: Id, mistrust: Option<&str>) -> Left {
+    pub fn attempt_failed(
+        &mut self,
+        id: CallId,
+        connection: Id,
+        mistrust: Option<&ExchangeError>,
+    ) -> Left {
         let Some(race) = self.race(id) else {
             return Left::Nothing { mistrust: None };
         };
         race.attempts.retain(|&attempt| attempt != connection);
         if let Some(reason) = mistrust {
-            race.mistrust.get_or_insert_with(|| reason.to_owned());
+            race.mistrust.get_or_insert_with(|| reason.clone());
         }
         match (race.addresses.is_empty(), race.attempts.is_empty()) {
             (false, _) => Left::Addresses,

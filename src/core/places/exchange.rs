@@ -33,8 +33,10 @@ use crate::core::base::invariants::hold;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::transitions::assert_transition;
 use crate::core::places::call::CallId;
+use crate::core::places::exchange_error::ExchangeError;
 use crate::core::places::response::Response;
 use crate::core::session::buffer::Buffer;
+use crate::core::session::connection_error::ConnectionError;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::handshakes::Kind;
@@ -117,10 +119,10 @@ pub enum Effect {
 
 /// Why an exchange failed, and at which stage. The stage decides whether the question is sent
 /// again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
-    /// The reason as a text for the log and the client. In this text, "it" is Places.
-    pub reason: String,
+    /// The reason.
+    pub reason: ExchangeError,
     /// The stage at which the exchange failed.
     pub stage: Stage,
 }
@@ -238,16 +240,11 @@ impl Exchange {
         self.enter(Cause::Asked, State::Exchanging, now);
     }
 
-    /// Returns a text about ALPN that is appended to the reason of a failure. The text is empty on
-    /// a reused connection, and if ALPN agreed on a protocol.
-    fn alpn(&self, context: &Context<'_>) -> &'static str {
+    /// Whether ALPN can be the cause of a failure, that is, on a new connection without an agreed
+    /// protocol.
+    fn is_alpn_suspect(&self, context: &Context<'_>) -> bool {
         let has_agreed = context.tls.is_some_and(TlsSession::has_agreed);
-        match self.served == 0 && !has_agreed {
-            true => {
-                "; by ALPN it chose no protocol, where HTTP/1.1 was offered: it may speak only HTTP/2"
-            }
-            false => "",
-        }
+        self.served == 0 && !has_agreed
     }
 
     /// If the response is complete, returns it. The connection becomes idle, or closes if it cannot
@@ -284,8 +281,8 @@ impl Exchange {
         })
     }
 
-    fn fail_for(&mut self, reason: impl Into<String>) -> Option<Effect> {
-        let failure = self.failure(reason.into());
+    fn fail_for(&mut self, reason: ExchangeError) -> Option<Effect> {
+        let failure = self.failure(reason);
         self.fail(failure)
     }
 
@@ -302,7 +299,7 @@ impl Exchange {
     }
 
     /// Creates a failure. The present state of the exchange decides the failure's stage.
-    fn failure(&self, reason: String) -> Failure {
+    fn failure(&self, reason: ExchangeError) -> Failure {
         let stage = match self.state {
             State::Connecting | State::Handshaking => Stage::Unconnected,
             State::Idle | State::Exchanging if self.is_unheard() => Stage::DiedIdle,
@@ -372,15 +369,15 @@ impl Protocol for Exchange {
             State::Exchanging => {
                 let is_beginning = !std::mem::replace(&mut self.heard, true);
                 if is_beginning && is_http_2(data) {
-                    let alpn = self.alpn(context);
-                    return self.fail_for(format!("its answer was not HTTP/1.1 but HTTP/2{alpn}"));
+                    let is_alpn_suspect = self.is_alpn_suspect(context);
+                    return self.fail_for(ExchangeError::Http2 { is_alpn_suspect });
                 }
                 match self.response.data_received(data) {
                     Ok(()) => self.progress(context),
-                    Err(error) => self.fail_for(error.to_string()),
+                    Err(error) => self.fail_for(ExchangeError::Response(error)),
                 }
             }
-            State::Idle => self.fail_for("it answered without having been asked"),
+            State::Idle => self.fail_for(ExchangeError::Unasked),
             State::Connecting | State::Handshaking | State::Closing => None,
         }
     }
@@ -391,15 +388,13 @@ impl Protocol for Exchange {
         match self.state {
             State::Exchanging => match self.response.eof_received(end == StreamEnd::Whole) {
                 Ok(()) => self.progress(context),
-                Err(error) if self.heard => self.fail_for(error.to_string()),
+                Err(error) if self.heard => self.fail_for(ExchangeError::Response(error)),
                 Err(_) => {
-                    let alpn = self.alpn(context);
-                    self.fail_for(format!("it closed the connection{alpn}"))
+                    let is_alpn_suspect = self.is_alpn_suspect(context);
+                    self.fail_for(ExchangeError::Closed { is_alpn_suspect })
                 }
             },
-            State::Connecting | State::Handshaking | State::Idle => {
-                self.fail_for("it closed the connection")
-            }
+            State::Connecting | State::Handshaking | State::Idle => self.fail_for(CLOSED),
             State::Closing => None,
         }
     }
@@ -407,8 +402,8 @@ impl Protocol for Exchange {
     fn tls_failed(&mut self, error: &TlsError, _: &mut Context<'_>) -> Option<Effect> {
         let is_cut_off = self.state == State::Handshaking && error.kind == Kind::CutOff;
         let mut failure = self.failure(match is_cut_off {
-            true => "it closed the connection in the TLS handshake".to_owned(),
-            false => error.reason.clone(),
+            true => ExchangeError::ClosedInHandshake,
+            false => ExchangeError::Lost(ConnectionError::Tls(error.clone())),
         });
         if error.mistrust.is_some() {
             failure.stage = Stage::Mistrusted;
@@ -416,10 +411,14 @@ impl Protocol for Exchange {
         self.fail(failure)
     }
 
-    fn connection_lost(&mut self, why: Option<&str>, _: &mut Context<'_>) -> Option<Effect> {
+    fn connection_lost(
+        &mut self,
+        why: Option<&ConnectionError>,
+        _: &mut Context<'_>,
+    ) -> Option<Effect> {
         Some(Effect::Lost {
             call: self.call.take(),
-            failure: self.failure(why.unwrap_or("it closed the connection").to_owned()),
+            failure: self.failure(why.map_or(CLOSED, |why| ExchangeError::Lost(why.clone()))),
             was_made: self.is_made,
         })
     }
@@ -436,12 +435,12 @@ impl Protocol for Exchange {
         {
             return None;
         }
-        let time_limit = self.time_limit(limits).unwrap_or_default().as_secs_f32();
+        let time_limit = self.time_limit(limits).unwrap_or_default();
         let reason = match self.state {
-            State::Connecting => format!("no connection within {time_limit} s"),
-            State::Handshaking => format!("no TLS handshake within {time_limit} s"),
-            State::Exchanging => format!("no answer within {time_limit} s"),
-            State::Idle | State::Closing => format!("unused for {time_limit} s"),
+            State::Connecting => ExchangeError::NotConnected(time_limit),
+            State::Handshaking => ExchangeError::NoHandshake(time_limit),
+            State::Exchanging => ExchangeError::NoAnswer(time_limit),
+            State::Idle | State::Closing => ExchangeError::Unused(time_limit),
         };
         let mut failure = self.failure(reason);
         if self.state == State::Exchanging {
@@ -531,6 +530,11 @@ impl Protocol for Exchange {
         Ok(())
     }
 }
+
+/// Places closed the connection, and ALPN is not the cause.
+const CLOSED: ExchangeError = ExchangeError::Closed {
+    is_alpn_suspect: false,
+};
 
 /// The maximum time without a byte of the response on a reused connection. It is at most half of
 /// `places_ms`, so that a new connection has time for the same question.

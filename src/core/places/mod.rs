@@ -14,6 +14,7 @@
 pub mod answer;
 pub mod call;
 pub mod exchange;
+pub mod exchange_error;
 mod line;
 pub mod request;
 pub mod response;

@@ -23,6 +23,7 @@
 pub mod admission;
 pub mod buffer;
 pub mod certificate;
+pub mod connection_error;
 pub mod context;
 pub mod disposition;
 pub mod handshakes;

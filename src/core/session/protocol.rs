@@ -3,6 +3,7 @@
 
 use crate::core::base::clock::Time;
 use crate::core::base::limits::Limits;
+use crate::core::session::connection_error::ConnectionError;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::tls::TlsError;
@@ -44,7 +45,7 @@ pub trait Protocol {
     /// connection.
     fn connection_lost(
         &mut self,
-        why: Option<&str>,
+        why: Option<&ConnectionError>,
         context: &mut Context<'_>,
     ) -> Option<Self::Effect>;
 

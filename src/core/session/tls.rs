@@ -718,12 +718,6 @@ impl TlsSession {
         }
     }
 
-    /// Returns the reason if the connection has failed.
-    #[must_use]
-    pub fn failure(&self) -> Option<&str> {
-        self.error().map(|error| &*error.reason)
-    }
-
     /// Returns the kind and the reason of the failure, for the counters. A connection that is lost
     /// during its handshake has failed too. A connection that is lost before any bytes were
     /// received does not count: for example, a port scanner only tests whether the port is open.
@@ -867,7 +861,7 @@ impl TlsSession {
     /// the deadline of TLS counts, because the session cannot do anything any more.
     #[must_use]
     pub fn deadline(&self, session: Option<Time>, limits: &Limits) -> Option<Time> {
-        let session = session.filter(|_| self.failure().is_none());
+        let session = session.filter(|_| self.error().is_none());
         session.into_iter().chain(self.own_deadline(limits)).min()
     }
 

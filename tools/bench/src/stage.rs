@@ -10,6 +10,7 @@ use herd_mio::core::base::settings::{HostPort, NeighbourSettings, Secret, Settin
 use herd_mio::core::journal::durability::{DiskDone, DiskWork};
 use herd_mio::core::link::proof::{Nonce, Parties, Side};
 use herd_mio::core::node::{ConnId, Io, Node, Wants, drive};
+use herd_mio::core::session::connection_error::SocketError;
 
 use crate::crowd::WALL_NS;
 use crate::workload::Failure;
@@ -62,8 +63,8 @@ impl Io for Memory {
         self.now
     }
 
-    fn connect(&mut self, _id: ConnId, address: SocketAddr) -> Result<(), String> {
-        Err(format!("there is no way to {address}"))
+    fn connect(&mut self, _id: ConnId, address: SocketAddr) -> Result<(), SocketError> {
+        Err(format!("there is no way to {address}").into())
     }
 
     fn resolve(&mut self, host: &str) -> Result<(), String> {
@@ -78,7 +79,7 @@ impl Io for Memory {
         true
     }
 
-    fn write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, String> {
+    fn write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, SocketError> {
         // A copy, as in the kernel.
         self.written[id.index()].extend_from_slice(bytes);
         Ok(bytes.len())
@@ -88,7 +89,7 @@ impl Io for Memory {
         self.closed += 1;
     }
 
-    fn close(&mut self, _id: ConnId, _why: Option<&str>) {
+    fn close(&mut self, _id: ConnId, _why: Option<&SocketError>) {
         self.closed += 1;
     }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use herd_mio::core::base::clock::Now;
 use herd_mio::core::journal::durability::{DiskDone, DiskWork};
 use herd_mio::core::node::{ConnId, Io, Node, Wants, drive};
+use herd_mio::core::session::connection_error::SocketError;
 use herd_testkit::fake_disk::FakeDisk;
 use herd_testkit::rng::Rng;
 
@@ -54,7 +55,7 @@ impl Io for Outside<'_> {
         self.now
     }
 
-    fn connect(&mut self, id: ConnId, _address: SocketAddr) -> Result<(), String> {
+    fn connect(&mut self, id: ConnId, _address: SocketAddr) -> Result<(), SocketError> {
         self.dialled.push(id);
         Ok(())
     }
@@ -72,13 +73,13 @@ impl Io for Outside<'_> {
         false
     }
 
-    fn write(&mut self, _id: ConnId, _bytes: &[u8]) -> Result<usize, String> {
+    fn write(&mut self, _id: ConnId, _bytes: &[u8]) -> Result<usize, SocketError> {
         Ok(0)
     }
 
     fn finish(&mut self, _id: ConnId) {}
 
-    fn close(&mut self, id: ConnId, _why: Option<&str>) {
+    fn close(&mut self, id: ConnId, _why: Option<&SocketError>) {
         self.closed.push(id);
     }
 

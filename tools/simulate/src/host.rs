@@ -14,6 +14,7 @@ use herd_mio::core::base::limits::{LINK_LINE_BYTES, LimitValue, Limits, TURN_BYT
 use herd_mio::core::base::settings::Settings;
 use herd_mio::core::journal::durability::{DiskDone, DiskWork, Fsync};
 use herd_mio::core::node::{ConnId, Io, Node, Wants, drive, perform_disk_work};
+use herd_mio::core::session::connection_error::SocketError;
 
 use crate::chronicle::{Shown, Subject};
 use crate::coverage::Cell;
@@ -1057,7 +1058,7 @@ impl Host {
     }
 
     /// Closes a socket.
-    fn close(&mut self, id: ConnId, why: Option<&str>, outside: &mut Outside) {
+    fn close(&mut self, id: ConnId, why: Option<&SocketError>, outside: &mut Outside) {
         let place = self.sockets.get_mut(id.index());
         if let Some(socket) = place.and_then(Option::take) {
             let (network, timeline) = (&mut outside.network, &mut outside.timeline);
@@ -1069,7 +1070,10 @@ impl Host {
                         "connection {}: host {} closes it ({})",
                         socket.key,
                         self.number,
-                        why.unwrap_or("the core wants it so")
+                        why.map_or_else(
+                            || "the core wants it so".to_owned(),
+                            SocketError::to_string
+                        )
                     )
                 });
             }
@@ -1078,9 +1082,10 @@ impl Host {
 
     /// A socket is broken.
     fn lose(&mut self, id: ConnId, why: &str, now: Now, outside: &mut Outside) {
-        self.close(id, Some(why), outside);
+        let why = SocketError::from(why);
+        self.close(id, Some(&why), outside);
         if let Some(node) = &mut self.node {
-            node.handle_connection_lost(id, Some(why), now);
+            node.handle_connection_lost(id, Some(&why), now);
         }
     }
 
@@ -1177,7 +1182,7 @@ impl Io for Machine<'_> {
         self.now
     }
 
-    fn connect(&mut self, id: ConnId, address: SocketAddr) -> Result<(), String> {
+    fn connect(&mut self, id: ConnId, address: SocketAddr) -> Result<(), SocketError> {
         let (host, outside) = (&mut *self.host, &mut *self.outside);
         let target = herds::listener(address);
         let edge = host.setup.edges.iter().copied().find(|&edge| {
@@ -1244,7 +1249,7 @@ impl Io for Machine<'_> {
         socket.is_some_and(|socket| socket.id == id && socket.may_write())
     }
 
-    fn write(&mut self, id: ConnId, output: &[u8]) -> Result<usize, String> {
+    fn write(&mut self, id: ConnId, output: &[u8]) -> Result<usize, SocketError> {
         let Some(socket) = self.host.socket(id) else {
             return Ok(0);
         };
@@ -1277,7 +1282,7 @@ impl Io for Machine<'_> {
         }
     }
 
-    fn close(&mut self, id: ConnId, why: Option<&str>) {
+    fn close(&mut self, id: ConnId, why: Option<&SocketError>) {
         self.look_at_order(id);
         self.host.close(id, why, self.outside);
     }

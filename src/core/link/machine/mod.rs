@@ -35,6 +35,7 @@ use crate::core::base::transitions::assert_transition;
 use crate::core::journal::durability::Room;
 use crate::core::link::proof::{Nonce, Side};
 use crate::core::session::buffer::Buffer;
+use crate::core::session::connection_error::ConnectionError;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::herd::tls_offer::Ending;
@@ -674,12 +675,16 @@ impl Protocol for Link {
     }
 
     /// Closes the cursor in our feed, logs the loss, and reports the loss to the herd.
-    fn connection_lost(&mut self, why: Option<&str>, context: &mut Context<'_>) -> Option<Effect> {
+    fn connection_lost(
+        &mut self,
+        why: Option<&ConnectionError>,
+        context: &mut Context<'_>,
+    ) -> Option<Effect> {
         if let Some(reader) = self.reader.take() {
             context.records.close_reader(reader);
         }
         let is_plain_next = self.attempt_ended(context);
-        let lost = || why.map_or(LinkError::Closed, |why| LinkError::System(why.to_owned()));
+        let lost = || why.map_or(LinkError::Closed, |why| LinkError::System(why.to_string()));
         let reason = self.farewell.take().unwrap_or_else(lost);
         self.tell_lost(&reason, is_plain_next, context);
         let neighbour = self.dialled().filter(|_| !context.is_stopping)?;

@@ -407,7 +407,8 @@ impl Host {
     /// A socket is broken.
     fn lose(&mut self, id: ConnId, why: &str) {
         self.outside.sockets.remove(&id.index());
-        self.node.handle_connection_lost(id, Some(why), self.now());
+        self.node
+            .handle_connection_lost(id, Some(&why.into()), self.now());
     }
 
     /// What has to hold after every turn.

@@ -7,6 +7,7 @@ use herd_mio::core::base::clock::Now;
 use herd_mio::core::journal::durability::{DiskDone, DiskWork};
 use herd_mio::core::base::limits::{LINE_BYTES, LINK_LINE_BYTES, Limits, TURN_BYTES};
 use herd_mio::core::node::{ConnId, Io, Node, Wants};
+use herd_mio::core::session::connection_error::SocketError;
 use herd_testkit::fake_disk::FakeDisk;
 
 use super::mobile::Mobile;
@@ -218,7 +219,7 @@ impl Io for Outside {
         self.now
     }
 
-    fn connect(&mut self, id: ConnId, address: SocketAddr) -> Result<(), String> {
+    fn connect(&mut self, id: ConnId, address: SocketAddr) -> Result<(), SocketError> {
         let (peer, shield) = if address.port() == 443 {
             (Peer::Origin(Origin::default()), Some(Shield::places()))
         } else {
@@ -247,7 +248,7 @@ impl Io for Outside {
         socket.is_some_and(Socket::may_write)
     }
 
-    fn write(&mut self, id: ConnId, output: &[u8]) -> Result<usize, String> {
+    fn write(&mut self, id: ConnId, output: &[u8]) -> Result<usize, SocketError> {
         let most = self
             .sockets
             .get(&id.index())
@@ -270,7 +271,7 @@ impl Io for Outside {
         }
     }
 
-    fn close(&mut self, id: ConnId, _why: Option<&str>) {
+    fn close(&mut self, id: ConnId, _why: Option<&SocketError>) {
         let closed = self.sockets.remove(&id.index());
         self.closed.extend(closed);
     }
