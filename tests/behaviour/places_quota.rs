@@ -106,7 +106,9 @@ fn a_question_that_is_sent_again_counts_again() {
     assert_eq!(ask(&mut client, "2")["status"], "OK");
     assert_eq!(places.requests().len(), 3);
     let json = ask(&mut client, "3");
-    assert!(message(&json).contains("3 times (places.max_per_day)"));
+    assert!(
+        message(&json).contains("3 times in 24 hours, and may not ask more (places.max_per_day)")
+    );
     assert_eq!(places.requests().len(), 3);
 }
 
@@ -152,7 +154,7 @@ fn a_day_has_so_many_questions_and_no_address_spends_them_alone() {
     asks_well(&server, 1, 10);
     let told = is_refused(&server, 1);
     assert!(
-        told.contains("the share of your address is used up; try again in 12"),
+        told.contains("your address has used its share; try again in 12"),
         "{told}"
     );
     asks_well(&server, 2, 2);
@@ -169,14 +171,14 @@ fn a_day_has_so_many_questions_and_no_address_spends_them_alone() {
     let told = is_refused(&server, 8);
     assert!(
         told.contains(
-            "as often as it may in 24 hours, 20 times (places.max_per_day); try again in 24 h"
+            "20 times in 24 hours, and may not ask more (places.max_per_day); try again in 24 h"
         ),
         "{told}"
     );
     assert_eq!(places.requests().len(), 20);
     for line in [
         "asked 16 times in 24 hours, and may be asked 20 times (places.max_per_day)",
-        "asked 20 times in 24 hours, as often as it may be (places.max_per_day)",
+        "asked 20 times in 24 hours, and may not be asked more (places.max_per_day)",
     ] {
         server.wait_for_log("[WARN ] places: ", line);
         assert_eq!(is_told(line), 1);

@@ -76,12 +76,12 @@ impl fmt::Display for OverQuota {
             ),
             OverQuota::Day { most, wait } => write!(
                 f,
-                "this server has asked Google Places as often as it may in 24 hours, {most} times (places.max_per_day); try again in {}",
+                "this server has asked Google Places {most} times in 24 hours, and may not ask more (places.max_per_day); try again in {}",
                 Minutes(*wait)
             ),
             OverQuota::Share { most, wait } => write!(
                 f,
-                "this server has asked Google Places over half as often as it may in 24 hours, {most} times (places.max_per_day), and the share of your address is used up; try again in {}",
+                "this server may ask Google Places {most} times in 24 hours (places.max_per_day); over half of that is used, and your address has used its share; try again in {}",
                 Minutes(*wait)
             ),
         }
@@ -252,7 +252,7 @@ impl PlacesBudget {
                 "places: Google Places was asked {asked} times in 24 hours, and may be asked {most} times (places.max_per_day)"
             ),
             Told::All => warn!(
-                "places: Google Places was asked {most} times in 24 hours, as often as it may be (places.max_per_day); a WHATSAT gets an error for the next {}",
+                "places: Google Places was asked {most} times in 24 hours, and may not be asked more (places.max_per_day); a WHATSAT gets an error for the next {}",
                 Minutes(self.day.wait(now))
             ),
         }
@@ -344,7 +344,7 @@ mod tests {
         let refused = ask(21).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "this server has asked Google Places as often as it may in 24 hours, 3 times (places.max_per_day); try again in 4 h 15 min"
+            "this server has asked Google Places 3 times in 24 hours, and may not ask more (places.max_per_day); try again in 4 h 15 min"
         );
         assert!(ask(25).is_err(), "the first one was in this slot");
         assert_eq!(ask(26), Ok(()));
@@ -365,7 +365,11 @@ mod tests {
         let refused = ask(1, 1).unwrap_err();
         let wait = Duration::from_secs(6 * HOUR);
         assert_eq!(refused, OverQuota::Share { most: 64, wait });
-        assert!(refused.to_string().ends_with("used up; try again in 6 h"));
+        assert!(
+            refused
+                .to_string()
+                .ends_with("used its share; try again in 6 h")
+        );
         for other in 2..10 {
             for _ in 0..4 {
                 assert_eq!(ask(other, 2), Ok(()));
