@@ -126,7 +126,7 @@ fn a_flood_of_questions_of_one_address_keeps_no_other_from_places() {
 }
 
 #[test]
-fn behind_a_proxy_the_line_is_fair_by_the_clients_addresses() {
+fn behind_a_proxy_the_queue_is_fair_by_the_clients_addresses() {
     let places = stand_in();
     places.set_behaviour(Behaviour::Hold);
     let herd = Herd::single()

@@ -136,7 +136,7 @@ impl Node {
     /// Returns `false` if the call has to wait.
     fn carry(&mut self, id: CallId, origin: IpAddr, now: Now) -> bool {
         let Some(call) = self.calls.get(id) else {
-            debug_assert!(false, "the waiting line holds only calls that are out");
+            debug_assert!(false, "the queue holds only calls that are out");
             return false;
         };
         let may_use_kept = !call.was_retried() && !self.calls.kept().is_empty();

@@ -10,7 +10,7 @@
 //! Clients with the same question share one call, but each client has its own deadline. A client
 //! that joins later has as much time as the first one.
 //!
-//! Calls wait in a line that is fair by the clients' origins: see `line.rs`.
+//! Calls wait in a queue that is fair by the clients' origins: see `queue.rs`.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::core::base::invariants::hold;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::slots::{Id, Slots};
 use crate::core::places::exchange_error::ExchangeError;
-use crate::core::places::line::{First, Line, Newest, Ticket};
+use crate::core::places::queue::{First, Newest, Queue, Ticket};
 use crate::core::places::request::Question;
 
 /// The id of a call.
@@ -121,11 +121,11 @@ pub struct Call {
     askers: Vec<Asker>,
     /// The number of waiting clients of each origin.
     origins: BTreeMap<IpAddr, usize>,
-    /// The call's age in the waiting line.
+    /// The call's age in the queue.
     ticket: Ticket,
-    /// The number of queues of the waiting line that the call is in.
-    places_in_line: usize,
-    /// The origin that the question is charged to, once it has left the waiting line.
+    /// The number of flows of the queue that the call is in.
+    places_in_queue: usize,
+    /// The origin that the question is charged to, once it has left the queue.
     payer: Option<IpAddr>,
     since: Time,
     place: Place,
@@ -163,21 +163,19 @@ impl Call {
         self.origins.keys().copied()
     }
 
-    /// Returns the origin that the question is charged to. `None` if it has never left the waiting
-    /// line.
+    /// Returns the origin that the question is charged to. `None` if it has never left the queue.
     #[must_use]
     pub fn payer(&self) -> Option<IpAddr> {
         self.payer
     }
 
-    /// Whether the call is in the waiting line.
+    /// Whether the call is in the queue.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         matches!(self.place, Place::Waiting)
     }
 
-    /// Whether the call is in a queue of the waiting line. A call that was retried is before all
-    /// queues.
+    /// Whether the call is in a flow of the queue. A call that was retried is before all flows.
     fn is_queued(&self) -> bool {
         self.is_waiting() && !self.was_retried
     }
@@ -217,7 +215,7 @@ impl Call {
 pub struct Calls {
     calls: Slots<Call>,
     by_question: HashMap<Question, CallId>,
-    line: Line,
+    queue: Queue,
     last_ticket: Ticket,
     /// The pool: connections that are kept for the next question. The most recently used one is the
     /// last.
@@ -237,7 +235,7 @@ impl Calls {
         Calls {
             calls: Slots::default(),
             by_question: HashMap::new(),
-            line: Line::default(),
+            queue: Queue::default(),
             last_ticket: 0,
             idle: Vec::new(),
             made: 0,
@@ -270,8 +268,8 @@ impl Calls {
             let of_origin = call.origins.entry(asker.origin).or_default();
             *of_origin += 1;
             if *of_origin == 1 && call.is_queued() {
-                call.places_in_line += 1;
-                self.line.stand(asker.origin, call.ticket, id);
+                call.places_in_queue += 1;
+                self.queue.stand(asker.origin, call.ticket, id);
             }
             return Ok(Accepted {
                 call: id,
@@ -290,14 +288,14 @@ impl Calls {
             askers: vec![asker],
             origins: BTreeMap::from([(asker.origin, 1)]),
             ticket,
-            places_in_line: 1,
+            places_in_queue: 1,
             payer: None,
             since: now,
             place: Place::Waiting,
             was_retried: false,
         });
         self.by_question.insert(question, id);
-        self.line.stand(asker.origin, ticket, id);
+        self.queue.stand(asker.origin, ticket, id);
         Ok(Accepted {
             call: id,
             is_new: true,
@@ -307,21 +305,21 @@ impl Calls {
 
     /// Makes room for a call of `origin`: removes the newest waiting call of the origin that has
     /// the most, if that is more than `origin` has. A call that other origins wait for, too, only
-    /// loses its place in the queue of that origin, and the search goes on.
+    /// loses its place in the flow of that origin, and the search goes on.
     fn displace(&mut self, origin: IpAddr) -> Result<(CallId, Call), Busy> {
-        let own = self.line.count(origin);
-        while let Some(newest) = self.line.newest_of_most() {
+        let own = self.queue.count(origin);
+        while let Some(newest) = self.queue.newest_of_most() {
             let Newest { id, count, .. } = newest;
             if count <= own {
                 break;
             }
-            self.line.leave(newest.origin, newest.ticket);
+            self.queue.leave(newest.origin, newest.ticket);
             let Some(call) = self.calls.get_mut(id) else {
-                debug_assert!(false, "the waiting line holds only calls that are out");
+                debug_assert!(false, "the queue holds only calls that are out");
                 continue;
             };
-            call.places_in_line -= 1;
-            if call.places_in_line == 0
+            call.places_in_queue -= 1;
+            if call.places_in_queue == 0
                 && let Some(call) = self.remove(id)
             {
                 return Ok((id, call));
@@ -336,11 +334,11 @@ impl Calls {
         self.calls.get(id)
     }
 
-    /// Returns the call that leaves the waiting line next, and the origin whose turn it is. A call
+    /// Returns the call that leaves the queue next, and the origin whose turn it is. A call
     /// that was retried has had its turn, so it goes for its first client's origin.
     #[must_use]
     pub fn first_waiting(&self) -> Option<(CallId, IpAddr)> {
-        let first = self.line.first()?;
+        let first = self.queue.first()?;
         let of_asker = || Some(self.calls.get(first.id)?.askers.first()?.origin);
         Some((first.id, first.origin.or_else(of_asker)?))
     }
@@ -358,7 +356,7 @@ impl Calls {
         self.made + self.races < self.max_connections
     }
 
-    /// Moves the call out of the waiting line. From now on, connections to `addresses` are made for
+    /// Moves the call out of the queue. From now on, connections to `addresses` are made for
     /// it, one after the other. The question is charged to `payer`.
     pub fn connecting(
         &mut self,
@@ -447,7 +445,7 @@ impl Calls {
     }
 
     /// A client of `origin` does not wait for the call any more. If it was the last one of its
-    /// origin, the call leaves the queue of that origin.
+    /// origin, the call leaves the flow of that origin.
     fn asker_left(&mut self, id: CallId, origin: IpAddr) {
         let Some(call) = self.calls.get_mut(id) else {
             return;
@@ -461,16 +459,16 @@ impl Calls {
             return;
         }
         call.origins.remove(&origin);
-        if self.line.leave(origin, call.ticket) {
-            call.places_in_line -= 1;
+        if self.queue.leave(origin, call.ticket) {
+            call.places_in_queue -= 1;
         }
         // The origins that are left may have lost their places to other calls.
         if call.is_queued()
-            && call.places_in_line == 0
+            && call.places_in_queue == 0
             && let Some(asker) = call.askers.first()
         {
-            call.places_in_line = 1;
-            self.line.stand(asker.origin, call.ticket, id);
+            call.places_in_queue = 1;
+            self.queue.stand(asker.origin, call.ticket, id);
         }
     }
 
@@ -533,12 +531,12 @@ impl Calls {
             call.was_retried = true;
         }
         if self.moved(id, Place::Waiting).is_some() {
-            self.line.retry(id);
+            self.queue.retry(id);
         }
     }
 
-    /// The call is about to leave the waiting line for a connection. If it is the first of the
-    /// line, it uses up the turn of its origin.
+    /// The call is about to leave the queue for a connection. If it is the first of the
+    /// queue, it uses up the turn of its origin.
     fn use_turn(&mut self, id: CallId, payer: IpAddr) {
         if let Some(call) = self.calls.get_mut(id) {
             call.payer = Some(payer);
@@ -546,10 +544,10 @@ impl Calls {
         if let Some(First {
             id: first,
             origin: Some(origin),
-        }) = self.line.first()
+        }) = self.queue.first()
             && first == id
         {
-            self.line.use_turn(origin);
+            self.queue.use_turn(origin);
         }
     }
 
@@ -559,8 +557,8 @@ impl Calls {
         let before = std::mem::replace(&mut call.place, place);
         match before {
             Place::Waiting => {
-                call.places_in_line = 0;
-                leave_line(&mut self.line, id, call);
+                call.places_in_queue = 0;
+                leave_queue(&mut self.queue, id, call);
             }
             Place::Connecting(_) => self.race_over(),
             Place::On(_) => {}
@@ -578,7 +576,7 @@ impl Calls {
         let call = self.calls.remove(id)?;
         self.by_question.remove(&call.question);
         match &call.place {
-            Place::Waiting => leave_line(&mut self.line, id, &call),
+            Place::Waiting => leave_queue(&mut self.queue, id, &call),
             Place::Connecting(_) => self.race_over(),
             Place::On(_) => {}
         }
@@ -607,16 +605,16 @@ impl Calls {
 
     /// Checks that the lists and the counts agree with the calls. For tests.
     pub(crate) fn check_invariants(&self) -> Result<(), String> {
-        self.line.check_invariants()?;
-        let mut in_line: BTreeMap<CallId, Vec<Option<IpAddr>>> = BTreeMap::new();
-        for (id, origin) in self.line.places() {
+        self.queue.check_invariants()?;
+        let mut in_queue: BTreeMap<CallId, Vec<Option<IpAddr>>> = BTreeMap::new();
+        for (id, origin) in self.queue.places() {
             hold!(self.calls.get(id).is_some(), "a call that is over waits");
-            in_line.entry(id).or_default().push(origin);
+            in_queue.entry(id).or_default().push(origin);
         }
         let mut races = 0;
         for (id, call) in self.calls.iter() {
             let name = id.serial();
-            let places = in_line.remove(&id).unwrap_or_default();
+            let places = in_queue.remove(&id).unwrap_or_default();
             let is_right = match (call.is_waiting(), call.was_retried) {
                 (false, _) => places.is_empty(),
                 (true, true) => places == [None],
@@ -627,15 +625,12 @@ impl Calls {
                     !places.is_empty() && places.iter().all(is_its)
                 }
             };
+            hold!(is_right, "call {name} stands in the queue at {places:?}");
             hold!(
-                is_right,
-                "call {name} stands in the waiting line at {places:?}"
-            );
-            hold!(
-                call.places_in_line == places.iter().flatten().count(),
-                "call {name} has {} places in the waiting line, not {}",
+                call.places_in_queue == places.iter().flatten().count(),
+                "call {name} has {} places in the queue, not {}",
                 places.iter().flatten().count(),
-                call.places_in_line
+                call.places_in_queue
             );
             let mut origins: BTreeMap<IpAddr, usize> = BTreeMap::new();
             for asker in &call.askers {
@@ -673,13 +668,13 @@ impl Calls {
     }
 }
 
-/// Removes the call from the waiting line.
-fn leave_line(line: &mut Line, id: CallId, call: &Call) {
+/// Removes the call from the queue.
+fn leave_queue(queue: &mut Queue, id: CallId, call: &Call) {
     if call.was_retried {
-        line.leave_retried(id);
+        queue.leave_retried(id);
     }
     for origin in call.origins.keys() {
-        line.leave(*origin, call.ticket);
+        queue.leave(*origin, call.ticket);
     }
 }
 
@@ -748,7 +743,7 @@ mod tests {
         /// The next call gets a connection. Returns the origin whose turn it was, and what is
         /// asked; the origin is `None` for a call that was retried.
         fn take(&mut self) -> Option<(Option<IpAddr>, String)> {
-            let first = self.calls.line.first()?;
+            let first = self.calls.queue.first()?;
             let (id, payer) = self.calls.first_waiting().unwrap();
             assert_eq!(id, first.id);
             let connection = self.clients.insert(());
@@ -918,7 +913,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order: no client and no call is lost, the line is not
+        /// Whatever happens in whatever order: no client and no call is lost, the queue is not
         /// longer than its limit, and no origin that waits is passed over twice by another.
         #[test]
         fn no_call_is_lost_and_no_origin_is_passed_over(
@@ -930,8 +925,8 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Ask { from, about } => {
-                        let own = scene.calls.line.count(origin(from));
-                        let most = scene.calls.line.newest_of_most();
+                        let own = scene.calls.queue.count(origin(from));
+                        let most = scene.calls.queue.newest_of_most();
                         let was_out = scene.calls.is_asked(&question(about));
                         match scene.ask(from, about) {
                             Ok(displaced) => prop_assert!(displaced.is_empty() || !was_out),
@@ -950,7 +945,7 @@ mod tests {
                     }
                     Step::Leave(number) => scene.leave(number),
                     Step::Take if scene.carried.len() < 3 => {
-                        let others: Vec<IpAddr> = scene.calls.line.origins().collect();
+                        let others: Vec<IpAddr> = scene.calls.queue.origins().collect();
                         if let Some((Some(taken), _)) = scene.take() {
                             passed.retain(|(waits, _), _| *waits != taken);
                             for other in others.into_iter().filter(|other| *other != taken) {
@@ -982,8 +977,8 @@ mod tests {
                         }
                     }
                 }
-                let line = &scene.calls.line;
-                passed.retain(|(waits, _), _| line.count(*waits) > 0);
+                let queue = &scene.calls.queue;
+                passed.retain(|(waits, _), _| queue.count(*waits) > 0);
                 prop_assert!(scene.calls.calls.len() <= 8);
                 scene.check();
             }

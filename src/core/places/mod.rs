@@ -15,6 +15,6 @@ pub mod answer;
 pub mod call;
 pub mod exchange;
 pub mod exchange_error;
-mod line;
+mod queue;
 pub mod request;
 pub mod response;

@@ -3,7 +3,7 @@
 //! Google charges for each question. Clients need no login, so without a bound any client decides
 //! how high the bill is.
 //!
-//! - The second is a [`Bucket`]: a question that finds it empty waits in the line.
+//! - The second is a [`Bucket`]: a question that finds it empty waits in the queue.
 //! - The day is any 24 hours, not a day of the calendar: Google's quotas begin anew at midnight
 //!   Pacific time, its bills have the zone of the account, and this server may be in a third zone.
 //!   What holds for any 24 hours holds for the day of each zone. A question that finds nothing left

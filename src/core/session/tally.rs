@@ -83,7 +83,7 @@ counters! {
     unproven_throttled;
     /// Questions that were sent to Google Places. A question that was sent again counts again.
     places_asked;
-    /// Questions that lost their place in the waiting line to one of another address.
+    /// Questions that lost their place in the queue to one of another address.
     places_displaced;
     /// Questions whose time was over before `places.max_per_second` let them through.
     places_over_second;

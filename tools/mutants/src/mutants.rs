@@ -1269,14 +1269,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an origin keeps its turn at Places as long as it has calls",
-        file: "src/core/places/line.rs",
-        from: "queue.turn = self.last_turn;",
+        file: "src/core/places/queue.rs",
+        from: "flow.turn = self.last_turn;",
         to: "",
         caught_by: unit("origins_take_turns_and_the_oldest_call_of_one_goes_first"),
         missed: None,
     },
     Mutant {
-        name: "a full waiting line displaces no call",
+        name: "a full queue displaces no call",
         file: "src/core/places/call.rs",
         from: "if count <= own {",
         to: "if count > 0 || own > 0 {",
@@ -1286,7 +1286,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a shared call is displaced because of one of its origins",
         file: "src/core/places/call.rs",
-        from: "if call.places_in_line == 0\n                && let Some(call) = self.remove(id)",
+        from: "if call.places_in_queue == 0\n                && let Some(call) = self.remove(id)",
         to: "if true\n                && let Some(call) = self.remove(id)",
         caught_by: unit("a_shared_call_is_displaced_only_when_each_of_its_origins_has_too_many"),
         missed: None,

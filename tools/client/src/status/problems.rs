@@ -291,7 +291,7 @@ impl Findings {
         for (count, why) in [
             (
                 counters.places_displaced,
-                "their address had the most in the line, and another needed the place",
+                "their address had the most in the queue, and another needed the place",
             ),
             (
                 counters.places_over_second,

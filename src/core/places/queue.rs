@@ -1,4 +1,4 @@
-//! The waiting line of the calls, which is fair by origin.
+//! The queue of waiting calls, which is fair by origin.
 //!
 //! ```text
 //!   retried   ──────────────────────────► c9 ┐   first: it has had its turn
@@ -7,15 +7,16 @@
 //!   192.0.2.3 ─ c3 c8 ──────────┘
 //! ```
 //!
-//! The origins take turns, and the oldest call of an origin goes first. So many questions of one
-//! origin do not delay those of another. If the line is full, a new call displaces the newest call
-//! of the origin that has the most. A flood fills only what the other origins leave.
+//! The calls of one origin are a flow, as in fair queueing (RFC 970). The origins take turns, and
+//! the oldest call of a flow goes first. So many questions of one origin do not delay those of
+//! another. If the queue is full, a new call displaces the newest call of the origin that has the
+//! most. A flood fills only what the other origins leave.
 //!
 //! # Calls that several origins share
 //!
-//! Clients with the same question share a call. Such a call stands in the queue of each of their
+//! Clients with the same question share a call. Such a call stands in the flow of each of their
 //! origins, and goes at the earliest turn of any. The turns of the other origins are not used up.
-//! When one of its origins has the most calls, the call loses its place in that queue only. It goes
+//! When one of its origins has the most calls, the call loses its place in that flow only. It goes
 //! at a turn of the others, and its answer is for all. It is displaced when it has no place left.
 //! So two origins cannot protect their calls from displacement by sharing them.
 //!
@@ -32,21 +33,21 @@ pub(super) type Ticket = u64;
 
 /// The calls of one origin that wait.
 #[derive(Debug)]
-struct Queue {
+struct Flow {
     calls: BTreeMap<Ticket, CallId>,
     /// The place of the origin among the turns.
     turn: u64,
 }
 
-impl Queue {
-    /// Returns the key of this queue in [`Line::sizes`].
+impl Flow {
+    /// Returns the key of this flow in [`Queue::sizes`].
     fn size(&self, origin: IpAddr) -> (usize, Ticket, IpAddr) {
         let newest = self.calls.last_key_value().map(|(ticket, _)| *ticket);
         (self.calls.len(), newest.unwrap_or_default(), origin)
     }
 }
 
-/// The first call of the line.
+/// The first call of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct First {
     /// The call.
@@ -61,16 +62,16 @@ pub(super) struct Newest {
     pub(super) id: CallId,
     pub(super) origin: IpAddr,
     pub(super) ticket: Ticket,
-    /// The number of calls that the origin has in the line.
+    /// The number of calls that the origin has in the queue.
     pub(super) count: usize,
 }
 
-/// The waiting line. A queue is never empty, and has one entry in `turns` and one in `sizes`.
+/// The queue. A flow is never empty, and has one entry in `turns` and one in `sizes`.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct Queue {
     /// Calls that lost their connection. They have had their turn, and none is displaced.
     retried: VecDeque<CallId>,
-    queues: BTreeMap<IpAddr, Queue>,
+    flows: BTreeMap<IpAddr, Flow>,
     /// The origins by their turns.
     turns: BTreeMap<u64, IpAddr>,
     /// The origins by the number of their calls. Of two with the same number, the one with the
@@ -79,39 +80,39 @@ pub(super) struct Line {
     last_turn: u64,
 }
 
-impl Line {
-    /// Gives the call a place in the queue of `origin`. An origin without a queue gets its first
+impl Queue {
+    /// Gives the call a place in the flow of `origin`. An origin without a flow gets its first
     /// turn after those of all others.
     pub(super) fn stand(&mut self, origin: IpAddr, ticket: Ticket, id: CallId) {
         let (turns, last_turn) = (&mut self.turns, &mut self.last_turn);
-        let queue = self.queues.entry(origin).or_insert_with(|| {
+        let flow = self.flows.entry(origin).or_insert_with(|| {
             *last_turn += 1;
             turns.insert(*last_turn, origin);
-            Queue {
+            Flow {
                 calls: BTreeMap::new(),
                 turn: *last_turn,
             }
         });
-        self.sizes.remove(&queue.size(origin));
-        queue.calls.insert(ticket, id);
-        self.sizes.insert(queue.size(origin));
+        self.sizes.remove(&flow.size(origin));
+        flow.calls.insert(ticket, id);
+        self.sizes.insert(flow.size(origin));
     }
 
-    /// Removes the call from the queue of `origin`. Returns whether it was there.
+    /// Removes the call from the flow of `origin`. Returns whether it was there.
     pub(super) fn leave(&mut self, origin: IpAddr, ticket: Ticket) -> bool {
-        let Some(queue) = self.queues.get_mut(&origin) else {
+        let Some(flow) = self.flows.get_mut(&origin) else {
             return false;
         };
-        let size = queue.size(origin);
-        if queue.calls.remove(&ticket).is_none() {
+        let size = flow.size(origin);
+        if flow.calls.remove(&ticket).is_none() {
             return false;
         }
         self.sizes.remove(&size);
-        if queue.calls.is_empty() {
-            self.turns.remove(&queue.turn);
-            self.queues.remove(&origin);
+        if flow.calls.is_empty() {
+            self.turns.remove(&flow.turn);
+            self.flows.remove(&origin);
         } else {
-            self.sizes.insert(queue.size(origin));
+            self.sizes.insert(flow.size(origin));
         }
         true
     }
@@ -132,7 +133,7 @@ impl Line {
             return Some(First { id, origin: None });
         }
         let (_, origin) = self.turns.first_key_value()?;
-        let (_, id) = self.queues.get(origin)?.calls.first_key_value()?;
+        let (_, id) = self.flows.get(origin)?.calls.first_key_value()?;
         Some(First {
             id: *id,
             origin: Some(*origin),
@@ -142,26 +143,24 @@ impl Line {
     /// Uses the present turn up, which has to be that of `origin`. The next turn of this origin
     /// comes after those of all others.
     pub(super) fn use_turn(&mut self, origin: IpAddr) {
-        let Some(queue) = self.queues.get_mut(&origin) else {
+        let Some(flow) = self.flows.get_mut(&origin) else {
             return;
         };
-        self.turns.remove(&queue.turn);
+        self.turns.remove(&flow.turn);
         self.last_turn += 1;
-        queue.turn = self.last_turn;
-        self.turns.insert(queue.turn, origin);
+        flow.turn = self.last_turn;
+        self.turns.insert(flow.turn, origin);
     }
 
-    /// Returns the number of calls that `origin` has in the line.
+    /// Returns the number of calls that `origin` has in the queue.
     pub(super) fn count(&self, origin: IpAddr) -> usize {
-        self.queues
-            .get(&origin)
-            .map_or(0, |queue| queue.calls.len())
+        self.flows.get(&origin).map_or(0, |flow| flow.calls.len())
     }
 
     /// Returns the newest call of the origin that has the most.
     pub(super) fn newest_of_most(&self) -> Option<Newest> {
         let &(count, ticket, origin) = self.sizes.last()?;
-        let id = *self.queues.get(&origin)?.calls.get(&ticket)?;
+        let id = *self.flows.get(&origin)?.calls.get(&ticket)?;
         Some(Newest {
             id,
             origin,
@@ -170,36 +169,36 @@ impl Line {
         })
     }
 
-    /// Returns the origins that have calls in the line. For tests.
+    /// Returns the origins that have calls in the queue. For tests.
     #[cfg(test)]
     pub(super) fn origins(&self) -> impl Iterator<Item = IpAddr> {
-        self.queues.keys().copied()
+        self.flows.keys().copied()
     }
 
-    /// Returns each place of a call in the line: the call, and the origin if it is in a queue. For
+    /// Returns each place of a call in the queue: the call, and the origin if it is in a flow. For
     /// tests.
     pub(super) fn places(&self) -> impl Iterator<Item = (CallId, Option<IpAddr>)> {
-        let queued = self.queues.iter().flat_map(|(origin, queue)| {
-            let ids = queue.calls.values();
+        let queued = self.flows.iter().flat_map(|(origin, flow)| {
+            let ids = flow.calls.values();
             ids.map(|id| (*id, Some(*origin)))
         });
         self.retried.iter().map(|id| (*id, None)).chain(queued)
     }
 
-    /// Checks that the queues agree with the turns and the sizes. For tests.
+    /// Checks that the flows agree with the turns and the sizes. For tests.
     pub(super) fn check_invariants(&self) -> Result<(), String> {
-        for (origin, queue) in &self.queues {
-            hold!(!queue.calls.is_empty(), "the queue of {origin} is empty");
+        for (origin, flow) in &self.flows {
+            hold!(!flow.calls.is_empty(), "the flow of {origin} is empty");
             hold!(
-                self.turns.get(&queue.turn) == Some(origin),
+                self.turns.get(&flow.turn) == Some(origin),
                 "{origin} has no turn"
             );
             hold!(
-                self.sizes.contains(&queue.size(*origin)),
+                self.sizes.contains(&flow.size(*origin)),
                 "the number of calls of {origin} is not listed"
             );
         }
-        let count = self.queues.len();
+        let count = self.flows.len();
         hold!(
             self.turns.len() == count && self.sizes.len() == count,
             "{count} origins wait, with {} turns and {} sizes",
