@@ -121,7 +121,15 @@ impl Node {
         }
     }
 
+    #[inline]
     fn carry_calls(&mut self, now: Now) {
+        if !self.calls.is_queue_empty() {
+            self.carry_waiting(now);
+        }
+    }
+
+    #[inline(never)]
+    fn carry_waiting(&mut self, now: Now) {
         if self.second_due.is_some_and(|due| now.time < due) {
             return;
         }

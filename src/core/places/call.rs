@@ -334,6 +334,13 @@ impl Calls {
         self.calls.get(id)
     }
 
+    /// Whether no call waits. Each event asks this.
+    #[inline]
+    #[must_use]
+    pub fn is_queue_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Returns the call that leaves the queue next, and the origin whose turn it is. A call
     /// that was retried has had its turn, so it goes for its first client's origin.
     #[must_use]

@@ -81,6 +81,12 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// Whether no call waits.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.flows.is_empty() && self.retried.is_empty()
+    }
+
     /// Gives the call a place in the flow of `origin`. An origin without a flow gets its first
     /// turn after those of all others.
     pub(super) fn stand(&mut self, origin: IpAddr, ticket: Ticket, id: CallId) {
