@@ -20,6 +20,9 @@ pub const LINK_LINE_BYTES: usize = LINE_BYTES + 256;
 /// records from the table to its output in pieces of about this many bytes.
 pub const TURN_BYTES: usize = 64 * 1024;
 
+/// The minimum of `limits.buffer_bytes`, unless it is 0.
+const LEAST_BUFFER_BYTES: u64 = 1 << 20;
+
 /// One limit, as `--check` prints it.
 pub struct Limit {
     /// The key in the `[limits]` table.
@@ -106,6 +109,8 @@ limits! {
     /// TLS records without application data that one client may send in a row; a usual handshake
     /// has 3, and no handshake has more TLS records than bytes.
     tls_handshake_records = 4_096, 16..=1_000_000;
+    /// Bytes of the buffers of all connections; above it, the connections are closed that hold most and get rid of least; 0: a quarter of the memory that the process may have.
+    buffer_bytes = 0, 0..=1_099_511_627_776;
     /// Output waiting for a client above which its commands are left unread.
     output_high_bytes = 262_144, 1..=1_073_741_824;
     /// Output waiting for a client below which its commands are read again.
@@ -241,6 +246,12 @@ impl Limits {
                 less.0, less.1, more.0, more.1
             ))
         };
+        if (1..LEAST_BUFFER_BYTES).contains(&self.buffer_bytes) {
+            return Err(format!(
+                "limits.buffer_bytes is {}, must be 0 or at least {LEAST_BUFFER_BYTES}",
+                self.buffer_bytes
+            ));
+        }
         in_order(
             ("output_low_bytes", self.output_low_bytes),
             ("output_high_bytes", self.output_high_bytes),
@@ -312,6 +323,14 @@ mod tests {
         assert_eq!(
             limits.check(),
             Err("limits.max_unproven is 0, must be 1 to 1000000".into())
+        );
+        let limits = Limits {
+            buffer_bytes: 1_048_575,
+            ..Limits::default()
+        };
+        assert_eq!(
+            limits.check(),
+            Err("limits.buffer_bytes is 1048575, must be 0 or at least 1048576".into())
         );
         let limits = Limits {
             heartbeat_ms: 10_000,

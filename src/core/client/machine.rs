@@ -12,6 +12,9 @@
 //!   Reading  ─ Stopped ────────► Closing
 //!   Reading  ─ LetGo ──────────► Closing
 //!   Closing  ─ LetGo ──────────► Closing
+//!   Reading  ─ Evicted ────────► Closing
+//!   Awaiting ─ Evicted ────────► Closing
+//!   Closing  ─ Evicted ────────► Closing
 //!   Closing  ─ OutputStalled ──► Closing
 //!   Closing  ─ Lingered ───────► Closing
 //! ```
@@ -37,6 +40,7 @@ use crate::core::places::answer::{Outcome, first_empty_line};
 use crate::core::places::call::CallId;
 use crate::core::places::request::Question;
 use crate::core::session::buffer::Buffer;
+use crate::core::session::buffer_budget::Eviction;
 use crate::core::session::connection_error::ConnectionError;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
@@ -124,11 +128,13 @@ enum Cause {
     /// The disk refuses writes to the journal. The output that is held back would say that records
     /// are stored, but these records are not stored.
     LetGo,
+    /// The buffers of all connections are full, and this client was chosen to make room.
+    Evicted,
     /// The time for lingering is over.
     Lingered,
 }
 
-const TRANSITIONS: [(Stage, Cause, Stage); 13] = [
+const TRANSITIONS: [(Stage, Cause, Stage); 16] = [
     (Stage::Reading, Cause::PlacesAsked, Stage::Awaiting),
     (Stage::Awaiting, Cause::PlacesAnswered, Stage::Reading),
     (Stage::Awaiting, Cause::LastAnswer, Stage::Closing),
@@ -140,6 +146,9 @@ const TRANSITIONS: [(Stage, Cause, Stage); 13] = [
     (Stage::Reading, Cause::Stopped, Stage::Closing),
     (Stage::Reading, Cause::LetGo, Stage::Closing),
     (Stage::Closing, Cause::LetGo, Stage::Closing),
+    (Stage::Reading, Cause::Evicted, Stage::Closing),
+    (Stage::Awaiting, Cause::Evicted, Stage::Closing),
+    (Stage::Closing, Cause::Evicted, Stage::Closing),
     (Stage::Closing, Cause::OutputStalled, Stage::Closing),
     (Stage::Closing, Cause::Lingered, Stage::Closing),
 ];
@@ -617,6 +626,20 @@ impl Client {
         }
     }
 
+    /// Closes the client at once, because the buffers of all connections are full. Nothing more is
+    /// sent, and the buffers are freed now. Returns the call that the client waited for.
+    pub fn evict(&mut self, eviction: Eviction, context: &mut Context<'_>) -> Option<CallId> {
+        let call = self.awaits();
+        if self.may_log(1, 0, context) {
+            info!("{}: closing: {eviction}", self.who);
+        }
+        self.output.clear();
+        self.input.clear();
+        self.line_since = None;
+        self.close(Cause::Evicted, Linger::No);
+        call
+    }
+
     /// Returns the output that may be sent. `released` is the last change that the journal has
     /// stored. If the output waits for a later change, returns no bytes.
     #[inline]
@@ -910,6 +933,15 @@ impl Protocol for Client {
         line.into_iter().chain(stall).chain(left_out).min()
     }
 
+    #[inline]
+    fn held_bytes(&self) -> usize {
+        let asked = match &self.state {
+            State::Awaiting(awaited) => size_of_val(&**awaited) + awaited.1.held_bytes(),
+            State::Reading | State::Closing { .. } => 0,
+        };
+        self.input.held_bytes() + self.output.held_bytes() + asked
+    }
+
     /// Returns one of [`Client::STATES`].
     fn state_name(&self) -> &'static str {
         let place = match self.state {
@@ -943,6 +975,10 @@ fn shortened<'a>(line: &'a [u8], limits: &Limits) -> Shortened<'a> {
 }
 
 impl Asked {
+    fn held_bytes(&self) -> usize {
+        self.line.len() + self.at_line.len()
+    }
+
     /// Returns the question for Places that the `WHATSAT` in `line` contains. Returns `None` if the
     /// table has no record of the client whose name is in the command.
     fn new(whatsat: &Whatsat<'_>, line: &[u8], records: &Records, api: PlacesApi) -> Option<Asked> {

@@ -34,6 +34,7 @@ use crate::core::base::invariants::hold;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::client::close_reason::CloseReason;
 use crate::core::session::buffer::Buffer;
+use crate::core::session::buffer_budget::Eviction;
 use crate::core::session::connection_error::ConnectionError;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
@@ -79,11 +80,13 @@ pub enum Refusal {
     CutOff,
     /// Too many connections waited for their header, and this one had waited longest.
     Displaced,
+    /// The buffers of all connections are full, and this connection was chosen to make room.
+    Evicted(Eviction),
 }
 
 impl Refusal {
     /// The number of kinds that [`Refusal::kind`] distinguishes.
-    pub const KINDS: usize = 5;
+    pub const KINDS: usize = 6;
 
     /// Returns the kind of the refusal, from 0. An operator fixes each kind in a different way.
     #[must_use]
@@ -102,6 +105,7 @@ impl Refusal {
             Refusal::Late { .. } => 2,
             Refusal::CutOff => 3,
             Refusal::Displaced => 4,
+            Refusal::Evicted(_) => 5,
         }
     }
 
@@ -112,7 +116,7 @@ impl Refusal {
     pub fn is_told(&self) -> bool {
         match self {
             Refusal::Invalid(_) | Refusal::Late { .. } => true,
-            Refusal::CutOff | Refusal::Displaced => false,
+            Refusal::CutOff | Refusal::Displaced | Refusal::Evicted(_) => false,
         }
     }
 }
@@ -125,6 +129,7 @@ impl fmt::Display for Refusal {
                 write!(f, "it sent no whole PROXY header within {limit_ms} ms")
             }
             Refusal::CutOff => f.write_str("it ended in the middle of its PROXY header"),
+            Refusal::Evicted(eviction) => write!(f, "{eviction}"),
             Refusal::Displaced => f.write_str(
                 "as many as limits.max_unidentified waited for their PROXY header, and it had waited longest",
             ),
@@ -338,6 +343,10 @@ impl Protocol for Proxied {
     #[cold]
     fn deadline(&self, limits: &Limits) -> Option<Time> {
         Some(self.since? + limits.proxy_header_ms.to_duration())
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.input.held_bytes()
     }
 
     fn state_name(&self) -> &'static str {

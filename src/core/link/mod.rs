@@ -128,6 +128,8 @@
 //! | `clocks` | `near`, `ahead`, `behind` | how most clients' clocks compared with this server's clock, in the last minute with at least ten `IAMAT`s |
 //! | `max_clients` | number | the maximum number of clients |
 //! | `places_day` | `<asked>:<most>` | Google Places was asked `<asked>` times in the last 24 hours, and may be asked `<most>` times; the key is missing if any number is allowed |
+//! | `buffers` | `<bytes>:<maximum>` | what the buffers of all connections hold, and `buffer_bytes` |
+//! | | `<bytes>:<maximum>:<ms>` | the last connection was closed for their sake `<ms>` milliseconds ago |
 //! | `unlinked` | `<ms>:<name>` | a neighbour has had no link for `<ms>` milliseconds; one key for each such neighbour |
 //! | `lag` | `<ms>:<name>` | a linked neighbour has not confirmed a change for `<ms>` milliseconds; one key for each such neighbour |
 //!

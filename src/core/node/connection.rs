@@ -182,12 +182,14 @@ impl Node {
     }
 
     pub(super) fn output_sent(&mut self, id: ConnId, mut count: usize, now: Now) {
-        if let Some(slot) = self.sessions.get_mut(id)
-            && let Some(tls) = &mut slot.tls
-        {
-            count = tls.output_sent(count);
-            if count == 0 {
-                return;
+        if let Some(slot) = self.sessions.get_mut(id) {
+            let least = slot.least_held_bytes();
+            slot.share.got_rid_of(count, least, now.time);
+            if let Some(tls) = &mut slot.tls {
+                count = tls.output_sent(count);
+                if count == 0 {
+                    return;
+                }
             }
         }
         self.on_session(id, now, |it, context| it.output_sent(count, context));

@@ -153,6 +153,7 @@ fn flush(node: &mut Node, io: &mut impl Io, id: ConnId, now: Now) {
         write: io.is_writable(id) && !node.poll_output(id).is_empty(),
     };
     io.flushed(node, id, wants);
+    node.handle_flushed(id, now);
 }
 
 /// Closes the socket of a connection, then tells the node, which removes the session.

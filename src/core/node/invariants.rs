@@ -21,6 +21,7 @@ impl Node {
         self.check_clients()?;
         self.check_links()?;
         self.check_exchanges()?;
+        self.check_buffers()?;
         self.records.check_invariants()?;
         self.calls.check_invariants()
     }
@@ -53,6 +54,29 @@ impl Node {
                 "the deadline of connection {name} is not in the heap"
             );
         }
+        Ok(())
+    }
+
+    /// Checks that the sum of all buffers is the sum of what was counted, and that each connection
+    /// was counted after its last change.
+    fn check_buffers(&self) -> Result<(), String> {
+        let mut counted = 0;
+        for (id, slot) in self.sessions.iter() {
+            counted += slot.share.bytes();
+            hold!(
+                slot.is_dirty || slot.share.bytes() == slot.held_bytes() as u64,
+                "the buffers of connection {} hold {} bytes, and {} are counted",
+                id.serial(),
+                slot.held_bytes(),
+                slot.share.bytes()
+            );
+        }
+        let answers: usize = self.answers.iter().map(|(_, it)| it.held_bytes()).sum();
+        let sums = self.tally.buffers.parts();
+        hold!(
+            sums == (counted, answers as u64),
+            "all buffers hold {counted} and {answers} bytes, and {sums:?} are counted"
+        );
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! | kind | what it may do | which |
 //! |---|---|---|
 //! | constructors | begin a server | [`Node::new`], [`Node::keep_journal`], [`Node::restore`], [`Node::journal_opened`] |
-//! | `handle_*(&mut self, …)` | an event happened: the only way in | a connection was accepted, made, lost; bytes, the end of input, a write; a name resolved; disk work done; deadlines; stop, reload |
+//! | `handle_*(&mut self, …)` | an event happened: the only way in | a connection was accepted, made, flushed, lost; bytes, the end of input, a write; a name resolved; disk work done; deadlines; stop, reload |
 //! | `poll_*(&mut self, …)` | the next thing to do: the only way out | [`poll_request`](Node::poll_request), [`poll_disk_work`](Node::poll_disk_work), [`poll_dirty`](Node::poll_dirty), [`poll_output`](Node::poll_output), [`poll_disposition`](Node::poll_disposition) |
 //! | getters `(&self)` | nothing: asking twice gives the same | [`wants_read`](Node::wants_read), [`next_deadline`](Node::next_deadline), [`connections`](Node::connections), [`records`](Node::records), … |
 //!
@@ -71,6 +71,7 @@
 
 #[cfg(test)]
 mod addresses;
+mod buffers;
 mod certificates;
 mod clients;
 mod connection;
@@ -110,6 +111,7 @@ use crate::core::journal::durability::DiskDone;
 use crate::core::places::answer::Outcome;
 use crate::core::places::call::{CallId, Calls};
 use crate::core::session::admission::Admissions;
+use crate::core::session::buffer_budget::{BufferBudget, Share};
 use crate::core::session::connection_error::{ConnectionError, SocketError};
 use crate::core::session::herd::{Herd, NeighbourId};
 use crate::core::session::protocol::Protocol;
@@ -142,6 +144,8 @@ struct Slot {
     wants_room: bool,
     /// The connection is on the list of clients whose answers wait for the journal.
     held: bool,
+    /// What its buffers held when it was last counted.
+    share: Share,
 }
 
 /// What to check when a deadline is reached.
@@ -168,6 +172,8 @@ enum Timer {
     LastAnswers,
     /// It is time to log how many lines about failed commands were left out of the log.
     LeftOut,
+    /// It is time to log which connections were evicted.
+    Evictions,
     /// The journal may have work for the disk, or clients that have waited too long for the disk.
     Journal,
     /// The server is stopping. Connections that are left are closed now.
@@ -289,7 +295,7 @@ impl Node {
             proxied_refused: [0; Refusal::KINDS],
             records,
             expired: 0,
-            tally: Tally::default(),
+            tally: Tally::new(BufferBudget::new(limits.buffer_bytes)),
             herd: Herd::new(neighbours, limits),
             calls: Calls::new(limits),
             answers: VecDeque::new(),
@@ -390,6 +396,7 @@ impl Node {
             let Some(mut slot) = node.sessions.remove(id) else {
                 return;
             };
+            node.tally.buffers.account(&mut slot.share, 0, 0, now.time);
             let tls = slot.tls.as_deref();
             let why = match tls.and_then(TlsSession::error) {
                 Some(error) => Some(ConnectionError::Tls(error.clone())),
@@ -436,6 +443,7 @@ impl Node {
                     Timer::LastAnswers => node.give_up_calls(now),
                     Timer::Certificates => node.certificates_due(now),
                     Timer::LeftOut => node.tally.log_budget.tell(&node.settings.limits),
+                    Timer::Evictions => node.tell_evictions(now),
                     Timer::Journal => node.journal_due(now),
                     Timer::Stop => {
                         node.phase = Phase::Overdue;
@@ -474,7 +482,8 @@ impl Node {
             return self.mark_all_dirty();
         }
         self.phase = Phase::Stopping;
-        // The server may end before the deadline of this log line.
+        // The server may end before the deadlines of these log lines.
+        self.tell_evictions(now);
         self.tally.log_budget.tell(&self.settings.limits);
         let stop_ms = self.settings.limits.stop_ms;
         self.deadlines
@@ -536,6 +545,7 @@ impl Node {
             armed: None,
             wants_room: false,
             held: false,
+            share: Share::default(),
         });
         self.mark_dirty(id);
         id

@@ -44,6 +44,9 @@ impl Node {
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
         if !self.dirty.is_round {
             self.announce_released();
+            if self.tally.buffers.is_exceeded() {
+                self.evict();
+            }
             self.dirty.begin_round();
         }
         while let Some(id) = self.dirty.next() {

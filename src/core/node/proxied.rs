@@ -78,7 +78,9 @@ impl Node {
         let proxy = proxied.proxy();
         let why = match refusal {
             Refusal::Invalid(HeaderError::Absent) | Refusal::Late { .. } => IN_AN_ANSWER.to_owned(),
-            Refusal::Invalid(_) | Refusal::CutOff | Refusal::Displaced => refusal.to_string(),
+            Refusal::Invalid(_) | Refusal::CutOff | Refusal::Displaced | Refusal::Evicted(_) => {
+                refusal.to_string()
+            }
         };
         if refusal.is_told() && is_plain && self.admission.reject() {
             slot.session = Session::Client(Client::rejected(

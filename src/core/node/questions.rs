@@ -109,10 +109,13 @@ impl Node {
             let Some((mut askers, mut outcome)) = self.answers.pop_front() else {
                 return;
             };
+            self.tally.buffers.answer_is_gone(outcome.held_bytes());
             while let Some(asker) = askers.pop() {
                 self.client_answered(asker, &mut outcome, now);
                 delivered += 1;
-                if delivered == ANSWERS_AT_ONCE {
+                self.account(asker, now.time);
+                if delivered == ANSWERS_AT_ONCE || self.tally.buffers.is_exceeded() {
+                    self.tally.buffers.answer_waits(outcome.held_bytes());
                     self.answers.push_front((askers, outcome));
                     self.answers_wait = true;
                     return self.deadlines.call_at(now.time, Timer::Answers);
@@ -134,7 +137,7 @@ impl Node {
             return;
         }
         while let Some((id, origin)) = self.calls.first_waiting() {
-            if !self.carry(id, origin, now) {
+            if self.tally.buffers.has_enough_answers() || !self.carry(id, origin, now) {
                 return;
             }
         }
@@ -411,6 +414,11 @@ impl Node {
                     self.calls.retry(id);
                 }
             }
+            Stage::Evicted => {
+                let message =
+                    "this server has no memory for the answer of Google Places; try again later";
+                self.finish_call(id, Err(ErrorKind::Busy.error(message)));
+            }
             Stage::DiedIdle | Stage::Sent | Stage::Unconnected | Stage::Mistrusted => {
                 let message = format!(
                     "Google Places gave no answer that can be used: {reason}; try again later"
@@ -498,7 +506,7 @@ impl Node {
                 );
             }
             let outcome = Outcome::new(self.settings.places.api, Err(error));
-            self.answers.push_back((due, outcome));
+            self.answer_later(due, outcome);
         }
     }
 
@@ -577,6 +585,11 @@ impl Node {
         }
         let askers = call.askers().iter().map(|asker| asker.id).collect();
         let outcome = Outcome::new(self.settings.places.api, answer);
+        self.answer_later(askers, outcome);
+    }
+
+    fn answer_later(&mut self, askers: Vec<ConnId>, outcome: Outcome) {
+        self.tally.buffers.answer_waits(outcome.held_bytes());
         self.answers.push_back((askers, outcome));
     }
 

@@ -181,6 +181,11 @@ impl Protocol for Session {
         on_each!(self, it => it.deadline(limits))
     }
 
+    #[inline]
+    fn held_bytes(&self) -> usize {
+        on_each!(self, it => it.held_bytes())
+    }
+
     fn state_name(&self) -> &'static str {
         on_each!(self, it => it.state_name())
     }

@@ -103,6 +103,17 @@ impl Outcome {
         matches!(self.answer, Ok(Reply::Data(_)))
     }
 
+    /// Returns the number of bytes of memory that the texts hold. This includes unused room.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let answer = match &self.answer {
+            Ok(Reply::Data(text) | Reply::Error(text)) => text.capacity(),
+            Err(reason) => reason.message.capacity(),
+        };
+        let cuts: usize = self.cuts.iter().map(|(_, json)| json.capacity()).sum();
+        answer + cuts
+    }
+
     /// Returns where the text comes from, for the log.
     #[must_use]
     pub fn source(&self) -> &'static str {

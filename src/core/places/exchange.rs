@@ -36,6 +36,7 @@ use crate::core::places::call::CallId;
 use crate::core::places::exchange_error::ExchangeError;
 use crate::core::places::response::Response;
 use crate::core::session::buffer::Buffer;
+use crate::core::session::buffer_budget::Eviction;
 use crate::core::session::connection_error::ConnectionError;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
@@ -145,6 +146,8 @@ pub enum Stage {
     Overdue,
     /// After the request was sent, for another reason.
     Sent,
+    /// The buffers of all connections are full, and this one was chosen to make room.
+    Evicted,
 }
 
 /// The session of a connection to Places.
@@ -284,6 +287,17 @@ impl Exchange {
     fn fail_for(&mut self, reason: ExchangeError) -> Option<Effect> {
         let failure = self.failure(reason);
         self.fail(failure)
+    }
+
+    /// Closes the exchange at once, because the buffers of all connections are full. The buffers
+    /// are freed now.
+    pub fn evict(&mut self, eviction: Eviction, limits: &Limits) -> Option<Effect> {
+        self.request = Vec::new();
+        self.response = Response::new(limits);
+        self.fail(Failure {
+            reason: ExchangeError::Evicted(eviction),
+            stage: Stage::Evicted,
+        })
     }
 
     /// Whether the connection is kept for the next question.
@@ -496,6 +510,10 @@ impl Protocol for Exchange {
     fn deadline(&self, limits: &Limits) -> Option<Time> {
         self.time_limit(limits)
             .map(|time_limit| self.since + time_limit)
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.request.capacity() + self.response.held_bytes() + self.output.held_bytes()
     }
 
     fn state_name(&self) -> &'static str {

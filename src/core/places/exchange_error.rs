@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::core::places::response::ResponseError;
+use crate::core::session::buffer_budget::Eviction;
 use crate::core::session::connection_error::ConnectionError;
 
 /// The reason for which an exchange failed. In its text, "it" is Places.
@@ -35,6 +36,8 @@ pub enum ExchangeError {
     NoAnswer(Duration),
     /// The connection was kept for this time without a question.
     Unused(Duration),
+    /// The buffers of all connections are full, and this connection was chosen to make room.
+    Evicted(Eviction),
 }
 
 impl std::error::Error for ExchangeError {}
@@ -72,6 +75,7 @@ impl fmt::Display for ExchangeError {
                 write!(f, "no answer within {} s", limit.as_secs_f32())
             }
             ExchangeError::Unused(limit) => write!(f, "unused for {} s", limit.as_secs_f32()),
+            ExchangeError::Evicted(eviction) => eviction.fmt(f),
         }
     }
 }

@@ -131,6 +131,13 @@ impl Response {
         &self.body
     }
 
+    /// Returns the number of bytes of memory that the received parts hold. This includes unused
+    /// room.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.pending.capacity() + self.body.capacity()
+    }
+
     /// Whether the connection can be used for another request.
     #[must_use]
     pub fn keep_alive(&self) -> bool {

@@ -43,6 +43,16 @@ impl Buffer {
         self.as_slice().is_empty()
     }
 
+    /// Returns the number of bytes of memory that the buffer holds. This includes unused room.
+    #[inline]
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        match self.0.as_deref() {
+            None => 0,
+            Some(Bytes { bytes, .. }) => size_of::<Bytes>() + bytes.capacity(),
+        }
+    }
+
     /// Appends bytes.
     pub fn extend(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
@@ -100,6 +110,16 @@ impl Buffer {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn unused_room_is_held_and_an_empty_buffer_holds_nothing() {
+        let mut buffer = Buffer::default();
+        assert_eq!(buffer.held_bytes(), 0);
+        buffer.tail().push(b'x');
+        assert_eq!(buffer.held_bytes(), size_of::<Bytes>() + FIRST);
+        buffer.consume(1);
+        assert_eq!(buffer.held_bytes(), 0);
+    }
 
     proptest! {
         #[test]

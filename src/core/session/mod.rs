@@ -17,11 +17,12 @@
 //! |---|---|
 //! | events | `connection_made`, `data_received`, `eof_received`, `tls_failed`, `output_sent`, `go_on`, `deadline_reached`, `stop`, `connection_lost` |
 //! | a turn's end | `output`, `flushed` |
-//! | derived from state | `disposition`, `wants_read`, `wants_room`, `held_until`, `deadline`, `state_name` |
+//! | derived from state | `disposition`, `wants_read`, `wants_room`, `held_until`, `deadline`, `held_bytes`, `state_name` |
 //! | for tests | `check_invariants` |
 
 pub mod admission;
 pub mod buffer;
+pub mod buffer_budget;
 pub mod certificate;
 pub mod connection_error;
 pub mod context;

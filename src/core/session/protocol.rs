@@ -86,6 +86,10 @@ pub trait Protocol {
     /// Returns the time at which [`Protocol::deadline_reached`] has to be called.
     fn deadline(&self, limits: &Limits) -> Option<Time>;
 
+    /// Returns the number of bytes of memory that the session's buffers hold. This includes unused
+    /// room. The fixed size of a session does not count.
+    fn held_bytes(&self) -> usize;
+
     /// Returns the name of the session's state.
     fn state_name(&self) -> &'static str;
 

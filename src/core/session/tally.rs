@@ -7,6 +7,7 @@ use std::fmt;
 use log::{info, warn};
 
 use crate::core::base::clock::Time;
+use crate::core::session::buffer_budget::BufferBudget;
 use crate::core::session::handshakes::Handshakes;
 use crate::core::session::log_budget::LogBudget;
 use crate::core::session::peer_label::PeerLabel;
@@ -89,6 +90,8 @@ counters! {
     places_over_second;
     /// Questions that were refused because of `places.max_per_day`.
     places_over_day;
+    /// Connections that were closed because all buffers held more than `limits.buffer_bytes`.
+    evicted;
 }
 
 /// The counts of one server since it started.
@@ -114,10 +117,20 @@ pub struct Tally {
     pub log_budget: LogBudget,
     /// How many questions Google Places may still be asked.
     pub places_budget: PlacesBudget,
+    /// What the buffers of all connections hold.
+    pub buffers: BufferBudget,
 }
 
 impl Default for Tally {
     fn default() -> Tally {
+        Tally::new(BufferBudget::default())
+    }
+}
+
+impl Tally {
+    /// Creates the counts of a server whose buffers have this budget.
+    #[must_use]
+    pub fn new(buffers: BufferBudget) -> Tally {
         Tally {
             counters: Counters::default(),
             passed_over_headers: 0,
@@ -130,11 +143,10 @@ impl Default for Tally {
             handshakes: Handshakes::default(),
             log_budget: LogBudget::default(),
             places_budget: PlacesBudget::default(),
+            buffers,
         }
     }
-}
 
-impl Tally {
     /// Counts an `IAMAT`. `lead` is whether the stamp of the `IAMAT` is near, ahead of or behind
     /// our clock.
     pub fn heard(&mut self, lead: Lead, now: Time) {

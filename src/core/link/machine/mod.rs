@@ -811,6 +811,10 @@ impl Protocol for Link {
         })
     }
 
+    fn held_bytes(&self) -> usize {
+        self.input.held_bytes() + self.output.held_bytes()
+    }
+
     /// Returns one of [`Link::STATES`].
     fn state_name(&self) -> &'static str {
         let place = match self.state {

@@ -88,6 +88,15 @@ fn status(place: usize, context: &mut Context<'_>) -> String {
     if let Some(asked) = tally.places_budget.asked_in_a_day(quota, now) {
         add(format_args!(" places_day={asked}:{}", quota.per_day));
     }
+    if let Some(maximum) = tally.buffers.maximum() {
+        add(format_args!(
+            " buffers={}:{maximum}",
+            tally.buffers.held_bytes()
+        ));
+        if let Some(since) = tally.buffers.since_eviction(now) {
+            add(format_args!(":{}", since.as_millis()));
+        }
+    }
     for neighbour in context.herd.iter().filter(|it| it.link().is_none()) {
         let ms = now.since(neighbour.unlinked_since()).as_millis();
         add(format_args!(" unlinked={ms}:{}", neighbour.name()));

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::core::base::limits::LINK_LINE_BYTES;
+use crate::core::session::buffer_budget::Eviction;
 use crate::core::session::handshakes::Kind;
 use crate::core::session::tls::{NO_TLS, TlsError};
 use crate::core::session::unproven::Place;
@@ -112,6 +113,9 @@ pub enum LinkError {
     /// This connection of an unproven peer was closed for a new connection, because the limit on
     /// these places was reached: see [`Place::limit`].
     Displaced(Place),
+    /// The buffers of all connections are full, and this link was chosen to make room. It had not
+    /// proven a name.
+    Evicted(Eviction),
     /// A newer connection to the same neighbour replaced this one.
     Replaced,
     /// This server begins a new life, because its history was rolled back.
@@ -207,6 +211,7 @@ impl fmt::Display for LinkError {
                 "as many as limits.{} were there, and its place was needed",
                 place.limit()
             ),
+            LinkError::Evicted(eviction) => write!(f, "{eviction}"),
             LinkError::Replaced => f.write_str("a newer connection took its place"),
             LinkError::RolledBack => {
                 f.write_str("its history was rolled back; it begins a new life")

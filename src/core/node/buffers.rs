@@ -1,0 +1,385 @@
+//! How a [`Node`] keeps the buffers of all connections within one budget: see
+//! [`crate::core::session::buffer_budget`].
+
+use std::cmp::Reverse;
+
+use super::session::Session;
+use super::{ConnId, Node, Slot, Timer, context};
+use crate::core::base::clock::{Now, Time};
+use crate::core::client::proxied::Refusal;
+use crate::core::session::buffer_budget::{Eviction, Kind};
+use crate::core::session::herd::LinkError;
+use crate::core::session::protocol::Protocol;
+use crate::core::session::tls::TlsSession;
+
+impl Slot {
+    /// Returns the number of bytes of memory that the connection's buffers hold.
+    #[inline]
+    pub(super) fn held_bytes(&self) -> usize {
+        let tls = match &self.tls {
+            None => 0,
+            Some(tls) => tls.held_bytes(),
+        };
+        self.session.held_bytes() + tls
+    }
+
+    /// Returns the number of bytes that the connection holds even if it is idle.
+    #[inline]
+    pub(super) fn least_held_bytes(&self) -> usize {
+        match &self.tls {
+            None => 0,
+            Some(_) => TlsSession::LEAST_HELD_BYTES,
+        }
+    }
+
+    /// Returns the connection's kind, or `None` if it is never evicted. Links are not: what a
+    /// neighbour has not taken is in the feed, and a link's buffers are small.
+    fn evictable(&self) -> Option<Kind> {
+        match &self.session {
+            Session::Client(_) => Some(Kind::Client),
+            Session::Proxied(_) => Some(Kind::Unidentified),
+            Session::Link(link) if !link.is_known() => Some(Kind::Unproven),
+            Session::Link(_) => None,
+            Session::Exchange(_) => Some(Kind::Exchange),
+        }
+    }
+
+    /// Returns the rank for an eviction: the greatest goes first. Bytes that every connection over
+    /// TLS holds do not count, because an idle client is not at fault.
+    fn rank(&self, now: Time) -> (u64, u64) {
+        let bytes = self.share.above(self.least_held_bytes());
+        let age_ms = self.share.age(now).as_millis() as u64;
+        (bytes.saturating_mul(age_ms + 1), self.share.bytes())
+    }
+}
+
+impl Node {
+    /// The connection's part of a turn is over. Its buffers are counted.
+    #[inline]
+    pub fn handle_flushed(&mut self, id: ConnId, now: Now) {
+        self.account(id, now.time);
+    }
+
+    #[inline]
+    pub(super) fn account(&mut self, id: ConnId, now: Time) {
+        if let Some(slot) = self.sessions.get_mut(id) {
+            let (bytes, least) = (slot.held_bytes(), slot.least_held_bytes());
+            self.tally
+                .buffers
+                .account(&mut slot.share, bytes, least, now);
+        }
+    }
+
+    /// Closes connections if all buffers together hold more than the budget. One scan chooses as
+    /// many as needed.
+    #[cold]
+    pub(super) fn evict(&mut self) {
+        let now = self.now;
+        let mut holders: Vec<((u64, u64), ConnId)> = self
+            .sessions
+            .iter()
+            .filter(|(_, slot)| slot.share.bytes() > 0 && slot.evictable().is_some())
+            .map(|(id, slot)| (slot.rank(now.time), id))
+            .collect();
+        holders.sort_unstable_by_key(|&(rank, id)| (Reverse(rank), id));
+        for (_, id) in holders {
+            if self.tally.buffers.has_room() {
+                break;
+            }
+            self.evict_one(id, now);
+        }
+        let buffers = &mut self.tally.buffers;
+        if let Some(due) = buffers.eviction_is_over(&self.settings.limits, now.time) {
+            self.deadlines.call_at(due, Timer::Evictions);
+        }
+    }
+
+    pub(super) fn tell_evictions(&mut self, now: Now) {
+        let limits = &self.settings.limits;
+        self.tally.buffers.tell(limits, now.time);
+    }
+
+    /// Closes a connection and frees its buffers. Nothing more is sent on it.
+    fn evict_one(&mut self, id: ConnId, now: Now) {
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let Some(kind) = slot.evictable() else {
+            return;
+        };
+        let eviction = Eviction {
+            bytes: slot.share.bytes(),
+            age_ms: slot.share.age(now.time).as_millis() as u64,
+        };
+        // TLS goes first: no alert and no `close_notify` is sent.
+        slot.tls = None;
+        match &mut slot.session {
+            Session::Client(client) => {
+                let call = client.evict(eviction, &mut context!(self, None, now));
+                if let Some(call) = call {
+                    self.asker_lost(call, id, now);
+                }
+            }
+            Session::Proxied(_) => self.refuse_proxied(id, Refusal::Evicted(eviction)),
+            Session::Link(link) => link.cut(LinkError::Evicted(eviction), now.time),
+            Session::Exchange(exchange) => {
+                let effect = exchange.evict(eviction, &self.settings.limits);
+                if let Some(effect) = effect {
+                    self.exchange_wants(id, effect, now);
+                }
+            }
+        }
+        self.mark_dirty(id);
+        self.account(id, now.time);
+        self.tally.counters.evicted += 1;
+        self.tally.buffers.evicted(kind, eviction.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::net::SocketAddr;
+
+    use super::super::tests::at;
+    use super::*;
+    use crate::config::{HerdConfig, Overrides, Source};
+    use crate::core::base::limits::Limits;
+    use crate::core::base::settings::Secret;
+    use crate::core::journal::durability::{DiskDone, DiskWork};
+    use crate::core::node::{Io, Request, Wants, drive};
+    use crate::core::session::connection_error::SocketError;
+
+    /// Sockets that take so many bytes in each write: 0, unless the test says otherwise.
+    #[derive(Default)]
+    struct Sockets {
+        now: u64,
+        taken: BTreeMap<ConnId, usize>,
+        closed: BTreeSet<ConnId>,
+    }
+
+    impl Io for Sockets {
+        fn now(&mut self) -> Now {
+            at(self.now)
+        }
+
+        fn connect(&mut self, _: ConnId, _: SocketAddr) -> Result<(), SocketError> {
+            Ok(())
+        }
+
+        fn resolve(&mut self, _: &str) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn perform(&mut self, _: &Node, _: DiskWork) -> Option<DiskDone> {
+            None
+        }
+
+        fn is_writable(&self, id: ConnId) -> bool {
+            self.taken.contains_key(&id)
+        }
+
+        fn write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, SocketError> {
+            Ok(self.taken[&id].min(bytes.len()))
+        }
+
+        fn finish(&mut self, _: ConnId) {}
+
+        fn close(&mut self, id: ConnId, _: Option<&SocketError>) {
+            self.closed.insert(id);
+        }
+
+        fn flushed(&mut self, _: &Node, _: ConnId, _: Wants) {}
+    }
+
+    struct Scene {
+        node: Node,
+        sockets: Sockets,
+    }
+
+    impl Scene {
+        fn new(buffer_bytes: u64) -> Scene {
+            let herd = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
+            let server = herd.server("Riley", &Overrides::default()).unwrap();
+            let mut settings = server.settings;
+            settings.neighbours.clear();
+            settings.places.key = Some(Secret::new(b"a key of Google's".to_vec()));
+            settings.limits = Limits {
+                buffer_bytes,
+                ..Limits::default()
+            };
+            Scene {
+                node: Node::new(settings, &[7; 32], at(0)),
+                sockets: Sockets::default(),
+            }
+        }
+
+        fn client(&mut self) -> ConnId {
+            let address = "192.0.2.1:1".parse().unwrap();
+            let id = self.node.handle_client_connected(address, at(0)).unwrap();
+            self.end_turn(0);
+            id
+        }
+
+        /// The connection sends bytes at that time.
+        fn send(&mut self, id: ConnId, bytes: &[u8], ms: u64) {
+            self.node.handle_data_received(id, bytes, at(ms));
+            self.end_turn(ms);
+        }
+
+        /// The client asks for an answer of about so many bytes.
+        fn ask(&mut self, id: ConnId, bytes: usize, ms: u64) {
+            for _ in 0..bytes / 4_000 {
+                self.send(id, &[&vec![b'x'; 3_997][..], b"\n"].concat(), ms);
+            }
+        }
+
+        fn end_turn(&mut self, ms: u64) {
+            self.sockets.now = ms;
+            drive(&mut self.node, &mut self.sockets, at(ms));
+            self.node.check_invariants().unwrap();
+        }
+
+        /// From now on, the socket takes `bytes` in each write. It does so now.
+        fn take(&mut self, id: ConnId, bytes: usize, ms: u64) {
+            self.sockets.taken.insert(id, bytes);
+            self.node.handle_writable(id);
+            self.end_turn(ms);
+        }
+
+        fn closed(&self) -> Vec<ConnId> {
+            self.sockets.closed.iter().copied().collect()
+        }
+    }
+
+    #[test]
+    fn a_big_slow_reader_goes_before_a_big_fast_one_and_before_many_small_ones() {
+        let mut scene = Scene::new(1_000_000);
+        let [fast, slow] = [scene.client(), scene.client()];
+        let small: Vec<ConnId> = (0..50).map(|_| scene.client()).collect();
+        for &id in &small {
+            scene.ask(id, 4_000, 0);
+        }
+        // Both have the same amount, from the same time on. The slow one takes a byte in each
+        // second. That is no progress to speak of.
+        for id in [fast, slow] {
+            scene.ask(id, 200_000, 0);
+        }
+        for second in 1..10 {
+            scene.take(slow, 1, second * 1_000);
+            scene.take(fast, 90_000, second * 1_000);
+            scene.sockets.taken.clear();
+            scene.ask(fast, 88_000, second * 1_000);
+        }
+        assert_eq!(scene.closed(), []);
+        let late = scene.client();
+        let mut asked = 0;
+        while scene.closed().is_empty() {
+            scene.ask(late, 4_000, 9_500);
+            asked += 4_000;
+            assert!(asked < 250_000, "the sum is bounded");
+        }
+        assert_eq!(scene.closed(), [slow]);
+        assert_eq!(scene.node.tally.counters.evicted, 1);
+        assert!(scene.node.tally.buffers.has_room());
+        // The fast one goes next, although the small ones have waited for longer.
+        while scene.closed().len() < 2 {
+            let more = scene.client();
+            scene.ask(more, 40_000, 9_600);
+        }
+        assert!(scene.sockets.closed.contains(&fast));
+    }
+
+    #[test]
+    fn one_scan_closes_as_many_as_are_needed_and_their_memory_is_free_at_once() {
+        let mut scene = Scene::new(1_000_000);
+        let ids: Vec<ConnId> = (0..100).map(|_| scene.client()).collect();
+        for &id in &ids {
+            scene.ask(id, 4_000, 0);
+        }
+        let held = scene.node.tally.buffers.held_bytes();
+        assert!((400_000..1_000_000).contains(&held), "{held}");
+        assert_eq!(scene.closed(), []);
+        for &id in &ids {
+            let many = b"x\n".repeat(4_000);
+            scene.node.handle_data_received(id, &many, at(5));
+        }
+        scene.end_turn(5);
+        assert!(
+            (50..=80).contains(&scene.closed().len()),
+            "{:?}",
+            scene.closed()
+        );
+        let (tally, closed) = (&scene.node.tally, scene.closed().len());
+        assert!(tally.buffers.has_room() && tally.buffers.held_bytes() > 800_000);
+        assert_eq!(tally.counters.evicted, closed as u64);
+    }
+
+    #[test]
+    fn an_evicted_client_is_sent_nothing_more_and_read_no_more() {
+        let mut scene = Scene::new(100_000);
+        let client = scene.client();
+        scene.ask(client, 40_000, 0);
+        assert!(scene.node.poll_output(client).len() > 30_000);
+        scene.node.evict_one(client, at(1));
+        assert!(scene.node.poll_output(client).is_empty() && !scene.node.wants_read(client));
+        assert_eq!(scene.node.tally.buffers.held_bytes(), 0);
+        scene.end_turn(1);
+        assert_eq!(scene.closed(), [client]);
+    }
+
+    #[test]
+    fn a_client_that_waits_for_places_can_be_evicted_and_leaves_its_call() {
+        let mut scene = Scene::new(80_000);
+        let waiting = scene.client();
+        let name = "x".repeat(4_000);
+        scene.send(waiting, format!("IAMAT {name} +1+2 3\n").as_bytes(), 0);
+        scene.take(waiting, 10_000, 0);
+        scene.sockets.taken.clear();
+        let question = format!("WHATSAT {name} 10 5\n");
+        scene.send(waiting, question.as_bytes(), 0);
+        let held = scene.node.tally.buffers.held_bytes();
+        assert!(held > 8_000, "the question is counted: {held}");
+        assert!(scene.node.calls.first_waiting().is_some());
+        // What it sends after the question waits with it.
+        scene.send(waiting, &vec![b'x'; 20_000], 0);
+        let late = scene.client();
+        scene.ask(late, 36_000, 5_000);
+        assert_eq!(scene.closed(), [waiting]);
+        assert!(
+            scene.node.calls.first_waiting().is_none(),
+            "no client waits"
+        );
+    }
+
+    #[test]
+    fn an_unproven_peer_and_a_connection_without_a_header_are_evicted_too() {
+        let mut scene = Scene::new(40_000);
+        let peer = "192.0.2.2:1".parse().unwrap();
+        let unproven = scene.node.handle_neighbour_connected(peer, at(0)).unwrap();
+        let unidentified = scene.node.proxy_connected(peer);
+        scene.end_turn(0);
+        scene.send(unproven, &vec![b'x'; 4_000], 0);
+        let header = format!("PROXY UNKNOWN {}", "x".repeat(80));
+        scene.send(unidentified, header.as_bytes(), 0);
+        let client = scene.client();
+        scene.ask(client, 40_000, 900);
+        assert_eq!(scene.closed(), [unproven, unidentified, client]);
+        assert_eq!(scene.node.tally.counters.evicted, 3);
+        assert_eq!(scene.node.tally.buffers.held_bytes(), 0);
+    }
+
+    #[test]
+    fn no_question_is_asked_while_many_answers_wait_for_their_clients() {
+        let mut scene = Scene::new(80_000);
+        let node = &mut scene.node;
+        node.tally.buffers.answer_waits(10_001);
+        let address = "192.0.2.1:1".parse().unwrap();
+        let client = node.handle_client_connected(address, at(0)).unwrap();
+        node.handle_data_received(client, b"IAMAT x +1+2 3\nWHATSAT x 10 5\n", at(0));
+        assert_eq!(node.poll_request(), None);
+        node.tally.buffers.answer_is_gone(10_001);
+        node.handle_deadlines(at(1));
+        assert!(matches!(node.poll_request(), Some(Request::Resolve { .. })));
+    }
+}
