@@ -10,12 +10,13 @@ use log::{error, info, warn};
 
 use herd_mio::cli::{Cli, one_line};
 use herd_mio::config::secrets::{notes_on, secrets_anew_in};
-use herd_mio::config::{Config, SecretSource, TlsFiles};
+use herd_mio::config::{Config, SecretSource, TlsFiles, WorstCase};
 use herd_mio::core::base::limits::LimitValue;
 use herd_mio::core::base::settings::Settings;
 use herd_mio::core::link;
 use herd_mio::logging::{self, LogError, Reserve};
 use herd_mio::shell::event_loop::Server;
+use herd_mio::shell::memory::{Allowed, Budget};
 use herd_mio::shell::reload::Reload;
 use herd_mio::shell::signals::Requests;
 use herd_mio::shell::start::{self, StartError};
@@ -55,22 +56,26 @@ fn check(config: &Config) -> ExitCode {
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
     };
+    let allowed = Allowed::read();
+    let budget = Budget::of(&config.settings.limits, &allowed);
+    let worst = WorstCase::of(config, &budget, allowed);
     // Print first what the configuration means. The operator needs this text to understand an
     // error.
-    let described = say(&config.describe());
-    match can_start(config) {
+    let described = say(&format!("{}{worst}", config.describe()));
+    match can_start(config, &worst) {
         Ok(notes) => said(described.and_then(|()| say(&notes))),
         Err((status, what)) => fail(status, &what),
     }
 }
 
-fn can_start(config: &Config) -> Result<String, (u8, String)> {
+fn can_start(config: &Config, worst: &WorstCase) -> Result<String, (u8, String)> {
     logging::check(&config.log.file).map_err(|error| (2, log_error(&config.log.file, &error)))?;
     let most = rlimit::increase_nofile_limit(rlimit::INFINITY);
     let few = most.map(|most| too_few_descriptors(most, &config.settings));
     let checked = start::check(&config.settings, &config.ports, config.journal.as_ref())
         .map_err(|error| (1, error.to_string()))?;
-    let notes = few.ok().flatten().into_iter().chain(checked);
+    let notes = few.ok().flatten().into_iter().chain(worst.notes());
+    let notes = notes.chain(checked);
     Ok(notes.map(|note| format!("note        {note}\n")).collect())
 }
 
@@ -98,7 +103,7 @@ fn log_error(path: &Path, error: &io::Error) -> String {
 /// epoll), plus a reserve.
 const OWN_DESCRIPTORS: u64 = 32;
 
-fn serve(config: Config, requests: Requests) -> ExitCode {
+fn serve(mut config: Config, requests: Requests) -> ExitCode {
     let log_name = config.log.file.display().to_string();
     let limits = &config.settings.limits;
     let reserve = config.journal.as_ref().map(|journal| Reserve {
@@ -131,6 +136,13 @@ fn serve(config: Config, requests: Requests) -> ExitCode {
         std::process::id(),
         link::VERSION
     );
+    let allowed = Allowed::read();
+    let budget = Budget::of(&config.settings.limits, &allowed);
+    for what in &allowed.unknown {
+        warn!("cannot tell how much memory the process may have: {what}");
+    }
+    info!("buffers of connections: {budget}");
+    config.settings.limits.buffer_bytes = budget.bytes;
     // Allow more open files than the usual 1,024, up to the hard limit of the system.
     match rlimit::increase_nofile_limit(rlimit::INFINITY) {
         Ok(most) => too_few_descriptors(most, &config.settings)

@@ -6,6 +6,7 @@
 mod address;
 mod describe;
 mod herd;
+mod memory;
 mod places;
 mod proxies;
 pub mod redact;
@@ -15,6 +16,7 @@ mod tls;
 
 pub use address::address;
 pub use herd::{HerdConfig, Member, Source};
+pub use memory::WorstCase;
 pub use secrets::SecretSource;
 pub use tls::{TlsFiles, for_a_client};
 

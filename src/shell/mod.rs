@@ -7,6 +7,7 @@ pub mod event_loop;
 pub mod executor;
 pub mod listen;
 pub mod look_up;
+pub mod memory;
 pub mod ports;
 pub mod reload;
 pub mod signals;

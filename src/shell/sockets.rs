@@ -20,6 +20,9 @@ use crate::shell::executor::Executor;
 use crate::shell::look_up::LookedUp;
 use crate::shell::transport::Transport;
 
+/// The size of what is kept for each socket. What the kernel keeps is not counted.
+pub const SOCKET_BYTES: usize = size_of::<Option<Transport>>();
+
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// The readiness that epoll reports for each connection.
 #[cfg(any(target_os = "linux", target_os = "android"))]

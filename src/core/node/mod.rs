@@ -148,6 +148,10 @@ struct Slot {
     share: Share,
 }
 
+/// The size of what is kept for each connection, beside its buffers: its slot, and its deadlines.
+pub const CONNECTION_BYTES: usize =
+    size_of::<Slot>() + size_of::<u32>() + 2 * size_of::<(Time, Timer)>();
+
 /// What to check when a deadline is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {

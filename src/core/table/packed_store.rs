@@ -87,6 +87,11 @@ pub struct PackedStore {
 }
 
 impl PackedStore {
+    /// The size of what is kept for each line, beside its bytes.
+    pub const LINE_BYTES: usize = size_of::<Line>();
+    /// The size of what is kept for each unpacked line, beside that.
+    pub const UNPACKED_BYTES: usize = size_of::<Unpacked>();
+
     /// Creates an empty store.
     #[must_use]
     pub fn new(limits: &Limits) -> PackedStore {

@@ -64,6 +64,9 @@ const NONE: u32 = u32::MAX;
 /// longer.
 const LEAST_LINE_BYTES: usize = 64;
 
+/// About what the allocator takes for itself with each line.
+const ALLOCATION_BYTES: usize = 16;
+
 /// The clocks of two servers count as right if they differ by at most this many seconds. This is
 /// part of the protocol, so it cannot be configured.
 const CLOCK_TOLERANCE_S: u64 = 60;
@@ -191,6 +194,21 @@ impl Records {
             horizon: NEVER,
             swept: 0,
         }
+    }
+
+    /// Returns the number of bytes of memory that the limits allow: of all lines, and of what is kept
+    /// beside each. A vector can have twice the room that it needs.
+    #[must_use]
+    pub fn most_bytes(limits: &Limits) -> u64 {
+        let by_bytes = limits.max_record_bytes / LEAST_LINE_BYTES as u64;
+        let records = limits.max_records.min(by_bytes);
+        let beside = 2 * (size_of::<Record>() + PackedStore::LINE_BYTES + size_of::<u32>())
+            + ALLOCATION_BYTES;
+        let unpacked = limits.unpacked_records.min(records);
+        limits
+            .max_record_bytes
+            .saturating_add(records.saturating_mul(beside as u64))
+            .saturating_add(unpacked.saturating_mul(2 * PackedStore::UNPACKED_BYTES as u64))
     }
 
     /// Stores the names of the herd's servers. After this, no record from one of these servers is

@@ -1,0 +1,181 @@
+//! The memory that the limits allow in the worst case, for `--check`.
+
+use std::fmt;
+
+use super::Config;
+use crate::core::base::limits::Limits;
+use crate::core::node;
+use crate::core::table::records::Records;
+use crate::shell::memory::{Allowed, Budget};
+use crate::shell::sockets::SOCKET_BYTES;
+
+/// A part of the worst case.
+struct Part {
+    name: &'static str,
+    bytes: u64,
+    /// How the number comes about.
+    how: String,
+    /// What an operator lowers if there is too little memory.
+    limits: &'static str,
+}
+
+/// The memory that a server needs if every limit is reached.
+pub struct WorstCase {
+    parts: Vec<Part>,
+    allowed: Allowed,
+}
+
+impl WorstCase {
+    /// Computes the worst case from the limits.
+    #[must_use]
+    pub fn of(config: &Config, budget: &Budget, allowed: Allowed) -> WorstCase {
+        let limits = &config.settings.limits;
+        let connections = config.connections();
+        let connection_bytes = (node::CONNECTION_BYTES + SOCKET_BYTES) as u64;
+        let mut parts = vec![
+            Part {
+                name: "table",
+                bytes: Records::most_bytes(limits),
+                how: "max_record_bytes, and what is kept beside each of max_records".into(),
+                limits: "limits.max_record_bytes and limits.max_records",
+            },
+            Part {
+                name: "buffers",
+                bytes: budget.bytes,
+                how: budget.to_string(),
+                limits: "limits.buffer_bytes",
+            },
+            Part {
+                name: "log",
+                bytes: limits.log_buffer_bytes.saturating_mul(2),
+                how: "log_buffer_bytes, twice: what waits, and what is being written".into(),
+                limits: "limits.log_buffer_bytes",
+            },
+            Part {
+                name: "connections",
+                bytes: connections.saturating_mul(connection_bytes),
+                how: format!("{connection_bytes} bytes for each of {connections}, without buffers"),
+                limits: "limits.max_clients",
+            },
+        ];
+        if config.journal.is_some() {
+            parts.push(Part {
+                name: "journal",
+                bytes: limits.journal_ahead_bytes.saturating_mul(4),
+                how: "journal_ahead_bytes, four times: two files, what waits, and what is being written".into(),
+                limits: "limits.journal_ahead_bytes",
+            });
+        }
+        WorstCase { parts, allowed }
+    }
+
+    fn sum(&self) -> u64 {
+        let bytes = self.parts.iter().map(|part| part.bytes);
+        bytes.fold(0, u64::saturating_add)
+    }
+
+    /// Returns notes for the operator: the sum is more than the process may have, or it is not
+    /// known how much that is.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let unknown = self.allowed.unknown.iter();
+        let mut notes: Vec<String> = unknown
+            .map(|what| format!("cannot tell how much memory the process may have: {what}"))
+            .collect();
+        let sum = self.sum();
+        if let Some((bytes, bound)) = &self.allowed.least
+            && sum > *bytes
+            && let Some(greatest) = self.parts.iter().max_by_key(|part| part.bytes)
+        {
+            notes.push(format!(
+                "the limits allow {sum} bytes of memory, and the process may have {bytes} ({bound}): lower {}, or give it more",
+                greatest.limits
+            ));
+        }
+        notes
+    }
+}
+
+impl fmt::Display for WorstCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sum = self.sum();
+        write!(f, "memory      {sum} bytes at most, by the limits")?;
+        match &self.allowed.least {
+            Some((bytes, bound)) => writeln!(f, "; the process may have {bytes} ({bound})")?,
+            None => writeln!(f, "; it is unknown how much the process may have")?,
+        }
+        for Part {
+            name, bytes, how, ..
+        } in &self.parts
+        {
+            writeln!(f, "  {name:<24}{bytes:>12}  {how}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Returns the number of connections that the limits allow.
+    fn connections(&self) -> u64 {
+        let Limits {
+            max_clients,
+            max_unproven,
+            max_places_connections,
+            ..
+        } = &self.settings.limits;
+        let unidentified = match self.settings.proxies.is_empty() {
+            true => 0,
+            false => self.settings.limits.max_unidentified,
+        };
+        let neighbours = self.settings.neighbours.len() as u64;
+        max_clients + max_unproven + max_places_connections + unidentified + neighbours
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{HerdConfig, Overrides, Source};
+    use crate::shell::memory::Bound;
+
+    fn worst_case(memory_bytes: u64) -> WorstCase {
+        let herd = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
+        let config = herd.server("Riley", &Overrides::default()).unwrap();
+        let allowed = Allowed {
+            least: Some((memory_bytes, Bound::Physical)),
+            unknown: Vec::new(),
+        };
+        let budget = Budget::of(&config.settings.limits, &allowed);
+        WorstCase::of(&config, &budget, allowed)
+    }
+
+    #[test]
+    fn a_machine_that_is_too_small_for_the_limits_is_noted_with_what_to_lower() {
+        let small = worst_case(1 << 30);
+        assert!(small.sum() > 2 << 30, "{small}");
+        let notes = small.notes().join("\n");
+        assert!(
+            notes.ends_with(
+                "and the process may have 1073741824 (the machine's memory): lower limits.max_record_bytes and limits.max_records, or give it more"
+            ),
+            "{notes}"
+        );
+        assert_eq!(worst_case(16 << 30).notes(), [""; 0]);
+    }
+
+    #[test]
+    fn the_table_shows_each_part_and_the_sum() {
+        let worst = worst_case(16 << 30);
+        let text = worst.to_string();
+        let numbers: u64 = text
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+            .sum();
+        assert_eq!(numbers, worst.sum(), "{text}");
+        assert!(
+            text.contains("  buffers                   4294967296  4294967296 bytes, a quarter"),
+            "{text}"
+        );
+    }
+}

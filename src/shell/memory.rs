@@ -1,0 +1,429 @@
+//! The memory that this process may have, and the budget for buffers that follows from it.
+//!
+//! ```text
+//!   physical memory ───────────────────────┐
+//!   memory.max and memory.high of cgroups ─┼─► the least ──► a quarter ──► limits.buffer_bytes
+//!   RLIMIT_AS, RLIMIT_DATA ────────────────┘
+//! ```
+//!
+//! In a container, `/proc/meminfo` shows the memory of the machine. What counts is the limit of the
+//! cgroup, and that of each cgroup above it (cgroups(7)). With its own cgroup namespace, a process
+//! sees its cgroup as the root. Without one, `/proc/self/cgroup` has the path. So both are tried.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::core::base::limits::Limits;
+
+/// The part of the memory that buffers get, unless the config says otherwise: a quarter. The rest
+/// is for the table, the log, the journal, and the kernel's buffers of sockets.
+const PART: u64 = 4;
+/// The least budget that is derived.
+const LEAST: u64 = 16 << 20;
+/// The memory that is assumed if nothing is known.
+const ASSUMED: u64 = 1 << 30;
+
+/// What limits the memory of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The memory of the machine.
+    Physical,
+    /// This file of a cgroup.
+    Cgroup(PathBuf),
+    /// RLIMIT_AS: the size of the address space.
+    AddressSpace,
+    /// RLIMIT_DATA: the size of the data segment.
+    Data,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bound::Physical => f.write_str("the machine's memory"),
+            Bound::Cgroup(file) => write!(f, "{}", file.display()),
+            Bound::AddressSpace => f.write_str("RLIMIT_AS, ulimit -v"),
+            Bound::Data => f.write_str("RLIMIT_DATA, ulimit -d"),
+        }
+    }
+}
+
+/// The memory that the process may have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// The least limit, in bytes, and what sets it. `None` if nothing is known.
+    pub least: Option<(u64, Bound)>,
+    /// What could not be read, one line for each.
+    pub unknown: Vec<String>,
+}
+
+/// Where the budget for buffers comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The config file.
+    Config,
+    /// A quarter of this memory, or the least budget.
+    Derived {
+        /// The memory that the process may have.
+        memory_bytes: u64,
+        /// What limits it.
+        bound: Bound,
+    },
+    /// Nothing is known of the memory.
+    Assumed,
+}
+
+/// The budget for the buffers of all connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// The number of bytes: `limits.buffer_bytes` as the core gets it.
+    pub bytes: u64,
+    /// Where the number comes from.
+    pub origin: Origin,
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes, ", self.bytes)?;
+        match &self.origin {
+            Origin::Config => f.write_str("from the config (limits.buffer_bytes)"),
+            Origin::Derived { bound, .. } if self.bytes == LEAST => {
+                write!(
+                    f,
+                    "the least; a quarter of what the process may have ({bound}) is less"
+                )
+            }
+            Origin::Derived {
+                memory_bytes,
+                bound,
+            } => write!(
+                f,
+                "a quarter of the {memory_bytes} that the process may have ({bound})"
+            ),
+            Origin::Assumed => {
+                f.write_str("assumed, for it is unknown how much memory the process may have")
+            }
+        }
+    }
+}
+
+impl Budget {
+    /// Returns the budget that `limits` set, or else the one that follows from `allowed`.
+    #[must_use]
+    pub fn of(limits: &Limits, allowed: &Allowed) -> Budget {
+        let derived = |memory_bytes: u64| (memory_bytes / PART).max(LEAST);
+        match (limits.buffer_bytes, &allowed.least) {
+            (0, Some((memory_bytes, bound))) => Budget {
+                bytes: derived(*memory_bytes),
+                origin: Origin::Derived {
+                    memory_bytes: *memory_bytes,
+                    bound: bound.clone(),
+                },
+            },
+            (0, None) => Budget {
+                bytes: derived(ASSUMED),
+                origin: Origin::Assumed,
+            },
+            (bytes, _) => Budget {
+                bytes,
+                origin: Origin::Config,
+            },
+        }
+    }
+}
+
+impl Allowed {
+    /// Reads how much memory the process may have.
+    #[must_use]
+    pub fn read() -> Allowed {
+        let mut allowed = Allowed::default();
+        allowed.read_files(Path::new("/"));
+        for (resource, bound) in [
+            (rlimit::Resource::AS, Bound::AddressSpace),
+            (rlimit::Resource::DATA, Bound::Data),
+        ] {
+            match resource.get_soft() {
+                Ok(rlimit::INFINITY) => {}
+                Ok(bytes) => allowed.note(bytes, bound),
+                Err(error) => allowed.unknown.push(format!("{bound}: {error}")),
+            }
+        }
+        allowed
+    }
+
+    fn note(&mut self, bytes: u64, bound: Bound) {
+        if self.least.as_ref().is_none_or(|(least, _)| bytes < *least) {
+            self.least = Some((bytes, bound));
+        }
+    }
+
+    /// Reads the files that say it. They are below `root`: `/`, or the directory of a test.
+    fn read_files(&mut self, root: &Path) {
+        match self.read_file(&root.join("proc/meminfo")).as_deref() {
+            Some(text) => match physical(text) {
+                Some(bytes) => self.note(bytes, Bound::Physical),
+                None => self.unknown.push("/proc/meminfo has no MemTotal".into()),
+            },
+            None => {}
+        }
+        let Some(cgroups) = self.read_file(&root.join("proc/self/cgroup")) else {
+            return;
+        };
+        let Some(mounts) = self.read_file(&root.join("proc/self/mountinfo")) else {
+            return;
+        };
+        for mount in mounts.lines().filter_map(Mount::parse) {
+            let Some(path) = cgroups.lines().find_map(|line| mount.path_of(line)) else {
+                continue;
+            };
+            let top = root.join(mount.point.trim_start_matches('/'));
+            for directory in mount.directories(path) {
+                for name in mount.hierarchy.files() {
+                    self.read_limit(&top.join(&directory).join(name), root);
+                }
+            }
+        }
+    }
+
+    /// Reads the limit of a cgroup. A file that is not there limits nothing: that of the machine's
+    /// root cgroup, or one whose path this process cannot see.
+    fn read_limit(&mut self, file: &Path, root: &Path) {
+        if !file.exists() {
+            return;
+        }
+        let Some(text) = self.read_file(file) else {
+            return;
+        };
+        let shown = file.strip_prefix(root).unwrap_or(file);
+        let shown = Path::new("/").join(shown);
+        match text.trim() {
+            "max" => {}
+            text => match text.parse() {
+                Ok(bytes) => self.note(bytes, Bound::Cgroup(shown)),
+                Err(_) => self
+                    .unknown
+                    .push(format!("{} has no number", shown.display())),
+            },
+        }
+    }
+
+    fn read_file(&mut self, file: &Path) -> Option<String> {
+        match fs::read_to_string(file) {
+            Ok(text) => Some(text),
+            // Only Linux has these files, and not every kernel has cgroups.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                self.unknown.push(format!("{}: {error}", file.display()));
+                None
+            }
+        }
+    }
+}
+
+/// Returns the memory of the machine in bytes, from the text of `/proc/meminfo`.
+fn physical(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|it| it.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// The two versions of cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hierarchy {
+    /// Version 2.
+    Unified,
+    /// The controller of memory of version 1.
+    Memory,
+}
+
+impl Hierarchy {
+    /// Returns the files with limits. Above memory.high, a process is slowed down until it hardly
+    /// runs, so it counts as a limit.
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            Hierarchy::Unified => &["memory.max", "memory.high"],
+            Hierarchy::Memory => &["memory.limit_in_bytes"],
+        }
+    }
+}
+
+/// Where cgroups are mounted.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount<'a> {
+    hierarchy: Hierarchy,
+    /// The cgroup that the mount point shows.
+    root: &'a str,
+    point: &'a str,
+}
+
+impl<'a> Mount<'a> {
+    /// Takes apart a line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+    fn parse(line: &'a str) -> Option<Mount<'a>> {
+        let (mount, system) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        let mut fields = system.split(' ');
+        let hierarchy = match fields.next()? {
+            "cgroup2" => Hierarchy::Unified,
+            "cgroup" if fields.nth(1)?.split(',').any(|it| it == "memory") => Hierarchy::Memory,
+            _ => return None,
+        };
+        Some(Mount {
+            hierarchy,
+            root,
+            point,
+        })
+    }
+
+    /// Returns the path of the process's cgroup, if a line of `/proc/self/cgroup` is about this
+    /// hierarchy.
+    fn path_of<'b>(&self, line: &'b str) -> Option<&'b str> {
+        let mut fields = line.splitn(3, ':');
+        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let is_its = match self.hierarchy {
+            Hierarchy::Unified => controllers.is_empty(),
+            Hierarchy::Memory => controllers.split(',').any(|it| it == "memory"),
+        };
+        is_its.then_some(path)
+    }
+
+    /// Returns the directories of the cgroup `path` and of all above it, below the mount point. The
+    /// last one is the mount point itself. In a container without a cgroup namespace, only that one
+    /// may be there.
+    fn directories(&self, path: &str) -> Vec<PathBuf> {
+        let below = match path.strip_prefix(self.root) {
+            Some(rest) if self.root == "/" || rest.is_empty() || rest.starts_with('/') => rest,
+            Some(_) | None => path,
+        };
+        let below = Path::new(below.trim_start_matches('/'));
+        below.ancestors().map(Path::to_path_buf).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory with these files.
+    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let file = root.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        root
+    }
+
+    fn allowed(files: &[(&str, &str)]) -> Allowed {
+        let mut allowed = Allowed::default();
+        allowed.read_files(root(files).path());
+        allowed
+    }
+
+    const MEMINFO: (&str, &str) = (
+        "proc/meminfo",
+        "MemTotal:        8388608 kB\nMemFree: 1 kB\n",
+    );
+    const V2: (&str, &str) = (
+        "proc/self/mountinfo",
+        "23 1 8:1 / / rw - ext4 /dev/root rw\n31 23 0:28 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n",
+    );
+
+    fn cgroup(bytes: u64, file: &str) -> Option<(u64, Bound)> {
+        Some((bytes, Bound::Cgroup(file.into())))
+    }
+
+    #[test]
+    fn the_least_limit_of_the_cgroup_and_of_all_above_it_counts() {
+        let of = ("proc/self/cgroup", "0::/a/b\n");
+        let own = ("sys/fs/cgroup/a/b/memory.max", "max\n");
+        let found = allowed(&[MEMINFO, V2, of, own]);
+        assert_eq!(found.least, Some((8 << 30, Bound::Physical)));
+        let above = ("sys/fs/cgroup/a/memory.max", "3000000\n");
+        let found = allowed(&[MEMINFO, V2, of, own, above]);
+        assert_eq!(
+            found.least,
+            cgroup(3_000_000, "/sys/fs/cgroup/a/memory.max")
+        );
+        let high = ("sys/fs/cgroup/a/b/memory.high", "2000000\n");
+        let found = allowed(&[MEMINFO, V2, of, own, above, high]);
+        assert_eq!(
+            found.least,
+            cgroup(2_000_000, "/sys/fs/cgroup/a/b/memory.high")
+        );
+        assert!(found.unknown.is_empty());
+        // More than the machine has is no limit.
+        let above = ("sys/fs/cgroup/a/memory.max", "9223372036854771712\n");
+        let found = allowed(&[MEMINFO, V2, of, above]);
+        assert_eq!(found.least, Some((8 << 30, Bound::Physical)));
+    }
+
+    #[test]
+    fn a_container_s_limit_is_found_with_and_without_a_namespace() {
+        // With one, the cgroup is the root of what is mounted.
+        let of = ("proc/self/cgroup", "0::/\n");
+        let limit = ("sys/fs/cgroup/memory.max", "536870912\n");
+        let own = cgroup(512 << 20, "/sys/fs/cgroup/memory.max");
+        assert_eq!(allowed(&[MEMINFO, V2, of, limit]).least, own);
+        // Without one, only the container's directory may be mounted, and the path is the
+        // machine's.
+        let of = ("proc/self/cgroup", "0::/system.slice/docker-1.scope\n");
+        let part = (
+            "proc/self/mountinfo",
+            "31 23 0:28 /system.slice/docker-1.scope /sys/fs/cgroup ro - cgroup2 cgroup rw\n",
+        );
+        assert_eq!(allowed(&[MEMINFO, part, of, limit]).least, own);
+        assert_eq!(allowed(&[MEMINFO, V2, of, limit]).least, own);
+    }
+
+    #[test]
+    fn the_first_version_of_cgroups_is_known_too() {
+        let of = ("proc/self/cgroup", "9:cpu:/x\n4:cpuset,memory:/a\n0::/\n");
+        let mounts = (
+            "proc/self/mountinfo",
+            "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+             32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+             41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+        );
+        let limit = ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1048576\n");
+        let found = allowed(&[MEMINFO, mounts, of, limit]);
+        let file = "/sys/fs/cgroup/memory/a/memory.limit_in_bytes";
+        assert_eq!(found.least, cgroup(1 << 20, file));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_told_and_the_rest_counts() {
+        let of = ("proc/self/cgroup", "0::/a\n");
+        let bad = ("sys/fs/cgroup/a/memory.max", "plenty\n");
+        let found = allowed(&[MEMINFO, V2, of, bad]);
+        assert_eq!(found.least, Some((8 << 30, Bound::Physical)));
+        assert_eq!(found.unknown, ["/sys/fs/cgroup/a/memory.max has no number"]);
+        assert_eq!(allowed(&[]), Allowed::default(), "no Linux");
+    }
+
+    #[test]
+    fn a_budget_is_a_quarter_unless_the_config_has_one() {
+        let mut limits = Limits::default();
+        let of = |limits: &Limits, least| {
+            let unknown = Vec::new();
+            Budget::of(limits, &Allowed { least, unknown })
+        };
+        let budget = of(&limits, Some((1 << 30, Bound::AddressSpace)));
+        assert_eq!(
+            budget.to_string(),
+            "268435456 bytes, a quarter of the 1073741824 that the process may have (RLIMIT_AS, ulimit -v)"
+        );
+        assert_eq!(of(&limits, Some((1 << 20, Bound::Data))).bytes, LEAST);
+        assert_eq!(of(&limits, None).bytes, 256 << 20);
+        limits.buffer_bytes = 5_000_000;
+        let budget = of(&limits, Some((1 << 30, Bound::Physical)));
+        assert_eq!(
+            budget.to_string(),
+            "5000000 bytes, from the config (limits.buffer_bytes)"
+        );
+    }
+}
