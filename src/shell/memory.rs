@@ -160,12 +160,11 @@ impl Allowed {
 
     /// Reads the files that say it. They are below `root`: `/`, or the directory of a test.
     fn read_files(&mut self, root: &Path) {
-        match self.read_file(&root.join("proc/meminfo")).as_deref() {
-            Some(text) => match physical(text) {
+        if let Some(text) = self.read_file(&root.join("proc/meminfo")) {
+            match physical(&text) {
                 Some(bytes) => self.note(bytes, Bound::Physical),
                 None => self.unknown.push("/proc/meminfo has no MemTotal".into()),
-            },
-            None => {}
+            }
         }
         let Some(cgroups) = self.read_file(&root.join("proc/self/cgroup")) else {
             return;

@@ -12,6 +12,7 @@
 )]
 
 mod bad_night;
+mod buffers;
 mod certificates;
 mod checks;
 mod command_line;

@@ -80,6 +80,11 @@ pub(crate) type Secure = StreamOwned<ClientConnection, TcpStream>;
 
 /// A client that trusts `authority`.
 pub(crate) fn secure_client(address: SocketAddr, authority: &Authority) -> Secure {
+    secure_client_over(TcpStream::connect(address).unwrap(), authority)
+}
+
+/// The same over a socket that was made otherwise.
+pub(crate) fn secure_client_over(stream: TcpStream, authority: &Authority) -> Secure {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
@@ -87,7 +92,7 @@ pub(crate) fn secure_client(address: SocketAddr, authority: &Authority) -> Secur
     let config = builder()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    connect(address, config, "localhost")
+    over(stream, config, "localhost")
 }
 
 pub(crate) fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
@@ -97,7 +102,10 @@ pub(crate) fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVeri
 }
 
 pub(crate) fn connect(address: SocketAddr, config: ClientConfig, name: &'static str) -> Secure {
-    let stream = TcpStream::connect(address).unwrap();
+    over(TcpStream::connect(address).unwrap(), config, name)
+}
+
+fn over(stream: TcpStream, config: ClientConfig, name: &'static str) -> Secure {
     stream.set_read_timeout(Some(SOON)).unwrap();
     stream.set_nodelay(true).unwrap();
     let name = ServerName::try_from(name).unwrap();

@@ -654,7 +654,7 @@ pub struct TlsSession {
 impl TlsSession {
     /// About the memory that each connection over TLS holds, even an idle one: keys, state, and the
     /// least room for records that arrive. rustls does not tell the number, so it was measured.
-    pub const LEAST_HELD_BYTES: usize = 12 * 1024;
+    pub const LEAST_HELD_BYTES: usize = 9 * 1024;
 
     /// Starts the handshake of a new connection.
     #[must_use]

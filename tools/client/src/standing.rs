@@ -59,6 +59,8 @@ pub struct Standing {
     /// The number of questions to Google Places in the last 24 hours, and the greatest number that
     /// is allowed. `None` if any number is allowed, or for older versions.
     pub places_day: Option<(u64, u64)>,
+    /// What the buffers of all connections hold. `None` for older versions.
+    pub buffers: Option<Buffers>,
     /// Neighbours without a link, and since how many milliseconds. Empty for older versions.
     pub unlinked: Vec<(String, u64)>,
     /// Neighbours with a link.
@@ -81,6 +83,17 @@ pub struct LinkStanding {
     pub lacks: u64,
     /// The milliseconds since the neighbour last confirmed a change.
     pub lag_ms: u64,
+}
+
+/// What the buffers of a server's connections hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffers {
+    /// Bytes, of all of them.
+    pub bytes: u64,
+    /// How many they may hold.
+    pub maximum: u64,
+    /// Milliseconds since a connection was closed because that was exceeded, if one was.
+    pub evicted_ms: Option<u64>,
 }
 
 /// The state of a server's disk.
@@ -357,6 +370,7 @@ fn standing(line: &str) -> Option<Standing> {
         },
         max_clients: known("max_clients")?,
         places_day: value("places_day").and_then(|text| of_two(text, ':')),
+        buffers: value("buffers").and_then(buffers),
         unlinked: timed("unlinked").collect::<Option<_>>()?,
         secret: value("secret").and_then(|text| of_two(text, '/')),
         plain: number("plain"),
@@ -385,6 +399,19 @@ fn disk(text: &str) -> Option<Disk> {
             wanted_bytes: number()?,
         },
         _ => return None,
+    })
+}
+
+/// Parses `<bytes>:<maximum>[:<ms>]`.
+fn buffers(text: &str) -> Option<Buffers> {
+    let mut fields = text.split(':');
+    Some(Buffers {
+        bytes: fields.next()?.parse().ok()?,
+        maximum: fields.next()?.parse().ok()?,
+        evicted_ms: match fields.next() {
+            None => None,
+            Some(ms) => Some(ms.parse().ok()?),
+        },
     })
 }
 
@@ -455,6 +482,11 @@ mod tests {
             clients_clocks: Clocks::Behind,
             max_clients: Some(50),
             places_day: Some((9, 10)),
+            buffers: Some(Buffers {
+                bytes: 70,
+                maximum: 700,
+                evicted_ms: Some(7),
+            }),
             unlinked: vec![("Bernard".into(), 70)],
             linked: vec!["Riley".into(), "Juzang".into()],
             links: vec![
@@ -462,7 +494,7 @@ mod tests {
                 link("Juzang", 9, None, 2, 80),
             ],
         };
-        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 refused_by_address=12 unproven_displaced=9 unproven_crowded=10 unproven_throttled=11 places_asked=11 version=9.8.7 secret=1/2 plain=1 handshakes=plain-text:3,cut-off:1 disk=refusing:1200:4096 table=full clocks=behind max_clients=50 places_day=9:10 unlinked=70:Bernard lag=80:Juzang link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
+        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 refused_by_address=12 unproven_displaced=9 unproven_crowded=10 unproven_throttled=11 places_asked=11 version=9.8.7 secret=1/2 plain=1 handshakes=plain-text:3,cut-off:1 disk=refusing:1200:4096 table=full clocks=behind max_clients=50 places_day=9:10 buffers=70:700:7 unlinked=70:Bernard lag=80:Juzang link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
         assert_eq!(standing(line), Some(expected));
         for bad in [
             "",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
-use herd_client::standing::{Clocks, Disk, LinkStanding, Standing};
+use herd_client::standing::{Buffers, Clocks, Disk, LinkStanding, Standing};
 use herd_mio::core::base::counted::Counted;
 
 use crate::status::survey::{Answer, Asked};
@@ -12,6 +12,8 @@ use crate::status::survey::{Answer, Asked};
 const CLOCK_TOLERANCE_MS: i128 = 1_000;
 /// A disk that needs longer is a problem. So is a neighbour that confirms nothing for longer.
 const SLOW_MS: u64 = 2_000;
+/// For so long after it, a closed connection is a problem; later it is a note.
+const EVICTIONS_MS: u64 = 600_000;
 
 /// The kind of a problem. `--ignore` takes its name, and `--json` prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -26,6 +28,8 @@ pub(crate) enum Kind {
     Clients,
     /// Google Places was asked as often as it may be
     Places,
+    /// Connections were closed in the last ten minutes because the buffers of all of them were full
+    Buffers,
     /// A link that the herd has is not there
     Link,
     /// Servers run with another file than this one
@@ -221,6 +225,7 @@ impl Findings {
                 ),
             );
         }
+        self.evictions(name, standing);
         let counters = &standing.counters;
         let than = match standing.clients_clocks {
             Clocks::Near => None,
@@ -308,6 +313,28 @@ impl Findings {
                     Counted(count, "question")
                 ));
             }
+        }
+    }
+
+    /// Connections that a server closed because the buffers of all of them were full.
+    fn evictions(&mut self, name: &str, standing: &Standing) {
+        let Some(Buffers {
+            maximum,
+            evicted_ms: Some(ms),
+            ..
+        }) = standing.buffers
+        else {
+            return;
+        };
+        let closed = Counted(standing.counters.evicted, "connection");
+        let text = format!(
+            "{name} has closed {closed} since its start, the last {} ago, because the buffers of all connections held more than {maximum} bytes: \
+             its log says which clients do not read; if they are what it is for, raise limits.buffer_bytes, or give it more memory",
+            seconds(ms)
+        );
+        match ms {
+            0..EVICTIONS_MS => self.add(Kind::Buffers, Some(name), text),
+            EVICTIONS_MS.. => self.notes.push(text),
         }
     }
 
