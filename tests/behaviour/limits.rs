@@ -8,7 +8,7 @@ use std::path::Path;
 use herd_testkit::herd::server_command;
 
 /// A limit, and the test that reaches it: the file in `tests`, and the name of the test.
-const REACHED_BY: [(&str, &str, &str); 56] = [
+const REACHED_BY: [(&str, &str, &str); 57] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -83,6 +83,11 @@ const REACHED_BY: [(&str, &str, &str); 56] = [
         "tls_handshake_records",
         "behaviour/tls_records.rs",
         "a_handshake_has_so_many_records_and_no_more",
+    ),
+    (
+        "buffer_bytes",
+        "behaviour/buffers.rs",
+        "clients_that_never_read_are_closed_and_everybody_else_is_served",
     ),
     (
         "output_high_bytes",

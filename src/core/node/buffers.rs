@@ -199,10 +199,14 @@ mod tests {
 
     impl Scene {
         fn new(buffer_bytes: u64) -> Scene {
+            Scene::with(buffer_bytes, false)
+        }
+
+        fn with(buffer_bytes: u64, has_neighbours: bool) -> Scene {
             let herd = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
             let server = herd.server("Riley", &Overrides::default()).unwrap();
             let mut settings = server.settings;
-            settings.neighbours.clear();
+            settings.neighbours.retain(|_| has_neighbours);
             settings.places.key = Some(Secret::new(b"a key of Google's".to_vec()));
             settings.limits = Limits {
                 buffer_bytes,
@@ -370,6 +374,24 @@ mod tests {
         assert_eq!(scene.closed(), [unproven, unidentified, client]);
         assert_eq!(scene.node.tally.counters.evicted, 3);
         assert_eq!(scene.node.tally.buffers.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_link_that_is_known_stays() {
+        let mut scene = Scene::with(4_000, true);
+        scene.end_turn(0);
+        let links: Vec<ConnId> = scene.node.link_states().map(|(id, _)| id).collect();
+        assert!(!links.is_empty(), "it dials");
+        for &link in &links {
+            scene.node.handle_connection_made(link, at(0));
+        }
+        scene.end_turn(0);
+        let held = scene.node.tally.buffers.held_bytes();
+        assert!(held > 1_000, "its first line: {held}");
+        let client = scene.client();
+        scene.ask(client, 8_000, 1);
+        assert_eq!(scene.closed(), [client]);
+        assert_eq!(scene.node.link_states().count(), links.len());
     }
 
     #[test]

@@ -20,6 +20,9 @@
 //!    work starts first, because answers wait for it. If a connection has to close, its output is
 //!    written first.
 //!
+//! A new round of dirty connections begins with a check of the buffers of all connections. If they
+//! hold more than `limits.buffer_bytes`, some connections are closed in this round.
+//!
 //! Nearly all events run inside one function, `Node::handle`. After the event, it does what can
 //! follow from any event: it gives connections to waiting calls, and answers to clients. A call is
 //! one question to Google Places. The exceptions are `handle_writable`, `handle_reload` and

@@ -193,6 +193,13 @@ fn each_thing_that_is_wrong_is_a_line_and_a_status() {
             "clients: A has as many clients as it may, 3",
         ),
         (
+            wrong(
+                "max_clients=50",
+                "max_clients=50 evicted=7 buffers=9:10:61000",
+            ),
+            "buffers: A has closed 7 connections since its start, the last 61.0 s ago, because the buffers of all connections held more than 10 bytes: ",
+        ),
+        (
             wrong("clocks=near", "clocks=behind"),
             "client-clocks: most clients of A stamp their IAMATs more than 60 s behind its clock: is the clock of A fast?",
         ),
@@ -238,6 +245,8 @@ fn each_thing_that_is_wrong_is_a_line_and_a_status() {
     for well in [
         wrong("disk=ok", "disk=busy:300"),
         wrong("disk=ok", "disk=none"),
+        wrong("max_clients=50", "max_clients=50 buffers=9:10"),
+        wrong("max_clients=50", "max_clients=50 buffers=9:10:600000"),
     ] {
         let a = server("A", "right", well);
         let b = server("B", "right", saying(WELL, "A"));

@@ -155,6 +155,8 @@ fn server(one: &Asked) -> Value {
         "digest": format!("{:016x}", it.digest),
         "clients": it.clients,
         "max_clients": it.max_clients,
+        "buffer_bytes": it.buffers.map(|it| it.bytes),
+        "max_buffer_bytes": it.buffers.map(|it| it.maximum),
         "stale": it.counters.stale,
         "refused": it.refused,
         "places_day": it.places_day.map(|(asked, most)| json!({"asked": asked, "most": most})),
