@@ -54,7 +54,8 @@ impl Slot {
 }
 
 impl Node {
-    /// The connection's part of a turn is over. Its buffers are counted.
+    /// The output has grown after [`Node::poll_disposition`] counted the connection's buffers. They
+    /// are counted again.
     #[inline]
     pub fn handle_flushed(&mut self, id: ConnId, now: Now) {
         self.account(id, now.time);
@@ -333,6 +334,11 @@ mod tests {
         assert_eq!(scene.node.tally.buffers.held_bytes(), 0);
         scene.end_turn(1);
         assert_eq!(scene.closed(), [client]);
+        // A connection that ends otherwise is not counted any more either.
+        let client = scene.client();
+        scene.ask(client, 40_000, 1);
+        scene.node.handle_connection_lost(client, None, at(1));
+        assert_eq!(scene.node.tally.buffers.held_bytes(), 0);
     }
 
     #[test]

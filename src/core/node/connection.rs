@@ -183,8 +183,7 @@ impl Node {
 
     pub(super) fn output_sent(&mut self, id: ConnId, mut count: usize, now: Now) {
         if let Some(slot) = self.sessions.get_mut(id) {
-            let least = slot.least_held_bytes();
-            slot.share.got_rid_of(count, least, now.time);
+            slot.share.took(count);
             if let Some(tls) = &mut slot.tls {
                 count = tls.output_sent(count);
                 if count == 0 {

@@ -153,7 +153,9 @@ fn flush(node: &mut Node, io: &mut impl Io, id: ConnId, now: Now) {
         write: io.is_writable(id) && !node.poll_output(id).is_empty(),
     };
     io.flushed(node, id, wants);
-    node.handle_flushed(id, now);
+    if wants.write {
+        node.handle_flushed(id, now); // the output has grown since it was counted
+    }
 }
 
 /// Closes the socket of a connection, then tells the node, which removes the session.

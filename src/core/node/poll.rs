@@ -106,6 +106,9 @@ impl Node {
             journal.watch(id, slot, &self.herd, now);
         }
         slot.session.flushed(&mut context!(self, None, now));
+        let (bytes, least) = (slot.held_bytes(), slot.least_held_bytes());
+        let share = &mut slot.share;
+        self.tally.buffers.account(share, bytes, least, now.time);
         let (mut disposition, mut deadline) =
             (slot.session.disposition(), slot.session.deadline(limits));
         let mut again = false;

@@ -43,12 +43,14 @@ impl Buffer {
         self.as_slice().is_empty()
     }
 
-    /// Returns the number of bytes of memory that the buffer holds. This includes unused room.
+    /// Returns the number of bytes of memory that the buffer holds. This includes unused room. An
+    /// empty buffer counts as 0.
     #[inline]
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         match self.0.as_deref() {
             None => 0,
+            Some(Bytes { bytes, start }) if *start == bytes.len() => 0,
             Some(Bytes { bytes, .. }) => size_of::<Bytes>() + bytes.capacity(),
         }
     }

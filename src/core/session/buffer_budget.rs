@@ -32,6 +32,8 @@ const FREED: u64 = 8;
 pub struct Share {
     /// The number of bytes that were counted last.
     bytes: u32,
+    /// The number of bytes that the socket took since.
+    taken: u32,
     /// When the connection began to hold more than it does while it is idle. The part of the time is left out that belongs to
     /// bytes which it got rid of.
     since: Time,
@@ -58,15 +60,19 @@ impl Share {
         self.bytes().saturating_sub(least as u64)
     }
 
-    /// The socket took `count` bytes of output. The age shrinks in proportion. So a peer that takes
-    /// a byte now and then does not look like one that reads.
+    /// The socket took `count` bytes of output.
     #[inline]
-    pub fn got_rid_of(&mut self, count: usize, least: usize, now: Time) {
-        let held = self.above(least);
-        if held > 0 {
-            let part = (count as f64 / held as f64).min(1.0);
-            self.since = self.since + self.age(now).mul_f64(part);
-        }
+    pub fn took(&mut self, count: usize) {
+        self.taken = self.taken.saturating_add(count as u32);
+    }
+
+    /// Makes the age smaller in proportion to what the socket took. So a peer that takes a byte now
+    /// and then does not look like one that reads.
+    #[cold]
+    fn grow_younger(&mut self, least: usize, now: Time) {
+        let (taken, held) = (f64::from(self.taken), self.above(least) as f64);
+        let part = (taken / held).min(1.0);
+        self.since = self.since + self.age(now).mul_f64(part);
     }
 }
 
@@ -173,12 +179,15 @@ impl BufferBudget {
     #[inline]
     pub fn account(&mut self, share: &mut Share, bytes: usize, least: usize, now: Time) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        if bytes == share.bytes {
-            return;
+        if bytes as usize <= least && bytes == share.bytes {
+            return; // it is idle, as most are
         }
-        if share.above(least) == 0 {
-            share.since = now;
+        match share.above(least) {
+            0 => share.since = now,
+            1.. if share.taken > 0 => share.grow_younger(least, now),
+            1.. => {}
         }
+        share.taken = 0;
         self.connections = self.connections - share.bytes() + u64::from(bytes);
         share.bytes = bytes;
     }
@@ -333,20 +342,23 @@ mod tests {
     fn an_age_begins_with_the_first_byte_and_shrinks_with_what_is_taken() {
         let mut budget = BufferBudget::new(0);
         let mut share = Share::default();
-        share.got_rid_of(100, 0, at(500)); // it held nothing
+        share.took(100); // it held nothing when it was counted
         budget.account(&mut share, 1_000, 0, at(1_000));
         assert_eq!(share.age(at(3_000)).as_millis(), 2_000);
         budget.account(&mut share, 2_000, 0, at(3_000));
-        share.got_rid_of(500, 0, at(5_000));
+        share.took(500);
+        budget.account(&mut share, 2_000, 0, at(5_000));
         assert_eq!(share.age(at(5_000)).as_millis(), 3_000);
-        share.got_rid_of(9_999, 0, at(5_000));
+        share.took(9_999);
+        budget.account(&mut share, 2_000, 0, at(5_000));
         assert_eq!(share.age(at(5_000)).as_millis(), 0);
         // What an idle connection holds has no age.
         let mut share = Share::default();
         budget.account(&mut share, 12_000, 12_000, at(0));
         budget.account(&mut share, 13_000, 12_000, at(7_000));
         assert_eq!(share.age(at(8_000)).as_millis(), 1_000);
-        share.got_rid_of(500, 12_000, at(8_000));
+        share.took(500);
+        budget.account(&mut share, 13_000, 12_000, at(8_000));
         assert_eq!(share.age(at(8_000)).as_millis(), 500);
     }
 

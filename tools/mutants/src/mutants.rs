@@ -1333,9 +1333,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "buffers are not counted when a connection was flushed",
-        file: "src/core/node/drive.rs",
-        from: "    node.handle_flushed(id, now);\n",
-        to: "",
+        file: "src/core/node/poll.rs",
+        from: "self.tally.buffers.account(share, bytes, least, now.time);",
+        to: "self.tally.buffers.account(share, bytes.min(0), least, now.time);",
         caught_by: unit("node::buffers"),
         missed: None,
     },
@@ -1390,8 +1390,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a byte that is taken makes a slow reader a fast one",
         file: "src/core/session/buffer_budget.rs",
-        from: "(count as f64 / held as f64).min(1.0)",
-        to: "(count as f64 / held as f64).max(1.0)",
+        from: "(taken / held).min(1.0)",
+        to: "(taken / held).max(1.0)",
         caught_by: unit("a_big_slow_reader_goes_before"),
         missed: None,
     },
