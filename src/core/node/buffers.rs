@@ -280,7 +280,7 @@ mod tests {
         let late = scene.client();
         let mut asked = 0;
         while scene.closed().is_empty() {
-            scene.ask(late, 4_000, 9_500);
+            scene.ask(late, 4_000, 9_001);
             asked += 4_000;
             assert!(asked < 250_000, "the sum is bounded");
         }
@@ -384,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_link_that_is_known_stays() {
-        let mut scene = Scene::with(4_000, true);
+        let mut scene = Scene::with(1_000, true);
         scene.end_turn(0);
         let links: Vec<ConnId> = scene.node.link_states().map(|(id, _)| id).collect();
         assert!(!links.is_empty(), "it dials");
