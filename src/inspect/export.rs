@@ -8,7 +8,7 @@ use super::positions::{Positions, warn_of};
 use super::show::record_in_json;
 use super::sink::{Sink, Stop};
 use super::source::Journal;
-use super::{DAMAGED, Failure, WHOLE};
+use super::{DAMAGED, Failure, WHOLE, tell};
 use crate::core::wire::message::At;
 
 pub(super) fn run(options: &Export) -> Result<u8, Failure> {
@@ -29,6 +29,7 @@ pub(super) fn run(options: &Export) -> Result<u8, Failure> {
     };
     let (positions, damage) = Positions::read(&journal, &stop, |_| true)?;
     let mut sink = Sink::open(&options.output)?;
+    let mut left_out = 0;
     positions.each(|seq, epoch, line| {
         stop.check()?;
         match options.format {
@@ -37,6 +38,11 @@ pub(super) fn run(options: &Export) -> Result<u8, Failure> {
                 None => Ok(()),
             },
             ExportFormat::Iamat => match At::parse(line) {
+                // No command says that a client is forgotten.
+                Some(at) if at.is_tombstone() => {
+                    left_out += 1;
+                    Ok(())
+                }
                 Some(at) => {
                     sink.write(b"IAMAT ")?;
                     sink.write(&line[at.client_offset..])?;
@@ -47,6 +53,15 @@ pub(super) fn run(options: &Export) -> Result<u8, Failure> {
         }
     })?;
     sink.finish()?;
+    if left_out > 0 {
+        tell(format_args!(
+            "{} forgotten, and left out",
+            match left_out {
+                1 => "1 client was".to_owned(),
+                _ => format!("{left_out} clients were"),
+            }
+        ));
+    }
     Ok(match warn_of(&journal, &damage) {
         true => DAMAGED,
         false => WHOLE,

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::cli::{List, ListFormat};
 use super::positions::{Positions, warn_of};
-use super::show::{piece_in_json, piece_in_words, record_in_json};
+use super::show::{is_tombstone, piece_in_json, piece_in_words, record_in_json};
 use super::sink::{Sink, Stop};
 use super::source::Journal;
 use super::{DAMAGED, Failure, WHOLE};
@@ -63,6 +63,9 @@ fn newest(journal: &Journal, filter: &Filter<'_>, format: ListFormat) -> Result<
             return Ok(());
         }
         let text = match format {
+            ListFormat::Text if is_tombstone(line) => {
+                Some(format!("{} (forgotten)", Escaped(line)))
+            }
             ListFormat::Text => Some(Escaped(line).to_string()),
             ListFormat::Json => record_in_json(seq, epoch, line),
         };

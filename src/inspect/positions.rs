@@ -40,7 +40,9 @@ impl Positions {
         let merged = At::parse(line).map(|at| self.records.restore(*seq, *epoch, line, &at));
         match merged {
             Some(Merge::Accepted | Merge::Stale | Merge::Expired) => {}
-            Some(Merge::Full | Merge::UnknownServer) | None => self.not_understood += 1,
+            Some(Merge::Full | Merge::UnknownServer | Merge::NotAdmitted) | None => {
+                self.not_understood += 1
+            }
         }
     }
 

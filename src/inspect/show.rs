@@ -8,14 +8,22 @@ use crate::core::wire::coordinates::Coordinates;
 use crate::core::wire::escape::Escaped;
 use crate::core::wire::message::At;
 
-/// Formats a record as a JSON object. Returns `None` if the line is not a valid `AT` line.
+/// Formats a record as a JSON object. Returns `None` if the line is not a valid `AT` line. A
+/// tombstone has no coordinates. It has `forgotten`, and the time of the position that it replaced.
 ///
 /// The coordinates are numbers, with all digits that the client wrote. The time is text, because a
 /// reader of JSON can lose the last digits of a number. If a client's name is not UTF-8,
 /// `client_hex` has its bytes.
 pub(super) fn record_in_json(seq: u64, epoch: u32, line: &[u8]) -> Option<String> {
     let at = At::parse(line)?;
-    let place = Coordinates::parse(at.location)?;
+    let place = match at.is_tombstone() {
+        true => "\"forgotten\":true".to_owned(),
+        false => {
+            let place = Coordinates::parse(at.location)?;
+            let (latitude, longitude) = (place.latitude(), place.longitude());
+            format!("\"latitude\":{latitude},\"longitude\":{longitude}")
+        }
+    };
     let skew = line.split(|byte| *byte == b' ').nth(2).unwrap_or_default();
     let mut text = format!("{{\"client\":{}", string(at.client));
     if std::str::from_utf8(at.client).is_err() {
@@ -27,9 +35,7 @@ pub(super) fn record_in_json(seq: u64, epoch: u32, line: &[u8]) -> Option<String
     }
     let _ = write!(
         text,
-        ",\"latitude\":{},\"longitude\":{},\"time\":{},\"server\":{},\"skew\":{},\"epoch\":{epoch},\"change\":{seq}}}",
-        place.latitude(),
-        place.longitude(),
+        ",{place},\"time\":{},\"server\":{},\"skew\":{},\"epoch\":{epoch},\"change\":{seq}}}",
         string(time_of(line).as_bytes()),
         string(at.server),
         string(skew),
@@ -54,6 +60,11 @@ fn string(bytes: &[u8]) -> String {
     out
 }
 
+/// Whether a line says that a client was forgotten.
+pub(super) fn is_tombstone(line: &[u8]) -> bool {
+    At::parse(line).is_some_and(|at| at.is_tombstone())
+}
+
 /// Formats any piece of a journal as a line of text.
 pub(super) fn piece_in_words(piece: &Piece<'_>) -> String {
     let (offset, what) = match piece {
@@ -72,10 +83,16 @@ pub(super) fn piece_in_words(piece: &Piece<'_>) -> String {
                     format!("life     {boot} after change {after}, on the machine {machine:016x}")
                 }
                 Entry::Synced { offset } => format!("synced   up to byte {offset}"),
-                Entry::Record { seq, epoch, line } => match epoch {
-                    0 => format!("record   {seq} {}", Escaped(line)),
-                    _ => format!("record   {seq} EPOCH {epoch} {}", Escaped(line)),
-                },
+                Entry::Record { seq, epoch, line } => {
+                    let kind = match is_tombstone(line) {
+                        true => "forgot  ",
+                        false => "record  ",
+                    };
+                    match epoch {
+                        0 => format!("{kind} {seq} {}", Escaped(line)),
+                        _ => format!("{kind} {seq} EPOCH {epoch} {}", Escaped(line)),
+                    }
+                }
                 Entry::Heard {
                     neighbour,
                     boot,
@@ -155,6 +172,12 @@ mod tests {
              \"time\":\"1621464827.959498503\",\"server\":\"Riley\",\"skew\":\"-0.000000001\",\"epoch\":2,\"change\":7}"
         );
         assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
+        let tombstone = record_in_json(7, 0, b"AT Riley +9.000000000 kiwi - 5").unwrap();
+        assert_eq!(
+            tombstone,
+            "{\"client\":\"kiwi\",\"forgotten\":true,\"time\":\"5\",\"server\":\"Riley\",\
+             \"skew\":\"+9.000000000\",\"epoch\":0,\"change\":7}"
+        );
         assert_eq!(record_in_json(1, 0, b"AT what is this"), None);
     }
 }

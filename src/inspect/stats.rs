@@ -21,15 +21,24 @@ const LIVES_KEPT: u64 = 64;
 const RFC_3339: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
 
+/// The numbers of clients whose newest record is a position, or a tombstone.
+struct Clients {
+    known: u64,
+    forgotten: u64,
+}
+
 pub(super) fn run(options: &Stats) -> Result<u8, Failure> {
     let journal = Journal::open(&options.journal)?;
     let mut positions = Positions::new();
     let census = Census::take(&journal, |piece| positions.note(piece))?;
-    let clients = positions.records.len() as u64;
+    let clients = Clients {
+        known: positions.records.positions() as u64,
+        forgotten: positions.records.tombstones() as u64,
+    };
     let compacted = compacted_bytes(&journal, &census, &positions);
     say(&match options.json {
-        true => format!("{}\n", in_json(&journal, &census, clients, compacted)),
-        false => in_words(&journal, &census, clients, compacted),
+        true => format!("{}\n", in_json(&journal, &census, &clients, compacted)),
+        false => in_words(&journal, &census, &clients, compacted),
     })?;
     Ok(match warn_of(&journal, &census.damage) {
         true => DAMAGED,
@@ -72,7 +81,7 @@ fn shown((_, text): &Stamp) -> String {
     }
 }
 
-fn in_words(journal: &Journal, census: &Census, clients: u64, compacted: u64) -> String {
+fn in_words(journal: &Journal, census: &Census, clients: &Clients, compacted: u64) -> String {
     let mut text = format!("{}\n", journal.path.display());
     if let Some(head) = &journal.head {
         text += &format!(
@@ -81,7 +90,10 @@ fn in_words(journal: &Journal, census: &Census, clients: u64, compacted: u64) ->
             number_of(head.format)
         );
     }
-    text += &format!("  clients       {clients}\n");
+    text += &format!("  clients       {}\n", clients.known);
+    if clients.forgotten > 0 {
+        text += &format!("  forgotten     {}\n", clients.forgotten);
+    }
     text += &format!(
         "  bytes         {}; a compaction leaves about {compacted} ({} % less)\n",
         census.tail.offset,
@@ -120,7 +132,12 @@ fn in_words(journal: &Journal, census: &Census, clients: u64, compacted: u64) ->
     text
 }
 
-fn in_json(journal: &Journal, census: &Census, clients: u64, compacted: u64) -> serde_json::Value {
+fn in_json(
+    journal: &Journal,
+    census: &Census,
+    clients: &Clients,
+    compacted: u64,
+) -> serde_json::Value {
     let kinds: serde_json::Map<_, _> = KINDS
         .iter()
         .zip(&census.kinds)
@@ -148,7 +165,8 @@ fn in_json(journal: &Journal, census: &Census, clients: u64, compacted: u64) -> 
         "file": journal.path.to_string_lossy(),
         "server": journal.head.as_ref().map(|head| &head.server),
         "format": journal.head.as_ref().map(|head| number_of(head.format)),
-        "clients": clients,
+        "clients": clients.known,
+        "forgotten": clients.forgotten,
         "bytes": census.tail.offset,
         "compacted_bytes": compacted,
         "first_stamp": text(&census.first_stamp),

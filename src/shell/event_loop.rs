@@ -148,7 +148,7 @@ impl Server {
             let restore = |entry: Entry<'_>| node.restore(entry);
             let (files, opened) = Disk::open(directory, &name, &waker, is_stopped, restore)?;
             node.journal_opened(opened);
-            let clients = node.records().len();
+            let clients = node.records().positions();
             info!("journal: {clients} clients have a record now");
             disk = Some(files);
         }

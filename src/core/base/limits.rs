@@ -90,6 +90,10 @@ limits! {
     max_records = 5_000_000, 1..=1_000_000_000;
     /// Bytes of all records; an IAMAT that needs more is refused.
     max_record_bytes = 2_147_483_648, 4_096..=1_099_511_627_776;
+    /// Clients without a record that one address (of IPv6: one network of 64 bits) may introduce in new_names_ms; an IAMAT of one more is refused.
+    new_names_per_address = 2_000, 1..=1_000_000_000;
+    /// Time in which an address's share of new clients comes back once it is used up.
+    new_names_ms = 3_600_000, 100..=31_536_000_000;
     /// Age at which a record expires on this server, counted from the record's effective time; 0:
     /// never.
     record_ttl_ms = 0, 0..=31_536_000_000_000;

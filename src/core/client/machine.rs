@@ -411,7 +411,13 @@ impl Client {
         let start = output.len();
         let at = At::write(output, &context.settings.name, skew, iamat);
         let line = &output[start..output.len() - 1];
-        match at.map(|at| context.records.merge_own(line, &at, wall)) {
+        let (tally, limits, now) = (
+            &mut *context.tally,
+            &context.settings.limits,
+            context.now.time,
+        );
+        let may_enter = || tally.may_introduce(self.who.address().ip(), limits, now);
+        match at.map(|at| context.records.merge_own(line, &at, wall, may_enter)) {
             Some(merged @ (Merge::Accepted | Merge::Stale)) => {
                 if merged == Merge::Stale {
                     context.tally.counters.stale += 1;
@@ -440,6 +446,11 @@ impl Client {
                 info!("{} -> {}", self.who, Escaped(line));
                 true
             }
+            Some(Merge::NotAdmitted) => {
+                output.truncate(start);
+                self.log_not_admitted(context);
+                false
+            }
             Some(Merge::Full | Merge::UnknownServer) | None => {
                 output.truncate(start);
                 if context.records.refused().is_power_of_two() {
@@ -460,6 +471,17 @@ impl Client {
             info!(
                 "{}: {bytes} bytes of a line without a newline are dropped: the connection ended without close_notify",
                 self.who
+            );
+        }
+    }
+
+    #[cold]
+    fn log_not_admitted(&mut self, context: &mut Context<'_>) {
+        if self.may_log(1, 0, context) {
+            let limits = &context.settings.limits;
+            info!(
+                "{}: a new client is refused: its address has introduced {} within {} ms (limits.new_names_per_address, new_names_ms)",
+                self.who, limits.new_names_per_address, limits.new_names_ms
             );
         }
     }

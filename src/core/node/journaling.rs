@@ -123,7 +123,7 @@ impl Node {
             Entry::Record { seq, epoch, line } => {
                 match At::parse(line).map(|at| self.records.restore(seq, epoch, line, &at)) {
                     Some(Merge::Accepted | Merge::Stale | Merge::Expired) => {}
-                    Some(Merge::Full | Merge::UnknownServer) | None => {
+                    Some(Merge::Full | Merge::UnknownServer | Merge::NotAdmitted) | None => {
                         // The sequence number stays used, because neighbours may have received the
                         // record.
                         self.records.restore_place(seq);

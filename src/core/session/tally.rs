@@ -4,12 +4,17 @@
 
 use std::fmt;
 
+use std::net::IpAddr;
+
 use log::{info, warn};
 
+use crate::core::base::bucket::Size;
 use crate::core::base::clock::Time;
+use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::session::buffer_budget::BufferBudget;
 use crate::core::session::handshakes::Handshakes;
 use crate::core::session::log_budget::LogBudget;
+use crate::core::session::origins::{Shares, origin};
 use crate::core::session::peer_label::PeerLabel;
 use crate::core::session::places_budget::PlacesBudget;
 use crate::core::wire::posix_time::Lead;
@@ -92,6 +97,8 @@ counters! {
     places_over_day;
     /// Connections that were closed because all buffers held more than `limits.buffer_bytes`.
     evicted;
+    /// `IAMAT`s of new clients that were refused, because their address had introduced too many.
+    new_names_refused;
 }
 
 /// The counts of one server since it started.
@@ -119,6 +126,8 @@ pub struct Tally {
     pub places_budget: PlacesBudget,
     /// What the buffers of all connections hold.
     pub buffers: BufferBudget,
+    /// How many more new clients each origin may introduce.
+    new_names: Shares,
 }
 
 impl Default for Tally {
@@ -144,6 +153,7 @@ impl Tally {
             log_budget: LogBudget::default(),
             places_budget: PlacesBudget::default(),
             buffers,
+            new_names: Shares::default(),
         }
     }
 
@@ -218,6 +228,21 @@ impl Tally {
     pub fn was_unfinished(&mut self) -> u64 {
         self.unfinished += 1;
         self.unfinished
+    }
+
+    /// Whether a client connected from `address` may introduce a client without a record. If so,
+    /// that is taken from the share of its origin. If not, it is counted.
+    pub fn may_introduce(&mut self, address: IpAddr, limits: &Limits, now: Time) -> bool {
+        if !limits.holds_for("new_names_per_address", address) {
+            return true;
+        }
+        let size = Size {
+            bytes: limits.new_names_per_address,
+            period: limits.new_names_ms.to_duration(),
+        };
+        let fits = self.new_names.take(origin(address), 1, size, now);
+        self.counters.new_names_refused += u64::from(!fits);
+        fits
     }
 
     /// Returns the opinion of the last period that had enough `IAMAT`s for an opinion.

@@ -143,6 +143,18 @@ impl PackedStore {
     }
 }
 
+/// Returns the values that order a line with this skew and this time. The skew is `None` if it is
+/// positive. Then it does not change the order: the effective time is the stamp.
+#[inline]
+fn rank_of(skew: Option<&[u8]>, time: &[u8]) -> Option<Rank> {
+    let stamp = PosixTime::parse(time)?;
+    let effective = match skew {
+        None => stamp,
+        Some(skew) => effective_time(stamp, Skew::parse(skew)?)?,
+    };
+    Some((effective, stamp))
+}
+
 impl LineStore for PackedStore {
     fn know_server(&mut self, name: &[u8]) {
         self.servers.know(name);
@@ -187,14 +199,12 @@ impl LineStore for PackedStore {
         self.unpacking.clear();
         packed.write(&self.servers, &mut self.unpacking);
         let (skew, time) = packed.skew_and_time(&self.servers, &self.unpacking);
-        let rank = PosixTime::parse(time).and_then(|stamp| {
-            // If the skew is not negative, the effective time is the stamp.
-            let effective = match skew {
-                None => stamp,
-                Some(skew) => effective_time(stamp, Skew::parse(skew)?)?,
-            };
-            Some((effective, stamp))
-        });
+        let before_time = &self.unpacking[..self.unpacking.len() - time.len()];
+        let rank = if before_time.ends_with(b" - ") {
+            At::parse(&self.unpacking).map(|at| (at.effective, at.stamp))
+        } else {
+            rank_of(skew, time)
+        };
         LineRef {
             line: &self.unpacking,
             hash: hash_of(&self.unpacking),
@@ -356,7 +366,8 @@ mod tests {
                 let number = number.min(count);
                 let server = String::from(char::from(letter)).repeat(length);
                 let client = "x".repeat([1, 254, 255, 300][number as usize % 4]);
-                let line = format!("AT {server} {skew:+}.000000001 {client}{number} +1.5-2 {stamp}");
+                let place = if letter < b'd' { "-" } else { "+1.5-2" };
+                let line = format!("AT {server} {skew:+}.000000001 {client}{number} {place} {stamp}");
                 let line = line.as_bytes();
                 let Some(at) = At::parse(line) else { continue };
                 if is_known {

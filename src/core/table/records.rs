@@ -34,9 +34,25 @@
 //! right clock replaces it. The epoch is sent with the record, so the update wins on every server.
 //! A server that receives a record from a neighbour never changes the record's epoch. Otherwise the
 //! final table would depend on the order of arrival.
+//!
+//! # Tombstones
+//!
+//! An operator can have a client forgotten ([`Records::forget`]). The client's record is replaced
+//! by a *tombstone*: an `AT` line with `-` in the place of the location. It is a record like every
+//! other. It has a place in the feed, it is sent to neighbours and written to journals, and it
+//! wins or loses by the same order. So the old position loses against it on every server. Only
+//! [`Records::line`] does not find it.
+//!
+//! The effective time of a tombstone is the time of the forgetting, but always later than that of
+//! the record it replaces. So it wins. It expires after that record would have expired, so a server
+//! that was down meanwhile cannot bring the record back.
+//!
+//! Its stamp is the stamp of the forgotten record. So the next `IAMAT` of the client wins, even if
+//! the client's clock is behind: its stamp is later than the stamp of the tombstone. An `IAMAT` with
+//! the same stamp as the forgotten record is stale.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
 
@@ -85,13 +101,28 @@ pub enum Merge {
     /// The line contains the name of a server that is not part of the herd, and the table cannot
     /// store another such name. Nothing changed.
     UnknownServer,
+    /// The record would make a client known that is not. The caller did not allow that.
+    NotAdmitted,
+}
+
+/// The result of [`Records::forget`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forgetting {
+    /// Whether the client had a position that had not expired.
+    pub was_known: bool,
+    /// The epoch of the tombstone.
+    pub epoch: u32,
+    /// The tombstone, without an LF.
+    pub line: Vec<u8>,
+    /// Whether the tombstone was stored. It is never [`Merge::Stale`].
+    pub merge: Merge,
 }
 
 /// The source of a record, and what the merge needs to know about that source.
 #[derive(Clone, Copy)]
 enum Claim {
-    /// From a neighbour. The record with the greater epoch wins, then the record with the newer
-    /// line.
+    /// From a neighbour, or a tombstone made here. The record with the greater epoch wins, then
+    /// the record with the newer line.
     Neighbour { epoch: u32, origin: Origin },
     /// From a client of this server. The new record wins even over a stored record whose effective
     /// time is after `latest`, because no right clock gives such a time.
@@ -152,6 +183,8 @@ pub struct Records {
     records: Vec<Record>,
     /// The epochs that are not 0, by the index of the record. Nearly all records have epoch 0.
     epochs: HashMap<u32, u32>,
+    /// The indexes of the tombstones. Hardly any record is one.
+    tombstones: HashSet<u32>,
     /// A buffer for a line that is copied to a journal.
     copying: Vec<u8>,
     max_records: usize,
@@ -181,6 +214,7 @@ impl Records {
             lines: PackedStore::new(limits),
             records: Vec::new(),
             epochs: HashMap::new(),
+            tombstones: HashSet::new(),
             copying: Vec::new(),
             max_records: limits.max_records.to_count().min(NONE as usize),
             oldest: NONE,
@@ -219,13 +253,26 @@ impl Records {
         }
     }
 
-    /// Returns the number of clients that have a record.
+    /// Returns the number of records, tombstones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_client.len()
     }
 
-    /// Whether no client has a record.
+    /// Returns the number of records that are tombstones.
+    #[must_use]
+    pub fn tombstones(&self) -> usize {
+        self.tombstones.len()
+    }
+
+    /// Returns the number of clients that have a position. A position that has expired counts until
+    /// it is swept.
+    #[must_use]
+    pub fn positions(&self) -> usize {
+        self.len() - self.tombstones()
+    }
+
+    /// Whether there is no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_client.is_empty()
@@ -299,6 +346,7 @@ impl Records {
         self.line_bytes -= own.line.len();
         self.digest = self.digest.wrapping_sub(own.hash);
         self.epochs.remove(&index);
+        self.tombstones.remove(&index);
         self.lines.remove(index);
         self.records[index as usize] = Record {
             seq: FREE,
@@ -307,11 +355,31 @@ impl Records {
         };
     }
 
-    /// Returns the `AT` line of a client, with its LF.
+    /// Returns the `AT` line of a client, with its LF. `None` if the client is not known, was
+    /// forgotten, or its record has expired.
     #[must_use]
     pub fn line(&self, client: &[u8]) -> Option<Vec<u8>> {
+        let index = self.find(client)?;
+        if self.is_tombstone(index) {
+            return None;
+        }
+        self.line_at(index)
+    }
+
+    /// Returns the `AT` line of a client or its tombstone, with its LF. `None` if there is neither,
+    /// or if it has expired.
+    #[must_use]
+    pub fn record(&self, client: &[u8]) -> Option<Vec<u8>> {
+        self.line_at(self.find(client)?)
+    }
+
+    fn is_tombstone(&self, index: u32) -> bool {
+        !self.tombstones.is_empty() && self.tombstones.contains(&index)
+    }
+
+    fn line_at(&self, index: u32) -> Option<Vec<u8>> {
         let mut line = Vec::with_capacity(128);
-        self.lines.write(self.find(client)?, &mut line);
+        self.lines.write(index, &mut line);
         if self.horizon > NEVER && At::parse(&line)?.effective < self.horizon {
             return None;
         }
@@ -382,25 +450,87 @@ impl Records {
         epoch: u32,
         origin: Origin,
     ) -> Merge {
-        self.take(lookup, line, at, Claim::Neighbour { epoch, origin })
+        let claim = Claim::Neighbour { epoch, origin };
+        self.take(lookup, line, at, claim, || true)
     }
 
     /// Stores the record of `line`, which a client sent to this server, if it is the client's
     /// newest. `wall` is this server's wall clock. If the stored record would win only because of
     /// wrong clocks, the new record gets the stored record's epoch plus 1. Then the new record
     /// wins.
-    pub fn merge_own(&mut self, line: &[u8], at: &At<'_>, wall: PosixTime) -> Merge {
+    ///
+    /// `may_enter` is asked whether a client that is not known may become known. It is asked only
+    /// if nothing else is in the way. A client that was forgotten, or whose record has expired, is
+    /// not known.
+    pub fn merge_own(
+        &mut self,
+        line: &[u8],
+        at: &At<'_>,
+        wall: PosixTime,
+        may_enter: impl FnOnce() -> bool,
+    ) -> Merge {
         let latest = wall.plus_seconds(MAX_LEAD_S + CLOCK_TOLERANCE_S);
-        self.take(self.lookup(at.client), line, at, Claim::Client { latest })
+        let claim = Claim::Client { latest };
+        self.take(self.lookup(at.client), line, at, claim, may_enter)
+    }
+
+    /// Replaces the record of a client by a tombstone of this server, called `server`. `wall` is
+    /// this server's wall clock. A client without a record gets a tombstone too, because a
+    /// neighbour may have a record of it.
+    pub fn forget(&mut self, client: &[u8], server: &str, wall: PosixTime) -> Forgetting {
+        let lookup = self.lookup(client);
+        // A clock that was set back by more than the records' life may be before the horizon.
+        let wall = wall.max(self.horizon);
+        let (mut forgotten, mut epoch, mut was_known) = (wall, 0, false);
+        let (mut time, mut stamp) = (Vec::new(), wall);
+        if let Some(index) = lookup.known {
+            epoch = self.epoch_of(index);
+            let is_tombstone = self.is_tombstone(index);
+            let own = self.lines.look_at(index);
+            if let Some((effective, own_stamp)) = own.rank {
+                was_known = !is_tombstone && effective >= self.horizon;
+                stamp = own_stamp;
+                // A skew cuts off what is below a nanosecond.
+                forgotten = wall.max(effective.plus_nanos(2));
+            }
+            let start = memchr::memrchr(b' ', own.line).map_or(0, |space| space + 1);
+            time.extend_from_slice(&own.line[start..]);
+        } else {
+            // The clock of the client may be behind ours. Its next `IAMAT` must not be stale.
+            stamp = wall.minus_seconds(CLOCK_TOLERANCE_S);
+            stamp.write(&mut time);
+        }
+        let mut line = Vec::with_capacity(128);
+        At::write_tombstone(&mut line, server, client, (&time, stamp), forgotten);
+        let origin = Origin::NONE;
+        let claim = Claim::Neighbour { epoch, origin };
+        let merge = match At::parse(&line) {
+            Some(at) => self.take(lookup, &line, &at, claim, || true),
+            None => Merge::Full,
+        };
+        debug_assert_ne!(merge, Merge::Stale, "a tombstone wins");
+        Forgetting {
+            was_known,
+            epoch,
+            line,
+            merge,
+        }
     }
 
     #[inline(always)] // each caller needs only a part of the code
-    fn take(&mut self, lookup: Lookup, line: &[u8], at: &At<'_>, claim: Claim) -> Merge {
+    fn take(
+        &mut self,
+        lookup: Lookup,
+        line: &[u8],
+        at: &At<'_>,
+        claim: Claim,
+        may_enter: impl FnOnce() -> bool,
+    ) -> Merge {
         let Lookup { hash, known } = lookup;
         if at.effective < self.horizon {
             return Merge::Expired;
         }
-        let (mut known_bytes, mut known_hash) = (0, 0);
+        let (mut known_bytes, mut known_hash, mut is_new) = (0, 0, true);
         let (mut epoch, origin, is_limited) = match claim {
             Claim::Neighbour { epoch, origin } => (epoch, origin, true),
             Claim::Client { .. } => (0, Origin::NONE, true),
@@ -408,7 +538,9 @@ impl Records {
         };
         if let Some(index) = known {
             let known_epoch = self.epoch_of(index);
+            let is_tombstone = self.is_tombstone(index);
             let own = self.lines.look_at(index);
+            is_new = is_tombstone || own.rank.is_some_and(|(time, _)| time < self.horizon);
             match claim {
                 Claim::Client { .. } if own.is_older(line, at) => epoch = known_epoch,
                 Claim::Client { latest } => match known_epoch.checked_add(1) {
@@ -435,6 +567,9 @@ impl Records {
             self.refused += 1;
             return Merge::Full;
         }
+        if is_new && !may_enter() {
+            return Merge::NotAdmitted;
+        }
         let line_hash = hash_of(line);
         let index = match known {
             None => self.add(hash, line, at, origin),
@@ -452,6 +587,11 @@ impl Records {
         };
         if epoch > 0 {
             self.epochs.insert(index, epoch);
+        }
+        if at.is_tombstone() {
+            self.tombstones.insert(index);
+        } else if !self.tombstones.is_empty() {
+            self.tombstones.remove(&index);
         }
         self.line_bytes = line_bytes;
         self.digest = self.digest.wrapping_sub(known_hash).wrapping_add(line_hash);
@@ -545,7 +685,8 @@ impl Records {
     pub fn restore(&mut self, seq: u64, epoch: u32, line: &[u8], at: &At<'_>) -> Merge {
         self.last_seq = self.last_seq.max(seq.saturating_sub(1));
         self.lines.know_server(at.server);
-        let merged = self.take(self.lookup(at.client), line, at, Claim::Journal { epoch });
+        let claim = Claim::Journal { epoch };
+        let merged = self.take(self.lookup(at.client), line, at, claim, || true);
         self.restore_place(seq);
         merged
     }
@@ -647,6 +788,13 @@ impl Records {
             "{count} records of {} clients",
             self.by_client.len()
         );
+        for &index in &self.tombstones {
+            let record = self.records.get(index as usize);
+            hold!(
+                record.is_some_and(|record| record.seq != FREE),
+                "a tombstone has no record"
+            );
+        }
         hold!(
             seq <= self.last_seq,
             "change {seq} is later than the last, {}",
@@ -763,7 +911,7 @@ mod tests {
         let line = format!("AT {server} {skew:+}.000000000 a +1+2 {stamp}");
         let at = At::parse(line.as_bytes()).unwrap();
         let wall = PosixTime::from_nanos(u64::from(wall) * 1_000_000_000);
-        (records.merge_own(line.as_bytes(), &at, wall), line)
+        (records.merge_own(line.as_bytes(), &at, wall, || true), line)
     }
 
     fn read_all(records: &mut Records, reader: ReaderId, except: Origin) -> String {
@@ -1050,7 +1198,201 @@ mod tests {
         assert_eq!(read_all(&mut records, reader, Origin::NONE.next()), "c@1");
     }
 
+    fn seconds(wall: u32) -> PosixTime {
+        PosixTime::from_nanos(u64::from(wall) * 1_000_000_000)
+    }
+
+    /// Forgets client `a` at `server`, whose clock shows `wall` seconds. Returns the tombstone as
+    /// it crosses a link.
+    fn forget(records: &mut Records, server: &str, wall: u32) -> (bool, String) {
+        let forgetting = records.forget(b"a", server, seconds(wall));
+        assert_eq!(forgetting.merge, Merge::Accepted);
+        assert_eq!((records.line(b"a"), records.tombstones()), (None, 1));
+        records.check_invariants().unwrap();
+        let line = String::from_utf8(forgetting.line).unwrap();
+        let told = match forgetting.epoch {
+            0 => line,
+            epoch => format!("EPOCH {epoch} {line}"),
+        };
+        (forgetting.was_known, told)
+    }
+
+    #[test]
+    fn a_forgotten_client_is_not_found_until_it_moves() {
+        let mut records = table(1);
+        assert_eq!(heard(&mut records, "a", 100), Merge::Accepted);
+        let (was_known, tombstone) = forget(&mut records, "Jaquez", 160);
+        assert!(was_known);
+        assert_eq!(tombstone, "AT Jaquez +60.000000000 a - 100");
+        assert_eq!((records.len(), records.positions()), (1, 0));
+        assert_eq!(
+            heard(&mut records, "a", 100),
+            Merge::Stale,
+            "a neighbour that lagged sends it again"
+        );
+        assert_eq!(heard(&mut records, "a", 159), Merge::Stale);
+        assert_eq!(says(&mut records, "Riley", 161, 100).0, Merge::Stale);
+        assert_eq!(
+            heard(&mut records, "b", 1),
+            Merge::Full,
+            "it keeps its place"
+        );
+        let reader = records.open_reader(0);
+        let mut out = Vec::new();
+        records.read(reader, Origin::NONE.next(), u64::MAX, usize::MAX, &mut out);
+        assert_eq!(out, format!("{tombstone}\n").as_bytes());
+        assert_eq!(says(&mut records, "Riley", 161, 161).0, Merge::Accepted);
+        assert_eq!((records.positions(), records.tombstones()), (1, 0));
+        assert!(records.line(b"a").is_some());
+    }
+
+    #[test]
+    fn the_next_update_wins_over_a_tombstone_whatever_the_clocks_are() {
+        let servers = [-86_400, -121, -61, -1, 0, 1, 61, 121, 86_400];
+        let clients = [-86_400, -61, -59, -1, 0, 1, 59, 60, 61, 86_400];
+        let right = 1_000_000;
+        for forgets in servers {
+            for hears in servers {
+                for client in clients {
+                    let mut records = table(10);
+                    let at = |clock: i32, time: i32| (time + clock) as u32;
+                    let name = format!("servers {forgets} and {hears}, client {client}");
+                    let (merged, old) =
+                        says(&mut records, "Riley", at(hears, right), at(client, right));
+                    assert_eq!(merged, Merge::Accepted, "{name}");
+                    forget(&mut records, "Jaquez", at(forgets, right + 10));
+                    assert_eq!(
+                        merge(&mut records, &old, Origin::NONE),
+                        Merge::Stale,
+                        "{name}"
+                    );
+                    let (next, _) = says(
+                        &mut records,
+                        "Riley",
+                        at(hears, right + 20),
+                        at(client, right + 20),
+                    );
+                    assert_eq!(next, Merge::Accepted, "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tombstone_of_an_unknown_client_wins_over_what_a_neighbour_had() {
+        let mut records = table(10);
+        let (was_known, tombstone) = forget(&mut records, "Riley", 1_000);
+        assert!(!was_known);
+        assert_eq!(tombstone, "AT Riley +60.000000000 a - 940.000000000");
+        assert_eq!(heard(&mut records, "a", 999), Merge::Stale);
+        assert!(!forget(&mut records, "Riley", 1_100).0, "once more");
+        let (behind, _) = says(&mut records, "Riley", 1_010, 955);
+        assert_eq!(behind, Merge::Accepted, "its clock is 55 s behind");
+    }
+
+    #[test]
+    fn a_tombstone_outlives_the_record_that_it_replaced() {
+        let mut records = table(10);
+        // The server's clock was a day ahead.
+        let (merged, old) = says(&mut records, "Riley", 87_400, 87_400);
+        assert_eq!(merged, Merge::Accepted);
+        forget(&mut records, "Jaquez", 1_000);
+        records.expire_before(seconds(87_400));
+        assert_eq!(records.sweep(10), 0);
+        assert_eq!(merge(&mut records, &old, Origin::NONE), Merge::Stale);
+        records.expire_before(seconds(87_401));
+        assert_eq!((records.sweep(10), records.tombstones()), (1, 0));
+        assert_eq!(merge(&mut records, &old, Origin::NONE), Merge::Expired);
+        records.check_invariants().unwrap();
+    }
+
+    #[test]
+    fn a_new_client_is_asked_about_only_if_nothing_else_is_in_the_way() {
+        let limits = Limits {
+            max_records: 2,
+            ..Limits::default()
+        };
+        let mut records = Records::new(&limits);
+        let says = |records: &mut Records, client: &str, stamp: u32, may: bool| {
+            let line = format!("AT Riley +0.000000000 {client} +1+2 {stamp}");
+            let at = At::parse(line.as_bytes()).unwrap();
+            let mut asked = false;
+            let merged = records.merge_own(line.as_bytes(), &at, seconds(stamp), || {
+                asked = true;
+                may
+            });
+            (merged, asked)
+        };
+        let refused = (Merge::NotAdmitted, true);
+        assert_eq!(says(&mut records, "a", 100, false), refused);
+        assert_eq!((records.len(), records.last_seq()), (0, 0));
+        assert_eq!(says(&mut records, "a", 100, true), (Merge::Accepted, true));
+        assert_eq!(
+            says(&mut records, "a", 101, false),
+            (Merge::Accepted, false)
+        );
+        assert_eq!(says(&mut records, "a", 99, false), (Merge::Stale, false));
+        records.forget(b"a", "Riley", seconds(102));
+        assert_eq!(says(&mut records, "a", 110, false), refused, "forgotten");
+        assert_eq!(records.tombstones(), 1, "a refused one changes nothing");
+        records.expire_before(seconds(103));
+        assert_eq!(says(&mut records, "b", 102, false), (Merge::Expired, false));
+        assert_eq!(says(&mut records, "b", 110, true), (Merge::Accepted, true));
+        assert_eq!(says(&mut records, "c", 110, true), (Merge::Full, false));
+        records.expire_before(seconds(111));
+        assert_eq!(says(&mut records, "b", 112, false), refused, "expired");
+    }
+
     proptest! {
+        /// Tables that receive the same records and tombstones in different orders are equal at the
+        /// end. No table has a position that is older than a tombstone.
+        #[test]
+        fn order_of_arrival_decides_nothing_of_what_is_forgotten(
+            steps in proptest::collection::vec((0usize..3, any::<bool>(), 900u32..1_100, 900u32..1_100), 1..30),
+            seed in any::<u64>(),
+        ) {
+            let names = ["Riley", "Jaquez", "Juzang"];
+            let mut tables = names.map(|_| table(10));
+            let mut told: Vec<(u32, Vec<u8>)> = Vec::new();
+            for (server, is_forgotten, wall, stamp) in steps {
+                let records = &mut tables[server];
+                if is_forgotten {
+                    let forgetting = records.forget(b"a", names[server], seconds(wall));
+                    prop_assert_eq!(forgetting.merge, Merge::Accepted);
+                    told.push((forgetting.epoch, forgetting.line));
+                } else {
+                    let (merged, line) = says(records, names[server], wall, stamp);
+                    if merged == Merge::Accepted {
+                        told.push((records.last_epoch(), line.into_bytes()));
+                    }
+                }
+            }
+            let mut state = seed;
+            for records in &mut tables {
+                for i in (1..told.len()).rev() {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    told.swap(i, (state >> 33) as usize % (i + 1));
+                }
+                for (epoch, line) in &told {
+                    let at = At::parse(line).unwrap();
+                    let lookup = records.lookup(b"a");
+                    records.merge_at(lookup, line, &at, *epoch, Origin::NONE);
+                }
+                records.check_invariants().unwrap();
+            }
+            let [one, others @ ..] = &tables;
+            for other in others {
+                prop_assert_eq!(one.digest(), other.digest());
+                prop_assert_eq!(one.record(b"a"), other.record(b"a"));
+                prop_assert_eq!(one.line(b"a"), other.line(b"a"));
+                prop_assert_eq!(one.tombstones(), other.tombstones());
+            }
+            let is_tombstone = one.record(b"a").is_some_and(|line| {
+                At::parse(line.trim_ascii_end()).unwrap().is_tombstone()
+            });
+            prop_assert_eq!(is_tombstone, one.line(b"a").is_none() && one.len() == 1);
+        }
+
         /// Two tables that receive the same records in different orders are equal at the end.
         #[test]
         fn order_of_arrival_decides_nothing(mut offers in proptest::collection::vec((0u8..4, 0u32..200, -100i64..100), 1..40), seed in any::<u64>()) {

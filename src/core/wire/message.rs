@@ -5,9 +5,17 @@
 
 use std::ops::Range;
 
+use crate::core::base::limits::LINE_BYTES;
 use crate::core::wire::coordinates::Coordinates;
 use crate::core::wire::lines::{end_of_field, fields};
-use crate::core::wire::posix_time::{PosixTime, Skew, effective_time};
+use crate::core::wire::posix_time::{PosixTime, Skew, effective_time, receipt_time};
+
+/// The maximum number of bytes in the name of a client. The shortest `IAMAT` with a longer name is
+/// longer than a line.
+pub const MAX_CLIENT_BYTES: usize = LINE_BYTES - b"IAMAT  +0+0 0".len();
+
+/// What a tombstone has in the place of a location. No client can send it.
+pub const NO_LOCATION: &[u8] = b"-";
 
 /// A client's command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +137,12 @@ impl<'a> Whatsat<'a> {
     }
 }
 
+/// Whether these bytes can be the name of a client.
+#[must_use]
+pub fn is_client(name: &[u8]) -> bool {
+    !name.is_empty() && name.len() <= MAX_CLIENT_BYTES && end_of_field(name, 0) == name.len()
+}
+
 /// Parses a whole number without a sign. Returns `None` if the text has another form, or if the
 /// number is above 255.
 fn whole_number(text: &[u8]) -> Option<u8> {
@@ -198,6 +212,10 @@ impl Radius {
 /// A parsed `AT` line: `AT <server> <skew> <client> <location> <time>`.
 ///
 /// Servers store and send the line itself, byte for byte. This struct is only a view of the line.
+///
+/// If the location is `-`, the line is a *tombstone*: `server` has forgotten the client. The time
+/// is then the stamp of the position that was forgotten. The skew is the time of the forgetting
+/// minus that stamp. Only servers write such lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At<'a> {
     /// The name of the server that received the `IAMAT`.
@@ -206,11 +224,12 @@ pub struct At<'a> {
     pub client_offset: usize,
     /// The name of the client that the line is about.
     pub client: &'a [u8],
-    /// The client's position.
+    /// The client's position, or [`NO_LOCATION`].
     pub location: &'a [u8],
     /// The time in the `IAMAT`, from the client's clock.
     pub stamp: PosixTime,
-    /// The time that orders the records of one client; see [`effective_time`].
+    /// The time that orders the records of one client; see [`effective_time`]. For a tombstone, the
+    /// time of the forgetting.
     pub effective: PosixTime,
 }
 
@@ -258,7 +277,9 @@ impl<'a> AtHead<'a> {
     #[must_use]
     pub fn whole(self) -> Option<At<'a>> {
         let line = self.line;
-        let (_, space) = Coordinates::read(line, self.location_offset)?;
+        let Some((_, space)) = Coordinates::read(line, self.location_offset) else {
+            return self.tombstone();
+        };
         let (stamp, end) = PosixTime::read(line, space + 1)?;
         if line.get(space) != Some(&b' ') || end < line.len() {
             return None;
@@ -274,7 +295,50 @@ impl<'a> AtHead<'a> {
     }
 }
 
+impl<'a> AtHead<'a> {
+    /// Parses the rest of the line, if it is a tombstone.
+    #[cold]
+    fn tombstone(self) -> Option<At<'a>> {
+        let rest = &self.line[self.location_offset..];
+        let time = rest.strip_prefix(NO_LOCATION)?.strip_prefix(b" ")?;
+        let stamp = PosixTime::parse(time)?;
+        Some(At {
+            server: self.server,
+            client_offset: self.client_offset,
+            client: self.client,
+            location: NO_LOCATION,
+            stamp,
+            effective: receipt_time(stamp, Skew::parse(self.skew)?)?,
+        })
+    }
+}
+
 impl<'a> At<'a> {
+    /// Whether the line is a tombstone: its client was forgotten.
+    #[must_use]
+    pub fn is_tombstone(&self) -> bool {
+        self.location == NO_LOCATION
+    }
+
+    /// Appends the tombstone of `client`, without an LF. `time` is the text of the forgotten
+    /// position's time, which is parsed as `stamp`. `forgotten` is the time of the forgetting.
+    pub fn write_tombstone(
+        out: &mut Vec<u8>,
+        server: &str,
+        client: &[u8],
+        (time, stamp): (&[u8], PosixTime),
+        forgotten: PosixTime,
+    ) {
+        out.extend_from_slice(b"AT ");
+        out.extend_from_slice(server.as_bytes());
+        out.push(b' ');
+        Skew::between(forgotten, stamp).write(out);
+        for field in [client, NO_LOCATION, time] {
+            out.push(b' ');
+            out.extend_from_slice(field);
+        }
+    }
+
     /// Parses a line in exactly the form that [`At::write`] writes (without its LF): single spaces,
     /// and nothing before or after.
     #[must_use]
@@ -407,6 +471,48 @@ mod tests {
             metres(&format!("0.{}1", "0".repeat(4000))),
             Some("0.000000001".into())
         );
+    }
+
+    #[test]
+    fn a_tombstone_has_no_location_and_orders_by_its_receipt() {
+        let time = |text: &[u8]| PosixTime::parse(text).unwrap();
+        let mut line = Vec::new();
+        let stamp = (&b"100.5"[..], time(b"100.5"));
+        At::write_tombstone(&mut line, "Riley", b"kiwi", stamp, time(b"160.75"));
+        assert_eq!(line, b"AT Riley +60.250000000 kiwi - 100.5");
+        let at = At::parse(&line).unwrap();
+        assert!(at.is_tombstone());
+        assert_eq!((at.client, at.server), (&b"kiwi"[..], &b"Riley"[..]));
+        assert_eq!((at.stamp, at.effective), (time(b"100.5"), time(b"160.75")));
+        let early = At::parse(b"AT Riley -60.250000000 kiwi - 100").unwrap();
+        assert_eq!(early.effective, time(b"39.75"));
+        for bad in [
+            "AT Riley +60.250000000 kiwi -  100.5",
+            "AT Riley +60.250000000 kiwi -",
+            "AT Riley +60.250000000 kiwi - ",
+            "AT Riley +60.250000000 kiwi - 100.5 ",
+            "AT Riley +60.250000000 kiwi -- 100.5",
+            "AT Riley +60.250000000 kiwi + 100.5",
+            "AT Riley -101.000000000 kiwi - 100.5",
+        ] {
+            assert_eq!(At::parse(bad.as_bytes()), None, "{bad}");
+        }
+        for command in ["IAMAT kiwi - 100.5", "IAMAT  kiwi  -  100.5"] {
+            assert_eq!(Command::parse(command.as_bytes()), Command::Invalid);
+        }
+    }
+
+    #[test]
+    fn a_longest_client_fits_into_the_shortest_iamat() {
+        let name = vec![b'x'; MAX_CLIENT_BYTES];
+        assert!(is_client(&name) && !is_client(&[&name[..], b"x"].concat()));
+        assert_eq!(
+            [b"IAMAT ", &name[..], b" +0+0 0"].concat().len(),
+            LINE_BYTES
+        );
+        for bad in ["", " ", "a b", "a\tb", "a\r"] {
+            assert!(!is_client(bad.as_bytes()), "{bad:?}");
+        }
     }
 
     #[test]

@@ -69,6 +69,34 @@ impl PosixTime {
         }
     }
 
+    /// Returns the time that is `seconds` whole seconds earlier, but not before the epoch.
+    #[must_use]
+    pub const fn minus_seconds(self, seconds: u64) -> PosixTime {
+        match self.seconds.checked_sub(seconds) {
+            Some(seconds) => PosixTime { seconds, ..self },
+            None => PosixTime::from_nanos(0),
+        }
+    }
+
+    /// Appends the time as a stamp: whole seconds, a point, and nine digits. A part below a
+    /// nanosecond is cut off.
+    pub fn write(self, out: &mut Vec<u8>) {
+        let text = format!("{}.{:09}", self.seconds, self.attos / ATTOS_PER_NANO);
+        out.extend_from_slice(text.as_bytes());
+    }
+
+    /// Returns the time that is `nanos` nanoseconds later.
+    #[must_use]
+    pub fn plus_nanos(self, nanos: u32) -> PosixTime {
+        let attos = self.attos + u64::from(nanos) % NANOS * ATTOS_PER_NANO;
+        PosixTime {
+            seconds: self
+                .seconds
+                .saturating_add(u64::from(nanos) / NANOS + attos / ATTOS),
+            attos: attos % ATTOS,
+        }
+    }
+
     /// Creates the time `nanos` nanoseconds after the epoch.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> PosixTime {
@@ -237,6 +265,31 @@ pub enum Lead {
     Behind,
 }
 
+/// Returns the time of receipt: the stamp plus the skew. Returns `None` if it would be before the
+/// POSIX epoch.
+#[inline]
+#[must_use]
+pub fn receipt_time(stamp: PosixTime, skew: Skew) -> Option<PosixTime> {
+    let skew_attos = u64::from(skew.nanos) * ATTOS_PER_NANO;
+    if !skew.negative {
+        let attos = stamp.attos + skew_attos;
+        let seconds = stamp.seconds.checked_add(skew.seconds)?;
+        return Some(PosixTime {
+            seconds: seconds.checked_add(attos / ATTOS)?,
+            attos: attos % ATTOS,
+        });
+    }
+    let (borrow, attos) = match stamp.attos.checked_sub(skew_attos) {
+        Some(attos) => (0, attos),
+        None => (1, stamp.attos + ATTOS - skew_attos),
+    };
+    let seconds = stamp.seconds.checked_sub(skew.seconds)?;
+    Some(PosixTime {
+        seconds: seconds.checked_sub(borrow)?,
+        attos,
+    })
+}
+
 /// Returns the time that decides which of two records of one client is the later one. This is the
 /// client's stamp, but at most 60 s after the receipt. Returns `None` if the receipt would be
 /// before the POSIX epoch: no server's clock shows such a time.
@@ -252,19 +305,7 @@ pub fn effective_time(stamp: PosixTime, skew: Skew) -> Option<PosixTime> {
     if !skew.negative {
         return Some(stamp);
     }
-    let skew_attos = u64::from(skew.nanos) * ATTOS_PER_NANO;
-    let (borrow, attos) = match stamp.attos.checked_sub(skew_attos) {
-        Some(attos) => (0, attos),
-        None => (1, stamp.attos + ATTOS - skew_attos),
-    };
-    let seconds = stamp
-        .seconds
-        .checked_sub(skew.seconds)?
-        .checked_sub(borrow)?;
-    let latest = PosixTime {
-        seconds: seconds + MAX_LEAD_S,
-        attos,
-    };
+    let latest = receipt_time(stamp, skew)?.plus_seconds(MAX_LEAD_S);
     Some(stamp.min(latest))
 }
 

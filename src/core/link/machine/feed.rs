@@ -188,7 +188,7 @@ impl Link {
                 debug!("heard {}", Escaped(line));
             }
             Merge::Stale | Merge::Expired => {}
-            refusal @ (Merge::Full | Merge::UnknownServer) => {
+            refusal @ (Merge::Full | Merge::UnknownServer | Merge::NotAdmitted) => {
                 self.has_refused(refusal, &at, context);
             }
         }

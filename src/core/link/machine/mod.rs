@@ -1,20 +1,25 @@
 //! One connection between two servers, from its `HERD` to its `BYE`.
 //!
 //! ```text
-//!   Connecting ─ Connected ─► Greeting
-//!   Greeting   ─ Greeted ───► Proving
-//!   Proving    ─ Proven ────► Starting
-//!   Starting   ─ LifeTold ──► Linked
-//!   Connecting ─ Closed ────► Closing
-//!   Greeting   ─ Closed ────► Closing
-//!   Proving    ─ Closed ────► Closing
-//!   Starting   ─ Closed ────► Closing
-//!   Linked     ─ Closed ────► Closing
-//!   Closing    ─ Closed ────► Closing
+//!   Connecting ─ Connected ───► Greeting
+//!   Greeting   ─ Greeted ─────► Proving
+//!   Proving    ─ Proven ──────► Starting
+//!   Starting   ─ LifeTold ────► Linked
+//!   Proving    ─ StatusTold ──► Serving
+//!   Serving    ─ ForgetAsked ─► Forgetting
+//!   Connecting ─ Closed ──────► Closing
+//!   Greeting   ─ Closed ──────► Closing
+//!   Proving    ─ Closed ──────► Closing
+//!   Starting   ─ Closed ──────► Closing
+//!   Linked     ─ Closed ──────► Closing
+//!   Serving    ─ Closed ──────► Closing
+//!   Forgetting ─ Closed ──────► Closing
+//!   Closing    ─ Closed ──────► Closing
 //! ```
 
 mod acknowledgement;
 mod feed;
+mod forget;
 mod greeting;
 mod status;
 
@@ -103,6 +108,12 @@ enum State {
         origin: Origin,
         boot: BootId,
     },
+    /// The other side is an operator, and was sent the status. It may ask for a client to be
+    /// forgotten.
+    Serving,
+    /// An operator has asked for a client to be forgotten. The answer waits until the change `seq`
+    /// is as safe as the answer says. `was_known` is whether the client had a position.
+    Forgetting { seq: u64, was_known: bool },
     /// The last line was appended to the output. If `awaits_end`, the connection is closed when the
     /// other side has closed it, or after `linger_ms`. If not, the connection is closed at once.
     Closing { awaits_end: bool },
@@ -126,6 +137,8 @@ enum Stage {
     Proving,
     Starting,
     Linked,
+    Serving,
+    Forgetting,
     Closing,
 }
 
@@ -140,20 +153,28 @@ enum Cause {
     Proven,
     /// The other side's `LIFE` arrived.
     LifeTold,
+    /// The other side has proven that it is an operator, and was sent the status.
+    StatusTold,
+    /// An operator's `FORGET` arrived.
+    ForgetAsked,
     /// Either side ends the link, for any reason.
     Closed,
 }
 
-const TRANSITIONS: [(Stage, Cause, Stage); 10] = [
+const TRANSITIONS: [(Stage, Cause, Stage); 14] = [
     (Stage::Connecting, Cause::Connected, Stage::Greeting),
     (Stage::Greeting, Cause::Greeted, Stage::Proving),
     (Stage::Proving, Cause::Proven, Stage::Starting),
     (Stage::Starting, Cause::LifeTold, Stage::Linked),
+    (Stage::Proving, Cause::StatusTold, Stage::Serving),
+    (Stage::Serving, Cause::ForgetAsked, Stage::Forgetting),
     (Stage::Connecting, Cause::Closed, Stage::Closing),
     (Stage::Greeting, Cause::Closed, Stage::Closing),
     (Stage::Proving, Cause::Closed, Stage::Closing),
     (Stage::Starting, Cause::Closed, Stage::Closing),
     (Stage::Linked, Cause::Closed, Stage::Closing),
+    (Stage::Serving, Cause::Closed, Stage::Closing),
+    (Stage::Forgetting, Cause::Closed, Stage::Closing),
     (Stage::Closing, Cause::Closed, Stage::Closing),
 ];
 
@@ -165,6 +186,8 @@ impl State {
             State::Proving { .. } => Stage::Proving,
             State::Starting => Stage::Starting,
             State::Linked { .. } => Stage::Linked,
+            State::Serving => Stage::Serving,
+            State::Forgetting { .. } => Stage::Forgetting,
             State::Closing { .. } => Stage::Closing,
         }
     }
@@ -253,12 +276,14 @@ fn shown(bytes: &[u8]) -> Escaped<'_> {
 
 impl Link {
     /// The names of the states that a link can be in.
-    pub const STATES: [&'static str; 6] = [
+    pub const STATES: [&'static str; 8] = [
         "connecting",
         "greeting",
         "proving",
         "starting",
         "linked",
+        "serving",
+        "forgetting",
         "closing",
     ];
 
@@ -338,9 +363,9 @@ impl Link {
                     return (used, effect);
                 }
             }
-            // Only records are written to the journal, so only a `Linked` link waits for room.
-            self.wants_room =
-                matches!(self.state, State::Linked { .. }) && context.room() == Room::Wait;
+            // Only records are written to the journal, and only these states take records.
+            let takes_records = matches!(self.state, State::Linked { .. } | State::Serving);
+            self.wants_room = takes_records && context.room() == Room::Wait;
             if self.wants_room {
                 return (used, effect);
             }
@@ -421,6 +446,7 @@ impl Link {
             (b"LIFE", [boot, wall, own_boot, position], State::Starting) => {
                 return self.life([boot, wall, own_boot, position], context);
             }
+            (b"FORGET", [client], State::Serving) => self.forget(client, context),
             (b"SYNC", [_], State::Linked { .. }) => Err("a SYNC without a position".into()),
             (b"KEPT", [position], State::Linked { .. }) => {
                 let position = number(position).ok_or("a KEPT without a position")?;
@@ -448,9 +474,12 @@ impl Link {
         match self.state {
             // A closing link has sent its last line, and a `Connecting` one cannot send.
             State::Closing { .. } | State::Connecting => {}
-            State::Greeting | State::Proving { .. } | State::Starting | State::Linked { .. } => {
-                self.say(format_args!("BYE {reason}"));
-            }
+            State::Greeting
+            | State::Proving { .. }
+            | State::Starting
+            | State::Linked { .. }
+            | State::Serving
+            | State::Forgetting { .. } => self.say(format_args!("BYE {reason}")),
         }
         let awaits_end = !matches!(self.state, State::Connecting);
         self.close(reason, awaits_end, now);
@@ -472,7 +501,9 @@ impl Link {
             | State::Greeting
             | State::Proving { .. }
             | State::Starting
-            | State::Linked { .. } => {
+            | State::Linked { .. }
+            | State::Serving
+            | State::Forgetting { .. } => {
                 self.since = now;
                 true
             }
@@ -490,10 +521,12 @@ impl Link {
             State::Linked { reader, .. } => {
                 context.records.is_caught_up(reader) && self.output.is_empty()
             }
+            State::Forgetting { .. } => false,
             State::Connecting
             | State::Greeting
             | State::Proving { .. }
             | State::Starting
+            | State::Serving
             | State::Closing { .. } => true,
         };
         if all_said {
@@ -660,9 +693,10 @@ impl Protocol for Link {
     /// Ends the link. An incomplete line is dropped. If it was a record, it is not confirmed, so
     /// the neighbour sends it again on the next link.
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
-        let reason = match end {
-            StreamEnd::Whole => LinkError::PeerClosed,
-            StreamEnd::CutOff => LinkError::CutOff,
+        let reason = match (self.state, end) {
+            (State::Serving, _) => LinkError::StatusTold,
+            (_, StreamEnd::Whole) => LinkError::PeerClosed,
+            (_, StreamEnd::CutOff) => LinkError::CutOff,
         };
         self.close(reason, false, context.now.time);
         None
@@ -715,6 +749,14 @@ impl Protocol for Link {
             State::Greeting | State::Proving { .. } | State::Starting => {
                 LinkError::NotProven(limits.link_proof_ms)
             }
+            State::Serving => {
+                self.close(LinkError::StatusTold, true, now);
+                return None;
+            }
+            State::Forgetting { .. } => {
+                self.end(LinkError::NotKept(limits.link_silence_ms), now);
+                return None;
+            }
             State::Linked { .. } if self.silent_at(limits).is_some_and(|at| at <= now) => {
                 LinkError::Silent(limits.link_silence_ms)
             }
@@ -743,6 +785,7 @@ impl Protocol for Link {
     /// Returns the output. If it is empty, appends the next records of our feed first.
     fn output(&mut self, context: &mut Context<'_>) -> &[u8] {
         self.pull(context);
+        self.tell_forgotten(context);
         self.output.as_slice()
     }
 
@@ -770,6 +813,8 @@ impl Protocol for Link {
             | State::Proving { .. }
             | State::Starting
             | State::Linked { .. }
+            | State::Serving
+            | State::Forgetting { .. }
             | State::Closing { .. } => Disposition::Open,
         }
     }
@@ -807,6 +852,10 @@ impl Protocol for Link {
                 }
                 deadline?
             }
+            // A line that waits for room in the journal arrived in time.
+            State::Serving if self.wants_room => return None,
+            State::Serving => self.since + limits.linger_ms.to_duration(),
+            State::Forgetting { .. } => self.since + limits.link_silence_ms.to_duration(),
             State::Closing { .. } => self.since + limits.linger_ms.to_duration(),
         })
     }
@@ -823,7 +872,9 @@ impl Protocol for Link {
             State::Proving { .. } => 2,
             State::Starting => 3,
             State::Linked { .. } => 4,
-            State::Closing { .. } => 5,
+            State::Serving => 5,
+            State::Forgetting { .. } => 6,
+            State::Closing { .. } => 7,
         };
         Link::STATES[place]
     }

@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::Link;
+use super::{Cause, Link, State};
 use crate::core::journal::durability::{Condition, Durability};
 use crate::core::session::context::Context;
 use crate::core::session::herd::{LinkError, Neighbour};
 
 impl Link {
-    /// Sends the status to an operator, and closes the link. `place` is the number, from 1, of the
-    /// secret that the operator's proof was made with.
+    /// Sends the status to an operator. `place` is the number, from 1, of the secret that the
+    /// operator's proof was made with.
     pub(super) fn status(
         &mut self,
         place: usize,
@@ -17,7 +17,8 @@ impl Link {
     ) -> Result<(), LinkError> {
         let line = status(place, context);
         self.say(format_args!("{line}"));
-        self.close(LinkError::StatusTold, true, context.now.time);
+        self.since = context.now.time;
+        self.enter(Cause::StatusTold, State::Serving);
         Ok(())
     }
 }
@@ -49,7 +50,7 @@ fn status(place: usize, context: &mut Context<'_>) -> String {
     let mut line = format!(
         "STATUS boot={boot} wall={} records={} digest={:016x} clients={clients} refused={}{} version={} secret={secrets} plain={plain}",
         context.now.wall,
-        records.len(),
+        records.positions(),
         records.digest(),
         records.refused(),
         counters,
@@ -80,9 +81,10 @@ fn status(place: usize, context: &mut Context<'_>) -> String {
     }
     let table = if records.is_full() { "full" } else { "ok" };
     add(format_args!(
-        " table={table} clocks={} max_clients={}",
+        " table={table} clocks={} max_clients={} forgotten={}",
         tally.opinion(),
-        settings.limits.max_clients
+        settings.limits.max_clients,
+        records.tombstones()
     ));
     let quota = &settings.places.quota;
     if let Some(asked) = tally.places_budget.asked_in_a_day(quota, now) {

@@ -7,6 +7,7 @@ use crate::core::session::buffer_budget::Eviction;
 use crate::core::session::handshakes::Kind;
 use crate::core::session::tls::{NO_TLS, TlsError};
 use crate::core::session::unproven::Place;
+use crate::core::wire::message::MAX_CLIENT_BYTES;
 
 /// The advice for the case that only one side uses TLS.
 const ONE_SIDED: &str = "[peers.tls] has to be in the config of both servers, or of neither, or with mode = \"offered\" in one";
@@ -122,8 +123,16 @@ pub enum LinkError {
     RolledBack,
     /// This server is stopping.
     Stopping,
-    /// The server's status was sent to an operator, and the connection has no other purpose.
+    /// The server's status was sent to an operator, which asked for nothing else.
     StatusTold,
+    /// The name in an operator's `FORGET` cannot be the name of a client.
+    NoClientName,
+    /// An operator's `FORGET` needs a record, and the disk or the table has no room for it.
+    NoRoomToForget,
+    /// The journal has not taken a tombstone for this number of milliseconds.
+    NotKept(u64),
+    /// An operator was told that a client is forgotten.
+    Forgotten,
 }
 
 impl LinkError {
@@ -218,6 +227,18 @@ impl fmt::Display for LinkError {
             }
             LinkError::Stopping => f.write_str("stopping"),
             LinkError::StatusTold => f.write_str("told how the server stands"),
+            LinkError::NoClientName => write!(
+                f,
+                "that cannot be the name of a client: it has white space, or more than {MAX_CLIENT_BYTES} bytes"
+            ),
+            LinkError::NoRoomToForget => f.write_str(
+                "no room to write down that a client is forgotten: the disk is full, or limits.max_records or limits.max_record_bytes is reached",
+            ),
+            LinkError::NotKept(ms) => write!(
+                f,
+                "its disk has not taken it for {ms} ms; the client is forgotten when it does, unless the server ends before"
+            ),
+            LinkError::Forgotten => f.write_str("told that the client is forgotten"),
         }
     }
 }

@@ -1,0 +1,76 @@
+//! `FORGET`, with which an operator has the herd forget a client.
+
+use log::info;
+
+use super::{Cause, Link, PeerLabel, State};
+use crate::core::journal::durability::Room;
+use crate::core::session::context::Context;
+use crate::core::session::herd::LinkError;
+use crate::core::table::records::{Forgetting, Merge};
+use crate::core::wire::escape::Escaped;
+use crate::core::wire::message::is_client;
+use crate::core::wire::posix_time::PosixTime;
+
+impl Link {
+    /// Replaces the record of `client` by a tombstone. The answer follows when the tombstone is as
+    /// safe as an answer to an `IAMAT` promises.
+    pub(super) fn forget(
+        &mut self,
+        client: &[u8],
+        context: &mut Context<'_>,
+    ) -> Result<(), LinkError> {
+        if !is_client(client) {
+            return Err(LinkError::NoClientName);
+        }
+        if context.room() != Room::Enough {
+            return Err(LinkError::NoRoomToForget);
+        }
+        let wall = PosixTime::from_nanos(context.now.wall);
+        let Forgetting {
+            was_known,
+            epoch,
+            line,
+            merge,
+        } = context.records.forget(client, &context.settings.name, wall);
+        match merge {
+            Merge::Accepted => {}
+            Merge::Stale
+            | Merge::Expired
+            | Merge::Full
+            | Merge::UnknownServer
+            | Merge::NotAdmitted => return Err(LinkError::NoRoomToForget),
+        }
+        let seq = context.records.last_seq();
+        if let Some(durability) = &mut context.durability {
+            durability.record(seq, epoch, &line);
+        }
+        info!(
+            "{}: forgets client {}, which was {}: {}",
+            PeerLabel(self, context.herd),
+            Escaped(client),
+            known(was_known),
+            Escaped(&line)
+        );
+        self.since = context.now.time;
+        self.enter(Cause::ForgetAsked, State::Forgetting { seq, was_known });
+        Ok(())
+    }
+
+    /// Answers a `FORGET` if its tombstone is safe.
+    pub(super) fn tell_forgotten(&mut self, context: &Context<'_>) {
+        if let State::Forgetting { seq, was_known } = self.state
+            && context.kept_through() >= seq
+        {
+            let ttl_ms = context.settings.limits.record_ttl_ms;
+            self.say(format_args!("FORGOTTEN {} {ttl_ms}", known(was_known)));
+            self.close(LinkError::Forgotten, true, context.now.time);
+        }
+    }
+}
+
+fn known(was_known: bool) -> &'static str {
+    match was_known {
+        true => "known",
+        false => "unknown",
+    }
+}
