@@ -5,14 +5,14 @@ use std::time::{Duration, SystemTime};
 use herd_testkit::client::{Client, wait_until};
 use herd_testkit::herd::{Herd, Server};
 
-fn seconds_ago(seconds: u64) -> String {
+pub(crate) fn seconds_ago(seconds: u64) -> String {
     let then = SystemTime::now() - Duration::from_secs(seconds);
     let since = then.duration_since(SystemTime::UNIX_EPOCH).unwrap();
     format!("{}.{:09}", since.as_secs(), since.subsec_nanos())
 }
 
 /// Whether a server has a record of this client.
-fn knows(client: &mut Client, name: &str) -> bool {
+pub(crate) fn knows(client: &mut Client, name: &str) -> bool {
     let answer = client.ask(&format!("WHATSAT {name} 1 1"));
     let is_known = answer.starts_with("AT ");
     match is_known {

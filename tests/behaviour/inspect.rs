@@ -21,7 +21,7 @@ struct Told {
     errors: String,
 }
 
-fn herd_journal() -> Command {
+pub(crate) fn herd_journal() -> Command {
     Command::new(env!("CARGO_BIN_EXE_herd-journal"))
 }
 

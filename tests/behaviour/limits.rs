@@ -8,7 +8,7 @@ use std::path::Path;
 use herd_testkit::herd::server_command;
 
 /// A limit, and the test that reaches it: the file in `tests`, and the name of the test.
-const REACHED_BY: [(&str, &str, &str); 57] = [
+const REACHED_BY: [(&str, &str, &str); 59] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -43,6 +43,16 @@ const REACHED_BY: [(&str, &str, &str); 57] = [
         "max_records",
         "behaviour/crowds.rs",
         "more_records_than_allowed_are_refused",
+    ),
+    (
+        "new_names_per_address",
+        "behaviour/names.rs",
+        "an_address_that_introduces_too_many_clients_is_refused_more_and_others_are_not",
+    ),
+    (
+        "new_names_ms",
+        "behaviour/names.rs",
+        "an_address_may_introduce_clients_again_when_its_share_has_come_back",
     ),
     (
         "record_ttl_ms",

@@ -763,6 +763,15 @@ fn a_server_counts_what_changes_nothing_and_clocks_that_disagree() {
 
 /// The status that a server sends to an operator with this secret, or the `BYE`.
 pub(crate) fn status_of(herd: &Herd, name: &str, secret: &[u8]) -> Result<String, String> {
+    let (mut operator, status) = operator(herd, name, secret)?;
+    operator.send("AT Riley +0.000000000 forged +1+2 7\n");
+    operator.expect("BYE not the neighbours' protocol: AT Riley +0.000000000 forged +1+2 7\n");
+    operator.expect_end();
+    Ok(status)
+}
+
+/// Somebody who dials as operator with that secret, and what the server tells; or why it refuses.
+pub(crate) fn operator(herd: &Herd, name: &str, secret: &[u8]) -> Result<(Client, String), String> {
     let mut operator = Client::connect(herd.peers_address(name));
     operator.send(format!("HERD 2 operator {name} {NONCE}\n"));
     let greeting = operator.line();
@@ -773,17 +782,13 @@ pub(crate) fn status_of(herd: &Herd, name: &str, secret: &[u8]) -> Result<String
         |side: &str| format!("herd-mio link 1\n{side}\noperator\n{name}\n{NONCE}\n{theirs}\n");
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let mac = |side: &str| hex(hmac::sign(&key, text(side).as_bytes()).as_ref());
-    operator.send(format!(
-        "PROOF {}\nAT Riley +0.000000000 forged +1+2 7\n",
-        mac("dialler")
-    ));
+    operator.send(format!("PROOF {}\n", mac("dialler")));
     let answer = operator.line();
     if answer != format!("PROOF {}", mac("acceptor")) {
         return Err(answer);
     }
     let status = operator.line();
-    operator.expect_end();
-    Ok(status)
+    Ok((operator, status))
 }
 
 #[test]
@@ -801,7 +806,7 @@ fn an_operator_who_knows_the_secret_is_told_how_a_server_stands_and_nothing_is_t
     let keys: Vec<String> = values(&riley).into_iter().map(|(key, _)| key).collect();
     assert_eq!(
         keys.join(" "),
-        "boot wall records digest clients refused stale ahead behind refused_by_address unproven_displaced unproven_crowded unproven_throttled version secret plain disk table clocks max_clients link"
+        "boot wall records digest clients refused stale ahead behind refused_by_address unproven_displaced unproven_crowded unproven_throttled new_names_refused version secret plain disk table clocks max_clients forgotten link"
     );
     assert_eq!(
         (&*value(&riley, "records"), &*value(&riley, "clients")),

@@ -16,7 +16,7 @@ use rustls::{ClientConnection, RootCertStore};
 use crate::tls::{Authority, FOR_CLIENTS, Secure, builder, line};
 
 /// The address of the proxy in these tests, and the addresses of other clients.
-const PROXY: &str = "127.0.0.77";
+pub(crate) const PROXY: &str = "127.0.0.77";
 const OTHER: &str = "127.0.0.78";
 const ANOTHER: &str = "127.0.0.79";
 
@@ -38,7 +38,7 @@ fn start(limits: &str) -> Server {
 }
 
 /// A connection from this address.
-fn from(ip: &str, server: SocketAddr) -> Client {
+pub(crate) fn from(ip: &str, server: SocketAddr) -> Client {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let ip: IpAddr = ip.parse().unwrap();
     socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
@@ -51,7 +51,7 @@ fn proxy(server: &Server) -> Client {
 }
 
 /// A header of version 1.
-fn header_1(source: &str) -> Vec<u8> {
+pub(crate) fn header_1(source: &str) -> Vec<u8> {
     let source: SocketAddr = source.parse().unwrap();
     let (family, destination) = match source {
         SocketAddr::V4(_) => ("TCP4", "198.51.100.1"),

@@ -1,11 +1,13 @@
 //! `herd-client`: sends commands to a server of a herd, from a prompt or from a script.
-//! `herd-client status` asks all servers of a herd for their status.
+//! `herd-client status` asks all servers of a herd for their status, and
+//! `herd-client forget` has a herd forget a client.
 //!
 //! ```text
 //!   cli ──► Target ──► pipe   (a script: everything at once, answers as they come)   ──► connection ──► answers
 //!     (dial)       └─► prompt ──► session (a person: one command, one answer)        ──┘  (wire)   (framing, sans-IO)
 //!                                     helpers (iamat, whatsat)           show, places, printable (what is printed)
 //!   status ──► survey (standing) ──► problems ──► report
+//!   forget ──► survey (standing)
 //! ```
 
 #![forbid(unsafe_code)]
@@ -27,9 +29,11 @@ mod answers;
 mod cli;
 mod connection;
 mod failure;
+mod forget;
 mod helpers;
 mod hints;
 mod input;
+mod operator;
 mod pipe;
 mod places;
 mod printable;
@@ -45,6 +49,9 @@ fn main() -> ExitCode {
     // A server with the name `status` can still be given after an option, or by its address.
     if arguments.first().is_some_and(|first| first == "status") {
         return status::main(&arguments);
+    }
+    if arguments.first().is_some_and(|first| first == "forget") {
+        return forget::main(&arguments);
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

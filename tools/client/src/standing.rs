@@ -1,6 +1,6 @@
 //! Asks one server for its status, over its port for neighbours. The asking program dials as
 //! `operator` and has to prove that it knows the secret. With TLS it also needs a certificate for
-//! that name.
+//! that name. It may also have the server forget a client.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -56,6 +56,9 @@ pub struct Standing {
     pub clients_clocks: Clocks,
     /// The greatest number of connected clients. `None` for older versions.
     pub max_clients: Option<u64>,
+    /// The number of tombstones of forgotten clients. `None` for older versions, which cannot
+    /// forget a client.
+    pub forgotten: Option<u64>,
     /// The number of questions to Google Places in the last 24 hours, and the greatest number that
     /// is allowed. `None` if any number is allowed, or for older versions.
     pub places_day: Option<(u64, u64)>,
@@ -128,6 +131,15 @@ pub enum Clocks {
     Behind,
 }
 
+/// The answer of a server that has forgotten a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Whether it had a position of the client.
+    pub was_known: bool,
+    /// The time for which it keeps the tombstone, in milliseconds. 0: until the client moves.
+    pub ttl_ms: u64,
+}
+
 /// Whether the server refused the proof, because it has another secret.
 #[must_use]
 pub fn is_wrong_proof(error: &io::Error) -> bool {
@@ -147,19 +159,37 @@ pub fn ask(
     tls: Option<&NeighbourTls>,
     patience: Duration,
 ) -> io::Result<Standing> {
+    let asked = ask_to_forget(address, name, secret, tls, None, patience);
+    asked.map(|(standing, _)| standing)
+}
+
+/// Like [`ask`]. With `forget`, the server is also asked to forget the client of that name, and
+/// says what came of it.
+///
+/// # Errors
+/// As [`ask`]; or the server cannot forget the client.
+pub fn ask_to_forget(
+    address: SocketAddr,
+    name: &str,
+    secret: &Secret,
+    tls: Option<&NeighbourTls>,
+    forget: Option<&[u8]>,
+    patience: Duration,
+) -> io::Result<(Standing, Option<Forgotten>)> {
+    let ask_once = |tls, patience| ask_once(address, name, secret, tls, forget, patience);
     match tls {
         Some(offer) if offer.mode == TlsMode::Offered => {
             let patience = patience / 2;
-            let over_tls = ask_once(address, name, secret, tls, patience);
+            let over_tls = ask_once(tls, patience);
             over_tls.or_else(|failure| {
-                let plain = ask_once(address, name, secret, None, patience);
+                let plain = ask_once(None, patience);
                 plain.map_err(|error| {
                     let is_plain = failure.to_string().starts_with(NO_TLS);
                     if is_plain { error } else { failure }
                 })
             })
         }
-        Some(_) | None => ask_once(address, name, secret, tls, patience),
+        Some(_) | None => ask_once(tls, patience),
     }
 }
 
@@ -168,19 +198,20 @@ fn ask_once(
     name: &str,
     secret: &Secret,
     tls: Option<&NeighbourTls>,
+    forget: Option<&[u8]>,
     patience: Duration,
-) -> io::Result<Standing> {
+) -> io::Result<(Standing, Option<Forgotten>)> {
     let until = now() + patience;
     let stream = TcpStream::connect_timeout(&address, patience)?;
     let stream = Bounded { stream, until };
     let answer = match tls {
-        None => converse(stream, name, secret),
+        None => converse(stream, name, secret, forget),
         Some(tls) => {
             let host = ServerName::try_from(name.to_owned())
                 .map_err(|_| io::Error::other("its name is none that a certificate can have"))?;
             let connection = ClientConnection::new(tls.dialling.clone(), host)
                 .map_err(|error| io::Error::other(format!("TLS cannot be set up: {error}")))?;
-            converse(StreamOwned::new(connection, stream), name, secret)
+            converse(StreamOwned::new(connection, stream), name, secret, forget)
         }
     };
     // The kind of a timeout differs between systems, and its text says nothing.
@@ -245,7 +276,12 @@ fn of_tls(error: &rustls::Error) -> String {
     }
 }
 
-fn converse(stream: impl Read + Write, name: &str, secret: &Secret) -> io::Result<Standing> {
+fn converse(
+    stream: impl Read + Write,
+    name: &str,
+    secret: &Secret,
+    forget: Option<&[u8]>,
+) -> io::Result<(Standing, Option<Forgotten>)> {
     let mut stream = BufReader::new(stream);
     let mut nonce: Nonce = [0; 16];
     SystemRandom::new()
@@ -271,7 +307,34 @@ fn converse(stream: impl Read + Write, name: &str, secret: &Secret) -> io::Resul
         return Err(unexpected(&proof));
     }
     let status = line(&mut stream)?;
-    standing(&status).ok_or_else(|| unexpected(&status))
+    let standing = standing(&status).ok_or_else(|| unexpected(&status))?;
+    let Some(client) = forget else {
+        return Ok((standing, None));
+    };
+    if standing.forgotten.is_none() {
+        return Err(io::Error::other(
+            "it runs a version that cannot forget a client; upgrade it",
+        ));
+    }
+    let command = [b"FORGET ", client, b"\n"].concat();
+    stream.get_mut().write_all(&command)?;
+    stream.get_mut().flush()?;
+    let answer = line(&mut stream)?;
+    let forgotten = forgotten(&answer).ok_or_else(|| unexpected(&answer))?;
+    Ok((standing, Some(forgotten)))
+}
+
+/// `FORGOTTEN <known or unknown> <ttl>`
+fn forgotten(line: &str) -> Option<Forgotten> {
+    let (known, ttl_ms) = line.strip_prefix("FORGOTTEN ")?.split_once(' ')?;
+    Some(Forgotten {
+        was_known: match known {
+            "known" => true,
+            "unknown" => false,
+            _ => return None,
+        },
+        ttl_ms: ttl_ms.parse().ok()?,
+    })
 }
 
 fn line(lines: &mut BufReader<impl Read>) -> io::Result<String> {
@@ -371,6 +434,7 @@ fn standing(line: &str) -> Option<Standing> {
         max_clients: known("max_clients")?,
         places_day: value("places_day").and_then(|text| of_two(text, ':')),
         buffers: value("buffers").and_then(buffers),
+        forgotten: known("forgotten")?,
         unlinked: timed("unlinked").collect::<Option<_>>()?,
         secret: value("secret").and_then(|text| of_two(text, '/')),
         plain: number("plain"),
@@ -470,6 +534,7 @@ mod tests {
                 unproven_throttled: 11,
                 places_asked: 11,
                 evicted: 13,
+                new_names_refused: 14,
                 ..Counters::default()
             },
             secret: Some((1, 2)),
@@ -488,6 +553,7 @@ mod tests {
                 maximum: 700,
                 evicted_ms: Some(7),
             }),
+            forgotten: Some(12),
             unlinked: vec![("Bernard".into(), 70)],
             linked: vec!["Riley".into(), "Juzang".into()],
             links: vec![
@@ -495,7 +561,7 @@ mod tests {
                 link("Juzang", 9, None, 2, 80),
             ],
         };
-        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 refused_by_address=12 unproven_displaced=9 unproven_crowded=10 unproven_throttled=11 places_asked=11 evicted=13 version=9.8.7 secret=1/2 plain=1 handshakes=plain-text:3,cut-off:1 disk=refusing:1200:4096 table=full clocks=behind max_clients=50 places_day=9:10 buffers=70:700:7 unlinked=70:Bernard lag=80:Juzang link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
+        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 refused_by_address=12 unproven_displaced=9 unproven_crowded=10 unproven_throttled=11 places_asked=11 evicted=13 new_names_refused=14 version=9.8.7 secret=1/2 plain=1 handshakes=plain-text:3,cut-off:1 disk=refusing:1200:4096 table=full clocks=behind max_clients=50 places_day=9:10 buffers=70:700:7 forgotten=12 unlinked=70:Bernard lag=80:Juzang link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
         assert_eq!(standing(line), Some(expected));
         for bad in [
             "",
@@ -511,6 +577,22 @@ mod tests {
             "BYE no",
         ] {
             assert_eq!(standing(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_answer_to_forget_is_taken_apart() {
+        let yes = |was_known, ttl_ms| Some(Forgotten { was_known, ttl_ms });
+        assert_eq!(forgotten("FORGOTTEN known 5000"), yes(true, 5_000));
+        assert_eq!(forgotten("FORGOTTEN unknown 0"), yes(false, 0));
+        for bad in [
+            "FORGOTTEN",
+            "FORGOTTEN known",
+            "FORGOTTEN so 1",
+            "FORGOTTEN known -1",
+            "BYE no",
+        ] {
+            assert_eq!(forgotten(bad), None, "{bad}");
         }
     }
 

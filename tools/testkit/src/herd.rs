@@ -249,11 +249,19 @@ pub fn server_command() -> Command {
     command
 }
 
-/// `herd-client status`, without the settings of this process's environment. The program is taken
+/// `herd-client status`, without the settings of this process's environment.
+#[must_use]
+pub fn status_command() -> Command {
+    let mut command = client_command();
+    command.arg("status");
+    command
+}
+
+/// `herd-client`, without the settings of this process's environment. The program is taken
 /// from the server's directory, because `cargo test` builds both there. It is built here only if it
 /// is missing: a build for one package would compile half the workspace again, with other features.
 #[must_use]
-pub fn status_command() -> Command {
+pub fn client_command() -> Command {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     let program = PROGRAM.get_or_init(|| {
         let beside = server_program().with_file_name("herd-client");
@@ -263,7 +271,7 @@ pub fn status_command() -> Command {
         }
     });
     let mut command = Command::new(program);
-    server::without_settings(&mut command).arg("status");
+    server::without_settings(&mut command);
     command
 }
 

@@ -208,9 +208,16 @@ impl Findings {
                 Some(name),
                 format!(
                     "the table of {name} is full, at {}: it refuses clients that it does not know; raise limits.max_records or limits.max_record_bytes",
-                    Counted(standing.records, "record")
+                    Counted(standing.records + standing.forgotten.unwrap_or(0), "record")
                 ),
             );
+        }
+        // Whoever refuses new clients of one address serves all others, so this is no problem.
+        if standing.counters.new_names_refused > 0 {
+            self.notes.push(format!(
+                "{name} has refused {} of new clients since its start, because their addresses had introduced too many; if they are honest, and share an address, raise limits.new_names_per_address",
+                Counted(standing.counters.new_names_refused, "IAMAT")
+            ));
         }
         if standing
             .max_clients

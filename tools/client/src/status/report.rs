@@ -152,6 +152,7 @@ fn server(one: &Asked) -> Value {
         "boot": it.boot,
         "version": it.version,
         "records": it.records,
+        "forgotten": it.forgotten,
         "digest": format!("{:016x}", it.digest),
         "clients": it.clients,
         "max_clients": it.max_clients,

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use herd_client::standing::Standing;
+use herd_client::standing::{Forgotten, Standing, ask_to_forget};
 use herd_mio::config::Member;
 use herd_mio::core::base::settings::{NeighbourTls, Secrets};
 use herd_testkit::clock::{self, now};
@@ -23,6 +23,8 @@ pub(crate) struct Answer {
     pub(crate) ahead_ms: i128,
     /// Whether it refused the first of this program's secrets, and took the second.
     pub(crate) refused_primary: bool,
+    /// It was asked to forget a client, and did.
+    pub(crate) forgotten: Option<Forgotten>,
 }
 
 /// A server, and its answer or the reason why there is none.
@@ -36,6 +38,8 @@ pub(crate) struct Question {
     pub(crate) secrets: Secrets,
     pub(crate) tls: Option<NeighbourTls>,
     pub(crate) timeout: Duration,
+    /// Which client it is to forget.
+    pub(crate) forget: Option<Vec<u8>>,
 }
 
 /// This machine's wall clock, in milliseconds since 1970.
@@ -134,8 +138,9 @@ fn ask(
         let (secrets, tls) = (&question.secrets, question.tls.as_ref());
         for secret in secrets.accepted() {
             let before = wall_ms();
-            match herd_client::standing::ask(address, &member.name, secret, tls, left) {
-                Ok(mut standing) => {
+            let forget = question.forget.as_deref();
+            match ask_to_forget(address, &member.name, secret, tls, forget, left) {
+                Ok((mut standing, forgotten)) => {
                     // Without TLS in the herd's file, plain links are no problem.
                     standing.plain = standing.plain.filter(|_| tls.is_some());
                     let wall = standing.wall.map(|wall| i128::from(wall / 1_000_000));
@@ -144,6 +149,7 @@ fn ask(
                         standing,
                         ahead_ms,
                         refused_primary: secret != secrets.primary(),
+                        forgotten,
                     });
                 }
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
