@@ -29,7 +29,8 @@ pub(super) struct Journal {
     durability: Durability,
     /// Connections whose next line waits until there is room in the journal.
     want_room: Vec<ConnId>,
-    /// Clients whose answers wait until the records that the answers promise are written.
+    /// Clients and operators whose answers wait until the records that the answers promise are
+    /// written.
     held: Vec<ConnId>,
     /// The time at which these clients are closed without an answer, if the disk refuses the
     /// journal.
@@ -285,21 +286,24 @@ impl Node {
 
     /// Closes clients whose answers cannot be sent, because the disk refuses the records that the
     /// answers promise. The records cannot be undone, because neighbours may have received them.
-    fn let_held_go(&mut self) {
+    fn let_held_go(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else {
             return;
         };
         let held = std::mem::take(&mut journal.held);
+        let waited_ms = self.settings.limits.journal_wait_ms;
         warn!(
             "journal: the disk has refused it for {} ms; {} clients are let go without an answer",
-            self.settings.limits.journal_wait_ms,
+            waited_ms,
             held.len()
         );
         for id in held {
             if let Some(slot) = self.sessions.get_mut(id) {
                 slot.held = false;
-                if let Session::Client(client) = &mut slot.session {
-                    client.let_go();
+                match &mut slot.session {
+                    Session::Client(client) => client.let_go(),
+                    Session::Link(link) => link.let_go(waited_ms, now.time),
+                    Session::Proxied(_) | Session::Exchange(_) => {} // these promise nothing
                 }
                 self.mark_dirty(id);
             }
@@ -315,7 +319,7 @@ impl Node {
         journal.durability.turn_begins();
         if journal.held_due.is_some_and(|due| due <= now.time) {
             journal.held_due = None;
-            self.let_held_go();
+            self.let_held_go(now);
         }
         let Some(journal) = &self.journal else {
             return;

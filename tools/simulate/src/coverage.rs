@@ -107,12 +107,27 @@ pub(crate) const MACHINES: [Machine; 4] = [
 ];
 
 /// Cells that nothing can reach: of which machine, which states, which faults (none: all of them), and why.
-const NEVER: [(&str, &[&str], &[&str], &str); 1] = [(
-    "client",
-    &["awaiting"],
-    &[],
-    "simulated servers have no key for Places, so no client waits for an answer of it",
-)];
+const NEVER: [(&str, &[&str], &[&str], &str); 2] = [
+    (
+        "client",
+        &["awaiting"],
+        &[],
+        "simulated servers have no key for Places, so no client waits for an answer of it",
+    ),
+    (
+        "link",
+        &["serving", "forgetting"],
+        &[
+            "reset",
+            "half-open",
+            "silent cut",
+            "one-way cut",
+            "stall",
+            "slow link",
+        ],
+        "an operator's connection is over no edge of the herd",
+    ),
+];
 
 /// A state of a machine, and a kind of fault.
 pub type Cell = (&'static str, &'static str, &'static str);

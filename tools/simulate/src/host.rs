@@ -98,6 +98,8 @@ const REFUSALS: Duration = Duration::from_secs(20);
 /// What never changes about a machine.
 pub(crate) struct Setup {
     pub(crate) settings: Settings,
+    /// By how many nanoseconds its clock is ahead, as long as it is not set.
+    pub(crate) clock_off_ns: i64,
     /// Bytes that are read at once.
     pub(crate) scratch: usize,
     /// Its wall clock shows whole seconds only.
@@ -163,6 +165,8 @@ pub(crate) struct Host {
     is_restored: bool,
     /// The change up to which the epochs of its lines are noted.
     noted_seq: u64,
+    /// The tombstones that it made, when, and in which of its lives. The same may be made in two.
+    pub(crate) tombstones: Vec<(Time, u32, Line)>,
     /// Its disk has been full since it was known to hold all that its neighbours taught.
     was_full: bool,
 }
@@ -179,7 +183,7 @@ pub(crate) enum Fallen {
 impl Host {
     /// A machine whose process does not run yet.
     pub(crate) fn new(number: usize, setup: Setup, rng: Rng) -> Host {
-        let disk = setup.disk;
+        let (disk, clock_off_ns) = (setup.disk, setup.clock_off_ns);
         let disk_rng = rng.clone();
         let disk = disk.map(|plan| {
             let mut disk = FakeDisk::new(&setup.settings.name, rng);
@@ -197,7 +201,7 @@ impl Host {
             backlog: VecDeque::new(),
             frozen: false,
             stopping: false,
-            clock: vec![(Time::default(), 0)],
+            clock: vec![(Time::default(), clock_off_ns)],
             next_turn: None,
             busy_until: Time::default(),
             turns: 0,
@@ -217,6 +221,7 @@ impl Host {
             tight_until: None,
             is_restored: false,
             noted_seq: 0,
+            tombstones: Vec::new(),
             was_full: false,
         }
     }
@@ -228,10 +233,11 @@ impl Host {
         Some(line)
     }
 
-    /// The same, to be compared with others of that client.
+    /// What it holds of a client, a line or a tombstone, to be compared with others of that client.
     pub(crate) fn held(&self, client: &[u8]) -> Option<Line> {
-        let epoch = self.node.as_ref()?.records().epoch(client)?;
-        Line::new(&self.line(client)?, epoch)
+        let records = self.node.as_ref()?.records();
+        let line = records.record(client)?;
+        Line::new(line.strip_suffix(b"\n")?, records.epoch(client)?)
     }
 
     /// Notes the epochs of the lines that it holds, if they may have changed.
@@ -242,12 +248,33 @@ impl Host {
         if std::mem::replace(&mut self.noted_seq, records.last_seq()) == records.last_seq() {
             return;
         }
+        let now = outside.timeline.now();
         for client in self.setup.clients.iter() {
-            if let (Some(mut line), Some(epoch)) = (records.line(client), records.epoch(client)) {
+            if let (Some(mut line), Some(epoch)) = (records.record(client), records.epoch(client)) {
                 line.pop();
+                if let Some(tombstone) = Line::new(&line, epoch).filter(Line::is_tombstone)
+                    && Fields::of(&line).is_some_and(|it| it.server == self.name())
+                    && !self
+                        .tombstones
+                        .iter()
+                        .any(|(_, life, known)| *life == self.life && *known == tombstone)
+                {
+                    self.tombstones.push((now, self.life, tombstone));
+                }
                 outside.epochs.note(client, line, epoch);
             }
         }
+    }
+
+    fn name(&self) -> &[u8] {
+        self.setup.settings.name.as_bytes()
+    }
+
+    /// What no wall clock shows that is this one's, if records expire: those of this age and a second have.
+    pub(crate) fn expired_before(&self, time: Time) -> Option<i128> {
+        let ttl_ms = self.setup.settings.limits.record_ttl_ms;
+        let wall = i128::from(self.now(time).wall);
+        (ttl_ms > 0).then(|| (wall - i128::from(ttl_ms + 1_000) * 1_000_000) * 1_000_000_000)
     }
 
     /// The same, or what its disk will tell it when it starts again.
@@ -278,6 +305,11 @@ impl Host {
             Condition::Up | Condition::Down => Some(Party::Nobody),
             Condition::Dark => None,
         }
+    }
+
+    fn look_at_clock(&self, outside: &mut Outside) {
+        let wall = self.now(outside.timeline.now()).wall;
+        outside.saw(wall, self.setup.settings.limits.record_ttl_ms);
     }
 
     fn now(&self, time: Time) -> Now {
@@ -316,6 +348,7 @@ impl Host {
     /// Starts the process, in a new life.
     pub(crate) fn start(&mut self, outside: &mut Outside) {
         let now = outside.timeline.now();
+        self.look_at_clock(outside);
         self.life += 1;
         self.condition = Condition::Up;
         self.stopping = false;
@@ -640,7 +673,7 @@ impl Host {
                 return;
             }
             let door = match outside.network.party(notice.key, OPENER) {
-                Party::Host { .. } => Door::Neighbours,
+                Party::Host { .. } | Party::Operator(_) => Door::Neighbours,
                 Party::Session(_) | Party::Nobody => Door::Clients,
             };
             self.backlog.push_back((door, notice.key));
@@ -696,6 +729,7 @@ impl Host {
             return;
         }
         self.turns += 1;
+        self.look_at_clock(outside);
         outside.chronicle.mix(time, &[1, self.number as u64], &[]);
         let now = self.now(time);
         if self.hear_disk(now) {
@@ -881,7 +915,9 @@ impl Host {
                 Door::Neighbours => {
                     let from = match outside.network.party(key, OPENER) {
                         Party::Host { host, .. } => herds::server_address(host),
-                        Party::Session(_) | Party::Nobody => herds::client_address(key),
+                        Party::Session(_) | Party::Operator(_) | Party::Nobody => {
+                            herds::client_address(key)
+                        }
                     };
                     node.handle_neighbour_connected(from, now)
                 }
@@ -1044,7 +1080,10 @@ impl Host {
         // And one whose history was rolled back has ended the link, if this was the first that it
         // heard of it.
         let wanted = sent.filter(|_| !self.stopping && has_room && !self.is_restored);
-        if after < wanted.max(before.clone()) {
+        // And what may have expired is kept by nobody.
+        let wanted = wanted.max(before.clone());
+        let wanted = wanted.filter(|line| !line.is_before(outside.horizon));
+        if after < wanted {
             let text = format!(
                 "host {} was sent {} and keeps {}; before, it had {}",
                 self.number,
@@ -1299,7 +1338,7 @@ impl Io for Machine<'_> {
             let client = Fields::of(at).map_or(&b""[..], |fields| fields.client);
             // A newer one may have taken its place since it was read.
             let is_held = records
-                .line(client)
+                .record(client)
                 .is_some_and(|held| held.strip_suffix(b"\n") == Some(at));
             if let Some(seq) = records.seq(client).filter(|_| is_held) {
                 self.outside.wire.note_seq(key, side, &line, seq);

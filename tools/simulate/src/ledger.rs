@@ -21,18 +21,61 @@ use herd_testkit::promises::{End, Promises};
 type Told = (usize, Vec<u8>, Vec<u8>, Vec<u8>);
 
 /// The book.
-#[derive(Default)]
 pub(crate) struct Ledger {
     /// What clients said, and when each first said it.
     told: BTreeMap<Told, Time>,
     clients: BTreeSet<Vec<u8>>,
     floors: BTreeMap<Vec<u8>, Line>,
     acknowledged: u64,
+    /// Which servers were asked to forget which clients.
+    forgotten: BTreeSet<(usize, Vec<u8>)>,
+    /// What is older than this may have expired, and is promised no more: in attoseconds since the epoch.
+    horizon: i128,
     /// What each server's disk has to keep.
     pub(crate) promises: Promises,
 }
 
+impl Default for Ledger {
+    fn default() -> Ledger {
+        Ledger {
+            told: BTreeMap::new(),
+            clients: BTreeSet::new(),
+            floors: BTreeMap::new(),
+            acknowledged: 0,
+            forgotten: BTreeSet::new(),
+            horizon: i128::MIN,
+            promises: Promises::default(),
+        }
+    }
+}
+
 impl Ledger {
+    /// What is older may have expired somewhere.
+    pub(crate) fn expire_before(&mut self, horizon: i128) {
+        if horizon > self.horizon {
+            self.horizon = horizon;
+            self.floors.retain(|_, floor| !floor.is_before(horizon));
+            self.promises.expire_before(horizon);
+        }
+    }
+
+    /// What a server holds of a client, unless that may have expired elsewhere.
+    fn lasting(&self, host: &Host, client: &[u8]) -> Option<Line> {
+        host.held(client)
+            .filter(|line| !line.is_before(self.horizon))
+    }
+
+    /// An operator has asked a server to forget a client.
+    pub(crate) fn forgets(&mut self, host: usize, client: &[u8]) {
+        self.forgotten.insert((host, client.to_vec()));
+        self.clients.insert(client.to_vec());
+    }
+
+    /// Whether a record of a client that was there may be there no more.
+    pub(crate) fn may_be_gone(&self, client: &[u8], line: &Line) -> bool {
+        line.is_before(self.horizon) || self.forgotten.iter().any(|(_, other)| other == client)
+    }
+
     /// A client has sent an `IAMAT` to a server, whole or as good as whole.
     pub(crate) fn told(
         &mut self,
@@ -58,6 +101,9 @@ impl Ledger {
         time: Time,
     ) -> Result<(), String> {
         self.acknowledged += 1;
+        if line.is_before(self.horizon) {
+            return Ok(());
+        }
         let asked = &hosts[host];
         let is_alive = asked.life == life && asked.is_up();
         let is_whole = asked.setup.disk.is_some() && life >= asked.whole_since;
@@ -85,7 +131,9 @@ impl Ledger {
 
     /// A server has confirmed to a neighbour that it keeps a record, as safely as it promises its clients.
     pub(crate) fn confirmed(&mut self, host: usize, line: &Line, time: Time) {
-        self.promises.kept(host, line, when(time));
+        if !line.is_before(self.horizon) {
+            self.promises.kept(host, line, when(time));
+        }
     }
 
     /// A server has ended; or what it has lost and should not have, and whose record that is.
@@ -143,7 +191,7 @@ impl Ledger {
     /// A server that stopped in good order leaves nothing behind that nobody else has.
     pub(crate) fn leaves(&self, host: usize, hosts: &[Host]) -> Result<(), (String, Vec<u8>)> {
         for client in &self.clients {
-            let own = hosts[host].held(client);
+            let own = self.lasting(&hosts[host], client);
             let others = hosts.iter().filter(|other| other.number != host);
             if greatest(client, others) < own {
                 let own = own.as_ref().map_or(&b""[..], Line::bytes);
@@ -165,11 +213,11 @@ impl Ledger {
             return true;
         };
         others.iter().all(|other| {
-            other.records() == first.records()
+            (other.records() == first.records() || self.horizon > i128::MIN)
                 && self
                     .clients
                     .iter()
-                    .all(|client| other.held(client) == first.held(client))
+                    .all(|client| self.lasting(other, client) == self.lasting(first, client))
         })
     }
 
@@ -178,7 +226,7 @@ impl Ledger {
         let (first, others) = hosts.split_first()?;
         for other in others {
             for client in &self.clients {
-                let (ours, theirs) = (first.held(client), other.held(client));
+                let (ours, theirs) = (self.lasting(first, client), self.lasting(other, client));
                 if ours != theirs {
                     let text = format!(
                         "host {} holds {}, host {} holds {}",
@@ -216,15 +264,35 @@ impl Ledger {
         }
         let mut held = 0;
         for client in &self.clients {
-            let Some(line) = holder.line(client) else {
+            let Some(record) = holder.held(client) else {
                 continue;
             };
             held += 1;
-            if !self.was_told(&line, hosts, now) {
+            if holder
+                .expired_before(now)
+                .is_some_and(|time| record.is_before(time))
+            {
+                let text = format!(
+                    "host {} holds {}, which has expired",
+                    holder.number,
+                    Shown(record.bytes())
+                );
+                return Err((text, client.clone()));
+            }
+            if record.is_tombstone() != holder.line(client).is_none() {
+                let text = format!(
+                    "host {} finds, or does not find, {}",
+                    holder.number,
+                    Shown(record.bytes())
+                );
+                return Err((text, client.clone()));
+            }
+            let line = record.bytes();
+            if !self.was_told(line, hosts, now) {
                 let text = format!(
                     "host {} holds {}, which no client said",
                     holder.number,
-                    Shown(&line)
+                    Shown(line)
                 );
                 return Err((text, client.clone()));
             }
@@ -249,6 +317,11 @@ impl Ledger {
         let (Some(host), Some(receipt)) = (hosts.iter().find(name), receipt(&fields)) else {
             return false;
         };
+        if fields.location == b"-" {
+            return self
+                .forgotten
+                .contains(&(host.number, fields.client.to_vec()));
+        }
         let told = (
             host.number,
             fields.client.to_vec(),

@@ -4,7 +4,8 @@
 //! ```text
 //!   plan (what a seed means) ──► world (runs it) ──► host (a server and its sockets) ──┐
 //!     herds                        │   │                                                │
-//!                                  │   └───────────► mobile (a client)  ───────────────┴──► network, timeline
+//!                                  │   ├───────────► mobile (a client)  ───────────────┼──► network, timeline
+//!                                  │   └───────────► operator (has clients forgotten) ──┘
 //!                                  └─► ledger, wire (what must hold), coverage (what was met), chronicle (what happened)
 //! ```
 //!
@@ -23,6 +24,7 @@ mod host;
 mod ledger;
 mod mobile;
 mod network;
+mod operator;
 mod outside;
 mod plan;
 mod shrink;

@@ -405,7 +405,7 @@ impl Mobile {
                 let text = format!("an answer to nothing: {}", Shown(&self.input));
                 return self.fail(&text, outside);
             };
-            match self.judge(expected, hosts, outside.timeline.now()) {
+            match self.judge(expected, hosts, ledger, outside.timeline.now()) {
                 Verdict::More => return,
                 Verdict::Wrong(why) => {
                     let text = format!(
@@ -473,7 +473,7 @@ impl Mobile {
         }
     }
 
-    fn judge(&self, expected: &Expected, hosts: &[Host], now: Time) -> Verdict {
+    fn judge(&self, expected: &Expected, hosts: &[Host], ledger: &Ledger, now: Time) -> Verdict {
         let input = &self.input[..];
         let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
             return Verdict::More;
@@ -535,7 +535,8 @@ impl Mobile {
                 None => Verdict::Wrong("that is not its echo"),
             },
             Meaning::Whatsat { client } if quoted == Some(line) => {
-                if self.shown.contains_key(client) {
+                let shown = self.shown.get(client);
+                if shown.is_some_and(|line| !ledger.may_be_gone(client, line)) {
                     Verdict::Wrong("this very connection was shown where that client is")
                 } else {
                     plain(None)

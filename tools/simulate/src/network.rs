@@ -29,6 +29,8 @@ pub(crate) enum Party {
     Host { host: usize, life: u32 },
     /// A client.
     Session(usize),
+    /// An operator; their numbers follow those of clients.
+    Operator(usize),
     /// An address where nobody lives.
     Nobody,
 }

@@ -27,6 +27,8 @@ pub(crate) struct Outside {
     /// How soon an update has to be everywhere, if nothing is wrong; and those that were acknowledged, by client.
     pub(crate) prompt: Option<Duration>,
     pub(crate) promises: Vec<(Vec<u8>, Line)>,
+    /// A record with an effective time before this, in attoseconds since the epoch, may have expired at some server.
+    pub(crate) horizon: i128,
     pub(crate) failure: Option<Failure>,
 }
 
@@ -51,6 +53,15 @@ pub(crate) fn failed(outside: &mut Outside, what: &str, subjects: &[Subject]) {
 }
 
 impl Outside {
+    /// A server has seen its wall clock show `wall` nanoseconds since the epoch, and lets records of that age expire.
+    pub(crate) fn saw(&mut self, wall: u64, ttl_ms: u64) {
+        if ttl_ms > 0 {
+            let horizon = (i128::from(wall) - i128::from(ttl_ms) * 1_000_000) * 1_000_000_000;
+            self.horizon = self.horizon.max(horizon);
+            self.wire.horizon = self.horizon;
+        }
+    }
+
     /// Adds to the event log.
     pub(crate) fn say(&mut self, subjects: &[Subject], text: impl FnOnce() -> String) {
         self.chronicle.tell(self.timeline.now(), subjects, text);

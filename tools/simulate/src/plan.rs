@@ -376,6 +376,19 @@ pub(crate) struct Session {
     pub(crate) sips: Option<(usize, Duration)>,
 }
 
+/// An operator that has a client forgotten.
+#[derive(Clone, Debug)]
+pub(crate) struct Forget {
+    /// Its number in the plan of the whole seed; the numbers of clients come first.
+    pub(crate) number: usize,
+    pub(crate) storm: usize,
+    /// After the storm began.
+    pub(crate) at: Duration,
+    pub(crate) host: usize,
+    pub(crate) path: Path,
+    pub(crate) client: Vec<u8>,
+}
+
 /// A whole run.
 pub(crate) struct Plan {
     pub(crate) case: Case,
@@ -398,6 +411,9 @@ pub(crate) struct Plan {
     pub(crate) storms: Vec<Duration>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) sessions: Vec<Session>,
+    pub(crate) forgets: Vec<Forget>,
+    /// By how many nanoseconds the clock of each server is ahead.
+    pub(crate) clocks: Vec<i64>,
 }
 
 impl Plan {
@@ -441,16 +457,21 @@ impl Plan {
             storms,
             faults: Vec::new(),
             sessions: Vec::new(),
+            forgets: Vec::new(),
+            clocks: vec![0; herd.servers.len()],
             herd,
         };
+        plan.let_records_expire(&mut Rng::new(case.seed, "expiry"));
         plan.faults = plan.make_faults(&mut Rng::new(case.seed, "faults"), is_large);
         plan.sessions = plan.make_sessions(&mut Rng::new(case.seed, "sessions"), bulky);
+        plan.forgets = plan.make_forgets(&mut Rng::new(case.seed, "forgets"));
         if let Some(kept) = &case.faults {
             plan.faults.retain(|fault| kept.contains(&fault.number));
         }
         if let Some(kept) = &case.sessions {
             plan.sessions
                 .retain(|session| kept.contains(&session.number));
+            plan.forgets.retain(|forget| kept.contains(&forget.number));
         }
         Some(plan)
     }
@@ -462,7 +483,47 @@ impl Plan {
             Meaning::Iamat { client, .. } => Some(client.clone()),
             Meaning::Whatsat { .. } | Meaning::Blank | Meaning::Garbage | Meaning::Overlong => None,
         });
-        named.collect::<BTreeSet<_>>().into_iter().collect()
+        let forgotten = self.forgets.iter().map(|forget| forget.client.clone());
+        let all: BTreeSet<_> = named.chain(forgotten).collect();
+        all.into_iter().collect()
+    }
+
+    /// In a share of the seeds, records expire, and the servers' clocks are apart.
+    fn let_records_expire(&mut self, rng: &mut Rng) {
+        if rng.percent(30) {
+            self.limits.record_ttl_ms = rng.between(3_000, 40_000);
+            let apart_ms = *rng.pick(&[0, 1_000, 1_000, 2_500, 20_000]);
+            for clock in &mut self.clocks {
+                *clock = (rng.between(0, 2 * apart_ms) as i64 - apart_ms as i64) * 1_000_000;
+            }
+        }
+    }
+
+    fn expires(&self) -> bool {
+        self.limits.record_ttl_ms > 0
+    }
+
+    /// In half of the seeds, operators have clients forgotten: some that there are, and one that there is not.
+    fn make_forgets(&self, rng: &mut Rng) -> Vec<Forget> {
+        let mut forgets = Vec::new();
+        let mut clients: Vec<Vec<u8>> = self.clients().to_vec();
+        clients.push(b"nobody".to_vec());
+        if rng.percent(50) {
+            return forgets;
+        }
+        for (storm, &length) in self.storms.iter().enumerate() {
+            for _ in 0..1 + rng.below(4) {
+                forgets.push(Forget {
+                    number: self.sessions.len() + forgets.len(),
+                    storm,
+                    at: length.mul_f64(rng.below(1_000) as f64 / 1_000.0),
+                    host: rng.below(self.herd.servers.len()),
+                    path: client_path(rng, false),
+                    client: rng.pick(&clients).clone(),
+                });
+            }
+        }
+        forgets
     }
 
     fn make_faults(&self, rng: &mut Rng, is_large: bool) -> Vec<Fault> {
@@ -628,6 +689,11 @@ impl Plan {
             "power cut" => Trouble::Kill { host, power: true },
             "stop" => Trouble::Stop { host },
             "freeze" => Trouble::Freeze { host },
+            // A clock that is far ahead makes all that there is expire.
+            "clock set" if self.expires() => Trouble::SetClock {
+                host,
+                by_ms: *rng.pick(&[-5_000, -1_500, -700, 0, 700, 1_500, 5_000]),
+            },
             "clock set" => Trouble::SetClock {
                 host,
                 by_ms: match rng.below(8) {

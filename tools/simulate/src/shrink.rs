@@ -19,6 +19,7 @@ pub(crate) fn shrink(case: &Case) -> Case {
     let mut runs = 0;
     let mut faults: Vec<usize> = plan.faults.iter().map(|fault| fault.number).collect();
     let mut sessions: Vec<usize> = plan.sessions.iter().map(|session| session.number).collect();
+    sessions.extend(plan.forgets.iter().map(|forget| forget.number));
     reduce(&mut faults, &mut runs, |kept| {
         still_fails(&mut best, &wanted, |case| case.faults = Some(kept.to_vec()))
     });

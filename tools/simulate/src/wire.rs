@@ -104,6 +104,8 @@ pub(crate) struct Wire {
     /// Servers that have room for few records only.
     tight: BTreeSet<usize>,
     counts: Counts,
+    /// What is older than this may have expired at some server; then it may be learned and sent anew.
+    pub(crate) horizon: i128,
     /// Where the last line crossed that is no heartbeat.
     busiest: Option<usize>,
     /// Records that were sent, until their places in the feed are noted.
@@ -126,6 +128,7 @@ impl Wire {
             stopping: BTreeSet::new(),
             tight: BTreeSet::new(),
             counts: Counts::default(),
+            horizon: i128::MIN,
             busiest: None,
             fresh: Vec::new(),
             kept: Vec::new(),
@@ -316,6 +319,10 @@ impl Wire {
                 self.counts.records += 1;
                 let hash = fnv(line);
                 self.fresh.push((key, line.to_vec()));
+                if Line::of_link(line).is_some_and(|line| line.is_before(self.horizon)) {
+                    tap.halves[side].sent.insert(hash);
+                    return None;
+                }
                 if !tap.halves[side].sent.insert(hash) {
                     return foul(tap, "sent a record twice");
                 }

@@ -14,6 +14,7 @@ use crate::host::{Condition, Fallen, Host, Setup};
 use crate::ledger::{Ledger, when};
 use crate::mobile::Mobile;
 use crate::network::{Flow, Network, Notice, Party};
+use crate::operator::Operator;
 use crate::outside::{Failure, Outside, failed};
 use crate::plan::{Plan, Trouble, Weather};
 use crate::timeline::{Event, Timeline};
@@ -33,6 +34,8 @@ const SILENT_BEATS: u32 = 4;
 const A_HOP: Duration = Duration::from_millis(150);
 /// How long a machine is down whose process ended in the middle of something.
 const FALLEN: Duration = Duration::from_secs(1);
+/// Where records expire, a server wakes up so often to look for those that have.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// Lines that two servers say to be linked: HERD, PROOF and LIFE, each of them.
 const GREETINGS: u64 = 6;
 /// No run needs as many events; one that does never comes to rest.
@@ -70,6 +73,8 @@ struct World {
     plan: Plan,
     hosts: Vec<Host>,
     mobiles: Vec<Mobile>,
+    /// Their numbers follow those of the clients.
+    operators: Vec<Operator>,
     ledger: Ledger,
     outside: Outside,
     /// When a machine that is down comes back.
@@ -111,6 +116,7 @@ impl World {
                 number,
                 Setup {
                     settings: plan.herd.settings(number, &plan.limits, plan.by_name),
+                    clock_off_ns: plan.clocks[number],
                     scratch: plan.scratch,
                     coarse: plan.coarse,
                     turn: plan.turn,
@@ -126,9 +132,15 @@ impl World {
         let sessions = plan.sessions.iter().enumerate();
         let mobiles = sessions
             .map(|(number, session)| Mobile::new(number, session.clone(), edges.len() + number));
-        let mobiles = mobiles.collect();
+        let mobiles: Vec<Mobile> = mobiles.collect();
+        let forgets = (mobiles.len()..).zip(&plan.forgets);
+        let operators = forgets
+            .map(|(number, forget)| Operator::new(number, forget.clone(), edges.len() + number));
+        let operators = operators.collect();
         let of_clients = plan.sessions.iter().map(|session| session.path.clone());
-        let paths = plan.paths.iter().cloned().chain(of_clients);
+        let of_operators = plan.forgets.iter().map(|forget| forget.path.clone());
+        let of_edges = plan.paths.iter().cloned();
+        let paths = of_edges.chain(of_clients).chain(of_operators);
         let outside = Outside {
             timeline: Timeline::default(),
             network: Network::new(paths, Rng::new(seed, "network")),
@@ -139,11 +151,13 @@ impl World {
             edges,
             prompt: (plan.weather == Weather::Calm).then(|| A_HOP * hosts.len() as u32),
             promises: Vec::new(),
+            horizon: i128::MIN,
             failure: None,
         };
         let mut world = World {
             hosts,
             mobiles,
+            operators,
             ledger: Ledger::default(),
             outside,
             back_at: BTreeMap::new(),
@@ -174,6 +188,12 @@ impl World {
             }
         }
         for (session, planned) in self.plan.sessions.iter().enumerate() {
+            if planned.storm == storm {
+                timeline.after(planned.at, Event::Act { session });
+            }
+        }
+        let forgets = (self.plan.sessions.len()..).zip(&self.plan.forgets);
+        for (session, planned) in forgets {
             if planned.storm == storm {
                 timeline.after(planned.at, Event::Act { session });
             }
@@ -210,7 +230,7 @@ impl World {
                 let target = match outside.network.party(key, 1) {
                     Party::Host { host, .. } => self.hosts[host].listener(),
                     Party::Nobody => Some(Party::Nobody),
-                    Party::Session(_) => None,
+                    Party::Session(_) | Party::Operator(_) => None,
                 };
                 outside
                     .network
@@ -234,6 +254,7 @@ impl World {
             }
             Event::Turn { host } => {
                 self.hosts[host].turn(outside);
+                self.ledger.expire_before(outside.horizon);
                 let now = outside.timeline.now();
                 for kept in outside.wire.kept.drain(..) {
                     if self.hosts[kept.host].disk.is_some() {
@@ -286,6 +307,7 @@ impl World {
 
     fn start(&mut self, host: usize) {
         self.hosts[host].start(&mut self.outside);
+        self.ledger.expire_before(self.outside.horizon);
         if let Err((what, client)) = self.ledger.started(&self.hosts[host]) {
             let subjects = [Subject::Host(host), Subject::Record(client)];
             failed(&mut self.outside, &what, &subjects);
@@ -294,7 +316,11 @@ impl World {
     }
 
     fn act(&mut self, session: usize) {
-        self.mobiles[session].act(&self.hosts, &mut self.ledger, &mut self.outside);
+        let (ledger, outside) = (&mut self.ledger, &mut self.outside);
+        match session.checked_sub(self.mobiles.len()) {
+            None => self.mobiles[session].act(&self.hosts, ledger, outside),
+            Some(operator) => self.operators[operator].act(&self.hosts, ledger, outside),
+        }
     }
 
     /// Without faults, an update is everywhere as soon as it can have got there.
@@ -302,7 +328,7 @@ impl World {
         let (client, line) = &self.outside.promises[promise];
         let late = self.hosts.iter().find(|host| {
             let held = host.held(client);
-            held.as_ref() < Some(line)
+            held.as_ref() < Some(line) && !line.is_before(self.outside.horizon)
         });
         if let Some(host) = late {
             let text = format!(
@@ -324,7 +350,7 @@ impl World {
                         self.hosts[host].notice(notice, &mut self.outside);
                     }
                 }
-                Party::Session(session) => self.act(session),
+                Party::Session(session) | Party::Operator(session) => self.act(session),
                 Party::Nobody => {}
             }
         }
@@ -655,6 +681,9 @@ impl World {
             for mobile in &mut self.mobiles {
                 mobile.give_up(&self.hosts, &mut self.outside);
             }
+            for operator in &mut self.operators {
+                operator.give_up(&self.hosts, &mut self.outside);
+            }
             self.is_dialling_in_vain(now);
             if self.is_together() {
                 self.slowest = self.slowest.max(now.since(began));
@@ -683,6 +712,7 @@ impl World {
 
     fn is_together(&self) -> bool {
         self.mobiles.iter().all(|mobile| self.is_through(mobile))
+            && self.operators.iter().all(Operator::is_through)
             && self.hosts.iter().all(Host::is_up)
             && (0..self.outside.edges.len()).all(|edge| self.is_linked(edge))
             && self.ledger.is_equal(&self.hosts)
@@ -737,6 +767,12 @@ impl World {
                 Subject::Session(mobile.number()),
             ];
             (mobile.describe(), subjects)
+        } else if let Some(operator) = self.operators.iter().find(|it| !it.is_through()) {
+            let subjects = vec![
+                Subject::Host(operator.host()),
+                Subject::Session(operator.number()),
+            ];
+            (operator.describe(), subjects)
         } else {
             (
                 "servers hold different numbers of records".to_owned(),
@@ -812,7 +848,11 @@ impl World {
         let asides = after.counts.asides - before.counts.asides;
         let arrivals = after.arrivals - before.arrivals;
         let turns = after.turns - before.turns;
-        let most = arrivals + 3 * (syncs + asides) + 4 * self.hosts.len() as u64;
+        let mut most = arrivals + 3 * (syncs + asides) + 4 * self.hosts.len() as u64;
+        if self.plan.limits.record_ttl_ms > 0 {
+            let sweeps = (beat * SILENT_BEATS).as_millis() / SWEEP_EVERY.as_millis() + 1;
+            most += sweeps as u64 * self.hosts.len() as u64;
+        }
         if turns > most {
             let text = format!("at rest, servers wake up {turns} times for {syncs} heartbeats");
             failed(&mut self.outside, &text, &[]);

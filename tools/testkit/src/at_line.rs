@@ -5,6 +5,9 @@
 //! > greater bytes. Effective time is the client's stamp, but at most 60 s after the receipt at the
 //! > server that answered (receipt = stamp + skew, both in the AT line).
 //!
+//! A tombstone, which has `-` in the place of the location, is ordered by its receipt: that is its
+//! effective time.
+//!
 //! A server increases a record's epoch when a wrong clock would make its own client's record stale.
 //! Answers to clients do not contain the epoch, so it is taken from the servers' tables and not
 //! checked.
@@ -68,7 +71,10 @@ impl Line {
         let fields = Fields::of(bytes)?;
         let stamp = attos(fields.time)?;
         let receipt = receipt(&fields)?;
-        let effective = stamp.min(receipt + 60 * ATTOS);
+        let effective = match fields.location {
+            b"-" => receipt,
+            _ => stamp.min(receipt + 60 * ATTOS),
+        };
         Some(Line {
             epoch,
             effective,
@@ -80,6 +86,16 @@ impl Line {
     /// The client of the record.
     pub fn client(&self) -> &[u8] {
         Fields::of(&self.bytes).map_or(&[], |fields| fields.client)
+    }
+
+    /// Whether it says that its client was forgotten.
+    pub fn is_tombstone(&self) -> bool {
+        Fields::of(&self.bytes).is_some_and(|fields| fields.location == b"-")
+    }
+
+    /// Whether its effective time is before a time, in attoseconds since the epoch.
+    pub fn is_before(&self, attos: i128) -> bool {
+        self.effective < attos
     }
 
     /// The line itself.

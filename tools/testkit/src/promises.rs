@@ -206,6 +206,19 @@ impl Promises {
         }
     }
 
+    /// Records whose effective time is before this may have expired, so they are promised no more.
+    pub fn expire_before(&mut self, attos: i128) {
+        for server in self.servers.values_mut() {
+            for answers in server.answers.values_mut() {
+                answers.retain(|answer| !answer.line.is_before(attos));
+            }
+            server.answers.retain(|_, answers| !answers.is_empty());
+            for lessons in server.lessons.values_mut() {
+                lessons.retain(|lesson| !lesson.line.is_before(attos));
+            }
+        }
+    }
+
     /// The number of reported answers.
     #[must_use]
     pub fn answers(&self) -> u64 {

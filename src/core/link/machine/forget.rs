@@ -3,6 +3,7 @@
 use log::info;
 
 use super::{Cause, Link, PeerLabel, State};
+use crate::core::base::clock::Time;
 use crate::core::journal::durability::Room;
 use crate::core::session::context::Context;
 use crate::core::session::herd::LinkError;
@@ -56,10 +57,17 @@ impl Link {
         Ok(())
     }
 
+    /// Ends a link whose `FORGET` was not answered yet: the disk refuses the journal.
+    pub fn let_go(&mut self, waited_ms: u64, now: Time) {
+        if let State::Forgetting { .. } = self.state {
+            self.end(LinkError::NotKept(waited_ms), now);
+        }
+    }
+
     /// Answers a `FORGET` if its tombstone is safe.
     pub(super) fn tell_forgotten(&mut self, context: &Context<'_>) {
         if let State::Forgetting { seq, was_known } = self.state
-            && context.kept_through() >= seq
+            && context.released() >= seq
         {
             let ttl_ms = context.settings.limits.record_ttl_ms;
             self.say(format_args!("FORGOTTEN {} {ttl_ms}", known(was_known)));

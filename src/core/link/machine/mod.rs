@@ -827,10 +827,19 @@ impl Protocol for Link {
         self.wants_room
     }
 
-    /// Always 0, because [`Context::released`] limits the records before they are appended to the
-    /// output.
+    /// Records are in the output only if they may already leave the server. So only the answer to
+    /// a `FORGET` waits for the journal.
     fn held_until(&self) -> u64 {
-        0
+        match self.state {
+            State::Forgetting { seq, .. } => seq,
+            State::Connecting
+            | State::Greeting
+            | State::Proving { .. }
+            | State::Starting
+            | State::Linked { .. }
+            | State::Serving
+            | State::Closing { .. } => 0,
+        }
     }
 
     fn deadline(&self, limits: &Limits) -> Option<Time> {
