@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 use herd_testkit::client::{Client, wait_until};
 use herd_testkit::herd::{Herd, Server};
 
+use crate::inspect::herd_journal;
+
 pub(crate) fn seconds_ago(seconds: u64) -> String {
     let then = SystemTime::now() - Duration::from_secs(seconds);
     let since = then.duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -52,4 +54,29 @@ fn a_record_expires_on_every_server_and_does_not_come_back_after_a_start() {
     let mut client = riley.client();
     assert!(knows(&mut client, "new"));
     assert!(!knows(&mut client, "old") && !knows(&mut client, "late"));
+}
+
+#[test]
+fn a_journal_that_lost_its_newest_records_by_expiry_is_no_older_copy() {
+    let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
+        .with_top("data_dir = \"data\"\n")
+        .with("[limits]\nrecord_ttl_ms = 1500\ncompact_bytes = 1\n")
+        .level("info");
+    let mut servers = herd.start_all();
+    let mut client = servers["Riley"].client();
+    let time = seconds_ago(0);
+    for name in 0..200 {
+        client.ask(&format!("IAMAT x{name} +1+2 {time}"));
+    }
+    let mut other = servers["Jaquez"].client();
+    wait_until("the neighbour knows them", || knows(&mut other, "x199"));
+    let journal = herd.directory.path().join("data/Riley");
+    wait_until("the journal is written anew, without them", || {
+        let list = herd_journal().arg("list").arg(&journal).output().unwrap();
+        list.status.success() && list.stdout.is_empty()
+    });
+    servers.remove("Riley").unwrap().stop();
+    let riley = herd.start("Riley");
+    let linked = riley.wait_for_log("neighbour Jaquez ", ": ");
+    assert!(linked.contains(": linked, 0 changes behind"), "{linked}");
 }

@@ -143,7 +143,12 @@ impl Node {
             Entry::Told {
                 neighbour,
                 position,
-            } => self.herd.restore_told(neighbour, position),
+            } => {
+                // The records up to there may have expired before a compaction copied them. Without
+                // their numbers, the neighbour's position would look like a rolled back history.
+                self.records.restore_place(position);
+                self.herd.restore_told(neighbour, position);
+            }
         }
     }
 

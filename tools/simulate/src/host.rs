@@ -261,6 +261,11 @@ impl Host {
                 {
                     self.tombstones.push((now, self.life, tombstone));
                 }
+                if outside.expired.is_on()
+                    && let Some(line) = Line::new(&line, epoch)
+                {
+                    outside.expired.note(line);
+                }
                 outside.epochs.note(client, line, epoch);
             }
         }
@@ -1082,7 +1087,7 @@ impl Host {
         let wanted = sent.filter(|_| !self.stopping && has_room && !self.is_restored);
         // And what may have expired is kept by nobody.
         let wanted = wanted.max(before.clone());
-        let wanted = wanted.filter(|line| !line.is_before(outside.horizon));
+        let wanted = wanted.filter(|line| !outside.expired.covers(line));
         if after < wanted {
             let text = format!(
                 "host {} was sent {} and keeps {}; before, it had {}",

@@ -13,6 +13,7 @@ use std::time::Duration;
 use herd_mio::core::base::clock::Time;
 
 use crate::chronicle::Shown;
+use crate::expired::Expired;
 use crate::host::Host;
 use herd_testkit::at_line::{Fields, Line, receipt};
 use herd_testkit::promises::{End, Promises};
@@ -21,6 +22,7 @@ use herd_testkit::promises::{End, Promises};
 type Told = (usize, Vec<u8>, Vec<u8>, Vec<u8>);
 
 /// The book.
+#[derive(Default)]
 pub(crate) struct Ledger {
     /// What clients said, and when each first said it.
     told: BTreeMap<Told, Time>,
@@ -29,40 +31,25 @@ pub(crate) struct Ledger {
     acknowledged: u64,
     /// Which servers were asked to forget which clients.
     forgotten: BTreeSet<(usize, Vec<u8>)>,
-    /// What is older than this may have expired, and is promised no more: in attoseconds since the epoch.
-    horizon: i128,
+    /// What may have expired, and is promised no more.
+    expired: Expired,
     /// What each server's disk has to keep.
     pub(crate) promises: Promises,
 }
 
-impl Default for Ledger {
-    fn default() -> Ledger {
-        Ledger {
-            told: BTreeMap::new(),
-            clients: BTreeSet::new(),
-            floors: BTreeMap::new(),
-            acknowledged: 0,
-            forgotten: BTreeSet::new(),
-            horizon: i128::MIN,
-            promises: Promises::default(),
-        }
-    }
-}
-
 impl Ledger {
-    /// What is older may have expired somewhere.
-    pub(crate) fn expire_before(&mut self, horizon: i128) {
-        if horizon > self.horizon {
-            self.horizon = horizon;
-            self.floors.retain(|_, floor| !floor.is_before(horizon));
-            self.promises.expire_before(horizon);
+    /// What may have expired is promised no more.
+    pub(crate) fn expire(&mut self, expired: &Expired) {
+        if expired.is_on() {
+            self.expired.clone_from(expired);
+            self.floors.retain(|_, floor| !expired.covers(floor));
+            self.promises.expire(|line| expired.covers(line));
         }
     }
 
     /// What a server holds of a client, unless that may have expired elsewhere.
     fn lasting(&self, host: &Host, client: &[u8]) -> Option<Line> {
-        host.held(client)
-            .filter(|line| !line.is_before(self.horizon))
+        host.held(client).filter(|line| !self.expired.covers(line))
     }
 
     /// An operator has asked a server to forget a client.
@@ -73,7 +60,7 @@ impl Ledger {
 
     /// Whether a record of a client that was there may be there no more.
     pub(crate) fn may_be_gone(&self, client: &[u8], line: &Line) -> bool {
-        line.is_before(self.horizon) || self.forgotten.iter().any(|(_, other)| other == client)
+        self.expired.covers(line) || self.forgotten.iter().any(|(_, other)| other == client)
     }
 
     /// A client has sent an `IAMAT` to a server, whole or as good as whole.
@@ -101,7 +88,7 @@ impl Ledger {
         time: Time,
     ) -> Result<(), String> {
         self.acknowledged += 1;
-        if line.is_before(self.horizon) {
+        if self.expired.covers(line) {
             return Ok(());
         }
         let asked = &hosts[host];
@@ -131,7 +118,7 @@ impl Ledger {
 
     /// A server has confirmed to a neighbour that it keeps a record, as safely as it promises its clients.
     pub(crate) fn confirmed(&mut self, host: usize, line: &Line, time: Time) {
-        if !line.is_before(self.horizon) {
+        if !self.expired.covers(line) {
             self.promises.kept(host, line, when(time));
         }
     }
@@ -213,7 +200,7 @@ impl Ledger {
             return true;
         };
         others.iter().all(|other| {
-            (other.records() == first.records() || self.horizon > i128::MIN)
+            (other.records() == first.records() || self.expired.is_on())
                 && self
                     .clients
                     .iter()

@@ -19,6 +19,7 @@
 
 mod chronicle;
 mod coverage;
+mod expired;
 mod herds;
 mod host;
 mod ledger;

@@ -7,6 +7,7 @@ use herd_testkit::at_line::{Epochs, Line};
 use herd_testkit::rng::Rng;
 
 use crate::chronicle::{Chronicle, Subject};
+use crate::expired::Expired;
 use crate::network::Network;
 use crate::timeline::{Event, Key, Timeline};
 use crate::wire::Wire;
@@ -27,8 +28,7 @@ pub(crate) struct Outside {
     /// How soon an update has to be everywhere, if nothing is wrong; and those that were acknowledged, by client.
     pub(crate) prompt: Option<Duration>,
     pub(crate) promises: Vec<(Vec<u8>, Line)>,
-    /// A record with an effective time before this, in attoseconds since the epoch, may have expired at some server.
-    pub(crate) horizon: i128,
+    pub(crate) expired: Expired,
     pub(crate) failure: Option<Failure>,
 }
 
@@ -57,8 +57,7 @@ impl Outside {
     pub(crate) fn saw(&mut self, wall: u64, ttl_ms: u64) {
         if ttl_ms > 0 {
             let horizon = (i128::from(wall) - i128::from(ttl_ms) * 1_000_000) * 1_000_000_000;
-            self.horizon = self.horizon.max(horizon);
-            self.wire.horizon = self.horizon;
+            self.expired.advance(horizon);
         }
     }
 
@@ -89,9 +88,14 @@ impl Outside {
     /// A server has sent bytes to a neighbour.
     pub(crate) fn sent(&mut self, key: Key, side: usize, bytes: &[u8], is_restored: bool) {
         let now = self.timeline.now();
-        let foul = self
-            .wire
-            .sent(key, side, bytes, is_restored, now, &mut self.chronicle);
+        let foul = self.wire.sent(
+            key,
+            side,
+            bytes,
+            is_restored,
+            (now, &self.expired),
+            &mut self.chronicle,
+        );
         if let Some(foul) = foul {
             failed(self, &foul.what, &foul.subjects);
         }

@@ -15,6 +15,7 @@ use herd_mio::core::base::clock::Time;
 use herd_mio::core::base::limits::LINK_LINE_BYTES;
 
 use crate::chronicle::{Chronicle, Shown, Subject, fnv};
+use crate::expired::Expired;
 use crate::timeline::{Key, before};
 use herd_testkit::at_line::{Fields, Line, record};
 
@@ -104,8 +105,6 @@ pub(crate) struct Wire {
     /// Servers that have room for few records only.
     tight: BTreeSet<usize>,
     counts: Counts,
-    /// What is older than this may have expired at some server; then it may be learned and sent anew.
-    pub(crate) horizon: i128,
     /// Where the last line crossed that is no heartbeat.
     busiest: Option<usize>,
     /// Records that were sent, until their places in the feed are noted.
@@ -128,7 +127,6 @@ impl Wire {
             stopping: BTreeSet::new(),
             tight: BTreeSet::new(),
             counts: Counts::default(),
-            horizon: i128::MIN,
             busiest: None,
             fresh: Vec::new(),
             kept: Vec::new(),
@@ -269,7 +267,7 @@ impl Wire {
         side: usize,
         bytes: &[u8],
         is_restored: bool,
-        now: Time,
+        (now, expired): (Time, &Expired),
         chronicle: &mut Chronicle,
     ) -> Option<Foul> {
         let tap = self.taps.get_mut(&key)?;
@@ -286,7 +284,7 @@ impl Wire {
                     )
                 });
             }
-            let found = self.line_sent(key, side, line, is_restored);
+            let found = self.line_sent(key, side, line, is_restored, expired);
             foul = foul.take().or(found);
         });
         if tail.len() > LINK_LINE_BYTES {
@@ -301,7 +299,14 @@ impl Wire {
         foul
     }
 
-    fn line_sent(&mut self, key: Key, side: usize, line: &[u8], is_restored: bool) -> Option<Foul> {
+    fn line_sent(
+        &mut self,
+        key: Key,
+        side: usize,
+        line: &[u8],
+        is_restored: bool,
+        expired: &Expired,
+    ) -> Option<Foul> {
         let tap = self.taps.get_mut(&key)?;
         let (edge, sender, receiver) = (tap.edge, tap.hosts[side], tap.hosts[1 - side]);
         let foul = |tap: &Tap, what: &str| {
@@ -319,7 +324,9 @@ impl Wire {
                 self.counts.records += 1;
                 let hash = fnv(line);
                 self.fresh.push((key, line.to_vec()));
-                if Line::of_link(line).is_some_and(|line| line.is_before(self.horizon)) {
+                // What may have expired may be learned and sent anew.
+                if expired.is_on() && Line::of_link(line).is_some_and(|line| expired.covers(&line))
+                {
                     tap.halves[side].sent.insert(hash);
                     return None;
                 }

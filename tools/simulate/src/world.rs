@@ -10,6 +10,7 @@ use herd_mio::core::journal::durability::DiskErrorKind;
 
 use crate::chronicle::{Chronicle, Seconds, Shown, Subject};
 use crate::coverage::{Coverage, MACHINES};
+use crate::expired::Expired;
 use crate::host::{Condition, Fallen, Host, Setup};
 use crate::ledger::{Ledger, when};
 use crate::mobile::Mobile;
@@ -151,7 +152,7 @@ impl World {
             edges,
             prompt: (plan.weather == Weather::Calm).then(|| A_HOP * hosts.len() as u32),
             promises: Vec::new(),
-            horizon: i128::MIN,
+            expired: Expired::default(),
             failure: None,
         };
         let mut world = World {
@@ -254,7 +255,7 @@ impl World {
             }
             Event::Turn { host } => {
                 self.hosts[host].turn(outside);
-                self.ledger.expire_before(outside.horizon);
+                self.ledger.expire(&outside.expired);
                 let now = outside.timeline.now();
                 for kept in outside.wire.kept.drain(..) {
                     if self.hosts[kept.host].disk.is_some() {
@@ -307,7 +308,7 @@ impl World {
 
     fn start(&mut self, host: usize) {
         self.hosts[host].start(&mut self.outside);
-        self.ledger.expire_before(self.outside.horizon);
+        self.ledger.expire(&self.outside.expired);
         if let Err((what, client)) = self.ledger.started(&self.hosts[host]) {
             let subjects = [Subject::Host(host), Subject::Record(client)];
             failed(&mut self.outside, &what, &subjects);
@@ -328,7 +329,7 @@ impl World {
         let (client, line) = &self.outside.promises[promise];
         let late = self.hosts.iter().find(|host| {
             let held = host.held(client);
-            held.as_ref() < Some(line) && !line.is_before(self.outside.horizon)
+            held.as_ref() < Some(line) && !self.outside.expired.covers(line)
         });
         if let Some(host) = late {
             let text = format!(

@@ -206,15 +206,15 @@ impl Promises {
         }
     }
 
-    /// Records whose effective time is before this may have expired, so they are promised no more.
-    pub fn expire_before(&mut self, attos: i128) {
+    /// Records for which `has_expired` holds are promised no more.
+    pub fn expire(&mut self, has_expired: impl Fn(&Line) -> bool) {
         for server in self.servers.values_mut() {
             for answers in server.answers.values_mut() {
-                answers.retain(|answer| !answer.line.is_before(attos));
+                answers.retain(|answer| !has_expired(&answer.line));
             }
             server.answers.retain(|_, answers| !answers.is_empty());
             for lessons in server.lessons.values_mut() {
-                lessons.retain(|lesson| !lesson.line.is_before(attos));
+                lessons.retain(|lesson| !has_expired(&lesson.line));
             }
         }
     }
