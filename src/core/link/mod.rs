@@ -35,8 +35,8 @@
 //!   receiver's feed: the boot id of a life, and a position in that life's feed. They are `- 0` if
 //!   the sender has nothing. The receiver sends its feed from that position, or from the start if
 //!   it does not know that life.
-//! - `AT`: a record of epoch 0, in the format of an answer to a client. A record is not sent back
-//!   to the neighbour that it came from.
+//! - `AT`: a record of epoch 0, in the format of an answer to a client, or a tombstone (see below).
+//!   A record is not sent back to the neighbour that it came from.
 //! - `EPOCH <n> AT …`: a record of epoch `n`, decimal, 1 to 4,294,967,295. See
 //!   [`crate::core::table::records`] for what epochs are.
 //! - `SYNC`: "you now have everything up to this position of my feed". It follows each batch of
@@ -94,8 +94,9 @@
 //! # The status of a server
 //!
 //! A tool that knows the secret can dial as `operator`, a name that no server has. After its
-//! `PROOF`, the acceptor sends the status of the server instead of `LIFE`, and closes the
-//! connection:
+//! `PROOF`, the acceptor sends the status of the server instead of `LIFE`. The operator may then
+//! send one `FORGET`, see below. The acceptor closes the connection if nothing comes for
+//! `linger_ms`.
 //!
 //! ```text
 //!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> refused=<n> <counter>=<n> … version=<version> secret=<place>/<count> plain=<n> handshakes=<kind>:<n>,… disk=<…> table=<…> clocks=<…> max_clients=<n> places_day=<n>:<n> unlinked=<…> … lag=<…> … link=<…> …
@@ -103,6 +104,7 @@
 //!
 //! A reader must ignore keys that it does not know. The keys that the table below does not explain:
 //!
+//! - `records`: the number of clients with a position. Tombstones do not count.
 //! - `digest` is the same for equal tables, in whatever order their records arrived.
 //! - `refused`: the number of records that were refused because of a limit.
 //! - `<counter>`: one key for each counter in
@@ -130,10 +132,41 @@
 //! | `places_day` | `<asked>:<most>` | Google Places was asked `<asked>` times in the last 24 hours, and may be asked `<most>` times; the key is missing if any number is allowed |
 //! | `buffers` | `<bytes>:<maximum>` | what the buffers of all connections hold, and `buffer_bytes` |
 //! | | `<bytes>:<maximum>:<ms>` | the last connection was closed for their sake `<ms>` milliseconds ago |
+//! | `forgotten` | number | the number of tombstones in the table; a server that sends this key understands `FORGET` and tombstones |
 //! | `unlinked` | `<ms>:<name>` | a neighbour has had no link for `<ms>` milliseconds; one key for each such neighbour |
 //! | `lag` | `<ms>:<name>` | a linked neighbour has not confirmed a change for `<ms>` milliseconds; one key for each such neighbour |
 //!
 //! Older versions of the server do not send the keys from `disk` on.
+//!
+//! # A client is forgotten
+//!
+//! ```text
+//!   operator                                             acceptor
+//!   HERD …  PROOF …                               ◄─►    HERD …  PROOF …
+//!                                                 ◄──    STATUS …
+//!   FORGET <client>                               ──►
+//!                                                 ◄──    FORGOTTEN known|unknown <ttl>
+//! ```
+//!
+//! - `FORGET`: the name is the rest of the line: 1 to 4,083 bytes without white space. The server
+//!   replaces the client's record by a *tombstone*, an `AT` line with `-` in the place of the
+//!   location: `AT <server> <skew> <client> - <time>`. The time is that of the forgotten position,
+//!   and the skew is the time of the forgetting minus that time. [`crate::core::table::records`]
+//!   says why the tombstone wins over the position, and loses against the client's next one.
+//! - `FORGOTTEN`: the tombstone is as safe as an answer to an `IAMAT` promises. `unknown` means
+//!   that the server had no position of the client. It has a tombstone all the same, because a
+//!   neighbour can have a position. `<ttl>` is `record_ttl_ms`; 0 means that the tombstone stays
+//!   until the client moves.
+//! - `BYE` instead: the name cannot be a client's, the disk or the table has no room, the disk did
+//!   not take the tombstone in time, or the server stops.
+//!
+//! Only an operator's session takes `FORGET`, one for each connection. Neighbours get tombstones
+//! like all other records. A client cannot send one: `-` is no location.
+//!
+//! A server of a version without tombstones breaks the link when a tombstone arrives ("not an AT
+//! line"), and again on each new link. It leaves tombstones out when it reads a journal. So
+//! `herd-client forget` asks all servers for their status first, and forgets nothing if one of them
+//! sends no `forgotten`.
 
 mod machine;
 pub mod proof;

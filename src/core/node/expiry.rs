@@ -5,6 +5,10 @@
 //! So all servers expire the record without a message, each when its own clock has reached the end
 //! of the record's time to live. The table does not give out expired records. A sweep, a search of
 //! the table in small steps, removes them.
+//!
+//! A tombstone expires in the same way, and later than the record that it replaced. A record that
+//! won by its epoch, because clocks disagree, can expire before the record that it replaced. A
+//! server that lagged meanwhile can then bring the older record back, until that expires too.
 
 use std::time::Duration;
 

@@ -377,7 +377,7 @@ impl Story {
                     "STATUS boot={} wall={} records={} digest={:016x} clients=0 refused={}{counters} version={}",
                     self.node.boot(),
                     now.wall,
-                    records.len(),
+                    records.positions(),
                     records.digest(),
                     records.refused(),
                     env!("CARGO_PKG_VERSION"),
@@ -415,6 +415,7 @@ impl Story {
             "table=",
             "clocks=",
             "max_clients=",
+            "forgotten=",
             "unlinked=",
             "lag=",
             "refused_by_address=",
@@ -621,7 +622,7 @@ impl Story {
         assert_eq!(records.len(), self.table.len());
         for (client, (at, _)) in &self.table {
             let line = [&at.line[..], b"\n"].concat();
-            assert_eq!(records.line(client), Some(line));
+            assert_eq!(records.record(client), Some(line));
             assert_eq!(records.epoch(client), Some(at.epoch));
         }
     }

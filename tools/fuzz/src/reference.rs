@@ -188,11 +188,15 @@ impl At {
         let is_name = |name: &[u8]| !name.is_empty() && !name.iter().any(|&byte| is_space(byte));
         let (skew, stamp) = (read_skew(skew)?, stamp(time)?);
         let receipt = stamp + skew * 1_000_000_000;
-        if !is_name(server) || !is_name(client) || location(at).is_none() || skew < 0 && receipt < 0
-        {
+        let is_tombstone = at == b"-";
+        let is_place = is_tombstone || location(at).is_some();
+        if !is_name(server) || !is_name(client) || !is_place || skew < 0 && receipt < 0 {
             return None;
         }
-        let effective = stamp.min(receipt + MAX_LEAD_NS * 1_000_000_000);
+        let effective = match is_tombstone {
+            true => receipt,
+            false => stamp.min(receipt + MAX_LEAD_NS * 1_000_000_000),
+        };
         Some(At {
             epoch: 0,
             effective,

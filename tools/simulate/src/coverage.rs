@@ -15,6 +15,31 @@ use herd_mio::core::session::herd::Dial;
 /// States that do not last, and in which servers are seldom: more faults aim at them.
 pub(crate) const RARE: [&str; 4] = ["waiting for room", "closing", "SwitchDue", "Switching"];
 
+/// All kinds of faults, by the names that [`crate::plan::Trouble`] gives them.
+pub(crate) const FAULTS: [&str; 21] = [
+    "reset",
+    "half-open",
+    "silent cut",
+    "one-way cut",
+    "stall",
+    "slow link",
+    "freeze",
+    "kill",
+    "power cut",
+    "stop",
+    "clock set",
+    "no name server",
+    "kill of all",
+    "power cut of all",
+    "torn write",
+    "full disk",
+    "bad disk",
+    "refusing disk",
+    "slow disk",
+    "older copy",
+    "few records",
+];
+
 /// A state machine.
 pub(crate) struct Machine {
     pub(crate) name: &'static str,
@@ -207,4 +232,18 @@ fn reason((machine, state, fault): Cell) -> Option<&'static str> {
         *of == machine && states.contains(&state) && (faults.is_empty() || faults.contains(&fault))
     };
     NEVER.iter().find(is_meant).map(|(.., why)| *why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FAULTS, MACHINES};
+
+    #[test]
+    fn a_fault_that_concerns_a_machine_is_one_that_there_is() {
+        for machine in &MACHINES {
+            for fault in machine.faults {
+                assert!(FAULTS.contains(fault), "{fault}");
+            }
+        }
+    }
 }

@@ -46,6 +46,12 @@ pub fn herds() -> Vec<&'static str> {
     herds::names().collect()
 }
 
+/// The names of all kinds of faults.
+#[must_use]
+pub fn faults() -> &'static [&'static str] {
+    &coverage::FAULTS
+}
+
 /// The case of a seed in a herd.
 #[must_use]
 pub fn case(seed: u64, herd: &str) -> Case {

@@ -7,7 +7,7 @@
     reason = "a test ends at what it did not expect"
 )]
 
-use herd_simulate::{Coverage, Story, case, explain, herds, simulate};
+use herd_simulate::{Coverage, Story, case, explain, faults, herds, simulate};
 
 /// Runs so many seeds of a herd (ten times as many in a release build), all of which have to hold.
 fn hold(herd: &str, seeds: u64) -> Vec<Story> {
@@ -45,32 +45,13 @@ fn the_other_herds_of_the_course_hold_too() {
 fn two_servers_hold_and_nothing_is_left_untried() {
     let stories = hold("pair", 100);
     let sum = |of: fn(&Story) -> u64| stories.iter().map(of).sum::<u64>();
-    for kind in [
-        "reset",
-        "half-open",
-        "silent cut",
-        "one-way cut",
-        "stall",
-        "slow link",
-        "freeze",
-        "kill",
-        "power cut",
-        "stop",
-        "clock set",
-        "no name server",
-        "kill of all",
-        "power cut of all",
-        "torn write",
-        "full disk",
-        "bad disk",
-        "refusing disk",
-        "slow disk",
-        "older copy",
-        "few records",
-    ] {
-        let times = stories.iter().filter_map(|story| story.faults.get(kind));
+    for kind in faults() {
+        let times = stories.iter().filter_map(|story| story.faults.get(*kind));
         assert!(times.sum::<u64>() >= 1, "{kind}");
     }
+    // No fault happens that is not on the list.
+    let mut happened = stories.iter().flat_map(|story| story.faults.keys());
+    assert!(happened.all(|kind| faults().contains(kind)));
     let mut coverage = Coverage::default();
     stories
         .iter()

@@ -138,7 +138,7 @@ impl Host {
         self.open_journal();
         let node = &self.node;
         let mut table = |client: &[u8]| {
-            let mut line = node.records().line(client)?;
+            let mut line = node.records().record(client)?;
             line.pop();
             Line::new(&line, node.records().epoch(client)?)
         };
@@ -168,7 +168,7 @@ impl Host {
 
     pub(crate) fn line(&self, client: &[u8]) -> Option<At> {
         let records = self.node.records();
-        let at = At::read(records.line(client)?.strip_suffix(b"\n")?)?;
+        let at = At::read(records.record(client)?.strip_suffix(b"\n")?)?;
         let epoch = records.epoch(client)?;
         Some(At { epoch, ..at })
     }
