@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_take_one_line() {
+    fn a_usage_error_is_one_line() {
         let mistake = |arguments: &[&str]| {
             one_line(&Cli::from(arguments.iter().map(Into::into).collect()).unwrap_err())
         };

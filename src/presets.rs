@@ -133,7 +133,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_link_joins_two_servers_of_its_herd_and_every_herd_is_connected() {
+    fn every_preset_is_a_connected_graph() {
         for preset in &PRESETS {
             let mut reached = HashSet::from([preset.servers[0]]);
             for _ in 0..preset.servers.len() {

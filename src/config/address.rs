@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_origins() {
+    fn addresses_and_origins_are_parsed() {
         let good = |text: &str| address(text, "x").map(|a| a.to_string()).ok();
         assert_eq!(good("localhost:0").as_deref(), Some("localhost:0"));
         assert_eq!(good("[::1]:80").as_deref(), Some("[::1]:80"));

@@ -127,7 +127,7 @@ mod tests {
         [[servers]]\nname = \"B\"\nclients = \"127.0.0.1:3\"\npeers = \"127.0.0.1:4\"\n";
 
     #[test]
-    fn a_file_becomes_a_server() {
+    fn a_config_file_configures_a_server() {
         let config = herd(TWO)
             .unwrap()
             .server("B", &Overrides::default())
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_where_and_what() {
+    fn config_errors_have_a_position_and_a_reason() {
         let error = |text: &str| herd(text).unwrap_err().0;
         assert_eq!(
             error("servers = 3"),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_that_the_file_sets_are_known() {
+    fn limits_set_in_the_config_file_are_recorded() {
         let text = format!("{TWO}[limits]\nmax_clients_per_address = 50_000\n");
         let config = herd(&text).unwrap().server("A", &Overrides::default());
         let limits = config.unwrap().settings.limits;
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn google_is_asked_so_often_and_a_stand_in_as_often_as_it_is_told() {
+    fn the_default_rate_limit_applies_to_google_only() {
         let check = |places: &str| {
             let text = format!("{TWO}[places]\n{places}");
             let config = herd(&text).unwrap().server("A", &Overrides::default());
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_everybody_may_read_is_noted() {
+    fn a_world_readable_secret_file_is_noted() {
         let directory = tempfile::tempdir().unwrap();
         let files = ["secret", "key"].map(|name| directory.path().join(name));
         let overrides = Overrides {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_herd_beyond_this_machine_needs_a_secret() {
+    fn links_to_other_hosts_need_a_secret() {
         let far = TWO.replace("127.0.0.1:4", "192.0.2.1:4");
         let error = herd(&far)
             .unwrap()
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_over_the_environment_and_the_environment_over_the_file() {
+    fn flags_override_variables_which_override_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str| {
             let path = directory.path().join(name);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_secret_is_described_or_debugged() {
+    fn secrets_are_not_in_describe_or_debug_output() {
         let overrides = Overrides {
             secret: Some(Secret::new(b"herd-secret".to_vec())),
             places_key: Some(Secret::new(b"places-key".to_vec())),

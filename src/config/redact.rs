@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_might_be_a_secret_is_not_repeated() {
+    fn text_that_looks_like_a_secret_is_redacted() {
         for secret in [
             "AIzaSyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY",
             "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_the_place_of_a_table_is_not_repeated() {
+    fn a_string_in_place_of_a_table_is_redacted() {
         assert_eq!(
             of_parser("invalid type: string \"correct horse\", expected \", expected struct X"),
             "invalid type: string, expected struct X"
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_shown_as_far_as_its_path() {
+    fn a_url_is_shown_without_query_and_user() {
         for (url, shown) in [
             ("http://a.test/b", "http://a.test/b"),
             ("https://a.test/json?key=k&x", "https://a.test/json…"),

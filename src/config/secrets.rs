@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_has_one_secret_or_two_and_no_more() {
+    fn a_secret_file_has_one_or_two_secrets() {
         let read = |text: &str| secrets_of(&Secret::new(text.into()), &SecretSource::Variable);
         let one = |secret: &str| Secret::new(secret.into());
         for text in ["old", "old\n", "\r\n\n  old \t\r\n\n", "old\nold\nold\n"] {

@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn no_session_is_resumed_between_neighbours_whichever_side_would() {
+    fn no_session_is_resumed_between_neighbours_on_either_side() {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_in_json_is_exact_and_harmless() {
+    fn a_record_is_shown_in_exact_and_escaped_json() {
         let line =
             b"AT Riley -0.000000001 \xffki\xc2\x9bwi\" +034.50-118.445127 1621464827.959498503";
         let text = record_in_json(7, 2, line).unwrap();

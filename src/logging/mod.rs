@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn whenever_there_is_enough_the_writer_writes_it_at_once() {
+    fn the_log_writer_writes_each_full_buffer_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let mut turn = with_writer(&path);
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_may_say_more_than_there_is_room_for_at_once() {
+    fn a_turn_may_log_more_than_the_buffer_holds() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let mut turn = with_writer(&path);

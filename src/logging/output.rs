@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_is_longer_than_allowed_and_the_oldest_goes() {
+    fn log_files_stay_below_max_bytes_and_the_oldest_is_deleted() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let mut output = output(&path, 45, 2);
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_longer_than_a_file_may_be_has_one_of_its_own() {
+    fn a_line_longer_than_max_bytes_gets_its_own_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let mut output = output(&path, 45, 9);
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_of_a_file_that_was_there_counts() {
+    fn the_length_of_an_existing_log_file_counts() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         fs::write(&path, TEN.repeat(4)).unwrap();
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_symbolic_link_leads_to_is_rotated_and_the_link_stays() {
+    fn the_target_of_a_symlink_is_rotated_and_the_link_stays() {
         let directory = tempfile::tempdir().unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         let (path, file) = (directory.path().join("log"), elsewhere.path().join("file"));
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn where_it_cannot_be_rotated_lines_go_on_and_it_is_tried_again() {
+    fn a_failed_rotation_loses_no_lines_and_is_retried() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         // A file cannot be renamed to the name of a directory.
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_rotated_where_nothing_can_be_written() {
+    fn a_log_that_cannot_be_written_is_not_rotated() {
         let mut output = output(Path::new("/dev/full"), 45, 3);
         assert_eq!(output.write(&TEN.repeat(30)), 30);
         assert!(!Path::new("/dev/full.1").exists());

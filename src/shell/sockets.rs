@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_of_a_closed_connection_is_not_for_the_one_that_has_its_index_now() {
+    fn a_stale_event_does_not_reach_the_reused_slot() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut slots = crate::core::base::slots::Slots::default();

@@ -198,7 +198,7 @@ impl Transport {
                 Ok(count) => {
                     // A short read means that the stream is drained (epoll(7)). The exception is a
                     // socket for which an end, an error or urgent data was reported (test:
-                    // `urgent_data_hides_nothing_that_is_behind_it`).
+                    // `bytes_after_tcp_urgent_data_are_read`).
                     if count < into.len() && !self.short_reads {
                         self.readable = false;
                     }
@@ -262,7 +262,7 @@ mod tests {
     use crate::core::base::transitions::assert_drawn;
 
     #[test]
-    fn the_page_shows_the_transitions() {
+    fn the_module_docs_show_the_transitions() {
         assert_drawn(include_str!("transport.rs"), &TRANSITIONS);
     }
 }

@@ -17,7 +17,7 @@ use crate::outside::{self, wrapped};
 use crate::places::stand_in;
 
 #[test]
-fn a_server_that_was_not_run_for_longer_than_any_deadline_blames_nobody_for_it() {
+fn a_suspended_server_closes_no_client_for_lateness() {
     // More clients than one poll returns events.
     const CROWD: usize = 1500;
     let places = stand_in();
@@ -63,7 +63,7 @@ fn a_server_that_was_not_run_for_longer_than_any_deadline_blames_nobody_for_it()
 }
 
 #[test]
-fn whoever_speaks_while_it_is_not_run_behind_its_poll_is_not_late() {
+fn input_during_a_delayed_poll_meets_its_deadline() {
     let what = "a server that is not run between its poll and its deadlines";
     if !outside::can_trace(what) {
         return;
@@ -96,7 +96,7 @@ fn whoever_speaks_while_it_is_not_run_behind_its_poll_is_not_late() {
 }
 
 #[test]
-fn whoever_reads_its_output_may_die_and_it_serves_on() {
+fn a_server_survives_a_closed_stdout_and_stderr_pipe() {
     let herd = Herd::single().with("[limits]\nlinger_ms = 50\n");
     let mut command = herd.command("Riley");
     command.stdin(Stdio::null());
@@ -121,7 +121,7 @@ fn whoever_reads_its_output_may_die_and_it_serves_on() {
 }
 
 #[test]
-fn a_pipe_for_a_log_that_nobody_has_opened_keeps_nobody_waiting() {
+fn a_log_fifo_without_a_reader_blocks_no_client() {
     let herd = Herd::single().with("[limits]\nlog_buffer_bytes = 20000\nlog_faults_bytes = 1000000000\nlog_client_faults_bytes = 1000000000\n");
     let pipe = herd.directory.path().join("pipe");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
@@ -167,7 +167,7 @@ fn a_pipe_for_a_log_that_nobody_has_opened_keeps_nobody_waiting() {
 }
 
 #[test]
-fn as_the_first_process_of_a_container_it_obeys_signals_and_has_no_children() {
+fn process_1_obeys_signals_and_has_no_children() {
     let what = "a server that is process 1";
     if !outside::is_root(what) || !outside::has_program("unshare", what) {
         return;

@@ -128,7 +128,7 @@ fn mib(kib: u64) -> u64 {
 }
 
 #[test]
-fn clients_that_never_read_are_closed_and_everybody_else_is_served() {
+fn clients_that_never_read_are_closed_and_others_are_served() {
     const CLIENTS: usize = 400;
     const BUDGET: u64 = 16 << 20;
     let herd = two().level("info").with(&format!(

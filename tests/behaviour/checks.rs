@@ -56,7 +56,7 @@ fn files(directory: &Path) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn what_ends_the_start_ends_the_check() {
+fn check_fails_where_the_start_fails() {
     let herd = Herd::single();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -109,7 +109,7 @@ fn what_ends_the_start_ends_the_check() {
 }
 
 #[test]
-fn a_journal_that_ends_the_start_ends_the_check_and_is_not_changed() {
+fn check_fails_on_a_bad_journal_and_does_not_change_it() {
     let herd = Herd::single();
     let data = herd.directory.path().join("data");
     let with_data = ["--data-dir", "data"];
@@ -154,7 +154,7 @@ fn a_journal_that_ends_the_start_ends_the_check_and_is_not_changed() {
 }
 
 #[test]
-fn a_check_leaves_nothing_behind() {
+fn check_creates_and_removes_no_files() {
     let herd = Herd::single();
     herd.config_file();
     let before = files(herd.directory.path());
@@ -170,7 +170,7 @@ fn a_check_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_this_user_may_not_write_ends_the_check() {
+fn check_fails_on_paths_without_write_permission() {
     let herd = Herd::single();
     let data = herd.directory.path().join("data");
     fs::create_dir(&data).unwrap();
@@ -183,7 +183,7 @@ fn what_this_user_may_not_write_ends_the_check() {
 }
 
 #[test]
-fn a_neighbour_s_name_without_an_address_is_told_and_does_not_end_the_check() {
+fn check_notes_an_unresolvable_neighbour_and_passes() {
     let herd = Herd::single().with(
         "[[servers]]\nname = \"Far\"\nclients = \"far.invalid:1\"\npeers = \"far.invalid:2\"\n",
     );
@@ -210,7 +210,7 @@ fn a_neighbour_s_name_without_an_address_is_told_and_does_not_end_the_check() {
 }
 
 #[test]
-fn modes_that_let_others_change_or_read_positions_are_told() {
+fn modes_that_let_others_change_or_read_data_are_logged() {
     let herd = Herd::single();
     let data = herd.directory.path().join("data");
     fs::create_dir(&data).unwrap();

@@ -131,7 +131,7 @@ fn each_preset_has_its_graph_and_ports() {
 }
 
 #[test]
-fn a_name_alone_means_2021_or_the_newest_that_has_it() {
+fn a_bare_name_means_preset_2021_or_the_newest_with_it() {
     for (name, preset) in [
         ("Riley", "2021"),
         ("Jaquez", "2021"),
@@ -150,7 +150,7 @@ fn a_name_alone_means_2021_or_the_newest_that_has_it() {
 }
 
 #[test]
-fn mistakes_are_told_in_one_line() {
+fn a_configuration_error_is_one_line() {
     let text = mistake(&["Nobody"]);
     assert!(
         text.contains("\"Nobody\"")
@@ -196,7 +196,7 @@ fn mistakes_are_told_in_one_line() {
 }
 
 #[test]
-fn a_config_file_s_mistakes_have_a_line_and_a_column() {
+fn config_file_errors_have_a_line_and_a_column() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("herd.toml");
     let path_text = path.to_str().unwrap();
@@ -293,7 +293,7 @@ fn help_version_and_check_end_with_status_0() {
 }
 
 #[test]
-fn a_taken_port_is_a_failure_at_run_time() {
+fn a_port_in_use_exits_with_status_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = run(&["Riley", "--listen", &address, "--log-file", "-"]);
@@ -307,7 +307,7 @@ fn a_taken_port_is_a_failure_at_run_time() {
 }
 
 #[test]
-fn it_answers_within_half_a_second_of_its_start() {
+fn a_server_answers_within_500_ms_of_its_start() {
     let herd = Herd::single();
     let begun = std::time::Instant::now();
     let server = herd.start("Riley");
@@ -316,7 +316,7 @@ fn it_answers_within_half_a_second_of_its_start() {
 }
 
 #[test]
-fn a_key_file_and_the_environment_are_read_and_shown_to_nobody() {
+fn keys_from_file_and_environment_are_used_and_not_shown() {
     let places = crate::places::stand_in();
     let herd = Herd::single().asking(&places).env("HERD_PLACES_KEY", "");
     let key = herd.directory.path().join("key");
@@ -342,7 +342,7 @@ fn a_key_file_and_the_environment_are_read_and_shown_to_nobody() {
 }
 
 #[test]
-fn a_closed_standard_output_does_not_matter() {
+fn a_server_runs_with_a_closed_stdout_and_stderr() {
     let herd = Herd::single();
     let mut command = std::process::Command::new("sh");
     command
@@ -379,7 +379,7 @@ impl Drop for Ended {
 }
 
 #[test]
-fn the_readme_s_config_file_is_one() {
+fn the_readme_s_config_file_is_valid() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let toml = readme
         .split_once("```toml\n")
@@ -410,7 +410,7 @@ fn the_readme_s_config_file_is_one() {
 }
 
 #[test]
-fn the_readme_and_the_help_name_every_flag_that_they_should() {
+fn the_readme_and_the_help_name_the_same_flags() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let mut help = String::from_utf8(run(&["--help"]).stdout).unwrap();
     for command in ["verify", "stats", "list", "export", "repair"] {
@@ -475,7 +475,7 @@ fn the_readme_and_the_help_name_every_flag_that_they_should() {
 /// nearly everything. `--bin` leaves the whole workspace selected, like the build command in the
 /// README.
 #[test]
-fn the_readme_s_commands_use_what_its_build_has_built() {
+fn the_readme_s_commands_do_not_trigger_a_rebuild() {
     for file in ["README.md", ".cargo/config.toml", "tools/compare/README.md"] {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
         let text = fs::read_to_string(path).unwrap();

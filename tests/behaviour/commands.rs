@@ -10,7 +10,7 @@ use herd_testkit::herd::Herd;
 use herd_testkit::transcripts::TRANSCRIPTS;
 
 #[test]
-fn every_transcript_is_played_to_its_end() {
+fn every_transcript_gets_the_expected_answers() {
     let places = Places::start(Options::default()).unwrap();
     let server = Herd::single().asking(&places).start("Riley");
     for transcript in TRANSCRIPTS {
@@ -19,7 +19,7 @@ fn every_transcript_is_played_to_its_end() {
 }
 
 #[test]
-fn behind_a_proxy_s_header_too() {
+fn every_transcript_passes_after_a_proxy_header() {
     let places = Places::start(Options::default()).unwrap();
     let behind = "[clients]\nproxy_protocol = true\nproxies = [\"127.0.0.0/8\"]\n";
     let server = Herd::single().asking(&places).with(behind).start("Riley");
@@ -36,7 +36,7 @@ fn behind_a_proxy_s_header_too() {
 }
 
 #[test]
-fn the_suite_notices_a_server_of_another_name() {
+fn a_transcript_fails_against_another_server_s_name() {
     let server = Herd::new(&["Jaquez"], &[]).start("Jaquez");
     let first = TRANSCRIPTS[0];
     let play = std::panic::AssertUnwindSafe(|| first.play(&|| server.client()));
@@ -44,7 +44,7 @@ fn the_suite_notices_a_server_of_another_name() {
 }
 
 #[test]
-fn an_error_of_our_own_has_google_s_shape() {
+fn an_error_of_the_server_has_google_s_json_shape() {
     let server = Herd::single().start("Riley");
     let mut client = server.client();
     let at = client.ask("IAMAT x +1+2 3");

@@ -16,7 +16,7 @@ fn quiet() -> Server {
 }
 
 #[test]
-fn two_hundred_clients_at_once() {
+fn two_hundred_clients_are_served_at_once() {
     let server = quiet();
     let mut clients: Vec<Client> = (0..200).map(|_| server.client()).collect();
     for round in 0..5 {
@@ -33,7 +33,7 @@ fn two_hundred_clients_at_once() {
 }
 
 #[test]
-fn ten_thousand_commands_pipelined_on_one_connection() {
+fn ten_thousand_pipelined_commands_are_answered() {
     let server = quiet();
     let mut client = server.client();
     let commands: String = (0..10_000)
@@ -57,7 +57,7 @@ fn ten_thousand_commands_pipelined_on_one_connection() {
 }
 
 #[test]
-fn a_client_that_never_reads_is_not_read_and_costs_little() {
+fn a_client_that_never_reads_is_paused_and_takes_little_memory() {
     let server = quiet();
     let before = server.status("VmRSS");
     let mut deaf = server.client();
@@ -81,7 +81,7 @@ fn a_client_that_never_reads_is_not_read_and_costs_little() {
 }
 
 #[test]
-fn one_that_was_paused_at_its_last_command_is_read_again() {
+fn a_client_paused_at_its_last_command_is_resumed() {
     let server = Herd::single()
         .level("warn")
         .with("[limits]\noutput_high_bytes = 10000\noutput_low_bytes = 100\n")
@@ -114,7 +114,7 @@ fn one_that_was_paused_at_its_last_command_is_read_again() {
 }
 
 #[test]
-fn one_that_does_not_read_for_too_long_is_cut_off() {
+fn a_client_that_does_not_read_is_closed_after_output_stall_ms() {
     let server = Herd::single()
         .level("warn")
         .with("[limits]\noutput_stall_ms = 200\n")
@@ -129,7 +129,7 @@ fn one_that_does_not_read_for_too_long_is_cut_off() {
 }
 
 #[test]
-fn a_flood_of_one_client_leaves_the_others_their_share() {
+fn a_flooding_client_does_not_delay_others() {
     let server = quiet();
     let flood = server.client();
     let mut reader = flood.stream().try_clone().unwrap();
@@ -154,7 +154,7 @@ fn a_flood_of_one_client_leaves_the_others_their_share() {
 }
 
 #[test]
-fn idle_clients_cost_less_than_a_kibibyte() {
+fn an_idle_client_takes_less_than_1_kib() {
     let server = quiet();
     let mut clients: Vec<Client> = (0..100).map(|_| server.client()).collect();
     for client in &mut clients {
@@ -172,7 +172,7 @@ fn idle_clients_cost_less_than_a_kibibyte() {
 }
 
 #[test]
-fn connects_and_disconnects_in_a_burst_leave_nothing_behind() {
+fn a_burst_of_connects_and_disconnects_leaks_no_descriptor() {
     let server = quiet();
     let descriptors = || {
         std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
@@ -203,7 +203,7 @@ fn connects_and_disconnects_in_a_burst_leave_nothing_behind() {
 }
 
 #[test]
-fn out_of_descriptors_nobody_connected_is_hurt_and_it_recovers() {
+fn connected_clients_survive_descriptor_exhaustion() {
     let herd = Herd::single();
     let mut command = std::process::Command::new("sh");
     command
@@ -230,7 +230,7 @@ fn out_of_descriptors_nobody_connected_is_hurt_and_it_recovers() {
 }
 
 #[test]
-fn more_clients_than_allowed_are_refused() {
+fn clients_above_max_clients_are_rejected() {
     let server = Herd::single()
         .with("[limits]\nmax_clients = 3\n")
         .start("Riley");
@@ -269,7 +269,7 @@ fn more_clients_than_allowed_are_refused() {
 }
 
 #[test]
-fn more_clients_from_one_address_than_allowed_are_refused() {
+fn clients_above_max_clients_per_address_are_rejected() {
     let server = Herd::single()
         .with("[limits]\nmax_clients_per_address = 2\n")
         .start("Riley");
@@ -286,7 +286,7 @@ fn more_clients_from_one_address_than_allowed_are_refused() {
 }
 
 #[test]
-fn clients_that_are_refused_for_their_address_are_counted_for_an_operator() {
+fn status_counts_clients_refused_by_address() {
     let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
         .with("[limits]\nmax_clients_per_address = 1\n");
     let jaquez = herd.start("Jaquez");
@@ -302,7 +302,7 @@ fn clients_that_are_refused_for_their_address_are_counted_for_an_operator() {
 }
 
 #[test]
-fn more_records_than_allowed_are_refused() {
+fn records_above_max_records_are_refused() {
     let server = Herd::single()
         .with("[limits]\nmax_records = 2\n")
         .start("Riley");
@@ -318,7 +318,7 @@ fn more_records_than_allowed_are_refused() {
 }
 
 #[test]
-fn an_idle_herd_sleeps() {
+fn an_idle_server_uses_almost_no_cpu() {
     let herd = Herd::preset("2021");
     let servers = herd.start_all();
     let ticks = |server: &Server| {

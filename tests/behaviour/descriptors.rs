@@ -19,7 +19,7 @@ fn reset(client: Client) {
 }
 
 #[test]
-fn out_of_descriptors_it_waits_without_spinning_tells_it_once_and_goes_on() {
+fn descriptor_exhaustion_is_logged_once_without_spinning() {
     let herd = Herd::single().level("info");
     let limited = wrapped(
         &["sh", "-c", "ulimit -n 40; exec \"$@\"", "sh"],
@@ -70,7 +70,7 @@ fn out_of_descriptors_it_waits_without_spinning_tells_it_once_and_goes_on() {
 }
 
 #[test]
-fn resets_at_every_moment_of_a_conversation_leave_nothing_behind() {
+fn resets_at_any_point_leak_no_descriptor() {
     let places = stand_in();
     places.set_behaviour(Behaviour::Hold);
     let server = Herd::single().asking(&places).level("info").start("Riley");

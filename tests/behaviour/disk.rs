@@ -25,7 +25,7 @@ fn meddled(herd: &Herd, calls: &str, inject: &str) -> (Server, outside::Trace) {
 }
 
 #[test]
-fn a_write_that_takes_long_holds_up_only_those_who_wait_for_it() {
+fn a_slow_journal_write_delays_only_its_own_answers() {
     if !outside::can_trace("a slow write of the journal") {
         return;
     }
@@ -64,7 +64,7 @@ fn a_write_that_takes_long_holds_up_only_those_who_wait_for_it() {
 }
 
 #[test]
-fn a_file_system_that_cannot_reserve_room_does_without() {
+fn a_server_runs_without_fallocate() {
     if !outside::can_trace("a file system that cannot reserve room") {
         return;
     }
@@ -78,7 +78,7 @@ fn a_file_system_that_cannot_reserve_room_does_without() {
 }
 
 #[test]
-fn what_a_file_system_lacks_is_told_and_done_without() {
+fn missing_file_locks_and_directory_syncs_are_logged() {
     if !outside::can_trace("a file system without locks") {
         return;
     }
@@ -103,7 +103,7 @@ fn what_a_file_system_lacks_is_told_and_done_without() {
 }
 
 #[test]
-fn a_rename_that_is_refused_gives_the_compaction_up_and_nothing_else() {
+fn a_failed_rename_aborts_only_the_compaction() {
     if !outside::can_trace("a rename that is refused") {
         return;
     }
@@ -127,7 +127,7 @@ fn a_rename_that_is_refused_gives_the_compaction_up_and_nothing_else() {
 }
 
 #[test]
-fn a_sync_without_room_is_made_good_by_a_new_file() {
+fn a_sync_without_room_is_followed_by_a_compaction() {
     if !outside::can_trace("a sync that finds no room") {
         return;
     }
@@ -185,7 +185,7 @@ fn long_journal(records: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_signal_ends_a_start_that_is_still_reading_its_journal() {
+fn a_signal_stops_a_server_that_reads_its_journal() {
     let herd = single().level("info");
     let directory = data_dir(&herd, "Riley");
     fs::create_dir_all(&directory).unwrap();
@@ -210,7 +210,7 @@ fn a_signal_ends_a_start_that_is_still_reading_its_journal() {
 }
 
 #[test]
-fn a_journal_of_format_1_is_read_and_written_anew() {
+fn a_journal_of_format_1_is_rewritten_in_format_2() {
     let herd = single().level("info");
     let directory = data_dir(&herd, "Riley");
     fs::create_dir_all(&directory).unwrap();
@@ -275,7 +275,7 @@ fn a_journal_that_is_a_mount_point_is_refused() {
 }
 
 #[test]
-fn a_sync_that_takes_long_holds_up_nobody_who_does_not_wait_for_it() {
+fn a_slow_sync_delays_no_answers_with_fsync_interval() {
     if !outside::can_trace("a slow sync of the journal") {
         return;
     }

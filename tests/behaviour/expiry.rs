@@ -25,7 +25,7 @@ pub(crate) fn knows(client: &mut Client, name: &str) -> bool {
 }
 
 #[test]
-fn a_record_expires_on_every_server_and_does_not_come_back_after_a_start() {
+fn a_record_expires_on_every_server_and_after_a_restart() {
     let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
         .with("[limits]\nrecord_ttl_ms = 60000\n");
     let data = herd.directory.path().join("data");

@@ -36,32 +36,32 @@ fn floods_from_each_to_all(year: &str) {
 }
 
 #[test]
-fn preset_2016() {
+fn updates_flood_preset_2016() {
     floods_from_each_to_all("2016");
 }
 
 #[test]
-fn preset_2018() {
+fn updates_flood_preset_2018() {
     floods_from_each_to_all("2018");
 }
 
 #[test]
-fn preset_2020() {
+fn updates_flood_preset_2020() {
     floods_from_each_to_all("2020");
 }
 
 #[test]
-fn preset_2021() {
+fn updates_flood_preset_2021() {
     floods_from_each_to_all("2021");
 }
 
 #[test]
-fn preset_2022() {
+fn updates_flood_preset_2022() {
     floods_from_each_to_all("2022");
 }
 
 #[test]
-fn preset_2023() {
+fn updates_flood_preset_2023() {
     floods_from_each_to_all("2023");
 }
 
@@ -72,7 +72,7 @@ fn two() -> (Herd, HashMap<String, Server>) {
 }
 
 #[test]
-fn the_newest_position_wins_wherever_it_was_told() {
+fn the_newest_position_wins_on_every_server() {
     let (_herd, servers) = two();
     let newer = servers["Jaquez"].client().ask("IAMAT x +1+1 1000.2");
     servers["Riley"]
@@ -96,7 +96,7 @@ fn the_newest_position_wins_wherever_it_was_told() {
 }
 
 #[test]
-fn the_neighbours_hear_an_update_before_its_client_does() {
+fn an_update_is_sent_to_neighbours_before_it_is_answered() {
     let (_herd, servers) = two();
     let (mut teller, mut asker) = (servers["Riley"].client(), servers["Jaquez"].client());
     // Both servers run at the same time, so one round proves little. But if the server answered its
@@ -108,7 +108,7 @@ fn the_neighbours_hear_an_update_before_its_client_does() {
 }
 
 #[test]
-fn ids_of_any_bytes_cross_the_herd() {
+fn client_ids_of_any_bytes_are_flooded() {
     let (_herd, servers) = two();
     let id = &b"\xff\x00\x1b?\xc2\xa0"[..];
     let mut teller = servers["Riley"].client();
@@ -133,7 +133,7 @@ fn ids_of_any_bytes_cross_the_herd() {
 }
 
 #[test]
-fn many_clients_many_updates_and_every_server_agrees() {
+fn concurrent_updates_converge_on_every_server() {
     let herd = Herd::preset("2021").level("info");
     let servers = herd.start_all();
     let names = herd.names();

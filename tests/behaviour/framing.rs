@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use herd_testkit::herd::Herd;
 
 #[test]
-fn a_mebibyte_without_a_newline_does_not_lose_its_answer() {
+fn an_overlong_line_of_1_mib_is_answered() {
     let server = Herd::single().start("Riley");
     let mut client = server.client();
     let before = server.status("VmRSS");
@@ -61,7 +61,7 @@ fn random_bytes_are_answered_line_by_line() {
 }
 
 #[test]
-fn a_line_that_is_never_finished_is_given_up() {
+fn an_unfinished_line_is_answered_after_line_ms() {
     let server = Herd::single()
         .with("[limits]\nline_ms = 300\nlinger_ms = 300\n")
         .start("Riley");
@@ -72,7 +72,7 @@ fn a_line_that_is_never_finished_is_given_up() {
 }
 
 #[test]
-fn an_idle_client_is_left_alone_whatever_the_time_for_a_line() {
+fn line_ms_does_not_close_an_idle_client() {
     let server = Herd::single()
         .with("[limits]\nline_ms = 50\nlinger_ms = 50\noutput_stall_ms = 50\n")
         .start("Riley");
@@ -85,7 +85,7 @@ fn an_idle_client_is_left_alone_whatever_the_time_for_a_line() {
 }
 
 #[test]
-fn urgent_data_hides_nothing_that_is_behind_it() {
+fn bytes_after_tcp_urgent_data_are_read() {
     let server = Herd::single().start("Riley");
     server.client().ask("begin");
     // All input has arrived when the server reads. The kernel ends a read before the urgent byte,

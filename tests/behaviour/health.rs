@@ -43,7 +43,7 @@ fn wait_until_told(herd: &Herd, code: i32, expected: &str) -> String {
 }
 
 #[test]
-fn a_server_that_refuses_every_iamat_does_not_look_healthy() {
+fn a_server_that_refuses_every_iamat_is_reported_unhealthy() {
     let herd = keeping(two());
     let servers = herd.start_all();
     let riley = &servers["Riley"];
@@ -83,7 +83,7 @@ fn a_server_that_refuses_every_iamat_does_not_look_healthy() {
 }
 
 #[test]
-fn a_full_table_and_clients_clocks_are_told_and_what_keeps_nothing_is_no_fault() {
+fn status_shows_a_full_table_clock_errors_and_no_journal() {
     let herd = Herd::single().with("[limits]\nmax_records = 2\n");
     let server = herd.start("Riley");
     let (code, told) = status(&herd, &[]);
@@ -108,7 +108,7 @@ fn a_full_table_and_clients_clocks_are_told_and_what_keeps_nothing_is_no_fault()
 }
 
 #[test]
-fn servers_that_stop_freeze_or_run_with_another_file_are_told() {
+fn status_reports_stopped_frozen_and_misconfigured_servers() {
     let herd = Herd::new(
         &["Riley", "Jaquez", "Juzang"],
         &[("Riley", "Jaquez"), ("Riley", "Juzang")],

@@ -57,7 +57,7 @@ fn told(server: &Server, client: &Client) -> Vec<String> {
 }
 
 #[test]
-fn tls_1_2_and_1_3_are_spoken() {
+fn tls_1_2_and_tls_1_3_are_accepted() {
     let (_herd, server, authority) = secure_server("");
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         is_served(connect(
@@ -83,7 +83,7 @@ fn old_hello(minor: u8) -> Vec<u8> {
 }
 
 #[test]
-fn older_versions_are_refused_in_an_alert() {
+fn older_tls_versions_are_refused_with_an_alert() {
     const FATAL_ALERT: [u8; 2] = [21, 2];
     let (_herd, server, _authority) = secure_server("");
     for minor in 0..=3 {
@@ -105,7 +105,7 @@ fn older_versions_are_refused_in_an_alert() {
 }
 
 #[test]
-fn plain_text_is_refused_at_once_and_told_of_in_one_quiet_line() {
+fn plain_text_on_a_tls_port_is_refused_and_logged_once() {
     let (_herd, server, authority) = secure_server("linger_ms = 60000");
     for number in 0..50 {
         let begun = Instant::now();
@@ -129,7 +129,7 @@ fn plain_text_is_refused_at_once_and_told_of_in_one_quiet_line() {
 }
 
 #[test]
-fn a_handshake_may_come_one_byte_at_a_time() {
+fn a_tls_handshake_may_arrive_one_byte_at_a_time() {
     let (_herd, server, authority) = secure_server("");
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let name = ServerName::try_from("localhost").unwrap();
@@ -163,7 +163,7 @@ fn a_handshake_may_come_one_byte_at_a_time() {
 }
 
 #[test]
-fn bytes_that_trickle_in_win_a_handshake_no_time() {
+fn slow_bytes_do_not_extend_the_handshake_deadline() {
     let (_herd, server, authority) = secure_server("tls_handshake_ms = 500");
     let hello = hello(&authority);
     let begun = Instant::now();
@@ -184,7 +184,7 @@ fn bytes_that_trickle_in_win_a_handshake_no_time() {
 }
 
 #[test]
-fn a_record_that_was_begun_has_to_be_finished() {
+fn a_tls_record_must_be_finished_within_line_ms() {
     let (_herd, server, authority) = secure_server("line_ms = 500");
     let config = || config(&authority, &rustls::version::TLS13);
     let mut idle = connect(server.address, config(), "localhost");
@@ -227,7 +227,7 @@ fn a_record_that_was_begun_has_to_be_finished() {
 }
 
 #[test]
-fn a_client_that_is_not_read_is_not_cut_off_for_what_is_not_read() {
+fn a_paused_client_is_not_closed_for_an_unfinished_record() {
     let (_herd, server, authority) = secure_server("line_ms = 500\noutput_high_bytes = 100000");
     let mut client = connect(
         server.address,
@@ -330,7 +330,7 @@ impl Babbler {
 }
 
 #[test]
-fn behind_the_handshake_there_is_no_more_of_it_than_in_it() {
+fn post_handshake_messages_have_the_handshake_s_limit() {
     let (_herd, server, authority) = secure_server("tls_handshake_bytes = 2048\nline_ms = 500");
     // The header of a KeyUpdate message of 65,000 bytes.
     let begun = [24, 0, 253, 232];
@@ -358,7 +358,7 @@ fn behind_the_handshake_there_is_no_more_of_it_than_in_it() {
 }
 
 #[test]
-fn a_goodbye_or_a_failure_in_mid_handshake_is_the_end() {
+fn an_alert_during_the_handshake_closes_the_connection() {
     let (_herd, server, authority) = secure_server("tls_handshake_ms = 60000\nlinger_ms = 60000");
     let hello = hello(&authority);
     let handshake_failure = b"\x15\x03\x03\x00\x02\x02\x28";
@@ -387,7 +387,7 @@ fn a_goodbye_or_a_failure_in_mid_handshake_is_the_end() {
 }
 
 #[test]
-fn records_that_are_none_end_the_connection() {
+fn invalid_tls_records_close_the_connection() {
     let (_herd, server, authority) = secure_server("linger_ms = 300");
     let hello = hello(&authority);
     let zeros = vec![0; 17_000];
@@ -433,7 +433,7 @@ fn records_that_are_none_end_the_connection() {
 }
 
 #[test]
-fn garbage_behind_a_goodbye_is_passed_over() {
+fn bytes_after_close_notify_are_ignored() {
     let (_herd, server, authority) = secure_server("linger_ms = 300");
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let config = config(&authority, version);
@@ -458,7 +458,7 @@ fn garbage_behind_a_goodbye_is_passed_over() {
 }
 
 #[test]
-fn half_made_handshakes_take_little_and_no_more_than_their_places() {
+fn pending_handshakes_are_bounded_in_count_and_memory() {
     const PLACES: usize = 600;
     let (_herd, server, authority) =
         secure_server(&format!("max_clients = {PLACES}\ntls_handshake_ms = 8000"));
@@ -508,7 +508,7 @@ fn endless_hello() -> Vec<u8> {
 }
 
 #[test]
-fn a_handshake_has_so_many_bytes_and_no_more() {
+fn a_handshake_above_tls_handshake_bytes_is_refused() {
     const CROWD: usize = 300;
     let (_herd, server, authority) =
         secure_server("tls_handshake_bytes = 2048\ntls_handshake_ms = 60000\nlinger_ms = 60000");
@@ -549,7 +549,7 @@ fn a_handshake_has_so_many_bytes_and_no_more() {
 }
 
 #[test]
-fn new_keys_may_be_wanted_and_not_without_end() {
+fn key_updates_are_accepted_up_to_a_limit() {
     let (_herd, server, authority) = secure_server("linger_ms = 300");
     let config = config(&authority, &rustls::version::TLS13);
     let mut client = connect(server.address, config, "localhost");
@@ -604,7 +604,7 @@ fn pipelined_commands_are_answered_in_order() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_not_read_either_and_cut_off_in_the_end() {
+fn a_tls_client_that_does_not_read_is_paused_then_closed() {
     let herd = Herd::single()
         .level("warn") // lines that wait for the log use memory, too
         .with(FOR_CLIENTS)

@@ -80,7 +80,7 @@ pub(crate) fn greet(stream: &mut Secure, greeting: &str) -> (String, bool) {
 const AS_ALICE: &str = "HERD 2 Alice Bob 000102030405060708090a0b0c0d0e0f\n";
 
 #[test]
-fn whoever_dials_with_a_wrong_certificate_or_none_is_told_nothing() {
+fn a_dialler_without_a_valid_certificate_gets_no_greeting() {
     let authority = Authority::new();
     let herd = chain(&authority);
     let bob = herd.start("Bob");
@@ -207,7 +207,7 @@ fn meet_alice(listener: &TcpListener, authority: &Authority, posing: &Posing) ->
 }
 
 #[test]
-fn whoever_waits_where_a_neighbour_should_be_is_not_even_greeted() {
+fn an_impostor_at_a_neighbour_s_address_gets_no_greeting() {
     let authority = Authority::new();
     let herd = chain(&authority).with("[limits]\nredial_first_ms = 10\nredial_cap_ms = 20\n");
     let listener = TcpListener::bind(herd.peers_address("Bob")).unwrap();
@@ -242,7 +242,7 @@ fn whoever_waits_where_a_neighbour_should_be_is_not_even_greeted() {
 }
 
 #[test]
-fn tls_on_a_port_that_does_not_speak_it_is_refused_in_time_and_told_of_once() {
+fn tls_on_a_plain_peer_port_is_refused_and_logged_once() {
     let authority = Authority::new();
     let herd =
         Herd::new(&["Alice", "Bob"], &[("Alice", "Bob")]).with("[limits]\nlink_proof_ms = 500\n");
@@ -273,7 +273,7 @@ fn tls_on_a_port_that_does_not_speak_it_is_refused_in_time_and_told_of_once() {
 }
 
 #[test]
-fn a_certificate_does_not_stand_in_for_the_secret_nor_the_secret_for_a_certificate() {
+fn a_link_needs_both_the_certificate_and_the_secret() {
     const SECRET: &[u8] = b"known to all but one of them";
     let authority = Authority::new();
     let herd = chain(&authority).env("HERD_SECRET", "known to all but one of them");
@@ -314,7 +314,7 @@ fn a_certificate_does_not_stand_in_for_the_secret_nor_the_secret_for_a_certifica
 }
 
 #[test]
-fn a_signal_cuts_no_link_and_a_broken_file_renews_nothing() {
+fn a_reload_keeps_links_and_ignores_a_broken_file() {
     let authority = Authority::new();
     let herd = chain(&authority);
     let servers = herd.start_all();
@@ -350,7 +350,7 @@ fn a_signal_cuts_no_link_and_a_broken_file_renews_nothing() {
 }
 
 #[test]
-fn a_half_made_handshake_counts_as_a_stranger() {
+fn an_unfinished_handshake_counts_as_an_unproven_peer() {
     let authority = Authority::new();
     let herd = chain(&authority)
         .with("[limits]\nmax_unproven = 3\ntls_handshake_ms = 700\nunproven_grace_ms = 0\nlink_proof_ms = 60000\n");
@@ -385,7 +385,7 @@ fn a_half_made_handshake_counts_as_a_stranger() {
 }
 
 #[test]
-fn whoever_was_refused_in_tls_takes_no_place_from_a_neighbour() {
+fn a_peer_refused_in_tls_does_not_block_a_neighbour() {
     let authority = Authority::new();
     let herd = chain(&authority)
         .with("[limits]\nmax_unproven = 3\nlinger_ms = 60000\nlink_proof_ms = 60000\n");
@@ -421,7 +421,7 @@ fn whoever_was_refused_in_tls_takes_no_place_from_a_neighbour() {
 }
 
 #[test]
-fn a_herd_that_spans_hosts_starts_with_a_secret_or_certificates_only() {
+fn a_herd_across_hosts_needs_a_secret_or_certificates() {
     let authority = Authority::new();
     let herd = |tables: &str| {
         let far = "192.0.2.7:11000".parse().unwrap();

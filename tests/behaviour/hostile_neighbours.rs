@@ -50,7 +50,7 @@ pub(crate) fn wait_for_end(client: &Client) {
 }
 
 #[test]
-fn forged_lines_change_nothing_on_either_port() {
+fn forged_at_lines_are_ignored_on_both_ports() {
     let herd = Herd::new(
         &["Riley", "Jaquez", "Juzang"],
         &[("Riley", "Jaquez"), ("Jaquez", "Juzang")],
@@ -132,7 +132,7 @@ fn forged_lines_change_nothing_on_either_port() {
 }
 
 #[test]
-fn a_name_that_is_claimed_wrongly_is_told_in_one_line_each() {
+fn each_wrongly_claimed_name_is_logged_in_one_line() {
     let herd = two().level("info").with(PATIENT);
     let jaquez = herd.start("Jaquez");
     for (name, reason) in [
@@ -170,7 +170,7 @@ fn a_name_that_is_claimed_wrongly_is_told_in_one_line_each() {
 }
 
 #[test]
-fn garbage_of_every_kind_ends_the_link_and_nothing_else() {
+fn garbage_closes_only_the_link_that_sent_it() {
     let herd = two().with(FORGIVING);
     let jaquez = herd.start("Jaquez");
     let long = "9".repeat(400);
@@ -242,7 +242,7 @@ fn garbage_of_every_kind_ends_the_link_and_nothing_else() {
 }
 
 #[test]
-fn what_a_life_must_be_is_checked_before_there_is_a_link() {
+fn an_invalid_life_line_prevents_the_link() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
     for life in [
@@ -276,7 +276,7 @@ fn what_a_life_must_be_is_checked_before_there_is_a_link() {
 }
 
 #[test]
-fn positions_beyond_every_feed_do_no_harm() {
+fn positions_beyond_the_feed_start_a_new_life() {
     const MOST: u64 = u64::MAX;
     let herd = two().with_top("data_dir = \"data\"").with(PATIENT);
     let mut jaquez = herd.start("Jaquez");
@@ -379,7 +379,7 @@ fn serve_garbage(listener: &TcpListener, garbage: &[u8]) {
 }
 
 #[test]
-fn a_proven_neighbour_that_talks_nonsense_is_dialled_ever_more_slowly() {
+fn protocol_errors_back_off_the_dialler() {
     const DIALS: usize = 7;
     let herd = two().with("[limits]\nredial_first_ms = 20\nredial_cap_ms = 60000\n");
     let listener = TcpListener::bind(herd.peers_address("Jaquez")).unwrap();
@@ -414,7 +414,7 @@ fn a_proven_neighbour_that_talks_nonsense_is_dialled_ever_more_slowly() {
 }
 
 #[test]
-fn a_proven_neighbour_that_talks_nonsense_is_let_in_ever_more_rarely() {
+fn protocol_errors_back_off_the_acceptor() {
     const LINKS: u32 = 4;
     const FIRST: Duration = Duration::from_millis(200);
     let herd = two().with("[limits]\nredial_first_ms = 200\nredial_cap_ms = 60000\n");
@@ -442,7 +442,7 @@ fn a_proven_neighbour_that_talks_nonsense_is_let_in_ever_more_rarely() {
 }
 
 #[test]
-fn names_of_servers_that_nobody_has_do_not_fill_the_table_of_names() {
+fn unknown_server_names_do_not_fill_the_name_table() {
     const NAMES: usize = 20_000;
     let herd = two().level("warn").with(PATIENT);
     let jaquez = herd.start("Jaquez");
@@ -478,7 +478,7 @@ fn names_of_servers_that_nobody_has_do_not_fill_the_table_of_names() {
 }
 
 #[test]
-fn a_proven_neighbour_can_not_make_the_table_grow_beyond_its_limit() {
+fn a_neighbour_cannot_grow_the_table_above_its_limit() {
     let herd = two()
         .level("warn")
         .with("[limits]\nmax_records = 100\nmax_record_bytes = 1000000\n");
@@ -501,7 +501,7 @@ fn a_proven_neighbour_can_not_make_the_table_grow_beyond_its_limit() {
 }
 
 #[test]
-fn a_crowd_of_strangers_is_told_of_in_few_lines() {
+fn many_unproven_peers_are_logged_in_few_lines() {
     const CROWD: usize = 300;
     let herd =
         two().with("[limits]\nmax_unproven = 4\nlink_proof_ms = 60000\nunproven_grace_ms = 0\n");
@@ -528,7 +528,7 @@ fn a_crowd_of_strangers_is_told_of_in_few_lines() {
 }
 
 #[test]
-fn strangers_do_not_keep_a_neighbour_out() {
+fn unproven_peers_do_not_block_a_neighbour() {
     let herd = two().with("[limits]\nmax_unproven = 4\nlink_proof_ms = 60000\nunproven_grace_ms = 0\nlinger_ms = 60000\n");
     let jaquez = herd.start("Jaquez");
     let address = herd.peers_address("Jaquez");
@@ -558,7 +558,7 @@ fn strangers_do_not_keep_a_neighbour_out() {
 }
 
 #[test]
-fn a_crowd_from_one_address_keeps_nobody_out_who_comes_from_another() {
+fn unproven_peers_of_one_address_do_not_block_another() {
     let herd =
         two().with("[limits]\nmax_unproven = 4\nlink_proof_ms = 60000\nunproven_grace_ms = 0\n");
     let jaquez = herd.start("Jaquez");
@@ -601,7 +601,7 @@ fn two_at_known_addresses(limits: &str) -> Herd {
 }
 
 #[test]
-fn a_crowd_of_young_connections_keeps_no_neighbour_out_at_its_own_address() {
+fn young_unproven_connections_do_not_block_a_neighbour() {
     let herd = two_at_known_addresses(
         "max_unproven = 4\nmax_unproven_per_neighbour = 2\nunproven_grace_ms = 60000\nlink_proof_ms = 60000\n",
     );
@@ -640,7 +640,7 @@ fn a_crowd_of_young_connections_keeps_no_neighbour_out_at_its_own_address() {
 }
 
 #[test]
-fn a_neighbour_that_dials_and_is_known_by_name_has_places_of_its_own() {
+fn a_dialling_neighbour_known_by_name_has_its_own_slots() {
     let herd = two_at_known_addresses(
         "max_unproven = 1\nmax_unproven_per_neighbour = 1\nunproven_grace_ms = 60000\nlink_proof_ms = 60000\n",
     );
@@ -663,7 +663,7 @@ fn a_neighbour_that_dials_and_is_known_by_name_has_places_of_its_own() {
 }
 
 #[test]
-fn new_connections_from_one_network_are_few_in_a_period_and_cost_no_handshake() {
+fn new_connections_per_network_are_rate_limited() {
     const NO_TLS: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
     let authority = Authority::new();
     let herd = two_at_known_addresses(
@@ -710,7 +710,7 @@ fn new_connections_from_one_network_are_few_in_a_period_and_cost_no_handshake() 
 }
 
 #[test]
-fn a_stranger_wins_no_time_by_saying_little_at_a_time() {
+fn slow_bytes_do_not_extend_the_proof_deadline() {
     let herd = two().with("[limits]\nlink_proof_ms = 600\n");
     let jaquez = herd.start("Jaquez");
     let begun = Instant::now();
@@ -738,7 +738,7 @@ fn a_stranger_wins_no_time_by_saying_little_at_a_time() {
 }
 
 #[test]
-fn a_goodbye_is_not_destroyed_by_what_comes_behind_its_reason() {
+fn unread_input_does_not_destroy_a_bye_line() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
     for is_proven in [false, true] {

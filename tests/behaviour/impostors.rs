@@ -292,17 +292,17 @@ fn no_guise_gets_anything(api: &'static str) {
 }
 
 #[test]
-fn no_guise_gets_the_key_of_the_legacy_api() {
+fn no_impostor_gets_the_legacy_api_key() {
     no_guise_gets_anything("legacy");
 }
 
 #[test]
-fn no_guise_gets_the_key_of_the_new_api() {
+fn no_impostor_gets_the_new_api_key() {
     no_guise_gets_anything("new");
 }
 
 #[test]
-fn without_any_flaw_the_same_somebody_is_asked() {
+fn a_server_with_a_valid_certificate_gets_the_request() {
     let authority = Authority::new();
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let impostor = Impostor::start(Guise::Showing(Flaw::None, version), &authority);

@@ -76,7 +76,7 @@ fn place(file: &[u8], what: &[u8], n: usize) -> usize {
 }
 
 #[test]
-fn a_whole_journal_is_verified_counted_listed_and_exported() {
+fn verify_stats_list_and_export_read_a_whole_journal() {
     let (herd, journal, newest) = written(5);
     let told = inspect(&[&"verify", &journal]);
     assert_eq!(told.status, 0, "{}{}", told.out, told.errors);
@@ -141,7 +141,7 @@ fn a_whole_journal_is_verified_counted_listed_and_exported() {
 }
 
 #[test]
-fn a_torn_tail_is_normal_and_what_is_damaged_is_not() {
+fn verify_accepts_a_torn_tail_and_reports_damage() {
     let (herd, journal, _) = written(5);
     let good = fs::read(&journal).unwrap();
     let torn = good[..place(&good, b"x4 +1+2 2", 0)].to_vec();
@@ -180,7 +180,7 @@ fn a_torn_tail_is_normal_and_what_is_damaged_is_not() {
 }
 
 #[test]
-fn a_repaired_journal_begins_a_new_life_and_the_herd_has_everything_that_is_left_anywhere() {
+fn a_repaired_journal_begins_a_new_life_and_is_refilled() {
     let herd = keeping(Herd::new(
         &["Riley", "Jaquez", "Juzang"],
         &[("Riley", "Jaquez"), ("Riley", "Juzang")],
@@ -282,7 +282,7 @@ fn a_repaired_journal_begins_a_new_life_and_the_herd_has_everything_that_is_left
 }
 
 #[test]
-fn a_torn_tail_that_is_cut_off_leaves_the_life_as_it_is() {
+fn repairing_only_a_torn_tail_keeps_the_life() {
     let (herd, journal, newest) = written(5);
     let mut file = fs::read(&journal).unwrap();
     let end = place(&file, b"x4 +1+2 2", 0) + 9;
@@ -321,7 +321,7 @@ fn a_torn_tail_that_is_cut_off_leaves_the_life_as_it_is() {
 /// Damage at many places: the header, the middle, the end. `repair` never panics, adds nothing, and
 /// keeps every undamaged entry. A server starts with the result.
 #[test]
-fn whatever_is_damaged_the_rest_is_kept() {
+fn repair_keeps_every_undamaged_entry() {
     let (herd, journal, newest) = written(12);
     let good = fs::read(&journal).unwrap();
     let end = place(&good, b"x11 +1+2 2", 0) + 10;
@@ -386,7 +386,7 @@ fn whatever_is_damaged_the_rest_is_kept() {
 }
 
 #[test]
-fn what_is_no_journal_is_told_in_one_clear_line() {
+fn a_file_that_is_no_journal_is_reported_in_one_line() {
     let (herd, journal, _) = written(1);
     let directory = herd.directory.path();
     let good = fs::read(&journal).unwrap();
@@ -447,7 +447,7 @@ fn what_is_no_journal_is_told_in_one_clear_line() {
 }
 
 #[test]
-fn output_that_gets_nowhere_is_no_success_and_a_reader_that_has_enough_is_no_failure() {
+fn full_stdout_fails_and_a_closed_pipe_succeeds() {
     let (herd, journal, _) = written(50);
     for arguments in [
         &["verify"][..],

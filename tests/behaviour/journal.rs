@@ -42,7 +42,7 @@ fn told_of_journal(server: &Server) -> String {
 }
 
 #[test]
-fn what_was_answered_outlasts_a_clean_stop_and_a_kill() {
+fn answered_updates_survive_a_stop_and_a_kill() {
     for fsync in ["always", "interval", "never"] {
         let herd = single().with_top(&format!("fsync = {fsync:?}\n"));
         let mut answers = Vec::new();
@@ -66,8 +66,7 @@ fn what_was_answered_outlasts_a_clean_stop_and_a_kill() {
 }
 
 #[test]
-fn a_neighbour_frozen_under_a_hundred_thousand_updates_costs_nothing_and_has_them_all_when_it_thaws()
- {
+fn a_frozen_neighbour_catches_up_on_100_000_updates() {
     let herd = Herd::new(
         &["Riley", "Jaquez", "Juzang"],
         &[("Riley", "Jaquez"), ("Riley", "Juzang")],
@@ -113,7 +112,7 @@ fn a_neighbour_frozen_under_a_hundred_thousand_updates_costs_nothing_and_has_the
 }
 
 #[test]
-fn a_restart_resumes_and_is_not_sent_the_world() {
+fn a_restarted_server_resumes_without_a_full_transfer() {
     let herd = keeping(Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]));
     let mut servers = herd.start_all();
     let mut client = servers["Riley"].client();
@@ -168,7 +167,7 @@ fn a_restart_resumes_and_is_not_sent_the_world() {
 }
 
 #[test]
-fn a_torn_tail_is_cut_off_with_a_warning() {
+fn a_torn_tail_is_truncated_with_a_warning() {
     let herd = single();
     let server = herd.start("Riley");
     let kept = server.client().ask("IAMAT kept +1+2 3");
@@ -203,7 +202,7 @@ fn a_torn_tail_is_cut_off_with_a_warning() {
 }
 
 #[test]
-fn damage_in_the_middle_is_refused_loudly() {
+fn a_damaged_journal_prevents_the_start() {
     let herd = single();
     let server = herd.start("Riley");
     for number in 0..3 {
@@ -253,7 +252,7 @@ fn damage_in_the_middle_is_refused_loudly() {
 }
 
 #[test]
-fn a_journal_that_is_no_file_is_refused_at_once() {
+fn a_journal_that_is_no_regular_file_is_refused() {
     let herd = single();
     let directory = data_dir(&herd, "Riley");
     fs::create_dir_all(&directory).unwrap();
@@ -298,7 +297,7 @@ fn a_journal_that_is_no_file_is_refused_at_once() {
 }
 
 #[test]
-fn a_directory_is_one_process_s_and_a_journal_one_server_s() {
+fn a_data_directory_in_use_or_of_another_server_is_refused() {
     let herd = keeping(Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]));
     let riley = herd.start("Riley");
     let refused = |reason: &str| {
@@ -318,7 +317,7 @@ fn a_directory_is_one_process_s_and_a_journal_one_server_s() {
 }
 
 #[test]
-fn a_full_disk_refuses_updates_and_nothing_else_and_recovers_by_itself() {
+fn a_full_disk_refuses_only_updates_and_recovers() {
     let herd = keeping(Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])).level("info");
     let servers = herd.start_all();
     let (riley, jaquez) = (&servers["Riley"], &servers["Jaquez"]);
@@ -377,7 +376,7 @@ fn a_full_disk_refuses_updates_and_nothing_else_and_recovers_by_itself() {
 }
 
 #[test]
-fn a_long_journal_is_compacted_while_it_is_used() {
+fn a_journal_is_compacted_while_updates_arrive() {
     let herd = single()
         .with("[limits]\ncompact_bytes = 20000\n")
         .level("info");
@@ -410,7 +409,7 @@ fn a_long_journal_is_compacted_while_it_is_used() {
 }
 
 #[test]
-fn ten_thousand_pipelined_updates_are_all_there() {
+fn ten_thousand_pipelined_updates_survive_a_restart() {
     for fsync in ["always", "interval"] {
         let herd = single()
             .with_top(&format!("fsync = {fsync:?}\n"))

@@ -28,7 +28,7 @@ fn small_client(address: SocketAddr, bytes: usize) -> Client {
 }
 
 #[test]
-fn as_many_may_knock_as_the_backlog_holds_and_each_is_served() {
+fn every_connection_in_the_accept_backlog_is_served() {
     let server = Herd::single()
         .with("[limits]\naccept_backlog = 8\n")
         .start("Riley");
@@ -53,7 +53,7 @@ fn as_many_may_knock_as_the_backlog_holds_and_each_is_served() {
 }
 
 #[test]
-fn clients_that_move_are_told_of_right_however_few_are_kept_unpacked() {
+fn moving_clients_are_correct_with_few_unpacked_records() {
     for places in [0, 1, 2] {
         let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
             .with(&format!("[limits]\nunpacked_records = {places}\n"));
@@ -74,7 +74,7 @@ fn clients_that_move_are_told_of_right_however_few_are_kept_unpacked() {
 }
 
 #[test]
-fn a_table_that_is_full_by_count_or_by_bytes_is_told_seldom_however_often_it_refuses() {
+fn a_full_table_is_logged_rarely() {
     for limit in ["max_records = 2", "max_record_bytes = 4096"] {
         let server = Herd::single()
             .level("warn")
@@ -107,7 +107,7 @@ fn a_table_that_is_full_by_count_or_by_bytes_is_told_seldom_however_often_it_ref
 }
 
 #[test]
-fn a_last_answer_is_not_destroyed_by_megabytes_that_come_behind_it() {
+fn unread_input_does_not_destroy_the_last_answer() {
     let server = Herd::single().level("warn").start("Riley");
     let mut client = small_client(server.address, 4096);
     // So many replies that some wait in the server and some in the kernel, but not so many that the
@@ -125,7 +125,7 @@ fn a_last_answer_is_not_destroyed_by_megabytes_that_come_behind_it() {
 }
 
 #[test]
-fn a_client_that_was_told_its_last_words_may_not_talk_for_ever() {
+fn a_closing_client_is_cut_off_after_linger_ms() {
     let server = Herd::single()
         .with("[limits]\nlinger_ms = 300\n")
         .start("Riley");
@@ -193,7 +193,7 @@ impl Marked {
 }
 
 #[test]
-fn output_marks_stop_a_client_s_commands_and_let_them_go_on() {
+fn the_output_water_marks_pause_and_resume_a_client() {
     const PART: usize = 256 * 1024;
     // With a high mark of 1 byte, only the kernel's buffers hold replies.
     let (_client, little) = Marked::start(1, 0).deaf();

@@ -49,7 +49,7 @@ fn complaint(server: &Server) -> String {
 }
 
 #[test]
-fn a_neighbour_that_can_not_be_reached_is_given_up_and_dialled_again() {
+fn an_unreachable_neighbour_is_dialled_again() {
     let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
         .with("[limits]\nlink_connect_ms = 200\nredial_first_ms = 10\n");
     let _silence = Silence::at(herd.peers_address("Jaquez"));
@@ -62,7 +62,7 @@ fn a_neighbour_that_can_not_be_reached_is_given_up_and_dialled_again() {
 }
 
 #[test]
-fn waits_before_dialling_again_grow_from_the_first_to_the_cap() {
+fn redial_waits_grow_from_the_first_to_the_cap() {
     let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")])
         .with("[limits]\nredial_first_ms = 20\nredial_cap_ms = 160\n");
     let riley = herd.start("Riley"); // and nothing listens at Jaquez's address
@@ -82,7 +82,7 @@ fn waits_before_dialling_again_grow_from_the_first_to_the_cap() {
 }
 
 #[test]
-fn places_that_can_not_be_reached_is_given_up() {
+fn a_connect_to_places_times_out() {
     let places = stand_in(); // only its CA is used
     let silence = Silence::at((Ipv4Addr::LOCALHOST, 0).into());
     let herd = Herd::single()
@@ -95,7 +95,7 @@ fn places_that_can_not_be_reached_is_given_up() {
 }
 
 #[test]
-fn a_name_server_that_does_not_answer_is_given_up() {
+fn a_name_lookup_times_out() {
     let what = "a name server that does not answer";
     if let Err(why) = outside::run_to_end("unshare --mount mount --bind /dev/null /etc/resolv.conf")
     {
@@ -140,7 +140,7 @@ fn a_name_server_that_does_not_answer_is_given_up() {
 }
 
 #[test]
-fn a_connection_to_places_without_a_question_is_closed() {
+fn an_idle_connection_to_places_is_closed() {
     let places = stand_in(); // it would keep the connection for a minute
     let server = Herd::single()
         .asking(&places)
@@ -159,7 +159,7 @@ fn a_connection_to_places_without_a_question_is_closed() {
 }
 
 #[test]
-fn a_head_of_an_answer_of_places_has_a_limit() {
+fn a_places_response_head_has_a_size_limit() {
     let places = stand_in();
     let server = Herd::single()
         .asking(&places)
@@ -186,7 +186,7 @@ fn a_head_of_an_answer_of_places_has_a_limit() {
 }
 
 #[test]
-fn room_is_reserved_ahead_of_the_journal_and_no_more_than_that() {
+fn the_journal_reserves_journal_ahead_bytes() {
     for ahead in [16_384_u64, 1 << 20] {
         let herd = Herd::single()
             .with_top("data_dir = \"data\"\n")
@@ -213,7 +213,7 @@ fn room_is_reserved_ahead_of_the_journal_and_no_more_than_that() {
 }
 
 #[test]
-fn an_accepted_change_is_synced_within_its_time_and_not_before() {
+fn a_change_is_synced_after_fsync_ms() {
     let what = "when the journal is synced";
     if !outside::can_trace(what) {
         return;
@@ -246,7 +246,7 @@ fn an_accepted_change_is_synced_within_its_time_and_not_before() {
 }
 
 #[test]
-fn nobody_waits_for_a_journal_that_the_disk_refuses() {
+fn updates_are_refused_after_journal_wait_ms() {
     const WAIT: Duration = Duration::from_millis(300);
     let herd = Herd::single()
         .with_top("data_dir = \"data\"\n")

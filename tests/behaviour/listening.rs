@@ -59,7 +59,7 @@ pub(crate) fn with_hosts(herd: &Herd, addresses: &[&str], arguments: &[&str]) ->
 }
 
 #[test]
-fn an_address_of_a_name_that_this_machine_lacks_is_passed_over_and_told() {
+fn an_unavailable_address_of_a_name_is_skipped_and_logged() {
     let herd = Herd::single();
     // One address is listed twice, as in many hosts files.
     let addresses = ["127.0.77.1", "127.0.77.2", "127.0.77.1", "192.0.2.77"];
@@ -87,7 +87,7 @@ fn an_address_of_a_name_that_this_machine_lacks_is_passed_over_and_told() {
 }
 
 #[test]
-fn a_name_may_stand_for_both_families_and_for_any_address() {
+fn a_listen_name_may_give_ipv4_and_ipv6_addresses() {
     if !has_ipv6() {
         return;
     }
@@ -140,7 +140,7 @@ fn every_address_of_a_name_is_served_on_one_port() {
 }
 
 #[test]
-fn a_port_that_another_program_has_on_one_address_of_the_name_ends_the_start() {
+fn a_port_in_use_on_one_address_prevents_the_start() {
     let addresses: Vec<_> = ("localhost", 0).to_socket_addrs().unwrap().collect();
     let last = *addresses.last().unwrap();
     let Ok(taken) = TcpListener::bind(last) else {
@@ -159,7 +159,7 @@ fn a_port_that_another_program_has_on_one_address_of_the_name_ends_the_start() {
 }
 
 #[test]
-fn an_address_alone_means_what_it_means_elsewhere() {
+fn wildcard_listen_addresses_follow_the_system() {
     let herd = Herd::single();
     let mut command = herd.command("Riley");
     command.args(["--listen", "0.0.0.0:0"]);

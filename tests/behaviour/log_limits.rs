@@ -30,7 +30,7 @@ fn said_and_answered(log: &[String]) -> u64 {
 }
 
 #[test]
-fn a_client_s_invalid_commands_take_its_share_of_the_log_and_the_rest_is_counted() {
+fn a_client_s_logged_faults_have_a_byte_limit() {
     let herd = Herd::single()
         .level("info")
         .with("[limits]\nlog_client_faults_bytes = 8192\nlog_faults_ms = 600000\n");
@@ -62,7 +62,7 @@ fn a_client_s_invalid_commands_take_its_share_of_the_log_and_the_rest_is_counted
 }
 
 #[test]
-fn a_client_s_share_comes_back_and_what_was_left_out_is_told_while_it_is_there() {
+fn a_client_s_log_share_refills_and_omissions_are_logged() {
     let herd = Herd::single()
         .level("info")
         .with("[limits]\nlog_client_faults_bytes = 4096\nlog_faults_ms = 500\n");
@@ -78,7 +78,7 @@ fn a_client_s_share_comes_back_and_what_was_left_out_is_told_while_it_is_there()
 }
 
 #[test]
-fn however_many_clients_there_are_their_mistakes_take_so_much_of_the_log_and_no_more() {
+fn logged_faults_of_all_clients_have_a_byte_limit() {
     let herd = Herd::single()
         .level("info")
         .with("[limits]\nlog_faults_bytes = 16384\nlog_faults_ms = 600000\n");
@@ -98,7 +98,7 @@ fn however_many_clients_there_are_their_mistakes_take_so_much_of_the_log_and_no_
 }
 
 #[test]
-fn the_log_shows_the_beginning_of_a_long_line_that_is_not_answered() {
+fn the_log_shows_the_beginning_of_a_long_line_only() {
     let herd = Herd::single()
         .level("info")
         .with("[limits]\nlog_quote_bytes = 20\n");
@@ -130,7 +130,7 @@ fn the_log_shows_the_beginning_of_a_long_line_that_is_not_answered() {
 
 /// Clients make all kinds of mistakes for some seconds, with the default limits.
 #[test]
-fn what_strangers_do_for_seconds_takes_less_than_a_megabyte_of_log_a_second() {
+fn client_faults_log_less_than_1_mb_per_second() {
     const SPAN: Duration = Duration::from_secs(3);
     let herd = Herd::single().level("info");
     let server = herd.start("Riley");
@@ -203,7 +203,7 @@ fn files(herd: &Herd) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn a_log_is_rotated_by_the_server_and_the_oldest_goes() {
+fn a_log_is_rotated_by_the_server_and_the_oldest_is_deleted() {
     let rotated = "[log]\nfile = \"own.log\"\nlevel = \"info\"\nmax_bytes = 20000\nkeep = 3\n";
     let herd = Herd::single().with(rotated);
     let mut command = herd.command("Riley");

@@ -16,7 +16,7 @@ fn logging_to(herd: &Herd, path: &str) -> Server {
 }
 
 #[test]
-fn one_line_an_event_with_time_level_connection_and_what() {
+fn each_event_is_logged_in_one_line() {
     let places = stand_in();
     let server = Herd::single().asking(&places).level("info").start("Riley");
     let mut client = server.client();
@@ -56,7 +56,7 @@ fn one_line_an_event_with_time_level_connection_and_what() {
 }
 
 #[test]
-fn nothing_from_outside_reaches_it_raw() {
+fn outside_bytes_are_escaped_in_the_log() {
     let herd = Herd::single();
     let server = logging_to(&herd, "own.log");
     server
@@ -74,7 +74,7 @@ fn nothing_from_outside_reaches_it_raw() {
 }
 
 #[test]
-fn it_is_appended_to() {
+fn an_existing_log_file_is_appended_to() {
     let herd = Herd::single();
     for _ in 0..2 {
         logging_to(&herd, "own.log").stop();
@@ -85,7 +85,7 @@ fn it_is_appended_to() {
 }
 
 #[test]
-fn a_full_disk_stops_nobody_and_is_told() {
+fn a_full_log_disk_is_logged_and_stops_no_client() {
     let herd = Herd::single();
     let server = logging_to(&herd, "/dev/full");
     server.wait_for_log(
@@ -100,7 +100,7 @@ fn a_full_disk_stops_nobody_and_is_told() {
 }
 
 #[test]
-fn a_reader_that_stands_still_delays_nobody_and_lines_are_dropped_and_counted() {
+fn a_blocked_log_pipe_drops_and_counts_lines() {
     let herd = Herd::single().with("[limits]\nlog_buffer_bytes = 20000\nlog_faults_bytes = 1000000000\nlog_client_faults_bytes = 1000000000\n");
     let pipe = herd.directory.path().join("pipe");
     rustix::fs::mknodat(
@@ -164,7 +164,7 @@ fn a_reader_that_stands_still_delays_nobody_and_lines_are_dropped_and_counted() 
 }
 
 #[test]
-fn a_log_that_nobody_takes_does_not_keep_the_server_from_stopping() {
+fn a_blocked_log_pipe_does_not_delay_the_stop() {
     let herd = Herd::single()
         .with("[limits]\nlog_faults_bytes = 1000000000\nlog_client_faults_bytes = 1000000000\n");
     let pipe = herd.directory.path().join("pipe");
@@ -191,7 +191,7 @@ fn a_log_that_nobody_takes_does_not_keep_the_server_from_stopping() {
 }
 
 #[test]
-fn after_a_sighup_it_is_opened_anew() {
+fn sighup_reopens_the_log() {
     let herd = Herd::single();
     let server = logging_to(&herd, "own.log");
     let (path, moved) = (
@@ -214,7 +214,7 @@ fn after_a_sighup_it_is_opened_anew() {
 }
 
 #[test]
-fn a_quiet_server_opens_its_log_anew_at_once() {
+fn an_idle_server_reopens_its_log_at_once() {
     for signal in [rustix::process::Signal::HUP, rustix::process::Signal::USR1] {
         for level in ["info", "off"] {
             let herd = Herd::single().level(level);
@@ -229,7 +229,7 @@ fn a_quiet_server_opens_its_log_anew_at_once() {
 }
 
 #[test]
-fn a_log_that_cannot_be_opened_anew_is_tried_again() {
+fn reopening_the_log_is_retried() {
     let herd = Herd::single().level("info");
     let logs = herd.directory.path().join("logs");
     fs::create_dir(&logs).unwrap();
@@ -260,7 +260,7 @@ fn a_log_that_cannot_be_opened_anew_is_tried_again() {
 }
 
 #[test]
-fn the_first_line_says_which_version_starts() {
+fn the_first_log_line_names_the_version() {
     let log = Herd::single().start("Riley").stop();
     let version = env!("CARGO_PKG_VERSION");
     let expected = format!("herd-mio {version} starts as Riley, process ");

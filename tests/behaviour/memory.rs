@@ -45,7 +45,7 @@ fn warm(herd: Herd) -> Server {
 }
 
 #[test]
-fn ten_thousand_who_stall_in_the_middle_of_a_line_cost_little_and_delay_nobody() {
+fn ten_thousand_stalled_clients_take_little_memory() {
     const CROWD: u64 = 10_000;
     let most = rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap_or_default();
     if most < CROWD + 200 {
@@ -86,7 +86,7 @@ fn ten_thousand_who_stall_in_the_middle_of_a_line_cost_little_and_delay_nobody()
 }
 
 #[test]
-fn sixty_four_mebibytes_without_a_newline_cost_less_than_one() {
+fn a_line_of_64_mib_takes_less_than_1_mib() {
     let server = warm(Herd::single());
     let peak = Peak::of(&server);
     let client = server.client();
@@ -103,7 +103,7 @@ fn sixty_four_mebibytes_without_a_newline_cost_less_than_one() {
 }
 
 #[test]
-fn one_who_never_reads_costs_less_than_a_mebibyte_whatever_it_asks() {
+fn a_client_that_never_reads_takes_less_than_1_mib() {
     let places = stand_in();
     let server = warm(Herd::single().asking(&places));
     let longest = format!(
@@ -133,7 +133,7 @@ fn one_who_never_reads_costs_less_than_a_mebibyte_whatever_it_asks() {
 }
 
 #[test]
-fn a_neighbour_that_lacks_everything_and_reads_nothing_costs_little() {
+fn a_neighbour_that_never_reads_takes_little_memory() {
     const RECORDS: usize = 8_000;
     let herd = two().level("warn");
     let jaquez = herd.start("Jaquez");

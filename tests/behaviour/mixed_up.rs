@@ -16,7 +16,7 @@ fn point(number: usize) -> String {
 }
 
 #[test]
-fn in_a_burst_of_comings_and_goings_nobody_is_given_another_s_answer() {
+fn no_client_gets_the_answer_of_another() {
     const CROWD: usize = 8;
     const ROUNDS: usize = 60;
     let places = Places::start(Options {

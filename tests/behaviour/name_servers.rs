@@ -139,7 +139,7 @@ fn slowest_of_many(client: &mut Client) -> Duration {
 }
 
 #[test]
-fn one_that_hangs_delays_nobody_else() {
+fn a_hung_name_server_delays_no_other_client() {
     let Some(names) = NameServer::start(None) else {
         return;
     };
@@ -179,7 +179,7 @@ fn one_that_hangs_delays_nobody_else() {
 }
 
 #[test]
-fn a_name_that_hangs_keeps_no_other_name_waiting() {
+fn a_hung_lookup_does_not_block_other_lookups() {
     let Some(names) = NameServer::start(Some(Duration::ZERO)) else {
         return;
     };
@@ -201,7 +201,7 @@ fn a_name_that_hangs_keeps_no_other_name_waiting() {
 }
 
 #[test]
-fn the_deadline_of_a_question_counts_while_its_name_is_looked_up() {
+fn a_places_deadline_includes_the_name_lookup() {
     let Some(names) = NameServer::start(None) else {
         return;
     };
@@ -227,7 +227,7 @@ fn the_deadline_of_a_question_counts_while_its_name_is_looked_up() {
 }
 
 #[test]
-fn one_that_is_slow_is_waited_for() {
+fn a_slow_name_server_s_answer_is_used() {
     let Some(names) = NameServer::start(Some(Duration::from_millis(600))) else {
         return;
     };

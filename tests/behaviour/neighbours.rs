@@ -107,7 +107,7 @@ fn starting_riley(herd: &Herd) -> (Client, String) {
 }
 
 #[test]
-fn the_documented_protocol_is_the_one_that_is_spoken() {
+fn the_neighbour_protocol_matches_its_documentation() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
     let known = jaquez.client().ask("IAMAT known +1+2 3");
@@ -130,7 +130,7 @@ fn the_documented_protocol_is_the_one_that_is_spoken() {
 }
 
 #[test]
-fn what_is_kept_is_confirmed_once_and_what_was_not_told_is_not_believed() {
+fn records_are_confirmed_once_and_a_false_kept_is_refused() {
     let herd = two().level("info").with(FORGIVING);
     let jaquez = herd.start("Jaquez");
     jaquez.client().ask("IAMAT known +1+2 3");
@@ -161,7 +161,7 @@ fn what_is_kept_is_confirmed_once_and_what_was_not_told_is_not_believed() {
 }
 
 #[test]
-fn what_has_a_later_epoch_is_passed_on_with_it_and_stays() {
+fn a_record_is_forwarded_with_its_epoch() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
     let mut riley = linked_riley(&herd);
@@ -178,7 +178,7 @@ fn what_has_a_later_epoch_is_passed_on_with_it_and_stays() {
 }
 
 #[test]
-fn a_record_that_was_refused_is_not_confirmed_and_asked_for_again_with_more_room() {
+fn a_refused_record_is_unconfirmed_and_asked_for_again() {
     let herd = two()
         .level("info")
         .with_top("data_dir = \"data\"")
@@ -243,7 +243,7 @@ fn a_record_that_was_refused_is_not_confirmed_and_asked_for_again_with_more_room
 }
 
 #[test]
-fn what_is_refused_again_at_the_next_link_is_counted_once() {
+fn a_record_refused_on_two_links_is_counted_once() {
     let herd = two().with("[limits]\nmax_records = 1\n");
     let jaquez = herd.start("Jaquez");
     let records = "AT Riley +0.000000000 a +1+2 7\nSYNC 1\nAT Riley +0.000000000 b +1+2 7\nAT Riley +0.000000000 c +1+2 7\nSYNC 3\n";
@@ -303,7 +303,7 @@ fn a_server_whose_history_was_rolled_back_begins_a_new_life() {
 }
 
 #[test]
-fn a_connection_resumes_where_the_neighbour_says_it_was() {
+fn a_link_resumes_at_the_neighbour_s_position() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
     let mut client = jaquez.client();
@@ -365,7 +365,7 @@ fn wrong_guessed_reflected_and_replayed_proofs_are_refused() {
 }
 
 #[test]
-fn nothing_is_believed_before_the_proof() {
+fn lines_before_the_proof_are_refused() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
     for (said, farewell) in [
@@ -422,7 +422,7 @@ fn nothing_is_believed_before_the_proof() {
 }
 
 #[test]
-fn a_proven_neighbour_that_talks_nonsense_is_dropped() {
+fn a_protocol_error_closes_a_proven_link() {
     let herd = two().with(FORGIVING);
     let jaquez = herd.start("Jaquez");
     for nonsense in [
@@ -448,7 +448,7 @@ fn a_proven_neighbour_that_talks_nonsense_is_dropped() {
 }
 
 #[test]
-fn the_one_that_should_be_dialled_does_not_get_in_by_dialling() {
+fn a_dialled_neighbour_that_dials_is_refused() {
     let herd = two();
     let riley = herd.start("Riley");
     let mut jaquez = Client::connect(herd.peers_address("Riley"));
@@ -459,7 +459,7 @@ fn the_one_that_should_be_dialled_does_not_get_in_by_dialling() {
 }
 
 #[test]
-fn a_newer_proven_link_takes_the_place_of_the_old_one() {
+fn a_newer_proven_link_replaces_the_old_one() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
     let mut old = linked_riley(&herd);
@@ -481,7 +481,7 @@ fn a_newer_proven_link_takes_the_place_of_the_old_one() {
 }
 
 #[test]
-fn a_dialler_is_not_fooled_by_who_answers() {
+fn a_dialler_refuses_an_acceptor_without_proof() {
     let herd = two();
     let listener = TcpListener::bind(herd.peers_address("Jaquez")).unwrap();
     let riley = herd.start("Riley");
@@ -523,7 +523,7 @@ fn a_dialler_is_not_fooled_by_who_answers() {
 }
 
 #[test]
-fn servers_with_different_secrets_do_not_link_and_say_why_once() {
+fn different_secrets_prevent_a_link_and_are_logged_once() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
     let riley =
@@ -554,14 +554,14 @@ fn servers_with_different_secrets_do_not_link_and_say_why_once() {
 }
 
 #[test]
-fn a_herd_without_a_secret_says_so() {
+fn a_herd_without_a_secret_logs_a_warning() {
     let herd = two().env("HERD_SECRET", "");
     let servers = herd.start_all();
     servers["Riley"].wait_for_log("the herd has no secret", "[WARN ]");
 }
 
 #[test]
-fn a_neighbour_that_is_killed_is_linked_again_within_a_second_of_its_return() {
+fn a_killed_neighbour_is_linked_1_s_after_its_restart() {
     let herd = Herd::preset("2021");
     let mut servers = herd.start_all();
     let neighbours = ["Riley", "Bernard"];
@@ -591,7 +591,7 @@ fn a_neighbour_that_is_killed_is_linked_again_within_a_second_of_its_return() {
 }
 
 #[test]
-fn a_frozen_neighbour_is_lost_delays_nobody_and_is_sent_what_it_missed() {
+fn a_frozen_neighbour_is_dropped_and_catches_up_later() {
     let herd = Herd::new(
         &["Riley", "Jaquez", "Juzang"],
         &[("Riley", "Jaquez"), ("Riley", "Juzang")],
@@ -622,7 +622,7 @@ fn a_frozen_neighbour_is_lost_delays_nobody_and_is_sent_what_it_missed() {
 }
 
 #[test]
-fn a_neighbour_that_lacks_much_is_sent_all_of_it_before_a_stop() {
+fn pending_records_are_sent_before_a_stop() {
     const RECORDS: usize = 5_000;
     let herd = two().level("warn");
     let jaquez = herd.start("Jaquez");
@@ -651,7 +651,7 @@ fn a_neighbour_that_lacks_much_is_sent_all_of_it_before_a_stop() {
 }
 
 #[test]
-fn silence_is_filled_with_heartbeats() {
+fn heartbeats_are_sent_and_a_silent_link_is_lost() {
     let herd = two().with("[limits]\nheartbeat_ms = 50\nlink_silence_ms = 1000\n");
     let jaquez = herd.start("Jaquez");
     let mut riley = linked_riley(&herd);
@@ -663,7 +663,7 @@ fn silence_is_filled_with_heartbeats() {
 }
 
 #[test]
-fn strangers_have_little_time_and_little_room() {
+fn unproven_peers_are_limited_in_time_and_number() {
     let herd =
         two().with("[limits]\nlink_proof_ms = 200\nmax_unproven = 2\nunproven_grace_ms = 0\n");
     let jaquez = herd.start("Jaquez");
@@ -681,7 +681,7 @@ fn strangers_have_little_time_and_little_room() {
 }
 
 #[test]
-fn a_stranger_that_was_told_to_go_goes_whatever_it_says() {
+fn a_refused_peer_is_closed_while_it_still_sends() {
     let herd = two().with("[limits]\nlinger_ms = 300\n");
     let jaquez = herd.start("Jaquez");
     let mut stranger = Client::connect(herd.peers_address("Jaquez"));
@@ -697,7 +697,7 @@ fn a_stranger_that_was_told_to_go_goes_whatever_it_says() {
 }
 
 #[test]
-fn at_lines_from_clients_are_not_believed() {
+fn at_lines_from_clients_are_refused() {
     let herd = two();
     let servers = herd.start_all();
     let mut client = servers["Riley"].client();
@@ -710,7 +710,7 @@ fn at_lines_from_clients_are_not_believed() {
 }
 
 #[test]
-fn a_clock_that_is_off_is_told() {
+fn a_neighbour_s_clock_offset_is_logged() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
     let mut riley = linked_riley(&herd);
@@ -749,7 +749,7 @@ pub(crate) fn value(status: &str, key: &str) -> String {
 }
 
 #[test]
-fn a_server_counts_what_changes_nothing_and_clocks_that_disagree() {
+fn status_counts_stale_updates_and_clock_errors() {
     let herd = two();
     let jaquez = herd.start("Jaquez");
     let mut client = jaquez.client();
@@ -792,7 +792,7 @@ pub(crate) fn operator(herd: &Herd, name: &str, secret: &[u8]) -> Result<(Client
 }
 
 #[test]
-fn an_operator_who_knows_the_secret_is_told_how_a_server_stands_and_nothing_is_taken_from_it() {
+fn status_needs_the_secret_and_takes_no_records() {
     let herd = two();
     let servers = herd.start_all();
     let mut client = servers["Riley"].client();
@@ -842,7 +842,7 @@ fn an_operator_who_knows_the_secret_is_told_how_a_server_stands_and_nothing_is_t
 }
 
 #[test]
-fn two_servers_of_one_name_are_told_of() {
+fn two_servers_with_the_same_name_are_logged() {
     let herd = two().level("info");
     let jaquez = herd.start("Jaquez");
     let _one = linked_riley(&herd);
@@ -860,7 +860,7 @@ fn two_servers_of_one_name_are_told_of() {
 }
 
 #[test]
-fn an_older_copy_of_a_data_directory_that_is_put_back_is_noticed_and_caught_up_with() {
+fn a_restored_old_data_directory_is_detected() {
     let herd = two().with_top("data_dir = \"data\"").level("info");
     let mut servers = herd.start_all();
     let jaquez = servers.remove("Jaquez").unwrap();
@@ -892,7 +892,7 @@ fn an_older_copy_of_a_data_directory_that_is_put_back_is_noticed_and_caught_up_w
 /// Riley's position in the feed is true only for the table of that time. In an older copy of the
 /// journal, x stands before this position, but Riley never received it.
 #[test]
-fn an_older_copy_sends_again_what_moved_after_it_was_made() {
+fn a_restored_old_data_directory_resends_moved_records() {
     let herd = two()
         .level("info")
         .with_top("data_dir = \"data\"")

@@ -9,7 +9,7 @@ use herd_testkit::herd::Herd;
 use crate::places::stand_in;
 
 #[test]
-fn what_comes_behind_a_whatsat_waits_for_it() {
+fn commands_after_a_whatsat_wait_for_its_answer() {
     let places = stand_in();
     let server = Herd::single().asking(&places).start("Riley");
     places.push_behaviour(Behaviour::Hold);
@@ -33,7 +33,7 @@ fn what_comes_behind_a_whatsat_waits_for_it() {
 }
 
 #[test]
-fn a_client_may_end_its_side_during_a_slow_call_and_gets_every_answer() {
+fn a_half_closed_client_gets_every_answer() {
     let places = stand_in();
     let server = Herd::single().asking(&places).start("Riley");
     places.push_behaviour(Behaviour::Hold);
@@ -47,7 +47,7 @@ fn a_client_may_end_its_side_during_a_slow_call_and_gets_every_answer() {
 }
 
 #[test]
-fn a_thousand_mixed_commands_in_one_write() {
+fn a_thousand_mixed_commands_are_answered_in_order() {
     let places = stand_in();
     let server = Herd::single().asking(&places).level("warn").start("Riley");
     let mut commands = String::new();
@@ -75,7 +75,7 @@ fn a_thousand_mixed_commands_in_one_write() {
 }
 
 #[test]
-fn a_client_of_another_connection_never_gets_the_answer() {
+fn a_late_answer_never_reaches_the_slot_s_next_client() {
     let places = stand_in();
     let server = Herd::single().asking(&places).start("Riley");
     server.client().ask("IAMAT x +1+2 1");

@@ -60,7 +60,7 @@ fn try_start(command: &mut Command) -> Result<(), (Option<i32>, String)> {
 }
 
 #[test]
-fn a_start_without_enough_descriptors_is_told_in_one_line() {
+fn too_few_descriptors_fail_the_start_with_one_line() {
     let herd = Herd::single();
     let mut refusals = 0;
     for descriptors in 5.. {
@@ -89,7 +89,7 @@ fn a_start_without_enough_descriptors_is_told_in_one_line() {
 }
 
 #[test]
-fn who_may_open_fewer_files_than_clients_may_come_is_told() {
+fn a_descriptor_limit_below_max_clients_is_logged() {
     for (max_clients, is_told) in [(837, false), (838, true)] {
         // The server reserves descriptors for one neighbour, 128 unproven peers, 2 connections to
         // Places, and 32 for itself. So 837 are left.
@@ -108,7 +108,7 @@ fn who_may_open_fewer_files_than_clients_may_come_is_told() {
 }
 
 #[test]
-fn a_log_that_may_not_grow_ends_nobody_and_what_is_lost_is_counted() {
+fn lines_lost_to_a_file_size_limit_are_counted() {
     let herd = Herd::single().with("[limits]\nlog_client_faults_bytes = 1000000\n");
     let server = Server::start(herd.command("Riley").args(["--log-file", "own.log"]));
     let mut client = server.client();
@@ -150,7 +150,7 @@ fn a_log_that_may_not_grow_ends_nobody_and_what_is_lost_is_counted() {
 }
 
 #[test]
-fn where_no_file_may_grow_everything_is_served_that_needs_none() {
+fn a_file_size_limit_of_0_refuses_only_updates() {
     let herd = Herd::single().with_top("data_dir = \"data\"\n");
     let mut command = herd.command("Riley");
     command.args(["--log-file", "own.log"]);
@@ -165,7 +165,7 @@ fn where_no_file_may_grow_everything_is_served_that_needs_none() {
 }
 
 #[test]
-fn without_threads_it_does_not_start_and_says_why_or_does_without() {
+fn too_few_threads_fail_the_start_or_the_name_lookup() {
     let what = "a server that may have no threads";
     if !outside::is_root(what)
         || !outside::has_program("prlimit", what)
@@ -230,7 +230,7 @@ fn without_threads_it_does_not_start_and_says_why_or_does_without() {
 }
 
 #[test]
-fn little_stack_no_core_and_no_locked_memory_are_enough() {
+fn a_server_runs_with_a_small_stack_and_no_locked_memory() {
     let places = stand_in();
     let herd = Herd::single()
         .asking(&places)
@@ -246,7 +246,7 @@ fn little_stack_no_core_and_no_locked_memory_are_enough() {
 }
 
 #[test]
-fn out_of_memory_it_ends_loudly_and_nothing_that_was_answered_is_lost() {
+fn running_out_of_memory_loses_no_answered_update() {
     let herd = Herd::single()
         .with_top("data_dir = \"data\"\n")
         .level("warn");

@@ -19,7 +19,7 @@ fn flag(flag: &str) -> Command {
 }
 
 #[test]
-fn a_full_standard_output_is_no_success() {
+fn a_full_stdout_exits_with_status_1() {
     for mut command in [flag("--help"), flag("--version"), check()] {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let output = command.stdout(full).output().unwrap();
@@ -34,7 +34,7 @@ fn a_full_standard_output_is_no_success() {
 }
 
 #[test]
-fn a_standard_output_that_is_closed_for_reading_is_no_failure() {
+fn a_closed_stdout_pipe_exits_with_status_0() {
     for mut command in [flag("--help"), flag("--version"), check()] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -53,7 +53,7 @@ fn a_standard_output_that_is_closed_for_reading_is_no_failure() {
 }
 
 #[test]
-fn a_server_that_cannot_say_that_it_is_ready_serves_and_logs_that() {
+fn a_server_serves_when_its_ready_line_cannot_be_written() {
     let herd = Herd::single();
     let log = herd.directory.path().join("own.log");
     let mut command = herd.command("Riley");

@@ -38,7 +38,7 @@ pub(crate) fn message(json: &serde_json::Value) -> &str {
 }
 
 #[test]
-fn whatsat_is_the_record_and_google_s_own_text_cut_to_the_bound() {
+fn whatsat_answers_the_record_and_google_s_truncated_json() {
     let places = stand_in();
     let server = Herd::single().asking(&places).start("Riley");
     let mut client = server.client();
@@ -109,7 +109,7 @@ fn full_answer(places: &Places, target: &str) -> String {
 }
 
 #[test]
-fn the_new_api_is_asked_and_cut_likewise() {
+fn the_new_api_is_requested_and_truncated() {
     let places = stand_in();
     let herd = Herd::single()
         .asking(&places)
@@ -144,7 +144,7 @@ fn the_new_api_is_asked_and_cut_likewise() {
 }
 
 #[test]
-fn errors_of_google_are_passed_on_as_they_are() {
+fn google_errors_are_forwarded_unchanged() {
     let places = stand_in();
     let herd = Herd::single()
         .asking(&places)
@@ -229,7 +229,7 @@ fn plain(greeting: &'static [u8]) -> (String, std::sync::mpsc::Receiver<Vec<u8>>
 }
 
 #[test]
-fn what_does_not_speak_tls_is_told_nothing() {
+fn a_places_server_without_tls_gets_no_request() {
     let places = stand_in();
     for greeting in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"[..],
@@ -254,7 +254,7 @@ fn what_does_not_speak_tls_is_told_nothing() {
 }
 
 #[test]
-fn connections_are_kept_and_one_that_died_idle_is_replaced_quietly() {
+fn places_connections_are_reused_and_replaced_when_closed() {
     let places = stand_in();
     let server = Herd::single().asking(&places).start("Riley");
     let mut client = server.client();
@@ -281,7 +281,7 @@ fn connections_are_kept_and_one_that_died_idle_is_replaced_quietly() {
 }
 
 #[test]
-fn identical_questions_in_flight_share_one_call_and_each_gets_its_own_bound() {
+fn identical_whatsats_share_one_call() {
     let places = stand_in();
     let server = Herd::single().asking(&places).start("Riley");
     kiwi(&mut server.client());
@@ -307,7 +307,7 @@ fn identical_questions_in_flight_share_one_call_and_each_gets_its_own_bound() {
 }
 
 #[test]
-fn connections_have_a_cap_questions_wait_in_line_and_the_line_has_an_end() {
+fn places_connections_and_their_queue_are_limited() {
     let places = stand_in();
     places.set_behaviour(Behaviour::Hold);
     let herd = Herd::single()
@@ -337,7 +337,7 @@ fn connections_have_a_cap_questions_wait_in_line_and_the_line_has_an_end() {
 }
 
 #[test]
-fn a_call_that_hangs_ends_at_its_deadline_and_delays_nobody() {
+fn a_hung_places_call_ends_at_its_deadline() {
     let places = stand_in();
     places.set_behaviour(Behaviour::Hold);
     let server = Herd::single()
@@ -372,7 +372,7 @@ fn a_call_that_hangs_ends_at_its_deadline_and_delays_nobody() {
 }
 
 #[test]
-fn a_handshake_that_never_comes_ends_at_its_deadline() {
+fn a_places_handshake_has_a_deadline() {
     let places = Places::start(Options {
         silent_accept: true,
         ..Options::default()
@@ -388,7 +388,7 @@ fn a_handshake_that_never_comes_ends_at_its_deadline() {
 }
 
 #[test]
-fn a_client_that_goes_away_cancels_its_call() {
+fn a_lost_client_cancels_its_places_call() {
     let places = stand_in();
     places.set_behaviour(Behaviour::Hold);
     let server = Herd::single().asking(&places).start("Riley");
@@ -409,7 +409,7 @@ fn a_client_that_goes_away_cancels_its_call() {
 }
 
 #[test]
-fn a_name_without_an_address_is_told_in_words() {
+fn an_unresolvable_places_name_is_answered_with_a_reason() {
     let places = stand_in();
     let herd = Herd::single().asking(&places);
     let server = herd_testkit::herd::Server::start(
@@ -426,7 +426,7 @@ fn a_name_without_an_address_is_told_in_words() {
 }
 
 #[test]
-fn nobody_listening_is_told_in_words() {
+fn a_refused_places_connection_is_answered_with_a_reason() {
     let places = stand_in();
     let herd = Herd::single().asking(&places);
     // The port is bound but does not listen. So no other program gets it, and connections are
@@ -450,7 +450,7 @@ fn nobody_listening_is_told_in_words() {
 }
 
 #[test]
-fn two_questions_at_different_places_do_not_wait_for_one_another() {
+fn different_places_calls_run_concurrently() {
     let places = stand_in();
     let server = Herd::single().asking(&places).start("Riley");
     let (mut slow, mut quick) = (server.client(), server.client());

@@ -55,7 +55,7 @@ impl Scene {
 }
 
 #[test]
-fn however_an_answer_is_framed_it_is_the_same() {
+fn every_http_framing_gives_the_same_answer() {
     let mut scene = scene();
     let plain = scene.ask(Behaviour::Answer);
     assert!(plain.contains("\"status\" : \"OK\""));
@@ -76,7 +76,7 @@ fn however_an_answer_is_framed_it_is_the_same() {
 }
 
 #[test]
-fn an_answer_split_at_any_byte_is_the_same() {
+fn a_response_split_at_any_byte_gives_the_same_answer() {
     let mut scene = scene();
     let response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\n{\"a\"\r\n4\r\n : 1\r\n1\r\n}\r\n0\r\nTrailer: x\r\n\r\n";
     for at in 1..response.len() {
@@ -97,14 +97,14 @@ fn an_answer_split_at_any_byte_is_the_same() {
 }
 
 #[test]
-fn interim_answers_are_passed_over() {
+fn interim_http_responses_are_skipped() {
     let mut scene = scene();
     let response = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
     assert_eq!(scene.raw(&[response], End::KeepAlive), "{}");
 }
 
 #[test]
-fn what_can_be_read_in_two_ways_is_refused() {
+fn ambiguous_http_responses_are_rejected() {
     let mut scene = scene();
     for headers in [
         "Content-Length: 2\r\nTransfer-Encoding: chunked",
@@ -160,7 +160,7 @@ fn what_can_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
-fn what_is_cut_off_is_refused() {
+fn truncated_responses_are_refused() {
     let mut scene = scene();
     let cut_off = "its answer was cut off";
     scene.refuses(
@@ -191,7 +191,7 @@ fn what_is_cut_off_is_refused() {
 }
 
 #[test]
-fn what_is_behind_an_answer_is_never_taken_for_the_next() {
+fn bytes_after_a_response_are_not_the_next_response() {
     let mut scene = scene();
     let smuggled = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\" : 1}";
     assert_eq!(scene.raw(&[smuggled], End::KeepAlive), "{}");
@@ -216,7 +216,7 @@ fn what_is_behind_an_answer_is_never_taken_for_the_next() {
 }
 
 #[test]
-fn a_connection_that_is_closed_with_its_answer_is_not_asked_again() {
+fn a_connection_closed_after_its_response_is_not_reused() {
     let mut scene = scene();
     let response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
     for _ in 0..3 {
@@ -227,7 +227,7 @@ fn a_connection_that_is_closed_with_its_answer_is_not_asked_again() {
 }
 
 #[test]
-fn what_is_no_json_object_is_no_answer() {
+fn a_response_that_is_no_json_object_is_refused() {
     let mut scene = scene();
     for body in [
         "",
@@ -278,7 +278,7 @@ fn redirects_are_not_followed() {
 }
 
 #[test]
-fn a_body_has_a_limit() {
+fn a_places_response_body_has_a_size_limit() {
     let places = stand_in();
     let server = Herd::single()
         .asking(&places)
@@ -301,7 +301,7 @@ fn a_body_has_a_limit() {
 }
 
 #[test]
-fn newlines_in_the_json_never_look_like_its_end() {
+fn empty_lines_are_removed_from_the_json() {
     let mut scene = scene();
     let body =
         "\n\n{\n\n\n\"results\" :\n\n[\n\n1\n\n,\n\n2,3,4,5,6\n\n]\n\n,\n\n\"a\":\"\\n\\n\"}\n\n\n";

@@ -42,7 +42,7 @@ fn keep(places: &Places, server: &Server, count: usize) {
 }
 
 #[test]
-fn kept_connections_that_died_without_a_word_cost_one_slow_answer() {
+fn silently_dead_connections_cost_one_slow_answer() {
     let places = stand_in();
     let herd = Herd::single()
         .asking(&places)
@@ -68,7 +68,7 @@ fn kept_connections_that_died_without_a_word_cost_one_slow_answer() {
 }
 
 #[test]
-fn a_deadline_that_is_shorter_than_the_silence_that_is_allowed_leaves_time_to_ask_again() {
+fn a_short_deadline_leaves_time_to_retry() {
     let places = stand_in();
     let herd = Herd::single()
         .asking(&places)
@@ -84,7 +84,7 @@ fn a_deadline_that_is_shorter_than_the_silence_that_is_allowed_leaves_time_to_as
 }
 
 #[test]
-fn clients_that_give_up_early_do_not_leave_the_dead_connections_to_others() {
+fn an_abandoned_call_still_retires_dead_connections() {
     let places = stand_in();
     let herd = Herd::single()
         .asking(&places)
@@ -111,7 +111,7 @@ fn clients_that_give_up_early_do_not_leave_the_dead_connections_to_others() {
 }
 
 #[test]
-fn a_connection_that_answered_since_is_kept_though_another_is_silent() {
+fn a_connection_that_answered_is_kept_when_another_is_dead() {
     let places = stand_in();
     let herd = Herd::single()
         .asking(&places)
@@ -134,7 +134,7 @@ fn a_connection_that_answered_since_is_kept_though_another_is_silent() {
 }
 
 #[test]
-fn who_joins_a_shared_question_late_waits_as_long_as_any() {
+fn a_late_client_of_a_shared_call_has_a_full_deadline() {
     let places = stand_in();
     let herd = Herd::single()
         .asking(&places)
@@ -189,7 +189,7 @@ fn who_joins_a_shared_question_late_waits_as_long_as_any() {
 }
 
 #[test]
-fn who_joins_a_question_that_waits_in_line_has_its_own_deadline_too() {
+fn a_client_of_a_queued_call_has_its_own_deadline() {
     let places = stand_in();
     let herd = Herd::single()
         .asking(&places)
@@ -217,7 +217,7 @@ fn who_joins_a_question_that_waits_in_line_has_its_own_deadline_too() {
 }
 
 #[test]
-fn the_first_to_ask_may_go_away_and_take_nothing_with_it() {
+fn a_shared_call_survives_its_first_client() {
     let places = stand_in();
     let server = Herd::single().asking(&places).start("Riley");
     let (mut first, mut second) = (kiwi(&server), kiwi(&server));
@@ -239,7 +239,7 @@ fn the_first_to_ask_may_go_away_and_take_nothing_with_it() {
 }
 
 #[test]
-fn a_front_that_does_not_speak_http_1_1_is_told_by_what_alpn_said() {
+fn a_server_without_http_1_1_is_reported_by_alpn() {
     let front = |alpn: &[&str]| {
         let alpn = alpn.iter().map(|name| (*name).to_owned()).collect();
         Places::start(Options {

@@ -45,7 +45,7 @@ fn ask(client: &mut Client) -> String {
 }
 
 #[test]
-fn of_an_error_that_repeats_the_key_only_the_key_is_hidden() {
+fn only_the_key_is_masked_in_a_google_error() {
     for api in ["new", "legacy"] {
         let (places, server, mut client) = asking(KEY, api);
         places.push_behaviour(with_status("403 Forbidden", &SUSPENDED.replace("KEY", KEY)));
@@ -66,7 +66,7 @@ fn of_an_error_that_repeats_the_key_only_the_key_is_hidden() {
 }
 
 #[test]
-fn an_odd_key_is_hidden_however_it_is_written() {
+fn an_unusual_key_is_masked_in_every_encoding() {
     const ODD: &str = "k+y/with=odd&characters";
     let (places, server, mut client) = asking(ODD, "legacy");
     for shown in [
@@ -88,7 +88,7 @@ fn an_odd_key_is_hidden_however_it_is_written() {
 }
 
 #[test]
-fn our_own_errors_have_the_shape_of_the_api_that_is_spoken() {
+fn server_errors_have_the_json_shape_of_the_api_in_use() {
     let (places, _server, mut client) = asking(KEY, "new");
     let mut refused = |behaviour: Behaviour, code: u16, status: &str, words: &str| {
         places.push_behaviour(behaviour);
@@ -144,7 +144,7 @@ fn our_own_errors_have_the_shape_of_the_api_that_is_spoken() {
 }
 
 #[test]
-fn errors_of_google_are_passed_on_in_every_shape_that_they_come_in() {
+fn google_errors_of_every_shape_are_forwarded() {
     for api in ["new", "legacy"] {
         let (places, server, mut client) = asking(KEY, api);
         for body in [
@@ -170,7 +170,7 @@ fn errors_of_google_are_passed_on_in_every_shape_that_they_come_in() {
 }
 
 #[test]
-fn only_what_comes_with_200_is_data() {
+fn only_a_status_200_body_is_data() {
     let mut scene = scene();
     let good =
         "{\"html_attributions\" : [], \"results\" : [{\"name\" : \"x\"}], \"status\" : \"OK\"}";
@@ -212,7 +212,7 @@ fn only_what_comes_with_200_is_data() {
 }
 
 #[test]
-fn the_first_empty_line_of_an_answer_is_its_end_whatever_google_s_newlines_are() {
+fn an_answer_ends_at_its_first_empty_line() {
     let places = stand_in();
     let server = Herd::single().asking(&places).start("Riley");
     let mut client = server.client();

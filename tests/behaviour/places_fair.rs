@@ -87,7 +87,7 @@ impl Flood {
 }
 
 #[test]
-fn a_flood_of_questions_of_one_address_keeps_no_other_from_places() {
+fn a_flood_of_whatsats_does_not_block_another_address() {
     let delay = Duration::from_millis(20);
     let places = Places::start(Options {
         behaviour: Behaviour::Slow { delay },
@@ -126,7 +126,7 @@ fn a_flood_of_questions_of_one_address_keeps_no_other_from_places() {
 }
 
 #[test]
-fn behind_a_proxy_the_queue_is_fair_by_the_clients_addresses() {
+fn the_places_queue_is_fair_by_proxied_client_address() {
     let places = stand_in();
     places.set_behaviour(Behaviour::Hold);
     let herd = Herd::single()

@@ -35,7 +35,7 @@ fn counters(herd: &Herd, names: &[&str]) -> Vec<u64> {
 }
 
 #[test]
-fn places_is_asked_so_often_in_a_second_whoever_asks() {
+fn calls_of_all_clients_are_limited_by_max_per_second() {
     let places = stand_in();
     let herd = herd(&places, "max_per_second = 20\n").level("warn");
     let server = herd.start("Riley");
@@ -58,7 +58,7 @@ fn places_is_asked_so_often_in_a_second_whoever_asks() {
 }
 
 #[test]
-fn a_question_that_no_second_has_room_for_is_refused_in_time_and_counted() {
+fn calls_above_max_per_second_fail_in_time_and_are_counted() {
     let places = stand_in();
     let herd = herd(&places, "max_per_second = 1\n[limits]\nplaces_ms = 1500\n");
     let server = herd.start("Riley");
@@ -95,7 +95,7 @@ fn a_question_that_no_second_has_room_for_is_refused_in_time_and_counted() {
 }
 
 #[test]
-fn a_question_that_is_sent_again_counts_again() {
+fn a_retried_call_counts_twice_in_the_daily_quota() {
     let places = stand_in();
     let herd = herd(&places, "max_per_day = 3\n");
     let server = herd.start("Riley");
@@ -113,7 +113,7 @@ fn a_question_that_is_sent_again_counts_again() {
 }
 
 #[test]
-fn a_question_that_is_never_sent_does_not_count() {
+fn an_unsent_call_does_not_count_in_the_daily_quota() {
     let places = stand_in();
     let herd = herd(&places, "max_per_day = 1\n");
     // Nothing listens there.
@@ -145,7 +145,7 @@ fn is_refused(server: &Server, host: u8) -> String {
 }
 
 #[test]
-fn a_day_has_so_many_questions_and_no_address_spends_them_alone() {
+fn max_per_day_is_shared_between_addresses() {
     let places = stand_in();
     let quota = "max_per_day = 20\nmax_per_day_per_address = 2\n";
     let herd = herd(&places, quota);
@@ -199,7 +199,7 @@ fn a_day_has_so_many_questions_and_no_address_spends_them_alone() {
 }
 
 #[test]
-fn the_new_api_s_error_says_that_the_resource_is_exhausted() {
+fn an_exhausted_quota_gives_the_new_api_s_error_429() {
     let places = stand_in();
     let herd = herd(&places, "api = \"new\"\nmax_per_day = 1\n");
     let server = herd.start("Riley");

@@ -13,7 +13,7 @@ use crate::places_answers::scene;
 const FORGED: &str = "{\"forged\" : \"AT Riley +0.000000000 kiwi +9+9 9\"}";
 
 #[test]
-fn what_is_not_framed_as_http_1_1_is_never_an_answer() {
+fn a_response_with_wrong_framing_is_refused() {
     const NOT_HTTP: &str = "its answer was not HTTP";
     const AMBIGUOUS: &str = "the length of its answer was ambiguous";
     const CHUNKS: &str = "wrongly chunked";
@@ -170,7 +170,7 @@ fn what_is_not_framed_as_http_1_1_is_never_an_answer() {
 }
 
 #[test]
-fn each_command_behind_a_spoilt_answer_gets_its_own() {
+fn commands_after_a_bad_response_get_their_own_answers() {
     let mut scene = scene();
     let smuggled = format!(
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{{}}HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{FORGED}",
@@ -210,7 +210,7 @@ fn each_command_behind_a_spoilt_answer_gets_its_own() {
 }
 
 #[test]
-fn a_body_that_comes_behind_an_answer_without_one_is_nobody_s() {
+fn an_unexpected_body_is_not_the_next_answer() {
     let mut scene = scene();
     for status in ["204 No Content", "304 Not Modified"] {
         scene.is_in_step();
@@ -224,7 +224,7 @@ fn a_body_that_comes_behind_an_answer_without_one_is_nobody_s() {
 }
 
 #[test]
-fn an_answer_that_drips_ends_at_the_deadline() {
+fn a_slow_response_ends_at_the_deadline() {
     let places = stand_in();
     let server = Herd::single()
         .asking(&places)
@@ -252,7 +252,7 @@ fn an_answer_that_drips_ends_at_the_deadline() {
 }
 
 #[test]
-fn once_a_byte_of_an_answer_came_nothing_is_asked_again() {
+fn a_request_is_not_retried_after_a_response_byte() {
     let mut scene = scene();
     let mut asked = 0;
     for beginning in [
@@ -272,7 +272,7 @@ fn once_a_byte_of_an_answer_came_nothing_is_asked_again() {
 }
 
 #[test]
-fn every_kind_of_redirect_leads_nowhere() {
+fn no_kind_of_redirect_is_followed() {
     let elsewhere = stand_in();
     let mut scene = scene();
     for status in [300, 301, 302, 303, 305, 307, 308] {
@@ -291,7 +291,7 @@ fn every_kind_of_redirect_leads_nowhere() {
 }
 
 #[test]
-fn who_is_told_to_come_back_does_not_come_back_by_itself() {
+fn a_retry_after_response_is_not_retried() {
     let mut scene = scene();
     for (asked, status) in (1..).zip([429, 500, 502, 503, 504]) {
         let body = format!("{{\"error\" : {{\"code\" : {status}}}}}");

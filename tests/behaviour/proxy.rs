@@ -86,7 +86,7 @@ fn warnings(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn the_log_shows_the_client_and_the_proxy_and_the_first_command_is_answered() {
+fn the_log_shows_the_client_s_and_the_proxy_s_address() {
     let server = start("");
     for (header, source) in [
         (header_1("203.0.113.9:5511"), "203.0.113.9:5511"),
@@ -115,7 +115,7 @@ fn the_log_shows_the_client_and_the_proxy_and_the_first_command_is_answered() {
 }
 
 #[test]
-fn a_header_may_come_one_byte_at_a_time() {
+fn a_proxy_header_may_arrive_one_byte_at_a_time() {
     let server = start("");
     for header in [
         header_1("203.0.113.9:5511"),
@@ -133,7 +133,7 @@ fn a_header_may_come_one_byte_at_a_time() {
 }
 
 #[test]
-fn clients_are_counted_by_their_own_address_and_not_by_the_proxy_s() {
+fn clients_are_counted_by_their_own_address_not_the_proxy_s() {
     let server = start("max_clients_per_address = 2");
     let through = |header: Vec<u8>| {
         let mut client = proxy(&server);
@@ -169,7 +169,7 @@ fn clients_are_counted_by_their_own_address_and_not_by_the_proxy_s() {
 }
 
 #[test]
-fn the_proxy_s_own_connections_keep_the_address_of_the_socket() {
+fn local_proxy_headers_keep_the_socket_s_address() {
     let server = start("");
     let block = [
         &[192, 0, 2, 1, 192, 0, 2, 2, 0, 1, 0, 2][..],
@@ -196,7 +196,7 @@ fn the_proxy_s_own_connections_keep_the_address_of_the_socket() {
 }
 
 #[test]
-fn a_listed_address_without_a_header_is_refused_and_told_so() {
+fn a_listed_proxy_without_a_valid_header_is_refused() {
     let server = start("proxy_header_bytes = 232");
     let long = "x".repeat(107);
     for (bytes, why) in [
@@ -262,7 +262,7 @@ fn a_listed_address_without_a_header_is_refused_and_told_so() {
 }
 
 #[test]
-fn a_proxy_that_sends_no_header_fills_no_log() {
+fn missing_proxy_headers_are_logged_rarely() {
     let server = start("");
     for _ in 0..40 {
         proxy(&server).send("x\n").expect(NO_HEADER).expect_end();
@@ -273,7 +273,7 @@ fn a_proxy_that_sends_no_header_fills_no_log() {
 }
 
 #[test]
-fn a_check_that_says_nothing_is_no_warning_and_a_header_cut_off_is_one() {
+fn an_empty_probe_is_not_logged_but_a_cut_off_header_is() {
     let server = start("");
     for reset in [false, true] {
         for _ in 0..10 {
@@ -299,7 +299,7 @@ fn a_check_that_says_nothing_is_no_warning_and_a_header_cut_off_is_one() {
 }
 
 #[test]
-fn a_header_has_a_deadline_and_a_byte_wins_no_time() {
+fn slow_bytes_do_not_extend_the_proxy_header_deadline() {
     let server = start("proxy_header_ms = 300");
     let begun = Instant::now();
     let mut silent = proxy(&server);
@@ -325,7 +325,7 @@ fn a_header_has_a_deadline_and_a_byte_wins_no_time() {
 }
 
 #[test]
-fn connections_without_a_header_are_few_and_keep_no_other_out() {
+fn connections_without_a_header_are_limited() {
     const MOST: usize = 128;
     let server = start(&format!(
         "max_unidentified = {MOST}\nmax_clients = 5\nproxy_header_ms = 60000"
@@ -367,7 +367,7 @@ fn connections_without_a_header_are_few_and_keep_no_other_out() {
 }
 
 #[test]
-fn a_header_from_an_address_that_is_not_listed_is_not_believed() {
+fn a_header_from_an_address_that_is_not_listed_is_ignored() {
     for (clients, why) in [
         (
             format!("[clients]\nproxy_protocol = true\nproxies = [\"{PROXY}\"]\n"),
@@ -429,7 +429,7 @@ fn secure_through(server: &Server, authority: &Authority, ip: &str, header: &[u8
 }
 
 #[test]
-fn the_header_stands_in_front_of_the_hello_of_tls() {
+fn the_proxy_header_comes_before_the_tls_client_hello() {
     let herd = Herd::single()
         .with(&format!(
             "[clients]\nproxy_protocol = true\nproxies = [\"{PROXY}\"]\n"
@@ -490,7 +490,7 @@ fn the_header_stands_in_front_of_the_hello_of_tls() {
 }
 
 #[test]
-fn a_proxy_of_ipv4_is_known_on_a_socket_of_both_families() {
+fn an_ipv4_proxy_matches_on_a_dual_stack_socket() {
     let herd = herd("");
     let server = Server::start(herd.command("Riley").args(["--listen", "[::]:0"]));
     let address = SocketAddr::from(([127, 0, 0, 1], server.address.port()));
@@ -505,7 +505,7 @@ fn a_proxy_of_ipv4_is_known_on_a_socket_of_both_families() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_headers() {
+fn a_stop_does_not_wait_for_proxy_headers() {
     let server = start("proxy_header_ms = 60000");
     let (_silent, mut begun) = (proxy(&server), proxy(&server));
     begun.send("PROXY TCP4 ");
@@ -525,7 +525,7 @@ fn a_stop_does_not_wait_for_headers() {
 }
 
 #[test]
-fn the_neighbours_port_takes_no_header_and_says_so() {
+fn the_peer_port_refuses_proxy_headers() {
     let herd = herd("");
     let server = herd.start("Riley");
     for header in [
@@ -567,7 +567,7 @@ fn check(clients: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (i3
 }
 
 #[test]
-fn proxies_are_listed_in_the_file_a_variable_or_a_flag() {
+fn proxies_are_set_by_file_variable_or_flag() {
     const LISTED: &str = "proxies     10.0.0.2, fd00::/8, which have to send a PROXY header\n";
     const NONE: &str = "proxies     none: a PROXY header is not believed\n";
     let file = "[clients]\nproxy_protocol = true\nproxies = [\"10.0.0.2\", \"fd00::/8\"]\n";
@@ -610,7 +610,7 @@ fn proxies_are_listed_in_the_file_a_variable_or_a_flag() {
 }
 
 #[test]
-fn a_mistake_in_the_list_of_proxies_is_said_with_the_way_out() {
+fn an_invalid_proxy_list_is_reported_with_a_fix() {
     let file = |rest: &str| format!("[clients]\n{rest}\n");
     for (clients, arguments, meant) in [
         (

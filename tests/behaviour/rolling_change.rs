@@ -339,7 +339,7 @@ fn time(line: &str) -> &str {
 }
 
 #[test]
-fn secret_tls_and_authority_are_changed_one_server_at_a_time_under_load() {
+fn a_rolling_change_of_secret_and_tls_keeps_serving() {
     let preset = herd_mio::presets::by_year("2021").unwrap();
     let (old_authority, new_authority) = (Authority::new(), Authority::new());
     let fleet = Fleet::new(&preset.servers, preset.links);

@@ -51,7 +51,7 @@ fn named_rooms(source: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn rooms_import_downwards_only() {
+fn core_modules_import_lower_layers_only() {
     let core = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
     let files = rust_files(&core);
     let mut wrong = Vec::new();

@@ -42,7 +42,7 @@ fn reload(server: &Server, n: usize, said: &str) -> String {
 /// During a change, two servers are in the same step or in neighbouring ones. A server that was
 /// left behind may be further apart.
 #[test]
-fn steps_beside_one_another_link_and_others_say_what_is_wrong() {
+fn adjacent_secret_steps_link_and_others_log_the_reason() {
     let fleet = Fleet::new(&["Alice", "Bob"], &[("Alice", "Bob")]);
     for (bobs, of_bob) in STEPS.iter().enumerate() {
         fleet.secret("Bob", &text(bobs));
@@ -77,7 +77,7 @@ fn steps_beside_one_another_link_and_others_say_what_is_wrong() {
 /// The acceptor must answer with the secret that the dialler used, because the dialler may have
 /// only that one.
 #[test]
-fn a_proof_is_answered_with_the_secret_that_it_was_made_with() {
+fn a_proof_is_answered_with_the_dialler_s_secret() {
     let herd = herd_with(&text(2));
     let _jaquez = herd.start("Jaquez");
     for secret in [OLD, NEW] {
@@ -101,7 +101,7 @@ fn a_proof_is_answered_with_the_secret_that_it_was_made_with() {
 }
 
 #[test]
-fn the_secret_is_read_anew_at_a_signal_and_links_stay_up() {
+fn sighup_reloads_the_secret_and_keeps_links() {
     let herd = herd_with(&text(0));
     let servers = herd.start_all();
     let (riley, jaquez) = (&servers["Riley"], &servers["Jaquez"]);
@@ -140,7 +140,7 @@ fn the_secret_is_read_anew_at_a_signal_and_links_stay_up() {
 }
 
 #[test]
-fn a_step_that_was_skipped_and_a_file_that_is_half_written_are_warned_of() {
+fn skipped_steps_and_partial_secret_files_are_logged() {
     let herd = herd_with(&text(0));
     let jaquez = herd.start("Jaquez");
     let read = "the herd secret was read anew: changed, ";
@@ -160,7 +160,7 @@ fn a_step_that_was_skipped_and_a_file_that_is_half_written_are_warned_of() {
 }
 
 #[test]
-fn a_secret_that_cannot_be_read_anew_changes_nothing() {
+fn an_invalid_secret_file_keeps_the_old_secret() {
     let herd = herd_with(&text(0));
     let jaquez = herd.start("Jaquez");
     let path = herd.directory.path().join("herd.secret");

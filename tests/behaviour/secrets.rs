@@ -97,7 +97,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn the_forms_are_those_that_are_meant() {
+fn the_leak_search_finds_every_encoding_of_a_secret() {
     assert_eq!(base64(b"Many hands"), "TWFueSBoYW5k");
     let secret = Secret::new("key", KEY.as_bytes());
     for told in [
@@ -224,7 +224,7 @@ fn places(client: &mut Secure, command: &str) -> String {
 }
 
 #[test]
-fn a_whole_conversation_at_trace_tells_none() {
+fn a_session_at_trace_level_logs_no_secret() {
     let authority = Authority::new();
     let stand_in = Places::start(Options {
         key: KEY.to_owned(),
@@ -444,7 +444,7 @@ fn a_whole_conversation_at_trace_tells_none() {
 }
 
 #[test]
-fn a_configuration_with_a_secret_in_the_wrong_place_is_refused_without_repeating_it() {
+fn config_errors_do_not_repeat_a_misplaced_secret() {
     const PLAIN_KEY: &str = "AIzaSyD-9tSrke72PouQMnMX_a7eZSW0jkFMBWY";
     let secrets = [
         Secret::new("the key", PLAIN_KEY.as_bytes()),
@@ -543,7 +543,7 @@ fn a_configuration_with_a_secret_in_the_wrong_place_is_refused_without_repeating
 }
 
 #[test]
-fn what_a_process_is_given_in_its_environment_is_not_passed_on_in_its_arguments() {
+fn secrets_of_the_environment_are_not_in_the_arguments() {
     let herd = Herd::single()
         .env("HERD_PLACES_KEY", KEY)
         .env("HERD_SECRET", SECRET);

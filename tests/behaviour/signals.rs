@@ -38,7 +38,7 @@ fn start_with_ignored(herd: &Herd, signals: &str) -> Server {
 }
 
 #[test]
-fn signals_that_the_starter_blocked_arrive() {
+fn signals_blocked_by_the_parent_are_handled() {
     let herd = Herd::single();
     for stop in [Signal::TERM, Signal::INT] {
         let server = start_with_all_blocked(&mut herd.command("Riley"));
@@ -54,7 +54,7 @@ fn signals_that_the_starter_blocked_arrive() {
 }
 
 #[test]
-fn signals_that_the_starter_ignored_arrive() {
+fn signals_ignored_by_the_parent_are_handled() {
     let herd = Herd::single();
     for stop in [Signal::TERM, Signal::INT] {
         let server = start_with_ignored(&herd, "HUP INT TERM USR1 USR2 XFSZ");
@@ -66,7 +66,7 @@ fn signals_that_the_starter_ignored_arrive() {
 }
 
 #[test]
-fn a_signal_that_is_no_stop_ends_nothing_and_is_told() {
+fn signals_other_than_stop_are_logged_and_do_not_stop() {
     let server = Herd::single().start("Riley");
     let mut client = server.client();
     for (signal, told) in [
@@ -87,7 +87,7 @@ fn a_signal_that_is_no_stop_ends_nothing_and_is_told() {
 
 /// The same during the start. Only a stop interrupts a start that reads a long journal.
 #[test]
-fn a_signal_during_the_start_ends_nothing() {
+fn signals_other_than_stop_do_not_stop_the_start() {
     let herd = Herd::single();
     for signal in [Signal::HUP, Signal::USR1, Signal::USR2] {
         let mut command = herd.command("Riley");

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::places::stand_in;
 
 #[test]
-fn a_signal_stops_it_with_status_0() {
+fn sigterm_and_sigint_stop_the_server_with_status_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let server = Herd::single().start("Riley");
         let mut idle = server.client();
@@ -31,7 +31,7 @@ fn a_signal_stops_it_with_status_0() {
 }
 
 #[test]
-fn the_port_can_be_used_again_at_once() {
+fn a_restarted_server_can_bind_its_port_at_once() {
     let herd = Herd::single();
     for _ in 0..3 {
         let server = herd.start("Riley");
@@ -43,7 +43,7 @@ fn the_port_can_be_used_again_at_once() {
 }
 
 #[test]
-fn what_is_being_answered_is_finished() {
+fn a_stop_finishes_the_answer_in_progress() {
     let places = stand_in();
     places.push_behaviour(Behaviour::Hold);
     let server = Herd::single().asking(&places).start("Riley");
@@ -67,7 +67,7 @@ fn what_is_being_answered_is_finished() {
 }
 
 #[test]
-fn a_stop_has_a_deadline() {
+fn a_stop_ends_after_stop_ms() {
     let places = stand_in();
     places.set_behaviour(Behaviour::Hold);
     let server = Herd::single()
@@ -94,7 +94,7 @@ fn a_stop_has_a_deadline() {
 }
 
 #[test]
-fn a_command_that_comes_with_the_signal_destroys_no_answer() {
+fn commands_during_a_stop_destroy_no_answer() {
     let server = Herd::single().level("warn").start("Riley");
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap(); // so replies wait in the server's kernel
@@ -119,7 +119,7 @@ fn a_command_that_comes_with_the_signal_destroys_no_answer() {
 }
 
 #[test]
-fn a_second_signal_does_not_wait() {
+fn a_second_signal_stops_the_server_at_once() {
     let places = stand_in();
     places.set_behaviour(Behaviour::Hold);
     let server = Herd::single()
@@ -136,7 +136,7 @@ fn a_second_signal_does_not_wait() {
 }
 
 #[test]
-fn ten_thousand_answers_in_flight_are_not_lost() {
+fn a_stop_loses_none_of_ten_thousand_answers() {
     let server = Herd::single().level("warn").start("Riley");
     let mut client = server.client();
     client.send("ready\n").expect("? ready\n");
@@ -152,7 +152,7 @@ fn ten_thousand_answers_in_flight_are_not_lost() {
 }
 
 #[test]
-fn what_was_accepted_reaches_the_neighbours() {
+fn a_stop_sends_accepted_updates_to_neighbours() {
     let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]).level("info");
     for round in 0..5 {
         let mut servers = herd.start_all();
@@ -180,7 +180,7 @@ fn what_was_accepted_reaches_the_neighbours() {
 }
 
 #[test]
-fn a_client_that_does_not_read_can_not_hold_it_up() {
+fn a_client_that_does_not_read_does_not_delay_the_stop() {
     let server = Herd::single()
         .level("warn")
         .with("[limits]\nstop_ms = 500\n")
@@ -203,7 +203,7 @@ fn a_client_that_does_not_read_can_not_hold_it_up() {
 }
 
 #[test]
-fn clients_that_have_their_answers_do_not_delay_the_stop() {
+fn idle_clients_do_not_delay_the_stop() {
     let server = Herd::single().start("Riley");
     let mut clients: Vec<Client> = (0..20).map(|_| server.client()).collect();
     // Half of the clients have their reply, and half have sent nothing.

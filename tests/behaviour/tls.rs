@@ -126,7 +126,7 @@ pub(crate) fn line(client: &mut Secure) -> String {
 }
 
 #[test]
-fn a_client_over_tls_is_answered_as_one_without() {
+fn a_tls_client_gets_the_same_answers() {
     let (_herd, server, authority) = secure_server("");
     let mut client = secure_client(server.address, &authority);
     for byte in b"IAMAT x +1+2 3\n" {
@@ -143,7 +143,7 @@ fn a_client_over_tls_is_answered_as_one_without() {
 }
 
 #[test]
-fn what_came_before_close_notify_is_answered_and_so_is_a_last_line_without_lf() {
+fn commands_before_close_notify_are_answered() {
     let (_herd, server, authority) = secure_server("");
     let mut client = secure_client(server.address, &authority);
     // Several records, and more than the sockets' buffers hold. So replies wait in the server, and
@@ -164,7 +164,7 @@ fn what_came_before_close_notify_is_answered_and_so_is_a_last_line_without_lf() 
 }
 
 #[test]
-fn a_stream_that_is_cut_off_is_no_end_of_a_line() {
+fn a_fin_without_close_notify_does_not_end_a_line() {
     let (_herd, server, authority) = secure_server("");
     let mut victim = secure_client(server.address, &authority);
     victim
@@ -180,7 +180,7 @@ fn a_stream_that_is_cut_off_is_no_end_of_a_line() {
 }
 
 #[test]
-fn whoever_does_not_speak_tls_is_told_in_an_alert_and_closed() {
+fn a_plain_client_on_a_tls_port_gets_an_alert() {
     let (_herd, server, authority) = secure_server("");
     let mut plain = Client::connect(server.address);
     plain.send("IAMAT x +1+2 3\n");
@@ -198,7 +198,7 @@ fn whoever_does_not_speak_tls_is_told_in_an_alert_and_closed() {
 }
 
 #[test]
-fn a_handshake_has_a_deadline() {
+fn a_tls_handshake_has_a_deadline() {
     let (_herd, server, authority) = secure_server("tls_handshake_ms = 300");
     let begun = Instant::now();
     let mut silent = Client::connect(server.address);
@@ -224,7 +224,7 @@ fn a_handshake_has_a_deadline() {
 }
 
 #[test]
-fn a_signal_renews_the_certificates_and_cuts_nobody_off() {
+fn sighup_reloads_certificates_and_keeps_connections() {
     let (herd, server, old) = secure_server("");
     let mut before = secure_client(server.address, &old);
     before.write_all(b"x\n").unwrap();
@@ -257,7 +257,7 @@ fn a_signal_renews_the_certificates_and_cuts_nobody_off() {
 }
 
 #[test]
-fn a_stop_says_goodbye_in_tls_too() {
+fn a_stop_sends_close_notify() {
     let (_herd, server, authority) = secure_server("");
     let mut client = secure_client(server.address, &authority);
     client.write_all(b"x\n").unwrap();
@@ -285,7 +285,7 @@ pub(crate) fn chain(authority: &Authority) -> Herd {
 }
 
 #[test]
-fn neighbours_flood_over_mutual_tls_without_a_secret() {
+fn updates_are_flooded_over_mutual_tls_without_a_secret() {
     let herd = chain(&Authority::new());
     let servers = herd.start_all();
     let at = servers["Alice"].client().ask("IAMAT x +1+2 3");
@@ -309,7 +309,7 @@ fn neighbours_flood_over_mutual_tls_without_a_secret() {
 }
 
 #[test]
-fn an_operator_with_a_certificate_of_the_herd_is_told_how_servers_stand() {
+fn status_works_with_an_operator_certificate() {
     let authority = Authority::new();
     let herd = chain(&authority);
     let _servers = herd.start_all();
@@ -339,7 +339,7 @@ fn an_operator_with_a_certificate_of_the_herd_is_told_how_servers_stand() {
 }
 
 #[test]
-fn a_link_in_tls_shows_nothing_of_what_it_says() {
+fn a_plain_peer_on_a_tls_port_gets_only_an_alert() {
     let herd = chain(&Authority::new());
     let _bob = herd.start("Bob");
     // A plain connection gets no line of the protocol, only a TLS alert.
@@ -350,7 +350,7 @@ fn a_link_in_tls_shows_nothing_of_what_it_says() {
 }
 
 #[test]
-fn whoever_has_no_certificate_for_its_name_from_the_herd_s_authority_is_refused() {
+fn a_peer_without_a_certificate_for_its_name_is_refused() {
     let authority = Authority::new();
     let other = Authority::new();
     let herd = chain(&authority);
@@ -376,7 +376,7 @@ fn with_own(prepare: &dyn Fn(&Authority, &Path)) -> (Herd, Authority) {
 }
 
 #[test]
-fn a_server_whose_own_certificate_neighbours_refuse_does_not_start() {
+fn a_server_does_not_start_with_a_certificate_peers_refuse() {
     type Prepare = dyn Fn(&Authority, &Path);
     let cases: [(&str, &Prepare); 3] = [
         (
@@ -407,7 +407,7 @@ fn a_server_whose_own_certificate_neighbours_refuse_does_not_start() {
 }
 
 #[test]
-fn the_certificate_for_clients_may_not_have_ended_either() {
+fn an_expired_client_port_certificate_prevents_the_start() {
     let herd = Herd::single().with(FOR_CLIENTS);
     let directory = herd.directory.path();
     Authority::new().certify(directory, "clients", "localhost", true);
@@ -418,7 +418,7 @@ fn the_certificate_for_clients_may_not_have_ended_either() {
 }
 
 #[test]
-fn a_certificate_that_ends_soon_is_told_of_at_the_start_the_check_and_sighup() {
+fn a_certificate_that_expires_soon_is_logged() {
     let soon = |authority: &Authority, directory: &Path| {
         authority.certify_until(directory, "Alice", Duration::from_secs(60 * 60 * 60));
     };
@@ -453,7 +453,7 @@ fn a_certificate_that_ends_soon_is_told_of_at_the_start_the_check_and_sighup() {
 }
 
 #[test]
-fn a_certificate_of_the_herd_opens_the_port_for_its_own_name_alone() {
+fn a_certificate_is_accepted_for_its_own_name_only() {
     let authority = Authority::new();
     let herd = chain(&authority);
     let bob = herd.start("Bob");
@@ -485,7 +485,7 @@ fn a_certificate_of_the_herd_opens_the_port_for_its_own_name_alone() {
 }
 
 #[test]
-fn what_is_wrong_with_certificates_is_said_before_anything_starts() {
+fn certificate_errors_are_reported_by_check() {
     let authority = Authority::new();
     let said = |prepare: &dyn Fn(&Path)| {
         let herd = chain(&authority);

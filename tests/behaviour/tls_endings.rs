@@ -88,7 +88,7 @@ fn every_whole_command_before_a_bare_fin_is_answered() {
 }
 
 #[test]
-fn an_unfinished_line_before_a_bare_fin_is_not_run() {
+fn an_unfinished_line_before_a_bare_fin_is_not_executed() {
     let (_herd, server, authority) = secure_server("");
     for version in VERSIONS {
         let mut victim = client(&server, &authority, version);
@@ -115,7 +115,7 @@ fn an_unfinished_line_before_a_bare_fin_is_not_run() {
 }
 
 #[test]
-fn a_record_that_is_cut_off_takes_nothing_with_it() {
+fn a_truncated_tls_record_does_not_lose_earlier_commands() {
     let (_herd, server, authority) = secure_server("line_ms = 200");
     for version in VERSIONS {
         for begun in [1, 5, 6, 20] {
@@ -137,7 +137,7 @@ fn a_record_that_is_cut_off_takes_nothing_with_it() {
 }
 
 #[test]
-fn a_question_in_flight_is_answered_behind_a_bare_fin() {
+fn a_call_in_progress_is_answered_after_a_bare_fin() {
     let places = Places::start(Options {
         behaviour: Behaviour::Slow {
             delay: Duration::from_millis(300),
@@ -164,7 +164,7 @@ fn a_question_in_flight_is_answered_behind_a_bare_fin() {
 
 /// The client goes on reading, and its socket stays open in both directions.
 #[test]
-fn close_notify_needs_no_fin_and_a_fin_may_follow_it() {
+fn close_notify_is_handled_with_and_without_a_fin() {
     let (_herd, server, authority) = secure_server("linger_ms = 60000");
     for version in VERSIONS {
         for with_fin in [false, true] {
@@ -184,7 +184,7 @@ fn close_notify_needs_no_fin_and_a_fin_may_follow_it() {
 }
 
 #[test]
-fn a_reset_behind_commands_runs_them_and_harms_no_other_client() {
+fn commands_before_a_reset_are_executed() {
     let (_herd, server, authority) = secure_server("");
     for (number, version) in VERSIONS.into_iter().enumerate() {
         let mut client = client(&server, &authority, version);
@@ -236,7 +236,7 @@ fn a_fin_in_the_handshake_ends_the_connection_at_once() {
 }
 
 #[test]
-fn one_that_ends_bare_and_does_not_read_is_cut_off_in_the_end() {
+fn a_half_closed_client_that_does_not_read_is_closed() {
     let herd = Herd::single()
         .level("warn") // 8 MB of lines
         .with(FOR_CLIENTS)

@@ -43,7 +43,7 @@ fn alert(server: &Server, said: &[u8]) -> u8 {
 }
 
 #[test]
-fn the_first_of_each_kind_and_every_power_of_two_is_told() {
+fn tls_failures_are_logged_at_each_power_of_two() {
     let (_herd, server, _authority) = secure_server("");
     for _ in 0..9 {
         alert(&server, b"IAMAT x +1+2 3\n");
@@ -65,7 +65,7 @@ fn the_first_of_each_kind_and_every_power_of_two_is_told() {
 }
 
 #[test]
-fn a_client_that_does_not_trust_the_server_is_told_of_in_words() {
+fn a_client_that_rejects_the_certificate_is_logged() {
     let (_herd, server, authority) = secure_server("");
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let mut client = connect(
@@ -95,7 +95,7 @@ fn a_client_that_does_not_trust_the_server_is_told_of_in_words() {
 
 /// A load balancer checks every second whether the port is open.
 #[test]
-fn a_port_check_is_no_failure() {
+fn a_port_probe_is_not_logged_as_a_tls_failure() {
     let (_herd, server, authority) = secure_server("");
     for _ in 0..4 {
         let client = Client::connect(server.address);
@@ -121,7 +121,7 @@ fn a_port_check_is_no_failure() {
 }
 
 #[test]
-fn every_refusal_is_an_alert() {
+fn every_tls_refusal_sends_an_alert() {
     const ILLEGAL_PARAMETER: u8 = 47;
     const DECODE_ERROR: u8 = 50;
     const HANDSHAKE_FAILURE: u8 = 40;
@@ -144,7 +144,7 @@ fn every_refusal_is_an_alert() {
 }
 
 #[test]
-fn one_client_too_many_is_told_in_an_alert_too() {
+fn a_tls_client_above_max_clients_gets_an_alert() {
     let (_herd, server, authority) = secure_server("max_clients = 1");
     let first = {
         let mut client = secure_client(server.address, &authority);
@@ -163,7 +163,7 @@ fn one_client_too_many_is_told_in_an_alert_too() {
 
 /// After the handshake the alert is encrypted, so the client's own TLS library has to report it.
 #[test]
-fn a_record_that_is_not_finished_ends_in_an_alert_and_not_in_a_clean_end() {
+fn an_unfinished_tls_record_ends_with_an_alert() {
     let (_herd, server, authority) = secure_server("line_ms = 300");
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         for begun in [1, 4, 5, 6, 20] {
@@ -185,7 +185,7 @@ fn a_record_that_is_not_finished_ends_in_an_alert_and_not_in_a_clean_end() {
 
 /// A device that changes bytes on the way, or a broken client, would otherwise stay unnoticed.
 #[test]
-fn tls_that_fails_behind_the_handshake_is_told_of_and_counted_too() {
+fn tls_failures_after_the_handshake_are_logged() {
     let (_herd, server, authority) = secure_server("line_ms = 300");
     let versions = [&rustls::version::TLS12, &rustls::version::TLS13];
     // The last bytes of a record are changed, or are missing.
@@ -231,7 +231,7 @@ fn tls_that_fails_behind_the_handshake_is_told_of_and_counted_too() {
 }
 
 #[test]
-fn tls_on_a_plain_port_is_told_of_seldom_and_closed_at_once() {
+fn tls_on_a_plain_port_is_closed_and_logged_rarely() {
     let server = Herd::single()
         .with("[limits]\nline_ms = 60000\nlinger_ms = 60000\n")
         .start("Riley");
@@ -275,7 +275,7 @@ fn tls_on_a_plain_port_is_told_of_seldom_and_closed_at_once() {
 }
 
 #[test]
-fn an_operator_sees_the_counts() {
+fn status_shows_the_tls_failure_counts() {
     let authority = Authority::new();
     let herd = Herd::new(&["Alice", "Bob"], &[("Alice", "Bob")])
         .with(FOR_CLIENTS)

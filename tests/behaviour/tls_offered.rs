@@ -48,7 +48,7 @@ fn warnings(server: &Server) -> Vec<String> {
 
 /// The table in the README.
 #[test]
-fn every_pair_of_settings_links_as_the_table_has_it() {
+fn every_pair_of_tls_modes_links_as_documented() {
     use PeersTls::{None, Offered, Required};
     let authority = Authority::new();
     for alices in PeersTls::ALL {
@@ -102,7 +102,7 @@ fn every_pair_of_settings_links_as_the_table_has_it() {
 
 /// However often the link is lost, its next connection is plain again after one attempt with TLS.
 #[test]
-fn a_plain_neighbour_is_dialled_without_tls_at_once_each_time() {
+fn a_plain_neighbour_is_dialled_without_tls_after_a_refusal() {
     let fleet = fleet(PeersTls::Offered, PeersTls::None, &Authority::new());
     let alice = fleet.start("Alice");
     for life in 1..=3 {
@@ -125,7 +125,7 @@ fn a_plain_neighbour_is_dialled_without_tls_at_once_each_time() {
 
 /// While TLS is only offered, a TLS error is logged, and the link is plain.
 #[test]
-fn a_certificate_that_is_refused_leaves_an_offered_link_plain_and_a_required_one_down() {
+fn a_refused_certificate_allows_plain_only_if_tls_is_offered() {
     use PeersTls::{Offered, Required};
     let (authority, other) = (Authority::new(), Authority::new());
     for (name, case, reason) in [
@@ -177,7 +177,7 @@ fn a_certificate_that_is_refused_leaves_an_offered_link_plain_and_a_required_one
 /// A neighbour that accepts the connection and sends nothing may be restarting. So the server tries
 /// TLS twice before it dials without.
 #[test]
-fn a_neighbour_that_says_nothing_is_dialled_with_tls_twice() {
+fn a_silent_neighbour_is_dialled_with_tls_twice() {
     let fleet = fleet(PeersTls::Offered, PeersTls::Offered, &Authority::new());
     let listener = TcpListener::bind(fleet.herd("Alice").peers_address("Bob")).unwrap();
     let alice = fleet.start("Alice");
@@ -221,7 +221,7 @@ fn hello(fleet: &Fleet, authority: &Authority) -> ClientConnection {
 
 /// Bytes that are neither TLS nor the protocol, on a port that accepts both.
 #[test]
-fn garbage_on_a_port_that_takes_both_is_refused_as_what_it_begins_like() {
+fn garbage_is_refused_as_tls_or_plain_by_its_first_byte() {
     let authority = Authority::new();
     let fleet = fleet(PeersTls::Offered, PeersTls::Offered, &authority);
     let bob = fleet.start("Bob");
@@ -273,7 +273,7 @@ fn garbage_on_a_port_that_takes_both_is_refused_as_what_it_begins_like() {
 }
 
 #[test]
-fn what_a_config_file_says_of_the_mode_is_checked_and_described() {
+fn the_tls_mode_of_a_config_file_is_checked_and_shown() {
     let authority = Authority::new();
     let mut fleet = fleet(PeersTls::Offered, PeersTls::Required, &authority);
     let check = |fleet: &Fleet, name: &str| {
@@ -327,7 +327,7 @@ fn what_a_config_file_says_of_the_mode_is_checked_and_described() {
 
 /// `herd-client status` asks both kinds of servers, and says which ones are not finished.
 #[test]
-fn the_status_tool_asks_with_and_without_tls_and_says_what_is_left_to_do() {
+fn status_asks_with_and_without_tls() {
     let authority = Authority::new();
     let fleet = fleet(PeersTls::Offered, PeersTls::None, &authority);
     let (bob, alice) = (fleet.start("Bob"), fleet.start("Alice"));

@@ -181,7 +181,7 @@ impl Padding {
 }
 
 #[test]
-fn records_may_be_padded_as_far_as_they_go() {
+fn tls_records_may_have_maximum_padding() {
     let (_herd, server, authority) = secure_server("line_ms = 300");
     for size in [1, 4_096, 8_192, 10_000, FULL] {
         let mut client = Padding::begin(&server, &authority, 1_000, size);
@@ -206,7 +206,7 @@ fn records_may_be_padded_as_far_as_they_go() {
 }
 
 #[test]
-fn a_finished_may_come_in_pieces_of_one_byte() {
+fn a_tls_finished_may_arrive_one_byte_at_a_time() {
     let (_herd, server, authority) = secure_server("");
     for size in [2, 200] {
         let mut client = Padding::begin(&server, &authority, 1, size);
@@ -268,7 +268,7 @@ fn handshake_in_one_byte_records(
 }
 
 #[test]
-fn a_handshake_may_come_in_records_of_one_byte() {
+fn a_tls_handshake_may_use_records_of_one_byte() {
     let (_herd, server, authority) = secure_server("");
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         // A ClientHello with post-quantum keys has about 1,800 bytes.
@@ -280,7 +280,7 @@ fn a_handshake_may_come_in_records_of_one_byte() {
 }
 
 #[test]
-fn a_handshake_has_so_many_records_and_no_more() {
+fn a_handshake_above_tls_handshake_records_is_refused() {
     let (_herd, server, authority) = secure_server("tls_handshake_records = 512");
     handshake_in_one_byte_records(&server, &authority, &rustls::version::TLS13, 0);
     let mut stream = TcpStream::connect(server.address).unwrap();

@@ -21,7 +21,7 @@ fn warnings_after(server: &Server, attempts: usize, words: &str) -> usize {
 /// One address of the neighbour's name refuses connections, and the other is unreachable. The two
 /// reasons alternate.
 #[test]
-fn two_reasons_in_turn_are_two_warnings() {
+fn two_alternating_dial_errors_give_two_warnings() {
     let near =
         Herd::new(&["Riley", "Far"], &[("Riley", "Far")]).with("[limits]\nlink_connect_ms = 100\n");
     let port = near.peers_address("Far").port();
@@ -58,7 +58,7 @@ fn two_reasons_in_turn_are_two_warnings() {
 }
 
 #[test]
-fn attempts_that_failed_are_counted_when_the_link_is_there() {
+fn failed_attempts_are_counted_in_the_linked_line() {
     let herd = Herd::new(&["Riley", "Jaquez"], &[("Riley", "Jaquez")]);
     let riley = herd.start("Riley");
     assert_eq!(
@@ -75,7 +75,7 @@ fn attempts_that_failed_are_counted_when_the_link_is_there() {
 
 /// `[peers.tls]` is set at one end only. Both ends log the reason once, whichever of them dials.
 #[test]
-fn tls_at_one_end_only_is_told_once_and_with_the_way_out() {
+fn tls_at_one_end_only_is_logged_once_with_a_fix() {
     let authority = Authority::new();
     for (dialler, acceptor) in [("Alice", "Bob"), ("Bob", "Alice")] {
         let ports = Herd::new(&["Alice", "Bob"], &[]);

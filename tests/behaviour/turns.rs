@@ -67,7 +67,7 @@ fn news(number: u64) -> String {
 }
 
 #[test]
-fn nobody_is_read_twice_in_a_turn_or_more_than_a_turn_s_share() {
+fn each_connection_is_read_once_per_turn_within_its_share() {
     let what = "what is read in a turn";
     if !outside::can_trace(what) {
         return;
@@ -150,7 +150,7 @@ pub(crate) fn connect_from(source: [u8; 4], to: SocketAddr) -> Client {
 }
 
 #[test]
-fn a_crowd_of_one_address_does_not_delay_a_client_of_another_in_a_turn() {
+fn clients_of_one_address_do_not_delay_another_in_a_turn() {
     let what = "the order of a crowded turn";
     if !outside::can_trace(what) {
         return;
@@ -206,7 +206,7 @@ fn places_in_crowded_turns(trace: &str, process: u32) -> Vec<usize> {
 }
 
 #[test]
-fn a_proven_neighbour_that_floods_leaves_the_others_their_share_and_costs_little() {
+fn a_flooding_neighbour_does_not_delay_clients() {
     let herd = two().with("[limits]\nmax_records = 1000\n");
     let jaquez = herd.start("Jaquez");
     let mut other = jaquez.client();
@@ -254,7 +254,7 @@ fn most_in_a_turn(trace: &str, process: u32, call: &str) -> usize {
 }
 
 #[test]
-fn a_crowd_that_waits_for_one_answer_is_given_it_over_several_turns() {
+fn a_shared_answer_is_sent_over_several_turns() {
     const CROWD: usize = 400;
     let what = "how many are answered in a turn";
     if !outside::can_trace(what) {
@@ -292,7 +292,7 @@ fn a_crowd_that_waits_for_one_answer_is_given_it_over_several_turns() {
 }
 
 #[test]
-fn a_crowd_that_knocks_is_let_in_over_several_turns() {
+fn pending_connections_are_accepted_over_several_turns() {
     const CROWD: usize = 400;
     let what = "how many are let in in a turn";
     if !outside::can_trace(what) {
@@ -351,7 +351,7 @@ fn serves_with(call: &str, fault: &str) {
 }
 
 #[test]
-fn interrupted_system_calls_hurt_nobody() {
+fn interrupted_system_calls_are_retried() {
     let what = "system calls that are interrupted";
     if !outside::can_trace(what) {
         return;
@@ -362,7 +362,7 @@ fn interrupted_system_calls_hurt_nobody() {
 }
 
 #[test]
-fn connections_that_are_aborted_before_they_are_accepted_delay_nobody() {
+fn aborted_connections_do_not_stop_accepting() {
     let what = "connections that are aborted before they are accepted";
     if !outside::can_trace(what) {
         return;

@@ -37,7 +37,7 @@ mod herd_in_memory;
 mod https_get;
 
 #[test]
-fn the_echo_server_echoes_more_than_it_keeps_and_what_came_before_a_half_close() {
+fn the_echo_server_echoes_past_its_buffer_and_a_half_close() {
     let mut server = echo::Server::bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = server.address().unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
@@ -114,7 +114,7 @@ const QUESTION: &str =
     "/maps/api/place/nearbysearch/json?location=34.068930,-118.445127&radius=10000&key=test-key";
 
 #[test]
-fn a_get_over_https_gets_an_answer_whose_sender_is_trusted_and_no_other() {
+fn an_https_get_accepts_only_a_trusted_server() {
     let places = Places::start(Options::default()).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let ca = directory.path().join("ca.pem");
@@ -141,7 +141,7 @@ fn a_get_over_https_gets_an_answer_whose_sender_is_trusted_and_no_other() {
 
 /// A path on the page is in backticks, and begins with `src/`, `tests/` or `tools/`.
 #[test]
-fn every_file_that_the_page_of_recipes_names_exists() {
+fn every_file_named_in_how_to_change_exists() {
     let page = include_str!("../../src/how_to_change.rs");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let is_path = |text: &&str| {

@@ -60,7 +60,7 @@ fn mistake(arguments: &[&str], environment: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn an_empty_variable_is_as_good_as_none() {
+fn an_empty_environment_variable_counts_as_unset() {
     let without = meaning(&["Riley"], &[]);
     for empty in ["", " ", "\n"] {
         let all: Vec<_> = VARIABLES.iter().map(|name| (*name, empty)).collect();
@@ -72,7 +72,7 @@ fn an_empty_variable_is_as_good_as_none() {
 }
 
 #[test]
-fn name_and_config_have_variables_and_flags_win() {
+fn flags_override_herd_name_and_herd_config() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("herd.toml");
     std::fs::write(
@@ -95,7 +95,7 @@ fn name_and_config_have_variables_and_flags_win() {
 }
 
 #[test]
-fn words_are_taken_in_any_case_wherever_they_stand() {
+fn enum_values_are_case_insensitive() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("herd.toml");
     let text = "fsync = \"ALWAYS\"\n[[servers]]\nname = \"Riley\"\nclients = \"127.0.0.1:1\"\n\
@@ -130,7 +130,7 @@ fn words_are_taken_in_any_case_wherever_they_stand() {
 }
 
 #[test]
-fn a_mistake_in_a_variable_names_it() {
+fn an_invalid_environment_variable_is_named() {
     for name in VARIABLES {
         let wrong = match name {
             "HERD_SECRET" | "HERD_PLACES_KEY" | "HERD_UNKNOWN" => continue, // any text is valid

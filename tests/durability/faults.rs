@@ -45,7 +45,7 @@ fn meet(story: &mut Story, phase: Phase, blow: Blow) -> Outcome {
 /// The next file is about to become the journal, and a write of a new entry to it fails. The server
 /// must not have answered that update, and must not stop.
 #[test]
-fn a_next_file_that_refuses_an_entry_holds_up_its_answer() {
+fn a_write_error_in_the_next_file_holds_back_the_answer() {
     for fsync in [Fsync::Always, Fsync::Interval] {
         for (phase, is_strike) in [
             (Phase::Doubling, true),
@@ -158,7 +158,7 @@ fn a_flood_does_not_starve_a_compaction() -> Outcome {
 /// A disk that is full for a long time: compactions still free room, because the room for the next
 /// file was reserved before.
 #[test]
-fn a_full_disk_does_not_keep_a_journal_from_being_compacted() -> Outcome {
+fn a_full_disk_does_not_prevent_compaction() -> Outcome {
     let mut story = Story::begin_with(Fsync::Always, true, 1 << 18, 1)?;
     let play = |story: &mut Story, rounds: std::ops::Range<usize>| -> Outcome<usize> {
         let before = story.accepted;

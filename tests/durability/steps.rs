@@ -167,7 +167,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn with_always_nothing_answered_is_lost_with_the_power(
+    fn with_always_a_power_loss_loses_no_answered_update(
         reserves in prop::bool::weighted(0.8),
         seed in any::<u64>(),
         steps in prop::collection::vec(step(), 1..300),
@@ -176,7 +176,7 @@ proptest! {
     }
 
     #[test]
-    fn with_interval_nothing_answered_is_lost_with_the_process(
+    fn with_interval_a_kill_loses_no_answered_update(
         reserves in prop::bool::weighted(0.8),
         seed in any::<u64>(),
         steps in prop::collection::vec(step(), 1..300),
@@ -185,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn with_never_nothing_answered_is_lost_with_the_process(
+    fn with_never_a_kill_loses_no_answered_update(
         reserves in prop::bool::weighted(0.8),
         seed in any::<u64>(),
         steps in prop::collection::vec(step(), 1..300),
@@ -196,7 +196,7 @@ proptest! {
 
 /// Checks that the scenarios reach everything: in each phase, each kind of fault happens.
 #[test]
-fn every_phase_of_a_compaction_meets_every_blow() {
+fn every_fault_occurs_in_every_compaction_phase() {
     let blows = [
         Blow::Full,
         Blow::Strike(Strike::Any(DiskErrorKind::Full)),

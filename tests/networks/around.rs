@@ -11,7 +11,7 @@ use crate::stage::Stage;
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 #[test]
-fn a_cut_in_a_ring_keeps_no_update_from_anybody() {
+fn a_cut_link_in_a_ring_loses_no_update() {
     if !machine::allows("a cut in a ring of three") {
         return;
     }

@@ -7,7 +7,7 @@ use crate::machine;
 use crate::network::Network;
 
 #[test]
-fn a_silent_cut_is_noticed_and_healed_however_long_it_lasts() {
+fn a_silent_cut_of_any_length_is_detected_and_healed() {
     if !machine::allows("silent cuts") {
         return;
     }

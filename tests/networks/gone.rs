@@ -7,7 +7,7 @@ use crate::fault::{Fault, Lasts, happen};
 use crate::machine;
 
 #[test]
-fn an_interface_that_is_off_and_an_address_that_is_gone_are_noticed_and_healed() {
+fn a_lost_interface_or_address_is_detected_and_healed() {
     if !machine::allows("an interface that is off, an address that is gone") {
         return;
     }

@@ -7,7 +7,7 @@ use crate::machine;
 use crate::network::Network;
 
 #[test]
-fn a_one_way_cut_is_noticed_on_both_sides_and_healed() {
+fn a_one_way_cut_is_detected_on_both_sides_and_healed() {
     if !machine::allows("one-way cuts") {
         return;
     }

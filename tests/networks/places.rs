@@ -56,7 +56,7 @@ fn ask(client: &mut Client) -> (String, Duration) {
 }
 
 #[test]
-fn silent_addresses_cost_a_moment_once() {
+fn an_unreachable_places_address_is_tried_once() {
     if !machine::allows("addresses where packets vanish") {
         return;
     }
@@ -111,7 +111,7 @@ fn silent_addresses_cost_a_moment_once() {
 }
 
 #[test]
-fn an_address_that_is_connected_and_silent_costs_no_more_than_one_where_packets_vanish() {
+fn a_silent_places_address_costs_one_short_delay() {
     if !machine::allows("names with several addresses") {
         return;
     }

@@ -18,7 +18,7 @@ const CLIENTS: usize = 200;
 const PAUSE: Duration = Duration::from_millis(250);
 
 #[test]
-fn over_a_poor_network_everything_arrives_and_the_link_holds() {
+fn a_link_holds_and_delivers_over_a_lossy_network() {
     let what = "packets that are short, lost and late";
     if !machine::allows(what) {
         return;

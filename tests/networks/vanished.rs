@@ -49,7 +49,7 @@ impl Scene {
 }
 
 #[test]
-fn a_client_whose_machine_vanished_is_let_go() {
+fn a_client_whose_machine_vanished_is_closed() {
     if !machine::allows("clients whose machines vanish") {
         return;
     }
@@ -68,7 +68,7 @@ fn a_client_whose_machine_vanished_is_let_go() {
 }
 
 #[test]
-fn a_client_that_vanished_before_its_answer_came_is_let_go_as_soon() {
+fn a_client_that_vanished_before_its_answer_is_closed() {
     if !machine::allows("clients whose machines vanish before an answer comes") {
         return;
     }

@@ -81,7 +81,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_time_has_more_than_one_bucket_and_what_flows_in(
+        fn no_interval_takes_more_than_the_bucket_and_its_refill(
             takes in proptest::collection::vec((0_u64..400, 0_u64..2_000_000_000), 1..200),
         ) {
             let size = Size { bytes: 1_000, period: Duration::from_secs(10) };
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_it_holds_never_fits() {
+    fn more_than_the_bucket_size_is_never_taken() {
         let size = Size {
             bytes: 10,
             period: Duration::from_secs(1),

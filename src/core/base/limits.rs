@@ -298,12 +298,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_allowed() {
+    fn the_default_limits_are_valid() {
         assert_eq!(Limits::default().check(), Ok(()));
     }
 
     #[test]
-    fn a_limit_by_address_holds_for_loopback_only_if_it_is_set() {
+    fn a_limit_per_address_covers_loopback_only_if_set() {
         let mut limits = Limits::default();
         let name = "max_clients_per_address";
         let free =

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_and_all_of_a_network_are_in_it() {
+    fn a_network_contains_its_addresses_only() {
         for (text, inside, outside) in [
             ("127.0.0.1", "127.0.0.1", "127.0.0.2"),
             ("10.0.0.0/8", "10.255.255.255", "11.0.0.0"),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn invalid_networks_give_the_right_error() {
         let wrong = |text: &str| text.parse::<Network>().unwrap_err();
         for text in [
             "",
@@ -237,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_network_is_read_as_it_is_written(address: IpAddr, prefix in 0u32..=128) {
+        fn a_network_survives_display_and_parse(address: IpAddr, prefix in 0u32..=128) {
             let address = address.to_canonical();
             let prefix = prefix.min(if address.is_ipv4() { 32 } else { 128 });
             let network = Network::of(address, prefix);

@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_a_step_if_servers_on_both_sides_of_it_link() {
+    fn a_secrets_change_is_a_step_if_old_and_new_can_link() {
         let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
         let steps = [
             secret("old").into(),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_masked_however_it_is_debugged() {
+    fn debug_formats_mask_a_secret() {
         let secret = Secret::new(b"key".to_vec());
         let held = (Some(secret.clone()), vec![secret.clone()], &secret);
         for shown in [

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dead_are_nobody() {
+    fn the_id_of_a_removed_slot_finds_nothing() {
         let mut slots = Slots::default();
         let a = slots.insert('a');
         let b = slots.insert('b');
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_survives_being_a_number() {
+    fn an_id_survives_conversion_to_u64() {
         let mut slots = Slots::default();
         slots.insert(());
         let id = slots.insert(());

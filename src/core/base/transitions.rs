@@ -83,7 +83,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_drawing_has_a_line_for_each_transition() {
+    fn the_drawing_has_a_line_for_each_transition() {
         let expected = "  Off ─ Pressed ──► On\n  On  ─ Pressed ──► Off\n  On  ─ PowerCut ─► Off\n";
         assert_eq!(drawing(&TRANSITIONS), expected);
         assert_transition(&TRANSITIONS, TRANSITIONS[0]);
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "no transition")]
-    fn a_transition_that_the_table_lacks_is_noticed() {
+    fn a_transition_missing_from_the_table_panics() {
         assert_transition(&TRANSITIONS, (Lamp::Off, Cause::PowerCut, Lamp::Off));
     }
 }

@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_header_is_the_client_s_wherever_it_is_split() {
+    fn bytes_after_the_proxy_header_go_to_the_client() {
         let limits = Limits::default();
         for header in HEADERS {
             let bytes = [header, b"IAMAT kiwi"].concat();
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_the_limit_is_kept() {
+    fn no_more_than_proxy_header_bytes_is_buffered() {
         let limits = Limits {
             proxy_header_bytes: 232,
             ..Limits::default()
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_over_is_not_heard_any_more() {
+    fn input_after_the_end_of_a_proxied_connection_is_ignored() {
         let mut proxied = proxied();
         assert_eq!(proxied.end(), None, "it had not begun");
         let limits = Limits::default();

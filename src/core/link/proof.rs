@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_right_side_with_the_right_secret_names_and_nonces_is_believed() {
+    fn a_proof_is_bound_to_side_secret_names_and_nonces() {
         let (nonce, other) = (&[1; 16], &[2; 16]);
         let secret = Secret::new(b"secret".to_vec());
         let parties = Parties {

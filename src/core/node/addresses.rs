@@ -127,7 +127,7 @@ impl Scene {
 }
 
 #[test]
-fn the_next_address_is_tried_after_a_quarter_of_a_second_and_those_before_it_go_on() {
+fn the_next_address_is_tried_in_parallel_after_250_ms() {
     let mut scene = Scene::new("::1 ::2 ::3 192.0.2.1");
     scene.tries("::1");
     scene.at(249).tries_none();
@@ -149,7 +149,7 @@ fn the_next_address_is_tried_after_a_quarter_of_a_second_and_those_before_it_go_
 }
 
 #[test]
-fn one_that_fails_gives_its_turn_to_the_next_at_once() {
+fn a_failed_address_starts_the_next_attempt_at_once() {
     let mut scene = Scene::new("::1 ::2 192.0.2.1 192.0.2.2");
     let first = scene.tries("::1");
     scene.at(10).lost(first, "Network is unreachable");
@@ -164,7 +164,7 @@ fn one_that_fails_gives_its_turn_to_the_next_at_once() {
 }
 
 #[test]
-fn one_that_is_connected_has_a_quarter_of_a_second_for_its_handshake() {
+fn a_connected_address_has_250_ms_for_its_handshake() {
     let mut scene = Scene::new("::1 ::2");
     let first = scene.tries("::1");
     scene.at(200);
@@ -175,7 +175,7 @@ fn one_that_is_connected_has_a_quarter_of_a_second_for_its_handshake() {
 }
 
 #[test]
-fn when_all_have_failed_the_client_is_told_and_the_name_looked_up_again_soon() {
+fn the_client_gets_an_error_when_all_addresses_fail() {
     let mut scene = Scene::new("::1 192.0.2.1");
     let first = scene.tries("::1");
     scene.at(10).lost(first, "No route to host");
@@ -200,7 +200,7 @@ fn when_all_have_failed_the_client_is_told_and_the_name_looked_up_again_soon() {
 }
 
 #[test]
-fn a_client_that_goes_away_ends_all_attempts_and_another_may_have_its_own() {
+fn a_lost_client_cancels_its_connection_attempts() {
     let mut scene = Scene::new("::1 192.0.2.1 ::2");
     scene.at(600);
     let tried = scene.tried();
@@ -222,7 +222,7 @@ fn a_client_that_goes_away_ends_all_attempts_and_another_may_have_its_own() {
 }
 
 #[test]
-fn the_address_of_a_neighbour_that_worked_is_dialled_first_when_the_link_is_lost() {
+fn the_last_working_address_is_redialled_first() {
     let mut scene = Scene::with(vec![NeighbourSettings {
         name: "Jaquez".to_owned(),
         address: HostPort {

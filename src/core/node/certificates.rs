@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_warns_of_its_own_certificates_once_a_day_from_two_weeks_before_the_end() {
+    fn an_expiring_own_certificate_is_logged_once_a_day() {
         capture();
         let tls = TlsSettings {
             own: vec![OwnCertificate {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_outlives_its_neighbour_s_certificate_is_told_of_once_and_stays() {
+    fn a_link_that_outlives_its_neighbour_s_certificate_stays_up() {
         capture();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

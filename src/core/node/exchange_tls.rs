@@ -140,7 +140,7 @@ fn asked_at(wall: u64) -> (String, String) {
 }
 
 #[test]
-fn a_certificate_is_judged_by_the_time_of_the_event() {
+fn certificate_validity_is_checked_at_the_event_time() {
     let (_, request) = asked_at(IN_2021);
     assert!(request.starts_with("GET "), "{request}");
     let (told, request) = asked_at(IN_2023);
@@ -149,7 +149,7 @@ fn a_certificate_is_judged_by_the_time_of_the_event() {
 }
 
 #[test]
-fn the_request_leaves_with_the_end_of_the_handshake() {
+fn the_request_is_sent_with_the_tls_finished() {
     let mut scene = connected_at(IN_2021);
     assert!(scene.flush() > 0, "the hello");
     assert_eq!(scene.heard(), "");
@@ -159,7 +159,7 @@ fn the_request_leaves_with_the_end_of_the_handshake() {
 }
 
 #[test]
-fn an_exchange_that_closes_says_so_in_tls_first() {
+fn an_exchange_sends_close_notify_before_it_closes() {
     let mut scene = connected_at(IN_2021);
     scene.flush();
     scene.flush();

@@ -166,7 +166,7 @@ fn a_hundred(number: u64) -> IpAddr {
 }
 
 #[test]
-fn no_flood_keeps_a_neighbour_out_that_dials_from_its_configured_address() {
+fn a_flood_does_not_block_a_neighbour_at_its_address() {
     let (riley, riley_v6) = ("192.0.2.7", "2001:db8:7:7::7");
     let near: Flood = |number| Ipv4Addr::new(192, 0, 2, 8 + (number % 200) as u8).into();
     let near_v6: Flood = |number| {
@@ -188,7 +188,7 @@ fn no_flood_keeps_a_neighbour_out_that_dials_from_its_configured_address() {
 }
 
 #[test]
-fn few_networks_keep_no_neighbour_out_that_dials_from_another_address() {
+fn a_flood_from_few_networks_does_not_block_another_address() {
     for (name, networks, flood) in [
         ("one /56", 1, one_56 as Flood),
         ("a hundred addresses", 100, a_hundred),
@@ -205,7 +205,7 @@ fn few_networks_keep_no_neighbour_out_that_dials_from_another_address() {
 }
 
 #[test]
-fn a_young_connection_keeps_its_place_and_an_old_one_does_not() {
+fn only_old_unproven_connections_are_displaced() {
     let limits = Limits {
         max_unproven: 2,
         ..Limits::default()
@@ -240,7 +240,7 @@ fn a_young_connection_keeps_its_place_and_an_old_one_does_not() {
 }
 
 #[test]
-fn the_addresses_of_neighbours_have_places_apart() {
+fn neighbour_addresses_have_their_own_unproven_slots() {
     let limits = Limits {
         max_unproven: 1,
         max_unproven_per_neighbour: 2,
@@ -274,7 +274,7 @@ fn the_addresses_of_neighbours_have_places_apart() {
 }
 
 #[test]
-fn neighbours_at_one_address_have_places_for_each_and_those_at_two_displace_only_their_own() {
+fn unproven_slots_are_counted_per_neighbour_and_address() {
     let mut scene = Scene::with_diallers(&["192.0.2.1", "192.0.2.2", "192.0.2.2"]);
     let [one, two] = [ip("192.0.2.1"), ip("192.0.2.2")];
     let of_one = [(); 4].map(|()| scene.connects(one).unwrap());
@@ -290,7 +290,7 @@ fn neighbours_at_one_address_have_places_for_each_and_those_at_two_displace_only
 }
 
 #[test]
-fn a_loopback_address_is_an_address_like_any_other_unless_a_limit_is_set() {
+fn unproven_limits_cover_loopback_only_if_set() {
     let mut limits = Limits {
         max_unproven: 30,
         ..Limits::default()
@@ -353,7 +353,7 @@ impl Scene {
 }
 
 #[test]
-fn the_names_of_neighbours_that_dial_are_looked_up_one_after_the_other_and_again() {
+fn names_of_dialling_neighbours_are_resolved_in_sequence() {
     let mut scene = Scene::with_diallers(&["a.test", "192.0.2.7", "b.test", "a.test"]);
     scene.connects(ip("203.0.113.1")); // takes the general place
     assert_eq!(asked(&mut scene), ["a.test"]);
@@ -400,7 +400,7 @@ fn the_names_of_neighbours_that_dial_are_looked_up_one_after_the_other_and_again
 }
 
 #[test]
-fn a_name_that_hangs_blocks_one_thread_however_long_it_hangs() {
+fn a_hung_name_lookup_blocks_only_one_thread() {
     let mut scene = Scene::with_diallers(&["a.test", "b.test", "c.test"]);
     assert_eq!(asked(&mut scene), ["a.test"]);
     for second in 1..300 {

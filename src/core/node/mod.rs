@@ -602,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_paused_by_its_last_command_goes_on_when_its_output_is_taken() {
+    fn a_paused_client_is_resumed_when_its_output_is_sent() {
         let limits = crate::core::base::limits::Limits {
             output_high_bytes: 10,
             output_low_bytes: 5,
@@ -622,7 +622,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_looks_at_each_connection_a_few_times_however_many_there_are() {
+    fn a_stop_polls_each_connection_a_bounded_number_of_times() {
         let mut node = node(Default::default());
         let mut ids: Vec<ConnId> = (0..20_000)
             .map(|number: u32| {
@@ -666,7 +666,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_update_is_as_safe_as_the_newer_one_when_it_is_answered() {
+    fn a_stale_update_is_answered_when_the_newer_is_synced() {
         let mut node = node(Default::default());
         node.keep_journal(Fsync::Always);
         node.journal_opened(Opened {

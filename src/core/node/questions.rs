@@ -102,7 +102,7 @@ impl Node {
             self.carry_calls(now);
             // Each write of an answer to a socket is an event too, so without this check one turn
             // would deliver all answers (test:
-            // `a_crowd_that_waits_for_one_answer_is_given_it_over_several_turns`).
+            // `a_shared_answer_is_sent_over_several_turns`).
             if self.answers_wait {
                 return;
             }

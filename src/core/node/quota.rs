@@ -54,7 +54,7 @@ fn connects(node: &mut Node, ms: u64) -> usize {
 }
 
 #[test]
-fn a_question_waits_until_a_second_has_room_for_it() {
+fn a_places_call_waits_for_max_per_second() {
     let mut node = node(4);
     ask(&mut node, 9, 1..9);
     assert_eq!(connects(&mut node, 0), 4);
@@ -66,7 +66,7 @@ fn a_question_waits_until_a_second_has_room_for_it() {
 }
 
 #[test]
-fn events_while_questions_wait_for_a_second_add_no_timers() {
+fn events_during_a_quota_wait_add_no_timers() {
     let mut node = node(1);
     ask(&mut node, 9, 1..3);
     assert_eq!(connects(&mut node, 0), 1);
@@ -83,7 +83,7 @@ fn events_while_questions_wait_for_a_second_add_no_timers() {
 }
 
 #[test]
-fn a_question_that_no_second_has_room_for_is_refused_at_its_deadline() {
+fn a_call_that_waits_for_the_rate_fails_at_its_deadline() {
     let mut node = node(1);
     ask(&mut node, 9, 1..3);
     let late = "192.0.2.9:1".parse().unwrap();

@@ -59,7 +59,7 @@ fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
 }
 
 #[test]
-fn a_wall_clock_that_is_set_moves_no_deadline() {
+fn a_wall_clock_change_moves_no_deadline() {
     const NOW: u64 = 1_700_000_000 * SECOND;
     let steady = twelve_seconds(|nanos| NOW + nanos);
     assert!(steady.len() > 10, "{steady:?}");

@@ -374,7 +374,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn only_the_list_at_the_top_is_cut() {
+    fn only_the_top_level_list_is_truncated() {
         let text = r#"{"a":{"results":[1,2,3]},"results":[ {"results":[1,2]} , [2,"]"] ,3 ],"places":[1,2]}"#;
         assert_eq!(
             answer(text, PlacesApi::Legacy, 2).unwrap(),
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn newlines_never_look_like_the_end_of_an_answer() {
+    fn an_answer_contains_no_empty_line() {
         assert_eq!(
             answer("{\n\n\n\"a\" :\n1\n\n}\n\n\n", PlacesApi::Legacy, 1).unwrap(),
             "{\n\"a\" :\n1\n}"
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_google_is_told_from_data_in_every_shape() {
+    fn google_errors_are_recognised_in_every_shape() {
         for (text, told) in [
             (r#"{"error": {"code": 503}}"#, Some("503")),
             (r#"{"error": "bad gateway"}"#, Some("bad gateway")),
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_json_object_is_no_answer() {
+    fn a_body_that_is_no_json_object_is_rejected() {
         for bad in [
             "",
             "[]",
@@ -489,7 +489,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_cut_keeps_exactly_the_first_elements(elements in proptest::collection::vec("[a-z\\]\\[{},]{0,8}", 0..25), bound in 1u8..=20, space in "[ \r\n]{0,4}") {
+        fn truncation_keeps_exactly_the_first_elements(elements in proptest::collection::vec("[a-z\\]\\[{},]{0,8}", 0..25), bound in 1u8..=20, space in "[ \r\n]{0,4}") {
             let list: Vec<String> = elements.iter().map(|e| format!("{space}{}{space}", serde_json::json!({"name": e}))).collect();
             let text = format!("{{{space}\"results\"{space}:{space}[{}]{space},\"status\":\"OK\"}}", list.join(","));
             let ours = answer(&text, PlacesApi::Legacy, bound).unwrap();

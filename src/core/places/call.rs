@@ -809,7 +809,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_take_turns_and_the_oldest_call_of_one_goes_first() {
+    fn the_call_queue_is_round_robin_and_fifo_per_origin() {
         let mut scene = Scene::new(100, 100);
         for about in [10, 11, 12, 13] {
             scene.ask(1, about).unwrap();
@@ -828,7 +828,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_call_goes_at_the_earliest_turn_of_its_origins() {
+    fn a_shared_call_is_taken_at_its_origins_earliest_turn() {
         let mut scene = Scene::new(100, 100);
         for (from, about) in [(1, 10), (1, 11), (1, 12), (2, 20), (3, 12)] {
             scene.ask(from, about).unwrap();
@@ -838,7 +838,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_call_displaces_the_newest_of_the_origin_that_has_the_most() {
+    fn a_new_call_displaces_the_longest_origin_s_newest_call() {
         let mut scene = Scene::new(1, 4);
         for (from, about) in [(1, 10), (2, 20), (1, 11), (1, 12), (1, 13)] {
             scene.ask(from, about).unwrap();
@@ -854,7 +854,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_call_is_displaced_only_when_each_of_its_origins_has_too_many() {
+    fn a_shared_call_is_displaced_only_for_all_its_origins() {
         // The first origin has the most, but the second waits for its newest call, too.
         let mut scene = Scene::new(1, 2);
         for (from, about) in [(1, 10), (1, 11), (1, 12), (2, 12)] {
@@ -875,7 +875,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_lost_its_place_gets_it_back_when_its_other_origin_leaves() {
+    fn a_shared_call_survives_the_loss_of_one_origin() {
         let mut scene = Scene::new(1, 2);
         for (from, about) in [(1, 10), (1, 11), (1, 12), (2, 12), (3, 30)] {
             scene.ask(from, about).unwrap();
@@ -886,7 +886,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_retried_goes_first_and_is_not_displaced() {
+    fn a_retried_call_is_taken_first_and_not_displaced() {
         let mut scene = Scene::new(1, 1);
         scene.ask(1, 10).unwrap();
         scene.takes(1);
@@ -923,7 +923,7 @@ mod tests {
         /// Whatever happens in whatever order: no client and no call is lost, the queue is not
         /// longer than its limit, and no origin that waits is passed over twice by another.
         #[test]
-        fn no_call_is_lost_and_no_origin_is_passed_over(
+        fn the_call_queue_loses_no_call_and_starves_no_origin(
             steps in proptest::collection::vec(step(), 1..200),
         ) {
             let mut scene = Scene::new(3, 5);

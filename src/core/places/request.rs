@@ -222,7 +222,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_legacy_request_as_google_documents_it() {
+    fn the_legacy_request_matches_google_s_documentation() {
         let expected = format!(
             "GET /maps/api/place/nearbysearch/json?location=34.068930,-118.445127&radius=2500&key=a%26key%2F1 HTTP/1.1\r\n\
              Host: maps.googleapis.com\r\nAccept: application/json\r\nUser-Agent: herd-mio/{}\r\n\r\n",
@@ -233,7 +233,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_new_request_as_google_documents_it() {
+    fn the_new_request_matches_google_s_documentation() {
         let text = request(PlacesApi::New, 443);
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("POST /v1/places:searchNearby HTTP/1.1\r\n"));
@@ -246,7 +246,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_key_alone_is_hidden_however_it_is_written() {
+    fn only_the_key_is_masked_in_every_encoding() {
         let key = Secret::new(b"a&key/1%=x".to_vec());
         for written in [
             "a&key/1%=x",
@@ -286,7 +286,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_ordinary_key_is_hidden_in_an_ordinary_text() {
+    fn an_ordinary_key_is_masked_in_an_error_text() {
         let key = Secret::new(b"AIzaSyD-9tSrke72PouQMnMX".to_vec());
         let text = "Consumer 'api_key:AIzaSyD-9tSrke72PouQMnMX' has been suspended.";
         let hidden = "Consumer 'api_key:(key not shown)' has been suspended.";

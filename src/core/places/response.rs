@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_end_where_their_head_says() {
+    fn a_response_body_ends_where_its_head_says() {
         assert_eq!(
             every_way(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"),
             ok("abc", true)
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_read_in_two_ways_is_refused() {
+    fn ambiguous_http_responses_are_rejected() {
         use ResponseError::{
             AmbiguousLength, BadChunk, BadHead, BodyTooLarge, Encoded, HeadTooLarge, Truncated,
         };
@@ -592,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_with_something_behind_it_ends_the_connection() {
+    fn bytes_after_a_response_close_the_connection() {
         assert_eq!(
             every_way(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\n"),
             ok("abc", false)
@@ -601,14 +601,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_make_no_difference(bytes in proptest::collection::vec(any::<u8>(), 0..200), head in 0usize..4, piece in 1usize..20, cleanly: bool) {
+        fn chunk_boundaries_do_not_change_the_response(bytes in proptest::collection::vec(any::<u8>(), 0..200), head in 0usize..4, piece in 1usize..20, cleanly: bool) {
             let head = [&b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b""][head];
             let bytes = [head, &bytes].concat();
             prop_assert_eq!(read(&bytes, piece, cleanly), read(&bytes, usize::MAX, cleanly));
         }
 
         #[test]
-        fn any_chunking_gives_the_body_back(body in proptest::collection::vec(any::<u8>(), 0..200), size in 1usize..50, piece in 1usize..30) {
+        fn any_chunked_encoding_is_decoded(body in proptest::collection::vec(any::<u8>(), 0..200), size in 1usize..50, piece in 1usize..30) {
             let mut bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
             for chunk in body.chunks(size) {
                 bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hundred_addresses_leave_room_by_default() {
+    fn default_limits_leave_room_beside_a_hundred_addresses() {
         let limits = Limits::default();
         let mut admission = Admissions::default();
         for number in 0..100 * 600 {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_leaves_makes_room() {
+    fn a_closed_client_frees_its_admission_slot() {
         let limits = Limits {
             max_clients: 10,
             max_clients_per_address: 2,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn not_each_of_a_crowd_is_told() {
+    fn rejections_with_a_reason_are_limited() {
         let limits = Limits {
             max_clients: 1,
             ..Limits::default()

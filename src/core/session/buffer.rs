@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_queue(steps in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..3000), 0usize..4000), 0..40)) {
+        fn the_buffer_behaves_like_a_queue(steps in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..3000), 0usize..4000), 0..40)) {
             let mut buffer = Buffer::default();
             let mut model = std::collections::VecDeque::new();
             for (bytes, count) in steps {

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_and_the_beginning_of_a_certificate_are_read() {
+    fn not_before_and_not_after_are_parsed() {
         for (year, is_ca) in [(2030, false), (2051, true), (9999, false)] {
             let mut params = CertificateParams::new(["name.test".to_owned()]).unwrap();
             params.not_before = date_time_ymd(2020, 1, 1);
@@ -138,13 +138,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_no_certificate_has_no_end(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn bytes_that_are_no_certificate_have_no_not_after(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             prop_assert_eq!(ends_at(&CertificateDer::from(bytes)), None);
         }
     }
 
     #[test]
-    fn a_warning_begins_two_weeks_before_the_end() {
+    fn a_certificate_is_warned_of_14_days_before_its_end() {
         let own = OwnCertificate {
             file: "own.pem".into(),
             ends: at(100 * DAY),

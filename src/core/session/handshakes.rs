@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_has_a_count_and_a_name_of_its_own() {
+    fn each_handshake_failure_has_its_own_count_and_name() {
         for (place, kind) in Kind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, place);
             let namesakes = Kind::ALL.iter().filter(|it| it.name() == kind.name());
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_shown_for_what_came() {
+    fn only_nonzero_counts_are_shown() {
         let mut handshakes = Handshakes::default();
         assert_eq!(handshakes.to_string(), "");
         let who = PeerLabel::new(1, std::net::SocketAddr::from(([192, 0, 2, 1], 1)));

@@ -121,7 +121,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_longest_name_fits() {
+    fn the_longest_peer_label_fits() {
         let address: SocketAddr = "[1111:2222:3333:4444:5555:6666:7777:8888]:65535"
             .parse()
             .unwrap();
@@ -132,7 +132,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_what_the_standard_library_writes(serial: u32, ip: IpAddr, port: u16) {
+        fn a_peer_label_equals_the_standard_library_s_format(serial: u32, ip: IpAddr, port: u16) {
             let address = SocketAddr::new(ip.to_canonical(), port);
             let who = PeerLabel::new(serial, SocketAddr::new(ip, port));
             prop_assert_eq!(who.to_string(), format!("client {serial} {address}"));

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_has_so_many_questions_and_the_next_has_a_time() {
+    fn max_per_second_gives_the_wait_for_the_next_call() {
         let quota = PlacesQuota {
             per_second: 4,
             ..PlacesQuota::default()
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_has_so_many_questions_and_is_any_24_hours() {
+    fn max_per_day_counts_calls_in_any_24_hours() {
         let quota = PlacesQuota {
             per_day: 3,
             per_day_per_address: Some(0),
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn in_the_second_half_of_a_day_an_origin_has_its_share_only() {
+    fn an_origin_is_limited_after_half_of_the_daily_quota() {
         let quota = PlacesQuota {
             per_day: 64,
             ..PlacesQuota::default()
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_has_a_share_only_if_it_is_set() {
+    fn the_daily_share_covers_loopback_only_if_set() {
         let mut quota = PlacesQuota {
             per_day: 64,
             ..PlacesQuota::default()
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_question_is_charged_to_an_origin_that_has_a_share_left() {
+    fn a_shared_call_is_charged_to_an_origin_with_quota_left() {
         let quota = PlacesQuota {
             per_day: 16,
             ..PlacesQuota::default()
@@ -416,7 +416,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_24_hours_have_more_than_a_day_s_questions(
+        fn no_24_hours_have_more_than_max_per_day_calls(
             pauses in proptest::collection::vec(0_u64..6 * HOUR, 1..200),
         ) {
             let quota = PlacesQuota {

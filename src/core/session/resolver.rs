@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_lasts_a_minute_and_longer_when_the_name_server_fails() {
+    fn a_resolved_name_is_cached_and_kept_when_dns_fails() {
         let mut names = Asked(Resolver::new(Duration::from_secs(3)), vec![]);
         assert_eq!(names.resolve(at(0)), Resolution::Pending);
         assert_eq!(names.resolve(at(1)), Resolution::Pending);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_was_never_found_fails() {
+    fn an_unresolved_name_fails_after_its_deadline() {
         let mut names = Asked(Resolver::new(Duration::from_secs(3)), vec![]);
         names.resolve(at(0));
         assert_eq!(
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_and_what_worked_comes_first() {
+    fn address_families_alternate_and_the_last_good_is_first() {
         let order = |addresses: &str, worked: Option<&str>| {
             let addresses: Vec<IpAddr> = addresses
                 .split(' ')
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_worked_is_remembered_for_a_while_and_what_cannot_be_reached_is_looked_up_again() {
+    fn a_working_address_is_remembered_for_a_while() {
         let mut names = Asked(Resolver::new(Duration::from_secs(3)), vec![]);
         let both = || ["::1", "192.0.2.1"].map(|ip| ip.parse().unwrap()).to_vec();
         let first = |names: &mut Asked, now: u64| match names.resolve(at(now)) {
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_not_looked_up() {
+    fn a_numeric_address_is_not_resolved() {
         let mut names = Resolver::new(Duration::from_secs(3));
         let target = HostPort {
             host: "::1".into(),

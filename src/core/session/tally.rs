@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn most_of_ten_clients_in_a_minute_have_a_say() {
+    fn clocks_are_judged_by_a_majority_of_ten_clients() {
         let (mut tally, mut now) = (Tally::default(), Time::from_nanos(SPAN_NANOS));
         tally.heard(Lead::Near, now);
         let mut told = |leads: &[_]| minute(&mut tally, &mut now, leads);

@@ -304,8 +304,8 @@ impl Tls {
     /// message until the message is whole, even after the handshake.
     ///
     /// - At most `limits.tls_handshake_bytes` bytes are stored (test:
-    ///   `a_handshake_has_so_many_bytes_and_no_more`). After the server has sent something, TLS
-    ///   records may be encrypted and padded, so one whole TLS record is allowed in addition.
+    ///   `a_handshake_above_tls_handshake_bytes_is_refused`). After the server has sent something,
+    ///   TLS records may be encrypted and padded, so one whole TLS record is allowed in addition.
     /// - At most `limits.tls_handshake_records` TLS records in a row may be without plaintext.
     /// - A TLS record or handshake message that has begun must be finished in time
     ///   ([`Tls::is_unfinished`]).
@@ -424,7 +424,7 @@ impl Tls {
         output: &mut Buffer,
     ) -> Result<Received, TlsError> {
         // After our `close_notify` or alert, received bytes are not needed. If they are invalid,
-        // rustls cannot send an alert any more (test: `garbage_behind_a_goodbye_is_passed_over`).
+        // rustls cannot send an alert any more (test: `bytes_after_close_notify_are_ignored`).
         if self.read_closed {
             return Ok(Received::default());
         }
@@ -917,12 +917,12 @@ mod tests {
     use crate::core::base::transitions::assert_drawn;
 
     #[test]
-    fn the_page_shows_the_transitions() {
+    fn the_module_docs_show_the_transitions() {
         assert_drawn(include_str!("tls.rs"), &TRANSITIONS);
     }
 
     #[test]
-    fn where_records_begin_and_end() {
+    fn tls_record_boundaries_are_found() {
         let record = |bytes: u8| [&[23, 3, 3, 0, bytes][..], &vec![b'x'; bytes.into()]].concat();
         let stream = [record(3), record(0), record(200)].concat();
         let ends = [8, 13, stream.len()];
@@ -943,7 +943,7 @@ mod tests {
     }
 
     #[test]
-    fn what_records_may_have_kept() {
+    fn buffered_tls_record_bytes_are_counted() {
         let mut records = RecordLayer::default();
         let handshake = [22, 3, 3, 0, 1, 7];
         // The bytes of a header count until the header is complete. Then the type handshake shows

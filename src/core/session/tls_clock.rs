@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_shows_what_it_was_set_to() {
+    fn the_tls_clock_shows_the_time_it_was_set_to() {
         let clock = TlsClock::default();
         let theirs: Arc<dyn TimeProvider> = Arc::new(clock.clone());
         clock.set(1_621_464_827_959_498_503);

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_common_line_takes_half_its_length() {
+    fn a_typical_line_is_packed_to_60_percent() {
         let line =
             b"AT Riley +0.263873386 client-0001234 +34.068930-118.445127 1621464827.959498503";
         let (back, length) = there_and_back(line);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_any_length_come_back() {
+    fn names_of_any_length_survive_packing() {
         for length in [1, 2, 253, 254, 255, 256, 4000] {
             let line = format!("AT Riley +0.000000000 {} +1+2 3", "x".repeat(length));
             assert_eq!(
@@ -292,7 +292,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_comes_back_byte_for_byte(server in "[!-~]{1,20}", client in "[^ \t\r\n\x0b\x0c]{1,300}", skew in "[+-][1-9][0-9]{0,8}\\.[0-9]{9}", latitude in "[+-][0-8]?[0-9](\\.[0-9]{1,20})?", longitude in "[+-][01]?[0-7]?[0-9](\\.[0-9]{1,20})?", time in "[1-9][0-9]{11,17}(\\.[0-9]{1,18})?") {
+        fn a_line_survives_packing_byte_for_byte(server in "[!-~]{1,20}", client in "[^ \t\r\n\x0b\x0c]{1,300}", skew in "[+-][1-9][0-9]{0,8}\\.[0-9]{9}", latitude in "[+-][0-8]?[0-9](\\.[0-9]{1,20})?", longitude in "[+-][01]?[0-7]?[0-9](\\.[0-9]{1,20})?", time in "[1-9][0-9]{11,17}(\\.[0-9]{1,18})?") {
             let line = format!("AT {server} {skew} {client} {latitude}{longitude} {time}");
             prop_assert_eq!(there_and_back(line.as_bytes()).0, line.as_bytes());
         }

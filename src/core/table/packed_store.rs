@@ -12,7 +12,7 @@
 //!
 //! With the overhead of the allocator, a packed line takes 88 bytes, and an unpacked line takes
 //! 168. A line in a [`NaiveStore`](crate::core::table::naive_store::NaiveStore) takes 116 (test:
-//! `what_packing_saves`).
+//! `a_packed_line_takes_less_memory`).
 
 use std::ops::Range;
 
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_moves_is_kept_as_it_was_heard_and_one_that_does_not_is_packed() {
+    fn moving_clients_stay_unpacked_and_others_are_packed() {
         let first = b"AT Riley +0.263873386 kiwi +34.068930-118.445127 1621464827.959498503";
         let second = b"AT Riley +0.263873386 kiwi +34.068930-118.445128 1621464828.959498503";
         let at = |line| At::parse(line).unwrap();
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_packing_saves() {
+    fn a_packed_line_takes_less_memory() {
         // The size of a block of glibc's malloc on 64 bits. A block begins with 8 bytes for its
         // size. The size of a block is a multiple of 16 bytes, and at least 32 bytes.
         let allocated = |bytes: usize| (bytes + 8).next_multiple_of(16).max(32);
@@ -356,7 +356,7 @@ mod tests {
         /// The packed store gives the same answers as the naive store, for any order of moves and
         /// any number of places.
         #[test]
-        fn it_answers_as_the_naive_store(unpacked in 0u64..4, removed in proptest::collection::vec(any::<u8>(), 60), steps in proptest::collection::vec((0u32..6, "[1-9][0-9]{0,12}(\\.[0-9]{1,18})?", -99i64..99, b'a'..=b'z', prop_oneof![1usize..9, 250usize..260], any::<bool>()), 1..60)) {
+        fn the_packed_store_equals_the_naive_store(unpacked in 0u64..4, removed in proptest::collection::vec(any::<u8>(), 60), steps in proptest::collection::vec((0u32..6, "[1-9][0-9]{0,12}(\\.[0-9]{1,18})?", -99i64..99, b'a'..=b'z', prop_oneof![1usize..9, 250usize..260], any::<bool>()), 1..60)) {
             let mut packed = kept(unpacked);
             let mut naive = NaiveStore::default();
             let (mut count, mut free) = (0, Vec::new());

@@ -932,7 +932,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_wins_whatever_came_first() {
+    fn the_newest_record_wins_in_any_order() {
         let mut records = table(10);
         assert_eq!(heard(&mut records, "a", 5), Merge::Accepted);
         assert_eq!(heard(&mut records, "a", 4), Merge::Stale);
@@ -950,7 +950,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_from_the_future_does_not_freeze_its_record() {
+    fn a_client_s_future_time_does_not_freeze_its_record() {
         let mut records = table(10);
         let mut says = |wall, stamp| says(&mut records, "Riley", wall, stamp).0;
         assert_eq!(says(100, 31_536_100), Merge::Accepted);
@@ -962,7 +962,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_roams_between_servers_whose_clocks_disagree_moves_on() {
+    fn a_client_roams_between_servers_with_different_clocks() {
         for behind in [1, 59, 61, 90, 120, 121, 86_400] {
             let mut records = table(10);
             for step in 0..10 {
@@ -984,7 +984,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_a_year_ahead_freezes_no_record_and_all_end_with_the_same() {
+    fn a_server_a_year_ahead_does_not_freeze_records() {
         const YEAR: u32 = 31_536_000;
         let mut tables = [table(10), table(10)];
         let (wrong, right) = {
@@ -1020,7 +1020,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_epoch_is_never_left() {
+    fn the_maximum_epoch_is_never_exceeded() {
         let mut records = table(10);
         let line = "AT Riley +0.000000000 a +1+2 5000000";
         let at = At::parse(line.as_bytes()).unwrap();
@@ -1032,7 +1032,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_is_told_to_readers_and_to_the_journal() {
+    fn readers_and_the_journal_get_the_epoch() {
         let mut records = table(10);
         heard(&mut records, "b", 1);
         let line = b"AT Riley +0.000000000 a +1+2 1";
@@ -1061,7 +1061,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_journal_holds_is_restored_whatever_the_limits() {
+    fn journal_records_are_restored_above_the_limits() {
         let mut records = Records::new(&Limits {
             max_records: 1,
             max_record_bytes: 4_096,
@@ -1098,7 +1098,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_still_updates_whom_it_knows() {
+    fn a_full_table_still_updates_known_clients() {
         let mut records = table(1);
         assert_eq!(heard(&mut records, "a", 1), Merge::Accepted);
         assert_eq!(heard(&mut records, "b", 1), Merge::Full);
@@ -1106,7 +1106,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_nobody_has_take_no_room_from_those_of_the_herd() {
+    fn unknown_server_names_do_not_crowd_out_the_herd_s() {
         let mut records = table(10);
         records.know_servers(["Riley", "Jaquez"]);
         let mut from = |server: &str, stamp: u32| {
@@ -1130,7 +1130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_a_limit_of_bytes_too() {
+    fn the_table_has_a_byte_limit() {
         let line = |stamp: &str| format!("AT Riley +0.000000000 a +1+2 {stamp}");
         let max_record_bytes = line("1").len() as u64;
         let mut records = Records::new(&Limits {
@@ -1151,7 +1151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_is_sent_each_record_once_in_its_newest_version() {
+    fn a_reader_gets_each_record_once_in_its_newest_version() {
         let mut records = table(10);
         let (nobody, origin) = (Origin::NONE, Origin::NONE.next());
         heard(&mut records, "a", 1);
@@ -1183,7 +1183,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_stops_when_the_buffer_is_full_and_goes_on_there() {
+    fn a_reader_resumes_where_the_full_buffer_stopped_it() {
         let mut records = table(10);
         for client in ["a", "b", "c"] {
             heard(&mut records, client, 1);
@@ -1395,7 +1395,7 @@ mod tests {
 
         /// Two tables that receive the same records in different orders are equal at the end.
         #[test]
-        fn order_of_arrival_decides_nothing(mut offers in proptest::collection::vec((0u8..4, 0u32..200, -100i64..100), 1..40), seed in any::<u64>()) {
+        fn tables_converge_in_any_order_of_arrival(mut offers in proptest::collection::vec((0u8..4, 0u32..200, -100i64..100), 1..40), seed in any::<u64>()) {
             let line = |&(client, stamp, skew): &(u8, u32, i64)| {
                 let skew = skew.max(-i64::from(stamp));
                 format!("AT Riley {skew:+}.000000000 {client} +1+2 {stamp}")
@@ -1417,7 +1417,7 @@ mod tests {
 
         /// In any order of merges and reads, a reader gets everything that the table contains.
         #[test]
-        fn a_reader_misses_nothing(steps in proptest::collection::vec((0u8..6, 0u32..50, 0usize..200), 1..100)) {
+        fn a_reader_gets_every_record(steps in proptest::collection::vec((0u8..6, 0u32..50, 0usize..200), 1..100)) {
             let mut records = table(10);
             let reader = records.open_reader(0);
             let mut copy = table(10);

@@ -120,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_wire_s_examples() {
+    fn coordinates_are_parsed_as_the_protocol_defines() {
         for good in [
             "+34.068930-118.445127",
             "-90+180",
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_fit_for_urls_and_json() {
+    fn coordinates_are_written_for_urls_and_json() {
         let plain = |text: &str| {
             let place = Coordinates::parse(text.as_bytes()).unwrap();
             (place.latitude(), place.longitude())
@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_position_on_earth_is_read(latitude in -90.0f64..=90.0, longitude in -180.0f64..=180.0, digits in 0usize..12) {
+        fn every_valid_position_is_parsed(latitude in -90.0f64..=90.0, longitude in -180.0f64..=180.0, digits in 0usize..12) {
             let text = format!("{latitude:+.digits$}{longitude:+.digits$}");
             let place = Coordinates::parse(text.as_bytes());
             prop_assert!(place.is_some(), "{}", text);
@@ -186,7 +186,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_else_is_refused_without_a_panic(text in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn any_bytes_are_parsed_within_range_or_rejected(text in proptest::collection::vec(any::<u8>(), 0..40)) {
             if let Some(place) = Coordinates::parse(&text) {
                 let (latitude, longitude): (f64, f64) = (place.latitude().parse().unwrap(), place.longitude().parse().unwrap());
                 prop_assert!(latitude.abs() <= 90.0 && longitude.abs() <= 180.0);
@@ -194,7 +194,7 @@ mod tests {
         }
 
         #[test]
-        fn near_misses_are_judged_as_numbers(text in "[+-][0-9]{1,4}(\\.[0-9]{0,3})?[+-][0-9]{1,4}(\\.[0-9]{0,3})?") {
+        fn almost_valid_coordinates_are_accepted_by_value(text in "[+-][0-9]{1,4}(\\.[0-9]{0,3})?[+-][0-9]{1,4}(\\.[0-9]{0,3})?") {
             let split = 1 + text[1..].find(['+', '-']).unwrap();
             let judge = |part: &str, limit: f64| {
                 let whole = part[1..].split('.').next().unwrap();

@@ -97,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_printable_ascii_comes_out_and_nothing_is_lost(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn escaped_bytes_are_printable_and_reversible(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let shown = Escaped(&bytes).to_string();
             prop_assert!(shown.bytes().all(|b| (b' '..=b'~').contains(&b)));
             let mut back = Vec::new();

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_is_found_wherever_it_stands_in_a_word() {
+    fn swar_finds_white_space_at_every_offset() {
         for length in 0..30 {
             for at in 0..=length {
                 for byte in 0..=255 {
@@ -129,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_are_those_of_the_standard_library(input in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b'a'), any::<u8>()], 0..200), limit in 1usize..50) {
+        fn split_agrees_with_the_standard_library(input in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b'a'), any::<u8>()], 0..200), limit in 1usize..50) {
             let mut rest = &input[..];
             for expected in input.split(|&b| b == b'\n') {
                 let last = expected.len() == rest.len();

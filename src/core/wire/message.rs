@@ -411,7 +411,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn commands_of_the_wire() {
+    fn client_commands_are_parsed() {
         assert_eq!(Command::parse(b" \t\x0b\x0c\r"), Command::Blank);
         assert!(matches!(
             Command::parse(b"\tIAMAT  x\x0b+1+2\x0c3 \r"),
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn radii_keep_every_digit_that_matters() {
+    fn a_radius_keeps_its_significant_digits() {
         let metres = |km: &str| Radius::parse(km.as_bytes()).map(Radius::metres);
         assert_eq!(metres("50"), Some("50000".into()));
         assert_eq!(metres("50.000"), Some("50000".into()));
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn an_at_line_is_read_in_one_spelling_only() {
+    fn an_at_line_has_one_valid_spelling() {
         let at = At::parse(b"AT Riley +0.250000000 kiwi +1-2 3").unwrap();
         assert_eq!(
             (at.server, at.client, at.location),
@@ -541,7 +541,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_line_makes_it_panic(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn parsing_any_line_does_not_panic(line in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Command::parse(&line);
             let _ = At::parse(&line);
         }
@@ -549,7 +549,7 @@ mod tests {
         /// The fast path and the general path give the same result. The white space decides which
         /// path is taken.
         #[test]
-        fn white_space_makes_no_difference(client in "[!-~]{1,20}", location in "[+-][0-9]{1,3}(\\.[0-9]{0,9})?[+-][0-9]{1,3}(\\.[0-9]{0,9})?", time in "[0-9]{1,19}(\\.[0-9]{0,19})?", space in "[ \t\x0b\x0c\r]{1,3}", behind in "[ \r]{0,2}") {
+        fn white_space_does_not_change_the_parsed_command(client in "[!-~]{1,20}", location in "[+-][0-9]{1,3}(\\.[0-9]{0,9})?[+-][0-9]{1,3}(\\.[0-9]{0,9})?", time in "[0-9]{1,19}(\\.[0-9]{0,19})?", space in "[ \t\x0b\x0c\r]{1,3}", behind in "[ \r]{0,2}") {
             let plain = format!("IAMAT {client} {location} {time}");
             let spaced = format!("IAMAT {client}{space}{location} {time}{behind}");
             let words = |line: &'_ str| match Command::parse(line.as_bytes()) {
@@ -563,7 +563,7 @@ mod tests {
         }
 
         #[test]
-        fn an_answer_is_read_as_it_was_written(client in "[^ \t\r\n\x0b\x0c]{1,20}", latitude in -90i32..=90, longitude in -180i32..=180, stamp in 0u64..1_000_000_000_000_000_000, receipt in any::<u64>()) {
+        fn a_written_at_line_is_parsed_back(client in "[^ \t\r\n\x0b\x0c]{1,20}", latitude in -90i32..=90, longitude in -180i32..=180, stamp in 0u64..1_000_000_000_000_000_000, receipt in any::<u64>()) {
             let command = format!("IAMAT {client} {latitude:+}{longitude:+} {stamp}");
             let Command::Iamat(iamat) = Command::parse(command.as_bytes()) else { return Err(TestCaseError::fail("not an IAMAT")) };
             let mut line = Vec::new();

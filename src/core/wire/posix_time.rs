@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_written_with_as_many_digits_as_they_have() {
+    fn seconds_are_written_without_leading_zeros() {
         for power in 0..18 {
             for seconds in [10_u64.pow(power), 10_u64.pow(power + 1) - 1] {
                 assert_eq!(
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skew_is_read_in_one_spelling_only() {
+    fn a_skew_has_one_valid_spelling() {
         for bad in [
             "",
             "+",
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_counts_for_sixty_seconds_after_its_receipt_at_most() {
+    fn effective_time_is_capped_60_s_after_receipt() {
         let effective = |receipt: &str, stamp: &str| {
             effective_time(time(stamp), Skew::between(time(receipt), time(stamp)))
         };
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_whose_clock_leads_by_about_a_minute_moves_on_with_every_update() {
+    fn updates_of_a_client_60_s_ahead_all_advance() {
         let mut last = None;
         for step in 0..30_u64 {
             // One update each second. The lead changes around 60 s, by less than a second from one
@@ -446,7 +446,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_skew_survives_the_wire(receipt in 0u64..=u64::MAX, seconds in 0u64..ATTOS, nanos in 0u64..NANOS) {
+        fn a_skew_survives_write_and_parse(receipt in 0u64..=u64::MAX, seconds in 0u64..ATTOS, nanos in 0u64..NANOS) {
             let stamp = PosixTime { seconds, attos: nanos * ATTOS_PER_NANO };
             let receipt = PosixTime::from_nanos(receipt);
             let skew = Skew::between(receipt, stamp);
@@ -459,13 +459,13 @@ mod tests {
         }
 
         #[test]
-        fn parsing_never_panics(text in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn parsing_any_time_does_not_panic(text in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = PosixTime::parse(&text);
             let _ = Skew::parse(&text);
         }
 
         #[test]
-        fn what_parses_is_a_decimal(text in "[0-9.+e-]{0,40}") {
+        fn a_time_is_parsed_only_if_it_is_a_decimal(text in "[0-9.+e-]{0,40}") {
             let decimal = text.split_once('.').map_or(
                 (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()),
                 |(a, b)| [a, b].iter().all(|p| (1..=18).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit())),

@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_version_1_as_the_specification_has_them() {
+    fn proxy_version_1_lines_are_parsed_as_specified() {
         for (line, source) in [
             (
                 "PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n",
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_another_form_is_none() {
+    fn a_malformed_version_1_line_is_rejected() {
         for line in [
             "PROXY \r\n",
             "PROXY TCP4\r\n",
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_version_2_as_the_specification_has_them() {
+    fn proxy_version_2_headers_are_parsed_as_specified() {
         let tlvs = [&[3, 0, 4, 1, 2, 3, 4][..], &[4, 0, 100], &[0; 100]].concat();
         let v6 = v6_block("2001:db8::9");
         for (bytes, source) in [
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_version_2_is_said_as_soon_as_it_is_there() {
+    fn a_version_2_error_is_reported_at_its_first_byte() {
         for (bytes, at, error) in [
             (binary(0x11, 0x11, &V4_BLOCK), 12, HeaderError::Version(1)),
             (binary(0x31, 0x11, &V4_BLOCK), 12, HeaderError::Version(3)),
@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn other_protocols_are_told_at_their_first_byte_that_differs() {
+    fn other_protocols_are_rejected_at_the_first_wrong_byte() {
         for (bytes, at) in [
             (&b"IAMAT kiwi +1+2 3\n"[..], 0),
             (b"\x16\x03\x01", 0),
@@ -566,7 +566,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_it_is_split_it_is_the_same(bytes in bytes()) {
+        fn a_header_in_any_pieces_gives_the_same_result(bytes in bytes()) {
             let whole = parse(&bytes, MOST);
             let first = (0..=bytes.len())
                 .map(|end| (end, parse(&bytes[..end], MOST)))
@@ -584,7 +584,7 @@ mod tests {
         }
 
         #[test]
-        fn what_a_proxy_writes_is_read(source: SocketAddr, v4: Ipv4Addr, v6: Ipv6Addr, port: u16, tlvs in vec(any::<u8>(), 0..400)) {
+        fn every_valid_proxy_header_is_parsed(source: SocketAddr, v4: Ipv4Addr, v6: Ipv6Addr, port: u16, tlvs in vec(any::<u8>(), 0..400)) {
             let (family, destination) = match source {
                 SocketAddr::V4(_) => ("TCP4", IpAddr::from(v4)),
                 SocketAddr::V6(_) => ("TCP6", IpAddr::from(v6)),

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_ends_where_the_text_ends() {
+    fn word_at_pads_past_the_end_of_the_text() {
         let text = b"0123456789abcdef";
         for length in 0..=text.len() {
             for start in 0..=length + 1 {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_digits_are_digits() {
+    fn only_ascii_digits_count_as_digits() {
         for place in 0..8 {
             for byte in 0..=255 {
                 let mut text = *b"12345678";
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn each_pair_and_each_four_of_digits_comes_out() {
+    fn numbers_are_written_as_eight_digits() {
         for number in (0..10_000).chain((0..10_000).map(|upper| upper * 10_000)) {
             assert_eq!(digits_of(number), *plain::digits_of(number));
         }
@@ -190,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_come_back(number in 0u32..100_000_000) {
+        fn a_number_survives_eight_digits(number in 0u32..100_000_000) {
             prop_assert_eq!(eight_digits_at(&digits_of(number), 0), Some(u64::from(number)));
         }
 
@@ -201,7 +201,7 @@ mod tests {
         }
 
         #[test]
-        fn texts_of_any_length_are_read_alike(text in "[0-9+. ]{0,24}", start in 0usize..26) {
+        fn swar_reads_equal_the_plain_ones_at_any_length(text in "[0-9+. ]{0,24}", start in 0usize..26) {
             let text = text.as_bytes();
             prop_assert_eq!(word_at(text, start), u64::from_le_bytes(plain::word_at(text, start)));
             prop_assert_eq!(eight_digits_at(text, start), plain::eight_digits_at(text, start));

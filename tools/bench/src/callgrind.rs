@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sum_is_found_and_nothing_counted_is_no_sum() {
+    fn the_callgrind_total_is_parsed_and_zero_rejected() {
         let file = "version: 1\nevents: Ir\n\nfn=(1) main\n3 4\n\ntotals: 123456\n";
         assert_eq!(total(file), Some(123_456));
         assert_eq!(total("events: Ir\ntotals: 0\n"), None);

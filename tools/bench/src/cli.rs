@@ -60,12 +60,12 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn the_command_line_holds_together() {
+    fn the_bench_command_line_is_well_formed() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn invalid_arguments_are_rejected() {
         let told = |arguments: &[&str]| {
             let arguments = ["instructions"].iter().chain(arguments);
             Cli::try_parse_from(arguments)

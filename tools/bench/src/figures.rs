@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_readable() {
+    fn large_numbers_have_thousands_separators() {
         assert_eq!(readable(39.14), "39.1");
         assert_eq!(readable(999.9), "999.9");
         assert_eq!(readable(1_234.4), "1,234");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_told_in_percent_of_what_is_kept() {
+    fn a_change_is_shown_in_percent_of_the_saved_figure() {
         let change = |now, kept| change_percent(now, kept).map(|change| change.round());
         assert_eq!(change(110.0, Some(100.0)), Some(10.0));
         assert_eq!(change(50.0, Some(100.0)), Some(-50.0));

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_takes_more_than_is_allowed_is_named() {
+    fn a_workload_above_the_allowed_increase_is_named() {
         let judged = |change| verdict(Some(("split", change)), 2.0);
         assert!(judged(-50.0).is_ok_and(|(is_well, _)| is_well));
         assert!(judged(2.0).is_ok_and(|(is_well, _)| is_well));

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_used_once() {
+    fn workload_names_are_unique() {
         let mut names: Vec<&str> = WORKLOADS.iter().map(|entry| entry.name).collect();
         names.sort_unstable();
         names.dedup();

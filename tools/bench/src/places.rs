@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_body_is_as_large_as_it_is_said_to_be() {
+    fn the_places_body_has_its_documented_size() {
         let body = body();
         assert!((28_000..=32_000).contains(&body.len()), "{}", body.len());
         let value: Value = serde_json::from_str(&body).unwrap();

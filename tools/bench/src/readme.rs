@@ -46,14 +46,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_shows_the_kept_figures() {
+    fn the_readme_shows_the_saved_figures() {
         let text = fs::read_to_string(file()).unwrap();
         let kept = Figures::kept().unwrap().unwrap();
         assert_eq!(with(&text, &kept), Ok(text), "{}", kept.command);
     }
 
     #[test]
-    fn a_readme_without_a_place_for_them_is_refused() {
+    fn a_readme_without_the_figures_marker_is_refused() {
         let kept = Figures::kept().unwrap().unwrap();
         assert!(with("# Title\n", &kept).is_err());
     }

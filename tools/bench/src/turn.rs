@@ -201,7 +201,7 @@ mod tests {
     use crate::crowd::WALL_NS;
 
     #[test]
-    fn only_the_right_answer_is_one() {
+    fn wrong_answers_are_rejected() {
         let mut crowd = Crowd::new();
         let said = crowd.iamat(7, WALL_NS);
         let answer = said.answer(SERVER);

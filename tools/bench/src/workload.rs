@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_that_was_wrong_is_noticed_before_the_next_one_and_at_the_end() {
+    fn a_wrong_pass_is_reported_before_the_next_and_at_the_end() {
         let rounds = || Rounds {
             name: "forgetful",
             workload: Box::new(Forgetful(0)),

@@ -4,7 +4,7 @@ use herd_bench::WORKLOADS;
 use herd_bench::figures::Figures;
 
 #[test]
-fn every_workload_does_what_it_should() {
+fn every_workload_passes_its_check() {
     for entry in WORKLOADS {
         let mut rounds = entry.rounds().unwrap();
         for _ in 0..2 {
@@ -16,7 +16,7 @@ fn every_workload_does_what_it_should() {
 }
 
 #[test]
-fn the_kept_figures_are_of_these_workloads() {
+fn the_saved_figures_match_the_workloads() {
     let kept = Figures::kept().unwrap().unwrap();
     let listed = WORKLOADS.iter().map(|entry| (entry.name, entry.operation));
     let figures = kept.workloads.iter();

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_found_at_every_split() {
+    fn answers_are_parsed_at_every_split() {
         let (_, _, sent) = transcript();
         for first in 0..=sent.len() {
             for second in first..=sent.len() {
@@ -248,13 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_found_byte_by_byte() {
+    fn answers_are_parsed_byte_by_byte() {
         let (_, _, sent) = transcript();
         check(&sent.chunks(1).collect::<Vec<_>>());
     }
 
     #[test]
-    fn what_a_line_is_answered_with() {
+    fn the_kind_of_answer_is_derived_from_the_line() {
         for blank in [&b""[..], b" \t\r\x0b\x0c"] {
             assert_eq!(Expected::for_line(blank), None);
         }
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_told_at_once() {
+    fn an_unknown_protocol_is_reported_at_its_first_bytes() {
         for (sent, told) in [
             (&b"H"[..], "\"H\", which"),
             (

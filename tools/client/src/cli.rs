@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_the_server_is_a_command_and_keeps_its_minus_signs() {
+    fn arguments_after_the_server_form_the_command() {
         let cli = parse("Riley iamat kiwi -34.07 -118.44").unwrap();
         assert_eq!(cli.command_line().unwrap(), b"iamat kiwi -34.07 -118.44");
         for options_first in [
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_take_one_line() {
+    fn a_usage_error_is_one_line() {
         let mistake = |arguments: &str| parse(arguments).unwrap_err();
         assert!(mistake("Riley --tsl").starts_with("unexpected argument '--tsl' found"));
         assert!(mistake("Riley --tsl whatsat kiwi").contains("'--tsl'"));

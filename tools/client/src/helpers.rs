@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn iamat_gets_its_signs_and_the_time() {
+    fn the_iamat_helper_adds_signs_and_the_time() {
         for (typed, expected) in [
             (
                 "iamat kiwi 34.07 -118.44",
@@ -180,14 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn whatsat_gets_its_radius_and_bound() {
+    fn the_whatsat_helper_adds_radius_and_bound() {
         assert_eq!(sent("whatsat kiwi").unwrap(), "WHATSAT kiwi 10 5");
         assert_eq!(sent("whatsat kiwi 0.5").unwrap(), "WHATSAT kiwi 0.5 5");
         assert_eq!(sent("whatsat kiwi 50 20").unwrap(), "WHATSAT kiwi 50 20");
     }
 
     #[test]
-    fn all_else_is_sent_as_it_is() {
+    fn other_lines_are_sent_unchanged() {
         for line in [
             "",
             " \t",
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_before_anything_is_sent() {
+    fn invalid_helper_arguments_are_reported_unsent() {
         for (typed, expected) in [
             (
                 "iamat kiwi 91 0",
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_s_command_is_one_that_the_server_understands() {
+    fn helper_commands_are_valid_for_the_server() {
         for typed in [
             "iamat kiwi 34.07 -118.44",
             "iamat k 00.0 -000 0",

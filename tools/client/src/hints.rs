@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_completed() {
+    fn command_names_are_completed() {
         assert_eq!(completions("i"), ["iamat "]);
         assert_eq!(completions("W"), ["WHATSAT "]);
         assert_eq!(completions("q"), ["quit"]);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_hinted() {
+    fn command_arguments_are_hinted() {
         let hint = |line| remaining(line).map(|hint| hint.0);
         assert_eq!(hint("iamat").as_deref(), Some(" ID LAT LNG [TIME]"));
         assert_eq!(hint("iamat kiwi ").as_deref(), Some("LAT LNG [TIME]"));

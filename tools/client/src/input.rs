@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_cut_alike_at_every_split() {
+    fn input_lines_are_split_alike_in_chunks_of_any_size() {
         let text = b"IAMAT \xff\r\n\n \nwhatsat kiwi\niamat kiwi 91 0\nWHATSAT kiwi 10 5";
         let wanted = (
             vec![b"IAMAT \xff\r\n\n \nWHATSAT kiwi 10 5\nWHATSAT kiwi 10 5".to_vec()],
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_line_that_is_too_long_goes_over_a_new_connection() {
+    fn lines_after_an_overlong_one_use_a_new_connection() {
         let long = [b'x'; 10_000];
         let (connections, steps) =
             sent(&[b"a\nx", &long[..5_000], &long, b"x\nb\n", b"iamat\n", &long]);

@@ -8,7 +8,7 @@
 //!
 //! There are two threads, because a server stops reading commands while its answers are not read. A
 //! client that only wrote would then wait for ever (`tests/pipe.rs`,
-//! a_server_that_is_slow_and_buffers_nothing). The channel between the threads bounds the memory:
+//! answers_are_read_while_commands_are_written). The channel between the threads bounds the memory:
 //! the sender waits if it is too far ahead of the answers.
 
 use std::collections::VecDeque;

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn both_formats_say_the_same() {
+    fn both_places_formats_give_the_same_result() {
         let legacy = places(
             r#"{"html_attributions": [], "status": "OK", "results": [{
                 "name": "Café", "vicinity": "1 Main St", "rating": 4.5, "user_ratings_total": 7,
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_little_is_no_error() {
+    fn empty_and_incomplete_places_are_no_errors() {
         assert!(places("{}").is_empty(), "the New API, no results");
         assert!(places(r#"{"results": [], "status": "ZERO_RESULTS"}"#).is_empty());
         let odd = places(
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_told_in_words() {
+    fn places_errors_are_explained() {
         assert_eq!(
             error(r#"{"results": [], "status": "UNKNOWN_ERROR", "error_message": "timed out"}"#),
             "Places could not answer (UNKNOWN_ERROR): timed out"

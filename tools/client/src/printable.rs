@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_stay_and_controls_do_not() {
+    fn letters_are_kept_and_control_characters_escaped() {
         assert_eq!(line("Café 東京 ★".as_bytes()), "Café 東京 ★");
         assert_eq!(
             line(b"\x1b]0;owned\x07\r\x7f \xff"),
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_gets_through_as_a_control() {
+    fn no_control_byte_is_printed() {
         for byte in 0..=u8::MAX {
             for shown in [line(&[byte]), line(&[b'a', byte, b'b'])] {
                 assert!(shown.bytes().all(|b| (b' '..=b'~').contains(&b)), "{shown}");

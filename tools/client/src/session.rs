@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_connection_is_told_and_the_next_command_connects_again() {
+    fn a_lost_connection_is_reported_and_reconnected() {
         let (mut session, server) = session(&["a", "a.", "a"]);
         assert_eq!(say(&mut session, "a").unwrap(), "? a\n");
         // Waits for the server's FIN, so that the next command is not sent over the old connection.

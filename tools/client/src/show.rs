@@ -358,7 +358,7 @@ mod tests {
     };
 
     #[test]
-    fn an_at_line_is_told_in_words() {
+    fn an_at_line_is_explained() {
         assert_eq!(
             shown(&READABLE, Answer::At(AT)).1,
             "AT Riley +0.263873386 kiwi +34.068930-118.445127 1621464827.959498503\n   \
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_change_nothing_else() {
+    fn colours_do_not_change_the_text() {
         let coloured = Show {
             coloured: true,
             ..READABLE
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_is_byte_for_byte_but_a_terminal_is_never_driven() {
+    fn raw_output_is_unchanged_but_escaped_on_a_terminal() {
         let at = b"AT \xff\x1b";
         let mut out = Vec::new();
         RAW.answer(
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_is_aligned() {
+    fn a_places_listing_is_aligned() {
         let json = br#"{"status": "OK", "results": [
             {"name": "Caf\u00e9", "vicinity": "1 Main St", "rating": 4, "user_ratings_total": 1200,
              "types": ["cafe", "food", "point_of_interest", "establishment"],
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_and_errors_count_and_say_why() {
+    fn refusals_and_errors_set_the_status_and_show_a_reason() {
         for (line, why) in [
             ("? WHATSAT kiwi 10 5", "does not know kiwi"),
             ("? WHATSAT kiwi 10 50", "a BOUND from 1 to 20"),

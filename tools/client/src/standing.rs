@@ -508,7 +508,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_line_is_taken_apart() {
+    fn a_status_line_is_parsed() {
         let link = |name: &str, unconfirmed, apart_ms, lacks, lag_ms| LinkStanding {
             name: name.into(),
             unconfirmed,
@@ -597,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_of_another_version_is_told_of_in_words() {
+    fn another_protocol_version_is_explained() {
         let told = |line: &str| unexpected(line).to_string();
         assert_eq!(
             told("BYE it speaks version 2 of the neighbours' protocol, this server 1"),

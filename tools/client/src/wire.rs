@@ -7,7 +7,7 @@
 //!
 //! The lock is never held while a socket blocks. A server may read nothing until its answers are
 //! read. With the lock held in a write, the receiver could not read them, and both would wait for
-//! ever (test: who_sends_keeps_nobody_from_receiving).
+//! ever (test: a_blocked_send_does_not_block_receive).
 
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn tickets_make_no_connection_stale_and_a_farewell_does() {
+    fn close_notify_makes_a_connection_stale_and_tickets_do_not() {
         let (target, server) = serving(|mut peer| {
             peer.conn.complete_io(&mut peer.sock).unwrap();
             peer.read_exact(&mut [0]).unwrap();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_keeps_nobody_from_receiving() {
+    fn a_blocked_send_does_not_block_receive() {
         let (wire, server) = connected(|mut peer| {
             peer.read_exact(&mut [0]).unwrap();
             peer.write_all(b"? x\n").unwrap();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn tickets_are_no_answer_and_a_farewell_is_an_end() {
+    fn session_tickets_are_no_data_and_close_notify_is_eof() {
         let (wire, server) = connected(|mut peer| {
             peer.read_exact(&mut [0]).unwrap();
             peer.write_all(b"? x\n").unwrap();

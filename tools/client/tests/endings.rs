@@ -16,7 +16,7 @@ use common::{Server, Told, client, end, run};
 const AT: &str = "AT Riley +0.263873386 kiwi +34.068930-118.445127 1621464827.959498503\n";
 
 #[test]
-fn a_command_as_arguments() {
+fn a_command_given_as_arguments_is_sent() {
     let server = Server::start(1, |mut peer| (peer.answer(AT), peer.rest()));
     let arguments = [&*server.address, "iamat", "kiwi", "34.07", "-118.44", "7.5"];
     let ended = run(arguments, b"the standard input is not read");
@@ -27,7 +27,7 @@ fn a_command_as_arguments() {
 }
 
 #[test]
-fn a_refusal_is_1() {
+fn a_refused_command_exits_with_status_1() {
     let server = Server::start(1, |mut peer| peer.answer("? WHATSAT nobody 10 5\n"));
     let ended = run([&*server.address, "whatsat", "nobody"], b"");
     assert_eq!(ended.stdout, b"? WHATSAT nobody 10 5\n");
@@ -35,7 +35,7 @@ fn a_refusal_is_1() {
 }
 
 #[test]
-fn an_error_of_places_is_1_and_no_places_is_0() {
+fn a_places_error_exits_with_1_and_no_places_with_0() {
     for (json, status) in [
         (r#"{"results": [], "status": "OVER_QUERY_LIMIT"}"#, 1),
         (
@@ -56,7 +56,7 @@ fn an_error_of_places_is_1_and_no_places_is_0() {
 }
 
 #[test]
-fn mistakes_are_2_and_nobody_is_called() {
+fn a_usage_error_exits_with_2_and_does_not_connect() {
     let ended = run(["Bob"], b"");
     assert_eq!(ended.status, Some(2));
     assert_eq!(ended.stderr.lines().count(), 1);
@@ -75,7 +75,7 @@ fn mistakes_are_2_and_nobody_is_called() {
 }
 
 #[test]
-fn a_config_file_says_where_a_server_is() {
+fn a_config_file_gives_the_server_s_address() {
     let server = Server::start(1, |mut peer| peer.answer("? x\n"));
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("herd.toml");
@@ -96,7 +96,7 @@ fn a_config_file_says_where_a_server_is() {
 }
 
 #[test]
-fn nobody_there_is_3() {
+fn a_refused_connection_exits_with_status_3() {
     // The port was bound and closed, so no server listens there.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -109,7 +109,7 @@ fn nobody_there_is_3() {
 }
 
 #[test]
-fn a_server_that_goes_away_is_3_and_what_it_answered_is_kept() {
+fn a_lost_connection_exits_with_3_and_keeps_the_answers() {
     let server = Server::start(1, |mut peer| {
         let mut heard = 0;
         while !peer.line().is_empty() {
@@ -131,7 +131,7 @@ fn a_server_that_goes_away_is_3_and_what_it_answered_is_kept() {
 
 /// The server closes with unread commands, which resets the connection.
 #[test]
-fn a_server_that_crashes_is_3() {
+fn a_connection_reset_exits_with_status_3() {
     let server = Server::start(1, |mut peer| {
         peer.line();
     });
@@ -150,7 +150,7 @@ fn a_server_that_crashes_is_3() {
 }
 
 #[test]
-fn silence_is_3() {
+fn a_missing_answer_exits_with_status_3() {
     let server = Server::start(1, |mut peer| {
         peer.answer(AT);
         // The peer is returned and not dropped, so the connection stays open.
@@ -168,7 +168,7 @@ fn silence_is_3() {
 
 /// No answer is due, so none can be late: a pipe may be quiet for longer than the timeout.
 #[test]
-fn a_quiet_pipe_is_not_a_silent_server() {
+fn a_quiet_input_pipe_does_not_time_out() {
     let server = Server::start(1, |mut peer| {
         peer.answer("? one\n");
         peer.answer("? two\n");
@@ -196,7 +196,7 @@ fn a_quiet_pipe_is_not_a_silent_server() {
 }
 
 #[test]
-fn another_protocol_is_3() {
+fn another_protocol_exits_with_status_3() {
     let server = Server::start(1, |mut peer| {
         peer.answer("HTTP/1.1 400 \x1b[31mBad Request\r\n\r\n");
         peer.rest()

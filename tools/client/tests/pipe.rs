@@ -13,7 +13,7 @@ const PLACES: &str =
     "{\n   \"results\" : [ { \"name\" : \"Caf\u{e9}\" } ],\n   \"status\" : \"OK\"\n}\n\n";
 
 #[test]
-fn a_pipe_gets_the_server_s_bytes() {
+fn piped_output_has_the_server_s_exact_bytes() {
     let server = Server::start(1, |mut peer| {
         let mut heard = peer.answer(AT);
         heard.extend(peer.line()); // a blank line: no answer
@@ -38,7 +38,7 @@ fn a_pipe_gets_the_server_s_bytes() {
 }
 
 #[test]
-fn bytes_need_not_be_utf_8() {
+fn bytes_that_are_not_utf_8_pass_unchanged() {
     let server = Server::start(1, |mut peer| {
         let heard = peer.answer(b"AT Riley +1.000000000 \xff\xfe\x1b +1+1 0\n");
         peer.answer(b"? \x00\x80\xc3\n");
@@ -57,7 +57,7 @@ fn bytes_need_not_be_utf_8() {
 }
 
 #[test]
-fn pretty_is_readable_without_colours_or_control_bytes() {
+fn pretty_output_has_no_colours_or_control_bytes() {
     let server = Server::start(1, |mut peer| {
         peer.answer([AT, PLACES].concat());
         peer.answer("? \x1b]0;title\x07\n");
@@ -79,7 +79,7 @@ fn pretty_is_readable_without_colours_or_control_bytes() {
 /// The client must read answers while it still writes commands: this server reads a command only
 /// after it has sent the answer before it.
 #[test]
-fn a_server_that_is_slow_and_buffers_nothing() {
+fn answers_are_read_while_commands_are_written() {
     const COMMANDS: usize = 10_000;
     // 30 MB in each direction, which is more than the sockets' buffers hold.
     let command = |number: usize| format!("{number:05} {}\n", "x".repeat(3_000));
@@ -113,7 +113,7 @@ fn a_server_that_is_slow_and_buffers_nothing() {
 
 /// Commands are pipelined: this server answers only after it has read all of them.
 #[test]
-fn ten_thousand_commands_do_not_wait_for_answers() {
+fn ten_thousand_commands_are_pipelined() {
     const COMMANDS: usize = 10_000;
     let server = Server::start(1, |mut peer| {
         let heard = peer.rest().iter().filter(|&&byte| byte == b'\n').count();
@@ -134,7 +134,7 @@ fn ten_thousand_commands_do_not_wait_for_answers() {
 }
 
 #[test]
-fn an_answer_is_printed_before_the_next_command_is_there() {
+fn an_answer_is_printed_before_the_next_command_is_read() {
     let server = Server::start(1, |mut peer| {
         peer.answer("? one\n");
         peer.answer("? two\n");
@@ -153,7 +153,7 @@ fn an_answer_is_printed_before_the_next_command_is_there() {
 }
 
 #[test]
-fn a_mistake_is_told_and_the_rest_is_sent() {
+fn an_invalid_line_is_reported_and_the_rest_is_sent() {
     let server = Server::start(1, |mut peer| {
         let heard = peer.answer(AT);
         [heard, peer.rest()].concat()
@@ -170,7 +170,7 @@ fn a_mistake_is_told_and_the_rest_is_sent() {
 
 /// The server closes the connection after such a line, so later lines need another connection.
 #[test]
-fn a_line_that_is_too_long_loses_nothing_behind_it() {
+fn commands_after_an_overlong_line_are_answered() {
     let server = Server::start(2, |mut peer| {
         let mut heard = Vec::new();
         loop {
@@ -196,7 +196,7 @@ fn a_line_that_is_too_long_loses_nothing_behind_it() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_closed_output_pipe_is_no_error() {
     let server = Server::start(1, |mut peer| {
         while !peer.line().is_empty() {
             // The client closes the connection in the middle.

@@ -111,7 +111,7 @@ fn out(output: &Output) -> String {
 }
 
 #[test]
-fn servers_that_agree() {
+fn servers_that_agree_give_status_0() {
     let a = server("A", "right", standing(12, 'f', 3, &["0:0:0:B"], 0));
     let b = server("B", "right", standing(12, 'f', 0, &["0:?:0:A"], 0));
     let output = ask(&[("A", a), ("B", b)]);
@@ -142,7 +142,7 @@ fn saying(keys: &str, other: &str) -> String {
 }
 
 #[test]
-fn what_is_unconfirmed_is_shown_and_what_is_lacking_or_late_is_a_problem() {
+fn lacking_records_and_clock_offsets_are_problems() {
     let a = server("A", "right", standing(12, 'f', 3, &["7:-90000:5:B"], 0));
     let b = server("B", "right", standing(12, 'f', 0, &["0:90000:0:A"], -90));
     let output = ask(&[("A", a), ("B", b)]);
@@ -172,7 +172,7 @@ fn what_is_unconfirmed_is_shown_and_what_is_lacking_or_late_is_a_problem() {
 }
 
 #[test]
-fn each_thing_that_is_wrong_is_a_line_and_a_status() {
+fn each_problem_is_a_line_and_a_status() {
     const WELL: &str = "version=9.9.9 disk=ok table=ok clocks=near max_clients=50";
     let wrong = |from: &str, to: &str| saying(&WELL.replace(from, to), "B");
     for (status, expected) in [
@@ -256,7 +256,7 @@ fn each_thing_that_is_wrong_is_a_line_and_a_status() {
 }
 
 #[test]
-fn links_that_neither_end_has_are_missing() {
+fn a_link_down_at_both_ends_is_a_problem() {
     let keys = |other: &str, ms: u32| format!("disk=none unlinked={ms}:{other}");
     let a = saying(&keys("B", 4_000), "C").replace(" link=0:0:0:C", "");
     let b = saying(&keys("A", 5_000), "C").replace(" link=0:0:0:C", "");
@@ -275,7 +275,7 @@ fn links_that_neither_end_has_are_missing() {
 }
 
 #[test]
-fn what_is_refused_by_address_is_told_and_where_it_may_keep_a_neighbour_out() {
+fn status_explains_connections_refused_by_address() {
     const FLOOD: &str = "disk=ok unproven_displaced=3 unproven_crowded=4 unproven_throttled=5";
     let note = "since its start, B closed connections to its neighbours' port: 7 because their place was needed or none was free (max_unproven, max_unproven_per_neighbour), 5 because too many came from one network (max_unproven_new); its log says from where";
     let crowded = "since its start, A refused 6 clients because limits.max_clients_per_address were connected from their address; behind a load balancer without the PROXY protocol, all clients have one address: raise the limit there";
@@ -304,7 +304,7 @@ fn what_is_refused_by_address_is_told_and_where_it_may_keep_a_neighbour_out() {
 }
 
 #[test]
-fn a_clock_of_this_machine_that_is_wrong_is_no_server_s_fault() {
+fn an_offset_of_the_local_clock_is_no_server_problem() {
     let late = |other: &str| standing(12, 'f', 0, &[&format!("0:0:0:{other}")], -90);
     let a = server("A", "right", late("B"));
     let b = server("B", "right", late("A"));
@@ -319,7 +319,7 @@ fn a_clock_of_this_machine_that_is_wrong_is_no_server_s_fault() {
 }
 
 #[test]
-fn one_server_alone_can_be_asked_and_all_of_it_in_json() {
+fn one_server_s_status_is_shown_in_json() {
     let a = server(
         "A",
         "right",
@@ -362,7 +362,7 @@ fn one_server_alone_can_be_asked_and_all_of_it_in_json() {
 
 /// The server sends something now and then, but never an answer.
 #[test]
-fn a_server_that_dribbles_takes_no_longer_than_it_may() {
+fn a_slow_sending_server_hits_the_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -384,7 +384,7 @@ fn a_server_that_dribbles_takes_no_longer_than_it_may() {
 }
 
 #[test]
-fn servers_that_differ_or_do_not_answer() {
+fn differing_and_unreachable_servers_give_status_1() {
     let a = server("A", "right", standing(12, 'f', 3, &["0:0:0:B"], 0));
     let b = server("B", "right", standing(12, 'e', 0, &[], 0));
     let output = ask(&[("A", a), ("B", b)]);
@@ -430,7 +430,7 @@ fn servers_that_differ_or_do_not_answer() {
 }
 
 #[test]
-fn a_server_that_says_nothing_is_told_as_silent() {
+fn a_silent_server_is_reported() {
     // The kernel accepts the connection, but no program does.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
@@ -445,7 +445,7 @@ fn a_server_that_says_nothing_is_told_as_silent() {
 }
 
 #[test]
-fn a_mistake_is_told_in_one_line() {
+fn a_status_usage_error_is_one_line() {
     let output = Command::new(env!("CARGO_BIN_EXE_herd-client"))
         .args(["status", "--herd", "1999"])
         .output()

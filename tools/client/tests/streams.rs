@@ -18,7 +18,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_herd-client");
 const CERTIFICATES: &str = env!("CARGO_BIN_EXE_herd-certificates");
 
 #[test]
-fn what_is_not_written_is_no_success() {
+fn a_failed_write_to_stdout_fails_the_program() {
     streams::output_is_honest(CERTIFICATES, &[&["--version"]]);
     streams::output_is_honest(
         PROGRAM,
@@ -32,7 +32,7 @@ fn what_is_not_written_is_no_success() {
 
 /// The program waits for a server that sends nothing. It handles no signal, so a signal ends it.
 #[test]
-fn a_signal_that_the_starter_blocked_ends_it() {
+fn a_signal_blocked_by_the_parent_ends_the_program() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = tempfile::tempdir().unwrap();
     let herd = directory.path().join("herd.toml");
@@ -54,7 +54,7 @@ fn a_signal_that_the_starter_blocked_ends_it() {
 }
 
 #[test]
-fn an_empty_variable_is_as_good_as_none() {
+fn an_empty_environment_variable_counts_as_unset() {
     let run = |file: &str| {
         let mut command = Command::new(PROGRAM);
         command.arg("status");

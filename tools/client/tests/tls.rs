@@ -211,7 +211,7 @@ fn is_refused(ended: &Ended, told: &[&str]) {
 }
 
 #[test]
-fn a_config_file_that_says_so_is_enough() {
+fn a_config_file_enables_tls() {
     let server = Server::secure("127.0.0.1");
     server.describe(PEERS_TLS);
     is_answered(&ask(&server.by_config()));
@@ -230,7 +230,7 @@ fn a_config_file_that_says_so_is_enough() {
 }
 
 #[test]
-fn an_address_needs_options() {
+fn an_address_needs_tls_options() {
     let server = Server::secure("herd.example.net");
     is_answered(&ask(&server.by_address("herd.example.net")));
     // Without --tls-name, the name is that of the address.
@@ -240,7 +240,7 @@ fn an_address_needs_options() {
 }
 
 #[test]
-fn a_certificate_for_another_name_is_refused_and_its_names_are_told() {
+fn a_wrong_certificate_name_is_refused_and_shown() {
     let server = Server::secure("herd.example.net");
     let told = [
         "its certificate is not for 127.0.0.1, but for herd.example.net; ",
@@ -260,7 +260,7 @@ fn a_certificate_for_another_name_is_refused_and_its_names_are_told() {
 }
 
 #[test]
-fn an_authority_that_is_not_trusted_is_refused() {
+fn an_untrusted_authority_is_refused() {
     let server = Server::secure("localhost");
     let address = server.address.to_string();
     let told = [
@@ -284,7 +284,7 @@ fn an_authority_that_is_not_trusted_is_refused() {
 }
 
 #[test]
-fn a_certificate_is_valid_in_its_time_alone() {
+fn expired_and_future_certificates_are_refused() {
     let told = ["its certificate has expired on 2020-01-01; the server needs a new one"];
     is_refused(&ask(&shown_once([2000, 2020])), &told);
     let told = ["its certificate is not valid yet (from 3999-01-01 on); "];
@@ -292,7 +292,7 @@ fn a_certificate_is_valid_in_its_time_alone() {
 }
 
 #[test]
-fn a_server_that_speaks_plain_tcp_is_told_of() {
+fn a_server_without_tls_is_reported() {
     let told = "it answers a TLS handshake with something else, so it seems to speak no TLS; ";
     let server = Server::plain();
     let ended = ask(&[server.address.to_string(), "--tls".into()]);
@@ -304,7 +304,7 @@ fn a_server_that_speaks_plain_tcp_is_told_of() {
 }
 
 #[test]
-fn a_server_that_says_nothing_in_a_handshake_is_told_of() {
+fn a_server_silent_in_the_tls_handshake_is_reported() {
     let server = common::Server::start(1, |mut peer| {
         peer.0.fill_buf().unwrap();
     });
@@ -319,7 +319,7 @@ fn a_server_that_says_nothing_in_a_handshake_is_told_of() {
 }
 
 #[test]
-fn a_server_that_speaks_tls_is_told_of() {
+fn a_server_that_needs_tls_is_reported() {
     let server = Server::secure("localhost");
     let ended = ask(&[server.address.to_string()]);
     is_refused(
@@ -329,7 +329,7 @@ fn a_server_that_speaks_tls_is_told_of() {
 }
 
 #[test]
-fn mistakes_are_2() {
+fn invalid_tls_options_exit_with_status_2() {
     for (arguments, told) in [
         (
             ["--ca", "/nonexistent/ca.pem"],
@@ -349,7 +349,7 @@ fn mistakes_are_2() {
 /// The client ends its input with a close_notify. Without one, the server would not accept a last
 /// line without LF.
 #[test]
-fn a_pipe_gets_all_answers_and_its_end_is_an_end() {
+fn the_end_of_input_sends_close_notify() {
     let server = Server::secure("localhost");
     let arguments = server.by_address("localhost");
     let commands = "IAMAT kiwi +1+2 3\n\nwhatsat nobody\n".to_owned() + "IAMAT kiwi +1+2 4";
@@ -368,7 +368,7 @@ fn a_pipe_gets_all_answers_and_its_end_is_an_end() {
 /// The server reads no commands while its answers are not read: the sending thread must not block
 /// the reading one.
 #[test]
-fn a_server_that_waits_for_its_reader() {
+fn answers_are_read_over_tls_while_commands_are_written() {
     let server = Server::secure("localhost");
     let line = |number: usize| format!("{number:05} {}\n", "x".repeat(3_000));
     let commands: String = (0..5_000).map(line).collect();
@@ -390,7 +390,7 @@ fn a_server_that_waits_for_its_reader() {
 }
 
 #[test]
-fn a_line_that_is_too_long_loses_nothing_behind_it() {
+fn commands_after_an_overlong_line_are_answered() {
     let server = Server::secure("localhost");
     let arguments = server.by_address("localhost");
     let long = "x".repeat(100_000);
@@ -469,7 +469,7 @@ impl Drop for Prompt {
 }
 
 #[test]
-fn a_prompt_keeps_its_connection_and_notices_when_it_ends() {
+fn the_prompt_keeps_its_tls_connection_and_detects_its_end() {
     if Command::new("script").arg("--version").output().is_err() {
         eprintln!("skipped: there is no script(1) here, which makes a terminal");
         return;

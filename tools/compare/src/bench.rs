@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_is_first_once() {
+    fn each_server_is_measured_first_once() {
         let order = |round| in_turn(&['a', 'b', 'c'], round).collect::<String>();
         assert_eq!(
             [order(0), order(1), order(2), order(3)],

@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_outputs_and_the_status_are_there() {
+    fn stdout_stderr_and_status_are_captured() {
         let mut command = Command::new("sh");
         // More than a pipe holds, on both streams.
         command.args([
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_is_dropped_is_gone() {
+    fn a_dropped_child_is_killed() {
         let running = Running::spawn(Command::new("sleep").arg("600")).unwrap();
         let process = Pid::from_child(&running.child);
         drop(running);

@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_are_confirmed_refuted_or_too_near_to_tell() {
+    fn claims_are_confirmed_refuted_or_undecided() {
         let rates = |of_first, of_second| [("node", RATE, of_first), ("streams", RATE, of_second)];
         let faster = || Test::AtLeast(1.0, RATE, "node", "streams");
         assert_eq!(verdict(faster(), &rates(200.0, 100.0)), Verdict::Confirmed);
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_the_throughput_is_compared() {
+    fn loses_more_compares_the_remaining_throughput() {
         let (few, many) = (PATIENT, Setting::new(500, 1));
         let test = || Test::LosesMore(many, few, "java-threads", "java-nio");
         let of = |threads| {
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn every_claim_is_about_worlds_that_there_are() {
+    fn every_claim_names_existing_worlds() {
         for claim in CLAIMS {
             let (first, second) = match claim.test {
                 Test::AtLeast(_, _, first, second)

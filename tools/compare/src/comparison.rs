@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_date_is_to_the_minute() {
+    fn the_date_has_minute_precision() {
         let date = date().unwrap();
         assert!(
             date.ends_with(" UTC") && date.len() == "2026-01-02 03:04 UTC".len(),

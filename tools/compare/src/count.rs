@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_blank_lines_and_tests_are_no_code() {
+    fn comments_blank_lines_and_tests_are_not_counted() {
         let rust = "//! A file.\n\nuse x; // why\n/* one\n two */\n/** a */\nfn f() {}\n#[cfg(test)]\nmod tests {}\n";
         assert_eq!(of_text(rust, &C_LIKE), 2);
         let python = "\"\"\"A file.\n\nMore.\n\"\"\"\n\n# why\nx = 1\n\"\"\"What x is.\"\"\"\ndef f():\n    return \"\"\n";

@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn perfs_lines_are_taken_apart() {
+    fn perf_output_is_parsed() {
         let said = "# started on Sat\n\n113296,,instructions:u,16403774,100.00,,\n2041,,raw_syscalls:sys_enter,16403774,100.00,,\n";
         assert_eq!(perf_count(said, INSTRUCTIONS), Some(113_296.0));
         assert_eq!(perf_count(said, SYSCALLS), Some(2041.0));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn straces_table_is_taken_apart() {
+    fn strace_output_is_parsed() {
         let with_errors = "\
 % time     seconds  usecs/call     calls    errors syscall
 ------ ----------- ----------- --------- --------- ----------------
@@ -267,7 +267,7 @@ mod tests {
     /// A process that gets a line answers with at least a read and a write. The first read may
     /// begin before strace attaches, and the last write may end after it detaches.
     #[test]
-    fn strace_counts_what_a_process_does_meanwhile() {
+    fn strace_counts_system_calls_of_a_process() {
         let counters = Counters {
             syscalls: Ok(Tracer::Strace),
             instructions: Err("not asked for".to_owned()),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn perf_stands_before_the_command() {
+    fn perf_wraps_the_command() {
         let mut load = Command::new("herd-load");
         load.arg("iamat");
         let wrapper = Wrapper {

@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn median_and_quartiles() {
+    fn median_and_quartiles_are_computed() {
         let sample = Sample::new([4.0, 1.0, 3.0, 2.0, 5.0]);
         assert_eq!(sample.median(), Some(3.0));
         assert_eq!(sample.quantile(0.25), Some(2.0));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn spread_is_the_middle_half_over_the_median() {
+    fn spread_is_the_interquartile_range_over_the_median() {
         let spread = Sample::new([90.0, 100.0, 110.0]).spread().unwrap();
         assert!((spread - 0.1).abs() < 1e-9, "{spread}");
         assert_eq!(Sample::new([1.0, 2.0]).spread(), None, "too few");

@@ -178,7 +178,7 @@ mod tests {
         "generator":{"pid":43,"user_ms":500,"system_ms":500,"rss_before_bytes":1,"rss_after_bytes":2,"cpu_us_per_answer":1.0}}"#;
 
     #[test]
-    fn the_generators_json_is_taken_apart() {
+    fn the_load_generator_s_json_is_parsed() {
         let latency = Latency {
             p50_us: 100.5,
             p99_us: 200.25,
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_items_are_named() {
         assert!(outcome("").unwrap_err().contains("not JSON"));
         assert_eq!(
             outcome("{\"latency_us\":null,\"duration_s\":1}").unwrap_err(),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_not_there_is_told_in_the_generators_words() {
+    fn a_missing_load_generator_is_reported() {
         let generator = Generator {
             executable: "/no/such/herd-load".into(),
             core: cores::Cores::choose().unwrap().generator,

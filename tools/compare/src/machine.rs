@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_says_what_it_is() {
+    fn the_machine_description_is_read() {
         let machine = Machine::this();
         assert!(machine.cores > 0);
         assert!(!machine.kernel.is_empty());
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_complained_of() {
+    fn noise_is_reported() {
         let quiet = Noise {
             load_before: Some(0.1),
             typical_spread: Some(0.01),

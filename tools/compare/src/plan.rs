@@ -170,13 +170,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_quick_one_is_quick() {
+    fn the_quick_plan_takes_less_than_three_minutes() {
         assert!(Plan::quick().estimate(9, 4) < Duration::from_secs(180));
         assert!(Plan::full().estimate(9, 9) > 4 * Plan::quick().estimate(9, 4));
     }
 
     #[test]
-    fn the_headline_comes_first() {
+    fn the_headline_setting_comes_first() {
         for plan in [Plan::quick(), Plan::full()] {
             assert_eq!(plan.settings[0], HEADLINE);
             assert!(

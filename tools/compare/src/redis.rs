@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_benchmarks_lines_are_taken_apart() {
+    fn redis_benchmark_output_is_parsed() {
         let said = "\"test\",\"rps\",\"avg_latency_ms\"\n\"geoadd herd -118.445127 34.068930 __rand_int__\",\"312500.00\",\"1.5\"\n";
         assert_eq!(benchmark_rate(said), Some(312_500.0));
         assert_eq!(benchmark_rate("Could not connect to Redis"), None);

@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_well_formed_and_needs_nothing_else() {
+    fn the_page_is_well_formed_and_self_contained() {
         let page = page(&comparison());
         assert_well_formed(&page);
         assert!(page.starts_with("<!DOCTYPE html>"));
@@ -598,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_in_the_page_is_the_json() {
+    fn the_page_embeds_the_report_s_json() {
         let of = comparison();
         let page = page(&of);
         let (_, rest) = page.split_once("id=\"figures\">").unwrap();
@@ -610,7 +610,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_run_does_not_complain() {
+    fn a_run_without_noise_has_no_warning() {
         let mut of = comparison();
         of.noise = Noise {
             load_before: Some(0.0),

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_as_the_tools_tell_them() {
+    fn tool_versions_are_parsed() {
         for (said, version) in [
             ("Python 3.11.7", Version(3, 11)),
             ("v20.20.2", Version(20, 20)),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told_with_what_to_do() {
+    fn a_missing_tool_is_reported_with_a_fix() {
         let tool = Tool {
             program: "no-such-tool",
             install: "find one",

@@ -338,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_made_of_the_same_is_not_made_again() {
+    fn an_up_to_date_build_is_not_repeated() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("place");
         let mut times = 0;
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_fails_is_quoted() {
+    fn a_failed_tool_s_output_is_quoted() {
         let reason = run(Command::new("cargo").arg("no-such-command")).unwrap_err();
         assert!(
             reason.starts_with("cargo no-such-command: exit status: 101"),

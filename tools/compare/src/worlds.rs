@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_one_world_s() {
+    fn every_world_is_found_by_its_name() {
         for world in &WORLDS {
             assert_eq!(
                 by_name(world.name).map(|found| found.label),

@@ -14,7 +14,7 @@ use herd_compare::worlds::WORLDS;
 use serde_json::Value;
 
 #[test]
-fn a_short_comparison_of_mio_alone() {
+fn a_short_comparison_measures_mio() {
     let place = tempfile::tempdir().unwrap();
     let page_file = place.path().join("page.html");
     let mut command = Command::new(env!("CARGO_BIN_EXE_herd-compare"));
@@ -69,7 +69,7 @@ fn a_short_comparison_of_mio_alone() {
 }
 
 #[test]
-fn a_page_that_can_not_be_written_is_told_before_anything_is_built() {
+fn an_unwritable_page_is_reported_before_the_build() {
     let place = tempfile::tempdir().unwrap();
     let nowhere = place.path().join("no/such/directory/page.html");
     let mut command = Command::new(env!("CARGO_BIN_EXE_herd-compare"));

@@ -22,7 +22,7 @@ fn program() -> Command {
 }
 
 #[test]
-fn every_world_is_listed_with_its_length_and_what_this_machine_has_for_it() {
+fn worlds_lists_lines_of_code_and_missing_tools() {
     let (output, text) = run(program().arg("worlds"));
     assert!(output.status.success(), "{text}");
     for (world, line) in WORLDS.iter().zip(text.lines().skip(1)) {
@@ -40,7 +40,7 @@ fn every_world_is_listed_with_its_length_and_what_this_machine_has_for_it() {
 }
 
 #[test]
-fn what_is_missing_is_told_with_how_to_get_it() {
+fn missing_tools_are_listed_with_install_commands() {
     let nowhere = tempfile::tempdir().unwrap();
     let (output, text) = run(program().arg("worlds").env("PATH", nowhere.path()));
     assert!(output.status.success(), "{text}");
@@ -57,7 +57,7 @@ fn what_is_missing_is_told_with_how_to_get_it() {
 }
 
 #[test]
-fn mistakes_are_usage() {
+fn a_usage_error_exits_with_status_2() {
     for arguments in [
         &["wolrds"][..],
         &["worlds", "--no-such-option"],

@@ -13,7 +13,7 @@ use std::process::Command;
 use herd_testkit::left_behind::{self, Program, SIGNALS};
 
 #[test]
-fn a_signal_leaves_no_server_no_load_and_the_last_report() {
+fn a_signal_ends_all_children_and_keeps_the_last_report() {
     if !left_behind::can_be_seen() {
         return;
     }

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_at_line() {
+    fn a_right_at_line_is_accepted() {
         assert_eq!(
             KIWI.command(),
             "IAMAT kiwi +34.0-118.0 1621464827.959498503"
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_at_lines() {
+    fn wrong_at_lines_are_rejected() {
         let rest = "kiwi +34.0-118.0 1621464827.959498503";
         for wrong in [
             format!("AT Riley +0.000263873 {rest}"),

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_up() {
+    fn the_picture_shows_all_servers_up() {
         let expected = r"
                  Riley :10000
                 /            \
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn one_down() {
+    fn the_picture_shows_a_server_down() {
         let expected = r"
                  Riley :10000
                 ·            \

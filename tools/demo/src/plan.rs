@@ -147,7 +147,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn the_herd_is_the_one_that_a_bare_name_means() {
+    fn the_demo_herd_is_the_default_preset() {
         let preset = presets::by_year(presets::DEFAULT).unwrap();
         assert_eq!(Who::ALL.map(Who::name), preset.servers);
         assert_eq!(LINKS.map(|(a, b)| (a.name(), b.name())), preset.links);
@@ -158,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn everybody_stands_where_its_number_says() {
+    fn each_server_is_at_its_index() {
         for (place, who) in Who::ALL.into_iter().enumerate() {
             assert_eq!(who as usize, place);
         }
     }
 
     #[test]
-    fn ten_different_free_ports() {
+    fn ten_different_free_ports_are_found() {
         let plan = Plan::elsewhere().unwrap();
         let ports: HashSet<SocketAddr> = Who::ALL
             .map(|who| [plan.doors(who).clients, plan.doors(who).peers])
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_taken_is_noticed() {
+    fn a_port_in_use_is_detected() {
         let mut plan = Plan::elsewhere().unwrap();
         let squatter = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         plan.doors[3].peers = squatter.local_addr().unwrap();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_go_both_ways() {
+    fn neighbours_are_symmetric() {
         assert!(Riley.neighbours().eq([Jaquez, Juzang]));
         assert!(Jaquez.neighbours().eq([Riley, Bernard]));
         assert!(Campbell.neighbours().eq([Bernard, Juzang]));

@@ -308,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_folded_at_spaces() {
+    fn lines_are_wrapped_at_spaces() {
         assert_eq!(fold("", 10), [""]);
         assert_eq!(fold("one two three", 13), ["one two three"]);
         assert_eq!(fold("one two three", 12), ["one two", "three"]);

@@ -205,7 +205,7 @@ fn program(directory: &Path, script: &str) -> String {
 }
 
 #[test]
-fn a_whole_run_ends_well_and_leaves_nothing() {
+fn a_full_run_succeeds_and_leaves_nothing() {
     let end = whole_run();
     end.assert_status(0);
     for line in [
@@ -234,7 +234,7 @@ fn a_whole_run_ends_well_and_leaves_nothing() {
 }
 
 #[test]
-fn if_a_usual_port_is_taken_the_herd_uses_others() {
+fn the_herd_uses_other_ports_if_one_is_in_use() {
     let usual = |place: u16| [10_000 + place, 11_000 + place];
     // If none can be bound, another test's herd may have them all. The demo then uses other ports
     // too, unless that herd ends first. So the test asserts less in that case.
@@ -277,7 +277,7 @@ fn the_herd_stays_up_until_a_signal() {
 }
 
 #[test]
-fn a_server_that_dies_while_the_herd_is_up_is_told() {
+fn a_server_that_ends_while_the_herd_is_up_is_reported() {
     let mut demo = demo(&[]);
     demo.until("kill -9");
     let juzang = processes(&demo.seen)[2];
@@ -333,7 +333,7 @@ fn await_list(path: &Path, deadline: Instant) -> Vec<i32> {
 }
 
 #[test]
-fn a_server_that_does_not_work_is_told_and_its_files_are_kept() {
+fn a_server_that_does_not_start_is_reported_and_files_kept() {
     let directory = tempfile::tempdir().unwrap();
     let broken = program(directory.path(), "echo 'it is broken' >&2\nexit 3");
     let end = demo(&["--once", "--server-binary", &broken]).end();
@@ -359,7 +359,7 @@ fn a_server_that_does_not_work_is_told_and_its_files_are_kept() {
 
 /// Between the choice of free ports and their use, another program may take one.
 #[test]
-fn a_port_that_is_lost_in_between_is_tried_again_but_not_for_ever() {
+fn a_port_taken_meanwhile_is_retried_five_times() {
     let directory = tempfile::tempdir().unwrap();
     let unlucky =
         "echo 'herd-mio: cannot listen: Address already in use (os error 98)' >&2\nexit 1";
@@ -380,7 +380,7 @@ fn a_port_that_is_lost_in_between_is_tried_again_but_not_for_ever() {
 }
 
 #[test]
-fn a_server_that_says_something_else_is_told() {
+fn a_wrong_ready_line_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let other = program(
         directory.path(),
@@ -396,7 +396,7 @@ fn a_server_that_says_something_else_is_told() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_told() {
+fn a_missing_server_binary_is_reported() {
     let end = demo(&["--server-binary", "/nonexistent"]).end();
     end.assert_status(1);
     assert!(
@@ -408,7 +408,7 @@ fn a_server_that_is_not_there_is_told() {
 }
 
 #[test]
-fn when_nobody_reads_the_herd_is_not_left_up() {
+fn the_herd_is_stopped_when_stdout_is_closed() {
     whole_run();
     let temporary = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_herd-demo"))

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn right_answers() {
+    fn right_answers_are_accepted() {
         for skew in [
             "+0.000000000",
             "+0.000400000",
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_answers_are_told_apart() {
+    fn each_wrong_answer_is_named() {
         let rest = "load-0000001 +34.068930-118.445127 100.000000000";
         let line = |skew: &str| format!("AT Riley {skew} {rest}");
         for skew in [
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_answer_is_shown_beside_the_right_one_and_can_do_no_harm() {
+    fn a_wrong_answer_is_shown_escaped_with_the_expected_one() {
         let wrong = check("AT Riley +7.000000000 load-0000001 +34.068930-118.445127 100.000000000");
         assert_eq!(
             wrong.unwrap_err().to_string(),
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_is_read_and_its_places_are_counted() {
+    fn places_in_the_json_are_counted() {
         let rules = Rules::new(b"Riley", 0, 2);
         let check = |json: &str| rules.check_json(json.as_bytes());
         for good in [
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_in_its_own_words() {
+    fn a_places_error_is_shown_with_its_message() {
         let legacy = br#"{"results": [], "status": "UNKNOWN_ERROR", "error_message": "no key\n"}"#;
         assert_eq!(error_of(legacy), "UNKNOWN_ERROR: no key\\x0a");
         let array =
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_says_who_it_is() {
+    fn the_server_name_is_read_from_an_at_line() {
         assert_eq!(
             server_of(b"AT Riley +0.000000000 a b c"),
             Some(&b"Riley"[..])

@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_take_one_line() {
+    fn a_usage_error_is_one_line() {
         let mistake = |arguments: &str| parse(arguments).unwrap_err();
         for (arguments, part) in [
             ("", "requires a subcommand"),
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_depend_on_what_else_is_said() {
+    fn defaults_depend_on_other_options() {
         let load = |arguments: &str| match parse(arguments).unwrap().mode {
             Mode::Iamat(load) => load,
             other => panic!("{other:?}"),

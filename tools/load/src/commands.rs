@@ -121,7 +121,7 @@ mod tests {
     use herd_mio::core::wire::message::Command;
 
     #[test]
-    fn commands_are_what_they_should_be_byte_for_byte() {
+    fn commands_have_the_expected_bytes() {
         let mut commands = Commands::new("load", "10", 5);
         let mut out = Vec::new();
         let stamp = commands.iamat(&mut out, 42, 1_795_225_348_045_138_895);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn each_stamp_is_later_than_the_one_before_even_if_the_clock_is_not() {
+    fn stamps_increase_even_if_the_clock_does_not() {
         let mut commands = Commands::new("load", "10", 5);
         let mut out = Vec::new();
         let now = 1_795_225_348_999_999_999;
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_understands_every_client_s_commands() {
+    fn every_client_s_commands_are_valid_for_the_server() {
         let mut commands = Commands::new("a", "0.5", 20);
         for client in (0..MAX_CLIENTS).step_by(9973).chain([MAX_CLIENTS]) {
             let mut out = Vec::new();

@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_may_come_in_pieces_of_any_size() {
+    fn answers_in_pieces_of_any_size_are_checked() {
         use Kind::{Iamat, Whatsat};
         for size in [1, 2, 3, 7, 50, 100, 10_000] {
             let mut talk = Talk::new(&[Iamat, Whatsat, Iamat, Iamat, Whatsat]);
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_was_asked_for_is_wrong() {
+    fn unrequested_answers_are_wrong() {
         let mut talk = Talk::new(&[Kind::Iamat]);
         let line = talk.at(0);
         assert_eq!(talk.what(&format!("{line}\n")), "nothing was asked");
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whatsat_repeats_the_line_that_answered_last() {
+    fn a_whatsat_must_repeat_the_last_at_line() {
         let mut talk = Talk::new(&[Kind::Iamat, Kind::Iamat, Kind::Whatsat]);
         let (first, second) = (talk.at(0), talk.at(1));
         talk.receive(format!("{first}{second}").as_bytes()).unwrap();
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_must_be_one() {
+    fn invalid_json_is_a_wrong_answer() {
         let mut talk = Talk::new(&[Kind::Iamat, Kind::Whatsat]);
         let line = talk.at(0);
         talk.receive(line.as_bytes()).unwrap();
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_ends_is_not_collected_for_ever() {
+    fn endless_answers_are_wrong_at_a_size_limit() {
         let mut talk = Talk::new(&[Kind::Iamat]);
         talk.receive(&[b'x'; LINE_BYTES]).unwrap();
         assert_eq!(talk.what("x"), "a line without an end");
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_lost_connection_leaves_is_counted_and_forgotten() {
+    fn unanswered_commands_of_a_lost_connection_are_counted() {
         let mut talk = Talk::new(&[]);
         for since_ns in [INTRODUCED, 70, 90] {
             let commands = &mut talk.commands;
@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn answered_commands_are_forgotten() {
+    fn answered_commands_are_removed_from_memory() {
         let mut talk = Talk::new(&[Kind::Iamat, Kind::Iamat]);
         for _ in 0..500 {
             let line = talk.at(0);

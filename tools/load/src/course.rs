@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_are_round() {
+    fn axis_marks_are_round_numbers() {
         for (end_s, expected) in [
             (
                 10.0,

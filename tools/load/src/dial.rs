@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_said_with_what_to_do() {
+    fn a_refused_connection_is_reported_with_a_fix() {
         let address = {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             listener.local_addr().unwrap()

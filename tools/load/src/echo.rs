@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_lines_are_answered() {
+    fn the_echo_answers_only_whole_lines() {
         let mut output = Vec::new();
         let used = answer(b"IAMAT a +1+2 3\nWHATSAT a 10 5\nIAMAT b", &mut output);
         assert_eq!(used, "IAMAT a +1+2 3\nWHATSAT a 10 5\n".len());

@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_than_the_system_allows_is_a_mistake_that_says_what_to_do() {
+    fn too_many_connections_for_the_file_limit_are_reported() {
         assert_eq!(allow(1), Ok(()));
         let (_, hard) = rlimit::Resource::NOFILE.get().unwrap();
         if let Ok(hard) = usize::try_from(hard) {

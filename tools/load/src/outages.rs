@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_goes_from_the_first_loss_until_all_are_back() {
+    fn an_outage_lasts_from_first_loss_to_full_reconnection() {
         let mut outages = Outages::new(2);
         outages.lost(10);
         outages.lost(20);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_never_stays_does_not_fill_the_memory() {
+    fn the_number_of_recorded_outages_is_limited() {
         let mut outages = Outages::new(1);
         for turn in 0..5000 {
             outages.lost(turn * 10);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_what_is_missing_is_kept() {
+    fn the_oldest_missing_answer_is_recorded() {
         let mut missing = MissingByKind::default();
         missing.iamat.add(70, 100);
         missing.iamat.add(90, 100);

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_of_nothing_or_of_one_answer_is_still_a_picture() {
+    fn a_curve_of_at_most_one_answer_is_drawn() {
         let mut report = report();
         let mut one = crate::tally::histogram().unwrap();
         one.record(0).unwrap();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_any_answer_is_still_a_picture() {
+    fn a_run_without_answers_is_drawn() {
         let mut report = report();
         report.series.clear();
         report.duration_s = 0.0;

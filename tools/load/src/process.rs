@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_s_name_confuses_nobody() {
+    fn a_process_name_with_parentheses_is_parsed() {
         let stat = "42 (a ) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 1 0 100 0 0";
         let ticks = rustix::param::clock_ticks_per_second();
         let expected = Cpu {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_told_in_kilobytes() {
+    fn memory_in_kilobytes_is_parsed() {
         assert_eq!(
             kilobytes("Rss:                 123 kB\nPss: 1 kB\n", "Rss:"),
             Some(125_952)
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_ends_while_it_is_watched_is_said_to_have() {
+    fn a_watched_process_that_ends_is_reported() {
         let mut child = std::process::Command::new("sleep")
             .arg("60")
             .spawn()
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_watched_and_one_that_is_not_there_is_a_mistake() {
+    fn a_missing_watched_process_is_a_usage_error() {
         let mut watched = Watched::new(&[std::process::id()]).unwrap();
         watched.begin().unwrap();
         watched.end().unwrap();

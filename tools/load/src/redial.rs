@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn one_tries_while_nothing_comes_of_it_and_each_wait_is_longer() {
+    fn one_connection_redials_with_growing_waits() {
         let mut redial = redial();
         for index in 0..100 {
             redial.lost(index, 0);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_differ() {
+    fn redial_waits_have_jitter() {
         let mut redial = Redial::new();
         let mut waits = std::collections::BTreeSet::new();
         for _ in 0..10 {

@@ -421,7 +421,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn latencies_are_microseconds() {
+    fn latencies_are_reported_in_microseconds() {
         let latency = Latency::of(&thousand()).unwrap();
         let near = |value: f64, expected: f64| (value - expected).abs() <= expected / 500.0;
         for (value, expected) in [
@@ -480,7 +480,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_has_no_answer_is_no_success() {
+    fn unanswered_commands_fail_the_run() {
         let mut report = report();
         assert_eq!(report.failure(), None);
         report.unsent = 7;
@@ -496,7 +496,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nothing_in_no_time_is_no_rate() {
+    fn a_rate_over_no_time_is_zero() {
         assert_eq!(rate(0, 0.0), 0.0);
         assert_eq!(rate(10, 4.0), 2.5);
         assert_eq!(Work::new(usage(1), 0).cpu_us_per_answer, None);

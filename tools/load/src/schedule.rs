@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_due_one_after_the_other_up_to_the_end() {
+    fn commands_are_due_at_even_intervals_up_to_the_end() {
         let mut schedule = schedule(3000..7000, None);
         assert_eq!(schedule.release(999), 0..0);
         assert_eq!(schedule.release(1000), 0..1);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_owed_is_what_was_due_and_not_sent() {
+    fn owed_commands_are_due_and_not_sent() {
         let mut schedule = schedule(3000..7000, None);
         schedule.release(u64::MAX / 2);
         assert_eq!((schedule.owed(), schedule.owed_that_count()), (6, 4));
@@ -155,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn so_many_count_and_no_more() {
+    fn at_most_count_commands_are_released() {
         let mut schedule = schedule(3000..u64::MAX, Some(3));
         assert_eq!(schedule.release(u64::MAX / 2), 0..5);
         assert_eq!(schedule.owed_that_count(), 3);
     }
 
     #[test]
-    fn a_rate_that_divides_nothing_does_not_drift() {
+    fn a_rate_that_does_not_divide_a_second_does_not_drift() {
         let schedule = Schedule::new(0, 3.0, 1, &(0..u64::MAX), None);
         assert_eq!(schedule.due_ns(3_000_000), 1_000_000 * SECOND_NS);
     }

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_calls_itself_cannot_break_the_picture() {
+    fn the_server_name_is_escaped_in_the_svg() {
         assert_eq!(
             escaped("<a & \"b\">\x1b"),
             "&lt;a &amp; &quot;b&quot;&gt;\u{fffd}"

@@ -293,7 +293,7 @@ mod tests {
     use crate::report::tests::{report, thousand};
 
     #[test]
-    fn a_table() {
+    fn the_table_shows_the_figures() {
         let text = Table(&report()).to_string();
         assert_eq!(
             text,
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_should_know_is_noted() {
+    fn the_table_has_notes_on_errors_and_limits() {
         let mut report = report();
         report.unsent = 12_345;
         report.errors = 7;

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_suit_the_run() {
+    fn interval_lengths_depend_on_the_run() {
         for (seconds, ms) in [(1, 10), (2, 20), (10, 100), (60, 500), (3600, 30_000)] {
             assert_eq!(of(seconds).interval_ns(), ms * MILLISECOND_NS, "{seconds}");
         }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn late_answers_have_room_but_not_for_ever() {
+    fn late_answers_are_recorded_in_a_bounded_timeline() {
         let mut timeline = of(10);
         for second in 0..2000 {
             timeline.record(SECOND_NS * (1 + second), 1000);

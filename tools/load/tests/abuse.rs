@@ -143,7 +143,7 @@ fn passed(ended: &Ended, kind: &str) -> Value {
 }
 
 #[test]
-fn long_lines_reach_the_share_of_the_log() {
+fn long_lines_reach_the_log_limit() {
     let stage = Stage::new(
         "[limits]\nlog_client_faults_bytes = 4096\nlog_faults_bytes = 16384\nlog_faults_ms = 500\n",
     );
@@ -161,7 +161,7 @@ fn long_lines_reach_the_share_of_the_log() {
 }
 
 #[test]
-fn answers_that_are_not_read_reach_the_output_s_limit() {
+fn unread_answers_reach_the_output_limit() {
     let stage = Stage::new(
         "[limits]\noutput_high_bytes = 65536\noutput_low_bytes = 16384\noutput_stall_ms = 200\n",
     );
@@ -176,7 +176,7 @@ fn answers_that_are_not_read_reach_the_output_s_limit() {
 }
 
 #[test]
-fn faults_reach_the_share_of_the_log() {
+fn faults_reach_the_log_limit() {
     let stage = Stage::new("[limits]\nlog_faults_bytes = 16384\nlog_faults_ms = 500\n");
     let figures = passed(&stage.abuse("faults", "--connections 8"), "faults");
     assert!(number(&figures["attack"]["refused"]) > 1000.0, "{figures}");
@@ -187,7 +187,7 @@ fn faults_reach_the_share_of_the_log() {
 }
 
 #[test]
-fn new_names_reach_the_table_s_limit_and_a_polite_new_client_is_refused() {
+fn new_names_reach_the_table_s_limit_and_refuse_new_clients() {
     let stage = Stage::new("[limits]\nmax_records = 500\njournal_ahead_bytes = 16384\n");
     let ended = stage.abuse("names", "");
     let figures = ended.incomplete(&["polite commands refused", "-new-"]);
@@ -203,7 +203,7 @@ fn new_names_reach_the_table_s_limit_and_a_polite_new_client_is_refused() {
 }
 
 #[test]
-fn questions_reach_the_waiting_line_for_places() {
+fn whatsats_reach_the_places_queue_limit() {
     let places = herd_places::Places::start(herd_places::Options {
         remember: false,
         ..herd_places::Options::default()
@@ -228,7 +228,7 @@ fn questions_reach_the_waiting_line_for_places() {
 }
 
 #[test]
-fn connections_of_no_neighbour_reach_the_limit_of_the_unproven() {
+fn unproven_connections_reach_max_unproven() {
     let stage = Stage::new("[limits]\nmax_unproven = 4\n");
     let figures = passed(&stage.abuse("links", "--connections 20"), "links");
     let attack = &figures["attack"];
@@ -262,7 +262,7 @@ fn connections_of_no_neighbour_reach_the_limit_of_the_unproven() {
 }
 
 #[test]
-fn a_limit_by_address_is_reached_by_the_attack_and_not_by_the_polite() {
+fn the_attack_reaches_the_limit_per_address() {
     let stage = Stage::new("[limits]\nmax_clients_per_address = 4\n");
     let figures = passed(&stage.abuse("faults", "--connections 40"), "faults");
     let attack = &figures["attack"];
@@ -274,7 +274,7 @@ fn a_limit_by_address_is_reached_by_the_attack_and_not_by_the_polite() {
 }
 
 #[test]
-fn an_error_of_places_counts_as_a_refusal_of_a_polite_client() {
+fn a_places_error_counts_as_a_refusal() {
     let stage = Stage::new("");
     let ended = stage.abuse("faults", "--connections 1 --polite-whatsat");
     let said =
@@ -287,7 +287,7 @@ fn an_error_of_places_counts_as_a_refusal_of_a_polite_client() {
 }
 
 #[test]
-fn a_link_that_is_lost_fails_it() {
+fn a_lost_link_fails_the_run() {
     let mut stage = Stage::new("");
     let words = stage.words("faults", "--connections 1 --duration 60");
     let running = Running::start(&words.iter().map(String::as_str).collect::<Vec<_>>());
@@ -321,7 +321,7 @@ fn played(address: &str, polite_p99: &str) -> Ended {
 }
 
 #[test]
-fn a_server_that_stalls_is_slow_for_all_that_was_due_meanwhile() {
+fn a_stall_counts_for_all_commands_due_in_it() {
     // Of the twenty commands of a second one is held up for 600 ms; eleven more were due until
     // then.
     let address = play(|session, line| {
@@ -340,7 +340,7 @@ fn a_server_that_stalls_is_slow_for_all_that_was_due_meanwhile() {
 }
 
 #[test]
-fn what_is_lost_or_has_no_answer_fails_it() {
+fn lost_or_unanswered_commands_fail_the_run() {
     let address = play(|session, line| {
         session.closes = line.contains("-polite-") && session.lines == 30;
         (!session.closes).then(|| session.right(line))
@@ -365,7 +365,7 @@ fn what_is_lost_or_has_no_answer_fails_it() {
 }
 
 #[test]
-fn a_rejected_polite_client_fails_it_and_a_wrong_answer_ends_it() {
+fn a_rejection_fails_and_a_wrong_answer_ends_the_run() {
     let address = play(|session, line| {
         let is_late = line.contains("-polite-") && session.lines == 30;
         session.closes = is_late;
@@ -392,7 +392,7 @@ fn a_rejected_polite_client_fails_it_and_a_wrong_answer_ends_it() {
 }
 
 #[test]
-fn a_signal_ends_the_attack_and_prints_what_there_is() {
+fn a_signal_ends_the_attack_and_prints_the_figures() {
     let (sender, heard) = std::sync::mpsc::channel();
     let address = play(move |session, line| {
         if line == "x" {
@@ -412,7 +412,7 @@ fn a_signal_ends_the_attack_and_prints_what_there_is() {
 }
 
 #[test]
-fn only_a_server_of_one_s_own_is_attacked() {
+fn a_public_server_is_not_attacked_without_consent() {
     // Nothing is sent to these: the networks are for documentation (RFC 5737, RFC 3849).
     for (server, peers) in [
         // First what is this machine, so that a program that asks for no consent fails here and
@@ -434,7 +434,7 @@ fn only_a_server_of_one_s_own_is_attacked() {
 }
 
 #[test]
-fn mistakes_say_what_to_do() {
+fn usage_errors_say_what_to_do() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -83,7 +83,7 @@ fn a_wrong_answer_to_an_iamat_fails_the_run_and_is_shown() {
 }
 
 #[test]
-fn places_answers_out_of_order_and_words_unasked_are_wrong() {
+fn misplaced_reordered_and_unrequested_answers_are_wrong() {
     let ended = iamat(|at| {
         let mut fields: Vec<&str> = at.split(' ').collect();
         fields[4] = "+00.000000+000.000000";
@@ -156,7 +156,7 @@ fn a_wrong_answer_to_a_whatsat_fails_the_run() {
 }
 
 #[test]
-fn a_server_that_is_another_one_than_it_should_be() {
+fn an_answer_of_another_server_is_wrong() {
     let herd = Herd::start(&["A"]);
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("herd.toml");
@@ -174,7 +174,7 @@ fn a_server_that_is_another_one_than_it_should_be() {
 }
 
 #[test]
-fn a_flood_is_checked_too() {
+fn wrong_answers_fail_the_flood_mode() {
     // A real server is told; a played one pretends to know, but another time.
     let herd = Herd::start(&["A"]);
     for (answer, what) in [
@@ -201,7 +201,7 @@ fn a_flood_is_checked_too() {
 }
 
 #[test]
-fn the_first_loss_ends_a_run_that_is_to_stop_at_it() {
+fn stop_on_loss_ends_the_run_at_the_first_loss() {
     // A server that goes in order.
     let address = play(|session, line| (session.lines < 20).then(|| session.right(line)));
     let words = "--depth 4 --warm-up 0 --stop-on-loss";
@@ -249,7 +249,7 @@ fn idle(
 }
 
 #[test]
-fn idle_connections_must_stay_and_be_left_alone() {
+fn data_or_a_close_on_an_idle_connection_fails_the_run() {
     let ended = idle(|_, right| right);
     assert_eq!(ended.status, Some(0), "{ended:?}");
     idle(|_, right| right + "hello").failed(1, &["nothing was asked"]);
@@ -261,7 +261,7 @@ fn idle_connections_must_stay_and_be_left_alone() {
 }
 
 #[test]
-fn a_server_that_does_not_wait_for_the_rest_of_a_command_is_told_of() {
+fn a_line_timeout_in_idle_mode_is_reported() {
     let herd = Herd::start_with(&["A"], &[], "warn", "[limits]\nline_ms = 100\n");
     let mut words = vec!["idle", "A", "--config", &herd.config, "--speak", "half"];
     words.extend("-c 3 --duration 1 --warm-up 0".split(' '));
@@ -269,7 +269,7 @@ fn a_server_that_does_not_wait_for_the_rest_of_a_command_is_told_of() {
 }
 
 #[test]
-fn nobody_is_there() {
+fn a_refused_connection_fails_every_mode() {
     let address = {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().to_string()
@@ -283,7 +283,7 @@ fn nobody_is_there() {
 }
 
 #[test]
-fn somebody_is_there_and_says_nothing() {
+fn a_silent_server_fails_the_run() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     run(&["iamat", &address, "--timeout", "0.2"]).failed(1, &["gave no answer in time"]);
@@ -310,7 +310,7 @@ fn somebody_is_there_and_says_nothing() {
 }
 
 #[test]
-fn mistakes_are_told_in_one_line_with_status_2() {
+fn a_usage_error_is_one_line_with_status_2() {
     for (arguments, part) in [
         ("", "requires a subcommand"),
         ("iamat", "<SERVER>"),
@@ -343,7 +343,7 @@ fn mistakes_are_told_in_one_line_with_status_2() {
 }
 
 #[test]
-fn a_file_that_can_not_be_written() {
+fn an_unwritable_svg_file_fails_the_run() {
     let address = play(|session, line| Some(session.right(line)));
     let words = [
         "iamat",
@@ -369,7 +369,7 @@ fn a_file_that_can_not_be_written() {
 }
 
 #[test]
-fn help_teaches() {
+fn help_has_examples_and_exit_status() {
     for words in [
         vec!["--help"],
         vec!["iamat", "--help"],

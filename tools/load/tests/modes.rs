@@ -32,7 +32,7 @@ fn is_a_distribution(latency_us: &Value, count: u64) {
 }
 
 #[test]
-fn a_closed_loop_of_so_many_commands() {
+fn a_closed_loop_sends_count_commands() {
     let herd = Herd::start(&["Riley"]);
     let pid = herd.pid(0);
     let arguments = "--connections 7 --depth 5 --count 3000 --warm-up 0.05 --clients 100 --json";
@@ -61,7 +61,7 @@ fn a_closed_loop_of_so_many_commands() {
 }
 
 #[test]
-fn a_closed_loop_for_so_long_of_a_server_known_by_its_address() {
+fn a_closed_loop_runs_for_the_duration_at_an_address() {
     let herd = Herd::start(&["Riley"]);
     let address = herd.servers[0].address.to_string();
     let arguments = "--duration 0.3 --warm-up 0 --connections 3 --json --spin";
@@ -77,7 +77,7 @@ fn a_closed_loop_for_so_long_of_a_server_known_by_its_address() {
 }
 
 #[test]
-fn an_open_loop_asks_what_is_due_and_no_more() {
+fn an_open_loop_sends_at_the_given_rate() {
     let herd = Herd::start(&["Riley"]);
     let arguments = "--duration 0.5 --warm-up 0.1 --connections 3 --rate 2000 --json";
     let mut words = vec!["iamat", "Riley", "--config", &herd.config];
@@ -97,7 +97,7 @@ fn an_open_loop_asks_what_is_due_and_no_more() {
 }
 
 #[test]
-fn a_rate_that_nobody_can_keep_is_said_to_be_one() {
+fn an_impossible_rate_is_reported() {
     let herd = Herd::start(&["Riley"]);
     let arguments = "--duration 0.2 --warm-up 0 --rate 100000000 --depth 4 --timeout 2";
     let mut words = vec!["iamat", "Riley", "--config", &herd.config];
@@ -120,7 +120,7 @@ fn a_rate_that_nobody_can_keep_is_said_to_be_one() {
 }
 
 #[test]
-fn whatsat_and_a_mix_of_a_server_that_asks_places() {
+fn whatsat_and_mix_modes_measure_places_answers() {
     let places = herd_places::Places::start(herd_places::Options {
         remember: false,
         ..herd_places::Options::default()
@@ -162,7 +162,7 @@ fn whatsat_and_a_mix_of_a_server_that_asks_places() {
 }
 
 #[test]
-fn errors_of_places_are_counted_and_told() {
+fn places_errors_are_counted_and_shown() {
     let herd = Herd::start(&["Riley"]);
     let mut words = vec!["whatsat", "Riley", "--config", &herd.config];
     words.extend("--count 50 --clients 5 --warm-up 0".split(' '));
@@ -178,7 +178,7 @@ fn errors_of_places_are_counted_and_told() {
 }
 
 #[test]
-fn a_flood_is_seen_at_every_other_server() {
+fn flood_mode_measures_every_other_server() {
     let herd = Herd::start(&["A", "B", "C"]);
     let mut words = vec!["flood", "A", "--config", &herd.config];
     words.extend("--count 20 --warm-up 0.1 --json".split(' '));
@@ -210,7 +210,7 @@ fn a_flood_is_seen_at_every_other_server() {
 }
 
 #[test]
-fn a_server_that_the_flood_does_not_reach_is_named() {
+fn an_unlinked_server_is_named_in_flood_mode() {
     let herd = Herd::start_with(&["A", "B", "C"], &[("A", "B")], "warn", "");
     let words = ["flood", "A", "--config", &herd.config, "--timeout", "2"];
     let c = herd.servers[2].address;
@@ -223,7 +223,7 @@ fn a_server_that_the_flood_does_not_reach_is_named() {
 }
 
 #[test]
-fn idle_connections_are_weighed() {
+fn idle_mode_measures_memory_per_connection() {
     let herd = Herd::start(&["Riley"]);
     let pid = herd.pid(0);
     for speak in ["never", "once", "half"] {
@@ -249,7 +249,7 @@ fn idle_connections_are_weighed() {
 }
 
 #[test]
-fn a_table_and_a_picture() {
+fn a_run_prints_a_table_and_writes_an_svg() {
     let herd = Herd::start(&["Riley"]);
     let picture = herd.directory().join("latency.svg");
     let path = picture.to_str().unwrap();
@@ -266,7 +266,7 @@ fn a_table_and_a_picture() {
 }
 
 #[test]
-fn the_echo_is_a_server_to_the_generator() {
+fn the_echo_server_answers_the_load_generator() {
     struct Echo(Child);
     impl Drop for Echo {
         fn drop(&mut self) {
@@ -296,7 +296,7 @@ fn the_echo_is_a_server_to_the_generator() {
 }
 
 #[test]
-fn a_signal_ends_the_measuring_and_prints_what_there_is() {
+fn a_signal_ends_the_run_and_prints_the_figures() {
     for signal in [Signal::INT, Signal::TERM] {
         let (sender, heard) = std::sync::mpsc::channel();
         let address = common::play(move |session, line| {

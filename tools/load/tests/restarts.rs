@@ -52,7 +52,7 @@ fn talkative() -> Herd {
 }
 
 #[test]
-fn a_closed_loop_goes_on_when_the_server_restarts() {
+fn a_closed_loop_continues_after_a_server_restart() {
     let mut herd = talkative();
     let pid = herd.pid(0);
     let mut load = load(
@@ -96,7 +96,7 @@ fn a_closed_loop_goes_on_when_the_server_restarts() {
 }
 
 #[test]
-fn an_open_loop_sends_late_what_was_due_in_an_outage() {
+fn an_open_loop_sends_commands_due_in_an_outage_late() {
     let mut herd = talkative();
     let options = "-c 4 --rate 250 --warm-up 0.2 --duration 8 --json";
     let mut load = load(&herd, "iamat", options);
@@ -133,7 +133,7 @@ fn an_open_loop_sends_late_what_was_due_in_an_outage() {
 }
 
 #[test]
-fn clients_introduce_themselves_again_to_a_server_that_forgot_them() {
+fn clients_repeat_their_iamat_after_a_restart() {
     let mut herd = talkative();
     let load = load(
         &herd,
@@ -170,7 +170,7 @@ fn mortal(commands: usize) -> String {
 }
 
 #[test]
-fn a_server_that_does_not_come_back() {
+fn a_server_that_does_not_restart_fails_the_run() {
     let ended = load_at(&mortal(50), "--warm-up 0 --duration 2 --json").end();
     let figures = ended.incomplete(&[
         "1 of 1 connections to Played at ",
@@ -186,7 +186,7 @@ fn a_server_that_does_not_come_back() {
 }
 
 #[test]
-fn in_an_open_loop_what_was_due_and_could_not_be_sent_is_told() {
+fn an_open_loop_reports_unsent_commands() {
     let ended = load_at(
         &mortal(50),
         "--rate 100 --warm-up 0 --duration 2 --timeout 1",
@@ -226,7 +226,7 @@ fn frozen(mode: &str, options: &str, names: &[&str]) -> Ended {
 }
 
 #[test]
-fn who_still_waits_when_it_is_stopped_is_counted() {
+fn unanswered_commands_at_a_stop_are_counted() {
     let options = "-c 3 --warm-up 0 --duration 3600";
     let figures = frozen("iamat", &format!("{options} --json"), &["Riley"])
         .incomplete(&["3 commands without an answer at the end (the oldest had waited "]);
@@ -256,7 +256,7 @@ fn who_still_waits_when_it_is_stopped_is_counted() {
 }
 
 #[test]
-fn who_still_waits_in_other_modes_is_counted_too() {
+fn unanswered_commands_are_counted_in_every_mode() {
     let figures = frozen(
         "mix",
         "--whatsat 50 --clients 60 --json --duration 3600",
@@ -274,7 +274,7 @@ fn who_still_waits_in_other_modes_is_counted_too() {
 }
 
 #[test]
-fn what_waited_for_a_frozen_server_that_is_then_killed_is_no_short_latency() {
+fn a_command_lost_to_a_frozen_server_has_its_full_wait() {
     let mut herd = talkative();
     let mut load = load(&herd, "iamat", LONG);
     herd.servers[0].wait_for_nth_log(50, "<- IAMAT", "");
@@ -314,7 +314,7 @@ fn cutting(number: usize) -> (String, Arc<AtomicUsize>, Receiver<usize>) {
 }
 
 #[test]
-fn a_connection_that_is_cut_is_made_again_beside_the_others() {
+fn a_lost_connection_is_redialled_beside_the_others() {
     let (address, connections, spoken) = cutting(3);
     let load = load_at(&address, &format!("-c 3 {LONG} --json"));
     while spoken.recv_timeout(DEADLINE).unwrap() != 4 {}
@@ -330,7 +330,7 @@ fn a_connection_that_is_cut_is_made_again_beside_the_others() {
 }
 
 #[test]
-fn a_run_of_so_many_commands_ends_though_one_is_lost() {
+fn a_run_with_count_ends_despite_a_lost_command() {
     let (address, ..) = cutting(3);
     let options = "-c 3 --count 3000 --warm-up 0 --duration 3600 --json";
     let figures = load_at(&address, options)
@@ -344,7 +344,7 @@ fn a_run_of_so_many_commands_ends_though_one_is_lost() {
 }
 
 #[test]
-fn a_server_that_cuts_every_connection_is_not_stormed() {
+fn redials_back_off_from_a_closing_server() {
     let connections = Arc::new(AtomicUsize::new(0));
     let count = connections.clone();
     let address = play(move |session, line| {
@@ -363,7 +363,7 @@ fn a_server_that_cuts_every_connection_is_not_stormed() {
 }
 
 #[test]
-fn what_is_in_flight_is_waited_for_when_a_signal_comes() {
+fn a_signal_waits_for_commands_in_flight() {
     let (sender, asked) = channel();
     let address = play(move |session, line| {
         if session.lines == 10 {
@@ -402,7 +402,7 @@ fn silent() -> (String, Receiver<()>) {
 }
 
 #[test]
-fn a_signal_ends_the_wait_for_a_server_that_accepts_and_never_answers() {
+fn a_signal_ends_the_wait_for_a_silent_server() {
     for options in ["", "--tls"].repeat(5) {
         let (address, asked) = silent();
         // It would wait for an hour, and the test does not.
@@ -415,7 +415,7 @@ fn a_signal_ends_the_wait_for_a_server_that_accepts_and_never_answers() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_the_run_at_once() {
     let (sender, asked) = channel();
     let address = play(move |session, line| {
         if session.lines == 10 {

@@ -65,7 +65,7 @@ fn ca(herd: &Herd) -> String {
 }
 
 #[test]
-fn every_mode_speaks_it() {
+fn every_mode_works_over_tls() {
     let herd = herd(&["Riley", "B"]);
     let ca = ca(&herd);
     for (mode, options, answers) in [
@@ -114,7 +114,7 @@ fn every_mode_speaks_it() {
 }
 
 #[test]
-fn who_is_not_trusted_is_told_with_a_way_out() {
+fn an_untrusted_certificate_is_reported_with_a_fix() {
     let herd = herd(&["Riley"]);
     let address = herd.servers[0].address.to_string();
     let ca = ca(&herd);
@@ -141,7 +141,7 @@ fn who_is_not_trusted_is_told_with_a_way_out() {
 }
 
 #[test]
-fn a_server_that_takes_no_more_connections_speaks_tls_all_the_same() {
+fn a_full_server_s_tls_alert_is_explained() {
     let more = "[limits]\nmax_clients = 3\n";
     let herd = herd_with(&["Riley"], more);
     let ca = ca(&herd);
@@ -156,7 +156,7 @@ fn a_server_that_takes_no_more_connections_speaks_tls_all_the_same() {
 }
 
 #[test]
-fn one_side_speaks_tls_and_the_other_does_not() {
+fn tls_at_one_end_only_is_reported() {
     let herd = herd(&["Riley"]);
     let address = herd.servers[0].address.to_string();
     let way_out = "speaks TLS with its clients; add --tls, and --ca with the file";
@@ -181,7 +181,7 @@ fn one_side_speaks_tls_and_the_other_does_not() {
 const LONG: &str = "-c 3 --warm-up 0 --duration 3600 --json";
 
 #[test]
-fn it_connects_again_over_tls() {
+fn a_lost_tls_connection_is_redialled() {
     let mut herd = herd(&["Riley"]);
     let ca = ca(&herd);
     let mut load = Running::start(&arguments(&herd, "iamat", &ca, LONG));
@@ -198,7 +198,7 @@ fn it_connects_again_over_tls() {
 }
 
 #[test]
-fn a_server_that_comes_back_as_another_one_is_told_of_once() {
+fn a_changed_certificate_is_reported_once() {
     let mut herd = herd(&["Riley"]);
     let ca = ca(&herd);
     let kept = herd.directory().join("kept.pem");
@@ -226,7 +226,7 @@ fn a_server_that_comes_back_as_another_one_is_told_of_once() {
 }
 
 #[test]
-fn a_server_that_comes_back_without_tls_or_with_it() {
+fn a_restart_with_another_tls_mode_is_reported() {
     let mut herd = herd(&["Riley"]);
     let ca = ca(&herd);
     let secure = fs::read_to_string(&herd.config).unwrap();

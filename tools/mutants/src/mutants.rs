@@ -245,7 +245,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         caught_by: CaughtBy::Test {
             package: "herd-mio",
             target: Target::Library,
-            name: "restored_whatever_the_limits",
+            name: "journal_records_are_restored_above_the_limits",
         },
         missed: None,
     },
@@ -522,9 +522,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/link/machine/mod.rs",
         from: "records.is_caught_up(reader) && self.output.is_empty()",
         to: "self.output.is_empty() || records.is_caught_up(reader)",
-        caught_by: behaviour(
-            "neighbours::a_neighbour_that_lacks_much_is_sent_all_of_it_before_a_stop",
-        ),
+        caught_by: behaviour("neighbours::pending_records_are_sent_before_a_stop"),
         missed: None,
     },
     Mutant {
@@ -532,7 +530,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/link/machine/mod.rs",
         from: "State::Closing { .. } => self.since + limits.linger_ms.to_duration(),",
         to: "State::Closing { .. } => self.last_heard.max(self.last_sent) + limits.linger_ms.to_duration(),",
-        caught_by: behaviour("neighbours::a_stranger_that_was_told_to_go_goes_whatever_it_says"),
+        caught_by: behaviour("neighbours::a_refused_peer_is_closed_while_it_still_sends"),
         missed: None,
     },
     Mutant {
@@ -540,9 +538,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/link/machine/greeting.rs",
         from: "if context.herd.get(neighbour).is_kept_out(context.now.time)",
         to: "if false && context.herd.get(neighbour).is_kept_out(context.now.time)",
-        caught_by: behaviour(
-            "hostile_neighbours::a_proven_neighbour_that_talks_nonsense_is_let_in_ever_more_rarely",
-        ),
+        caught_by: behaviour("hostile_neighbours::protocol_errors_back_off_the_acceptor"),
         missed: None,
     },
     Mutant {
@@ -606,7 +602,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/journal/durability/mod.rs",
         from: "if !self.batch.is_on_its_way && self.batch.chunks.is_empty() {",
         to: "if !self.batch.is_on_its_way {",
-        caught_by: over_disk("a_next_file_that_refuses"),
+        caught_by: over_disk("a_write_error_in_the_next_file_holds_back_the_answer"),
         missed: None,
     },
     Mutant {
@@ -686,9 +682,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/journal/durability/mod.rs",
         from: "!self.is_old_format && self.current_end() + bytes <= self.current.reserved;",
         to: "!self.is_old_format;",
-        caught_by: behaviour(
-            "journal::a_full_disk_refuses_updates_and_nothing_else_and_recovers_by_itself",
-        ),
+        caught_by: behaviour("journal::a_full_disk_refuses_only_updates_and_recovers"),
         missed: None,
     },
     Mutant {
@@ -760,7 +754,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/shell/disk.rs",
         from: "            length: end.offset,\n",
         to: "            length: end.offset + end.torn,\n",
-        caught_by: behaviour("journal::a_torn_tail_is_cut_off_with_a_warning"),
+        caught_by: behaviour("journal::a_torn_tail_is_truncated_with_a_warning"),
         missed: None,
     },
     Mutant {
@@ -768,7 +762,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/shell/disk.rs",
         from: "file.set_len(end.offset)\n",
         to: "file.set_len(end.offset + end.torn)\n",
-        caught_by: behaviour("journal::a_torn_tail_is_cut_off_with_a_warning"),
+        caught_by: behaviour("journal::a_torn_tail_is_truncated_with_a_warning"),
         missed: None,
     },
     Mutant {
@@ -776,7 +770,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/shell/disk.rs",
         from: "retry_on_intr(|| renameat(directory, NEXT, directory, JOURNAL))",
         to: "retry_on_intr(|| Ok::<(), Errno>(()))",
-        caught_by: behaviour("journal::a_long_journal_is_compacted_while_it_is_used"),
+        caught_by: behaviour("journal::a_journal_is_compacted_while_updates_arrive"),
         missed: None,
     },
     Mutant {
@@ -792,9 +786,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/link/machine/greeting.rs",
         from: "let own_proof = parties.prove(self.side, secret);",
         to: "let own_proof = parties.prove(self.side, { let _ = secret; context.settings.secrets.primary() });",
-        caught_by: behaviour(
-            "secret_change::a_proof_is_answered_with_the_secret_that_it_was_made_with",
-        ),
+        caught_by: behaviour("secret_change::a_proof_is_answered_with_the_dialler_s_secret"),
         missed: None,
     },
     Mutant {
@@ -802,7 +794,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/node/neighbours.rs",
         from: "if !link.awaits_first_byte() {",
         to: "if link.awaits_first_byte() {",
-        caught_by: behaviour("tls_offered::every_pair_of_settings_links_as_the_table_has_it"),
+        caught_by: behaviour("tls_offered::every_pair_of_tls_modes_links_as_documented"),
         missed: None,
     },
     Mutant {
@@ -810,7 +802,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/link/machine/mod.rs",
         from: "Some(tls) if tls.has_spoken() => Ending::TlsRefused,",
         to: "Some(tls) if tls.has_spoken() => Ending::Other,",
-        caught_by: behaviour("tls_offered::every_pair_of_settings_links_as_the_table_has_it"),
+        caught_by: behaviour("tls_offered::every_pair_of_tls_modes_links_as_documented"),
         missed: None,
     },
     Mutant {
@@ -818,7 +810,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/link/machine/greeting.rs",
         from: "let told = context.herd.get(neighbour).told_noted();",
         to: "let told = u64::MAX;",
-        caught_by: behaviour("neighbours::an_older_copy_sends_again_what_moved_after_it_was_made"),
+        caught_by: behaviour("neighbours::a_restored_old_data_directory_resends_moved_records"),
         missed: None,
     },
     Mutant {
@@ -834,7 +826,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/shell/disk.rs",
         from: "Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::NODEV) => Ok(()),",
         to: "Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),",
-        caught_by: behaviour("disk::a_file_system_that_cannot_reserve_room_does_without"),
+        caught_by: behaviour("disk::a_server_runs_without_fallocate"),
         missed: None,
     },
     Mutant {
@@ -842,7 +834,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/shell/disk.rs",
         from: "if is_stopped() {",
         to: "if bytes == u64::MAX && is_stopped() {",
-        caught_by: behaviour("disk::a_signal_ends_a_start_that_is_still_reading_its_journal"),
+        caught_by: behaviour("disk::a_signal_stops_a_server_that_reads_its_journal"),
         missed: None,
     },
     Mutant {
@@ -850,7 +842,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/shell/disk.rs",
         from: "self.writer.submit(files)",
         to: "append(Vec::clone(&files));\n        self.writer.submit(files)",
-        caught_by: behaviour("disk::a_write_that_takes_long_holds_up_only_those_who_wait_for_it"),
+        caught_by: behaviour("disk::a_slow_journal_write_delays_only_its_own_answers"),
         missed: None,
     },
     Mutant {
@@ -858,9 +850,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/link/machine/feed.rs",
         from: "catch_up.is_said |= has_caught_up;",
         to: "catch_up.is_said |= has_caught_up;\n                if has_caught_up {\n                    info!(\"caught up\");\n                }",
-        caught_by: behaviour(
-            "neighbours::what_is_kept_is_confirmed_once_and_what_was_not_told_is_not_believed",
-        ),
+        caught_by: behaviour("neighbours::records_are_confirmed_once_and_a_false_kept_is_refused"),
         missed: None,
     },
     Mutant {
@@ -874,9 +864,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a client waits for ever for a journal that the disk refuses",
         file: "src/core/node/journaling.rs",
-        from: "            self.let_held_go();\n",
+        from: "            self.let_held_go(now);\n",
         to: "",
-        caught_by: behaviour("limits_outward::nobody_waits_for_a_journal_that_the_disk_refuses"),
+        caught_by: behaviour("limits_outward::updates_are_refused_after_journal_wait_ms"),
         missed: None,
     },
     Mutant {
@@ -908,7 +898,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/client/machine.rs",
         from: "seq.unwrap_or_default()",
         to: "0",
-        caught_by: unit("an_older_update_is_as_safe_as_the_newer_one"),
+        caught_by: unit("a_stale_update_is_answered_when_the_newer_is_synced"),
         missed: None,
     },
     Mutant {
@@ -988,7 +978,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/node/proxied.rs",
         from: "self.unidentified.pop_front()",
         to: "self.unidentified.pop_back()",
-        caught_by: behaviour("proxy::connections_without_a_header_are_few"),
+        caught_by: behaviour("proxy::connections_without_a_header_are_limited"),
         missed: None,
     },
     Mutant {
@@ -996,7 +986,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/log_budget.rs",
         from: "let fits = self.bucket.has(bytes, own, now)",
         to: "let fits = true",
-        caught_by: behaviour("a_client_s_invalid_commands_take_its_share"),
+        caught_by: behaviour("a_client_s_logged_faults_have_a_byte_limit"),
         missed: None,
     },
     Mutant {
@@ -1004,7 +994,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/log_budget.rs",
         from: "            && budget.clients.take(bytes, size_for_all(limits), now);",
         to: "            && (budget.clients.take(bytes, size_for_all(limits), now) || true);",
-        caught_by: behaviour("however_many_clients_there_are"),
+        caught_by: behaviour("logged_faults_of_all_clients_have_a_byte_limit"),
         missed: None,
     },
     Mutant {
@@ -1012,7 +1002,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/log_budget.rs",
         from: "            return budget.leave_out(left_out, limits, now);",
         to: "            return;",
-        caught_by: behaviour("however_many_clients_there_are"),
+        caught_by: behaviour("logged_faults_of_all_clients_have_a_byte_limit"),
         missed: None,
     },
     Mutant {
@@ -1036,7 +1026,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/logging/output.rs",
         from: "        if self.length > 0\n",
         to: "        if true\n",
-        caught_by: unit("a_line_that_is_longer_than_a_file_may_be"),
+        caught_by: unit("a_line_longer_than_max_bytes_gets_its_own_file"),
         missed: None,
     },
     Mutant {
@@ -1076,7 +1066,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/config/tls.rs",
         from: "        if ends < now {",
         to: "        if false {",
-        caught_by: behaviour("the_certificate_for_clients_may_not_have_ended"),
+        caught_by: behaviour("an_expired_client_port_certificate_prevents_the_start"),
         missed: None,
     },
     Mutant {
@@ -1084,7 +1074,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/config/tls.rs",
         from: "            own: self.check_own(UnixTime::now())?,",
         to: "            own: Vec::new(),",
-        caught_by: behaviour("a_server_whose_own_certificate_neighbours_refuse"),
+        caught_by: behaviour("a_server_does_not_start_with_a_certificate_peers_refuse"),
         missed: None,
     },
     Mutant {
@@ -1092,7 +1082,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/node/certificates.rs",
         from: "const DAY: Duration = Duration::from_secs(24 * 60 * 60);",
         to: "const DAY: Duration = Duration::from_secs(60 * 60);",
-        caught_by: unit("a_server_warns_of_its_own_certificates_once_a_day"),
+        caught_by: unit("an_expiring_own_certificate_is_logged_once_a_day"),
         missed: None,
     },
     Mutant {
@@ -1116,9 +1106,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/shell/event_loop.rs",
         from: "true => self.node.order_fairly(&mut self.running),",
         to: "true => 0,",
-        caught_by: behaviour(
-            "turns::a_crowd_of_one_address_does_not_delay_a_client_of_another_in_a_turn",
-        ),
+        caught_by: behaviour("turns::clients_of_one_address_do_not_delay_another_in_a_turn"),
         missed: None,
     },
     Mutant {
@@ -1126,9 +1114,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/shell/event_loop.rs",
         from: "if is_caught_up {",
         to: "if is_caught_up || true {",
-        caught_by: behaviour(
-            "bad_night::a_server_that_was_not_run_for_longer_than_any_deadline_blames_nobody_for_it",
-        ),
+        caught_by: behaviour("bad_night::a_suspended_server_closes_no_client_for_lateness"),
         missed: None,
     },
     Mutant {
@@ -1144,7 +1130,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "tools/load/src/abuse/consent.rs",
         from: "if !is_owned && !is_near(address.ip()) {",
         to: "if !is_owned && !is_near(address.ip()) && false {",
-        caught_by: abuse("only_a_server_of_one_s_own_is_attacked"),
+        caught_by: abuse("a_public_server_is_not_attacked_without_consent"),
         missed: None,
     },
     Mutant {
@@ -1152,7 +1138,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "tools/load/src/abuse/mod.rs",
         from: "let address = resolve(&place)?;",
         to: "let address = consent::resolve(&place, true)?;",
-        caught_by: abuse("only_a_server_of_one_s_own_is_attacked"),
+        caught_by: abuse("a_public_server_is_not_attacked_without_consent"),
         missed: None,
     },
     Mutant {
@@ -1160,7 +1146,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "tools/load/src/abuse/polite.rs",
         from: "while self.clients[index].next_due_ns <= now_ns {",
         to: "if self.clients[index].sent > 0 { self.clients[index].next_due_ns = now_ns + 1; }\n            while self.clients[index].next_due_ns <= now_ns {",
-        caught_by: abuse("a_server_that_stalls_is_slow_for_all_that_was_due_meanwhile"),
+        caught_by: abuse("a_stall_counts_for_all_commands_due_in_it"),
         missed: None,
     },
     Mutant {
@@ -1168,7 +1154,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "tools/load/src/abuse/links.rs",
         from: "let is_lost = |name: &&String| !now.linked.contains(name);",
         to: "self.lost.clear();\n        let is_lost = |name: &&String| !now.linked.contains(name);",
-        caught_by: abuse("a_link_that_is_lost_fails_it"),
+        caught_by: abuse("a_lost_link_fails_the_run"),
         missed: None,
     },
     Mutant {
@@ -1184,7 +1170,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/unproven.rs",
         from: ".filter(|_| limits.holds_for(\"max_unproven_per_neighbour\", address))",
         to: ".filter(|_| false)",
-        caught_by: unit("no_flood_keeps_a_neighbour_out_that_dials_from_its_configured_address"),
+        caught_by: unit("a_flood_does_not_block_a_neighbour_at_its_address"),
         missed: None,
     },
     Mutant {
@@ -1192,7 +1178,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/unproven.rs",
         from: "it.place == place && (place == Place::General || it.address == address)",
         to: "it.place == place",
-        caught_by: unit("neighbours_at_one_address_have_places_for_each"),
+        caught_by: unit("unproven_slots_are_counted_per_neighbour_and_address"),
         missed: None,
     },
     Mutant {
@@ -1200,7 +1186,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/unproven.rs",
         from: "now.since(it.since) >= grace",
         to: "now >= it.since",
-        caught_by: unit("a_young_connection_keeps_its_place"),
+        caught_by: unit("only_old_unproven_connections_are_displaced"),
         missed: None,
     },
     Mutant {
@@ -1208,7 +1194,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/unproven.rs",
         from: " || standing(it.id) == Standing::Closing",
         to: "",
-        caught_by: unit("a_young_connection_keeps_its_place"),
+        caught_by: unit("only_old_unproven_connections_are_displaced"),
         missed: None,
     },
     Mutant {
@@ -1216,7 +1202,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/unproven.rs",
         from: "(!has_near || near(it)) && is_old(it)",
         to: "is_old(it)",
-        caught_by: unit("a_young_connection_keeps_its_place"),
+        caught_by: unit("only_old_unproven_connections_are_displaced"),
         missed: None,
     },
     Mutant {
@@ -1224,7 +1210,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/unproven.rs",
         from: "self.new.take(network(address), 1, size, now)",
         to: "self.new.take(origin(address), 1, size, now)",
-        caught_by: unit("few_networks_keep_no_neighbour_out"),
+        caught_by: unit("a_flood_from_few_networks_does_not_block_another_address"),
         missed: None,
     },
     Mutant {
@@ -1232,7 +1218,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/unproven.rs",
         from: "if !limits.holds_for(\"max_unproven_new\", address)",
         to: "if address.is_multicast()",
-        caught_by: unit("a_loopback_address_is_an_address_like_any_other"),
+        caught_by: unit("unproven_limits_cover_loopback_only_if_set"),
         missed: None,
     },
     Mutant {
@@ -1240,7 +1226,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/node/unproven.rs",
         from: "if self.resolver.is_asking(&target.host) {",
         to: "if false {",
-        caught_by: unit("a_name_that_hangs_blocks_one_thread"),
+        caught_by: unit("a_hung_name_lookup_blocks_only_one_thread"),
         missed: None,
     },
     Mutant {
@@ -1248,7 +1234,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/node/mod.rs",
         from: "Timer::LookUps => node.begin_look_ups(now),",
         to: "Timer::LookUps => node.look_up_diallers(now),",
-        caught_by: unit("the_names_of_neighbours_that_dial_are_looked_up"),
+        caught_by: unit("names_of_dialling_neighbours_are_resolved_in_sequence"),
         missed: None,
     },
     Mutant {
@@ -1256,7 +1242,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/node/unproven.rs",
         from: "match count.is_power_of_two() {",
         to: "match true {",
-        caught_by: behaviour("a_crowd_of_young_connections_keeps_no_neighbour_out"),
+        caught_by: behaviour("young_unproven_connections_do_not_block_a_neighbour"),
         missed: None,
     },
     Mutant {
@@ -1264,7 +1250,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/base/limits.rs",
         from: "max_clients_per_address = 512, ",
         to: "max_clients_per_address = 65_536, ",
-        caught_by: unit("a_hundred_addresses_leave_room_by_default"),
+        caught_by: unit("default_limits_leave_room_beside_a_hundred_addresses"),
         missed: None,
     },
     Mutant {
@@ -1272,7 +1258,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/places/queue.rs",
         from: "flow.turn = self.last_turn;",
         to: "",
-        caught_by: unit("origins_take_turns_and_the_oldest_call_of_one_goes_first"),
+        caught_by: unit("the_call_queue_is_round_robin_and_fifo_per_origin"),
         missed: None,
     },
     Mutant {
@@ -1280,7 +1266,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/places/call.rs",
         from: "if count <= own {",
         to: "if count > 0 || own > 0 {",
-        caught_by: unit("a_new_call_displaces_the_newest_of_the_origin_that_has_the_most"),
+        caught_by: unit("a_new_call_displaces_the_longest_origin_s_newest_call"),
         missed: None,
     },
     Mutant {
@@ -1288,7 +1274,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/places/call.rs",
         from: "if call.places_in_queue == 0\n                && let Some(call) = self.remove(id)",
         to: "if true\n                && let Some(call) = self.remove(id)",
-        caught_by: unit("a_shared_call_is_displaced_only_when_each_of_its_origins_has_too_many"),
+        caught_by: unit("a_shared_call_is_displaced_only_for_all_its_origins"),
         missed: None,
     },
     Mutant {
@@ -1296,7 +1282,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/places_budget.rs",
         from: "(!self.second.has(1, size, now)).then(",
         to: "(!self.second.has(0, size, now)).then(",
-        caught_by: unit("a_question_waits_until_a_second_has_room_for_it"),
+        caught_by: unit("a_places_call_waits_for_max_per_second"),
         missed: None,
     },
     Mutant {
@@ -1304,7 +1290,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/places_budget.rs",
         from: "        if asked >= most {",
         to: "        if asked > most {",
-        caught_by: unit("a_day_has_so_many_questions_and_is_any_24_hours"),
+        caught_by: unit("max_per_day_counts_calls_in_any_24_hours"),
         missed: None,
     },
     Mutant {
@@ -1312,7 +1298,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/places_budget.rs",
         from: "let Some(size) = a_share(quota, origin) else {",
         to: "let Some(size) = a_share(quota, origin).filter(|_| false) else {",
-        caught_by: unit("in_the_second_half_of_a_day_an_origin_has_its_share_only"),
+        caught_by: unit("an_origin_is_limited_after_half_of_the_daily_quota"),
         missed: None,
     },
     Mutant {
@@ -1320,7 +1306,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/session/places_budget.rs",
         from: "self.shares.take(origin, 1, size, now);",
         to: "self.shares.take(origin, 0, size, now);",
-        caught_by: unit("in_the_second_half_of_a_day_an_origin_has_its_share_only"),
+        caught_by: unit("an_origin_is_limited_after_half_of_the_daily_quota"),
         missed: None,
     },
     Mutant {
@@ -1328,7 +1314,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/node/questions.rs",
         from: "if let Some(payer) = self.calls.get(call).and_then(Call::payer) {",
         to: "if let Some(payer) = self.calls.get(call).and_then(Call::payer).filter(|_| false) {",
-        caught_by: behaviour("a_question_that_is_sent_again_counts_again"),
+        caught_by: behaviour("a_retried_call_counts_twice_in_the_daily_quota"),
         missed: None,
     },
     Mutant {
@@ -1464,7 +1450,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         file: "src/core/table/packed_store.rs",
         from: "if before_time.ends_with(b\" - \") {",
         to: "if false {",
-        caught_by: unit("it_answers_as_the_naive_store"),
+        caught_by: unit("the_packed_store_equals_the_naive_store"),
         missed: None,
     },
     Mutant {
@@ -1571,7 +1557,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn every_pattern_is_in_the_source_once() {
+    fn every_mutant_pattern_occurs_once_in_its_file() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         for mutant in MUTANTS {
             let source = std::fs::read_to_string(root.join(mutant.file)).expect(mutant.file);
@@ -1587,7 +1573,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bug_has_a_name_of_its_own_and_changes_something() {
+    fn every_mutant_has_a_unique_name_and_a_change() {
         for (number, mutant) in MUTANTS.iter().enumerate() {
             assert_ne!(mutant.from, mutant.to, "{}", mutant.name);
             let same = MUTANTS[..number]

@@ -29,7 +29,7 @@ fn is_checkout() -> bool {
 }
 
 #[test]
-fn a_signal_leaves_no_cargo_and_no_copy() {
+fn a_signal_ends_cargo_and_removes_the_copy() {
     if !is_checkout() || !left_behind::can_be_seen() {
         return;
     }

@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_ends_where_it_ends() {
+    fn a_request_head_is_parsed_up_to_its_end() {
         let bytes = b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}GET";
         for end in 0..bytes.len() - 5 {
             assert!(
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn malformed_requests_are_refused() {
         assert!(matches!(
             refused("\x16\x03\x01 hello\r\n\r\n"),
             Refusal::Malformed(_)
@@ -559,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn when_a_connection_stays_open() {
+    fn keep_alive_follows_the_version_and_connection_header() {
         let keeps = |rest: &str| {
             head(format!("GET / HTTP/1.{rest}\r\n\r\n").as_bytes(), 1)
                 .unwrap()
@@ -573,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_and_whole_addresses() {
+    fn queries_and_absolute_urls_are_parsed() {
         let pairs = query("/x?location=1%2C-2&radius=+5&&flag&bad=%zz%4");
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
@@ -590,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_in_a_log() {
+    fn the_key_is_masked_in_a_logged_target() {
         let shown = |target: &str| {
             let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
             head(request.as_bytes(), 1)
@@ -613,7 +613,7 @@ mod tests {
     }
 
     #[test]
-    fn how_answers_travel() {
+    fn each_behaviour_delivers_its_answer() {
         let answer = Answer::modern(200, "0123456789".to_owned());
         let text = |behaviour: Behaviour| {
             let delivery = deliver(&answer, &behaviour, true);

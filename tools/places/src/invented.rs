@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn splitmix64_as_published() {
+    fn splitmix64_matches_the_published_values() {
         // From the reference implementation (https://prng.di.unimi.it/splitmix64.c), seed 1234567.
         let mut random = Random(1_234_567);
         let drawn = [random.next(), random.next(), random.next()];
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn plus_codes_as_published() {
+    fn plus_codes_match_the_published_values() {
         // From the test data of google/open-location-code.
         assert_eq!(plus_code(47.365_59, 8.524_997), "8FVC9G8F+6X");
         assert_eq!(plus_code(20.370_112_5, 2.782_234_375), "7FG49QCJ+2V");
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn these_places_never_change() {
+    fn invented_places_are_stable_across_versions() {
         let first = &places(34.0689, -118.4452, 1_000.0)[0];
         assert_eq!(
             (
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn few_places_in_the_north_none_at_the_poles() {
+    fn places_are_few_in_the_north_and_none_at_the_poles() {
         let count = |latitude| places(latitude, 10.0, 1_000.0).len();
         assert_eq!(
             [80.0, 80.1, -85.0, 85.1, -90.0].map(count),

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_legacy_layout() {
+    fn json_is_written_in_the_legacy_layout() {
         let expected = r#"{
    "empty" : [],
    "name" : "\"Café\" \u0026 O\u0027Neill \u003ca\\b\u003e\n",
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_modern_layout() {
+    fn json_is_written_in_the_modern_layout() {
         let expected = r#"{
   "empty": [],
   "name": "\"Café\" & O'Neill \u003ca\\b\u003e\n",
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_at_all_is_two_brackets() {
+    fn an_empty_object_is_two_brackets() {
         assert_eq!(Json::Object(vec![]).modern(), "{}\n");
     }
 }

@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_goes_first_then_the_standing_behaviour_on_each_nth() {
+    fn queued_behaviours_precede_the_one_for_each_nth_request() {
         let ledger = Ledger::new(Behaviour::Drop, NonZeroU64::new(3).unwrap(), true);
         ledger.push_behaviour(Behaviour::Truncated);
         let heard: Vec<Behaviour> = (0..6).map(|_| ledger.heard(&request()).0).collect();
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_frees_what_was_heard_before_it_and_nothing_after() {
+    fn a_release_frees_only_earlier_requests() {
         let ledger = Ledger::new(Behaviour::Hold, NonZeroU64::MIN, false);
         let (_, early) = ledger.heard(&request());
         assert_eq!(

@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn locations_and_radii() {
+    fn locations_and_radii_are_parsed() {
         assert_eq!(coordinates("34.0689,-118.4452"), Some((34.0689, -118.4452)));
         assert_eq!(
             coordinates(" 34.0689,-118.4452"),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_brings_the_question_back_and_a_forged_one_does_not() {
+    fn a_page_token_restores_its_search_and_a_forged_one_fails() {
         let search = Search {
             latitude: -33.86,
             longitude: 151.2,

@@ -504,7 +504,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_that_google_knows() {
+    fn field_masks_are_accepted_as_by_google() {
         for good in [
             "*",
             "places",
@@ -539,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_keeps_what_it_names() {
+    fn a_field_mask_keeps_the_named_fields() {
         let whole = Json::Object(vec![(
             "places",
             Json::List(vec![

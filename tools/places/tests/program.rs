@@ -107,7 +107,7 @@ const TARGET: &str =
     "/maps/api/place/nearbysearch/json?location=34.0689,-118.4452&radius=1000&key=";
 
 #[test]
-fn it_is_ready_when_it_says_so_and_shows_no_key() {
+fn the_ready_line_is_true_and_no_key_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("places-ca.pem");
     let (running, line, port) = start(folder.path(), &["--key", "not-to-be-shown"]);
@@ -139,7 +139,7 @@ fn it_is_ready_when_it_says_so_and_shows_no_key() {
 }
 
 #[test]
-fn faults_on_each_nth_request_and_a_quiet_log() {
+fn fail_every_2_fails_each_second_request() {
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca of this test.pem");
     let (running, _, port) = start(
@@ -176,7 +176,7 @@ fn fails(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn usage_is_two() {
+fn invalid_options_exit_with_status_2() {
     for arguments in [
         ["--fail", "200"],
         ["--chunk", "0"],
@@ -191,7 +191,7 @@ fn usage_is_two() {
 }
 
 #[test]
-fn what_fails_at_run_time_is_one_and_one_line() {
+fn a_run_time_error_is_one_line_with_status_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (arguments, what) in [

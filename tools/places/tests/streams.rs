@@ -16,12 +16,12 @@ use herd_testkit::streams;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_herd-places");
 
 #[test]
-fn what_is_not_written_is_no_success() {
+fn a_failed_write_to_stdout_fails_the_program() {
     streams::output_is_honest(PROGRAM, &[&["--version"]]);
 }
 
 #[test]
-fn a_signal_that_the_starter_blocked_ends_it() {
+fn a_signal_blocked_by_the_parent_ends_the_program() {
     for signal in [Signal::TERM, Signal::INT] {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new(PROGRAM);

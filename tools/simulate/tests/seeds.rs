@@ -28,21 +28,21 @@ fn hold(herd: &str, seeds: u64) -> Vec<Story> {
 }
 
 #[test]
-fn herds_of_the_course_hold_whatever_happens_to_them() {
+fn three_presets_keep_their_invariants_under_faults() {
     for herd in ["2016", "2020", "2022"] {
         hold(herd, 25);
     }
 }
 
 #[test]
-fn the_other_herds_of_the_course_hold_too() {
+fn the_other_presets_keep_their_invariants_under_faults() {
     for herd in ["2018", "2021", "2023"] {
         hold(herd, 25);
     }
 }
 
 #[test]
-fn two_servers_hold_and_nothing_is_left_untried() {
+fn a_pair_keeps_its_invariants_under_every_kind_of_fault() {
     let stories = hold("pair", 100);
     let sum = |of: fn(&Story) -> u64| stories.iter().map(of).sum::<u64>();
     for kind in faults() {
@@ -65,14 +65,14 @@ fn two_servers_hold_and_nothing_is_left_untried() {
 }
 
 #[test]
-fn large_herds_hold() {
+fn large_herds_keep_their_invariants_under_faults() {
     hold("ring-50", 4);
     hold("tree-200", 2);
     hold("graph-1000", 1);
 }
 
 #[test]
-fn there_is_no_herd_that_is_not_tried() {
+fn every_simulated_herd_is_tested() {
     let tried = [
         "2016",
         "2018",
@@ -89,7 +89,7 @@ fn there_is_no_herd_that_is_not_tried() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_run() {
+fn the_same_seed_gives_the_same_run() {
     for (herd, seeds) in [("pair", 8), ("2021", 4), ("ring-50", 1)] {
         let run = |seed| simulate(&case(seed, herd)).expect("a herd of that name");
         for seed in 0..seeds {

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_executable_is_found_among_cargos_messages() {
+    fn the_executable_is_found_in_cargo_s_messages() {
         let message = |name: &str, executable: &str| {
             format!(
                 r#"{{"reason":"compiler-artifact","target":{{"kind":["bin"],"name":"{name}"}},"executable":{executable},"fresh":true}}"#
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_workspace_has_built_is_not_built_again() {
+    fn the_server_is_built_with_the_whole_workspace() {
         let build = build("herd-mio");
         let arguments: Vec<_> = build.get_args().collect();
         assert!(arguments.contains(&"--workspace".as_ref()));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_of_this_package_is_not_handed_on() {
+    fn cargo_package_variables_are_not_inherited() {
         // Cargo has set this for the test.
         assert!(std::env::var_os("CARGO_PKG_NAME").is_some());
         let cargo = command();

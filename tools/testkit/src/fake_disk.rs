@@ -959,7 +959,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_outlasts_a_kill_and_what_is_synced_a_loss_of_power() {
+    fn written_bytes_survive_a_kill_and_synced_ones_power_loss() {
         let mut lengths = [0; 2];
         for seed in 0..100 {
             let mut disk = disk(seed);
@@ -977,7 +977,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_covers_what_was_written_before_it_was_asked_for() {
+    fn a_sync_covers_only_writes_before_its_request() {
         let is_lost = |seed| {
             let mut disk = disk(seed);
             disk.submit(DiskWork::Sync { files: vec![OLD] });
@@ -990,7 +990,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_write_leaves_any_part_of_it_and_no_more() {
+    fn a_refused_write_leaves_any_prefix() {
         let mut parts = std::collections::BTreeSet::new();
         for seed in 0..100 {
             let mut disk = disk(seed);
@@ -1007,7 +1007,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_refused_chunk_is_written_in_part() {
+    fn a_chunk_after_a_refused_one_is_written_in_part() {
         for seed in 0..50 {
             let mut disk = disk(seed);
             disk.make_next();
@@ -1022,7 +1022,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_shared_by_all_files_and_by_others() {
+    fn all_files_share_the_disk_s_room() {
         let mut disk = disk(1);
         disk.set_capacity(100);
         assert!(disk.reserve_to(OLD, 60));
@@ -1050,7 +1050,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_that_cannot_reserve_says_that_it_did() {
+    fn a_disk_without_fallocate_reports_success() {
         let mut disk = disk(1);
         disk.set_reserves(false);
         disk.set_capacity(3);
@@ -1059,7 +1059,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_operation_can_be_struck() {
+    fn every_kind_of_disk_operation_can_fail() {
         for kind in [Full, Broken] {
             let mut disk = disk(3);
             disk.strike(Strike::Create(kind));
@@ -1090,7 +1090,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_of_which_nothing_is_known_has_happened_or_not() {
+    fn a_switch_with_unknown_outcome_may_have_happened() {
         let mut names = std::collections::BTreeSet::new();
         for seed in 0..50 {
             let mut disk = disk(seed);
@@ -1112,7 +1112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_ends_leaves_each_job_done_half_done_or_not() {
+    fn a_kill_leaves_each_job_done_partly_done_or_not_done() {
         let mut ends = std::collections::BTreeSet::new();
         for seed in 0..300 {
             let mut disk = disk(seed);
@@ -1135,7 +1135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_queue_does_nothing_and_the_other_goes_on() {
+    fn a_frozen_queue_does_not_stop_the_other() {
         let mut disk = disk(1);
         disk.set_frozen(Queue::Keeper, true);
         disk.submit(DiskWork::Sync { files: vec![OLD] });
@@ -1146,7 +1146,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_sync_that_failed_the_next_one_finds_nothing_to_do() {
+    fn a_sync_after_a_failed_one_writes_nothing() {
         let is_lost = |seed| {
             let mut disk = disk(seed);
             assert!(disk.append_one(OLD, 0, b"x"));
@@ -1160,7 +1160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_is_put_back_is_what_was_there_then() {
+    fn a_restored_snapshot_has_its_old_bytes() {
         let mut disk = disk(1);
         assert!(disk.append_one(OLD, 0, b"then"));
         let copy = disk.snapshot();
@@ -1172,13 +1172,13 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "written where it does not end")]
-    fn a_hole_is_noticed() {
+    fn a_write_that_leaves_a_hole_panics() {
         disk(1).append_one(OLD, 1, b"x");
     }
 
     #[test]
     #[should_panic(expected = "is not written again")]
-    fn other_bytes_in_the_place_of_refused_ones_are_noticed() {
+    fn a_retry_with_other_bytes_panics() {
         let mut disk = disk(1);
         disk.strike(Strike::WriteCurrent(Full));
         disk.append_one(OLD, 0, b"ab");

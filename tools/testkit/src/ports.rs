@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_free_and_different() {
+    fn free_addresses_are_distinct() {
         let addresses = free(10).unwrap();
         for (place, address) in addresses.iter().enumerate() {
             assert!(!addresses[..place].contains(address));

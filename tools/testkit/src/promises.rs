@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn what_outlasts_what_is_as_the_readme_has_it() {
+    fn lost_answers_match_the_readme_s_table() {
         let interval = Policy::Interval(SECOND);
         for end in [End::Stopped, End::Killed] {
             for policy in [Policy::Always, interval, Policy::Never] {
@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_items_are_named() {
         let mut book = book(Policy::Always);
         book.ends(0, End::Killed, 5 * SECOND);
         let missing = book
@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_line_does_as_well_and_an_earlier_one_does_not() {
+    fn a_later_line_keeps_the_promise_and_an_earlier_breaks_it() {
         for (stamp, is_enough) in [(1, false), (2, true), (3, true)] {
             let mut book = Promises::new();
             book.serves(0, Policy::Always);
@@ -582,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_answer_promises_no_more_than_the_later_one() {
+    fn an_older_answer_adds_no_promise() {
         let mut book = Promises::new();
         book.serves(0, Policy::Interval(SECOND));
         book.answered(0, &line("x", 1), SECOND);
@@ -595,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_life_began_with_outlasts_every_later_end() {
+    fn records_restored_at_a_start_survive_every_later_end() {
         let mut book = book(Policy::Never);
         book.ends(0, End::Killed, 5 * SECOND);
         let both = [line("old", 1), line("new", 1)];
@@ -606,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_with_reason_is_promised_no_more() {
+    fn records_lost_legitimately_are_no_longer_promised() {
         let mut book = book(Policy::Never);
         book.ends(0, End::PowerLost, 5 * SECOND);
         book.restarted(0, &mut table(&[line("old", 1)])).unwrap();
@@ -616,7 +616,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_stood_still_could_not_sync() {
+    fn time_of_a_frozen_machine_does_not_count_for_syncs() {
         let mut still = book(Policy::Interval(SECOND));
         still.stood_still(0, Duration::from_millis(1_500), Duration::from_secs(4));
         // Only half a second has passed since the pause. So answers in the last second before the
@@ -634,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_what_there_was_when_it_was_made() {
+    fn a_copy_must_have_the_records_of_its_time() {
         for policy in [Policy::Always, Policy::Never] {
             let mut book = book(policy);
             book.ends(0, End::Killed, 5 * SECOND);
@@ -648,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_of_what_a_loss_of_power_has_left_has_no_more_than_that() {
+    fn a_copy_after_a_power_loss_has_only_surviving_records() {
         let mut book = book(Policy::Interval(SECOND));
         book.ends(0, End::PowerLost, Duration::from_millis(4_500));
         book.copy_put_back(0, 5 * SECOND);
@@ -657,7 +657,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_claims_a_neighbour_s_feed_holds_all_of_it() {
+    fn a_claimed_feed_position_needs_all_its_records() {
         let mut book = Promises::new();
         book.serves(0, Policy::Always);
         book.taught(0, 7, 1, 10, &line("x", 1));
@@ -673,7 +673,7 @@ mod tests {
     }
 
     #[test]
-    fn it_knows_when_a_disk_was_full() {
+    fn full_disk_periods_are_recorded() {
         let mut book = book(Policy::Always);
         book.full(0, true, 2 * SECOND);
         assert!(book.was_full(0, 5 * SECOND, 6 * SECOND));

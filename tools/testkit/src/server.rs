@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_server_says_alike_that_it_is_ready() {
+    fn the_ready_line_of_every_server_is_parsed() {
         let listening = Listening {
             clients: "127.0.0.1:1".parse().unwrap(),
             peers: "[::1]:2".parse().unwrap(),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_file_is_what_the_server_reads() {
+    fn the_config_file_has_the_expected_text() {
         let member = |name| Member {
             name,
             clients: "127.0.0.1:1",
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_dropped_is_gone() {
+    fn a_dropped_process_is_killed() {
         let process = Process::spawn(Command::new("sleep").arg("600")).unwrap();
         let id = Pid::from_child(&process.child);
         drop(process);

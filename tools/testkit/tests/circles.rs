@@ -105,7 +105,7 @@ fn circle(imports: &Imports) -> Option<Vec<String>> {
 }
 
 #[test]
-fn no_tool_has_a_circle() {
+fn no_tool_has_an_import_cycle() {
     for source in crates() {
         let imports = imports(&source);
         assert_eq!(circle(&imports), None, "{}", source.display());
@@ -113,7 +113,7 @@ fn no_tool_has_a_circle() {
 }
 
 #[test]
-fn a_circle_is_found() {
+fn an_import_cycle_is_found() {
     let module = |name: &str, named: &[&str]| {
         let named = named.iter().map(|name| (*name).to_owned()).collect();
         (name.to_owned(), named)
@@ -129,7 +129,7 @@ fn a_circle_is_found() {
 }
 
 #[test]
-fn imports_are_read() {
+fn module_imports_are_parsed() {
     let testkit = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let imports = imports(&testkit);
     let named: Vec<&str> = imports["herd"].iter().map(String::as_str).collect();

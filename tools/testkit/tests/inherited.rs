@@ -25,7 +25,7 @@ fn runs_with_ignored(signals: &str, test: &str) -> bool {
 }
 
 #[test]
-fn a_closed_terminal_ends_a_tool_but_after_nohup() {
+fn sighup_ends_a_tool_unless_it_is_ignored() {
     assert_eq!(signals::ends(), [SIGINT, SIGTERM, SIGHUP]);
     assert!(runs_with_ignored("HUP", "sighup_does_not_end_this_process"));
     // Ctrl-C and SIGTERM end a tool even if they were ignored.
@@ -42,7 +42,7 @@ fn sighup_does_not_end_this_process() {
 }
 
 #[test]
-fn children_can_be_waited_for_where_sigchld_is_ignored() {
+fn children_can_be_waited_for_with_sigchld_ignored() {
     assert!(runs_with_ignored("CHLD", "this_process_waits_for_a_child"));
 }
 

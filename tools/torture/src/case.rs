@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_is_read_as_it_is_written() {
+    fn a_case_survives_display_and_parse() {
         for text in [
             "accept4:EMFILE:2",
             "accept4:EMFILE:3+",
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn strace_is_told_what_how_and_when() {
+    fn a_case_becomes_an_strace_injection() {
         let injection = |text| case(text).injection();
         assert_eq!(
             injection("accept4:EMFILE:2"),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_s_path_and_back() {
+    fn an_object_is_converted_to_a_path_and_back() {
         for (text, path) in [
             ("write@riley.log:EIO:1", "/run/7/riley.log"),
             ("fsync@.:EIO:1", "/run/7"),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_in_part_chooses_from_the_plan() {
+    fn a_partial_case_selects_from_the_plan() {
         let planned = case("write@riley.log:ENOSPC:2");
         let admits = |text: &str| text.parse::<Only>().unwrap().admits(&planned);
         for meant in [
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn invalid_arguments_are_rejected() {
         for wrong in [
             "",
             "Accept4",

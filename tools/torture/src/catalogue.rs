@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_object_counts() {
+    fn the_faults_of_a_call_depend_on_its_object() {
         assert_eq!(
             at("write", Some("riley.log")),
             Fail(&["ENOSPC", "EIO", "EINTR", DELAY])
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_said_to_be_so() {
+    fn an_unlisted_call_is_unknown() {
         assert_eq!(at("quotactl", None), Unknown);
         assert_eq!(at("mmap", None), Leave(MEMORY));
     }

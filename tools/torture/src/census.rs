@@ -126,7 +126,7 @@ mod tests {
 "#;
 
     #[test]
-    fn calls_are_counted_by_what_they_act_on() {
+    fn calls_are_counted_by_their_object() {
         let rows = census(&calls(TRACE), "/run/7");
         let told: Vec<_> = rows
             .iter()
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_nothing() {
+    fn an_empty_trace_has_no_rows() {
         assert_eq!(census(&[], "/run/7"), []);
     }
 }

@@ -115,7 +115,7 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
-    fn an_answer_comes_whole_or_not_at_all() {
+    fn an_incomplete_answer_is_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let soon = clock::now() + Duration::from_secs(20);
         let mut client = Connection::open(listener.local_addr().unwrap(), soon).unwrap();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_comes_before_the_end() {
+    fn rest_reads_up_to_the_end_of_the_stream() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let soon = clock::now() + Duration::from_secs(20);
         let mut client = Connection::open(listener.local_addr().unwrap(), soon).unwrap();

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn each_case_is_done_once() {
+    fn each_case_is_run_once() {
         let mut told = Vec::new();
         let run = |case: &Case| Ok(case.to_string());
         do_all(&cases(50), 3, || false, run, |case| told.push(case)).unwrap();
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_begun_after_an_error_or_a_stop() {
+    fn no_case_is_started_after_an_error_or_a_stop() {
         let run = |case: &Case| match case.to_string().as_str() {
             "read:EIO:3" => Err("no disk".to_owned()),
             other => Ok(other.to_owned()),

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_than_before_is_told() {
+    fn additional_descriptors_are_reported() {
         let baseline = descriptors(&["socket:[1]", "socket:[2]", "/run/7/riley.log"]);
         let same = descriptors(&["socket:[3]", "socket:[4]", "/run/8/riley.log"]);
         assert_eq!(same.beyond(&baseline), None);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_some() {
+    fn descriptors_of_this_process_are_read() {
         let own = Descriptors::of(std::process::id()).unwrap();
         assert!(own.beyond(&Descriptors::default()).is_some());
         // No kernel has such a process id.

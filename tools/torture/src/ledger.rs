@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_as_the_protocol_has_them() {
+    fn iamat_commands_follow_the_protocol() {
         let mut ledger = Ledger::default();
         let iamat = ledger.iamat("Riley", KIWI);
         assert!(iamat.text.starts_with("IAMAT kiwi +34.000-118.5 "));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_to_iamat() {
+    fn answers_to_iamat_are_judged() {
         let mut ledger = Ledger::default();
         let iamat = ledger.iamat("Riley", KIWI);
         let refusal = format!("? {}", iamat.text);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_acknowledged_is_not_forgotten() {
+    fn an_acknowledged_position_must_be_recalled() {
         let question = "WHATSAT kiwi 10 2";
         let (mut ledger, first, second) = two();
         let recalled =

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn only_chooses_from_the_plan_or_adds_to_it() {
+    fn only_selects_from_the_plan_or_adds_a_case() {
         let planned: Vec<Case> = ["accept4:EMFILE:1", "accept4:ENFILE:1", "read@x:EIO:1"]
             .iter()
             .map(|text| only(text).case().unwrap())

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_full_plan_has_the_first_calls_some_later_ones_and_those_without_end() {
+    fn the_full_plan_has_first_later_and_endless_faults() {
         let cases = plan(&[row("listen", 0, 2, 2)], Depth::Full);
         let expected = [
             "listen:EADDRINUSE:1",
@@ -155,13 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_start_does_once_fails_once() {
+    fn a_call_made_once_at_the_start_fails_once() {
         let cases = plan(&[row("mkdir", 0, 1, 1)], Depth::Full);
         assert_eq!(written(&cases), ["mkdir:ENOSPC:1", "mkdir:EACCES:1"]);
     }
 
     #[test]
-    fn the_loader_s_calls_are_nobody_s_business_and_an_interruption_does_not_last() {
+    fn loader_calls_are_skipped_and_eintr_is_not_endless() {
         let cases = plan(&[row("getrandom", 1, 6, 8)], Depth::Full);
         assert_eq!(
             written(&cases),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_call_is_late_once() {
+    fn a_call_is_delayed_once() {
         let cases = plan(&[row("rename", 0, 0, 1)], Depth::Full);
         let late: Vec<String> = written(&cases)
             .into_iter()
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn later_calls_are_spread_evenly_and_the_last_is_among_them() {
+    fn later_calls_are_spread_evenly_up_to_the_last() {
         let later = |first, last| super::later(first, last).collect::<Vec<u32>>();
         assert!(later(4, 3).is_empty());
         assert_eq!(later(4, 4), [4]);

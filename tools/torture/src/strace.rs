@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_becomes_a_command_line() {
+    fn a_case_becomes_an_strace_command_line() {
         let case = |text: &str| text.parse::<Only>().unwrap().case().unwrap();
         let common = "-D -f --seccomp-bpf -y -q -e signal=none -o /run/7/trace";
         assert_eq!(arguments(Watch::All), format!("{common} --"));

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table() {
+    fn the_results_table_has_its_layout() {
         let reports = [
             report("read@x:EIO:1", Outcome::Ended),
             report("accept4:EMFILE:1", Outcome::Unnoticed),
@@ -192,7 +192,7 @@ all         4          2        .      1            .       1
     }
 
     #[test]
-    fn the_list() {
+    fn the_list_of_calls_has_its_layout() {
         let row = |call: &str, starting, serving| Row {
             target: Target {
                 call: call.to_owned(),
@@ -220,7 +220,7 @@ Let alone:
     }
 
     #[test]
-    fn a_failure_tells_how_to_repeat_it() {
+    fn a_failure_shows_how_to_repeat_it() {
         let failed = Report {
             failures: vec![Failure::new(Kind::Hung, "an IAMAT: no answer within 5 s")],
             refusals: vec!["a WHATSAT: closed".to_owned()],

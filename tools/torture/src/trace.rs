@@ -115,7 +115,7 @@ mod tests {
 "#;
 
     #[test]
-    fn calls_in_their_order() {
+    fn calls_are_read_in_order() {
         let calls = calls(TRACE);
         let told: Vec<_> = calls
             .iter()
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_process_is_the_end_of_its_trace() {
+    fn a_trace_is_complete_when_its_process_ended() {
         assert!(is_complete(TRACE, 100));
         assert!(!is_complete(TRACE, 101));
         assert!(!is_complete("", 100));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_call_acts_on() {
+    fn the_object_of_a_call_is_parsed() {
         let path = |text| {
             Call {
                 thread: 1,

@@ -41,7 +41,7 @@ fn is_skipped(output: &str) -> bool {
 }
 
 #[test]
-fn a_few_faults_are_got_over() {
+fn a_server_survives_a_few_faults() {
     let only = ["accept4", "fdatasync", "read@data/journal"];
     let mut arguments = vec!["--quick"];
     arguments.extend(only.iter().flat_map(|call| ["--only", call]));
@@ -69,7 +69,7 @@ fn a_few_faults_are_got_over() {
 }
 
 #[test]
-fn a_leak_is_found_and_told_with_the_way_to_repeat_it() {
+fn a_descriptor_leak_is_reported_with_its_case() {
     // strace does not close the descriptor when it makes `close` fail, so the descriptor leaks.
     let case = "close@data/journal:EIO:1";
     let kept = tempfile::tempdir().unwrap();
@@ -87,7 +87,7 @@ fn a_leak_is_found_and_told_with_the_way_to_repeat_it() {
 }
 
 #[test]
-fn without_strace_all_is_skipped_unless_it_is_required() {
+fn without_strace_all_cases_are_skipped_unless_required() {
     let nowhere = tempfile::tempdir().unwrap();
     let without = |arguments: &[&str]| {
         let mut command = torture(arguments);
@@ -109,7 +109,7 @@ fn without_strace_all_is_skipped_unless_it_is_required() {
 }
 
 #[test]
-fn mistakes_are_told() {
+fn invalid_arguments_are_rejected() {
     for (arguments, words) in [
         (&["--only", "accept4:emfile"][..], "\"emfile\" is no error"),
         (&["--jobs", "0"], "invalid value '0' for '--jobs <N>'"),
@@ -122,7 +122,7 @@ fn mistakes_are_told() {
 }
 
 #[test]
-fn a_server_that_is_none_is_told() {
+fn a_program_that_is_no_server_is_reported() {
     let (status, output, errors) = run(torture(&["--server", "/bin/false"]));
     if is_skipped(&output) {
         return;

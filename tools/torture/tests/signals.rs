@@ -12,7 +12,7 @@ use std::process::Command;
 use herd_testkit::left_behind::{self, Program, SIGNALS};
 
 #[test]
-fn a_signal_leaves_no_server_and_no_strace() {
+fn a_signal_ends_the_server_and_strace() {
     let strace = Command::new(env!("CARGO_BIN_EXE_herd-torture"))
         .args(["--required", "--only", "no-such-call"])
         .args(["--server", "/no/such/server"])

@@ -12,6 +12,6 @@ use herd_testkit::streams;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_herd-torture");
 
 #[test]
-fn what_is_not_written_is_no_success() {
+fn a_failed_write_to_stdout_fails_the_program() {
     streams::output_is_honest(PROGRAM, &[]);
 }

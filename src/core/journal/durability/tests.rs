@@ -4,7 +4,7 @@
 use super::*;
 
 #[test]
-fn a_neighbour_resumes_where_its_life_of_ours_and_the_next_one_agree() {
+fn a_neighbour_resumes_at_the_last_position_its_lives_share() {
     let salts = Entropy::new(&[7; 32]);
     let mut durability = Durability::new("Riley", Fsync::Always, &Limits::default(), 0, salts);
     durability.restore_life(BootId(9), 0, 6);
@@ -136,7 +136,7 @@ mod by_hand {
 
     /// The sync of both files finds no room. The disk does the switch after this sync.
     #[test]
-    fn a_sync_without_room_is_not_forgotten_by_the_switch_behind_it() {
+    fn a_failed_sync_is_remembered_across_the_switch() {
         let mut rig = Rig::new(Fsync::Always);
         for stamp in 1..20 {
             rig.says("kiwi", stamp);
@@ -251,7 +251,7 @@ mod by_hand {
     }
 
     #[test]
-    fn a_disk_that_hangs_is_busy_since_the_oldest_that_it_has_not_done() {
+    fn a_hung_disk_is_busy_since_its_oldest_pending_job() {
         let mut rig = Rig::new(Fsync::Always);
         rig.go(None);
         assert_eq!(rig.d.condition(), Condition::Well);
@@ -281,7 +281,7 @@ mod by_hand {
     /// If a deadline has passed and no work is done for it, the event loop polls without waiting,
     /// again and again.
     #[test]
-    fn no_deadline_stays_in_the_past_on_a_disk_whose_syncs_find_no_room() {
+    fn failed_syncs_leave_no_deadline_in_the_past() {
         let mut rig = Rig::new(Fsync::Interval);
         rig.go(None);
         rig.says("kiwi", 1);

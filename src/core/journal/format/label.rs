@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn one_wrong_byte_of_a_header_is_mended_wherever_it_is() {
+    fn any_one_wrong_bit_of_the_header_is_repaired() {
         let file = journal();
         for place in 0..header_bytes("Riley") {
             for bit in 0..8 {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_entry_shows_that_a_salt_is_right() {
+    fn the_first_entry_confirms_the_salt() {
         let mut damaged = journal();
         let sum = header_bytes("Riley") - 1 - DIGITS;
         damaged[sum..sum + DIGITS].fill(b'?');
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_header_of_ours_is_told_apart() {
+    fn unwritten_damaged_and_foreign_headers_are_distinguished() {
         let file = journal();
         let whole = |file: &[u8]| matches!(label(file), Label::Whole { .. });
         assert!(whole(&file) && whole(&header_of_format_1("Riley")));

@@ -679,7 +679,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_was_not_written_whole_is_no_journal_yet_and_one_with_a_hole_is_none() {
+    fn a_partial_header_is_torn_and_one_with_a_hole_is_foreign() {
         let header = header();
         for written in 0..header.len() {
             let mut file = header[..written].to_vec();
@@ -703,7 +703,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_back_in_any_pieces() {
+    fn written_entries_are_read_back_in_chunks_of_any_size() {
         let (mut file, _) = sample();
         let length = file.len() as u64;
         let whole = replay(&file, usize::MAX).unwrap();
@@ -731,7 +731,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_anywhere_it_is_a_prefix_with_a_torn_tail() {
+    fn a_truncated_journal_is_a_prefix_with_a_torn_tail() {
         let (file, starts) = sample();
         for length in 0..file.len() {
             let (entries, end) = replay(&file[..length], 7).unwrap();
@@ -742,7 +742,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_byte_is_a_torn_tail_only_at_the_end() {
+    fn a_flipped_bit_is_a_torn_tail_only_in_the_last_entry() {
         let (file, starts) = sample();
         for at in 0..file.len() {
             let mut flipped = file.clone();
@@ -770,7 +770,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_loss_of_power_only_what_was_synced_has_to_be_there() {
+    fn only_synced_entries_must_survive_a_power_loss() {
         let (file, starts) = sample();
         let read = |file: &[u8], machine: u64| {
             let mut replay = Replay::new("Riley", machine);
@@ -851,7 +851,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_good_in_one_file_and_at_one_place_only() {
+    fn an_entry_is_valid_only_in_its_file_at_its_offset() {
         let (file, starts) = sample();
         let entry = &file[starts[1]..starts[2]];
         let mut moved = file[..starts[1]].to_vec();
@@ -918,7 +918,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(noise in proptest::collection::vec(any::<u8>(), 0..300), piece in 1usize..100) {
+        fn replay_of_any_bytes_does_not_panic(noise in proptest::collection::vec(any::<u8>(), 0..300), piece in 1usize..100) {
             let file = [header(), noise].concat();
             let _ = replay(&file, piece);
         }

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_behind_damage_are_found_and_the_gap_is_told_before_them() {
+    fn entries_after_damage_are_found_and_the_gap_reported() {
         let (mut file, starts) = journal(6);
         file[starts[2] as usize + 20] ^= 1;
         file.extend_from_slice(&[0; 5_000]);
@@ -234,7 +234,7 @@ mod tests {
     proptest! {
         /// In a file with random damage, a scan finds exactly the entries that are not damaged.
         #[test]
-        fn what_is_undamaged_is_kept_and_nothing_else(
+        fn a_scan_finds_exactly_the_undamaged_entries(
             count in 1u64..30,
             flips in proptest::collection::vec((any::<prop::sample::Index>(), 0u8..8), 0..6),
             hole in any::<(prop::sample::Index, u8)>(),

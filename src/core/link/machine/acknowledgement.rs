@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_is_said_once_when_all_before_it_is_safe() {
+    fn a_position_is_acknowledged_once_when_all_before_is_safe() {
         let mut kept = Acknowledgement::known(5);
         kept.synced(5, 10);
         kept.advance(9);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn it_waits_for_company_for_a_while_and_for_no_more() {
+    fn an_acknowledgement_is_delayed_for_a_bounded_time() {
         let start = Time::from_nanos(1_000_000_000);
         let mut kept = Acknowledgement::default();
         kept.watch(0, start);

@@ -322,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_has_one_spelling() {
+    fn an_epoch_has_one_valid_spelling() {
         assert_eq!(record(b"AT x"), Some((0, &b"AT x"[..])));
         assert_eq!(record(b"EPOCH 7 AT x"), Some((7, &b"AT x"[..])));
         let last = record(b"EPOCH 4294967295 AT x");

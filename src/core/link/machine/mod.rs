@@ -916,7 +916,7 @@ mod tests {
     use crate::core::base::transitions::assert_drawn;
 
     #[test]
-    fn the_page_shows_the_transitions() {
+    fn the_module_docs_show_the_transitions() {
         assert_drawn(include_str!("mod.rs"), &TRANSITIONS);
     }
 }

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_that_are_apart_are_told_once_and_a_late_line_is_no_slow_clock() {
+    fn a_clock_offset_is_reported_once_and_not_for_a_late_line() {
         const SECOND: u64 = 1_000_000_000;
         let mut clock = ClockWatch::default();
         let mut reading = |theirs: u64| clock.reading(theirs * SECOND, 100 * SECOND);

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_reason_is_told_once_and_then_how_often_it_came() {
+    fn each_reason_is_logged_once_and_then_counted() {
         let mut log_dedup = LogDedup::default();
         let mut told = Vec::new();
         // Two reasons that alternate, each once a second, for a little more than twenty minutes.

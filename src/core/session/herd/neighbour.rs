@@ -518,7 +518,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lag_is_how_long_one_change_takes_and_not_how_many_are_on_their_way() {
+    fn lag_measures_time_and_not_pending_changes() {
         let at = |second| Time::default() + Duration::from_secs(second);
         let mut lag = Lag::default();
         let mut of = |kept, last_seq, second| lag.of(kept, last_seq, at(second)).as_secs();

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_is_tried_once_after_a_refusal_or_two_silences() {
+    fn plain_is_dialled_after_one_tls_refusal_or_two_timeouts() {
         for (endings, is_plain_next) in [
             (&[][..], false),
             (&[TlsRefused], true),

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_herd_mio() {
+    fn server_names_resolve_as_in_herd_mio() {
         let name = &Source::Name;
         assert_eq!(resolved("Riley", name), "Riley at 127.0.0.1:10000");
         let newest = resolved("Jaquez", name);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_need_no_herd() {
+    fn an_address_needs_no_preset() {
         let name = &Source::Name;
         assert_eq!(resolved("localhost:1", name), "localhost:1");
         assert_eq!(resolved("[::1]:10000", name), "[::1]:10000");
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_others_are_all_but_the_one() {
+    fn resolve_with_others_returns_the_other_servers() {
         let options = TlsOptions::default();
         let found = Target::resolve_with_others("Juzang", &Source::Name, &options);
         let (target, others) = found.unwrap();

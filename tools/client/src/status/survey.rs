@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slow_answer_is_no_slow_clock() {
+    fn a_slow_answer_is_not_taken_for_a_clock_offset() {
         assert_eq!(beside(1_500, 1_000, 4_000), 0);
         assert_eq!(beside(4_700, 1_000, 4_000), 700);
         assert_eq!(beside(100, 1_000, 4_000), -900);

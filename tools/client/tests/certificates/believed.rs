@@ -81,7 +81,7 @@ fn is_for_another_name(error: &Error) -> bool {
 }
 
 #[test]
-fn neighbours_believe_one_another_and_know_who_is_there() {
+fn neighbours_accept_each_other_s_certificates() {
     let names = ["Alice", "bob.example.net", "Carol_3"];
     let bench = certified(&names, &[]);
     for dialler in names {
@@ -105,7 +105,7 @@ fn neighbours_believe_one_another_and_know_who_is_there() {
 }
 
 #[test]
-fn the_operator_dials_and_is_never_dialled() {
+fn the_operator_certificate_cannot_accept_links() {
     let bench = certified(&["Alice", "Bob"], &[]);
     let (alice, operator) = (neighbour(&bench, "Alice"), neighbour(&bench, "operator"));
     let shown = handshake(&operator.dialling, &alice.accepting, "Alice").unwrap();
@@ -121,7 +121,7 @@ fn the_operator_dials_and_is_never_dialled() {
 }
 
 #[test]
-fn nobody_from_elsewhere_is_believed() {
+fn certificates_of_another_authority_are_refused() {
     let (ours, theirs) = (
         certified(&["Alice", "Bob"], &[]),
         certified(&["Alice", "Bob"], &[]),
@@ -149,7 +149,7 @@ fn client(bench: &Bench) -> Arc<ClientConfig> {
 }
 
 #[test]
-fn clients_are_spoken_to_under_the_names_that_were_given() {
+fn the_client_certificate_has_the_given_names() {
     let names = ["herd.example.net", "192.0.2.7", "2001:db8::7"];
     let bench = certified(&["Alice", "Bob"], &["--client-names", &names.join(",")]);
     let accepting = settings(&bench, "Bob").clients.unwrap();
@@ -163,7 +163,7 @@ fn clients_are_spoken_to_under_the_names_that_were_given() {
 }
 
 #[test]
-fn what_clients_are_shown_does_not_open_the_neighbours_port() {
+fn the_client_certificate_is_refused_on_the_peer_port() {
     let bench = certified(&["Alice", "Bob"], &["--client-names", "herd.example.net"]);
     let alice = neighbour(&bench, "Alice");
     // A peer dials with a stolen clients.key. No server starts with it as its own.
@@ -189,7 +189,7 @@ fn what_clients_are_shown_does_not_open_the_neighbours_port() {
 }
 
 #[test]
-fn renewed_certificates_are_believed_beside_old_ones() {
+fn renewed_and_old_certificates_accept_each_other() {
     let bench = certified(&["Alice", "Bob"], &[]);
     let old = neighbour(&bench, "Bob");
     bench.run(&["--renew", "Alice"]);
@@ -199,7 +199,7 @@ fn renewed_certificates_are_believed_beside_old_ones() {
 }
 
 #[test]
-fn two_authorities_are_trusted_while_one_follows_the_other() {
+fn old_and_new_authorities_are_both_trusted() {
     let servers = ["Alice", "Bob"];
     let (old, new) = (certified(&servers, &[]), certified(&servers, &[]));
     let (first, second) = (neighbour(&old, "Alice"), neighbour(&new, "Bob"));

@@ -11,7 +11,7 @@ fn mode(path: &std::path::Path) -> u32 {
 }
 
 #[test]
-fn keys_are_for_their_owner_alone_whatever_the_umask_is() {
+fn key_files_have_mode_600_under_any_umask() {
     for umask in ["000", "022", "077"] {
         let bench = Bench::new(&["Alice"]);
         let output = Command::new("sh")
@@ -35,7 +35,7 @@ fn keys_are_for_their_owner_alone_whatever_the_umask_is() {
 }
 
 #[test]
-fn a_directory_that_is_there_stays_as_open_as_it_was() {
+fn an_existing_directory_keeps_its_mode() {
     let bench = Bench::new(&["Alice"]);
     fs::create_dir(bench.out()).unwrap();
     fs::set_permissions(bench.out(), Permissions::from_mode(0o750)).unwrap();
@@ -44,7 +44,7 @@ fn a_directory_that_is_there_stays_as_open_as_it_was() {
 }
 
 #[test]
-fn a_second_run_changes_nothing_and_says_the_same_about_what_to_do() {
+fn a_second_run_changes_nothing_and_gives_the_same_advice() {
     let bench = Bench::new(&["Alice", "Bob"]);
     let first = bench.run(&["--client-names", "herd.example.net"]);
     let made = bench.snapshot();
@@ -84,7 +84,7 @@ fn a_second_run_changes_nothing_and_says_the_same_about_what_to_do() {
 }
 
 #[test]
-fn who_joins_the_herd_gets_what_is_missing() {
+fn a_new_server_gets_the_missing_certificates() {
     let bench = Bench::new(&["Alice", "Bob"]);
     bench.run(&[]);
     let before = bench.snapshot();
@@ -102,7 +102,7 @@ fn who_joins_the_herd_gets_what_is_missing() {
 }
 
 #[test]
-fn a_herd_of_the_course_needs_no_config_file() {
+fn a_preset_needs_no_config_file() {
     let bench = Bench::new(&["unused"]);
     let output = Command::new(env!("CARGO_BIN_EXE_herd-certificates"))
         .args(["--herd", "2022", "--out"])
@@ -122,7 +122,7 @@ fn a_herd_of_the_course_needs_no_config_file() {
 }
 
 #[test]
-fn a_key_that_was_opened_to_others_is_told() {
+fn a_readable_key_file_is_warned_of() {
     let bench = Bench::new(&["Alice"]);
     bench.run(&[]);
     let key = bench.file("ca.key");

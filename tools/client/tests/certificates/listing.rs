@@ -23,7 +23,7 @@ fn ending_in(bench: &Bench, file: &str, days: i64) {
 }
 
 #[test]
-fn all_is_well() {
+fn list_shows_all_certificates() {
     let bench = Bench::new(&["Alice", "Bob"]);
     bench.run(&["--days", "31"]);
     let (out, err, status) = bench.list();
@@ -51,7 +51,7 @@ fn all_is_well() {
 }
 
 #[test]
-fn the_end_is_told_when_it_is_near_and_when_it_is_past() {
+fn near_and_past_expiry_is_reported() {
     let bench = Bench::new(&["Alice"]);
     fs::create_dir(bench.out()).unwrap();
     ending_in(&bench, "Alice.pem", 30);
@@ -78,7 +78,7 @@ fn the_end_is_told_when_it_is_near_and_when_it_is_past() {
 }
 
 #[test]
-fn each_certificate_of_a_file_counts_and_a_file_without_one_is_told() {
+fn each_certificate_is_listed_and_empty_files_are_reported() {
     let bench = Bench::new(&["Alice"]);
     bench.run(&[]);
     let read = |name: &str| fs::read_to_string(bench.file(name)).unwrap();
@@ -91,7 +91,7 @@ fn each_certificate_of_a_file_counts_and_a_file_without_one_is_told() {
 }
 
 #[test]
-fn a_name_from_a_foreign_certificate_does_nothing_to_the_terminal() {
+fn names_in_certificates_are_escaped() {
     let bench = Bench::new(&["Alice"]);
     fs::create_dir(bench.out()).unwrap();
     let mut params = CertificateParams::default();
@@ -104,7 +104,7 @@ fn a_name_from_a_foreign_certificate_does_nothing_to_the_terminal() {
 }
 
 #[test]
-fn nothing_to_list_is_a_failure() {
+fn listing_no_certificates_fails() {
     let bench = Bench::new(&["Alice"]);
     let line = one_line(&list(&bench.out()), 1);
     has(&line, &["cannot read the directory ", "No such file"]);

@@ -54,7 +54,7 @@ fn usage() {
 }
 
 #[test]
-fn a_herd_that_cannot_have_certificates() {
+fn names_unfit_for_certificates_are_refused() {
     let bench = Bench::new(&["Alice", "B/../x"]);
     has(
         &bench.fail(&[], 2),
@@ -70,7 +70,7 @@ fn a_herd_that_cannot_have_certificates() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written() {
+fn an_unwritable_directory_is_reported() {
     let bench = Bench::new(&["Alice"]);
     fs::write(bench.out(), "a file").unwrap();
     let fail = |out: &std::path::Path| {
@@ -94,7 +94,7 @@ fn a_directory_that_cannot_be_written() {
 }
 
 #[test]
-fn an_authority_that_cannot_sign() {
+fn an_authority_that_cannot_sign_is_reported() {
     let bench = certified();
     other_authority(&bench, |params| {
         params.not_before = date_time_ymd(2019, 1, 1);
@@ -117,7 +117,7 @@ fn an_authority_that_cannot_sign() {
 }
 
 #[test]
-fn an_authority_in_parts() {
+fn an_incomplete_authority_is_reported() {
     let bench = certified();
     let (pem, key) = (bench.file("ca.pem"), bench.file("ca.key"));
     let both = fs::read_to_string(&pem).unwrap().repeat(2);
@@ -156,7 +156,7 @@ fn an_authority_in_parts() {
 }
 
 #[test]
-fn certificates_of_somebody_else() {
+fn certificates_of_another_authority_are_reported() {
     let bench = certified();
     other_authority(&bench, |_| ());
     has(
@@ -191,7 +191,7 @@ fn certificates_of_somebody_else() {
 }
 
 #[test]
-fn other_names_for_clients_than_before() {
+fn changed_client_names_need_renew() {
     let bench = Bench::new(&["Alice"]);
     bench.run(&["--client-names", "a.example.net"]);
     has(
@@ -203,7 +203,7 @@ fn other_names_for_clients_than_before() {
 }
 
 #[test]
-fn an_authority_from_elsewhere_whose_certificates_nobody_would_believe() {
+fn an_authority_with_name_constraints_is_reported() {
     use rcgen::{GeneralSubtree, NameConstraints};
     let bench = Bench::new(&["Alice"]);
     fs::create_dir(bench.out()).unwrap();

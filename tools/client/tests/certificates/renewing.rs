@@ -3,7 +3,7 @@
 use crate::{Bench, has};
 
 #[test]
-fn only_who_is_named_gets_a_new_certificate_and_a_new_key() {
+fn renew_replaces_only_the_named_certificates_and_keys() {
     let bench = Bench::new(&["Alice", "Bob", "Carol"]);
     bench.run(&[]);
     let before = bench.snapshot();
@@ -29,7 +29,7 @@ fn only_who_is_named_gets_a_new_certificate_and_a_new_key() {
 }
 
 #[test]
-fn what_was_damaged_is_made_anew() {
+fn renew_replaces_damaged_files() {
     let bench = Bench::new(&["Alice", "Bob"]);
     bench.run(&[]);
     std::fs::remove_file(bench.file("Alice.key")).unwrap();
@@ -39,7 +39,7 @@ fn what_was_damaged_is_made_anew() {
 }
 
 #[test]
-fn clients_keep_their_names_unless_others_are_given() {
+fn renew_keeps_client_names_unless_new_ones_are_given() {
     let bench = Bench::new(&["Alice"]);
     bench.run(&["--client-names", "a.example.net,192.0.2.7"]);
     has(
@@ -52,7 +52,7 @@ fn clients_keep_their_names_unless_others_are_given() {
 }
 
 #[test]
-fn what_is_not_there_is_not_renewed() {
+fn renew_fails_without_an_existing_certificate() {
     let bench = Bench::new(&["Alice"]);
     has(
         &bench.fail(&["--renew", "Alice"], 1),

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_as_long_as_their_figures() {
+    fn bar_lengths_are_proportional_to_their_figures() {
         let mut figures = Figures::default();
         let rate = Metric::Rate(HEADLINE);
         figures.push("mio", rate, 200.0);

@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zeros_that_say_nothing_are_left_out() {
+    fn trailing_zeros_are_removed() {
         for (number, text) in [
             ("1.50", "1.5"),
             ("10.00", "10"),

@@ -163,7 +163,7 @@ mod tests {
     use crate::figures::HEADLINE;
 
     #[test]
-    fn numbers_have_three_digits_that_count() {
+    fn numbers_have_three_significant_digits() {
         for (value, text) in [
             (412_345.0, "412,000"),
             (1234.0, "1,230"),

@@ -31,37 +31,37 @@ macro_rules! in_every_world {
             use crate::scene::prepared;
 
             #[test]
-            fn clients_are_answered_as_the_protocol_has_it() {
+            fn client_answers_follow_the_protocol() {
                 prepared($name).iter().for_each(crate::scene::clients);
             }
 
             #[test]
-            fn whatsat_is_the_record_and_what_google_says() {
+            fn whatsat_answers_the_record_and_google_s_json() {
                 prepared($name).iter().for_each(crate::places::transcript);
             }
 
             #[test]
-            fn answers_come_in_order_and_output_has_an_end() {
+            fn answers_are_ordered_and_output_is_bounded() {
                 prepared($name).iter().for_each(crate::floods::transcript);
             }
 
             #[test]
-            fn neighbours_that_dial_it_are_told_and_believed() {
+            fn neighbours_that_dial_exchange_records() {
                 prepared($name).iter().for_each(crate::neighbours::dialled);
             }
 
             #[test]
-            fn a_wrong_clock_freezes_no_record() {
+            fn a_wrong_clock_does_not_freeze_a_record() {
                 prepared($name).iter().for_each(crate::epochs::transcript);
             }
 
             #[test]
-            fn neighbours_that_it_dials_have_to_prove_themselves() {
+            fn dialled_neighbours_must_prove_the_secret() {
                 prepared($name).iter().for_each(crate::neighbours::dialling);
             }
 
             #[test]
-            fn a_process_starts_logs_and_ends_as_it_should() {
+            fn a_server_process_starts_logs_and_stops() {
                 prepared($name).iter().for_each(crate::processes::transcript);
             }
         })+

@@ -31,22 +31,22 @@ const CASTS: [[&str; 5]; 4] = [
 const GUEST: (&str, &str) = ("Guest", "Jaquez");
 
 #[test]
-fn a_herd_of_mio_streams_protocols_node_and_uvloop() {
+fn mio_streams_protocols_node_and_uvloop_form_a_herd() {
     play(0);
 }
 
 #[test]
-fn a_herd_of_go_java_threads_java_nio_tokio_and_mio() {
+fn go_java_threads_java_nio_tokio_and_mio_form_a_herd() {
     play(1);
 }
 
 #[test]
-fn a_herd_of_node_uvloop_streams_go_and_java_nio() {
+fn node_uvloop_streams_go_and_java_nio_form_a_herd() {
     play(2);
 }
 
 #[test]
-fn a_herd_of_java_threads_mio_go_protocols_and_tokio() {
+fn java_threads_mio_go_protocols_and_tokio_form_a_herd() {
     play(3);
 }
 

@@ -18,7 +18,7 @@ const TEN_SECONDS: std::ops::Range<Duration> =
     Duration::from_millis(8_500)..Duration::from_secs(16);
 
 #[test]
-fn every_world_waits_for_ten_seconds_and_no_longer() {
+fn every_world_times_out_after_ten_seconds() {
     let waiting: Vec<_> = WORLDS
         .iter()
         .map(|world| {

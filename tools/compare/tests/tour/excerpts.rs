@@ -269,7 +269,7 @@ mod tests {
     /// Changes each line of each excerpt in a copy of its file. The change must be noticed, and
     /// `renew` must write the changed line into the page.
     #[test]
-    fn every_line_that_drifts_is_noticed() {
+    fn a_changed_line_of_an_excerpt_is_detected() {
         let page = tour();
         let mut tried = 0;
         for block in page.blocks() {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_wrong_is_told_with_its_place() {
+    fn excerpt_errors_have_a_file_and_a_line() {
         let good = "[a](a.rs)\n\n<!-- from a.rs: fn b -->\n```rust\nfn b(&self) {\n    one();\n    // …\n    three();\n}\n```\n";
         assert_eq!(said(good), "");
         assert_eq!(

@@ -341,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_figure_of_the_page_that_is_not_the_measured_one_is_noticed() {
+    fn a_figure_that_differs_from_the_report_is_detected() {
         let (mut page, figures) = (tour(), measured());
         renew(&mut page, &figures);
         let before = wrong(&page, &figures).len();
@@ -379,7 +379,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn what_the_tour_needs_of_a_report() {
+    fn the_tour_s_figures_are_extracted_from_a_report() {
         let text = of_report(REPORT).unwrap();
         assert!(
             !text.contains("/some") && !text.contains("some-host"),
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_text_says_is_checked() {
+    fn comparisons_in_the_text_are_checked() {
         let figures = Figures::parse(&of_report(REPORT).unwrap()).unwrap();
         let rate = "rate_per_s 50x16: ";
         let holds = |claim: &str| figures.holds(&format!("{rate}{claim}"));

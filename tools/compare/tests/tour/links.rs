@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_that_lead_nowhere_are_told() {
+    fn broken_links_are_reported() {
         let page = Page::markdown(
             "tools/x/README.md",
             "# One IAMAT, *twice*\n[a](#one-iamat-twice) [b](#two) [c](../y.rs) [d](z.rs) [e](https://example.org)\n```sh\n# no heading\n```\n[f](#no-heading)\n",

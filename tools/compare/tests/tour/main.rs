@@ -97,7 +97,7 @@ fn measured() -> Figures {
 }
 
 #[test]
-fn the_tour_shows_what_the_programs_have_and_what_was_measured() {
+fn the_tour_matches_the_sources_and_the_report() {
     let page = tour();
     let mut wrong = excerpts::wrong(&page, &read);
     wrong.extend(figures::wrong(&page, &measured()));
@@ -107,7 +107,7 @@ fn the_tour_shows_what_the_programs_have_and_what_was_measured() {
 
 /// The documentation of `src/lib.rs` may show code too. The same rule applies.
 #[test]
-fn the_map_of_the_house_shows_what_the_program_has() {
+fn the_excerpts_in_lib_rs_match_the_sources() {
     let wrong = excerpts::wrong(&Page::rustdoc(MAP, &read(MAP).unwrap()), &read);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

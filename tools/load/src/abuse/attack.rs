@@ -376,7 +376,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_counted_by_kind_whatever_pieces_they_come_in() {
+    fn answers_in_any_pieces_are_counted_by_kind() {
         let payload = Payload::new(Kind::Places, "abuse", "1f", 0);
         let text = "AT Riley +0.1 abuse-asked +1+2 3\n{\"html_attributions\" : [], \"results\" : [], \"status\" : \"UNKNOWN_ERROR\", \"error_message\" : \"busy\"}\n\nAT Riley +0.1 abuse-asked +1+2 3\n{\n   \"status\" : \"OK\"\n}\n\n? WHATSAT abuse-asked 0.001 5\n? there are 3 clients\n? too late\n";
         for size in [1, 7, 1000] {

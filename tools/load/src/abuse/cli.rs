@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_needs_its_unit() {
+    fn a_duration_needs_a_unit() {
         for (text, us) in [
             ("100ms", 100_000),
             ("2s", 2_000_000),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_bounded() {
+    fn the_duration_of_a_run_is_limited() {
         assert_eq!(duration("300"), Ok(Duration::from_secs(300)));
         for text in ["300.1", "0", "inf", "nan", "long"] {
             assert!(duration(text).is_err(), "{text}");

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_near_addresses_are_attacked_without_consent() {
+    fn only_local_addresses_are_attacked_without_consent() {
         for near in [
             "127.0.0.1",
             "127.9.9.9",
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn consent_is_asked_for_in_words() {
+    fn a_public_address_needs_i_own_this_server() {
         let place = HostPort {
             host: "192.0.2.7".into(),
             port: 10_000,

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_rotated_does_not_shrink_what_was_written() {
+    fn a_rotated_file_does_not_reduce_the_written_bytes() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         fs::write(&path, "12345").unwrap();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_a_mistake() {
+    fn a_missing_file_or_process_is_a_usage_error() {
         let nowhere = PathBuf::from("/nowhere");
         for watched in [
             Watched {

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_commands_are_whole() {
+    fn repeated_chunks_contain_whole_commands() {
         for (kind, bytes) in [(Kind::Lines, 4097), (Kind::Faults, 2), (Kind::Unread, 62)] {
             let payload = Payload::new(kind, "abuse", "1f", WALL);
             let (chunk, command_bytes) = payload.repeated().unwrap();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_and_every_question_differs() {
+    fn every_attack_name_and_question_is_unique() {
         let names = made(Kind::Names, 3);
         assert_eq!(
             names[1],
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejection_is_told_from_an_echo() {
+    fn a_rejection_is_distinguished_from_an_echo() {
         for (kind, echo) in [
             (Kind::Lines, &b"\x01\x01\x01\x01\x01\x01\x01\x01\x01"[..]),
             (Kind::Faults, b"x"),

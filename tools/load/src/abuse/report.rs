@@ -455,7 +455,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_run_passes_if_all_is_within_its_limits() {
+    fn a_run_passes_if_latencies_are_within_limits() {
         assert_eq!(report().judge(None), Vec::<String>::new());
         let mut slow = report();
         slow.parameters.polite_p99_ms = 98.0;
@@ -469,7 +469,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn each_loss_fails_it() {
+    fn each_loss_fails_the_run() {
         type Change = fn(&mut Report);
         let cases: [(Change, &str); 10] = [
             (

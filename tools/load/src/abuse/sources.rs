@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_ranges_are_taken_in_order() {
+    fn source_addresses_and_ranges_are_expanded_in_order() {
         assert!(parsed("").is_empty());
         assert_eq!(parsed("127.0.0.9"), ["127.0.0.9"]);
         assert_eq!(
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_in_words() {
+    fn invalid_source_addresses_are_explained() {
         let mistake = |text: &str| Sources::parse(text).unwrap_err();
         for text in [",", "127.0.0.1,", "here", "127.0.0.1/24", "-"] {
             assert!(mistake(text).contains("is no IP address"), "{text}");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_this_machine_lacks_is_a_mistake() {
+    fn an_unavailable_source_address_is_a_usage_error() {
         let check = |text: &str, server: &str| {
             let sources = Sources::parse(text).unwrap();
             sources.check("--from", server.parse().unwrap())

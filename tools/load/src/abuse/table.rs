@@ -232,7 +232,7 @@ mod tests {
     use crate::abuse::report::tests::report;
 
     #[test]
-    fn a_table() {
+    fn the_table_shows_the_figures() {
         let expected = "\
 abuse faults: Riley at 127.0.0.1:10000, 10.0 s
 
@@ -269,7 +269,7 @@ passed: nothing polite was lost, refused or too slow, and no link was lost
     }
 
     #[test]
-    fn bytes_have_the_unit_that_suits_them() {
+    fn byte_counts_have_a_suitable_unit() {
         for (value, text) in [
             (0.0, "0 B"),
             (999.6, "1.0 kB"),

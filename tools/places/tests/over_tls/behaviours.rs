@@ -39,7 +39,7 @@ fn answer_has_a_length_and_keeps_the_connection() {
 }
 
 #[test]
-fn chunked_says_the_same() {
+fn chunked_sends_the_same_body() {
     let places = places();
     let mut client = Client::new(&places);
     for size in [0, 1, 7, 1_000, 1_000_000] {
@@ -88,7 +88,7 @@ fn truncated_ends_abruptly_half_way() {
 }
 
 #[test]
-fn slow_is_slow() {
+fn slow_delays_the_answer() {
     let delay = Duration::from_millis(120);
     let places = places_that(Behaviour::Slow { delay });
     let mut client = Client::new(&places);
@@ -98,7 +98,7 @@ fn slow_is_slow() {
 }
 
 #[test]
-fn drip_comes_in_records_of_its_own() {
+fn drip_sends_each_piece_in_its_own_record() {
     let places = places_that(Behaviour::Drip {
         every: Duration::from_millis(1),
         bytes: 500,
@@ -143,7 +143,7 @@ fn hold_waits_for_the_release_and_holds_again() {
 }
 
 #[test]
-fn a_held_client_that_leaves_is_let_go() {
+fn a_held_client_that_disconnects_is_closed() {
     let places = places_that(Behaviour::Hold);
     let mut rude = Client::new(&places);
     ask(&mut rude);
@@ -156,7 +156,7 @@ fn a_held_client_that_leaves_is_let_go() {
 }
 
 #[test]
-fn drop_says_nothing() {
+fn drop_closes_without_an_answer() {
     let places = places_that(Behaviour::Drop);
     let mut client = Client::new(&places);
     ask(&mut client);
@@ -191,7 +191,7 @@ fn status_has_googles_error_shape() {
 }
 
 #[test]
-fn raw_is_raw() {
+fn raw_sends_the_given_bytes() {
     let segments = || {
         vec![
             b"HTTP/1.1 200 OK\r\nContent-Le".to_vec(),
@@ -230,7 +230,7 @@ fn raw_is_raw() {
 }
 
 #[test]
-fn every_nth_request() {
+fn the_behaviour_applies_to_every_nth_request() {
     let options = Options {
         behaviour: Behaviour::Status(503),
         every: NonZeroU64::new(3).unwrap(),

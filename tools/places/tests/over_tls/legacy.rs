@@ -8,7 +8,7 @@ use crate::{HERE, places};
 const PATH: &str = "/maps/api/place/nearbysearch/json";
 
 #[test]
-fn twenty_places_in_googles_layout() {
+fn the_legacy_api_gives_twenty_places_in_google_s_layout() {
     let places = places();
     let response = Client::new(&places).get(HERE);
     assert_eq!(response.status, 200);
@@ -78,7 +78,7 @@ fn the_same_question_has_the_same_answer_from_any_server() {
 }
 
 #[test]
-fn three_pages() {
+fn the_legacy_api_gives_three_pages() {
     let places = places();
     let mut client = Client::new(&places);
     let mut ids = HashSet::new();
@@ -188,7 +188,7 @@ fn statuses() {
 }
 
 #[test]
-fn a_failure_to_the_byte() {
+fn a_legacy_error_has_the_exact_bytes() {
     let response = Client::new(&places()).get(&HERE.replace("test-key", "wrong"));
     let expected = r#"{
    "error_message" : "The provided API key is invalid.",

@@ -26,7 +26,7 @@ fn stops_promptly(places: Places) {
 }
 
 #[test]
-fn requests_are_written_down() {
+fn requests_are_recorded() {
     let places = places();
     let mut client = Client::new(&places);
     client.get("/first?a=b");
@@ -79,7 +79,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn a_client_that_wants_no_more_gets_its_answer_and_a_clean_end() {
+fn connection_close_is_answered_with_close_notify() {
     let places = places();
     let mut client = Client::new(&places);
     client.send(format!("GET {HERE} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes());
@@ -91,7 +91,7 @@ fn a_client_that_wants_no_more_gets_its_answer_and_a_clean_end() {
 }
 
 #[test]
-fn a_big_body_after_100_continue() {
+fn a_large_body_is_accepted_after_100_continue() {
     let places = places();
     let mut client = Client::new(&places);
     client.send(
@@ -110,7 +110,7 @@ fn a_big_body_after_100_continue() {
 }
 
 #[test]
-fn what_is_no_request_is_refused_and_the_connection_closed() {
+fn an_invalid_request_is_refused_and_the_connection_closed() {
     let places = places();
     for (bytes, status) in [
         ("hello\r\n\r\n".to_owned(), 400),
@@ -143,7 +143,7 @@ fn what_is_no_request_is_refused_and_the_connection_closed() {
 }
 
 #[test]
-fn an_idle_connection_dies_of_old_age() {
+fn an_idle_connection_is_closed_after_keep_alive() {
     let options = Options {
         keep_alive: Duration::from_millis(30),
         ..Options::default()
@@ -179,7 +179,7 @@ fn close_idle_closes_at_once() {
 }
 
 #[test]
-fn a_certificate_for_its_names_and_no_others() {
+fn the_certificate_is_valid_for_its_names_only() {
     let places = Places::start(Options {
         names: vec!["places.test".to_owned()],
         ..Options::default()
@@ -197,7 +197,7 @@ fn a_certificate_for_its_names_and_no_others() {
 }
 
 #[test]
-fn a_client_that_trusts_another_ca_goes_away() {
+fn a_client_that_trusts_another_ca_fails_the_handshake() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let observed = Arc::clone(&told);
     let options = Options {
@@ -257,7 +257,7 @@ fn bad_names_and_taken_addresses_are_errors() {
 }
 
 #[test]
-fn silent_accepts_and_says_nothing() {
+fn silent_accept_sends_nothing() {
     let places = Places::start(Options {
         silent_accept: true,
         ..Options::default()
@@ -279,7 +279,7 @@ fn silent_accepts_and_says_nothing() {
 }
 
 #[test]
-fn more_connections_than_there_is_room_for_are_closed() {
+fn connections_above_max_connections_are_closed() {
     let options = Options {
         silent_accept: true,
         max_connections: 1,
@@ -298,12 +298,12 @@ fn more_connections_than_there_is_room_for_are_closed() {
 }
 
 #[test]
-fn the_stop_is_prompt_with_nobody_there() {
+fn the_stop_is_prompt_without_clients() {
     stops_promptly(places());
 }
 
 #[test]
-fn the_stop_is_prompt_whatever_the_clients_do() {
+fn the_stop_is_prompt_with_clients_in_every_state() {
     let places = places();
     let mut idle = Client::new(&places);
     idle.get(HERE);
@@ -353,7 +353,7 @@ fn the_stop_is_prompt_when_a_client_does_not_read() {
 }
 
 #[test]
-fn the_port_can_be_used_again() {
+fn the_port_can_be_bound_again() {
     let places = places();
     let address = places.address();
     Client::new(&places).get(HERE);

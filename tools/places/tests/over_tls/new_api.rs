@@ -14,7 +14,7 @@ fn question(count: u32, latitude: f64, radius: u32) -> String {
 }
 
 #[test]
-fn only_the_fields_in_the_mask() {
+fn the_new_api_gives_only_the_fields_in_the_mask() {
     let places = places();
     let response = Client::new(&places).post(&format!("{KEY}{MASK}"), &question(3, 34.0689, 500));
     assert_eq!(response.status, 200);
@@ -49,7 +49,7 @@ fn only_the_fields_in_the_mask() {
 }
 
 #[test]
-fn everything_and_a_part_of_a_field() {
+fn a_mask_may_name_all_fields_or_a_subfield() {
     let places = places();
     let mut client = Client::new(&places);
     let all = client
@@ -70,7 +70,7 @@ fn everything_and_a_part_of_a_field() {
 }
 
 #[test]
-fn nothing_found_is_two_brackets() {
+fn an_empty_result_is_an_empty_json_object() {
     let places = places();
     let mut client = Client::new(&places);
     assert_eq!(
@@ -193,7 +193,7 @@ fn errors() {
 }
 
 #[test]
-fn a_wrong_key_to_the_byte() {
+fn a_wrong_key_gives_the_exact_error_bytes() {
     let headers = format!("{KEY}{MASK}").replace("test-key", "wrong");
     let response = Client::new(&places()).post(&headers, &question(3, 34.0689, 500));
     let expected = r#"{

@@ -119,13 +119,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_are_quoted_as_toml_wants() {
+    fn strings_are_quoted_for_toml() {
         assert_eq!(toml_string("a b/ä.pem"), "\"a b/ä.pem\"");
         assert_eq!(toml_string("a\"b\\c\n\u{7f}"), r#""a\"b\\c\u000A\u007F""#);
     }
 
     #[test]
-    fn a_directory_is_named_relative_to_the_config_file_below_which_it_is() {
+    fn a_directory_is_named_relative_to_the_config_file() {
         let temporary = tempfile::tempdir().unwrap();
         let root = temporary.path().canonicalize().unwrap();
         let (etc, below) = (root.join("etc"), root.join("etc/tls/herd"));

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_signs_leaves_and_nothing_else() {
+    fn an_authority_can_only_sign_leaf_certificates() {
         let (authority, _) = Authority::make(now()).unwrap();
         let (_, x509) = X509Certificate::from_der(&authority.certificate.der).unwrap();
         let constraints = x509.basic_constraints().unwrap().unwrap().value;
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_says_for_whom_it_is_and_for_how_long() {
+    fn a_leaf_has_the_subject_names_and_validity() {
         let (authority, _) = Authority::make(now()).unwrap();
         let (leaf, _) = authority.sign(&riley(), 825, now()).unwrap();
         assert_eq!(leaf.common_name, "Riley");
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn no_leaf_outlives_its_authority_and_no_serial_number_is_used_twice() {
+    fn leaves_end_with_their_authority_and_serials_are_unique() {
         let (authority, _) = Authority::make(now()).unwrap();
         let later = now() + Duration::days(AUTHORITY_DAYS - 100);
         let (leaf, _) = authority.sign(&riley(), 825, later).unwrap();
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_is_believed_for_what_it_is_for_and_by_whom_it_should_be() {
+    fn a_leaf_is_valid_for_its_names_usage_and_authority_only() {
         let (authority, _) = Authority::make(now()).unwrap();
         let (leaf, _) = authority.sign(&riley(), 825, now()).unwrap();
         let authority = authority.certificate.der;
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn who_only_dials_cannot_be_dialled_and_the_other_way_round() {
+    fn a_dialling_leaf_cannot_accept_and_vice_versa() {
         let (authority, _) = Authority::make(now()).unwrap();
         for (usage, others) in [
             (Usage::Dialling, [Usage::Accepting, Usage::Both]),

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_add_up() {
+    fn repeated_list_options_are_merged() {
         let cli = Cli::parse_from([
             "herd-certificates",
             "--renew",

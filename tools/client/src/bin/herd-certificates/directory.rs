@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_kept_unless_it_is_to_be_replaced() {
+    fn existing_files_are_kept_unless_replaced() {
         let temporary = tempfile::tempdir().unwrap();
         let directory = Directory::open(temporary.path()).unwrap();
         assert_eq!(directory.presence("A"), Ok(Presence::Neither));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_does_not_stay_behind_without_its_certificate() {
+    fn a_failed_write_leaves_no_key_without_certificate() {
         let temporary = tempfile::tempdir().unwrap();
         let directory = Directory::open(temporary.path()).unwrap();
         fs::write(directory.files("A").certificate, "somebody else's").unwrap();

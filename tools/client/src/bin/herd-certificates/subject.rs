@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_and_the_operator_get_one() {
+    fn servers_and_the_operator_get_a_certificate() {
         assert_eq!(
             stems(&["Riley", "b.example.net", "under_score", "x1"]).unwrap(),
             ["Riley", "b.example.net", "under_score", "x1", "operator"]
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_certificate_can_have_is_refused() {
+    fn a_name_that_is_no_dns_name_is_refused() {
         let long = "a".repeat(64);
         for bad in [
             "a/b", "..", "a.", "-a", "a-", "*", "*.a", "ä", "1", "10.0.0.1", "a:1", "::1", &long,
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_could_be_mistaken_for_another_is_refused() {
+    fn ambiguous_and_reserved_names_are_refused() {
         assert!(stems(&["A", "a"]).unwrap_err().contains("upper and lower"));
         for taken in ["ca", "CA", "clients", "Operator"] {
             let error = stems(&[taken]).unwrap_err();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_connect_to_names_and_addresses() {
+    fn client_names_may_be_dns_names_or_ip_addresses() {
         assert_eq!(
             clients(&["www.example.net", "192.0.2.1", "2001:db8::1", "192.0.2.1"]).unwrap(),
             "www.example.net,192.0.2.1,2001:db8::1"
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_hosts_have_is_for_nobody_s_own_name() {
+    fn client_names_must_not_be_server_names() {
         for taken in ["riley", "Herd.example.net", "operator"] {
             let Err(Failure::Usage(what)) = clients(&["a", taken]) else {
                 panic!("{taken} was allowed");
