@@ -66,7 +66,7 @@ impl Scene {
         self.node.handle_resolved(HOST, Ok(found), self.now);
     }
 
-    /// Advances the time, and handles all deadlines until then.
+    /// Advances the clock to `ms`. Handles each deadline up to that time, in order.
     fn at(&mut self, ms: u64) -> &mut Scene {
         let until = Time::from_nanos(ms * 1_000_000);
         while let Some(due) = self.node.next_deadline().filter(|due| *due <= until) {
@@ -78,7 +78,7 @@ impl Scene {
         self
     }
 
-    /// Does what the shell does at the end of a turn.
+    /// Flushes all dirty connections once, as the event loop does at the end of a turn.
     fn settle(&mut self) {
         while let Some(id) = self.node.poll_dirty() {
             let waiting = self.node.poll_output(id).len();
@@ -89,7 +89,8 @@ impl Scene {
         }
     }
 
-    /// Returns the addresses that are dialled now.
+    /// Returns the addresses and connections that the server has requested to connect since the
+    /// last call.
     fn tried(&mut self) -> Vec<(IpAddr, ConnId)> {
         self.settle();
         let mut tried = Vec::new();
@@ -135,13 +136,14 @@ fn the_next_address_is_tried_in_parallel_after_250_ms() {
     scene.at(499).tries_none();
     scene.at(500).tries("::2");
     scene.at(750).tries("::3");
-    // The first attempt ends only after its own time limit, because a slow path can work too.
+    // An attempt ends only after its own time limit, because a slow address can still answer. The
+    // limit is 3,000 ms.
     scene.at(2_999);
     assert_eq!(scene.node.connections(), 5, "four, and the client");
     scene.at(3_000).tries_none();
     assert_eq!(scene.node.connections(), 4);
-    // The second is connected. The other attempts go on for now, because the second may not speak
-    // TLS.
+    // The second address is connected. The other attempts continue, because the second connection
+    // has no TLS yet.
     scene.node.handle_connection_made(second, scene.now);
     scene.at(3_750).tries_none();
     assert_eq!(scene.node.connections(), 2);
@@ -156,7 +158,7 @@ fn a_failed_address_starts_the_next_attempt_at_once() {
     let second = scene.tries("192.0.2.1");
     scene.at(20).lost(second, "Connection refused");
     scene.tries("::2");
-    // The time until the next attempt is counted from now.
+    // A failure restarts the 250 ms until the next attempt, so it begins at 270 ms.
     scene.at(250).tries_none();
     scene.at(269).tries_none();
     scene.at(270).tries("192.0.2.2");
@@ -187,8 +189,8 @@ fn the_client_gets_an_error_when_all_addresses_fail() {
         "{answer}"
     );
     assert_eq!(scene.node.connections(), 1);
-    // Within one second the same addresses are tried. After that, the name is looked up again,
-    // because the addresses may have changed.
+    // For one second after a failure, a new question tries the same addresses. After that, the name
+    // is looked up again, because its addresses may have changed.
     scene.at(100).ask();
     let first = scene.tries("::1");
     scene.lost(first, "No route to host");
@@ -207,7 +209,8 @@ fn a_lost_client_cancels_its_connection_attempts() {
     assert_eq!(tried.len(), 3);
     let (_, first) = tried[0];
     scene.lost(scene.client, "reset");
-    // A connection that is made in the same turn sends nothing.
+    // The connection succeeds in the same turn in which the client is lost. Nothing is sent on the
+    // connection.
     scene.node.handle_connection_made(first, scene.now);
     assert_eq!(scene.node.poll_output(first), b"");
     scene.settle();

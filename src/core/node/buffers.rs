@@ -32,8 +32,9 @@ impl Slot {
         }
     }
 
-    /// Returns the connection's kind, or `None` if it is never evicted. Links are not: what a
-    /// neighbour has not taken is in the feed, and a link's buffers are small.
+    /// Returns the connection's kind, or `None` if the connection is never evicted. A link to a
+    /// known neighbour is never evicted: its buffers are small, because unsent records stay in the
+    /// feed.
     fn evictable(&self) -> Option<Kind> {
         match &self.session {
             Session::Client(_) => Some(Kind::Client),
@@ -44,8 +45,9 @@ impl Slot {
         }
     }
 
-    /// Returns the rank for an eviction: the greatest goes first. Bytes that every connection over
-    /// TLS holds do not count, because an idle client is not at fault.
+    /// Returns the connection's rank. Connections with a greater rank are evicted first. The rank
+    /// is bytes times age, then bytes. Bytes that an idle TLS connection holds too do not count in
+    /// the product.
     fn rank(&self, now: Time) -> (u64, u64) {
         let bytes = self.share.above(self.least_held_bytes());
         let age_ms = self.share.age(now).as_millis() as u64;
@@ -54,8 +56,8 @@ impl Slot {
 }
 
 impl Node {
-    /// The output has grown after [`Node::poll_disposition`] counted the connection's buffers. They
-    /// are counted again.
+    /// Counts the connection's buffers again. Call this if the output has grown after
+    /// [`Node::poll_disposition`] counted the buffers.
     #[inline]
     pub fn handle_flushed(&mut self, id: ConnId, now: Now) {
         self.account(id, now.time);
@@ -71,8 +73,8 @@ impl Node {
         }
     }
 
-    /// Closes connections if all buffers together hold more than the budget. One scan chooses as
-    /// many as needed.
+    /// If all buffers together hold more than the budget, closes connections until the sum is low
+    /// enough. The connections are sorted once.
     #[cold]
     pub(super) fn evict(&mut self) {
         let now = self.now;
@@ -100,7 +102,7 @@ impl Node {
         self.tally.buffers.tell(limits, now.time);
     }
 
-    /// Closes a connection and frees its buffers. Nothing more is sent on it.
+    /// Closes connection `id` and frees its buffers. No more bytes are sent on the connection.
     fn evict_one(&mut self, id: ConnId, now: Now) {
         let Some(slot) = self.sessions.get_mut(id) else {
             return;
@@ -112,7 +114,7 @@ impl Node {
             bytes: slot.share.bytes(),
             age_ms: slot.share.age(now.time).as_millis() as u64,
         };
-        // TLS goes first: no alert and no `close_notify` is sent.
+        // The TLS session is dropped first, so no alert and no `close_notify` is sent.
         slot.tls = None;
         match &mut slot.session {
             Session::Client(client) => {
@@ -151,7 +153,8 @@ mod tests {
     use crate::core::node::{Io, Request, Wants, drive};
     use crate::core::session::connection_error::SocketError;
 
-    /// Sockets that take so many bytes in each write: 0, unless the test says otherwise.
+    /// Simulated sockets. Each write to a socket accepts the number of bytes in `taken`. A socket
+    /// that is not in `taken` is not writable.
     #[derive(Default)]
     struct Sockets {
         now: u64,
@@ -226,13 +229,13 @@ mod tests {
             id
         }
 
-        /// The connection sends bytes at that time.
+        /// Passes `bytes` from the connection to the server at the time `ms`, and ends the turn.
         fn send(&mut self, id: ConnId, bytes: &[u8], ms: u64) {
             self.node.handle_data_received(id, bytes, at(ms));
             self.end_turn(ms);
         }
 
-        /// The client asks for an answer of about so many bytes.
+        /// Sends commands whose answers have about `bytes` bytes together.
         fn ask(&mut self, id: ConnId, bytes: usize, ms: u64) {
             for _ in 0..bytes / 4_000 {
                 self.send(id, &[&vec![b'x'; 3_997][..], b"\n"].concat(), ms);
@@ -245,7 +248,8 @@ mod tests {
             self.node.check_invariants().unwrap();
         }
 
-        /// From now on, the socket takes `bytes` in each write. It does so now.
+        /// From now on, each write to the socket accepts `bytes` bytes. Ends a turn in which the
+        /// server writes.
         fn take(&mut self, id: ConnId, bytes: usize, ms: u64) {
             self.sockets.taken.insert(id, bytes);
             self.node.handle_writable(id);
@@ -265,8 +269,8 @@ mod tests {
         for &id in &small {
             scene.ask(id, 4_000, 0);
         }
-        // Both have the same amount, from the same time on. The slow one takes a byte in each
-        // second. That is no progress to speak of.
+        // Both clients have the same number of unread bytes, from the same time. The slow client
+        // takes one byte per second, which hardly lowers its age.
         for id in [fast, slow] {
             scene.ask(id, 200_000, 0);
         }
@@ -287,8 +291,8 @@ mod tests {
         assert_eq!(scene.closed(), [slow]);
         assert_eq!(scene.node.tally.counters.evicted, 1);
         assert!(scene.node.tally.buffers.has_room());
-        // Those that are big and do not read any more go next. The small ones have waited for
-        // longer.
+        // The next evictions take the big clients that no longer read, although the small clients
+        // have waited longer.
         while !scene.sockets.closed.contains(&fast) {
             let more = scene.client();
             scene.ask(more, 40_000, 30_000);
@@ -334,7 +338,7 @@ mod tests {
         assert_eq!(scene.node.tally.buffers.held_bytes(), 0);
         scene.end_turn(1);
         assert_eq!(scene.closed(), [client]);
-        // A connection that ends otherwise is not counted any more either.
+        // A connection that is lost without an eviction is not counted any more either.
         let client = scene.client();
         scene.ask(client, 40_000, 1);
         scene.node.handle_connection_lost(client, None, at(1));
@@ -354,7 +358,7 @@ mod tests {
         let held = scene.node.tally.buffers.held_bytes();
         assert!(held > 8_000, "the question is counted: {held}");
         assert!(scene.node.calls.first_waiting().is_some());
-        // What it sends after the question waits with it.
+        // Bytes that the client sends after its question stay in the client's input buffer.
         scene.send(waiting, &vec![b'x'; 20_000], 0);
         let late = scene.client();
         scene.ask(late, 36_000, 5_000);

@@ -20,14 +20,14 @@ use crate::core::session::tls::TlsSession;
 /// The time between two warnings about the same certificate of this server.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The certificates that are watched, and when to check them.
+/// The certificates that the server watches, and the times at which it checks them.
 #[derive(Default)]
 pub(super) struct Certificates {
     /// Links, each with the time at which the certificate of the other side expires.
     links: Vec<(ConnId, UnixTime)>,
     /// The time of the next check of this server's own certificates.
     own_at: Time,
-    /// The earliest deadline of these checks in the heap.
+    /// The earliest certificate check that is in the heap of deadlines.
     armed: Option<Time>,
 }
 
@@ -36,15 +36,15 @@ fn wall(now: Now) -> UnixTime {
 }
 
 impl Node {
-    /// Starts to watch this server's own certificates. The first check is in a day: at a start and
-    /// at a reload, the operator is warned elsewhere.
+    /// Schedules the first check of this server's own certificates in one day. At a start and at a
+    /// reload, other code warns of certificates that expire soon.
     pub(super) fn watch_own_certificates(&mut self, now: Now) {
         self.certificates.own_at = now.time + DAY;
         self.watch_certificates(now);
     }
 
-    /// The TLS handshake of a connection is done. If the connection is a link, the certificate of
-    /// the other side is watched.
+    /// If the connection is a link, watches the certificate of the other side. Called when the TLS
+    /// handshake of the connection is done.
     pub(super) fn watch_link_certificate(&mut self, id: ConnId, now: Now) {
         if let Some(slot) = self.sessions.get(id)
             && let Session::Link(_) = &slot.session
@@ -56,7 +56,8 @@ impl Node {
         }
     }
 
-    /// Adds the time of the next check to the heap, if it is earlier than the one there.
+    /// Adds the time of the next certificate check to the heap of deadlines, unless an earlier
+    /// check is already in the heap.
     fn watch_certificates(&mut self, now: Now) {
         let own = match self.settings.tls.own.is_empty() {
             true => None,
@@ -258,7 +259,7 @@ mod tests {
         let (mut from, mut to) = (&mut dialling, &mut accepting);
         let mut id = dial(from);
         if id.is_none() {
-            // The preset of the herd decides which of the two dials.
+            // The built-in configuration decides which of the two servers dials.
             (from, to) = (to, from);
             id = dial(from);
         }

@@ -18,7 +18,8 @@ use crate::core::session::tls::{REJECTED_ALERT, Tls, TlsSession};
 
 /// How a new client is treated: admitted or rejected, with or without TLS.
 pub(super) struct Entry {
-    /// If the client is rejected: the only bytes that are sent to it.
+    /// The bytes that a rejected client gets before the connection is closed. `None` if the client
+    /// is admitted.
     refused: Option<Vec<u8>>,
     /// The TLS session, if clients use TLS.
     pub(super) tls: Option<TlsSession>,
@@ -104,7 +105,7 @@ impl Node {
         }
     }
 
-    /// The call that the client waits for is answered.
+    /// Gives a client the answer to its question, and runs the client's next commands.
     pub(super) fn client_answered(&mut self, id: ConnId, outcome: &mut Outcome, now: Now) {
         self.on_client(id, now, |client, context| {
             client.resume(outcome, context);
@@ -113,8 +114,8 @@ impl Node {
         self.mark_dirty(id);
     }
 
-    /// Asks Places what the client wants to know. If no call can begin, the client gets an error at
-    /// once, and its next commands run.
+    /// Asks Places the question of a client. If no call can begin, the client gets an error at
+    /// once, and the client's next commands run.
     pub(super) fn ask_for(&mut self, id: ConnId, asked: Asked, now: Now) {
         let mut next = Some(asked);
         while let Some(asked) = next.take() {
@@ -160,7 +161,9 @@ impl Node {
         });
     }
 
-    /// The connection of a client is closed.
+    /// Updates the number of clients after the connection of a client was closed. If the server is
+    /// stopping and no client is left, also marks all connections dirty, and logs how many lines
+    /// were omitted.
     pub(super) fn client_lost(&mut self, address: IpAddr, was_rejected: bool) {
         match was_rejected {
             true => self.admission.leave_rejected(),

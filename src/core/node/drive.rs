@@ -16,9 +16,10 @@ use crate::core::session::disposition::Disposition;
 
 /// What a [`Node`] needs from outside: sockets, a resolver, a disk and a clock.
 ///
-/// The shell implements this with the real ones. The simulator, fuzz targets and benchmarks have
-/// simulated ones. A method that gets the node uses only its getters. The socket of a connection
-/// exists from `connect`, or from the time it was accepted, until `close`.
+/// The event loop (`src/shell`) implements this trait with the operating system. The simulator,
+/// fuzz targets and benchmarks have simulated implementations. A method with a `&Node` argument may
+/// use only the getters of [`Node`]. A connection that the server dialled has a socket from
+/// `connect` until `close`. An accepted connection has a socket from the start until `close`.
 pub trait Io {
     /// Returns the present time.
     fn now(&mut self) -> Now;
@@ -48,20 +49,21 @@ pub trait Io {
     /// If the connection is broken: the error of the system.
     fn write(&mut self, id: ConnId, bytes: &[u8]) -> Result<usize, SocketError>;
 
-    /// Shuts down the writing side, unless this was done before.
+    /// Shuts down the writing side of the socket. Does nothing if the writing side is already shut
+    /// down.
     fn finish(&mut self, id: ConnId);
 
-    /// Closes the socket. `why` is the reason if the socket is broken, and `None` if the core wants
-    /// the connection closed.
+    /// Closes the socket. `why` is the system's error, or `None` if the core decided to close the
+    /// connection.
     fn close(&mut self, id: ConnId, why: Option<&SocketError>);
 
-    /// The connection is done for this turn, and stays open. `wants` says whether it waits to read
-    /// or to write. If the socket is already ready for that, the connection is served again in the
-    /// next turn.
+    /// The connection is flushed for this turn, and stays open. `wants` says for which events the
+    /// connection waits. If the socket is already ready for one of them, the connection is served
+    /// again in the next turn.
     fn flushed(&mut self, node: &Node, id: ConnId, wants: Wants);
 
-    /// Whether the turn ends here, between two steps. A simulator crashes servers at such points.
-    /// Steps that were not done are left for the next turn.
+    /// Whether the turn ends here, between two steps. The simulator crashes servers at such points.
+    /// The steps that are left run in the next turn.
     fn is_interrupted(&mut self) -> bool {
         false
     }
@@ -76,11 +78,12 @@ pub struct Wants {
     pub write: bool,
 }
 
-/// Ends a turn: handles the deadlines that were due at `began`, then does what the server requests
-/// until nothing is left. Before this, the caller has passed the events of the turn to the server.
+/// Ends a turn: handles the deadlines that were due at `began`, then repeats requests, disk work
+/// and flushes until nothing is left. Before this, the caller passes the events of the turn to the
+/// server.
 ///
-/// `began` is a time before the events of the turn were read. So if bytes of a peer arrived before
-/// the peer's deadline, they are handled first, even if this process did not run for a while.
+/// `began` is a time before the events of the turn were read. So bytes that arrived before their
+/// deadline are handled before that deadline, even if this process did not run for a while.
 pub fn drive(node: &mut Node, io: &mut impl Io, began: Now) {
     node.handle_deadlines(began);
     let now = io.now();
@@ -120,7 +123,8 @@ fn perform_requests(node: &mut Node, io: &mut impl Io, now: Now) {
     }
 }
 
-/// Starts all disk work that is due. A server that starts or ends calls this without [`drive`].
+/// Starts all disk work that is due. The caller uses this instead of [`drive`] while the server
+/// starts or ends.
 pub fn perform_disk_work(node: &mut Node, io: &mut impl Io, now: Now) {
     while let Some(work) = node.poll_disk_work(now) {
         if let Some(done) = io.perform(node, work) {

@@ -19,8 +19,8 @@ use crate::core::session::disposition::Disposition;
 const IN_2021: u64 = 1_621_464_827_000_000_000;
 const IN_2023: u64 = 1_684_536_827_000_000_000;
 
-/// A server with a client that has asked for places, and a simulated Google Places. The certificate
-/// of Places is valid only in 2021.
+/// A server, a client that has asked a question about places, and a simulated Google Places. The
+/// certificate of the simulated Places is valid only in 2021.
 struct Scene {
     node: Node,
     client: ConnId,
@@ -93,8 +93,8 @@ fn connected_at(wall: u64) -> Scene {
 }
 
 impl Scene {
-    /// Passes the output of the exchange to Places, and the reply back. Returns the length of the
-    /// output.
+    /// Passes the output of the exchange to Places, then passes the reply of Places to the node.
+    /// Returns the length of the output.
     fn flush(&mut self) -> usize {
         let Scene {
             node,
@@ -111,7 +111,7 @@ impl Scene {
         output.len()
     }
 
-    /// Passes the bytes that Places wants to send to the node.
+    /// Passes all bytes that Places has to send to the node.
     fn answer(&mut self) {
         let mut answer = Vec::new();
         self.places.write_tls(&mut answer).unwrap();
@@ -127,8 +127,8 @@ impl Scene {
     }
 }
 
-/// Returns the output for the client and the plaintext that Places received, if the wall clock of
-/// the server shows `wall`.
+/// Runs an exchange while the server's wall clock shows `wall`. Returns the output for the client,
+/// and the plaintext that Places received.
 fn asked_at(wall: u64) -> (String, String) {
     let mut scene = connected_at(wall);
     for _ in 0..4 {

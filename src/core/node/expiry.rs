@@ -1,14 +1,15 @@
 //! Removes records that are older than `limits.record_ttl_ms`.
 //!
 //! The age counts from the record's [effective
-//! time](crate::core::wire::posix_time::effective_time), which is computed from the record's line.
-//! So all servers expire the record without a message, each when its own clock has reached the end
-//! of the record's time to live. The table does not give out expired records. A sweep, a search of
-//! the table in small steps, removes them.
+//! time](crate::core::wire::posix_time::effective_time). Every server computes the same effective
+//! time from the record's line. So no message is needed: each server expires the record when its
+//! own clock has reached the end of the time to live. The table does not give out expired records.
+//! A sweep, which is a search of the table in small steps, removes them.
 //!
 //! A tombstone expires in the same way, and later than the record that it replaced. A record that
-//! won by its epoch, because clocks disagree, can expire before the record that it replaced. A
-//! server that lagged meanwhile can then bring the older record back, until that expires too.
+//! won by a greater epoch can have an earlier effective time than the record that it replaced. Then
+//! the winner expires first. A server that has not received the winner can send the older record
+//! again, until the older record expires too.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::core::wire::posix_time::PosixTime;
 
 /// The time between two steps of a sweep.
 const STEP_EVERY: Duration = Duration::from_millis(100);
-/// The number of slots of the table that one step checks. That takes less than a millisecond.
+/// The number of slots of the table that one step checks. A step takes less than a millisecond.
 const STEP_PLACES: usize = 4_000;
 
 impl Node {
@@ -39,7 +40,8 @@ impl Node {
         self.expired += self.records.sweep(STEP_PLACES) as u64;
     }
 
-    /// Returns the number of records that have expired since the start.
+    /// Returns the number of records that this server has removed since its start because they had
+    /// expired.
     #[must_use]
     pub fn expired(&self) -> u64 {
         self.expired
@@ -90,7 +92,7 @@ mod tests {
         assert!(!known(&mut node, "new", 60_200));
         assert_eq!((node.records().len(), node.records().digest()), (0, 0));
         node.check_invariants().unwrap();
-        // A record that is too old when it arrives is answered, but not stored.
+        // An `IAMAT` whose record is already too old gets an answer, but the record is not stored.
         let late = ask(&mut node, client, &iamat, 61_000);
         assert_eq!(late.lines().count(), 2);
         assert!(node.records().is_empty());

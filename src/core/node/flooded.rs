@@ -1,4 +1,4 @@
-//! Floods of connections to the neighbours' port, and a neighbour that dials meanwhile. The time is
+//! Tests of a neighbour that dials while an attacker floods the neighbours' port. The time is
 //! virtual.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,27 +13,27 @@ use crate::core::link::proof::{Nonce, Parties, Side};
 use crate::core::session::disposition::Disposition;
 use crate::core::session::tally::Counters;
 
-/// The time that bytes need from the neighbour to the server, or back.
+/// The time that bytes need from Riley to the server, or from the server to Riley.
 const ONE_WAY_MS: u64 = 10;
-/// The neighbour has to be linked by then.
+/// The time within which Riley must be linked.
 const SOON_MS: u64 = 5_000;
-/// The connections that an attacker makes in each millisecond: 44,000 in each second.
+/// The number of connections that the attacker makes in each millisecond: 44,000 in each second.
 const IN_A_MS: u64 = 44;
 const NONCE: Nonce = [9; 16];
 
-/// Where the connection of an attacker with this number comes from.
+/// Returns the source address of the attacker's connection with this number.
 type Flood = fn(u64) -> IpAddr;
 
 /// Jaquez, which Riley dials.
 struct Scene {
     node: Node,
     ms: u64,
-    /// The connection of Riley, and what the server has sent on it.
+    /// The connection of Riley, and the bytes that the server has sent on that connection.
     riley: Option<(ConnId, Vec<u8>)>,
 }
 
 impl Scene {
-    /// `host` is where Riley is, by the configuration of Jaquez.
+    /// Returns the server Jaquez. In its configuration, Riley has the address `host`.
     fn new(host: &str, limits: Limits) -> Scene {
         let config = HerdConfig::load(&Source::Name, Some("Jaquez")).unwrap();
         let mut settings = config
@@ -62,7 +62,7 @@ impl Scene {
         self.node.handle_neighbour_connected(address, at(self.ms))
     }
 
-    /// Ends the turn, and lets one millisecond pass.
+    /// Ends the turn, and advances the clock by one millisecond.
     fn turn(&mut self) {
         let now = at(self.ms);
         self.node.handle_deadlines(now);
@@ -92,8 +92,9 @@ impl Scene {
         &self.node.tally.counters
     }
 
-    /// Lets Riley dial from `from`, again and again as a server does, while `flood` returns where
-    /// each connection of an attacker comes from. Returns the time until it is linked.
+    /// Riley dials from `from`, with the waits of a server, until it is linked. Meanwhile an
+    /// attacker makes connections from the addresses that `flood` returns. Returns the milliseconds
+    /// from the first dial until the link.
     fn links_within(&mut self, from: IpAddr, flood: Flood) -> Option<u64> {
         let begun = self.ms;
         let (mut number, mut wait, mut dial_at) = (0, 100, begun + 1_000);
@@ -106,7 +107,7 @@ impl Scene {
             let now = at(self.ms);
             if self.riley.is_none() && self.ms >= dial_at {
                 proof_at = None;
-                // It learns of the end of this attempt only later.
+                // Riley learns that the attempt has failed only one round trip later.
                 dial_at = self.ms + 2 * ONE_WAY_MS + wait;
                 wait = (wait * 2).min(1_000);
                 if let Some(id) = self.connects(from) {
@@ -155,12 +156,12 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// The 256 networks of 64 bits of one IPv6 network of 56 bits.
+/// Returns one of the 256 /64 networks in one IPv6 /56.
 fn one_56(number: u64) -> IpAddr {
     Ipv6Addr::new(0x2001, 0xdb8, 7, (number % 256) as u16, 0, 0, 0, 1).into()
 }
 
-/// A hundred IPv4 addresses in as many networks.
+/// Returns one of a hundred IPv4 addresses. Each address is in another network.
 fn a_hundred(number: u64) -> IpAddr {
     Ipv4Addr::new(203, (number % 100) as u8, 113, 7).into()
 }
@@ -196,7 +197,7 @@ fn a_flood_from_few_networks_does_not_block_another_address() {
         let mut scene = Scene::new("192.0.2.7", Limits::default());
         let linked = scene.links_within(ip("198.51.100.9"), flood);
         assert!(linked.is_some(), "{name}: {:?}", scene.counters());
-        // A network has 20 connections, and then 2 in each second.
+        // A network may make 20 connections at once, and 2 per second after that.
         let come = IN_A_MS * scene.ms;
         let most = networks * (20 + 2 * scene.ms / 1_000 + 1);
         let throttled = scene.counters().unproven_throttled;
@@ -223,14 +224,15 @@ fn only_old_unproven_connections_are_displaced() {
     scene.turn();
     assert!(scene.node.session(first).is_none() && scene.node.session(second).is_some());
     assert_eq!(scene.counters().unproven_displaced, 1);
-    // One that was told its last words gives its place up at once.
+    // A connection that is closing gives up its place at once.
     let now = at(scene.ms);
     scene.node.handle_data_received(third, b"nonsense\n", now);
     scene.node.handle_data_received(second, b"HERD ", now);
     assert!(scene.connects(from(4)).is_some());
     scene.turn();
     assert!(scene.node.session(third).is_none() && scene.node.session(second).is_some());
-    // An origin that has a place does not take that of another.
+    // A new connection takes the place of a connection from its own origin, if there is one. If
+    // that connection is young, the new connection is refused.
     scene.ms = 700;
     let [two, four] = [from(2), from(4)];
     assert_eq!(scene.connects(four), None, "its own connection is young");
@@ -265,7 +267,7 @@ fn neighbour_addresses_have_their_own_unproven_slots() {
     let left = own.iter().filter(|&&id| scene.node.session(id).is_some());
     assert_eq!(left.count(), 1);
     assert!(scene.node.session(displaced).is_some());
-    // The neighbour's network is not throttled together with the neighbour.
+    // The rate limit of Riley's network does not apply to Riley's own address.
     while scene.counters().unproven_throttled == 0 {
         scene.connects(ip("192.0.2.9"));
     }
@@ -307,7 +309,7 @@ fn unproven_limits_cover_loopback_only_if_set() {
     assert_eq!(come(&limits), 4);
 }
 
-/// Returns the names whose look-up is requested now.
+/// Returns the names whose look-up the server requests now.
 fn asked(scene: &mut Scene) -> Vec<String> {
     let requests = std::iter::from_fn(|| scene.node.poll_request());
     let host = |request| match request {
@@ -318,7 +320,7 @@ fn asked(scene: &mut Scene) -> Vec<String> {
 }
 
 impl Scene {
-    /// Has a server whose neighbours at these hosts dial.
+    /// Returns a scene with one neighbour for each host in `hosts`. All neighbours dial.
     fn with_diallers(hosts: &[&str]) -> Scene {
         let mut scene = Scene::new("192.0.2.7", Limits::default());
         let mut settings = scene.node.settings.clone();
@@ -344,7 +346,7 @@ impl Scene {
         self.node.handle_resolved(host, Ok(addresses), at(self.ms));
     }
 
-    /// Lets time pass, and returns the names whose look-up is requested at the end of it.
+    /// Advances the clock to `ms`. Returns the names whose look-up the server then requests.
     fn asked_at(&mut self, ms: u64) -> Vec<String> {
         self.ms = ms;
         self.node.handle_deadlines(at(ms));
@@ -366,7 +368,7 @@ fn names_of_dialling_neighbours_are_resolved_in_sequence() {
     assert!(scene.connects(ip("192.0.2.1")).is_some());
     assert!(scene.connects(ip("2001:db8::1")).is_some());
     assert_eq!(asked(&mut scene), ["b.test"]);
-    // It hangs, and no other look-up begins until it has ended.
+    // The look-up of `b.test` has no result yet. No other look-up begins until it has ended.
     assert_eq!(scene.asked_at(400), [""; 0]);
     scene.ms = 450;
     scene
@@ -374,7 +376,7 @@ fn names_of_dialling_neighbours_are_resolved_in_sequence() {
         .handle_resolved("b.test", Err("no such name".into()), at(450));
     assert_eq!(asked(&mut scene), [""; 0]);
     assert!(scene.connects(ip("192.0.2.2")).is_none());
-    // A name without an address is looked up again sooner.
+    // If a name has no address, the next round of look-ups begins after 5 s, not 60 s.
     assert_eq!(scene.asked_at(5_449), [""; 0]);
     assert_eq!(scene.asked_at(5_450), ["b.test"]);
     scene.resolved("b.test", &["192.0.2.2"]);
@@ -383,7 +385,7 @@ fn names_of_dialling_neighbours_are_resolved_in_sequence() {
     assert_eq!(scene.asked_at(65_450), ["a.test"]);
     scene.resolved("a.test", &["192.0.2.3"]);
     assert_eq!(asked(&mut scene), ["b.test"]);
-    // A name server that fails takes nothing away.
+    // After a failed look-up, the addresses of the last successful look-up stay in use.
     scene
         .node
         .handle_resolved("b.test", Err("refused".into()), at(65_450));

@@ -9,10 +9,11 @@ use crate::core::base::invariants::hold;
 use crate::core::session::protocol::Protocol;
 
 impl Node {
-    /// Checks that the parts of the server agree with each other. For tests: it visits everything.
+    /// Checks that the parts of the server agree with each other. Only for tests: the check visits
+    /// every connection and record.
     ///
     /// # Errors
-    /// The condition that does not hold, in words.
+    /// A description of the condition that does not hold.
     pub fn check_invariants(&self) -> Result<(), String> {
         self.check_lists()?;
         for (_, slot) in self.sessions.iter() {
@@ -26,7 +27,8 @@ impl Node {
         self.calls.check_invariants()
     }
 
-    /// Checks that each flag of a slot agrees with its list.
+    /// Checks that the flags `is_dirty`, `wants_room` and `held` of each connection agree with the
+    /// three lists of connections. Also checks that each armed deadline is in the heap.
     fn check_lists(&self) -> Result<(), String> {
         let dirty: Vec<ConnId> = self.dirty.iter().collect();
         let once: BTreeSet<ConnId> = dirty.iter().copied().collect();
@@ -57,8 +59,9 @@ impl Node {
         Ok(())
     }
 
-    /// Checks that the sum of all buffers is the sum of what was counted, and that each connection
-    /// was counted after its last change.
+    /// Checks that the budget's sums are the sum of the counted bytes of all connections, and the
+    /// bytes of waiting answers. Also checks that the count of each connection is current, unless
+    /// the connection is dirty.
     fn check_buffers(&self) -> Result<(), String> {
         let mut counted = 0;
         for (id, slot) in self.sessions.iter() {
@@ -80,8 +83,9 @@ impl Node {
         Ok(())
     }
 
-    /// Checks that each client is counted once. A client that waits for a call must be among the
-    /// clients of that call, or of its answer, but not both.
+    /// Checks that the numbers of admitted and rejected clients are right. A client that waits must
+    /// be listed either in its call or in an answer, not in both. A proxy's connection without a
+    /// header must be dirty or in `unidentified`.
     fn check_clients(&self) -> Result<(), String> {
         let (mut admitted, mut rejected) = (0, 0);
         for (id, slot) in self.sessions.iter() {
@@ -118,8 +122,9 @@ impl Node {
         self.admission.check_invariants(admitted, rejected)
     }
 
-    /// Checks that the link of each neighbour leads to that neighbour, and that each unproven link
-    /// is on the list of unproven links. Also checks the readers of the feed.
+    /// Checks that the link of each neighbour is a connection to that neighbour. Each unproven link
+    /// must be closing or in `unproven`. The feed must have the readers of all links, and at most
+    /// two more.
     fn check_links(&self) -> Result<(), String> {
         for neighbour_id in self.herd.ids() {
             let neighbour = self.herd.get(neighbour_id);
@@ -163,8 +168,8 @@ impl Node {
         Ok(())
     }
 
-    /// Checks that the connections kept in the pool are idle, and that each exchange is a
-    /// connection of its call. Also checks the number of connections to Places.
+    /// Checks that the connections in the pool are idle, and that each exchange is listed in its
+    /// call. Also checks the number of connections to Places.
     fn check_exchanges(&self) -> Result<(), String> {
         let exchange = |id: ConnId| self.sessions.get(id)?.session.exchange();
         for &id in self.calls.kept() {

@@ -1,6 +1,7 @@
-//! How a [`Node`] uses its journal: what is written, which output waits for that, and what is read
-//! back at start. A *feed* is the sequence of changes of a server's table. A *position* is the
-//! number of a change in a feed: a server at that position has all changes up to it.
+//! How a [`Node`] uses its journal: which changes it writes, which output waits for these writes,
+//! and what it restores at start. A *feed* is the sequence of changes of a server's table. A
+//! *position* is the number of a change in a feed: a server at that position has all changes up to
+//! that change.
 
 use std::time::Duration;
 
@@ -20,11 +21,11 @@ use crate::core::session::protocol::Protocol;
 use crate::core::table::records::Merge;
 use crate::core::wire::message::At;
 
-/// The time after which a new position in a neighbour's feed is written. After a crash, a neighbour
-/// usually sends at most the updates of this time again.
+/// The time from a change of a neighbour's position until the server writes that position to the
+/// journal. After a crash, the neighbour usually repeats at most the updates of this time.
 const HEARD_EVERY: Duration = Duration::from_secs(1);
 
-/// The journal, and the connections that wait for it.
+/// The journal, and the connections that wait for the journal.
 pub(super) struct Journal {
     durability: Durability,
     /// Connections whose next line waits until there is room in the journal.
@@ -32,10 +33,10 @@ pub(super) struct Journal {
     /// Clients and operators whose answers wait until the records that the answers promise are
     /// written.
     held: Vec<ConnId>,
-    /// The time at which these clients are closed without an answer, if the disk refuses the
-    /// journal.
+    /// The time at which the connections in `held` are closed without an answer. Set only while the
+    /// disk refuses journal writes.
     held_due: Option<Time>,
-    /// The time at which the positions of the neighbours' feeds are written.
+    /// The time at which [`Node::note_heard`] runs next.
     heard_due: Option<Time>,
     /// The journal's earliest deadline in the heap.
     armed: Option<Time>,
@@ -46,13 +47,13 @@ impl Journal {
         &mut self.durability
     }
 
-    /// Returns the connections that wait for room, and the clients whose answers are held.
+    /// Returns the lists `want_room` and `held`.
     pub(super) fn waiting(&self) -> (&[ConnId], &[ConnId]) {
         (&self.want_room, &self.held)
     }
 
-    /// Puts a connection on the lists of what it waits for. For a link, also makes sure that the
-    /// positions of its neighbour are written within a second.
+    /// Adds a connection that waits for room to `want_room`. Adds a connection whose answers wait
+    /// for a write to `held`. For a link, also calls [`Journal::note_heard_soon`].
     #[inline]
     pub(super) fn watch(&mut self, id: ConnId, slot: &mut Slot, herd: &Herd, now: Now) {
         let held = slot.session.held_until() > self.durability.released();
@@ -69,8 +70,9 @@ impl Journal {
         }
     }
 
-    /// Makes sure that the positions of a neighbour are written within a second. These are the
-    /// position up to which we received its feed, and the position in our feed that it was told.
+    /// Schedules [`Node::note_heard`] within a second, if the journal lacks a position of the
+    /// neighbour. A neighbour has two positions: how far its feed was received, and the greatest
+    /// position that a `SYNC` has sent to it.
     pub(super) fn note_heard_soon(&mut self, neighbour: &Neighbour, now: Now) {
         let is_unnoted = neighbour.unnoted_heard().is_some() || neighbour.unnoted_told().is_some();
         if self.heard_due.is_none() && is_unnoted {
@@ -84,8 +86,7 @@ impl Node {
     /// each entry of the journal, then [`Node::journal_opened`], all before any other event.
     pub fn keep_journal(&mut self, fsync: Fsync) {
         let neighbours = self.herd.iter();
-        // Each neighbour has two entries: the received position, and the position that the
-        // neighbour was told.
+        // Each neighbour has two entries: `Heard` and `Told`.
         let heard_bytes = neighbours
             .map(|neighbour| Entry::heard_bytes(neighbour.name().len()) as u64 * 2)
             .sum();
@@ -126,7 +127,7 @@ impl Node {
                     Some(Merge::Accepted | Merge::Stale | Merge::Expired) => {}
                     Some(Merge::Full | Merge::UnknownServer | Merge::NotAdmitted) | None => {
                         // The sequence number stays used, because neighbours may have received the
-                        // record.
+                        // change.
                         self.records.restore_place(seq);
                         warn!(
                             "journal: change {seq} is no record that this version understands; it was left out"
@@ -144,8 +145,9 @@ impl Node {
                 neighbour,
                 position,
             } => {
-                // The records up to there may have expired before a compaction copied them. Without
-                // their numbers, the neighbour's position would look like a rolled back history.
+                // A compaction does not copy expired records. So the last changes up to `position`
+                // may be missing from the journal. Their numbers must stay used. Otherwise the
+                // neighbour's position would look like a rollback of this server's data.
                 self.records.restore_place(position);
                 self.herd.restore_told(neighbour, position);
             }
@@ -176,8 +178,8 @@ impl Node {
         Some(journal.durability.bound(journal_bytes(&self.records)))
     }
 
-    /// Returns the next piece of disk work. It is called until it returns `None`, before any output
-    /// is written to a socket.
+    /// Returns the next piece of disk work. The driver calls this until it returns `None`, before
+    /// the driver writes output to sockets.
     pub fn poll_disk_work(&mut self, now: Now) -> Option<DiskWork> {
         self.journal.as_ref()?;
         let work = self.work_of_journal(now);
@@ -235,8 +237,9 @@ impl Node {
         }
     }
 
-    /// If there is room, or if the disk is known to be full, lets the connections continue that
-    /// wait for room. Returns whether there were any.
+    /// Resumes the connections in `want_room`, unless the journal is still reserving room. If the
+    /// disk is full, the commands of these connections are refused. Returns whether the list had
+    /// any connection.
     fn wake_for_room(&mut self, now: Now) -> bool {
         let Some(journal) = &mut self.journal else {
             return false;
@@ -268,15 +271,15 @@ impl Node {
             .map_or(u64::MAX, |journal| journal.durability.released())
     }
 
-    /// Returns the sequence number up to which everything is in the journal. Without a journal,
-    /// this is `u64::MAX`.
+    /// Returns the sequence number of the last change that is in the journal, together with all
+    /// changes before it. Without a journal, returns `u64::MAX`.
     pub(super) fn appended_through(&self) -> u64 {
         let journal = self.journal.as_ref();
         journal.map_or(u64::MAX, |journal| journal.durability.appended_through())
     }
 
-    /// Marks the clients dirty whose answers wait for the journal, because more output may be sent
-    /// now.
+    /// Marks the connections in `held` dirty, because the journal may now allow more of their
+    /// output.
     pub(super) fn release_held(&mut self) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -289,8 +292,8 @@ impl Node {
         }
     }
 
-    /// Closes clients whose answers cannot be sent, because the disk refuses the records that the
-    /// answers promise. The records cannot be undone, because neighbours may have received them.
+    /// Closes the connections in `held`, because the disk refuses the records that their answers
+    /// promise. The records stay in the table, because neighbours may have received them.
     fn let_held_go(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -334,8 +337,8 @@ impl Node {
         }
     }
 
-    /// Writes the positions of the neighbours' feeds to the journal: from time to time, and before
-    /// the server ends.
+    /// Writes the neighbours' positions that the journal lacks. This happens a second after a
+    /// position has changed, and before the server ends.
     pub fn note_heard(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else {
             return;

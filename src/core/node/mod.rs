@@ -23,10 +23,10 @@
 //! A new round of dirty connections begins with a check of the buffers of all connections. If they
 //! hold more than `limits.buffer_bytes`, some connections are closed in this round.
 //!
-//! Nearly all events run inside one function, `Node::handle`. After the event, it does what can
-//! follow from any event: it gives connections to waiting calls, and answers to clients. A call is
-//! one question to Google Places. The exceptions are `handle_writable`, `handle_reload` and
-//! `handle_secrets`: they do not change calls.
+//! Nearly all events run inside one function, `Node::handle`. After the event, this function gives
+//! connections to waiting calls, and answers to clients, because any event can make that possible.
+//! A call is one question to Google Places. The exceptions are `handle_writable`, `handle_reload`
+//! and `handle_secrets`: they do not change calls.
 //!
 //! # Sessions
 //!
@@ -43,9 +43,9 @@
 //! | [`Link`](crate::core::link::Link) | [`link::Effect`](crate::core::link::Effect): the link replaces another one; this server's data was rolled back to an older copy; the connection is lost |
 //! | [`Exchange`](crate::core::places::exchange::Exchange) | [`exchange::Effect`](crate::core::places::exchange::Effect): the TLS handshake is done; the response is complete; the exchange failed; the connection is lost |
 //!
-//! After the prefix `handle_`, and in the sessions, method names are those of `asyncio.Protocol`
-//! where it has one. Nothing here blocks or reads a clock: the time is an argument. This example
-//! passes the events of one client by hand:
+//! After the prefix `handle_`, and in the sessions, a method has the name of the matching method of
+//! `asyncio.Protocol`, if there is one. Nothing here blocks or reads a clock: the time is an
+//! argument. This example passes the events of one client by hand:
 //!
 //! ```
 //! use herd_mio::config::{HerdConfig, Overrides, Source};
@@ -143,15 +143,16 @@ struct Slot {
     is_dirty: bool,
     /// The connection's earliest deadline in the heap.
     armed: Option<Time>,
-    /// The connection is on the list of connections that wait for room in the journal.
+    /// The connection is in `Journal::want_room`.
     wants_room: bool,
-    /// The connection is on the list of clients whose answers wait for the journal.
+    /// The connection is in `Journal::held`.
     held: bool,
-    /// What its buffers held when it was last counted.
+    /// The number of bytes of the connection's buffers, as last counted.
     share: Share,
 }
 
-/// The size of what is kept for each connection, beside its buffers: its slot, and its deadlines.
+/// The number of bytes of memory for each connection apart from its buffers: the slot and the
+/// deadlines.
 pub const CONNECTION_BYTES: usize =
     size_of::<Slot>() + size_of::<u32>() + 2 * size_of::<(Time, Timer)>();
 
@@ -167,23 +168,24 @@ enum Timer {
     Resolve,
     /// The addresses of neighbours that dial are looked up again.
     LookUps,
-    /// The last turn left answers of Places, which are delivered now.
+    /// The last turn did not deliver all answers of Places. They are delivered now.
     Answers,
-    /// `places.max_per_second` lets another question through.
+    /// `places.max_per_second` allows another question now.
     Second,
     /// A certificate may have ended, or may end soon.
     Certificates,
-    /// The next step of the search for expired records.
+    /// The next step of the sweep for expired records.
     Sweep,
-    /// The server is stopping. Clients that wait for Places get an error now.
+    /// It is time to log how many lines about failed commands were omitted from the log.
     LastAnswers,
     /// It is time to log how many lines about failed commands were left out of the log.
     LeftOut,
     /// It is time to log which connections were evicted.
     Evictions,
-    /// The journal may have work for the disk, or clients that have waited too long for the disk.
+    /// The journal may have disk work or positions to write, or clients may have waited too long
+    /// for the disk.
     Journal,
-    /// The server is stopping. Connections that are left are closed now.
+    /// The server is stopping. The connections that are still open are closed now.
     Stop,
 }
 
@@ -203,13 +205,14 @@ pub struct Node {
     phase: Phase,
     sessions: Slots<Slot>,
     admission: Admissions,
-    /// The connections to the neighbours' port that have not proven a name.
+    /// The connections to the neighbours' port whose peers have not proven a name.
     unproven: UnprovenPeers,
-    /// The number of neighbours that this round of look-ups is done with: see `unproven.rs`.
+    /// The number of neighbours that are done in this round of look-ups: see `unproven.rs`.
     looked_up: usize,
-    /// Connections of proxies whose header had not arrived at the last check, the oldest first.
+    /// The proxies' connections that wait for a PROXY header, the oldest first. Connections that
+    /// got their header or were closed are removed only when the list is full.
     unidentified: VecDeque<ConnId>,
-    /// The number of refused connections of proxies, by [`Refusal::kind`].
+    /// The number of refused proxies' connections, by [`Refusal::kind`].
     proxied_refused: [u64; Refusal::KINDS],
     records: Records,
     /// The number of records that have expired.
@@ -217,13 +220,13 @@ pub struct Node {
     tally: Tally,
     herd: Herd,
     calls: Calls,
-    /// Answers of Places, each with the clients that wait for it. They are delivered at the end of
-    /// every event.
+    /// Answers of Places, each with the clients that wait for the answer. `handle` delivers answers
+    /// after every event.
     answers: VecDeque<(Vec<ConnId>, Outcome)>,
     /// This turn has delivered the maximum number of answers. The others wait for the next turn.
     answers_wait: bool,
-    /// The time at which `places.max_per_second` lets the next question through, if calls wait for
-    /// that.
+    /// The time at which `places.max_per_second` allows the next question. Before this time, no
+    /// waiting call gets a connection.
     second_due: Option<Time>,
     resolver: Resolver,
     /// The journal, if the server has a data directory.
@@ -231,9 +234,9 @@ pub struct Node {
     deadlines: Deadlines<Timer>,
     requests: VecDeque<Request>,
     dirty: Dirty,
-    /// The last change that may be sent; the change up to which everything is in the journal; the
-    /// number of records that the table lacks because of a limit. When one of these numbers
-    /// changes, all links are marked dirty, and the clients that wait for the journal.
+    /// Three numbers: the last change that may be sent; the last change that is in the journal; the
+    /// number of neighbours' records that this server refused because of a limit. See
+    /// `Node::announce_released`.
     announced: (u64, u64, u64),
     entropy: Entropy,
     /// The wall clock that rustls reads.
@@ -336,14 +339,14 @@ impl Node {
         self.boot
     }
 
-    /// Returns the table: the position of every client.
+    /// Returns the table: the record of every client.
     #[must_use]
     pub fn records(&self) -> &Records {
         &self.records
     }
 
-    /// Runs the handler of an event, then does what can follow from any event. Nearly every event
-    /// goes through this function.
+    /// Runs the handler of an event, then does what can follow from any event. Nearly all events go
+    /// through this function.
     #[inline]
     fn handle<T>(&mut self, now: Now, event: impl FnOnce(&mut Node) -> T) -> T {
         self.tls_clock.set(now.wall);
@@ -357,13 +360,14 @@ impl Node {
     }
 
     /// A client connected. Returns `None` if there are too many clients, if the server is stopping,
-    /// or if TLS cannot begin: then the caller closes the socket.
+    /// or if TLS cannot begin. After `None`, the caller closes the socket.
     pub fn handle_client_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         self.handle(now, |node| node.client_connected(address))
     }
 
-    /// A peer connected to the neighbours' port. Returns `None` if there is no place for it, if the
-    /// server is stopping, or if TLS cannot begin: then the caller closes the socket.
+    /// A peer connected to the neighbours' port. Returns `None` if all places are taken, if the
+    /// peer's network connects too often, if the server is stopping, or if TLS cannot begin. After
+    /// `None`, the caller closes the socket.
     pub fn handle_neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         self.handle(now, |node| node.neighbour_connected(address, now))
     }
@@ -380,7 +384,7 @@ impl Node {
         self.mark_dirty(id);
     }
 
-    /// The other side has ended its direction, and may still read what we send.
+    /// The other side has shut down its writing side, but may still read.
     pub fn handle_eof_received(&mut self, id: ConnId, now: Now) {
         self.handle(now, |node| node.socket_ended(id, now));
         self.mark_dirty(id);
@@ -396,8 +400,8 @@ impl Node {
         self.handle(now, |node| node.output_sent(id, count, now));
     }
 
-    /// The connection is closed. This is the last event of its id. `why` is the error of the
-    /// system, or `None` if the core wanted the connection closed.
+    /// The connection is closed. No other event with this id follows. `why` is the system's error,
+    /// or `None` if the core decided to close the connection.
     pub fn handle_connection_lost(&mut self, id: ConnId, why: Option<&SocketError>, now: Now) {
         self.handle(now, |node| {
             let Some(mut slot) = node.sessions.remove(id) else {
@@ -461,7 +465,7 @@ impl Node {
         });
     }
 
-    /// New certificates and keys of TLS are used for connections that begin from now on. Open
+    /// Connections that begin from now on use the TLS certificates and keys in `tls`. Open
     /// connections keep the old ones.
     pub fn handle_reload(&mut self, tls: TlsSettings, now: Now) {
         self.settings.tls = self.tls_clock.settings(tls);
@@ -469,8 +473,8 @@ impl Node {
         self.watch_own_certificates(now);
     }
 
-    /// From now on, links are proven with these secrets. Open links stay open. Returns what the
-    /// change means for neighbours that have the old secrets.
+    /// Links that begin from now on are proven with these secrets. Open links stay open. Returns
+    /// whether this server can still link with neighbours that have the old secrets.
     pub fn handle_secrets(&mut self, secrets: Secrets) -> SecretsChange {
         let old = std::mem::replace(&mut self.settings.secrets, secrets);
         self.settings.secrets.change_from(&old)
@@ -489,7 +493,8 @@ impl Node {
             return self.mark_all_dirty();
         }
         self.phase = Phase::Stopping;
-        // The server may end before the deadlines of these log lines.
+        // The lines that these two calls log have later deadlines, and the server may end before
+        // then.
         self.tell_evictions(now);
         self.tally.log_budget.tell(&self.settings.limits);
         let stop_ms = self.settings.limits.stop_ms;
@@ -539,7 +544,7 @@ impl Node {
         self.sessions.get_mut(id).map(|slot| &mut slot.session)
     }
 
-    /// Adds a connection and returns its new id. All ids of connections come from here.
+    /// Adds a connection and returns its new id. No other function makes ids of connections.
     fn admit(
         &mut self,
         tls: Option<TlsSession>,
@@ -558,7 +563,7 @@ impl Node {
         id
     }
 
-    /// Puts a connection on the list of connections to flush before the turn ends.
+    /// Marks a connection dirty. Before the turn ends, [`Node::poll_dirty`] returns the connection.
     fn mark_dirty(&mut self, id: ConnId) {
         let Some(slot) = self.sessions.get_mut(id) else {
             return;

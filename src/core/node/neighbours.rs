@@ -1,6 +1,6 @@
 //! How a [`Node`] manages its links: it dials neighbours, keeps one link to each, and dials again.
-//! A link is a connection to a neighbour: another server of the herd, which the settings name.
-//! `unproven.rs` accepts the links of neighbours that dial.
+//! A link is a connection to a neighbour. A neighbour is another server of the herd that is named
+//! in the settings. `unproven.rs` accepts the links of neighbours that dial.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -128,8 +128,9 @@ impl Node {
         }
     }
 
-    /// The received bytes begin like a TLS handshake. If they are the first bytes on the
-    /// neighbours' port, and TLS is offered there, the connection uses TLS from now on.
+    /// Starts TLS on a connection to the neighbours' port, if TLS is offered there and the
+    /// connection has received no byte before. The caller has seen that the received bytes begin
+    /// like a TLS handshake.
     #[cold]
     pub(super) fn take_offer(&mut self, id: ConnId, now: Now) {
         let Some(NeighbourTls {
@@ -161,7 +162,7 @@ impl Node {
         self.session(id)?.link_mut()
     }
 
-    /// A newer connection to the same neighbour has replaced `old`.
+    /// Ends the link `old`, because a newer connection to the same neighbour replaces it.
     pub(super) fn replace_link(&mut self, old: ConnId, now: Now) {
         if let Some(link) = self.link_mut(old) {
             link.end(LinkError::Replaced, now.time);
@@ -178,9 +179,9 @@ impl Node {
         }
     }
 
-    /// A neighbour's position shows that this server's data was rolled back to an older copy. A new
-    /// life begins, and every link ends, so that each neighbour links again and learns the new
-    /// life's id.
+    /// Begins a new life of this server, because a neighbour's position shows that this server's
+    /// data was rolled back to an older copy. Every link ends, so that each neighbour links again
+    /// and learns the new life's id.
     pub(super) fn begin_life(&mut self, now: Now) {
         self.boot = BootId(self.entropy.number());
         let last_seq = self.records.last_seq();
@@ -203,9 +204,9 @@ impl Node {
         }
     }
 
-    /// A connection that we dialled is closed. If `plain_next` is given, that address is dialled at
-    /// once, without TLS. Otherwise the next address is tried. If no address is left, the neighbour
-    /// is dialled again after a wait.
+    /// Dials a neighbour again after a dialled connection was closed. With `plain_next`, dials that
+    /// address at once, without TLS. Otherwise tries the next address. If no address is left, dials
+    /// again after a wait.
     pub(super) fn dial_again(
         &mut self,
         neighbour: NeighbourId,

@@ -35,8 +35,8 @@ impl Node {
     }
 
     /// Returns the next connection of this round whose output or disposition may have changed.
-    /// Links come before clients, so an update is sent to neighbours before the client that sent it
-    /// gets the answer.
+    /// Links come before clients. So neighbours get an update before the client that sent the
+    /// update gets the answer.
     ///
     /// A round contains each connection that was dirty when the round began, once. It ends with
     /// `None`, and the next call begins the next round. For each connection, call
@@ -58,9 +58,8 @@ impl Node {
         None
     }
 
-    /// Marks all links dirty, and the clients whose answers wait for the journal. This happens only
-    /// if the journal has made progress, or if the number of records that the table lacks has
-    /// changed.
+    /// Marks all links dirty, and the clients whose answers wait for the journal. Does this only if
+    /// one of the numbers in `announced` has changed.
     fn announce_released(&mut self) {
         let last_seq = self.records.last_seq();
         let announced = (
@@ -75,8 +74,8 @@ impl Node {
         }
     }
 
-    /// Returns the bytes to write to the socket, empty if there are none. A link reads the next
-    /// records from its feed here.
+    /// Returns the bytes to write to the socket, or an empty slice. A link reads the next records
+    /// from its feed here.
     pub fn poll_output(&mut self, id: ConnId) -> &[u8] {
         if self.failure().is_some() {
             return &[]; // the output may promise a record that the disk has lost
@@ -135,7 +134,8 @@ impl Node {
 pub(super) struct Dirty {
     links: Vec<ConnId>,
     others: Vec<ConnId>,
-    /// The connections of this round. The first `named` of them were already returned.
+    /// The connections of this round. [`Dirty::next`] has already returned the first `named` of
+    /// them.
     round: Vec<ConnId>,
     named: usize,
     is_round: bool,
@@ -149,8 +149,8 @@ impl Dirty {
         }
     }
 
-    /// Returns all connections that are dirty, including those of this round that were not returned
-    /// yet.
+    /// Returns all dirty connections. These include the connections of this round that were not
+    /// returned yet.
     pub(super) fn iter(&self) -> impl Iterator<Item = ConnId> {
         let round = &self.round[self.named..];
         let lists = self.links.iter().chain(&self.others).chain(round);

@@ -1,5 +1,6 @@
-//! How a [`Node`] treats connections of listed proxies, which are those in `clients.proxies`. It
-//! waits for the PROXY header, which names the client. Then it admits or rejects the client.
+//! How a [`Node`] treats connections of listed proxies, which are the addresses in
+//! `clients.proxies`. The node waits for the PROXY header, which names the client. Then the node
+//! admits or rejects the client.
 
 use std::net::SocketAddr;
 
@@ -12,8 +13,8 @@ use crate::core::client::Client;
 use crate::core::client::proxied::{ClientSource, Proxied, Refusal};
 use crate::core::wire::proxy_header::HeaderError;
 
-/// The text that is sent on a connection without a header. It is for an operator who tries the port
-/// from the proxy's machine, and for a client whose proxy sends no header.
+/// The text that is sent on a proxy's connection that does not begin with a PROXY header. It helps
+/// an operator who connects from the proxy's machine, and a client whose proxy sends no header.
 const IN_AN_ANSWER: &str =
     "a connection from this address has to begin with a PROXY header (clients.proxies)";
 
@@ -63,9 +64,9 @@ impl Node {
         }
     }
 
-    /// Closes a proxy's connection, and logs the reason. The reason is also sent if the other side
-    /// may read it ([`Refusal::is_told`]), and if the clients' port does not use TLS. If too many
-    /// rejected clients are being answered already, the reason is not sent.
+    /// Closes a proxy's connection, and logs the reason. The reason is sent only if
+    /// [`Refusal::is_told`] allows it and the clients' port does not use TLS. If too many rejected
+    /// clients are being answered, the reason is not sent either.
     pub(super) fn refuse_proxied(&mut self, id: ConnId, refusal: Refusal) {
         let is_plain = self.settings.tls.clients.is_none();
         let Some(slot) = self.sessions.get_mut(id) else {
@@ -92,9 +93,9 @@ impl Node {
         self.count_refusal(proxy, refusal);
     }
 
-    /// Counts a refusal. A refusal is logged as a warning if the count of its kind is then a power
-    /// of two. A proxy with a wrong configuration causes a refusal for each of its clients, so the
-    /// other refusals are logged only at level `debug`.
+    /// Counts a refusal. If the number of refusals of this kind is a power of two, logs a warning.
+    /// Otherwise logs only at level `debug`, because a badly configured proxy causes a refusal for
+    /// each of its clients.
     pub(super) fn count_refusal(&mut self, proxy: SocketAddr, refusal: Refusal) {
         let times = &mut self.proxied_refused[refusal.kind()];
         *times += 1;

@@ -35,7 +35,7 @@ const LEAST_KEY_BYTES: usize = 8;
 /// The maximum length of a body that is searched for an error of Google. Such errors are short.
 const MOST_ERROR_BYTES: usize = 65_536;
 
-/// The size of the log line about a question that has no answer, for the log's size limit.
+/// The size of the log line about a failed call, for [`Node::may_log_failure`].
 const FAILED_CALL: Lines = Lines {
     count: 1,
     quoted_bytes: 200,
@@ -46,7 +46,7 @@ const MOST_LOGGED_BYTES: usize = 500;
 
 impl Node {
     /// Asks Places for a client of `origin`. The answer is delivered later through
-    /// `client_answered`, never during this call.
+    /// `client_answered`, never inside this function.
     pub(super) fn ask(
         &mut self,
         question: &Question,
@@ -57,7 +57,8 @@ impl Node {
         if self.settings.places.key.is_none() {
             return Err(ErrorKind::NoKey.error("this server has no key for Google Places; its operator can give it one (HERD_PLACES_KEY)"));
         }
-        // A question that is out is not asked again, so it costs nothing.
+        // If a call with the same question exists, the client joins that call. The question is not
+        // sent again, so it costs nothing.
         if !self.calls.is_asked(question)
             && let Err(over) = self.payer([origin], now)
         {
@@ -83,7 +84,7 @@ impl Node {
         Ok(asked.call)
     }
 
-    /// Returns the first of `origins` that a question of today can be charged to.
+    /// Returns the first of `origins` whose daily quota allows one more question.
     fn payer(
         &self,
         origins: impl IntoIterator<Item = IpAddr>,
@@ -93,16 +94,15 @@ impl Node {
         self.tally.places_budget.payer(origins, quota, now.time)
     }
 
-    /// Gives connections to waiting calls, and answers to the clients that wait for them, until
-    /// nothing more can be done. Every event ends with this. So an answer is never delivered while
-    /// its client handles an event, and nothing here recurses.
+    /// Gives connections to waiting calls, and delivers answers to clients, until nothing more can
+    /// be done. This runs after nearly every event. So an answer is never delivered while its
+    /// client handles an event, and nothing here recurses.
     pub(super) fn work_off_questions(&mut self, now: Now) {
         let mut delivered = 0;
         loop {
             self.carry_calls(now);
-            // Each write of an answer to a socket is an event too, so without this check one turn
-            // would deliver all answers (test:
-            // `a_shared_answer_is_sent_over_several_turns`).
+            // Each write to a socket is an event too. Without this check, one turn would deliver
+            // all answers (test: `a_shared_answer_is_sent_over_several_turns`).
             if self.answers_wait {
                 return;
             }
@@ -143,8 +143,8 @@ impl Node {
         }
     }
 
-    /// Gives the first waiting call a connection, or ends the call. It is the turn of `origin`.
-    /// Returns `false` if the call has to wait.
+    /// Gives call `id` a connection, or ends the call. `origin` is the origin whose turn it is in
+    /// the queue. Returns `false` if the call has to wait.
     fn carry(&mut self, id: CallId, origin: IpAddr, now: Now) -> bool {
         let Some(call) = self.calls.get(id) else {
             debug_assert!(false, "the queue holds only calls that are out");
@@ -199,12 +199,13 @@ impl Node {
         true
     }
 
-    /// Whether one more question may be sent now. If not, the calls are looked at again when it
-    /// may.
+    /// Whether `places.max_per_day` and `places.max_per_second` allow one more question now. If
+    /// only the rate forbids the question, sets a timer for the time at which the next question is
+    /// allowed.
     fn has_room_for_question(&mut self, now: Now) -> bool {
         let (budget, quota) = (&self.tally.places_budget, &self.settings.places.quota);
-        // Each question that is about to be sent counts. If one of them is not sent in the end,
-        // that is an event, and the calls are looked at again.
+        // A call whose connection is still being made counts as one question. If its connection
+        // cannot be made, that event runs the waiting calls again.
         let asked = budget.asked_in_a_day(quota, now.time);
         if asked.is_some_and(|asked| asked + self.calls.races() as u64 >= quota.per_day) {
             return false;
@@ -217,7 +218,7 @@ impl Node {
         false
     }
 
-    /// A question is sent, and charged to `payer`.
+    /// Counts a question that is sent, and charges the question to `payer`.
     fn question_sent(&mut self, payer: IpAddr, now: Now) {
         self.tally.counters.places_asked += 1;
         let quota = &self.settings.places.quota;
@@ -236,7 +237,7 @@ impl Node {
         }
     }
 
-    /// Tries the next address for a call. Attempts that have begun go on.
+    /// Tries the next address for a call. Earlier attempts continue.
     fn next_attempt(&mut self, id: CallId, now: Now) {
         let request = self.request(id);
         let limits = &self.settings.limits;
@@ -262,7 +263,8 @@ impl Node {
         }
     }
 
-    /// The socket of an exchange is connected. Returns the TLS session to begin on it.
+    /// Begins the handshake of an exchange whose socket is connected. Returns the TLS session, or
+    /// `None` if the exchange was closed.
     pub(super) fn tls_of_exchange(
         &mut self,
         id: ConnId,
@@ -274,7 +276,8 @@ impl Node {
         if !exchange.handshake_begun(now.time) {
             return Ok(None);
         }
-        // The handshake gets the same time as connecting before the next address is tried.
+        // The next address is tried only if the handshake is not done after
+        // `limits.places_attempt_ms`.
         let next_at = now.time + self.settings.limits.places_attempt_ms.to_duration();
         if let Some(call) = exchange.call()
             && self.calls.put_off_attempt(call, next_at)
@@ -372,8 +375,8 @@ impl Node {
         self.finish_call(call_id, answer);
     }
 
-    /// The connection of `call` cannot be used any more. Depending on the failure, another address
-    /// is tried, the request is sent again on a new connection, or the call ends.
+    /// Handles the failure of a connection of `call`. Depending on the failure, tries another
+    /// address, sends the request again on a new connection, or ends the call.
     fn call_failed(
         &mut self,
         call: Option<CallId>,
@@ -403,8 +406,8 @@ impl Node {
                 self.calls.retry(id);
             }
             Stage::Overdue | Stage::Silent => {
-                // `expire` ends the wait of the clients whose time is over. The clients that joined
-                // later have time for another attempt.
+                // `expire` answers the clients whose time is over. The clients that joined later
+                // have time for another attempt.
                 self.expire(id, now);
                 if let Some(call) = self.calls.get(id) {
                     info!(
@@ -428,9 +431,9 @@ impl Node {
         }
     }
 
-    /// A connection that was being made for a call has failed. The next address is tried at once.
-    /// If there is none, the call waits for its other connections that are being made. If there are
-    /// none either, the call ends.
+    /// Handles the failure of a connection that was being made for a call. Tries the next address
+    /// at once. If no address is left, waits for the call's other attempts. If no attempt is left
+    /// either, ends the call.
     fn attempt_failed(&mut self, id: CallId, connection: ConnId, failure: &Failure, now: Now) {
         let Failure { reason, stage } = failure;
         let Some(call) = self.calls.get(id) else {
@@ -469,8 +472,8 @@ impl Node {
         }
     }
 
-    /// Answers the clients of a call whose deadline has been reached. If no other client waits for
-    /// the call, the call ends.
+    /// Answers the clients of a call that have reached their own deadline. If no other client waits
+    /// for the call, ends the call.
     fn expire(&mut self, id: CallId, now: Now) {
         let Some(call) = self.calls.get(id) else {
             return;
@@ -510,8 +513,8 @@ impl Node {
         }
     }
 
-    /// A client that waited for an answer is lost. If no other client waits, the call is cancelled,
-    /// as with asyncio's `Task.cancel`.
+    /// Removes a lost client from its call. If no other client waits for the call, cancels the
+    /// call, as with asyncio's `Task.cancel`.
     pub(super) fn asker_lost(&mut self, call: CallId, asker: ConnId, now: Now) {
         if let Some(abandoned) = self.calls.leave(call, asker) {
             if self.may_log_failure() {
@@ -526,8 +529,8 @@ impl Node {
         }
     }
 
-    /// Whether the log may have a line about a question that has no answer. Clients can cause any
-    /// number of such questions, so the lines are limited.
+    /// Whether a line about a failed call may be logged. Clients can cause any number of failed
+    /// calls, so the number of lines is limited.
     fn may_log_failure(&mut self) -> bool {
         let (budget, limits) = (&mut self.tally.log_budget, &self.settings.limits);
         budget.admit_of_places(FAILED_CALL, limits, self.now.time)
@@ -546,9 +549,9 @@ impl Node {
         }
     }
 
-    /// Closes the kept connections that have been idle since `since` or longer. If a NAT or a proxy
-    /// forgot one connection of that age, it has most likely forgotten all of them. Each of them
-    /// would make one call fail.
+    /// Closes the kept connections that have been idle since the time `since` or an earlier time.
+    /// If a NAT or a proxy forgot one connection of that age, it has most likely forgotten the
+    /// others too. Each of them would make one call fail.
     fn close_kept(&mut self, since: Time) {
         let sessions = &mut self.sessions;
         let closed = self.calls.take_old(|id| {
@@ -576,7 +579,7 @@ impl Node {
         }
     }
 
-    /// Gives the answer to the clients of a call that is over.
+    /// Logs the failure of a call that is over, and queues its answer for its clients.
     fn call_over(&mut self, id: CallId, call: &Call, answer: Result<Reply, PlacesError>) {
         if let Err(reason) = &answer
             && self.may_log_failure()
@@ -593,7 +596,7 @@ impl Node {
         self.answers.push_back((askers, outcome));
     }
 
-    /// The server is stopping. All calls end with an error.
+    /// Ends all calls with an error, because the server is stopping.
     pub(super) fn give_up_calls(&mut self, now: Now) {
         for id in self.calls.ids() {
             let connections = self.calls.get(id).map(|call| call.connections().to_vec());

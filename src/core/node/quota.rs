@@ -1,4 +1,4 @@
-//! Questions to Places in a second. The time is virtual.
+//! Tests of `places.max_per_second`. The time is virtual.
 
 use super::{Node, Request};
 use crate::config::{HerdConfig, Overrides, Source};
@@ -12,8 +12,8 @@ fn at(ms: u64) -> Now {
     }
 }
 
-/// Returns a server that may ask Places so many questions in a second. It knows the address of
-/// Places.
+/// Returns a server that may ask Places `per_second` questions per second. The address of Places
+/// needs no look-up.
 fn node(per_second: u64) -> Node {
     let config = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
     let server = config.server("Riley", &Overrides::default());
@@ -28,7 +28,7 @@ fn node(per_second: u64) -> Node {
     Node::new(settings, &[7; 32], at(0))
 }
 
-/// Clients of this origin ask, each something else.
+/// For each radius, a new client of this origin asks a question with that radius.
 fn ask(node: &mut Node, origin: u8, radii: std::ops::Range<u64>) {
     for radius in radii {
         let port = 1_000 + radius;
@@ -39,7 +39,8 @@ fn ask(node: &mut Node, origin: u8, radii: std::ops::Range<u64>) {
     }
 }
 
-/// Advances the time. Returns the number of connections to Places that are begun.
+/// Advances the clock to `ms`. Returns the number of connections to Places that the server has
+/// requested.
 fn connects(node: &mut Node, ms: u64) -> usize {
     while node.next_deadline().is_some_and(|due| due <= at(ms).time) {
         let due = node.next_deadline().unwrap();

@@ -89,7 +89,7 @@ impl From<exchange::Effect> for Effect {
     }
 }
 
-/// Calls the same method for each kind of session.
+/// Evaluates the same expression for each kind of session.
 macro_rules! on_each {
     ($session:expr, $it:ident => $call:expr) => {
         match $session {

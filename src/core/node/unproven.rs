@@ -1,5 +1,6 @@
-//! How a [`Node`] accepts connections to the neighbours' port, and how it knows from which addresses
-//! its neighbours dial. [`crate::core::session::unproven`] has the rules for places.
+//! How a [`Node`] accepts connections to the neighbours' port, and how it learns the addresses from
+//! which its neighbours dial. A *place* is the right to one unproven connection: see
+//! [`crate::core::session::unproven`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -15,18 +16,19 @@ use crate::core::session::herd::{LinkError, NeighbourId};
 use crate::core::session::tls::{Tls, TlsSession};
 use crate::core::session::unproven::{Given, Refusal, Standing};
 
-/// The time between two rounds of look-ups. An answer is used for as long: see
-/// [`crate::core::session::resolver`].
+/// The time between two rounds of look-ups, if all neighbours that dial have a known address. The
+/// resolver caches a result for the same time.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
-/// The same time while a neighbour has no address. Its name may get one when its machine starts.
+/// The time between two rounds of look-ups, if a neighbour that dials has no known address. Its
+/// name may get an address when its machine starts.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
-/// The maximum number of addresses of one neighbour that have places of their own. The name server
-/// chooses how many addresses a name has.
+/// The maximum number of addresses of one neighbour that have their own places. The name server
+/// decides how many addresses a name has.
 const MAX_ADDRESSES: usize = 16;
 
 impl Node {
-    /// Accepts a connection to the neighbours' port, if there is a place for it. This is decided
-    /// before any work for TLS.
+    /// Accepts a connection to the neighbours' port, if the connection gets a place. The place is
+    /// checked before any TLS work.
     pub(super) fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
@@ -50,8 +52,10 @@ impl Node {
         Some(id)
     }
 
-    /// Returns the place of a new connection, and closes the one that had it. Returns `None` if
-    /// there is no place. A flood would fill the log, so only powers of two are warned of.
+    /// Gives a place to a new connection. If that place was taken, closes the old connection. If
+    /// the new connection gets no place, logs the refusal and returns `None`. The log level is
+    /// `warn` only if the number of refusals is a power of two, so that a flood does not fill the
+    /// log.
     fn place_of(&mut self, address: SocketAddr, now: Now) -> Option<Given> {
         let sessions = &self.sessions;
         let standing = |id: ConnId| match sessions.get(id).and_then(|it| it.session.link()) {
@@ -92,16 +96,15 @@ impl Node {
         None
     }
 
-    /// Begins a round in which the names of all neighbours that dial are looked up.
+    /// Begins a round of look-ups of the names of all neighbours that dial.
     pub(super) fn begin_look_ups(&mut self, now: Now) {
         self.looked_up = 0;
         self.look_up_diallers(now);
     }
 
-    /// Goes on with the round, and uses the addresses that are known by now. One name is looked up
-    /// after the other: if all of them hang, they block one thread of the executor, and the rest
-    /// are left for Places and for neighbours that this server dials. Between rounds, nothing is
-    /// looked up.
+    /// Passes the known addresses to `unproven`, then continues the round of look-ups. Only one
+    /// look-up runs at a time. So look-ups that hang block only one thread, and the other threads
+    /// stay free for Places and for neighbours that this server dials.
     pub(super) fn look_up_diallers(&mut self, now: Now) {
         self.know_diallers();
         let left: Vec<NeighbourId> = self.herd.ids().skip(self.looked_up).collect();
