@@ -15,7 +15,7 @@ struct Part {
     bytes: u64,
     /// How the number comes about.
     how: String,
-    /// What an operator lowers if there is too little memory.
+    /// The names of the limits that an operator can lower to make this part smaller.
     limits: &'static str,
 }
 
@@ -74,8 +74,8 @@ impl WorstCase {
         bytes.fold(0, u64::saturating_add)
     }
 
-    /// Returns notes for the operator: the sum is more than the process may have, or it is not
-    /// known how much that is.
+    /// Returns notes for the operator. A note says that the sum is more than the process may have,
+    /// or why the server cannot tell how much the process may have.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let unknown = self.allowed.unknown.iter();

@@ -1,11 +1,11 @@
-//! The reasons for which a client's connection ends, for the log.
+//! The reasons why a client's connection ends, for the log.
 
 use std::fmt;
 
 use crate::core::base::limits::LINE_BYTES;
 use crate::core::session::connection_error::ConnectionError;
 
-/// The reason for which a client's connection ends. In its text, "it" is the client.
+/// The reason why a client's connection ends. In the displayed text, "it" means the client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CloseReason {
     /// A line has more than [`LINE_BYTES`] bytes.

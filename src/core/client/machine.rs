@@ -128,7 +128,8 @@ enum Cause {
     /// The disk refuses writes to the journal. The output that is held back would say that records
     /// are stored, but these records are not stored.
     LetGo,
-    /// The buffers of all connections are full, and this client was chosen to make room.
+    /// The buffers of all connections together are full. The server chose this client to free
+    /// memory.
     Evicted,
     /// The time for lingering is over.
     Lingered,
@@ -168,7 +169,7 @@ impl State {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Linger {
     No,
-    /// For [`BRIEFLY`]. The client was idle when the server stopped: all answers were already sent.
+    /// For [`BRIEFLY`], because all answers were sent before the server stopped.
     Briefly,
     /// Until the client closes, for at most `linger_ms`.
     Long,
@@ -179,9 +180,10 @@ enum Linger {
 enum Input {
     /// More input can come.
     Open,
-    /// The input has ended properly. A last line without LF is run like a line with LF.
+    /// The input has ended with a FIN, and over TLS with `close_notify`. A last line without LF is
+    /// run like a line with LF.
     Ended,
-    /// The input has ended without `close_notify`, so an attacker can have cut it off. A last line
+    /// The input has ended without `close_notify`, so an attacker may have cut it off. A last line
     /// without LF may be incomplete, and is not run.
     CutOff,
 }
@@ -203,9 +205,10 @@ pub struct Client {
     /// Whether more input can come. This is independent of the state, because the input can end in
     /// each state.
     end: Input,
-    /// Whether reading is paused: the output has passed `output_high_bytes`, and has not fallen to
-    /// `output_low_bytes` since. This is independent of the state: an answer of Places can pass the
-    /// limit, and a client in `Closing` has output too.
+    /// Whether reading is paused. The client pauses when its output has more than
+    /// `output_high_bytes`, and goes on when the output has at most `output_low_bytes`. This is
+    /// independent of the state: an answer of Places can pass the limit, and a client in `Closing`
+    /// has output too.
     paused: bool,
     /// Whether the next command waits until the journal has reserved disk space for its record.
     /// Each [`run`](Client::run) computes this flag again. Only a client in the state `Reading`
@@ -215,11 +218,13 @@ pub struct Client {
     held_until: u64,
     /// When the unfinished line began.
     line_since: Option<Time>,
-    /// Set while output can be sent but is not sent yet, and in `Closing`. It is the time at which
-    /// this began, or, if later, the time at which the client last took output.
+    /// The time from which the stall or the lingering is measured. `None` if no output may be sent
+    /// and the state is not `Closing`. Otherwise the time at which that began, or the later time at
+    /// which the socket last took output.
     stalled_since: Option<Time>,
-    /// Whether the client was rejected; the session never changes this flag. A rejected client is
-    /// counted separately, and is `Closing` from the beginning.
+    /// Whether the client was rejected. The session never changes this flag. The node counts
+    /// rejected clients apart from other clients. A rejected client is `Closing` from the
+    /// beginning.
     is_rejected: bool,
     /// The token bucket for log lines about invalid, refused and failed commands of this client.
     /// `None` until there is such a line.
@@ -369,8 +374,8 @@ impl Client {
     /// `line`.
     fn command(&mut self, line: &[u8], input: &[u8], context: &mut Context<'_>) -> Option<Asked> {
         let command = Command::parse(line);
-        // A `ClientHello` can contain the byte LF anywhere, even in its length. So it can look like
-        // a line.
+        // A `ClientHello` can contain the byte LF anywhere, even in its length field. So the
+        // beginning of a `ClientHello` can look like a line.
         if matches!(command, Command::Invalid) && is_hello(input) {
             self.refuse_tls(context);
             return None;
@@ -428,8 +433,8 @@ impl Client {
                         durability.record(seq, context.records.last_epoch(), line);
                         seq
                     } else {
-                        // The answer to a stale record waits for the newer record that is in the
-                        // table.
+                        // The answer to a stale `IAMAT` is sent when the journal has stored the
+                        // newer record.
                         let seq = context.records.seq(iamat.client);
                         debug_assert!(seq.is_some(), "a newer record made it stale");
                         seq.unwrap_or_default()
@@ -496,9 +501,9 @@ impl Client {
         }
     }
 
-    /// Whether `count` lines about an invalid, refused or failed command may be logged. Each line
-    /// quotes `quoted_bytes` bytes from the client. If the lines may not be logged, they are
-    /// counted.
+    /// Whether the log may contain `count` more lines about an invalid, refused or failed command.
+    /// Each line quotes `quoted_bytes` bytes from the client. If the log may not contain the lines,
+    /// `log_share` counts them as left out.
     fn may_log(&mut self, count: u64, quoted_bytes: usize, context: &mut Context<'_>) -> bool {
         let lines = Lines {
             count,
@@ -562,8 +567,8 @@ impl Client {
         self.enter(cause, State::Closing { linger });
     }
 
-    /// Suspends the client until `call` is answered. Until then, no command runs and nothing is
-    /// read.
+    /// Suspends the client until `call` is answered. Until then, the client's commands do not run,
+    /// and the server does not read from the client's socket.
     pub fn suspend(&mut self, call: CallId, asked: Asked) {
         info!("{} <- {}", self.who, Escaped(&asked.line));
         self.line_since = None;
@@ -648,8 +653,9 @@ impl Client {
         }
     }
 
-    /// Closes the client at once, because the buffers of all connections are full. Nothing more is
-    /// sent, and the buffers are freed now. Returns the call that the client waited for.
+    /// Closes the client at once, because the buffers of all connections together are full. The
+    /// server sends nothing more to the client, and frees the client's buffers. Returns the call
+    /// that the client waited for.
     pub fn evict(&mut self, eviction: Eviction, context: &mut Context<'_>) -> Option<CallId> {
         let call = self.awaits();
         if self.may_log(1, 0, context) {
@@ -732,8 +738,8 @@ impl Client {
         }
     }
 
-    /// Logs how many lines about the client were not logged. Does so only if the interval for this
-    /// line has passed, or if `is_over` says that the connection has ended.
+    /// Logs how many lines about this client were left out of the log. Does nothing before the time
+    /// that [`LogShare::due`] returns, unless the connection has ended (`is_over`).
     fn log_left_out(&mut self, context: &mut Context<'_>, is_over: bool) {
         let (limits, now) = (&context.settings.limits, context.now.time);
         if let Some(share) = &mut self.log_share

@@ -8,17 +8,18 @@
 //! # How connections are counted
 //!
 //! A proxy has one address and many clients, so its connections are not counted by its address. A
-//! connection of a proxy whose header has not arrived is *unidentified*. At most
+//! connection of a proxy is *unidentified* until its header has arrived. At most
 //! `limits.max_unidentified` connections are unidentified. When the header has arrived, the client
 //! is admitted or rejected ([`crate::core::session::admission`]), as if the client had connected
 //! from the address in the header.
 //!
-//! If there are too many unidentified connections, a new one is still accepted, and the one that
-//! has waited longest is closed. Most proxies send the header as soon as they connect. If a header
-//! does not arrive soon, the proxy has a fault, or the proxy sends the header only together with
-//! the client's first bytes (AWS). With such a proxy, the oldest unidentified connections belong to
-//! clients that send nothing. A client that opens many of them loses its own. If a client sends a
-//! command, its header arrives long before its connection is the oldest.
+//! If there are too many unidentified connections, the server accepts a new one, and closes the one
+//! that has waited longest. Most proxies send the header as soon as they connect. A header that
+//! does not arrive soon has one of two causes. The proxy has a fault, or the proxy sends the header
+//! only together with the client's first bytes (AWS). With such a proxy, the oldest unidentified
+//! connections belong to clients that send nothing. So a client that opens many connections and
+//! sends nothing loses only these connections. If a client sends a command, its header arrives long
+//! before its connection is the oldest.
 //!
 //! No byte before the end of the header is handled as a command. A connection from a listed address
 //! without a header is refused, as the specification requires. Otherwise a client could choose its
@@ -61,12 +62,12 @@ impl fmt::Display for ClientSource {
     }
 }
 
-/// Returns the same address, as an IPv4 address if it is an IPv4-mapped IPv6 address.
+/// Returns `address`. Converts an IPv4-mapped IPv6 address to IPv4.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Why a proxy's connection is closed before it becomes a client's.
+/// Why a proxy's connection is closed before its header has named a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The first bytes are not a valid header.
@@ -78,9 +79,10 @@ pub enum Refusal {
     },
     /// The connection ended in the middle of the header.
     CutOff,
-    /// Too many connections waited for their header, and this one had waited longest.
+    /// Too many connections waited for their header, and this connection had waited longest.
     Displaced,
-    /// The buffers of all connections are full, and this connection was chosen to make room.
+    /// The buffers of all connections together are full. The server chose this connection to free
+    /// memory.
     Evicted(Eviction),
 }
 
@@ -110,8 +112,8 @@ impl Refusal {
     }
 
     /// Whether the server sends the reason to the other side before it closes the connection. After
-    /// [`Refusal::CutOff`], the other side may not read any more. A [`Refusal::Displaced`]
-    /// connection is closed at once, because a new connection needs its place.
+    /// [`Refusal::CutOff`], the other side has perhaps stopped reading. A [`Refusal::Displaced`]
+    /// connection is closed at once, because a new connection takes its place.
     #[must_use]
     pub fn is_told(&self) -> bool {
         match self {
@@ -141,8 +143,8 @@ impl fmt::Display for Refusal {
 pub enum Effect {
     /// The header is complete. From now on, the connection belongs to a client.
     Named {
-        /// The client, and the proxy. If the proxy speaks for itself, as in a health check, the
-        /// proxy is the client.
+        /// The addresses of the client and of the proxy. If the proxy connects for itself, as in a
+        /// health check, the client's address is the address of the proxy.
         from: ClientSource,
         /// The number of the received bytes that are part of the header.
         used: usize,
@@ -153,7 +155,7 @@ pub enum Effect {
     Lost {
         /// The address of the proxy.
         proxy: SocketAddr,
-        /// Set if the connection ended in the middle of its header.
+        /// Why the connection is refused, if it ended in the middle of its header.
         refusal: Option<Refusal>,
     },
 }
