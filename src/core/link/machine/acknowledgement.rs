@@ -30,7 +30,8 @@ pub(super) struct Acknowledgement {
 }
 
 impl Acknowledgement {
-    /// The state after our `LIFE`, which confirmed `position` of the neighbour's feed.
+    /// Returns the state after our `LIFE` was sent. Our `LIFE` confirmed `position` of the
+    /// neighbour's feed.
     pub(super) fn known(position: u64) -> Acknowledgement {
         Acknowledgement {
             said: Some(position),

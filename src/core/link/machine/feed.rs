@@ -52,8 +52,9 @@ impl Link {
             let mut has_caught_up = false;
             if let Some(catch_up) = &mut self.catch_up {
                 catch_up.records += count;
-                // Changes that came from this neighbour are not sent back. If all last changes did,
-                // `count` is 0, but a `SYNC` is needed nevertheless.
+                // Changes that came from this neighbour are not sent back to it. If all changes up
+                // to `until` came from this neighbour, `count` is 0. A `SYNC` is needed
+                // nevertheless.
                 has_caught_up = position >= catch_up.until && !catch_up.is_said;
                 catch_up.is_said |= has_caught_up;
             }
@@ -77,13 +78,13 @@ impl Link {
         }
     }
 
-    /// Returns the smallest new position that a `SYNC` of this link may send. It is the greatest
-    /// position that our journal contains from a `SYNC` to the neighbour, in any life of ours. A
-    /// neighbour that has lost data has a smaller position.
+    /// Returns the smallest position that this link may send in a new `SYNC`: the greatest position
+    /// of the earlier `SYNC`s to this neighbour that our journal contains. `SYNC`s of our earlier
+    /// lives count too. Our feed is read from a smaller position if the neighbour has lost data.
     ///
-    /// Reason: an older copy of our journal may be restored later. This server notices the older
-    /// copy only if the neighbour's position is greater than every position in the copy. A smaller
-    /// position could be in the copy.
+    /// Reason: an older copy of our journal may be restored later. This server detects an older
+    /// copy only if the neighbour then states a position that is greater than every position in the
+    /// copy.
     pub(super) fn floor(&self, herd: &Herd) -> u64 {
         self.neighbour
             .map_or(0, |neighbour| herd.get(neighbour).told_noted())
@@ -93,9 +94,10 @@ impl Link {
     /// latest change was `last_seq`. Our journal contains every change up to `appended`. `position`
     /// is confirmed when `appended` reaches `last_seq`. A position below `floor` is ignored.
     ///
-    /// Without this wait, a crash could lose a change that replaced an older record. After the
-    /// restart, our table would contain the older record again. The neighbour would never get the
-    /// older record, because a `SYNC` has already sent a later position.
+    /// A `SYNC` must not confirm a change that a crash can still lose. Suppose that the change
+    /// replaced an older record. After the crash, our table contains the older record again. The
+    /// neighbour already has the later position, so the older record would never be sent to the
+    /// neighbour.
     pub(super) fn confirm(&mut self, position: u64, last_seq: u64, appended: u64, floor: u64) {
         if position < floor {
             return;
@@ -195,8 +197,8 @@ impl Link {
         Ok(())
     }
 
-    /// Counts a neighbour's record that our table refused. This link confirms no position of a later
-    /// `SYNC`.
+    /// Counts a neighbour's record that our table refused. After a refusal, this link sends no
+    /// `KEPT` for the positions of later `SYNC`s.
     #[cold]
     fn has_refused(&mut self, refusal: Merge, at: &At<'_>, context: &mut Context<'_>) {
         self.refused += 1;
@@ -281,7 +283,7 @@ impl Link {
         Ok(())
     }
 
-    /// Handles a `LACKS`: the number of records that the neighbour had to refuse.
+    /// Handles a `LACKS`. `records` is the number of records that the neighbour's table refused.
     pub(super) fn it_lacks(&mut self, records: u64, herd: &mut Herd) {
         let Some(neighbour) = self.neighbour else {
             return;

@@ -1,4 +1,4 @@
-//! `FORGET`, with which an operator has the herd forget a client.
+//! The `FORGET` command: an operator asks the servers of the herd to forget a client.
 
 use log::info;
 
@@ -13,8 +13,8 @@ use crate::core::wire::message::is_client;
 use crate::core::wire::posix_time::PosixTime;
 
 impl Link {
-    /// Replaces the record of `client` by a tombstone. The answer follows when the tombstone is as
-    /// safe as an answer to an `IAMAT` promises.
+    /// Replaces the record of `client` by a tombstone. The operator gets the answer when the
+    /// tombstone is as safe as an answer to an `IAMAT` promises.
     pub(super) fn forget(
         &mut self,
         client: &[u8],
@@ -57,7 +57,8 @@ impl Link {
         Ok(())
     }
 
-    /// Ends a link whose `FORGET` was not answered yet: the disk refuses the journal.
+    /// Ends a link whose `FORGET` has no answer yet, because the disk refuses writes to the
+    /// journal.
     pub fn let_go(&mut self, waited_ms: u64, now: Time) {
         if let State::Forgetting { .. } = self.state {
             self.end(LinkError::NotKept(waited_ms), now);

@@ -26,8 +26,8 @@ enum Resume {
 }
 
 impl Resume {
-    /// Returns which part of our feed `neighbour` lacks. Its `LIFE` states `position` in our life
-    /// `boot`.
+    /// Returns which part of our feed `neighbour` lacks. The neighbour's `LIFE` names `boot`, a
+    /// life of ours, and `position`, up to which the neighbour has the changes of this life.
     fn of(neighbour: NeighbourId, boot: BootId, position: u64, context: &Context<'_>) -> Resume {
         if boot == context.boot {
             return match position <= context.herd.get(neighbour).told() {
@@ -40,7 +40,7 @@ impl Resume {
         }
         let durability = context.durability.as_deref();
         match durability.and_then(|durability| durability.resume(boot, position)) {
-            // According to our journal, that life ended before `position`.
+            // According to our journal, the life `boot` ended before `position`.
             Some(after) if after < position => Resume::RolledBack,
             // Our journal can be an older copy, without the last part of that life. So the feed is
             // sent from the last `SYNC` in the journal, or from an earlier position.
@@ -302,8 +302,8 @@ impl Link {
                 Counted(context.records.len() as u64, "record")
             ),
         }
-        // A neighbour that restarts loses its old connection before it connects again. So if an old
-        // link is still up, two processes use the same name.
+        // A neighbour that restarts loses its old connection before it connects again. So if the
+        // old link still exists, two processes use the same name.
         let is_linked = context.herd.get(neighbour).link().is_some();
         if is_linked && was_another {
             warn!(

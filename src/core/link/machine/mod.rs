@@ -66,8 +66,8 @@ pub const OPERATOR: &str = "operator";
 
 /// What the node has to do after an event of a link.
 pub enum Effect {
-    /// Close the link with this id. It is an older link to the neighbour that is linked here now.
-    /// The older link is most likely broken, although this server has not noticed that.
+    /// Close the older link to the same neighbour. The older link has this id. Most likely the
+    /// older connection is broken, although this server has not noticed that.
     Replaces(Id),
     /// Begin a new life. The neighbour has a position that no `SYNC` of ours has sent, so our
     /// history was rolled back.
@@ -111,8 +111,9 @@ enum State {
     /// The other side is an operator, and was sent the status. It may ask for a client to be
     /// forgotten.
     Serving,
-    /// An operator has asked for a client to be forgotten. The answer waits until the change `seq`
-    /// is as safe as the answer says. `was_known` is whether the client had a position.
+    /// An operator has asked for a client to be forgotten. The answer waits until the tombstone,
+    /// which is the change `seq`, is as safe as an answer to an `IAMAT` promises. `was_known` is
+    /// whether the table had a location of the client.
     Forgetting { seq: u64, was_known: bool },
     /// The last line was appended to the output. If `awaits_end`, the connection is closed when the
     /// other side has closed it, or after `linger_ms`. If not, the connection is closed at once.
@@ -227,7 +228,8 @@ pub struct Link {
     /// The position in the last `SYNC` that this link sent. Before the first `SYNC`, the position
     /// after which the link began to read our feed.
     told: u64,
-    /// A position after `confirmed` that waits for the journal.
+    /// A position greater than `confirmed`. It becomes `confirmed` when our journal contains enough
+    /// changes: see [`Unconfirmed`].
     unconfirmed: Option<Unconfirmed>,
     /// Whether a `SYNC` has to follow the records that were sent.
     owes_sync: bool,
@@ -240,9 +242,9 @@ pub struct Link {
     acknowledgement: Acknowledgement,
     /// The number of records that this link received and our table refused.
     refused: u64,
-    /// `None` if our table refused no records on earlier links. Otherwise, all of those records
-    /// have arrived again when the neighbour's feed reaches this position. `u64::MAX` if the
-    /// position is not known.
+    /// The position of the neighbour's feed at which all records that our table refused on earlier
+    /// links have arrived again. `u64::MAX` if this position is not known. `None` if no such record
+    /// is missing.
     again_until: Option<u64>,
     /// Whether a record arrived since the last `SYNC`.
     has_come: bool,
@@ -340,7 +342,7 @@ impl Link {
     }
 
     /// Handles the complete lines in `bytes`. Returns the number of bytes that were consumed, and
-    /// the effect. Only a `LIFE` line can have one. A closing link consumes all bytes.
+    /// the effect of a `LIFE` line. Other lines have no effect. A closing link consumes all bytes.
     fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Effect>) {
         let (mut used, mut effect) = (0, None);
         self.wants_room = false;
@@ -827,8 +829,9 @@ impl Protocol for Link {
         self.wants_room
     }
 
-    /// Records are in the output only if they may already leave the server. So only the answer to
-    /// a `FORGET` waits for the journal.
+    /// Returns the number of the change that the journal has to store before the output is sent.
+    /// Only the answer to a `FORGET` waits for the journal: `Link::pull` appends only records that
+    /// may be sent.
     fn held_until(&self) -> u64 {
         match self.state {
             State::Forgetting { seq, .. } => seq,
