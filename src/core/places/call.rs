@@ -10,7 +10,9 @@
 //! Clients with the same question share one call, but each client has its own deadline. A client
 //! that joins later has as much time as the first one.
 //!
-//! Calls wait in a queue that is fair by the clients' origins: see `queue.rs`.
+//! Calls wait in a queue in which the origins of the clients take turns: see `queue.rs`. An
+//! [origin](crate::core::session::origins) is an IPv4 address, or the first 64 bits of an IPv6
+//! address.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -43,7 +45,7 @@ enum Place {
 /// connection whose TLS handshake is done carries the call.
 #[derive(Debug)]
 struct Race {
-    /// The addresses that were not tried yet, in the order to try.
+    /// The addresses that were not tried yet, in the order in which they are tried.
     addresses: VecDeque<SocketAddr>,
     /// The connections that are being made.
     attempts: Vec<Id>,
@@ -78,23 +80,24 @@ pub struct Asker {
     pub origin: IpAddr,
 }
 
-/// A question that is waiting for its answer.
+/// The result of [`Calls::ask`] for a question that waits for its answer.
 pub struct Accepted {
     /// The call that the client waits for.
     pub call: CallId,
     /// Whether the call is new.
     pub is_new: bool,
-    /// The call that had to make room. It is over.
+    /// The call that was removed so that the queue has room for the new call.
     pub displaced: Option<(CallId, Call)>,
 }
 
 /// Why a question does not wait for Places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
-    /// There are this many calls, and no origin has more of them waiting than the client's.
+    /// The queue has no room, and no call in the queue may be displaced. The number is that of all
+    /// calls.
     Full(usize),
-    /// There were too many calls. The client's origin had the most, and a call of another origin
-    /// took the place of its newest one.
+    /// The queue had no room. The client's origin had the most calls in the queue. A call of
+    /// another origin displaced the newest call of the client's origin.
     Displaced,
 }
 
@@ -123,9 +126,9 @@ pub struct Call {
     origins: BTreeMap<IpAddr, usize>,
     /// The call's age in the queue.
     ticket: Ticket,
-    /// The number of flows of the queue that the call is in.
+    /// The number of flows of the queue that contain the call.
     places_in_queue: usize,
-    /// The origin that the question is charged to, once it has left the queue.
+    /// The origin that the question is charged to. `None` until the call has left the queue.
     payer: Option<IpAddr>,
     since: Time,
     place: Place,
@@ -163,7 +166,8 @@ impl Call {
         self.origins.keys().copied()
     }
 
-    /// Returns the origin that the question is charged to. `None` if it has never left the queue.
+    /// Returns the origin that the question is charged to. `None` if the call has never left the
+    /// queue.
     #[must_use]
     pub fn payer(&self) -> Option<IpAddr> {
         self.payer
@@ -175,7 +179,8 @@ impl Call {
         matches!(self.place, Place::Waiting)
     }
 
-    /// Whether the call is in a flow of the queue. A call that was retried is before all flows.
+    /// Whether the call is in a flow of the queue. A retried call is in no flow: it waits before
+    /// all flows.
     fn is_queued(&self) -> bool {
         self.is_waiting() && !self.was_retried
     }
@@ -217,8 +222,8 @@ pub struct Calls {
     by_question: HashMap<Question, CallId>,
     queue: Queue,
     last_ticket: Ticket,
-    /// The pool: connections that are kept for the next question. The most recently used one is the
-    /// last.
+    /// The pool: idle connections that are kept for later questions. The last connection is the
+    /// most recently used.
     idle: Vec<Id>,
     /// The number of open connections whose TLS handshake is done.
     made: usize,
@@ -229,7 +234,7 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Creates the list of calls, which is empty.
+    /// Creates an empty list of calls.
     #[must_use]
     pub fn new(limits: &Limits) -> Calls {
         Calls {
@@ -245,21 +250,23 @@ impl Calls {
         }
     }
 
-    /// Whether a call with this question is out. A client that asks the same joins it.
+    /// Whether a call with this question exists. A new client with the same question joins that
+    /// call.
     #[must_use]
     pub fn is_asked(&self, question: &Question) -> bool {
         self.by_question.contains_key(question)
     }
 
     /// Adds the client `asker` to the call with the same question. If there is no such call,
-    /// creates one. If there are too many calls, the new one displaces the newest waiting call of
-    /// the origin that has the most, if that origin has more than the client's.
+    /// creates a new call. If there are too many calls, the new call displaces a waiting call: the
+    /// newest call of the origin that has the most calls in the queue. That origin must have more
+    /// calls than the client's origin.
     ///
-    /// All clients have the same time to wait. So adding at the end keeps `askers` in the order of
-    /// their deadlines.
+    /// All clients have the same time to wait. So a new client has the latest deadline, and
+    /// `askers` stays in the order of the deadlines.
     ///
     /// # Errors
-    /// There are too many calls, and none that can be displaced: [`Busy::Full`].
+    /// [`Busy::Full`]: there are too many calls, and no call may be displaced.
     pub fn ask(&mut self, question: Question, asker: Asker, now: Time) -> Result<Accepted, Busy> {
         if let Some(&id) = self.by_question.get(&question)
             && let Some(call) = self.calls.get_mut(id)
@@ -303,9 +310,10 @@ impl Calls {
         })
     }
 
-    /// Makes room for a call of `origin`: removes the newest waiting call of the origin that has
-    /// the most, if that is more than `origin` has. A call that other origins wait for, too, only
-    /// loses its place in the flow of that origin, and the search goes on.
+    /// Makes room for a new call of `origin`. Takes the newest call of the origin with the most
+    /// calls out of that origin's flow. If the call is then in no flow, removes the call. If it is
+    /// still in the flow of another origin, takes the next call in the same way. Fails if no origin
+    /// has more calls than `origin`.
     fn displace(&mut self, origin: IpAddr) -> Result<(CallId, Call), Busy> {
         let own = self.queue.count(origin);
         while let Some(newest) = self.queue.newest_of_most() {
@@ -328,21 +336,21 @@ impl Calls {
         Err(Busy::Full(self.calls.len()))
     }
 
-    /// Returns the call. `None` if it is over.
+    /// Returns the call with this id. `None` if the call has ended.
     #[must_use]
     pub fn get(&self, id: CallId) -> Option<&Call> {
         self.calls.get(id)
     }
 
-    /// Whether no call waits. Each event asks this.
+    /// Whether no call waits. Every event calls this function.
     #[inline]
     #[must_use]
     pub fn is_queue_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Returns the call that leaves the queue next, and the origin whose turn it is. A call
-    /// that was retried has had its turn, so it goes for its first client's origin.
+    /// Returns the call that leaves the queue next, and the origin whose turn it is. A retried call
+    /// has already used a turn, so the origin of its first client is returned.
     #[must_use]
     pub fn first_waiting(&self) -> Option<(CallId, IpAddr)> {
         let first = self.queue.first()?;
@@ -363,8 +371,8 @@ impl Calls {
         self.made + self.races < self.max_connections
     }
 
-    /// Moves the call out of the queue. From now on, connections to `addresses` are made for
-    /// it, one after the other. The question is charged to `payer`.
+    /// Moves the call out of the queue. From now on, the server connects to `addresses` for the
+    /// call, one after the other. The question is charged to `payer`.
     pub fn connecting(
         &mut self,
         id: CallId,
@@ -388,8 +396,8 @@ impl Calls {
         self.calls.get_mut(id)?.race()
     }
 
-    /// Takes the next address to try for the call. Also returns whether more addresses remain. The
-    /// first remaining address is tried at `next_at`.
+    /// Removes the next address to try for the call, and returns it. Also returns whether more
+    /// addresses remain. The first remaining address is tried at `next_at`.
     pub fn next_address(&mut self, id: CallId, next_at: Time) -> Option<(SocketAddr, bool)> {
         let race = self.race(id)?;
         let address = race.addresses.pop_front()?;
@@ -404,7 +412,7 @@ impl Calls {
         }
     }
 
-    /// Delays the next attempt until `next_at`. Returns whether there is another address to try.
+    /// Delays the next attempt until `next_at`. Returns whether an address remains to be tried.
     pub fn put_off_attempt(&mut self, id: CallId, next_at: Time) -> bool {
         let race = self.race(id).filter(|race| !race.addresses.is_empty());
         race.map(|race| race.next_at = next_at).is_some()
@@ -415,8 +423,8 @@ impl Calls {
         self.race(id).is_some_and(|race| race.next_at <= now)
     }
 
-    /// Removes a connection that could not be made for the call. `mistrust` is the reason if the
-    /// certificate was refused. Returns what the call can still try or wait for.
+    /// Removes a connection attempt that failed. `mistrust` is the error if the certificate was
+    /// refused. Returns what the call can still try or wait for.
     pub fn attempt_failed(
         &mut self,
         id: CallId,
@@ -451,8 +459,8 @@ impl Calls {
         due.iter().map(|asker| asker.id).collect()
     }
 
-    /// A client of `origin` does not wait for the call any more. If it was the last one of its
-    /// origin, the call leaves the flow of that origin.
+    /// Updates the counts of the call after a client of `origin` stopped waiting for it. If no
+    /// other client of `origin` waits for the call, the call leaves the flow of `origin`.
     fn asker_left(&mut self, id: CallId, origin: IpAddr) {
         let Some(call) = self.calls.get_mut(id) else {
             return;
@@ -469,7 +477,8 @@ impl Calls {
         if self.queue.leave(origin, call.ticket) {
             call.places_in_queue -= 1;
         }
-        // The origins that are left may have lost their places to other calls.
+        // In the flows of the other origins, the call may have been displaced. Then it is in no
+        // flow now, so it enters the flow of its first client's origin.
         if call.is_queued()
             && call.places_in_queue == 0
             && let Some(asker) = call.askers.first()
@@ -480,8 +489,8 @@ impl Calls {
     }
 
     /// From now on, `connection` carries the call, because the TLS handshake of `connection` is
-    /// done. Returns the other connections that are being made for the call. They are no longer
-    /// needed.
+    /// done. Returns the other connections that are being made for the call. The caller closes
+    /// these.
     pub fn made(&mut self, id: CallId, connection: Id) -> Vec<Id> {
         self.made += 1;
         match self.moved(id, Place::On(connection)) {
@@ -505,8 +514,8 @@ impl Calls {
         &self.idle
     }
 
-    /// Takes the most recently used connection out of the pool. From now on, it carries the call,
-    /// and the question is charged to `payer`.
+    /// Takes the most recently used connection out of the pool. From now on, this connection
+    /// carries the call, and the question is charged to `payer`.
     pub fn take_kept(&mut self, id: CallId, payer: IpAddr) -> Option<Id> {
         let connection = self.idle.pop()?;
         self.use_turn(id, payer);
@@ -514,18 +523,18 @@ impl Calls {
         Some(connection)
     }
 
-    /// Removes a connection from the pool, if it is there.
+    /// Removes `connection` from the pool. Does nothing if the pool does not contain `connection`.
     pub fn forget(&mut self, connection: Id) {
         self.idle.retain(|&idle| idle != connection);
     }
 
-    /// Removes the connections from the pool for which `is_old` returns `true`, and returns them.
+    /// Removes from the pool all connections for which `is_old` returns `true`, and returns them.
     pub fn take_old(&mut self, mut is_old: impl FnMut(Id) -> bool) -> Vec<Id> {
         self.idle.extract_if(.., |id| is_old(*id)).collect()
     }
 
-    /// Subtracts 1 from [`Calls::connections`], because a connection whose handshake was done is
-    /// lost.
+    /// Subtracts 1 from [`Calls::connections`]. The caller has lost a connection whose TLS
+    /// handshake was done.
     pub fn unmade(&mut self) {
         debug_assert!(self.made > 0, "a connection that is gone was counted");
         self.made -= 1;
@@ -542,8 +551,8 @@ impl Calls {
         }
     }
 
-    /// The call is about to leave the queue for a connection. If it is the first of the
-    /// queue, it uses up the turn of its origin.
+    /// Charges the question to `payer` just before the call leaves the queue for a connection. If
+    /// the call is the first of the queue and is in a flow, its origin's turn is used up.
     fn use_turn(&mut self, id: CallId, payer: IpAddr) {
         if let Some(call) = self.calls.get_mut(id) {
             call.payer = Some(payer);
@@ -558,7 +567,7 @@ impl Calls {
         }
     }
 
-    /// Changes the stage of a call, and returns the previous stage. The stage changes only here.
+    /// Changes [`Call::place`], and returns the previous value. Only this method changes it.
     fn moved(&mut self, id: CallId, place: Place) -> Option<Place> {
         let call = self.calls.get_mut(id)?;
         let before = std::mem::replace(&mut call.place, place);
@@ -578,7 +587,7 @@ impl Calls {
         self.races -= 1;
     }
 
-    /// Removes a call that is over, for any reason.
+    /// Removes a call that has ended for any reason.
     pub fn remove(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(id)?;
         self.by_question.remove(&call.question);
@@ -590,8 +599,8 @@ impl Calls {
         Some(call)
     }
 
-    /// Removes a client from the call. If no other client waits, the call is over: it is removed
-    /// and returned.
+    /// Removes a client from the call. If no client waits any more, removes the call and returns
+    /// it.
     pub fn leave(&mut self, id: CallId, asker: Id) -> Option<Call> {
         let call = self.calls.get_mut(id)?;
         let place = call.askers.iter().position(|other| other.id == asker)?;
@@ -610,7 +619,7 @@ impl Calls {
         self.made
     }
 
-    /// Checks that the lists and the counts agree with the calls. For tests.
+    /// Checks that the queue, the counts and the pool agree with the calls. For tests.
     pub(crate) fn check_invariants(&self) -> Result<(), String> {
         self.queue.check_invariants()?;
         let mut in_queue: BTreeMap<CallId, Vec<Option<IpAddr>>> = BTreeMap::new();
@@ -691,7 +700,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    /// The calls of a server, and what became of each client.
+    /// The calls of a server, with the clients that wait and the connections in use.
     struct Scene {
         calls: Calls,
         clients: Slots<()>,
@@ -726,7 +735,8 @@ mod tests {
             }
         }
 
-        /// Returns the origins whose clients are displaced.
+        /// Asks the question `about` for a new client of the origin `from`. Returns the origins of
+        /// the clients that were displaced.
         fn ask(&mut self, from: u8, about: u8) -> Result<Vec<IpAddr>, Busy> {
             let asker = Asker {
                 id: self.clients.insert(()),
@@ -747,8 +757,8 @@ mod tests {
             Ok(displaced.collect())
         }
 
-        /// The next call gets a connection. Returns the origin whose turn it was, and what is
-        /// asked; the origin is `None` for a call that was retried.
+        /// Gives a connection to the next call. Returns the origin whose turn it was, and the
+        /// question. The origin is `None` for a retried call.
         fn take(&mut self) -> Option<(Option<IpAddr>, String)> {
             let first = self.calls.queue.first()?;
             let (id, payer) = self.calls.first_waiting().unwrap();
@@ -799,7 +809,8 @@ mod tests {
             self.calls.leave(call.unwrap(), client);
         }
 
-        /// Each client that waits is one of a call, and each call has its place.
+        /// Checks the invariants of the calls, and that exactly the clients in `waiting` wait for a
+        /// call.
         fn check(&self) {
             assert_eq!(self.calls.check_invariants(), Ok(()));
             let ids = self.calls.calls.iter();
@@ -819,7 +830,8 @@ mod tests {
         }
         scene.ask(3, 30).unwrap();
         assert_eq!(scene.takes(3), "10 20 30");
-        // An origin that comes back waits for all others first.
+        // An origin that had left the queue and enters it again gets its turn after all other
+        // origins.
         scene.ask(3, 31).unwrap();
         assert_eq!(scene.takes(4), "11 21 31 12");
         assert_eq!(scene.takes(1), "13");
@@ -846,7 +858,8 @@ mod tests {
         assert_eq!(scene.ask(1, 14), Err(Busy::Full(5)), "none has more");
         assert_eq!(scene.ask(3, 30), Ok(vec![origin(1)]));
         assert_eq!(scene.ask(2, 21), Ok(vec![origin(1)]));
-        // Each of the first two has two now, and the call of the second is the newest of all.
+        // The origins 1 and 2 have two calls each. The call of origin 2 is the newest call of the
+        // queue.
         assert_eq!(scene.ask(4, 40), Ok(vec![origin(2)]));
         assert_eq!(scene.ask(1, 15), Err(Busy::Full(5)));
         assert_eq!(scene.takes(5), "10 20 30 40 11");
@@ -855,7 +868,7 @@ mod tests {
 
     #[test]
     fn a_shared_call_is_displaced_only_for_all_its_origins() {
-        // The first origin has the most, but the second waits for its newest call, too.
+        // Origin 1 has the most calls, but origin 2 also waits for the newest call of origin 1.
         let mut scene = Scene::new(1, 2);
         for (from, about) in [(1, 10), (1, 11), (1, 12), (2, 12)] {
             assert_eq!(scene.ask(from, about), Ok(vec![]));
@@ -863,7 +876,7 @@ mod tests {
         assert_eq!(scene.ask(3, 30), Ok(vec![origin(1)]));
         scene.check();
         assert_eq!(scene.takes(3), "10 12 30", "the answer is for both");
-        // Two origins that share all their calls can be displaced all the same.
+        // Two origins that share all their calls can be displaced.
         let mut scene = Scene::new(1, 2);
         for about in [10, 11, 12] {
             scene.ask(1, about).unwrap();
@@ -920,14 +933,15 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order: no client and no call is lost, the queue is not
-        /// longer than its limit, and no origin that waits is passed over twice by another.
+        /// For any sequence of events, no client and no call is lost. The queue stays within its
+        /// limit. While an origin waits, no other origin gets more than one turn.
         #[test]
         fn the_call_queue_loses_no_call_and_starves_no_origin(
             steps in proptest::collection::vec(step(), 1..200),
         ) {
             let mut scene = Scene::new(3, 5);
-            // How often an origin (the first) was passed over by another since its last turn.
+            // How many turns the second origin had since the last turn of the first origin, which
+            // waits.
             let mut passed: BTreeMap<(IpAddr, IpAddr), u32> = BTreeMap::new();
             for step in steps {
                 match step {
@@ -940,7 +954,8 @@ mod tests {
                             Err(Busy::Full(calls)) => {
                                 prop_assert_eq!(calls, 8);
                                 prop_assert!(!was_out);
-                                // Only shared calls could have kept it out.
+                                // A call of an origin with more calls is not displaced only if
+                                // other origins share it.
                                 let has_shared = scene.calls.calls.iter().any(|(_, call)| {
                                     call.is_queued() && call.origins.len() > 1
                                 });

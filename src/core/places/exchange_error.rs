@@ -1,4 +1,4 @@
-//! The reasons for which a connection to Places fails.
+//! The reasons why an exchange with Places fails.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,21 +7,23 @@ use crate::core::places::response::ResponseError;
 use crate::core::session::buffer_budget::Eviction;
 use crate::core::session::connection_error::ConnectionError;
 
-/// The reason for which an exchange failed. In its text, "it" is Places.
+/// The reason why an exchange failed. In the displayed text, "it" means Places.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExchangeError {
     /// The response is HTTP/2.
     Http2 {
-        /// Whether ALPN can be the cause: it chose no protocol on this new connection.
+        /// Whether Places perhaps speaks only HTTP/2: the TLS handshake of this new connection
+        /// chose no protocol by ALPN.
         is_alpn_suspect: bool,
     },
-    /// The response is invalid, too long or cut off.
+    /// The response is invalid, or too long, or it ended too early.
     Response(ResponseError),
     /// Bytes arrived without a request.
     Unasked,
     /// Places closed the connection.
     Closed {
-        /// Whether ALPN can be the cause: it chose no protocol on this new connection.
+        /// Whether Places perhaps speaks only HTTP/2: the TLS handshake of this new connection
+        /// chose no protocol by ALPN.
         is_alpn_suspect: bool,
     },
     /// Places closed the connection during the TLS handshake.
@@ -32,11 +34,12 @@ pub enum ExchangeError {
     NotConnected(Duration),
     /// The TLS handshake was not done within this time.
     NoHandshake(Duration),
-    /// The response was not there within this time.
+    /// The whole response did not arrive within this time.
     NoAnswer(Duration),
     /// The connection was kept for this time without a question.
     Unused(Duration),
-    /// The buffers of all connections are full, and this connection was chosen to make room.
+    /// The buffers of all connections together are full. The server chose this connection to free
+    /// memory.
     Evicted(Eviction),
 }
 

@@ -1,4 +1,4 @@
-//! The queue of waiting calls, which is fair by origin.
+//! The queue of waiting calls, in which the origins of the clients take turns.
 //!
 //! ```text
 //!   retried   ──────────────────────────► c9 ┐   first: it has had its turn
@@ -7,17 +7,20 @@
 //!   192.0.2.3 ─ c3 c8 ──────────┘
 //! ```
 //!
-//! The calls of one origin are a flow, as in fair queueing (RFC 970). The origins take turns, and
-//! the oldest call of a flow goes first. So many questions of one origin do not delay those of
-//! another. If the queue is full, a new call displaces the newest call of the origin that has the
-//! most. A flood fills only what the other origins leave.
+//! The calls of one origin are a *flow*, as in fair queueing (RFC 970). The origins take turns. At
+//! the turn of an origin, the oldest call of its flow leaves the queue. So an origin with many
+//! calls does not delay the calls of another origin. If the queue is full, a new call displaces the
+//! newest call of the origin that has the most calls in the queue. So an origin that floods the
+//! queue displaces only its own calls.
 //!
 //! # Calls that several origins share
 //!
-//! Clients with the same question share a call. Such a call stands in the flow of each of their
-//! origins, and goes at the earliest turn of any. The turns of the other origins are not used up.
-//! When one of its origins has the most calls, the call loses its place in that flow only. It goes
-//! at a turn of the others, and its answer is for all. It is displaced when it has no place left.
+//! Clients with the same question share a call. A shared call is in the flow of each of its
+//! origins. It leaves the queue at the earliest turn of these origins, and uses up only that turn.
+//! All clients of the call get the answer.
+//!
+//! If one of these origins has the most calls, the shared call loses its entry in that flow only.
+//! It still leaves the queue at a turn of the other origins. It is displaced when it is in no flow.
 //! So two origins cannot protect their calls from displacement by sharing them.
 //!
 //! Each operation takes O(log n) time for n waiting calls.
@@ -28,14 +31,15 @@ use std::net::IpAddr;
 use crate::core::base::invariants::hold;
 use crate::core::places::call::CallId;
 
-/// The age of a call. A newer call has a greater ticket.
+/// A number that orders the calls by age. A newer call has a greater ticket.
 pub(super) type Ticket = u64;
 
 /// The calls of one origin that wait.
 #[derive(Debug)]
 struct Flow {
     calls: BTreeMap<Ticket, CallId>,
-    /// The place of the origin among the turns.
+    /// The key of this origin in [`Queue::turns`]. The origin with the smallest key has the next
+    /// turn.
     turn: u64,
 }
 
@@ -52,11 +56,11 @@ impl Flow {
 pub(super) struct First {
     /// The call.
     pub(super) id: CallId,
-    /// The origin whose turn it is. `None` if the call was retried.
+    /// The origin whose turn it is. `None` if the call is a retried call.
     pub(super) origin: Option<IpAddr>,
 }
 
-/// The newest call of the origin that has the most.
+/// The newest call of the origin that has the most calls in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Newest {
     pub(super) id: CallId,
@@ -66,16 +70,16 @@ pub(super) struct Newest {
     pub(super) count: usize,
 }
 
-/// The queue. A flow is never empty, and has one entry in `turns` and one in `sizes`.
+/// The queue. No flow is empty. Each flow has one entry in `turns` and one entry in `sizes`.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Calls that lost their connection. They have had their turn, and none is displaced.
+    /// Calls that lost their connection. They have already used a turn, and are never displaced.
     retried: VecDeque<CallId>,
     flows: BTreeMap<IpAddr, Flow>,
     /// The origins by their turns.
     turns: BTreeMap<u64, IpAddr>,
-    /// The origins by the number of their calls. Of two with the same number, the one with the
-    /// newer call is later.
+    /// The origins in the order of the number of their calls. If two origins have the same number,
+    /// the origin with the newer call is later.
     sizes: BTreeSet<(usize, Ticket, IpAddr)>,
     last_turn: u64,
 }
@@ -87,8 +91,8 @@ impl Queue {
         self.flows.is_empty() && self.retried.is_empty()
     }
 
-    /// Gives the call a place in the flow of `origin`. An origin without a flow gets its first
-    /// turn after those of all others.
+    /// Adds the call to the flow of `origin`. If `origin` has no flow, creates the flow, and
+    /// `origin` gets a turn after all other origins.
     pub(super) fn stand(&mut self, origin: IpAddr, ticket: Ticket, id: CallId) {
         let (turns, last_turn) = (&mut self.turns, &mut self.last_turn);
         let flow = self.flows.entry(origin).or_insert_with(|| {
@@ -104,7 +108,7 @@ impl Queue {
         self.sizes.insert(flow.size(origin));
     }
 
-    /// Removes the call from the flow of `origin`. Returns whether it was there.
+    /// Removes the call from the flow of `origin`. Returns whether the flow contained the call.
     pub(super) fn leave(&mut self, origin: IpAddr, ticket: Ticket) -> bool {
         let Some(flow) = self.flows.get_mut(&origin) else {
             return false;
@@ -123,12 +127,13 @@ impl Queue {
         true
     }
 
-    /// Puts a call that lost its connection before all others.
+    /// Puts a call that lost its connection before all other calls.
     pub(super) fn retry(&mut self, id: CallId) {
         self.retried.push_front(id);
     }
 
-    /// Removes a call that was retried. There are at most as many as connections.
+    /// Removes a retried call. The scan is short: there are at most as many retried calls as
+    /// connections.
     pub(super) fn leave_retried(&mut self, id: CallId) {
         self.retried.retain(|&retried| retried != id);
     }
@@ -146,8 +151,8 @@ impl Queue {
         })
     }
 
-    /// Uses the present turn up, which has to be that of `origin`. The next turn of this origin
-    /// comes after those of all others.
+    /// Uses up the turn of `origin`. The next turn of `origin` comes after the turns of all other
+    /// origins.
     pub(super) fn use_turn(&mut self, origin: IpAddr) {
         let Some(flow) = self.flows.get_mut(&origin) else {
             return;
@@ -163,7 +168,7 @@ impl Queue {
         self.flows.get(&origin).map_or(0, |flow| flow.calls.len())
     }
 
-    /// Returns the newest call of the origin that has the most.
+    /// Returns the newest call of the origin that has the most calls in the queue.
     pub(super) fn newest_of_most(&self) -> Option<Newest> {
         let &(count, ticket, origin) = self.sizes.last()?;
         let id = *self.flows.get(&origin)?.calls.get(&ticket)?;
@@ -181,8 +186,8 @@ impl Queue {
         self.flows.keys().copied()
     }
 
-    /// Returns each place of a call in the queue: the call, and the origin if it is in a flow. For
-    /// tests.
+    /// Returns each entry of a call in the queue: the call, and the origin of the flow. The origin
+    /// is `None` for a retried call. For tests.
     pub(super) fn places(&self) -> impl Iterator<Item = (CallId, Option<IpAddr>)> {
         let queued = self.flows.iter().flat_map(|(origin, flow)| {
             let ids = flow.calls.values();
