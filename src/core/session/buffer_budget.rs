@@ -1,19 +1,20 @@
-//! How much memory the buffers of all connections hold together, and which connections are closed
-//! when that is too much.
+//! The memory that the buffers of all connections hold together, and the choice of the connections
+//! that are closed if this is too much.
 //!
 //! ```text
 //!   a connection was flushed ──► its share is updated ──► the sum ── above limits.buffer_bytes ──► eviction
 //! ```
 //!
 //! A limit on each connection does not bound the sum: the default limits allow gigabytes. So all
-//! buffers share one budget. If the sum passes the budget, connections are closed ("evicted", as
-//! Redis calls it) until the sum is at most 7/8 of the budget. The next eviction comes only after
-//! another eighth was filled, so the cost of a scan over all connections is small on average.
+//! buffers share one budget, `limits.buffer_bytes`. If the sum is greater than the budget,
+//! connections are closed ("evicted", as Redis calls it) until the sum is at most 7/8 of the
+//! budget. Then another 1/8 of the budget has to fill before the next eviction. So scans over all
+//! connections are rare.
 //!
-//! The connections that are evicted first have the greatest product of bytes and time. The time is
-//! [`Share::age`]: how long the connection has held bytes, less what it got rid of. A client that
-//! reads nothing goes before one that reads slowly, and that one before one that reads as fast as
-//! it is answered.
+//! The connections with the greatest product of bytes and age are evicted first. [`Share::age`] is
+//! the time for which the connection has held bytes. The age decreases when the socket takes
+//! output. So a client that reads nothing is evicted first, then a client that reads slowly, then a
+//! client that reads as fast as it is answered.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,18 +25,19 @@ use crate::core::base::clock::Time;
 use crate::core::base::counted::Counted;
 use crate::core::base::limits::{LimitValue, Limits};
 
-/// The part of the budget that an eviction makes free: one eighth.
+/// An eviction frees one eighth of the budget. Waiting answers may hold one eighth too.
 const FREED: u64 = 8;
 
-/// What one connection has of the budget.
+/// The bytes of the budget that one connection holds, and their age.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Share {
-    /// The number of bytes that were counted last.
+    /// The number of bytes that the buffers held at the last [`BufferBudget::account`].
     bytes: u32,
-    /// The number of bytes that the socket took since.
+    /// The number of bytes that the socket took after the last [`BufferBudget::account`].
     taken: u32,
-    /// When the connection began to hold more than it does while it is idle. The part of the time is left out that belongs to
-    /// bytes which it got rid of.
+    /// The time from which the age is measured. First, this is the time when the connection began
+    /// to hold more bytes than an idle connection. [`Share::grow_younger`] moves it towards the
+    /// present.
     since: Time,
 }
 
@@ -47,27 +49,28 @@ impl Share {
         self.bytes.into()
     }
 
-    /// Returns how long the connection has held its bytes.
+    /// Returns the age of the held bytes. The age decreases when the socket takes output.
     #[must_use]
     pub fn age(&self, now: Time) -> Duration {
         now.since(self.since)
     }
 
-    /// Returns the number of bytes above `least`, which the connection holds even if it is idle.
+    /// Returns how many bytes the connection holds beyond `least`. An idle connection holds `least`
+    /// bytes.
     #[inline]
     #[must_use]
     pub fn above(&self, least: usize) -> u64 {
         self.bytes().saturating_sub(least as u64)
     }
 
-    /// The socket took `count` bytes of output.
+    /// Adds `count` to the bytes that the socket took.
     #[inline]
     pub fn took(&mut self, count: usize) {
         self.taken = self.taken.saturating_add(count as u32);
     }
 
-    /// Makes the age smaller in proportion to what the socket took. So a peer that takes a byte now
-    /// and then does not look like one that reads.
+    /// Multiplies the age by the part of the bytes that the socket did not take. So a peer that
+    /// takes one byte now and then stays nearly as old as a peer that takes nothing.
     #[cold]
     fn grow_younger(&mut self, least: usize, now: Time) {
         let (taken, held) = (f64::from(self.taken), self.above(least) as f64);
@@ -111,9 +114,9 @@ impl Kind {
 /// Why a connection was evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Eviction {
-    /// The number of bytes that its buffers held.
+    /// The number of bytes that the connection's buffers held.
     pub bytes: u64,
-    /// How long it had held them: see [`Share::age`].
+    /// The age of these bytes in milliseconds: see [`Share::age`].
     pub age_ms: u64,
 }
 
@@ -127,23 +130,23 @@ impl fmt::Display for Eviction {
     }
 }
 
-/// The connections that were evicted, and are not told of in the log yet.
+/// The evicted connections that no log line has reported yet.
 #[derive(Default)]
 struct Untold {
     counts: [u64; Kind::COUNT],
     bytes: u64,
 }
 
-/// The sum of all buffers, and its limit.
+/// The number of bytes that all buffers hold together, and the limit on this number.
 pub struct BufferBudget {
     /// The maximum.
     budget: u64,
-    /// The sum of the shares of all connections.
+    /// The sum of the bytes in the shares of all connections.
     connections: u64,
-    /// Answers of Places that wait for their clients.
+    /// The number of bytes in answers of Places that wait for their clients.
     answers: u64,
-    /// An eviction begins above this sum: the budget, or more if the last eviction found too little
-    /// to close.
+    /// An eviction begins when the buffers hold more bytes than this. This is the budget, or more
+    /// if the last eviction could not close enough connections.
     evict_above: u64,
     untold: Untold,
     /// No line about evictions is logged before this time.
@@ -158,8 +161,8 @@ impl Default for BufferBudget {
 }
 
 impl BufferBudget {
-    /// Creates the budget. `bytes` is `limits.buffer_bytes`. With 0, there is no maximum: the shell
-    /// knows how much memory there is, and has put a number there.
+    /// Creates the budget. `bytes` is the maximum, or 0 for no maximum. The shell replaces a 0 in
+    /// `limits.buffer_bytes` by a part of the memory before it calls this function.
     #[must_use]
     pub fn new(bytes: u64) -> BufferBudget {
         let budget = if bytes == 0 { u64::MAX } else { bytes };
@@ -174,8 +177,9 @@ impl BufferBudget {
         }
     }
 
-    /// The buffers of a connection hold `bytes` now, of which it holds `least` even if it is idle.
-    /// All changes of the sum of connections come through here.
+    /// Sets the number of bytes that the connection's buffers hold to `bytes`. `least` is the
+    /// number of bytes that the connection holds when it is idle. Only this method changes the sum
+    /// of all shares.
     #[inline]
     pub fn account(&mut self, share: &mut Share, bytes: usize, least: usize, now: Time) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -192,38 +196,38 @@ impl BufferBudget {
         share.bytes = bytes;
     }
 
-    /// An answer of Places waits for its clients, and holds `bytes`.
+    /// Adds `bytes`, the size of an answer of Places that waits for its clients.
     pub fn answer_waits(&mut self, bytes: usize) {
         self.answers += bytes as u64;
     }
 
-    /// An answer of Places that held `bytes` does not wait any more.
+    /// Subtracts `bytes`, the size of an answer of Places that no longer waits.
     pub fn answer_is_gone(&mut self, bytes: usize) {
         debug_assert!(self.answers >= bytes as u64, "it was counted");
         self.answers = self.answers.saturating_sub(bytes as u64);
     }
 
-    /// Whether so much is held by answers of Places that wait for their clients that no further
-    /// question is asked.
+    /// Whether answers of Places hold more than 1/8 of the budget. Then no new question is asked.
     #[must_use]
     pub fn has_enough_answers(&self) -> bool {
         self.answers > self.budget / FREED
     }
 
-    /// Returns the number of bytes that all buffers hold.
+    /// Returns the number of bytes that the buffers and the waiting answers hold together.
     #[inline]
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.connections + self.answers
     }
 
-    /// Returns the number of bytes that the buffers of connections hold, and that of answers.
+    /// Returns two numbers of bytes: that of the connections' buffers, and that of the waiting
+    /// answers.
     #[must_use]
     pub fn parts(&self) -> (u64, u64) {
         (self.connections, self.answers)
     }
 
-    /// Returns the maximum, or `None` if there is none.
+    /// Returns the maximum in bytes. `None` if there is no maximum.
     #[must_use]
     pub fn maximum(&self) -> Option<u64> {
         (self.budget < u64::MAX).then_some(self.budget)
@@ -245,7 +249,7 @@ impl BufferBudget {
         self.held_bytes() > self.evict_above
     }
 
-    /// Whether an eviction has closed enough connections.
+    /// Whether the buffers hold at most 7/8 of the budget, so that an eviction can end.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.held_bytes() <= self.budget - self.budget / FREED
@@ -257,10 +261,11 @@ impl BufferBudget {
         self.untold.bytes += bytes;
     }
 
-    /// An eviction is over. Returns the time at which [`BufferBudget::tell`] has to be called, if
-    /// the log was told of an eviction a short time ago.
+    /// Ends an eviction, and logs it. If the last log line about evictions is too recent, logs
+    /// nothing. Then the caller has to call [`BufferBudget::tell`] at the returned time.
     pub fn eviction_is_over(&mut self, limits: &Limits, now: Time) -> Option<Time> {
-        // If only what may not be closed is left, the next scan waits until more is held.
+        // If the eviction could not free enough, the next eviction waits until 1/8 of the budget
+        // more is held.
         self.evict_above = self.budget.max(self.held_bytes() + self.budget / FREED);
         if self.untold.counts.iter().all(|count| *count == 0) {
             return None;
@@ -273,8 +278,8 @@ impl BufferBudget {
         None
     }
 
-    /// Logs what was evicted since the last such line, if anything was. There is at most one line
-    /// in each `limits.log_faults_ms`.
+    /// Logs the connections that were evicted since the last such line. Does nothing if there are
+    /// none. The next line may follow after `limits.log_faults_ms`.
     pub fn tell(&mut self, limits: &Limits, now: Time) {
         let untold = std::mem::take(&mut self.untold);
         let evicted: Vec<String> = Kind::ALL
@@ -352,7 +357,7 @@ mod tests {
         share.took(9_999);
         budget.account(&mut share, 2_000, 0, at(5_000));
         assert_eq!(share.age(at(5_000)).as_millis(), 0);
-        // What an idle connection holds has no age.
+        // The bytes that an idle connection holds have no age.
         let mut share = Share::default();
         budget.account(&mut share, 12_000, 12_000, at(0));
         budget.account(&mut share, 13_000, 12_000, at(7_000));

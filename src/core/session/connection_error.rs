@@ -1,4 +1,4 @@
-//! How a connection is lost that the core did not close.
+//! The errors that end a connection, other than a close by the core.
 
 use std::fmt;
 use std::io;

@@ -46,8 +46,8 @@ fn masked(address: IpAddr, v4_prefix: u32, v6_prefix: u32) -> IpAddr {
 }
 
 /// A [`Bucket`] for each origin or network. The memory is bounded: at most 65,536 origins have a
-/// bucket of their own, and all further origins share one bucket. An origin whose bucket is full
-/// again can lose it to another origin.
+/// bucket of their own, and all other origins together use one bucket. A bucket that is full again
+/// can be removed, so that another origin gets a bucket of its own.
 ///
 /// ```
 /// use std::time::Duration;
@@ -95,7 +95,7 @@ impl Shares {
         fits
     }
 
-    /// Returns the time until there is `count` in the bucket of `origin`. `None` if it is there now.
+    /// Returns the time until the bucket of `origin` contains `count` units. `None` if it does now.
     #[must_use]
     pub fn wait(&self, origin: IpAddr, count: u64, size: Size, now: Time) -> Option<Duration> {
         let shared = (self.buckets.len() >= MAX_ORIGINS).then_some(&self.rest);

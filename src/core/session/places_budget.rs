@@ -1,19 +1,20 @@
-//! How many questions Google Places may be asked: in a second, and in a day.
+//! The limits on the number of questions to Google Places: in one second, and in one day.
 //!
-//! Google charges for each question. Clients need no login, so without a bound any client decides
-//! how high the bill is.
+//! Google charges for each question. Clients need no login, so without these limits any client
+//! could make the bill as high as it likes.
 //!
-//! - The second is a [`Bucket`]: a question that finds it empty waits in the queue.
-//! - The day is any 24 hours, not a day of the calendar: Google's quotas begin anew at midnight
-//!   Pacific time, its bills have the zone of the account, and this server may be in a third zone.
-//!   What holds for any 24 hours holds for the day of each zone. A question that finds nothing left
-//!   is refused, because it cannot wait that long.
-//! - Once over half of the day's questions are asked, each origin may only use its share of the
-//!   day: one origin alone cannot spend it all. A share is a [`Bucket`] that fills in 24 hours, and
-//!   each question takes from it from the beginning. So an origin that spent the first half alone
-//!   has nothing left in the second half.
+//! - For the limit on one second, there is a [`Bucket`]. If the bucket is empty, a question waits
+//!   in the queue.
+//! - The limit on one day holds for any 24 hours, not only for a day of the calendar. Google's
+//!   quotas begin anew at midnight Pacific time, and its bills use the time zone of the account. A
+//!   limit on any 24 hours holds for the days of every time zone. If the limit is reached, a
+//!   question is refused, because it cannot wait so long.
+//! - If at least half of the day's questions were asked, each origin may use only its share of the
+//!   day. So one origin alone cannot ask all questions of the day. The share is a [`Bucket`] that
+//!   fills in 24 hours. Every question is taken out of this bucket, also in the first half. So an
+//!   origin that asked all questions of the first half has nothing left in the second half.
 //!
-//! All of it begins anew when the server starts: nothing is stored.
+//! The counts are not stored: they begin at 0 when the server starts.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -30,32 +31,33 @@ use crate::core::session::origins::Shares;
 /// The period of [`PlacesQuota::per_day`].
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// The number of slots into which a day is divided.
+/// The number of slots into which 24 hours are divided.
 const SLOTS_IN_A_DAY: u64 = 96;
 
-/// The number of slots that are counted: those of a day, and the present one, which has just
-/// begun or is nearly over. So nothing is forgotten before it is 24 hours old.
+/// The number of slots that are counted: the present slot and the 96 slots before it. The present
+/// slot is incomplete, so one slot more than a day is needed. Each question counts for at least 24
+/// hours.
 const SLOTS: usize = SLOTS_IN_A_DAY as usize + 1;
 
-/// The length of a slot: a quarter of an hour.
+/// The length of a slot in nanoseconds: a quarter of an hour.
 const SLOT_NANOS: u64 = 24 * 3_600 * 1_000_000_000 / SLOTS_IN_A_DAY;
 
 /// Why a question is not asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverQuota {
-    /// Its time was over before a second had room for it.
+    /// The deadline of the question passed before the limit on one second allowed the question.
     Second {
-        /// The maximum number of questions in a second.
+        /// The maximum number of questions in one second.
         most: u64,
     },
-    /// As many questions were asked in 24 hours as may be.
+    /// The maximum number of questions was asked in the last 24 hours.
     Day {
         /// The maximum number of questions in 24 hours.
         most: u64,
-        /// The time until the next one may be asked.
+        /// The time until the server may ask another question.
         wait: Duration,
     },
-    /// Over half of the day's questions are asked, and the client's origin has used its share.
+    /// At least half of the day's questions were asked, and the client's origin has used its share.
     Share {
         /// The maximum number of questions in 24 hours.
         most: u64,
@@ -88,7 +90,7 @@ impl fmt::Display for OverQuota {
     }
 }
 
-/// A time in hours and minutes, rounded up.
+/// A duration that is displayed in hours and minutes, rounded up.
 struct Minutes(Duration);
 
 impl fmt::Display for Minutes {
@@ -102,7 +104,7 @@ impl fmt::Display for Minutes {
     }
 }
 
-/// What the log was told of the day's questions.
+/// Which part of the day's questions the last warning reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
     #[default]
@@ -113,9 +115,10 @@ enum Told {
     All,
 }
 
-/// The questions that were asked in the last 24 hours, in slots of a quarter of an hour.
+/// The number of questions in the last 24 hours, in slots of a quarter of an hour.
 struct Window {
-    /// For each slot: its number since the beginning of time, and how many were asked in it.
+    /// For each slot: the number of the slot since time 0 of the clock, and the number of questions
+    /// in the slot.
     slots: [(u64, u64); SLOTS],
 }
 
@@ -138,7 +141,8 @@ impl Window {
         slot.1 += 1;
     }
 
-    /// Returns the slots that have questions of the last 24 hours, as number and count.
+    /// Returns the slots with questions of the last 24 hours: the number of the slot, and the
+    /// number of questions.
     fn used(&self, now: Time) -> impl Iterator<Item = (u64, u64)> {
         let number = now.as_nanos() / SLOT_NANOS;
         let counted = self.slots.iter().copied();
@@ -149,7 +153,7 @@ impl Window {
         self.used(now).map(|(_, count)| count).sum()
     }
 
-    /// Returns the time until the oldest questions are no longer counted.
+    /// Returns the time until the oldest slot with questions is no longer counted.
     fn wait(&self, now: Time) -> Duration {
         let oldest = self.used(now).map(|(slot, _)| slot).min();
         let end = (oldest.unwrap_or_default() + SLOTS as u64) * SLOT_NANOS;
@@ -157,7 +161,7 @@ impl Window {
     }
 }
 
-/// What was asked of Google Places, and what may still be asked.
+/// The number of questions that were asked of Google Places, and the limits on this number.
 #[derive(Default)]
 pub struct PlacesBudget {
     second: Bucket,
@@ -167,30 +171,32 @@ pub struct PlacesBudget {
 }
 
 impl PlacesBudget {
-    /// Returns the time at which a second has room for a question. `None` if there is room now.
+    /// Returns the time at which the limit on one second allows a question. `None` if it does now.
     #[must_use]
     pub fn wait_for_second(&self, quota: &PlacesQuota, now: Time) -> Option<Time> {
         let size = a_second(quota)?;
         (!self.second.has(1, size, now)).then(|| self.second.has_at(1, size))
     }
 
-    /// Takes one question out of the second's room.
+    /// Takes one question out of the bucket for one second.
     pub fn take_second(&mut self, quota: &PlacesQuota, now: Time) {
         if let Some(size) = a_second(quota) {
             self.second.take(1, size, now);
         }
     }
 
-    /// Returns the number of questions that were asked in the last 24 hours, if they are bounded.
+    /// Returns the number of questions in the last 24 hours. `None` if there is no limit on one
+    /// day.
     #[must_use]
     pub fn asked_in_a_day(&self, quota: &PlacesQuota, now: Time) -> Option<u64> {
         (quota.per_day > 0).then(|| self.day.sum(now))
     }
 
-    /// Returns the first of `origins` for which one more question may be asked in the day.
+    /// Returns the first of `origins` that may ask one more question within the last 24 hours. The
+    /// caller charges the question to this origin.
     ///
     /// # Errors
-    /// The day's questions are asked, or each of these origins has used its share.
+    /// All questions of the day were asked, or each of these origins has used its share.
     pub fn payer(
         &self,
         origins: impl IntoIterator<Item = IpAddr>,
@@ -223,7 +229,8 @@ impl PlacesBudget {
     }
 
     /// Counts a question of `origin` that is sent to Google Places. Warns when four fifths of the
-    /// day's are asked, and when all are. Both are told again only after less than half was.
+    /// day's questions were asked, and when all were asked. Each warning can be repeated only after
+    /// the number was less than half.
     pub fn asked(&mut self, origin: IpAddr, quota: &PlacesQuota, now: Time) {
         let most = quota.per_day;
         if most == 0 {
@@ -267,13 +274,13 @@ fn a_second(quota: &PlacesQuota) -> Option<Size> {
     (quota.per_second > 0).then_some(size)
 }
 
-/// Returns the share of an origin. `None` if it has none, and may use all.
+/// Returns the size of the bucket of `origin`. `None` if no share limits `origin`.
 fn a_share(quota: &PlacesQuota, origin: IpAddr) -> Option<Size> {
     let bytes = match quota.per_day_per_address {
         Some(0) => return None,
         Some(most) => most,
-        // Clients on the same machine are benchmarks and graders, or come through a proxy that
-        // does not say for whom.
+        // Clients on the same machine are benchmarks and graders. Or they come through a proxy on
+        // the same machine that does not name the client.
         None if origin.to_canonical().is_loopback() => return None,
         None => quota.default_share(),
     };
@@ -295,7 +302,7 @@ mod tests {
 
     const HOUR: u64 = 3_600;
 
-    /// Asks a question of this origin, if it may be asked.
+    /// Asks a question of this origin, if the budget allows it.
     fn ask(
         budget: &mut PlacesBudget,
         origin: IpAddr,
@@ -434,7 +441,8 @@ mod tests {
                         refused_since = None;
                     }
                     Err(OverQuota::Day { wait, .. }) => {
-                        // The time that a client is told is right.
+                        // While questions are refused, the time of the next allowed question
+                        // stays the same.
                         let free_at = now + wait.as_secs();
                         prop_assert_eq!(*refused_since.get_or_insert(free_at), free_at);
                         prop_assert!(wait > Duration::ZERO);

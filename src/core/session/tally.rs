@@ -1,6 +1,6 @@
-//! Counts of what clients did: stamps far from our clock, unfinished lines, failed handshakes,
-//! questions to Google Places, and PROXY headers that were ignored. If the clocks of most clients
-//! disagree with ours, a warning is logged.
+//! Counts of what clients did: stamps far from our clock, unfinished lines, failed TLS handshakes,
+//! questions to Google Places, and ignored PROXY headers. If the clocks of most clients disagree
+//! with ours, a warning is logged.
 
 use std::fmt;
 
@@ -72,32 +72,37 @@ macro_rules! counters {
 }
 
 counters! {
-    /// `IAMAT`s that were answered, but were not newer than the stored record.
+    /// `IAMAT`s that were answered, but whose record was not stored. The record was not newer than
+    /// the stored record, or it had expired.
     stale;
     /// `IAMAT`s with a stamp more than 60 s ahead of our clock.
     ahead;
     /// `IAMAT`s with a stamp more than 60 s behind our clock.
     behind;
-    /// Clients that were refused because too many were connected from their address.
+    /// Clients that were refused because too many clients were connected from their address.
     refused_by_address;
-    /// Unproven peers that lost their place to a new one.
+    /// Unproven peers that were closed so that a new unproven peer could take their place.
     unproven_displaced;
-    /// Connections to the neighbours' port that were closed because no place was free for them.
+    /// Connections to the neighbours' port that were closed because all places for unproven peers
+    /// were taken.
     unproven_crowded;
-    /// Connections to the neighbours' port that were closed because too many came from their
-    /// network in a period.
+    /// Connections to the neighbours' port that were closed because too many connections came from
+    /// their network within `limits.unproven_new_ms`.
     unproven_throttled;
-    /// Questions that were sent to Google Places. A question that was sent again counts again.
+    /// Questions that were sent to Google Places. Sending a question again counts as another
+    /// question.
     places_asked;
-    /// Questions that lost their place in the queue to one of another address.
+    /// Questions to Google Places that a question of another address displaced from the queue.
     places_displaced;
-    /// Questions whose time was over before `places.max_per_second` let them through.
+    /// Questions whose deadline passed before `places.max_per_second` allowed them.
     places_over_second;
     /// Questions that were refused because of `places.max_per_day`.
     places_over_day;
-    /// Connections that were closed because all buffers held more than `limits.buffer_bytes`.
+    /// Connections that were closed because all buffers together held more than
+    /// `limits.buffer_bytes`.
     evicted;
-    /// `IAMAT`s of new clients that were refused, because their address had introduced too many.
+    /// `IAMAT`s of new clients that were refused because their address had introduced too many new
+    /// clients within `limits.new_names_ms`.
     new_names_refused;
 }
 
@@ -114,19 +119,20 @@ pub struct Tally {
     ahead_before: u64,
     /// The value of `behind` at the beginning of the present period.
     behind_before: u64,
-    /// The opinion that was logged last.
+    /// The opinion in the last log line about the clocks of clients.
     told: Opinion,
-    /// The number of lines that had no newline in time.
+    /// The number of lines that were not finished within `limits.line_ms`.
     unfinished: u64,
     /// Failures of TLS with clients.
     pub handshakes: Handshakes,
-    /// The limit for log lines about commands that are invalid, refused or failed.
+    /// The limit on log lines about commands that are invalid, refused or failed.
     pub log_budget: LogBudget,
-    /// How many questions Google Places may still be asked.
+    /// The limits on questions to Google Places, and the number of questions.
     pub places_budget: PlacesBudget,
-    /// What the buffers of all connections hold.
+    /// The number of bytes that all buffers hold together, and the limit on this number.
     pub buffers: BufferBudget,
-    /// How many more new clients each origin may introduce.
+    /// A bucket for each origin. It contains the number of new clients that the origin may still
+    /// introduce.
     new_names: Shares,
 }
 
@@ -203,9 +209,9 @@ impl Tally {
         (self.ahead_before, self.behind_before) = (self.counters.ahead, self.counters.behind);
     }
 
-    /// Counts a PROXY header from a client that is not in `clients.proxies`. The server does not
-    /// use this header. A warning is logged only when the count is a power of two. `is_on` is
-    /// whether `clients.proxies` lists any proxy.
+    /// Counts a PROXY header from a client whose address is not in `clients.proxies`. The server
+    /// handles this header as an invalid command. A warning is logged only when the count is a
+    /// power of two. `is_on` is whether `clients.proxies` lists any proxy.
     #[cold]
     pub fn passed_over_header(&mut self, who: PeerLabel, is_on: bool) {
         self.passed_over_headers += 1;
@@ -230,8 +236,8 @@ impl Tally {
         self.unfinished
     }
 
-    /// Whether a client connected from `address` may introduce a client without a record. If so,
-    /// that is taken from the share of its origin. If not, it is counted.
+    /// Whether a client at `address` may introduce a new client, which has no record. If so, takes
+    /// one new client out of the bucket of the origin of `address`. If not, counts the refusal.
     pub fn may_introduce(&mut self, address: IpAddr, limits: &Limits, now: Time) -> bool {
         if !limits.holds_for("new_names_per_address", address) {
             return true;

@@ -1,17 +1,17 @@
-//! The places of unproven peers: of connections to the neighbours' port that have not proven who
-//! they are.
+//! The places of unproven peers. An unproven peer is a connection to the neighbours' port that has
+//! not proven a name.
 //!
-//! Any machine can make such connections, as many as it likes. A neighbour has to get a place among
-//! them, and to keep it until it has proven itself. Four rules see to that:
+//! Any machine can make any number of such connections. A neighbour has to get a place among them,
+//! and to keep the place until it has proven its name. Four rules ensure this:
 //!
 //! | rule | limits |
 //! |---|---|
-//! | Each address of a neighbour that dials has places of its own. | `max_unproven_per_neighbour` |
-//! | All other addresses share the general places. From one network, few connections may come in a period. | `max_unproven`; `max_unproven_new`, `unproven_new_ms` |
-//! | If all places are taken, a new connection takes the place of one from its [`origin`]. If that origin has none, it takes the place of any. | |
-//! | A young connection keeps its place, so that there is time for the handshake. | `unproven_grace_ms` |
+//! | Each address from which a neighbour dials has places of its own. | `max_unproven_per_neighbour` |
+//! | All other addresses share the general places. From one network, only a number of connections may come in a period. | `max_unproven`; `max_unproven_new`, `unproven_new_ms` |
+//! | If all places are taken, a new connection takes the place of a random connection from the same [`origin`]. If there is none, it takes the place of a random connection from any origin. | |
+//! | A connection keeps its place for a time, so that there is time for the handshake. | `unproven_grace_ms` |
 //!
-//! An address gives no trust, only a place: a peer there has to prove itself like any other.
+//! An address gives a connection only a place. Every peer has to prove its name, from any address.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,16 +23,16 @@ use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::slots::Id;
 use crate::core::session::origins::{Shares, network, origin};
 
-/// Why a new connection gets no place. It is closed at once.
+/// Why a new connection gets no place. The caller closes the connection at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Too many connections came from its network in this number of milliseconds.
+    /// Too many connections came from the network of the new connection within `period_ms`.
     TooManyNew {
         /// `limits.unproven_new_ms`.
         period_ms: u64,
     },
-    /// All places are taken, and it may take none of them. All connections whose place it might
-    /// take are younger than this number of milliseconds.
+    /// All places are taken. Each connection that the new connection could displace is younger than
+    /// `grace_ms`.
     AllYoung {
         /// Which places: see [`Place::limit`].
         place: Place,
@@ -57,17 +57,17 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The kind of place that a connection has.
+/// The kind of place that an unproven peer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// One of the places that all addresses share.
+    /// A place that all addresses share, except for the addresses of neighbours.
     General,
-    /// One of the places of an address from which a neighbour dials.
+    /// A place for connections from the address from which a neighbour dials.
     OfNeighbour,
 }
 
 impl Place {
-    /// Returns the name of the limit on these places.
+    /// Returns the name of the limit on the number of these places.
     #[must_use]
     pub fn limit(self) -> &'static str {
         match self {
@@ -77,14 +77,15 @@ impl Place {
     }
 }
 
-/// What has become of a connection that had a place.
+/// The present state of a connection that got a place earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is closed, or has proven who it is. So it needs no place any more.
+    /// The connection is closed, or has proven a name. It needs no place any more.
     Left,
     /// It may still prove who it is.
     Unproven,
-    /// Its last line is in the output, so it cannot prove anything any more.
+    /// The last line of the connection is in the output, so the connection can prove nothing any
+    /// more.
     Closing,
 }
 
@@ -94,7 +95,7 @@ pub enum Standing {
 pub struct Given {
     /// The kind of the place.
     pub place: Place,
-    /// The connection that loses this place. The caller has to close it.
+    /// The connection whose place the new connection takes. The caller has to close it.
     pub displaced: Option<Id>,
     address: IpAddr,
 }
@@ -109,11 +110,13 @@ struct Peer {
 /// The unproven peers of one server.
 #[derive(Default)]
 pub struct UnprovenPeers {
-    /// Those that had a place at the last check. They are checked when a new connection comes.
+    /// The peers that had a place when a connection last entered. [`UnprovenPeers::enter`] removes
+    /// those that have left.
     peers: Vec<Peer>,
-    /// The addresses from which neighbours dial, and the number of neighbours at each.
+    /// The addresses from which neighbours dial, and the number of neighbours at each address.
     neighbours: BTreeMap<IpAddr, u64>,
-    /// The connections of this period, for each network.
+    /// A bucket for each network. It contains the number of connections that may still come from
+    /// the network.
     new: Shares,
 }
 
@@ -127,11 +130,11 @@ impl UnprovenPeers {
         }
     }
 
-    /// Decides whether a new connection from `address` gets a place. `standing` returns what has
-    /// become of a connection that has one, and `random` a random number.
+    /// Decides whether a new connection from `address` gets a place. `standing` returns the present
+    /// state of a connection that has a place. `random` returns a random number.
     ///
     /// # Errors
-    /// It gets none, for this reason.
+    /// The connection gets no place, for this reason.
     pub fn enter(
         &mut self,
         address: IpAddr,
@@ -191,7 +194,7 @@ impl UnprovenPeers {
         })
     }
 
-    /// Takes one new connection out of the share of its network.
+    /// Takes one connection out of the bucket of the network of `address`.
     fn count_new(&mut self, address: IpAddr, limits: &Limits, now: Time) -> Result<(), Refusal> {
         let size = Size {
             bytes: limits.max_unproven_new,
@@ -207,7 +210,7 @@ impl UnprovenPeers {
         })
     }
 
-    /// The new connection that was given this place has the id `id`.
+    /// Stores that the new connection with the id `id` has the place `given`.
     pub fn add(&mut self, id: Id, given: Given, now: Time) {
         self.peers.push(Peer {
             id,
@@ -217,7 +220,7 @@ impl UnprovenPeers {
         });
     }
 
-    /// Whether this connection had a place at the last check. For tests.
+    /// Whether the connection had a place when a connection last entered. For tests.
     #[must_use]
     pub fn contains(&self, id: Id) -> bool {
         self.peers.iter().any(|it| it.id == id)
