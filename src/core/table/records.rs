@@ -37,19 +37,20 @@
 //!
 //! # Tombstones
 //!
-//! An operator can have a client forgotten ([`Records::forget`]). The client's record is replaced
-//! by a *tombstone*: an `AT` line with `-` in the place of the location. It is a record like every
-//! other. It has a place in the feed, it is sent to neighbours and written to journals, and it
-//! wins or loses by the same order. So the old position loses against it on every server. Only
-//! [`Records::line`] does not find it.
+//! An operator can have the herd forget a client ([`Records::forget`]). A server then replaces the
+//! client's record by a *tombstone*: an `AT` line with `-` in the place of the location. A
+//! tombstone is a record like every other. It is in the feed, it is sent to neighbours and written
+//! to journals, and it wins or loses by the same order. So it wins over the client's old record on
+//! every server. Only [`Records::line`] does not find tombstones.
 //!
-//! The effective time of a tombstone is the time of the forgetting, but always later than that of
-//! the record it replaces. So it wins. It expires after that record would have expired, so a server
-//! that was down meanwhile cannot bring the record back.
+//! The effective time of a tombstone is the time of the forgetting, but always later than the
+//! effective time of the replaced record. So the tombstone wins. The tombstone also expires after
+//! the replaced record would have expired. So a server that was down meanwhile cannot bring the
+//! replaced record back.
 //!
-//! Its stamp is the stamp of the forgotten record. So the next `IAMAT` of the client wins, even if
-//! the client's clock is behind: its stamp is later than the stamp of the tombstone. An `IAMAT` with
-//! the same stamp as the forgotten record is stale.
+//! The stamp of a tombstone is the stamp of the replaced record. The next `IAMAT` of the client has
+//! a later stamp, so it wins, even if the client's clock is behind. An `IAMAT` with the same stamp
+//! as the replaced record is stale.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -76,11 +77,11 @@ const NEVER: PosixTime = PosixTime::from_nanos(0);
 /// The index that means "no record", at both ends of the feed.
 const NONE: u32 = u32::MAX;
 
-/// A table counts as full if it has room for fewer bytes than this. Nearly all `AT` lines are
-/// longer.
+/// A table counts as full if fewer than this many bytes remain of `limits.max_record_bytes`. Nearly
+/// all `AT` lines are longer.
 const LEAST_LINE_BYTES: usize = 64;
 
-/// About what the allocator takes for itself with each line.
+/// The approximate number of bytes that the allocator uses for itself with each line.
 const ALLOCATION_BYTES: usize = 16;
 
 /// The clocks of two servers count as right if they differ by at most this many seconds. This is
@@ -101,7 +102,7 @@ pub enum Merge {
     /// The line contains the name of a server that is not part of the herd, and the table cannot
     /// store another such name. Nothing changed.
     UnknownServer,
-    /// The record would make a client known that is not. The caller did not allow that.
+    /// The client is new, and the caller did not allow a new client. Nothing changed.
     NotAdmitted,
 }
 
@@ -114,20 +115,20 @@ pub struct Forgetting {
     pub epoch: u32,
     /// The tombstone, without an LF.
     pub line: Vec<u8>,
-    /// Whether the tombstone was stored. It is never [`Merge::Stale`].
+    /// Whether the tombstone was stored. Never [`Merge::Stale`].
     pub merge: Merge,
 }
 
 /// The source of a record, and what the merge needs to know about that source.
 #[derive(Clone, Copy)]
 enum Claim {
-    /// From a neighbour, or a tombstone made here. The record with the greater epoch wins, then
-    /// the record with the newer line.
+    /// A record from a neighbour, or a tombstone that this server made. The record with the greater
+    /// epoch wins. If the epochs are equal, the record with the newer line wins.
     Neighbour { epoch: u32, origin: Origin },
-    /// From a client of this server. The new record wins even over a stored record whose effective
-    /// time is after `latest`, because no right clock gives such a time.
+    /// A record from a client of this server. The new record also wins if the effective time of the
+    /// stored record is after `latest`, because a right clock never gives such a time.
     Client { latest: PosixTime },
-    /// From a journal. The limits on the size of the table do not apply.
+    /// A record from the journal. The limits on the size of the table do not apply.
     Journal { epoch: u32 },
 }
 
@@ -151,8 +152,8 @@ struct Reader {
     position: u64,
 }
 
-/// The position of a record in the feed, which is a doubly linked list. `older` and `newer` are
-/// indices of other records. The record's line has the same index as the record.
+/// The place of a record in the feed, which is a doubly linked list. `older` and `newer` are
+/// indices of other records. The record's line has the same index in `Records::lines`.
 struct Record {
     seq: u64,
     older: u32,
@@ -183,7 +184,7 @@ pub struct Records {
     records: Vec<Record>,
     /// The epochs that are not 0, by the index of the record. Nearly all records have epoch 0.
     epochs: HashMap<u32, u32>,
-    /// The indexes of the tombstones. Hardly any record is one.
+    /// The indices of the tombstones. There are few tombstones.
     tombstones: HashSet<u32>,
     /// A buffer for a line that is copied to a journal.
     copying: Vec<u8>,
@@ -230,8 +231,9 @@ impl Records {
         }
     }
 
-    /// Returns the number of bytes of memory that the limits allow: of all lines, and of what is kept
-    /// beside each. A vector can have twice the room that it needs.
+    /// Returns the maximum number of bytes of memory that the table can use under `limits`: for all
+    /// lines, and for the fields of each record. A vector can have twice the capacity that it
+    /// needs.
     #[must_use]
     pub fn most_bytes(limits: &Limits) -> u64 {
         let by_bytes = limits.max_record_bytes / LEAST_LINE_BYTES as u64;
@@ -278,9 +280,10 @@ impl Records {
         self.by_client.is_empty()
     }
 
-    /// Returns a number that is equal for tables with the same records, and almost always differs
-    /// otherwise. It is the sum of a hash of each line. An operator can compare it between servers.
-    /// It proves nothing if a peer sends made-up records.
+    /// Returns a number by which an operator can compare the tables of two servers. Tables with the
+    /// same records have the same number. Tables with different records nearly always have
+    /// different numbers. The number is the sum of a hash of each line. It does not protect against
+    /// a peer that makes up records.
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
@@ -366,8 +369,8 @@ impl Records {
         self.line_at(index)
     }
 
-    /// Returns the `AT` line of a client or its tombstone, with its LF. `None` if there is neither,
-    /// or if it has expired.
+    /// Returns the client's stored line with its LF: the `AT` line or the tombstone. `None` if
+    /// there is neither, or if the record has expired.
     #[must_use]
     pub fn record(&self, client: &[u8]) -> Option<Vec<u8>> {
         self.line_at(self.find(client)?)
@@ -441,7 +444,8 @@ impl Records {
         self.merge_at(self.lookup(at.client), line, at, 0, origin)
     }
 
-    /// Like [`Records::merge`], for a client that is already looked up and a record of any epoch.
+    /// Like [`Records::merge`], for a record of any epoch. The caller has already looked up the
+    /// client.
     pub fn merge_at(
         &mut self,
         lookup: Lookup,
@@ -454,14 +458,13 @@ impl Records {
         self.take(lookup, line, at, claim, || true)
     }
 
-    /// Stores the record of `line`, which a client sent to this server, if it is the client's
+    /// Stores the record in `line`, which a client sent to this server, if it is the client's
     /// newest. `wall` is this server's wall clock. If the stored record would win only because of
     /// wrong clocks, the new record gets the stored record's epoch plus 1. Then the new record
     /// wins.
     ///
-    /// `may_enter` is asked whether a client that is not known may become known. It is asked only
-    /// if nothing else is in the way. A client that was forgotten, or whose record has expired, is
-    /// not known.
+    /// `may_enter` returns whether a new client may get a record. It is called only if nothing else
+    /// prevents the merge. A client is also new if its record is a tombstone or has expired.
     pub fn merge_own(
         &mut self,
         line: &[u8],
@@ -474,12 +477,13 @@ impl Records {
         self.take(self.lookup(at.client), line, at, claim, may_enter)
     }
 
-    /// Replaces the record of a client by a tombstone of this server, called `server`. `wall` is
-    /// this server's wall clock. A client without a record gets a tombstone too, because a
-    /// neighbour may have a record of it.
+    /// Replaces the record of `client` by a tombstone that names `server`, which is this server.
+    /// `wall` is this server's wall clock. A client without a record gets a tombstone too, because
+    /// a neighbour may have a record of the client.
     pub fn forget(&mut self, client: &[u8], server: &str, wall: PosixTime) -> Forgetting {
         let lookup = self.lookup(client);
-        // A clock that was set back by more than the records' life may be before the horizon.
+        // If the operator sets the clock back by more than `limits.record_ttl_ms`, the time is
+        // before the horizon.
         let wall = wall.max(self.horizon);
         let (mut forgotten, mut epoch, mut was_known) = (wall, 0, false);
         let (mut time, mut stamp) = (Vec::new(), wall);
@@ -490,13 +494,15 @@ impl Records {
             if let Some((effective, own_stamp)) = own.rank {
                 was_known = !is_tombstone && effective >= self.horizon;
                 stamp = own_stamp;
-                // A skew cuts off what is below a nanosecond.
+                // The skew in the line has whole nanoseconds only. With 2 ns more, the tombstone is
+                // later than the record.
                 forgotten = wall.max(effective.plus_nanos(2));
             }
             let start = memchr::memrchr(b' ', own.line).map_or(0, |space| space + 1);
             time.extend_from_slice(&own.line[start..]);
         } else {
-            // The clock of the client may be behind ours. Its next `IAMAT` must not be stale.
+            // The client's clock may be behind ours. The next `IAMAT` of the client must not be
+            // stale.
             stamp = wall.minus_seconds(CLOCK_TOLERANCE_S);
             stamp.write(&mut time);
         }
@@ -609,7 +615,7 @@ impl Records {
             older: NONE,
             newer: NONE,
         };
-        // The index can be that of a removed record.
+        // The record can use the index of a removed record.
         match self.records.get_mut(index as usize) {
             Some(place) => *place = record,
             None => self.records.push(record),
@@ -620,8 +626,8 @@ impl Records {
         Some(index)
     }
 
-    /// Removes a record from the feed. Readers that would read it next will read the record after
-    /// it.
+    /// Removes a record from the feed. A reader that would read this record next will read the next
+    /// newer record instead.
     fn unlink(&mut self, index: u32) {
         let Record { older, newer, .. } = self.records[index as usize];
         for (_, reader) in &mut self.readers {
@@ -709,8 +715,8 @@ impl Records {
         self.epochs.len()
     }
 
-    /// Passes the next records to `tell`, in order, to copy them to a journal. The arguments of
-    /// `tell` are the sequence number, the epoch and the line of one record. `tell` returns the
+    /// Passes the next records to `tell`, in order, to copy the records to a journal. The arguments
+    /// of `tell` are the sequence number, the epoch and the line of one record. `tell` returns the
     /// number of bytes that it wrote. The copy stops when at least `bytes` bytes are written, or
     /// when there are no more records.
     pub fn copy(
@@ -801,7 +807,7 @@ impl Records {
             self.last_seq
         );
         for (_, reader) in &self.readers {
-            // The reader's position is between the last record that it read and the next one.
+            // The reader's position is before the sequence number of the next record.
             let next = (reader.next != NONE).then(|| self.records[reader.next as usize].seq);
             hold!(
                 next.is_none_or(|next| next > reader.position),
@@ -954,8 +960,8 @@ mod tests {
         let mut records = table(10);
         let mut says = |wall, stamp| says(&mut records, "Riley", wall, stamp).0;
         assert_eq!(says(100, 31_536_100), Merge::Accepted);
-        // The client's clock is right again. The client's records are stale until the effective
-        // time of the stored record has passed.
+        // The client's clock is right again. The new records are stale until the effective time of
+        // the stored record has passed.
         assert_eq!(says(120, 120), Merge::Stale);
         assert_eq!(says(161, 161), Merge::Accepted);
         assert_eq!(records.last_epoch(), 0, "nothing is wrong with our clock");
@@ -1345,7 +1351,7 @@ mod tests {
 
     proptest! {
         /// Tables that receive the same records and tombstones in different orders are equal at the
-        /// end. No table has a position that is older than a tombstone.
+        /// end. If the newest record is a tombstone, no table has a position of the client.
         #[test]
         fn order_of_arrival_decides_nothing_of_what_is_forgotten(
             steps in proptest::collection::vec((0usize..3, any::<bool>(), 900u32..1_100, 900u32..1_100), 1..30),
