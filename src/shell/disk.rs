@@ -5,9 +5,9 @@
 //! and `lock` (held by one process at a time). The files are opened relative to a descriptor of the
 //! directory, so the directory may be moved while the server runs.
 //!
-//! Three threads do the work, and each does its jobs in order. The writer appends, the reserver
-//! reserves room, and the keeper does everything else. The loop waits for none of them. A slow sync
-//! delays neither an append nor the next reservation.
+//! Three threads do the work, and each thread does its jobs in order. The writer appends, the
+//! reserver reserves disk space, and the keeper does everything else. The loop waits for none of
+//! the threads. A slow sync delays neither an append nor the next reservation.
 //!
 //! # Errors of file systems that are tolerated
 //!
@@ -18,8 +18,8 @@
 //! | `fsync` of a directory | `EINVAL`, `EBADF`, `EOPNOTSUPP`, `ENOSYS`, `EACCES` | the file system syncs names by itself, or never: the operator gets a warning |
 //! | `rename` | any, if the old file still has its name | the compaction is abandoned |
 //!
-//! No room (`ENOSPC`, `EDQUOT`, `EFBIG`) is reported as [`DiskErrorKind::Full`], whichever call
-//! returns it.
+//! A lack of space (`ENOSPC`, `EDQUOT`, `EFBIG`) is reported as [`DiskErrorKind::Full`], whichever
+//! call returns it.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Read};
@@ -84,7 +84,7 @@ pub struct Disk {
     files: Vec<(FileId, Arc<File>)>,
     writer: Executor<Vec<(Arc<File>, Chunk)>, Finished>,
     keeper: Executor<Job, Finished>,
-    /// A thread of its own, so that a slow sync does not delay a reservation.
+    /// Has a thread of its own: on the keeper's thread, a slow sync would delay a reservation.
     reserver: Executor<Job, Finished>,
     results: Receiver<Finished>,
     /// The number of jobs that were submitted and have no result yet.
@@ -111,8 +111,8 @@ enum Job {
         new: Arc<File>,
     },
     Discard(Arc<File>),
-    /// Close a file that was removed. For a large file that takes a while, so the loop's thread
-    /// does not do it.
+    /// Close a file that was removed. Closing a large file takes a while, so the keeper does it
+    /// instead of the loop's thread.
     Close(Arc<File>),
 }
 
@@ -372,7 +372,8 @@ impl Disk {
                     let is_old = |(id, _): &mut (FileId, Arc<File>)| *id != file;
                     let old: Vec<_> = self.files.extract_if(.., is_old).collect();
                     for (_, old) in old {
-                        // If the keeper has no thread, the file is closed here.
+                        // If the job cannot be submitted, the file is closed when `old` is dropped
+                        // here.
                         if self.keeper.submit(Job::Close(old)).is_ok() {
                             self.on_its_way += 1;
                         }
@@ -476,9 +477,9 @@ pub(crate) fn has_no_locks(error: &io::Error) -> bool {
     )
 }
 
-/// Rejects a journal that is a symbolic link or a mount point, because a compaction renames a new
-/// file to the journal's name. Renaming replaces a link, which would move the journal to another
-/// disk. Renaming to a mount point is refused by the system.
+/// Rejects a journal that is a symbolic link or a mount point. A compaction renames a new file to
+/// the journal's name. Renaming would replace a symbolic link, and so move the journal to another
+/// disk. The system refuses to rename a file to a mount point.
 fn look_at_journal(names: &File, path: &Path) -> Result<(), String> {
     let found = match rustix::fs::statat(names, JOURNAL, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => found,
@@ -589,9 +590,9 @@ fn read_back(
             end.torn
         );
     }
-    // Cutting the file also gives up reserved room, which is reserved again later. The sync has two
-    // purposes. The server continues from the entries that were read, so a loss of power must not
-    // remove them. And the part that was cut off must not come back.
+    // Cutting the file also gives up the reserved disk space, which is reserved again later. The
+    // sync has two purposes. The server continues from the entries that were read, so a loss of
+    // power must not remove them. And the part that was cut off must not come back.
     file.set_len(end.offset)
         .map_err(|error| failed("cut", error))?;
     file.sync_all().map_err(|error| failed("sync", error))?;
@@ -726,9 +727,9 @@ fn keep(job: Job) -> Finished {
     })
 }
 
-/// Reserves room behind the written bytes. Reserved bytes are zeros, which the reader of the
-/// journal skips. The file's length then stays the same while entries are written, which makes a
-/// sync cheaper.
+/// Reserves disk space behind the written bytes. Reserved bytes are zeros, and the reader of the
+/// journal skips zeros. The file's length then stays the same while entries are written, so a sync
+/// is cheaper.
 fn reserve(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
     match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), offset, bytes)) {
         // Reserving is not supported. Writing works without it until the disk is full.

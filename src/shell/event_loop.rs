@@ -6,15 +6,15 @@
 //!        ─► drive: deadlines, the journal, then each connection with output: write, finish or close
 //! ```
 //!
-//! A turn reads only the connections that were ready when it began, at most one buffer from each. A
-//! connection that is still ready at the end is on the next turn's list, and that turn polls
-//! without waiting. So no connection is served twice before every other ready connection was served
-//! once.
+//! A turn reads only the connections that were ready when the turn began. It reads at most one
+//! buffer from each connection. A connection that is still ready at the end is put on the list of
+//! the next turn, and the next turn polls without waiting. So no connection is served twice before
+//! every other ready connection was served once.
 //!
-//! Reading has a time limit (`limits.turn_ms`). After that, deadlines and output are handled, even
-//! if clients have sent more. If a turn had no time for all its connections, the next turn is
-//! *crowded*. Then neighbours come first, clients follow in rounds ([`Node::order_fairly`]), and
-//! fewer bytes are read from each connection.
+//! Reading has a time limit (`limits.turn_ms`). When the time is over, the turn handles deadlines
+//! and output, even if clients have sent more. If a turn had no time for all its connections, the
+//! next turn is *crowded*. A crowded turn serves neighbours first, then clients in rounds
+//! ([`Node::order_fairly`]). It reads fewer bytes from each connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -59,7 +59,7 @@ const ACCEPTS: usize = 64;
 /// The number of bytes that a crowded turn reads from each client: one line of the greatest
 /// length.
 const CROWDED_READ_BYTES: usize = LINE_BYTES + 1;
-/// The longest time for which deadlines wait until input that had arrived before them is read.
+/// The longest time by which deadlines are delayed so that earlier input is read first.
 const CATCH_UP: Duration = Duration::from_secs(1);
 /// The time during which no connection is accepted after the system refused a new socket, for
 /// example because it has no free descriptors or memory.
@@ -76,13 +76,16 @@ pub struct Server {
     listeners: Vec<Listener>,
     /// The time of the next try after a failed accept. `None` if accepting works.
     accept_again: Option<Time>,
-    /// Set by a failed accept. Cleared when no connection waits to be accepted any more.
+    /// Set by a failed accept. Cleared when the listeners have no more connections to accept.
     is_accept_failing: bool,
-    /// The connections of this turn. First come those for which the turn before had no time.
+    /// The connections that this turn serves. The connections that the turn before had no time for
+    /// come first.
     running: Vec<ConnId>,
-    /// The time since which every turn has left input unread. `None` if the last turn read all.
+    /// The time since which every turn has had no time for some connections. `None` if the last
+    /// turn served all its connections.
     crowded_since: Option<Time>,
-    /// The time up to which the last turn handled deadlines.
+    /// The time up to which the last turn handled deadlines. Later deadlines are handled in a later
+    /// turn.
     judged: Now,
     /// The time limit for reading in one turn.
     turn_time: Duration,
@@ -311,9 +314,9 @@ impl Server {
     /// # Errors
     /// The poll failed.
     pub fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        // If more events wait than one poll returns, poll again without waiting, so that all of
-        // them are noted. `drive` is given the time from before the poll, and its documentation
-        // says why. A deadline that ends this wait is therefore handled in the next turn.
+        // If more events wait than one poll returns, poll again without waiting, so that all events
+        // are noted. `drive` gets the time from before the poll: the documentation of `drive`
+        // explains the reason. So a deadline that ends this poll is handled in the next turn.
         let began = self.sockets.now();
         self.poll(events, self.poll_timeout(began.time))?;
         for _ in 0..=self.node.connections() / EVENTS {
@@ -330,10 +333,10 @@ impl Server {
         Ok(())
     }
 
-    /// Returns the time up to which this turn handles deadlines. That is `began`, unless input is
-    /// left unread that may have arrived before `began`. Then it is the time of the turn before,
-    /// because that input may keep a peer's deadline. If every turn is crowded, deadlines are late
-    /// by at most [`CATCH_UP`].
+    /// Returns the time up to which this turn handles deadlines. This is `began` if all ready
+    /// connections were read. If some were not, this is the time that the turn before used. Input
+    /// that is left unread may have arrived before a deadline, and then the peer has kept the
+    /// deadline. If every turn is crowded, deadlines are late by at most [`CATCH_UP`].
     fn judged(&mut self, began: Now, now: Time) -> Now {
         let is_caught_up = match self.running.is_empty() {
             true => {

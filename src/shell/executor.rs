@@ -62,7 +62,8 @@ impl<J: Send + 'static, R: Send + 'static> Executor<J, R> {
         Ok(())
     }
 
-    /// Puts `job` into the queue, and starts another thread if all are busy.
+    /// Puts `job` into the queue. If every thread is busy, also starts another thread, up to the
+    /// maximum.
     ///
     /// # Errors
     /// There is no thread, and the system cannot start one. The job is dropped.

@@ -32,7 +32,7 @@ pub struct Bound {
 /// Binds every address of `place`.
 ///
 /// # Errors
-/// The name has no address, no address can be bound, or another program uses one of them.
+/// The name has no address, no address can be bound, or another program uses one of the addresses.
 pub fn bind(place: &HostPort) -> io::Result<Bound> {
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in (place.host.as_str(), place.port).to_socket_addrs()? {
@@ -82,8 +82,9 @@ fn bind_all(place: &HostPort, addresses: &[SocketAddr]) -> io::Result<Bound> {
     })
 }
 
-/// Binds one address. `has_others` says whether the name has other addresses. If it has, an IPv6
-/// socket accepts IPv6 only: on Linux, `::` would otherwise take the same port of 0.0.0.0 too.
+/// Binds one address. `has_others` is whether the name has other addresses. If so, an IPv6 socket
+/// accepts IPv6 connections only. On Linux, a socket bound to `::` would otherwise also occupy the
+/// same port of 0.0.0.0.
 fn bind_one(address: SocketAddr, has_others: bool) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,

@@ -1,4 +1,4 @@
-//! The memory that this process may have, and the budget for buffers that follows from it.
+//! The memory that this process may use, and the budget for buffers that is derived from it.
 //!
 //! ```text
 //!   physical memory ───────────────────────┐
@@ -6,9 +6,10 @@
 //!   RLIMIT_AS, RLIMIT_DATA ────────────────┘
 //! ```
 //!
-//! In a container, `/proc/meminfo` shows the memory of the machine. What counts is the limit of the
-//! cgroup, and that of each cgroup above it (cgroups(7)). With its own cgroup namespace, a process
-//! sees its cgroup as the root. Without one, `/proc/self/cgroup` has the path. So both are tried.
+//! In a container, `/proc/meminfo` shows the memory of the machine. The limit of the container is
+//! the limit of its cgroup and of each cgroup above it (cgroups(7)). In a cgroup namespace of its
+//! own, the process sees its cgroup as the root of the mount. Without such a namespace, the path of
+//! the cgroup is in `/proc/self/cgroup`. This module tries both.
 
 use std::fmt;
 use std::fs;
@@ -17,24 +18,24 @@ use std::path::{Path, PathBuf};
 
 use crate::core::base::limits::Limits;
 
-/// The part of the memory that buffers get, unless the config says otherwise: a quarter. The rest
-/// is for the table, the log, the journal, and the kernel's buffers of sockets.
+/// The part of the memory that buffers get if `limits.buffer_bytes` is not set: a quarter. The rest
+/// is for the table, the log, the journal, and the kernel's socket buffers.
 const PART: u64 = 4;
 /// The least budget that is derived.
 const LEAST: u64 = 16 << 20;
 /// The memory that is assumed if nothing is known.
 const ASSUMED: u64 = 1 << 30;
 
-/// What limits the memory of the process.
+/// The limit that bounds the memory of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// The memory of the machine.
     Physical,
     /// This file of a cgroup.
     Cgroup(PathBuf),
-    /// RLIMIT_AS: the size of the address space.
+    /// RLIMIT_AS: the limit on the size of the address space.
     AddressSpace,
-    /// RLIMIT_DATA: the size of the data segment.
+    /// RLIMIT_DATA: the limit on the size of the data segment.
     Data,
 }
 
@@ -49,12 +50,12 @@ impl fmt::Display for Bound {
     }
 }
 
-/// The memory that the process may have.
+/// The memory that the process may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
-    /// The least limit, in bytes, and what sets it. `None` if nothing is known.
+    /// The smallest limit, in bytes, and its kind. `None` if no limit is known.
     pub least: Option<(u64, Bound)>,
-    /// What could not be read, one line for each.
+    /// The files and limits that could not be read, one line for each.
     pub unknown: Vec<String>,
 }
 
@@ -63,18 +64,18 @@ pub struct Allowed {
 pub enum Origin {
     /// The config file.
     Config,
-    /// A quarter of this memory, or the least budget.
+    /// A quarter of the memory that the process may use, or `LEAST` if that is more.
     Derived {
-        /// The memory that the process may have.
+        /// The memory that the process may use, in bytes.
         memory_bytes: u64,
-        /// What limits it.
+        /// The limit that gives `memory_bytes`.
         bound: Bound,
     },
     /// Nothing is known of the memory.
     Assumed,
 }
 
-/// The budget for the buffers of all connections.
+/// The budget for the buffers of all connections together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// The number of bytes: `limits.buffer_bytes` as the core gets it.
@@ -109,7 +110,8 @@ impl fmt::Display for Budget {
 }
 
 impl Budget {
-    /// Returns the budget that `limits` set, or else the one that follows from `allowed`.
+    /// Returns the budget from `limits.buffer_bytes`. If that is 0, derives the budget from
+    /// `allowed`.
     #[must_use]
     pub fn of(limits: &Limits, allowed: &Allowed) -> Budget {
         let derived = |memory_bytes: u64| (memory_bytes / PART).max(LEAST);
@@ -134,7 +136,7 @@ impl Budget {
 }
 
 impl Allowed {
-    /// Reads how much memory the process may have.
+    /// Reads how much memory the process may use.
     #[must_use]
     pub fn read() -> Allowed {
         let mut allowed = Allowed::default();
@@ -158,7 +160,7 @@ impl Allowed {
         }
     }
 
-    /// Reads the files that say it. They are below `root`: `/`, or the directory of a test.
+    /// Reads the limits from files below `root`. `root` is `/`, or the directory of a test.
     fn read_files(&mut self, root: &Path) {
         if let Some(text) = self.read_file(&root.join("proc/meminfo")) {
             match physical(&text) {
@@ -185,8 +187,9 @@ impl Allowed {
         }
     }
 
-    /// Reads the limit of a cgroup. A file that is not there limits nothing: that of the machine's
-    /// root cgroup, or one whose path this process cannot see.
+    /// Reads a limit of a cgroup from `file`. If `file` does not exist, there is no limit. The root
+    /// cgroup of the machine has no such file, and a cgroup outside the namespace has a path that
+    /// does not exist here.
     fn read_limit(&mut self, file: &Path, root: &Path) {
         if !file.exists() {
             return;
@@ -239,8 +242,8 @@ enum Hierarchy {
 }
 
 impl Hierarchy {
-    /// Returns the files with limits. Above memory.high, a process is slowed down until it hardly
-    /// runs, so it counts as a limit.
+    /// Returns the names of the files with limits. Above `memory.high`, the kernel slows a process
+    /// down until it hardly runs. So `memory.high` counts as a limit.
     fn files(self) -> &'static [&'static str] {
         match self {
             Hierarchy::Unified => &["memory.max", "memory.high"],
@@ -253,13 +256,14 @@ impl Hierarchy {
 #[derive(Debug, PartialEq, Eq)]
 struct Mount<'a> {
     hierarchy: Hierarchy,
-    /// The cgroup that the mount point shows.
+    /// The path of the cgroup that is mounted at `point`.
     root: &'a str,
     point: &'a str,
 }
 
 impl<'a> Mount<'a> {
-    /// Takes apart a line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+    /// Parses a line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)). Returns `None` for other
+    /// mounts.
     fn parse(line: &'a str) -> Option<Mount<'a>> {
         let (mount, system) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(3);
@@ -277,8 +281,8 @@ impl<'a> Mount<'a> {
         })
     }
 
-    /// Returns the path of the process's cgroup, if a line of `/proc/self/cgroup` is about this
-    /// hierarchy.
+    /// Returns the path of the process's cgroup from a line of `/proc/self/cgroup`. `None` if the
+    /// line is about another hierarchy.
     fn path_of<'b>(&self, line: &'b str) -> Option<&'b str> {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
@@ -289,9 +293,9 @@ impl<'a> Mount<'a> {
         is_its.then_some(path)
     }
 
-    /// Returns the directories of the cgroup `path` and of all above it, below the mount point. The
-    /// last one is the mount point itself. In a container without a cgroup namespace, only that one
-    /// may be there.
+    /// Returns the directories of the cgroup `path` and of all cgroups above it, relative to the
+    /// mount point. The last directory is the mount point. In a container without a cgroup
+    /// namespace, perhaps only the mount point exists.
     fn directories(&self, path: &str) -> Vec<PathBuf> {
         let below = match path.strip_prefix(self.root) {
             Some(rest) if self.root == "/" || rest.is_empty() || rest.starts_with('/') => rest,
@@ -355,7 +359,7 @@ mod tests {
             cgroup(2_000_000, "/sys/fs/cgroup/a/b/memory.high")
         );
         assert!(found.unknown.is_empty());
-        // More than the machine has is no limit.
+        // A limit that is greater than the machine's memory does not count.
         let above = ("sys/fs/cgroup/a/memory.max", "9223372036854771712\n");
         let found = allowed(&[MEMINFO, V2, of, above]);
         assert_eq!(found.least, Some((8 << 30, Bound::Physical)));
@@ -363,13 +367,13 @@ mod tests {
 
     #[test]
     fn a_container_s_limit_is_found_with_and_without_a_namespace() {
-        // With one, the cgroup is the root of what is mounted.
+        // With a cgroup namespace, the process sees its cgroup as the root of the mount.
         let of = ("proc/self/cgroup", "0::/\n");
         let limit = ("sys/fs/cgroup/memory.max", "536870912\n");
         let own = cgroup(512 << 20, "/sys/fs/cgroup/memory.max");
         assert_eq!(allowed(&[MEMINFO, V2, of, limit]).least, own);
-        // Without one, only the container's directory may be mounted, and the path is the
-        // machine's.
+        // Without a cgroup namespace, perhaps only the container's directory is mounted. The path
+        // in `/proc/self/cgroup` is that of the machine.
         let of = ("proc/self/cgroup", "0::/system.slice/docker-1.scope\n");
         let part = (
             "proc/self/mountinfo",

@@ -62,7 +62,7 @@ pub struct Asked {
     pub reload: bool,
     /// Open the log file again, and do nothing else: SIGUSR1.
     pub reopen_log: bool,
-    /// SIGUSR2, which has no meaning yet.
+    /// SIGUSR2: no request yet. The loop logs and ignores the signal.
     pub drain: bool,
 }
 
@@ -141,7 +141,8 @@ impl Signals {
         &mut self.stream
     }
 
-    /// Whether a stop was requested. This clears no request: [`Signals::asked`] does that.
+    /// Whether a stop was requested. This clears no request: only [`Signals::asked`] clears
+    /// requests.
     #[must_use]
     pub fn is_stop_asked(&self) -> bool {
         self.requests.stop.load(Ordering::SeqCst)

@@ -1,8 +1,8 @@
 //! The real [`Io`] of a [`Node`]: sockets, a resolver, a disk and a clock.
 //!
 //! Each socket is registered with the poll once, for reading and writing. Its [`Transport`]
-//! remembers what the poll reported. A connection that can still be read or written at the end of a
-//! turn is put on the next turn's list.
+//! remembers what the poll reported. A connection that is still readable or writable at the end of
+//! a turn is put on the list of the next turn.
 
 use std::net::SocketAddr;
 
@@ -20,7 +20,8 @@ use crate::shell::executor::Executor;
 use crate::shell::look_up::LookedUp;
 use crate::shell::transport::Transport;
 
-/// The size of what is kept for each socket. What the kernel keeps is not counted.
+/// The number of bytes that this process keeps for each socket. The kernel's buffers are not
+/// counted.
 pub const SOCKET_BYTES: usize = size_of::<Option<Transport>>();
 
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);

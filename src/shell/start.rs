@@ -25,7 +25,7 @@ const LOOK_UP_CHECK: Duration = Duration::from_secs(3);
 pub struct JournalConfig {
     /// The data directory.
     pub directory: PathBuf,
-    /// When appended entries are synced to the disk.
+    /// When the server syncs appended entries to the disk.
     pub fsync: Fsync,
 }
 

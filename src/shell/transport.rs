@@ -70,18 +70,19 @@ pub struct Transport {
     readable: bool,
     /// The same for a write.
     writable: bool,
-    /// Whether the peer closed its direction, or an error or urgent data was reported. Then a short
-    /// read does not prove that the socket is drained.
+    /// Whether a short read does not prove that the socket is drained: the peer closed its
+    /// direction, or an error or urgent data was reported.
     short_reads: bool,
     /// Whether both directions are closed, or the socket has an error.
     hung_up: bool,
-    /// Whether the connection is on the list of the next turn. The event loop sets this, whatever
-    /// the state.
+    /// Whether the connection is on the list of the next turn. Only [`Transport::queue`] and
+    /// [`Transport::unqueue`] change this flag.
     queued: bool,
 }
 
 impl Transport {
-    /// Wraps a socket that was accepted, or one whose connect is in progress (`connecting`).
+    /// Wraps a socket. `connecting` is whether the connect is still in progress. If not, the socket
+    /// was accepted.
     #[must_use]
     pub fn new(id: ConnId, stream: TcpStream, connecting: bool) -> Transport {
         // Each write is a whole batch of output. Nagle's algorithm would only delay it. If this
@@ -130,13 +131,13 @@ impl Transport {
         self.hung_up |= event.is_write_closed() || event.is_error();
     }
 
-    /// Marks the connection as being on the next turn's list. Returns false if it was on that list
-    /// already.
+    /// Marks the connection as being on the list of the next turn. Returns `false` if it was marked
+    /// before.
     pub fn queue(&mut self) -> bool {
         !std::mem::replace(&mut self.queued, true)
     }
 
-    /// Marks the connection as taken off the list.
+    /// Marks the connection as taken off the list of the next turn.
     pub fn unqueue(&mut self) {
         self.queued = false;
     }
