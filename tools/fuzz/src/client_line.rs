@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use herd_mio::core::base::limits::{LINE_BYTES, LINK_LINE_BYTES, Limits};
+use herd_mio::core::table::packed_line::{PackedLine, ServerNames, pack};
+use herd_mio::core::table::records::{Merge, Origin, Records};
 use herd_mio::core::wire::coordinates::Coordinates;
 use herd_mio::core::wire::escape::Escaped;
-use herd_mio::core::base::limits::{LINE_BYTES, LINK_LINE_BYTES, Limits};
 use herd_mio::core::wire::message::{At, Command, Iamat, Radius};
-use herd_mio::core::table::packed_line::{PackedLine, ServerNames, pack};
 use herd_mio::core::wire::posix_time::{PosixTime, Skew};
-use herd_mio::core::table::records::{Merge, Origin, Records};
 
 use crate::reference;
 

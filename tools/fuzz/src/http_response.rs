@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use herd_mio::core::base::limits::Limits;
+use herd_mio::core::base::settings::PlacesApi;
 use herd_mio::core::places::answer::{
     ErrorKind, Outcome, Reply, answer, error, first_empty_line, google_error, is_json_object,
 };
 use herd_mio::core::places::response::{Response, ResponseError};
-use herd_mio::core::base::settings::PlacesApi;
 use serde_json::Value;
 
 use crate::pieces::pieces;

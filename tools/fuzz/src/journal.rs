@@ -1,12 +1,12 @@
 //! The journal: what is read back of a file, however it was damaged, and what a server makes of it.
 
 use arbitrary::{Arbitrary, Unstructured};
-use herd_mio::core::journal::durability::Fsync;
 use herd_mio::core::base::boot_id::BootId;
+use herd_mio::core::base::limits::LINK_LINE_BYTES;
+use herd_mio::core::journal::durability::Fsync;
 use herd_mio::core::journal::format::{
     End, Entry, Format, JournalError, MAX_ENTRY, Replay, Salt, header, header_of_format_1, seal,
 };
-use herd_mio::core::base::limits::LINK_LINE_BYTES;
 use herd_mio::core::node::Node;
 use herd_testkit::fake_disk::FakeDisk;
 use herd_testkit::promises;

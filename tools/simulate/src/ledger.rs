@@ -38,10 +38,18 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// What may have expired is promised no more.
+    /// Takes over which records may have expired. This is cheap, so it is done after each turn.
     pub(crate) fn expire(&mut self, expired: &Expired) {
         if expired.is_on() {
             self.expired.clone_from(expired);
+        }
+    }
+
+    /// Removes the records that may have expired from all promises. This looks at every promise, so
+    /// it is done only before promises are checked.
+    fn drop_expired(&mut self) {
+        let expired = &self.expired;
+        if expired.is_on() {
             self.floors.retain(|_, floor| !expired.covers(floor));
             self.promises.expire(|line| expired.covers(line));
         }
@@ -131,6 +139,7 @@ impl Ledger {
         time: Time,
         hosts: &[Host],
     ) -> Result<(), (String, Vec<u8>)> {
+        self.drop_expired();
         self.promises.ends(host, end, when(time));
         self.promises
             .would_restart(host, &mut |client| hosts[host].sure(client))
@@ -160,6 +169,7 @@ impl Ledger {
         copied: Time,
         hosts: &[Host],
     ) -> Result<(), (String, Vec<u8>)> {
+        self.drop_expired();
         self.promises.copy_put_back(host, when(copied));
         self.promises
             .would_restart(host, &mut |client| hosts[host].sure(client))
@@ -170,6 +180,7 @@ impl Ledger {
 
     /// A server has started again; or what it lacks, and whose record that is.
     pub(crate) fn started(&mut self, host: &Host) -> Result<(), (String, Vec<u8>)> {
+        self.drop_expired();
         self.promises
             .restarted(host.number, &mut |client| host.held(client))
             .map_err(|missing| (missing.to_string(), missing.client))
@@ -237,7 +248,9 @@ impl Ledger {
         hosts: &[Host],
         now: Time,
     ) -> Result<u64, (String, Vec<u8>)> {
-        for (client, floor) in &self.floors {
+        let expired = &self.expired;
+        let lasting = || self.floors.iter().filter(|(_, it)| !expired.covers(it));
+        for (client, floor) in lasting() {
             let held = holder.held(client);
             if held.as_ref() < Some(floor) {
                 let text = format!(
@@ -292,7 +305,7 @@ impl Ledger {
             );
             return Err((text, Vec::new()));
         }
-        Ok(self.floors.len() as u64)
+        Ok(lasting().count() as u64)
     }
 
     /// Whether a client said it, to the server it names, when that server's clock said so.

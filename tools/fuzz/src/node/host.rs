@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use herd_mio::core::base::clock::{Now, Time};
+use herd_mio::core::base::settings::Settings;
 use herd_mio::core::journal::durability::Fsync;
 use herd_mio::core::node::{ConnId, Node, drive, perform_disk_work};
-use herd_mio::core::base::settings::Settings;
 use herd_testkit::at_line::Line;
 use herd_testkit::fake_disk::{FakeDisk, Queue};
 use herd_testkit::promises::{End, Policy, Promises};

@@ -17,9 +17,9 @@ mod places;
 mod tls;
 
 use arbitrary::Unstructured;
-use herd_mio::core::journal::durability::Fsync;
 use herd_mio::core::base::limits::{LINE_BYTES, Limits};
 use herd_mio::core::base::settings::{HostPort, PlacesApi, Secret, Settings};
+use herd_mio::core::journal::durability::Fsync;
 
 use crate::{log, server};
 use herd_testkit::fake_disk::{ENDLESS, Queue, Strike};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use herd_mio::core::link::proof::{Nonce, Parties, Side};
 use herd_mio::core::base::hex::{Hex, unhex};
 use herd_mio::core::base::settings::Secret;
+use herd_mio::core::link::proof::{Nonce, Parties, Side};
 
 use crate::reference::At;
 use crate::server;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use herd_mio::core::base::clock::Now;
-use herd_mio::core::journal::durability::{DiskDone, DiskWork};
 use herd_mio::core::base::limits::{LINE_BYTES, LINK_LINE_BYTES, Limits, TURN_BYTES};
+use herd_mio::core::journal::durability::{DiskDone, DiskWork};
 use herd_mio::core::node::{ConnId, Io, Node, Wants};
 use herd_mio::core::session::connection_error::SocketError;
 use herd_testkit::fake_disk::FakeDisk;
