@@ -323,8 +323,8 @@ fn write_out(shared: &Shared, mut output: Output, (gather, enough): (Duration, u
         let mut state = shared.lock();
         state.lost += lost;
         if !state.closing {
-            // While the output is still the old file, the writer wakes itself to open the file
-            // again. It cannot rely on a new line to wake it.
+            // While the output is still the old file, the writer wakes after a pause to try again
+            // to open the log's path. It cannot wait for another log line: none may come.
             let pause = if output.is_old { REOPEN } else { gather };
             let gathered = shared.wake.wait_timeout_while(state, pause, |state| {
                 !state.closing

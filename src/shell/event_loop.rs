@@ -59,7 +59,8 @@ const ACCEPTS: usize = 64;
 /// The number of bytes that a crowded turn reads from each client: one line of the greatest
 /// length.
 const CROWDED_READ_BYTES: usize = LINE_BYTES + 1;
-/// The longest time by which deadlines are delayed so that earlier input is read first.
+/// If the loop is late, deadlines are delayed by at most this time, so that input that arrived
+/// before them is read first.
 const CATCH_UP: Duration = Duration::from_secs(1);
 /// The time during which no connection is accepted after the system refused a new socket, for
 /// example because it has no free descriptors or memory.

@@ -62,7 +62,7 @@ pub struct Asked {
     pub reload: bool,
     /// Open the log file again, and do nothing else: SIGUSR1.
     pub reopen_log: bool,
-    /// SIGUSR2: no request yet. The loop logs and ignores the signal.
+    /// SIGUSR2 was received. It has no effect in this version: the loop only logs it.
     pub drain: bool,
 }
 

@@ -310,10 +310,10 @@ impl Calls {
         })
     }
 
-    /// Makes room for a new call of `origin`. Takes the newest call of the origin with the most
-    /// calls out of that origin's flow. If the call is then in no flow, removes the call. If it is
-    /// still in the flow of another origin, takes the next call in the same way. Fails if no origin
-    /// has more calls than `origin`.
+    /// Makes room for a new call of `origin`. Finds the origin that has the most calls, and removes
+    /// its newest call from its flow. A call can be in the flows of several origins. If this call
+    /// is still in another flow, this is repeated. If it is in none, the call itself is removed.
+    /// Fails if no origin has more calls than `origin`.
     fn displace(&mut self, origin: IpAddr) -> Result<(CallId, Call), Busy> {
         let own = self.queue.count(origin);
         while let Some(newest) = self.queue.newest_of_most() {
@@ -876,7 +876,8 @@ mod tests {
         assert_eq!(scene.ask(3, 30), Ok(vec![origin(1)]));
         scene.check();
         assert_eq!(scene.takes(3), "10 12 30", "the answer is for both");
-        // Two origins that share all their calls can be displaced.
+        // Origins 1 and 2 ask the same questions, so they share all calls. A call of theirs is
+        // displaced only after it was removed from both flows.
         let mut scene = Scene::new(1, 2);
         for about in [10, 11, 12] {
             scene.ask(1, about).unwrap();

@@ -150,7 +150,8 @@ fn written(text: &[u8], key: &[u8]) -> Option<usize> {
 /// If `text` begins with `byte`, in any spelling, returns the length of that spelling in bytes.
 fn byte_written(text: &[u8], byte: u8) -> Option<usize> {
     let hex = |digits: &[u8]| unhex(digits).is_some_and(|[found]: [u8; 1]| found == byte);
-    // Longer spellings are tried first, because the key itself can contain a `%`.
+    // The longer spelling is tried first: `%25` alone is an encoded `%`, but it also begins a byte
+    // that was encoded twice (`%25XX`).
     match text {
         [b'%', b'2', b'5', high, low, ..] if hex(&[*high, *low]) => Some(5),
         [b'%', high, low, ..] if hex(&[*high, *low]) => Some(3),

@@ -34,7 +34,7 @@ pub struct Admissions {
     rejected: usize,
     /// The number of clients that were not admitted since the server started.
     refused: u64,
-    /// The number of those that were too many from their address.
+    /// The number of clients that were not admitted because their address had too many clients.
     refused_by_address: u64,
 }
 

@@ -229,8 +229,8 @@ impl PlacesBudget {
     }
 
     /// Counts a question of `origin` that is sent to Google Places. Warns when four fifths of the
-    /// day's questions were asked, and when all were asked. Each warning can be repeated only after
-    /// the number was less than half.
+    /// day's questions were asked, and when all were asked. Each warning is given again
+    /// only after the number of questions in 24 hours has fallen below half of `quota.per_day`.
     pub fn asked(&mut self, origin: IpAddr, quota: &PlacesQuota, now: Time) {
         let most = quota.per_day;
         if most == 0 {

@@ -236,8 +236,8 @@ impl Tally {
         self.unfinished
     }
 
-    /// Whether a client at `address` may introduce a new client, which has no record. If so, takes
-    /// one new client out of the bucket of the origin of `address`. If not, counts the refusal.
+    /// Whether a client at `address` may introduce a new client, which has no record. If so, this
+    /// uses one token of the bucket of the address's [`origin`]. If not, the refusal is counted.
     pub fn may_introduce(&mut self, address: IpAddr, limits: &Limits, now: Time) -> bool {
         if !limits.holds_for("new_names_per_address", address) {
             return true;

@@ -604,7 +604,7 @@ impl State {
     }
 }
 
-/// What received ciphertext means for the session above.
+/// What a session has to know after ciphertext arrived on its connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TlsEvents {
     /// The handshake is finished, so the other side's identity is known.
@@ -693,8 +693,8 @@ impl TlsSession {
         self
     }
 
-    /// Returns the number of bytes of memory that the layer holds: its own output, and about what
-    /// rustls holds. That includes [`TlsSession::LEAST_HELD_BYTES`].
+    /// Returns the number of bytes of memory that the layer holds: its own output, and an estimate
+    /// of what rustls holds. The estimate is at least [`TlsSession::LEAST_HELD_BYTES`].
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let records = &self.tls.records;

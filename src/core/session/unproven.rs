@@ -67,7 +67,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// Returns the name of the limit on the number of these places.
+    /// Returns the name of the setting that limits the number of places of this kind.
     #[must_use]
     pub fn limit(self) -> &'static str {
         match self {

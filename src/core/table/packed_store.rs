@@ -353,8 +353,8 @@ mod tests {
     }
 
     proptest! {
-        /// The packed store gives the same answers as the naive store, for any order of moves and
-        /// any number of places.
+        /// The packed store gives the same answers as the naive store, for any sequence of
+        /// operations and any number of unpacked lines.
         #[test]
         fn the_packed_store_equals_the_naive_store(unpacked in 0u64..4, removed in proptest::collection::vec(any::<u8>(), 60), steps in proptest::collection::vec((0u32..6, "[1-9][0-9]{0,12}(\\.[0-9]{1,18})?", -99i64..99, b'a'..=b'z', prop_oneof![1usize..9, 250usize..260], any::<bool>()), 1..60)) {
             let mut packed = kept(unpacked);

@@ -896,7 +896,7 @@ mod tests {
             matches!(outcome, Err(JournalError::Damaged { .. })),
             "{outcome:?}"
         );
-        // A torn entry that contains a forged entry is a torn tail.
+        // An incomplete last entry is a torn tail, even if its bytes contain a forged whole entry.
         let good = file.len();
         file.extend_from_slice(&200_u32.to_le_bytes());
         file.extend_from_slice(&[1; 20]);
@@ -938,8 +938,8 @@ mod tests {
             let header = header().len();
             if cut >= header {
                 let (entries, end) = replay(&file, 64).unwrap();
-                // One more entry is whole if all of its bytes behind the cut were zeros before the
-                // cut.
+                // The bytes from `cut` on are zeros now. One more entry is whole if its bytes there
+                // were zeros originally.
                 let whole = ends.iter().filter(|&&end| end <= cut).count();
                 prop_assert!(entries.len() >= whole && entries.len() <= whole + 1);
                 prop_assert!(end.offset as usize <= file.len());

@@ -111,8 +111,9 @@ pub struct Neighbour {
     life: Option<(BootId, Origin)>,
     /// The greatest position that a `SYNC` of ours has sent to the neighbour in our present life.
     told: u64,
-    /// The greatest position that a `SYNC` has sent to the neighbour in any life of ours, according
-    /// to the journal. If the data directory is an older copy, the journal lacks later positions.
+    /// The greatest position in our feed that we sent to the neighbour in a `SYNC` line, in any of
+    /// our lives. It is from the journal. If the data directory is an older copy, the journal lacks
+    /// later positions.
     told_noted: u64,
     /// The position in our feed up to which the neighbour has stored everything, according to its
     /// `LIFE` and its `KEPT` lines.
@@ -437,9 +438,9 @@ impl Neighbour {
         self.told
     }
 
-    /// Returns the greatest position that a `SYNC` has sent to the neighbour in any life of ours,
-    /// according to the journal. If the data directory is an older copy, the journal lacks later
-    /// positions.
+    /// Returns the greatest position in our feed that we sent to the neighbour in a `SYNC` line, in
+    /// any of our lives. It is from the journal. If the data directory is an older copy, the
+    /// journal lacks later positions.
     #[must_use]
     pub fn told_noted(&self) -> u64 {
         self.told_noted
