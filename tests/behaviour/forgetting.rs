@@ -2,12 +2,14 @@
 
 use std::time::Instant;
 
-use herd_testkit::client::{Client, wait_until};
+use herd_places::Behaviour;
+use herd_testkit::client::{Client, SOON, wait_until};
 use herd_testkit::herd::{Herd, Server, client_command};
 
 use crate::expiry::{knows, seconds_ago};
 use crate::inspect::herd_journal;
 use crate::neighbours::{SECRET, linked_riley, operator, status_of, value};
+use crate::places::stand_in;
 
 const THREE: [&str; 3] = ["Riley", "Jaquez", "Juzang"];
 
@@ -212,6 +214,30 @@ fn a_neighbour_is_sent_the_tombstone_and_never_the_old_position() {
     let mut client = jaquez.client();
     wait_until("the other is known", || knows(&mut client, "other"));
     assert!(!knows(&mut client, "kiwi"));
+}
+
+#[test]
+fn a_whatsat_that_waits_for_places_does_not_tell_a_forgotten_position() {
+    let places = stand_in();
+    let herd = Herd::single().asking(&places);
+    let server = herd.start("Riley");
+    let mut client = server.client();
+    for name in ["kiwi", "ada"] {
+        client.ask(&format!("IAMAT {name} +1+2 {}", seconds_ago(0)));
+    }
+    places.push_behaviour(Behaviour::Hold);
+    let mut other = server.client();
+    client.send("WHATSAT kiwi 10 5\n");
+    other.send("WHATSAT ada 10 5\n");
+    server.wait_for_nth_log(2, "<- WHATSAT", "");
+    assert!(places.wait_for_requests(1, SOON));
+    let (mut operator, _) = operator(&herd, "Riley", SECRET).unwrap();
+    operator.send("FORGET kiwi\n").expect("FORGOTTEN known 0\n");
+    places.release();
+    client.expect("? WHATSAT kiwi 10 5\n");
+    assert!(other.places().0.contains(" ada "), "they shared the answer");
+    client.ask(&format!("IAMAT kiwi +1+2 {}", seconds_ago(0)));
+    assert!(knows(&mut client, "kiwi"));
 }
 
 #[test]

@@ -577,6 +577,8 @@ impl Client {
 
     /// Appends the answer of the call. After this, the caller has to let the client [go
     /// on](Protocol::go_on). If the server is stopping, this was the client's last answer.
+    ///
+    /// If the record was forgotten or has expired while the call lasted, the command is refused.
     pub fn resume(&mut self, outcome: &mut Outcome, context: &mut Context<'_>) {
         let State::Awaiting(awaited) = &mut self.state else {
             return; // the client was closed before the answer came
@@ -585,6 +587,9 @@ impl Client {
         match context.is_stopping {
             true => self.close(Cause::LastAnswer, Linger::Long),
             false => self.enter(Cause::PlacesAnswered, State::Reading),
+        }
+        if !asked.is_known(context.records) {
+            return self.refuse(&asked.line, context);
         }
         let at_line = asked.at_line.trim_ascii_end();
         if outcome.is_data() || self.may_log(1, at_line.len(), context) {
@@ -1003,6 +1008,12 @@ fn shortened<'a>(line: &'a [u8], limits: &Limits) -> Shortened<'a> {
 }
 
 impl Asked {
+    /// Whether the table still has a position of the client that the command names.
+    fn is_known(&self, records: &Records) -> bool {
+        let at = At::parse(self.at_line.trim_ascii_end());
+        at.is_some_and(|at| records.line(at.client).is_some())
+    }
+
     fn held_bytes(&self) -> usize {
         self.line.len() + self.at_line.len()
     }
