@@ -87,6 +87,8 @@ mod flooded;
 mod invariants;
 mod journaling;
 mod neighbours;
+#[cfg(test)]
+mod operators;
 mod poll;
 mod proxied;
 mod questions;

@@ -365,8 +365,10 @@ impl Link {
                     return (used, effect);
                 }
             }
-            // Only records are written to the journal, and only these states take records.
-            let takes_records = matches!(self.state, State::Linked { .. } | State::Serving);
+            // Only records are written to the journal, and only these states take records. An
+            // operator that asks for nothing more does not wait for the disk.
+            let takes_records = matches!(self.state, State::Linked { .. })
+                || matches!(self.state, State::Serving) && bytes[used..].contains(&b'\n');
             self.wants_room = takes_records && context.room() == Room::Wait;
             if self.wants_room {
                 return (used, effect);
@@ -751,6 +753,10 @@ impl Protocol for Link {
             State::Greeting | State::Proving { .. } | State::Starting => {
                 LinkError::NotProven(limits.link_proof_ms)
             }
+            State::Serving if self.wants_room => {
+                self.end(LinkError::DiskBusy(limits.link_silence_ms), now);
+                return None;
+            }
             State::Serving => {
                 self.close(LinkError::StatusTold, true, now);
                 return None;
@@ -865,7 +871,7 @@ impl Protocol for Link {
                 deadline?
             }
             // A line that waits for room in the journal arrived in time.
-            State::Serving if self.wants_room => return None,
+            State::Serving if self.wants_room => self.since + limits.link_silence_ms.to_duration(),
             State::Serving => self.since + limits.linger_ms.to_duration(),
             State::Forgetting { .. } => self.since + limits.link_silence_ms.to_duration(),
             State::Closing { .. } => self.since + limits.linger_ms.to_duration(),

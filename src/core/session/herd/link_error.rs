@@ -129,6 +129,8 @@ pub enum LinkError {
     NoClientName,
     /// An operator's `FORGET` needs a record, and the disk or the table has no room for it.
     NoRoomToForget,
+    /// An operator's `FORGET` has waited for room in the journal for this number of milliseconds.
+    DiskBusy(u64),
     /// The journal has not taken a tombstone for this number of milliseconds.
     NotKept(u64),
     /// An operator was told that a client is forgotten.
@@ -233,6 +235,10 @@ impl fmt::Display for LinkError {
             ),
             LinkError::NoRoomToForget => f.write_str(
                 "no room to write down that a client is forgotten: the disk is full, or limits.max_records or limits.max_record_bytes is reached",
+            ),
+            LinkError::DiskBusy(ms) => write!(
+                f,
+                "nothing is forgotten: its disk has made no room for the journal for {ms} ms"
             ),
             LinkError::NotKept(ms) => write!(
                 f,

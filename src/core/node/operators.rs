@@ -1,0 +1,90 @@
+//! Tests of what operators ask while the disk hangs.
+
+use std::net::SocketAddr;
+
+use super::tests::at;
+use super::{ConnId, Node};
+use crate::config::{HerdConfig, Overrides, Source};
+use crate::core::base::hex::{Hex, unhex};
+use crate::core::base::settings::Secret;
+use crate::core::journal::durability::{Fsync, Opened};
+use crate::core::link::OPERATOR;
+use crate::core::link::proof::{Nonce, Parties, Side};
+use crate::core::session::disposition::Disposition;
+
+const NONCE: Nonce = [9; 16];
+
+/// Returns a server whose journal gets no room, because its disk does not answer.
+fn node_with_a_hung_disk() -> Node {
+    let config = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
+    let server = config.server("Riley", &Overrides::default()).unwrap();
+    let mut settings = server.settings;
+    settings.neighbours.clear();
+    settings.secrets = Secret::new(b"secret".to_vec()).into();
+    let mut node = Node::new(settings, &[7; 32], at(0));
+    node.keep_journal(Fsync::Interval);
+    node.journal_opened(Opened {
+        length: 0,
+        format: None,
+        machine: 1,
+    });
+    while node.poll_disk_work(at(0)).is_some() {}
+    node
+}
+
+/// Takes the output of a connection, and does what its disposition says.
+fn flush(node: &mut Node, id: ConnId, ms: u64) -> (String, Disposition) {
+    node.handle_deadlines(at(ms));
+    while node.poll_disk_work(at(ms)).is_some() {}
+    while node.poll_dirty().is_some() {}
+    let said = String::from_utf8(node.poll_output(id).to_vec()).unwrap();
+    node.handle_output_sent(id, said.len(), at(ms));
+    let disposition = node.poll_disposition(id, at(ms));
+    node.check_invariants().unwrap();
+    (said, disposition)
+}
+
+/// Connects an operator, which is sent the status.
+fn operator(node: &mut Node) -> ConnId {
+    let address: SocketAddr = "192.0.2.1:4000".parse().unwrap();
+    let id = node.handle_neighbour_connected(address, at(0)).unwrap();
+    let herd = format!("HERD 2 {OPERATOR} Riley {}\n", Hex(&NONCE));
+    node.handle_data_received(id, herd.as_bytes(), at(0));
+    let (said, _) = flush(node, id, 0);
+    let theirs = said.trim_ascii_end().rsplit(' ').next().unwrap();
+    let parties = Parties {
+        dialler: (OPERATOR, &NONCE),
+        acceptor: ("Riley", &unhex::<16>(theirs.as_bytes()).unwrap()),
+    };
+    let proof = parties.prove(Side::Dialler, &Secret::new(b"secret".to_vec()));
+    node.handle_data_received(id, format!("PROOF {proof}\n").as_bytes(), at(0));
+    let (said, _) = flush(node, id, 0);
+    assert!(said.contains("STATUS boot="), "{said}");
+    id
+}
+
+#[test]
+fn an_operator_that_asks_for_nothing_more_does_not_wait_for_a_hung_disk() {
+    let mut node = node_with_a_hung_disk();
+    let [leaves, stays] = [operator(&mut node), operator(&mut node)];
+    assert!(node.wants_read(leaves));
+    node.handle_eof_received(leaves, at(1));
+    assert_eq!(flush(&mut node, leaves, 1).1, Disposition::Close);
+    let linger_ms = node.settings.limits.linger_ms;
+    assert_eq!(flush(&mut node, stays, linger_ms - 1).1, Disposition::Open);
+    assert_eq!(flush(&mut node, stays, linger_ms).1, Disposition::Finish);
+}
+
+#[test]
+fn a_forget_does_not_wait_for_a_hung_disk_for_ever() {
+    let mut node = node_with_a_hung_disk();
+    let id = operator(&mut node);
+    node.handle_data_received(id, b"FORGET kiwi\n", at(1));
+    let wait_ms = node.settings.limits.link_silence_ms;
+    let waiting = (String::new(), Disposition::Open);
+    assert_eq!(flush(&mut node, id, wait_ms - 1), waiting);
+    let last = "BYE nothing is forgotten: its disk has made no room for the journal for 10000 ms\n";
+    let (said, disposition) = flush(&mut node, id, wait_ms);
+    assert_eq!((&*said, disposition), (last, Disposition::Finish));
+    assert!(node.records().is_empty());
+}
