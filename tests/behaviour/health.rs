@@ -1,5 +1,7 @@
 //! What `herd-client status` reports of real servers that have a problem.
 
+use std::time::{Duration, Instant};
+
 use herd_testkit::client::wait_until;
 use herd_testkit::herd::status_command;
 use herd_testkit::herd::{Herd, Server};
@@ -105,6 +107,28 @@ fn status_shows_a_full_table_clock_errors_and_no_journal() {
         told.contains("Riley heard 0 IAMATs since its start that were stamped more than 60 s ahead of its clock, and 2 behind it"),
         "{told}"
     );
+}
+
+#[test]
+fn a_neighbour_that_all_changes_come_from_does_not_lag() {
+    let herd = keeping(two());
+    let servers = herd.start_all();
+    wait_until_well(&herd);
+    let mut client = servers["Jaquez"].client();
+    let begun = Instant::now();
+    let mut number = 0;
+    // Longer than the report needs, and than the time between two heartbeats.
+    while begun.elapsed() < Duration::from_secs(4) {
+        number += 1;
+        client.ask(&format!("IAMAT x +1+2 {number}"));
+        let (_, told) = status(&herd, &["--server", "Riley"]);
+        assert!(
+            !told.contains("lag: "),
+            "after {:?}: {told}",
+            begun.elapsed()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -134,7 +134,7 @@
 //! | | `<bytes>:<maximum>:<ms>` | the last connection was closed for their sake `<ms>` milliseconds ago |
 //! | `forgotten` | number | the number of tombstones in the table; a server that sends this key understands `FORGET` and tombstones |
 //! | `unlinked` | `<ms>:<name>` | a neighbour has had no link for `<ms>` milliseconds; one key for each such neighbour |
-//! | `lag` | `<ms>:<name>` | a linked neighbour has not confirmed a change for `<ms>` milliseconds; one key for each such neighbour |
+//! | `lag` | `<ms>:<name>` | a linked neighbour has not confirmed a change that is sent to it for `<ms>` milliseconds; one key for each such neighbour |
 //!
 //! Older versions of the server do not send the keys from `disk` on.
 //!

@@ -58,7 +58,13 @@ impl Link {
                 has_caught_up = position >= catch_up.until && !catch_up.is_said;
                 catch_up.is_said |= has_caught_up;
             }
-            self.owes_sync |= count > 0 || has_caught_up;
+            let has_said = count > 0 || has_caught_up;
+            self.owes_sync |= has_said;
+            if let Some(neighbour) = self.neighbour {
+                let has_unsent = !records.is_caught_up(reader);
+                herd.get_mut(neighbour)
+                    .read_up_to(position, has_said, has_unsent);
+            }
             let floor = self.floor(herd);
             self.confirm(position, records.last_seq(), appended, floor);
             if self.owes_sync && self.confirmed > self.told {

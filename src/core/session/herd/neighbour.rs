@@ -74,13 +74,13 @@ struct Lag {
 
 impl Lag {
     /// Returns the time since a change was marked, if the neighbour has not confirmed the marked
-    /// change. Otherwise marks our latest change `last_seq` if it is unconfirmed, and returns 0.
-    /// The neighbour has confirmed all changes up to `kept`.
-    fn of(&mut self, kept: u64, last_seq: u64, now: Time) -> Duration {
+    /// change. Otherwise marks the last change that it has to confirm, `owed`, if it is
+    /// unconfirmed, and returns 0. The neighbour has confirmed all changes up to `kept`.
+    fn of(&mut self, kept: u64, owed: u64, now: Time) -> Duration {
         match self.mark {
             Some((seq, since)) if kept < seq => now.since(since),
             Some(_) | None => {
-                self.mark = (kept < last_seq).then_some((last_seq, now));
+                self.mark = (kept < owed).then_some((owed, now));
                 Duration::ZERO
             }
         }
@@ -118,6 +118,11 @@ pub struct Neighbour {
     /// The position in our feed up to which the neighbour has stored everything, according to its
     /// `LIFE` and its `KEPT` lines.
     kept: u64,
+    /// The position in our feed up to which the neighbour has something to confirm. Changes that
+    /// came from the neighbour are not sent to it, so it confirms them only with the next `SYNC`.
+    owed: u64,
+    /// Whether our feed has changes that the present link has not read yet.
+    has_unsent: bool,
     /// The number of records that the neighbour refused, from its `LACKS` lines.
     its_lacks: u64,
     /// The number of records of the neighbour's feed that this server refused.
@@ -160,6 +165,8 @@ impl Neighbour {
             told: 0,
             told_noted: 0,
             kept: 0,
+            owed: 0,
+            has_unsent: false,
             its_lacks: 0,
             lacks: 0,
             come: None,
@@ -290,6 +297,7 @@ impl Neighbour {
         self.dial = Dial::Nothing;
         self.is_over_tls = is_over_tls;
         self.kept = from;
+        (self.owed, self.has_unsent) = (from, false);
         self.its_lacks = 0;
         self.linked_since = now;
         self.lag = Lag::default();
@@ -463,6 +471,26 @@ impl Neighbour {
         self.told_noted = position;
     }
 
+    /// The present link has read our feed up to `position`. `has_said` is whether that put
+    /// something into its output that the neighbour confirms, and `has_unsent` whether there is more
+    /// to read.
+    #[inline]
+    pub fn read_up_to(&mut self, position: u64, has_said: bool, has_unsent: bool) {
+        if has_said {
+            self.owed = position;
+        }
+        self.has_unsent = has_unsent;
+    }
+
+    /// Returns the position in our feed up to which the neighbour has something to confirm. Our
+    /// latest change is `last_seq`.
+    fn owed(&self, last_seq: u64) -> u64 {
+        match self.has_unsent {
+            true => last_seq,
+            false => self.owed,
+        }
+    }
+
     /// Returns the position in our feed up to which the neighbour has stored everything, according
     /// to its `LIFE` and its `KEPT` lines.
     #[must_use]
@@ -488,7 +516,8 @@ impl Neighbour {
     /// Returns for how long the marked change of `Lag` has been unconfirmed, or 0. Our latest
     /// change is `last_seq`.
     pub fn lag(&mut self, last_seq: u64, now: Time) -> Duration {
-        self.lag.of(self.kept, last_seq, now)
+        let owed = self.owed(last_seq);
+        self.lag.of(self.kept, owed, now)
     }
 
     /// Returns the number of records that the neighbour refused, from its `LACKS` lines.
@@ -508,6 +537,7 @@ impl Neighbour {
         self.life = None;
         self.told = 0;
         self.kept = 0;
+        self.owed = 0;
         if let Some(heard) = self.heard {
             self.heard_up_to(heard.boot, 0);
         }
