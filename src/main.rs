@@ -11,9 +11,10 @@ use log::{error, info, warn};
 use herd_mio::cli::{Cli, one_line};
 use herd_mio::config::secrets::{notes_on, secrets_anew_in};
 use herd_mio::config::{Config, SecretSource, TlsFiles, WorstCase};
-use herd_mio::core::base::limits::LimitValue;
+use herd_mio::core::base::limits::{LimitValue, Limits};
 use herd_mio::core::base::settings::Settings;
 use herd_mio::core::link;
+use herd_mio::core::node::clients_over_tls;
 use herd_mio::logging::{self, LogError, Reserve};
 use herd_mio::shell::event_loop::Server;
 use herd_mio::shell::memory::{Allowed, Budget};
@@ -62,19 +63,20 @@ fn check(config: &Config) -> ExitCode {
     // Print first what the configuration means. The operator needs this text to understand an
     // error.
     let described = say(&format!("{}{worst}", config.describe()));
-    match can_start(config, &worst) {
+    match can_start(config, &budget, &worst) {
         Ok(notes) => said(described.and_then(|()| say(&notes))),
         Err((status, what)) => fail(status, &what),
     }
 }
 
-fn can_start(config: &Config, worst: &WorstCase) -> Result<String, (u8, String)> {
+fn can_start(config: &Config, budget: &Budget, worst: &WorstCase) -> Result<String, (u8, String)> {
     logging::check(&config.log.file).map_err(|error| (2, log_error(&config.log.file, &error)))?;
     let most = rlimit::increase_nofile_limit(rlimit::INFINITY);
     let few = most.map(|most| too_few_descriptors(most, &config.settings));
     let checked = start::check(&config.settings, &config.ports, config.journal.as_ref())
         .map_err(|error| (1, error.to_string()))?;
     let notes = few.ok().flatten().into_iter().chain(worst.notes());
+    let notes = notes.chain(few_over_tls(&config.settings, budget));
     let notes = notes.chain(checked);
     Ok(notes.map(|note| format!("note        {note}\n")).collect())
 }
@@ -142,6 +144,9 @@ fn serve(mut config: Config, requests: Requests) -> ExitCode {
         warn!("cannot tell how much memory the process may have: {what}");
     }
     info!("buffers of connections: {budget}");
+    if let Some(note) = few_over_tls(&config.settings, &budget) {
+        warn!("{note}");
+    }
     config.settings.limits.buffer_bytes = budget.bytes;
     // Allow more open files than the usual 1,024, up to the hard limit of the system.
     match rlimit::increase_nofile_limit(rlimit::INFINITY) {
@@ -256,6 +261,23 @@ fn too_few_descriptors(most: u64, settings: &Settings) -> Option<String> {
             "only {most} files may be open at once: where there are more than {left} clients, neighbours and Places may find none left; \
              raise that (ulimit -n), or lower limits.max_clients, which is {}",
             limits.max_clients
+        )
+    })
+}
+
+/// Returns a warning if the budget for buffers has room for fewer clients over TLS than
+/// `limits.max_clients`.
+fn few_over_tls(settings: &Settings, budget: &Budget) -> Option<String> {
+    let limits = Limits {
+        buffer_bytes: budget.bytes,
+        ..settings.limits.clone()
+    };
+    let most = clients_over_tls(&limits).filter(|_| settings.tls.clients.is_some())?;
+    (most < limits.max_clients).then(|| {
+        format!(
+            "the buffers have room for {most} clients over TLS, more are refused; \
+             raise limits.buffer_bytes, which is {} here, or lower limits.max_clients, which is {}",
+            budget.bytes, limits.max_clients
         )
     })
 }

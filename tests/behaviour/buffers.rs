@@ -8,7 +8,7 @@ use herd_testkit::client::{Client, SOON, wait_until};
 use herd_testkit::herd::{Herd, Server, status_command};
 use rustix::process::Signal;
 
-use crate::neighbours::{linked_riley, status_of, two, value};
+use crate::neighbours::{SECRET, linked_riley, status_of, two, value};
 use crate::outside::{skipped, wrapped};
 use crate::places::stand_in;
 use crate::tls::{Authority, FOR_CLIENTS, secure_client, secure_client_over};
@@ -273,6 +273,65 @@ fn clients_over_tls_that_never_read_are_closed_and_idle_ones_stay() {
         !line.iter().any(|line| line.contains("TLS handshake")),
         "{line:?}"
     );
+}
+
+#[test]
+fn idle_clients_over_tls_take_no_connection_from_others() {
+    // Room for 85.
+    let herd = Herd::single()
+        .with(FOR_CLIENTS)
+        .with("[limits]\nbuffer_bytes = 1048576\n");
+    let authority = Authority::new();
+    authority.certify(herd.directory.path(), "clients", "localhost", false);
+    let server = herd.start("Riley");
+    server.wait_for_log(
+        "the buffers have room for 85 clients over TLS, more are refused; ",
+        "[WARN ]",
+    );
+    let mut first = secure_client(server.address, &authority);
+    let mut ask = || {
+        first.write_all(b"y\n").unwrap();
+        let mut answer = [0; 4];
+        first.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"? y\n");
+    };
+    let mut idle = Vec::new();
+    for _ in 0..84 {
+        let mut client = secure_client(server.address, &authority);
+        client.write_all(b"x\n").unwrap();
+        client.read_exact(&mut [0; 4]).unwrap();
+        idle.push(client);
+        ask();
+    }
+    for _ in 0..100 {
+        // It is sent an alert in place of a handshake.
+        let mut refused = TcpStream::connect(server.address).unwrap();
+        refused.set_read_timeout(Some(SOON)).unwrap();
+        let mut first = [0; 1];
+        refused.read_exact(&mut first).unwrap();
+        assert_eq!(first[0], 0x15);
+    }
+    ask();
+    server.wait_for_log(
+        "there are 85 clients, and limits.buffer_bytes has room for no more over TLS; 64 so far",
+        "[WARN ]",
+    );
+    let status = status_of(&herd, "Riley", SECRET).unwrap();
+    assert_eq!(
+        (
+            &*value(&status, "clients"),
+            &*value(&status, "max_clients"),
+            &*value(&status, "evicted")
+        ),
+        ("85", "85", "0")
+    );
+    idle.pop();
+    wait_until("a place is free", || {
+        value(&status_of(&herd, "Riley", SECRET).unwrap(), "clients") == "84"
+    });
+    secure_client(server.address, &authority)
+        .write_all(b"x\n")
+        .unwrap();
 }
 
 #[test]

@@ -128,7 +128,7 @@
 //! | | `refusing:<ms>:<bytes>` | the disk is full, and `IAMAT`s have been refused for `<ms>` milliseconds; they are accepted again when about `<bytes>` bytes are free |
 //! | `table` | `ok`, `full` | `full`: records of new clients are refused (`max_records`, `max_record_bytes`) |
 //! | `clocks` | `near`, `ahead`, `behind` | how most clients' clocks compared with this server's clock, in the last minute with at least ten `IAMAT`s |
-//! | `max_clients` | number | the maximum number of clients |
+//! | `max_clients` | number | the maximum number of clients: `max_clients`, or what `buffer_bytes` has room for over TLS |
 //! | `places_day` | `<asked>:<most>` | Google Places was asked `<asked>` times in the last 24 hours, and may be asked `<most>` times; the key is missing if any number is allowed |
 //! | `buffers` | `<bytes>:<maximum>` | what the buffers of all connections hold, and `buffer_bytes` |
 //! | | `<bytes>:<maximum>:<ms>` | the last connection was closed for their sake `<ms>` milliseconds ago |

@@ -6,11 +6,24 @@ use std::cmp::Reverse;
 use super::session::Session;
 use super::{ConnId, Node, Slot, Timer, context};
 use crate::core::base::clock::{Now, Time};
+use crate::core::base::limits::Limits;
 use crate::core::client::proxied::Refusal;
 use crate::core::session::buffer_budget::{Eviction, Kind};
 use crate::core::session::herd::LinkError;
 use crate::core::session::protocol::Protocol;
 use crate::core::session::tls::TlsSession;
+
+/// The part of the budget that idle clients over TLS leave to buffers: a quarter.
+const LEFT_BY_IDLE: u64 = 4;
+
+/// Returns the number of clients over TLS that `limits.buffer_bytes` has room for while they are
+/// idle. One more is refused: otherwise it would be an idle client that is evicted, although it is
+/// not at fault. `None` if any number has room.
+#[must_use]
+pub fn clients_over_tls(limits: &Limits) -> Option<u64> {
+    let idle_bytes = limits.buffer_bytes - limits.buffer_bytes / LEFT_BY_IDLE;
+    (idle_bytes > 0).then(|| idle_bytes / TlsSession::LEAST_HELD_BYTES as u64)
+}
 
 impl Slot {
     /// Returns the number of bytes of memory that the connection's buffers hold.
@@ -147,7 +160,6 @@ mod tests {
     use super::super::tests::at;
     use super::*;
     use crate::config::{HerdConfig, Overrides, Source};
-    use crate::core::base::limits::Limits;
     use crate::core::base::settings::Secret;
     use crate::core::journal::durability::{DiskDone, DiskWork};
     use crate::core::node::{Io, Request, Wants, drive};

@@ -130,6 +130,7 @@ use certificates::Certificates;
 use journaling::Journal;
 use session::Session;
 
+pub use buffers::clients_over_tls;
 pub use drive::{Io, Wants, drive, perform_disk_work};
 use poll::Dirty;
 pub use poll::Request;
@@ -326,6 +327,13 @@ impl Node {
             plaintext: Vec::new(),
             settings,
         };
+        let over_tls = node.settings.tls.clients.is_some();
+        node.admission.set_in_memory(
+            over_tls
+                .then(|| clients_over_tls(&node.settings.limits))
+                .flatten(),
+        );
+        node.tally.max_clients = node.admission.most(&node.settings.limits);
         node.watch_own_certificates(now);
         node.begin_expiry(now);
         node.dial_all(now);

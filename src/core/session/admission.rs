@@ -28,6 +28,8 @@ pub enum Admission {
 #[derive(Debug, Default)]
 pub struct Admissions {
     clients: usize,
+    /// The maximum number of clients for which there is memory, if that is known.
+    in_memory: Option<u64>,
     /// The number of admitted clients of each [`origin`]. A client is counted here only if
     /// `max_clients_per_address` limits it.
     origins: BTreeMap<IpAddr, u64>,
@@ -60,6 +62,19 @@ impl Admissions {
         self.refused_by_address
     }
 
+    /// Sets the maximum number of clients for which there is memory.
+    pub fn set_in_memory(&mut self, clients: Option<u64>) {
+        self.in_memory = clients;
+    }
+
+    /// Returns the maximum number of clients: `limits.max_clients`, or fewer if there is no memory
+    /// for as many.
+    #[must_use]
+    pub fn most(&self, limits: &Limits) -> u64 {
+        let most = limits.max_clients;
+        self.in_memory.map_or(most, |in_memory| most.min(in_memory))
+    }
+
     /// Decides whether a new client from `address` is admitted, and updates the counts.
     ///
     /// ```
@@ -78,6 +93,11 @@ impl Admissions {
         let reason = if self.clients >= limits.max_clients.to_count() {
             format!(
                 "there are {} clients, which is limits.max_clients",
+                self.clients
+            )
+        } else if self.clients >= self.most(limits).to_count() {
+            format!(
+                "there are {} clients, and limits.buffer_bytes has room for no more over TLS",
                 self.clients
             )
         } else if is_limited(limits, address)

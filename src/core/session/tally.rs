@@ -131,6 +131,8 @@ pub struct Tally {
     pub places_budget: PlacesBudget,
     /// The number of bytes that all buffers hold together, and the limit on this number.
     pub buffers: BufferBudget,
+    /// The maximum number of clients, for the `STATUS` line.
+    pub max_clients: u64,
     /// A bucket for each origin. It contains the number of new clients that the origin may still
     /// introduce.
     new_names: Shares,
@@ -159,6 +161,7 @@ impl Tally {
             log_budget: LogBudget::default(),
             places_budget: PlacesBudget::default(),
             buffers,
+            max_clients: 0,
             new_names: Shares::default(),
         }
     }

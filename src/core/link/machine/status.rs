@@ -83,7 +83,7 @@ fn status(place: usize, context: &mut Context<'_>) -> String {
     add(format_args!(
         " table={table} clocks={} max_clients={} forgotten={}",
         tally.opinion(),
-        settings.limits.max_clients,
+        tally.max_clients,
         records.tombstones()
     ));
     let quota = &settings.places.quota;

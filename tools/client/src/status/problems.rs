@@ -227,7 +227,7 @@ impl Findings {
                 Kind::Clients,
                 Some(name),
                 format!(
-                    "{name} has as many clients as it may, {}, and refuses more; raise limits.max_clients",
+                    "{name} has as many clients as it may, {}, and refuses more; raise limits.max_clients (over TLS, limits.buffer_bytes too)",
                     standing.clients
                 ),
             );
