@@ -569,7 +569,10 @@ impl Records {
         let line_bytes = self.line_bytes - known_bytes + line.len();
         let too_many = known.is_none() && self.len() >= self.max_records;
         let too_long = line_bytes > self.max_line_bytes.max(self.line_bytes);
-        if is_limited && (too_many || too_long) {
+        // A known client can always be forgotten, although a tombstone can be a little longer than
+        // the line that it replaces.
+        let is_forgotten = known.is_some() && too_long && at.is_tombstone();
+        if is_limited && (too_many || too_long) && !is_forgotten {
             self.refused += 1;
             return Merge::Full;
         }
@@ -1282,6 +1285,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_known_client_can_be_forgotten_though_the_table_is_full() {
+        let line = "AT Riley +0.000000000 a +1+2 100";
+        let mut tables = [(); 2].map(|()| {
+            Records::new(&Limits {
+                max_record_bytes: line.len() as u64,
+                ..Limits::default()
+            })
+        });
+        for records in &mut tables {
+            assert_eq!(merge(records, line, Origin::NONE), Merge::Accepted);
+        }
+        let (_, tombstone) = forget(&mut tables[0], "Washington", 1_000_000);
+        assert!(tombstone.len() > line.len(), "{tombstone}");
+        let told = merge(&mut tables[1], &tombstone, Origin::NONE.next());
+        assert_eq!(told, Merge::Accepted);
+        assert_eq!(tables[1].line(b"a"), None);
+        assert_eq!(heard(&mut tables[1], "b", 1), Merge::Full);
+        assert!(tables[1].forget(b"b", "Riley", seconds(1)).merge == Merge::Full);
     }
 
     #[test]
