@@ -24,6 +24,9 @@ use crate::workload::{Failure, Workload};
 const CONNECTED: usize = 500;
 /// More events than the sockets can have, so that one poll returns all.
 const EVENTS: usize = 1_024;
+/// The server's `limits.turn_ms`: the maximum, so that a turn under valgrind, which is about fifty
+/// times slower, still handles all clients that are ready.
+const TURN_MS: u64 = 1_000;
 /// Of a thousand answers, so many may come a turn late: loopback may deliver a packet only after
 /// `write` has returned.
 const LATE_PER_MILLE: u64 = 10;
@@ -62,8 +65,10 @@ impl Turn {
             },
             neighbours: None,
         };
+        let mut settings = settings()?;
+        settings.limits.turn_ms = TURN_MS;
         let requests = Requests::note().map_err(|error| format!("signals: {error}"))?;
-        let server = Server::start(settings()?, &ports, None, Reload::default(), requests)
+        let server = Server::start(settings, &ports, None, Reload::default(), requests)
             .map_err(|error| error.to_string())?;
         let addresses = server
             .clients_addresses()
