@@ -180,8 +180,13 @@ impl Node {
 
     /// Returns the next piece of disk work. The driver calls this until it returns `None`, before
     /// the driver writes output to sockets.
+    #[inline]
     pub fn poll_disk_work(&mut self, now: Now) -> Option<DiskWork> {
         self.journal.as_ref()?;
+        self.poll_work_of_journal(now)
+    }
+
+    fn poll_work_of_journal(&mut self, now: Now) -> Option<DiskWork> {
         let work = self.work_of_journal(now);
         if work.is_none() && self.handle(now, |node| node.wake_for_room(now)) {
             return self.work_of_journal(now);

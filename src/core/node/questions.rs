@@ -97,10 +97,18 @@ impl Node {
     /// Gives connections to waiting calls, and delivers answers to clients, until nothing more can
     /// be done. This runs after nearly every event. So an answer is never delivered while its
     /// client handles an event, and nothing here recurses.
+    #[inline]
     pub(super) fn work_off_questions(&mut self, now: Now) {
+        if !self.calls.is_queue_empty() || !self.answers.is_empty() {
+            self.work_off_waiting(now);
+        }
+    }
+
+    #[inline(never)]
+    fn work_off_waiting(&mut self, now: Now) {
         let mut delivered = 0;
         loop {
-            self.carry_calls(now);
+            self.carry_waiting(now);
             // Each write to a socket is an event too. Without this check, one turn would deliver
             // all answers (test: `a_shared_answer_is_sent_over_several_turns`).
             if self.answers_wait {
@@ -124,14 +132,6 @@ impl Node {
         }
     }
 
-    #[inline]
-    fn carry_calls(&mut self, now: Now) {
-        if !self.calls.is_queue_empty() {
-            self.carry_waiting(now);
-        }
-    }
-
-    #[inline(never)]
     fn carry_waiting(&mut self, now: Now) {
         if self.second_due.is_some_and(|due| now.time < due) {
             return;
