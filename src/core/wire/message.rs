@@ -277,40 +277,42 @@ impl<'a> AtHead<'a> {
     #[must_use]
     pub fn whole(self) -> Option<At<'a>> {
         let line = self.line;
-        let Some((_, space)) = Coordinates::read(line, self.location_offset) else {
-            return self.tombstone();
+        let (location, stamp, effective) = match Coordinates::read(line, self.location_offset) {
+            Some((_, space)) => {
+                let (stamp, end) = PosixTime::read(line, space + 1)?;
+                if line.get(space) != Some(&b' ') || end < line.len() {
+                    return None;
+                }
+                let location = &line[self.location_offset..space];
+                (
+                    location,
+                    stamp,
+                    effective_time(stamp, Skew::parse(self.skew)?)?,
+                )
+            }
+            None => {
+                let rest = &line[self.location_offset..];
+                let (stamp, effective) = tombstone_times(rest, self.skew)?;
+                (NO_LOCATION, stamp, effective)
+            }
         };
-        let (stamp, end) = PosixTime::read(line, space + 1)?;
-        if line.get(space) != Some(&b' ') || end < line.len() {
-            return None;
-        }
         Some(At {
             server: self.server,
             client_offset: self.client_offset,
             client: self.client,
-            location: &line[self.location_offset..space],
+            location,
             stamp,
-            effective: effective_time(stamp, Skew::parse(self.skew)?)?,
+            effective,
         })
     }
 }
 
-impl<'a> AtHead<'a> {
-    /// Parses the rest of the line, if it is a tombstone.
-    #[cold]
-    fn tombstone(self) -> Option<At<'a>> {
-        let rest = &self.line[self.location_offset..];
-        let time = rest.strip_prefix(NO_LOCATION)?.strip_prefix(b" ")?;
-        let stamp = PosixTime::parse(time)?;
-        Some(At {
-            server: self.server,
-            client_offset: self.client_offset,
-            client: self.client,
-            location: NO_LOCATION,
-            stamp,
-            effective: receipt_time(stamp, Skew::parse(self.skew)?)?,
-        })
-    }
+/// Parses a tombstone's location and time. Returns the stamp and the effective time.
+#[cold]
+fn tombstone_times(rest: &[u8], skew: &[u8]) -> Option<(PosixTime, PosixTime)> {
+    let time = rest.strip_prefix(NO_LOCATION)?.strip_prefix(b" ")?;
+    let stamp = PosixTime::parse(time)?;
+    Some((stamp, receipt_time(stamp, Skew::parse(skew)?)?))
 }
 
 impl<'a> At<'a> {
