@@ -175,6 +175,13 @@ fn has_expired(lines: &mut impl LineStore, index: u32, horizon: PosixTime) -> bo
     horizon > NEVER && lines.look_at(index).rank.is_some_and(is_before)
 }
 
+/// Appends what precedes the line of a record whose epoch is not 0.
+#[cold]
+fn write_epoch(epoch: u32, out: &mut Vec<u8>) {
+    // Writing to memory does not fail.
+    let _ = write!(out, "EPOCH {epoch} ");
+}
+
 /// The table and its feed.
 pub struct Records {
     by_client: HashTable<u32>,
@@ -631,6 +638,7 @@ impl Records {
 
     /// Removes a record from the feed. A reader that would read this record next will read the next
     /// newer record instead.
+    #[inline]
     fn unlink(&mut self, index: u32) {
         let Record { older, newer, .. } = self.records[index as usize];
         for (_, reader) in &mut self.readers {
@@ -860,22 +868,21 @@ impl Records {
         full_at: usize,
         out: &mut Vec<u8>,
     ) -> usize {
-        let reader = &mut self.readers[reader.0];
+        let (reader, horizon) = (&mut self.readers[reader.0], self.horizon);
         let mut appended = 0;
         while reader.next != NONE && out.len() < full_at {
-            let record = &self.records[reader.next as usize];
+            let index = reader.next;
+            let record = &self.records[index as usize];
             if record.seq > up_to {
                 return appended;
             }
-            let has_expired = has_expired(&mut self.lines, reader.next, self.horizon);
-            if self.lines.origin(reader.next) != except && !has_expired {
+            if self.lines.origin(index) != except && !has_expired(&mut self.lines, index, horizon) {
                 if !self.epochs.is_empty()
-                    && let Some(epoch) = self.epochs.get(&reader.next)
+                    && let Some(epoch) = self.epochs.get(&index)
                 {
-                    // Writing to memory does not fail.
-                    let _ = write!(out, "EPOCH {epoch} ");
+                    write_epoch(*epoch, out);
                 }
-                self.lines.write(reader.next, out);
+                self.lines.write(index, out);
                 out.push(b'\n');
                 appended += 1;
             }
