@@ -182,16 +182,23 @@ impl Node {
     }
 
     pub(super) fn output_sent(&mut self, id: ConnId, mut count: usize, now: Now) {
-        if let Some(slot) = self.sessions.get_mut(id) {
-            slot.share.took(count);
-            if let Some(tls) = &mut slot.tls {
-                count = tls.output_sent(count);
-                if count == 0 {
-                    return;
-                }
+        let Some(slot) = self.sessions.get_mut(id) else {
+            return;
+        };
+        slot.share.took(count);
+        if let Some(tls) = &mut slot.tls {
+            count = tls.output_sent(count);
+            if count == 0 {
+                return;
             }
         }
-        self.on_session(id, now, |it, context| it.output_sent(count, context));
+        let tls = slot.tls.as_deref();
+        let effect = slot
+            .session
+            .output_sent(count, &mut context!(self, tls, now));
+        if let Some(effect) = effect {
+            self.apply(id, effect, now);
+        }
     }
 
     pub(super) fn connection_due(&mut self, id: ConnId, now: Now) {
