@@ -952,16 +952,17 @@ impl Protocol for Client {
         }
     }
 
+    #[inline]
     fn deadline(&self, limits: &Limits) -> Option<Time> {
         let line = self
             .line_since
             .map(|since| since + limits.line_ms.to_duration());
-        let time_limit = if self.output.is_empty() {
-            self.linger(limits)
-        } else {
-            limits.output_stall_ms.to_duration()
-        };
-        let stall = self.stalled_since.map(|since| since + time_limit);
+        let stall = self
+            .stalled_since
+            .map(|since| match self.output.is_empty() {
+                true => since + self.linger(limits),
+                false => since + limits.output_stall_ms.to_duration(),
+            });
         let left_out = self.log_share.as_ref().and_then(|share| share.due(limits));
         line.into_iter().chain(stall).chain(left_out).min()
     }

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use super::{ConnId, Node, Phase, Timer, context};
 use crate::core::base::clock::Now;
 use crate::core::session::disposition::Disposition;
-use crate::core::session::protocol::Protocol;
+use crate::core::session::protocol::{Protocol, TurnEnd};
+use crate::core::session::tls::TlsSession;
 
 /// An action that the core requests from its driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,11 +44,7 @@ impl Node {
     /// [`Node::poll_output`], then [`Node::poll_disposition`].
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
         if !self.dirty.is_round {
-            self.announce_released();
-            if self.tally.buffers.is_exceeded() {
-                self.evict();
-            }
-            self.dirty.begin_round();
+            self.begin_round();
         }
         while let Some(id) = self.dirty.next() {
             if let Some(slot) = self.sessions.get_mut(id) {
@@ -56,6 +53,15 @@ impl Node {
             }
         }
         None
+    }
+
+    #[inline(never)]
+    fn begin_round(&mut self) {
+        self.announce_released();
+        if self.tally.buffers.is_exceeded() {
+            self.evict();
+        }
+        self.dirty.begin_round();
     }
 
     /// Marks all links dirty, and the clients whose answers wait for the journal. Does this only if
@@ -97,25 +103,28 @@ impl Node {
         if self.phase == Phase::Overdue {
             return Disposition::Close;
         }
-        let limits = &self.settings.limits;
         let Some(slot) = self.sessions.get_mut(id) else {
             return Disposition::Open;
         };
         if let Some(journal) = &mut self.journal {
             journal.watch(id, slot, &self.herd, now);
         }
-        slot.session.flushed(&mut context!(self, None, now));
-        let (bytes, least) = (slot.held_bytes(), slot.least_held_bytes());
-        let share = &mut slot.share;
-        self.tally.buffers.account(share, bytes, least, now.time);
-        let (mut disposition, mut deadline) =
-            (slot.session.disposition(), slot.session.deadline(limits));
-        let mut again = false;
+        let TurnEnd {
+            mut disposition,
+            mut deadline,
+            held_bytes: mut bytes,
+        } = slot.session.end_turn(&mut context!(self, None, now));
+        let (mut least, mut again) = (0, false);
         if let Some(tls) = &mut slot.tls {
+            let limits = &self.settings.limits;
             (disposition, again) =
                 tls.disposition(disposition, slot.session.wants_read(), limits, now.time);
             deadline = tls.deadline(deadline, limits);
+            bytes += tls.held_bytes();
+            least = TlsSession::LEAST_HELD_BYTES;
         }
+        let share = &mut slot.share;
+        self.tally.buffers.account(share, bytes, least, now.time);
         if let Some(deadline) = deadline
             && slot.armed.is_none_or(|armed| deadline < armed)
         {
@@ -158,6 +167,9 @@ impl Dirty {
     }
 
     fn begin_round(&mut self) {
+        if self.links.is_empty() && self.others.is_empty() {
+            return; // the last round was returned whole, so it has no next connection
+        }
         self.is_round = true;
         self.round.clear();
         self.named = 0;

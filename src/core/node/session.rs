@@ -9,7 +9,7 @@ use crate::core::places::exchange::{self, Exchange};
 use crate::core::session::connection_error::ConnectionError;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
-use crate::core::session::protocol::{Protocol, StreamEnd};
+use crate::core::session::protocol::{Protocol, StreamEnd, TurnEnd};
 use crate::core::session::tls::TlsError;
 
 /// A session of any kind.
@@ -154,6 +154,11 @@ impl Protocol for Session {
     #[inline]
     fn flushed(&mut self, context: &mut Context<'_>) {
         on_each!(self, it => it.flushed(context));
+    }
+
+    #[inline]
+    fn end_turn(&mut self, context: &mut Context<'_>) -> TurnEnd {
+        on_each!(self, it => it.end_turn(context))
     }
 
     #[inline]

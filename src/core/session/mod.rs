@@ -16,7 +16,7 @@
 //! | | methods |
 //! |---|---|
 //! | events | `connection_made`, `data_received`, `eof_received`, `tls_failed`, `output_sent`, `go_on`, `deadline_reached`, `stop`, `connection_lost` |
-//! | a turn's end | `output`, `flushed` |
+//! | a turn's end | `output`, `end_turn`, which calls `flushed` |
 //! | derived from state | `disposition`, `wants_read`, `wants_room`, `held_until`, `deadline`, `held_bytes`, `state_name` |
 //! | for tests | `check_invariants` |
 

@@ -18,6 +18,16 @@ pub enum StreamEnd {
     CutOff,
 }
 
+/// What is derived from a session's state at the end of a turn.
+pub struct TurnEnd {
+    /// See [`Protocol::disposition`].
+    pub disposition: Disposition,
+    /// See [`Protocol::deadline`].
+    pub deadline: Option<Time>,
+    /// See [`Protocol::held_bytes`].
+    pub held_bytes: usize,
+}
+
 /// A session: the state machine above one connection. It handles only plaintext. TLS is below it,
 /// in [`TlsSession`](crate::core::session::tls::TlsSession).
 ///
@@ -68,6 +78,18 @@ pub trait Protocol {
     /// Called when a turn handles the connection, after the turn's output was written. The session
     /// can start a wait here, because it knows now whether output is left.
     fn flushed(&mut self, context: &mut Context<'_>);
+
+    /// Calls [`Protocol::flushed`], then returns what is derived from the state. Each turn needs all
+    /// of it, and one method means one dispatch by kind of session.
+    #[inline]
+    fn end_turn(&mut self, context: &mut Context<'_>) -> TurnEnd {
+        self.flushed(context);
+        TurnEnd {
+            disposition: self.disposition(),
+            deadline: self.deadline(&context.settings.limits),
+            held_bytes: self.held_bytes(),
+        }
+    }
 
     /// Returns whether the connection stays open, ends its output, or closes.
     fn disposition(&self) -> Disposition;
