@@ -15,6 +15,7 @@ use crate::config::{HerdConfig, Overrides, Source};
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::settings::Secret;
 use crate::core::session::disposition::Disposition;
+use crate::core::session::tls::TlsSession;
 
 const IN_2021: u64 = 1_621_464_827_000_000_000;
 const IN_2023: u64 = 1_684_536_827_000_000_000;
@@ -137,6 +138,19 @@ fn asked_at(wall: u64) -> (String, String) {
     let heard = scene.heard();
     let told = scene.node.poll_output(scene.client);
     (String::from_utf8_lossy(told).into_owned(), heard)
+}
+
+#[test]
+fn the_memory_of_tls_is_counted_at_the_end_of_a_turn() {
+    let Scene { mut node, now, .. } = connected_at(IN_2021);
+    while let Some(id) = node.poll_dirty() {
+        let count = node.poll_output(id).len();
+        node.handle_output_sent(id, count, now);
+        assert_eq!(node.poll_disposition(id, now), Disposition::Open);
+    }
+    node.check_invariants().unwrap();
+    let least = TlsSession::LEAST_HELD_BYTES as u64;
+    assert!(node.tally.buffers.held_bytes() >= least);
 }
 
 #[test]

@@ -1326,6 +1326,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
+        name: "the memory of TLS is not counted when a connection was flushed",
+        file: "src/core/node/poll.rs",
+        from: "            bytes += tls.held_bytes();\n",
+        to: "",
+        caught_by: unit("the_memory_of_tls_is_counted"),
+        missed: None,
+    },
+    Mutant {
         name: "the room of a buffer that is not used is not counted",
         file: "src/core/session/buffer.rs",
         from: "Some(Bytes { bytes, .. }) => size_of::<Bytes>() + bytes.capacity(),",
