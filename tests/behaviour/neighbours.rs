@@ -770,7 +770,8 @@ pub(crate) fn status_of(herd: &Herd, name: &str, secret: &[u8]) -> Result<String
     Ok(status)
 }
 
-/// Somebody who dials as operator with that secret, and what the server tells; or why it refuses.
+/// Dials as the operator, with that secret. Returns the connection and the server's status, or the
+/// reason why the server refuses.
 pub(crate) fn operator(herd: &Herd, name: &str, secret: &[u8]) -> Result<(Client, String), String> {
     let mut operator = Client::connect(herd.peers_address(name));
     operator.send(format!("HERD 2 operator {name} {NONCE}\n"));

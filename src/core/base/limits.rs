@@ -90,7 +90,8 @@ limits! {
     max_records = 5_000_000, 1..=1_000_000_000;
     /// Bytes of all records; an IAMAT that needs more is refused.
     max_record_bytes = 2_147_483_648, 4_096..=1_099_511_627_776;
-    /// Clients without a record that one address (of IPv6: one network of 64 bits) may introduce in new_names_ms; an IAMAT of one more is refused.
+    /// Clients without a record that one address (of IPv6: one network of 64 bits) may introduce in
+    /// new_names_ms; an IAMAT of one more is refused.
     new_names_per_address = 2_000, 1..=1_000_000_000;
     /// Time in which an address's share of new clients comes back once it is used up.
     new_names_ms = 3_600_000, 100..=31_536_000_000;
@@ -113,7 +114,8 @@ limits! {
     /// TLS records without application data that one client may send in a row; a usual handshake
     /// has 3, and no handshake has more TLS records than bytes.
     tls_handshake_records = 4_096, 16..=1_000_000;
-    /// Bytes of the buffers of all connections; above it, the connections are closed that hold most and get rid of least; 0: a quarter of the memory that the process may have.
+    /// Bytes of the buffers of all connections; above it, the connections are closed that hold most
+    /// and get rid of least; 0: a quarter of the memory that the process may have.
     buffer_bytes = 0, 0..=1_099_511_627_776;
     /// Output waiting for a client above which its commands are left unread.
     output_high_bytes = 262_144, 1..=1_073_741_824;

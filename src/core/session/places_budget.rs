@@ -367,7 +367,7 @@ mod tests {
         let mut budget = PlacesBudget::default();
         let mut ask = |number, hour| ask(&mut budget, origin(number), &quota, at(hour * HOUR));
         for _ in 0..32 {
-            assert_eq!(ask(1, 1), Ok(()), "nobody else wants it");
+            assert_eq!(ask(1, 1), Ok(()), "no other origin asks");
         }
         let refused = ask(1, 1).unwrap_err();
         let wait = Duration::from_secs(6 * HOUR);

@@ -79,8 +79,8 @@ pub trait Protocol {
     /// can start a wait here, because it knows now whether output is left.
     fn flushed(&mut self, context: &mut Context<'_>);
 
-    /// Calls [`Protocol::flushed`], then returns what is derived from the state. Each turn needs all
-    /// of it, and one method means one dispatch by kind of session.
+    /// Calls [`Protocol::flushed`], then returns what is derived from the state. Each turn needs
+    /// all of it, and one method means one dispatch by kind of session.
     #[inline]
     fn end_turn(&mut self, context: &mut Context<'_>) -> TurnEnd {
         self.flushed(context);

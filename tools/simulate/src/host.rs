@@ -1085,7 +1085,7 @@ impl Host {
         // And one whose history was rolled back has ended the link, if this was the first that it
         // heard of it.
         let wanted = sent.filter(|_| !self.stopping && has_room && !self.is_restored);
-        // And what may have expired is kept by nobody.
+        // No server has to keep a record that may have expired.
         let wanted = wanted.max(before.clone());
         let wanted = wanted.filter(|line| !outside.expired.covers(line));
         if after < wanted {

@@ -573,7 +573,7 @@ impl Mobile {
         }
     }
 
-    /// Its server's life is over, and nobody will ever tell it.
+    /// Its server's life is over, so no server will ever send it an answer.
     pub(crate) fn give_up(&mut self, hosts: &[Host], outside: &mut Outside) {
         if self.state != State::Done
             && self

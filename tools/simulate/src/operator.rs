@@ -280,7 +280,7 @@ impl Operator {
         self.state = State::Done;
     }
 
-    /// Its server's life is over, and nobody will ever tell it.
+    /// Its server's life is over, so no server will ever send it an answer.
     pub(crate) fn give_up(&mut self, hosts: &[Host], outside: &mut Outside) {
         let is_over = |life| life != hosts[self.plan.host].life;
         if self.state != State::Done && self.life.is_some_and(is_over) {

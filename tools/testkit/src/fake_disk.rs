@@ -90,7 +90,7 @@ pub enum Strike {
     Create(DiskErrorKind),
     /// A switch, which renames a new file to the journal. The old file keeps the name.
     SwitchRefused(DiskErrorKind),
-    /// A switch. Nobody can say which file has the name.
+    /// A switch. It is not known which file has the name.
     SwitchUnknown(DiskErrorKind),
     /// The next operation of any kind.
     Any(DiskErrorKind),

@@ -472,7 +472,7 @@ impl Neighbour {
     }
 
     /// The present link has read our feed up to `position`. `has_said` is whether that put
-    /// something into its output that the neighbour confirms, and `has_unsent` whether there is more
+    /// something into its output that the neighbour confirms. `has_unsent` is whether there is more
     /// to read.
     #[inline]
     pub fn read_up_to(&mut self, position: u64, has_said: bool, has_unsent: bool) {

@@ -212,7 +212,7 @@ impl Findings {
                 ),
             );
         }
-        // Whoever refuses new clients of one address serves all others, so this is no problem.
+        // A server that refuses new clients of one address serves all others: this is no problem.
         if standing.counters.new_names_refused > 0 {
             self.notes.push(format!(
                 "{name} has refused {} of new clients since its start, because their addresses had introduced too many; if they are honest, and share an address, raise limits.new_names_per_address",

@@ -10,7 +10,7 @@ import (
 // sweepFrom: a feed with fewer entries is never cleaned.
 const sweepFrom = 1024
 
-// nobody is the origin of records from own clients.
+// The origin `nobody` marks records from own clients.
 const nobody = 0
 
 // record is the AT line of a client's latest position, as the answering server wrote it.
