@@ -135,6 +135,8 @@ pub(crate) struct Host {
     busy_until: Time,
     /// How many turns there were, in all its lives.
     pub(crate) turns: u64,
+    /// How many pieces of disk work have ended, in all its lives.
+    pub(crate) disk_works: u64,
     pub(crate) disk: Option<FakeDisk>,
     /// How long its jobs take.
     disk_rng: Rng,
@@ -205,6 +207,7 @@ impl Host {
             next_turn: None,
             busy_until: Time::default(),
             turns: 0,
+            disk_works: 0,
             disk,
             disk_rng,
             is_working: [false; 2],
@@ -774,6 +777,7 @@ impl Host {
             &mut self.node,
             self.disk.as_mut().and_then(FakeDisk::finished),
         ) {
+            self.disk_works += 1;
             node.handle_disk_done(done, now);
             if self
                 .node
