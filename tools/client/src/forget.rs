@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use clap::Parser;
 use herd_client::standing::Forgotten;
-use herd_mio::cli::parse;
 use herd_mio::config::Member;
 use herd_mio::core::wire::escape::Escaped;
 use herd_mio::core::wire::message::{MAX_CLIENT_BYTES, is_client};
-use herd_testkit::failure::{Failure, one_line};
+use herd_testkit::failure::Failure;
 use herd_testkit::output;
 
-use crate::operator::{HerdOptions, seconds};
-use crate::status::survey::{self, Question};
+use crate::operator::{self, HerdOptions, seconds};
+use crate::survey::{self, Question};
 
 /// Have a herd forget a client
 ///
@@ -54,17 +53,9 @@ known; 2 for a mistake in usage or configuration.";
 
 /// The command; `arguments` are those of the program, the first of them `forget`.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
-    let cli: Cli = match parse(arguments) {
-        Ok((cli, _)) => cli,
-        Err(error) if error.exit_code() == 0 => return output::show(&error),
-        Err(error) => {
-            return Failure::Usage(one_line(&error, "herd-client forget")).tell();
-        }
-    };
-    match run(cli) {
-        Ok(()) => output::status(0),
-        Err(failure) => failure.tell(),
-    }
+    operator::main("herd-client forget", arguments, |cli| {
+        run(cli).map(|()| output::status(0))
+    })
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {

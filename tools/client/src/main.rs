@@ -41,6 +41,7 @@ mod prompt;
 mod session;
 mod show;
 mod status;
+mod survey;
 mod wire;
 
 fn main() -> ExitCode {

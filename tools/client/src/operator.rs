@@ -1,15 +1,19 @@
 //! What an operator's commands have in common: which herd it is, and how to prove that they may ask.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Parser};
+use herd_mio::cli::parse;
 use herd_mio::config::{HerdConfig, Overrides, Source};
 use herd_mio::core::base::settings::Secret;
 use herd_mio::core::link::OPERATOR;
-use herd_testkit::failure::Failure;
+use herd_testkit::failure::{Failure, one_line};
+use herd_testkit::output;
 
-use crate::status::survey::Question;
+use crate::survey::Question;
 
 /// Which herd it is.
 #[derive(Args)]
@@ -25,6 +29,19 @@ pub(crate) struct HerdOptions {
     /// The file with the secret that the herd's servers share (or give it in HERD_SECRET)
     #[arg(long, value_name = "FILE", env = "HERD_SECRET_FILE")]
     secret_file: Option<PathBuf>,
+}
+
+/// Parses the command line of the command `name`, and runs it.
+pub(crate) fn main<C: Parser>(
+    name: &str,
+    arguments: &[OsString],
+    run: impl FnOnce(C) -> Result<ExitCode, Failure>,
+) -> ExitCode {
+    match parse(arguments) {
+        Ok((cli, _)) => run(cli).unwrap_or_else(|failure| failure.tell()),
+        Err(error) if error.exit_code() == 0 => output::show(&error),
+        Err(error) => Failure::Usage(one_line(&error, name)).tell(),
+    }
 }
 
 /// Reads a time of the command line.

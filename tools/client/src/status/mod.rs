@@ -2,20 +2,19 @@
 
 mod problems;
 mod report;
-pub(crate) mod survey;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use herd_mio::cli::parse;
 use herd_mio::config::Member;
-use herd_testkit::failure::{Failure, one_line};
+use herd_testkit::failure::Failure;
 use herd_testkit::output;
 
-use crate::operator::{HerdOptions, seconds};
+use crate::operator::{self, HerdOptions, seconds};
 use crate::status::problems::Kind;
+use crate::survey;
 
 /// The exit status if the herd has a problem.
 const UNHEALTHY: u8 = 1;
@@ -63,17 +62,10 @@ Exit status: 0 if all is well: every server answered, and there is no problem th
 
 /// Runs the command. `arguments` are the program's, and the first of them is `status`.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
-    let cli: Cli = match parse(arguments) {
-        Ok((cli, _)) => cli,
-        Err(error) if error.exit_code() == 0 => return output::show(&error),
-        Err(error) => {
-            return Failure::Usage(one_line(&error, "herd-client status")).tell();
-        }
-    };
-    run(&cli).unwrap_or_else(|failure| failure.tell())
+    operator::main("herd-client status", arguments, run)
 }
 
-fn run(cli: &Cli) -> Result<ExitCode, Failure> {
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let server = cli.server.as_deref();
     let (herd, question) = cli.herd.read(server, cli.timeout)?;
     let is_wanted = |member: &&Member| server.is_none_or(|name| *name == member.name);

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use herd_client::standing::{Buffers, Clocks, Disk, LinkStanding, Standing};
 use herd_mio::core::base::counted::Counted;
 
-use crate::status::survey::{Answer, Asked};
+use crate::survey::{Answer, Asked};
 
 /// Clocks that differ by more are a problem.
 const CLOCK_TOLERANCE_MS: i128 = 1_000;

@@ -5,7 +5,7 @@ use herd_mio::core::base::counted::Counted;
 use serde_json::{Value, json};
 
 use crate::status::problems::{Findings, Kind, agree};
-use crate::status::survey::Asked;
+use crate::survey::Asked;
 
 /// A table, a line for each note and each problem, and a summary.
 pub(crate) fn in_words(asked: &[Asked], findings: &Findings, ignored: &[Kind]) -> String {
