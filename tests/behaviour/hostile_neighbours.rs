@@ -710,6 +710,25 @@ fn new_connections_per_network_are_rate_limited() {
 }
 
 #[test]
+fn connections_that_prove_a_name_are_not_rate_limited() {
+    const ALLOWED: usize = 3;
+    let herd = two().with(&format!(
+        "[limits]\nmax_unproven_new = {ALLOWED}\nunproven_new_ms = 3600000\n"
+    ));
+    let _jaquez = herd.start("Jaquez");
+    for _ in 0..4 * ALLOWED {
+        status_of(&herd, "Jaquez", SECRET).unwrap();
+    }
+    let strangers = (0..4 * ALLOWED).filter(|_| {
+        let stranger = Client::connect(herd.peers_address("Jaquez"));
+        let greeting = format!("HERD 2 operator Jaquez {NONCE}\n");
+        let _ = stranger.stream().write_all(greeting.as_bytes());
+        matches!(stranger.stream().read(&mut [0; 8]), Ok(1..))
+    });
+    assert_eq!(strangers.count(), ALLOWED);
+}
+
+#[test]
 fn slow_bytes_do_not_extend_the_proof_deadline() {
     let herd = two().with("[limits]\nlink_proof_ms = 600\n");
     let jaquez = herd.start("Jaquez");

@@ -32,6 +32,7 @@ use herd_mio::core::session::herd::Herd;
 use herd_mio::core::session::protocol::{Protocol, StreamEnd};
 use herd_mio::core::session::tally::Tally;
 use herd_mio::core::session::tls::{Tls, TlsEnd, TlsSession};
+use herd_mio::core::session::unproven::UnprovenPeers;
 use herd_mio::core::table::records::Records;
 use herd_mio::shell::clock::Clock;
 
@@ -41,6 +42,7 @@ pub(crate) struct Https {
     pub(crate) settings: Settings,
     records: Records,
     herd: Herd,
+    unproven: UnprovenPeers,
     tally: Tally,
     clock: Clock,
 }
@@ -62,6 +64,7 @@ impl Https {
         Ok(Https {
             records: Records::new(&settings.limits),
             herd: Herd::new(Vec::new(), &settings.limits),
+            unproven: UnprovenPeers::default(),
             tally: Tally::default(),
             clock: Clock::start(),
             settings,
@@ -138,6 +141,7 @@ impl Https {
             clients: 0,
             records: &mut self.records,
             herd: &mut self.herd,
+            unproven: &mut self.unproven,
             durability: None,
             tally: &mut self.tally,
             tls: Some(tls),

@@ -18,6 +18,8 @@ use crate::core::base::clock::Time;
 /// assert!(bucket.take(100, size, at(0)), "as much as it holds, at once");
 /// assert!(!bucket.take(20, size, at(1_999_999_999)));
 /// assert!(bucket.take(20, size, at(2_000_000_000)), "a fifth of it comes in a fifth of its period");
+/// bucket.give_back(20, size);
+/// assert!(bucket.take(20, size, at(2_000_000_000)), "what was given back is there again");
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
@@ -43,6 +45,13 @@ impl Bucket {
             self.full_at = full_at;
         }
         fits
+    }
+
+    /// Puts `bytes` back, up to the capacity of the bucket.
+    pub fn give_back(&mut self, bytes: u64, size: Size) {
+        let start = Time::from_nanos(0);
+        let full_at = self.full_at.since(start);
+        self.full_at = start + full_at.saturating_sub(size.time_for(bytes));
     }
 
     /// Whether the bucket is full.

@@ -156,7 +156,7 @@ limits! {
     /// are younger, the new connection is closed.
     unproven_grace_ms = 500, 0..=600_000;
     /// New such connections from one network (IPv4: a 24-bit prefix, IPv6: a 48-bit prefix) within
-    /// unproven_new_ms; one more is closed at once.
+    /// unproven_new_ms; one more is closed at once. Those that prove a name do not count.
     max_unproven_new = 20, 1..=1_000_000;
     /// Time after which a network that has made max_unproven_new connections can make as many
     /// again; a part of the time allows a part of them.

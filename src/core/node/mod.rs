@@ -262,6 +262,7 @@ macro_rules! context {
             clients: $node.admission.clients(),
             records: &mut $node.records,
             herd: &mut $node.herd,
+            unproven: &mut $node.unproven,
             durability: $node
                 .journal
                 .as_mut()

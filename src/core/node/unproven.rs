@@ -60,7 +60,6 @@ impl Node {
         let sessions = &self.sessions;
         let standing = |id: ConnId| match sessions.get(id).and_then(|it| it.session.link()) {
             None => Standing::Left,
-            Some(link) if link.is_known() => Standing::Left,
             Some(link) if link.is_closing() => Standing::Closing,
             Some(_) => Standing::Unproven,
         };

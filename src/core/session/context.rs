@@ -8,6 +8,7 @@ use crate::core::journal::durability::{Durability, Room};
 use crate::core::session::herd::Herd;
 use crate::core::session::tally::Tally;
 use crate::core::session::tls::TlsSession;
+use crate::core::session::unproven::UnprovenPeers;
 use crate::core::table::records::Records;
 
 /// The data that a session uses while it handles an event.
@@ -27,6 +28,8 @@ pub struct Context<'a> {
     pub records: &'a mut Records,
     /// The neighbours.
     pub herd: &'a mut Herd,
+    /// The connections to the neighbours' port that have not proven a name.
+    pub unproven: &'a mut UnprovenPeers,
     /// The journal, if the server has a data directory.
     pub durability: Option<&'a mut Durability>,
     /// The counts of what clients did.

@@ -95,6 +95,15 @@ impl Shares {
         fits
     }
 
+    /// Puts `count` units back into the bucket of `origin`, up to the capacity of the bucket.
+    pub fn give_back(&mut self, origin: IpAddr, count: u64, size: Size) {
+        let is_shared = self.buckets.len() >= MAX_ORIGINS;
+        let shared = is_shared.then_some(&mut self.rest);
+        if let Some(bucket) = self.buckets.get_mut(&origin).or(shared) {
+            bucket.give_back(count, size);
+        }
+    }
+
     /// Returns the time until the bucket of `origin` contains `count` units. `None` if it does now.
     #[must_use]
     pub fn wait(&self, origin: IpAddr, count: u64, size: Size, now: Time) -> Option<Duration> {

@@ -7,7 +7,7 @@
 //! | rule | limits |
 //! |---|---|
 //! | Each address from which a neighbour dials has places of its own. | `max_unproven_per_neighbour` |
-//! | All other addresses share the general places. From one network, only a number of connections may come in a period. | `max_unproven`; `max_unproven_new`, `unproven_new_ms` |
+//! | All other addresses share the general places. From one network, only a number of connections may come in a period. A connection that proves a name does not count. | `max_unproven`; `max_unproven_new`, `unproven_new_ms` |
 //! | If all places are taken, a new connection takes the place of a random connection from the same [`origin`]. If there is none, it takes the place of a random connection from any origin. | |
 //! | A connection keeps its place for a time, so that there is time for the handshake. | `unproven_grace_ms` |
 //!
@@ -80,7 +80,7 @@ impl Place {
 /// The present state of a connection that got a place earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The connection is closed, or has proven a name. It needs no place any more.
+    /// The connection is closed. It needs no place any more.
     Left,
     /// It may still prove who it is.
     Unproven,
@@ -196,10 +196,7 @@ impl UnprovenPeers {
 
     /// Takes one connection out of the bucket of the network of `address`.
     fn count_new(&mut self, address: IpAddr, limits: &Limits, now: Time) -> Result<(), Refusal> {
-        let size = Size {
-            bytes: limits.max_unproven_new,
-            period: limits.unproven_new_ms.to_duration(),
-        };
+        let size = new_per_network(limits);
         if !limits.holds_for("max_unproven_new", address)
             || self.new.take(network(address), 1, size, now)
         {
@@ -220,9 +217,31 @@ impl UnprovenPeers {
         });
     }
 
+    /// Frees the place of the connection `id`, because the connection has proven a name. Puts the
+    /// connection back into the bucket of its network. So operators and neighbours can come as
+    /// often as they like, and a stranger of their network cannot.
+    pub fn proven(&mut self, id: Id, limits: &Limits) {
+        let Some(index) = self.peers.iter().position(|it| it.id == id) else {
+            return;
+        };
+        let peer = self.peers.swap_remove(index);
+        if peer.place == Place::General && limits.holds_for("max_unproven_new", peer.address) {
+            self.new
+                .give_back(network(peer.address), 1, new_per_network(limits));
+        }
+    }
+
     /// Whether the connection had a place when a connection last entered. For tests.
     #[must_use]
     pub fn contains(&self, id: Id) -> bool {
         self.peers.iter().any(|it| it.id == id)
+    }
+}
+
+/// Returns the number of connections that may come from one network, and the period.
+fn new_per_network(limits: &Limits) -> Size {
+    Size {
+        bytes: limits.max_unproven_new,
+        period: limits.unproven_new_ms.to_duration(),
     }
 }

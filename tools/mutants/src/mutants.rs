@@ -1222,6 +1222,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
+        name: "an operator that proves its name counts as a stranger",
+        file: "src/core/session/unproven.rs",
+        from: ".give_back(network(peer.address), 1, new_per_network(limits));",
+        to: ".give_back(network(peer.address), 0, new_per_network(limits));",
+        caught_by: behaviour("connections_that_prove_a_name_are_not_rate_limited"),
+        missed: None,
+    },
+    Mutant {
         name: "the names of neighbours that dial are looked up all at once",
         file: "src/core/node/unproven.rs",
         from: "if self.resolver.is_asking(&target.host) {",

@@ -210,6 +210,8 @@ impl Link {
         let own_proof = parties.prove(self.side, secret);
         self.identity = Identity::Proven;
         if self.side == Side::Acceptor {
+            let limits = &context.settings.limits;
+            context.unproven.proven(self.id, limits);
             self.say(format_args!("PROOF {own_proof}"));
         }
         let Some(neighbour) = self.neighbour else {
