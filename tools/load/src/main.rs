@@ -60,6 +60,7 @@ mod table;
 mod tally;
 mod timeline;
 mod units;
+mod values;
 mod watcher;
 
 fn main() -> ExitCode {

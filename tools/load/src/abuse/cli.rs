@@ -9,7 +9,7 @@ use herd_mio::config::{self, Source};
 use herd_mio::core::base::settings::HostPort;
 
 use crate::abuse::sources::Sources;
-use crate::cli::prefix;
+use crate::values::prefix;
 
 /// The longest run, in seconds: an attack that is left alone ends by itself.
 const MAX_SECONDS: f64 = 300.0;
