@@ -128,7 +128,7 @@ limits! {
     linger_ms = 2_000, 1..=60_000;
     /// Time that one turn of the loop may spend on reading, for all connections together; the next
     /// turn reads from the neighbours first, then from the clients that this turn did not read.
-    turn_ms = 10, 1..=1_000;
+    turn_ms = 2, 1..=1_000;
     /// Time for a stopping server to send the answers that it has begun.
     stop_ms = 5_000, 1..=600_000;
 
