@@ -225,7 +225,7 @@ impl Server {
     /// is full, the stop does not wait for room. If the disk hangs, the stop gives up after
     /// `limits.stop_ms` or at a second signal.
     fn finish_journal(&mut self) -> io::Result<()> {
-        self.node.note_heard(self.sockets.now());
+        self.node.journal_positions(self.sockets.now());
         let give_up_at = self.sockets.now().time + self.stop_timeout;
         let mut is_synced = false;
         loop {

@@ -61,7 +61,8 @@ use crate::core::wire::proxy_header::is_line;
 pub enum Effect {
     /// The node has to ask Places before the client's next command runs. If the call begins, the
     /// node calls [`suspend`](Client::suspend). If no call can begin, the node calls
-    /// [`answer_now`](Client::answer_now) at once, and then [`go_on`](Protocol::go_on).
+    /// [`answer_now`](Client::answer_now) at once, and then
+    /// [`resume_input`](Protocol::resume_input).
     AskPlaces(Asked),
     /// The client's connection is closed.
     Lost {
@@ -213,9 +214,9 @@ pub struct Client {
     /// Whether the next command waits until the journal has reserved disk space for its record.
     /// Each [`run`](Client::run) computes this flag again. Only a client in the state `Reading`
     /// starts to wait.
-    wants_room: bool,
+    awaits_disk_space: bool,
     /// Output is held back until the journal has stored the change with this sequence number.
-    held_until: u64,
+    required_seq: u64,
     /// When the unfinished line began.
     line_since: Option<Time>,
     /// The time from which the stall or the lingering is measured. `None` if no output may be sent
@@ -257,8 +258,8 @@ impl Client {
             output: Buffer::default(),
             end: Input::Open,
             paused: false,
-            wants_room: false,
-            held_until: 0,
+            awaits_disk_space: false,
+            required_seq: 0,
             line_since: None,
             stalled_since: None,
             is_rejected: false,
@@ -306,7 +307,7 @@ impl Client {
         let mut used = 0;
         // A client whose commands cannot run for another reason (state, full output) does not wait
         // for disk space.
-        self.wants_room = false;
+        self.awaits_disk_space = false;
         while self.may_run(&context.settings.limits) {
             let rest = &bytes[used..];
             if rest.is_empty() {
@@ -341,9 +342,9 @@ impl Client {
                 }
             };
             // Only an `IAMAT` waits for room, because only its record is written to the journal.
-            self.wants_room =
+            self.awaits_disk_space =
                 context.room() == Room::Wait && matches!(Command::parse(line), Command::Iamat(_));
-            if self.wants_room {
+            if self.awaits_disk_space {
                 used = before;
                 break;
             }
@@ -439,7 +440,7 @@ impl Client {
                         debug_assert!(seq.is_some(), "a newer record made it stale");
                         seq.unwrap_or_default()
                     };
-                    self.held_until = self.held_until.max(seq);
+                    self.required_seq = self.required_seq.max(seq);
                 }
                 info!("{} <- {}", self.who, Escaped(command));
                 info!("{} -> {}", self.who, Escaped(line));
@@ -576,7 +577,7 @@ impl Client {
     }
 
     /// Appends the answer of the call. After this, the caller has to let the client [go
-    /// on](Protocol::go_on). If the server is stopping, this was the client's last answer.
+    /// on](Protocol::resume_input). If the server is stopping, this was the client's last answer.
     ///
     /// If the record was forgotten or has expired while the call lasted, the command is refused.
     pub fn resume(&mut self, outcome: &mut Outcome, context: &mut Context<'_>) {
@@ -633,7 +634,7 @@ impl Client {
             Some(output.len() - start),
             "the first empty line is the answer's end"
         );
-        self.held_until = self.held_until.max(asked.seq);
+        self.required_seq = self.required_seq.max(asked.seq);
     }
 
     /// Returns the call that the client waits for.
@@ -677,7 +678,7 @@ impl Client {
     /// stored. If the output waits for a later change, returns no bytes.
     #[inline]
     fn released_output(&self, released: u64) -> &[u8] {
-        if self.held_until > released {
+        if self.required_seq > released {
             &[]
         } else {
             self.output.as_slice()
@@ -685,8 +686,8 @@ impl Client {
     }
 
     /// Whether the client was paused, and its output has fallen to `output_low_bytes`. The caller
-    /// then has to call [`go_on`](Protocol::go_on), even if no command waits in `input`. Otherwise
-    /// the client would stay paused and its socket would never be read again.
+    /// then has to call [`resume_input`](Protocol::resume_input), even if no command waits in
+    /// `input`. Otherwise the client would stay paused and its socket would never be read again.
     fn can_go_on(&self, limits: &Limits) -> bool {
         let room = self.output.len() <= limits.output_low_bytes.to_count();
         matches!(self.state, State::Reading) && self.paused && room
@@ -697,7 +698,8 @@ impl Client {
     fn watch_line(&mut self, progress: bool, now: Time) {
         // If the client waits for room in the journal, or is paused, `input` can contain whole
         // lines. Then `input` does not count as an unfinished line.
-        let is_read = matches!(self.state, State::Reading) && !self.paused && !self.wants_room;
+        let is_read =
+            matches!(self.state, State::Reading) && !self.paused && !self.awaits_disk_space;
         let unfinished = is_read && !self.input.is_empty();
         if progress || !unfinished {
             self.line_since = None;
@@ -766,7 +768,7 @@ impl Protocol for Client {
     fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Effect> {
         if !self.input.is_empty() {
             self.input.extend(data);
-            return self.go_on(context);
+            return self.resume_input(context);
         }
         let (used, effect) = self.run(data, context);
         self.input.extend(&data[used..]);
@@ -782,7 +784,7 @@ impl Protocol for Client {
             StreamEnd::Whole => Input::Ended,
             StreamEnd::CutOff => Input::CutOff,
         };
-        self.go_on(context)
+        self.resume_input(context)
     }
 
     /// Does nothing here: the failure is counted when the connection is lost.
@@ -828,7 +830,7 @@ impl Protocol for Client {
     }
 
     /// Runs the commands that wait in `input`.
-    fn go_on(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+    fn resume_input(&mut self, context: &mut Context<'_>) -> Option<Effect> {
         let mut input = std::mem::take(&mut self.input);
         let (used, effect) = self.run(input.as_slice(), context);
         input.consume(used);
@@ -889,7 +891,7 @@ impl Protocol for Client {
 
     #[inline]
     fn output(&mut self, context: &mut Context<'_>) -> &[u8] {
-        self.released_output(context.released())
+        self.released_output(context.sendable_through())
     }
 
     /// If the client was paused and its output has fallen to `output_low_bytes`, runs the next
@@ -898,7 +900,7 @@ impl Protocol for Client {
         self.output.consume(count);
         self.stalled_since = Some(context.now.time);
         match self.can_go_on(&context.settings.limits) {
-            true => self.go_on(context),
+            true => self.resume_input(context),
             false => None,
         }
     }
@@ -907,7 +909,7 @@ impl Protocol for Client {
     /// stall, because the client cannot read that output.
     #[inline]
     fn flushed(&mut self, context: &mut Context<'_>) {
-        let waits = !self.released_output(context.released()).is_empty()
+        let waits = !self.released_output(context.sendable_through()).is_empty()
             || matches!(self.state, State::Closing { .. });
         self.stalled_since = match waits {
             true => self.stalled_since.or(Some(context.now.time)),
@@ -934,21 +936,21 @@ impl Protocol for Client {
 
     fn wants_read(&self) -> bool {
         match self.state {
-            State::Reading => !self.paused && !self.wants_room && self.end == Input::Open,
+            State::Reading => !self.paused && !self.awaits_disk_space && self.end == Input::Open,
             State::Awaiting(..) => false,
             State::Closing { linger } => linger != Linger::No && self.end == Input::Open,
         }
     }
 
-    fn wants_room(&self) -> bool {
-        self.wants_room
+    fn awaits_disk_space(&self) -> bool {
+        self.awaits_disk_space
     }
 
-    fn held_until(&self) -> u64 {
+    fn required_seq(&self) -> u64 {
         if self.output.is_empty() {
             0
         } else {
-            self.held_until
+            self.required_seq
         }
     }
 
@@ -979,7 +981,7 @@ impl Protocol for Client {
     /// Returns one of [`Client::STATES`].
     fn state_name(&self) -> &'static str {
         let place = match self.state {
-            State::Reading if self.wants_room => 2,
+            State::Reading if self.awaits_disk_space => 2,
             State::Reading if self.paused => 1,
             State::Reading => 0,
             State::Awaiting(_) => 3,

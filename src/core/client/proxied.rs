@@ -289,7 +289,7 @@ impl Protocol for Proxied {
         })
     }
 
-    fn go_on(&mut self, _: &mut Context<'_>) -> Option<Effect> {
+    fn resume_input(&mut self, _: &mut Context<'_>) -> Option<Effect> {
         None
     }
 
@@ -333,11 +333,11 @@ impl Protocol for Proxied {
         true
     }
 
-    fn wants_room(&self) -> bool {
+    fn awaits_disk_space(&self) -> bool {
         false
     }
 
-    fn held_until(&self) -> u64 {
+    fn required_seq(&self) -> u64 {
         0
     }
 

@@ -115,10 +115,10 @@
 //! - `handshakes`: the number of failed TLS handshakes with clients, for each
 //!   [`Kind`](crate::core::session::handshakes::Kind) of failure. The key is missing if none
 //!   failed.
-//! - `link=<unconfirmed>:<apart>:<lacks>:<name>`: one key for each link that is up. `<unconfirmed>`
-//!   is the number of changes that the neighbour has not confirmed by `KEPT`. `<apart>` is the
-//!   number of milliseconds by which its clock is ahead of this server's, or `?` if that is not
-//!   known. `<lacks>` is the number in its last `LACKS`.
+//! - `link=<unconfirmed>:<offset>:<lacks>:<name>`: one key for each link that is up.
+//!   `<unconfirmed>` is the number of changes that the neighbour has not confirmed by `KEPT`.
+//!   `<offset>` is the number of milliseconds by which its clock is ahead of this server's, or `?`
+//!   if that is not known. `<lacks>` is the number in its last `LACKS`.
 //!
 //! | key | value | means |
 //! |---|---|---|

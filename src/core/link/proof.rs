@@ -44,32 +44,32 @@ pub struct Parties<'a> {
 }
 
 impl Parties<'_> {
-    /// Returns the proof that `speaker` sends: 64 hexadecimal digits.
+    /// Returns the proof that `sender` sends: 64 hexadecimal digits.
     #[must_use]
-    pub fn prove(&self, speaker: Side, secret: &Secret) -> String {
+    pub fn prove(&self, sender: Side, secret: &Secret) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
-        Hex(hmac::sign(&key, self.text(speaker).as_bytes()).as_ref()).to_string()
+        Hex(hmac::sign(&key, self.text(sender).as_bytes()).as_ref()).to_string()
     }
 
-    /// Whether `proof` is the right proof of `speaker`, made with `secret`. The comparison takes
+    /// Whether `proof` is the right proof of `sender`, made with `secret`. The comparison takes
     /// constant time, so a peer cannot find the right proof by measuring times.
     #[must_use]
-    pub fn is_proven(&self, speaker: Side, secret: &Secret, proof: &[u8]) -> bool {
+    pub fn is_valid_proof(&self, sender: Side, secret: &Secret, proof: &[u8]) -> bool {
         let Some(claimed) = unhex::<32>(proof) else {
             return false;
         };
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
-        hmac::verify(&key, self.text(speaker).as_bytes(), &claimed).is_ok()
+        hmac::verify(&key, self.text(sender).as_bytes(), &claimed).is_ok()
     }
 
-    fn text(&self, speaker: Side) -> String {
-        let speaker = match speaker {
+    fn text(&self, sender: Side) -> String {
+        let sender = match sender {
             Side::Dialler => "dialler",
             Side::Acceptor => "acceptor",
         };
         let Parties { dialler, acceptor } = self;
         format!(
-            "herd-mio link 1\n{speaker}\n{}\n{}\n{}\n{}\n",
+            "herd-mio link 1\n{sender}\n{}\n{}\n{}\n{}\n",
             dialler.0,
             acceptor.0,
             Hex(dialler.1),
@@ -91,17 +91,17 @@ mod tests {
             acceptor: ("Jaquez", other),
         };
         let proof = parties.prove(Side::Dialler, &secret);
-        assert!(parties.is_proven(Side::Dialler, &secret, proof.as_bytes()));
+        assert!(parties.is_valid_proof(Side::Dialler, &secret, proof.as_bytes()));
         assert!(
-            !parties.is_proven(Side::Acceptor, &secret, proof.as_bytes()),
+            !parties.is_valid_proof(Side::Acceptor, &secret, proof.as_bytes()),
             "reflected"
         );
         assert!(
-            !parties.is_proven(Side::Dialler, &Secret::default(), proof.as_bytes()),
+            !parties.is_valid_proof(Side::Dialler, &Secret::default(), proof.as_bytes()),
             "guessed"
         );
         assert!(
-            !parties.is_proven(Side::Dialler, &secret, &proof.as_bytes()[1..]),
+            !parties.is_valid_proof(Side::Dialler, &secret, &proof.as_bytes()[1..]),
             "cut"
         );
         for other in [
@@ -123,7 +123,7 @@ mod tests {
             },
         ] {
             assert!(
-                !other.is_proven(Side::Dialler, &secret, proof.as_bytes()),
+                !other.is_valid_proof(Side::Dialler, &secret, proof.as_bytes()),
                 "{other:?}"
             );
         }

@@ -137,7 +137,7 @@ impl Node {
                 }
             }
             Session::Proxied(_) => self.refuse_proxied(id, Refusal::Evicted(eviction)),
-            Session::Link(link) => link.cut(LinkError::Evicted(eviction), now.time),
+            Session::Link(link) => link.abort(LinkError::Evicted(eviction), now.time),
             Session::Exchange(exchange) => {
                 let effect = exchange.evict(eviction, &self.settings.limits);
                 if let Some(effect) = effect {

@@ -109,7 +109,7 @@ impl Node {
     pub(super) fn client_answered(&mut self, id: ConnId, outcome: &mut Outcome, now: Now) {
         self.on_client(id, now, |client, context| {
             client.resume(outcome, context);
-            client.go_on(context)
+            client.resume_input(context)
         });
         self.mark_dirty(id);
     }
@@ -138,7 +138,7 @@ impl Node {
                     let tls = slot.tls.as_deref();
                     let context = &mut context!(self, tls, now);
                     client.answer_now(&asked, &mut outcome, context);
-                    match client.go_on(context) {
+                    match client.resume_input(context) {
                         Some(client::Effect::AskPlaces(asked)) => next = Some(asked),
                         Some(effect @ client::Effect::Lost { .. }) => {
                             return self.apply(id, effect.into(), now);

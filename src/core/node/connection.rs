@@ -64,8 +64,8 @@ impl Node {
             Effect::Link(link::Effect::RolledBack) => self.begin_life(now),
             Effect::Link(link::Effect::Lost {
                 neighbour,
-                plain_next,
-            }) => self.dial_again(neighbour, plain_next, now),
+                plaintext_retry,
+            }) => self.dial_again(neighbour, plaintext_retry, now),
             Effect::Exchange(effect) => self.exchange_wants(id, effect, now),
         }
     }

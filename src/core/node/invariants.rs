@@ -27,13 +27,13 @@ impl Node {
         self.calls.check_invariants()
     }
 
-    /// Checks that the flags `is_dirty`, `wants_room` and `held` of each connection agree with the
-    /// three lists of connections. Also checks that each armed deadline is in the heap.
+    /// Checks that the flags `is_dirty`, `awaits_disk_space` and `held` of each connection agree
+    /// with the three lists of connections. Also checks that each armed deadline is in the heap.
     fn check_lists(&self) -> Result<(), String> {
         let dirty: Vec<ConnId> = self.dirty.iter().collect();
         let once: BTreeSet<ConnId> = dirty.iter().copied().collect();
         hold!(dirty.len() == once.len(), "a connection is dirty twice");
-        let (want_room, held) = match &self.journal {
+        let (awaiting_space, held) = match &self.journal {
             Some(journal) => journal.waiting(),
             None => (&[][..], &[][..]),
         };
@@ -44,7 +44,7 @@ impl Node {
                 "connection {name} is dirty and not listed, or listed and not dirty"
             );
             hold!(
-                slot.wants_room == want_room.contains(&id),
+                slot.awaits_disk_space == awaiting_space.contains(&id),
                 "connection {name} waits for room and is not listed, or the reverse"
             );
             hold!(

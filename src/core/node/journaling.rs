@@ -16,28 +16,28 @@ use crate::core::journal::durability::{
     DiskDone, DiskWork, Durability, Fsync, JournalFailure, Opened, Phase, Room, journal_bytes,
 };
 use crate::core::journal::format::Entry;
-use crate::core::session::herd::{Heard, Herd, Neighbour};
+use crate::core::session::herd::{FeedPosition, Herd, Neighbour};
 use crate::core::session::protocol::Protocol;
 use crate::core::table::records::Merge;
 use crate::core::wire::message::At;
 
 /// The time from a change of a neighbour's position until the server writes that position to the
 /// journal. After a crash, the neighbour usually repeats at most the updates of this time.
-const HEARD_EVERY: Duration = Duration::from_secs(1);
+const POSITIONS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The journal, and the connections that wait for the journal.
 pub(super) struct Journal {
     durability: Durability,
     /// Connections whose next line waits until there is room in the journal.
-    want_room: Vec<ConnId>,
+    awaiting_space: Vec<ConnId>,
     /// Clients and operators whose answers wait until the records that the answers promise are
     /// written.
     held: Vec<ConnId>,
     /// The time at which the connections in `held` are closed without an answer. Set only while the
     /// disk refuses journal writes.
     held_due: Option<Time>,
-    /// The time at which [`Node::note_heard`] runs next.
-    heard_due: Option<Time>,
+    /// The time at which [`Node::journal_positions`] runs next.
+    positions_due: Option<Time>,
     /// The journal's earliest deadline in the heap.
     armed: Option<Time>,
 }
@@ -47,18 +47,19 @@ impl Journal {
         &mut self.durability
     }
 
-    /// Returns the lists `want_room` and `held`.
+    /// Returns the lists `awaiting_space` and `held`.
     pub(super) fn waiting(&self) -> (&[ConnId], &[ConnId]) {
-        (&self.want_room, &self.held)
+        (&self.awaiting_space, &self.held)
     }
 
-    /// Adds a connection that waits for room to `want_room`. Adds a connection whose answers wait
-    /// for a write to `held`. For a link, also calls [`Journal::note_heard_soon`].
+    /// Adds a connection that waits for room to `awaiting_space`. Adds a connection whose answers
+    /// wait for a write to `held`. For a link, also calls [`Journal::schedule_journal_positions`].
     #[inline]
-    pub(super) fn watch(&mut self, id: ConnId, slot: &mut Slot, herd: &Herd, now: Now) {
-        let held = slot.session.held_until() > self.durability.released();
-        if slot.session.wants_room() && !std::mem::replace(&mut slot.wants_room, true) {
-            self.want_room.push(id);
+    pub(super) fn update_waiting(&mut self, id: ConnId, slot: &mut Slot, herd: &Herd, now: Now) {
+        let held = slot.session.required_seq() > self.durability.released();
+        if slot.session.awaits_disk_space() && !std::mem::replace(&mut slot.awaits_disk_space, true)
+        {
+            self.awaiting_space.push(id);
         }
         if held && !std::mem::replace(&mut slot.held, true) {
             self.held.push(id);
@@ -66,17 +67,18 @@ impl Journal {
         if let Session::Link(link) = &slot.session
             && let Some(neighbour) = link.neighbour()
         {
-            self.note_heard_soon(herd.get(neighbour), now);
+            self.schedule_journal_positions(herd.get(neighbour), now);
         }
     }
 
-    /// Schedules [`Node::note_heard`] within a second, if the journal lacks a position of the
-    /// neighbour. A neighbour has two positions: how far its feed was received, and the greatest
-    /// position that a `SYNC` has sent to it.
-    pub(super) fn note_heard_soon(&mut self, neighbour: &Neighbour, now: Now) {
-        let is_unnoted = neighbour.unnoted_heard().is_some() || neighbour.unnoted_told().is_some();
-        if self.heard_due.is_none() && is_unnoted {
-            self.heard_due = Some(now.time + HEARD_EVERY);
+    /// Schedules [`Node::journal_positions`] within a second, if the journal lacks a position of
+    /// the neighbour. A neighbour has two positions: how far its feed was received, and the
+    /// greatest position that a `SYNC` has sent to it.
+    pub(super) fn schedule_journal_positions(&mut self, neighbour: &Neighbour, now: Now) {
+        let is_unjournaled =
+            neighbour.unjournaled_received().is_some() || neighbour.unjournaled_synced().is_some();
+        if self.positions_due.is_none() && is_unjournaled {
+            self.positions_due = Some(now.time + POSITIONS_INTERVAL);
         }
     }
 }
@@ -102,10 +104,10 @@ impl Node {
                 heard_bytes,
                 Entropy::new(&seed),
             ),
-            want_room: Vec::new(),
+            awaiting_space: Vec::new(),
             held: Vec::new(),
             held_due: None,
-            heard_due: None,
+            positions_due: None,
             armed: None,
         });
     }
@@ -140,7 +142,9 @@ impl Node {
                 neighbour,
                 boot,
                 position,
-            } => self.herd.restore_heard(neighbour, Heard { boot, position }),
+            } => self
+                .herd
+                .restore_received(neighbour, FeedPosition { boot, position }),
             Entry::Told {
                 neighbour,
                 position,
@@ -149,7 +153,7 @@ impl Node {
                 // may be missing from the journal. Their numbers must stay used. Otherwise the
                 // neighbour's position would look like a rollback of this server's data.
                 self.records.restore_place(position);
-                self.herd.restore_told(neighbour, position);
+                self.herd.restore_synced(neighbour, position);
             }
         }
     }
@@ -188,7 +192,7 @@ impl Node {
 
     fn poll_work_of_journal(&mut self, now: Now) -> Option<DiskWork> {
         let work = self.work_of_journal(now);
-        if work.is_none() && self.handle(now, |node| node.wake_for_room(now)) {
+        if work.is_none() && self.handle(now, |node| node.resume_awaiting_space(now)) {
             return self.work_of_journal(now);
         }
         work
@@ -200,7 +204,7 @@ impl Node {
         let heard = |out: &mut Vec<u8>| {
             for neighbour in herd.iter() {
                 let name = neighbour.name().as_bytes();
-                if let Some(heard) = neighbour.heard() {
+                if let Some(heard) = neighbour.received() {
                     Entry::Heard {
                         neighbour: name,
                         boot: heard.boot,
@@ -210,7 +214,7 @@ impl Node {
                 }
                 Entry::Told {
                     neighbour: name,
-                    position: neighbour.told().max(neighbour.told_noted()),
+                    position: neighbour.synced().max(neighbour.journaled_synced()),
                 }
                 .write(out);
             }
@@ -223,7 +227,7 @@ impl Node {
             .then(|| journal.held_due.unwrap_or(now.time + time_limit));
         let deadlines = [
             journal.durability.deadline(now.time),
-            journal.heard_due,
+            journal.positions_due,
             journal.held_due,
         ];
         if work.is_none()
@@ -242,21 +246,21 @@ impl Node {
         }
     }
 
-    /// Resumes the connections in `want_room`, unless the journal is still reserving room. If the
-    /// disk is full, the commands of these connections are refused. Returns whether the list had
-    /// any connection.
-    fn wake_for_room(&mut self, now: Now) -> bool {
+    /// Resumes the connections in `awaiting_space`, unless the journal is still reserving room. If
+    /// the disk is full, the commands of these connections are refused. Returns whether the list
+    /// had any connection.
+    fn resume_awaiting_space(&mut self, now: Now) -> bool {
         let Some(journal) = &mut self.journal else {
             return false;
         };
         let room = Room::for_a_record(Some(&journal.durability), &self.records);
-        if journal.want_room.is_empty() || room == Room::Wait {
+        if journal.awaiting_space.is_empty() || room == Room::Wait {
             return false;
         }
-        for id in std::mem::take(&mut journal.want_room) {
+        for id in std::mem::take(&mut journal.awaiting_space) {
             if let Some(slot) = self.sessions.get_mut(id) {
-                slot.wants_room = false;
-                self.on_session(id, now, Session::go_on);
+                slot.awaits_disk_space = false;
+                self.on_session(id, now, Session::resume_input);
                 self.mark_dirty(id);
             }
         }
@@ -299,7 +303,7 @@ impl Node {
 
     /// Closes the connections in `held`, because the disk refuses the records that their answers
     /// promise. The records stay in the table, because neighbours may have received them.
-    fn let_held_go(&mut self, now: Now) {
+    fn close_held(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else {
             return;
         };
@@ -315,7 +319,7 @@ impl Node {
                 slot.held = false;
                 match &mut slot.session {
                     Session::Client(client) => client.let_go(),
-                    Session::Link(link) => link.let_go(waited_ms, now.time),
+                    Session::Link(link) => link.end_unstored(waited_ms, now.time),
                     Session::Proxied(_) | Session::Exchange(_) => {} // these promise nothing
                 }
                 self.mark_dirty(id);
@@ -332,38 +336,38 @@ impl Node {
         journal.durability.turn_begins();
         if journal.held_due.is_some_and(|due| due <= now.time) {
             journal.held_due = None;
-            self.let_held_go(now);
+            self.close_held(now);
         }
         let Some(journal) = &self.journal else {
             return;
         };
-        if journal.heard_due.is_some_and(|due| due <= now.time) {
-            self.note_heard(now);
+        if journal.positions_due.is_some_and(|due| due <= now.time) {
+            self.journal_positions(now);
         }
     }
 
     /// Writes the neighbours' positions that the journal lacks. This happens a second after a
     /// position has changed, and before the server ends.
-    pub fn note_heard(&mut self, now: Now) {
+    pub fn journal_positions(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        journal.heard_due = None;
+        journal.positions_due = None;
         for neighbour in self.herd.iter_mut() {
             let table = journal_bytes(&self.records);
-            if let Some(Heard { boot, position }) = neighbour.unnoted_heard() {
+            if let Some(FeedPosition { boot, position }) = neighbour.unjournaled_received() {
                 let durability = &mut journal.durability;
                 if durability.heard(table, neighbour.name(), boot, position) {
-                    neighbour.heard_is_noted();
+                    neighbour.mark_received_journaled();
                 } else {
-                    journal.heard_due = Some(now.time + HEARD_EVERY);
+                    journal.positions_due = Some(now.time + POSITIONS_INTERVAL);
                 }
             }
-            if let Some(told) = neighbour.unnoted_told() {
+            if let Some(told) = neighbour.unjournaled_synced() {
                 if journal.durability.told(table, neighbour.name(), told) {
-                    neighbour.told_is_noted(told);
+                    neighbour.set_journaled_synced(told);
                 } else {
-                    journal.heard_due = Some(now.time + HEARD_EVERY);
+                    journal.positions_due = Some(now.time + POSITIONS_INTERVAL);
                 }
             }
         }

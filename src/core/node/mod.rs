@@ -146,8 +146,8 @@ struct Slot {
     is_dirty: bool,
     /// The connection's earliest deadline in the heap.
     armed: Option<Time>,
-    /// The connection is in `Journal::want_room`.
-    wants_room: bool,
+    /// The connection is in `Journal::awaiting_space`.
+    awaits_disk_space: bool,
     /// The connection is in `Journal::held`.
     held: bool,
     /// The number of bytes of the connection's buffers, as last counted.
@@ -566,7 +566,7 @@ impl Node {
             tls: tls.map(Box::new),
             is_dirty: false,
             armed: None,
-            wants_room: false,
+            awaits_disk_space: false,
             held: false,
             share: Share::default(),
         });

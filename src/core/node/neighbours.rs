@@ -30,14 +30,14 @@ impl Node {
         let target = self.herd.get(neighbour).target().clone();
         match self.resolve(&target, now) {
             Resolution::Known(addresses) => self.try_next(neighbour, addresses.into(), now),
-            Resolution::Pending => self.herd.get_mut(neighbour).look_up(),
+            Resolution::Pending => self.herd.get_mut(neighbour).look_up_started(),
             Resolution::Failed(reason) => {
                 let entry = self.herd.get_mut(neighbour);
                 let reason = LinkError::Unresolved(reason);
-                let news = entry.not_linked(&reason, now.time);
-                if news != Repeat::Known {
+                let repeat = entry.link_failed(&reason, now.time);
+                if repeat != Repeat::Suppressed {
                     warn!(
-                        "neighbour {} {target}: not linked: {reason}; trying on{news}",
+                        "neighbour {} {target}: not linked: {reason}; trying on{repeat}",
                         entry.name()
                     );
                 }
@@ -62,7 +62,7 @@ impl Node {
         let Some(address) = addresses.pop_front() else {
             return self.dial_later(neighbour, now);
         };
-        self.herd.get_mut(neighbour).try_address(addresses);
+        self.herd.get_mut(neighbour).attempt_started(addresses);
         let nonce = self.entropy.bytes();
         let session = |id| {
             Session::Link(Box::new(Link::dial(
@@ -76,7 +76,7 @@ impl Node {
     fn dial_later(&mut self, neighbour: NeighbourId, now: Now) {
         let random = self.entropy.number();
         let entry = self.herd.get_mut(neighbour);
-        let wait = entry.dial_later(random, now.time);
+        let wait = entry.schedule_dial(random, now.time);
         debug!(
             "neighbour {}: dialling again in {} ms",
             entry.name(),
@@ -96,7 +96,7 @@ impl Node {
     /// their addresses are known now.
     pub(super) fn dial_resolved(&mut self, now: Now) {
         for neighbour in self.herd.ids() {
-            if self.herd.get(neighbour).is_looked_up() && self.phase == Phase::Running {
+            if self.herd.get(neighbour).is_looking_up() && self.phase == Phase::Running {
                 self.dial(neighbour, now);
             }
         }
@@ -120,7 +120,9 @@ impl Node {
         self.resolver.worked(host, link.address().ip(), now.time);
         match &self.settings.tls.neighbours {
             None => Ok(None),
-            Some(tls) if tls.mode == TlsMode::Offered && neighbour.is_plain_next() => Ok(None),
+            Some(tls) if tls.mode == TlsMode::Offered && neighbour.next_dial_is_plaintext() => {
+                Ok(None)
+            }
             Some(tls) => {
                 let tls = Tls::client(tls.dialling.clone(), neighbour.name())?;
                 Ok(Some(TlsSession::new(tls)))
@@ -199,21 +201,24 @@ impl Node {
         }
         if let Some(journal) = &mut self.journal {
             for neighbour in self.herd.iter() {
-                journal.note_heard_soon(neighbour, now);
+                journal.schedule_journal_positions(neighbour, now);
             }
         }
     }
 
-    /// Dials a neighbour again after a dialled connection was closed. With `plain_next`, dials that
-    /// address at once, without TLS. Otherwise tries the next address. If no address is left, dials
-    /// again after a wait.
+    /// Dials a neighbour again after a dialled connection was closed. With `plaintext_retry`, dials
+    /// that address at once, without TLS. Otherwise tries the next address. If no address is left,
+    /// dials again after a wait.
     pub(super) fn dial_again(
         &mut self,
         neighbour: NeighbourId,
-        plain_next: Option<SocketAddr>,
+        plaintext_retry: Option<SocketAddr>,
         now: Now,
     ) {
-        match (self.herd.get_mut(neighbour).take_addresses(), plain_next) {
+        match (
+            self.herd.get_mut(neighbour).take_addresses(),
+            plaintext_retry,
+        ) {
             (Some(mut addresses), Some(address)) => {
                 addresses.push_front(address);
                 self.try_next(neighbour, addresses, now)

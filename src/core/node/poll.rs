@@ -71,7 +71,7 @@ impl Node {
         let announced = (
             self.released().min(last_seq),
             self.appended_through().min(last_seq),
-            self.herd.lacks(),
+            self.herd.refused_records(),
         );
         if self.announced != announced {
             self.announced = announced;
@@ -107,7 +107,7 @@ impl Node {
             return Disposition::Open;
         };
         if let Some(journal) = &mut self.journal {
-            journal.watch(id, slot, &self.herd, now);
+            journal.update_waiting(id, slot, &self.herd, now);
         }
         let TurnEnd {
             mut disposition,

@@ -129,8 +129,8 @@ impl Protocol for Session {
         on_each!(self, it => it.connection_lost(why, context).map(Effect::from))
     }
 
-    fn go_on(&mut self, context: &mut Context<'_>) -> Option<Effect> {
-        on_each!(self, it => it.go_on(context).map(Effect::from))
+    fn resume_input(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+        on_each!(self, it => it.resume_input(context).map(Effect::from))
     }
 
     fn deadline_reached(&mut self, context: &mut Context<'_>) -> Option<Effect> {
@@ -172,13 +172,13 @@ impl Protocol for Session {
     }
 
     #[inline]
-    fn wants_room(&self) -> bool {
-        on_each!(self, it => it.wants_room())
+    fn awaits_disk_space(&self) -> bool {
+        on_each!(self, it => it.awaits_disk_space())
     }
 
     #[inline]
-    fn held_until(&self) -> u64 {
-        on_each!(self, it => it.held_until())
+    fn required_seq(&self) -> u64 {
+        on_each!(self, it => it.required_seq())
     }
 
     #[inline]

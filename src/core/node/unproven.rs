@@ -75,7 +75,7 @@ impl Node {
                 if let Some(leaving) = given.displaced {
                     counters.unproven_displaced += 1;
                     if let Some(link) = self.link_mut(leaving) {
-                        link.cut(LinkError::Displaced(given.place), now.time);
+                        link.abort(LinkError::Displaced(given.place), now.time);
                     }
                     self.mark_dirty(leaving);
                 }

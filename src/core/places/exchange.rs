@@ -437,7 +437,7 @@ impl Protocol for Exchange {
         })
     }
 
-    fn go_on(&mut self, _: &mut Context<'_>) -> Option<Effect> {
+    fn resume_input(&mut self, _: &mut Context<'_>) -> Option<Effect> {
         None
     }
 
@@ -498,11 +498,11 @@ impl Protocol for Exchange {
         true
     }
 
-    fn wants_room(&self) -> bool {
+    fn awaits_disk_space(&self) -> bool {
         false
     }
 
-    fn held_until(&self) -> u64 {
+    fn required_seq(&self) -> u64 {
         0
     }
 

@@ -43,7 +43,7 @@ impl Context<'_> {
     /// Without a journal, this is `u64::MAX`.
     #[inline]
     #[must_use]
-    pub fn released(&self) -> u64 {
+    pub fn sendable_through(&self) -> u64 {
         self.of_journal(Durability::released)
     }
 
@@ -52,7 +52,7 @@ impl Context<'_> {
     /// client. Without a journal, this is `u64::MAX`.
     #[inline]
     #[must_use]
-    pub fn kept_through(&self) -> u64 {
+    pub fn durable_through(&self) -> u64 {
         self.of_journal(Durability::kept_through)
     }
 

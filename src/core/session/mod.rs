@@ -15,9 +15,9 @@
 //!
 //! | | methods |
 //! |---|---|
-//! | events | `connection_made`, `data_received`, `eof_received`, `tls_failed`, `output_sent`, `go_on`, `deadline_reached`, `stop`, `connection_lost` |
+//! | events | `connection_made`, `data_received`, `eof_received`, `tls_failed`, `output_sent`, `resume_input`, `deadline_reached`, `stop`, `connection_lost` |
 //! | a turn's end | `output`, `end_turn`, which calls `flushed` |
-//! | derived from state | `disposition`, `wants_read`, `wants_room`, `held_until`, `deadline`, `held_bytes`, `state_name` |
+//! | derived from state | `disposition`, `wants_read`, `awaits_disk_space`, `required_seq`, `deadline`, `held_bytes`, `state_name` |
 //! | for tests | `check_invariants` |
 
 pub mod admission;

@@ -60,7 +60,7 @@ pub trait Protocol {
     ) -> Option<Self::Effect>;
 
     /// The journal has room again. The session handles the input that waited for room.
-    fn go_on(&mut self, context: &mut Context<'_>) -> Option<Self::Effect>;
+    fn resume_input(&mut self, context: &mut Context<'_>) -> Option<Self::Effect>;
 
     /// The session's deadline may have been reached.
     fn deadline_reached(&mut self, context: &mut Context<'_>) -> Option<Self::Effect>;
@@ -99,11 +99,11 @@ pub trait Protocol {
     fn wants_read(&self) -> bool;
 
     /// Whether input of the session waits for room in the journal.
-    fn wants_room(&self) -> bool;
+    fn awaits_disk_space(&self) -> bool;
 
     /// Returns the sequence number of a change. The output may be sent only after the journal has
     /// stored this change. Returns 0 if the output does not wait for the journal.
-    fn held_until(&self) -> u64;
+    fn required_seq(&self) -> u64;
 
     /// Returns the time at which [`Protocol::deadline_reached`] has to be called.
     fn deadline(&self, limits: &Limits) -> Option<Time>;

@@ -175,7 +175,7 @@ pub struct Tls {
     records: RecordLayer,
     /// Whether this side has sent any bytes. If so, later TLS records of both sides may be
     /// encrypted.
-    has_spoken: bool,
+    has_sent: bool,
     /// Whether `close_notify` or a fatal alert was sent by [`Tls::hang_up`] or [`Tls::refuse`].
     /// Then received bytes are ignored.
     read_closed: bool,
@@ -294,7 +294,7 @@ impl Tls {
             connection,
             bound: None,
             records: RecordLayer::default(),
-            has_spoken: false,
+            has_sent: false,
             read_closed: false,
         }
     }
@@ -332,7 +332,7 @@ impl Tls {
             return Ok(());
         };
         // Encrypted TLS records may be padded, so one whole TLS record is allowed in addition.
-        let is_too_much = if self.has_spoken {
+        let is_too_much = if self.has_sent {
             self.records.whole > bytes + MAX_RECORD
         } else {
             self.records.whole + self.records.begun() > bytes
@@ -358,7 +358,7 @@ impl Tls {
     /// Sends a fatal alert, if rustls has not sent one.
     #[cold]
     fn alert(&mut self, kind: Kind, output: &mut Buffer) {
-        if !self.has_spoken {
+        if !self.has_sent {
             let alert = match kind {
                 Kind::TooSlow | Kind::CutOff => INTERNAL_ERROR,
                 Kind::TooLarge => ILLEGAL_PARAMETER,
@@ -372,7 +372,7 @@ impl Tls {
                 | Kind::Unexpected => DECODE_ERROR,
             };
             output.extend(&alert_in_the_clear(alert));
-            self.has_spoken = true;
+            self.has_sent = true;
             return;
         }
         // Only rustls knows whether an alert has to be encrypted, but rustls has no function that
@@ -528,7 +528,7 @@ impl Tls {
     pub fn flush(&mut self, output: &mut Buffer) -> Result<(), TlsError> {
         while self.connection.wants_write() {
             self.connection.write_tls(output.tail())?;
-            self.has_spoken = true;
+            self.has_sent = true;
         }
         Ok(())
     }
@@ -646,7 +646,7 @@ pub struct TlsSession {
     eof: bool,
     /// Whether any bytes were received, TLS or not. A connection may fail before any bytes are
     /// received.
-    has_spoken: bool,
+    has_received: bool,
     /// Whether this layer has a deadline for the handshake: see [`TlsSession::untimed`].
     is_timed: bool,
 }
@@ -669,7 +669,7 @@ impl TlsSession {
             sealed: 0,
             is_over: false,
             eof: false,
-            has_spoken: false,
+            has_received: false,
             is_timed: true,
         };
         if let Err(error) = begun {
@@ -708,8 +708,8 @@ impl TlsSession {
 
     /// Whether any bytes were received from the other side, TLS or not.
     #[must_use]
-    pub fn has_spoken(&self) -> bool {
-        self.has_spoken
+    pub fn has_received(&self) -> bool {
+        self.has_received
     }
 
     /// Returns the certificate of the other side, if a certificate was requested. The other side
@@ -763,7 +763,7 @@ impl TlsSession {
     /// Receives ciphertext, and appends its plaintext to `plaintext`.
     pub fn data_received(&mut self, data: &[u8], plaintext: &mut Vec<u8>) -> TlsEvents {
         let mut news = TlsEvents::default();
-        self.has_spoken = true;
+        self.has_received = true;
         match self.tls.data_received(data, plaintext, &mut self.output) {
             Ok(received) => {
                 if self.state == State::Handshaking && !self.tls.is_handshaking() {

@@ -302,7 +302,7 @@ fn converse(
     let proof = format!("PROOF {}\n", parties.prove(Side::Dialler, secret));
     stream.get_mut().write_all(proof.as_bytes())?;
     let proof = line(&mut stream)?;
-    let is_proven = |proof: &str| parties.is_proven(Side::Acceptor, secret, proof.as_bytes());
+    let is_proven = |proof: &str| parties.is_valid_proof(Side::Acceptor, secret, proof.as_bytes());
     if !proof.strip_prefix("PROOF ").is_some_and(is_proven) {
         return Err(unexpected(&proof));
     }

@@ -41,7 +41,7 @@ fn server(name: &'static str, secret: &'static str, status: String) -> SocketAdd
             acceptor: (name, &own),
         };
         let proof = lines.next().unwrap();
-        if !parties.is_proven(
+        if !parties.is_valid_proof(
             Side::Dialler,
             &secret,
             proof.strip_prefix("PROOF ").unwrap().as_bytes(),

@@ -1,4 +1,5 @@
-//! A simulated operator: asks a server to forget a client, over the neighbours' port, and holds it to its answer.
+//! A simulated operator: asks a server to forget a client, over the neighbours' port, and holds it
+//! to its answer.
 
 use herd_mio::core::base::clock::Time;
 use herd_mio::core::base::hex::{Hex, unhex};
@@ -193,7 +194,7 @@ impl Operator {
                 self.write(key, format!("PROOF {proof}\n").as_bytes(), outside);
             }
             (State::Proving { theirs }, ["PROOF", proof]) => {
-                if !parties(&theirs).is_proven(Side::Acceptor, secret, proof.as_bytes()) {
+                if !parties(&theirs).is_valid_proof(Side::Acceptor, secret, proof.as_bytes()) {
                     return self.fail(&text, outside);
                 }
                 self.state = State::Proven;
@@ -216,7 +217,8 @@ impl Operator {
                 self.leave(outside);
             }
             (_, ["BYE", ..]) => {
-                // It stops, its disk or its table has no room, or its disk does not take it in time.
+                // It stops, its disk or its table has no room, or its disk does not take it in
+                // time.
                 let is_excused = text == "BYE stopping"
                     || text.starts_with("BYE its disk has not taken it for ")
                     || text.starts_with("BYE no room ") && host.may_refuse(outside.timeline.now());
@@ -229,7 +231,8 @@ impl Operator {
         }
     }
 
-    /// The server has said that the client is forgotten: it holds the tombstone, or what is greater, and so will all others.
+    /// The server has said that the client is forgotten: it holds the tombstone, or what is
+    /// greater, and so will all others.
     fn forgotten(
         &mut self,
         since: Time,

@@ -10,19 +10,21 @@ use std::time::Duration;
 use crate::core::base::clock::Time;
 
 /// The maximum time that a `KEPT` waits for other output.
-const LAZY: Duration = Duration::from_millis(200);
+const KEPT_DELAY: Duration = Duration::from_millis(200);
 
 /// Positions of a neighbour's feed that are not confirmed yet.
 #[derive(Default)]
 pub(super) struct Acknowledgement {
     /// The position that was sent last, in `LIFE` or in `KEPT`.
-    said: Option<u64>,
+    last_sent: Option<u64>,
     /// The position that the next `KEPT` can confirm.
-    ready: Option<u64>,
-    /// The time at which a `KEPT` for `ready` is sent alone, if no other output is sent before.
+    confirmable: Option<u64>,
+    /// The time at which a `KEPT` for `confirmable` is sent alone, if no other output is sent
+    /// before.
     due: Option<Time>,
     /// The position of a `SYNC`, and the number of our latest change when the `SYNC` arrived. The
-    /// position becomes `ready` when all our changes up to that number are safe in our journal.
+    /// position becomes `confirmable` when all our changes up to that number are safe in our
+    /// journal.
     waiting: Option<(u64, u64)>,
     /// The same pair for the latest `SYNC` after `waiting`. The pairs in between are not stored,
     /// because a later position confirms the earlier positions too.
@@ -32,51 +34,53 @@ pub(super) struct Acknowledgement {
 impl Acknowledgement {
     /// Returns the state after our `LIFE` was sent. Our `LIFE` confirmed `position` of the
     /// neighbour's feed.
-    pub(super) fn known(position: u64) -> Acknowledgement {
+    pub(super) fn after_life(position: u64) -> Acknowledgement {
         Acknowledgement {
-            said: Some(position),
+            last_sent: Some(position),
             ..Acknowledgement::default()
         }
     }
 
     /// Stores the position of a `SYNC`. `seq` is the number of our latest change when the `SYNC`
     /// arrives.
-    pub(super) fn synced(&mut self, position: u64, seq: u64) {
+    pub(super) fn sync_received(&mut self, position: u64, seq: u64) {
         self.latest = Some((position, seq));
         if self.waiting.is_none() {
             self.waiting = self.latest.take();
         }
     }
 
-    /// Updates `ready`. All our changes up to `kept_through` are as safe as a reply to a client
-    /// promises.
+    /// Updates `confirmable`. All our changes up to `durable_through` are as safe as a reply to a
+    /// client promises.
     #[inline]
-    pub(super) fn advance(&mut self, kept_through: u64) {
+    pub(super) fn advance(&mut self, durable_through: u64) {
         while let Some((position, seq)) = self.waiting
-            && seq <= kept_through
+            && seq <= durable_through
         {
-            self.ready = (self.said != Some(position)).then_some(position);
+            self.confirmable = (self.last_sent != Some(position)).then_some(position);
             self.waiting = self.latest.take();
         }
     }
 
     /// Returns the position for a `KEPT`, if there is a new one, and counts it as sent.
-    pub(super) fn take(&mut self) -> Option<u64> {
-        let position = self.ready.take()?;
+    pub(super) fn take_confirmable(&mut self) -> Option<u64> {
+        let position = self.confirmable.take()?;
         self.due = None;
-        self.said = Some(position);
+        self.last_sent = Some(position);
         Some(position)
     }
 
-    /// Updates `ready` and `due`. All our changes up to `kept_through` are as safe as a reply to a
-    /// client promises.
+    /// Updates `confirmable` and `due`. All our changes up to `durable_through` are as safe as a
+    /// reply to a client promises.
     #[inline]
-    pub(super) fn watch(&mut self, kept_through: u64, now: Time) {
-        if self.waiting.is_none() && self.ready.is_none() {
+    pub(super) fn update(&mut self, durable_through: u64, now: Time) {
+        if self.waiting.is_none() && self.confirmable.is_none() {
             return;
         }
-        self.advance(kept_through);
-        self.due = self.ready.map(|_| self.due.unwrap_or(now + LAZY));
+        self.advance(durable_through);
+        self.due = self
+            .confirmable
+            .map(|_| self.due.unwrap_or(now + KEPT_DELAY));
     }
 
     /// Returns the time at which `KEPT` is sent alone. `None` if no position is ready.
@@ -91,36 +95,39 @@ mod tests {
 
     #[test]
     fn a_position_is_acknowledged_once_when_all_before_is_safe() {
-        let mut kept = Acknowledgement::known(5);
-        kept.synced(5, 10);
+        let mut kept = Acknowledgement::after_life(5);
+        kept.sync_received(5, 10);
         kept.advance(9);
-        assert_eq!(kept.take(), None, "change 10 is not safe");
+        assert_eq!(kept.take_confirmable(), None, "change 10 is not safe");
         kept.advance(10);
-        assert_eq!(kept.take(), None, "it knows that");
+        assert_eq!(kept.take_confirmable(), None, "it knows that");
         for (position, seq) in [(6, 11), (7, 12), (8, 13), (9, 14)] {
-            kept.synced(position, seq);
+            kept.sync_received(position, seq);
         }
         kept.advance(12);
-        assert_eq!(kept.take(), Some(6), "7 is passed over");
+        assert_eq!(kept.take_confirmable(), Some(6), "7 is passed over");
         kept.advance(14);
-        assert_eq!((kept.take(), kept.take()), (Some(9), None));
+        assert_eq!(
+            (kept.take_confirmable(), kept.take_confirmable()),
+            (Some(9), None)
+        );
         kept.advance(0);
-        assert_eq!(kept.take(), None);
+        assert_eq!(kept.take_confirmable(), None);
     }
 
     #[test]
     fn an_acknowledgement_is_delayed_for_a_bounded_time() {
         let start = Time::from_nanos(1_000_000_000);
         let mut kept = Acknowledgement::default();
-        kept.watch(0, start);
+        kept.update(0, start);
         assert_eq!(kept.due(), None);
-        kept.synced(1, 0);
-        kept.watch(0, start);
-        kept.synced(2, 0);
-        kept.watch(0, start + LAZY / 2);
-        assert_eq!(kept.due(), Some(start + LAZY));
-        assert_eq!(kept.take(), Some(2));
-        kept.watch(0, start + LAZY);
+        kept.sync_received(1, 0);
+        kept.update(0, start);
+        kept.sync_received(2, 0);
+        kept.update(0, start + KEPT_DELAY / 2);
+        assert_eq!(kept.due(), Some(start + KEPT_DELAY));
+        assert_eq!(kept.take_confirmable(), Some(2));
+        kept.update(0, start + KEPT_DELAY);
         assert_eq!(kept.due(), None);
     }
 }

@@ -3,7 +3,7 @@
 
 use log::{debug, info, warn};
 
-use super::{CLOCK_EVERY_MS, Link, PeerLabel, State, number, shown};
+use super::{CLOCK_INTERVAL_MS, Link, PeerLabel, State, excerpt, parse_number};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::counted::Counted;
@@ -22,64 +22,71 @@ pub(super) struct CatchUp {
     pub(super) since: Time,
     /// The number of records sent so far.
     pub(super) records: usize,
-    /// Whether our feed was read up to `until`. At that moment, [`Link::pull`] sets
-    /// [`Link::owes_sync`].
-    pub(super) is_said: bool,
+    /// Whether our feed was read up to `until`. At that moment, [`Link::fill_output`] sets
+    /// [`Link::needs_sync`].
+    pub(super) is_read: bool,
 }
 
 /// A position up to which our feed was read. No `SYNC` sends this position yet, because our journal
 /// does not contain every change up to `last_seq`.
 #[derive(Clone, Copy)]
-pub(super) struct Unconfirmed {
+pub(super) struct PendingSync {
     position: u64,
     /// The number of our latest change when the feed was read up to `position`.
     last_seq: u64,
 }
 
 impl Link {
-    /// If the output is empty, appends the next records of our feed, up to [`Context::released`]. A
-    /// `SYNC` follows as soon as our journal contains every change that was accepted before these
-    /// records were read.
-    pub(super) fn pull(&mut self, context: &mut Context<'_>) {
+    /// If the output is empty, appends the next records of our feed, up to
+    /// [`Context::sendable_through`]. A `SYNC` follows as soon as our journal contains every change
+    /// that was accepted before these records were read.
+    pub(super) fn fill_output(&mut self, context: &mut Context<'_>) {
         if let State::Linked { reader, origin, .. } = self.state
             && self.output.is_empty()
         {
-            let (released, appended) = (context.released(), context.appended_through());
-            let kept_through = context.kept_through();
+            let (sendable_through, appended) =
+                (context.sendable_through(), context.appended_through());
+            let durable_through = context.durable_through();
             let (records, herd) = (&mut *context.records, &mut *context.herd);
-            let count = records.read(reader, origin, released, TURN_BYTES, self.output.tail());
+            let count = records.read(
+                reader,
+                origin,
+                sendable_through,
+                TURN_BYTES,
+                self.output.tail(),
+            );
             let position = records.position(reader);
-            let mut has_caught_up = false;
+            let mut reached_end = false;
             if let Some(catch_up) = &mut self.catch_up {
                 catch_up.records += count;
                 // Changes that came from this neighbour are not sent back to it. If all changes up
                 // to `until` came from this neighbour, `count` is 0. A `SYNC` is needed
                 // nevertheless.
-                has_caught_up = position >= catch_up.until && !catch_up.is_said;
-                catch_up.is_said |= has_caught_up;
+                reached_end = position >= catch_up.until && !catch_up.is_read;
+                catch_up.is_read |= reached_end;
             }
-            let has_said = count > 0 || has_caught_up;
-            self.owes_sync |= has_said;
+            let has_sent = count > 0 || reached_end;
+            self.needs_sync |= has_sent;
             if let Some(neighbour) = self.neighbour {
                 let has_unsent = !records.is_caught_up(reader);
                 herd.get_mut(neighbour)
-                    .read_up_to(position, has_said, has_unsent);
+                    .feed_read(position, has_sent, has_unsent);
             }
             let floor = self.floor(herd);
-            self.confirm(position, records.last_seq(), appended, floor);
-            if self.owes_sync && self.confirmed > self.told {
-                self.owes_sync = self.confirmed < position;
-                self.say_sync(herd);
+            self.advance_sync(position, records.last_seq(), appended, floor);
+            if self.needs_sync && self.next_sync > self.last_sync {
+                self.needs_sync = self.next_sync < position;
+                self.send_sync(herd);
             }
             // A new number of refused records is sent here only if it is 0, or at least twice the
             // number that was sent last. The heartbeat sends every other new number.
-            let (lacks, said) = (herd.lacks(), self.lacks_said);
-            if lacks != said && (lacks == 0 || lacks / 2 >= said) {
-                self.say_lacks(lacks);
+            let (refused_records, sent) = (herd.refused_records(), self.last_lacks);
+            if refused_records != sent && (refused_records == 0 || refused_records / 2 >= sent) {
+                self.send_lacks(refused_records);
             }
             if !self.output.is_empty() {
-                self.acknowledgement.advance(kept_through);
-                self.say_kept();
+                self.acknowledgement.advance(durable_through);
+                self.send_kept();
             }
         }
     }
@@ -93,10 +100,10 @@ impl Link {
     /// copy.
     pub(super) fn floor(&self, herd: &Herd) -> u64 {
         self.neighbour
-            .map_or(0, |neighbour| herd.get(neighbour).told_noted())
+            .map_or(0, |neighbour| herd.get(neighbour).journaled_synced())
     }
 
-    /// Updates [`Link::confirmed`] after our feed was read up to `position`. At that moment, our
+    /// Updates [`Link::next_sync`] after our feed was read up to `position`. At that moment, our
     /// latest change was `last_seq`. Our journal contains every change up to `appended`. `position`
     /// is confirmed when `appended` reaches `last_seq`. A position below `floor` is ignored.
     ///
@@ -104,84 +111,84 @@ impl Link {
     /// replaced an older record. After the crash, our table contains the older record again. The
     /// neighbour already has the later position, so the older record would never be sent to the
     /// neighbour.
-    pub(super) fn confirm(&mut self, position: u64, last_seq: u64, appended: u64, floor: u64) {
+    pub(super) fn advance_sync(&mut self, position: u64, last_seq: u64, appended: u64, floor: u64) {
         if position < floor {
             return;
         }
         if appended >= last_seq {
-            self.confirmed = position;
-            self.unconfirmed = None;
+            self.next_sync = position;
+            self.pending_sync = None;
             return;
         }
-        if let Some(before) = self.unconfirmed
+        if let Some(before) = self.pending_sync
             && appended >= before.last_seq
         {
-            self.confirmed = before.position;
-            self.unconfirmed = None;
+            self.next_sync = before.position;
+            self.pending_sync = None;
         }
-        if position > self.confirmed {
-            self.unconfirmed
-                .get_or_insert(Unconfirmed { position, last_seq });
+        if position > self.next_sync {
+            self.pending_sync
+                .get_or_insert(PendingSync { position, last_seq });
         }
     }
 
-    /// Appends a `SYNC` with the position in [`Link::confirmed`].
-    pub(super) fn say_sync(&mut self, herd: &mut Herd) {
-        let confirmed = self.confirmed;
-        self.told = confirmed;
+    /// Appends a `SYNC` with the position in [`Link::next_sync`].
+    pub(super) fn send_sync(&mut self, herd: &mut Herd) {
+        let next_sync = self.next_sync;
+        self.last_sync = next_sync;
         if let Some(neighbour) = self.neighbour {
-            herd.get_mut(neighbour).tell(confirmed);
+            herd.get_mut(neighbour).set_synced(next_sync);
         }
         let output = self.output.tail();
         output.extend_from_slice(b"SYNC ");
-        output.extend_from_slice(itoa::Buffer::new().format(confirmed).as_bytes());
+        output.extend_from_slice(itoa::Buffer::new().format(next_sync).as_bytes());
         output.push(b'\n');
     }
 
     /// Appends a `KEPT` if there is a new position to confirm.
-    pub(super) fn say_kept(&mut self) {
-        if let Some(position) = self.acknowledgement.take() {
-            self.say(format_args!("KEPT {position}"));
+    pub(super) fn send_kept(&mut self) {
+        if let Some(position) = self.acknowledgement.take_confirmable() {
+            self.send_line(format_args!("KEPT {position}"));
         }
     }
 
     /// Appends a `LACKS` with the number of refused records, if the number has changed since the
     /// last `LACKS`.
-    pub(super) fn say_lacks(&mut self, lacks: u64) {
-        if std::mem::replace(&mut self.lacks_said, lacks) != lacks {
-            self.say(format_args!("LACKS {lacks}"));
+    pub(super) fn send_lacks(&mut self, refused_records: u64) {
+        if std::mem::replace(&mut self.last_lacks, refused_records) != refused_records {
+            self.send_line(format_args!("LACKS {refused_records}"));
         }
     }
 
     /// Removes `count` bytes from the output, because the socket has taken them. Appends a `CLOCK`
     /// if a minute has passed since the last one.
-    pub(super) fn took(&mut self, count: usize, now: Now) {
+    pub(super) fn consume_output(&mut self, count: usize, now: Now) {
         self.output.consume(count);
         self.last_sent = now.time;
         if matches!(self.state, State::Linked { .. })
-            && self.clock_said.plus_ms(CLOCK_EVERY_MS) <= now.time
+            && self.last_clock.plus_ms(CLOCK_INTERVAL_MS) <= now.time
         {
-            self.clock_said = now.time;
-            self.say(format_args!("CLOCK {}", now.wall));
+            self.last_clock = now.time;
+            self.send_line(format_args!("CLOCK {}", now.wall));
         }
     }
 
     /// Merges a neighbour's record into the table.
-    pub(super) fn at(
+    pub(super) fn record_received(
         &mut self,
         epoch: u32,
         line: &[u8],
         origin: Origin,
         context: &mut Context<'_>,
     ) -> Result<(), LinkError> {
-        self.has_come = true;
-        let broken = || LinkError::NotARecord(shown(line).to_string());
-        let head = AtHead::parse(line).ok_or_else(broken)?;
+        self.has_new_record = true;
+        let invalid = || LinkError::InvalidRecord(excerpt(line).to_string());
+        let head = AtHead::parse(line).ok_or_else(invalid)?;
         let lookup = context.records.lookup(head.client);
         if context.records.is_kept(lookup, epoch, line) {
             return Ok(()); // another neighbour sent it first
         }
-        let at = head.whole().ok_or_else(broken)?;
+        let at = head.whole().ok_or_else(invalid)?;
         let room = context.room();
         match context.records.merge_at(lookup, line, &at, epoch, origin) {
             Merge::Accepted => {
@@ -197,7 +204,7 @@ impl Link {
             }
             Merge::Stale | Merge::Expired => {}
             refusal @ (Merge::Full | Merge::UnknownServer | Merge::NotAdmitted) => {
-                self.has_refused(refusal, &at, context);
+                self.record_refused(refusal, &at, context);
             }
         }
         Ok(())
@@ -206,18 +213,18 @@ impl Link {
     /// Counts a neighbour's record that our table refused. After a refusal, this link sends no
     /// `KEPT` for the positions of later `SYNC`s.
     #[cold]
-    fn has_refused(&mut self, refusal: Merge, at: &At<'_>, context: &mut Context<'_>) {
+    fn record_refused(&mut self, refusal: Merge, at: &At<'_>, context: &mut Context<'_>) {
         self.refused += 1;
         let Some(neighbour) = self.neighbour else {
             return;
         };
-        let before = context.herd.lacks();
-        let known = context.herd.get(neighbour).lacks();
-        let lacks = match self.again_until {
+        let before = context.herd.refused_records();
+        let known = context.herd.get(neighbour).refused_records();
+        let refused_records = match self.resend_end {
             Some(_) => self.refused.max(known), // `known` is from an earlier link
             None => self.refused,
         };
-        context.herd.lacks_of(neighbour, lacks);
+        context.herd.set_refused_records(neighbour, refused_records);
         if before > 0 && !context.records.refused().is_power_of_two() {
             return;
         }
@@ -225,7 +232,7 @@ impl Link {
         if refusal == Merge::UnknownServer {
             warn!(
                 "a neighbour's record was refused: it is from {}, which is no server of this herd, and too many such are known already",
-                shown(at.server)
+                excerpt(at.server)
             );
         } else {
             warn!(
@@ -241,32 +248,32 @@ impl Link {
 
     /// Handles a `SYNC`: we have everything up to `position` of the neighbour's feed, except for
     /// refused records.
-    pub(super) fn synced(&mut self, boot: BootId, position: u64, context: &mut Context<'_>) {
+    pub(super) fn sync_received(&mut self, boot: BootId, position: u64, context: &mut Context<'_>) {
         let Some(neighbour) = self.neighbour else {
             return;
         };
-        let has_come = std::mem::replace(&mut self.has_come, false);
+        let has_new_record = std::mem::replace(&mut self.has_new_record, false);
         let entry = context.herd.get_mut(neighbour);
         if self.refused == 0 {
-            entry.heard_up_to(boot, position);
+            entry.set_received(boot, position);
             let seq = context.records.last_seq();
-            self.acknowledgement.synced(position, seq);
+            self.acknowledgement.sync_received(position, seq);
         } else {
-            entry.came_up_to(boot, position);
+            entry.set_sync_after_refusal(boot, position);
         }
-        if let Some(until) = self.again_until
-            && (position >= until || until == u64::MAX && !has_come)
+        if let Some(until) = self.resend_end
+            && (position >= until || until == u64::MAX && !has_new_record)
         {
-            self.again_until = None;
-            context.herd.lacks_of(neighbour, self.refused);
-            if context.herd.lacks() == 0 {
+            self.resend_end = None;
+            context.herd.set_refused_records(neighbour, self.refused);
+            if context.herd.refused_records() == 0 {
                 info!("this server's table lacks nothing any more that it had to refuse");
             }
         }
     }
 
     /// Handles a `KEPT`: the neighbour has kept everything up to `position` of our feed.
-    pub(super) fn kept(
+    pub(super) fn kept_received(
         &mut self,
         position: u64,
         context: &mut Context<'_>,
@@ -276,8 +283,8 @@ impl Link {
         context
             .herd
             .get_mut(neighbour)
-            .has_kept(position, last_seq, context.now.time)
-            .map_err(|most| LinkError::KeptTooMuch { position, most })?;
+            .confirm(position, last_seq, context.now.time)
+            .map_err(|max| LinkError::KeptBeyondSync { position, max })?;
         if let Some(catch_up) = self.catch_up.take_if(|it| position >= it.until) {
             info!(
                 "{}: caught up, {} sent and kept in {:.3} s",
@@ -290,11 +297,11 @@ impl Link {
     }
 
     /// Handles a `LACKS`. `records` is the number of records that the neighbour's table refused.
-    pub(super) fn it_lacks(&mut self, records: u64, herd: &mut Herd) {
+    pub(super) fn lacks_received(&mut self, records: u64, herd: &mut Herd) {
         let Some(neighbour) = self.neighbour else {
             return;
         };
-        let before = herd.get_mut(neighbour).says_it_lacks(records);
+        let before = herd.get_mut(neighbour).set_peer_refused_records(records);
         match (before, records) {
             (0, 1..) => warn!(
                 "{}: it had to refuse records because of its limits; its table is not all that the herd knows, and what it lacks may not get beyond it",
@@ -308,18 +315,18 @@ impl Link {
 
 /// Returns the epoch and the `AT` line of a record. `None` if `line` is not a record.
 #[inline(always)]
-pub(super) fn record(line: &[u8]) -> Option<(u32, &[u8])> {
+pub(super) fn parse_record(line: &[u8]) -> Option<(u32, &[u8])> {
     if line.starts_with(b"AT ") {
         return Some((0, line));
     }
-    later_epoch(line)
+    parse_later_epoch(line)
 }
 
 #[cold]
-fn later_epoch(line: &[u8]) -> Option<(u32, &[u8])> {
+fn parse_later_epoch(line: &[u8]) -> Option<(u32, &[u8])> {
     let text = line.strip_prefix(b"EPOCH ")?;
     let (digits, line) = text.split_at(memchr::memchr(b' ', text)?);
-    let epoch = u32::try_from(number(digits)?).ok()?;
+    let epoch = u32::try_from(parse_number(digits)?).ok()?;
     let line = &line[1..];
     // Each epoch has one spelling only. So equal records are equal bytes on every server.
     (digits.first() != Some(&b'0') && line.starts_with(b"AT ")).then_some((epoch, line))
@@ -331,9 +338,9 @@ mod tests {
 
     #[test]
     fn an_epoch_has_one_valid_spelling() {
-        assert_eq!(record(b"AT x"), Some((0, &b"AT x"[..])));
-        assert_eq!(record(b"EPOCH 7 AT x"), Some((7, &b"AT x"[..])));
-        let last = record(b"EPOCH 4294967295 AT x");
+        assert_eq!(parse_record(b"AT x"), Some((0, &b"AT x"[..])));
+        assert_eq!(parse_record(b"EPOCH 7 AT x"), Some((7, &b"AT x"[..])));
+        let last = parse_record(b"EPOCH 4294967295 AT x");
         assert_eq!(last, Some((u32::MAX, &b"AT x"[..])));
         for bad in [
             &b"EPOCH 0 AT x"[..],
@@ -347,7 +354,7 @@ mod tests {
             b"EPOCH 7 EPOCH 7 AT x",
             b"AT",
         ] {
-            assert_eq!(record(bad), None, "{}", bad.escape_ascii());
+            assert_eq!(parse_record(bad), None, "{}", bad.escape_ascii());
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::core::wire::posix_time::PosixTime;
 impl Link {
     /// Replaces the record of `client` by a tombstone. The operator gets the answer when the
     /// tombstone is as safe as an answer to an `IAMAT` promises.
-    pub(super) fn forget(
+    pub(super) fn forget_received(
         &mut self,
         client: &[u8],
         context: &mut Context<'_>,
@@ -49,35 +49,38 @@ impl Link {
             "{}: forgets client {}, which was {}: {}",
             PeerLabel(self, context.herd),
             Escaped(client),
-            known(was_known),
+            known_or_unknown(was_known),
             Escaped(&line)
         );
         self.since = context.now.time;
-        self.enter(Cause::ForgetAsked, State::Forgetting { seq, was_known });
+        self.enter(Cause::ForgetReceived, State::Forgetting { seq, was_known });
         Ok(())
     }
 
     /// Ends a link whose `FORGET` has no answer yet, because the disk refuses writes to the
     /// journal.
-    pub fn let_go(&mut self, waited_ms: u64, now: Time) {
+    pub fn end_unstored(&mut self, waited_ms: u64, now: Time) {
         if let State::Forgetting { .. } = self.state {
-            self.end(LinkError::NotKept(waited_ms), now);
+            self.end(LinkError::JournalTimeout(waited_ms), now);
         }
     }
 
     /// Answers a `FORGET` if its tombstone is safe.
-    pub(super) fn tell_forgotten(&mut self, context: &Context<'_>) {
+    pub(super) fn reply_forgotten(&mut self, context: &Context<'_>) {
         if let State::Forgetting { seq, was_known } = self.state
-            && context.released() >= seq
+            && context.sendable_through() >= seq
         {
             let ttl_ms = context.settings.limits.record_ttl_ms;
-            self.say(format_args!("FORGOTTEN {} {ttl_ms}", known(was_known)));
+            self.send_line(format_args!(
+                "FORGOTTEN {} {ttl_ms}",
+                known_or_unknown(was_known)
+            ));
             self.close(LinkError::Forgotten, true, context.now.time);
         }
     }
 }
 
-fn known(was_known: bool) -> &'static str {
+fn known_or_unknown(was_known: bool) -> &'static str {
     match was_known {
         true => "known",
         false => "unknown",

@@ -4,14 +4,16 @@ use log::{info, warn};
 
 use super::acknowledgement::Acknowledgement;
 use super::feed::CatchUp;
-use super::{Cause, Effect, Identity, Link, OPERATOR, PeerLabel, State, VERSION, number, shown};
+use super::{
+    Cause, Effect, Identity, Link, OPERATOR, PeerLabel, State, VERSION, excerpt, parse_number,
+};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::counted::Counted;
 use crate::core::base::hex::{Hex, unhex};
 use crate::core::base::settings::{Secret, Secrets};
 use crate::core::link::proof::{Nonce, Parties, Side};
 use crate::core::session::context::Context;
-use crate::core::session::herd::{ClockNews, LinkError, NeighbourId};
+use crate::core::session::herd::{ClockChange, LinkError, NeighbourId};
 use crate::core::session::tls::{TlsSession, is_for};
 
 /// Which part of our feed a neighbour lacks.
@@ -30,12 +32,12 @@ impl Resume {
     /// life of ours, and `position`, up to which the neighbour has the changes of this life.
     fn of(neighbour: NeighbourId, boot: BootId, position: u64, context: &Context<'_>) -> Resume {
         if boot == context.boot {
-            return match position <= context.herd.get(neighbour).told() {
+            return match position <= context.herd.get(neighbour).synced() {
                 true => Resume::After(position),
                 false => Resume::RolledBack,
             };
         }
-        if context.herd.forgets_lives() {
+        if context.herd.was_rolled_back() {
             return Resume::All;
         }
         let durability = context.durability.as_deref();
@@ -45,8 +47,8 @@ impl Resume {
             // Our journal can be an older copy, without the last part of that life. So the feed is
             // sent from the last `SYNC` in the journal, or from an earlier position.
             Some(after) => {
-                let told = context.herd.get(neighbour).told_noted();
-                Resume::After(after.min(told).min(context.records.last_seq()))
+                let synced = context.herd.get(neighbour).journaled_synced();
+                Resume::After(after.min(synced).min(context.records.last_seq()))
             }
             None => Resume::All,
         }
@@ -54,36 +56,36 @@ impl Resume {
 }
 
 /// Compares `wall`, the time that a neighbour's wall clock shows, with our wall clock.
-pub(super) fn clock_shows(neighbour: NeighbourId, wall: u64, context: &mut Context<'_>) {
+pub(super) fn compare_clocks(neighbour: NeighbourId, wall: u64, context: &mut Context<'_>) {
     let entry = context.herd.get_mut(neighbour);
-    let news = entry.clock_shows(wall, context.now.wall);
+    let change = entry.compare_clocks(wall, context.now.wall);
     let name = entry.name();
-    match news {
-        Some(ClockNews::Apart(nanos)) => {
+    match change {
+        Some(ClockChange::Differs(nanos)) => {
             let than = if nanos > 0 { "ahead of" } else { "behind" };
             warn!(
                 "neighbour {name}: its clock is {} s {than} ours; both should follow a time server",
                 nanos.unsigned_abs() / 1_000_000_000
             );
         }
-        Some(ClockNews::Agrees) => info!("neighbour {name}: its clock agrees with ours again"),
+        Some(ClockChange::Agrees) => info!("neighbour {name}: its clock agrees with ours again"),
         None => {}
     }
 }
 
 /// Returns the reason why a proof is wrong. If both sides have a secret, the reason contains the
 /// number of secrets that this server has. The secret may have been changed on one server only.
-fn wrong_proof(parties: &Parties<'_>, speaker: Side, proof: &[u8], secrets: &Secrets) -> LinkError {
-    let (name, _) = match speaker {
+fn wrong_proof(parties: &Parties<'_>, sender: Side, proof: &[u8], secrets: &Secrets) -> LinkError {
+    let (name, _) = match sender {
         Side::Dialler => parties.dialler,
         Side::Acceptor => parties.acceptor,
     };
-    let has_none = parties.is_proven(speaker, &Secret::default(), proof);
+    let has_no_secret = parties.is_valid_proof(sender, &Secret::default(), proof);
     let name = name.to_owned();
-    match (has_none, secrets.is_none()) {
-        (true, _) => LinkError::NoSecretThere(name),
-        (false, true) => LinkError::NoSecretHere(name),
-        (false, false) => LinkError::OtherSecret {
+    match (has_no_secret, secrets.is_none()) {
+        (true, _) => LinkError::NoPeerSecret(name),
+        (false, true) => LinkError::NoOwnSecret(name),
+        (false, false) => LinkError::WrongSecret {
             name,
             count: secrets.count(),
         },
@@ -94,11 +96,11 @@ impl Link {
     /// Sends our `HERD`: our name, and the name of the server that we expect.
     pub(super) fn greet(&mut self, from: &str, to: &str) {
         let nonce = self.nonce;
-        self.say(format_args!("HERD {VERSION} {from} {to} {}", Hex(&nonce)));
+        self.send_line(format_args!("HERD {VERSION} {from} {to} {}", Hex(&nonce)));
     }
 
     /// Handles the other side's `HERD`, in which it claims a name.
-    pub(super) fn herd(
+    pub(super) fn herd_received(
         &mut self,
         from: &[u8],
         to: &[u8],
@@ -106,9 +108,9 @@ impl Link {
         context: &Context<'_>,
     ) -> Result<(), LinkError> {
         if to != context.settings.name.as_bytes() {
-            return Err(LinkError::LooksFor {
-                name: shown(to).to_string(),
-                here: context.settings.name.clone(),
+            return Err(LinkError::WrongReceiver {
+                name: excerpt(to).to_string(),
+                own_name: context.settings.name.clone(),
             });
         }
         let their_nonce = unhex(nonce).ok_or("a nonce that is not 32 hexadecimal digits")?;
@@ -117,7 +119,7 @@ impl Link {
             && let Some(certificate) = context.tls.and_then(TlsSession::certificate)
             && !std::str::from_utf8(from).is_ok_and(|name| is_for(certificate, name))
         {
-            return Err(LinkError::OtherCertificate(shown(from).to_string()));
+            return Err(LinkError::WrongCertificate(excerpt(from).to_string()));
         }
         if self.side == Side::Acceptor && from == OPERATOR.as_bytes() {
             self.identity = Identity::Claimed;
@@ -125,33 +127,33 @@ impl Link {
             self.enter(Cause::Greeted, State::Proving { their_nonce });
             return Ok(());
         }
-        let name = || shown(from).to_string();
-        let here = || context.settings.name.clone();
+        let name = || excerpt(from).to_string();
+        let own_name = || context.settings.name.clone();
         let neighbour = context
             .herd
             .find(from)
             .ok_or_else(|| LinkError::NoNeighbour {
                 name: name(),
-                here: here(),
+                own_name: own_name(),
             })?;
         match self.side {
             Side::Dialler if self.neighbour != Some(neighbour) => {
-                return Err(LinkError::AnsweredInstead(name()));
+                return Err(LinkError::WrongServer(name()));
             }
             Side::Acceptor if context.herd.get(neighbour).we_dial() => {
                 return Err(LinkError::WeDial {
                     name: name(),
-                    here: here(),
+                    own_name: own_name(),
                 });
             }
-            Side::Acceptor if context.herd.get(neighbour).is_kept_out(context.now.time) => {
-                return Err(LinkError::KeptOut(name()));
+            Side::Acceptor if context.herd.get(neighbour).is_rejected(context.now.time) => {
+                return Err(LinkError::Rejected(name()));
             }
             Side::Dialler => {
                 let proof = self
                     .parties(&their_nonce, context)
                     .prove(self.side, context.settings.secrets.primary());
-                self.say(format_args!("PROOF {proof}"));
+                self.send_line(format_args!("PROOF {proof}"));
             }
             Side::Acceptor => {
                 self.neighbour = Some(neighbour);
@@ -186,7 +188,7 @@ impl Link {
     }
 
     /// Handles the other side's `PROOF` of the name that it claimed.
-    pub(super) fn proof(
+    pub(super) fn proof_received(
         &mut self,
         proof: &[u8],
         their_nonce: &Nonce,
@@ -195,8 +197,8 @@ impl Link {
         let parties = self.parties(their_nonce, context);
         let them = self.side.other();
         let mut accepted = (1..).zip(context.settings.secrets.accepted());
-        let Some((place, secret)) =
-            accepted.find(|(_, secret)| parties.is_proven(them, secret, proof))
+        let Some((secret_number, secret)) =
+            accepted.find(|(_, secret)| parties.is_valid_proof(them, secret, proof))
         else {
             return Err(wrong_proof(
                 &parties,
@@ -212,35 +214,35 @@ impl Link {
         if self.side == Side::Acceptor {
             let limits = &context.settings.limits;
             context.unproven.proven(self.id, limits);
-            self.say(format_args!("PROOF {own_proof}"));
+            self.send_line(format_args!("PROOF {own_proof}"));
         }
         let Some(neighbour) = self.neighbour else {
-            return self.status(place, context);
+            return self.send_status(secret_number, context);
         };
         let (boot, wall) = (context.boot, context.now.wall);
-        self.said_heard = context.herd.get(neighbour).heard();
-        match self.said_heard {
-            Some(heard) => self.say(format_args!(
+        self.resume_position = context.herd.get(neighbour).received();
+        match self.resume_position {
+            Some(received) => self.send_line(format_args!(
                 "LIFE {boot} {wall} {} {}",
-                heard.boot, heard.position
+                received.boot, received.position
             )),
-            None => self.say(format_args!("LIFE {boot} {wall} - 0")),
+            None => self.send_line(format_args!("LIFE {boot} {wall} - 0")),
         }
         self.enter(Cause::Proven, State::Starting);
         Ok(())
     }
 
     /// Handles the other side's `LIFE`. From now on, records flow.
-    pub(super) fn life(
+    pub(super) fn life_received(
         &mut self,
         [boot, wall, own_boot, position]: [&[u8]; 4],
         context: &mut Context<'_>,
     ) -> Result<Option<Effect>, LinkError> {
         let neighbour = self.neighbour.ok_or("a LIFE of an operator")?;
         let boot = BootId::parse(boot).ok_or("a LIFE without a boot id")?;
-        let wall = number(wall).ok_or("a LIFE without a clock")?;
-        let position = number(position).ok_or("a LIFE without a position")?;
-        let was_another = context.herd.get(neighbour).was_another(boot);
+        let wall = parse_number(wall).ok_or("a LIFE without a clock")?;
+        let position = parse_number(position).ok_or("a LIFE without a position")?;
+        let had_another_life = context.herd.get(neighbour).had_another_life(boot);
         let resume = match BootId::parse(own_boot) {
             Some(own) => Resume::of(neighbour, own, position, context),
             None => Resume::All,
@@ -257,26 +259,26 @@ impl Link {
                 return Ok(Some(Effect::RolledBack));
             }
         };
-        let origin = context.herd.lives(neighbour, boot);
+        let origin = context.herd.origin_of_life(neighbour, boot);
         let reader = context.records.open_reader(from);
         self.reader = Some(reader);
-        self.confirmed = from;
-        self.told = from;
+        self.next_sync = from;
+        self.last_sync = from;
         self.enter(
-            Cause::LifeTold,
+            Cause::LifeReceived,
             State::Linked {
                 reader,
                 origin,
                 boot,
             },
         );
-        if let Some(heard) = self.said_heard
-            && heard.boot == boot
+        if let Some(received) = self.resume_position
+            && received.boot == boot
         {
-            self.acknowledgement = Acknowledgement::known(heard.position);
+            self.acknowledgement = Acknowledgement::after_life(received.position);
         }
-        self.clock_said = context.now.time;
-        clock_shows(neighbour, wall, context);
+        self.last_clock = context.now.time;
+        compare_clocks(neighbour, wall, context);
 
         let name = context.herd.get(neighbour).name();
         let behind = context.records.last_seq() - from;
@@ -284,7 +286,7 @@ impl Link {
             until: context.records.last_seq(),
             since: context.now.time,
             records: 0,
-            is_said: false,
+            is_read: false,
         });
         let after = match context.herd.get(neighbour).failures() {
             0 => String::new(),
@@ -307,17 +309,17 @@ impl Link {
         // A neighbour that restarts loses its old connection before it connects again. So if the
         // old link still exists, two processes use the same name.
         let is_linked = context.herd.get(neighbour).link().is_some();
-        if is_linked && was_another {
+        if is_linked && had_another_life {
             warn!(
                 "neighbour {name}: another process of that name was linked until now; does {name} run twice? This one is at {}",
                 self.address
             );
         }
         let entry = context.herd.get_mut(neighbour);
-        if entry.lacks() > 0 {
-            self.again_until = Some(entry.came(boot));
+        if entry.refused_records() > 0 {
+            self.resend_end = Some(entry.sync_after_refusal(boot));
         }
-        let replaced = entry.linked(self.id, is_over_tls, from, context.now.time);
+        let replaced = entry.set_linked(self.id, is_over_tls, from, context.now.time);
         Ok(replaced.map(Effect::Replaces))
     }
 }

@@ -1,20 +1,20 @@
 //! One connection between two servers, from its `HERD` to its `BYE`.
 //!
 //! ```text
-//!   Connecting ─ Connected ───► Greeting
-//!   Greeting   ─ Greeted ─────► Proving
-//!   Proving    ─ Proven ──────► Starting
-//!   Starting   ─ LifeTold ────► Linked
-//!   Proving    ─ StatusTold ──► Serving
-//!   Serving    ─ ForgetAsked ─► Forgetting
-//!   Connecting ─ Closed ──────► Closing
-//!   Greeting   ─ Closed ──────► Closing
-//!   Proving    ─ Closed ──────► Closing
-//!   Starting   ─ Closed ──────► Closing
-//!   Linked     ─ Closed ──────► Closing
-//!   Serving    ─ Closed ──────► Closing
-//!   Forgetting ─ Closed ──────► Closing
-//!   Closing    ─ Closed ──────► Closing
+//!   Connecting ─ Connected ──────► Greeting
+//!   Greeting   ─ Greeted ────────► Proving
+//!   Proving    ─ Proven ─────────► Starting
+//!   Starting   ─ LifeReceived ───► Linked
+//!   Proving    ─ StatusSent ─────► Serving
+//!   Serving    ─ ForgetReceived ─► Forgetting
+//!   Connecting ─ Closed ─────────► Closing
+//!   Greeting   ─ Closed ─────────► Closing
+//!   Proving    ─ Closed ─────────► Closing
+//!   Starting   ─ Closed ─────────► Closing
+//!   Linked     ─ Closed ─────────► Closing
+//!   Serving    ─ Closed ─────────► Closing
+//!   Forgetting ─ Closed ─────────► Closing
+//!   Closing    ─ Closed ─────────► Closing
 //! ```
 
 mod acknowledgement;
@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use log::{debug, info, warn};
 
 use self::acknowledgement::Acknowledgement;
-use self::feed::{CatchUp, Unconfirmed};
+use self::feed::{CatchUp, PendingSync};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Time;
 use crate::core::base::invariants::hold;
@@ -43,8 +43,8 @@ use crate::core::session::buffer::Buffer;
 use crate::core::session::connection_error::ConnectionError;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
-use crate::core::session::herd::tls_offer::Ending;
-use crate::core::session::herd::{Heard, Herd, LinkError, NeighbourId, Repeat};
+use crate::core::session::herd::tls_offer::AttemptOutcome;
+use crate::core::session::herd::{FeedPosition, Herd, LinkError, NeighbourId, Repeat};
 use crate::core::session::protocol::{Protocol, StreamEnd};
 use crate::core::session::tls::{TlsError, is_tls};
 use crate::core::table::records::{Origin, ReaderId};
@@ -53,13 +53,13 @@ use crate::core::wire::lines::{Split, split};
 use crate::core::wire::proxy_header::{is_header, may_be_signature};
 
 /// The maximum number of bytes that a log line or an error shows of a received line.
-const SHOWN_BYTES: usize = 100;
+const MAX_SHOWN_BYTES: usize = 100;
 
 /// The version of the neighbours' protocol.
 pub const VERSION: u64 = 2;
 
 /// The minimum time between two `CLOCK` lines on a link, in milliseconds.
-const CLOCK_EVERY_MS: u64 = 60_000;
+const CLOCK_INTERVAL_MS: u64 = 60_000;
 
 /// The name under which a tool connects to get the status of a server. No server has this name.
 pub const OPERATOR: &str = "operator";
@@ -78,12 +78,12 @@ pub enum Effect {
         neighbour: NeighbourId,
         /// The address to dial at once without TLS. `None` if the lost attempt is not repeated
         /// without TLS.
-        plain_next: Option<SocketAddr>,
+        plaintext_retry: Option<SocketAddr>,
     },
 }
 
 /// Parses a `u64` that is written in decimal digits, without a sign.
-fn number(text: &[u8]) -> Option<u64> {
+fn parse_number(text: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(text)
         .ok()
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
@@ -153,11 +153,11 @@ enum Cause {
     /// The other side's `PROOF` arrived.
     Proven,
     /// The other side's `LIFE` arrived.
-    LifeTold,
+    LifeReceived,
     /// The other side has proven that it is an operator, and was sent the status.
-    StatusTold,
+    StatusSent,
     /// An operator's `FORGET` arrived.
-    ForgetAsked,
+    ForgetReceived,
     /// Either side ends the link, for any reason.
     Closed,
 }
@@ -166,9 +166,9 @@ const TRANSITIONS: [(Stage, Cause, Stage); 14] = [
     (Stage::Connecting, Cause::Connected, Stage::Greeting),
     (Stage::Greeting, Cause::Greeted, Stage::Proving),
     (Stage::Proving, Cause::Proven, Stage::Starting),
-    (Stage::Starting, Cause::LifeTold, Stage::Linked),
-    (Stage::Proving, Cause::StatusTold, Stage::Serving),
-    (Stage::Serving, Cause::ForgetAsked, Stage::Forgetting),
+    (Stage::Starting, Cause::LifeReceived, Stage::Linked),
+    (Stage::Proving, Cause::StatusSent, Stage::Serving),
+    (Stage::Serving, Cause::ForgetReceived, Stage::Forgetting),
     (Stage::Connecting, Cause::Closed, Stage::Closing),
     (Stage::Greeting, Cause::Closed, Stage::Closing),
     (Stage::Proving, Cause::Closed, Stage::Closing),
@@ -211,33 +211,33 @@ pub struct Link {
     /// Whether the other side's name is known and proven. The value is kept in `Closing`, for the
     /// log and for the choice of TLS when the neighbour is dialled next.
     identity: Identity,
-    last_heard: Time,
+    last_received: Time,
     last_sent: Time,
-    /// Whether the next line waits until our journal has room. [`Link::run`] sets the value before
-    /// each line. Only a `Linked` link begins to wait, but the value can remain `true` in
-    /// `Closing`.
-    wants_room: bool,
+    /// Whether the next line waits until our journal has room. [`Link::process_lines`] sets the
+    /// value before each line. Only a `Linked` link begins to wait, but the value can remain `true`
+    /// in `Closing`.
+    awaits_disk_space: bool,
     /// The link's cursor in our feed, from `Linked` on. The cursor is closed when the connection is
     /// lost.
     reader: Option<ReaderId>,
     /// The first reason why the link ends.
-    farewell: Option<LinkError>,
+    close_reason: Option<LinkError>,
     /// The position of our feed that the next `SYNC` sends. All records up to this position were
-    /// appended to the output. [`Link::confirm`] explains what the journal contains then.
-    confirmed: u64,
+    /// appended to the output. [`Link::advance_sync`] explains what the journal contains then.
+    next_sync: u64,
     /// The position in the last `SYNC` that this link sent. Before the first `SYNC`, the position
     /// after which the link began to read our feed.
-    told: u64,
-    /// A position greater than `confirmed`. It becomes `confirmed` when our journal contains enough
-    /// changes: see [`Unconfirmed`].
-    unconfirmed: Option<Unconfirmed>,
+    last_sync: u64,
+    /// A position greater than `next_sync`. It becomes `next_sync` when our journal contains enough
+    /// changes: see [`PendingSync`].
+    pending_sync: Option<PendingSync>,
     /// Whether a `SYNC` has to follow the records that were sent.
-    owes_sync: bool,
+    needs_sync: bool,
     /// The progress in sending what the neighbour lacked when the link began. `None` if it lacked
     /// nothing, or after a `KEPT` has confirmed everything.
     catch_up: Option<CatchUp>,
     /// The life and the position of the other side's feed, as our `LIFE` sent them.
-    said_heard: Option<Heard>,
+    resume_position: Option<FeedPosition>,
     /// The positions of the other side's feed that are to be confirmed by `KEPT`.
     acknowledgement: Acknowledgement,
     /// The number of records that this link received and our table refused.
@@ -245,13 +245,13 @@ pub struct Link {
     /// The position of the neighbour's feed at which all records that our table refused on earlier
     /// links have arrived again. `u64::MAX` if this position is not known. `None` if no such record
     /// is missing.
-    again_until: Option<u64>,
+    resend_end: Option<u64>,
     /// Whether a record arrived since the last `SYNC`.
-    has_come: bool,
+    has_new_record: bool,
     /// The number in the last `LACKS` that this link sent. 0 before the first `LACKS`.
-    lacks_said: u64,
+    last_lacks: u64,
     /// The time at which our wall clock was last sent.
-    clock_said: Time,
+    last_clock: Time,
 }
 
 /// The text that names the other side in the log. Without a proof of its name, the other side of an
@@ -271,9 +271,9 @@ impl fmt::Display for PeerLabel<'_> {
     }
 }
 
-/// Returns the first [`SHOWN_BYTES`] bytes of a received line, escaped for the log.
-fn shown(bytes: &[u8]) -> Escaped<'_> {
-    Escaped(&bytes[..bytes.len().min(SHOWN_BYTES)])
+/// Returns the first [`MAX_SHOWN_BYTES`] bytes of a received line, escaped for the log.
+fn excerpt(bytes: &[u8]) -> Escaped<'_> {
+    Escaped(&bytes[..bytes.len().min(MAX_SHOWN_BYTES)])
 }
 
 impl Link {
@@ -321,44 +321,48 @@ impl Link {
             output: Buffer::default(),
             since: now,
             identity: Identity::Unknown,
-            last_heard: now,
+            last_received: now,
             last_sent: now,
-            wants_room: false,
+            awaits_disk_space: false,
             reader: None,
-            farewell: None,
-            confirmed: 0,
-            told: 0,
-            unconfirmed: None,
-            owes_sync: false,
+            close_reason: None,
+            next_sync: 0,
+            last_sync: 0,
+            pending_sync: None,
+            needs_sync: false,
             catch_up: None,
-            said_heard: None,
+            resume_position: None,
             acknowledgement: Acknowledgement::default(),
             refused: 0,
-            again_until: None,
-            has_come: false,
-            lacks_said: 0,
-            clock_said: now,
+            resend_end: None,
+            has_new_record: false,
+            last_lacks: 0,
+            last_clock: now,
         }
     }
 
     /// Handles the complete lines in `bytes`. Returns the number of bytes that were consumed, and
     /// the effect of a `LIFE` line. Other lines have no effect. A closing link consumes all bytes.
-    fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Effect>) {
+    fn process_lines(
+        &mut self,
+        bytes: &[u8],
+        context: &mut Context<'_>,
+    ) -> (usize, Option<Effect>) {
         let (mut used, mut effect) = (0, None);
-        self.wants_room = false;
+        self.awaits_disk_space = false;
         while !self.is_closing() {
             if matches!(self.state, State::Greeting) {
                 if is_tls(bytes) {
                     let reason = match context.settings.tls.neighbours {
                         // We tried TLS before, and it failed.
-                        Some(_) if self.side == Side::Dialler => LinkError::OnlyTls,
-                        Some(_) | None => LinkError::SpeaksTls,
+                        Some(_) if self.side == Side::Dialler => LinkError::TlsRequired,
+                        Some(_) | None => LinkError::UnexpectedTls,
                     };
-                    self.broken(reason, context);
+                    self.protocol_error(reason, context);
                     break;
                 }
                 if is_header(bytes) {
-                    self.broken(LinkError::ProxyHeader, context);
+                    self.protocol_error(LinkError::ProxyHeader, context);
                     break;
                 }
                 if may_be_signature(bytes) {
@@ -369,24 +373,24 @@ impl Link {
             // operator that asks for nothing more does not wait for the disk.
             let takes_records = matches!(self.state, State::Linked { .. })
                 || matches!(self.state, State::Serving) && bytes[used..].contains(&b'\n');
-            self.wants_room = takes_records && context.room() == Room::Wait;
-            if self.wants_room {
+            self.awaits_disk_space = takes_records && context.room() == Room::Wait;
+            if self.awaits_disk_space {
                 return (used, effect);
             }
             let outcome = match split(&bytes[used..], LINK_LINE_BYTES) {
                 Split::Line(line, length) => {
                     used += length;
-                    self.line(line, context)
+                    self.line_received(line, context)
                 }
                 Split::Unfinished => return (used, effect),
-                Split::TooLong => Err(LinkError::LongLine),
+                Split::TooLong => Err(LinkError::LineTooLong),
             };
             match outcome {
                 Ok(None) => {}
                 // Only `LIFE` has an effect, and a link has only one `LIFE`. So no effect is
                 // overwritten.
                 Ok(wanted) => effect = wanted,
-                Err(reason) => self.broken(reason, context),
+                Err(reason) => self.protocol_error(reason, context),
             }
         }
         (bytes.len(), effect)
@@ -395,29 +399,31 @@ impl Link {
     /// Ends the link because the other side broke the protocol. If a proven neighbour dialled this
     /// link, new links from this neighbour are rejected for a while. If this server dialled, this
     /// server waits longer before it dials again.
-    fn broken(&mut self, reason: LinkError, context: &mut Context<'_>) {
+    fn protocol_error(&mut self, reason: LinkError, context: &mut Context<'_>) {
         self.end(reason, context.now.time);
         if self.identity == Identity::Proven
             && self.side == Side::Acceptor
             && let Some(neighbour) = self.neighbour
         {
             let neighbour = context.herd.get_mut(neighbour);
-            neighbour.broke_protocol(self.id, context.now.time);
+            neighbour.reject_for_a_while(self.id, context.now.time);
         }
     }
 
-    fn line(
+    fn line_received(
         &mut self,
         line: &[u8],
         context: &mut Context<'_>,
     ) -> Result<Option<Effect>, LinkError> {
         if let State::Linked { origin, boot, .. } = self.state {
-            if let Some((epoch, line)) = feed::record(line) {
-                return self.at(epoch, line, origin, context).map(|()| None);
+            if let Some((epoch, line)) = feed::parse_record(line) {
+                return self
+                    .record_received(epoch, line, origin, context)
+                    .map(|()| None);
             }
             // A `SYNC` comes with nearly every record. So it is parsed without splitting the line.
-            if let Some(position) = line.strip_prefix(b"SYNC ").and_then(number) {
-                self.synced(boot, position, context);
+            if let Some(position) = line.strip_prefix(b"SYNC ").and_then(parse_number) {
+                self.sync_received(boot, position, context);
                 return Ok(None);
             }
         }
@@ -426,49 +432,49 @@ impl Link {
         let rest: Vec<&[u8]> = words.collect();
         let outcome = match (verb, &*rest, self.state) {
             (b"BYE", reason, _) => {
-                let reason = shown(&reason.join(&b' ')).to_string();
-                self.close(LinkError::Goodbye(reason), true, context.now.time);
+                let reason = excerpt(&reason.join(&b' ')).to_string();
+                self.close(LinkError::Bye(reason), true, context.now.time);
                 Ok(())
             }
             (b"HERD", [b"2", from, to, nonce], State::Greeting) => {
-                self.herd(from, to, nonce, context)
+                self.herd_received(from, to, nonce, context)
             }
             (b"HERD", [version, ..], State::Greeting) if *version != b"2" => {
-                let outdated = match number(version) {
+                let outdated = match parse_number(version) {
                     Some(version) if version > VERSION => "this one",
                     Some(_) | None => "it",
                 };
                 Err(LinkError::Version {
-                    theirs: shown(version).to_string(),
+                    theirs: excerpt(version).to_string(),
                     ours: VERSION,
                     outdated,
                 })
             }
             (b"PROOF", [mac], State::Proving { their_nonce }) => {
-                self.proof(mac, &their_nonce, context)
+                self.proof_received(mac, &their_nonce, context)
             }
             (b"LIFE", [boot, wall, own_boot, position], State::Starting) => {
-                return self.life([boot, wall, own_boot, position], context);
+                return self.life_received([boot, wall, own_boot, position], context);
             }
-            (b"FORGET", [client], State::Serving) => self.forget(client, context),
+            (b"FORGET", [client], State::Serving) => self.forget_received(client, context),
             (b"SYNC", [_], State::Linked { .. }) => Err("a SYNC without a position".into()),
             (b"KEPT", [position], State::Linked { .. }) => {
-                let position = number(position).ok_or("a KEPT without a position")?;
-                self.kept(position, context)
+                let position = parse_number(position).ok_or("a KEPT without a position")?;
+                self.kept_received(position, context)
             }
             (b"LACKS", [records], State::Linked { .. }) => {
-                let records = number(records).ok_or("a LACKS without a number")?;
-                self.it_lacks(records, context.herd);
+                let records = parse_number(records).ok_or("a LACKS without a number")?;
+                self.lacks_received(records, context.herd);
                 Ok(())
             }
             (b"CLOCK", [wall], State::Linked { .. }) => {
-                let wall = number(wall).ok_or("a CLOCK without a time")?;
+                let wall = parse_number(wall).ok_or("a CLOCK without a time")?;
                 if let Some(neighbour) = self.neighbour {
-                    greeting::clock_shows(neighbour, wall, context);
+                    greeting::compare_clocks(neighbour, wall, context);
                 }
                 Ok(())
             }
-            _ => Err(LinkError::NotProtocol(shown(line).to_string())),
+            _ => Err(LinkError::NotProtocol(excerpt(line).to_string())),
         };
         outcome.map(|()| None)
     }
@@ -483,7 +489,7 @@ impl Link {
             | State::Starting
             | State::Linked { .. }
             | State::Serving
-            | State::Forgetting { .. } => self.say(format_args!("BYE {reason}")),
+            | State::Forgetting { .. } => self.send_line(format_args!("BYE {reason}")),
         }
         let awaits_end = !matches!(self.state, State::Connecting);
         self.close(reason, awaits_end, now);
@@ -512,7 +518,7 @@ impl Link {
                 true
             }
         };
-        self.farewell.get_or_insert(reason);
+        self.close_reason.get_or_insert(reason);
         let awaits_end = awaits_end && awaited_end;
         self.enter(Cause::Closed, State::Closing { awaits_end });
         self.input.clear();
@@ -520,8 +526,8 @@ impl Link {
 
     /// Ends the link because this server stops. Does nothing while a `Linked` link still has
     /// records of our feed or output to send.
-    fn end_when_all_is_said(&mut self, context: &Context<'_>) {
-        let all_said = match self.state {
+    fn end_if_drained(&mut self, context: &Context<'_>) {
+        let is_drained = match self.state {
             State::Linked { reader, .. } => {
                 context.records.is_caught_up(reader) && self.output.is_empty()
             }
@@ -533,16 +539,16 @@ impl Link {
             | State::Serving
             | State::Closing { .. } => true,
         };
-        if all_said {
+        if is_drained {
             if matches!(self.state, State::Linked { .. }) {
-                self.say_kept();
+                self.send_kept();
             }
             self.end(LinkError::Stopping, context.now.time);
         }
     }
 
     /// Appends a line to the output.
-    fn say(&mut self, line: fmt::Arguments<'_>) {
+    fn send_line(&mut self, line: fmt::Arguments<'_>) {
         let output = self.output.tail();
         // Writing into memory does not fail.
         let _ = std::io::Write::write_fmt(output, line);
@@ -589,18 +595,18 @@ impl Link {
             && self.input.is_empty()
     }
 
-    fn heartbeat_at(&self, limits: &Limits) -> Time {
+    fn heartbeat_deadline(&self, limits: &Limits) -> Time {
         self.last_sent.plus_ms(limits.heartbeat_ms)
     }
 
     /// Returns the time at which the link counts as lost if nothing arrives before. `None` while
     /// the link is not read because it waits for room in our journal.
-    fn silent_at(&self, limits: &Limits) -> Option<Time> {
-        (!self.wants_room).then(|| self.last_heard.plus_ms(limits.link_silence_ms))
+    fn silence_deadline(&self, limits: &Limits) -> Option<Time> {
+        (!self.awaits_disk_space).then(|| self.last_received.plus_ms(limits.link_silence_ms))
     }
 
     /// Ends the link at once: without a `BYE`, and without waiting for the other side to close.
-    pub fn cut(&mut self, reason: LinkError, now: Time) {
+    pub fn abort(&mut self, reason: LinkError, now: Time) {
         self.output.clear();
         self.close(reason, false, now);
     }
@@ -608,21 +614,21 @@ impl Link {
     /// Reports to the herd how a connection that we dialled ended. Returns `true` if the neighbour
     /// is dialled without TLS at once: this attempt with TLS failed, and our settings offer TLS but
     /// do not require it.
-    fn attempt_ended(&self, context: &mut Context<'_>) -> bool {
+    fn report_attempt(&self, context: &mut Context<'_>) -> bool {
         let Some(neighbour) = self.dialled() else {
             return false;
         };
-        let ending = match context.tls {
-            Some(_) if self.identity != Identity::Unknown => Ending::Other, // TLS works
-            Some(tls) if tls.has_spoken() => Ending::TlsRefused,
-            Some(_) => Ending::TlsUnanswered,
-            None => Ending::Other,
+        let outcome = match context.tls {
+            Some(_) if self.identity != Identity::Unknown => AttemptOutcome::Other, // TLS works
+            Some(tls) if tls.has_received() => AttemptOutcome::TlsRefused,
+            Some(_) => AttemptOutcome::TlsUnanswered,
+            None => AttemptOutcome::Other,
         };
         let neighbour = context.herd.get_mut(neighbour);
-        neighbour.attempt_ended(ending);
+        neighbour.record_attempt(outcome);
         let tls = context.settings.tls.neighbours.as_ref();
         let is_offered = tls.is_some_and(|tls| tls.mode == TlsMode::Offered);
-        is_offered && neighbour.is_plain_next() && !context.is_stopping
+        is_offered && neighbour.next_dial_is_plaintext() && !context.is_stopping
     }
 
     /// Returns the neighbour, if this server dialled it.
@@ -631,40 +637,42 @@ impl Link {
     }
 
     /// Logs that the connection is lost, and reports the loss to the herd.
-    fn tell_lost(&self, reason: &LinkError, is_plain_next: bool, context: &mut Context<'_>) {
-        let reason = match reason.is_plain_text() && !is_plain_next {
+    fn log_lost(&self, reason: &LinkError, is_plaintext_retry: bool, context: &mut Context<'_>) {
+        let reason = match reason.is_plain_text() && !is_plaintext_retry {
             true => &LinkError::NoTls,
             false => reason,
         };
-        let who = PeerLabel(self, context.herd).to_string();
+        let label = PeerLabel(self, context.herd).to_string();
         if self.neighbour.is_none() && self.identity == Identity::Proven {
-            return info!("{who}: {reason}");
+            return info!("{label}: {reason}");
         }
         let known = self.neighbour.filter(|_| self.is_known());
         let now = context.now.time;
         let Some(neighbour) = known else {
-            return context.herd.refused_unproven(who, reason, now);
+            return context.herd.log_refused_unproven(label, reason, now);
         };
         let neighbour = context.herd.get_mut(neighbour);
-        if neighbour.unlinked(self.id, now) {
+        if neighbour.set_unlinked(self.id, now) {
             match context.is_stopping {
-                true => info!("{who}: lost: {reason}"),
-                false => warn!("{who}: lost: {reason}"),
+                true => info!("{label}: lost: {reason}"),
+                false => warn!("{label}: lost: {reason}"),
             }
         } else if neighbour.link().is_some() {
-            debug!("{who}: {reason}");
+            debug!("{label}: {reason}");
         } else {
-            match neighbour.not_linked(reason, now) {
-                Repeat::Known => debug!("{who}: {reason}"),
+            match neighbour.link_failed(reason, now) {
+                Repeat::Suppressed => debug!("{label}: {reason}"),
                 // No warning: our settings offer TLS but do not require it, so a neighbour without
                 // TLS is expected.
-                news if is_plain_next && reason.is_plain_text() => {
-                    info!("{who}: {reason}; dialled without it, for it is only offered here{news}");
+                repeat if is_plaintext_retry && reason.is_plain_text() => {
+                    info!(
+                        "{label}: {reason}; dialled without it, for it is only offered here{repeat}"
+                    );
                 }
-                news if is_plain_next => warn!(
-                    "{who}: not linked over TLS: {reason}; dialled without TLS, for it is only offered here{news}"
+                repeat if is_plaintext_retry => warn!(
+                    "{label}: not linked over TLS: {reason}; dialled without TLS, for it is only offered here{repeat}"
                 ),
-                news => warn!("{who}: not linked: {reason}; trying on{news}"),
+                repeat => warn!("{label}: not linked: {reason}; trying on{repeat}"),
             }
         }
     }
@@ -684,12 +692,12 @@ impl Protocol for Link {
     }
 
     fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Effect> {
-        self.last_heard = context.now.time;
+        self.last_received = context.now.time;
         if !self.input.is_empty() {
             self.input.extend(data);
-            return self.go_on(context);
+            return self.resume_input(context);
         }
-        let (used, effect) = self.run(data, context);
+        let (used, effect) = self.process_lines(data, context);
         self.input.extend(&data[used..]);
         effect
     }
@@ -698,7 +706,7 @@ impl Protocol for Link {
     /// the neighbour sends it again on the next link.
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
         let reason = match (self.state, end) {
-            (State::Serving, _) => LinkError::StatusTold,
+            (State::Serving, _) => LinkError::StatusSent,
             (_, StreamEnd::Whole) => LinkError::PeerClosed,
             (_, StreamEnd::CutOff) => LinkError::CutOff,
         };
@@ -707,8 +715,8 @@ impl Protocol for Link {
     }
 
     fn tls_failed(&mut self, error: &TlsError, context: &mut Context<'_>) -> Option<Effect> {
-        let is_told = context.tls.is_some();
-        self.close(error.clone().into(), is_told, context.now.time);
+        let awaits_end = context.tls.is_some();
+        self.close(error.clone().into(), awaits_end, context.now.time);
         None
     }
 
@@ -721,23 +729,23 @@ impl Protocol for Link {
         if let Some(reader) = self.reader.take() {
             context.records.close_reader(reader);
         }
-        let is_plain_next = self.attempt_ended(context);
+        let is_plaintext_retry = self.report_attempt(context);
         let lost = || why.map_or(LinkError::Closed, |why| LinkError::System(why.to_string()));
-        let reason = self.farewell.take().unwrap_or_else(lost);
-        self.tell_lost(&reason, is_plain_next, context);
+        let reason = self.close_reason.take().unwrap_or_else(lost);
+        self.log_lost(&reason, is_plaintext_retry, context);
         let neighbour = self.dialled().filter(|_| !context.is_stopping)?;
         Some(Effect::Lost {
             neighbour,
-            plain_next: is_plain_next.then_some(self.address),
+            plaintext_retry: is_plaintext_retry.then_some(self.address),
         })
     }
 
     /// Handles the lines in `input`. They arrived incomplete, or waited for room in our journal.
-    fn go_on(&mut self, context: &mut Context<'_>) -> Option<Effect> {
+    fn resume_input(&mut self, context: &mut Context<'_>) -> Option<Effect> {
         // While the link was not read, silence did not mean that it was lost.
-        self.last_heard = context.now.time;
+        self.last_received = context.now.time;
         let mut input = std::mem::take(&mut self.input);
-        let (used, effect) = self.run(input.as_slice(), context);
+        let (used, effect) = self.process_lines(input.as_slice(), context);
         input.consume(used);
         self.input = input;
         effect
@@ -749,40 +757,40 @@ impl Protocol for Link {
             return None;
         }
         let reason = match self.state {
-            State::Connecting => LinkError::NotConnected(limits.link_connect_ms),
+            State::Connecting => LinkError::ConnectTimeout(limits.link_connect_ms),
             State::Greeting | State::Proving { .. } | State::Starting => {
-                LinkError::NotProven(limits.link_proof_ms)
+                LinkError::ProofTimeout(limits.link_proof_ms)
             }
-            State::Serving if self.wants_room => {
+            State::Serving if self.awaits_disk_space => {
                 self.end(LinkError::DiskBusy(limits.link_silence_ms), now);
                 return None;
             }
             State::Serving => {
-                self.close(LinkError::StatusTold, true, now);
+                self.close(LinkError::StatusSent, true, now);
                 return None;
             }
             State::Forgetting { .. } => {
-                self.end(LinkError::NotKept(limits.link_silence_ms), now);
+                self.end(LinkError::JournalTimeout(limits.link_silence_ms), now);
                 return None;
             }
-            State::Linked { .. } if self.silent_at(limits).is_some_and(|at| at <= now) => {
-                LinkError::Silent(limits.link_silence_ms)
+            State::Linked { .. } if self.silence_deadline(limits).is_some_and(|at| at <= now) => {
+                LinkError::Silence(limits.link_silence_ms)
             }
             State::Linked { reader, .. } => {
-                if self.heartbeat_at(limits) <= now {
+                if self.heartbeat_deadline(limits) <= now {
                     let position = context.records.position(reader);
                     let (last_seq, floor) = (context.records.last_seq(), self.floor(context.herd));
-                    self.confirm(position, last_seq, context.appended_through(), floor);
-                    self.say_sync(context.herd);
-                    self.say_lacks(context.herd.lacks());
+                    self.advance_sync(position, last_seq, context.appended_through(), floor);
+                    self.send_sync(context.herd);
+                    self.send_lacks(context.herd.refused_records());
                 }
-                self.acknowledgement.advance(context.kept_through());
-                self.say_kept();
+                self.acknowledgement.advance(context.durable_through());
+                self.send_kept();
                 return None;
             }
-            State::Closing { .. } => LinkError::NotClosed,
+            State::Closing { .. } => LinkError::CloseTimeout,
         };
-        self.cut(reason, now);
+        self.abort(reason, now);
         None
     }
 
@@ -792,23 +800,24 @@ impl Protocol for Link {
 
     /// Returns the output. If it is empty, appends the next records of our feed first.
     fn output(&mut self, context: &mut Context<'_>) -> &[u8] {
-        self.pull(context);
-        self.tell_forgotten(context);
+        self.fill_output(context);
+        self.reply_forgotten(context);
         self.output.as_slice()
     }
 
     fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Effect> {
-        self.took(count, context.now);
+        self.consume_output(count, context.now);
         None
     }
 
     fn flushed(&mut self, context: &mut Context<'_>) {
         if context.is_stopping {
-            self.end_when_all_is_said(context);
+            self.end_if_drained(context);
         }
         if matches!(self.state, State::Linked { .. }) {
-            let kept_through = context.kept_through();
-            self.acknowledgement.watch(kept_through, context.now.time);
+            let durable_through = context.durable_through();
+            self.acknowledgement
+                .update(durable_through, context.now.time);
         }
     }
 
@@ -828,17 +837,17 @@ impl Protocol for Link {
     }
 
     fn wants_read(&self) -> bool {
-        !self.wants_room
+        !self.awaits_disk_space
     }
 
-    fn wants_room(&self) -> bool {
-        self.wants_room
+    fn awaits_disk_space(&self) -> bool {
+        self.awaits_disk_space
     }
 
     /// Returns the number of the change that the journal has to store before the output is sent.
-    /// Only the answer to a `FORGET` waits for the journal: `Link::pull` appends only records that
-    /// may be sent.
-    fn held_until(&self) -> u64 {
+    /// Only the answer to a `FORGET` waits for the journal: `Link::fill_output` appends only
+    /// records that may be sent.
+    fn required_seq(&self) -> u64 {
         match self.state {
             State::Forgetting { seq, .. } => seq,
             State::Connecting
@@ -858,10 +867,10 @@ impl Protocol for Link {
                 self.since + limits.link_proof_ms.to_duration()
             }
             State::Linked { .. } => {
-                let mut deadline = self.silent_at(limits);
+                let mut deadline = self.silence_deadline(limits);
                 // While output waits for the socket, a heartbeat would only wait behind it.
                 if self.output.is_empty() {
-                    let heartbeat = self.heartbeat_at(limits);
+                    let heartbeat = self.heartbeat_deadline(limits);
                     let next = self
                         .acknowledgement
                         .due()
@@ -871,7 +880,9 @@ impl Protocol for Link {
                 deadline?
             }
             // A line that waits for room in the journal arrived in time.
-            State::Serving if self.wants_room => self.since + limits.link_silence_ms.to_duration(),
+            State::Serving if self.awaits_disk_space => {
+                self.since + limits.link_silence_ms.to_duration()
+            }
             State::Serving => self.since + limits.linger_ms.to_duration(),
             State::Forgetting { .. } => self.since + limits.link_silence_ms.to_duration(),
             State::Closing { .. } => self.since + limits.linger_ms.to_duration(),
@@ -908,7 +919,7 @@ impl Protocol for Link {
             "a link that is linked has no neighbour that has proven itself, or no place in the feed"
         );
         hold!(
-            self.farewell.is_some() == self.is_closing(),
+            self.close_reason.is_some() == self.is_closing(),
             "a link that is {state} has a reason to close, or lacks one"
         );
         hold!(

@@ -8,23 +8,23 @@ use crate::core::session::context::Context;
 use crate::core::session::herd::{LinkError, Neighbour};
 
 impl Link {
-    /// Sends the status to an operator. `place` is the number, from 1, of the secret that the
-    /// operator's proof was made with.
-    pub(super) fn status(
+    /// Sends the status to an operator. `secret_number` is the number, from 1, of the secret that
+    /// the operator's proof was made with.
+    pub(super) fn send_status(
         &mut self,
-        place: usize,
+        secret_number: usize,
         context: &mut Context<'_>,
     ) -> Result<(), LinkError> {
-        let line = status(place, context);
-        self.say(format_args!("{line}"));
+        let line = status(secret_number, context);
+        self.send_line(format_args!("{line}"));
         self.since = context.now.time;
-        self.enter(Cause::StatusTold, State::Serving);
+        self.enter(Cause::StatusSent, State::Serving);
         Ok(())
     }
 }
 
 /// Returns the `STATUS` line without its LF. [`crate::core::link`] explains the keys.
-fn status(place: usize, context: &mut Context<'_>) -> String {
+fn status(secret_number: usize, context: &mut Context<'_>) -> String {
     let now = context.now.time;
     let last_seq = context.records.last_seq();
     let Context {
@@ -40,7 +40,7 @@ fn status(place: usize, context: &mut Context<'_>) -> String {
     let plain = linked.filter(|neighbour| !neighbour.is_over_tls()).count();
     let secrets = match settings.secrets.is_none() {
         true => "none".to_owned(),
-        false => format!("{place}/{}", settings.secrets.count()),
+        false => format!("{secret_number}/{}", settings.secrets.count()),
     };
     let counters: String = tally
         .counters
@@ -111,13 +111,13 @@ fn status(place: usize, context: &mut Context<'_>) -> String {
         }
     }
     for neighbour in context.herd.iter_mut().filter(is_up) {
-        let unconfirmed = last_seq - neighbour.kept();
-        let apart = match neighbour.clock_apart_ms() {
-            Some(apart) => apart.to_string(),
+        let unconfirmed = last_seq - neighbour.confirmed();
+        let offset = match neighbour.clock_offset_ms() {
+            Some(offset) => offset.to_string(),
             None => "?".to_owned(),
         };
-        let (lacks, name) = (neighbour.its_lacks(), neighbour.name());
-        add(format_args!(" link={unconfirmed}:{apart}:{lacks}:{name}"));
+        let (lacks, name) = (neighbour.peer_refused_records(), neighbour.name());
+        add(format_args!(" link={unconfirmed}:{offset}:{lacks}:{name}"));
     }
     line
 }

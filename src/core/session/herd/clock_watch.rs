@@ -6,17 +6,17 @@ const CLOCK_TOLERANCE_NS: i64 = 1_000_000_000;
 /// Compares a neighbour's wall clock with ours, from the times that the neighbour sends.
 #[derive(Default)]
 pub struct ClockWatch {
-    apart_ns: Option<i64>,
+    offset_ns: Option<i64>,
     was_behind: bool,
-    is_told: bool,
+    is_logged: bool,
 }
 
 /// A change that has to be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClockNews {
+pub enum ClockChange {
     /// The neighbour's clock is this number of nanoseconds ahead of ours, or behind ours if the
     /// number is negative.
-    Apart(i64),
+    Differs(i64),
     /// The clocks agree again.
     Agrees,
 }
@@ -27,20 +27,20 @@ impl ClockWatch {
     ///
     /// A line that was delayed looks as if the neighbour's clock were behind. So a clock that is
     /// behind is logged only at the second such reading in a row.
-    pub fn reading(&mut self, theirs: u64, ours: u64) -> Option<ClockNews> {
-        let apart = i64::try_from(i128::from(theirs) - i128::from(ours));
-        let apart = apart.unwrap_or(if theirs > ours { i64::MAX } else { i64::MIN });
-        self.apart_ns = Some(apart);
-        let (is_ahead, is_behind) = (apart > CLOCK_TOLERANCE_NS, apart < -CLOCK_TOLERANCE_NS);
+    pub fn compare(&mut self, theirs: u64, ours: u64) -> Option<ClockChange> {
+        let offset = i64::try_from(i128::from(theirs) - i128::from(ours));
+        let offset = offset.unwrap_or(if theirs > ours { i64::MAX } else { i64::MIN });
+        self.offset_ns = Some(offset);
+        let (is_ahead, is_behind) = (offset > CLOCK_TOLERANCE_NS, offset < -CLOCK_TOLERANCE_NS);
         let was_behind = std::mem::replace(&mut self.was_behind, is_behind);
-        match self.is_told {
+        match self.is_logged {
             false if is_ahead || is_behind && was_behind => {
-                self.is_told = true;
-                Some(ClockNews::Apart(apart))
+                self.is_logged = true;
+                Some(ClockChange::Differs(offset))
             }
             true if !is_ahead && !is_behind => {
-                self.is_told = false;
-                Some(ClockNews::Agrees)
+                self.is_logged = false;
+                Some(ClockChange::Agrees)
             }
             true | false => None,
         }
@@ -49,8 +49,8 @@ impl ClockWatch {
     /// Returns the difference at the last reading, in milliseconds. It is positive if the
     /// neighbour's clock is ahead of ours.
     #[must_use]
-    pub fn apart_ms(&self) -> Option<i64> {
-        self.apart_ns.map(|apart| apart / 1_000_000)
+    pub fn offset_ms(&self) -> Option<i64> {
+        self.offset_ns.map(|offset| offset / 1_000_000)
     }
 }
 
@@ -62,16 +62,16 @@ mod tests {
     fn a_clock_offset_is_reported_once_and_not_for_a_late_line() {
         const SECOND: u64 = 1_000_000_000;
         let mut clock = ClockWatch::default();
-        let mut reading = |theirs: u64| clock.reading(theirs * SECOND, 100 * SECOND);
-        assert_eq!(reading(98), None, "it may have been on its way for 2 s");
-        assert_eq!(reading(100), None);
-        assert_eq!(reading(98), None);
-        assert_eq!(reading(97), Some(ClockNews::Apart(-3_000_000_000)));
-        assert_eq!(reading(98), None, "it is told");
-        assert_eq!(reading(101), Some(ClockNews::Agrees));
-        assert_eq!(reading(102), Some(ClockNews::Apart(2_000_000_000)));
-        assert_eq!(clock.apart_ms(), Some(2_000));
-        assert_eq!(clock.reading(u64::MAX, 0), None);
-        assert_eq!(clock.apart_ms(), Some(i64::MAX / 1_000_000));
+        let mut compare = |theirs: u64| clock.compare(theirs * SECOND, 100 * SECOND);
+        assert_eq!(compare(98), None, "it may have been on its way for 2 s");
+        assert_eq!(compare(100), None);
+        assert_eq!(compare(98), None);
+        assert_eq!(compare(97), Some(ClockChange::Differs(-3_000_000_000)));
+        assert_eq!(compare(98), None, "it is told");
+        assert_eq!(compare(101), Some(ClockChange::Agrees));
+        assert_eq!(compare(102), Some(ClockChange::Differs(2_000_000_000)));
+        assert_eq!(clock.offset_ms(), Some(2_000));
+        assert_eq!(clock.compare(u64::MAX, 0), None);
+        assert_eq!(clock.offset_ms(), Some(i64::MAX / 1_000_000));
     }
 }

@@ -24,38 +24,38 @@ pub enum LinkError {
     /// This server closed the connection, and there is no other reason.
     Closed,
     /// The connection was not made within this number of milliseconds.
-    NotConnected(u64),
+    ConnectTimeout(u64),
     /// The handshake with the other side was not finished within this number of milliseconds.
-    NotProven(u64),
+    ProofTimeout(u64),
     /// Nothing was received for this number of milliseconds.
-    Silent(u64),
+    Silence(u64),
     /// The other side did not close the connection in time.
-    NotClosed,
+    CloseTimeout,
     /// The other side closed the connection.
     PeerClosed,
     /// The other side closed the connection over TLS without `close_notify`.
     CutOff,
     /// The other side ended the link with `BYE`.
-    Goodbye(String),
+    Bye(String),
     /// TLS failed.
     Tls(TlsError),
     /// The other side does not use TLS, but this server requires TLS.
     NoTls,
     /// The other side uses TLS, but this server does not.
-    SpeaksTls,
+    UnexpectedTls,
     /// The other side requires TLS. This server dialled without TLS, after an attempt with TLS had
     /// failed.
-    OnlyTls,
+    TlsRequired,
     /// The other side sent a PROXY header.
     ProxyHeader,
     /// A line begins with a known verb, but the rest is invalid in this way.
     Malformed(&'static str),
     /// A line is too long.
-    LongLine,
+    LineTooLong,
     /// A line is not part of the neighbours' protocol. The text is that line.
     NotProtocol(String),
     /// A record is not a valid `AT` line. The text is that line.
-    NotARecord(String),
+    InvalidRecord(String),
     /// The other side speaks another version of the protocol.
     Version {
         /// The other side's version.
@@ -66,50 +66,50 @@ pub enum LinkError {
         outdated: &'static str,
     },
     /// The `HERD` of the other side names another server than this one as its receiver.
-    LooksFor {
+    WrongReceiver {
         /// The name of that other server.
         name: String,
         /// The name of this server.
-        here: String,
+        own_name: String,
     },
     /// The other side claims this name, but its certificate is for another name.
-    OtherCertificate(String),
+    WrongCertificate(String),
     /// The other side claims a name that is not the name of a neighbour.
     NoNeighbour {
         /// The name that the other side claims.
         name: String,
         /// The name of this server.
-        here: String,
+        own_name: String,
     },
     /// The server with this name answered instead of the neighbour that was dialled.
-    AnsweredInstead(String),
+    WrongServer(String),
     /// The neighbour dialled this server, but the config says that this server dials.
     WeDial {
         /// The neighbour's name.
         name: String,
         /// The name of this server.
-        here: String,
+        own_name: String,
     },
     /// The neighbour with this name broke the protocol a short time ago. This server rejects the
     /// neighbour until a wait is over.
-    KeptOut(String),
+    Rejected(String),
     /// The neighbour with this name has no secret, but this server has one.
-    NoSecretThere(String),
+    NoPeerSecret(String),
     /// The neighbour with this name has a secret, but this server has none.
-    NoSecretHere(String),
+    NoOwnSecret(String),
     /// The neighbour's secret is not one of this server's secrets.
-    OtherSecret {
+    WrongSecret {
         /// The neighbour's name.
         name: String,
         /// The number of secrets of this server.
         count: usize,
     },
     /// The neighbour confirms with `KEPT` a position that no `SYNC` has sent.
-    KeptTooMuch {
+    KeptBeyondSync {
         /// The position that it confirms.
         position: u64,
         /// The greatest position that a `SYNC` has sent.
-        most: u64,
+        max: u64,
     },
     /// This connection of an unproven peer was closed for a new connection, because the limit on
     /// these places was reached: see [`Place::limit`].
@@ -124,7 +124,7 @@ pub enum LinkError {
     /// This server is stopping.
     Stopping,
     /// The server's status was sent to an operator, which asked for nothing else.
-    StatusTold,
+    StatusSent,
     /// The name in an operator's `FORGET` cannot be the name of a client.
     NoClientName,
     /// An operator's `FORGET` needs a record, and the disk or the table has no room for it.
@@ -132,7 +132,7 @@ pub enum LinkError {
     /// An operator's `FORGET` has waited for room in the journal for this number of milliseconds.
     DiskBusy(u64),
     /// The journal has not taken a tombstone for this number of milliseconds.
-    NotKept(u64),
+    JournalTimeout(u64),
     /// An operator was told that a client is forgotten.
     Forgotten,
 }
@@ -164,22 +164,22 @@ impl fmt::Display for LinkError {
         match self {
             LinkError::Unresolved(reason) | LinkError::System(reason) => f.write_str(reason),
             LinkError::Closed => f.write_str("closed"),
-            LinkError::NotConnected(ms) => write!(f, "no connection within {ms} ms"),
-            LinkError::NotProven(ms) => write!(f, "it did not prove who it is within {ms} ms"),
-            LinkError::Silent(ms) => write!(f, "nothing heard for {ms} ms"),
-            LinkError::NotClosed => f.write_str("it did not close"),
+            LinkError::ConnectTimeout(ms) => write!(f, "no connection within {ms} ms"),
+            LinkError::ProofTimeout(ms) => write!(f, "it did not prove who it is within {ms} ms"),
+            LinkError::Silence(ms) => write!(f, "nothing heard for {ms} ms"),
+            LinkError::CloseTimeout => f.write_str("it did not close"),
             LinkError::PeerClosed => f.write_str("it closed the connection"),
             LinkError::CutOff => f.write_str("it ended the connection without saying so in TLS"),
-            LinkError::Goodbye(reason) => write!(f, "it said goodbye: {reason}"),
+            LinkError::Bye(reason) => write!(f, "it said goodbye: {reason}"),
             LinkError::Tls(error) => write!(f, "{error}"),
             LinkError::NoTls => write!(f, "{NO_TLS}; {ONE_SIDED}"),
-            LinkError::SpeaksTls => write!(f, "it speaks TLS; {ONE_SIDED}"),
-            LinkError::OnlyTls => f.write_str("it takes nothing but TLS"),
+            LinkError::UnexpectedTls => write!(f, "it speaks TLS; {ONE_SIDED}"),
+            LinkError::TlsRequired => f.write_str("it takes nothing but TLS"),
             LinkError::ProxyHeader => f.write_str("it sent a PROXY header, which only the clients' port takes; have the proxy send none to the neighbours' port"),
             LinkError::Malformed(what) => f.write_str(what),
-            LinkError::LongLine => write!(f, "a line of more than {LINK_LINE_BYTES} bytes"),
+            LinkError::LineTooLong => write!(f, "a line of more than {LINK_LINE_BYTES} bytes"),
             LinkError::NotProtocol(line) => write!(f, "not the neighbours' protocol: {line}"),
-            LinkError::NotARecord(line) => write!(f, "not an AT line: {line}"),
+            LinkError::InvalidRecord(line) => write!(f, "not an AT line: {line}"),
             LinkError::Version {
                 theirs,
                 ours,
@@ -188,34 +188,34 @@ impl fmt::Display for LinkError {
                 f,
                 "it speaks version {theirs} of the neighbours' protocol, this server {ours}; upgrade {outdated}"
             ),
-            LinkError::LooksFor { name, here } => write!(f, "it looks for {name}, this is {here}"),
-            LinkError::OtherCertificate(name) => {
+            LinkError::WrongReceiver { name, own_name } => write!(f, "it looks for {name}, this is {own_name}"),
+            LinkError::WrongCertificate(name) => {
                 write!(f, "its certificate is for another name than {name}")
             }
-            LinkError::NoNeighbour { name, here } => write!(f, "{name} is not linked with {here}"),
-            LinkError::AnsweredInstead(name) => write!(f, "{name} answered instead"),
-            LinkError::WeDial { name, here } => write!(f, "it is {here} that dials {name}"),
-            LinkError::KeptOut(name) => {
+            LinkError::NoNeighbour { name, own_name } => write!(f, "{name} is not linked with {own_name}"),
+            LinkError::WrongServer(name) => write!(f, "{name} answered instead"),
+            LinkError::WeDial { name, own_name } => write!(f, "it is {own_name} that dials {name}"),
+            LinkError::Rejected(name) => {
                 write!(f, "{name} broke the protocol just now, and has to wait")
             }
-            LinkError::NoSecretThere(name) => write!(
+            LinkError::NoPeerSecret(name) => write!(
                 f,
                 "a wrong proof: {name} has no herd secret, and this server has one"
             ),
-            LinkError::NoSecretHere(name) => write!(
+            LinkError::NoOwnSecret(name) => write!(
                 f,
                 "a wrong proof: {name} has a herd secret, and this server has none"
             ),
-            LinkError::OtherSecret { name, count: 1 } => write!(
+            LinkError::WrongSecret { name, count: 1 } => write!(
                 f,
                 "a wrong proof: the secret that {name} proves is not the one here; both need the same"
             ),
-            LinkError::OtherSecret { name, count } => write!(
+            LinkError::WrongSecret { name, count } => write!(
                 f,
                 "a wrong proof: the secret that {name} proves is none of the {count} here; both need the same"
             ),
-            LinkError::KeptTooMuch { position, most } => {
-                write!(f, "it has kept {position}, and was told {most} at most")
+            LinkError::KeptBeyondSync { position, max } => {
+                write!(f, "it has kept {position}, and was told {max} at most")
             }
             LinkError::Displaced(place) => write!(
                 f,
@@ -228,7 +228,7 @@ impl fmt::Display for LinkError {
                 f.write_str("its history was rolled back; it begins a new life")
             }
             LinkError::Stopping => f.write_str("stopping"),
-            LinkError::StatusTold => f.write_str("told how the server stands"),
+            LinkError::StatusSent => f.write_str("told how the server stands"),
             LinkError::NoClientName => write!(
                 f,
                 "that cannot be the name of a client: it has white space, or more than {MAX_CLIENT_BYTES} bytes"
@@ -240,7 +240,7 @@ impl fmt::Display for LinkError {
                 f,
                 "nothing is forgotten: its disk has made no room for the journal for {ms} ms"
             ),
-            LinkError::NotKept(ms) => write!(
+            LinkError::JournalTimeout(ms) => write!(
                 f,
                 "its disk has not taken it for {ms} ms; the client is forgotten when it does, unless the server ends before"
             ),

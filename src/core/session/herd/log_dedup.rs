@@ -14,16 +14,16 @@ use crate::core::base::clock::Time;
 #[derive(Default)]
 pub struct LogDedup {
     /// The reasons that were logged. The reason of the latest failure is the last element.
-    told: Vec<Told>,
+    logged: Vec<LoggedReason>,
     /// The number of failures since [`LogDedup::clear`].
     count: u64,
 }
 
-struct Told {
+struct LoggedReason {
     reason: LinkError,
-    at: Time,
+    logged_at: Time,
     /// The number of failures with this reason since the reason was last logged.
-    since: u64,
+    repeats: u64,
 }
 
 /// How a failure has to be logged.
@@ -35,40 +35,43 @@ pub enum Repeat {
     /// was last logged.
     Again(u64),
     /// The failure was logged a short time ago: do not log it as a warning.
-    Known,
+    Suppressed,
 }
 
 /// The maximum number of reasons that are remembered.
 const MAX_REASONS: usize = 16;
 /// The time after which a failure that repeats is logged again.
-const TOLD_AGAIN: Duration = Duration::from_secs(600);
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 impl LogDedup {
     /// Counts a failure, and returns how it has to be logged.
-    pub fn note(&mut self, reason: &LinkError, now: Time) -> Repeat {
+    pub fn record(&mut self, reason: &LinkError, now: Time) -> Repeat {
         self.count += 1;
-        let known = self.told.iter().position(|told| told.reason == *reason);
-        let Some(place) = known else {
-            if self.told.len() >= MAX_REASONS {
-                self.told.remove(0);
+        let found = self
+            .logged
+            .iter()
+            .position(|logged| logged.reason == *reason);
+        let Some(index) = found else {
+            if self.logged.len() >= MAX_REASONS {
+                self.logged.remove(0);
             }
-            self.told.push(Told {
+            self.logged.push(LoggedReason {
                 reason: reason.clone(),
-                at: now,
-                since: 0,
+                logged_at: now,
+                repeats: 0,
             });
             return Repeat::First;
         };
-        let mut told = self.told.remove(place);
-        told.since += 1;
-        let repeat = match now.since(told.at) >= TOLD_AGAIN {
+        let mut logged = self.logged.remove(index);
+        logged.repeats += 1;
+        let repeat = match now.since(logged.logged_at) >= LOG_AGAIN_AFTER {
             true => {
-                told.at = now;
-                Repeat::Again(std::mem::take(&mut told.since))
+                logged.logged_at = now;
+                Repeat::Again(std::mem::take(&mut logged.repeats))
             }
-            false => Repeat::Known,
+            false => Repeat::Suppressed,
         };
-        self.told.push(told);
+        self.logged.push(logged);
         repeat
     }
 
@@ -88,9 +91,9 @@ impl fmt::Display for Repeat {
     /// The text that follows the reason in the log line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Repeat::First | Repeat::Known => Ok(()),
+            Repeat::First | Repeat::Suppressed => Ok(()),
             Repeat::Again(times) => {
-                let minutes = TOLD_AGAIN.as_secs() / 60;
+                let minutes = LOG_AGAIN_AFTER.as_secs() / 60;
                 write!(f, " ({times} times more in the last {minutes} minutes)")
             }
         }
@@ -108,21 +111,21 @@ mod tests {
     #[test]
     fn each_reason_is_logged_once_and_then_counted() {
         let mut log_dedup = LogDedup::default();
-        let mut told = Vec::new();
+        let mut logged = Vec::new();
         // Two reasons that alternate, each once a second, for a little more than twenty minutes.
         for second in 0..1_210 {
             for reason in ["refused", "unreachable"] {
-                let repeat = log_dedup.note(
+                let repeat = log_dedup.record(
                     &system(reason),
                     Time::default() + Duration::from_secs(second),
                 );
-                if repeat != Repeat::Known {
-                    told.push((second, reason, repeat));
+                if repeat != Repeat::Suppressed {
+                    logged.push((second, reason, repeat));
                 }
             }
         }
         assert_eq!(
-            told,
+            logged,
             [
                 (0, "refused", Repeat::First),
                 (0, "unreachable", Repeat::First),
@@ -135,13 +138,13 @@ mod tests {
         assert_eq!(log_dedup.count(), 2_420);
         log_dedup.clear();
         assert_eq!(
-            log_dedup.note(&system("refused"), Time::default()),
+            log_dedup.record(&system("refused"), Time::default()),
             Repeat::First
         );
         // A peer that invents reasons does not make the list grow.
         for reason in 0..1_000 {
-            log_dedup.note(&system(&reason.to_string()), Time::default());
+            log_dedup.record(&system(&reason.to_string()), Time::default());
         }
-        assert_eq!(log_dedup.told.len(), MAX_REASONS);
+        assert_eq!(log_dedup.logged.len(), MAX_REASONS);
     }
 }

@@ -17,29 +17,29 @@ use std::time::Duration;
 
 use log::{debug, warn};
 
-pub use self::clock_watch::{ClockNews, ClockWatch};
+pub use self::clock_watch::{ClockChange, ClockWatch};
 pub use self::link_error::LinkError;
 pub use self::log_dedup::{LogDedup, Repeat};
-pub use self::neighbour::{Dial, Heard, Neighbour, NeighbourId};
+pub use self::neighbour::{Dial, FeedPosition, Neighbour, NeighbourId};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Time;
 use crate::core::base::limits::Limits;
 use crate::core::base::settings::NeighbourSettings;
 use crate::core::table::records::Origin;
 
-/// Within [`UNPROVEN_EVERY`], at most this number of refusals of unproven peers are logged as
-/// warnings.
-const UNPROVEN_TOLD: u32 = 20;
-/// The length of the period for [`UNPROVEN_TOLD`].
-const UNPROVEN_EVERY: Duration = Duration::from_secs(60);
+/// Within [`UNPROVEN_WARNING_PERIOD`], at most this number of refusals of unproven peers are logged
+/// as warnings.
+const MAX_UNPROVEN_WARNINGS: u32 = 20;
+/// The length of the period for [`MAX_UNPROVEN_WARNINGS`].
+const UNPROVEN_WARNING_PERIOD: Duration = Duration::from_secs(60);
 
 /// Logs why unproven peers were refused. An unproven peer has not proven to be a neighbour. Any
 /// machine can connect as often as it likes, and cause a new reason each time. So repeated reasons
 /// are not logged as warnings, and the number of warnings per period is limited.
 #[derive(Default)]
-struct Unproven {
+struct RefusalLog {
     log_dedup: LogDedup,
-    told: u32,
+    warned: u32,
     since: Time,
 }
 
@@ -50,12 +50,12 @@ pub struct Herd {
     last_origin: Origin,
     /// The number of records in neighbours' feeds that this server refused. If it is not 0, this
     /// server's table does not contain everything that the herd knows.
-    lacks: u64,
+    refused_records: u64,
     /// Whether our history was rolled back. If so, positions in our earlier lives are not valid. A
     /// neighbour that reports such a position is sent our whole feed.
-    forgets_lives: bool,
+    was_rolled_back: bool,
     /// The log of refused unproven peers.
-    unproven: Unproven,
+    refusal_log: RefusalLog,
 }
 
 impl Herd {
@@ -68,9 +68,9 @@ impl Herd {
         Herd {
             neighbours: neighbours.collect(),
             last_origin: Origin::NONE,
-            lacks: 0,
-            forgets_lives: false,
-            unproven: Unproven::default(),
+            refused_records: 0,
+            was_rolled_back: false,
+            refusal_log: RefusalLog::default(),
         }
     }
 
@@ -109,82 +109,87 @@ impl Herd {
 
     /// Restores from the journal the position up to which the feed of neighbour `name` was
     /// received. Does nothing if `name` is not a neighbour any more.
-    pub fn restore_heard(&mut self, name: &[u8], heard: Heard) {
+    pub fn restore_received(&mut self, name: &[u8], received: FeedPosition) {
         if let Some(id) = self.find(name) {
-            self.get_mut(id).restore_heard(heard);
+            self.get_mut(id).restore_received(received);
         }
     }
 
     /// Restores from the journal the greatest position in our feed that a `SYNC` has sent to
     /// neighbour `name`. Does nothing if `name` is not a neighbour any more.
-    pub fn restore_told(&mut self, name: &[u8], position: u64) {
+    pub fn restore_synced(&mut self, name: &[u8], position: u64) {
         if let Some(id) = self.find(name) {
-            self.get_mut(id).told_is_noted(position);
+            self.get_mut(id).set_journaled_synced(position);
         }
     }
 
     /// Logs that a peer was refused before it had proven a name.
-    pub fn refused_unproven(&mut self, who: impl fmt::Display, reason: &LinkError, now: Time) {
-        self.unproven.refused(who, reason, now);
+    pub fn log_refused_unproven(
+        &mut self,
+        label: impl fmt::Display,
+        reason: &LinkError,
+        now: Time,
+    ) {
+        self.refusal_log.log_refusal(label, reason, now);
     }
 
     /// Returns the number of records in neighbours' feeds that this server refused.
     #[must_use]
-    pub fn lacks(&self) -> u64 {
-        self.lacks
+    pub fn refused_records(&self) -> u64 {
+        self.refused_records
     }
 
     /// Sets the number of records in the feed of `neighbour` that this server refused. The number
     /// is approximate.
-    pub fn lacks_of(&mut self, neighbour: NeighbourId, records: u64) {
-        let before = self.get_mut(neighbour).replace_lacks(records);
-        self.lacks = self.lacks - before + records;
+    pub fn set_refused_records(&mut self, neighbour: NeighbourId, records: u64) {
+        let before = self.get_mut(neighbour).replace_refused_records(records);
+        self.refused_records = self.refused_records - before + records;
     }
 
     /// Whether our history was rolled back. If so, positions in our earlier lives are not valid.
     #[must_use]
-    pub fn forgets_lives(&self) -> bool {
-        self.forgets_lives
+    pub fn was_rolled_back(&self) -> bool {
+        self.was_rolled_back
     }
 
     /// Our history was rolled back, and a new life begins. At its next link, each neighbour is sent
     /// our whole feed, and is asked for its whole feed. The neighbour's records get a new origin,
     /// so records that came from a neighbour are sent back to that neighbour too.
     pub fn begin_life(&mut self) {
-        self.forgets_lives = true;
-        self.iter_mut().for_each(Neighbour::forget_life);
+        self.was_rolled_back = true;
+        self.iter_mut().for_each(Neighbour::reset_for_new_life);
     }
 
     /// Handles the life `boot` from a `LIFE` of the neighbour. Returns the origin under which the
     /// table stores the records from this life.
-    pub fn lives(&mut self, neighbour: NeighbourId, boot: BootId) -> Origin {
+    pub fn origin_of_life(&mut self, neighbour: NeighbourId, boot: BootId) -> Origin {
         let last_origin = &mut self.last_origin;
-        self.neighbours[neighbour.0].lives(boot, || {
+        self.neighbours[neighbour.0].origin_of_life(boot, || {
             *last_origin = last_origin.next();
             *last_origin
         })
     }
 }
 
-impl Unproven {
+impl RefusalLog {
     /// Logs that a peer was refused.
-    fn refused(&mut self, who: impl fmt::Display, reason: &LinkError, now: Time) {
-        if now.since(self.since) >= UNPROVEN_EVERY {
-            (self.since, self.told) = (now, 0);
+    fn log_refusal(&mut self, label: impl fmt::Display, reason: &LinkError, now: Time) {
+        if now.since(self.since) >= UNPROVEN_WARNING_PERIOD {
+            (self.since, self.warned) = (now, 0);
         }
-        let repeat = match self.told < UNPROVEN_TOLD {
-            true => self.log_dedup.note(reason, now),
-            false => Repeat::Known,
+        let repeat = match self.warned < MAX_UNPROVEN_WARNINGS {
+            true => self.log_dedup.record(reason, now),
+            false => Repeat::Suppressed,
         };
-        if repeat == Repeat::Known {
-            return debug!("{who}: refused: {reason}");
+        if repeat == Repeat::Suppressed {
+            return debug!("{label}: refused: {reason}");
         }
-        warn!("{who}: refused: {reason}{repeat}");
-        self.told += 1;
-        if self.told == UNPROVEN_TOLD {
-            let minutes = UNPROVEN_EVERY.as_secs() / 60;
+        warn!("{label}: refused: {reason}{repeat}");
+        self.warned += 1;
+        if self.warned == MAX_UNPROVEN_WARNINGS {
+            let minutes = UNPROVEN_WARNING_PERIOD.as_secs() / 60;
             warn!(
-                "unproven peers: {UNPROVEN_TOLD} were told of within {minutes} minute; until it is over, more are at level debug only"
+                "unproven peers: {MAX_UNPROVEN_WARNINGS} were told of within {minutes} minute; until it is over, more are at level debug only"
             );
         }
     }

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::clock_watch::{ClockNews, ClockWatch};
+use super::clock_watch::{ClockChange, ClockWatch};
 use super::link_error::LinkError;
 use super::log_dedup::{LogDedup, Repeat};
-use super::tls_offer::{Ending, TlsOffer};
+use super::tls_offer::{AttemptOutcome, TlsOffer};
 use crate::core::base::backoff::Backoff;
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Time;
@@ -23,7 +23,7 @@ pub struct NeighbourId(pub(super) usize);
 
 /// How far a neighbour's feed was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard {
+pub struct FeedPosition {
     /// The life of the neighbour to which the position belongs.
     pub boot: BootId,
     /// The position: everything up to this change of the neighbour was received.
@@ -53,34 +53,34 @@ impl Dial {
     /// Returns the name of the state, one of [`Dial::STATES`].
     #[must_use]
     pub fn name(&self) -> &'static str {
-        let place = match self {
+        let index = match self {
             Dial::Nothing => 0,
             Dial::LookingUp => 1,
             Dial::Trying(_) => 2,
             Dial::Waiting { .. } => 3,
         };
-        Dial::STATES[place]
+        Dial::STATES[index]
     }
 }
 
 /// Measures how long a neighbour takes to confirm a change of ours. Under load, some changes are
-/// always unconfirmed. So [`Lag::of`] marks one change, and measures the time until the neighbour
-/// confirms the marked change.
+/// always unconfirmed. So [`Lag::measure`] marks one change, and measures the time until the
+/// neighbour confirms the marked change.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lag {
-    /// The marked change, and the time at which [`Lag::of`] marked it.
+    /// The marked change, and the time at which [`Lag::measure`] marked it.
     mark: Option<(u64, Time)>,
 }
 
 impl Lag {
     /// Returns the time since a change was marked, if the neighbour has not confirmed the marked
-    /// change. Otherwise marks the last change that it has to confirm, `owed`, if it is
-    /// unconfirmed, and returns 0. The neighbour has confirmed all changes up to `kept`.
-    fn of(&mut self, kept: u64, owed: u64, now: Time) -> Duration {
+    /// change. Otherwise marks the last change that it has to confirm, `confirmable`, if it is
+    /// unconfirmed, and returns 0. The neighbour has confirmed all changes up to `confirmed`.
+    fn measure(&mut self, confirmed: u64, confirmable: u64, now: Time) -> Duration {
         match self.mark {
-            Some((seq, since)) if kept < seq => now.since(since),
+            Some((seq, since)) if confirmed < seq => now.since(since),
             Some(_) | None => {
-                self.mark = (kept < owed).then_some((owed, now));
+                self.mark = (confirmed < confirmable).then_some((confirmable, now));
                 Duration::ZERO
             }
         }
@@ -88,7 +88,7 @@ impl Lag {
 }
 
 /// A link that lasted at least this long resets the backoff.
-const STEADY: Duration = Duration::from_secs(2);
+const STEADY_AFTER: Duration = Duration::from_secs(2);
 
 /// A server to which this server is configured to have a link.
 pub struct Neighbour {
@@ -105,39 +105,39 @@ pub struct Neighbour {
     backoff: Backoff,
     /// If the neighbour dials: this server rejects the neighbour until this time, because the
     /// neighbour broke the protocol after it had proven its name.
-    kept_out_until: Time,
+    rejected_until: Time,
     /// The neighbour's last known life, and the origin of the records from that life. Records of
     /// this origin are not sent back to the neighbour.
     life: Option<(BootId, Origin)>,
     /// The greatest position that a `SYNC` of ours has sent to the neighbour in our present life.
-    told: u64,
+    synced: u64,
     /// The greatest position in our feed that we sent to the neighbour in a `SYNC` line, in any of
     /// our lives. It is from the journal. If the data directory is an older copy, the journal lacks
     /// later positions.
-    told_noted: u64,
+    journaled_synced: u64,
     /// The position in our feed up to which the neighbour has stored everything, according to its
     /// `LIFE` and its `KEPT` lines.
-    kept: u64,
+    confirmed: u64,
     /// The position in our feed up to which the neighbour has something to confirm. Changes that
     /// came from the neighbour are not sent to it, so it confirms them only with the next `SYNC`.
-    owed: u64,
+    confirmable: u64,
     /// Whether our feed has changes that the present link has not read yet.
     has_unsent: bool,
     /// The number of records that the neighbour refused, from its `LACKS` lines.
-    its_lacks: u64,
+    peer_refused_records: u64,
     /// The number of records of the neighbour's feed that this server refused.
-    lacks: u64,
+    refused_records: u64,
     /// The last `SYNC` of the neighbour that followed a refused record: the neighbour's life, and
     /// the position in the `SYNC`.
-    come: Option<(BootId, u64)>,
+    sync_after_refusal: Option<(BootId, u64)>,
     /// The comparison of the neighbour's wall clock with ours.
     clock: ClockWatch,
     /// How far the neighbour's feed was received. When the neighbour begins a new life, the
     /// position in the old life stays here until the first `SYNC` of the new life. If the neighbour
     /// knows its old life, it continues its feed from this position.
-    heard: Option<Heard>,
-    /// Whether `heard` is in the journal.
-    is_heard_noted: bool,
+    received: Option<FeedPosition>,
+    /// Whether `received` is in the journal.
+    is_received_journaled: bool,
     /// When the present link, or the last one, began.
     linked_since: Time,
     /// When the last link ended.
@@ -160,19 +160,19 @@ impl Neighbour {
                 limits.redial_first_ms.to_duration(),
                 limits.redial_cap_ms.to_duration(),
             ),
-            kept_out_until: Time::default(),
+            rejected_until: Time::default(),
             life: None,
-            told: 0,
-            told_noted: 0,
-            kept: 0,
-            owed: 0,
+            synced: 0,
+            journaled_synced: 0,
+            confirmed: 0,
+            confirmable: 0,
             has_unsent: false,
-            its_lacks: 0,
-            lacks: 0,
-            come: None,
+            peer_refused_records: 0,
+            refused_records: 0,
+            sync_after_refusal: None,
             clock: ClockWatch::default(),
-            heard: None,
-            is_heard_noted: false,
+            received: None,
+            is_received_journaled: false,
             linked_since: Time::default(),
             unlinked_since: Time::default(),
             lag: Lag::default(),
@@ -209,29 +209,29 @@ impl Neighbour {
 
     /// Whether the neighbour's host name is being looked up.
     #[must_use]
-    pub fn is_looked_up(&self) -> bool {
+    pub fn is_looking_up(&self) -> bool {
         self.dial == Dial::LookingUp
     }
 
     /// A look-up of the neighbour's host name has begun.
-    pub fn look_up(&mut self) {
+    pub fn look_up_started(&mut self) {
         self.dial = Dial::LookingUp;
     }
 
-    /// A connection is being made. If this attempt fails, the addresses in `left` are tried.
-    pub fn try_address(&mut self, left: VecDeque<SocketAddr>) {
-        self.dial = Dial::Trying(left);
+    /// A connection is being made. If this attempt fails, the addresses in `remaining` are tried.
+    pub fn attempt_started(&mut self, remaining: VecDeque<SocketAddr>) {
+        self.dial = Dial::Trying(remaining);
     }
 
     /// Chooses when the neighbour is dialled again, and returns the wait until then. The wait grows
     /// after each failure.
-    pub fn dial_later(&mut self, random: u64, now: Time) -> Duration {
+    pub fn schedule_dial(&mut self, random: u64, now: Time) -> Duration {
         let wait = self.backoff.next_wait(random);
         self.dial = Dial::Waiting { until: now + wait };
         wait
     }
 
-    /// Whether the wait of [`Neighbour::dial_later`] is over.
+    /// Whether the wait of [`Neighbour::schedule_dial`] is over.
     #[must_use]
     pub fn is_dial_due(&self, now: Time) -> bool {
         matches!(self.dial, Dial::Waiting { until } if until <= now)
@@ -249,18 +249,18 @@ impl Neighbour {
     /// Whether the next attempt is without TLS. The caller must ignore this if TLS is required, or
     /// is not offered.
     #[must_use]
-    pub fn is_plain_next(&self) -> bool {
-        self.tls_offer.is_plain_next()
+    pub fn next_dial_is_plaintext(&self) -> bool {
+        self.tls_offer.next_is_plaintext()
     }
 
     /// A connection that we dialled has ended in this way.
-    pub fn attempt_ended(&mut self, ending: Ending) {
-        self.tls_offer.ended(ending);
+    pub fn record_attempt(&mut self, outcome: AttemptOutcome) {
+        self.tls_offer.record(outcome);
     }
 
     /// An attempt to link has failed for this reason. Returns how the failure has to be logged.
-    pub fn not_linked(&mut self, reason: &LinkError, now: Time) -> Repeat {
-        self.log_dedup.note(reason, now)
+    pub fn link_failed(&mut self, reason: &LinkError, now: Time) -> Repeat {
+        self.log_dedup.record(reason, now)
     }
 
     /// Returns the number of failed attempts since the last link.
@@ -293,12 +293,12 @@ impl Neighbour {
     /// The connection `link` has proven to be this neighbour, and is linked. The neighbour has
     /// received our feed up to `from`. Returns the connection that `link` replaces, if there is
     /// one.
-    pub fn linked(&mut self, link: Id, is_over_tls: bool, from: u64, now: Time) -> Option<Id> {
+    pub fn set_linked(&mut self, link: Id, is_over_tls: bool, from: u64, now: Time) -> Option<Id> {
         self.dial = Dial::Nothing;
         self.is_over_tls = is_over_tls;
-        self.kept = from;
-        (self.owed, self.has_unsent) = (from, false);
-        self.its_lacks = 0;
+        self.confirmed = from;
+        (self.confirmable, self.has_unsent) = (from, false);
+        self.peer_refused_records = 0;
         self.linked_since = now;
         self.lag = Lag::default();
         self.log_dedup.clear();
@@ -307,54 +307,54 @@ impl Neighbour {
 
     /// The connection `link` has ended. Returns whether `link` was the present link. Returns
     /// `false` if a newer connection had replaced `link`.
-    pub fn unlinked(&mut self, link: Id, now: Time) -> bool {
+    pub fn set_unlinked(&mut self, link: Id, now: Time) -> bool {
         let was_linked = self.link == Some(link);
         if was_linked {
             self.link = None;
             self.unlinked_since = now;
-            self.has_held_until(now);
+            self.reset_backoff_if_steady(now);
         }
         was_linked
     }
 
-    /// Resets the backoff if the link, which ends now, lasted at least [`STEADY`]. If links keep
-    /// ending earlier, the wait of the backoff grows.
-    fn has_held_until(&mut self, now: Time) {
-        if now.since(self.linked_since) >= STEADY {
+    /// Resets the backoff if the link, which ends now, lasted at least [`STEADY_AFTER`]. If links
+    /// keep ending earlier, the wait of the backoff grows.
+    fn reset_backoff_if_steady(&mut self, now: Time) {
+        if now.since(self.linked_since) >= STEADY_AFTER {
             self.backoff.reset();
         }
     }
 
     /// The neighbour broke the protocol on `link`, after it had proven its name. This server
     /// rejects the neighbour for a time that grows with each repetition. Called only if the
-    /// neighbour dials. If this server dials, [`Neighbour::dial_later`] delays the next link
+    /// neighbour dials. If this server dials, [`Neighbour::schedule_dial`] delays the next link
     /// instead.
-    pub fn broke_protocol(&mut self, link: Id, now: Time) {
+    pub fn reject_for_a_while(&mut self, link: Id, now: Time) {
         if self.link == Some(link) {
-            self.has_held_until(now);
+            self.reset_backoff_if_steady(now);
         }
         // `u64::MAX` chooses the longest wait of the present backoff step. Random waits would keep
         // servers from acting at the same moment, but here only one server waits.
-        self.kept_out_until = now + self.backoff.next_wait(u64::MAX);
+        self.rejected_until = now + self.backoff.next_wait(u64::MAX);
     }
 
     /// Whether the neighbour is rejected now, because it broke the protocol a short time ago.
     #[must_use]
-    pub fn is_kept_out(&self, now: Time) -> bool {
-        now < self.kept_out_until
+    pub fn is_rejected(&self, now: Time) -> bool {
+        now < self.rejected_until
     }
 
     /// The neighbour has sent that its wall clock shows `theirs`, and our wall clock shows `ours`.
     /// Returns what has to be logged.
-    pub fn clock_shows(&mut self, theirs: u64, ours: u64) -> Option<ClockNews> {
-        self.clock.reading(theirs, ours)
+    pub fn compare_clocks(&mut self, theirs: u64, ours: u64) -> Option<ClockChange> {
+        self.clock.compare(theirs, ours)
     }
 
     /// Returns how far the neighbour's clock was ahead of ours at the last reading, in
     /// milliseconds.
     #[must_use]
-    pub fn clock_apart_ms(&self) -> Option<i64> {
-        self.clock.apart_ms()
+    pub fn clock_offset_ms(&self) -> Option<i64> {
+        self.clock.offset_ms()
     }
 }
 
@@ -362,7 +362,7 @@ impl Neighbour {
 impl Neighbour {
     /// The neighbour is in the life `boot`. Returns the origin of the records from this life. If
     /// `boot` is not the last known life, calls `new` for the origin, and stores both.
-    pub(super) fn lives(&mut self, boot: BootId, new: impl FnOnce() -> Origin) -> Origin {
+    pub(super) fn origin_of_life(&mut self, boot: BootId, new: impl FnOnce() -> Origin) -> Origin {
         match self.life {
             Some((known, origin)) if known == boot => origin,
             Some(_) | None => {
@@ -376,61 +376,61 @@ impl Neighbour {
     /// Whether another life of the neighbour than `boot` is stored. Returns `false` if no life is
     /// stored.
     #[must_use]
-    pub fn was_another(&self, boot: BootId) -> bool {
+    pub fn had_another_life(&self, boot: BootId) -> bool {
         self.life.is_some_and(|(known, _)| known != boot)
     }
 
     /// Returns how far the neighbour's feed was received.
     #[must_use]
-    pub fn heard(&self) -> Option<Heard> {
-        self.heard
+    pub fn received(&self) -> Option<FeedPosition> {
+        self.received
     }
 
     /// The neighbour's feed of the life `boot` was received up to `position`.
-    pub fn heard_up_to(&mut self, boot: BootId, position: u64) {
-        let heard = Some(Heard { boot, position });
-        self.is_heard_noted &= self.heard == heard;
-        self.heard = heard;
+    pub fn set_received(&mut self, boot: BootId, position: u64) {
+        let received = Some(FeedPosition { boot, position });
+        self.is_received_journaled &= self.received == received;
+        self.received = received;
     }
 
     /// Returns how far the neighbour's feed was received, if the journal does not contain this
     /// position yet.
     #[must_use]
-    pub fn unnoted_heard(&self) -> Option<Heard> {
-        self.heard.filter(|_| !self.is_heard_noted)
+    pub fn unjournaled_received(&self) -> Option<FeedPosition> {
+        self.received.filter(|_| !self.is_received_journaled)
     }
 
-    /// The journal contains the position that [`Neighbour::heard`] returns.
-    pub fn heard_is_noted(&mut self) {
-        self.is_heard_noted = true;
+    /// The journal contains the position that [`Neighbour::received`] returns.
+    pub fn mark_received_journaled(&mut self) {
+        self.is_received_journaled = true;
     }
 
-    pub(super) fn restore_heard(&mut self, heard: Heard) {
-        self.heard = Some(heard);
-        self.is_heard_noted = true;
+    pub(super) fn restore_received(&mut self, received: FeedPosition) {
+        self.received = Some(received);
+        self.is_received_journaled = true;
     }
 
     /// Returns the number of records of the neighbour's feed that this server refused.
     #[must_use]
-    pub fn lacks(&self) -> u64 {
-        self.lacks
+    pub fn refused_records(&self) -> u64 {
+        self.refused_records
     }
 
-    pub(super) fn replace_lacks(&mut self, records: u64) -> u64 {
-        std::mem::replace(&mut self.lacks, records)
+    pub(super) fn replace_refused_records(&mut self, records: u64) -> u64 {
+        std::mem::replace(&mut self.refused_records, records)
     }
 
     /// This server received a `SYNC` with `position` in the neighbour's life `boot`, after it had
     /// refused records on the same link.
-    pub fn came_up_to(&mut self, boot: BootId, position: u64) {
-        self.come = Some((boot, position));
+    pub fn set_sync_after_refusal(&mut self, boot: BootId, position: u64) {
+        self.sync_after_refusal = Some((boot, position));
     }
 
     /// Returns the position of the last `SYNC` that followed a refused record, if the neighbour
     /// sent this `SYNC` in the life `boot`. Otherwise returns `u64::MAX`.
     #[must_use]
-    pub fn came(&self, boot: BootId) -> u64 {
-        match self.come {
+    pub fn sync_after_refusal(&self, boot: BootId) -> u64 {
+        match self.sync_after_refusal {
             Some((life, position)) if life == boot => position,
             Some(_) | None => u64::MAX,
         }
@@ -442,60 +442,60 @@ impl Neighbour {
     /// Returns the greatest position that a `SYNC` of ours has sent to the neighbour in our present
     /// life.
     #[must_use]
-    pub fn told(&self) -> u64 {
-        self.told
+    pub fn synced(&self) -> u64 {
+        self.synced
     }
 
     /// Returns the greatest position in our feed that we sent to the neighbour in a `SYNC` line, in
     /// any of our lives. It is from the journal. If the data directory is an older copy, the
     /// journal lacks later positions.
     #[must_use]
-    pub fn told_noted(&self) -> u64 {
-        self.told_noted
+    pub fn journaled_synced(&self) -> u64 {
+        self.journaled_synced
     }
 
     /// A `SYNC` sends `position` to the neighbour.
-    pub fn tell(&mut self, position: u64) {
-        self.told = self.told.max(position);
+    pub fn set_synced(&mut self, position: u64) {
+        self.synced = self.synced.max(position);
     }
 
     /// Returns the greatest position that a `SYNC` has sent in our present life, if the journal
     /// does not contain this position yet.
     #[must_use]
-    pub fn unnoted_told(&self) -> Option<u64> {
-        (self.told > self.told_noted).then_some(self.told)
+    pub fn unjournaled_synced(&self) -> Option<u64> {
+        (self.synced > self.journaled_synced).then_some(self.synced)
     }
 
     /// The journal contains that `position` was sent to the neighbour.
-    pub fn told_is_noted(&mut self, position: u64) {
-        self.told_noted = position;
+    pub fn set_journaled_synced(&mut self, position: u64) {
+        self.journaled_synced = position;
     }
 
-    /// The present link has read our feed up to `position`. `has_said` is whether that put
-    /// something into its output that the neighbour confirms. `has_unsent` is whether there is more
-    /// to read.
+    /// The present link has read our feed up to `position`. `needs_confirmation` is whether that
+    /// put something into its output that the neighbour confirms. `has_unsent` is whether there is
+    /// more to read.
     #[inline]
-    pub fn read_up_to(&mut self, position: u64, has_said: bool, has_unsent: bool) {
-        if has_said {
-            self.owed = position;
+    pub fn feed_read(&mut self, position: u64, needs_confirmation: bool, has_unsent: bool) {
+        if needs_confirmation {
+            self.confirmable = position;
         }
         self.has_unsent = has_unsent;
     }
 
     /// Returns the position in our feed up to which the neighbour has something to confirm. Our
     /// latest change is `last_seq`.
-    fn owed(&self, last_seq: u64) -> u64 {
+    fn confirmable(&self, last_seq: u64) -> u64 {
         match self.has_unsent {
             true => last_seq,
-            false => self.owed,
+            false => self.confirmable,
         }
     }
 
     /// Returns the position in our feed up to which the neighbour has stored everything, according
     /// to its `LIFE` and its `KEPT` lines.
     #[must_use]
-    pub fn kept(&self) -> u64 {
-        self.kept
+    pub fn confirmed(&self) -> u64 {
+        self.confirmed
     }
 
     /// A `KEPT` of the neighbour confirms that the neighbour has stored all changes up to
@@ -504,11 +504,11 @@ impl Neighbour {
     /// # Errors
     /// If `position` is greater than all positions that a `SYNC` has sent. The error is the
     /// greatest position that was sent.
-    pub fn has_kept(&mut self, position: u64, last_seq: u64, now: Time) -> Result<(), u64> {
-        if position > self.told {
-            return Err(self.told);
+    pub fn confirm(&mut self, position: u64, last_seq: u64, now: Time) -> Result<(), u64> {
+        if position > self.synced {
+            return Err(self.synced);
         }
-        self.kept = self.kept.max(position);
+        self.confirmed = self.confirmed.max(position);
         self.lag(last_seq, now);
         Ok(())
     }
@@ -516,30 +516,30 @@ impl Neighbour {
     /// Returns for how long the marked change of `Lag` has been unconfirmed, or 0. Our latest
     /// change is `last_seq`.
     pub fn lag(&mut self, last_seq: u64, now: Time) -> Duration {
-        let owed = self.owed(last_seq);
-        self.lag.of(self.kept, owed, now)
+        let confirmable = self.confirmable(last_seq);
+        self.lag.measure(self.confirmed, confirmable, now)
     }
 
     /// Returns the number of records that the neighbour refused, from its `LACKS` lines.
     #[must_use]
-    pub fn its_lacks(&self) -> u64 {
-        self.its_lacks
+    pub fn peer_refused_records(&self) -> u64 {
+        self.peer_refused_records
     }
 
     /// Stores the number of records that the neighbour refused, from its latest `LACKS`. Returns
     /// the number from the `LACKS` before.
-    pub fn says_it_lacks(&mut self, records: u64) -> u64 {
-        std::mem::replace(&mut self.its_lacks, records)
+    pub fn set_peer_refused_records(&mut self, records: u64) -> u64 {
+        std::mem::replace(&mut self.peer_refused_records, records)
     }
 
     /// A new life of this server begins: see [`Herd::begin_life`](super::Herd::begin_life).
-    pub(super) fn forget_life(&mut self) {
+    pub(super) fn reset_for_new_life(&mut self) {
         self.life = None;
-        self.told = 0;
-        self.kept = 0;
-        self.owed = 0;
-        if let Some(heard) = self.heard {
-            self.heard_up_to(heard.boot, 0);
+        self.synced = 0;
+        self.confirmed = 0;
+        self.confirmable = 0;
+        if let Some(received) = self.received {
+            self.set_received(received.boot, 0);
         }
     }
 }
@@ -552,7 +552,8 @@ mod tests {
     fn lag_measures_time_and_not_pending_changes() {
         let at = |second| Time::default() + Duration::from_secs(second);
         let mut lag = Lag::default();
-        let mut of = |kept, last_seq, second| lag.of(kept, last_seq, at(second)).as_secs();
+        let mut of =
+            |confirmed, last_seq, second| lag.measure(confirmed, last_seq, at(second)).as_secs();
         assert_eq!(of(0, 0, 1), 0);
         // The neighbour is always a hundred changes behind, but confirms each within a second or
         // two.

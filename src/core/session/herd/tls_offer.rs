@@ -24,7 +24,7 @@
 
 /// How a dialled connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum AttemptOutcome {
     /// The attempt used TLS. The neighbour sent something, but no valid `HERD` over TLS.
     TlsRefused,
     /// The attempt used TLS, and the neighbour sent nothing.
@@ -36,7 +36,7 @@ pub enum Ending {
 /// Whether TLS is used in the next attempt to dial one neighbour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TlsOffer {
-    is_plain_next: bool,
+    next_is_plaintext: bool,
     /// Whether the last attempt used TLS and was not answered.
     is_unanswered: bool,
 }
@@ -44,34 +44,34 @@ pub struct TlsOffer {
 impl TlsOffer {
     /// Whether the next attempt is without TLS.
     #[must_use]
-    pub fn is_plain_next(self) -> bool {
-        self.is_plain_next
+    pub fn next_is_plaintext(self) -> bool {
+        self.next_is_plaintext
     }
 
     /// A dialled connection has ended in this way.
-    pub fn ended(&mut self, ending: Ending) {
-        *self = match ending {
-            Ending::TlsRefused => TlsOffer {
-                is_plain_next: true,
+    pub fn record(&mut self, outcome: AttemptOutcome) {
+        *self = match outcome {
+            AttemptOutcome::TlsRefused => TlsOffer {
+                next_is_plaintext: true,
                 is_unanswered: false,
             },
-            Ending::TlsUnanswered => TlsOffer {
-                is_plain_next: self.is_unanswered,
+            AttemptOutcome::TlsUnanswered => TlsOffer {
+                next_is_plaintext: self.is_unanswered,
                 is_unanswered: !self.is_unanswered,
             },
-            Ending::Other => TlsOffer::default(),
+            AttemptOutcome::Other => TlsOffer::default(),
         };
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Ending::{Other, TlsRefused, TlsUnanswered};
+    use super::AttemptOutcome::{Other, TlsRefused, TlsUnanswered};
     use super::*;
 
     #[test]
     fn plain_is_dialled_after_one_tls_refusal_or_two_timeouts() {
-        for (endings, is_plain_next) in [
+        for (outcomes, next_is_plaintext) in [
             (&[][..], false),
             (&[TlsRefused], true),
             (&[TlsRefused, Other], false),
@@ -84,8 +84,8 @@ mod tests {
             (&[TlsUnanswered, TlsUnanswered, Other, TlsUnanswered], false),
         ] {
             let mut offer = TlsOffer::default();
-            endings.iter().for_each(|&ending| offer.ended(ending));
-            assert_eq!(offer.is_plain_next(), is_plain_next, "{endings:?}");
+            outcomes.iter().for_each(|&outcome| offer.record(outcome));
+            assert_eq!(offer.next_is_plaintext(), next_is_plaintext, "{outcomes:?}");
         }
     }
 }
